@@ -1,0 +1,3 @@
+//! A WebAssembly host for sub-agent tasks.
+
+pub mod error;
