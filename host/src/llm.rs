@@ -4,18 +4,15 @@
 //! its key and nothing else: not the task that asks, not its limits, no retry and no queue. Those are decided once for
 //! all providers, before a request gets here.
 
-mod http;
-pub mod anthropic;
-pub mod offline;
-pub mod openai;
-pub mod schema;
-pub mod script;
+mod call;
 
 use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
+
+pub use self::call::{Allowance, Ask, CallError, CallResult};
 
 /// A model service: one kind of wire, one address, one key.
 pub trait Provider: Send + Sync + fmt::Debug {

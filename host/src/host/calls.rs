@@ -1,0 +1,328 @@
+//! The path of a model call, in the one order that it has: grant, limits (reserve), provider, and back: settle, guest.
+//!
+//! Whatever a guest asks for passes here. A call that is refused costs nothing; one that was sent is in the books before
+//! the guest learns how it went, and one that is dropped on the way (its task ended, or lost a race) gives back what it
+//! held.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+use super::Inner;
+use crate::limits::ledger::{Account, Used, Want};
+use crate::limits::{LimitKind, Usd};
+use crate::llm::{
+    Allowance, Ask, CallError, CallResult, Options, Part, ProviderError, ProviderErrorKind, Reply, Request, Stop, Usage,
+    schema,
+};
+use crate::run::{Event, ModelReport};
+use crate::sandbox::Capabilities;
+use crate::task::TaskId;
+
+/// What one task may do, and what it did.
+pub(super) struct TaskCalls {
+    pub(super) host: Arc<Inner>,
+    pub(super) task: TaskId,
+    pub(super) plugin: String,
+    /// The model names that the task may use.
+    pub(super) models: Vec<String>,
+    pub(super) account: Account,
+    pub(super) deadline: Option<Instant>,
+    pub(super) events: broadcast::Sender<Event>,
+    /// What each model was used for, in the order of the first call.
+    pub(super) used: Mutex<Vec<ModelReport>>,
+}
+
+/// [`TaskCalls`], as the guest's side holds it.
+pub(super) struct Handle(pub(super) Arc<TaskCalls>);
+
+impl Capabilities for Handle {
+    fn complete(&self, ask: Ask) -> BoxFuture<'static, CallResult> {
+        let calls = Arc::clone(&self.0);
+        async move { calls.complete(ask).await }.boxed()
+    }
+
+    fn remaining(&self, fuel: u64) -> Allowance {
+        let (tokens, cost, calls) = self.0.account.left();
+        let left = self.0.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        Allowance {
+            tokens,
+            cost_micro_usd: cost.map(|cost| cost.pico() / 1_000_000),
+            calls,
+            fuel: Some(fuel),
+            time_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    fn progress(&self, done: u32, total: Option<u32>, message: String) {
+        self.0.emit(Event::Progress { task: self.0.task.clone(), done, total, message });
+    }
+}
+
+impl TaskCalls {
+    async fn complete(&self, ask: Ask) -> CallResult {
+        let model = self.granted(&ask.model)?;
+        let (bytes, messages) = ask.size();
+        let name = ask.model.clone();
+        let mut request = request(ask, &model.model)?;
+        let provider = self.host.provider(&model.provider)?;
+        let full_name = format!("{}/{}", model.provider, model.model);
+        let price = self.host.price(&model.provider, &model.model);
+        if price.is_none() && self.account.has_cost_limit() {
+            return Err(CallError::Denied(format!(
+                "{full_name} has no known price and a cost limit is set; give its price in [prices.\"{full_name}\"]"
+            )));
+        }
+
+        let input = self.host.estimates.input(&full_name, bytes, messages, self.host.strict_tokens);
+        let worst = |input, output| price.as_ref().map_or(Usd::ZERO, |price| price.worst(input, output));
+        let want = Want {
+            input,
+            output: u64::from(request.max_tokens),
+            cost: price.is_some().then_some(&worst),
+        };
+        let mut reservation =
+            self.account.reserve(&want).await.map_err(|exhausted| CallError::Exhausted(exhausted.limit))?;
+        request.max_tokens = u32::try_from(reservation.output()).unwrap_or(u32::MAX);
+
+        self.emit(Event::CallSent { task: self.task.clone(), model: full_name.clone() });
+        reservation.sent();
+        let answer = provider.complete(&request).await;
+
+        let used = match &answer {
+            Ok(Reply { usage: Some(usage), .. }) => {
+                self.host.estimates.learn(&full_name, bytes, messages, usage.input);
+                let cost = price.as_ref().map(|price| price.cost(usage));
+                Used { input: usage.input, cached_input: usage.cached_input, output: usage.output, cost }
+            }
+            // It answered and nobody knows what it counted: what was held is charged.
+            Ok(Reply { usage: None, .. }) | Err(ProviderError { kind: ProviderErrorKind::BadReply, .. }) => {
+                let output = reservation.output();
+                let cost = price.as_ref().map(|price| price.worst(input, output));
+                Used { input, cached_input: 0, output, cost }
+            }
+            Err(_) => Used { cost: Some(Usd::ZERO), ..Used::default() },
+        };
+        reservation.settle(used);
+        self.note(&name, &full_name, &used, provider.is_offline());
+
+        let result = match answer {
+            Ok(reply) => judge(reply, &request, &used),
+            Err(error) => Err(call_error(&full_name, &error)),
+        };
+        self.emit(Event::CallSettled {
+            task: self.task.clone(),
+            spent: self.account.spent(),
+            error: result.as_ref().err().map(ToString::to_string),
+        });
+        result
+    }
+
+    /// The model behind a name, if there is one and the task may use it.
+    fn granted(&self, name: &str) -> Result<super::ModelRef, CallError> {
+        let Some(model) = self.host.models.get(name) else {
+            let known: Vec<_> = self.host.models.keys().map(String::as_str).collect();
+            return Err(CallError::Denied(format!(
+                "no model is named `{name}`: [models] has {}",
+                if known.is_empty() { "none".into() } else { known.join(", ") }
+            )));
+        };
+        if !self.models.iter().any(|allowed| allowed == name) {
+            return Err(CallError::Denied(format!(
+                "{plugin} is not granted the model `{name}`; to allow it, add `{name}` to `models` in [grants.\"{plugin}\"]",
+                plugin = self.plugin
+            )));
+        }
+        Ok(model.clone())
+    }
+
+    fn note(&self, name: &str, model: &str, used: &Used, offline: bool) {
+        let mut all = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = match all.iter_mut().position(|entry| entry.model == model && entry.name == name) {
+            Some(at) => all.get_mut(at),
+            None => {
+                all.push(ModelReport {
+                    name: name.into(),
+                    model: model.into(),
+                    calls: 0,
+                    input_tokens: 0,
+                    output_tokens: 0,
+                    cost_usd: Some(Usd::ZERO),
+                    offline,
+                });
+                all.last_mut()
+            }
+        };
+        if let Some(entry) = entry {
+            entry.calls += 1;
+            entry.input_tokens = entry.input_tokens.saturating_add(used.input);
+            entry.output_tokens = entry.output_tokens.saturating_add(used.output);
+            entry.cost_usd = entry.cost_usd.zip(used.cost).map(|(sum, cost)| sum.saturating_add(cost));
+        }
+    }
+
+    fn emit(&self, event: Event) {
+        // Nobody has to watch.
+        let _ = self.events.send(event);
+    }
+}
+
+/// Makes the provider's request of the task's, or says what makes no sense in it.
+fn request(ask: Ask, model: &str) -> Result<Request, CallError> {
+    let wrong = |why: String| CallError::InvalidRequest(why);
+    if ask.messages.iter().all(|message| message.content.is_empty()) {
+        return Err(wrong("the request has no message with content".into()));
+    }
+    if ask.max_tokens == Some(0) {
+        return Err(wrong("max-tokens is 0".into()));
+    }
+    let pairs = ask.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let options = Options::parse(pairs).map_err(wrong)?;
+    let schema = ask
+        .schema
+        .map(|text| {
+            let schema = serde_json::from_str(&text).map_err(|error| wrong(format!("the schema is no JSON: {error}")))?;
+            schema::check(&schema).map_err(wrong)?;
+            Ok::<_, CallError>(schema)
+        })
+        .transpose()?;
+    Ok(Request {
+        model: model.into(),
+        system: ask.system,
+        messages: ask.messages,
+        max_tokens: ask.max_tokens.unwrap_or(super::REPLY_TOKENS),
+        schema,
+        options,
+    })
+}
+
+/// What the guest gets for a reply that arrived.
+fn judge(mut reply: Reply, request: &Request, used: &Used) -> CallResult {
+    // The guest sees what is in the books.
+    let usage = reply.usage.get_or_insert(Usage { input: used.input, output: used.output, ..Usage::default() });
+    let output = usage.output;
+    match reply.stop {
+        Stop::Refusal => {
+            let why = reply.refusal.take().unwrap_or_else(|| reply.text());
+            let why = if why.trim().is_empty() { "the model declined to answer".into() } else { why };
+            return Err(CallError::Refused(why));
+        }
+        Stop::ContextFull => return Err(CallError::ContextOverflow),
+        _ => {}
+    }
+    if let Some(schema) = &request.schema {
+        match schema::accept(schema, &reply.text()) {
+            Ok(value) => reply.content = vec![Part::Text(value.to_string())],
+            Err(_) if reply.stop == Stop::MaxTokens => {
+                return Err(CallError::InvalidReply(format!(
+                    "the reply was cut off after {output} tokens, before its JSON was complete"
+                )));
+            }
+            Err(why) => return Err(CallError::InvalidReply(why)),
+        }
+    }
+    Ok(reply)
+}
+
+fn call_error(model: &str, error: &ProviderError) -> CallError {
+    let text = format!("{model}: {error}");
+    match error.kind {
+        ProviderErrorKind::ContextOverflow => CallError::ContextOverflow,
+        ProviderErrorKind::InvalidRequest | ProviderErrorKind::TooLarge => CallError::InvalidRequest(text),
+        ProviderErrorKind::RateLimited
+        | ProviderErrorKind::Overloaded
+        | ProviderErrorKind::Server
+        | ProviderErrorKind::Connection
+        | ProviderErrorKind::Timeout
+        | ProviderErrorKind::BadReply => CallError::Unavailable(text),
+        ProviderErrorKind::Authentication => CallError::Other("authentication".into(), text),
+        ProviderErrorKind::Permission => CallError::Other("permission".into(), text),
+        ProviderErrorKind::NotFound => CallError::Other("not-found".into(), text),
+        ProviderErrorKind::SpendCap => CallError::Other("spend-cap".into(), text),
+    }
+}
+
+/// How many input tokens a text will be, for each model: starts at a third of its bytes and learns from replies.
+#[derive(Default)]
+pub(super) struct Estimates(Mutex<HashMap<String, f64>>);
+
+/// Tokens around a request that stand in no text of it: markers of roles, and what a vendor adds for a schema.
+const TOKENS_PER_REQUEST: u64 = 64;
+const TOKENS_PER_MESSAGE: u64 = 8;
+/// Tokens per byte before a reply was seen: English has about 0.25, most other languages and code no more than this.
+const FIRST_RATIO: f64 = 1.0 / 3.0;
+/// What is added to a ratio that was seen, as the next text may be denser.
+const MARGIN: f64 = 1.1;
+/// Shorter requests say little about a ratio, being mostly overhead.
+const MIN_LESSON_BYTES: u64 = 512;
+
+impl Estimates {
+    /// An estimate that errs high; with `strict`, an upper bound, as no tokenizer makes more tokens than bytes.
+    fn input(&self, model: &str, bytes: u64, messages: u64, strict: bool) -> u64 {
+        let overhead = TOKENS_PER_REQUEST.saturating_add(TOKENS_PER_MESSAGE.saturating_mul(messages));
+        if strict {
+            return bytes.saturating_add(overhead);
+        }
+        let ratio = self.lock().get(model).copied().unwrap_or(FIRST_RATIO);
+        overhead.saturating_add((bytes as f64 * ratio).ceil() as u64)
+    }
+
+    /// Takes a reply's count into account: upwards at once, downwards slowly.
+    fn learn(&self, model: &str, bytes: u64, messages: u64, counted: u64) {
+        if bytes < MIN_LESSON_BYTES {
+            return;
+        }
+        let text = counted.saturating_sub(TOKENS_PER_MESSAGE.saturating_mul(messages));
+        let seen = (text as f64 / bytes as f64 * MARGIN).clamp(0.05, 1.0);
+        let mut ratios = self.lock();
+        let ratio = ratios.entry(model.to_owned()).or_insert(FIRST_RATIO);
+        *ratio = if seen > *ratio { seen } else { *ratio + (seen - *ratio) / 8.0 };
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, f64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Display for CallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Denied(text) => write!(f, "denied: {text}"),
+            Self::Exhausted(limit) => write!(f, "the limit of {} is reached", LimitKind::words(*limit)),
+            Self::ContextOverflow => f.write_str("the input does not fit the model's context"),
+            Self::Refused(text) => write!(f, "the model declined: {text}"),
+            Self::InvalidReply(text) => write!(f, "the reply does not satisfy the schema: {text}"),
+            Self::Unavailable(text) => write!(f, "unavailable: {text}"),
+            Self::InvalidRequest(text) => write!(f, "invalid request: {text}"),
+            Self::Other(class, text) => write!(f, "{class}: {text}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn estimates_err_high_and_learn() {
+        let estimates = Estimates::default();
+        assert_eq!(estimates.input("m", 3_000, 1, false), 1_072);
+        assert_eq!(estimates.input("m", 3_000, 1, true), 3_072);
+        // A dense language: three bytes, two tokens. The very next estimate is above what was counted.
+        estimates.learn("m", 3_000, 1, 2_000);
+        assert!(estimates.input("m", 3_000, 1, false) > 2_100);
+        assert_eq!(estimates.input("other", 3_000, 1, false), 1_072);
+        // English for a while brings it down again, but never below what is seen.
+        for _ in 0..100 {
+            estimates.learn("m", 3_000, 1, 750);
+        }
+        let settled = estimates.input("m", 3_000, 1, false);
+        assert!((750..1_072).contains(&settled), "{settled}");
+        estimates.learn("m", 100, 1, 90);
+        assert_eq!(estimates.input("m", 3_000, 1, false), settled);
+    }
+}

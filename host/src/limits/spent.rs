@@ -1,0 +1,78 @@
+//! What was used.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
+
+use super::Usd;
+use super::ledger::Used;
+
+/// What a task, or a run, used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Input tokens, cached ones included.
+    pub input_tokens: u64,
+    /// The part of the input that was read from a provider's cache.
+    pub cached_input_tokens: u64,
+    /// Output tokens.
+    pub output_tokens: u64,
+    /// Money for the calls whose price is known.
+    pub cost: Usd,
+    /// Calls of models without a known price, so that `cost` is not the whole.
+    pub unpriced_calls: u64,
+    /// Model calls that were sent, failed ones included.
+    pub calls: u64,
+    /// Fuel.
+    pub fuel: u64,
+    /// The most linear memory held at any time, in bytes; of a run, the most of any task.
+    pub peak_memory: u64,
+    /// Wall time.
+    pub wall: Duration,
+}
+
+impl Spent {
+    /// Adds one call.
+    pub(super) fn charge(&mut self, used: &Used) {
+        self.input_tokens = self.input_tokens.saturating_add(used.input);
+        self.cached_input_tokens = self.cached_input_tokens.saturating_add(used.cached_input);
+        self.output_tokens = self.output_tokens.saturating_add(used.output);
+        self.calls = self.calls.saturating_add(1);
+        match used.cost {
+            Some(cost) => self.cost = self.cost.saturating_add(cost),
+            None => self.unpriced_calls = self.unpriced_calls.saturating_add(1),
+        }
+    }
+
+    /// Adds what another task of the same run used; the wall time stays that of the whole.
+    pub fn add(&mut self, other: &Self) {
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.cached_input_tokens = self.cached_input_tokens.saturating_add(other.cached_input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.cost = self.cost.saturating_add(other.cost);
+        self.unpriced_calls = self.unpriced_calls.saturating_add(other.unpriced_calls);
+        self.calls = self.calls.saturating_add(other.calls);
+        self.fuel = self.fuel.saturating_add(other.fuel);
+        self.peak_memory = self.peak_memory.max(other.peak_memory);
+    }
+
+    /// The whole cost, where it is known.
+    pub fn known_cost(&self) -> Option<Usd> {
+        (self.unpriced_calls == 0).then_some(self.cost)
+    }
+}
+
+impl Serialize for Spent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("spent", 8)?;
+        fields.serialize_field("input_tokens", &self.input_tokens)?;
+        fields.serialize_field("cached_input_tokens", &self.cached_input_tokens)?;
+        fields.serialize_field("output_tokens", &self.output_tokens)?;
+        fields.serialize_field("cost_usd", &self.known_cost())?;
+        fields.serialize_field("calls", &self.calls)?;
+        fields.serialize_field("fuel", &self.fuel)?;
+        fields.serialize_field("peak_memory_bytes", &self.peak_memory)?;
+        fields.serialize_field("wall_ms", &u64::try_from(self.wall.as_millis()).unwrap_or(u64::MAX))?;
+        fields.end()
+    }
+}

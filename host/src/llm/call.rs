@@ -1,0 +1,81 @@
+//! A model call as a task makes it: with a model *name*, before grants, limits and providers had their say.
+
+use crate::limits::LimitKind;
+
+use super::{Message, Reply};
+
+/// What a task asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask {
+    /// The model name: `fast`, `strong`, or another that the operator's config maps to a model.
+    pub model: String,
+    /// The system text.
+    pub system: Option<String>,
+    /// The conversation.
+    pub messages: Vec<Message>,
+    /// The most output tokens; none leaves it to the host.
+    pub max_tokens: Option<u32>,
+    /// A JSON Schema, as text, that the reply's text must satisfy.
+    pub schema: Option<String>,
+    /// Further settings by name.
+    pub options: Vec<(String, String)>,
+}
+
+impl Ask {
+    /// The UTF-8 bytes of everything that the model will read, and the number of messages: what an estimate of the
+    /// input tokens is made from. Media count with their bytes, which is far more than they cost.
+    pub fn size(&self) -> (u64, u64) {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let parts: usize = self
+            .messages
+            .iter()
+            .flat_map(|message| &message.content)
+            .map(|part| match part {
+                super::Part::Text(text) => text.len(),
+                super::Part::Media { data, .. } => data.len(),
+                super::Part::Extension { json, .. } => json.len(),
+            })
+            .sum();
+        let bytes = parts + text(&self.system) + text(&self.schema);
+        (bytes as u64, self.messages.len() as u64)
+    }
+}
+
+/// Why a call gave no reply, in the words of the plugin contract.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallError {
+    /// The grant does not allow this model.
+    Denied(String),
+    /// A limit of the task does not allow this call.
+    Exhausted(LimitKind),
+    /// The input does not fit the model's context.
+    ContextOverflow,
+    /// The model declined to answer.
+    Refused(String),
+    /// The reply does not satisfy the schema.
+    InvalidReply(String),
+    /// No provider answered.
+    Unavailable(String),
+    /// The request makes no sense.
+    InvalidRequest(String),
+    /// Any other class: its name and its message.
+    Other(String, String),
+}
+
+/// The reply or the reason why there is none.
+pub type CallResult = Result<Reply, CallError>;
+
+/// What is left of a task's limits; none where there is no such limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// Input and output tokens.
+    pub tokens: Option<u64>,
+    /// Micro-dollars (1e-6 USD), rounded down.
+    pub cost_micro_usd: Option<u64>,
+    /// Model calls.
+    pub calls: Option<u64>,
+    /// Fuel.
+    pub fuel: Option<u64>,
+    /// Milliseconds until the deadline.
+    pub time_ms: Option<u64>,
+}

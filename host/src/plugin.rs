@@ -1,0 +1,240 @@
+//! What is known of a plugin without running it: identity, digest, typed interface, imports, manifest.
+//!
+//! All of it is read from the bytes of the component. What the component's types say is binding; the WIT text and the
+//! manifest that a build embeds beside them add the docs and the author's words, and are believed only where they agree
+//! with the types.
+
+pub mod build;
+mod bytes;
+mod embedded;
+mod imports;
+pub mod manifest;
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use wit_parser::{Function, Resolve, WorldItem, WorldKey};
+
+use crate::error::{Error, Result};
+use crate::value;
+
+pub(crate) use self::imports::refuse;
+pub use self::bytes::MAX_PLUGIN_BYTES;
+pub(crate) use self::bytes::broken;
+pub use self::imports::Import;
+pub use self::manifest::Manifest;
+
+/// The SHA-256 of a plugin's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// 64 hexadecimal digits.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `namespace:name@version`: the WIT package that a plugin's task belongs to, with its interface version.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PluginId {
+    /// `namespace:name`.
+    pub name: String,
+    /// The version of the interface, where the package has one.
+    pub version: Option<String>,
+}
+
+impl fmt::Display for PluginId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.version {
+            Some(version) => write!(f, "{}@{version}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// The typed interface of a plugin's task.
+pub struct Interface {
+    /// The types.
+    pub resolve: Resolve,
+    /// The function `run`.
+    pub run: Function,
+    /// Whether the types carry the author's docs.
+    pub documented: bool,
+}
+
+/// A plugin as its bytes describe it.
+pub struct Plugin {
+    /// Who it is.
+    pub id: PluginId,
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// The size of its bytes.
+    pub size: u64,
+    /// The name of the exported interface, such as `demo:competitor/task@0.1.0`.
+    pub task: String,
+    /// What it imports, in the component's order.
+    pub imports: Vec<Import>,
+    /// What it takes and gives.
+    pub interface: Interface,
+    /// What its author says of it, where a build embedded that.
+    pub manifest: Option<Manifest>,
+    /// Why embedded docs or the manifest were not believed, for `inspect`.
+    pub doubts: Vec<String>,
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.id, self.digest)
+    }
+}
+
+impl Plugin {
+    /// Reads the description of a component. Nothing is compiled or run.
+    pub fn read(bytes: &[u8]) -> Result<Self> {
+        bytes::check(bytes)?;
+        let (resolve, world) = match wit_component::decode(bytes) {
+            Ok(wit_component::DecodedWasm::Component(resolve, world)) => (resolve, world),
+            Ok(wit_component::DecodedWasm::WitPackage(..)) => {
+                return Err(Error::plugin("the file is a WIT package without code")
+                    .hint("Give the plugin's own .wasm file; this one only describes interfaces."));
+            }
+            Err(error) => return Err(broken(&error.root_cause())),
+        };
+        let world = resolve.worlds.get(world).ok_or_else(|| broken(&"it has no world"))?;
+        let imports = world
+            .imports
+            .keys()
+            .map(|key| Import::classify(&resolve.name_world_key(key)))
+            .collect();
+        let (id, task, run) = Self::task(&resolve, world)?;
+        check_types(&task, &resolve, &run)?;
+        let embedded = embedded::read(bytes);
+        let documented = embedded.docs(&task, &resolve, &run);
+        let mut doubts = embedded.doubts;
+        let interface = match documented {
+            Ok(Some((resolve, run))) => Interface { resolve, run, documented: true },
+            Ok(None) => Interface { resolve, run, documented: false },
+            Err(doubt) => {
+                doubts.push(doubt);
+                Interface { resolve, run, documented: false }
+            }
+        };
+        Ok(Self {
+            id,
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+            task,
+            imports,
+            interface,
+            manifest: embedded.manifest,
+            doubts,
+        })
+    }
+
+    /// The one exported interface named `task`.
+    fn task(resolve: &Resolve, world: &wit_parser::World) -> Result<(PluginId, String, Function)> {
+        const SHAPE: &str = "A plugin's world exports one interface `task` of its own package: `world my-plugin { include agenthost:plugin/plugin@0.1.0; export task; }`.";
+        let mut exports = Vec::new();
+        for (key, item) in &world.exports {
+            let (WorldKey::Interface(id), WorldItem::Interface { .. }) = (key, item) else {
+                continue;
+            };
+            let Some(interface) = resolve.interfaces.get(*id) else {
+                continue;
+            };
+            if interface.name.as_deref() == Some("task") {
+                exports.push((resolve.name_world_key(key), interface));
+            }
+        }
+        let (task, interface) = match exports.as_slice() {
+            [one] => one,
+            [] => {
+                let others: Vec<_> = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
+                let exports = if others.is_empty() { "nothing".to_owned() } else { others.join(", ") };
+                return Err(Error::plugin(format!("the component exports no interface `task`; it exports {exports}"))
+                    .hint(SHAPE));
+            }
+            several => {
+                let names: Vec<_> = several.iter().map(|(name, _)| name.as_str()).collect();
+                return Err(Error::plugin(format!("the component exports several tasks: {}", names.join(", "))).hint(SHAPE));
+            }
+        };
+        let package = interface
+            .package
+            .and_then(|package| resolve.packages.get(package))
+            .ok_or_else(|| Error::plugin("the interface `task` belongs to no package").hint(SHAPE))?;
+        let run = interface.functions.get("run").ok_or_else(|| {
+            Error::plugin(format!("the plugin's interface {task} has no function `run`"))
+                .hint("The interface `task` has one function: `run: async func(input: T) -> result<U, failure>`.")
+        })?;
+        let id = PluginId {
+            name: format!("{}:{}", package.name.namespace, package.name.name),
+            version: package.name.version.as_ref().map(ToString::to_string),
+        };
+        Ok((id, task.clone(), run.clone()))
+    }
+
+    /// The version of this release, where the manifest tells, else that of the interface.
+    pub fn release(&self) -> Option<&str> {
+        let manifest = self.manifest.as_ref().and_then(|manifest| manifest.version.as_deref());
+        manifest.or(self.id.version.as_deref())
+    }
+
+    /// What it may do, in one sentence for people.
+    pub fn powers(&self) -> String {
+        let mut powers = Vec::new();
+        if self.imports.iter().any(Import::is_llm) {
+            powers.push("calls models".to_owned());
+        }
+        for import in &self.imports {
+            if let Import::SubAgent(name) = import {
+                powers.push(format!("starts {}", name.split('/').next().unwrap_or(name)));
+            }
+        }
+        if powers.is_empty() {
+            return "computes; nothing else".into();
+        }
+        powers.push("nothing else".into());
+        powers.join("; ")
+    }
+}
+
+/// One parameter, and values only: what belongs to a running component has no form outside it.
+fn check_types(task: &str, resolve: &Resolve, run: &Function) -> Result<()> {
+    let [input] = run.params.as_slice() else {
+        let count = run.params.len();
+        return Err(Error::plugin(format!("{task}: `run` takes {count} parameters instead of one"))
+            .hint("Put what the task needs into one record: `run: async func(input: T) -> result<U, failure>`."));
+    };
+    let sides = [(Some(&input.ty), "input"), (run.result.as_ref(), "output")];
+    for (ty, side) in sides.into_iter().filter_map(|(ty, side)| Some((ty?, side))) {
+        value::schema::schema(resolve, ty, side).map_err(|error| {
+            Error::plugin(format!("{task}: {error}"))
+                .hint("A task takes and gives plain values; give what the resource holds instead of the resource.")
+        })?;
+    }
+    Ok(())
+}

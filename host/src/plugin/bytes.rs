@@ -1,0 +1,111 @@
+//! What the bytes of a plugin are, before anything parses them in earnest.
+//!
+//! The common mistakes (a core module, text, a web page, a precompiled image) are told apart by their first bytes, so
+//! that each gets an answer of its own, and what would take too long to compile is refused by counting.
+
+use crate::error::Error;
+
+/// The largest plugin, in bytes. A component made by componentize-py, the largest in use, has 20 MB.
+pub const MAX_PLUGIN_BYTES: u64 = 64 << 20;
+
+/// The most functions in a plugin: compiling time and memory grow with them (900,000 empty ones take half a minute and
+/// 5 GB), while the largest guest in use has 30,000.
+const MAX_FUNCTIONS: u64 = 200_000;
+
+/// Says what `bytes` are when they are no component.
+pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {
+    const BUILD: &str = "Build it with `agenthost build`, or with `cargo build --release --target wasm32-wasip2`.";
+    match bytes {
+        [] => Err(Error::plugin("the file is empty").hint(BUILD)),
+        [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => count_functions(bytes),
+        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+            let (what, hint) = match core_imports(bytes) {
+                Some(module) if module == "wasi_snapshot_preview1" => (
+                    "a core module for WASI preview 1, not a component",
+                    "It was built for wasm32-wasip1; build it for wasm32-wasip2, for example with `agenthost build`.",
+                ),
+                Some(module) if module.contains("wbindgen") || module == "wbg" => (
+                    "a core module for a web page, not a component",
+                    "It was built for wasm32-unknown-unknown; build it for wasm32-wasip2, for example with `agenthost build`.",
+                ),
+                _ => ("a core WebAssembly module, not a component", BUILD),
+            };
+            Err(Error::plugin(format!("the file is {what}")).hint(hint))
+        }
+        [b'\0', b'a', b's', b'm', ..] if bytes.len() >= 8 => {
+            Err(Error::plugin("the file is WebAssembly of a version that this host does not know").hint(BUILD))
+        }
+        _ if bytes.starts_with(b"\x7fELF") => {
+            Err(Error::plugin("the file is native code, not WebAssembly")
+                .hint("Precompiled plugins are never loaded; give the .wasm file."))
+        }
+        _ if bytes.trim_ascii_start().starts_with(b"(") => {
+            Err(Error::plugin("the file is WebAssembly text, not a binary component").hint(BUILD))
+        }
+        _ => Err(Error::plugin("the file is not WebAssembly").hint(BUILD)),
+    }
+}
+
+/// The first module name that a core module imports from.
+fn core_imports(bytes: &[u8]) -> Option<String> {
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        if let wasmparser::Payload::ImportSection(section) = payload.ok()? {
+            let import = section.into_imports().next()?.ok()?;
+            return Some(import.module.to_owned());
+        }
+    }
+    None
+}
+
+fn count_functions(bytes: &[u8]) -> Result<(), Error> {
+    let mut functions = 0_u64;
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        match payload.map_err(|error| broken(&error))? {
+            wasmparser::Payload::FunctionSection(section) => functions += u64::from(section.count()),
+            wasmparser::Payload::ComponentCanonicalSection(section) => functions += u64::from(section.count()),
+            _ => {}
+        }
+    }
+    if functions > MAX_FUNCTIONS {
+        return Err(Error::plugin(format!("the plugin has {functions} functions, more than the limit of {MAX_FUNCTIONS}"))
+            .hint("Leave out what it does not need; a Rust plugin has a few hundred."));
+    }
+    Ok(())
+}
+
+pub(crate) fn broken(cause: &dyn std::fmt::Display) -> Error {
+    Error::plugin(format!("the component is broken: {cause}"))
+        .hint("The file may be truncated or damaged; build or download it again.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(bytes: &[u8]) -> String {
+        check(bytes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn everything_that_is_no_component_is_told_apart() {
+        assert_eq!(said(b""), "the file is empty");
+        assert_eq!(said(b"\0asm\x01\0\0\0"), "the file is a core WebAssembly module, not a component");
+        assert_eq!(said(b"(component)"), "the file is WebAssembly text, not a binary component");
+        assert_eq!(said(b"<!doctype html>"), "the file is not WebAssembly");
+        assert_eq!(said(b"\x7fELF\x02\x01\x01"), "the file is native code, not WebAssembly");
+        assert_eq!(said(b"\0asm\x09\0\0\0"), "the file is WebAssembly of a version that this host does not know");
+        assert!(said(b"\0asm\x0d\0\x01\0\xff\xff").starts_with("the component is broken: "));
+    }
+
+    #[test]
+    fn a_preview_1_module_is_named_as_such() {
+        let mut module = b"\0asm\x01\0\0\0".to_vec();
+        // One type `func`, one import `wasi_snapshot_preview1` `x` of it.
+        module.extend([1, 4, 1, 0x60, 0, 0]);
+        let name = b"wasi_snapshot_preview1";
+        module.extend([2, u8::try_from(name.len() + 6).unwrap(), 1, u8::try_from(name.len()).unwrap()]);
+        module.extend(name);
+        module.extend([1, b'x', 0, 0]);
+        assert_eq!(said(&module), "the file is a core module for WASI preview 1, not a component");
+    }
+}

@@ -1,0 +1,119 @@
+//! The custom sections that a build embeds: the plugin's WIT text, with its docs, and its manifest.
+//!
+//! A compiled component keeps the types but not the comments, so `inspect`, schemas and tool descriptions read them from
+//! here. The sections lie in the component itself or in one of its core modules, where the linker leaves those of the
+//! SDK's macro; a component that links several plugins' code may hold several, told apart by the package in their name.
+
+use std::collections::BTreeMap;
+
+use wit_parser::{Function, Resolve, SourceMap};
+
+use super::manifest::Manifest;
+use crate::value::shape;
+
+/// The prefix of sections with WIT text; the package follows, as in `agenthost:wit:demo:competitor`.
+pub(crate) const WIT_SECTION: &str = "agenthost:wit";
+/// The prefix of sections with a manifest.
+pub(crate) const MANIFEST_SECTION: &str = "agenthost:manifest";
+/// The shared package, which plugins need not carry themselves.
+const CONTRACT: &str = include_str!("../../../wit/plugin.wit");
+/// The most bytes of one section that are read: a long WIT file has 20 KB.
+const MAX_SECTION: usize = 1 << 20;
+
+/// What was found, not yet believed.
+#[derive(Default)]
+pub(super) struct Embedded {
+    wit: Vec<WitText>,
+    pub(super) manifest: Option<Manifest>,
+    pub(super) doubts: Vec<String>,
+}
+
+/// The files of the plugin's own package and, under `deps/`, of the packages that it uses: names and texts.
+#[derive(serde::Deserialize, serde::Serialize)]
+pub(crate) struct WitText {
+    pub(crate) format: u32,
+    pub(crate) files: Vec<(String, String)>,
+    #[serde(default)]
+    pub(crate) deps: Vec<(String, String)>,
+}
+
+pub(super) fn read(bytes: &[u8]) -> Embedded {
+    let mut found = Embedded::default();
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        let Ok(wasmparser::Payload::CustomSection(section)) = payload else {
+            continue;
+        };
+        let is = |prefix: &str| section.name() == prefix || section.name().starts_with(&format!("{prefix}:"));
+        if section.data().len() > MAX_SECTION {
+            continue;
+        }
+        if is(WIT_SECTION) {
+            match serde_json::from_slice::<WitText>(section.data()) {
+                Ok(text) if text.format == 1 => found.wit.push(text),
+                Ok(text) => found.doubts.push(format!("embedded WIT has format {}, and this version reads 1", text.format)),
+                Err(error) => found.doubts.push(format!("embedded WIT cannot be read: {error}")),
+            }
+        } else if is(MANIFEST_SECTION) {
+            match Manifest::parse(section.data()) {
+                Ok(manifest) => found.manifest = Some(manifest),
+                Err(why) => found.doubts.push(format!("embedded manifest cannot be read: {why}")),
+            }
+        }
+    }
+    found
+}
+
+impl Embedded {
+    /// The documented twin of `run`, if WIT for the interface `task` is embedded; an error says why it is not believed.
+    pub(super) fn docs(&self, task: &str, real: &Resolve, run: &Function) -> Result<Option<(Resolve, Function)>, String> {
+        let mut doubt = None;
+        for text in &self.wit {
+            let (resolve, documented) = match parse(text, task) {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(why) => {
+                    doubt = Some(format!("embedded WIT does not parse: {why}"));
+                    continue;
+                }
+            };
+            match shape::same_shape(real, run, &resolve, &documented) {
+                Ok(()) => return Ok(Some((resolve, documented))),
+                Err(difference) => doubt = Some(format!("embedded WIT is not that of the component: {difference}")),
+            }
+        }
+        doubt.map_or(Ok(None), Err)
+    }
+}
+
+/// The function `run` of the interface `task` in the given text, if the text is about that interface.
+fn parse(text: &WitText, task: &str) -> Result<Option<(Resolve, Function)>, String> {
+    let group = |files: &[&(String, String)]| {
+        let mut map = SourceMap::default();
+        for (name, text) in files {
+            map.push_str(name, text.as_str());
+        }
+        map.parse().map_err(|(map, error)| error.render(&map))
+    };
+    let mut packages: BTreeMap<&str, Vec<&(String, String)>> = BTreeMap::new();
+    for file in &text.deps {
+        // `deps/name/file.wit` belongs to the package `name`, `deps/file.wit` is one of its own.
+        packages.entry(file.0.rsplit_once('/').filter(|(dir, _)| *dir != "deps").map_or(&file.0, |(dir, _)| dir)).or_default().push(file);
+    }
+    let mut deps = vec![group(&[&("plugin.wit".to_owned(), CONTRACT.to_owned())])?];
+    for files in packages.values() {
+        deps.push(group(files)?);
+    }
+    let main = group(&text.files.iter().collect::<Vec<_>>())?;
+    let mut resolve = Resolve::default();
+    resolve.all_features = true;
+    if let Err(error) = resolve.push_groups(main, deps) {
+        return Err(error.render(&resolve.source_map));
+    }
+    let run = resolve
+        .interfaces
+        .iter()
+        .find(|(id, _)| resolve.id_of(*id).as_deref() == Some(task))
+        .and_then(|(_, interface)| interface.functions.get("run"))
+        .cloned();
+    Ok(run.map(|run| (resolve, run)))
+}

@@ -1,0 +1,442 @@
+//! One guest, one store, one call: the only part of the host that knows wasmtime.
+//!
+//! A [`Sandbox`] is made once per process: one engine, one linker, one pool. [`Sandbox::load`] turns bytes into a
+//! [`Code`] that can be run any number of times; [`Sandbox::run`] runs it once, in a store of its own that is dropped
+//! afterwards, and says how it ended. What bounds a run: its fuel (which also makes a computing guest let others run),
+//! the sum of its linear memories, a deadline around the whole call, the bytes of any one value that crosses the border,
+//! and the caps in [`store`](self). What a guest can reach: [`Capabilities`], and nothing else.
+//!
+//! Deliberately absent: threads, shared memory, 64-bit memories, garbage collection and exceptions (each has had
+//! sandbox or accounting faults and no plugin needs them); the baseline compiler; epochs (fuel gives the time slices and
+//! a tokio timer the wall clock); any store that lives longer than a call.
+
+mod bindings;
+mod cache;
+mod compile;
+mod link;
+mod machine;
+mod store;
+mod turns;
+mod wasi;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, Type, Val};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Trap};
+use wasmtime_wasi::I32Exit;
+
+use self::cache::Cache;
+use self::store::State;
+use self::turns::{Driven, EffectLost};
+use crate::error::Error;
+use crate::limits::LimitKind;
+use crate::llm::{Allowance, Ask, CallResult};
+use crate::plugin::Digest;
+use crate::value;
+
+pub use self::machine::Machine;
+pub use self::store::MAX_CALL_BYTES;
+
+/// What a running guest may ask of its task.
+pub trait Capabilities: Send + Sync + 'static {
+    /// Makes a model call. The future runs on its own; the guest learns the result in a turn.
+    fn complete(&self, ask: Ask) -> BoxFuture<'static, CallResult>;
+
+    /// What is left of the task's limits, `fuel` being what the guest has left.
+    fn remaining(&self, fuel: u64) -> Allowance;
+
+    /// Passes on how far the guest says it is.
+    fn progress(&self, done: u32, total: Option<u32>, message: String);
+}
+
+/// How a [`Sandbox`] is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The most linear memory of any guest, in bytes.
+    pub max_memory: u64,
+    /// The most guests alive at once; what the machine allows bounds it further.
+    pub max_tasks: u32,
+    /// Where compiled plugins are kept; none compiles every time.
+    pub cache: Option<PathBuf>,
+}
+
+/// The engine, the linker and the room for guests.
+pub struct Sandbox {
+    engine: Engine,
+    linker: Linker<State>,
+    cache: Option<Cache>,
+    slots: Arc<Semaphore>,
+    pooled: bool,
+    max_tasks: u32,
+}
+
+/// A plugin's code, compiled and linked.
+pub struct Code {
+    pre: InstancePre<State>,
+    run: ComponentExportIndex,
+    input: Type,
+    returns: Option<Type>,
+    error: ErrorShape,
+}
+
+/// What the `err` side of `run`'s result is.
+enum ErrorShape {
+    /// The contract's `failure`.
+    Failure,
+    /// A text.
+    Text,
+    /// A type of the plugin's own, or none.
+    Own,
+}
+
+/// One call of a guest.
+pub struct GuestCall {
+    /// The input, of the type that [`Code::input`] made it for.
+    pub input: Val,
+    /// Fuel.
+    pub fuel: u64,
+    /// Bytes of linear memory.
+    pub memory: u64,
+    /// When it must have ended.
+    pub deadline: Option<Instant>,
+    /// The seed of its random numbers.
+    pub seed: [u8; 32],
+    /// Where its clock stands.
+    pub now: SystemTime,
+    /// How much of its stdout and stderr is kept, in bytes.
+    pub log_bytes: usize,
+    /// What it may ask for.
+    pub capabilities: Arc<dyn Capabilities>,
+    /// Ends it early.
+    pub cancel: CancellationToken,
+}
+
+/// What a guest left behind.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub end: End,
+    /// Fuel used.
+    pub fuel: u64,
+    /// The most bytes of linear memory held.
+    pub peak_memory: u64,
+    /// What is kept of its stdout and stderr.
+    pub log: String,
+    /// How many bytes of them were dropped.
+    pub log_dropped: u64,
+}
+
+/// How a guest ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End {
+    /// It gave an output.
+    Output(Value),
+    /// It gave a `failure`, in the JSON form of that type.
+    Failure(Value),
+    /// It gave an error text.
+    Text(String),
+    /// It gave an error of its own type, or none.
+    Error(Value),
+    /// It ran into a limit.
+    Exhausted(LimitKind, String),
+    /// It crashed.
+    Trapped(String),
+    /// It was cancelled.
+    Cancelled,
+    /// The host failed it.
+    Host(String),
+}
+
+impl Sandbox {
+    /// Makes the engine and reserves room for guests: a pool where the machine allows one, else each guest allocates
+    /// its own.
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
+        let machine = Machine::read();
+        let (slots, bound) = machine.task_slots();
+        let max_tasks = slots.min(settings.max_tasks).max(1);
+        if max_tasks < settings.max_tasks {
+            tracing::info!(max_tasks, wanted = settings.max_tasks, bound, "fewer tasks at once than configured");
+        }
+        let pooled = machine.can_reserve(max_tasks).then(|| pool(max_tasks, settings.max_memory));
+        let (engine, pooled) = match pooled.map(|pool| engine(Some(pool))) {
+            Some(Ok(engine)) => (engine, true),
+            other => {
+                if let Some(Err(error)) = other {
+                    tracing::info!(%error, "no pool of instances; each is allocated on its own");
+                }
+                (engine(None).map_err(|error| host_error("cannot start the WebAssembly engine", &error))?, false)
+            }
+        };
+        let linker = link::linker(&engine).map_err(|error| host_error("cannot link the host functions", &error))?;
+        Ok(Self {
+            engine,
+            linker,
+            cache: settings.cache.as_deref().and_then(Cache::open),
+            slots: Arc::new(Semaphore::new(max_tasks as usize)),
+            pooled,
+            max_tasks,
+        })
+    }
+
+    /// The most guests alive at once; more wait for their turn.
+    pub fn max_tasks(&self) -> u32 {
+        self.max_tasks
+    }
+
+    /// Whether guests come from a pool.
+    pub fn is_pooled(&self) -> bool {
+        self.pooled
+    }
+
+    /// Compiles `bytes` and links them; `task` is the name of the exported task interface. Takes as long as compiling
+    /// takes, so call it where blocking is fine.
+    pub fn load(&self, bytes: &[u8], digest: &Digest, task: &str) -> Result<Code, Error> {
+        let component = compile::compile(&self.engine, bytes, digest, self.cache.as_ref())?;
+        let (run, input, returns) = self.signature(&component, task)?;
+        let pre = self.linker.instantiate_pre(&component).map_err(|error| {
+            Error::plugin(format!("the plugin does not fit this host: {}", error.root_cause())).hint(
+                "It was built against another version of agenthost:plugin; build it with the agenthost-sdk of this host's version.",
+            )
+        })?;
+        let error = returns.as_ref().map_or(ErrorShape::Own, ErrorShape::of);
+        Ok(Code { pre, run, input, returns, error })
+    }
+
+    fn signature(&self, component: &Component, task: &str) -> Result<(ComponentExportIndex, Type, Option<Type>), Error> {
+        const SHAPE: &str = "The interface `task` has one function: `run: async func(input: T) -> result<U, failure>`.";
+        let missing = || Error::plugin(format!("the plugin's interface {task} has no function `run`")).hint(SHAPE);
+        let ty = component.component_type();
+        let Some(ComponentItem::ComponentInstance(interface)) = ty.get_export(&self.engine, task).map(|export| export.ty)
+        else {
+            return Err(missing());
+        };
+        let Some(ComponentItem::ComponentFunc(run)) = interface.get_export(&self.engine, "run").map(|export| export.ty)
+        else {
+            return Err(missing());
+        };
+        let params: Vec<_> = run.params().map(|(_, ty)| ty).collect();
+        let Ok([input]) = <[Type; 1]>::try_from(params) else {
+            let count = run.params().len();
+            return Err(Error::plugin(format!("{task}: `run` takes {count} parameters instead of one")).hint(SHAPE));
+        };
+        let output = run.results().next();
+        let instance = component.get_export_index(None, task).ok_or_else(missing)?;
+        let run = component.get_export_index(Some(&instance), "run").ok_or_else(missing)?;
+        Ok((run, input, output))
+    }
+
+    /// Runs `code` once. Waits for room first, where too many guests are alive.
+    pub async fn run(&self, code: &Code, call: GuestCall) -> Ended {
+        let log = wasi::Log::new(call.log_bytes);
+        let ended = |end, fuel, peak_memory| {
+            let (log, log_dropped) = log.take();
+            Ended { end, fuel, peak_memory, log, log_dropped }
+        };
+        let room = tokio::select! {
+            biased;
+            () = call.cancel.cancelled() => return ended(End::Cancelled, 0, 0),
+            room = self.slots.acquire() => room,
+        };
+        let Ok(_room) = room else {
+            return ended(End::Host("the host is shutting down".into()), 0, 0);
+        };
+        let (asker, turns) = turns::turns();
+        let mut store = match store::new(&self.engine, &call, asker, &log) {
+            Ok(store) => store,
+            Err(error) => return ended(End::Host(format!("cannot make a store: {error}")), 0, 0),
+        };
+        let driven = {
+            let guest = async {
+                let instance = code.pre.instantiate_async(&mut store).await?;
+                let Some(run) = instance.get_func(&mut store, code.run) else {
+                    return Err(wasmtime::Error::msg("the export `run` is gone"));
+                };
+                let results = usize::from(run.ty(&store).results().len() > 0);
+                let params = [call.input];
+                let mut results = vec![Val::Bool(false); results];
+                store
+                    .run_concurrent(async |accessor| run.call_concurrent(accessor, &params, &mut results).await)
+                    .await??;
+                Ok(results.pop())
+            };
+            turns.drive(guest, call.deadline, &call.cancel).await
+        };
+        let fuel = call.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let held = &store.data().held;
+        let (peak, refused) = (held.peak, held.refused);
+        let end = match driven {
+            Driven::Ended(Ok(value)) => code.output(value),
+            Driven::Ended(Err(error)) => return self.crashed(&error, refused, fuel, peak, &log),
+            Driven::TimeUp => End::Exhausted(LimitKind::Time, "the task's time was up".into()),
+            Driven::Cancelled => End::Cancelled,
+            Driven::Stuck => {
+                End::Trapped("the task waits for something that can never come, such as a future that nothing wakes".into())
+            }
+        };
+        ended(end, fuel, peak)
+    }
+
+    fn crashed(&self, error: &wasmtime::Error, refused: bool, fuel: u64, peak_memory: u64, log: &wasi::Log) -> Ended {
+        let (log, log_dropped) = log.take();
+        let trap = error.downcast_ref::<Trap>();
+        let end = if trap == Some(&Trap::OutOfFuel) {
+            End::Exhausted(LimitKind::Fuel, "the task used up its fuel".into())
+        } else if error.downcast_ref::<EffectLost>().is_some() {
+            End::Host(error.root_cause().to_string())
+        } else if error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls")) {
+            let limit = MAX_CALL_BYTES >> 20;
+            End::Exhausted(LimitKind::Size, format!("a value was larger than the {limit} MiB that one call may carry"))
+        } else if refused {
+            End::Exhausted(LimitKind::Memory, "the task needed more memory than its limit".into())
+        } else if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
+            End::Trapped(format!("the plugin called exit({code})"))
+        } else {
+            End::Trapped(match (trap, panic_message(&log)) {
+                (_, Some(panic)) => panic,
+                (Some(Trap::StackOverflow), None) => "stack overflow: recursion without end?".into(),
+                (Some(trap), None) => trap.to_string(),
+                (None, None) => error.root_cause().to_string(),
+            })
+        };
+        Ended { end, fuel, peak_memory, log, log_dropped }
+    }
+}
+
+impl Code {
+    /// Turns JSON into an input of this plugin.
+    pub fn input(&self, json: &Value) -> Result<Val, Error> {
+        value::from_json(&self.input, json, "input").map_err(|error| {
+            Error::input(error.to_string()).hint(format!("The input has this form: {}", self.sample()))
+        })
+    }
+
+    /// A small input of the right type.
+    pub fn sample(&self) -> Value {
+        value::sample(&self.input)
+    }
+
+    fn output(&self, returned: Option<Val>) -> End {
+        let json = |ty: Option<&Type>, val: Option<&Val>| match (ty, val) {
+            (Some(_), Some(val)) => value::to_json(val, "output").map_err(|error| {
+                End::Exhausted(LimitKind::Size, format!("the output cannot be taken over: {error}"))
+            }),
+            _ => Ok(Value::Null),
+        };
+        let end = match (&self.returns, &returned) {
+            (Some(Type::Result(ty)), Some(Val::Result(Ok(value)))) => {
+                json(ty.ok().as_ref(), value.as_deref()).map(End::Output)
+            }
+            (Some(Type::Result(ty)), Some(Val::Result(Err(error)))) => {
+                json(ty.err().as_ref(), error.as_deref()).map(|json| match (&self.error, json) {
+                    (ErrorShape::Failure, json) => End::Failure(json),
+                    (ErrorShape::Text, Value::String(text)) => End::Text(text),
+                    (_, json) => End::Error(json),
+                })
+            }
+            (ty, value) => json(ty.as_ref(), value.as_ref()).map(End::Output),
+        };
+        end.unwrap_or_else(|too_large| too_large)
+    }
+}
+
+impl ErrorShape {
+    fn of(ty: &Type) -> Self {
+        let Type::Result(result) = ty else {
+            return Self::Own;
+        };
+        match result.err() {
+            Some(Type::String) => Self::Text,
+            Some(Type::Variant(variant)) => {
+                const CASES: [&str; 9] = [
+                    "failed", "exhausted", "denied", "model", "context-overflow", "trapped", "cancelled", "escalated", "other",
+                ];
+                match variant.cases().map(|case| case.name).eq(CASES) {
+                    true => Self::Failure,
+                    false => Self::Own,
+                }
+            }
+            _ => Self::Own,
+        }
+    }
+}
+
+/// The text of a panic in what a Rust guest wrote to stderr.
+fn panic_message(log: &str) -> Option<String> {
+    const LONGEST: usize = 500;
+    let (_, panic) = log.rsplit_once("panicked at ")?;
+    let text: String = panic
+        .lines()
+        .take_while(|line| !line.starts_with("note:"))
+        .take(4)
+        .map(|line| line.chars().filter(|c| !c.is_control()).collect::<String>())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let text = text.trim();
+    Some(format!("panicked at {}", text.get(..text.floor_char_boundary(LONGEST)).unwrap_or(text)))
+}
+
+fn host_error(what: &str, error: &wasmtime::Error) -> Error {
+    Error::host(format!("{what}: {error:#}"))
+}
+
+fn engine(pool: Option<PoolingAllocationConfig>) -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .wasm_component_model_async(true)
+        .consume_fuel(true)
+        // Runs must replay, on every machine.
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true)
+        // Parts that no plugin needs, each a source of past sandbox or accounting faults.
+        .wasm_memory64(false)
+        .wasm_tail_call(false)
+        .wasm_custom_page_sizes(false)
+        .wasm_wide_arithmetic(false)
+        .wasm_backtrace_max_frames(None);
+    if let Some(pool) = pool {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    }
+    Engine::new(&config)
+}
+
+/// Room for `tasks` guests. A component of Rust has one memory and four core instances; one made by componentize-py has
+/// about forty modules, so the parts per component are wide and the totals sized for the common case.
+fn pool(tasks: u32, max_memory: u64) -> PoolingAllocationConfig {
+    let parts = tasks.saturating_mul(4).max(400);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(tasks)
+        .total_core_instances(parts)
+        .total_memories(tasks.saturating_mul(2))
+        .total_tables(parts)
+        .total_stacks(tasks)
+        .max_core_instances_per_component(100)
+        .max_memories_per_component(4)
+        .max_tables_per_component(100)
+        .max_component_instance_size(4 << 20)
+        .max_memory_size(usize::try_from(max_memory).unwrap_or(usize::MAX))
+        // Pages kept by a free slot: enough that small guests start without faults, little enough that ten thousand
+        // slots hold 160 MiB.
+        .linear_memory_keep_resident(16 << 10);
+    pool
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_found_in_the_log() {
+        let log = "hello\nthread '<unnamed>' panicked at src/lib.rs:7:5:\nno such thing\nnote: run with X\n";
+        assert_eq!(panic_message(log).unwrap(), "panicked at src/lib.rs:7:5: no such thing");
+        assert_eq!(panic_message("nothing"), None);
+    }
+}

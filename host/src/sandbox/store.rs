@@ -1,0 +1,128 @@
+//! What lives beside one guest instance, and the caps on what it may hold.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use wasmtime::component::ResourceTable;
+use wasmtime::{Engine, ResourceLimiter, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::turns::Asker;
+use super::wasi::{self, FrozenClock, Log};
+use super::{Capabilities, GuestCall};
+
+/// Bytes that one call between guest and host may carry: a prompt, a reply, an output. Four times the text of a full
+/// context of 200,000 tokens; without a cap of its own, a thousand guests could each make the host hold 128 MiB.
+pub const MAX_CALL_BYTES: usize = 8 << 20;
+/// Live handles of a guest: streams and pollables of its standard library, and one per model call in flight.
+const MAX_HANDLES: usize = 2_000;
+/// Table elements of a guest; a Rust guest has a few hundred, a Python guest some ten thousand.
+const MAX_TABLE_ELEMENTS: usize = 100_000;
+/// Core instances, memories and tables of a guest; a component made by componentize-py has about forty modules.
+const MAX_PARTS: usize = 100;
+/// Fuel after which a computing guest lets others run: about a millisecond.
+const FUEL_SLICE: u64 = 10_000_000;
+
+/// The data of a task's store.
+pub(super) struct State {
+    pub(super) table: ResourceTable,
+    pub(super) wasi: WasiCtx,
+    pub(super) now: SystemTime,
+    pub(super) asker: Asker,
+    pub(super) capabilities: Arc<dyn Capabilities>,
+    pub(super) held: Held,
+}
+
+/// Makes the store of one task; it is dropped with the task and never used again.
+pub(super) fn new(engine: &Engine, call: &GuestCall, asker: Asker, log: &Log) -> wasmtime::Result<Store<State>> {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(MAX_HANDLES);
+    let state = State {
+        table,
+        wasi: wasi::context(call.seed, log),
+        now: call.now,
+        asker,
+        capabilities: Arc::clone(&call.capabilities),
+        held: Held { memory_limit: call.memory, memory: 0, peak: 0, refused: false },
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.held);
+    store.set_hostcall_fuel(MAX_CALL_BYTES);
+    store.set_max_component_handles(MAX_HANDLES);
+    store.set_fuel(call.fuel)?;
+    store.fuel_async_yield_interval(Some(FUEL_SLICE))?;
+    Ok(store)
+}
+
+/// Memory and tables that the guest holds.
+pub(super) struct Held {
+    memory_limit: u64,
+    memory: u64,
+    /// The most bytes of linear memory held at any time.
+    pub(super) peak: u64,
+    /// Whether a growth was refused; a trap that follows is the guest's way of saying that it needs the memory.
+    pub(super) refused: bool,
+}
+
+impl ResourceLimiter for Held {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        // The cap is on the sum of the guest's memories.
+        let after = self.memory.saturating_add((desired as u64).saturating_sub(current as u64));
+        if after > self.memory_limit {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.memory = after;
+        self.peak = self.peak.max(after);
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.refused = true;
+        Ok(())
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        MAX_PARTS
+    }
+
+    fn tables(&self) -> usize {
+        MAX_PARTS
+    }
+
+    fn memories(&self) -> usize {
+        MAX_PARTS
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl State {
+    pub(super) fn clock(&mut self) -> FrozenClock<'_> {
+        FrozenClock { table: &mut self.table, now: self.now }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cap_is_on_the_sum_of_memories_and_a_refusal_is_remembered() {
+        let mut held = Held { memory_limit: 100, memory: 0, peak: 0, refused: false };
+        assert!(held.memory_growing(0, 60, None).unwrap());
+        assert!(held.memory_growing(0, 40, None).unwrap());
+        assert!(!held.refused);
+        assert!(!held.memory_growing(40, 41, None).unwrap());
+        assert!(held.refused);
+        assert_eq!(held.peak, 100);
+    }
+}

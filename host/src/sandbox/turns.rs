@@ -1,0 +1,296 @@
+//! The order in which a task learns things.
+//!
+//! A task asks the outside world for replies and gets them in *turns*: one at a time, and only while the guest is idle,
+//! which is when a poll of it leaves it waiting without having woken itself (a guest that yields for fuel wakes itself).
+//! So what a guest computes is a function of its input, of the replies and of the order of its turns; record that order
+//! and it can be replayed to the unit of fuel. If several replies could queue before the guest looked, that would not
+//! hold: it would see them in the order of its own bookkeeping.
+//!
+//! What this module leaves out: what a reply is, and writing the order down.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Hands one finished effect to the guest; false when the guest no longer waits for it.
+type Turn = Box<dyn FnOnce() -> bool + Send>;
+
+/// The asking side, held by the task's host functions.
+#[derive(Clone)]
+pub(super) struct Asker {
+    inbox: mpsc::UnboundedSender<Turn>,
+    open: Arc<AtomicUsize>,
+}
+
+/// The giving side, held by the task's driver.
+pub(super) struct Turns {
+    inbox: mpsc::UnboundedReceiver<Turn>,
+    /// Asks that have not been answered or dropped.
+    open: Arc<AtomicUsize>,
+}
+
+/// The effect behind a reply ended without giving one: it panicked.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the host failed while it worked on a call of this task")]
+pub(super) struct EffectLost;
+
+pub(super) fn turns() -> (Asker, Turns) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let open = Arc::new(AtomicUsize::new(0));
+    (Asker { inbox: sender, open: Arc::clone(&open) }, Turns { inbox: receiver, open })
+}
+
+impl Asker {
+    /// Runs `effect` in a tokio task of its own and resolves, in a turn, with what it gave. Dropping the returned
+    /// future aborts the effect: a guest that races calls cancels the losers.
+    pub(super) fn ask<T, F>(&self, effect: F) -> impl Future<Output = Result<T, EffectLost>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let (reply, wait) = oneshot::channel();
+        let inbox = self.inbox.clone();
+        self.open.fetch_add(1, Ordering::AcqRel);
+        let effect = tokio::spawn(async move {
+            let value = effect.await;
+            let turn: Turn = Box::new(move || reply.send(value).is_ok());
+            // A closed inbox means that the task has ended.
+            let _ = inbox.send(turn);
+        });
+        let effect = OpenAsk { effect, open: Arc::clone(&self.open) };
+        async move {
+            let value = wait.await.map_err(|_| EffectLost);
+            drop(effect);
+            value
+        }
+    }
+}
+
+struct OpenAsk {
+    effect: tokio::task::JoinHandle<()>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for OpenAsk {
+    fn drop(&mut self) {
+        self.effect.abort();
+        self.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// How driving a guest ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Driven<T> {
+    /// The guest came to its own end.
+    Ended(T),
+    /// The deadline passed first.
+    TimeUp,
+    /// Someone cancelled it first.
+    Cancelled,
+    /// The guest waits, but for nothing that it asked for: it would wait for ever.
+    Stuck,
+}
+
+impl Turns {
+    /// Drives `guest` to its end, giving it one turn whenever it is idle. A result that is there wins over a cancel
+    /// that comes in the same moment.
+    pub(super) async fn drive<T>(
+        mut self,
+        guest: impl Future<Output = T>,
+        deadline: Option<Instant>,
+        cancel: &CancellationToken,
+    ) -> Driven<T> {
+        let mut guest = pin!(guest);
+        let mut cancelled = pin!(cancel.cancelled());
+        let mut time_up = pin!(async move {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        });
+        let awake = Arc::new(Awake::default());
+        std::future::poll_fn(move |cx| {
+            let own = awake.over(cx.waker());
+            loop {
+                awake.woken.store(false, Ordering::Release);
+                if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(&own)) {
+                    return Poll::Ready(Driven::Ended(end));
+                }
+                if cancelled.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Driven::Cancelled);
+                }
+                if Pin::as_mut(&mut time_up).poll(cx).is_ready() {
+                    return Poll::Ready(Driven::TimeUp);
+                }
+                if awake.woken.load(Ordering::Acquire) {
+                    // The guest has more to compute; the wake-up has already reached the outer waker.
+                    return Poll::Pending;
+                }
+                match self.inbox.poll_recv(cx) {
+                    // A reply that nobody waits for any more is no turn.
+                    Poll::Ready(Some(turn)) => {
+                        turn();
+                    }
+                    Poll::Ready(None) | Poll::Pending if self.open.load(Ordering::Acquire) == 0 => {
+                        return Poll::Ready(Driven::Stuck);
+                    }
+                    Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Notes that the guest was woken, and passes it on.
+#[derive(Default)]
+struct Awake {
+    woken: AtomicBool,
+    outer: std::sync::Mutex<Option<Waker>>,
+}
+
+impl Awake {
+    fn over(self: &Arc<Self>, outer: &Waker) -> Waker {
+        let mut slot = self.outer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match slot.as_mut() {
+            Some(known) => known.clone_from(outer),
+            None => *slot = Some(outer.clone()),
+        }
+        Waker::from(Arc::clone(self))
+    }
+}
+
+impl Wake for Awake {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Release);
+        let slot = self.outer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(outer) = slot.as_ref() {
+            outer.wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use futures_util::future::join_all;
+
+    /// Asks for replies that come after `delays` and returns the order in which a busy guest saw them.
+    async fn order(delays: &[u64]) -> Vec<usize> {
+        let (asker, turns) = turns();
+        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let asks: Vec<_> = delays
+            .iter()
+            .enumerate()
+            .map(|(n, delay)| {
+                let reply = asker.ask(tokio::time::sleep(Duration::from_millis(*delay)));
+                let seen = Arc::clone(&seen);
+                async move {
+                    reply.await.unwrap();
+                    seen.lock().unwrap().push(n);
+                    // Computing between two replies, as a fuel yield looks from outside.
+                    for _ in 0..50 {
+                        yield_once().await;
+                        assert_eq!(seen.lock().unwrap().last(), Some(&n), "a second reply came into a busy guest");
+                    }
+                }
+            })
+            .collect();
+        let cancel = CancellationToken::new();
+        assert!(matches!(turns.drive(join_all(asks), None, &cancel).await, Driven::Ended(_)));
+        Arc::try_unwrap(seen).unwrap().into_inner().unwrap()
+    }
+
+    async fn yield_once() {
+        let mut yielded = false;
+        std::future::poll_fn(|cx| {
+            if std::mem::replace(&mut yielded, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replies_come_one_at_a_time_and_only_to_an_idle_guest() {
+        assert_eq!(order(&[30, 10, 20]).await, [1, 2, 0]);
+        assert_eq!(order(&[0; 40]).await.len(), 40);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_ask_aborts_its_effect() {
+        let (asker, turns) = turns();
+        let (done, mut was_done) = mpsc::channel::<()>(1);
+        let guest = async {
+            let loser = asker.ask(async move {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                drop(done.send(()).await);
+            });
+            drop(loser);
+            asker.ask(tokio::time::sleep(Duration::from_secs(120))).await.unwrap();
+        };
+        let cancel = CancellationToken::new();
+        assert_eq!(turns.drive(guest, None, &cancel).await, Driven::Ended(()));
+        assert!(was_done.recv().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn deadlines_and_cancels_end_a_waiting_and_a_computing_guest() {
+        let computing = || async {
+            loop {
+                yield_once().await;
+                tokio::task::yield_now().await;
+            }
+        };
+        let soon = Some(Instant::now() + Duration::from_millis(5));
+        let cancel = CancellationToken::new();
+        let (asker, turns_a) = turns();
+        let waiting = asker.ask(std::future::pending::<()>());
+        assert!(matches!(turns_a.drive(waiting, soon, &cancel).await, Driven::TimeUp));
+        tokio::time::resume();
+        let (_asker, turns_b) = turns();
+        assert_eq!(turns_b.drive(computing(), soon, &cancel).await, Driven::TimeUp);
+        cancel.cancel();
+        let (_asker, turns_c) = turns();
+        assert_eq!(turns_c.drive(computing(), None, &cancel).await, Driven::Cancelled);
+    }
+
+    #[tokio::test]
+    async fn a_finished_result_is_not_lost_to_a_cancel() {
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let (_asker, turns) = turns();
+        assert_eq!(turns.drive(std::future::ready(7), None, &cancel).await, Driven::Ended(7));
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_waits_for_nothing_is_stuck() {
+        let cancel = CancellationToken::new();
+        let (_asker, turns) = turns();
+        assert_eq!(turns.drive(std::future::pending::<()>(), None, &cancel).await, Driven::Stuck);
+    }
+
+    #[tokio::test]
+    async fn an_effect_that_panics_is_an_error_not_a_hang() {
+        let (asker, turns) = turns();
+        let guest = asker.ask(async { panic!("boom") });
+        let cancel = CancellationToken::new();
+        let Driven::Ended(Err(EffectLost)) = turns.drive(guest, None, &cancel).await else {
+            panic!("expected the loss to be seen");
+        };
+    }
+}

@@ -1,0 +1,231 @@
+//! The inert part of WASI: what a guest built with Rust's standard library needs in order to start, and nothing that
+//! reaches anything outside its task.
+//!
+//! - no arguments, no environment, an empty stdin;
+//! - clocks that stand still at the run's start: a sleep returns at once, and a loop that waits for time to pass ends
+//!   with its fuel;
+//! - random numbers from a seed of the task, so that a run can be replayed;
+//! - stdout and stderr go to the task's bounded log: what exceeds the bound is dropped and counted, and the guest never
+//!   sees an error for it.
+//!
+//! Files, sockets and HTTP are not linked, so importing them is refused before anything runs.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use chacha20::ChaCha20Rng;
+use chacha20::rand_core::SeedableRng;
+use tokio::io::AsyncWrite;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView};
+use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
+use wasmtime_wasi::p2::bindings::{cli, io as wasi_io, random};
+use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult, subscribe};
+use wasmtime_wasi::random::WasiRandom;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiView};
+
+/// The most random bytes of one call: enough for keys and seeds, too few to be a memory bomb.
+const MAX_RANDOM_BYTES: u64 = 64 << 10;
+
+/// Adds the inert interfaces; `clock` finds the task's frozen clock.
+pub(super) fn add_to_linker<T>(linker: &mut Linker<T>, clock: fn(&mut T) -> FrozenClock<'_>) -> wasmtime::Result<()>
+where
+    T: WasiView + 'static,
+{
+    let l = linker;
+    wasi_io::error::add_to_linker::<T, Table>(l, |state| state.ctx().table)?;
+    wasi_io::poll::add_to_linker::<T, Table>(l, |state| state.ctx().table)?;
+    wasi_io::streams::add_to_linker::<T, Table>(l, |state| state.ctx().table)?;
+    cli::environment::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::exit::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::stdin::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::stdout::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::stderr::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::terminal_input::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::terminal_output::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::terminal_stdin::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::terminal_stdout::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::terminal_stderr::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    random::random::add_to_linker::<T, WasiRandom>(l, |state| state.ctx().ctx.random())?;
+    random::insecure::add_to_linker::<T, WasiRandom>(l, |state| state.ctx().ctx.random())?;
+    random::insecure_seed::add_to_linker::<T, WasiRandom>(l, |state| state.ctx().ctx.random())?;
+    monotonic_clock::add_to_linker::<T, Frozen>(l, clock)?;
+    wall_clock::add_to_linker::<T, Frozen>(l, clock)?;
+    Ok(())
+}
+
+/// The WASI state of one task.
+pub(super) fn context(seed: [u8; 32], log: &Log) -> WasiCtx {
+    let mut random = ChaCha20Rng::from_seed(seed);
+    let mut builder = WasiCtxBuilder::new();
+    builder
+        .stdout(log.clone())
+        .stderr(log.clone())
+        .insecure_random_seed(u128::from_le_bytes(*seed.first_chunk().unwrap_or(&[0; 16])))
+        .insecure_random(ChaCha20Rng::from_rng(&mut random))
+        .secure_random(random)
+        .max_random_size(MAX_RANDOM_BYTES);
+    builder.build()
+}
+
+struct Table;
+
+impl HasData for Table {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+struct Frozen;
+
+impl HasData for Frozen {
+    type Data<'a> = FrozenClock<'a>;
+}
+
+/// A clock that stands still at `now`.
+pub(super) struct FrozenClock<'a> {
+    pub(super) table: &'a mut ResourceTable,
+    pub(super) now: SystemTime,
+}
+
+/// A timer of a clock that stands still: waiting for it could only mean waiting for ever, so it is always due.
+struct Due;
+
+#[async_trait::async_trait]
+impl Pollable for Due {
+    async fn ready(&mut self) {}
+}
+
+impl FrozenClock<'_> {
+    fn due(&mut self) -> wasmtime::Result<Resource<DynPollable>> {
+        let due = self.table.push(Due)?;
+        subscribe(self.table, due)
+    }
+}
+
+impl monotonic_clock::Host for FrozenClock<'_> {
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(0)
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<u64> {
+        Ok(1)
+    }
+
+    fn subscribe_instant(&mut self, _when: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        self.due()
+    }
+
+    fn subscribe_duration(&mut self, _duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        self.due()
+    }
+}
+
+impl wall_clock::Host for FrozenClock<'_> {
+    fn now(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
+        let now = self.now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Ok(wall_clock::Datetime { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() })
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
+        Ok(wall_clock::Datetime { seconds: 0, nanoseconds: 1 })
+    }
+}
+
+/// What a task wrote to stdout and stderr, up to a bound.
+#[derive(Clone)]
+pub(super) struct Log(Arc<Mutex<Written>>);
+
+struct Written {
+    kept: Vec<u8>,
+    bound: usize,
+    dropped: u64,
+}
+
+impl Log {
+    pub(super) fn new(bound: usize) -> Self {
+        Self(Arc::new(Mutex::new(Written { kept: Vec::new(), bound, dropped: 0 })))
+    }
+
+    /// The kept text, and how many bytes were dropped.
+    pub(super) fn take(&self) -> (String, u64) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = std::mem::take(&mut written.kept);
+        (String::from_utf8_lossy(&kept).into_owned(), written.dropped)
+    }
+
+    fn append(&self, bytes: &[u8]) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = written.bound.saturating_sub(written.kept.len());
+        let (kept, dropped) = bytes.split_at(bytes.len().min(room));
+        written.kept.extend_from_slice(kept);
+        written.dropped += dropped.len() as u64;
+    }
+}
+
+impl IsTerminal for Log {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Log {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for Log {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.append(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(64 << 10)
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for Log {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for Log {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.append(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_keeps_its_bound_and_counts_the_rest() {
+        let log = Log::new(10);
+        log.append(b"12345");
+        log.append(b"67890abc");
+        log.append(b"more");
+        assert_eq!(log.take(), ("1234567890".to_owned(), 7));
+    }
+}

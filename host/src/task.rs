@@ -1,0 +1,280 @@
+//! A task: one call of one plugin, and how it came out.
+//!
+//! A task ends in exactly one [`Outcome`]: the plugin's typed output, or a [`Failure`] with its class. Whatever happens
+//! in a guest (a trap, a loop, a denied model) becomes a failure of its task and of nothing else; what happens to the
+//! host itself is a failure of class `host`.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::Value;
+
+use crate::limits::{LimitKind, Spent};
+use crate::sandbox::End;
+
+/// Where a task stands in its run: `root`, `root/0`, `root/0/3`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct TaskId(String);
+
+impl TaskId {
+    /// The first task of a run.
+    pub fn root() -> Self {
+        Self("root".into())
+    }
+
+    /// The task that started this one.
+    pub fn parent(&self) -> Option<Self> {
+        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.into()))
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a task gave no output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureClass {
+    /// The plugin says that it could not do the task.
+    Failed,
+    /// The task ran into a limit.
+    Exhausted,
+    /// The task asked for something that it was not granted.
+    Denied,
+    /// The model call failed for good.
+    Model,
+    /// The input does not fit the model's context.
+    ContextOverflow,
+    /// The code crashed.
+    Trapped,
+    /// The parent or the operator cancelled it.
+    Cancelled,
+    /// The task hands the decision to a person.
+    Escalated,
+    /// The host failed the task.
+    Host,
+    /// A class of the plugin's own.
+    Other,
+}
+
+impl FailureClass {
+    /// The class as it stands in JSON output: the case of the contract's `failure`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Exhausted => "exhausted",
+            Self::Denied => "denied",
+            Self::Model => "model",
+            Self::ContextOverflow => "context-overflow",
+            Self::Trapped => "trapped",
+            Self::Cancelled => "cancelled",
+            Self::Escalated => "escalated",
+            Self::Host => "host",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A task's failure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// What kind.
+    pub class: FailureClass,
+    /// What happened.
+    pub message: String,
+    /// The limit that was reached, for [`FailureClass::Exhausted`].
+    pub limit: Option<LimitKind>,
+    /// The plugin's own error value, where its error type is not the contract's `failure`.
+    pub error: Option<Value>,
+}
+
+impl Failure {
+    /// A failure of `class`.
+    pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), limit: None, error: None }
+    }
+
+    /// A limit was reached.
+    pub fn exhausted(limit: LimitKind, message: impl Into<String>) -> Self {
+        Self { limit: Some(limit), ..Self::new(FailureClass::Exhausted, message) }
+    }
+
+    /// Reads the JSON form of the contract's `failure`.
+    fn from_json(json: &Value) -> Self {
+        let (case, payload) = match json {
+            Value::String(case) => (case.as_str(), None),
+            Value::Object(fields) => match fields.iter().next() {
+                Some((case, payload)) => (case.as_str(), Some(payload)),
+                None => ("", None),
+            },
+            _ => ("", None),
+        };
+        let text = || payload.and_then(Value::as_str).unwrap_or_default().to_owned();
+        match case {
+            "failed" => Self::new(FailureClass::Failed, text()),
+            "exhausted" => {
+                let limit = LimitKind::from_name(&text());
+                Self::exhausted(limit, format!("the task gave up at its limit of {}", limit.words()))
+            }
+            "denied" => Self::new(FailureClass::Denied, text()),
+            "model" => Self::new(FailureClass::Model, text()),
+            "context-overflow" => {
+                Self::new(FailureClass::ContextOverflow, "the input does not fit the model's context")
+            }
+            "trapped" => Self::new(FailureClass::Trapped, text()),
+            "cancelled" => Self::new(FailureClass::Cancelled, "the task says that it was cancelled"),
+            "escalated" => Self::new(FailureClass::Escalated, text()),
+            _ => {
+                let item = |n| payload.and_then(|pair| pair.get(n)).and_then(Value::as_str).unwrap_or_default();
+                Self::new(FailureClass::Other, format!("{}: {}", item(0), item(1)))
+            }
+        }
+    }
+}
+
+impl Serialize for Failure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("class", self.class.name())?;
+        map.serialize_entry("message", &self.message)?;
+        if let Some(limit) = self.limit {
+            map.serialize_entry("limit", limit.name())?;
+        }
+        if let Some(error) = &self.error {
+            map.serialize_entry("error", error)?;
+        }
+        map.end()
+    }
+}
+
+/// How a task came out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The plugin's output, as JSON.
+    Ok(Value),
+    /// Why there is none.
+    Failure(Failure),
+}
+
+impl Outcome {
+    /// The outcome of a task whose guest ended so.
+    pub(crate) fn of(end: End) -> Self {
+        Self::Failure(match end {
+            End::Output(value) => return Self::Ok(value),
+            End::Failure(json) => Failure::from_json(&json),
+            End::Text(text) => Failure { error: Some(Value::String(text.clone())), ..Failure::new(FailureClass::Failed, text) },
+            End::Error(error) => {
+                let message = match &error {
+                    Value::Null => "the plugin gave no output and no reason".into(),
+                    error => format!("the plugin gave an error: {error}"),
+                };
+                Failure { error: Some(error), ..Failure::new(FailureClass::Failed, message) }
+            }
+            End::Exhausted(limit, message) => Failure::exhausted(limit, message),
+            End::Trapped(message) => Failure::new(FailureClass::Trapped, message),
+            End::Cancelled => Failure::new(FailureClass::Cancelled, "the task was cancelled"),
+            End::Host(message) => Failure::new(FailureClass::Host, message),
+        })
+    }
+
+    /// The output, if there is one.
+    pub fn ok(&self) -> Option<&Value> {
+        match self {
+            Self::Ok(value) => Some(value),
+            Self::Failure(_) => None,
+        }
+    }
+
+    /// The failure, if it is one.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Ok(_) => None,
+            Self::Failure(failure) => Some(failure),
+        }
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        match self {
+            Self::Ok(value) => map.serialize_entry("ok", value)?,
+            Self::Failure(failure) => map.serialize_entry("failure", failure)?,
+        }
+        map.end()
+    }
+}
+
+/// What is known of a task once it has ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct TaskReport {
+    /// Where it stands in the run.
+    pub id: TaskId,
+    /// The task that started it; none for the root.
+    pub parent: Option<TaskId>,
+    /// The plugin's identity.
+    pub plugin: String,
+    /// The models that it called, as `provider/model`, in the order of their first call.
+    pub models: Vec<String>,
+    /// How it came out.
+    pub outcome: Outcome,
+    /// What it used itself, without its sub-tasks.
+    pub spent: Spent,
+    /// What it wrote to stdout and stderr, up to the bound.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub log: String,
+    /// Bytes of it that were dropped.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub log_dropped_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn class(json: Value) -> (FailureClass, String, Option<LimitKind>) {
+        let failure = Failure::from_json(&json);
+        (failure.class, failure.message, failure.limit)
+    }
+
+    #[test]
+    fn every_case_of_failure_has_its_class() {
+        for name in ["failed", "denied", "model", "trapped", "escalated"] {
+            let (class, message, limit) = class(json!({ name: "why" }));
+            assert_eq!((class.name(), message.as_str(), limit), (name, "why", None));
+        }
+        for name in ["context-overflow", "cancelled"] {
+            assert_eq!(class(json!(name)).0.name(), name);
+        }
+        assert_eq!(class(json!({"exhausted": "calls"})).2, Some(LimitKind::Calls));
+        let (other, message, _) = class(json!({"other": ["quota", "gone"]}));
+        assert_eq!((other, message.as_str()), (FailureClass::Other, "quota: gone"));
+    }
+
+    #[test]
+    fn a_plugins_own_error_is_kept_as_a_value() {
+        let outcome = Outcome::of(End::Error(json!({"code": 7})));
+        assert_eq!(
+            serde_json::to_value(&outcome).unwrap(),
+            json!({"failure": {"class": "failed", "message": "the plugin gave an error: {\"code\":7}", "error": {"code": 7}}})
+        );
+        let text = Outcome::of(End::Text("no".into()));
+        assert_eq!(text.failure().unwrap().error, Some(json!("no")));
+    }
+
+    #[test]
+    fn ids_are_positional() {
+        assert_eq!(TaskId("root/0/3".into()).parent(), Some(TaskId("root/0".into())));
+        assert_eq!(TaskId::root().parent(), None);
+    }
+}
