@@ -94,6 +94,13 @@ impl Error {
         Self::new(ErrorClass::Host, message)
     }
 
+    /// The same with the file it is about in front.
+    #[must_use]
+    pub fn at(mut self, path: &std::path::Path) -> Self {
+        self.message = format!("{}: {}", path.display(), self.message);
+        self
+    }
+
     /// Adds the next step, as a sentence.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

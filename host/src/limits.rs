@@ -115,6 +115,23 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// The value of a limit for people, without its unit; none where there is no such limit.
+    pub fn describe(&self, limit: LimitKind) -> Option<String> {
+        match limit {
+            LimitKind::Tokens => self.tokens.map(|n| n.to_string()),
+            LimitKind::Cost => self.cost.map(|cost| cost.to_string()),
+            LimitKind::Calls => self.calls.map(|n| n.to_string()),
+            LimitKind::Fuel => self.fuel.map(|n| n.to_string()),
+            LimitKind::Memory => self.memory.map(units::show_bytes),
+            LimitKind::Time => self.time.map(|time| format!("{time:?}")),
+            LimitKind::Tasks => self.tasks.map(|n| n.to_string()),
+            LimitKind::Depth => self.depth.map(|n| n.to_string()),
+            LimitKind::Size | LimitKind::Other => None,
+        }
+    }
+}
+
 fn smaller<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
@@ -186,6 +203,18 @@ impl LimitKind {
             LimitKind::Size,
         ];
         ALL.into_iter().find(|limit| limit.name() == name).unwrap_or(Self::Other)
+    }
+
+    /// What a value of this limit counts, where the value does not say so itself.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Calls => "calls",
+            Self::Fuel => "fuel",
+            Self::Tasks => "sub-tasks",
+            Self::Depth => "levels",
+            Self::Cost | Self::Memory | Self::Time | Self::Size | Self::Other => "",
+        }
     }
 
     /// The limit in a sentence for people: "its limit of model calls".

@@ -4,7 +4,13 @@
 //! its key and nothing else: not the task that asks, not its limits, no retry and no queue. Those are decided once for
 //! all providers, before a request gets here.
 
+pub mod anthropic;
 mod call;
+mod http;
+pub mod offline;
+pub mod openai;
+pub mod schema;
+pub mod script;
 
 use std::fmt;
 use std::time::Duration;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The command `agenthost`.
+
+fn main() -> std::process::ExitCode {
+    agenthost::cli::main()
+}

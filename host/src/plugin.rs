@@ -11,16 +11,18 @@ mod imports;
 pub mod manifest;
 
 use std::fmt;
+use std::path::Path;
 
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use wit_parser::{Function, Resolve, WorldItem, WorldKey};
+use wit_parser::{Function, Resolve, Type, TypeDefKind, WorldItem, WorldKey};
 
 use crate::error::{Error, Result};
 use crate::value;
 
 pub(crate) use self::imports::refuse;
 pub use self::bytes::MAX_PLUGIN_BYTES;
-pub(crate) use self::bytes::broken;
+pub(crate) use self::bytes::{broken, read};
 pub use self::imports::Import;
 pub use self::manifest::Manifest;
 
@@ -152,6 +154,57 @@ impl Plugin {
             manifest: embedded.manifest,
             doubts,
         })
+    }
+
+    /// Reads the description of the component in a file.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Plugin`](crate::error::ErrorClass::Plugin) for a file that cannot be read, is larger than
+    /// [`MAX_PLUGIN_BYTES`], or is no plugin.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::read(&bytes::read(path)?).map_err(|error| error.at(path))
+    }
+
+    /// The function `run` and every type that it names, as WIT text, with the docs where there are any.
+    pub fn signature(&self) -> String {
+        value::signature::signature(&self.interface.resolve, &self.interface.run)
+    }
+
+    /// The JSON Schema of the input.
+    pub fn input_schema(&self) -> Result<Value> {
+        let input = self.interface.run.params.first().map(|param| param.ty);
+        self.schema(input, "input")
+    }
+
+    /// The JSON Schema of the output: of the `ok` side, where `run` gives a `result`.
+    pub fn output_schema(&self) -> Result<Value> {
+        self.schema(self.returns().0, "output")
+    }
+
+    /// The JSON Schema of the plugin's error type; `null` where it has none.
+    pub fn error_schema(&self) -> Result<Value> {
+        self.schema(self.returns().1, "error")
+    }
+
+    fn schema(&self, ty: Option<Type>, side: &str) -> Result<Value> {
+        match ty {
+            Some(ty) => Ok(value::schema::schema(&self.interface.resolve, &ty, side)?),
+            None => Ok(Value::Null),
+        }
+    }
+
+    /// The types of an output and of an error.
+    fn returns(&self) -> (Option<Type>, Option<Type>) {
+        let mut ty = self.interface.run.result;
+        while let Some(Type::Id(id)) = ty {
+            match self.interface.resolve.types.get(id).map(|def| &def.kind) {
+                Some(TypeDefKind::Type(target)) => ty = Some(*target),
+                Some(TypeDefKind::Result(result)) => return (result.ok, result.err),
+                _ => break,
+            }
+        }
+        (ty, None)
     }
 
     /// The one exported interface named `task`.

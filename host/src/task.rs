@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::Value;
 
-use crate::limits::{LimitKind, Spent};
+use crate::limits::{LimitKind, Limits, Spent};
 use crate::sandbox::End;
 
 /// Where a task stands in its run: `root`, `root/0`, `root/0/3`.
@@ -101,6 +101,15 @@ impl Failure {
     /// A limit was reached.
     pub fn exhausted(limit: LimitKind, message: impl Into<String>) -> Self {
         Self { limit: Some(limit), ..Self::new(FailureClass::Exhausted, message) }
+    }
+
+    /// The same, with the value of the limit that was reached in its message.
+    pub(crate) fn with_limit_of(mut self, limits: &Limits) -> Self {
+        let value = self.limit.and_then(|limit| limits.describe(limit));
+        if let (Some(limit), Some(value)) = (self.limit, value) {
+            self.message = format!("{} (limit: {value} {})", self.message, limit.unit());
+        }
+        self
     }
 
     /// Reads the JSON form of the contract's `failure`.

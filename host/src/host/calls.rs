@@ -4,7 +4,7 @@
 //! the guest learns how it went, and one that is dropped on the way (its task ended, or lost a race) gives back what it
 //! held.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use super::Inner;
+use crate::config::ModelRef;
 use crate::limits::ledger::{Account, Used, Want};
 use crate::limits::{LimitKind, Usd};
 use crate::llm::{
@@ -29,7 +30,7 @@ pub(super) struct TaskCalls {
     pub(super) task: TaskId,
     pub(super) plugin: String,
     /// The model names that the task may use.
-    pub(super) models: Vec<String>,
+    pub(super) models: BTreeSet<String>,
     pub(super) account: Account,
     pub(super) deadline: Option<Instant>,
     pub(super) events: broadcast::Sender<Event>,
@@ -68,18 +69,18 @@ impl TaskCalls {
         let model = self.granted(&ask.model)?;
         let (bytes, messages) = ask.size();
         let name = ask.model.clone();
-        let mut request = request(ask, &model.model)?;
+        let mut request = request(ask, &model.model, self.host.config.reply_tokens())?;
         let provider = self.host.provider(&model.provider)?;
-        let full_name = format!("{}/{}", model.provider, model.model);
-        let price = self.host.price(&model.provider, &model.model);
+        let full_name = model.to_string();
+        let price = self.host.price(model);
         if price.is_none() && self.account.has_cost_limit() {
             return Err(CallError::Denied(format!(
                 "{full_name} has no known price and a cost limit is set; give its price in [prices.\"{full_name}\"]"
             )));
         }
 
-        let input = self.host.estimates.input(&full_name, bytes, messages, self.host.strict_tokens);
-        let worst = |input, output| price.as_ref().map_or(Usd::ZERO, |price| price.worst(input, output));
+        let input = self.host.estimates.input(&full_name, bytes, messages, self.host.config.run().strict_tokens);
+        let worst = |input, output| price.map_or(Usd::ZERO, |price| price.worst(input, output));
         let want = Want {
             input,
             output: u64::from(request.max_tokens),
@@ -96,13 +97,13 @@ impl TaskCalls {
         let used = match &answer {
             Ok(Reply { usage: Some(usage), .. }) => {
                 self.host.estimates.learn(&full_name, bytes, messages, usage.input);
-                let cost = price.as_ref().map(|price| price.cost(usage));
+                let cost = price.map(|price| price.cost(usage));
                 Used { input: usage.input, cached_input: usage.cached_input, output: usage.output, cost }
             }
             // It answered and nobody knows what it counted: what was held is charged.
             Ok(Reply { usage: None, .. }) | Err(ProviderError { kind: ProviderErrorKind::BadReply, .. }) => {
                 let output = reservation.output();
-                let cost = price.as_ref().map(|price| price.worst(input, output));
+                let cost = price.map(|price| price.worst(input, output));
                 Used { input, cached_input: 0, output, cost }
             }
             Err(_) => Used { cost: Some(Usd::ZERO), ..Used::default() },
@@ -123,21 +124,21 @@ impl TaskCalls {
     }
 
     /// The model behind a name, if there is one and the task may use it.
-    fn granted(&self, name: &str) -> Result<super::ModelRef, CallError> {
-        let Some(model) = self.host.models.get(name) else {
-            let known: Vec<_> = self.host.models.keys().map(String::as_str).collect();
+    fn granted(&self, name: &str) -> Result<&ModelRef, CallError> {
+        let Some(model) = self.host.model(name) else {
+            let known: Vec<_> = self.host.config.models().keys().map(String::as_str).collect();
             return Err(CallError::Denied(format!(
                 "no model is named `{name}`: [models] has {}",
                 if known.is_empty() { "none".into() } else { known.join(", ") }
             )));
         };
-        if !self.models.iter().any(|allowed| allowed == name) {
+        if !self.models.contains(name) {
             return Err(CallError::Denied(format!(
                 "{plugin} is not granted the model `{name}`; to allow it, add `{name}` to `models` in [grants.\"{plugin}\"]",
                 plugin = self.plugin
             )));
         }
-        Ok(model.clone())
+        Ok(model)
     }
 
     fn note(&self, name: &str, model: &str, used: &Used, offline: bool) {
@@ -172,7 +173,7 @@ impl TaskCalls {
 }
 
 /// Makes the provider's request of the task's, or says what makes no sense in it.
-fn request(ask: Ask, model: &str) -> Result<Request, CallError> {
+fn request(ask: Ask, model: &str, reply_tokens: u32) -> Result<Request, CallError> {
     let wrong = |why: String| CallError::InvalidRequest(why);
     if ask.messages.iter().all(|message| message.content.is_empty()) {
         return Err(wrong("the request has no message with content".into()));
@@ -194,7 +195,7 @@ fn request(ask: Ask, model: &str) -> Result<Request, CallError> {
         model: model.into(),
         system: ask.system,
         messages: ask.messages,
-        max_tokens: ask.max_tokens.unwrap_or(super::REPLY_TOKENS),
+        max_tokens: ask.max_tokens.unwrap_or(reply_tokens),
         schema,
         options,
     })

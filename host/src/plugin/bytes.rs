@@ -3,6 +3,8 @@
 //! The common mistakes (a core module, text, a web page, a precompiled image) are told apart by their first bytes, so
 //! that each gets an answer of its own, and what would take too long to compile is refused by counting.
 
+use std::path::Path;
+
 use crate::error::Error;
 
 /// The largest plugin, in bytes. A component made by componentize-py, the largest in use, has 20 MB.
@@ -11,6 +13,27 @@ pub const MAX_PLUGIN_BYTES: u64 = 64 << 20;
 /// The most functions in a plugin: compiling time and memory grow with them (900,000 empty ones take half a minute and
 /// 5 GB), while the largest guest in use has 30,000.
 const MAX_FUNCTIONS: u64 = 200_000;
+
+/// Reads a plugin file of a reasonable size.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let error = |error: std::io::Error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => "Give a .wasm file or a crate directory that exists.",
+            _ => "Make the file readable for this user.",
+        };
+        Error::plugin(format!("{}: {error}", path.display())).hint(hint)
+    };
+    let meta = std::fs::metadata(path).map_err(error)?;
+    if !meta.is_file() {
+        return Err(Error::plugin(format!("{}: not a file", path.display())).hint("Give a .wasm file or a crate directory."));
+    }
+    if meta.len() > MAX_PLUGIN_BYTES {
+        let (size, limit) = (meta.len() >> 20, MAX_PLUGIN_BYTES >> 20);
+        return Err(Error::plugin(format!("{}: {size} MiB, and a plugin has at most {limit} MiB", path.display()))
+            .hint("Build it in release mode and without debug information, or give the right file."));
+    }
+    std::fs::read(path).map_err(error)
+}
 
 /// Says what `bytes` are when they are no component.
 pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {

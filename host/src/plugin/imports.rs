@@ -71,6 +71,16 @@ impl Import {
         }
     }
 
+    /// What sort of import it is, in one word for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Contract(_) => "contract",
+            Self::Inert(_) => "inert",
+            Self::SubAgent(_) => "sub-agent",
+            Self::Refused(_) => "refused",
+        }
+    }
+
     /// What it means, in a few words for people.
     pub fn meaning(&self) -> String {
         match self {

@@ -1,0 +1,161 @@
+//! The command line: parse, call the library, print, exit.
+//!
+//! One file a command. What a command knows about plugins, limits and models it has from the public API; printing, hints
+//! and the exit codes stand in [`output`]. stdout carries data and nothing else, stderr is for people.
+
+mod build;
+mod completions;
+mod doctor;
+mod inspect;
+mod output;
+mod progress;
+mod run;
+mod trust;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+
+use self::output::Printer;
+use crate::config::{Config, Env};
+use crate::error::{Error, Result};
+use crate::host::Host;
+
+/// A WebAssembly host for sub-agent tasks
+///
+/// Each task runs one plugin in a sandbox of its own that can compute and call a model, within hard limits on tokens,
+/// cost, calls, fuel, memory and time. Without a key and a configuration, an offline provider answers, so that
+/// everything can be tried at once.
+#[derive(Debug, Parser)]
+#[command(name = "agenthost", version, about, max_term_width = 100, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Use this file instead of the agenthost.toml found upwards from here
+    #[arg(long, global = true, value_name = "FILE", env = "AGENTHOST_CONFIG")]
+    config: Option<PathBuf>,
+    /// Say more on stderr: the task's log, and what the host does (twice: everything)
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Say nothing on stderr but errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one task and print its output as JSON
+    Run(run::Args),
+    /// Build a plugin's crate into a component and print its path
+    Build(build::Args),
+    /// Show what a plugin is, what it may do, and its typed interface
+    Inspect(inspect::Args),
+    /// Check the toolchain, the configuration, the keys and this machine's limits
+    Doctor(doctor::Args),
+    /// Let a project's configuration send your keys to the addresses that it names
+    Trust(trust::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+impl Command {
+    fn json(&self) -> bool {
+        match self {
+            Self::Run(args) => args.json,
+            Self::Build(args) => args.json,
+            Self::Inspect(args) => args.json,
+            Self::Doctor(args) => args.json,
+            Self::Trust(_) | Self::Completions(_) => false,
+        }
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return output::usage(&error),
+    };
+    let printer = Printer::new(cli.command.json(), cli.global.quiet);
+    start_logging(&cli.global);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(command(cli, &printer));
+            // A build or a compilation that nobody waits for any more must not hold up the exit.
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(Error::host(format!("cannot start: {error}"))),
+    };
+    result.unwrap_or_else(|error| printer.error(&error))
+}
+
+async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
+    let env = Env::from_process()?;
+    let global = &cli.global;
+    match cli.command {
+        Command::Run(args) => run::run(args, global, &env, printer).await,
+        Command::Build(args) => build::build(&args, &env, printer),
+        Command::Inspect(args) => inspect::inspect(&args, &env, printer),
+        Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),
+        Command::Trust(args) => trust::trust(&args, global, &env, printer),
+        Command::Completions(args) => completions::completions(&args, printer),
+    }
+}
+
+impl Global {
+    fn config(&self, env: &Env) -> Result<Config> {
+        match &self.config {
+            Some(file) => Config::load_from(env, file),
+            None => Config::load(env),
+        }
+    }
+}
+
+/// Where compiled plugins are kept: `$XDG_CACHE_HOME/agenthost`, or `~/.cache/agenthost`.
+fn cache_dir(env: &Env) -> Option<PathBuf> {
+    let base = match env.var("XDG_CACHE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute()) {
+        Some(dir) => dir,
+        None => env.home()?.join(".cache"),
+    };
+    Some(base.join("agenthost").join("compiled"))
+}
+
+/// A host as the command line sets it up.
+fn host(config: Config, env: &Env, max_memory: Option<u64>) -> Result<Host> {
+    Host::builder(config).cache_dir(cache_dir(env)).max_memory(max_memory.unwrap_or(0)).build()
+}
+
+/// Logs go to stderr: warnings, more with `-v`, or what `AGENTHOST_LOG` says.
+fn start_logging(global: &Global) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (_, 0) => "agenthost=warn,error",
+        (_, 1) => "agenthost=info,warn",
+        (_, _) => "agenthost=debug,info",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("AGENTHOST_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_target(false).init();
+}
+
+/// The definition of the command line, for completions and docs.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_definition_is_sound() {
+        super::definition().debug_assert();
+    }
+}

@@ -1,0 +1,47 @@
+//! `agenthost build`: a crate becomes a component.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::output::Printer;
+use super::progress::Progress;
+use crate::config::Env;
+use crate::error::Result;
+use crate::plugin::{Plugin, build as builder};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The directory of the plugin's crate
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// Print one JSON document with the path, the identity and the digest
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let waiting = Progress::waiting(&format!("building {}", args.dir.display()), printer);
+    let built = builder::build(&env.cwd().join(&args.dir));
+    waiting.finish();
+    let built = built?;
+    for note in &built.notes {
+        printer.note(note);
+    }
+    let plugin = Plugin::open(&built.path)?;
+    crate::plugin::refuse(&plugin.imports)?;
+    if args.json {
+        printer.data(&json!({
+            "format": 1,
+            "path": built.path,
+            "id": plugin.id.to_string(),
+            "digest": plugin.digest.to_string(),
+            "size_bytes": plugin.size,
+        }))?;
+    } else {
+        printer.say(&format!("built {} ({} KiB): {}", plugin.id, plugin.size.div_ceil(1024), plugin.powers()));
+        printer.text(&built.path.display().to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

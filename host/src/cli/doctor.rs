@@ -1,0 +1,172 @@
+//! `agenthost doctor`: whether everything that a run or a build needs is there. Changes nothing and asks no server.
+
+use std::process::{Command, ExitCode, Stdio};
+
+use serde::Serialize;
+
+use super::output::{Printer, exit};
+use super::{Global, cache_dir};
+use crate::config::{Config, Env, ProviderConfig, ProviderKind};
+use crate::error::Result;
+use crate::host::Host;
+use crate::limits::LimitKind;
+use crate::plugin::build;
+use crate::price::PriceTable;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// One thing that was looked at.
+#[derive(Serialize)]
+struct Check {
+    name: String,
+    state: State,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// Fine.
+    Ok,
+    /// Something that not every use needs is missing.
+    Warn,
+    /// Runs will fail.
+    Fail,
+}
+
+#[derive(Serialize)]
+struct Report {
+    format: u32,
+    version: &'static str,
+    checks: Vec<Check>,
+}
+
+impl Report {
+    fn add(&mut self, name: impl Into<String>, state: State, found: impl Into<String>, hint: Option<&str>) {
+        let hint = hint.map(str::to_owned);
+        self.checks.push(Check { name: name.into(), state, found: found.into(), hint });
+    }
+}
+
+pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let mut report = Report { format: 1, version: env!("CARGO_PKG_VERSION"), checks: Vec::new() };
+    toolchain(&mut report, env);
+    match global.config(env) {
+        Ok(config) => configuration(&mut report, &config, env),
+        Err(error) => report.add("configuration", State::Fail, error.to_string(), error.next_step()),
+    }
+    let failed = report.checks.iter().any(|check| check.state == State::Fail);
+    if args.json {
+        printer.data(&report)?;
+    } else {
+        for Check { name, state, found, hint } in &report.checks {
+            let mark = match state {
+                State::Ok => "\x1b[32mok  \x1b[0m",
+                State::Warn => "\x1b[33mwarn\x1b[0m",
+                State::Fail => "\x1b[31mFAIL\x1b[0m",
+            };
+            printer.text(&format!("{mark} {name:<22} {found}"))?;
+            if let Some(hint) = hint {
+                printer.text(&format!("     {:<22} hint: {hint}", ""))?;
+            }
+        }
+    }
+    Ok(ExitCode::from(if failed { exit::USAGE } else { exit::DONE }))
+}
+
+fn toolchain(report: &mut Report, env: &Env) {
+    const INSTALL: &str = "Only building plugins needs Rust; install it with rustup.";
+    for tool in ["cargo", "rustc"] {
+        let output = Command::new(tool).arg("--version").current_dir(env.cwd()).stdin(Stdio::null()).output();
+        match output {
+            Ok(output) if output.status.success() => {
+                report.add(tool, State::Ok, String::from_utf8_lossy(&output.stdout).trim(), None);
+            }
+            _ => report.add(tool, State::Warn, "not found", Some(INSTALL)),
+        }
+    }
+    match build::target_installed(env.cwd()) {
+        Ok(true) => report.add(build::TARGET, State::Ok, "installed", None),
+        Ok(false) => report.add(
+            build::TARGET,
+            State::Warn,
+            "not installed",
+            Some("The first build adds it with rustup; `rustup target add wasm32-wasip2` does it now."),
+        ),
+        Err(_) => report.add(build::TARGET, State::Warn, "cannot tell without rustc", Some(INSTALL)),
+    }
+}
+
+fn configuration(report: &mut Report, config: &Config, env: &Env) {
+    let files: Vec<_> = [config.project_file(), config.user_file()].into_iter().flatten().collect();
+    let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
+    let found = if files.is_empty() { "no file; the defaults hold".to_owned() } else { files.join(", over ") };
+    report.add("configuration", State::Ok, found, None);
+
+    let prices = PriceTable::builtin();
+    for (name, chain) in config.models() {
+        for model in chain {
+            let Some(provider) = config.provider(&model.provider) else {
+                continue;
+            };
+            let own = config.prices().contains_key(model);
+            let priced = own || prices.price(provider.kind.name(), &model.provider, &model.model).is_some();
+            let price = if priced { String::new() } else { ", price unknown".to_owned() };
+            let (state, key, hint) = key(config, &model.provider, provider);
+            report.add(format!("model {name}"), state, format!("{model}: {key}{price}"), hint.as_deref());
+        }
+    }
+    if config.is_offline_default() {
+        report.add(
+            "models",
+            State::Warn,
+            "no key and no [models]: the offline provider makes the answers up",
+            Some("Set ANTHROPIC_API_KEY or OPENAI_API_KEY, or write [models] in agenthost.toml."),
+        );
+    }
+
+    let limits = config.limits();
+    let shown: Vec<_> = [LimitKind::Tokens, LimitKind::Cost, LimitKind::Calls, LimitKind::Fuel, LimitKind::Memory, LimitKind::Time]
+        .into_iter()
+        .map(|kind| format!("{} {}", kind.name(), limits.describe(kind).unwrap_or_else(|| "none".into())))
+        .collect();
+    report.add("limits of a task", State::Ok, shown.join(", "), None);
+
+    match Host::builder(config.clone()).cache_dir(cache_dir(env)).build() {
+        Ok(host) => {
+            let (slots, bound) = host.machine().task_slots();
+            report.add("sub-agents at once", State::Ok, format!("{} configured; this machine allows {slots} ({bound})", host.max_tasks()), None);
+        }
+        Err(error) => report.add("engine", State::Fail, error.to_string(), error.next_step()),
+    }
+    match cache_dir(env) {
+        Some(dir) => report.add("compiled plugins", State::Ok, dir.display().to_string(), None),
+        None => report.add("compiled plugins", State::Warn, "no home directory: plugins are compiled on every run", None),
+    }
+}
+
+/// Whether the provider's key is there, and where; never the key.
+fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (State, String, Option<String>) {
+    match &provider.kind {
+        ProviderKind::Offline => return (State::Ok, "offline".into(), None),
+        ProviderKind::Script { file } if file.is_file() => return (State::Ok, format!("script {}", file.display()), None),
+        ProviderKind::Script { file } => {
+            let hint = "Correct `file` of the provider.".to_owned();
+            return (State::Fail, format!("script {} is missing", file.display()), Some(hint));
+        }
+        ProviderKind::Anthropic | ProviderKind::OpenAi { .. } => {}
+    }
+    let address = provider.address.as_ref().map_or("the vendor's address", |address| address.url.as_str());
+    match (config.key(name), &provider.key) {
+        (Ok(Some(_)), Some(source)) => (State::Ok, format!("key from {source}, at {address}"), None),
+        (Ok(_), _) => (State::Ok, format!("no key, at {address}"), None),
+        (Err(error), _) => (State::Fail, error.to_string(), error.next_step().map(str::to_owned)),
+    }
+}

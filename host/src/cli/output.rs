@@ -1,0 +1,208 @@
+//! How the command line speaks: data, errors with their hints, and exit codes.
+
+use std::error::Error as _;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use anstream::{eprintln, stderr};
+use clap::error::ErrorKind;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::error::{Error, ErrorClass};
+use crate::limits::LimitKind;
+use crate::task::{Failure, FailureClass, Outcome};
+
+/// The exit codes; scripts rely on them.
+pub(super) mod exit {
+    pub(crate) const DONE: u8 = 0;
+    pub(crate) const FAILED: u8 = 1;
+    pub(crate) const USAGE: u8 = 2;
+    pub(crate) const EXHAUSTED: u8 = 3;
+    pub(crate) const DENIED: u8 = 4;
+    pub(crate) const MODEL: u8 = 5;
+    pub(crate) const ESCALATED: u8 = 6;
+    pub(crate) const HOST: u8 = 70;
+    pub(crate) const INTERRUPTED: u8 = 130;
+}
+
+/// The exit code of a run that came out so; `interrupted` says that the operator cancelled it.
+pub(super) fn exit_code(outcome: &Outcome, interrupted: bool) -> ExitCode {
+    let Some(failure) = outcome.failure() else {
+        return ExitCode::from(exit::DONE);
+    };
+    ExitCode::from(match failure.class {
+        FailureClass::Failed | FailureClass::Trapped | FailureClass::ContextOverflow | FailureClass::Other => exit::FAILED,
+        FailureClass::Exhausted => exit::EXHAUSTED,
+        FailureClass::Denied => exit::DENIED,
+        FailureClass::Model => exit::MODEL,
+        FailureClass::Escalated => exit::ESCALATED,
+        FailureClass::Host => exit::HOST,
+        FailureClass::Cancelled if interrupted => exit::INTERRUPTED,
+        FailureClass::Cancelled => exit::FAILED,
+    })
+}
+
+fn error_code(class: ErrorClass) -> u8 {
+    match class {
+        ErrorClass::Usage | ErrorClass::Input | ErrorClass::Config | ErrorClass::Plugin => exit::USAGE,
+        ErrorClass::Denied => exit::DENIED,
+        ErrorClass::Host => exit::HOST,
+    }
+}
+
+/// What a person can do about a failed task.
+fn failure_hint(failure: &Failure) -> Option<String> {
+    Some(match failure.class {
+        FailureClass::Exhausted => match failure.limit? {
+            LimitKind::Size => "Give or ask for less in one value; this bound is the host's own.".into(),
+            LimitKind::Other => return None,
+            limit => {
+                let key = if limit == LimitKind::Time { "timeout" } else { limit.name() };
+                format!(
+                    "Raise it with --{key}, or with `{key}` under [limits] in agenthost.toml (and in the plugin's grant, where it has one)."
+                )
+            }
+        },
+        FailureClass::Model => "Run `agenthost doctor` to check the models, the providers and their keys.".into(),
+        FailureClass::ContextOverflow => "Give the task less to read, or map the model name to a model with a larger context.".into(),
+        FailureClass::Trapped => "This is a fault of the plugin; run again with -v to see what it wrote.".into(),
+        FailureClass::Denied => "Grants stand in agenthost.toml; see `agenthost inspect PLUGIN` for what the plugin asks for.".into(),
+        FailureClass::Escalated => "A person has to decide; the report says between what.".into(),
+        FailureClass::Host => "This is a fault of the host; run again with -vv and report what it says.".into(),
+        FailureClass::Failed | FailureClass::Cancelled | FailureClass::Other => return None,
+    })
+}
+
+/// Where things are printed to.
+pub(super) struct Printer {
+    json: bool,
+    quiet: bool,
+}
+
+impl Printer {
+    pub(super) fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet }
+    }
+
+    /// Prints a value as JSON on stdout: over several lines for a person, on one line for a program.
+    pub(super) fn data(&self, value: &impl Serialize) -> Result<(), Error> {
+        let stdout = std::io::stdout();
+        let text = match stdout.is_terminal() {
+            true => serde_json::to_string_pretty(value),
+            false => serde_json::to_string(value),
+        };
+        let text = text.map_err(|error| Error::host(format!("cannot write JSON: {error}")))?;
+        self.text(&text)
+    }
+
+    /// Prints a line of data on stdout.
+    pub(super) fn text(&self, text: &str) -> Result<(), Error> {
+        let written = writeln!(anstream::stdout(), "{text}");
+        match written {
+            // Whoever read us has seen enough.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => Err(Error::host(format!("cannot write to stdout: {error}"))),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Says something to the person, on stderr.
+    pub(super) fn say(&self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(stderr(), "{text}");
+        }
+    }
+
+    pub(super) fn note(&self, text: &str) {
+        self.say(&format!("\x1b[1mnote:\x1b[0m {text}"));
+    }
+
+    /// Whether moving progress makes sense.
+    pub(super) fn moves(&self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+
+    /// Prints an error from before the run, and gives its exit code.
+    pub(super) fn error(&self, error: &Error) -> ExitCode {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        if self.json {
+            print_json_error(error.class().name(), &message, error.next_step());
+        } else {
+            print_error(&message, error.next_step());
+        }
+        ExitCode::from(error_code(error.class()))
+    }
+
+    /// Prints a task's failure to the person.
+    pub(super) fn failure(&self, what: &str, failure: &Failure) {
+        let class = failure.class.name();
+        let message = if failure.message.is_empty() { "no reason given" } else { &failure.message };
+        print_error(&format!("{what}: {class}: {message}"), failure_hint(failure).as_deref());
+    }
+}
+
+fn print_error(message: &str, hint: Option<&str>) {
+    eprintln!("\x1b[1;31merror:\x1b[0m {}", message.trim_end());
+    if let Some(hint) = hint {
+        eprintln!("\n\x1b[1mhint:\x1b[0m {hint}");
+    }
+}
+
+fn print_json_error(class: &str, message: &str, hint: Option<&str>) {
+    let document = json!({"format": 1, "error": {"class": class, "message": message, "hint": hint}});
+    let _ = writeln!(anstream::stdout(), "{document}");
+}
+
+/// A command line that does not parse, or that asks for help.
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let _ = error.print();
+        return ExitCode::from(exit::DONE);
+    }
+    let json = std::env::args_os().any(|arg| arg == "--json");
+    if json {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        print_json_error(ErrorClass::Usage.name(), message, Some("Run the command with --help for its usage."));
+    } else {
+        let _ = error.print();
+        if error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            eprintln!("\n\x1b[1mhint:\x1b[0m Run the command with --help for its usage.");
+        }
+    }
+    ExitCode::from(exit::USAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_has_the_exit_code_that_scripts_rely_on() {
+        let code = |class| format!("{:?}", exit_code(&Outcome::Failure(Failure::new(class, "")), false));
+        let expected = |n: u8| format!("{:?}", ExitCode::from(n));
+        for (class, n) in [
+            (FailureClass::Failed, 1),
+            (FailureClass::Trapped, 1),
+            (FailureClass::ContextOverflow, 1),
+            (FailureClass::Other, 1),
+            (FailureClass::Exhausted, 3),
+            (FailureClass::Denied, 4),
+            (FailureClass::Model, 5),
+            (FailureClass::Escalated, 6),
+            (FailureClass::Host, 70),
+        ] {
+            assert_eq!(code(class), expected(n), "{class:?}");
+        }
+        let cancelled = Outcome::Failure(Failure::new(FailureClass::Cancelled, ""));
+        assert_eq!(format!("{:?}", exit_code(&cancelled, true)), expected(130));
+        assert_eq!(format!("{:?}", exit_code(&Outcome::Ok(json!(1)), true)), expected(0));
+        assert_eq!([ErrorClass::Input, ErrorClass::Denied, ErrorClass::Host].map(error_code), [2, 4, 70]);
+    }
+}

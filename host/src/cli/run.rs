@@ -1,0 +1,251 @@
+//! `agenthost run`: one task.
+
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::output::{Printer, exit_code};
+use super::progress::Progress;
+use super::{Global, host};
+use crate::config::Env;
+use crate::error::{Error, Result};
+use crate::host::LoadedPlugin;
+use crate::limits::{Cap, LimitsPatch};
+use crate::run::RunReport;
+use crate::sandbox::MAX_CALL_BYTES;
+
+/// The most bytes of input JSON: what a guest could take over in one call, with room for JSON's own marks.
+const MAX_INPUT_BYTES: u64 = 4 * MAX_CALL_BYTES as u64;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A .wasm file, or the directory of a plugin's crate, which is built first
+    plugin: PathBuf,
+    /// The task's input: JSON, @FILE, or - for stdin [default: stdin, where it is piped]
+    #[arg(long, short, value_name = "JSON|@FILE|-")]
+    input: Option<String>,
+    /// Print one JSON document with the outcome, what was spent, and every task
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// Limits of the root task
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits of the task (or `none`)")]
+pub(super) struct LimitArgs {
+    /// Input and output tokens together, such as 50k
+    #[arg(long, value_name = "N")]
+    tokens: Option<String>,
+    /// US dollars, such as 0.25
+    #[arg(long, value_name = "USD")]
+    cost: Option<String>,
+    /// Model calls
+    #[arg(long, value_name = "N")]
+    calls: Option<String>,
+    /// Units of computing, such as 20G
+    #[arg(long, value_name = "N")]
+    fuel: Option<String>,
+    /// Linear memory, such as 64MiB
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Wall time, such as 90s
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<String>,
+}
+
+impl LimitArgs {
+    fn patch(&self) -> Result<LimitsPatch> {
+        let mut patch = LimitsPatch::default();
+        for (key, text) in [
+            ("tokens", &self.tokens),
+            ("cost", &self.cost),
+            ("calls", &self.calls),
+            ("fuel", &self.fuel),
+            ("memory", &self.memory),
+            ("timeout", &self.timeout),
+        ] {
+            if let Some(text) = text {
+                patch.set(key, text).map_err(|error| {
+                    Error::usage(format!("--{key}: {error}")).hint("Run `agenthost run --help` for all limits.")
+                })?;
+            }
+        }
+        Ok(patch)
+    }
+}
+
+pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let limits = args.limits.patch()?;
+    let input = args.input.as_deref().map(|input| read_input(input, env)).transpose()?;
+    let input = match input {
+        None => read_piped()?,
+        given => given,
+    };
+    let config = global.config(env)?;
+    let max_memory = match limits.memory {
+        Some(Cap::At(bytes)) => Some(bytes),
+        Some(Cap::Unlimited) => Some(u64::MAX),
+        None => None,
+    };
+    let host = host(config, env, max_memory)?;
+    let path = env.cwd().join(&args.plugin);
+    let plugin = Arc::new(find(&host, &args.plugin, &path, printer).await?);
+    let Some(input) = input else {
+        return Err(Error::input("no input: --input was not given and nothing was piped in").hint(format!(
+            "Give one of this form: --input '{}'",
+            plugin.sample_input()
+        )));
+    };
+    let config = host.config();
+    let asked = config.limits().overridden_by(&limits);
+    let held = host.limits(&plugin, &limits);
+    if held != asked && limits != LimitsPatch::default() {
+        printer.note(&format!("the grant of {} keeps some limits below what was asked for", plugin.id.name));
+    }
+
+    let run = host.spawn(&plugin, &input, &limits)?;
+    let progress = Progress::watch(&run, printer);
+    let mut interrupted = false;
+    let report = tokio::select! {
+        report = run.report() => report,
+        _ = tokio::signal::ctrl_c() => {
+            interrupted = true;
+            run.cancel();
+            tokio::select! {
+                report = run.report() => report,
+                _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(super::output::exit::INTERRUPTED)),
+            }
+        }
+    };
+    progress.finish();
+    print(&report, &args, global, printer)?;
+    Ok(exit_code(&report.outcome, interrupted))
+}
+
+async fn find(host: &crate::host::Host, given: &Path, path: &Path, printer: &Printer) -> Result<LoadedPlugin> {
+    let text = given.to_string_lossy();
+    if !path.exists() && text.contains(':') && !text.contains('/') {
+        return Err(Error::plugin(format!("{text} looks like a reference to a registry, which this version cannot fetch"))
+            .hint("Give a .wasm file or a crate directory."));
+    }
+    let waiting = Progress::waiting(&format!("loading {text}"), printer);
+    let plugin = host.load(path).await;
+    waiting.finish();
+    let plugin = plugin?;
+    for note in plugin.notes() {
+        printer.note(note);
+    }
+    Ok(plugin)
+}
+
+/// `--input`: JSON, `@FILE`, or `-` for stdin.
+fn read_input(given: &str, env: &Env) -> Result<Value> {
+    const FORMS: &str = "Give JSON, @FILE to read it from a file, or - to read it from stdin.";
+    match given.strip_prefix('@') {
+        Some(file) => {
+            let path = env.cwd().join(file);
+            let failed = |error: std::io::Error| Error::input(format!("--input @{file}: {error}")).hint(FORMS);
+            let text = bounded(std::fs::File::open(path).map_err(failed)?, &format!("--input @{file}"))?;
+            parse(&text, file)
+        }
+        None if given == "-" => parse(&bounded(std::io::stdin(), "stdin")?, "stdin"),
+        None => parse(given, "--input").map_err(|error| {
+            // The most common slip: a file name without its `@`.
+            match env.cwd().join(given).is_file() {
+                true => Error::input(format!("--input is no JSON, but there is a file {given}"))
+                    .hint(format!("To read the file, write --input @{given}")),
+                false => error,
+            }
+        }),
+    }
+}
+
+/// What was piped into stdin, if anything.
+fn read_piped() -> Result<Option<Value>> {
+    if std::io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    let text = bounded(std::io::stdin(), "stdin")?;
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    parse(&text, "stdin").map(Some)
+}
+
+fn bounded(reader: impl Read, name: &str) -> Result<String> {
+    let mut bytes = Vec::new();
+    reader
+        .take(MAX_INPUT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::input(format!("{name}: {error}")).hint("Give an input that can be read."))?;
+    if bytes.len() as u64 > MAX_INPUT_BYTES {
+        let limit = MAX_INPUT_BYTES >> 20;
+        return Err(Error::input(format!("{name}: more than {limit} MiB")).hint("Split the input over several tasks."));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| Error::input(format!("{name}: not UTF-8: {error}")).hint("JSON is UTF-8 text."))
+}
+
+fn parse(text: &str, name: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|error| {
+        Error::input(format!("{name} is no JSON: {error}"))
+            .hint("Mind the shell's quoting: --input '{\"name\": \"value\"}', or --input @FILE.")
+    })
+}
+
+fn print(report: &RunReport, args: &Args, global: &Global, printer: &Printer) -> Result<()> {
+    let failure = report.outcome.failure();
+    if args.json {
+        printer.data(report)?;
+    } else if let Some(output) = report.outcome.ok() {
+        printer.data(output)?;
+    }
+    for task in &report.tasks {
+        if (global.verbose > 0 || failure.is_some()) && !task.log.is_empty() && !args.json {
+            printer.say(&format!("--- log of {} ({})", task.id, task.plugin));
+            printer.say(printable(task.log.trim_end()).as_str());
+            if task.log_dropped_bytes > 0 {
+                printer.say(&format!("--- and {} bytes more that were not kept", task.log_dropped_bytes));
+            }
+        }
+    }
+    if args.json {
+        return Ok(());
+    }
+    if let (Some(failure), Some(root)) = (failure, report.tasks.first()) {
+        printer.failure(&format!("task {} ({})", root.id, root.plugin), failure);
+    }
+    printer.say(&summary(report));
+    if report.is_offline() {
+        printer.note(
+            "the offline provider made the answers up; set ANTHROPIC_API_KEY or OPENAI_API_KEY, or [models] in agenthost.toml, for real ones",
+        );
+    }
+    Ok(())
+}
+
+/// A plugin's own text must not move the cursor or change the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+fn summary(report: &RunReport) -> String {
+    let spent = &report.spent;
+    let calls = if spent.calls == 1 { "1 call".to_owned() } else { format!("{} calls", spent.calls) };
+    let cost = match spent.known_cost() {
+        Some(cost) => cost.to_string(),
+        None => "cost unknown".into(),
+    };
+    format!(
+        "run {}: {calls}, {} tokens in, {} out, {cost}, {:.1} s",
+        report.run,
+        spent.input_tokens,
+        spent.output_tokens,
+        spent.wall.as_secs_f64()
+    )
+}

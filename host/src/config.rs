@@ -1,0 +1,383 @@
+//! What the operator decided: which models there are, who serves them, what a task may use, what a plugin may have.
+//!
+//! Two files are read: the project's `agenthost.toml`, found upwards from the working directory, over the operator's own
+//! `~/.config/agenthost/config.toml`. The upper file wins entry by entry: a model, a limit, a grant, a price; the fields
+//! of a provider one by one, unless it changes the provider's kind. Every key is known or refused, every complaint names
+//! file and line, and all surroundings come in through [`Env`].
+//!
+//! A project's file may come from a stranger, so where it sends a key to an address of its own, [`trust`] is asked
+//! first. A key itself is read at the moment of use and stands in no file of ours.
+//!
+//! This module decides nothing about a task: it does not open a provider, enforce a limit or look for a plugin.
+
+mod env;
+mod file;
+mod key;
+mod reader;
+mod resolve;
+#[cfg(test)]
+mod scratch;
+pub mod trust;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+pub use self::env::Env;
+pub use self::reader::Origin;
+use self::resolve::resolve;
+use crate::error::{Error, Result};
+use crate::limits::{Limits, Usd};
+
+/// The name of a project's file.
+pub const PROJECT_FILE: &str = "agenthost.toml";
+
+/// The configuration in force: both files merged, checked, and completed with what goes without saying.
+#[derive(Clone, Debug)]
+pub struct Config {
+    models: BTreeMap<String, Vec<ModelRef>>,
+    models_assumed: bool,
+    providers: BTreeMap<String, ProviderConfig>,
+    limits: Limits,
+    reply_tokens: u32,
+    run: RunConfig,
+    grants: BTreeMap<String, Grant>,
+    sub_agents: BTreeMap<String, SubAgent>,
+    prices: BTreeMap<ModelRef, PriceConfig>,
+    origins: BTreeMap<String, Origin>,
+    project_file: Option<PathBuf>,
+    user_file: Option<PathBuf>,
+    env: Env,
+}
+
+/// A model at a provider, written `provider/model`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelRef {
+    /// The provider's name: a key of `[providers]`, or one that needs no entry there.
+    pub provider: String,
+    /// The model's id at this provider; it may contain slashes.
+    pub model: String,
+}
+
+impl FromStr for ModelRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((provider, model)) if !provider.is_empty() && !model.is_empty() => Ok(Self {
+                provider: provider.to_owned(),
+                model: model.to_owned(),
+            }),
+            _ => Err(format!(
+                "`{text}` is not a model; write provider/model, such as anthropic/claude-haiku-5-5"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for ModelRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.provider, self.model)
+    }
+}
+
+/// One provider, complete.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProviderConfig {
+    /// What it speaks.
+    pub kind: ProviderKind,
+    /// Where it is; none for a kind that uses no network.
+    pub address: Option<Address>,
+    /// Where its key is found; none for a service without keys.
+    pub key: Option<KeySource>,
+    /// The most requests in a minute, where the operator set it.
+    pub requests_per_minute: Option<u64>,
+    /// The most tokens in a minute, input and output together, where the operator set it.
+    pub tokens_per_minute: Option<u64>,
+    /// Whether `key` is the kind's usual variable rather than the operator's choice.
+    key_assumed: bool,
+}
+
+/// What a provider speaks, with what only this kind needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// The Messages wire.
+    Anthropic,
+    /// The Chat Completions wire.
+    OpenAi {
+        /// How the limit on output is called there.
+        max_tokens_field: MaxTokensField,
+    },
+    /// Answers made up on this machine.
+    Offline,
+    /// Answers read from a file.
+    Script {
+        /// The file, absolute.
+        file: PathBuf,
+    },
+}
+
+impl ProviderKind {
+    /// The kind as it is written in a file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Anthropic => "anthropic",
+            Self::OpenAi { .. } => "openai",
+            Self::Offline => "offline",
+            Self::Script { .. } => "script",
+        }
+    }
+}
+
+/// How an OpenAI-compatible service calls the limit on output tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MaxTokensField {
+    /// `max_completion_tokens`, written `max-completion-tokens`: the vendor's own.
+    #[default]
+    MaxCompletionTokens,
+    /// `max_tokens`, written `max-tokens`: that of many older compatible servers.
+    MaxTokens,
+}
+
+/// A provider's address and who chose it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Address {
+    /// The base URL, http or https, without a slash at its end.
+    pub url: String,
+    /// Who chose it.
+    pub set_by: SetBy,
+}
+
+/// Who chose an address.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SetBy {
+    /// Nobody: it is the vendor's own.
+    Vendor,
+    /// The operator, by this variable.
+    Variable(&'static str),
+    /// A file.
+    File(Origin),
+}
+
+/// Where a key is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// In an environment variable of this name.
+    Variable(String),
+    /// In a file of its own, absolute.
+    File(PathBuf),
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable(name) => write!(f, "the environment variable {name}"),
+            Self::File(path) => write!(f, "the key file {}", path.display()),
+        }
+    }
+}
+
+/// Settings of a run as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunConfig {
+    /// Whether input is reserved at its bytes, a true upper bound, instead of an estimate of its tokens.
+    pub strict_tokens: bool,
+    /// The most tasks that are alive at the same time, where the operator set it.
+    pub max_concurrent_tasks: Option<u32>,
+    /// Bytes kept of a task's standard output and error.
+    pub log_bytes: u64,
+    /// Limits on the sum over all root tasks; none unless the operator set one.
+    pub limits: Limits,
+}
+
+/// What a plugin may have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    /// The model names it may ask for, all of them in [`Config::models`].
+    pub models: BTreeSet<String>,
+    /// The limits of its tasks, at most [`Config::limits`].
+    pub limits: Limits,
+    /// What the entry itself says of limits.
+    own_limits: Limits,
+    /// Directories as `HOST::GUEST` or `HOST::GUEST:rw`, with an absolute `HOST`; otherwise as written.
+    pub dirs: Vec<String>,
+}
+
+/// Where the plugin behind an import is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubAgent {
+    /// A component file or a crate directory, absolute.
+    Path(PathBuf),
+    /// A reference to a registry, as written.
+    Reference(String),
+}
+
+/// A model's price as the operator gives it, in US dollars for a million tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PriceConfig {
+    /// `input`
+    pub input: Option<Usd>,
+    /// `output`
+    pub output: Option<Usd>,
+    /// `cache-read`
+    pub cache_read: Option<Usd>,
+    /// `cache-write`
+    pub cache_write: Option<Usd>,
+}
+
+impl Config {
+    /// The configuration at `env`'s working directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::error::ErrorClass::Config) for a file that cannot be read or is wrong;
+    /// [`Denied`](crate::error::ErrorClass::Denied) where a key would go to an address that needs [`trust`] first.
+    pub fn load(env: &Env) -> Result<Self> {
+        let config = Self::unchecked(env, None)?;
+        trust::check(&config)?;
+        Ok(config)
+    }
+
+    /// The configuration with `file` in the place of the project's; it must exist.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`]: a file that was named may come from a stranger just as well as one that was found.
+    pub fn load_from(env: &Env, file: &Path) -> Result<Self> {
+        let config = Self::unchecked(env, Some(file))?;
+        trust::check(&config)?;
+        Ok(config)
+    }
+
+    /// The `agenthost.toml` that counts at `env`'s working directory, which may lie in any directory above.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::error::ErrorClass::Config) where a directory cannot be looked into.
+    pub fn find_project_file(env: &Env) -> Result<Option<PathBuf>> {
+        for dir in env.cwd().ancestors() {
+            let path = dir.join(PROJECT_FILE);
+            if exists(&path)? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The configuration before any question of trust.
+    fn unchecked(env: &Env, named: Option<&Path>) -> Result<Self> {
+        let found = named.is_none();
+        let project = match named {
+            Some(file) => Some(env.cwd().join(file)),
+            None => Self::find_project_file(env)?,
+        };
+        let user = match env.user_file() {
+            Some(file) if exists(&file)? => Some(file),
+            _ => None,
+        };
+        let lower = user.clone().map(|path| file::read(env, path, true)).transpose()?;
+        let upper = project.clone().map(|path| file::read(env, path, found)).transpose()?;
+        resolve(
+            env,
+            (lower.unwrap_or_default(), user),
+            (upper.unwrap_or_default(), project),
+        )
+    }
+
+    /// What each model name stands for: at least one model, the first to be tried first.
+    pub fn models(&self) -> &BTreeMap<String, Vec<ModelRef>> {
+        &self.models
+    }
+
+    /// Whether nothing was configured and no vendor's key is set, so that all answers are made up on this machine.
+    pub fn is_offline_default(&self) -> bool {
+        self.models_assumed
+            && self.models.values().flatten().all(|model| {
+                self.providers
+                    .get(&model.provider)
+                    .is_some_and(|provider| provider.kind == ProviderKind::Offline)
+            })
+    }
+
+    /// A provider by its name.
+    pub fn provider(&self, name: &str) -> Option<&ProviderConfig> {
+        self.providers.get(name)
+    }
+
+    /// All providers, used or not.
+    pub fn providers(&self) -> &BTreeMap<String, ProviderConfig> {
+        &self.providers
+    }
+
+    /// The limits of a task that no grant narrows.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Output tokens reserved for a call that names no maximum; 8,192 unless set.
+    pub fn reply_tokens(&self) -> u32 {
+        self.reply_tokens
+    }
+
+    /// Settings of a run as a whole.
+    pub fn run(&self) -> &RunConfig {
+        &self.run
+    }
+
+    /// What the plugin `namespace:name` may have: its entry in `[grants]`, or every model within [`Config::limits`] and
+    /// no directory.
+    pub fn grant(&self, plugin: &str) -> Grant {
+        self.grants.get(plugin).cloned().unwrap_or_else(|| Grant {
+            models: self.models.keys().cloned().collect(),
+            limits: self.limits.clone(),
+            own_limits: Limits::none(),
+            dirs: Vec::new(),
+        })
+    }
+
+    /// The limits that the plugin's entry in `[grants]` sets, whatever [`Config::limits`] says; none without an entry.
+    pub fn granted_limits(&self, plugin: &str) -> Limits {
+        self.grants.get(plugin).map_or_else(Limits::none, |grant| grant.own_limits.clone())
+    }
+
+    /// Where the plugins behind imports are found, by `namespace:name`.
+    pub fn sub_agents(&self) -> &BTreeMap<String, SubAgent> {
+        &self.sub_agents
+    }
+
+    /// The operator's own prices.
+    pub fn prices(&self) -> &BTreeMap<ModelRef, PriceConfig> {
+        &self.prices
+    }
+
+    /// Where an entry was set, by its keys joined with dots: `models.fast`, `providers.corp.base-url`. None for what
+    /// goes without saying.
+    pub fn origin(&self, entry: &str) -> Option<&Origin> {
+        self.origins.get(entry)
+    }
+
+    /// The project's file, or the one named in its place.
+    pub fn project_file(&self) -> Option<&Path> {
+        self.project_file.as_deref()
+    }
+
+    /// The operator's own file, where there is one.
+    pub fn user_file(&self) -> Option<&Path> {
+        self.user_file.as_deref()
+    }
+}
+
+/// Whether there is anything at `path`, be it a link to nothing: that is found, and then an error, not passed over.
+fn exists(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(Error::config(format!("cannot read {}: {error}", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

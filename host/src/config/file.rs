@@ -1,0 +1,320 @@
+//! One configuration file, section by section: what may be written, and what a single file shows to be wrong.
+//!
+//! What takes both files to tell, such as whether a provider exists, is found out in `resolve`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use url::Url;
+
+use super::reader::{Entry, Origin, Section, Source};
+use super::{Env, KeySource, MaxTokensField, ModelRef, PriceConfig, SubAgent};
+use crate::error::{Error, Result};
+use crate::limits::units::{parse_bytes, parse_count};
+use crate::limits::{LimitsPatch, Usd};
+
+/// What one file says; nothing is filled in.
+#[derive(Default)]
+pub(super) struct Layer {
+    pub(super) models: BTreeMap<String, Vec<ModelRef>>,
+    pub(super) providers: BTreeMap<String, RawProvider>,
+    pub(super) limits: LimitsPatch,
+    pub(super) reply_tokens: Option<u32>,
+    pub(super) run: RawRun,
+    pub(super) grants: BTreeMap<String, RawGrant>,
+    pub(super) sub_agents: BTreeMap<String, SubAgent>,
+    pub(super) prices: BTreeMap<ModelRef, PriceConfig>,
+    pub(super) origins: BTreeMap<String, Origin>,
+}
+
+#[derive(Default)]
+pub(super) struct RawProvider {
+    pub(super) kind: Option<Kind>,
+    pub(super) base_url: Option<(String, Origin)>,
+    pub(super) key: Option<KeySource>,
+    pub(super) requests_per_minute: Option<u64>,
+    pub(super) tokens_per_minute: Option<u64>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) max_tokens_field: Option<MaxTokensField>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Anthropic,
+    OpenAi,
+    Offline,
+    Script,
+}
+
+impl Kind {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "anthropic" => Ok(Self::Anthropic),
+            "openai" => Ok(Self::OpenAi),
+            "offline" => Ok(Self::Offline),
+            "script" => Ok(Self::Script),
+            _ => Err(format!(
+                "`{text}` is not a kind of provider; write anthropic, openai, offline or script"
+            )),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct RawRun {
+    pub(super) strict_tokens: Option<bool>,
+    pub(super) max_concurrent_tasks: Option<u32>,
+    pub(super) log_bytes: Option<u64>,
+    pub(super) limits: LimitsPatch,
+}
+
+#[derive(Default)]
+pub(super) struct RawGrant {
+    pub(super) models: Option<Vec<String>>,
+    pub(super) limits: LimitsPatch,
+    pub(super) dirs: Vec<String>,
+}
+
+/// Reads the file at `path`; see [`Source::read`] for `found`.
+pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
+    let source = Source::read(env, path, found)?;
+    let (table, origins) = source.parse()?;
+    let top = Section::top(&source, table.get_ref());
+    top.only(&["models", "providers", "limits", "run", "grants", "sub-agents", "prices"])?;
+    let mut layer = Layer {
+        origins,
+        ..Layer::default()
+    };
+    for entry in top.entries() {
+        let section = entry.section()?;
+        match entry.key {
+            "models" => layer.models = named(&section, model_name, |entry| entry.one_or_more_as(str::parse))?,
+            "providers" => layer.providers = named(&section, provider_name, provider)?,
+            "limits" => {
+                (layer.limits, layer.reply_tokens) = (
+                    limits(&section, &["reply-tokens"])?,
+                    parse(&section, "reply-tokens", positive_u32)?,
+                );
+            }
+            "run" => layer.run = run(&section)?,
+            "grants" => layer.grants = named(&section, plugin_name, grant)?,
+            "sub-agents" => {
+                layer.sub_agents = named(&section, plugin_name, |entry| {
+                    entry.text_as(|text| sub_agent(section.source, text))
+                })?;
+            }
+            "prices" => layer.prices = named(&section, str::parse, price)?,
+            _ => {}
+        }
+    }
+    Ok(layer)
+}
+
+/// All entries of a section whose keys the file chooses.
+fn named<'a, K: Ord, T>(
+    section: &Section<'a>,
+    name: impl Fn(&str) -> Result<K, String>,
+    value: impl Fn(&Entry<'a>) -> Result<T>,
+) -> Result<BTreeMap<K, T>> {
+    section
+        .entries()
+        .map(|entry| Ok((name(entry.key).map_err(|error| entry.wrong(error))?, value(&entry)?)))
+        .collect()
+}
+
+fn parse<T>(section: &Section<'_>, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Option<T>> {
+    section.get(key).map(|entry| entry.number_as(parse)).transpose()
+}
+
+fn limits(section: &Section<'_>, more: &[&str]) -> Result<LimitsPatch> {
+    section.only(&[LimitsPatch::KEYS, more].concat())?;
+    let mut patch = LimitsPatch::default();
+    for entry in section.entries().filter(|entry| !more.contains(&entry.key)) {
+        entry.number_as(|text| patch.set(entry.key, text))?;
+    }
+    Ok(patch)
+}
+
+fn inner_limits(section: &Section<'_>) -> Result<LimitsPatch> {
+    section
+        .get("limits")
+        .map_or_else(|| Ok(LimitsPatch::default()), |entry| limits(&entry.section()?, &[]))
+}
+
+fn provider(entry: &Entry<'_>) -> Result<RawProvider> {
+    const KEYS: [&str; 8] = [
+        "kind",
+        "base-url",
+        "key-env",
+        "key-file",
+        "requests-per-minute",
+        "tokens-per-minute",
+        "file",
+        "max-tokens-field",
+    ];
+    let section = entry.section()?;
+    for key in ["key", "api-key", "api_key", "token"] {
+        if let Some(entry) = section.get(key) {
+            return Err(entry
+                .wrong("a key does not stand in this file")
+                .hint("Name where it is: key-env = \"A_VARIABLE\", or key-file = \"a file only you can read\"."));
+        }
+    }
+    section.only(&KEYS)?;
+    let path = |text: &str| section.source.env.resolve(text, section.source.dir());
+    let text = |key| section.get(key);
+    let key = match (text("key-env"), text("key-file")) {
+        (Some(_), Some(file)) => return Err(file.wrong("there is a `key-env` too; write one of them")),
+        (Some(name), None) => Some(KeySource::Variable(name.text_as(variable_name)?)),
+        (None, Some(file)) => Some(KeySource::File(file.text_as(path)?)),
+        (None, None) => None,
+    };
+    Ok(RawProvider {
+        kind: text("kind").map(|entry| entry.text_as(Kind::parse)).transpose()?,
+        base_url: text("base-url")
+            .map(|entry| Ok::<_, Error>((entry.text_as(base_url)?, entry.origin())))
+            .transpose()?,
+        key,
+        requests_per_minute: parse(&section, "requests-per-minute", positive)?,
+        tokens_per_minute: parse(&section, "tokens-per-minute", positive)?,
+        file: text("file").map(|entry| entry.text_as(path)).transpose()?,
+        max_tokens_field: text("max-tokens-field")
+            .map(|entry| entry.text_as(max_tokens_field))
+            .transpose()?,
+    })
+}
+
+fn run(section: &Section<'_>) -> Result<RawRun> {
+    section.only(&["strict-tokens", "max-concurrent-tasks", "log-bytes", "limits"])?;
+    Ok(RawRun {
+        strict_tokens: section.get("strict-tokens").map(|entry| entry.boolean()).transpose()?,
+        max_concurrent_tasks: parse(section, "max-concurrent-tasks", positive_u32)?,
+        log_bytes: parse(section, "log-bytes", parse_bytes)?,
+        limits: inner_limits(section)?,
+    })
+}
+
+fn grant(entry: &Entry<'_>) -> Result<RawGrant> {
+    let section = entry.section()?;
+    section.only(&["models", "limits", "dirs"])?;
+    let dir = |text: &str| match text.split_once("::") {
+        Some((host, guest)) if !guest.is_empty() => Ok(format!(
+            "{}::{guest}",
+            section.source.env.resolve(host, section.source.dir())?.display()
+        )),
+        _ => Err(format!(
+            "`{text}` is not a directory; write HOST::GUEST, or HOST::GUEST:rw to let it write"
+        )),
+    };
+    Ok(RawGrant {
+        models: section
+            .get("models")
+            .map(|entry| entry.list_as(model_name))
+            .transpose()?,
+        limits: inner_limits(&section)?,
+        dirs: section
+            .get("dirs")
+            .map_or_else(|| Ok(Vec::new()), |entry| entry.list_as(dir))?,
+    })
+}
+
+fn price(entry: &Entry<'_>) -> Result<PriceConfig> {
+    let section = entry.section()?;
+    section.only(&["input", "output", "cache-read", "cache-write"])?;
+    Ok(PriceConfig {
+        input: parse(&section, "input", str::parse::<Usd>)?,
+        output: parse(&section, "output", str::parse)?,
+        cache_read: parse(&section, "cache-read", str::parse)?,
+        cache_write: parse(&section, "cache-write", str::parse)?,
+    })
+}
+
+/// A path unless it looks like a reference: those have a colon or an at sign, and do not begin as paths do.
+fn sub_agent(source: &Source<'_>, text: &str) -> Result<SubAgent, String> {
+    let is_path = ["./", "../", "/", "~/"].iter().any(|start| text.starts_with(start))
+        || text.ends_with(".wasm")
+        || !text.contains([':', '@']);
+    if is_path {
+        Ok(SubAgent::Path(source.env.resolve(text, source.dir())?))
+    } else {
+        Ok(SubAgent::Reference(text.to_owned()))
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn model_name(text: &str) -> Result<String, String> {
+    let what = "is not a model name; write 1 to 64 of a-z, 0-9 and -";
+    is_name(text)
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("`{text}` {what}"))
+}
+
+fn provider_name(text: &str) -> Result<String, String> {
+    let what = "is not a provider name; write 1 to 64 of a-z, 0-9 and -";
+    is_name(text)
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("`{text}` {what}"))
+}
+
+fn plugin_name(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some((namespace, name)) if is_name(namespace) && is_name(name) => Ok(text.to_owned()),
+        _ => Err(format!(
+            "`{text}` is not a plugin; write namespace:name without a version, such as demo:competitor"
+        )),
+    }
+}
+
+// The text is not repeated: it may be a key that was put in the wrong place.
+fn variable_name(text: &str) -> Result<String, String> {
+    let well_formed = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && text.bytes().next().is_some_and(|first| !first.is_ascii_digit());
+    well_formed
+        .then(|| text.to_owned())
+        .ok_or_else(|| "this is not the name of an environment variable; write letters, digits and _".to_owned())
+}
+
+fn max_tokens_field(text: &str) -> Result<MaxTokensField, String> {
+    match text {
+        "max-completion-tokens" => Ok(MaxTokensField::MaxCompletionTokens),
+        "max-tokens" => Ok(MaxTokensField::MaxTokens),
+        _ => Err(format!(
+            "`{text}` is not known; write max-completion-tokens or max-tokens"
+        )),
+    }
+}
+
+/// Reads an address with the parser that connections use, so that what is judged is what is connected to.
+pub(super) fn base_url(text: &str) -> Result<String, String> {
+    let wrong = |what: &str| Err(format!("{what}; write http(s)://HOST[:PORT][/PATH]"));
+    let Ok(url) = Url::parse(text.trim()) else {
+        return wrong("this is not an address");
+    };
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return wrong("this is not an http address");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return wrong("the address must not carry a user name or password");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return wrong("the address must not carry a query or fragment");
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn positive(text: &str) -> Result<u64, String> {
+    match parse_count(text)? {
+        0 => Err("it must be at least 1".to_owned()),
+        count => Ok(count),
+    }
+}
+
+fn positive_u32(text: &str) -> Result<u32, String> {
+    u32::try_from(positive(text)?).map_err(|_| format!("`{text}` is too large; the most is {}", u32::MAX))
+}

@@ -1,0 +1,310 @@
+use std::time::Duration;
+
+use super::scratch::Scratch;
+use super::*;
+
+mod complaints;
+
+fn models(config: &Config) -> Vec<String> {
+    config
+        .models()
+        .iter()
+        .map(|(name, chain)| {
+            let chain: Vec<String> = chain.iter().map(ModelRef::to_string).collect();
+            format!("{name} = {}", chain.join(" "))
+        })
+        .collect()
+}
+
+#[test]
+fn nothing_at_all_is_offline() {
+    let config = Scratch::new().load();
+    assert_eq!(models(&config), ["fast = offline/fast", "strong = offline/strong"]);
+    assert!(config.is_offline_default());
+    assert_eq!(config.limits(), &Limits::task_default());
+    assert_eq!(config.reply_tokens(), 8_192);
+    assert_eq!(
+        config.run(),
+        &RunConfig {
+            strict_tokens: false,
+            max_concurrent_tasks: None,
+            log_bytes: 65_536,
+            limits: Limits::none(),
+        }
+    );
+    assert_eq!(
+        (config.project_file(), config.user_file(), config.origin("models.fast")),
+        (None, None, None)
+    );
+    assert_eq!(config.provider("offline").unwrap().kind, ProviderKind::Offline);
+    assert_eq!(config.provider("offline").unwrap().address, None);
+}
+
+#[test]
+fn a_vendors_key_chooses_the_models() {
+    let anthropic = Scratch::new()
+        .var("ANTHROPIC_API_KEY", "k")
+        .var("OPENAI_API_KEY", "k")
+        .load();
+    assert_eq!(
+        models(&anthropic),
+        [
+            "fast = anthropic/claude-haiku-5-5",
+            "strong = anthropic/claude-opus-5-5"
+        ]
+    );
+    assert!(!anthropic.is_offline_default());
+    let openai = Scratch::new()
+        .var("ANTHROPIC_API_KEY", "")
+        .var("OPENAI_API_KEY", "k")
+        .load();
+    assert_eq!(
+        models(&openai),
+        ["fast = openai/gpt-6-luna", "strong = openai/gpt-6-sol"]
+    );
+}
+
+#[test]
+fn models_that_are_configured_are_all_there_is() {
+    let scratch = Scratch::project("[models]\nfast = \"offline/x\"").var("ANTHROPIC_API_KEY", "k");
+    assert_eq!(models(&scratch.load()), ["fast = offline/x"]);
+    assert!(!scratch.load().is_offline_default());
+}
+
+#[test]
+fn a_model_splits_at_the_first_slash_and_may_be_a_chain() {
+    let text = "[models]\na = \"openai/org/model/v1\"\nb = [\"anthropic/x\", \"openai/y\"]";
+    assert_eq!(
+        models(&Scratch::project(text).load()),
+        ["a = openai/org/model/v1", "b = anthropic/x openai/y"]
+    );
+}
+
+#[test]
+fn the_project_goes_over_the_user_entry_by_entry() {
+    let user = r#"
+        limits = { tokens = 1, calls = 2, reply-tokens = 10 }
+        [models]
+        fast = "corp/user"
+        strong = "corp/user"
+        [providers.corp]
+        kind = "openai"
+        base-url = "https://corp.example/v1/"
+        key-env = "CORP_KEY"
+        requests-per-minute = 10
+        max-tokens-field = "max-tokens"
+        [run]
+        strict-tokens = true
+        log-bytes = "1KiB"
+        limits.cost = 5
+        [sub-agents]
+        "demo:a" = "demo:a@0.1.0"
+        "demo:b" = "ghcr.io/demo/b:1"
+        [prices."corp/user"]
+        input = 1.5
+    "#;
+    let project = r#"
+        [models]
+        fast = "corp/project"
+        [providers.corp]
+        requests-per-minute = "2k"
+        tokens-per-minute = 90
+        [limits]
+        tokens = "none"
+        [run]
+        max-concurrent-tasks = 3
+        limits.calls = 6
+        [sub-agents]
+        "demo:a" = "agents/a"
+    "#;
+    let scratch = Scratch::project(project).user(user);
+    let config = scratch.load();
+    assert_eq!(models(&config), ["fast = corp/project", "strong = corp/user"]);
+    let corp = config.provider("corp").unwrap();
+    assert_eq!(corp.kind.name(), "openai");
+    assert_eq!(
+        corp.kind,
+        ProviderKind::OpenAi {
+            max_tokens_field: MaxTokensField::MaxTokens
+        }
+    );
+    assert_eq!(corp.address.as_ref().unwrap().url, "https://corp.example/v1");
+    assert_eq!(corp.key, Some(KeySource::Variable("CORP_KEY".into())));
+    assert_eq!(
+        (corp.requests_per_minute, corp.tokens_per_minute),
+        (Some(2_000), Some(90))
+    );
+    assert_eq!((config.limits().tokens, config.limits().calls), (None, Some(2)));
+    assert_eq!(config.reply_tokens(), 10);
+    let run = config.run();
+    assert_eq!(
+        (run.strict_tokens, run.max_concurrent_tasks, run.log_bytes),
+        (true, Some(3), 1_024)
+    );
+    assert_eq!(
+        (run.limits.calls, run.limits.cost),
+        (Some(6), Some("5".parse().unwrap()))
+    );
+    assert_eq!(
+        config.sub_agents()["demo:a"],
+        SubAgent::Path(scratch.path("project/agents/a"))
+    );
+    assert_eq!(
+        config.sub_agents()["demo:b"],
+        SubAgent::Reference("ghcr.io/demo/b:1".into())
+    );
+    assert_eq!(
+        config.prices()[&"corp/user".parse().unwrap()].input,
+        Some("1.5".parse().unwrap())
+    );
+    let origin = |entry| scratch.shown(&config.origin(entry).unwrap().error(""));
+    assert_eq!(origin("models.fast"), "agenthost.toml:3: ");
+    assert_eq!(origin("models.strong"), "/home/.config/agenthost/config.toml:5: ");
+    assert_eq!(
+        origin("providers.corp.base-url"),
+        "/home/.config/agenthost/config.toml:8: "
+    );
+    assert_eq!(origin("providers.corp.requests-per-minute"), "agenthost.toml:5: ");
+    assert_eq!(
+        config.origin("models.fast").unwrap().file(),
+        scratch.path("project/agenthost.toml")
+    );
+    assert_eq!(config.origin("models.fast").unwrap().line(), 3);
+}
+
+#[test]
+fn another_kind_starts_a_provider_afresh() {
+    let config = Scratch::project("[providers.anthropic]\nkind = \"script\"\nfile = \"answers.json\"")
+        .user("[providers.anthropic]\nbase-url = \"https://corp.example\"\nkey-env = \"CORP\"\ntokens-per-minute = 7")
+        .load();
+    let provider = config.provider("anthropic").unwrap();
+    assert_eq!(provider.kind.name(), "script");
+    assert_eq!(
+        (&provider.address, &provider.key, provider.tokens_per_minute),
+        (&None, &None, None)
+    );
+    assert_eq!(config.origin("providers.anthropic.base-url"), None);
+}
+
+#[test]
+fn the_nearest_file_upwards_is_the_projects() {
+    let scratch = Scratch::project("[models]\na = \"offline/outer\"");
+    scratch.write("project/in/agenthost.toml", "[models]\na = \"offline/inner\"");
+    scratch.write("project/in/deep/down/x", "");
+    let load = |cwd| Config::load(&scratch.env_in(cwd)).unwrap();
+    assert_eq!(models(&load("project/in/deep/down")), ["a = offline/inner"]);
+    assert_eq!(models(&load("project")), ["a = offline/outer"]);
+    assert_eq!(
+        load("project/in/deep").project_file(),
+        Some(&*scratch.path("project/in/agenthost.toml"))
+    );
+}
+
+#[test]
+fn a_named_file_takes_the_projects_place() {
+    let scratch = Scratch::project("[models]\na = \"offline/project\"").user("[models]\nb = \"offline/user\"");
+    scratch.write("project/other.toml", "[models]\nc = \"offline/other\"");
+    let named = |file: &str| Config::load_from(&scratch.env(), Path::new(file));
+    assert_eq!(
+        models(&named("other.toml").unwrap()),
+        ["b = offline/user", "c = offline/other"]
+    );
+    assert_eq!(
+        scratch.shown(&named("missing.toml").unwrap_err()),
+        "cannot read missing.toml: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn a_provider_is_where_its_vendor_is_unless_told_otherwise() {
+    let scratch = Scratch::project("[providers.second]\nkind = \"anthropic\"\nkey-env = \"SECOND\"")
+        .user("[providers.corp]\nkind = \"openai\"\nbase-url = \"https://corp.example/v1\"");
+    let config = scratch.load();
+    let address = |config: &Config, name| config.provider(name).unwrap().address.clone().unwrap();
+    assert_eq!(address(&config, "anthropic").url, "https://api.anthropic.com");
+    assert_eq!(address(&config, "openai").url, "https://api.openai.com/v1");
+    assert_eq!(address(&config, "second").set_by, SetBy::Vendor);
+    let key = |name| config.provider(name).unwrap().key.clone();
+    assert_eq!(key("anthropic"), Some(KeySource::Variable("ANTHROPIC_API_KEY".into())));
+    assert_eq!(key("second"), Some(KeySource::Variable("SECOND".into())));
+    assert_eq!(key("corp"), None, "a vendor's key is not handed to another service");
+
+    let scratch = scratch.var("ANTHROPIC_BASE_URL", "http://gateway.example:8080/");
+    let config = scratch.load();
+    for name in ["anthropic", "second"] {
+        let address = address(&config, name);
+        assert_eq!(address.url, "http://gateway.example:8080");
+        assert_eq!(address.set_by, SetBy::Variable("ANTHROPIC_BASE_URL"));
+    }
+    assert_eq!(address(&config, "openai").set_by, SetBy::Vendor);
+    assert_eq!(address(&config, "corp").url, "https://corp.example/v1");
+}
+
+#[test]
+fn a_grant_only_narrows() {
+    let text = r#"
+        [models]
+        fast = "offline/fast"
+        strong = "offline/strong"
+        [limits]
+        tokens = 1000
+        calls = "none"
+        [grants."demo:a"]
+        models = ["fast"]
+        dirs = ["data::/data", "~/x::/x:rw", "/abs::/abs"]
+        limits = { tokens = 5000, calls = 3, timeout = "1m", memory = "none" }
+        [grants."demo:b"]
+    "#;
+    let scratch = Scratch::project(text).user("[grants.\"demo:b\"]\nmodels = []\nlimits.tokens = 1");
+    let config = scratch.load();
+    let a = config.grant("demo:a");
+    assert_eq!(a.models, BTreeSet::from(["fast".to_owned()]));
+    assert_eq!((a.limits.tokens, a.limits.calls), (Some(1_000), Some(3)));
+    assert_eq!(
+        (a.limits.time, a.limits.memory),
+        (Some(Duration::from_secs(60)), Some(64 << 20))
+    );
+    let root = scratch.root().to_str().unwrap();
+    assert_eq!(
+        a.dirs,
+        [
+            format!("{root}/project/data::/data"),
+            format!("{root}/home/x::/x:rw"),
+            "/abs::/abs".to_owned()
+        ]
+    );
+    for plugin in ["demo:b", "demo:unlisted"] {
+        let grant = config.grant(plugin);
+        assert_eq!(grant.models.len(), 2, "{plugin}");
+        assert_eq!(&grant.limits, config.limits(), "{plugin}");
+        assert!(grant.dirs.is_empty());
+    }
+}
+
+#[test]
+fn paths_are_relative_to_the_file_they_stand_in() {
+    let scratch = Scratch::project("[providers.s]\nkind = \"script\"\nfile = \"./answers.json\"\n[sub-agents]\n\"a:a\" = \"../a.wasm\"\n\"a:b\" = \"~/b\"\n\"a:c\" = \"./d:e\"")
+        .user("[providers.openai]\nkey-file = \"openai.key\"\n[sub-agents]\n\"a:z\" = \"z.wasm\"");
+    let config = scratch.load();
+    let file = scratch.path("project/answers.json");
+    assert_eq!(config.provider("s").unwrap().kind, ProviderKind::Script { file });
+    let key = scratch.path("home/.config/agenthost/openai.key");
+    assert_eq!(config.provider("openai").unwrap().key, Some(KeySource::File(key)));
+    let agent = |name: &str| config.sub_agents()[name].clone();
+    assert_eq!(agent("a:a"), SubAgent::Path(scratch.path("project/../a.wasm")));
+    assert_eq!(agent("a:b"), SubAgent::Path(scratch.path("home/b")));
+    assert_eq!(agent("a:c"), SubAgent::Path(scratch.path("project/d:e")));
+    assert_eq!(
+        agent("a:z"),
+        SubAgent::Path(scratch.path("home/.config/agenthost/z.wasm"))
+    );
+}
+
+#[test]
+fn debug_shows_no_key() {
+    let text = format!("{:?}", Scratch::new().var("ANTHROPIC_API_KEY", "sk-secret").load());
+    assert!(
+        text.contains("ANTHROPIC_API_KEY") && !text.contains("sk-secret"),
+        "{text}"
+    );
+}

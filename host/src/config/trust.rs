@@ -1,0 +1,307 @@
+//! The question that a stranger's file raises: may it send this key there?
+//!
+//! A file *pairs* a key with an address when it sets a provider's `base-url` and the merged provider has a key. A pair
+//! needs the operator's word once when the file is the project's (or one named in its place), and also in the operator's
+//! own file when the address is plain http, where the key travels in clear text. Loopback addresses need none, nor do
+//! the vendors' own and those that the operator's environment sets.
+//!
+//! [`Config::load`] asks for the providers that models map to and whose key is at hand, so that a project can name a
+//! service that this machine has no key for; [`Config::key`] asks again for whatever provider it reads a key of. What
+//! was accepted is the file's path and a digest of each pair of provider, address and key source: the file may change
+//! in any other way, but a new address, or another key for it, is a new question.
+//!
+//! The record is `trust.toml` in [`Env::state_dir`], written as a whole; of two writers at the same time the later wins,
+//! and the other's question is asked again. It protects against files, not against programs that run as the operator.
+
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use url::{Host, Url};
+
+use super::{Config, Env, Origin, SetBy};
+use crate::error::{Error, Result};
+
+/// What was accepted for one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustRecord {
+    /// The configuration file, with all links resolved.
+    pub file: PathBuf,
+    /// The pairs, sorted by provider; none in what was never written.
+    pub pairs: Vec<TrustedPair>,
+}
+
+/// A key and the address that it may go to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedPair {
+    /// The provider's name.
+    pub provider: String,
+    /// The base URL.
+    pub address: String,
+    /// Where the key comes from, in words.
+    pub key: String,
+    /// The SHA-256 digest of the three, in hexadecimal: what a later pair is compared by.
+    pub sha256: String,
+}
+
+/// The record's format: 1.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Store {
+    format: u32,
+    #[serde(default)]
+    trusted: Vec<TrustRecord>,
+}
+
+/// What [`accept`] would record for `file`: every pair that needs the operator's word, used or not.
+///
+/// # Errors
+///
+/// As [`Config::load`], but for the question of trust itself.
+pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
+    let file = env.cwd().join(file);
+    let canonical = canonical(env, &file)?;
+    let own = env
+        .user_file()
+        .is_some_and(|own| fs::canonicalize(own).is_ok_and(|own| own == canonical));
+    let config = Config::unchecked(env, (!own).then_some(&file))?;
+    let chosen_by = |origin: &Origin| fs::canonicalize(origin.file()).is_ok_and(|path| path == canonical);
+    let pairs = config
+        .providers()
+        .keys()
+        .filter_map(|name| question(&config, name))
+        .filter(|question| chosen_by(question.origin))
+        .map(|question| question.pair)
+        .collect();
+    Ok(TrustRecord { file: canonical, pairs })
+}
+
+/// Records the operator's word for all pairs of `file`, in place of what was recorded for it before. Without any pair
+/// there is nothing to record, and the result says so by an empty list.
+///
+/// # Errors
+///
+/// As [`review`]; [`Host`](crate::error::ErrorClass::Host) where the record cannot be written.
+pub fn accept(env: &Env, file: &Path) -> Result<TrustRecord> {
+    let record = review(env, file)?;
+    let mut records = list(env)?;
+    let before = records.len();
+    records.retain(|old| old.file != record.file);
+    if !record.pairs.is_empty() {
+        records.push(record.clone());
+        records.sort_by(|a, b| a.file.cmp(&b.file));
+    }
+    if before > 0 || !records.is_empty() {
+        write(env, records)?;
+    }
+    Ok(record)
+}
+
+/// All that was accepted, sorted by file.
+///
+/// # Errors
+///
+/// [`Host`](crate::error::ErrorClass::Host) for a record that cannot be read.
+pub fn list(env: &Env) -> Result<Vec<TrustRecord>> {
+    let Some(path) = store_path(env) else {
+        return Ok(Vec::new());
+    };
+    let broken = |why: &dyn std::fmt::Display| {
+        Error::host(format!("cannot read {}: {why}", path.display()))
+            .hint("Remove the file, then run `agenthost trust` again where it is needed.")
+    };
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(broken(&error)),
+    };
+    let store: Store = toml::from_str(&text).map_err(|error| broken(&error.message()))?;
+    if store.format != FORMAT {
+        return Err(broken(&format!(
+            "its format is {}, and only {FORMAT} is known",
+            store.format
+        )));
+    }
+    Ok(store.trusted)
+}
+
+/// Takes the operator's word for `file` back; false if there was none. The file itself may be gone.
+///
+/// # Errors
+///
+/// [`Host`](crate::error::ErrorClass::Host) where the record cannot be read or written.
+pub fn revoke(env: &Env, file: &Path) -> Result<bool> {
+    let given = env.cwd().join(file);
+    let canonical = fs::canonicalize(&given).unwrap_or_else(|_| given.clone());
+    let mut records = list(env)?;
+    let before = records.len();
+    records.retain(|record| record.file != canonical && record.file != given);
+    let found = records.len() < before;
+    if found {
+        write(env, records)?;
+    }
+    Ok(found)
+}
+
+/// Asks for all providers that models map to and whose key is at hand.
+pub(super) fn check(config: &Config) -> Result<()> {
+    let mut names: Vec<&str> = config
+        .models()
+        .values()
+        .flatten()
+        .map(|model| model.provider.as_str())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    let at_hand = |name: &&str| {
+        let key = config.provider(name).and_then(|provider| provider.key.as_ref());
+        key.is_some_and(|key| key.is_at_hand(&config.env))
+    };
+    names
+        .into_iter()
+        .filter(at_hand)
+        .try_for_each(|name| check_provider(config, name))
+}
+
+/// Asks for one provider, whether or not anything maps to it.
+pub(super) fn check_provider(config: &Config, name: &str) -> Result<()> {
+    let Some(Question { pair, origin, clear }) = question(config, name) else {
+        return Ok(());
+    };
+    let canonical = canonical(&config.env, origin.file())?;
+    let records = list(&config.env)?;
+    let record = records.iter().find(|record| record.file == canonical);
+    if record.is_some_and(|record| record.pairs.iter().any(|known| known.sha256 == pair.sha256)) {
+        return Ok(());
+    }
+    let file = config.env.shown(origin.file());
+    let how = if clear { ", in clear text" } else { "" };
+    let since = if record.is_some() {
+        "; this is not what was accepted for the file before"
+    } else {
+        ""
+    };
+    Err(Error::denied(format!(
+        "{origin}: provider `{name}` would send the key in {} to {}{how}{since}",
+        pair.key, pair.address
+    ))
+    .hint(format!(
+        "Read {file}, then run `agenthost trust {file}` if the key may go there."
+    )))
+}
+
+/// A pair that needs the operator's word.
+struct Question<'c> {
+    pair: TrustedPair,
+    origin: &'c Origin,
+    clear: bool,
+}
+
+fn question<'c>(config: &'c Config, name: &str) -> Option<Question<'c>> {
+    let provider = config.provider(name)?;
+    let key = provider.key.as_ref()?.to_string();
+    let address = provider.address.as_ref()?;
+    let SetBy::File(origin) = &address.set_by else {
+        return None;
+    };
+    let url = Url::parse(&address.url).ok();
+    let clear = url.as_ref().is_none_or(|url| url.scheme() != "https");
+    let own = config.user_file() == Some(origin.file());
+    if url.as_ref().is_some_and(is_loopback) || (own && !clear) {
+        return None;
+    }
+    let mut hash = Sha256::new();
+    // A zero byte stands in none of the three, so no two lists read the same.
+    hash.update(format!("{name}\0{}\0{key}", address.url));
+    let sha256 = hash.finalize().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    let pair = TrustedPair {
+        provider: name.to_owned(),
+        address: address.url.clone(),
+        key,
+        sha256,
+    };
+    Some(Question { pair, origin, clear })
+}
+
+/// 127.0.0.0/8, `::1` and the name `localhost`.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+fn canonical(env: &Env, file: &Path) -> Result<PathBuf> {
+    fs::canonicalize(file).map_err(|error| Error::config(format!("cannot read {}: {error}", env.shown(file))))
+}
+
+fn store_path(env: &Env) -> Option<PathBuf> {
+    Some(env.state_dir()?.join("trust.toml"))
+}
+
+fn write(env: &Env, trusted: Vec<TrustRecord>) -> Result<()> {
+    let Some(path) = store_path(env) else {
+        return Err(Error::host("there is no home directory to keep the record of trust in")
+            .hint("Set HOME or XDG_STATE_HOME to an absolute path."));
+    };
+    let failed = |why: &dyn std::fmt::Display| Error::host(format!("cannot write {}: {why}", path.display()));
+    let store = Store {
+        format: FORMAT,
+        trusted,
+    };
+    let text = toml::to_string(&store).map_err(|error| failed(&error))?;
+    replace(&path, text.as_bytes()).map_err(|error| failed(&error))
+}
+
+/// Puts `bytes` at `path` so that a reader finds the old or the new, and only the owner can read it.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let written = create(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let renamed = written.and_then(|()| fs::rename(&temporary, path));
+    if renamed.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&temporary);
+    }
+    renamed
+}
+
+fn create(temporary: &Path) -> io::Result<File> {
+    let open = || {
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(temporary)
+    };
+    match open() {
+        // Left by a process of the same number that was killed.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(temporary)?;
+            open()
+        }
+        opened => opened,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! The host: the one place where the parts are put together.
+//!
+//! [`Host::builder`] takes a [`Config`] and makes an engine, a price table and the providers; [`Host::load`] turns a
+//! `.wasm` file or a crate into a [`LoadedPlugin`]; [`Host::spawn`] starts a run of it and returns at once with a
+//! [`RunHandle`]. Only this module names concrete providers; everything else sees traits.
+
+mod calls;
+mod run;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use crate::config::{self, Config, ModelRef, ProviderKind};
+use crate::error::{Error, Result};
+use crate::limits::{Limits, LimitsPatch};
+use crate::llm::anthropic::Anthropic;
+use crate::llm::offline::Offline;
+use crate::llm::openai::{self, OpenAi};
+use crate::llm::script::Script;
+use crate::llm::{CallError, Provider};
+use crate::plugin::{self, Import, Plugin, build};
+use crate::price::{Price, PriceTable};
+use crate::sandbox::{Code, Machine, Sandbox, Settings};
+
+pub use self::run::RunHandle;
+
+/// Tasks that may be alive at once, unless the configuration says otherwise: far more than one fan-out needs, and
+/// within what a stock Linux allows.
+const MAX_TASKS: u32 = 1_000;
+
+/// A host of sub-agent tasks. Cloning it is cheap and gives the same host.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    sandbox: Sandbox,
+    config: Config,
+    providers: BTreeMap<String, ProviderSlot>,
+    prices: PriceTable,
+    estimates: calls::Estimates,
+}
+
+/// A provider, made when it is first called: a missing key of a model that nobody asks for is no error.
+#[derive(Default)]
+struct ProviderSlot {
+    made: OnceLock<std::result::Result<Arc<dyn Provider>, String>>,
+}
+
+/// How a host is put together.
+pub struct HostBuilder {
+    config: Config,
+    cache: Option<PathBuf>,
+    max_memory: u64,
+    providers: BTreeMap<String, Arc<dyn Provider>>,
+}
+
+/// A plugin that is ready to run, any number of times.
+pub struct LoadedPlugin {
+    plugin: Plugin,
+    code: Code,
+    /// What was done to get it, for people: a compile target that was installed, for example.
+    notes: Vec<String>,
+}
+
+impl LoadedPlugin {
+    /// Takes JSON as this plugin's input, to see whether it fits.
+    pub fn check_input(&self, json: &serde_json::Value) -> Result<()> {
+        self.code.input(json).map(|_| ())
+    }
+
+    /// A small input of the right type.
+    pub fn sample_input(&self) -> serde_json::Value {
+        self.code.sample()
+    }
+
+    /// What was done to get it, for people.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+impl std::ops::Deref for LoadedPlugin {
+    type Target = Plugin;
+
+    fn deref(&self) -> &Plugin {
+        &self.plugin
+    }
+}
+
+impl HostBuilder {
+    /// Keeps compiled plugins in `dir`, a directory of this user alone. Without it, every load compiles.
+    #[must_use]
+    pub fn cache_dir(mut self, dir: Option<PathBuf>) -> Self {
+        self.cache = dir;
+        self
+    }
+
+    /// The most linear memory that any task of this host can be given, in bytes; at least the configured limit.
+    #[must_use]
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.max_memory = self.max_memory.max(bytes);
+        self
+    }
+
+    /// Uses `provider` wherever the configuration says `name`, which it must declare; for embedders and tests.
+    #[must_use]
+    pub fn provider(mut self, name: impl Into<String>, provider: Arc<dyn Provider>) -> Self {
+        self.providers.insert(name.into(), provider);
+        self
+    }
+
+    /// Starts the engine.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Host`](crate::error::ErrorClass::Host) when the machine refuses what the engine needs, and
+    /// [`ErrorClass::Config`](crate::error::ErrorClass::Config) for a price that makes no sense.
+    pub fn build(mut self) -> Result<Host> {
+        let sandbox = Sandbox::new(&Settings {
+            max_memory: self.max_memory.min(MAX_LINEAR_MEMORY),
+            max_tasks: self.config.run().max_concurrent_tasks.unwrap_or(MAX_TASKS),
+            cache: self.cache,
+        })?;
+        let prices = PriceTable::builtin().with_overrides(prices(&self.config)?)?;
+        let providers = self.config.providers().keys().map(|name| {
+            let slot = ProviderSlot::default();
+            if let Some(provider) = self.providers.remove(name) {
+                let _ = slot.made.set(Ok(provider));
+            }
+            (name.clone(), slot)
+        });
+        let providers = providers.collect();
+        Ok(Host { inner: Arc::new(Inner { sandbox, config: self.config, providers, prices, estimates: calls::Estimates::default() }) })
+    }
+}
+
+/// A 32-bit memory cannot be larger.
+const MAX_LINEAR_MEMORY: u64 = 4 << 30;
+
+impl Host {
+    /// A host for `config`.
+    pub fn builder(config: Config) -> HostBuilder {
+        let max_memory = config.limits().memory.unwrap_or(MAX_LINEAR_MEMORY);
+        HostBuilder { config, cache: None, max_memory, providers: BTreeMap::new() }
+    }
+
+    /// What this host was configured with.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The most tasks alive at once; more wait for their turn.
+    pub fn max_tasks(&self) -> u32 {
+        self.inner.sandbox.max_tasks()
+    }
+
+    /// What this machine allows.
+    pub fn machine(&self) -> Machine {
+        Machine::read()
+    }
+
+    /// Loads a plugin: a `.wasm` file, or a crate directory, which is built first.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Plugin`](crate::error::ErrorClass::Plugin) for what cannot be found, built or loaded, and
+    /// [`ErrorClass::Denied`](crate::error::ErrorClass::Denied) for imports that are not offered.
+    pub async fn load(&self, path: &Path) -> Result<LoadedPlugin> {
+        let host = self.clone();
+        let path = path.to_owned();
+        // Reading, building and compiling block, for seconds at worst.
+        let loaded = tokio::task::spawn_blocking(move || {
+            let (file, notes) = match path.is_dir() {
+                true => {
+                    let built = build::build(&path)?;
+                    (built.path, built.notes)
+                }
+                false => (path, Vec::new()),
+            };
+            let bytes = plugin::read(&file)?;
+            let mut loaded = host.load_bytes(&bytes).map_err(|error| error.at(&file))?;
+            loaded.notes = notes;
+            Ok(loaded)
+        });
+        loaded.await.map_err(|_| Error::host("the host failed while it loaded the plugin"))?
+    }
+
+    /// Loads a plugin from its bytes. Compiling takes its time, so call it where blocking is fine.
+    pub fn load_bytes(&self, bytes: &[u8]) -> Result<LoadedPlugin> {
+        let plugin = Plugin::read(bytes)?;
+        plugin::refuse(&plugin.imports)?;
+        let undeclared: Vec<_> = plugin.imports.iter().filter(|import| matches!(import, Import::SubAgent(_))).collect();
+        if let [first, ..] = undeclared.as_slice() {
+            return Err(Error::plugin(format!("the plugin imports {}, and no sub-agent is declared for it", first.name()))
+                .hint("This version runs plugins that start no sub-agents; run the sub-agent's plugin by itself."));
+        }
+        let code = self.inner.sandbox.load(bytes, &plugin.digest, &plugin.task)?;
+        Ok(LoadedPlugin { plugin, code, notes: Vec::new() })
+    }
+
+    /// The limits of a root task of `plugin`: the configured ones, with what the caller asks for in their place, and at
+    /// most what the plugin's grant allows.
+    pub fn limits(&self, plugin: &Plugin, asked: &LimitsPatch) -> Limits {
+        let config = &self.inner.config;
+        config.limits().overridden_by(asked).narrowed_by(&config.granted_limits(&plugin.id.name))
+    }
+}
+
+/// The operator's own prices.
+fn prices(config: &Config) -> Result<Vec<(String, Price)>> {
+    let price = |(model, price): (&ModelRef, &config::PriceConfig)| {
+        let price = Price::custom(price).map_err(|error| {
+            let origin = config.origin(&format!("prices.{model}")).map(|origin| format!("{origin}: ")).unwrap_or_default();
+            Error::config(format!("{origin}[prices.\"{model}\"]: {error}"))
+                .hint("Give USD per million tokens, such as `input = 0.10` and `output = 0.50`.")
+        })?;
+        Ok((model.to_string(), price))
+    };
+    config.prices().iter().map(price).collect()
+}
+
+impl Inner {
+    fn provider(&self, name: &str) -> std::result::Result<&Arc<dyn Provider>, CallError> {
+        let missing = || CallError::Unavailable(format!("no provider is named `{name}`"));
+        let slot = self.providers.get(name).ok_or_else(missing)?;
+        let made = slot.made.get_or_init(|| {
+            self.make_provider(name).map_err(|error| match error.next_step() {
+                Some(hint) => format!("{error} (hint: {hint})"),
+                None => error.to_string(),
+            })
+        });
+        made.as_ref().map_err(|error| CallError::Unavailable(error.clone()))
+    }
+
+    fn make_provider(&self, name: &str) -> Result<Arc<dyn Provider>> {
+        let provider = self.config.provider(name).ok_or_else(|| Error::config(format!("no provider is named `{name}`")))?;
+        let url = provider.address.as_ref().map(|address| address.url.as_str());
+        let key = || self.config.key(name);
+        Ok(match &provider.kind {
+            ProviderKind::Anthropic => {
+                let key = key()?.ok_or_else(|| {
+                    Error::config(format!("the provider `{name}` has no key"))
+                        .hint(format!("Set ANTHROPIC_API_KEY, or `key-env` or `key-file` in [providers.{name}]."))
+                })?;
+                Arc::new(Anthropic::new(url, key)?)
+            }
+            ProviderKind::OpenAi { max_tokens_field } => {
+                let field = match max_tokens_field {
+                    config::MaxTokensField::MaxCompletionTokens => openai::MaxTokensField::MaxCompletionTokens,
+                    config::MaxTokensField::MaxTokens => openai::MaxTokensField::MaxTokens,
+                };
+                Arc::new(OpenAi::new(url, key()?, field)?)
+            }
+            ProviderKind::Offline => Arc::new(Offline),
+            ProviderKind::Script { file } => Arc::new(Script::load(file)?),
+        })
+    }
+
+    /// The model that a name stands for.
+    fn model(&self, name: &str) -> Option<&ModelRef> {
+        self.config.models().get(name).and_then(|chain| chain.first())
+    }
+
+    fn price(&self, model: &ModelRef) -> Option<&Price> {
+        let kind = self.config.provider(&model.provider)?.kind.name();
+        self.prices.price(kind, &model.provider, &model.model)
+    }
+}

@@ -1,0 +1,254 @@
+//! Anthropic's Messages API, version 2026-10-21, without streaming.
+//!
+//! Sampling settings are never sent: this version of the API refuses them. The prompt's cache is asked for only when the
+//! request's options do, with one breakpoint at the end of the request. A schema that the API's structured output cannot
+//! express goes into the system text instead, see [`schema::fit`].
+//!
+//! Left out: tools, batches, and sending back a reply's thinking.
+
+mod error;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+
+use super::http::{Answer, Auth, Bounds, Endpoint, count};
+use super::schema::{self, Dialect};
+use super::{CacheTtl, Effort, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role, Stop, Usage};
+use crate::error::{Error, ErrorClass};
+
+const BASE_URL: &str = "https://api.anthropic.com";
+const VERSION: &str = "2026-10-21";
+/// The image types that the API takes.
+const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
+
+/// The Messages API at one address with one key.
+#[derive(Debug)]
+pub struct Anthropic {
+    endpoint: Endpoint,
+}
+
+impl Anthropic {
+    /// The API below `base_url` (without `/v1`; none: Anthropic's own), opened with `key`.
+    ///
+    /// # Errors
+    ///
+    /// Class `config`: the base-url is no plain http(s) address, or the key cannot be a header's value. Class `host`:
+    /// the system has no root certificates.
+    pub fn new(base_url: Option<&str>, key: SecretString) -> Result<Self, Error> {
+        Self::bounded(base_url, key, Bounds::default())
+    }
+
+    fn bounded(base_url: Option<&str>, key: SecretString, bounds: Bounds) -> Result<Self, Error> {
+        let base_url = base_url.unwrap_or(BASE_URL);
+        if base_url.trim_end_matches('/').ends_with("/v1") {
+            return Err(
+                Error::new(ErrorClass::Config, "base-url of an anthropic provider ends with /v1")
+                    .hint("Leave /v1 out; it is added to every request."),
+            );
+        }
+        let fixed = [("anthropic-version", VERSION)];
+        let endpoint = Endpoint::new(
+            base_url,
+            "v1/messages",
+            Auth::Header("x-api-key"),
+            Some(key),
+            &fixed,
+            bounds,
+        )?;
+        Ok(Self { endpoint })
+    }
+
+    async fn call(&self, request: &Request) -> Result<Reply, ProviderError> {
+        let body = encode(request)?;
+        let answer = self.endpoint.post(&body).await?;
+        let parsed = serde_json::from_slice::<Value>(&answer.body);
+        let failed = !(200..300).contains(&answer.status);
+        match parsed {
+            Ok(body) if !failed && body.get("type").and_then(Value::as_str) != Some("error") => {
+                self.decode(&answer, &body)
+            }
+            Ok(body) => Err(error::classify(&self.endpoint, &answer, Some(&body))),
+            Err(_) if failed => Err(error::classify(&self.endpoint, &answer, None)),
+            Err(error) => Err(self.bad_reply(&answer, &format!("the answer is no JSON: {error}"))),
+        }
+    }
+
+    fn decode(&self, answer: &Answer, body: &Value) -> Result<Reply, ProviderError> {
+        let Some(blocks) = body.get("content").and_then(Value::as_array) else {
+            return Err(self.bad_reply(answer, "the answer has no content"));
+        };
+        let mut content = Vec::new();
+        for block in blocks {
+            match block.get("type").and_then(Value::as_str) {
+                Some("text") => match block.get("text").and_then(Value::as_str) {
+                    Some(text) => content.push(Part::Text(text.to_owned())),
+                    None => return Err(self.bad_reply(answer, "a text block has no text")),
+                },
+                Some("thinking" | "redacted_thinking") => {}
+                Some(kind) => content.push(Part::Extension {
+                    kind: kind.to_owned(),
+                    json: block.to_string(),
+                }),
+                None => return Err(self.bad_reply(answer, "a block of the answer has no type")),
+            }
+        }
+        let stop = match body.get("stop_reason").and_then(Value::as_str) {
+            Some("end_turn") => Stop::End,
+            Some("max_tokens") => Stop::MaxTokens,
+            Some("stop_sequence") => Stop::StopSequence,
+            Some("tool_use") => Stop::ToolUse,
+            Some("refusal") => Stop::Refusal,
+            Some("model_context_window_exceeded") => Stop::ContextFull,
+            _ => Stop::Other,
+        };
+        let refusal = body
+            .get("stop_details")
+            .filter(|_| stop == Stop::Refusal)
+            .and_then(|details| {
+                let word = |name: &str| details.get(name)?.as_str().filter(|text| !text.is_empty());
+                word("explanation").or_else(|| word("category")).map(str::to_owned)
+            });
+        Ok(Reply {
+            content,
+            model: body
+                .get("model")
+                .and_then(Value::as_str)
+                .map_or_else(String::new, |model| self.endpoint.clean(model)),
+            stop,
+            refusal,
+            usage: body.get("usage").and_then(usage),
+            request_id: error::request_id(answer, Some(body)).and_then(|id| self.endpoint.clean_id(&id)),
+        })
+    }
+
+    fn bad_reply(&self, answer: &Answer, message: &str) -> ProviderError {
+        let id = error::request_id(answer, None);
+        self.endpoint
+            .error(answer, ProviderErrorKind::BadReply, message, id.as_deref())
+    }
+}
+
+impl Provider for Anthropic {
+    fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>> {
+        self.call(request).boxed()
+    }
+
+    fn summary(&self) -> String {
+        format!("anthropic at {}", self.endpoint.address())
+    }
+}
+
+fn encode(request: &Request) -> Result<Value, ProviderError> {
+    let mut body = Map::new();
+    body.insert("model".into(), json!(request.model));
+    body.insert("max_tokens".into(), json!(request.max_tokens));
+    let mut system = request.system.clone();
+    let mut output = Map::new();
+    if let Some(effort) = request.options.effort {
+        output.insert("effort".into(), json!(effort_name(effort)));
+    }
+    if let Some(wanted) = &request.schema {
+        match schema::fit(wanted, Dialect::Anthropic) {
+            Ok(fitted) => {
+                output.insert("format".into(), json!({"type": "json_schema", "schema": fitted}));
+            }
+            Err(_) => system = Some(schema::instruct(system.as_deref(), wanted)),
+        }
+    }
+    if let Some(system) = system {
+        body.insert("system".into(), json!(system));
+    }
+    let messages: Vec<Value> = request
+        .messages
+        .iter()
+        .map(|message| {
+            Ok(json!({"role": role_name(message.role), "content": content(message.role, &message.content)?}))
+        })
+        .collect::<Result<_, ProviderError>>()?;
+    body.insert("messages".into(), json!(messages));
+    if !output.is_empty() {
+        body.insert("output_config".into(), Value::Object(output));
+    }
+    if let Some(ttl) = request.options.cache {
+        let ttl = match ttl {
+            CacheTtl::FiveMinutes => "5m",
+            CacheTtl::OneHour => "1h",
+        };
+        body.insert("cache_control".into(), json!({"type": "ephemeral", "ttl": ttl}));
+    }
+    Ok(Value::Object(body))
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    }
+}
+
+fn effort_name(effort: Effort) -> &'static str {
+    match effort {
+        Effort::Low => "low",
+        Effort::Medium => "medium",
+        Effort::High => "high",
+        Effort::Xhigh => "xhigh",
+        Effort::Max => "max",
+    }
+}
+
+fn content(role: Role, parts: &[Part]) -> Result<Value, ProviderError> {
+    if let [Part::Text(text)] = parts {
+        return Ok(json!(text));
+    }
+    let invalid = |message: String| ProviderError::new(ProviderErrorKind::InvalidRequest, message);
+    let blocks = parts.iter().map(|part| match part {
+        Part::Text(text) => Ok(json!({"type": "text", "text": text})),
+        Part::Media { .. } if role == Role::Assistant => {
+            Err(invalid("anthropic takes media in user messages only".to_owned()))
+        }
+        Part::Media { mime, data } => {
+            let kind = match mime.as_str() {
+                "application/pdf" => "document",
+                image if IMAGES.contains(&image) => "image",
+                other => {
+                    let known = IMAGES.join(", ");
+                    return Err(invalid(format!(
+                        "anthropic takes {known} and application/pdf, not {other:?}"
+                    )));
+                }
+            };
+            let source = json!({"type": "base64", "media_type": mime, "data": BASE64.encode(data)});
+            Ok(json!({"type": kind, "source": source}))
+        }
+        Part::Extension { kind, .. } => Err(invalid(format!("anthropic has no content of kind {kind:?}"))),
+    });
+    blocks.collect::<Result<Vec<_>, _>>().map(Value::Array)
+}
+
+/// The reply's token counts; none if one is missing or cannot be true. What was read from or written to the cache is
+/// *not* inside this API's `input_tokens`.
+fn usage(usage: &Value) -> Option<Usage> {
+    let required = |name: &str| count(usage.get(name)?);
+    let optional = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => Some(0),
+        Some(value) => count(value),
+    };
+    let output = required("output_tokens")?;
+    let cached_input = optional(usage.get("cache_read_input_tokens"))?;
+    let cache_write_input = optional(usage.get("cache_creation_input_tokens"))?;
+    let reasoning_output = optional(usage.pointer("/output_tokens_details/thinking_tokens"))?;
+    (reasoning_output <= output).then_some(Usage {
+        input: required("input_tokens")? + cached_input + cache_write_input,
+        cached_input,
+        cache_write_input,
+        output,
+        reasoning_output,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+//! Reading a schema: references, types, and what of it would make a validator run away: a reference that goes in a
+//! circle, and unions that multiply the work with every level of the reply.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::Value;
+
+/// How many sub-schemas one value may have to be held against before its members are looked at. Real schemas stay far
+/// below; a chain of unions of unions doubles it with every link.
+const MAX_ALTERNATIVES: u64 = 1_000;
+
+/// How many references and unions may follow one another before a member is gone into.
+const MAX_CHAIN: usize = 32;
+/// The steps that holding one reply against a schema may take: about a second of computing.
+const MAX_STEPS: u64 = 2_000_000;
+/// How deep those steps may be nested, which bounds the stack that they need.
+const MAX_STEP_DEPTH: usize = 1_000;
+
+/// What `schema` points at, following local references; none where one leads out of `root` or in a circle.
+pub(crate) fn resolve<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
+    let mut schema = schema;
+    for _ in 0..super::MAX_DEPTH {
+        match schema.get("$ref") {
+            None => return Some(schema),
+            Some(target) => schema = target_of(root, target.as_str()?)?,
+        }
+    }
+    None
+}
+
+/// What the local reference `target` names: `#`, or a JSON pointer after `#`.
+pub(super) fn target_of<'a>(root: &'a Value, target: &str) -> Option<&'a Value> {
+    let pointer = target.strip_prefix('#')?;
+    if pointer.contains('%') {
+        None
+    } else {
+        root.pointer(pointer)
+    }
+}
+
+/// The types that `schema` names; empty where it names none.
+pub(crate) fn types(schema: &Value) -> Vec<&str> {
+    match schema.get("type") {
+        Some(Value::String(name)) => vec![name],
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether `null` can satisfy `schema`. Errs towards yes where it cannot tell.
+pub(crate) fn allows_null(root: &Value, schema: &Value) -> bool {
+    allows_null_within(root, schema, super::MAX_DEPTH)
+}
+
+fn allows_null_within(root: &Value, schema: &Value, depth: usize) -> bool {
+    let Some(depth) = depth.checked_sub(1) else { return true };
+    let Value::Object(keywords) = schema else {
+        return schema != &Value::Bool(false);
+    };
+    let any = |branches: &Value| {
+        branches
+            .as_array()
+            .is_none_or(|all| all.iter().any(|branch| allows_null_within(root, branch, depth)))
+    };
+    keywords.iter().all(|(keyword, value)| match keyword.as_str() {
+        "type" => types(schema).contains(&"null"),
+        "const" => value.is_null(),
+        "enum" => value.as_array().is_none_or(|cases| cases.iter().any(Value::is_null)),
+        "anyOf" | "oneOf" => any(value),
+        "allOf" => value
+            .as_array()
+            .is_none_or(|all| all.iter().all(|branch| allows_null_within(root, branch, depth))),
+        "$ref" => value
+            .as_str()
+            .and_then(|target| target_of(root, target))
+            .is_none_or(|target| allows_null_within(root, target, depth)),
+        _ => true,
+    })
+}
+
+/// Refuses what would make a validator run away on one value: a reference that comes back to itself without going into a
+/// member, and unions that multiply. Also refuses references that are not local, and too deep a schema.
+pub(super) fn bounded(root: &Value) -> Result<(), String> {
+    if !shallow(root, super::MAX_DEPTH) {
+        return Err(format!("the schema is nested deeper than {} levels", super::MAX_DEPTH));
+    }
+    let mut known = HashMap::new();
+    let mut seen = HashSet::new();
+    let mut open = vec![root];
+    while let Some(schema) = open.pop() {
+        if seen.insert(std::ptr::from_ref(schema)) {
+            alternatives(root, schema, &mut known, 0)?;
+            open.extend(parts(schema));
+            // A reference may lead to a place that is no part of any schema by itself.
+            open.extend(
+                schema
+                    .get("$ref")
+                    .and_then(Value::as_str)
+                    .and_then(|target| target_of(root, target)),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn shallow(value: &Value, levels: usize) -> bool {
+    let Some(levels) = levels.checked_sub(1) else {
+        return false;
+    };
+    match value {
+        Value::Object(members) => members.values().all(|member| shallow(member, levels)),
+        Value::Array(items) => items.iter().all(|item| shallow(item, levels)),
+        _ => true,
+    }
+}
+
+/// The keywords whose sub-schemas apply to the value itself.
+const IN_PLACE: [&str; 8] = [
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "dependentSchemas",
+];
+
+/// The sub-schemas that stand in `schema`'s keywords, not following references.
+fn parts(schema: &Value) -> Vec<&Value> {
+    let mut parts = Vec::new();
+    for (keyword, value) in schema.as_object().into_iter().flatten() {
+        match (keyword.as_str(), value) {
+            (
+                "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas" | "dependencies",
+                Value::Object(all),
+            ) => {
+                parts.extend(all.values());
+            }
+            ("anyOf" | "oneOf" | "allOf" | "prefixItems" | "items", Value::Array(all)) => parts.extend(all),
+            (
+                "items"
+                | "additionalItems"
+                | "additionalProperties"
+                | "unevaluatedItems"
+                | "unevaluatedProperties"
+                | "contains"
+                | "propertyNames"
+                | "not"
+                | "if"
+                | "then"
+                | "else"
+                | "contentSchema",
+                part,
+            ) => parts.push(part),
+            _ => {}
+        }
+    }
+    parts
+}
+
+/// How many sub-schemas apply to the same value as `schema` does, itself included. `known` holds a none for every schema
+/// that is being counted, which is how a circle shows.
+fn alternatives(
+    root: &Value,
+    schema: &Value,
+    known: &mut HashMap<*const Value, Option<u64>>,
+    depth: usize,
+) -> Result<u64, String> {
+    if depth > MAX_CHAIN {
+        return Err(format!(
+            "the schema's references and unions are nested deeper than {MAX_CHAIN} levels"
+        ));
+    }
+    let Value::Object(keywords) = schema else { return Ok(1) };
+    match known.get(&std::ptr::from_ref(schema)) {
+        Some(Some(count)) => return Ok(*count),
+        Some(None) => return Err("a reference of the schema leads in a circle".to_owned()),
+        None => {}
+    }
+    known.insert(std::ptr::from_ref(schema), None);
+    let mut count = 1_u64;
+    for (keyword, value) in keywords {
+        let more = match (keyword.as_str(), value) {
+            ("$ref", Value::String(target)) => {
+                let target = target_of(root, target)
+                    .ok_or_else(|| format!("the schema's reference {target:?} leads to no place inside it"))?;
+                alternatives(root, target, known, depth + 1)?
+            }
+            ("$dynamicRef" | "$recursiveRef", Value::String(_)) => {
+                return Err(format!("the schema uses {keyword}; use $ref"));
+            }
+            (name, Value::Array(all)) if IN_PLACE.contains(&name) => {
+                let mut sum = 0_u64;
+                for branch in all {
+                    sum = sum.saturating_add(alternatives(root, branch, known, depth + 1)?);
+                }
+                sum
+            }
+            ("dependentSchemas" | "dependencies", Value::Object(all)) => {
+                let mut sum = 0_u64;
+                for branch in all.values() {
+                    sum = sum.saturating_add(alternatives(root, branch, known, depth + 1)?);
+                }
+                sum
+            }
+            (name, branch @ Value::Object(_)) if IN_PLACE.contains(&name) => {
+                alternatives(root, branch, known, depth + 1)?
+            }
+            _ => 0,
+        };
+        count = count.saturating_add(more);
+    }
+    if count > MAX_ALTERNATIVES {
+        return Err(format!(
+            "the schema holds one value against more than {MAX_ALTERNATIVES} alternatives"
+        ));
+    }
+    known.insert(std::ptr::from_ref(schema), Some(count));
+    Ok(count)
+}
+
+/// Refuses a reply that would take too long to hold against `root`. Counts every sub-schema against every value that it
+/// may apply to, as a validator without a memory would; a schema that goes into the same member twice in a circle doubles
+/// that with every level of the reply. `root` has to be [`bounded`].
+pub(super) fn affordable(root: &Value, value: &Value) -> Result<(), String> {
+    let steps = steps(root, root, value, &mut HashMap::new(), 0)?;
+    if steps > MAX_STEPS {
+        return Err(format!(
+            "the reply takes more than {MAX_STEPS} steps to validate; make the schema's unions easier to tell apart"
+        ));
+    }
+    Ok(())
+}
+
+type Steps = HashMap<(*const Value, *const Value), u64>;
+
+fn steps(root: &Value, schema: &Value, value: &Value, known: &mut Steps, depth: usize) -> Result<u64, String> {
+    if depth > MAX_STEP_DEPTH {
+        return Err("the reply and the schema's references are nested too deep".to_owned());
+    }
+    let Value::Object(keywords) = schema else { return Ok(1) };
+    // Plain values are cheap to count again and would fill the memory.
+    let key = (value.is_object() || value.is_array()).then(|| (std::ptr::from_ref(schema), std::ptr::from_ref(value)));
+    if let Some(steps) = key.and_then(|key| known.get(&key)) {
+        return Ok(*steps);
+    }
+    let mut total = 1_u64;
+    let mut add = |part: &Value, value: &Value| -> Result<(), String> {
+        total = total.saturating_add(steps(root, part, value, known, depth + 1)?);
+        Ok(())
+    };
+    let members = || value.as_object().into_iter().flatten();
+    let items = || value.as_array().into_iter().flatten();
+    for (keyword, part) in keywords {
+        match (keyword.as_str(), part) {
+            ("$ref", Value::String(target)) => {
+                target_of(root, target).map_or(Ok(()), |target| add(target, value))?;
+            }
+            (name, Value::Array(all)) if IN_PLACE.contains(&name) => {
+                all.iter().try_for_each(|part| add(part, value))?
+            }
+            ("dependentSchemas" | "dependencies", Value::Object(all)) => {
+                all.values().try_for_each(|part| add(part, value))?
+            }
+            (name, part) if IN_PLACE.contains(&name) => add(part, value)?,
+            ("properties", Value::Object(all)) => {
+                members().try_for_each(|(name, member)| all.get(name).map_or(Ok(()), |part| add(part, member)))?;
+            }
+            ("patternProperties", Value::Object(all)) => {
+                members().try_for_each(|(_, member)| all.values().try_for_each(|part| add(part, member)))?;
+            }
+            ("additionalProperties" | "unevaluatedProperties", part) => {
+                members().try_for_each(|(_, member)| add(part, member))?;
+            }
+            ("prefixItems" | "items", Value::Array(all)) => {
+                items().zip(all).try_for_each(|(item, part)| add(part, item))?;
+            }
+            ("items" | "contains" | "additionalItems" | "unevaluatedItems", part) => {
+                items().try_for_each(|item| add(part, item))?;
+            }
+            _ => {}
+        }
+    }
+    if let Some(key) = key {
+        known.insert(key, total);
+    }
+    Ok(total)
+}

@@ -1,0 +1,275 @@
+//! What model calls cost.
+//!
+//! Money is counted in whole pico-dollars, so that sums over any number of calls are exact: one token at 0.10 USD per
+//! million is 100,000 of them. Prices are read from their decimal text and never pass through a float. The embedded table
+//! ([`PriceTable::builtin`]) is dated and holds the vendors' list prices; discounts, taxes and service tiers are left out,
+//! and so is Anthropic's higher price for writing to its cache for an hour.
+
+use std::collections::BTreeMap;
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+
+use crate::config::PriceConfig;
+use crate::error::Error;
+use crate::limits::Usd;
+use crate::llm::Usage;
+
+/// The embedded table's text.
+const BUILTIN: &str = include_str!("prices.toml");
+
+/// The prices of all known models.
+#[derive(Debug, Clone, Default)]
+pub struct PriceTable {
+    as_of: String,
+    /// By provider kind, then model id.
+    builtin: BTreeMap<String, BTreeMap<String, Price>>,
+    /// By `provider/model`, where the provider is one of the operator's names.
+    overrides: BTreeMap<String, Price>,
+    free: Price,
+}
+
+impl PriceTable {
+    /// The table that this build carries.
+    pub fn builtin() -> Self {
+        // A test reads the embedded text; if it could not be read, no model would have a price, which refuses rather
+        // than miscounts.
+        Self::parse(BUILTIN).unwrap_or_default()
+    }
+
+    fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        let File { as_of, kinds } = toml::from_str(text)?;
+        Ok(Self {
+            as_of,
+            builtin: kinds,
+            ..Self::default()
+        })
+    }
+
+    /// The day on which the embedded prices were read, as `2026-11-23`.
+    pub fn as_of(&self) -> &str {
+        &self.as_of
+    }
+
+    /// The table with the operator's own prices, by `provider/model`, before its own.
+    ///
+    /// # Errors
+    ///
+    /// Class `config`: a key that is not of the form `provider/model`.
+    pub fn with_overrides(mut self, overrides: impl IntoIterator<Item = (String, Price)>) -> Result<Self, Error> {
+        for (key, price) in overrides {
+            if !key
+                .split_once('/')
+                .is_some_and(|(provider, model)| !provider.is_empty() && !model.is_empty())
+            {
+                return Err(Error::config(format!("prices.{key:?} is no provider/model")).hint(
+                    "Write the provider's name and the model's id, as in [prices.\"anthropic/claude-haiku-5-5\"].",
+                ));
+            }
+            self.overrides.insert(key, price);
+        }
+        Ok(self)
+    }
+
+    /// The price of `model` at the provider that the operator calls `provider_name`, whose kind is `kind`; none where it
+    /// is not known. A dated id (`claude-haiku-5-5-20261001`) has the price of the id without the date unless it has one
+    /// of its own. Whatever the `offline` kind makes up costs nothing.
+    pub fn price(&self, kind: &str, provider_name: &str, model: &str) -> Option<&Price> {
+        let own = format!("{provider_name}/{model}");
+        find(&self.overrides, &own)
+            .or_else(|| find(self.builtin.get(kind)?, model))
+            .or_else(|| (kind == "offline").then_some(&self.free))
+    }
+}
+
+/// The exact entry, else the one for the id without its date.
+fn find<'a>(prices: &'a BTreeMap<String, Price>, id: &str) -> Option<&'a Price> {
+    prices.get(id).or_else(|| prices.get(undated(id)?))
+}
+
+/// `id` without the date at its end. Any other ending may be another model at another price: `gpt-6-luna-pro` is not
+/// `gpt-6-luna`.
+fn undated(id: &str) -> Option<&str> {
+    let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (rest, last) = id.rsplit_once('-')?;
+    if digits(last, 8) || last == "latest" {
+        return Some(rest);
+    }
+    let (rest, month) = rest.rsplit_once('-').filter(|_| digits(last, 2))?;
+    let (rest, year) = rest.rsplit_once('-').filter(|_| digits(month, 2))?;
+    digits(year, 4).then_some(rest)
+}
+
+/// What one model's tokens cost.
+///
+/// Reads from a table with `input` and `output`, and perhaps `cache-read` (default: `input`), `cache-write` (default:
+/// 1.25 times `input`) and `long-context` with `above` and the same four; all in USD per million tokens, as a number or a
+/// string, with at most six decimals.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Price {
+    rates: Rates,
+    long_context: Option<(u64, Rates)>,
+    source: Option<String>,
+}
+
+/// Pico-dollars per token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Rates {
+    input: u64,
+    output: u64,
+    cache_read: u64,
+    cache_write: u64,
+}
+
+impl Price {
+    /// The operator's own price, in USD per million tokens.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it: input or output missing, or more than six decimals.
+    pub fn custom(price: &PriceConfig) -> Result<Self, String> {
+        let (Some(input), Some(output)) = (price.input, price.output) else {
+            return Err("a price needs both `input` and `output`".into());
+        };
+        let optional = |usd: Option<Usd>| usd.map(PerMillion::of).transpose();
+        let (read, write) = (optional(price.cache_read)?, optional(price.cache_write)?);
+        Ok(Self {
+            rates: rates(PerMillion::of(input)?, PerMillion::of(output)?, read, write),
+            ..Self::default()
+        })
+    }
+
+    /// Where the price was read.
+    pub fn source(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+
+    /// What a call that used `usage` cost.
+    pub fn cost(&self, usage: &Usage) -> Usd {
+        let rates = self
+            .long_context
+            .filter(|(above, _)| usage.input > *above)
+            .map_or(self.rates, |(_, rates)| rates);
+        let plain = usage
+            .input
+            .saturating_sub(usage.cached_input)
+            .saturating_sub(usage.cache_write_input);
+        rates.total([
+            (plain, rates.input),
+            (usage.cached_input, rates.cache_read),
+            (usage.cache_write_input, rates.cache_write),
+            (usage.output, rates.output),
+        ])
+    }
+
+    /// The most that a call with up to `input_tokens` and `output_tokens` can cost: all input at the dearest rate, with
+    /// the long-context step where it can be reached.
+    pub fn worst(&self, input_tokens: u64, output_tokens: u64) -> Usd {
+        let at = |rates: Rates| {
+            let input = rates.input.max(rates.cache_read).max(rates.cache_write);
+            rates.total([(input_tokens, input), (output_tokens, rates.output)])
+        };
+        match self.long_context {
+            Some((above, rates)) if input_tokens > above => at(self.rates).max(at(rates)),
+            _ => at(self.rates),
+        }
+    }
+}
+
+impl Rates {
+    fn total<const N: usize>(self, parts: [(u64, u64); N]) -> Usd {
+        let sum = parts.into_iter().fold(0_u64, |sum, (tokens, rate)| {
+            sum.saturating_add(tokens.saturating_mul(rate))
+        });
+        Usd::from_pico(sum)
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct File {
+    as_of: String,
+    #[serde(flatten)]
+    kinds: BTreeMap<String, BTreeMap<String, Price>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct PriceText {
+    input: PerMillion,
+    output: PerMillion,
+    cache_read: Option<PerMillion>,
+    cache_write: Option<PerMillion>,
+    long_context: Option<StepText>,
+    source: Option<String>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct StepText {
+    above: u64,
+    input: PerMillion,
+    output: PerMillion,
+    cache_read: Option<PerMillion>,
+    cache_write: Option<PerMillion>,
+}
+
+/// Pico-dollars per token, read from USD per million tokens: the two differ by a factor of a million.
+#[derive(Clone, Copy)]
+struct PerMillion(u64);
+
+impl<'de> Deserialize<'de> for PerMillion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// As written; a float prints in the shortest form that reads back, which is what stood there.
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Whole(u64),
+            Number(f64),
+            Text(String),
+        }
+        let text = match Written::deserialize(deserializer)? {
+            Written::Whole(usd) => usd.to_string(),
+            Written::Number(usd) => usd.to_string(),
+            Written::Text(usd) => usd,
+        };
+        text.parse::<Usd>().and_then(Self::of).map_err(D::Error::custom)
+    }
+}
+
+impl PerMillion {
+    fn of(usd: Usd) -> Result<Self, String> {
+        match (usd.pico() / 1_000_000, usd.pico() % 1_000_000) {
+            (per_token, 0) => Ok(Self(per_token)),
+            _ => Err(format!("price {usd} per million tokens has more than six decimals")),
+        }
+    }
+}
+
+fn rates(input: PerMillion, output: PerMillion, read: Option<PerMillion>, write: Option<PerMillion>) -> Rates {
+    Rates {
+        input: input.0,
+        output: output.0,
+        cache_read: read.map_or(input.0, |read| read.0),
+        cache_write: write.map_or(input.0.saturating_add(input.0.div_ceil(4)), |write| write.0),
+    }
+}
+
+impl<'de> Deserialize<'de> for Price {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = PriceText::deserialize(deserializer)?;
+        let step = |step: StepText| {
+            (
+                step.above,
+                rates(step.input, step.output, step.cache_read, step.cache_write),
+            )
+        };
+        Ok(Self {
+            rates: rates(text.input, text.output, text.cache_read, text.cache_write),
+            long_context: text.long_context.map(step),
+            source: text.source,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! Rust for a world: wit-bindgen-rust's output, with what an author of a plugin needs on top.
+//!
+//! The additions are derives in the JSON form of agenthost, which the generator takes as attributes, and two changes to its
+//! output: JSON for flags, and imports that panic with a clear text where there is no host. It follows the generator's
+//! module layout, hence its pinned version. Left out: any knowledge of the call site, which is `plugin`'s.
+
+use anyhow::{Context as _, Result, anyhow};
+use heck::{ToShoutySnakeCase as _, ToUpperCamelCase as _};
+use quote::{format_ident, quote};
+use wit_bindgen_core::wit_parser::{
+    Flags, FunctionKind, InterfaceId, Resolve, Type, TypeDefKind, TypeId, WorldId, WorldItem, WorldKey,
+};
+use wit_bindgen_core::{Files, WorldGenerator as _, dealias, name_package_module};
+use wit_bindgen_rust::{Opts, WithOption, to_rust_ident};
+
+use crate::source::is_contract;
+
+/// Where the SDK keeps its bindings of `agenthost:plugin`.
+const SDK_BINDINGS: &str = "::agenthost_sdk::bindings::agenthost::plugin";
+const RUNTIME: &str = "::agenthost_sdk::__rt::wit_bindgen::rt";
+const JSON_DERIVES: &str = "#[derive(::agenthost_sdk::serde::Serialize, ::agenthost_sdk::serde::Deserialize, \
+                            ::agenthost_sdk::schemars::JsonSchema)]";
+
+/// Generates the world. With `own`, the shared package's interfaces are generated too, which only the SDK does.
+pub(crate) fn generate(resolve: &mut Resolve, world: WorldId, own: bool) -> Result<syn::File> {
+    let mut opts = Opts {
+        runtime_path: Some(RUNTIME.to_owned()),
+        bitflags_path: Some(format!("{RUNTIME}::bitflags")),
+        generate_all: true,
+        generate_unused_types: true,
+        ..Opts::default()
+    };
+    let (mut flags, mut imports) = (Vec::new(), Vec::new());
+    for (id, exported) in interfaces(resolve, world) {
+        if let (false, Some(path)) = (own, sdk_path(resolve, id)) {
+            opts.with
+                .push((resolve.name_world_key(&WorldKey::Interface(id)), WithOption::Path(path)));
+            continue;
+        }
+        let module = module_path(resolve, id, exported)?;
+        attributes(resolve, id, &mut opts);
+        flags.extend(flag_impls(resolve, id, &module));
+        if !exported {
+            imports.extend(host_guards(resolve, id, &module));
+        }
+    }
+
+    let mut files = Files::default();
+    opts.build().generate(resolve, world, &mut files)?;
+    let (_, text) = files.iter().next().context("the generator gave no file")?;
+    let mut file = syn::parse_str(std::str::from_utf8(text)?).context("the generator gave no Rust")?;
+    for (module, item) in flags {
+        module_items(&mut file, &module)?.push(item);
+    }
+    for (module, function, guard) in imports {
+        guard_import(module_items(&mut file, &module)?, &function, guard);
+    }
+    Ok(file)
+}
+
+/// The interfaces of a world, with whether it exports them.
+fn interfaces(resolve: &Resolve, world: WorldId) -> Vec<(InterfaceId, bool)> {
+    let world = &resolve.worlds[world];
+    let imports = world.imports.values().map(|item| (item, false));
+    imports
+        .chain(world.exports.values().map(|item| (item, true)))
+        .filter_map(|(item, exported)| match item {
+            WorldItem::Interface { id, .. } => Some((*id, exported)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The SDK's module for an interface, if the interface is of the shared package.
+pub(crate) fn sdk_path(resolve: &Resolve, id: InterfaceId) -> Option<String> {
+    let interface = &resolve.interfaces[id];
+    let package = &resolve.packages[interface.package?].name;
+    is_contract(package).then(|| {
+        format!(
+            "{SDK_BINDINGS}::{}",
+            to_rust_ident(interface.name.as_deref().unwrap_or(""))
+        )
+    })
+}
+
+/// The modules in which the generator puts an interface.
+pub(crate) fn module_path(resolve: &Resolve, id: InterfaceId, exported: bool) -> Result<Vec<String>> {
+    let interface = &resolve.interfaces[id];
+    let (Some(package), Some(name)) = (interface.package, &interface.name) else {
+        return Err(anyhow!("an interface without a name"));
+    };
+    let namespace = to_rust_ident(&resolve.packages[package].name.namespace);
+    let mut path = if exported {
+        vec!["exports".to_owned()]
+    } else {
+        Vec::new()
+    };
+    path.extend([namespace, name_package_module(resolve, package), to_rust_ident(name)]);
+    Ok(path)
+}
+
+/// The items of the module at this path.
+pub(crate) fn module_items<'a>(file: &'a mut syn::File, path: &[String]) -> Result<&'a mut Vec<syn::Item>> {
+    let mut items = &mut file.items;
+    for name in path {
+        items = items
+            .iter_mut()
+            .find_map(|item| match item {
+                syn::Item::Mod(module) if module.ident == name => module.content.as_mut().map(|(_, items)| items),
+                _ => None,
+            })
+            .with_context(|| format!("the generator gave no module `{}`", path.join("::")))?;
+    }
+    Ok(items)
+}
+
+/// The name that the generator gives a type.
+pub(crate) fn type_ident(name: &str) -> String {
+    if name == "guest" {
+        "Guest_".to_owned()
+    } else {
+        name.to_upper_camel_case()
+    }
+}
+
+fn attributes(resolve: &Resolve, id: InterfaceId, opts: &mut Opts) {
+    let Some(interface) = resolve.id_of(id) else { return };
+    for (name, ty) in &resolve.interfaces[id].types {
+        let selector = format!("{interface}/{name}");
+        let (members, record): (Vec<&str>, bool) = match &resolve.types[*ty].kind {
+            TypeDefKind::Record(record) => (record.fields.iter().map(|field| field.name.as_str()).collect(), true),
+            TypeDefKind::Variant(variant) => (variant.cases.iter().map(|case| case.name.as_str()).collect(), false),
+            TypeDefKind::Enum(cases) => (cases.cases.iter().map(|case| case.name.as_str()).collect(), false),
+            _ => continue,
+        };
+        let form = form(resolve, &Type::Id(*ty));
+        let mut add = |attribute: &str| {
+            opts.additional_type_attributes
+                .push((selector.clone(), attribute.to_owned()))
+        };
+        if form >= Form::Plain && !matches!(resolve.types[*ty].kind, TypeDefKind::Enum(_)) {
+            add("#[derive(PartialEq)]");
+        }
+        if form == Form::Json {
+            add(JSON_DERIVES);
+            add("#[serde(crate = \"::agenthost_sdk::serde\")]");
+            add("#[schemars(crate = \"::agenthost_sdk::schemars\")]");
+            if record {
+                add("#[serde(deny_unknown_fields)]");
+            }
+            for member in members {
+                let attribute = format!("#[serde(rename = {member:?})]");
+                opts.additional_member_attributes
+                    .push((format!("{selector}.{member}"), attribute));
+            }
+        }
+    }
+}
+
+/// What the derives can do with a type.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    /// It holds a handle, future or stream.
+    Opaque,
+    /// A value, whose form in serde is not agenthost's.
+    Plain,
+    /// A value whose form in serde is agenthost's.
+    Json,
+}
+
+fn form(resolve: &Resolve, ty: &Type) -> Form {
+    let id = match ty {
+        Type::Id(id) => *id,
+        Type::ErrorContext => return Form::Opaque,
+        _ => return Form::Json,
+    };
+    let all = |types: Vec<Option<&Type>>| {
+        types
+            .into_iter()
+            .flatten()
+            .map(|ty| form(resolve, ty))
+            .min()
+            .unwrap_or(Form::Json)
+    };
+    match &resolve.types[id].kind {
+        TypeDefKind::Record(record) => all(record.fields.iter().map(|field| Some(&field.ty)).collect()),
+        TypeDefKind::Variant(variant) => all(variant.cases.iter().map(|case| case.ty.as_ref()).collect()),
+        TypeDefKind::Tuple(tuple) => all(tuple.types.iter().map(Some).collect()),
+        TypeDefKind::Type(ty) | TypeDefKind::List(ty) => form(resolve, ty),
+        // serde stops at 32.
+        TypeDefKind::FixedLengthList(ty, length) if *length > 32 => form(resolve, ty).min(Form::Plain),
+        TypeDefKind::FixedLengthList(ty, _) => form(resolve, ty),
+        TypeDefKind::Option(ty) if is_option(resolve, ty) => form(resolve, ty).min(Form::Plain),
+        TypeDefKind::Option(ty) => form(resolve, ty),
+        TypeDefKind::Map(key, value) => all(vec![Some(key), Some(value)]).min(Form::Plain),
+        TypeDefKind::Result(result) => all(vec![result.ok.as_ref(), result.err.as_ref()]).min(Form::Plain),
+        TypeDefKind::Enum(_) | TypeDefKind::Flags(_) => Form::Json,
+        TypeDefKind::Resource
+        | TypeDefKind::Handle(_)
+        | TypeDefKind::Future(_)
+        | TypeDefKind::Stream(_)
+        | TypeDefKind::Unknown => Form::Opaque,
+    }
+}
+
+fn is_option(resolve: &Resolve, ty: &Type) -> bool {
+    match ty {
+        Type::Id(id) => matches!(resolve.types[dealias(resolve, *id)].kind, TypeDefKind::Option(_)),
+        _ => false,
+    }
+}
+
+/// serde and schemars for flags, which the generator's attributes do not reach.
+fn flag_impls(resolve: &Resolve, id: InterfaceId, module: &[String]) -> Vec<(Vec<String>, syn::Item)> {
+    let item = |name: &str, ty: TypeId, flags: &Flags| {
+        let ident = format_ident!("{}", type_ident(name));
+        let consts = flags
+            .flags
+            .iter()
+            .map(|flag| format_ident!("{}", flag.name.to_shouty_snake_case()));
+        let names = flags.flags.iter().map(|flag| &flag.name);
+        let docs = resolve.types[ty].docs.contents.as_deref().unwrap_or("");
+        syn::parse2(quote! {
+            ::agenthost_sdk::__flags_json! { #ident, #name, #docs, #(#consts = #names),* }
+        })
+    };
+    let types = &resolve.interfaces[id].types;
+    types
+        .iter()
+        .filter_map(|(name, ty)| match &resolve.types[*ty].kind {
+            TypeDefKind::Flags(flags) => Some((module.to_vec(), item(name, *ty, flags).ok()?)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// For each imported function, the statement that stops it where there is no host.
+fn host_guards(resolve: &Resolve, id: InterfaceId, module: &[String]) -> Vec<(Vec<String>, String, syn::Stmt)> {
+    let interface = resolve.id_of(id).unwrap_or_default();
+    let functions = resolve.interfaces[id].functions.values();
+    functions
+        .filter(|function| {
+            matches!(
+                function.kind,
+                FunctionKind::Freestanding | FunctionKind::AsyncFreestanding
+            )
+        })
+        .map(|function| {
+            let name = format!("{interface}#{}", function.name);
+            let guard = syn::parse_quote! {
+                #[cfg(not(target_family = "wasm"))]
+                ::agenthost_sdk::__rt::no_host(#name);
+            };
+            (module.to_vec(), to_rust_ident(&function.name), guard)
+        })
+        .collect()
+}
+
+fn guard_import(items: &mut [syn::Item], function: &str, guard: syn::Stmt) {
+    let found = items.iter_mut().find_map(|item| match item {
+        syn::Item::Fn(found) if found.sig.ident == function => Some(found),
+        _ => None,
+    });
+    if let Some(found) = found {
+        found.block.stmts.insert(0, guard);
+    }
+}

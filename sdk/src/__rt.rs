@@ -1,0 +1,83 @@
+//! What generated code calls. Not for use by hand, and without any promise of stability.
+
+use serde::Deserialize as _;
+use serde::de::Error as _;
+use serde::{Deserializer, Serializer};
+
+pub use wit_bindgen;
+
+/// Ends a call of the host where there is none: in a plugin's native tests.
+#[expect(
+    clippy::panic,
+    reason = "there is no value to go on with, and the name of the function is the whole help"
+)]
+pub fn no_host(function: &str) {
+    panic!("host functions exist only inside agenthost: {function}");
+}
+
+/// Flags as the list of the names that are set.
+///
+/// # Errors
+///
+/// The serializer's.
+pub fn serialize_flags<S: Serializer>(serializer: S, flags: &[(&str, bool)]) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(flags.iter().filter(|(_, set)| *set).map(|(name, _)| name))
+}
+
+/// The flags that a list names, joined.
+///
+/// # Errors
+///
+/// A name that is no flag, and the deserializer's.
+pub fn deserialize_flags<'de, D, F>(deserializer: D, flags: &[(&'static str, F)], none: F) -> Result<F, D::Error>
+where
+    D: Deserializer<'de>,
+    F: Copy + std::ops::BitOr<Output = F>,
+{
+    let names = Vec::<String>::deserialize(deserializer)?;
+    names.iter().try_fold(none, |joined, name| {
+        let flag = flags.iter().find(|(known, _)| known == name);
+        let known = || flags.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        flag.map(|(_, flag)| joined | *flag)
+            .ok_or_else(|| D::Error::custom(format_args!("unknown flag `{name}`, expected one of {}", known())))
+    })
+}
+
+/// serde's and schemars' traits for a flags type.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __flags_json {
+    ($ty:ident, $name:literal, $docs:literal, $($flag:ident = $flag_name:literal),* $(,)?) => {
+        impl $crate::serde::Serialize for $ty {
+            fn serialize<S: $crate::serde::Serializer>(&self, serializer: S) -> ::core::result::Result<S::Ok, S::Error> {
+                $crate::__rt::serialize_flags(serializer, &[$(($flag_name, self.contains($ty::$flag))),*])
+            }
+        }
+        impl<'de> $crate::serde::Deserialize<'de> for $ty {
+            fn deserialize<D: $crate::serde::Deserializer<'de>>(
+                deserializer: D,
+            ) -> ::core::result::Result<Self, D::Error> {
+                $crate::__rt::deserialize_flags(deserializer, &[$(($flag_name, $ty::$flag)),*], $ty::empty())
+            }
+        }
+        impl $crate::schemars::JsonSchema for $ty {
+            fn schema_name() -> ::std::borrow::Cow<'static, str> {
+                ::std::borrow::Cow::Borrowed(::core::stringify!($ty))
+            }
+            fn schema_id() -> ::std::borrow::Cow<'static, str> {
+                ::std::borrow::Cow::Borrowed(::core::concat!(::core::module_path!(), "::", $name))
+            }
+            fn json_schema(_: &mut $crate::schemars::SchemaGenerator) -> $crate::schemars::Schema {
+                let mut schema = $crate::schemars::json_schema!({
+                    "type": "array",
+                    "uniqueItems": true,
+                    "items": { "type": "string", "enum": [$($flag_name),*] }
+                });
+                if !$docs.is_empty() {
+                    schema.insert("description".to_owned(), $docs.into());
+                }
+                schema
+            }
+        }
+    };
+}

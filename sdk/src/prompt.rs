@@ -1,0 +1,377 @@
+//! One model call, put together and sent.
+//!
+//! Bounded by what the host grants: which model names, how many tokens and calls; it answers with an error of its own
+//! class otherwise. Left out: retries and rate limits, which are the host's, and streaming.
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::de::DeserializeOwned;
+
+use crate::llm::{Error, Message, Part, Reply, Request, Role, Stop, complete};
+
+/// A model call to be made: what is said, to which model, within how many tokens.
+///
+/// Nothing happens until [`text`](Prompt::text), [`json`](Prompt::json) or [`reply`](Prompt::reply) is awaited. Calls made
+/// together run together, as with [`join_all`](crate::join_all).
+///
+/// ```no_run
+/// // Model calls are made inside a host, hence not run here.
+/// use agenthost_sdk::prelude::*;
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// struct Verdict {
+///     fits: bool,
+/// }
+///
+/// async fn judge(text: &str) -> Result<bool, Failure> {
+///     let english = Prompt::new(format!("Translate into English:\n{text}")).text().await?;
+///     let verdict: Verdict = Prompt::new(english)
+///         .system("Does the text fit a company blog?")
+///         .model("strong")
+///         .max_tokens(200)
+///         .json()
+///         .await?;
+///     Ok(verdict.fits)
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[must_use = "a prompt does nothing until `text`, `json` or `reply` is awaited"]
+pub struct Prompt {
+    request: Request,
+}
+
+impl Prompt {
+    /// A prompt of one user message, for the model `fast`.
+    ///
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    ///
+    /// let request = Prompt::new("Name a colour.").max_tokens(20).into_request();
+    /// assert_eq!((request.model.as_str(), request.max_tokens), ("fast", Some(20)));
+    /// ```
+    pub fn new(text: impl Into<String>) -> Prompt {
+        let request = Request {
+            model: "fast".to_owned(),
+            system: None,
+            messages: vec![message(Role::User, text)],
+            max_tokens: None,
+            schema: None,
+            options: Vec::new(),
+        };
+        Prompt { request }
+    }
+
+    /// What the model is told before the conversation: its role, its rules.
+    pub fn system(mut self, text: impl Into<String>) -> Prompt {
+        self.request.system = Some(text.into());
+        self
+    }
+
+    /// The name that the operator maps to a model: `fast`, `strong`, or another that the grant allows.
+    pub fn model(mut self, name: impl Into<String>) -> Prompt {
+        self.request.model = name.into();
+        self
+    }
+
+    /// The most output tokens of the reply; without it, what the grant and the model allow.
+    pub fn max_tokens(mut self, tokens: u32) -> Prompt {
+        self.request.max_tokens = Some(tokens);
+        self
+    }
+
+    /// A further setting by name, such as `effort`; a name that the host does not know is an invalid request. The same
+    /// name again replaces its value.
+    pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Prompt {
+        let name = name.into();
+        self.request.options.retain(|(known, _)| *known != name);
+        self.request.options.push((name, value.into()));
+        self
+    }
+
+    /// Adds content to the last message, such as an image.
+    pub fn part(mut self, part: Part) -> Prompt {
+        if let Some(last) = self.request.messages.last_mut() {
+            last.content.push(part);
+        }
+        self
+    }
+
+    /// Continues the conversation with an answer of the model, as it was given before.
+    ///
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    ///
+    /// let prompt = Prompt::new("Name a colour.").assistant("Blue.").user("Another one.");
+    /// assert_eq!(prompt.into_request().messages.len(), 3);
+    /// ```
+    pub fn assistant(mut self, text: impl Into<String>) -> Prompt {
+        self.request.messages.push(message(Role::Assistant, text));
+        self
+    }
+
+    /// Continues the conversation with a further user message.
+    pub fn user(mut self, text: impl Into<String>) -> Prompt {
+        self.request.messages.push(message(Role::User, text));
+        self
+    }
+
+    /// The JSON Schema, as text, that the reply's text must satisfy; [`json`](Prompt::json) sets it from a type.
+    pub fn schema(mut self, schema: impl Into<String>) -> Prompt {
+        self.request.schema = Some(schema.into());
+        self
+    }
+
+    /// The request as it is sent.
+    #[must_use]
+    pub fn into_request(self) -> Request {
+        self.request
+    }
+
+    /// Asks, and takes the reply's text. A reply that was cut off at the token limit is given as it stands.
+    ///
+    /// # Errors
+    ///
+    /// The host's, and [`Error::Refused`] where the model declined in a reply.
+    ///
+    /// # Panics
+    ///
+    /// Natively, where there is no host.
+    pub async fn text(self) -> Result<String, Error> {
+        text(self.reply().await?)
+    }
+
+    /// Asks for JSON of this type: its JSON Schema is sent along, and the reply is parsed. Doc comments on the type and its
+    /// fields reach the model as descriptions.
+    ///
+    /// # Errors
+    ///
+    /// The host's, [`Error::Refused`] where the model declined in a reply, and [`Error::InvalidReply`] where the reply does
+    /// not parse.
+    ///
+    /// # Panics
+    ///
+    /// Natively, where there is no host.
+    pub async fn json<T: DeserializeOwned + JsonSchema>(self) -> Result<T, Error> {
+        parse(self.schema(schema::<T>()).reply().await?)
+    }
+
+    /// Asks, and takes the whole reply: its parts, why it ended, the tokens it took.
+    ///
+    /// # Errors
+    ///
+    /// The host's.
+    ///
+    /// # Panics
+    ///
+    /// Natively, where there is no host.
+    pub async fn reply(self) -> Result<Reply, Error> {
+        complete(self.request).await
+    }
+}
+
+impl Reply {
+    /// The text of the reply, its other parts left out.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let texts = self.content.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            _ => None,
+        });
+        texts.collect()
+    }
+}
+
+fn message(role: Role, text: impl Into<String>) -> Message {
+    Message {
+        role,
+        content: vec![Part::Text(text.into())],
+    }
+}
+
+fn text(reply: Reply) -> Result<String, Error> {
+    match reply.stop {
+        Stop::Refusal => Err(Error::Refused(reply.text())),
+        _ => Ok(reply.text()),
+    }
+}
+
+fn parse<T: DeserializeOwned>(reply: Reply) -> Result<T, Error> {
+    let stop = reply.stop;
+    serde_json::from_str(&text(reply)?).map_err(|error| {
+        Error::InvalidReply(match stop {
+            Stop::MaxTokens => format!("cut off at the output limit: {error}"),
+            _ => error.to_string(),
+        })
+    })
+}
+
+/// The JSON Schema of a type. Subschemas stand in place as far as the type is not recursive: not every model's service
+/// follows references.
+fn schema<T: JsonSchema>() -> String {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    settings
+        .into_generator()
+        .into_root_schema_for::<T>()
+        .as_value()
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::llm::{Media, Usage};
+    use agenthost_sdk_macros::{Deserialize, JsonSchema};
+    use serde_json::{Value, json};
+
+    #[derive(Debug, Deserialize, JsonSchema, PartialEq)]
+    struct Inner {
+        /// From 0 to 1.
+        weight: f32,
+    }
+
+    /// What was found.
+    #[derive(Debug, Deserialize, JsonSchema, PartialEq)]
+    #[serde(rename_all = "kebab-case")]
+    struct Found {
+        all_of: Vec<Inner>,
+        note: Option<String>,
+        next: Option<Box<Found>>,
+    }
+
+    fn reply(stop: Stop, texts: &[&str]) -> Reply {
+        let usage = Usage {
+            input: 1,
+            cached_input: 0,
+            cache_write_input: 0,
+            output: 1,
+            reasoning_output: 0,
+        };
+        let mut content: Vec<Part> = texts.iter().map(|text| Part::Text((*text).to_owned())).collect();
+        content.insert(
+            0,
+            Part::Media(Media {
+                mime: "image/png".into(),
+                data: vec![1],
+            }),
+        );
+        Reply {
+            content,
+            model: "m".into(),
+            stop,
+            usage,
+        }
+    }
+
+    #[test]
+    fn a_prompt_is_one_user_message_for_the_fast_model() {
+        let request = Prompt::new("hi").into_request();
+        let expected = Request {
+            model: "fast".into(),
+            system: None,
+            messages: vec![Message {
+                role: Role::User,
+                content: vec![Part::Text("hi".into())],
+            }],
+            max_tokens: None,
+            schema: None,
+            options: vec![],
+        };
+        assert_eq!(request, expected);
+    }
+
+    #[test]
+    fn settings_reach_the_request_and_an_option_is_replaced() {
+        let prompt = Prompt::new("hi")
+            .system("s")
+            .model("strong")
+            .max_tokens(512)
+            .schema("{}");
+        let request = prompt
+            .option("effort", "low")
+            .option("cache", "1h")
+            .option("effort", "high")
+            .into_request();
+        assert_eq!(request.system.as_deref(), Some("s"));
+        assert_eq!(request.model, "strong");
+        assert_eq!(request.max_tokens, Some(512));
+        assert_eq!(request.schema.as_deref(), Some("{}"));
+        assert_eq!(
+            request.options,
+            [("cache".into(), "1h".into()), ("effort".into(), "high".into())]
+        );
+    }
+
+    #[test]
+    fn a_conversation_keeps_its_order_and_a_part_joins_the_last_message() {
+        let image = Part::Media(Media {
+            mime: "image/png".into(),
+            data: vec![1, 2],
+        });
+        let request = Prompt::new("a")
+            .assistant("b")
+            .user("c")
+            .part(image.clone())
+            .into_request();
+        let roles: Vec<Role> = request.messages.iter().map(|message| message.role).collect();
+        assert_eq!(roles, [Role::User, Role::Assistant, Role::User]);
+        assert_eq!(request.messages[2].content, [Part::Text("c".into()), image]);
+    }
+
+    #[test]
+    fn the_schema_stands_in_place_with_names_and_docs() {
+        let schema: Value = serde_json::from_str(&schema::<Vec<Inner>>()).unwrap();
+        assert_eq!(schema["items"]["properties"]["weight"]["description"], "From 0 to 1.");
+        assert_eq!(schema.get("$schema"), None);
+        assert_eq!(schema.get("$defs"), None);
+
+        let schema: Value = serde_json::from_str(&self::schema::<Found>()).unwrap();
+        assert_eq!(schema["title"], "Found");
+        assert_eq!(schema["description"], "What was found.");
+        assert!(schema["properties"]["all-of"].is_object(), "{schema}");
+        assert_eq!(schema["required"], json!(["all-of"]));
+    }
+
+    #[test]
+    fn text_joins_the_text_parts() {
+        assert_eq!(text(reply(Stop::End, &["a", "b"])), Ok("ab".to_owned()));
+        assert_eq!(text(reply(Stop::MaxTokens, &["a"])), Ok("a".to_owned()));
+        assert_eq!(text(reply(Stop::Refusal, &["no"])), Err(Error::Refused("no".into())));
+    }
+
+    #[test]
+    fn a_reply_parses_or_is_an_invalid_reply() {
+        let found = parse::<Found>(reply(Stop::End, &[r#"{"all-of": [{"weight": 0.5}]}"#]));
+        assert_eq!(
+            found,
+            Ok(Found {
+                all_of: vec![Inner { weight: 0.5 }],
+                note: None,
+                next: None
+            })
+        );
+
+        let error = parse::<Inner>(reply(Stop::End, &["{}"])).unwrap_err();
+        assert_eq!(
+            error,
+            Error::InvalidReply("missing field `weight` at line 1 column 2".into())
+        );
+        let error = parse::<Inner>(reply(Stop::MaxTokens, &["{"])).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("invalid reply: cut off at the output limit: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "host functions exist only inside agenthost: agenthost:plugin/llm@0.1.0#complete")]
+    fn a_call_without_a_host_panics_with_its_name() {
+        let mut future = Box::pin(Prompt::new("hi").text());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let _ = future.as_mut().poll(&mut context);
+    }
+}

@@ -1,0 +1,56 @@
+//! Makes one model call per prompt, all at once or one after the other, and returns the texts and the errors.
+
+use agenthost_sdk::prelude::*;
+
+agenthost_sdk::plugin!(path = "wit/asks");
+
+async fn run(input: Questions) -> Result<Vec<Answer>, Failure> {
+    let calls = input.prompts.into_iter().map(|prompt| {
+        let mut prompt = Prompt::new(prompt);
+        if let Some(model) = &input.model {
+            prompt = prompt.model(model);
+        }
+        if let Some(tokens) = input.max_tokens {
+            prompt = prompt.max_tokens(tokens);
+        }
+        async { answer(prompt.text().await) }
+    });
+    match input.mode {
+        Mode::Parallel => Ok(join_all(calls).await),
+        Mode::Sequential => {
+            let mut answers = Vec::new();
+            for call in calls {
+                answers.push(call.await);
+            }
+            Ok(answers)
+        }
+    }
+}
+
+fn answer(result: Result<String, llm::Error>) -> Answer {
+    match result {
+        Ok(text) => Answer {
+            text: Some(text),
+            error: None,
+            message: None,
+        },
+        Err(error) => Answer {
+            text: None,
+            error: Some(case(&error).to_owned()),
+            message: Some(error.to_string()),
+        },
+    }
+}
+
+fn case(error: &llm::Error) -> &'static str {
+    match error {
+        llm::Error::Denied(_) => "denied",
+        llm::Error::Exhausted(_) => "exhausted",
+        llm::Error::ContextOverflow => "context-overflow",
+        llm::Error::Refused(_) => "refused",
+        llm::Error::InvalidReply(_) => "invalid-reply",
+        llm::Error::Unavailable(_) => "unavailable",
+        llm::Error::InvalidRequest(_) => "invalid-request",
+        llm::Error::Other(_) => "other",
+    }
+}

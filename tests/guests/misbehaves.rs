@@ -1,0 +1,38 @@
+//! Ends badly, in the way that its input names.
+#![expect(clippy::panic, clippy::print_stdout, clippy::print_stderr, reason = "what it is for")]
+
+use std::hint::black_box;
+
+agenthost_sdk::plugin!(path = "wit/misbehaves");
+
+async fn run(input: Behaviour) -> Result<String, Failure> {
+    match input {
+        Behaviour::Ok => Ok("fine".to_owned()),
+        Behaviour::Fail => Err(Failure::failed("as asked")),
+        Behaviour::Loop => loop {
+            black_box(0);
+        },
+        Behaviour::GrowMemory => {
+            let mut held = Vec::new();
+            loop {
+                held.push(black_box(vec![1_u8; 1 << 20]));
+            }
+        }
+        Behaviour::Recurse => Ok(recurse(0).to_string()),
+        Behaviour::Panic => panic!("as asked"),
+        Behaviour::Exit => std::process::exit(3),
+        Behaviour::PrintForever => loop {
+            println!("one more line");
+            eprintln!("one more line");
+        },
+    }
+}
+
+fn recurse(depth: u64) -> u64 {
+    let frame = black_box([depth; 16]);
+    if black_box(depth) == u64::MAX {
+        0
+    } else {
+        recurse(depth + 1) + frame.iter().sum::<u64>()
+    }
+}
