@@ -141,7 +141,7 @@ impl Prompt {
     }
 
     /// Asks for JSON of this type: its JSON Schema is sent along, and the reply is parsed. Doc comments on the type and its
-    /// fields reach the model as descriptions.
+    /// fields reach the model as descriptions, and the fields are asked for in the order of the type.
     ///
     /// # Errors
     ///
@@ -332,6 +332,8 @@ mod tests {
         assert_eq!(schema["description"], "What was found.");
         assert!(schema["properties"]["all-of"].is_object(), "{schema}");
         assert_eq!(schema["required"], json!(["all-of"]));
+        let fields: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
+        assert_eq!(fields, ["all-of", "note", "next"], "the order of the type");
     }
 
     #[test]

@@ -103,7 +103,7 @@ fn the_schema_carries_names_and_comments_of_the_wit() {
 fn a_sub_agent_is_a_module_and_shares_the_types() {
     // The types are equal, so this compiles; natively there is no host to call.
     let hint: helper::Hint = input().hint;
-    let _call = async { Ok::<Vec<helper::Hint>, Failure>(helper::run(hint).await?) };
+    let _call = async { Ok::<usize, Failure>(helper::run(hint).await?.len()) };
 }
 
 #[test]

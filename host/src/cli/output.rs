@@ -98,7 +98,8 @@ impl Printer {
 
     /// Prints a line of data on stdout.
     pub(super) fn text(&self, text: &str) -> Result<(), Error> {
-        let written = writeln!(anstream::stdout(), "{text}");
+        let mut stdout = anstream::stdout().lock();
+        let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
         match written {
             // Whoever read us has seen enough.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

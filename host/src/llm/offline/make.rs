@@ -114,7 +114,7 @@ impl<'a> Maker<'a> {
             Some("array") => self.array(keywords, at)?,
             Some("integer") => self.integer(keywords, at),
             Some("number") => self.number(keywords, at),
-            Some("boolean") => Value::Bool(self.chance(at) % 2 == 0),
+            Some("boolean") => Value::Bool(self.chance(at).is_multiple_of(2)),
             Some("null") => Value::Null,
             Some(_) => self.text(schema, at),
         };
