@@ -122,7 +122,11 @@ impl Global {
 
 /// Where compiled plugins are kept: `$XDG_CACHE_HOME/agenthost`, or `~/.cache/agenthost`.
 fn cache_dir(env: &Env) -> Option<PathBuf> {
-    let base = match env.var("XDG_CACHE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute()) {
+    let base = match env
+        .var("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|dir| dir.is_absolute())
+    {
         Some(dir) => dir,
         None => env.home()?.join(".cache"),
     };
@@ -131,7 +135,10 @@ fn cache_dir(env: &Env) -> Option<PathBuf> {
 
 /// A host as the command line sets it up.
 fn host(config: Config, env: &Env, max_memory: Option<u64>) -> Result<Host> {
-    Host::builder(config).cache_dir(cache_dir(env)).max_memory(max_memory.unwrap_or(0)).build()
+    Host::builder(config)
+        .cache_dir(cache_dir(env))
+        .max_memory(max_memory.unwrap_or(0))
+        .build()
 }
 
 /// Logs go to stderr: warnings, more with `-v`, or what `AGENTHOST_LOG` says.
@@ -144,7 +151,12 @@ fn start_logging(global: &Global) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENTHOST_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
 }
 
 /// The definition of the command line, for completions and docs.

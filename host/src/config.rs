@@ -340,7 +340,9 @@ impl Config {
 
     /// The limits that the plugin's entry in `[grants]` sets, whatever [`Config::limits`] says; none without an entry.
     pub fn granted_limits(&self, plugin: &str) -> Limits {
-        self.grants.get(plugin).map_or_else(Limits::none, |grant| grant.own_limits.clone())
+        self.grants
+            .get(plugin)
+            .map_or_else(Limits::none, |grant| grant.own_limits.clone())
     }
 
     /// Where the plugins behind imports are found, by `namespace:name`.

@@ -133,7 +133,15 @@ impl HostBuilder {
             (name.clone(), slot)
         });
         let providers = providers.collect();
-        Ok(Host { inner: Arc::new(Inner { sandbox, config: self.config, providers, prices, estimates: calls::Estimates::default() }) })
+        Ok(Host {
+            inner: Arc::new(Inner {
+                sandbox,
+                config: self.config,
+                providers,
+                prices,
+                estimates: calls::Estimates::default(),
+            }),
+        })
     }
 }
 
@@ -144,7 +152,12 @@ impl Host {
     /// A host for `config`.
     pub fn builder(config: Config) -> HostBuilder {
         let max_memory = config.limits().memory.unwrap_or(MAX_LINEAR_MEMORY);
-        HostBuilder { config, cache: None, max_memory, providers: BTreeMap::new() }
+        HostBuilder {
+            config,
+            cache: None,
+            max_memory,
+            providers: BTreeMap::new(),
+        }
     }
 
     /// What this host was configured with.
@@ -185,27 +198,43 @@ impl Host {
             loaded.notes = notes;
             Ok(loaded)
         });
-        loaded.await.map_err(|_| Error::host("the host failed while it loaded the plugin"))?
+        loaded
+            .await
+            .map_err(|_| Error::host("the host failed while it loaded the plugin"))?
     }
 
     /// Loads a plugin from its bytes. Compiling takes its time, so call it where blocking is fine.
     pub fn load_bytes(&self, bytes: &[u8]) -> Result<LoadedPlugin> {
         let plugin = Plugin::read(bytes)?;
         plugin::refuse(&plugin.imports)?;
-        let undeclared: Vec<_> = plugin.imports.iter().filter(|import| matches!(import, Import::SubAgent(_))).collect();
+        let undeclared: Vec<_> = plugin
+            .imports
+            .iter()
+            .filter(|import| matches!(import, Import::SubAgent(_)))
+            .collect();
         if let [first, ..] = undeclared.as_slice() {
-            return Err(Error::plugin(format!("the plugin imports {}, and no sub-agent is declared for it", first.name()))
-                .hint("This version runs plugins that start no sub-agents; run the sub-agent's plugin by itself."));
+            return Err(Error::plugin(format!(
+                "the plugin imports {}, and no sub-agent is declared for it",
+                first.name()
+            ))
+            .hint("This version runs plugins that start no sub-agents; run the sub-agent's plugin by itself."));
         }
         let code = self.inner.sandbox.load(bytes, &plugin.digest, &plugin.task)?;
-        Ok(LoadedPlugin { plugin, code, notes: Vec::new() })
+        Ok(LoadedPlugin {
+            plugin,
+            code,
+            notes: Vec::new(),
+        })
     }
 
     /// The limits of a root task of `plugin`: the configured ones, with what the caller asks for in their place, and at
     /// most what the plugin's grant allows.
     pub fn limits(&self, plugin: &Plugin, asked: &LimitsPatch) -> Limits {
         let config = &self.inner.config;
-        config.limits().overridden_by(asked).narrowed_by(&config.granted_limits(&plugin.id.name))
+        config
+            .limits()
+            .overridden_by(asked)
+            .narrowed_by(&config.granted_limits(&plugin.id.name))
     }
 }
 
@@ -213,7 +242,10 @@ impl Host {
 fn prices(config: &Config) -> Result<Vec<(String, Price)>> {
     let price = |(model, price): (&ModelRef, &config::PriceConfig)| {
         let price = Price::custom(price).map_err(|error| {
-            let origin = config.origin(&format!("prices.{model}")).map(|origin| format!("{origin}: ")).unwrap_or_default();
+            let origin = config
+                .origin(&format!("prices.{model}"))
+                .map(|origin| format!("{origin}: "))
+                .unwrap_or_default();
             Error::config(format!("{origin}[prices.\"{model}\"]: {error}"))
                 .hint("Give USD per million tokens, such as `input = 0.10` and `output = 0.50`.")
         })?;
@@ -236,14 +268,18 @@ impl Inner {
     }
 
     fn make_provider(&self, name: &str) -> Result<Arc<dyn Provider>> {
-        let provider = self.config.provider(name).ok_or_else(|| Error::config(format!("no provider is named `{name}`")))?;
+        let provider = self
+            .config
+            .provider(name)
+            .ok_or_else(|| Error::config(format!("no provider is named `{name}`")))?;
         let url = provider.address.as_ref().map(|address| address.url.as_str());
         let key = || self.config.key(name);
         Ok(match &provider.kind {
             ProviderKind::Anthropic => {
                 let key = key()?.ok_or_else(|| {
-                    Error::config(format!("the provider `{name}` has no key"))
-                        .hint(format!("Set ANTHROPIC_API_KEY, or `key-env` or `key-file` in [providers.{name}]."))
+                    Error::config(format!("the provider `{name}` has no key")).hint(format!(
+                        "Set ANTHROPIC_API_KEY, or `key-env` or `key-file` in [providers.{name}]."
+                    ))
                 })?;
                 Arc::new(Anthropic::new(url, key)?)
             }

@@ -202,7 +202,9 @@ impl LimitKind {
             LimitKind::Depth,
             LimitKind::Size,
         ];
-        ALL.into_iter().find(|limit| limit.name() == name).unwrap_or(Self::Other)
+        ALL.into_iter()
+            .find(|limit| limit.name() == name)
+            .unwrap_or(Self::Other)
     }
 
     /// What a value of this limit counts, where the value does not say so itself.

@@ -115,7 +115,11 @@ impl Options {
                         "high" => Effort::High,
                         "xhigh" => Effort::Xhigh,
                         "max" => Effort::Max,
-                        _ => return Err(format!("option `effort` is low, medium, high, xhigh or max, not `{value}`")),
+                        _ => {
+                            return Err(format!(
+                                "option `effort` is low, medium, high, xhigh or max, not `{value}`"
+                            ));
+                        }
                     });
                 }
                 "cache" => {

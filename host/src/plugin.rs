@@ -20,10 +20,10 @@ use wit_parser::{Function, Resolve, Type, TypeDefKind, WorldItem, WorldKey};
 use crate::error::{Error, Result};
 use crate::value;
 
-pub(crate) use self::imports::refuse;
 pub use self::bytes::MAX_PLUGIN_BYTES;
 pub(crate) use self::bytes::{broken, read};
 pub use self::imports::Import;
+pub(crate) use self::imports::refuse;
 pub use self::manifest::Manifest;
 
 /// The SHA-256 of a plugin's bytes.
@@ -137,11 +137,23 @@ impl Plugin {
         let documented = embedded.docs(&task, &resolve, &run);
         let mut doubts = embedded.doubts;
         let interface = match documented {
-            Ok(Some((resolve, run))) => Interface { resolve, run, documented: true },
-            Ok(None) => Interface { resolve, run, documented: false },
+            Ok(Some((resolve, run))) => Interface {
+                resolve,
+                run,
+                documented: true,
+            },
+            Ok(None) => Interface {
+                resolve,
+                run,
+                documented: false,
+            },
             Err(doubt) => {
                 doubts.push(doubt);
-                Interface { resolve, run, documented: false }
+                Interface {
+                    resolve,
+                    run,
+                    documented: false,
+                }
             }
         };
         Ok(Self {
@@ -226,13 +238,21 @@ impl Plugin {
             [one] => one,
             [] => {
                 let others: Vec<_> = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
-                let exports = if others.is_empty() { "nothing".to_owned() } else { others.join(", ") };
-                return Err(Error::plugin(format!("the component exports no interface `task`; it exports {exports}"))
-                    .hint(SHAPE));
+                let exports = if others.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    others.join(", ")
+                };
+                return Err(Error::plugin(format!(
+                    "the component exports no interface `task`; it exports {exports}"
+                ))
+                .hint(SHAPE));
             }
             several => {
                 let names: Vec<_> = several.iter().map(|(name, _)| name.as_str()).collect();
-                return Err(Error::plugin(format!("the component exports several tasks: {}", names.join(", "))).hint(SHAPE));
+                return Err(
+                    Error::plugin(format!("the component exports several tasks: {}", names.join(", "))).hint(SHAPE),
+                );
             }
         };
         let package = interface
@@ -279,8 +299,10 @@ impl Plugin {
 fn check_types(task: &str, resolve: &Resolve, run: &Function) -> Result<()> {
     let [input] = run.params.as_slice() else {
         let count = run.params.len();
-        return Err(Error::plugin(format!("{task}: `run` takes {count} parameters instead of one"))
-            .hint("Put what the task needs into one record: `run: async func(input: T) -> result<U, failure>`."));
+        return Err(
+            Error::plugin(format!("{task}: `run` takes {count} parameters instead of one"))
+                .hint("Put what the task needs into one record: `run: async func(input: T) -> result<U, failure>`."),
+        );
     };
     let sides = [(Some(&input.ty), "input"), (run.result.as_ref(), "output")];
     for (ty, side) in sides.into_iter().filter_map(|(ty, side)| Some((ty?, side))) {

@@ -20,11 +20,17 @@ impl RunId {
     /// A new name: nine digits of the time in milliseconds and five of `seed`, in lower-case base 32.
     pub(crate) fn new(now: SystemTime, seed: &[u8; 32]) -> Self {
         const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-        let millis = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let millis = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
         let millis = u64::try_from(millis).unwrap_or(u64::MAX);
         let random = u64::from_le_bytes(*seed.last_chunk().unwrap_or(&[0; 8]));
         let digits = |number: u64, count: u32| {
-            (0..count).rev().filter_map(move |n| DIGITS.get((number >> (5 * n) & 31) as usize)).map(|byte| char::from(*byte))
+            (0..count)
+                .rev()
+                .filter_map(move |n| DIGITS.get((number >> (5 * n) & 31) as usize))
+                .map(|byte| char::from(*byte))
         };
         Self(digits(millis, 9).chain(['-']).chain(digits(random, 5)).collect())
     }
@@ -78,6 +84,19 @@ pub enum Event {
         /// Which.
         task: TaskId,
     },
+}
+
+impl Event {
+    /// The task that it is about.
+    pub fn task(&self) -> &TaskId {
+        match self {
+            Self::Started { task, .. }
+            | Self::Progress { task, .. }
+            | Self::CallSent { task, .. }
+            | Self::CallSettled { task, .. }
+            | Self::Ended { task } => task,
+        }
+    }
 }
 
 /// What one model was used for in a run.
@@ -134,6 +153,11 @@ mod tests {
         let (earlier, later) = (at(1_795_000_000_000), at(1_795_000_000_001));
         assert!(earlier < later);
         assert_eq!(earlier.to_string().len(), 15);
-        assert!(later.to_string().chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+        assert!(
+            later
+                .to_string()
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        );
     }
 }

@@ -163,16 +163,26 @@ impl Sandbox {
         let (slots, bound) = machine.task_slots();
         let max_tasks = slots.min(settings.max_tasks).max(1);
         if max_tasks < settings.max_tasks {
-            tracing::info!(max_tasks, wanted = settings.max_tasks, bound, "fewer tasks at once than configured");
+            tracing::info!(
+                max_tasks,
+                wanted = settings.max_tasks,
+                bound,
+                "fewer tasks at once than configured"
+            );
         }
-        let pooled = machine.can_reserve(max_tasks).then(|| pool(max_tasks, settings.max_memory));
+        let pooled = machine
+            .can_reserve(max_tasks)
+            .then(|| pool(max_tasks, settings.max_memory));
         let (engine, pooled) = match pooled.map(|pool| engine(Some(pool))) {
             Some(Ok(engine)) => (engine, true),
             other => {
                 if let Some(Err(error)) = other {
                     tracing::info!(%error, "no pool of instances; each is allocated on its own");
                 }
-                (engine(None).map_err(|error| host_error("cannot start the WebAssembly engine", &error))?, false)
+                (
+                    engine(None).map_err(|error| host_error("cannot start the WebAssembly engine", &error))?,
+                    false,
+                )
             }
         };
         let linker = link::linker(&engine).map_err(|error| host_error("cannot link the host functions", &error))?;
@@ -207,14 +217,25 @@ impl Sandbox {
             )
         })?;
         let error = returns.as_ref().map_or(ErrorShape::Own, ErrorShape::of);
-        Ok(Code { pre, run, input, returns, error })
+        Ok(Code {
+            pre,
+            run,
+            input,
+            returns,
+            error,
+        })
     }
 
-    fn signature(&self, component: &Component, task: &str) -> Result<(ComponentExportIndex, Type, Option<Type>), Error> {
+    fn signature(
+        &self,
+        component: &Component,
+        task: &str,
+    ) -> Result<(ComponentExportIndex, Type, Option<Type>), Error> {
         const SHAPE: &str = "The interface `task` has one function: `run: async func(input: T) -> result<U, failure>`.";
         let missing = || Error::plugin(format!("the plugin's interface {task} has no function `run`")).hint(SHAPE);
         let ty = component.component_type();
-        let Some(ComponentItem::ComponentInstance(interface)) = ty.get_export(&self.engine, task).map(|export| export.ty)
+        let Some(ComponentItem::ComponentInstance(interface)) =
+            ty.get_export(&self.engine, task).map(|export| export.ty)
         else {
             return Err(missing());
         };
@@ -238,7 +259,13 @@ impl Sandbox {
         let log = wasi::Log::new(call.log_bytes);
         let ended = |end, fuel, peak_memory| {
             let (log, log_dropped) = log.take();
-            Ended { end, fuel, peak_memory, log, log_dropped }
+            Ended {
+                end,
+                fuel,
+                peak_memory,
+                log,
+                log_dropped,
+            }
         };
         let room = tokio::select! {
             biased;
@@ -277,9 +304,9 @@ impl Sandbox {
             Driven::Ended(Err(error)) => return self.crashed(&error, refused, fuel, peak, &log),
             Driven::TimeUp => End::Exhausted(LimitKind::Time, "the task's time was up".into()),
             Driven::Cancelled => End::Cancelled,
-            Driven::Stuck => {
-                End::Trapped("the task waits for something that can never come, such as a future that nothing wakes".into())
-            }
+            Driven::Stuck => End::Trapped(
+                "the task waits for something that can never come, such as a future that nothing wakes".into(),
+            ),
         };
         ended(end, fuel, peak)
     }
@@ -291,13 +318,22 @@ impl Sandbox {
             End::Exhausted(LimitKind::Fuel, "the task used up its fuel".into())
         } else if error.downcast_ref::<EffectLost>().is_some() {
             End::Host(error.root_cause().to_string())
-        } else if error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls")) {
+        } else if error
+            .chain()
+            .any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
+        {
             let limit = MAX_CALL_BYTES >> 20;
-            End::Exhausted(LimitKind::Size, format!("a value was larger than the {limit} MiB that one call may carry"))
+            End::Exhausted(
+                LimitKind::Size,
+                format!("a value was larger than the {limit} MiB that one call may carry"),
+            )
         } else if refused {
             End::Exhausted(LimitKind::Memory, "the task needed more memory than its limit".into())
         } else if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
-            End::Trapped(format!("the plugin called exit({code})"))
+            End::Trapped(format!(
+                "the plugin called exit, with {}",
+                if *code == 0 { "success" } else { "failure" }
+            ))
         } else {
             End::Trapped(match (trap, panic_message(&log)) {
                 (_, Some(panic)) => panic,
@@ -306,7 +342,13 @@ impl Sandbox {
                 (None, None) => error.root_cause().to_string(),
             })
         };
-        Ended { end, fuel, peak_memory, log, log_dropped }
+        Ended {
+            end,
+            fuel,
+            peak_memory,
+            log,
+            log_dropped,
+        }
     }
 }
 
@@ -325,9 +367,8 @@ impl Code {
 
     fn output(&self, returned: Option<Val>) -> End {
         let json = |ty: Option<&Type>, val: Option<&Val>| match (ty, val) {
-            (Some(_), Some(val)) => value::to_json(val, "output").map_err(|error| {
-                End::Exhausted(LimitKind::Size, format!("the output cannot be taken over: {error}"))
-            }),
+            (Some(_), Some(val)) => value::to_json(val, "output")
+                .map_err(|error| End::Exhausted(LimitKind::Size, format!("the output cannot be taken over: {error}"))),
             _ => Ok(Value::Null),
         };
         let end = match (&self.returns, &returned) {
@@ -356,7 +397,15 @@ impl ErrorShape {
             Some(Type::String) => Self::Text,
             Some(Type::Variant(variant)) => {
                 const CASES: [&str; 9] = [
-                    "failed", "exhausted", "denied", "model", "context-overflow", "trapped", "cancelled", "escalated", "other",
+                    "failed",
+                    "exhausted",
+                    "denied",
+                    "model",
+                    "context-overflow",
+                    "trapped",
+                    "cancelled",
+                    "escalated",
+                    "other",
                 ];
                 match variant.cases().map(|case| case.name).eq(CASES) {
                     true => Self::Failure,
@@ -380,7 +429,10 @@ fn panic_message(log: &str) -> Option<String> {
         .collect::<Vec<_>>()
         .join(" ");
     let text = text.trim();
-    Some(format!("panicked at {}", text.get(..text.floor_char_boundary(LONGEST)).unwrap_or(text)))
+    Some(format!(
+        "panicked at {}",
+        text.get(..text.floor_char_boundary(LONGEST)).unwrap_or(text)
+    ))
 }
 
 fn host_error(what: &str, error: &wasmtime::Error) -> Error {

@@ -95,12 +95,20 @@ pub struct Failure {
 impl Failure {
     /// A failure of `class`.
     pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), limit: None, error: None }
+        Self {
+            class,
+            message: message.into(),
+            limit: None,
+            error: None,
+        }
     }
 
     /// A limit was reached.
     pub fn exhausted(limit: LimitKind, message: impl Into<String>) -> Self {
-        Self { limit: Some(limit), ..Self::new(FailureClass::Exhausted, message) }
+        Self {
+            limit: Some(limit),
+            ..Self::new(FailureClass::Exhausted, message)
+        }
     }
 
     /// The same, with the value of the limit that was reached in its message.
@@ -131,14 +139,20 @@ impl Failure {
             }
             "denied" => Self::new(FailureClass::Denied, text()),
             "model" => Self::new(FailureClass::Model, text()),
-            "context-overflow" => {
-                Self::new(FailureClass::ContextOverflow, "the input does not fit the model's context")
-            }
+            "context-overflow" => Self::new(
+                FailureClass::ContextOverflow,
+                "the input does not fit the model's context",
+            ),
             "trapped" => Self::new(FailureClass::Trapped, text()),
             "cancelled" => Self::new(FailureClass::Cancelled, "the task says that it was cancelled"),
             "escalated" => Self::new(FailureClass::Escalated, text()),
             _ => {
-                let item = |n| payload.and_then(|pair| pair.get(n)).and_then(Value::as_str).unwrap_or_default();
+                let item = |n| {
+                    payload
+                        .and_then(|pair| pair.get(n))
+                        .and_then(Value::as_str)
+                        .unwrap_or_default()
+                };
                 Self::new(FailureClass::Other, format!("{}: {}", item(0), item(1)))
             }
         }
@@ -175,13 +189,19 @@ impl Outcome {
         Self::Failure(match end {
             End::Output(value) => return Self::Ok(value),
             End::Failure(json) => Failure::from_json(&json),
-            End::Text(text) => Failure { error: Some(Value::String(text.clone())), ..Failure::new(FailureClass::Failed, text) },
+            End::Text(text) => Failure {
+                error: Some(Value::String(text.clone())),
+                ..Failure::new(FailureClass::Failed, text)
+            },
             End::Error(error) => {
                 let message = match &error {
                     Value::Null => "the plugin gave no output and no reason".into(),
                     error => format!("the plugin gave an error: {error}"),
                 };
-                Failure { error: Some(error), ..Failure::new(FailureClass::Failed, message) }
+                Failure {
+                    error: Some(error),
+                    ..Failure::new(FailureClass::Failed, message)
+                }
             }
             End::Exhausted(limit, message) => Failure::exhausted(limit, message),
             End::Trapped(message) => Failure::new(FailureClass::Trapped, message),

@@ -40,7 +40,12 @@ pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCod
             "size_bytes": plugin.size,
         }))?;
     } else {
-        printer.say(&format!("built {} ({} KiB): {}", plugin.id, plugin.size.div_ceil(1024), plugin.powers()));
+        printer.say(&format!(
+            "built {} ({} KiB): {}",
+            plugin.id,
+            plugin.size.div_ceil(1024),
+            plugin.powers()
+        ));
         printer.text(&built.path.display().to_string())?;
     }
     Ok(ExitCode::SUCCESS)

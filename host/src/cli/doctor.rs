@@ -51,12 +51,21 @@ struct Report {
 impl Report {
     fn add(&mut self, name: impl Into<String>, state: State, found: impl Into<String>, hint: Option<&str>) {
         let hint = hint.map(str::to_owned);
-        self.checks.push(Check { name: name.into(), state, found: found.into(), hint });
+        self.checks.push(Check {
+            name: name.into(),
+            state,
+            found: found.into(),
+            hint,
+        });
     }
 }
 
 pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
-    let mut report = Report { format: 1, version: env!("CARGO_PKG_VERSION"), checks: Vec::new() };
+    let mut report = Report {
+        format: 1,
+        version: env!("CARGO_PKG_VERSION"),
+        checks: Vec::new(),
+    };
     toolchain(&mut report, env);
     match global.config(env) {
         Ok(config) => configuration(&mut report, &config, env),
@@ -66,7 +75,13 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
     if args.json {
         printer.data(&report)?;
     } else {
-        for Check { name, state, found, hint } in &report.checks {
+        for Check {
+            name,
+            state,
+            found,
+            hint,
+        } in &report.checks
+        {
             let mark = match state {
                 State::Ok => "\x1b[32mok  \x1b[0m",
                 State::Warn => "\x1b[33mwarn\x1b[0m",
@@ -84,7 +99,11 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
 fn toolchain(report: &mut Report, env: &Env) {
     const INSTALL: &str = "Only building plugins needs Rust; install it with rustup.";
     for tool in ["cargo", "rustc"] {
-        let output = Command::new(tool).arg("--version").current_dir(env.cwd()).stdin(Stdio::null()).output();
+        let output = Command::new(tool)
+            .arg("--version")
+            .current_dir(env.cwd())
+            .stdin(Stdio::null())
+            .output();
         match output {
             Ok(output) if output.status.success() => {
                 report.add(tool, State::Ok, String::from_utf8_lossy(&output.stdout).trim(), None);
@@ -105,9 +124,16 @@ fn toolchain(report: &mut Report, env: &Env) {
 }
 
 fn configuration(report: &mut Report, config: &Config, env: &Env) {
-    let files: Vec<_> = [config.project_file(), config.user_file()].into_iter().flatten().collect();
+    let files: Vec<_> = [config.project_file(), config.user_file()]
+        .into_iter()
+        .flatten()
+        .collect();
     let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
-    let found = if files.is_empty() { "no file; the defaults hold".to_owned() } else { files.join(", over ") };
+    let found = if files.is_empty() {
+        "no file; the defaults hold".to_owned()
+    } else {
+        files.join(", over ")
+    };
     report.add("configuration", State::Ok, found, None);
 
     let prices = PriceTable::builtin();
@@ -117,10 +143,22 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
                 continue;
             };
             let own = config.prices().contains_key(model);
-            let priced = own || prices.price(provider.kind.name(), &model.provider, &model.model).is_some();
-            let price = if priced { String::new() } else { ", price unknown".to_owned() };
+            let priced = own
+                || prices
+                    .price(provider.kind.name(), &model.provider, &model.model)
+                    .is_some();
+            let price = if priced {
+                String::new()
+            } else {
+                ", price unknown".to_owned()
+            };
             let (state, key, hint) = key(config, &model.provider, provider);
-            report.add(format!("model {name}"), state, format!("{model}: {key}{price}"), hint.as_deref());
+            report.add(
+                format!("model {name}"),
+                state,
+                format!("{model}: {key}{price}"),
+                hint.as_deref(),
+            );
         }
     }
     if config.is_offline_default() {
@@ -133,22 +171,45 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
     }
 
     let limits = config.limits();
-    let shown: Vec<_> = [LimitKind::Tokens, LimitKind::Cost, LimitKind::Calls, LimitKind::Fuel, LimitKind::Memory, LimitKind::Time]
-        .into_iter()
-        .map(|kind| format!("{} {}", kind.name(), limits.describe(kind).unwrap_or_else(|| "none".into())))
-        .collect();
+    let shown: Vec<_> = [
+        LimitKind::Tokens,
+        LimitKind::Cost,
+        LimitKind::Calls,
+        LimitKind::Fuel,
+        LimitKind::Memory,
+        LimitKind::Time,
+    ]
+    .into_iter()
+    .map(|kind| {
+        format!(
+            "{} {}",
+            kind.name(),
+            limits.describe(kind).unwrap_or_else(|| "none".into())
+        )
+    })
+    .collect();
     report.add("limits of a task", State::Ok, shown.join(", "), None);
 
     match Host::builder(config.clone()).cache_dir(cache_dir(env)).build() {
         Ok(host) => {
             let (slots, bound) = host.machine().task_slots();
-            report.add("sub-agents at once", State::Ok, format!("{} configured; this machine allows {slots} ({bound})", host.max_tasks()), None);
+            report.add(
+                "sub-agents at once",
+                State::Ok,
+                format!("{} configured; this machine allows {slots} ({bound})", host.max_tasks()),
+                None,
+            );
         }
         Err(error) => report.add("engine", State::Fail, error.to_string(), error.next_step()),
     }
     match cache_dir(env) {
         Some(dir) => report.add("compiled plugins", State::Ok, dir.display().to_string(), None),
-        None => report.add("compiled plugins", State::Warn, "no home directory: plugins are compiled on every run", None),
+        None => report.add(
+            "compiled plugins",
+            State::Warn,
+            "no home directory: plugins are compiled on every run",
+            None,
+        ),
     }
 }
 
@@ -156,14 +217,19 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
 fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (State, String, Option<String>) {
     match &provider.kind {
         ProviderKind::Offline => return (State::Ok, "offline".into(), None),
-        ProviderKind::Script { file } if file.is_file() => return (State::Ok, format!("script {}", file.display()), None),
+        ProviderKind::Script { file } if file.is_file() => {
+            return (State::Ok, format!("script {}", file.display()), None);
+        }
         ProviderKind::Script { file } => {
             let hint = "Correct `file` of the provider.".to_owned();
             return (State::Fail, format!("script {} is missing", file.display()), Some(hint));
         }
         ProviderKind::Anthropic | ProviderKind::OpenAi { .. } => {}
     }
-    let address = provider.address.as_ref().map_or("the vendor's address", |address| address.url.as_str());
+    let address = provider
+        .address
+        .as_ref()
+        .map_or("the vendor's address", |address| address.url.as_str());
     match (config.key(name), &provider.key) {
         (Ok(Some(_)), Some(source)) => (State::Ok, format!("key from {source}, at {address}"), None),
         (Ok(_), _) => (State::Ok, format!("no key, at {address}"), None),

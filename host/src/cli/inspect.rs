@@ -77,7 +77,11 @@ fn page(plugin: &Plugin) -> Result<String> {
     row("size", &format!("{} KiB", plugin.size.div_ceil(1024)));
     row("may do", &plugin.powers());
     if let Some(manifest) = plugin.manifest.as_ref().filter(|manifest| !manifest.limits.is_empty()) {
-        let limits: Vec<_> = manifest.limits.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        let limits: Vec<_> = manifest
+            .limits
+            .iter()
+            .map(|(name, value)| format!("{name} = {value}"))
+            .collect();
         row("asks for", &limits.join(", "));
     }
     for doubt in &plugin.doubts {

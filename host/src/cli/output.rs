@@ -32,7 +32,9 @@ pub(super) fn exit_code(outcome: &Outcome, interrupted: bool) -> ExitCode {
         return ExitCode::from(exit::DONE);
     };
     ExitCode::from(match failure.class {
-        FailureClass::Failed | FailureClass::Trapped | FailureClass::ContextOverflow | FailureClass::Other => exit::FAILED,
+        FailureClass::Failed | FailureClass::Trapped | FailureClass::ContextOverflow | FailureClass::Other => {
+            exit::FAILED
+        }
         FailureClass::Exhausted => exit::EXHAUSTED,
         FailureClass::Denied => exit::DENIED,
         FailureClass::Model => exit::MODEL,
@@ -58,16 +60,24 @@ fn failure_hint(failure: &Failure) -> Option<String> {
             LimitKind::Size => "Give or ask for less in one value; this bound is the host's own.".into(),
             LimitKind::Other => return None,
             limit => {
-                let key = if limit == LimitKind::Time { "timeout" } else { limit.name() };
+                let key = if limit == LimitKind::Time {
+                    "timeout"
+                } else {
+                    limit.name()
+                };
                 format!(
                     "Raise it with --{key}, or with `{key}` under [limits] in agenthost.toml (and in the plugin's grant, where it has one)."
                 )
             }
         },
         FailureClass::Model => "Run `agenthost doctor` to check the models, the providers and their keys.".into(),
-        FailureClass::ContextOverflow => "Give the task less to read, or map the model name to a model with a larger context.".into(),
+        FailureClass::ContextOverflow => {
+            "Give the task less to read, or map the model name to a model with a larger context.".into()
+        }
         FailureClass::Trapped => "This is a fault of the plugin; run again with -v to see what it wrote.".into(),
-        FailureClass::Denied => "Grants stand in agenthost.toml; see `agenthost inspect PLUGIN` for what the plugin asks for.".into(),
+        FailureClass::Denied => {
+            "Grants stand in agenthost.toml; see `agenthost inspect PLUGIN` for what the plugin asks for.".into()
+        }
         FailureClass::Escalated => "A person has to decide; the report says between what.".into(),
         FailureClass::Host => "This is a fault of the host; run again with -vv and report what it says.".into(),
         FailureClass::Failed | FailureClass::Cancelled | FailureClass::Other => return None,
@@ -143,7 +153,11 @@ impl Printer {
     /// Prints a task's failure to the person.
     pub(super) fn failure(&self, what: &str, failure: &Failure) {
         let class = failure.class.name();
-        let message = if failure.message.is_empty() { "no reason given" } else { &failure.message };
+        let message = if failure.message.is_empty() {
+            "no reason given"
+        } else {
+            &failure.message
+        };
         print_error(&format!("{what}: {class}: {message}"), failure_hint(failure).as_deref());
     }
 }
@@ -170,7 +184,11 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
     if json {
         let text = error.render().to_string();
         let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        print_json_error(ErrorClass::Usage.name(), message, Some("Run the command with --help for its usage."));
+        print_json_error(
+            ErrorClass::Usage.name(),
+            message,
+            Some("Run the command with --help for its usage."),
+        );
     } else {
         let _ = error.print();
         if error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
@@ -204,6 +222,9 @@ mod tests {
         let cancelled = Outcome::Failure(Failure::new(FailureClass::Cancelled, ""));
         assert_eq!(format!("{:?}", exit_code(&cancelled, true)), expected(130));
         assert_eq!(format!("{:?}", exit_code(&Outcome::Ok(json!(1)), true)), expected(0));
-        assert_eq!([ErrorClass::Input, ErrorClass::Denied, ErrorClass::Host].map(error_code), [2, 4, 70]);
+        assert_eq!(
+            [ErrorClass::Input, ErrorClass::Denied, ErrorClass::Host].map(error_code),
+            [2, 4, 70]
+        );
     }
 }

@@ -29,7 +29,10 @@ impl Progress {
     /// A line for each live task of `run`.
     pub(super) fn watch(run: &RunHandle, printer: &Printer) -> Self {
         let Some(lines) = printer.moves().then(MultiProgress::new) else {
-            return Self { lines: None, watcher: None };
+            return Self {
+                lines: None,
+                watcher: None,
+            };
         };
         let mut events = run.events();
         let shown = lines.clone();
@@ -44,7 +47,10 @@ impl Progress {
                 }
             }
         });
-        Self { lines: Some(lines), watcher: Some(watcher) }
+        Self {
+            lines: Some(lines),
+            watcher: Some(watcher),
+        }
     }
 
     /// Takes the lines away.
@@ -67,42 +73,48 @@ struct Live {
 }
 
 impl Live {
-    fn new(lines: &MultiProgress, plugin: String) -> Self {
-        Self { bar: line(lines), plugin, words: "started".into(), spent: String::new() }
+    fn new(lines: &MultiProgress) -> Self {
+        Self {
+            bar: line(lines),
+            plugin: String::new(),
+            words: "started".into(),
+            spent: String::new(),
+        }
     }
 }
 
 fn show(lines: &MultiProgress, tasks: &mut BTreeMap<String, Live>, event: Event) {
-    let (task, change): (_, Box<dyn FnOnce(&mut Live)>) = match event {
-        Event::Started { task, plugin } => (task, Box::new(move |live| live.plugin = plugin)),
-        Event::Progress { task, done, total, message } => {
+    let task = event.task().to_string();
+    if let Event::Ended { .. } = event {
+        if let Some(live) = tasks.remove(&task) {
+            live.bar.finish_and_clear();
+        }
+        return;
+    }
+    let live = tasks.entry(task.clone()).or_insert_with(|| Live::new(lines));
+    match event {
+        Event::Started { plugin, .. } => live.plugin = plugin,
+        Event::Progress {
+            done, total, message, ..
+        } => {
             let total = total.map(|total| format!("/{total}")).unwrap_or_default();
-            (task, Box::new(move |live| live.words = format!("{done}{total} {message}")))
+            live.words = format!("{done}{total} {message}");
         }
-        Event::CallSent { task, model } => (task, Box::new(move |live| live.words = format!("asking {model}"))),
-        Event::CallSettled { task, spent, error } => {
+        Event::CallSent { model, .. } => live.words = format!("asking {model}"),
+        Event::CallSettled { spent, error, .. } => {
             let tokens = spent.input_tokens.saturating_add(spent.output_tokens);
-            let cost = spent.known_cost().map_or_else(|| "cost unknown".into(), |cost| cost.to_string());
-            (
-                task,
-                Box::new(move |live| {
-                    live.spent = format!("  {} calls  {tokens} tokens  {cost}", spent.calls);
-                    if let Some(error) = error {
-                        live.words = error;
-                    }
-                }),
-            )
-        }
-        Event::Ended { task } => {
-            if let Some(live) = tasks.remove(&task.to_string()) {
-                live.bar.finish_and_clear();
+            let cost = spent
+                .known_cost()
+                .map_or_else(|| "cost unknown".into(), |cost| cost.to_string());
+            live.spent = format!("  {} calls  {tokens} tokens  {cost}", spent.calls);
+            if let Some(error) = error {
+                live.words = error;
             }
-            return;
         }
-    };
-    let live = tasks.entry(task.to_string()).or_insert_with(|| Live::new(lines, String::new()));
-    change(live);
-    live.bar.set_message(format!("{task}  {}{}  {}", live.plugin, live.spent, live.words));
+        Event::Ended { .. } => {}
+    }
+    live.bar
+        .set_message(format!("{task}  {}{}  {}", live.plugin, live.spent, live.words));
 }
 
 fn line(lines: &MultiProgress) -> ProgressBar {

@@ -96,16 +96,17 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     let path = env.cwd().join(&args.plugin);
     let plugin = Arc::new(find(&host, &args.plugin, &path, printer).await?);
     let Some(input) = input else {
-        return Err(Error::input("no input: --input was not given and nothing was piped in").hint(format!(
-            "Give one of this form: --input '{}'",
-            plugin.sample_input()
-        )));
+        return Err(Error::input("no input: --input was not given and nothing was piped in")
+            .hint(format!("Give one of this form: --input '{}'", plugin.sample_input())));
     };
     let config = host.config();
     let asked = config.limits().overridden_by(&limits);
     let held = host.limits(&plugin, &limits);
     if held != asked && limits != LimitsPatch::default() {
-        printer.note(&format!("the grant of {} keeps some limits below what was asked for", plugin.id.name));
+        printer.note(&format!(
+            "the grant of {} keeps some limits below what was asked for",
+            plugin.id.name
+        ));
     }
 
     let run = host.spawn(&plugin, &input, &limits)?;
@@ -130,8 +131,10 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
 async fn find(host: &crate::host::Host, given: &Path, path: &Path, printer: &Printer) -> Result<LoadedPlugin> {
     let text = given.to_string_lossy();
     if !path.exists() && text.contains(':') && !text.contains('/') {
-        return Err(Error::plugin(format!("{text} looks like a reference to a registry, which this version cannot fetch"))
-            .hint("Give a .wasm file or a crate directory."));
+        return Err(Error::plugin(format!(
+            "{text} looks like a reference to a registry, which this version cannot fetch"
+        ))
+        .hint("Give a .wasm file or a crate directory."));
     }
     let waiting = Progress::waiting(&format!("loading {text}"), printer);
     let plugin = host.load(path).await;
@@ -210,7 +213,10 @@ fn print(report: &RunReport, args: &Args, global: &Global, printer: &Printer) ->
             printer.say(&format!("--- log of {} ({})", task.id, task.plugin));
             printer.say(printable(task.log.trim_end()).as_str());
             if task.log_dropped_bytes > 0 {
-                printer.say(&format!("--- and {} bytes more that were not kept", task.log_dropped_bytes));
+                printer.say(&format!(
+                    "--- and {} bytes more that were not kept",
+                    task.log_dropped_bytes
+                ));
             }
         }
     }
@@ -231,12 +237,24 @@ fn print(report: &RunReport, args: &Args, global: &Global, printer: &Printer) ->
 
 /// A plugin's own text must not move the cursor or change the terminal.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 fn summary(report: &RunReport) -> String {
     let spent = &report.spent;
-    let calls = if spent.calls == 1 { "1 call".to_owned() } else { format!("{} calls", spent.calls) };
+    let calls = if spent.calls == 1 {
+        "1 call".to_owned()
+    } else {
+        format!("{} calls", spent.calls)
+    };
     let cost = match spent.known_cost() {
         Some(cost) => cost.to_string(),
         None => "cost unknown".into(),

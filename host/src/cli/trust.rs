@@ -50,7 +50,10 @@ pub(super) fn trust(args: &Args, global: &Global, env: &Env, printer: &Printer) 
         false => trust::accept(env, &file)?,
     };
     if record.pairs.is_empty() {
-        printer.say(&format!("{} sends no key anywhere that needs your trust", record.file.display()));
+        printer.say(&format!(
+            "{} sends no key anywhere that needs your trust",
+            record.file.display()
+        ));
         return Ok(ExitCode::SUCCESS);
     }
     show(&record, printer)?;
@@ -64,7 +67,10 @@ pub(super) fn trust(args: &Args, global: &Global, env: &Env, printer: &Printer) 
 fn show(record: &TrustRecord, printer: &Printer) -> Result<()> {
     printer.text(&record.file.display().to_string())?;
     for pair in &record.pairs {
-        printer.text(&format!("  {}: sends the key from {} to {}", pair.provider, pair.key, pair.address))?;
+        printer.text(&format!(
+            "  {}: sends the key from {} to {}",
+            pair.provider, pair.key, pair.address
+        ))?;
     }
     Ok(())
 }

@@ -17,8 +17,8 @@ use crate::config::ModelRef;
 use crate::limits::ledger::{Account, Used, Want};
 use crate::limits::{LimitKind, Usd};
 use crate::llm::{
-    Allowance, Ask, CallError, CallResult, Options, Part, ProviderError, ProviderErrorKind, Reply, Request, Stop, Usage,
-    schema,
+    Allowance, Ask, CallError, CallResult, Options, Part, ProviderError, ProviderErrorKind, Reply, Request, Stop,
+    Usage, schema,
 };
 use crate::run::{Event, ModelReport};
 use crate::sandbox::Capabilities;
@@ -49,7 +49,10 @@ impl Capabilities for Handle {
 
     fn remaining(&self, fuel: u64) -> Allowance {
         let (tokens, cost, calls) = self.0.account.left();
-        let left = self.0.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = self
+            .0
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
         Allowance {
             tokens,
             cost_micro_usd: cost.map(|cost| cost.pico() / 1_000_000),
@@ -60,7 +63,12 @@ impl Capabilities for Handle {
     }
 
     fn progress(&self, done: u32, total: Option<u32>, message: String) {
-        self.0.emit(Event::Progress { task: self.0.task.clone(), done, total, message });
+        self.0.emit(Event::Progress {
+            task: self.0.task.clone(),
+            done,
+            total,
+            message,
+        });
     }
 }
 
@@ -79,18 +87,27 @@ impl TaskCalls {
             )));
         }
 
-        let input = self.host.estimates.input(&full_name, bytes, messages, self.host.config.run().strict_tokens);
+        let input = self
+            .host
+            .estimates
+            .input(&full_name, bytes, messages, self.host.config.run().strict_tokens);
         let worst = |input, output| price.map_or(Usd::ZERO, |price| price.worst(input, output));
         let want = Want {
             input,
             output: u64::from(request.max_tokens),
             cost: price.is_some().then_some(&worst),
         };
-        let mut reservation =
-            self.account.reserve(&want).await.map_err(|exhausted| CallError::Exhausted(exhausted.limit))?;
+        let mut reservation = self
+            .account
+            .reserve(&want)
+            .await
+            .map_err(|exhausted| CallError::Exhausted(exhausted.limit))?;
         request.max_tokens = u32::try_from(reservation.output()).unwrap_or(u32::MAX);
 
-        self.emit(Event::CallSent { task: self.task.clone(), model: full_name.clone() });
+        self.emit(Event::CallSent {
+            task: self.task.clone(),
+            model: full_name.clone(),
+        });
         reservation.sent();
         let answer = provider.complete(&request).await;
 
@@ -98,15 +115,32 @@ impl TaskCalls {
             Ok(Reply { usage: Some(usage), .. }) => {
                 self.host.estimates.learn(&full_name, bytes, messages, usage.input);
                 let cost = price.map(|price| price.cost(usage));
-                Used { input: usage.input, cached_input: usage.cached_input, output: usage.output, cost }
+                Used {
+                    input: usage.input,
+                    cached_input: usage.cached_input,
+                    output: usage.output,
+                    cost,
+                }
             }
             // It answered and nobody knows what it counted: what was held is charged.
-            Ok(Reply { usage: None, .. }) | Err(ProviderError { kind: ProviderErrorKind::BadReply, .. }) => {
+            Ok(Reply { usage: None, .. })
+            | Err(ProviderError {
+                kind: ProviderErrorKind::BadReply,
+                ..
+            }) => {
                 let output = reservation.output();
                 let cost = price.map(|price| price.worst(input, output));
-                Used { input, cached_input: 0, output, cost }
+                Used {
+                    input,
+                    cached_input: 0,
+                    output,
+                    cost,
+                }
             }
-            Err(_) => Used { cost: Some(Usd::ZERO), ..Used::default() },
+            Err(_) => Used {
+                cost: Some(Usd::ZERO),
+                ..Used::default()
+            },
         };
         reservation.settle(used);
         self.note(&name, &full_name, &used, provider.is_offline());
@@ -129,7 +163,11 @@ impl TaskCalls {
             let known: Vec<_> = self.host.config.models().keys().map(String::as_str).collect();
             return Err(CallError::Denied(format!(
                 "no model is named `{name}`: [models] has {}",
-                if known.is_empty() { "none".into() } else { known.join(", ") }
+                if known.is_empty() {
+                    "none".into()
+                } else {
+                    known.join(", ")
+                }
             )));
         };
         if !self.models.contains(name) {
@@ -143,7 +181,10 @@ impl TaskCalls {
 
     fn note(&self, name: &str, model: &str, used: &Used, offline: bool) {
         let mut all = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = match all.iter_mut().position(|entry| entry.model == model && entry.name == name) {
+        let entry = match all
+            .iter_mut()
+            .position(|entry| entry.model == model && entry.name == name)
+        {
             Some(at) => all.get_mut(at),
             None => {
                 all.push(ModelReport {
@@ -162,7 +203,10 @@ impl TaskCalls {
             entry.calls += 1;
             entry.input_tokens = entry.input_tokens.saturating_add(used.input);
             entry.output_tokens = entry.output_tokens.saturating_add(used.output);
-            entry.cost_usd = entry.cost_usd.zip(used.cost).map(|(sum, cost)| sum.saturating_add(cost));
+            entry.cost_usd = entry
+                .cost_usd
+                .zip(used.cost)
+                .map(|(sum, cost)| sum.saturating_add(cost));
         }
     }
 
@@ -186,7 +230,8 @@ fn request(ask: Ask, model: &str, reply_tokens: u32) -> Result<Request, CallErro
     let schema = ask
         .schema
         .map(|text| {
-            let schema = serde_json::from_str(&text).map_err(|error| wrong(format!("the schema is no JSON: {error}")))?;
+            let schema =
+                serde_json::from_str(&text).map_err(|error| wrong(format!("the schema is no JSON: {error}")))?;
             schema::check(&schema).map_err(wrong)?;
             Ok::<_, CallError>(schema)
         })
@@ -204,12 +249,20 @@ fn request(ask: Ask, model: &str, reply_tokens: u32) -> Result<Request, CallErro
 /// What the guest gets for a reply that arrived.
 fn judge(mut reply: Reply, request: &Request, used: &Used) -> CallResult {
     // The guest sees what is in the books.
-    let usage = reply.usage.get_or_insert(Usage { input: used.input, output: used.output, ..Usage::default() });
+    let usage = reply.usage.get_or_insert(Usage {
+        input: used.input,
+        output: used.output,
+        ..Usage::default()
+    });
     let output = usage.output;
     match reply.stop {
         Stop::Refusal => {
             let why = reply.refusal.take().unwrap_or_else(|| reply.text());
-            let why = if why.trim().is_empty() { "the model declined to answer".into() } else { why };
+            let why = if why.trim().is_empty() {
+                "the model declined to answer".into()
+            } else {
+                why
+            };
             return Err(CallError::Refused(why));
         }
         Stop::ContextFull => return Err(CallError::ContextOverflow),
@@ -281,7 +334,11 @@ impl Estimates {
         let seen = (text as f64 / bytes as f64 * MARGIN).clamp(0.05, 1.0);
         let mut ratios = self.lock();
         let ratio = ratios.entry(model.to_owned()).or_insert(FIRST_RATIO);
-        *ratio = if seen > *ratio { seen } else { *ratio + (seen - *ratio) / 8.0 };
+        *ratio = if seen > *ratio {
+            seen
+        } else {
+            *ratio + (seen - *ratio) / 8.0
+        };
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, f64>> {

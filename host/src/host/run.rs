@@ -95,7 +95,8 @@ impl Host {
         let limits = self.limits(plugin, asked);
         let input = plugin.code.input(input)?;
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| Error::host(format!("the system gives no random numbers: {error}")))?;
+        getrandom::fill(&mut seed)
+            .map_err(|error| Error::host(format!("the system gives no random numbers: {error}")))?;
         let id = RunId::new(now, &seed);
         let task = TaskId::root();
         let cancel = CancellationToken::new();
@@ -126,10 +127,19 @@ impl Host {
             cancel: cancel.clone(),
         };
 
-        let handle = RunHandle { id: id.clone(), cancel, cancel_on_drop: true, events: events.clone(), report };
+        let handle = RunHandle {
+            id: id.clone(),
+            cancel,
+            cancel_on_drop: true,
+            events: events.clone(),
+            report,
+        };
         let (host, plugin) = (self.clone(), Arc::clone(plugin));
         tokio::spawn(async move {
-            let _ = events.send(Event::Started { task: task.clone(), plugin: plugin.id.to_string() });
+            let _ = events.send(Event::Started {
+                task: task.clone(),
+                plugin: plugin.id.to_string(),
+            });
             // In a task of its own, so that a fault of the host in it is an outcome and not a hang.
             let guest = {
                 let (host, plugin) = (host.clone(), Arc::clone(&plugin));
@@ -177,19 +187,35 @@ fn report_of(
         Outcome::Failure(failure) => Outcome::Failure(failure.with_limit_of(limits)),
         ok @ Outcome::Ok(_) => ok,
     };
-    let models = calls.used.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|used| used.model.clone()).fold(
-        Vec::new(),
-        |mut models, model| {
+    let models = calls
+        .used
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+        .map(|used| used.model.clone())
+        .fold(Vec::new(), |mut models, model| {
             if !models.contains(&model) {
                 models.push(model);
             }
             models
-        },
-    );
-    TaskReport { parent: id.parent(), id, plugin: plugin.id.to_string(), models, outcome, spent, log, log_dropped_bytes }
+        });
+    TaskReport {
+        parent: id.parent(),
+        id,
+        plugin: plugin.id.to_string(),
+        models,
+        outcome,
+        spent,
+        log,
+        log_dropped_bytes,
+    }
 }
 
 /// Random numbers of a task: a function of the run's seed and the task's place, so that a replay gives the same.
 fn task_seed(run: &[u8; 32], task: &TaskId) -> [u8; 32] {
-    Sha256::new().chain_update(run).chain_update(task.to_string()).finalize().into()
+    Sha256::new()
+        .chain_update(run)
+        .chain_update(task.to_string())
+        .finalize()
+        .into()
 }

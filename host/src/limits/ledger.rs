@@ -85,7 +85,9 @@ enum State {
 
 impl std::fmt::Debug for Reservation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reservation").field("held", &self.held).finish_non_exhaustive()
+        f.debug_struct("Reservation")
+            .field("held", &self.held)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,8 +120,14 @@ enum Fit {
 impl Account {
     /// The account of a run.
     pub fn root(limits: &Limits) -> Self {
-        let books = Books { entries: Mutex::new(Vec::new()), changed: Notify::new() };
-        let root = Self { books: Arc::new(books), index: 0 };
+        let books = Books {
+            entries: Mutex::new(Vec::new()),
+            changed: Notify::new(),
+        };
+        let root = Self {
+            books: Arc::new(books),
+            index: 0,
+        };
         root.open(None, limits)
     }
 
@@ -129,17 +137,31 @@ impl Account {
     }
 
     fn open(&self, parent: Option<usize>, limits: &Limits) -> Self {
-        let limits = Caps { tokens: limits.tokens, cost: limits.cost.map(Usd::pico), calls: limits.calls };
+        let limits = Caps {
+            tokens: limits.tokens,
+            cost: limits.cost.map(Usd::pico),
+            calls: limits.calls,
+        };
         let mut entries = self.books.lock();
         let index = entries.len();
-        entries.push(Entry { parent, limits, ..Entry::default() });
+        entries.push(Entry {
+            parent,
+            limits,
+            ..Entry::default()
+        });
         drop(entries);
-        Self { books: Arc::clone(&self.books), index }
+        Self {
+            books: Arc::clone(&self.books),
+            index,
+        }
     }
 
     /// Whether this account or one above it has a limit on money, so that a model without a price cannot be called.
     pub fn has_cost_limit(&self) -> bool {
-        self.books.lock().chain(self.index).any(|entry| entry.limits.cost.is_some())
+        self.books
+            .lock()
+            .chain(self.index)
+            .any(|entry| entry.limits.cost.is_some())
     }
 
     /// Holds back the worst case of a call. Output is clamped to what can be left first. Waits while the call would fit
@@ -167,7 +189,12 @@ impl Account {
             Fit::Now { held, output } => {
                 entries.each_up(self.index, |entry| entry.reserved = entry.reserved.plus(held));
                 drop(entries);
-                Ok(Some(Reservation { account: self.clone(), held, output, state: State::Held }))
+                Ok(Some(Reservation {
+                    account: self.clone(),
+                    held,
+                    output,
+                    state: State::Held,
+                }))
             }
             Fit::Later => Ok(None),
             Fit::Never(limit) => Err(Exhausted { limit }),
@@ -176,22 +203,49 @@ impl Account {
 
     /// What this account itself spent, without what is below it.
     pub fn spent(&self) -> Spent {
-        self.books.lock().0.get(self.index).map(|entry| entry.own.clone()).unwrap_or_default()
+        self.books
+            .lock()
+            .0
+            .get(self.index)
+            .map(|entry| entry.own.clone())
+            .unwrap_or_default()
     }
 
     /// Tokens, cost and calls that are neither spent nor reserved, here or above; none where nothing limits them.
     pub fn left(&self) -> (Option<u64>, Option<Usd>, Option<u64>) {
         let entries = self.books.lock();
         let least = |left: fn(&Entry) -> Option<u64>| entries.chain(self.index).filter_map(left).min();
-        let tokens = least(|e| Some(e.limits.tokens?.saturating_sub(e.total.tokens.saturating_add(e.reserved.tokens))));
-        let cost = least(|e| Some(e.limits.cost?.saturating_sub(e.total.cost.saturating_add(e.reserved.cost))));
-        let calls = least(|e| Some(e.limits.calls?.saturating_sub(e.total.calls.saturating_add(e.reserved.calls))));
+        let tokens = least(|e| {
+            Some(
+                e.limits
+                    .tokens?
+                    .saturating_sub(e.total.tokens.saturating_add(e.reserved.tokens)),
+            )
+        });
+        let cost = least(|e| {
+            Some(
+                e.limits
+                    .cost?
+                    .saturating_sub(e.total.cost.saturating_add(e.reserved.cost)),
+            )
+        });
+        let calls = least(|e| {
+            Some(
+                e.limits
+                    .calls?
+                    .saturating_sub(e.total.calls.saturating_add(e.reserved.calls)),
+            )
+        });
         (tokens, cost.map(Usd::from_pico), calls)
     }
 
     /// Tokens reserved by calls in flight, here and below, and the number of calls that wait to reserve.
     pub fn in_flight(&self) -> (u64, u64) {
-        self.books.lock().0.get(self.index).map_or((0, 0), |entry| (entry.reserved.tokens, entry.waiting))
+        self.books
+            .lock()
+            .0
+            .get(self.index)
+            .map_or((0, 0), |entry| (entry.reserved.tokens, entry.waiting))
     }
 }
 
@@ -232,10 +286,16 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if self.state == State::Sent {
             // Abandoned: what the provider counted will never be known, and a closed connection is mostly not billed.
-            self.charge(Used { cost: Some(Usd::ZERO), ..Used::default() });
+            self.charge(Used {
+                cost: Some(Usd::ZERO),
+                ..Used::default()
+            });
         }
         let held = self.held;
-        self.account.books.lock().each_up(self.account.index, |entry| entry.reserved = entry.reserved.minus(held));
+        self.account
+            .books
+            .lock()
+            .each_up(self.account.index, |entry| entry.reserved = entry.reserved.minus(held));
         self.account.books.changed.notify_waiters();
     }
 }
@@ -252,7 +312,10 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.books.lock().each_up(self.0.index, |entry| entry.waiting = entry.waiting.saturating_sub(1));
+        self.0
+            .books
+            .lock()
+            .each_up(self.0.index, |entry| entry.waiting = entry.waiting.saturating_sub(1));
     }
 }
 
@@ -280,7 +343,9 @@ impl Entries<'_> {
 
     /// The entry and all above it.
     fn chain(&self, index: usize) -> impl Iterator<Item = &Entry> {
-        std::iter::successors(self.0.get(index), |entry| entry.parent.and_then(|parent| self.0.get(parent)))
+        std::iter::successors(self.0.get(index), |entry| {
+            entry.parent.and_then(|parent| self.0.get(parent))
+        })
     }
 
     fn each_up(&mut self, index: usize, mut change: impl FnMut(&mut Entry)) {
@@ -318,7 +383,11 @@ impl Entries<'_> {
                 let (mut fits, mut does_not) = (0, output);
                 while does_not - fits > 1 {
                     let middle = fits + (does_not - fits) / 2;
-                    if cost(middle) <= money { fits = middle } else { does_not = middle }
+                    if cost(middle) <= money {
+                        fits = middle
+                    } else {
+                        does_not = middle
+                    }
                 }
                 fits
             }
@@ -326,7 +395,11 @@ impl Entries<'_> {
         if output < least {
             return Fit::Never(LimitKind::Cost);
         }
-        let held = Amounts { tokens: want.input.saturating_add(output), cost: cost(output), calls: 1 };
+        let held = Amounts {
+            tokens: want.input.saturating_add(output),
+            cost: cost(output),
+            calls: 1,
+        };
         let fits = |entry: &Entry| {
             let after = entry.total.plus(entry.reserved).plus(held);
             let within = |cap: Option<u64>, amount: u64| cap.is_none_or(|cap| amount <= cap);

@@ -32,27 +32,35 @@ pub fn build(dir: &Path) -> Result<Built> {
             .hint("Give a crate directory or a .wasm file; `agenthost new NAME` will make a crate."));
     }
     if !dir.join("Cargo.toml").is_file() {
-        return Err(Error::plugin(format!("{}: no crate: it has no Cargo.toml", dir.display()))
-            .hint("Give the directory that holds the plugin's Cargo.toml, or a .wasm file."));
+        return Err(
+            Error::plugin(format!("{}: no crate: it has no Cargo.toml", dir.display()))
+                .hint("Give the directory that holds the plugin's Cargo.toml, or a .wasm file."),
+        );
     }
     let mut notes = Vec::new();
     let package = package(dir)?;
     if install_target(dir)? {
         notes.push(format!("added the compile target {TARGET}"));
     }
-    let output = run(
-        cargo(dir)
-            .args(["build", "--release", "--lib", "--target", TARGET])
-            .arg("--message-format=json-render-diagnostics"),
-    )?;
+    let output = run(cargo(dir)
+        .args(["build", "--release", "--lib", "--target", TARGET])
+        .arg("--message-format=json-render-diagnostics"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::plugin(format!("{}: cargo could not build the plugin\n{}", dir.display(), said.trim_end()))
-            .hint(build_hint(&said)));
+        return Err(Error::plugin(format!(
+            "{}: cargo could not build the plugin\n{}",
+            dir.display(),
+            said.trim_end()
+        ))
+        .hint(build_hint(&said)));
     }
     let artifact = artifact(&output.stdout, &package).ok_or_else(|| {
-        Error::plugin(format!("{}: the crate {} builds no component", dir.display(), package.name))
-            .hint("A plugin is a library of this kind: add `[lib]` with `crate-type = [\"cdylib\"]` to its Cargo.toml.")
+        Error::plugin(format!(
+            "{}: the crate {} builds no component",
+            dir.display(),
+            package.name
+        ))
+        .hint("A plugin is a library of this kind: add `[lib]` with `crate-type = [\"cdylib\"]` to its Cargo.toml.")
     })?;
     let unreadable = |path: &Path, error: std::io::Error| Error::plugin(format!("{}: {error}", path.display()));
     let bytes = std::fs::read(&artifact).map_err(|error| unreadable(&artifact, error))?;
@@ -79,8 +87,12 @@ struct Package {
 fn package(dir: &Path) -> Result<Package> {
     let output = run(cargo(dir).args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let wrong = |why: &str| {
-        Error::plugin(format!("{}: cargo cannot read the crate\n{}", dir.display(), why.trim_end()))
-            .hint("Mend what cargo says above; `cargo metadata` in that directory repeats it.")
+        Error::plugin(format!(
+            "{}: cargo cannot read the crate\n{}",
+            dir.display(),
+            why.trim_end()
+        ))
+        .hint("Mend what cargo says above; `cargo metadata` in that directory repeats it.")
     };
     if !output.status.success() {
         return Err(wrong(&String::from_utf8_lossy(&output.stderr)));
@@ -101,8 +113,16 @@ fn package(dir: &Path) -> Result<Package> {
     };
     let text = |name: &str| found.get(name).and_then(Value::as_str).map(str::to_owned);
     let own = found.pointer("/metadata/agenthost");
-    let table = |name: &str| own.and_then(|own| own.get(name)).and_then(Value::as_object).cloned().unwrap_or_default();
-    let target_dir = metadata.get("target_directory").and_then(Value::as_str).map(PathBuf::from);
+    let table = |name: &str| {
+        own.and_then(|own| own.get(name))
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let target_dir = metadata
+        .get("target_directory")
+        .and_then(Value::as_str)
+        .map(PathBuf::from);
     Ok(Package {
         id: text("id").unwrap_or_default(),
         name: text("name").unwrap_or_default(),
@@ -122,13 +142,21 @@ fn package(dir: &Path) -> Result<Package> {
 
 /// The component among the artifacts that cargo reports.
 fn artifact(stdout: &[u8], package: &Package) -> Option<PathBuf> {
-    let messages = stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    let messages = stdout
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Value>(line).ok());
     messages
         .filter(|message| {
             message.get("reason").and_then(Value::as_str) == Some("compiler-artifact")
                 && message.get("package_id").and_then(Value::as_str) == Some(&package.id)
         })
-        .flat_map(|message| message.get("filenames").and_then(Value::as_array).cloned().unwrap_or_default())
+        .flat_map(|message| {
+            message
+                .get("filenames")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default()
+        })
         .filter_map(|name| name.as_str().map(PathBuf::from))
         .find(|path| path.extension() == Some(OsStr::new("wasm")))
 }
@@ -149,7 +177,8 @@ fn with_manifest(bytes: Vec<u8>, package: &Package) -> Result<Vec<u8>> {
     add.licenses = field_parsed(&package.manifest.license);
     add.source = field_parsed(&package.manifest.repository);
     add.version = field_parsed(&package.manifest.version);
-    add.to_wasm(&bytes).map_err(|error| Error::plugin(format!("cannot add metadata to the component: {error:#}")))
+    add.to_wasm(&bytes)
+        .map_err(|error| Error::plugin(format!("cannot add metadata to the component: {error:#}")))
 }
 
 /// A field that does not parse (a licence that is no SPDX expression, say) is left out: the manifest has it as written.
@@ -166,7 +195,11 @@ where
 /// A custom section at the end of the component.
 fn append_section(component: &mut Vec<u8>, name: &str, data: &[u8]) {
     use wasm_encoder::{ComponentSection, CustomSection};
-    CustomSection { name: name.into(), data: data.into() }.append_to_component(component);
+    CustomSection {
+        name: name.into(),
+        data: data.into(),
+    }
+    .append_to_component(component);
 }
 
 /// Adds the compile target with rustup when it is missing; true when it did.
@@ -175,11 +208,19 @@ pub fn install_target(dir: &Path) -> Result<bool> {
         return Ok(false);
     }
     let by_hand = format!("Run `rustup target add {TARGET}`, or install the {TARGET} standard library of your Rust.");
-    match Command::new("rustup").args(["target", "add", TARGET]).current_dir(dir).stdin(Stdio::null()).output() {
+    match Command::new("rustup")
+        .args(["target", "add", TARGET])
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .output()
+    {
         Ok(output) if output.status.success() => Ok(true),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(Error::plugin(format!("the compile target {TARGET} is missing and rustup cannot add it\n{said}")).hint(by_hand))
+            Err(Error::plugin(format!(
+                "the compile target {TARGET} is missing and rustup cannot add it\n{said}"
+            ))
+            .hint(by_hand))
         }
         Err(_) => Err(Error::plugin(format!("the compile target {TARGET} is missing")).hint(by_hand)),
     }
@@ -222,7 +263,8 @@ fn no_tool(tool: &str, error: &std::io::Error) -> Error {
 fn build_hint(said: &str) -> String {
     let hint = if said.contains("can't find crate for `std`") || said.contains("may not be installed") {
         "Run `rustup target add wasm32-wasip2`."
-    } else if said.contains("failed to select a version") || said.contains("failed to get") || said.contains("offline") {
+    } else if said.contains("failed to select a version") || said.contains("failed to get") || said.contains("offline")
+    {
         "A dependency cannot be fetched or resolved; cargo says which one above."
     } else {
         "Mend what cargo says above and run the command again."

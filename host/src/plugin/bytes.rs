@@ -25,12 +25,17 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     };
     let meta = std::fs::metadata(path).map_err(error)?;
     if !meta.is_file() {
-        return Err(Error::plugin(format!("{}: not a file", path.display())).hint("Give a .wasm file or a crate directory."));
+        return Err(
+            Error::plugin(format!("{}: not a file", path.display())).hint("Give a .wasm file or a crate directory.")
+        );
     }
     if meta.len() > MAX_PLUGIN_BYTES {
         let (size, limit) = (meta.len() >> 20, MAX_PLUGIN_BYTES >> 20);
-        return Err(Error::plugin(format!("{}: {size} MiB, and a plugin has at most {limit} MiB", path.display()))
-            .hint("Build it in release mode and without debug information, or give the right file."));
+        return Err(Error::plugin(format!(
+            "{}: {size} MiB, and a plugin has at most {limit} MiB",
+            path.display()
+        ))
+        .hint("Build it in release mode and without debug information, or give the right file."));
     }
     std::fs::read(path).map_err(error)
 }
@@ -58,10 +63,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {
         [b'\0', b'a', b's', b'm', ..] if bytes.len() >= 8 => {
             Err(Error::plugin("the file is WebAssembly of a version that this host does not know").hint(BUILD))
         }
-        _ if bytes.starts_with(b"\x7fELF") => {
-            Err(Error::plugin("the file is native code, not WebAssembly")
-                .hint("Precompiled plugins are never loaded; give the .wasm file."))
-        }
+        _ if bytes.starts_with(b"\x7fELF") => Err(Error::plugin("the file is native code, not WebAssembly")
+            .hint("Precompiled plugins are never loaded; give the .wasm file.")),
         _ if bytes.trim_ascii_start().starts_with(b"(") => {
             Err(Error::plugin("the file is WebAssembly text, not a binary component").hint(BUILD))
         }
@@ -90,8 +93,10 @@ fn count_functions(bytes: &[u8]) -> Result<(), Error> {
         }
     }
     if functions > MAX_FUNCTIONS {
-        return Err(Error::plugin(format!("the plugin has {functions} functions, more than the limit of {MAX_FUNCTIONS}"))
-            .hint("Leave out what it does not need; a Rust plugin has a few hundred."));
+        return Err(Error::plugin(format!(
+            "the plugin has {functions} functions, more than the limit of {MAX_FUNCTIONS}"
+        ))
+        .hint("Leave out what it does not need; a Rust plugin has a few hundred."));
     }
     Ok(())
 }
@@ -112,11 +117,20 @@ mod tests {
     #[test]
     fn everything_that_is_no_component_is_told_apart() {
         assert_eq!(said(b""), "the file is empty");
-        assert_eq!(said(b"\0asm\x01\0\0\0"), "the file is a core WebAssembly module, not a component");
-        assert_eq!(said(b"(component)"), "the file is WebAssembly text, not a binary component");
+        assert_eq!(
+            said(b"\0asm\x01\0\0\0"),
+            "the file is a core WebAssembly module, not a component"
+        );
+        assert_eq!(
+            said(b"(component)"),
+            "the file is WebAssembly text, not a binary component"
+        );
         assert_eq!(said(b"<!doctype html>"), "the file is not WebAssembly");
         assert_eq!(said(b"\x7fELF\x02\x01\x01"), "the file is native code, not WebAssembly");
-        assert_eq!(said(b"\0asm\x09\0\0\0"), "the file is WebAssembly of a version that this host does not know");
+        assert_eq!(
+            said(b"\0asm\x09\0\0\0"),
+            "the file is WebAssembly of a version that this host does not know"
+        );
         assert!(said(b"\0asm\x0d\0\x01\0\xff\xff").starts_with("the component is broken: "));
     }
 
@@ -126,9 +140,17 @@ mod tests {
         // One type `func`, one import `wasi_snapshot_preview1` `x` of it.
         module.extend([1, 4, 1, 0x60, 0, 0]);
         let name = b"wasi_snapshot_preview1";
-        module.extend([2, u8::try_from(name.len() + 6).unwrap(), 1, u8::try_from(name.len()).unwrap()]);
+        module.extend([
+            2,
+            u8::try_from(name.len() + 6).unwrap(),
+            1,
+            u8::try_from(name.len()).unwrap(),
+        ]);
         module.extend(name);
         module.extend([1, b'x', 0, 0]);
-        assert_eq!(said(&module), "the file is a core module for WASI preview 1, not a component");
+        assert_eq!(
+            said(&module),
+            "the file is a core module for WASI preview 1, not a component"
+        );
     }
 }

@@ -50,7 +50,10 @@ pub(super) fn read(bytes: &[u8]) -> Embedded {
         if is(WIT_SECTION) {
             match serde_json::from_slice::<WitText>(section.data()) {
                 Ok(text) if text.format == 1 => found.wit.push(text),
-                Ok(text) => found.doubts.push(format!("embedded WIT has format {}, and this version reads 1", text.format)),
+                Ok(text) => found.doubts.push(format!(
+                    "embedded WIT has format {}, and this version reads 1",
+                    text.format
+                )),
                 Err(error) => found.doubts.push(format!("embedded WIT cannot be read: {error}")),
             }
         } else if is(MANIFEST_SECTION) {
@@ -65,7 +68,12 @@ pub(super) fn read(bytes: &[u8]) -> Embedded {
 
 impl Embedded {
     /// The documented twin of `run`, if WIT for the interface `task` is embedded; an error says why it is not believed.
-    pub(super) fn docs(&self, task: &str, real: &Resolve, run: &Function) -> Result<Option<(Resolve, Function)>, String> {
+    pub(super) fn docs(
+        &self,
+        task: &str,
+        real: &Resolve,
+        run: &Function,
+    ) -> Result<Option<(Resolve, Function)>, String> {
         let mut doubt = None;
         for text in &self.wit {
             let (resolve, documented) = match parse(text, task) {
@@ -97,15 +105,25 @@ fn parse(text: &WitText, task: &str) -> Result<Option<(Resolve, Function)>, Stri
     let mut packages: BTreeMap<&str, Vec<&(String, String)>> = BTreeMap::new();
     for file in &text.deps {
         // `deps/name/file.wit` belongs to the package `name`, `deps/file.wit` is one of its own.
-        packages.entry(file.0.rsplit_once('/').filter(|(dir, _)| *dir != "deps").map_or(&file.0, |(dir, _)| dir)).or_default().push(file);
+        packages
+            .entry(
+                file.0
+                    .rsplit_once('/')
+                    .filter(|(dir, _)| *dir != "deps")
+                    .map_or(&file.0, |(dir, _)| dir),
+            )
+            .or_default()
+            .push(file);
     }
     let mut deps = vec![group(&[&("plugin.wit".to_owned(), CONTRACT.to_owned())])?];
     for files in packages.values() {
         deps.push(group(files)?);
     }
     let main = group(&text.files.iter().collect::<Vec<_>>())?;
-    let mut resolve = Resolve::default();
-    resolve.all_features = true;
+    let mut resolve = Resolve {
+        all_features: true,
+        ..Resolve::default()
+    };
     if let Err(error) = resolve.push_groups(main, deps) {
         return Err(error.render(&resolve.source_map));
     }

@@ -130,10 +130,9 @@ fn cause(name: &str) -> (&'static str, &'static str) {
             "an interface of WASI that is not part of this host",
             "Build with the target wasm32-wasip2 and without the crate that needs this interface.",
         ),
-        _ if path.starts_with("wasi_snapshot_preview1") => (
-            "WASI preview 1",
-            "Build for wasm32-wasip2, not wasm32-wasip1.",
-        ),
+        _ if path.starts_with("wasi_snapshot_preview1") => {
+            ("WASI preview 1", "Build for wasm32-wasip2, not wasm32-wasip1.")
+        }
         _ if path.starts_with("agenthost:plugin/") => (
             "a version of the plugin contract, or an interface of it, that this host does not have",
             "This host speaks agenthost:plugin@0.1; build the plugin with the agenthost-sdk of this host's version.",
@@ -170,7 +169,11 @@ pub(crate) fn refuse(imports: &[Import]) -> Result<(), Error> {
         })
         .collect();
     let count = refused.len();
-    let plural = if count == 1 { "import that is" } else { "imports that are" };
+    let plural = if count == 1 {
+        "import that is"
+    } else {
+        "imports that are"
+    };
     let cure = cause(sockets.unwrap_or(first)).1;
     Err(Error::denied(format!("the plugin has {count} {plural} not offered:{list}")).hint(cure))
 }
@@ -200,7 +203,12 @@ mod tests {
 
     #[test]
     fn other_versions_and_worlds_do_not() {
-        for name in ["agenthost:plugin/llm@0.2.0", "wasi:cli/environment@0.3.0", "env", "wasi:keyvalue/store@0.2.0"] {
+        for name in [
+            "agenthost:plugin/llm@0.2.0",
+            "wasi:cli/environment@0.3.0",
+            "env",
+            "wasi:keyvalue/store@0.2.0",
+        ] {
             assert!(matches!(Import::classify(name), Import::Refused(_)), "{name}");
         }
     }

@@ -45,7 +45,10 @@ impl Manifest {
         let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         match manifest.format {
             Self::FORMAT => Ok(manifest),
-            newer => Err(format!("it has format {newer}, and this version reads {}", Self::FORMAT)),
+            newer => Err(format!(
+                "it has format {newer}, and this version reads {}",
+                Self::FORMAT
+            )),
         }
     }
 }

@@ -56,7 +56,10 @@ impl Cache {
             return Err(io::Error::other("the key file is damaged; remove it"));
         }
         let mac = Hmac::new_from_slice(&key).map_err(io::Error::other)?;
-        Ok(Self { dir: dir.to_owned(), mac })
+        Ok(Self {
+            dir: dir.to_owned(),
+            mac,
+        })
     }
 
     /// Makes the key; of several processes that start at once, one wins and the others read its key.
@@ -90,11 +93,16 @@ impl Cache {
             tracing::warn!(path = %path.display(), "cached plugin was changed and is not loaded");
             return None;
         }
-        #[expect(unsafe_code, reason = "the image was made by this engine for this user: its MAC says so")]
+        #[expect(
+            unsafe_code,
+            reason = "the image was made by this engine for this user: its MAC says so"
+        )]
         // SAFETY: `image` is what `Component::serialize` gave, unchanged since: it was read once, into memory that
         // nobody else can write, and its MAC with this user's key was verified there.
         let component = unsafe { Component::deserialize(engine, image) };
-        component.inspect_err(|error| tracing::debug!(%error, "cached plugin does not fit this engine")).ok()
+        component
+            .inspect_err(|error| tracing::debug!(%error, "cached plugin does not fit this engine"))
+            .ok()
     }
 
     /// Keeps a compiled plugin. Failing is no error.
@@ -163,7 +171,12 @@ impl Compatibility {
     }
 
     fn short_hex(self) -> String {
-        self.0.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        self.0
+            .finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -198,7 +211,10 @@ mod tests {
                 engine: Engine::default(),
                 digest: Digest::of(COMPONENT),
             };
-            let image = Component::from_binary(&fixture.engine, COMPONENT).unwrap().serialize().unwrap();
+            let image = Component::from_binary(&fixture.engine, COMPONENT)
+                .unwrap()
+                .serialize()
+                .unwrap();
             fixture.cache().store(&fixture.engine, &fixture.digest, &image);
             fixture
         }

@@ -40,7 +40,10 @@ impl Machine {
                 .ok()
                 .and_then(|text| text.trim().parse().ok()),
             open_files: getrlimit(Resource::Nofile).maximum,
-            memory: std::fs::read_to_string("/proc/meminfo").ok().and_then(available).map(|kib| kib * 1024),
+            memory: std::fs::read_to_string("/proc/meminfo")
+                .ok()
+                .and_then(available)
+                .map(|kib| kib * 1024),
             address_space: getrlimit(Resource::As).current,
         }
     }
@@ -48,7 +51,11 @@ impl Machine {
     /// How many tasks can be alive at once, and which limit says so.
     pub fn task_slots(&self) -> (u32, &'static str) {
         let bounds = [
-            (self.max_map_count.map(|n| n.saturating_sub(MAPS_RESERVED) / MAPS_PER_TASK), "vm.max_map_count"),
+            (
+                self.max_map_count
+                    .map(|n| n.saturating_sub(MAPS_RESERVED) / MAPS_PER_TASK),
+                "vm.max_map_count",
+            ),
             (self.open_files.map(|n| n.saturating_sub(FILES_RESERVED)), "open files"),
             (self.memory.map(|n| n / BYTES_PER_TASK), "memory"),
             (Some(SLOTS_OF_ADDRESS_SPACE), "address space"),
@@ -81,17 +88,34 @@ mod tests {
             address_space: None,
         };
         assert_eq!(machine.task_slots(), (10_000, "vm.max_map_count"));
-        let few_files = Machine { open_files: Some(1_024), ..machine };
+        let few_files = Machine {
+            open_files: Some(1_024),
+            ..machine
+        };
         assert_eq!(few_files.task_slots(), (768, "open files"));
-        let small = Machine { memory: Some(76 << 20), ..machine };
+        let small = Machine {
+            memory: Some(76 << 20),
+            ..machine
+        };
         assert_eq!(small.task_slots(), (1_024, "memory"));
         assert!(Machine::read().task_slots().0 >= 1);
     }
 
     #[test]
     fn a_limited_address_space_rules_the_pool_out() {
-        let machine = Machine { max_map_count: None, open_files: None, memory: None, address_space: Some(8 << 30) };
+        let machine = Machine {
+            max_map_count: None,
+            open_files: None,
+            memory: None,
+            address_space: Some(8 << 30),
+        };
         assert!(!machine.can_reserve(1_000));
-        assert!(Machine { address_space: None, ..machine }.can_reserve(1_000));
+        assert!(
+            Machine {
+                address_space: None,
+                ..machine
+            }
+            .can_reserve(1_000)
+        );
     }
 }

@@ -43,7 +43,12 @@ pub(super) fn new(engine: &Engine, call: &GuestCall, asker: Asker, log: &Log) ->
         now: call.now,
         asker,
         capabilities: Arc::clone(&call.capabilities),
-        held: Held { memory_limit: call.memory, memory: 0, peak: 0, refused: false },
+        held: Held {
+            memory_limit: call.memory,
+            memory: 0,
+            peak: 0,
+            refused: false,
+        },
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.held);
@@ -67,7 +72,9 @@ pub(super) struct Held {
 impl ResourceLimiter for Held {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         // The cap is on the sum of the guest's memories.
-        let after = self.memory.saturating_add((desired as u64).saturating_sub(current as u64));
+        let after = self
+            .memory
+            .saturating_add((desired as u64).saturating_sub(current as u64));
         if after > self.memory_limit {
             self.refused = true;
             return Ok(false);
@@ -101,13 +108,19 @@ impl ResourceLimiter for Held {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
 impl State {
     pub(super) fn clock(&mut self) -> FrozenClock<'_> {
-        FrozenClock { table: &mut self.table, now: self.now }
+        FrozenClock {
+            table: &mut self.table,
+            now: self.now,
+        }
     }
 }
 
@@ -117,7 +130,12 @@ mod tests {
 
     #[test]
     fn the_cap_is_on_the_sum_of_memories_and_a_refusal_is_remembered() {
-        let mut held = Held { memory_limit: 100, memory: 0, peak: 0, refused: false };
+        let mut held = Held {
+            memory_limit: 100,
+            memory: 0,
+            peak: 0,
+            refused: false,
+        };
         assert!(held.memory_growing(0, 60, None).unwrap());
         assert!(held.memory_growing(0, 40, None).unwrap());
         assert!(!held.refused);

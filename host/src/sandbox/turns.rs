@@ -43,7 +43,13 @@ pub(super) struct EffectLost;
 pub(super) fn turns() -> (Asker, Turns) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
-    (Asker { inbox: sender, open: Arc::clone(&open) }, Turns { inbox: receiver, open })
+    (
+        Asker {
+            inbox: sender,
+            open: Arc::clone(&open),
+        },
+        Turns { inbox: receiver, open },
+    )
 }
 
 impl Asker {
@@ -63,7 +69,10 @@ impl Asker {
             // A closed inbox means that the task has ended.
             let _ = inbox.send(turn);
         });
-        let effect = OpenAsk { effect, open: Arc::clone(&self.open) };
+        let effect = OpenAsk {
+            effect,
+            open: Arc::clone(&self.open),
+        };
         async move {
             let value = wait.await.map_err(|_| EffectLost);
             drop(effect);
@@ -203,13 +212,20 @@ mod tests {
                     // Computing between two replies, as a fuel yield looks from outside.
                     for _ in 0..50 {
                         yield_once().await;
-                        assert_eq!(seen.lock().unwrap().last(), Some(&n), "a second reply came into a busy guest");
+                        assert_eq!(
+                            seen.lock().unwrap().last(),
+                            Some(&n),
+                            "a second reply came into a busy guest"
+                        );
                     }
                 }
             })
             .collect();
         let cancel = CancellationToken::new();
-        assert!(matches!(turns.drive(join_all(asks), None, &cancel).await, Driven::Ended(_)));
+        assert!(matches!(
+            turns.drive(join_all(asks), None, &cancel).await,
+            Driven::Ended(_)
+        ));
         Arc::try_unwrap(seen).unwrap().into_inner().unwrap()
     }
 
@@ -238,7 +254,7 @@ mod tests {
         let guest = async {
             let loser = asker.ask(async move {
                 tokio::time::sleep(Duration::from_secs(60)).await;
-                drop(done.send(()).await);
+                let _ = done.send(()).await;
             });
             drop(loser);
             asker.ask(tokio::time::sleep(Duration::from_secs(120))).await.unwrap();
@@ -274,14 +290,20 @@ mod tests {
         let cancel = CancellationToken::new();
         cancel.cancel();
         let (_asker, turns) = turns();
-        assert_eq!(turns.drive(std::future::ready(7), None, &cancel).await, Driven::Ended(7));
+        assert_eq!(
+            turns.drive(std::future::ready(7), None, &cancel).await,
+            Driven::Ended(7)
+        );
     }
 
     #[tokio::test]
     async fn a_guest_that_waits_for_nothing_is_stuck() {
         let cancel = CancellationToken::new();
         let (_asker, turns) = turns();
-        assert_eq!(turns.drive(std::future::pending::<()>(), None, &cancel).await, Driven::Stuck);
+        assert_eq!(
+            turns.drive(std::future::pending::<()>(), None, &cancel).await,
+            Driven::Stuck
+        );
     }
 
     #[tokio::test]

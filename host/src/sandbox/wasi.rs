@@ -126,11 +126,17 @@ impl monotonic_clock::Host for FrozenClock<'_> {
 impl wall_clock::Host for FrozenClock<'_> {
     fn now(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
         let now = self.now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Ok(wall_clock::Datetime { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() })
+        Ok(wall_clock::Datetime {
+            seconds: now.as_secs(),
+            nanoseconds: now.subsec_nanos(),
+        })
     }
 
     fn resolution(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
-        Ok(wall_clock::Datetime { seconds: 0, nanoseconds: 1 })
+        Ok(wall_clock::Datetime {
+            seconds: 0,
+            nanoseconds: 1,
+        })
     }
 }
 
@@ -146,7 +152,11 @@ struct Written {
 
 impl Log {
     pub(super) fn new(bound: usize) -> Self {
-        Self(Arc::new(Mutex::new(Written { kept: Vec::new(), bound, dropped: 0 })))
+        Self(Arc::new(Mutex::new(Written {
+            kept: Vec::new(),
+            bound,
+            dropped: 0,
+        })))
     }
 
     /// The kept text, and how many bytes were dropped.

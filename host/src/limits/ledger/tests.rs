@@ -1,0 +1,289 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn limits(tokens: Option<u64>, cost: Option<u64>, calls: Option<u64>) -> Limits {
+    Limits {
+        tokens,
+        cost: cost.map(Usd::from_pico),
+        calls,
+        ..Limits::none()
+    }
+}
+
+fn tokens(n: u64) -> Limits {
+    limits(Some(n), None, None)
+}
+
+fn want(input: u64, output: u64) -> Want<'static> {
+    Want {
+        input,
+        output,
+        cost: None,
+    }
+}
+
+fn used(input: u64, output: u64) -> Used {
+    Used {
+        input,
+        output,
+        cost: Some(Usd::ZERO),
+        ..Used::default()
+    }
+}
+
+/// One pico-dollar for a token of input, three for one of output.
+fn price(input: u64, output: u64) -> Usd {
+    Usd::from_pico(input.saturating_add(output.saturating_mul(3)))
+}
+
+#[test]
+fn output_is_clamped_to_what_is_left_and_refused_when_that_is_nothing() {
+    let account = Account::root(&tokens(1_000));
+    let first = account.try_reserve(&want(300, 5_000)).unwrap().unwrap();
+    assert_eq!(first.output(), 700);
+    assert_eq!(account.left().0, Some(0));
+    first.settle(used(300, 100));
+    assert_eq!(account.left().0, Some(600));
+    assert_eq!(
+        account.try_reserve(&want(590, 100)).unwrap_err().limit,
+        LimitKind::Tokens
+    );
+    assert_eq!(
+        account.try_reserve(&want(584, 100)).unwrap().unwrap().output(),
+        MIN_OUTPUT_TOKENS
+    );
+    assert_eq!(account.try_reserve(&want(595, 3)).unwrap().unwrap().output(), 3);
+    assert_eq!(account.spent().calls, 1);
+}
+
+#[test]
+fn output_is_clamped_to_what_the_money_allows() {
+    let account = Account::root(&limits(None, Some(1_000), None));
+    let want = |input, output| Want {
+        input,
+        output,
+        cost: Some(&price),
+    };
+    let first = account.try_reserve(&want(100, 5_000)).unwrap().unwrap();
+    assert_eq!(first.output(), 300);
+    first.settle(Used {
+        cost: Some(Usd::from_pico(700)),
+        ..used(100, 200)
+    });
+    assert_eq!(account.try_reserve(&want(400, 50)).unwrap_err().limit, LimitKind::Cost);
+    assert!(account.has_cost_limit());
+    assert!(account.child(&Limits::none()).has_cost_limit());
+}
+
+#[test]
+fn a_limit_bounds_everything_below_it() {
+    let run = Account::root(&limits(Some(1_000), None, Some(3)));
+    let (a, b) = (run.child(&tokens(800)), run.child(&Limits::none()));
+    let held = a.try_reserve(&want(500, 300)).unwrap().unwrap();
+    assert!(
+        b.try_reserve(&want(100, 200)).unwrap().is_none(),
+        "would fit once `a` settles"
+    );
+    assert_eq!(b.left(), (Some(200), None, Some(2)));
+    held.settle(used(500, 100));
+    let held = b.try_reserve(&want(100, 200)).unwrap().unwrap();
+    assert_eq!(
+        a.try_reserve(&want(190, 10)).unwrap().map(|r| r.output()),
+        None,
+        "the run has 100 left for now"
+    );
+    drop(held);
+    assert_eq!(run.in_flight(), (0, 0));
+    b.try_reserve(&want(1, 1)).unwrap().unwrap().settle(used(1, 1));
+    a.try_reserve(&want(1, 1)).unwrap().unwrap().settle(used(1, 1));
+    assert_eq!(b.try_reserve(&want(1, 1)).unwrap_err().limit, LimitKind::Calls);
+}
+
+#[test]
+fn more_than_was_held_is_charged_and_stops_the_next_call() {
+    let account = Account::root(&tokens(100));
+    account
+        .try_reserve(&want(10, 40))
+        .unwrap()
+        .unwrap()
+        .settle(used(90, 40));
+    assert_eq!(account.spent().input_tokens, 90);
+    assert_eq!(account.left().0, Some(0));
+    assert_eq!(account.try_reserve(&want(0, 1)).unwrap_err().limit, LimitKind::Tokens);
+}
+
+#[test]
+fn a_call_that_was_sent_counts_even_when_nobody_waits_for_it() {
+    let account = Account::root(&limits(Some(100), None, Some(1)));
+    drop(account.try_reserve(&want(10, 10)).unwrap().unwrap());
+    assert_eq!(account.spent().calls, 0);
+    let mut sent = account.try_reserve(&want(10, 10)).unwrap().unwrap();
+    sent.sent();
+    drop(sent);
+    assert_eq!((account.spent().calls, account.left().0), (1, Some(100)));
+    assert_eq!(account.try_reserve(&want(1, 1)).unwrap_err().limit, LimitKind::Calls);
+}
+
+#[test]
+fn huge_amounts_saturate_instead_of_wrapping() {
+    let account = Account::root(&tokens(u64::MAX));
+    let held = account.try_reserve(&want(u64::MAX - 20, u64::MAX)).unwrap().unwrap();
+    assert_eq!(held.output(), 20);
+    held.settle(used(u64::MAX, u64::MAX));
+    assert_eq!(account.try_reserve(&want(1, 16)).unwrap_err().limit, LimitKind::Tokens);
+    let unlimited = Account::root(&Limits::none());
+    unlimited.try_reserve(&want(u64::MAX, u64::MAX)).unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_call_is_counted_wakes_when_others_settle_and_can_be_cancelled() {
+    let account = Account::root(&tokens(100));
+    let held = account.try_reserve(&want(60, 40)).unwrap().unwrap();
+    let waiting = tokio::spawn({
+        let account = account.clone();
+        async move { account.reserve(&want(30, 20)).await.map(|held| held.output()) }
+    });
+    let cancelled = tokio::spawn({
+        let account = account.clone();
+        async move { account.reserve(&want(30, 20)).await.map(|held| held.output()) }
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(account.in_flight(), (100, 2));
+    cancelled.abort();
+    assert!(cancelled.await.unwrap_err().is_cancelled());
+    assert_eq!(account.in_flight(), (100, 1));
+    held.settle(used(40, 5));
+    assert_eq!(waiting.await.unwrap(), Ok(20));
+    assert_eq!(account.in_flight(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_call_that_can_no_longer_fit_is_refused() {
+    let account = Account::root(&tokens(100));
+    let held = account.try_reserve(&want(60, 40)).unwrap().unwrap();
+    let waiting = tokio::spawn({
+        let account = account.clone();
+        async move { account.reserve(&want(50, 20)).await.map(|held| held.output()) }
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    held.settle(used(60, 40));
+    assert_eq!(
+        waiting.await.unwrap(),
+        Err(Exhausted {
+            limit: LimitKind::Tokens
+        })
+    );
+}
+
+/// What one call of a random run does.
+#[derive(Debug, Clone)]
+struct Call {
+    account: usize,
+    input: u64,
+    output: u64,
+    /// How much of its reservation it really uses, in percent.
+    uses: u64,
+    end: CallEnd,
+    yields: u8,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum CallEnd {
+    Settle,
+    Cancel,
+    CancelSent,
+}
+
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    let end = prop_oneof![3 => Just(CallEnd::Settle), 1 => Just(CallEnd::Cancel), 1 => Just(CallEnd::CancelSent)];
+    let call = (0..4_usize, 0..300_u64, 1..400_u64, 0..=100_u64, end, 0..4_u8).prop_map(
+        |(account, input, output, uses, end, yields)| Call {
+            account,
+            input,
+            output,
+            uses,
+            end,
+            yields,
+        },
+    );
+    prop::collection::vec(call, 1..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever is reserved, settled and cancelled at the same time: no limit is ever passed, by what is spent or by what
+    /// is spent and reserved; nothing stays reserved; what is left is what was given less what was used; nothing hangs.
+    #[test]
+    fn nothing_is_overspent_and_nothing_leaks(
+        calls in calls(),
+        run_tokens in 100..20_000_u64,
+        task_tokens in 100..8_000_u64,
+        run_cost in prop::option::of(100..30_000_u64),
+        task_calls in prop::option::of(1..20_u64),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+        let run = Account::root(&limits(Some(run_tokens), run_cost, None));
+        let tasks: Vec<_> = (0..2).map(|_| run.child(&limits(Some(task_tokens), None, task_calls))).collect();
+        let accounts: Arc<Vec<_>> = Arc::new(
+            tasks.iter().cloned().chain(tasks.iter().map(|task| task.child(&tokens(task_tokens / 2)))).collect(),
+        );
+        let charged = Arc::new(AtomicU64::new(0));
+        let over = Arc::new(AtomicU64::new(0));
+        runtime.block_on(async {
+            let all = calls.into_iter().map(|call| {
+                let (accounts, charged, over, run) = (Arc::clone(&accounts), Arc::clone(&charged), Arc::clone(&over), run.clone());
+                tokio::spawn(async move {
+                    let account = &accounts[call.account];
+                    let want = Want { input: call.input, output: call.output, cost: Some(&price) };
+                    let Ok(mut held) = account.reserve(&want).await else {
+                        return;
+                    };
+                    let (reserved, _) = run.in_flight();
+                    over.fetch_max((reserved + charged.load(Ordering::SeqCst)).saturating_sub(run_tokens), Ordering::SeqCst);
+                    for _ in 0..call.yields {
+                        tokio::task::yield_now().await;
+                    }
+                    match call.end {
+                        CallEnd::Cancel => drop(held),
+                        CallEnd::CancelSent => held.sent(),
+                        CallEnd::Settle => {
+                            let input = call.input * call.uses / 100;
+                            let output = held.output() * call.uses / 100;
+                            held.settle(Used { input, output, cost: Some(price(input, output)), ..Used::default() });
+                            charged.fetch_add(input + output, Ordering::SeqCst);
+                        }
+                    }
+                })
+            });
+            let all = futures_util::future::join_all(all);
+            let results = tokio::time::timeout(Duration::from_secs(60), all).await.expect("a reservation hangs");
+            for result in results {
+                result.unwrap();
+            }
+        });
+        let charged = charged.load(Ordering::SeqCst);
+        prop_assert_eq!(over.load(Ordering::SeqCst), 0);
+        prop_assert!(charged <= run_tokens);
+        prop_assert_eq!(run.in_flight(), (0, 0));
+        let spent: Vec<_> = accounts.iter().map(Account::spent).collect();
+        prop_assert_eq!(spent.iter().map(|spent| spent.input_tokens + spent.output_tokens).sum::<u64>(), charged);
+        prop_assert_eq!(run.left().0, Some(run_tokens - charged));
+        for (task, below) in [(0, 2), (1, 3)] {
+            let total = |n: usize| spent[n].input_tokens + spent[n].output_tokens;
+            prop_assert!(total(task) + total(below) <= task_tokens);
+            prop_assert!(total(below) <= task_tokens / 2);
+            if let Some(most) = task_calls {
+                prop_assert!(spent[task].calls + spent[below].calls <= most);
+            }
+        }
+        if let Some(most) = run_cost {
+            prop_assert!(spent.iter().map(|spent| spent.cost.pico()).sum::<u64>() <= most);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+use super::*;
+
+fn usd(text: &str) -> Usd {
+    text.parse().unwrap()
+}
+
+fn usage(input: u64, cached_input: u64, cache_write_input: u64, output: u64) -> Usage {
+    Usage {
+        input,
+        cached_input,
+        cache_write_input,
+        output,
+        reasoning_output: 0,
+    }
+}
+
+#[test]
+fn the_embedded_table_is_dated_sourced_and_has_the_known_models() {
+    let table = PriceTable::parse(BUILTIN).unwrap();
+    assert_eq!(table.as_of().len(), 10);
+    assert_eq!(PriceTable::builtin().as_of(), table.as_of());
+    assert!(
+        table
+            .builtin
+            .values()
+            .flat_map(BTreeMap::values)
+            .all(|price| price.source().is_some())
+    );
+    let price = |kind: &str, model: &str| table.price(kind, kind, model).cloned();
+    let rates = |model: &str, kind: &str| price(kind, model).unwrap().rates;
+    let all = |input, output, cache_read, cache_write| Rates {
+        input,
+        output,
+        cache_read,
+        cache_write,
+    };
+    assert_eq!(
+        rates("claude-haiku-5-5", "anthropic"),
+        all(100_000, 500_000, 10_000, 125_000)
+    );
+    assert_eq!(
+        rates("claude-sonnet-5-5", "anthropic"),
+        all(2_000_000, 10_000_000, 100_000, 2_500_000)
+    );
+    assert_eq!(
+        rates("claude-opus-5-5", "anthropic"),
+        all(4_000_000, 20_000_000, 200_000, 5_000_000)
+    );
+    assert_eq!(rates("gpt-6-luna", "openai"), all(100_000, 500_000, 10_000, 125_000));
+    assert_eq!(
+        rates("gpt-6-sol", "openai"),
+        all(2_000_000, 10_000_000, 200_000, 2_500_000)
+    );
+    let haiku = price("anthropic", "claude-haiku-5-5");
+    for dated in [
+        "claude-haiku-5-5-20261001",
+        "claude-haiku-5-5-latest",
+        "claude-haiku-5-5-2026-10-01",
+    ] {
+        assert_eq!(price("anthropic", dated), haiku, "{dated}");
+    }
+    for other in [
+        "claude-haiku-5",
+        "claude-haiku-5-5-pro",
+        "claude-haiku-5-5-1",
+        "claude-haiku-5-5-",
+        "claude",
+        "",
+        "gpt-6-luna",
+    ] {
+        assert_eq!(price("anthropic", other), None, "{other}");
+    }
+    assert_eq!(price("script", "claude-haiku-5-5"), None);
+    assert_eq!(
+        price("offline", "anything").unwrap().worst(u64::MAX, u64::MAX),
+        Usd::ZERO
+    );
+}
+
+#[test]
+fn the_operators_prices_come_first() {
+    let text = r#"
+        "anthropic/claude-haiku-5-5" = { input = 0.2, output = "1.00" }
+        "local/llama-4" = { input = 0, output = 0 }
+    "#;
+    let table = PriceTable::builtin()
+        .with_overrides(toml::from_str::<BTreeMap<String, Price>>(text).unwrap())
+        .unwrap();
+    let cost = |kind: &str, name: &str, model: &str| {
+        table
+            .price(kind, name, model)
+            .map(|price| price.cost(&usage(1_000_000, 0, 0, 1_000_000)))
+    };
+    assert_eq!(cost("anthropic", "anthropic", "claude-haiku-5-5"), Some(usd("1.20")));
+    assert_eq!(
+        cost("anthropic", "anthropic", "claude-haiku-5-5-20261001"),
+        Some(usd("1.20"))
+    );
+    // Another provider of the same kind keeps the embedded price, with its long-context step.
+    assert_eq!(cost("anthropic", "work", "claude-haiku-5-5"), Some(usd("3")));
+    assert_eq!(cost("openai", "local", "llama-4"), Some(Usd::ZERO));
+    assert_eq!(cost("openai", "local", "llama-5"), None);
+    for key in ["claude", "/claude", "anthropic/"] {
+        let error = PriceTable::builtin()
+            .with_overrides([(key.to_owned(), Price::default())])
+            .unwrap_err();
+        assert!(error.to_string().contains(key) && error.next_step().is_some());
+    }
+}
+
+#[test]
+fn prices_are_exact_or_refused() {
+    let price = |text: &str| toml::from_str::<Price>(text);
+    assert_eq!(price("input = 0.000001\noutput = 0").unwrap().rates.input, 1);
+    for wrong in [
+        "input = 0.0000001\noutput = 0",
+        "input = -1\noutput = 0",
+        "input = nan\noutput = 0",
+        "input = 1",
+        "input = 1\noutput = 1\ncache = 1",
+        "input = 1\noutput = 1\nlong-context = { above = 1, input = 1 }",
+    ] {
+        assert!(price(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_call_costs_what_its_tokens_cost() {
+    let table = PriceTable::builtin();
+    let haiku = table.price("anthropic", "anthropic", "claude-haiku-5-5").unwrap();
+    // 700 at 0.10, 2,000 at 0.01, 300 at 0.125 and 50 at 0.50, per million.
+    assert_eq!(
+        haiku.cost(&usage(3_000, 2_000, 300, 50)).pico(),
+        70_000_000 + 20_000_000 + 37_500_000 + 25_000_000
+    );
+    assert_eq!(haiku.cost(&usage(100_000, 0, 0, 1)).pico(), 100_000 * 100_000 + 500_000);
+    assert_eq!(
+        haiku.cost(&usage(100_001, 0, 0, 1)).pico(),
+        100_001 * 500_000 + 2_500_000
+    );
+    // More cached than there was: nothing is left at the plain price, and nothing wraps.
+    assert_eq!(haiku.cost(&usage(10, 20, 0, 0)).pico(), 20 * 10_000);
+    assert_eq!(haiku.cost(&usage(u64::MAX, 0, 0, u64::MAX)).pico(), u64::MAX);
+}
+
+#[test]
+fn the_worst_case_is_never_below_the_cost() {
+    let table = PriceTable::builtin();
+    for (kind, models) in &table.builtin {
+        for model in models.keys() {
+            let price = table.price(kind, kind, model).unwrap();
+            for input in [0, 1, 99_999, 100_000, 100_001, 272_000, 272_001, 1_000_000] {
+                let worst = price.worst(input, 1_000);
+                for used in [input, input / 2, input.min(100_000), input.min(100_001)] {
+                    for (cached, written) in [(0, 0), (used, 0), (0, used), (used / 3, used / 3)] {
+                        let cost = price.cost(&usage(used, cached, written, 1_000));
+                        assert!(cost <= worst, "{model} {input} {used}: {cost} > {worst}");
+                    }
+                }
+            }
+        }
+    }
+    let haiku = table.price("anthropic", "anthropic", "claude-haiku-5-5").unwrap();
+    assert_eq!(haiku.worst(100_000, 0), usd("0.0125"));
+    assert_eq!(haiku.worst(100_001, 0).pico(), 100_001 * 625_000);
+}
