@@ -231,10 +231,15 @@ impl Host {
     /// most what the plugin's grant allows.
     pub fn limits(&self, plugin: &Plugin, asked: &LimitsPatch) -> Limits {
         let config = &self.inner.config;
-        config
+        let limits = config
             .limits()
             .overridden_by(asked)
-            .narrowed_by(&config.granted_limits(&plugin.id.name))
+            .narrowed_by(&config.granted_limits(&plugin.id.name));
+        let most = self.inner.sandbox.max_memory();
+        Limits {
+            memory: Some(limits.memory.unwrap_or(most).min(most)),
+            ..limits
+        }
     }
 }
 

@@ -76,6 +76,7 @@ pub struct Sandbox {
     slots: Arc<Semaphore>,
     pooled: bool,
     max_tasks: u32,
+    max_memory: u64,
 }
 
 /// A plugin's code, compiled and linked.
@@ -193,12 +194,18 @@ impl Sandbox {
             slots: Arc::new(Semaphore::new(max_tasks as usize)),
             pooled,
             max_tasks,
+            max_memory: settings.max_memory,
         })
     }
 
     /// The most guests alive at once; more wait for their turn.
     pub fn max_tasks(&self) -> u32 {
         self.max_tasks
+    }
+
+    /// The most linear memory of any guest, in bytes.
+    pub fn max_memory(&self) -> u64 {
+        self.max_memory
     }
 
     /// Whether guests come from a pool.

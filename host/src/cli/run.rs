@@ -20,6 +20,9 @@ use crate::sandbox::MAX_CALL_BYTES;
 /// The most bytes of input JSON: what a guest could take over in one call, with room for JSON's own marks.
 const MAX_INPUT_BYTES: u64 = 4 * MAX_CALL_BYTES as u64;
 
+const OFFLINE: &str = "the offline provider made the answers up; set ANTHROPIC_API_KEY or OPENAI_API_KEY, or [models] \
+                       in agenthost.toml, for real ones";
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A .wasm file, or the directory of a plugin's crate, which is built first
@@ -125,6 +128,9 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     };
     progress.finish();
     print(&report, &args, global, printer)?;
+    if host.config().is_offline_default() && report.is_offline() && !args.json {
+        printer.note(OFFLINE);
+    }
     Ok(exit_code(&report.outcome, interrupted))
 }
 
@@ -227,11 +233,6 @@ fn print(report: &RunReport, args: &Args, global: &Global, printer: &Printer) ->
         printer.failure(&format!("task {} ({})", root.id, root.plugin), failure);
     }
     printer.say(&summary(report));
-    if report.is_offline() {
-        printer.note(
-            "the offline provider made the answers up; set ANTHROPIC_API_KEY or OPENAI_API_KEY, or [models] in agenthost.toml, for real ones",
-        );
-    }
     Ok(())
 }
 

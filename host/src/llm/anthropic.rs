@@ -69,7 +69,7 @@ impl Anthropic {
         let failed = !(200..300).contains(&answer.status);
         match parsed {
             Ok(body) if !failed && body.get("type").and_then(Value::as_str) != Some("error") => {
-                self.decode(&answer, &body)
+                self.decode(request, &answer, &body)
             }
             Ok(body) => Err(error::classify(&self.endpoint, &answer, Some(&body))),
             Err(_) if failed => Err(error::classify(&self.endpoint, &answer, None)),
@@ -77,7 +77,7 @@ impl Anthropic {
         }
     }
 
-    fn decode(&self, answer: &Answer, body: &Value) -> Result<Reply, ProviderError> {
+    fn decode(&self, request: &Request, answer: &Answer, body: &Value) -> Result<Reply, ProviderError> {
         let Some(blocks) = body.get("content").and_then(Value::as_array) else {
             return Err(self.bad_reply(answer, "the answer has no content"));
         };
@@ -117,7 +117,7 @@ impl Anthropic {
             model: body
                 .get("model")
                 .and_then(Value::as_str)
-                .map_or_else(String::new, |model| self.endpoint.clean(model)),
+                .map_or_else(|| request.model.clone(), |model| self.endpoint.clean(model)),
             stop,
             refusal,
             usage: body.get("usage").and_then(usage),
@@ -241,8 +241,10 @@ fn usage(usage: &Value) -> Option<Usage> {
     let cached_input = optional(usage.get("cache_read_input_tokens"))?;
     let cache_write_input = optional(usage.get("cache_creation_input_tokens"))?;
     let reasoning_output = optional(usage.pointer("/output_tokens_details/thinking_tokens"))?;
-    (reasoning_output <= output).then_some(Usage {
-        input: required("input_tokens")? + cached_input + cache_write_input,
+    let input = required("input_tokens")? + cached_input + cache_write_input;
+    // A request without any input cannot be; some servers report zeros where they did not count.
+    (input > 0 && reasoning_output <= output).then_some(Usage {
+        input,
         cached_input,
         cache_write_input,
         output,

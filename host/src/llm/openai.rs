@@ -73,13 +73,13 @@ impl OpenAi {
             Ok(body) if failed || error::find(&body).is_some() => {
                 Err(error::classify(&self.endpoint, &answer, Some(&body)))
             }
-            Ok(body) => self.decode(&answer, &body),
+            Ok(body) => self.decode(request, &answer, &body),
             Err(_) if failed => Err(error::classify(&self.endpoint, &answer, None)),
             Err(error) => Err(self.bad_reply(&answer, &format!("the answer is no JSON: {error}"))),
         }
     }
 
-    fn decode(&self, answer: &Answer, body: &Value) -> Result<Reply, ProviderError> {
+    fn decode(&self, request: &Request, answer: &Answer, body: &Value) -> Result<Reply, ProviderError> {
         let Some(choice) = body.pointer("/choices/0") else {
             return Err(self.bad_reply(answer, "the answer has no choices"));
         };
@@ -134,7 +134,7 @@ impl OpenAi {
             model: body
                 .get("model")
                 .and_then(Value::as_str)
-                .map_or_else(String::new, |model| self.endpoint.clean(model)),
+                .map_or_else(|| request.model.clone(), |model| self.endpoint.clean(model)),
             stop,
             refusal,
             usage: body.get("usage").and_then(usage),
@@ -258,7 +258,8 @@ fn usage(usage: &Value) -> Option<Usage> {
     let cached_input = optional("/prompt_tokens_details/cached_tokens")?;
     let cache_write_input = optional("/prompt_tokens_details/cache_write_tokens")?;
     let reasoning_output = optional("/completion_tokens_details/reasoning_tokens")?;
-    let possible = cached_input + cache_write_input <= input && reasoning_output <= output;
+    // A request without any input cannot be; some servers report zeros where they did not count.
+    let possible = input > 0 && cached_input + cache_write_input <= input && reasoning_output <= output;
     possible.then_some(Usage {
         input,
         cached_input,

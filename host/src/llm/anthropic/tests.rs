@@ -262,6 +262,7 @@ async fn usage_is_counted_or_missing_but_never_wrong() {
             json!({"input_tokens": 10, "output_tokens": 4, "cache_read_input_tokens": null}),
             Some(plain),
         ),
+        (json!({"input_tokens": 0, "output_tokens": 0}), None),
         (json!(null), None),
         (json!("many"), None),
         (json!({"input_tokens": 10}), None),
@@ -286,7 +287,8 @@ async fn usage_is_counted_or_missing_but_never_wrong() {
         assert_eq!(told(200, &[], &body).await.unwrap().usage, expected, "{usage}");
     }
     let body = json!({"type": "message", "content": [], "stop_reason": "end_turn"}).to_string();
-    assert_eq!(told(200, &[], &body).await.unwrap().usage, None);
+    let reply = told(200, &[], &body).await.unwrap();
+    assert_eq!((reply.usage, reply.model.as_str()), (None, "claude-haiku-5-5"));
 }
 
 fn error(kind: &str, message: &str, code: Option<&str>) -> String {

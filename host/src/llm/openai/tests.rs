@@ -272,6 +272,10 @@ async fn usage_is_counted_or_missing_but_never_wrong() {
                 ..plain
             }),
         ),
+        (
+            json!({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}),
+            None,
+        ),
         (json!(null), None),
         (json!([]), None),
         (json!({"prompt_tokens": 10}), None),

@@ -137,11 +137,11 @@ impl Fitter<'_> {
         } else if let Some(value) = keywords.get("const") {
             simple(value, path)?;
             out.insert("const".into(), value.clone());
-            type_of_literals(&mut out, &named, [value]);
+            self.type_of_literals(&mut out, &named, [value]);
         } else if let Some(cases) = keywords.get("enum").and_then(Value::as_array) {
             cases.iter().try_for_each(|case| simple(case, path))?;
             out.insert("enum".into(), Value::Array(cases.clone()));
-            type_of_literals(&mut out, &named, cases);
+            self.type_of_literals(&mut out, &named, cases);
         } else if let [_, _, ..] = named.as_slice() {
             return self.several_types(keywords, &named, path, depth);
         } else {
@@ -230,6 +230,23 @@ impl Fitter<'_> {
         }
         union.insert("anyOf".into(), Value::Array(branches));
         self.schema(&Value::Object(union), path, depth + 1)
+    }
+
+    /// OpenAI wants a type beside literals where there is one; Anthropic's own SDK takes it away.
+    fn type_of_literals<'v>(
+        &self,
+        out: &mut Map<String, Value>,
+        named: &[&str],
+        values: impl IntoIterator<Item = &'v Value>,
+    ) {
+        if self.dialect == Dialect::Anthropic {
+            return;
+        }
+        if let [name] = named {
+            out.insert("type".into(), json!(name));
+        } else if named.is_empty() && values.into_iter().all(Value::is_string) {
+            out.insert("type".into(), json!("string"));
+        }
     }
 
     fn object(
@@ -368,15 +385,6 @@ fn simple(value: &Value, path: &str) -> Result<(), String> {
         Err(format!("{path}: a literal that is an object or array"))
     } else {
         Ok(())
-    }
-}
-
-/// OpenAI wants a type beside literals where there is one type; several types are said by the literals themselves.
-fn type_of_literals<'a>(out: &mut Map<String, Value>, named: &[&str], values: impl IntoIterator<Item = &'a Value>) {
-    if let [name] = named {
-        out.insert("type".into(), json!(name));
-    } else if named.is_empty() && values.into_iter().all(Value::is_string) {
-        out.insert("type".into(), json!("string"));
     }
 }
 

@@ -185,7 +185,6 @@ fn each_keyword_is_taken_or_refused_as_the_vendors_do() {
             json!({"anyOf": [{"type": "string"}, {"type": "integer"}]}),
         ),
         (json!({"allOf": [{"type": "string"}]}), json!({"type": "string"})),
-        (json!({"const": "x"}), json!({"const": "x", "type": "string"})),
         (json!({"enum": ["x", null]}), json!({"enum": ["x", null]})),
         (
             json!({"type": "string", "pattern": "^a+$", "default": "a", "examples": ["a"]}),
@@ -200,6 +199,12 @@ fn each_keyword_is_taken_or_refused_as_the_vendors_do() {
             assert_eq!(fitted(given.clone(), dialect).as_ref(), Ok(&expected), "{dialect:?}");
         }
     }
+    let literal = json!({"const": "x"});
+    assert_eq!(fitted(literal.clone(), Dialect::Anthropic), Ok(literal.clone()));
+    assert_eq!(
+        fitted(literal, Dialect::OpenAi),
+        Ok(json!({"const": "x", "type": "string"}))
+    );
     for (unfit, place) in [
         (json!({}), "/a: a part that takes any value"),
         (json!(true), "/a: a part that takes any value"),
