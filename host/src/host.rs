@@ -5,6 +5,7 @@
 //! [`RunHandle`]. Only this module names concrete providers; everything else sees traits.
 
 mod calls;
+mod load;
 mod run;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use crate::llm::offline::Offline;
 use crate::llm::openai::{self, OpenAi};
 use crate::llm::script::Script;
 use crate::llm::{CallError, Provider};
-use crate::plugin::{self, Import, Plugin, build};
+use crate::plugin::Plugin;
 use crate::price::{Price, PriceTable};
 use crate::sandbox::{Code, Machine, Sandbox, Settings};
 
@@ -61,8 +62,17 @@ pub struct HostBuilder {
 pub struct LoadedPlugin {
     plugin: Plugin,
     code: Code,
+    /// The plugins behind its imports, by import.
+    sub_agents: BTreeMap<String, SubAgent>,
     /// What was done to get it, for people: a compile target that was installed, for example.
     notes: Vec<String>,
+}
+
+/// A plugin that another may start.
+struct SubAgent {
+    plugin: Arc<LoadedPlugin>,
+    /// What the declaration allows each of its tasks; nothing is narrowed where it does not say.
+    limits: Limits,
 }
 
 impl LoadedPlugin {
@@ -175,56 +185,35 @@ impl Host {
         Machine::read()
     }
 
-    /// Loads a plugin: a `.wasm` file, or a crate directory, which is built first.
+    /// Loads a plugin and the sub-agents that it may start: a `.wasm` file, or a crate directory, which is built first.
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Plugin`](crate::error::ErrorClass::Plugin) for what cannot be found, built or loaded, and
-    /// [`ErrorClass::Denied`](crate::error::ErrorClass::Denied) for imports that are not offered.
+    /// As [`Host::load_with`].
     pub async fn load(&self, path: &Path) -> Result<LoadedPlugin> {
+        self.load_with(path, BTreeMap::new()).await
+    }
+
+    /// Loads a plugin, taking the sub-agents `namespace:name` from where `with` says, before anything that the
+    /// configuration or the plugin's own manifest says.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Plugin`](crate::error::ErrorClass::Plugin) for what cannot be found, built or loaded, for a sub-agent
+    /// that is not declared or not of the type that its importer knows, and for plugins that start each other in a circle;
+    /// [`ErrorClass::Denied`](crate::error::ErrorClass::Denied) for imports that are not offered.
+    pub async fn load_with(&self, path: &Path, with: BTreeMap<String, PathBuf>) -> Result<LoadedPlugin> {
         let host = self.clone();
         let path = path.to_owned();
         // Reading, building and compiling block, for seconds at worst.
-        let loaded = tokio::task::spawn_blocking(move || {
-            let (file, notes) = match path.is_dir() {
-                true => {
-                    let built = build::build(&path)?;
-                    (built.path, built.notes)
-                }
-                false => (path, Vec::new()),
-            };
-            let bytes = plugin::read(&file)?;
-            let mut loaded = host.load_bytes(&bytes).map_err(|error| error.at(&file))?;
-            loaded.notes = notes;
-            Ok(loaded)
-        });
-        loaded
-            .await
-            .map_err(|_| Error::host("the host failed while it loaded the plugin"))?
+        let loaded = tokio::task::spawn_blocking(move || load::Loader::new(&host, with).load(&path));
+        loaded.await.map_err(|_| Error::host("the host failed while it loaded the plugin"))?
     }
 
-    /// Loads a plugin from its bytes. Compiling takes its time, so call it where blocking is fine.
-    pub fn load_bytes(&self, bytes: &[u8]) -> Result<LoadedPlugin> {
-        let plugin = Plugin::read(bytes)?;
-        plugin::refuse(&plugin.imports)?;
-        let undeclared: Vec<_> = plugin
-            .imports
-            .iter()
-            .filter(|import| matches!(import, Import::SubAgent(_)))
-            .collect();
-        if let [first, ..] = undeclared.as_slice() {
-            return Err(Error::plugin(format!(
-                "the plugin imports {}, and no sub-agent is declared for it",
-                first.name()
-            ))
-            .hint("This version runs plugins that start no sub-agents; run the sub-agent's plugin by itself."));
-        }
-        let code = self.inner.sandbox.load(bytes, &plugin.digest, &plugin.task)?;
-        Ok(LoadedPlugin {
-            plugin,
-            code,
-            notes: Vec::new(),
-        })
+    /// The limits of a sub-task: the configured ones, at most what its plugin's grant and its declaration allow. What its
+    /// parent has left bounds it further, while it runs.
+    fn sub_task_limits(&self, sub_agent: &SubAgent) -> Limits {
+        self.limits(&sub_agent.plugin, &LimitsPatch::default()).narrowed_by(&sub_agent.limits)
     }
 
     /// The limits of a root task of `plugin`: the configured ones, with what the caller asks for in their place, and at

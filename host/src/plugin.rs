@@ -68,6 +68,15 @@ pub struct PluginId {
     pub version: Option<String>,
 }
 
+impl PluginId {
+    fn of(package: &wit_parser::Package) -> Self {
+        Self {
+            name: format!("{}:{}", package.name.namespace, package.name.name),
+            version: package.name.version.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
 impl fmt::Display for PluginId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.version {
@@ -87,6 +96,16 @@ pub struct Interface {
     pub documented: bool,
 }
 
+/// The task of another plugin, as the importing plugin knows it.
+pub struct SubAgentImport {
+    /// The import, such as `demo:competitor/task@0.1.0`.
+    pub import: String,
+    /// Whose task it is.
+    pub plugin: PluginId,
+    /// The function `run` as the importer was built with it.
+    pub run: Function,
+}
+
 /// A plugin as its bytes describe it.
 pub struct Plugin {
     /// Who it is.
@@ -101,6 +120,12 @@ pub struct Plugin {
     pub imports: Vec<Import>,
     /// What it takes and gives.
     pub interface: Interface,
+    /// The tasks of other plugins that it imports.
+    pub sub_agents: Vec<SubAgentImport>,
+    /// The component's own types, without docs, which `run` and [`SubAgentImport::run`] belong to.
+    pub resolve: Resolve,
+    /// The function `run`, in those types.
+    pub run: Function,
     /// What its author says of it, where a build embedded that.
     pub manifest: Option<Manifest>,
     /// Why embedded docs or the manifest were not believed, for `inspect`.
@@ -131,11 +156,13 @@ impl Plugin {
             .keys()
             .map(|key| Import::classify(&resolve.name_world_key(key)))
             .collect();
+        let sub_agents = sub_agents(&resolve, world);
         let (id, task, run) = Self::task(&resolve, world)?;
         check_types(&task, &resolve, &run)?;
         let embedded = embedded::read(bytes);
         let documented = embedded.docs(&task, &resolve, &run);
         let mut doubts = embedded.doubts;
+        let (types, own_run) = (resolve.clone(), run.clone());
         let interface = match documented {
             Ok(Some((resolve, run))) => Interface {
                 resolve,
@@ -163,6 +190,9 @@ impl Plugin {
             task,
             imports,
             interface,
+            sub_agents,
+            resolve: types,
+            run: own_run,
             manifest: embedded.manifest,
             doubts,
         })
@@ -263,10 +293,7 @@ impl Plugin {
             Error::plugin(format!("the plugin's interface {task} has no function `run`"))
                 .hint("The interface `task` has one function: `run: async func(input: T) -> result<U, failure>`.")
         })?;
-        let id = PluginId {
-            name: format!("{}:{}", package.name.namespace, package.name.name),
-            version: package.name.version.as_ref().map(ToString::to_string),
-        };
+        let id = PluginId::of(package);
         Ok((id, task.clone(), run.clone()))
     }
 
@@ -293,6 +320,24 @@ impl Plugin {
         powers.push("nothing else".into());
         powers.join("; ")
     }
+}
+
+/// The imported interfaces named `task` that have a function `run`.
+fn sub_agents(resolve: &Resolve, world: &wit_parser::World) -> Vec<SubAgentImport> {
+    let found = world.imports.keys().filter_map(|key| {
+        let import = resolve.name_world_key(key);
+        let WorldKey::Interface(id) = key else {
+            return None;
+        };
+        if !matches!(Import::classify(&import), Import::SubAgent(_)) {
+            return None;
+        }
+        let interface = resolve.interfaces.get(*id)?;
+        let run = interface.functions.get("run")?.clone();
+        let plugin = PluginId::of(resolve.packages.get(interface.package?)?);
+        Some(SubAgentImport { import, plugin, run })
+    });
+    found.collect()
 }
 
 /// One parameter, and values only: what belongs to a running component has no form outside it.

@@ -118,6 +118,16 @@ pub struct ModelReport {
     pub offline: bool,
 }
 
+impl ModelReport {
+    /// Adds what another task used the same model for.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.calls = self.calls.saturating_add(other.calls);
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.cost_usd = self.cost_usd.zip(other.cost_usd).map(|(sum, cost)| sum.saturating_add(cost));
+    }
+}
+
 /// What is known of a run once it has ended.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunReport {

@@ -13,27 +13,32 @@
 mod bindings;
 mod cache;
 mod compile;
+mod fuel;
 mod link;
 mod machine;
+mod memory;
+mod room;
 mod store;
 mod turns;
 mod wasi;
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, Type, Val};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Trap};
+use wasmtime::{AsContextMut as _, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Trap};
 use wasmtime_wasi::I32Exit;
 
 use self::cache::Cache;
+use self::fuel::{Meter, Tank};
+use self::room::Room;
 use self::store::State;
 use self::turns::{Driven, EffectLost};
 use crate::error::Error;
@@ -43,6 +48,7 @@ use crate::plugin::Digest;
 use crate::value;
 
 pub use self::machine::Machine;
+pub use self::memory::RunMemory;
 pub use self::store::MAX_CALL_BYTES;
 
 /// What a running guest may ask of its task.
@@ -52,6 +58,16 @@ pub trait Capabilities: Send + Sync + 'static {
 
     /// What is left of the task's limits, `fuel` being what the guest has left.
     fn remaining(&self, fuel: u64) -> Allowance;
+
+    /// Starts the sub-agent behind an import. The future runs on its own and gives what the sub-task's `run` returned, or
+    /// why nothing can be returned; dropping it cancels the sub-task.
+    fn start(&self, import: &str, input: Input) -> BoxFuture<'static, std::result::Result<Returned, String>>;
+
+    /// Leases fuel for a burst of computing; waits while others hold what there is.
+    fn lease_fuel(&self) -> BoxFuture<'_, u64>;
+
+    /// Gives a lease of `leased` units back, `used` of which were used.
+    fn settle_fuel(&self, leased: u64, used: u64);
 
     /// Passes on how far the guest says it is.
     fn progress(&self, done: u32, total: Option<u32>, message: String);
@@ -73,7 +89,7 @@ pub struct Sandbox {
     engine: Engine,
     linker: Linker<State>,
     cache: Option<Cache>,
-    slots: Arc<Semaphore>,
+    room: Room,
     pooled: bool,
     max_tasks: u32,
     max_memory: u64,
@@ -98,14 +114,26 @@ enum ErrorShape {
     Own,
 }
 
+/// A value of a plugin's input type.
+#[derive(Debug, Clone)]
+pub struct Input(Val);
+
+/// What a plugin's `run` returned, whatever it is.
+#[derive(Debug, Clone)]
+pub struct Returned(Val);
+
 /// One call of a guest.
 pub struct GuestCall {
     /// The input, of the type that [`Code::input`] made it for.
-    pub input: Val,
-    /// Fuel.
-    pub fuel: u64,
+    pub input: Input,
+    /// How many tasks stand above it.
+    pub depth: u32,
+    /// Whether its parent wants what it returns.
+    pub keep_returned: bool,
     /// Bytes of linear memory.
     pub memory: u64,
+    /// What all tasks of its run may hold together.
+    pub run_memory: Arc<RunMemory>,
     /// When it must have ended.
     pub deadline: Option<Instant>,
     /// The seed of its random numbers.
@@ -125,6 +153,8 @@ pub struct GuestCall {
 pub struct Ended {
     /// How it ended.
     pub end: End,
+    /// What its `run` returned, where that was asked for and it did return.
+    pub returned: Option<Returned>,
     /// Fuel used.
     pub fuel: u64,
     /// The most bytes of linear memory held.
@@ -162,7 +192,7 @@ impl Sandbox {
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         let machine = Machine::read();
         let (slots, bound) = machine.task_slots();
-        let max_tasks = slots.min(settings.max_tasks).max(1);
+        let max_tasks = slots.min(settings.max_tasks).max(room::LEVELS);
         if max_tasks < settings.max_tasks {
             tracing::info!(
                 max_tasks,
@@ -191,7 +221,7 @@ impl Sandbox {
             engine,
             linker,
             cache: settings.cache.as_deref().and_then(Cache::open),
-            slots: Arc::new(Semaphore::new(max_tasks as usize)),
+            room: Room::new(max_tasks),
             pooled,
             max_tasks,
             max_memory: settings.max_memory,
@@ -213,12 +243,16 @@ impl Sandbox {
         self.pooled
     }
 
-    /// Compiles `bytes` and links them; `task` is the name of the exported task interface. Takes as long as compiling
-    /// takes, so call it where blocking is fine.
-    pub fn load(&self, bytes: &[u8], digest: &Digest, task: &str) -> Result<Code, Error> {
+    /// Compiles `bytes` and links them; `task` is the name of the exported task interface, `sub_agents` are the imports
+    /// that start other plugins. Takes as long as compiling takes, so call it where blocking is fine.
+    pub fn load(&self, bytes: &[u8], digest: &Digest, task: &str, sub_agents: &[&str]) -> Result<Code, Error> {
         let component = compile::compile(&self.engine, bytes, digest, self.cache.as_ref())?;
         let (run, input, returns) = self.signature(&component, task)?;
-        let pre = self.linker.instantiate_pre(&component).map_err(|error| {
+        let mut linker = self.linker.clone();
+        for import in sub_agents {
+            link::sub_agent(&mut linker, import).map_err(|error| host_error(&format!("cannot link {import}"), &error))?;
+        }
+        let pre = linker.instantiate_pre(&component).map_err(|error| {
             Error::plugin(format!("the plugin does not fit this host: {}", error.root_cause())).hint(
                 "It was built against another version of agenthost:plugin; build it with the agenthost-sdk of this host's version.",
             )
@@ -264,105 +298,150 @@ impl Sandbox {
     /// Runs `code` once. Waits for room first, where too many guests are alive.
     pub async fn run(&self, code: &Code, call: GuestCall) -> Ended {
         let log = wasi::Log::new(call.log_bytes);
-        let ended = |end, fuel, peak_memory| {
-            let (log, log_dropped) = log.take();
-            Ended {
-                end,
-                fuel,
-                peak_memory,
-                log,
-                log_dropped,
-            }
-        };
+        let never_ran = |end| Ended::new(end, None, 0, 0, &log);
         let room = tokio::select! {
             biased;
-            () = call.cancel.cancelled() => return ended(End::Cancelled, 0, 0),
-            room = self.slots.acquire() => room,
+            () = call.cancel.cancelled() => return never_ran(End::Cancelled),
+            () = until(call.deadline) => return never_ran(time_up()),
+            room = self.room.enter(call.depth) => room,
         };
-        let Ok(_room) = room else {
-            return ended(End::Host("the host is shutting down".into()), 0, 0);
+        let Some(_room) = room else {
+            return never_ran(End::Host("the host is shutting down".into()));
         };
         let (asker, turns) = turns::turns();
         let mut store = match store::new(&self.engine, &call, asker, &log) {
             Ok(store) => store,
-            Err(error) => return ended(End::Host(format!("cannot make a store: {error}")), 0, 0),
+            Err(error) => return never_ran(End::Host(format!("cannot make a store: {error}"))),
         };
+        let tank = Tank::new();
+        let mut meter = Meter::new(tank.clone(), Arc::clone(&call.capabilities));
         let driven = {
-            let guest = async {
-                let instance = code.pre.instantiate_async(&mut store).await?;
-                let Some(run) = instance.get_func(&mut store, code.run) else {
-                    return Err(wasmtime::Error::msg("the export `run` is gone"));
-                };
-                let results = usize::from(run.ty(&store).results().len() > 0);
-                let params = [call.input];
-                let mut results = vec![Val::Bool(false); results];
-                store
-                    .run_concurrent(async |accessor| run.call_concurrent(accessor, &params, &mut results).await)
-                    .await??;
-                Ok(results.pop())
-            };
-            turns.drive(guest, call.deadline, &call.cancel).await
+            let guest = code.call(&mut store, &tank, call.input.0);
+            turns.drive(guest, &mut meter, call.deadline, &call.cancel).await
         };
-        let fuel = call.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let fuel = meter.finish(store.get_fuel().unwrap_or(0));
         let held = &store.data().held;
         let (peak, refused) = (held.peak, held.refused);
-        let end = match driven {
-            Driven::Ended(Ok(value)) => code.output(value),
-            Driven::Ended(Err(error)) => return self.crashed(&error, refused, fuel, peak, &log),
-            Driven::TimeUp => End::Exhausted(LimitKind::Time, "the task's time was up".into()),
-            Driven::Cancelled => End::Cancelled,
-            Driven::Stuck => End::Trapped(
-                "the task waits for something that can never come, such as a future that nothing wakes".into(),
-            ),
+        let (end, returned) = match driven {
+            Driven::Ended(Ok(value)) => {
+                let end = code.output(value.as_ref());
+                // What cannot be told as JSON is not handed on either: the report and the parent see the same.
+                let kept = value.filter(|_| call.keep_returned && !matches!(end, End::Exhausted(..)));
+                (end, kept.map(Returned))
+            }
+            Driven::Ended(Err(error)) => (self.crashed(&error, refused, &log), None),
+            Driven::TimeUp => (time_up(), None),
+            Driven::Cancelled => (End::Cancelled, None),
+            Driven::Stuck => {
+                let why = "the task waits for something that can never come, such as a future that nothing wakes";
+                (End::Trapped(why.into()), None)
+            }
         };
-        ended(end, fuel, peak)
+        Ended::new(end, returned, fuel, peak, &log)
     }
 
-    fn crashed(&self, error: &wasmtime::Error, refused: bool, fuel: u64, peak_memory: u64, log: &wasi::Log) -> Ended {
-        let (log, log_dropped) = log.take();
+    fn crashed(&self, error: &wasmtime::Error, refused: bool, log: &wasi::Log) -> End {
         let trap = error.downcast_ref::<Trap>();
-        let end = if trap == Some(&Trap::OutOfFuel) {
+        if trap == Some(&Trap::OutOfFuel) {
             End::Exhausted(LimitKind::Fuel, "the task used up its fuel".into())
         } else if error.downcast_ref::<EffectLost>().is_some() {
             End::Host(error.root_cause().to_string())
-        } else if error
-            .chain()
-            .any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
-        {
+        } else if error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls")) {
             let limit = MAX_CALL_BYTES >> 20;
-            End::Exhausted(
-                LimitKind::Size,
-                format!("a value was larger than the {limit} MiB that one call may carry"),
-            )
+            End::Exhausted(LimitKind::Size, format!("a value was larger than the {limit} MiB that one call may carry"))
         } else if refused {
             End::Exhausted(LimitKind::Memory, "the task needed more memory than its limit".into())
         } else if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
-            End::Trapped(format!(
-                "the plugin called exit, with {}",
-                if *code == 0 { "success" } else { "failure" }
-            ))
+            let how = if *code == 0 { "success" } else { "failure" };
+            End::Trapped(format!("the plugin called exit, with {how}"))
         } else {
-            End::Trapped(match (trap, panic_message(&log)) {
+            End::Trapped(match (trap, log.with(panic_message)) {
                 (_, Some(panic)) => panic,
+                (Some(Trap::MemoryOutOfBounds), None) => {
+                    "out of bounds memory access; in Rust, most often recursion without end".into()
+                }
                 (Some(Trap::StackOverflow), None) => "stack overflow: recursion without end?".into(),
                 (Some(trap), None) => trap.to_string(),
                 (None, None) => error.root_cause().to_string(),
             })
-        };
-        Ended {
-            end,
-            fuel,
-            peak_memory,
-            log,
-            log_dropped,
         }
     }
 }
 
+fn time_up() -> End {
+    End::Exhausted(LimitKind::Time, "the task's time was up".into())
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Ended {
+    fn new(end: End, returned: Option<Returned>, fuel: u64, peak_memory: u64, log: &wasi::Log) -> Self {
+        let (log, log_dropped) = log.take();
+        Self { end, returned, fuel, peak_memory, log, log_dropped }
+    }
+}
+
 impl Code {
+    /// Starts an instance and calls its `run`, with fuel from the tank.
+    async fn call(&self, store: &mut wasmtime::Store<State>, tank: &Tank, input: Val) -> wasmtime::Result<Option<Val>> {
+        tank.poll(&mut *store)?;
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        let Some(run) = instance.get_func(&mut *store, self.run) else {
+            return Err(wasmtime::Error::msg("the export `run` is gone"));
+        };
+        let results = usize::from(run.ty(&*store).results().len() > 0);
+        let params = [input];
+        let mut results = vec![Val::Bool(false); results];
+        store
+            .run_concurrent(async |accessor| {
+                let mut call = pin!(run.call_concurrent(accessor, &params, &mut results));
+                std::future::poll_fn(|cx| {
+                    accessor.with(|mut access| tank.poll(access.as_context_mut()))?;
+                    call.as_mut().poll(cx)
+                })
+                .await
+            })
+            .await??;
+        Ok(results.pop())
+    }
+
+    /// What `run` returns when the host has to say that the task failed, in the plugin's own type: a case of `failure`
+    /// or a text. None where the type has no room for it.
+    pub fn returned_failure(&self, case: &str, text: &str, limit: Option<LimitKind>) -> Option<Returned> {
+        let text = || Box::new(Val::String(text.into()));
+        let error = match self.error {
+            ErrorShape::Own => return None,
+            ErrorShape::Text => *text(),
+            ErrorShape::Failure => {
+                let payload = match (case, limit) {
+                    ("exhausted", limit) => {
+                        let limit = limit.unwrap_or(LimitKind::Other);
+                        Some(Box::new(Val::Enum(limit.name().into())))
+                    }
+                    ("context-overflow" | "cancelled", _) => None,
+                    ("failed" | "denied" | "model" | "trapped" | "escalated", _) => Some(text()),
+                    _ => {
+                        let pair = vec![Val::String(case.into()), *text()];
+                        return Some(Returned(Val::Result(Err(Some(Box::new(Val::Variant(
+                            "other".into(),
+                            Some(Box::new(Val::Tuple(pair.into()))),
+                        )))))));
+                    }
+                };
+                Val::Variant(case.into(), payload)
+            }
+        };
+        Some(Returned(Val::Result(Err(Some(Box::new(error))))))
+    }
+
     /// Turns JSON into an input of this plugin.
-    pub fn input(&self, json: &Value) -> Result<Val, Error> {
-        value::from_json(&self.input, json, "input").map_err(|error| {
+    pub fn input(&self, json: &Value) -> Result<Input, Error> {
+        value::from_json(&self.input, json, "input").map(Input).map_err(|error| {
             Error::input(error.to_string()).hint(format!("The input has this form: {}", self.sample()))
         })
     }
@@ -372,13 +451,13 @@ impl Code {
         value::sample(&self.input)
     }
 
-    fn output(&self, returned: Option<Val>) -> End {
+    fn output(&self, returned: Option<&Val>) -> End {
         let json = |ty: Option<&Type>, val: Option<&Val>| match (ty, val) {
             (Some(_), Some(val)) => value::to_json(val, "output")
                 .map_err(|error| End::Exhausted(LimitKind::Size, format!("the output cannot be taken over: {error}"))),
             _ => Ok(Value::Null),
         };
-        let end = match (&self.returns, &returned) {
+        let end = match (&self.returns, returned) {
             (Some(Type::Result(ty)), Some(Val::Result(Ok(value)))) => {
                 json(ty.ok().as_ref(), value.as_deref()).map(End::Output)
             }
@@ -389,7 +468,7 @@ impl Code {
                     (_, json) => End::Error(json),
                 })
             }
-            (ty, value) => json(ty.as_ref(), value.as_ref()).map(End::Output),
+            (ty, value) => json(ty.as_ref(), value).map(End::Output),
         };
         end.unwrap_or_else(|too_large| too_large)
     }

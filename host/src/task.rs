@@ -24,6 +24,21 @@ impl TaskId {
         Self("root".into())
     }
 
+    /// The `n`th task that this one started.
+    pub(crate) fn child(&self, n: u32) -> Self {
+        Self(format!("{}/{n}", self.0))
+    }
+
+    /// How many tasks stand above it.
+    pub(crate) fn depth(&self) -> u32 {
+        u32::try_from(self.0.matches('/').count()).unwrap_or(u32::MAX)
+    }
+
+    /// Sorts ids as a tree is read: a task, its sub-tasks in their order, the next task.
+    pub(crate) fn order(&self) -> Vec<u32> {
+        self.0.split('/').skip(1).map(|n| n.parse().unwrap_or(u32::MAX)).collect()
+    }
+
     /// The task that started this one.
     pub fn parent(&self) -> Option<Self> {
         self.0.rsplit_once('/').map(|(parent, _)| Self(parent.into()))

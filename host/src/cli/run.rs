@@ -1,5 +1,6 @@
 //! `agenthost run`: one task.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -30,6 +31,9 @@ pub(super) struct Args {
     /// The task's input: JSON, @FILE, or - for stdin [default: stdin, where it is piped]
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Option<String>,
+    /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
+    #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
+    with: Vec<String>,
     /// Print one JSON document with the outcome, what was spent, and every task
     #[arg(long)]
     pub(super) json: bool,
@@ -59,6 +63,12 @@ pub(super) struct LimitArgs {
     /// Wall time, such as 90s
     #[arg(long, value_name = "TIME")]
     timeout: Option<String>,
+    /// Sub-tasks, at any depth
+    #[arg(long, value_name = "N")]
+    tasks: Option<String>,
+    /// Levels of sub-tasks
+    #[arg(long, value_name = "N")]
+    depth: Option<String>,
 }
 
 impl LimitArgs {
@@ -71,6 +81,8 @@ impl LimitArgs {
             ("fuel", &self.fuel),
             ("memory", &self.memory),
             ("timeout", &self.timeout),
+            ("tasks", &self.tasks),
+            ("depth", &self.depth),
         ] {
             if let Some(text) = text {
                 patch.set(key, text).map_err(|error| {
@@ -97,7 +109,8 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     };
     let host = host(config, env, max_memory)?;
     let path = env.cwd().join(&args.plugin);
-    let plugin = Arc::new(find(&host, &args.plugin, &path, printer).await?);
+    let with = sub_agents(&args.with, env)?;
+    let plugin = Arc::new(find(&host, &args.plugin, &path, with, printer).await?);
     let Some(input) = input else {
         return Err(Error::input("no input: --input was not given and nothing was piped in")
             .hint(format!("Give one of this form: --input '{}'", plugin.sample_input())));
@@ -134,7 +147,23 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     Ok(exit_code(&report.outcome, interrupted))
 }
 
-async fn find(host: &crate::host::Host, given: &Path, path: &Path, printer: &Printer) -> Result<LoadedPlugin> {
+/// `--with NAMESPACE:NAME=PLUGIN`
+fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, PathBuf>> {
+    let parse = |text: &String| match text.split_once('=') {
+        Some((name, path)) if name.contains(':') && !path.is_empty() => Ok((name.to_owned(), env.cwd().join(path))),
+        _ => Err(Error::usage(format!("--with {text}: not of the form NAMESPACE:NAME=PLUGIN"))
+            .hint("For example --with demo:competitor=plugins/competitor")),
+    };
+    given.iter().map(parse).collect()
+}
+
+async fn find(
+    host: &crate::host::Host,
+    given: &Path,
+    path: &Path,
+    with: BTreeMap<String, PathBuf>,
+    printer: &Printer,
+) -> Result<LoadedPlugin> {
     let text = given.to_string_lossy();
     if !path.exists() && text.contains(':') && !text.contains('/') {
         return Err(Error::plugin(format!(
@@ -143,7 +172,7 @@ async fn find(host: &crate::host::Host, given: &Path, path: &Path, printer: &Pri
         .hint("Give a .wasm file or a crate directory."));
     }
     let waiting = Progress::waiting(&format!("loading {text}"), printer);
-    let plugin = host.load(path).await;
+    let plugin = host.load_with(path, with).await;
     waiting.finish();
     let plugin = plugin?;
     for note in plugin.notes() {

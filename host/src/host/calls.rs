@@ -5,14 +5,17 @@
 //! held.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::Inner;
+use super::run::RunState;
+use super::{Inner, LoadedPlugin};
 use crate::config::ModelRef;
 use crate::limits::ledger::{Account, Used, Want};
 use crate::limits::{LimitKind, Usd};
@@ -21,12 +24,21 @@ use crate::llm::{
     Usage, schema,
 };
 use crate::run::{Event, ModelReport};
-use crate::sandbox::Capabilities;
-use crate::task::TaskId;
+use crate::sandbox::{Capabilities, Input, Returned};
+use crate::task::{Failure, FailureClass, Outcome, TaskId};
 
 /// What one task may do, and what it did.
 pub(super) struct TaskCalls {
     pub(super) host: Arc<Inner>,
+    pub(super) run: Arc<RunState>,
+    /// What the task runs; its sub-agents hang on it.
+    pub(super) loaded: Arc<LoadedPlugin>,
+    /// Ends the task, and with it all below.
+    pub(super) cancel: CancellationToken,
+    /// The deepest level that a task of this run may stand at, from here down.
+    pub(super) deepest: u32,
+    /// Sub-tasks started so far.
+    pub(super) children: AtomicU32,
     pub(super) task: TaskId,
     pub(super) plugin: String,
     /// The model names that the task may use.
@@ -57,9 +69,25 @@ impl Capabilities for Handle {
             tokens,
             cost_micro_usd: cost.map(|cost| cost.pico() / 1_000_000),
             calls,
-            fuel: Some(fuel),
+            fuel: self.0.account.fuel_left().map(|left| left.saturating_add(fuel)),
             time_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
         }
+    }
+
+    fn start(&self, import: &str, input: Input) -> BoxFuture<'static, Result<Returned, String>> {
+        // The place in the tree is taken now, in the order in which the guest calls, which a replay repeats.
+        let id = self.0.task.child(self.0.children.fetch_add(1, Ordering::Relaxed));
+        let calls = Arc::clone(&self.0);
+        let import = import.to_owned();
+        async move { calls.start(id, &import, input).await }.boxed()
+    }
+
+    fn lease_fuel(&self) -> BoxFuture<'_, u64> {
+        self.0.account.lease_fuel().boxed()
+    }
+
+    fn settle_fuel(&self, leased: u64, used: u64) {
+        self.0.account.settle_fuel(leased, used);
     }
 
     fn progress(&self, done: u32, total: Option<u32>, message: String) {
@@ -73,6 +101,31 @@ impl Capabilities for Handle {
 }
 
 impl TaskCalls {
+    /// Runs a sub-task to its end, and puts how it came out in the words of the caller's type.
+    async fn start(&self, id: TaskId, import: &str, input: Input) -> Result<Returned, String> {
+        let Some(sub_agent) = self.loaded.sub_agents.get(import) else {
+            return Err(format!("no sub-agent is declared for {import}"));
+        };
+        let refused = |limit: LimitKind, message: &str| Failure::exhausted(limit, message);
+        let failure = if id.depth() > self.deepest {
+            refused(LimitKind::Depth, "the sub-task would stand deeper than the limit allows")
+        } else if let Err(exhausted) = self.account.start_task() {
+            refused(exhausted.limit, "the limit of sub-tasks is reached")
+        } else {
+            match self.run.sub_task(self, id, sub_agent, input).await {
+                (_, Some(returned)) => return Ok(returned),
+                (Outcome::Failure(failure), None) => failure,
+                (Outcome::Ok(_), None) => Failure::new(FailureClass::Host, "the output of the sub-task is lost"),
+            }
+        };
+        let class = failure.class.name();
+        sub_agent
+            .plugin
+            .code
+            .returned_failure(class, &failure.message, failure.limit)
+            .ok_or_else(|| format!("the sub-agent {} gave no output: {class}: {}", sub_agent.plugin.id, failure.message))
+    }
+
     async fn complete(&self, ask: Ask) -> CallResult {
         let model = self.granted(&ask.model)?;
         let (bytes, messages) = ask.size();

@@ -1,5 +1,6 @@
 //! A run from its start to its report.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -8,14 +9,15 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::calls::{Handle, TaskCalls};
-use super::{Host, LoadedPlugin};
+use super::{Host, LoadedPlugin, SubAgent};
 use crate::error::{Error, Result};
 use crate::limits::ledger::Account;
-use crate::limits::{Limits, LimitsPatch};
-use crate::run::{Event, REPORT_FORMAT, RunId, RunReport};
-use crate::sandbox::{Ended, GuestCall};
+use crate::limits::{Limits, LimitsPatch, Spent};
+use crate::run::{Event, ModelReport, REPORT_FORMAT, RunId, RunReport};
+use crate::sandbox::{End, GuestCall, Input, Returned, RunMemory};
 use crate::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 
 /// Events that a slow watcher may lag behind before it misses some.
@@ -98,116 +100,206 @@ impl Host {
         getrandom::fill(&mut seed)
             .map_err(|error| Error::host(format!("the system gives no random numbers: {error}")))?;
         let id = RunId::new(now, &seed);
-        let task = TaskId::root();
         let cancel = CancellationToken::new();
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let (sender, report) = watch::channel(None);
-
         let config = self.config();
-        let deadline = limits.time.map(|time| started + time);
-        let calls = Arc::new(TaskCalls {
-            host: Arc::clone(&self.inner),
-            task: task.clone(),
-            plugin: plugin.id.name.clone(),
-            models: config.grant(&plugin.id.name).models,
-            account: Account::root(&config.run().limits).child(&limits),
-            deadline,
-            events: events.clone(),
-            used: Mutex::default(),
-        });
-        let call = GuestCall {
-            input,
-            fuel: limits.fuel.unwrap_or(u64::MAX),
-            memory: limits.memory.unwrap_or(u64::MAX),
-            deadline,
-            seed: task_seed(&seed, &task),
+        let run = Arc::new(RunState {
+            host: self.clone(),
+            seed,
             now,
-            log_bytes: usize::try_from(config.run().log_bytes).unwrap_or(usize::MAX),
-            capabilities: Arc::new(Handle(Arc::clone(&calls))),
-            cancel: cancel.clone(),
-        };
-
-        let handle = RunHandle {
-            id: id.clone(),
-            cancel,
-            cancel_on_drop: true,
+            memory: Arc::new(RunMemory::new(config.run().limits.memory)),
             events: events.clone(),
-            report,
+            tasks: TaskTracker::new(),
+            ended: Mutex::default(),
+        });
+        let task = NewTask {
+            id: TaskId::root(),
+            plugin: Arc::clone(plugin),
+            account: Account::root(&config.run().limits).child(&limits),
+            deadline: limits.time.map(|time| started + time),
+            deepest: limits.depth.unwrap_or(u32::MAX),
+            cancel: cancel.clone(),
+            limits,
+            started,
         };
-        let (host, plugin) = (self.clone(), Arc::clone(plugin));
+        let handle = RunHandle { id: id.clone(), cancel, cancel_on_drop: true, events, report };
+        let root = run.start(task, input, false);
         tokio::spawn(async move {
-            let _ = events.send(Event::Started {
-                task: task.clone(),
-                plugin: plugin.id.to_string(),
-            });
-            // In a task of its own, so that a fault of the host in it is an outcome and not a hang.
-            let guest = {
-                let (host, plugin) = (host.clone(), Arc::clone(&plugin));
-                tokio::spawn(async move { host.inner.sandbox.run(&plugin.code, call).await })
-            };
-            let ended = guest.await;
-            let task = report_of(task, &plugin, ended.ok(), &limits, &calls, started);
-            let _ = events.send(Event::Ended { task: task.id.clone() });
-            let models = calls.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            sender.send_replace(Some(Arc::new(RunReport {
-                format: REPORT_FORMAT,
-                run: id,
-                outcome: task.outcome.clone(),
-                spent: task.spent.clone(),
-                tasks: vec![task],
-                models,
-            })));
+            let (outcome, _) = root.await;
+            // The root took what was left of its sub-tasks along; they are still writing their reports.
+            run.tasks.close();
+            run.tasks.wait().await;
+            sender.send_replace(Some(Arc::new(run.report(id, outcome, started))));
         });
         Ok(handle)
     }
 }
 
-fn report_of(
+/// What the tasks of one run share.
+pub(super) struct RunState {
+    host: Host,
+    seed: [u8; 32],
+    now: SystemTime,
+    memory: Arc<RunMemory>,
+    events: broadcast::Sender<Event>,
+    /// Every task that has not written its report yet.
+    tasks: TaskTracker,
+    /// The reports of the tasks that have ended, and what each used models for.
+    ended: Mutex<Vec<(TaskReport, Vec<ModelReport>)>>,
+}
+
+/// A task that is about to start.
+struct NewTask {
     id: TaskId,
-    plugin: &LoadedPlugin,
-    ended: Option<Ended>,
-    limits: &Limits,
-    calls: &TaskCalls,
+    plugin: Arc<LoadedPlugin>,
+    account: Account,
+    limits: Limits,
+    deadline: Option<Instant>,
+    deepest: u32,
+    cancel: CancellationToken,
     started: Instant,
-) -> TaskReport {
-    let mut spent = calls.account.spent();
-    spent.wall = started.elapsed();
-    let (outcome, log, log_dropped_bytes) = match ended {
-        Some(ended) => {
-            spent.fuel = ended.fuel;
-            spent.peak_memory = ended.peak_memory;
-            (Outcome::of(ended.end), ended.log, ended.log_dropped)
+}
+
+impl RunState {
+    /// Runs a sub-task of `parent`. Dropping the future cancels the sub-task.
+    pub(super) async fn sub_task(
+        self: &Arc<Self>,
+        parent: &TaskCalls,
+        id: TaskId,
+        sub_agent: &SubAgent,
+        input: Input,
+    ) -> (Outcome, Option<Returned>) {
+        let started = Instant::now();
+        let limits = self.host.sub_task_limits(sub_agent);
+        let own_deadline = limits.time.map(|time| started + time);
+        let cancel = parent.cancel.child_token();
+        let _cancelled_with_us = cancel.clone().drop_guard();
+        let task = NewTask {
+            plugin: Arc::clone(&sub_agent.plugin),
+            account: parent.account.child(&limits),
+            deadline: [own_deadline, parent.deadline].into_iter().flatten().min(),
+            deepest: limits.depth.map_or(u32::MAX, |depth| id.depth().saturating_add(depth)).min(parent.deepest),
+            cancel,
+            limits,
+            started,
+            id,
+        };
+        self.start(task, input, true).await
+    }
+
+    /// Starts a task at once; the future gives how it came out. Its report is written whether or not anyone waits.
+    fn start(
+        self: &Arc<Self>,
+        task: NewTask,
+        input: Input,
+        keep_returned: bool,
+    ) -> impl Future<Output = (Outcome, Option<Returned>)> + use<> {
+        let run = Arc::clone(self);
+        let task = self.tasks.spawn(async move { run.run(task, input, keep_returned).await });
+        async move {
+            task.await.unwrap_or_else(|_| {
+                (Outcome::Failure(Failure::new(FailureClass::Host, "the host failed while it ran the task")), None)
+            })
         }
-        None => {
-            let failure = Failure::new(FailureClass::Host, "the host failed while it ran the task");
-            (Outcome::Failure(failure), String::new(), 0)
-        }
-    };
-    let outcome = match outcome {
-        Outcome::Failure(failure) => Outcome::Failure(failure.with_limit_of(limits)),
-        ok @ Outcome::Ok(_) => ok,
-    };
-    let models = calls
-        .used
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-        .map(|used| used.model.clone())
-        .fold(Vec::new(), |mut models, model| {
-            if !models.contains(&model) {
-                models.push(model);
-            }
-            models
+    }
+
+    async fn run(self: Arc<Self>, task: NewTask, input: Input, keep_returned: bool) -> (Outcome, Option<Returned>) {
+        let _live = task.account.live();
+        let NewTask { id, plugin, account, limits, deadline, deepest, cancel, started } = task;
+        let config = self.host.config();
+        self.emit(Event::Started { task: id.clone(), plugin: plugin.id.to_string() });
+        let calls = Arc::new(TaskCalls {
+            host: Arc::clone(&self.host.inner),
+            run: Arc::clone(&self),
+            loaded: Arc::clone(&plugin),
+            cancel: cancel.clone(),
+            deepest,
+            children: AtomicU32::new(0),
+            task: id.clone(),
+            plugin: plugin.id.name.clone(),
+            models: config.grant(&plugin.id.name).models,
+            account,
+            deadline,
+            events: self.events.clone(),
+            used: Mutex::default(),
         });
-    TaskReport {
-        parent: id.parent(),
-        id,
-        plugin: plugin.id.to_string(),
-        models,
-        outcome,
-        spent,
-        log,
-        log_dropped_bytes,
+        let call = GuestCall {
+            input,
+            depth: id.depth(),
+            keep_returned,
+            memory: limits.memory.unwrap_or(u64::MAX),
+            run_memory: Arc::clone(&self.memory),
+            deadline,
+            seed: task_seed(&self.seed, &id),
+            now: self.now,
+            log_bytes: usize::try_from(config.run().log_bytes).unwrap_or(usize::MAX),
+            capabilities: Arc::new(Handle(Arc::clone(&calls))),
+            cancel,
+        };
+        // In a task of its own, so that a fault of the host in it is an outcome and not a hang.
+        let guest = {
+            let (host, plugin) = (self.host.clone(), Arc::clone(&plugin));
+            tokio::spawn(async move { host.inner.sandbox.run(&plugin.code, call).await })
+        };
+        let ended = guest.await.ok();
+        let mut spent = calls.account.spent();
+        spent.wall = started.elapsed();
+        let (end, returned, log, log_dropped_bytes) = match ended {
+            Some(ended) => {
+                spent.peak_memory = ended.peak_memory;
+                (ended.end, ended.returned, ended.log, ended.log_dropped)
+            }
+            None => (End::Host("the host failed while it ran the task".into()), None, String::new(), 0),
+        };
+        let outcome = match Outcome::of(end) {
+            Outcome::Failure(failure) => Outcome::Failure(failure.with_limit_of(&limits)),
+            ok @ Outcome::Ok(_) => ok,
+        };
+        let used = calls.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut models: Vec<String> = Vec::new();
+        for model in used.iter().map(|used| &used.model) {
+            if !models.contains(model) {
+                models.push(model.clone());
+            }
+        }
+        let report = TaskReport {
+            parent: id.parent(),
+            id: id.clone(),
+            plugin: plugin.id.to_string(),
+            models,
+            outcome: outcome.clone(),
+            spent,
+            log,
+            log_dropped_bytes,
+        };
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).push((report, used));
+        self.emit(Event::Ended { task: id });
+        (outcome, returned)
+    }
+
+    fn emit(&self, event: Event) {
+        // Nobody has to watch.
+        let _ = self.events.send(event);
+    }
+
+    fn report(&self, run: RunId, outcome: Outcome, started: Instant) -> RunReport {
+        let mut ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
+        ended.sort_by_cached_key(|(task, _)| task.id.order());
+        let mut spent = Spent { wall: started.elapsed(), ..Spent::default() };
+        let mut models: Vec<ModelReport> = Vec::new();
+        let mut tasks = Vec::with_capacity(ended.len());
+        for (task, used) in ended {
+            spent.add(&task.spent);
+            for used in used {
+                match models.iter_mut().find(|model| model.name == used.name && model.model == used.model) {
+                    Some(model) => model.add(&used),
+                    None => models.push(used),
+                }
+            }
+            tasks.push(task);
+        }
+        RunReport { format: REPORT_FORMAT, run, outcome, spent, tasks, models }
     }
 }
 

@@ -17,6 +17,9 @@ use super::{LimitKind, Limits, Spent, Usd};
 /// The fewest output tokens that a clamped call is sent for: fewer make no answer, and would be paid for all the same.
 pub const MIN_OUTPUT_TOKENS: u64 = 16;
 
+/// The least fuel that a task shares with others starts a burst of computing with, if there is as much: about 0.1 s.
+pub const FUEL_SHARE: u64 = 1_000_000_000;
+
 /// The account of one task, or of the run.
 #[derive(Clone)]
 pub struct Account {
@@ -40,6 +43,17 @@ struct Entry {
     own: Spent,
     /// Calls that wait for others to settle.
     waiting: u64,
+    /// Tasks of this account and all below it that have not ended.
+    live: u64,
+}
+
+/// A task that has not ended; see [`Account::live`].
+pub struct Live(Account);
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.books.lock().each_up(self.0.index, |entry| entry.live = entry.live.saturating_sub(1));
+    }
 }
 
 /// What is consumed: the parts of [`Limits`] that add up.
@@ -48,6 +62,8 @@ struct Amounts {
     tokens: u64,
     cost: u64,
     calls: u64,
+    fuel: u64,
+    tasks: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,6 +71,8 @@ struct Caps {
     tokens: Option<u64>,
     cost: Option<u64>,
     calls: Option<u64>,
+    fuel: Option<u64>,
+    tasks: Option<u64>,
 }
 
 /// The worst case of a call that is about to be made.
@@ -141,6 +159,8 @@ impl Account {
             tokens: limits.tokens,
             cost: limits.cost.map(Usd::pico),
             calls: limits.calls,
+            fuel: limits.fuel,
+            tasks: limits.tasks,
         };
         let mut entries = self.books.lock();
         let index = entries.len();
@@ -199,6 +219,83 @@ impl Account {
             Fit::Later => Ok(None),
             Fit::Never(limit) => Err(Exhausted { limit }),
         }
+    }
+
+    /// Leases fuel for a guest that is about to compute; [`Account::settle_fuel`] gives back what it did not use as soon as
+    /// it waits again. A task that shares no limit with another live task gets all that is left, any other half of it, but
+    /// at least [`FUEL_SHARE`]. Waits while others hold leases and less than that is left; gives 0 when all is used up.
+    pub async fn lease_fuel(&self) -> u64 {
+        loop {
+            let mut changed = std::pin::pin!(self.books.changed.notified());
+            changed.as_mut().enable();
+            match self.try_lease_fuel() {
+                Some(lease) => return lease,
+                None => changed.await,
+            }
+        }
+    }
+
+    fn try_lease_fuel(&self) -> Option<u64> {
+        let mut entries = self.books.lock();
+        let (mut left, mut shared, mut leased) = (u64::MAX, false, false);
+        for entry in entries.chain(self.index) {
+            let Some(limit) = entry.limits.fuel else {
+                continue;
+            };
+            left = left.min(limit.saturating_sub(entry.total.fuel.saturating_add(entry.reserved.fuel)));
+            shared |= entry.live > 1;
+            leased |= entry.reserved.fuel > 0;
+        }
+        let lease = match shared {
+            false => left,
+            true if left < FUEL_SHARE && leased => return None,
+            true => (left / 2).max(FUEL_SHARE.min(left)),
+        };
+        let lease = Amounts { fuel: lease, ..Amounts::default() };
+        entries.each_up(self.index, |entry| entry.reserved = entry.reserved.plus(lease));
+        Some(lease.fuel)
+    }
+
+    /// Gives a lease of `leased` units back, `used` of which were used.
+    pub fn settle_fuel(&self, leased: u64, used: u64) {
+        let (leased, charged) =
+            (Amounts { fuel: leased, ..Amounts::default() }, Amounts { fuel: used, ..Amounts::default() });
+        let mut entries = self.books.lock();
+        entries.each_up(self.index, |entry| {
+            entry.reserved = entry.reserved.minus(leased);
+            entry.total = entry.total.plus(charged);
+        });
+        if let Some(entry) = entries.0.get_mut(self.index) {
+            entry.own.fuel = entry.own.fuel.saturating_add(used);
+        }
+        drop(entries);
+        self.books.changed.notify_waiters();
+    }
+
+    /// Counts the task of this account as live, for as long as the guard does.
+    pub fn live(&self) -> Live {
+        self.books.lock().each_up(self.index, |entry| entry.live += 1);
+        Live(self.clone())
+    }
+
+    /// Fuel that is neither used nor leased, here or above; none where nothing limits it.
+    pub fn fuel_left(&self) -> Option<u64> {
+        let left = |entry: &Entry| {
+            Some(entry.limits.fuel?.saturating_sub(entry.total.fuel.saturating_add(entry.reserved.fuel)))
+        };
+        self.books.lock().chain(self.index).filter_map(left).min()
+    }
+
+    /// Charges one sub-task to this account and all above it.
+    pub fn start_task(&self) -> Result<(), Exhausted> {
+        let one = Amounts { tasks: 1, ..Amounts::default() };
+        let mut entries = self.books.lock();
+        let full = |entry: &Entry| entry.limits.tasks.is_some_and(|most| entry.total.tasks >= most);
+        if entries.chain(self.index).any(full) {
+            return Err(Exhausted { limit: LimitKind::Tasks });
+        }
+        entries.each_up(self.index, |entry| entry.total = entry.total.plus(one));
+        Ok(())
     }
 
     /// What this account itself spent, without what is below it.
@@ -272,6 +369,7 @@ impl Reservation {
             tokens: used.input.saturating_add(used.output),
             cost: used.cost.map_or(0, Usd::pico),
             calls: 1,
+            ..Amounts::default()
         };
         let account = &self.account;
         let mut entries = account.books.lock();
@@ -399,6 +497,7 @@ impl Entries<'_> {
             tokens: want.input.saturating_add(output),
             cost: cost(output),
             calls: 1,
+            ..Amounts::default()
         };
         let fits = |entry: &Entry| {
             let after = entry.total.plus(entry.reserved).plus(held);
@@ -420,6 +519,8 @@ impl Amounts {
             tokens: self.tokens.saturating_add(other.tokens),
             cost: self.cost.saturating_add(other.cost),
             calls: self.calls.saturating_add(other.calls),
+            fuel: self.fuel.saturating_add(other.fuel),
+            tasks: self.tasks.saturating_add(other.tasks),
         }
     }
 
@@ -428,6 +529,8 @@ impl Amounts {
             tokens: self.tokens.saturating_sub(other.tokens),
             cost: self.cost.saturating_sub(other.cost),
             calls: self.calls.saturating_sub(other.calls),
+            fuel: self.fuel.saturating_sub(other.fuel),
+            tasks: self.tasks.saturating_sub(other.tasks),
         }
     }
 }

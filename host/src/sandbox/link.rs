@@ -3,9 +3,12 @@
 //! Values are turned from the generated types into the host's own and back here, and nowhere else. What a call may do is
 //! decided behind [`super::Capabilities`].
 
+use std::sync::Arc;
+
 use wasmtime::component::{Access, Accessor, HasData, Linker};
 use wasmtime::{AsContext, Engine};
 
+use super::{Input};
 use super::bindings::agenthost::plugin::{llm as wit, progress, types};
 use super::store::State;
 use crate::limits::LimitKind;
@@ -22,6 +25,26 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wit::add_to_linker::<State, Contract>(&mut linker, |state| state)?;
     progress::add_to_linker::<State, Contract>(&mut linker, |state| state)?;
     Ok(linker)
+}
+
+/// Links the task of another plugin: every call of it starts a sub-task and waits, in a turn, for what it returns.
+pub(super) fn sub_agent(linker: &mut Linker<State>, import: &str) -> wasmtime::Result<()> {
+    let name: Arc<str> = import.into();
+    linker.instance(import)?.func_new_concurrent("run", move |store, _, params, results| {
+        let name = Arc::clone(&name);
+        Box::pin(async move {
+            let (Some(input), Some(result)) = (params.first(), results.first_mut()) else {
+                return Err(wasmtime::Error::msg("a sub-agent takes one value and gives one"));
+            };
+            let input = Input(input.clone());
+            let returned = store.with(|mut store| {
+                let state = store.get();
+                state.asker.ask(state.capabilities.start(&name, input))
+            });
+            *result = returned.await?.map_err(wasmtime::Error::msg)?.0;
+            Ok(())
+        })
+    })
 }
 
 struct Contract;

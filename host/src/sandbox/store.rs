@@ -9,7 +9,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::turns::Asker;
 use super::wasi::{self, FrozenClock, Log};
-use super::{Capabilities, GuestCall};
+use super::{Capabilities, GuestCall, RunMemory};
 
 /// Bytes that one call between guest and host may carry: a prompt, a reply, an output. Four times the text of a full
 /// context of 200,000 tokens; without a cap of its own, a thousand guests could each make the host hold 128 MiB.
@@ -22,7 +22,6 @@ const MAX_TABLE_ELEMENTS: usize = 100_000;
 const MAX_PARTS: usize = 100;
 /// Fuel after which a computing guest lets others run: about a millisecond.
 const FUEL_SLICE: u64 = 10_000_000;
-
 /// The data of a task's store.
 pub(super) struct State {
     pub(super) table: ResourceTable,
@@ -48,13 +47,15 @@ pub(super) fn new(engine: &Engine, call: &GuestCall, asker: Asker, log: &Log) ->
             memory: 0,
             peak: 0,
             refused: false,
+            run: Arc::clone(&call.run_memory),
         },
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.held);
     store.set_hostcall_fuel(MAX_CALL_BYTES);
     store.set_max_component_handles(MAX_HANDLES);
-    store.set_fuel(call.fuel)?;
+    // Until the first burst, none: see `fuel`.
+    store.set_fuel(0)?;
     store.fuel_async_yield_interval(Some(FUEL_SLICE))?;
     Ok(store)
 }
@@ -67,15 +68,22 @@ pub(super) struct Held {
     pub(super) peak: u64,
     /// Whether a growth was refused; a trap that follows is the guest's way of saying that it needs the memory.
     pub(super) refused: bool,
+    /// What all tasks of the run hold together.
+    run: Arc<RunMemory>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.run.give_back(self.memory);
+    }
 }
 
 impl ResourceLimiter for Held {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         // The cap is on the sum of the guest's memories.
-        let after = self
-            .memory
-            .saturating_add((desired as u64).saturating_sub(current as u64));
-        if after > self.memory_limit {
+        let more = (desired as u64).saturating_sub(current as u64);
+        let after = self.memory.saturating_add(more);
+        if after > self.memory_limit || !self.run.hold(more) {
             self.refused = true;
             return Ok(false);
         }
@@ -129,12 +137,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_run_has_a_cap_of_its_own_and_gets_everything_back() {
+        let run = Arc::new(RunMemory::new(Some(100)));
+        let held = |memory_limit| Held {
+            memory_limit,
+            memory: 0,
+            peak: 0,
+            refused: false,
+            run: Arc::clone(&run),
+        };
+        let (mut a, mut b) = (held(80), held(80));
+        assert!(a.memory_growing(0, 80, None).unwrap());
+        assert!(!b.memory_growing(0, 21, None).unwrap());
+        assert!(b.memory_growing(0, 20, None).unwrap());
+        drop(a);
+        assert!(b.memory_growing(20, 80, None).unwrap());
+        drop(b);
+        assert!(run.hold(100));
+    }
+
+    #[test]
     fn the_cap_is_on_the_sum_of_memories_and_a_refusal_is_remembered() {
         let mut held = Held {
             memory_limit: 100,
             memory: 0,
             peak: 0,
             refused: false,
+            run: Arc::new(RunMemory::new(None)),
         };
         assert!(held.memory_growing(0, 60, None).unwrap());
         assert!(held.memory_growing(0, 40, None).unwrap());

@@ -9,7 +9,7 @@
 //! What this module leaves out: what a reply is, and writing the order down.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -108,53 +108,87 @@ pub(super) enum Driven<T> {
 
 impl Turns {
     /// Drives `guest` to its end, giving it one turn whenever it is idle. A result that is there wins over a cancel
-    /// that comes in the same moment.
+    /// that comes in the same moment. `meter` is asked for fuel before each burst of computing.
     pub(super) async fn drive<T>(
         mut self,
         guest: impl Future<Output = T>,
+        meter: &mut impl Bursts,
         deadline: Option<Instant>,
         cancel: &CancellationToken,
     ) -> Driven<T> {
         let mut guest = pin!(guest);
-        let mut cancelled = pin!(cancel.cancelled());
-        let mut time_up = pin!(async move {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
+        let mut cut = pin!(async {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => Driven::Cancelled,
+                () = super::until(deadline) => Driven::TimeUp,
             }
         });
         let awake = Arc::new(Awake::default());
-        std::future::poll_fn(move |cx| {
-            let own = awake.over(cx.waker());
-            loop {
-                awake.woken.store(false, Ordering::Release);
-                if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(&own)) {
-                    return Poll::Ready(Driven::Ended(end));
-                }
-                if cancelled.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Driven::Cancelled);
-                }
-                if Pin::as_mut(&mut time_up).poll(cx).is_ready() {
-                    return Poll::Ready(Driven::TimeUp);
-                }
-                if awake.woken.load(Ordering::Acquire) {
-                    // The guest has more to compute; the wake-up has already reached the outer waker.
-                    return Poll::Pending;
-                }
-                match self.inbox.poll_recv(cx) {
-                    // A reply that nobody waits for any more is no turn.
-                    Poll::Ready(Some(turn)) => {
-                        turn();
-                    }
-                    Poll::Ready(None) | Poll::Pending if self.open.load(Ordering::Acquire) == 0 => {
-                        return Poll::Ready(Driven::Stuck);
-                    }
-                    Poll::Ready(None) | Poll::Pending => return Poll::Pending,
-                }
+        loop {
+            tokio::select! {
+                biased;
+                cut = &mut cut => return cut,
+                () = meter.begin() => {}
             }
-        })
-        .await
+            // A burst: the guest computes until it ends or waits.
+            let burst = std::future::poll_fn(|cx| {
+                awake.woken.store(false, Ordering::Release);
+                let own = awake.over(cx.waker());
+                if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(&own)) {
+                    return Poll::Ready(Some(Driven::Ended(end)));
+                }
+                if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
+                    return Poll::Ready(Some(cut));
+                }
+                match awake.woken.load(Ordering::Acquire) {
+                    // The guest has more to compute; the wake-up has already reached the outer waker.
+                    true => Poll::Pending,
+                    false => Poll::Ready(None),
+                }
+            });
+            if let Some(driven) = burst.await {
+                return driven;
+            }
+            meter.end();
+            // Idle: wait for the next turn.
+            let next = std::future::poll_fn(|cx| {
+                let _ = awake.over(cx.waker());
+                if awake.woken.load(Ordering::Acquire) {
+                    return Poll::Ready(None);
+                }
+                if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
+                    return Poll::Ready(Some(cut));
+                }
+                loop {
+                    match self.inbox.poll_recv(cx) {
+                        Poll::Ready(Some(turn)) => {
+                            // A reply that nobody waits for any more is no turn.
+                            if turn() {
+                                return Poll::Ready(None);
+                            }
+                        }
+                        Poll::Ready(None) | Poll::Pending if self.open.load(Ordering::Acquire) == 0 => {
+                            return Poll::Ready(Some(Driven::Stuck));
+                        }
+                        Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+                    }
+                }
+            });
+            if let Some(driven) = next.await {
+                return driven;
+            }
+        }
     }
+}
+
+/// Told when a guest begins and ends a burst of computing.
+pub(super) trait Bursts {
+    /// May wait before the guest goes on.
+    fn begin(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// The guest waits.
+    fn end(&mut self);
 }
 
 /// Notes that the guest was woken, and passes it on.
@@ -196,6 +230,15 @@ mod tests {
 
     use futures_util::future::join_all;
 
+    /// Fuel for nothing.
+    struct Free;
+
+    impl Bursts for Free {
+        async fn begin(&mut self) {}
+
+        fn end(&mut self) {}
+    }
+
     /// Asks for replies that come after `delays` and returns the order in which a busy guest saw them.
     async fn order(delays: &[u64]) -> Vec<usize> {
         let (asker, turns) = turns();
@@ -223,7 +266,7 @@ mod tests {
             .collect();
         let cancel = CancellationToken::new();
         assert!(matches!(
-            turns.drive(join_all(asks), None, &cancel).await,
+            turns.drive(join_all(asks), &mut Free, None, &cancel).await,
             Driven::Ended(_)
         ));
         Arc::try_unwrap(seen).unwrap().into_inner().unwrap()
@@ -260,7 +303,7 @@ mod tests {
             asker.ask(tokio::time::sleep(Duration::from_secs(120))).await.unwrap();
         };
         let cancel = CancellationToken::new();
-        assert_eq!(turns.drive(guest, None, &cancel).await, Driven::Ended(()));
+        assert_eq!(turns.drive(guest, &mut Free, None, &cancel).await, Driven::Ended(()));
         assert!(was_done.recv().await.is_none());
     }
 
@@ -276,13 +319,13 @@ mod tests {
         let cancel = CancellationToken::new();
         let (asker, turns_a) = turns();
         let waiting = asker.ask(std::future::pending::<()>());
-        assert!(matches!(turns_a.drive(waiting, soon, &cancel).await, Driven::TimeUp));
+        assert!(matches!(turns_a.drive(waiting, &mut Free, soon, &cancel).await, Driven::TimeUp));
         tokio::time::resume();
         let (_asker, turns_b) = turns();
-        assert_eq!(turns_b.drive(computing(), soon, &cancel).await, Driven::TimeUp);
+        assert_eq!(turns_b.drive(computing(), &mut Free, soon, &cancel).await, Driven::TimeUp);
         cancel.cancel();
         let (_asker, turns_c) = turns();
-        assert_eq!(turns_c.drive(computing(), None, &cancel).await, Driven::Cancelled);
+        assert_eq!(turns_c.drive(computing(), &mut Free, None, &cancel).await, Driven::Cancelled);
     }
 
     #[tokio::test]
@@ -291,7 +334,7 @@ mod tests {
         cancel.cancel();
         let (_asker, turns) = turns();
         assert_eq!(
-            turns.drive(std::future::ready(7), None, &cancel).await,
+            turns.drive(std::future::ready(7), &mut Free, None, &cancel).await,
             Driven::Ended(7)
         );
     }
@@ -301,7 +344,7 @@ mod tests {
         let cancel = CancellationToken::new();
         let (_asker, turns) = turns();
         assert_eq!(
-            turns.drive(std::future::pending::<()>(), None, &cancel).await,
+            turns.drive(std::future::pending::<()>(), &mut Free, None, &cancel).await,
             Driven::Stuck
         );
     }
@@ -311,7 +354,7 @@ mod tests {
         let (asker, turns) = turns();
         let guest = asker.ask(async { panic!("boom") });
         let cancel = CancellationToken::new();
-        let Driven::Ended(Err(EffectLost)) = turns.drive(guest, None, &cancel).await else {
+        let Driven::Ended(Err(EffectLost)) = turns.drive(guest, &mut Free, None, &cancel).await else {
             panic!("expected the loss to be seen");
         };
     }

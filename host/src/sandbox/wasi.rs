@@ -166,6 +166,12 @@ impl Log {
         (String::from_utf8_lossy(&kept).into_owned(), written.dropped)
     }
 
+    /// Looks at the kept text so far.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&str) -> T) -> T {
+        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        look(&String::from_utf8_lossy(&written.kept))
+    }
+
     fn append(&self, bytes: &[u8]) {
         let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let room = written.bound.saturating_sub(written.kept.len());

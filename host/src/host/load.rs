@@ -1,0 +1,227 @@
+//! Loading a plugin with all the sub-agents below it.
+//!
+//! A plugin's import of another plugin's task names who may be started; this is where the name becomes bytes. Looked for,
+//! in this order: what the caller says (`--with`), `[sub-agents]` in the configuration, the declaration in the plugin's own
+//! manifest, and a file `NAME.wasm` beside the plugin, where a build leaves it. Before anything runs, the types are
+//! compared, and plugins that would start each other in a circle are refused.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Host, LoadedPlugin, SubAgent};
+use crate::config;
+use crate::error::{Error, Result};
+use crate::limits::{Limits, LimitsPatch};
+use crate::plugin::{self, Plugin, PluginId, SubAgentImport, build};
+use crate::value::shape;
+
+pub(super) struct Loader<'a> {
+    host: &'a Host,
+    with: BTreeMap<String, PathBuf>,
+    /// Plugins that are loaded already, by file or crate directory.
+    loaded: HashMap<PathBuf, Arc<LoadedPlugin>>,
+    /// The plugins on the way down to the one that is being loaded.
+    above: Vec<PluginId>,
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn new(host: &'a Host, with: BTreeMap<String, PathBuf>) -> Self {
+        Self { host, with, loaded: HashMap::new(), above: Vec::new() }
+    }
+
+    pub(super) fn load(&mut self, path: &Path) -> Result<LoadedPlugin> {
+        let (file, home, notes) = match path.is_dir() {
+            true => {
+                let built = build::build(path)?;
+                (built.path, Some(path), built.notes)
+            }
+            false => (path.to_owned(), None, Vec::new()),
+        };
+        let bytes = plugin::read(&file)?;
+        let mut loaded = self.load_bytes(&bytes, home, &file).map_err(|error| error.at(&file))?;
+        loaded.notes = notes;
+        Ok(loaded)
+    }
+
+    /// `home` is the crate directory, where there is one: the manifest's paths are relative to it.
+    fn load_bytes(&mut self, bytes: &[u8], home: Option<&Path>, file: &Path) -> Result<LoadedPlugin> {
+        let plugin = Plugin::read(bytes)?;
+        plugin::refuse(&plugin.imports)?;
+        if self.above.iter().any(|above| above.name == plugin.id.name) {
+            let circle: Vec<_> = self.above.iter().chain([&plugin.id]).map(|id| id.name.as_str()).collect();
+            return Err(Error::plugin(format!("plugins start each other in a circle: {}", circle.join(" -> ")))
+                .hint("A plugin cannot stand below itself; put the shared part into a plugin of its own."));
+        }
+        self.above.push(plugin.id.clone());
+        let mut sub_agents = BTreeMap::new();
+        for import in &plugin.sub_agents {
+            let (source, limits) = self.source(&plugin, import, home, file)?;
+            let sub_agent = self.sub_agent(&source).map_err(|error| error.context(&format!("sub-agent {}", import.plugin)))?;
+            fits(&plugin, import, &sub_agent)?;
+            sub_agents.insert(import.import.clone(), SubAgent { plugin: sub_agent, limits });
+        }
+        self.above.pop();
+        let imports: Vec<_> = sub_agents.keys().map(String::as_str).collect();
+        let code = self.host.inner.sandbox.load(bytes, &plugin.digest, &plugin.task, &imports)?;
+        Ok(LoadedPlugin { plugin, code, sub_agents, notes: Vec::new() })
+    }
+
+    fn sub_agent(&mut self, source: &Path) -> Result<Arc<LoadedPlugin>> {
+        let key = source.canonicalize().unwrap_or_else(|_| source.to_owned());
+        if let Some(known) = self.loaded.get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let loaded = Arc::new(self.load(source)?);
+        self.loaded.insert(key, Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    /// Where the plugin behind an import is, and the limits of its tasks.
+    fn source(
+        &self,
+        plugin: &Plugin,
+        import: &SubAgentImport,
+        home: Option<&Path>,
+        file: &Path,
+    ) -> Result<(PathBuf, Limits)> {
+        let name = &import.plugin.name;
+        let declared = plugin.manifest.as_ref().and_then(|manifest| manifest.sub_agents.get(name));
+        let declared = declared.map(|value| Declared::read(name, value)).transpose()?;
+        let limits = declared.as_ref().map_or_else(Limits::none, |declared| declared.limits.clone());
+        if let Some(path) = self.with.get(name) {
+            return Ok((path.clone(), limits));
+        }
+        match self.host.config().sub_agents().get(name) {
+            Some(config::SubAgent::Path(path)) => return Ok((path.clone(), limits)),
+            Some(config::SubAgent::Reference(reference)) => return Err(no_registry(name, reference)),
+            None => {}
+        }
+        if let (Some(home), Some(path)) = (home, declared.as_ref().and_then(|declared| declared.path.as_ref())) {
+            return Ok((home.join(path), limits));
+        }
+        let short = name.split_once(':').map_or(name.as_str(), |(_, name)| name);
+        let beside = file.with_file_name(format!("{short}.wasm"));
+        if beside.is_file() && beside != file {
+            return Ok((beside, limits));
+        }
+        if let Some(reference) = declared.and_then(|declared| declared.reference) {
+            return Err(no_registry(name, &reference));
+        }
+        Err(Error::plugin(format!("{} starts {}, and no sub-agent is declared for it", plugin.id, import.plugin)).hint(
+            format!(
+                "Say where it is: --with {name}=PLUGIN, or `\"{name}\" = \"PATH\"` under [sub-agents] in agenthost.toml, \
+                 or [package.metadata.agenthost.sub-agents] in the plugin's Cargo.toml."
+            ),
+        ))
+    }
+}
+
+/// A declaration in a manifest: a path or reference as text, or a table.
+struct Declared {
+    path: Option<PathBuf>,
+    reference: Option<String>,
+    limits: Limits,
+}
+
+impl Declared {
+    fn read(name: &str, value: &Value) -> Result<Self> {
+        let wrong = |why: &str| {
+            Error::plugin(format!("the manifest's sub-agent {name}: {why}"))
+                .hint("Write `path = \"../crate\"` or a .wasm file, and perhaps `limits = { tokens = \"20k\" }`.")
+        };
+        let mut declared = Self { path: None, reference: None, limits: Limits::none() };
+        let fields = match value {
+            Value::String(text) if text.contains('@') => {
+                declared.reference = Some(text.clone());
+                return Ok(declared);
+            }
+            Value::String(text) => {
+                declared.path = Some(text.into());
+                return Ok(declared);
+            }
+            Value::Object(fields) => fields,
+            _ => return Err(wrong("neither a path nor a table")),
+        };
+        for (key, value) in fields {
+            match (key.as_str(), value) {
+                ("path", Value::String(path)) => declared.path = Some(path.into()),
+                ("limits", limits) => {
+                    let patch: LimitsPatch =
+                        serde_json::from_value(limits.clone()).map_err(|error| wrong(&format!("limits: {error}")))?;
+                    declared.limits = Limits::none().overridden_by(&patch);
+                }
+                _ => return Err(wrong(&format!("unknown or wrong key `{key}`"))),
+            }
+        }
+        Ok(declared)
+    }
+}
+
+fn no_registry(name: &str, reference: &str) -> Error {
+    Error::plugin(format!("the sub-agent {name} is declared as {reference}, which this version cannot fetch"))
+        .hint(format!("Give a .wasm file or a crate directory: --with {name}=PATH."))
+}
+
+/// Whether `found` is what `import` was built against: the same plugin, a compatible version, equal types.
+fn fits(importer: &Plugin, import: &SubAgentImport, found: &LoadedPlugin) -> Result<()> {
+    let wanted = &import.plugin;
+    let error = |why: String| {
+        Error::plugin(format!("{} starts {wanted}, but {why}", importer.id)).hint(format!(
+            "Build {} again against the {} that it is given (`agenthost build` copies its WIT), or give it another.",
+            importer.id.name, wanted.name
+        ))
+    };
+    if found.id.name != wanted.name {
+        return Err(error(format!("what it is given is {}", found.id)));
+    }
+    if !compatible(wanted.version.as_deref(), found.id.version.as_deref()) {
+        return Err(error(format!("what it is given has the interface version {}", found.id)));
+    }
+    shape::same_shape(&importer.resolve, &import.run, &found.plugin.resolve, &found.plugin.run)
+        .map_err(|difference| error(format!("the types of `run` differ: {difference} (here: {}, there: {})", importer.id, found.id)))
+}
+
+/// Semver on interface versions: the first number that is not zero has to be the same, and the given one not older.
+fn compatible(wanted: Option<&str>, given: Option<&str>) -> bool {
+    let parts = |version: &str| -> Option<[u64; 3]> {
+        let (numbers, pre) = version.split_once('-').map_or((version, None), |(numbers, pre)| (numbers, Some(pre)));
+        if pre.is_some() {
+            return None;
+        }
+        let numbers: Vec<u64> = numbers.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        numbers.try_into().ok()
+    };
+    match (wanted, given) {
+        (None, None) => true,
+        (Some(wanted), Some(given)) => match (parts(wanted), parts(given)) {
+            (Some([0, 0, a]), Some([0, 0, b])) => a == b,
+            (Some([0, minor, a]), Some([0, given, b])) => minor == given && b >= a,
+            (Some([major, a, x]), Some([given, b, y])) => major == given && (b, y) >= (a, x),
+            // A pre-release promises nothing.
+            _ => wanted == given,
+        },
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_versions_are_compared_as_semver() {
+        let yes = [("0.1.0", "0.1.0"), ("0.1.0", "0.1.7"), ("1.2.3", "1.3.0"), ("1.0.0-rc.1", "1.0.0-rc.1")];
+        let no = [("0.1.0", "0.2.0"), ("0.1.2", "0.1.1"), ("1.3.0", "1.2.9"), ("2.0.0", "3.0.0"), ("0.0.1", "0.0.2")];
+        for (wanted, given) in yes {
+            assert!(compatible(Some(wanted), Some(given)), "{wanted} {given}");
+        }
+        for (wanted, given) in no {
+            assert!(!compatible(Some(wanted), Some(given)), "{wanted} {given}");
+        }
+        assert!(compatible(None, None));
+        assert!(!compatible(Some("0.1.0"), None));
+    }
+}
