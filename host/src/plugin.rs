@@ -6,6 +6,7 @@
 
 pub mod build;
 mod bytes;
+mod deps;
 mod embedded;
 mod imports;
 pub mod manifest;

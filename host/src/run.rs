@@ -124,7 +124,10 @@ impl ModelReport {
         self.calls = self.calls.saturating_add(other.calls);
         self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
         self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
-        self.cost_usd = self.cost_usd.zip(other.cost_usd).map(|(sum, cost)| sum.saturating_add(cost));
+        self.cost_usd = self
+            .cost_usd
+            .zip(other.cost_usd)
+            .map(|(sum, cost)| sum.saturating_add(cost));
     }
 }
 

@@ -36,7 +36,11 @@ impl TaskId {
 
     /// Sorts ids as a tree is read: a task, its sub-tasks in their order, the next task.
     pub(crate) fn order(&self) -> Vec<u32> {
-        self.0.split('/').skip(1).map(|n| n.parse().unwrap_or(u32::MAX)).collect()
+        self.0
+            .split('/')
+            .skip(1)
+            .map(|n| n.parse().unwrap_or(u32::MAX))
+            .collect()
     }
 
     /// The task that started this one.

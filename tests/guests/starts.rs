@@ -10,9 +10,17 @@ async fn run(input: Plan) -> Result<Vec<String>, Failure> {
         Err(failure) => format!("{failure:?}"),
     };
     if input.first_only {
-        let mut starts: Vec<_> = input.behaviours.into_iter().map(|behaviour| Box::pin(start(behaviour))).collect();
+        let mut starts: Vec<_> = input
+            .behaviours
+            .into_iter()
+            .map(|behaviour| Box::pin(start(behaviour)))
+            .collect();
         let first = std::future::poll_fn(|cx| {
-            starts.iter_mut().map(|start| start.as_mut().poll(cx)).find(std::task::Poll::is_ready).unwrap_or(std::task::Poll::Pending)
+            starts
+                .iter_mut()
+                .map(|start| start.as_mut().poll(cx))
+                .find(std::task::Poll::is_ready)
+                .unwrap_or(std::task::Poll::Pending)
         });
         return Ok(vec![first.await]);
     }

@@ -15,7 +15,7 @@ use super::calls::{Handle, TaskCalls};
 use super::{Host, LoadedPlugin, SubAgent};
 use crate::error::{Error, Result};
 use crate::limits::ledger::Account;
-use crate::limits::{Limits, LimitsPatch, Spent};
+use crate::limits::{LimitKind, Limits, LimitsPatch, Spent};
 use crate::run::{Event, ModelReport, REPORT_FORMAT, RunId, RunReport};
 use crate::sandbox::{End, GuestCall, Input, Returned, RunMemory};
 use crate::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
@@ -123,7 +123,13 @@ impl Host {
             limits,
             started,
         };
-        let handle = RunHandle { id: id.clone(), cancel, cancel_on_drop: true, events, report };
+        let handle = RunHandle {
+            id: id.clone(),
+            cancel,
+            cancel_on_drop: true,
+            events,
+            report,
+        };
         let root = run.start(task, input, false);
         tokio::spawn(async move {
             let (outcome, _) = root.await;
@@ -179,7 +185,10 @@ impl RunState {
             plugin: Arc::clone(&sub_agent.plugin),
             account: parent.account.child(&limits),
             deadline: [own_deadline, parent.deadline].into_iter().flatten().min(),
-            deepest: limits.depth.map_or(u32::MAX, |depth| id.depth().saturating_add(depth)).min(parent.deepest),
+            deepest: limits
+                .depth
+                .map_or(u32::MAX, |depth| id.depth().saturating_add(depth))
+                .min(parent.deepest),
             cancel,
             limits,
             started,
@@ -196,19 +205,39 @@ impl RunState {
         keep_returned: bool,
     ) -> impl Future<Output = (Outcome, Option<Returned>)> + use<> {
         let run = Arc::clone(self);
-        let task = self.tasks.spawn(async move { run.run(task, input, keep_returned).await });
+        let task = self
+            .tasks
+            .spawn(async move { run.run(task, input, keep_returned).await });
         async move {
             task.await.unwrap_or_else(|_| {
-                (Outcome::Failure(Failure::new(FailureClass::Host, "the host failed while it ran the task")), None)
+                (
+                    Outcome::Failure(Failure::new(
+                        FailureClass::Host,
+                        "the host failed while it ran the task",
+                    )),
+                    None,
+                )
             })
         }
     }
 
     async fn run(self: Arc<Self>, task: NewTask, input: Input, keep_returned: bool) -> (Outcome, Option<Returned>) {
         let _live = task.account.live();
-        let NewTask { id, plugin, account, limits, deadline, deepest, cancel, started } = task;
+        let NewTask {
+            id,
+            plugin,
+            account,
+            limits,
+            deadline,
+            deepest,
+            cancel,
+            started,
+        } = task;
         let config = self.host.config();
-        self.emit(Event::Started { task: id.clone(), plugin: plugin.id.to_string() });
+        self.emit(Event::Started {
+            task: id.clone(),
+            plugin: plugin.id.to_string(),
+        });
         let calls = Arc::new(TaskCalls {
             host: Arc::clone(&self.host.inner),
             run: Arc::clone(&self),
@@ -250,9 +279,21 @@ impl RunState {
                 spent.peak_memory = ended.peak_memory;
                 (ended.end, ended.returned, ended.log, ended.log_dropped)
             }
-            None => (End::Host("the host failed while it ran the task".into()), None, String::new(), 0),
+            None => (
+                End::Host("the host failed while it ran the task".into()),
+                None,
+                String::new(),
+                0,
+            ),
         };
         let outcome = match Outcome::of(end) {
+            // What is shared may run out before a task's own limit does.
+            Outcome::Failure(failure)
+                if failure.limit == Some(LimitKind::Fuel) && limits.fuel.is_some_and(|most| spent.fuel < most) =>
+            {
+                let message = "the task used up the fuel that was left for it by the tasks that it shares a limit with";
+                Outcome::Failure(Failure::exhausted(LimitKind::Fuel, message))
+            }
             Outcome::Failure(failure) => Outcome::Failure(failure.with_limit_of(&limits)),
             ok @ Outcome::Ok(_) => ok,
         };
@@ -273,7 +314,10 @@ impl RunState {
             log,
             log_dropped_bytes,
         };
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).push((report, used));
+        self.ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((report, used));
         self.emit(Event::Ended { task: id });
         (outcome, returned)
     }
@@ -286,20 +330,33 @@ impl RunState {
     fn report(&self, run: RunId, outcome: Outcome, started: Instant) -> RunReport {
         let mut ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
         ended.sort_by_cached_key(|(task, _)| task.id.order());
-        let mut spent = Spent { wall: started.elapsed(), ..Spent::default() };
+        let mut spent = Spent {
+            wall: started.elapsed(),
+            ..Spent::default()
+        };
         let mut models: Vec<ModelReport> = Vec::new();
         let mut tasks = Vec::with_capacity(ended.len());
         for (task, used) in ended {
             spent.add(&task.spent);
             for used in used {
-                match models.iter_mut().find(|model| model.name == used.name && model.model == used.model) {
+                match models
+                    .iter_mut()
+                    .find(|model| model.name == used.name && model.model == used.model)
+                {
                     Some(model) => model.add(&used),
                     None => models.push(used),
                 }
             }
             tasks.push(task);
         }
-        RunReport { format: REPORT_FORMAT, run, outcome, spent, tasks, models }
+        RunReport {
+            format: REPORT_FORMAT,
+            run,
+            outcome,
+            spent,
+            tasks,
+            models,
+        }
     }
 }
 

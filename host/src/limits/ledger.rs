@@ -52,7 +52,10 @@ pub struct Live(Account);
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.0.books.lock().each_up(self.0.index, |entry| entry.live = entry.live.saturating_sub(1));
+        self.0
+            .books
+            .lock()
+            .each_up(self.0.index, |entry| entry.live = entry.live.saturating_sub(1));
     }
 }
 
@@ -251,15 +254,26 @@ impl Account {
             true if left < FUEL_SHARE && leased => return None,
             true => (left / 2).max(FUEL_SHARE.min(left)),
         };
-        let lease = Amounts { fuel: lease, ..Amounts::default() };
+        let lease = Amounts {
+            fuel: lease,
+            ..Amounts::default()
+        };
         entries.each_up(self.index, |entry| entry.reserved = entry.reserved.plus(lease));
         Some(lease.fuel)
     }
 
     /// Gives a lease of `leased` units back, `used` of which were used.
     pub fn settle_fuel(&self, leased: u64, used: u64) {
-        let (leased, charged) =
-            (Amounts { fuel: leased, ..Amounts::default() }, Amounts { fuel: used, ..Amounts::default() });
+        let (leased, charged) = (
+            Amounts {
+                fuel: leased,
+                ..Amounts::default()
+            },
+            Amounts {
+                fuel: used,
+                ..Amounts::default()
+            },
+        );
         let mut entries = self.books.lock();
         entries.each_up(self.index, |entry| {
             entry.reserved = entry.reserved.minus(leased);
@@ -281,18 +295,28 @@ impl Account {
     /// Fuel that is neither used nor leased, here or above; none where nothing limits it.
     pub fn fuel_left(&self) -> Option<u64> {
         let left = |entry: &Entry| {
-            Some(entry.limits.fuel?.saturating_sub(entry.total.fuel.saturating_add(entry.reserved.fuel)))
+            Some(
+                entry
+                    .limits
+                    .fuel?
+                    .saturating_sub(entry.total.fuel.saturating_add(entry.reserved.fuel)),
+            )
         };
         self.books.lock().chain(self.index).filter_map(left).min()
     }
 
     /// Charges one sub-task to this account and all above it.
     pub fn start_task(&self) -> Result<(), Exhausted> {
-        let one = Amounts { tasks: 1, ..Amounts::default() };
+        let one = Amounts {
+            tasks: 1,
+            ..Amounts::default()
+        };
         let mut entries = self.books.lock();
         let full = |entry: &Entry| entry.limits.tasks.is_some_and(|most| entry.total.tasks >= most);
         if entries.chain(self.index).any(full) {
-            return Err(Exhausted { limit: LimitKind::Tasks });
+            return Err(Exhausted {
+                limit: LimitKind::Tasks,
+            });
         }
         entries.each_up(self.index, |entry| entry.total = entry.total.plus(one));
         Ok(())

@@ -9,8 +9,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use super::Plugin;
 use super::manifest::Manifest;
+use super::{Plugin, deps};
 use crate::error::{Error, Result};
 
 /// The compile target of plugins.
@@ -42,6 +42,7 @@ pub fn build(dir: &Path) -> Result<Built> {
     if install_target(dir)? {
         notes.push(format!("added the compile target {TARGET}"));
     }
+    notes.extend(deps::copy(dir, &package.manifest.sub_agents)?);
     let output = run(cargo(dir)
         .args(["build", "--release", "--lib", "--target", TARGET])
         .arg("--message-format=json-render-diagnostics"))?;

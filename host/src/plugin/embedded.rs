@@ -67,6 +67,11 @@ pub(super) fn read(bytes: &[u8]) -> Embedded {
 }
 
 impl Embedded {
+    /// The WIT texts, the plugin's own first: a component that links one plugin's code has one.
+    pub(super) fn wit(&self) -> &[WitText] {
+        &self.wit
+    }
+
     /// The documented twin of `run`, if WIT for the interface `task` is embedded; an error says why it is not believed.
     pub(super) fn docs(
         &self,

@@ -30,7 +30,10 @@ struct Gauge {
 
 impl Tank {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Gauge { lease: AtomicU64::new(NONE), left: AtomicU64::new(0) }))
+        Self(Arc::new(Gauge {
+            lease: AtomicU64::new(NONE),
+            left: AtomicU64::new(0),
+        }))
     }
 
     /// Puts a new lease into the store, if there is one. Called whenever the guest's event loop is polled: before a burst,
@@ -70,7 +73,12 @@ impl Bursts for Meter {
 
 impl Meter {
     pub(super) fn new(tank: Tank, capabilities: Arc<dyn Capabilities>) -> Self {
-        Self { tank, capabilities, leased: None, used: 0 }
+        Self {
+            tank,
+            capabilities,
+            leased: None,
+            used: 0,
+        }
     }
 
     /// After the last burst, with what the store has left; gives all that was used.

@@ -128,8 +128,8 @@ impl Turns {
         loop {
             tokio::select! {
                 biased;
-                cut = &mut cut => return cut,
                 () = meter.begin() => {}
+                cut = &mut cut => return cut,
             }
             // A burst: the guest computes until it ends or waits.
             let burst = std::future::poll_fn(|cx| {
@@ -319,13 +319,22 @@ mod tests {
         let cancel = CancellationToken::new();
         let (asker, turns_a) = turns();
         let waiting = asker.ask(std::future::pending::<()>());
-        assert!(matches!(turns_a.drive(waiting, &mut Free, soon, &cancel).await, Driven::TimeUp));
+        assert!(matches!(
+            turns_a.drive(waiting, &mut Free, soon, &cancel).await,
+            Driven::TimeUp
+        ));
         tokio::time::resume();
         let (_asker, turns_b) = turns();
-        assert_eq!(turns_b.drive(computing(), &mut Free, soon, &cancel).await, Driven::TimeUp);
+        assert_eq!(
+            turns_b.drive(computing(), &mut Free, soon, &cancel).await,
+            Driven::TimeUp
+        );
         cancel.cancel();
         let (_asker, turns_c) = turns();
-        assert_eq!(turns_c.drive(computing(), &mut Free, None, &cancel).await, Driven::Cancelled);
+        assert_eq!(
+            turns_c.drive(computing(), &mut Free, None, &cancel).await,
+            Driven::Cancelled
+        );
     }
 
     #[tokio::test]
@@ -344,7 +353,9 @@ mod tests {
         let cancel = CancellationToken::new();
         let (_asker, turns) = turns();
         assert_eq!(
-            turns.drive(std::future::pending::<()>(), &mut Free, None, &cancel).await,
+            turns
+                .drive(std::future::pending::<()>(), &mut Free, None, &cancel)
+                .await,
             Driven::Stuck
         );
     }

@@ -180,6 +180,87 @@ async fn a_waiting_call_that_can_no_longer_fit_is_refused() {
     );
 }
 
+#[test]
+fn a_task_alone_gets_all_fuel_and_siblings_share_it() {
+    let run = Account::root(&Limits {
+        fuel: Some(10 * FUEL_SHARE),
+        ..Limits::none()
+    });
+    let _run = run.live();
+    assert_eq!(run.try_lease_fuel(), Some(10 * FUEL_SHARE));
+    run.settle_fuel(10 * FUEL_SHARE, 2 * FUEL_SHARE);
+    let (a, b) = (
+        run.child(&Limits {
+            fuel: Some(FUEL_SHARE / 2),
+            ..Limits::none()
+        }),
+        run.child(&Limits::none()),
+    );
+    let (_a, _b) = (a.live(), b.live());
+    assert_eq!(a.try_lease_fuel(), Some(FUEL_SHARE / 2), "its own limit");
+    assert_eq!(
+        b.try_lease_fuel(),
+        Some(7 * FUEL_SHARE / 2 + FUEL_SHARE / 4),
+        "half of what is left"
+    );
+    run.settle_fuel(0, 0);
+    b.settle_fuel(7 * FUEL_SHARE / 2 + FUEL_SHARE / 4, FUEL_SHARE);
+    a.settle_fuel(FUEL_SHARE / 2, 7);
+    assert_eq!(
+        (a.spent().fuel, b.spent().fuel, run.spent().fuel),
+        (7, FUEL_SHARE, 2 * FUEL_SHARE)
+    );
+    assert_eq!(run.fuel_left(), Some(7 * FUEL_SHARE - 7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fuel_that_others_hold_is_waited_for_and_fuel_that_is_gone_is_not() {
+    let run = Account::root(&Limits {
+        fuel: Some(FUEL_SHARE),
+        ..Limits::none()
+    });
+    let (a, b) = (run.child(&Limits::none()), run.child(&Limits::none()));
+    let (_a, _b) = (a.live(), b.live());
+    assert_eq!(a.lease_fuel().await, FUEL_SHARE);
+    let waiting = tokio::spawn(async move { b.lease_fuel().await });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(!waiting.is_finished());
+    a.settle_fuel(FUEL_SHARE, FUEL_SHARE - 3);
+    assert_eq!(waiting.await.unwrap(), 3);
+    let spent = Account::root(&Limits {
+        fuel: Some(0),
+        ..Limits::none()
+    });
+    assert_eq!(spent.lease_fuel().await, 0);
+}
+
+#[test]
+fn sub_tasks_are_counted_at_every_level_above() {
+    let run = Account::root(&Limits {
+        tasks: Some(3),
+        ..Limits::none()
+    });
+    let task = run.child(&Limits {
+        tasks: Some(2),
+        ..Limits::none()
+    });
+    assert!(task.start_task().is_ok() && task.start_task().is_ok());
+    assert_eq!(
+        task.start_task(),
+        Err(Exhausted {
+            limit: LimitKind::Tasks
+        })
+    );
+    let other = run.child(&Limits::none());
+    assert!(other.start_task().is_ok());
+    assert_eq!(
+        other.start_task(),
+        Err(Exhausted {
+            limit: LimitKind::Tasks
+        })
+    );
+}
+
 /// What one call of a random run does.
 #[derive(Debug, Clone)]
 struct Call {
