@@ -52,7 +52,7 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run one task and print its output as JSON
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Build a plugin's crate into a component and print its path
     Build(build::Args),
     /// Show what a plugin is, what it may do, and its typed interface
@@ -102,7 +102,7 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
     let env = Env::from_process()?;
     let global = &cli.global;
     match cli.command {
-        Command::Run(args) => run::run(args, global, &env, printer).await,
+        Command::Run(args) => run::run(*args, global, &env, printer).await,
         Command::Build(args) => build::build(&args, &env, printer),
         Command::Inspect(args) => inspect::inspect(&args, &env, printer),
         Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),

@@ -443,7 +443,7 @@ impl Code {
                         let pair = vec![Val::String(case.into()), *text()];
                         return Some(Returned(Val::Result(Err(Some(Box::new(Val::Variant(
                             "other".into(),
-                            Some(Box::new(Val::Tuple(pair.into()))),
+                            Some(Box::new(Val::Tuple(pair))),
                         )))))));
                     }
                 };
