@@ -320,7 +320,7 @@ fn a_wrong_input_says_where_and_what_was_expected() {
         (
             &asks,
             "@list.json",
-            "list.json is no JSON: EOF while parsing a list at line 1 column 6",
+            "list.json is no JSON: EOF while parsing a list at line 1 column 5",
         ),
         (&asks, "@latin1.json", "@latin1.json: not UTF-8"),
         (

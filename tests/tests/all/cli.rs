@@ -191,7 +191,7 @@ fn an_error_before_the_run_is_a_document_too() {
             "{args:?}: {document}"
         );
     }
-    let denied = machine.run(run_json(&guest("opens_file"), &json!("x"), &[])).json(4);
+    let denied = machine.run(run_json(&guest("opens-file"), &json!("x"), &[])).json(4);
     assert_eq!(denied["error"]["class"], "denied");
 }
 
