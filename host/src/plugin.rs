@@ -23,8 +23,7 @@ use crate::value;
 
 pub use self::bytes::MAX_PLUGIN_BYTES;
 pub(crate) use self::bytes::{broken, read};
-pub use self::imports::Import;
-pub(crate) use self::imports::refuse;
+pub use self::imports::{Import, refuse};
 pub use self::manifest::Manifest;
 
 /// The SHA-256 of a plugin's bytes.

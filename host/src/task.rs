@@ -134,7 +134,12 @@ impl Failure {
     pub(crate) fn with_limit_of(mut self, limits: &Limits) -> Self {
         let value = self.limit.and_then(|limit| limits.describe(limit));
         if let (Some(limit), Some(value)) = (self.limit, value) {
-            self.message = format!("{} (limit: {value} {})", self.message, limit.unit());
+            let unit = if limit.unit().is_empty() {
+                String::new()
+            } else {
+                format!(" {}", limit.unit())
+            };
+            self.message = format!("{} (limit: {value}{unit})", self.message);
         }
         self
     }

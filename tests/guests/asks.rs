@@ -13,17 +13,21 @@ async fn run(input: Questions) -> Result<Vec<Answer>, Failure> {
         if let Some(tokens) = input.max_tokens {
             prompt = prompt.max_tokens(tokens);
         }
-        async { answer(prompt.text().await) }
+        prompt.text()
     });
-    match input.mode {
-        Mode::Parallel => Ok(join_all(calls).await),
+    let answers = match input.mode {
+        Mode::Parallel => join_all(calls).await,
         Mode::Sequential => {
             let mut answers = Vec::new();
             for call in calls {
                 answers.push(call.await);
             }
-            Ok(answers)
+            answers
         }
+    };
+    match input.strict {
+        Some(true) => Ok(answers.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().map(Ok).map(answer).collect()),
+        _ => Ok(answers.into_iter().map(answer).collect()),
     }
 }
 

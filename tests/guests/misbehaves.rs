@@ -25,6 +25,8 @@ async fn run(input: Behaviour) -> Result<String, Failure> {
             println!("one more line");
             eprintln!("one more line");
         },
+        Behaviour::Wait => std::future::pending().await,
+        Behaviour::LargeOutput => Ok("x".repeat(9_000_000)),
     }
 }
 

@@ -376,9 +376,26 @@ impl Reservation {
         self.output
     }
 
-    /// Notes that the call is on its way: it counts as a call from now on, even if nobody waits for its answer.
+    /// Notes that the call is on its way: it is in the books as a call from now on, even if nobody waits for its answer
+    /// and whenever that is noticed.
     pub fn sent(&mut self) {
+        if self.state != State::Held {
+            return;
+        }
         self.state = State::Sent;
+        let one = Amounts {
+            calls: 1,
+            ..Amounts::default()
+        };
+        self.held = self.held.minus(one);
+        let mut entries = self.account.books.lock();
+        entries.each_up(self.account.index, |entry| {
+            entry.reserved = entry.reserved.minus(one);
+            entry.total = entry.total.plus(one);
+        });
+        if let Some(entry) = entries.0.get_mut(self.account.index) {
+            entry.own.called();
+        }
     }
 
     /// Replaces what was held by what was used. More than was held is charged all the same, and stops the next call.
@@ -388,11 +405,12 @@ impl Reservation {
     }
 
     fn charge(&mut self, used: Used) {
+        // What was settled has been sent.
+        self.sent();
         self.state = State::Settled;
         let amounts = Amounts {
             tokens: used.input.saturating_add(used.output),
             cost: used.cost.map_or(0, Usd::pico),
-            calls: 1,
             ..Amounts::default()
         };
         let account = &self.account;
@@ -406,13 +424,8 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.state == State::Sent {
-            // Abandoned: what the provider counted will never be known, and a closed connection is mostly not billed.
-            self.charge(Used {
-                cost: Some(Usd::ZERO),
-                ..Used::default()
-            });
-        }
+        // One that was sent and abandoned stays a call that used nothing: what the provider counted will never be known,
+        // and a closed connection is mostly not billed.
         let held = self.held;
         self.account
             .books

@@ -32,12 +32,16 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// Adds one call.
+    /// Adds a call that was sent.
+    pub(super) fn called(&mut self) {
+        self.calls = self.calls.saturating_add(1);
+    }
+
+    /// Adds what a call used.
     pub(super) fn charge(&mut self, used: &Used) {
         self.input_tokens = self.input_tokens.saturating_add(used.input);
         self.cached_input_tokens = self.cached_input_tokens.saturating_add(used.cached_input);
         self.output_tokens = self.output_tokens.saturating_add(used.output);
-        self.calls = self.calls.saturating_add(1);
         match used.cost {
             Some(cost) => self.cost = self.cost.saturating_add(cost),
             None => self.unpriced_calls = self.unpriced_calls.saturating_add(1),

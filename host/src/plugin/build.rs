@@ -65,7 +65,7 @@ pub fn build(dir: &Path) -> Result<Built> {
     })?;
     let unreadable = |path: &Path, error: std::io::Error| Error::plugin(format!("{}: {error}", path.display()));
     let bytes = std::fs::read(&artifact).map_err(|error| unreadable(&artifact, error))?;
-    let bytes = with_manifest(bytes, &package)?;
+    let bytes = with_manifest(bytes, &package).map_err(|error| error.at(&artifact))?;
     let out = package.target_dir.join("agenthost");
     std::fs::create_dir_all(&out).map_err(|error| unreadable(&out, error))?;
     let path = out.join(format!("{}.wasm", package.name));

@@ -149,7 +149,11 @@ fn cause(name: &str) -> (&'static str, &'static str) {
 }
 
 /// One error that lists every refused import with its cause, the cure of the one that explains the rest in front.
-pub(crate) fn refuse(imports: &[Import]) -> Result<(), Error> {
+///
+/// # Errors
+///
+/// [`ErrorClass::Denied`](crate::error::ErrorClass::Denied) where any of `imports` is refused.
+pub fn refuse(imports: &[Import]) -> Result<(), Error> {
     let refused: Vec<&str> = imports
         .iter()
         .filter_map(|import| match import {

@@ -1,0 +1,294 @@
+//! A machine of its own for one test: home, working directory and environment that nobody else sees.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use agenthost::config::{Config, Env};
+use agenthost::host::Host;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::server::Server;
+
+/// After this a run counts as hung: far longer than any test's work takes on a busy machine.
+const HUNG: Duration = Duration::from_mins(2);
+
+/// Directories that are removed with it, and the variables that a run gets; nothing else is inherited but what finds
+/// Rust's toolchain.
+#[derive(Debug)]
+pub struct TestEnv {
+    root: TempDir,
+    binary: PathBuf,
+    vars: BTreeMap<String, String>,
+}
+
+/// How a run of the command line came out.
+#[derive(Debug)]
+pub struct Output {
+    /// The exit code; 128 and the signal's number where a signal ended it.
+    pub code: i32,
+    /// What stood on stdout.
+    pub stdout: String,
+    /// What stood on stderr.
+    pub stderr: String,
+}
+
+/// A run that goes on.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: JoinHandle<String>,
+    stderr: JoinHandle<String>,
+}
+
+impl TestEnv {
+    /// An empty machine with the command line `binary`.
+    ///
+    /// # Panics
+    ///
+    /// When no directory can be made.
+    pub fn new(binary: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::Builder::new().prefix("agenthost-test-").tempdir().unwrap();
+        for dir in ["home", "work", "config", "state", "cache", "data", "tmp"] {
+            let path = root.path().join(dir);
+            std::fs::create_dir(&path).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        let dir = |name: &str| root.path().join(name).display().to_string();
+        let user_home = std::env::home_dir().unwrap_or_default();
+        let kept = |name: &str, otherwise: &str| {
+            std::env::var(name).unwrap_or_else(|_| user_home.join(otherwise).display().to_string())
+        };
+        let mut vars = BTreeMap::from([
+            ("HOME", dir("home")),
+            ("XDG_CONFIG_HOME", dir("config")),
+            ("XDG_STATE_HOME", dir("state")),
+            ("XDG_CACHE_HOME", dir("cache")),
+            ("XDG_DATA_HOME", dir("data")),
+            ("TMPDIR", dir("tmp")),
+            ("PATH", std::env::var("PATH").unwrap_or_default()),
+            ("CARGO_HOME", kept("CARGO_HOME", ".cargo")),
+            ("RUSTUP_HOME", kept("RUSTUP_HOME", ".rustup")),
+        ]);
+        if let Ok(toolchain) = std::env::var("RUSTUP_TOOLCHAIN") {
+            vars.insert("RUSTUP_TOOLCHAIN", toolchain);
+        }
+        let vars = vars.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self {
+            root,
+            binary: binary.into(),
+            vars,
+        }
+    }
+
+    /// The same, with `fast` and `strong` at `server`.
+    #[must_use]
+    pub fn with(self, server: &Server) -> Self {
+        self.config(&server.config())
+    }
+
+    /// The same, with this `agenthost.toml` in the working directory.
+    #[must_use]
+    pub fn config(self, toml: &str) -> Self {
+        self.write("agenthost.toml", toml);
+        self
+    }
+
+    /// The same, with the variable `name`.
+    #[must_use]
+    pub fn var(mut self, name: &str, value: &str) -> Self {
+        self.vars.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Writes a file, named from the working directory, readable for this user alone.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be written.
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.cwd().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, contents).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    /// The working directory.
+    pub fn cwd(&self) -> PathBuf {
+        self.root.path().join("work")
+    }
+
+    /// Where the command line keeps compiled plugins.
+    pub fn compiled(&self) -> PathBuf {
+        self.root.path().join("cache/agenthost/compiled")
+    }
+
+    /// `text` with what differs from run to run replaced by words.
+    pub fn redact(&self, text: &str) -> String {
+        text.replace(&self.cwd().display().to_string(), "[work]")
+            .replace(&self.root.path().display().to_string(), "[root]")
+    }
+
+    /// Runs the command line with an empty stdin.
+    ///
+    /// # Panics
+    ///
+    /// When it hangs.
+    pub fn run<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Output {
+        self.start(args, None).finish()
+    }
+
+    /// Runs the command line with `stdin` piped in.
+    ///
+    /// # Panics
+    ///
+    /// When it hangs.
+    pub fn piped<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>, stdin: &str) -> Output {
+        self.start(args, Some(stdin)).finish()
+    }
+
+    /// Starts the command line.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn start<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>, stdin: Option<&str>) -> Running {
+        let mut command = Command::new(&self.binary);
+        command.args(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        command.env_clear().envs(&self.vars).current_dir(self.cwd());
+        command.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        if let Some(text) = stdin {
+            // Whoever reads no stdin closes it.
+            let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
+        }
+        let (stdout, stderr) = (
+            collect(child.stdout.take().unwrap()),
+            collect(child.stderr.take().unwrap()),
+        );
+        Running { child, stdout, stderr }
+    }
+
+    /// The surroundings as the library sees them.
+    pub fn surroundings(&self) -> Env {
+        Env::new(self.vars.clone(), self.cwd(), Some(self.root.path().join("home")))
+    }
+
+    /// A host with the configuration at the working directory.
+    ///
+    /// # Panics
+    ///
+    /// When the configuration is wrong or the machine refuses.
+    pub fn host(&self) -> Host {
+        let config = Config::load(&self.surroundings()).unwrap();
+        Host::builder(config).cache_dir(Some(self.compiled())).build().unwrap()
+    }
+}
+
+impl Running {
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Does what Ctrl-C does.
+    ///
+    /// # Panics
+    ///
+    /// When there is no shell.
+    pub fn interrupt(&self) {
+        let kill = format!("kill -INT {}", self.pid());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Panics
+    ///
+    /// When it hangs; it is killed first.
+    pub fn finish(mut self) -> Output {
+        use std::os::unix::process::ExitStatusExt;
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if start.elapsed() > HUNG {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                let (stdout, stderr) = (self.stdout.join().unwrap(), self.stderr.join().unwrap());
+                panic!("it hung\nstdout: {stdout}\nstderr: {stderr}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let code = status
+            .code()
+            .or_else(|| status.signal().map(|signal| 128 + signal))
+            .unwrap();
+        Output {
+            code,
+            stdout: self.stdout.join().unwrap(),
+            stderr: self.stderr.join().unwrap(),
+        }
+    }
+}
+
+impl Output {
+    /// What stands on stdout, which must be one line of JSON, where the exit code is `code`.
+    ///
+    /// # Panics
+    ///
+    /// When it is not.
+    #[track_caller]
+    pub fn json(&self, code: i32) -> Value {
+        assert_eq!(self.code, code, "{self}");
+        assert_eq!(self.stdout.matches('\n').count(), 1, "{self}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self}"))
+    }
+
+    /// What stands on stderr, where the exit code is `code` and stdout is empty: the message and its hint.
+    ///
+    /// # Panics
+    ///
+    /// When that is not so, or there is no error or no hint.
+    #[track_caller]
+    pub fn error(&self, code: i32) -> &str {
+        assert_eq!(self.code, code, "{self}");
+        assert_eq!(self.stdout, "", "{self}");
+        assert!(
+            self.stderr.contains("error: ") && self.stderr.contains("\nhint: "),
+            "{self}"
+        );
+        assert!(
+            !self.stderr.contains("panicked") && !self.stderr.contains('\u{1b}'),
+            "{self}"
+        );
+        &self.stderr
+    }
+}
+
+impl std::fmt::Display for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "exit code {}\nstdout: {}\nstderr: {}",
+            self.code, self.stdout, self.stderr
+        )
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}

@@ -1,0 +1,121 @@
+//! The guests, built once in a test process by one call of cargo.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use agenthost::plugin::build;
+use serde_json::Value;
+
+/// The components of all guests and of the example plugins.
+#[derive(Debug)]
+pub struct Guests {
+    components: BTreeMap<String, PathBuf>,
+}
+
+/// The workspace's root directory.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in the workspace")
+}
+
+/// Builds all guests at the first call, adding the compile target where it is missing, and says so on stderr.
+///
+/// # Panics
+///
+/// When cargo cannot build them; what it says stands on stderr.
+pub fn guests() -> &'static Guests {
+    static GUESTS: OnceLock<Guests> = OnceLock::new();
+    GUESTS.get_or_init(|| {
+        let added = build::install_target(workspace()).unwrap_or_else(|error| panic!("{error}"));
+        if added {
+            let _ = writeln!(
+                std::io::stderr(),
+                "added the compile target {} with rustup",
+                build::TARGET
+            );
+        }
+        let mut components = examples();
+        let competitor =
+            build::build(&workspace().join("plugins/competitor")).unwrap_or_else(|error| panic!("{error}"));
+        components.insert("competitor".to_owned(), competitor.path);
+        Guests { components }
+    })
+}
+
+impl Guests {
+    /// The component of the guest `name`, such as `asks`, or of the plugin `competitor`.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such guest.
+    pub fn path(&self, name: &str) -> &Path {
+        self.components
+            .get(name)
+            .unwrap_or_else(|| panic!("no guest is named {name}: {:?}", self.components.keys()))
+    }
+
+    /// The bytes of the component of the guest `name`.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such guest.
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
+    }
+
+    /// The names of all guests.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.components.keys().map(String::as_str)
+    }
+}
+
+/// The examples of the crate of guests, by name.
+fn examples() -> BTreeMap<String, PathBuf> {
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args([
+            "build",
+            "--release",
+            "--target",
+            build::TARGET,
+            "-p",
+            "agenthost-guests",
+            "--examples",
+        ])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(workspace())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    // What the cargo that runs this test has set for its own build would make this one build everything anew.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let own = [
+            "CARGO_HOME",
+            "CARGO_TARGET_DIR",
+            "CARGO_NET_",
+            "CARGO_HTTP_",
+            "CARGO_REGISTR",
+            "CARGO_SOURCE_",
+        ];
+        let inherited = name.starts_with("CARGO") && !own.iter().any(|own| name.starts_with(own));
+        if inherited || ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"].contains(&&*name) {
+            cargo.env_remove(&*name);
+        }
+    }
+    let output = cargo.output().expect("cargo runs");
+    assert!(output.status.success(), "cargo cannot build the guests; see above");
+    let messages = output.stdout.split(|byte| *byte == b'\n');
+    let messages = messages.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    messages
+        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["kind"][0] == "example")
+        .filter_map(|message| {
+            let name = message["target"]["name"].as_str()?.to_owned();
+            let path = PathBuf::from(message["filenames"][0].as_str()?);
+            Some((name, path))
+        })
+        .collect()
+}

@@ -1,0 +1,456 @@
+//! A model server on loopback that does as it is told, and remembers what it saw.
+//!
+//! It speaks both wires (`/v1/messages`, `/v1/chat/completions`) over plain HTTP/1.1, one request a connection. A
+//! handler answers each request with a [`Reply`]: after how long, what, and how badly. Left out: streaming, TLS, and
+//! any look at what is asked beyond what the handler does.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+/// What is waited for must come within this, or the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A request as the server saw it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Which request it was, from 0.
+    pub number: usize,
+    /// The path.
+    pub path: String,
+    /// All headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Value,
+    /// When all of it had arrived.
+    pub arrived: Instant,
+    /// When the answer was out, or the client had gone.
+    pub ended: Option<Instant>,
+    /// Whether the client closed the connection before it had the answer.
+    pub closed_by_client: bool,
+}
+
+impl Request {
+    /// The texts of all messages, one per line.
+    pub fn prompt(&self) -> String {
+        let texts = self.body["messages"].as_array().into_iter().flatten();
+        texts
+            .filter_map(|message| message["content"].as_str())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    /// The most output tokens that were asked for.
+    pub fn max_tokens(&self) -> Option<u64> {
+        self.body["max_tokens"]
+            .as_u64()
+            .or_else(|| self.body["max_completion_tokens"].as_u64())
+    }
+
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    after: Duration,
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Body,
+}
+
+#[derive(Debug, Clone)]
+enum Body {
+    /// A reply of the wire.
+    Text {
+        text: String,
+        usage: Option<(u64, u64)>,
+    },
+    Raw(Vec<u8>),
+    Stall,
+    Endless,
+    CutOff,
+    Close,
+}
+
+impl Reply {
+    fn of(status: u16, body: Body) -> Self {
+        Self {
+            after: Duration::ZERO,
+            status,
+            headers: Vec::new(),
+            body,
+        }
+    }
+
+    /// A model's reply that counts 10 input and 5 output tokens.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::of(
+            200,
+            Body::Text {
+                text: text.into(),
+                usage: Some((10, 5)),
+            },
+        )
+    }
+
+    /// Any bytes with any status.
+    pub fn raw(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self::of(status, Body::Raw(body.into()))
+    }
+
+    /// An error in the form that both wires share.
+    pub fn error(status: u16, kind: &str, message: &str) -> Self {
+        Self::raw(
+            status,
+            json!({"type": "error", "error": {"type": kind, "message": message}}).to_string(),
+        )
+    }
+
+    /// Nothing, for ever.
+    pub fn stall() -> Self {
+        Self::of(200, Body::Stall)
+    }
+
+    /// A good start and then bytes without end.
+    pub fn endless() -> Self {
+        Self::of(200, Body::Endless)
+    }
+
+    /// Half of what the headers announce, then the end of the connection.
+    pub fn cut_off() -> Self {
+        Self::of(200, Body::CutOff)
+    }
+
+    /// The end of the connection without a word.
+    pub fn close() -> Self {
+        Self::of(200, Body::Close)
+    }
+
+    /// The address of somebody else.
+    pub fn redirect(to: &str) -> Self {
+        Self::raw(307, "").header("location", to)
+    }
+
+    /// The same, so much later.
+    #[must_use]
+    pub fn after(mut self, after: Duration) -> Self {
+        self.after = after;
+        self
+    }
+
+    /// The same with a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same, counting so many input and output tokens.
+    #[must_use]
+    pub fn usage(mut self, input: u64, output: u64) -> Self {
+        if let Body::Text { usage, .. } = &mut self.body {
+            *usage = Some((input, output));
+        }
+        self
+    }
+
+    /// The same without any count.
+    #[must_use]
+    pub fn uncounted(mut self) -> Self {
+        if let Body::Text { usage, .. } = &mut self.body {
+            *usage = None;
+        }
+        self
+    }
+}
+
+type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
+
+#[derive(Default)]
+struct Seen {
+    requests: Vec<Request>,
+    in_flight: usize,
+    max_in_flight: usize,
+    counted: (u64, u64),
+}
+
+struct Shared {
+    handler: Box<Handler>,
+    seen: Mutex<Seen>,
+}
+
+/// The server; it ends when it is dropped.
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Server {
+    /// Starts a server that answers with what `handler` gives.
+    ///
+    /// # Panics
+    ///
+    /// When there is no port.
+    pub fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            handler: Box::new(handler),
+            seen: Mutex::default(),
+        });
+        let (stop, stopped) = oneshot::channel();
+        let served = Arc::clone(&shared);
+        // A thread of its own, so that a test that blocks does not block the server.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async move {
+                let listener = TcpListener::from_std(listener).unwrap();
+                let accept = async {
+                    loop {
+                        if let Ok((stream, _)) = listener.accept().await {
+                            tokio::spawn(serve(stream, Arc::clone(&served)));
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = accept => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self {
+            address,
+            shared,
+            stop: Some(stop),
+        }
+    }
+
+    /// Starts a server that gives these replies in the order of the requests, the last one again and again.
+    ///
+    /// # Panics
+    ///
+    /// When there is no reply or no port.
+    pub fn scripted(replies: impl Into<Vec<Reply>>) -> Self {
+        let replies = replies.into();
+        assert!(!replies.is_empty());
+        Self::start(move |request| replies[request.number.min(replies.len() - 1)].clone())
+    }
+
+    /// The address as an OpenAI-compatible provider takes it.
+    pub fn url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// A configuration with `fast` and `strong` at this server, over the wire of chat completions and without a key.
+    pub fn config(&self) -> String {
+        config("openai", &self.url(), "")
+    }
+
+    /// The same over the wire of messages, with the key in the variable `TEST_KEY`.
+    pub fn anthropic_config(&self) -> String {
+        config(
+            "anthropic",
+            &format!("http://{}", self.address),
+            "key-env = \"TEST_KEY\"\n",
+        )
+    }
+
+    /// All requests until now, in the order of their arrival.
+    pub fn seen(&self) -> Vec<Request> {
+        self.shared.seen.lock().unwrap().requests.clone()
+    }
+
+    /// The number of requests until now.
+    pub fn count(&self) -> usize {
+        self.shared.seen.lock().unwrap().requests.len()
+    }
+
+    /// The most requests that were waiting for their answers at the same time.
+    pub fn max_in_flight(&self) -> usize {
+        self.shared.seen.lock().unwrap().max_in_flight
+    }
+
+    /// Input and output tokens of all answers that went out.
+    pub fn counted(&self) -> (u64, u64) {
+        self.shared.seen.lock().unwrap().counted
+    }
+
+    /// Waits until `happened`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not happen.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, happened: impl Fn(&[Request]) -> bool) {
+        let start = Instant::now();
+        while !happened(&self.seen()) {
+            assert!(start.elapsed() < PATIENCE, "{what} did not happen: {:#?}", self.seen());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+}
+
+/// A configuration with `fast` and `strong` at the provider `local`.
+pub fn config(kind: &str, url: &str, more: &str) -> String {
+    format!(
+        "[models]\nfast = \"local/small\"\nstrong = \"local/large\"\n\n[providers.local]\nkind = \"{kind}\"\nbase-url = \"{url}\"\n{more}"
+    )
+}
+
+async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
+    let Some((path, headers, body)) = read(&mut stream).await else {
+        return;
+    };
+    let request = {
+        let mut seen = shared.seen.lock().unwrap();
+        let request = Request {
+            number: seen.requests.len(),
+            path,
+            headers,
+            body,
+            arrived: Instant::now(),
+            ended: None,
+            closed_by_client: false,
+        };
+        seen.requests.push(request.clone());
+        seen.in_flight += 1;
+        seen.max_in_flight = seen.max_in_flight.max(seen.in_flight);
+        request
+    };
+    let reply = (shared.handler)(&request);
+    let counted = match reply.body {
+        Body::Text { usage, .. } => usage.unwrap_or_default(),
+        _ => (0, 0),
+    };
+    let (mut from, mut to) = stream.split();
+    let gone = async {
+        let mut byte = [0];
+        // The client has nothing more to say: whatever comes is the end.
+        while matches!(from.read(&mut byte).await, Ok(1)) {}
+    };
+    let closed_by_client = tokio::select! {
+        biased;
+        sent = answer(&request, reply, &mut to) => sent.is_err(),
+        () = gone => true,
+    };
+    let mut seen = shared.seen.lock().unwrap();
+    seen.in_flight -= 1;
+    if !closed_by_client {
+        seen.counted = (seen.counted.0 + counted.0, seen.counted.1 + counted.1);
+    }
+    let entry = &mut seen.requests[request.number];
+    entry.ended = Some(Instant::now());
+    entry.closed_by_client = closed_by_client;
+}
+
+/// Path, headers and body of a request.
+async fn read(stream: &mut TcpStream) -> Option<(String, Vec<(String, String)>, Value)> {
+    let mut bytes = Vec::new();
+    let head = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end;
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes[..head]).into_owned();
+    let mut lines = text.lines();
+    let path = lines.next()?.split(' ').nth(1)?.to_owned();
+    let header = |line: &str| {
+        line.split_once(':')
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+    };
+    let headers: Vec<_> = lines.filter_map(header).collect();
+    let length = headers
+        .iter()
+        .find(|(name, _)| name == "content-length")
+        .map_or("0", |(_, value)| value);
+    let length: usize = length.parse().ok()?;
+    while bytes.len() < head + 4 + length {
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let body = serde_json::from_slice(&bytes[head + 4..]).unwrap_or(Value::Null);
+    Some((path, headers, body))
+}
+
+async fn answer(request: &Request, reply: Reply, to: &mut (impl AsyncWriteExt + Unpin)) -> std::io::Result<()> {
+    tokio::time::sleep(reply.after).await;
+    let mut head = format!("HTTP/1.1 {} Whatever\r\nconnection: close\r\n", reply.status);
+    for (name, value) in &reply.headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    let body = match reply.body {
+        Body::Text { text, usage } => wire(request, &text, usage),
+        Body::Raw(body) => body,
+        Body::Stall => std::future::pending().await,
+        Body::Close => return Ok(()),
+        Body::CutOff => {
+            let half = format!("{head}content-type: application/json\r\ncontent-length: 1000\r\n\r\n{{\"id\": \"half");
+            to.write_all(half.as_bytes()).await?;
+            return to.flush().await;
+        }
+        Body::Endless => {
+            to.write_all(format!("{head}content-type: application/json\r\n\r\n{{\"id\": \"").as_bytes())
+                .await?;
+            loop {
+                to.write_all(&[b'x'; 65_536]).await?;
+            }
+        }
+    };
+    head += &format!(
+        "content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    to.write_all(head.as_bytes()).await?;
+    to.write_all(&body).await?;
+    to.flush().await
+}
+
+/// A reply in the form of the wire that was asked.
+fn wire(request: &Request, text: &str, usage: Option<(u64, u64)>) -> Vec<u8> {
+    let model = &request.body["model"];
+    let body = if request.path.ends_with("/messages") {
+        let usage = usage.map(|(input, output)| json!({"input_tokens": input, "output_tokens": output}));
+        json!({
+            "id": "msg_1", "type": "message", "role": "assistant", "model": model, "stop_reason": "end_turn",
+            "content": [{"type": "text", "text": text}], "usage": usage,
+        })
+    } else {
+        let usage = usage.map(|(input, output)| {
+            json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output})
+        });
+        json!({
+            "id": "chatcmpl-1", "object": "chat.completion", "model": model, "usage": usage,
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+        })
+    };
+    body.to_string().into_bytes()
+}

@@ -1,0 +1,80 @@
+//! The product, driven from outside.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod all {
+    mod bad_input;
+    mod cache;
+    mod cli;
+    mod concurrency;
+    mod isolation;
+    mod keys;
+    mod limits;
+    mod misbehaving;
+    mod providers;
+    mod tidy;
+    mod values;
+}
+
+use std::sync::Arc;
+
+use agenthost::host::{Host, LoadedPlugin};
+use agenthost::limits::LimitsPatch;
+use agenthost_tests::env::TestEnv;
+use agenthost_tests::guests::guests;
+use agenthost_tests::server::Server;
+use serde_json::{Value, json};
+
+/// An empty machine with the command line that belongs to this build.
+fn machine() -> TestEnv {
+    TestEnv::new(env!("CARGO_BIN_EXE_agenthost-cli"))
+}
+
+/// A machine whose models are at `server`.
+fn machine_at(server: &Server) -> TestEnv {
+    machine().with(server)
+}
+
+/// The path of a guest's component. Every guest must be named by one such call, see `tidy`.
+fn guest(name: &str) -> String {
+    guests().path(name).display().to_string()
+}
+
+/// A guest, loaded into `host`.
+async fn load(host: &Host, path: &str) -> Arc<LoadedPlugin> {
+    Arc::new(host.load(path.as_ref()).await.unwrap())
+}
+
+/// Limits as the flags of the command line write them.
+fn limits(flags: &[(&str, &str)]) -> LimitsPatch {
+    let mut patch = LimitsPatch::default();
+    for (key, value) in flags {
+        patch.set(key, value).unwrap();
+    }
+    patch
+}
+
+/// An input of the guest `asks`, with at most 100 output tokens a call.
+fn questions(prompts: &[&str], mode: &str) -> Value {
+    json!({"prompts": prompts, "mode": mode, "max-tokens": 100})
+}
+
+/// The same, failing with the first error.
+fn strict_questions(prompts: &[&str], mode: &str) -> Value {
+    json!({"prompts": prompts, "mode": mode, "max-tokens": 100, "strict": true})
+}
+
+/// The arguments of `agenthost run` with `--json`, and more.
+fn run_json(plugin: &str, input: &Value, more: &[&str]) -> Vec<String> {
+    let input = input.to_string();
+    ["run", plugin, "--input", &input, "--json"]
+        .iter()
+        .chain(more)
+        .map(|arg| (*arg).to_owned())
+        .collect()
+}
