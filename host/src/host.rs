@@ -212,6 +212,16 @@ impl Host {
             .map_err(|_| Error::host("the host failed while it loaded the plugin"))?
     }
 
+    /// Loads a plugin from its bytes, with the sub-agents that the configuration names. Compiling takes its time, so call
+    /// it where blocking is fine.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::load_with`].
+    pub fn load_bytes(&self, bytes: &[u8]) -> Result<LoadedPlugin> {
+        load::Loader::new(self, BTreeMap::new()).load_bytes(bytes, load::Origin::default())
+    }
+
     /// The limits of a sub-task: the configured ones, at most what its plugin's grant and its declaration allow. What its
     /// parent has left bounds it further, while it runs.
     fn sub_task_limits(&self, sub_agent: &SubAgent) -> Limits {

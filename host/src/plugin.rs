@@ -156,7 +156,7 @@ impl Plugin {
             .keys()
             .map(|key| Import::classify(&resolve.name_world_key(key)))
             .collect();
-        let sub_agents = sub_agents(&resolve, world);
+        let sub_agents = sub_agents(&resolve, world)?;
         let (id, task, run) = Self::task(&resolve, world)?;
         check_types(&task, &resolve, &run)?;
         let embedded = embedded::read(bytes);
@@ -322,22 +322,28 @@ impl Plugin {
     }
 }
 
-/// The imported interfaces named `task` that have a function `run`.
-fn sub_agents(resolve: &Resolve, world: &wit_parser::World) -> Vec<SubAgentImport> {
-    let found = world.imports.keys().filter_map(|key| {
+/// The imported interfaces named `task`, each with the function `run` of another plugin.
+fn sub_agents(resolve: &Resolve, world: &wit_parser::World) -> Result<Vec<SubAgentImport>> {
+    let mut found = Vec::new();
+    for key in world.imports.keys() {
         let import = resolve.name_world_key(key);
-        let WorldKey::Interface(id) = key else {
-            return None;
+        let (WorldKey::Interface(id), Import::SubAgent(_)) = (key, Import::classify(&import)) else {
+            continue;
         };
-        if !matches!(Import::classify(&import), Import::SubAgent(_)) {
-            return None;
-        }
-        let interface = resolve.interfaces.get(*id)?;
-        let run = interface.functions.get("run")?.clone();
-        let plugin = PluginId::of(resolve.packages.get(interface.package?)?);
-        Some(SubAgentImport { import, plugin, run })
-    });
-    found.collect()
+        let interface = resolve.interfaces.get(*id);
+        let run = interface.and_then(|interface| interface.functions.get("run"));
+        let package = interface.and_then(|interface| resolve.packages.get(interface.package?));
+        let (Some(run), Some(package)) = (run, package) else {
+            return Err(Error::plugin(format!("the plugin imports {import}, which has no function `run`"))
+                .hint("An interface `task` is the task of another plugin: `run: async func(input: T) -> result<U, failure>`."));
+        };
+        found.push(SubAgentImport {
+            import,
+            plugin: PluginId::of(package),
+            run: run.clone(),
+        });
+    }
+    Ok(found)
 }
 
 /// One parameter, and values only: what belongs to a running component has no form outside it.

@@ -18,6 +18,15 @@ use crate::limits::{Limits, LimitsPatch};
 use crate::plugin::{self, Plugin, PluginId, SubAgentImport, build};
 use crate::value::shape;
 
+/// Where a plugin's bytes came from.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Origin<'a> {
+    /// The crate directory, where there is one: the manifest's paths are relative to it.
+    home: Option<&'a Path>,
+    /// The component's file.
+    file: Option<&'a Path>,
+}
+
 pub(super) struct Loader<'a> {
     host: &'a Host,
     with: BTreeMap<String, PathBuf>,
@@ -46,13 +55,21 @@ impl<'a> Loader<'a> {
             false => (path.to_owned(), None, Vec::new()),
         };
         let bytes = plugin::read(&file)?;
-        let mut loaded = self.load_bytes(&bytes, home, &file).map_err(|error| error.at(&file))?;
+        let mut loaded = self
+            .load_bytes(
+                &bytes,
+                Origin {
+                    home,
+                    file: Some(&file),
+                },
+            )
+            .map_err(|error| error.at(&file))?;
         loaded.notes = notes;
         Ok(loaded)
     }
 
-    /// `home` is the crate directory, where there is one: the manifest's paths are relative to it.
-    fn load_bytes(&mut self, bytes: &[u8], home: Option<&Path>, file: &Path) -> Result<LoadedPlugin> {
+    /// Loads the plugin and what is below it.
+    pub(super) fn load_bytes(&mut self, bytes: &[u8], origin: Origin<'_>) -> Result<LoadedPlugin> {
         let plugin = Plugin::read(bytes)?;
         plugin::refuse(&plugin.imports)?;
         if self.above.iter().any(|above| above.name == plugin.id.name) {
@@ -70,7 +87,7 @@ impl<'a> Loader<'a> {
         self.above.push(plugin.id.clone());
         let mut sub_agents = BTreeMap::new();
         for import in &plugin.sub_agents {
-            let (source, limits) = self.source(&plugin, import, home, file)?;
+            let (source, limits) = self.source(&plugin, import, origin)?;
             let sub_agent = self
                 .sub_agent(&source)
                 .map_err(|error| error.context(&format!("sub-agent {}", import.plugin)))?;
@@ -109,13 +126,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Where the plugin behind an import is, and the limits of its tasks.
-    fn source(
-        &self,
-        plugin: &Plugin,
-        import: &SubAgentImport,
-        home: Option<&Path>,
-        file: &Path,
-    ) -> Result<(PathBuf, Limits)> {
+    fn source(&self, plugin: &Plugin, import: &SubAgentImport, origin: Origin<'_>) -> Result<(PathBuf, Limits)> {
         let name = &import.plugin.name;
         let declared = plugin
             .manifest
@@ -133,12 +144,15 @@ impl<'a> Loader<'a> {
             Some(config::SubAgent::Reference(reference)) => return Err(no_registry(name, reference)),
             None => {}
         }
-        if let (Some(home), Some(path)) = (home, declared.as_ref().and_then(|declared| declared.path.as_ref())) {
+        if let (Some(home), Some(path)) = (
+            origin.home,
+            declared.as_ref().and_then(|declared| declared.path.as_ref()),
+        ) {
             return Ok((home.join(path), limits));
         }
         let short = name.split_once(':').map_or(name.as_str(), |(_, name)| name);
-        let beside = file.with_file_name(format!("{short}.wasm"));
-        if beside.is_file() && beside != file {
+        let beside = origin.file.map(|file| file.with_file_name(format!("{short}.wasm")));
+        if let Some(beside) = beside.filter(|beside| beside.is_file() && Some(beside.as_path()) != origin.file) {
             return Ok((beside, limits));
         }
         if let Some(reference) = declared.and_then(|declared| declared.reference) {

@@ -330,8 +330,12 @@ impl RunState {
     fn report(&self, run: RunId, outcome: Outcome, started: Instant) -> RunReport {
         let mut ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
         ended.sort_by_cached_key(|(task, _)| task.id.order());
+        // The root ends last.
+        let wall = ended
+            .first()
+            .map_or_else(|| started.elapsed(), |(root, _)| root.spent.wall);
         let mut spent = Spent {
-            wall: started.elapsed(),
+            wall,
             ..Spent::default()
         };
         let mut models: Vec<ModelReport> = Vec::new();

@@ -107,7 +107,7 @@ fn an_import_that_is_not_offered_is_named_with_its_cause() {
     assert!(
         output
             .error(2)
-            .contains("imports demo:other/task@0.1.0, and no sub-agent is declared for it"),
+            .contains("imports demo:other/task@0.1.0, which has no function `run`"),
         "{output}"
     );
 }
