@@ -1,0 +1,160 @@
+//! Drafts a document, has it checked three ways at once, and revises it at most once.
+//!
+//! The checks get the very same draft, once it is there, and their issues are merged by fault and passage. A check that
+//! fails is no pass: the verdict names it. Left out: a third draft; after the second, a person decides.
+
+use agenthost_sdk::prelude::*;
+
+agenthost_sdk::plugin!();
+
+async fn run(brief: Brief) -> Result<Publication, Failure> {
+    let document = draft::run(draft::Order::Write(brief)).await?;
+    let mut found = check(&document).await;
+    if found.issues.is_empty() {
+        return Ok(publication(document, 1, found));
+    }
+    progress(1, 2, "revising the draft");
+    let revision = draft::Revision {
+        document: document.clone(),
+        issues: found.issues.iter().map(|raised| raised.issue.clone()).collect(),
+    };
+    match draft::run(draft::Order::Revise(revision)).await {
+        Ok(second) => {
+            let found = check(&second).await;
+            Ok(publication(second, 2, found))
+        }
+        // The first draft and what was found are not lost with the second.
+        Err(failure) => {
+            found.not_revised = Some(failure);
+            Ok(publication(document, 1, found))
+        }
+    }
+}
+
+/// All checks at once, each on the same draft.
+async fn check(document: &Document) -> Objections {
+    let results = join::settled([
+        lane("fact-check", fact_check::run(document.clone())),
+        lane("brand-voice", brand_voice::run(document.clone())),
+        lane("security-review", security_review::run(document.clone())),
+    ])
+    .await;
+    let checks = [Check::Facts, Check::Voice, Check::Security];
+    merge(checks.into_iter().zip(results.into_iter().map(|lane| lane.value)))
+}
+
+/// One issue per fault and passage, in the order of the checks, with all that raised it.
+fn merge(results: impl IntoIterator<Item = (Check, Result<Vec<Issue>, Failure>)>) -> Objections {
+    let mut merged = Objections {
+        issues: Vec::new(),
+        unchecked: Vec::new(),
+        not_revised: None,
+    };
+    for (check, result) in results {
+        let issues = match result {
+            Ok(issues) => issues,
+            Err(failure) => {
+                merged.unchecked.push(Unchecked { check, failure });
+                continue;
+            }
+        };
+        for issue in issues {
+            match merged
+                .issues
+                .iter_mut()
+                .find(|raised| key(&raised.issue) == key(&issue))
+            {
+                Some(raised) if raised.by.contains(&check) => {}
+                Some(raised) => raised.by.push(check),
+                None => merged.issues.push(Raised { issue, by: vec![check] }),
+            }
+        }
+    }
+    merged
+}
+
+/// What makes two issues the same: the kind of fault and the passage, whatever its case and spacing.
+fn key(issue: &Issue) -> (draft::Fault, String) {
+    let words: Vec<&str> = issue.passage.split_whitespace().collect();
+    (issue.fault, words.join(" ").to_lowercase())
+}
+
+fn publication(document: Document, drafts: u8, found: Objections) -> Publication {
+    let verdict = if found.issues.is_empty() && found.unchecked.is_empty() {
+        Verdict::Pass
+    } else {
+        Verdict::Objections(found)
+    };
+    Publication {
+        document,
+        drafts,
+        verdict,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::draft::Fault;
+    use super::*;
+
+    fn issue(fault: Fault, passage: &str, problem: &str) -> Issue {
+        Issue {
+            fault,
+            passage: passage.to_owned(),
+            problem: problem.to_owned(),
+            remedy: String::new(),
+        }
+    }
+
+    fn document() -> Document {
+        let brief = Brief {
+            subject: String::new(),
+            audience: String::new(),
+            facts: vec![],
+            voice: String::new(),
+        };
+        Document {
+            brief,
+            title: String::new(),
+            text: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_same_fault_of_the_same_passage_is_one_issue_with_all_that_raised_it() {
+        let claim = issue(Fault::UnsupportedClaim, "Twice as  Fast", "nobody measured");
+        let again = issue(Fault::UnsupportedClaim, "twice as fast", "says who?");
+        let voice = issue(Fault::OffVoice, "twice as fast", "too loud");
+        let merged = merge([
+            (Check::Facts, Ok(vec![claim.clone(), again.clone()])),
+            (Check::Voice, Ok(vec![voice.clone(), again])),
+            (Check::Security, Ok(vec![])),
+        ]);
+        let raised = |issue: Issue, by: &[Check]| Raised { issue, by: by.to_vec() };
+        assert_eq!(
+            merged.issues,
+            [
+                raised(claim, &[Check::Facts, Check::Voice]),
+                raised(voice, &[Check::Voice])
+            ]
+        );
+        assert_eq!(merged.unchecked, []);
+    }
+
+    #[test]
+    fn only_checks_that_were_made_and_found_nothing_are_a_pass() {
+        let nothing = || Ok(vec![]);
+        let passed = merge([(Check::Facts, nothing()), (Check::Voice, nothing())]);
+        assert_eq!(publication(document(), 1, passed).verdict, Verdict::Pass);
+
+        let failed = merge([(Check::Facts, Err(Failure::Cancelled)), (Check::Voice, nothing())]);
+        let Verdict::Objections(objections) = publication(document(), 1, failed).verdict else {
+            panic!("a failed check is no pass")
+        };
+        let expected = Unchecked {
+            check: Check::Facts,
+            failure: Failure::Cancelled,
+        };
+        assert_eq!((objections.issues, objections.unchecked), (vec![], vec![expected]));
+    }
+}

@@ -1,0 +1,125 @@
+//! The policies that want every call's result: `all` at any price, `settled` with what failed.
+
+use std::mem::take;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use super::lanes::Lanes;
+use super::{Done, Lane, in_place};
+
+/// Every result, in the order of the calls; the first error cancels the rest.
+///
+/// Without calls, an empty list.
+///
+/// ```
+/// use agenthost_sdk::join::{self, lane};
+/// # let main = async {
+///
+/// let error = join::all([
+///     lane("facts", async { Ok("all true") }),
+///     lane("voice", async { Err("too loud") }),
+///     lane("slow", std::future::pending()),
+/// ])
+/// .await
+/// .unwrap_err();
+/// assert_eq!(error.to_string(), "voice: too loud");
+/// # };
+/// # futures_util::FutureExt::now_or_never(main).unwrap();
+/// ```
+///
+/// # Errors
+///
+/// The first error to come, with the call that gave it.
+pub fn all<'a, T, E>(lanes: impl IntoIterator<Item = Lane<'a, T, E>>) -> All<'a, T, E> {
+    All {
+        lanes: Lanes::new(lanes),
+        done: Vec::new(),
+    }
+}
+
+/// Every result and every error, in the order of the calls; nothing is cancelled. [`split`](super::split) parts them.
+///
+/// Without calls, an empty list.
+///
+/// ```
+/// use agenthost_sdk::join::{self, lane};
+/// # let main = async {
+///
+/// let results = join::settled([lane("a", async { Err("crashed") }), lane("b", async { Ok(2) })]).await;
+/// assert_eq!([results[0].value, results[1].value], [Err("crashed"), Ok(2)]);
+/// # };
+/// # futures_util::FutureExt::now_or_never(main).unwrap();
+/// ```
+pub fn settled<'a, T, E>(lanes: impl IntoIterator<Item = Lane<'a, T, E>>) -> Settled<'a, T, E> {
+    Settled {
+        lanes: Lanes::new(lanes),
+        done: Vec::new(),
+    }
+}
+
+/// The future of [`all`].
+#[must_use = "nothing is started until it is awaited"]
+pub struct All<'a, T, E> {
+    lanes: Lanes<'a, T, E>,
+    done: Vec<Done<T>>,
+}
+
+/// The future of [`settled`].
+#[must_use = "nothing is started until it is awaited"]
+pub struct Settled<'a, T, E> {
+    lanes: Lanes<'a, T, E>,
+    done: Vec<Done<Result<T, E>>>,
+}
+
+impl<T, E> All<'_, T, E> {
+    /// Runs at most so many calls at once, and at least one.
+    pub fn at_once(mut self, most: usize) -> Self {
+        self.lanes.at_once(most);
+        self
+    }
+}
+
+impl<T, E> Settled<'_, T, E> {
+    /// Runs at most so many calls at once, and at least one.
+    pub fn at_once(mut self, most: usize) -> Self {
+        self.lanes.at_once(most);
+        self
+    }
+}
+
+// The calls are boxed, and what they gave is never pinned.
+impl<T, E> Unpin for All<'_, T, E> {}
+impl<T, E> Unpin for Settled<'_, T, E> {}
+
+impl<T, E> Future for All<'_, T, E> {
+    type Output = Result<Vec<Done<T>>, Done<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { lanes, done } = &mut *self;
+        let error = ready!(lanes.poll(cx, |ended, _| match ended.transpose() {
+            Ok(ended) => {
+                done.push(ended);
+                ControlFlow::Continue(())
+            }
+            Err(error) => ControlFlow::Break(error),
+        }));
+        Poll::Ready(match error {
+            Some(error) => Err(error),
+            None => Ok(in_place(take(done))),
+        })
+    }
+}
+
+impl<T, E> Future for Settled<'_, T, E> {
+    type Output = Vec<Done<Result<T, E>>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { lanes, done } = &mut *self;
+        ready!(lanes.poll(cx, |ended, _| {
+            done.push(ended);
+            ControlFlow::<()>::Continue(())
+        }));
+        Poll::Ready(in_place(take(done)))
+    }
+}

@@ -1,0 +1,197 @@
+//! The policies that want some of the results: `quorum` the first few, `first` one.
+
+use std::fmt::{self, Debug, Display, Formatter};
+use std::mem::take;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use super::lanes::Lanes;
+use super::{Done, Lane, in_place, list};
+use crate::Failure;
+
+/// The first `wanted` results to come, in the order of the calls; the other calls are cancelled.
+///
+/// With `wanted` 0 it is reached at once, and with more than there are calls it is out of reach at once; no call is
+/// started then.
+///
+/// ```
+/// use agenthost_sdk::join::{self, lane};
+/// # let main = async {
+///
+/// let two = join::quorum(2, [
+///     lane("a", async { Err("crashed") }),
+///     lane("b", std::future::pending()),
+///     lane("c", async { Ok(3) }),
+///     lane("d", async { Ok(4) }),
+/// ])
+/// .await?;
+/// assert_eq!((two[0].index, two[1].index), (2, 3));
+/// # Ok::<(), join::Unreached<i32, &str>>(())
+/// # };
+/// # futures_util::FutureExt::now_or_never(main).unwrap().unwrap();
+/// ```
+///
+/// # Errors
+///
+/// As soon as so many calls failed that `wanted` can no longer be reached.
+pub fn quorum<'a, T, E>(wanted: usize, lanes: impl IntoIterator<Item = Lane<'a, T, E>>) -> Quorum<'a, T, E> {
+    let lanes = Lanes::new(lanes);
+    let count = Count {
+        wanted,
+        calls: lanes.total(),
+        done: Vec::new(),
+        failed: Vec::new(),
+    };
+    Quorum { lanes, count }
+}
+
+/// The first result to come; the other calls are cancelled. A call that fails does not win.
+///
+/// ```
+/// use agenthost_sdk::join::{self, lane};
+/// # let main = async {
+///
+/// let done = join::first([lane("a", async { Err("crashed") }), lane("b", async { Ok("here") })]).await?;
+/// assert_eq!((done.name.as_str(), done.value), ("b", "here"));
+/// # Ok::<(), join::Unreached<&str, &str>>(())
+/// # };
+/// # futures_util::FutureExt::now_or_never(main).unwrap().unwrap();
+/// ```
+///
+/// # Errors
+///
+/// When every call failed, and without calls.
+pub fn first<'a, T, E>(lanes: impl IntoIterator<Item = Lane<'a, T, E>>) -> First<'a, T, E> {
+    First(quorum(1, lanes))
+}
+
+/// Too few calls succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreached<T, E> {
+    /// How many results were wanted.
+    pub wanted: usize,
+    /// How many calls there were; what is neither done nor failed was cancelled.
+    pub calls: usize,
+    /// The results that came all the same, in the order of the calls.
+    pub done: Vec<Done<T>>,
+    /// The errors, in the order of the calls.
+    pub failed: Vec<Done<E>>,
+}
+
+impl<T, E: Display> Display for Unreached<T, E> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} calls were to succeed", self.wanted, self.calls)?;
+        if self.failed.is_empty() {
+            return Ok(());
+        }
+        write!(f, ", but {} failed: {}", self.failed.len(), list(&self.failed))
+    }
+}
+
+impl<T: Debug, E: Debug + Display> std::error::Error for Unreached<T, E> {}
+
+/// The failure of the first call that failed, in the order of the calls.
+impl<T> From<Unreached<T, Failure>> for Failure {
+    fn from(unreached: Unreached<T, Failure>) -> Failure {
+        let text = unreached.to_string();
+        let first = unreached.failed.into_iter().next();
+        first.map_or(Failure::Failed(text), Failure::from)
+    }
+}
+
+/// The future of [`quorum`].
+#[must_use = "nothing is started until it is awaited"]
+pub struct Quorum<'a, T, E> {
+    lanes: Lanes<'a, T, E>,
+    count: Count<T, E>,
+}
+
+/// The future of [`first`].
+#[must_use = "nothing is started until it is awaited"]
+pub struct First<'a, T, E>(Quorum<'a, T, E>);
+
+impl<T, E> Quorum<'_, T, E> {
+    /// Runs at most so many calls at once, and at least one.
+    pub fn at_once(mut self, most: usize) -> Self {
+        self.lanes.at_once(most);
+        self
+    }
+}
+
+impl<T, E> First<'_, T, E> {
+    /// Runs at most so many calls at once, and at least one: with 1, a list of fallbacks.
+    pub fn at_once(mut self, most: usize) -> Self {
+        self.0.lanes.at_once(most);
+        self
+    }
+}
+
+/// What came so far.
+struct Count<T, E> {
+    wanted: usize,
+    calls: usize,
+    done: Vec<Done<T>>,
+    failed: Vec<Done<E>>,
+}
+
+impl<T, E> Count<T, E> {
+    fn add(&mut self, ended: Done<Result<T, E>>) {
+        match ended.transpose() {
+            Ok(done) => self.done.push(done),
+            Err(error) => self.failed.push(error),
+        }
+    }
+
+    /// The results, or why they are too few, once that is certain with so many calls left.
+    fn decide(&mut self, left: usize) -> ControlFlow<Result<Vec<Done<T>>, Unreached<T, E>>> {
+        if self.done.len() >= self.wanted {
+            ControlFlow::Break(Ok(in_place(take(&mut self.done))))
+        } else if self.done.len() + left < self.wanted {
+            ControlFlow::Break(Err(self.unreached()))
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn unreached(&mut self) -> Unreached<T, E> {
+        Unreached {
+            wanted: self.wanted,
+            calls: self.calls,
+            done: in_place(take(&mut self.done)),
+            failed: in_place(take(&mut self.failed)),
+        }
+    }
+}
+
+// The calls are boxed, and what they gave is never pinned.
+impl<T, E> Unpin for Quorum<'_, T, E> {}
+impl<T, E> Unpin for First<'_, T, E> {}
+
+impl<T, E> Future for Quorum<'_, T, E> {
+    type Output = Result<Vec<Done<T>>, Unreached<T, E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { lanes, count } = &mut *self;
+        // Before any call is started: nothing may be wanted, or too much.
+        if let ControlFlow::Break(decision) = count.decide(lanes.left()) {
+            lanes.cancel();
+            return Poll::Ready(decision);
+        }
+        let decision = ready!(lanes.poll(cx, |ended, left| {
+            count.add(ended);
+            count.decide(left)
+        }));
+        Poll::Ready(decision.unwrap_or_else(|| Err(count.unreached())))
+    }
+}
+
+impl<T, E> Future for First<'_, T, E> {
+    type Output = Result<Done<T>, Unreached<T, E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let done = ready!(Pin::new(&mut self.0).poll(cx))?;
+        // A quorum of one has one.
+        Poll::Ready(done.into_iter().next().ok_or_else(|| self.0.count.unreached()))
+    }
+}
