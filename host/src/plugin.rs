@@ -151,12 +151,7 @@ impl Plugin {
             Err(error) => return Err(broken(&error.root_cause())),
         };
         let world = resolve.worlds.get(world).ok_or_else(|| broken(&"it has no world"))?;
-        let imports = world
-            .imports
-            .keys()
-            .map(|key| Import::classify(&resolve.name_world_key(key)))
-            .collect();
-        let sub_agents = sub_agents(&resolve, world)?;
+        let (imports, sub_agents) = imports(&resolve, world)?;
         let (id, task, run) = Self::task(&resolve, world)?;
         check_types(&task, &resolve, &run)?;
         let embedded = embedded::read(bytes);
@@ -322,28 +317,36 @@ impl Plugin {
     }
 }
 
-/// The imported interfaces named `task`, each with the function `run` of another plugin.
-fn sub_agents(resolve: &Resolve, world: &wit_parser::World) -> Result<Vec<SubAgentImport>> {
-    let mut found = Vec::new();
+/// The imports of a world, and among them the tasks of other plugins. An interface `task` from which only types are used
+/// starts nothing and is told apart.
+fn imports(resolve: &Resolve, world: &wit_parser::World) -> Result<(Vec<Import>, Vec<SubAgentImport>)> {
+    let (mut imports, mut sub_agents) = (Vec::new(), Vec::new());
     for key in world.imports.keys() {
         let import = resolve.name_world_key(key);
-        let (WorldKey::Interface(id), Import::SubAgent(_)) = (key, Import::classify(&import)) else {
+        let class = Import::classify(&import);
+        let (WorldKey::Interface(id), Import::SubAgent(_)) = (key, &class) else {
+            imports.push(class);
             continue;
         };
         let interface = resolve.interfaces.get(*id);
+        if interface.is_none_or(|interface| interface.functions.is_empty()) {
+            imports.push(Import::Types(import));
+            continue;
+        }
         let run = interface.and_then(|interface| interface.functions.get("run"));
         let package = interface.and_then(|interface| resolve.packages.get(interface.package?));
         let (Some(run), Some(package)) = (run, package) else {
             return Err(Error::plugin(format!("the plugin imports {import}, which has no function `run`"))
                 .hint("An interface `task` is the task of another plugin: `run: async func(input: T) -> result<U, failure>`."));
         };
-        found.push(SubAgentImport {
+        imports.push(class);
+        sub_agents.push(SubAgentImport {
             import,
             plugin: PluginId::of(package),
             run: run.clone(),
         });
     }
-    Ok(found)
+    Ok((imports, sub_agents))
 }
 
 /// One parameter, and values only: what belongs to a running component has no form outside it.

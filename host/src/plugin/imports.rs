@@ -14,6 +14,8 @@ pub enum Import {
     Inert(String),
     /// The task of another plugin: `namespace:name` and the interface version.
     SubAgent(String),
+    /// Types of another plugin's task, and nothing that could be called.
+    Types(String),
     /// Not offered.
     Refused(String),
 }
@@ -67,7 +69,11 @@ impl Import {
     /// The import as the component names it.
     pub fn name(&self) -> &str {
         match self {
-            Self::Contract(name) | Self::Inert(name) | Self::SubAgent(name) | Self::Refused(name) => name,
+            Self::Contract(name)
+            | Self::Inert(name)
+            | Self::SubAgent(name)
+            | Self::Types(name)
+            | Self::Refused(name) => name,
         }
     }
 
@@ -77,6 +83,7 @@ impl Import {
             Self::Contract(_) => "contract",
             Self::Inert(_) => "inert",
             Self::SubAgent(_) => "sub-agent",
+            Self::Types(_) => "types",
             Self::Refused(_) => "refused",
         }
     }
@@ -92,6 +99,7 @@ impl Import {
                 let plugin = name.split('/').next().unwrap_or(name);
                 format!("may start {plugin} as a sub-agent")
             }
+            Self::Types(name) => format!("types of {}", name.split('/').next().unwrap_or(name)),
             Self::Refused(name) => format!("not offered: {}", cause(name).0),
         }
     }
