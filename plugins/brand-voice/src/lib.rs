@@ -4,9 +4,9 @@ use agenthost_sdk::prelude::*;
 
 agenthost_sdk::plugin!();
 
-const CHECKER: &str = "You keep a brand's voice. Report only passages that do not sound as the voice asks, or that the audience \
-                       would not understand; whether a statement is true is not your business. That nothing is wrong \
-                       is a good answer.";
+const CHECKER: &str = "You keep a brand's voice. Report only passages that do not sound as the voice asks, or that the \
+                       audience would not understand; whether a statement is true is not your business. That nothing \
+                       is wrong is a good answer.";
 
 /// What the model is asked for.
 #[derive(Deserialize, JsonSchema)]

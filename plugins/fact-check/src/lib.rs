@@ -1,4 +1,5 @@
-//! Holds a draft against the facts of its brief: what contradicts them, and what goes beyond them. One call of the fast model.
+//! Holds a draft against the facts of its brief: what contradicts them, and what goes beyond them. One call of the fast
+//! model.
 //!
 //! Left out: whether the facts themselves are true.
 
@@ -6,9 +7,9 @@ use agenthost_sdk::prelude::*;
 
 agenthost_sdk::plugin!();
 
-const CHECKER: &str = "You check facts. The facts given are all that counts as known. Report only statements of fact that \
-                       contradict them or go beyond them; how the text sounds is not your business. That nothing is \
-                       wrong is a good answer.";
+const CHECKER: &str = "You check facts. The facts given are all that counts as known. Report only statements of fact \
+                       that contradict them or go beyond them; how the text sounds is not your business. That nothing \
+                       is wrong is a good answer.";
 
 /// What the model is asked for.
 #[derive(Deserialize, JsonSchema)]

@@ -5,9 +5,9 @@ use agenthost_sdk::prelude::*;
 
 agenthost_sdk::plugin!();
 
-const CHECKER: &str = "You review texts before they are published. Report only secrets, people's data, internal details, and \
-                       advice that harms whoever follows it; all else is not your business. That nothing is wrong is a \
-                       good answer.";
+const CHECKER: &str = "You review texts before they are published. Report only secrets, people's data, internal \
+                       details, and advice that harms whoever follows it; all else is not your business. That nothing \
+                       is wrong is a good answer.";
 
 /// What the model is asked for.
 #[derive(Deserialize, JsonSchema)]

@@ -1,5 +1,5 @@
-//! Has a program written; when that fails, gathers three opinions at once and takes the best path once, or hands over to a
-//! person with all that was found out.
+//! Has a program written; when that fails, gathers three opinions at once and takes the best path once, or hands over to
+//! a person with all that was found out.
 //!
 //! The model only chooses a path; what the path means is plain code. Left out: a third attempt.
 

@@ -127,6 +127,8 @@ impl<T, E> First<'_, T, E> {
     }
 }
 
+type Decision<T, E> = Result<Vec<Done<T>>, Unreached<T, E>>;
+
 /// What came so far.
 struct Count<T, E> {
     wanted: usize,
@@ -144,7 +146,7 @@ impl<T, E> Count<T, E> {
     }
 
     /// The results, or why they are too few, once that is certain with so many calls left.
-    fn decide(&mut self, left: usize) -> ControlFlow<Result<Vec<Done<T>>, Unreached<T, E>>> {
+    fn decide(&mut self, left: usize) -> ControlFlow<Decision<T, E>> {
         if self.done.len() >= self.wanted {
             ControlFlow::Break(Ok(in_place(take(&mut self.done))))
         } else if self.done.len() + left < self.wanted {
@@ -169,7 +171,7 @@ impl<T, E> Unpin for Quorum<'_, T, E> {}
 impl<T, E> Unpin for First<'_, T, E> {}
 
 impl<T, E> Future for Quorum<'_, T, E> {
-    type Output = Result<Vec<Done<T>>, Unreached<T, E>>;
+    type Output = Decision<T, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { lanes, count } = &mut *self;
