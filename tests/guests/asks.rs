@@ -26,7 +26,13 @@ async fn run(input: Questions) -> Result<Vec<Answer>, Failure> {
         }
     };
     match input.strict {
-        Some(true) => Ok(answers.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().map(Ok).map(answer).collect()),
+        Some(true) => Ok(answers
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .map(Ok)
+            .map(answer)
+            .collect()),
         _ => Ok(answers.into_iter().map(answer).collect()),
     }
 }
