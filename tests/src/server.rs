@@ -287,8 +287,15 @@ impl Server {
         self.shared.seen.lock().unwrap().max_in_flight
     }
 
-    /// Input and output tokens of all answers that went out.
+    /// Input and output tokens of all answers that went out, once none is on its way any more.
+    ///
+    /// # Panics
+    ///
+    /// When one stays on its way.
     pub fn counted(&self) -> (u64, u64) {
+        self.wait_until("the end of all calls", |seen| {
+            seen.iter().all(|request| request.ended.is_some())
+        });
         self.shared.seen.lock().unwrap().counted
     }
 

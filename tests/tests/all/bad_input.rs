@@ -1,7 +1,6 @@
 //! What bad input gets: an error that names the place, a hint, the right exit code, and never a panic.
 
 use std::fs::File;
-use std::path::Path;
 
 use agenthost::error::ErrorClass;
 use agenthost_tests::guests::guests;
@@ -256,8 +255,12 @@ fn a_missing_target_says_how_to_get_it() {
     // A compiler that has no such target, and no rustup.
     let rustc = machine.write("bin/rustc", "#!/bin/sh\necho /nowhere\n");
     std::fs::set_permissions(rustc, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    std::os::unix::fs::symlink(Path::new(&cargo), machine.cwd().join("bin/cargo")).unwrap();
+    let dirs = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .map(|dir| dir.join("cargo"))
+        .collect::<Vec<_>>();
+    let cargo = dirs.iter().find(|path| path.is_file()).unwrap().display().to_string();
+    let wrapper = machine.write("bin/cargo", format!("#!/bin/sh\nexec '{cargo}' \"$@\"\n"));
+    std::fs::set_permissions(wrapper, std::fs::Permissions::from_mode(0o700)).unwrap();
     let path = format!("{}:/usr/bin:/bin", machine.cwd().join("bin").display());
     let output = machine.var("PATH", &path).run(["run", "crate", "-i", "1"]);
     let said = output.error(2);

@@ -15,16 +15,20 @@ fn run(machine: &TestEnv) -> Output {
 }
 
 /// The compiled plugins, each with what changes when it is written anew.
-fn entries(machine: &TestEnv) -> Vec<(PathBuf, u64)> {
+fn entries(machine: &TestEnv) -> Vec<(PathBuf, (u64, i64, i64))> {
     let Ok(dir) = fs::read_dir(machine.compiled()) else {
         return Vec::new();
     };
     let paths = dir
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|end| end == "bin"));
-    paths
-        .map(|path| (path.clone(), fs::metadata(path).unwrap().ino()))
-        .collect()
+    paths.map(written).collect()
+}
+
+/// Its inode alone would not do: the number of a file that is gone is given out again.
+fn written(path: PathBuf) -> (PathBuf, (u64, i64, i64)) {
+    let meta = fs::metadata(&path).unwrap();
+    (path, (meta.ino(), meta.mtime(), meta.mtime_nsec()))
 }
 
 #[test]

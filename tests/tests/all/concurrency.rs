@@ -81,6 +81,10 @@ fn the_loser_of_a_race_is_cancelled_while_the_task_goes_on() {
         assert_eq!(document["outcome"]["ok"], json!({"winner": "fast", "after": "after"}));
         assert_eq!(document["spent"]["calls"], 3, "the loser was sent, so it counts");
         assert_eq!(document["spent"]["input_tokens"], 20, "and nobody counted its tokens");
+        // The client may have its answer before the server has noted that it is out.
+        server.wait_until("the end of all calls", |seen| {
+            seen.iter().all(|request| request.ended.is_some())
+        });
         let seen = server.seen().split_off(before);
         let of = |prompt: &str| seen.iter().find(|request| request.prompt() == prompt).unwrap();
         assert!(of("slow").closed_by_client && !of("fast").closed_by_client);
