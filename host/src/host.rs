@@ -5,6 +5,7 @@
 //! [`RunHandle`]. Only this module names concrete providers; everything else sees traits.
 
 mod calls;
+mod estimate;
 mod load;
 mod run;
 
@@ -41,7 +42,7 @@ struct Inner {
     config: Config,
     providers: BTreeMap<String, ProviderSlot>,
     prices: PriceTable,
-    estimates: calls::Estimates,
+    estimates: estimate::Estimates,
 }
 
 /// A provider, made when it is first called: a missing key of a model that nobody asks for is no error.
@@ -149,7 +150,7 @@ impl HostBuilder {
                 config: self.config,
                 providers,
                 prices,
-                estimates: calls::Estimates::default(),
+                estimates: estimate::Estimates::default(),
             }),
         })
     }

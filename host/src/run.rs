@@ -119,8 +119,18 @@ pub struct ModelReport {
 }
 
 impl ModelReport {
-    /// Adds what another task used the same model for.
-    pub(crate) fn add(&mut self, other: &Self) {
+    /// Adds this to the entry of the same name and model, or as an entry of its own.
+    pub(crate) fn into_list(self, list: &mut Vec<Self>) {
+        match list
+            .iter_mut()
+            .find(|entry| entry.name == self.name && entry.model == self.model)
+        {
+            Some(entry) => entry.add(&self),
+            None => list.push(self),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
         self.calls = self.calls.saturating_add(other.calls);
         self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
         self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);

@@ -12,7 +12,9 @@
 
 mod bindings;
 mod cache;
+mod code;
 mod compile;
+mod engine;
 mod fuel;
 mod link;
 mod machine;
@@ -23,7 +25,6 @@ mod turns;
 mod wasi;
 
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -32,11 +33,13 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, Type, Val};
-use wasmtime::{AsContextMut as _, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Trap};
+use wasmtime::component::{Component, ComponentExportIndex, Linker, Type, Val};
+use wasmtime::{Engine, Trap};
 use wasmtime_wasi::I32Exit;
 
 use self::cache::Cache;
+use self::code::ErrorShape;
+use self::engine::{engine, pool};
 use self::fuel::{Meter, Tank};
 use self::room::Room;
 use self::store::State;
@@ -45,8 +48,8 @@ use crate::error::Error;
 use crate::limits::LimitKind;
 use crate::llm::{Allowance, Ask, CallResult};
 use crate::plugin::Digest;
-use crate::value;
 
+pub use self::code::Code;
 pub use self::machine::Machine;
 pub use self::memory::RunMemory;
 pub use self::store::MAX_CALL_BYTES;
@@ -93,25 +96,6 @@ pub struct Sandbox {
     pooled: bool,
     max_tasks: u32,
     max_memory: u64,
-}
-
-/// A plugin's code, compiled and linked.
-pub struct Code {
-    pre: InstancePre<State>,
-    run: ComponentExportIndex,
-    input: Type,
-    returns: Option<Type>,
-    error: ErrorShape,
-}
-
-/// What the `err` side of `run`'s result is.
-enum ErrorShape {
-    /// The contract's `failure`.
-    Failure,
-    /// A text.
-    Text,
-    /// A type of the plugin's own, or none.
-    Own,
 }
 
 /// A value of a plugin's input type.
@@ -204,14 +188,15 @@ impl Sandbox {
         let pooled = machine
             .can_reserve(max_tasks)
             .then(|| pool(max_tasks, settings.max_memory));
-        let (engine, pooled) = match pooled.map(|pool| engine(Some(pool))) {
+        let (engine, pooled) = match pooled.map(|pool| engine(Some(pool), settings.max_memory)) {
             Some(Ok(engine)) => (engine, true),
             other => {
                 if let Some(Err(error)) = other {
                     tracing::info!(%error, "no pool of instances; each is allocated on its own");
                 }
                 (
-                    engine(None).map_err(|error| host_error("cannot start the WebAssembly engine", &error))?,
+                    engine(None, settings.max_memory)
+                        .map_err(|error| host_error("cannot start the WebAssembly engine", &error))?,
                     false,
                 )
             }
@@ -356,6 +341,9 @@ impl Sandbox {
                 LimitKind::Size,
                 format!("a value was larger than the {limit} MiB that one call may carry"),
             )
+        } else if error.chain().any(|cause| cause.is::<std::io::Error>()) {
+            // The machine refused what an instance needs; the plugin has no part in it.
+            End::Host(format!("the machine cannot start another task: {}", error.root_cause()))
         } else if refused {
             End::Exhausted(LimitKind::Memory, "the task needed more memory than its limit".into())
         } else if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
@@ -400,125 +388,6 @@ impl Ended {
     }
 }
 
-impl Code {
-    /// Starts an instance and calls its `run`, with fuel from the tank.
-    async fn call(&self, store: &mut wasmtime::Store<State>, tank: &Tank, input: Val) -> wasmtime::Result<Option<Val>> {
-        tank.poll(&mut *store)?;
-        let instance = self.pre.instantiate_async(&mut *store).await?;
-        let Some(run) = instance.get_func(&mut *store, self.run) else {
-            return Err(wasmtime::Error::msg("the export `run` is gone"));
-        };
-        let results = usize::from(run.ty(&*store).results().len() > 0);
-        let params = [input];
-        let mut results = vec![Val::Bool(false); results];
-        store
-            .run_concurrent(async |accessor| {
-                let mut call = pin!(run.call_concurrent(accessor, &params, &mut results));
-                std::future::poll_fn(|cx| {
-                    accessor.with(|mut access| tank.poll(access.as_context_mut()))?;
-                    call.as_mut().poll(cx)
-                })
-                .await
-            })
-            .await??;
-        Ok(results.pop())
-    }
-
-    /// What `run` returns when the host has to say that the task failed, in the plugin's own type: a case of `failure`
-    /// or a text. None where the type has no room for it.
-    pub fn returned_failure(&self, case: &str, text: &str, limit: Option<LimitKind>) -> Option<Returned> {
-        let text = || Box::new(Val::String(text.into()));
-        let error = match self.error {
-            ErrorShape::Own => return None,
-            ErrorShape::Text => *text(),
-            ErrorShape::Failure => {
-                let payload = match (case, limit) {
-                    ("exhausted", limit) => {
-                        let limit = limit.unwrap_or(LimitKind::Other);
-                        Some(Box::new(Val::Enum(limit.name().into())))
-                    }
-                    ("context-overflow" | "cancelled", _) => None,
-                    ("failed" | "denied" | "model" | "trapped" | "escalated", _) => Some(text()),
-                    _ => {
-                        let pair = vec![Val::String(case.into()), *text()];
-                        return Some(Returned(Val::Result(Err(Some(Box::new(Val::Variant(
-                            "other".into(),
-                            Some(Box::new(Val::Tuple(pair))),
-                        )))))));
-                    }
-                };
-                Val::Variant(case.into(), payload)
-            }
-        };
-        Some(Returned(Val::Result(Err(Some(Box::new(error))))))
-    }
-
-    /// Turns JSON into an input of this plugin.
-    pub fn input(&self, json: &Value) -> Result<Input, Error> {
-        value::from_json(&self.input, json, "input")
-            .map(Input)
-            .map_err(|error| {
-                Error::input(error.to_string()).hint(format!("The input has this form: {}", self.sample()))
-            })
-    }
-
-    /// A small input of the right type.
-    pub fn sample(&self) -> Value {
-        value::sample(&self.input)
-    }
-
-    fn output(&self, returned: Option<&Val>) -> End {
-        let json = |ty: Option<&Type>, val: Option<&Val>| match (ty, val) {
-            (Some(_), Some(val)) => value::to_json(val, "output")
-                .map_err(|error| End::Exhausted(LimitKind::Size, format!("the output cannot be taken over: {error}"))),
-            _ => Ok(Value::Null),
-        };
-        let end = match (&self.returns, returned) {
-            (Some(Type::Result(ty)), Some(Val::Result(Ok(value)))) => {
-                json(ty.ok().as_ref(), value.as_deref()).map(End::Output)
-            }
-            (Some(Type::Result(ty)), Some(Val::Result(Err(error)))) => {
-                json(ty.err().as_ref(), error.as_deref()).map(|json| match (&self.error, json) {
-                    (ErrorShape::Failure, json) => End::Failure(json),
-                    (ErrorShape::Text, Value::String(text)) => End::Text(text),
-                    (_, json) => End::Error(json),
-                })
-            }
-            (ty, value) => json(ty.as_ref(), value).map(End::Output),
-        };
-        end.unwrap_or_else(|too_large| too_large)
-    }
-}
-
-impl ErrorShape {
-    fn of(ty: &Type) -> Self {
-        let Type::Result(result) = ty else {
-            return Self::Own;
-        };
-        match result.err() {
-            Some(Type::String) => Self::Text,
-            Some(Type::Variant(variant)) => {
-                const CASES: [&str; 9] = [
-                    "failed",
-                    "exhausted",
-                    "denied",
-                    "model",
-                    "context-overflow",
-                    "trapped",
-                    "cancelled",
-                    "escalated",
-                    "other",
-                ];
-                match variant.cases().map(|case| case.name).eq(CASES) {
-                    true => Self::Failure,
-                    false => Self::Own,
-                }
-            }
-            _ => Self::Own,
-        }
-    }
-}
-
 /// The text of a panic in what a Rust guest wrote to stderr.
 fn panic_message(log: &str) -> Option<String> {
     const LONGEST: usize = 500;
@@ -539,48 +408,6 @@ fn panic_message(log: &str) -> Option<String> {
 
 fn host_error(what: &str, error: &wasmtime::Error) -> Error {
     Error::host(format!("{what}: {error:#}"))
-}
-
-fn engine(pool: Option<PoolingAllocationConfig>) -> wasmtime::Result<Engine> {
-    let mut config = Config::new();
-    config
-        .wasm_component_model(true)
-        .wasm_component_model_async(true)
-        .consume_fuel(true)
-        // Runs must replay, on every machine.
-        .cranelift_nan_canonicalization(true)
-        .relaxed_simd_deterministic(true)
-        // Parts that no plugin needs, each a source of past sandbox or accounting faults.
-        .wasm_memory64(false)
-        .wasm_tail_call(false)
-        .wasm_custom_page_sizes(false)
-        .wasm_wide_arithmetic(false)
-        .wasm_backtrace_max_frames(None);
-    if let Some(pool) = pool {
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    }
-    Engine::new(&config)
-}
-
-/// Room for `tasks` guests. A component of Rust has one memory and four core instances; one made by componentize-py has
-/// about forty modules, so the parts per component are wide and the totals sized for the common case.
-fn pool(tasks: u32, max_memory: u64) -> PoolingAllocationConfig {
-    let parts = tasks.saturating_mul(4).max(400);
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(tasks)
-        .total_core_instances(parts)
-        .total_memories(tasks.saturating_mul(2))
-        .total_tables(parts)
-        .total_stacks(tasks)
-        .max_core_instances_per_component(100)
-        .max_memories_per_component(4)
-        .max_tables_per_component(100)
-        .max_component_instance_size(4 << 20)
-        .max_memory_size(usize::try_from(max_memory).unwrap_or(usize::MAX))
-        // Pages kept by a free slot: enough that small guests start without faults, little enough that ten thousand
-        // slots hold 160 MiB.
-        .linear_memory_keep_resident(16 << 10);
-    pool
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! the guest learns how it went, and one that is dropped on the way (its task ended, or lost a race) gives back what it
 //! held.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -169,7 +169,18 @@ impl TaskCalls {
             task: self.task.clone(),
             model: full_name.clone(),
         });
+        // In the books from here on, whether or not anyone waits for the answer.
         reservation.sent();
+        let noted = ModelReport {
+            name,
+            model: full_name.clone(),
+            calls: 1,
+            input_tokens: 0,
+            output_tokens: 0,
+            cost_usd: Some(Usd::ZERO),
+            offline: provider.is_offline(),
+        };
+        self.note(noted.clone());
         let answer = provider.complete(&request).await;
 
         let used = match &answer {
@@ -204,7 +215,13 @@ impl TaskCalls {
             },
         };
         reservation.settle(used);
-        self.note(&name, &full_name, &used, provider.is_offline());
+        self.note(ModelReport {
+            calls: 0,
+            input_tokens: used.input,
+            output_tokens: used.output,
+            cost_usd: used.cost,
+            ..noted
+        });
 
         let result = match answer {
             Ok(reply) => judge(reply, &request, &used),
@@ -240,35 +257,8 @@ impl TaskCalls {
         Ok(model)
     }
 
-    fn note(&self, name: &str, model: &str, used: &Used, offline: bool) {
-        let mut all = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = match all
-            .iter_mut()
-            .position(|entry| entry.model == model && entry.name == name)
-        {
-            Some(at) => all.get_mut(at),
-            None => {
-                all.push(ModelReport {
-                    name: name.into(),
-                    model: model.into(),
-                    calls: 0,
-                    input_tokens: 0,
-                    output_tokens: 0,
-                    cost_usd: Some(Usd::ZERO),
-                    offline,
-                });
-                all.last_mut()
-            }
-        };
-        if let Some(entry) = entry {
-            entry.calls += 1;
-            entry.input_tokens = entry.input_tokens.saturating_add(used.input);
-            entry.output_tokens = entry.output_tokens.saturating_add(used.output);
-            entry.cost_usd = entry
-                .cost_usd
-                .zip(used.cost)
-                .map(|(sum, cost)| sum.saturating_add(cost));
-        }
+    fn note(&self, report: ModelReport) {
+        report.into_list(&mut self.used.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn emit(&self, event: Event) {
@@ -358,90 +348,5 @@ fn call_error(model: &str, error: &ProviderError) -> CallError {
         ProviderErrorKind::Permission => CallError::Other("permission".into(), text),
         ProviderErrorKind::NotFound => CallError::Other("not-found".into(), text),
         ProviderErrorKind::SpendCap => CallError::Other("spend-cap".into(), text),
-    }
-}
-
-/// How many input tokens a text will be, for each model: starts at a third of its bytes and learns from replies.
-#[derive(Default)]
-pub(super) struct Estimates(Mutex<HashMap<String, f64>>);
-
-/// Tokens around a request that stand in no text of it: markers of roles, and what a vendor adds for a schema.
-const TOKENS_PER_REQUEST: u64 = 64;
-const TOKENS_PER_MESSAGE: u64 = 8;
-/// Tokens per byte before a reply was seen: English has about 0.25, most other languages and code no more than this.
-const FIRST_RATIO: f64 = 1.0 / 3.0;
-/// What is added to a ratio that was seen, as the next text may be denser.
-const MARGIN: f64 = 1.1;
-/// Shorter requests say little about a ratio, being mostly overhead.
-const MIN_LESSON_BYTES: u64 = 512;
-
-impl Estimates {
-    /// An estimate that errs high; with `strict`, an upper bound, as no tokenizer makes more tokens than bytes.
-    fn input(&self, model: &str, bytes: u64, messages: u64, strict: bool) -> u64 {
-        let overhead = TOKENS_PER_REQUEST.saturating_add(TOKENS_PER_MESSAGE.saturating_mul(messages));
-        if strict {
-            return bytes.saturating_add(overhead);
-        }
-        let ratio = self.lock().get(model).copied().unwrap_or(FIRST_RATIO);
-        overhead.saturating_add((bytes as f64 * ratio).ceil() as u64)
-    }
-
-    /// Takes a reply's count into account: upwards at once, downwards slowly.
-    fn learn(&self, model: &str, bytes: u64, messages: u64, counted: u64) {
-        if bytes < MIN_LESSON_BYTES {
-            return;
-        }
-        let text = counted.saturating_sub(TOKENS_PER_MESSAGE.saturating_mul(messages));
-        let seen = (text as f64 / bytes as f64 * MARGIN).clamp(0.05, 1.0);
-        let mut ratios = self.lock();
-        let ratio = ratios.entry(model.to_owned()).or_insert(FIRST_RATIO);
-        *ratio = if seen > *ratio {
-            seen
-        } else {
-            *ratio + (seen - *ratio) / 8.0
-        };
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, f64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl std::fmt::Display for CallError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Denied(text) => write!(f, "denied: {text}"),
-            Self::Exhausted(limit) => write!(f, "the limit of {} is reached", LimitKind::words(*limit)),
-            Self::ContextOverflow => f.write_str("the input does not fit the model's context"),
-            Self::Refused(text) => write!(f, "the model declined: {text}"),
-            Self::InvalidReply(text) => write!(f, "the reply does not satisfy the schema: {text}"),
-            Self::Unavailable(text) => write!(f, "unavailable: {text}"),
-            Self::InvalidRequest(text) => write!(f, "invalid request: {text}"),
-            Self::Other(class, text) => write!(f, "{class}: {text}"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn estimates_err_high_and_learn() {
-        let estimates = Estimates::default();
-        assert_eq!(estimates.input("m", 3_000, 1, false), 1_072);
-        assert_eq!(estimates.input("m", 3_000, 1, true), 3_072);
-        // A dense language: three bytes, two tokens. The very next estimate is above what was counted.
-        estimates.learn("m", 3_000, 1, 2_000);
-        assert!(estimates.input("m", 3_000, 1, false) > 2_100);
-        assert_eq!(estimates.input("other", 3_000, 1, false), 1_072);
-        // English for a while brings it down again, but never below what is seen.
-        for _ in 0..100 {
-            estimates.learn("m", 3_000, 1, 750);
-        }
-        let settled = estimates.input("m", 3_000, 1, false);
-        assert!((750..1_072).contains(&settled), "{settled}");
-        estimates.learn("m", 100, 1, 90);
-        assert_eq!(estimates.input("m", 3_000, 1, false), settled);
     }
 }

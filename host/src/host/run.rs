@@ -343,13 +343,7 @@ impl RunState {
         for (task, used) in ended {
             spent.add(&task.spent);
             for used in used {
-                match models
-                    .iter_mut()
-                    .find(|model| model.name == used.name && model.model == used.model)
-                {
-                    Some(model) => model.add(&used),
-                    None => models.push(used),
-                }
+                used.into_list(&mut models);
             }
             tasks.push(task);
         }

@@ -8,17 +8,18 @@
 //! All of it is arithmetic under one lock; the only thing that waits is [`Account::reserve`], and only for a
 //! reservation that will fit once others settle. One that can never fit is refused at once.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod entries;
+mod tasks;
+
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
+pub use self::tasks::{FUEL_SHARE, Live};
 use super::{LimitKind, Limits, Spent, Usd};
 
 /// The fewest output tokens that a clamped call is sent for: fewer make no answer, and would be paid for all the same.
 pub const MIN_OUTPUT_TOKENS: u64 = 16;
-
-/// The least fuel that a task shares with others starts a burst of computing with, if there is as much: about 0.1 s.
-pub const FUEL_SHARE: u64 = 1_000_000_000;
 
 /// The account of one task, or of the run.
 #[derive(Clone)]
@@ -45,18 +46,6 @@ struct Entry {
     waiting: u64,
     /// Tasks of this account and all below it that have not ended.
     live: u64,
-}
-
-/// A task that has not ended; see [`Account::live`].
-pub struct Live(Account);
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.0
-            .books
-            .lock()
-            .each_up(self.0.index, |entry| entry.live = entry.live.saturating_sub(1));
-    }
 }
 
 /// What is consumed: the parts of [`Limits`] that add up.
@@ -224,104 +213,6 @@ impl Account {
         }
     }
 
-    /// Leases fuel for a guest that is about to compute; [`Account::settle_fuel`] gives back what it did not use as soon as
-    /// it waits again. A task that shares no limit with another live task gets all that is left, any other half of it, but
-    /// at least [`FUEL_SHARE`]. Waits while others hold leases and less than that is left; gives 0 when all is used up.
-    pub async fn lease_fuel(&self) -> u64 {
-        loop {
-            let mut changed = std::pin::pin!(self.books.changed.notified());
-            changed.as_mut().enable();
-            match self.try_lease_fuel() {
-                Some(lease) => return lease,
-                None => changed.await,
-            }
-        }
-    }
-
-    fn try_lease_fuel(&self) -> Option<u64> {
-        let mut entries = self.books.lock();
-        let (mut left, mut shared, mut leased) = (u64::MAX, false, false);
-        for entry in entries.chain(self.index) {
-            let Some(limit) = entry.limits.fuel else {
-                continue;
-            };
-            left = left.min(limit.saturating_sub(entry.total.fuel.saturating_add(entry.reserved.fuel)));
-            shared |= entry.live > 1;
-            leased |= entry.reserved.fuel > 0;
-        }
-        let lease = match shared {
-            false => left,
-            true if left < FUEL_SHARE && leased => return None,
-            true => (left / 2).max(FUEL_SHARE.min(left)),
-        };
-        let lease = Amounts {
-            fuel: lease,
-            ..Amounts::default()
-        };
-        entries.each_up(self.index, |entry| entry.reserved = entry.reserved.plus(lease));
-        Some(lease.fuel)
-    }
-
-    /// Gives a lease of `leased` units back, `used` of which were used.
-    pub fn settle_fuel(&self, leased: u64, used: u64) {
-        let (leased, charged) = (
-            Amounts {
-                fuel: leased,
-                ..Amounts::default()
-            },
-            Amounts {
-                fuel: used,
-                ..Amounts::default()
-            },
-        );
-        let mut entries = self.books.lock();
-        entries.each_up(self.index, |entry| {
-            entry.reserved = entry.reserved.minus(leased);
-            entry.total = entry.total.plus(charged);
-        });
-        if let Some(entry) = entries.0.get_mut(self.index) {
-            entry.own.fuel = entry.own.fuel.saturating_add(used);
-        }
-        drop(entries);
-        self.books.changed.notify_waiters();
-    }
-
-    /// Counts the task of this account as live, for as long as the guard does.
-    pub fn live(&self) -> Live {
-        self.books.lock().each_up(self.index, |entry| entry.live += 1);
-        Live(self.clone())
-    }
-
-    /// Fuel that is neither used nor leased, here or above; none where nothing limits it.
-    pub fn fuel_left(&self) -> Option<u64> {
-        let left = |entry: &Entry| {
-            Some(
-                entry
-                    .limits
-                    .fuel?
-                    .saturating_sub(entry.total.fuel.saturating_add(entry.reserved.fuel)),
-            )
-        };
-        self.books.lock().chain(self.index).filter_map(left).min()
-    }
-
-    /// Charges one sub-task to this account and all above it.
-    pub fn start_task(&self) -> Result<(), Exhausted> {
-        let one = Amounts {
-            tasks: 1,
-            ..Amounts::default()
-        };
-        let mut entries = self.books.lock();
-        let full = |entry: &Entry| entry.limits.tasks.is_some_and(|most| entry.total.tasks >= most);
-        if entries.chain(self.index).any(full) {
-            return Err(Exhausted {
-                limit: LimitKind::Tasks,
-            });
-        }
-        entries.each_up(self.index, |entry| entry.total = entry.total.plus(one));
-        Ok(())
-    }
-
     /// What this account itself spent, without what is below it.
     pub fn spent(&self) -> Spent {
         self.books
@@ -451,124 +342,6 @@ impl Drop for Waiting<'_> {
             .books
             .lock()
             .each_up(self.0.index, |entry| entry.waiting = entry.waiting.saturating_sub(1));
-    }
-}
-
-struct Entries<'a>(MutexGuard<'a, Vec<Entry>>);
-
-impl Books {
-    fn lock(&self) -> Entries<'_> {
-        // A panic while the lock is held cannot leave a sum half done: every change is a single assignment.
-        Entries(self.entries.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl std::ops::Deref for Entries<'_> {
-    type Target = Vec<Entry>;
-
-    fn deref(&self) -> &Vec<Entry> {
-        &self.0
-    }
-}
-
-impl Entries<'_> {
-    fn push(&mut self, entry: Entry) {
-        self.0.push(entry);
-    }
-
-    /// The entry and all above it.
-    fn chain(&self, index: usize) -> impl Iterator<Item = &Entry> {
-        std::iter::successors(self.0.get(index), |entry| {
-            entry.parent.and_then(|parent| self.0.get(parent))
-        })
-    }
-
-    fn each_up(&mut self, index: usize, mut change: impl FnMut(&mut Entry)) {
-        let mut next = Some(index);
-        while let Some(entry) = next.and_then(|index| self.0.get_mut(index)) {
-            change(entry);
-            next = entry.parent;
-        }
-    }
-
-    /// The most that every limit on the way up leaves once all that is reserved is given back, and whether it is there
-    /// already.
-    fn fit(&self, index: usize, want: &Want<'_>) -> Fit {
-        let room = |cap: fn(&Caps) -> Option<u64>, spent: fn(&Amounts) -> u64| {
-            self.chain(index)
-                .filter_map(|entry| Some(cap(&entry.limits)?.saturating_sub(spent(&entry.total))))
-                .min()
-                .unwrap_or(u64::MAX)
-        };
-        if room(|caps| caps.calls, |spent| spent.calls) < 1 {
-            return Fit::Never(LimitKind::Calls);
-        }
-        let least = want.output.clamp(1, MIN_OUTPUT_TOKENS);
-        let tokens = room(|caps| caps.tokens, |spent| spent.tokens);
-        let output = want.output.max(1).min(tokens.saturating_sub(want.input));
-        if output < least {
-            return Fit::Never(LimitKind::Tokens);
-        }
-        let cost = |output| want.cost.map_or(0, |cost| cost(want.input, output).pico());
-        let money = room(|caps| caps.cost, |spent| spent.cost);
-        let output = match cost(output) <= money {
-            true => output,
-            // The cost grows with the output, so the most that the money allows is found by halving.
-            false => {
-                let (mut fits, mut does_not) = (0, output);
-                while does_not - fits > 1 {
-                    let middle = fits + (does_not - fits) / 2;
-                    if cost(middle) <= money {
-                        fits = middle
-                    } else {
-                        does_not = middle
-                    }
-                }
-                fits
-            }
-        };
-        if output < least {
-            return Fit::Never(LimitKind::Cost);
-        }
-        let held = Amounts {
-            tokens: want.input.saturating_add(output),
-            cost: cost(output),
-            calls: 1,
-            ..Amounts::default()
-        };
-        let fits = |entry: &Entry| {
-            let after = entry.total.plus(entry.reserved).plus(held);
-            let within = |cap: Option<u64>, amount: u64| cap.is_none_or(|cap| amount <= cap);
-            within(entry.limits.tokens, after.tokens)
-                && within(entry.limits.cost, after.cost)
-                && within(entry.limits.calls, after.calls)
-        };
-        match self.chain(index).all(fits) {
-            true => Fit::Now { held, output },
-            false => Fit::Later,
-        }
-    }
-}
-
-impl Amounts {
-    fn plus(self, other: Self) -> Self {
-        Self {
-            tokens: self.tokens.saturating_add(other.tokens),
-            cost: self.cost.saturating_add(other.cost),
-            calls: self.calls.saturating_add(other.calls),
-            fuel: self.fuel.saturating_add(other.fuel),
-            tasks: self.tasks.saturating_add(other.tasks),
-        }
-    }
-
-    fn minus(self, other: Self) -> Self {
-        Self {
-            tokens: self.tokens.saturating_sub(other.tokens),
-            cost: self.cost.saturating_sub(other.cost),
-            calls: self.calls.saturating_sub(other.calls),
-            fuel: self.fuel.saturating_sub(other.fuel),
-            tasks: self.tasks.saturating_sub(other.tasks),
-        }
     }
 }
 

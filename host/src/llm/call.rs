@@ -1,5 +1,7 @@
 //! A model call as a task makes it: with a model *name*, before grants, limits and providers had their say.
 
+use std::fmt;
+
 use crate::limits::LimitKind;
 
 use super::{Message, Reply};
@@ -60,6 +62,21 @@ pub enum CallError {
     InvalidRequest(String),
     /// Any other class: its name and its message.
     Other(String, String),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Denied(text) => write!(f, "denied: {text}"),
+            Self::Exhausted(limit) => write!(f, "the limit of {} is reached", limit.words()),
+            Self::ContextOverflow => f.write_str("the input does not fit the model's context"),
+            Self::Refused(text) => write!(f, "the model declined: {text}"),
+            Self::InvalidReply(text) => write!(f, "the reply does not satisfy the schema: {text}"),
+            Self::Unavailable(text) => write!(f, "unavailable: {text}"),
+            Self::InvalidRequest(text) => write!(f, "invalid request: {text}"),
+            Self::Other(class, text) => write!(f, "{class}: {text}"),
+        }
+    }
 }
 
 /// The reply or the reason why there is none.

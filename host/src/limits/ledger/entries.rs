@@ -1,0 +1,124 @@
+//! The arithmetic of the books, under their lock.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use super::{Amounts, Books, Caps, Entry, Fit, MIN_OUTPUT_TOKENS, Want};
+use crate::limits::LimitKind;
+
+pub(super) struct Entries<'a>(pub(super) MutexGuard<'a, Vec<Entry>>);
+
+impl Books {
+    pub(super) fn lock(&self) -> Entries<'_> {
+        // A panic while the lock is held cannot leave a sum half done: every change is a single assignment.
+        Entries(self.entries.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl std::ops::Deref for Entries<'_> {
+    type Target = Vec<Entry>;
+
+    fn deref(&self) -> &Vec<Entry> {
+        &self.0
+    }
+}
+
+impl Entries<'_> {
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.0.push(entry);
+    }
+
+    /// The entry and all above it.
+    pub(super) fn chain(&self, index: usize) -> impl Iterator<Item = &Entry> {
+        std::iter::successors(self.0.get(index), |entry| {
+            entry.parent.and_then(|parent| self.0.get(parent))
+        })
+    }
+
+    pub(super) fn each_up(&mut self, index: usize, mut change: impl FnMut(&mut Entry)) {
+        let mut next = Some(index);
+        while let Some(entry) = next.and_then(|index| self.0.get_mut(index)) {
+            change(entry);
+            next = entry.parent;
+        }
+    }
+
+    /// The most that every limit on the way up leaves once all that is reserved is given back, and whether it is there
+    /// already.
+    pub(super) fn fit(&self, index: usize, want: &Want<'_>) -> Fit {
+        let room = |cap: fn(&Caps) -> Option<u64>, spent: fn(&Amounts) -> u64| {
+            self.chain(index)
+                .filter_map(|entry| Some(cap(&entry.limits)?.saturating_sub(spent(&entry.total))))
+                .min()
+                .unwrap_or(u64::MAX)
+        };
+        if room(|caps| caps.calls, |spent| spent.calls) < 1 {
+            return Fit::Never(LimitKind::Calls);
+        }
+        let least = want.output.clamp(1, MIN_OUTPUT_TOKENS);
+        let tokens = room(|caps| caps.tokens, |spent| spent.tokens);
+        let output = want.output.max(1).min(tokens.saturating_sub(want.input));
+        if output < least {
+            return Fit::Never(LimitKind::Tokens);
+        }
+        let cost = |output| want.cost.map_or(0, |cost| cost(want.input, output).pico());
+        let money = room(|caps| caps.cost, |spent| spent.cost);
+        let output = match cost(output) <= money {
+            true => output,
+            // The cost grows with the output, so the most that the money allows is found by halving.
+            false => {
+                let (mut fits, mut does_not) = (0, output);
+                while does_not - fits > 1 {
+                    let middle = fits + (does_not - fits) / 2;
+                    if cost(middle) <= money {
+                        fits = middle
+                    } else {
+                        does_not = middle
+                    }
+                }
+                fits
+            }
+        };
+        if output < least {
+            return Fit::Never(LimitKind::Cost);
+        }
+        let held = Amounts {
+            tokens: want.input.saturating_add(output),
+            cost: cost(output),
+            calls: 1,
+            ..Amounts::default()
+        };
+        let fits = |entry: &Entry| {
+            let after = entry.total.plus(entry.reserved).plus(held);
+            let within = |cap: Option<u64>, amount: u64| cap.is_none_or(|cap| amount <= cap);
+            within(entry.limits.tokens, after.tokens)
+                && within(entry.limits.cost, after.cost)
+                && within(entry.limits.calls, after.calls)
+        };
+        match self.chain(index).all(fits) {
+            true => Fit::Now { held, output },
+            false => Fit::Later,
+        }
+    }
+}
+
+impl Amounts {
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.saturating_add(other.tokens),
+            cost: self.cost.saturating_add(other.cost),
+            calls: self.calls.saturating_add(other.calls),
+            fuel: self.fuel.saturating_add(other.fuel),
+            tasks: self.tasks.saturating_add(other.tasks),
+        }
+    }
+
+    pub(super) fn minus(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.saturating_sub(other.tokens),
+            cost: self.cost.saturating_sub(other.cost),
+            calls: self.calls.saturating_sub(other.calls),
+            fuel: self.fuel.saturating_sub(other.fuel),
+            tasks: self.tasks.saturating_sub(other.tasks),
+        }
+    }
+}

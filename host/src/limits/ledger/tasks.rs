@@ -1,0 +1,119 @@
+//! What a task takes from its account besides model calls: fuel by the burst, and sub-tasks.
+
+use super::{Account, Amounts, Entry, Exhausted};
+use crate::limits::LimitKind;
+
+/// The least fuel that a task shares with others starts a burst of computing with, if there is as much: about 0.1 s.
+pub const FUEL_SHARE: u64 = 1_000_000_000;
+
+/// A task that has not ended; see [`Account::live`].
+pub struct Live(Account);
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0
+            .books
+            .lock()
+            .each_up(self.0.index, |entry| entry.live = entry.live.saturating_sub(1));
+    }
+}
+
+impl Account {
+    /// Leases fuel for a guest that is about to compute; [`Account::settle_fuel`] gives back what it did not use as soon as
+    /// it waits again. A task that shares no limit with another live task gets all that is left, any other half of it, but
+    /// at least [`FUEL_SHARE`]. Waits while others hold leases and less than that is left; gives 0 when all is used up.
+    pub async fn lease_fuel(&self) -> u64 {
+        loop {
+            let mut changed = std::pin::pin!(self.books.changed.notified());
+            changed.as_mut().enable();
+            match self.try_lease_fuel() {
+                Some(lease) => return lease,
+                None => changed.await,
+            }
+        }
+    }
+
+    pub(super) fn try_lease_fuel(&self) -> Option<u64> {
+        let mut entries = self.books.lock();
+        let (mut left, mut shared, mut leased) = (u64::MAX, false, false);
+        for entry in entries.chain(self.index) {
+            let Some(limit) = entry.limits.fuel else {
+                continue;
+            };
+            left = left.min(limit.saturating_sub(entry.total.fuel.saturating_add(entry.reserved.fuel)));
+            shared |= entry.live > 1;
+            leased |= entry.reserved.fuel > 0;
+        }
+        let lease = match shared {
+            false => left,
+            true if left < FUEL_SHARE && leased => return None,
+            true => (left / 2).max(FUEL_SHARE.min(left)),
+        };
+        let lease = Amounts {
+            fuel: lease,
+            ..Amounts::default()
+        };
+        entries.each_up(self.index, |entry| entry.reserved = entry.reserved.plus(lease));
+        Some(lease.fuel)
+    }
+
+    /// Gives a lease of `leased` units back, `used` of which were used.
+    pub fn settle_fuel(&self, leased: u64, used: u64) {
+        let (leased, charged) = (
+            Amounts {
+                fuel: leased,
+                ..Amounts::default()
+            },
+            Amounts {
+                fuel: used,
+                ..Amounts::default()
+            },
+        );
+        let mut entries = self.books.lock();
+        entries.each_up(self.index, |entry| {
+            entry.reserved = entry.reserved.minus(leased);
+            entry.total = entry.total.plus(charged);
+        });
+        if let Some(entry) = entries.0.get_mut(self.index) {
+            entry.own.fuel = entry.own.fuel.saturating_add(used);
+        }
+        drop(entries);
+        self.books.changed.notify_waiters();
+    }
+
+    /// Counts the task of this account as live, for as long as the guard does.
+    pub fn live(&self) -> Live {
+        self.books.lock().each_up(self.index, |entry| entry.live += 1);
+        Live(self.clone())
+    }
+
+    /// Fuel that is neither used nor leased, here or above; none where nothing limits it.
+    pub fn fuel_left(&self) -> Option<u64> {
+        let left = |entry: &Entry| {
+            Some(
+                entry
+                    .limits
+                    .fuel?
+                    .saturating_sub(entry.total.fuel.saturating_add(entry.reserved.fuel)),
+            )
+        };
+        self.books.lock().chain(self.index).filter_map(left).min()
+    }
+
+    /// Charges one sub-task to this account and all above it.
+    pub fn start_task(&self) -> Result<(), Exhausted> {
+        let one = Amounts {
+            tasks: 1,
+            ..Amounts::default()
+        };
+        let mut entries = self.books.lock();
+        let full = |entry: &Entry| entry.limits.tasks.is_some_and(|most| entry.total.tasks >= most);
+        if entries.chain(self.index).any(full) {
+            return Err(Exhausted {
+                limit: LimitKind::Tasks,
+            });
+        }
+        entries.each_up(self.index, |entry| entry.total = entry.total.plus(one));
+        Ok(())
+    }
+}
