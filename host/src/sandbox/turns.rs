@@ -6,6 +6,8 @@
 //! and it can be replayed to the unit of fuel. If several replies could queue before the guest looked, that would not
 //! hold: it would see them in the order of its own bookkeeping.
 //!
+//! A guest with directories can also wait inside a call, for the disk: it is not idle then, and gets no turn.
+//!
 //! What this module leaves out: what a reply is, and writing the order down.
 
 use std::future::Future;
@@ -141,11 +143,20 @@ impl Turns {
                 if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
                     return Poll::Ready(Some(cut));
                 }
-                match awake.woken.load(Ordering::Acquire) {
+                if awake.woken.load(Ordering::Acquire) {
                     // The guest has more to compute; the wake-up has already reached the outer waker.
-                    true => Poll::Pending,
-                    false => Poll::Ready(None),
+                    return Poll::Pending;
                 }
+                if meter.can_wait_in_calls() {
+                    // Where it waits shows in what a second poll reaches.
+                    if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(&own)) {
+                        return Poll::Ready(Some(Driven::Ended(end)));
+                    }
+                    if awake.woken.load(Ordering::Acquire) || meter.waits_in_call() {
+                        return Poll::Pending;
+                    }
+                }
+                Poll::Ready(None)
             });
             if let Some(driven) = burst.await {
                 return driven;
@@ -189,6 +200,17 @@ pub(super) trait Bursts {
 
     /// The guest waits.
     fn end(&mut self);
+
+    /// Whether the guest can wait in the middle of a call. If so it is polled once more, to ask
+    /// [`waits_in_call`](Self::waits_in_call).
+    fn can_wait_in_calls(&self) -> bool {
+        false
+    }
+
+    /// Whether the last poll got stuck in a call, so that the guest's event loop was not reached.
+    fn waits_in_call(&self) -> bool {
+        false
+    }
 }
 
 /// Notes that the guest was woken, and passes it on.
