@@ -216,14 +216,18 @@ impl Host {
         let host = self.clone();
         let path = path.to_owned();
         // Reading, building and compiling block, for seconds at worst.
-        let loaded = tokio::task::spawn_blocking(move || load::Loader::new(&host, options.with, options.dirs).load(&path));
-        loaded.await.map_err(|_| Error::host("the host failed while it loaded the plugin"))?
+        let loaded =
+            tokio::task::spawn_blocking(move || load::Loader::new(&host, options.with, options.dirs).load(&path));
+        loaded
+            .await
+            .map_err(|_| Error::host("the host failed while it loaded the plugin"))?
     }
 
     /// The limits of a sub-task: the configured ones, at most what its plugin's grant and its declaration allow. What its
     /// parent has left bounds it further, while it runs.
     fn sub_task_limits(&self, sub_agent: &SubAgent) -> Limits {
-        self.limits(&sub_agent.plugin, &LimitsPatch::default()).narrowed_by(&sub_agent.limits)
+        self.limits(&sub_agent.plugin, &LimitsPatch::default())
+            .narrowed_by(&sub_agent.limits)
     }
 
     /// The limits of a root task of `plugin`: the configured ones, with what the caller asks for in their place, and at

@@ -265,7 +265,8 @@ impl Sandbox {
             files::add_to_linker(&mut linker).map_err(|error| host_error("cannot link the file system", &error))?;
         }
         for import in sub_agents {
-            link::sub_agent(&mut linker, import).map_err(|error| host_error(&format!("cannot link {import}"), &error))?;
+            link::sub_agent(&mut linker, import)
+                .map_err(|error| host_error(&format!("cannot link {import}"), &error))?;
         }
         let pre = linker.instantiate_pre(&component).map_err(|error| {
             Error::plugin(format!("the plugin does not fit this host: {}", error.root_cause())).hint(
@@ -361,9 +362,15 @@ impl Sandbox {
             End::Exhausted(LimitKind::Fuel, "the task used up its fuel".into())
         } else if error.downcast_ref::<EffectLost>().is_some() {
             End::Host(error.root_cause().to_string())
-        } else if error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls")) {
+        } else if error
+            .chain()
+            .any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
+        {
             let limit = MAX_CALL_BYTES >> 20;
-            End::Exhausted(LimitKind::Size, format!("a value was larger than the {limit} MiB that one call may carry"))
+            End::Exhausted(
+                LimitKind::Size,
+                format!("a value was larger than the {limit} MiB that one call may carry"),
+            )
         } else if refused {
             End::Exhausted(LimitKind::Memory, "the task needed more memory than its limit".into())
         } else if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
@@ -397,7 +404,14 @@ async fn until(deadline: Option<Instant>) {
 impl Ended {
     fn new(end: End, returned: Option<Returned>, fuel: u64, peak_memory: u64, log: &wasi::Log) -> Self {
         let (log, log_dropped) = log.take();
-        Self { end, returned, fuel, peak_memory, log, log_dropped }
+        Self {
+            end,
+            returned,
+            fuel,
+            peak_memory,
+            log,
+            log_dropped,
+        }
     }
 }
 
@@ -456,9 +470,11 @@ impl Code {
 
     /// Turns JSON into an input of this plugin.
     pub fn input(&self, json: &Value) -> Result<Input, Error> {
-        value::from_json(&self.input, json, "input").map(Input).map_err(|error| {
-            Error::input(error.to_string()).hint(format!("The input has this form: {}", self.sample()))
-        })
+        value::from_json(&self.input, json, "input")
+            .map(Input)
+            .map_err(|error| {
+                Error::input(error.to_string()).hint(format!("The input has this form: {}", self.sample()))
+            })
     }
 
     /// A small input of the right type.

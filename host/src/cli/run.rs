@@ -161,8 +161,10 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
 fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, PathBuf>> {
     let parse = |text: &String| match text.split_once('=') {
         Some((name, path)) if name.contains(':') && !path.is_empty() => Ok((name.to_owned(), env.cwd().join(path))),
-        _ => Err(Error::usage(format!("--with {text}: not of the form NAMESPACE:NAME=PLUGIN"))
-            .hint("For example --with demo:competitor=plugins/competitor")),
+        _ => Err(
+            Error::usage(format!("--with {text}: not of the form NAMESPACE:NAME=PLUGIN"))
+                .hint("For example --with demo:competitor=plugins/competitor"),
+        ),
     };
     given.iter().map(parse).collect()
 }
@@ -173,8 +175,10 @@ fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
         let dir = DirGrant::parse(env, text).map_err(|error| error.context("--dir"))?;
         match dir.host.is_dir() {
             true => Ok(dir),
-            false => Err(Error::usage(format!("--dir {text}: {} is not a directory", dir.host.display()))
-                .hint("Make the directory, or name another.")),
+            false => Err(
+                Error::usage(format!("--dir {text}: {} is not a directory", dir.host.display()))
+                    .hint("Make the directory, or name another."),
+            ),
         }
     };
     given.iter().map(parse).collect()

@@ -113,7 +113,11 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
         .map(|question| question.pair)
         .collect();
     let dirs = outside(&config).map(|(dir, _)| dir).collect();
-    Ok(TrustRecord { file: canonical, pairs, dirs })
+    Ok(TrustRecord {
+        file: canonical,
+        pairs,
+        dirs,
+    })
 }
 
 /// Records the operator's word for all that `file` asks for, in place of what was recorded for it before. Where it asks
@@ -311,11 +315,13 @@ fn question<'c>(config: &'c Config, name: &str) -> Option<Question<'c>> {
 
 fn digest(three: [&[u8]; 3]) -> String {
     // A zero byte stands in none of the three, so no two lists read the same.
-    Sha256::digest(three.join(&0)).iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Sha256::digest(three.join(&0))
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// 127.0.0.0/8, `::1` and the name `localhost`.

@@ -108,7 +108,10 @@ impl TaskCalls {
         };
         let refused = |limit: LimitKind, message: &str| Failure::exhausted(limit, message);
         let failure = if id.depth() > self.deepest {
-            refused(LimitKind::Depth, "the sub-task would stand deeper than the limit allows")
+            refused(
+                LimitKind::Depth,
+                "the sub-task would stand deeper than the limit allows",
+            )
         } else if let Err(exhausted) = self.account.start_task() {
             refused(exhausted.limit, "the limit of sub-tasks is reached")
         } else {
@@ -123,7 +126,12 @@ impl TaskCalls {
             .plugin
             .code
             .returned_failure(class, &failure.message, failure.limit)
-            .ok_or_else(|| format!("the sub-agent {} gave no output: {class}: {}", sub_agent.plugin.id, failure.message))
+            .ok_or_else(|| {
+                format!(
+                    "the sub-agent {} gave no output: {class}: {}",
+                    sub_agent.plugin.id, failure.message
+                )
+            })
     }
 
     async fn complete(&self, ask: Ask) -> CallResult {

@@ -33,7 +33,13 @@ pub(super) struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     pub(super) fn new(host: &'a Host, with: BTreeMap<String, PathBuf>, dirs: Vec<DirGrant>) -> Self {
-        Self { host, with, dirs, loaded: HashMap::new(), above: Vec::new() }
+        Self {
+            host,
+            with,
+            dirs,
+            loaded: HashMap::new(),
+            above: Vec::new(),
+        }
     }
 
     pub(super) fn load(&mut self, path: &Path) -> Result<LoadedPlugin> {
@@ -56,22 +62,47 @@ impl<'a> Loader<'a> {
         let dirs = self.dirs(&plugin)?;
         plugin::refuse(&plugin.id.name, &plugin.imports, !dirs.is_empty())?;
         if self.above.iter().any(|above| above.name == plugin.id.name) {
-            let circle: Vec<_> = self.above.iter().chain([&plugin.id]).map(|id| id.name.as_str()).collect();
-            return Err(Error::plugin(format!("plugins start each other in a circle: {}", circle.join(" -> ")))
-                .hint("A plugin cannot stand below itself; put the shared part into a plugin of its own."));
+            let circle: Vec<_> = self
+                .above
+                .iter()
+                .chain([&plugin.id])
+                .map(|id| id.name.as_str())
+                .collect();
+            return Err(
+                Error::plugin(format!("plugins start each other in a circle: {}", circle.join(" -> ")))
+                    .hint("A plugin cannot stand below itself; put the shared part into a plugin of its own."),
+            );
         }
         self.above.push(plugin.id.clone());
         let mut sub_agents = BTreeMap::new();
         for import in &plugin.sub_agents {
             let (source, limits) = self.source(&plugin, import, home, file)?;
-            let sub_agent = self.sub_agent(&source).map_err(|error| error.context(&format!("sub-agent {}", import.plugin)))?;
+            let sub_agent = self
+                .sub_agent(&source)
+                .map_err(|error| error.context(&format!("sub-agent {}", import.plugin)))?;
             fits(&plugin, import, &sub_agent)?;
-            sub_agents.insert(import.import.clone(), SubAgent { plugin: sub_agent, limits });
+            sub_agents.insert(
+                import.import.clone(),
+                SubAgent {
+                    plugin: sub_agent,
+                    limits,
+                },
+            );
         }
         self.above.pop();
         let imports: Vec<_> = sub_agents.keys().map(String::as_str).collect();
-        let code = self.host.inner.sandbox.load(bytes, &plugin.digest, &plugin.task, &imports, !dirs.is_empty())?;
-        Ok(LoadedPlugin { plugin, code, sub_agents, dirs, notes: Vec::new() })
+        let code = self
+            .host
+            .inner
+            .sandbox
+            .load(bytes, &plugin.digest, &plugin.task, &imports, !dirs.is_empty())?;
+        Ok(LoadedPlugin {
+            plugin,
+            code,
+            sub_agents,
+            dirs,
+            notes: Vec::new(),
+        })
     }
 
     /// The directories that a plugin may have.
@@ -106,9 +137,14 @@ impl<'a> Loader<'a> {
         file: &Path,
     ) -> Result<(PathBuf, Limits)> {
         let name = &import.plugin.name;
-        let declared = plugin.manifest.as_ref().and_then(|manifest| manifest.sub_agents.get(name));
+        let declared = plugin
+            .manifest
+            .as_ref()
+            .and_then(|manifest| manifest.sub_agents.get(name));
         let declared = declared.map(|value| Declared::read(name, value)).transpose()?;
-        let limits = declared.as_ref().map_or_else(Limits::none, |declared| declared.limits.clone());
+        let limits = declared
+            .as_ref()
+            .map_or_else(Limits::none, |declared| declared.limits.clone());
         if let Some(path) = self.with.get(name) {
             return Ok((path.clone(), limits));
         }
@@ -128,12 +164,14 @@ impl<'a> Loader<'a> {
         if let Some(reference) = declared.and_then(|declared| declared.reference) {
             return Err(no_registry(name, &reference));
         }
-        Err(Error::plugin(format!("{} starts {}, and no sub-agent is declared for it", plugin.id, import.plugin)).hint(
-            format!(
-                "Say where it is: --with {name}=PLUGIN, or `\"{name}\" = \"PATH\"` under [sub-agents] in agenthost.toml, \
-                 or [package.metadata.agenthost.sub-agents] in the plugin's Cargo.toml."
-            ),
+        Err(Error::plugin(format!(
+            "{} starts {}, and no sub-agent is declared for it",
+            plugin.id, import.plugin
         ))
+        .hint(format!(
+            "Say where it is: --with {name}=PLUGIN, or `\"{name}\" = \"PATH\"` under [sub-agents] in agenthost.toml, \
+                 or [package.metadata.agenthost.sub-agents] in the plugin's Cargo.toml."
+        )))
     }
 }
 
@@ -150,7 +188,11 @@ impl Declared {
             Error::plugin(format!("the manifest's sub-agent {name}: {why}"))
                 .hint("Write `path = \"../crate\"` or a .wasm file, and perhaps `limits = { tokens = \"20k\" }`.")
         };
-        let mut declared = Self { path: None, reference: None, limits: Limits::none() };
+        let mut declared = Self {
+            path: None,
+            reference: None,
+            limits: Limits::none(),
+        };
         let fields = match value {
             Value::String(text) if text.contains('@') => {
                 declared.reference = Some(text.clone());
@@ -179,8 +221,10 @@ impl Declared {
 }
 
 fn no_registry(name: &str, reference: &str) -> Error {
-    Error::plugin(format!("the sub-agent {name} is declared as {reference}, which this version cannot fetch"))
-        .hint(format!("Give a .wasm file or a crate directory: --with {name}=PATH."))
+    Error::plugin(format!(
+        "the sub-agent {name} is declared as {reference}, which this version cannot fetch"
+    ))
+    .hint(format!("Give a .wasm file or a crate directory: --with {name}=PATH."))
 }
 
 /// Whether `found` is what `import` was built against: the same plugin, a compatible version, equal types.
@@ -196,20 +240,32 @@ fn fits(importer: &Plugin, import: &SubAgentImport, found: &LoadedPlugin) -> Res
         return Err(error(format!("what it is given is {}", found.id)));
     }
     if !compatible(wanted.version.as_deref(), found.id.version.as_deref()) {
-        return Err(error(format!("what it is given has the interface version {}", found.id)));
+        return Err(error(format!(
+            "what it is given has the interface version {}",
+            found.id
+        )));
     }
-    shape::same_shape(&importer.resolve, &import.run, &found.plugin.resolve, &found.plugin.run)
-        .map_err(|difference| error(format!("the types of `run` differ: {difference} (here: {}, there: {})", importer.id, found.id)))
+    shape::same_shape(&importer.resolve, &import.run, &found.plugin.resolve, &found.plugin.run).map_err(|difference| {
+        error(format!(
+            "the types of `run` differ: {difference} (here: {}, there: {})",
+            importer.id, found.id
+        ))
+    })
 }
 
 /// Semver on interface versions: the first number that is not zero has to be the same, and the given one not older.
 fn compatible(wanted: Option<&str>, given: Option<&str>) -> bool {
     let parts = |version: &str| -> Option<[u64; 3]> {
-        let (numbers, pre) = version.split_once('-').map_or((version, None), |(numbers, pre)| (numbers, Some(pre)));
+        let (numbers, pre) = version
+            .split_once('-')
+            .map_or((version, None), |(numbers, pre)| (numbers, Some(pre)));
         if pre.is_some() {
             return None;
         }
-        let numbers: Vec<u64> = numbers.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        let numbers: Vec<u64> = numbers
+            .split('.')
+            .map(|part| part.parse().ok())
+            .collect::<Option<_>>()?;
         numbers.try_into().ok()
     };
     match (wanted, given) {
@@ -231,8 +287,19 @@ mod tests {
 
     #[test]
     fn interface_versions_are_compared_as_semver() {
-        let yes = [("0.1.0", "0.1.0"), ("0.1.0", "0.1.7"), ("1.2.3", "1.3.0"), ("1.0.0-rc.1", "1.0.0-rc.1")];
-        let no = [("0.1.0", "0.2.0"), ("0.1.2", "0.1.1"), ("1.3.0", "1.2.9"), ("2.0.0", "3.0.0"), ("0.0.1", "0.0.2")];
+        let yes = [
+            ("0.1.0", "0.1.0"),
+            ("0.1.0", "0.1.7"),
+            ("1.2.3", "1.3.0"),
+            ("1.0.0-rc.1", "1.0.0-rc.1"),
+        ];
+        let no = [
+            ("0.1.0", "0.2.0"),
+            ("0.1.2", "0.1.1"),
+            ("1.3.0", "1.2.9"),
+            ("2.0.0", "3.0.0"),
+            ("0.0.1", "0.0.2"),
+        ];
         for (wanted, given) in yes {
             assert!(compatible(Some(wanted), Some(given)), "{wanted} {given}");
         }

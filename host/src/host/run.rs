@@ -129,7 +129,13 @@ impl Host {
             limits,
             started,
         };
-        let handle = RunHandle { id: id.clone(), cancel, cancel_on_drop: true, events, report };
+        let handle = RunHandle {
+            id: id.clone(),
+            cancel,
+            cancel_on_drop: true,
+            events,
+            report,
+        };
         let root = run.start(task, input, false);
         tokio::spawn(async move {
             let (outcome, _) = root.await;
@@ -149,14 +155,21 @@ fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>
         let open = |dir: &DirGrant| {
             OpenDir::open(&dir.host, &dir.guest, dir.write).map_err(|error| {
                 let host = dir.host.display();
-                Error::config(format!("{name} is granted {host} as {}, which cannot be opened: {error}", dir.guest)).hint(
-                    format!("Make the directory, or correct --dir or `dirs` in [grants.\"{name}\"]; it must not be a link."),
-                )
+                Error::config(format!(
+                    "{name} is granted {host} as {}, which cannot be opened: {error}",
+                    dir.guest
+                ))
+                .hint(format!(
+                    "Make the directory, or correct --dir or `dirs` in [grants.\"{name}\"]; it must not be a link."
+                ))
             })
         };
         opened.insert(name.clone(), plugin.dirs.iter().map(open).collect::<Result<_>>()?);
     }
-    plugin.sub_agents.values().try_for_each(|below| open_dirs(&below.plugin, opened))
+    plugin
+        .sub_agents
+        .values()
+        .try_for_each(|below| open_dirs(&below.plugin, opened))
 }
 
 /// What the tasks of one run share.
@@ -204,7 +217,10 @@ impl RunState {
             plugin: Arc::clone(&sub_agent.plugin),
             account: parent.account.child(&limits),
             deadline: [own_deadline, parent.deadline].into_iter().flatten().min(),
-            deepest: limits.depth.map_or(u32::MAX, |depth| id.depth().saturating_add(depth)).min(parent.deepest),
+            deepest: limits
+                .depth
+                .map_or(u32::MAX, |depth| id.depth().saturating_add(depth))
+                .min(parent.deepest),
             cancel,
             limits,
             started,
@@ -221,19 +237,39 @@ impl RunState {
         keep_returned: bool,
     ) -> impl Future<Output = (Outcome, Option<Returned>)> + use<> {
         let run = Arc::clone(self);
-        let task = self.tasks.spawn(async move { run.run(task, input, keep_returned).await });
+        let task = self
+            .tasks
+            .spawn(async move { run.run(task, input, keep_returned).await });
         async move {
             task.await.unwrap_or_else(|_| {
-                (Outcome::Failure(Failure::new(FailureClass::Host, "the host failed while it ran the task")), None)
+                (
+                    Outcome::Failure(Failure::new(
+                        FailureClass::Host,
+                        "the host failed while it ran the task",
+                    )),
+                    None,
+                )
             })
         }
     }
 
     async fn run(self: Arc<Self>, task: NewTask, input: Input, keep_returned: bool) -> (Outcome, Option<Returned>) {
         let _live = task.account.live();
-        let NewTask { id, plugin, account, limits, deadline, deepest, cancel, started } = task;
+        let NewTask {
+            id,
+            plugin,
+            account,
+            limits,
+            deadline,
+            deepest,
+            cancel,
+            started,
+        } = task;
         let config = self.host.config();
-        self.emit(Event::Started { task: id.clone(), plugin: plugin.id.to_string() });
+        self.emit(Event::Started {
+            task: id.clone(),
+            plugin: plugin.id.to_string(),
+        });
         let calls = Arc::new(TaskCalls {
             host: Arc::clone(&self.host.inner),
             run: Arc::clone(&self),
@@ -276,7 +312,12 @@ impl RunState {
                 spent.peak_memory = ended.peak_memory;
                 (ended.end, ended.returned, ended.log, ended.log_dropped)
             }
-            None => (End::Host("the host failed while it ran the task".into()), None, String::new(), 0),
+            None => (
+                End::Host("the host failed while it ran the task".into()),
+                None,
+                String::new(),
+                0,
+            ),
         };
         let outcome = match Outcome::of(end) {
             Outcome::Failure(failure) => Outcome::Failure(failure.with_limit_of(&limits)),
@@ -299,7 +340,10 @@ impl RunState {
             log,
             log_dropped_bytes,
         };
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).push((report, used));
+        self.ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((report, used));
         self.emit(Event::Ended { task: id });
         (outcome, returned)
     }
@@ -312,20 +356,33 @@ impl RunState {
     fn report(&self, run: RunId, outcome: Outcome, started: Instant) -> RunReport {
         let mut ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
         ended.sort_by_cached_key(|(task, _)| task.id.order());
-        let mut spent = Spent { wall: started.elapsed(), ..Spent::default() };
+        let mut spent = Spent {
+            wall: started.elapsed(),
+            ..Spent::default()
+        };
         let mut models: Vec<ModelReport> = Vec::new();
         let mut tasks = Vec::with_capacity(ended.len());
         for (task, used) in ended {
             spent.add(&task.spent);
             for used in used {
-                match models.iter_mut().find(|model| model.name == used.name && model.model == used.model) {
+                match models
+                    .iter_mut()
+                    .find(|model| model.name == used.name && model.model == used.model)
+                {
                     Some(model) => model.add(&used),
                     None => models.push(used),
                 }
             }
             tasks.push(task);
         }
-        RunReport { format: REPORT_FORMAT, run, outcome, spent, tasks, models }
+        RunReport {
+            format: REPORT_FORMAT,
+            run,
+            outcome,
+            spent,
+            tasks,
+            models,
+        }
     }
 }
 

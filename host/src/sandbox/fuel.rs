@@ -36,7 +36,11 @@ struct Gauge {
 
 impl Tank {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Gauge { lease: AtomicU64::new(NONE), left: AtomicU64::new(0), polled: AtomicBool::new(false) }))
+        Self(Arc::new(Gauge {
+            lease: AtomicU64::new(NONE),
+            left: AtomicU64::new(0),
+            polled: AtomicBool::new(false),
+        }))
     }
 
     /// Puts a new lease into the store, if there is one. Called whenever the guest's event loop is polled: before a burst,
@@ -88,7 +92,13 @@ impl Bursts for Meter {
 impl Meter {
     /// `files` says whether the guest can wait for the disk.
     pub(super) fn new(tank: Tank, capabilities: Arc<dyn Capabilities>, files: bool) -> Self {
-        Self { tank, capabilities, files, leased: None, used: 0 }
+        Self {
+            tank,
+            capabilities,
+            files,
+            leased: None,
+            used: 0,
+        }
     }
 
     /// After the last burst, with what the store has left; gives all that was used.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use wasmtime::component::{Access, Accessor, HasData, Linker};
 use wasmtime::{AsContext, Engine};
 
-use super::{Input};
+use super::Input;
 use super::bindings::agenthost::plugin::{llm as wit, progress, types};
 use super::store::State;
 use crate::limits::LimitKind;
@@ -30,21 +30,23 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
 /// Links the task of another plugin: every call of it starts a sub-task and waits, in a turn, for what it returns.
 pub(super) fn sub_agent(linker: &mut Linker<State>, import: &str) -> wasmtime::Result<()> {
     let name: Arc<str> = import.into();
-    linker.instance(import)?.func_new_concurrent("run", move |store, _, params, results| {
-        let name = Arc::clone(&name);
-        Box::pin(async move {
-            let (Some(input), Some(result)) = (params.first(), results.first_mut()) else {
-                return Err(wasmtime::Error::msg("a sub-agent takes one value and gives one"));
-            };
-            let input = Input(input.clone());
-            let returned = store.with(|mut store| {
-                let state = store.get();
-                state.asker.ask(state.capabilities.start(&name, input))
-            });
-            *result = returned.await?.map_err(wasmtime::Error::msg)?.0;
-            Ok(())
+    linker
+        .instance(import)?
+        .func_new_concurrent("run", move |store, _, params, results| {
+            let name = Arc::clone(&name);
+            Box::pin(async move {
+                let (Some(input), Some(result)) = (params.first(), results.first_mut()) else {
+                    return Err(wasmtime::Error::msg("a sub-agent takes one value and gives one"));
+                };
+                let input = Input(input.clone());
+                let returned = store.with(|mut store| {
+                    let state = store.get();
+                    state.asker.ask(state.capabilities.start(&name, input))
+                });
+                *result = returned.await?.map_err(wasmtime::Error::msg)?.0;
+                Ok(())
+            })
         })
-    })
 }
 
 struct Contract;

@@ -12,13 +12,18 @@ pub struct RunMemory {
 impl RunMemory {
     /// A cap of `most` bytes; none holds anything back.
     pub fn new(most: Option<u64>) -> Self {
-        Self { most: most.unwrap_or(u64::MAX), held: AtomicU64::new(0) }
+        Self {
+            most: most.unwrap_or(u64::MAX),
+            held: AtomicU64::new(0),
+        }
     }
 
     /// Holds `bytes` more, if the cap allows it.
     pub(super) fn hold(&self, bytes: u64) -> bool {
         let more = |held: u64| held.checked_add(bytes).filter(|held| *held <= self.most);
-        self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+        self.held
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+            .is_ok()
     }
 
     pub(super) fn give_back(&self, bytes: u64) {

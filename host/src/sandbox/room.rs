@@ -32,7 +32,9 @@ impl Room {
             let kept = share.saturating_mul(LEVELS - 1 - level);
             Arc::new(Semaphore::new(places.saturating_sub(kept) as usize))
         };
-        Self { levels: (0..LEVELS).map(level).collect() }
+        Self {
+            levels: (0..LEVELS).map(level).collect(),
+        }
     }
 
     /// Waits for a place at `depth`; none when the room is closed.
@@ -80,7 +82,11 @@ mod tests {
     async fn no_more_guests_than_places_are_alive() {
         let room = Arc::new(Room::new(40));
         let held: Vec<_> = futures_util::future::join_all((0..40).map(|_| room.enter(7))).await;
-        assert!(tokio::time::timeout(Duration::from_secs(1), room.enter(7)).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), room.enter(7))
+                .await
+                .is_err()
+        );
         drop(held);
         assert!(room.enter(0).await.is_some());
     }

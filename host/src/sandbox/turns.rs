@@ -341,13 +341,22 @@ mod tests {
         let cancel = CancellationToken::new();
         let (asker, turns_a) = turns();
         let waiting = asker.ask(std::future::pending::<()>());
-        assert!(matches!(turns_a.drive(waiting, &mut Free, soon, &cancel).await, Driven::TimeUp));
+        assert!(matches!(
+            turns_a.drive(waiting, &mut Free, soon, &cancel).await,
+            Driven::TimeUp
+        ));
         tokio::time::resume();
         let (_asker, turns_b) = turns();
-        assert_eq!(turns_b.drive(computing(), &mut Free, soon, &cancel).await, Driven::TimeUp);
+        assert_eq!(
+            turns_b.drive(computing(), &mut Free, soon, &cancel).await,
+            Driven::TimeUp
+        );
         cancel.cancel();
         let (_asker, turns_c) = turns();
-        assert_eq!(turns_c.drive(computing(), &mut Free, None, &cancel).await, Driven::Cancelled);
+        assert_eq!(
+            turns_c.drive(computing(), &mut Free, None, &cancel).await,
+            Driven::Cancelled
+        );
     }
 
     #[tokio::test]
@@ -366,7 +375,9 @@ mod tests {
         let cancel = CancellationToken::new();
         let (_asker, turns) = turns();
         assert_eq!(
-            turns.drive(std::future::pending::<()>(), &mut Free, None, &cancel).await,
+            turns
+                .drive(std::future::pending::<()>(), &mut Free, None, &cancel)
+                .await,
             Driven::Stuck
         );
     }
@@ -379,5 +390,60 @@ mod tests {
         let Driven::Ended(Err(EffectLost)) = turns.drive(guest, &mut Free, None, &cancel).await else {
             panic!("expected the loss to be seen");
         };
+    }
+
+    /// A guest that waits for something outside of its turns, in a call or not.
+    struct Disk {
+        in_call: bool,
+        ended: usize,
+    }
+
+    impl Bursts for Disk {
+        async fn begin(&mut self) {}
+
+        fn end(&mut self) {
+            self.ended += 1;
+        }
+
+        fn can_wait_in_calls(&self) -> bool {
+            true
+        }
+
+        fn waits_in_call(&self) -> bool {
+            self.in_call
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_waits_in_a_call_is_neither_stuck_nor_given_a_turn() {
+        let cancel = CancellationToken::new();
+        let second = Duration::from_secs(1);
+        let mut disk = Disk {
+            in_call: true,
+            ended: 0,
+        };
+        let (asker, turns_a) = turns();
+        let guest = async {
+            let reply = asker.ask(async {});
+            // A reply is there, but the guest is in a call.
+            tokio::time::sleep(second).await;
+            let mut reply = pin!(reply);
+            assert!(
+                reply
+                    .as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()))
+                    .is_pending()
+            );
+        };
+        assert_eq!(turns_a.drive(guest, &mut disk, None, &cancel).await, Driven::Ended(()));
+        assert_eq!(disk.ended, 0, "the burst goes on");
+        let soon = Some(Instant::now() + second);
+        let (_asker, turns_b) = turns();
+        let waits = std::future::pending::<()>();
+        assert_eq!(turns_b.drive(waits, &mut disk, soon, &cancel).await, Driven::TimeUp);
+        disk.in_call = false;
+        let (_asker, turns_c) = turns();
+        let waits = std::future::pending::<()>();
+        assert_eq!(turns_c.drive(waits, &mut disk, None, &cancel).await, Driven::Stuck);
     }
 }

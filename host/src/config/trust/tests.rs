@@ -299,7 +299,10 @@ fn more_than_what_was_accepted_is_asked_again() {
     let scratch = granting("~/letters::/data");
     accept(&scratch.env(), Path::new(FILE)).unwrap();
     let dirs = |plugin: &str, dirs: &str| {
-        scratch.write("project/agenthost.toml", &format!("[grants.\"{plugin}\"]\ndirs = [{dirs}]"));
+        scratch.write(
+            "project/agenthost.toml",
+            &format!("[grants.\"{plugin}\"]\ndirs = [{dirs}]"),
+        );
     };
     dirs("demo:reader", "\"../home/letters::/elsewhere\"");
     assert!(is_fine(&scratch), "the same directory under another name for the guest");
@@ -311,7 +314,9 @@ fn more_than_what_was_accepted_is_asked_again() {
     ] {
         dirs(plugin, more);
         assert!(
-            scratch.complaint().contains("; this is not what was accepted for the file before"),
+            scratch
+                .complaint()
+                .contains("; this is not what was accepted for the file before"),
             "{plugin} {more}"
         );
     }
@@ -319,7 +324,12 @@ fn more_than_what_was_accepted_is_asked_again() {
 
 #[test]
 fn directories_inside_the_projects_folder_need_none() {
-    for dir in [".::/", "data::/data:rw", "data/../data::/data", "../project/data::/data"] {
+    for dir in [
+        ".::/",
+        "data::/data:rw",
+        "data/../data::/data",
+        "../project/data::/data",
+    ] {
         assert!(is_fine(&granting(dir)), "{dir}");
     }
     for dir in ["..::/data", "../project-2::/data", "data/../../home::/data", "/::/data"] {
@@ -335,7 +345,11 @@ fn a_link_in_the_project_that_leads_out_of_it_is_outside() {
     assert!(is_fine(&scratch));
     fs::remove_dir_all(scratch.path("project/data")).unwrap();
     symlink("../home", scratch.path("project/data")).unwrap();
-    assert!(scratch.complaint().contains("demo:reader could read /home/letters, which lies outside"));
+    assert!(
+        scratch
+            .complaint()
+            .contains("demo:reader could read /home/letters, which lies outside")
+    );
 }
 
 #[test]
@@ -346,7 +360,10 @@ fn a_named_file_is_asked_about_directories_and_the_operators_own_is_not() {
     scratch.write("home/named.toml", grant);
     let error = Config::load_from(&scratch.env(), &scratch.path("home/named.toml")).unwrap_err();
     assert_eq!(error.class(), ErrorClass::Denied);
-    assert!(error.message().contains("demo:reader could read and write /, which"), "{error}");
+    assert!(
+        error.message().contains("demo:reader could read and write /, which"),
+        "{error}"
+    );
     // A project's entry replaces the operator's for the same plugin, so it is the project's word.
     scratch.write("project/agenthost.toml", "[grants.\"demo:reader\"]\nmodels = []");
     assert!(is_fine(&scratch));
