@@ -30,7 +30,9 @@ pub struct RunHandle {
     id: RunId,
     cancel: CancellationToken,
     cancel_on_drop: bool,
-    events: broadcast::Sender<Event>,
+    events: broadcast::WeakSender<Event>,
+    /// What happens from the very start, for the first who asks.
+    from_start: Mutex<Option<broadcast::Receiver<Event>>>,
     report: watch::Receiver<Option<Arc<RunReport>>>,
 }
 
@@ -64,9 +66,13 @@ impl RunHandle {
         self.cancel.cancel();
     }
 
-    /// What happens in the run from now on. A watcher that lags far behind misses events.
+    /// What happens in the run: all of it for the first who asks, and from now on for everyone later. It closes when the
+    /// run has ended. A watcher that lags more than 1,024 events behind misses some.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        let from_start = self.from_start.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let from_now = || self.events.upgrade().map(|events| events.subscribe());
+        // After the end there is nothing but the closing.
+        from_start.or_else(from_now).unwrap_or_else(|| broadcast::channel(1).1)
     }
 
     /// Lets the run go on without this handle.
@@ -106,7 +112,7 @@ impl Host {
             .map_err(|error| Error::host(format!("the system gives no random numbers: {error}")))?;
         let id = RunId::new(now, &seed);
         let cancel = CancellationToken::new();
-        let (events, _) = broadcast::channel(EVENT_BACKLOG);
+        let (events, from_start) = broadcast::channel(EVENT_BACKLOG);
         let (sender, report) = watch::channel(None);
         let config = self.config();
         let run = Arc::new(RunState {
@@ -133,7 +139,8 @@ impl Host {
             id: id.clone(),
             cancel,
             cancel_on_drop: true,
-            events,
+            events: events.downgrade(),
+            from_start: Mutex::new(Some(from_start)),
             report,
         };
         let root = run.start(task, input, false);
