@@ -5,11 +5,12 @@
 //! of a provider one by one, unless it changes the provider's kind. Every key is known or refused, every complaint names
 //! file and line, and all surroundings come in through [`Env`].
 //!
-//! A project's file may come from a stranger, so where it sends a key to an address of its own, [`trust`] is asked
-//! first. A key itself is read at the moment of use and stands in no file of ours.
+//! A project's file may come from a stranger, so where it sends a key to an address of its own, or grants a directory
+//! outside its own folder, [`trust`] is asked first. A key itself is read at the moment of use and stands in no file of ours.
 //!
 //! This module decides nothing about a task: it does not open a provider, enforce a limit or look for a plugin.
 
+mod dirs;
 mod env;
 mod file;
 mod key;
@@ -26,6 +27,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+pub use self::dirs::DirGrant;
 pub use self::env::Env;
 pub use self::reader::Origin;
 use self::resolve::resolve;
@@ -202,8 +204,8 @@ pub struct Grant {
     pub limits: Limits,
     /// What the entry itself says of limits.
     own_limits: Limits,
-    /// Directories as `HOST::GUEST` or `HOST::GUEST:rw`, with an absolute `HOST`; otherwise as written.
-    pub dirs: Vec<String>,
+    /// The directories that it may have, each under a path of its own.
+    pub dirs: Vec<DirGrant>,
 }
 
 /// Where the plugin behind an import is found.
@@ -234,7 +236,8 @@ impl Config {
     /// # Errors
     ///
     /// [`Config`](crate::error::ErrorClass::Config) for a file that cannot be read or is wrong;
-    /// [`Denied`](crate::error::ErrorClass::Denied) where a key would go to an address that needs [`trust`] first.
+    /// [`Denied`](crate::error::ErrorClass::Denied) where a key would go to an address, or a plugin would be given a
+    /// directory, that needs [`trust`] first.
     pub fn load(env: &Env) -> Result<Self> {
         let config = Self::unchecked(env, None)?;
         trust::check(&config)?;

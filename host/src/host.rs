@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use crate::config::{self, Config, ModelRef, ProviderKind};
+use crate::config::{self, Config, DirGrant, ModelRef, ProviderKind};
 use crate::error::{Error, Result};
 use crate::limits::{Limits, LimitsPatch};
 use crate::llm::anthropic::Anthropic;
@@ -65,8 +65,19 @@ pub struct LoadedPlugin {
     code: Code,
     /// The plugins behind its imports, by import.
     sub_agents: BTreeMap<String, SubAgent>,
+    /// The directories that it may have.
+    dirs: Vec<DirGrant>,
     /// What was done to get it, for people: a compile target that was installed, for example.
     notes: Vec<String>,
+}
+
+/// What [`Host::load_with`] is told beyond the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Where the sub-agents `namespace:name` are found, before anything that the configuration or a manifest says.
+    pub with: BTreeMap<String, PathBuf>,
+    /// Directories for the plugin itself, beside those of its grant; its sub-agents do not get them.
+    pub dirs: Vec<DirGrant>,
 }
 
 /// A plugin that another may start.
@@ -192,22 +203,22 @@ impl Host {
     ///
     /// As [`Host::load_with`].
     pub async fn load(&self, path: &Path) -> Result<LoadedPlugin> {
-        self.load_with(path, BTreeMap::new()).await
+        self.load_with(path, LoadOptions::default()).await
     }
 
-    /// Loads a plugin, taking the sub-agents `namespace:name` from where `with` says, before anything that the
-    /// configuration or the plugin's own manifest says.
+    /// Loads a plugin, with more than the configuration says.
     ///
     /// # Errors
     ///
     /// [`ErrorClass::Plugin`](crate::error::ErrorClass::Plugin) for what cannot be found, built or loaded, for a sub-agent
     /// that is not declared or not of the type that its importer knows, and for plugins that start each other in a circle;
     /// [`ErrorClass::Denied`](crate::error::ErrorClass::Denied) for imports that are not offered.
-    pub async fn load_with(&self, path: &Path, with: BTreeMap<String, PathBuf>) -> Result<LoadedPlugin> {
+    pub async fn load_with(&self, path: &Path, options: LoadOptions) -> Result<LoadedPlugin> {
         let host = self.clone();
         let path = path.to_owned();
         // Reading, building and compiling block, for seconds at worst.
-        let loaded = tokio::task::spawn_blocking(move || load::Loader::new(&host, with).load(&path));
+        let loaded =
+            tokio::task::spawn_blocking(move || load::Loader::new(&host, options.with, options.dirs).load(&path));
         loaded
             .await
             .map_err(|_| Error::host("the host failed while it loaded the plugin"))?
@@ -220,7 +231,7 @@ impl Host {
     ///
     /// As [`Host::load_with`].
     pub fn load_bytes(&self, bytes: &[u8]) -> Result<LoadedPlugin> {
-        load::Loader::new(self, BTreeMap::new()).load_bytes(bytes, load::Origin::default())
+        load::Loader::new(self, BTreeMap::new(), Vec::new()).load_bytes(bytes, load::Origin::default())
     }
 
     /// The limits of a sub-task: the configured ones, at most what its plugin's grant and its declaration allow. What its

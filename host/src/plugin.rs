@@ -298,11 +298,19 @@ impl Plugin {
         manifest.or(self.id.version.as_deref())
     }
 
+    /// Whether it imports the file system, and so runs only with a granted directory.
+    pub fn reads_files(&self) -> bool {
+        self.imports.iter().any(|import| matches!(import, Import::Files(_)))
+    }
+
     /// What it may do, in one sentence for people.
     pub fn powers(&self) -> String {
         let mut powers = Vec::new();
         if self.imports.iter().any(Import::is_llm) {
             powers.push("calls models".to_owned());
+        }
+        if self.reads_files() {
+            powers.push("sees the directories that it is granted".to_owned());
         }
         for import in &self.imports {
             if let Import::SubAgent(name) = import {

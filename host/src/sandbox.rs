@@ -15,6 +15,7 @@ mod cache;
 mod code;
 mod compile;
 mod engine;
+mod files;
 mod fuel;
 mod link;
 mod machine;
@@ -50,6 +51,7 @@ use crate::llm::{Allowance, Ask, CallResult};
 use crate::plugin::Digest;
 
 pub use self::code::Code;
+pub use self::files::OpenDir;
 pub use self::machine::Machine;
 pub use self::memory::RunMemory;
 pub use self::store::MAX_CALL_BYTES;
@@ -124,6 +126,8 @@ pub struct GuestCall {
     pub seed: [u8; 32],
     /// Where its clock stands.
     pub now: SystemTime,
+    /// The directories that it has; those of a plugin that was loaded without the file system are never seen.
+    pub dirs: Arc<[OpenDir]>,
     /// How much of its stdout and stderr is kept, in bytes.
     pub log_bytes: usize,
     /// What it may ask for.
@@ -229,11 +233,22 @@ impl Sandbox {
     }
 
     /// Compiles `bytes` and links them; `task` is the name of the exported task interface, `sub_agents` are the imports
-    /// that start other plugins. Takes as long as compiling takes, so call it where blocking is fine.
-    pub fn load(&self, bytes: &[u8], digest: &Digest, task: &str, sub_agents: &[&str]) -> Result<Code, Error> {
+    /// that start other plugins, and with `files` it may import the file system. Takes as long as compiling takes, so call
+    /// it where blocking is fine.
+    pub fn load(
+        &self,
+        bytes: &[u8],
+        digest: &Digest,
+        task: &str,
+        sub_agents: &[&str],
+        files: bool,
+    ) -> Result<Code, Error> {
         let component = compile::compile(&self.engine, bytes, digest, self.cache.as_ref())?;
         let (run, input, returns) = self.signature(&component, task)?;
         let mut linker = self.linker.clone();
+        if files {
+            files::add_to_linker(&mut linker).map_err(|error| host_error("cannot link the file system", &error))?;
+        }
         for import in sub_agents {
             link::sub_agent(&mut linker, import)
                 .map_err(|error| host_error(&format!("cannot link {import}"), &error))?;
@@ -300,7 +315,7 @@ impl Sandbox {
             Err(error) => return never_ran(End::Host(format!("cannot make a store: {error}"))),
         };
         let tank = Tank::new();
-        let mut meter = Meter::new(tank.clone(), Arc::clone(&call.capabilities));
+        let mut meter = Meter::new(tank.clone(), Arc::clone(&call.capabilities), !call.dirs.is_empty());
         let driven = {
             let guest = code.call(&mut store, &tank, call.input.0);
             turns.drive(guest, &mut meter, call.deadline, &call.cancel).await

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::limits::{LimitKind, Limits, Spent};
 use crate::sandbox::End;
@@ -144,6 +144,21 @@ impl Failure {
         self
     }
 
+    /// The JSON form of the contract's `failure`, for the input of a plugin that takes one.
+    pub fn to_input(&self) -> Value {
+        let name = self.class.name();
+        match self.class {
+            FailureClass::ContextOverflow | FailureClass::Cancelled => name.into(),
+            FailureClass::Exhausted => json!({ name: self.limit.unwrap_or(LimitKind::Other).name() }),
+            FailureClass::Host => json!({ "other": [name, self.message] }),
+            FailureClass::Other => {
+                let (class, text) = self.message.split_once(": ").unwrap_or(("", &self.message));
+                json!({ name: [class, text] })
+            }
+            _ => json!({ name: self.message }),
+        }
+    }
+
     /// Reads the JSON form of the contract's `failure`.
     fn from_json(json: &Value) -> Self {
         let (case, payload) = match json {
@@ -182,6 +197,15 @@ impl Failure {
         }
     }
 }
+
+/// `exhausted: the task used up its fuel`
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.class.name(), self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
 
 impl Serialize for Failure {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -232,6 +256,18 @@ impl Outcome {
             End::Cancelled => Failure::new(FailureClass::Cancelled, "the task was cancelled"),
             End::Host(message) => Failure::new(FailureClass::Host, message),
         })
+    }
+
+    /// The output or the failure, for `?` and what else comes with a `Result`.
+    ///
+    /// # Errors
+    ///
+    /// The failure, where there is no output.
+    pub fn into_result(self) -> Result<Value, Failure> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Failure(failure) => Err(failure),
+        }
     }
 
     /// The output, if there is one.
@@ -293,7 +329,6 @@ fn is_zero(n: &u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn class(json: Value) -> (FailureClass, String, Option<LimitKind>) {
         let failure = Failure::from_json(&json);
@@ -312,6 +347,26 @@ mod tests {
         assert_eq!(class(json!({"exhausted": "calls"})).2, Some(LimitKind::Calls));
         let (other, message, _) = class(json!({"other": ["quota", "gone"]}));
         assert_eq!((other, message.as_str()), (FailureClass::Other, "quota: gone"));
+    }
+
+    #[test]
+    fn a_failure_is_an_input_again() {
+        for case in [
+            json!({"failed": "why"}),
+            json!({"exhausted": "calls"}),
+            json!({"denied": "why"}),
+            json!({"model": "why: because"}),
+            json!("context-overflow"),
+            json!({"trapped": "why"}),
+            json!("cancelled"),
+            json!({"escalated": "why"}),
+            json!({"other": ["quota", "gone: all"]}),
+        ] {
+            assert_eq!(Failure::from_json(&case).to_input(), case);
+        }
+        let host = Failure::new(FailureClass::Host, "why");
+        assert_eq!(host.to_input(), json!({"other": ["host", "why"]}));
+        assert_eq!(host.to_string(), "host: why");
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCod
         printer.note(note);
     }
     let plugin = Plugin::open(&built.path)?;
-    crate::plugin::refuse(&plugin.imports)?;
+    // Whether it gets a directory is decided where it runs.
+    crate::plugin::refuse(&plugin.id.name, &plugin.imports, true)?;
     if args.json {
         printer.data(&json!({
             "format": 1,

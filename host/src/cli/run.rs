@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::output::{Printer, exit_code};
 use super::progress::Progress;
 use super::{Global, host};
-use crate::config::Env;
+use crate::config::{DirGrant, Env};
 use crate::error::{Error, Result};
-use crate::host::LoadedPlugin;
+use crate::host::{LoadOptions, LoadedPlugin};
 use crate::limits::{Cap, LimitsPatch};
 use crate::run::RunReport;
 use crate::sandbox::MAX_CALL_BYTES;
@@ -34,6 +34,10 @@ pub(super) struct Args {
     /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
     #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
     with: Vec<String>,
+    /// Let the plugin, but not its sub-agents, read the directory HOST as GUEST, such as reports::/data; with :rw it may
+    /// write there, too
+    #[arg(long, value_name = "HOST::GUEST[:rw]")]
+    dir: Vec<String>,
     /// Print one JSON document with the outcome, what was spent, and every task
     #[arg(long)]
     pub(super) json: bool,
@@ -109,8 +113,14 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     };
     let host = host(config, env, max_memory)?;
     let path = env.cwd().join(&args.plugin);
-    let with = sub_agents(&args.with, env)?;
-    let plugin = Arc::new(find(&host, &args.plugin, &path, with, printer).await?);
+    let options = LoadOptions {
+        with: sub_agents(&args.with, env)?,
+        dirs: dirs(&args.dir, env)?,
+    };
+    let plugin = Arc::new(find(&host, &args.plugin, &path, options, printer).await?);
+    if !args.dir.is_empty() && !plugin.reads_files() {
+        printer.note(&format!("{} reads no files: --dir gives it nothing", plugin.id.name));
+    }
     let Some(input) = input else {
         return Err(Error::input("no input: --input was not given and nothing was piped in")
             .hint(format!("Give one of this form: --input '{}'", plugin.sample_input())));
@@ -159,11 +169,26 @@ fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, PathBuf>> 
     given.iter().map(parse).collect()
 }
 
+/// `--dir HOST::GUEST[:rw]`
+fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
+    let parse = |text: &String| {
+        let dir = DirGrant::parse(env, text).map_err(|error| error.context("--dir"))?;
+        match dir.host.is_dir() {
+            true => Ok(dir),
+            false => Err(
+                Error::usage(format!("--dir {text}: {} is not a directory", dir.host.display()))
+                    .hint("Make the directory, or name another."),
+            ),
+        }
+    };
+    given.iter().map(parse).collect()
+}
+
 async fn find(
     host: &crate::host::Host,
     given: &Path,
     path: &Path,
-    with: BTreeMap<String, PathBuf>,
+    options: LoadOptions,
     printer: &Printer,
 ) -> Result<LoadedPlugin> {
     let text = given.to_string_lossy();
@@ -174,7 +199,7 @@ async fn find(
         .hint("Give a .wasm file or a crate directory."));
     }
     let waiting = Progress::waiting(&format!("loading {text}"), printer);
-    let plugin = host.load_with(path, with).await;
+    let plugin = host.load_with(path, options).await;
     waiting.finish();
     let plugin = plugin?;
     for note in plugin.notes() {

@@ -1,4 +1,5 @@
-//! `agenthost trust`: the operator's word that a project's configuration may send keys where it says.
+//! `agenthost trust`: the operator's word that a project's configuration may send keys where it says, and give plugins
+//! the directories that it names.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,9 +50,9 @@ pub(super) fn trust(args: &Args, global: &Global, env: &Env, printer: &Printer) 
         true => trust::review(env, &file)?,
         false => trust::accept(env, &file)?,
     };
-    if record.pairs.is_empty() {
+    if record.is_empty() {
         printer.say(&format!(
-            "{} sends no key anywhere that needs your trust",
+            "{} sends no key anywhere and grants no directory that needs your trust",
             record.file.display()
         ));
         return Ok(ExitCode::SUCCESS);
@@ -71,6 +72,9 @@ fn show(record: &TrustRecord, printer: &Printer) -> Result<()> {
             "  {}: sends the key from {} to {}",
             pair.provider, pair.key, pair.address
         ))?;
+    }
+    for dir in &record.dirs {
+        printer.text(&format!("  {}: may {} {}", dir.plugin, dir.access, dir.dir.display()))?;
     }
     Ok(())
 }

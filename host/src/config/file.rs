@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::reader::{Entry, Origin, Section, Source};
-use super::{Env, KeySource, MaxTokensField, ModelRef, PriceConfig, SubAgent};
+use super::{DirGrant, Env, KeySource, MaxTokensField, ModelRef, PriceConfig, SubAgent};
 use crate::error::{Error, Result};
 use crate::limits::units::{parse_bytes, parse_count};
 use crate::limits::{LimitsPatch, Usd};
@@ -72,7 +72,7 @@ pub(super) struct RawRun {
 pub(super) struct RawGrant {
     pub(super) models: Option<Vec<String>>,
     pub(super) limits: LimitsPatch,
-    pub(super) dirs: Vec<String>,
+    pub(super) dirs: Vec<DirGrant>,
 }
 
 /// Reads the file at `path`; see [`Source::read`] for `found`.
@@ -197,14 +197,11 @@ fn run(section: &Section<'_>) -> Result<RawRun> {
 fn grant(entry: &Entry<'_>) -> Result<RawGrant> {
     let section = entry.section()?;
     section.only(&["models", "limits", "dirs"])?;
-    let dir = |text: &str| match text.split_once("::") {
-        Some((host, guest)) if !guest.is_empty() => Ok(format!(
-            "{}::{guest}",
-            section.source.env.resolve(host, section.source.dir())?.display()
-        )),
-        _ => Err(format!(
-            "`{text}` is not a directory; write HOST::GUEST, or HOST::GUEST:rw to let it write"
-        )),
+    let dir = |text: &str| DirGrant::read(section.source.env, text, section.source.dir());
+    let dirs = |entry: Entry<'_>| {
+        let dirs = entry.list_as(dir)?;
+        DirGrant::check_distinct(&dirs).map_err(|twice| entry.wrong(twice))?;
+        Ok::<_, Error>(dirs)
     };
     Ok(RawGrant {
         models: section
@@ -212,9 +209,7 @@ fn grant(entry: &Entry<'_>) -> Result<RawGrant> {
             .map(|entry| entry.list_as(model_name))
             .transpose()?,
         limits: inner_limits(&section)?,
-        dirs: section
-            .get("dirs")
-            .map_or_else(|| Ok(Vec::new()), |entry| entry.list_as(dir))?,
+        dirs: section.get("dirs").map_or_else(|| Ok(Vec::new()), dirs)?,
     })
 }
 

@@ -1,14 +1,19 @@
-//! The question that a stranger's file raises: may it send this key there?
+//! The questions that a stranger's file raises: may it send this key there, may it give a plugin this directory?
 //!
 //! A file *pairs* a key with an address when it sets a provider's `base-url` and the merged provider has a key. A pair
 //! needs the operator's word once when the file is the project's (or one named in its place), and also in the operator's
 //! own file when the address is plain http, where the key travels in clear text. Loopback addresses need none, nor do
 //! the vendors' own and those that the operator's environment sets.
 //!
+//! A project's file *grants* a directory outside the folder that it lies in, be it through a link: what a plugin reads
+//! there it can send to a model, so a cloned repository must not choose it. Directories inside the folder need no word,
+//! nor do those of the operator's own file and command line. This is asked for every grant whenever the file is loaded.
+//!
 //! [`Config::load`] asks for the providers that models map to and whose key is at hand, so that a project can name a
 //! service that this machine has no key for; [`Config::key`] asks again for whatever provider it reads a key of. What
-//! was accepted is the file's path and a digest of each pair of provider, address and key source: the file may change
-//! in any other way, but a new address, or another key for it, is a new question.
+//! was accepted is the file's path, a digest of each pair of provider, address and key source, and one of each plugin,
+//! directory and access: the file may change in any other way, but a new address, or another key for it, or another
+//! directory, is a new question.
 //!
 //! The record is `trust.toml` in [`Env::state_dir`], written as a whole; of two writers at the same time the later wins,
 //! and the other's question is asked again. It protects against files, not against programs that run as the operator.
@@ -16,14 +21,15 @@
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use url::{Host, Url};
 
-use super::{Config, Env, Origin, SetBy};
+use super::{Config, DirGrant, Env, Origin, SetBy, dirs};
 use crate::error::{Error, Result};
 
 /// What was accepted for one file.
@@ -32,8 +38,19 @@ use crate::error::{Error, Result};
 pub struct TrustRecord {
     /// The configuration file, with all links resolved.
     pub file: PathBuf,
-    /// The pairs, sorted by provider; none in what was never written.
+    /// The pairs, sorted by provider.
+    #[serde(default)]
     pub pairs: Vec<TrustedPair>,
+    /// The directories outside the file's folder, sorted by plugin.
+    #[serde(default)]
+    pub dirs: Vec<TrustedDir>,
+}
+
+impl TrustRecord {
+    /// Whether there is nothing in the file that needs the operator's word.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty() && self.dirs.is_empty()
+    }
 }
 
 /// A key and the address that it may go to.
@@ -50,6 +67,20 @@ pub struct TrustedPair {
     pub sha256: String,
 }
 
+/// A directory and the plugin that may have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedDir {
+    /// `namespace:name`.
+    pub plugin: String,
+    /// The directory, with all links resolved.
+    pub dir: PathBuf,
+    /// What the plugin may do there, in words.
+    pub access: String,
+    /// The SHA-256 digest of the three, in hexadecimal: what a later grant is compared by.
+    pub sha256: String,
+}
+
 /// The record's format: 1.
 const FORMAT: u32 = 1;
 
@@ -61,7 +92,7 @@ struct Store {
     trusted: Vec<TrustRecord>,
 }
 
-/// What [`accept`] would record for `file`: every pair that needs the operator's word, used or not.
+/// What [`accept`] would record for `file`: every pair and directory that needs the operator's word, used or not.
 ///
 /// # Errors
 ///
@@ -81,11 +112,16 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
         .filter(|question| chosen_by(question.origin))
         .map(|question| question.pair)
         .collect();
-    Ok(TrustRecord { file: canonical, pairs })
+    let dirs = outside(&config).map(|(dir, _)| dir).collect();
+    Ok(TrustRecord {
+        file: canonical,
+        pairs,
+        dirs,
+    })
 }
 
-/// Records the operator's word for all pairs of `file`, in place of what was recorded for it before. Without any pair
-/// there is nothing to record, and the result says so by an empty list.
+/// Records the operator's word for all that `file` asks for, in place of what was recorded for it before. Where it asks
+/// for nothing there is nothing to record, and the result says so by empty lists.
 ///
 /// # Errors
 ///
@@ -95,7 +131,7 @@ pub fn accept(env: &Env, file: &Path) -> Result<TrustRecord> {
     let mut records = list(env)?;
     let before = records.len();
     records.retain(|old| old.file != record.file);
-    if !record.pairs.is_empty() {
+    if !record.is_empty() {
         records.push(record.clone());
         records.sort_by(|a, b| a.file.cmp(&b.file));
     }
@@ -151,8 +187,9 @@ pub fn revoke(env: &Env, file: &Path) -> Result<bool> {
     Ok(found)
 }
 
-/// Asks for all providers that models map to and whose key is at hand.
+/// Asks for all granted directories, and for all providers that models map to and whose key is at hand.
 pub(super) fn check(config: &Config) -> Result<()> {
+    outside(config).try_for_each(|(dir, origin)| check_dir(config, &dir, origin))?;
     let mut names: Vec<&str> = config
         .models()
         .values()
@@ -198,6 +235,55 @@ pub(super) fn check_provider(config: &Config, name: &str) -> Result<()> {
     )))
 }
 
+fn check_dir(config: &Config, dir: &TrustedDir, origin: &Origin) -> Result<()> {
+    let canonical = canonical(&config.env, origin.file())?;
+    let records = list(&config.env)?;
+    let record = records.iter().find(|record| record.file == canonical);
+    if record.is_some_and(|record| record.dirs.iter().any(|known| known.sha256 == dir.sha256)) {
+        return Ok(());
+    }
+    let file = config.env.shown(origin.file());
+    let since = if record.is_some() {
+        "; this is not what was accepted for the file before"
+    } else {
+        ""
+    };
+    Err(Error::denied(format!(
+        "{origin}: {} could {} {}, which lies outside the folder of this file{since}",
+        dir.plugin,
+        dir.access,
+        dir.dir.display()
+    ))
+    .hint(format!(
+        "Read {file}, then run `agenthost trust {file}` if the plugin may have that directory."
+    )))
+}
+
+/// The granted directories that need the operator's word, with the place of the grant: those that a file other than the
+/// operator's own gives, and that are not below the file's folder.
+fn outside(config: &Config) -> impl Iterator<Item = (TrustedDir, &Origin)> {
+    let by_strangers = config.grants.iter().filter_map(|(plugin, grant)| {
+        let origin = config.origin(&format!("grants.{plugin}.dirs"))?;
+        (config.user_file() != Some(origin.file())).then_some((plugin, grant, origin))
+    });
+    by_strangers.flat_map(|(plugin, grant, origin)| {
+        let folder = dirs::place(origin.file()).parent().map(Path::to_owned);
+        let inside = move |dir: &DirGrant| folder.as_ref().is_some_and(|folder| dir.host.starts_with(folder));
+        let question = move |dir: &DirGrant| {
+            let access = dir.access();
+            let host = dir.host.as_os_str().as_bytes();
+            let dir = TrustedDir {
+                plugin: plugin.clone(),
+                dir: dir.host.clone(),
+                access: access.to_owned(),
+                sha256: digest([plugin.as_bytes(), host, access.as_bytes()]),
+            };
+            (dir, origin)
+        };
+        grant.dirs.iter().filter(move |dir| !inside(dir)).map(question)
+    })
+}
+
 /// A pair that needs the operator's word.
 struct Question<'c> {
     pair: TrustedPair,
@@ -218,21 +304,24 @@ fn question<'c>(config: &'c Config, name: &str) -> Option<Question<'c>> {
     if url.as_ref().is_some_and(is_loopback) || (own && !clear) {
         return None;
     }
-    let mut hash = Sha256::new();
-    // A zero byte stands in none of the three, so no two lists read the same.
-    hash.update(format!("{name}\0{}\0{key}", address.url));
-    let sha256 = hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
     let pair = TrustedPair {
         provider: name.to_owned(),
         address: address.url.clone(),
+        sha256: digest([name.as_bytes(), address.url.as_bytes(), key.as_bytes()]),
         key,
-        sha256,
     };
     Some(Question { pair, origin, clear })
+}
+
+fn digest(three: [&[u8]; 3]) -> String {
+    // A zero byte stands in none of the three, so no two lists read the same.
+    Sha256::digest(three.join(&0))
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// 127.0.0.0/8, `::1` and the name `localhost`.

@@ -4,6 +4,8 @@
 //! in this order: what the caller says (`--with`), `[sub-agents]` in the configuration, the declaration in the plugin's own
 //! manifest, and a file `NAME.wasm` beside the plugin, where a build leaves it. Before anything runs, the types are
 //! compared, and plugins that would start each other in a circle are refused.
+//!
+//! Each plugin has the directories of its own grant; those that the caller gives are the root's alone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Host, LoadedPlugin, SubAgent};
-use crate::config;
+use crate::config::{self, DirGrant};
 use crate::error::{Error, Result};
 use crate::limits::{Limits, LimitsPatch};
 use crate::plugin::{self, Plugin, PluginId, SubAgentImport, build};
@@ -30,6 +32,8 @@ pub(super) struct Origin<'a> {
 pub(super) struct Loader<'a> {
     host: &'a Host,
     with: BTreeMap<String, PathBuf>,
+    /// More directories for the root.
+    dirs: Vec<DirGrant>,
     /// Plugins that are loaded already, by file or crate directory.
     loaded: HashMap<PathBuf, Arc<LoadedPlugin>>,
     /// The plugins on the way down to the one that is being loaded.
@@ -37,10 +41,11 @@ pub(super) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(host: &'a Host, with: BTreeMap<String, PathBuf>) -> Self {
+    pub(super) fn new(host: &'a Host, with: BTreeMap<String, PathBuf>, dirs: Vec<DirGrant>) -> Self {
         Self {
             host,
             with,
+            dirs,
             loaded: HashMap::new(),
             above: Vec::new(),
         }
@@ -71,7 +76,8 @@ impl<'a> Loader<'a> {
     /// Loads the plugin and what is below it.
     pub(super) fn load_bytes(&mut self, bytes: &[u8], origin: Origin<'_>) -> Result<LoadedPlugin> {
         let plugin = Plugin::read(bytes)?;
-        plugin::refuse(&plugin.imports)?;
+        let dirs = self.dirs(&plugin)?;
+        plugin::refuse(&plugin.id.name, &plugin.imports, !dirs.is_empty())?;
         if self.above.iter().any(|above| above.name == plugin.id.name) {
             let circle: Vec<_> = self
                 .above
@@ -106,13 +112,27 @@ impl<'a> Loader<'a> {
             .host
             .inner
             .sandbox
-            .load(bytes, &plugin.digest, &plugin.task, &imports)?;
+            .load(bytes, &plugin.digest, &plugin.task, &imports, !dirs.is_empty())?;
         Ok(LoadedPlugin {
             plugin,
             code,
             sub_agents,
+            dirs,
             notes: Vec::new(),
         })
+    }
+
+    /// The directories that a plugin may have.
+    fn dirs(&mut self, plugin: &Plugin) -> Result<Vec<DirGrant>> {
+        let mut dirs = self.host.config().grant(&plugin.id.name).dirs;
+        if self.above.is_empty() {
+            dirs.append(&mut self.dirs);
+        }
+        DirGrant::check_distinct(&dirs).map_err(|twice| {
+            Error::usage(format!("{}: {twice}", plugin.id.name))
+                .hint("Give each directory a path of its own, those in the plugin's [grants] entry included.")
+        })?;
+        Ok(dirs)
     }
 
     fn sub_agent(&mut self, source: &Path) -> Result<Arc<LoadedPlugin>> {

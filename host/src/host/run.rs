@@ -1,5 +1,6 @@
 //! A run from its start to its report.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -13,11 +14,12 @@ use tokio_util::task::TaskTracker;
 
 use super::calls::{Handle, TaskCalls};
 use super::{Host, LoadedPlugin, SubAgent};
+use crate::config::DirGrant;
 use crate::error::{Error, Result};
 use crate::limits::ledger::Account;
 use crate::limits::{LimitKind, Limits, LimitsPatch, Spent};
 use crate::run::{Event, ModelReport, REPORT_FORMAT, RunId, RunReport};
-use crate::sandbox::{End, GuestCall, Input, Returned, RunMemory};
+use crate::sandbox::{End, GuestCall, Input, OpenDir, Returned, RunMemory};
 use crate::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 
 /// Events that a slow watcher may lag behind before it misses some.
@@ -28,7 +30,9 @@ pub struct RunHandle {
     id: RunId,
     cancel: CancellationToken,
     cancel_on_drop: bool,
-    events: broadcast::Sender<Event>,
+    events: broadcast::WeakSender<Event>,
+    /// What happens from the very start, for the first who asks.
+    from_start: Mutex<Option<broadcast::Receiver<Event>>>,
     report: watch::Receiver<Option<Arc<RunReport>>>,
 }
 
@@ -62,9 +66,13 @@ impl RunHandle {
         self.cancel.cancel();
     }
 
-    /// What happens in the run from now on. A watcher that lags far behind misses events.
+    /// What happens in the run: all of it for the first who asks, and from now on for everyone later. It closes when the
+    /// run has ended. A watcher that lags more than 1,024 events behind misses some.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        let from_start = self.from_start.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let from_now = || self.events.upgrade().map(|events| events.subscribe());
+        // After the end there is nothing but the closing.
+        from_start.or_else(from_now).unwrap_or_else(|| broadcast::channel(1).1)
     }
 
     /// Lets the run go on without this handle.
@@ -86,7 +94,8 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Input`](crate::error::ErrorClass::Input) for an input that is not of the plugin's type.
+    /// [`ErrorClass::Input`](crate::error::ErrorClass::Input) for an input that is not of the plugin's type;
+    /// [`ErrorClass::Config`](crate::error::ErrorClass::Config) for a granted directory that cannot be opened.
     ///
     /// # Panics
     ///
@@ -96,12 +105,14 @@ impl Host {
         let now = SystemTime::now();
         let limits = self.limits(plugin, asked);
         let input = plugin.code.input(input)?;
+        let mut dirs = BTreeMap::new();
+        open_dirs(plugin, &mut dirs)?;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|error| Error::host(format!("the system gives no random numbers: {error}")))?;
         let id = RunId::new(now, &seed);
         let cancel = CancellationToken::new();
-        let (events, _) = broadcast::channel(EVENT_BACKLOG);
+        let (events, from_start) = broadcast::channel(EVENT_BACKLOG);
         let (sender, report) = watch::channel(None);
         let config = self.config();
         let run = Arc::new(RunState {
@@ -110,6 +121,7 @@ impl Host {
             now,
             memory: Arc::new(RunMemory::new(config.run().limits.memory)),
             events: events.clone(),
+            dirs,
             tasks: TaskTracker::new(),
             ended: Mutex::default(),
         });
@@ -127,7 +139,8 @@ impl Host {
             id: id.clone(),
             cancel,
             cancel_on_drop: true,
-            events,
+            events: events.downgrade(),
+            from_start: Mutex::new(Some(from_start)),
             report,
         };
         let root = run.start(task, input, false);
@@ -142,6 +155,30 @@ impl Host {
     }
 }
 
+/// Opens the directories of `plugin` and of all below it.
+fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>>) -> Result<()> {
+    let name = &plugin.id.name;
+    if plugin.reads_files() && !opened.contains_key(name) {
+        let open = |dir: &DirGrant| {
+            OpenDir::open(&dir.host, &dir.guest, dir.write).map_err(|error| {
+                let host = dir.host.display();
+                Error::config(format!(
+                    "{name} is granted {host} as {}, which cannot be opened: {error}",
+                    dir.guest
+                ))
+                .hint(format!(
+                    "Make the directory, or correct --dir or `dirs` in [grants.\"{name}\"]; it must not be a link."
+                ))
+            })
+        };
+        opened.insert(name.clone(), plugin.dirs.iter().map(open).collect::<Result<_>>()?);
+    }
+    plugin
+        .sub_agents
+        .values()
+        .try_for_each(|below| open_dirs(&below.plugin, opened))
+}
+
 /// What the tasks of one run share.
 pub(super) struct RunState {
     host: Host,
@@ -149,6 +186,8 @@ pub(super) struct RunState {
     now: SystemTime,
     memory: Arc<RunMemory>,
     events: broadcast::Sender<Event>,
+    /// The directories of each plugin that has some.
+    dirs: BTreeMap<String, Arc<[OpenDir]>>,
     /// Every task that has not written its report yet.
     tasks: TaskTracker,
     /// The reports of the tasks that have ended, and what each used models for.
@@ -262,6 +301,7 @@ impl RunState {
             deadline,
             seed: task_seed(&self.seed, &id),
             now: self.now,
+            dirs: self.dirs.get(&plugin.id.name).cloned().unwrap_or_default(),
             log_bytes: usize::try_from(config.run().log_bytes).unwrap_or(usize::MAX),
             capabilities: Arc::new(Handle(Arc::clone(&calls))),
             cancel,

@@ -12,6 +12,8 @@ pub enum Import {
     Contract(String),
     /// Part of the standard library's floor, linked without effect on anything outside the task.
     Inert(String),
+    /// The file system, offered with a granted directory only.
+    Files(String),
     /// The task of another plugin: `namespace:name` and the interface version.
     SubAgent(String),
     /// Types of another plugin's task, and nothing that could be called.
@@ -54,6 +56,7 @@ impl Import {
                 Self::Contract(owned())
             }
             _ if INERT.contains(&path) && version.starts_with("0.2.") => Self::Inert(owned()),
+            "wasi:filesystem/types" | "wasi:filesystem/preopens" if version.starts_with("0.2.") => Self::Files(owned()),
             _ if path.ends_with("/task") && !path.starts_with("wasi:") && !path.starts_with("agenthost:") => {
                 Self::SubAgent(owned())
             }
@@ -71,6 +74,7 @@ impl Import {
         match self {
             Self::Contract(name)
             | Self::Inert(name)
+            | Self::Files(name)
             | Self::SubAgent(name)
             | Self::Types(name)
             | Self::Refused(name) => name,
@@ -82,6 +86,7 @@ impl Import {
         match self {
             Self::Contract(_) => "contract",
             Self::Inert(_) => "inert",
+            Self::Files(_) => "files",
             Self::SubAgent(_) => "sub-agent",
             Self::Types(_) => "types",
             Self::Refused(_) => "refused",
@@ -95,6 +100,7 @@ impl Import {
             Self::Contract(name) if name.contains("/progress@") => "may report its progress".into(),
             Self::Contract(_) => "shared types".into(),
             Self::Inert(name) => inert_meaning(name).into(),
+            Self::Files(_) => "sees the directories that it is granted; refused without one".into(),
             Self::SubAgent(name) => {
                 let plugin = name.split('/').next().unwrap_or(name);
                 format!("may start {plugin} as a sub-agent")
@@ -156,18 +162,21 @@ fn cause(name: &str) -> (&'static str, &'static str) {
     }
 }
 
-/// One error that lists every refused import with its cause, the cure of the one that explains the rest in front.
+/// One error that lists every import that `plugin` (`namespace:name`) is refused, with its cause, and the cure of the one
+/// that explains the rest. `files` says whether it is granted a directory.
 ///
 /// # Errors
 ///
 /// [`ErrorClass::Denied`](crate::error::ErrorClass::Denied) where any of `imports` is refused.
-pub fn refuse(imports: &[Import]) -> Result<(), Error> {
+pub fn refuse(plugin: &str, imports: &[Import], files: bool) -> Result<(), Error> {
     let refused: Vec<&str> = imports
         .iter()
-        .filter_map(|import| match import {
-            Import::Refused(name) => Some(name.as_str()),
-            _ => None,
+        .filter(|import| match import {
+            Import::Refused(_) => true,
+            Import::Files(_) => !files,
+            _ => false,
         })
+        .map(Import::name)
         .collect();
     let Some(first) = refused.first() else {
         return Ok(());
@@ -186,7 +195,14 @@ pub fn refuse(imports: &[Import]) -> Result<(), Error> {
     } else {
         "imports that are"
     };
-    let cure = cause(sockets.unwrap_or(first)).1;
+    let first = sockets.unwrap_or(first);
+    let mut cure = cause(first).1.to_owned();
+    if matches!(Import::classify(first), Import::Files(_)) {
+        cure += &format!(
+            " Or grant it a directory: `dirs = [\"HOST::GUEST\"]` in [grants.\"{plugin}\"], or --dir HOST::GUEST where it \
+             is the plugin that is run."
+        );
+    }
     Err(Error::denied(format!("the plugin has {count} {plural} not offered:{list}")).hint(cure))
 }
 
@@ -196,7 +212,7 @@ mod tests {
 
     fn refusal(names: &[&str]) -> String {
         let imports: Vec<_> = names.iter().map(|name| Import::classify(name)).collect();
-        let error = refuse(&imports).unwrap_err();
+        let error = refuse("demo:reader", &imports, false).unwrap_err();
         format!("{error}\nhint: {}", error.next_step().unwrap())
     }
 
@@ -209,7 +225,7 @@ mod tests {
             "demo:competitor/task@0.1.0",
         ]
         .map(Import::classify);
-        assert!(refuse(&imports).is_ok());
+        assert!(refuse("demo:reader", &imports, false).is_ok());
         assert!(matches!(imports[3], Import::SubAgent(_)));
     }
 
@@ -220,6 +236,8 @@ mod tests {
             "wasi:cli/environment@0.3.0",
             "env",
             "wasi:keyvalue/store@0.2.0",
+            "wasi:filesystem/types@0.3.0",
+            "wasi:filesystem/other@0.2.6",
         ] {
             assert!(matches!(Import::classify(name), Import::Refused(_)), "{name}");
         }
@@ -235,6 +253,24 @@ mod tests {
              wasi:sockets/tcp@0.2.6: network sockets (std::net, or a crate such as reqwest, hyper or tokio's net)\n\
              hint: A plugin has no network: ask a model through agenthost_sdk instead, and let the operator pass data in as input."
         );
-        assert!(refusal(&["wasi:filesystem/types@0.2.6"]).contains("hint: A plugin sees no files"));
+    }
+
+    #[test]
+    fn files_are_refused_without_a_directory_and_nothing_else_comes_with_one() {
+        assert_eq!(
+            refusal(&["wasi:filesystem/types@0.2.6"]),
+            "the plugin has 1 import that is not offered:\n  \
+             wasi:filesystem/types@0.2.6: the file system (std::fs, std::env::current_dir, or a crate that reads files)\n\
+             hint: A plugin sees no files: take the content as part of the input. Or grant it a directory: \
+             `dirs = [\"HOST::GUEST\"]` in [grants.\"demo:reader\"], or --dir HOST::GUEST where it is the plugin that is run."
+        );
+        let mut imports = ["wasi:filesystem/types@0.2.6", "wasi:filesystem/preopens@0.2.0"]
+            .map(Import::classify)
+            .to_vec();
+        assert!(refuse("demo:reader", &imports, true).is_ok());
+        imports.push(Import::classify("wasi:sockets/tcp@0.2.6"));
+        let error = refuse("demo:reader", &imports, true).unwrap_err();
+        assert!(!error.message().contains("wasi:filesystem"), "{error}");
+        assert!(error.message().contains("has 1 import that is not offered"), "{error}");
     }
 }

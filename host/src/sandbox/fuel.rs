@@ -4,9 +4,13 @@
 //! begins and what is left is given back when it ends, so that a guest that waits holds none, and a thousand of them can
 //! share what one limit allows without ever passing it. A store's fuel cannot be changed while its guest is in the middle
 //! of a burst, so a burst ends at the lease.
+//!
+//! A guest with directories also waits in the middle of a call, for the disk. That is no end of a burst: the store is out
+//! of reach until the call returns, so neither could what is left be read nor a new lease be taken over. It keeps its
+//! lease for as long as the disk takes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use wasmtime::{AsContextMut, StoreContextMut};
 
@@ -26,6 +30,8 @@ struct Gauge {
     lease: AtomicU64,
     /// The store's fuel when the event loop was last polled.
     left: AtomicU64,
+    /// Whether the event loop was polled since this was last cleared.
+    polled: AtomicBool,
 }
 
 impl Tank {
@@ -33,6 +39,7 @@ impl Tank {
         Self(Arc::new(Gauge {
             lease: AtomicU64::new(NONE),
             left: AtomicU64::new(0),
+            polled: AtomicBool::new(false),
         }))
     }
 
@@ -45,6 +52,7 @@ impl Tank {
             store.set_fuel(lease)?;
         }
         self.0.left.store(store.get_fuel()?, Ordering::Release);
+        self.0.polled.store(true, Ordering::Release);
         Ok(())
     }
 }
@@ -53,6 +61,7 @@ impl Tank {
 pub(super) struct Meter {
     tank: Tank,
     capabilities: Arc<dyn Capabilities>,
+    files: bool,
     leased: Option<u64>,
     used: u64,
 }
@@ -69,13 +78,24 @@ impl Bursts for Meter {
         let left = self.tank.0.left.load(Ordering::Acquire);
         self.settle(left);
     }
+
+    fn can_wait_in_calls(&self) -> bool {
+        self.tank.0.polled.store(false, Ordering::Release);
+        self.files
+    }
+
+    fn waits_in_call(&self) -> bool {
+        !self.tank.0.polled.load(Ordering::Acquire)
+    }
 }
 
 impl Meter {
-    pub(super) fn new(tank: Tank, capabilities: Arc<dyn Capabilities>) -> Self {
+    /// `files` says whether the guest can wait for the disk.
+    pub(super) fn new(tank: Tank, capabilities: Arc<dyn Capabilities>, files: bool) -> Self {
         Self {
             tank,
             capabilities,
+            files,
             leased: None,
             used: 0,
         }

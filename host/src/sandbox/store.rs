@@ -7,6 +7,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use super::files::{OpenDir, RootsView};
 use super::turns::Asker;
 use super::wasi::{self, FrozenClock, Log};
 use super::{Capabilities, GuestCall, RunMemory};
@@ -16,6 +17,9 @@ use super::{Capabilities, GuestCall, RunMemory};
 pub const MAX_CALL_BYTES: usize = 8 << 20;
 /// Live handles of a guest: streams and pollables of its standard library, and one per model call in flight.
 const MAX_HANDLES: usize = 2_000;
+/// The same for a guest with directories, whose handles are mostly open files: each takes one of the host's own, of which
+/// a stock system gives a process 1,024. Walking a deep tree needs some twenty.
+const MAX_HANDLES_WITH_FILES: usize = 128;
 /// Table elements of a guest; a Rust guest has a few hundred, a Python guest some ten thousand.
 const MAX_TABLE_ELEMENTS: usize = 100_000;
 /// Core instances, memories and tables of a guest; a component made by componentize-py has about forty modules.
@@ -27,6 +31,7 @@ pub(super) struct State {
     pub(super) table: ResourceTable,
     pub(super) wasi: WasiCtx,
     pub(super) now: SystemTime,
+    pub(super) dirs: Arc<[OpenDir]>,
     pub(super) asker: Asker,
     pub(super) capabilities: Arc<dyn Capabilities>,
     pub(super) held: Held,
@@ -35,11 +40,15 @@ pub(super) struct State {
 /// Makes the store of one task; it is dropped with the task and never used again.
 pub(super) fn new(engine: &Engine, call: &GuestCall, asker: Asker, log: &Log) -> wasmtime::Result<Store<State>> {
     let mut table = ResourceTable::new();
-    table.set_max_capacity(MAX_HANDLES);
+    table.set_max_capacity(match call.dirs.is_empty() {
+        true => MAX_HANDLES,
+        false => MAX_HANDLES_WITH_FILES,
+    });
     let state = State {
         table,
         wasi: wasi::context(call.seed, log),
         now: call.now,
+        dirs: Arc::clone(&call.dirs),
         asker,
         capabilities: Arc::clone(&call.capabilities),
         held: Held {
@@ -128,6 +137,13 @@ impl State {
         FrozenClock {
             table: &mut self.table,
             now: self.now,
+        }
+    }
+
+    pub(super) fn roots(&mut self) -> RootsView<'_> {
+        RootsView {
+            table: &mut self.table,
+            dirs: &self.dirs,
         }
     }
 }

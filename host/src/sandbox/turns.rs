@@ -6,6 +6,8 @@
 //! and it can be replayed to the unit of fuel. If several replies could queue before the guest looked, that would not
 //! hold: it would see them in the order of its own bookkeeping.
 //!
+//! A guest with directories can also wait inside a call, for the disk: it is not idle then, and gets no turn.
+//!
 //! What this module leaves out: what a reply is, and writing the order down.
 
 use std::future::Future;
@@ -141,11 +143,20 @@ impl Turns {
                 if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
                     return Poll::Ready(Some(cut));
                 }
-                match awake.woken.load(Ordering::Acquire) {
+                if awake.woken.load(Ordering::Acquire) {
                     // The guest has more to compute; the wake-up has already reached the outer waker.
-                    true => Poll::Pending,
-                    false => Poll::Ready(None),
+                    return Poll::Pending;
                 }
+                if meter.can_wait_in_calls() {
+                    // Where it waits shows in what a second poll reaches.
+                    if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(&own)) {
+                        return Poll::Ready(Some(Driven::Ended(end)));
+                    }
+                    if awake.woken.load(Ordering::Acquire) || meter.waits_in_call() {
+                        return Poll::Pending;
+                    }
+                }
+                Poll::Ready(None)
             });
             if let Some(driven) = burst.await {
                 return driven;
@@ -189,6 +200,17 @@ pub(super) trait Bursts {
 
     /// The guest waits.
     fn end(&mut self);
+
+    /// Whether the guest can wait in the middle of a call. If so it is polled once more, to ask
+    /// [`waits_in_call`](Self::waits_in_call).
+    fn can_wait_in_calls(&self) -> bool {
+        false
+    }
+
+    /// Whether the last poll got stuck in a call, so that the guest's event loop was not reached.
+    fn waits_in_call(&self) -> bool {
+        false
+    }
 }
 
 /// Notes that the guest was woken, and passes it on.
@@ -368,5 +390,60 @@ mod tests {
         let Driven::Ended(Err(EffectLost)) = turns.drive(guest, &mut Free, None, &cancel).await else {
             panic!("expected the loss to be seen");
         };
+    }
+
+    /// A guest that waits for something outside of its turns, in a call or not.
+    struct Disk {
+        in_call: bool,
+        ended: usize,
+    }
+
+    impl Bursts for Disk {
+        async fn begin(&mut self) {}
+
+        fn end(&mut self) {
+            self.ended += 1;
+        }
+
+        fn can_wait_in_calls(&self) -> bool {
+            true
+        }
+
+        fn waits_in_call(&self) -> bool {
+            self.in_call
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_waits_in_a_call_is_neither_stuck_nor_given_a_turn() {
+        let cancel = CancellationToken::new();
+        let second = Duration::from_secs(1);
+        let mut disk = Disk {
+            in_call: true,
+            ended: 0,
+        };
+        let (asker, turns_a) = turns();
+        let guest = async {
+            let reply = asker.ask(async {});
+            // A reply is there, but the guest is in a call.
+            tokio::time::sleep(second).await;
+            let mut reply = pin!(reply);
+            assert!(
+                reply
+                    .as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()))
+                    .is_pending()
+            );
+        };
+        assert_eq!(turns_a.drive(guest, &mut disk, None, &cancel).await, Driven::Ended(()));
+        assert_eq!(disk.ended, 0, "the burst goes on");
+        let soon = Some(Instant::now() + second);
+        let (_asker, turns_b) = turns();
+        let waits = std::future::pending::<()>();
+        assert_eq!(turns_b.drive(waits, &mut disk, soon, &cancel).await, Driven::TimeUp);
+        disk.in_call = false;
+        let (_asker, turns_c) = turns();
+        let waits = std::future::pending::<()>();
+        assert_eq!(turns_c.drive(waits, &mut disk, None, &cancel).await, Driven::Stuck);
     }
 }

@@ -8,7 +8,8 @@
 //! - stdout and stderr go to the task's bounded log: what exceeds the bound is dropped and counted, and the guest never
 //!   sees an error for it.
 //!
-//! Files, sockets and HTTP are not linked, so importing them is refused before anything runs.
+//! Files come with a granted directory only, see [`files`](super::files). Sockets and HTTP are never linked, so importing
+//! them is refused before anything runs.
 
 use std::io;
 use std::pin::Pin;

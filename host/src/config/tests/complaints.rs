@@ -226,6 +226,14 @@ fn wrong_values_name_their_place() {
             "agenthost.toml:2: `dirs` in [grants.\"a:b\"]: `data` is not a directory; write HOST::GUEST, or HOST::GUEST:rw to let it write",
         ),
         (
+            "[grants.\"a:b\"]\n\ndirs = [\n  \"x::/x\",\n  \"y::/../x\"\n]",
+            "agenthost.toml:5: `dirs` in [grants.\"a:b\"]: `y::/../x`: the guest's path is `/../x`; write an absolute one without `.`, `..` and a slash at its end, such as /data",
+        ),
+        (
+            "[grants.\"a:b\"]\ndirs = [\"x::/x\", \"y::/x\"]",
+            "agenthost.toml:2: `dirs` in [grants.\"a:b\"]: two directories are called /x",
+        ),
+        (
             "[prices.x]",
             "agenthost.toml:1: `x` in [prices]: `x` is not a model; write provider/model, such as anthropic/claude-haiku-5-5",
         ),

@@ -268,3 +268,114 @@ fn without_a_home_nothing_can_be_recorded() {
          Set HOME or XDG_STATE_HOME to an absolute path."
     );
 }
+
+/// A project that grants a directory to a plugin.
+fn granting(dir: &str) -> Scratch {
+    Scratch::project(&format!("[grants.\"demo:reader\"]\ndirs = [\"{dir}\"]"))
+}
+
+#[test]
+fn a_projects_grant_of_a_directory_outside_its_folder_needs_trust() {
+    let scratch = granting("~/letters::/data");
+    assert_eq!(scratch.load_error().class(), ErrorClass::Denied);
+    assert_eq!(
+        scratch.complaint(),
+        "agenthost.toml:2: demo:reader could read /home/letters, which lies outside the folder of this file\n\
+         Read agenthost.toml, then run `agenthost trust agenthost.toml` if the plugin may have that directory."
+    );
+    let record = accept(&scratch.env(), Path::new(FILE)).unwrap();
+    assert_eq!((record.pairs.len(), record.dirs.len()), (0, 1));
+    assert_eq!(record.dirs[0].plugin, "demo:reader");
+    assert_eq!(record.dirs[0].dir, scratch.path("home/letters"));
+    assert_eq!(record.dirs[0].access, "read");
+    assert!(is_fine(&scratch));
+    assert_eq!(list(&scratch.env()).unwrap(), [record]);
+    assert!(revoke(&scratch.env(), Path::new(FILE)).unwrap());
+    assert!(!is_fine(&scratch));
+}
+
+#[test]
+fn more_than_what_was_accepted_is_asked_again() {
+    let scratch = granting("~/letters::/data");
+    accept(&scratch.env(), Path::new(FILE)).unwrap();
+    let dirs = |plugin: &str, dirs: &str| {
+        scratch.write(
+            "project/agenthost.toml",
+            &format!("[grants.\"{plugin}\"]\ndirs = [{dirs}]"),
+        );
+    };
+    dirs("demo:reader", "\"../home/letters::/elsewhere\"");
+    assert!(is_fine(&scratch), "the same directory under another name for the guest");
+    for (plugin, more) in [
+        ("demo:reader", "\"~/letters::/data:rw\""),
+        ("demo:reader", "\"~::/data\""),
+        ("demo:reader", "\"~/letters::/data\", \"~/keys::/keys\""),
+        ("demo:other", "\"~/letters::/data\""),
+    ] {
+        dirs(plugin, more);
+        assert!(
+            scratch
+                .complaint()
+                .contains("; this is not what was accepted for the file before"),
+            "{plugin} {more}"
+        );
+    }
+}
+
+#[test]
+fn directories_inside_the_projects_folder_need_none() {
+    for dir in [
+        ".::/",
+        "data::/data:rw",
+        "data/../data::/data",
+        "../project/data::/data",
+    ] {
+        assert!(is_fine(&granting(dir)), "{dir}");
+    }
+    for dir in ["..::/data", "../project-2::/data", "data/../../home::/data", "/::/data"] {
+        assert_eq!(granting(dir).load_error().class(), ErrorClass::Denied, "{dir}");
+    }
+}
+
+#[test]
+fn a_link_in_the_project_that_leads_out_of_it_is_outside() {
+    let scratch = granting("data/letters::/data");
+    scratch.write("home/letters/1", "");
+    scratch.write("project/data/letters/1", "");
+    assert!(is_fine(&scratch));
+    fs::remove_dir_all(scratch.path("project/data")).unwrap();
+    symlink("../home", scratch.path("project/data")).unwrap();
+    assert!(
+        scratch
+            .complaint()
+            .contains("demo:reader could read /home/letters, which lies outside")
+    );
+}
+
+#[test]
+fn a_named_file_is_asked_about_directories_and_the_operators_own_is_not() {
+    let grant = "[grants.\"demo:reader\"]\ndirs = [\"/::/all:rw\"]";
+    let scratch = Scratch::new().user(grant);
+    assert!(is_fine(&scratch));
+    scratch.write("home/named.toml", grant);
+    let error = Config::load_from(&scratch.env(), &scratch.path("home/named.toml")).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Denied);
+    assert!(
+        error.message().contains("demo:reader could read and write /, which"),
+        "{error}"
+    );
+    // A project's entry replaces the operator's for the same plugin, so it is the project's word.
+    scratch.write("project/agenthost.toml", "[grants.\"demo:reader\"]\nmodels = []");
+    assert!(is_fine(&scratch));
+    assert!(scratch.load().grant("demo:reader").dirs.is_empty());
+}
+
+#[test]
+fn a_record_without_directories_is_still_read() {
+    let scratch = granting("~/letters::/data");
+    let file = scratch.path("project/agenthost.toml").display().to_string();
+    let path = "home/.local/state/agenthost/trust.toml";
+    scratch.write(path, &format!("format = 1\n[[trusted]]\nfile = \"{file}\"\n[[trusted.pairs]]\nprovider = \"a\"\naddress = \"b\"\nkey = \"c\"\nsha256 = \"d\""));
+    assert_eq!(list(&scratch.env()).unwrap()[0].pairs.len(), 1);
+    assert_eq!(scratch.load_error().class(), ErrorClass::Denied);
+}

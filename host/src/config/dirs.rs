@@ -1,0 +1,198 @@
+//! Directories that an operator lets a plugin have, as they are written: `HOST::GUEST`, or `HOST::GUEST:rw` to let it
+//! write.
+//!
+//! What stands here names a place; opening it and keeping a guest inside is the sandbox's. The host's side is resolved
+//! when it is read: relative to the file or the working directory, with every link followed as far as the path exists.
+//! So the place that was judged is the place that is opened, and a link that a guest leaves behind leads nowhere new.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use super::Env;
+use crate::error::{Error, Result};
+
+/// A directory that a plugin may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirGrant {
+    /// Where it is: absolute, and without links as far as it exists. A run does not start where it does not.
+    pub host: PathBuf,
+    /// What the guest calls it: absolute, without `.`, `..`, `:` or a slash at its end.
+    pub guest: String,
+    /// Whether the guest may write, too.
+    pub write: bool,
+}
+
+impl DirGrant {
+    /// Reads `HOST::GUEST` or `HOST::GUEST:rw`; a relative `HOST` starts from `env`'s working directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](crate::error::ErrorClass::Usage) for a text of another form.
+    pub fn parse(env: &Env, text: &str) -> Result<Self> {
+        Self::read(env, text, env.cwd()).map_err(|why| {
+            Error::usage(why).hint("For example reports::/data, or reports::/data:rw to let the plugin write there.")
+        })
+    }
+
+    pub(super) fn read(env: &Env, text: &str, base: &Path) -> Result<Self, String> {
+        let Some((host, guest)) = text.rsplit_once("::") else {
+            return Err(format!(
+                "`{text}` is not a directory; write HOST::GUEST, or HOST::GUEST:rw to let it write"
+            ));
+        };
+        let (guest, write) = match guest.strip_suffix(":rw") {
+            Some(guest) => (guest, true),
+            None => (guest, false),
+        };
+        if guest.contains(':') {
+            return Err(format!("`{text}`: only :rw can stand behind the guest's path"));
+        }
+        let normal = guest == "/"
+            || guest.strip_prefix('/').is_some_and(|rest| {
+                rest.split('/').all(|part| !matches!(part, "" | "." | "..")) && !rest.chars().any(char::is_control)
+            });
+        if !normal {
+            return Err(format!(
+                "`{text}`: the guest's path is `{guest}`; write an absolute one without `.`, `..` and a slash at its end, such as /data"
+            ));
+        }
+        Ok(Self {
+            host: place(&env.resolve(host, base)?),
+            guest: guest.to_owned(),
+            write,
+        })
+    }
+
+    /// Says which guest path stands twice among `dirs`, if one does.
+    ///
+    /// # Errors
+    ///
+    /// The fragment of a message.
+    pub fn check_distinct(dirs: &[Self]) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
+        match dirs.iter().find(|dir| !seen.insert(dir.guest.as_str())) {
+            Some(twice) => Err(format!("two directories are called {}", twice.guest)),
+            None => Ok(()),
+        }
+    }
+
+    /// What the guest may do there, for people.
+    pub fn access(&self) -> &'static str {
+        match self.write {
+            true => "read and write",
+            false => "read",
+        }
+    }
+}
+
+impl fmt::Display for DirGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = if self.write { ":rw" } else { "" };
+        write!(f, "{}::{}{end}", self.host.display(), self.guest)
+    }
+}
+
+/// `path` with its links followed as far as it exists, and the rest taken as it reads.
+pub(super) fn place(path: &Path) -> PathBuf {
+    let mut missing: Vec<OsString> = Vec::new();
+    let mut known = path.to_owned();
+    let mut place = loop {
+        if let Ok(found) = fs::canonicalize(&known) {
+            break found;
+        }
+        let last = known.components().next_back();
+        missing.extend(last.map(|last| last.as_os_str().to_owned()));
+        if !known.pop() {
+            break PathBuf::from("/");
+        }
+    };
+    for part in missing.iter().rev() {
+        match Path::new(part).components().next() {
+            Some(Component::ParentDir) => {
+                place.pop();
+            }
+            Some(Component::Normal(part)) => place.push(part),
+            _ => {}
+        }
+    }
+    place
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::scratch::Scratch;
+    use super::*;
+
+    fn read(scratch: &Scratch, text: &str) -> Result<DirGrant, String> {
+        DirGrant::read(&scratch.env(), text, &scratch.path("project"))
+    }
+
+    #[test]
+    fn the_forms_are_read() {
+        let scratch = Scratch::new();
+        for (text, host, guest, write) in [
+            ("data::/data", "project/data", "/data", false),
+            ("./a b::/a b/c:rw", "project/a b", "/a b/c", true),
+            ("~/x::/", "home/x", "/", false),
+            ("a::b::/c", "project/a::b", "/c", false),
+            ("../home/./y::/y", "home/y", "/y", false),
+        ] {
+            let grant = read(&scratch, text).unwrap();
+            let wanted = DirGrant {
+                host: scratch.path(host),
+                guest: guest.to_owned(),
+                write,
+            };
+            assert_eq!(grant, wanted, "{text}");
+            assert_eq!(read(&scratch, &grant.to_string()), Ok(grant), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        let scratch = Scratch::new();
+        for (text, why) in [
+            ("data", "write HOST::GUEST"),
+            ("data:/data", "write HOST::GUEST"),
+            ("::/data", "the path is empty"),
+            ("data::/data:ro", "only :rw"),
+            ("data::/data:rw:rw", "only :rw"),
+            ("data::", "the guest's path is ``"),
+            ("data::data", "the guest's path is `data`"),
+            ("data::/data/", "the guest's path is `/data/`"),
+            ("data::/a//b", "the guest's path is `/a//b`"),
+            ("data::/a/../b", "the guest's path is `/a/../b`"),
+            ("data::/./a:rw", "the guest's path is `/./a`"),
+            ("data::/a\0b", "the guest's path is"),
+        ] {
+            let error = read(&scratch, text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn links_are_followed_when_the_text_is_read() {
+        let scratch = Scratch::new();
+        scratch.write("elsewhere/file", "");
+        symlink("../elsewhere", scratch.path("project/link")).unwrap();
+        let place = |text: &str| read(&scratch, text).unwrap().host;
+        assert_eq!(place("link::/a"), scratch.path("elsewhere"));
+        assert_eq!(place("link/new/deeper::/a"), scratch.path("elsewhere/new/deeper"));
+        assert_eq!(place("link/../x::/a"), scratch.path("x"), "as the system reads it");
+        assert_eq!(place("none/../../../x::/a"), scratch.root().parent().unwrap().join("x"));
+    }
+
+    #[test]
+    fn a_guest_path_stands_for_one_directory() {
+        let scratch = Scratch::new();
+        let dirs = |texts: [&str; 2]| texts.map(|text| read(&scratch, text).unwrap());
+        assert_eq!(DirGrant::check_distinct(&dirs(["a::/x", "a::/x/y"])), Ok(()));
+        let twice = DirGrant::check_distinct(&dirs(["a::/x", "b::/x:rw"]));
+        assert_eq!(twice, Err("two directories are called /x".to_owned()));
+    }
+}
