@@ -4,7 +4,6 @@
 //! `cargo run --example validate` needs no key: the offline provider answers. The plugin `publish` is the same as a
 //! sub-agent; here the stages are this program's.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
-#![expect(clippy::indexing_slicing, reason = "a field that JSON lacks is null")]
 
 use std::path::Path;
 use std::sync::Arc;
