@@ -8,6 +8,7 @@
     reason = "an index into a JSON value gives null where there is nothing"
 )]
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(clippy::indexing_slicing, reason = "a field that JSON lacks is null")]
 
 use std::path::Path;
 use std::sync::Arc;

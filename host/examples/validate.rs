@@ -1,5 +1,5 @@
 //! Staged validation: a draft, then three reviewers at once on that very draft, beside a check in plain Rust; what they
-//! found goes into one more draft, which is the last.
+//! found goes into one more draft, the last.
 //!
 //! `cargo run --example validate` needs no key: the offline provider answers. The plugin `publish` is the same as a
 //! sub-agent; here the stages are this program's.

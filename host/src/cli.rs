@@ -1,7 +1,7 @@
 //! The command line: parse, call the library, print, exit.
 //!
 //! One file a command. What a command knows about plugins, limits and models it has from the public API; printing, hints
-//! and the exit codes stand in [`output`]. stdout carries data and nothing else, stderr is for people.
+//! and the exit codes stand in `output`. stdout carries data and nothing else, stderr is for people.
 
 mod build;
 mod completions;
