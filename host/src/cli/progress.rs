@@ -113,8 +113,10 @@ fn show(lines: &MultiProgress, tasks: &mut BTreeMap<String, Live>, event: Event)
         }
         Event::Ended { .. } => {}
     }
+    // The tree, by its depth: a sub-task stands further in than its parent.
+    let indent = "  ".repeat(task.matches('/').count());
     live.bar
-        .set_message(format!("{task}  {}{}  {}", live.plugin, live.spent, live.words));
+        .set_message(format!("{indent}{task}  {}{}  {}", live.plugin, live.spent, live.words));
 }
 
 fn line(lines: &MultiProgress) -> ProgressBar {
