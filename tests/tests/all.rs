@@ -12,6 +12,9 @@ mod all {
     mod cache;
     mod cli;
     mod concurrency;
+    mod dirs;
+    mod docs;
+    mod events;
     mod isolation;
     mod keys;
     mod limits;

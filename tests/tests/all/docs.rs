@@ -1,0 +1,91 @@
+//! What the documents say is true: configurations load, links lead somewhere, flags exist.
+
+use std::path::{Path, PathBuf};
+
+use agenthost_tests::guests::workspace;
+
+use crate::machine;
+
+/// Every Markdown file of the project, with its text.
+fn documents() -> Vec<(PathBuf, String)> {
+    fn below(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            let (path, name) = (entry.path(), entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                if name != "target" && !name.to_string_lossy().starts_with('.') {
+                    below(&path, found);
+                }
+            } else if path.extension().is_some_and(|end| end == "md") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    below(workspace(), &mut found);
+    assert!(found.len() > 10, "where are the documents?");
+    found
+}
+
+/// The code blocks of a language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let open = format!("```{language}\n");
+    text.split(&open)
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect()
+}
+
+#[test]
+fn configurations_in_the_documents_load() {
+    let mut count = 0;
+    for (path, text) in documents() {
+        for block in blocks(&text, "toml")
+            .into_iter()
+            .filter(|block| block.contains("[models]"))
+        {
+            let machine = machine().config(block);
+            let output = machine.run(["doctor", "--json"]);
+            let report = output.stdout.clone();
+            assert!(
+                !report.contains("\"name\":\"configuration\",\"state\":\"fail\""),
+                "{}: {report}",
+                path.display()
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 0);
+}
+
+#[test]
+fn links_in_the_documents_lead_somewhere() {
+    for (path, text) in documents() {
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = target.split('#').next().unwrap();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let full = path.parent().unwrap().join(target);
+            assert!(full.exists(), "{} links to {target}", path.display());
+        }
+    }
+}
+
+#[test]
+fn flags_in_the_readme_exist() {
+    let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap();
+    let help = machine().run(["run", "--help"]).stdout;
+    for flag in [
+        "tokens", "cost", "calls", "fuel", "memory", "timeout", "tasks", "depth", "with", "dir", "json", "input",
+    ] {
+        assert!(
+            readme.contains(&format!("--{flag}")),
+            "the README does not know --{flag}"
+        );
+        assert!(
+            help.contains(&format!("--{flag} ")) || help.contains(&format!("--{flag}\n")),
+            "no --{flag} in {help}"
+        );
+    }
+}
