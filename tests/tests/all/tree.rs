@@ -117,6 +117,8 @@ async fn the_tokens_of_the_parent_bound_its_children() {
     let all = prompts(0..20);
     for (input, output, enough) in [(10, 5, true), (70, 80, false)] {
         let server = Server::start(move |request| {
+            // No vendor gives more than it is asked for.
+            let output = request.max_tokens().unwrap().min(output);
             Reply::text(request.prompt())
                 .usage(input, output)
                 .after(Duration::from_millis(30))
@@ -142,7 +144,7 @@ async fn the_tokens_of_the_parent_bound_its_children() {
         );
         match enough {
             true => assert_eq!(done, 20, "whoever waits gets what the others leave"),
-            false => assert!((5..=6).contains(&done), "{done} calls of 150 tokens"),
+            false => assert!((5..=8).contains(&done), "{done} calls of 150 tokens"),
         }
     }
 }
@@ -331,7 +333,7 @@ async fn a_thousand_sub_tasks_that_wait_for_nothing_lose_nothing() {
 }
 
 /// How many cancels in `random_cancels_leave_nothing_behind`, unless `AGENTHOST_SOAK` says otherwise.
-const CANCELS: usize = 1500;
+const CANCELS: usize = 3000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_cancels_leave_nothing_behind() {
