@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -106,6 +106,12 @@ impl TestEnv {
         self
     }
 
+    /// The same, with compiled plugins kept below `dir` instead of on this machine alone.
+    #[must_use]
+    pub fn cache(self, dir: &str) -> Self {
+        self.var("XDG_CACHE_HOME", dir)
+    }
+
     /// Writes a file, named from the working directory, readable for this user alone.
     ///
     /// # Panics
@@ -127,7 +133,7 @@ impl TestEnv {
 
     /// Where the command line keeps compiled plugins.
     pub fn compiled(&self) -> PathBuf {
-        self.root.path().join("cache/agenthost/compiled")
+        Path::new(&self.vars["XDG_CACHE_HOME"]).join("agenthost/compiled")
     }
 
     /// `text` with what differs from run to run replaced by words.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use agenthost::plugin::build;
+use agenthost::plugin::{Plugin, build};
 use serde_json::Value;
 
 /// The components of all guests and of the example plugins.
@@ -44,6 +44,33 @@ pub fn guests() -> &'static Guests {
         components.insert("competitor".to_owned(), competitor.path);
         Guests { components }
     })
+}
+
+/// The component of the plugin `name` of the workspace's `plugins/`, such as `market-scan`, beside those of all plugins
+/// that it may start. Builds what it needs at the first call.
+///
+/// # Panics
+///
+/// When it cannot be built.
+pub fn plugin(name: &str) -> PathBuf {
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    build_plugin(name, &mut built)
+}
+
+fn build_plugin(name: &str, built: &mut BTreeMap<String, PathBuf>) -> PathBuf {
+    if let Some(path) = built.get(name) {
+        return path.clone();
+    }
+    let dir = workspace().join("plugins").join(name);
+    let component = build::build(&dir).unwrap_or_else(|error| panic!("{error}"));
+    let bytes = std::fs::read(&component.path).unwrap();
+    for below in Plugin::read(&bytes).unwrap().sub_agents {
+        let (_, short) = below.plugin.name.split_once(':').unwrap();
+        build_plugin(short, built);
+    }
+    built.insert(name.to_owned(), component.path.clone());
+    component.path
 }
 
 impl Guests {

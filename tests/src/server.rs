@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// What is waited for must come within this, or the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,11 +38,46 @@ pub struct Request {
 impl Request {
     /// The texts of all messages, one per line.
     pub fn prompt(&self) -> String {
-        let texts = self.body["messages"].as_array().into_iter().flatten();
-        texts
-            .filter_map(|message| message["content"].as_str())
-            .collect::<Vec<_>>()
-            .join("\n")
+        let mut texts = Vec::new();
+        for message in self.body["messages"].as_array().into_iter().flatten() {
+            match &message["content"] {
+                Value::String(text) => texts.push(text.as_str()),
+                parts => texts.extend(
+                    parts
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .filter_map(|part| part["text"].as_str()),
+                ),
+            }
+        }
+        texts.join("\n")
+    }
+
+    /// The texts between `<label>` and `</label>`, as a prompt marks what comes from outside.
+    pub fn data(&self, label: &str) -> Vec<String> {
+        let (start, end) = (format!("\n<{label}>\n"), format!("\n</{label}>"));
+        let marked = |text: &str| text.split(&end).next().unwrap_or_default().to_owned();
+        self.prompt().split(&start).skip(1).map(marked).collect()
+    }
+
+    /// The model, in the provider's words.
+    pub fn model(&self) -> &str {
+        self.body["model"].as_str().unwrap_or_default()
+    }
+
+    /// When the answer was out, or the client had gone.
+    ///
+    /// # Panics
+    ///
+    /// When neither has happened yet.
+    pub fn end(&self) -> Instant {
+        self.ended.unwrap()
+    }
+
+    /// Whether this request and the other one waited for their answers at the same time.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.arrived < other.end() && other.arrived < self.end()
     }
 
     /// The most output tokens that were asked for.
@@ -61,10 +96,33 @@ impl Request {
     }
 }
 
+/// Holds answers back until it is opened.
+#[derive(Debug, Clone)]
+pub struct Gate(Arc<Semaphore>);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+}
+
+impl Gate {
+    /// Lets all answers out, those to come too.
+    pub fn open(&self) {
+        self.0.close();
+    }
+
+    async fn opened(&self) {
+        // Nobody is ever let in; what ends the wait is the close.
+        let _ = self.0.acquire().await;
+    }
+}
+
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Reply {
     after: Duration,
+    gate: Option<Gate>,
     status: u16,
     headers: Vec<(String, String)>,
     body: Body,
@@ -88,6 +146,7 @@ impl Reply {
     fn of(status: u16, body: Body) -> Self {
         Self {
             after: Duration::ZERO,
+            gate: None,
             status,
             headers: Vec::new(),
             body,
@@ -147,6 +206,13 @@ impl Reply {
     #[must_use]
     pub fn after(mut self, after: Duration) -> Self {
         self.after = after;
+        self
+    }
+
+    /// The same, once `gate` is open.
+    #[must_use]
+    pub fn held(mut self, gate: &Gate) -> Self {
+        self.gate = Some(gate.clone());
         self
     }
 
@@ -287,6 +353,11 @@ impl Server {
         self.shared.seen.lock().unwrap().max_in_flight
     }
 
+    /// The requests that wait for their answers now.
+    pub fn in_flight(&self) -> usize {
+        self.shared.seen.lock().unwrap().in_flight
+    }
+
     /// Input and output tokens of all answers that went out, once none is on its way any more.
     ///
     /// # Panics
@@ -409,6 +480,9 @@ async fn read(stream: &mut TcpStream) -> Option<(String, Vec<(String, String)>, 
 }
 
 async fn answer(request: &Request, reply: Reply, to: &mut (impl AsyncWriteExt + Unpin)) -> std::io::Result<()> {
+    if let Some(gate) = &reply.gate {
+        gate.opened().await;
+    }
     tokio::time::sleep(reply.after).await;
     let mut head = format!("HTTP/1.1 {} Whatever\r\nconnection: close\r\n", reply.status);
     for (name, value) in &reply.headers {

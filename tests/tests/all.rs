@@ -15,12 +15,19 @@ mod all {
     mod dirs;
     mod docs;
     mod events;
+    mod fan_out;
+    mod handles;
     mod isolation;
+    mod joins;
     mod keys;
     mod limits;
+    mod linking;
     mod misbehaving;
     mod providers;
+    mod recovery;
     mod tidy;
+    mod tree;
+    mod validation;
     mod values;
 }
 
@@ -43,6 +50,11 @@ fn machine_at(server: &Server) -> TestEnv {
     machine().with(server)
 }
 
+/// The same, with compiled plugins kept from one test to the next; for tests of what plugins do together.
+fn machine_for(config: &str) -> TestEnv {
+    machine().config(config).cache(env!("CARGO_TARGET_TMPDIR"))
+}
+
 /// The path of a guest's component. Every guest must be named by one such call, see `tidy`.
 fn guest(name: &str) -> String {
     guests().path(name).display().to_string()
@@ -51,6 +63,24 @@ fn guest(name: &str) -> String {
 /// A guest, loaded into `host`.
 async fn load(host: &Host, path: &str) -> Arc<LoadedPlugin> {
     Arc::new(host.load(path.as_ref()).await.unwrap())
+}
+
+/// The report of one run, as `--json` prints it.
+async fn report(host: &Host, plugin: &Arc<LoadedPlugin>, input: &Value, flags: &[(&str, &str)]) -> Value {
+    let run = host.spawn(plugin, input, &limits(flags)).unwrap();
+    serde_json::to_value(&*run.report().await).unwrap()
+}
+
+/// Of each task, its id and how it came out: `ok` or the failure's class.
+fn ends(report: &Value) -> Vec<(&str, &str)> {
+    let tasks = report["tasks"].as_array().unwrap();
+    tasks
+        .iter()
+        .map(|task| {
+            let class = task["outcome"]["failure"]["class"].as_str();
+            (task["id"].as_str().unwrap(), class.unwrap_or("ok"))
+        })
+        .collect()
 }
 
 /// Limits as the flags of the command line write them.

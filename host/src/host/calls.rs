@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::run::RunState;
 use super::{Inner, LoadedPlugin};
 use crate::config::ModelRef;
-use crate::limits::ledger::{Account, Used, Want};
+use crate::limits::ledger::{Account, Exhausted, Used, Want};
 use crate::limits::{LimitKind, Usd};
 use crate::llm::{
     Allowance, Ask, CallError, CallResult, Options, Part, ProviderError, ProviderErrorKind, Reply, Request, Stop,
@@ -75,11 +75,13 @@ impl Capabilities for Handle {
     }
 
     fn start(&self, import: &str, input: Input) -> BoxFuture<'static, Result<Returned, String>> {
-        // The place in the tree is taken now, in the order in which the guest calls, which a replay repeats.
+        // The place in the tree is taken now, and whether there is one for it: in the order in which the guest calls, which
+        // a replay repeats.
         let id = self.0.task.child(self.0.children.fetch_add(1, Ordering::Relaxed));
+        let allowed = self.0.allow(&id);
         let calls = Arc::clone(&self.0);
         let import = import.to_owned();
-        async move { calls.start(id, &import, input).await }.boxed()
+        async move { calls.start(id, allowed, &import, input).await }.boxed()
     }
 
     fn lease_fuel(&self) -> BoxFuture<'_, u64> {
@@ -101,25 +103,34 @@ impl Capabilities for Handle {
 }
 
 impl TaskCalls {
-    /// Runs a sub-task to its end, and puts how it came out in the words of the caller's type.
-    async fn start(&self, id: TaskId, import: &str, input: Input) -> Result<Returned, String> {
+    /// Charges for a sub-task, or says which limit stands in its way.
+    fn allow(&self, id: &TaskId) -> Result<(), Failure> {
+        if id.depth() > self.deepest {
+            let message = "the sub-task would stand deeper than the limit allows";
+            return Err(Failure::exhausted(LimitKind::Depth, message));
+        }
+        let full = |exhausted: Exhausted| Failure::exhausted(exhausted.limit, "the limit of sub-tasks is reached");
+        self.account.start_task().map_err(full)
+    }
+
+    /// Runs a sub-task to its end where it is allowed, and puts how it came out in the words of the caller's type.
+    async fn start(
+        &self,
+        id: TaskId,
+        allowed: Result<(), Failure>,
+        import: &str,
+        input: Input,
+    ) -> Result<Returned, String> {
         let Some(sub_agent) = self.loaded.sub_agents.get(import) else {
             return Err(format!("no sub-agent is declared for {import}"));
         };
-        let refused = |limit: LimitKind, message: &str| Failure::exhausted(limit, message);
-        let failure = if id.depth() > self.deepest {
-            refused(
-                LimitKind::Depth,
-                "the sub-task would stand deeper than the limit allows",
-            )
-        } else if let Err(exhausted) = self.account.start_task() {
-            refused(exhausted.limit, "the limit of sub-tasks is reached")
-        } else {
-            match self.run.sub_task(self, id, sub_agent, input).await {
+        let failure = match allowed {
+            Err(refused) => refused,
+            Ok(()) => match self.run.sub_task(self, id, sub_agent, input).await {
                 (_, Some(returned)) => return Ok(returned),
                 (Outcome::Failure(failure), None) => failure,
                 (Outcome::Ok(_), None) => Failure::new(FailureClass::Host, "the output of the sub-task is lost"),
-            }
+            },
         };
         let class = failure.class.name();
         sub_agent
