@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use agenthost::host::LoadOptions;
 use agenthost_tests::guests::plugin;
 use agenthost_tests::server::{Reply, Request, Server};
 use serde_json::{Value, json};
@@ -243,7 +244,10 @@ async fn a_lane_that_crashes_or_runs_wild_is_named_in_the_comparison() {
         let grant =
             "[grants.\"demo:competitor\"]\nmodels = [\"fast\"]\nlimits = { fuel = \"300M\", memory = \"16MiB\" }\n";
         let host = machine_for(&format!("{}{grant}", server.config())).host();
-        let with = [("demo:competitor".to_owned(), guest("competitor-fails").into())].into();
+        let with = LoadOptions {
+            with: [("demo:competitor".to_owned(), guest("competitor-fails").into())].into(),
+            ..LoadOptions::default()
+        };
         let scan = std::sync::Arc::new(host.load_with(market_scan().as_ref(), with).await.unwrap());
         let input = json!({"companies": ["Acme", bad, "Initech"], "questions": []});
         let document = report(&host, &scan, &input, &[]).await;
