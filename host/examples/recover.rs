@@ -3,10 +3,6 @@
 //!
 //! `cargo run --example recover` needs no key: the offline provider answers. The job's file does not fit the limit of
 //! tokens, and the first attempt has too little fuel besides.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "an index into a JSON value gives null where there is nothing"
-)]
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 #![expect(clippy::indexing_slicing, reason = "a field that JSON lacks is null")]
 
