@@ -344,6 +344,19 @@ impl Server {
         self.shared.seen.lock().unwrap().requests.clone()
     }
 
+    /// The same, once all of them have ended: a client has its answer a moment before the server notes it.
+    ///
+    /// # Panics
+    ///
+    /// When one does not end.
+    #[track_caller]
+    pub fn ended(&self) -> Vec<Request> {
+        self.wait_until("the end of every request", |seen| {
+            seen.iter().all(|request| request.ended.is_some())
+        });
+        self.seen()
+    }
+
     /// The number of requests until now.
     pub fn count(&self) -> usize {
         self.shared.seen.lock().unwrap().requests.len()

@@ -32,6 +32,7 @@ mod all {
 }
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use agenthost::host::{Host, LoadedPlugin};
 use agenthost::limits::LimitsPatch;
@@ -68,7 +69,9 @@ async fn load(host: &Host, path: &str) -> Arc<LoadedPlugin> {
 /// The report of one run, as `--json` prints it.
 async fn report(host: &Host, plugin: &Arc<LoadedPlugin>, input: &Value, flags: &[(&str, &str)]) -> Value {
     let run = host.spawn(plugin, input, &limits(flags)).unwrap();
-    serde_json::to_value(&*run.report().await).unwrap()
+    // Far longer than any of them takes: something is waited for that never comes.
+    let report = tokio::time::timeout(Duration::from_secs(60), run.report()).await;
+    serde_json::to_value(&*report.expect("the run hangs")).unwrap()
 }
 
 /// Of each task, its id and how it came out: `ok` or the failure's class.

@@ -61,7 +61,7 @@ fn three_lanes_take_about_the_time_of_one_and_the_comparison_comes_after_them() 
         json!({"summary": "compared", "aspects": [], "missing": []})
     );
 
-    let seen = server.seen();
+    let seen = server.ended();
     let lanes = COMPANIES.map(|company| lane(&seen, company));
     let first = lanes.iter().map(|lane| lane.0).min().unwrap();
     let last = lanes.iter().map(|lane| lane.1).max().unwrap();
@@ -109,7 +109,7 @@ fn no_lane_sees_anything_of_another() {
     let server = Server::start(good);
     let machine = machine_for(&server.config());
     machine.run(run_json(&market_scan(), &market(), &[])).json(0);
-    for request in server.seen() {
+    for request in server.ended() {
         let (Some(own), body) = (company(&request), request.body.to_string()) else {
             continue;
         };
@@ -141,7 +141,7 @@ async fn reports_stand_with_their_company_in_whatever_order_they_come() {
                 "{order:?}"
             );
         }
-        let comparison = server.seen().pop().unwrap();
+        let comparison = server.ended().pop().unwrap();
         let reports = comparison.data("report");
         assert!(
             reports
@@ -220,7 +220,7 @@ fn assert_named(document: &Value, server: &Server, company: &str, class: &str) {
         .as_str()
         .or_else(|| failure.as_object()?.keys().next().map(String::as_str));
     assert_eq!(case, Some(class), "{failure}");
-    let comparison = server.seen().pop().unwrap();
+    let comparison = server.ended().pop().unwrap();
     assert_eq!(
         (comparison.model(), comparison.data("no-report")),
         ("large", vec![company.to_owned()])
@@ -285,5 +285,5 @@ fn when_every_lane_fails_the_first_failure_is_the_tasks_and_nothing_is_compared(
     assert_eq!(failure["class"], "model");
     assert!(failure["message"].as_str().unwrap().contains("the first"), "{failure}");
     assert_eq!(server.count(), 3, "one question each, and no comparison");
-    assert!(server.seen().iter().all(|request| request.model() == "small"));
+    assert!(server.ended().iter().all(|request| request.model() == "small"));
 }

@@ -60,7 +60,7 @@ fn decision(report: &Value) -> &str {
 /// The requests for these prompts were given up by the client while the parent went on.
 #[track_caller]
 fn assert_closed(server: &Server, prompts: &[&str]) {
-    let seen = server.seen();
+    let seen = server.ended();
     let of = |prompt: &str| -> &Request { seen.iter().find(|request| request.prompt() == prompt).unwrap() };
     for prompt in prompts {
         assert!(of(prompt).closed_by_client, "{prompt}");
@@ -101,7 +101,7 @@ async fn after_a_failure_all_starts_no_further_call() {
     plan["at-once"] = json!(2);
     let report = joins(&server, plan).await;
     assert_eq!(lanes(&report), ["failed 0 boom"]);
-    assert!(server.seen().iter().all(|request| request.prompt() != "never"));
+    assert!(server.ended().iter().all(|request| request.prompt() != "never"));
     assert_eq!(ends(&report).len(), 4, "what was not started is no task: {report}");
 }
 
@@ -306,7 +306,5 @@ async fn what_losers_had_reserved_comes_back() {
         (181, &json!(600))
     );
     assert_eq!(ends(&report).iter().filter(|end| end.1 == "cancelled").count(), 120);
-    server.wait_until("the end of every request", |seen| {
-        seen.iter().all(|request| request.ended.is_some())
-    });
+    server.ended();
 }

@@ -41,7 +41,7 @@ fn step(request: &Request) -> Step {
 }
 
 fn count(server: &Server, wanted: Step) -> usize {
-    server.seen().iter().filter(|request| step(request) == wanted).count()
+    server.ended().iter().filter(|request| step(request) == wanted).count()
 }
 
 fn too_long() -> Reply {
@@ -105,7 +105,7 @@ async fn an_overflow_leads_to_three_opinions_at_once_and_the_chosen_path_once() 
             "{document}"
         );
 
-        let seen = server.seen();
+        let seen = server.ended();
         assert_eq!(seen.len(), 6, "no call is made twice: {seen:#?}");
         let (first, opinions) = (&seen[0], &seen[1..4]);
         assert_eq!((step(first), first.data("file").len()), (Step::Generate, 3));
@@ -201,7 +201,7 @@ async fn one_opinion_is_enough_to_decide_on() {
     let plugin = load(&host, &ship_code()).await;
     let document = report(&host, &plugin, &job(), &[]).await;
     assert_eq!(document["outcome"]["ok"]["decision"]["path"], "simplify");
-    let told = server.seen()[4].data("opinions").pop().unwrap();
+    let told = server.ended()[4].data("opinions").pop().unwrap();
     assert!(
         told.contains("a smaller job") && told.contains("diagnose") && told.contains("boom"),
         "{told}"

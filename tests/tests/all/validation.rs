@@ -42,7 +42,7 @@ fn step(request: &Request) -> Step {
 }
 
 fn steps(server: &Server) -> Vec<Step> {
-    let mut steps: Vec<_> = server.seen().iter().map(step).collect();
+    let mut steps: Vec<_> = server.ended().iter().map(step).collect();
     // The checks of one round arrive in any order.
     for round in steps.chunk_by_mut(|one, other| CHECKS.contains(one) && CHECKS.contains(other)) {
         round.sort_by_key(|step| *step as u8);
@@ -97,7 +97,7 @@ async fn the_checks_run_side_by_side_on_the_very_same_draft_once_it_is_there() {
         let host = machine_for(&server.config()).host();
         let plugin = load(&host, &publish()).await;
         let document = report(&host, &plugin, &brief(), &[]).await;
-        let seen = server.seen();
+        let seen = server.ended();
         let (draft, checks) = seen.split_first().unwrap();
         assert_eq!(checks.len(), 3);
         let text = document["outcome"]["ok"]["document"]["text"].as_str().unwrap();
@@ -136,7 +136,7 @@ async fn objections_lead_to_one_more_draft_and_never_to_a_third() {
         [[Step::Draft].as_slice(), &round, &[Step::Revision], &round].concat()
     );
 
-    let seen = server.seen();
+    let seen = server.ended();
     let told: Value = serde_json::from_str(&seen[4].data("issues")[0]).unwrap();
     let told: Vec<_> = told
         .as_array()
