@@ -16,7 +16,9 @@ fn scripted() -> Server {
         match prompt.as_str() {
             "after" => Reply::text("after").after(Duration::from_millis(400)),
             slow if slow.starts_with("slow") => Reply::stall(),
-            bad if bad.starts_with("bad") => Reply::error(500, "api_error", "boom"),
+            bad if bad.starts_with("bad") => {
+                Reply::error(500, "api_error", "boom").after(Duration::from_millis(60) * stars)
+            }
             other => Reply::text(&other[..1]).after(Duration::from_millis(60) * stars),
         }
     })
@@ -76,7 +78,7 @@ fn assert_closed(server: &Server, prompts: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_cancels_the_rest_at_the_first_failure() {
     let server = scripted();
-    let report = joins(&server, plan(&json!("all"), &["slow 0", "bad", "slow 2"], true)).await;
+    let report = joins(&server, plan(&json!("all"), &["slow 0", "bad********", "slow 2"], true)).await;
     assert_eq!(lanes(&report), ["failed 1 boom"]);
     assert!(decision(&report).starts_with("lane 1: "), "{}", decision(&report));
     assert_closed(&server, &["slow 0", "slow 2"]);
@@ -146,7 +148,7 @@ async fn first_takes_the_first_success_and_cancels_the_losers_on_the_wire() {
     // The failure comes first, and does not win.
     let report = joins(
         &server,
-        plan(&json!("first"), &["bad", "slow 1", "good**", "slow 3"], true),
+        plan(&json!("first"), &["bad", "slow 1", "good****", "slow 3"], true),
     )
     .await;
     assert_eq!(lanes(&report), ["done 2 g"]);
@@ -191,7 +193,7 @@ async fn a_quorum_ends_as_soon_as_it_is_reached_or_out_of_reach() {
     let server = scripted();
     let report = joins(
         &server,
-        plan(&json!({"quorum": 2}), &["slow 0", "b**", "bad", "d", "slow 4"], true),
+        plan(&json!({"quorum": 2}), &["slow 0", "b****", "bad", "d", "slow 4"], true),
     )
     .await;
     assert_eq!(lanes(&report), ["done 1 b", "done 3 d"]);
@@ -213,12 +215,12 @@ async fn votes_are_counted_ties_are_ruled_on_and_dissent_is_kept() {
         // Two against one, and who is first does not matter.
         (
             "vote",
-            ["no", "yes", "yes"],
+            ["no", "yes****", "yes****"],
             vec!["winner 1 y", "agreed 2 y", "dissent 0 n"],
         ),
         (
             "vote-or-fail",
-            ["yes", "no**", "yes***"],
+            ["yes", "no*", "yes*****"],
             vec!["winner 0 y", "agreed 2 y", "dissent 1 n"],
         ),
         // One each, in any order of coming.
@@ -231,7 +233,7 @@ async fn votes_are_counted_ties_are_ruled_on_and_dissent_is_kept() {
         // A voter that fails abstains.
         (
             "vote-or-fail",
-            ["bad", "yes", "yes"],
+            ["bad", "yes****", "yes****"],
             vec!["winner 1 y", "agreed 2 y", "abstained 0 boom"],
         ),
         (
