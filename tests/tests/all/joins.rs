@@ -146,7 +146,7 @@ async fn first_takes_the_first_success_and_cancels_the_losers_on_the_wire() {
     // The failure comes first, and does not win.
     let report = joins(
         &server,
-        plan(&json!("first"), &["bad", "slow 1", "good**", "slow 3"], true),
+        plan(&json!("first"), &["bad", "slow 1", "good****", "slow 3"], true),
     )
     .await;
     assert_eq!(lanes(&report), ["done 2 g"]);
@@ -191,7 +191,7 @@ async fn a_quorum_ends_as_soon_as_it_is_reached_or_out_of_reach() {
     let server = scripted();
     let report = joins(
         &server,
-        plan(&json!({"quorum": 2}), &["slow 0", "b**", "bad", "d", "slow 4"], true),
+        plan(&json!({"quorum": 2}), &["slow 0", "b****", "bad", "d", "slow 4"], true),
     )
     .await;
     assert_eq!(lanes(&report), ["done 1 b", "done 3 d"]);
@@ -213,12 +213,12 @@ async fn votes_are_counted_ties_are_ruled_on_and_dissent_is_kept() {
         // Two against one, and who is first does not matter.
         (
             "vote",
-            ["no", "yes", "yes"],
+            ["no", "yes****", "yes****"],
             vec!["winner 1 y", "agreed 2 y", "dissent 0 n"],
         ),
         (
             "vote-or-fail",
-            ["yes", "no**", "yes***"],
+            ["yes", "no*", "yes*****"],
             vec!["winner 0 y", "agreed 2 y", "dissent 1 n"],
         ),
         // One each, in any order of coming.
@@ -231,7 +231,7 @@ async fn votes_are_counted_ties_are_ruled_on_and_dissent_is_kept() {
         // A voter that fails abstains.
         (
             "vote-or-fail",
-            ["bad", "yes", "yes"],
+            ["bad", "yes****", "yes****"],
             vec!["winner 1 y", "agreed 2 y", "abstained 0 boom"],
         ),
         (
