@@ -106,7 +106,12 @@ fn show(lines: &MultiProgress, tasks: &mut BTreeMap<String, Live>, event: Event)
             let cost = spent
                 .known_cost()
                 .map_or_else(|| "cost unknown".into(), |cost| cost.to_string());
-            live.spent = format!("  {} calls  {tokens} tokens  {cost}", spent.calls);
+            let calls = if spent.calls == 1 {
+                "1 call".into()
+            } else {
+                format!("{} calls", spent.calls)
+            };
+            live.spent = format!("  {calls}  {tokens} tokens  {cost}");
             if let Some(error) = error {
                 live.words = error;
             }

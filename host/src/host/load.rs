@@ -298,6 +298,35 @@ fn compatible(wanted: Option<&str>, given: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_declaration_is_a_path_a_reference_or_a_table_with_limits() {
+        let read = |value| Declared::read("demo:sub", &value);
+        let path = read(json!("../sub")).unwrap();
+        assert_eq!((path.path, path.limits), (Some("../sub".into()), Limits::none()));
+        assert_eq!(
+            read(json!("demo:sub@1.0.0")).unwrap().reference.as_deref(),
+            Some("demo:sub@1.0.0")
+        );
+        let table = read(json!({"path": "../sub", "limits": {"tokens": "20k", "calls": 3}})).unwrap();
+        assert_eq!(
+            (table.limits.tokens, table.limits.calls, table.limits.fuel),
+            (Some(20_000), Some(3), None)
+        );
+        for wrong in [
+            json!(7),
+            json!({"paths": "x"}),
+            json!({"limits": {"token": 1}}),
+            json!({"path": 1}),
+        ] {
+            let error = read(wrong).err().expect("a wrong declaration");
+            assert!(
+                error.to_string().starts_with("the manifest's sub-agent demo:sub: "),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn interface_versions_are_compared_as_semver() {
