@@ -1,4 +1,95 @@
 //! A WebAssembly host for sub-agent tasks.
+//!
+//! A *plugin* is a WebAssembly component with one typed function. A *task* is one call of one plugin, in a sandbox of its
+//! own that can compute and call a model, within limits. A *run* is the tree of tasks under one root, since a plugin may
+//! start the plugins that it imports. This crate runs them; the command `agenthost` is a thin layer on its public API.
+//!
+//! - [`config::Config`] is what the operator decided: models, providers, limits, grants. It reads its surroundings through
+//!   [`config::Env`], so an embedder decides which variables and directories it sees.
+//! - [`host::Host`] holds the engine and the providers; make one per process. [`host::Host::load`] makes a
+//!   [`host::LoadedPlugin`] of a file or a crate, [`host::Host::spawn`] starts a run of it and returns at once.
+//! - [`host::RunHandle`] is a run: its outcome, its events, its report. Dropping it cancels the run.
+//! - [`task::Outcome`] is how a task came out: an output as JSON, or a failure with its class. What stops the host before
+//!   a task starts is an [`error::Error`], with its class and the next step.
+//!
+//! # Example
+//!
+//! A plugin that doubles a number, run in a directory without any configuration:
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use std::sync::Arc;
+//!
+//! use agenthost::config::{Config, Env};
+//! use agenthost::host::Host;
+//! use agenthost::limits::LimitsPatch;
+//! use serde_json::json;
+//!
+//! # // A component that exports `demo:double/task@0.1.0` with `run: func(input: u32) -> u32`, put together by hand: a
+//! # // test of the documentation builds no crate.
+//! # fn double() -> Vec<u8> {
+//! #     use wasm_encoder::{
+//! #         CodeSection, ComponentBuilder, ComponentExportKind, ComponentValType, ExportKind, ExportSection, Function,
+//! #         FunctionSection, Instruction, Module, PrimitiveValType, TypeSection, ValType,
+//! #     };
+//! #     let (mut types, mut functions, mut exports, mut code) =
+//! #         (TypeSection::new(), FunctionSection::new(), ExportSection::new(), CodeSection::new());
+//! #     types.ty().function([ValType::I32], [ValType::I32]);
+//! #     functions.function(0);
+//! #     exports.export("run", ExportKind::Func, 0);
+//! #     let mut body = Function::new([]);
+//! #     for instruction in [Instruction::LocalGet(0), Instruction::LocalGet(0), Instruction::I32Add, Instruction::End] {
+//! #         body.instruction(&instruction);
+//! #     }
+//! #     code.function(&body);
+//! #     let mut module = Module::new();
+//! #     module.section(&types).section(&functions).section(&exports).section(&code);
+//! #     let mut task = ComponentBuilder::default();
+//! #     let module = task.core_module(None, &module);
+//! #     let instance = task.core_instantiate(None, module, []);
+//! #     let run = task.core_alias_export(None, instance, "run", ExportKind::Func);
+//! #     let number = ComponentValType::Primitive(PrimitiveValType::U32);
+//! #     let (ty, mut signature) = task.type_function(None);
+//! #     signature.async_(false).params([("input", number)]).result(Some(number));
+//! #     let run = task.lift_func(None, run, ty, []);
+//! #     task.export("run", ComponentExportKind::Func, run, None);
+//! #     let mut plugin = ComponentBuilder::default();
+//! #     let task = plugin.component(None, task);
+//! #     let task = plugin.instantiate(None, task, [] as [(&str, ComponentExportKind, u32); 0]);
+//! #     plugin.export("demo:double/task@0.1.0", ComponentExportKind::Instance, task, None);
+//! #     plugin.finish()
+//! # }
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let component = double();
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path();
+//! // No variables, no home: nothing of this process is seen. `Env::from_process()` sees all of it.
+//! let config = Config::load(&Env::new(BTreeMap::new(), dir, None))?;
+//! assert!(config.is_offline_default(), "no key and no [models]: model calls would be answered offline");
+//!
+//! let host = Host::builder(config).build()?;
+//! let plugin = Arc::new(host.load_bytes(&component)?); // `host.load(path)` takes a file or a crate
+//! assert_eq!(plugin.id.to_string(), "demo:double@0.1.0");
+//!
+//! let run = host.spawn(&plugin, &json!(21), &LimitsPatch::default())?; // returns at once
+//! assert_eq!(run.outcome().await.ok(), Some(&json!(42)));
+//! assert_eq!(run.report().await.spent.calls, 0); // the report may be asked for again and again
+//!
+//! // A value of another type never reaches the plugin.
+//! let error = host.spawn(&plugin, &json!("many"), &LimitsPatch::default()).err().ok_or("it was taken")?;
+//! assert_eq!(error.to_string(), "input: expected u32, found string");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Longer programs (a fan-out, events, staged validation, recovery) stand in `host/examples`.
+//!
+//! # Bounds
+//!
+//! One engine per [`host::Host`]; a store per task, used once. A host needs a tokio runtime and a Unix system (it is tested
+//! on Linux): keys, the cache of compiled plugins and the record of trust rest on Unix file modes. Not here: queues and
+//! retries across calls, a record of a run on disk, a registry of plugins, a server.
 
 pub mod cli;
 pub mod config;
