@@ -129,7 +129,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     let asked = config.limits().overridden_by(&limits);
     if asked.narrowed_by(&config.granted_limits(&plugin.id.name)) != asked && limits != LimitsPatch::default() {
         printer.note(&format!(
-            "[grants.\"{}\"] keeps some limits below what the flags ask for",
+            "[grants.\"{}\"] keeps some limits below what was asked for",
             plugin.id.name
         ));
     }

@@ -327,7 +327,7 @@ fn a_grant_narrows_what_is_asked_for() {
     assert!(
         output
             .stderr
-            .contains("note: the grant of guests:asks keeps some limits below"),
+            .contains("note: [grants.\"guests:asks\"] keeps some limits below"),
         "{output}"
     );
 }
