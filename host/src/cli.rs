@@ -59,7 +59,7 @@ enum Command {
     Inspect(inspect::Args),
     /// Check the toolchain, the configuration, the keys and this machine's limits
     Doctor(doctor::Args),
-    /// Let a project's configuration send your keys, and give plugins your directories, where it says
+    /// Let a project's configuration send your keys to its addresses, or use directories outside it
     Trust(trust::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),

@@ -218,7 +218,7 @@ impl Host {
         let path = path.to_owned();
         // Reading, building and compiling block, for seconds at worst.
         let loaded =
-            tokio::task::spawn_blocking(move || load::Loader::new(&host, options.with, options.dirs).load(&path));
+            tokio::task::spawn_blocking(move || load::Loader::new(&host, options.with, options.dirs).load_root(&path));
         loaded
             .await
             .map_err(|_| Error::host("the host failed while it loaded the plugin"))?

@@ -76,7 +76,7 @@ fn failure_hint(failure: &Failure) -> Option<String> {
         }
         FailureClass::Trapped => "This is a fault of the plugin; run again with -v to see what it wrote.".into(),
         FailureClass::Denied => {
-            "Grants stand in agenthost.toml; see `agenthost inspect PLUGIN` for what the plugin asks for.".into()
+            "What model names mean, what plugins may have and what models cost stands in [models], [grants] and [prices] of agenthost.toml.".into()
         }
         FailureClass::Escalated => "A person has to decide; the report says between what.".into(),
         FailureClass::Host => "This is a fault of the host; run again with -vv and report what it says.".into(),

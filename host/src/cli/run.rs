@@ -127,10 +127,9 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     };
     let config = host.config();
     let asked = config.limits().overridden_by(&limits);
-    let held = host.limits(&plugin, &limits);
-    if held != asked && limits != LimitsPatch::default() {
+    if asked.narrowed_by(&config.granted_limits(&plugin.id.name)) != asked && limits != LimitsPatch::default() {
         printer.note(&format!(
-            "the grant of {} keeps some limits below what was asked for",
+            "[grants.\"{}\"] keeps some limits below what the flags ask for",
             plugin.id.name
         ));
     }

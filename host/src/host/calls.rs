@@ -188,7 +188,7 @@ impl TaskCalls {
             calls: 1,
             input_tokens: 0,
             output_tokens: 0,
-            cost_usd: Some(Usd::ZERO),
+            cost_usd: price.map(|_| Usd::ZERO),
             offline: provider.is_offline(),
         };
         self.note(noted.clone());
@@ -221,7 +221,7 @@ impl TaskCalls {
                 }
             }
             Err(_) => Used {
-                cost: Some(Usd::ZERO),
+                cost: price.map(|_| Usd::ZERO),
                 ..Used::default()
             },
         };
@@ -251,7 +251,7 @@ impl TaskCalls {
         let Some(model) = self.host.model(name) else {
             let known: Vec<_> = self.host.config.models().keys().map(String::as_str).collect();
             return Err(CallError::Denied(format!(
-                "no model is named `{name}`: [models] has {}",
+                "no model is named `{name}`: [models] has {}; map the name there",
                 if known.is_empty() {
                     "none".into()
                 } else {

@@ -7,7 +7,7 @@
 //!
 //! Each plugin has the directories of its own grant; those that the caller gives are the root's alone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,6 +36,8 @@ pub(super) struct Loader<'a> {
     dirs: Vec<DirGrant>,
     /// Plugins that are loaded already, by file or crate directory.
     loaded: HashMap<PathBuf, Arc<LoadedPlugin>>,
+    /// Which of `with` some plugin asked for.
+    given: BTreeSet<String>,
     /// The plugins on the way down to the one that is being loaded.
     above: Vec<PluginId>,
 }
@@ -47,11 +49,34 @@ impl<'a> Loader<'a> {
             with,
             dirs,
             loaded: HashMap::new(),
+            given: BTreeSet::new(),
             above: Vec::new(),
         }
     }
 
-    pub(super) fn load(&mut self, path: &Path) -> Result<LoadedPlugin> {
+    /// Loads the root, and sees to it that nothing was given in vain.
+    pub(super) fn load_root(mut self, path: &Path) -> Result<LoadedPlugin> {
+        let root = self.load(path)?;
+        let Some(unused) = self.with.keys().find(|name| !self.given.contains(*name)) else {
+            return Ok(root);
+        };
+        let known: Vec<_> = root
+            .plugin
+            .sub_agents
+            .iter()
+            .map(|import| import.plugin.name.as_str())
+            .collect();
+        Err(
+            Error::usage(format!("no plugin starts {unused}, for which a plugin was given")).hint(
+                match known.as_slice() {
+                    [] => format!("{} starts no sub-agents.", root.plugin.id),
+                    known => format!("{} starts {}.", root.plugin.id, known.join(", ")),
+                },
+            ),
+        )
+    }
+
+    fn load(&mut self, path: &Path) -> Result<LoadedPlugin> {
         let (file, home, notes) = match path.is_dir() {
             true => {
                 let built = build::build(path)?;
@@ -146,7 +171,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Where the plugin behind an import is, and the limits of its tasks.
-    fn source(&self, plugin: &Plugin, import: &SubAgentImport, origin: Origin<'_>) -> Result<(PathBuf, Limits)> {
+    fn source(&mut self, plugin: &Plugin, import: &SubAgentImport, origin: Origin<'_>) -> Result<(PathBuf, Limits)> {
         let name = &import.plugin.name;
         let declared = plugin
             .manifest
@@ -157,6 +182,7 @@ impl<'a> Loader<'a> {
             .as_ref()
             .map_or_else(Limits::none, |declared| declared.limits.clone());
         if let Some(path) = self.with.get(name) {
+            self.given.insert(name.clone());
             return Ok((path.clone(), limits));
         }
         match self.host.config().sub_agents().get(name) {

@@ -314,3 +314,14 @@ fn a_failure_arrives_in_the_type_of_the_caller() {
         "{document}"
     );
 }
+
+#[test]
+fn a_sub_agent_that_is_given_in_vain_is_a_slip_and_named() {
+    let machine = machine_for("");
+    let given = format!("guests:misbehavse={}", guest("misbehaves"));
+    let plan = r#"{"behaviours":["ok"],"in-turn":false,"first-only":false}"#;
+    let output = machine.run(["run", &guest("starts"), "-i", plan, "--with", &given]);
+    let said = output.error(2);
+    assert!(said.contains("no plugin starts guests:misbehavse"), "{said}");
+    assert!(said.contains("guests:starts@0.1.0 starts guests:misbehaves."), "{said}");
+}
