@@ -186,6 +186,14 @@ fn provider(entry: &Entry<'_>) -> Result<RawProvider> {
 
 fn run(section: &Section<'_>) -> Result<RawRun> {
     section.only(&["strict-tokens", "max-concurrent-tasks", "log-bytes", "limits"])?;
+    if let Some(limits) = section.get("limits") {
+        let limits = limits.section()?;
+        if let Some(entry) = ["timeout", "depth"].iter().find_map(|key| limits.get(key)) {
+            return Err(entry
+                .wrong("bounds a task, not what a run spends")
+                .hint("Write it under [limits]; a task's sub-tasks are within it."));
+        }
+    }
     Ok(RawRun {
         strict_tokens: section.get("strict-tokens").map(|entry| entry.boolean()).transpose()?,
         max_concurrent_tasks: parse(section, "max-concurrent-tasks", positive_u32)?,

@@ -29,7 +29,7 @@ pub struct Built {
 pub fn build(dir: &Path) -> Result<Built> {
     if !dir.is_dir() {
         return Err(Error::plugin(format!("{}: no such directory", dir.display()))
-            .hint("Give a crate directory or a .wasm file; `agenthost new NAME` will make a crate."));
+            .hint("Give a crate directory or a .wasm file that exists."));
     }
     if !dir.join("Cargo.toml").is_file() {
         return Err(

@@ -81,6 +81,10 @@ fn unknown_keys_name_the_nearest() {
             "agenthost.toml:2: unknown key `strict-token` in [run]\nDid you mean `strict-tokens`?",
         ),
         (
+            "[run.limits]\ntimeout = \"5m\"",
+            "agenthost.toml:2: `timeout` in [run.limits]: bounds a task, not what a run spends\nWrite it under [limits]; a task's sub-tasks are within it.",
+        ),
+        (
             "[run.limits]\nreply-tokens = 1\ntokns = 1",
             "agenthost.toml:2: unknown key `reply-tokens` in [run.limits]\nThe known keys here are tokens, cost, calls, fuel, memory, timeout, tasks, depth.",
         ),
