@@ -22,7 +22,7 @@ pub use self::usd::Usd;
 const TASK_TOKENS: u64 = 200_000;
 /// 100 model calls: far above what a focused task makes, far below what a loop would make in its five minutes.
 const TASK_CALLS: u64 = 100;
-/// 20 G units of fuel: about 1.5 s of computing, as a task's work is done by the model and not by the plugin.
+/// 20 G units of fuel: one to four seconds of computing (measured at 5 to 18 G a second), as a task's work is done by the model and not by the plugin.
 const TASK_FUEL: u64 = 20_000_000_000;
 /// 64 MiB of linear memory: room for a document and its parsed form, and 100 such tasks fit in 6.4 GiB.
 const TASK_MEMORY: u64 = 64 << 20;
