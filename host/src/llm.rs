@@ -153,6 +153,22 @@ pub struct Request {
     pub options: Options,
 }
 
+impl Request {
+    /// The UTF-8 bytes of everything that the model will read, and the number of messages: what an estimate of the input
+    /// tokens is made from. Media count with their bytes, which is far more than they cost.
+    pub fn size(&self) -> (u64, u64) {
+        let parts = self.messages.iter().flat_map(|message| &message.content).map(|part| match part {
+            Part::Text(text) => text.len(),
+            Part::Media { data, .. } => data.len(),
+            Part::Extension { json, .. } => json.len(),
+        });
+        let system = self.system.as_ref().map_or(0, String::len);
+        let schema = self.schema.as_ref().map_or(0, |schema| schema.to_string().len());
+        let bytes = parts.sum::<usize>() + system + schema;
+        (bytes as u64, self.messages.len() as u64)
+    }
+}
+
 /// Why the model stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stop {
@@ -185,6 +201,19 @@ pub struct Usage {
     pub output: u64,
     /// The part of `output` that was reasoning.
     pub reasoning_output: u64,
+}
+
+impl Usage {
+    /// What two replies used together.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            cached_input: self.cached_input.saturating_add(other.cached_input),
+            cache_write_input: self.cache_write_input.saturating_add(other.cache_write_input),
+            output: self.output.saturating_add(other.output),
+            reasoning_output: self.reasoning_output.saturating_add(other.reasoning_output),
+        }
+    }
 }
 
 /// What came back.

@@ -143,6 +143,11 @@ impl Price {
         self.source.as_deref()
     }
 
+    /// Whether input that is read from the provider's cache is cheaper than plain input.
+    pub fn caching_pays(&self) -> bool {
+        self.rates.cache_read < self.rates.input
+    }
+
     /// What a call that used `usage` cost.
     pub fn cost(&self, usage: &Usage) -> Usd {
         let rates = self
