@@ -305,6 +305,7 @@ fn request(ask: Ask, model: &str, reply_tokens: u32) -> Result<Request, CallErro
         max_tokens: ask.max_tokens.unwrap_or(reply_tokens),
         schema,
         options,
+        mark_prefix: None,
     })
 }
 
