@@ -146,7 +146,7 @@ impl HostBuilder {
             max_tasks: self.config.run().max_concurrent_tasks.unwrap_or(MAX_TASKS),
             cache: self.cache,
         })?;
-        let prices = PriceTable::builtin().with_overrides(prices(&self.config)?)?;
+        let prices = PriceTable::of(&self.config)?;
         let providers = self.config.providers().keys().map(|name| {
             let slot = ProviderSlot::default();
             if let Some(provider) = self.providers.remove(name) {
@@ -255,22 +255,6 @@ impl Host {
             ..limits
         }
     }
-}
-
-/// The operator's own prices.
-fn prices(config: &Config) -> Result<Vec<(String, Price)>> {
-    let price = |(model, price): (&ModelRef, &config::PriceConfig)| {
-        let price = Price::custom(price).map_err(|error| {
-            let origin = config
-                .origin(&format!("prices.{model}"))
-                .map(|origin| format!("{origin}: "))
-                .unwrap_or_default();
-            Error::config(format!("{origin}[prices.\"{model}\"]: {error}"))
-                .hint("Give USD per million tokens, such as `input = 0.10` and `output = 0.50`.")
-        })?;
-        Ok((model.to_string(), price))
-    };
-    config.prices().iter().map(price).collect()
 }
 
 impl Inner {

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::output::{Printer, exit};
 use super::{Global, cache_dir};
-use crate::config::{Config, Env, ProviderConfig, ProviderKind};
-use crate::error::Result;
+use crate::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::limits::LimitKind;
 use crate::plugin::build;
@@ -136,31 +136,20 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
     };
     report.add("configuration", State::Ok, found, None);
 
-    let prices = PriceTable::builtin();
+    let own = PriceTable::of(config);
+    let wrong_price = own.as_ref().err().map(Error::to_string);
+    let (prices, state, hint) = match &own {
+        Ok(prices) => (prices, State::Ok, None),
+        Err(error) => (&PriceTable::builtin(), State::Fail, error.next_step()),
+    };
     for (name, chain) in config.models() {
-        for model in chain {
-            let Some(provider) = config.provider(&model.provider) else {
-                continue;
-            };
-            let own = config.prices().contains_key(model);
-            let priced = own
-                || prices
-                    .price(provider.kind.name(), &model.provider, &model.model)
-                    .is_some();
-            let price = if priced {
-                String::new()
-            } else {
-                ", price unknown".to_owned()
-            };
-            let (state, key, hint) = key(config, &model.provider, provider);
-            report.add(
-                format!("model {name}"),
-                state,
-                format!("{model}: {key}{price}"),
-                hint.as_deref(),
-            );
-        }
+        models(report, config, prices, name, chain);
     }
+    let found = wrong_price.clone().unwrap_or_else(|| {
+        let own = config.prices().len();
+        format!("the embedded table of {}, after {own} in [prices]", prices.as_of())
+    });
+    report.add("prices", state, found, hint);
     if config.is_offline_default() {
         report.add(
             "models",
@@ -178,14 +167,13 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
         LimitKind::Fuel,
         LimitKind::Memory,
         LimitKind::Time,
+        LimitKind::Tasks,
+        LimitKind::Depth,
     ]
     .into_iter()
     .map(|kind| {
-        format!(
-            "{} {}",
-            kind.name(),
-            limits.describe(kind).unwrap_or_else(|| "none".into())
-        )
+        let value = limits.describe(kind).unwrap_or_else(|| "none".into());
+        format!("{} {}", kind.name(), thousands(&value))
     })
     .collect();
     report.add("limits of a task", State::Ok, shown.join(", "), None);
@@ -200,6 +188,8 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
                 None,
             );
         }
+        // Said already.
+        Err(error) if Some(error.to_string()) == wrong_price => {}
         Err(error) => report.add("engine", State::Fail, error.to_string(), error.next_step()),
     }
     match cache_dir(env) {
@@ -211,6 +201,65 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
             None,
         ),
     }
+}
+
+/// The models behind a name, in the order in which they are tried. What stands in the way of one is a failure only where
+/// no other can take its place.
+fn models(report: &mut Report, config: &Config, prices: &PriceTable, name: &str, chain: &[ModelRef]) {
+    let known = chain
+        .iter()
+        .filter_map(|model| Some((model, config.provider(&model.provider)?)));
+    let looked: Vec<_> = known
+        .map(|(model, provider)| (model, provider, key(config, &model.provider, provider)))
+        .collect();
+    let works = looked.iter().any(|(_, _, (state, _, _))| *state == State::Ok);
+    for (at, (model, provider, (state, key, hint))) in looked.into_iter().enumerate() {
+        let kind = provider.kind.name();
+        let price = match prices.price(kind, &model.provider, &model.model) {
+            Some(_) => "",
+            None => ", price unknown",
+        };
+        report.add(
+            if at == 0 {
+                format!("model {name}")
+            } else {
+                format!("model {name}, then")
+            },
+            if state == State::Fail && (works || at > 0) {
+                State::Warn
+            } else {
+                state
+            },
+            format!("{model}: {key}{price}{}", rates(provider)),
+            hint.as_deref(),
+        );
+    }
+}
+
+/// What the operator set for calls to the provider.
+fn rates(provider: &ProviderConfig) -> String {
+    let set = [
+        (provider.requests_per_minute, " requests a minute"),
+        (provider.tokens_per_minute, " tokens a minute"),
+        (provider.max_concurrency.map(u64::from), " at once"),
+    ];
+    let shown = |(value, unit): (Option<u64>, &str)| Some(format!(", {}{unit}", thousands(&value?.to_string())));
+    set.into_iter().filter_map(shown).collect()
+}
+
+/// A number with a comma before every three digits; any other text as it is.
+fn thousands(text: &str) -> String {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.to_owned();
+    }
+    let digits = text.chars().enumerate();
+    digits.fold(String::new(), |mut shown, (at, digit)| {
+        if at > 0 && (text.len() - at) % 3 == 0 {
+            shown.push(',');
+        }
+        shown.push(digit);
+        shown
+    })
 }
 
 /// Whether the provider's key is there, and where; never the key.
@@ -234,5 +283,118 @@ fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (State, String
         (Ok(Some(_)), Some(source)) => (State::Ok, format!("key from {source}, at {address}"), None),
         (Ok(_), _) => (State::Ok, format!("no key, at {address}"), None),
         (Err(error), _) => (State::Fail, error.to_string(), error.next_step().map(str::to_owned)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(file: &str) -> Vec<(String, State, String)> {
+        let dir = std::env::temp_dir().join(format!(
+            "agenthost-doctor-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("agenthost.toml"), file).unwrap();
+        let env = Env::new(
+            [("OPENAI_API_KEY".to_owned(), "k".to_owned())].into(),
+            dir.clone(),
+            None,
+        );
+        let config = Config::load(&env).unwrap();
+        let mut report = Report {
+            format: 1,
+            version: "",
+            checks: Vec::new(),
+        };
+        configuration(&mut report, &config, &env);
+        std::fs::remove_dir_all(dir).unwrap();
+        report
+            .checks
+            .into_iter()
+            .map(|check| (check.name, check.state, check.found))
+            .collect()
+    }
+
+    fn states(report: &[(String, State, String)], prefix: &str) -> Vec<(String, &'static str)> {
+        report
+            .iter()
+            .filter(|(name, _, _)| name.starts_with(prefix))
+            .map(|(name, state, _)| {
+                let state = match state {
+                    State::Ok => "ok",
+                    State::Warn => "warn",
+                    State::Fail => "fail",
+                };
+                (name.clone(), state)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_chain_fails_only_where_none_of_it_works() {
+        let report = report(
+            r#"
+            [models]
+            first = ["anthropic/a", "openai/b"]
+            second = ["openai/b", "anthropic/a"]
+            neither = ["anthropic/a", "anthropic/b"]
+            [providers.openai]
+            requests-per-minute = 600
+            tokens-per-minute = "2M"
+            max-concurrency = 16
+            "#,
+        );
+        let named = |name: &str, state| (name.to_owned(), state);
+        assert_eq!(
+            states(&report, "model "),
+            [
+                named("model first", "warn"),
+                named("model first, then", "ok"),
+                named("model neither", "fail"),
+                named("model neither, then", "warn"),
+                named("model second", "ok"),
+                named("model second, then", "warn"),
+            ]
+        );
+        let (_, _, found) = &report[2];
+        assert!(
+            found.starts_with("openai/b: key from ")
+                && found.ends_with(", price unknown, 600 requests a minute, 2,000,000 tokens a minute, 16 at once"),
+            "{found}"
+        );
+        let limits = report.iter().find(|(name, _, _)| name == "limits of a task").unwrap();
+        assert_eq!(
+            limits.2,
+            "tokens 200,000, cost none, calls 100, fuel 20,000,000,000, memory 64 MiB, time 300s, tasks 1,000, depth 5"
+        );
+    }
+
+    #[test]
+    fn a_wrong_price_is_named_once_and_as_that() {
+        let report = report("[models]\na = \"offline/a\"\n[prices.\"offline/a\"]\ninput = 1");
+        let failed: Vec<_> = report.iter().filter(|(_, state, _)| *state == State::Fail).collect();
+        assert_eq!(failed.len(), 1);
+        let (name, _, found) = failed[0];
+        assert_eq!(name, "prices");
+        assert!(
+            found.ends_with("agenthost.toml:3: [prices.\"offline/a\"]: a price needs both `input` and `output`"),
+            "{found}"
+        );
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        for (text, shown) in [
+            ("1", "1"),
+            ("100", "100"),
+            ("1000", "1,000"),
+            ("1234567", "1,234,567"),
+            ("64 MiB", "64 MiB"),
+        ] {
+            assert_eq!(thousands(text), shown);
+        }
     }
 }
