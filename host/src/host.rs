@@ -181,7 +181,7 @@ impl HostBuilder {
             max_tasks: self.config.run().max_concurrent_tasks.unwrap_or(MAX_TASKS),
             cache: self.cache,
         })?;
-        let prices = PriceTable::builtin().with_overrides(prices(&self.config)?)?;
+        let prices = PriceTable::of(&self.config)?;
         let providers = self.config.providers().iter().map(|(name, provider)| {
             let made = match self.providers.remove(name) {
                 Some(given) => OnceLock::from(Ok(Served::new(given, provider, None))),
@@ -294,22 +294,6 @@ impl Host {
     }
 }
 
-/// The operator's own prices.
-fn prices(config: &Config) -> Result<Vec<(String, Price)>> {
-    let price = |(model, price): (&ModelRef, &config::PriceConfig)| {
-        let price = Price::custom(price).map_err(|error| {
-            let origin = config
-                .origin(&format!("prices.{model}"))
-                .map(|origin| format!("{origin}: "))
-                .unwrap_or_default();
-            Error::config(format!("{origin}[prices.\"{model}\"]: {error}"))
-                .hint("Give USD per million tokens, such as `input = 0.10` and `output = 0.50`.")
-        })?;
-        Ok((model.to_string(), price))
-    };
-    config.prices().iter().map(price).collect()
-}
-
 impl Served {
     fn new(provider: Arc<dyn Provider>, config: &ProviderConfig, share: Option<PathBuf>) -> Self {
         let settings = gate::Settings {
@@ -367,24 +351,32 @@ impl Inner {
         Some(self.state.as_ref()?.join(gate::SHARED).join(format!("{digest}.json")))
     }
 
-    fn open_provider(&self, name: &str, provider: &ProviderConfig) -> Result<Arc<dyn Provider>> {
-        let url = provider.address.as_ref().map(|address| address.url.as_str());
+    fn open_provider(&self, name: &str, config: &ProviderConfig) -> Result<Arc<dyn Provider>> {
+        let url = config.address.as_ref().map(|address| address.url.as_str());
         let key = || self.config.key(name);
-        Ok(match &provider.kind {
+        Ok(match &config.kind {
             ProviderKind::Anthropic => {
                 let key = key()?.ok_or_else(|| {
                     Error::config(format!("the provider `{name}` has no key")).hint(format!(
                         "Set ANTHROPIC_API_KEY, or `key-env` or `key-file` in [providers.{name}]."
                     ))
                 })?;
-                Arc::new(Anthropic::new(url, key)?)
+                let provider = Anthropic::new(url, key)?;
+                match config.timeout {
+                    Some(timeout) => Arc::new(provider.with_timeout(timeout)?),
+                    None => Arc::new(provider),
+                }
             }
             ProviderKind::OpenAi { max_tokens_field } => {
                 let field = match max_tokens_field {
                     config::MaxTokensField::MaxCompletionTokens => openai::MaxTokensField::MaxCompletionTokens,
                     config::MaxTokensField::MaxTokens => openai::MaxTokensField::MaxTokens,
                 };
-                Arc::new(OpenAi::new(url, key()?, field)?)
+                let provider = OpenAi::new(url, key()?, field)?;
+                match config.timeout {
+                    Some(timeout) => Arc::new(provider.with_timeout(timeout)?),
+                    None => Arc::new(provider),
+                }
             }
             ProviderKind::Offline => Arc::new(Offline),
             ProviderKind::Script { file } => Arc::new(Script::load(file)?),

@@ -20,7 +20,7 @@ use crate::config::ModelRef;
 use crate::gate::{Permit, Prefix, Ticket, Verdict};
 use crate::limits::ledger::{Reservation, Used, Want};
 use crate::limits::{LimitKind, Usd};
-use crate::llm::{CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request, Usage};
+use crate::llm::{CacheTtl, CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request, Usage};
 use crate::price::Price;
 use crate::run::{Abandoned, Event, ModelReport};
 use crate::telemetry;
@@ -38,7 +38,7 @@ pub(super) struct Call<'a> {
 struct Model<'a> {
     full_name: String,
     served: &'a Served,
-    price: Option<&'a Price>,
+    price: Option<Price>,
 }
 
 /// Why a request brought no reply.
@@ -86,7 +86,9 @@ impl<'a> Call<'a> {
         let mut before: Option<CallError> = None;
         for model in models {
             let full_name = model.to_string();
+            let hour = request.options.cache == Some(CacheTtl::OneHour);
             let price = self.task.host.price(model);
+            let price = price.map(|price| if hour { price.with_hour_writes() } else { price.clone() });
             let served = if price.is_none() && self.task.account.has_cost_limit() {
                 Err(CallError::Denied(format!(
                     "{full_name} has no known price and a cost limit is set; give its price in [prices.\"{full_name}\"]"
@@ -190,7 +192,7 @@ impl<'a> Call<'a> {
         let (bytes, messages) = request.size();
         let strict = task.host.config.run().strict_tokens;
         let input = task.host.estimates.input(&model.full_name, bytes, messages, strict);
-        let worst = |input, output| model.price.map_or(Usd::ZERO, |price| price.worst(input, output));
+        let worst = |input, output| model.price.as_ref().map_or(Usd::ZERO, |price| price.worst(input, output));
         let want = Want {
             input,
             output: u64::from(request.max_tokens),
@@ -208,7 +210,7 @@ impl<'a> Call<'a> {
         };
         let mut request = request.clone();
         request.max_tokens = u32::try_from(reservation.output()).unwrap_or(u32::MAX);
-        let pays = model.price.is_some_and(Price::caching_pays);
+        let pays = model.price.as_ref().is_some_and(Price::caching_pays);
         let ticket = Ticket {
             model: &request.model,
             line: &task.line,
@@ -243,7 +245,7 @@ impl<'a> Call<'a> {
         ModelReport {
             name: self.name.to_owned(),
             model: model.full_name.clone(),
-            cost_usd: model.price.map(|_| Usd::ZERO),
+            cost_usd: model.price.as_ref().map(|_| Usd::ZERO),
             offline: model.served.provider.is_offline(),
             ..ModelReport::default()
         }
@@ -316,7 +318,7 @@ impl InFlight<'_> {
         };
         let task = self.call.task;
         permit.settle(answer);
-        let price = self.model.price;
+        let price = self.model.price.as_ref();
         let used = match answer {
             Ok(Reply { usage: Some(usage), .. }) => {
                 let (bytes, messages) = self.request.size();
