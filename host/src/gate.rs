@@ -137,7 +137,8 @@ impl Clock {
     }
 
     fn of(&self, at: Instant) -> u64 {
-        self.base.saturating_add(millis(at.saturating_duration_since(self.start)))
+        self.base
+            .saturating_add(millis(at.saturating_duration_since(self.start)))
     }
 }
 
@@ -184,7 +185,10 @@ impl std::fmt::Display for TooLate {
             Met::Concurrency | Met::Prefix => "other requests",
         };
         let seconds = self.wait_ms.div_ceil(1_000);
-        write!(f, "{what} lets the next request through in {seconds} s, after the task's deadline")
+        write!(
+            f,
+            "{what} lets the next request through in {seconds} s, after the task's deadline"
+        )
     }
 }
 
@@ -347,7 +351,10 @@ impl Gate {
 
     /// Whether the retry budget has room for a request that is sent on suspicion.
     pub fn may_hedge(&self, model: &str) -> bool {
-        self.lock().lanes.get_mut(model).is_some_and(|lane| lane.budget.withdraw())
+        self.lock()
+            .lanes
+            .get_mut(model)
+            .is_some_and(|lane| lane.budget.withdraw())
     }
 
     /// Requests in flight to `model`, and those that wait.
@@ -423,11 +430,16 @@ impl State {
         loop {
             let mut wake: Option<u64> = None;
             let mut moved = false;
-            let after = self.lanes.range(self.last.clone()..).skip_while(|(name, _)| **name == self.last);
+            let after = self
+                .lanes
+                .range(self.last.clone()..)
+                .skip_while(|(name, _)| **name == self.last);
             let before = self.lanes.range(..=self.last.clone());
             let order: Vec<String> = after.chain(before).map(|(name, _)| name.clone()).collect();
             for name in order {
-                let Some(lane) = self.lanes.get_mut(&name) else { continue };
+                let Some(lane) = self.lanes.get_mut(&name) else {
+                    continue;
+                };
                 match lane.step(&name, &mut self.operator, settings, self.next, now) {
                     Step::Granted(grant, sent) => {
                         self.next += 1;

@@ -334,7 +334,11 @@ impl Inner {
             .config
             .provider(name)
             .ok_or_else(|| Error::config(format!("no provider is named `{name}`")))?;
-        Ok(Served::new(self.open_provider(name, provider)?, provider, self.share(name, provider)))
+        Ok(Served::new(
+            self.open_provider(name, provider)?,
+            provider,
+            self.share(name, provider),
+        ))
     }
 
     /// The file in which this user's processes share what they know of the limits on this provider's key.

@@ -194,11 +194,15 @@ impl Request {
     /// The UTF-8 bytes of everything that the model will read, and the number of messages: what an estimate of the input
     /// tokens is made from. Media count with their bytes, which is far more than they cost.
     pub fn size(&self) -> (u64, u64) {
-        let parts = self.messages.iter().flat_map(|message| &message.content).map(|part| match part {
-            Part::Text(text) => text.len(),
-            Part::Media { data, .. } => data.len(),
-            Part::Extension { json, .. } => json.len(),
-        });
+        let parts = self
+            .messages
+            .iter()
+            .flat_map(|message| &message.content)
+            .map(|part| match part {
+                Part::Text(text) => text.len(),
+                Part::Media { data, .. } => data.len(),
+                Part::Extension { json, .. } => json.len(),
+            });
         let system = self.system.as_ref().map_or(0, String::len);
         let schema = self.schema.as_ref().map_or(0, |schema| schema.to_string().len());
         let bytes = parts.sum::<usize>() + system + schema;

@@ -86,7 +86,14 @@ impl Lane {
     }
 
     /// Sends the next request if everything allows it. `operator` are the provider's own limits.
-    pub(super) fn step(&mut self, model: &str, operator: &mut Meters, settings: &Settings, number: u64, now: u64) -> Step {
+    pub(super) fn step(
+        &mut self,
+        model: &str,
+        operator: &mut Meters,
+        settings: &Settings,
+        number: u64,
+        now: u64,
+    ) -> Step {
         if self.queue.is_empty() {
             return Step::Blocked(None);
         }
@@ -95,7 +102,9 @@ impl Lane {
         let warm = &self.warm;
         let mut prefix_wait = false;
         let may = |waiting: &Waiting| {
-            let with = waiting.prefix.map_or(0, |prefix| company.iter().filter(|known| **known == prefix).count());
+            let with = waiting
+                .prefix
+                .map_or(0, |prefix| company.iter().filter(|known| **known == prefix).count());
             warm.may(waiting.prefix, with, waiting.since, now)
         };
         let next = self.queue.next(|waiting| match may(waiting) {
@@ -117,10 +126,17 @@ impl Lane {
         };
         let most = if self.probing { 1 } else { self.law.limit() };
         if self.in_flight >= most {
-            waiting.meet(if self.probing { Met::RetryAfter } else { Met::Concurrency });
+            waiting.meet(if self.probing {
+                Met::RetryAfter
+            } else {
+                Met::Concurrency
+            });
             return Step::Blocked(None);
         }
-        let expected = self.typical.map_or(FIRST_OUTPUT, |typical| typical * 1.25).min(waiting.output as f64) as u64;
+        let expected = self
+            .typical
+            .map_or(FIRST_OUTPUT, |typical| typical * 1.25)
+            .min(waiting.output as f64) as u64;
         let need = Need::ahead(settings.counting, waiting.input, expected, waiting.output);
         let own = self.meters.wait(&need, now);
         let theirs = operator.wait(&need, now);
@@ -221,7 +237,8 @@ impl Lane {
                     self.meters.refused();
                 }
                 if let Some(wait) = error.retry_after {
-                    let until = now.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1));
+                    let until =
+                        now.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1));
                     self.meters.paused_until = self.meters.paused_until.max(until);
                     self.probing = !self.meters.are_known();
                 }

@@ -122,7 +122,12 @@ mod tests {
     fn attempts(error: &ProviderError, retries: u32) -> u32 {
         let mut budget = Budget::new();
         (0..100)
-            .take_while(|attempt| matches!(judge(error, *attempt, retries, None, &mut budget, 0.5), Verdict::Again(_)))
+            .take_while(|attempt| {
+                matches!(
+                    judge(error, *attempt, retries, None, &mut budget, 0.5),
+                    Verdict::Again(_)
+                )
+            })
             .count() as u32
             + 1
     }
@@ -160,11 +165,15 @@ mod tests {
     fn waits_double_and_are_spread_and_a_named_wait_is_never_cut_short() {
         let mut budget = Budget::new();
         let overloaded = error(ProviderErrorKind::Overloaded);
-        let mut wait = |error: &ProviderError, attempt, random| match judge(error, attempt, 9, None, &mut budget, random) {
-            Verdict::Again(wait) => wait.as_millis(),
-            verdict => panic!("{verdict:?}"),
-        };
-        assert_eq!([0, 1, 2, 3, 4, 5].map(|n| wait(&overloaded, n, 1.0)), [500, 1_000, 2_000, 4_000, 8_000, 8_000]);
+        let mut wait =
+            |error: &ProviderError, attempt, random| match judge(error, attempt, 9, None, &mut budget, random) {
+                Verdict::Again(wait) => wait.as_millis(),
+                verdict => panic!("{verdict:?}"),
+            };
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5].map(|n| wait(&overloaded, n, 1.0)),
+            [500, 1_000, 2_000, 4_000, 8_000, 8_000]
+        );
         assert_eq!(wait(&overloaded, 0, 0.0), 250);
         let told = ProviderError {
             retry_after: Some(Duration::from_secs(10)),
@@ -183,7 +192,10 @@ mod tests {
         };
         let in_a_minute = Some(Instant::now() + Duration::from_secs(60));
         let verdict = judge(&told, 0, 4, in_a_minute, &mut budget, 0.0);
-        assert!(matches!(verdict, Verdict::Final(Some(why)) if why.contains("deadline")), "{verdict:?}");
+        assert!(
+            matches!(verdict, Verdict::Final(Some(why)) if why.contains("deadline")),
+            "{verdict:?}"
+        );
         assert_eq!(budget.0, Budget::MOST, "what is not tried is not paid for");
     }
 

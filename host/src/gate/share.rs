@@ -90,7 +90,9 @@ impl Locked {
     fn read(&mut self) -> Book {
         let mut text = String::new();
         let read = (&mut self.0).take(MOST_BYTES).read_to_string(&mut text);
-        read.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default()
+        read.ok()
+            .and_then(|_| serde_json::from_str(&text).ok())
+            .unwrap_or_default()
     }
 
     /// Replaces the content and lets go of the lock.
@@ -179,7 +181,9 @@ pub struct Sharing {
 pub fn inspect(dir: &Path, now: u64) -> Vec<Sharing> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
-    let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
+    let mut paths: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+        .collect();
     paths.sort();
     let look = |path: PathBuf| {
         let opened = Share::new(path.clone()).open();

@@ -127,13 +127,21 @@ impl Warm {
 
     pub(super) fn sent(&mut self, prefix: Option<Prefix>, role: Role, now: u64) {
         if let Some(prefix) = prefix.filter(|_| role == Role::Leads) {
-            self.known.retain(|_, state| !matches!(state, State::WrittenUntil(until) if *until <= now));
+            self.known
+                .retain(|_, state| !matches!(state, State::WrittenUntil(until) if *until <= now));
             self.known.insert(prefix.key, State::Led);
         }
     }
 
     /// Takes an answer into account; `usage` is none for one that failed or never came.
-    pub(super) fn answered(&mut self, prefix: Option<Prefix>, role: Role, usage: Option<&Usage>, caching: Caching, now: u64) {
+    pub(super) fn answered(
+        &mut self,
+        prefix: Option<Prefix>,
+        role: Role,
+        usage: Option<&Usage>,
+        caching: Caching,
+        now: u64,
+    ) {
         let Some(prefix) = prefix.filter(|_| role != Role::Alone) else {
             return;
         };
@@ -155,7 +163,8 @@ impl Warm {
                 self.caches &= self.misses < MISSES;
             }
         }
-        self.known.insert(prefix.key, State::WrittenUntil(now.saturating_add(KEPT)));
+        self.known
+            .insert(prefix.key, State::WrittenUntil(now.saturating_add(KEPT)));
     }
 }
 
@@ -217,7 +226,11 @@ mod tests {
         warm.sent(prefix, Role::Leads, 200);
         warm.answered(prefix, Role::Leads, Some(&usage(0, 4_000)), Caching::Marked, 300);
         assert_eq!(warm.may(prefix, 2, 100, 300), May::Go(Role::Follows));
-        assert_eq!(warm.may(prefix, 3, 100, 300 + KEPT), May::Go(Role::Leads), "what was written is gone by now");
+        assert_eq!(
+            warm.may(prefix, 3, 100, 300 + KEPT),
+            May::Go(Role::Leads),
+            "what was written is gone by now"
+        );
         assert_eq!(warm.may(None, 9, 0, 0), May::Go(Role::Alone));
     }
 

@@ -106,7 +106,11 @@ impl<'a> Call<'a> {
                 }
             };
             request.model.clone_from(&model.model);
-            let model = Model { full_name, served, price };
+            let model = Model {
+                full_name,
+                served,
+                price,
+            };
             match self.attempts(&model, &request).await {
                 Ok(reply) => return Ok(reply),
                 Err(Failed::Call(error)) => return Err(before.unwrap_or(error)),
@@ -192,7 +196,12 @@ impl<'a> Call<'a> {
         let (bytes, messages) = request.size();
         let strict = task.host.config.run().strict_tokens;
         let input = task.host.estimates.input(&model.full_name, bytes, messages, strict);
-        let worst = |input, output| model.price.as_ref().map_or(Usd::ZERO, |price| price.worst(input, output));
+        let worst = |input, output| {
+            model
+                .price
+                .as_ref()
+                .map_or(Usd::ZERO, |price| price.worst(input, output))
+        };
         let want = Want {
             input,
             output: u64::from(request.max_tokens),
@@ -223,7 +232,10 @@ impl<'a> Call<'a> {
         let admitted = model.served.gate.admit(ticket).await;
         let permit = admitted.map_err(|late| {
             let error = ProviderError::new(ProviderErrorKind::RateLimited, late.to_string());
-            Failed::Provider(ProviderError { no_retry: true, ..error })
+            Failed::Provider(ProviderError {
+                no_retry: true,
+                ..error
+            })
         })?;
         request.mark_prefix = permit.mark();
         Ok(InFlight {
@@ -264,7 +276,13 @@ impl InFlight<'_> {
         self.depart();
         let waited = self.permit.as_ref().map_or(0, |permit| millis(permit.waited()));
         let provider = &self.model.served;
-        let span = telemetry::request(&task.task.to_string(), provider.kind, &self.request, self.attempt, waited);
+        let span = telemetry::request(
+            &task.task.to_string(),
+            provider.kind,
+            &self.request,
+            self.attempt,
+            waited,
+        );
         let answer = provider.provider.complete(&self.request).instrument(span.clone()).await;
         telemetry::answered(&span, answer.as_ref());
         let used = self.arrive(answer.as_ref());
@@ -380,7 +398,10 @@ impl Drop for InFlight<'_> {
 
 /// Whether the next model of a chain may do better: not where the request itself is at fault.
 fn may_fall_back(kind: ProviderErrorKind) -> bool {
-    !matches!(kind, ProviderErrorKind::InvalidRequest | ProviderErrorKind::ContextOverflow)
+    !matches!(
+        kind,
+        ProviderErrorKind::InvalidRequest | ProviderErrorKind::ContextOverflow
+    )
 }
 
 fn millis(duration: Duration) -> u64 {

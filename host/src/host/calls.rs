@@ -13,10 +13,10 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::run::RunState;
-use super::{Inner, LoadedPlugin};
 use super::answer::{Judged, judge, repair, request};
 use super::attempts::Call;
+use super::run::RunState;
+use super::{Inner, LoadedPlugin};
 use crate::config::ModelRef;
 use crate::gate::Line;
 use crate::limits::LimitKind;
