@@ -86,9 +86,7 @@ impl<'a> Call<'a> {
         let mut before: Option<CallError> = None;
         for model in models {
             let full_name = model.to_string();
-            let hour = request.options.cache == Some(CacheTtl::OneHour);
             let price = self.task.host.price(model);
-            let price = price.map(|price| if hour { price.with_hour_writes() } else { price.clone() });
             let served = if price.is_none() && self.task.account.has_cost_limit() {
                 Err(CallError::Denied(format!(
                     "{full_name} has no known price and a cost limit is set; give its price in [prices.\"{full_name}\"]"
@@ -105,6 +103,9 @@ impl<'a> Call<'a> {
                     continue;
                 }
             };
+            // Only this wire can ask for it.
+            let hour = served.kind == "anthropic" && request.options.cache == Some(CacheTtl::OneHour);
+            let price = price.map(|price| if hour { price.with_hour_writes() } else { price.clone() });
             request.model.clone_from(&model.model);
             let model = Model {
                 full_name,
