@@ -96,6 +96,7 @@ pub mod config;
 pub mod error;
 pub mod gate;
 pub mod host;
+pub mod journal;
 pub mod limits;
 pub mod llm;
 pub mod plugin;

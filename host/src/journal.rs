@@ -1,0 +1,322 @@
+//! The durable record of runs: what was asked, what came back and was paid for, and in which order each task learned it.
+//!
+//! [`Journal`] is the contract: entries are appended in order by one writer and are durable once [`Journal::append`] has
+//! resolved; what stands in it can be read back by run and by task. Bodies are opaque JSON text to it. Two things are
+//! made of it: *resume* continues a run and asks for nothing again that was answered, *replay* runs it again with no
+//! provider. For both, a task is a function of its input, its seed and what it learned, in the order in which it did.
+//!
+//! The order of entries is a promise: whatever a guest learned stands before anything that it asked afterwards, so a
+//! journal that ends anywhere describes a state that the run was in.
+//!
+//! Left out: what a run means. The journal knows no plugin, no price and no limit.
+
+pub mod sqlite;
+
+use std::fmt;
+
+use futures_util::future::BoxFuture;
+
+use crate::error::Result;
+
+/// The version of the format. A journal of a newer one is refused; an older one is brought up to this one when it is
+/// opened. Within a version, readers ignore fields of bodies that they do not know.
+pub const FORMAT: u32 = 1;
+
+/// The record of runs.
+pub trait Journal: Send + Sync + fmt::Debug {
+    /// Appends `entry` after all that were appended before, and resolves once it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Host`](crate::error::ErrorClass::Host), naming the file and what the storage said. After one failed
+    /// append every later one fails, too: what follows would have a gap before it.
+    fn append(&self, entry: Entry) -> BoxFuture<'static, Result<()>>;
+
+    /// Appends `entry` in its order without waiting. If that fails, the next [`Journal::append`] says so.
+    fn note(&self, entry: Entry);
+
+    /// The runs, the latest first.
+    fn runs(&self, most: usize) -> Result<Vec<RunRecord>>;
+
+    /// The run of this id, or the only one whose id begins so, or the latest for `last`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Usage`](crate::error::ErrorClass::Usage) for none, and for several.
+    fn find(&self, id: &str) -> Result<RunRecord>;
+
+    /// A task of a run with all that it learned; none if it never started.
+    ///
+    /// # Errors
+    ///
+    /// Also for a record that is not what was written.
+    fn task(&self, run: &str, task: &str) -> Result<Option<TaskRecord>>;
+
+    /// The tasks of a run below `under` (with all levels; itself not included), in the order of their ids, without what
+    /// they learned: at most `most` after `after`.
+    fn tasks(&self, run: &str, under: &str, after: Option<&str>, most: usize) -> Result<Vec<TaskRecord>>;
+
+    /// The model calls of a run, in the order in which they were sent, without bodies: at most `most`.
+    fn calls(&self, run: &str, most: usize) -> Result<Vec<CallSpan>>;
+
+    /// Removes runs that are not live, and gives back the space: how many runs and bytes.
+    fn prune(&self, keep: &Keep) -> Result<Pruned>;
+}
+
+/// What is known of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunRecord {
+    /// Its id.
+    pub id: String,
+    /// `run` or `batch`.
+    pub kind: String,
+    /// The plugin, as `namespace:name@version`.
+    pub plugin: String,
+    /// The plugin's digest, in hex.
+    pub digest: String,
+    /// What random numbers are made from.
+    pub seed: [u8; 32],
+    /// Where the tasks' clock stands, in milliseconds since 1970.
+    pub clock_ms: u64,
+    /// When it began, likewise.
+    pub started_ms: u64,
+    /// What it takes to start it again, as JSON.
+    pub command: String,
+    /// The process that it runs in, or ran in.
+    pub pid: u32,
+    /// How it ended, once it has.
+    pub end: Option<RunEnd>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunEnd {
+    /// When, in milliseconds since 1970.
+    pub ended_ms: u64,
+    /// `done`, `failed` or `interrupted`.
+    pub state: String,
+    /// Its outcome, what it spent and what each model was used for, as JSON.
+    pub report: String,
+}
+
+/// What is known of a task.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TaskRecord {
+    /// Its id.
+    pub id: String,
+    /// Its plugin, as `namespace:name@version`.
+    pub plugin: String,
+    /// The plugin's digest, in hex.
+    pub digest: String,
+    /// Its input as JSON; none where bodies are not kept.
+    pub input: Option<String>,
+    /// When it began, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// How it ended, once it has.
+    pub end: Option<TaskEnd>,
+    /// Its model calls, by the ordinal of the ask.
+    pub calls: Vec<CallRecord>,
+    /// What it learned, in order.
+    pub turns: Vec<Turn>,
+    /// What `remaining` answered, in order, as JSON.
+    pub remaining: Vec<String>,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskEnd {
+    /// When, in milliseconds since 1970.
+    pub ended_ms: u64,
+    /// Its report as JSON.
+    pub report: String,
+    /// What its function returned, as JSON, where its parent may need it again.
+    pub returned: Option<String>,
+    /// What each model was used for by it, as JSON.
+    pub models: String,
+}
+
+/// One model call of a task.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallRecord {
+    /// Which of the task's asks it was, counted from 0.
+    pub ask: u64,
+    /// The digest of what was asked.
+    pub hash: [u8; 32],
+    /// What was asked, as JSON; none where bodies are not kept.
+    pub body: Option<String>,
+    /// The replies to its requests, in the order in which they came.
+    pub replies: Vec<ReplyRecord>,
+    /// What the task was told, as JSON, once it is known.
+    pub result: Option<String>,
+}
+
+/// A provider's reply.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplyRecord {
+    /// The digest of the request that it answers.
+    pub hash: [u8; 32],
+    /// The reply and what it cost, as JSON.
+    pub body: String,
+}
+
+/// One thing that a task learned, or its end from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// The answer to its ask of this ordinal.
+    Answer(u64),
+    /// It was cut off: its time was up, or it was cancelled. It had run for so many bursts' polls since the turn before.
+    Cut {
+        /// Whether its time was up; else it was cancelled.
+        time_up: bool,
+        /// Polls of the guest since the last turn.
+        polls: u64,
+    },
+}
+
+/// When a model call was in flight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallSpan {
+    /// The task.
+    pub task: String,
+    /// Which of its asks.
+    pub ask: u64,
+    /// The model, as `provider/model`.
+    pub model: String,
+    /// When it was sent, in milliseconds since 1970.
+    pub sent_ms: u64,
+    /// When it was answered; none if it never was.
+    pub ended_ms: Option<u64>,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// A run began.
+    RunStarted(RunRecord),
+    /// It is continued by the process `pid`: it has no end any more.
+    RunResumed {
+        /// The run.
+        run: String,
+        /// The process.
+        pid: u32,
+    },
+    /// A run ended.
+    RunEnded {
+        /// The run.
+        run: String,
+        /// How.
+        end: RunEnd,
+    },
+    /// A task began. One that began before loses its turns, its `remaining` and its end, and keeps its calls.
+    TaskStarted {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+        /// Its plugin.
+        plugin: String,
+        /// The plugin's digest, in hex.
+        digest: String,
+        /// Its input as JSON, where it is kept.
+        input: Option<String>,
+        /// When, in milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// A task asks a model.
+    CallStarted {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+        /// Which of its asks.
+        ask: u64,
+        /// The digest of what is asked. Another one under the same ordinal takes the place of the earlier call.
+        hash: [u8; 32],
+        /// What is asked, as JSON, where it is kept.
+        body: Option<String>,
+    },
+    /// A request of a call is about to be sent.
+    RequestSent {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+        /// Which of its asks.
+        ask: u64,
+        /// The model, as `provider/model`.
+        model: String,
+        /// When, in milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// A request was answered, or failed.
+    RequestEnded {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+        /// Which of its asks.
+        ask: u64,
+        /// The digest of the request.
+        hash: [u8; 32],
+        /// The reply as JSON; none if it failed.
+        reply: Option<String>,
+        /// When, in milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// What the task will be told is known.
+    CallEnded {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+        /// Which of its asks.
+        ask: u64,
+        /// What it is told, as JSON.
+        result: String,
+    },
+    /// A task learned something, or was cut off.
+    Turned {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+        /// What.
+        turn: Turn,
+    },
+    /// `remaining` answered.
+    Remained {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+        /// What, as JSON.
+        value: String,
+    },
+    /// A task ended.
+    TaskEnded {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+        /// How.
+        end: TaskEnd,
+    },
+}
+
+/// Which runs are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// Those that began after this, in milliseconds since 1970.
+    pub after_ms: Option<u64>,
+    /// The latest so many.
+    pub latest: Option<usize>,
+}
+
+/// What was removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Runs.
+    pub runs: usize,
+    /// Bytes of the file that were given back.
+    pub bytes: u64,
+}
