@@ -17,6 +17,7 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::call::{Allowance, Ask, CallError, CallResult};
@@ -68,7 +69,8 @@ pub enum Caching {
 }
 
 /// Who speaks in a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// The task.
     User,
@@ -77,7 +79,8 @@ pub enum Role {
 }
 
 /// One part of a message.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Part {
     /// Plain text.
     Text(String),
@@ -98,7 +101,7 @@ pub enum Part {
 }
 
 /// One turn of the conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
     /// Who speaks.
     pub role: Role,
@@ -211,7 +214,8 @@ impl Request {
 }
 
 /// Why the model stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Stop {
     /// It was done.
     End,
@@ -230,7 +234,8 @@ pub enum Stop {
 }
 
 /// Tokens as the provider counted them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct Usage {
     /// All input, cached input included.
     pub input: u64,
@@ -258,7 +263,8 @@ impl Usage {
 }
 
 /// What came back.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Reply {
     /// The parts of the answer; thinking is left out.
     pub content: Vec<Part>,
@@ -273,6 +279,7 @@ pub struct Reply {
     /// The provider's id of this request, for its support.
     pub request_id: Option<String>,
     /// What the answer's headers said of rate limits; none when no such header was there.
+    #[serde(skip)]
     pub quota: Option<Box<Quota>>,
 }
 

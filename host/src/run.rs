@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::limits::{Spent, Usd};
 use crate::task::{Outcome, TaskId, TaskReport};
@@ -113,7 +113,8 @@ impl Event {
 }
 
 /// What one model was used for in a run.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ModelReport {
     /// The model name that was asked for.
     pub name: String,
@@ -135,7 +136,7 @@ pub struct ModelReport {
     pub waited_ms: u64,
     /// What they waited for and how many did: `requests`, `tokens`, `input-tokens`, `output-tokens`, `retry-after`,
     /// `concurrency`, `prefix`; and under `rate-limited`, how many were refused.
-    pub limits_met: BTreeMap<&'static str, u64>,
+    pub limits_met: BTreeMap<String, u64>,
     /// Requests whose answer nobody waited for: what the provider counted for them is not known and not charged.
     pub abandoned: Abandoned,
     /// Input tokens, cached ones included.
@@ -151,7 +152,8 @@ pub struct ModelReport {
 }
 
 /// Requests that were given up after they had been sent.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Abandoned {
     /// How many.
     pub requests: u64,
@@ -203,7 +205,7 @@ impl ModelReport {
             *sum = sum.saturating_add(more);
         }
         for (met, times) in &other.limits_met {
-            *self.limits_met.entry(met).or_default() += times;
+            *self.limits_met.entry(met.clone()).or_default() += times;
         }
         self.cost_usd = self
             .cost_usd
@@ -227,6 +229,20 @@ pub struct RunReport {
     pub tasks: Vec<TaskReport>,
     /// What each model was used for.
     pub models: Vec<ModelReport>,
+    /// Of a replay, where it differed from what was recorded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+}
+
+/// A difference between a run and its replay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The task.
+    pub task: TaskId,
+    /// Which of its asks, counted from 0; none where it is not about one.
+    pub ask: Option<u64>,
+    /// What differs.
+    pub what: String,
 }
 
 impl RunReport {

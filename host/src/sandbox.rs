@@ -55,18 +55,19 @@ pub use self::files::OpenDir;
 pub use self::machine::Machine;
 pub use self::memory::RunMemory;
 pub use self::store::MAX_CALL_BYTES;
+pub use self::turns::{Next, Order};
 
 /// What a running guest may ask of its task.
 pub trait Capabilities: Send + Sync + 'static {
-    /// Makes a model call. The future runs on its own; the guest learns the result in a turn.
-    fn complete(&self, ask: Ask) -> BoxFuture<'static, CallResult>;
+    /// Makes a model call, the ask of this ordinal. The future runs on its own; the guest learns the result in a turn.
+    fn complete(&self, ordinal: u64, ask: Ask) -> BoxFuture<'static, CallResult>;
 
     /// What is left of the task's limits, `fuel` being what the guest has left.
     fn remaining(&self, fuel: u64) -> Allowance;
 
     /// Starts the sub-agent behind an import. The future runs on its own and gives what the sub-task's `run` returned, or
     /// why nothing can be returned; dropping it cancels the sub-task.
-    fn start(&self, import: &str, input: Input) -> BoxFuture<'static, std::result::Result<Returned, String>>;
+    fn start(&self, ordinal: u64, import: &str, input: Input) -> BoxFuture<'static, std::result::Result<Returned, String>>;
 
     /// Leases fuel for a burst of computing; waits while others hold what there is.
     fn lease_fuel(&self) -> BoxFuture<'_, u64>;
@@ -134,6 +135,8 @@ pub struct GuestCall {
     pub capabilities: Arc<dyn Capabilities>,
     /// Ends it early.
     pub cancel: CancellationToken,
+    /// The order in which it learns things.
+    pub order: Arc<dyn Order>,
 }
 
 /// What a guest left behind.
@@ -318,7 +321,9 @@ impl Sandbox {
         let mut meter = Meter::new(tank.clone(), Arc::clone(&call.capabilities), !call.dirs.is_empty());
         let driven = {
             let guest = code.call(&mut store, &tank, call.input.0);
-            turns.drive(guest, &mut meter, call.deadline, &call.cancel).await
+            turns
+                .drive(guest, &mut meter, &*call.order, call.deadline, &call.cancel)
+                .await
         };
         let fuel = meter.finish(store.get_fuel().unwrap_or(0));
         let held = &store.data().held;
@@ -333,6 +338,10 @@ impl Sandbox {
             Driven::Ended(Err(error)) => (self.crashed(&error, refused, &log), None),
             Driven::TimeUp => (time_up(), None),
             Driven::Cancelled => (End::Cancelled, None),
+            Driven::Diverged => {
+                let why = "the task did not ask for what it asked for when it was recorded";
+                (End::Host(why.into()), None)
+            }
             Driven::Stuck => {
                 let why = "the task waits for something that can never come, such as a future that nothing wakes";
                 (End::Trapped(why.into()), None)

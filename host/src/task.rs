@@ -4,9 +4,11 @@
 //! in a guest (a trap, a loop, a denied model) becomes a failure of its task and of nothing else; what happens to the
 //! host itself is a failure of class `host`.
 
+mod read;
+
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::{Value, json};
 
@@ -14,7 +16,7 @@ use crate::limits::{LimitKind, Limits, Spent};
 use crate::sandbox::End;
 
 /// Where a task stands in its run: `root`, `root/0`, `root/0/3`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TaskId(String);
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 
 use super::Served;
 use super::calls::TaskCalls;
+use super::record::{Hash, PaidReply, Told, request_hash};
 use crate::config::ModelRef;
 use crate::gate::{Permit, Prefix, Ticket, Verdict};
 use crate::limits::ledger::{Reservation, Used, Want};
@@ -30,8 +31,22 @@ pub(super) struct Call<'a> {
     task: &'a TaskCalls,
     /// The model name that was asked for.
     name: &'a str,
+    /// Which of the task's asks it is.
+    ordinal: u64,
     /// Whether the call is in the books as one: the first request that is sent puts it there, and no other.
     counted: AtomicBool,
+    so_far: Mutex<SoFar>,
+}
+
+/// What a call has come to until now.
+#[derive(Default)]
+struct SoFar {
+    /// Replies that were paid for when the task ran before.
+    paid: Vec<(Hash, PaidReply)>,
+    used: Used,
+    models: Vec<ModelReport>,
+    /// The request that was answered last, and what it used.
+    last: Option<(Hash, Used)>,
 }
 
 /// One model of the chain, ready to be asked.
@@ -65,20 +80,86 @@ struct InFlight<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(task: &'a TaskCalls, name: &'a str) -> Self {
+    pub(super) fn new(task: &'a TaskCalls, name: &'a str, ordinal: u64, paid: Vec<(Hash, PaidReply)>) -> Self {
+        let so_far = SoFar {
+            paid,
+            ..SoFar::default()
+        };
         Self {
             task,
             name,
+            ordinal,
             counted: AtomicBool::new(false),
+            so_far: Mutex::new(so_far),
         }
     }
 
-    /// Notes that a repair follows.
-    pub(super) fn repairs(&self) {
-        let mut used = self.task.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(model) = used.iter_mut().rev().find(|model| model.name == self.name) {
-            model.repairs += 1;
+    /// What the journal keeps of it.
+    pub(super) fn told(&self, result: &CallResult) -> Told {
+        let so_far = self.so_far();
+        Told::new(result, &so_far.used, self.counted.load(Ordering::Relaxed), so_far.models.clone())
+    }
+
+    /// Notes that a repair of `broken` follows, which is paid for.
+    pub(super) fn repairs(&self, broken: &Reply) {
+        let (last, model) = {
+            let so_far = self.so_far();
+            (so_far.last, so_far.models.last().cloned())
+        };
+        if let Some((hash, used)) = last {
+            self.task.log.paid(self.ordinal, hash, broken, &used);
         }
+        if let Some(model) = model {
+            self.note(ModelReport {
+                name: model.name,
+                model: model.model,
+                offline: model.offline,
+                cost_usd: model.cost_usd.map(|_| Usd::ZERO),
+                repairs: 1,
+                ..ModelReport::default()
+            });
+        }
+    }
+
+    fn so_far(&self) -> MutexGuard<'_, SoFar> {
+        // Nothing is left half done under this lock.
+        self.so_far.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds to the report of the call and of its task.
+    fn note(&self, report: ModelReport) {
+        report.clone().into_list(&mut self.so_far().models);
+        self.task.note(report);
+    }
+
+    /// Books what a request used.
+    fn book(&self, hash: Hash, used: Used) {
+        let mut so_far = self.so_far();
+        so_far.used = so_far.used.plus(&used);
+        so_far.last = Some((hash, used));
+    }
+
+    /// The reply to this request from before, which is booked and not asked for again.
+    fn paid(&self, hash: &Hash, model: &Model<'_>) -> Option<Reply> {
+        let paid = {
+            let mut so_far = self.so_far();
+            let at = so_far.paid.iter().position(|(known, _)| known == hash)?;
+            so_far.paid.remove(at).1
+        };
+        let used = paid.used();
+        let first = !self.counted.swap(true, Ordering::Relaxed);
+        self.task.account.restore(&used, u64::from(first));
+        self.book(*hash, used);
+        self.note(ModelReport {
+            calls: u64::from(first),
+            requests: 1,
+            input_tokens: used.input,
+            cached_input_tokens: used.cached_input,
+            output_tokens: used.output,
+            cost_usd: used.cost,
+            ..self.report(model)
+        });
+        Some(paid.reply)
     }
 
     /// Asks the models of the chain in turn until one has answered.
@@ -153,7 +234,7 @@ impl<'a> Call<'a> {
                 error: error.to_string(),
                 wait,
             });
-            self.task.note(ModelReport {
+            self.note(ModelReport {
                 retries: 1,
                 waited_ms: millis(wait),
                 ..self.report(model)
@@ -165,6 +246,9 @@ impl<'a> Call<'a> {
 
     /// One attempt, with a second request beside the first where that is wanted and the first is slow.
     async fn attempt(&self, model: &Model<'_>, request: &Request, attempt: u32) -> Result<Reply, Failed> {
+        if let Some(reply) = self.paid(&request_hash(&model.full_name, request), model) {
+            return Ok(reply);
+        }
         let first = self.admit(model, request, attempt, false).await?.send();
         let Some(after) = model.served.hedge_after else {
             return first.await;
@@ -274,6 +358,8 @@ impl InFlight<'_> {
     /// Sends the request once and puts what it used into the books.
     async fn send(mut self) -> Result<Reply, Failed> {
         let task = self.call.task;
+        let written = task.log.sending(self.call.ordinal, &self.model.full_name).await;
+        written.map_err(Failed::Call)?;
         self.depart();
         let waited = self.permit.as_ref().map_or(0, |permit| millis(permit.waited()));
         let provider = &self.model.served;
@@ -313,9 +399,9 @@ impl InFlight<'_> {
         let first = !self.call.counted.swap(true, Ordering::Relaxed);
         let mut limits_met = BTreeMap::new();
         for met in self.permit.iter().flat_map(|permit| permit.met()) {
-            limits_met.insert(met.name(), 1);
+            limits_met.insert(met.name().to_owned(), 1);
         }
-        task.note(ModelReport {
+        self.call.note(ModelReport {
             calls: u64::from(first),
             requests: 1,
             warmed: u64::from(self.permit.as_ref().is_some_and(Permit::leads)),
@@ -336,6 +422,7 @@ impl InFlight<'_> {
             return Used::default();
         };
         let task = self.call.task;
+        task.log.answered(self.call.ordinal);
         permit.settle(answer);
         let price = self.model.price.as_ref();
         let used = match answer {
@@ -367,11 +454,17 @@ impl InFlight<'_> {
             },
         };
         reservation.settle(used);
+        if answer.is_ok() {
+            self.call.book(request_hash(&self.model.full_name, &self.request), used);
+        } else {
+            let mut so_far = self.call.so_far();
+            so_far.used = so_far.used.plus(&used);
+        }
         let mut limits_met = BTreeMap::new();
         if matches!(answer, Err(error) if error.kind == ProviderErrorKind::RateLimited) {
-            limits_met.insert("rate-limited", 1);
+            limits_met.insert("rate-limited".to_owned(), 1);
         }
-        task.note(ModelReport {
+        self.call.note(ModelReport {
             input_tokens: used.input,
             cached_input_tokens: used.cached_input,
             output_tokens: used.output,
@@ -386,7 +479,7 @@ impl InFlight<'_> {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         if let Some(reservation) = self.reservation.take().filter(|_| self.sent) {
-            self.call.task.note(ModelReport {
+            self.call.note(ModelReport {
                 abandoned: Abandoned {
                     requests: 1,
                     at_most_tokens: self.input.saturating_add(reservation.output()),

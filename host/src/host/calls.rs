@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, pending, ready};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Judged, judge, repair, request};
 use super::attempts::Call;
+use super::record::{Recorded, TaskLog};
 use super::run::RunState;
 use super::{Inner, LoadedPlugin};
 use crate::config::ModelRef;
@@ -47,6 +48,8 @@ pub(super) struct TaskCalls {
     pub(super) events: broadcast::Sender<Event>,
     /// Whose turn at the gate its calls take: one line for the tasks of one parent.
     pub(super) line: Line,
+    /// What is written down of it, and what was.
+    pub(super) log: Arc<TaskLog>,
     /// What each model was used for, in the order of the first call.
     pub(super) used: Mutex<Vec<ModelReport>>,
 }
@@ -55,41 +58,36 @@ pub(super) struct TaskCalls {
 pub(super) struct Handle(pub(super) Arc<TaskCalls>);
 
 impl Capabilities for Handle {
-    fn complete(&self, ask: Ask) -> BoxFuture<'static, CallResult> {
+    fn complete(&self, ordinal: u64, ask: Ask) -> BoxFuture<'static, CallResult> {
         let calls = Arc::clone(&self.0);
-        async move { calls.complete(ask).await }.boxed()
+        async move { calls.complete(ordinal, ask).await }.boxed()
     }
 
     fn remaining(&self, fuel: u64) -> Allowance {
-        let (tokens, cost, calls) = self.0.account.left();
-        let left = self
-            .0
-            .deadline
-            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        Allowance {
-            tokens,
-            cost_micro_usd: cost.map(|cost| cost.pico() / 1_000_000),
-            calls,
-            fuel: self.0.account.fuel_left().map(|left| left.saturating_add(fuel)),
-            time_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
-        }
+        self.0.log.remaining(|| self.0.left(fuel))
     }
 
-    fn start(&self, import: &str, input: Input) -> BoxFuture<'static, Result<Returned, String>> {
+    fn start(&self, ordinal: u64, import: &str, input: Input) -> BoxFuture<'static, Result<Returned, String>> {
         // The place in the tree is taken now, and whether there is one for it: in the order in which the guest calls, which
         // a replay repeats.
         let id = self.0.task.child(self.0.children.fetch_add(1, Ordering::Relaxed));
+        self.0.log.starts(ordinal, &id);
         let allowed = self.0.allow(&id);
         let calls = Arc::clone(&self.0);
         let import = import.to_owned();
-        async move { calls.start(id, allowed, &import, input).await }.boxed()
+        async move { calls.start(ordinal, id, allowed, &import, input).await }.boxed()
     }
 
     fn lease_fuel(&self) -> BoxFuture<'_, u64> {
-        self.0.account.lease_fuel().boxed()
+        match self.0.log.fuel() {
+            Some(fuel) => ready(fuel.saturating_sub(self.0.account.spent().fuel)).boxed(),
+            None => self.0.account.lease_fuel().boxed(),
+        }
     }
 
     fn settle_fuel(&self, leased: u64, used: u64) {
+        // A replay's fuel is not of the account.
+        let leased = if self.0.log.is_replay() { 0 } else { leased };
         self.0.account.settle_fuel(leased, used);
     }
 
@@ -104,6 +102,21 @@ impl Capabilities for Handle {
 }
 
 impl TaskCalls {
+    /// What is left of the task's limits, `fuel` being what the guest itself has left.
+    fn left(&self, fuel: u64) -> Allowance {
+        let (tokens, cost, calls) = self.account.left();
+        let left = self
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        Allowance {
+            tokens,
+            cost_micro_usd: cost.map(|cost| cost.pico() / 1_000_000),
+            calls,
+            fuel: self.account.fuel_left().map(|left| left.saturating_add(fuel)),
+            time_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+
     /// Charges for a sub-task, or says which limit stands in its way.
     fn allow(&self, id: &TaskId) -> Result<(), Failure> {
         if id.depth() > self.deepest {
@@ -117,6 +130,7 @@ impl TaskCalls {
     /// Runs a sub-task to its end where it is allowed, and puts how it came out in the words of the caller's type.
     async fn start(
         &self,
+        ordinal: u64,
         id: TaskId,
         allowed: Result<(), Failure>,
         import: &str,
@@ -127,11 +141,15 @@ impl TaskCalls {
         };
         let failure = match allowed {
             Err(refused) => refused,
-            Ok(()) => match self.run.sub_task(self, id, sub_agent, input).await {
-                (_, Some(returned)) => return Ok(returned),
-                (Outcome::Failure(failure), None) => failure,
-                (Outcome::Ok(_), None) => Failure::new(FailureClass::Host, "the output of the sub-task is lost"),
-            },
+            Ok(()) => {
+                let (outcome, returned) = self.run.sub_task(self, id.clone(), sub_agent, input).await;
+                self.log.came_out(ordinal, &id, &outcome);
+                match (outcome, returned) {
+                    (_, Some(returned)) => return Ok(returned),
+                    (Outcome::Failure(failure), None) => failure,
+                    (Outcome::Ok(_), None) => Failure::new(FailureClass::Host, "the output of the sub-task is lost"),
+                }
+            }
         };
         let class = failure.class.name();
         sub_agent
@@ -146,11 +164,35 @@ impl TaskCalls {
             })
     }
 
-    async fn complete(&self, ask: Ask) -> CallResult {
-        let models = self.granted(&ask.model)?;
+    async fn complete(&self, ordinal: u64, ask: Ask) -> CallResult {
+        let paid = match self.log.call(ordinal, &ask) {
+            Recorded::Make(_) if self.log.is_replay() => pending().await,
+            Recorded::Make(paid) => paid,
+            Recorded::Differs => {
+                let why = "the task asks for something that it did not ask for when it was recorded";
+                return Err(CallError::Other("replay".into(), why.into()));
+            }
+            Recorded::Told(told) => {
+                if let Some(used) = told.used() {
+                    self.account.restore(&used, 1);
+                }
+                for model in &told.models {
+                    self.note(model.clone());
+                }
+                return told.result();
+            }
+        };
         let name = ask.model.clone();
+        let call = Call::new(self, &name, ordinal, paid);
+        let result = self.make(&call, ask).await;
+        self.log.told(ordinal, &call.told(&result)).await?;
+        result
+    }
+
+    /// Makes a model call: the first try, and one to repair what came back.
+    async fn make(&self, call: &Call<'_>, ask: Ask) -> CallResult {
+        let models = self.granted(&ask.model)?;
         let request = request(ask, self.host.config.reply_tokens())?;
-        let call = Call::new(self, &name);
         let reply = call.serve(models, request.clone()).await?;
         let (broken, why) = match judge(reply, &request) {
             Judged::Fine(reply) => return Ok(reply),
@@ -158,7 +200,7 @@ impl TaskCalls {
             Judged::Broken { reply, why } => (reply, why),
         };
         // The model is shown what it wrote and what is wrong with it, once.
-        call.repairs();
+        call.repairs(&broken);
         let first = broken.usage;
         let invalid = |why: String| Err(CallError::InvalidReply(why));
         let mut repaired = match call.serve(models, repair(&request, &broken, &why)).await {

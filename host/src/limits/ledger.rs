@@ -21,16 +21,37 @@ use super::{LimitKind, Limits, Spent, Usd};
 /// The fewest output tokens that a clamped call is sent for: fewer make no answer, and would be paid for all the same.
 pub const MIN_OUTPUT_TOKENS: u64 = 16;
 
-/// The account of one task, or of the run.
+/// The account of one task, or of the run. The books keep it for as long as somebody holds it or an account below it.
 #[derive(Clone)]
 pub struct Account {
     books: Arc<Books>,
     index: usize,
+    held: Arc<Held>,
+}
+
+/// Gives the place in the books back when the last one lets go.
+struct Held {
+    books: Arc<Books>,
+    index: usize,
+    _parent: Option<Arc<Held>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.books.lock().close(self.index);
+    }
 }
 
 struct Books {
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<Pages>,
     changed: Notify,
+}
+
+/// All entries, and the places of those that were closed.
+#[derive(Default)]
+struct Pages {
+    all: Vec<Entry>,
+    free: Vec<usize>,
 }
 
 #[derive(Default)]
@@ -123,6 +144,19 @@ pub struct Used {
     pub cost: Option<Usd>,
 }
 
+impl Used {
+    /// What two requests used together; its cost is known if both are.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            cached_input: self.cached_input.saturating_add(other.cached_input),
+            output: self.output.saturating_add(other.output),
+            cost: self.cost.zip(other.cost).map(|(one, two)| one.saturating_add(two)),
+        }
+    }
+}
+
 enum Fit {
     Now { held: Amounts, output: u64 },
     Later,
@@ -133,22 +167,18 @@ impl Account {
     /// The account of a run.
     pub fn root(limits: &Limits) -> Self {
         let books = Books {
-            entries: Mutex::new(Vec::new()),
+            entries: Mutex::default(),
             changed: Notify::new(),
         };
-        let root = Self {
-            books: Arc::new(books),
-            index: 0,
-        };
-        root.open(None, limits)
+        Self::open(&Arc::new(books), None, limits)
     }
 
     /// An account below this one.
     pub fn child(&self, limits: &Limits) -> Self {
-        self.open(Some(self.index), limits)
+        Self::open(&self.books, Some(self), limits)
     }
 
-    fn open(&self, parent: Option<usize>, limits: &Limits) -> Self {
+    fn open(books: &Arc<Books>, parent: Option<&Self>, limits: &Limits) -> Self {
         let limits = Caps {
             tokens: limits.tokens,
             cost: limits.cost.map(Usd::pico),
@@ -156,17 +186,19 @@ impl Account {
             fuel: limits.fuel,
             tasks: limits.tasks,
         };
-        let mut entries = self.books.lock();
-        let index = entries.len();
-        entries.push(Entry {
-            parent,
+        let index = books.lock().open(Entry {
+            parent: parent.map(|parent| parent.index),
             limits,
             ..Entry::default()
         });
-        drop(entries);
         Self {
-            books: Arc::clone(&self.books),
+            books: Arc::clone(books),
             index,
+            held: Arc::new(Held {
+                books: Arc::clone(books),
+                index,
+                _parent: parent.map(|parent| Arc::clone(&parent.held)),
+            }),
         }
     }
 
@@ -215,11 +247,42 @@ impl Account {
         }
     }
 
+    /// Books what was spent before, and is known from elsewhere: a call that is not made again. No limit stops it.
+    pub fn restore(&self, used: &Used, calls: u64) {
+        let amounts = Amounts {
+            tokens: used.input.saturating_add(used.output),
+            cost: used.cost.map_or(0, Usd::pico),
+            calls,
+            ..Amounts::default()
+        };
+        let mut entries = self.books.lock();
+        entries.each_up(self.index, |entry| entry.total = entry.total.plus(amounts));
+        if let Some(entry) = entries.get_mut(self.index) {
+            for _ in 0..calls {
+                entry.own.called();
+            }
+            entry.own.charge(used);
+        }
+    }
+
+    /// Books what a task below this one spent before, which is not run again.
+    pub fn restore_below(&self, spent: &Spent) {
+        let amounts = Amounts {
+            tokens: spent.input_tokens.saturating_add(spent.output_tokens),
+            cost: spent.cost.pico(),
+            calls: spent.calls,
+            fuel: spent.fuel,
+            tasks: 0,
+        };
+        self.books
+            .lock()
+            .each_up(self.index, |entry| entry.total = entry.total.plus(amounts));
+    }
+
     /// What this account itself spent, without what is below it.
     pub fn spent(&self) -> Spent {
         self.books
             .lock()
-            .0
             .get(self.index)
             .map(|entry| entry.own.clone())
             .unwrap_or_default()
@@ -257,7 +320,6 @@ impl Account {
     pub fn in_flight(&self) -> (u64, u64) {
         self.books
             .lock()
-            .0
             .get(self.index)
             .map_or((0, 0), |entry| (entry.reserved.tokens, entry.waiting))
     }
@@ -287,7 +349,7 @@ impl Reservation {
             entry.reserved = entry.reserved.minus(one);
             entry.total = entry.total.plus(one);
         });
-        if let Some(entry) = entries.0.get_mut(self.account.index).filter(|_| one.calls > 0) {
+        if let Some(entry) = entries.get_mut(self.account.index).filter(|_| one.calls > 0) {
             entry.own.called();
         }
     }
@@ -310,7 +372,7 @@ impl Reservation {
         let account = &self.account;
         let mut entries = account.books.lock();
         entries.each_up(account.index, |entry| entry.total = entry.total.plus(amounts));
-        if let Some(entry) = entries.0.get_mut(account.index) {
+        if let Some(entry) = entries.get_mut(account.index) {
             entry.own.charge(&used);
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
+use serde_json::Value;
 
 use super::Usd;
 use super::ledger::Used;
@@ -63,6 +64,26 @@ impl Spent {
     /// The whole cost, where it is known.
     pub fn known_cost(&self) -> Option<Usd> {
         (self.unpriced_calls == 0).then_some(self.cost)
+    }
+}
+
+impl Spent {
+    /// Reads what [`Serialize`] wrote: where the cost is not known, of no call.
+    pub(crate) fn read(json: &Value) -> Option<Self> {
+        let count = |name: &str| json.get(name).and_then(Value::as_u64);
+        let cost: Option<Usd> = json.get("cost_usd").and_then(|cost| serde_json::from_value(cost.clone()).ok());
+        let calls = count("calls")?;
+        Some(Self {
+            input_tokens: count("input_tokens")?,
+            cached_input_tokens: count("cached_input_tokens")?,
+            output_tokens: count("output_tokens")?,
+            cost: cost.unwrap_or_default(),
+            unpriced_calls: if cost.is_some() { 0 } else { calls.max(1) },
+            calls,
+            fuel: count("fuel")?,
+            peak_memory: count("peak_memory_bytes")?,
+            wall: Duration::from_millis(count("wall_ms")?),
+        })
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::LimitKind;
 
 use super::{Message, Reply};
 
 /// What a task asks for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Ask {
     /// The model name: `fast`, `strong`, or another that the operator's config maps to a model.
     pub model: String,
@@ -24,7 +27,8 @@ pub struct Ask {
 }
 
 /// Why a call gave no reply, in the words of the plugin contract.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CallError {
     /// The grant does not allow this model.
     Denied(String),
@@ -63,7 +67,8 @@ impl fmt::Display for CallError {
 pub type CallResult = Result<Reply, CallError>;
 
 /// What is left of a task's limits; none where there is no such limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Allowance {
     /// Input and output tokens.
     pub tokens: Option<u64>,

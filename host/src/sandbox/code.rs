@@ -99,6 +99,21 @@ impl Code {
             })
     }
 
+    /// An input as JSON; none for one that JSON cannot tell.
+    pub fn input_json(&self, input: &Input) -> Option<Value> {
+        value::to_json(&input.0, "input").ok()
+    }
+
+    /// What `run` returned, as JSON.
+    pub fn returned_json(&self, returned: &Returned) -> Option<Value> {
+        value::to_json(&returned.0, "returned").ok()
+    }
+
+    /// What `run` returned, from the JSON of [`Code::returned_json`].
+    pub fn returned(&self, json: &Value) -> Option<Returned> {
+        value::from_json(self.returns.as_ref()?, json, "returned").ok().map(Returned)
+    }
+
     /// A small input of the right type.
     pub fn sample(&self) -> Value {
         value::sample(&self.input)

@@ -41,7 +41,7 @@ pub(super) fn sub_agent(linker: &mut Linker<State>, import: &str) -> wasmtime::R
                 let input = Input(input.clone());
                 let returned = store.with(|mut store| {
                     let state = store.get();
-                    state.asker.ask(state.capabilities.start(&name, input))
+                    state.asker.ask(|ask| state.capabilities.start(ask, &name, input))
                 });
                 *result = returned.await?.map_err(wasmtime::Error::msg)?.0;
                 Ok(())
@@ -66,7 +66,7 @@ impl wit::HostWithStore<State> for Contract {
     ) -> wasmtime::Result<Result<wit::Reply, wit::Error>> {
         let reply = store.with(|mut store| {
             let state = store.get();
-            state.asker.ask(state.capabilities.complete(ask(request)))
+            state.asker.ask(|ordinal| state.capabilities.complete(ordinal, ask(request)))
         });
         Ok(match reply.await? {
             Ok(reply) => Ok(to_wit(reply)),

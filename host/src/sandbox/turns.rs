@@ -8,12 +8,17 @@
 //!
 //! A guest with directories can also wait inside a call, for the disk: it is not idle then, and gets no turn.
 //!
-//! What this module leaves out: what a reply is, and writing the order down.
+//! The order is written down, and given when a task is run again, through [`Order`]: each ask has its *ordinal*, which
+//! the guest's own doing determines, and a turn is an ordinal. A task that was cut off (its time was up, or it was
+//! cancelled) is cut off again after as many polls: a poll of a computing guest runs it for a fixed slice of fuel.
+//!
+//! What this module leaves out: what a reply is, and where the order is kept.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::sync::{mpsc, oneshot};
@@ -23,18 +28,54 @@ use tokio_util::sync::CancellationToken;
 /// Hands one finished effect to the guest; false when the guest no longer waits for it.
 type Turn = Box<dyn FnOnce() -> bool + Send>;
 
+/// What a task learns next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Whatever is there first.
+    Any,
+    /// The answer to the ask of this ordinal.
+    Answer(u64),
+    /// Nothing: it is cut off, after so many polls since its last turn.
+    Cut {
+        /// Whether its time was up; else it was cancelled.
+        time_up: bool,
+        /// Polls.
+        polls: u64,
+    },
+}
+
+/// The order in which a task learns things: where it is written down, and where it is given.
+pub trait Order: Send + Sync {
+    /// What comes next.
+    fn next(&self) -> Next {
+        Next::Any
+    }
+
+    /// The guest gets the answer to its ask of this ordinal now.
+    fn answered(&self, _ask: u64) {}
+
+    /// The guest is cut off now.
+    fn cut(&self, _time_up: bool, _polls: u64) {}
+}
+
 /// The asking side, held by the task's host functions.
 #[derive(Clone)]
 pub(super) struct Asker {
-    inbox: mpsc::UnboundedSender<Turn>,
+    inbox: mpsc::UnboundedSender<(u64, Turn)>,
     open: Arc<AtomicUsize>,
+    /// Asks until now; the next one's ordinal.
+    asks: Arc<AtomicU64>,
 }
 
 /// The giving side, held by the task's driver.
 pub(super) struct Turns {
-    inbox: mpsc::UnboundedReceiver<Turn>,
+    inbox: mpsc::UnboundedReceiver<(u64, Turn)>,
     /// Asks that have not been answered or dropped.
     open: Arc<AtomicUsize>,
+    /// All asks.
+    asks: Arc<AtomicU64>,
+    /// Answers that are there before their turn.
+    early: BTreeMap<u64, Turn>,
 }
 
 /// The effect behind a reply ended without giving one: it panicked.
@@ -45,23 +86,33 @@ pub(super) struct EffectLost;
 pub(super) fn turns() -> (Asker, Turns) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
+    let asks = Arc::new(AtomicU64::new(0));
     (
         Asker {
             inbox: sender,
             open: Arc::clone(&open),
+            asks: Arc::clone(&asks),
         },
-        Turns { inbox: receiver, open },
+        Turns {
+            inbox: receiver,
+            open,
+            asks,
+            early: BTreeMap::new(),
+        },
     )
 }
 
 impl Asker {
-    /// Runs `effect` in a tokio task of its own and resolves, in a turn, with what it gave. Dropping the returned
-    /// future aborts the effect: a guest that races calls cancels the losers.
-    pub(super) fn ask<T, F>(&self, effect: F) -> impl Future<Output = Result<T, EffectLost>> + Send + use<T, F>
+    /// Runs the effect that `effect` makes for the ask's ordinal in a tokio task of its own and resolves, in a turn, with
+    /// what it gave. Dropping the returned future aborts the effect: a guest that races calls cancels the losers.
+    pub(super) fn ask<T, F, E>(&self, effect: E) -> impl Future<Output = Result<T, EffectLost>> + Send + use<T, F, E>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
+        E: FnOnce(u64) -> F,
     {
+        let ordinal = self.asks.fetch_add(1, Ordering::AcqRel);
+        let effect = effect(ordinal);
         let (reply, wait) = oneshot::channel();
         let inbox = self.inbox.clone();
         self.open.fetch_add(1, Ordering::AcqRel);
@@ -69,7 +120,7 @@ impl Asker {
             let value = effect.await;
             let turn: Turn = Box::new(move || reply.send(value).is_ok());
             // A closed inbox means that the task has ended.
-            let _ = inbox.send(turn);
+            let _ = inbox.send((ordinal, turn));
         });
         let effect = OpenAsk {
             effect,
@@ -106,6 +157,8 @@ pub(super) enum Driven<T> {
     Cancelled,
     /// The guest waits, but for nothing that it asked for: it would wait for ever.
     Stuck,
+    /// The guest waits, and did not ask for what it has to learn next: it is not the guest that the order is of.
+    Diverged,
 }
 
 impl Turns {
@@ -115,6 +168,7 @@ impl Turns {
         mut self,
         guest: impl Future<Output = T>,
         meter: &mut impl Bursts,
+        order: &dyn Order,
         deadline: Option<Instant>,
         cancel: &CancellationToken,
     ) -> Driven<T> {
@@ -127,18 +181,35 @@ impl Turns {
             }
         });
         let awake = Arc::new(Awake::default());
+        let mut polls = 0;
+        let cut_off = |cut: Driven<T>, polls: u64| {
+            order.cut(matches!(cut, Driven::TimeUp), polls);
+            cut
+        };
+        let due = |polls: u64| match order.next() {
+            Next::Cut { time_up: true, polls: at } if polls >= at => Some(Driven::TimeUp),
+            Next::Cut { time_up: false, polls: at } if polls >= at => Some(Driven::Cancelled),
+            _ => None,
+        };
         loop {
+            if let Some(cut) = due(polls) {
+                return cut_off(cut, polls);
+            }
             tokio::select! {
                 biased;
                 () = meter.begin() => {}
-                cut = &mut cut => return cut,
+                cut = &mut cut => return cut_off(cut, polls),
             }
             // A burst: the guest computes until it ends or waits.
             let burst = std::future::poll_fn(|cx| {
                 awake.woken.store(false, Ordering::Release);
                 let own = awake.over(cx.waker());
+                polls += 1;
                 if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(&own)) {
                     return Poll::Ready(Some(Driven::Ended(end)));
+                }
+                if let Some(cut) = due(polls) {
+                    return Poll::Ready(Some(cut));
                 }
                 if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
                     return Poll::Ready(Some(cut));
@@ -158,10 +229,11 @@ impl Turns {
                 }
                 Poll::Ready(None)
             });
-            if let Some(driven) = burst.await {
-                return driven;
+            match burst.await {
+                Some(ended @ Driven::Ended(_)) => return ended,
+                Some(cut) => return cut_off(cut, polls),
+                None => meter.end(),
             }
-            meter.end();
             // Idle: wait for the next turn.
             let next = std::future::poll_fn(|cx| {
                 let _ = awake.over(cx.waker());
@@ -171,13 +243,44 @@ impl Turns {
                 if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
                     return Poll::Ready(Some(cut));
                 }
+                let next = order.next();
+                if let Next::Cut { time_up, .. } = next {
+                    return Poll::Ready(Some(if time_up { Driven::TimeUp } else { Driven::Cancelled }));
+                }
+                if let Next::Answer(ask) = next {
+                    if let Some(turn) = self.early.remove(&ask) {
+                        return Poll::Ready(if turn() {
+                            order.answered(ask);
+                            polls = 0;
+                            None
+                        } else {
+                            Some(Driven::Diverged)
+                        });
+                    }
+                    if ask >= self.asks.load(Ordering::Acquire) {
+                        return Poll::Ready(Some(Driven::Diverged));
+                    }
+                }
                 loop {
-                    match self.inbox.poll_recv(cx) {
-                        Poll::Ready(Some(turn)) => {
-                            // A reply that nobody waits for any more is no turn.
-                            if turn() {
+                    let there = match self.early.pop_first() {
+                        Some(early) if next == Next::Any => Poll::Ready(Some(early)),
+                        early => {
+                            self.early.extend(early);
+                            self.inbox.poll_recv(cx)
+                        }
+                    };
+                    match there {
+                        Poll::Ready(Some((ask, turn))) => {
+                            if next != Next::Any && next != Next::Answer(ask) {
+                                self.early.insert(ask, turn);
+                            } else if turn() {
+                                order.answered(ask);
+                                polls = 0;
                                 return Poll::Ready(None);
+                            } else if next != Next::Any {
+                                return Poll::Ready(Some(Driven::Diverged));
                             }
+                            // A reply that nobody waits for any more is no turn.
                         }
                         Poll::Ready(None) | Poll::Pending if self.open.load(Ordering::Acquire) == 0 => {
                             return Poll::Ready(Some(Driven::Stuck));
@@ -186,8 +289,10 @@ impl Turns {
                     }
                 }
             });
-            if let Some(driven) = next.await {
-                return driven;
+            match next.await {
+                None => {}
+                Some(cut @ (Driven::TimeUp | Driven::Cancelled)) => return cut_off(cut, polls),
+                Some(driven) => return driven,
             }
         }
     }
@@ -261,6 +366,8 @@ mod tests {
         fn end(&mut self) {}
     }
 
+    impl Order for Free {}
+
     /// Asks for replies that come after `delays` and returns the order in which a busy guest saw them.
     async fn order(delays: &[u64]) -> Vec<usize> {
         let (asker, turns) = turns();
@@ -269,7 +376,7 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(n, delay)| {
-                let reply = asker.ask(tokio::time::sleep(Duration::from_millis(*delay)));
+                let reply = asker.ask(|_| tokio::time::sleep(Duration::from_millis(*delay)));
                 let seen = Arc::clone(&seen);
                 async move {
                     reply.await.unwrap();
@@ -288,7 +395,7 @@ mod tests {
             .collect();
         let cancel = CancellationToken::new();
         assert!(matches!(
-            turns.drive(join_all(asks), &mut Free, None, &cancel).await,
+            turns.drive(join_all(asks), &mut Free, &Free, None, &cancel).await,
             Driven::Ended(_)
         ));
         Arc::try_unwrap(seen).unwrap().into_inner().unwrap()
@@ -317,15 +424,15 @@ mod tests {
         let (asker, turns) = turns();
         let (done, mut was_done) = mpsc::channel::<()>(1);
         let guest = async {
-            let loser = asker.ask(async move {
+            let loser = asker.ask(|_| async move {
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 let _ = done.send(()).await;
             });
             drop(loser);
-            asker.ask(tokio::time::sleep(Duration::from_secs(120))).await.unwrap();
+            asker.ask(|_| tokio::time::sleep(Duration::from_secs(120))).await.unwrap();
         };
         let cancel = CancellationToken::new();
-        assert_eq!(turns.drive(guest, &mut Free, None, &cancel).await, Driven::Ended(()));
+        assert_eq!(turns.drive(guest, &mut Free, &Free, None, &cancel).await, Driven::Ended(()));
         assert!(was_done.recv().await.is_none());
     }
 
@@ -340,21 +447,21 @@ mod tests {
         let soon = Some(Instant::now() + Duration::from_millis(5));
         let cancel = CancellationToken::new();
         let (asker, turns_a) = turns();
-        let waiting = asker.ask(std::future::pending::<()>());
+        let waiting = asker.ask(|_| std::future::pending::<()>());
         assert!(matches!(
-            turns_a.drive(waiting, &mut Free, soon, &cancel).await,
+            turns_a.drive(waiting, &mut Free, &Free, soon, &cancel).await,
             Driven::TimeUp
         ));
         tokio::time::resume();
         let (_asker, turns_b) = turns();
         assert_eq!(
-            turns_b.drive(computing(), &mut Free, soon, &cancel).await,
+            turns_b.drive(computing(), &mut Free, &Free, soon, &cancel).await,
             Driven::TimeUp
         );
         cancel.cancel();
         let (_asker, turns_c) = turns();
         assert_eq!(
-            turns_c.drive(computing(), &mut Free, None, &cancel).await,
+            turns_c.drive(computing(), &mut Free, &Free, None, &cancel).await,
             Driven::Cancelled
         );
     }
@@ -365,7 +472,7 @@ mod tests {
         cancel.cancel();
         let (_asker, turns) = turns();
         assert_eq!(
-            turns.drive(std::future::ready(7), &mut Free, None, &cancel).await,
+            turns.drive(std::future::ready(7), &mut Free, &Free, None, &cancel).await,
             Driven::Ended(7)
         );
     }
@@ -376,7 +483,7 @@ mod tests {
         let (_asker, turns) = turns();
         assert_eq!(
             turns
-                .drive(std::future::pending::<()>(), &mut Free, None, &cancel)
+                .drive(std::future::pending::<()>(), &mut Free, &Free, None, &cancel)
                 .await,
             Driven::Stuck
         );
@@ -387,7 +494,7 @@ mod tests {
         let (asker, turns) = turns();
         let guest = asker.ask(async { panic!("boom") });
         let cancel = CancellationToken::new();
-        let Driven::Ended(Err(EffectLost)) = turns.drive(guest, &mut Free, None, &cancel).await else {
+        let Driven::Ended(Err(EffectLost)) = turns.drive(guest, &mut Free, &Free, None, &cancel).await else {
             panic!("expected the loss to be seen");
         };
     }

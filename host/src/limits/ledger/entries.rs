@@ -2,10 +2,10 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use super::{Amounts, Books, Caps, Entry, Fit, MIN_OUTPUT_TOKENS, Want};
+use super::{Amounts, Books, Caps, Entry, Fit, MIN_OUTPUT_TOKENS, Pages, Want};
 use crate::limits::LimitKind;
 
-pub(super) struct Entries<'a>(pub(super) MutexGuard<'a, Vec<Entry>>);
+pub(super) struct Entries<'a>(MutexGuard<'a, Pages>);
 
 impl Books {
     pub(super) fn lock(&self) -> Entries<'_> {
@@ -14,29 +14,44 @@ impl Books {
     }
 }
 
-impl std::ops::Deref for Entries<'_> {
-    type Target = Vec<Entry>;
-
-    fn deref(&self) -> &Vec<Entry> {
-        &self.0
-    }
-}
-
 impl Entries<'_> {
-    pub(super) fn push(&mut self, entry: Entry) {
-        self.0.push(entry);
+    /// A place for `entry`.
+    pub(super) fn open(&mut self, entry: Entry) -> usize {
+        match self.0.free.pop() {
+            Some(index) => {
+                if let Some(place) = self.0.all.get_mut(index) {
+                    *place = entry;
+                }
+                index
+            }
+            None => {
+                self.0.all.push(entry);
+                self.0.all.len() - 1
+            }
+        }
+    }
+
+    /// Gives the place of an entry back that nobody holds any more.
+    pub(super) fn close(&mut self, index: usize) {
+        self.0.free.push(index);
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&Entry> {
+        self.0.all.get(index)
+    }
+
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Entry> {
+        self.0.all.get_mut(index)
     }
 
     /// The entry and all above it.
     pub(super) fn chain(&self, index: usize) -> impl Iterator<Item = &Entry> {
-        std::iter::successors(self.0.get(index), |entry| {
-            entry.parent.and_then(|parent| self.0.get(parent))
-        })
+        std::iter::successors(self.get(index), |entry| entry.parent.and_then(|parent| self.get(parent)))
     }
 
     pub(super) fn each_up(&mut self, index: usize, mut change: impl FnMut(&mut Entry)) {
         let mut next = Some(index);
-        while let Some(entry) = next.and_then(|index| self.0.get_mut(index)) {
+        while let Some(entry) = next.and_then(|index| self.get_mut(index)) {
             change(entry);
             next = entry.parent;
         }

@@ -74,7 +74,7 @@ impl Account {
             entry.reserved = entry.reserved.minus(leased);
             entry.total = entry.total.plus(charged);
         });
-        if let Some(entry) = entries.0.get_mut(self.index) {
+        if let Some(entry) = entries.get_mut(self.index) {
             entry.own.fuel = entry.own.fuel.saturating_add(used);
         }
         drop(entries);
