@@ -501,4 +501,6 @@ fn random() -> f64 {
 }
 
 #[cfg(test)]
+mod scenarios;
+#[cfg(test)]
 mod tests;
