@@ -303,13 +303,11 @@ impl Gate {
                 .lanes
                 .entry(ticket.model.to_owned())
                 .or_insert_with(|| Lane::new(settings));
-            if !ticket.again {
-                lane.budget.deposit();
-            }
             let waiting = Waiting {
                 input: ticket.input,
                 output: ticket.output,
                 prefix: ticket.prefix,
+                again: ticket.again,
                 since: now,
                 deadline: ticket.deadline.map(|at| self.inner.clock.of(at)),
                 met: Vec::new(),
