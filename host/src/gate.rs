@@ -375,7 +375,7 @@ impl Gate {
         let now = self.inner.clock.now();
         let shared = self.inner.share.as_ref().and_then(Share::open);
         if let Some((_, book)) = &shared {
-            state.adopt(book, now);
+            state.adopt(book, &self.inner.settings, now);
         }
         let value = change(&mut state, &self.inner.settings, now);
         let wake = state.pump(&self.inner.settings, now, &mut unsent);
@@ -463,13 +463,13 @@ impl State {
         }
     }
 
-    fn adopt(&mut self, book: &Book, now: u64) {
+    fn adopt(&mut self, book: &Book, settings: &Settings, now: u64) {
         // Only what this process was told to keep: another one may have been configured otherwise.
         self.operator.adopt_known(&book.operator, now);
         for (name, meters) in &book.models {
-            if let Some(lane) = self.lanes.get_mut(name) {
-                lane.meters.adopt(meters, now);
-            }
+            // Also of models that this process has not asked yet: its first request must know, and not write over it.
+            let lane = self.lanes.entry(name.clone()).or_insert_with(|| Lane::new(settings));
+            lane.meters.adopt(meters, now);
         }
     }
 

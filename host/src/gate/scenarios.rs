@@ -179,7 +179,10 @@ fn check(scenario: &Scenario, play: &Play<'_>) -> Vec<String> {
         let end = last(Some(line));
         hold(end <= *within, format!("line {line} is done after {end:.1} s"));
     }
-    let failed: Vec<_> = done.iter().filter_map(|(_, at, why)| Some((at, why.as_ref()?))).collect();
+    let failed: Vec<_> = done
+        .iter()
+        .filter_map(|(_, at, why)| Some((at, why.as_ref()?)))
+        .collect();
     hold(
         failed.len() <= expect.failed,
         format!("{} failed: {:?}", failed.len(), failed.first()),
@@ -201,11 +204,16 @@ fn check(scenario: &Scenario, play: &Play<'_>) -> Vec<String> {
     let flight = in_flight(&seen, None);
     let models: std::collections::BTreeSet<_> = scenario.load.iter().map(|load| &load.model).collect();
     for model in models {
-        let first = seen.iter().find(|one| one.model == *model && !matches!(one.what, What::Sent { .. }));
+        let first = seen
+            .iter()
+            .find(|one| one.model == *model && !matches!(one.what, What::Sent { .. }));
         let before = first.map_or(f64::INFINITY, |one| one.at);
         let start = in_flight(&seen, Some(model)).into_iter().filter(|(at, _)| *at < before);
         let start = start.map(|(_, count)| count).max().unwrap_or(0);
-        hold(start <= expect.start, format!("{start} in flight to {model} at the start"));
+        hold(
+            start <= expect.start,
+            format!("{start} in flight to {model} at the start"),
+        );
     }
     let peak = flight.iter().map(|(_, count)| *count).max().unwrap_or(0);
     if let Some([least, most]) = expect.peak {
@@ -213,18 +221,31 @@ fn check(scenario: &Scenario, play: &Play<'_>) -> Vec<String> {
     }
     for bound in &expect.falls {
         let least = within(&flight, bound).min();
-        hold(least.is_some_and(|least| least <= bound.to), format!("fell to {least:?}, but {bound:?}"));
+        hold(
+            least.is_some_and(|least| least <= bound.to),
+            format!("fell to {least:?}, but {bound:?}"),
+        );
     }
     for bound in &expect.rises {
         let most = within(&flight, bound).max();
-        hold(most.is_some_and(|most| most >= bound.to), format!("rose to {most:?}, but {bound:?}"));
+        hold(
+            most.is_some_and(|most| most >= bound.to),
+            format!("rose to {most:?}, but {bound:?}"),
+        );
     }
     for bound in &expect.uses {
         let share = play.service.share(&bound.model, bound.from, bound.until);
-        hold(share >= bound.share, format!("a share of {share:.3} was used, but {bound:?}"));
+        hold(
+            share >= bound.share,
+            format!("a share of {share:.3} was used, but {bound:?}"),
+        );
     }
     for told in seen.iter() {
-        let What::Error { retry_after: Some(wait), .. } = told.what else {
+        let What::Error {
+            retry_after: Some(wait),
+            ..
+        } = told.what
+        else {
             continue;
         };
         let early = |one: &&Seen| {
@@ -267,9 +288,7 @@ fn story(seen: &[Seen]) -> String {
     let mut from = 0.0;
     while from <= end {
         let now = from..from + step;
-        let count = |is: &dyn Fn(What) -> bool| {
-            seen.iter().filter(|one| now.contains(&one.at) && is(one.what)).count()
-        };
+        let count = |is: &dyn Fn(What) -> bool| seen.iter().filter(|one| now.contains(&one.at) && is(one.what)).count();
         let inside = flight.iter().filter(|(at, _)| now.contains(at));
         let _ = write!(
             text,
@@ -288,7 +307,10 @@ fn story(seen: &[Seen]) -> String {
 #[tokio::test(start_paused = true)]
 async fn every_scenario_goes_as_its_file_says() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/gate/scenarios");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     assert!(files.len() >= 12, "{files:?}");

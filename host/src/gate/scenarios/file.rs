@@ -135,7 +135,7 @@ pub(super) struct Condition {
     pub(super) latency_ms: Option<f64>,
     /// Requests at a time, of all models together; more are answered with `over`.
     pub(super) bears: Option<u32>,
-    /// 503 or 529.
+    /// 429, 503 or 529.
     pub(super) over: Option<u16>,
     /// Every request is answered with `over`.
     pub(super) down: Option<bool>,

@@ -154,9 +154,14 @@ impl<'a> Service<'a> {
             let mut state = self.state();
             let crowded = state.now.bears.is_some_and(|most| state.in_service >= most);
             if crowded || state.now.down == Some(true) {
+                let status = state.now.over.unwrap_or(529);
+                let kind = match status {
+                    429 => ProviderErrorKind::RateLimited,
+                    _ => ProviderErrorKind::Overloaded,
+                };
                 return Err(ProviderError {
-                    status: Some(state.now.over.unwrap_or(529)),
-                    ..ProviderError::new(ProviderErrorKind::Overloaded, "overloaded")
+                    status: Some(status),
+                    ..ProviderError::new(kind, "overloaded")
                 });
             }
             let cached = if load.prefix && state.cached.contains(&load.model) {
