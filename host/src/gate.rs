@@ -390,7 +390,7 @@ impl Gate {
         for sent in unsent {
             drop(Permit {
                 gate: self.clone(),
-                sent: Some(*sent),
+                sent: Some(sent),
             });
         }
         value
@@ -424,7 +424,7 @@ impl Gate {
 impl State {
     /// Sends all that may go, one of each lane in turn, and says when somebody should look again. Those who gave up in
     /// this very moment are put into `unsent`.
-    fn pump(&mut self, settings: &Settings, now: u64, unsent: &mut Vec<Box<Sent>>) -> Option<u64> {
+    fn pump(&mut self, settings: &Settings, now: u64, unsent: &mut Vec<Sent>) -> Option<u64> {
         loop {
             let mut wake: Option<u64> = None;
             let mut moved = false;
@@ -443,7 +443,7 @@ impl State {
                         self.next += 1;
                         moved = true;
                         if let Err(Ok(sent)) = grant.send(Ok(*sent)) {
-                            unsent.push(Box::new(sent));
+                            unsent.push(sent);
                         }
                         self.last = name;
                     }
