@@ -9,7 +9,9 @@ mod attempts;
 mod calls;
 mod estimate;
 mod load;
+mod record;
 mod run;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,7 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{self, Config, DirGrant, ModelRef, ProviderConfig, ProviderKind};
 use crate::error::{Error, Result};
 use crate::gate::{self, Gate};
+use crate::journal::Journal;
 use crate::limits::{Limits, LimitsPatch};
 use crate::llm::anthropic::Anthropic;
 use crate::llm::offline::Offline;
@@ -32,6 +35,7 @@ use crate::plugin::Plugin;
 use crate::price::{Price, PriceTable};
 use crate::sandbox::{Code, Machine, Sandbox, Settings};
 
+pub use self::record::Bodies;
 pub use self::run::RunHandle;
 
 /// Tasks that may be alive at once, unless the configuration says otherwise: far more than one fan-out needs, and
@@ -51,6 +55,8 @@ struct Inner {
     prices: PriceTable,
     estimates: estimate::Estimates,
     state: Option<PathBuf>,
+    /// Where runs are written down, and how much of them.
+    journal: Option<(Arc<dyn Journal>, Bodies)>,
 }
 
 /// A provider, made when it is first called: a missing key of a model that nobody asks for is no error.
@@ -82,6 +88,7 @@ pub struct HostBuilder {
     config: Config,
     cache: Option<PathBuf>,
     state: Option<PathBuf>,
+    journal: Option<(Arc<dyn Journal>, Bodies)>,
     max_memory: u64,
     providers: BTreeMap<String, Arc<dyn Provider>>,
 }
@@ -155,6 +162,13 @@ impl HostBuilder {
         self
     }
 
+    /// Writes runs down in `journal`, so that they can be resumed and replayed.
+    #[must_use]
+    pub fn journal(mut self, journal: Arc<dyn Journal>, bodies: Bodies) -> Self {
+        self.journal = Some((journal, bodies));
+        self
+    }
+
     /// The most linear memory that any task of this host can be given, in bytes; at least the configured limit.
     #[must_use]
     pub fn max_memory(mut self, bytes: u64) -> Self {
@@ -198,6 +212,7 @@ impl HostBuilder {
                 prices,
                 estimates: estimate::Estimates::default(),
                 state: self.state,
+                journal: self.journal,
             }),
         })
     }
@@ -214,6 +229,7 @@ impl Host {
             config,
             cache: None,
             state: None,
+            journal: None,
             max_memory,
             providers: BTreeMap::new(),
         }

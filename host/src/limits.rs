@@ -10,6 +10,7 @@ mod spent;
 pub mod units;
 mod usd;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;
 
@@ -170,6 +171,18 @@ pub enum LimitKind {
     Size,
     /// A limit that this list has no case for.
     Other,
+}
+
+impl Serialize for LimitKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for LimitKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::from_name(&String::deserialize(deserializer)?))
+    }
 }
 
 impl LimitKind {

@@ -37,6 +37,13 @@ impl RunId {
     }
 }
 
+impl RunId {
+    /// The name of a run that is written down.
+    pub(crate) fn recorded(id: &str) -> Self {
+        Self(id.to_owned())
+    }
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

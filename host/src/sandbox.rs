@@ -67,7 +67,12 @@ pub trait Capabilities: Send + Sync + 'static {
 
     /// Starts the sub-agent behind an import. The future runs on its own and gives what the sub-task's `run` returned, or
     /// why nothing can be returned; dropping it cancels the sub-task.
-    fn start(&self, ordinal: u64, import: &str, input: Input) -> BoxFuture<'static, std::result::Result<Returned, String>>;
+    fn start(
+        &self,
+        ordinal: u64,
+        import: &str,
+        input: Input,
+    ) -> BoxFuture<'static, std::result::Result<Returned, String>>;
 
     /// Leases fuel for a burst of computing; waits while others hold what there is.
     fn lease_fuel(&self) -> BoxFuture<'_, u64>;

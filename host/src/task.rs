@@ -8,8 +8,8 @@ mod read;
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
 use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::limits::{LimitKind, Limits, Spent};

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -97,7 +97,12 @@ impl<'a> Call<'a> {
     /// What the journal keeps of it.
     pub(super) fn told(&self, result: &CallResult) -> Told {
         let so_far = self.so_far();
-        Told::new(result, &so_far.used, self.counted.load(Ordering::Relaxed), so_far.models.clone())
+        Told::new(
+            result,
+            &so_far.used,
+            self.counted.load(Ordering::Relaxed),
+            so_far.models.clone(),
+        )
     }
 
     /// Notes that a repair of `broken` follows, which is paid for.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{Judged, judge, repair, request};
 use super::attempts::Call;
 use super::record::{Recorded, TaskLog};
-use super::run::RunState;
+use super::tree::RunState;
 use super::{Inner, LoadedPlugin};
 use crate::config::ModelRef;
 use crate::gate::Line;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::journal::{CallRecord, Entry, Journal, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn};
 use crate::limits::Usd;
 use crate::limits::ledger::Used;
@@ -182,10 +182,6 @@ impl Recorder {
         })
     }
 
-    pub(super) fn mode(&self) -> Mode {
-        self.mode
-    }
-
     pub(super) fn is_replay(&self) -> bool {
         self.mode == Mode::Replay
     }
@@ -299,7 +295,10 @@ pub(super) struct Settled {
 }
 
 fn read_end(end: &TaskEnd) -> Option<(TaskReport, Vec<ModelReport>)> {
-    Some((TaskReport::read(&end.report)?, serde_json::from_str(&end.models).unwrap_or_default()))
+    Some((
+        TaskReport::read(&end.report)?,
+        serde_json::from_str(&end.models).unwrap_or_default(),
+    ))
 }
 
 /// Whether an outcome stays when its run is resumed: whatever would come out the same again.
@@ -386,7 +385,11 @@ impl TaskLog {
             if let (Some(recorded), Some(given)) = (&past.input, &input)
                 && recorded != given
             {
-                recorder.differs(task, None, format!("the input differs: {}", first_difference(recorded, given)));
+                recorder.differs(
+                    task,
+                    None,
+                    format!("the input differs: {}", first_difference(recorded, given)),
+                );
             }
             end = past.end.as_ref().and_then(|end| TaskReport::read(&end.report));
             Past::of(past, recorder.mode)
@@ -431,7 +434,11 @@ impl TaskLog {
         };
         if recorder.is_replay() {
             let Some(known) = known else {
-                recorder.differs(&self.task, Some(ordinal), "this model call was not made when the run was recorded");
+                recorder.differs(
+                    &self.task,
+                    Some(ordinal),
+                    "this model call was not made when the run was recorded",
+                );
                 return Recorded::Differs;
             };
             if known.hash != hash {
@@ -485,7 +492,11 @@ impl TaskLog {
                 body: None,
             });
         } else if known.is_none_or(|known| known.hash != Hash::from(Sha256::digest(child.to_string()))) {
-            recorder.differs(&self.task, Some(ordinal), "this sub-task was not started when the run was recorded");
+            recorder.differs(
+                &self.task,
+                Some(ordinal),
+                "this sub-task was not started when the run was recorded",
+            );
         }
     }
 
@@ -566,13 +577,20 @@ impl TaskLog {
     pub(super) fn remaining(&self, live: impl FnOnce() -> Allowance) -> Allowance {
         let Some(recorder) = &self.recorder else { return live() };
         let mut past = lock(&self.past);
-        let recorded = past.remaining.front().filter(|(after, _)| *after == past.given).map(|(_, left)| *left);
+        let recorded = past
+            .remaining
+            .front()
+            .filter(|(after, _)| *after == past.given)
+            .map(|(_, left)| *left);
         let left = recorded.unwrap_or_else(live);
         if recorded.is_some() {
             past.remaining.pop_front();
         }
         if !recorder.is_replay() {
-            let value = Remained { after: past.given, left };
+            let value = Remained {
+                after: past.given,
+                left,
+            };
             recorder.journal.note(Entry::Remained {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
@@ -620,15 +638,26 @@ impl TaskLog {
         let outcome = |report: &TaskReport| serde_json::to_string(&report.outcome).unwrap_or_default();
         let (recorded, now) = (outcome(end), outcome(report));
         if recorded != now {
-            recorder.differs(&self.task, None, format!("the outcome differs: {}", first_difference(&recorded, &now)));
+            recorder.differs(
+                &self.task,
+                None,
+                format!("the outcome differs: {}", first_difference(&recorded, &now)),
+            );
         }
         if end.spent.fuel != report.spent.fuel {
-            let what = format!("it used {} fuel, and {} when it was recorded", report.spent.fuel, end.spent.fuel);
+            let what = format!(
+                "it used {} fuel, and {} when it was recorded",
+                report.spent.fuel, end.spent.fuel
+            );
             recorder.differs(&self.task, None, what);
         }
         let left = lock(&self.past);
         if let Some(ask) = left.calls.keys().next() {
-            recorder.differs(&self.task, Some(*ask), "this model call was made when the run was recorded, and not now");
+            recorder.differs(
+                &self.task,
+                Some(*ask),
+                "this model call was made when the run was recorded, and not now",
+            );
         }
     }
 }
@@ -687,12 +716,15 @@ impl Past {
             // What may come out better now, and all that followed from it, is not told again.
             let is_final = |turn: &Turn| match turn {
                 Turn::Cut { .. } => false,
-                Turn::Answer(ask) => calls.get(ask).and_then(|call| call.result.as_ref()).is_some_and(|result| {
-                    if let Ok(sub_task) = serde_json::from_str::<SubTask>(result) {
-                        return sub_task.keeps(mode);
-                    }
-                    serde_json::from_str::<Told>(result).is_ok_and(|told| told.is_final())
-                }),
+                Turn::Answer(ask) => calls
+                    .get(ask)
+                    .and_then(|call| call.result.as_ref())
+                    .is_some_and(|result| {
+                        if let Ok(sub_task) = serde_json::from_str::<SubTask>(result) {
+                            return sub_task.keeps(mode);
+                        }
+                        serde_json::from_str::<Told>(result).is_ok_and(|told| told.is_final())
+                    }),
             };
             let kept = turns.iter().take_while(|turn| is_final(turn)).count();
             turns.truncate(kept);
@@ -716,7 +748,10 @@ pub(super) fn request_hash(model: &str, request: &Request) -> Hash {
 
 /// Where two JSON texts begin to differ: the path, and what stands there.
 fn first_difference(recorded: &str, now: &str) -> String {
-    let (Ok(a), Ok(b)) = (serde_json::from_str::<Value>(recorded), serde_json::from_str::<Value>(now)) else {
+    let (Ok(a), Ok(b)) = (
+        serde_json::from_str::<Value>(recorded),
+        serde_json::from_str::<Value>(now),
+    ) else {
         return "it is no JSON any more".into();
     };
     let mut path = String::new();
@@ -768,7 +803,9 @@ fn around(text: &str) -> String {
 }
 
 pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

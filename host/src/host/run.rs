@@ -1,27 +1,23 @@
 //! A run from its start to its report.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-use sha2::{Digest as _, Sha256};
+use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::calls::{Handle, TaskCalls};
-use super::{Host, LoadedPlugin, SubAgent};
-use crate::config::DirGrant;
+use super::record::{Mode, Recorder, now_ms};
+use super::tree::{NewTask, RunState};
+use super::{Host, LoadedPlugin};
 use crate::error::{Error, Result};
-use crate::gate::Line;
+use crate::journal::{Journal, RunRecord};
+use crate::limits::LimitsPatch;
 use crate::limits::ledger::Account;
-use crate::limits::{LimitKind, Limits, LimitsPatch, Spent};
-use crate::run::{Event, ModelReport, REPORT_FORMAT, RunId, RunReport};
-use crate::sandbox::{End, GuestCall, Input, OpenDir, Returned, RunMemory};
-use crate::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
+use crate::run::{Event, RunId, RunReport};
+use crate::task::{Failure, FailureClass, Outcome, TaskId};
 
 /// Events that a slow watcher may lag behind before it misses some.
 const EVENT_BACKLOG: usize = 1_024;
@@ -102,36 +98,159 @@ impl Host {
     ///
     /// Outside a tokio runtime.
     pub fn spawn(&self, plugin: &Arc<LoadedPlugin>, input: &Value, asked: &LimitsPatch) -> Result<RunHandle> {
-        let started = Instant::now();
-        let now = SystemTime::now();
-        let limits = self.limits(plugin, asked);
-        let input = plugin.code.input(input)?;
-        let mut dirs = BTreeMap::new();
-        open_dirs(plugin, &mut dirs)?;
+        self.spawn_as(plugin, input, asked, &Value::Null)
+    }
+
+    /// As [`Host::spawn`], with what it takes to start the run again, which the journal keeps.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::spawn`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn spawn_as(
+        &self,
+        plugin: &Arc<LoadedPlugin>,
+        input: &Value,
+        asked: &LimitsPatch,
+        command: &Value,
+    ) -> Result<RunHandle> {
+        let record = self.new_record("run", plugin, command)?;
+        self.launch(plugin, input, asked, record, Mode::Live)
+    }
+
+    /// Goes on with a run that stopped before its end: what is finished stays, what was answered is not asked again. With
+    /// `failed`, tasks that failed for good are run again, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::spawn`], and [`ErrorClass::Usage`](crate::error::ErrorClass::Usage) where the journal does not hold what
+    /// it takes.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn resume(
+        &self,
+        plugin: &Arc<LoadedPlugin>,
+        record: &RunRecord,
+        asked: &LimitsPatch,
+        failed: bool,
+    ) -> Result<RunHandle> {
+        let input = self.recorded_input(record)?;
+        self.launch(plugin, &input, asked, record.clone(), Mode::Resume { failed })
+    }
+
+    /// Runs a recorded run again without any provider: everything that its tasks learned comes from the journal. The
+    /// report tells every difference.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::resume`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn replay(&self, plugin: &Arc<LoadedPlugin>, record: &RunRecord, asked: &LimitsPatch) -> Result<RunHandle> {
+        let input = self.recorded_input(record)?;
+        self.launch(plugin, &input, asked, record.clone(), Mode::Replay)
+    }
+
+    /// The plugins that a recorded run used, and that are not the same any more: itself and its sub-agents.
+    ///
+    /// # Errors
+    ///
+    /// What the journal says.
+    pub fn changed_plugins(&self, plugin: &LoadedPlugin, record: &RunRecord) -> Result<Vec<String>> {
+        let mut now = BTreeMap::new();
+        digests(plugin, &mut now);
+        let mut changed = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            /// Records that are read at a time.
+            const PAGE: usize = 1_000;
+            let page = self.journal()?.tasks(&record.id, "", after.as_deref(), PAGE)?;
+            for task in &page {
+                let name = task.plugin.split('@').next().unwrap_or_default();
+                if now.get(name).is_some_and(|digest| *digest != task.digest) && !changed.contains(&task.plugin) {
+                    changed.push(task.plugin.clone());
+                }
+            }
+            after = page.last().map(|task| task.id.clone());
+            // A batch has the same plugins in every item.
+            if page.len() < PAGE || record.kind == "batch" {
+                return Ok(changed);
+            }
+        }
+    }
+
+    fn journal(&self) -> Result<&Arc<dyn Journal>> {
+        let none = || Error::usage("no journal is kept").hint("Switch it on: `enabled = true` in [journal].");
+        self.inner.journal.as_ref().map(|(journal, _)| journal).ok_or_else(none)
+    }
+
+    fn recorded_input(&self, record: &RunRecord) -> Result<Value> {
+        let root = self.journal()?.task(&record.id, "root")?;
+        let input = root
+            .and_then(|root| root.input)
+            .and_then(|input| serde_json::from_str(&input).ok());
+        input.ok_or_else(|| {
+            Error::usage(format!("the journal does not hold the input of run {}", record.id))
+                .hint("It stopped before it began, or `bodies` in [journal] was \"none\"; run it anew.")
+        })
+    }
+
+    /// The record of a run that begins now.
+    pub(super) fn new_record(&self, kind: &str, plugin: &LoadedPlugin, command: &Value) -> Result<RunRecord> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|error| Error::host(format!("the system gives no random numbers: {error}")))?;
-        let id = RunId::new(now, &seed);
+        let now = now_ms();
+        Ok(RunRecord {
+            id: RunId::new(clock(now), &seed).to_string(),
+            kind: kind.to_owned(),
+            plugin: plugin.id.to_string(),
+            digest: plugin.digest.hex(),
+            seed,
+            clock_ms: now,
+            started_ms: now,
+            command: command.to_string(),
+            pid: std::process::id(),
+            end: None,
+        })
+    }
+
+    /// The recorder of a run, where a journal is kept.
+    pub(super) fn recorder(&self, record: &RunRecord, mode: Mode) -> Option<Arc<Recorder>> {
+        let (journal, bodies) = self.inner.journal.as_ref()?;
+        Some(Recorder::new(Arc::clone(journal), record.id.clone(), mode, *bodies))
+    }
+
+    fn launch(
+        &self,
+        plugin: &Arc<LoadedPlugin>,
+        input: &Value,
+        asked: &LimitsPatch,
+        record: RunRecord,
+        mode: Mode,
+    ) -> Result<RunHandle> {
+        let started = Instant::now();
+        let limits = self.limits(plugin, asked);
+        let input = plugin.code.input(input)?;
         let cancel = CancellationToken::new();
         let (events, from_start) = broadcast::channel(EVENT_BACKLOG);
         let (sender, report) = watch::channel(None);
-        let config = self.config();
-        let run = Arc::new(RunState {
-            id: id.clone(),
-            host: self.clone(),
-            seed,
-            now,
-            memory: Arc::new(RunMemory::new(config.run().limits.memory)),
-            events: events.clone(),
-            dirs,
-            tasks: TaskTracker::new(),
-            ended: Mutex::default(),
-        });
+        let recorder = self.recorder(&record, mode);
+        let run = RunState::new(self, plugin, &record, recorder.clone(), &cancel, events.clone())?;
+        let id = run.id().clone();
         let task = NewTask {
             id: TaskId::root(),
             plugin: Arc::clone(plugin),
-            account: Account::root(&config.run().limits).child(&limits),
-            deadline: limits.time.map(|time| started + time),
+            account: Account::root(&self.config().run().limits).child(&limits),
+            // A replay is not of this time.
+            deadline: limits.time.filter(|_| mode != Mode::Replay).map(|time| started + time),
             deepest: limits.depth.unwrap_or(u32::MAX),
             cancel: cancel.clone(),
             limits,
@@ -139,280 +258,74 @@ impl Host {
         };
         let handle = RunHandle {
             id: id.clone(),
-            cancel,
+            cancel: cancel.clone(),
             cancel_on_drop: true,
             events: events.downgrade(),
             from_start: Mutex::new(Some(from_start)),
             report,
         };
-        let root = run.start(task, input, false);
+        drop(events);
         tokio::spawn(async move {
-            let (outcome, _) = root.await;
+            let begun = match &recorder {
+                Some(recorder) => recorder.begin(record).await,
+                None => Ok(()),
+            };
+            let outcome = match begun {
+                Ok(()) => run.start(task, input, false).await.0,
+                Err(error) => Outcome::Failure(Failure::new(FailureClass::Host, error.to_string())),
+            };
             // The root took what was left of its sub-tasks along; they are still writing their reports.
-            run.tasks.close();
-            run.tasks.wait().await;
-            sender.send_replace(Some(Arc::new(run.report(id, outcome, started))));
+            let mut report = run.finish(outcome, started).await;
+            if let Some(recorder) = &recorder {
+                if let Some(fault) = recorder.fault() {
+                    report.outcome = Outcome::Failure(Failure::new(FailureClass::Host, fault));
+                }
+                report.differences = recorder.differences();
+                let interrupted = cancel.is_cancelled();
+                if let Err(error) = recorder
+                    .end(state(&report.outcome, interrupted), &summary(&report))
+                    .await
+                {
+                    tracing::error!("the end of run {} is not in the journal: {error}", report.run);
+                }
+            }
+            drop(run);
+            sender.send_replace(Some(Arc::new(report)));
         });
         Ok(handle)
     }
 }
 
-/// Opens the directories of `plugin` and of all below it.
-fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>>) -> Result<()> {
-    let name = &plugin.id.name;
-    if plugin.reads_files() && !opened.contains_key(name) {
-        let open = |dir: &DirGrant| {
-            OpenDir::open(&dir.host, &dir.guest, dir.write).map_err(|error| {
-                let host = dir.host.display();
-                Error::config(format!(
-                    "{name} is granted {host} as {}, which cannot be opened: {error}",
-                    dir.guest
-                ))
-                .hint(format!(
-                    "Make the directory, or correct --dir or `dirs` in [grants.\"{name}\"]; it must not be a link."
-                ))
-            })
-        };
-        opened.insert(name.clone(), plugin.dirs.iter().map(open).collect::<Result<_>>()?);
-    }
-    plugin
-        .sub_agents
-        .values()
-        .try_for_each(|below| open_dirs(&below.plugin, opened))
-}
-
-/// What the tasks of one run share.
-pub(super) struct RunState {
-    id: RunId,
-    host: Host,
-    seed: [u8; 32],
-    now: SystemTime,
-    memory: Arc<RunMemory>,
-    events: broadcast::Sender<Event>,
-    /// The directories of each plugin that has some.
-    dirs: BTreeMap<String, Arc<[OpenDir]>>,
-    /// Every task that has not written its report yet.
-    tasks: TaskTracker,
-    /// The reports of the tasks that have ended, and what each used models for.
-    ended: Mutex<Vec<(TaskReport, Vec<ModelReport>)>>,
-}
-
-/// A task that is about to start.
-struct NewTask {
-    id: TaskId,
-    plugin: Arc<LoadedPlugin>,
-    account: Account,
-    limits: Limits,
-    deadline: Option<Instant>,
-    deepest: u32,
-    cancel: CancellationToken,
-    started: Instant,
-}
-
-impl RunState {
-    /// Runs a sub-task of `parent`. Dropping the future cancels the sub-task.
-    pub(super) async fn sub_task(
-        self: &Arc<Self>,
-        parent: &TaskCalls,
-        id: TaskId,
-        sub_agent: &SubAgent,
-        input: Input,
-    ) -> (Outcome, Option<Returned>) {
-        let started = Instant::now();
-        let limits = self.host.sub_task_limits(sub_agent);
-        let own_deadline = limits.time.map(|time| started + time);
-        let cancel = parent.cancel.child_token();
-        let _cancelled_with_us = cancel.clone().drop_guard();
-        let task = NewTask {
-            plugin: Arc::clone(&sub_agent.plugin),
-            account: parent.account.child(&limits),
-            deadline: [own_deadline, parent.deadline].into_iter().flatten().min(),
-            deepest: limits
-                .depth
-                .map_or(u32::MAX, |depth| id.depth().saturating_add(depth))
-                .min(parent.deepest),
-            cancel,
-            limits,
-            started,
-            id,
-        };
-        self.start(task, input, true).await
-    }
-
-    /// Starts a task at once; the future gives how it came out. Its report is written whether or not anyone waits.
-    fn start(
-        self: &Arc<Self>,
-        task: NewTask,
-        input: Input,
-        keep_returned: bool,
-    ) -> impl Future<Output = (Outcome, Option<Returned>)> + use<> {
-        let run = Arc::clone(self);
-        let task = self
-            .tasks
-            .spawn(async move { run.run(task, input, keep_returned).await });
-        async move {
-            task.await.unwrap_or_else(|_| {
-                (
-                    Outcome::Failure(Failure::new(
-                        FailureClass::Host,
-                        "the host failed while it ran the task",
-                    )),
-                    None,
-                )
-            })
-        }
-    }
-
-    async fn run(self: Arc<Self>, task: NewTask, input: Input, keep_returned: bool) -> (Outcome, Option<Returned>) {
-        let _live = task.account.live();
-        let NewTask {
-            id,
-            plugin,
-            account,
-            limits,
-            deadline,
-            deepest,
-            cancel,
-            started,
-        } = task;
-        let config = self.host.config();
-        self.emit(Event::Started {
-            task: id.clone(),
-            plugin: plugin.id.to_string(),
-        });
-        let calls = Arc::new(TaskCalls {
-            host: Arc::clone(&self.host.inner),
-            run: Arc::clone(&self),
-            loaded: Arc::clone(&plugin),
-            cancel: cancel.clone(),
-            deepest,
-            children: AtomicU32::new(0),
-            task: id.clone(),
-            plugin: plugin.id.name.clone(),
-            models: config.grant(&plugin.id.name).models,
-            account,
-            deadline,
-            events: self.events.clone(),
-            line: line(&self.id, &id),
-            used: Mutex::default(),
-        });
-        let call = GuestCall {
-            input,
-            depth: id.depth(),
-            keep_returned,
-            memory: limits.memory.unwrap_or(u64::MAX),
-            run_memory: Arc::clone(&self.memory),
-            deadline,
-            seed: task_seed(&self.seed, &id),
-            now: self.now,
-            dirs: self.dirs.get(&plugin.id.name).cloned().unwrap_or_default(),
-            log_bytes: usize::try_from(config.run().log_bytes).unwrap_or(usize::MAX),
-            capabilities: Arc::new(Handle(Arc::clone(&calls))),
-            cancel,
-        };
-        // In a task of its own, so that a fault of the host in it is an outcome and not a hang.
-        let guest = {
-            let (host, plugin) = (self.host.clone(), Arc::clone(&plugin));
-            tokio::spawn(async move { host.inner.sandbox.run(&plugin.code, call).await })
-        };
-        let ended = guest.await.ok();
-        let mut spent = calls.account.spent();
-        spent.wall = started.elapsed();
-        let (end, returned, log, log_dropped_bytes) = match ended {
-            Some(ended) => {
-                spent.peak_memory = ended.peak_memory;
-                (ended.end, ended.returned, ended.log, ended.log_dropped)
-            }
-            None => (
-                End::Host("the host failed while it ran the task".into()),
-                None,
-                String::new(),
-                0,
-            ),
-        };
-        let outcome = match Outcome::of(end) {
-            // What is shared may run out before a task's own limit does.
-            Outcome::Failure(failure)
-                if failure.limit == Some(LimitKind::Fuel) && limits.fuel.is_some_and(|most| spent.fuel < most) =>
-            {
-                let message = "the task used up the fuel that was left for it by the tasks that it shares a limit with";
-                Outcome::Failure(Failure::exhausted(LimitKind::Fuel, message))
-            }
-            Outcome::Failure(failure) => Outcome::Failure(failure.with_limit_of(&limits)),
-            ok @ Outcome::Ok(_) => ok,
-        };
-        let used = calls.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut models: Vec<String> = Vec::new();
-        for model in used.iter().map(|used| &used.model) {
-            if !models.contains(model) {
-                models.push(model.clone());
-            }
-        }
-        let report = TaskReport {
-            parent: id.parent(),
-            id: id.clone(),
-            plugin: plugin.id.to_string(),
-            models,
-            outcome: outcome.clone(),
-            spent,
-            log,
-            log_dropped_bytes,
-        };
-        self.ended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((report, used));
-        self.emit(Event::Ended { task: id });
-        (outcome, returned)
-    }
-
-    fn emit(&self, event: Event) {
-        // Nobody has to watch.
-        let _ = self.events.send(event);
-    }
-
-    fn report(&self, run: RunId, outcome: Outcome, started: Instant) -> RunReport {
-        let mut ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
-        ended.sort_by_cached_key(|(task, _)| task.id.order());
-        // The root ends last.
-        let wall = ended
-            .first()
-            .map_or_else(|| started.elapsed(), |(root, _)| root.spent.wall);
-        let mut spent = Spent {
-            wall,
-            ..Spent::default()
-        };
-        let mut models: Vec<ModelReport> = Vec::new();
-        let mut tasks = Vec::with_capacity(ended.len());
-        for (task, used) in ended {
-            spent.add(&task.spent);
-            for used in used {
-                used.into_list(&mut models);
-            }
-            tasks.push(task);
-        }
-        RunReport {
-            format: REPORT_FORMAT,
-            run,
-            outcome,
-            spent,
-            tasks,
-            models,
-        }
+/// How a run ended, in one word.
+pub(super) fn state(outcome: &Outcome, interrupted: bool) -> &'static str {
+    match outcome {
+        Outcome::Ok(_) => "done",
+        Outcome::Failure(_) if interrupted => "interrupted",
+        Outcome::Failure(_) => "failed",
     }
 }
 
-/// The tasks of one parent wait for the gate in one line.
-fn line(run: &RunId, task: &TaskId) -> Line {
-    let parent = task.parent().map(|parent| parent.to_string()).unwrap_or_default();
-    format!("{run} {parent}").into()
+/// What the journal keeps of a run's report; its tasks have records of their own.
+fn summary(report: &RunReport) -> Value {
+    let ok = report.tasks.iter().filter(|task| task.outcome.ok().is_some()).count();
+    let tasks = report.tasks.len();
+    json!({
+        "outcome": report.outcome,
+        "spent": report.spent,
+        "models": report.models,
+        "counts": {"tasks": tasks, "ok": ok, "failed": tasks - ok},
+    })
 }
 
-/// Random numbers of a task: a function of the run's seed and the task's place, so that a replay gives the same.
-fn task_seed(run: &[u8; 32], task: &TaskId) -> [u8; 32] {
-    Sha256::new()
-        .chain_update(run)
-        .chain_update(task.to_string())
-        .finalize()
-        .into()
+/// A time in milliseconds since 1970.
+pub(super) fn clock(ms: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
+}
+
+/// The digest of a plugin and of all below it, by name.
+fn digests(plugin: &LoadedPlugin, found: &mut BTreeMap<String, String>) {
+    found.insert(plugin.id.name.clone(), plugin.digest.hex());
+    for below in plugin.sub_agents.values() {
+        digests(&below.plugin, found);
+    }
 }

@@ -71,7 +71,9 @@ impl Spent {
     /// Reads what [`Serialize`] wrote: where the cost is not known, of no call.
     pub(crate) fn read(json: &Value) -> Option<Self> {
         let count = |name: &str| json.get(name).and_then(Value::as_u64);
-        let cost: Option<Usd> = json.get("cost_usd").and_then(|cost| serde_json::from_value(cost.clone()).ok());
+        let cost: Option<Usd> = json
+            .get("cost_usd")
+            .and_then(|cost| serde_json::from_value(cost.clone()).ok());
         let calls = count("calls")?;
         Some(Self {
             input_tokens: count("input_tokens")?,

@@ -111,7 +111,9 @@ impl Code {
 
     /// What `run` returned, from the JSON of [`Code::returned_json`].
     pub fn returned(&self, json: &Value) -> Option<Returned> {
-        value::from_json(self.returns.as_ref()?, json, "returned").ok().map(Returned)
+        value::from_json(self.returns.as_ref()?, json, "returned")
+            .ok()
+            .map(Returned)
     }
 
     /// A small input of the right type.

@@ -41,7 +41,10 @@ pub(super) fn sub_agent(linker: &mut Linker<State>, import: &str) -> wasmtime::R
                 let input = Input(input.clone());
                 let returned = store.with(|mut store| {
                     let state = store.get();
-                    state.asker.ask(|ask| state.capabilities.start(ask, &name, input))
+                    let ordinal = state.asker.next();
+                    state
+                        .asker
+                        .ask(ordinal, state.capabilities.start(ordinal, &name, input))
                 });
                 *result = returned.await?.map_err(wasmtime::Error::msg)?.0;
                 Ok(())
@@ -66,7 +69,10 @@ impl wit::HostWithStore<State> for Contract {
     ) -> wasmtime::Result<Result<wit::Reply, wit::Error>> {
         let reply = store.with(|mut store| {
             let state = store.get();
-            state.asker.ask(|ordinal| state.capabilities.complete(ordinal, ask(request)))
+            let ordinal = state.asker.next();
+            state
+                .asker
+                .ask(ordinal, state.capabilities.complete(ordinal, ask(request)))
         });
         Ok(match reply.await? {
             Ok(reply) => Ok(to_wit(reply)),

@@ -103,16 +103,22 @@ pub(super) fn turns() -> (Asker, Turns) {
 }
 
 impl Asker {
-    /// Runs the effect that `effect` makes for the ask's ordinal in a tokio task of its own and resolves, in a turn, with
-    /// what it gave. Dropping the returned future aborts the effect: a guest that races calls cancels the losers.
-    pub(super) fn ask<T, F, E>(&self, effect: E) -> impl Future<Output = Result<T, EffectLost>> + Send + use<T, F, E>
+    /// The ordinal of the next ask.
+    pub(super) fn next(&self) -> u64 {
+        self.asks.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// Runs `effect`, the ask of this ordinal, in a tokio task of its own and resolves, in a turn, with what it gave.
+    /// Dropping the returned future aborts the effect: a guest that races calls cancels the losers.
+    pub(super) fn ask<T, F>(
+        &self,
+        ordinal: u64,
+        effect: F,
+    ) -> impl Future<Output = Result<T, EffectLost>> + Send + use<T, F>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
-        E: FnOnce(u64) -> F,
     {
-        let ordinal = self.asks.fetch_add(1, Ordering::AcqRel);
-        let effect = effect(ordinal);
         let (reply, wait) = oneshot::channel();
         let inbox = self.inbox.clone();
         self.open.fetch_add(1, Ordering::AcqRel);
@@ -187,8 +193,14 @@ impl Turns {
             cut
         };
         let due = |polls: u64| match order.next() {
-            Next::Cut { time_up: true, polls: at } if polls >= at => Some(Driven::TimeUp),
-            Next::Cut { time_up: false, polls: at } if polls >= at => Some(Driven::Cancelled),
+            Next::Cut {
+                time_up: true,
+                polls: at,
+            } if polls >= at => Some(Driven::TimeUp),
+            Next::Cut {
+                time_up: false,
+                polls: at,
+            } if polls >= at => Some(Driven::Cancelled),
             _ => None,
         };
         loop {
@@ -376,7 +388,7 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(n, delay)| {
-                let reply = asker.ask(|_| tokio::time::sleep(Duration::from_millis(*delay)));
+                let reply = asker.ask(asker.next(), tokio::time::sleep(Duration::from_millis(*delay)));
                 let seen = Arc::clone(&seen);
                 async move {
                     reply.await.unwrap();
@@ -424,15 +436,21 @@ mod tests {
         let (asker, turns) = turns();
         let (done, mut was_done) = mpsc::channel::<()>(1);
         let guest = async {
-            let loser = asker.ask(|_| async move {
+            let loser = asker.ask(asker.next(), async move {
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 let _ = done.send(()).await;
             });
             drop(loser);
-            asker.ask(|_| tokio::time::sleep(Duration::from_secs(120))).await.unwrap();
+            asker
+                .ask(|_| tokio::time::sleep(Duration::from_secs(120)))
+                .await
+                .unwrap();
         };
         let cancel = CancellationToken::new();
-        assert_eq!(turns.drive(guest, &mut Free, &Free, None, &cancel).await, Driven::Ended(()));
+        assert_eq!(
+            turns.drive(guest, &mut Free, &Free, None, &cancel).await,
+            Driven::Ended(())
+        );
         assert!(was_done.recv().await.is_none());
     }
 
@@ -447,7 +465,7 @@ mod tests {
         let soon = Some(Instant::now() + Duration::from_millis(5));
         let cancel = CancellationToken::new();
         let (asker, turns_a) = turns();
-        let waiting = asker.ask(|_| std::future::pending::<()>());
+        let waiting = asker.ask(asker.next(), std::future::pending::<()>());
         assert!(matches!(
             turns_a.drive(waiting, &mut Free, &Free, soon, &cancel).await,
             Driven::TimeUp
@@ -472,7 +490,9 @@ mod tests {
         cancel.cancel();
         let (_asker, turns) = turns();
         assert_eq!(
-            turns.drive(std::future::ready(7), &mut Free, &Free, None, &cancel).await,
+            turns
+                .drive(std::future::ready(7), &mut Free, &Free, None, &cancel)
+                .await,
             Driven::Ended(7)
         );
     }

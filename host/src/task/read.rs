@@ -19,7 +19,10 @@ impl TaskReport {
             outcome: Outcome::read(json.get("outcome")?)?,
             spent: Spent::read(json.get("spent")?)?,
             log: text("log").unwrap_or_default(),
-            log_dropped_bytes: json.get("log_dropped_bytes").and_then(Value::as_u64).unwrap_or_default(),
+            log_dropped_bytes: json
+                .get("log_dropped_bytes")
+                .and_then(Value::as_u64)
+                .unwrap_or_default(),
         })
     }
 }
@@ -92,9 +95,15 @@ mod tests {
                 log_dropped_bytes: 3,
             };
             let read = TaskReport::read(&serde_json::to_string(&report).unwrap()).unwrap();
-            assert_eq!((&read.id, &read.parent, &read.plugin), (&report.id, &report.parent, &report.plugin));
+            assert_eq!(
+                (&read.id, &read.parent, &read.plugin),
+                (&report.id, &report.parent, &report.plugin)
+            );
             assert_eq!((read.outcome, read.spent), (report.outcome, report.spent));
-            assert_eq!((read.log, read.log_dropped_bytes), (report.log, report.log_dropped_bytes));
+            assert_eq!(
+                (read.log, read.log_dropped_bytes),
+                (report.log, report.log_dropped_bytes)
+            );
         }
         assert!(TaskReport::read("{}").is_none());
     }

@@ -46,7 +46,9 @@ impl Entries<'_> {
 
     /// The entry and all above it.
     pub(super) fn chain(&self, index: usize) -> impl Iterator<Item = &Entry> {
-        std::iter::successors(self.get(index), |entry| entry.parent.and_then(|parent| self.get(parent)))
+        std::iter::successors(self.get(index), |entry| {
+            entry.parent.and_then(|parent| self.get(parent))
+        })
     }
 
     pub(super) fn each_up(&mut self, index: usize, mut change: impl FnMut(&mut Entry)) {

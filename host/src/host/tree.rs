@@ -1,0 +1,412 @@
+//! The tree of tasks under one root, while it runs.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::calls::{Handle, TaskCalls};
+use super::record::{Recorder, Settled, TaskLog};
+use super::run::clock;
+use super::{Host, LoadedPlugin, SubAgent};
+use crate::config::DirGrant;
+use crate::error::{Error, Result};
+use crate::gate::Line;
+use crate::journal::RunRecord;
+use crate::limits::ledger::Account;
+use crate::limits::{LimitKind, Limits, Spent};
+use crate::run::{Event, ModelReport, REPORT_FORMAT, RunId, RunReport};
+use crate::sandbox::{End, GuestCall, Input, OpenDir, Order, Returned, RunMemory};
+use crate::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
+
+/// Opens the directories of `plugin` and of all below it.
+fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>>) -> Result<()> {
+    let name = &plugin.id.name;
+    if plugin.reads_files() && !opened.contains_key(name) {
+        let open = |dir: &DirGrant| {
+            OpenDir::open(&dir.host, &dir.guest, dir.write).map_err(|error| {
+                let host = dir.host.display();
+                Error::config(format!(
+                    "{name} is granted {host} as {}, which cannot be opened: {error}",
+                    dir.guest
+                ))
+                .hint(format!(
+                    "Make the directory, or correct --dir or `dirs` in [grants.\"{name}\"]; it must not be a link."
+                ))
+            })
+        };
+        opened.insert(name.clone(), plugin.dirs.iter().map(open).collect::<Result<_>>()?);
+    }
+    plugin
+        .sub_agents
+        .values()
+        .try_for_each(|below| open_dirs(&below.plugin, opened))
+}
+
+/// What the tasks of one run share.
+pub(super) struct RunState {
+    id: RunId,
+    host: Host,
+    recorder: Option<Arc<Recorder>>,
+    seed: [u8; 32],
+    now: SystemTime,
+    memory: Arc<RunMemory>,
+    /// Ends everything; a replay's tasks listen to nothing else.
+    stop: CancellationToken,
+    events: broadcast::Sender<Event>,
+    /// The directories of each plugin that has some.
+    dirs: BTreeMap<String, Arc<[OpenDir]>>,
+    /// Every task that has not written its report yet.
+    tasks: TaskTracker,
+    /// The reports of the tasks that have ended, and what each used models for.
+    ended: Mutex<Vec<(TaskReport, Vec<ModelReport>)>>,
+}
+
+/// A task that is about to start.
+pub(super) struct NewTask {
+    pub(super) id: TaskId,
+    pub(super) plugin: Arc<LoadedPlugin>,
+    pub(super) account: Account,
+    pub(super) limits: Limits,
+    pub(super) deadline: Option<Instant>,
+    pub(super) deepest: u32,
+    pub(super) cancel: CancellationToken,
+    pub(super) started: Instant,
+}
+
+impl RunState {
+    /// What the tasks of the run of `record` share, `plugin` being at its root.
+    pub(super) fn new(
+        host: &Host,
+        plugin: &LoadedPlugin,
+        record: &RunRecord,
+        recorder: Option<Arc<Recorder>>,
+        stop: &CancellationToken,
+        events: broadcast::Sender<Event>,
+    ) -> Result<Arc<Self>> {
+        let mut dirs = BTreeMap::new();
+        open_dirs(plugin, &mut dirs)?;
+        Ok(Arc::new(Self {
+            id: RunId::recorded(&record.id),
+            recorder,
+            seed: record.seed,
+            now: clock(record.clock_ms),
+            memory: Arc::new(RunMemory::new(host.config().run().limits.memory)),
+            stop: stop.clone(),
+            events,
+            dirs,
+            tasks: TaskTracker::new(),
+            ended: Mutex::default(),
+            host: host.clone(),
+        }))
+    }
+
+    /// The same run, with reports of its own: one item of a batch.
+    pub(super) fn item(&self) -> Arc<Self> {
+        Arc::new(Self {
+            id: self.id.clone(),
+            host: self.host.clone(),
+            recorder: self.recorder.clone(),
+            seed: self.seed,
+            now: self.now,
+            memory: Arc::clone(&self.memory),
+            stop: self.stop.clone(),
+            events: self.events.clone(),
+            dirs: self.dirs.clone(),
+            tasks: TaskTracker::new(),
+            ended: Mutex::default(),
+        })
+    }
+
+    pub(super) fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// Waits for every task to have written its report, and puts them together.
+    pub(super) async fn finish(&self, outcome: Outcome, started: Instant) -> RunReport {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.report(outcome, started)
+    }
+
+    /// Runs a sub-task of `parent`. Dropping the future cancels the sub-task.
+    pub(super) async fn sub_task(
+        self: &Arc<Self>,
+        parent: &TaskCalls,
+        id: TaskId,
+        sub_agent: &SubAgent,
+        input: Input,
+    ) -> (Outcome, Option<Returned>) {
+        let started = Instant::now();
+        let limits = self.host.sub_task_limits(sub_agent);
+        let own_deadline = limits.time.map(|time| started + time);
+        // A replayed task is cut off where it was, and not when its parent is.
+        let replay = self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
+        let cancel = if replay {
+            self.stop.child_token()
+        } else {
+            parent.cancel.child_token()
+        };
+        let _cancelled_with_us = (!replay).then(|| cancel.clone().drop_guard());
+        let task = NewTask {
+            plugin: Arc::clone(&sub_agent.plugin),
+            account: parent.account.child(&limits),
+            deadline: [own_deadline, parent.deadline].into_iter().flatten().min(),
+            deepest: limits
+                .depth
+                .map_or(u32::MAX, |depth| id.depth().saturating_add(depth))
+                .min(parent.deepest),
+            cancel,
+            limits,
+            started,
+            id,
+        };
+        self.start(task, input, true).await
+    }
+
+    /// Starts a task at once, unless it is settled by the journal; the future gives how it came out. Its report is written whether or not anyone waits.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        task: NewTask,
+        input: Input,
+        keep_returned: bool,
+    ) -> impl Future<Output = (Outcome, Option<Returned>)> + use<> {
+        let run = Arc::clone(self);
+        let task = self
+            .tasks
+            .spawn(async move { run.run(task, input, keep_returned).await });
+        async move {
+            task.await.unwrap_or_else(|_| {
+                (
+                    Outcome::Failure(Failure::new(
+                        FailureClass::Host,
+                        "the host failed while it ran the task",
+                    )),
+                    None,
+                )
+            })
+        }
+    }
+
+    async fn run(self: Arc<Self>, task: NewTask, input: Input, keep_returned: bool) -> (Outcome, Option<Returned>) {
+        let log = match self.log(&task, &input, keep_returned) {
+            Ok(Begin::Now(log)) => Arc::new(*log),
+            Ok(Begin::Settled(outcome, returned)) => return (outcome, returned),
+            Err(error) => {
+                return (
+                    Outcome::Failure(Failure::new(FailureClass::Host, error.to_string())),
+                    None,
+                );
+            }
+        };
+        let _live = task.account.live();
+        let NewTask {
+            id,
+            plugin,
+            account,
+            limits,
+            deadline,
+            deepest,
+            cancel,
+            started,
+        } = task;
+        let config = self.host.config();
+        self.emit(Event::Started {
+            task: id.clone(),
+            plugin: plugin.id.to_string(),
+        });
+        let calls = Arc::new(TaskCalls {
+            host: Arc::clone(&self.host.inner),
+            run: Arc::clone(&self),
+            loaded: Arc::clone(&plugin),
+            cancel: cancel.clone(),
+            deepest,
+            children: AtomicU32::new(0),
+            task: id.clone(),
+            plugin: plugin.id.name.clone(),
+            models: config.grant(&plugin.id.name).models,
+            account,
+            deadline,
+            events: self.events.clone(),
+            line: line(&self.id, &id),
+            log: Arc::clone(&log),
+            used: Mutex::default(),
+        });
+        let call = GuestCall {
+            input,
+            depth: id.depth(),
+            keep_returned,
+            memory: limits.memory.unwrap_or(u64::MAX),
+            run_memory: Arc::clone(&self.memory),
+            deadline,
+            seed: task_seed(&self.seed, &id),
+            now: self.now,
+            dirs: self.dirs.get(&plugin.id.name).cloned().unwrap_or_default(),
+            log_bytes: usize::try_from(config.run().log_bytes).unwrap_or(usize::MAX),
+            capabilities: Arc::new(Handle(Arc::clone(&calls))),
+            cancel,
+            order: Arc::clone(&log) as Arc<dyn Order>,
+        };
+        // In a task of its own, so that a fault of the host in it is an outcome and not a hang.
+        let guest = {
+            let (host, plugin) = (self.host.clone(), Arc::clone(&plugin));
+            tokio::spawn(async move { host.inner.sandbox.run(&plugin.code, call).await })
+        };
+        let ended = guest.await.ok();
+        let mut spent = calls.account.spent();
+        spent.wall = started.elapsed();
+        let (end, returned, said, log_dropped_bytes) = match ended {
+            Some(ended) => {
+                spent.peak_memory = ended.peak_memory;
+                (ended.end, ended.returned, ended.log, ended.log_dropped)
+            }
+            None => (
+                End::Host("the host failed while it ran the task".into()),
+                None,
+                String::new(),
+                0,
+            ),
+        };
+        let outcome = match Outcome::of(end) {
+            // What is shared may run out before a task's own limit does.
+            Outcome::Failure(failure)
+                if failure.limit == Some(LimitKind::Fuel) && limits.fuel.is_some_and(|most| spent.fuel < most) =>
+            {
+                let message = "the task used up the fuel that was left for it by the tasks that it shares a limit with";
+                Outcome::Failure(Failure::exhausted(LimitKind::Fuel, message))
+            }
+            Outcome::Failure(failure) => Outcome::Failure(failure.with_limit_of(&limits)),
+            ok @ Outcome::Ok(_) => ok,
+        };
+        let used = calls.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut models: Vec<String> = Vec::new();
+        for model in used.iter().map(|used| &used.model) {
+            if !models.contains(model) {
+                models.push(model.clone());
+            }
+        }
+        let report = TaskReport {
+            parent: id.parent(),
+            id: id.clone(),
+            plugin: plugin.id.to_string(),
+            models,
+            outcome: outcome.clone(),
+            spent,
+            log: said,
+            log_dropped_bytes,
+        };
+        let json = |returned: &Returned| plugin.code.returned_json(returned).map(|json| json.to_string());
+        log.ended(&report, returned.as_ref().and_then(json), &used);
+        self.ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((report, used));
+        self.emit(Event::Ended { task: id });
+        (outcome, returned)
+    }
+
+    fn emit(&self, event: Event) {
+        // Nobody has to watch.
+        let _ = self.events.send(event);
+    }
+
+    /// The log of a task that is about to start, or how it came out before.
+    fn log(&self, task: &NewTask, input: &Input, keep_returned: bool) -> Result<Begin> {
+        let Some(recorder) = &self.recorder else {
+            return Ok(Begin::Now(Box::new(TaskLog::none(task.id.clone()))));
+        };
+        let plugin = &task.plugin;
+        let digest = plugin.digest.hex();
+        let input = plugin.code.input_json(input).map(|input| input.to_string());
+        let past = recorder.past(&task.id)?;
+        if let Some(settled) = past
+            .as_ref()
+            .and_then(|past| recorder.settled(past, &digest, input.as_deref()))
+            && let Some(begin) = self.take_over(task, settled, keep_returned)
+        {
+            return Ok(begin);
+        }
+        let id = plugin.id.to_string();
+        let log = TaskLog::begin(recorder, &task.id, (&id, &digest), input, past);
+        Ok(Begin::Now(Box::new(log)))
+    }
+
+    /// Puts a task that is finished into the report and the books as it was recorded, with all below it.
+    fn take_over(&self, task: &NewTask, settled: Settled, keep_returned: bool) -> Option<Begin> {
+        let outcome = settled.report.outcome.clone();
+        let returned = settled.returned.as_ref().and_then(|json| {
+            let json = serde_json::from_str(json).ok()?;
+            task.plugin.code.returned(&json)
+        });
+        if keep_returned && returned.is_none() && outcome.ok().is_some() {
+            return None;
+        }
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = settled.below.into_iter().chain([(settled.report, settled.models)]);
+        for (report, models) in all {
+            task.account.restore_below(&report.spent);
+            ended.push((report, models));
+        }
+        Some(Begin::Settled(outcome, returned.filter(|_| keep_returned)))
+    }
+
+    fn report(&self, outcome: Outcome, started: Instant) -> RunReport {
+        let mut ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
+        ended.sort_by_cached_key(|(task, _)| task.id.order());
+        // The root ends last.
+        let wall = ended
+            .first()
+            .map_or_else(|| started.elapsed(), |(root, _)| root.spent.wall);
+        let mut spent = Spent {
+            wall,
+            ..Spent::default()
+        };
+        let mut models: Vec<ModelReport> = Vec::new();
+        let mut tasks = Vec::with_capacity(ended.len());
+        for (task, used) in ended {
+            spent.add(&task.spent);
+            for used in used {
+                used.into_list(&mut models);
+            }
+            tasks.push(task);
+        }
+        RunReport {
+            format: REPORT_FORMAT,
+            run: self.id.clone(),
+            outcome,
+            spent,
+            tasks,
+            models,
+            differences: Vec::new(),
+        }
+    }
+}
+
+/// How a task begins.
+enum Begin {
+    /// With this log.
+    Now(Box<TaskLog>),
+    /// Not at all: it came out so before.
+    Settled(Outcome, Option<Returned>),
+}
+
+/// The tasks of one parent wait for the gate in one line.
+fn line(run: &RunId, task: &TaskId) -> Line {
+    let parent = task.parent().map(|parent| parent.to_string()).unwrap_or_default();
+    format!("{run} {parent}").into()
+}
+
+/// Random numbers of a task: a function of the run's seed and the task's place, so that a replay gives the same.
+fn task_seed(run: &[u8; 32], task: &TaskId) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(run)
+        .chain_update(task.to_string())
+        .finalize()
+        .into()
+}
