@@ -23,6 +23,7 @@ mod all {
     mod limits;
     mod linking;
     mod misbehaving;
+    mod plan;
     mod providers;
     mod recovery;
     mod tidy;
