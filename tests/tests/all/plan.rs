@@ -1,6 +1,6 @@
 //! What is told before anything is spent, and of a machine where nothing has run yet.
 
-use agenthost_tests::server::Server;
+use agenthost_tests::server::{Reply, Server};
 use serde_json::json;
 
 use crate::{guest, machine, machine_at};
@@ -8,9 +8,13 @@ use crate::{guest, machine, machine_at};
 const PRICES: &str =
     "[prices.\"local/small\"]\ninput = 2\noutput = 10\n[prices.\"local/large\"]\ninput = 4\noutput = 20\n";
 
+fn nobody_asks() -> Server {
+    Server::start(|request| Reply::text(request.prompt()))
+}
+
 #[test]
 fn the_worst_case_is_what_limits_and_prices_let_through() {
-    let server = Server::scripted([]);
+    let server = nobody_asks();
     let machine = machine().config(&format!("{}{PRICES}", server.config()));
     let plan = machine.run(["plan", &guest("asks"), "--json"]).json(0);
     assert_eq!(plan["plugin"], "guests:asks@0.1.0");
@@ -45,7 +49,7 @@ fn the_worst_case_is_what_limits_and_prices_let_through() {
 
 #[test]
 fn a_batch_stays_within_the_limits_of_the_run_and_a_grant_narrows_the_models() {
-    let server = Server::scripted([]);
+    let server = nobody_asks();
     let more = "[run.limits]\ntokens = \"500k\"\ncalls = 150\n[grants.\"guests:asks\"]\nmodels = [\"fast\"]\n";
     let machine = machine().config(&format!("{}{PRICES}{more}", server.config()));
     let plan = machine.run(["plan", &guest("asks"), "--json", "--items", "1k"]).json(0);
@@ -59,7 +63,7 @@ fn a_batch_stays_within_the_limits_of_the_run_and_a_grant_narrows_the_models() {
 
 #[test]
 fn a_script_can_refuse_what_is_too_dear_or_unknown() {
-    let server = Server::scripted([]);
+    let server = nobody_asks();
     let machine = machine().config(&format!("{}{PRICES}", server.config()));
     let asks = guest("asks");
     let fine = machine.run(["plan", &asks, "--fail-above", "4"]);
@@ -86,8 +90,10 @@ fn sub_agents_are_named_and_counted() {
     let machine = machine();
     let plan = machine.run(["plan", &guest("relay"), "--json", "--tasks", "7"]).json(0);
     assert_eq!(plan["worst"]["per_item"]["sub_tasks"], 7);
-    assert_eq!(plan["sub_agents"][0]["plugin"], "guests:leaf@0.1.0");
-    assert_eq!(plan["sub_agents"][0]["models"], json!(["fast", "strong"]));
+    let joins = &plan["sub_agents"][0];
+    assert_eq!(joins["plugin"], "guests:joins@0.1.0");
+    assert_eq!(joins["sub_agents"][0]["plugin"], "guests:leaf@0.1.0");
+    assert_eq!(joins["sub_agents"][0]["models"], json!(["fast", "strong"]));
     // Made up on this machine, so at no cost.
     assert_eq!(plan["worst"]["per_item"]["cost_usd"], 0.0);
     let alone = machine.run(["plan", &guest("relay"), "--json", "--depth", "0"]).json(0);
@@ -95,7 +101,7 @@ fn sub_agents_are_named_and_counted() {
     let page = machine.run(["plan", &guest("relay")]);
     assert!(
         page.stdout
-            .contains("\nsub-agents that may be started\n  guests:leaf@0.1.0, digest "),
+            .contains("\nsub-agents that may be started\n  guests:joins@0.1.0, digest "),
         "{page}"
     );
 }
