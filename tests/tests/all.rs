@@ -26,6 +26,7 @@ mod all {
     mod plan;
     mod providers;
     mod recovery;
+    mod runs;
     mod tidy;
     mod tree;
     mod validation;

@@ -6,6 +6,7 @@ use super::Global;
 use crate::config::{Config, Env};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
+use crate::journal::sqlite::Sqlite;
 
 /// The directory of a project's journal, beside its configuration.
 const PROJECT_DIR: &str = ".agenthost";
@@ -48,8 +49,8 @@ impl Found {
                 false => "the journal is switched off in [journal]".into(),
             }));
         };
-        Ok(match open_existing(&path)? {
-            Some(journal) => Self::Journal(journal),
+        Ok(match Sqlite::open_existing(&path)? {
+            Some(journal) => Self::Journal(Box::new(journal)),
             None => Self::Nothing(format!("there is no journal at {}", path.display())),
         })
     }
@@ -66,10 +67,6 @@ impl Found {
                 .hint("Run something first, or name another journal with --journal FILE.")),
         }
     }
-}
-
-fn open_existing(_path: &Path) -> Result<Option<Box<dyn Journal>>> {
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What is told before anything is spent, and of a machine where nothing has run yet.
+//! What is told before anything is spent.
 
 use agenthost_tests::server::{Reply, Server};
 use serde_json::json;
@@ -116,69 +116,4 @@ fn a_plan_needs_a_plugin_and_an_input_that_fit() {
     assert!(said.contains("input.prompts"), "{said}");
     machine.run(["plan", "nowhere.wasm"]).error(2);
     machine.run(["plan", &guest("asks"), "--tokens", "many"]).error(2);
-}
-
-#[test]
-fn before_the_first_run_there_are_none() {
-    let machine = machine();
-    let runs = machine.run(["runs"]);
-    assert_eq!((runs.code, runs.stdout.as_str()), (0, ""), "{runs}");
-    assert!(
-        runs.stderr.starts_with("note: no runs yet: there is no journal at "),
-        "{runs}"
-    );
-    assert!(
-        runs.stderr.trim_end().ends_with("/state/agenthost/journal.db"),
-        "{runs}"
-    );
-    assert_eq!(
-        machine.run(["runs", "--json"]).json(0),
-        json!({"format": 1, "runs": []})
-    );
-    let pruned = machine.run(["runs", "prune", "--older-than", "30d"]);
-    assert_eq!(pruned.code, 0, "{pruned}");
-    for id in ["last", "1m83dpd8k"] {
-        let shown = machine.run(["show", id]);
-        assert!(
-            shown
-                .error(2)
-                .starts_with("error: no runs yet: there is no journal at "),
-            "{shown}"
-        );
-    }
-    let project = machine.config("[journal]\nfile = \"records/runs.db\"\n");
-    assert!(project.run(["runs"]).stderr.contains("/work/records/runs.db"));
-    assert!(
-        project
-            .run(["runs", "--journal", "other.db"])
-            .stderr
-            .contains("/work/other.db")
-    );
-    let project = project.config("[journal]\nenabled = false\n");
-    assert!(
-        project
-            .run(["runs"])
-            .stderr
-            .contains("the journal is switched off in [journal]")
-    );
-    let project = project.config("[journal]\nfile = \"../runs.db\"\n");
-    assert!(
-        project
-            .run(["runs"])
-            .error(2)
-            .contains("`file` in [journal] lies outside the folder")
-    );
-    assert!(!project.cwd().join(".agenthost").exists(), "reading makes no journal");
-}
-
-#[test]
-fn pruning_needs_to_know_what_stays() {
-    let machine = machine();
-    for wrong in [
-        vec!["runs", "prune"],
-        vec!["runs", "prune", "--keep", "3", "--older-than", "3d"],
-        vec!["runs", "prune", "--older-than", "a while"],
-    ] {
-        assert_eq!(machine.run(&wrong).code, 2, "{wrong:?}");
-    }
 }

@@ -12,6 +12,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("llm", &["error", "limits"]),
     ("gate", &["llm"]),
+    ("journal", &["error"]),
     ("telemetry", &["llm"]),
     ("plugin", &["error", "limits", "value"]),
     ("value", &["error"]),
