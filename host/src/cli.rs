@@ -7,9 +7,17 @@ mod build;
 mod completions;
 mod doctor;
 mod inspect;
+mod journal;
 mod output;
+mod plan;
 mod progress;
+mod recorded;
 mod run;
+mod runs;
+mod show;
+mod table;
+#[cfg(test)]
+mod testing;
 mod trust;
 
 use std::path::PathBuf;
@@ -41,6 +49,9 @@ struct Global {
     /// Use this file instead of the agenthost.toml found upwards from here
     #[arg(long, global = true, value_name = "FILE", env = "AGENTHOST_CONFIG")]
     config: Option<PathBuf>,
+    /// Keep the record of runs in this file [default: see `[journal]` in agenthost.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "AGENTHOST_JOURNAL")]
+    journal: Option<PathBuf>,
     /// Say more on stderr: the task's log, and what the host does (twice: everything)
     #[arg(long, short, global = true, action = ArgAction::Count)]
     verbose: u8,
@@ -53,6 +64,12 @@ struct Global {
 enum Command {
     /// Run one task and print its output as JSON
     Run(Box<run::Args>),
+    /// Tell the worst case of a run before anything is spent, and what earlier runs came to
+    Plan(Box<plan::Args>),
+    /// List the runs that were recorded, or remove old ones
+    Runs(runs::Args),
+    /// Show what became of a run, task by task, and what ran at once
+    Show(show::Args),
     /// Build a plugin's crate into a component and print its path
     Build(build::Args),
     /// Show what a plugin is, what it may do, and its typed interface
@@ -69,6 +86,9 @@ impl Command {
     fn json(&self) -> bool {
         match self {
             Self::Run(args) => args.json,
+            Self::Plan(args) => args.json,
+            Self::Runs(args) => args.json,
+            Self::Show(args) => args.json,
             Self::Build(args) => args.json,
             Self::Inspect(args) => args.json,
             Self::Doctor(args) => args.json,
@@ -103,6 +123,9 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
     let global = &cli.global;
     match cli.command {
         Command::Run(args) => run::run(*args, global, &env, printer).await,
+        Command::Plan(args) => plan::plan(*args, global, &env, printer).await,
+        Command::Runs(args) => runs::runs(&args, global, &env, printer),
+        Command::Show(args) => show::show(&args, global, &env, printer),
         Command::Build(args) => build::build(&args, &env, printer),
         Command::Inspect(args) => inspect::inspect(&args, &env, printer),
         Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),

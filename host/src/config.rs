@@ -47,6 +47,7 @@ pub struct Config {
     limits: Limits,
     reply_tokens: u32,
     run: RunConfig,
+    journal: JournalConfig,
     grants: BTreeMap<String, Grant>,
     sub_agents: BTreeMap<String, SubAgent>,
     prices: BTreeMap<ModelRef, PriceConfig>,
@@ -209,6 +210,29 @@ pub struct RunConfig {
     pub limits: Limits,
 }
 
+/// The durable record of runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// Whether runs are recorded.
+    pub enabled: bool,
+    /// Where, absolute; without it beside the project's file, or in the user's state directory.
+    pub file: Option<PathBuf>,
+    /// What is kept of requests and replies.
+    pub bodies: Bodies,
+}
+
+/// What a journal keeps of requests and replies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bodies {
+    /// Requests, inputs and replies.
+    #[default]
+    All,
+    /// Replies only: enough to resume, and to replay.
+    Replies,
+    /// Neither: what was paid for is known, and what came back is not.
+    None,
+}
+
 /// What a plugin may have.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grant {
@@ -353,6 +377,11 @@ impl Config {
     /// Settings of a run as a whole.
     pub fn run(&self) -> &RunConfig {
         &self.run
+    }
+
+    /// The durable record of runs.
+    pub fn journal(&self) -> &JournalConfig {
+        &self.journal
     }
 
     /// What the plugin `namespace:name` may have: its entry in `[grants]`, or every model within [`Config::limits`] and

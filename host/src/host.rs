@@ -132,6 +132,12 @@ impl LoadedPlugin {
         self.code.sample()
     }
 
+    /// The plugins that its tasks may start, each with the import that stands for it.
+    pub fn sub_agents(&self) -> impl Iterator<Item = (&str, &LoadedPlugin)> {
+        let sub_agents = self.sub_agents.iter();
+        sub_agents.map(|(import, sub_agent)| (import.as_str(), &*sub_agent.plugin))
+    }
+
     /// What was done to get it, for people.
     pub fn notes(&self) -> &[String] {
         &self.notes

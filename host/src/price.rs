@@ -219,6 +219,20 @@ impl Price {
             _ => at(self.rates),
         }
     }
+
+    /// The most that calls with `tokens` in all can cost, however those are split over calls, into input and output.
+    pub fn most(&self, tokens: u64) -> Usd {
+        // At a fixed number of tokens, cost grows or falls with the input everywhere but at the long-context step, and
+        // one large call reaches the step's rates for more of its tokens than several small ones.
+        let step = self.long_context.map(|(above, _)| above.saturating_add(1));
+        [Some(0), step, Some(tokens)]
+            .into_iter()
+            .flatten()
+            .filter(|input| *input <= tokens)
+            .map(|input| self.worst(input, tokens - input))
+            .max()
+            .unwrap_or_default()
+    }
 }
 
 impl Rates {

@@ -23,8 +23,10 @@ mod all {
     mod limits;
     mod linking;
     mod misbehaving;
+    mod plan;
     mod providers;
     mod recovery;
+    mod runs;
     mod tidy;
     mod tree;
     mod validation;

@@ -251,7 +251,7 @@ fn rates(provider: &ProviderConfig) -> String {
 }
 
 /// A number with a comma before every three digits; any other text as it is.
-fn thousands(text: &str) -> String {
+pub(super) fn thousands(text: &str) -> String {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.to_owned();
     }

@@ -150,6 +150,16 @@ impl Printer {
         ExitCode::from(error_code(error.class()))
     }
 
+    /// The width to which lines are cut: the terminal's; none where stdout goes elsewhere.
+    pub(super) fn width(&self) -> Option<usize> {
+        std::io::stdout().is_terminal().then(super::table::width)
+    }
+
+    /// Says on stderr why the exit code is not 0, whatever else was printed.
+    pub(super) fn refusal(&self, message: &str, hint: &str) {
+        print_error(message, Some(hint));
+    }
+
     /// Prints a task's failure to the person.
     pub(super) fn failure(&self, what: &str, failure: &Failure) {
         let class = failure.class.name();

@@ -76,7 +76,7 @@ pub(super) struct LimitArgs {
 }
 
 impl LimitArgs {
-    fn patch(&self) -> Result<LimitsPatch> {
+    pub(super) fn patch(&self) -> Result<LimitsPatch> {
         let mut patch = LimitsPatch::default();
         for (key, text) in [
             ("tokens", &self.tokens),
@@ -157,7 +157,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
 }
 
 /// `--with NAMESPACE:NAME=PLUGIN`
-fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, PathBuf>> {
+pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, PathBuf>> {
     let parse = |text: &String| match text.split_once('=') {
         Some((name, path)) if name.contains(':') && !path.is_empty() => Ok((name.to_owned(), env.cwd().join(path))),
         _ => Err(
@@ -169,7 +169,7 @@ fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, PathBuf>> 
 }
 
 /// `--dir HOST::GUEST[:rw]`
-fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
+pub(super) fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
     let parse = |text: &String| {
         let dir = DirGrant::parse(env, text).map_err(|error| error.context("--dir"))?;
         match dir.host.is_dir() {
@@ -183,7 +183,7 @@ fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
     given.iter().map(parse).collect()
 }
 
-async fn find(
+pub(super) async fn find(
     host: &crate::host::Host,
     given: &Path,
     path: &Path,
@@ -208,7 +208,7 @@ async fn find(
 }
 
 /// `--input`: JSON, `@FILE`, or `-` for stdin.
-fn read_input(given: &str, env: &Env) -> Result<Value> {
+pub(super) fn read_input(given: &str, env: &Env) -> Result<Value> {
     const FORMS: &str = "Give JSON, @FILE to read it from a file, or - to read it from stdin.";
     match given.strip_prefix('@') {
         Some(file) => {
@@ -292,7 +292,7 @@ fn print(report: &RunReport, args: &Args, global: &Global, printer: &Printer) ->
 }
 
 /// A plugin's own text must not move the cursor or change the terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| {
             if c.is_control() && c != '\n' && c != '\t' {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::reader::{Entry, Origin, Section, Source};
-use super::{DirGrant, Env, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, SubAgent};
+use super::{Bodies, DirGrant, Env, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, SubAgent};
 use crate::error::{Error, Result};
 use crate::limits::units::{parse_bytes, parse_count, parse_duration};
 use crate::limits::{LimitsPatch, Usd};
@@ -22,6 +22,7 @@ pub(super) struct Layer {
     pub(super) limits: LimitsPatch,
     pub(super) reply_tokens: Option<u32>,
     pub(super) run: RawRun,
+    pub(super) journal: RawJournal,
     pub(super) grants: BTreeMap<String, RawGrant>,
     pub(super) sub_agents: BTreeMap<String, SubAgent>,
     pub(super) prices: BTreeMap<ModelRef, PriceConfig>,
@@ -76,6 +77,13 @@ pub(super) struct RawRun {
 }
 
 #[derive(Default)]
+pub(super) struct RawJournal {
+    pub(super) enabled: Option<bool>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) bodies: Option<Bodies>,
+}
+
+#[derive(Default)]
 pub(super) struct RawGrant {
     pub(super) models: Option<Vec<String>>,
     pub(super) limits: LimitsPatch,
@@ -87,7 +95,16 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
     let source = Source::read(env, path, found)?;
     let (table, origins) = source.parse()?;
     let top = Section::top(&source, table.get_ref());
-    top.only(&["models", "providers", "limits", "run", "grants", "sub-agents", "prices"])?;
+    top.only(&[
+        "models",
+        "providers",
+        "limits",
+        "run",
+        "journal",
+        "grants",
+        "sub-agents",
+        "prices",
+    ])?;
     let mut layer = Layer {
         origins,
         ..Layer::default()
@@ -104,6 +121,7 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
                 );
             }
             "run" => layer.run = run(&section)?,
+            "journal" => layer.journal = journal(&section)?,
             "grants" => layer.grants = named(&section, Some(GRANT_HINT), plugin_name, grant)?,
             "sub-agents" => {
                 layer.sub_agents = named(&section, Some(PLUGIN_HINT), plugin_name, |entry| {
@@ -254,6 +272,25 @@ fn run(section: &Section<'_>) -> Result<RawRun> {
         log_bytes: parse(section, "log-bytes", parse_bytes)?,
         limits: inner_limits(section)?,
     })
+}
+
+fn journal(section: &Section<'_>) -> Result<RawJournal> {
+    section.only(&["enabled", "file", "bodies"])?;
+    let path = |text: &str| section.source.env.resolve(text, section.source.dir());
+    Ok(RawJournal {
+        enabled: section.get("enabled").map(|entry| entry.boolean()).transpose()?,
+        file: section.get("file").map(|entry| entry.text_as(path)).transpose()?,
+        bodies: section.get("bodies").map(|entry| entry.text_as(bodies)).transpose()?,
+    })
+}
+
+fn bodies(text: &str) -> Result<Bodies, String> {
+    match text {
+        "all" => Ok(Bodies::All),
+        "replies" => Ok(Bodies::Replies),
+        "none" => Ok(Bodies::None),
+        _ => Err(format!("`{text}` is not known; write all, replies or none")),
+    }
 }
 
 fn grant(entry: &Entry<'_>) -> Result<RawGrant> {

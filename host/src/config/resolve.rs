@@ -6,11 +6,13 @@
 //! or at an address that no file chose; a service of another name is never handed a vendor's key unasked.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
-use super::file::{Kind, Layer, RawGrant, RawProvider, RawRun, base_url};
+use super::file::{Kind, Layer, RawGrant, RawJournal, RawProvider, RawRun, base_url};
 use super::reader::{Origin, nearest};
-use super::{Address, Config, Env, Grant, KeySource, ModelRef, ProviderConfig, ProviderKind, RunConfig, SetBy};
+use super::{
+    Address, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind, RunConfig, SetBy,
+};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 
@@ -76,6 +78,7 @@ pub(super) fn resolve(
     (lower, user_file): (Layer, Option<PathBuf>),
     (upper, project_file): (Layer, Option<PathBuf>),
 ) -> Result<Config> {
+    check_journal(&upper, project_file.as_deref())?;
     let layer = merge(lower, upper);
     let providers = providers(env, layer.providers, &layer.origins)?;
     let limits = Limits::task_default().overridden_by(&layer.limits);
@@ -98,6 +101,11 @@ pub(super) fn resolve(
             max_concurrent_tasks: layer.run.max_concurrent_tasks,
             log_bytes: layer.run.log_bytes.unwrap_or(LOG_BYTES),
             limits: Limits::none().overridden_by(&layer.run.limits),
+        },
+        journal: JournalConfig {
+            enabled: layer.journal.enabled.unwrap_or(true),
+            file: layer.journal.file,
+            bodies: layer.journal.bodies.unwrap_or_default(),
         },
         grants,
         sub_agents: layer.sub_agents,
@@ -142,6 +150,11 @@ fn merge(lower: Layer, upper: Layer) -> Layer {
             max_concurrent_tasks: upper.run.max_concurrent_tasks.or(lower.run.max_concurrent_tasks),
             log_bytes: upper.run.log_bytes.or(lower.run.log_bytes),
             limits: upper.run.limits.over(lower.run.limits),
+        },
+        journal: RawJournal {
+            enabled: upper.journal.enabled.or(lower.journal.enabled),
+            file: upper.journal.file.or(lower.journal.file),
+            bodies: upper.journal.bodies.or(lower.journal.bodies),
         },
         grants: over_entries(lower.grants, upper.grants),
         sub_agents: over_entries(lower.sub_agents, upper.sub_agents),
@@ -310,6 +323,22 @@ fn check_models(
         }
     }
     Ok(())
+}
+
+/// A project's file may come from a stranger, who must not choose where on this machine prompts and replies are written.
+fn check_journal(upper: &Layer, project_file: Option<&Path>) -> Result<()> {
+    let (Some(file), Some(project)) = (&upper.journal.file, project_file.and_then(Path::parent)) else {
+        return Ok(());
+    };
+    let inside = file
+        .strip_prefix(project)
+        .is_ok_and(|below| below.components().all(|part| matches!(part, Component::Normal(_))));
+    if inside {
+        return Ok(());
+    }
+    let message = "`file` in [journal] lies outside the folder of a project's file";
+    Err(at(&upper.origins, "journal.file", message)
+        .hint("Name a file below the folder, or set it in your own file, with --journal or with AGENTHOST_JOURNAL."))
 }
 
 fn grants(

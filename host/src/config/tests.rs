@@ -33,6 +33,14 @@ fn nothing_at_all_is_offline() {
         }
     );
     assert_eq!(
+        config.journal(),
+        &JournalConfig {
+            enabled: true,
+            file: None,
+            bodies: Bodies::All,
+        }
+    );
+    assert_eq!(
         (config.project_file(), config.user_file(), config.origin("models.fast")),
         (None, None, None)
     );
@@ -391,4 +399,32 @@ fn debug_shows_no_key() {
         text.contains("ANTHROPIC_API_KEY") && !text.contains("sk-secret"),
         "{text}"
     );
+}
+
+#[test]
+fn a_journal_is_set_key_by_key() {
+    let scratch = Scratch::project("[journal]\nbodies = \"replies\"\nfile = \"log/runs.db\"")
+        .user("[journal]\nenabled = false\nbodies = \"none\"");
+    assert_eq!(
+        scratch.load().journal(),
+        &JournalConfig {
+            enabled: false,
+            file: Some(scratch.path("project/log/runs.db")),
+            bodies: Bodies::Replies,
+        }
+    );
+}
+
+#[test]
+fn a_projects_journal_stays_in_its_folder() {
+    for outside in ["../runs.db", "/var/tmp/runs.db", "~/runs.db", "a/../../runs.db"] {
+        let scratch = Scratch::project(&format!("[journal]\nfile = \"{outside}\""));
+        assert_eq!(
+            scratch.complaint(),
+            "agenthost.toml:2: `file` in [journal] lies outside the folder of a project's file\nName a file below the \
+             folder, or set it in your own file, with --journal or with AGENTHOST_JOURNAL."
+        );
+    }
+    let own = Scratch::new().user("[journal]\nfile = \"~/runs.db\"");
+    assert_eq!(own.load().journal().file, Some(own.path("home/runs.db")));
 }

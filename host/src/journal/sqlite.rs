@@ -1,1 +1,181 @@
-//! SQLite.
+//! The journal in one SQLite file, usually `.agenthost/journal.db` of a project.
+//!
+//! **Writing.** One thread owns the only connection that writes. It takes what has come up since its last transaction,
+//! writes it as one, and wakes those who wait for it: the cost of reaching the disk is shared by all who wait, and a
+//! waiting task costs nothing. The write-ahead log is forced to the disk with each transaction, so what was acknowledged
+//! outlives a loss of power. What was merely noted is written within 10 ms. After one failed transaction nothing more is
+//! written, so the file ends where the run was still known to be whole.
+//!
+//! **Reading** goes over a second connection that cannot write. It sees what has been written and never waits for the
+//! writer; nor does another process, of which any number may read and write the same file.
+//!
+//! **Integrity.** Each body stands beside the first 16 bytes of its SHA-256, and what a task learned is numbered without
+//! gaps; both are checked whenever they are read. This finds damage; it is no protection from somebody who writes digests.
+//!
+//! **The format** is `user_version` of the file, which `application_id` marks as ours. A newer one is refused. An older
+//! one is brought up by one step per version, all in one transaction when the file is opened; version 1 is the first, so
+//! there is no step yet. A change that version 1 can read (a field more in a body) is no new version; a changed table is.
+//!
+//! Left out: encryption, and network file systems: the shared memory of the write-ahead log does not work on them.
+
+mod entries;
+mod fault;
+mod file;
+mod key;
+mod prune;
+mod read;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use futures_util::future::BoxFuture;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use self::fault::Trouble;
+use self::writer::{Job, Writer};
+use super::{CallSpan, Entry, Journal, Keep, Pruned, RunRecord, TaskRecord};
+use crate::error::{Error, Result};
+
+/// A journal in an SQLite file.
+///
+/// Dropping it writes what was noted, and waits for that.
+pub struct Sqlite {
+    path: PathBuf,
+    /// Gone once the writer is to stop.
+    jobs: Option<mpsc::Sender<Job>>,
+    writer: Option<JoinHandle<()>>,
+    reader: Mutex<Connection>,
+}
+
+impl Sqlite {
+    /// Opens the journal at `path`; if there is none, makes one that only its owner can read, and the directory for it. A
+    /// directory named `.agenthost` is kept out of version control.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Host`](crate::error::ErrorClass::Host) for a file that cannot be made, opened or written, is no
+    /// journal, is damaged, or was written in a newer format.
+    pub fn open(path: &Path) -> Result<Self> {
+        file::ensure(path)?;
+        Self::start(path)
+    }
+
+    /// Opens the journal at `path` if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sqlite::open`].
+    pub fn open_existing(path: &Path) -> Result<Option<Self>> {
+        if !file::is_there(path)? {
+            return Ok(None);
+        }
+        Self::start(path).map(Some)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn start(path: &Path) -> Result<Self> {
+        let connection = file::connect(path, file::Access::Write)?;
+        let reader = file::connect(path, file::Access::Read)?;
+        let (jobs, queue) = mpsc::channel();
+        let writer = Writer::new(path.to_owned(), connection);
+        let writer = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || writer.serve(&queue))
+            .map_err(|error| Error::host("cannot start the thread of the journal").caused_by(error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            jobs: Some(jobs),
+            writer: Some(writer),
+            reader: Mutex::new(reader),
+        })
+    }
+
+    /// Hands a job to the writer. One that is lost drops its waiter, who then says so.
+    fn send(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // The writer is gone only if it panicked.
+            let _ = jobs.send(job);
+        }
+    }
+
+    /// Reads in one transaction, so that all of it is of one moment.
+    fn read<T>(&self, what: impl FnOnce(&Connection) -> Result<T, Trouble>) -> Result<T> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = reader
+            .transaction()
+            .map_err(Trouble::from)
+            .and_then(|moment| what(&moment));
+        read.map_err(|trouble| trouble.at(&self.path))
+    }
+}
+
+/// The writer has died, which is a fault of its own.
+fn stopped(path: &Path) -> Error {
+    Error::host("the thread that writes the journal has died").at(path)
+}
+
+impl Journal for Sqlite {
+    fn append(&self, entry: Entry) -> BoxFuture<'static, Result<()>> {
+        let (waiter, written) = oneshot::channel();
+        self.send(Job::Write(entry, Some(waiter)));
+        let path = self.path.clone();
+        Box::pin(async move { written.await.unwrap_or_else(|_| Err(stopped(&path))) })
+    }
+
+    fn note(&self, entry: Entry) {
+        self.send(Job::Write(entry, None));
+    }
+
+    fn runs(&self, most: usize) -> Result<Vec<RunRecord>> {
+        self.read(|connection| read::runs(connection, most))
+    }
+
+    fn find(&self, id: &str) -> Result<RunRecord> {
+        self.read(|connection| read::find(connection, id))
+    }
+
+    fn task(&self, run: &str, task: &str) -> Result<Option<TaskRecord>> {
+        self.read(|connection| read::task(connection, run, task))
+    }
+
+    fn tasks(&self, run: &str, under: &str, after: Option<&str>, most: usize) -> Result<Vec<TaskRecord>> {
+        self.read(|connection| read::tasks(connection, run, under, after, most))
+    }
+
+    fn calls(&self, run: &str, most: usize) -> Result<Vec<CallSpan>> {
+        self.read(|connection| read::calls(connection, run, most))
+    }
+
+    fn prune(&self, keep: &Keep) -> Result<Pruned> {
+        let (waiter, pruned) = mpsc::sync_channel(1);
+        self.send(Job::Prune(keep.clone(), waiter));
+        pruned.recv().unwrap_or_else(|_| Err(stopped(&self.path)))
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sqlite")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}

@@ -245,3 +245,29 @@ fn a_configured_price_is_read_as_the_table_is() {
         "a price needs both `input` and `output`"
     );
 }
+
+#[test]
+fn the_most_that_tokens_can_cost_is_no_less_than_any_split() {
+    let price = |text: &str| toml::from_str::<Price>(text).unwrap();
+    let stepped = "input = 1\noutput = 5\nlong-context = { above = 100, input = 4, output = 6 }";
+    for text in [
+        "input = 1\noutput = 5",
+        "input = 8\noutput = 5\ncache-write = 9",
+        stepped,
+    ] {
+        let price = price(text);
+        for tokens in [0, 1, 99, 100, 101, 102, 250, 1_000] {
+            let most = price.most(tokens);
+            let splits = (0..=tokens).map(|input| price.worst(input, tokens - input));
+            assert_eq!(Some(most), splits.max(), "{tokens} of {text}");
+            // Two calls are no dearer than one.
+            let halves = price.most(tokens / 2).saturating_add(price.most(tokens - tokens / 2));
+            assert!(halves <= most, "{tokens} of {text}");
+        }
+    }
+    assert_eq!(
+        price(stepped).most(u64::MAX).pico(),
+        u64::MAX,
+        "and it does not overflow"
+    );
+}

@@ -12,12 +12,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("llm", &["error", "limits"]),
     ("gate", &["llm"]),
+    ("journal", &["error"]),
     ("telemetry", &["llm"]),
     ("plugin", &["error", "limits", "value"]),
     ("value", &["error"]),
     ("sandbox", &["error", "limits", "llm", "plugin", "value"]),
     ("config", &["error", "limits"]),
     ("price", &["config", "error", "limits", "llm"]),
+    ("journal", &["error"]),
     ("task", &["limits", "sandbox"]),
     ("run", &["limits", "task"]),
     (
@@ -40,7 +42,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "config", "error", "gate", "host", "limits", "plugin", "price", "run", "sandbox", "task",
+            "config", "error", "gate", "host", "journal", "limits", "plugin", "price", "run", "sandbox", "task",
         ],
     ),
     ("main", &["cli"]),

@@ -1,0 +1,138 @@
+//! What running side by side gained: the time that calls took, against the time that they would have taken in turn.
+
+use serde::Serialize;
+
+use super::super::table;
+
+/// Below this factor the calls stood in line anyway.
+const PAYS: f64 = 1.3;
+/// Below this a run is over before anybody would wait for it.
+const TINY_MS: u64 = 1_000;
+
+/// The gain of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Parallel {
+    /// All calls, one after the other.
+    sequential_ms: u64,
+    /// The time in which at least one call was in flight.
+    elapsed_ms: u64,
+    /// The one by the other; none where no time was measured.
+    factor: Option<f64>,
+    /// Whether sub-agents were worth it.
+    worth_it: bool,
+    /// Why not; empty where they were.
+    note: String,
+    #[serde(skip)]
+    calls: usize,
+}
+
+impl Parallel {
+    /// Of calls, each with its start and end, in a run that took `run_ms`.
+    pub(super) fn of(spans: &[(u64, u64)], run_ms: Option<u64>) -> Self {
+        let sequential_ms = spans.iter().map(|(from, to)| to.saturating_sub(*from)).sum();
+        let elapsed_ms = union(spans);
+        let factor = (elapsed_ms > 0).then(|| sequential_ms as f64 / elapsed_ms as f64);
+        let run_ms = run_ms.unwrap_or(elapsed_ms);
+        let note = match factor {
+            _ if spans.is_empty() => "it made no model calls that were timed, so sub-agents do not pay here".into(),
+            _ if run_ms < TINY_MS => format!(
+                "the whole run took {}: sub-agents hardly pay for work so small; a direct call would do",
+                table::time(run_ms)
+            ),
+            _ if spans.len() == 1 => "one model call has nothing to run beside: sub-agents do not pay here".into(),
+            Some(factor) if factor >= PAYS => String::new(),
+            _ => {
+                "the calls hardly overlapped: sub-agents do not make this faster; plain code that calls in turn would \
+                  do as well"
+                    .into()
+            }
+        };
+        Self {
+            sequential_ms,
+            elapsed_ms,
+            factor: factor.map(|factor| (factor * 100.0).round() / 100.0),
+            worth_it: note.is_empty(),
+            note,
+            calls: spans.len(),
+        }
+    }
+
+    /// The gain in words.
+    pub(super) fn words(&self) -> String {
+        let mut words = Vec::new();
+        if let (Some(factor), 2..) = (self.factor, self.calls) {
+            words.push(format!(
+                "model calls one after the other would have taken {}; they took {}: {factor:.1} times faster",
+                table::time(self.sequential_ms),
+                table::time(self.elapsed_ms)
+            ));
+        }
+        if !self.note.is_empty() {
+            words.push(self.note.clone());
+        }
+        words.join("\n")
+    }
+}
+
+/// The time that is covered by at least one span.
+fn union(spans: &[(u64, u64)]) -> u64 {
+    let mut spans = spans.to_vec();
+    spans.sort_unstable();
+    let (mut covered, mut until) = (0, 0);
+    for (from, to) in spans {
+        let from = from.max(until);
+        if to > from {
+            covered += to - from;
+            until = to;
+        }
+    }
+    covered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_counted_once_where_calls_overlap() {
+        assert_eq!(union(&[]), 0);
+        assert_eq!(union(&[(5, 9), (0, 3)]), 7, "with a gap");
+        assert_eq!(union(&[(0, 10), (2, 4), (9, 12)]), 12, "one within another");
+        assert_eq!(union(&[(7, 7), (9, 8)]), 0, "clocks go backwards now and then");
+    }
+
+    #[test]
+    fn three_at_once_are_three_times_faster() {
+        let gain = Parallel::of(&[(0, 3_000), (0, 3_000), (0, 3_000)], Some(3_100));
+        assert_eq!(
+            serde_json::to_value(&gain).unwrap(),
+            serde_json::json!({"sequential_ms": 9_000, "elapsed_ms": 3_000, "factor": 3.0, "worth_it": true, "note": ""})
+        );
+        assert_eq!(
+            gain.words(),
+            "model calls one after the other would have taken 9.00 s; they took 3.00 s: 3.0 times faster"
+        );
+    }
+
+    #[test]
+    fn it_is_said_where_sub_agents_do_not_pay() {
+        let note = |spans: &[(u64, u64)], run_ms| {
+            let gain = Parallel::of(spans, Some(run_ms));
+            assert!(!gain.worth_it);
+            gain.words()
+        };
+        assert!(note(&[], 5_000).starts_with("it made no model calls"));
+        assert!(note(&[(0, 4_000)], 5_000).starts_with("one model call has nothing to run beside"));
+        assert!(note(&[(0, 400), (0, 400)], 420).contains("faster\nthe whole run took 0.42 s: sub-agents hardly pay"));
+        let turns = note(&[(0, 2_000), (1_800, 4_000)], 5_000);
+        assert!(
+            turns.contains("1.1 times faster\nthe calls hardly overlapped"),
+            "{turns}"
+        );
+        assert!(
+            note(&[(5, 5), (5, 5)], 5_000).starts_with("the calls hardly overlapped"),
+            "no time was measured"
+        );
+        assert!(Parallel::of(&[(0, 1_300), (0, 1_300)], Some(1_300)).worth_it);
+    }
+}

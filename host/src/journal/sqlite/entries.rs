@@ -1,0 +1,250 @@
+//! How an entry changes the tables.
+//!
+//! An entry about a run, task or call that is not there is refused, and with it its transaction: it would hang in the air.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use sha2::{Digest as _, Sha256};
+
+use super::super::{Entry, RunEnd, RunRecord, TaskEnd, Turn};
+use super::fault::Trouble;
+use super::key::key;
+
+type Done = Result<(), Trouble>;
+
+/// What stands beside a body, to know it again.
+pub(super) fn sum(body: &str) -> [u8; 16] {
+    let mut sum = [0; 16];
+    for (to, from) in sum.iter_mut().zip(Sha256::digest(body)) {
+        *to = from;
+    }
+    sum
+}
+
+/// A number as SQLite keeps it; [`u64::cast_signed`] loses nothing.
+fn int(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+/// Writes one entry.
+pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
+    match entry {
+        Entry::RunStarted(run) => run_started(db, run),
+        Entry::RunResumed { run, pid } => {
+            const SQL: &str = "UPDATE run SET pid = ?2, ended_ms = NULL, state = NULL, report = NULL, report_sum = NULL
+                WHERE id = ?1";
+            one(db.prepare_cached(SQL)?.execute(params![run, pid])?, || no_run(run))
+        }
+        Entry::RunEnded { run, end } => run_ended(db, run, end),
+        Entry::TaskStarted {
+            run,
+            task,
+            plugin,
+            digest,
+            input,
+            at_ms,
+        } => {
+            start_over(db, run, task)?;
+            const SQL: &str = "INSERT INTO task (run, key, id, plugin, digest, started_ms, input, input_sum)
+                SELECT no, ?2, ?3, ?4, ?5, ?6, ?7, ?8 FROM run WHERE id = ?1
+                ON CONFLICT (run, key) DO UPDATE SET plugin = excluded.plugin, digest = excluded.digest,
+                started_ms = excluded.started_ms, input = excluded.input, input_sum = excluded.input_sum";
+            let sum = input.as_deref().map(sum);
+            let fields = params![run, key(task)?, task, plugin, digest, int(*at_ms), input, sum];
+            one(db.prepare_cached(SQL)?.execute(fields)?, || no_run(run))
+        }
+        Entry::CallStarted {
+            run,
+            task,
+            ask,
+            hash,
+            body,
+        } => call_started(db, find_task(db, run, task)?, *ask, hash, body.as_deref()),
+        Entry::RequestSent {
+            run,
+            task,
+            ask,
+            model,
+            at_ms,
+        } => {
+            const SQL: &str = "INSERT INTO request (run, task, ask, model, sent_ms, open)
+                SELECT run, no, ?2, ?3, ?4, 1 FROM task WHERE no = ?1";
+            let fields = params![find_task(db, run, task)?, int(*ask), model, int(*at_ms)];
+            db.prepare_cached(SQL)?.execute(fields)?;
+            Ok(())
+        }
+        Entry::RequestEnded {
+            run,
+            task,
+            ask,
+            hash,
+            reply,
+            at_ms,
+        } => request_ended(db, (run, task, *ask), hash, reply.as_deref(), *at_ms),
+        Entry::CallEnded { run, task, ask, result } => {
+            const SQL: &str = "INSERT OR REPLACE INTO call_end (call, result, result_sum) VALUES (?1, ?2, ?3)";
+            let call = find_call(db, (run, task, *ask))?;
+            db.prepare_cached(SQL)?.execute(params![call, result, sum(result)])?;
+            Ok(())
+        }
+        Entry::Turned { run, task, turn } => {
+            const SQL: &str = "INSERT INTO turn (task, seq, kind, value)
+                SELECT ?1, ifnull(max(seq) + 1, 0), ?2, ?3 FROM turn WHERE task = ?1";
+            let (kind, value) = match turn {
+                Turn::Answer(ask) => ("answer", *ask),
+                Turn::Cut { time_up: true, polls } => ("time-up", *polls),
+                Turn::Cut { time_up: false, polls } => ("cancelled", *polls),
+            };
+            let fields = params![find_task(db, run, task)?, kind, int(value)];
+            db.prepare_cached(SQL)?.execute(fields)?;
+            Ok(())
+        }
+        Entry::Remained { run, task, value } => {
+            const SQL: &str = "INSERT INTO remaining (task, seq, remaining, remaining_sum)
+                SELECT ?1, ifnull(max(seq) + 1, 0), ?2, ?3 FROM remaining WHERE task = ?1";
+            let fields = params![find_task(db, run, task)?, value, sum(value)];
+            db.prepare_cached(SQL)?.execute(fields)?;
+            Ok(())
+        }
+        Entry::TaskEnded { run, task, end } => task_ended(db, find_task(db, run, task)?, end),
+    }
+}
+
+fn no_run(run: &str) -> Trouble {
+    Trouble::Misfit(format!("there is no run `{run}`"))
+}
+
+/// Complains unless one row was changed.
+fn one(changed: usize, complaint: impl FnOnce() -> Trouble) -> Done {
+    if changed == 1 { Ok(()) } else { Err(complaint()) }
+}
+
+/// The number of a task, if it is there.
+fn seek_task(db: &Connection, run: &str, task: &str) -> Result<Option<i64>, Trouble> {
+    const SQL: &str = "SELECT task.no FROM run JOIN task ON task.run = run.no WHERE run.id = ?1 AND task.key = ?2";
+    let mut statement = db.prepare_cached(SQL)?;
+    Ok(statement
+        .query_row(params![run, key(task)?], |row| row.get(0))
+        .optional()?)
+}
+
+/// The number of a task.
+fn find_task(db: &Connection, run: &str, task: &str) -> Result<i64, Trouble> {
+    seek_task(db, run, task)?
+        .ok_or_else(|| Trouble::Misfit(format!("task `{task}` of run `{run}` has never been started")))
+}
+
+/// The number of a call.
+fn find_call(db: &Connection, (run, task, ask): (&str, &str, u64)) -> Result<i64, Trouble> {
+    const SQL: &str = "SELECT no FROM call WHERE task = ?1 AND ask = ?2";
+    let mut statement = db.prepare_cached(SQL)?;
+    let fields = params![find_task(db, run, task)?, int(ask)];
+    let call = statement.query_row(fields, |row| row.get(0)).optional()?;
+    call.ok_or_else(|| {
+        Trouble::Misfit(format!(
+            "call {ask} of task `{task}` of run `{run}` has never been started"
+        ))
+    })
+}
+
+fn run_started(db: &Connection, run: &RunRecord) -> Done {
+    const SQL: &str =
+        "INSERT INTO run (id, kind, plugin, digest, seed, clock_ms, started_ms, pid, command, command_sum)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING";
+    let changed = db.prepare_cached(SQL)?.execute(params![
+        run.id,
+        run.kind,
+        run.plugin,
+        run.digest,
+        run.seed,
+        int(run.clock_ms),
+        int(run.started_ms),
+        run.pid,
+        run.command,
+        sum(&run.command),
+    ])?;
+    one(changed, || {
+        Trouble::Misfit(format!("there is a run `{}` already", run.id))
+    })?;
+    run.end.as_ref().map_or(Ok(()), |end| run_ended(db, &run.id, end))
+}
+
+fn run_ended(db: &Connection, run: &str, end: &RunEnd) -> Done {
+    const SQL: &str = "UPDATE run SET ended_ms = ?2, state = ?3, report = ?4, report_sum = ?5 WHERE id = ?1";
+    let fields = params![run, int(end.ended_ms), end.state, end.report, sum(&end.report)];
+    one(db.prepare_cached(SQL)?.execute(fields)?, || no_run(run))
+}
+
+/// Takes from a task what an earlier attempt at it learned.
+fn start_over(db: &Connection, run: &str, task: &str) -> Done {
+    let Some(no) = seek_task(db, run, task)? else {
+        return Ok(());
+    };
+    for sql in [
+        "DELETE FROM turn WHERE task = ?1",
+        "DELETE FROM remaining WHERE task = ?1",
+        "DELETE FROM task_end WHERE task = ?1",
+        // What was in flight then will never be answered.
+        "UPDATE request SET open = 0 WHERE task = ?1 AND open = 1",
+    ] {
+        db.prepare_cached(sql)?.execute([no])?;
+    }
+    Ok(())
+}
+
+fn call_started(db: &Connection, task: i64, ask: u64, hash: &[u8; 32], body: Option<&str>) -> Done {
+    const SEEK: &str = "SELECT no, hash = ?3 FROM call WHERE task = ?1 AND ask = ?2";
+    let earlier: Option<(i64, bool)> = db
+        .prepare_cached(SEEK)?
+        .query_row(params![task, int(ask), hash], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match earlier {
+        Some((_, true)) => return Ok(()),
+        Some((no, false)) => {
+            for sql in [
+                "DELETE FROM reply WHERE call = ?1",
+                "DELETE FROM call_end WHERE call = ?1",
+                "DELETE FROM call WHERE no = ?1",
+            ] {
+                db.prepare_cached(sql)?.execute([no])?;
+            }
+        }
+        None => {}
+    }
+    const SQL: &str = "INSERT INTO call (task, ask, hash, body, body_sum) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let fields = params![task, int(ask), hash, body, body.map(sum)];
+    db.prepare_cached(SQL)?.execute(fields)?;
+    Ok(())
+}
+
+fn request_ended(db: &Connection, call: (&str, &str, u64), hash: &[u8; 32], reply: Option<&str>, at_ms: u64) -> Done {
+    // Requests of one call have no names here: the one that was sent first ends first.
+    const END: &str = "UPDATE request SET ended_ms = ?3, open = 0
+        WHERE no = (SELECT min(no) FROM request WHERE task = ?1 AND ask = ?2 AND open = 1)";
+    let (run, task, ask) = call;
+    let fields = params![find_task(db, run, task)?, int(ask), int(at_ms)];
+    db.prepare_cached(END)?.execute(fields)?;
+    if let Some(reply) = reply {
+        const SQL: &str = "INSERT INTO reply (call, seq, hash, reply, reply_sum)
+            SELECT ?1, ifnull(max(seq) + 1, 0), ?2, ?3, ?4 FROM reply WHERE call = ?1";
+        let fields = params![find_call(db, call)?, hash, reply, sum(reply)];
+        db.prepare_cached(SQL)?.execute(fields)?;
+    }
+    Ok(())
+}
+
+fn task_ended(db: &Connection, task: i64, end: &TaskEnd) -> Done {
+    const SQL: &str = "INSERT OR REPLACE INTO task_end
+        (task, ended_ms, report, report_sum, returned, returned_sum, models, models_sum)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    db.prepare_cached(SQL)?.execute(params![
+        task,
+        int(end.ended_ms),
+        end.report,
+        sum(&end.report),
+        end.returned,
+        end.returned.as_deref().map(sum),
+        end.models,
+        sum(&end.models),
+    ])?;
+    Ok(())
+}

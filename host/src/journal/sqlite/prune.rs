@@ -1,0 +1,108 @@
+//! Removing runs, and giving back their space.
+//!
+//! A run is live if it has no end and its process exists; it is never removed. One whose process is gone was interrupted.
+//! Where the number of a dead process was given to another one, its run is taken for live: that errs on the safe side.
+//!
+//! Each run goes in a transaction of its own, and space is given back in small steps, so that other processes get their
+//! turn. The file itself shrinks when nobody reads it any more.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::super::{Keep, Pruned};
+use super::fault::Trouble;
+
+/// Pages per step: 4 MiB.
+const STEP: u32 = 1024;
+/// How long to wait for readers before the file is made shorter; if they stay, that is left to a later writer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Removes the runs that are neither kept nor live.
+pub(super) fn prune(db: &mut Connection, keep: &Keep) -> Result<Pruned, Trouble> {
+    let before = pages(db)?;
+    let mut pruned = Pruned::default();
+    for no in candidates(db, keep)? {
+        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Another process may have resumed it since.
+        if live(&transaction, no)? {
+            continue;
+        }
+        for sql in [
+            "DELETE FROM reply WHERE call IN
+                (SELECT call.no FROM call JOIN task ON task.no = call.task WHERE task.run = ?1)",
+            "DELETE FROM call_end WHERE call IN
+                (SELECT call.no FROM call JOIN task ON task.no = call.task WHERE task.run = ?1)",
+            "DELETE FROM call WHERE task IN (SELECT no FROM task WHERE run = ?1)",
+            "DELETE FROM turn WHERE task IN (SELECT no FROM task WHERE run = ?1)",
+            "DELETE FROM remaining WHERE task IN (SELECT no FROM task WHERE run = ?1)",
+            "DELETE FROM task_end WHERE task IN (SELECT no FROM task WHERE run = ?1)",
+            "DELETE FROM request WHERE run = ?1",
+            "DELETE FROM task WHERE run = ?1",
+            "DELETE FROM run WHERE no = ?1",
+        ] {
+            transaction.prepare_cached(sql)?.execute([no])?;
+        }
+        transaction.commit()?;
+        pruned.runs += 1;
+    }
+    shrink(db)?;
+    let size: u64 = db.pragma_query_value(None, "page_size", |row| row.get(0).map(i64::cast_unsigned))?;
+    pruned.bytes = before.saturating_sub(pages(db)?) * size;
+    Ok(pruned)
+}
+
+/// Runs that nobody wants to keep, the latest first.
+fn candidates(db: &Connection, keep: &Keep) -> Result<Vec<i64>, Trouble> {
+    const SQL: &str = "SELECT no FROM (
+            SELECT no, started_ms, row_number() OVER (ORDER BY started_ms DESC, no DESC) AS place FROM run)
+        WHERE place > ?1 AND (?2 IS NULL OR started_ms <= ?2) ORDER BY place";
+    let latest = i64::try_from(keep.latest.unwrap_or(0)).unwrap_or(i64::MAX);
+    let after = keep.after_ms.map(u64::cast_signed);
+    let mut statement = db.prepare_cached(SQL)?;
+    let found = statement.query_map(params![latest, after], |row| row.get(0))?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+fn live(db: &Connection, no: i64) -> Result<bool, Trouble> {
+    const SQL: &str = "SELECT pid FROM run WHERE no = ?1 AND ended_ms IS NULL";
+    let mut statement = db.prepare_cached(SQL)?;
+    let pids = statement.query_map([no], |row| row.get(0))?;
+    let pids: Vec<u32> = pids.collect::<Result<_, _>>()?;
+    Ok(pids.into_iter().any(exists))
+}
+
+/// Whether there is a process of this number, though it be another user's.
+fn exists(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
+        return false;
+    };
+    rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
+}
+
+fn pages(db: &Connection) -> Result<u64, Trouble> {
+    Ok(db.pragma_query_value(None, "page_count", |row| row.get(0).map(i64::cast_unsigned))?)
+}
+
+fn free(db: &Connection) -> Result<i64, Trouble> {
+    Ok(db.pragma_query_value(None, "freelist_count", |row| row.get(0))?)
+}
+
+fn shrink(db: &Connection) -> Result<(), Trouble> {
+    let mut left = free(db)?;
+    while left > 0 {
+        let mut statement = db.prepare(&format!("PRAGMA incremental_vacuum({STEP})"))?;
+        let mut rows = statement.query([])?;
+        while rows.next()?.is_some() {}
+        let now = free(db)?;
+        if now >= left {
+            break;
+        }
+        left = now;
+    }
+    db.busy_timeout(PATIENCE)?;
+    // Says whether it could in a row of its own, which does not matter here.
+    let shortened = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    db.busy_timeout(super::file::PATIENCE)?;
+    Ok(shortened?)
+}

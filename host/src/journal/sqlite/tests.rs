@@ -1,0 +1,1 @@
+//! One file, many hands: what was acknowledged is there, whatever happens.
