@@ -1,5 +1,8 @@
+use serde_json::Value;
+
 use super::*;
-use crate::limits::Spent;
+use crate::config::Env;
+use crate::limits::{LimitsPatch, Spent};
 use crate::run::{Abandoned, REPORT_FORMAT, RunId};
 use crate::task::{Outcome, TaskId, TaskReport};
 
