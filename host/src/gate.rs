@@ -42,6 +42,8 @@ pub use self::retry::Verdict;
 pub use self::share::{Holder, Sharing, inspect};
 pub use self::warm::Prefix;
 
+/// The requests in flight to one model at the start, unless the operator says otherwise.
+pub const INITIAL_CONCURRENCY: u32 = 4;
 /// The most requests in flight to one model, unless the operator says otherwise.
 pub const MAX_CONCURRENCY: u32 = 64;
 /// Further attempts after the first, unless the operator says otherwise.
@@ -59,6 +61,8 @@ pub struct Settings {
     pub tokens_per_minute: Option<u64>,
     /// The most requests in flight to one model.
     pub max_concurrency: u32,
+    /// As many at the start.
+    pub initial_concurrency: u32,
     /// Further attempts after the first.
     pub retries: u32,
     /// How the service counts tokens.
@@ -77,6 +81,7 @@ impl Default for Settings {
             requests_per_minute: None,
             tokens_per_minute: None,
             max_concurrency: MAX_CONCURRENCY,
+            initial_concurrency: INITIAL_CONCURRENCY,
             retries: RETRIES,
             counting: Counting::AsUsed,
             caching: Caching::None,

@@ -243,6 +243,9 @@ impl Reply {
     }
 }
 
+/// Lets any number of requests be in flight from the start: most tests are not about that.
+const WIDE: &str = "initial-concurrency = 1000\nmax-concurrency = 1000\n";
+
 type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
 
 #[derive(Default)]
@@ -327,7 +330,7 @@ impl Server {
 
     /// A configuration with `fast` and `strong` at this server, over the wire of chat completions and without a key.
     pub fn config(&self) -> String {
-        config("openai", &self.url(), "")
+        config("openai", &self.url(), WIDE)
     }
 
     /// The same over the wire of messages, with the key in the variable `TEST_KEY`.
@@ -335,7 +338,7 @@ impl Server {
         config(
             "anthropic",
             &format!("http://{}", self.address),
-            "key-env = \"TEST_KEY\"\n",
+            &format!("key-env = \"TEST_KEY\"\n{WIDE}"),
         )
     }
 

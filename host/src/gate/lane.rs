@@ -73,7 +73,7 @@ pub(super) enum Step {
 impl Lane {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            law: Law::new(settings.max_concurrency),
+            law: Law::new(settings.initial_concurrency, settings.max_concurrency),
             queue: Queue::default(),
             in_flight: 0,
             outstanding: 0.0,
