@@ -308,13 +308,11 @@ impl Gate {
                 .lanes
                 .entry(ticket.model.to_owned())
                 .or_insert_with(|| Lane::new(settings));
-            if !ticket.again {
-                lane.budget.deposit();
-            }
             let waiting = Waiting {
                 input: ticket.input,
                 output: ticket.output,
                 prefix: ticket.prefix,
+                again: ticket.again,
                 since: now,
                 deadline: ticket.deadline.map(|at| self.inner.clock.of(at)),
                 met: Vec::new(),
@@ -382,7 +380,7 @@ impl Gate {
         let now = self.inner.clock.now();
         let shared = self.inner.share.as_ref().and_then(Share::open);
         if let Some((_, book)) = &shared {
-            state.adopt(book, now);
+            state.adopt(book, &self.inner.settings, now);
         }
         let value = change(&mut state, &self.inner.settings, now);
         let wake = state.pump(&self.inner.settings, now, &mut unsent);
@@ -397,7 +395,7 @@ impl Gate {
         for sent in unsent {
             drop(Permit {
                 gate: self.clone(),
-                sent: Some(*sent),
+                sent: Some(sent),
             });
         }
         value
@@ -431,7 +429,7 @@ impl Gate {
 impl State {
     /// Sends all that may go, one of each lane in turn, and says when somebody should look again. Those who gave up in
     /// this very moment are put into `unsent`.
-    fn pump(&mut self, settings: &Settings, now: u64, unsent: &mut Vec<Box<Sent>>) -> Option<u64> {
+    fn pump(&mut self, settings: &Settings, now: u64, unsent: &mut Vec<Sent>) -> Option<u64> {
         loop {
             let mut wake: Option<u64> = None;
             let mut moved = false;
@@ -450,7 +448,7 @@ impl State {
                         self.next += 1;
                         moved = true;
                         if let Err(Ok(sent)) = grant.send(Ok(*sent)) {
-                            unsent.push(Box::new(sent));
+                            unsent.push(sent);
                         }
                         self.last = name;
                     }
@@ -470,13 +468,13 @@ impl State {
         }
     }
 
-    fn adopt(&mut self, book: &Book, now: u64) {
+    fn adopt(&mut self, book: &Book, settings: &Settings, now: u64) {
         // Only what this process was told to keep: another one may have been configured otherwise.
         self.operator.adopt_known(&book.operator, now);
         for (name, meters) in &book.models {
-            if let Some(lane) = self.lanes.get_mut(name) {
-                lane.meters.adopt(meters, now);
-            }
+            // Also of models that this process has not asked yet: its first request must know, and not write over it.
+            let lane = self.lanes.entry(name.clone()).or_insert_with(|| Lane::new(settings));
+            lane.meters.adopt(meters, now);
         }
     }
 
@@ -505,5 +503,7 @@ fn random() -> f64 {
     getrandom::u32().map_or(0.5, |bits| f64::from(bits) / f64::from(u32::MAX))
 }
 
+#[cfg(test)]
+mod scenarios;
 #[cfg(test)]
 mod tests;

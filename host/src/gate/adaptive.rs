@@ -31,6 +31,8 @@ pub(super) struct Law {
     cut_before: u64,
     /// When the last refusal was.
     refused_at: Option<u64>,
+    /// Cuts since a request that was sent after one was answered well.
+    row: u32,
 }
 
 impl Law {
@@ -41,7 +43,13 @@ impl Law {
             limit: f64::from(start.max(1)).min(ceiling),
             cut_before: 0,
             refused_at: None,
+            row: 0,
         }
+    }
+
+    /// Cuts one after another without an answer to anything that was sent in between.
+    pub(super) fn cuts_in_a_row(&self) -> u32 {
+        self.row
     }
 
     /// Requests that may be in flight; at least 1.
@@ -50,8 +58,12 @@ impl Law {
         self.limit as u32
     }
 
-    /// Takes the answer to request `number` into account; `next` is the number of the next request to be sent.
-    pub(super) fn observe(&mut self, now: u64, number: u64, next: u64, sign: Sign) {
+    /// Takes the answer to request `number` into account; `next` is the number of the next request to be sent. Says
+    /// whether the limit was cut.
+    pub(super) fn observe(&mut self, now: u64, number: u64, next: u64, sign: Sign) -> bool {
+        if matches!(sign, Sign::Healthy { .. }) && number >= self.cut_before {
+            self.row = 0;
+        }
         match sign {
             Sign::Neutral | Sign::Healthy { full: false } => {}
             Sign::Healthy { full: true } => {
@@ -65,9 +77,12 @@ impl Law {
                 if number >= self.cut_before {
                     self.limit = (self.limit / 2.0).max(1.0);
                     self.cut_before = next;
+                    self.row = self.row.saturating_add(1);
+                    return true;
                 }
             }
         }
+        false
     }
 }
 

@@ -290,7 +290,7 @@ fn settings_of_calls_are_checked() {
         (
             "initial-concurrency",
             "Write how many requests may be in flight at the start, such as 4.",
-            &[("0", "it must be at least 1".to_owned())],
+            &[("0", "it must be at least 1".to_owned())][..],
         ),
         (
             "max-concurrency",
