@@ -15,6 +15,7 @@
 
 mod adaptive;
 mod bucket;
+mod clock;
 mod lane;
 mod meters;
 mod queue;
@@ -25,11 +26,12 @@ mod warm;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::clock::Clock;
 use self::lane::{Lane, Sent, Step, Waiting};
 use self::meters::Meters;
 use self::queue::Place;
@@ -116,39 +118,6 @@ struct State {
     last: String,
     /// When somebody looks again.
     wake: Option<u64>,
-}
-
-/// Milliseconds since 1970 that run with tokio's clock, so that a test can stop them and a step of the system's clock
-/// does not matter.
-#[derive(Debug)]
-struct Clock {
-    base: u64,
-    start: Instant,
-}
-
-impl Clock {
-    fn new() -> Self {
-        let base = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        Self {
-            base: millis(base),
-            start: Instant::now(),
-        }
-    }
-
-    fn now(&self) -> u64 {
-        self.base.saturating_add(millis(self.start.elapsed()))
-    }
-
-    fn of(&self, at: Instant) -> u64 {
-        self.base
-            .saturating_add(millis(at.saturating_duration_since(self.start)))
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A request that wants to be sent.

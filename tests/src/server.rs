@@ -243,8 +243,8 @@ impl Reply {
     }
 }
 
-/// Lets any number of requests be in flight from the start: most tests are not about that.
-const WIDE: &str = "initial-concurrency = 1000\nmax-concurrency = 1000\n";
+/// Lets any number of requests be in flight from the start, and none be sent again: most tests are not about that.
+const WIDE: &str = "initial-concurrency = 1000\nmax-concurrency = 1000\nretries = 0\n";
 
 type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
 

@@ -4,11 +4,12 @@
 use tokio::sync::oneshot;
 
 use super::adaptive::{Law, Sign};
+use super::clock::millis;
 use super::meters::{Met, Meters, Need, Snapshot};
 use super::queue::Queue;
 use super::retry::{self, Budget};
 use super::warm::{May, Prefix, Role, Warm};
-use super::{Settings, TooLate, millis};
+use super::{Settings, TooLate};
 use crate::llm::{ProviderError, ProviderErrorKind, Reply};
 
 /// Output tokens that are expected of a model's first answer, if it may be so long.
@@ -249,6 +250,8 @@ impl Lane {
                     self.probing |= error.kind == ProviderErrorKind::Overloaded || !self.meters.are_known();
                 }
             }
+            // It has looked at the request, so it takes requests.
+            Err(error) if error.status.is_some_and(|status| status < 500) => self.probing = false,
             Err(_) => {}
         }
         self.warm.answered(sent.prefix, sent.role, usage, settings.caching, now);
