@@ -1,6 +1,6 @@
 //! The contract of the command line: what goes in, what comes out where, and with which exit code.
 
-use agenthost_tests::server::{Reply, Server};
+use agenthost_tests::server::{Reply, Server, config};
 use serde_json::{Value, json};
 
 use crate::{guest, machine, machine_at, questions, run_json, strict_questions};
@@ -490,7 +490,8 @@ fn the_summary_says_what_the_gate_did_and_which_sub_tasks_failed() {
         Reply::text("x"),
     ]);
     let input = questions(&["hello"], "parallel").to_string();
-    let output = machine_at(&server).run(["run", &guest("asks"), "-i", &input]);
+    let machine_with_retries = machine().config(&config("openai", &server.url(), ""));
+    let output = machine_with_retries.run(["run", &guest("asks"), "-i", &input]);
     output.json(0);
     let lines: Vec<_> = output.stderr.lines().collect();
     assert!(lines[0].contains(": 1 call, 10 tokens in, 5 out, "), "{output}");
