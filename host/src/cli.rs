@@ -12,6 +12,8 @@ mod output;
 mod plan;
 mod progress;
 mod recorded;
+mod replay;
+mod resume;
 mod run;
 mod runs;
 mod show;
@@ -22,6 +24,7 @@ mod trust;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
@@ -29,6 +32,7 @@ use self::output::Printer;
 use crate::config::{Config, Env};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::journal::sqlite::Sqlite;
 
 /// A WebAssembly host for sub-agent tasks
 ///
@@ -66,6 +70,10 @@ enum Command {
     Run(Box<run::Args>),
     /// Tell the worst case of a run before anything is spent, and what earlier runs came to
     Plan(Box<plan::Args>),
+    /// Go on with a run that stopped: what is finished stays, what was answered is not asked again
+    Resume(resume::Args),
+    /// Run a recorded run again with no provider, no key and no network
+    Replay(replay::Args),
     /// List the runs that were recorded, or remove old ones
     Runs(runs::Args),
     /// Show what became of a run, task by task, and what ran at once
@@ -87,6 +95,8 @@ impl Command {
         match self {
             Self::Run(args) => args.json,
             Self::Plan(args) => args.json,
+            Self::Resume(args) => args.json,
+            Self::Replay(args) => args.json,
             Self::Runs(args) => args.json,
             Self::Show(args) => args.json,
             Self::Build(args) => args.json,
@@ -124,6 +134,8 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
     match cli.command {
         Command::Run(args) => run::run(*args, global, &env, printer).await,
         Command::Plan(args) => plan::plan(*args, global, &env, printer).await,
+        Command::Resume(args) => resume::resume(&args, global, &env, printer).await,
+        Command::Replay(args) => replay::replay(&args, global, &env, printer).await,
         Command::Runs(args) => runs::runs(&args, global, &env, printer),
         Command::Show(args) => show::show(&args, global, &env, printer),
         Command::Build(args) => build::build(&args, &env, printer),
@@ -163,6 +175,27 @@ fn host(config: Config, env: &Env, max_memory: Option<u64>) -> Result<Host> {
         .state_dir(env.state_dir())
         .max_memory(max_memory.unwrap_or(0))
         .build()
+}
+
+/// A host that writes its runs down, where that is wanted and there is a place for it.
+fn recording_host(config: Config, global: &Global, env: &Env, max_memory: Option<u64>) -> Result<Host> {
+    let bodies = config.journal().bodies;
+    let journal = match journal::journal_path(&config, env, global.journal.as_deref()) {
+        Some(path) => Some(Sqlite::open(&path).map_err(|error| {
+            error.hint(
+                "To run without a journal, write `enabled = false` under [journal]; such a run cannot be resumed.",
+            )
+        })?),
+        None => None,
+    };
+    let builder = Host::builder(config)
+        .cache_dir(cache_dir(env))
+        .state_dir(env.state_dir())
+        .max_memory(max_memory.unwrap_or(0));
+    match journal {
+        Some(journal) => builder.journal(Arc::new(journal), bodies).build(),
+        None => builder.build(),
+    }
 }
 
 /// Logs go to stderr: warnings, more with `-v`, or what `AGENTHOST_LOG` says.

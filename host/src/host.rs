@@ -21,7 +21,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{self, Config, DirGrant, ModelRef, ProviderConfig, ProviderKind};
+use crate::config::{self, Bodies, Config, DirGrant, ModelRef, ProviderConfig, ProviderKind};
 use crate::error::{Error, Result};
 use crate::gate::{self, Gate};
 use crate::journal::Journal;
@@ -35,7 +35,6 @@ use crate::plugin::Plugin;
 use crate::price::{Price, PriceTable};
 use crate::sandbox::{Code, Machine, Sandbox, Settings};
 
-pub use self::record::Bodies;
 pub use self::run::RunHandle;
 
 /// Tasks that may be alive at once, unless the configuration says otherwise: far more than one fan-out needs, and
@@ -239,6 +238,11 @@ impl Host {
             max_memory,
             providers: BTreeMap::new(),
         }
+    }
+
+    /// Whether runs are written down.
+    pub fn keeps_journal(&self) -> bool {
+        self.inner.journal.is_some()
     }
 
     /// What this host was configured with.

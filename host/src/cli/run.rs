@@ -1,21 +1,25 @@
 //! `agenthost run`: one task.
 
+mod report;
+
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::output::{Printer, exit_code};
+use self::report::{bound, print};
+use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
-use super::{Global, host};
+use super::{Global, recording_host};
 use crate::config::{DirGrant, Env};
 use crate::error::{Error, Result};
-use crate::host::{LoadOptions, LoadedPlugin};
-use crate::limits::{Cap, LimitsPatch};
-use crate::run::RunReport;
+use crate::host::{Host, LoadOptions, LoadedPlugin, RunHandle};
+use crate::journal::RunRecord;
+use crate::limits::{Cap, Limits, LimitsPatch};
 use crate::sandbox::MAX_CALL_BYTES;
 
 /// The most bytes of input JSON: what a guest could take over in one call, with room for JSON's own marks.
@@ -78,7 +82,17 @@ pub(super) struct LimitArgs {
 impl LimitArgs {
     pub(super) fn patch(&self) -> Result<LimitsPatch> {
         let mut patch = LimitsPatch::default();
-        for (key, text) in [
+        for (key, text) in self.given() {
+            patch.set(&key, &text).map_err(|error| {
+                Error::usage(format!("--{key}: {error}")).hint("Run `agenthost run --help` for all limits.")
+            })?;
+        }
+        Ok(patch)
+    }
+
+    /// The limits that were given, as they were written.
+    pub(super) fn given(&self) -> BTreeMap<String, String> {
+        let all = [
             ("tokens", &self.tokens),
             ("cost", &self.cost),
             ("calls", &self.calls),
@@ -87,14 +101,11 @@ impl LimitArgs {
             ("timeout", &self.timeout),
             ("tasks", &self.tasks),
             ("depth", &self.depth),
-        ] {
-            if let Some(text) = text {
-                patch.set(key, text).map_err(|error| {
-                    Error::usage(format!("--{key}: {error}")).hint("Run `agenthost run --help` for all limits.")
-                })?;
-            }
-        }
-        Ok(patch)
+        ];
+        let given = all
+            .into_iter()
+            .filter_map(|(key, text)| Some((key.to_owned(), text.clone()?)));
+        given.collect()
     }
 }
 
@@ -106,15 +117,11 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         given => given,
     };
     let config = global.config(env)?;
-    let max_memory = match limits.memory {
-        Some(Cap::At(bytes)) => Some(bytes),
-        Some(Cap::Unlimited) => Some(u64::MAX),
-        None => None,
-    };
-    let host = host(config, env, max_memory)?;
+    let host = recording_host(config, global, env, max_memory(&limits))?;
     let path = env.cwd().join(&args.plugin);
+    let options_with = sub_agents(&args.with, env)?;
     let options = LoadOptions {
-        with: sub_agents(&args.with, env)?,
+        with: options_with.clone(),
         dirs: dirs(&args.dir, env)?,
     };
     let plugin = Arc::new(find(&host, &args.plugin, &path, options, printer).await?);
@@ -134,7 +141,27 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         ));
     }
 
-    let run = host.spawn(&plugin, &input, &limits)?;
+    let command = Command {
+        plugin: path,
+        with: options_with,
+        dirs: args.dir.clone(),
+        cwd: env.cwd().to_owned(),
+        limits: args.limits.given(),
+    };
+    let run = host.spawn_as(&plugin, &input, &limits, &command.to_json()?)?;
+    watch(run, &host, &plugin, &asked, args.json, global, printer).await
+}
+
+/// Watches a run to its end and prints what became of it.
+pub(super) async fn watch(
+    run: RunHandle,
+    host: &Host,
+    plugin: &LoadedPlugin,
+    asked: &Limits,
+    json: bool,
+    global: &Global,
+    printer: &Printer,
+) -> Result<ExitCode> {
     let progress = Progress::watch(&run, printer);
     let mut interrupted = false;
     let report = tokio::select! {
@@ -149,11 +176,78 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         }
     };
     progress.finish();
-    print(&report, &args, global, printer)?;
-    if host.config().is_offline_default() && report.is_offline() && !args.json {
+    let bound = report.outcome.failure().map_or(Bound::Task, |failure| {
+        bound(failure, &plugin.id.name, asked, host.config())
+    });
+    print(&report, json, global, printer, bound)?;
+    if host.config().is_offline_default() && report.is_offline() && !json {
         printer.note(OFFLINE);
     }
+    if interrupted && host.keeps_journal() {
+        printer.note(&format!(
+            "what was paid for is kept; go on with `agenthost resume {}`",
+            report.run
+        ));
+    }
+    if !report.differences.is_empty() {
+        printer.note("the replay is not what was recorded");
+        return Ok(ExitCode::from(super::output::exit::FAILED));
+    }
     Ok(exit_code(&report.outcome, interrupted))
+}
+
+/// What it takes to start a run again, as the journal keeps it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Command {
+    pub(super) plugin: PathBuf,
+    pub(super) with: BTreeMap<String, PathBuf>,
+    /// As they were written, relative to `cwd`.
+    pub(super) dirs: Vec<String>,
+    pub(super) cwd: PathBuf,
+    /// Limits as they were written, by key.
+    pub(super) limits: BTreeMap<String, String>,
+}
+
+impl Command {
+    pub(super) fn to_json(&self) -> Result<Value> {
+        serde_json::to_value(self).map_err(|error| Error::usage(format!("a path is not UTF-8: {error}")))
+    }
+
+    /// The command that a run was started with.
+    pub(super) fn of(record: &RunRecord) -> Result<Self> {
+        serde_json::from_str(&record.command).map_err(|_| {
+            Error::usage(format!("run {} was not started from the command line", record.id))
+                .hint("A program that embeds the host resumes its runs itself, with Host::resume.")
+        })
+    }
+
+    /// The limits, with those of `over` in their place.
+    pub(super) fn limits(&self, over: LimitsPatch) -> LimitsPatch {
+        let mut patch = LimitsPatch::default();
+        for (key, text) in &self.limits {
+            // They were read when the run was started.
+            let _ = patch.set(key, text);
+        }
+        over.over(patch)
+    }
+
+    /// Loads the plugin of the run as it was loaded then.
+    pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<LoadedPlugin> {
+        let options = LoadOptions {
+            with: self.with.clone(),
+            dirs: dirs(&self.dirs, &env.at(&self.cwd))?,
+        };
+        find(host, &self.plugin, &self.plugin, options, printer).await
+    }
+}
+
+/// The most memory that any task may be given, where a flag says.
+pub(super) fn max_memory(limits: &LimitsPatch) -> Option<u64> {
+    match limits.memory {
+        Some(Cap::At(bytes)) => Some(bytes),
+        Some(Cap::Unlimited) => Some(u64::MAX),
+        None => None,
+    }
 }
 
 /// `--with NAMESPACE:NAME=PLUGIN`
@@ -260,66 +354,4 @@ fn parse(text: &str, name: &str) -> Result<Value> {
         Error::input(format!("{name} is no JSON: {error}"))
             .hint("Mind the shell's quoting: --input '{\"name\": \"value\"}', or --input @FILE.")
     })
-}
-
-fn print(report: &RunReport, args: &Args, global: &Global, printer: &Printer) -> Result<()> {
-    let failure = report.outcome.failure();
-    if args.json {
-        printer.data(report)?;
-    } else if let Some(output) = report.outcome.ok() {
-        printer.data(output)?;
-    }
-    for task in &report.tasks {
-        if (global.verbose > 0 || failure.is_some()) && !task.log.is_empty() && !args.json {
-            printer.say(&format!("--- log of {} ({})", task.id, task.plugin));
-            printer.say(printable(task.log.trim_end()).as_str());
-            if task.log_dropped_bytes > 0 {
-                printer.say(&format!(
-                    "--- and {} bytes more that were not kept",
-                    task.log_dropped_bytes
-                ));
-            }
-        }
-    }
-    if args.json {
-        return Ok(());
-    }
-    if let (Some(failure), Some(root)) = (failure, report.tasks.first()) {
-        printer.failure(&format!("task {} ({})", root.id, root.plugin), failure);
-    }
-    printer.say(&summary(report));
-    Ok(())
-}
-
-/// A plugin's own text must not move the cursor or change the terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
-fn summary(report: &RunReport) -> String {
-    let spent = &report.spent;
-    let calls = if spent.calls == 1 {
-        "1 call".to_owned()
-    } else {
-        format!("{} calls", spent.calls)
-    };
-    let cost = match spent.known_cost() {
-        Some(cost) => cost.to_string(),
-        None => "cost unknown".into(),
-    };
-    format!(
-        "run {}: {calls}, {} tokens in, {} out, {cost}, {:.1} s",
-        report.run,
-        spent.input_tokens,
-        spent.output_tokens,
-        spent.wall.as_secs_f64()
-    )
 }

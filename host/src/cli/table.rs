@@ -64,7 +64,7 @@ pub(super) fn shortened(text: &str, width: usize) -> String {
 
 /// A count with a comma before every three digits.
 pub(super) fn count(n: u64) -> String {
-    super::doctor::thousands(&n.to_string())
+    super::output::thousands(&n.to_string())
 }
 
 /// A time as people say it: `0.42 s`, `12.3 s`, `5 min 2 s`, `3 h 20 min`, `4 d 2 h`.

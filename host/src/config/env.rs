@@ -57,6 +57,15 @@ impl Env {
         &self.cwd
     }
 
+    /// The same surroundings with another working directory, absolute.
+    #[must_use]
+    pub fn at(&self, cwd: &Path) -> Self {
+        Self {
+            cwd: cwd.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// The home directory.
     pub fn home(&self) -> Option<&Path> {
         self.home.as_deref()

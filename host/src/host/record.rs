@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::config::Bodies;
 use crate::error::Result;
 use crate::journal::{CallRecord, Entry, Journal, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn};
 use crate::limits::Usd;
@@ -24,18 +25,6 @@ use crate::llm::{Allowance, Ask, CallError, CallResult, Reply, Request};
 use crate::run::{Difference, ModelReport};
 use crate::sandbox::{Next, Order};
 use crate::task::{FailureClass, Outcome, TaskId, TaskReport};
-
-/// What is kept of what was asked and answered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Bodies {
-    /// Everything.
-    #[default]
-    All,
-    /// Replies, without which nothing can be resumed; of what was asked, a digest.
-    Replies,
-    /// Digests and counts alone.
-    None,
-}
 
 /// What a run does with its journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -301,7 +290,7 @@ fn read_end(end: &TaskEnd) -> Option<(TaskReport, Vec<ModelReport>)> {
     ))
 }
 
-/// Whether an outcome stays when its run is resumed: whatever would come out the same again.
+/// Whether an outcome stays when its run is resumed: whatever would come out the same again. With `failed`, only outputs do.
 pub(super) fn keeps(outcome: &Outcome, failed: bool) -> bool {
     match outcome {
         Outcome::Ok(_) => true,

@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::record::{Mode, Recorder, now_ms};
+use super::record::{Mode, Recorder, keeps, now_ms};
 use super::tree::{NewTask, RunState};
 use super::{Host, LoadedPlugin};
 use crate::error::{Error, Result};
@@ -184,6 +184,12 @@ impl Host {
                 return Ok(changed);
             }
         }
+    }
+
+    /// How a recorded run ended, if there is nothing to go on with; with `failed`, a failure that is final is something.
+    pub fn settled(record: &RunRecord, failed: bool) -> Option<Outcome> {
+        let report: Value = serde_json::from_str(&record.end.as_ref()?.report).ok()?;
+        Outcome::read(report.get("outcome")?).filter(|outcome| keeps(outcome, failed))
     }
 
     fn journal(&self) -> Result<&Arc<dyn Journal>> {

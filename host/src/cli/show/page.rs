@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use super::super::output::printable;
 use super::super::recorded::{Task, parsed, short};
-use super::super::run::printable;
 use super::super::table::{self, Column, count};
 use super::Shown;
 use super::timeline::{self, Bar};

@@ -1,0 +1,51 @@
+//! `agenthost replay`: runs a recorded run again, with everything that it learned from the journal and no provider.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::journal::Found;
+use super::output::Printer;
+use super::run::{Command, max_memory, watch};
+use super::{Global, recording_host};
+use crate::config::Env;
+use crate::error::{Error, Result};
+use crate::limits::LimitsPatch;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The run's id, or its beginning, or `last`
+    run: String,
+    /// Replay although a plugin is not the one that was recorded, to see where it differs
+    #[arg(long)]
+    changed_plugins: bool,
+    /// Print one JSON document with the outcome, what was spent, every task and every difference
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let config = global.config(env)?;
+    let record = Found::open(global, &config, env)?.needed()?.find(&args.run)?;
+    if record.end.is_none() {
+        return Err(
+            Error::usage(format!("run {} has no end that a replay could come to", record.id))
+                .hint(format!("Bring it to its end with `agenthost resume {}`.", record.id)),
+        );
+    }
+    let command = Command::of(&record)?;
+    let limits = command.limits(LimitsPatch::default());
+    let host = recording_host(config, global, env, max_memory(&limits))?;
+    let plugin = Arc::new(command.load(&host, env, printer).await?);
+    let changed = host.changed_plugins(&plugin, &record)?;
+    if !changed.is_empty() && !args.changed_plugins {
+        return Err(Error::usage(format!(
+            "not the plugin that run {} is of: {}",
+            record.id,
+            changed.join(", ")
+        ))
+        .hint("Bring the old one back, or add --changed-plugins to see where the new one differs."));
+    }
+    let asked = host.config().limits().overridden_by(&limits);
+    let run = host.replay(&plugin, &record, &limits)?;
+    watch(run, &host, &plugin, &asked, args.json, global, printer).await
+}

@@ -1,0 +1,83 @@
+//! `agenthost resume`: goes on with a run that stopped before its end.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::journal::Found;
+use super::output::{Printer, exit_code};
+use super::recorded::alive;
+use super::run::{Command, LimitArgs, max_memory, watch};
+use super::{Global, recording_host};
+use crate::config::Env;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::journal::RunRecord;
+use crate::task::Outcome;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The run's id, or its beginning, or `last`
+    run: String,
+    /// Run the tasks again that failed for good, too
+    #[arg(long)]
+    failed: bool,
+    /// Go on although a plugin is not the one that the run began with
+    #[arg(long)]
+    changed_plugins: bool,
+    /// Print one JSON document with the outcome, what was spent, and every task
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let limits = args.limits.patch()?;
+    let config = global.config(env)?;
+    let record = Found::open(global, &config, env)?.needed()?.find(&args.run)?;
+    if let Some(ended) = ended(&record, args.failed)? {
+        printer.note(&format!("run {} has ended; nothing is run again", record.id));
+        match (&ended, args.json) {
+            (_, true) => printer.data(
+                &serde_json::from_str::<Value>(&record.end.map_or_else(String::new, |end| end.report))
+                    .unwrap_or_default(),
+            )?,
+            (Outcome::Ok(output), false) => printer.data(output)?,
+            (Outcome::Failure(failure), false) => {
+                printer.note(&format!("it failed: {failure}; --failed runs it again"))
+            }
+        }
+        return Ok(exit_code(&ended, false));
+    }
+    let command = Command::of(&record)?;
+    let limits = command.limits(limits);
+    let host = recording_host(config, global, env, max_memory(&limits))?;
+    let plugin = Arc::new(command.load(&host, env, printer).await?);
+    let changed = host.changed_plugins(&plugin, &record)?;
+    if !changed.is_empty() && !args.changed_plugins {
+        return Err(
+            Error::usage(format!("not the plugin that run {} began with: {}", record.id, changed.join(", ")))
+                .hint("Bring the old one back, or add --changed-plugins: what it asks for in the same words is not paid for again."),
+        );
+    }
+    let asked = host.config().limits().overridden_by(&limits);
+    let run = host.resume(&plugin, &record, &limits, args.failed)?;
+    watch(run, &host, &plugin, &asked, args.json, global, printer).await
+}
+
+/// The outcome of a run that there is nothing to go on with.
+fn ended(record: &RunRecord, failed: bool) -> Result<Option<Outcome>> {
+    if record.end.is_none() {
+        if record.pid != std::process::id() && alive(record.pid) {
+            return Err(Error::usage(format!(
+                "run {} is still going on, in process {}",
+                record.id, record.pid
+            ))
+            .hint("Wait for its end, or stop it first."));
+        }
+        return Ok(None);
+    }
+    Ok(Host::settled(record, failed))
+}
