@@ -83,6 +83,10 @@ impl<'a> Call<'a> {
     pub(super) fn new(task: &'a TaskCalls, name: &'a str, ordinal: u64, paid: Vec<(Hash, PaidReply)>) -> Self {
         let so_far = SoFar {
             paid,
+            used: Used {
+                cost: Some(Usd::ZERO),
+                ..Used::default()
+            },
             ..SoFar::default()
         };
         Self {
