@@ -125,6 +125,11 @@ impl Reply {
         Self::raw(307, "").header("location", to)
     }
 
+    /// Its status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
     /// The same, so much later.
     #[must_use]
     pub fn after(mut self, after: Duration) -> Self {
