@@ -64,6 +64,7 @@ fn in_words(event: &Event) -> String {
         Event::Started { plugin, .. } => format!("{task}: {plugin} started"),
         Event::Progress { message, .. } => format!("{task}: {message}"),
         Event::CallSent { model, .. } => format!("{task}: asks {model}"),
+        Event::CallRetried { error, wait, .. } => format!("{task}: asks again in {wait:?}: {error}"),
         Event::CallSettled { error: Some(error), .. } => format!("{task}: a call failed: {error}"),
         Event::CallSettled { spent, .. } => format!("{task}: {} output tokens so far", spent.output_tokens),
         Event::Ended { .. } => format!("{task}: ended"),

@@ -137,6 +137,7 @@ fn cache_dir(env: &Env) -> Option<PathBuf> {
 fn host(config: Config, env: &Env, max_memory: Option<u64>) -> Result<Host> {
     Host::builder(config)
         .cache_dir(cache_dir(env))
+        .state_dir(env.state_dir())
         .max_memory(max_memory.unwrap_or(0))
         .build()
 }

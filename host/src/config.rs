@@ -26,6 +26,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 pub use self::dirs::DirGrant;
 pub use self::env::Env;
@@ -95,10 +96,21 @@ pub struct ProviderConfig {
     pub address: Option<Address>,
     /// Where its key is found; none for a service without keys.
     pub key: Option<KeySource>,
-    /// The most requests in a minute, where the operator set it.
+    /// The most requests in a minute, to all its models together, where the operator set it.
     pub requests_per_minute: Option<u64>,
-    /// The most tokens in a minute, input and output together, where the operator set it.
+    /// The most tokens in a minute, input and output of all its models together, where the operator set it.
     pub tokens_per_minute: Option<u64>,
+    /// The most requests in flight to one of its models, at least 1, where the operator set it.
+    pub max_concurrency: Option<u32>,
+    /// Further attempts after the first, of errors that another attempt can help; 0 is none. Where the operator set it.
+    pub retries: Option<u32>,
+    /// How long a call may be without an answer before a second attempt of it starts, not zero; without it none does.
+    pub hedge_after: Option<Duration>,
+    /// Whether, of requests that share a long prefix, one goes first so that the rest read the provider's prompt cache;
+    /// unset is yes.
+    pub warm_prefix: Option<bool>,
+    /// How long to wait for the first byte of an answer, not zero, where the operator set it.
+    pub timeout: Option<Duration>,
     /// Whether `key` is the kind's usual variable rather than the operator's choice.
     key_assumed: bool,
 }
@@ -220,14 +232,25 @@ pub enum SubAgent {
 /// A model's price as the operator gives it, in US dollars for a million tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PriceConfig {
+    /// Those of every request, or of the shorter ones.
+    pub rates: RatesConfig,
+    /// `long-context`: the input tokens above which a whole request has other rates, and those.
+    pub long_context: Option<(u64, RatesConfig)>,
+}
+
+/// Prices in US dollars for a million tokens, as the operator gives them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RatesConfig {
     /// `input`
     pub input: Option<Usd>,
     /// `output`
     pub output: Option<Usd>,
     /// `cache-read`
     pub cache_read: Option<Usd>,
-    /// `cache-write`
+    /// `cache-write`: for five minutes.
     pub cache_write: Option<Usd>,
+    /// `cache-write-1h`: for an hour.
+    pub cache_write_1h: Option<Usd>,
 }
 
 impl Config {

@@ -4,6 +4,8 @@
 //! `.wasm` file or a crate into a [`LoadedPlugin`]; [`Host::spawn`] starts a run of it and returns at once with a
 //! [`RunHandle`]. Only this module names concrete providers; everything else sees traits.
 
+mod answer;
+mod attempts;
 mod calls;
 mod estimate;
 mod load;
@@ -12,9 +14,14 @@ mod run;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use crate::config::{self, Config, DirGrant, ModelRef, ProviderKind};
+use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{self, Config, DirGrant, ModelRef, ProviderConfig, ProviderKind};
 use crate::error::{Error, Result};
+use crate::gate::{self, Gate};
 use crate::limits::{Limits, LimitsPatch};
 use crate::llm::anthropic::Anthropic;
 use crate::llm::offline::Offline;
@@ -43,18 +50,38 @@ struct Inner {
     providers: BTreeMap<String, ProviderSlot>,
     prices: PriceTable,
     estimates: estimate::Estimates,
+    state: Option<PathBuf>,
 }
 
 /// A provider, made when it is first called: a missing key of a model that nobody asks for is no error.
-#[derive(Default)]
 struct ProviderSlot {
-    made: OnceLock<std::result::Result<Arc<dyn Provider>, String>>,
+    made: OnceLock<std::result::Result<Served, String>>,
+}
+
+/// A provider behind its gate.
+struct Served {
+    provider: Arc<dyn Provider>,
+    /// The kind, as it is written in a file.
+    kind: &'static str,
+    gate: Gate,
+    /// After how long without an answer a second request is sent beside the first.
+    hedge_after: Option<Duration>,
+    /// Whether one of many requests that begin alike goes ahead; none where the operator does not say.
+    warm_prefix: Option<bool>,
+}
+
+impl Served {
+    /// Whether to look for prefixes in requests to a model, where `pays` is known of its prices.
+    fn warms(&self, pays: bool) -> bool {
+        self.warm_prefix.unwrap_or(pays)
+    }
 }
 
 /// How a host is put together.
 pub struct HostBuilder {
     config: Config,
     cache: Option<PathBuf>,
+    state: Option<PathBuf>,
     max_memory: u64,
     providers: BTreeMap<String, Arc<dyn Provider>>,
 }
@@ -120,6 +147,14 @@ impl HostBuilder {
         self
     }
 
+    /// Shares what is known of rate limits with this user's other processes, in `dir`, a directory of this user alone.
+    /// Without it, this host keeps it to itself.
+    #[must_use]
+    pub fn state_dir(mut self, dir: Option<PathBuf>) -> Self {
+        self.state = dir;
+        self
+    }
+
     /// The most linear memory that any task of this host can be given, in bytes; at least the configured limit.
     #[must_use]
     pub fn max_memory(mut self, bytes: u64) -> Self {
@@ -146,13 +181,13 @@ impl HostBuilder {
             max_tasks: self.config.run().max_concurrent_tasks.unwrap_or(MAX_TASKS),
             cache: self.cache,
         })?;
-        let prices = PriceTable::builtin().with_overrides(prices(&self.config)?)?;
-        let providers = self.config.providers().keys().map(|name| {
-            let slot = ProviderSlot::default();
-            if let Some(provider) = self.providers.remove(name) {
-                let _ = slot.made.set(Ok(provider));
-            }
-            (name.clone(), slot)
+        let prices = PriceTable::of(&self.config)?;
+        let providers = self.config.providers().iter().map(|(name, provider)| {
+            let made = match self.providers.remove(name) {
+                Some(given) => OnceLock::from(Ok(Served::new(given, provider, None))),
+                None => OnceLock::new(),
+            };
+            (name.clone(), ProviderSlot { made })
         });
         let providers = providers.collect();
         Ok(Host {
@@ -162,6 +197,7 @@ impl HostBuilder {
                 providers,
                 prices,
                 estimates: estimate::Estimates::default(),
+                state: self.state,
             }),
         })
     }
@@ -177,6 +213,7 @@ impl Host {
         HostBuilder {
             config,
             cache: None,
+            state: None,
             max_memory,
             providers: BTreeMap::new(),
         }
@@ -257,24 +294,30 @@ impl Host {
     }
 }
 
-/// The operator's own prices.
-fn prices(config: &Config) -> Result<Vec<(String, Price)>> {
-    let price = |(model, price): (&ModelRef, &config::PriceConfig)| {
-        let price = Price::custom(price).map_err(|error| {
-            let origin = config
-                .origin(&format!("prices.{model}"))
-                .map(|origin| format!("{origin}: "))
-                .unwrap_or_default();
-            Error::config(format!("{origin}[prices.\"{model}\"]: {error}"))
-                .hint("Give USD per million tokens, such as `input = 0.10` and `output = 0.50`.")
-        })?;
-        Ok((model.to_string(), price))
-    };
-    config.prices().iter().map(price).collect()
+impl Served {
+    fn new(provider: Arc<dyn Provider>, config: &ProviderConfig, share: Option<PathBuf>) -> Self {
+        let settings = gate::Settings {
+            requests_per_minute: config.requests_per_minute,
+            tokens_per_minute: config.tokens_per_minute,
+            max_concurrency: config.max_concurrency.unwrap_or(gate::MAX_CONCURRENCY),
+            retries: config.retries.unwrap_or(gate::RETRIES),
+            counting: provider.counting(),
+            caching: provider.caching(),
+            warm_prefix: config.warm_prefix.unwrap_or(true),
+            share,
+        };
+        Self {
+            gate: Gate::new(settings),
+            kind: config.kind.name(),
+            hedge_after: config.hedge_after,
+            warm_prefix: config.warm_prefix,
+            provider,
+        }
+    }
 }
 
 impl Inner {
-    fn provider(&self, name: &str) -> std::result::Result<&Arc<dyn Provider>, CallError> {
+    fn provider(&self, name: &str) -> std::result::Result<&Served, CallError> {
         let missing = || CallError::Unavailable(format!("no provider is named `{name}`"));
         let slot = self.providers.get(name).ok_or_else(missing)?;
         let made = slot.made.get_or_init(|| {
@@ -286,37 +329,67 @@ impl Inner {
         made.as_ref().map_err(|error| CallError::Unavailable(error.clone()))
     }
 
-    fn make_provider(&self, name: &str) -> Result<Arc<dyn Provider>> {
+    fn make_provider(&self, name: &str) -> Result<Served> {
         let provider = self
             .config
             .provider(name)
             .ok_or_else(|| Error::config(format!("no provider is named `{name}`")))?;
-        let url = provider.address.as_ref().map(|address| address.url.as_str());
+        Ok(Served::new(
+            self.open_provider(name, provider)?,
+            provider,
+            self.share(name, provider),
+        ))
+    }
+
+    /// The file in which this user's processes share what they know of the limits on this provider's key.
+    fn share(&self, name: &str, provider: &ProviderConfig) -> Option<PathBuf> {
+        let address = provider.address.as_ref()?;
+        let key = self.config.key(name).ok().flatten();
+        let digest = Sha256::new()
+            .chain_update("agenthost gate\n")
+            .chain_update(&address.url)
+            .chain_update("\n")
+            .chain_update(key.as_ref().map_or("", |key| key.expose_secret()))
+            .finalize();
+        let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Some(self.state.as_ref()?.join(gate::SHARED).join(format!("{digest}.json")))
+    }
+
+    fn open_provider(&self, name: &str, config: &ProviderConfig) -> Result<Arc<dyn Provider>> {
+        let url = config.address.as_ref().map(|address| address.url.as_str());
         let key = || self.config.key(name);
-        Ok(match &provider.kind {
+        Ok(match &config.kind {
             ProviderKind::Anthropic => {
                 let key = key()?.ok_or_else(|| {
                     Error::config(format!("the provider `{name}` has no key")).hint(format!(
                         "Set ANTHROPIC_API_KEY, or `key-env` or `key-file` in [providers.{name}]."
                     ))
                 })?;
-                Arc::new(Anthropic::new(url, key)?)
+                let provider = Anthropic::new(url, key)?;
+                match config.timeout {
+                    Some(timeout) => Arc::new(provider.with_timeout(timeout)?),
+                    None => Arc::new(provider),
+                }
             }
             ProviderKind::OpenAi { max_tokens_field } => {
                 let field = match max_tokens_field {
                     config::MaxTokensField::MaxCompletionTokens => openai::MaxTokensField::MaxCompletionTokens,
                     config::MaxTokensField::MaxTokens => openai::MaxTokensField::MaxTokens,
                 };
-                Arc::new(OpenAi::new(url, key()?, field)?)
+                let provider = OpenAi::new(url, key()?, field)?;
+                match config.timeout {
+                    Some(timeout) => Arc::new(provider.with_timeout(timeout)?),
+                    None => Arc::new(provider),
+                }
             }
             ProviderKind::Offline => Arc::new(Offline),
             ProviderKind::Script { file } => Arc::new(Script::load(file)?),
         })
     }
 
-    /// The model that a name stands for.
-    fn model(&self, name: &str) -> Option<&ModelRef> {
-        self.config.models().get(name).and_then(|chain| chain.first())
+    /// The models that a name stands for, the first to be tried first.
+    fn models(&self, name: &str) -> Option<&[ModelRef]> {
+        self.config.models().get(name).map(Vec::as_slice)
     }
 
     fn price(&self, model: &ModelRef) -> Option<&Price> {

@@ -94,6 +94,7 @@
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod gate;
 pub mod host;
 pub mod limits;
 pub mod llm;
@@ -102,4 +103,5 @@ pub mod price;
 pub mod run;
 pub mod sandbox;
 pub mod task;
+mod telemetry;
 pub mod value;

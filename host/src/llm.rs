@@ -9,6 +9,7 @@ mod call;
 mod http;
 pub mod offline;
 pub mod openai;
+mod quota;
 pub mod schema;
 pub mod script;
 
@@ -32,6 +33,38 @@ pub trait Provider: Send + Sync + fmt::Debug {
     fn is_offline(&self) -> bool {
         false
     }
+
+    /// How the service counts tokens against its rate limits.
+    fn counting(&self) -> Counting {
+        Counting::AsUsed
+    }
+
+    /// What the service does with prompts that begin alike.
+    fn caching(&self) -> Caching {
+        Caching::None
+    }
+}
+
+/// How a service counts tokens against its rate limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Counting {
+    /// Input and output apart, as they are used: cached input does not count, and neither does the output limit
+    /// (Anthropic).
+    AsUsed,
+    /// What a request may use at the most, when it arrives: the larger of its input's estimate and its output limit
+    /// (OpenAI).
+    UpFront,
+}
+
+/// What a service does with prompts that begin alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Caching {
+    /// Nothing that is known.
+    None,
+    /// Keeps what a request marks (Anthropic).
+    Marked,
+    /// Keeps prefixes by itself (OpenAI).
+    Automatic,
 }
 
 /// Who speaks in a message.
@@ -151,6 +184,30 @@ pub struct Request {
     pub schema: Option<Value>,
     /// Further settings.
     pub options: Options,
+    /// Ask the service to keep what comes before the message part of this index (counted over all messages' parts; 0:
+    /// the system text alone) in its prompt cache. A wire without such marks ignores it, and so does one that has
+    /// nothing before that part.
+    pub mark_prefix: Option<usize>,
+}
+
+impl Request {
+    /// The UTF-8 bytes of everything that the model will read, and the number of messages: what an estimate of the input
+    /// tokens is made from. Media count with their bytes, which is far more than they cost.
+    pub fn size(&self) -> (u64, u64) {
+        let parts = self
+            .messages
+            .iter()
+            .flat_map(|message| &message.content)
+            .map(|part| match part {
+                Part::Text(text) => text.len(),
+                Part::Media { data, .. } => data.len(),
+                Part::Extension { json, .. } => json.len(),
+            });
+        let system = self.system.as_ref().map_or(0, String::len);
+        let schema = self.schema.as_ref().map_or(0, |schema| schema.to_string().len());
+        let bytes = parts.sum::<usize>() + system + schema;
+        (bytes as u64, self.messages.len() as u64)
+    }
 }
 
 /// Why the model stopped.
@@ -187,6 +244,19 @@ pub struct Usage {
     pub reasoning_output: u64,
 }
 
+impl Usage {
+    /// What two replies used together.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            cached_input: self.cached_input.saturating_add(other.cached_input),
+            cache_write_input: self.cache_write_input.saturating_add(other.cache_write_input),
+            output: self.output.saturating_add(other.output),
+            reasoning_output: self.reasoning_output.saturating_add(other.reasoning_output),
+        }
+    }
+}
+
 /// What came back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
@@ -202,6 +272,8 @@ pub struct Reply {
     pub usage: Option<Usage>,
     /// The provider's id of this request, for its support.
     pub request_id: Option<String>,
+    /// What the answer's headers said of rate limits; none when no such header was there.
+    pub quota: Option<Box<Quota>>,
 }
 
 impl Reply {
@@ -215,6 +287,30 @@ impl Reply {
             })
             .collect()
     }
+}
+
+/// What an answer's headers say of the rate limits behind it; none where they do not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Requests.
+    pub requests: Option<Meter>,
+    /// Input and output tokens together.
+    pub tokens: Option<Meter>,
+    /// Input tokens.
+    pub input_tokens: Option<Meter>,
+    /// Output tokens.
+    pub output_tokens: Option<Meter>,
+}
+
+/// One rate limit, as the provider saw it when it answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meter {
+    /// The most in a window, at least 1.
+    pub limit: u64,
+    /// What is left of it, at most `limit`.
+    pub remaining: u64,
+    /// Until it is full again, at most a year.
+    pub reset: Option<Duration>,
 }
 
 /// What kind of failure a provider met. The gate decides by this alone whether another try can help.
@@ -259,8 +355,12 @@ pub struct ProviderError {
     pub status: Option<u16>,
     /// Before this has passed, the provider wants no further request.
     pub retry_after: Option<Duration>,
+    /// The provider itself says that another try cannot help.
+    pub no_retry: bool,
     /// The provider's id of this request.
     pub request_id: Option<String>,
+    /// What the answer's headers said of rate limits; none when no such header was there.
+    pub quota: Option<Box<Quota>>,
 }
 
 impl ProviderError {
@@ -271,7 +371,9 @@ impl ProviderError {
             message: message.into(),
             status: None,
             retry_after: None,
+            no_retry: false,
             request_id: None,
+            quota: None,
         }
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! Money is counted in whole pico-dollars, so that sums over any number of calls are exact: one token at 0.10 USD per
 //! million is 100,000 of them. Prices are read from their decimal text and never pass through a float. The embedded table
-//! ([`PriceTable::builtin`]) is dated and holds the vendors' list prices; discounts, taxes and service tiers are left out,
-//! and so is Anthropic's higher price for writing to its cache for an hour.
+//! ([`PriceTable::builtin`]) is dated and holds the vendors' list prices; discounts, taxes and service tiers are left out.
+//! A provider's count does not say for how long something was written to its cache; the request does, so whoever sent it
+//! chooses between a [`Price`] and [`Price::with_hour_writes`].
 
 use std::collections::BTreeMap;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-use crate::config::PriceConfig;
+use crate::config::{Config, PriceConfig, RatesConfig};
 use crate::error::Error;
 use crate::limits::Usd;
 use crate::llm::Usage;
@@ -43,6 +44,26 @@ impl PriceTable {
             builtin: kinds,
             ..Self::default()
         })
+    }
+
+    /// The embedded table with the operator's own prices before it.
+    ///
+    /// # Errors
+    ///
+    /// Class `config`, with file and line: a price that makes no sense, as [`Price::custom`] finds it.
+    pub fn of(config: &Config) -> Result<Self, Error> {
+        let own = config.prices().iter().map(|(model, price)| {
+            let price = Price::custom(price).map_err(|error| {
+                let origin = config
+                    .origin(&format!("prices.{model}"))
+                    .map(|origin| format!("{origin}: "))
+                    .unwrap_or_default();
+                Error::config(format!("{origin}[prices.\"{model}\"]: {error}"))
+                    .hint("Give USD per million tokens, such as `input = 0.10` and `output = 0.50`.")
+            })?;
+            Ok((model.to_string(), price))
+        });
+        Self::builtin().with_overrides(own.collect::<Result<Vec<_>, Error>>()?)
     }
 
     /// The day on which the embedded prices were read, as `2026-11-23`.
@@ -102,8 +123,8 @@ fn undated(id: &str) -> Option<&str> {
 /// What one model's tokens cost.
 ///
 /// Reads from a table with `input` and `output`, and perhaps `cache-read` (default: `input`), `cache-write` (default:
-/// 1.25 times `input`) and `long-context` with `above` and the same four; all in USD per million tokens, as a number or a
-/// string, with at most six decimals.
+/// 1.25 times `input`), `cache-write-1h` (default: twice `input`) and `long-context` with `above` and the same five; all
+/// in USD per million tokens, as a number or a string, with at most six decimals.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Price {
     rates: Rates,
@@ -117,7 +138,10 @@ struct Rates {
     input: u64,
     output: u64,
     cache_read: u64,
+    /// For five minutes.
     cache_write: u64,
+    /// For an hour.
+    cache_write_1h: u64,
 }
 
 impl Price {
@@ -127,20 +151,42 @@ impl Price {
     ///
     /// What is wrong with it: input or output missing, or more than six decimals.
     pub fn custom(price: &PriceConfig) -> Result<Self, String> {
-        let (Some(input), Some(output)) = (price.input, price.output) else {
-            return Err("a price needs both `input` and `output`".into());
-        };
-        let optional = |usd: Option<Usd>| usd.map(PerMillion::of).transpose();
-        let (read, write) = (optional(price.cache_read)?, optional(price.cache_write)?);
+        let step = |(above, rates): &(u64, RatesConfig)| Ok::<_, String>((*above, Rates::custom(rates)?));
         Ok(Self {
-            rates: rates(PerMillion::of(input)?, PerMillion::of(output)?, read, write),
-            ..Self::default()
+            rates: Rates::custom(&price.rates)?,
+            long_context: price
+                .long_context
+                .as_ref()
+                .map(step)
+                .transpose()
+                .map_err(|error| format!("`long-context`: {error}"))?,
+            source: None,
         })
+    }
+
+    /// The price of a call whose request asks the provider to keep what it writes to its cache for an hour; the `anthropic`
+    /// wire is the only one that does.
+    #[must_use]
+    pub fn with_hour_writes(&self) -> Self {
+        let hour = |rates: Rates| Rates {
+            cache_write: rates.cache_write_1h,
+            ..rates
+        };
+        Self {
+            rates: hour(self.rates),
+            long_context: self.long_context.map(|(above, rates)| (above, hour(rates))),
+            source: self.source.clone(),
+        }
     }
 
     /// Where the price was read.
     pub fn source(&self) -> Option<&str> {
         self.source.as_deref()
+    }
+
+    /// Whether input that is read from the provider's cache is cheaper than plain input.
+    pub fn caching_pays(&self) -> bool {
+        self.rates.cache_read < self.rates.input
     }
 
     /// What a call that used `usage` cost.
@@ -176,6 +222,30 @@ impl Price {
 }
 
 impl Rates {
+    fn new(input: PerMillion, output: PerMillion, [read, write, hour]: [Option<PerMillion>; 3]) -> Self {
+        Self {
+            input: input.0,
+            output: output.0,
+            cache_read: read.map_or(input.0, |read| read.0),
+            cache_write: write.map_or(input.0.saturating_add(input.0.div_ceil(4)), |write| write.0),
+            cache_write_1h: hour.map_or(input.0.saturating_mul(2), |hour| hour.0),
+        }
+    }
+
+    fn custom(rates: &RatesConfig) -> Result<Self, String> {
+        let (Some(input), Some(output)) = (rates.input, rates.output) else {
+            return Err("a price needs both `input` and `output`".into());
+        };
+        let read = |key: &str, usd: Usd| PerMillion::of(usd).map_err(|error| format!("`{key}`: {error}"));
+        let optional = |key: &str, usd: Option<Usd>| usd.map(|usd| read(key, usd)).transpose();
+        let cache = [
+            optional("cache-read", rates.cache_read)?,
+            optional("cache-write", rates.cache_write)?,
+            optional("cache-write-1h", rates.cache_write_1h)?,
+        ];
+        Ok(Self::new(read("input", input)?, read("output", output)?, cache))
+    }
+
     fn total<const N: usize>(self, parts: [(u64, u64); N]) -> Usd {
         let sum = parts.into_iter().fold(0_u64, |sum, (tokens, rate)| {
             sum.saturating_add(tokens.saturating_mul(rate))
@@ -199,6 +269,8 @@ struct PriceText {
     output: PerMillion,
     cache_read: Option<PerMillion>,
     cache_write: Option<PerMillion>,
+    #[serde(rename = "cache-write-1h")]
+    cache_write_1h: Option<PerMillion>,
     long_context: Option<StepText>,
     source: Option<String>,
 }
@@ -211,6 +283,8 @@ struct StepText {
     output: PerMillion,
     cache_read: Option<PerMillion>,
     cache_write: Option<PerMillion>,
+    #[serde(rename = "cache-write-1h")]
+    cache_write_1h: Option<PerMillion>,
 }
 
 /// Pico-dollars per token, read from USD per million tokens: the two differ by a factor of a million.
@@ -240,17 +314,8 @@ impl PerMillion {
     fn of(usd: Usd) -> Result<Self, String> {
         match (usd.pico() / 1_000_000, usd.pico() % 1_000_000) {
             (per_token, 0) => Ok(Self(per_token)),
-            _ => Err(format!("price {usd} per million tokens has more than six decimals")),
+            _ => Err("a price for a million tokens has at most six decimals".into()),
         }
-    }
-}
-
-fn rates(input: PerMillion, output: PerMillion, read: Option<PerMillion>, write: Option<PerMillion>) -> Rates {
-    Rates {
-        input: input.0,
-        output: output.0,
-        cache_read: read.map_or(input.0, |read| read.0),
-        cache_write: write.map_or(input.0.saturating_add(input.0.div_ceil(4)), |write| write.0),
     }
 }
 
@@ -258,13 +323,12 @@ impl<'de> Deserialize<'de> for Price {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = PriceText::deserialize(deserializer)?;
         let step = |step: StepText| {
-            (
-                step.above,
-                rates(step.input, step.output, step.cache_read, step.cache_write),
-            )
+            let cache = [step.cache_read, step.cache_write, step.cache_write_1h];
+            (step.above, Rates::new(step.input, step.output, cache))
         };
+        let cache = [text.cache_read, text.cache_write, text.cache_write_1h];
         Ok(Self {
-            rates: rates(text.input, text.output, text.cache_read, text.cache_write),
+            rates: Rates::new(text.input, text.output, cache),
             long_context: text.long_context.map(step),
             source: text.source,
         })

@@ -1,7 +1,8 @@
 //! A run: the tree of tasks under one root, what can be watched of it, and its report.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -63,14 +64,25 @@ pub enum Event {
         /// Its words, on one line.
         message: String,
     },
-    /// A model call was sent.
+    /// A request of a model call was sent.
     CallSent {
         /// Which task.
         task: TaskId,
         /// The model, as `provider/model`.
         model: String,
     },
-    /// A model call came back and is in the books.
+    /// A request of a model call failed and is followed by another.
+    CallRetried {
+        /// Which task.
+        task: TaskId,
+        /// The model, as `provider/model`.
+        model: String,
+        /// Why it failed.
+        error: String,
+        /// How long is waited first.
+        wait: Duration,
+    },
+    /// A request of a model call came back and is in the books.
     CallSettled {
         /// Which task.
         task: TaskId,
@@ -93,6 +105,7 @@ impl Event {
             Self::Started { task, .. }
             | Self::Progress { task, .. }
             | Self::CallSent { task, .. }
+            | Self::CallRetried { task, .. }
             | Self::CallSettled { task, .. }
             | Self::Ended { task } => task,
         }
@@ -100,22 +113,50 @@ impl Event {
 }
 
 /// What one model was used for in a run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct ModelReport {
     /// The model name that was asked for.
     pub name: String,
     /// What answered, as `provider/model`.
     pub model: String,
-    /// Calls sent.
+    /// Calls whose first request went to this model.
     pub calls: u64,
+    /// Requests sent: all attempts, repairs and hedges.
+    pub requests: u64,
+    /// Requests that were another attempt after a failure.
+    pub retries: u64,
+    /// Replies that broke their schema and were sent back to be repaired.
+    pub repairs: u64,
+    /// Requests that were sent beside a slow one.
+    pub hedges: u64,
+    /// Requests that were sent ahead to write a shared prefix to the provider's cache.
+    pub warmed: u64,
+    /// Milliseconds that requests waited, before they were sent and between attempts, summed over all of them.
+    pub waited_ms: u64,
+    /// What they waited for and how many did: `requests`, `tokens`, `input-tokens`, `output-tokens`, `retry-after`,
+    /// `concurrency`, `prefix`; and under `rate-limited`, how many were refused.
+    pub limits_met: BTreeMap<&'static str, u64>,
+    /// Requests whose answer nobody waited for: what the provider counted for them is not known and not charged.
+    pub abandoned: Abandoned,
     /// Input tokens, cached ones included.
     pub input_tokens: u64,
+    /// The part of the input that was read from the provider's cache.
+    pub cached_input_tokens: u64,
     /// Output tokens.
     pub output_tokens: u64,
     /// Money, where the price is known.
     pub cost_usd: Option<Usd>,
     /// Whether the answers were made up on this machine by the offline provider.
     pub offline: bool,
+}
+
+/// Requests that were given up after they had been sent.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Abandoned {
+    /// How many.
+    pub requests: u64,
+    /// The most tokens that the provider may have counted for them: what was reserved.
+    pub at_most_tokens: u64,
 }
 
 impl ModelReport {
@@ -131,9 +172,39 @@ impl ModelReport {
     }
 
     fn add(&mut self, other: &Self) {
-        self.calls = self.calls.saturating_add(other.calls);
-        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
-        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        let Self {
+            calls,
+            requests,
+            retries,
+            repairs,
+            hedges,
+            warmed,
+            waited_ms,
+            abandoned,
+            input_tokens,
+            cached_input_tokens,
+            output_tokens,
+            ..
+        } = self;
+        for (sum, more) in [
+            (calls, other.calls),
+            (requests, other.requests),
+            (retries, other.retries),
+            (repairs, other.repairs),
+            (hedges, other.hedges),
+            (warmed, other.warmed),
+            (waited_ms, other.waited_ms),
+            (&mut abandoned.requests, other.abandoned.requests),
+            (&mut abandoned.at_most_tokens, other.abandoned.at_most_tokens),
+            (input_tokens, other.input_tokens),
+            (cached_input_tokens, other.cached_input_tokens),
+            (output_tokens, other.output_tokens),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        for (met, times) in &other.limits_met {
+            *self.limits_met.entry(met).or_default() += times;
+        }
         self.cost_usd = self
             .cost_usd
             .zip(other.cost_usd)
@@ -168,7 +239,6 @@ impl RunReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn run_ids_sort_by_time_and_are_shell_words() {

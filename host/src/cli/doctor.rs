@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::output::{Printer, exit};
 use super::{Global, cache_dir};
-use crate::config::{Config, Env, ProviderConfig, ProviderKind};
-use crate::error::Result;
+use crate::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::limits::LimitKind;
 use crate::plugin::build;
@@ -136,31 +136,23 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
     };
     report.add("configuration", State::Ok, found, None);
 
-    let prices = PriceTable::builtin();
+    let own = PriceTable::of(config);
+    let wrong_price = own.as_ref().err().map(Error::to_string);
+    let (prices, state, hint) = match &own {
+        Ok(prices) => (prices, State::Ok, None),
+        Err(error) => (&PriceTable::builtin(), State::Fail, error.next_step()),
+    };
     for (name, chain) in config.models() {
-        for model in chain {
-            let Some(provider) = config.provider(&model.provider) else {
-                continue;
-            };
-            let own = config.prices().contains_key(model);
-            let priced = own
-                || prices
-                    .price(provider.kind.name(), &model.provider, &model.model)
-                    .is_some();
-            let price = if priced {
-                String::new()
-            } else {
-                ", price unknown".to_owned()
-            };
-            let (state, key, hint) = key(config, &model.provider, provider);
-            report.add(
-                format!("model {name}"),
-                state,
-                format!("{model}: {key}{price}"),
-                hint.as_deref(),
-            );
-        }
+        models(report, config, prices, name, chain);
     }
+    let found = wrong_price.clone().unwrap_or_else(|| {
+        let first = match config.prices().len() {
+            0 => String::new(),
+            own => format!("{own} in [prices], then "),
+        };
+        format!("{first}the embedded table of {}", prices.as_of())
+    });
+    report.add("prices", state, found, hint);
     if config.is_offline_default() {
         report.add(
             "models",
@@ -178,14 +170,13 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
         LimitKind::Fuel,
         LimitKind::Memory,
         LimitKind::Time,
+        LimitKind::Tasks,
+        LimitKind::Depth,
     ]
     .into_iter()
     .map(|kind| {
-        format!(
-            "{} {}",
-            kind.name(),
-            limits.describe(kind).unwrap_or_else(|| "none".into())
-        )
+        let value = limits.describe(kind).unwrap_or_else(|| "none".into());
+        format!("{} {}", kind.name(), thousands(&value))
     })
     .collect();
     report.add("limits of a task", State::Ok, shown.join(", "), None);
@@ -200,6 +191,8 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
                 None,
             );
         }
+        // Said already.
+        Err(error) if Some(error.to_string()) == wrong_price => {}
         Err(error) => report.add("engine", State::Fail, error.to_string(), error.next_step()),
     }
     match cache_dir(env) {
@@ -211,6 +204,65 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
             None,
         ),
     }
+}
+
+/// The models behind a name, in the order in which they are tried. What stands in the way of one is a failure only where
+/// no other can take its place.
+fn models(report: &mut Report, config: &Config, prices: &PriceTable, name: &str, chain: &[ModelRef]) {
+    let known = chain
+        .iter()
+        .filter_map(|model| Some((model, config.provider(&model.provider)?)));
+    let looked: Vec<_> = known
+        .map(|(model, provider)| (model, provider, key(config, &model.provider, provider)))
+        .collect();
+    let works = looked.iter().any(|(_, _, (state, _, _))| *state == State::Ok);
+    for (at, (model, provider, (state, key, hint))) in looked.into_iter().enumerate() {
+        let kind = provider.kind.name();
+        let price = match prices.price(kind, &model.provider, &model.model) {
+            Some(_) => "",
+            None => ", price unknown",
+        };
+        report.add(
+            if at == 0 {
+                format!("model {name}")
+            } else {
+                format!("model {name}, then")
+            },
+            if state == State::Fail && (works || at > 0) {
+                State::Warn
+            } else {
+                state
+            },
+            format!("{model}: {key}{price}{}", rates(provider)),
+            hint.as_deref(),
+        );
+    }
+}
+
+/// What the operator set for calls to the provider.
+fn rates(provider: &ProviderConfig) -> String {
+    let set = [
+        (provider.requests_per_minute, " requests a minute"),
+        (provider.tokens_per_minute, " tokens a minute"),
+        (provider.max_concurrency.map(u64::from), " at once"),
+    ];
+    let shown = |(value, unit): (Option<u64>, &str)| Some(format!(", {}{unit}", thousands(&value?.to_string())));
+    set.into_iter().filter_map(shown).collect()
+}
+
+/// A number with a comma before every three digits; any other text as it is.
+fn thousands(text: &str) -> String {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.to_owned();
+    }
+    let digits = text.chars().enumerate();
+    digits.fold(String::new(), |mut shown, (at, digit)| {
+        if at > 0 && (text.len() - at).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+        shown
+    })
 }
 
 /// Whether the provider's key is there, and where; never the key.
@@ -236,3 +288,6 @@ fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (State, String
         (Err(error), _) => (State::Fail, error.to_string(), error.next_step().map(str::to_owned)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,6 +101,9 @@ fn show(lines: &MultiProgress, tasks: &mut BTreeMap<String, Live>, event: Event)
             live.words = format!("{done}{total} {message}");
         }
         Event::CallSent { model, .. } => live.words = format!("asking {model}"),
+        Event::CallRetried { model, error, wait, .. } => {
+            live.words = format!("{model} again in {:.1} s: {error}", wait.as_secs_f64());
+        }
         Event::CallSettled { spent, error, .. } => {
             let tokens = spent.input_tokens.saturating_add(spent.output_tokens);
             let cost = spent

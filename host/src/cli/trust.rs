@@ -27,8 +27,12 @@ pub(super) struct Args {
 
 pub(super) fn trust(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     if args.list {
-        for record in trust::list(env)? {
-            show(&record, printer)?;
+        let records = trust::list(env)?;
+        if records.is_empty() {
+            printer.say("nothing is trusted yet");
+        }
+        for record in &records {
+            show(record, printer)?;
         }
         return Ok(ExitCode::SUCCESS);
     }

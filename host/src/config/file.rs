@@ -2,15 +2,16 @@
 //!
 //! What takes both files to tell, such as whether a provider exists, is found out in `resolve`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use url::Url;
 
 use super::reader::{Entry, Origin, Section, Source};
-use super::{DirGrant, Env, KeySource, MaxTokensField, ModelRef, PriceConfig, SubAgent};
+use super::{DirGrant, Env, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, SubAgent};
 use crate::error::{Error, Result};
-use crate::limits::units::{parse_bytes, parse_count};
+use crate::limits::units::{parse_bytes, parse_count, parse_duration};
 use crate::limits::{LimitsPatch, Usd};
 
 /// What one file says; nothing is filled in.
@@ -34,6 +35,11 @@ pub(super) struct RawProvider {
     pub(super) key: Option<KeySource>,
     pub(super) requests_per_minute: Option<u64>,
     pub(super) tokens_per_minute: Option<u64>,
+    pub(super) max_concurrency: Option<u32>,
+    pub(super) retries: Option<u32>,
+    pub(super) hedge_after: Option<Duration>,
+    pub(super) warm_prefix: Option<bool>,
+    pub(super) timeout: Option<Duration>,
     pub(super) file: Option<PathBuf>,
     pub(super) max_tokens_field: Option<MaxTokensField>,
 }
@@ -88,8 +94,8 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
     for entry in top.entries() {
         let section = entry.section()?;
         match entry.key {
-            "models" => layer.models = named(&section, model_name, |entry| entry.one_or_more_as(str::parse))?,
-            "providers" => layer.providers = named(&section, provider_name, provider)?,
+            "models" => layer.models = named(&section, None, model_name, chain)?,
+            "providers" => layer.providers = named(&section, None, provider_name, provider)?,
             "limits" => {
                 (layer.limits, layer.reply_tokens) = (
                     limits(&section, &["reply-tokens"])?,
@@ -97,29 +103,53 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
                 );
             }
             "run" => layer.run = run(&section)?,
-            "grants" => layer.grants = named(&section, plugin_name, grant)?,
+            "grants" => layer.grants = named(&section, Some(GRANT_HINT), plugin_name, grant)?,
             "sub-agents" => {
-                layer.sub_agents = named(&section, plugin_name, |entry| {
+                layer.sub_agents = named(&section, Some(PLUGIN_HINT), plugin_name, |entry| {
                     entry.text_as(|text| sub_agent(section.source, text))
                 })?;
             }
-            "prices" => layer.prices = named(&section, str::parse, price)?,
+            "prices" => layer.prices = named(&section, None, str::parse, price)?,
             _ => {}
         }
     }
     Ok(layer)
 }
 
-/// All entries of a section whose keys the file chooses.
+const GRANT_HINT: &str = "`agenthost inspect PLUGIN` shows the plugin's name; the models that it may ask for stand inside, as models = [\"fast\"].";
+const PLUGIN_HINT: &str = "`agenthost inspect PLUGIN` shows the plugin's name.";
+
+/// All entries of a section whose keys the file chooses; `hint` goes with a key that is wrong.
 fn named<'a, K: Ord, T>(
     section: &Section<'a>,
+    hint: Option<&str>,
     name: impl Fn(&str) -> Result<K, String>,
     value: impl Fn(&Entry<'a>) -> Result<T>,
 ) -> Result<BTreeMap<K, T>> {
+    let name = |entry: &Entry<'a>| {
+        name(entry.key).map_err(|error| match hint {
+            Some(hint) => entry.wrong(error).hint(hint),
+            None => entry.wrong(error),
+        })
+    };
     section
         .entries()
-        .map(|entry| Ok((name(entry.key).map_err(|error| entry.wrong(error))?, value(&entry)?)))
+        .map(|entry| Ok((name(&entry)?, value(&entry)?)))
         .collect()
+}
+
+/// One model, or several to be tried in turn.
+fn chain(entry: &Entry<'_>) -> Result<Vec<ModelRef>> {
+    let models: Vec<ModelRef> = entry
+        .one_or_more_as(str::parse)
+        .map_err(|error| error.hint("Write one model in quotes, or a list of models that are tried in turn."))?;
+    let mut before = BTreeSet::new();
+    match models.iter().find(|model| !before.insert(*model)) {
+        Some(twice) => Err(entry
+            .wrong(format!("the list names `{twice}` twice"))
+            .hint("Name each model once; what another attempt can help is tried again anyway.")),
+        None => Ok(models),
+    }
 }
 
 fn parse<T>(section: &Section<'_>, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Option<T>> {
@@ -142,13 +172,18 @@ fn inner_limits(section: &Section<'_>) -> Result<LimitsPatch> {
 }
 
 fn provider(entry: &Entry<'_>) -> Result<RawProvider> {
-    const KEYS: [&str; 8] = [
+    const KEYS: [&str; 13] = [
         "kind",
         "base-url",
         "key-env",
         "key-file",
         "requests-per-minute",
         "tokens-per-minute",
+        "max-concurrency",
+        "retries",
+        "hedge-after",
+        "warm-prefix",
+        "timeout",
         "file",
         "max-tokens-field",
     ];
@@ -175,8 +210,23 @@ fn provider(entry: &Entry<'_>) -> Result<RawProvider> {
             .map(|entry| Ok::<_, Error>((entry.text_as(base_url)?, entry.origin())))
             .transpose()?,
         key,
-        requests_per_minute: parse(&section, "requests-per-minute", positive)?,
-        tokens_per_minute: parse(&section, "tokens-per-minute", positive)?,
+        requests_per_minute: parse(&section, "requests-per-minute", positive)
+            .map_err(|error| error.hint("Write how many requests a minute may have; leave it out for no such limit."))?,
+        tokens_per_minute: parse(&section, "tokens-per-minute", positive)
+            .map_err(|error| error.hint("Write how many tokens a minute may have; leave it out for no such limit."))?,
+        max_concurrency: parse(&section, "max-concurrency", positive_u32)
+            .map_err(|error| error.hint("Write how many requests to one model may be in flight, such as 64."))?,
+        retries: parse(&section, "retries", count_u32)
+            .map_err(|error| error.hint("Write how many attempts may follow the first, such as 4; 0 for none."))?,
+        hedge_after: parse(&section, "hedge-after", parse_duration).map_err(|error| {
+            error.hint("Write after what time without an answer a second attempt starts, such as \"20s\"; leave it out for none.")
+        })?,
+        warm_prefix: text("warm-prefix")
+            .map(|entry| entry.boolean())
+            .transpose()
+            .map_err(|error| error.hint("Write false to send requests that share a long prefix all at once."))?,
+        timeout: parse(&section, "timeout", parse_duration)
+            .map_err(|error| error.hint("Write how long the first byte of an answer may take, such as \"2m\"."))?,
         file: text("file").map(|entry| entry.text_as(path)).transpose()?,
         max_tokens_field: text("max-tokens-field")
             .map(|entry| entry.text_as(max_tokens_field))
@@ -223,12 +273,38 @@ fn grant(entry: &Entry<'_>) -> Result<RawGrant> {
 
 fn price(entry: &Entry<'_>) -> Result<PriceConfig> {
     let section = entry.section()?;
-    section.only(&["input", "output", "cache-read", "cache-write"])?;
+    section.only(&[RATES, &["long-context"]].concat())?;
     Ok(PriceConfig {
-        input: parse(&section, "input", str::parse::<Usd>)?,
-        output: parse(&section, "output", str::parse)?,
-        cache_read: parse(&section, "cache-read", str::parse)?,
-        cache_write: parse(&section, "cache-write", str::parse)?,
+        rates: rates(&section)?,
+        long_context: section
+            .get("long-context")
+            .map(|entry| long_context(&entry))
+            .transpose()?,
+    })
+}
+
+fn long_context(entry: &Entry<'_>) -> Result<(u64, RatesConfig)> {
+    let hint =
+        "Write long-context = { above = 100_000, input = 0.50, output = 2.50 }, with prices in USD per million tokens.";
+    let section = entry.section().map_err(|error| error.hint(hint))?;
+    section.only(&[&["above"], RATES].concat())?;
+    let rates = rates(&section)?;
+    match parse(&section, "above", positive)? {
+        Some(above) if rates.input.is_some() && rates.output.is_some() => Ok((above, rates)),
+        _ => Err(entry.wrong("it needs `above`, `input` and `output`").hint(hint)),
+    }
+}
+
+const RATES: &[&str] = &["input", "output", "cache-read", "cache-write", "cache-write-1h"];
+
+fn rates(section: &Section<'_>) -> Result<RatesConfig> {
+    let usd = |key| parse(section, key, str::parse::<Usd>);
+    Ok(RatesConfig {
+        input: usd("input")?,
+        output: usd("output")?,
+        cache_read: usd("cache-read")?,
+        cache_write: usd("cache-write")?,
+        cache_write_1h: usd("cache-write-1h")?,
     })
 }
 
@@ -319,5 +395,9 @@ fn positive(text: &str) -> Result<u64, String> {
 }
 
 fn positive_u32(text: &str) -> Result<u32, String> {
-    u32::try_from(positive(text)?).map_err(|_| format!("`{text}` is too large; the most is {}", u32::MAX))
+    positive(text).and_then(|_| count_u32(text))
+}
+
+fn count_u32(text: &str) -> Result<u32, String> {
+    u32::try_from(parse_count(text)?).map_err(|_| format!("`{text}` is too large; the most is {}", u32::MAX))
 }

@@ -63,7 +63,14 @@ impl<'e> Source<'e> {
     /// somebody put there is waited for.
     pub(super) fn read(env: &'e Env, path: PathBuf, found: bool) -> Result<Self> {
         let shown = env.shown(&path);
-        let text = read_text(&path, found).map_err(|error| Error::config(format!("cannot read {shown}: {error}")))?;
+        let text = read_text(&path, found).map_err(|error| {
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            let error = Error::config(format!("cannot read {shown}: {error}"));
+            if missing && !found {
+                return error.hint("Name a file that exists, or leave out --config (and AGENTHOST_CONFIG) to use the agenthost.toml found upwards from here.");
+            }
+            error
+        })?;
         Ok(Self {
             env,
             file: path.into(),
@@ -82,7 +89,12 @@ impl<'e> Source<'e> {
         let table = DeTable::parse(&self.text).map_err(|error| {
             // The parser's message can go over several lines; the first says what is wrong.
             let message = error.message().lines().next().unwrap_or("no TOML").to_owned();
-            self.at(error.span().map_or(0, |span| span.start)).error(message)
+            let duplicate = message.starts_with("duplicate");
+            let error = self.at(error.span().map_or(0, |span| span.start)).error(message);
+            if duplicate {
+                return error;
+            }
+            error.hint("Write [SECTION] on a line of its own, and below it lines such as key = \"text\", key = 5 or key = [\"a\", \"b\"].")
         })?;
         let mut origins = BTreeMap::new();
         self.record("", table.get_ref(), &mut origins);

@@ -128,6 +128,9 @@ fn merge(lower: Layer, upper: Layer) -> Layer {
     for name in upper.grants.keys() {
         forget(&mut origins, &format!("grants.{name}."));
     }
+    for name in upper.prices.keys() {
+        forget(&mut origins, &format!("prices.{name}."));
+    }
     origins.extend(upper.origins);
     Layer {
         models: over_entries(lower.models, upper.models),
@@ -159,6 +162,11 @@ fn over_fields(over: RawProvider, under: RawProvider) -> RawProvider {
         key: over.key.or(under.key),
         requests_per_minute: over.requests_per_minute.or(under.requests_per_minute),
         tokens_per_minute: over.tokens_per_minute.or(under.tokens_per_minute),
+        max_concurrency: over.max_concurrency.or(under.max_concurrency),
+        retries: over.retries.or(under.retries),
+        hedge_after: over.hedge_after.or(under.hedge_after),
+        warm_prefix: over.warm_prefix.or(under.warm_prefix),
+        timeout: over.timeout.or(under.timeout),
         file: over.file.or(under.file),
         max_tokens_field: over.max_tokens_field.or(under.max_tokens_field),
     }
@@ -242,6 +250,11 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
         key: raw.key.or(usual_key),
         requests_per_minute: raw.requests_per_minute,
         tokens_per_minute: raw.tokens_per_minute,
+        max_concurrency: raw.max_concurrency,
+        retries: raw.retries,
+        hedge_after: raw.hedge_after,
+        warm_prefix: raw.warm_prefix,
+        timeout: raw.timeout,
         key_assumed,
     })
 }

@@ -154,7 +154,7 @@ fn the_project_goes_over_the_user_entry_by_entry() {
         SubAgent::Reference("ghcr.io/demo/b:1".into())
     );
     assert_eq!(
-        config.prices()[&"corp/user".parse().unwrap()].input,
+        config.prices()[&"corp/user".parse().unwrap()].rates.input,
         Some("1.5".parse().unwrap())
     );
     let origin = |entry| scratch.shown(&config.origin(entry).unwrap().error(""));
@@ -170,6 +170,89 @@ fn the_project_goes_over_the_user_entry_by_entry() {
         scratch.path("project/agenthost.toml")
     );
     assert_eq!(config.origin("models.fast").unwrap().line(), 3);
+}
+
+#[test]
+fn settings_of_calls_go_with_every_kind_and_are_merged_one_by_one() {
+    let settings = |name: &str, more: &str| {
+        format!(
+            "[providers.{name}]\n{more}\nrequests-per-minute = 60\ntokens-per-minute = \"1M\"\nmax-concurrency = 8\n\
+             retries = 0\nhedge-after = 1.5\nwarm-prefix = false\ntimeout = \"2m\"\n"
+        )
+    };
+    let user = [
+        settings("anthropic", ""),
+        settings("openai", ""),
+        settings("offline", ""),
+        settings("s", "kind = \"script\"\nfile = \"x\""),
+    ];
+    let project = "[providers.anthropic]\nretries = 2\ntimeout = 30\n[providers.offline]\nwarm-prefix = true";
+    let config = Scratch::project(project).user(&user.concat()).load();
+    let seconds = |seconds| Some(Duration::from_secs_f64(seconds));
+    for (name, retries, warm, timeout) in [
+        ("anthropic", 2, false, 30.0),
+        ("openai", 0, false, 120.0),
+        ("offline", 0, true, 120.0),
+        ("s", 0, false, 120.0),
+    ] {
+        let provider = config.provider(name).unwrap();
+        assert_eq!(
+            (
+                provider.requests_per_minute,
+                provider.tokens_per_minute,
+                provider.max_concurrency
+            ),
+            (Some(60), Some(1_000_000), Some(8)),
+            "{name}"
+        );
+        assert_eq!(
+            (provider.retries, provider.warm_prefix),
+            (Some(retries), Some(warm)),
+            "{name}"
+        );
+        assert_eq!(
+            (provider.hedge_after, provider.timeout),
+            (seconds(1.5), seconds(timeout)),
+            "{name}"
+        );
+    }
+    let unset = Scratch::new().load();
+    let unset = unset.provider("anthropic").unwrap();
+    assert_eq!(
+        (unset.max_concurrency, unset.retries, unset.warm_prefix),
+        (None, None, None)
+    );
+    assert_eq!((unset.hedge_after, unset.timeout), (None, None));
+}
+
+#[test]
+fn a_price_is_replaced_whole() {
+    let user = "[prices.\"a/b\"]\ninput = 1\noutput = 2\ncache-write-1h = 3\n\
+                long-context = { above = \"100k\", input = 4, output = 5, cache-write-1h = 6 }";
+    let price = |scratch: Scratch| scratch.load().prices()[&"a/b".parse().unwrap()].clone();
+    let usd = |text: &str| Some(text.parse().unwrap());
+    let RatesConfig {
+        cache_read,
+        cache_write,
+        ..
+    } = RatesConfig::default();
+    let rates = |input, output, hour| RatesConfig {
+        input: usd(input),
+        output: usd(output),
+        cache_read,
+        cache_write,
+        cache_write_1h: usd(hour),
+    };
+    let both = PriceConfig {
+        rates: rates("1", "2", "3"),
+        long_context: Some((100_000, rates("4", "5", "6"))),
+    };
+    assert_eq!(price(Scratch::new().user(user)), both);
+    let over = price(Scratch::project("[prices.\"a/b\"]\ninput = 7").user(user));
+    assert_eq!(
+        (over.rates.input, over.rates.output, over.long_context),
+        (usd("7"), None, None)
+    );
 }
 
 #[test]
@@ -211,7 +294,8 @@ fn a_named_file_takes_the_projects_place() {
     );
     assert_eq!(
         scratch.shown(&named("missing.toml").unwrap_err()),
-        "cannot read missing.toml: No such file or directory (os error 2)"
+        "cannot read missing.toml: No such file or directory (os error 2)\n\
+         Name a file that exists, or leave out --config (and AGENTHOST_CONFIG) to use the agenthost.toml found upwards from here."
     );
 }
 

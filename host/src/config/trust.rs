@@ -335,7 +335,14 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 fn canonical(env: &Env, file: &Path) -> Result<PathBuf> {
-    fs::canonicalize(file).map_err(|error| Error::config(format!("cannot read {}: {error}", env.shown(file))))
+    fs::canonicalize(file).map_err(|error| {
+        let missing = error.kind() == io::ErrorKind::NotFound;
+        let error = Error::config(format!("cannot read {}: {error}", env.shown(file)));
+        if missing {
+            return error.hint("Name a configuration file that exists.");
+        }
+        error
+    })
 }
 
 fn store_path(env: &Env) -> Option<PathBuf> {

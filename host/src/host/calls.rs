@@ -1,8 +1,7 @@
-//! The path of a model call, in the one order that it has: grant, limits (reserve), provider, and back: settle, guest.
+//! What a task can do: model calls, sub-tasks, progress, and asking what is left.
 //!
-//! Whatever a guest asks for passes here. A call that is refused costs nothing; one that was sent is in the books before
-//! the guest learns how it went, and one that is dropped on the way (its task ended, or lost a race) gives back what it
-//! held.
+//! Whatever a guest asks for passes here. A model call is granted here, made by [`Call`] (an attempt or several, each
+//! reserved and settled), and judged by [`judge`]; a reply that breaks its schema gets one attempt to repair it.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,15 +13,15 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::answer::{Judged, judge, repair, request};
+use super::attempts::Call;
 use super::run::RunState;
 use super::{Inner, LoadedPlugin};
 use crate::config::ModelRef;
-use crate::limits::ledger::{Account, Exhausted, Used, Want};
-use crate::limits::{LimitKind, Usd};
-use crate::llm::{
-    Allowance, Ask, CallError, CallResult, Options, Part, ProviderError, ProviderErrorKind, Reply, Request, Stop,
-    Usage, schema,
-};
+use crate::gate::Line;
+use crate::limits::LimitKind;
+use crate::limits::ledger::{Account, Exhausted};
+use crate::llm::{Allowance, Ask, CallError, CallResult};
 use crate::run::{Event, ModelReport};
 use crate::sandbox::{Capabilities, Input, Returned};
 use crate::task::{Failure, FailureClass, Outcome, TaskId};
@@ -46,6 +45,8 @@ pub(super) struct TaskCalls {
     pub(super) account: Account,
     pub(super) deadline: Option<Instant>,
     pub(super) events: broadcast::Sender<Event>,
+    /// Whose turn at the gate its calls take: one line for the tasks of one parent.
+    pub(super) line: Line,
     /// What each model was used for, in the order of the first call.
     pub(super) used: Mutex<Vec<ModelReport>>,
 }
@@ -146,109 +147,36 @@ impl TaskCalls {
     }
 
     async fn complete(&self, ask: Ask) -> CallResult {
-        let model = self.granted(&ask.model)?;
-        let (bytes, messages) = ask.size();
+        let models = self.granted(&ask.model)?;
         let name = ask.model.clone();
-        let mut request = request(ask, &model.model, self.host.config.reply_tokens())?;
-        let provider = self.host.provider(&model.provider)?;
-        let full_name = model.to_string();
-        let price = self.host.price(model);
-        if price.is_none() && self.account.has_cost_limit() {
-            return Err(CallError::Denied(format!(
-                "{full_name} has no known price and a cost limit is set; give its price in [prices.\"{full_name}\"]"
-            )));
+        let request = request(ask, self.host.config.reply_tokens())?;
+        let call = Call::new(self, &name);
+        let reply = call.serve(models, request.clone()).await?;
+        let (broken, why) = match judge(reply, &request) {
+            Judged::Fine(reply) => return Ok(reply),
+            Judged::Wrong(error) => return Err(error),
+            Judged::Broken { reply, why } => (reply, why),
+        };
+        // The model is shown what it wrote and what is wrong with it, once.
+        call.repairs();
+        let first = broken.usage;
+        let invalid = |why: String| Err(CallError::InvalidReply(why));
+        let mut repaired = match call.serve(models, repair(&request, &broken, &why)).await {
+            Ok(reply) => reply,
+            Err(error) => return invalid(format!("{why}; the attempt to repair it failed: {error}")),
+        };
+        // The guest is told what both have used, as the books say.
+        repaired.usage = first.zip(repaired.usage).map(|(first, second)| first.plus(&second));
+        match judge(repaired, &request) {
+            Judged::Fine(reply) => Ok(reply),
+            Judged::Wrong(error) => Err(error),
+            Judged::Broken { why, .. } => invalid(format!("{why}, also after one repair")),
         }
-
-        let input = self
-            .host
-            .estimates
-            .input(&full_name, bytes, messages, self.host.config.run().strict_tokens);
-        let worst = |input, output| price.map_or(Usd::ZERO, |price| price.worst(input, output));
-        let want = Want {
-            input,
-            output: u64::from(request.max_tokens),
-            cost: price.is_some().then_some(&worst),
-        };
-        let mut reservation = self
-            .account
-            .reserve(&want)
-            .await
-            .map_err(|exhausted| CallError::Exhausted(exhausted.limit))?;
-        request.max_tokens = u32::try_from(reservation.output()).unwrap_or(u32::MAX);
-
-        self.emit(Event::CallSent {
-            task: self.task.clone(),
-            model: full_name.clone(),
-        });
-        // In the books from here on, whether or not anyone waits for the answer.
-        reservation.sent();
-        let noted = ModelReport {
-            name,
-            model: full_name.clone(),
-            calls: 1,
-            input_tokens: 0,
-            output_tokens: 0,
-            cost_usd: price.map(|_| Usd::ZERO),
-            offline: provider.is_offline(),
-        };
-        self.note(noted.clone());
-        let answer = provider.complete(&request).await;
-
-        let used = match &answer {
-            Ok(Reply { usage: Some(usage), .. }) => {
-                self.host.estimates.learn(&full_name, bytes, messages, usage.input);
-                let cost = price.map(|price| price.cost(usage));
-                Used {
-                    input: usage.input,
-                    cached_input: usage.cached_input,
-                    output: usage.output,
-                    cost,
-                }
-            }
-            // It answered and nobody knows what it counted: what was held is charged.
-            Ok(Reply { usage: None, .. })
-            | Err(ProviderError {
-                kind: ProviderErrorKind::BadReply,
-                ..
-            }) => {
-                let output = reservation.output();
-                let cost = price.map(|price| price.worst(input, output));
-                Used {
-                    input,
-                    cached_input: 0,
-                    output,
-                    cost,
-                }
-            }
-            Err(_) => Used {
-                cost: price.map(|_| Usd::ZERO),
-                ..Used::default()
-            },
-        };
-        reservation.settle(used);
-        self.note(ModelReport {
-            calls: 0,
-            input_tokens: used.input,
-            output_tokens: used.output,
-            cost_usd: used.cost,
-            ..noted
-        });
-
-        let result = match answer {
-            Ok(reply) => judge(reply, &request, &used),
-            Err(error) => Err(call_error(&full_name, &error)),
-        };
-        self.emit(Event::CallSettled {
-            task: self.task.clone(),
-            spent: self.account.spent(),
-            error: result.as_ref().err().map(ToString::to_string),
-        });
-        result
     }
 
-    /// The model behind a name, if there is one and the task may use it.
-    fn granted(&self, name: &str) -> Result<&ModelRef, CallError> {
-        let Some(model) = self.host.model(name) else {
+    /// The models behind a name, the first to be tried first, if there are some and the task may use them.
+    fn granted(&self, name: &str) -> Result<&[ModelRef], CallError> {
+        let Some(models) = self.host.models(name) else {
             let known: Vec<_> = self.host.config.models().keys().map(String::as_str).collect();
             return Err(CallError::Denied(format!(
                 "no model is named `{name}`: [models] has {}; map the name there",
@@ -265,99 +193,15 @@ impl TaskCalls {
                 plugin = self.plugin
             )));
         }
-        Ok(model)
+        Ok(models)
     }
 
-    fn note(&self, report: ModelReport) {
+    pub(super) fn note(&self, report: ModelReport) {
         report.into_list(&mut self.used.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn emit(&self, event: Event) {
+    pub(super) fn emit(&self, event: Event) {
         // Nobody has to watch.
         let _ = self.events.send(event);
-    }
-}
-
-/// Makes the provider's request of the task's, or says what makes no sense in it.
-fn request(ask: Ask, model: &str, reply_tokens: u32) -> Result<Request, CallError> {
-    let wrong = |why: String| CallError::InvalidRequest(why);
-    if ask.messages.iter().all(|message| message.content.is_empty()) {
-        return Err(wrong("the request has no message with content".into()));
-    }
-    if ask.max_tokens == Some(0) {
-        return Err(wrong("max-tokens is 0".into()));
-    }
-    let pairs = ask.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let options = Options::parse(pairs).map_err(wrong)?;
-    let schema = ask
-        .schema
-        .map(|text| {
-            let schema =
-                serde_json::from_str(&text).map_err(|error| wrong(format!("the schema is no JSON: {error}")))?;
-            schema::check(&schema).map_err(wrong)?;
-            Ok::<_, CallError>(schema)
-        })
-        .transpose()?;
-    Ok(Request {
-        model: model.into(),
-        system: ask.system,
-        messages: ask.messages,
-        max_tokens: ask.max_tokens.unwrap_or(reply_tokens),
-        schema,
-        options,
-    })
-}
-
-/// What the guest gets for a reply that arrived.
-fn judge(mut reply: Reply, request: &Request, used: &Used) -> CallResult {
-    // The guest sees what is in the books.
-    let usage = reply.usage.get_or_insert(Usage {
-        input: used.input,
-        output: used.output,
-        ..Usage::default()
-    });
-    let output = usage.output;
-    match reply.stop {
-        Stop::Refusal => {
-            let why = reply.refusal.take().unwrap_or_else(|| reply.text());
-            let why = if why.trim().is_empty() {
-                "the model declined to answer".into()
-            } else {
-                why
-            };
-            return Err(CallError::Refused(why));
-        }
-        Stop::ContextFull => return Err(CallError::ContextOverflow),
-        _ => {}
-    }
-    if let Some(schema) = &request.schema {
-        match schema::accept(schema, &reply.text()) {
-            Ok(value) => reply.content = vec![Part::Text(value.to_string())],
-            Err(_) if reply.stop == Stop::MaxTokens => {
-                return Err(CallError::InvalidReply(format!(
-                    "the reply was cut off after {output} tokens, before its JSON was complete"
-                )));
-            }
-            Err(why) => return Err(CallError::InvalidReply(why)),
-        }
-    }
-    Ok(reply)
-}
-
-fn call_error(model: &str, error: &ProviderError) -> CallError {
-    let text = format!("{model}: {error}");
-    match error.kind {
-        ProviderErrorKind::ContextOverflow => CallError::ContextOverflow,
-        ProviderErrorKind::InvalidRequest | ProviderErrorKind::TooLarge => CallError::InvalidRequest(text),
-        ProviderErrorKind::RateLimited
-        | ProviderErrorKind::Overloaded
-        | ProviderErrorKind::Server
-        | ProviderErrorKind::Connection
-        | ProviderErrorKind::Timeout
-        | ProviderErrorKind::BadReply => CallError::Unavailable(text),
-        ProviderErrorKind::Authentication => CallError::Other("authentication".into(), text),
-        ProviderErrorKind::Permission => CallError::Other("permission".into(), text),
-        ProviderErrorKind::NotFound => CallError::Other("not-found".into(), text),
-        ProviderErrorKind::SpendCap => CallError::Other("spend-cap".into(), text),
     }
 }

@@ -16,6 +16,7 @@ use super::calls::{Handle, TaskCalls};
 use super::{Host, LoadedPlugin, SubAgent};
 use crate::config::DirGrant;
 use crate::error::{Error, Result};
+use crate::gate::Line;
 use crate::limits::ledger::Account;
 use crate::limits::{LimitKind, Limits, LimitsPatch, Spent};
 use crate::run::{Event, ModelReport, REPORT_FORMAT, RunId, RunReport};
@@ -116,6 +117,7 @@ impl Host {
         let (sender, report) = watch::channel(None);
         let config = self.config();
         let run = Arc::new(RunState {
+            id: id.clone(),
             host: self.clone(),
             seed,
             now,
@@ -181,6 +183,7 @@ fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>
 
 /// What the tasks of one run share.
 pub(super) struct RunState {
+    id: RunId,
     host: Host,
     seed: [u8; 32],
     now: SystemTime,
@@ -290,6 +293,7 @@ impl RunState {
             account,
             deadline,
             events: self.events.clone(),
+            line: line(&self.id, &id),
             used: Mutex::default(),
         });
         let call = GuestCall {
@@ -396,6 +400,12 @@ impl RunState {
             models,
         }
     }
+}
+
+/// The tasks of one parent wait for the gate in one line.
+fn line(run: &RunId, task: &TaskId) -> Line {
+    let parent = task.parent().map(|parent| parent.to_string()).unwrap_or_default();
+    format!("{run} {parent}").into()
 }
 
 /// Random numbers of a task: a function of the run's seed and the task's place, so that a replay gives the same.

@@ -75,6 +75,8 @@ pub struct Want<'a> {
     pub output: u64,
     /// The worst cost of so many input and output tokens, growing with both; none where no price is known.
     pub cost: Option<&'a (dyn Fn(u64, u64) -> Usd + Sync)>,
+    /// Whether it is a call of its own; not so for a further request of one that is in the books already.
+    pub call: bool,
 }
 
 /// Tokens and money held back for one call. Dropping it gives them back.
@@ -274,8 +276,9 @@ impl Reservation {
             return;
         }
         self.state = State::Sent;
+        // None for a further request of a call.
         let one = Amounts {
-            calls: 1,
+            calls: self.held.calls,
             ..Amounts::default()
         };
         self.held = self.held.minus(one);
@@ -284,7 +287,7 @@ impl Reservation {
             entry.reserved = entry.reserved.minus(one);
             entry.total = entry.total.plus(one);
         });
-        if let Some(entry) = entries.0.get_mut(self.account.index) {
+        if let Some(entry) = entries.0.get_mut(self.account.index).filter(|_| one.calls > 0) {
             entry.own.called();
         }
     }

@@ -1,12 +1,15 @@
 //! Anthropic's Messages API, version 2026-10-21, without streaming.
 //!
 //! Sampling settings are never sent: this version of the API refuses them. The prompt's cache is asked for only when the
-//! request's options do, with one breakpoint at the end of the request. A schema that the API's structured output cannot
+//! request's options do, with one breakpoint at the end of the request, or else when it marks a prefix, with one there. A
+//! schema that the API's structured output cannot
 //! express goes into the system text instead, see [`schema::fit`].
 //!
 //! Left out: tools, batches, and sending back a reply's thinking.
 
 mod error;
+
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -17,7 +20,10 @@ use serde_json::{Map, Value, json};
 
 use super::http::{Answer, Auth, Bounds, Endpoint, count};
 use super::schema::{self, Dialect};
-use super::{CacheTtl, Effort, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role, Stop, Usage};
+use super::{
+    CacheTtl, Caching, Counting, Effort, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role, Stop,
+    Usage, quota,
+};
 use crate::error::{Error, ErrorClass};
 
 const BASE_URL: &str = "https://api.anthropic.com";
@@ -60,6 +66,18 @@ impl Anthropic {
             bounds,
         )?;
         Ok(Self { endpoint })
+    }
+
+    /// The same, with `first_byte` (10 minutes otherwise) until an answer's body begins, and a minute more until its
+    /// end.
+    ///
+    /// # Errors
+    ///
+    /// Class `config`: it is zero.
+    pub fn with_timeout(self, first_byte: Duration) -> Result<Self, Error> {
+        Ok(Self {
+            endpoint: self.endpoint.with_timeout(first_byte)?,
+        })
     }
 
     async fn call(&self, request: &Request) -> Result<Reply, ProviderError> {
@@ -122,6 +140,7 @@ impl Anthropic {
             refusal,
             usage: body.get("usage").and_then(usage),
             request_id: error::request_id(answer, Some(body)).and_then(|id| self.endpoint.clean_id(&id)),
+            quota: quota::quota(&answer.headers, SystemTime::now()),
         })
     }
 
@@ -139,6 +158,14 @@ impl Provider for Anthropic {
 
     fn summary(&self) -> String {
         format!("anthropic at {}", self.endpoint.address())
+    }
+
+    fn counting(&self) -> Counting {
+        Counting::AsUsed
+    }
+
+    fn caching(&self) -> Caching {
+        Caching::Marked
     }
 }
 
@@ -159,17 +186,28 @@ fn encode(request: &Request) -> Result<Value, ProviderError> {
             Err(_) => system = Some(schema::instruct(system.as_deref(), wanted)),
         }
     }
-    if let Some(system) = system {
-        body.insert("system".into(), json!(system));
+    // The option's own breakpoint, at the end, covers the prefix too.
+    let mark = request.mark_prefix.filter(|_| request.options.cache.is_none());
+    match system {
+        // The API refuses to keep an empty text.
+        Some(system) if mark == Some(0) && !system.is_empty() => {
+            let block = json!({"type": "text", "text": system, "cache_control": {"type": "ephemeral"}});
+            body.insert("system".into(), json!([block]));
+        }
+        Some(system) => {
+            body.insert("system".into(), json!(system));
+        }
+        None => {}
     }
-    let messages: Vec<Value> = request
-        .messages
-        .iter()
-        .map(|message| {
-            Ok(json!({"role": role_name(message.role), "content": content(message.role, &message.content)?}))
-        })
-        .collect::<Result<_, ProviderError>>()?;
-    body.insert("messages".into(), json!(messages));
+    let mut messages = Vec::new();
+    let mut before = 0;
+    for message in &request.messages {
+        let last = mark.and_then(|mark| mark.checked_sub(before + 1));
+        let content = content(message.role, &message.content, last)?;
+        messages.push(json!({"role": role_name(message.role), "content": content}));
+        before += message.content.len();
+    }
+    body.insert("messages".into(), Value::Array(messages));
     if !output.is_empty() {
         body.insert("output_config".into(), Value::Object(output));
     }
@@ -200,8 +238,9 @@ fn effort_name(effort: Effort) -> &'static str {
     }
 }
 
-fn content(role: Role, parts: &[Part]) -> Result<Value, ProviderError> {
-    if let [Part::Text(text)] = parts {
+/// The wire's form of `parts`; `last` is the part with which a marked prefix ends, if it is one of these.
+fn content(role: Role, parts: &[Part], last: Option<usize>) -> Result<Value, ProviderError> {
+    if let ([Part::Text(text)], None | Some(1..)) = (parts, last) {
         return Ok(json!(text));
     }
     let invalid = |message: String| ProviderError::new(ProviderErrorKind::InvalidRequest, message);
@@ -226,7 +265,12 @@ fn content(role: Role, parts: &[Part]) -> Result<Value, ProviderError> {
         }
         Part::Extension { kind, .. } => Err(invalid(format!("anthropic has no content of kind {kind:?}"))),
     });
-    blocks.collect::<Result<Vec<_>, _>>().map(Value::Array)
+    let mut blocks = blocks.collect::<Result<Vec<_>, _>>()?;
+    let marked = last.and_then(|last| blocks.get_mut(last)?.as_object_mut());
+    if let Some(block) = marked {
+        block.insert("cache_control".into(), json!({"type": "ephemeral"}));
+    }
+    Ok(Value::Array(blocks))
 }
 
 /// The reply's token counts; none if one is missing or cannot be true. What was read from or written to the cache is

@@ -23,26 +23,6 @@ pub struct Ask {
     pub options: Vec<(String, String)>,
 }
 
-impl Ask {
-    /// The UTF-8 bytes of everything that the model will read, and the number of messages: what an estimate of the
-    /// input tokens is made from. Media count with their bytes, which is far more than they cost.
-    pub fn size(&self) -> (u64, u64) {
-        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let parts: usize = self
-            .messages
-            .iter()
-            .flat_map(|message| &message.content)
-            .map(|part| match part {
-                super::Part::Text(text) => text.len(),
-                super::Part::Media { data, .. } => data.len(),
-                super::Part::Extension { json, .. } => json.len(),
-            })
-            .sum();
-        let bytes = parts + text(&self.system) + text(&self.schema);
-        (bytes as u64, self.messages.len() as u64)
-    }
-}
-
 /// Why a call gave no reply, in the words of the plugin contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallError {

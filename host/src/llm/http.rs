@@ -1,12 +1,15 @@
 //! The one way out: a JSON POST to the address that the operator configured.
 //!
-//! Bounds: 10 s to connect, 10 min for the whole exchange, 8 MiB of answer counted after decompression. Redirects and
-//! the environment's proxy settings are ignored, so a request reaches the configured host or nobody; nothing but the
-//! JSON body comes from a task. The key is added here and taken out again of whatever the server says.
+//! Bounds: 10 s to connect, 10 min (or what is configured) until the answer's body begins, a minute more until its end,
+//! 30 s of silence in between, 8 MiB of answer counted after decompression. Redirects and the environment's proxy
+//! settings are ignored, so a request reaches the configured host or nobody; nothing but the JSON body comes from a task.
+//! The key is added here and taken out again of whatever the server says.
 //!
 //! Left out: retries, queues and streaming. HTTP/1.1 alone is spoken: one connection per call in flight, which dropping
-//! the call closes, is how a cancelled call stops costing money.
+//! the call closes, is how a cancelled call stops costing money. Connections whose answer was read are kept for the next
+//! call.
 
+mod client;
 mod scrub;
 
 use std::error::Error as _;
@@ -15,11 +18,12 @@ use std::io::ErrorKind;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Url};
+use reqwest::{Client, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use tokio::time::{Instant, timeout};
 
-use super::{ProviderError, ProviderErrorKind};
+use super::{ProviderError, ProviderErrorKind, quota};
 use crate::error::Error;
 
 /// What one exchange may take.
@@ -27,7 +31,12 @@ use crate::error::Error;
 pub(super) struct Bounds {
     /// To open the connection, TLS included.
     pub(super) connect: Duration,
-    /// From sending the request to the last byte of the answer.
+    /// From the start to the first byte of the answer's body: how long a model may think. The head alone is no answer;
+    /// some gateways send it at once and then wait for the model.
+    pub(super) first_byte: Duration,
+    /// The longest silence between two pieces of the body.
+    pub(super) silence: Duration,
+    /// From the start to the last byte of the answer.
     pub(super) total: Duration,
     /// Bytes of the answer's body, decompressed.
     pub(super) body: usize,
@@ -37,7 +46,10 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            total: Duration::from_secs(600),
+            // What the vendors' own clients wait unless told otherwise.
+            first_byte: Duration::from_secs(600),
+            silence: Duration::from_secs(30),
+            total: Duration::from_secs(660),
             body: 8 * 1024 * 1024,
         }
     }
@@ -86,7 +98,7 @@ impl Endpoint {
         fixed: &[(&'static str, &'static str)],
         bounds: Bounds,
     ) -> Result<Self, Error> {
-        let url = endpoint_url(base_url, path)?;
+        let url = client::endpoint_url(base_url, path)?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -113,7 +125,7 @@ impl Endpoint {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        let client = client(&url, bounds)?;
+        let client = client::open(&url, bounds.connect)?;
         Ok(Self {
             client,
             url,
@@ -126,6 +138,21 @@ impl Endpoint {
     /// Where requests go, for people.
     pub(super) fn address(&self) -> &str {
         self.url.as_str()
+    }
+
+    /// The same, with `first_byte` until the answer begins and a minute more until its end.
+    ///
+    /// # Errors
+    ///
+    /// Class `config`: it is zero.
+    pub(super) fn with_timeout(mut self, first_byte: Duration) -> Result<Self, Error> {
+        if first_byte.is_zero() {
+            return Err(Error::config(format!("the timeout for {} is zero", self.url))
+                .hint("Give the time that a model may take to answer, such as 10m, or leave the timeout out."));
+        }
+        self.bounds.first_byte = first_byte;
+        self.bounds.total = first_byte.saturating_add(Duration::from_secs(60));
+        Ok(self)
     }
 
     /// Sends `body` and reads the whole answer, whatever its status.
@@ -141,26 +168,85 @@ impl Endpoint {
             .post(self.url.clone())
             .headers(self.headers.clone())
             .body(bytes);
-        let mut response = request.send().await.map_err(|error| self.failure(&error))?;
+        let start = Instant::now();
+        let mut response = timeout(self.bounds.first_byte, request.send())
+            .await
+            .map_err(|_| self.too_slow())?
+            .map_err(|error| self.failure(&error))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
+        let now = SystemTime::now();
+        match self.read(&mut response, &headers, start).await {
+            Ok(body) => Ok(Answer { status, headers, body }),
+            Err(error) => Err(ProviderError {
+                status: Some(status),
+                retry_after: quota::retry_after(&headers, now),
+                no_retry: quota::no_retry(&headers),
+                quota: quota::quota(&headers, now),
+                ..error
+            }),
+        }
+    }
+
+    /// The body of an answer whose head has come, without the key.
+    async fn read(
+        &self,
+        response: &mut Response,
+        headers: &HeaderMap,
+        start: Instant,
+    ) -> Result<Vec<u8>, ProviderError> {
+        let Bounds {
+            first_byte,
+            silence,
+            total,
+            body: most,
+            ..
+        } = self.bounds;
         let announced = headers
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > self.bounds.body as u64) {
-            return Err(self.too_long(status));
+        let too_long = || {
+            ProviderError::new(
+                ProviderErrorKind::BadReply,
+                format!("the answer is larger than {most} bytes"),
+            )
+        };
+        if announced.is_some_and(|length| length > most as u64) {
+            return Err(too_long());
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.failure(&error))? {
-            if body.len().saturating_add(chunk.len()) > self.bounds.body {
-                return Err(self.too_long(status));
+        loop {
+            let spent = start.elapsed();
+            let left = total.saturating_sub(spent);
+            let wait = if body.is_empty() {
+                first_byte.saturating_sub(spent)
+            } else {
+                silence
+            };
+            let chunk = timeout(wait.min(left), response.chunk()).await.map_err(|_| {
+                if body.is_empty() {
+                    self.too_slow()
+                } else if left <= silence {
+                    self.late(&format!("no whole answer from {} within {total:?}", self.origin()))
+                } else {
+                    self.late(&format!(
+                        "{} fell silent for {silence:?} in the middle of its answer",
+                        self.origin()
+                    ))
+                }
+            })?;
+            let Some(chunk) = chunk.map_err(|error| self.failure(&error))? else {
+                break;
+            };
+            if body.len().saturating_add(chunk.len()) > most {
+                return Err(too_long());
             }
             body.extend_from_slice(&chunk);
         }
-        if let Some(key) = &self.key {
-            body = scrub::without_key(body, key.expose_secret());
-        }
-        Ok(Answer { status, headers, body })
+        Ok(match &self.key {
+            Some(key) => scrub::without_key(body, key.expose_secret()),
+            None => body,
+        })
     }
 
     /// What a server said, fit to be shown: short, on one line, without the key.
@@ -188,6 +274,7 @@ impl Endpoint {
         id: Option<&str>,
     ) -> ProviderError {
         let message = self.clean(message);
+        let now = SystemTime::now();
         ProviderError {
             kind,
             message: if message.is_empty() {
@@ -196,32 +283,35 @@ impl Endpoint {
                 message
             },
             status: Some(answer.status),
-            retry_after: retry_after(&answer.headers, SystemTime::now()),
+            retry_after: quota::retry_after(&answer.headers, now),
+            no_retry: quota::no_retry(&answer.headers),
             request_id: id.and_then(|id| self.clean_id(id)),
+            quota: quota::quota(&answer.headers, now),
         }
     }
 
-    fn too_long(&self, status: u16) -> ProviderError {
-        ProviderError {
-            status: Some(status),
-            ..ProviderError::new(
-                ProviderErrorKind::BadReply,
-                format!("the answer is larger than {} bytes", self.bounds.body),
-            )
-        }
+    fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+
+    fn late(&self, message: &str) -> ProviderError {
+        ProviderError::new(ProviderErrorKind::Timeout, self.clean(message))
+    }
+
+    fn too_slow(&self) -> ProviderError {
+        self.late(&format!(
+            "no answer from {} within {:?}",
+            self.origin(),
+            self.bounds.first_byte
+        ))
     }
 
     fn failure(&self, error: &reqwest::Error) -> ProviderError {
-        let origin = self.url.origin().ascii_serialization();
+        let origin = self.origin();
         let (kind, message) = if error.is_timeout() && error.is_connect() {
             (
                 ProviderErrorKind::Timeout,
                 format!("no connection to {origin} within {:?}", self.bounds.connect),
-            )
-        } else if error.is_timeout() {
-            (
-                ProviderErrorKind::Timeout,
-                format!("no whole answer from {origin} within {:?}", self.bounds.total),
             )
         } else if is_garbled(error) {
             (
@@ -249,86 +339,6 @@ impl fmt::Debug for Endpoint {
             .field("url", &self.url.as_str())
             .field("key", &self.key.as_ref().map(|_| "[key]"))
             .finish_non_exhaustive()
-    }
-}
-
-/// The address of `path` below `base_url`, which must be a plain one.
-fn endpoint_url(base_url: &str, path: &str) -> Result<Url, Error> {
-    let refuse = |why: &str| {
-        // What was refused may hold a password or a key in its query, so only what is surely public is repeated.
-        let shown: String = base_url
-            .split(['?', '#', '@'])
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .take(100)
-            .collect();
-        let shown = if base_url.contains('@') {
-            "(hidden)".to_owned()
-        } else {
-            shown
-        };
-        Error::config(format!("base-url {shown}: {why}"))
-            .hint("Give a plain address such as https://api.example.com or http://127.0.0.1:11434/v1.")
-    };
-    let mut url = Url::parse(base_url.trim()).map_err(|error| refuse(&error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(refuse("neither http nor https"));
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(refuse("no host"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(refuse("has a user name or password in it"));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(refuse("has a query or fragment"));
-    }
-    let joined = format!("{}/{path}", url.path().trim_end_matches('/'));
-    url.set_path(&joined);
-    Ok(url)
-}
-
-fn client(url: &Url, bounds: Bounds) -> Result<Client, Error> {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Losing a race to another thread leaves a provider in place all the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-    let mut builder = Client::builder()
-        .http1_only()
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .referer(false)
-        .connect_timeout(bounds.connect)
-        .timeout(bounds.total)
-        .user_agent(concat!("agenthost/", env!("CARGO_PKG_VERSION")));
-    if url.scheme() == "http" {
-        // A local model server must work on a machine that has no certificates installed.
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build().map_err(|error| {
-        Error::host(format!("no HTTPS client: {}", root_cause(&error)))
-            .hint("Install the system's root certificates (the package is usually called ca-certificates).")
-            .caused_by(error.without_url())
-    })
-}
-
-/// When the server wants the next request: `retry-after-ms`, or `retry-after` in seconds or as an HTTP date. A date in
-/// the past is zero; a value that cannot be read is none.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let milliseconds = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok());
-    if let Some(wait) = milliseconds.and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok()) {
-        return Some(wait);
-    }
-    let text = text("retry-after")?;
-    match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        Err(_) => {
-            let at = httpdate::parse_http_date(text).ok()?;
-            Some(at.duration_since(now).unwrap_or_default())
-        }
     }
 }
 

@@ -65,6 +65,7 @@ fn answer(request: &Request) -> Reply {
             ..Usage::default()
         }),
         request_id: None,
+        quota: None,
         content: vec![Part::Text(text)],
     }
 }

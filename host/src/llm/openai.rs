@@ -2,11 +2,14 @@
 //!
 //! What other servers do differently is taken as it comes: no key, no usage, content as parts or `null`, an error inside
 //! a good answer, an error code that is a number. A schema that strict structured output cannot express goes into the
-//! system text instead, see [`schema::fit`]. The cache option is not sent: these services cache prompts by themselves.
+//! system text instead, see [`schema::fit`]. The cache option and a
+//! marked prefix are not sent: these services cache prompts by themselves.
 //!
 //! Left out: the Responses API, tools, and sampling settings.
 
 mod error;
+
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -17,7 +20,10 @@ use serde_json::{Map, Value, json};
 
 use super::http::{Answer, Auth, Bounds, Endpoint, count};
 use super::schema::{self, Dialect};
-use super::{Effort, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role, Stop, Usage};
+use super::{
+    Caching, Counting, Effort, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role, Stop, Usage,
+    quota,
+};
 use crate::error::Error;
 
 const BASE_URL: &str = "https://api.openai.com/v1";
@@ -62,6 +68,19 @@ impl OpenAi {
         let base_url = base_url.unwrap_or(BASE_URL);
         let endpoint = Endpoint::new(base_url, "chat/completions", Auth::Bearer, key, &[], bounds)?;
         Ok(Self { endpoint, max_tokens })
+    }
+
+    /// The same, with `first_byte` (10 minutes otherwise) until an answer's body begins, and a minute more until its
+    /// end.
+    ///
+    /// # Errors
+    ///
+    /// Class `config`: it is zero.
+    pub fn with_timeout(self, first_byte: Duration) -> Result<Self, Error> {
+        Ok(Self {
+            endpoint: self.endpoint.with_timeout(first_byte)?,
+            ..self
+        })
     }
 
     async fn call(&self, request: &Request) -> Result<Reply, ProviderError> {
@@ -139,6 +158,7 @@ impl OpenAi {
             refusal,
             usage: body.get("usage").and_then(usage),
             request_id: error::request_id(answer).and_then(|id| self.endpoint.clean_id(&id)),
+            quota: quota::quota(&answer.headers, SystemTime::now()),
         })
     }
 
@@ -156,6 +176,14 @@ impl Provider for OpenAi {
 
     fn summary(&self) -> String {
         format!("openai-compatible at {}", self.endpoint.address())
+    }
+
+    fn counting(&self) -> Counting {
+        Counting::UpFront
+    }
+
+    fn caching(&self) -> Caching {
+        Caching::Automatic
     }
 }
 

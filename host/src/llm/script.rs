@@ -18,6 +18,7 @@
 //! latency-ms = 500               # how long the answer, or the failure, takes
 //! json = { company = "Acme", findings = [] }   # or text = "…"
 //! stop = "end"                   # end, max-tokens, stop-sequence, tool-use, context-full, other
+//! quota = { requests = { limit = 60, remaining = 59, reset-ms = 1000 } }   # what the headers say of rate limits
 //! usage = { input = 1200, output = 80, cached-input = 1000 }
 //!
 //! [[rule]]
@@ -30,7 +31,9 @@
 //!
 //! A rule has exactly one of `text`, `json`, `refusal`, `error` and `hang`. `error` is the name of a
 //! [`ProviderErrorKind`] in kebab-case. `usage` is a table of token counts, or `"none"` for a reply without them; left
-//! out, tokens are a quarter of the bytes. TOML has no null: write a reply that holds one as `text`. A request that no
+//! out, tokens are a quarter of the bytes. `quota` goes with an answer or a failure; its meters are `requests`, `tokens`,
+//! `input-tokens` and `output-tokens`, each with a `limit`, what is `remaining` of it, and, if it should tell, `reset-ms`
+//! until it is full again. TOML has no null: write a reply that holds one as `text`. A request that no
 //! rule fits is an invalid request. Unknown keys are errors.
 //!
 //! Latency runs on tokio's clock, so a test that pauses it waits for nothing. Requests that run at the same time use up
@@ -48,7 +51,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::offline::{input_bytes, tokens};
-use super::{Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Stop, Usage};
+use super::{Meter, Part, Provider, ProviderError, ProviderErrorKind, Quota, Reply, Request, Stop, Usage};
 use crate::error::Error;
 
 /// How much of a prompt that no rule fits is named, in characters.
@@ -68,6 +71,7 @@ struct Rule {
     /// How many more requests it answers; none for any number.
     left: Option<AtomicU32>,
     latency: Duration,
+    quota: Option<Box<Quota>>,
     answer: Answer,
 }
 
@@ -168,6 +172,7 @@ impl Script {
                 }),
             },
             request_id: None,
+            quota: rule.quota.clone(),
         };
         match &rule.answer {
             Answer::Reply { text, stop, usage } => Ok(reply(text, *stop, None, *usage)),
@@ -180,6 +185,7 @@ impl Script {
             } => Err(ProviderError {
                 status: *status,
                 retry_after: *retry_after,
+                quota: rule.quota.clone(),
                 ..ProviderError::new(*kind, message.clone())
             }),
             Answer::Hang => std::future::pending().await,
@@ -254,6 +260,7 @@ struct RuleText {
     hang: Option<bool>,
     stop: Option<String>,
     usage: Option<UsageText>,
+    quota: Option<QuotaTable>,
     message: Option<String>,
     status: Option<u16>,
     retry_after_ms: Option<u64>,
@@ -278,6 +285,46 @@ struct UsageTable {
     cache_write_input: u64,
     output: u64,
     reasoning_output: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct QuotaTable {
+    requests: Option<MeterTable>,
+    tokens: Option<MeterTable>,
+    input_tokens: Option<MeterTable>,
+    output_tokens: Option<MeterTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct MeterTable {
+    limit: u64,
+    remaining: u64,
+    reset_ms: Option<u64>,
+}
+
+impl TryFrom<QuotaTable> for Quota {
+    type Error = String;
+
+    fn try_from(table: QuotaTable) -> Result<Self, String> {
+        let meter = |table: MeterTable| {
+            if table.limit == 0 || table.remaining > table.limit {
+                return Err("a quota's limit is at least 1, and remaining at most its limit".to_owned());
+            }
+            Ok(Meter {
+                limit: table.limit,
+                remaining: table.remaining,
+                reset: table.reset_ms.map(Duration::from_millis),
+            })
+        };
+        Ok(Self {
+            requests: table.requests.map(meter).transpose()?,
+            tokens: table.tokens.map(meter).transpose()?,
+            input_tokens: table.input_tokens.map(meter).transpose()?,
+            output_tokens: table.output_tokens.map(meter).transpose()?,
+        })
+    }
 }
 
 impl TryFrom<RuleText> for Rule {
@@ -309,6 +356,10 @@ impl TryFrom<RuleText> for Rule {
         }
         let stop = rule.stop.as_deref().map_or(Ok(Stop::End), stop_named)?;
         let hang = rule.hang.unwrap_or_default();
+        if hang && rule.quota.is_some() {
+            return Err("quota goes with text, json, refusal or error".to_owned());
+        }
+        let quota = rule.quota.map(Quota::try_from).transpose()?;
         let answer = match (rule.text, rule.json, rule.refusal, rule.error, hang) {
             (Some(text), None, None, None, false) => Answer::Reply { text, stop, usage },
             (None, Some(json), None, None, false) => Answer::Reply {
@@ -331,6 +382,7 @@ impl TryFrom<RuleText> for Rule {
             contains: rule.contains,
             left: rule.times.map(AtomicU32::new),
             latency: Duration::from_millis(rule.latency_ms),
+            quota: quota.map(Box::new),
             answer,
         })
     }

@@ -33,6 +33,7 @@ fn the_embedded_table_is_dated_sourced_and_has_the_known_models() {
         output,
         cache_read,
         cache_write,
+        cache_write_1h: 2 * input,
     };
     assert_eq!(
         rates("claude-haiku-5-5", "anthropic"),
@@ -119,6 +120,7 @@ fn prices_are_exact_or_refused() {
         "input = 1",
         "input = 1\noutput = 1\ncache = 1",
         "input = 1\noutput = 1\nlong-context = { above = 1, input = 1 }",
+        "input = 1\noutput = 1\ncache-write-1h = 0.0000001",
     ] {
         assert!(price(wrong).is_err(), "{wrong}");
     }
@@ -151,10 +153,17 @@ fn the_worst_case_is_never_below_the_cost() {
             let price = table.price(kind, kind, model).unwrap();
             for input in [0, 1, 99_999, 100_000, 100_001, 272_000, 272_001, 1_000_000] {
                 let worst = price.worst(input, 1_000);
+                let hour = price.with_hour_writes();
+                let hour_worst = hour.worst(input, 1_000);
                 for used in [input, input / 2, input.min(100_000), input.min(100_001)] {
                     for (cached, written) in [(0, 0), (used, 0), (0, used), (used / 3, used / 3)] {
                         let cost = price.cost(&usage(used, cached, written, 1_000));
                         assert!(cost <= worst, "{model} {input} {used}: {cost} > {worst}");
+                        let cost = hour.cost(&usage(used, cached, written, 1_000));
+                        assert!(
+                            cost <= hour_worst,
+                            "{model} {input} {used}, for an hour: {cost} > {hour_worst}"
+                        );
                     }
                 }
             }
@@ -163,4 +172,76 @@ fn the_worst_case_is_never_below_the_cost() {
     let haiku = table.price("anthropic", "anthropic", "claude-haiku-5-5").unwrap();
     assert_eq!(haiku.worst(100_000, 0), usd("0.0125"));
     assert_eq!(haiku.worst(100_001, 0).pico(), 100_001 * 625_000);
+}
+
+#[test]
+fn an_hour_in_the_cache_costs_more() {
+    let table = PriceTable::builtin();
+    let haiku = table.price("anthropic", "anthropic", "claude-haiku-5-5").unwrap();
+    let hour = haiku.with_hour_writes();
+    assert_eq!(hour.source(), haiku.source());
+    // 700 at 0.10, 2,000 at 0.01, 300 at 0.20 and 50 at 0.50, per million; only the writes differ.
+    let cost = hour.cost(&usage(3_000, 2_000, 300, 50)).pico();
+    assert_eq!(cost, 70_000_000 + 20_000_000 + 60_000_000 + 25_000_000);
+    assert_eq!(
+        hour.cost(&usage(3_000, 2_000, 0, 50)),
+        haiku.cost(&usage(3_000, 2_000, 0, 50))
+    );
+    assert_eq!(
+        hour.cost(&usage(200_000, 0, 200_000, 0)),
+        usd("0.2"),
+        "twice the price of the step"
+    );
+    assert_eq!(hour.worst(100_000, 0), usd("0.02"));
+}
+
+#[test]
+fn a_configured_price_is_read_as_the_table_is() {
+    let config = |input: &str, output: &str, cache: [Option<&str>; 3]| {
+        let [cache_read, cache_write, cache_write_1h] = cache.map(|text| text.map(usd));
+        RatesConfig {
+            input: Some(usd(input)),
+            output: Some(usd(output)),
+            cache_read,
+            cache_write,
+            cache_write_1h,
+        }
+    };
+    for (price, text) in [
+        (
+            PriceConfig {
+                rates: config("1", "2", [None; 3]),
+                long_context: Some((100_000, config("2", "3", [None; 3]))),
+            },
+            "input = 1\noutput = 2\nlong-context = { above = 100_000, input = 2, output = 3 }",
+        ),
+        (
+            PriceConfig {
+                rates: config("1", "2", [Some("0.1"), Some("1.5"), Some("1.75")]),
+                long_context: Some((9, config("2", "3", [Some("0.2"), Some("2.5"), Some("3.5")]))),
+            },
+            "input = 1\noutput = 2\ncache-read = 0.1\ncache-write = 1.5\ncache-write-1h = 1.75\n\
+             long-context = { above = 9, input = 2, output = 3, cache-read = 0.2, cache-write = 2.5, cache-write-1h = 3.5 }",
+        ),
+    ] {
+        assert_eq!(Price::custom(&price), Ok(toml::from_str(text).unwrap()), "{text}");
+    }
+    let exact = |rates, step| {
+        Price::custom(&PriceConfig {
+            rates,
+            long_context: Some((1, step)),
+        })
+    };
+    assert_eq!(
+        exact(
+            config("1", "2", [None; 3]),
+            config("1", "2", [None, None, Some("0.0000001")])
+        )
+        .unwrap_err(),
+        "`long-context`: `cache-write-1h`: a price for a million tokens has at most six decimals"
+    );
+    assert_eq!(
+        exact(RatesConfig::default(), RatesConfig::default()).unwrap_err(),
+        "a price needs both `input` and `output`"
+    );
 }

@@ -110,8 +110,13 @@ fn wrong_values_name_their_place() {
     for (text, expected) in [
         (
             "a = ",
-            "agenthost.toml:1: string values must be quoted, expected literal string",
+            "agenthost.toml:1: string values must be quoted, expected literal string\nWrite [SECTION] on a line of its own, and below it lines such as key = \"text\", key = 5 or key = [\"a\", \"b\"].",
         ),
+        (
+            "[limits]\ncalls = 5\n[models",
+            "agenthost.toml:3: unclosed table, expected `]`\nWrite [SECTION] on a line of its own, and below it lines such as key = \"text\", key = 5 or key = [\"a\", \"b\"].",
+        ),
+        ("[limits]\ncalls = 5\ncalls = 6", "agenthost.toml:3: duplicate key"),
         (
             "models = 1",
             "agenthost.toml:1: `models`: expected a table, found integer",
@@ -122,23 +127,28 @@ fn wrong_values_name_their_place() {
         ),
         (
             "[models]\nfast = 1",
-            "agenthost.toml:2: `fast` in [models]: expected a string or a list of strings, found integer",
+            "agenthost.toml:2: `fast` in [models]: expected a string or a list of strings, found integer\nWrite one model in quotes, or a list of models that are tried in turn.",
         ),
         (
             "[models]\nfast = []",
-            "agenthost.toml:2: `fast` in [models]: the list is empty",
+            "agenthost.toml:2: `fast` in [models]: the list is empty\nWrite one model in quotes, or a list of models that are tried in turn.",
         ),
         (
             "[models]\nfast = [1]",
-            "agenthost.toml:2: `fast` in [models]: expected a list of strings, found array",
+            "agenthost.toml:2: `fast` in [models]: expected a list of strings, found array\nWrite one model in quotes, or a list of models that are tried in turn.",
         ),
         (
             "[models]\nfast = [\n\"offline/a\",\n\"offline\"]",
-            "agenthost.toml:4: `fast` in [models]: `offline` is not a model; write provider/model, such as anthropic/claude-haiku-5-5",
+            "agenthost.toml:4: `fast` in [models]: `offline` is not a model; write provider/model, such as anthropic/claude-haiku-5-5\nWrite one model in quotes, or a list of models that are tried in turn.",
         ),
         (
             "[models]\nfast = \"/a\"",
-            "agenthost.toml:2: `fast` in [models]: `/a` is not a model; write provider/model, such as anthropic/claude-haiku-5-5",
+            "agenthost.toml:2: `fast` in [models]: `/a` is not a model; write provider/model, such as anthropic/claude-haiku-5-5\nWrite one model in quotes, or a list of models that are tried in turn.",
+        ),
+        (
+            "[models]\n\nfast = [\"offline/a\", \"offline/b\", \"offline/a\"]",
+            "agenthost.toml:3: `fast` in [models]: the list names `offline/a` twice\n\
+             Name each model once; what another attempt can help is tried again anyway.",
         ),
         (
             "[providers]\nx = 1",
@@ -158,7 +168,7 @@ fn wrong_values_name_their_place() {
         ),
         (
             "[providers.openai]\nrequests-per-minute = 0",
-            "agenthost.toml:2: `requests-per-minute` in [providers.openai]: it must be at least 1",
+            "agenthost.toml:2: `requests-per-minute` in [providers.openai]: it must be at least 1\nWrite how many requests a minute may have; leave it out for no such limit.",
         ),
         (
             "[providers.openai]\nmax-tokens-field = \"x\"",
@@ -215,11 +225,12 @@ fn wrong_values_name_their_place() {
         ),
         (
             "[grants.competitor]",
-            "agenthost.toml:1: `competitor` in [grants]: `competitor` is not a plugin; write namespace:name without a version, such as demo:competitor",
+            "agenthost.toml:1: `competitor` in [grants]: `competitor` is not a plugin; write namespace:name without a version, such as demo:competitor\n\
+             `agenthost inspect PLUGIN` shows the plugin's name; the models that it may ask for stand inside, as models = [\"fast\"].",
         ),
         (
             "[sub-agents]\n\"a:b@0.1.0\" = \"x\"",
-            "agenthost.toml:2: `a:b@0.1.0` in [sub-agents]: `a:b@0.1.0` is not a plugin; write namespace:name without a version, such as demo:competitor",
+            "agenthost.toml:2: `a:b@0.1.0` in [sub-agents]: `a:b@0.1.0` is not a plugin; write namespace:name without a version, such as demo:competitor\n`agenthost inspect PLUGIN` shows the plugin's name.",
         ),
         (
             "[grants.\"a:b\"]\nmodels = \"fast\"",
@@ -245,10 +256,101 @@ fn wrong_values_name_their_place() {
             "[prices.\"a/b\"]\ninput = -1",
             "agenthost.toml:2: `input` in [prices.\"a/b\"]: `-1` is not an amount in US dollars; write a plain number with at most 12 decimals, such as 0.5",
         ),
+        (
+            "[prices.\"a/b\"]\nlong-context = 5",
+            "agenthost.toml:2: `long-context` in [prices.\"a/b\"]: expected a table, found integer\n\
+             Write long-context = { above = 100_000, input = 0.50, output = 2.50 }, with prices in USD per million tokens.",
+        ),
+        (
+            "[prices.\"a/b\"]\n\nlong-context = { above = \"100k\", input = 1 }",
+            "agenthost.toml:3: `long-context` in [prices.\"a/b\"]: it needs `above`, `input` and `output`\n\
+             Write long-context = { above = 100_000, input = 0.50, output = 2.50 }, with prices in USD per million tokens.",
+        ),
+        (
+            "[prices.\"a/b\".long-context]\nabove = 0",
+            "agenthost.toml:2: `above` in [prices.\"a/b\".long-context]: it must be at least 1",
+        ),
+        (
+            "[prices.\"a/b\".long-context]\ncache-write-2h = 1",
+            "agenthost.toml:2: unknown key `cache-write-2h` in [prices.\"a/b\".long-context]\nDid you mean `cache-write-1h`?",
+        ),
     ] {
         let found = complaint(text);
         assert_eq!(found, expected);
         assert!(!found.contains("sk-secret"));
+    }
+}
+
+#[test]
+fn settings_of_calls_are_checked() {
+    const COUNT: &str = "is not a count; write a whole number such as 200000, 200_000 or 200k (k, M, G or T)";
+    const DURATION: &str = "is not a duration; write seconds, or numbers with h, m, s or ms, such as 90s or 1h30m";
+    const NUMBER: &str = "expected a number or a string, found";
+    for (key, hint, wrong) in [
+        (
+            "max-concurrency",
+            "Write how many requests to one model may be in flight, such as 64.",
+            &[
+                ("0", "it must be at least 1".to_owned()),
+                ("-1", format!("`-1` {COUNT}")),
+                ("1.5", format!("`1.5` {COUNT}")),
+                (
+                    "4294967296",
+                    "`4294967296` is too large; the most is 4294967295".to_owned(),
+                ),
+                ("true", format!("{NUMBER} boolean")),
+            ][..],
+        ),
+        (
+            "retries",
+            "Write how many attempts may follow the first, such as 4; 0 for none.",
+            &[
+                ("-1", format!("`-1` {COUNT}")),
+                ("\"none\"", format!("`none` {COUNT}")),
+                ("\"5G\"", "`5G` is too large; the most is 4294967295".to_owned()),
+                ("[4]", format!("{NUMBER} array")),
+            ],
+        ),
+        (
+            "hedge-after",
+            "Write after what time without an answer a second attempt starts, such as \"20s\"; leave it out for none.",
+            &[
+                ("0", "`0` is no time at all".to_owned()),
+                ("-5", format!("`-5` {DURATION}")),
+                ("\"9000h\"", "`9000h` is too long; the most is 8760h".to_owned()),
+                ("false", format!("{NUMBER} boolean")),
+            ],
+        ),
+        (
+            "warm-prefix",
+            "Write false to send requests that share a long prefix all at once.",
+            &[
+                ("0", "expected true or false, found integer".to_owned()),
+                ("\"no\"", "expected true or false, found string".to_owned()),
+            ],
+        ),
+        (
+            "timeout",
+            "Write how long the first byte of an answer may take, such as \"2m\".",
+            &[
+                ("\"0s\"", "`0s` is no time at all".to_owned()),
+                ("-0.5", format!("`-0.5` {DURATION}")),
+                ("99999999999", "`99999999999` is too long; the most is 8760h".to_owned()),
+                ("{}", format!("{NUMBER} table")),
+            ],
+        ),
+        (
+            "tokens-per-minute",
+            "Write how many tokens a minute may have; leave it out for no such limit.",
+            &[("\"lots\"", format!("`lots` {COUNT}"))],
+        ),
+    ] {
+        for (value, says) in wrong {
+            assert_eq!(
+                complaint(&format!("[providers.offline]\n{key} = {value}")),
+                format!("agenthost.toml:2: `{key}` in [providers.offline]: {says}\n{hint}")
+            );
+        }
     }
 }
 

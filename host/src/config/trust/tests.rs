@@ -185,7 +185,7 @@ fn without_a_pair_there_is_nothing_to_record() {
     let error = accept(&scratch.env(), Path::new("missing.toml")).unwrap_err();
     assert_eq!(
         scratch.shown(&error),
-        "cannot read missing.toml: No such file or directory (os error 2)"
+        "cannot read missing.toml: No such file or directory (os error 2)\nName a configuration file that exists."
     );
 }
 

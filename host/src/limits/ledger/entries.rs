@@ -51,7 +51,8 @@ impl Entries<'_> {
                 .min()
                 .unwrap_or(u64::MAX)
         };
-        if room(|caps| caps.calls, |spent| spent.calls) < 1 {
+        let calls = u64::from(want.call);
+        if room(|caps| caps.calls, |spent| spent.calls) < calls {
             return Fit::Never(LimitKind::Calls);
         }
         let least = want.output.clamp(1, MIN_OUTPUT_TOKENS);
@@ -84,7 +85,7 @@ impl Entries<'_> {
         let held = Amounts {
             tokens: want.input.saturating_add(output),
             cost: cost(output),
-            calls: 1,
+            calls,
             ..Amounts::default()
         };
         let fits = |entry: &Entry| {

@@ -24,6 +24,7 @@ fn want(input: u64, output: u64) -> Want<'static> {
         input,
         output,
         cost: None,
+        call: true,
     }
 }
 
@@ -68,6 +69,7 @@ fn output_is_clamped_to_what_the_money_allows() {
         input,
         output,
         cost: Some(&price),
+        call: true,
     };
     let first = account.try_reserve(&want(100, 5_000)).unwrap().unwrap();
     assert_eq!(first.output(), 300);
@@ -321,7 +323,7 @@ proptest! {
                 let (accounts, charged, over, run) = (Arc::clone(&accounts), Arc::clone(&charged), Arc::clone(&over), run.clone());
                 tokio::spawn(async move {
                     let account = &accounts[call.account];
-                    let want = Want { input: call.input, output: call.output, cost: Some(&price) };
+                    let want = Want { input: call.input, output: call.output, cost: Some(&price), call: true };
                     let Ok(mut held) = account.reserve(&want).await else {
                         return;
                     };

@@ -4,6 +4,9 @@ use super::*;
 use crate::llm::http::testing::{Server, quick};
 use crate::llm::{Message, Options};
 
+mod limits;
+mod prefix;
+
 const KEY: &str = "sk-ant-api03-QwErTyUiOp";
 
 fn request(text: &str) -> Request {
@@ -17,6 +20,7 @@ fn request(text: &str) -> Request {
         max_tokens: 100,
         schema: None,
         options: Options::default(),
+        mark_prefix: None,
     }
 }
 

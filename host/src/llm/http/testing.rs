@@ -1,5 +1,6 @@
 //! A server on loopback that says what a test tells it to, byte by byte.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ pub(in crate::llm) enum Say {
     Stall(Vec<u8>),
     /// These bytes, then a body without end.
     Endless(Vec<u8>),
+    /// These bytes, then a space every 50 ms.
+    Trickle(Vec<u8>),
+    /// These bytes, then the next request on the same connection.
+    Keep(Vec<u8>),
 }
 
 /// A request as it arrived.
@@ -30,7 +35,8 @@ pub(in crate::llm) struct Seen {
 pub(in crate::llm) struct Server {
     pub(in crate::llm) port: u16,
     seen: Arc<Mutex<Vec<Seen>>>,
-    sent: Arc<std::sync::atomic::AtomicU64>,
+    sent: Arc<AtomicU64>,
+    connections: Arc<AtomicU64>,
 }
 
 impl Server {
@@ -40,10 +46,13 @@ impl Server {
             port: listener.local_addr().unwrap().port(),
             seen: Arc::default(),
             sent: Arc::default(),
+            connections: Arc::default(),
         };
         let (seen, sent) = (server.seen.clone(), server.sent.clone());
+        let connections = server.connections.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(answer(stream, say.clone(), seen.clone(), sent.clone()));
             }
         });
@@ -65,7 +74,12 @@ impl Server {
 
     /// Bytes of body that an endless answer got rid of.
     pub(in crate::llm) fn sent(&self) -> u64 {
-        self.sent.load(std::sync::atomic::Ordering::Relaxed)
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were opened.
+    pub(in crate::llm) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 }
 
@@ -82,19 +96,58 @@ pub(in crate::llm) fn reply(status: u16, headers: &[&str], body: &[u8]) -> Vec<u
 pub(in crate::llm) fn quick() -> Bounds {
     Bounds {
         connect: Duration::from_secs(2),
+        first_byte: Duration::from_millis(1500),
         total: Duration::from_millis(1500),
         ..Bounds::default()
     }
 }
 
-async fn answer(mut stream: TcpStream, say: Say, seen: Arc<Mutex<Vec<Seen>>>, sent: Arc<std::sync::atomic::AtomicU64>) {
+async fn answer(mut stream: TcpStream, say: Say, seen: Arc<Mutex<Vec<Seen>>>, sent: Arc<AtomicU64>) {
+    while let Some(request) = receive(&mut stream).await {
+        seen.lock().unwrap().push(request);
+        match &say {
+            Say::Keep(bytes) => {
+                if stream.write_all(bytes).await.is_err() {
+                    return;
+                }
+            }
+            Say::Bytes(bytes) => {
+                let _ = stream.write_all(bytes).await;
+                let _ = stream.shutdown().await;
+                return;
+            }
+            Say::Stall(bytes) => {
+                stream.write_all(bytes).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                return;
+            }
+            Say::Endless(bytes) => {
+                stream.write_all(bytes).await.unwrap();
+                while stream.write_all(&[b'x'; 65536]).await.is_ok() {
+                    sent.fetch_add(65536, Ordering::Relaxed);
+                }
+                return;
+            }
+            Say::Trickle(bytes) => {
+                stream.write_all(bytes).await.unwrap();
+                while stream.write_all(b" ").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// The next request; none when the other end has closed the connection.
+async fn receive(stream: &mut TcpStream) -> Option<Seen> {
     let mut bytes = Vec::new();
     let head_end = loop {
         if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             break at + 4;
         }
         if stream.read_buf(&mut bytes).await.unwrap_or_default() == 0 {
-            return;
+            return None;
         }
     };
     let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
@@ -108,21 +161,5 @@ async fn answer(mut stream: TcpStream, say: Say, seen: Arc<Mutex<Vec<Seen>>>, se
         assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0);
     }
     let body = serde_json::from_slice(&bytes[head_end..]).unwrap();
-    seen.lock().unwrap().push(Seen { head, body });
-    match say {
-        Say::Bytes(bytes) => {
-            let _ = stream.write_all(&bytes).await;
-            let _ = stream.shutdown().await;
-        }
-        Say::Stall(bytes) => {
-            stream.write_all(&bytes).await.unwrap();
-            tokio::time::sleep(Duration::from_secs(60)).await;
-        }
-        Say::Endless(bytes) => {
-            stream.write_all(&bytes).await.unwrap();
-            while stream.write_all(&[b'x'; 65536]).await.is_ok() {
-                sent.fetch_add(65536, std::sync::atomic::Ordering::Relaxed);
-            }
-        }
-    }
+    Some(Seen { head, body })
 }

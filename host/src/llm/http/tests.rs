@@ -3,6 +3,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::client::endpoint_url;
 use super::testing::{Say, Server, quick, reply};
 use super::*;
 
@@ -136,21 +137,133 @@ async fn a_gzip_bomb_is_cut_off_and_honest_gzip_is_read() {
 }
 
 #[tokio::test]
-async fn a_server_that_stalls_is_a_timeout() {
-    for said in [
-        "",
-        "HTTP/1.1 200 OK\r\n",
-        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"a\"",
+async fn every_wait_has_its_bound_and_its_own_words() {
+    let ms = Duration::from_millis;
+    let bounds = Bounds {
+        connect: ms(200),
+        first_byte: ms(500),
+        silence: ms(600),
+        total: ms(1000),
+        ..quick()
+    };
+    let stall = |said: &str| Say::Stall(said.as_bytes().to_vec());
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
+    for (say, words, status) in [
+        (stall(""), "no answer from ORIGIN within 500ms", None),
+        (stall("HTTP/1.1 200 OK\r\n"), "no answer from ORIGIN within 500ms", None),
+        (stall(head), "no answer from ORIGIN within 500ms", Some(200)),
+        (
+            stall(&format!("{head}{{\"a\"")),
+            "ORIGIN fell silent for 600ms in the middle of its answer",
+            Some(200),
+        ),
+        (
+            Say::Trickle(head.as_bytes().to_vec()),
+            "no whole answer from ORIGIN within 1s",
+            Some(200),
+        ),
     ] {
-        let server = Server::start(Say::Stall(said.as_bytes().to_vec())).await;
-        let bounds = Bounds {
-            total: Duration::from_millis(300),
-            ..quick()
-        };
+        let server = Server::start(say).await;
         let start = Instant::now();
         let error = post(&server, bounds).await.unwrap_err();
-        assert_eq!(error.kind, ProviderErrorKind::Timeout, "{error}");
-        assert!(start.elapsed() < Duration::from_secs(2));
+        assert_eq!(
+            (error.kind, error.status),
+            (ProviderErrorKind::Timeout, status),
+            "{error}"
+        );
+        assert_eq!(error.message, words.replace("ORIGIN", &server.url()));
+        assert!(start.elapsed() < Duration::from_secs(3));
+    }
+
+    // A listener that accepts and never speaks TLS.
+    let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", deaf.local_addr().unwrap());
+    let error = endpoint(&url, bounds).post(&json!({})).await.unwrap_err();
+    assert_eq!(error.kind, ProviderErrorKind::Timeout);
+    assert_eq!(error.message, format!("no connection to {url} within 200ms"));
+}
+
+#[tokio::test]
+async fn a_slow_answer_that_keeps_coming_is_read() {
+    // Longer than each wait alone, and longer than the time until it must begin.
+    let server = Server::start(Say::Trickle(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n".to_vec())).await;
+    let bounds = Bounds {
+        first_byte: Duration::from_millis(500),
+        silence: Duration::from_millis(500),
+        total: Duration::from_secs(10),
+        ..quick()
+    };
+    assert_eq!(post(&server, bounds).await.unwrap().body, [b' '; 20]);
+}
+
+#[tokio::test]
+async fn a_timeout_may_be_given_and_is_never_zero() {
+    let default = endpoint("http://127.0.0.1", Bounds::default());
+    assert_eq!(default.bounds.first_byte, Duration::from_secs(600));
+    let error = default.with_timeout(Duration::ZERO).unwrap_err();
+    assert_eq!(error.class(), crate::error::ErrorClass::Config);
+    assert!(error.next_step().is_some());
+
+    let server = Server::start(Say::Stall(Vec::new())).await;
+    let short = endpoint(&server.url(), Bounds::default()).with_timeout(Duration::from_millis(200));
+    let error = short.unwrap().post(&json!({})).await.unwrap_err();
+    assert_eq!(error.message, format!("no answer from {} within 200ms", server.url()));
+
+    let server = Server::replying(200, &[], "{}").await;
+    let endless = endpoint(&server.url(), Bounds::default()).with_timeout(Duration::MAX);
+    assert_eq!(endless.unwrap().post(&json!({})).await.unwrap().body, b"{}");
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again() {
+    let server = Server::start(Say::Keep(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec())).await;
+    let endpoint = endpoint(&server.url(), quick());
+    for _ in 0..3 {
+        endpoint.post(&json!({})).await.unwrap();
+    }
+    assert_eq!((server.seen().len(), server.connections()), (3, 1));
+}
+
+/// The environment belongs to the whole process, so the test runs itself again in one of its own.
+#[tokio::test]
+async fn the_environments_proxy_is_not_used() {
+    const TARGET: &str = "AGENTHOST_TEST_PAST_THE_PROXY";
+    if let Ok(url) = std::env::var(TARGET) {
+        endpoint(&url, quick()).post(&json!({})).await.unwrap();
+        return;
+    }
+    let proxy = Server::replying(502, &[], "").await;
+    let server = Server::replying(200, &[], "{}").await;
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "llm::http::tests::the_environments_proxy_is_not_used"]);
+    for name in [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ] {
+        child.env(name, proxy.url());
+    }
+    child
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .env(TARGET, server.url());
+    let output = child.output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!((server.seen().len(), proxy.connections()), (1, 0));
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_still_tells_of_its_limits() {
+    let head = "HTTP/1.1 200 OK\r\nx-ratelimit-limit-requests: 60\r\nx-ratelimit-remaining-requests: 7\r\n\
+                content-length: 99999999\r\n\r\n";
+    for most in [10, usize::MAX] {
+        let server = Server::start(Say::Bytes(format!("{head}{{").into_bytes())).await;
+        let error = post(&server, Bounds { body: most, ..quick() }).await.unwrap_err();
+        let requests = error.quota.and_then(|quota| quota.requests);
+        assert_eq!(requests.map(|meter| (meter.limit, meter.remaining)), Some((60, 7)));
     }
 }
 
@@ -201,29 +314,6 @@ async fn an_echoed_key_is_taken_out() {
         post(&server, quick()).await.unwrap().body,
         b"{\"said\":\"your key is [key]\"}"
     );
-}
-
-#[test]
-fn retry_after_is_read_in_all_its_forms() {
-    let now = httpdate::parse_http_date("Mon, 23 Nov 2026 10:00:00 GMT").unwrap();
-    let read = |pairs: &[(&'static str, &str)]| {
-        let headers = pairs
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
-            .collect();
-        retry_after(&headers, now)
-    };
-    let ms = |ms| Some(Duration::from_millis(ms));
-    assert_eq!(read(&[("retry-after", "7")]), ms(7_000));
-    assert_eq!(read(&[("retry-after", "0.5")]), ms(500));
-    assert_eq!(read(&[("retry-after-ms", "84"), ("retry-after", "1")]), ms(84));
-    assert_eq!(read(&[("retry-after-ms", "soon"), ("retry-after", "1")]), ms(1_000));
-    assert_eq!(read(&[("retry-after", "Mon, 23 Nov 2026 10:01:30 GMT")]), ms(90_000));
-    assert_eq!(read(&[("retry-after", "Mon, 23 Nov 2026 09:00:00 GMT")]), ms(0));
-    for wrong in ["-1", "soon", "NaN", "inf", "1e300", ""] {
-        assert_eq!(read(&[("retry-after", wrong)]), None, "{wrong}");
-    }
-    assert_eq!(read(&[]), None);
 }
 
 #[test]

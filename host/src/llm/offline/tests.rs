@@ -16,6 +16,7 @@ fn request(text: &str, schema: Option<Value>) -> Request {
         max_tokens: 100_000,
         schema,
         options: Options::default(),
+        mark_prefix: None,
     }
 }
 

@@ -1,8 +1,8 @@
 use ProviderErrorKind as Kind;
 
 use super::*;
-use crate::llm::http::testing::{Server, quick};
-use crate::llm::{CacheTtl, Message, Options};
+use crate::llm::http::testing::{Say, Server, quick};
+use crate::llm::{CacheTtl, Message, Meter, Options, Quota};
 
 const KEY: &str = "sk-proj-QwErTyUiOp";
 
@@ -17,6 +17,7 @@ fn request(text: &str) -> Request {
         max_tokens: 100,
         schema: None,
         options: Options::default(),
+        mark_prefix: None,
     }
 }
 
@@ -77,6 +78,7 @@ async fn a_request_carries_everything_that_was_asked() {
             effort: Some(Effort::Max),
             cache: Some(CacheTtl::FiveMinutes),
         },
+        mark_prefix: Some(1),
         ..request("")
     };
     ask(&server, &request).await.unwrap();
@@ -330,6 +332,8 @@ async fn every_error_has_its_kind() {
         (401, error(invalid, &json!("invalid_api_key"), "Incorrect API key provided"), Kind::Authentication),
         (403, error(invalid, &json!("unsupported_country"), "x"), Kind::Permission),
         (404, error(invalid, &json!("model_not_found"), "x"), Kind::NotFound),
+        (409, error("", &json!(null), "conflict"), Kind::Server),
+        (413, error("tokens", &json!("rate_limit_exceeded"), too_large), Kind::TooLarge),
         (500, error("server_error", &json!(null), "x"), Kind::Server),
         // vLLM, Ollama, llama.cpp, OpenRouter.
         (400, json!({"object": "error", "message": "This model's maximum context length is 4096 tokens. However, you requested 5000", "type": "BadRequestError", "code": 400}).to_string(), Kind::ContextOverflow),
@@ -361,6 +365,45 @@ async fn every_error_has_its_kind() {
         assert_eq!((error.kind, error.status), (kind, Some(status)), "{body}: {error}");
         assert!(!error.message.is_empty() && error.message.chars().count() <= 301);
     }
+}
+
+#[tokio::test]
+async fn limits_are_read_from_replies_and_from_errors() {
+    let headers = [
+        "x-ratelimit-limit-tokens: 200000",
+        "x-ratelimit-remaining-tokens: 149984",
+        "x-ratelimit-reset-tokens: 6m0s",
+        "x-should-retry: false",
+    ];
+    let expected = Quota {
+        tokens: Some(Meter {
+            limit: 200_000,
+            remaining: 149_984,
+            reset: Some(Duration::from_secs(360)),
+        }),
+        ..Quota::default()
+    };
+    let body = completion(&said("ok"), &json!("stop"), &json!({}));
+    let reply = told(200, &headers, &body).await.unwrap();
+    assert_eq!(reply.quota.as_deref(), Some(&expected));
+    let failed = error("tokens", &json!("rate_limit_exceeded"), "x");
+    let failure = told(429, &headers, &failed).await.unwrap_err();
+    assert_eq!((failure.quota.as_deref(), failure.no_retry), (Some(&expected), true));
+    let failure = told(429, &["x-should-retry: true"], &failed).await.unwrap_err();
+    assert_eq!((failure.quota, failure.no_retry), (None, false));
+}
+
+#[tokio::test]
+async fn a_timeout_of_its_own_bounds_the_wait() {
+    let server = Server::start(Say::Stall(Vec::new())).await;
+    let provider = OpenAi::new(Some(&server.url()), None, MaxTokensField::default()).unwrap();
+    let provider = provider.with_timeout(Duration::from_millis(200)).unwrap();
+    let error = provider.complete(&request("hi")).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Timeout, "{error}");
+    assert_eq!(
+        (provider.counting(), provider.caching()),
+        (Counting::UpFront, Caching::Automatic)
+    );
 }
 
 #[tokio::test]

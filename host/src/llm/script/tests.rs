@@ -17,6 +17,7 @@ fn request(model: &str, text: &str) -> Request {
         max_tokens: 100,
         schema: None,
         options: Options::default(),
+        mark_prefix: None,
     }
 }
 
@@ -117,6 +118,50 @@ async fn a_rule_may_hang_refuse_or_fail_late() {
 }
 
 #[tokio::test]
+async fn answers_and_failures_tell_of_limits() {
+    let script = script(
+        r#"
+        [[rule]]
+        contains = "no"
+        error = "rate-limited"
+        quota = { requests = { limit = 60, remaining = 0, reset-ms = 1500 }, tokens = { limit = 9, remaining = 9 } }
+
+        [[rule]]
+        contains = "plain"
+        text = "a"
+
+        [[rule]]
+        text = "a"
+        [rule.quota]
+        input-tokens = { limit = 1000, remaining = 1 }
+        output-tokens = { limit = 2000, remaining = 2, reset-ms = 0 }
+        "#,
+    );
+    let meter = |limit, remaining, reset: Option<u64>| {
+        Some(Meter {
+            limit,
+            remaining,
+            reset: reset.map(Duration::from_millis),
+        })
+    };
+    let error = script.complete(&request("m", "no")).await.unwrap_err();
+    let expected = Quota {
+        requests: meter(60, 0, Some(1500)),
+        tokens: meter(9, 9, None),
+        ..Quota::default()
+    };
+    assert_eq!(error.quota.as_deref(), Some(&expected));
+    let reply = script.complete(&request("m", "x")).await.unwrap();
+    let expected = Quota {
+        input_tokens: meter(1000, 1, None),
+        output_tokens: meter(2000, 2, Some(0)),
+        ..Quota::default()
+    };
+    assert_eq!(reply.quota.as_deref(), Some(&expected));
+    assert_eq!(script.complete(&request("m", "plain")).await.unwrap().quota, None);
+}
+
+#[tokio::test]
 async fn tokens_default_to_a_quarter_of_the_bytes() {
     let reply = script("[[rule]]\ntext = '123456789'")
         .complete(&request("m", "1234"))
@@ -200,6 +245,19 @@ fn what_makes_no_sense_is_named_by_file_and_line() {
         (
             "[[rule]]\ntext = 'a'\nusage = { inputs = 1 }",
             "test.toml:3: usage is a table",
+        ),
+        ("[[rule]]\nhang = true\nquota = {}", "test.toml:1: quota goes with"),
+        (
+            "[[rule]]\ntext = 'a'\nquota = { requests = { limit = 0, remaining = 0 } }",
+            "test.toml:1: a quota's limit is at least 1",
+        ),
+        (
+            "[[rule]]\ntext = 'a'\nquota = { tokens = { limit = 5, remaining = 6 } }",
+            "test.toml:1: a quota's limit is at least 1, and remaining",
+        ),
+        (
+            "[[rule]]\ntext = 'a'\nquota = { calls = { limit = 5, remaining = 5 } }",
+            "test.toml:3: unknown field `calls`",
         ),
         ("[[rule]]\ntext = 'a'\ntimes = -1", "test.toml:3: "),
         ("[[rule]]\ntext = 'a", "test.toml:2: "),

@@ -1,0 +1,109 @@
+use super::*;
+
+fn report(file: &str) -> Vec<(String, State, String)> {
+    let dir = std::env::temp_dir().join(format!(
+        "agenthost-doctor-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    ));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("agenthost.toml"), file).unwrap();
+    let env = Env::new(
+        [("OPENAI_API_KEY".to_owned(), "k".to_owned())].into(),
+        dir.clone(),
+        None,
+    );
+    let config = Config::load(&env).unwrap();
+    let mut report = Report {
+        format: 1,
+        version: "",
+        checks: Vec::new(),
+    };
+    configuration(&mut report, &config, &env);
+    std::fs::remove_dir_all(dir).unwrap();
+    report
+        .checks
+        .into_iter()
+        .map(|check| (check.name, check.state, check.found))
+        .collect()
+}
+
+fn states(report: &[(String, State, String)], prefix: &str) -> Vec<(String, &'static str)> {
+    report
+        .iter()
+        .filter(|(name, _, _)| name.starts_with(prefix))
+        .map(|(name, state, _)| {
+            let state = match state {
+                State::Ok => "ok",
+                State::Warn => "warn",
+                State::Fail => "fail",
+            };
+            (name.clone(), state)
+        })
+        .collect()
+}
+
+#[test]
+fn a_chain_fails_only_where_none_of_it_works() {
+    let report = report(
+        r#"
+        [models]
+        first = ["anthropic/a", "openai/b"]
+        second = ["openai/b", "anthropic/a"]
+        neither = ["anthropic/a", "anthropic/b"]
+        [providers.openai]
+        requests-per-minute = 600
+        tokens-per-minute = "2M"
+        max-concurrency = 16
+        "#,
+    );
+    let named = |name: &str, state| (name.to_owned(), state);
+    assert_eq!(
+        states(&report, "model "),
+        [
+            named("model first", "warn"),
+            named("model first, then", "ok"),
+            named("model neither", "fail"),
+            named("model neither, then", "warn"),
+            named("model second", "ok"),
+            named("model second, then", "warn"),
+        ]
+    );
+    let (_, _, found) = &report[2];
+    assert!(
+        found.starts_with("openai/b: key from ")
+            && found.ends_with(", price unknown, 600 requests a minute, 2,000,000 tokens a minute, 16 at once"),
+        "{found}"
+    );
+    let limits = report.iter().find(|(name, _, _)| name == "limits of a task").unwrap();
+    assert_eq!(
+        limits.2,
+        "tokens 200,000, cost none, calls 100, fuel 20,000,000,000, memory 64 MiB, time 300s, tasks 1,000, depth 5"
+    );
+}
+
+#[test]
+fn a_wrong_price_is_named_once_and_as_that() {
+    let report = report("[models]\na = \"offline/a\"\n[prices.\"offline/a\"]\ninput = 1");
+    let failed: Vec<_> = report.iter().filter(|(_, state, _)| *state == State::Fail).collect();
+    assert_eq!(failed.len(), 1);
+    let (name, _, found) = failed[0];
+    assert_eq!(name, "prices");
+    assert!(
+        found.ends_with("agenthost.toml:3: [prices.\"offline/a\"]: a price needs both `input` and `output`"),
+        "{found}"
+    );
+}
+
+#[test]
+fn numbers_are_grouped() {
+    for (text, shown) in [
+        ("1", "1"),
+        ("100", "100"),
+        ("1000", "1,000"),
+        ("1234567", "1,234,567"),
+        ("64 MiB", "64 MiB"),
+    ] {
+        assert_eq!(thousands(text), shown);
+    }
+}

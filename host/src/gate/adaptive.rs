@@ -1,0 +1,142 @@
+//! The control law: how many requests may be in flight to one model.
+//!
+//! Additive up, multiplicative down, as TCP does it: it starts at [`START`], grows by a step a *round* (as many healthy
+//! answers as there are places) while all places are used, and halves when the service refuses. Only refusals count:
+//! how long a model takes says much about the question and little about the load. A law is arithmetic alone; it holds no
+//! permit, reads no clock and waits for nothing, so scenarios can be played through it in no time.
+
+/// Requests in flight at the start.
+pub(super) const START: u32 = 4;
+/// Places that a round adds while nothing has been refused yet, or not for [`CALM`].
+const BOLD: f64 = 4.0;
+/// Places that a round adds after a refusal.
+const CAREFUL: f64 = 1.0;
+/// Milliseconds without a refusal after which growth is bold again.
+const CALM: u64 = 60_000;
+
+/// What an answer says of the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// It is taken well; `full` when every place was used at the time, so that one more is worth a try.
+    Healthy { full: bool },
+    /// Too much: 429, 503, 529.
+    Refused,
+    /// Nothing: the failure has other reasons.
+    Neutral,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Law {
+    ceiling: f64,
+    limit: f64,
+    /// The number of the first request whose refusal counts: those sent before the last cut were sent under the old limit.
+    cut_before: u64,
+    /// When the last refusal was.
+    refused_at: Option<u64>,
+}
+
+impl Law {
+    pub(super) fn new(ceiling: u32) -> Self {
+        let ceiling = f64::from(ceiling.max(1));
+        Self {
+            ceiling,
+            limit: f64::from(START).min(ceiling),
+            cut_before: 0,
+            refused_at: None,
+        }
+    }
+
+    /// Requests that may be in flight; at least 1.
+    pub(super) fn limit(&self) -> u32 {
+        // Between 1 and a u32.
+        self.limit as u32
+    }
+
+    /// Takes the answer to request `number` into account; `next` is the number of the next request to be sent.
+    pub(super) fn observe(&mut self, now: u64, number: u64, next: u64, sign: Sign) {
+        match sign {
+            Sign::Neutral | Sign::Healthy { full: false } => {}
+            Sign::Healthy { full: true } => {
+                let bold = self.refused_at.is_none_or(|at| now.saturating_sub(at) >= CALM);
+                let step = if bold { BOLD } else { CAREFUL };
+                self.limit = (self.limit + step / self.limit).min(self.ceiling);
+            }
+            Sign::Refused => {
+                self.refused_at = Some(now);
+                // A burst that is refused together is one refusal.
+                if number >= self.cut_before {
+                    self.limit = (self.limit / 2.0).max(1.0);
+                    self.cut_before = next;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: Sign = Sign::Healthy { full: true };
+
+    fn rounds(law: &mut Law, now: u64, count: u32) {
+        for _ in 0..count {
+            for _ in 0..law.limit() {
+                law.observe(now, 0, 0, FULL);
+            }
+        }
+    }
+
+    #[test]
+    fn it_starts_at_four_and_grows_by_about_four_a_round_up_to_the_ceiling() {
+        let mut law = Law::new(20);
+        assert_eq!(law.limit(), 4);
+        rounds(&mut law, 0, 1);
+        assert!((6..=8).contains(&law.limit()), "{}", law.limit());
+        rounds(&mut law, 0, 10);
+        assert_eq!(law.limit(), 20);
+        assert_eq!(Law::new(2).limit(), 2, "a ceiling below the start holds from the start");
+    }
+
+    #[test]
+    fn places_that_nobody_uses_are_no_reason_to_grow() {
+        let mut law = Law::new(20);
+        for _ in 0..100 {
+            law.observe(0, 0, 0, Sign::Healthy { full: false });
+            law.observe(0, 0, 0, Sign::Neutral);
+        }
+        assert_eq!(law.limit(), 4);
+    }
+
+    #[test]
+    fn a_burst_that_is_refused_halves_once_and_never_below_one() {
+        let mut law = Law::new(64);
+        rounds(&mut law, 0, 4);
+        let before = law.limit();
+        for number in 0..before {
+            law.observe(0, u64::from(number), u64::from(before), Sign::Refused);
+        }
+        assert_eq!(law.limit(), before / 2);
+        // One that was sent after the cut counts anew.
+        law.observe(0, u64::from(before), u64::from(before) + 1, Sign::Refused);
+        assert_eq!(law.limit(), before / 4);
+        for number in 100..120 {
+            law.observe(0, number, number + 1, Sign::Refused);
+        }
+        assert_eq!(law.limit(), 1);
+    }
+
+    #[test]
+    fn growth_is_careful_after_a_refusal_and_bold_again_after_a_calm_minute() {
+        let grown = |now| {
+            let mut law = Law::new(1_000);
+            rounds(&mut law, 0, 6);
+            law.observe(0, 0, 1, Sign::Refused);
+            let before = law.limit();
+            rounds(&mut law, now, 1);
+            law.limit() - before
+        };
+        assert_eq!(grown(1_000), 1);
+        assert!(grown(CALM) >= 3);
+    }
+}
