@@ -509,16 +509,19 @@ fn triage(server: &Server, dialect: Dialect) -> agenthost_tests::env::Output {
     machine_at(server, dialect, "").run(run_json(&path, &ticket, &[]))
 }
 
-const BROKEN: &str = "{\"labels\": [{\"number\": \"first-try\"}]}";
-
-fn labels() -> String {
-    json!({"labels": [{"number": 1, "reason": "money", "category": "billing", "priority": "normal"}]}).to_string()
+/// What `triage` asks for, with this as the number of the ticket.
+fn labels(number: impl Into<Value>) -> String {
+    let number = number.into();
+    json!({"labels": [{"number": number, "reason": "money", "category": "billing", "priority": "normal"}]}).to_string()
 }
 
 #[test]
 fn a_reply_that_breaks_its_schema_is_repaired_once() {
     for dialect in Dialect::ALL {
-        let server = Server::scripted([Reply::text(BROKEN).usage(100, 20), Reply::text(labels()).usage(150, 30)]);
+        let server = Server::scripted([
+            Reply::text(labels("first-try")).usage(100, 20),
+            Reply::text(labels(1)).usage(150, 30),
+        ]);
         let document = triage(&server, dialect).json(0);
         assert_eq!(document["outcome"]["ok"][0]["ok"]["category"], "billing", "{document}");
         let seen = server.seen();
@@ -528,7 +531,10 @@ fn a_reply_that_breaks_its_schema_is_repaired_once() {
             again.contains(&seen[0].prompt()),
             "the task is there once more: {again}"
         );
-        assert!(again.contains(BROKEN) && again.contains("/labels/0/number"), "{again}");
+        assert!(
+            again.contains(&labels("first-try")) && again.contains("/labels/0/number"),
+            "{again}"
+        );
         assert_eq!(
             (&model(&document)["repairs"], &model(&document)["calls"]),
             (&json!(1), &json!(1))
@@ -541,11 +547,14 @@ fn a_reply_that_breaks_its_schema_is_repaired_once() {
 #[test]
 fn a_reply_that_stays_broken_is_invalid_and_paid_for() {
     for dialect in Dialect::ALL {
-        let server = Server::scripted([Reply::text(BROKEN).usage(100, 20)]);
+        let server = Server::scripted([Reply::text(labels("first-try")).usage(100, 20)]);
         let document = triage(&server, dialect).json(5);
         let failure = &document["outcome"]["failure"];
         assert_eq!((failure["class"].as_str(), server.count()), (Some("model"), 2));
-        assert!(failure["message"].as_str().unwrap().contains("schema"), "{failure}");
+        assert!(
+            failure["message"].as_str().unwrap().contains("invalid reply"),
+            "{failure}"
+        );
         assert_eq!(document["spent"]["output_tokens"], 40);
         assert_books(&document, &server);
     }
