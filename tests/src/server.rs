@@ -250,11 +250,15 @@ impl Server {
         )
     }
 
-    /// The one or the other.
+    /// The same over the wire of `dialect` and with no word about how calls are paced.
     pub fn config_of(&self, dialect: Dialect) -> String {
         match dialect {
-            Dialect::Anthropic => self.anthropic_config(),
-            Dialect::OpenAi => self.config(),
+            Dialect::Anthropic => config(
+                "anthropic",
+                &format!("http://{}", self.address),
+                "key-env = \"TEST_KEY\"\n",
+            ),
+            Dialect::OpenAi => config("openai", &self.url(), ""),
         }
     }
 

@@ -120,8 +120,9 @@ fn the_document_has_every_field_of_the_contract() {
         "outcome": outcome, "spent": spent,
     });
     let models = json!([{
-        "name": "fast", "model": "local/small", "calls": 2, "input_tokens": 24, "output_tokens": 12, "cost_usd": 0.000168,
-        "offline": false,
+        "name": "fast", "model": "local/small", "calls": 2, "requests": 2, "retries": 0, "repairs": 0, "hedges": 0,
+        "warmed": 0, "waited_ms": 0, "limits_met": {}, "abandoned": {"requests": 0, "at_most_tokens": 0},
+        "input_tokens": 24, "cached_input_tokens": 0, "output_tokens": 12, "cost_usd": 0.000168, "offline": false,
     }]);
     let expected =
         json!({"format": 1, "run": run, "outcome": outcome, "spent": spent, "tasks": [task], "models": models});

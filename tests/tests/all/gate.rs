@@ -171,7 +171,13 @@ async fn requests_in_flight_start_few_rise_and_fall_when_they_are_refused() {
         let document = asked(&machine_at(&server, dialect, ""), &items(160, 10)).await;
         assert_eq!(answered(&document), 160, "{document}");
         let seen = server.trace().0;
-        assert_eq!(server.trace().early(), [0; 0]);
+        let early = server.trace().early();
+        let late = |number: &usize| seen[*number].arrived - seen[first].end();
+        assert!(
+            early.is_empty(),
+            "{early:?} came {:?} after the refusal",
+            early.iter().map(late).collect::<Vec<_>>()
+        );
 
         let end = seen.iter().map(Request::end).min().unwrap();
         let at_first = seen.iter().filter(|request| request.arrived < end).count();
