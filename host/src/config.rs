@@ -102,6 +102,8 @@ pub struct ProviderConfig {
     pub tokens_per_minute: Option<u64>,
     /// The most requests in flight to one of its models, at least 1, where the operator set it.
     pub max_concurrency: Option<u32>,
+    /// The requests in flight to one of its models at the start, at least 1, where the operator set it.
+    pub initial_concurrency: Option<u32>,
     /// Further attempts after the first, of errors that another attempt can help; 0 is none. Where the operator set it.
     pub retries: Option<u32>,
     /// How long a call may be without an answer before a second attempt of it starts, not zero; without it none does.

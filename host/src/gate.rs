@@ -15,6 +15,7 @@
 
 mod adaptive;
 mod bucket;
+mod clock;
 mod lane;
 mod meters;
 mod queue;
@@ -25,11 +26,12 @@ mod warm;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::clock::Clock;
 use self::lane::{Lane, Sent, Step, Waiting};
 use self::meters::Meters;
 use self::queue::Place;
@@ -42,6 +44,8 @@ pub use self::retry::Verdict;
 pub use self::share::{Holder, Sharing, inspect};
 pub use self::warm::Prefix;
 
+/// The requests in flight to one model at the start, unless the operator says otherwise.
+pub const INITIAL_CONCURRENCY: u32 = 4;
 /// The most requests in flight to one model, unless the operator says otherwise.
 pub const MAX_CONCURRENCY: u32 = 64;
 /// Further attempts after the first, unless the operator says otherwise.
@@ -59,6 +63,8 @@ pub struct Settings {
     pub tokens_per_minute: Option<u64>,
     /// The most requests in flight to one model.
     pub max_concurrency: u32,
+    /// As many at the start.
+    pub initial_concurrency: u32,
     /// Further attempts after the first.
     pub retries: u32,
     /// How the service counts tokens.
@@ -77,6 +83,7 @@ impl Default for Settings {
             requests_per_minute: None,
             tokens_per_minute: None,
             max_concurrency: MAX_CONCURRENCY,
+            initial_concurrency: INITIAL_CONCURRENCY,
             retries: RETRIES,
             counting: Counting::AsUsed,
             caching: Caching::None,
@@ -111,39 +118,6 @@ struct State {
     last: String,
     /// When somebody looks again.
     wake: Option<u64>,
-}
-
-/// Milliseconds since 1970 that run with tokio's clock, so that a test can stop them and a step of the system's clock
-/// does not matter.
-#[derive(Debug)]
-struct Clock {
-    base: u64,
-    start: Instant,
-}
-
-impl Clock {
-    fn new() -> Self {
-        let base = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        Self {
-            base: millis(base),
-            start: Instant::now(),
-        }
-    }
-
-    fn now(&self) -> u64 {
-        self.base.saturating_add(millis(self.start.elapsed()))
-    }
-
-    fn of(&self, at: Instant) -> u64 {
-        self.base
-            .saturating_add(millis(at.saturating_duration_since(self.start)))
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A request that wants to be sent.
@@ -303,13 +277,11 @@ impl Gate {
                 .lanes
                 .entry(ticket.model.to_owned())
                 .or_insert_with(|| Lane::new(settings));
-            if !ticket.again {
-                lane.budget.deposit();
-            }
             let waiting = Waiting {
                 input: ticket.input,
                 output: ticket.output,
                 prefix: ticket.prefix,
+                again: ticket.again,
                 since: now,
                 deadline: ticket.deadline.map(|at| self.inner.clock.of(at)),
                 met: Vec::new(),
@@ -377,7 +349,7 @@ impl Gate {
         let now = self.inner.clock.now();
         let shared = self.inner.share.as_ref().and_then(Share::open);
         if let Some((_, book)) = &shared {
-            state.adopt(book, now);
+            state.adopt(book, &self.inner.settings, now);
         }
         let value = change(&mut state, &self.inner.settings, now);
         let wake = state.pump(&self.inner.settings, now, &mut unsent);
@@ -392,7 +364,7 @@ impl Gate {
         for sent in unsent {
             drop(Permit {
                 gate: self.clone(),
-                sent: Some(*sent),
+                sent: Some(sent),
             });
         }
         value
@@ -426,7 +398,7 @@ impl Gate {
 impl State {
     /// Sends all that may go, one of each lane in turn, and says when somebody should look again. Those who gave up in
     /// this very moment are put into `unsent`.
-    fn pump(&mut self, settings: &Settings, now: u64, unsent: &mut Vec<Box<Sent>>) -> Option<u64> {
+    fn pump(&mut self, settings: &Settings, now: u64, unsent: &mut Vec<Sent>) -> Option<u64> {
         loop {
             let mut wake: Option<u64> = None;
             let mut moved = false;
@@ -445,7 +417,7 @@ impl State {
                         self.next += 1;
                         moved = true;
                         if let Err(Ok(sent)) = grant.send(Ok(*sent)) {
-                            unsent.push(Box::new(sent));
+                            unsent.push(sent);
                         }
                         self.last = name;
                     }
@@ -465,13 +437,13 @@ impl State {
         }
     }
 
-    fn adopt(&mut self, book: &Book, now: u64) {
+    fn adopt(&mut self, book: &Book, settings: &Settings, now: u64) {
         // Only what this process was told to keep: another one may have been configured otherwise.
         self.operator.adopt_known(&book.operator, now);
         for (name, meters) in &book.models {
-            if let Some(lane) = self.lanes.get_mut(name) {
-                lane.meters.adopt(meters, now);
-            }
+            // Also of models that this process has not asked yet: its first request must know, and not write over it.
+            let lane = self.lanes.entry(name.clone()).or_insert_with(|| Lane::new(settings));
+            lane.meters.adopt(meters, now);
         }
     }
 
@@ -500,5 +472,7 @@ fn random() -> f64 {
     getrandom::u32().map_or(0.5, |bits| f64::from(bits) / f64::from(u32::MAX))
 }
 
+#[cfg(test)]
+mod scenarios;
 #[cfg(test)]
 mod tests;

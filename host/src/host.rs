@@ -300,6 +300,7 @@ impl Served {
             requests_per_minute: config.requests_per_minute,
             tokens_per_minute: config.tokens_per_minute,
             max_concurrency: config.max_concurrency.unwrap_or(gate::MAX_CONCURRENCY),
+            initial_concurrency: config.initial_concurrency.unwrap_or(gate::INITIAL_CONCURRENCY),
             retries: config.retries.unwrap_or(gate::RETRIES),
             counting: provider.counting(),
             caching: provider.caching(),

@@ -135,6 +135,9 @@ impl Gate {
     }
 }
 
+/// Lets any number of requests be in flight from the start, and none be sent again: most tests are not about that.
+const WIDE: &str = "initial-concurrency = 1000\nmax-concurrency = 1000\nretries = 0\n";
+
 type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
 
 #[derive(Default)]
@@ -238,7 +241,7 @@ impl Server {
 
     /// A configuration with `fast` and `strong` at this server, over the wire of chat completions and without a key.
     pub fn config(&self) -> String {
-        config("openai", &self.url(), "")
+        config("openai", &self.url(), WIDE)
     }
 
     /// The same over the wire of messages, with the key in the variable `TEST_KEY`.
@@ -246,7 +249,7 @@ impl Server {
         config(
             "anthropic",
             &format!("http://{}", self.address),
-            "key-env = \"TEST_KEY\"\n",
+            &format!("key-env = \"TEST_KEY\"\n{WIDE}"),
         )
     }
 

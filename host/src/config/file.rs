@@ -36,6 +36,7 @@ pub(super) struct RawProvider {
     pub(super) requests_per_minute: Option<u64>,
     pub(super) tokens_per_minute: Option<u64>,
     pub(super) max_concurrency: Option<u32>,
+    pub(super) initial_concurrency: Option<u32>,
     pub(super) retries: Option<u32>,
     pub(super) hedge_after: Option<Duration>,
     pub(super) warm_prefix: Option<bool>,
@@ -172,7 +173,7 @@ fn inner_limits(section: &Section<'_>) -> Result<LimitsPatch> {
 }
 
 fn provider(entry: &Entry<'_>) -> Result<RawProvider> {
-    const KEYS: [&str; 13] = [
+    const KEYS: [&str; 14] = [
         "kind",
         "base-url",
         "key-env",
@@ -180,6 +181,7 @@ fn provider(entry: &Entry<'_>) -> Result<RawProvider> {
         "requests-per-minute",
         "tokens-per-minute",
         "max-concurrency",
+        "initial-concurrency",
         "retries",
         "hedge-after",
         "warm-prefix",
@@ -216,6 +218,8 @@ fn provider(entry: &Entry<'_>) -> Result<RawProvider> {
             .map_err(|error| error.hint("Write how many tokens a minute may have; leave it out for no such limit."))?,
         max_concurrency: parse(&section, "max-concurrency", positive_u32)
             .map_err(|error| error.hint("Write how many requests to one model may be in flight, such as 64."))?,
+        initial_concurrency: parse(&section, "initial-concurrency", positive_u32)
+            .map_err(|error| error.hint("Write how many requests may be in flight at the start, such as 4."))?,
         retries: parse(&section, "retries", count_u32)
             .map_err(|error| error.hint("Write how many attempts may follow the first, such as 4; 0 for none."))?,
         hedge_after: parse(&section, "hedge-after", parse_duration).map_err(|error| {

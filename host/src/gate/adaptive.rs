@@ -1,12 +1,10 @@
 //! The control law: how many requests may be in flight to one model.
 //!
-//! Additive up, multiplicative down, as TCP does it: it starts at [`START`], grows by a step a *round* (as many healthy
+//! Additive up, multiplicative down, as TCP does it: it starts small, grows by a step a *round* (as many healthy
 //! answers as there are places) while all places are used, and halves when the service refuses. Only refusals count:
 //! how long a model takes says much about the question and little about the load. A law is arithmetic alone; it holds no
 //! permit, reads no clock and waits for nothing, so scenarios can be played through it in no time.
 
-/// Requests in flight at the start.
-pub(super) const START: u32 = 4;
 /// Places that a round adds while nothing has been refused yet, or not for [`CALM`].
 const BOLD: f64 = 4.0;
 /// Places that a round adds after a refusal.
@@ -33,17 +31,25 @@ pub(super) struct Law {
     cut_before: u64,
     /// When the last refusal was.
     refused_at: Option<u64>,
+    /// Cuts since a request that was sent after one was answered well.
+    row: u32,
 }
 
 impl Law {
-    pub(super) fn new(ceiling: u32) -> Self {
+    pub(super) fn new(start: u32, ceiling: u32) -> Self {
         let ceiling = f64::from(ceiling.max(1));
         Self {
             ceiling,
-            limit: f64::from(START).min(ceiling),
+            limit: f64::from(start.max(1)).min(ceiling),
             cut_before: 0,
             refused_at: None,
+            row: 0,
         }
+    }
+
+    /// Cuts one after another without an answer to anything that was sent in between.
+    pub(super) fn cuts_in_a_row(&self) -> u32 {
+        self.row
     }
 
     /// Requests that may be in flight; at least 1.
@@ -52,8 +58,12 @@ impl Law {
         self.limit as u32
     }
 
-    /// Takes the answer to request `number` into account; `next` is the number of the next request to be sent.
-    pub(super) fn observe(&mut self, now: u64, number: u64, next: u64, sign: Sign) {
+    /// Takes the answer to request `number` into account; `next` is the number of the next request to be sent. Says
+    /// whether the limit was cut.
+    pub(super) fn observe(&mut self, now: u64, number: u64, next: u64, sign: Sign) -> bool {
+        if matches!(sign, Sign::Healthy { .. }) && number >= self.cut_before {
+            self.row = 0;
+        }
         match sign {
             Sign::Neutral | Sign::Healthy { full: false } => {}
             Sign::Healthy { full: true } => {
@@ -67,9 +77,12 @@ impl Law {
                 if number >= self.cut_before {
                     self.limit = (self.limit / 2.0).max(1.0);
                     self.cut_before = next;
+                    self.row = self.row.saturating_add(1);
+                    return true;
                 }
             }
         }
+        false
     }
 }
 
@@ -89,18 +102,22 @@ mod tests {
 
     #[test]
     fn it_starts_at_four_and_grows_by_about_four_a_round_up_to_the_ceiling() {
-        let mut law = Law::new(20);
+        let mut law = Law::new(4, 20);
         assert_eq!(law.limit(), 4);
         rounds(&mut law, 0, 1);
         assert!((6..=8).contains(&law.limit()), "{}", law.limit());
         rounds(&mut law, 0, 10);
         assert_eq!(law.limit(), 20);
-        assert_eq!(Law::new(2).limit(), 2, "a ceiling below the start holds from the start");
+        assert_eq!(
+            Law::new(4, 2).limit(),
+            2,
+            "a ceiling below the start holds from the start"
+        );
     }
 
     #[test]
     fn places_that_nobody_uses_are_no_reason_to_grow() {
-        let mut law = Law::new(20);
+        let mut law = Law::new(4, 20);
         for _ in 0..100 {
             law.observe(0, 0, 0, Sign::Healthy { full: false });
             law.observe(0, 0, 0, Sign::Neutral);
@@ -110,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_burst_that_is_refused_halves_once_and_never_below_one() {
-        let mut law = Law::new(64);
+        let mut law = Law::new(4, 64);
         rounds(&mut law, 0, 4);
         let before = law.limit();
         for number in 0..before {
@@ -129,7 +146,7 @@ mod tests {
     #[test]
     fn growth_is_careful_after_a_refusal_and_bold_again_after_a_calm_minute() {
         let grown = |now| {
-            let mut law = Law::new(1_000);
+            let mut law = Law::new(4, 1_000);
             rounds(&mut law, 0, 6);
             law.observe(0, 0, 1, Sign::Refused);
             let before = law.limit();

@@ -10,6 +10,8 @@ use crate::llm::Meter;
 
 /// The window of a rate limit unless its headers show another.
 const MINUTE: f64 = 60_000.0;
+/// Windows in which a burst that was cut to nothing is whole again.
+const RECOVERY: f64 = 10.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Bucket {
@@ -17,11 +19,11 @@ pub(super) struct Bucket {
     limit: f64,
     /// The most that it holds.
     burst: f64,
+    /// What `burst` grows back to after a refusal has cut it.
+    whole: f64,
     /// What a millisecond gives.
     per_ms: f64,
     level: f64,
-    /// All that was ever taken, corrections included.
-    pub(super) taken: f64,
     /// When `level` was true, in milliseconds.
     at: u64,
 }
@@ -35,9 +37,9 @@ impl Bucket {
         Self {
             limit,
             burst,
+            whole: burst,
             per_ms: limit / MINUTE,
             level: burst,
-            taken: 0.0,
             at: now,
         }
     }
@@ -48,9 +50,9 @@ impl Bucket {
         Self {
             limit,
             burst: limit,
+            whole: limit,
             per_ms: limit / window(meter),
             level: meter.remaining as f64 - pending,
-            taken: 0.0,
             at: now,
         }
     }
@@ -62,7 +64,6 @@ impl Bucket {
             (self.burst, self.per_ms) = (other.burst, other.per_ms);
         }
         self.level = other.level.min(self.burst);
-        self.taken = other.taken;
         self.at = other.at;
         self.refill(now);
     }
@@ -73,6 +74,8 @@ impl Bucket {
             self.at = now;
         }
         let passed = now.saturating_sub(self.at) as f64;
+        // One refusal may have had another reason, so what it cost comes back, slowly enough to be no use in a hurry.
+        self.burst = (self.burst + passed * self.per_ms / RECOVERY).min(self.whole);
         self.level = (self.level + passed * self.per_ms).min(self.burst);
         self.at = self.at.max(now);
     }
@@ -90,13 +93,11 @@ impl Bucket {
 
     pub(super) fn take(&mut self, need: f64) {
         self.level -= need;
-        self.taken += need;
     }
 
     /// What was taken too much, or too little where it is negative, once the true count is known.
     pub(super) fn correct(&mut self, too_much: f64) {
         self.level = (self.level + too_much).min(self.burst);
-        self.taken -= too_much;
     }
 
     /// What is left of a full window, between 0 and 1.
@@ -111,6 +112,7 @@ impl Bucket {
         if limit != self.limit {
             self.limit = limit;
             self.burst = limit;
+            self.whole = limit;
         }
         self.per_ms = limit / window(meter);
         self.refill(now);
@@ -210,9 +212,14 @@ mod tests {
     fn a_refusal_with_room_shows_a_smaller_burst() {
         let mut bucket = Bucket::of_meter(&meter(64, 60), 0.0, 0);
         bucket.refused();
-        bucket.refill(1_000_000);
-        bucket.take(32.0);
+        bucket.refill(60_000);
+        // 32, and the tenth of a minute's worth.
+        bucket.take(38.0);
         assert!(bucket.wait(1.0) > 0);
+        // In time it is whole again.
+        bucket.refill(600_000);
+        assert_eq!(bucket.wait(64.0), 0);
+        bucket.take(64.0);
         // One without room is what was to be expected.
         let before = bucket.burst;
         bucket.refused();

@@ -4,9 +4,10 @@
 use tokio::sync::oneshot;
 
 use super::adaptive::{Law, Sign};
+use super::clock::millis;
 use super::meters::{Met, Meters, Need, Snapshot};
 use super::queue::Queue;
-use super::retry::Budget;
+use super::retry::{self, Budget};
 use super::warm::{May, Prefix, Role, Warm};
 use super::{Settings, TooLate};
 use crate::llm::{ProviderError, ProviderErrorKind, Reply};
@@ -20,6 +21,8 @@ pub(super) struct Waiting {
     pub(super) input: u64,
     pub(super) output: u64,
     pub(super) prefix: Option<Prefix>,
+    /// Whether it was sent before and failed.
+    pub(super) again: bool,
     pub(super) since: u64,
     /// When its task ends.
     pub(super) deadline: Option<u64>,
@@ -55,7 +58,7 @@ pub(super) struct Lane {
     warm: Warm,
     /// Output tokens that an answer typically has; none before the first.
     typical: Option<f64>,
-    /// After a named wait, and without knowing the limit: one request at a time until one is answered.
+    /// After a refusal that no known limit explains: one request at a time until one of them is answered.
     probing: bool,
     pub(super) budget: Budget,
 }
@@ -73,7 +76,7 @@ pub(super) enum Step {
 impl Lane {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            law: Law::new(settings.max_concurrency),
+            law: Law::new(settings.initial_concurrency, settings.max_concurrency),
             queue: Queue::default(),
             in_flight: 0,
             outstanding: 0.0,
@@ -81,7 +84,7 @@ impl Lane {
             warm: Warm::new(settings.caching, settings.warm_prefix),
             typical: None,
             probing: false,
-            budget: Budget::new(),
+            budget: Budget::new(settings.max_concurrency),
         }
     }
 
@@ -161,6 +164,9 @@ impl Lane {
         let Some(waiting) = self.queue.serve(&place) else {
             return Step::Blocked(None);
         };
+        if !waiting.again {
+            self.budget.deposit();
+        }
         self.meters.take(&need);
         operator.take(&need);
         self.in_flight += 1;
@@ -229,20 +235,23 @@ impl Lane {
                 _ => Sign::Neutral,
             },
         };
-        self.law.observe(now, sent.number, next, sign);
+        let cut = self.law.observe(now, sent.number, next, sign);
         match answer {
-            Ok(_) => self.probing = false,
+            Ok(_) => self.probing &= self.law.cuts_in_a_row() > 0,
             Err(error) if sign == Sign::Refused => {
                 if error.kind == ProviderErrorKind::RateLimited {
                     self.meters.refused();
                 }
-                if let Some(wait) = error.retry_after {
-                    let until =
-                        now.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1));
+                // Without a pause for all, the whole queue would be sent into an outage, one after another.
+                let pause = cut.then(|| retry::backoff(self.law.cuts_in_a_row() - 1));
+                if let Some(wait) = error.retry_after.max(pause) {
+                    let until = now.saturating_add(millis(wait).saturating_add(1));
                     self.meters.paused_until = self.meters.paused_until.max(until);
-                    self.probing = !self.meters.are_known();
+                    self.probing |= error.kind == ProviderErrorKind::Overloaded || !self.meters.are_known();
                 }
             }
+            // It has looked at the request, so it takes requests.
+            Err(error) if error.status.is_some_and(|status| status < 500) => self.probing = false,
             Err(_) => {}
         }
         self.warm.answered(sent.prefix, sent.role, usage, settings.caching, now);

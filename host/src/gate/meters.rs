@@ -94,10 +94,14 @@ pub(super) struct Meters {
     output: Option<Bucket>,
     /// Nothing is sent before this.
     pub(super) paused_until: u64,
+    /// All that was ever taken, corrections included; also of limits that are not known yet, for requests that are in
+    /// flight when one becomes known.
+    taken: Snapshot,
 }
 
-/// How much had been taken of each limit when a request was sent, itself included.
-#[derive(Debug, Clone, Copy, Default)]
+/// How much had been taken of each limit at some moment, such as when a request was sent, itself included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Snapshot {
     requests: f64,
     tokens: f64,
@@ -133,6 +137,7 @@ impl Meters {
                 (_, None) => {}
             }
         }
+        self.taken = other.taken;
         /// Longer pauses than any service asks for come from a clock that was wrong.
         const LONGEST_PAUSE: u64 = 3_600_000;
         if other.paused_until <= now.saturating_add(LONGEST_PAUSE) {
@@ -145,6 +150,7 @@ impl Meters {
         let kept = Self {
             requests: other.requests.filter(|_| self.requests.is_some()),
             tokens: other.tokens.filter(|_| self.tokens.is_some()),
+            taken: other.taken,
             ..Self::default()
         };
         self.adopt(&kept, now);
@@ -183,6 +189,8 @@ impl Meters {
     }
 
     pub(super) fn take(&mut self, need: &Need) {
+        self.taken.add(need, 1.0);
+        self.taken.requests += 1.0;
         for (met, bucket) in self.known() {
             if let Some(bucket) = bucket {
                 bucket.take(need.of(met));
@@ -192,6 +200,8 @@ impl Meters {
 
     /// Puts what was counted in the place of what was taken ahead.
     pub(super) fn correct(&mut self, taken: &Need, counted: &Need) {
+        self.taken.add(taken, -1.0);
+        self.taken.add(counted, 1.0);
         for (met, bucket) in self.known() {
             if let Some(bucket) = bucket.filter(|_| met != Met::Requests) {
                 bucket.correct(taken.of(met) - counted.of(met));
@@ -200,13 +210,7 @@ impl Meters {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let taken = |bucket: &Option<Bucket>| bucket.map_or(0.0, |bucket| bucket.taken);
-        Snapshot {
-            requests: taken(&self.requests),
-            tokens: taken(&self.tokens),
-            input: taken(&self.input),
-            output: taken(&self.output),
-        }
+        self.taken
     }
 
     /// What may not be in the count of an answer to a request that was sent at `sent`: all that was taken since.
@@ -251,6 +255,14 @@ impl Meters {
         if let Some(bucket) = &mut self.requests {
             bucket.refused();
         }
+    }
+}
+
+impl Snapshot {
+    fn add(&mut self, need: &Need, times: f64) {
+        self.tokens += need.tokens * times;
+        self.input += need.input * times;
+        self.output += need.output * times;
     }
 }
 

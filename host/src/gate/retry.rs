@@ -21,26 +21,31 @@ const FEW: u32 = 2;
 
 /// Retries that all calls to one model may still make.
 #[derive(Debug, Clone)]
-pub(super) struct Budget(f64);
+pub(super) struct Budget {
+    left: f64,
+    most: f64,
+}
 
 impl Budget {
-    /// Retries that are there at the start, and the most that can be saved up.
-    const MOST: f64 = 32.0;
-    /// What each call adds.
+    /// The least that can be saved up.
+    const LEAST: f64 = 32.0;
+    /// What each call adds when it is first sent.
     const SHARE: f64 = 0.5;
 
-    pub(super) fn new() -> Self {
-        Self(Self::MOST)
+    /// Full: all that can be in flight may be refused once.
+    pub(super) fn new(max_concurrency: u32) -> Self {
+        let most = f64::from(max_concurrency).max(Self::LEAST);
+        Self { left: most, most }
     }
 
     pub(super) fn deposit(&mut self) {
-        self.0 = (self.0 + Self::SHARE).min(Self::MOST);
+        self.left = (self.left + Self::SHARE).min(self.most);
     }
 
     pub(super) fn withdraw(&mut self) -> bool {
-        let enough = self.0 >= 1.0;
+        let enough = self.left >= 1.0;
         if enough {
-            self.0 -= 1.0;
+            self.left -= 1.0;
         }
         enough
     }
@@ -107,7 +112,8 @@ pub(super) fn spread(after: Duration) -> Duration {
     (after / 20).clamp(Duration::from_millis(1), Duration::from_secs(1))
 }
 
-fn backoff(attempt: u32) -> Duration {
+/// The wait after failure number `attempt` (the first is 0) that says nothing about one, before it is spread.
+pub(super) fn backoff(attempt: u32) -> Duration {
     FIRST.saturating_mul(2_u32.saturating_pow(attempt)).min(LONGEST)
 }
 
@@ -120,7 +126,7 @@ mod tests {
     }
 
     fn attempts(error: &ProviderError, retries: u32) -> u32 {
-        let mut budget = Budget::new();
+        let mut budget = Budget::new(32);
         (0..100)
             .take_while(|attempt| {
                 matches!(
@@ -163,7 +169,7 @@ mod tests {
 
     #[test]
     fn waits_double_and_are_spread_and_a_named_wait_is_never_cut_short() {
-        let mut budget = Budget::new();
+        let mut budget = Budget::new(32);
         let overloaded = error(ProviderErrorKind::Overloaded);
         let mut wait =
             |error: &ProviderError, attempt, random| match judge(error, attempt, 9, None, &mut budget, random) {
@@ -185,7 +191,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_tried_that_comes_after_the_deadline() {
-        let mut budget = Budget::new();
+        let mut budget = Budget::new(32);
         let told = ProviderError {
             retry_after: Some(Duration::from_secs(60)),
             ..error(ProviderErrorKind::RateLimited)
@@ -196,13 +202,13 @@ mod tests {
             matches!(verdict, Verdict::Final(Some(why)) if why.contains("deadline")),
             "{verdict:?}"
         );
-        assert_eq!(budget.0, Budget::MOST, "what is not tried is not paid for");
+        assert_eq!(budget.left, budget.most, "what is not tried is not paid for");
     }
 
     #[test]
     fn a_storm_cannot_feed_itself() {
         // A thousand calls to a service that always fails: a count of five attempts alone would send 5,000.
-        let mut budget = Budget::new();
+        let mut budget = Budget::new(32);
         let failing = error(ProviderErrorKind::Overloaded);
         let mut sent = 0;
         for _ in 0..1_000 {
@@ -212,7 +218,7 @@ mod tests {
                 if judge(&failing, attempt, 4, None, &mut budget, 0.5) == Verdict::Final(Some("no attempt is left")) {
                     break;
                 }
-                if budget.0 < 1.0 {
+                if budget.left < 1.0 {
                     break;
                 }
             }

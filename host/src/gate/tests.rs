@@ -268,8 +268,21 @@ async fn two_processes_on_one_key_keep_one_bucket() {
         .unwrap()
         .settle(Ok(&reply(None)));
     assert!(told.elapsed() >= Duration::from_secs(30));
+    // And for one that starts later.
+    let told = gates[0].admit(ticket("m", &line)).await.unwrap();
+    told.settle(Err(&refused(
+        ProviderErrorKind::RateLimited,
+        Some(Duration::from_secs(30)),
+    )));
+    let told = Instant::now();
+    let late = Gate::new(Settings {
+        share: Some(path.clone()),
+        ..Settings::default()
+    });
+    late.admit(ticket("m", &line)).await.unwrap().settle(Ok(&reply(None)));
+    assert!(told.elapsed() >= Duration::from_secs(30));
     let shown = inspect(dir.path(), gates[0].inner.clock.now());
     assert_eq!(shown[0].live.len(), 1);
-    drop(gates);
+    drop((gates, late));
     assert!(inspect(dir.path(), 0)[0].live.is_empty(), "who ends says so");
 }

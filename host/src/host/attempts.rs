@@ -250,7 +250,7 @@ impl<'a> Call<'a> {
             permit: Some(permit),
             sent: false,
         }
-        .as_hedge(hedge))
+        .hedged(hedge))
     }
 
     /// An empty report of what this call uses of `model`.
@@ -266,7 +266,7 @@ impl<'a> Call<'a> {
 }
 
 impl InFlight<'_> {
-    fn as_hedge(mut self, hedge: bool) -> Self {
+    fn hedged(mut self, hedge: bool) -> Self {
         self.report.hedges = u64::from(hedge);
         self
     }

@@ -157,9 +157,7 @@ async fn reports_stand_with_their_company_in_whatever_order_they_come() {
 async fn a_lane_that_its_model_fails_is_named_in_the_comparison() {
     type Bad = fn(&Request) -> Reply;
     let ways: [(&str, &str, Bad); 5] = [
-        ("500", "model", |_| {
-            Reply::error(500, "api_error", "boom").header("x-should-retry", "false")
-        }),
+        ("500", "model", |_| Reply::error(500, "api_error", "boom")),
         ("bad JSON", "model", |request| match is_question(request) {
             true => good(request),
             false => Reply::text("{\"summary\": 7}"),
@@ -278,10 +276,8 @@ async fn a_lane_that_crashes_or_runs_wild_is_named_in_the_comparison() {
 #[test]
 fn when_every_lane_fails_the_first_failure_is_the_tasks_and_nothing_is_compared() {
     let server = Server::start(|request| match company(request).as_deref() {
-        Some("Acme") => Reply::error(500, "api_error", "the first")
-            .header("x-should-retry", "false")
-            .after(Duration::from_millis(100)),
-        _ => Reply::error(500, "api_error", "another").header("x-should-retry", "false"),
+        Some("Acme") => Reply::error(500, "api_error", "the first").after(Duration::from_millis(100)),
+        _ => Reply::error(500, "api_error", "another"),
     });
     let machine = machine_for(&server.config());
     let document = machine.run(run_json(&market_scan(), &market(), &[])).json(5);

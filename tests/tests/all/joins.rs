@@ -16,9 +16,9 @@ fn scripted() -> Server {
         match prompt.as_str() {
             "after" => Reply::text("after").after(Duration::from_millis(400)),
             slow if slow.starts_with("slow") => Reply::stall(),
-            bad if bad.starts_with("bad") => Reply::error(500, "api_error", "boom")
-                .header("x-should-retry", "false")
-                .after(Duration::from_millis(60) * stars),
+            bad if bad.starts_with("bad") => {
+                Reply::error(500, "api_error", "boom").after(Duration::from_millis(60) * stars)
+            }
             other => Reply::text(&other[..1]).after(Duration::from_millis(60) * stars),
         }
     })

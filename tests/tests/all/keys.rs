@@ -65,11 +65,9 @@ fn no_answer_of_a_server_brings_the_key_to_light() {
         Reply::error(403, "permission_error", &echo("key=KEY&x"))
             .header("request-id", KEY)
             .header("x-request-id", KEY),
-        Reply::error(429, "rate_limit_error", &echo("\"KEY\" is too fast"))
-            .header("retry-after", KEY)
-            .header("x-should-retry", "false"),
-        Reply::error(500, &echo("KEY"), &echo("KEYKEY")).header("x-should-retry", "false"),
-        Reply::raw(500, echo("<html>Bearer KEY</html>")).header("x-should-retry", "false"),
+        Reply::error(429, "rate_limit_error", &echo("\"KEY\" is too fast")).header("retry-after", KEY),
+        Reply::error(500, &echo("KEY"), &echo("KEYKEY")),
+        Reply::raw(500, echo("<html>Bearer KEY</html>")),
         Reply::raw(400, echo("KEY")),
         Reply::raw(200, echo("no JSON: KEY")),
         Reply::raw(200, echo("{\"KEY\": 1}")),

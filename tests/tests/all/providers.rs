@@ -64,12 +64,7 @@ fn a_failing_answer_ends_the_task_with_the_servers_words() {
             Reply::raw(200, b"\xff\xfe\x00garbage".to_vec()),
             "the answer is no JSON",
         ),
-        (
-            Reply::raw(502, gateway)
-                .header("content-type", "text/html")
-                .header("x-should-retry", "false"),
-            "502",
-        ),
+        (Reply::raw(502, gateway).header("content-type", "text/html"), "502"),
         (
             Reply::raw(200, gateway).header("content-type", "text/html"),
             "the answer is no JSON",
@@ -83,7 +78,7 @@ fn a_failing_answer_ends_the_task_with_the_servers_words() {
             "not-found: local/small: no such model",
         ),
         (
-            Reply::error(500, "api_error", "it broke").header("x-should-retry", "false"),
+            Reply::error(500, "api_error", "it broke"),
             "unavailable: local/small: it broke",
         ),
         (

@@ -172,7 +172,7 @@ fn a_decision_for_a_person_ends_the_run_with_all_opinions_and_an_exit_code_of_it
 async fn without_any_opinion_it_escalates_with_their_failures() {
     let server = Server::start(|request| match step(request) {
         Step::Generate => too_long(),
-        _ => Reply::error(500, "api_error", "boom").header("x-should-retry", "false"),
+        _ => Reply::error(500, "api_error", "boom"),
     });
     let host = machine_for(&config(&server)).var("TEST_KEY", "secret").host();
     let plugin = load(&host, &ship_code()).await;
@@ -194,7 +194,7 @@ async fn without_any_opinion_it_escalates_with_their_failures() {
 async fn one_opinion_is_enough_to_decide_on() {
     let server = Server::start(|request| match step(request) {
         Step::Generate if request.number > 0 => program(),
-        Step::Alternatives | Step::Diagnose => Reply::error(500, "api_error", "boom").header("x-should-retry", "false"),
+        Step::Alternatives | Step::Diagnose => Reply::error(500, "api_error", "boom"),
         _ => opinion(request, &decision("simplify", None)),
     });
     let host = machine_for(&config(&server)).var("TEST_KEY", "secret").host();

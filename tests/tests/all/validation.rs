@@ -189,7 +189,7 @@ async fn a_check_that_fails_is_named_and_is_no_pass() {
         (Step::Security, "security"),
     ] {
         let server = Server::start(move |request| match step(request) {
-            step if step == failing => Reply::error(500, "api_error", "boom").header("x-should-retry", "false"),
+            step if step == failing => Reply::error(500, "api_error", "boom"),
             _ => fine(request),
         });
         let host = machine_for(&server.config()).host();
@@ -211,7 +211,7 @@ async fn a_check_that_fails_is_named_and_is_no_pass() {
 
 #[test]
 fn without_a_draft_nothing_is_checked() {
-    let server = Server::scripted([Reply::error(500, "api_error", "boom").header("x-should-retry", "false")]);
+    let server = Server::scripted([Reply::error(500, "api_error", "boom")]);
     let machine = machine_for(&server.config());
     let document = machine.run(run_json(&publish(), &brief(), &[])).json(5);
     assert_eq!(document["outcome"]["failure"]["class"], "model");
@@ -221,7 +221,7 @@ fn without_a_draft_nothing_is_checked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revision_that_fails_loses_neither_the_draft_nor_the_objections() {
     let server = Server::start(|request| match step(request) {
-        Step::Revision => Reply::error(500, "api_error", "boom").header("x-should-retry", "false"),
+        Step::Revision => Reply::error(500, "api_error", "boom"),
         Step::Voice => issues(&[("off-voice", "WOW")]),
         _ => fine(request),
     });

@@ -288,6 +288,11 @@ fn settings_of_calls_are_checked() {
     const NUMBER: &str = "expected a number or a string, found";
     for (key, hint, wrong) in [
         (
+            "initial-concurrency",
+            "Write how many requests may be in flight at the start, such as 4.",
+            &[("0", "it must be at least 1".to_owned())][..],
+        ),
+        (
             "max-concurrency",
             "Write how many requests to one model may be in flight, such as 64.",
             &[
