@@ -8,6 +8,7 @@
 )]
 
 mod all {
+    mod aimock;
     mod bad_input;
     mod cache;
     mod cli;
@@ -16,6 +17,7 @@ mod all {
     mod docs;
     mod events;
     mod fan_out;
+    mod gate;
     mod handles;
     mod isolation;
     mod joins;
@@ -27,6 +29,7 @@ mod all {
     mod providers;
     mod recovery;
     mod runs;
+    mod server;
     mod tidy;
     mod tree;
     mod validation;
