@@ -3,6 +3,7 @@
 //! One file a command. What a command knows about plugins, limits and models it has from the public API; printing, hints
 //! and the exit codes stand in `output`. stdout carries data and nothing else, stderr is for people.
 
+mod batch;
 mod build;
 mod completions;
 mod doctor;
@@ -53,6 +54,8 @@ struct Global {
 enum Command {
     /// Run one task and print its output as JSON
     Run(Box<run::Args>),
+    /// Run a task for each item of a file, or for every few of them, and write the results in the order of the items
+    Batch(Box<batch::Args>),
     /// Build a plugin's crate into a component and print its path
     Build(build::Args),
     /// Show what a plugin is, what it may do, and its typed interface
@@ -69,6 +72,7 @@ impl Command {
     fn json(&self) -> bool {
         match self {
             Self::Run(args) => args.json,
+            Self::Batch(args) => args.json,
             Self::Build(args) => args.json,
             Self::Inspect(args) => args.json,
             Self::Doctor(args) => args.json,
@@ -103,6 +107,7 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
     let global = &cli.global;
     match cli.command {
         Command::Run(args) => run::run(*args, global, &env, printer).await,
+        Command::Batch(args) => batch::batch(*args, global, &env, printer).await,
         Command::Build(args) => build::build(&args, &env, printer),
         Command::Inspect(args) => inspect::inspect(&args, &env, printer),
         Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),

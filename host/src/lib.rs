@@ -91,6 +91,7 @@
 //! on Linux): keys, the cache of compiled plugins and the record of trust rest on Unix file modes. Not here: queues and
 //! retries across calls, a record of a run on disk, a registry of plugins, a server.
 
+pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -19,9 +19,9 @@ use crate::run::RunReport;
 use crate::sandbox::MAX_CALL_BYTES;
 
 /// The most bytes of input JSON: what a guest could take over in one call, with room for JSON's own marks.
-const MAX_INPUT_BYTES: u64 = 4 * MAX_CALL_BYTES as u64;
+pub(super) const MAX_INPUT_BYTES: u64 = 4 * MAX_CALL_BYTES as u64;
 
-const OFFLINE: &str = "the offline provider made the answers up; set ANTHROPIC_API_KEY or OPENAI_API_KEY, or [models] \
+pub(super) const OFFLINE: &str = "the offline provider made the answers up; set ANTHROPIC_API_KEY or OPENAI_API_KEY, or [models] \
                        in agenthost.toml, for real ones";
 
 #[derive(Debug, clap::Args)]
@@ -76,7 +76,7 @@ pub(super) struct LimitArgs {
 }
 
 impl LimitArgs {
-    fn patch(&self) -> Result<LimitsPatch> {
+    pub(super) fn patch(&self) -> Result<LimitsPatch> {
         let mut patch = LimitsPatch::default();
         for (key, text) in [
             ("tokens", &self.tokens),
@@ -90,7 +90,7 @@ impl LimitArgs {
         ] {
             if let Some(text) = text {
                 patch.set(key, text).map_err(|error| {
-                    Error::usage(format!("--{key}: {error}")).hint("Run `agenthost run --help` for all limits.")
+                    Error::usage(format!("--{key}: {error}")).hint("Run the command with --help for all limits.")
                 })?;
             }
         }
@@ -125,14 +125,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         return Err(Error::input("no input: --input was not given and nothing was piped in")
             .hint(format!("Give one of this form: --input '{}'", plugin.sample_input())));
     };
-    let config = host.config();
-    let asked = config.limits().overridden_by(&limits);
-    if asked.narrowed_by(&config.granted_limits(&plugin.id.name)) != asked && limits != LimitsPatch::default() {
-        printer.note(&format!(
-            "[grants.\"{}\"] keeps some limits below what was asked for",
-            plugin.id.name
-        ));
-    }
+    note_narrowed(&host, &plugin, &limits, printer);
 
     let run = host.spawn(&plugin, &input, &limits)?;
     let progress = Progress::watch(&run, printer);
@@ -156,8 +149,20 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     Ok(exit_code(&report.outcome, interrupted))
 }
 
+/// Says so where a grant keeps limits below what the flags ask for.
+pub(super) fn note_narrowed(host: &crate::host::Host, plugin: &LoadedPlugin, limits: &LimitsPatch, printer: &Printer) {
+    let config = host.config();
+    let asked = config.limits().overridden_by(limits);
+    if asked.narrowed_by(&config.granted_limits(&plugin.id.name)) != asked && *limits != LimitsPatch::default() {
+        printer.note(&format!(
+            "[grants.\"{}\"] keeps some limits below what was asked for",
+            plugin.id.name
+        ));
+    }
+}
+
 /// `--with NAMESPACE:NAME=PLUGIN`
-fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, PathBuf>> {
+pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, PathBuf>> {
     let parse = |text: &String| match text.split_once('=') {
         Some((name, path)) if name.contains(':') && !path.is_empty() => Ok((name.to_owned(), env.cwd().join(path))),
         _ => Err(
@@ -169,7 +174,7 @@ fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, PathBuf>> 
 }
 
 /// `--dir HOST::GUEST[:rw]`
-fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
+pub(super) fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
     let parse = |text: &String| {
         let dir = DirGrant::parse(env, text).map_err(|error| error.context("--dir"))?;
         match dir.host.is_dir() {
@@ -183,7 +188,7 @@ fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
     given.iter().map(parse).collect()
 }
 
-async fn find(
+pub(super) async fn find(
     host: &crate::host::Host,
     given: &Path,
     path: &Path,

@@ -20,9 +20,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("price", &["config", "error", "limits", "llm"]),
     ("task", &["limits", "sandbox"]),
     ("run", &["limits", "task"]),
+    ("batch", &["error", "limits", "run", "task"]),
     (
         "host",
         &[
+            "batch",
             "config",
             "error",
             "gate",
@@ -40,7 +42,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "config", "error", "gate", "host", "limits", "plugin", "price", "run", "sandbox", "task",
+            "batch", "config", "error", "gate", "host", "limits", "plugin", "price", "run", "sandbox", "task",
         ],
     ),
     ("main", &["cli"]),
