@@ -9,6 +9,7 @@
 
 mod all {
     mod bad_input;
+    mod batch;
     mod cache;
     mod cli;
     mod concurrency;

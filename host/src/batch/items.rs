@@ -171,7 +171,7 @@ impl Source {
         }
         let kind = match self.format {
             Format::JsonLines => Kind::Lines(Lines::new(file, self.most)),
-            Format::Csv => Kind::Table(Table::new(file, self.most)),
+            Format::Csv => Kind::Table(Box::new(Table::new(file, self.most))),
             Format::JsonArray => Kind::Array(Array::new(file, self.most)),
         };
         Ok(Reader {
@@ -200,7 +200,7 @@ fn nameless(dir: &Path) -> std::io::Result<File> {
 
 enum Kind {
     Lines(Lines<BufReader<File>>),
-    Table(Table<BufReader<File>>),
+    Table(Box<Table<BufReader<File>>>),
     Array(Array<BufReader<File>>),
 }
 

@@ -139,8 +139,7 @@ fn a_cell_is_what_the_type_wants_it_to_be() {
 
     let all = |input: &Value| {
         let rows = input["people"].as_array().unwrap().iter().enumerate();
-        rows.map(|(n, row)| person(row, &format!("input.people[{n}]")))
-            .collect()
+        rows.try_for_each(|(n, row)| person(row, &format!("input.people[{n}]")))
     };
     let shape = Shape::Field("people".into());
     let together = tasks_of(Format::Csv, text, &shape, 2, None, &all);
