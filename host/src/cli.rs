@@ -3,6 +3,7 @@
 //! One file a command. What a command knows about plugins, limits and models it has from the public API; printing, hints
 //! and the exit codes stand in `output`. stdout carries data and nothing else, stderr is for people.
 
+mod batch;
 mod build;
 mod completions;
 mod doctor;
@@ -78,6 +79,8 @@ enum Command {
     Runs(runs::Args),
     /// Show what became of a run, task by task, and what ran at once
     Show(show::Args),
+    /// Run a task for each item of a file, or for every few of them, and write the results in the order of the items
+    Batch(Box<batch::Args>),
     /// Build a plugin's crate into a component and print its path
     Build(build::Args),
     /// Show what a plugin is, what it may do, and its typed interface
@@ -99,6 +102,7 @@ impl Command {
             Self::Replay(args) => args.json,
             Self::Runs(args) => args.json,
             Self::Show(args) => args.json,
+            Self::Batch(args) => args.json,
             Self::Build(args) => args.json,
             Self::Inspect(args) => args.json,
             Self::Doctor(args) => args.json,
@@ -138,6 +142,7 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
         Command::Replay(args) => replay::replay(&args, global, &env, printer).await,
         Command::Runs(args) => runs::runs(&args, global, &env, printer),
         Command::Show(args) => show::show(&args, global, &env, printer),
+        Command::Batch(args) => batch::batch(*args, global, &env, printer).await,
         Command::Build(args) => build::build(&args, &env, printer),
         Command::Inspect(args) => inspect::inspect(&args, &env, printer),
         Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),

@@ -329,6 +329,16 @@ impl Gate {
             .is_some_and(|lane| lane.budget.withdraw())
     }
 
+    /// Requests in flight, and those that wait.
+    pub fn pressure(&self) -> (u64, u64) {
+        self.lock().lanes.values().fold((0, 0), |(in_flight, waiting), lane| {
+            (
+                in_flight + u64::from(lane.in_flight),
+                waiting + lane.queue.iter().count() as u64,
+            )
+        })
+    }
+
     /// Requests in flight to `model`, and those that wait.
     pub fn load(&self, model: &str) -> (u32, usize) {
         self.lock()

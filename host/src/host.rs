@@ -9,6 +9,7 @@ mod attempts;
 mod calls;
 mod estimate;
 mod load;
+mod many;
 mod record;
 mod run;
 mod tree;
@@ -35,6 +36,7 @@ use crate::plugin::Plugin;
 use crate::price::{Price, PriceTable};
 use crate::sandbox::{Code, Machine, Sandbox, Settings};
 
+pub use self::many::{Again, Batch};
 pub use self::run::RunHandle;
 
 /// Tasks that may be alive at once, unless the configuration says otherwise: far more than one fan-out needs, and
@@ -238,6 +240,19 @@ impl Host {
             max_memory,
             providers: BTreeMap::new(),
         }
+    }
+
+    /// Requests in flight to models, and requests that wait to be sent.
+    pub fn pressure(&self) -> (u64, u64) {
+        let gates = self
+            .inner
+            .providers
+            .values()
+            .filter_map(|slot| slot.made.get()?.as_ref().ok());
+        gates.fold((0, 0), |(in_flight, waiting), served| {
+            let (more, wait) = served.gate.pressure();
+            (in_flight + more, waiting + wait)
+        })
     }
 
     /// Whether runs are written down.

@@ -93,6 +93,7 @@
 //! on Linux): keys, the cache of compiled plugins, the record of trust and shared rate limits rest on Unix file modes. Not
 //! here: a record of a run on disk, a registry of plugins, a server.
 
+pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -10,6 +10,7 @@
 mod all {
     mod aimock;
     mod bad_input;
+    mod batch;
     mod cache;
     mod cli;
     mod concurrency;

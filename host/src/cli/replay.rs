@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::batch::{self, Earlier, How};
 use super::journal::Found;
 use super::output::Printer;
 use super::run::{Command, max_memory, watch};
@@ -31,6 +32,14 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
             Error::usage(format!("run {} has no end that a replay could come to", record.id))
                 .hint(format!("Bring it to its end with `agenthost resume {}`.", record.id)),
         );
+    }
+    if record.kind == "batch" {
+        let earlier = Earlier {
+            record,
+            how: How::Replay,
+            changed_plugins: args.changed_plugins,
+        };
+        return batch::again(earlier, env, printer).await;
     }
     let command = Command::of(&record)?;
     let limits = command.limits(LimitsPatch::default());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::batch::{self, Earlier, How};
 use super::journal::Found;
 use super::output::{Printer, exit_code};
 use super::recorded::alive;
@@ -51,20 +52,40 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         }
         return Ok(exit_code(&ended, false));
     }
+    if record.kind == "batch" {
+        let earlier = Earlier {
+            record,
+            how: How::Resume {
+                failed: args.failed,
+                limits,
+            },
+            changed_plugins: args.changed_plugins,
+        };
+        return batch::again(earlier, env, printer).await;
+    }
     let command = Command::of(&record)?;
     let limits = command.limits(limits);
     let host = recording_host(config, global, env, max_memory(&limits))?;
     let plugin = Arc::new(command.load(&host, env, printer).await?);
     let changed = host.changed_plugins(&plugin, &record)?;
     if !changed.is_empty() && !args.changed_plugins {
-        return Err(
-            Error::usage(format!("not the plugin that run {} began with: {}", record.id, changed.join(", ")))
-                .hint("Bring the old one back, or add --changed-plugins: what it asks for in the same words is not paid for again."),
-        );
+        return Err(self::changed(&record, &changed));
     }
     let asked = host.config().limits().overridden_by(&limits);
     let run = host.resume(&plugin, &record, &limits, args.failed)?;
     watch(run, &host, &plugin, &asked, args.json, global, printer).await
+}
+
+/// The plugins of a run are not what they were.
+pub(super) fn changed(record: &RunRecord, plugins: &[String]) -> Error {
+    let what = format!(
+        "not the plugin that run {} began with: {}",
+        record.id,
+        plugins.join(", ")
+    );
+    Error::usage(what).hint(
+        "Bring the old one back, or add --changed-plugins: what the new one asks for in the same words is not paid for again.",
+    )
 }
 
 /// The outcome of a run that there is nothing to go on with.

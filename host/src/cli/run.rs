@@ -20,12 +20,13 @@ use crate::error::{Error, Result};
 use crate::host::{Host, LoadOptions, LoadedPlugin, RunHandle};
 use crate::journal::RunRecord;
 use crate::limits::{Cap, Limits, LimitsPatch};
+use crate::run::Difference;
 use crate::sandbox::MAX_CALL_BYTES;
 
 /// The most bytes of input JSON: what a guest could take over in one call, with room for JSON's own marks.
-const MAX_INPUT_BYTES: u64 = 4 * MAX_CALL_BYTES as u64;
+pub(super) const MAX_INPUT_BYTES: u64 = 4 * MAX_CALL_BYTES as u64;
 
-const OFFLINE: &str = "the offline provider made the answers up; set ANTHROPIC_API_KEY or OPENAI_API_KEY, or [models] \
+pub(super) const OFFLINE: &str = "the offline provider made the answers up; set ANTHROPIC_API_KEY or OPENAI_API_KEY, or [models] \
                        in agenthost.toml, for real ones";
 
 #[derive(Debug, clap::Args)]
@@ -84,7 +85,7 @@ impl LimitArgs {
         let mut patch = LimitsPatch::default();
         for (key, text) in self.given() {
             patch.set(&key, &text).map_err(|error| {
-                Error::usage(format!("--{key}: {error}")).hint("Run `agenthost run --help` for all limits.")
+                Error::usage(format!("--{key}: {error}")).hint("Run the command with --help for all limits.")
             })?;
         }
         Ok(patch)
@@ -132,14 +133,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         return Err(Error::input("no input: --input was not given and nothing was piped in")
             .hint(format!("Give one of this form: --input '{}'", plugin.sample_input())));
     };
-    let config = host.config();
-    let asked = config.limits().overridden_by(&limits);
-    if asked.narrowed_by(&config.granted_limits(&plugin.id.name)) != asked && limits != LimitsPatch::default() {
-        printer.note(&format!(
-            "[grants.\"{}\"] keeps some limits below what was asked for",
-            plugin.id.name
-        ));
-    }
+    note_narrowed(&host, &plugin, &limits, printer);
 
     let command = Command {
         plugin: path,
@@ -148,6 +142,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         cwd: env.cwd().to_owned(),
         limits: args.limits.given(),
     };
+    let asked = host.config().limits().overridden_by(&limits);
     let run = host.spawn_as(&plugin, &input, &limits, &command.to_json()?)?;
     watch(run, &host, &plugin, &asked, args.json, global, printer).await
 }
@@ -190,10 +185,27 @@ pub(super) async fn watch(
         ));
     }
     if !report.differences.is_empty() {
-        printer.note("the replay is not what was recorded");
+        differ(&report.differences, printer);
         return Ok(ExitCode::from(super::output::exit::FAILED));
     }
     Ok(exit_code(&report.outcome, interrupted))
+}
+
+/// Says where a replay differs, as far as a person wants to read it.
+pub(super) fn differ(differences: &[Difference], printer: &Printer) {
+    /// Differences that are shown.
+    const SHOWN: usize = 20;
+    for difference in differences.iter().take(SHOWN) {
+        let ask = difference.ask.map(|ask| format!(", ask {ask}")).unwrap_or_default();
+        printer.say(&format!("differs: {}{ask}: {}", difference.task, difference.what));
+    }
+    let more = differences.len().saturating_sub(SHOWN);
+    let more = if more > 0 {
+        format!(" ({more} more differences)")
+    } else {
+        String::new()
+    };
+    printer.note(&format!("the replay is not what was recorded{more}"));
 }
 
 /// What it takes to start a run again, as the journal keeps it.
@@ -247,6 +259,18 @@ pub(super) fn max_memory(limits: &LimitsPatch) -> Option<u64> {
         Some(Cap::At(bytes)) => Some(bytes),
         Some(Cap::Unlimited) => Some(u64::MAX),
         None => None,
+    }
+}
+
+/// Says so where a grant keeps limits below what the flags ask for.
+pub(super) fn note_narrowed(host: &crate::host::Host, plugin: &LoadedPlugin, limits: &LimitsPatch, printer: &Printer) {
+    let config = host.config();
+    let asked = config.limits().overridden_by(limits);
+    if asked.narrowed_by(&config.granted_limits(&plugin.id.name)) != asked && *limits != LimitsPatch::default() {
+        printer.note(&format!(
+            "[grants.\"{}\"] keeps some limits below what was asked for",
+            plugin.id.name
+        ));
     }
 }
 

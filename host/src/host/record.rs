@@ -8,7 +8,7 @@
 //!
 //! Without a journal nothing of this happens.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -45,6 +45,8 @@ pub(super) struct Recorder {
     mode: Mode,
     bodies: Bodies,
     differences: Mutex<Vec<Difference>>,
+    /// Tasks of a batch that were taken over and not yet asked for.
+    taken_over: Mutex<HashSet<String>>,
     /// Why nothing can be written any more.
     fault: OnceLock<String>,
 }
@@ -167,6 +169,7 @@ impl Recorder {
             mode,
             bodies,
             differences: Mutex::default(),
+            taken_over: Mutex::default(),
             fault: OnceLock::new(),
         })
     }
@@ -239,6 +242,11 @@ impl Recorder {
         }
     }
 
+    /// Whether a task was taken over from the journal; asked once, by whoever started it.
+    pub(super) fn took_over(&self, task: &TaskId) -> bool {
+        lock(&self.taken_over).remove(&task.to_string())
+    }
+
     /// The recorded end of a task that need not run again: its report, what it returned, and the records of all below it.
     pub(super) fn settled(&self, past: &TaskRecord, digest: &str, input: Option<&str>) -> Option<Settled> {
         let Mode::Resume { failed } = self.mode else {
@@ -264,6 +272,9 @@ impl Recorder {
             }
         }
         let models = serde_json::from_str(&end.models).unwrap_or_default();
+        if report.parent == Some(TaskId::root()) {
+            lock(&self.taken_over).insert(past.id.clone());
+        }
         Some(Settled {
             report,
             models,

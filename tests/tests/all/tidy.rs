@@ -19,15 +19,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sandbox", &["error", "limits", "llm", "plugin", "value"]),
     ("config", &["error", "limits"]),
     ("price", &["config", "error", "limits", "llm"]),
-    ("journal", &["error"]),
     ("task", &["limits", "sandbox"]),
     ("run", &["limits", "task"]),
+    ("batch", &["error", "limits", "run", "task"]),
     (
         "host",
         &[
+            "batch",
             "config",
             "error",
             "gate",
+            "journal",
             "limits",
             "llm",
             "plugin",
@@ -42,7 +44,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "config", "error", "gate", "host", "journal", "limits", "plugin", "price", "run", "sandbox", "task",
+            "batch", "config", "error", "gate", "host", "journal", "limits", "plugin", "price", "run", "sandbox",
+            "task",
         ],
     ),
     ("main", &["cli"]),

@@ -75,10 +75,6 @@ pub(super) fn print(
     for line in failed_sub_tasks(report) {
         printer.say(&line);
     }
-    for difference in &report.differences {
-        let ask = difference.ask.map(|ask| format!(", ask {ask}")).unwrap_or_default();
-        printer.say(&format!("differs: {}{ask}: {}", difference.task, difference.what));
-    }
     printer.say(&summary(report));
     if let Some(line) = gate_summary(report) {
         printer.say(&line);

@@ -1,0 +1,278 @@
+//! Items as they stand in a file, one at a time.
+//!
+//! Three formats: JSON Lines (one value a line; blank lines count as lines and not as items), CSV (a header row, then an
+//! object a row), and a JSON array. A byte order mark and CRLF are understood in each. A malformed item is an [`Entry`]
+//! with a reason, and those after it are still found; what makes the rest of the file unreadable is an error.
+//!
+//! Bounds: one item is held at a time, of at most the bytes that the caller says; of a longer one the rest is skipped.
+//! What can be read only once (stdin, a pipe) is copied to a file without a name first, since items are read twice.
+//! Left out: compressed files, other separators than the comma, what the items mean.
+
+mod array;
+mod lines;
+mod table;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use self::array::Array;
+use self::lines::Lines;
+use self::table::Table;
+use crate::error::{Error, Result};
+
+/// How items are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON value on each line: `.jsonl`, `.ndjson`.
+    JsonLines,
+    /// Comma-separated values under a header row: `.csv`.
+    Csv,
+    /// One JSON array: `.json`.
+    JsonArray,
+}
+
+impl Format {
+    /// The format that a file's extension promises.
+    pub fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "jsonl" | "ndjson" => Some(Self::JsonLines),
+            "csv" => Some(Self::Csv),
+            "json" => Some(Self::JsonArray),
+            _ => None,
+        }
+    }
+}
+
+/// Where an item stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Which item it is, from 0; malformed ones count.
+    pub index: u64,
+    /// The line where it begins, from 1.
+    pub line: u64,
+}
+
+/// An item as it was found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// A JSON value.
+    Json(Value),
+    /// The cells of a row, each with its column's name.
+    Row(Vec<(String, String)>),
+}
+
+/// One item, or why there is none at its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Where.
+    pub at: Place,
+    /// What.
+    pub found: Result<Found, String>,
+}
+
+/// An entry's first line and what stands there; none after the last.
+type Next = Result<Option<(u64, Result<Found, String>)>, String>;
+
+/// Items that can be read from the start, any number of times, one reader after the other.
+#[derive(Debug)]
+pub struct Source {
+    file: File,
+    name: String,
+    format: Format,
+    most: usize,
+}
+
+impl Source {
+    /// The items in a file, of at most `most` bytes each. Without a `format`, the file's name says it. A pipe is copied
+    /// to `spool` first.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Input`](crate::error::ErrorClass::Input) for a file that cannot be read, and
+    /// [`ErrorClass::Usage`](crate::error::ErrorClass::Usage) where nothing says the format.
+    pub fn open(path: &Path, format: Option<Format>, most: usize, spool: &Path) -> Result<Self> {
+        let name = path
+            .file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned();
+        let format = format.or_else(|| Format::of(path)).ok_or_else(|| {
+            Error::usage(format!("{name}: the name does not say how the items are written"))
+                .hint("Give --format jsonl, --format csv or --format json.")
+        })?;
+        let failed = |error: std::io::Error| {
+            Error::input(format!("{}: {error}", path.display())).hint("Give a file of items that can be read.")
+        };
+        let file = File::open(path).map_err(failed)?;
+        let kind = file.metadata().map_err(failed)?;
+        if kind.is_dir() {
+            return Err(Error::input(format!("{}: is a directory", path.display())).hint("Give a file of items."));
+        }
+        if !kind.is_file() {
+            return Self::spool(file, &name, format, most, spool);
+        }
+        Ok(Self {
+            file,
+            name,
+            format,
+            most,
+        })
+    }
+
+    /// The items that `from` gives, which are copied to a file without a name in the directory `spool`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Input`](crate::error::ErrorClass::Input) for what cannot be read, and
+    /// [`ErrorClass::Host`](crate::error::ErrorClass::Host) for a directory that cannot be written to.
+    pub fn spool(mut from: impl Read, name: &str, format: Format, most: usize, spool: &Path) -> Result<Self> {
+        let failed = |error: std::io::Error| {
+            Error::host(format!("{name}: cannot be copied to {}: {error}", spool.display()))
+                .hint("Make room there, set TMPDIR to another directory, or give the items as a file.")
+        };
+        let mut file = nameless(spool).map_err(failed)?;
+        std::io::copy(&mut from, &mut file).map_err(failed)?;
+        Ok(Self {
+            file,
+            name: name.to_owned(),
+            format,
+            most,
+        })
+    }
+
+    /// What the source is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file behind it.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Reads from the start. Readers share a position, so only the newest one may be used.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Input`](crate::error::ErrorClass::Input) for what cannot be read.
+    pub fn read(&self) -> Result<Reader> {
+        let failed = |error: std::io::Error| {
+            Error::input(format!("{}: {error}", self.name)).hint("Give a file of items that can be read.")
+        };
+        let mut file = self.file.try_clone().map_err(failed)?;
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        let mut file = BufReader::with_capacity(64 << 10, file);
+        if file.fill_buf().map_err(failed)?.starts_with(b"\xef\xbb\xbf") {
+            file.consume(3);
+        }
+        let kind = match self.format {
+            Format::JsonLines => Kind::Lines(Lines::new(file, self.most)),
+            Format::Csv => Kind::Table(Box::new(Table::new(file, self.most))),
+            Format::JsonArray => Kind::Array(Array::new(file, self.most)),
+        };
+        Ok(Reader {
+            name: self.name.clone(),
+            index: 0,
+            kind: Some(kind),
+        })
+    }
+}
+
+/// A file that is gone as soon as nobody has it open any more.
+fn nameless(dir: &Path) -> std::io::Result<File> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)?;
+    let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let path: PathBuf = dir.join(format!("agenthost-items-{random}"));
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+enum Kind {
+    Lines(Lines<BufReader<File>>),
+    Table(Box<Table<BufReader<File>>>),
+    Array(Array<BufReader<File>>),
+}
+
+/// The items of a [`Source`], from the first to the last. After an error there are none.
+pub struct Reader {
+    name: String,
+    index: u64,
+    kind: Option<Kind>,
+}
+
+impl Reader {
+    /// What the source is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = match self.kind.as_mut()? {
+            Kind::Lines(lines) => lines.next(),
+            Kind::Table(table) => table.next(),
+            Kind::Array(array) => array.next(),
+        };
+        match next {
+            Ok(Some((line, found))) => {
+                let index = self.index;
+                self.index += 1;
+                Some(Ok(Entry {
+                    at: Place { index, line },
+                    found,
+                }))
+            }
+            Ok(None) => {
+                self.kind = None;
+                None
+            }
+            Err(problem) => {
+                self.kind = None;
+                Some(Err(Error::input(format!("{}: {problem}", self.name)).hint(
+                    "The items are JSON Lines, CSV or a JSON array, as the file's name or --format says.",
+                )))
+            }
+        }
+    }
+}
+
+/// Reads JSON that begins on line `start` of its file.
+fn json(text: &[u8], start: u64) -> Result<Found, String> {
+    serde_json::from_slice(text).map(Found::Json).map_err(|error| {
+        let message = error.to_string();
+        let problem = message.split(" at line ").next().unwrap_or_default();
+        // In an array the first line does not begin with the item, so a column there would mislead.
+        match error.line() {
+            0 => format!("not JSON: {problem}"),
+            1 => format!("not JSON: {problem}, {} bytes into it", error.column()),
+            line => format!(
+                "not JSON: {problem}, on line {}",
+                start.saturating_add(line as u64).saturating_sub(1)
+            ),
+        }
+    })
+}
+
+fn too_long(most: usize) -> String {
+    match most >> 20 {
+        0 => format!("more than {most} bytes"),
+        mib => format!("more than {mib} MiB"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! How many tasks of a batch run at once.
+//!
+//! The gate in front of each provider knows what that provider takes; this only sees to it that enough tasks run to use
+//! it, and not so many more that most of them wait. Pure arithmetic.
+
+/// Tasks that run at once at the start of a growing batch: what the gate lets through at its own start.
+pub const START: u32 = 4;
+
+/// The most that a batch grows to by itself: what the gate lets through at most to one model.
+pub const MOST: u32 = 64;
+
+/// How many tasks may run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// [`START`], then more while nobody waits at the gate, up to so many.
+    Auto(u32),
+    /// So many from start to end, at least one.
+    Fixed(u32),
+}
+
+impl Workers {
+    /// How many at the start.
+    pub fn start(self) -> u32 {
+        match self {
+            Self::Auto(most) => START.min(most).max(1),
+            Self::Fixed(count) => count.max(1),
+        }
+    }
+
+    /// How many after the end of a task, when there were `now`, of which `busy` were at work, and `waiting` requests wait
+    /// at the gate: one more while nobody waits, one less while more wait than half of the workers.
+    pub fn after_end(self, now: u32, busy: usize, waiting: u64) -> u32 {
+        let Self::Auto(most) = self else { return now };
+        let all_busy = busy >= now as usize;
+        match waiting {
+            0 if all_busy => now.saturating_add(1).min(most.max(1)),
+            waiting if waiting > u64::from(now / 2) && waiting > 0 => now.saturating_sub(1).max(1),
+            _ => now,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_grow_while_nobody_waits_and_shrink_while_many_do() {
+        let auto = Workers::Auto(6);
+        assert_eq!(auto.start(), 4);
+        assert_eq!(auto.after_end(4, 4, 0), 5);
+        assert_eq!(auto.after_end(6, 6, 0), 6, "no more than asked for");
+        assert_eq!(auto.after_end(5, 3, 0), 5, "more would not be used");
+        assert_eq!(auto.after_end(5, 5, 1), 5);
+        assert_eq!(auto.after_end(5, 5, 2), 5, "two are not more than half of five");
+        assert_eq!(auto.after_end(5, 5, 3), 4);
+        assert_eq!(auto.after_end(1, 1, 90), 1, "one always works");
+        assert_eq!(auto.after_end(0, 0, 0), 1);
+        assert_eq!(Workers::Auto(2).start(), 2);
+        assert_eq!(Workers::Auto(0).start(), 1);
+    }
+
+    #[test]
+    fn a_fixed_number_stays() {
+        let fixed = Workers::Fixed(10);
+        assert_eq!(
+            (fixed.start(), fixed.after_end(10, 10, 0), fixed.after_end(10, 10, 99)),
+            (10, 10, 10)
+        );
+        assert_eq!(Workers::Fixed(0).start(), 1);
+    }
+}

@@ -1,0 +1,208 @@
+//! A batch as one run: its tasks stand side by side below a root that is no task, and share what the run may spend.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::record::{Mode, Recorder};
+use super::tree::{NewTask, RunState};
+use super::{Host, LoadedPlugin};
+use crate::batch::{ItemEnd, Runner};
+use crate::error::Result;
+use crate::journal::RunRecord;
+use crate::limits::ledger::Account;
+use crate::limits::{LimitKind, Limits, LimitsPatch, Spent};
+use crate::run::{Difference, ModelReport, RunId};
+use crate::task::{Failure, FailureClass, Outcome, TaskId};
+
+/// A batch that is under way.
+pub struct Batch {
+    host: Host,
+    plugin: Arc<LoadedPlugin>,
+    limits: Limits,
+    sums: Limits,
+    account: Account,
+    run: Arc<RunState>,
+    recorder: Option<Arc<Recorder>>,
+    stop: CancellationToken,
+    /// What all tasks together have used.
+    spent: Mutex<Spent>,
+}
+
+/// Where a batch that was recorded is taken up.
+pub enum Again<'a> {
+    /// It goes on; with `failed`, tasks that failed for good are run again, too.
+    Resume {
+        /// The run.
+        record: &'a RunRecord,
+        /// Whether they are.
+        failed: bool,
+    },
+    /// Everything is told again.
+    Replay {
+        /// The run.
+        record: &'a RunRecord,
+    },
+}
+
+impl Host {
+    /// Begins a batch of tasks of `plugin`, or takes one up again. `asked` replaces the limits of each task, and `sums`
+    /// those on all of them together. Cancelling `stop` ends what runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::spawn`], and [`ErrorClass::Host`](crate::error::ErrorClass::Host) where the journal cannot be written.
+    pub async fn open_batch(
+        &self,
+        plugin: &Arc<LoadedPlugin>,
+        (asked, sums): (&LimitsPatch, &LimitsPatch),
+        command: &Value,
+        again: Option<Again<'_>>,
+        stop: &CancellationToken,
+    ) -> Result<Batch> {
+        let (record, mode) = match again {
+            None => (self.new_record("batch", plugin, command)?, Mode::Live),
+            Some(Again::Resume { record, failed }) => (record.clone(), Mode::Resume { failed }),
+            Some(Again::Replay { record }) => (record.clone(), Mode::Replay),
+        };
+        let recorder = self.recorder(&record, mode);
+        // Nobody watches the tasks of a batch one by one.
+        let (events, _) = broadcast::channel(1);
+        let run = RunState::new(self, plugin, &record, recorder.clone(), stop, events)?;
+        if let Some(recorder) = &recorder {
+            recorder.begin(record).await?;
+        }
+        let sums = self.config().run().limits.overridden_by(sums);
+        Ok(Batch {
+            host: self.clone(),
+            plugin: Arc::clone(plugin),
+            limits: self.limits(plugin, asked),
+            account: Account::root(&sums),
+            sums,
+            run,
+            recorder,
+            stop: stop.clone(),
+            spent: Mutex::default(),
+        })
+    }
+}
+
+impl Batch {
+    /// The run's name.
+    pub fn id(&self) -> &RunId {
+        self.run.id()
+    }
+
+    /// Of a replay, where it differed until now.
+    pub fn differences(&self) -> Vec<Difference> {
+        self.recorder
+            .as_ref()
+            .map(|recorder| recorder.differences())
+            .unwrap_or_default()
+    }
+
+    /// Why nothing can be written down any more, if so.
+    pub fn fault(&self) -> Option<String> {
+        self.recorder
+            .as_ref()
+            .and_then(|recorder| recorder.fault())
+            .map(str::to_owned)
+    }
+
+    /// Writes down how the batch ended: `done`, `failed` or `interrupted`, and what it came to.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Host`](crate::error::ErrorClass::Host) where the journal cannot be written.
+    pub async fn end(
+        &self,
+        state: &str,
+        (ok, failed): (u64, u64),
+        spent: &Spent,
+        models: &[ModelReport],
+    ) -> Result<()> {
+        let Some(recorder) = &self.recorder else {
+            return Ok(());
+        };
+        let counts = json!({"tasks": ok + failed, "ok": ok, "failed": failed});
+        let report = json!({"spent": spent, "models": models, "counts": counts});
+        recorder.end(state, &report).await
+    }
+
+    async fn item(&self, number: u64, input: Value) -> ItemEnd {
+        let failed = |why: String| ItemEnd {
+            outcome: Outcome::Failure(Failure::new(FailureClass::Host, why)),
+            spent: Spent::default(),
+            tasks: 0,
+            models: Vec::new(),
+            recorded: false,
+        };
+        let input = match self.plugin.code.input(&input) {
+            Ok(input) => input,
+            Err(error) => return failed(error.to_string()),
+        };
+        let Ok(number) = u32::try_from(number) else {
+            return failed(format!("a batch has at most {} tasks", u32::MAX));
+        };
+        let run = self.run.item();
+        let started = Instant::now();
+        let limits = self.limits.clone();
+        let replay = self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
+        let task = NewTask {
+            id: TaskId::root().child(number),
+            plugin: Arc::clone(&self.plugin),
+            account: self.account.child(&limits),
+            deadline: limits.time.filter(|_| !replay).map(|time| started + time),
+            // The tasks themselves stand one level below the root.
+            deepest: limits.depth.map_or(u32::MAX, |depth| depth.saturating_add(1)),
+            cancel: self.stop.child_token(),
+            limits,
+            started,
+        };
+        let id = task.id.clone();
+        let outcome = run.start(task, input, false).await.0;
+        let report = run.finish(outcome, started).await;
+        self.spent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(&report.spent);
+        ItemEnd {
+            outcome: report.outcome,
+            spent: report.spent,
+            tasks: report.tasks.len() as u64,
+            models: report.models,
+            recorded: self.recorder.as_ref().is_some_and(|recorder| recorder.took_over(&id)),
+        }
+    }
+}
+
+impl Runner for Batch {
+    fn run(&self, number: u64, input: Value) -> BoxFuture<'_, ItemEnd> {
+        self.item(number, input).boxed()
+    }
+
+    fn pressure(&self) -> (u64, u64) {
+        self.host.pressure()
+    }
+
+    fn exhausted(&self) -> Option<LimitKind> {
+        let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = spent.input_tokens.saturating_add(spent.output_tokens);
+        [
+            (LimitKind::Tokens, self.sums.tokens.is_some_and(|most| tokens >= most)),
+            (LimitKind::Cost, self.sums.cost.is_some_and(|most| spent.cost >= most)),
+            (
+                LimitKind::Calls,
+                self.sums.calls.is_some_and(|most| spent.calls >= most),
+            ),
+            (LimitKind::Fuel, self.sums.fuel.is_some_and(|most| spent.fuel >= most)),
+        ]
+        .into_iter()
+        .find_map(|(kind, reached)| reached.then_some(kind))
+    }
+}

@@ -1,0 +1,466 @@
+//! A batch from outside: each item once, in order, whatever happens to some of them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use agenthost_tests::env::{Output, TestEnv};
+use agenthost_tests::guests::plugin;
+use agenthost_tests::server::{Gate, Reply, Request, Server};
+use serde_json::{Value, json};
+
+use crate::{guest, machine, machine_at, machine_for, questions};
+
+/// The lines of a batch's results.
+#[track_caller]
+fn lines(text: &str) -> Vec<Value> {
+    assert!(text.is_empty() || text.ends_with('\n'), "{text}");
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+/// The results on stdout, where the exit code is `code`.
+#[track_caller]
+fn results(output: &Output, code: i32) -> Vec<Value> {
+    assert_eq!(output.code, code, "{output}");
+    lines(&output.stdout)
+}
+
+fn file(machine: &TestEnv, name: &str) -> Vec<Value> {
+    lines(&std::fs::read_to_string(machine.cwd().join(name)).unwrap())
+}
+
+/// Of each line its index and its output, or its failure's class.
+fn brief(lines: &[Value]) -> Vec<(u64, &str)> {
+    let brief = |line: &Value| {
+        let class = line["outcome"]["failure"]["class"].as_str().map(str::to_owned);
+        (line["index"].as_u64().unwrap(), class)
+    };
+    let known = ["failed", "trapped", "input", "cancelled", "exhausted", "denied"];
+    lines
+        .iter()
+        .map(brief)
+        .map(|(index, class)| match class {
+            None => (index, "ok"),
+            Some(class) => (index, *known.iter().find(|known| **known == class).unwrap()),
+        })
+        .collect()
+}
+
+/// So many inputs of `asks`, with one prompt each.
+fn prompts(count: usize) -> String {
+    (0..count)
+        .map(|n| format!("{}\n", questions(&[&format!("say {n}")], "parallel")))
+        .collect()
+}
+
+/// Says what it was asked for.
+fn echo(request: &Request) -> Reply {
+    Reply::text(request.prompt())
+}
+
+/// What each line's `asks` was told.
+fn told(lines: &[Value]) -> Vec<&str> {
+    lines
+        .iter()
+        .map(|line| {
+            line["outcome"]["ok"][0]["text"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{line}"))
+        })
+        .collect()
+}
+
+#[test]
+fn a_hundred_and_three_items_come_out_once_each_in_their_order() {
+    let server = Server::start(|request| {
+        let spread = request.number as u64 * 7_919 % 97;
+        echo(request).after(Duration::from_millis(spread))
+    });
+    let machine = machine_at(&server);
+    machine.write("items.jsonl", prompts(103));
+    let output = machine.run(["batch", &guest("asks"), "items.jsonl"]);
+    let lines = results(&output, 0);
+    let expected: Vec<_> = (0..103).map(|n| format!("say {n}")).collect();
+    assert_eq!(told(&lines), expected);
+    for (n, line) in lines.iter().enumerate() {
+        assert_eq!((&line["index"], &line["line"]), (&json!(n), &json!(n + 1)));
+        assert_eq!(line["spent"]["calls"], 1);
+    }
+    assert_eq!(server.count(), 103);
+    assert!(
+        output
+            .stderr
+            .starts_with("103 items: 103 ok; 103 calls, 1030 tokens in, 515 out, "),
+        "{output}"
+    );
+    let most = server.max_in_flight();
+    assert!((5..=64).contains(&most), "it begins with 4 and grows: {most}");
+
+    let again = machine.run(["batch", "-q", &guest("asks"), "items.jsonl", "--workers", "3"]);
+    assert_eq!(told(&results(&again, 0)), expected);
+    assert_eq!(again.stderr, "");
+}
+
+#[test]
+fn a_fixed_number_of_workers_is_kept() {
+    let server = Server::start(|request| echo(request).after(Duration::from_millis(20)));
+    let machine = machine_at(&server);
+    machine.write("items.jsonl", prompts(20));
+    results(
+        &machine.run(["batch", &guest("asks"), "items.jsonl", "--workers", "3"]),
+        0,
+    );
+    assert_eq!(server.max_in_flight(), 3);
+}
+
+#[test]
+fn no_items_are_no_failure() {
+    let machine = machine();
+    for (name, text) in [("a.jsonl", "\n"), ("a.csv", "x,y\n"), ("a.json", "[ ]")] {
+        machine.write(name, text);
+        let output = machine.run(["batch", &guest("misbehaves"), name, "--output", "out.jsonl"]);
+        assert_eq!((output.code, output.stdout.as_str()), (0, ""), "{output}");
+        assert!(output.stderr.starts_with("0 items: 0 ok; 0 calls"), "{output}");
+        assert_eq!(file(&machine, "out.jsonl"), [json!(null); 0]);
+    }
+}
+
+#[test]
+fn a_failed_item_is_a_line_and_an_exit_code_and_nothing_more() {
+    let machine = machine();
+    machine.write("items.json", "[\"ok\",\n\"fail\", \"panic\", \"ok\"]");
+    let output = machine.run(["batch", &guest("misbehaves"), "items.json"]);
+    let lines = results(&output, 1);
+    assert_eq!(brief(&lines), [(0, "ok"), (1, "failed"), (2, "trapped"), (3, "ok")]);
+    assert_eq!(lines[1]["outcome"]["failure"]["message"], "as asked");
+    assert_eq!((&lines[0]["line"], &lines[3]["line"]), (&json!(1), &json!(2)));
+    assert!(
+        output
+            .stderr
+            .starts_with("4 items: 2 ok, 2 failed (1 failed, 1 trapped); "),
+        "{output}"
+    );
+}
+
+#[test]
+fn bad_items_run_nothing_or_only_the_others() {
+    let server = Server::start(echo);
+    let machine = machine_at(&server);
+    let fine = questions(&["a"], "parallel");
+    machine.write(
+        "items.jsonl",
+        format!("{fine}\n\n{{\"prompts\": }}\n{fine}\n{{\"prompts\": 3}}\n"),
+    );
+    let failed = machine.run(["batch", &guest("asks"), "items.jsonl", "--output", "out.jsonl"]);
+    let said = failed.error(2);
+    assert!(
+        said.starts_with("error: 2 of 4 items cannot be run\n  items.jsonl line 3: not JSON: expected value, 13 bytes into it\n  items.jsonl line 5: input.prompts: expected a list"),
+        "{said}"
+    );
+    assert!(said.contains("--on-bad-item skip"), "{said}");
+    assert_eq!(server.count(), 0, "nothing is spent");
+    assert!(!machine.cwd().join("out.jsonl").exists(), "and no result touched");
+
+    let skipped = machine.run(["batch", &guest("asks"), "items.jsonl", "--on-bad-item", "skip"]);
+    let lines = results(&skipped, 1);
+    assert_eq!(brief(&lines), [(0, "ok"), (1, "input"), (2, "ok"), (3, "input")]);
+    assert_eq!(
+        lines[1],
+        json!({"index": 1, "line": 3, "outcome": {"failure": {
+            "class": "input", "message": "not JSON: expected value, 13 bytes into it"}}})
+    );
+    assert_eq!(server.count(), 2);
+    assert!(
+        skipped.stderr.starts_with("note: 2 of 4 items cannot be run\n"),
+        "{skipped}"
+    );
+}
+
+/// Gives each ticket a label, but the one that says `lost`.
+fn clerk(request: &Request) -> Reply {
+    let labels: Vec<Value> = request
+        .data("ticket")
+        .iter()
+        .filter(|ticket| !ticket.contains("lost"))
+        .map(|ticket| {
+            let number = ticket.lines().find_map(|line| line.strip_prefix("Number: ")).unwrap();
+            let number: u64 = number.parse().unwrap();
+            json!({"number": number, "reason": "because", "category": "bug", "priority": "low"})
+        })
+        .collect();
+    Reply::text(json!({"labels": labels}).to_string())
+}
+
+fn tickets(count: usize) -> String {
+    (0..count)
+        .map(|n| {
+            let text = if n == 42 { "lost" } else { "text" };
+            format!("{}\n", json!({"id": format!("T-{n}"), "subject": "s", "text": text}))
+        })
+        .collect()
+}
+
+#[test]
+fn ten_at_a_time_one_failed_item_is_one_failed_item() {
+    let server = Server::start(clerk);
+    let machine = machine_for(&server.config());
+    let triage = plugin("triage").display().to_string();
+    machine.write("tickets.jsonl", tickets(103));
+    let output = machine.run(["batch", &triage, "tickets.jsonl", "--size", "10"]);
+    let lines = results(&output, 1);
+    assert_eq!(server.count(), 11);
+    let asked: BTreeSet<usize> = server
+        .seen()
+        .iter()
+        .map(|request| request.data("ticket").len())
+        .collect();
+    assert_eq!(asked, BTreeSet::from([3, 10]));
+    assert_eq!(lines.len(), 103);
+    for (n, line) in lines.iter().enumerate() {
+        let first = n - n % 10;
+        assert_eq!(
+            (&line["index"], &line["items"]),
+            (&json!(n), &json!([first, (first + 9).min(102)]))
+        );
+        assert_eq!(line.get("spent").is_some(), n == first);
+        if n == 42 {
+            let failure = &line["outcome"]["failure"];
+            assert_eq!(
+                (&failure["class"], &failure["error"]),
+                (&json!("failed"), &failure["message"])
+            );
+            assert_eq!(failure["message"], "the model gave no label for T-42");
+        } else {
+            assert_eq!(line["outcome"]["ok"]["id"], format!("T-{n}"));
+        }
+    }
+    assert!(
+        output
+            .stderr
+            .starts_with("103 items: 102 ok, 1 failed (1 failed); 11 calls"),
+        "{output}"
+    );
+
+    // Without a size the hint says what is missing, and with one for another plugin as well.
+    let whole = machine.run(["batch", &triage, "tickets.jsonl"]);
+    assert!(
+        whole.error(2).contains("hint: The plugin takes a list: --size N"),
+        "{whole}"
+    );
+    machine.write("items.jsonl", "\"ok\"\n");
+    let other = machine.run(["batch", &guest("misbehaves"), "items.jsonl", "--size", "2"]);
+    assert!(other.error(2).contains("takes neither a list nor a record"), "{other}");
+}
+
+#[test]
+fn a_table_gives_each_field_the_type_that_it_has() {
+    let server = Server::start(clerk);
+    let machine = machine_for(&server.config());
+    let triage = plugin("triage").display().to_string();
+    machine.write(
+        "tickets.csv",
+        "\u{feff}text,id,subject\r\n\"two\r\nlines\",17,true\r\nlost,null,\r\n",
+    );
+    let lines = results(&machine.run(["batch", &triage, "tickets.csv", "--size", "5"]), 1);
+    assert_eq!(brief(&lines), [(0, "ok"), (1, "failed")]);
+    assert_eq!(
+        (&lines[0]["outcome"]["ok"]["id"], &lines[1]["line"]),
+        (&json!("17"), &json!(4))
+    );
+    assert_eq!(
+        lines[1]["outcome"]["failure"]["message"],
+        "the model gave no label for null"
+    );
+    let asked = server.seen()[0].data("ticket");
+    assert!(
+        asked[0].contains("Subject: true") && asked[0].contains("two\r\nlines"),
+        "{asked:?}"
+    );
+
+    machine.write(
+        "questions.csv",
+        "mode,prompts,max-tokens,model\nparallel,\"[\"\"a\"\", \"\"b\"\"]\",100,\n",
+    );
+    let lines = results(&machine.run(["batch", &guest("asks"), "questions.csv"]), 0);
+    assert_eq!(lines[0]["outcome"]["ok"].as_array().unwrap().len(), 2);
+    assert_eq!(server.seen().last().unwrap().max_tokens(), Some(100));
+}
+
+#[test]
+fn only_the_first_items_and_no_more_than_so_many_failures() {
+    let machine = machine();
+    machine.write("items.jsonl", "\"ok\"\n\"fail\"\n\"fail\"\n\"ok\"\nno JSON\n");
+    let fine = guest("misbehaves");
+    let first = machine.run(["batch", &fine, "items.jsonl", "--limit", "1"]);
+    assert_eq!(brief(&results(&first, 0)), [(0, "ok")]);
+
+    let few = machine.run([
+        "batch",
+        &fine,
+        "items.jsonl",
+        "--limit",
+        "4",
+        "--max-failures",
+        "1",
+        "--workers",
+        "1",
+    ]);
+    assert_eq!(brief(&results(&few, 1)), [(0, "ok"), (1, "failed")]);
+    assert!(
+        few.stderr
+            .starts_with("4 items: 1 ok, 1 failed (1 failed), 2 not started; "),
+        "{few}"
+    );
+    assert!(
+        few.stderr
+            .contains("note: 2 items were not started, since 1 item had failed (--max-failures 1)"),
+        "{few}"
+    );
+}
+
+#[test]
+fn the_document_counts_and_the_results_are_in_the_file() {
+    let server = Server::start(echo);
+    let machine = machine_at(&server);
+    machine.write("out.jsonl", "what was there before\n".repeat(100));
+    let prompts = prompts(3);
+    let args = ["batch", &guest("asks"), "-", "--json", "--output", "out.jsonl"];
+    let output = machine.piped(args, &prompts);
+    assert_eq!(told(&file(&machine, "out.jsonl")), ["say 0", "say 1", "say 2"]);
+    let document = output.json(0);
+    assert_eq!(
+        (&document["format"], &document["items"], &document["stopped"]),
+        (
+            &json!(1),
+            &json!({"total": 3, "ok": 3, "failed": 0, "failed_by_class": {}, "not_started": 0, "recorded": 0}),
+            &Value::Null
+        )
+    );
+    assert_eq!(
+        (&document["tasks"], &document["spent"]["input_tokens"]),
+        (&json!(3), &json!(30))
+    );
+    assert_eq!(
+        (&document["models"][0]["model"], &document["models"][0]["calls"]),
+        (&json!("local/small"), &json!(3))
+    );
+
+    for args in [
+        vec!["--json"],
+        vec!["--json", "--output", "-"],
+        vec!["--output", "items.jsonl"],
+        vec!["--output", "missing/out.jsonl"],
+        vec!["--size", "0"],
+        vec!["--workers", "0"],
+        vec!["--run-tokens", "many"],
+    ] {
+        machine.write("items.jsonl", &prompts);
+        let asks = guest("asks");
+        let args = ["batch", &asks, "items.jsonl"].into_iter().chain(args);
+        let output = machine.run(args);
+        assert_eq!(output.code, 2, "{output}");
+        assert_eq!(
+            std::fs::read_to_string(machine.cwd().join("items.jsonl")).unwrap(),
+            prompts
+        );
+    }
+    assert_eq!(server.count(), 3);
+}
+
+#[test]
+fn a_plan_runs_nothing() {
+    let server = Server::start(echo);
+    let machine = machine_at(&server);
+    machine.write("items.jsonl", format!("{}x\n", prompts(4)));
+    let args = [
+        "batch",
+        &guest("asks"),
+        "items.jsonl",
+        "--plan",
+        "--on-bad-item",
+        "skip",
+    ];
+    let plan = machine.run(args).json(0);
+    assert_eq!(
+        (&plan["items"], &plan["bad"], &plan["tasks"]),
+        (&json!(5), &json!(1), &json!(4))
+    );
+    assert_eq!(server.count(), 0);
+}
+
+#[test]
+fn a_limit_on_all_items_together_has_an_exit_code_of_its_own() {
+    let server = Server::start(echo);
+    let machine = machine_at(&server);
+    machine.write("items.jsonl", prompts(10));
+    let args = [
+        "batch",
+        &guest("asks"),
+        "items.jsonl",
+        "--workers",
+        "1",
+        "--run-calls",
+        "4",
+    ];
+    let output = machine.run(args);
+    let lines = results(&output, 3);
+    assert_eq!(told(&lines), ["say 0", "say 1", "say 2", "say 3"]);
+    assert_eq!(server.count(), 4);
+    assert!(
+        output
+            .stderr
+            .contains("note: 6 items were not started, since the limit of model calls"),
+        "{output}"
+    );
+    assert!(output.stderr.contains("(--run-calls)"), "{output}");
+}
+
+#[test]
+fn an_interrupt_ends_what_runs_and_starts_nothing() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server = Server::start(move |request| {
+        let reply = echo(request);
+        if request.prompt().contains("say 0") {
+            reply
+        } else {
+            reply.held(&held)
+        }
+    });
+    let machine = machine_at(&server);
+    machine.write("items.jsonl", prompts(50));
+    let args = ["batch", &guest("asks"), "items.jsonl", "--workers", "4"];
+    let running = machine.start(args, None);
+    server.wait_until("one answer and four more requests", |seen| seen.len() == 5);
+    running.interrupt();
+    let output = running.finish();
+    let lines = results(&output, 130);
+    let cancelled = (1..5).map(|n| (n, "cancelled"));
+    assert_eq!(
+        brief(&lines),
+        [(0, "ok")].into_iter().chain(cancelled).collect::<Vec<_>>()
+    );
+    assert!(
+        output
+            .stderr
+            .contains("45 items were not started, since it was interrupted"),
+        "{output}"
+    );
+    assert_eq!(server.count(), 5);
+    gate.open();
+}
+
+#[test]
+fn whoever_stops_reading_stops_the_batch() {
+    let machine = machine();
+    machine.write("items.jsonl", "\"ok\"\n".repeat(500));
+    let output = machine.run(["batch", &guest("misbehaves"), "items.jsonl", "--output", "/dev/full"]);
+    let said = output.error(70);
+    assert!(
+        said.contains("error: cannot write the results to /dev/full: "),
+        "{said}"
+    );
+    assert!(said.contains("hint: Make room"), "{said}");
+    assert!(said.contains(" not started; "), "{said}");
+}
