@@ -104,6 +104,7 @@ pub mod limits;
 pub mod llm;
 pub mod plugin;
 pub mod price;
+mod process;
 pub mod run;
 pub mod sandbox;
 pub mod task;

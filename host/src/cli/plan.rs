@@ -13,7 +13,7 @@ use self::typical::{Spread, Typical};
 use self::worst::{Candidate, Cost, Worst};
 use super::journal::Found;
 use super::output::{Printer, exit};
-use super::recorded::{self, Run, short};
+use super::recorded::{Run, short};
 use super::run::{self, LimitArgs};
 use super::table::{self, Column, count};
 use super::{Global, host};
@@ -88,7 +88,7 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
         let records = journal.runs(LOOKED_AT)?;
         let runs: Vec<_> = records
             .iter()
-            .map(|record| Run::new(record, 0, recorded::alive))
+            .map(|record| Run::new(record, 0, crate::process::is_alive))
             .collect();
         let offline = plan.models.iter().any(|model| model.offline);
         plan.typical = Typical::of(&runs, &plugin.id.name, offline);

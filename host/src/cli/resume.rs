@@ -8,7 +8,6 @@ use serde_json::Value;
 use super::batch::{self, Earlier, How};
 use super::journal::Found;
 use super::output::{Printer, exit_code};
-use super::recorded::alive;
 use super::run::{Command, LimitArgs, max_memory, watch};
 use super::{Global, recording_host};
 use crate::config::Env;
@@ -91,7 +90,7 @@ pub(super) fn changed(record: &RunRecord, plugins: &[String]) -> Error {
 /// The outcome of a run that there is nothing to go on with.
 fn ended(record: &RunRecord, failed: bool) -> Result<Option<Outcome>> {
     if record.end.is_none() {
-        if record.pid != std::process::id() && alive(record.pid) {
+        if record.pid != std::process::id() && crate::process::is_alive(record.pid) {
             return Err(Error::usage(format!(
                 "run {} is still going on, in process {}",
                 record.id, record.pid

@@ -73,7 +73,7 @@ pub(super) fn runs(args: &Args, global: &Global, env: &Env, printer: &Printer) -
     let now = recorded::now_ms();
     let runs: Vec<_> = records
         .iter()
-        .map(|record| Run::new(record, now, recorded::alive))
+        .map(|record| Run::new(record, now, crate::process::is_alive))
         .collect();
     if args.json {
         let runs: Vec<_> = runs
@@ -150,7 +150,7 @@ fn prune(journal: &dyn Journal, args: &Prune, printer: &Printer) -> Result<ExitC
     };
     if args.dry_run {
         let records = journal.runs(usize::MAX)?;
-        let gone = leaving(&records, &keep, recorded::alive);
+        let gone = leaving(&records, &keep, crate::process::is_alive);
         for run in &gone {
             printer.text(&format!("{}  {}  {}", run.id, table::utc(run.started_ms), run.plugin))?;
         }

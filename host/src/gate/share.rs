@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::meters::Meters;
+use crate::process;
 
 /// How long the lock is waited for. It is held for well under a millisecond.
 const PATIENCE: Duration = Duration::from_millis(25);
@@ -147,21 +148,7 @@ impl Book {
 }
 
 fn is_live(holder: &Holder, now: u64) -> bool {
-    now.saturating_sub(holder.seen) < FORGOTTEN && process_exists(holder.pid)
-}
-
-#[cfg(unix)]
-fn process_exists(pid: u32) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
-        return false;
-    };
-    // Another user's process may not be signalled, and exists.
-    !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
-}
-
-#[cfg(not(unix))]
-fn process_exists(_: u32) -> bool {
-    true
+    now.saturating_sub(holder.seen) < FORGOTTEN && process::is_alive(holder.pid)
 }
 
 /// What one shared file shows to a person.

@@ -69,15 +69,7 @@ fn live(db: &Connection, no: i64) -> Result<bool, Trouble> {
     let mut statement = db.prepare_cached(SQL)?;
     let pids = statement.query_map([no], |row| row.get(0))?;
     let pids: Vec<u32> = pids.collect::<Result<_, _>>()?;
-    Ok(pids.into_iter().any(exists))
-}
-
-/// Whether there is a process of this number, though it be another user's.
-fn exists(pid: u32) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
-        return false;
-    };
-    rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
+    Ok(pids.into_iter().any(crate::process::is_alive))
 }
 
 fn pages(db: &Connection) -> Result<u64, Trouble> {

@@ -1,0 +1,53 @@
+//! Whether a process of this machine is alive.
+
+/// Whether there is a process `pid` that can still do something: one that has ended and that nobody has waited for is
+/// gone. A number that was given to another process in the meantime counts as alive.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    exists(pid) && !has_ended(pid)
+}
+
+#[cfg(unix)]
+fn exists(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
+        return false;
+    };
+    // Another user's process may not be signalled, and exists.
+    !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
+}
+
+#[cfg(not(unix))]
+fn exists(_: u32) -> bool {
+    true
+}
+
+/// Whether only its entry in the table of processes is left, where the system shows that.
+fn has_ended(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    // `pid (name) state …`, and a name may hold anything.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    matches!(state, Some('Z' | 'X'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_gone_when_it_has_ended_and_not_only_when_it_was_waited_for() {
+        assert!(is_alive(std::process::id()));
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(is_alive(child.id()));
+        child.kill().unwrap();
+        // A moment may pass until the signal has had its effect.
+        let gone = (0..1_000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            !is_alive(child.id())
+        });
+        assert!(gone);
+        child.wait().unwrap();
+        assert!(!is_alive(child.id()));
+        assert!(!is_alive(u32::MAX));
+    }
+}
