@@ -230,6 +230,7 @@ async fn what_was_noted_is_there_after_the_next_append_and_after_the_end() {
     journal.note(Entry::RunStarted(run("later", 2)));
     let path = journal.path().to_owned();
     drop(journal);
+    assert!(!path.with_extension("db-wal").exists(), "all is in the file");
     let journal = Sqlite::open_existing(&path).unwrap().unwrap();
     assert_eq!(journal.find("last").unwrap(), run("later", 2));
 }
