@@ -140,12 +140,15 @@ async fn a_changed_byte_of_a_body_is_found_where_it_is() {
         "cast(x'ff' AS TEXT)",
         "''",
     ];
+    let (_directory, journal) = scratch();
+    journal.all(small()).await.unwrap();
+    let db = Connection::open(journal.path()).unwrap();
+    db.pragma_update(None, "synchronous", "OFF").unwrap();
     for (table, column, place) in columns {
+        let select = format!("SELECT {column} FROM {table}");
+        let before: String = db.query_row(&select, [], |row| row.get(0)).unwrap();
         for change in changes {
-            let (_directory, journal) = scratch();
-            journal.all(small()).await.unwrap();
             let change = change.replace("COL", column);
-            let db = Connection::open(journal.path()).unwrap();
             let changed = db
                 .execute(&format!("UPDATE {table} SET {column} = {change}"), [])
                 .unwrap();
@@ -161,7 +164,10 @@ async fn a_changed_byte_of_a_body_is_found_where_it_is() {
             assert_eq!(error.message(), expected);
             assert!(error.next_step().unwrap().contains(".recover"));
         }
+        db.execute(&format!("UPDATE {table} SET {column} = ?1"), [before])
+            .unwrap();
     }
+    has_small(journal.path());
 }
 
 #[tokio::test]
