@@ -47,10 +47,22 @@ use crate::error::{Error, Result};
 /// Dropping it writes what was noted, and waits for that.
 pub struct Sqlite {
     path: PathBuf,
-    /// Gone once the writer is to stop.
-    jobs: Option<mpsc::Sender<Job>>,
-    writer: Option<JoinHandle<()>>,
+    // These end in this order: what the writer leaves last is moved from the log into the file.
     reader: Mutex<Connection>,
+    jobs: mpsc::Sender<Job>,
+    _writer: Thread,
+}
+
+/// A thread that is waited for when this is dropped.
+struct Thread(Option<JoinHandle<()>>);
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // It panicked: what it owed has been told to those who waited.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Sqlite {
@@ -94,18 +106,16 @@ impl Sqlite {
             .map_err(|error| Error::host("cannot start the thread of the journal").caused_by(error))?;
         Ok(Self {
             path: path.to_owned(),
-            jobs: Some(jobs),
-            writer: Some(writer),
             reader: Mutex::new(reader),
+            jobs,
+            _writer: Thread(Some(writer)),
         })
     }
 
     /// Hands a job to the writer. One that is lost drops its waiter, who then says so.
     fn send(&self, job: Job) {
-        if let Some(jobs) = &self.jobs {
-            // The writer is gone only if it panicked.
-            let _ = jobs.send(job);
-        }
+        // The writer is gone only if it panicked.
+        let _ = self.jobs.send(job);
     }
 
     /// Reads in one transaction, so that all of it is of one moment.
@@ -160,15 +170,6 @@ impl Journal for Sqlite {
         let (waiter, pruned) = mpsc::sync_channel(1);
         self.send(Job::Prune(keep.clone(), waiter));
         pruned.recv().unwrap_or_else(|_| Err(stopped(&self.path)))
-    }
-}
-
-impl Drop for Sqlite {
-    fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
-        }
     }
 }
 

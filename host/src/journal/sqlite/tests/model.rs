@@ -1,0 +1,278 @@
+//! Whatever is written, the journal says the same as a model in memory.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A run as it should be read.
+#[derive(Default)]
+struct Run {
+    record: Option<RunRecord>,
+    /// By the numbers of their ids.
+    tasks: BTreeMap<Vec<u32>, TaskRecord>,
+    /// With whether a reply may still come.
+    spans: Vec<(CallSpan, bool)>,
+}
+
+fn numbers(task: &str) -> Vec<u32> {
+    task.split('/').skip(1).map(|number| number.parse().unwrap()).collect()
+}
+
+/// One step, before it is known whether it fits.
+#[derive(Debug, Clone)]
+struct Step {
+    kind: u8,
+    run: usize,
+    task: usize,
+    ask: u64,
+    hash: u8,
+    text: String,
+    kept: bool,
+    at_ms: u64,
+}
+
+const RUNS: [&str; 3] = ["alpha", "beta", "alphabet"];
+const TASKS: [&str; 6] = ["root", "root/0", "root/2", "root/10", "root/2/0", "root/2/300"];
+
+fn step() -> impl Strategy<Value = Step> {
+    let text = prop_oneof![4 => ".{0,20}", 1 => "[a-c\0é]{5}".prop_map(|text| text.repeat(900))];
+    let places = (0..24u8, 0..RUNS.len(), 0..TASKS.len(), 0..3u64);
+    (places, 0..2u8, text, any::<bool>(), 0..u64::MAX >> 1).prop_map(
+        |((kind, run, task, ask), hash, text, kept, at_ms)| Step {
+            kind,
+            run,
+            task,
+            ask,
+            hash,
+            text,
+            kept,
+            at_ms,
+        },
+    )
+}
+
+/// The entry of a step, and what it does to the model; none where it would be refused.
+fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
+    let Step {
+        ask, text, kept, at_ms, ..
+    } = step;
+    let (name, task) = (RUNS[step.run], TASKS[step.task]);
+    let (run, id) = (name.to_owned(), task.to_owned());
+    let body = kept.then(|| text.clone());
+    let hash = [step.hash; 32];
+    let state = model.entry(name).or_default();
+    let Some(record) = &mut state.record else {
+        let mut record = super::run(name, at_ms);
+        record.command = text;
+        state.record = Some(record.clone());
+        return Some(Entry::RunStarted(record));
+    };
+    match step.kind {
+        0 => {
+            record.pid = u32::from(step.hash);
+            record.end = None;
+            return Some(Entry::RunResumed { run, pid: record.pid });
+        }
+        1 => {
+            let end = RunEnd {
+                ended_ms: at_ms,
+                state: "failed".into(),
+                report: text,
+            };
+            record.end = Some(end.clone());
+            return Some(Entry::RunEnded { run, end });
+        }
+        2..6 => {
+            let earlier = state.tasks.remove(&numbers(task)).unwrap_or_default();
+            let started = TaskRecord {
+                id: id.clone(),
+                plugin: text.clone(),
+                digest: "cd".into(),
+                input: body.clone(),
+                started_ms: at_ms,
+                calls: earlier.calls,
+                ..TaskRecord::default()
+            };
+            state.tasks.insert(numbers(task), started);
+            for (span, open) in &mut state.spans {
+                *open &= span.task != task;
+            }
+            return Some(Entry::TaskStarted {
+                run,
+                task: id,
+                plugin: text,
+                digest: "cd".into(),
+                input: body,
+                at_ms,
+            });
+        }
+        _ => {}
+    }
+    let record = state.tasks.get_mut(&numbers(task))?;
+    let call = record.calls.iter().position(|call| call.ask == ask);
+    Some(match step.kind {
+        6..10 => {
+            let fresh = CallRecord {
+                ask,
+                hash,
+                body: body.clone(),
+                ..CallRecord::default()
+            };
+            match call {
+                Some(at) if record.calls[at].hash == hash => {}
+                Some(at) => record.calls[at] = fresh,
+                None => record.calls.push(fresh),
+            }
+            record.calls.sort_by_key(|call| call.ask);
+            Entry::CallStarted {
+                run,
+                task: id,
+                ask,
+                hash,
+                body,
+            }
+        }
+        10..13 => {
+            let span = CallSpan {
+                task: id.clone(),
+                ask,
+                model: text.clone(),
+                sent_ms: at_ms,
+                ended_ms: None,
+            };
+            state.spans.push((span, true));
+            Entry::RequestSent {
+                run,
+                task: id,
+                ask,
+                model: text,
+                at_ms,
+            }
+        }
+        13..17 => {
+            let call = &mut record.calls[call?];
+            call.replies.extend(body.clone().map(|body| ReplyRecord { hash, body }));
+            let mut open = state.spans.iter_mut();
+            if let Some((span, open)) = open.find(|(span, open)| *open && span.task == task && span.ask == ask) {
+                span.ended_ms = Some(at_ms);
+                *open = false;
+            }
+            Entry::RequestEnded {
+                run,
+                task: id,
+                ask,
+                hash,
+                reply: body,
+                at_ms,
+            }
+        }
+        17..19 => {
+            record.calls[call?].result = Some(text.clone());
+            Entry::CallEnded {
+                run,
+                task: id,
+                ask,
+                result: text,
+            }
+        }
+        19..21 => {
+            let turn = match step.hash {
+                0 => Turn::Answer(ask),
+                _ => Turn::Cut {
+                    time_up: kept,
+                    polls: at_ms,
+                },
+            };
+            record.turns.push(turn);
+            Entry::Turned { run, task: id, turn }
+        }
+        21 => {
+            record.remaining.push(text.clone());
+            Entry::Remained {
+                run,
+                task: id,
+                value: text,
+            }
+        }
+        _ => {
+            let end = TaskEnd {
+                ended_ms: at_ms,
+                report: text.clone(),
+                returned: body,
+                models: text,
+            };
+            record.end = Some(end.clone());
+            Entry::TaskEnded { run, task: id, end }
+        }
+    })
+}
+
+/// Compares all that can be asked.
+fn compare(journal: &Sqlite, model: &BTreeMap<&'static str, Run>) {
+    assert_eq!(journal.runs(99).unwrap().len(), model.len());
+    for (name, run) in model {
+        assert_eq!(Some(journal.find(name).unwrap()), run.record);
+        let spans: Vec<_> = run.spans.iter().map(|(span, _)| span.clone()).collect();
+        assert_eq!(journal.calls(name, 999).unwrap(), spans);
+        for task in TASKS {
+            let expected = run.tasks.get(&numbers(task)).cloned();
+            assert_eq!(journal.task(name, task).unwrap(), expected);
+        }
+        for under in ["", "root", "root/2", "root/10"] {
+            let below = |numbers: &[u32]| match under {
+                "" => true,
+                _ => numbers.len() > self::numbers(under).len() && numbers.starts_with(&self::numbers(under)),
+            };
+            let expected = run
+                .tasks
+                .iter()
+                .filter(|(numbers, _)| below(numbers))
+                .map(|(_, task)| TaskRecord {
+                    calls: vec![],
+                    turns: vec![],
+                    remaining: vec![],
+                    ..task.clone()
+                });
+            let mut found: Vec<TaskRecord> = Vec::new();
+            loop {
+                let after = found.last().map(|task| task.id.clone());
+                let page = journal.tasks(name, under, after.as_deref(), 2).unwrap();
+                if page.is_empty() {
+                    break;
+                }
+                found.extend(page);
+            }
+            assert!(found.into_iter().eq(expected), "below `{under}`");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn the_journal_says_the_same_as_a_model(steps in prop::collection::vec((step(), any::<bool>()), 1..300)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (_directory, journal) = scratch();
+        let mut model = BTreeMap::new();
+        let mut last = None;
+        for (step, wait) in steps {
+            let Some(entry) = apply(&mut model, step) else {
+                continue;
+            };
+            if wait {
+                last = Some(journal.append(entry));
+            } else {
+                journal.note(entry);
+            }
+        }
+        if let Some(last) = last {
+            runtime.block_on(last).unwrap();
+        }
+        // Closing and opening loses nothing, and waits for the notes.
+        let path = journal.path().to_owned();
+        drop(journal);
+        compare(&Sqlite::open(&path).unwrap(), &model);
+    }
+}
