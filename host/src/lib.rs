@@ -8,6 +8,8 @@
 //!   [`config::Env`], so an embedder decides which variables and directories it sees.
 //! - [`host::Host`] holds the engine and the providers; make one per process. [`host::Host::load`] makes a
 //!   [`host::LoadedPlugin`] of a file or a crate, [`host::Host::spawn`] starts a run of it and returns at once.
+//! - [`gate`] is the one path of all model calls to a provider: rate limits, concurrency, retries; [`run::ModelReport`] is
+//!   what it says of them. Spans and events are `tracing`'s, with OpenTelemetry's names.
 //! - [`host::RunHandle`] is a run: its outcome, its events, its report. Dropping it cancels the run.
 //! - [`task::Outcome`] is how a task came out: an output as JSON, or a failure with its class. What stops the host before
 //!   a task starts is an [`error::Error`], with its class and the next step.
@@ -88,8 +90,8 @@
 //! # Bounds
 //!
 //! One engine per [`host::Host`]; a store per task, used once. A host needs a tokio runtime and a Unix system (it is tested
-//! on Linux): keys, the cache of compiled plugins and the record of trust rest on Unix file modes. Not here: queues and
-//! retries across calls, a record of a run on disk, a registry of plugins, a server.
+//! on Linux): keys, the cache of compiled plugins, the record of trust and shared rate limits rest on Unix file modes. Not
+//! here: a record of a run on disk, a registry of plugins, a server.
 
 pub mod batch;
 pub mod cli;

@@ -134,10 +134,10 @@ impl Failure {
     pub(crate) fn with_limit_of(mut self, limits: &Limits) -> Self {
         let value = self.limit.and_then(|limit| limits.describe(limit));
         if let (Some(limit), Some(value)) = (self.limit, value) {
-            let unit = if limit.unit().is_empty() {
-                String::new()
-            } else {
-                format!(" {}", limit.unit())
+            let unit = match limit.unit() {
+                "" => String::new(),
+                unit if value == "1" => format!(" {}", unit.trim_end_matches('s')),
+                unit => format!(" {unit}"),
             };
             self.message = format!("{} (limit: {value}{unit})", self.message);
         }
@@ -378,6 +378,19 @@ mod tests {
         );
         let text = Outcome::of(End::Text("no".into()));
         assert_eq!(text.failure().unwrap().error, Some(json!("no")));
+    }
+
+    #[test]
+    fn a_limit_that_was_reached_is_named_with_its_value() {
+        let limits = Limits {
+            calls: Some(1),
+            tasks: Some(2),
+            ..Limits::none()
+        };
+        let said = |limit| Failure::exhausted(limit, "no").with_limit_of(&limits).message;
+        assert_eq!(said(LimitKind::Calls), "no (limit: 1 call)");
+        assert_eq!(said(LimitKind::Tasks), "no (limit: 2 sub-tasks)");
+        assert_eq!(said(LimitKind::Tokens), "no");
     }
 
     #[test]

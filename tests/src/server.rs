@@ -1,18 +1,26 @@
 //! A model server on loopback that does as it is told, and remembers what it saw.
 //!
-//! It speaks both wires (`/v1/messages`, `/v1/chat/completions`) over plain HTTP/1.1, one request a connection. A
-//! handler answers each request with a [`Reply`]: after how long, what, and how badly. Left out: streaming, TLS, and
-//! any look at what is asked beyond what the handler does.
+//! It speaks both wires (`/v1/messages`, `/v1/chat/completions`) over plain HTTP/1.1 and keeps connections open. A
+//! handler answers each request with a [`Reply`]: after how long, what, and how badly. With [`Limits`] it refuses what is
+//! too much, as the vendors do. Left out: streaming, TLS, and any look at what is asked beyond what the handler does.
 
+mod quota;
+mod reply;
+mod trace;
 mod wire;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
+
+use self::quota::Quota;
+pub use self::quota::{Dialect, Limits};
+pub use self::reply::Reply;
+pub use self::trace::Trace;
 
 /// What is waited for must come within this, or the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,12 +36,20 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Value,
+    /// The length of the body.
+    pub bytes: usize,
+    /// The requests in flight when it had arrived, itself included.
+    pub in_flight: usize,
     /// When all of it had arrived.
     pub arrived: Instant,
     /// When the answer was out, or the client had gone.
     pub ended: Option<Instant>,
     /// Whether the client closed the connection before it had the answer.
     pub closed_by_client: bool,
+    /// The status of the answer, once it was out.
+    pub status: Option<u16>,
+    /// Until when the answer said to wait with the next request.
+    pub wait_until: Option<Instant>,
 }
 
 impl Request {
@@ -119,130 +135,6 @@ impl Gate {
     }
 }
 
-/// An answer.
-#[derive(Debug, Clone)]
-pub struct Reply {
-    after: Duration,
-    gate: Option<Gate>,
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: Body,
-}
-
-#[derive(Debug, Clone)]
-enum Body {
-    /// A reply of the wire.
-    Text {
-        text: String,
-        usage: Option<(u64, u64)>,
-    },
-    Raw(Vec<u8>),
-    Stall,
-    Endless,
-    CutOff,
-    Close,
-}
-
-impl Reply {
-    fn of(status: u16, body: Body) -> Self {
-        Self {
-            after: Duration::ZERO,
-            gate: None,
-            status,
-            headers: Vec::new(),
-            body,
-        }
-    }
-
-    /// A model's reply that counts 10 input and 5 output tokens.
-    pub fn text(text: impl Into<String>) -> Self {
-        Self::of(
-            200,
-            Body::Text {
-                text: text.into(),
-                usage: Some((10, 5)),
-            },
-        )
-    }
-
-    /// Any bytes with any status.
-    pub fn raw(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self::of(status, Body::Raw(body.into()))
-    }
-
-    /// An error in the form that both wires share.
-    pub fn error(status: u16, kind: &str, message: &str) -> Self {
-        Self::raw(
-            status,
-            json!({"type": "error", "error": {"type": kind, "message": message}}).to_string(),
-        )
-    }
-
-    /// Nothing, for ever.
-    pub fn stall() -> Self {
-        Self::of(200, Body::Stall)
-    }
-
-    /// A good start and then bytes without end.
-    pub fn endless() -> Self {
-        Self::of(200, Body::Endless)
-    }
-
-    /// Half of what the headers announce, then the end of the connection.
-    pub fn cut_off() -> Self {
-        Self::of(200, Body::CutOff)
-    }
-
-    /// The end of the connection without a word.
-    pub fn close() -> Self {
-        Self::of(200, Body::Close)
-    }
-
-    /// The address of somebody else.
-    pub fn redirect(to: &str) -> Self {
-        Self::raw(307, "").header("location", to)
-    }
-
-    /// The same, so much later.
-    #[must_use]
-    pub fn after(mut self, after: Duration) -> Self {
-        self.after = after;
-        self
-    }
-
-    /// The same, once `gate` is open.
-    #[must_use]
-    pub fn held(mut self, gate: &Gate) -> Self {
-        self.gate = Some(gate.clone());
-        self
-    }
-
-    /// The same with a header.
-    #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// The same, counting so many input and output tokens.
-    #[must_use]
-    pub fn usage(mut self, input: u64, output: u64) -> Self {
-        if let Body::Text { usage, .. } = &mut self.body {
-            *usage = Some((input, output));
-        }
-        self
-    }
-
-    /// The same without any count.
-    #[must_use]
-    pub fn uncounted(mut self) -> Self {
-        if let Body::Text { usage, .. } = &mut self.body {
-            *usage = None;
-        }
-        self
-    }
-}
-
 /// Lets any number of requests be in flight from the start, and none be sent again: most tests are not about that.
 const WIDE: &str = "initial-concurrency = 1000\nmax-concurrency = 1000\nretries = 0\n";
 
@@ -258,6 +150,7 @@ struct Seen {
 
 struct Shared {
     handler: Box<Handler>,
+    quota: Option<Quota>,
     seen: Mutex<Seen>,
 }
 
@@ -275,11 +168,29 @@ impl Server {
     ///
     /// When there is no port.
     pub fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::serve(None, Box::new(handler))
+    }
+
+    /// Starts a server that refuses what is beyond `limits`, and answers the rest with what `handler` gives.
+    ///
+    /// # Panics
+    ///
+    /// When there is no port, or a limit that the dialect does not have.
+    pub fn limited(
+        dialect: Dialect,
+        limits: Limits,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve(Some(Quota::new(dialect, limits)), Box::new(handler))
+    }
+
+    fn serve(quota: Option<Quota>, handler: Box<Handler>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            handler: Box::new(handler),
+            handler,
+            quota,
             seen: Mutex::default(),
         });
         let (stop, stopped) = oneshot::channel();
@@ -342,6 +253,18 @@ impl Server {
         )
     }
 
+    /// The same over the wire of `dialect` and with no word about how calls are paced.
+    pub fn config_of(&self, dialect: Dialect) -> String {
+        match dialect {
+            Dialect::Anthropic => config(
+                "anthropic",
+                &format!("http://{}", self.address),
+                "key-env = \"TEST_KEY\"\n",
+            ),
+            Dialect::OpenAi => config("openai", &self.url(), ""),
+        }
+    }
+
     /// All requests until now, in the order of their arrival.
     pub fn seen(&self) -> Vec<Request> {
         self.shared.seen.lock().unwrap().requests.clone()
@@ -358,6 +281,21 @@ impl Server {
             seen.iter().all(|request| request.ended.is_some())
         });
         self.seen()
+    }
+
+    /// The same as a whole.
+    ///
+    /// # Panics
+    ///
+    /// When one does not end.
+    #[track_caller]
+    pub fn trace(&self) -> Trace {
+        Trace(self.ended())
+    }
+
+    /// Of each limit its name, and what was used of what there was between the first arrival and the last, from 0 to 1.
+    pub fn shares(&self) -> Vec<(&'static str, f64)> {
+        self.shared.quota.as_ref().map(Quota::shares).unwrap_or_default()
     }
 
     /// The number of requests until now.

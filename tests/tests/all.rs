@@ -8,6 +8,7 @@
 )]
 
 mod all {
+    mod aimock;
     mod bad_input;
     mod batch;
     mod cache;
@@ -17,6 +18,7 @@ mod all {
     mod docs;
     mod events;
     mod fan_out;
+    mod gate;
     mod handles;
     mod isolation;
     mod joins;
@@ -26,6 +28,7 @@ mod all {
     mod misbehaving;
     mod providers;
     mod recovery;
+    mod server;
     mod tidy;
     mod tree;
     mod validation;

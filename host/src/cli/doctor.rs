@@ -1,13 +1,16 @@
 //! `agenthost doctor`: whether everything that a run or a build needs is there. Changes nothing and asks no server.
 
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::output::{Printer, exit};
+use super::output::{Printer, counted, exit, thousands};
 use super::{Global, cache_dir};
 use crate::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
 use crate::error::{Error, Result};
+use crate::gate::{self, Holder, Sharing};
 use crate::host::Host;
 use crate::limits::LimitKind;
 use crate::plugin::build;
@@ -71,6 +74,7 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
         Ok(config) => configuration(&mut report, &config, env),
         Err(error) => report.add("configuration", State::Fail, error.to_string(), error.next_step()),
     }
+    shared_limits(&mut report, env.state_dir().as_deref());
     let failed = report.checks.iter().any(|check| check.state == State::Fail);
     if args.json {
         printer.data(&report)?;
@@ -206,6 +210,75 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
     }
 }
 
+/// Which processes of this user keep rate limits together, by the files in the state directory: a line for each key that
+/// is in use, or that something is wrong with.
+fn shared_limits(report: &mut Report, state: Option<&Path>) {
+    const NAME: &str = "shared rate limits";
+    const GONE: &str =
+        "They ended without saying so and hold nothing back; the next process that uses the key forgets them.";
+    let Some(dir) = state.map(|state| state.join(gate::SHARED)) else {
+        let found = "no home directory: every process keeps rate limits for itself";
+        report.add(NAME, State::Warn, found, None);
+        return;
+    };
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let mut shown = false;
+    for Sharing {
+        path,
+        live,
+        stale,
+        locked,
+    } in gate::inspect(&dir, now)
+    {
+        shown |= locked || !live.is_empty() || !stale.is_empty();
+        let path = path.display();
+        if locked {
+            report.add(
+                NAME,
+                State::Warn,
+                format!("{path} cannot be locked: another process holds it, or it is not yours"),
+                Some(
+                    "Runs go by what each knows itself until then; end the process that holds it, or delete the file.",
+                ),
+            );
+        }
+        if !live.is_empty() {
+            let found = format!(
+                "{}, in {path}",
+                holders(&live, "process uses a key", "processes use a key")
+            );
+            report.add(NAME, State::Ok, found, None);
+        }
+        if !stale.is_empty() {
+            let found = format!(
+                "{}, in {path}",
+                holders(&stale, "process is gone", "processes are gone")
+            );
+            report.add(NAME, State::Warn, found, Some(GONE));
+        }
+    }
+    if !shown {
+        let found = format!("no process uses a key now; files in {}", dir.display());
+        report.add(NAME, State::Ok, found, None);
+    }
+}
+
+/// `2 processes use a key (pid 4711 with 3 requests in flight, 4712 with none)`
+fn holders(holders: &[Holder], one: &str, many: &str) -> String {
+    let what = if holders.len() == 1 { one } else { many };
+    let each: Vec<_> = holders
+        .iter()
+        .map(|holder| match holder.in_flight {
+            0 => format!("{} with none", holder.pid),
+            n => format!("{} with {} in flight", holder.pid, counted(u64::from(n), "requests")),
+        })
+        .collect();
+    format!("{} {what} (pid {})", holders.len(), each.join(", "))
+}
+
 /// The models behind a name, in the order in which they are tried. What stands in the way of one is a failure only where
 /// no other can take its place.
 fn models(report: &mut Report, config: &Config, prices: &PriceTable, name: &str, chain: &[ModelRef]) {
@@ -248,21 +321,6 @@ fn rates(provider: &ProviderConfig) -> String {
     ];
     let shown = |(value, unit): (Option<u64>, &str)| Some(format!(", {}{unit}", thousands(&value?.to_string())));
     set.into_iter().filter_map(shown).collect()
-}
-
-/// A number with a comma before every three digits; any other text as it is.
-fn thousands(text: &str) -> String {
-    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.to_owned();
-    }
-    let digits = text.chars().enumerate();
-    digits.fold(String::new(), |mut shown, (at, digit)| {
-        if at > 0 && (text.len() - at).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-        shown
-    })
 }
 
 /// Whether the provider's key is there, and where; never the key.

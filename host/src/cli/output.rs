@@ -53,8 +53,19 @@ fn error_code(class: ErrorClass) -> u8 {
     }
 }
 
-/// What a person can do about a failed task.
-fn failure_hint(failure: &Failure) -> Option<String> {
+/// What sets the limit that a task ran into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound<'a> {
+    /// `[limits]`, or a flag in its place.
+    Task,
+    /// The grant of this plugin, which no flag widens.
+    Grant(&'a str),
+    /// What the operator set for all that one command starts.
+    Run,
+}
+
+/// What a person can do about a failed task, whose limit `bound` sets where it reached one.
+fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
     Some(match failure.class {
         FailureClass::Exhausted => match failure.limit? {
             LimitKind::Size => "Give or ask for less in one value; this bound is the host's own.".into(),
@@ -65,9 +76,17 @@ fn failure_hint(failure: &Failure) -> Option<String> {
                 } else {
                     limit.name()
                 };
-                format!(
-                    "Raise it with --{key}, or with `{key}` under [limits] in agenthost.toml (and in the plugin's grant, where it has one)."
-                )
+                match bound {
+                    Bound::Task => format!(
+                        "Raise it with --{key}, or with `{key}` under [limits] in agenthost.toml (and in the plugin's grant, where it has one)."
+                    ),
+                    Bound::Grant(plugin) => format!(
+                        "Raise `{key}` in `limits` under [grants.\"{plugin}\"] in agenthost.toml, which --{key} does not widen."
+                    ),
+                    Bound::Run => format!(
+                        "Raise `{key}` under [run.limits] in agenthost.toml, which bounds all that one command starts."
+                    ),
+                }
             }
         },
         FailureClass::Model => "Run `agenthost doctor` to check the models, the providers and their keys.".into(),
@@ -150,16 +169,40 @@ impl Printer {
         ExitCode::from(error_code(error.class()))
     }
 
-    /// Prints a task's failure to the person.
-    pub(super) fn failure(&self, what: &str, failure: &Failure) {
+    /// Prints a task's failure to the person; `bound` is what sets the limit that it reached, if it did.
+    pub(super) fn failure(&self, what: &str, failure: &Failure, bound: Bound<'_>) {
         let class = failure.class.name();
         let message = if failure.message.is_empty() {
             "no reason given"
         } else {
             &failure.message
         };
-        print_error(&format!("{what}: {class}: {message}"), failure_hint(failure).as_deref());
+        print_error(
+            &format!("{what}: {class}: {message}"),
+            failure_hint(failure, bound).as_deref(),
+        );
     }
+}
+
+/// A number with a comma before every three digits; any other text as it is.
+pub(super) fn thousands(text: &str) -> String {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.to_owned();
+    }
+    let digits = text.chars().enumerate();
+    digits.fold(String::new(), |mut shown, (at, digit)| {
+        if at > 0 && (text.len() - at).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+        shown
+    })
+}
+
+/// A count with its word, in the right number: `1 call`, `2 calls`; the word ends in `s`.
+pub(super) fn counted(count: u64, words: &str) -> String {
+    let words = if count == 1 { words.trim_end_matches('s') } else { words };
+    format!("{} {words}", thousands(&count.to_string()))
 }
 
 fn print_error(message: &str, hint: Option<&str>) {

@@ -1,5 +1,7 @@
 //! `agenthost run`: one task.
 
+mod report;
+
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -8,14 +10,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::output::{Printer, exit_code};
+use self::report::{bound, print};
+use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
 use super::{Global, host};
 use crate::config::{DirGrant, Env};
 use crate::error::{Error, Result};
 use crate::host::{LoadOptions, LoadedPlugin};
 use crate::limits::{Cap, LimitsPatch};
-use crate::run::RunReport;
 use crate::sandbox::MAX_CALL_BYTES;
 
 /// The most bytes of input JSON: what a guest could take over in one call, with room for JSON's own marks.
@@ -142,7 +144,10 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         }
     };
     progress.finish();
-    print(&report, &args, global, printer)?;
+    let bound = report.outcome.failure().map_or(Bound::Task, |failure| {
+        bound(failure, &plugin.id.name, &asked, host.config())
+    });
+    print(&report, &args, global, printer, bound)?;
     if host.config().is_offline_default() && report.is_offline() && !args.json {
         printer.note(OFFLINE);
     }
@@ -265,66 +270,4 @@ fn parse(text: &str, name: &str) -> Result<Value> {
         Error::input(format!("{name} is no JSON: {error}"))
             .hint("Mind the shell's quoting: --input '{\"name\": \"value\"}', or --input @FILE.")
     })
-}
-
-fn print(report: &RunReport, args: &Args, global: &Global, printer: &Printer) -> Result<()> {
-    let failure = report.outcome.failure();
-    if args.json {
-        printer.data(report)?;
-    } else if let Some(output) = report.outcome.ok() {
-        printer.data(output)?;
-    }
-    for task in &report.tasks {
-        if (global.verbose > 0 || failure.is_some()) && !task.log.is_empty() && !args.json {
-            printer.say(&format!("--- log of {} ({})", task.id, task.plugin));
-            printer.say(printable(task.log.trim_end()).as_str());
-            if task.log_dropped_bytes > 0 {
-                printer.say(&format!(
-                    "--- and {} bytes more that were not kept",
-                    task.log_dropped_bytes
-                ));
-            }
-        }
-    }
-    if args.json {
-        return Ok(());
-    }
-    if let (Some(failure), Some(root)) = (failure, report.tasks.first()) {
-        printer.failure(&format!("task {} ({})", root.id, root.plugin), failure);
-    }
-    printer.say(&summary(report));
-    Ok(())
-}
-
-/// A plugin's own text must not move the cursor or change the terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
-fn summary(report: &RunReport) -> String {
-    let spent = &report.spent;
-    let calls = if spent.calls == 1 {
-        "1 call".to_owned()
-    } else {
-        format!("{} calls", spent.calls)
-    };
-    let cost = match spent.known_cost() {
-        Some(cost) => cost.to_string(),
-        None => "cost unknown".into(),
-    };
-    format!(
-        "run {}: {calls}, {} tokens in, {} out, {cost}, {:.1} s",
-        report.run,
-        spent.input_tokens,
-        spent.output_tokens,
-        spent.wall.as_secs_f64()
-    )
 }

@@ -1,68 +1,106 @@
 //! The HTTP of the scripted server, and the two vendors' forms of a reply.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Body, Reply, Request, Shared};
+use super::quota::Charge;
+use super::reply::{Body, End, Reply, Usage};
+use super::{Request, Shared};
 
+/// Serves one connection until either side has enough of it.
 pub(super) async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
-    let Some((path, headers, body)) = read(&mut stream).await else {
-        return;
+    let mut bytes = Vec::new();
+    while let Some((path, headers, body)) = read(&mut stream, &mut bytes).await {
+        let request = arrived(&shared, path, headers, body);
+        if !exchange(&mut stream, &mut bytes, &shared, request).await {
+            return;
+        }
+    }
+}
+
+fn arrived(shared: &Shared, path: String, headers: Vec<(String, String)>, body: Vec<u8>) -> Request {
+    let mut seen = shared.seen.lock().unwrap();
+    seen.in_flight += 1;
+    seen.max_in_flight = seen.max_in_flight.max(seen.in_flight);
+    let request = Request {
+        number: seen.requests.len(),
+        path,
+        headers,
+        bytes: body.len(),
+        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        in_flight: seen.in_flight,
+        arrived: Instant::now(),
+        ended: None,
+        closed_by_client: false,
+        status: None,
+        wait_until: None,
     };
-    let request = {
-        let mut seen = shared.seen.lock().unwrap();
-        let request = Request {
-            number: seen.requests.len(),
-            path,
-            headers,
-            body,
-            arrived: Instant::now(),
-            ended: None,
-            closed_by_client: false,
-        };
-        seen.requests.push(request.clone());
-        seen.in_flight += 1;
-        seen.max_in_flight = seen.max_in_flight.max(seen.in_flight);
-        request
+    seen.requests.push(request.clone());
+    request
+}
+
+/// Answers one request; whether the connection can be used for another.
+async fn exchange(stream: &mut TcpStream, bytes: &mut Vec<u8>, shared: &Shared, request: Request) -> bool {
+    let admitted = shared.quota.as_ref().map(|quota| quota.admit(&request));
+    let (reply, charge) = match admitted {
+        None => ((shared.handler)(&request), None),
+        Some(Ok(charge)) => ((shared.handler)(&request), Some(charge)),
+        Some(Err(refusal)) => (refusal, None),
     };
-    let reply = (shared.handler)(&request);
     let counted = match reply.body {
         Body::Text { usage, .. } => usage.unwrap_or_default(),
-        _ => (0, 0),
+        _ => Usage::default(),
     };
+    let whole = matches!(reply.body, Body::Text { .. } | Body::Raw(_));
+    let (status, told) = (reply.status, told(&reply));
     let (mut from, mut to) = stream.split();
     let gone = async {
-        let mut byte = [0];
-        // The client has nothing more to say: whatever comes is the end.
-        while matches!(from.read(&mut byte).await, Ok(1)) {}
+        // Whoever says more before the answer is there has sent the next request early.
+        while matches!(from.read_buf(bytes).await, Ok(1..)) {}
     };
     let closed_by_client = tokio::select! {
         biased;
-        sent = answer(&request, reply, &mut to) => sent.is_err(),
+        sent = answer(shared, &request, charge, reply, &mut to) => sent.is_err(),
         () = gone => true,
     };
+    let now = Instant::now();
     let mut seen = shared.seen.lock().unwrap();
     seen.in_flight -= 1;
     if !closed_by_client {
-        seen.counted = (seen.counted.0 + counted.0, seen.counted.1 + counted.1);
+        seen.counted = (seen.counted.0 + counted.input, seen.counted.1 + counted.output);
     }
     let entry = &mut seen.requests[request.number];
-    entry.ended = Some(Instant::now());
+    entry.ended = Some(now);
     entry.closed_by_client = closed_by_client;
+    if whole && !closed_by_client {
+        entry.status = Some(status);
+        entry.wait_until = told.map(|told| now + told);
+    }
+    whole && !closed_by_client
 }
 
-/// Path, headers and body of a request.
-async fn read(stream: &mut TcpStream) -> Option<(String, Vec<(String, String)>, Value)> {
-    let mut bytes = Vec::new();
+/// How long a reply says to wait.
+fn told(reply: &Reply) -> Option<Duration> {
+    let header = |name: &str| {
+        let found = reply.headers.iter().find(|(known, _)| known == name);
+        found.and_then(|(_, value)| value.parse().ok())
+    };
+    header("retry-after-ms")
+        .map(Duration::from_millis)
+        .or_else(|| header("retry-after").map(Duration::from_secs))
+}
+
+/// Path, headers and body of the next request; what follows it stays in `bytes`.
+async fn read(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(String, Vec<(String, String)>, Vec<u8>)> {
     let head = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             break end;
         }
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+        if stream.read_buf(bytes).await.ok()? == 0 {
             return None;
         }
     };
@@ -78,27 +116,46 @@ async fn read(stream: &mut TcpStream) -> Option<(String, Vec<(String, String)>, 
         .iter()
         .find(|(name, _)| name == "content-length")
         .map_or("0", |(_, value)| value);
-    let length: usize = length.parse().ok()?;
-    while bytes.len() < head + 4 + length {
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+    let end = head + 4 + length.parse::<usize>().ok()?;
+    while bytes.len() < end {
+        if stream.read_buf(bytes).await.ok()? == 0 {
             return None;
         }
     }
-    let body = serde_json::from_slice(&bytes[head + 4..]).unwrap_or(Value::Null);
+    let rest = bytes.split_off(end);
+    let body = std::mem::replace(bytes, rest).split_off(head + 4);
     Some((path, headers, body))
 }
 
-async fn answer(request: &Request, reply: Reply, to: &mut (impl AsyncWriteExt + Unpin)) -> std::io::Result<()> {
+async fn answer(
+    shared: &Shared,
+    request: &Request,
+    charge: Option<Charge>,
+    reply: Reply,
+    to: &mut (impl AsyncWriteExt + Unpin),
+) -> std::io::Result<()> {
     if let Some(gate) = &reply.gate {
         gate.opened().await;
     }
     tokio::time::sleep(reply.after).await;
-    let mut head = format!("HTTP/1.1 {} Whatever\r\nconnection: close\r\n", reply.status);
-    for (name, value) in &reply.headers {
+    let mut headers = reply.headers;
+    if let Some(quota) = &shared.quota {
+        let now = Instant::now();
+        let usage = match reply.body {
+            Body::Text { usage, .. } => usage,
+            _ => None,
+        };
+        if let Some(charge) = charge {
+            quota.settle(charge, usage, now);
+        }
+        headers.extend(quota.headers(now));
+    }
+    let mut head = format!("HTTP/1.1 {} Whatever\r\n", reply.status);
+    for (name, value) in &headers {
         head += &format!("{name}: {value}\r\n");
     }
     let body = match reply.body {
-        Body::Text { text, usage } => wire(request, &text, usage),
+        Body::Text { text, usage, end } => wire(request, &text, usage, end),
         Body::Raw(body) => body,
         Body::Stall => std::future::pending().await,
         Body::Close => return Ok(()),
@@ -125,21 +182,51 @@ async fn answer(request: &Request, reply: Reply, to: &mut (impl AsyncWriteExt + 
 }
 
 /// A reply in the form of the wire that was asked.
-fn wire(request: &Request, text: &str, usage: Option<(u64, u64)>) -> Vec<u8> {
+fn wire(request: &Request, text: &str, usage: Option<Usage>, end: End) -> Vec<u8> {
     let model = &request.body["model"];
     let body = if request.path.ends_with("/messages") {
-        let usage = usage.map(|(input, output)| json!({"input_tokens": input, "output_tokens": output}));
+        // What came from the cache is not inside this wire's input tokens.
+        let usage = usage.map(|usage| {
+            json!({
+                "input_tokens": usage.input - usage.cached, "cache_read_input_tokens": usage.cached,
+                "output_tokens": usage.output,
+            })
+        });
+        let (stop, details) = match end {
+            End::Done => ("end_turn", Value::Null),
+            End::MaxTokens => ("max_tokens", Value::Null),
+            End::Refusal => (
+                "refusal",
+                json!({"type": "refusal", "category": null, "explanation": text}),
+            ),
+        };
+        let content = match end {
+            End::Refusal => json!([]),
+            End::Done | End::MaxTokens => json!([{"type": "text", "text": text}]),
+        };
         json!({
-            "id": "msg_1", "type": "message", "role": "assistant", "model": model, "stop_reason": "end_turn",
-            "content": [{"type": "text", "text": text}], "usage": usage,
+            "id": "msg_1", "type": "message", "role": "assistant", "model": model, "stop_reason": stop,
+            "stop_details": details, "content": content, "usage": usage,
         })
     } else {
-        let usage = usage.map(|(input, output)| {
-            json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output})
+        let usage = usage.map(|usage| {
+            json!({
+                "prompt_tokens": usage.input, "completion_tokens": usage.output,
+                "total_tokens": usage.input + usage.output, "prompt_tokens_details": {"cached_tokens": usage.cached},
+            })
         });
+        let message = match end {
+            End::Refusal => json!({"role": "assistant", "content": null, "refusal": text}),
+            End::Done | End::MaxTokens => json!({"role": "assistant", "content": text}),
+        };
+        let stop = if matches!(end, End::MaxTokens) {
+            "length"
+        } else {
+            "stop"
+        };
         json!({
             "id": "chatcmpl-1", "object": "chat.completion", "model": model, "usage": usage,
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+            "choices": [{"index": 0, "message": message, "finish_reason": stop}],
         })
     };
     body.to_string().into_bytes()

@@ -1,6 +1,6 @@
 //! The contract of the command line: what goes in, what comes out where, and with which exit code.
 
-use agenthost_tests::server::{Reply, Server};
+use agenthost_tests::server::{Reply, Server, config};
 use serde_json::{Value, json};
 
 use crate::{guest, machine, machine_at, questions, run_json, strict_questions};
@@ -431,4 +431,85 @@ fn doctor_and_completions_answer_on_a_fresh_machine() {
             "{shell}"
         );
     }
+}
+
+#[test]
+fn doctor_shows_who_shares_rate_limits() {
+    let server = Server::scripted([Reply::stall()]);
+    let machine = machine_at(&server);
+    let checks = || {
+        let report = machine.run(["doctor", "--json"]).json(0);
+        let checks = report["checks"].as_array().unwrap().clone();
+        let shared = checks.into_iter().filter(|check| check["name"] == "shared rate limits");
+        shared
+            .map(|check| {
+                let text = |field: &str| check[field].as_str().unwrap_or_default().to_owned();
+                (text("state"), text("found"), text("hint"))
+            })
+            .collect::<Vec<_>>()
+    };
+    let [(state, found, _)] = &checks()[..] else { panic!() };
+    assert!(
+        state == "ok" && found.starts_with("no process uses a key now"),
+        "{found}"
+    );
+
+    let input = questions(&["hello"], "parallel").to_string();
+    let running = machine.start(["run", &guest("asks"), "-i", &input], None);
+    server.wait_until("a request", |seen| seen.len() == 1);
+    let pid = running.pid();
+    let [(state, found, _)] = &checks()[..] else { panic!() };
+    let says = format!("1 process uses a key (pid {pid} with 1 request in flight), in ");
+    assert!(state == "ok" && found.starts_with(&says), "{found}");
+    let plain = machine.run(["doctor"]).stdout;
+    assert!(plain.contains(&says), "{plain}");
+    let file = found.rsplit_once(", in ").unwrap().1;
+
+    let kill = format!("kill -KILL {pid}");
+    let killed = std::process::Command::new("sh").args(["-c", &kill]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(running.finish().code, 137);
+    let [(state, found, hint)] = &checks()[..] else {
+        panic!()
+    };
+    let says = format!("1 process is gone (pid {pid} with 1 request in flight), in ");
+    assert!(state == "warn" && found.starts_with(&says), "{found}");
+    assert!(hint.contains("hold nothing back"), "{hint}");
+
+    let held = std::fs::File::open(file).unwrap();
+    held.lock().unwrap();
+    let [(state, found, _)] = &checks()[..] else { panic!() };
+    let says = format!("{file} cannot be locked");
+    assert!(state == "warn" && found.starts_with(&says), "{found}");
+}
+
+#[test]
+fn the_summary_says_what_the_gate_did_and_which_sub_tasks_failed() {
+    let server = Server::scripted([
+        Reply::error(429, "rate_limit_error", "too fast").header("retry-after", "1"),
+        Reply::text("x"),
+    ]);
+    let input = questions(&["hello"], "parallel").to_string();
+    let machine_with_retries = machine().config(&config("openai", &server.url(), ""));
+    let output = machine_with_retries.run(["run", &guest("asks"), "-i", &input]);
+    output.json(0);
+    let lines: Vec<_> = output.stderr.lines().collect();
+    assert!(lines[0].contains(": 1 call, 10 tokens in, 5 out, "), "{output}");
+    assert!(
+        lines[1].starts_with("  gate: 2 requests, 1 retry, 1 rate-limited, waited 1."),
+        "{output}"
+    );
+    assert_eq!(lines.len(), 2, "{output}");
+
+    let plan = json!({"behaviours": ["ok", "fail", "panic"], "in-turn": true, "first-only": false}).to_string();
+    let misbehaves = format!("guests:misbehaves={}", guest("misbehaves"));
+    let output = machine().run(["run", &guest("starts"), "-i", &plan, "--with", &misbehaves]);
+    output.json(0);
+    let lines: Vec<_> = output.stderr.lines().collect();
+    assert_eq!(lines[0], "failed: root/1 (guests:misbehaves@0.1.0): failed: as asked");
+    assert!(
+        lines[1].starts_with("failed: root/2 (guests:misbehaves@0.1.0): trapped: "),
+        "{output}"
+    );
+    assert!(lines[2].starts_with("run "), "{output}");
 }
