@@ -144,6 +144,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         }
     };
     progress.finish();
+    let asked = host.config().limits().overridden_by(&limits);
     let bound = report.outcome.failure().map_or(Bound::Task, |failure| {
         bound(failure, &plugin.id.name, &asked, host.config())
     });
