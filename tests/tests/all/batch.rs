@@ -155,7 +155,7 @@ fn bad_items_run_nothing_or_only_the_others() {
     let failed = machine.run(["batch", &guest("asks"), "items.jsonl", "--output", "out.jsonl"]);
     let said = failed.error(2);
     assert!(
-        said.starts_with("error: 2 of 4 items cannot be run\n  items.jsonl line 3: not JSON: expected value, 13 bytes into it\n  items.jsonl line 5: input.prompts: expected a list"),
+        said.starts_with("error: 2 of 4 items cannot be run\n  items.jsonl line 3: not JSON: expected value, 13 bytes into it\n  items.jsonl line 5: input.prompts: expected list"),
         "{said}"
     );
     assert!(said.contains("--on-bad-item skip"), "{said}");
@@ -452,7 +452,7 @@ fn an_interrupt_ends_what_runs_and_starts_nothing() {
 }
 
 #[test]
-fn whoever_stops_reading_stops_the_batch() {
+fn a_full_disk_stops_the_batch() {
     let machine = machine();
     machine.write("items.jsonl", "\"ok\"\n".repeat(500));
     let output = machine.run(["batch", &guest("misbehaves"), "items.jsonl", "--output", "/dev/full"]);

@@ -138,7 +138,7 @@ fn a_cell_is_what_the_type_wants_it_to_be() {
     assert_eq!(inputs, expected);
 
     let all = |input: &Value| {
-        let rows = input["people"].as_array().unwrap().iter().enumerate();
+        let mut rows = input["people"].as_array().unwrap().iter().enumerate();
         rows.try_for_each(|(n, row)| person(row, &format!("input.people[{n}]")))
     };
     let shape = Shape::Field("people".into());
