@@ -171,7 +171,6 @@ pub(super) async fn watch(
         }
     };
     progress.finish();
-    let asked = host.config().limits().overridden_by(&limits);
     let bound = report.outcome.failure().map_or(Bound::Task, |failure| {
         bound(failure, &plugin.id.name, asked, host.config())
     });
