@@ -89,7 +89,7 @@ fn failing(dialect: Dialect) -> Reply {
     }
 }
 
-/// 100 items where 15 a second fit, and twice as many at once.
+/// 100 items where 10 a second fit, and twice as many at once.
 async fn use_the_quota(dialect: Dialect, quota: Limits, bytes: usize, output: u64) {
     let quota = Limits {
         burst: Duration::from_secs(2),
@@ -121,7 +121,7 @@ async fn use_the_quota(dialect: Dialect, quota: Limits, bytes: usize, output: u6
 async fn a_limit_of_requests_is_kept_and_used_up() {
     for dialect in Dialect::ALL {
         let quota = Limits {
-            requests_per_minute: Some(15 * 60),
+            requests_per_minute: Some(10 * 60),
             ..Limits::default()
         };
         use_the_quota(dialect, quota, 10, 5).await;
@@ -131,7 +131,7 @@ async fn a_limit_of_requests_is_kept_and_used_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_of_input_tokens_is_kept_and_used_up() {
     let quota = Limits {
-        input_tokens_per_minute: Some(15 * 60 * 1_000),
+        input_tokens_per_minute: Some(10 * 60 * 1_000),
         ..Limits::default()
     };
     use_the_quota(Dialect::Anthropic, quota, 4_000, 5).await;
@@ -140,7 +140,7 @@ async fn a_limit_of_input_tokens_is_kept_and_used_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_of_output_tokens_is_kept_and_used_up() {
     let quota = Limits {
-        output_tokens_per_minute: Some(15 * 60 * 100),
+        output_tokens_per_minute: Some(10 * 60 * 100),
         ..Limits::default()
     };
     use_the_quota(Dialect::Anthropic, quota, 10, 100).await;
@@ -149,7 +149,7 @@ async fn a_limit_of_output_tokens_is_kept_and_used_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_of_tokens_that_counts_up_front_is_kept_and_used_up() {
     let quota = Limits {
-        tokens_per_minute: Some(15 * 60 * 1_000),
+        tokens_per_minute: Some(10 * 60 * 1_000),
         ..Limits::default()
     };
     use_the_quota(Dialect::OpenAi, quota, 4_000, 5).await;
@@ -164,7 +164,7 @@ async fn requests_in_flight_start_few_rise_and_fall_when_they_are_refused() {
             ..Limits::default()
         };
         let server = Server::limited(dialect, quota, move |request| match request.number {
-            number if number == first => rate_limited(dialect).header("retry-after-ms", "200"),
+            number if number == first => rate_limited(dialect).header("retry-after-ms", "1000"),
             number if number == second => overloaded(dialect),
             _ => Reply::text("x").after(Duration::from_millis(100)),
         });
@@ -669,7 +669,7 @@ fn the_operators_tokens_hold_too() {
 fn processes_on_one_key_share_its_limits() {
     for dialect in Dialect::ALL {
         let quota = Limits {
-            requests_per_minute: Some(15 * 60),
+            requests_per_minute: Some(10 * 60),
             burst: Duration::from_secs(2),
             ..Limits::default()
         };
