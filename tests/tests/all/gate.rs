@@ -118,6 +118,45 @@ async fn use_the_quota(dialect: Dialect, quota: Limits, bytes: usize, output: u6
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_many_that_begin_alike_one_goes_first_and_the_rest_read_what_it_wrote() {
+    const PRICES: &str = "\n[prices.\"local/small\"]\ninput = 1\noutput = 2\ncache-read = 0.1\n";
+    for (dialect, switch) in [
+        (Dialect::Anthropic, ""),
+        (Dialect::OpenAi, ""),
+        (Dialect::Anthropic, "warm-prefix = false\n"),
+    ] {
+        let quota = Limits::default();
+        let server = Server::limited(dialect, quota, |request| {
+            let reply = Reply::text("x").usage(2_000, 5).after(Duration::from_millis(100));
+            if request.number == 0 {
+                reply.written(1_500)
+            } else {
+                reply.cached(1_500)
+            }
+        });
+        let mut input = items(12, 10);
+        input["system"] = json!("The handbook that every question is about. ".repeat(200));
+        let document = asked(&machine_at(&server, dialect, &format!("{switch}{PRICES}")), &input).await;
+        assert_eq!(answered(&document), 12, "{document}");
+        let seen = server.trace().0;
+        let alone = seen[1..].iter().all(|request| request.arrived >= seen[0].end());
+        let report = model(&document);
+        if !switch.is_empty() {
+            assert!(!alone && report["warmed"] == 0, "{report}");
+            continue;
+        }
+        assert!(alone, "the rest wait for what the first one writes");
+        assert_eq!(report["warmed"], 1, "{report}");
+        assert_eq!(report["cached_input_tokens"], 11 * 1_500);
+        assert_eq!(report["limits_met"]["prefix"], 1);
+        for request in &seen {
+            let marked = request.body["system"][0]["cache_control"]["type"] == "ephemeral";
+            assert_eq!(marked, dialect == Dialect::Anthropic, "{}", request.body["system"]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_limit_of_requests_is_kept_and_used_up() {
     for dialect in Dialect::ALL {
         let quota = Limits {
