@@ -23,11 +23,13 @@ mod table;
 mod testing;
 mod trust;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use self::output::Printer;
 use crate::config::{Config, Env};
@@ -213,8 +215,15 @@ fn start_logging(global: &Global) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENTHOST_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    // With -v, a line for each request to a model, once it is answered.
+    let spans = match global.verbose {
+        0 => FmtSpan::NONE,
+        _ => FmtSpan::CLOSE,
+    };
     tracing_subscriber::fmt()
+        .with_span_events(spans)
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .without_time()
         .with_target(false)

@@ -10,6 +10,9 @@ async fn run(input: Questions) -> Result<Vec<Answer>, Failure> {
         if let Some(model) = &input.model {
             prompt = prompt.model(model);
         }
+        if let Some(system) = &input.system {
+            prompt = prompt.system(system);
+        }
         if let Some(tokens) = input.max_tokens {
             prompt = prompt.max_tokens(tokens);
         }

@@ -53,6 +53,11 @@ pub trait Order: Send + Sync {
         Next::Any
     }
 
+    /// The guest waits and did not ask for what comes next. Whether it may go on with whatever is there.
+    fn lost(&self) -> bool {
+        false
+    }
+
     /// The guest gets the answer to its ask of this ordinal now.
     fn answered(&self, _ask: u64) {}
 
@@ -257,7 +262,7 @@ impl Turns {
                 if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
                     return Poll::Ready(Some(cut));
                 }
-                let next = order.next();
+                let mut next = order.next();
                 if let Next::Cut { time_up, .. } = next {
                     return Poll::Ready(Some(if time_up { Driven::TimeUp } else { Driven::Cancelled }));
                 }
@@ -275,7 +280,10 @@ impl Turns {
                         });
                     }
                     if ask >= self.asks.load(Ordering::Acquire) {
-                        return Poll::Ready(Some(Driven::Diverged));
+                        if !order.lost() {
+                            return Poll::Ready(Some(Driven::Diverged));
+                        }
+                        next = Next::Any;
                     }
                 }
                 loop {

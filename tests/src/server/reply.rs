@@ -47,6 +47,8 @@ pub(super) struct Usage {
     pub(super) input: u64,
     /// The part of it that came from the cache.
     pub(super) cached: u64,
+    /// The part of it that was written to the cache.
+    pub(super) written: u64,
     pub(super) output: u64,
 }
 
@@ -70,6 +72,7 @@ impl Reply {
                 usage: Some(Usage {
                     input: 10,
                     cached: 0,
+                    written: 0,
                     output: 5,
                 }),
                 end: End::Done,
@@ -157,6 +160,7 @@ impl Reply {
         self.counted(Some(Usage {
             input,
             cached: 0,
+            written: 0,
             output,
         }))
     }
@@ -174,6 +178,23 @@ impl Reply {
         assert!(tokens <= usage.input);
         self.counted(Some(Usage {
             cached: tokens,
+            ..usage
+        }))
+    }
+
+    /// The same, with so many of its input tokens written to the cache.
+    ///
+    /// # Panics
+    ///
+    /// When it counts nothing, or less input.
+    #[must_use]
+    pub fn written(self, tokens: u64) -> Self {
+        let Body::Text { usage: Some(usage), .. } = self.body else {
+            panic!("it counts nothing");
+        };
+        assert!(tokens <= usage.input);
+        self.counted(Some(Usage {
+            written: tokens,
             ..usage
         }))
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Request;
 
 /// What was on its way when a refusal was written may still arrive for this long.
-const GRACE: Duration = Duration::from_millis(50);
+const GRACE: Duration = Duration::from_millis(250);
 
 /// All requests of a server once they had ended, in the order of their arrival.
 #[derive(Debug, Clone)]

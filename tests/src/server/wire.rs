@@ -188,7 +188,8 @@ fn wire(request: &Request, text: &str, usage: Option<Usage>, end: End) -> Vec<u8
         // What came from the cache is not inside this wire's input tokens.
         let usage = usage.map(|usage| {
             json!({
-                "input_tokens": usage.input - usage.cached, "cache_read_input_tokens": usage.cached,
+                "input_tokens": usage.input - usage.cached - usage.written, "cache_read_input_tokens": usage.cached,
+                "cache_creation_input_tokens": usage.written,
                 "output_tokens": usage.output,
             })
         });

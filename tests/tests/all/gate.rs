@@ -89,7 +89,7 @@ fn failing(dialect: Dialect) -> Reply {
     }
 }
 
-/// 100 items where 15 a second fit, and twice as many at once.
+/// 100 items where 10 a second fit, and twice as many at once.
 async fn use_the_quota(dialect: Dialect, quota: Limits, bytes: usize, output: u64) {
     let quota = Limits {
         burst: Duration::from_secs(2),
@@ -118,10 +118,49 @@ async fn use_the_quota(dialect: Dialect, quota: Limits, bytes: usize, output: u6
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_many_that_begin_alike_one_goes_first_and_the_rest_read_what_it_wrote() {
+    const PRICES: &str = "\n[prices.\"local/small\"]\ninput = 1\noutput = 2\ncache-read = 0.1\n";
+    for (dialect, switch) in [
+        (Dialect::Anthropic, ""),
+        (Dialect::OpenAi, ""),
+        (Dialect::Anthropic, "warm-prefix = false\n"),
+    ] {
+        let quota = Limits::default();
+        let server = Server::limited(dialect, quota, |request| {
+            let reply = Reply::text("x").usage(2_000, 5).after(Duration::from_millis(100));
+            if request.number == 0 {
+                reply.written(1_500)
+            } else {
+                reply.cached(1_500)
+            }
+        });
+        let mut input = items(12, 10);
+        input["system"] = json!("The handbook that every question is about. ".repeat(200));
+        let document = asked(&machine_at(&server, dialect, &format!("{switch}{PRICES}")), &input).await;
+        assert_eq!(answered(&document), 12, "{document}");
+        let seen = server.trace().0;
+        let alone = seen[1..].iter().all(|request| request.arrived >= seen[0].end());
+        let report = model(&document);
+        if !switch.is_empty() {
+            assert!(!alone && report["warmed"] == 0, "{report}");
+            continue;
+        }
+        assert!(alone, "the rest wait for what the first one writes");
+        assert_eq!(report["warmed"], 1, "{report}");
+        assert_eq!(report["cached_input_tokens"], 11 * 1_500);
+        assert_eq!(report["limits_met"]["prefix"], 1);
+        for request in &seen {
+            let marked = request.body["system"][0]["cache_control"]["type"] == "ephemeral";
+            assert_eq!(marked, dialect == Dialect::Anthropic, "{}", request.body["system"]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_limit_of_requests_is_kept_and_used_up() {
     for dialect in Dialect::ALL {
         let quota = Limits {
-            requests_per_minute: Some(15 * 60),
+            requests_per_minute: Some(10 * 60),
             ..Limits::default()
         };
         use_the_quota(dialect, quota, 10, 5).await;
@@ -131,7 +170,7 @@ async fn a_limit_of_requests_is_kept_and_used_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_of_input_tokens_is_kept_and_used_up() {
     let quota = Limits {
-        input_tokens_per_minute: Some(15 * 60 * 1_000),
+        input_tokens_per_minute: Some(10 * 60 * 1_000),
         ..Limits::default()
     };
     use_the_quota(Dialect::Anthropic, quota, 4_000, 5).await;
@@ -140,7 +179,7 @@ async fn a_limit_of_input_tokens_is_kept_and_used_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_of_output_tokens_is_kept_and_used_up() {
     let quota = Limits {
-        output_tokens_per_minute: Some(15 * 60 * 100),
+        output_tokens_per_minute: Some(10 * 60 * 100),
         ..Limits::default()
     };
     use_the_quota(Dialect::Anthropic, quota, 10, 100).await;
@@ -149,7 +188,7 @@ async fn a_limit_of_output_tokens_is_kept_and_used_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_of_tokens_that_counts_up_front_is_kept_and_used_up() {
     let quota = Limits {
-        tokens_per_minute: Some(15 * 60 * 1_000),
+        tokens_per_minute: Some(10 * 60 * 1_000),
         ..Limits::default()
     };
     use_the_quota(Dialect::OpenAi, quota, 4_000, 5).await;
@@ -164,7 +203,7 @@ async fn requests_in_flight_start_few_rise_and_fall_when_they_are_refused() {
             ..Limits::default()
         };
         let server = Server::limited(dialect, quota, move |request| match request.number {
-            number if number == first => rate_limited(dialect).header("retry-after-ms", "200"),
+            number if number == first => rate_limited(dialect).header("retry-after-ms", "1000"),
             number if number == second => overloaded(dialect),
             _ => Reply::text("x").after(Duration::from_millis(100)),
         });
@@ -669,7 +708,7 @@ fn the_operators_tokens_hold_too() {
 fn processes_on_one_key_share_its_limits() {
     for dialect in Dialect::ALL {
         let quota = Limits {
-            requests_per_minute: Some(15 * 60),
+            requests_per_minute: Some(10 * 60),
             burst: Duration::from_secs(2),
             ..Limits::default()
         };
