@@ -82,7 +82,7 @@ pub(super) struct Args {
 /// Limits on the sum over all items
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits of all tasks together (or `none`)")]
-struct SumArgs {
+pub(super) struct SumArgs {
     /// Input and output tokens together
     #[arg(long, value_name = "N")]
     run_tokens: Option<String>,
@@ -116,7 +116,7 @@ enum OnBadItem {
 }
 
 impl SumArgs {
-    fn patch(&self) -> Result<LimitsPatch> {
+    pub(super) fn patch(&self) -> Result<LimitsPatch> {
         let mut patch = LimitsPatch::default();
         for (key, text) in [
             ("tokens", &self.run_tokens),
@@ -196,7 +196,11 @@ pub(super) struct Earlier {
 /// What is done with a recorded batch.
 pub(super) enum How {
     /// It goes on, with these limits in the place of those that it had.
-    Resume { failed: bool, limits: LimitsPatch },
+    Resume {
+        failed: bool,
+        limits: LimitsPatch,
+        sums: LimitsPatch,
+    },
     /// It is told everything again; the results go to stdout.
     Replay,
 }
@@ -256,15 +260,13 @@ async fn go(
     earlier: Option<(Earlier, Option<String>)>,
 ) -> Result<ExitCode> {
     let (limits, sums) = (args.limits.patch()?, args.sums.patch()?);
-    let limits = match &earlier {
-        Some((
-            Earlier {
-                how: How::Resume { limits: over, .. },
-                ..
-            },
-            _,
-        )) => over.clone().over(limits),
-        _ => limits,
+    let (limits, sums) = match earlier.as_ref().map(|(earlier, _)| &earlier.how) {
+        Some(How::Resume {
+            limits: over,
+            sums: sums_over,
+            ..
+        }) => (over.clone().over(limits), sums_over.clone().over(sums)),
+        Some(How::Replay) | None => (limits, sums),
     };
     if args.json && !args.plan && args.output().is_none() {
         return Err(

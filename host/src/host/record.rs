@@ -117,9 +117,11 @@ impl Told {
     }
 
     /// Whether the same ask may come out better another time.
-    fn is_final(&self) -> bool {
+    fn is_final(&self, mode: Mode) -> bool {
         match &self.result {
             Answer::Ok(_) => true,
+            // Whoever wants what failed to be tried again wants another answer.
+            Answer::Err(_) if mode == (Mode::Resume { failed: true }) => false,
             Answer::Err(error) => match error {
                 CallError::Denied(_)
                 | CallError::ContextOverflow
@@ -213,6 +215,10 @@ impl Recorder {
         if self.is_replay() {
             return Ok(());
         }
+        let mut report = report.clone();
+        if self.bodies == Bodies::None {
+            redact(&mut report);
+        }
         let end = RunEnd {
             ended_ms: now_ms(),
             state: state.to_owned(),
@@ -236,6 +242,9 @@ impl Recorder {
     }
 
     fn differs(&self, task: &TaskId, ask: Option<u64>, what: impl Into<String>) {
+        if !self.is_replay() {
+            return;
+        }
         lock(&self.differences).push(Difference {
             task: task.clone(),
             ask,
@@ -512,7 +521,7 @@ impl TaskLog {
         let paid = match known.filter(|known| known.hash == hash) {
             None => Vec::new(),
             Some(known) => {
-                if let Some(told) = told(&known).filter(|told| told.is_final()) {
+                if let Some(told) = told(&known).filter(|told| told.is_final(recorder.mode)) {
                     return Recorded::Told(told);
                 }
                 let read = |reply: &crate::journal::ReplyRecord| {
@@ -687,13 +696,17 @@ impl TaskLog {
             self.compare(recorder, report);
             return;
         }
+        let mut report = serde_json::to_value(report).unwrap_or_default();
+        if recorder.bodies == Bodies::None {
+            redact(&mut report);
+        }
         recorder.journal.note(Entry::TaskEnded {
             run: recorder.run.clone(),
             task: self.task.to_string(),
             end: TaskEnd {
                 ended_ms: now_ms(),
-                report: serde_json::to_string(report).unwrap_or_default(),
-                returned,
+                report: report.to_string(),
+                returned: returned.filter(|_| recorder.bodies != Bodies::None),
                 models: serde_json::to_string(models).unwrap_or_default(),
             },
         });
@@ -801,6 +814,7 @@ impl Past {
         let mut remaining: VecDeque<_> = remaining.collect();
         let calls: BTreeMap<_, _> = record.calls.into_iter().map(|call| (call.ask, call)).collect();
         let mut turns: VecDeque<_> = record.turns.into();
+        let failed = record.end.as_ref().and_then(read_end).is_some_and(|(end, _)| keeps(&end.outcome, false) && !keeps(&end.outcome, true));
         if mode != Mode::Replay {
             // What may come out better now, and all that followed from it, is not told again.
             let is_final = |turn: &Turn| match turn {
@@ -812,10 +826,14 @@ impl Past {
                         if let Ok(sub_task) = serde_json::from_str::<SubTask>(result) {
                             return sub_task.keeps(mode);
                         }
-                        serde_json::from_str::<Told>(result).is_ok_and(|told| told.is_final())
+                        serde_json::from_str::<Told>(result).is_ok_and(|told| told.is_final(mode))
                     }),
             };
             let kept = turns.iter().take_while(|turn| is_final(turn)).count();
+            if mode == (Mode::Resume { failed: true }) && kept == turns.len() && failed {
+                // With these answers it would fail in the same way.
+                return Self::default();
+            }
             turns.truncate(kept);
             let kept = kept as u64;
             remaining.retain(|(after, _)| *after <= kept);
@@ -827,6 +845,20 @@ impl Past {
             given: 0,
             unanswered: false,
         }
+    }
+}
+
+/// Takes out of a report what may hold the words of a model: outputs, messages of failures, and the log.
+fn redact(report: &mut Value) {
+    let Some(report) = report.as_object_mut() else { return };
+    report.remove("log");
+    let Some(outcome) = report.get_mut("outcome") else { return };
+    match outcome.get_mut("failure").and_then(Value::as_object_mut) {
+        Some(failure) => {
+            failure.insert("message".into(), "".into());
+            failure.remove("error");
+        }
+        None => *outcome = Value::Null,
     }
 }
 
