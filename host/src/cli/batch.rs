@@ -15,12 +15,12 @@ use std::sync::Arc;
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser as _, ValueEnum};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use self::report::{Line, document, exit_code, say};
 use super::output::{Printer, exit};
+use super::plan::{self, Told};
 use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, dirs, find, max_memory, note_narrowed, sub_agents};
 use super::{Global, recording_host};
 use crate::batch::drive::{Settings, Stop, drive};
@@ -32,7 +32,7 @@ use crate::config::Env;
 use crate::error::{Error, Result};
 use crate::host::{Again, Host, LoadOptions, LoadedPlugin};
 use crate::journal::RunRecord;
-use crate::limits::LimitsPatch;
+use crate::limits::{LimitsPatch, Usd};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -61,9 +61,12 @@ pub(super) struct Args {
     /// What to do when an item is malformed or not of the plugin's type: run nothing, or run all others
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     on_bad_item: OnBadItem,
-    /// Say what would be run, and run nothing
+    /// Tell the worst case before anything is spent, and run nothing
     #[arg(long)]
     plan: bool,
+    /// With --plan: end with exit code 3 where the worst case may cost more than this, or nobody can tell
+    #[arg(long, value_name = "USD", requires = "plan")]
+    fail_above: Option<Usd>,
     /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
     #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
     with: Vec<String>,
@@ -316,7 +319,21 @@ async fn go(
     let found = survey(tasks()?)?;
     judge(&found, &source, &args, &plugin, &shape, printer)?;
     if args.plan {
-        return plan(&found, printer);
+        let run = host.config().run().limits.overridden_by(&sums);
+        let told = Told {
+            items: found.tasks,
+            fail_above: args.fail_above,
+            json: args.json,
+        };
+        return plan::tell(
+            &host,
+            &plugin,
+            (host.limits(&plugin, &limits), &run),
+            &told,
+            global,
+            env,
+            printer,
+        );
     }
 
     let replay = matches!(&earlier, Some((Earlier { how: How::Replay, .. }, _)));
@@ -435,12 +452,6 @@ fn judge(
         ),
     };
     Err(Error::input(text).hint(hint))
-}
-
-/// `--plan`: what would be run.
-fn plan(found: &Survey, printer: &Printer) -> Result<ExitCode> {
-    printer.data(&json!({"format": 1, "items": found.items, "bad": found.bad, "tasks": found.tasks}))?;
-    Ok(ExitCode::from(exit::DONE))
 }
 
 /// Opens what the results are written to, and empties it.

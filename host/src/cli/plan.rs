@@ -82,8 +82,42 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
     if let Some(input) = &input {
         plugin.check_input(input)?;
     }
-    let limits = host.limits(&plugin, &asked);
-    let mut plan = Plan::of(&host, &plugin, limits, args.items)?;
+    let told = Told {
+        items: args.items,
+        fail_above: args.fail_above,
+        json: args.json,
+    };
+    let run = host.config().run().limits.clone();
+    tell(
+        &host,
+        &plugin,
+        (host.limits(&plugin, &asked), &run),
+        &told,
+        global,
+        env,
+        printer,
+    )
+}
+
+/// What a plan is asked for.
+pub(super) struct Told {
+    /// Tasks that are started side by side.
+    pub(super) items: u64,
+    pub(super) fail_above: Option<Usd>,
+    pub(super) json: bool,
+}
+
+/// Tells the worst case of so many tasks with these limits on each, and on all of them together.
+pub(super) fn tell(
+    host: &Host,
+    plugin: &LoadedPlugin,
+    (limits, run): (Limits, &Limits),
+    told: &Told,
+    global: &Global,
+    env: &Env,
+    printer: &Printer,
+) -> Result<ExitCode> {
+    let mut plan = Plan::of(host, plugin, limits, run, told.items)?;
     if let Found::Journal(journal) = Found::open(global, host.config(), env)? {
         let records = journal.runs(LOOKED_AT)?;
         let runs: Vec<_> = records
@@ -93,12 +127,12 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
         let offline = plan.models.iter().any(|model| model.offline);
         plan.typical = Typical::of(&runs, &plugin.id.name, offline);
     }
-    if args.json {
-        printer.data(&plan.document(args.fail_above))?;
+    if told.json {
+        printer.data(&plan.document(told.fail_above))?;
     } else {
         printer.text(&plan.page())?;
     }
-    match args.fail_above.filter(|bound| plan.all.is_above(*bound)) {
+    match told.fail_above.filter(|bound| plan.all.is_above(*bound)) {
         Some(bound) => {
             let worst = match plan.all.cost {
                 Cost::AtMost(usd) => format!("the worst case costs {usd}"),
@@ -116,9 +150,8 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
 }
 
 impl<'a> Plan<'a> {
-    fn of(host: &'a Host, plugin: &'a LoadedPlugin, limits: Limits, items: u64) -> Result<Self> {
+    fn of(host: &'a Host, plugin: &'a LoadedPlugin, limits: Limits, run: &Limits, items: u64) -> Result<Self> {
         let config = host.config();
-        let run = &config.run().limits;
         let own = limits.narrowed_by(run);
         let starts = own.tasks != Some(0) && own.depth != Some(0);
         let mut names = BTreeSet::new();
