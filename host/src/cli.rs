@@ -22,6 +22,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod trust;
+mod which;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;

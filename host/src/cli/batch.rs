@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use self::report::{Line, document, exit_code, say};
 use super::output::{Printer, exit};
 use super::plan::{self, Told};
-use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, dirs, find, max_memory, note_narrowed, sub_agents};
+use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, max_memory, note_narrowed};
+use super::which::Which;
 use super::{Global, recording_host};
 use crate::batch::drive::{Settings, Stop, drive};
 use crate::batch::items::{Format, Source};
@@ -30,14 +31,14 @@ use crate::batch::tasks::{Shape, Survey, Tasks, survey};
 use crate::batch::workers::{MOST, Workers};
 use crate::config::Env;
 use crate::error::{Error, Result};
-use crate::host::{Again, Host, LoadOptions, LoadedPlugin};
+use crate::host::{Again, Host, LoadedPlugin};
 use crate::journal::RunRecord;
 use crate::limits::{LimitsPatch, Usd};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .wasm file, or the directory of a plugin's crate, which is built first
-    plugin: PathBuf,
+    #[command(flatten)]
+    which: Which,
     /// The items: a .jsonl, .csv or .json file, or - for stdin
     items: PathBuf,
     /// How the items are written, where the file's name does not say it [default for stdin: jsonl]
@@ -67,12 +68,6 @@ pub(super) struct Args {
     /// With --plan: end with exit code 3 where the worst case may cost more than this, or nobody can tell
     #[arg(long, value_name = "USD", requires = "plan")]
     fail_above: Option<Usd>,
-    /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
-    #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
-    with: Vec<String>,
-    /// Let the plugin, but not its sub-agents, read the directory HOST as GUEST; with :rw it may write there, too
-    #[arg(long, value_name = "HOST::GUEST[:rw]")]
-    dir: Vec<String>,
     /// Print one JSON document about the whole batch on stdout; needs --output FILE
     #[arg(long)]
     pub(super) json: bool,
@@ -290,12 +285,7 @@ async fn go(
         .hint("Bring the items back as they were; other items are another batch."));
     }
     let host = recording_host(global.config(env)?, global, env, max_memory(&limits))?;
-    let options = LoadOptions {
-        with: sub_agents(&args.with, env)?,
-        dirs: dirs(&args.dir, env)?,
-    };
-    let path = env.cwd().join(&args.plugin);
-    let plugin = Arc::new(find(&host, &args.plugin, &path, options, printer).await?);
+    let plugin = Arc::new(args.which.load(&host, env, printer).await?);
     note_narrowed(&host, &plugin, &limits, printer);
     if let Some((earlier, _)) = &earlier {
         let changed = host.changed_plugins(&plugin, &earlier.record)?;

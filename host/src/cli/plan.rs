@@ -4,7 +4,6 @@ mod typical;
 mod worst;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -16,10 +15,11 @@ use super::output::{Printer, exit};
 use super::recorded::{Run, short};
 use super::run::{self, LimitArgs};
 use super::table::{self, Column, count};
+use super::which::Which;
 use super::{Global, host};
 use crate::config::{Config, Env};
 use crate::error::Result;
-use crate::host::{Host, LoadOptions, LoadedPlugin};
+use crate::host::{Host, LoadedPlugin};
 use crate::limits::{Limits, Usd, units};
 use crate::plugin::Import;
 use crate::price::PriceTable;
@@ -29,17 +29,11 @@ const LOOKED_AT: usize = 1_000;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .wasm file, or the directory of a plugin's crate, which is built first
-    plugin: PathBuf,
+    #[command(flatten)]
+    which: Which,
     /// See whether this input fits: JSON, @FILE, or - for stdin
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Option<String>,
-    /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
-    #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
-    with: Vec<String>,
-    /// Let the plugin, but not its sub-agents, read the directory HOST as GUEST, as `run` does
-    #[arg(long, value_name = "HOST::GUEST[:rw]")]
-    dir: Vec<String>,
     /// Plan for a batch of N items
     #[arg(long, value_name = "N", default_value = "1", value_parser = units::parse_count)]
     items: u64,
@@ -73,12 +67,7 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
         .map(|input| run::read_input(input, env))
         .transpose()?;
     let host = host(global.config(env)?, env, None)?;
-    let options = LoadOptions {
-        with: run::sub_agents(&args.with, env)?,
-        dirs: run::dirs(&args.dir, env)?,
-    };
-    let path = env.cwd().join(&args.plugin);
-    let plugin = run::find(&host, &args.plugin, &path, options, printer).await?;
+    let plugin = args.which.load(&host, env, printer).await?;
     if let Some(input) = &input {
         plugin.check_input(input)?;
     }
