@@ -61,7 +61,7 @@ pub(super) struct Args {
     /// What to do when an item is malformed or not of the plugin's type: run nothing, or run all others
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     on_bad_item: OnBadItem,
-    /// Say what would be run, and run nothing
+    /// Say how many items and tasks would be run, as JSON, and run nothing; `agenthost plan` tells the cost
     #[arg(long)]
     plan: bool,
     /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
