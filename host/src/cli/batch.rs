@@ -15,13 +15,14 @@ use std::sync::Arc;
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser as _, ValueEnum};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use self::report::{Line, document, exit_code, say};
 use super::output::{Printer, exit};
-use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, dirs, find, max_memory, note_narrowed, sub_agents};
+use super::plan::{self, Told};
+use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, max_memory, note_narrowed};
+use super::which::Which;
 use super::{Global, recording_host};
 use crate::batch::drive::{Settings, Stop, drive};
 use crate::batch::items::{Format, Source};
@@ -30,14 +31,14 @@ use crate::batch::tasks::{Shape, Survey, Tasks, survey};
 use crate::batch::workers::{MOST, Workers};
 use crate::config::Env;
 use crate::error::{Error, Result};
-use crate::host::{Again, Host, LoadOptions, LoadedPlugin};
+use crate::host::{Again, Host, LoadedPlugin};
 use crate::journal::RunRecord;
-use crate::limits::LimitsPatch;
+use crate::limits::{LimitsPatch, Usd};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .wasm file, or the directory of a plugin's crate, which is built first
-    plugin: PathBuf,
+    #[command(flatten)]
+    which: Which,
     /// The items: a .jsonl, .csv or .json file, or - for stdin
     items: PathBuf,
     /// How the items are written, where the file's name does not say it [default for stdin: jsonl]
@@ -61,15 +62,12 @@ pub(super) struct Args {
     /// What to do when an item is malformed or not of the plugin's type: run nothing, or run all others
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     on_bad_item: OnBadItem,
-    /// Say what would be run, and run nothing
+    /// Tell the worst case before anything is spent, and run nothing
     #[arg(long)]
     plan: bool,
-    /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
-    #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
-    with: Vec<String>,
-    /// Let the plugin, but not its sub-agents, read the directory HOST as GUEST; with :rw it may write there, too
-    #[arg(long, value_name = "HOST::GUEST[:rw]")]
-    dir: Vec<String>,
+    /// With --plan: end with exit code 3 where the worst case may cost more than this, or nobody can tell
+    #[arg(long, value_name = "USD", requires = "plan")]
+    fail_above: Option<Usd>,
     /// Print one JSON document about the whole batch on stdout; needs --output FILE
     #[arg(long)]
     pub(super) json: bool,
@@ -289,12 +287,7 @@ async fn go(
         .hint("Bring the items back as they were; other items are another batch."));
     }
     let host = recording_host(global.config(env)?, global, env, max_memory(&limits))?;
-    let options = LoadOptions {
-        with: sub_agents(&args.with, env)?,
-        dirs: dirs(&args.dir, env)?,
-    };
-    let path = env.cwd().join(&args.plugin);
-    let plugin = Arc::new(find(&host, &args.plugin, &path, options, printer).await?);
+    let plugin = Arc::new(args.which.load(&host, env, printer).await?);
     note_narrowed(&host, &plugin, &limits, printer);
     if let Some((earlier, _)) = &earlier {
         let changed = host.changed_plugins(&plugin, &earlier.record)?;
@@ -318,7 +311,21 @@ async fn go(
     let found = survey(tasks()?)?;
     judge(&found, &source, &args, &plugin, &shape, printer)?;
     if args.plan {
-        return plan(&found, printer);
+        let run = host.config().run().limits.overridden_by(&sums);
+        let told = Told {
+            items: found.tasks,
+            fail_above: args.fail_above,
+            json: args.json,
+        };
+        return plan::tell(
+            &host,
+            &plugin,
+            (host.limits(&plugin, &limits), &run),
+            &told,
+            global,
+            env,
+            printer,
+        );
     }
 
     let replay = matches!(&earlier, Some((Earlier { how: How::Replay, .. }, _)));
@@ -437,12 +444,6 @@ fn judge(
         ),
     };
     Err(Error::input(text).hint(hint))
-}
-
-/// `--plan`: what would be run.
-fn plan(found: &Survey, printer: &Printer) -> Result<ExitCode> {
-    printer.data(&json!({"format": 1, "items": found.items, "bad": found.bad, "tasks": found.tasks}))?;
-    Ok(ExitCode::from(exit::DONE))
 }
 
 /// Opens what the results are written to, and empties it.

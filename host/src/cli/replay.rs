@@ -19,7 +19,7 @@ pub(super) struct Args {
     /// Replay although a plugin is not the one that was recorded, to see where it differs
     #[arg(long)]
     changed_plugins: bool,
-    /// Print one JSON document with the outcome, what was spent, every task and every difference
+    /// Print one JSON document with the outcome, what was spent, every task and every difference; a batch prints its lines
     #[arg(long)]
     pub(super) json: bool,
 }

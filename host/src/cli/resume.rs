@@ -23,13 +23,13 @@ use crate::task::Outcome;
 pub(super) struct Args {
     /// The run's id, or its beginning, or `last`
     run: String,
-    /// Run the tasks again that failed for good, too
+    /// Keep outputs alone: run tasks again, too, whose failure would otherwise stay; they are told the same answers
     #[arg(long)]
     failed: bool,
-    /// Go on although a plugin is not the one that the run began with
+    /// Go on although a plugin is not the one that the run began with: its tasks run again, and pay only for new requests
     #[arg(long)]
     changed_plugins: bool,
-    /// Print one JSON document with the outcome, what was spent, and every task
+    /// Print one JSON document with the outcome, what was spent, and every task; a batch prints as its own command said
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]

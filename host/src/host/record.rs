@@ -511,7 +511,11 @@ impl TaskLog {
             }
             let mut past = lock(&self.past);
             if past.is_told(ordinal) {
-                recorder.differs(&self.task, Some(ordinal), "what the task was told is not in the journal");
+                recorder.differs(
+                    &self.task,
+                    Some(ordinal),
+                    "what the task was told is not in the journal",
+                );
                 return Recorded::Differs;
             }
             // Its task ended or gave it up before anything was told.
@@ -542,7 +546,9 @@ impl TaskLog {
 
     /// Notes that an ask starts a sub-task.
     pub(super) fn starts(&self, ordinal: u64, child: &TaskId) -> Begins {
-        let Some(recorder) = &self.recorder else { return Begins::Now };
+        let Some(recorder) = &self.recorder else {
+            return Begins::Now;
+        };
         let known = lock(&self.past).calls.remove(&ordinal);
         if !recorder.is_replay() {
             recorder.journal.note(Entry::CallStarted {
@@ -564,7 +570,9 @@ impl TaskLog {
         }
         // Every task that began in a run that has ended has an end, too. Where the journal cannot be read, the sub-task
         // itself says so.
-        let began = recorder.past(child).map(|past| past.is_some_and(|past| past.end.is_some()));
+        let began = recorder
+            .past(child)
+            .map(|past| past.is_some_and(|past| past.end.is_some()));
         match began.unwrap_or(true) {
             true => Begins::Again,
             false if lock(&self.past).is_told(ordinal) => Begins::Refused,
@@ -814,7 +822,11 @@ impl Past {
         let mut remaining: VecDeque<_> = remaining.collect();
         let calls: BTreeMap<_, _> = record.calls.into_iter().map(|call| (call.ask, call)).collect();
         let mut turns: VecDeque<_> = record.turns.into();
-        let failed = record.end.as_ref().and_then(read_end).is_some_and(|(end, _)| keeps(&end.outcome, false) && !keeps(&end.outcome, true));
+        let failed = record
+            .end
+            .as_ref()
+            .and_then(read_end)
+            .is_some_and(|(end, _)| keeps(&end.outcome, false) && !keeps(&end.outcome, true));
         if mode != Mode::Replay {
             // What may come out better now, and all that followed from it, is not told again.
             let is_final = |turn: &Turn| match turn {
@@ -852,7 +864,9 @@ impl Past {
 fn redact(report: &mut Value) {
     let Some(report) = report.as_object_mut() else { return };
     report.remove("log");
-    let Some(outcome) = report.get_mut("outcome") else { return };
+    let Some(outcome) = report.get_mut("outcome") else {
+        return;
+    };
     match outcome.get_mut("failure").and_then(Value::as_object_mut) {
         Some(failure) => {
             failure.insert("message".into(), "".into());
@@ -882,7 +896,11 @@ fn first_difference(recorded: &str, now: &str) -> String {
     let (a, b) = (text(a), text(b));
     let alike = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
     let path = if path.is_empty() { "/".to_owned() } else { path };
-    format!("at {path}: {} was recorded, now {}", around(&a, alike), around(&b, alike))
+    format!(
+        "at {path}: {} was recorded, now {}",
+        around(&a, alike),
+        around(&b, alike)
+    )
 }
 
 fn descend<'v>(a: &'v Value, b: &'v Value, path: &mut String) -> (Option<&'v Value>, Option<&'v Value>) {
@@ -942,3 +960,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing is left half done under these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

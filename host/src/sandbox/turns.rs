@@ -466,7 +466,7 @@ mod tests {
             });
             drop(loser);
             asker
-                .ask(|_| tokio::time::sleep(Duration::from_secs(120)))
+                .ask(asker.next(), tokio::time::sleep(Duration::from_secs(120)))
                 .await
                 .unwrap();
         };
@@ -536,7 +536,7 @@ mod tests {
     #[tokio::test]
     async fn an_effect_that_panics_is_an_error_not_a_hang() {
         let (asker, turns) = turns();
-        let guest = asker.ask(async { panic!("boom") });
+        let guest = asker.ask(asker.next(), async { panic!("boom") });
         let cancel = CancellationToken::new();
         let Driven::Ended(Err(EffectLost)) = turns.drive(guest, &mut Free, &Free, None, &cancel).await else {
             panic!("expected the loss to be seen");
@@ -575,7 +575,7 @@ mod tests {
         };
         let (asker, turns_a) = turns();
         let guest = async {
-            let reply = asker.ask(async {});
+            let reply = asker.ask(asker.next(), async {});
             // A reply is there, but the guest is in a call.
             tokio::time::sleep(second).await;
             let mut reply = pin!(reply);
@@ -586,15 +586,24 @@ mod tests {
                     .is_pending()
             );
         };
-        assert_eq!(turns_a.drive(guest, &mut disk, None, &cancel).await, Driven::Ended(()));
+        assert_eq!(
+            turns_a.drive(guest, &mut disk, &Free, None, &cancel).await,
+            Driven::Ended(())
+        );
         assert_eq!(disk.ended, 0, "the burst goes on");
         let soon = Some(Instant::now() + second);
         let (_asker, turns_b) = turns();
         let waits = std::future::pending::<()>();
-        assert_eq!(turns_b.drive(waits, &mut disk, soon, &cancel).await, Driven::TimeUp);
+        assert_eq!(
+            turns_b.drive(waits, &mut disk, &Free, soon, &cancel).await,
+            Driven::TimeUp
+        );
         disk.in_call = false;
         let (_asker, turns_c) = turns();
         let waits = std::future::pending::<()>();
-        assert_eq!(turns_c.drive(waits, &mut disk, None, &cancel).await, Driven::Stuck);
+        assert_eq!(
+            turns_c.drive(waits, &mut disk, &Free, None, &cancel).await,
+            Driven::Stuck
+        );
     }
 }

@@ -119,7 +119,5 @@ fn sqlite(path: &Path, error: rusqlite::Error) -> Error {
         ),
         _ => return Error::new(ErrorClass::Host, said).at(path),
     };
-    Error::host(format!("{what}: {said}"))
-        .at(path)
-        .hint(hint)
+    Error::host(format!("{what}: {said}")).at(path).hint(hint)
 }
