@@ -1,4 +1,18 @@
 use super::*;
+use crate::limits::Spent;
+use crate::llm::Stop;
+
+fn reply() -> Reply {
+    Reply {
+        content: Vec::new(),
+        model: "small".into(),
+        stop: Stop::End,
+        refusal: None,
+        usage: None,
+        request_id: None,
+        quota: None,
+    }
+}
 
 /// A task that ended so after it was told what came of two asks.
 fn task(outcome: &Value, second: &CallResult) -> TaskRecord {
@@ -22,7 +36,7 @@ fn task(outcome: &Value, second: &CallResult) -> TaskRecord {
             returned: None,
             models: "[]".into(),
         }),
-        calls: vec![call(0, &Ok(Reply::default())), call(1, second)],
+        calls: vec![call(0, &Ok(reply())), call(1, second)],
         turns: vec![Turn::Answer(0), Turn::Answer(1)],
         ..TaskRecord::default()
     }
@@ -32,7 +46,7 @@ fn task(outcome: &Value, second: &CallResult) -> TaskRecord {
 fn what_failed_of_itself_forgets_its_answers_where_it_is_to_be_tried_again() {
     let failed = json!({"failure": {"class": "failed", "message": "no"}});
     let fuel = json!({"failure": {"class": "exhausted", "message": "no", "limit": "fuel"}});
-    let (fine, refused) = (Ok(Reply::default()), Err(CallError::Refused("no".into())));
+    let (fine, refused) = (Ok(reply()), Err(CallError::Refused("no".into())));
     let (plain, anew) = (Mode::Resume { failed: false }, Mode::Resume { failed: true });
     for (outcome, second, mode, turns, calls) in [
         (&failed, &fine, plain, 2, 2),
