@@ -196,9 +196,11 @@ fn recording_host(config: Config, global: &Global, env: &Env, max_memory: Option
     let bodies = config.journal().bodies;
     let journal = match journal::journal_path(&config, env, global.journal.as_deref()) {
         Some(path) => Some(Sqlite::open(&path).map_err(|error| {
-            error.hint(
-                "To run without a journal, write `enabled = false` under [journal]; such a run cannot be resumed.",
-            )
+            let own = error.next_step().map(|own| format!("{}. ", own.trim_end_matches('.')));
+            error.hint(format!(
+                "{}To run without a journal, write `enabled = false` under [journal]; such a run cannot be resumed.",
+                own.unwrap_or_default()
+            ))
         })?),
         None => None,
     };

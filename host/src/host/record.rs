@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Bodies;
 use crate::error::Result;
 use crate::journal::{CallRecord, Entry, Journal, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn};
-use crate::limits::Usd;
 use crate::limits::ledger::Used;
+use crate::limits::{Spent, Usd};
 use crate::llm::{Allowance, Ask, CallError, CallResult, Reply, Request};
 use crate::run::{Difference, ModelReport};
 use crate::sandbox::{Next, Order};
@@ -117,9 +117,11 @@ impl Told {
     }
 
     /// Whether the same ask may come out better another time.
-    fn is_final(&self) -> bool {
+    fn is_final(&self, mode: Mode) -> bool {
         match &self.result {
             Answer::Ok(_) => true,
+            // Whoever wants what failed to be tried again wants another answer.
+            Answer::Err(_) if mode == (Mode::Resume { failed: true }) => false,
             Answer::Err(error) => match error {
                 CallError::Denied(_)
                 | CallError::ContextOverflow
@@ -213,6 +215,10 @@ impl Recorder {
         if self.is_replay() {
             return Ok(());
         }
+        let mut report = report.clone();
+        if self.bodies == Bodies::None {
+            redact(&mut report);
+        }
         let end = RunEnd {
             ended_ms: now_ms(),
             state: state.to_owned(),
@@ -236,6 +242,9 @@ impl Recorder {
     }
 
     fn differs(&self, task: &TaskId, ask: Option<u64>, what: impl Into<String>) {
+        if !self.is_replay() {
+            return;
+        }
         lock(&self.differences).push(Difference {
             task: task.clone(),
             ask,
@@ -264,6 +273,42 @@ impl Recorder {
         lock(&self.taken_over).remove(&task.to_string())
     }
 
+    /// Whether a task began when the run was recorded.
+    pub(super) fn began(&self, task: &TaskId) -> Result<bool> {
+        Ok(self.journal.task(&self.run, &task.to_string())?.is_some())
+    }
+
+    /// What the tasks of a batch that need not run again have used, all below them included.
+    pub(super) fn settled_already(&self) -> Result<Vec<Spent>> {
+        let Mode::Resume { failed } = self.mode else {
+            return Ok(Vec::new());
+        };
+        let (mut spent, mut stays) = (Vec::new(), false);
+        self.each_task("root", |task| {
+            let report = task.end.as_ref().and_then(|end| TaskReport::read(&end.report));
+            if task.id.matches('/').count() == 1 {
+                stays = report.as_ref().is_some_and(|report| keeps(&report.outcome, failed));
+            }
+            spent.extend(report.filter(|_| stays).map(|report| report.spent));
+        })?;
+        Ok(spent)
+    }
+
+    /// Goes through the records of all tasks below `under`.
+    fn each_task(&self, under: &str, mut with: impl FnMut(&TaskRecord)) -> Result<()> {
+        /// Records that are read at a time.
+        const PAGE: usize = 500;
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.journal.tasks(&self.run, under, after.as_deref(), PAGE)?;
+            page.iter().for_each(&mut with);
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = Some(last.id.clone()),
+                _ => return Ok(()),
+            }
+        }
+    }
+
     /// The recorded end of a task that need not run again: its report, what it returned, and the records of all below it.
     pub(super) fn settled(&self, past: &TaskRecord, digest: &str, input: Option<&str>) -> Option<Settled> {
         let Mode::Resume { failed } = self.mode else {
@@ -276,18 +321,8 @@ impl Recorder {
             return None;
         }
         let mut below = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            /// Records that are read at a time.
-            const PAGE: usize = 500;
-            let page = self.journal.tasks(&self.run, &past.id, after.as_deref(), PAGE).ok()?;
-            let full = page.len() == PAGE;
-            after = page.last().map(|task| task.id.clone());
-            below.extend(page.iter().filter_map(|task| read_end(task.end.as_ref()?)));
-            if !full {
-                break;
-            }
-        }
+        let read = |task: &TaskRecord| below.extend(task.end.as_ref().and_then(read_end));
+        self.each_task(&past.id, read).ok()?;
         let models = serde_json::from_str(&end.models).unwrap_or_default();
         if report.parent == Some(TaskId::root()) {
             lock(&self.taken_over).insert(past.id.clone());
@@ -413,15 +448,12 @@ impl TaskLog {
                     format!("the input differs: {}", first_difference(recorded, given)),
                 );
             }
-            let past = match past.digest == digest || recorder.is_replay() {
-                true => past,
+            let mut past = past;
+            if past.digest != digest && !recorder.is_replay() {
                 // Another plugin learns things in an order of its own; what was paid for is still good.
-                false => TaskRecord {
-                    turns: Vec::new(),
-                    remaining: Vec::new(),
-                    ..past
-                },
-            };
+                past.turns.clear();
+                past.remaining.clear();
+            }
             end = past.end.as_ref().and_then(read_end);
             Past::of(past, recorder.mode)
         });
@@ -516,7 +548,7 @@ impl TaskLog {
         let paid = match known.filter(|known| known.hash == hash) {
             None => Vec::new(),
             Some(known) => {
-                if let Some(told) = told(&known).filter(|told| told.is_final()) {
+                if let Some(told) = told(&known).filter(|told| told.is_final(recorder.mode)) {
                     return Recorded::Told(told);
                 }
                 let read = |reply: &crate::journal::ReplyRecord| {
@@ -695,13 +727,17 @@ impl TaskLog {
             self.compare(recorder, report);
             return;
         }
+        let mut report = serde_json::to_value(report).unwrap_or_default();
+        if recorder.bodies == Bodies::None {
+            redact(&mut report);
+        }
         recorder.journal.note(Entry::TaskEnded {
             run: recorder.run.clone(),
             task: self.task.to_string(),
             end: TaskEnd {
                 ended_ms: now_ms(),
-                report: serde_json::to_string(report).unwrap_or_default(),
-                returned,
+                report: report.to_string(),
+                returned: returned.filter(|_| recorder.bodies != Bodies::None),
                 models: serde_json::to_string(models).unwrap_or_default(),
             },
         });
@@ -809,6 +845,11 @@ impl Past {
         let mut remaining: VecDeque<_> = remaining.collect();
         let calls: BTreeMap<_, _> = record.calls.into_iter().map(|call| (call.ask, call)).collect();
         let mut turns: VecDeque<_> = record.turns.into();
+        let failed = record
+            .end
+            .as_ref()
+            .and_then(read_end)
+            .is_some_and(|(end, _)| keeps(&end.outcome, false) && !keeps(&end.outcome, true));
         if mode != Mode::Replay {
             // What may come out better now, and all that followed from it, is not told again.
             let is_final = |turn: &Turn| match turn {
@@ -820,10 +861,14 @@ impl Past {
                         if let Ok(sub_task) = serde_json::from_str::<SubTask>(result) {
                             return sub_task.keeps(mode);
                         }
-                        serde_json::from_str::<Told>(result).is_ok_and(|told| told.is_final())
+                        serde_json::from_str::<Told>(result).is_ok_and(|told| told.is_final(mode))
                     }),
             };
             let kept = turns.iter().take_while(|turn| is_final(turn)).count();
+            if mode == (Mode::Resume { failed: true }) && kept == turns.len() && failed {
+                // With these answers it would fail in the same way.
+                return Self::default();
+            }
             turns.truncate(kept);
             let kept = kept as u64;
             remaining.retain(|(after, _)| *after <= kept);
@@ -835,6 +880,22 @@ impl Past {
             given: 0,
             unanswered: false,
         }
+    }
+}
+
+/// Takes out of a report what may hold the words of a model: outputs, messages of failures, and the log.
+fn redact(report: &mut Value) {
+    let Some(report) = report.as_object_mut() else { return };
+    report.remove("log");
+    let Some(outcome) = report.get_mut("outcome") else {
+        return;
+    };
+    match outcome.get_mut("failure").and_then(Value::as_object_mut) {
+        Some(failure) => {
+            failure.insert("message".into(), "".into());
+            failure.remove("error");
+        }
+        None => *outcome = Value::Null,
     }
 }
 

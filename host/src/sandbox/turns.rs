@@ -24,6 +24,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Hands one finished effect to the guest; false when the guest no longer waits for it.
 type Turn = Box<dyn FnOnce() -> bool + Send>;
@@ -72,6 +73,7 @@ pub(super) struct Asker {
     open: Arc<AtomicUsize>,
     /// Asks until now; the next one's ordinal.
     asks: Arc<AtomicU64>,
+    effects: TaskTracker,
 }
 
 /// The giving side, held by the task's driver.
@@ -83,6 +85,7 @@ pub(super) struct Turns {
     asks: Arc<AtomicU64>,
     /// Answers that are there before their turn.
     early: BTreeMap<u64, Turn>,
+    effects: TaskTracker,
 }
 
 /// The effect behind a reply ended without giving one: it panicked.
@@ -94,17 +97,20 @@ pub(super) fn turns() -> (Asker, Turns) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
     let asks = Arc::new(AtomicU64::new(0));
+    let effects = TaskTracker::new();
     (
         Asker {
             inbox: sender,
             open: Arc::clone(&open),
             asks: Arc::clone(&asks),
+            effects: effects.clone(),
         },
         Turns {
             inbox: receiver,
             open,
             asks,
             early: BTreeMap::new(),
+            effects,
         },
     )
 }
@@ -129,7 +135,7 @@ impl Asker {
         let (reply, wait) = oneshot::channel();
         let inbox = self.inbox.clone();
         self.open.fetch_add(1, Ordering::AcqRel);
-        let effect = tokio::spawn(async move {
+        let effect = self.effects.spawn(async move {
             let value = effect.await;
             let turn: Turn = Box::new(move || reply.send(value).is_ok());
             // A closed inbox means that the task has ended.
@@ -175,6 +181,11 @@ pub(super) enum Driven<T> {
 }
 
 impl Turns {
+    /// The work on all asks. Once the guest and its store are gone, what is left of it ends soon.
+    pub(super) fn effects(&self) -> TaskTracker {
+        self.effects.clone()
+    }
+
     /// Drives `guest` to its end, giving it one turn whenever it is idle. A result that is there wins over a cancel
     /// that comes in the same moment. `meter` is asked for fuel before each burst of computing.
     pub(super) async fn drive<T>(
