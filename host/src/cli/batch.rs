@@ -214,7 +214,13 @@ struct Command {
 }
 
 /// Takes up a recorded batch: reads its command line again, in its directory.
-pub(super) async fn again(earlier: Earlier, env: &Env, printer: &Printer) -> Result<ExitCode> {
+pub(super) async fn again(
+    earlier: Earlier,
+    json: bool,
+    global: &Global,
+    env: &Env,
+    printer: &Printer,
+) -> Result<ExitCode> {
     let id = &earlier.record.id;
     let command: Command = serde_json::from_str(&earlier.record.command).map_err(|_| {
         Error::usage(format!("run {id} was not started from the command line"))
@@ -232,13 +238,23 @@ pub(super) async fn again(earlier: Earlier, env: &Env, printer: &Printer) -> Res
                 "the command line of run {id} makes no sense to this version: {error}"
             ))
         })?;
-    let super::Command::Batch(args) = cli.command else {
+    let super::Command::Batch(mut args) = cli.command else {
         return Err(Error::usage(format!("run {id} is no batch")));
+    };
+    args.json |= json;
+    // The journal is the one in which the batch was found, and how much is said is for whoever reads it now.
+    let here = |path: &PathBuf| env.cwd().join(path);
+    let config = global.config.as_ref().map(here);
+    let global = Global {
+        config: config.or(cli.global.config),
+        journal: super::journal::journal_path(&global.config(env)?, env, global.journal.as_deref()),
+        verbose: global.verbose,
+        quiet: global.quiet,
     };
     // Boxed, as a batch is not taken up from within a batch.
     Box::pin(go(
         *args,
-        &cli.global,
+        &global,
         &env.at(&command.cwd),
         printer,
         Some((earlier, command.items)),
@@ -369,6 +385,9 @@ async fn go(
         }
         task => task,
     });
+    // What never began is no part of a replay.
+    let began = |number| runner.has(number).unwrap_or(true);
+    let tasks = tasks.take_while(|task| !matches!(task, Ok(task) if task.input.is_some() && !began(task.number)));
     let mut summary = drive(&runner, tasks, settings, &mut output, &stop, |summary| {
         line.show(summary)
     })
@@ -395,9 +414,7 @@ async fn go(
             runner.id()
         ));
     }
-    let differences = runner.differences();
-    if !differences.is_empty() {
-        super::run::differ(&differences, printer);
+    if replay && super::run::differ(&runner.differences(), printer) {
         return Ok(ExitCode::from(exit::FAILED));
     }
     let code = exit_code(&summary, found.items);
@@ -406,7 +423,7 @@ async fn go(
     }
     if args.json {
         printer.data(&document(run, &summary, found.items))?;
-    } else if host.config().is_offline_default() && summary.models.iter().any(|model| model.offline) {
+    } else if !replay && host.config().is_offline_default() && summary.models.iter().any(|model| model.offline) {
         printer.note(OFFLINE);
     }
     Ok(ExitCode::from(code))

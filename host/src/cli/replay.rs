@@ -39,7 +39,7 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
             how: How::Replay,
             changed_plugins: args.changed_plugins,
         };
-        return batch::again(earlier, env, printer).await;
+        return batch::again(earlier, args.json, global, env, printer).await;
     }
     let command = Command::of(&record)?;
     let limits = command.limits(LimitsPatch::default());

@@ -156,7 +156,7 @@ pub(super) async fn watch(
         bound(failure, &plugin.id.name, asked, host.config())
     });
     print(&report, json, global, printer, bound)?;
-    if host.config().is_offline_default() && report.is_offline() && !json {
+    if host.config().is_offline_default() && report.is_offline() && report.differences.is_none() && !json {
         printer.note(OFFLINE);
     }
     if interrupted && host.keeps_journal() {
@@ -165,28 +165,30 @@ pub(super) async fn watch(
             report.run
         ));
     }
-    if !report.differences.is_empty() {
-        differ(&report.differences, printer);
+    if report
+        .differences
+        .as_ref()
+        .is_some_and(|differences| differ(differences, printer))
+    {
         return Ok(ExitCode::from(super::output::exit::FAILED));
     }
     Ok(exit_code(&report.outcome, interrupted))
 }
 
-/// Says where a replay differs, as far as a person wants to read it.
-pub(super) fn differ(differences: &[Difference], printer: &Printer) {
+/// Says where a replay differs, as far as a person wants to read it, and whether it does.
+pub(super) fn differ(differences: &[Difference], printer: &Printer) -> bool {
     /// Differences that are shown.
     const SHOWN: usize = 20;
     for difference in differences.iter().take(SHOWN) {
         let ask = difference.ask.map(|ask| format!(", ask {ask}")).unwrap_or_default();
         printer.say(&format!("differs: {}{ask}: {}", difference.task, difference.what));
     }
-    let more = differences.len().saturating_sub(SHOWN);
-    let more = if more > 0 {
-        format!(" ({more} more differences)")
-    } else {
-        String::new()
-    };
-    printer.note(&format!("the replay is not what was recorded{more}"));
+    printer.note(&match (differences.len(), differences.len().saturating_sub(SHOWN)) {
+        (0, _) => "the replay is what was recorded, to the unit of fuel".to_owned(),
+        (_, 0) => "the replay is not what was recorded".to_owned(),
+        (_, more) => format!("the replay is not what was recorded ({more} more differences)"),
+    });
+    !differences.is_empty()
 }
 
 /// What it takes to start a run again, as the journal keeps it.

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Bodies;
 use crate::error::Result;
 use crate::journal::{CallRecord, Entry, Journal, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn};
-use crate::limits::Usd;
 use crate::limits::ledger::Used;
+use crate::limits::{Spent, Usd};
 use crate::llm::{Allowance, Ask, CallError, CallResult, Reply, Request};
 use crate::run::{Difference, ModelReport};
 use crate::sandbox::{Next, Order};
@@ -273,6 +273,42 @@ impl Recorder {
         lock(&self.taken_over).remove(&task.to_string())
     }
 
+    /// Whether a task began when the run was recorded.
+    pub(super) fn began(&self, task: &TaskId) -> Result<bool> {
+        Ok(self.journal.task(&self.run, &task.to_string())?.is_some())
+    }
+
+    /// What the tasks of a batch that need not run again have used, all below them included.
+    pub(super) fn settled_already(&self) -> Result<Vec<Spent>> {
+        let Mode::Resume { failed } = self.mode else {
+            return Ok(Vec::new());
+        };
+        let (mut spent, mut stays) = (Vec::new(), false);
+        self.each_task("root", |task| {
+            let report = task.end.as_ref().and_then(|end| TaskReport::read(&end.report));
+            if task.id.matches('/').count() == 1 {
+                stays = report.as_ref().is_some_and(|report| keeps(&report.outcome, failed));
+            }
+            spent.extend(report.filter(|_| stays).map(|report| report.spent));
+        })?;
+        Ok(spent)
+    }
+
+    /// Goes through the records of all tasks below `under`.
+    fn each_task(&self, under: &str, mut with: impl FnMut(&TaskRecord)) -> Result<()> {
+        /// Records that are read at a time.
+        const PAGE: usize = 500;
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.journal.tasks(&self.run, under, after.as_deref(), PAGE)?;
+            page.iter().for_each(&mut with);
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = Some(last.id.clone()),
+                _ => return Ok(()),
+            }
+        }
+    }
+
     /// The recorded end of a task that need not run again: its report, what it returned, and the records of all below it.
     pub(super) fn settled(&self, past: &TaskRecord, digest: &str, input: Option<&str>) -> Option<Settled> {
         let Mode::Resume { failed } = self.mode else {
@@ -285,18 +321,8 @@ impl Recorder {
             return None;
         }
         let mut below = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            /// Records that are read at a time.
-            const PAGE: usize = 500;
-            let page = self.journal.tasks(&self.run, &past.id, after.as_deref(), PAGE).ok()?;
-            let full = page.len() == PAGE;
-            after = page.last().map(|task| task.id.clone());
-            below.extend(page.iter().filter_map(|task| read_end(task.end.as_ref()?)));
-            if !full {
-                break;
-            }
-        }
+        let read = |task: &TaskRecord| below.extend(task.end.as_ref().and_then(read_end));
+        self.each_task(&past.id, read).ok()?;
         let models = serde_json::from_str(&end.models).unwrap_or_default();
         if report.parent == Some(TaskId::root()) {
             lock(&self.taken_over).insert(past.id.clone());
@@ -422,15 +448,12 @@ impl TaskLog {
                     format!("the input differs: {}", first_difference(recorded, given)),
                 );
             }
-            let past = match past.digest == digest || recorder.is_replay() {
-                true => past,
+            let mut past = past;
+            if past.digest != digest && !recorder.is_replay() {
                 // Another plugin learns things in an order of its own; what was paid for is still good.
-                false => TaskRecord {
-                    turns: Vec::new(),
-                    remaining: Vec::new(),
-                    ..past
-                },
-            };
+                past.turns.clear();
+                past.remaining.clear();
+            }
             end = past.end.as_ref().and_then(read_end);
             Past::of(past, recorder.mode)
         });

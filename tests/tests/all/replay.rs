@@ -69,6 +69,13 @@ fn same(recorded: &Value, replayed: &Value) {
         .iter()
         .filter(|task| !recorded_tasks.contains(task))
         .collect();
+    let ids = |tasks: &[Value]| {
+        tasks
+            .iter()
+            .map(|task| format!("{} {}", task["id"], task["spent"]["input_tokens"]))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&recorded_tasks), ids(&replayed_tasks));
     panic!(
         "recorded\n{}\n{other:#?}\nreplayed\n{}\n{others:#?}",
         recorded["spent"], replayed["spent"]
@@ -201,7 +208,7 @@ fn racing(request: &Request) -> Reply {
     let random = dice(now as u64, request.number);
     let reply = match request.prompt().as_str() {
         "after" => Reply::text("after"),
-        _ if random.is_multiple_of(7) => Reply::error(500, "api_error", "boom"),
+        _ if random % 7 == 0 => Reply::error(500, "api_error", "boom"),
         _ => Reply::text(["x", "y", "z"][random as usize % 3]).usage(random % 90, random % 40),
     };
     reply.after(Duration::from_millis(random / 64 % 40))

@@ -18,7 +18,7 @@ fn report(tasks: Vec<TaskReport>, models: Vec<ModelReport>) -> RunReport {
         spent: Spent::default(),
         tasks,
         models,
-        differences: Vec::new(),
+        differences: None,
     }
 }
 
