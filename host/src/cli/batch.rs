@@ -193,11 +193,10 @@ pub(super) struct Earlier {
 
 /// What is done with a recorded batch.
 pub(super) enum How {
-    /// It goes on, with these limits in the place of those that it had.
+    /// It goes on, with these limits of each task and of all together in the place of those that it had.
     Resume {
         failed: bool,
-        limits: LimitsPatch,
-        sums: LimitsPatch,
+        limits: Box<(LimitsPatch, LimitsPatch)>,
     },
     /// It is told everything again; the results go to stdout.
     Replay,
@@ -275,11 +274,7 @@ async fn go(
 ) -> Result<ExitCode> {
     let (limits, sums) = (args.limits.patch()?, args.sums.patch()?);
     let (limits, sums) = match earlier.as_ref().map(|(earlier, _)| &earlier.how) {
-        Some(How::Resume {
-            limits: over,
-            sums: sums_over,
-            ..
-        }) => (over.clone().over(limits), sums_over.clone().over(sums)),
+        Some(How::Resume { limits: over, .. }) => (over.0.clone().over(limits), over.1.clone().over(sums)),
         Some(How::Replay) | None => (limits, sums),
     };
     if args.json && !args.plan && args.output().is_none() {

@@ -511,7 +511,7 @@ fn memory_stays_flat_over_a_large_batch() {
             "-o",
             "out.jsonl",
             "--workers",
-            "16",
+            "64",
         ],
         None,
     );
