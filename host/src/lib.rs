@@ -115,7 +115,7 @@ pub mod limits;
 pub mod llm;
 pub mod plugin;
 pub mod price;
-mod process;
+pub mod process;
 pub mod run;
 pub mod sandbox;
 pub mod task;

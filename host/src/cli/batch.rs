@@ -2,11 +2,12 @@
 //!
 //! All items are read twice: once to see that they fit, before anything is spent, and once to run them.
 
+mod again;
 mod report;
 mod shape;
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write};
+use std::io::{Read as _, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,10 +15,11 @@ use std::sync::Arc;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser as _, ValueEnum};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use sha2::Digest as _;
 use tokio_util::sync::CancellationToken;
 
+use self::again::{Command, digest};
+pub(super) use self::again::{Earlier, How, again};
 use self::report::{Line, document, exit_code, say};
 use super::output::{Printer, exit};
 use super::plan::{self, Told};
@@ -32,7 +34,6 @@ use crate::batch::workers::{MOST, Workers};
 use crate::config::Env;
 use crate::error::{Error, Result};
 use crate::host::{Again, Host, LoadedPlugin};
-use crate::journal::RunRecord;
 use crate::limits::{LimitsPatch, Usd};
 
 #[derive(Debug, clap::Args)]
@@ -181,84 +182,6 @@ impl Args {
             None => Workers::Auto(most.min(host.max_tasks())),
         }
     }
-}
-
-/// A batch that is taken up again.
-pub(super) struct Earlier {
-    pub(super) record: RunRecord,
-    pub(super) how: How,
-    /// Plugins may be others than they were.
-    pub(super) changed_plugins: bool,
-}
-
-/// What is done with a recorded batch.
-pub(super) enum How {
-    /// It goes on, with these limits of each task and of all together in the place of those that it had.
-    Resume {
-        failed: bool,
-        limits: Box<(LimitsPatch, LimitsPatch)>,
-    },
-    /// It is told everything again; the results go to stdout.
-    Replay,
-}
-
-/// What it takes to start a batch again, as the journal keeps it.
-#[derive(Serialize, Deserialize)]
-struct Command {
-    /// The arguments, `batch` first.
-    argv: Vec<String>,
-    cwd: PathBuf,
-    /// The digest of the items, in hex; none where they came in through a pipe.
-    items: Option<String>,
-}
-
-/// Takes up a recorded batch: reads its command line again, in its directory.
-pub(super) async fn again(
-    earlier: Earlier,
-    json: bool,
-    global: &Global,
-    env: &Env,
-    printer: &Printer,
-) -> Result<ExitCode> {
-    let id = &earlier.record.id;
-    let command: Command = serde_json::from_str(&earlier.record.command).map_err(|_| {
-        Error::usage(format!("run {id} was not started from the command line"))
-            .hint("A program that embeds the host takes its batches up itself, with Host::open_batch.")
-    })?;
-    if command.items.is_none() {
-        return Err(
-            Error::usage(format!("the items of run {id} came in through a pipe and are gone"))
-                .hint("Write the items to a file to have a batch that can be resumed."),
-        );
-    }
-    let cli =
-        super::Cli::try_parse_from(std::iter::once("agenthost".to_owned()).chain(command.argv)).map_err(|error| {
-            Error::usage(format!(
-                "the command line of run {id} makes no sense to this version: {error}"
-            ))
-        })?;
-    let super::Command::Batch(mut args) = cli.command else {
-        return Err(Error::usage(format!("run {id} is no batch")));
-    };
-    args.json |= json;
-    // The journal is the one in which the batch was found, and how much is said is for whoever reads it now.
-    let here = |path: &PathBuf| env.cwd().join(path);
-    let config = global.config.as_ref().map(here);
-    let global = Global {
-        config: config.or(cli.global.config),
-        journal: super::journal::journal_path(&global.config(env)?, env, global.journal.as_deref()),
-        verbose: global.verbose,
-        quiet: global.quiet,
-    };
-    // Boxed, as a batch is not taken up from within a batch.
-    Box::pin(go(
-        *args,
-        &global,
-        &env.at(&command.cwd),
-        printer,
-        Some((earlier, command.items)),
-    ))
-    .await
 }
 
 pub(super) async fn batch(args: Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
@@ -474,25 +397,6 @@ fn output(args: &Args, source: &Source, env: &Env) -> Result<Output<Box<dyn Writ
         Error::usage(format!("--output {name}: {error}")).hint("Name a file in a directory that can be written to.")
     })?;
     Ok(Output::new(Box::new(file), name))
-}
-
-/// The digest of a file's content, in hex.
-fn digest(file: &File) -> Result<String> {
-    let mut file = file;
-    let mut hasher = Sha256::new();
-    let read = file.seek(SeekFrom::Start(0)).and_then(|_| {
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(()),
-                n => hasher.update(buffer.get(..n).unwrap_or_default()),
-            }
-        }
-    });
-    read.map_err(|error| {
-        Error::input(format!("the items cannot be read: {error}")).hint("Give a file that can be read.")
-    })?;
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Cancelled by the first Ctrl-C; the second one leaves at once.

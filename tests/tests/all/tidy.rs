@@ -45,8 +45,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "batch", "config", "error", "gate", "host", "journal", "limits", "plugin", "price", "run", "sandbox",
-            "task",
+            "batch", "config", "error", "gate", "host", "journal", "limits", "plugin", "price", "process", "run",
+            "sandbox", "task",
         ],
     ),
     ("main", &["cli"]),
