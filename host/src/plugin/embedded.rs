@@ -79,6 +79,16 @@ impl Embedded {
         real: &Resolve,
         run: &Function,
     ) -> Result<Option<(Resolve, Function)>, String> {
+        Ok(self.believed(task, real, run)?.map(|(_, found)| found))
+    }
+
+    /// The same, with the text that has it.
+    pub(super) fn believed(
+        &self,
+        task: &str,
+        real: &Resolve,
+        run: &Function,
+    ) -> Result<Option<(&WitText, (Resolve, Function))>, String> {
         let mut doubt = None;
         for text in &self.wit {
             let (resolve, documented) = match parse(text, task) {
@@ -90,7 +100,7 @@ impl Embedded {
                 }
             };
             match shape::same_shape(real, run, &resolve, &documented) {
-                Ok(()) => return Ok(Some((resolve, documented))),
+                Ok(()) => return Ok(Some((text, (resolve, documented)))),
                 Err(difference) => doubt = Some(format!("embedded WIT is not that of the component: {difference}")),
             }
         }

@@ -207,7 +207,9 @@ impl Reader<'_> {
         let refuse = |why: &str| Error::new(ident.span(), format!("`{name}` {why}"));
         let item = match self.items.get(&name).copied() {
             Some(Item::Type(_)) => {
-                return Err(refuse("is an alias, which WIT does not see: write the type itself, or make it a struct"));
+                return Err(refuse(
+                    "is an alias, which WIT does not see: write the type itself, or make it a struct",
+                ));
             }
             Some(item) => item,
             None => return Err(refuse("is no type of this module")),
