@@ -100,7 +100,7 @@ mod kinds {
     }
 
     /// What the signature does not reach may be of any type.
-    struct Counted<'a>(std::collections::HashMap<&'a str, usize>);
+    struct Counted<'a>(std::collections::BTreeMap<&'a str, usize>);
 
     /// The same, or the failure that is in it.
     async fn run(mut input: Everything) -> Result<Everything, Failure> {

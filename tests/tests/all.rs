@@ -30,6 +30,7 @@ mod all {
     mod providers;
     mod recovery;
     mod runs;
+    mod rust_first;
     mod server;
     mod tidy;
     mod tree;

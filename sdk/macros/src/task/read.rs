@@ -137,7 +137,8 @@ impl Reader<'_> {
     fn run(&mut self, function: &ItemFn) -> Option<Run> {
         let sig = &function.sig;
         self.refuse_cfg(&function.attrs);
-        self.refuse_generics(&sig.generics);
+        let plain = refuse_generics(&sig.generics);
+        self.keep(plain)?;
         let mut inputs = sig.inputs.iter();
         let input = match (inputs.next(), inputs.next()) {
             (Some(syn::FnArg::Typed(input)), None) => input,
@@ -255,9 +256,8 @@ impl Reader<'_> {
     }
 
     fn record(&mut self, item: &ItemStruct) -> Result<Named> {
-        let name = names::of_type(&item.ident)?;
         self.refuse_cfg(&item.attrs);
-        self.refuse_generics(&item.generics);
+        refuse_generics(&item.generics)?;
         let Fields::Named(fields) = &item.fields else {
             return Err(refuse(
                 &item.ident,
@@ -283,13 +283,12 @@ impl Reader<'_> {
                 members.push(member(ident, name, &field.attrs, Some(ty)));
             }
         }
-        Ok(named(&item.ident, name, &item.attrs, Kind::Record, members))
+        named(&item.ident, &item.attrs, Kind::Record, members)
     }
 
     fn cases(&mut self, item: &ItemEnum) -> Result<Named> {
-        let name = names::of_type(&item.ident)?;
         self.refuse_cfg(&item.attrs);
-        self.refuse_generics(&item.generics);
+        refuse_generics(&item.generics)?;
         if item.variants.is_empty() {
             return Err(refuse(
                 &item.ident,
@@ -311,7 +310,7 @@ impl Reader<'_> {
         }
         let plain = members.iter().all(|member| member.ty.is_none());
         let kind = if plain { Kind::Enum } else { Kind::Variant };
-        Ok(named(&item.ident, name, &item.attrs, kind, members))
+        named(&item.ident, &item.attrs, kind, members)
     }
 
     fn payload(&mut self, case: &Ident, fields: &Fields) -> Result<Option<String>> {
@@ -340,15 +339,6 @@ impl Reader<'_> {
         }
     }
 
-    fn refuse_generics(&mut self, generics: &syn::Generics) {
-        if let Some(parameter) = generics.params.first() {
-            self.errors.push(refuse(
-                parameter,
-                "WIT has no generic types: write one for each type that is needed",
-            ));
-        }
-    }
-
     /// A macro sees an item before `cfg` is looked at.
     fn refuse_cfg(&mut self, attributes: &[Attribute]) {
         for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")) {
@@ -370,14 +360,24 @@ impl Reader<'_> {
     }
 }
 
-fn named(ident: &Ident, name: String, attributes: &[Attribute], kind: Kind, members: Vec<Member>) -> Named {
-    Named {
+fn refuse_generics(generics: &syn::Generics) -> Result<()> {
+    match generics.params.first() {
+        Some(parameter) => Err(refuse(
+            parameter,
+            "WIT has no generic types: write one for each type that is needed",
+        )),
+        None => Ok(()),
+    }
+}
+
+fn named(ident: &Ident, attributes: &[Attribute], kind: Kind, members: Vec<Member>) -> Result<Named> {
+    Ok(Named {
         ident: ident.clone(),
-        name,
+        name: names::of_type(ident)?,
         docs: docs(attributes),
         kind,
         members,
-    }
+    })
 }
 
 fn member(ident: &Ident, name: String, attributes: &[Attribute], ty: Option<String>) -> Member {
@@ -407,7 +407,7 @@ fn docs(attributes: &[Attribute]) -> Vec<String> {
             Some(rest) if text.contains('\n') => rest.to_owned(),
             _ => line.to_owned(),
         };
-        let stripped = text.lines().map(unstarred);
+        let stripped = text.split('\n').map(unstarred);
         lines.extend(stripped.map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()));
     }
     while lines.first().is_some_and(String::is_empty) {

@@ -3,7 +3,6 @@
 //! Read as they are written: a macro sees names, not what they stand for. Hence no aliases, and no types from elsewhere but
 //! those of the SDK and of imported tasks.
 
-use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::{Error, GenericArgument, PathArguments, Result, Type};
 
@@ -57,15 +56,8 @@ impl Reader<'_> {
         let arguments = arguments(&last.arguments);
         let name = last.ident.to_string();
         match parents.as_slice() {
-            [] | ["self"] if self.defines(&name) => {
-                if let PathArguments::None = last.arguments {
-                    return self.own(&last.ident);
-                }
-                Err(refuse(
-                    ty,
-                    format!("`{name}` takes no arguments here: WIT has no generic types"),
-                ))
-            }
+            // Arguments are refused where the type has parameters.
+            [] | ["self"] if self.defines(&name) => self.own(&last.ident),
             [] | ["std" | "core" | "alloc", ..] => match (self.standard(&name, &arguments), parents.as_slice()) {
                 (Some(found), _) => found,
                 (None, []) => match self.shared("", &name) {
@@ -164,6 +156,9 @@ fn unnamed(ty: &Type) -> String {
 /// Why a named type has no form in WIT.
 fn unknown(name: &str, arguments: &[&Type]) -> String {
     let last = name.rsplit("::").next().unwrap_or(name);
+    if let ("Box" | "Rc" | "Arc", [object @ Type::TraitObject(_)]) = (last, arguments) {
+        return unnamed(object);
+    }
     let types: Vec<String> = arguments.iter().map(compact).collect();
     let instead = match (last, types.as_slice()) {
         ("HashMap" | "BTreeMap" | "IndexMap", [key, value, ..]) => format!("`Vec<({key}, {value})>`"),
@@ -193,11 +188,22 @@ fn unknown(name: &str, arguments: &[&Type]) -> String {
     } else {
         format!("<{}>", types.join(", "))
     };
-    format!("a task cannot take or give a `{name}{generic}`: use {instead}")
+    format!("a task cannot take or give `{name}{generic}`: use {instead}")
 }
 
 /// Rust as people write it: tokens print with a space between any two.
 fn compact(tokens: &impl ToTokens) -> String {
-    let text = TokenStream::to_string(&tokens.to_token_stream());
-    text.replace(' ', "").replace(',', ", ")
+    let text = tokens.to_token_stream().to_string();
+    let word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let mut out = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(next) = rest.next() {
+        let apart = word(out.chars().last()) && word(rest.peek().copied());
+        match next {
+            ' ' if !apart => {}
+            ',' => out.push_str(", "),
+            other => out.push(other),
+        }
+    }
+    out
 }
