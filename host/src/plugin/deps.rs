@@ -172,6 +172,40 @@ mod tests {
     }
 
     #[test]
+    fn a_crate_without_wit_files_is_built_for_the_text_in_its_component() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        put(at("sub/Cargo.toml"), "");
+        // What it imports lies there, and is no text of its own.
+        put(at("sub/wit/deps/below/world.wit"), "package demo:below@0.1.0;");
+        let text = json!({
+            "format": 1,
+            "files": [["world.wit", "package demo:sub@0.1.0;"]],
+            "deps": [["deps/below/world.wit", "package demo:below@0.1.0;"]],
+        });
+        let mut component = wasm_encoder::Component::new();
+        component.section(&wasm_encoder::CustomSection {
+            name: "agenthost:wit:demo:sub".into(),
+            data: text.to_string().into_bytes().into(),
+        });
+        fs::write(at("sub.wasm"), component.finish()).unwrap();
+        let declared = BTreeMap::from([("demo:sub".to_owned(), json!({"path": "../sub"}))]);
+        let build = |dir: &Path| {
+            assert!(dir.ends_with("../sub"));
+            Ok(at("sub.wasm"))
+        };
+        let notes = copy(&at("top"), &declared, build).unwrap();
+        assert_eq!(notes, ["copied the WIT of demo:sub into wit/deps"]);
+        for (file, text) in [
+            ("sub", "package demo:sub@0.1.0;"),
+            ("below", "package demo:below@0.1.0;"),
+        ] {
+            let path = at(&format!("top/wit/deps/{file}/world.wit"));
+            assert_eq!(fs::read_to_string(path).unwrap(), text);
+        }
+    }
+
+    #[test]
     fn what_is_not_there_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let declared = BTreeMap::from([("demo:sub".to_owned(), json!("nowhere"))]);

@@ -122,7 +122,8 @@ pub(crate) fn glue(mut source: Source, root: &Path, own: &[Own]) -> Result<Token
     Ok(quote! {
         #[doc(hidden)]
         #[allow(
-            missing_docs, private_interfaces, unreachable_pub, unused, clippy::all, reason = "generated"
+            missing_docs, private_interfaces, unreachable_pub, unused, clippy::all, clippy::nursery, clippy::pedantic,
+            clippy::restriction, reason = "generated"
         )]
         mod __agenthost_plugin {
             #(#bindings)*

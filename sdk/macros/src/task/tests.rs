@@ -137,10 +137,7 @@ world all-of-it {
   export task;
 }
 ";
-    assert_eq!(
-        text(module, &[]),
-        expected
-    );
+    assert_eq!(text(module, &[]), expected);
 }
 
 #[test]
