@@ -1,6 +1,12 @@
 //! What the compiler says of a module that `task` refuses, and where: `ui/task.rs` with what it expects beside each line.
 //!
 //! The file is compiled once, by the compiler itself, against the library that this test was built with.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeSet;
 use std::env;

@@ -104,8 +104,8 @@ pub fn wit(path: &Path) -> Result<String> {
     let bytes = super::read(path)?;
     let plugin = Plugin::read(&bytes).map_err(|error| error.at(path))?;
     let embedded = embedded::read(&bytes);
-    if let Ok(Some((text, _))) = embedded.believed(&plugin.task, &plugin.resolve, &plugin.run) {
-        let texts: Vec<&str> = text.files.iter().map(|(_, text)| text.trim_end()).collect();
+    if let Ok(Some(believed)) = embedded.believed(&plugin.task, &plugin.resolve, &plugin.run) {
+        let texts: Vec<&str> = believed.text.files.iter().map(|(_, text)| text.trim_end()).collect();
         return Ok(texts.join("\n\n"));
     }
     let unprinted = |error: String| Error::plugin(format!("{}: its WIT cannot be printed: {error}", path.display()));

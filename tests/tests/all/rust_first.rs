@@ -84,7 +84,7 @@ fn values_of_every_type_come_back_as_they_went_in() {
 
 #[test]
 fn it_starts_the_tasks_of_other_plugins() {
-    let server = Server::start(|request| Reply::text(&request.prompt().to_uppercase()));
+    let server = Server::start(|request| Reply::text(request.prompt().to_uppercase()));
     let machine = machine_for(&server.config());
     // `leaf` lies beside it.
     let (leads, _) = (guest("leads-from-rust"), guest("leaf"));
