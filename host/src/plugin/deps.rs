@@ -175,6 +175,7 @@ mod tests {
     fn a_crate_without_wit_files_is_built_for_the_text_in_its_component() {
         let dir = tempfile::tempdir().unwrap();
         let at = |path: &str| dir.path().join(path);
+        fs::create_dir_all(at("top")).unwrap();
         put(at("sub/Cargo.toml"), "");
         // What it imports lies there, and is no text of its own.
         put(at("sub/wit/deps/below/world.wit"), "package demo:below@0.1.0;");
