@@ -4,6 +4,7 @@ use std::path::Path;
 
 use agenthost::plugin::build;
 use agenthost::value;
+use agenthost_tests::dummy;
 use agenthost_tests::guests::plugin;
 use agenthost_tests::server::{Reply, Server};
 use serde_json::{Value, json};
@@ -115,6 +116,16 @@ fn a_plugin_of_one_file_answers_in_its_own_types() {
     ]);
     assert_eq!(output.json(0), answer);
     assert!(server.ended()[0].prompt().contains("It makes people curious."));
+}
+
+#[test]
+fn a_component_without_wit_text_shows_its_types() {
+    let text = "package a:b@0.1.0;\n/// Lost.\ninterface task { run: async func(input: u8) -> string; }\nworld w { export task; }";
+    let machine = machine();
+    let wit = build::wit(&machine.write("b.wasm", dummy::component(&[text]))).unwrap();
+    assert!(wit.starts_with("package root:component;\n"), "{wit}");
+    assert!(wit.contains("run: async func(input: u8) -> string;"), "{wit}");
+    assert!(!wit.contains("Lost"), "{wit}");
 }
 
 fn workspace() -> String {
