@@ -1,6 +1,12 @@
-use super::*;
+use serde_json::{Value, json};
+
+use super::difference::first_difference;
+use super::past::Past;
+use super::{Mode, Told, redact};
+use crate::journal::{CallRecord, TaskEnd, TaskRecord, Turn};
 use crate::limits::Spent;
-use crate::llm::Stop;
+use crate::limits::ledger::Used;
+use crate::llm::{CallError, CallResult, Reply, Stop};
 
 fn reply() -> Reply {
     Reply {
