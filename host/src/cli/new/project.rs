@@ -42,6 +42,8 @@ static ALL: Template = &[
 
 /// Where the part of a manifest begins that makes the project a workspace.
 const OWN_WORKSPACE: &str = "\n# A workspace of its own";
+/// What keeps the copy of the SDK out of it.
+const NO_MEMBERS: &str = "exclude = [\"vendor\"]\n";
 
 impl Kind {
     fn template(self) -> Template {
@@ -61,6 +63,9 @@ impl Kind {
             let mut text = (*text).to_owned();
             if place.ends_with("manifest.toml") {
                 text = sdk.depend(&text);
+                if *sdk != Sdk::Vendored {
+                    text = text.replace(NO_MEMBERS, "");
+                }
                 let own = text.split_once(OWN_WORKSPACE).map(|(before, _)| before.to_owned());
                 match own {
                     Some(before) if member => text = before,

@@ -74,46 +74,72 @@ fn is_repository(dir: &Path) -> bool {
 pub(super) fn vendored() -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
     for (name, text) in FILES {
-        let (place, text) = match *name {
-            "Cargo.toml" => continue,
-            "sdk/Cargo.toml" => ("Cargo.toml", format!("{text}\n{}", workspace()?)),
-            name => (name.strip_prefix("sdk/").unwrap_or(name), (*text).to_owned()),
+        let Some(place) = name.strip_prefix("sdk/").or((*name == "LICENSE").then_some(*name)) else {
+            continue;
+        };
+        let text = match place.ends_with("Cargo.toml") {
+            true => standalone(name)?,
+            false => (*text).to_owned(),
         };
         files.push((Path::new(DIR).join(place), text));
     }
     Ok(files)
 }
 
-/// What the SDK's crates inherit, for their copy: with it the copy is a workspace of its own and its manifests stay as
-/// they are.
-fn workspace() -> Result<String> {
-    let root = manifest("Cargo.toml")?;
-    let of_root = |key: &str| root.get("workspace").and_then(|workspace| workspace.get(key)).cloned();
-    let mut dependencies = Table::new();
-    for name in ["sdk/Cargo.toml", "sdk/macros/Cargo.toml"] {
-        let manifest = manifest(name)?;
-        let known = manifest.get("dependencies").and_then(Value::as_table);
-        for (name, dependency) in known.into_iter().flatten() {
-            if dependency.get("workspace").is_some()
-                && let Some(mut shared) = of_root("dependencies").and_then(|all| all.get(name).cloned())
-            {
-                if let Some(Value::String(path)) = shared.get_mut("path") {
-                    *path = path.trim_start_matches("sdk/").to_owned();
-                }
-                dependencies.insert(name.clone(), shared);
-            }
+/// A manifest of the SDK's with what it inherits written out, so that the copy fits into any workspace, or none.
+fn standalone(name: &str) -> Result<String> {
+    let (mut manifest, root) = (manifest(name)?, manifest("Cargo.toml")?);
+    let of_root = |key: &str| root.get("workspace").and_then(|shared| shared.get(key)).cloned();
+    let of_root = |key: &str| of_root(key).unwrap_or(Value::Table(Table::new()));
+    let inherits = |value: &Value| value.get("workspace").and_then(Value::as_bool) == Some(true);
+
+    let (package, dependencies) = (of_root("package"), of_root("dependencies"));
+    for (key, shared) in [("package", &package), ("dependencies", &dependencies)] {
+        let own = manifest.get_mut(key).and_then(Value::as_table_mut);
+        for (name, value) in own.into_iter().flatten().filter(|(_, value)| inherits(value)) {
+            let Some(shared) = shared.get(name).cloned() else {
+                return Err(Error::host(format!("the SDK inherits {name}, which is nowhere")));
+            };
+            *value = match key {
+                "dependencies" => joined(shared, value),
+                _ => shared,
+            };
         }
     }
-    let mut workspace = Table::new();
-    workspace.insert("dependencies".to_owned(), Value::Table(dependencies));
-    for key in ["package", "lints"] {
-        if let Some(value) = of_root(key) {
-            workspace.insert(key.to_owned(), value);
-        }
+    if manifest.get("lints").is_some_and(inherits) {
+        manifest.insert("lints".to_owned(), of_root("lints"));
     }
-    let table = Table::from_iter([("workspace".to_owned(), Value::Table(workspace))]);
-    let text = toml::to_string(&table).map_err(|error| Error::host(format!("the SDK's manifest: {error}")))?;
-    Ok(format!("# What the manifests of this copy inherit.\n{text}"))
+    // Where it becomes a member of a workspace, its tests are not that workspace's; some of their files are not here.
+    let lib = manifest.entry("lib").or_insert(Value::Table(Table::new()));
+    if let Value::Table(lib) = lib {
+        lib.insert("test".to_owned(), Value::Boolean(false));
+        lib.insert("doctest".to_owned(), Value::Boolean(false));
+    }
+    let text = toml::to_string(&manifest).map_err(|error| Error::host(format!("the SDK's {name}: {error}")))?;
+    Ok(format!(
+        "# A copy, made by `agenthost new`. To change to another version, replace the directory.\n\n{text}"
+    ))
+}
+
+/// A shared dependency with what `own` says besides.
+fn joined(shared: Value, own: &Value) -> Value {
+    let mut joined = match shared {
+        Value::Table(table) => table,
+        version => Table::from_iter([("version".to_owned(), version)]),
+    };
+    if let Some(Value::String(path)) = joined.get_mut("path") {
+        // Named from the repository's root; the copy's is the SDK's own directory.
+        *path = path.trim_start_matches("sdk/").to_owned();
+    }
+    let more = own
+        .get("features")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    if let Value::Array(features) = joined.entry("features").or_insert(Value::Array(Vec::new())) {
+        features.extend(more);
+    }
+    Value::Table(joined)
 }
 
 fn manifest(name: &str) -> Result<Table> {
@@ -164,23 +190,29 @@ mod tests {
     }
 
     #[test]
-    fn the_copy_is_a_workspace_that_needs_nothing_around_it() {
+    fn the_copy_needs_nothing_around_it() {
         let files: BTreeMap<PathBuf, String> = vendored().unwrap().into_iter().collect();
-        let text = &files[Path::new("vendor/agenthost-sdk/Cargo.toml")];
-        let manifest: Table = text.parse().unwrap();
-        let workspace = manifest["workspace"].as_table().unwrap();
-        assert_eq!(workspace["package"]["version"].as_str(), Some(VERSION));
-        let macros = &workspace["dependencies"]["agenthost-sdk-macros"];
-        assert_eq!(macros["path"].as_str(), Some("macros"));
-        assert!(files.contains_key(Path::new("vendor/agenthost-sdk/macros/Cargo.toml")));
-        assert!(files.contains_key(Path::new("vendor/agenthost-sdk/LICENSE")));
-        for name in ["serde", "wit-bindgen", "wit-bindgen-core", "anyhow"] {
-            assert!(workspace["dependencies"].get(name).is_some(), "{name}");
+        let file = |name: &str| &files[&Path::new(DIR).join(name)];
+        let sdk: Table = file("Cargo.toml").parse().unwrap();
+        assert_eq!(sdk["package"]["version"].as_str(), Some(VERSION));
+        let dependencies = &sdk["dependencies"];
+        assert_eq!(dependencies["agenthost-sdk-macros"]["path"].as_str(), Some("macros"));
+        let bindgen = &dependencies["wit-bindgen"];
+        assert_eq!(bindgen["default-features"].as_bool(), Some(false));
+        assert_eq!(bindgen["features"].as_array().unwrap().len(), 2);
+        for name in ["Cargo.toml", "macros/Cargo.toml"] {
+            let text = file(name);
+            assert!(!text.contains("workspace"), "{text}");
+            assert!(
+                text.contains("[lints.rust]") && text.contains("doctest = false"),
+                "{text}"
+            );
         }
-        assert!(
-            workspace["dependencies"].get("tokio").is_none(),
-            "only what the SDK needs"
-        );
+        assert!(file("macros/Cargo.toml").contains("proc-macro = true"));
+        for name in ["LICENSE", "src/lib.rs", "macros/plugin.wit", "macros/src/lib.rs"] {
+            assert!(!file(name).is_empty());
+        }
+        assert_eq!(files.len(), FILES.len() - 1, "all but the workspace's manifest");
     }
 
     #[test]

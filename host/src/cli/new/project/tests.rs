@@ -119,9 +119,15 @@ fn a_workspace_around_it_is_respected() {
     }
     for kind in KINDS {
         let (alone, member) = (files(kind, "x", false), files(kind, "x", true));
+        assert!(alone["Cargo.toml"].contains(NO_MEMBERS));
         assert!(alone["Cargo.toml"].contains("\n[workspace]\n") && alone["Cargo.toml"].contains("[profile.release]"));
         assert!(!member["Cargo.toml"].contains("[workspace]") && !member["Cargo.toml"].contains("[profile"));
     }
+    let path = Kind::Leaf.files(&name("x"), &Sdk::Path("../sdk".into()), false);
+    assert!(
+        path.iter().all(|(_, text)| !text.contains("vendor")),
+        "no copy, no trace of one"
+    );
     let expert = |member| files(Kind::Orchestrator, "x", member)["expert/Cargo.toml"].contains("\n[workspace]\n");
     assert!(!expert(false) && expert(true));
 }

@@ -9,24 +9,26 @@ async fn run(input: Document) -> Result<Summary, Failure> {
         return Err(Failure::failed("there is no text"));
     }
     let at_most = input.at_most.unwrap_or(3);
-    let summary: Summary = Prompt::new(format!("Sum the text up in at most {at_most} points."))
+    let mut summary: Summary = Prompt::new(format!("Sum the text up in at most {at_most} points."))
         .system("You are an editor. State what the text says, and nothing else.")
         .data("text", &input.text) // marked as data, never as an instruction
         .model("fast") // what that is, the operator decides
         .max_tokens(500)
         .json() // sends the JSON Schema of Summary, gives a Summary
         .await?;
-    Ok(Summary { points: tidy(summary.points, at_most), ..summary })
+    summary.points = tidy(&summary.points, at_most as usize);
+    Ok(summary)
 }
 
 /// The first points, without empty ones and repetitions: a model may give more than it was asked for.
-fn tidy(points: Vec<String>, at_most: u32) -> Vec<String> {
+fn tidy(points: &[String], at_most: usize) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
-    for point in points.iter().map(|point| point.trim()) {
-        if !point.is_empty() && kept.len() < at_most as usize && !kept.iter().any(|old| old == point) {
-            kept.push(point.to_owned());
+    for point in points.iter().map(|point| point.trim().to_owned()) {
+        if !point.is_empty() && !kept.contains(&point) {
+            kept.push(point);
         }
     }
+    kept.truncate(at_most);
     kept
 }
 
@@ -36,7 +38,7 @@ mod tests {
 
     #[test]
     fn points_are_few_and_said_once() {
-        let points = ["one", " one ", "", "two", "three"].map(str::to_owned).to_vec();
-        assert_eq!(tidy(points, 2), ["one", "two"]);
+        let points = ["one", " one ", "", "two", "three"].map(str::to_owned);
+        assert_eq!(tidy(&points, 2), ["one", "two"]);
     }
 }

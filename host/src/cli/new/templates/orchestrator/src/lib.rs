@@ -7,41 +7,40 @@ agenthost_sdk::plugin!(); // reads wit/: brings the types, and exports `run`
 use my_plugin_expert as expert; // the imported task: its types, and `run`, which starts a sub-task
 
 async fn run(question: Question) -> Result<Advice, Failure> {
-    let lanes = question.roles.iter().map(|role| {
-        let matter = expert::Matter { text: question.text.clone(), role: role.clone() };
-        lane(role, expert::run(matter))
-    });
+    let (text, roles) = (question.text, question.roles);
+    let ask = |role: String| lane(role.clone(), expert::run(matter(&text, role)));
     // Every result is kept, and a failed lane is a value; `join` has other policies, too.
-    let (done, failed) = join::split(join::settled(lanes).at_once(8).await);
+    let results = join::settled(roles.into_iter().map(ask)).at_once(8).await;
+    let (done, failed) = join::split(results);
     let missing = failed.iter().map(ToString::to_string).collect();
     if done.is_empty() {
         let first = failed.into_iter().next();
         return Err(first.map_or(Failure::failed("there is nobody to ask"), Failure::from));
     }
-    let opinions = surest_first(done.into_iter().map(|lane| lane.value).collect());
-    let mut prompt = Prompt::new("Condense the opinions into one answer to the question.")
-        .data("question", &question.text);
+    let mut opinions: Vec<Opinion> = done.into_iter().map(|lane| lane.value).collect();
+    opinions.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+    let mut prompt = Prompt::new("Condense the opinions into one answer.").data("question", &text);
     for opinion in &opinions {
         prompt = prompt.data("opinion", format!("{}: {}", opinion.role, opinion.text));
     }
     let answer = prompt.model("strong").max_tokens(800).text().await?;
-    Ok(Advice { answer, opinions, missing })
+    Ok(Advice {
+        answer,
+        opinions,
+        missing,
+    })
 }
 
-fn surest_first(mut opinions: Vec<expert::Opinion>) -> Vec<expert::Opinion> {
-    opinions.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
-    opinions
+fn matter(text: &str, role: String) -> expert::Matter {
+    let text = format!("{} Answer for {role}.", text.trim());
+    expert::Matter { text, role }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
-    fn the_surest_opinion_comes_first() {
-        let opinion = |confidence| Opinion { role: "a".into(), text: "b".into(), confidence };
-        let order: Vec<f32> =
-            surest_first(vec![opinion(0.2), opinion(0.9)]).iter().map(|one| one.confidence).collect();
-        assert_eq!(order, [0.9, 0.2]);
+    fn an_expert_is_told_for_whom_it_answers() {
+        let matter = super::matter("Which? ", "a nurse".to_owned());
+        assert_eq!(matter.text, "Which? Answer for a nurse.");
     }
 }
