@@ -13,7 +13,9 @@ fn main() -> io::Result<()> {
     let root = variable("CARGO_MANIFEST_DIR").join("..");
     let mut list = "&[\n".to_owned();
     if root.join("sdk/macros/Cargo.toml").is_file() {
-        let mut files = vec![root.join("Cargo.toml"), root.join("LICENSE")];
+        let mut files = ["Cargo.toml", "LICENSE", "rustfmt.toml"]
+            .map(|name| root.join(name))
+            .to_vec();
         for dir in ["sdk", "sdk/macros"] {
             files.push(root.join(dir).join("Cargo.toml"));
             sources(&root.join(dir).join("src"), &mut files)?;

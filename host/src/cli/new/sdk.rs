@@ -74,8 +74,10 @@ fn is_repository(dir: &Path) -> bool {
 pub(super) fn vendored() -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
     for (name, text) in FILES {
-        let Some(place) = name.strip_prefix("sdk/").or((*name == "LICENSE").then_some(*name)) else {
-            continue;
+        let place = match *name {
+            "Cargo.toml" => continue,
+            // The format, too, so that formatting a project leaves the copy as it is.
+            name => name.strip_prefix("sdk/").unwrap_or(name),
         };
         let text = match place.ends_with("Cargo.toml") {
             true => standalone(name)?,
@@ -169,7 +171,9 @@ mod tests {
     #[test]
     fn the_sources_are_complete_and_those_of_the_repository() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let mut tree = vec![root.join("Cargo.toml"), root.join("LICENSE")];
+        let mut tree = ["Cargo.toml", "LICENSE", "rustfmt.toml"]
+            .map(|name| root.join(name))
+            .to_vec();
         below(&root.join("sdk"), &mut tree);
         let tree: BTreeMap<String, String> = tree
             .into_iter()

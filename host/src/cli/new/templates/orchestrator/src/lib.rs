@@ -3,15 +3,16 @@
 use agenthost_sdk::prelude::*;
 
 agenthost_sdk::plugin!(); // reads wit/: brings the types, and exports `run`
-
 use my_plugin_expert as expert; // the imported task: its types, and `run`, which starts a sub-task
 
 async fn run(question: Question) -> Result<Advice, Failure> {
-    let (text, roles) = (question.text, question.roles);
-    let ask = |role: String| lane(role.clone(), expert::run(matter(&text, role)));
+    let ask = |role: String| {
+        let (name, text) = (role.clone(), question.text.clone());
+        lane(name, expert::run(expert::Matter { text, role }))
+    };
     // Every result is kept, and a failed lane is a value; `join` has other policies, too.
-    let results = join::settled(roles.into_iter().map(ask)).at_once(8).await;
-    let (done, failed) = join::split(results);
+    let lanes = once(question.roles).into_iter().map(ask);
+    let (done, failed) = join::split(join::settled(lanes).at_once(8).await);
     let missing = failed.iter().map(ToString::to_string).collect();
     if done.is_empty() {
         let first = failed.into_iter().next();
@@ -19,7 +20,7 @@ async fn run(question: Question) -> Result<Advice, Failure> {
     }
     let mut opinions: Vec<Opinion> = done.into_iter().map(|lane| lane.value).collect();
     opinions.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
-    let mut prompt = Prompt::new("Condense the opinions into one answer.").data("question", &text);
+    let mut prompt = Prompt::new("Condense the opinions.").data("question", &question.text);
     for opinion in &opinions {
         prompt = prompt.data("opinion", format!("{}: {}", opinion.role, opinion.text));
     }
@@ -31,16 +32,18 @@ async fn run(question: Question) -> Result<Advice, Failure> {
     })
 }
 
-fn matter(text: &str, role: String) -> expert::Matter {
-    let text = format!("{} Answer for {role}.", text.trim());
-    expert::Matter { text, role }
+/// Each role once: an expert that is asked twice is paid twice.
+fn once(mut roles: Vec<String>) -> Vec<String> {
+    let mut asked = std::collections::BTreeSet::new();
+    roles.retain(|role| asked.insert(role.clone()));
+    roles
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn an_expert_is_told_for_whom_it_answers() {
-        let matter = super::matter("Which? ", "a nurse".to_owned());
-        assert_eq!(matter.text, "Which? Answer for a nurse.");
+    fn nobody_is_asked_twice() {
+        let roles = ["a nurse", "a lawyer", "a nurse"].map(str::to_owned);
+        assert_eq!(super::once(roles.to_vec()), ["a nurse", "a lawyer"]);
     }
 }
