@@ -188,25 +188,22 @@ fn names_that_do_not_fit_are_refused_with_one_that_does() {
 }
 
 #[test]
-fn a_member_of_somebody_elses_workspace_fits_in() {
+fn a_workspace_that_claims_the_place_is_left_whole() {
     let machine = projects();
-    machine.write(
-        "Cargo.toml",
-        "[workspace]\nresolver = \"3\"\nmembers = [\"plugins/*\"]\n",
-    );
+    let workspace = "[workspace]\nresolver = \"3\"\nmembers = [\"plugins/*\"]\n";
+    machine.write("Cargo.toml", workspace);
     std::fs::create_dir(machine.cwd().join("plugins")).unwrap();
-    for (name, flags) in [("haiku", vec![]), ("advice", vec!["--orchestrator"])] {
-        let args = ["new", name, "--path", "plugins"];
-        let made = machine.run(args.iter().chain(&flags));
-        assert_eq!(made.code, 0, "{made}");
+    let new = || machine.run(["new", "haiku", "--path", "plugins", "--orchestrator"]);
+    let said = machine.redact(new().error(2));
+    let expected = "error: [work]/plugins/haiku: the workspace in [work]/Cargo.toml claims it as a member\n\n\
+                    hint: Write `exclude = [\"plugins/haiku\"]` under its [workspace], so that the project is a workspace of \
+                    its own, or give another directory with --path.\n";
+    assert_eq!(said, expected);
+    assert_eq!(files(&machine.cwd().join("plugins")), Vec::<String>::new());
+
+    machine.write("Cargo.toml", format!("{workspace}exclude = [\"plugins/haiku\"]\n"));
+    assert_eq!(new().code, 0);
+    for dir in ["plugins/haiku", "plugins/haiku/expert"] {
+        cargo(&machine.cwd().join(dir), &["metadata", "--format-version", "1"]);
     }
-    // Resolves, and so finds a place for every crate: two copies of the SDK, and a sub-agent that is no member.
-    cargo(
-        &machine.cwd().join("plugins/haiku"),
-        &["metadata", "--format-version", "1"],
-    );
-    cargo(
-        &machine.cwd().join("plugins/advice/expert"),
-        &["metadata", "--format-version", "1"],
-    );
 }

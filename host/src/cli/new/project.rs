@@ -115,7 +115,17 @@ pub(super) fn write(kind: Kind, name: &Name, dir: &Path) -> Result<Vec<PathBuf>>
         return Err(taken());
     }
     let sdk = Sdk::of(dir);
-    let mut files = kind.files(name, &sdk, claimed(dir));
+    let claimant = claimant(dir);
+    if let (Sdk::Vendored, Some(root)) = (&sdk, &claimant) {
+        // Two copies of the SDK in one workspace are an error of cargo's, and then nothing in it can be built.
+        let place = dir.strip_prefix(root).unwrap_or(dir).display();
+        let manifest = root.join("Cargo.toml");
+        return Err(Error::usage(format!("{}: the workspace in {} claims it as a member", dir.display(), manifest.display()))
+            .hint(format!(
+                "Write `exclude = [\"{place}\"]` under its [workspace], so that the project is a workspace of its own, or give another directory with --path."
+            )));
+    }
+    let mut files = kind.files(name, &sdk, claimant.is_some());
     let own = files.iter().map(|(place, _)| place.clone()).collect();
     if sdk == Sdk::Vendored {
         files.extend(sdk::vendored()?);
@@ -149,26 +159,25 @@ pub(super) fn write(kind: Kind, name: &Name, dir: &Path) -> Result<Vec<PathBuf>>
     moved.map(|()| own)
 }
 
-/// Whether the nearest cargo workspace above `dir` counts it among its members. A manifest that cannot be read claims
+/// The nearest cargo workspace above `dir`, if it counts `dir` among its members. A manifest that cannot be read claims
 /// nothing; cargo will say what is wrong with it.
-fn claimed(dir: &Path) -> bool {
+fn claimant(dir: &Path) -> Option<PathBuf> {
     for above in dir.ancestors().skip(1) {
         let manifest = fs::read_to_string(above.join("Cargo.toml"));
         let table = manifest.ok().and_then(|text| text.parse::<Table>().ok());
         let Some(workspace) = table.as_ref().and_then(|table| table.get("workspace")) else {
             continue;
         };
-        let Ok(place) = dir.strip_prefix(above) else {
-            return false;
-        };
+        let place = dir.strip_prefix(above).ok()?;
         let list = |key: &str| {
             let list = workspace.get(key).and_then(Value::as_array);
             list.into_iter().flatten().filter_map(Value::as_str).map(Path::new)
         };
         let member = list("members").any(|pattern| matches_path(pattern, place));
-        return member && !list("exclude").any(|excluded| place.starts_with(excluded));
+        let excluded = list("exclude").any(|excluded| place.starts_with(excluded));
+        return (member && !excluded).then(|| above.to_owned());
     }
-    false
+    None
 }
 
 /// Whether a member's pattern fits: part by part, with `*` and `?`.
