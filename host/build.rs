@@ -29,7 +29,7 @@ fn main() -> io::Result<()> {
     }
     list.push(']');
     for changed in ["build.rs", "../sdk/src", "../sdk/macros/src"] {
-        tell(&format!("cargo::rerun-if-changed={changed}"));
+        println!("cargo::rerun-if-changed={changed}");
     }
     fs::write(variable("OUT_DIR").join("sdk.rs"), list)
 }
@@ -44,9 +44,4 @@ fn sources(dir: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
-fn tell(line: &str) {
-    println!("{line}");
 }
