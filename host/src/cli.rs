@@ -9,6 +9,7 @@ mod completions;
 mod doctor;
 mod inspect;
 mod journal;
+mod new;
 mod output;
 mod plan;
 mod progress;
@@ -90,6 +91,8 @@ enum Command {
     Show(show::Args),
     /// Run a task for each item of a file, or for every few of them, and write the results in the order of the items
     Batch(Box<batch::Args>),
+    /// Make a new plugin that builds, tests and runs as it is
+    New(new::Args),
     /// Build a plugin's crate into a component and print its path
     Build(build::Args),
     /// Show what a plugin is, what it may do, and its typed interface
@@ -112,6 +115,7 @@ impl Command {
             Self::Runs(args) => args.json,
             Self::Show(args) => args.json,
             Self::Batch(args) => args.json,
+            Self::New(args) => args.json,
             Self::Build(args) => args.json,
             Self::Inspect(args) => args.json,
             Self::Doctor(args) => args.json,
@@ -152,6 +156,7 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
         Command::Runs(args) => runs::runs(&args, global, &env, printer),
         Command::Show(args) => show::show(&args, global, &env, printer),
         Command::Batch(args) => batch::batch(*args, global, &env, printer).await,
+        Command::New(args) => new::new(&args, &env, printer),
         Command::Build(args) => build::build(&args, &env, printer),
         Command::Inspect(args) => inspect::inspect(&args, &env, printer),
         Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),

@@ -27,6 +27,7 @@ mod all {
     mod limits;
     mod linking;
     mod misbehaving;
+    mod new;
     mod plan;
     mod providers;
     mod recovery;

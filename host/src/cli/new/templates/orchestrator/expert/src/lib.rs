@@ -1,0 +1,36 @@
+//! Answers a question from one point of view, with one model call.
+
+use agenthost_sdk::prelude::*;
+
+agenthost_sdk::plugin!(); // reads wit/: brings Matter, Opinion and Failure, and exports `run`
+
+async fn run(matter: Matter) -> Result<Opinion, Failure> {
+    let opinion: Opinion = Prompt::new("Answer the question from your point of view.")
+        .system("You answer as the person whose role is given, in two or three sentences.")
+        .data("role", &matter.role) // marked as data, never as an instruction
+        .data("question", &matter.text)
+        .max_tokens(400)
+        .json() // sends the JSON Schema of Opinion, gives an Opinion
+        .await?;
+    Ok(Opinion {
+        role: matter.role,
+        confidence: bounded(opinion.confidence),
+        ..opinion
+    })
+}
+
+/// From 0 to 1, whatever the model says: bounds that stand in a comment only are a wish.
+fn bounded(confidence: f32) -> f32 {
+    if confidence.is_nan() {
+        return 0.0;
+    }
+    confidence.clamp(0.0, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn confidence_has_bounds() {
+        assert_eq!([7.0, 0.5, f32::NAN].map(super::bounded), [1.0, 0.5, 0.0]);
+    }
+}
