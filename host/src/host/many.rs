@@ -79,15 +79,12 @@ impl Host {
         }
         let sums = self.config().run().limits.overridden_by(sums);
         let account = Account::root(&sums);
-        let mut spent = Spent::default();
         // All at once, so that nothing new is sent on what was spent long ago.
-        for earlier in recorder
-            .as_ref()
-            .map_or_else(|| Ok(Vec::new()), |recorder| recorder.settled_already())?
-        {
-            account.restore_below(&earlier, 1);
-            spent.add(&earlier);
-        }
+        let (spent, tasks) = match &recorder {
+            Some(recorder) => recorder.settled_already(&plugin.digest.hex())?,
+            None => (Spent::default(), 0),
+        };
+        account.restore_below(&spent, tasks);
         Ok(Batch {
             host: self.clone(),
             plugin: Arc::clone(plugin),

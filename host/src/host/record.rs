@@ -153,20 +153,24 @@ impl Recorder {
         Ok(self.journal.task(&self.run, &task.to_string())?.is_some())
     }
 
-    /// What the tasks of a batch that need not run again have used, all below them included.
-    pub(super) fn settled_already(&self) -> Result<Vec<Spent>> {
+    /// What the tasks of a batch that need not run again have used, all below them included, and how many they are:
+    /// those of the plugin with this digest that stay.
+    pub(super) fn settled_already(&self, digest: &str) -> Result<(Spent, u64)> {
         let Mode::Resume { failed } = self.mode else {
-            return Ok(Vec::new());
+            return Ok((Spent::default(), 0));
         };
-        let (mut spent, mut stays) = (Vec::new(), false);
+        let (mut sum, mut tasks, mut stays) = (Spent::default(), 0, false);
         self.each_task("root", |task| {
             let report = task.end.as_ref().and_then(|end| TaskReport::read(&end.report));
             if task.id.matches('/').count() == 1 {
-                stays = report.as_ref().is_some_and(|report| keeps(&report.outcome, failed));
+                stays = task.digest == digest && report.as_ref().is_some_and(|report| keeps(&report.outcome, failed));
             }
-            spent.extend(report.filter(|_| stays).map(|report| report.spent));
+            if let Some(report) = report.filter(|_| stays) {
+                sum.add(&report.spent);
+                tasks += 1;
+            }
         })?;
-        Ok(spent)
+        Ok((sum, tasks))
     }
 
     /// Goes through the records of all tasks below `under`.
