@@ -28,6 +28,7 @@ mod all {
     mod misbehaving;
     mod plan;
     mod providers;
+    mod python;
     mod recovery;
     mod runs;
     mod server;
