@@ -24,12 +24,15 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod trust;
+mod which;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use self::output::Printer;
 use crate::config::{Config, Env};
@@ -56,7 +59,7 @@ struct Global {
     /// Use this file instead of the agenthost.toml found upwards from here
     #[arg(long, global = true, value_name = "FILE", env = "AGENTHOST_CONFIG")]
     config: Option<PathBuf>,
-    /// Keep the record of runs in this file [default: see `[journal]` in agenthost.toml]
+    /// The record of runs is this file [default: see `[journal]` in agenthost.toml]
     #[arg(long, global = true, value_name = "FILE", env = "AGENTHOST_JOURNAL")]
     journal: Option<PathBuf>,
     /// Say more on stderr: the task's log, and what the host does (twice: everything)
@@ -73,9 +76,15 @@ enum Command {
     Run(Box<run::Args>),
     /// Tell the worst case of a run before anything is spent, and what earlier runs came to
     Plan(Box<plan::Args>),
-    /// Go on with a run that stopped: what is finished stays, what was answered is not asked again
+    /// Go on with a run that stopped: what is finished stays, what was answered is not paid again
+    ///
+    /// After a kill, Ctrl-C, a failed model or a limit; raise the limit with a flag. What the run has used counts. Limits
+    /// are those of the first time, with these in their place.
     Resume(resume::Args),
     /// Run a recorded run again with no provider, no key and no network
+    ///
+    /// Everything that its tasks learned comes from the record. Says where requests, outcomes or fuel are not what they were,
+    /// and ends with exit code 1 then.
     Replay(replay::Args),
     /// List the runs that were recorded, or remove old ones
     Runs(runs::Args),
@@ -189,9 +198,11 @@ fn recording_host(config: Config, global: &Global, env: &Env, max_memory: Option
     let bodies = config.journal().bodies;
     let journal = match journal::journal_path(&config, env, global.journal.as_deref()) {
         Some(path) => Some(Sqlite::open(&path).map_err(|error| {
-            error.hint(
-                "To run without a journal, write `enabled = false` under [journal]; such a run cannot be resumed.",
-            )
+            let own = error.next_step().map(|own| format!("{}. ", own.trim_end_matches('.')));
+            error.hint(format!(
+                "{}To run without a journal, write `enabled = false` under [journal]; such a run cannot be resumed.",
+                own.unwrap_or_default()
+            ))
         })?),
         None => None,
     };
@@ -215,8 +226,15 @@ fn start_logging(global: &Global) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENTHOST_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    // With -v, a line for each request to a model, once it is answered.
+    let spans = match global.verbose {
+        0 => FmtSpan::NONE,
+        _ => FmtSpan::CLOSE,
+    };
     tracing_subscriber::fmt()
+        .with_span_events(spans)
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .without_time()
         .with_target(false)

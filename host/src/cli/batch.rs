@@ -15,13 +15,14 @@ use std::sync::Arc;
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser as _, ValueEnum};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use self::report::{Line, document, exit_code, say};
 use super::output::{Printer, exit};
-use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, dirs, find, max_memory, note_narrowed, sub_agents};
+use super::plan::{self, Told};
+use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, max_memory, note_narrowed};
+use super::which::Which;
 use super::{Global, recording_host};
 use crate::batch::drive::{Settings, Stop, drive};
 use crate::batch::items::{Format, Source};
@@ -30,14 +31,14 @@ use crate::batch::tasks::{Shape, Survey, Tasks, survey};
 use crate::batch::workers::{MOST, Workers};
 use crate::config::Env;
 use crate::error::{Error, Result};
-use crate::host::{Again, Host, LoadOptions, LoadedPlugin};
+use crate::host::{Again, Host, LoadedPlugin};
 use crate::journal::RunRecord;
-use crate::limits::LimitsPatch;
+use crate::limits::{LimitsPatch, Usd};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .wasm file, or the directory of a plugin's crate, which is built first
-    plugin: PathBuf,
+    #[command(flatten)]
+    which: Which,
     /// The items: a .jsonl, .csv or .json file, or - for stdin
     items: PathBuf,
     /// How the items are written, where the file's name does not say it [default for stdin: jsonl]
@@ -61,15 +62,12 @@ pub(super) struct Args {
     /// What to do when an item is malformed or not of the plugin's type: run nothing, or run all others
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     on_bad_item: OnBadItem,
-    /// Say what would be run, and run nothing
+    /// Tell the worst case before anything is spent, and run nothing
     #[arg(long)]
     plan: bool,
-    /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
-    #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
-    with: Vec<String>,
-    /// Let the plugin, but not its sub-agents, read the directory HOST as GUEST; with :rw it may write there, too
-    #[arg(long, value_name = "HOST::GUEST[:rw]")]
-    dir: Vec<String>,
+    /// With --plan: end with exit code 3 where the worst case may cost more than this, or nobody can tell
+    #[arg(long, value_name = "USD", requires = "plan")]
+    fail_above: Option<Usd>,
     /// Print one JSON document about the whole batch on stdout; needs --output FILE
     #[arg(long)]
     pub(super) json: bool,
@@ -82,7 +80,7 @@ pub(super) struct Args {
 /// Limits on the sum over all items
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits of all tasks together (or `none`)")]
-struct SumArgs {
+pub(super) struct SumArgs {
     /// Input and output tokens together
     #[arg(long, value_name = "N")]
     run_tokens: Option<String>,
@@ -116,7 +114,7 @@ enum OnBadItem {
 }
 
 impl SumArgs {
-    fn patch(&self) -> Result<LimitsPatch> {
+    pub(super) fn patch(&self) -> Result<LimitsPatch> {
         let mut patch = LimitsPatch::default();
         for (key, text) in [
             ("tokens", &self.run_tokens),
@@ -196,7 +194,11 @@ pub(super) struct Earlier {
 /// What is done with a recorded batch.
 pub(super) enum How {
     /// It goes on, with these limits in the place of those that it had.
-    Resume { failed: bool, limits: LimitsPatch },
+    Resume {
+        failed: bool,
+        limits: LimitsPatch,
+        sums: LimitsPatch,
+    },
     /// It is told everything again; the results go to stdout.
     Replay,
 }
@@ -212,7 +214,13 @@ struct Command {
 }
 
 /// Takes up a recorded batch: reads its command line again, in its directory.
-pub(super) async fn again(earlier: Earlier, env: &Env, printer: &Printer) -> Result<ExitCode> {
+pub(super) async fn again(
+    earlier: Earlier,
+    json: bool,
+    global: &Global,
+    env: &Env,
+    printer: &Printer,
+) -> Result<ExitCode> {
     let id = &earlier.record.id;
     let command: Command = serde_json::from_str(&earlier.record.command).map_err(|_| {
         Error::usage(format!("run {id} was not started from the command line"))
@@ -230,13 +238,23 @@ pub(super) async fn again(earlier: Earlier, env: &Env, printer: &Printer) -> Res
                 "the command line of run {id} makes no sense to this version: {error}"
             ))
         })?;
-    let super::Command::Batch(args) = cli.command else {
+    let super::Command::Batch(mut args) = cli.command else {
         return Err(Error::usage(format!("run {id} is no batch")));
+    };
+    args.json |= json;
+    // The journal is the one in which the batch was found, and how much is said is for whoever reads it now.
+    let here = |path: &PathBuf| env.cwd().join(path);
+    let config = global.config.as_ref().map(here);
+    let global = Global {
+        config: config.or(cli.global.config),
+        journal: super::journal::journal_path(&global.config(env)?, env, global.journal.as_deref()),
+        verbose: global.verbose,
+        quiet: global.quiet,
     };
     // Boxed, as a batch is not taken up from within a batch.
     Box::pin(go(
         *args,
-        &cli.global,
+        &global,
         &env.at(&command.cwd),
         printer,
         Some((earlier, command.items)),
@@ -256,15 +274,13 @@ async fn go(
     earlier: Option<(Earlier, Option<String>)>,
 ) -> Result<ExitCode> {
     let (limits, sums) = (args.limits.patch()?, args.sums.patch()?);
-    let limits = match &earlier {
-        Some((
-            Earlier {
-                how: How::Resume { limits: over, .. },
-                ..
-            },
-            _,
-        )) => over.clone().over(limits),
-        _ => limits,
+    let (limits, sums) = match earlier.as_ref().map(|(earlier, _)| &earlier.how) {
+        Some(How::Resume {
+            limits: over,
+            sums: sums_over,
+            ..
+        }) => (over.clone().over(limits), sums_over.clone().over(sums)),
+        Some(How::Replay) | None => (limits, sums),
     };
     if args.json && !args.plan && args.output().is_none() {
         return Err(
@@ -287,12 +303,7 @@ async fn go(
         .hint("Bring the items back as they were; other items are another batch."));
     }
     let host = recording_host(global.config(env)?, global, env, max_memory(&limits))?;
-    let options = LoadOptions {
-        with: sub_agents(&args.with, env)?,
-        dirs: dirs(&args.dir, env)?,
-    };
-    let path = env.cwd().join(&args.plugin);
-    let plugin = Arc::new(find(&host, &args.plugin, &path, options, printer).await?);
+    let plugin = Arc::new(args.which.load(&host, env, printer).await?);
     note_narrowed(&host, &plugin, &limits, printer);
     if let Some((earlier, _)) = &earlier {
         let changed = host.changed_plugins(&plugin, &earlier.record)?;
@@ -316,7 +327,21 @@ async fn go(
     let found = survey(tasks()?)?;
     judge(&found, &source, &args, &plugin, &shape, printer)?;
     if args.plan {
-        return plan(&found, printer);
+        let run = host.config().run().limits.overridden_by(&sums);
+        let told = Told {
+            items: found.tasks,
+            fail_above: args.fail_above,
+            json: args.json,
+        };
+        return plan::tell(
+            &host,
+            &plugin,
+            (host.limits(&plugin, &limits), &run),
+            &told,
+            global,
+            env,
+            printer,
+        );
     }
 
     let replay = matches!(&earlier, Some((Earlier { how: How::Replay, .. }, _)));
@@ -360,6 +385,9 @@ async fn go(
         }
         task => task,
     });
+    // What never began is no part of a replay.
+    let began = |number| runner.has(number).unwrap_or(true);
+    let tasks = tasks.take_while(|task| !matches!(task, Ok(task) if task.input.is_some() && !began(task.number)));
     let mut summary = drive(&runner, tasks, settings, &mut output, &stop, |summary| {
         line.show(summary)
     })
@@ -386,9 +414,7 @@ async fn go(
             runner.id()
         ));
     }
-    let differences = runner.differences();
-    if !differences.is_empty() {
-        super::run::differ(&differences, printer);
+    if replay && super::run::differ(&runner.differences(), printer) {
         return Ok(ExitCode::from(exit::FAILED));
     }
     let code = exit_code(&summary, found.items);
@@ -397,7 +423,7 @@ async fn go(
     }
     if args.json {
         printer.data(&document(run, &summary, found.items))?;
-    } else if host.config().is_offline_default() && summary.models.iter().any(|model| model.offline) {
+    } else if !replay && host.config().is_offline_default() && summary.models.iter().any(|model| model.offline) {
         printer.note(OFFLINE);
     }
     Ok(ExitCode::from(code))
@@ -435,12 +461,6 @@ fn judge(
         ),
     };
     Err(Error::input(text).hint(hint))
-}
-
-/// `--plan`: what would be run.
-fn plan(found: &Survey, printer: &Printer) -> Result<ExitCode> {
-    printer.data(&json!({"format": 1, "items": found.items, "bad": found.bad, "tasks": found.tasks}))?;
-    Ok(ExitCode::from(exit::DONE))
 }
 
 /// Opens what the results are written to, and empties it.

@@ -72,7 +72,7 @@ fn about(command: &Command, text: &mut String) {
 fn table(arguments: &[&Arg], text: &mut String) {
     text.push_str("| argument | |\n|---|---|\n");
     for arg in arguments {
-        let _ = writeln!(text, "| `{}` | {} |", signature(arg), meaning(arg));
+        let _ = writeln!(text, "| `{}` | {} |", signature(arg).replace('|', "\\|"), meaning(arg));
     }
 }
 

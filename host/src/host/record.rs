@@ -15,12 +15,13 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Bodies;
 use crate::error::Result;
 use crate::journal::{CallRecord, Entry, Journal, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn};
-use crate::limits::Usd;
 use crate::limits::ledger::Used;
+use crate::limits::{Spent, Usd};
 use crate::llm::{Allowance, Ask, CallError, CallResult, Reply, Request};
 use crate::run::{Difference, ModelReport};
 use crate::sandbox::{Next, Order};
@@ -116,9 +117,11 @@ impl Told {
     }
 
     /// Whether the same ask may come out better another time.
-    fn is_final(&self) -> bool {
+    fn is_final(&self, mode: Mode) -> bool {
         match &self.result {
             Answer::Ok(_) => true,
+            // Whoever wants what failed to be tried again wants another answer.
+            Answer::Err(_) if mode == (Mode::Resume { failed: true }) => false,
             Answer::Err(error) => match error {
                 CallError::Denied(_)
                 | CallError::ContextOverflow
@@ -137,7 +140,23 @@ pub(super) enum Recorded {
     Make(Vec<(Hash, PaidReply)>),
     /// What the task was told.
     Told(Box<Told>),
+    /// A replay knows that the task was never told anything.
+    Unanswered,
     /// A replay asks for something else than was recorded.
+    Differs,
+}
+
+/// What becomes of a sub-task that a guest starts.
+pub(super) enum Begins {
+    /// It is run.
+    Now,
+    /// A replay runs it: it was run then, and perhaps given up by its parent.
+    Again,
+    /// A replay refuses it: it was refused then.
+    Refused,
+    /// A replay knows that its parent gave it up before it began.
+    Never,
+    /// A replay starts something that was not started then.
     Differs,
 }
 
@@ -196,6 +215,10 @@ impl Recorder {
         if self.is_replay() {
             return Ok(());
         }
+        let mut report = report.clone();
+        if self.bodies == Bodies::None {
+            redact(&mut report);
+        }
         let end = RunEnd {
             ended_ms: now_ms(),
             state: state.to_owned(),
@@ -219,6 +242,9 @@ impl Recorder {
     }
 
     fn differs(&self, task: &TaskId, ask: Option<u64>, what: impl Into<String>) {
+        if !self.is_replay() {
+            return;
+        }
         lock(&self.differences).push(Difference {
             task: task.clone(),
             ask,
@@ -247,6 +273,42 @@ impl Recorder {
         lock(&self.taken_over).remove(&task.to_string())
     }
 
+    /// Whether a task began when the run was recorded.
+    pub(super) fn began(&self, task: &TaskId) -> Result<bool> {
+        Ok(self.journal.task(&self.run, &task.to_string())?.is_some())
+    }
+
+    /// What the tasks of a batch that need not run again have used, all below them included.
+    pub(super) fn settled_already(&self) -> Result<Vec<Spent>> {
+        let Mode::Resume { failed } = self.mode else {
+            return Ok(Vec::new());
+        };
+        let (mut spent, mut stays) = (Vec::new(), false);
+        self.each_task("root", |task| {
+            let report = task.end.as_ref().and_then(|end| TaskReport::read(&end.report));
+            if task.id.matches('/').count() == 1 {
+                stays = report.as_ref().is_some_and(|report| keeps(&report.outcome, failed));
+            }
+            spent.extend(report.filter(|_| stays).map(|report| report.spent));
+        })?;
+        Ok(spent)
+    }
+
+    /// Goes through the records of all tasks below `under`.
+    fn each_task(&self, under: &str, mut with: impl FnMut(&TaskRecord)) -> Result<()> {
+        /// Records that are read at a time.
+        const PAGE: usize = 500;
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.journal.tasks(&self.run, under, after.as_deref(), PAGE)?;
+            page.iter().for_each(&mut with);
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = Some(last.id.clone()),
+                _ => return Ok(()),
+            }
+        }
+    }
+
     /// The recorded end of a task that need not run again: its report, what it returned, and the records of all below it.
     pub(super) fn settled(&self, past: &TaskRecord, digest: &str, input: Option<&str>) -> Option<Settled> {
         let Mode::Resume { failed } = self.mode else {
@@ -259,18 +321,8 @@ impl Recorder {
             return None;
         }
         let mut below = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            /// Records that are read at a time.
-            const PAGE: usize = 500;
-            let page = self.journal.tasks(&self.run, &past.id, after.as_deref(), PAGE).ok()?;
-            let full = page.len() == PAGE;
-            after = page.last().map(|task| task.id.clone());
-            below.extend(page.iter().filter_map(|task| read_end(task.end.as_ref()?)));
-            if !full {
-                break;
-            }
-        }
+        let read = |task: &TaskRecord| below.extend(task.end.as_ref().and_then(read_end));
+        self.each_task(&past.id, read).ok()?;
         let models = serde_json::from_str(&end.models).unwrap_or_default();
         if report.parent == Some(TaskId::root()) {
             lock(&self.taken_over).insert(past.id.clone());
@@ -322,8 +374,10 @@ pub(super) struct TaskLog {
     recorder: Option<Arc<Recorder>>,
     task: TaskId,
     past: Mutex<Past>,
-    /// How it ended when it was recorded; for a replay.
-    end: Option<TaskReport>,
+    /// How it ended when it was recorded, with what it used of each model; for a replay.
+    end: Option<(TaskReport, Vec<ModelReport>)>,
+    /// Everything that was recorded for it to learn has been given.
+    caught_up: CancellationToken,
 }
 
 /// What is still to be given of what was recorded.
@@ -335,6 +389,8 @@ struct Past {
     remaining: VecDeque<(u64, Allowance)>,
     /// Turns until now.
     given: u64,
+    /// A call was made that a replay cannot repeat, since nothing came of it.
+    unanswered: bool,
 }
 
 /// What stands in the place of a model call where the ask was a sub-task.
@@ -366,6 +422,7 @@ impl TaskLog {
             task,
             past: Mutex::default(),
             end: None,
+            caught_up: CancellationToken::new(),
         }
     }
 
@@ -391,7 +448,13 @@ impl TaskLog {
                     format!("the input differs: {}", first_difference(recorded, given)),
                 );
             }
-            end = past.end.as_ref().and_then(|end| TaskReport::read(&end.report));
+            let mut past = past;
+            if past.digest != digest && !recorder.is_replay() {
+                // Another plugin learns things in an order of its own; what was paid for is still good.
+                past.turns.clear();
+                past.remaining.clear();
+            }
+            end = past.end.as_ref().and_then(read_end);
             Past::of(past, recorder.mode)
         });
         if !recorder.is_replay() {
@@ -404,11 +467,28 @@ impl TaskLog {
                 at_ms: now_ms(),
             });
         }
-        Self {
+        let log = Self {
             recorder: Some(Arc::clone(recorder)),
             task: task.clone(),
             past: Mutex::new(given),
             end,
+            caught_up: CancellationToken::new(),
+        };
+        log.see_whether_caught_up(&lock(&log.past));
+        log
+    }
+
+    fn see_whether_caught_up(&self, past: &Past) {
+        if past.turns.is_empty() {
+            self.caught_up.cancel();
+        }
+    }
+
+    /// Waits until a resumed task is where it stopped, unless it has to learn what comes of this ask before: of what it
+    /// drops on the way there, nothing is paid for once more.
+    pub(super) async fn caught_up(&self, ask: u64) {
+        if self.live().is_some() && !lock(&self.past).is_told(ask) {
+            self.caught_up.cancelled().await;
         }
     }
 
@@ -449,18 +529,26 @@ impl TaskLog {
                 recorder.differs(&self.task, Some(ordinal), what);
                 return Recorded::Differs;
             }
-            return told(&known).map_or_else(
-                || {
-                    // It was in flight when its task ended, and nobody learned what came back.
-                    Recorded::Make(Vec::new())
-                },
-                Recorded::Told,
-            );
+            if let Some(told) = told(&known) {
+                return Recorded::Told(told);
+            }
+            let mut past = lock(&self.past);
+            if past.is_told(ordinal) {
+                recorder.differs(
+                    &self.task,
+                    Some(ordinal),
+                    "what the task was told is not in the journal",
+                );
+                return Recorded::Differs;
+            }
+            // Its task ended or gave it up before anything was told.
+            past.unanswered = true;
+            return Recorded::Unanswered;
         }
         let paid = match known.filter(|known| known.hash == hash) {
             None => Vec::new(),
             Some(known) => {
-                if let Some(told) = told(&known).filter(|told| told.is_final()) {
+                if let Some(told) = told(&known).filter(|told| told.is_final(recorder.mode)) {
                     return Recorded::Told(told);
                 }
                 let read = |reply: &crate::journal::ReplyRecord| {
@@ -480,8 +568,10 @@ impl TaskLog {
     }
 
     /// Notes that an ask starts a sub-task.
-    pub(super) fn starts(&self, ordinal: u64, child: &TaskId) {
-        let Some(recorder) = &self.recorder else { return };
+    pub(super) fn starts(&self, ordinal: u64, child: &TaskId) -> Begins {
+        let Some(recorder) = &self.recorder else {
+            return Begins::Now;
+        };
         let known = lock(&self.past).calls.remove(&ordinal);
         if !recorder.is_replay() {
             recorder.journal.note(Entry::CallStarted {
@@ -491,12 +581,25 @@ impl TaskLog {
                 hash: Sha256::digest(child.to_string()).into(),
                 body: None,
             });
-        } else if known.is_none_or(|known| known.hash != Hash::from(Sha256::digest(child.to_string()))) {
+            return Begins::Now;
+        }
+        if known.is_none_or(|known| known.hash != Hash::from(Sha256::digest(child.to_string()))) {
             recorder.differs(
                 &self.task,
                 Some(ordinal),
                 "this sub-task was not started when the run was recorded",
             );
+            return Begins::Differs;
+        }
+        // Every task that began in a run that has ended has an end, too. Where the journal cannot be read, the sub-task
+        // itself says so.
+        let began = recorder
+            .past(child)
+            .map(|past| past.is_some_and(|past| past.end.is_some()));
+        match began.unwrap_or(true) {
+            true => Begins::Again,
+            false if lock(&self.past).is_told(ordinal) => Begins::Refused,
+            false => Begins::Never,
         }
     }
 
@@ -605,10 +708,16 @@ impl TaskLog {
         if !self.is_replay() {
             return None;
         }
-        let out_of_fuel = self.end.as_ref().filter(|end| {
+        let out_of_fuel = self.end.as_ref().filter(|(end, _)| {
             end.outcome.failure().and_then(|failure| failure.limit) == Some(crate::limits::LimitKind::Fuel)
         });
-        Some(out_of_fuel.map_or(u64::MAX / 4, |end| end.spent.fuel))
+        Some(out_of_fuel.map_or(u64::MAX / 4, |(end, _)| end.spent.fuel))
+    }
+
+    /// In a replay, what the task used of models where some of it cannot be repeated: nothing came of it.
+    pub(super) fn not_repeated(&self) -> Option<&(TaskReport, Vec<ModelReport>)> {
+        let unanswered = lock(&self.past).unanswered;
+        self.end.as_ref().filter(|_| unanswered)
     }
 
     /// Writes down how the task ended; in a replay, compares.
@@ -618,20 +727,24 @@ impl TaskLog {
             self.compare(recorder, report);
             return;
         }
+        let mut report = serde_json::to_value(report).unwrap_or_default();
+        if recorder.bodies == Bodies::None {
+            redact(&mut report);
+        }
         recorder.journal.note(Entry::TaskEnded {
             run: recorder.run.clone(),
             task: self.task.to_string(),
             end: TaskEnd {
                 ended_ms: now_ms(),
-                report: serde_json::to_string(report).unwrap_or_default(),
-                returned,
+                report: report.to_string(),
+                returned: returned.filter(|_| recorder.bodies != Bodies::None),
                 models: serde_json::to_string(models).unwrap_or_default(),
             },
         });
     }
 
     fn compare(&self, recorder: &Recorder, report: &TaskReport) {
-        let Some(end) = &self.end else {
+        let Some((end, _)) = &self.end else {
             recorder.differs(&self.task, None, "this task was not recorded to its end");
             return;
         };
@@ -651,13 +764,15 @@ impl TaskLog {
             );
             recorder.differs(&self.task, None, what);
         }
-        let left = lock(&self.past);
-        if let Some(ask) = left.calls.keys().next() {
-            recorder.differs(
-                &self.task,
-                Some(*ask),
-                "this model call was made when the run was recorded, and not now",
-            );
+        // What was asked and never told may be of an earlier time, before the run was resumed.
+        let past = lock(&self.past);
+        let untold = past.turns.iter().find_map(|turn| match turn {
+            Turn::Answer(ask) if past.calls.contains_key(ask) => Some(*ask),
+            _ => None,
+        });
+        if untold.is_some() {
+            let what = "this was asked when the run was recorded, and is not now";
+            recorder.differs(&self.task, untold, what);
         }
     }
 }
@@ -669,6 +784,7 @@ impl Order for TaskLog {
                 time_up: false,
                 polls: 0,
             },
+            None if self.is_replay() => Next::Nothing,
             None => Next::Any,
             Some(Turn::Answer(ask)) => Next::Answer(*ask),
             Some(Turn::Cut { time_up, polls }) => Next::Cut {
@@ -678,10 +794,22 @@ impl Order for TaskLog {
         }
     }
 
+    fn lost(&self) -> bool {
+        // A replay has nothing else to go by; a run that goes on can ask anew.
+        let goes_on = !self.is_replay();
+        if goes_on {
+            let mut past = lock(&self.past);
+            past.turns.clear();
+            self.see_whether_caught_up(&past);
+        }
+        goes_on
+    }
+
     fn answered(&self, ask: u64) {
         let mut past = lock(&self.past);
         past.turns.pop_front();
         past.given += 1;
+        self.see_whether_caught_up(&past);
         self.turned(Turn::Answer(ask));
     }
 
@@ -704,6 +832,11 @@ impl TaskLog {
 }
 
 impl Past {
+    /// Whether the task still has to learn what comes of this ask, as it did.
+    fn is_told(&self, ask: u64) -> bool {
+        self.turns.contains(&Turn::Answer(ask))
+    }
+
     fn of(record: TaskRecord, mode: Mode) -> Self {
         let remaining = record.remaining.iter().filter_map(|value| {
             let Remained { after, left } = serde_json::from_str(value).ok()?;
@@ -712,6 +845,11 @@ impl Past {
         let mut remaining: VecDeque<_> = remaining.collect();
         let calls: BTreeMap<_, _> = record.calls.into_iter().map(|call| (call.ask, call)).collect();
         let mut turns: VecDeque<_> = record.turns.into();
+        let failed = record
+            .end
+            .as_ref()
+            .and_then(read_end)
+            .is_some_and(|(end, _)| keeps(&end.outcome, false) && !keeps(&end.outcome, true));
         if mode != Mode::Replay {
             // What may come out better now, and all that followed from it, is not told again.
             let is_final = |turn: &Turn| match turn {
@@ -723,10 +861,14 @@ impl Past {
                         if let Ok(sub_task) = serde_json::from_str::<SubTask>(result) {
                             return sub_task.keeps(mode);
                         }
-                        serde_json::from_str::<Told>(result).is_ok_and(|told| told.is_final())
+                        serde_json::from_str::<Told>(result).is_ok_and(|told| told.is_final(mode))
                     }),
             };
             let kept = turns.iter().take_while(|turn| is_final(turn)).count();
+            if mode == (Mode::Resume { failed: true }) && kept == turns.len() && failed {
+                // With these answers it would fail in the same way.
+                return Self::default();
+            }
             turns.truncate(kept);
             let kept = kept as u64;
             remaining.retain(|(after, _)| *after <= kept);
@@ -736,7 +878,24 @@ impl Past {
             turns,
             remaining,
             given: 0,
+            unanswered: false,
         }
+    }
+}
+
+/// Takes out of a report what may hold the words of a model: outputs, messages of failures, and the log.
+fn redact(report: &mut Value) {
+    let Some(report) = report.as_object_mut() else { return };
+    report.remove("log");
+    let Some(outcome) = report.get_mut("outcome") else {
+        return;
+    };
+    match outcome.get_mut("failure").and_then(Value::as_object_mut) {
+        Some(failure) => {
+            failure.insert("message".into(), "".into());
+            failure.remove("error");
+        }
+        None => *outcome = Value::Null,
     }
 }
 
@@ -756,9 +915,15 @@ fn first_difference(recorded: &str, now: &str) -> String {
     };
     let mut path = String::new();
     let (a, b) = descend(&a, &b, &mut path);
-    let show = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), |value| around(&value.to_string()));
+    let text = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
+    let (a, b) = (text(a), text(b));
+    let alike = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
     let path = if path.is_empty() { "/".to_owned() } else { path };
-    format!("at {path}: {} was recorded, now {}", show(a), show(b))
+    format!(
+        "at {path}: {} was recorded, now {}",
+        around(&a, alike),
+        around(&b, alike)
+    )
 }
 
 fn descend<'v>(a: &'v Value, b: &'v Value, path: &mut String) -> (Option<&'v Value>, Option<&'v Value>) {
@@ -793,13 +958,18 @@ fn descend<'v>(a: &'v Value, b: &'v Value, path: &mut String) -> (Option<&'v Val
     (Some(a), Some(b))
 }
 
-/// The start of a text that may be long.
-fn around(text: &str) -> String {
+/// What stands in a text that may be long, around the byte at `place`.
+fn around(text: &str, place: usize) -> String {
+    const BEFORE: usize = 40;
     const MOST: usize = 120;
     if text.len() <= MOST {
         return text.to_owned();
     }
-    format!("{}…", text.get(..text.floor_char_boundary(MOST)).unwrap_or_default())
+    let start = text.floor_char_boundary(place.saturating_sub(BEFORE));
+    let end = text.floor_char_boundary(start + MOST);
+    let mark = |cut: bool| if cut { "…" } else { "" };
+    let shown = text.get(start..end).unwrap_or_default();
+    format!("{}{shown}{}", mark(start > 0), mark(end < text.len()))
 }
 
 pub(super) fn now_ms() -> u64 {

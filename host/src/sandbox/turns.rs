@@ -24,6 +24,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Hands one finished effect to the guest; false when the guest no longer waits for it.
 type Turn = Box<dyn FnOnce() -> bool + Send>;
@@ -35,6 +36,8 @@ pub enum Next {
     Any,
     /// The answer to the ask of this ordinal.
     Answer(u64),
+    /// Nothing: it comes to its own end.
+    Nothing,
     /// Nothing: it is cut off, after so many polls since its last turn.
     Cut {
         /// Whether its time was up; else it was cancelled.
@@ -51,6 +54,11 @@ pub trait Order: Send + Sync {
         Next::Any
     }
 
+    /// The guest waits and did not ask for what comes next. Whether it may go on with whatever is there.
+    fn lost(&self) -> bool {
+        false
+    }
+
     /// The guest gets the answer to its ask of this ordinal now.
     fn answered(&self, _ask: u64) {}
 
@@ -65,6 +73,7 @@ pub(super) struct Asker {
     open: Arc<AtomicUsize>,
     /// Asks until now; the next one's ordinal.
     asks: Arc<AtomicU64>,
+    effects: TaskTracker,
 }
 
 /// The giving side, held by the task's driver.
@@ -76,6 +85,7 @@ pub(super) struct Turns {
     asks: Arc<AtomicU64>,
     /// Answers that are there before their turn.
     early: BTreeMap<u64, Turn>,
+    effects: TaskTracker,
 }
 
 /// The effect behind a reply ended without giving one: it panicked.
@@ -87,17 +97,20 @@ pub(super) fn turns() -> (Asker, Turns) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
     let asks = Arc::new(AtomicU64::new(0));
+    let effects = TaskTracker::new();
     (
         Asker {
             inbox: sender,
             open: Arc::clone(&open),
             asks: Arc::clone(&asks),
+            effects: effects.clone(),
         },
         Turns {
             inbox: receiver,
             open,
             asks,
             early: BTreeMap::new(),
+            effects,
         },
     )
 }
@@ -122,7 +135,7 @@ impl Asker {
         let (reply, wait) = oneshot::channel();
         let inbox = self.inbox.clone();
         self.open.fetch_add(1, Ordering::AcqRel);
-        let effect = tokio::spawn(async move {
+        let effect = self.effects.spawn(async move {
             let value = effect.await;
             let turn: Turn = Box::new(move || reply.send(value).is_ok());
             // A closed inbox means that the task has ended.
@@ -168,6 +181,11 @@ pub(super) enum Driven<T> {
 }
 
 impl Turns {
+    /// The work on all asks. Once the guest and its store are gone, what is left of it ends soon.
+    pub(super) fn effects(&self) -> TaskTracker {
+        self.effects.clone()
+    }
+
     /// Drives `guest` to its end, giving it one turn whenever it is idle. A result that is there wins over a cancel
     /// that comes in the same moment. `meter` is asked for fuel before each burst of computing.
     pub(super) async fn drive<T>(
@@ -255,9 +273,12 @@ impl Turns {
                 if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
                     return Poll::Ready(Some(cut));
                 }
-                let next = order.next();
+                let mut next = order.next();
                 if let Next::Cut { time_up, .. } = next {
                     return Poll::Ready(Some(if time_up { Driven::TimeUp } else { Driven::Cancelled }));
+                }
+                if next == Next::Nothing && self.open.load(Ordering::Acquire) > 0 {
+                    return Poll::Ready(Some(Driven::Diverged));
                 }
                 if let Next::Answer(ask) = next {
                     if let Some(turn) = self.early.remove(&ask) {
@@ -270,7 +291,10 @@ impl Turns {
                         });
                     }
                     if ask >= self.asks.load(Ordering::Acquire) {
-                        return Poll::Ready(Some(Driven::Diverged));
+                        if !order.lost() {
+                            return Poll::Ready(Some(Driven::Diverged));
+                        }
+                        next = Next::Any;
                     }
                 }
                 loop {
@@ -442,7 +466,7 @@ mod tests {
             });
             drop(loser);
             asker
-                .ask(|_| tokio::time::sleep(Duration::from_secs(120)))
+                .ask(asker.next(), tokio::time::sleep(Duration::from_secs(120)))
                 .await
                 .unwrap();
         };
@@ -512,7 +536,7 @@ mod tests {
     #[tokio::test]
     async fn an_effect_that_panics_is_an_error_not_a_hang() {
         let (asker, turns) = turns();
-        let guest = asker.ask(async { panic!("boom") });
+        let guest = asker.ask(asker.next(), async { panic!("boom") });
         let cancel = CancellationToken::new();
         let Driven::Ended(Err(EffectLost)) = turns.drive(guest, &mut Free, &Free, None, &cancel).await else {
             panic!("expected the loss to be seen");
@@ -551,7 +575,7 @@ mod tests {
         };
         let (asker, turns_a) = turns();
         let guest = async {
-            let reply = asker.ask(async {});
+            let reply = asker.ask(asker.next(), async {});
             // A reply is there, but the guest is in a call.
             tokio::time::sleep(second).await;
             let mut reply = pin!(reply);
@@ -562,15 +586,24 @@ mod tests {
                     .is_pending()
             );
         };
-        assert_eq!(turns_a.drive(guest, &mut disk, None, &cancel).await, Driven::Ended(()));
+        assert_eq!(
+            turns_a.drive(guest, &mut disk, &Free, None, &cancel).await,
+            Driven::Ended(())
+        );
         assert_eq!(disk.ended, 0, "the burst goes on");
         let soon = Some(Instant::now() + second);
         let (_asker, turns_b) = turns();
         let waits = std::future::pending::<()>();
-        assert_eq!(turns_b.drive(waits, &mut disk, soon, &cancel).await, Driven::TimeUp);
+        assert_eq!(
+            turns_b.drive(waits, &mut disk, &Free, soon, &cancel).await,
+            Driven::TimeUp
+        );
         disk.in_call = false;
         let (_asker, turns_c) = turns();
         let waits = std::future::pending::<()>();
-        assert_eq!(turns_c.drive(waits, &mut disk, None, &cancel).await, Driven::Stuck);
+        assert_eq!(
+            turns_c.drive(waits, &mut disk, &Free, None, &cancel).await,
+            Driven::Stuck
+        );
     }
 }
