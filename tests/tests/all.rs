@@ -36,6 +36,7 @@ mod all {
     mod runs;
     mod server;
     mod tidy;
+    mod toolchain;
     mod tree;
     mod validation;
     mod values;

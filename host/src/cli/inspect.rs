@@ -163,7 +163,7 @@ fn summary(plugin: &Plugin) -> String {
     row("digest", &plugin.digest.to_string());
     row(
         "",
-        "the SHA-256 of the file: a build of the same source with the same tools gives the same one",
+        "SHA-256 of the file; compare it with `sha256sum` of a build of the same source with the same tools",
     );
     for doubt in &plugin.doubts {
         row("doubt", doubt);
@@ -188,8 +188,11 @@ fn folded(imports: &[Import]) -> String {
             parts.push(counted(count(kind), what));
         }
     }
-    let refused = imports.iter().filter(|import| matches!(import, Import::Refused(_)));
-    parts.extend(refused.map(|import| format!("{}, not offered", import.name())));
+    let mut refused = imports.iter().filter(|import| matches!(import, Import::Refused(_)));
+    if let Some(first) = refused.next() {
+        let count = 1 + refused.count();
+        parts.push(format!("{count} not offered, such as {}", first.name()));
+    }
     match parts.is_empty() {
         true => "nothing".into(),
         false => format!("{} (--imports names all)", parts.join("; ")),

@@ -23,7 +23,8 @@ use crate::error::{Error, Result};
 /// The compile target of plugins.
 pub const TARGET: &str = "wasm32-wasip2";
 
-const CDYLIB: &str = "A plugin is a library of this kind: add `[lib]` with `crate-type = [\"cdylib\"]` to its Cargo.toml, and src/lib.rs.";
+const CDYLIB: &str =
+    "A plugin is a library: give it a src/lib.rs, and `crate-type = [\"cdylib\"]` under [lib] in its Cargo.toml.";
 
 /// The crate whose version is that of the contract's bindings.
 const SDK: &str = "agenthost-sdk";
@@ -83,7 +84,7 @@ pub fn build(dir: &Path) -> Result<Built> {
     })?;
     let unreadable = |path: &Path, error: std::io::Error| Error::plugin(format!("{}: {error}", path.display()));
     let bytes = std::fs::read(&artifact).map_err(|error| unreadable(&artifact, error))?;
-    let plugin = Plugin::read(&bytes).map_err(|error| error.at(&artifact))?;
+    let plugin = Plugin::read(&bytes).map_err(|error| explain::no_plugin(dir, error))?;
     let blame = blame(dir, &package, &plugin);
     notes.extend(threads(dir, &package, &said));
     let sdk = sdk(&said);
@@ -201,8 +202,7 @@ fn package(dir: &Path) -> Result<Package> {
         path.and_then(|path| path.canonicalize().ok()).as_deref() == Some(&manifest_path)
     });
     let Some(found) = found else {
-        return Err(wrong("it is a workspace without a package of its own")
-            .hint("Give the directory of the plugin's own package."));
+        return Err(explain::workspace(dir, &metadata));
     };
     let text = |name: &str| found.get(name).and_then(Value::as_str).map(str::to_owned);
     let own = found.pointer("/metadata/agenthost");

@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::cargo::{Diagnostic, Said};
 use super::crates::Graph;
 use super::{Package, TARGET};
@@ -48,6 +50,38 @@ pub(super) fn failed(dir: &Path, package: &Package, said: &Said) -> Error {
     ))
     .hint(hint)
 }
+
+/// What was built is a component, but no plugin.
+pub(super) fn no_plugin(dir: &Path, error: Error) -> Error {
+    let nothing = error.message().ends_with("it exports nothing");
+    let error = error.at(dir);
+    match nothing {
+        true => error.hint(
+            "Write the types of the task to wit/world.wit, and `agenthost_sdk::plugin!();` with a function `run` to src/lib.rs.",
+        ),
+        false => error,
+    }
+}
+
+/// The directory is a workspace's; the plugins are below.
+pub(super) fn workspace(dir: &Path, metadata: &Value) -> Error {
+    let root = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let packages = metadata.get("packages").and_then(Value::as_array);
+    let members = packages.into_iter().flatten().filter_map(|package| {
+        let path = Path::new(package.get("manifest_path")?.as_str()?).parent()?;
+        Some(path.strip_prefix(&root).unwrap_or(path).display().to_string())
+    });
+    let members: Vec<_> = members.take(MEMBERS).collect();
+    let such = match members.as_slice() {
+        [] => String::new(),
+        members => format!(", such as {}", members.join(", ")),
+    };
+    Error::plugin(format!("{}: a workspace without a package of its own", dir.display()))
+        .hint(format!("Give the directory of the plugin's own package{such}."))
+}
+
+/// How many members of a workspace are named.
+const MEMBERS: usize = 5;
 
 /// How the target is had.
 pub(super) fn by_hand() -> String {

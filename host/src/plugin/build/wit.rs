@@ -42,7 +42,7 @@ pub(super) fn check(dir: &Path) -> Result<()> {
         Ok(_) => Ok(()),
         Err(why) => {
             let hint = hint(&why);
-            Err(Error::plugin(format!("the plugin's WIT is wrong: {why}")).hint(hint))
+            Err(Error::plugin(format!("the WIT in {shown} is wrong: {why}")).hint(hint))
         }
     }
 }
@@ -53,13 +53,13 @@ const OTHER_VERSION: &str = "Delete the copy, which agenthost-sdk brings along, 
 fn hint(why: &str) -> String {
     if why.contains("no `package` header") {
         "Begin the file with `package NAMESPACE:NAME@0.1.0;`: it is the plugin's name.".into()
-    } else if why.contains("agenthost:plugin") && why.contains("not found") {
+    } else if why.starts_with("package 'agenthost:plugin@") {
         format!(
             "This host has {}@{}: name that version in `use` and `include`, or use an agenthost of the other version.",
             contract::PACKAGE,
             contract_version()
         )
-    } else if why.contains("not found") {
+    } else if why.starts_with("package '") && why.contains("not found") {
         "Declare the plugin that it belongs to under [package.metadata.agenthost.sub-agents] in Cargo.toml, and the build copies \
          its WIT; or put the .wit files into wit/deps/NAME."
             .into()
