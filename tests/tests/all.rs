@@ -20,6 +20,7 @@ mod all {
     mod fan_out;
     mod gate;
     mod handles;
+    mod inspect;
     mod isolation;
     mod joins;
     mod journal;

@@ -1,5 +1,6 @@
 //! A plugin that is not written in Rust: built by componentize-py where that is installed, and run like any other.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -22,9 +23,9 @@ fn componentize_py() -> Option<PathBuf> {
 #[test]
 fn a_plugin_in_python_runs_like_any_other() {
     let Some(tool) = componentize_py() else {
-        eprintln!(
-            "skipped: componentize-py is neither on the PATH nor in the virtual environment that \
-             AGENTHOST_COMPONENTIZE_PY names"
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: componentize-py is neither on the PATH nor in the virtual environment that AGENTHOST_COMPONENTIZE_PY names"
         );
         return;
     };
