@@ -14,6 +14,8 @@ mod output;
 mod plan;
 mod progress;
 mod recorded;
+#[cfg(test)]
+mod reference;
 mod replay;
 mod resume;
 mod run;
@@ -158,7 +160,7 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
         Command::Batch(args) => batch::batch(*args, global, &env, printer).await,
         Command::New(args) => new::new(&args, &env, printer),
         Command::Build(args) => build::build(&args, &env, printer),
-        Command::Inspect(args) => inspect::inspect(&args, &env, printer),
+        Command::Inspect(args) => inspect::inspect(&args, global, &env, printer),
         Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),
         Command::Trust(args) => trust::trust(&args, global, &env, printer),
         Command::Completions(args) => completions::completions(&args, printer),

@@ -6,11 +6,13 @@
 
 pub mod build;
 mod bytes;
+mod contract;
 mod deps;
 mod embedded;
 mod imports;
 pub mod manifest;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -128,6 +130,8 @@ pub struct Plugin {
     pub run: Function,
     /// What its author says of it, where a build embedded that.
     pub manifest: Option<Manifest>,
+    /// Compilers, tools and libraries that it was made with, each with its version, as they say themselves.
+    pub made_with: BTreeMap<String, String>,
     /// Why embedded docs or the manifest were not believed, for `inspect`.
     pub doubts: Vec<String>,
 }
@@ -189,6 +193,7 @@ impl Plugin {
             resolve: types,
             run: own_run,
             manifest: embedded.manifest,
+            made_with: embedded.made_with,
             doubts,
         })
     }
@@ -298,29 +303,40 @@ impl Plugin {
         manifest.or(self.id.version.as_deref())
     }
 
+    /// The version of agenthost-sdk that it was built with, where `agenthost build` has written that down.
+    pub fn sdk(&self) -> Option<&str> {
+        self.made_with.get("agenthost-sdk").map(String::as_str)
+    }
+
     /// Whether it imports the file system, and so runs only with a granted directory.
     pub fn reads_files(&self) -> bool {
         self.imports.iter().any(|import| matches!(import, Import::Files(_)))
     }
 
-    /// What it may do, in one sentence for people.
+    /// What it may do, in one sentence for people: `calls models; starts demo:competitor; nothing else`.
     pub fn powers(&self) -> String {
         let mut powers = Vec::new();
         if self.imports.iter().any(Import::is_llm) {
             powers.push("calls models".to_owned());
         }
         if self.reads_files() {
-            powers.push("sees the directories that it is granted".to_owned());
+            powers.push("uses files in directories that it is granted".to_owned());
         }
-        for import in &self.imports {
-            if let Import::SubAgent(name) = import {
-                powers.push(format!("starts {}", name.split('/').next().unwrap_or(name)));
-            }
+        for sub_agent in &self.sub_agents {
+            powers.push(format!("starts {}", sub_agent.plugin.name));
         }
         if powers.is_empty() {
-            return "computes; nothing else".into();
+            powers.push("computes".to_owned());
         }
-        powers.push("nothing else".into());
+        let refused = self
+            .imports
+            .iter()
+            .filter(|import| matches!(import, Import::Refused(_)));
+        match refused.count() {
+            0 => powers.push("nothing else".into()),
+            1 => powers.push("is refused, for 1 import that is not offered".into()),
+            n => powers.push(format!("is refused, for {n} imports that are not offered")),
+        }
         powers.join("; ")
     }
 }
@@ -332,6 +348,12 @@ fn imports(resolve: &Resolve, world: &wit_parser::World) -> Result<(Vec<Import>,
     for key in world.imports.keys() {
         let import = resolve.name_world_key(key);
         let class = Import::classify(&import);
+        if let (WorldKey::Interface(id), Import::Contract(_)) = (key, &class) {
+            let unknown = contract::unknown_functions(resolve, *id, &import);
+            imports.push(class);
+            imports.extend(unknown.into_iter().map(Import::Refused));
+            continue;
+        }
         let (WorldKey::Interface(id), Import::SubAgent(_)) = (key, &class) else {
             imports.push(class);
             continue;

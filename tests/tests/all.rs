@@ -20,6 +20,7 @@ mod all {
     mod fan_out;
     mod gate;
     mod handles;
+    mod inspect;
     mod isolation;
     mod joins;
     mod journal;
@@ -30,6 +31,7 @@ mod all {
     mod new;
     mod plan;
     mod providers;
+    mod python;
     mod recovery;
     mod replay;
     mod resume;
@@ -37,6 +39,7 @@ mod all {
     mod rust_first;
     mod server;
     mod tidy;
+    mod toolchain;
     mod tree;
     mod validation;
     mod values;

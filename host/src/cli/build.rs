@@ -34,7 +34,7 @@ pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCod
     }
     let plugin = Plugin::open(&built.path)?;
     // Whether it gets a directory is decided where it runs.
-    crate::plugin::refuse(&plugin.id.name, &plugin.imports, true)?;
+    crate::plugin::refuse(&plugin.id.name, &plugin.imports, true, built.blame.as_deref())?;
     if args.json {
         printer.data(&json!({
             "format": 1,

@@ -1,11 +1,15 @@
 //! `agenthost inspect`: what a reviewer wants to know of a plugin. Nothing is run.
+//!
+//! The page begins with what decides whether to trust it: who it is, what it may do, what it asks for. What every plugin
+//! built with Rust's standard library imports, and what reaches nothing, is one line unless it is asked for.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::output::Printer;
+use super::Global;
+use super::output::{Printer, counted, printable, thousands};
 use crate::config::Env;
 use crate::error::Result;
 use crate::plugin::{Import, Plugin, build};
@@ -14,28 +18,47 @@ use crate::plugin::{Import, Plugin, build};
 pub(super) struct Args {
     /// A .wasm file, or the directory of a plugin's crate, which is built first
     plugin: PathBuf,
-    /// Print one JSON document, with the JSON Schemas of input and output
+    /// Name every import, with what it means; -v adds the JSON Schemas, too
+    #[arg(long)]
+    imports: bool,
+    /// Print one JSON document with all that is known, the JSON Schemas of input and output among it
     #[arg(long)]
     pub(super) json: bool,
 }
 
-pub(super) fn inspect(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode> {
+pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let path = env.cwd().join(&args.plugin);
     let path = match path.is_dir() {
-        true => build::build(&path)?.path,
+        true => {
+            let built = build::build(&path)?;
+            built
+                .notes
+                .iter()
+                .chain(&built.blame)
+                .for_each(|note| printer.note(note));
+            built.path
+        }
         false => path,
     };
     let plugin = Plugin::open(&path)?;
     if args.json {
         printer.data(&document(&plugin)?)?;
     } else {
-        printer.text(&page(&plugin)?)?;
+        let all = global.verbose > 0;
+        printer.text(page(&plugin, args.imports || all, all)?.trim_end())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn document(plugin: &Plugin) -> Result<Value> {
     let import = |import: &Import| json!({"name": import.name(), "kind": import.kind(), "meaning": import.meaning()});
+    let sub_agents = plugin.sub_agents.iter().map(|sub_agent| {
+        json!({
+            "id": sub_agent.plugin.to_string(),
+            "import": sub_agent.import,
+            "from": plugin.manifest.as_ref().and_then(|manifest| manifest.sub_agents.get(&sub_agent.plugin.name)),
+        })
+    });
     Ok(json!({
         "format": 1,
         "id": plugin.id.to_string(),
@@ -45,6 +68,7 @@ fn document(plugin: &Plugin) -> Result<Value> {
         "digest": plugin.digest.to_string(),
         "size_bytes": plugin.size,
         "powers": plugin.powers(),
+        "sub_agents": sub_agents.collect::<Vec<_>>(),
         "imports": plugin.imports.iter().map(import).collect::<Vec<_>>(),
         "signature": plugin.signature(),
         "documented": plugin.interface.documented,
@@ -52,57 +76,125 @@ fn document(plugin: &Plugin) -> Result<Value> {
         "output_schema": plugin.output_schema()?,
         "error_schema": plugin.error_schema()?,
         "manifest": plugin.manifest,
+        "sdk": plugin.sdk(),
+        "made_with": plugin.made_with,
         "doubts": plugin.doubts,
     }))
 }
 
-fn page(plugin: &Plugin) -> Result<String> {
-    let mut page = String::new();
-    let mut row = |name: &str, value: &str| page.push_str(&format!("\x1b[1m{name:<12}\x1b[0m {value}\n"));
-    row("plugin", &plugin.id.to_string());
-    if let Some(manifest) = &plugin.manifest {
-        let optional = [
-            ("release", &manifest.version),
-            ("about", &manifest.description),
-            ("licence", &manifest.license),
-            ("source", &manifest.repository),
-        ];
-        for (name, value) in optional {
-            if let Some(value) = value {
-                row(name, value);
-            }
+fn page(plugin: &Plugin, imports: bool, schemas: bool) -> Result<String> {
+    let mut page = summary(plugin);
+    if imports {
+        page.push_str("\n\x1b[1mimports\x1b[0m\n");
+        for import in &plugin.imports {
+            page.push_str(&format!("  {:<38} {}\n", printable(import.name()), import.meaning()));
         }
-    }
-    row("digest", &plugin.digest.to_string());
-    row("size", &format!("{} KiB", plugin.size.div_ceil(1024)));
-    row("may do", &plugin.powers());
-    if let Some(manifest) = plugin.manifest.as_ref().filter(|manifest| !manifest.limits.is_empty()) {
-        let limits: Vec<_> = manifest
-            .limits
-            .iter()
-            .map(|(name, value)| format!("{name} = {value}"))
-            .collect();
-        row("asks for", &limits.join(", "));
-    }
-    for doubt in &plugin.doubts {
-        row("doubt", doubt);
-    }
-    page.push_str("\n\x1b[1mimports\x1b[0m\n");
-    for import in &plugin.imports {
-        page.push_str(&format!("  {:<38} {}\n", import.name(), import.meaning()));
     }
     page.push_str(&format!("\n\x1b[1minterface {}\x1b[0m\n", plugin.task));
     for line in plugin.signature().lines() {
-        page.push_str(&format!("  {line}\n"));
+        page.push_str(format!("  {}", printable(line)).trim_end());
+        page.push('\n');
     }
     if !plugin.interface.documented {
-        page.push_str("  (no docs are embedded: build with `agenthost build` or the SDK's macro)\n");
+        page.push_str("\n  (no docs are embedded; those of a Rust plugin are when it uses the SDK's macro)\n");
     }
-    let schema = |name: &str, schema: Value| -> String {
-        let text = serde_json::to_string_pretty(&schema).unwrap_or_default();
-        format!("\n\x1b[1m{name}\x1b[0m\n{text}\n")
+    if schemas {
+        let sides = [
+            ("input", plugin.input_schema()?),
+            ("output", plugin.output_schema()?),
+            ("error", plugin.error_schema()?),
+        ];
+        for (name, schema) in sides {
+            let text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+            page.push_str(&format!("\n\x1b[1m{name} schema\x1b[0m\n{text}\n"));
+        }
+    }
+    Ok(page)
+}
+
+/// The rows at the top. What stands in them is the author's text, but for the digest, the size and the powers.
+fn summary(plugin: &Plugin) -> String {
+    let mut page = String::new();
+    let mut row = |name: &str, value: &str| {
+        page.push_str(&format!("\x1b[1m{name:<10}\x1b[0m {}\n", printable(value)));
     };
-    page.push_str(&schema("input schema", plugin.input_schema()?));
-    page.push_str(&schema("output schema", plugin.output_schema()?));
-    Ok(page.trim_end().to_owned())
+    let manifest = plugin.manifest.clone().unwrap_or_default();
+    let release = match plugin.release() {
+        Some(release) if Some(release) != plugin.id.version.as_deref() => format!(", release {release}"),
+        _ => String::new(),
+    };
+    row("plugin", &format!("{}{release}", plugin.id));
+    if let Some(about) = &manifest.description {
+        row("about", about);
+    }
+    row("may do", &plugin.powers());
+    if !manifest.limits.is_empty() {
+        let limits = manifest.limits.iter().map(|(name, value)| match value {
+            Value::String(text) => format!("{name} {text}"),
+            value => format!("{name} {}", thousands(&value.to_string())),
+        });
+        row("asks for", &limits.collect::<Vec<_>>().join(", "));
+    }
+    for sub_agent in &plugin.sub_agents {
+        let from = match manifest.sub_agents.get(&sub_agent.plugin.name) {
+            Some(declared) => match declared.get("path").unwrap_or(declared) {
+                Value::String(text) => format!(", from {text}"),
+                other => format!(", from {other}"),
+            },
+            None => String::new(),
+        };
+        row("sub-agent", &format!("{}{from}", sub_agent.plugin));
+    }
+    row("imports", &folded(&plugin.imports));
+    row("licence", manifest.license.as_deref().unwrap_or("not stated"));
+    row("source", manifest.repository.as_deref().unwrap_or("not stated"));
+    let made_with = plugin.made_with.iter().map(|(name, version)| {
+        let version = version.split(' ').next().unwrap_or_default();
+        format!("{name} {version}")
+    });
+    match made_with.collect::<Vec<_>>() {
+        none if none.is_empty() => {}
+        some => row("made with", &some.join(", ")),
+    }
+    row(
+        "size",
+        &format!("{} KiB", thousands(&plugin.size.div_ceil(1024).to_string())),
+    );
+    row("digest", &plugin.digest.to_string());
+    row(
+        "",
+        "SHA-256 of the file; compare it with `sha256sum` of a build of the same source with the same tools",
+    );
+    for doubt in &plugin.doubts {
+        row("doubt", doubt);
+    }
+    page
+}
+
+/// `the contract; 14 inert WASI interfaces (--imports names all)`
+fn folded(imports: &[Import]) -> String {
+    let count = |kind: &str| imports.iter().filter(|import| import.kind() == kind).count() as u64;
+    let mut parts = Vec::new();
+    if count("contract") > 0 {
+        parts.push("the contract".to_owned());
+    }
+    for (kind, what) in [
+        ("sub-agent", "sub-agents"),
+        ("types", "type imports"),
+        ("files", "file interfaces"),
+        ("inert", "inert WASI interfaces"),
+    ] {
+        if count(kind) > 0 {
+            parts.push(counted(count(kind), what));
+        }
+    }
+    let mut refused = imports.iter().filter(|import| matches!(import, Import::Refused(_)));
+    if let Some(first) = refused.next() {
+        let count = 1 + refused.count();
+        parts.push(format!("{count} not offered, such as {}", first.name()));
+    }
+    match parts.is_empty() {
+        true => "nothing".into(),
+        false => format!("{} (--imports names all)", parts.join("; ")),
+    }
 }

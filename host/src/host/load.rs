@@ -27,6 +27,8 @@ pub(super) struct Origin<'a> {
     home: Option<&'a Path>,
     /// The component's file.
     file: Option<&'a Path>,
+    /// Where imports that are not offered come from, where a build found out.
+    blame: Option<&'a str>,
 }
 
 pub(super) struct Loader<'a> {
@@ -77,12 +79,12 @@ impl<'a> Loader<'a> {
     }
 
     fn load(&mut self, path: &Path) -> Result<LoadedPlugin> {
-        let (file, home, notes) = match path.is_dir() {
+        let (file, home, notes, blame) = match path.is_dir() {
             true => {
                 let built = build::build(path)?;
-                (built.path, Some(path), built.notes)
+                (built.path, Some(path), built.notes, built.blame)
             }
-            false => (path.to_owned(), None, Vec::new()),
+            false => (path.to_owned(), None, Vec::new(), None),
         };
         let bytes = plugin::read(&file)?;
         let mut loaded = self
@@ -91,6 +93,7 @@ impl<'a> Loader<'a> {
                 Origin {
                     home,
                     file: Some(&file),
+                    blame: blame.as_deref(),
                 },
             )
             .map_err(|error| error.at(&file))?;
@@ -102,7 +105,7 @@ impl<'a> Loader<'a> {
     pub(super) fn load_bytes(&mut self, bytes: &[u8], origin: Origin<'_>) -> Result<LoadedPlugin> {
         let plugin = Plugin::read(bytes)?;
         let dirs = self.dirs(&plugin)?;
-        plugin::refuse(&plugin.id.name, &plugin.imports, !dirs.is_empty())?;
+        plugin::refuse(&plugin.id.name, &plugin.imports, !dirs.is_empty(), origin.blame)?;
         if self.above.iter().any(|above| above.name == plugin.id.name) {
             let circle: Vec<_> = self
                 .above

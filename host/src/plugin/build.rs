@@ -3,19 +3,32 @@
 //! Cargo does the building, with whatever the crate's manifest says; nothing is installed but the compile target, and
 //! that only by rustup itself. The result is a copy beside cargo's own, so that cargo's bookkeeping stays true.
 
+mod cargo;
+mod crates;
+mod explain;
+mod wit;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use self::cargo::{Said, cargo, no_tool, run};
+use self::crates::{Graph, Need};
 use super::manifest::Manifest;
-use super::{Plugin, deps, embedded};
+use super::{Import, Plugin, deps, embedded};
 use crate::error::{Error, Result};
 use crate::value;
 
 /// The compile target of plugins.
 pub const TARGET: &str = "wasm32-wasip2";
+
+const CDYLIB: &str =
+    "A plugin is a library: give it a src/lib.rs, and `crate-type = [\"cdylib\"]` under [lib] in its Cargo.toml.";
+
+/// The crate whose version is that of the contract's bindings.
+const SDK: &str = "agenthost-sdk";
 
 /// A plugin that was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,15 +37,25 @@ pub struct Built {
     pub path: PathBuf,
     /// What was done besides building, for people: an installed target, for example.
     pub notes: Vec<String>,
+    /// Where imports that are not offered come from, as far as the crates tell; for [`refuse`](super::refuse).
+    pub blame: Option<String>,
 }
 
 /// Builds the crate in `dir`. Blocks for as long as cargo takes.
+///
+/// # Errors
+///
+/// [`ErrorClass::Plugin`](crate::error::ErrorClass::Plugin) with what is wrong: no crate, WIT that does not parse, a
+/// missing toolchain, a crate that does not build for [`TARGET`], or code that does not compile. What the component imports
+/// is not judged here.
 pub fn build(dir: &Path) -> Result<Built> {
     build_for(dir, &[])
 }
 
 /// Builds the crate in `dir` for the crates `above`, each of which needs the interface of the next.
 fn build_for(dir: &Path, above: &[PathBuf]) -> Result<Built> {
+    // Without the dots of `agenthost build .`.
+    let dir = &dir.components().collect::<PathBuf>();
     if !dir.is_dir() {
         return Err(Error::plugin(format!("{}: no such directory", dir.display()))
             .hint("Give a crate directory or a .wasm file that exists."));
@@ -60,29 +83,30 @@ fn build_for(dir: &Path, above: &[PathBuf]) -> Result<Built> {
         }
         Ok(build_for(below, &circle)?.path)
     })?);
+    wit::check(dir)?;
     let output = run(cargo(dir)
         .args(["build", "--release", "--lib", "--target", TARGET])
-        .arg("--message-format=json-render-diagnostics"))?;
+        .arg("--message-format=json"))?;
+    let said = Said::read(&output);
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::plugin(format!(
-            "{}: cargo could not build the plugin\n{}",
-            dir.display(),
-            said.trim_end()
-        ))
-        .hint(build_hint(&said)));
+        return Err(explain::failed(dir, &package, &said));
     }
-    let artifact = artifact(&output.stdout, &package).ok_or_else(|| {
+    let artifact = artifact(&said, &package).ok_or_else(|| {
         Error::plugin(format!(
             "{}: the crate {} builds no component",
             dir.display(),
             package.name
         ))
-        .hint("A plugin is a library of this kind: add `[lib]` with `crate-type = [\"cdylib\"]` to its Cargo.toml.")
+        .hint(CDYLIB)
     })?;
     let unreadable = |path: &Path, error: std::io::Error| Error::plugin(format!("{}: {error}", path.display()));
     let bytes = std::fs::read(&artifact).map_err(|error| unreadable(&artifact, error))?;
-    let bytes = with_manifest(bytes, &package).map_err(|error| error.at(&artifact))?;
+    let plugin = Plugin::read(&bytes).map_err(|error| explain::no_plugin(dir, error))?;
+    let blame = blame(dir, &package, &plugin);
+    notes.extend(threads(dir, &package, &said));
+    let sdk = sdk(&said);
+    notes.extend(sdk.as_deref().and_then(other_version));
+    let bytes = with_manifest(bytes, &plugin, &package, sdk).map_err(|error| error.at(&artifact))?;
     let out = package.target_dir.join("agenthost");
     std::fs::create_dir_all(&out).map_err(|error| unreadable(&out, error))?;
     let path = out.join(format!("{}.wasm", package.name));
@@ -91,7 +115,76 @@ fn build_for(dir: &Path, above: &[PathBuf]) -> Result<Built> {
     std::fs::write(&temporary, bytes)
         .and_then(|()| std::fs::rename(&temporary, &path))
         .map_err(|error| unreadable(&path, error))?;
-    Ok(Built { path, notes })
+    Ok(Built { path, notes, blame })
+}
+
+/// Where what is not offered to every plugin comes from.
+fn blame(dir: &Path, package: &Package, plugin: &Plugin) -> Option<String> {
+    let names = plugin.imports.iter().filter_map(|import| match import {
+        Import::Refused(name) | Import::Files(name) => Some(name.as_str()),
+        _ => None,
+    });
+    let names: Vec<_> = names.collect();
+    let network = |name: &&str| name.starts_with("wasi:sockets/") || name.starts_with("wasi:http/");
+    let need = match names.as_slice() {
+        [] => return None,
+        names if names.iter().any(network) => Need::Network,
+        names if names.iter().any(|name| name.starts_with("wasi:filesystem/")) => Need::Files,
+        _ => return None,
+    };
+    let found = Graph::read(dir, &package.id)?.with(need);
+    let word = if need == Need::Network { "the network" } else { "files" };
+    Some(match found.as_slice() {
+        [] => format!(
+            "no crate that is known for using {word} is among its dependencies; it may be its own code, or a crate that \
+             `cargo tree --edges normal --target {TARGET}` lists"
+        ),
+        [one] => format!("the crate that uses {word}: {one}"),
+        several => format!("the crates that use {word}: {}", several.join(", ")),
+    })
+}
+
+/// A word on crates that start threads, which a build does not fail for.
+fn threads(dir: &Path, package: &Package, said: &Said) -> Option<String> {
+    let suspect = |(id, path): (&str, PathBuf)| {
+        path.iter().any(|part| part == TARGET)
+            && ["rayon-core", "threadpool", "scoped_threadpool"].contains(&crate_of(id).0)
+    };
+    said.artifacts().any(suspect).then_some(())?;
+    let found = Graph::read(dir, &package.id)?.with(Need::Threads);
+    (!found.is_empty()).then(|| {
+        format!(
+            "a task has one thread, and starting another fails; these crates start threads: {}",
+            found.join(", ")
+        )
+    })
+}
+
+/// The version of the SDK that was linked.
+fn sdk(said: &Said) -> Option<String> {
+    let mut found = said
+        .artifacts()
+        .map(|(id, _)| crate_of(id))
+        .filter(|(name, _)| *name == SDK);
+    found.next().map(|(_, version)| version.to_owned())
+}
+
+/// What to do where the SDK's version is not the host's: the contract is that of the first two numbers.
+fn other_version(sdk: &str) -> Option<String> {
+    let own = env!("CARGO_PKG_VERSION");
+    let minor = |version: &str| version.splitn(3, '.').take(2).map(str::to_owned).collect::<Vec<_>>();
+    (minor(sdk) != minor(own)).then(|| {
+        format!(
+            "built with {SDK} {sdk}, and this is agenthost {own}: use {SDK} {own}, or an agenthost of version {sdk}"
+        )
+    })
+}
+
+/// Name and version in a package's id: `registry+…#serde@1.0.0`, or `path+file:///…/serde#1.0.0`.
+fn crate_of(id: &str) -> (&str, &str) {
+    let (place, name) = id.rsplit_once('#').unwrap_or((id, ""));
+    name.split_once('@')
+        .unwrap_or_else(|| (place.rsplit('/').next().unwrap_or(place), name))
 }
 
 /// The WIT of a component: the text that its author wrote, where that is embedded and agrees with the component's types;
@@ -157,8 +250,7 @@ fn package(dir: &Path) -> Result<Package> {
         path.and_then(|path| path.canonicalize().ok()).as_deref() == Some(&manifest_path)
     });
     let Some(found) = found else {
-        return Err(wrong("it is a workspace without a package of its own")
-            .hint("Give the directory of the plugin's own package."));
+        return Err(explain::workspace(dir, &metadata));
     };
     let text = |name: &str| found.get(name).and_then(Value::as_str).map(str::to_owned);
     let own = found.pointer("/metadata/agenthost");
@@ -190,37 +282,24 @@ fn package(dir: &Path) -> Result<Package> {
 }
 
 /// The component among the artifacts that cargo reports.
-fn artifact(stdout: &[u8], package: &Package) -> Option<PathBuf> {
-    let messages = stdout
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    messages
-        .filter(|message| {
-            message.get("reason").and_then(Value::as_str) == Some("compiler-artifact")
-                && message.get("package_id").and_then(Value::as_str) == Some(&package.id)
-        })
-        .flat_map(|message| {
-            message
-                .get("filenames")
-                .and_then(Value::as_array)
-                .cloned()
-                .unwrap_or_default()
-        })
-        .filter_map(|name| name.as_str().map(PathBuf::from))
+fn artifact(said: &Said, package: &Package) -> Option<PathBuf> {
+    said.artifacts()
+        .filter(|(id, _)| *id == package.id)
+        .map(|(_, path)| path)
         .find(|path| path.extension() == Some(OsStr::new("wasm")))
 }
 
-/// Adds the manifest, and licence and source in the tools' own form, where the SDK's macro has not done so.
-fn with_manifest(bytes: Vec<u8>, package: &Package) -> Result<Vec<u8>> {
+/// Adds the SDK's version, licence and source in the tools' own form, and the manifest where the SDK's macro has not.
+fn with_manifest(bytes: Vec<u8>, plugin: &Plugin, package: &Package, sdk: Option<String>) -> Result<Vec<u8>> {
     use wasm_metadata::{AddMetadata, AddMetadataField};
     let field = |value: &Option<String>| value.clone().map_or(AddMetadataField::Keep, AddMetadataField::Set);
     let mut bytes = bytes;
-    let known = Plugin::read(&bytes)?.manifest.is_some();
-    if !known {
+    if plugin.manifest.is_none() {
         let json = serde_json::to_vec(&package.manifest).map_err(|error| Error::host(error.to_string()))?;
         append_section(&mut bytes, super::embedded::MANIFEST_SECTION, &json);
     }
     let mut add = AddMetadata::default();
+    add.sdk = sdk.map(|version| (SDK.to_owned(), version)).into_iter().collect();
     add.name = field(&package.manifest.name);
     add.description = field_parsed(&package.manifest.description);
     add.licenses = field_parsed(&package.manifest.license);
@@ -256,7 +335,7 @@ pub fn install_target(dir: &Path) -> Result<bool> {
     if target_installed(dir)? {
         return Ok(false);
     }
-    let by_hand = format!("Run `rustup target add {TARGET}`, or install the {TARGET} standard library of your Rust.");
+    let by_hand = explain::by_hand();
     match Command::new("rustup")
         .args(["target", "add", TARGET])
         .current_dir(dir)
@@ -287,36 +366,32 @@ pub fn target_installed(dir: &Path) -> Result<bool> {
     Ok(output.status.success() && Path::new(&path).is_dir())
 }
 
-fn cargo(dir: &Path) -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(dir).stdin(Stdio::null());
-    // A cargo that runs us (`cargo run`, `cargo test`) must not pass on what it set for its own build.
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "CARGO_ENCODED_RUSTFLAGS" {
-            cargo.env_remove(&*name);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_id_has_a_name_and_a_version() {
+        for (id, name, version) in [
+            (
+                "registry+https://github.com/rust-lang/crates.io-index#mio@1.0.2",
+                "mio",
+                "1.0.2",
+            ),
+            ("path+file:///home/me/agenthost-sdk#0.1.0", "agenthost-sdk", "0.1.0"),
+            ("path+file:///home/me/sdk#agenthost-sdk@0.1.0", "agenthost-sdk", "0.1.0"),
+        ] {
+            assert_eq!(crate_of(id), (name, version));
         }
     }
-    cargo
-}
 
-fn run(command: &mut Command) -> Result<Output> {
-    command.output().map_err(|error| no_tool("cargo", &error))
-}
-
-fn no_tool(tool: &str, error: &std::io::Error) -> Error {
-    Error::plugin(format!("cannot run {tool}: {error}"))
-        .hint("Building a plugin needs Rust with cargo, as rustup installs it; a built .wasm file needs neither.")
-}
-
-fn build_hint(said: &str) -> String {
-    let hint = if said.contains("can't find crate for `std`") || said.contains("may not be installed") {
-        "Run `rustup target add wasm32-wasip2`."
-    } else if said.contains("failed to select a version") || said.contains("failed to get") || said.contains("offline")
-    {
-        "A dependency cannot be fetched or resolved; cargo says which one above."
-    } else {
-        "Mend what cargo says above and run the command again."
-    };
-    hint.into()
+    #[test]
+    fn another_minor_version_of_the_sdk_is_said() {
+        assert_eq!(other_version(env!("CARGO_PKG_VERSION")), None);
+        let said = other_version("7.1.0").unwrap();
+        assert!(
+            said.starts_with("built with agenthost-sdk 7.1.0, and this is agenthost "),
+            "{said}"
+        );
+    }
 }

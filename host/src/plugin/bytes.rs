@@ -47,17 +47,21 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {
         [] => Err(Error::plugin("the file is empty").hint(BUILD)),
         [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => count_functions(bytes),
         [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => {
-            let (what, hint) = match core_imports(bytes) {
-                Some(module) if module == "wasi_snapshot_preview1" => (
-                    "a core module for WASI preview 1, not a component",
-                    "It was built for wasm32-wasip1; build it for wasm32-wasip2, for example with `agenthost build`.",
-                ),
-                Some(module) if module.contains("wbindgen") || module == "wbg" => (
-                    "a core module for a web page, not a component",
-                    "It was built for wasm32-unknown-unknown; build it for wasm32-wasip2, for example with `agenthost build`.",
-                ),
-                _ => ("a core WebAssembly module, not a component", BUILD),
+            let modules = core_imports(bytes);
+            let imports = |known: fn(&str) -> bool| modules.iter().any(|module| known(module));
+            let (what, target) = if imports(|module| module.starts_with("wasi_")) {
+                ("a core module for WASI preview 1", "wasm32-wasip1")
+            } else if imports(|module| module.contains("wbindgen") || module == "wbg") {
+                ("a core module for a web page", "wasm32-unknown-unknown")
+            } else {
+                (
+                    "a core WebAssembly module",
+                    "wasm32-unknown-unknown or another target without components",
+                )
             };
+            let what = format!("{what}, not a component");
+            let hint =
+                format!("It was built for {target}; build it for wasm32-wasip2, for example with `agenthost build`.");
             Err(Error::plugin(format!("the file is {what}")).hint(hint))
         }
         [b'\0', b'a', b's', b'm', ..] if bytes.len() >= 8 => {
@@ -72,15 +76,20 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// The first module name that a core module imports from.
-fn core_imports(bytes: &[u8]) -> Option<String> {
+/// The names of the modules that a core module imports from.
+fn core_imports(bytes: &[u8]) -> Vec<String> {
+    let mut modules = Vec::new();
     for payload in wasmparser::Parser::new(0).parse_all(bytes) {
-        if let wasmparser::Payload::ImportSection(section) = payload.ok()? {
-            let import = section.into_imports().next()?.ok()?;
-            return Some(import.module.to_owned());
+        match payload {
+            Ok(wasmparser::Payload::ImportSection(section)) => {
+                let imports = section.into_imports().map_while(Result::ok);
+                modules.extend(imports.map(|import| import.module.to_owned()));
+            }
+            Ok(_) => {}
+            Err(_) => break,
         }
     }
-    None
+    modules
 }
 
 fn count_functions(bytes: &[u8]) -> Result<(), Error> {

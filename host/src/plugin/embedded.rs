@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use wit_parser::{Function, Resolve, SourceMap};
 
+use super::contract;
 use super::manifest::Manifest;
 use crate::value::shape;
 
@@ -15,15 +16,17 @@ use crate::value::shape;
 pub(crate) const WIT_SECTION: &str = "agenthost:wit";
 /// The prefix of sections with a manifest.
 pub(crate) const MANIFEST_SECTION: &str = "agenthost:manifest";
-/// The shared package, which plugins need not carry themselves.
-const CONTRACT: &str = include_str!("../../../wit/plugin.wit");
 /// The most bytes of one section that are read: a long WIT file has 20 KB.
 const MAX_SECTION: usize = 1 << 20;
+/// The most tools that are read of one section: a component of three languages has about ten.
+const MAX_PRODUCERS: usize = 50;
 
 /// What was found, not yet believed.
 #[derive(Default)]
 pub(super) struct Embedded {
     wit: Vec<WitText>,
+    /// What made the code, and the libraries that it is made with, each with its version.
+    pub(super) made_with: BTreeMap<String, String>,
     pub(super) manifest: Option<Manifest>,
     pub(super) doubts: Vec<String>,
 }
@@ -47,7 +50,9 @@ pub(super) fn read(bytes: &[u8]) -> Embedded {
         if section.data().len() > MAX_SECTION {
             continue;
         }
-        if is(WIT_SECTION) {
+        if section.name() == "producers" && found.made_with.len() < MAX_PRODUCERS {
+            found.made_with.extend(producers(&section));
+        } else if is(WIT_SECTION) {
             match serde_json::from_slice::<WitText>(section.data()) {
                 Ok(text) if text.format == 1 => found.wit.push(text),
                 Ok(text) => found.doubts.push(format!(
@@ -64,6 +69,18 @@ pub(super) fn read(bytes: &[u8]) -> Embedded {
         }
     }
     found
+}
+
+/// The tools and libraries that a section of the tools' own form names.
+fn producers(section: &wasmparser::CustomSectionReader<'_>) -> Vec<(String, String)> {
+    let reader = wasmparser::BinaryReader::new(section.data(), section.data_offset());
+    let fields = wasmparser::ProducersSectionReader::new(reader).into_iter().flatten();
+    let made = fields.flatten().filter(|field| field.name != "language");
+    let values = made.flat_map(|field| field.values.into_iter().flatten());
+    values
+        .take(MAX_PRODUCERS)
+        .map(|value| (value.name.to_owned(), value.version.to_owned()))
+        .collect()
 }
 
 impl Embedded {
@@ -119,6 +136,19 @@ pub(super) struct Believed<'e> {
 
 /// The function `run` of the interface `task` in the given text, if the text is about that interface.
 fn parse(text: &WitText, task: &str) -> Result<Option<(Resolve, Function)>, String> {
+    let resolve = resolve(text, "deps")?;
+    let run = resolve
+        .interfaces
+        .iter()
+        .find(|(id, _)| resolve.id_of(*id).as_deref() == Some(task))
+        .and_then(|(_, interface)| interface.functions.get("run"))
+        .cloned();
+    Ok(run.map(|run| (resolve, run)))
+}
+
+/// The packages of the given text, and the contract; `below` is how the names of the files of other packages begin. An
+/// error has the place, and the line of it, as text.
+pub(super) fn resolve(text: &WitText, below: &str) -> Result<Resolve, String> {
     let group = |files: &[&(String, String)]| {
         let mut map = SourceMap::default();
         for (name, text) in files {
@@ -133,13 +163,13 @@ fn parse(text: &WitText, task: &str) -> Result<Option<(Resolve, Function)>, Stri
             .entry(
                 file.0
                     .rsplit_once('/')
-                    .filter(|(dir, _)| *dir != "deps")
+                    .filter(|(dir, _)| *dir != below)
                     .map_or(&file.0, |(dir, _)| dir),
             )
             .or_default()
             .push(file);
     }
-    let mut deps = vec![group(&[&("plugin.wit".to_owned(), CONTRACT.to_owned())])?];
+    let mut deps = vec![group(&[&("plugin.wit".to_owned(), contract::TEXT.to_owned())])?];
     for files in packages.values() {
         deps.push(group(files)?);
     }
@@ -148,14 +178,8 @@ fn parse(text: &WitText, task: &str) -> Result<Option<(Resolve, Function)>, Stri
         all_features: true,
         ..Resolve::default()
     };
-    if let Err(error) = resolve.push_groups(main, deps) {
-        return Err(error.render(&resolve.source_map));
+    match resolve.push_groups(main, deps) {
+        Ok(_) => Ok(resolve),
+        Err(error) => Err(error.render(&resolve.source_map)),
     }
-    let run = resolve
-        .interfaces
-        .iter()
-        .find(|(id, _)| resolve.id_of(*id).as_deref() == Some(task))
-        .and_then(|(_, interface)| interface.functions.get("run"))
-        .cloned();
-    Ok(run.map(|run| (resolve, run)))
 }

@@ -100,7 +100,7 @@ impl Import {
             Self::Contract(name) if name.contains("/progress@") => "may report its progress".into(),
             Self::Contract(_) => "shared types".into(),
             Self::Inert(name) => inert_meaning(name).into(),
-            Self::Files(_) => "sees the directories that it is granted; refused without one".into(),
+            Self::Files(_) => "uses files in directories that it is granted; refused without one".into(),
             Self::SubAgent(name) => {
                 let plugin = name.split('/').next().unwrap_or(name);
                 format!("may start {plugin} as a sub-agent")
@@ -147,10 +147,13 @@ fn cause(name: &str) -> (&'static str, &'static str) {
         _ if path.starts_with("wasi_snapshot_preview1") => {
             ("WASI preview 1", "Build for wasm32-wasip2, not wasm32-wasip1.")
         }
-        _ if path.starts_with("agenthost:plugin/") => (
-            "a version of the plugin contract, or an interface of it, that this host does not have",
-            "This host speaks agenthost:plugin@0.1; build the plugin with the agenthost-sdk of this host's version.",
-        ),
+        _ if path.starts_with("agenthost:plugin/") => {
+            let what = match name.contains('#') {
+                true => "a function that the plugin contract of this host does not have, or has with other types",
+                false => "a version of the plugin contract, or an interface of it, that this host does not have",
+            };
+            (what, OTHER_SDK)
+        }
         "env" | "wbg" | "__wbindgen_placeholder__" => (
             "a JavaScript or C environment",
             "Build for wasm32-wasip2, not wasm32-unknown-unknown.",
@@ -162,13 +165,21 @@ fn cause(name: &str) -> (&'static str, &'static str) {
     }
 }
 
+const OTHER_SDK: &str = concat!(
+    "The plugin was built with an agenthost-sdk of another version. This host speaks agenthost:plugin@0.1: build the plugin with \
+     agenthost-sdk ",
+    env!("CARGO_PKG_VERSION"),
+    ", or use an agenthost of the version of that SDK."
+);
+
 /// One error that lists every import that `plugin` (`namespace:name`) is refused, with its cause, and the cure of the one
-/// that explains the rest. `files` says whether it is granted a directory.
+/// that explains the rest. `files` says whether it is granted a directory, `blame` where the imports come from, where a build
+/// found that out.
 ///
 /// # Errors
 ///
 /// [`ErrorClass::Denied`](crate::error::ErrorClass::Denied) where any of `imports` is refused.
-pub fn refuse(plugin: &str, imports: &[Import], files: bool) -> Result<(), Error> {
+pub fn refuse(plugin: &str, imports: &[Import], files: bool, blame: Option<&str>) -> Result<(), Error> {
     let refused: Vec<&str> = imports
         .iter()
         .filter(|import| match import {
@@ -203,7 +214,8 @@ pub fn refuse(plugin: &str, imports: &[Import], files: bool) -> Result<(), Error
              is the plugin that is run."
         );
     }
-    Err(Error::denied(format!("the plugin has {count} {plural} not offered:{list}")).hint(cure))
+    let blame = blame.map(|blame| format!("\n{blame}")).unwrap_or_default();
+    Err(Error::denied(format!("the plugin has {count} {plural} not offered:{list}{blame}")).hint(cure))
 }
 
 #[cfg(test)]
@@ -212,7 +224,7 @@ mod tests {
 
     fn refusal(names: &[&str]) -> String {
         let imports: Vec<_> = names.iter().map(|name| Import::classify(name)).collect();
-        let error = refuse("demo:reader", &imports, false).unwrap_err();
+        let error = refuse("demo:reader", &imports, false, None).unwrap_err();
         format!("{error}\nhint: {}", error.next_step().unwrap())
     }
 
@@ -225,7 +237,7 @@ mod tests {
             "demo:competitor/task@0.1.0",
         ]
         .map(Import::classify);
-        assert!(refuse("demo:reader", &imports, false).is_ok());
+        assert!(refuse("demo:reader", &imports, false, None).is_ok());
         assert!(matches!(imports[3], Import::SubAgent(_)));
     }
 
@@ -267,9 +279,9 @@ mod tests {
         let mut imports = ["wasi:filesystem/types@0.2.6", "wasi:filesystem/preopens@0.2.0"]
             .map(Import::classify)
             .to_vec();
-        assert!(refuse("demo:reader", &imports, true).is_ok());
+        assert!(refuse("demo:reader", &imports, true, None).is_ok());
         imports.push(Import::classify("wasi:sockets/tcp@0.2.6"));
-        let error = refuse("demo:reader", &imports, true).unwrap_err();
+        let error = refuse("demo:reader", &imports, true, None).unwrap_err();
         assert!(!error.message().contains("wasi:filesystem"), "{error}");
         assert!(error.message().contains("has 1 import that is not offered"), "{error}");
     }

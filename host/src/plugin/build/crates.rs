@@ -1,0 +1,275 @@
+//! Which crate a plugin has something from that it cannot use: sockets, files, threads.
+//!
+//! Cargo knows the graph; which crates do what is a list kept here, of those that plugins are likely to pull in. A crate
+//! that the list lacks is not found, and the error says so instead of guessing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::TARGET;
+use super::cargo::{cargo, run};
+
+/// What a crate needs that no plugin has, or none without a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    Network,
+    Files,
+    Threads,
+}
+
+/// Crates that bring the need with them however they are used.
+const NETWORK: &[&str] = &[
+    "actix-web",
+    "async-io",
+    "async-net",
+    "async-std",
+    "attohttpc",
+    "aws-config",
+    "axum",
+    "curl",
+    "curl-sys",
+    "hickory-resolver",
+    "hyper",
+    "hyper-util",
+    "isahc",
+    "lettre",
+    "minreq",
+    "mio",
+    "mongodb",
+    "mysql",
+    "native-tls",
+    "openssl-sys",
+    "polling",
+    "postgres",
+    "quinn",
+    "redis",
+    "reqwest",
+    "rumqttc",
+    "smol",
+    "socket2",
+    "sqlx",
+    "surf",
+    "tiny_http",
+    "tokio-postgres",
+    "tokio-rustls",
+    "tokio-tungstenite",
+    "tonic",
+    "tungstenite",
+    "ureq",
+    "waki",
+    "warp",
+    "wstd",
+];
+const FILES: &[&str] = &[
+    "cap-std", "fs-err", "fs2", "fs_extra", "glob", "ignore", "memmap2", "notify", "rusqlite", "sled", "tempfile",
+    "walkdir",
+];
+const THREADS: &[&str] = &["crossbeam-utils", "rayon-core", "scoped_threadpool", "threadpool"];
+
+/// The features of a crate that bring the need with them.
+const FEATURES: &[(&str, &str, Need)] = &[
+    ("tokio", "net", Need::Network),
+    ("tokio", "fs", Need::Files),
+    ("tokio", "rt-multi-thread", Need::Threads),
+];
+
+/// The crates of a build for [`TARGET`].
+pub(super) struct Graph {
+    root: String,
+    nodes: BTreeMap<String, Node>,
+}
+
+struct Node {
+    name: String,
+    version: String,
+    features: Vec<String>,
+    /// Ids of what ends up in the component; not what only builds it.
+    deps: Vec<String>,
+}
+
+impl Graph {
+    /// The graph below the package of this id; none where cargo cannot tell.
+    pub(super) fn read(dir: &Path, root: &str) -> Option<Self> {
+        let mut command = cargo(dir);
+        command.args(["metadata", "--format-version", "1", "--filter-platform", TARGET]);
+        let output = run(&mut command).ok().filter(|output| output.status.success())?;
+        Self::parse(&serde_json::from_slice(&output.stdout).ok()?, root)
+    }
+
+    fn parse(metadata: &Value, root: &str) -> Option<Self> {
+        let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let mut packages = BTreeMap::new();
+        for package in metadata.get("packages")?.as_array()? {
+            packages.insert(text(package, "id"), package);
+        }
+        let runs_while_building = |id: &str| {
+            let targets = packages.get(id).and_then(|package| package.get("targets")?.as_array());
+            let mut kinds = targets
+                .into_iter()
+                .flatten()
+                .filter_map(|target| target.get("kind")?.as_array());
+            kinds.any(|kinds| kinds.iter().any(|kind| kind == "proc-macro"))
+        };
+        let mut nodes = BTreeMap::new();
+        for node in metadata.pointer("/resolve/nodes")?.as_array()? {
+            let id = text(node, "id");
+            let package = packages.get(&id)?;
+            let features = node.get("features").and_then(Value::as_array).into_iter().flatten();
+            let linked = |dep: &&Value| {
+                let kinds = dep.get("dep_kinds").and_then(Value::as_array);
+                kinds
+                    .into_iter()
+                    .flatten()
+                    .any(|kind| kind.get("kind").is_some_and(Value::is_null))
+            };
+            let deps = node
+                .get("deps")?
+                .as_array()?
+                .iter()
+                .filter(linked)
+                .map(|dep| text(dep, "pkg"));
+            nodes.insert(
+                id,
+                Node {
+                    name: text(package, "name"),
+                    version: text(package, "version"),
+                    features: features.filter_map(Value::as_str).map(str::to_owned).collect(),
+                    deps: deps.filter(|id| !runs_while_building(id)).collect(),
+                },
+            );
+        }
+        Some(Self {
+            root: root.to_owned(),
+            nodes,
+        })
+    }
+
+    /// `mio 1.0.2 (sample -> tokio -> mio)`: the crate of this id and the shortest way to it.
+    pub(super) fn way_to(&self, id: &str) -> Option<String> {
+        let ways = self.ways(|_| false);
+        ways.get(id).map(|way| self.told(way))
+    }
+
+    /// The crate named `name`, as above.
+    pub(super) fn way_to_name(&self, name: &str) -> Option<String> {
+        let (id, _) = self.nodes.iter().find(|(_, node)| node.name == name)?;
+        self.way_to(id)
+    }
+
+    /// The crates that bring the need, the outermost ones: what stands below one of them comes with it.
+    pub(super) fn with(&self, need: Need) -> Vec<String> {
+        let found = |node: &Node| brings(node, need);
+        let ways = self.ways(found);
+        let mut ways: Vec<_> = ways
+            .values()
+            .filter(|way| way.last().and_then(|id| self.nodes.get(*id)).is_some_and(found))
+            .collect();
+        ways.sort_by_key(|way| way.len());
+        ways.iter().map(|way| self.told(way)).collect()
+    }
+
+    /// The shortest way from the root to each crate, going no further where `end` says so.
+    fn ways(&self, end: impl Fn(&Node) -> bool) -> BTreeMap<&str, Vec<&str>> {
+        let mut ways = BTreeMap::new();
+        let mut seen = BTreeSet::from([self.root.as_str()]);
+        let mut pending = VecDeque::from([vec![self.root.as_str()]]);
+        while let Some(way) = pending.pop_front() {
+            let Some((id, node)) = way.last().and_then(|id| Some((*id, self.nodes.get(*id)?))) else {
+                continue;
+            };
+            if id == self.root || !end(node) {
+                for dep in &node.deps {
+                    if seen.insert(dep) {
+                        pending.push_back([way.as_slice(), &[dep.as_str()]].concat());
+                    }
+                }
+            }
+            ways.insert(id, way);
+        }
+        ways
+    }
+
+    fn told(&self, way: &[&str]) -> String {
+        let nodes: Vec<_> = way.iter().filter_map(|id| self.nodes.get(*id)).collect();
+        let names: Vec<_> = nodes.iter().map(|node| node.name.as_str()).collect();
+        let (name, version) = nodes.last().map_or(("", ""), |node| (&node.name, &node.version));
+        format!("{name} {version} ({})", names.join(" -> "))
+    }
+}
+
+fn brings(node: &Node, need: Need) -> bool {
+    let list = match need {
+        Need::Network => NETWORK,
+        Need::Files => FILES,
+        Need::Threads => THREADS,
+    };
+    list.contains(&node.name.as_str())
+        || FEATURES.iter().any(|(name, feature, brings)| {
+            *brings == need && node.name == *name && node.features.iter().any(|known| known == feature)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A graph of these crates, each with its features and what it depends on.
+    fn graph(crates: &[(&str, &[&str], &[&str])]) -> Graph {
+        let packages: Vec<_> = crates
+            .iter()
+            .map(|(name, ..)| {
+                let kind = if name.ends_with("-macros") { "proc-macro" } else { "lib" };
+                json!({"id": name, "name": name, "version": "1.2.3", "targets": [{"kind": [kind]}]})
+            })
+            .collect();
+        let dep = |name: &&str| match name.strip_prefix("build:") {
+            Some(name) => json!({"pkg": name, "dep_kinds": [{"kind": "build"}]}),
+            None => json!({"pkg": name, "dep_kinds": [{"kind": null}, {"kind": "dev"}]}),
+        };
+        let nodes: Vec<_> = crates
+            .iter()
+            .map(|(name, features, deps)| {
+                json!({"id": name, "features": features, "deps": deps.iter().map(dep).collect::<Vec<_>>()})
+            })
+            .collect();
+        Graph::parse(&json!({"packages": packages, "resolve": {"nodes": nodes}}), "sample").unwrap()
+    }
+
+    #[test]
+    fn the_outermost_crate_is_named_with_the_way_to_it() {
+        let graph = graph(&[
+            ("sample", &[], &["client", "reqwest", "sample-macros", "build:ureq"]),
+            ("client", &[], &["socket2"]),
+            ("reqwest", &[], &["hyper"]),
+            ("hyper", &[], &["socket2"]),
+            ("socket2", &[], &[]),
+            ("sample-macros", &[], &["curl"]),
+            ("curl", &[], &[]),
+            ("ureq", &[], &[]),
+        ]);
+        assert_eq!(
+            graph.with(Need::Network),
+            [
+                "reqwest 1.2.3 (sample -> reqwest)",
+                "socket2 1.2.3 (sample -> client -> socket2)"
+            ]
+        );
+        assert!(graph.with(Need::Threads).is_empty());
+        assert_eq!(
+            graph.way_to("hyper").unwrap(),
+            "hyper 1.2.3 (sample -> reqwest -> hyper)"
+        );
+        assert_eq!(graph.way_to_name("curl"), None, "it runs while building");
+    }
+
+    #[test]
+    fn a_feature_makes_the_difference() {
+        let with = |features: &[&str]| graph(&[("sample", &[], &["tokio"]), ("tokio", features, &[])]);
+        assert!(with(&["rt", "sync"]).with(Need::Network).is_empty());
+        assert_eq!(with(&["net"]).with(Need::Network), ["tokio 1.2.3 (sample -> tokio)"]);
+        assert_eq!(with(&["rt-multi-thread"]).with(Need::Threads).len(), 1);
+    }
+}

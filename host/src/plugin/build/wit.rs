@@ -1,0 +1,105 @@
+//! A look at a crate's WIT before anything is compiled: text that cannot be right for any macro is said at once.
+//!
+//! Only what is certain without knowing the code is an error here: text that does not parse, names that nothing defines,
+//! and a contract of another version. Which world is the plugin's the macro decides. A crate without .wit files directly in
+//! `wit/` has its WIT elsewhere, or none.
+
+use std::fs;
+use std::path::Path;
+
+use super::super::contract;
+use super::super::embedded::{self, WitText};
+use crate::error::{Error, Result};
+
+/// Reads the WIT of the crate in `dir`.
+pub(super) fn check(dir: &Path) -> Result<()> {
+    let wit = dir.join("wit");
+    let shown = wit.display().to_string();
+    let files = texts(&wit, &shown)?;
+    if files.is_empty() {
+        return Ok(());
+    }
+    let below = format!("{shown}/deps");
+    let mut deps = texts(&wit.join("deps"), &below)?;
+    for path in directories(&wit.join("deps")) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        deps.extend(texts(&path, &format!("{below}/{name}"))?);
+    }
+    for (name, text) in &deps {
+        if let Some(version) = copied_contract(text).filter(|version| *version != contract_version()) {
+            return Err(Error::plugin(format!(
+                "{name}: it is {}@{version}, and this host has {}@{}",
+                contract::PACKAGE,
+                contract::PACKAGE,
+                contract_version()
+            ))
+            .hint(OTHER_VERSION));
+        }
+    }
+    deps.retain(|(_, text)| copied_contract(text).is_none());
+    let text = WitText { format: 1, files, deps };
+    match embedded::resolve(&text, &below) {
+        Ok(_) => Ok(()),
+        Err(why) => {
+            let hint = hint(&why);
+            Err(Error::plugin(format!("the WIT in {shown} is wrong: {why}")).hint(hint))
+        }
+    }
+}
+
+const OTHER_VERSION: &str = "Delete the copy, which agenthost-sdk brings along, and use the agenthost-sdk of this host's version; or use an \
+                             agenthost of that version.";
+
+fn hint(why: &str) -> String {
+    if why.contains("no `package` header") {
+        "Begin the file with `package NAMESPACE:NAME@0.1.0;`: it is the plugin's name.".into()
+    } else if why.starts_with("package 'agenthost:plugin@") {
+        format!(
+            "This host has {}@{}: name that version in `use` and `include`, or use an agenthost of the other version.",
+            contract::PACKAGE,
+            contract_version()
+        )
+    } else if why.starts_with("package '") && why.contains("not found") {
+        "Declare the plugin that it belongs to under [package.metadata.agenthost.sub-agents] in Cargo.toml, and the build copies \
+         its WIT; or put the .wit files into wit/deps/NAME."
+            .into()
+    } else {
+        "Mend the WIT at the place that is shown.".into()
+    }
+}
+
+/// The version of the contract that `text` is, where it is one.
+fn copied_contract(text: &str) -> Option<&str> {
+    let line = text.lines().find(|line| line.trim_start().starts_with("package "))?;
+    let name = line.trim_start().trim_start_matches("package ").trim();
+    let version = name.strip_prefix(contract::PACKAGE)?.strip_prefix('@')?;
+    version.split(';').next()
+}
+
+fn contract_version() -> &'static str {
+    copied_contract(contract::TEXT).unwrap_or_default()
+}
+
+/// The .wit files directly in `dir`, under names that begin with `shown`.
+fn texts(dir: &Path, shown: &str) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|end| end == "wit") && path.is_file() {
+            let name = format!("{shown}/{}", entry.file_name().to_string_lossy());
+            let text = fs::read_to_string(&path).map_err(|error| {
+                Error::plugin(format!("{name}: {error}")).hint("A .wit file is text in UTF-8 that this user can read.")
+            })?;
+            found.push((name, text));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn directories(dir: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    found.sort();
+    found
+}

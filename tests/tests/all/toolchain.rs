@@ -1,0 +1,387 @@
+//! What a build that cannot go well says: what happened, where, and what to do. The texts are part of the product.
+
+use std::os::unix::fs::PermissionsExt;
+
+use agenthost::plugin::{Plugin, build};
+use agenthost_tests::env::TestEnv;
+use agenthost_tests::guests::workspace;
+use wit_component::StringEncoding;
+use wit_parser::Resolve;
+
+use crate::machine;
+
+const CDYLIB: &str = "crate-type = [\"cdylib\"]\n";
+
+/// A machine that fetches nothing.
+fn offline() -> TestEnv {
+    machine().var("CARGO_NET_OFFLINE", "true")
+}
+
+/// Writes a crate of no workspace.
+fn write_crate(machine: &TestEnv, name: &str, lib: &str, more: &str, code: &str) {
+    let text = format!(
+        "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\n{lib}{more}[workspace]\n"
+    );
+    machine.write(&format!("{name}/Cargo.toml"), text);
+    machine.write(&format!("{name}/src/lib.rs"), code);
+}
+
+/// A dependency by path.
+fn on(name: &str) -> String {
+    format!("[dependencies]\n{name} = {{ path = \"../{name}\" }}\n")
+}
+
+/// What building `dir` says, with the exit code.
+fn said(machine: &TestEnv, dir: &str, code: i32) -> String {
+    let output = machine.run(["build", dir]);
+    machine.redact(output.error(code))
+}
+
+#[test]
+fn a_directory_that_is_no_plugin_says_why() {
+    let machine = offline();
+    std::fs::create_dir(machine.cwd().join("empty")).unwrap();
+    machine.write("not-toml/Cargo.toml", "[package\n");
+    write_crate(&machine, "broken", CDYLIB, "", "pub fn f() -> u32 { \"no number\" }\n");
+    write_crate(&machine, "no-cdylib", "", "", "//! Nothing.\n");
+    write_crate(&machine, "no-task", CDYLIB, "", "//! Nothing.\n");
+    machine.write(
+        "program/Cargo.toml",
+        "[package]\nname = \"program\"\nversion = \"0.1.0\"\n[workspace]\n",
+    );
+    machine.write("program/src/main.rs", "fn main() {}\n");
+    machine.write("no-package/Cargo.toml", "[workspace]\nmembers = [\"one\"]\n");
+    machine.write(
+        "no-package/one/Cargo.toml",
+        "[package]\nname = \"one\"\nversion = \"0.1.0\"\nedition = \"2024\"\n",
+    );
+    machine.write("no-package/one/src/lib.rs", "//! Nothing.\n");
+    let library = "hint: A plugin is a library: give it a src/lib.rs, and `crate-type = [\"cdylib\"]` under [lib] in its Cargo.toml.\n";
+    for (dir, says) in [
+        (
+            "empty",
+            "no crate: it has no Cargo.toml\n\n\
+             hint: Give the directory that holds the plugin's Cargo.toml, or a .wasm file.\n",
+        ),
+        (
+            "not-toml",
+            "cargo cannot read the crate\n\
+             error: unclosed table, expected `]`\n --> Cargo.toml:1:9\n  |\n1 | [package\n  |         ^\n\n\
+             hint: Mend what cargo says above; `cargo metadata` in that directory repeats it.\n",
+        ),
+        // The compiler's own words, once.
+        (
+            "broken",
+            "the plugin does not compile\n\
+             error[E0308]: mismatched types\n --> src/lib.rs:1:21\n  |\n\
+             1 | pub fn f() -> u32 { \"no number\" }\n  \
+             |               ---   ^^^^^^^^^^^ expected `u32`, found `&str`\n  \
+             |               |\n  \
+             |               expected `u32` because of return type\n\n\
+             hint: Mend what the compiler says above and run the command again.\n",
+        ),
+        (
+            "no-cdylib",
+            &format!("the crate no-cdylib builds no component\n\n{library}"),
+        ),
+        ("program", &format!("the crate program has no library\n\n{library}")),
+        (
+            "no-task",
+            "the component exports no interface `task`; it exports nothing\n\n\
+             hint: Write the types of the task to wit/world.wit, and `agenthost_sdk::plugin!();` with a function `run` to src/lib.rs.\n",
+        ),
+        (
+            "no-package",
+            "a workspace without a package of its own\n\n\
+             hint: Give the directory of the plugin's own package, such as one.\n",
+        ),
+    ] {
+        assert_eq!(said(&machine, dir, 2), format!("error: [work]/{dir}: {says}"));
+        assert_eq!(machine.run(["run", dir, "-i", "1"]).code, 2, "{dir}");
+    }
+}
+
+#[test]
+fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
+    // Whatever is compiled, it is not found.
+    let machine = offline().var("RUSTC", "/nowhere/rustc");
+    let place = |dir: &str, at: &str, line: &str, caret: &str| {
+        format!("\n     --> [work]/{dir}/wit/world.wit:4:{at}\n      |\n    4 | {line}\n      | {caret}\n\n")
+    };
+    for (dir, wit, says) in [
+        (
+            "syntax",
+            "package demo:x@0.1.0;\n\ninterface task {\n  run: async func(input strin) -> string;\n}\n",
+            format!(
+                "expected ':', found an identifier{}hint: Mend the WIT at the place that is shown.\n",
+                place(
+                    "syntax",
+                    "25",
+                    "  run: async func(input strin) -> string;",
+                    "                        ^"
+                )
+            ),
+        ),
+        (
+            "name",
+            "package demo:x@0.1.0;\n\ninterface task {\n  run: async func(input: strin) -> string;\n}\n",
+            format!(
+                "name `strin` does not exist{}hint: Mend the WIT at the place that is shown.\n",
+                place(
+                    "name",
+                    "26",
+                    "  run: async func(input: strin) -> string;",
+                    "                         ^----"
+                )
+            ),
+        ),
+        (
+            "package",
+            "interface task {\n  run: async func(input: string) -> string;\n}\n",
+            "no `package` header was found in any WIT file for this package\n\n\
+             hint: Begin the file with `package NAMESPACE:NAME@0.1.0;`: it is the plugin's name.\n"
+                .to_owned(),
+        ),
+        (
+            "sub-agent",
+            "package demo:x@0.1.0;\n\nworld x {\n  import demo:other/task@0.1.0;\n}\n",
+            format!(
+                "package 'demo:other@0.1.0' not found. known packages:\n    agenthost:plugin@0.1.0\n    demo:x@0.1.0{}\
+                 hint: Declare the plugin that it belongs to under [package.metadata.agenthost.sub-agents] in Cargo.toml, and the \
+                 build copies its WIT; or put the .wit files into wit/deps/NAME.\n",
+                place(
+                    "sub-agent",
+                    "10",
+                    "  import demo:other/task@0.1.0;",
+                    "         ^---------"
+                )
+            ),
+        ),
+        (
+            "contract",
+            "package demo:x@0.1.0;\n\nworld x {\n  include agenthost:plugin/plugin@0.2.0;\n}\n",
+            format!(
+                "package 'agenthost:plugin@0.2.0' not found. known packages:\n    agenthost:plugin@0.1.0\n    demo:x@0.1.0{}\
+                 hint: This host has agenthost:plugin@0.1.0: name that version in `use` and `include`, or use an agenthost of the \
+                 other version.\n",
+                place(
+                    "contract",
+                    "11",
+                    "  include agenthost:plugin/plugin@0.2.0;",
+                    "          ^---------------"
+                )
+            ),
+        ),
+    ] {
+        write_crate(&machine, dir, CDYLIB, "", "//! Nothing.\n");
+        machine.write(&format!("{dir}/wit/world.wit"), wit);
+        assert_eq!(
+            said(&machine, dir, 2),
+            format!("error: the WIT in [work]/{dir}/wit is wrong: {says}")
+        );
+    }
+    // A copy of the contract that another SDK left there.
+    let contract = std::fs::read_to_string(workspace().join("wit/plugin.wit")).unwrap();
+    let newer = contract.replace("agenthost:plugin@0.1.0", "agenthost:plugin@0.2.0");
+    machine.write("contract/wit/deps/agenthost/plugin.wit", newer);
+    assert_eq!(
+        said(&machine, "contract", 2),
+        "error: [work]/contract/wit/deps/agenthost/plugin.wit: it is agenthost:plugin@0.2.0, and this host has agenthost:plugin@0.1.0\n\n\
+         hint: Delete the copy, which agenthost-sdk brings along, and use the agenthost-sdk of this host's version; or use an \
+         agenthost of that version.\n"
+    );
+}
+
+#[test]
+fn a_missing_target_says_how_to_get_it() {
+    let machine = offline();
+    write_crate(&machine, "sample", CDYLIB, "", "//! Nothing.\n");
+    let tool = |name: &str, script: &str| {
+        let path = machine.write(&format!("bin/{name}"), format!("#!/bin/sh\n{script}\n"));
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    };
+    // A compiler that has no such target, and no rustup.
+    tool("rustc", "echo /nowhere");
+    let path = std::env::var_os("PATH").unwrap();
+    let mut dirs = std::env::split_paths(&path).map(|dir| dir.join("cargo"));
+    let cargo = dirs.find(|path| path.is_file()).unwrap();
+    tool("cargo", &format!("exec '{}' \"$@\"", cargo.display()));
+    let path = format!("{}:/usr/bin:/bin", machine.cwd().join("bin").display());
+    let machine = machine.var("PATH", &path);
+    let hint =
+        "hint: Run `rustup target add wasm32-wasip2`, or install the wasm32-wasip2 standard library of your Rust.\n";
+    assert_eq!(
+        said(&machine, "sample", 2),
+        format!("error: the compile target wasm32-wasip2 is missing\n\n{hint}")
+    );
+    // And a rustup that reaches nothing.
+    let rustup = machine.write(
+        "bin/rustup",
+        "#!/bin/sh\necho 'error: could not download' >&2; exit 1\n",
+    );
+    std::fs::set_permissions(rustup, std::fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(
+        said(&machine, "sample", 2),
+        format!(
+            "error: the compile target wasm32-wasip2 is missing and rustup cannot add it\nerror: could not download\n\n{hint}"
+        )
+    );
+}
+
+#[test]
+fn a_crate_that_does_not_build_for_plugins_is_named_with_the_way_to_it() {
+    let machine = offline();
+    write_crate(&machine, "mio", "", "", "compile_error!(\"no such wasm\");\n");
+    write_crate(&machine, "client", "", &on("mio"), "//! Nothing.\n");
+    write_crate(&machine, "sample", CDYLIB, &on("client"), "//! Nothing.\n");
+    let hint = "hint: A plugin has no sockets, no threads and no C library: leave the crate out, or turn off the feature that \
+                brings it, often with `default-features = false`.\n";
+    assert_eq!(
+        said(&machine, "sample", 2),
+        format!(
+            "error: [work]/sample: the crate mio 0.1.0 (sample -> client -> mio) cannot be built for wasm32-wasip2\n\
+             error: no such wasm\n --> [work]/mio/src/lib.rs:1:1\n  |\n\
+             1 | compile_error!(\"no such wasm\");\n  | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n\n{hint}"
+        )
+    );
+    write_crate(&machine, "mio", "", "", "//! Nothing.\n");
+    machine.write(
+        "mio/build.rs",
+        "fn main() { eprintln!(\"no clang\"); std::process::exit(1) }\n",
+    );
+    let said = said(&machine, "sample", 2);
+    let begins = "error: [work]/sample: the crate mio 0.1.0 (sample -> client -> mio) cannot be built for wasm32-wasip2: its build \
+                  script failed\n";
+    assert!(
+        said.starts_with(begins) && said.contains("no clang") && said.ends_with(hint),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_crate_that_brings_sockets_or_threads_is_named_with_the_way_to_it() {
+    let machine = offline();
+    // A plugin without the SDK, which takes long to build: its types as the linker wants them, and one function.
+    let mut resolve = Resolve::default();
+    let wit = "package demo:dials@0.1.0; interface task { run: func(input: u32) -> u32; } world dials { export task; }";
+    let package = resolve.push_str("world.wit", wit).unwrap();
+    let world = resolve.select_world(&[package], None).unwrap();
+    let types = wit_component::metadata::encode(&resolve, world, StringEncoding::UTF8, None).unwrap();
+    machine.write("dials/src/types", &types);
+    let code = format!(
+        "#[used]\n#[unsafe(link_section = \"component-type:dials\")]\nstatic TYPES: [u8; {}] = *include_bytes!(\"types\");\n\
+         #[unsafe(export_name = \"demo:dials/task@0.1.0#run\")]\npub extern \"C\" fn run(port: u32) -> u32 {{ client::dial(port) }}\n",
+        types.len()
+    );
+    write_crate(&machine, "dials", CDYLIB, &on("client"), &code);
+    let both = format!("{}rayon-core = {{ path = \"../rayon-core\" }}\n", on("socket2"));
+    let client = "pub fn dial(port: u32) -> u32 { rayon_core::go(port); socket2::dial(port) }\n";
+    write_crate(&machine, "client", "", &both, client);
+    let dial = "pub fn dial(port: u32) -> u32 {\n    u32::from(std::net::TcpStream::connect((\"127.0.0.1\", port as u16)).is_ok())\n}\n";
+    write_crate(&machine, "socket2", "", "", dial);
+    let go = "pub fn go(_: u32) {}\n";
+    write_crate(&machine, "rayon-core", "", "", go);
+
+    let text = said(&machine, "dials", 4);
+    let note = "note: a task has one thread, and starting another fails; these crates start threads: rayon-core 0.1.0 (dials -> \
+                client -> rayon-core)\n";
+    let ends = "\nthe crate that uses the network: socket2 0.1.0 (dials -> client -> socket2)\n\n\
+                hint: A plugin has no network: ask a model through agenthost_sdk instead, and let the operator pass data in as \
+                input.\n";
+    assert!(text.starts_with(note) && text.ends_with(ends), "{text}");
+    assert!(text.contains(" imports that are not offered:\n"), "{text}");
+    let run = machine.run(["run", "dials", "-i", "1"]);
+    assert!(run.error(4).ends_with(ends), "{run}");
+    let inspected = machine.run(["inspect", "dials"]);
+    assert!(
+        inspected.code == 0 && inspected.stderr.contains("socket2 0.1.0"),
+        "{inspected}"
+    );
+    assert!(inspected.stdout.contains("; is refused, for "), "{inspected}");
+
+    // Where no crate is known for it, that is said instead of a guess.
+    write_crate(
+        &machine,
+        "client",
+        "",
+        "",
+        &dial.replace(
+            "TcpStream::connect((\"127.0.0.1\", port as u16))",
+            "TcpListener::bind((\"127.0.0.1\", port as u16))",
+        ),
+    );
+    let text = said(&machine, "dials", 4);
+    assert!(
+        text.contains(
+            "\nno crate that is known for using the network is among its dependencies; it may be its own code, or a crate that \
+             `cargo tree --edges normal --target wasm32-wasip2` lists\n"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_the_macro_finds_wrong_is_said_once_and_with_a_hint() {
+    let machine = offline();
+    // The workspace's own build has the dependencies of the SDK in it. Built from within, because the first build of the SDK
+    // takes longer than the command line is given here.
+    let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let settings = format!(
+        "[build]\ntarget-dir = \"{}\"\n[net]\noffline = true\n",
+        target.display()
+    );
+    machine.write("shapes/.cargo/config.toml", settings);
+    let dir = machine.cwd().join("shapes");
+    let sdk = workspace().join("sdk").display().to_string();
+    let more = format!("[dependencies]\nagenthost-sdk = {{ path = \"{sdk}\" }}\n");
+    machine.write(
+        "shapes/Cargo.lock",
+        std::fs::read(workspace().join("Cargo.lock")).unwrap(),
+    );
+    let world = "package demo:shapes@0.1.0;\ninterface task { run: async func(input: string) -> string; }\nworld one { export task; }\n";
+    let call = "agenthost_sdk::plugin!();\n";
+    let fits = "async fn run(input: String) -> String { input }\n";
+    for (wit, code, begins, hint) in [
+        (
+            format!("{world}world two {{ export task; }}\n"),
+            format!("{call}{fits}"),
+            "several worlds of demo:shapes@0.1.0 export an interface `task`",
+            "Choose one of `one`, `two`, as in `plugin!(\"one\")`.",
+        ),
+        (
+            "package demo:shapes@0.1.0;\ninterface task { run: async func(input: string) -> string; }\n".to_owned(),
+            format!("{call}{fits}"),
+            "no world of demo:shapes@0.1.0 exports an interface `task`",
+            "Write `interface task { … run: async func(input: …) -> result<…, failure>; }` and `world … { include \
+             agenthost:plugin/plugin@0.1.0; export task; }`.",
+        ),
+        (
+            world.to_owned(),
+            call.to_owned(),
+            "the plugin does not compile\nerror[E0425]: cannot find function `run` in this scope\n",
+            "Write the function `run` beside `plugin!()`, with the parameter and the result of `run` in wit/.",
+        ),
+        (
+            world.to_owned(),
+            format!("{call}async fn run(input: u32) -> String {{ String::new() }}\n"),
+            "the plugin does not compile\nerror[E0308]: mismatched types\n",
+            "The function `run` must have the parameter and the result of `run` in wit/.",
+        ),
+    ] {
+        write_crate(&machine, "shapes", CDYLIB, &more, &code);
+        machine.write("shapes/wit/world.wit", wit);
+        let error = build::build(&dir).unwrap_err();
+        let said = machine.redact(error.message());
+        assert!(said.starts_with(&format!("[work]/shapes: {begins}")), "{said}");
+        assert_eq!(error.next_step(), Some(hint), "{said}");
+    }
+    write_crate(&machine, "shapes", CDYLIB, &more, &format!("{call}{fits}"));
+    let built = build::build(&dir).unwrap();
+    let plugin = Plugin::open(&built.path).unwrap();
+    assert_eq!(
+        plugin.sdk(),
+        Some(env!("CARGO_PKG_VERSION")),
+        "a build writes the SDK's version down"
+    );
+    assert_eq!(built.notes, Vec::<String>::new());
+}
