@@ -68,8 +68,11 @@ fn a_script_can_refuse_what_is_too_dear_or_unknown() {
     let asks = guest("asks");
     let fine = machine.run(["plan", &asks, "--fail-above", "4"]);
     assert_eq!((fine.code, fine.stderr.as_str()), (0, ""), "{fine}");
-    let words: Vec<_> = fine.stdout.split_whitespace().collect();
-    assert!(words.windows(2).any(|pair| pair == ["cost", "$4.00"]), "{fine}");
+    let costs = |page: &str, cost: &str| {
+        let words: Vec<_> = page.split_whitespace().collect();
+        words.windows(2).any(|pair| pair == ["cost", cost])
+    };
+    assert!(costs(&fine.stdout, "$4.00"), "{fine}");
     let dear = machine.run(["plan", &asks, "--fail-above", "3.99", "--json", "--quiet"]);
     assert_eq!(dear.json(3)["above"], json!(true));
     assert!(
@@ -80,7 +83,7 @@ fn a_script_can_refuse_what_is_too_dear_or_unknown() {
 
     let unknown = machine_at(&server).run(["plan", &asks, "--fail-above", "1000"]);
     assert_eq!(unknown.code, 3, "{unknown}");
-    assert!(unknown.stdout.contains("  cost            unknown\n"), "{unknown}");
+    assert!(costs(&unknown.stdout, "unknown"), "{unknown}");
     assert!(unknown.stderr.contains("a model has no known price"), "{unknown}");
     let capped = machine_at(&server).run(["plan", &asks, "--fail-above", "1", "--cost", "1"]);
     assert_eq!(capped.code, 0, "a limit on cost refuses what has no price: {capped}");
