@@ -6,7 +6,11 @@
 //! answer, a cancel), and asks only for what was never answered. A *replayed* run asks for nothing: all that a task learns
 //! comes from the journal, and every difference to it is noted.
 //!
+//! A *rehearsal* plays a cassette: it is told the recorded answers, and written down as a live run is.
+//!
 //! Without a journal nothing of this happens.
+
+mod rehearsal;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -35,6 +39,8 @@ pub(super) enum Mode {
     Resume { failed: bool },
     /// It is told everything.
     Replay,
+    /// It is told what a cassette holds, whatever it asks, and written down.
+    Rehearsal,
 }
 
 /// The journal of one run.
@@ -175,13 +181,21 @@ impl Recorder {
     }
 
     pub(super) fn is_replay(&self) -> bool {
-        self.mode == Mode::Replay
+        matches!(self.mode, Mode::Replay | Mode::Rehearsal)
+    }
+
+    fn is_rehearsal(&self) -> bool {
+        self.mode == Mode::Rehearsal
+    }
+
+    fn writes(&self) -> bool {
+        self.mode != Mode::Replay
     }
 
     /// Notes that the run begins, or goes on.
     pub(super) async fn begin(&self, record: RunRecord) -> Result<()> {
         match self.mode {
-            Mode::Live => self.journal.append(Entry::RunStarted(record)).await,
+            Mode::Live | Mode::Rehearsal => self.journal.append(Entry::RunStarted(record)).await,
             Mode::Resume { .. } => {
                 let run = self.run.clone();
                 let pid = std::process::id();
@@ -193,7 +207,7 @@ impl Recorder {
 
     /// Notes how the run ended.
     pub(super) async fn end(&self, state: &str, report: &Value) -> Result<()> {
-        if self.is_replay() {
+        if !self.writes() {
             return Ok(());
         }
         let end = RunEnd {
@@ -238,7 +252,7 @@ impl Recorder {
     pub(super) fn past(&self, task: &TaskId) -> Result<Option<TaskRecord>> {
         match self.mode {
             Mode::Live => Ok(None),
-            Mode::Resume { .. } | Mode::Replay => self.journal.task(&self.run, &task.to_string()),
+            Mode::Resume { .. } | Mode::Replay | Mode::Rehearsal => self.journal.task(&self.run, &task.to_string()),
         }
     }
 
@@ -403,7 +417,7 @@ impl TaskLog {
             end = past.end.as_ref().and_then(|end| TaskReport::read(&end.report));
             Past::of(past, recorder.mode)
         });
-        if !recorder.is_replay() {
+        if recorder.writes() {
             recorder.journal.note(Entry::TaskStarted {
                 run: recorder.run.clone(),
                 task: task.to_string(),
@@ -421,8 +435,12 @@ impl TaskLog {
         }
     }
 
-    fn live(&self) -> Option<&Arc<Recorder>> {
-        self.recorder.as_ref().filter(|recorder| !recorder.is_replay())
+    fn written(&self) -> Option<&Arc<Recorder>> {
+        self.recorder.as_ref().filter(|recorder| recorder.writes())
+    }
+
+    fn is_rehearsal(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_rehearsal())
     }
 
     pub(super) fn is_replay(&self) -> bool {
@@ -437,6 +455,9 @@ impl TaskLog {
         let body = serde_json::to_string(ask).unwrap_or_default();
         let hash: Hash = Sha256::digest(&body).into();
         let known = lock(&self.past).calls.remove(&ordinal);
+        if recorder.is_rehearsal() {
+            return self.rehearse(recorder, ordinal, (hash, body), known);
+        }
         let told = |known: &CallRecord| {
             let told: Told = serde_json::from_str(known.result.as_ref()?).ok()?;
             Some(Box::new(told))
@@ -492,7 +513,7 @@ impl TaskLog {
     pub(super) fn starts(&self, ordinal: u64, child: &TaskId) {
         let Some(recorder) = &self.recorder else { return };
         let known = lock(&self.past).calls.remove(&ordinal);
-        if !recorder.is_replay() {
+        if recorder.writes() {
             recorder.journal.note(Entry::CallStarted {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
@@ -511,7 +532,7 @@ impl TaskLog {
 
     /// Notes how the sub-task of an ask came out, before its parent learns it.
     pub(super) fn came_out(&self, ordinal: u64, child: &TaskId, outcome: &Outcome) {
-        let Some(recorder) = self.live() else { return };
+        let Some(recorder) = self.written() else { return };
         let sub_task = SubTask {
             task: child.clone(),
             ok: outcome.ok().is_some(),
@@ -527,7 +548,7 @@ impl TaskLog {
 
     /// Writes down that a request is about to be sent; it must not be if this fails.
     pub(super) async fn sending(&self, ask: u64, model: &str) -> std::result::Result<(), CallError> {
-        let Some(recorder) = self.live() else { return Ok(()) };
+        let Some(recorder) = self.written() else { return Ok(()) };
         recorder
             .append(Entry::RequestSent {
                 run: recorder.run.clone(),
@@ -554,7 +575,7 @@ impl TaskLog {
     }
 
     fn request_ended(&self, ask: u64, hash: Hash, reply: Option<String>) {
-        let Some(recorder) = self.live() else { return };
+        let Some(recorder) = self.written() else { return };
         recorder.journal.note(Entry::RequestEnded {
             run: recorder.run.clone(),
             task: self.task.to_string(),
@@ -567,7 +588,7 @@ impl TaskLog {
 
     /// Makes what the task is told durable, before it is told.
     pub(super) async fn told(&self, ask: u64, told: &Told) -> std::result::Result<(), CallError> {
-        let Some(recorder) = self.live() else { return Ok(()) };
+        let Some(recorder) = self.written() else { return Ok(()) };
         let result = match recorder.bodies {
             Bodies::None => json!({"used": told.used, "models": told.models}).to_string(),
             Bodies::All | Bodies::Replies => serde_json::to_string(told).unwrap_or_default(),
@@ -595,7 +616,7 @@ impl TaskLog {
         if recorded.is_some() {
             past.remaining.pop_front();
         }
-        if !recorder.is_replay() {
+        if recorder.writes() {
             let value = Remained {
                 after: past.given,
                 left,
@@ -611,7 +632,7 @@ impl TaskLog {
 
     /// The fuel that the task may use when it is replayed: as much as it used, where that is what ended it.
     pub(super) fn fuel(&self) -> Option<u64> {
-        if !self.is_replay() {
+        if !self.is_replay() || self.is_rehearsal() {
             return None;
         }
         let out_of_fuel = self.end.as_ref().filter(|end| {
@@ -623,7 +644,7 @@ impl TaskLog {
     /// Writes down how the task ended; in a replay, compares.
     pub(super) fn ended(&self, report: &TaskReport, returned: Option<String>, models: &[ModelReport]) {
         let Some(recorder) = &self.recorder else { return };
-        if recorder.is_replay() {
+        if !recorder.writes() {
             self.compare(recorder, report);
             return;
         }
@@ -674,6 +695,7 @@ impl TaskLog {
 impl Order for TaskLog {
     fn next(&self) -> Next {
         match lock(&self.past).turns.front() {
+            None if self.is_rehearsal() => Next::Any,
             None if self.is_replay() && self.end.is_none() => Next::Cut {
                 time_up: false,
                 polls: 0,
@@ -696,6 +718,14 @@ impl Order for TaskLog {
         goes_on
     }
 
+    fn passes_over(&self, _: u64) -> bool {
+        let passes = self.is_rehearsal();
+        if passes {
+            lock(&self.past).turns.pop_front();
+        }
+        passes
+    }
+
     fn answered(&self, ask: u64) {
         let mut past = lock(&self.past);
         past.turns.pop_front();
@@ -711,7 +741,7 @@ impl Order for TaskLog {
 
 impl TaskLog {
     fn turned(&self, turn: Turn) {
-        if let Some(recorder) = self.live() {
+        if let Some(recorder) = self.written() {
             recorder.journal.note(Entry::Turned {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
@@ -730,7 +760,7 @@ impl Past {
         let mut remaining: VecDeque<_> = remaining.collect();
         let calls: BTreeMap<_, _> = record.calls.into_iter().map(|call| (call.ask, call)).collect();
         let mut turns: VecDeque<_> = record.turns.into();
-        if mode != Mode::Replay {
+        if !matches!(mode, Mode::Replay | Mode::Rehearsal) {
             // What may come out better now, and all that followed from it, is not told again.
             let is_final = |turn: &Turn| match turn {
                 Turn::Cut { .. } => false,
