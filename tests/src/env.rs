@@ -106,10 +106,31 @@ impl TestEnv {
         self
     }
 
+    /// The same, without the variable `name`.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.vars.remove(name);
+        self
+    }
+
     /// The same, with compiled plugins kept below `dir` instead of on this machine alone.
     #[must_use]
     pub fn cache(self, dir: &str) -> Self {
         self.var("XDG_CACHE_HOME", dir)
+    }
+
+    /// Runs the command line with an empty stdin, with no file that it writes growing beyond so many KiB: as on a disk
+    /// without room, but for whoever runs the test.
+    ///
+    /// # Panics
+    ///
+    /// When it hangs.
+    pub fn run_with_file_limit<S: AsRef<str>>(&self, kib: u32, args: impl IntoIterator<Item = S>) -> Output {
+        let mut shell = Command::new("sh");
+        // A write beyond the limit fails instead of ending the process.
+        shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2)]);
+        shell.arg(&self.binary);
+        self.spawn(shell, args, None).finish()
     }
 
     /// Writes a file, named from the working directory, readable for this user alone.
@@ -166,7 +187,15 @@ impl TestEnv {
     ///
     /// When it does not start.
     pub fn start<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>, stdin: Option<&str>) -> Running {
-        let mut command = Command::new(&self.binary);
+        self.spawn(Command::new(&self.binary), args, stdin)
+    }
+
+    fn spawn<S: AsRef<str>>(
+        &self,
+        mut command: Command,
+        args: impl IntoIterator<Item = S>,
+        stdin: Option<&str>,
+    ) -> Running {
         command.args(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         command.env_clear().envs(&self.vars).current_dir(self.cwd());
         command.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
@@ -213,6 +242,17 @@ impl Running {
     pub fn interrupt(&self) {
         let kill = format!("kill -INT {}", self.pid());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Ends it at once, as a loss of power does, and waits until it is gone. It may have come to its own end just before.
+    pub fn kill(mut self) -> Output {
+        let _ = self.child.kill();
+        self.finish()
     }
 
     /// Waits for the end.

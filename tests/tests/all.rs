@@ -22,6 +22,7 @@ mod all {
     mod handles;
     mod isolation;
     mod joins;
+    mod journal;
     mod keys;
     mod limits;
     mod linking;
@@ -29,6 +30,8 @@ mod all {
     mod plan;
     mod providers;
     mod recovery;
+    mod replay;
+    mod resume;
     mod runs;
     mod server;
     mod tidy;
@@ -119,4 +122,32 @@ fn run_json(plugin: &str, input: &Value, more: &[&str]) -> Vec<String> {
         .chain(more)
         .map(|arg| (*arg).to_owned())
         .collect()
+}
+
+/// A fixed sequence that looks random: the state after `n` steps.
+fn dice(seed: u64, n: usize) -> u64 {
+    let mut state = seed ^ (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state ^ (state >> 31)
+}
+
+/// What a replay gives again of a report: everything but the times and what the gate did.
+fn essence(document: &Value) -> Value {
+    let spent = |spent: &Value| {
+        let mut spent = spent.clone();
+        spent.as_object_mut().unwrap().remove("wall_ms");
+        spent
+    };
+    let tasks = document["tasks"].as_array().unwrap().iter().map(|task| {
+        let same = ["id", "parent", "plugin", "models", "outcome"].map(|key| (key.to_owned(), task[key].clone()));
+        let spent = ("spent".to_owned(), spent(&task["spent"]));
+        Value::Object(same.into_iter().chain([spent]).collect())
+    });
+    json!({
+        "run": document["run"],
+        "outcome": document["outcome"],
+        "spent": spent(&document["spent"]),
+        "tasks": tasks.collect::<Vec<_>>(),
+    })
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{Judged, judge, repair, request};
 use super::attempts::Call;
-use super::record::{Recorded, TaskLog};
+use super::record::{Begins, Hash, PaidReply, Recorded, TaskLog};
 use super::tree::RunState;
 use super::{Inner, LoadedPlugin};
 use crate::config::ModelRef;
@@ -26,6 +26,8 @@ use crate::llm::{Allowance, Ask, CallError, CallResult};
 use crate::run::{Event, ModelReport};
 use crate::sandbox::{Capabilities, Input, Returned};
 use crate::task::{Failure, FailureClass, Outcome, TaskId};
+
+const TASKS_REACHED: &str = "the limit of sub-tasks is reached";
 
 /// What one task may do, and what it did.
 pub(super) struct TaskCalls {
@@ -59,8 +61,27 @@ pub(super) struct Handle(pub(super) Arc<TaskCalls>);
 
 impl Capabilities for Handle {
     fn complete(&self, ordinal: u64, ask: Ask) -> BoxFuture<'static, CallResult> {
-        let calls = Arc::clone(&self.0);
-        async move { calls.complete(ordinal, ask).await }.boxed()
+        // What is known of it is looked up now and not when the call gets its time: a guest may have dropped it by then.
+        match self.0.log.call(ordinal, &ask) {
+            Recorded::Make(paid) => {
+                let calls = Arc::clone(&self.0);
+                async move { calls.complete(ordinal, ask, paid).await }.boxed()
+            }
+            Recorded::Told(told) => {
+                if let Some(used) = told.used() {
+                    self.0.account.restore(&used, 1);
+                }
+                for model in &told.models {
+                    self.0.note(model.clone());
+                }
+                ready(told.result()).boxed()
+            }
+            Recorded::Unanswered => pending().boxed(),
+            Recorded::Differs => {
+                let why = "the task asks for something that it did not ask for when it was recorded";
+                ready(Err(CallError::Other("replay".into(), why.into()))).boxed()
+            }
+        }
     }
 
     fn remaining(&self, fuel: u64) -> Allowance {
@@ -71,11 +92,30 @@ impl Capabilities for Handle {
         // The place in the tree is taken now, and whether there is one for it: in the order in which the guest calls, which
         // a replay repeats.
         let id = self.0.task.child(self.0.children.fetch_add(1, Ordering::Relaxed));
-        self.0.log.starts(ordinal, &id);
+        let begins = self.0.log.starts(ordinal, &id);
         let allowed = self.0.allow(&id);
         let calls = Arc::clone(&self.0);
         let import = import.to_owned();
-        async move { calls.start(ordinal, id, allowed, &import, input).await }.boxed()
+        match begins {
+            Begins::Now => async move { calls.start(ordinal, id, allowed, &import, input).await }.boxed(),
+            Begins::Again => {
+                // Whatever its parent does: it is cut off where it was.
+                let run = Arc::clone(&self.0.run);
+                let ended = run.keep(async move { calls.start(ordinal, id, Ok(()), &import, input).await });
+                let lost = || Err("the host failed while it ran the sub-task".to_owned());
+                async move { ended.await.unwrap_or_else(|_| lost()) }.boxed()
+            }
+            Begins::Refused => {
+                let shared = || Failure::exhausted(LimitKind::Tasks, TASKS_REACHED);
+                let refused = Err(allowed.err().unwrap_or_else(shared));
+                async move { calls.start(ordinal, id, refused, &import, input).await }.boxed()
+            }
+            Begins::Never => pending().boxed(),
+            Begins::Differs => {
+                let why = "the task starts a sub-task that it did not start when it was recorded";
+                ready(Err(why.to_owned())).boxed()
+            }
+        }
     }
 
     fn lease_fuel(&self) -> BoxFuture<'_, u64> {
@@ -123,7 +163,7 @@ impl TaskCalls {
             let message = "the sub-task would stand deeper than the limit allows";
             return Err(Failure::exhausted(LimitKind::Depth, message));
         }
-        let full = |exhausted: Exhausted| Failure::exhausted(exhausted.limit, "the limit of sub-tasks is reached");
+        let full = |exhausted: Exhausted| Failure::exhausted(exhausted.limit, TASKS_REACHED);
         self.account.start_task().map_err(full)
     }
 
@@ -139,6 +179,7 @@ impl TaskCalls {
         let Some(sub_agent) = self.loaded.sub_agents.get(import) else {
             return Err(format!("no sub-agent is declared for {import}"));
         };
+        self.log.caught_up(ordinal).await;
         let failure = match allowed {
             Err(refused) => refused,
             Ok(()) => {
@@ -164,24 +205,8 @@ impl TaskCalls {
             })
     }
 
-    async fn complete(&self, ordinal: u64, ask: Ask) -> CallResult {
-        let paid = match self.log.call(ordinal, &ask) {
-            Recorded::Make(_) if self.log.is_replay() => pending().await,
-            Recorded::Make(paid) => paid,
-            Recorded::Differs => {
-                let why = "the task asks for something that it did not ask for when it was recorded";
-                return Err(CallError::Other("replay".into(), why.into()));
-            }
-            Recorded::Told(told) => {
-                if let Some(used) = told.used() {
-                    self.account.restore(&used, 1);
-                }
-                for model in &told.models {
-                    self.note(model.clone());
-                }
-                return told.result();
-            }
-        };
+    async fn complete(&self, ordinal: u64, ask: Ask, paid: Vec<(Hash, PaidReply)>) -> CallResult {
+        self.log.caught_up(ordinal).await;
         let name = ask.model.clone();
         let call = Call::new(self, &name, ordinal, paid);
         let result = self.make(&call, ask).await;

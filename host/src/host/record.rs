@@ -19,6 +19,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Bodies;
 use crate::error::Result;
@@ -143,7 +144,23 @@ pub(super) enum Recorded {
     Make(Vec<(Hash, PaidReply)>),
     /// What the task was told.
     Told(Box<Told>),
+    /// A replay knows that the task was never told anything.
+    Unanswered,
     /// A replay asks for something else than was recorded.
+    Differs,
+}
+
+/// What becomes of a sub-task that a guest starts.
+pub(super) enum Begins {
+    /// It is run.
+    Now,
+    /// A replay runs it: it was run then, and perhaps given up by its parent.
+    Again,
+    /// A replay refuses it: it was refused then.
+    Refused,
+    /// A replay knows that its parent gave it up before it began.
+    Never,
+    /// A replay starts something that was not started then.
     Differs,
 }
 
@@ -336,8 +353,10 @@ pub(super) struct TaskLog {
     recorder: Option<Arc<Recorder>>,
     task: TaskId,
     past: Mutex<Past>,
-    /// How it ended when it was recorded; for a replay.
-    end: Option<TaskReport>,
+    /// How it ended when it was recorded, with what it used of each model; for a replay.
+    end: Option<(TaskReport, Vec<ModelReport>)>,
+    /// Everything that was recorded for it to learn has been given.
+    caught_up: CancellationToken,
 }
 
 /// What is still to be given of what was recorded.
@@ -349,6 +368,8 @@ struct Past {
     remaining: VecDeque<(u64, Allowance)>,
     /// Turns until now.
     given: u64,
+    /// A call was made that a replay cannot repeat, since nothing came of it.
+    unanswered: bool,
 }
 
 /// What stands in the place of a model call where the ask was a sub-task.
@@ -380,6 +401,7 @@ impl TaskLog {
             task,
             past: Mutex::default(),
             end: None,
+            caught_up: CancellationToken::new(),
         }
     }
 
@@ -414,7 +436,7 @@ impl TaskLog {
                     ..past
                 },
             };
-            end = past.end.as_ref().and_then(|end| TaskReport::read(&end.report));
+            end = past.end.as_ref().and_then(read_end);
             Past::of(past, recorder.mode)
         });
         if recorder.writes() {
@@ -427,11 +449,28 @@ impl TaskLog {
                 at_ms: now_ms(),
             });
         }
-        Self {
+        let log = Self {
             recorder: Some(Arc::clone(recorder)),
             task: task.clone(),
             past: Mutex::new(given),
             end,
+            caught_up: CancellationToken::new(),
+        };
+        log.see_whether_caught_up(&lock(&log.past));
+        log
+    }
+
+    fn see_whether_caught_up(&self, past: &Past) {
+        if past.turns.is_empty() {
+            self.caught_up.cancel();
+        }
+    }
+
+    /// Waits until a resumed task is where it stopped, unless it has to learn what comes of this ask before: of what it
+    /// drops on the way there, nothing is paid for once more.
+    pub(super) async fn caught_up(&self, ask: u64) {
+        if self.live().is_some() && !lock(&self.past).is_told(ask) {
+            self.caught_up.cancelled().await;
         }
     }
 
@@ -479,13 +518,17 @@ impl TaskLog {
                 recorder.differs(&self.task, Some(ordinal), what);
                 return Recorded::Differs;
             }
-            return told(&known).map_or_else(
-                || {
-                    // It was in flight when its task ended, and nobody learned what came back.
-                    Recorded::Make(Vec::new())
-                },
-                Recorded::Told,
-            );
+            if let Some(told) = told(&known) {
+                return Recorded::Told(told);
+            }
+            let mut past = lock(&self.past);
+            if past.is_told(ordinal) {
+                recorder.differs(&self.task, Some(ordinal), "what the task was told is not in the journal");
+                return Recorded::Differs;
+            }
+            // Its task ended or gave it up before anything was told.
+            past.unanswered = true;
+            return Recorded::Unanswered;
         }
         let paid = match known.filter(|known| known.hash == hash) {
             None => Vec::new(),
@@ -510,8 +553,8 @@ impl TaskLog {
     }
 
     /// Notes that an ask starts a sub-task.
-    pub(super) fn starts(&self, ordinal: u64, child: &TaskId) {
-        let Some(recorder) = &self.recorder else { return };
+    pub(super) fn starts(&self, ordinal: u64, child: &TaskId) -> Begins {
+        let Some(recorder) = &self.recorder else { return Begins::Now };
         let known = lock(&self.past).calls.remove(&ordinal);
         if recorder.writes() {
             recorder.journal.note(Entry::CallStarted {
@@ -521,12 +564,23 @@ impl TaskLog {
                 hash: Sha256::digest(child.to_string()).into(),
                 body: None,
             });
-        } else if known.is_none_or(|known| known.hash != Hash::from(Sha256::digest(child.to_string()))) {
+            return Begins::Now;
+        }
+        if known.is_none_or(|known| known.hash != Hash::from(Sha256::digest(child.to_string()))) {
             recorder.differs(
                 &self.task,
                 Some(ordinal),
                 "this sub-task was not started when the run was recorded",
             );
+            return Begins::Differs;
+        }
+        // Every task that began in a run that has ended has an end, too. Where the journal cannot be read, the sub-task
+        // itself says so.
+        let began = recorder.past(child).map(|past| past.is_some_and(|past| past.end.is_some()));
+        match began.unwrap_or(true) {
+            true => Begins::Again,
+            false if lock(&self.past).is_told(ordinal) => Begins::Refused,
+            false => Begins::Never,
         }
     }
 
@@ -635,10 +689,16 @@ impl TaskLog {
         if !self.is_replay() || self.is_rehearsal() {
             return None;
         }
-        let out_of_fuel = self.end.as_ref().filter(|end| {
+        let out_of_fuel = self.end.as_ref().filter(|(end, _)| {
             end.outcome.failure().and_then(|failure| failure.limit) == Some(crate::limits::LimitKind::Fuel)
         });
-        Some(out_of_fuel.map_or(u64::MAX / 4, |end| end.spent.fuel))
+        Some(out_of_fuel.map_or(u64::MAX / 4, |(end, _)| end.spent.fuel))
+    }
+
+    /// In a replay, what the task used of models where some of it cannot be repeated: nothing came of it.
+    pub(super) fn not_repeated(&self) -> Option<&(TaskReport, Vec<ModelReport>)> {
+        let unanswered = lock(&self.past).unanswered;
+        self.end.as_ref().filter(|_| unanswered)
     }
 
     /// Writes down how the task ended; in a replay, compares.
@@ -661,7 +721,7 @@ impl TaskLog {
     }
 
     fn compare(&self, recorder: &Recorder, report: &TaskReport) {
-        let Some(end) = &self.end else {
+        let Some((end, _)) = &self.end else {
             recorder.differs(&self.task, None, "this task was not recorded to its end");
             return;
         };
@@ -681,13 +741,15 @@ impl TaskLog {
             );
             recorder.differs(&self.task, None, what);
         }
-        let left = lock(&self.past);
-        if let Some(ask) = left.calls.keys().next() {
-            recorder.differs(
-                &self.task,
-                Some(*ask),
-                "this model call was made when the run was recorded, and not now",
-            );
+        // What was asked and never told may be of an earlier time, before the run was resumed.
+        let past = lock(&self.past);
+        let untold = past.turns.iter().find_map(|turn| match turn {
+            Turn::Answer(ask) if past.calls.contains_key(ask) => Some(*ask),
+            _ => None,
+        });
+        if untold.is_some() {
+            let what = "this was asked when the run was recorded, and is not now";
+            recorder.differs(&self.task, untold, what);
         }
     }
 }
@@ -700,6 +762,7 @@ impl Order for TaskLog {
                 time_up: false,
                 polls: 0,
             },
+            None if self.is_replay() => Next::Nothing,
             None => Next::Any,
             Some(Turn::Answer(ask)) => Next::Answer(*ask),
             Some(Turn::Cut { time_up, polls }) => Next::Cut {
@@ -713,7 +776,9 @@ impl Order for TaskLog {
         // A replay has nothing else to go by; a run that goes on can ask anew.
         let goes_on = !self.is_replay();
         if goes_on {
-            lock(&self.past).turns.clear();
+            let mut past = lock(&self.past);
+            past.turns.clear();
+            self.see_whether_caught_up(&past);
         }
         goes_on
     }
@@ -730,6 +795,7 @@ impl Order for TaskLog {
         let mut past = lock(&self.past);
         past.turns.pop_front();
         past.given += 1;
+        self.see_whether_caught_up(&past);
         self.turned(Turn::Answer(ask));
     }
 
@@ -752,6 +818,11 @@ impl TaskLog {
 }
 
 impl Past {
+    /// Whether the task still has to learn what comes of this ask, as it did.
+    fn is_told(&self, ask: u64) -> bool {
+        self.turns.contains(&Turn::Answer(ask))
+    }
+
     fn of(record: TaskRecord, mode: Mode) -> Self {
         let remaining = record.remaining.iter().filter_map(|value| {
             let Remained { after, left } = serde_json::from_str(value).ok()?;
@@ -784,6 +855,7 @@ impl Past {
             turns,
             remaining,
             given: 0,
+            unanswered: false,
         }
     }
 }
@@ -804,9 +876,11 @@ fn first_difference(recorded: &str, now: &str) -> String {
     };
     let mut path = String::new();
     let (a, b) = descend(&a, &b, &mut path);
-    let show = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), |value| around(&value.to_string()));
+    let text = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
+    let (a, b) = (text(a), text(b));
+    let alike = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
     let path = if path.is_empty() { "/".to_owned() } else { path };
-    format!("at {path}: {} was recorded, now {}", show(a), show(b))
+    format!("at {path}: {} was recorded, now {}", around(&a, alike), around(&b, alike))
 }
 
 fn descend<'v>(a: &'v Value, b: &'v Value, path: &mut String) -> (Option<&'v Value>, Option<&'v Value>) {
@@ -841,13 +915,18 @@ fn descend<'v>(a: &'v Value, b: &'v Value, path: &mut String) -> (Option<&'v Val
     (Some(a), Some(b))
 }
 
-/// The start of a text that may be long.
-fn around(text: &str) -> String {
+/// What stands in a text that may be long, around the byte at `place`.
+fn around(text: &str, place: usize) -> String {
+    const BEFORE: usize = 40;
     const MOST: usize = 120;
     if text.len() <= MOST {
         return text.to_owned();
     }
-    format!("{}…", text.get(..text.floor_char_boundary(MOST)).unwrap_or_default())
+    let start = text.floor_char_boundary(place.saturating_sub(BEFORE));
+    let end = text.floor_char_boundary(start + MOST);
+    let mark = |cut: bool| if cut { "…" } else { "" };
+    let shown = text.get(start..end).unwrap_or_default();
+    format!("{}{shown}{}", mark(start > 0), mark(end < text.len()))
 }
 
 pub(super) fn now_ms() -> u64 {

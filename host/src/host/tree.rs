@@ -170,6 +170,14 @@ impl RunState {
         self.start(task, input, true).await
     }
 
+    /// Lets `work` come to its end whether or not anyone waits for it; the run waits.
+    pub(super) fn keep<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.tasks.spawn(work)
+    }
+
     /// Starts a task at once, unless it is settled by the journal; the future gives how it came out. Its report is written whether or not anyone waits.
     pub(super) fn start(
         self: &Arc<Self>,
@@ -284,7 +292,16 @@ impl RunState {
             Outcome::Failure(failure) => Outcome::Failure(failure.with_limit_of(&limits)),
             ok @ Outcome::Ok(_) => ok,
         };
-        let used = calls.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut used = calls.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((recorded, models)) = log.not_repeated() {
+            spent = Spent {
+                fuel: spent.fuel,
+                peak_memory: spent.peak_memory,
+                wall: spent.wall,
+                ..recorded.spent.clone()
+            };
+            used = models.clone();
+        }
         let mut models: Vec<String> = Vec::new();
         for model in used.iter().map(|used| &used.model) {
             if !models.contains(model) {

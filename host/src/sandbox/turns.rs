@@ -35,6 +35,8 @@ pub enum Next {
     Any,
     /// The answer to the ask of this ordinal.
     Answer(u64),
+    /// Nothing: it comes to its own end.
+    Nothing,
     /// Nothing: it is cut off, after so many polls since its last turn.
     Cut {
         /// Whether its time was up; else it was cancelled.
@@ -263,6 +265,9 @@ impl Turns {
                 let mut next = order.next();
                 if let Next::Cut { time_up, .. } = next {
                     return Poll::Ready(Some(if time_up { Driven::TimeUp } else { Driven::Cancelled }));
+                }
+                if next == Next::Nothing && self.open.load(Ordering::Acquire) > 0 {
+                    return Poll::Ready(Some(Driven::Diverged));
                 }
                 if let Next::Answer(ask) = next {
                     if let Some(turn) = self.early.remove(&ask) {
