@@ -94,6 +94,7 @@
 //! here: a record of a run on disk, a registry of plugins, a server.
 
 pub mod batch;
+pub mod cassette;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -474,6 +474,10 @@ impl TaskLog {
         }
     }
 
+    fn live(&self) -> Option<&Arc<Recorder>> {
+        self.recorder.as_ref().filter(|recorder| !recorder.is_replay())
+    }
+
     fn written(&self) -> Option<&Arc<Recorder>> {
         self.recorder.as_ref().filter(|recorder| recorder.writes())
     }
@@ -564,7 +568,10 @@ impl TaskLog {
                 hash: Sha256::digest(child.to_string()).into(),
                 body: None,
             });
-            return Begins::Now;
+            return match recorder.is_rehearsal() {
+                true => self.rehearse_start(recorder, ordinal, child, known),
+                false => Begins::Now,
+            };
         }
         if known.is_none_or(|known| known.hash != Hash::from(Sha256::digest(child.to_string()))) {
             recorder.differs(
@@ -773,6 +780,10 @@ impl Order for TaskLog {
     }
 
     fn lost(&self) -> bool {
+        if self.is_rehearsal() {
+            lock(&self.past).turns.pop_front();
+            return true;
+        }
         // A replay has nothing else to go by; a run that goes on can ask anew.
         let goes_on = !self.is_replay();
         if goes_on {
@@ -781,14 +792,6 @@ impl Order for TaskLog {
             self.see_whether_caught_up(&past);
         }
         goes_on
-    }
-
-    fn passes_over(&self, _: u64) -> bool {
-        let passes = self.is_rehearsal();
-        if passes {
-            lock(&self.past).turns.pop_front();
-        }
-        passes
     }
 
     fn answered(&self, ask: u64) {

@@ -14,16 +14,19 @@
 //!
 //! What this module leaves out: what a reply is, and where the order is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// Asks that have not been answered or dropped.
+type Open = Arc<Mutex<BTreeSet<u64>>>;
 
 /// Hands one finished effect to the guest; false when the guest no longer waits for it.
 type Turn = Box<dyn FnOnce() -> bool + Send>;
@@ -69,7 +72,7 @@ pub trait Order: Send + Sync {
 #[derive(Clone)]
 pub(super) struct Asker {
     inbox: mpsc::UnboundedSender<(u64, Turn)>,
-    open: Arc<AtomicUsize>,
+    open: Open,
     /// Asks until now; the next one's ordinal.
     asks: Arc<AtomicU64>,
 }
@@ -77,10 +80,7 @@ pub(super) struct Asker {
 /// The giving side, held by the task's driver.
 pub(super) struct Turns {
     inbox: mpsc::UnboundedReceiver<(u64, Turn)>,
-    /// Asks that have not been answered or dropped.
-    open: Arc<AtomicUsize>,
-    /// All asks.
-    asks: Arc<AtomicU64>,
+    open: Open,
     /// Answers that are there before their turn.
     early: BTreeMap<u64, Turn>,
 }
@@ -92,18 +92,16 @@ pub(super) struct EffectLost;
 
 pub(super) fn turns() -> (Asker, Turns) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let open = Arc::new(AtomicUsize::new(0));
-    let asks = Arc::new(AtomicU64::new(0));
+    let open = Open::default();
     (
         Asker {
             inbox: sender,
             open: Arc::clone(&open),
-            asks: Arc::clone(&asks),
+            asks: Arc::default(),
         },
         Turns {
             inbox: receiver,
             open,
-            asks,
             early: BTreeMap::new(),
         },
     )
@@ -128,7 +126,7 @@ impl Asker {
     {
         let (reply, wait) = oneshot::channel();
         let inbox = self.inbox.clone();
-        self.open.fetch_add(1, Ordering::AcqRel);
+        lock(&self.open).insert(ordinal);
         let effect = tokio::spawn(async move {
             let value = effect.await;
             let turn: Turn = Box::new(move || reply.send(value).is_ok());
@@ -137,6 +135,7 @@ impl Asker {
         });
         let effect = OpenAsk {
             effect,
+            ordinal,
             open: Arc::clone(&self.open),
         };
         async move {
@@ -149,13 +148,14 @@ impl Asker {
 
 struct OpenAsk {
     effect: tokio::task::JoinHandle<()>,
-    open: Arc<AtomicUsize>,
+    ordinal: u64,
+    open: Open,
 }
 
 impl Drop for OpenAsk {
     fn drop(&mut self) {
         self.effect.abort();
-        self.open.fetch_sub(1, Ordering::AcqRel);
+        lock(&self.open).remove(&self.ordinal);
     }
 }
 
@@ -262,56 +262,37 @@ impl Turns {
                 if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
                     return Poll::Ready(Some(cut));
                 }
-                let mut next = order.next();
-                if let Next::Cut { time_up, .. } = next {
-                    return Poll::Ready(Some(if time_up { Driven::TimeUp } else { Driven::Cancelled }));
-                }
-                if next == Next::Nothing && self.open.load(Ordering::Acquire) > 0 {
-                    return Poll::Ready(Some(Driven::Diverged));
-                }
-                if let Next::Answer(ask) = next {
-                    if let Some(turn) = self.early.remove(&ask) {
-                        return Poll::Ready(if turn() {
-                            order.answered(ask);
-                            polls = 0;
-                            None
-                        } else {
-                            Some(Driven::Diverged)
-                        });
-                    }
-                    if ask >= self.asks.load(Ordering::Acquire) {
-                        if !order.lost() {
+                loop {
+                    let next = order.next();
+                    let answer = match next {
+                        Next::Cut { time_up: true, .. } => return Poll::Ready(Some(Driven::TimeUp)),
+                        Next::Cut { time_up: false, .. } => return Poll::Ready(Some(Driven::Cancelled)),
+                        Next::Answer(ask) if !lock(&self.open).contains(&ask) => {
+                            if order.lost() {
+                                continue;
+                            }
                             return Poll::Ready(Some(Driven::Diverged));
                         }
-                        next = Next::Any;
-                    }
-                }
-                loop {
-                    let there = match self.early.pop_first() {
-                        Some(early) if next == Next::Any => Poll::Ready(Some(early)),
-                        early => {
-                            self.early.extend(early);
-                            self.inbox.poll_recv(cx)
-                        }
+                        Next::Nothing if !lock(&self.open).is_empty() => return Poll::Ready(Some(Driven::Diverged)),
+                        Next::Nothing => return Poll::Ready(Some(Driven::Stuck)),
+                        Next::Answer(ask) => self.early.remove_entry(&ask),
+                        Next::Any => self.early.pop_first(),
                     };
-                    match there {
-                        Poll::Ready(Some((ask, turn))) => {
-                            if next != Next::Any && next != Next::Answer(ask) {
-                                self.early.insert(ask, turn);
-                            } else if turn() {
-                                order.answered(ask);
-                                polls = 0;
-                                return Poll::Ready(None);
-                            } else if next != Next::Any {
-                                return Poll::Ready(Some(Driven::Diverged));
-                            }
-                            // A reply that nobody waits for any more is no turn.
-                        }
-                        Poll::Ready(None) | Poll::Pending if self.open.load(Ordering::Acquire) == 0 => {
+                    let (ask, turn) = match answer.map_or_else(|| self.inbox.poll_recv(cx), |early| Poll::Ready(Some(early))) {
+                        Poll::Ready(Some(answer)) => answer,
+                        Poll::Ready(None) | Poll::Pending if lock(&self.open).is_empty() => {
                             return Poll::Ready(Some(Driven::Stuck));
                         }
                         Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+                    };
+                    if next != Next::Any && next != Next::Answer(ask) {
+                        self.early.insert(ask, turn);
+                    } else if turn() {
+                        order.answered(ask);
+                        polls = 0;
+                        return Poll::Ready(None);
                     }
+                    // A reply that nobody waits for any more is no turn.
                 }
             });
             match next.await {
@@ -321,6 +302,11 @@ impl Turns {
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is left half done under this lock.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Told when a guest begins and ends a burst of computing.

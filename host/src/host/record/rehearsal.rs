@@ -4,10 +4,13 @@
 
 use std::sync::Arc;
 
-use super::{Hash, Recorded, Recorder, TaskLog, Told};
+use sha2::{Digest as _, Sha256};
+
+use super::{Begins, Hash, Recorded, Recorder, TaskLog, Told, lock};
 use crate::journal::{CallRecord, Entry};
 use crate::limits::ledger::Used;
 use crate::llm::CallError;
+use crate::task::TaskId;
 
 impl TaskLog {
     /// Notes what is asked now, and gives what was answered then.
@@ -40,5 +43,26 @@ impl TaskLog {
             result,
         });
         Recorded::Told(Box::new(told))
+    }
+
+    /// A sub-task that was run then is run whatever its parent does; one that was not known then is run as usual.
+    pub(super) fn rehearse_start(
+        &self,
+        recorder: &Recorder,
+        ask: u64,
+        child: &TaskId,
+        known: Option<CallRecord>,
+    ) -> Begins {
+        let hash = Hash::from(Sha256::digest(child.to_string()));
+        if known.is_none_or(|known| known.hash != hash) {
+            return Begins::Now;
+        }
+        let began = recorder.past(child).is_ok_and(|past| past.is_some());
+        match began {
+            true => Begins::Again,
+            false if lock(&self.past).is_told(ask) => Begins::Refused,
+            // Its parent gave it up before it began.
+            false => Begins::Differs,
+        }
     }
 }
