@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::limits::LimitsPatch;
+use crate::limits::{Limits, LimitsPatch};
 use crate::llm::{self, Allowance, CallError, Part, Stop, Usage};
 
 /// The version of the form.
@@ -300,6 +300,25 @@ impl Cassette {
         }
         Some(seed)
     }
+}
+
+/// Those of a root task's limits that are not the usual ones, as a manifest writes them.
+pub fn unusual(limits: &Limits) -> serde_json::Map<String, Value> {
+    let usual = Limits::task_default();
+    let count = |count: Option<u64>| count.map_or_else(|| "none".into(), Value::from);
+    let text = |text: Option<String>| Value::from(text.unwrap_or_else(|| "none".into()));
+    let all = [
+        ("tokens", limits.tokens != usual.tokens, count(limits.tokens)),
+        ("cost", limits.cost != usual.cost, text(limits.cost.map(|cost| cost.to_string()))),
+        ("calls", limits.calls != usual.calls, count(limits.calls)),
+        ("fuel", limits.fuel != usual.fuel, count(limits.fuel)),
+        ("memory", limits.memory != usual.memory, count(limits.memory)),
+        ("timeout", limits.time != usual.time, text(limits.time.map(|time| format!("{}ms", time.as_millis())))),
+        ("tasks", limits.tasks != usual.tasks, count(limits.tasks)),
+        ("depth", limits.depth != usual.depth, count(limits.depth.map(u64::from))),
+    ];
+    let unusual = all.into_iter().filter(|(_, unusual, _)| *unusual);
+    unusual.map(|(key, _, value)| (key.to_owned(), value)).collect()
 }
 
 /// A quarter more, in round figures: the two leading digits, rounded up.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::report::{bound, print};
+use super::cassettes::Recording;
 use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
 use super::{Global, recording_host};
@@ -43,6 +44,9 @@ pub(super) struct Args {
     /// write there, too
     #[arg(long, value_name = "HOST::GUEST[:rw]")]
     dir: Vec<String>,
+    /// Write the model calls and what comes out to this file, such as cassettes/first.json, for `agenthost test`
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    record: Option<PathBuf>,
     /// Print one JSON document with the outcome, what was spent, and every task
     #[arg(long)]
     pub(super) json: bool,
@@ -118,7 +122,14 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         given => given,
     };
     let config = global.config(env)?;
-    let host = recording_host(config, global, env, max_memory(&limits))?;
+    let memory = max_memory(&limits);
+    let cassette = args.record.as_ref();
+    let cassette = cassette.map(|file| Recording::begin(&env.cwd().join(file), &config, global, env));
+    let cassette = cassette.transpose()?;
+    let host = match &cassette {
+        Some(cassette) => cassette.host(config, env, memory)?,
+        None => recording_host(config, global, env, memory)?,
+    };
     let path = env.cwd().join(&args.plugin);
     let options_with = sub_agents(&args.with, env)?;
     let options = LoadOptions {
@@ -144,7 +155,11 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     };
     let asked = host.config().limits().overridden_by(&limits);
     let run = host.spawn_as(&plugin, &input, &limits, &command.to_json()?)?;
-    watch(run, &host, &plugin, &asked, args.json, global, printer).await
+    let code = watch(run, &host, &plugin, &asked, args.json, global, printer).await?;
+    if let Some(cassette) = cassette {
+        cassette.finish(&host.limits(&plugin, &limits), printer)?;
+    }
+    Ok(code)
 }
 
 /// Watches a run to its end and prints what became of it.
