@@ -258,7 +258,10 @@ impl Cassette {
 
     /// Model calls of all tasks.
     pub fn calls(&self) -> u64 {
-        self.expect.calls.values().fold(0, |sum, calls| sum.saturating_add(*calls))
+        self.expect
+            .calls
+            .values()
+            .fold(0, |sum, calls| sum.saturating_add(*calls))
     }
 
     /// The same, with a quarter more fuel and tokens than were measured: compilers and prompts change a little.
@@ -309,11 +312,19 @@ pub fn unusual(limits: &Limits) -> serde_json::Map<String, Value> {
     let text = |text: Option<String>| Value::from(text.unwrap_or_else(|| "none".into()));
     let all = [
         ("tokens", limits.tokens != usual.tokens, count(limits.tokens)),
-        ("cost", limits.cost != usual.cost, text(limits.cost.map(|cost| cost.to_string()))),
+        (
+            "cost",
+            limits.cost != usual.cost,
+            text(limits.cost.map(|cost| cost.to_string())),
+        ),
         ("calls", limits.calls != usual.calls, count(limits.calls)),
         ("fuel", limits.fuel != usual.fuel, count(limits.fuel)),
         ("memory", limits.memory != usual.memory, count(limits.memory)),
-        ("timeout", limits.time != usual.time, text(limits.time.map(|time| format!("{}ms", time.as_millis())))),
+        (
+            "timeout",
+            limits.time != usual.time,
+            text(limits.time.map(|time| format!("{}ms", time.as_millis()))),
+        ),
         ("tasks", limits.tasks != usual.tasks, count(limits.tasks)),
         ("depth", limits.depth != usual.depth, count(limits.depth.map(u64::from))),
     ];

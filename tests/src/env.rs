@@ -128,7 +128,10 @@ impl TestEnv {
     pub fn run_with_file_limit<S: AsRef<str>>(&self, kib: u32, args: impl IntoIterator<Item = S>) -> Output {
         let mut shell = Command::new("sh");
         // A write beyond the limit fails instead of ending the process.
-        shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2)]);
+        shell.args([
+            "-c",
+            &format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2),
+        ]);
         shell.arg(&self.binary);
         self.spawn(shell, args, None).finish()
     }

@@ -87,7 +87,10 @@ impl Cassette {
             (Kind::Tokens, "tokens", self.expect.tokens, now.expect.tokens),
         ] {
             if used > ceiling {
-                changes.push(Change::new(kind, format!("{used} {what}, above the ceiling of {ceiling}")));
+                changes.push(Change::new(
+                    kind,
+                    format!("{used} {what}, above the ceiling of {ceiling}"),
+                ));
             }
         }
         changes
@@ -165,7 +168,10 @@ fn request(known: Option<&Ask>, now: &mut Ask) -> Option<Change> {
         return None;
     }
     let change = Change {
-        diff: Some(text::diff(&shown_to_differ(before, asked), &shown_to_differ(asked, before))),
+        diff: Some(text::diff(
+            &shown_to_differ(before, asked),
+            &shown_to_differ(asked, before),
+        )),
         ..Change::new(Kind::Request, "the model is asked something else")
     };
     if let Some(mut tokens) = now.tokens() {

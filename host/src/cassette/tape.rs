@@ -86,10 +86,7 @@ impl Tape {
         let report: Value = serde_json::from_str(&run.end.as_ref()?.report).ok()?;
         let mut expect = Expect {
             output: report.pointer("/outcome/ok").cloned(),
-            failure: report
-                .pointer("/outcome/failure")
-                .and_then(Value::as_object)
-                .cloned(),
+            failure: report.pointer("/outcome/failure").and_then(Value::as_object).cloned(),
             ..Expect::default()
         };
         let mut tasks = Vec::new();
@@ -183,7 +180,11 @@ fn model_call(call: &CallRecord, body: &str) -> Ask {
         request: Some(request(body)),
         ..nothing(call.ask)
     };
-    let Some(result) = call.result.as_ref().and_then(|result| serde_json::from_str::<Value>(result).ok()) else {
+    let Some(result) = call
+        .result
+        .as_ref()
+        .and_then(|result| serde_json::from_str::<Value>(result).ok())
+    else {
         return ask;
     };
     if let Some(reply) = result.get("ok").and_then(|ok| llm::Reply::deserialize(ok).ok()) {
@@ -335,7 +336,9 @@ impl Written {
             Entry::Turned { task, turn, .. } => self.task(&task).into_iter().for_each(|record| record.turns.push(turn)),
             Entry::Remained { task, value, .. } => {
                 let record = self.task(&task);
-                record.into_iter().for_each(|record| record.remaining.push(value.clone()));
+                record
+                    .into_iter()
+                    .for_each(|record| record.remaining.push(value.clone()));
             }
             Entry::TaskEnded { task, end, .. } => {
                 if let Some(record) = self.task(&task) {

@@ -72,9 +72,7 @@ fn message(message: &Value) -> Value {
             return part.clone();
         };
         let data = media.get("data").and_then(Value::as_array).into_iter().flatten();
-        let data: Vec<u8> = data
-            .filter_map(|byte| u8::try_from(byte.as_u64()?).ok())
-            .collect();
+        let data: Vec<u8> = data.filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect();
         let digest: String = Sha256::digest(&data).iter().map(|byte| format!("{byte:02x}")).collect();
         json!({"media": {"mime": media.get("mime"), "bytes": data.len(), "sha256": digest}})
     };
@@ -113,7 +111,10 @@ pub(super) fn shown(request: &Value) -> String {
                 lines.push(format!("[{key}]"));
                 lines.extend(text_lines(value));
             }
-            _ => lines.push(format!("{key}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))),
+            _ => lines.push(format!(
+                "{key}: {}",
+                value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+            )),
         }
     }
     lines.push(String::new());
@@ -136,5 +137,8 @@ pub(super) fn length(request: &Value) -> u64 {
 /// What has changed between two requests, as a unified diff with two lines around each change.
 pub(super) fn diff(recorded: &str, now: &str) -> String {
     let diff = similar::TextDiff::from_lines(recorded, now);
-    diff.unified_diff().context_radius(2).header("recorded", "now").to_string()
+    diff.unified_diff()
+        .context_radius(2)
+        .header("recorded", "now")
+        .to_string()
 }

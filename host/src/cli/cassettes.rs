@@ -77,11 +77,13 @@ fn failure_class(cassette: &Cassette) -> Option<&str> {
 
 /// A host for cassettes: no configuration, no key, no network.
 pub(super) fn offline_host(env: &Env, cassettes: &[(PathBuf, Cassette)]) -> Result<Host> {
-    let memory = cassettes.iter().filter_map(|(_, cassette)| match cassette.limits().memory {
-        Some(Cap::At(bytes)) => Some(bytes),
-        Some(Cap::Unlimited) => Some(u64::MAX),
-        None => None,
-    });
+    let memory = cassettes
+        .iter()
+        .filter_map(|(_, cassette)| match cassette.limits().memory {
+            Some(Cap::At(bytes)) => Some(bytes),
+            Some(Cap::Unlimited) => Some(u64::MAX),
+            None => None,
+        });
     let builder = Host::builder(Config::usual()?).cache_dir(cache_dir(env));
     builder.max_memory(memory.max().unwrap_or(0)).build()
 }
@@ -91,10 +93,12 @@ pub(super) fn needed(dir: &Path, shown: &Path) -> Result<Vec<(PathBuf, Cassette)
     let found = cassette::of_plugin(dir)?;
     if found.is_empty() {
         let shown = shown.display();
-        return Err(Error::usage(format!("{shown}: no cassettes: {}/*.json", cassette::DIR)).hint(format!(
-            "Record one: agenthost run {shown} --input JSON --record {shown}/{}/first.json",
-            cassette::DIR
-        )));
+        return Err(
+            Error::usage(format!("{shown}: no cassettes: {}/*.json", cassette::DIR)).hint(format!(
+                "Record one: agenthost run {shown} --input JSON --record {shown}/{}/first.json",
+                cassette::DIR
+            )),
+        );
     }
     Ok(found)
 }
@@ -116,7 +120,9 @@ pub(super) async fn play(
 ) -> Result<Played> {
     if cassette.plugin_name() != plugin.id.name {
         let why = format!("a cassette of {}, and the plugin is {}", cassette.plugin, plugin.id);
-        return Err(Error::input(why).at(path).hint("Move it to its own plugin, or record one of this."));
+        return Err(Error::input(why)
+            .at(path)
+            .hint("Move it to its own plugin, or record one of this."));
     }
     let (run, tape) = match host.rehearse(plugin, cassette) {
         Ok(run) => run,
@@ -161,7 +167,11 @@ pub(super) fn too_low(dir: &Path, plugin: &Plugin) -> Vec<String> {
             }
         }
     }
-    let declared = [("tokens", limits.tokens), ("calls", limits.calls), ("fuel", limits.fuel)];
+    let declared = [
+        ("tokens", limits.tokens),
+        ("calls", limits.calls),
+        ("fuel", limits.fuel),
+    ];
     let low = declared.into_iter().filter_map(|(key, limit)| {
         let (need, file) = least.get(key)?;
         let limit = limit.filter(|limit| limit < need)?;

@@ -107,8 +107,10 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
         for (file, cassette) in &cassettes {
             let played = play(&host, &plugin, (file, cassette)).await?;
             let (Some(now), Some(report), []) = (&played.now, &played.report, played.changes.as_slice()) else {
-                return Err(Error::usage(format!("{}: the plugin has changed since", file.display()))
-                    .hint("Run `agenthost test` to see what has changed."));
+                return Err(
+                    Error::usage(format!("{}: the plugin has changed since", file.display()))
+                        .hint("Run `agenthost test` to see what has changed."),
+                );
             };
             most.add(report, now.expect.tokens, false);
         }
@@ -172,7 +174,9 @@ fn print(plugin: &LoadedPlugin, most: &Most, json: bool, printer: &Printer) -> R
             "suggested": suggested,
         }));
     }
-    let wall = most.wall.map_or_else(String::new, |wall| format!(", {:.1} s", wall.as_secs_f64()));
+    let wall = most
+        .wall
+        .map_or_else(String::new, |wall| format!(", {:.1} s", wall.as_secs_f64()));
     printer.say(&format!(
         "the most of {}: {} tokens, {}, {} fuel, {} KiB of memory{wall}, {}",
         counted(most.runs, "runs"),
@@ -187,7 +191,10 @@ fn print(plugin: &LoadedPlugin, most: &Most, json: bool, printer: &Printer) -> R
         None => format!("{key} = {value}"),
     });
     let fields: Vec<String> = fields.collect();
-    printer.text(&format!("[package.metadata.agenthost]\nlimits = {{ {} }}", fields.join(", ")))
+    printer.text(&format!(
+        "[package.metadata.agenthost]\nlimits = {{ {} }}",
+        fields.join(", ")
+    ))
 }
 
 /// The next readable figure that is no smaller.
@@ -248,10 +255,21 @@ mod tests {
 
     #[test]
     fn figures_are_rounded_up_to_readable_ones() {
-        for (least, figure) in [(0, 1), (1, 1), (9, 10), (13, 15), (1_201, 1_500), (81_000, 100_000), (2_500, 2_500)] {
+        for (least, figure) in [
+            (0, 1),
+            (1, 1),
+            (9, 10),
+            (13, 15),
+            (1_201, 1_500),
+            (81_000, 100_000),
+            (2_500, 2_500),
+        ] {
             assert_eq!(round(least), figure, "{least}");
         }
-        assert_eq!([1_500_000_000, 2_000_000, 1_250, 999].map(count), ["1.5G", "2M", "1250", "999"]);
+        assert_eq!(
+            [1_500_000_000, 2_000_000, 1_250, 999].map(count),
+            ["1.5G", "2M", "1250", "999"]
+        );
         assert_eq!([0, 1 << 20, 5 << 20].map(mebibytes), [1, 1, 8]);
         let times = [0, 5_000, 59_000, 60_000, 4_000_000].map(Duration::from_millis);
         assert_eq!(times.map(duration), ["5s", "10s", "1m", "2m", "2h"]);
@@ -272,7 +290,10 @@ mod tests {
         let suggested = Value::Object(most.suggested());
         let expected = json!({"tokens": 2_000, "calls": 8, "fuel": "1.5M", "memory": "4MiB", "timeout": "10s", "tasks": 6, "depth": 1});
         assert_eq!(suggested, expected);
-        assert!(serde_json::from_value::<LimitsPatch>(suggested).is_ok(), "a manifest can hold it");
+        assert!(
+            serde_json::from_value::<LimitsPatch>(suggested).is_ok(),
+            "a manifest can hold it"
+        );
         let idle = Most::default().suggested();
         assert_eq!(Value::Object(idle), json!({"fuel": "1", "memory": "1MiB"}));
     }

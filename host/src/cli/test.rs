@@ -85,7 +85,9 @@ pub(super) async fn test(args: &Args, env: &Env, printer: &Printer) -> Result<Ex
     }
     if !args.json {
         printer.note(match anew {
-            true => "what a cassette does not hold has to be recorded anew: agenthost run PLUGIN --input JSON --record FILE",
+            true => {
+                "what a cassette does not hold has to be recorded anew: agenthost run PLUGIN --input JSON --record FILE"
+            }
             false => "to accept what has changed, run it again with --update",
         });
     }
@@ -117,7 +119,13 @@ fn tell(shown: &Path, cassette: &Cassette, played: &Played, verdict: Verdict, pr
         Verdict::Updated => "updated",
     };
     let used = played.now.as_ref().map_or_else(String::new, |now| {
-        let of = |used: u64, ceiling: u64| format!("{} of {}", thousands(&used.to_string()), thousands(&ceiling.to_string()));
+        let of = |used: u64, ceiling: u64| {
+            format!(
+                "{} of {}",
+                thousands(&used.to_string()),
+                thousands(&ceiling.to_string())
+            )
+        };
         format!(
             ": {}, {} tokens, {} fuel",
             counted(now.calls(), "calls"),

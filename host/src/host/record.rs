@@ -527,7 +527,11 @@ impl TaskLog {
             }
             let mut past = lock(&self.past);
             if past.is_told(ordinal) {
-                recorder.differs(&self.task, Some(ordinal), "what the task was told is not in the journal");
+                recorder.differs(
+                    &self.task,
+                    Some(ordinal),
+                    "what the task was told is not in the journal",
+                );
                 return Recorded::Differs;
             }
             // Its task ended or gave it up before anything was told.
@@ -558,7 +562,9 @@ impl TaskLog {
 
     /// Notes that an ask starts a sub-task.
     pub(super) fn starts(&self, ordinal: u64, child: &TaskId) -> Begins {
-        let Some(recorder) = &self.recorder else { return Begins::Now };
+        let Some(recorder) = &self.recorder else {
+            return Begins::Now;
+        };
         let known = lock(&self.past).calls.remove(&ordinal);
         if recorder.writes() {
             recorder.journal.note(Entry::CallStarted {
@@ -583,7 +589,9 @@ impl TaskLog {
         }
         // Every task that began in a run that has ended has an end, too. Where the journal cannot be read, the sub-task
         // itself says so.
-        let began = recorder.past(child).map(|past| past.is_some_and(|past| past.end.is_some()));
+        let began = recorder
+            .past(child)
+            .map(|past| past.is_some_and(|past| past.end.is_some()));
         match began.unwrap_or(true) {
             true => Begins::Again,
             false if lock(&self.past).is_told(ordinal) => Begins::Refused,
@@ -883,7 +891,11 @@ fn first_difference(recorded: &str, now: &str) -> String {
     let (a, b) = (text(a), text(b));
     let alike = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
     let path = if path.is_empty() { "/".to_owned() } else { path };
-    format!("at {path}: {} was recorded, now {}", around(&a, alike), around(&b, alike))
+    format!(
+        "at {path}: {} was recorded, now {}",
+        around(&a, alike),
+        around(&b, alike)
+    )
 }
 
 fn descend<'v>(a: &'v Value, b: &'v Value, path: &mut String) -> (Option<&'v Value>, Option<&'v Value>) {

@@ -278,13 +278,14 @@ impl Turns {
                         Next::Answer(ask) => self.early.remove_entry(&ask),
                         Next::Any => self.early.pop_first(),
                     };
-                    let (ask, turn) = match answer.map_or_else(|| self.inbox.poll_recv(cx), |early| Poll::Ready(Some(early))) {
-                        Poll::Ready(Some(answer)) => answer,
-                        Poll::Ready(None) | Poll::Pending if lock(&self.open).is_empty() => {
-                            return Poll::Ready(Some(Driven::Stuck));
-                        }
-                        Poll::Ready(None) | Poll::Pending => return Poll::Pending,
-                    };
+                    let (ask, turn) =
+                        match answer.map_or_else(|| self.inbox.poll_recv(cx), |early| Poll::Ready(Some(early))) {
+                            Poll::Ready(Some(answer)) => answer,
+                            Poll::Ready(None) | Poll::Pending if lock(&self.open).is_empty() => {
+                                return Poll::Ready(Some(Driven::Stuck));
+                            }
+                            Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+                        };
                     if next != Next::Any && next != Next::Answer(ask) {
                         self.early.insert(ask, turn);
                     } else if turn() {

@@ -22,7 +22,10 @@ fn refused(output: &Output, code: i32) -> String {
 }
 
 fn runs(machine: &TestEnv) -> usize {
-    machine.run(["runs", "--json"]).json(0)["runs"].as_array().unwrap().len()
+    machine.run(["runs", "--json"]).json(0)["runs"]
+        .as_array()
+        .unwrap()
+        .len()
 }
 
 #[test]
@@ -46,7 +49,9 @@ fn a_journal_that_cannot_be_made_or_read_stops_the_run_before_it_costs_anything(
         let before = std::fs::read(machine.cwd().join(journal)).ok();
         for args in [
             run_json(&guest("leaf"), &json!("hello"), &["--journal", journal]),
-            ["resume", "last", "--json", "--journal", journal].map(str::to_owned).into(),
+            ["resume", "last", "--json", "--journal", journal]
+                .map(str::to_owned)
+                .into(),
         ] {
             let output = machine.run(&args);
             if journal.starts_with("/proc") && args[0] == "resume" {
@@ -57,7 +62,11 @@ fn a_journal_that_cannot_be_made_or_read_stops_the_run_before_it_costs_anything(
             let error = refused(&output, 70);
             assert!(error.contains(said) && error.contains(journal), "{error}");
         }
-        assert_eq!(std::fs::read(machine.cwd().join(journal)).ok(), before, "{journal} is left as it was");
+        assert_eq!(
+            std::fs::read(machine.cwd().join(journal)).ok(),
+            before,
+            "{journal} is left as it was"
+        );
     }
     assert_eq!(server.count(), 0);
     let hint = refused(&hello(&machine, &["--journal", "file/journal.db"]), 70);
@@ -70,7 +79,9 @@ fn a_journal_of_a_newer_version_is_refused_and_left_alone() {
     let machine = machine_for(&server.config());
     hello(&machine, &[]).json(0);
     let journal = || Connection::open(machine.cwd().join(".agenthost/journal.db")).unwrap();
-    let format: u32 = journal().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    let format: u32 = journal()
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .unwrap();
     journal().pragma_update(None, "user_version", format + 1).unwrap();
     for output in [
         hello(&machine, &[]),
@@ -79,7 +90,10 @@ fn a_journal_of_a_newer_version_is_refused_and_left_alone() {
         machine.run(["replay", "last", "--json"]),
     ] {
         let said = refused(&output, 70);
-        assert!(said.contains(&format!("the journal has format {}", format + 1)), "{said}");
+        assert!(
+            said.contains(&format!("the journal has format {}", format + 1)),
+            "{said}"
+        );
         assert!(said.contains("Use the version of agenthost that wrote it"), "{said}");
     }
     assert_eq!(server.count(), 1);
@@ -94,7 +108,10 @@ fn a_damaged_page_is_an_error_and_not_an_answer() {
     let machine = machine_for(&server.config());
     hello(&machine, &[]).json(0);
     let path = machine.cwd().join(".agenthost/journal.db");
-    Connection::open(&path).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE);").unwrap();
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE);")
+        .unwrap();
     let whole = std::fs::read(&path).unwrap();
     let mut caught = 0;
     for page in 1..whole.len() / 4_096 {
@@ -154,7 +171,10 @@ fn without_a_journal_a_run_runs_and_leaves_nothing() {
     assert_eq!(machine.run(["batch", &guest("leaf"), "items.jsonl"]).code, 0);
     assert!(!machine.cwd().join(".agenthost").exists());
     let resumed = machine.run(["resume", "last"]);
-    assert!(resumed.error(2).contains("the journal is switched off in [journal]"), "{resumed}");
+    assert!(
+        resumed.error(2).contains("the journal is switched off in [journal]"),
+        "{resumed}"
+    );
 }
 
 /// Everything that is asked and answered, in the text of the file and its log.
@@ -204,9 +224,17 @@ fn without_bodies_nothing_is_kept_and_nothing_resumed() {
     running.kill();
     let refused = machine.run(["resume", "last"]);
     let said = refused.error(2);
-    assert!(said.contains("the journal does not hold the input") && said.contains("`bodies`"), "{said}");
+    assert!(
+        said.contains("the journal does not hold the input") && said.contains("`bodies`"),
+        "{said}"
+    );
 
     let machine = machine.config(&config("all"));
-    machine.run(run_json(&guest("leaf"), &Value::from("canary-all"), &[])).json(0);
-    assert!(stands_in_the_journal(&machine, "canary-all"), "the search finds what is there");
+    machine
+        .run(run_json(&guest("leaf"), &Value::from("canary-all"), &[]))
+        .json(0);
+    assert!(
+        stands_in_the_journal(&machine, "canary-all"),
+        "the search finds what is there"
+    );
 }

@@ -61,9 +61,18 @@ fn same(recorded: &Value, replayed: &Value) {
     }
     let tasks = |document: &Value| document["tasks"].as_array().unwrap().clone();
     let (recorded_tasks, replayed_tasks) = (tasks(recorded), tasks(replayed));
-    let other: Vec<_> = recorded_tasks.iter().filter(|task| !replayed_tasks.contains(task)).collect();
-    let others: Vec<_> = replayed_tasks.iter().filter(|task| !recorded_tasks.contains(task)).collect();
-    panic!("recorded\n{}\n{other:#?}\nreplayed\n{}\n{others:#?}", recorded["spent"], replayed["spent"]);
+    let other: Vec<_> = recorded_tasks
+        .iter()
+        .filter(|task| !replayed_tasks.contains(task))
+        .collect();
+    let others: Vec<_> = replayed_tasks
+        .iter()
+        .filter(|task| !recorded_tasks.contains(task))
+        .collect();
+    panic!(
+        "recorded\n{}\n{other:#?}\nreplayed\n{}\n{others:#?}",
+        recorded["spent"], replayed["spent"]
+    );
 }
 
 /// How a run ended: `ok`, or the class, with the limit.
@@ -82,25 +91,48 @@ fn anything(request: &Request) -> Reply {
     let plan = |name: &str| json!({"requirements": name, "files": ["a.rs"]});
     let answers = [
         ("Answer the question about", json!("an answer")),
-        ("Write a document", json!({"title": "A robot", "text": "It lifts 20 kg."})),
-        ("Mend the document", json!({"title": "A robot", "text": "It lifts 2 kg."})),
+        (
+            "Write a document",
+            json!({"title": "A robot", "text": "It lifts 20 kg."}),
+        ),
+        (
+            "Mend the document",
+            json!({"title": "A robot", "text": "It lifts 2 kg."}),
+        ),
         ("Check the text against", json!({"issues": []})),
-        ("Check how the text", json!({"issues": [
-            {"fault": "off-voice", "passage": "It lifts 20 kg.", "problem": "p", "remedy": "r"}]})),
+        (
+            "Check how the text",
+            json!({"issues": [
+            {"fault": "off-voice", "passage": "It lifts 20 kg.", "problem": "p", "remedy": "r"}]}),
+        ),
         ("Review the text", json!({"issues": []})),
-        ("Writing this program failed. Restate", json!({"plan": plan("smaller"), "left-out": []})),
-        ("Writing this program failed. Find", json!({"approaches": [
-            {"name": "by hand", "plan": plan("by hand"), "trade-off": "slow"}]})),
-        ("Writing this program failed. Say why", json!({"cause": "c", "right-problem": true, "better": null})),
-        ("Writing a program failed. Decide", json!({"path": "simplify", "approach": null, "reason": "r"})),
+        (
+            "Writing this program failed. Restate",
+            json!({"plan": plan("smaller"), "left-out": []}),
+        ),
+        (
+            "Writing this program failed. Find",
+            json!({"approaches": [
+            {"name": "by hand", "plan": plan("by hand"), "trade-off": "slow"}]}),
+        ),
+        (
+            "Writing this program failed. Say why",
+            json!({"cause": "c", "right-problem": true, "better": null}),
+        ),
+        (
+            "Writing a program failed. Decide",
+            json!({"path": "simplify", "approach": null, "reason": "r"}),
+        ),
     ];
     let found = answers.into_iter().find(|(start, _)| prompt.contains(start));
     let reply = match found {
         Some((_, Value::String(text))) => Reply::text(text),
         Some((_, answer)) => Reply::text(answer.to_string()),
-        None if prompt.contains("Write a program that") && request.number == 0 => {
-            Reply::error(400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum")
-        }
+        None if prompt.contains("Write a program that") && request.number == 0 => Reply::error(
+            400,
+            "invalid_request_error",
+            "prompt is too long: 210000 tokens > 200000 maximum",
+        ),
         None if prompt.contains("Write a program that") => {
             Reply::text(json!({"source": "fn main() {}", "notes": ""}).to_string())
         }
@@ -118,7 +150,8 @@ fn anything(request: &Request) -> Reply {
 
 #[test]
 fn every_example_replays_exactly() {
-    let brief = json!({"subject": "A new robot", "audience": "engineers", "facts": ["It lifts 20 kg."], "voice": "plain"});
+    let brief =
+        json!({"subject": "A new robot", "audience": "engineers", "facts": ["It lifts 20 kg."], "voice": "plain"});
     let file = json!({"name": "a.rs", "text": "the text"});
     let job = json!({"language": "Rust", "requirements": "Parse everything.", "files": [file]});
     let companies = json!({"companies": ["Acme", "Globex", "Initech"], "questions": ["What is sold?", "To whom?"]});
@@ -177,7 +210,13 @@ fn racing(request: &Request) -> Reply {
 #[test]
 fn thirty_racing_calls_replay_in_the_order_in_which_they_came() {
     let prompts: Vec<_> = (0..30).map(|n| format!("lane {n}")).collect();
-    for policy in [json!("first"), json!({"quorum": 10}), json!("vote"), json!("settled"), json!("all")] {
+    for policy in [
+        json!("first"),
+        json!({"quorum": 10}),
+        json!("vote"),
+        json!("settled"),
+        json!("all"),
+    ] {
         let server = Server::start(racing);
         let machine = recording(&server.config());
         replays(machine, Some(server), &guest("joins"), &plan(&policy, &prompts), &[]);
@@ -186,7 +225,13 @@ fn thirty_racing_calls_replay_in_the_order_in_which_they_came() {
     for n in 0..3 {
         let server = Server::start(racing);
         let machine = recording(&server.config());
-        let (document, _) = replays(machine, Some(server), &guest("asks"), &questions(&prompts, "parallel"), &[]);
+        let (document, _) = replays(
+            machine,
+            Some(server),
+            &guest("asks"),
+            &questions(&prompts, "parallel"),
+            &[],
+        );
         assert_eq!(document["outcome"]["ok"].as_array().unwrap().len(), 30, "{n}");
     }
 }
@@ -228,13 +273,33 @@ fn failures_replay_with_their_class_and_their_fuel() {
         (misbehaves("large-output"), vec![], "exhausted(size)"),
         (misbehaves("grow-memory"), vec!["--memory", "4MiB"], "exhausted(memory)"),
         (misbehaves("loop"), vec!["--fuel", "123456789"], "exhausted(fuel)"),
-        (misbehaves("loop"), vec!["--fuel", "none", "--timeout", "300ms"], "exhausted(time)"),
+        (
+            misbehaves("loop"),
+            vec!["--fuel", "none", "--timeout", "300ms"],
+            "exhausted(time)",
+        ),
         (misbehaves("print-forever"), vec!["--fuel", "50M"], "exhausted(fuel)"),
-        (starts(false), vec!["--fuel", "300M", "--timeout", "20s"], "exhausted(fuel)"),
+        (
+            starts(false),
+            vec!["--fuel", "300M", "--timeout", "20s"],
+            "exhausted(fuel)",
+        ),
         (starts(true), vec!["--fuel", "none", "--timeout", "20s"], "ok"),
-        (asks(&["a", "b"], "sequential"), vec!["--tokens", "200"], "exhausted(tokens)"),
-        (asks(&["a", "b", "c"], "parallel"), vec!["--calls", "2"], "exhausted(calls)"),
-        (asks(&["a", "stall"], "parallel"), vec!["--timeout", "500ms"], "exhausted(time)"),
+        (
+            asks(&["a", "b"], "sequential"),
+            vec!["--tokens", "200"],
+            "exhausted(tokens)",
+        ),
+        (
+            asks(&["a", "b", "c"], "parallel"),
+            vec!["--calls", "2"],
+            "exhausted(calls)",
+        ),
+        (
+            asks(&["a", "stall"], "parallel"),
+            vec!["--timeout", "500ms"],
+            "exhausted(time)",
+        ),
         (asks(&["a", "bad"], "sequential"), vec![], "model"),
         (relay("settled"), vec!["--timeout", "700ms"], "exhausted(time)"),
         (relay("crash"), vec!["--timeout", "1500ms"], "exhausted(time)"),
@@ -281,8 +346,17 @@ fn repairs_retries_and_the_next_of_a_chain_replay() {
         first.url(),
         second.url()
     );
-    let (document, asked) = replays(recording(&chain), Some(second), &guest("remaining"), &json!("hello"), &[]);
-    assert_eq!((asked, &document["tasks"][0]["models"]), (1, &json!(["one/small", "two/small"])));
+    let (document, asked) = replays(
+        recording(&chain),
+        Some(second),
+        &guest("remaining"),
+        &json!("hello"),
+        &[],
+    );
+    assert_eq!(
+        (asked, &document["tasks"][0]["models"]),
+        (1, &json!(["one/small", "two/small"]))
+    );
 }
 
 #[test]
@@ -304,7 +378,13 @@ fn equal_requests_keep_their_own_replies() {
         Reply::text(format!("reply {}", request.number)).after(Duration::from_millis(late))
     });
     let machine = recording(&server.config());
-    let (document, _) = replays(machine, Some(server), &guest("asks"), &questions(&["same"; 5], "parallel"), &[]);
+    let (document, _) = replays(
+        machine,
+        Some(server),
+        &guest("asks"),
+        &questions(&["same"; 5], "parallel"),
+        &[],
+    );
     let answers = document["outcome"]["ok"].as_array().unwrap();
     let texts: std::collections::BTreeSet<_> = answers.iter().map(|answer| answer["text"].as_str().unwrap()).collect();
     assert_eq!(texts.len(), 5, "{document}");
@@ -319,7 +399,13 @@ fn sum(body: &str) -> Vec<u8> {
 fn recorded() -> TestEnv {
     let server = Server::start(|request| Reply::text(format!("re: {}", request.prompt())));
     let machine = recording(&server.config());
-    machine.run(run_json(&guest("asks"), &questions(&["one", "two", "three"], "sequential"), &[])).json(0);
+    machine
+        .run(run_json(
+            &guest("asks"),
+            &questions(&["one", "two", "three"], "sequential"),
+            &[],
+        ))
+        .json(0);
     machine
 }
 
@@ -329,9 +415,11 @@ fn one_changed_byte_of_a_reply_is_caught() {
     output.json(0);
     let journal = journal(&machine);
     let (no, reply): (i64, String) = journal
-        .query_row("SELECT call, result FROM call_end JOIN call ON no = call WHERE ask = 1", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
+        .query_row(
+            "SELECT call, result FROM call_end JOIN call ON no = call WHERE ask = 1",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
         .unwrap();
     let changed = reply.replace("re: two", "re: twO");
     assert_ne!(reply, changed);
@@ -352,8 +440,16 @@ fn one_changed_byte_of_a_reply_is_caught() {
     write(&changed, &sum(&changed));
     let (machine, output) = again(machine);
     assert_eq!(output.code, 1, "{output}");
-    assert!(output.stderr.contains("differs: root: the outcome differs: at /ok/1/text: "), "{output}");
-    assert!(output.stderr.contains("\"re: two\" was recorded, now \"re: twO\""), "{output}");
+    assert!(
+        output
+            .stderr
+            .contains("differs: root: the outcome differs: at /ok/1/text: "),
+        "{output}"
+    );
+    assert!(
+        output.stderr.contains("\"re: two\" was recorded, now \"re: twO\""),
+        "{output}"
+    );
     write(&reply, &sum(&reply));
     again(machine).1.json(0);
 }
@@ -363,7 +459,9 @@ fn a_changed_reply_that_leads_to_another_request_is_named_with_its_call() {
     let server = Server::start(anything);
     let machine = recording(&server.config());
     let companies = json!({"companies": ["Acme"], "questions": ["What is sold?"]});
-    machine.run(run_json(&plugin("market-scan").display().to_string(), &companies, &[])).json(0);
+    machine
+        .run(run_json(&plugin("market-scan").display().to_string(), &companies, &[]))
+        .json(0);
     let journal = journal(&machine);
     let (no, reply): (i64, String) = journal
         .query_row(
@@ -376,11 +474,19 @@ fn a_changed_reply_that_leads_to_another_request_is_named_with_its_call() {
     let changed = reply.replace("an answer", "an ansWer");
     assert_ne!(reply, changed);
     journal
-        .execute("UPDATE call_end SET result = ?1, result_sum = ?2 WHERE call = ?3", (&changed, sum(&changed), no))
+        .execute(
+            "UPDATE call_end SET result = ?1, result_sum = ?2 WHERE call = ?3",
+            (&changed, sum(&changed), no),
+        )
         .unwrap();
     let (_, output) = again(machine);
     assert_eq!(output.code, 1, "{output}");
-    assert!(output.stderr.contains("differs: root/0, ask 1: the request differs: at /"), "{output}");
+    assert!(
+        output
+            .stderr
+            .contains("differs: root/0, ask 1: the request differs: at /"),
+        "{output}"
+    );
     assert!(output.stderr.contains("an ansWer"), "{output}");
 }
 
@@ -398,12 +504,20 @@ fn another_plugin_is_refused_unless_it_is_asked_for() {
     machine.write("plugin.wasm", &bytes);
     let refused = machine.run(["replay", "last"]);
     let said = refused.error(2);
-    assert!(said.contains("not the plugin that run ") && said.contains("guests:leaf@0.1.0"), "{said}");
+    assert!(
+        said.contains("not the plugin that run ") && said.contains("guests:leaf@0.1.0"),
+        "{said}"
+    );
     assert!(said.contains("--changed-plugins"), "{said}");
     machine.run(["resume", "last"]).json(0);
     let differs = machine.run(["replay", "last", "--changed-plugins"]);
     assert_eq!(differs.code, 1, "{differs}");
-    assert!(differs.stderr.contains("differs: root: guests:leaf@0.1.0 is not the plugin that was recorded"), "{differs}");
+    assert!(
+        differs
+            .stderr
+            .contains("differs: root: guests:leaf@0.1.0 is not the plugin that was recorded"),
+        "{differs}"
+    );
 
     // One that asks in other words: what it asks first is shown.
     machine.write("plugin.wasm", std::fs::read(guest("echo")).unwrap());

@@ -22,7 +22,9 @@ fn echo(request: &Request) -> Reply {
 /// Replies that went out whole.
 fn delivered(server: &Server) -> usize {
     let seen = server.ended();
-    seen.iter().filter(|request| request.status == Some(200) && !request.closed_by_client).count()
+    seen.iter()
+        .filter(|request| request.status == Some(200) && !request.closed_by_client)
+        .count()
 }
 
 /// Waits until the server has seen so many requests and a little longer, or the process has ended; then ends it.
@@ -48,9 +50,7 @@ fn scan(request: &Request) -> Reply {
         Some(company) if request.prompt().contains("Answer the question about") => {
             Reply::text(format!("{company} sells {}", request.data("question").concat()))
         }
-        Some(company) => {
-            Reply::text(json!({"summary": company, "findings": [], "confidence": 0.5}).to_string())
-        }
+        Some(company) => Reply::text(json!({"summary": company, "findings": [], "confidence": 0.5}).to_string()),
         None => Reply::text(json!({"summary": "compared", "aspects": []}).to_string()),
     };
     reply.after(Duration::from_millis(dice(3, request.number) % 40))
@@ -86,13 +86,20 @@ fn a_run_that_is_killed_again_and_again_comes_to_the_same_end() {
         assert_eq!(ends(&document), ends(&undisturbed));
         let fuel = |document: &Value| {
             let tasks = document["tasks"].as_array().unwrap();
-            tasks.iter().map(|task| task["spent"]["calls"].clone()).collect::<Vec<_>>()
+            tasks
+                .iter()
+                .map(|task| task["spent"]["calls"].clone())
+                .collect::<Vec<_>>()
         };
         assert_eq!(fuel(&document), fuel(&undisturbed));
         assert_eq!(document["spent"]["input_tokens"], undisturbed["spent"]["input_tokens"]);
         // Each of the lanes has at most its two questions on their way.
         let most = calls + killed * 8;
-        assert!(delivered(&server) <= most, "{} of {most}, killed {killed} times", delivered(&server));
+        assert!(
+            delivered(&server) <= most,
+            "{} of {most}, killed {killed} times",
+            delivered(&server)
+        );
         let replayed = machine.run(["replay", "last", "--json"]).json(0);
         assert_eq!(essence(&replayed), essence(&document));
     }
@@ -102,8 +109,13 @@ fn a_run_that_is_killed_again_and_again_comes_to_the_same_end() {
 fn what_is_finished_is_not_run_again_and_what_was_answered_not_asked() {
     // The second request of Globex and everything after it hang, the first time.
     let server = Server::start(|request| {
-        let second = request.data("company").pop().as_deref() == Some("Globex") && request.prompt().contains("Condense");
-        if second && request.number < 12 { Reply::stall() } else { scan(request) }
+        let second =
+            request.data("company").pop().as_deref() == Some("Globex") && request.prompt().contains("Condense");
+        if second && request.number < 12 {
+            Reply::stall()
+        } else {
+            scan(request)
+        }
     });
     let machine = machine_for(&server.config());
     let running = machine.start(run_json(&market_scan(), &market(), &[]), None);
@@ -116,21 +128,37 @@ fn what_is_finished_is_not_run_again_and_what_was_answered_not_asked() {
     let begun = |machine: &TestEnv| {
         let shown = machine.run(["show", "last", "--json"]).json(0);
         let tasks = shown["tasks"].as_array().unwrap().clone();
-        tasks.into_iter().map(|task| (task["id"].to_string(), task["started_ms"].clone())).collect::<Vec<_>>()
+        tasks
+            .into_iter()
+            .map(|task| (task["id"].to_string(), task["started_ms"].clone()))
+            .collect::<Vec<_>>()
     };
     let before = begun(&machine);
     let document = machine.run(["resume", "last", "--json"]).json(0);
     assert_eq!(server.count(), 14, "what hung once more, and the comparison");
     let after = begun(&machine);
-    let same: Vec<_> = before.iter().filter(|task| after.contains(task)).map(|(id, _)| id.as_str()).collect();
+    let same: Vec<_> = before
+        .iter()
+        .filter(|task| after.contains(task))
+        .map(|(id, _)| id.as_str())
+        .collect();
     assert_eq!(same, ["\"root/0\"", "\"root/2\"", "\"root/3\""]);
     assert_eq!(document["spent"]["calls"], 13);
-    assert_eq!(document["spent"]["input_tokens"], 130, "what was paid before is in the books");
+    assert_eq!(
+        document["spent"]["input_tokens"], 130,
+        "what was paid before is in the books"
+    );
 }
 
 #[test]
 fn an_interrupted_run_says_how_to_go_on() {
-    let server = Server::start(|request| if request.number == 2 { Reply::stall() } else { echo(request) });
+    let server = Server::start(|request| {
+        if request.number == 2 {
+            Reply::stall()
+        } else {
+            echo(request)
+        }
+    });
     let machine = machine_for(&server.config());
     let input = strict_questions(&["a", "b", "c", "d"], "sequential");
     let running = machine.start(["run", &guest("asks"), "-i", &input.to_string()], None);
@@ -138,7 +166,14 @@ fn an_interrupted_run_says_how_to_go_on() {
     running.interrupt();
     let output = running.finish();
     assert_eq!((output.code, output.stdout.as_str()), (130, ""), "{output}");
-    let command = output.stderr.split("`agenthost ").nth(1).unwrap().split('`').next().unwrap();
+    let command = output
+        .stderr
+        .split("`agenthost ")
+        .nth(1)
+        .unwrap()
+        .split('`')
+        .next()
+        .unwrap();
     let args: Vec<_> = command.split(' ').collect();
     assert_eq!(args[0], "resume", "{output}");
     let resumed = machine.run(args);
@@ -164,7 +199,10 @@ fn a_limit_that_was_raised_lets_a_run_finish() {
         let document = machine.run(["resume", "last", "--json", flag, large]).json(0);
         assert_eq!(document["outcome"]["ok"].as_array().unwrap().len(), 5);
         assert_eq!(server.count(), 5);
-        assert_eq!((&document["spent"]["calls"], &document["spent"]["input_tokens"]), (&json!(5), &json!(350)));
+        assert_eq!(
+            (&document["spent"]["calls"], &document["spent"]["input_tokens"]),
+            (&json!(5), &json!(350))
+        );
         let replayed = machine.run(["replay", "last", "--json"]).json(0);
         assert_eq!(essence(&replayed), essence(&document));
     }
@@ -190,7 +228,10 @@ fn to_resume_what_has_ended_changes_nothing() {
         assert!(again.stderr.contains("has ended; nothing is run again"), "{again}");
         let document = machine.run(["resume", "last", "--json"]).json(code);
         assert_eq!(document["outcome"].get("ok").is_some(), code == 0, "{document}");
-        assert_eq!((&document["format"], &document["run"]), (&json!(1), &before["run"]["id"]));
+        assert_eq!(
+            (&document["format"], &document["run"]),
+            (&json!(1), &before["run"]["id"])
+        );
         assert_eq!(document["tasks"].as_array().map(Vec::len), Some(1), "{document}");
         assert_eq!(server.count(), asked);
         assert_eq!(shown(), before);
@@ -228,7 +269,10 @@ fn a_root_that_failed_for_good_runs_again_with_failed() {
     assert_eq!(server.count(), 2);
     let again = machine.run(["resume", "last", "--failed", "--json"]);
     assert!(server.count() >= 2, "{again}");
-    assert!(server.seen().iter().filter(|request| request.prompt() == "a").count() == 1, "{again}");
+    assert!(
+        server.seen().iter().filter(|request| request.prompt() == "a").count() == 1,
+        "{again}"
+    );
 }
 
 #[test]
@@ -246,7 +290,13 @@ fn a_run_that_goes_on_is_left_alone() {
 
 #[test]
 fn another_plugin_does_not_go_on_with_a_run() {
-    let server = Server::start(|request| if request.number == 1 { Reply::stall() } else { echo(request) });
+    let server = Server::start(|request| {
+        if request.number == 1 {
+            Reply::stall()
+        } else {
+            echo(request)
+        }
+    });
     let machine = machine_for(&server.config());
     let mut bytes = std::fs::read(guest("asks")).unwrap();
     let path = machine.write("plugin.wasm", &bytes).display().to_string();
@@ -258,11 +308,18 @@ fn another_plugin_does_not_go_on_with_a_run() {
     machine.write("plugin.wasm", &bytes);
     let refused = machine.run(["resume", "last"]);
     let said = refused.error(2);
-    assert!(said.contains("not the plugin that run ") && said.contains("--changed-plugins"), "{said}");
+    assert!(
+        said.contains("not the plugin that run ") && said.contains("--changed-plugins"),
+        "{said}"
+    );
     assert_eq!(server.count(), 2);
     let document = machine.run(["resume", "last", "--changed-plugins", "--json"]).json(0);
     assert_eq!(document["outcome"]["ok"].as_array().unwrap().len(), 2);
-    assert_eq!(server.count(), 3, "what the new one asks in the same words is not paid for again");
+    assert_eq!(
+        server.count(),
+        3,
+        "what the new one asks in the same words is not paid for again"
+    );
 }
 
 /// The results in a file, as index and answer.
@@ -281,9 +338,7 @@ fn a_batch_that_is_killed_at_random_loses_no_item_and_pays_for_none_twice() {
     const ITEMS: usize = 1_000;
     const WORKERS: usize = 8;
     let kills = if soak() { 200 } else { 20 };
-    let server = Server::start(|request| {
-        echo(request).after(Duration::from_millis(dice(11, request.number) % 4))
-    });
+    let server = Server::start(|request| echo(request).after(Duration::from_millis(dice(11, request.number) % 4)));
     let machine = machine_for(&server.config());
     let items: String = (0..ITEMS).map(|n| format!("\"say {n}\"\n")).collect();
     machine.write("items.jsonl", items);
@@ -291,7 +346,17 @@ fn a_batch_that_is_killed_at_random_loses_no_item_and_pays_for_none_twice() {
     let leaf = guest("leaf");
     // What the tasks come to is known, but for what is reserved for the last of them.
     let tokens = (ITEMS * 15 + 10_000).to_string();
-    let batch = ["batch", &leaf, "items.jsonl", "-o", "out.jsonl", "--workers", &workers, "--run-tokens", &tokens];
+    let batch = [
+        "batch",
+        &leaf,
+        "items.jsonl",
+        "-o",
+        "out.jsonl",
+        "--workers",
+        &workers,
+        "--run-tokens",
+        &tokens,
+    ];
     let mut points: Vec<_> = (0..kills).map(|n| 1 + dice(5, n) as usize % (ITEMS - 20)).collect();
     points.sort_unstable();
     let mut killed = 0;
@@ -344,7 +409,10 @@ fn a_batch_runs_its_failed_items_again() {
         }
     });
     let machine = machine_for(&server.config());
-    machine.write("items.jsonl", (0..20).map(|n| format!("\"say {n}\"\n")).collect::<String>());
+    machine.write(
+        "items.jsonl",
+        (0..20).map(|n| format!("\"say {n}\"\n")).collect::<String>(),
+    );
     let first = machine.run(["batch", &guest("leaf"), "items.jsonl", "-o", "out.jsonl"]);
     assert_eq!(first.code, 1, "{first}");
     assert_eq!(server.count(), 20);
@@ -352,15 +420,31 @@ fn a_batch_runs_its_failed_items_again() {
     assert!(again.stderr.contains("recorded before"), "{again}");
     let asked: Vec<_> = server.seen()[20..].iter().map(Request::prompt).collect();
     assert!(asked.contains(&"say 7".to_owned()), "{asked:?}");
-    assert!(asked.iter().all(|prompt| ["say 7", "say 9"].contains(&prompt.as_str())), "{asked:?}");
+    assert!(
+        asked.iter().all(|prompt| ["say 7", "say 9"].contains(&prompt.as_str())),
+        "{asked:?}"
+    );
 }
 
 #[test]
 fn a_batch_whose_sum_was_reached_goes_on_with_a_larger_one() {
     let server = Server::start(echo);
     let machine = machine_for(&server.config());
-    machine.write("items.jsonl", (0..20).map(|n| format!("\"say {n}\"\n")).collect::<String>());
-    let args = ["batch", &guest("leaf"), "items.jsonl", "-o", "out.jsonl", "--workers", "2", "--run-calls", "8"];
+    machine.write(
+        "items.jsonl",
+        (0..20).map(|n| format!("\"say {n}\"\n")).collect::<String>(),
+    );
+    let args = [
+        "batch",
+        &guest("leaf"),
+        "items.jsonl",
+        "-o",
+        "out.jsonl",
+        "--workers",
+        "2",
+        "--run-calls",
+        "8",
+    ];
     let first = machine.run(args);
     assert_eq!(first.code, 3, "{first}");
     assert_eq!(server.count(), 8);
@@ -373,7 +457,13 @@ fn a_batch_whose_sum_was_reached_goes_on_with_a_larger_one() {
 
 #[test]
 fn other_items_are_another_batch() {
-    let server = Server::start(|request| if request.number == 2 { Reply::stall() } else { echo(request) });
+    let server = Server::start(|request| {
+        if request.number == 2 {
+            Reply::stall()
+        } else {
+            echo(request)
+        }
+    });
     let machine = machine_for(&server.config());
     machine.write("items.jsonl", "\"a\"\n\"b\"\n\"c\"\n");
     let running = machine.start(["batch", &guest("leaf"), "items.jsonl", "--workers", "1"], None);
@@ -381,10 +471,17 @@ fn other_items_are_another_batch() {
     running.kill();
     machine.write("items.jsonl", "\"a\"\n\"B\"\n\"c\"\n");
     let refused = machine.run(["resume", "last"]);
-    assert!(refused.error(2).contains("items.jsonl is not what it was when run "), "{refused}");
+    assert!(
+        refused.error(2).contains("items.jsonl is not what it was when run "),
+        "{refused}"
+    );
     machine.write("items.jsonl", "\"a\"\n\"b\"\n\"c\"\n");
     let resumed = machine.run(["resume", "last"]);
-    assert_eq!((resumed.code, resumed.stdout.lines().count(), server.count()), (0, 3, 4), "{resumed}");
+    assert_eq!(
+        (resumed.code, resumed.stdout.lines().count(), server.count()),
+        (0, 3, 4),
+        "{resumed}"
+    );
 
     // What came in through a pipe is gone.
     let piped = machine.piped(["batch", &guest("leaf"), "-"], "\"a\"\n");
@@ -402,8 +499,23 @@ fn resident(pid: u32) -> Option<u64> {
 fn memory_stays_flat_over_a_large_batch() {
     let items: usize = if soak() { 100_000 } else { 20_000 };
     let machine = machine_for("[providers.scripted]\nkind = \"offline\"\n[models]\nfast = \"scripted/x\"\n");
-    machine.write("items.jsonl", (0..items).map(|n| format!("\"say {n}\"\n")).collect::<String>());
-    let mut running = machine.start(["batch", "-q", &guest("leaf"), "items.jsonl", "-o", "out.jsonl", "--workers", "16"], None);
+    machine.write(
+        "items.jsonl",
+        (0..items).map(|n| format!("\"say {n}\"\n")).collect::<String>(),
+    );
+    let mut running = machine.start(
+        [
+            "batch",
+            "-q",
+            &guest("leaf"),
+            "items.jsonl",
+            "-o",
+            "out.jsonl",
+            "--workers",
+            "16",
+        ],
+        None,
+    );
     let out = machine.cwd().join("out.jsonl");
     let (mut early, mut late) = (Vec::new(), Vec::new());
     let mut whole = None;
@@ -426,5 +538,8 @@ fn memory_stays_flat_over_a_large_batch() {
     let output = running.finish();
     assert_eq!(output.code, 0, "{output}");
     let (early, late) = (early.iter().max().unwrap(), late.iter().max().unwrap());
-    assert!(*late <= early + early / 20, "{early} kB at a tenth of the way, {late} kB at the end");
+    assert!(
+        *late <= early + early / 20,
+        "{early} kB at a tenth of the way, {late} kB at the end"
+    );
 }

@@ -36,12 +36,7 @@ impl TaskLog {
             let error = Err(CallError::Other("cassette".into(), why.into()));
             return Recorded::Told(Box::new(Told::new(&error, &Used::default(), false, Vec::new())));
         };
-        recorder.journal.note(Entry::CallEnded {
-            run,
-            task,
-            ask,
-            result,
-        });
+        recorder.journal.note(Entry::CallEnded { run, task, ask, result });
         Recorded::Told(Box::new(told))
     }
 
