@@ -25,6 +25,7 @@ mod test;
 #[cfg(test)]
 mod testing;
 mod trust;
+mod which;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -60,7 +61,7 @@ struct Global {
     /// Use this file instead of the agenthost.toml found upwards from here
     #[arg(long, global = true, value_name = "FILE", env = "AGENTHOST_CONFIG")]
     config: Option<PathBuf>,
-    /// Keep the record of runs in this file [default: see `[journal]` in agenthost.toml]
+    /// The record of runs is this file [default: see `[journal]` in agenthost.toml]
     #[arg(long, global = true, value_name = "FILE", env = "AGENTHOST_JOURNAL")]
     journal: Option<PathBuf>,
     /// Say more on stderr: the task's log, and what the host does (twice: everything)
@@ -77,9 +78,15 @@ enum Command {
     Run(Box<run::Args>),
     /// Tell the worst case of a run before anything is spent, and what earlier runs came to
     Plan(Box<plan::Args>),
-    /// Go on with a run that stopped: what is finished stays, what was answered is not asked again
+    /// Go on with a run that stopped: what is finished stays, what was answered is not paid again
+    ///
+    /// After a kill, Ctrl-C, a failed model or a limit; raise the limit with a flag. What the run has used counts. Limits
+    /// are those of the first time, with these in their place.
     Resume(resume::Args),
     /// Run a recorded run again with no provider, no key and no network
+    ///
+    /// Everything that its tasks learned comes from the record. Says where requests, outcomes or fuel are not what they were,
+    /// and ends with exit code 1 then.
     Replay(replay::Args),
     /// List the runs that were recorded, or remove old ones
     Runs(runs::Args),
@@ -205,7 +212,11 @@ fn open_journal(config: &Config, global: &Global, env: &Env) -> Result<Option<Ar
         return Ok(None);
     };
     let journal = Sqlite::open(&path).map_err(|error| {
-        error.hint("To run without a journal, write `enabled = false` under [journal]; such a run cannot be resumed.")
+        let own = error.next_step().map(|own| format!("{}. ", own.trim_end_matches('.')));
+        error.hint(format!(
+            "{}To run without a journal, write `enabled = false` under [journal]; such a run cannot be resumed.",
+            own.unwrap_or_default()
+        ))
     })?;
     Ok(Some(Arc::new(journal)))
 }

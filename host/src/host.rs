@@ -169,7 +169,9 @@ impl HostBuilder {
         self
     }
 
-    /// Writes runs down in `journal`, so that they can be resumed and replayed.
+    /// Writes runs down in `journal`, so that they can be resumed and replayed; `bodies` says which texts it keeps.
+    /// With [`Bodies::None`] nothing can be replayed, and of what can be resumed only the finished tasks of a batch stay. A
+    /// run ends with a failure of class `host` where the journal cannot be written.
     #[must_use]
     pub fn journal(mut self, journal: Arc<dyn Journal>, bodies: Bodies) -> Self {
         self.journal = Some((journal, bodies));

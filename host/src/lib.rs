@@ -11,6 +11,9 @@
 //! - [`gate`] is the one path of all model calls to a provider: rate limits, concurrency, retries; [`run::ModelReport`] is
 //!   what it says of them. Spans and events are `tracing`'s, with OpenTelemetry's names.
 //! - [`host::RunHandle`] is a run: its outcome, its events, its report. Dropping it cancels the run.
+//! - [`journal`] is the record of runs. A host that is built with one ([`host::HostBuilder::journal`]) makes each reply
+//!   durable before its task sees it, goes on with what stopped ([`host::Host::resume`]) and plays again what ended
+//!   ([`host::Host::replay`]). A [`host::Batch`] is a run of many tasks.
 //! - [`task::Outcome`] is how a task came out: an output as JSON, or a failure with its class. What stops the host before
 //!   a task starts is an [`error::Error`], with its class and the next step.
 //!
@@ -22,8 +25,9 @@
 //! use std::collections::BTreeMap;
 //! use std::sync::Arc;
 //!
-//! use agenthost::config::{Config, Env};
+//! use agenthost::config::{Bodies, Config, Env};
 //! use agenthost::host::Host;
+//! use agenthost::journal::{Journal as _, sqlite::Sqlite};
 //! use agenthost::limits::LimitsPatch;
 //! use serde_json::json;
 //!
@@ -70,13 +74,20 @@
 //! let config = Config::load(&Env::new(BTreeMap::new(), dir, None))?;
 //! assert!(config.is_offline_default(), "no key and no [models]: model calls would be answered offline");
 //!
-//! let host = Host::builder(config).build()?;
+//! let journal = Arc::new(Sqlite::open(&dir.join("journal.db"))?); // without one, runs leave no record
+//! let host = Host::builder(config).journal(journal.clone(), Bodies::All).build()?;
 //! let plugin = Arc::new(host.load_bytes(&component)?); // `host.load(path)` takes a file or a crate
 //! assert_eq!(plugin.id.to_string(), "demo:double@0.1.0");
 //!
 //! let run = host.spawn(&plugin, &json!(21), &LimitsPatch::default())?; // returns at once
 //! assert_eq!(run.outcome().await.ok(), Some(&json!(42)));
 //! assert_eq!(run.report().await.spent.calls, 0); // the report may be asked for again and again
+//!
+//! // The same run once more, from its record alone: no model would be asked.
+//! let recorded = journal.find(&run.id().to_string())?;
+//! let again = host.replay(&plugin, &recorded, &LimitsPatch::default())?;
+//! assert_eq!(again.outcome().await.ok(), Some(&json!(42)));
+//! assert!(again.report().await.differences.is_empty());
 //!
 //! // A value of another type never reaches the plugin.
 //! let error = host.spawn(&plugin, &json!("many"), &LimitsPatch::default()).err().ok_or("it was taken")?;
@@ -90,8 +101,8 @@
 //! # Bounds
 //!
 //! One engine per [`host::Host`]; a store per task, used once. A host needs a tokio runtime and a Unix system (it is tested
-//! on Linux): keys, the cache of compiled plugins, the record of trust and shared rate limits rest on Unix file modes. Not
-//! here: a record of a run on disk, a registry of plugins, a server.
+//! on Linux): keys, the cache of compiled plugins, the record of trust and shared rate limits rest on Unix file modes. The
+//! journal is one SQLite file, and not for network file systems. Not here: a registry of plugins, a server.
 
 pub mod batch;
 pub mod cassette;
@@ -105,7 +116,7 @@ pub mod limits;
 pub mod llm;
 pub mod plugin;
 pub mod price;
-mod process;
+pub mod process;
 pub mod run;
 pub mod sandbox;
 pub mod task;

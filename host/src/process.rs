@@ -2,7 +2,8 @@
 
 /// Whether there is a process `pid` that can still do something: one that has ended and that nobody has waited for is
 /// gone. A number that was given to another process in the meantime counts as alive.
-pub(crate) fn is_alive(pid: u32) -> bool {
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
     exists(pid) && !has_ended(pid)
 }
 

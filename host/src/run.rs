@@ -236,9 +236,9 @@ pub struct RunReport {
     pub tasks: Vec<TaskReport>,
     /// What each model was used for.
     pub models: Vec<ModelReport>,
-    /// Of a replay, where it differed from what was recorded.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub differences: Vec<Difference>,
+    /// Of a replay, where it differed from what was recorded; none for a run that is no replay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub differences: Option<Vec<Difference>>,
 }
 
 /// A difference between a run and its replay.

@@ -310,14 +310,21 @@ impl Sandbox {
         let never_ran = |end| Ended::new(end, None, 0, 0, &log);
         let room = tokio::select! {
             biased;
-            () = call.cancel.cancelled() => return never_ran(End::Cancelled),
-            () = until(call.deadline) => return never_ran(time_up()),
+            () = call.cancel.cancelled() => {
+                call.order.cut(false, 0);
+                return never_ran(End::Cancelled);
+            }
+            () = until(call.deadline) => {
+                call.order.cut(true, 0);
+                return never_ran(time_up());
+            }
             room = self.room.enter(call.depth) => room,
         };
         let Some(_room) = room else {
             return never_ran(End::Host("the host is shutting down".into()));
         };
         let (asker, turns) = turns::turns();
+        let effects = turns.effects();
         let mut store = match store::new(&self.engine, &call, asker, &log) {
             Ok(store) => store,
             Err(error) => return never_ran(End::Host(format!("cannot make a store: {error}"))),
@@ -352,6 +359,10 @@ impl Sandbox {
                 (End::Trapped(why.into()), None)
             }
         };
+        // What the guest still waited for ends with it, and what that used is known once it has.
+        drop(store);
+        effects.close();
+        effects.wait().await;
         Ended::new(end, returned, fuel, peak, &log)
     }
 

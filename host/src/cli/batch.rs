@@ -2,11 +2,12 @@
 //!
 //! All items are read twice: once to see that they fit, before anything is spent, and once to run them.
 
+mod again;
 mod report;
 mod shape;
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write};
+use std::io::{Read as _, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,14 +15,16 @@ use std::sync::Arc;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser as _, ValueEnum};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-use sha2::{Digest as _, Sha256};
+use sha2::Digest as _;
 use tokio_util::sync::CancellationToken;
 
+use self::again::{Command, digest};
+pub(super) use self::again::{Earlier, How, again};
 use self::report::{Line, document, exit_code, say};
 use super::output::{Printer, exit};
-use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, dirs, find, max_memory, note_narrowed, sub_agents};
+use super::plan::{self, Told};
+use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, max_memory, note_narrowed};
+use super::which::Which;
 use super::{Global, recording_host};
 use crate::batch::drive::{Settings, Stop, drive};
 use crate::batch::items::{Format, Source};
@@ -30,14 +33,13 @@ use crate::batch::tasks::{Shape, Survey, Tasks, survey};
 use crate::batch::workers::{MOST, Workers};
 use crate::config::Env;
 use crate::error::{Error, Result};
-use crate::host::{Again, Host, LoadOptions, LoadedPlugin};
-use crate::journal::RunRecord;
-use crate::limits::LimitsPatch;
+use crate::host::{Again, Host, LoadedPlugin};
+use crate::limits::{LimitsPatch, Usd};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .wasm file, or the directory of a plugin's crate, which is built first
-    plugin: PathBuf,
+    #[command(flatten)]
+    which: Which,
     /// The items: a .jsonl, .csv or .json file, or - for stdin
     items: PathBuf,
     /// How the items are written, where the file's name does not say it [default for stdin: jsonl]
@@ -61,15 +63,12 @@ pub(super) struct Args {
     /// What to do when an item is malformed or not of the plugin's type: run nothing, or run all others
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     on_bad_item: OnBadItem,
-    /// Say what would be run, and run nothing
+    /// Tell the worst case before anything is spent, and run nothing
     #[arg(long)]
     plan: bool,
-    /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
-    #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
-    with: Vec<String>,
-    /// Let the plugin, but not its sub-agents, read the directory HOST as GUEST; with :rw it may write there, too
-    #[arg(long, value_name = "HOST::GUEST[:rw]")]
-    dir: Vec<String>,
+    /// With --plan: end with exit code 3 where the worst case may cost more than this, or nobody can tell
+    #[arg(long, value_name = "USD", requires = "plan")]
+    fail_above: Option<Usd>,
     /// Print one JSON document about the whole batch on stdout; needs --output FILE
     #[arg(long)]
     pub(super) json: bool,
@@ -82,7 +81,7 @@ pub(super) struct Args {
 /// Limits on the sum over all items
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits of all tasks together (or `none`)")]
-struct SumArgs {
+pub(super) struct SumArgs {
     /// Input and output tokens together
     #[arg(long, value_name = "N")]
     run_tokens: Option<String>,
@@ -116,7 +115,7 @@ enum OnBadItem {
 }
 
 impl SumArgs {
-    fn patch(&self) -> Result<LimitsPatch> {
+    pub(super) fn patch(&self) -> Result<LimitsPatch> {
         let mut patch = LimitsPatch::default();
         for (key, text) in [
             ("tokens", &self.run_tokens),
@@ -185,65 +184,6 @@ impl Args {
     }
 }
 
-/// A batch that is taken up again.
-pub(super) struct Earlier {
-    pub(super) record: RunRecord,
-    pub(super) how: How,
-    /// Plugins may be others than they were.
-    pub(super) changed_plugins: bool,
-}
-
-/// What is done with a recorded batch.
-pub(super) enum How {
-    /// It goes on, with these limits in the place of those that it had.
-    Resume { failed: bool, limits: LimitsPatch },
-    /// It is told everything again; the results go to stdout.
-    Replay,
-}
-
-/// What it takes to start a batch again, as the journal keeps it.
-#[derive(Serialize, Deserialize)]
-struct Command {
-    /// The arguments, `batch` first.
-    argv: Vec<String>,
-    cwd: PathBuf,
-    /// The digest of the items, in hex; none where they came in through a pipe.
-    items: Option<String>,
-}
-
-/// Takes up a recorded batch: reads its command line again, in its directory.
-pub(super) async fn again(earlier: Earlier, env: &Env, printer: &Printer) -> Result<ExitCode> {
-    let id = &earlier.record.id;
-    let command: Command = serde_json::from_str(&earlier.record.command).map_err(|_| {
-        Error::usage(format!("run {id} was not started from the command line"))
-            .hint("A program that embeds the host takes its batches up itself, with Host::open_batch.")
-    })?;
-    if command.items.is_none() {
-        return Err(
-            Error::usage(format!("the items of run {id} came in through a pipe and are gone"))
-                .hint("Write the items to a file to have a batch that can be resumed."),
-        );
-    }
-    let cli =
-        super::Cli::try_parse_from(std::iter::once("agenthost".to_owned()).chain(command.argv)).map_err(|error| {
-            Error::usage(format!(
-                "the command line of run {id} makes no sense to this version: {error}"
-            ))
-        })?;
-    let super::Command::Batch(args) = cli.command else {
-        return Err(Error::usage(format!("run {id} is no batch")));
-    };
-    // Boxed, as a batch is not taken up from within a batch.
-    Box::pin(go(
-        *args,
-        &cli.global,
-        &env.at(&command.cwd),
-        printer,
-        Some((earlier, command.items)),
-    ))
-    .await
-}
-
 pub(super) async fn batch(args: Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     go(args, global, env, printer, None).await
 }
@@ -256,15 +196,13 @@ async fn go(
     earlier: Option<(Earlier, Option<String>)>,
 ) -> Result<ExitCode> {
     let (limits, sums) = (args.limits.patch()?, args.sums.patch()?);
-    let limits = match &earlier {
-        Some((
-            Earlier {
-                how: How::Resume { limits: over, .. },
-                ..
-            },
-            _,
-        )) => over.clone().over(limits),
-        _ => limits,
+    let (limits, sums) = match earlier.as_ref().map(|(earlier, _)| &earlier.how) {
+        Some(How::Resume {
+            limits: over,
+            sums: sums_over,
+            ..
+        }) => (over.clone().over(limits), sums_over.clone().over(sums)),
+        Some(How::Replay) | None => (limits, sums),
     };
     if args.json && !args.plan && args.output().is_none() {
         return Err(
@@ -287,12 +225,7 @@ async fn go(
         .hint("Bring the items back as they were; other items are another batch."));
     }
     let host = recording_host(global.config(env)?, global, env, max_memory(&limits))?;
-    let options = LoadOptions {
-        with: sub_agents(&args.with, env)?,
-        dirs: dirs(&args.dir, env)?,
-    };
-    let path = env.cwd().join(&args.plugin);
-    let plugin = Arc::new(find(&host, &args.plugin, &path, options, printer).await?);
+    let plugin = Arc::new(args.which.load(&host, env, printer).await?);
     note_narrowed(&host, &plugin, &limits, printer);
     if let Some((earlier, _)) = &earlier {
         let changed = host.changed_plugins(&plugin, &earlier.record)?;
@@ -316,7 +249,21 @@ async fn go(
     let found = survey(tasks()?)?;
     judge(&found, &source, &args, &plugin, &shape, printer)?;
     if args.plan {
-        return plan(&found, printer);
+        let run = host.config().run().limits.overridden_by(&sums);
+        let told = Told {
+            items: found.tasks,
+            fail_above: args.fail_above,
+            json: args.json,
+        };
+        return plan::tell(
+            &host,
+            &plugin,
+            (host.limits(&plugin, &limits), &run),
+            &told,
+            global,
+            env,
+            printer,
+        );
     }
 
     let replay = matches!(&earlier, Some((Earlier { how: How::Replay, .. }, _)));
@@ -360,6 +307,9 @@ async fn go(
         }
         task => task,
     });
+    // What never began is no part of a replay.
+    let began = |number| runner.has(number).unwrap_or(true);
+    let tasks = tasks.take_while(|task| !matches!(task, Ok(task) if task.input.is_some() && !began(task.number)));
     let mut summary = drive(&runner, tasks, settings, &mut output, &stop, |summary| {
         line.show(summary)
     })
@@ -386,9 +336,7 @@ async fn go(
             runner.id()
         ));
     }
-    let differences = runner.differences();
-    if !differences.is_empty() {
-        super::run::differ(&differences, printer);
+    if replay && super::run::differ(&runner.differences(), printer) {
         return Ok(ExitCode::from(exit::FAILED));
     }
     let code = exit_code(&summary, found.items);
@@ -397,7 +345,7 @@ async fn go(
     }
     if args.json {
         printer.data(&document(run, &summary, found.items))?;
-    } else if host.config().is_offline_default() && summary.models.iter().any(|model| model.offline) {
+    } else if !replay && host.config().is_offline_default() && summary.models.iter().any(|model| model.offline) {
         printer.note(OFFLINE);
     }
     Ok(ExitCode::from(code))
@@ -437,12 +385,6 @@ fn judge(
     Err(Error::input(text).hint(hint))
 }
 
-/// `--plan`: what would be run.
-fn plan(found: &Survey, printer: &Printer) -> Result<ExitCode> {
-    printer.data(&json!({"format": 1, "items": found.items, "bad": found.bad, "tasks": found.tasks}))?;
-    Ok(ExitCode::from(exit::DONE))
-}
-
 /// Opens what the results are written to, and empties it.
 fn output(args: &Args, source: &Source, env: &Env) -> Result<Output<Box<dyn Write>>> {
     let Some(path) = args.output() else {
@@ -459,25 +401,6 @@ fn output(args: &Args, source: &Source, env: &Env) -> Result<Output<Box<dyn Writ
         Error::usage(format!("--output {name}: {error}")).hint("Name a file in a directory that can be written to.")
     })?;
     Ok(Output::new(Box::new(file), name))
-}
-
-/// The digest of a file's content, in hex.
-fn digest(file: &File) -> Result<String> {
-    let mut file = file;
-    let mut hasher = Sha256::new();
-    let read = file.seek(SeekFrom::Start(0)).and_then(|_| {
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(()),
-                n => hasher.update(buffer.get(..n).unwrap_or_default()),
-            }
-        }
-    });
-    read.map_err(|error| {
-        Error::input(format!("the items cannot be read: {error}")).hint("Give a file that can be read.")
-    })?;
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Cancelled by the first Ctrl-C; the second one leaves at once.

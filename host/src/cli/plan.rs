@@ -4,7 +4,6 @@ mod typical;
 mod worst;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -16,10 +15,11 @@ use super::output::{Printer, exit};
 use super::recorded::{Run, short};
 use super::run::{self, LimitArgs};
 use super::table::{self, Column, count};
+use super::which::Which;
 use super::{Global, host};
 use crate::config::{Config, Env};
 use crate::error::Result;
-use crate::host::{Host, LoadOptions, LoadedPlugin};
+use crate::host::{Host, LoadedPlugin};
 use crate::limits::{Limits, Usd, units};
 use crate::plugin::Import;
 use crate::price::PriceTable;
@@ -29,17 +29,11 @@ const LOOKED_AT: usize = 1_000;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .wasm file, or the directory of a plugin's crate, which is built first
-    plugin: PathBuf,
+    #[command(flatten)]
+    which: Which,
     /// See whether this input fits: JSON, @FILE, or - for stdin
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Option<String>,
-    /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
-    #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
-    with: Vec<String>,
-    /// Let the plugin, but not its sub-agents, read the directory HOST as GUEST, as `run` does
-    #[arg(long, value_name = "HOST::GUEST[:rw]")]
-    dir: Vec<String>,
     /// Plan for a batch of N items
     #[arg(long, value_name = "N", default_value = "1", value_parser = units::parse_count)]
     items: u64,
@@ -73,17 +67,46 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
         .map(|input| run::read_input(input, env))
         .transpose()?;
     let host = host(global.config(env)?, env, None)?;
-    let options = LoadOptions {
-        with: run::sub_agents(&args.with, env)?,
-        dirs: run::dirs(&args.dir, env)?,
-    };
-    let path = env.cwd().join(&args.plugin);
-    let plugin = run::find(&host, &args.plugin, &path, options, printer).await?;
+    let plugin = args.which.load(&host, env, printer).await?;
     if let Some(input) = &input {
         plugin.check_input(input)?;
     }
-    let limits = host.limits(&plugin, &asked);
-    let mut plan = Plan::of(&host, &plugin, limits, args.items)?;
+    let told = Told {
+        items: args.items,
+        fail_above: args.fail_above,
+        json: args.json,
+    };
+    let run = host.config().run().limits.clone();
+    tell(
+        &host,
+        &plugin,
+        (host.limits(&plugin, &asked), &run),
+        &told,
+        global,
+        env,
+        printer,
+    )
+}
+
+/// What a plan is asked for.
+pub(super) struct Told {
+    /// Tasks that are started side by side.
+    pub(super) items: u64,
+    pub(super) fail_above: Option<Usd>,
+    pub(super) json: bool,
+}
+
+/// Tells the worst case of so many tasks with these limits on each, and on all of them together.
+pub(super) fn tell(
+    host: &Host,
+    plugin: &LoadedPlugin,
+    (limits, run): (Limits, &Limits),
+    told: &Told,
+    global: &Global,
+    env: &Env,
+    printer: &Printer,
+) -> Result<ExitCode> {
+    let mut plan = Plan::of(host, plugin, limits, run, told.items)?;
     if let Found::Journal(journal) = Found::open(global, host.config(), env)? {
         let records = journal.runs(LOOKED_AT)?;
         let runs: Vec<_> = records
@@ -93,12 +116,12 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
         let offline = plan.models.iter().any(|model| model.offline);
         plan.typical = Typical::of(&runs, &plugin.id.name, offline);
     }
-    if args.json {
-        printer.data(&plan.document(args.fail_above))?;
+    if told.json {
+        printer.data(&plan.document(told.fail_above))?;
     } else {
         printer.text(&plan.page())?;
     }
-    match args.fail_above.filter(|bound| plan.all.is_above(*bound)) {
+    match told.fail_above.filter(|bound| plan.all.is_above(*bound)) {
         Some(bound) => {
             let worst = match plan.all.cost {
                 Cost::AtMost(usd) => format!("the worst case costs {usd}"),
@@ -116,9 +139,8 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
 }
 
 impl<'a> Plan<'a> {
-    fn of(host: &'a Host, plugin: &'a LoadedPlugin, limits: Limits, items: u64) -> Result<Self> {
+    fn of(host: &'a Host, plugin: &'a LoadedPlugin, limits: Limits, run: &Limits, items: u64) -> Result<Self> {
         let config = host.config();
-        let run = &config.run().limits;
         let own = limits.narrowed_by(run);
         let starts = own.tasks != Some(0) && own.depth != Some(0);
         let mut names = BTreeSet::new();

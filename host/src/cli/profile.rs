@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::cassettes::{needed, offline_host, play};
 use super::output::{Bound, Printer, counted, exit_code, thousands};
-use super::run::{OFFLINE, find, read_input, sub_agents};
+use super::run::{OFFLINE, read_input};
+use super::which::{find, sub_agents};
 use super::{Global, recording_host};
 use crate::config::Env;
 use crate::error::{Error, Result};

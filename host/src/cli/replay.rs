@@ -19,7 +19,7 @@ pub(super) struct Args {
     /// Replay although a plugin is not the one that was recorded, to see where it differs
     #[arg(long)]
     changed_plugins: bool,
-    /// Print one JSON document with the outcome, what was spent, every task and every difference
+    /// Print one JSON document with the outcome, what was spent, every task and every difference; a batch prints its lines
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -39,7 +39,7 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
             how: How::Replay,
             changed_plugins: args.changed_plugins,
         };
-        return batch::again(earlier, env, printer).await;
+        return batch::again(earlier, args.json, global, env, printer).await;
     }
     let command = Command::of(&record)?;
     let limits = command.limits(LimitsPatch::default());

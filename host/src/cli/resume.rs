@@ -3,47 +3,54 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::batch::{self, Earlier, How};
+use super::batch::{self, Earlier, How, SumArgs};
 use super::journal::Found;
 use super::output::{Printer, exit_code};
+use super::recorded::parsed;
 use super::run::{Command, LimitArgs, max_memory, watch};
 use super::{Global, recording_host};
 use crate::config::Env;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::journal::RunRecord;
+use crate::journal::{Journal, RunRecord};
+use crate::limits::LimitsPatch;
+use crate::run::REPORT_FORMAT;
 use crate::task::Outcome;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The run's id, or its beginning, or `last`
     run: String,
-    /// Run the tasks again that failed for good, too
+    /// Keep outputs alone: run tasks again, too, whose failure would otherwise stay; they are told the same answers
     #[arg(long)]
     failed: bool,
-    /// Go on although a plugin is not the one that the run began with
+    /// Go on although a plugin is not the one that the run began with: its tasks run again, and pay only for new requests
     #[arg(long)]
     changed_plugins: bool,
-    /// Print one JSON document with the outcome, what was spent, and every task
+    /// Print one JSON document with the outcome, what was spent, and every task; a batch prints as its own command said
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    sums: SumArgs,
 }
 
 pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
-    let limits = args.limits.patch()?;
+    let (limits, sums) = (args.limits.patch()?, args.sums.patch()?);
     let config = global.config(env)?;
-    let record = Found::open(global, &config, env)?.needed()?.find(&args.run)?;
+    let journal = Found::open(global, &config, env)?.needed()?;
+    let record = journal.find(&args.run)?;
+    if record.kind != "batch" && sums != LimitsPatch::default() {
+        return Err(Error::usage(format!("run {} is no batch", record.id))
+            .hint("Limits with --run- are those of all tasks of a batch; without it, those of the run."));
+    }
     if let Some(ended) = ended(&record, args.failed)? {
         printer.note(&format!("run {} has ended; nothing is run again", record.id));
         match (&ended, args.json) {
-            (_, true) => printer.data(
-                &serde_json::from_str::<Value>(&record.end.map_or_else(String::new, |end| end.report))
-                    .unwrap_or_default(),
-            )?,
+            (_, true) => printer.data(&document(&*journal, &record)?)?,
             (Outcome::Ok(output), false) => printer.data(output)?,
             (Outcome::Failure(failure), false) => {
                 printer.note(&format!("it failed: {failure}; --failed runs it again"))
@@ -51,16 +58,19 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         }
         return Ok(exit_code(&ended, false));
     }
+    // The host opens its own.
+    drop(journal);
     if record.kind == "batch" {
         let earlier = Earlier {
             record,
             how: How::Resume {
                 failed: args.failed,
                 limits,
+                sums,
             },
             changed_plugins: args.changed_plugins,
         };
-        return batch::again(earlier, env, printer).await;
+        return batch::again(earlier, args.json, global, env, printer).await;
     }
     let command = Command::of(&record)?;
     let limits = command.limits(limits);
@@ -73,6 +83,31 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     let asked = host.config().limits().overridden_by(&limits);
     let run = host.resume(&plugin, &record, &limits, args.failed)?;
     watch(run, &host, &plugin, &asked, args.json, global, printer).await
+}
+
+/// What `run --json` printed of a run that has ended.
+fn document(journal: &dyn Journal, record: &RunRecord) -> Result<Value> {
+    /// Records that are read at a time.
+    const PAGE: usize = 1_000;
+    let mut tasks = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = journal.tasks(&record.id, "", after.as_deref(), PAGE)?;
+        tasks.extend(page.iter().filter_map(|task| Some(parsed(&task.end.as_ref()?.report))));
+        after = page.last().map(|task| task.id.clone());
+        if page.len() < PAGE {
+            break;
+        }
+    }
+    let report = record.end.as_ref().map(|end| parsed(&end.report)).unwrap_or_default();
+    Ok(json!({
+        "format": REPORT_FORMAT,
+        "run": record.id,
+        "outcome": report["outcome"],
+        "spent": report["spent"],
+        "tasks": tasks,
+        "models": report["models"],
+    }))
 }
 
 /// The plugins of a run are not what they were.

@@ -4,7 +4,7 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -15,10 +15,11 @@ use self::report::{bound, print};
 use super::cassettes::Recording;
 use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
+use super::which::{Named, Which};
 use super::{Global, recording_host};
-use crate::config::{DirGrant, Env};
+use crate::config::Env;
 use crate::error::{Error, Result};
-use crate::host::{Host, LoadOptions, LoadedPlugin, RunHandle};
+use crate::host::{Host, LoadedPlugin, RunHandle};
 use crate::journal::RunRecord;
 use crate::limits::{Cap, Limits, LimitsPatch};
 use crate::run::Difference;
@@ -32,18 +33,11 @@ pub(super) const OFFLINE: &str = "the offline provider made the answers up; set 
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .wasm file, or the directory of a plugin's crate, which is built first
-    plugin: PathBuf,
+    #[command(flatten)]
+    which: Which,
     /// The task's input: JSON, @FILE, or - for stdin [default: stdin, where it is piped]
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Option<String>,
-    /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
-    #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
-    with: Vec<String>,
-    /// Let the plugin, but not its sub-agents, read the directory HOST as GUEST, such as reports::/data; with :rw it may
-    /// write there, too
-    #[arg(long, value_name = "HOST::GUEST[:rw]")]
-    dir: Vec<String>,
     /// Write the model calls and what comes out to this file, such as cassettes/first.json, for `agenthost test`
     #[arg(long, value_name = "FILE", conflicts_with = "dir")]
     record: Option<PathBuf>,
@@ -130,16 +124,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         Some(cassette) => cassette.host(config, env, memory)?,
         None => recording_host(config, global, env, memory)?,
     };
-    let path = env.cwd().join(&args.plugin);
-    let options_with = sub_agents(&args.with, env)?;
-    let options = LoadOptions {
-        with: options_with.clone(),
-        dirs: dirs(&args.dir, env)?,
-    };
-    let plugin = Arc::new(find(&host, &args.plugin, &path, options, printer).await?);
-    if !args.dir.is_empty() && !plugin.reads_files() {
-        printer.note(&format!("{} reads no files: --dir gives it nothing", plugin.id.name));
-    }
+    let plugin = Arc::new(args.which.load(&host, env, printer).await?);
     let Some(input) = input else {
         return Err(Error::input("no input: --input was not given and nothing was piped in")
             .hint(format!("Give one of this form: --input '{}'", plugin.sample_input())));
@@ -147,10 +132,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     note_narrowed(&host, &plugin, &limits, printer);
 
     let command = Command {
-        plugin: path,
-        with: options_with,
-        dirs: args.dir.clone(),
-        cwd: env.cwd().to_owned(),
+        which: args.which.named(env)?,
         limits: args.limits.given(),
     };
     let asked = host.config().limits().overridden_by(&limits);
@@ -190,7 +172,7 @@ pub(super) async fn watch(
         bound(failure, &plugin.id.name, asked, host.config())
     });
     print(&report, json, global, printer, bound)?;
-    if host.config().is_offline_default() && report.is_offline() && !json {
+    if host.config().is_offline_default() && report.is_offline() && report.differences.is_none() && !json {
         printer.note(OFFLINE);
     }
     if interrupted && host.keeps_journal() {
@@ -199,40 +181,39 @@ pub(super) async fn watch(
             report.run
         ));
     }
-    if !report.differences.is_empty() {
-        differ(&report.differences, printer);
+    if report
+        .differences
+        .as_ref()
+        .is_some_and(|differences| differ(differences, printer))
+    {
         return Ok(ExitCode::from(super::output::exit::FAILED));
     }
     Ok(exit_code(&report.outcome, interrupted))
 }
 
-/// Says where a replay differs, as far as a person wants to read it.
-pub(super) fn differ(differences: &[Difference], printer: &Printer) {
+/// Says where a replay differs, as far as a person wants to read it, and whether it does.
+pub(super) fn differ(differences: &[Difference], printer: &Printer) -> bool {
     /// Differences that are shown.
     const SHOWN: usize = 20;
     for difference in differences.iter().take(SHOWN) {
         let ask = difference.ask.map(|ask| format!(", ask {ask}")).unwrap_or_default();
         printer.say(&format!("differs: {}{ask}: {}", difference.task, difference.what));
     }
-    let more = differences.len().saturating_sub(SHOWN);
-    let more = if more > 0 {
-        format!(" ({more} more differences)")
-    } else {
-        String::new()
-    };
-    printer.note(&format!("the replay is not what was recorded{more}"));
+    printer.note(&match (differences.len(), differences.len().saturating_sub(SHOWN)) {
+        (0, _) => "the replay is what was recorded, to the unit of fuel".to_owned(),
+        (_, 0) => "the replay is not what was recorded".to_owned(),
+        (_, more) => format!("the replay is not what was recorded ({more} more differences)"),
+    });
+    !differences.is_empty()
 }
 
 /// What it takes to start a run again, as the journal keeps it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Command {
-    pub(super) plugin: PathBuf,
-    pub(super) with: BTreeMap<String, PathBuf>,
-    /// As they were written, relative to `cwd`.
-    pub(super) dirs: Vec<String>,
-    pub(super) cwd: PathBuf,
+    #[serde(flatten)]
+    which: Named,
     /// Limits as they were written, by key.
-    pub(super) limits: BTreeMap<String, String>,
+    limits: BTreeMap<String, String>,
 }
 
 impl Command {
@@ -260,11 +241,7 @@ impl Command {
 
     /// Loads the plugin of the run as it was loaded then.
     pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<LoadedPlugin> {
-        let options = LoadOptions {
-            with: self.with.clone(),
-            dirs: dirs(&self.dirs, &env.at(&self.cwd))?,
-        };
-        find(host, &self.plugin, &self.plugin, options, printer).await
+        self.which.load(host, env, printer).await
     }
 }
 
@@ -287,57 +264,6 @@ pub(super) fn note_narrowed(host: &crate::host::Host, plugin: &LoadedPlugin, lim
             plugin.id.name
         ));
     }
-}
-
-/// `--with NAMESPACE:NAME=PLUGIN`
-pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, PathBuf>> {
-    let parse = |text: &String| match text.split_once('=') {
-        Some((name, path)) if name.contains(':') && !path.is_empty() => Ok((name.to_owned(), env.cwd().join(path))),
-        _ => Err(
-            Error::usage(format!("--with {text}: not of the form NAMESPACE:NAME=PLUGIN"))
-                .hint("For example --with demo:competitor=plugins/competitor"),
-        ),
-    };
-    given.iter().map(parse).collect()
-}
-
-/// `--dir HOST::GUEST[:rw]`
-pub(super) fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
-    let parse = |text: &String| {
-        let dir = DirGrant::parse(env, text).map_err(|error| error.context("--dir"))?;
-        match dir.host.is_dir() {
-            true => Ok(dir),
-            false => Err(
-                Error::usage(format!("--dir {text}: {} is not a directory", dir.host.display()))
-                    .hint("Make the directory, or name another."),
-            ),
-        }
-    };
-    given.iter().map(parse).collect()
-}
-
-pub(super) async fn find(
-    host: &crate::host::Host,
-    given: &Path,
-    path: &Path,
-    options: LoadOptions,
-    printer: &Printer,
-) -> Result<LoadedPlugin> {
-    let text = given.to_string_lossy();
-    if !path.exists() && text.contains(':') && !text.contains('/') {
-        return Err(Error::plugin(format!(
-            "{text} looks like a reference to a registry, which this version cannot fetch"
-        ))
-        .hint("Give a .wasm file or a crate directory."));
-    }
-    let waiting = Progress::waiting(&format!("loading {text}"), printer);
-    let plugin = host.load_with(path, options).await;
-    waiting.finish();
-    let plugin = plugin?;
-    for note in plugin.notes() {
-        printer.note(note);
-    }
-    Ok(plugin)
 }
 
 /// `--input`: JSON, `@FILE`, or `-` for stdin.

@@ -39,7 +39,7 @@ struct Prune {
     /// Remove runs that began longer ago than this, such as 30d or 12h
     #[arg(long, value_name = "TIME", required_unless_present = "keep", value_parser = age)]
     older_than: Option<Duration>,
-    /// Keep the latest N runs
+    /// Remove all runs but the latest N
     #[arg(long, value_name = "N", conflicts_with = "older_than")]
     keep: Option<usize>,
     /// Say which runs would go, and remove none

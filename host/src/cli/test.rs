@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::cassettes::{Played, needed, offline_host, play};
 use super::output::{Printer, counted, exit, printable, thousands};
-use super::run::{find, sub_agents};
+use super::which::{find, sub_agents};
 use crate::cassette::Cassette;
 use crate::cassette::compare::Kind;
 use crate::config::Env;

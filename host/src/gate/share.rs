@@ -19,7 +19,7 @@ use super::meters::Meters;
 use crate::process;
 
 /// How long the lock is waited for. It is held for well under a millisecond.
-const PATIENCE: Duration = Duration::from_millis(25);
+const PATIENCE: Duration = Duration::from_millis(100);
 /// A process that has not sent anything for so long counts as gone, in milliseconds.
 const FORGOTTEN: u64 = 60 * 60_000;
 /// Larger files are not ours.

@@ -5,25 +5,26 @@
 //! used and no more is in flight than was reserved. A request that is dropped on the way (its task ended, it lost a race)
 //! gives back what it held, and is reported as abandoned, because what the provider counted for it is never learned.
 
-use std::collections::BTreeMap;
+mod in_flight;
+
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use tracing::Instrument as _;
 
+use self::in_flight::InFlight;
 use super::Served;
 use super::calls::TaskCalls;
 use super::record::{Hash, PaidReply, Told, request_hash};
 use crate::config::ModelRef;
-use crate::gate::{Permit, Prefix, Ticket, Verdict};
-use crate::limits::ledger::{Reservation, Used, Want};
+use crate::gate::{Prefix, Ticket, Verdict};
+use crate::limits::ledger::{Used, Want};
 use crate::limits::{LimitKind, Usd};
-use crate::llm::{CacheTtl, CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request, Usage};
+use crate::llm::{CacheTtl, CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request};
 use crate::price::Price;
-use crate::run::{Abandoned, Event, ModelReport};
+use crate::run::{Event, ModelReport};
 use crate::telemetry;
 
 /// One call of a task, with all requests that it takes.
@@ -62,21 +63,6 @@ enum Failed {
     Provider(ProviderError),
     /// Nothing that another attempt cures.
     Call(CallError),
-}
-
-/// A request that may be sent, or was. Dropping it gives everything back.
-struct InFlight<'a> {
-    call: &'a Call<'a>,
-    model: &'a Model<'a>,
-    request: Request,
-    report: ModelReport,
-    /// Input tokens as they were estimated.
-    input: u64,
-    attempt: u32,
-    /// Both are gone once the answer is in the books.
-    reservation: Option<Reservation>,
-    permit: Option<Permit>,
-    sent: bool,
 }
 
 impl<'a> Call<'a> {
@@ -354,147 +340,6 @@ impl<'a> Call<'a> {
             cost_usd: model.price.as_ref().map(|_| Usd::ZERO),
             offline: model.served.provider.is_offline(),
             ..ModelReport::default()
-        }
-    }
-}
-
-impl InFlight<'_> {
-    fn hedged(mut self, hedge: bool) -> Self {
-        self.report.hedges = u64::from(hedge);
-        self
-    }
-
-    /// Sends the request once and puts what it used into the books.
-    async fn send(mut self) -> Result<Reply, Failed> {
-        let task = self.call.task;
-        let written = task.log.sending(self.call.ordinal, &self.model.full_name).await;
-        written.map_err(Failed::Call)?;
-        self.depart();
-        let waited = self.permit.as_ref().map_or(0, |permit| millis(permit.waited()));
-        let provider = &self.model.served;
-        let span = telemetry::request(
-            &task.task.to_string(),
-            provider.kind,
-            &self.request,
-            self.attempt,
-            waited,
-        );
-        let answer = provider.provider.complete(&self.request).instrument(span.clone()).await;
-        telemetry::answered(&span, answer.as_ref());
-        let used = self.arrive(answer.as_ref());
-        task.emit(Event::CallSettled {
-            task: task.task.clone(),
-            spent: task.account.spent(),
-            error: answer.as_ref().err().map(ToString::to_string),
-        });
-        answer.map_err(Failed::Provider).map(|mut reply| {
-            // The guest sees what is in the books.
-            reply.usage.get_or_insert(Usage {
-                input: used.input,
-                output: used.output,
-                ..Usage::default()
-            });
-            reply
-        })
-    }
-
-    /// In the books from here on, whether or not anyone waits for the answer.
-    fn depart(&mut self) {
-        let task = self.call.task;
-        if let Some(reservation) = &mut self.reservation {
-            reservation.sent();
-        }
-        self.sent = true;
-        let first = !self.call.counted.swap(true, Ordering::Relaxed);
-        let mut limits_met = BTreeMap::new();
-        for met in self.permit.iter().flat_map(|permit| permit.met()) {
-            limits_met.insert(met.name().to_owned(), 1);
-        }
-        self.call.note(ModelReport {
-            calls: u64::from(first),
-            requests: 1,
-            warmed: u64::from(self.permit.as_ref().is_some_and(Permit::leads)),
-            waited_ms: self.permit.as_ref().map_or(0, |permit| millis(permit.waited())),
-            limits_met,
-            ..self.report.clone()
-        });
-        self.report.hedges = 0;
-        task.emit(Event::CallSent {
-            task: task.task.clone(),
-            model: self.model.full_name.clone(),
-        });
-    }
-
-    /// Settles with what the answer says was used.
-    fn arrive(&mut self, answer: Result<&Reply, &ProviderError>) -> Used {
-        let (Some(reservation), Some(permit)) = (self.reservation.take(), self.permit.take()) else {
-            return Used::default();
-        };
-        let task = self.call.task;
-        task.log.answered(self.call.ordinal);
-        permit.settle(answer);
-        let price = self.model.price.as_ref();
-        let used = match answer {
-            Ok(Reply { usage: Some(usage), .. }) => {
-                let (bytes, messages) = self.request.size();
-                let estimates = &task.host.estimates;
-                estimates.learn(&self.model.full_name, bytes, messages, usage.input);
-                Used {
-                    input: usage.input,
-                    cached_input: usage.cached_input,
-                    output: usage.output,
-                    cost: price.map(|price| price.cost(usage)),
-                }
-            }
-            // It answered and nobody knows what it counted: what was held is charged.
-            Ok(Reply { usage: None, .. })
-            | Err(ProviderError {
-                kind: ProviderErrorKind::BadReply,
-                ..
-            }) => Used {
-                input: self.input,
-                cached_input: 0,
-                output: reservation.output(),
-                cost: price.map(|price| price.worst(self.input, reservation.output())),
-            },
-            Err(_) => Used {
-                cost: price.map(|_| Usd::ZERO),
-                ..Used::default()
-            },
-        };
-        reservation.settle(used);
-        if answer.is_ok() {
-            self.call.book(request_hash(&self.model.full_name, &self.request), used);
-        } else {
-            let mut so_far = self.call.so_far();
-            so_far.used = so_far.used.plus(&used);
-        }
-        let mut limits_met = BTreeMap::new();
-        if matches!(answer, Err(error) if error.kind == ProviderErrorKind::RateLimited) {
-            limits_met.insert("rate-limited".to_owned(), 1);
-        }
-        self.call.note(ModelReport {
-            input_tokens: used.input,
-            cached_input_tokens: used.cached_input,
-            output_tokens: used.output,
-            cost_usd: used.cost,
-            limits_met,
-            ..self.report.clone()
-        });
-        used
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        if let Some(reservation) = self.reservation.take().filter(|_| self.sent) {
-            self.call.note(ModelReport {
-                abandoned: Abandoned {
-                    requests: 1,
-                    at_most_tokens: self.input.saturating_add(reservation.output()),
-                },
-                ..self.report.clone()
-            });
         }
     }
 }

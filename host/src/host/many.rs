@@ -78,16 +78,26 @@ impl Host {
             recorder.begin(record).await?;
         }
         let sums = self.config().run().limits.overridden_by(sums);
+        let account = Account::root(&sums);
+        let mut spent = Spent::default();
+        // All at once, so that nothing new is sent on what was spent long ago.
+        for earlier in recorder
+            .as_ref()
+            .map_or_else(|| Ok(Vec::new()), |recorder| recorder.settled_already())?
+        {
+            account.restore_below(&earlier, 1);
+            spent.add(&earlier);
+        }
         Ok(Batch {
             host: self.clone(),
             plugin: Arc::clone(plugin),
             limits: self.limits(plugin, asked),
-            account: Account::root(&sums),
+            account,
             sums,
             run,
             recorder,
             stop: stop.clone(),
-            spent: Mutex::default(),
+            spent: Mutex::new(spent),
         })
     }
 }
@@ -96,6 +106,18 @@ impl Batch {
     /// The run's name.
     pub fn id(&self) -> &RunId {
         self.run.id()
+    }
+
+    /// Of a replay, whether the task `number` began when the batch was recorded; else it is left out.
+    ///
+    /// # Errors
+    ///
+    /// What the journal says.
+    pub fn has(&self, number: u64) -> Result<bool> {
+        let (Some(recorder), Ok(number)) = (&self.recorder, u32::try_from(number)) else {
+            return Ok(true);
+        };
+        Ok(!recorder.is_replay() || recorder.began(&TaskId::root().child(number))?)
     }
 
     /// Of a replay, where it differed until now.
@@ -167,16 +189,19 @@ impl Batch {
         let id = task.id.clone();
         let outcome = run.start(task, input, false).await.0;
         let report = run.finish(outcome, started).await;
-        self.spent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add(&report.spent);
+        let recorded = self.recorder.as_ref().is_some_and(|recorder| recorder.took_over(&id));
+        if !recorded {
+            self.spent
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .add(&report.spent);
+        }
         ItemEnd {
             outcome: report.outcome,
             spent: report.spent,
             tasks: report.tasks.len() as u64,
             models: report.models,
-            recorded: self.recorder.as_ref().is_some_and(|recorder| recorder.took_over(&id)),
+            recorded,
         }
     }
 }

@@ -312,7 +312,7 @@ impl Host {
                 if let Some(fault) = recorder.fault() {
                     report.outcome = Outcome::Failure(Failure::new(FailureClass::Host, fault));
                 }
-                report.differences = recorder.differences();
+                report.differences = recorder.is_replay().then(|| recorder.differences());
                 let interrupted = cancel.is_cancelled();
                 if let Err(error) = recorder
                     .end(state(&report.outcome, interrupted), &summary(&report))

@@ -62,6 +62,8 @@ pub(super) struct RunState {
     events: broadcast::Sender<Event>,
     /// The directories of each plugin that has some.
     dirs: BTreeMap<String, Arc<[OpenDir]>>,
+    /// Whether what settled tasks have used was booked when the run was taken up.
+    settled_is_booked: bool,
     /// Every task that has not written its report yet.
     tasks: TaskTracker,
     /// The reports of the tasks that have ended, and what each used models for.
@@ -101,6 +103,7 @@ impl RunState {
             stop: stop.clone(),
             events,
             dirs,
+            settled_is_booked: record.kind == "batch",
             tasks: TaskTracker::new(),
             ended: Mutex::default(),
             host: host.clone(),
@@ -119,6 +122,7 @@ impl RunState {
             stop: self.stop.clone(),
             events: self.events.clone(),
             dirs: self.dirs.clone(),
+            settled_is_booked: self.settled_is_booked,
             tasks: TaskTracker::new(),
             ended: Mutex::default(),
         })
@@ -365,9 +369,12 @@ impl RunState {
             return None;
         }
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = settled.below.into_iter().chain([(settled.report, settled.models)]);
-        for (report, models) in all {
-            task.account.restore_below(&report.spent);
+        // The task itself was counted by whoever started it.
+        let below = settled.below.into_iter().map(|ended| (ended, 1));
+        for ((report, models), tasks) in below.chain([((settled.report, settled.models), 0)]) {
+            if !self.settled_is_booked {
+                task.account.restore_below(&report.spent, tasks);
+            }
             ended.push((report, models));
         }
         Some(Begin::Settled(outcome, returned.filter(|_| keep_returned)))
@@ -400,7 +407,7 @@ impl RunState {
             spent,
             tasks,
             models,
-            differences: Vec::new(),
+            differences: None,
         }
     }
 }

@@ -265,14 +265,14 @@ impl Account {
         }
     }
 
-    /// Books what a task below this one spent before, which is not run again.
-    pub fn restore_below(&self, spent: &Spent) {
+    /// Books what a task below this one spent before, which is not run again, and so many sub-tasks.
+    pub fn restore_below(&self, spent: &Spent, tasks: u64) {
         let amounts = Amounts {
             tokens: spent.input_tokens.saturating_add(spent.output_tokens),
             cost: spent.cost.pico(),
             calls: spent.calls,
             fuel: spent.fuel,
-            tasks: 0,
+            tasks,
         };
         self.books
             .lock()

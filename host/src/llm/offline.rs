@@ -20,7 +20,7 @@ pub(super) const MARK: &str = "[offline]";
 /// How much of the last message an answer without a schema quotes, in characters.
 const QUOTED: usize = 80;
 /// Bytes that count as one token.
-const BYTES_PER_TOKEN: usize = 4;
+const BYTES_PER_TOKEN: u64 = 4;
 
 /// The embedded provider that answers without a model.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,7 +45,8 @@ fn answer(request: &Request) -> Reply {
         Some(schema) => make::value(schema, fingerprint(request)).to_string(),
         None => quote(request),
     };
-    let limit = BYTES_PER_TOKEN.saturating_mul(usize::try_from(request.max_tokens).unwrap_or(usize::MAX));
+    let limit = BYTES_PER_TOKEN.saturating_mul(u64::from(request.max_tokens));
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let (text, stop) = if text.len() > limit {
         let end = (0..=limit)
             .rev()
@@ -60,8 +61,8 @@ fn answer(request: &Request) -> Reply {
         stop,
         refusal: None,
         usage: Some(Usage {
-            input: tokens(input_bytes(request)),
-            output: tokens(text.len()),
+            input: input_tokens(request),
+            output: tokens(&text),
             ..Usage::default()
         }),
         request_id: None,
@@ -70,24 +71,14 @@ fn answer(request: &Request) -> Reply {
     }
 }
 
-/// A quarter of `bytes`, rounded up.
-pub(super) fn tokens(bytes: usize) -> u64 {
-    bytes.div_ceil(BYTES_PER_TOKEN) as u64
+/// The input tokens that are made up for `request`: a quarter of its bytes, rounded up.
+pub(super) fn input_tokens(request: &Request) -> u64 {
+    request.size().0.div_ceil(BYTES_PER_TOKEN)
 }
 
-/// The bytes of everything in `request` that a model would read.
-pub(super) fn input_bytes(request: &Request) -> usize {
-    let parts = request
-        .messages
-        .iter()
-        .flat_map(|message| &message.content)
-        .map(|part| match part {
-            Part::Text(text) => text.len(),
-            Part::Media { data, .. } => data.len(),
-            Part::Extension { json, .. } => json.len(),
-        });
-    let schema = request.schema.as_ref().map_or(0, |schema| schema.to_string().len());
-    parts.sum::<usize>() + request.system.as_ref().map_or(0, String::len) + schema
+/// The tokens that are made up for a reply, likewise.
+pub(super) fn tokens(text: &str) -> u64 {
+    (text.len() as u64).div_ceil(BYTES_PER_TOKEN)
 }
 
 fn quote(request: &Request) -> String {

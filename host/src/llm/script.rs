@@ -50,7 +50,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::offline::{input_bytes, tokens};
+use super::offline::{input_tokens, tokens};
 use super::{Meter, Part, Provider, ProviderError, ProviderErrorKind, Quota, Reply, Request, Stop, Usage};
 use crate::error::Error;
 
@@ -166,8 +166,8 @@ impl Script {
                 ScriptedUsage::Missing => None,
                 ScriptedUsage::Given(usage) => Some(usage),
                 ScriptedUsage::Counted => Some(Usage {
-                    input: tokens(input_bytes(request)),
-                    output: tokens(text.len()),
+                    input: input_tokens(request),
+                    output: tokens(text),
                     ..Usage::default()
                 }),
             },

@@ -24,6 +24,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Asks that have not been answered or dropped.
 type Open = Arc<Mutex<BTreeSet<u64>>>;
@@ -75,6 +76,7 @@ pub(super) struct Asker {
     open: Open,
     /// Asks until now; the next one's ordinal.
     asks: Arc<AtomicU64>,
+    effects: TaskTracker,
 }
 
 /// The giving side, held by the task's driver.
@@ -83,6 +85,7 @@ pub(super) struct Turns {
     open: Open,
     /// Answers that are there before their turn.
     early: BTreeMap<u64, Turn>,
+    effects: TaskTracker,
 }
 
 /// The effect behind a reply ended without giving one: it panicked.
@@ -93,16 +96,19 @@ pub(super) struct EffectLost;
 pub(super) fn turns() -> (Asker, Turns) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let open = Open::default();
+    let effects = TaskTracker::new();
     (
         Asker {
             inbox: sender,
             open: Arc::clone(&open),
             asks: Arc::default(),
+            effects: effects.clone(),
         },
         Turns {
             inbox: receiver,
             open,
             early: BTreeMap::new(),
+            effects,
         },
     )
 }
@@ -127,7 +133,7 @@ impl Asker {
         let (reply, wait) = oneshot::channel();
         let inbox = self.inbox.clone();
         lock(&self.open).insert(ordinal);
-        let effect = tokio::spawn(async move {
+        let effect = self.effects.spawn(async move {
             let value = effect.await;
             let turn: Turn = Box::new(move || reply.send(value).is_ok());
             // A closed inbox means that the task has ended.
@@ -175,6 +181,11 @@ pub(super) enum Driven<T> {
 }
 
 impl Turns {
+    /// The work on all asks. Once the guest and its store are gone, what is left of it ends soon.
+    pub(super) fn effects(&self) -> TaskTracker {
+        self.effects.clone()
+    }
+
     /// Drives `guest` to its end, giving it one turn whenever it is idle. A result that is there wins over a cancel
     /// that comes in the same moment. `meter` is asked for fuel before each burst of computing.
     pub(super) async fn drive<T>(
@@ -442,7 +453,7 @@ mod tests {
             });
             drop(loser);
             asker
-                .ask(|_| tokio::time::sleep(Duration::from_secs(120)))
+                .ask(asker.next(), tokio::time::sleep(Duration::from_secs(120)))
                 .await
                 .unwrap();
         };
@@ -512,7 +523,7 @@ mod tests {
     #[tokio::test]
     async fn an_effect_that_panics_is_an_error_not_a_hang() {
         let (asker, turns) = turns();
-        let guest = asker.ask(async { panic!("boom") });
+        let guest = asker.ask(asker.next(), async { panic!("boom") });
         let cancel = CancellationToken::new();
         let Driven::Ended(Err(EffectLost)) = turns.drive(guest, &mut Free, &Free, None, &cancel).await else {
             panic!("expected the loss to be seen");
@@ -551,7 +562,7 @@ mod tests {
         };
         let (asker, turns_a) = turns();
         let guest = async {
-            let reply = asker.ask(async {});
+            let reply = asker.ask(asker.next(), async {});
             // A reply is there, but the guest is in a call.
             tokio::time::sleep(second).await;
             let mut reply = pin!(reply);
@@ -562,15 +573,24 @@ mod tests {
                     .is_pending()
             );
         };
-        assert_eq!(turns_a.drive(guest, &mut disk, None, &cancel).await, Driven::Ended(()));
+        assert_eq!(
+            turns_a.drive(guest, &mut disk, &Free, None, &cancel).await,
+            Driven::Ended(())
+        );
         assert_eq!(disk.ended, 0, "the burst goes on");
         let soon = Some(Instant::now() + second);
         let (_asker, turns_b) = turns();
         let waits = std::future::pending::<()>();
-        assert_eq!(turns_b.drive(waits, &mut disk, soon, &cancel).await, Driven::TimeUp);
+        assert_eq!(
+            turns_b.drive(waits, &mut disk, &Free, soon, &cancel).await,
+            Driven::TimeUp
+        );
         disk.in_call = false;
         let (_asker, turns_c) = turns();
         let waits = std::future::pending::<()>();
-        assert_eq!(turns_c.drive(waits, &mut disk, None, &cancel).await, Driven::Stuck);
+        assert_eq!(
+            turns_c.drive(waits, &mut disk, &Free, None, &cancel).await,
+            Driven::Stuck
+        );
     }
 }

@@ -178,7 +178,7 @@ impl Quota {
     }
 
     /// Lets a request in that has just arrived, or refuses it.
-    pub(super) fn admit(&self, request: &Request) -> Result<Charge, Reply> {
+    pub(super) fn admit(&self, request: &Request) -> Result<Charge, Box<Reply>> {
         let now = request.arrived;
         let mut state = self.state.lock().unwrap();
         state.arrivals = Some((state.arrivals.map_or(now, |(first, _)| first), now));
@@ -199,15 +199,15 @@ impl Quota {
         }
         match refused {
             None => Ok(Charge { input }),
-            Some(Refusal::Overloaded) => Err(write::overloaded(self.dialect)),
-            Some(Refusal::Never { limit, requested }) => Err(write::too_large(limit, requested)),
+            Some(Refusal::Overloaded) => Err(Box::new(write::overloaded(self.dialect))),
+            Some(Refusal::Never { limit, requested }) => Err(Box::new(write::too_large(limit, requested))),
             Some(Refusal::Limited(unit)) => {
                 let after = state.buckets.iter().map(|bucket| {
                     let need = self.need(bucket.unit, request).min(bucket.capacity);
                     bucket.until(need)
                 });
                 let after = after.max().filter(|_| self.limits.retry_after);
-                Err(write::limited(self.dialect, unit, request, after))
+                Err(Box::new(write::limited(self.dialect, unit, request, after)))
             }
         }
     }

@@ -49,7 +49,7 @@ async fn exchange(stream: &mut TcpStream, bytes: &mut Vec<u8>, shared: &Shared, 
     let (reply, charge) = match admitted {
         None => ((shared.handler)(&request), None),
         Some(Ok(charge)) => ((shared.handler)(&request), Some(charge)),
-        Some(Err(refusal)) => (refusal, None),
+        Some(Err(refusal)) => (*refusal, None),
     };
     let counted = match reply.body {
         Body::Text { usage, .. } => usage.unwrap_or_default(),

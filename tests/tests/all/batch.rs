@@ -26,6 +26,16 @@ fn results(output: &Output, code: i32) -> Vec<Value> {
     lines(&output.stdout)
 }
 
+/// What the batch says of itself at its end, without the name of the run.
+#[track_caller]
+fn summary(output: &Output) -> &str {
+    let line = output.stderr.lines().find(|line| line.starts_with("run "));
+    let (_, said) = line
+        .and_then(|line| line.split_once(": "))
+        .unwrap_or_else(|| panic!("{output}"));
+    said
+}
+
 fn file(machine: &TestEnv, name: &str) -> Vec<Value> {
     lines(&std::fs::read_to_string(machine.cwd().join(name)).unwrap())
 }
@@ -89,9 +99,7 @@ fn a_hundred_and_three_items_come_out_once_each_in_their_order() {
     }
     assert_eq!(server.count(), 103);
     assert!(
-        output
-            .stderr
-            .starts_with("103 items: 103 ok; 103 calls, 1030 tokens in, 515 out, "),
+        summary(&output).starts_with("103 items: 103 ok; 103 calls, 1030 tokens in, 515 out, "),
         "{output}"
     );
     let most = server.max_in_flight();
@@ -121,7 +129,7 @@ fn no_items_are_no_failure() {
         machine.write(name, text);
         let output = machine.run(["batch", &guest("misbehaves"), name, "--output", "out.jsonl"]);
         assert_eq!((output.code, output.stdout.as_str()), (0, ""), "{output}");
-        assert!(output.stderr.starts_with("0 items: 0 ok; 0 calls"), "{output}");
+        assert!(summary(&output).starts_with("0 items: 0 ok; 0 calls"), "{output}");
         assert_eq!(file(&machine, "out.jsonl"), [json!(null); 0]);
     }
 }
@@ -136,9 +144,7 @@ fn a_failed_item_is_a_line_and_an_exit_code_and_nothing_more() {
     assert_eq!(lines[1]["outcome"]["failure"]["message"], "as asked");
     assert_eq!((&lines[0]["line"], &lines[3]["line"]), (&json!(1), &json!(2)));
     assert!(
-        output
-            .stderr
-            .starts_with("4 items: 2 ok, 2 failed (1 failed, 1 trapped); "),
+        summary(&output).starts_with("4 items: 2 ok, 2 failed (1 failed, 1 trapped); "),
         "{output}"
     );
 }
@@ -236,9 +242,7 @@ fn ten_at_a_time_one_failed_item_is_one_failed_item() {
         }
     }
     assert!(
-        output
-            .stderr
-            .starts_with("103 items: 102 ok, 1 failed (1 failed); 11 calls"),
+        summary(&output).starts_with("103 items: 102 ok, 1 failed (1 failed); 11 calls"),
         "{output}"
     );
 
@@ -308,8 +312,7 @@ fn only_the_first_items_and_no_more_than_so_many_failures() {
     ]);
     assert_eq!(brief(&results(&few, 1)), [(0, "ok"), (1, "failed")]);
     assert!(
-        few.stderr
-            .starts_with("4 items: 1 ok, 1 failed (1 failed), 2 not started; "),
+        summary(&few).starts_with("4 items: 1 ok, 1 failed (1 failed), 2 not started; "),
         "{few}"
     );
     assert!(
@@ -380,12 +383,16 @@ fn a_plan_runs_nothing() {
         "--plan",
         "--on-bad-item",
         "skip",
+        "--tokens",
+        "1000",
+        "--run-tokens",
+        "3000",
+        "--json",
     ];
     let plan = machine.run(args).json(0);
-    assert_eq!(
-        (&plan["items"], &plan["bad"], &plan["tasks"]),
-        (&json!(5), &json!(1), &json!(4))
-    );
+    let worst = |of: &str| plan["worst"][of]["tokens"].as_u64().unwrap();
+    assert_eq!(plan["items"], 4, "those that can be run: {plan}");
+    assert_eq!((worst("per_item"), worst("total")), (1_000, 3_000));
     assert_eq!(server.count(), 0);
 }
 

@@ -39,7 +39,7 @@ fn a_journal_that_cannot_be_made_or_read_stops_the_run_before_it_costs_anything(
     other.execute_batch("CREATE TABLE own (n INTEGER);").unwrap();
     std::fs::create_dir(machine.cwd().join("directory.db")).unwrap();
     for (journal, said) in [
-        ("file/journal.db", "cannot make the journal"),
+        ("file/journal.db", "the journal cannot be reached"),
         ("/proc/journal.db", "cannot make the journal"),
         ("directory.db", "this is no file"),
         ("garbage.db", "this is no journal"),

@@ -47,8 +47,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "batch", "cassette", "config", "error", "gate", "host", "journal", "limits", "plugin", "price", "run",
-            "sandbox", "task",
+            "batch", "cassette", "config", "error", "gate", "host", "journal", "limits", "plugin", "price", "process",
+            "run", "sandbox", "task",
         ],
     ),
     ("main", &["cli"]),

@@ -117,10 +117,7 @@ fn sqlite(path: &Path, error: rusqlite::Error) -> Error {
             "the journal cannot be read or written",
             "Look for faults of the disk in the system's log".into(),
         ),
-        _ => return Error::new(ErrorClass::Host, said).at(path).caused_by(error),
+        _ => return Error::new(ErrorClass::Host, said).at(path),
     };
-    Error::host(format!("{what}: {said}"))
-        .at(path)
-        .hint(hint)
-        .caused_by(error)
+    Error::host(format!("{what}: {said}")).at(path).hint(hint)
 }

@@ -91,7 +91,9 @@ pub(super) fn is_there(path: &Path) -> Result<bool> {
                 .hint("Bring the journal back, or remove what is left to start a new one"))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Error::host(error.to_string()).at(path).caused_by(error)),
+        Err(error) => Err(Error::host(format!("the journal cannot be reached: {error}"))
+            .at(path)
+            .hint("Make its directory one that this user can enter, or name another journal")),
     }
 }
 
@@ -104,7 +106,6 @@ pub(super) fn ensure(path: &Path) -> Result<()> {
         Error::host(format!("cannot make the journal: {error}"))
             .at(path)
             .hint("Make its directory writable for this user, or name another journal")
-            .caused_by(error)
     };
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,

@@ -6,6 +6,10 @@ use crate::limits::{LimitsPatch, Spent};
 use crate::run::{Abandoned, REPORT_FORMAT, RunId};
 use crate::task::{Outcome, TaskId, TaskReport};
 
+fn met(met: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    met.iter().map(|(met, times)| ((*met).to_owned(), *times)).collect()
+}
+
 fn report(tasks: Vec<TaskReport>, models: Vec<ModelReport>) -> RunReport {
     RunReport {
         format: REPORT_FORMAT,
@@ -14,6 +18,7 @@ fn report(tasks: Vec<TaskReport>, models: Vec<ModelReport>) -> RunReport {
         spent: Spent::default(),
         tasks,
         models,
+        differences: None,
     }
 }
 
@@ -36,7 +41,7 @@ fn the_gate_is_mentioned_where_it_had_to_do_something() {
         requests: 40,
         waited_ms: 1_000,
         cached_input_tokens: 9,
-        limits_met: [("concurrency", 36)].into(),
+        limits_met: met(&[("concurrency", 36)]),
         ..ModelReport::default()
     };
     assert_eq!(gate_summary(&report(Vec::new(), vec![calm.clone()])), None);
@@ -45,7 +50,7 @@ fn the_gate_is_mentioned_where_it_had_to_do_something() {
         retries: 12,
         waited_ms: 7_240,
         cached_input_tokens: 40_951,
-        limits_met: [("requests", 9), ("concurrency", 5), ("rate-limited", 3)].into(),
+        limits_met: met(&[("requests", 9), ("concurrency", 5), ("rate-limited", 3)]),
         ..ModelReport::default()
     };
     assert_eq!(

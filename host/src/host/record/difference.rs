@@ -1,0 +1,70 @@
+//! Where what is asked differs from what was recorded.
+
+use serde_json::Value;
+
+/// Where two JSON texts begin to differ: the path, and what stands there.
+pub(super) fn first_difference(recorded: &str, now: &str) -> String {
+    let (Ok(a), Ok(b)) = (
+        serde_json::from_str::<Value>(recorded),
+        serde_json::from_str::<Value>(now),
+    ) else {
+        return "it is no JSON any more".into();
+    };
+    let mut path = String::new();
+    let (a, b) = descend(&a, &b, &mut path);
+    let text = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
+    let (a, b) = (text(a), text(b));
+    let alike = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    let path = if path.is_empty() { "/".to_owned() } else { path };
+    format!(
+        "at {path}: {} was recorded, now {}",
+        around(&a, alike),
+        around(&b, alike)
+    )
+}
+
+fn descend<'v>(a: &'v Value, b: &'v Value, path: &mut String) -> (Option<&'v Value>, Option<&'v Value>) {
+    match (a, b) {
+        (Value::Object(left), Value::Object(right)) => {
+            for key in left.keys().chain(right.keys()) {
+                let (a, b) = (left.get(key), right.get(key));
+                if a != b {
+                    path.push('/');
+                    path.push_str(key);
+                    return match (a, b) {
+                        (Some(a), Some(b)) => descend(a, b, path),
+                        missing => missing,
+                    };
+                }
+            }
+        }
+        (Value::Array(left), Value::Array(right)) => {
+            for n in 0..left.len().max(right.len()) {
+                let (a, b) = (left.get(n), right.get(n));
+                if a != b {
+                    path.push_str(&format!("/{n}"));
+                    return match (a, b) {
+                        (Some(a), Some(b)) => descend(a, b, path),
+                        missing => missing,
+                    };
+                }
+            }
+        }
+        _ => {}
+    }
+    (Some(a), Some(b))
+}
+
+/// What stands in a text that may be long, around the byte at `place`.
+fn around(text: &str, place: usize) -> String {
+    const BEFORE: usize = 40;
+    const MOST: usize = 120;
+    if text.len() <= MOST {
+        return text.to_owned();
+    }
+    let start = text.floor_char_boundary(place.saturating_sub(BEFORE));
+    let end = text.floor_char_boundary(start + MOST);
+    let mark = |cut: bool| if cut { "…" } else { "" };
+    let shown = text.get(start..end).unwrap_or_default();
+    format!("{}{shown}{}", mark(start > 0), mark(end < text.len()))
+}
