@@ -82,7 +82,7 @@ enum Command {
     ///
     /// After a kill, Ctrl-C, a failed model or a limit; raise the limit with a flag. What the run has used counts. Limits
     /// are those of the first time, with these in their place.
-    Resume(resume::Args),
+    Resume(Box<resume::Args>),
     /// Run a recorded run again with no provider, no key and no network
     ///
     /// Everything that its tasks learned comes from the record. Says where requests, outcomes or fuel are not what they were,

@@ -197,11 +197,7 @@ async fn go(
 ) -> Result<ExitCode> {
     let (limits, sums) = (args.limits.patch()?, args.sums.patch()?);
     let (limits, sums) = match earlier.as_ref().map(|(earlier, _)| &earlier.how) {
-        Some(How::Resume {
-            limits: over,
-            sums: sums_over,
-            ..
-        }) => (over.clone().over(limits), sums_over.clone().over(sums)),
+        Some(How::Resume { limits: over, .. }) => (over.0.clone().over(limits), over.1.clone().over(sums)),
         Some(How::Replay) | None => (limits, sums),
     };
     if args.json && !args.plan && args.output().is_none() {

@@ -65,8 +65,7 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
             record,
             how: How::Resume {
                 failed: args.failed,
-                limits,
-                sums,
+                limits: Box::new((limits, sums)),
             },
             changed_plugins: args.changed_plugins,
         };
@@ -103,10 +102,10 @@ fn document(journal: &dyn Journal, record: &RunRecord) -> Result<Value> {
     Ok(json!({
         "format": REPORT_FORMAT,
         "run": record.id,
-        "outcome": report["outcome"],
-        "spent": report["spent"],
+        "outcome": report.get("outcome"),
+        "spent": report.get("spent"),
         "tasks": tasks,
-        "models": report["models"],
+        "models": report.get("models"),
     }))
 }
 

@@ -68,7 +68,7 @@ fn the_calls_of_one_task_overlap_and_keep_their_order() {
 #[test]
 fn the_loser_of_a_race_is_cancelled_while_the_task_goes_on() {
     let server = Server::start(|request| match request.prompt().as_str() {
-        "fast" => Reply::text("fast"),
+        "fast" => Reply::text("fast").after(Duration::from_millis(200)),
         "slow" => Reply::stall(),
         _ => Reply::text("after").after(Duration::from_millis(500)),
     });

@@ -208,7 +208,7 @@ fn racing(request: &Request) -> Reply {
     let random = dice(now as u64, request.number);
     let reply = match request.prompt().as_str() {
         "after" => Reply::text("after"),
-        _ if random % 7 == 0 => Reply::error(500, "api_error", "boom"),
+        _ if random.is_multiple_of(7) => Reply::error(500, "api_error", "boom"),
         _ => Reply::text(["x", "y", "z"][random as usize % 3]).usage(random % 90, random % 40),
     };
     reply.after(Duration::from_millis(random / 64 % 40))
@@ -247,7 +247,7 @@ fn thirty_racing_calls_replay_in_the_order_in_which_they_came() {
 fn the_loser_of_a_race_and_what_was_never_answered_replay() {
     let server = Server::start(|request| match request.prompt().as_str() {
         "slow" => Reply::stall(),
-        other => Reply::text(other),
+        other => Reply::text(other).after(Duration::from_millis(200)),
     });
     let machine = recording(&server.config());
     let race = json!({"one": "slow", "other": "fast", "after": "after"});

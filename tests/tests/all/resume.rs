@@ -496,7 +496,7 @@ fn resident(pid: u32) -> Option<u64> {
 
 #[test]
 fn memory_stays_flat_over_a_large_batch() {
-    let items: usize = if soak() { 100_000 } else { 20_000 };
+    let items: usize = if soak() { 100_000 } else { 10_000 };
     let machine = machine_for("[providers.scripted]\nkind = \"offline\"\n[models]\nfast = \"scripted/x\"\n");
     machine.write(
         "items.jsonl",
@@ -511,7 +511,7 @@ fn memory_stays_flat_over_a_large_batch() {
             "-o",
             "out.jsonl",
             "--workers",
-            "16",
+            "64",
         ],
         None,
     );

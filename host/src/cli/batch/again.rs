@@ -28,11 +28,10 @@ pub(in crate::cli) struct Earlier {
 
 /// What is done with a recorded batch.
 pub(in crate::cli) enum How {
-    /// It goes on, with these limits in the place of those that it had.
+    /// It goes on, with these limits of each task and of all together in the place of those that it had.
     Resume {
         failed: bool,
-        limits: LimitsPatch,
-        sums: LimitsPatch,
+        limits: Box<(LimitsPatch, LimitsPatch)>,
     },
     /// It is told everything again; the results go to stdout.
     Replay,
