@@ -530,6 +530,58 @@ mod tests {
         };
     }
 
+    /// An order that is of another guest: it names asks that are not there.
+    struct Elsewhere(Mutex<Vec<u64>>, bool);
+
+    impl Order for Elsewhere {
+        fn next(&self) -> Next {
+            lock(&self.0).first().map_or(Next::Any, |ask| Next::Answer(*ask))
+        }
+
+        fn lost(&self) -> bool {
+            lock(&self.0).remove(0);
+            self.1
+        }
+
+        fn answered(&self, _: u64) {
+            let mut left = lock(&self.0);
+            let most = left.len().min(1);
+            left.drain(..most);
+        }
+    }
+
+    /// A guest with three asks: it drops the second, and waits for the others.
+    async fn drive_elsewhere(order: &[u64], goes_on: bool) -> (Driven<()>, Vec<u64>) {
+        let (asker, turns) = turns();
+        let asks: Vec<_> = (0..3).map(|n| asker.ask(asker.next(), async move { n })).collect();
+        let seen = Mutex::new(Vec::new());
+        let guest = async {
+            let kept = asks.into_iter().enumerate().filter(|(n, _)| *n != 1);
+            join_all(kept.map(|(_, ask)| async { lock(&seen).push(ask.await.unwrap()) })).await;
+        };
+        let order = Elsewhere(Mutex::new(order.to_vec()), goes_on);
+        let cancel = CancellationToken::new();
+        let driven = turns.drive(guest, &mut Free, &order, None, &cancel).await;
+        let driven = match driven {
+            Driven::Ended(_) => Driven::Ended(()),
+            Driven::Diverged => Driven::Diverged,
+            _ => Driven::Stuck,
+        };
+        (driven, seen.into_inner().unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_waits_for_is_passed_over_or_ends_the_guest() {
+        assert_eq!(
+            drive_elsewhere(&[2, 1, 7, 0], true).await,
+            (Driven::Ended(()), vec![2, 0]),
+            "what was dropped and what was never asked is passed over, and the rest keeps its order"
+        );
+        for order in [[1, 0], [7, 0]] {
+            assert_eq!(drive_elsewhere(&order, false).await, (Driven::Diverged, vec![]));
+        }
+    }
+
     /// A guest that waits for something outside of its turns, in a call or not.
     struct Disk {
         in_call: bool,

@@ -1,6 +1,13 @@
+use serde_json::{Value, json};
+
+use super::difference::first_difference;
+use super::past::Past;
+use super::told::Told;
 use super::*;
+use crate::journal::{CallRecord, Turn};
 use crate::limits::Spent;
-use crate::llm::Stop;
+use crate::limits::ledger::Used;
+use crate::llm::{CallResult, Reply, Stop};
 
 fn reply() -> Reply {
     Reply {
