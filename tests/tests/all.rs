@@ -34,6 +34,7 @@ mod all {
     mod replay;
     mod resume;
     mod runs;
+    mod rust_first;
     mod server;
     mod tidy;
     mod tree;

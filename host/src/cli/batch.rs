@@ -7,15 +7,14 @@ mod report;
 mod shape;
 
 use std::fs::File;
-use std::io::{Read as _, Write};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Parser as _, ValueEnum};
-use sha2::Digest as _;
+use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use self::again::{Command, digest};

@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// Print one JSON document with the path, the identity and the digest
     #[arg(long)]
     pub(super) json: bool,
+    /// Print the component's WIT in place of its path
+    #[arg(long, conflicts_with = "json")]
+    emit_wit: bool,
 }
 
 pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode> {
@@ -54,7 +57,10 @@ pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCod
             plugin.size.div_ceil(1024),
             plugin.powers()
         ));
-        printer.text(&built.path.display().to_string())?;
+        match args.emit_wit {
+            true => printer.text(&builder::wit(&built.path)?)?,
+            false => printer.text(&built.path.display().to_string())?,
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

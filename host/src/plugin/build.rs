@@ -10,8 +10,9 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use super::manifest::Manifest;
-use super::{Plugin, deps};
+use super::{Plugin, deps, embedded};
 use crate::error::{Error, Result};
+use crate::value;
 
 /// The compile target of plugins.
 pub const TARGET: &str = "wasm32-wasip2";
@@ -27,6 +28,11 @@ pub struct Built {
 
 /// Builds the crate in `dir`. Blocks for as long as cargo takes.
 pub fn build(dir: &Path) -> Result<Built> {
+    build_for(dir, &[])
+}
+
+/// Builds the crate in `dir` for the crates `above`, each of which needs the interface of the next.
+fn build_for(dir: &Path, above: &[PathBuf]) -> Result<Built> {
     if !dir.is_dir() {
         return Err(Error::plugin(format!("{}: no such directory", dir.display()))
             .hint("Give a crate directory or a .wasm file that exists."));
@@ -42,7 +48,18 @@ pub fn build(dir: &Path) -> Result<Built> {
     if install_target(dir)? {
         notes.push(format!("added the compile target {TARGET}"));
     }
-    notes.extend(deps::copy(dir, &package.manifest.sub_agents)?);
+    let mut circle = above.to_vec();
+    circle.push(dir.canonicalize().unwrap_or_else(|_| dir.to_owned()));
+    notes.extend(deps::copy(dir, &package.manifest.sub_agents, |below| {
+        if below.canonicalize().is_ok_and(|below| circle.contains(&below)) {
+            return Err(
+                Error::plugin(format!("{}: it is a sub-agent of itself", below.display())).hint(
+                    "Break the circle in [package.metadata.agenthost.sub-agents]: of two plugins, one starts the other.",
+                ),
+            );
+        }
+        Ok(build_for(below, &circle)?.path)
+    })?);
     let output = run(cargo(dir)
         .args(["build", "--release", "--lib", "--target", TARGET])
         .arg("--message-format=json-render-diagnostics"))?;
@@ -75,6 +92,37 @@ pub fn build(dir: &Path) -> Result<Built> {
         .and_then(|()| std::fs::rename(&temporary, &path))
         .map_err(|error| unreadable(&path, error))?;
     Ok(Built { path, notes })
+}
+
+/// The WIT of a component: the text that its author wrote, where that is embedded and agrees with the component's types;
+/// else the types as the component has them, in a world `root` and without docs.
+///
+/// # Errors
+///
+/// A plugin error for a file that cannot be read or is no plugin.
+pub fn wit(path: &Path) -> Result<String> {
+    let bytes = super::read(path)?;
+    let plugin = Plugin::read(&bytes).map_err(|error| error.at(path))?;
+    let embedded = embedded::read(&bytes);
+    if let Ok(Some(believed)) = embedded.believed(&plugin.task, &plugin.resolve, &plugin.run) {
+        let texts: Vec<&str> = believed.text.files.iter().map(|(_, text)| text.trim_end()).collect();
+        return Ok(texts.join("\n\n"));
+    }
+    let unprinted = |error: String| Error::plugin(format!("{}: its WIT cannot be printed: {error}", path.display()));
+    let (resolve, world) = value::decode(&bytes)?;
+    let world = resolve.worlds.get(world).and_then(|world| world.package);
+    let main = world.ok_or_else(|| unprinted("its world has no package".to_owned()))?;
+    let others: Vec<_> = resolve
+        .packages
+        .iter()
+        .map(|(id, _)| id)
+        .filter(|id| *id != main)
+        .collect();
+    let mut printer = wit_component::WitPrinter::default();
+    printer
+        .print(&resolve, main, &others)
+        .map_err(|error| unprinted(format!("{error:#}")))?;
+    Ok(printer.output.to_string().trim_end().to_owned())
 }
 
 /// What cargo knows of the crate.

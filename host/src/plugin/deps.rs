@@ -1,7 +1,7 @@
 //! The WIT of a plugin's sub-agents, copied into its `wit/deps`, so that plain `cargo build` finds it.
 //!
-//! A sub-agent declared by the path of a crate gives the files of its `wit/` directory; one declared by a `.wasm` file
-//! gives the text embedded in it. Files are written only where they differ, and only below `wit/deps`; nothing is removed.
+//! A sub-agent declared by the path of a crate gives the files of its `wit/` directory, or, where its interface is written
+//! in Rust, the text embedded in what it builds; one declared by a `.wasm` file gives the text embedded in it. Files are written only where they differ, and only below `wit/deps`; nothing is removed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,8 +12,13 @@ use serde_json::Value;
 use super::{bytes, embedded};
 use crate::error::{Error, Result};
 
-/// Copies the WIT of every sub-agent that is declared with a path; gives a note for each that was new or changed.
-pub(super) fn copy(dir: &Path, sub_agents: &BTreeMap<String, Value>) -> Result<Vec<String>> {
+/// Copies the WIT of every sub-agent that is declared with a path; gives a note for each that was new or changed. `build`
+/// gives the component of a crate.
+pub(super) fn copy(
+    dir: &Path,
+    sub_agents: &BTreeMap<String, Value>,
+    build: impl Fn(&Path) -> Result<PathBuf>,
+) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     for (name, declared) in sub_agents {
         let path = declared.get("path").unwrap_or(declared).as_str();
@@ -23,8 +28,12 @@ pub(super) fn copy(dir: &Path, sub_agents: &BTreeMap<String, Value>) -> Result<V
         };
         let source = dir.join(path);
         let short = name.split_once(':').map_or(name.as_str(), |(_, short)| short);
+        let wit = source.join("wit");
         let files = match source.is_dir() {
-            true => of_crate(&source.join("wit"), short),
+            true if source.join("Cargo.toml").is_file() && !has_text(&wit) => {
+                build(&source).and_then(|component| of_component(&component, short))
+            }
+            true => of_crate(&wit, short),
             false => of_component(&source, short),
         };
         let files = files.map_err(|error| error.context(&format!("sub-agent {name}")))?;
@@ -59,6 +68,11 @@ fn of_crate(wit: &Path, short: &str) -> Result<Vec<(PathBuf, String)>> {
             .hint("Give the directory of the sub-agent's crate, or its .wasm file."));
     }
     Ok(files)
+}
+
+/// Whether the directory has the text of a package.
+fn has_text(wit: &Path) -> bool {
+    texts(wit).is_ok_and(|texts| !texts.is_empty())
 }
 
 fn texts(dir: &Path) -> Result<Vec<(String, String)>> {
@@ -145,23 +159,58 @@ mod tests {
             ("demo:sub".to_owned(), json!({"path": "../sub"})),
             ("demo:far".to_owned(), json!("demo:far@1.0.0")),
         ]);
-        let notes = copy(&at("top"), &declared).unwrap();
+        let notes = copy(&at("top"), &declared, |_| unreachable!()).unwrap();
         assert_eq!(notes, ["copied the WIT of demo:sub into wit/deps"]);
         assert_eq!(
             fs::read_to_string(at("top/wit/deps/sub/world.wit")).unwrap(),
             "package demo:sub@0.1.0;"
         );
         assert!(at("top/wit/deps/below/world.wit").is_file());
-        assert!(copy(&at("top"), &declared).unwrap().is_empty());
+        assert!(copy(&at("top"), &declared, |_| unreachable!()).unwrap().is_empty());
         put(at("sub/wit/world.wit"), "package demo:sub@0.1.1;");
-        assert_eq!(copy(&at("top"), &declared).unwrap().len(), 1);
+        assert_eq!(copy(&at("top"), &declared, |_| unreachable!()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_crate_without_wit_files_is_built_for_the_text_in_its_component() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        fs::create_dir_all(at("top")).unwrap();
+        put(at("sub/Cargo.toml"), "");
+        // What it imports lies there, and is no text of its own.
+        put(at("sub/wit/deps/below/world.wit"), "package demo:below@0.1.0;");
+        let text = json!({
+            "format": 1,
+            "files": [["world.wit", "package demo:sub@0.1.0;"]],
+            "deps": [["deps/below/world.wit", "package demo:below@0.1.0;"]],
+        });
+        let mut component = wasm_encoder::Component::new();
+        component.section(&wasm_encoder::CustomSection {
+            name: "agenthost:wit:demo:sub".into(),
+            data: text.to_string().into_bytes().into(),
+        });
+        fs::write(at("sub.wasm"), component.finish()).unwrap();
+        let declared = BTreeMap::from([("demo:sub".to_owned(), json!({"path": "../sub"}))]);
+        let build = |dir: &Path| {
+            assert!(dir.ends_with("../sub"));
+            Ok(at("sub.wasm"))
+        };
+        let notes = copy(&at("top"), &declared, build).unwrap();
+        assert_eq!(notes, ["copied the WIT of demo:sub into wit/deps"]);
+        for (file, text) in [
+            ("sub", "package demo:sub@0.1.0;"),
+            ("below", "package demo:below@0.1.0;"),
+        ] {
+            let path = at(&format!("top/wit/deps/{file}/world.wit"));
+            assert_eq!(fs::read_to_string(path).unwrap(), text);
+        }
     }
 
     #[test]
     fn what_is_not_there_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let declared = BTreeMap::from([("demo:sub".to_owned(), json!("nowhere"))]);
-        let error = copy(dir.path(), &declared).unwrap_err();
+        let error = copy(dir.path(), &declared, |_| unreachable!()).unwrap_err();
         assert!(error.to_string().starts_with("sub-agent demo:sub: "), "{error}");
         assert!(error.next_step().is_some());
     }

@@ -79,6 +79,12 @@ impl Embedded {
         real: &Resolve,
         run: &Function,
     ) -> Result<Option<(Resolve, Function)>, String> {
+        let believed = self.believed(task, real, run)?;
+        Ok(believed.map(|believed| (believed.resolve, believed.run)))
+    }
+
+    /// The same, with the text that has it.
+    pub(super) fn believed(&self, task: &str, real: &Resolve, run: &Function) -> Result<Option<Believed<'_>>, String> {
         let mut doubt = None;
         for text in &self.wit {
             let (resolve, documented) = match parse(text, task) {
@@ -90,12 +96,25 @@ impl Embedded {
                 }
             };
             match shape::same_shape(real, run, &resolve, &documented) {
-                Ok(()) => return Ok(Some((resolve, documented))),
+                Ok(()) => {
+                    return Ok(Some(Believed {
+                        text,
+                        resolve,
+                        run: documented,
+                    }));
+                }
                 Err(difference) => doubt = Some(format!("embedded WIT is not that of the component: {difference}")),
             }
         }
         doubt.map_or(Ok(None), Err)
     }
+}
+
+/// Embedded text that agrees with the component.
+pub(super) struct Believed<'e> {
+    pub(super) text: &'e WitText,
+    resolve: Resolve,
+    run: Function,
 }
 
 /// The function `run` of the interface `task` in the given text, if the text is about that interface.

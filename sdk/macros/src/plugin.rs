@@ -1,5 +1,5 @@
-//! The expansion of `plugin!`: the bindings in a module of their own, the names that the author uses, and the glue from
-//! the exported task to the author's `run`.
+//! The expansion of `plugin!`, and what `task` shares with it: the bindings in a module of their own, the names that the
+//! author uses, and the glue from the exported task to the author's `run`.
 //!
 //! The glue is spelled at the call site, with types by name, so that a `run` of another signature is an ordinary
 //! mismatch. Only a component exports it; natively the crate compiles, and its tests run, without the export's symbols.
@@ -13,12 +13,15 @@ use proc_macro2::{Group, TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident, quote};
 use syn::parse::{Parse, ParseStream};
 use wit_bindgen_core::name_package_module;
-use wit_bindgen_core::wit_parser::{InterfaceId, Type, TypeDefKind, TypeId, TypeOwner, WorldItem};
+use wit_bindgen_core::wit_parser::{
+    InterfaceId, PackageId, Resolve, Type, TypeDefKind, TypeId, TypeOwner, WorldId, WorldItem,
+};
 use wit_bindgen_rust::to_rust_ident;
 
 use crate::bindings::{generate, module_items, module_path, sdk_path, type_ident};
 use crate::embed;
 use crate::source::{Source, contract};
+use crate::twins::{self, Own};
 
 /// The arguments of `plugin!`.
 pub(crate) struct Args {
@@ -78,16 +81,31 @@ fn implements(item: &syn::Item, name: &str, ty: &str) -> bool {
 
 /// The whole of `plugin!`.
 pub(crate) fn expand(args: &Args) -> Result<TokenStream> {
-    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").context("not compiled by cargo")?);
-    let manifest = root.join("Cargo.toml");
-    let mut source = Source::read(&root, args.path.as_deref().unwrap_or("wit"), args.world.as_deref())?;
-    let sections = embed::sections(&source, &manifest)?;
+    let root = root()?;
+    let source = Source::read(&root, args.path.as_deref().unwrap_or("wit"), args.world.as_deref())?;
     let names = names(&source)?;
+    let glue = glue(source, &root, &[])?;
+    Ok(quote!(#glue #names))
+}
+
+/// The directory of the crate that is being compiled.
+pub(crate) fn root() -> Result<PathBuf> {
+    Ok(PathBuf::from(
+        env::var("CARGO_MANIFEST_DIR").context("not compiled by cargo")?,
+    ))
+}
+
+/// The bindings, the modules of the sub-agents and the export, for a call site that has the function `run`; `own` are
+/// the task's types that the call site has too.
+pub(crate) fn glue(mut source: Source, root: &Path, own: &[Own]) -> Result<TokenStream> {
+    let manifest = root.join("Cargo.toml");
+    let sections = embed::sections(&source, &manifest)?;
     let sub_agents = sub_agents(&source)?;
     let task = module_path(&source.resolve, source.task, true)?;
 
     let mut file = generate(&mut source.resolve, source.world, false)?;
     let items = module_items(&mut file, &task)?;
+    twins::replace(items, own, task.len() + 1);
     let task = path(&task);
     let Run {
         asyncness,
@@ -103,13 +121,15 @@ pub(crate) fn expand(args: &Args) -> Result<TokenStream> {
 
     Ok(quote! {
         #[doc(hidden)]
-        #[allow(missing_docs, unreachable_pub, unused, clippy::all, reason = "generated")]
+        #[allow(
+            missing_docs, private_interfaces, unreachable_pub, unused, clippy::all, clippy::nursery, clippy::pedantic,
+            clippy::restriction, reason = "generated"
+        )]
         mod __agenthost_plugin {
             #(#bindings)*
             #sections
             #tracked
         }
-        #names
         #sub_agents
         #[allow(dead_code, reason = "what the exported task calls is in use, natively too")]
         #asyncness fn __agenthost_run(#arguments) -> #task::__Output {
@@ -167,37 +187,40 @@ fn shared(source: &Source, mut id: TypeId) -> Option<(String, String)> {
 
 /// Brings each imported task into scope as a module named after its package.
 fn sub_agents(source: &Source) -> Result<TokenStream> {
-    let resolve = &source.resolve;
-    let mut tasks: BTreeMap<String, Vec<InterfaceId>> = BTreeMap::new();
-    for item in resolve.worlds[source.world].imports.values() {
+    let mut tokens = TokenStream::new();
+    for (alias, id) in tasks(&source.resolve, source.world) {
+        let module = path(&module_path(&source.resolve, id, false)?);
+        let alias = format_ident!("{}", alias);
+        tokens.extend(quote!(#[allow(unused_imports, reason = "generated")] use #module as #alias;));
+    }
+    Ok(tokens)
+}
+
+/// The imported tasks, under the names of their modules. Two packages of one name are told apart by namespace and, where
+/// that is equal too, by version.
+pub(crate) fn tasks(resolve: &Resolve, world: WorldId) -> Vec<(String, InterfaceId)> {
+    let mut tasks: BTreeMap<String, Vec<(PackageId, InterfaceId)>> = BTreeMap::new();
+    for item in resolve.worlds[world].imports.values() {
         if let WorldItem::Interface { id, .. } = item
             && let interface = &resolve.interfaces[*id]
             && interface.name.as_deref() == Some("task")
             && let Some(package) = interface.package
         {
-            tasks
-                .entry(to_rust_ident(&resolve.packages[package].name.name))
-                .or_default()
-                .push(*id);
+            let name = to_rust_ident(&resolve.packages[package].name.name);
+            tasks.entry(name).or_default().push((package, *id));
         }
     }
-    let mut tokens = TokenStream::new();
-    for (name, ids) in &tasks {
-        for id in ids {
-            let module = module_path(resolve, *id, false)?;
-            // Two packages of one name are told apart by namespace and, where that is equal too, by version.
-            let alias = match (ids.as_slice(), resolve.interfaces[*id].package) {
-                ([_, _, ..], Some(package)) => {
-                    let namespace = to_rust_ident(&resolve.packages[package].name.namespace);
-                    format!("{namespace}_{}", name_package_module(resolve, package))
-                }
-                _ => name.clone(),
-            };
-            let (module, alias) = (path(&module), format_ident!("{}", alias));
-            tokens.extend(quote!(#[allow(unused_imports, reason = "generated")] use #module as #alias;));
-        }
-    }
-    Ok(tokens)
+    let named = |(name, ids): (String, Vec<(PackageId, InterfaceId)>)| match ids.as_slice() {
+        [(_, id)] => vec![(name, *id)],
+        several => several
+            .iter()
+            .map(|(package, id)| {
+                let namespace = to_rust_ident(&resolve.packages[*package].name.namespace);
+                (format!("{namespace}_{}", name_package_module(resolve, *package)), *id)
+            })
+            .collect(),
+    };
+    tasks.into_iter().flat_map(named).collect()
 }
 
 /// The generated signature of `run`, taken apart.

@@ -63,24 +63,21 @@ impl Source {
         );
         let own = files(&dir, "")?;
         ensure!(!own.is_empty(), "no .wit file in {}", dir.display());
-        let main = parse_files(path, &own)?;
+        let deps = Deps::read(&root.join(path), path)?;
+        let mut source = Source::resolve(path, own, deps, world)?;
+        let own = source.own.iter().map(|file| file.path.clone());
+        source.read.splice(0..0, own);
+        Ok(source)
+    }
 
-        let (mut resolve, _) = contract()?;
-        let mut read: Vec<PathBuf> = own.iter().map(|file| file.path.clone()).collect();
-        let (mut deps, mut groups) = (Vec::new(), Vec::new());
-        for files in packages(&dir.join("deps"))? {
-            read.extend(files.iter().map(|file| file.path.clone()));
-            let mut group = parse_files(path, &files)?;
-            group.nested.retain(|package| !is_contract(&package.name));
-            if is_contract(&group.main.name) {
-                ensure_same(path, &files, &group.main)?;
-            } else {
-                deps.extend(files);
-                groups.push(group);
-            }
-        }
-        let package = push(&mut resolve, main, groups)?;
+    /// The package of this text.
+    pub(crate) fn written(text: String, deps: Deps) -> Result<Source> {
+        Source::resolve("wit", written(text), deps, None)
+    }
 
+    fn resolve(path: &str, own: Vec<File>, deps: Deps, world: Option<&str>) -> Result<Source> {
+        let Deps { files, groups, read } = deps;
+        let (resolve, package) = resolve(path, &own, groups)?;
         let world = select(&resolve, package, world)?;
         let task = task(&resolve, world)?;
         let package = resolve.packages[package].name.clone();
@@ -90,9 +87,65 @@ impl Source {
             world,
             task,
             own,
-            deps,
+            deps: files,
             read,
         })
+    }
+}
+
+/// The only world of this text, which needs no task.
+pub(crate) fn world(text: String, deps: Deps) -> Result<(Resolve, WorldId)> {
+    let (resolve, package) = resolve("wit", &written(text), deps.groups)?;
+    let world = resolve.select_world(&[package], None)?;
+    Ok((resolve, world))
+}
+
+/// Text that lies in no file, as the file in which an author would write it.
+fn written(text: String) -> Vec<File> {
+    vec![File {
+        path: PathBuf::new(),
+        name: "world.wit".to_owned(),
+        text,
+    }]
+}
+
+fn resolve(path: &str, own: &[File], deps: Vec<UnresolvedPackageGroup>) -> Result<(Resolve, PackageId)> {
+    let main = parse_files(path, own)?;
+    let (mut resolve, _) = contract()?;
+    let package = push(&mut resolve, main, deps)?;
+    Ok((resolve, package))
+}
+
+/// The packages in a `deps` directory.
+#[derive(Default)]
+pub(crate) struct Deps {
+    files: Vec<File>,
+    groups: Vec<UnresolvedPackageGroup>,
+    /// Every file read.
+    read: Vec<PathBuf>,
+}
+
+impl Deps {
+    /// Reads what lies in `dir`, which messages call `path`; nothing, where there is no directory `deps`.
+    pub(crate) fn read(dir: &Path, path: &str) -> Result<Deps> {
+        let mut deps = Deps::default();
+        for files in packages(&dir.join("deps"))? {
+            deps.read.extend(files.iter().map(|file| file.path.clone()));
+            let mut group = parse_files(path, &files)?;
+            group.nested.retain(|package| !is_contract(&package.name));
+            if is_contract(&group.main.name) {
+                ensure_same(path, &files, &group.main)?;
+            } else {
+                deps.files.extend(files);
+                deps.groups.push(group);
+            }
+        }
+        Ok(deps)
+    }
+
+    /// The packages.
+    pub(crate) fn names(&self) -> Vec<&PackageName> {
+        self.groups.iter().map(|group| &group.main.name).collect()
     }
 }
 

@@ -1,0 +1,67 @@
+//! The author's own types in the place of those that the generator wrote for them.
+//!
+//! The generated code takes records and variants apart and puts them together by their names, which are the author's. Of
+//! an enum without payloads it asks more: the number of its case, which is `clone() as i32`, and the case of a number,
+//! which is `_lift`. It follows the generator's output, hence its pinned version.
+
+use quote::{format_ident, quote};
+
+/// A type that the call site of the bindings defines.
+pub(crate) struct Own {
+    pub(crate) ident: String,
+    /// The cases, of an enum without payloads.
+    pub(crate) cases: Option<Vec<String>>,
+}
+
+/// Leaves out what the generator wrote for these types, and takes the call site's, `up` modules above.
+pub(crate) fn replace(items: &mut Vec<syn::Item>, own: &[Own], up: usize) {
+    let find = |ident: &syn::Ident| own.iter().find(|own| ident == own.ident.as_str());
+    let mut kept = Vec::new();
+    for item in items.drain(..) {
+        match &item {
+            syn::Item::Struct(twin) if find(&twin.ident).is_some() => {}
+            syn::Item::Enum(twin) if find(&twin.ident).is_some() => {}
+            syn::Item::Impl(twin) => match implementor(twin).and_then(find) {
+                Some(Own { cases: Some(cases), .. }) => kept.extend(lift(twin, cases)),
+                Some(_) => {}
+                None => kept.push(item),
+            },
+            _ => kept.push(item),
+        }
+    }
+    let supers = vec![quote!(super); up];
+    for own in own {
+        let ident = format_ident!("{}", own.ident);
+        kept.push(syn::parse_quote!(use #(#supers::)* #ident;));
+    }
+    *items = kept;
+}
+
+/// The type of an implementation, where it is one of this module.
+fn implementor(item: &syn::ItemImpl) -> Option<&syn::Ident> {
+    match item.self_ty.as_ref() {
+        syn::Type::Path(path) => path.path.get_ident(),
+        _ => None,
+    }
+}
+
+/// `_lift` with the generator's signature, and without its transmute: the layout of the author's enum is not fixed.
+fn lift(twin: &syn::ItemImpl, cases: &[String]) -> Option<syn::Item> {
+    let mut twin = twin.clone();
+    let function = twin.items.iter_mut().find_map(|item| match item {
+        syn::ImplItem::Fn(function) if function.sig.ident == "_lift" => Some(function),
+        _ => None,
+    })?;
+    // The number was checked before it comes here, so the last case needs none.
+    let (last, others) = cases.split_last()?;
+    let arms = others.iter().enumerate().map(|(number, case)| {
+        let (number, case) = (
+            proc_macro2::Literal::usize_unsuffixed(number),
+            format_ident!("{}", case),
+        );
+        quote!(#number => Self::#case,)
+    });
+    let last = format_ident!("{}", last);
+    function.block = syn::parse_quote!({ match val { #(#arms)* _ => Self::#last, } });
+    Some(syn::Item::Impl(twin))
+}

@@ -1,0 +1,107 @@
+//! What the compiler says of a module that `task` refuses, and where: `ui/task.rs` with what it expects beside each line.
+//!
+//! The file is compiled once, by the compiler itself, against the library that this test was built with.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use agenthost_sdk::serde_json::{self, Value};
+
+const FILE: &str = "tests/ui/task.rs";
+
+/// Line, marked text, message.
+type Said = (u64, String, String);
+
+/// The library that cargo has built last, beside this test.
+fn library(deps: &Path) -> PathBuf {
+    let files = fs::read_dir(deps).unwrap().map(|entry| entry.unwrap().path());
+    let library = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("libagenthost_sdk-") && name.ends_with(".rlib")
+    };
+    let newest = files
+        .filter(library)
+        .max_by_key(|path| path.metadata().unwrap().modified().unwrap());
+    newest.unwrap_or_else(|| panic!("no library in {}", deps.display()))
+}
+
+/// The errors that no code of the compiler stands before: those of the macro.
+fn said(file: &str) -> BTreeSet<Said> {
+    let test = env::current_exe().unwrap();
+    let deps = test.parent().unwrap();
+    let output = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .args([
+            "--edition=2024",
+            "--error-format=json",
+            "--emit=metadata",
+            "--crate-name=ui",
+            "-o",
+        ])
+        .arg(env::temp_dir().join(format!("agenthost-ui-{}", std::process::id())))
+        .arg(format!("-Ldependency={}", deps.display()))
+        .arg(format!("--extern=agenthost_sdk={}", library(deps).display()))
+        .arg(file)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let errors: BTreeSet<Said> = messages
+        .filter(|message| message["level"] == "error" && message["code"].is_null())
+        .filter_map(|message| {
+            let span = message["spans"]
+                .as_array()?
+                .iter()
+                .find(|span| span["is_primary"] == true)?
+                .clone();
+            let text = message["message"].as_str()?.lines().next()?.to_owned();
+            Some((span["line_start"].as_u64()?, marked(&span)?, text))
+        })
+        .collect();
+    assert!(!errors.is_empty(), "{text}");
+    errors
+}
+
+/// The text that an error marks, which lies in one line.
+fn marked(span: &Value) -> Option<String> {
+    let line: Vec<char> = span["text"][0]["text"].as_str()?.chars().collect();
+    let column = |name: &str| usize::try_from(span[name].as_u64()?).ok()?.checked_sub(1);
+    Some(
+        line.get(column("column_start")?..column("column_end")?)?
+            .iter()
+            .collect(),
+    )
+}
+
+/// What stands behind `//~`.
+fn expected(file: &str) -> BTreeSet<Said> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let line = |(number, line): (usize, &str)| {
+        let (_, expected) = line.split_once("//~ `")?;
+        let (marked, text) = expected.split_once("` ")?;
+        Some((number as u64 + 1, marked.to_owned(), text.to_owned()))
+    };
+    text.lines().enumerate().filter_map(line).collect()
+}
+
+#[test]
+fn what_wit_does_not_have_is_refused_where_it_stands() {
+    let (said, expected) = (said(FILE), expected(FILE));
+    let missing: Vec<_> = expected.difference(&said).collect();
+    let surplus: Vec<_> = said.difference(&expected).collect();
+    assert!(
+        missing.is_empty() && surplus.is_empty(),
+        "missing: {missing:#?}\nsurplus: {surplus:#?}"
+    );
+    assert!(said.len() > 45, "{}", said.len());
+}
