@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::builder::RangedU64ValueParser;
 use clap::ValueEnum;
+use clap::builder::RangedU64ValueParser;
 use tokio_util::sync::CancellationToken;
 
 use self::again::{Command, digest};

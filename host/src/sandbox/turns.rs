@@ -557,7 +557,11 @@ mod tests {
         let seen = Mutex::new(Vec::new());
         let guest = async {
             let kept = asks.into_iter().enumerate().filter(|(n, _)| *n != 1);
-            join_all(kept.map(|(_, ask)| async { lock(&seen).push(ask.await.unwrap()) })).await;
+            let look = kept.map(|(_, ask)| async {
+                let answer = ask.await.unwrap();
+                lock(&seen).push(answer);
+            });
+            join_all(look).await;
         };
         let order = Elsewhere(Mutex::new(order.to_vec()), goes_on);
         let cancel = CancellationToken::new();

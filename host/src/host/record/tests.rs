@@ -2,12 +2,11 @@ use serde_json::{Value, json};
 
 use super::difference::first_difference;
 use super::past::Past;
-use super::told::Told;
-use super::*;
-use crate::journal::{CallRecord, Turn};
+use super::{Mode, Told, redact};
+use crate::journal::{CallRecord, TaskEnd, TaskRecord, Turn};
 use crate::limits::Spent;
 use crate::limits::ledger::Used;
-use crate::llm::{CallResult, Reply, Stop};
+use crate::llm::{CallError, CallResult, Reply, Stop};
 
 fn reply() -> Reply {
     Reply {
