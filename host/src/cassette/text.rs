@@ -40,8 +40,8 @@ impl Text {
 /// The object or list that `text` is, where nothing is lost by writing it as JSON.
 pub(super) fn compact(text: &str) -> Option<Value> {
     let value: Value = serde_json::from_str(text).ok()?;
-    let whole = (value.is_object() || value.is_array()) && value.to_string() == text;
-    whole.then_some(value)
+    let again = value.to_string();
+    ((value.is_object() || value.is_array()) && again == text).then_some(value)
 }
 
 /// A request as the host writes it (an [`Ask`](crate::llm::Ask) in JSON), in the form of a cassette.

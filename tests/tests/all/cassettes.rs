@@ -100,9 +100,7 @@ fn a_changed_plugin_fails_until_the_change_is_accepted() {
     assert_eq!(kinds(&machine, 0), [""; 0]);
     let ask = |of: &Value| of["tasks"][0]["asks"][0].clone();
     assert_ne!(ask(&before)["request"], ask(&after)["request"]);
-    for kept in ["reply"] {
-        assert_eq!(ask(&before)[kept], ask(&after)[kept]);
-    }
+    assert_eq!(ask(&before)["reply"], ask(&after)["reply"]);
     for kept in ["seed", "clock-ms", "input"] {
         assert_eq!(before[kept], after[kept]);
     }
