@@ -5,6 +5,7 @@
 
 mod batch;
 mod build;
+mod cassettes;
 mod completions;
 mod doctor;
 mod inspect;
@@ -12,6 +13,7 @@ mod journal;
 mod new;
 mod output;
 mod plan;
+mod profile;
 mod progress;
 mod recorded;
 #[cfg(test)]
@@ -22,6 +24,7 @@ mod run;
 mod runs;
 mod show;
 mod table;
+mod test;
 #[cfg(test)]
 mod testing;
 mod trust;
@@ -36,9 +39,10 @@ use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use self::output::Printer;
-use crate::config::{Config, Env};
+use crate::config::{Bodies, Config, Env};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::journal::Journal;
 use crate::journal::sqlite::Sqlite;
 
 /// A WebAssembly host for sub-agent tasks
@@ -95,6 +99,10 @@ enum Command {
     Batch(Box<batch::Args>),
     /// Make a new plugin that builds, tests and runs as it is
     New(new::Args),
+    /// Build a plugin, play its cassettes to it offline, and check what comes out
+    Test(test::Args),
+    /// Run a plugin's cassettes, or inputs, and suggest limits from what was measured
+    Profile(profile::Args),
     /// Build a plugin's crate into a component and print its path
     Build(build::Args),
     /// Show what a plugin is, what it may do, and its typed interface
@@ -118,6 +126,8 @@ impl Command {
             Self::Show(args) => args.json,
             Self::Batch(args) => args.json,
             Self::New(args) => args.json,
+            Self::Test(args) => args.json,
+            Self::Profile(args) => args.json,
             Self::Build(args) => args.json,
             Self::Inspect(args) => args.json,
             Self::Doctor(args) => args.json,
@@ -159,6 +169,8 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
         Command::Show(args) => show::show(&args, global, &env, printer),
         Command::Batch(args) => batch::batch(*args, global, &env, printer).await,
         Command::New(args) => new::new(&args, &env, printer),
+        Command::Test(args) => test::test(&args, &env, printer).await,
+        Command::Profile(args) => profile::profile(&args, global, &env, printer).await,
         Command::Build(args) => build::build(&args, &env, printer),
         Command::Inspect(args) => inspect::inspect(&args, global, &env, printer),
         Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),
@@ -191,32 +203,43 @@ fn cache_dir(env: &Env) -> Option<PathBuf> {
 
 /// A host as the command line sets it up.
 fn host(config: Config, env: &Env, max_memory: Option<u64>) -> Result<Host> {
-    Host::builder(config)
-        .cache_dir(cache_dir(env))
-        .state_dir(env.state_dir())
-        .max_memory(max_memory.unwrap_or(0))
-        .build()
+    host_with(config, env, max_memory, None)
 }
 
 /// A host that writes its runs down, where that is wanted and there is a place for it.
 fn recording_host(config: Config, global: &Global, env: &Env, max_memory: Option<u64>) -> Result<Host> {
+    let journal = open_journal(&config, global, env)?;
     let bodies = config.journal().bodies;
-    let journal = match journal::journal_path(&config, env, global.journal.as_deref()) {
-        Some(path) => Some(Sqlite::open(&path).map_err(|error| {
-            let own = error.next_step().map(|own| format!("{}. ", own.trim_end_matches('.')));
-            error.hint(format!(
-                "{}To run without a journal, write `enabled = false` under [journal]; such a run cannot be resumed.",
-                own.unwrap_or_default()
-            ))
-        })?),
-        None => None,
+    host_with(config, env, max_memory, journal.map(|journal| (journal, bodies)))
+}
+
+/// The journal that runs are written to, where that is wanted and there is a place for it.
+fn open_journal(config: &Config, global: &Global, env: &Env) -> Result<Option<Arc<dyn Journal>>> {
+    let Some(path) = journal::journal_path(config, env, global.journal.as_deref()) else {
+        return Ok(None);
     };
+    let journal = Sqlite::open(&path).map_err(|error| {
+        let own = error.next_step().map(|own| format!("{}. ", own.trim_end_matches('.')));
+        error.hint(format!(
+            "{}To run without a journal, write `enabled = false` under [journal]; such a run cannot be resumed.",
+            own.unwrap_or_default()
+        ))
+    })?;
+    Ok(Some(Arc::new(journal)))
+}
+
+fn host_with(
+    config: Config,
+    env: &Env,
+    max_memory: Option<u64>,
+    journal: Option<(Arc<dyn Journal>, Bodies)>,
+) -> Result<Host> {
     let builder = Host::builder(config)
         .cache_dir(cache_dir(env))
         .state_dir(env.state_dir())
         .max_memory(max_memory.unwrap_or(0));
     match journal {
-        Some(journal) => builder.journal(Arc::new(journal), bodies).build(),
+        Some((journal, bodies)) => builder.journal(journal, bodies).build(),
         None => builder.build(),
     }
 }

@@ -293,6 +293,19 @@ impl Config {
         Ok(config)
     }
 
+    /// What goes without saying, in no file and no variable: what a rehearsal runs with.
+    ///
+    /// # Errors
+    ///
+    /// None that an operator could cause.
+    pub fn usual() -> Result<Self> {
+        resolve(
+            &Env::new(BTreeMap::new(), "/", None),
+            (file::Layer::default(), None),
+            (file::Layer::default(), None),
+        )
+    }
+
     /// The configuration with `file` in the place of the project's; it must exist.
     ///
     /// # Errors

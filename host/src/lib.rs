@@ -105,6 +105,7 @@
 //! journal is one SQLite file, and not for network file systems. Not here: a registry of plugins, a server.
 
 pub mod batch;
+pub mod cassette;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -12,6 +12,7 @@ mod all {
     mod bad_input;
     mod batch;
     mod cache;
+    mod cassettes;
     mod cli;
     mod concurrency;
     mod dirs;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::cassettes::too_low;
 use super::output::Printer;
 use super::progress::Progress;
 use crate::config::Env;
@@ -26,7 +27,8 @@ pub(super) struct Args {
 
 pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let waiting = Progress::waiting(&format!("building {}", args.dir.display()), printer);
-    let built = builder::build(&env.cwd().join(&args.dir));
+    let dir = env.cwd().join(&args.dir);
+    let built = builder::build(&dir);
     waiting.finish();
     let built = built?;
     for note in &built.notes {
@@ -35,6 +37,10 @@ pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCod
     let plugin = Plugin::open(&built.path)?;
     // Whether it gets a directory is decided where it runs.
     crate::plugin::refuse(&plugin.id.name, &plugin.imports, true, built.blame.as_deref())?;
+    let warnings = too_low(&dir, &plugin);
+    for warning in &warnings {
+        printer.note(warning);
+    }
     if args.json {
         printer.data(&json!({
             "format": 1,
@@ -42,6 +48,7 @@ pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCod
             "id": plugin.id.to_string(),
             "digest": plugin.digest.to_string(),
             "size_bytes": plugin.size,
+            "warnings": warnings,
         }))?;
     } else {
         printer.say(&format!(

@@ -4,6 +4,7 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::report::{bound, print};
+use super::cassettes::Recording;
 use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
 use super::which::{Named, Which};
@@ -36,6 +38,9 @@ pub(super) struct Args {
     /// The task's input: JSON, @FILE, or - for stdin [default: stdin, where it is piped]
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Option<String>,
+    /// Write the model calls and what comes out to this file, such as cassettes/first.json, for `agenthost test`
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    record: Option<PathBuf>,
     /// Print one JSON document with the outcome, what was spent, and every task
     #[arg(long)]
     pub(super) json: bool,
@@ -111,7 +116,14 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         given => given,
     };
     let config = global.config(env)?;
-    let host = recording_host(config, global, env, max_memory(&limits))?;
+    let memory = max_memory(&limits);
+    let cassette = args.record.as_ref();
+    let cassette = cassette.map(|file| Recording::begin(&env.cwd().join(file), &config, global, env));
+    let cassette = cassette.transpose()?;
+    let host = match &cassette {
+        Some(cassette) => cassette.host(config, env, memory)?,
+        None => recording_host(config, global, env, memory)?,
+    };
     let plugin = Arc::new(args.which.load(&host, env, printer).await?);
     let Some(input) = input else {
         return Err(Error::input("no input: --input was not given and nothing was piped in")
@@ -125,7 +137,11 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     };
     let asked = host.config().limits().overridden_by(&limits);
     let run = host.spawn_as(&plugin, &input, &limits, &command.to_json()?)?;
-    watch(run, &host, &plugin, &asked, args.json, global, printer).await
+    let code = watch(run, &host, &plugin, &asked, args.json, global, printer).await?;
+    if let Some(cassette) = cassette {
+        cassette.finish(&host.limits(&plugin, &limits), printer)?;
+    }
+    Ok(code)
 }
 
 /// Watches a run to its end and prints what became of it.

@@ -72,7 +72,7 @@ impl Named {
 }
 
 /// `--with NAMESPACE:NAME=PLUGIN`
-fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, PathBuf>> {
+pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, PathBuf>> {
     let parse = |text: &String| match text.split_once('=') {
         Some((name, path)) if name.contains(':') && !path.is_empty() => Ok((name.to_owned(), env.cwd().join(path))),
         _ => Err(
@@ -98,7 +98,13 @@ fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
     given.iter().map(parse).collect()
 }
 
-async fn find(host: &Host, given: &Path, path: &Path, options: LoadOptions, printer: &Printer) -> Result<LoadedPlugin> {
+pub(super) async fn find(
+    host: &Host,
+    given: &Path,
+    path: &Path,
+    options: LoadOptions,
+    printer: &Printer,
+) -> Result<LoadedPlugin> {
     let text = given.to_string_lossy();
     if !path.exists() && text.contains(':') && !text.contains('/') {
         return Err(Error::plugin(format!(

@@ -127,7 +127,7 @@ impl Capabilities for Handle {
 
     fn settle_fuel(&self, leased: u64, used: u64) {
         // A replay's fuel is not of the account.
-        let leased = if self.0.log.is_replay() { 0 } else { leased };
+        let leased = if self.0.log.fuel().is_some() { 0 } else { leased };
         self.0.account.settle_fuel(leased, used);
     }
 

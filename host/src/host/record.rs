@@ -4,7 +4,8 @@
 //! before the guest learns of it, and a failed append stops the call. A *resumed* run gives a task what it had learned, in
 //! the same order, up to the first thing that may come out better now (a limit that was reached, a model that did not
 //! answer, a cancel), and asks only for what was never answered. A *replayed* run asks for nothing: all that a task learns
-//! comes from the journal, and every difference to it is noted.
+//! comes from the journal, and every difference to it is noted. A *rehearsal* plays a cassette: its tasks are told the
+//! recorded answers whatever they ask, and what they do is written down as that of a live run.
 //!
 //! Without a journal nothing of this happens.
 
@@ -39,6 +40,8 @@ pub(super) enum Mode {
     Resume { failed: bool },
     /// It is told everything.
     Replay,
+    /// It is told what a cassette holds, whatever it asks, and written down.
+    Rehearsal,
 }
 
 /// The journal of one run.
@@ -69,13 +72,21 @@ impl Recorder {
     }
 
     pub(super) fn is_replay(&self) -> bool {
-        self.mode == Mode::Replay
+        matches!(self.mode, Mode::Replay | Mode::Rehearsal)
+    }
+
+    fn is_rehearsal(&self) -> bool {
+        self.mode == Mode::Rehearsal
+    }
+
+    fn writes(&self) -> bool {
+        self.mode != Mode::Replay
     }
 
     /// Notes that the run begins, or goes on.
     pub(super) async fn begin(&self, record: RunRecord) -> Result<()> {
         match self.mode {
-            Mode::Live => self.journal.append(Entry::RunStarted(record)).await,
+            Mode::Live | Mode::Rehearsal => self.journal.append(Entry::RunStarted(record)).await,
             Mode::Resume { .. } => {
                 let run = self.run.clone();
                 let pid = std::process::id();
@@ -87,7 +98,7 @@ impl Recorder {
 
     /// Notes how the run ended.
     pub(super) async fn end(&self, state: &str, report: &Value) -> Result<()> {
-        if self.is_replay() {
+        if !self.writes() {
             return Ok(());
         }
         let mut report = report.clone();
@@ -139,7 +150,7 @@ impl Recorder {
     pub(super) fn past(&self, task: &TaskId) -> Result<Option<TaskRecord>> {
         match self.mode {
             Mode::Live => Ok(None),
-            Mode::Resume { .. } | Mode::Replay => self.journal.task(&self.run, &task.to_string()),
+            Mode::Resume { .. } | Mode::Replay | Mode::Rehearsal => self.journal.task(&self.run, &task.to_string()),
         }
     }
 

@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::record::{Mode, Recorder, keeps, now_ms};
 use super::tree::{NewTask, RunState};
 use super::{Host, LoadedPlugin};
+use crate::cassette::Cassette;
+use crate::cassette::tape::Tape;
+use crate::config::Bodies;
 use crate::error::{Error, Result};
 use crate::journal::{Journal, RunRecord};
 use crate::limits::LimitsPatch;
@@ -118,7 +121,8 @@ impl Host {
         command: &Value,
     ) -> Result<RunHandle> {
         let record = self.new_record("run", plugin, command)?;
-        self.launch(plugin, input, asked, record, Mode::Live)
+        let recorder = self.recorder(&record, Mode::Live);
+        self.launch(plugin, input, asked, record, recorder)
     }
 
     /// Goes on with a run that stopped before its end: what is finished stays, what was answered is not asked again. With
@@ -140,7 +144,8 @@ impl Host {
         failed: bool,
     ) -> Result<RunHandle> {
         let input = self.recorded_input(record)?;
-        self.launch(plugin, &input, asked, record.clone(), Mode::Resume { failed })
+        let recorder = self.recorder(record, Mode::Resume { failed });
+        self.launch(plugin, &input, asked, record.clone(), recorder)
     }
 
     /// Runs a recorded run again without any provider: everything that its tasks learned comes from the journal. The
@@ -155,7 +160,28 @@ impl Host {
     /// Outside a tokio runtime.
     pub fn replay(&self, plugin: &Arc<LoadedPlugin>, record: &RunRecord, asked: &LimitsPatch) -> Result<RunHandle> {
         let input = self.recorded_input(record)?;
-        self.launch(plugin, &input, asked, record.clone(), Mode::Replay)
+        let recorder = self.recorder(record, Mode::Replay);
+        self.launch(plugin, &input, asked, record.clone(), recorder)
+    }
+
+    /// Plays a cassette to `plugin` without any provider: each ask of a task is told what was recorded for the ask of that
+    /// number, be it another request. The tape holds what happens; its cassette is to be compared with this one, see
+    /// [`Cassette::changes`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::spawn`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn rehearse(&self, plugin: &Arc<LoadedPlugin>, cassette: &Cassette) -> Result<(RunHandle, Arc<Tape>)> {
+        let tape = Arc::new(Tape::of(cassette));
+        let record = tape.find("last")?;
+        let journal = Arc::clone(&tape) as Arc<dyn Journal>;
+        let recorder = Recorder::new(journal, record.id.clone(), Mode::Rehearsal, Bodies::All);
+        let run = self.launch(plugin, &cassette.input, &cassette.limits(), record, Some(recorder))?;
+        Ok((run, tape))
     }
 
     /// The plugins that a recorded run used, and that are not the same any more: itself and its sub-agents.
@@ -240,7 +266,7 @@ impl Host {
         input: &Value,
         asked: &LimitsPatch,
         record: RunRecord,
-        mode: Mode,
+        recorder: Option<Arc<Recorder>>,
     ) -> Result<RunHandle> {
         let started = Instant::now();
         let limits = self.limits(plugin, asked);
@@ -248,7 +274,7 @@ impl Host {
         let cancel = CancellationToken::new();
         let (events, from_start) = broadcast::channel(EVENT_BACKLOG);
         let (sender, report) = watch::channel(None);
-        let recorder = self.recorder(&record, mode);
+        let replay = recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
         let run = RunState::new(self, plugin, &record, recorder.clone(), &cancel, events.clone())?;
         let id = run.id().clone();
         let task = NewTask {
@@ -256,7 +282,7 @@ impl Host {
             plugin: Arc::clone(plugin),
             account: Account::root(&self.config().run().limits).child(&limits),
             // A replay is not of this time.
-            deadline: limits.time.filter(|_| mode != Mode::Replay).map(|time| started + time),
+            deadline: limits.time.filter(|_| !replay).map(|time| started + time),
             deepest: limits.depth.unwrap_or(u32::MAX),
             cancel: cancel.clone(),
             limits,

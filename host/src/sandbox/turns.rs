@@ -14,17 +14,20 @@
 //!
 //! What this module leaves out: what a reply is, and where the order is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// Asks that have not been answered or dropped.
+type Open = Arc<Mutex<BTreeSet<u64>>>;
 
 /// Hands one finished effect to the guest; false when the guest no longer waits for it.
 type Turn = Box<dyn FnOnce() -> bool + Send>;
@@ -70,7 +73,7 @@ pub trait Order: Send + Sync {
 #[derive(Clone)]
 pub(super) struct Asker {
     inbox: mpsc::UnboundedSender<(u64, Turn)>,
-    open: Arc<AtomicUsize>,
+    open: Open,
     /// Asks until now; the next one's ordinal.
     asks: Arc<AtomicU64>,
     effects: TaskTracker,
@@ -79,10 +82,7 @@ pub(super) struct Asker {
 /// The giving side, held by the task's driver.
 pub(super) struct Turns {
     inbox: mpsc::UnboundedReceiver<(u64, Turn)>,
-    /// Asks that have not been answered or dropped.
-    open: Arc<AtomicUsize>,
-    /// All asks.
-    asks: Arc<AtomicU64>,
+    open: Open,
     /// Answers that are there before their turn.
     early: BTreeMap<u64, Turn>,
     effects: TaskTracker,
@@ -95,20 +95,18 @@ pub(super) struct EffectLost;
 
 pub(super) fn turns() -> (Asker, Turns) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let open = Arc::new(AtomicUsize::new(0));
-    let asks = Arc::new(AtomicU64::new(0));
+    let open = Open::default();
     let effects = TaskTracker::new();
     (
         Asker {
             inbox: sender,
             open: Arc::clone(&open),
-            asks: Arc::clone(&asks),
+            asks: Arc::default(),
             effects: effects.clone(),
         },
         Turns {
             inbox: receiver,
             open,
-            asks,
             early: BTreeMap::new(),
             effects,
         },
@@ -134,7 +132,7 @@ impl Asker {
     {
         let (reply, wait) = oneshot::channel();
         let inbox = self.inbox.clone();
-        self.open.fetch_add(1, Ordering::AcqRel);
+        lock(&self.open).insert(ordinal);
         let effect = self.effects.spawn(async move {
             let value = effect.await;
             let turn: Turn = Box::new(move || reply.send(value).is_ok());
@@ -143,6 +141,7 @@ impl Asker {
         });
         let effect = OpenAsk {
             effect,
+            ordinal,
             open: Arc::clone(&self.open),
         };
         async move {
@@ -155,13 +154,14 @@ impl Asker {
 
 struct OpenAsk {
     effect: tokio::task::JoinHandle<()>,
-    open: Arc<AtomicUsize>,
+    ordinal: u64,
+    open: Open,
 }
 
 impl Drop for OpenAsk {
     fn drop(&mut self) {
         self.effect.abort();
-        self.open.fetch_sub(1, Ordering::AcqRel);
+        lock(&self.open).remove(&self.ordinal);
     }
 }
 
@@ -273,56 +273,38 @@ impl Turns {
                 if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
                     return Poll::Ready(Some(cut));
                 }
-                let mut next = order.next();
-                if let Next::Cut { time_up, .. } = next {
-                    return Poll::Ready(Some(if time_up { Driven::TimeUp } else { Driven::Cancelled }));
-                }
-                if next == Next::Nothing && self.open.load(Ordering::Acquire) > 0 {
-                    return Poll::Ready(Some(Driven::Diverged));
-                }
-                if let Next::Answer(ask) = next {
-                    if let Some(turn) = self.early.remove(&ask) {
-                        return Poll::Ready(if turn() {
-                            order.answered(ask);
-                            polls = 0;
-                            None
-                        } else {
-                            Some(Driven::Diverged)
-                        });
-                    }
-                    if ask >= self.asks.load(Ordering::Acquire) {
-                        if !order.lost() {
+                loop {
+                    let next = order.next();
+                    let answer = match next {
+                        Next::Cut { time_up: true, .. } => return Poll::Ready(Some(Driven::TimeUp)),
+                        Next::Cut { time_up: false, .. } => return Poll::Ready(Some(Driven::Cancelled)),
+                        Next::Answer(ask) if !lock(&self.open).contains(&ask) => {
+                            if order.lost() {
+                                continue;
+                            }
                             return Poll::Ready(Some(Driven::Diverged));
                         }
-                        next = Next::Any;
-                    }
-                }
-                loop {
-                    let there = match self.early.pop_first() {
-                        Some(early) if next == Next::Any => Poll::Ready(Some(early)),
-                        early => {
-                            self.early.extend(early);
-                            self.inbox.poll_recv(cx)
-                        }
+                        Next::Nothing if !lock(&self.open).is_empty() => return Poll::Ready(Some(Driven::Diverged)),
+                        Next::Nothing => return Poll::Ready(Some(Driven::Stuck)),
+                        Next::Answer(ask) => self.early.remove_entry(&ask),
+                        Next::Any => self.early.pop_first(),
                     };
-                    match there {
-                        Poll::Ready(Some((ask, turn))) => {
-                            if next != Next::Any && next != Next::Answer(ask) {
-                                self.early.insert(ask, turn);
-                            } else if turn() {
-                                order.answered(ask);
-                                polls = 0;
-                                return Poll::Ready(None);
-                            } else if next != Next::Any {
-                                return Poll::Ready(Some(Driven::Diverged));
+                    let (ask, turn) =
+                        match answer.map_or_else(|| self.inbox.poll_recv(cx), |early| Poll::Ready(Some(early))) {
+                            Poll::Ready(Some(answer)) => answer,
+                            Poll::Ready(None) | Poll::Pending if lock(&self.open).is_empty() => {
+                                return Poll::Ready(Some(Driven::Stuck));
                             }
-                            // A reply that nobody waits for any more is no turn.
-                        }
-                        Poll::Ready(None) | Poll::Pending if self.open.load(Ordering::Acquire) == 0 => {
-                            return Poll::Ready(Some(Driven::Stuck));
-                        }
-                        Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+                            Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+                        };
+                    if next != Next::Any && next != Next::Answer(ask) {
+                        self.early.insert(ask, turn);
+                    } else if turn() {
+                        order.answered(ask);
+                        polls = 0;
+                        return Poll::Ready(None);
                     }
+                    // A reply that nobody waits for any more is no turn.
                 }
             });
             match next.await {
@@ -332,6 +314,11 @@ impl Turns {
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is left half done under this lock.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Told when a guest begins and ends a burst of computing.
@@ -541,6 +528,62 @@ mod tests {
         let Driven::Ended(Err(EffectLost)) = turns.drive(guest, &mut Free, &Free, None, &cancel).await else {
             panic!("expected the loss to be seen");
         };
+    }
+
+    /// An order that is of another guest: it names asks that are not there.
+    struct Elsewhere(Mutex<Vec<u64>>, bool);
+
+    impl Order for Elsewhere {
+        fn next(&self) -> Next {
+            lock(&self.0).first().map_or(Next::Any, |ask| Next::Answer(*ask))
+        }
+
+        fn lost(&self) -> bool {
+            lock(&self.0).remove(0);
+            self.1
+        }
+
+        fn answered(&self, _: u64) {
+            let mut left = lock(&self.0);
+            let most = left.len().min(1);
+            left.drain(..most);
+        }
+    }
+
+    /// A guest with three asks: it drops the second, and waits for the others.
+    async fn drive_elsewhere(order: &[u64], goes_on: bool) -> (Driven<()>, Vec<u64>) {
+        let (asker, turns) = turns();
+        let asks: Vec<_> = (0..3).map(|n| asker.ask(asker.next(), async move { n })).collect();
+        let seen = Mutex::new(Vec::new());
+        let guest = async {
+            let kept = asks.into_iter().enumerate().filter(|(n, _)| *n != 1);
+            let look = kept.map(|(_, ask)| async {
+                let answer = ask.await.unwrap();
+                lock(&seen).push(answer);
+            });
+            join_all(look).await;
+        };
+        let order = Elsewhere(Mutex::new(order.to_vec()), goes_on);
+        let cancel = CancellationToken::new();
+        let driven = turns.drive(guest, &mut Free, &order, None, &cancel).await;
+        let driven = match driven {
+            Driven::Ended(_) => Driven::Ended(()),
+            Driven::Diverged => Driven::Diverged,
+            _ => Driven::Stuck,
+        };
+        (driven, seen.into_inner().unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_waits_for_is_passed_over_or_ends_the_guest() {
+        assert_eq!(
+            drive_elsewhere(&[2, 1, 7, 0], true).await,
+            (Driven::Ended(()), vec![2, 0]),
+            "what was dropped and what was never asked is passed over, and the rest keeps its order"
+        );
+        for order in [[1, 0], [7, 0]] {
+            assert_eq!(drive_elsewhere(&order, false).await, (Driven::Diverged, vec![]));
+        }
     }
 
     /// A guest that waits for something outside of its turns, in a call or not.

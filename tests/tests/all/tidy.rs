@@ -23,10 +23,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("task", &["limits", "sandbox"]),
     ("run", &["limits", "task"]),
     ("batch", &["error", "limits", "run", "task"]),
+    ("cassette", &["error", "journal", "limits", "llm"]),
     (
         "host",
         &[
             "batch",
+            "cassette",
             "config",
             "error",
             "gate",
@@ -45,8 +47,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "batch", "config", "error", "gate", "host", "journal", "limits", "plugin", "price", "process", "run",
-            "sandbox", "task",
+            "batch", "cassette", "config", "error", "gate", "host", "journal", "limits", "plugin", "price", "process",
+            "run", "sandbox", "task",
         ],
     ),
     ("main", &["cli"]),

@@ -1,5 +1,7 @@
 //! The journal of one task: what it writes down while it runs, and what it is told when it runs again.
 
+mod rehearsal;
+
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
@@ -98,7 +100,7 @@ impl TaskLog {
             end = past.end.as_ref().and_then(read_end);
             Past::of(past, recorder.mode)
         });
-        if !recorder.is_replay() {
+        if recorder.writes() {
             recorder.journal.note(Entry::TaskStarted {
                 run: recorder.run.clone(),
                 task: task.to_string(),
@@ -137,6 +139,14 @@ impl TaskLog {
         self.recorder.as_ref().filter(|recorder| !recorder.is_replay())
     }
 
+    fn written(&self) -> Option<&Arc<Recorder>> {
+        self.recorder.as_ref().filter(|recorder| recorder.writes())
+    }
+
+    fn is_rehearsal(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_rehearsal())
+    }
+
     pub(in crate::host) fn is_replay(&self) -> bool {
         self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay())
     }
@@ -149,6 +159,9 @@ impl TaskLog {
         let body = serde_json::to_string(ask).unwrap_or_default();
         let hash: Hash = Sha256::digest(&body).into();
         let known = lock(&self.past).calls.remove(&ordinal);
+        if recorder.is_rehearsal() {
+            return self.rehearse(recorder, ordinal, (hash, body), known);
+        }
         let told = |known: &CallRecord| {
             let told: Told = serde_json::from_str(known.result.as_ref()?).ok()?;
             Some(Box::new(told))
@@ -214,7 +227,7 @@ impl TaskLog {
             return Begins::Now;
         };
         let known = lock(&self.past).calls.remove(&ordinal);
-        if !recorder.is_replay() {
+        if recorder.writes() {
             recorder.journal.note(Entry::CallStarted {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
@@ -222,7 +235,10 @@ impl TaskLog {
                 hash: Sha256::digest(child.to_string()).into(),
                 body: None,
             });
-            return Begins::Now;
+            return match recorder.is_rehearsal() {
+                true => self.rehearse_start(recorder, ordinal, child, known),
+                false => Begins::Now,
+            };
         }
         if known.is_none_or(|known| known.hash != Hash::from(Sha256::digest(child.to_string()))) {
             recorder.differs(
@@ -246,7 +262,7 @@ impl TaskLog {
 
     /// Notes how the sub-task of an ask came out, before its parent learns it.
     pub(in crate::host) fn came_out(&self, ordinal: u64, child: &TaskId, outcome: &Outcome) {
-        let Some(recorder) = self.live() else { return };
+        let Some(recorder) = self.written() else { return };
         let sub_task = SubTask {
             task: child.clone(),
             ok: outcome.ok().is_some(),
@@ -262,7 +278,7 @@ impl TaskLog {
 
     /// Writes down that a request is about to be sent; it must not be if this fails.
     pub(in crate::host) async fn sending(&self, ask: u64, model: &str) -> std::result::Result<(), CallError> {
-        let Some(recorder) = self.live() else { return Ok(()) };
+        let Some(recorder) = self.written() else { return Ok(()) };
         recorder
             .append(Entry::RequestSent {
                 run: recorder.run.clone(),
@@ -289,7 +305,7 @@ impl TaskLog {
     }
 
     fn request_ended(&self, ask: u64, hash: Hash, reply: Option<String>) {
-        let Some(recorder) = self.live() else { return };
+        let Some(recorder) = self.written() else { return };
         recorder.journal.note(Entry::RequestEnded {
             run: recorder.run.clone(),
             task: self.task.to_string(),
@@ -302,7 +318,7 @@ impl TaskLog {
 
     /// Makes what the task is told durable, before it is told.
     pub(in crate::host) async fn told(&self, ask: u64, told: &Told) -> std::result::Result<(), CallError> {
-        let Some(recorder) = self.live() else { return Ok(()) };
+        let Some(recorder) = self.written() else { return Ok(()) };
         let result = match recorder.bodies {
             Bodies::None => json!({"used": told.used, "models": told.models}).to_string(),
             Bodies::All | Bodies::Replies => serde_json::to_string(told).unwrap_or_default(),
@@ -330,7 +346,7 @@ impl TaskLog {
         if recorded.is_some() {
             past.remaining.pop_front();
         }
-        if !recorder.is_replay() {
+        if recorder.writes() {
             let value = Remained {
                 after: past.given,
                 left,
@@ -346,7 +362,7 @@ impl TaskLog {
 
     /// The fuel that the task may use when it is replayed: as much as it used, where that is what ended it.
     pub(in crate::host) fn fuel(&self) -> Option<u64> {
-        if !self.is_replay() {
+        if !self.is_replay() || self.is_rehearsal() {
             return None;
         }
         let out_of_fuel = self.end.as_ref().filter(|(end, _)| {
@@ -364,7 +380,7 @@ impl TaskLog {
     /// Writes down how the task ended; in a replay, compares.
     pub(in crate::host) fn ended(&self, report: &TaskReport, returned: Option<String>, models: &[ModelReport]) {
         let Some(recorder) = &self.recorder else { return };
-        if recorder.is_replay() {
+        if !recorder.writes() {
             self.compare(recorder, report);
             return;
         }
@@ -421,6 +437,7 @@ impl TaskLog {
 impl Order for TaskLog {
     fn next(&self) -> Next {
         match lock(&self.past).turns.front() {
+            None if self.is_rehearsal() => Next::Any,
             None if self.is_replay() && self.end.is_none() => Next::Cut {
                 time_up: false,
                 polls: 0,
@@ -436,6 +453,10 @@ impl Order for TaskLog {
     }
 
     fn lost(&self) -> bool {
+        if self.is_rehearsal() {
+            lock(&self.past).turns.pop_front();
+            return true;
+        }
         // A replay has nothing else to go by; a run that goes on can ask anew.
         let goes_on = !self.is_replay();
         if goes_on {
@@ -462,7 +483,7 @@ impl Order for TaskLog {
 
 impl TaskLog {
     fn turned(&self, turn: Turn) {
-        if let Some(recorder) = self.live() {
+        if let Some(recorder) = self.written() {
             recorder.journal.note(Entry::Turned {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),

@@ -63,7 +63,7 @@ impl Past {
             .as_ref()
             .and_then(read_end)
             .is_some_and(|(end, _)| keeps(&end.outcome, false) && !keeps(&end.outcome, true));
-        if mode != Mode::Replay {
+        if !matches!(mode, Mode::Replay | Mode::Rehearsal) {
             // What may come out better now, and all that followed from it, is not told again.
             let is_final = |turn: &Turn| match turn {
                 Turn::Cut { .. } => false,

@@ -1,0 +1,63 @@
+//! What a task is told when a cassette is played to it: the recorded answer to the ask of the same number, whatever it asks.
+//!
+//! Nothing here waits, so that a plugin that has changed comes to an end, too: an ask without an answer is told so.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Begins, Hash, Recorded, Recorder, TaskLog, Told, lock};
+use crate::journal::{CallRecord, Entry};
+use crate::limits::ledger::Used;
+use crate::llm::CallError;
+use crate::task::TaskId;
+
+impl TaskLog {
+    /// Notes what is asked now, and gives what was answered then.
+    pub(super) fn rehearse(
+        &self,
+        recorder: &Arc<Recorder>,
+        ask: u64,
+        (hash, body): (Hash, String),
+        known: Option<CallRecord>,
+    ) -> Recorded {
+        let (run, task) = (recorder.run.clone(), self.task.to_string());
+        recorder.journal.note(Entry::CallStarted {
+            run: run.clone(),
+            task: task.clone(),
+            ask,
+            hash,
+            body: Some(body),
+        });
+        let result = known.and_then(|known| known.result);
+        let told = result.and_then(|result| Some((serde_json::from_str::<Told>(&result).ok()?, result)));
+        let Some((told, result)) = told else {
+            let why = "the cassette holds no answer to this call";
+            let error = Err(CallError::Other("cassette".into(), why.into()));
+            return Recorded::Told(Box::new(Told::new(&error, &Used::default(), false, Vec::new())));
+        };
+        recorder.journal.note(Entry::CallEnded { run, task, ask, result });
+        Recorded::Told(Box::new(told))
+    }
+
+    /// A sub-task that was run then is run whatever its parent does; one that was not known then is run as usual.
+    pub(super) fn rehearse_start(
+        &self,
+        recorder: &Recorder,
+        ask: u64,
+        child: &TaskId,
+        known: Option<CallRecord>,
+    ) -> Begins {
+        let hash = Hash::from(Sha256::digest(child.to_string()));
+        if known.is_none_or(|known| known.hash != hash) {
+            return Begins::Now;
+        }
+        let began = recorder.past(child).is_ok_and(|past| past.is_some());
+        match began {
+            true => Begins::Again,
+            false if lock(&self.past).is_told(ask) => Begins::Refused,
+            // Its parent gave it up before it began.
+            false => Begins::Differs,
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Cassettes: recorded beside a run, committed with a plugin, played to it offline.
+
+use std::path::{Path, PathBuf};
+
+use agenthost_tests::env::TestEnv;
+use agenthost_tests::guests::{guests, plugin, workspace};
+use agenthost_tests::server::{Reply, Server};
+use serde_json::{Value, json};
+
+use crate::{guest, machine, machine_for, questions};
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn write(path: &Path, value: &Value) {
+    std::fs::write(path, serde_json::to_string_pretty(value).unwrap()).unwrap();
+}
+
+/// What changed in the only cassette, by kind.
+fn kinds(machine: &TestEnv, code: i32) -> Vec<String> {
+    let document = machine.run(["test", "edited", "--json"]).json(code);
+    let changes = document["cassettes"][0]["changes"].as_array().unwrap();
+    let kinds = changes.iter().map(|change| change["kind"].as_str().unwrap().to_owned());
+    kinds.collect()
+}
+
+/// A copy of the plugin `competitor` outside of the workspace, under a name of its own.
+fn edited(machine: &TestEnv, prompt: &str) -> PathBuf {
+    let from = workspace().join("plugins/competitor");
+    let to = machine.cwd().join("edited");
+    for dir in ["src", "wit", "cassettes", ".cargo"] {
+        std::fs::create_dir_all(to.join(dir)).unwrap();
+    }
+    for file in ["wit/world.wit", "cassettes/first.json"] {
+        std::fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+    std::fs::copy(workspace().join("Cargo.lock"), to.join("Cargo.lock")).unwrap();
+    let sdk = workspace().join("sdk");
+    // The packages are built already.
+    let target = guests().path("competitor").parent().unwrap().parent().unwrap();
+    std::fs::write(
+        to.join(".cargo/config.toml"),
+        format!("[build]\ntarget-dir = {target:?}\n"),
+    )
+    .unwrap();
+    std::fs::write(
+        to.join("Cargo.toml"),
+        format!(
+            "[workspace]\n[package]\nname = \"edited\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+             [lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\nagenthost-sdk = {{ path = {sdk:?} }}\n\
+             [package.metadata.agenthost.limits]\ntokens = 100\ncalls = 12\n"
+        ),
+    )
+    .unwrap();
+    let source = std::fs::read_to_string(from.join("src/lib.rs")).unwrap();
+    let changed = source.replace("\"Answer the question about the company.\"", &format!("{prompt:?}"));
+    assert_ne!(source, changed);
+    std::fs::write(to.join("src/lib.rs"), changed).unwrap();
+    to
+}
+
+#[test]
+fn the_cassettes_of_the_examples_pass_without_key_configuration_and_network() {
+    let machine = machine().cache(env!("CARGO_TARGET_TMPDIR"));
+    for name in ["competitor", "market-scan", "triage", "publish"] {
+        plugin(name);
+        let dir = workspace().join("plugins").join(name).display().to_string();
+        let output = machine.run(["test", &dir]);
+        assert_eq!(output.code, 0, "{output}");
+        assert!(output.stdout.starts_with("ok cassettes/first.json: "), "{output}");
+        assert_eq!(output.stderr.lines().last(), Some("1 passed, 0 failed"), "{output}");
+    }
+}
+
+#[test]
+fn a_changed_plugin_fails_until_the_change_is_accepted() {
+    let machine = machine().cache(env!("CARGO_TARGET_TMPDIR"));
+    let dir = edited(&machine, "Answer the question about the company in one word.");
+    let file = dir.join("cassettes/first.json");
+    let before = read(&file);
+
+    let failed = machine.run(["test", "edited"]);
+    assert_eq!(failed.code, 1, "{failed}");
+    for part in [
+        "FAILED cassettes/first.json: 4 calls, ",
+        "\n  root, ask 0: the model is asked something else\n",
+        "\n    -Answer the question about the company.\n    +Answer the question about the company in one word.\n",
+    ] {
+        assert!(failed.stdout.contains(part), "{part:?} in {failed}");
+    }
+    assert!(failed.stderr.contains("run it again with --update"), "{failed}");
+    assert_eq!(kinds(&machine, 1), ["request"; 3]);
+    assert_eq!(read(&file), before, "nothing is written unasked");
+
+    let updated = machine.run(["test", "edited", "--update"]);
+    assert_eq!(updated.code, 0, "{updated}");
+    assert!(updated.stdout.starts_with("updated cassettes/first.json"), "{updated}");
+    let after = read(&file);
+    assert_eq!(kinds(&machine, 0), [""; 0]);
+    let ask = |of: &Value| of["tasks"][0]["asks"][0].clone();
+    assert_ne!(ask(&before)["request"], ask(&after)["request"]);
+    assert_eq!(ask(&before)["reply"], ask(&after)["reply"]);
+    for kept in ["seed", "clock-ms", "input"] {
+        assert_eq!(before[kept], after[kept]);
+    }
+
+    // An edited reply is what the plugin gets.
+    let mut changed = after.clone();
+    changed["tasks"][0]["asks"][3]["reply"]["json"]["confidence"] = json!(0.25);
+    write(&file, &changed);
+    assert_eq!(kinds(&machine, 1), ["outcome"]);
+    let shown = machine.run(["test", "edited"]);
+    assert!(shown.stdout.contains("    +  \"confidence\": 0.25\n"), "{shown}");
+
+    // Ceilings are kept to.
+    let mut changed = after.clone();
+    changed["expect"]["fuel"] = json!(1_000);
+    changed["expect"]["tokens"] = json!(10);
+    write(&file, &changed);
+    assert_eq!(kinds(&machine, 1), ["fuel", "tokens"]);
+    assert_eq!(machine.run(["test", "edited", "--update", "-q"]).code, 0);
+    assert!(read(&file)["expect"]["fuel"].as_u64() > Some(100_000));
+
+    // What the cassette cannot answer cannot be accepted, and ends all the same.
+    let mut changed = after.clone();
+    changed["input"]["questions"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!("What else?"));
+    write(&file, &changed);
+    let kinds = kinds(&machine, 1);
+    assert!(kinds.iter().any(|kind| kind == "unrecorded"), "{kinds:?}");
+    let refused = machine.run(["test", "edited", "--update"]);
+    assert_eq!((refused.code, read(&file)), (1, changed), "{refused}");
+    assert!(refused.stderr.contains("has to be recorded anew"), "{refused}");
+
+    // An input of another type.
+    let mut changed = after.clone();
+    changed["input"] = json!({"company": 7});
+    write(&file, &changed);
+    assert_eq!(self::kinds(&machine, 1), ["input"]);
+
+    // Limits come from what was measured, and a build says which lie too low.
+    write(&file, &after);
+    let profile = machine.run(["profile", "edited", "--json"]).json(0);
+    assert_eq!(profile["measured"]["calls"], 4);
+    assert_eq!(profile["suggested"]["calls"], 8);
+    assert_eq!(profile["suggested"].get("timeout"), None, "a cassette knows no time");
+    let text = machine.run(["profile", "edited"]);
+    let manifest: toml::Table = text.stdout.parse().unwrap();
+    let limits = &manifest["package"]["metadata"]["agenthost"]["limits"];
+    assert_eq!(limits["calls"].as_integer(), Some(8), "{text}");
+    let built = machine.run(["build", "edited"]);
+    assert!(
+        built
+            .stderr
+            .contains("note: the manifest declares tokens = 100, and cassettes/first.json may take "),
+        "{built}"
+    );
+    assert!(!built.stderr.contains("declares calls"), "{built}");
+
+    // A cassette of another plugin.
+    let mut changed = after;
+    changed["plugin"] = json!("demo:other@0.1.0");
+    write(&file, &changed);
+    let error = machine.run(["test", "edited"]);
+    assert!(
+        error
+            .error(2)
+            .contains("first.json: a cassette of demo:other@0.1.0, and the plugin is demo:competitor")
+    );
+}
+
+#[test]
+fn a_broken_cassette_is_refused_with_file_and_reason() {
+    let machine = machine();
+    machine.write("x/cassettes/a.json", "{\"format\": 1, \"plugin\": 7}");
+    let output = machine.run(["test", "x"]);
+    let error = output.error(2);
+    assert!(
+        error.contains("x/cassettes/a.json: not a cassette: invalid type: integer `7`, expected a string at line 1"),
+        "{output}"
+    );
+    machine.write("x/cassettes/a.json", "{\"format\": 9}");
+    assert!(
+        machine
+            .run(["test", "x"])
+            .error(2)
+            .contains("it has format 9, and this version reads 1")
+    );
+    let none = machine.run(["test", "y"]);
+    assert!(none.error(2).contains("y: no cassettes: cassettes/*.json"), "{none}");
+    assert!(none.stderr.contains("--record y/cassettes/first.json"), "{none}");
+    machine.run(["profile", "y"]).error(2);
+}
+
+#[test]
+fn a_run_is_recorded_beside_the_journal_or_without_one() {
+    let server = Server::start(|request| Reply::text(format!("about {}", request.prompt())));
+    for (journal, runs) in [
+        ("", 1),
+        ("[journal]\nenabled = false\n", 0),
+        ("[journal]\nbodies = \"replies\"\n", 0),
+    ] {
+        let machine = machine_for(&format!("{}{journal}", server.config()));
+        let input = questions(&["one", "two"], "parallel").to_string();
+        let run = [
+            "run",
+            &guest("asks"),
+            "--input",
+            &input,
+            "--calls",
+            "7",
+            "--record",
+            "kept/first.json",
+        ];
+        let output = machine.run(run);
+        assert_eq!(output.code, 0, "{output}");
+        assert!(output.stderr.contains("note: recorded "), "{output}");
+        let cassette = read(&machine.cwd().join("kept/first.json"));
+        assert_eq!(
+            cassette["expect"]["output"],
+            serde_json::from_str::<Value>(&output.stdout).unwrap()
+        );
+        assert_eq!(cassette["expect"]["calls"], json!({"root": 2}));
+        assert_eq!(cassette["limits"], json!({"calls": 7}));
+        assert_eq!(cassette["tasks"][0]["asks"][1]["reply"]["text"], "about two");
+        let text = cassette.to_string();
+        for private in [machine.cwd().display().to_string(), "sk-".into(), server.config()] {
+            assert!(!text.contains(&private), "{private} in {text}");
+        }
+        let recorded = machine.run(["runs", "--json"]).json(0);
+        assert_eq!(recorded["runs"].as_array().unwrap().len(), runs, "{recorded}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_said_before_anything_is_paid_for() {
+    let server = Server::start(|_| Reply::text("yes"));
+    let machine = machine_for(&server.config());
+    let input = questions(&["one"], "parallel").to_string();
+    machine.write("file", "");
+    for (target, said) in [("file/first.json", "--record: "), (".", "is a directory")] {
+        let output = machine.run(["run", &guest("asks"), "--input", &input, "--record", target]);
+        assert!(output.error(2).contains(said), "{output}");
+    }
+    assert_eq!(server.count(), 0);
+}
