@@ -1,4 +1,4 @@
-//! The path of one model call, in the one order that it has: limits (reserve), gate, provider, and back: settle.
+//! The path of one model call, in the one order that it has: limits (reserve), gate, journal, provider, and back: settle.
 //!
 //! A call may take several requests: other attempts after a failure that waiting cures, the next model of a chain, a
 //! second request beside a slow one. Each is reserved, admitted and settled by itself, so the books hold what each has

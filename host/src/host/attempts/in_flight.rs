@@ -1,5 +1,10 @@
 //! A request on its way: counted when it is sent, settled when it is answered, reported when nobody waited for it.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use tracing::Instrument as _;
+
 use super::super::record::request_hash;
 use super::{Call, Failed, Model, millis};
 use crate::gate::Permit;
@@ -8,9 +13,6 @@ use crate::limits::ledger::{Reservation, Used};
 use crate::llm::{ProviderError, ProviderErrorKind, Reply, Request, Usage};
 use crate::run::{Abandoned, Event, ModelReport};
 use crate::telemetry;
-use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
-use tracing::Instrument as _;
 
 /// A request that may be sent, or was. Dropping it gives everything back.
 pub(super) struct InFlight<'a> {
