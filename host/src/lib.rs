@@ -117,6 +117,7 @@ pub mod llm;
 pub mod plugin;
 pub mod price;
 pub mod process;
+pub mod registry;
 pub mod run;
 pub mod sandbox;
 pub mod task;

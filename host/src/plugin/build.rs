@@ -8,6 +8,7 @@ mod crates;
 mod explain;
 mod wit;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -276,8 +277,23 @@ fn package(dir: &Path) -> Result<Package> {
             license: text("license"),
             repository: text("repository"),
             limits: table("limits"),
+            models: models(dir, own)?,
             sub_agents: table("sub-agents").into_iter().collect(),
         },
+    })
+}
+
+/// `models = ["fast"]` under `[package.metadata.agenthost]`.
+fn models(dir: &Path, own: Option<&Value>) -> Result<Option<BTreeSet<String>>> {
+    let Some(models) = own.and_then(|own| own.get("models")) else {
+        return Ok(None);
+    };
+    serde_json::from_value(models.clone()).map(Some).map_err(|_| {
+        Error::plugin(format!(
+            "{}: `models` under [package.metadata.agenthost] is no list of model names",
+            dir.join("Cargo.toml").display()
+        ))
+        .hint("Write the names that the plugin asks for, such as models = [\"fast\"].")
     })
 }
 

@@ -3,7 +3,7 @@
 //! A build takes it from the crate's `Cargo.toml` (`[package]` and `[package.metadata.agenthost]`) and embeds it as
 //! JSON. It is the author's word, not a right: limits are granted by the operator, whatever stands here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,9 @@ pub struct Manifest {
     /// Limits that the author suggests, in the manifest's own syntax.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub limits: serde_json::Map<String, serde_json::Value>,
+    /// The model names that it may ask for; where the author names them, it may use no others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models: Option<BTreeSet<String>>,
     /// Sub-agents and where the author has them from.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sub_agents: BTreeMap<String, serde_json::Value>,

@@ -57,7 +57,7 @@ fn manifest(path: &Path) -> Result<Value> {
             .ok()
             .filter(|value| !value.is_empty())
     };
-    let (limits, sub_agents) = metadata(&text).with_context(|| format!("in {}", path.display()))?;
+    let own = metadata(&text).with_context(|| format!("in {}", path.display()))?;
     Ok(json!({
         "format": 1,
         "name": field("NAME"),
@@ -65,30 +65,54 @@ fn manifest(path: &Path) -> Result<Value> {
         "description": field("DESCRIPTION"),
         "license": field("LICENSE"),
         "repository": field("REPOSITORY"),
-        "limits": limits,
-        "sub-agents": sub_agents,
+        "limits": own.limits,
+        "models": own.models,
+        "sub-agents": own.sub_agents,
     }))
 }
 
-/// The tables `limits` and `sub-agents` of `[package.metadata.agenthost]`.
-fn metadata(text: &str) -> Result<(Value, Value)> {
+/// What `[package.metadata.agenthost]` says.
+struct Metadata {
+    limits: Value,
+    /// Null where the author does not say.
+    models: Value,
+    sub_agents: Value,
+}
+
+fn metadata(text: &str) -> Result<Metadata> {
     let cargo: toml::Table = toml::from_str(text)?;
     let table = ["package", "metadata", "agenthost"]
         .iter()
         .try_fold(&cargo, |table, key| table.get(*key).and_then(toml::Value::as_table));
-    let (mut limits, mut sub_agents) = (json!({}), json!({}));
+    let mut own = Metadata {
+        limits: json!({}),
+        models: Value::Null,
+        sub_agents: json!({}),
+    };
     for (key, value) in table.into_iter().flatten() {
-        ensure!(
-            value.is_table(),
-            "`{key}` in [package.metadata.agenthost] is not a table"
-        );
         match key.as_str() {
-            "limits" => limits = serde_json::to_value(value)?,
-            "sub-agents" => sub_agents = serde_json::to_value(value)?,
-            _ => bail!("unknown table `{key}` in [package.metadata.agenthost]\nhint: it has `limits` and `sub-agents`"),
+            "limits" | "sub-agents" => ensure!(
+                value.is_table(),
+                "`{key}` in [package.metadata.agenthost] is not a table"
+            ),
+            "models" => ensure!(
+                value
+                    .as_array()
+                    .is_some_and(|names| names.iter().all(toml::Value::is_str)),
+                "`models` in [package.metadata.agenthost] is not a list of model names\nhint: models = [\"fast\"]"
+            ),
+            _ => bail!(
+                "unknown key `{key}` in [package.metadata.agenthost]\nhint: it has `limits`, `models` and `sub-agents`"
+            ),
+        }
+        let value = serde_json::to_value(value)?;
+        match key.as_str() {
+            "limits" => own.limits = value,
+            "models" => own.models = value,
+            _ => own.sub_agents = value,
         }
     }
-    Ok((limits, sub_agents))
+    Ok(own)
 }
 
 #[cfg(test)]
@@ -96,20 +120,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_takes_the_two_tables_and_refuses_others() {
-        let text = "[package]\nname = \"x\"\n[package.metadata.agenthost.limits]\ntokens = 5\nmemory = \"64MiB\"\n";
-        let (limits, sub_agents) = metadata(text).unwrap();
-        assert_eq!(limits, json!({"tokens": 5, "memory": "64MiB"}));
-        assert_eq!(sub_agents, json!({}));
+    fn metadata_takes_what_it_knows_and_refuses_others() {
+        let text = "[package]\nname = \"x\"\n[package.metadata.agenthost]\nmodels = [\"fast\"]\n[package.metadata.agenthost.limits]\ntokens = 5\nmemory = \"64MiB\"\n";
+        let own = metadata(text).unwrap();
+        assert_eq!(own.limits, json!({"tokens": 5, "memory": "64MiB"}));
+        assert_eq!((own.models, own.sub_agents), (json!(["fast"]), json!({})));
+        assert_eq!(metadata("").unwrap().models, Value::Null);
 
         let error = metadata("[package.metadata.agenthost.limit]\n")
-            .unwrap_err()
+            .err()
+            .unwrap()
             .to_string();
-        assert!(error.starts_with("unknown table `limit`"), "{error}");
+        assert!(error.starts_with("unknown key `limit`"), "{error}");
+        for wrong in ["models = \"fast\"", "models = [1]"] {
+            let error = metadata(&format!("[package.metadata.agenthost]\n{wrong}\n"))
+                .err()
+                .unwrap();
+            assert!(error.to_string().starts_with("`models` in"), "{error}");
+        }
         let error = metadata("[package.metadata.agenthost]\nlimits = 3\n")
-            .unwrap_err()
+            .err()
+            .unwrap()
             .to_string();
         assert!(error.contains("is not a table"), "{error}");
-        assert_eq!(metadata("[package]\n").unwrap(), (json!({}), json!({})));
+        assert_eq!(metadata("[package]\n").unwrap().limits, json!({}));
     }
 }
