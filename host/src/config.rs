@@ -51,6 +51,8 @@ pub struct Config {
     grants: BTreeMap<String, Grant>,
     sub_agents: BTreeMap<String, SubAgent>,
     prices: BTreeMap<ModelRef, PriceConfig>,
+    registries: BTreeMap<String, RegistryConfig>,
+    policies: Vec<PathBuf>,
     origins: BTreeMap<String, Origin>,
     project_file: Option<PathBuf>,
     user_file: Option<PathBuf>,
@@ -255,6 +257,15 @@ pub enum SubAgent {
     Reference(String),
 }
 
+/// Where the plugins of a namespace are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryConfig {
+    /// An OCI registry: `host`, or `host/repository`, below which `namespace/name` is found.
+    Oci(String),
+    /// A directory, absolute, in which `namespace/name` is found.
+    Dir(PathBuf),
+}
+
 /// A model's price as the operator gives it, in US dollars for a million tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PriceConfig {
@@ -423,6 +434,22 @@ impl Config {
     /// The operator's own prices.
     pub fn prices(&self) -> &BTreeMap<ModelRef, PriceConfig> {
         &self.prices
+    }
+
+    /// Where the plugins of a namespace are kept, by the namespace; `*` stands for every other.
+    pub fn registries(&self) -> &BTreeMap<String, RegistryConfig> {
+        &self.registries
+    }
+
+    /// Policy files beside the project's own: those of the operator's file, and those of the project's.
+    pub fn policies(&self) -> &[PathBuf] {
+        &self.policies
+    }
+
+    /// The folder of the project: that of its file, or the working directory.
+    pub fn project_dir(&self) -> PathBuf {
+        let folder = self.project_file.as_deref().and_then(Path::parent);
+        folder.map_or_else(|| self.env.cwd().to_owned(), Path::to_owned)
     }
 
     /// Where an entry was set, by its keys joined with dots: `models.fast`, `providers.corp.base-url`. None for what

@@ -7,15 +7,17 @@
 mod answer;
 mod attempts;
 mod calls;
+mod ceiling;
 mod estimate;
 mod load;
 mod many;
+mod place;
 mod record;
 mod run;
 mod tree;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -34,9 +36,12 @@ use crate::llm::script::Script;
 use crate::llm::{CallError, Provider};
 use crate::plugin::Plugin;
 use crate::price::{Price, PriceTable};
+use crate::registry::project::Project;
 use crate::sandbox::{Code, Machine, Sandbox, Settings};
 
+use self::ceiling::Ceiling;
 pub use self::many::{Again, Batch};
+pub use self::place::Place;
 pub use self::run::RunHandle;
 
 /// Tasks that may be alive at once, unless the configuration says otherwise: far more than one fan-out needs, and
@@ -58,6 +63,8 @@ struct Inner {
     state: Option<PathBuf>,
     /// Where runs are written down, and how much of them.
     journal: Option<(Arc<dyn Journal>, Bodies)>,
+    /// What references mean, and what may run at all.
+    project: Option<Arc<Project>>,
 }
 
 /// A provider, made when it is first called: a missing key of a model that nobody asks for is no error.
@@ -90,6 +97,7 @@ pub struct HostBuilder {
     cache: Option<PathBuf>,
     state: Option<PathBuf>,
     journal: Option<(Arc<dyn Journal>, Bodies)>,
+    project: Option<Arc<Project>>,
     max_memory: u64,
     providers: BTreeMap<String, Arc<dyn Provider>>,
 }
@@ -102,6 +110,8 @@ pub struct LoadedPlugin {
     sub_agents: BTreeMap<String, SubAgent>,
     /// The directories that it may have.
     dirs: Vec<DirGrant>,
+    /// The most that its tasks are given, whatever is granted.
+    ceiling: Ceiling,
     /// What was done to get it, for people: a compile target that was installed, for example.
     notes: Vec<String>,
 }
@@ -110,7 +120,7 @@ pub struct LoadedPlugin {
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
     /// Where the sub-agents `namespace:name` are found, before anything that the configuration or a manifest says.
-    pub with: BTreeMap<String, PathBuf>,
+    pub with: BTreeMap<String, Place>,
     /// Directories for the plugin itself, beside those of its grant; its sub-agents do not get them.
     pub dirs: Vec<DirGrant>,
 }
@@ -137,6 +147,16 @@ impl LoadedPlugin {
     pub fn sub_agents(&self) -> impl Iterator<Item = (&str, &LoadedPlugin)> {
         let sub_agents = self.sub_agents.iter();
         sub_agents.map(|(import, sub_agent)| (import.as_str(), &*sub_agent.plugin))
+    }
+
+    /// The model names that its tasks may ask for: those of its grant, without what the policies or its own manifest leave out.
+    pub fn models(&self, config: &Config) -> BTreeSet<String> {
+        self.ceiling.models(config.grant(&self.plugin.id.name).models)
+    }
+
+    /// The most that the policies allow its tasks.
+    pub fn allowed(&self) -> &Limits {
+        &self.ceiling.limits
     }
 
     /// What was done to get it, for people.
@@ -166,6 +186,14 @@ impl HostBuilder {
     #[must_use]
     pub fn state_dir(mut self, dir: Option<PathBuf>) -> Self {
         self.state = dir;
+        self
+    }
+
+    /// Has `project` say what references mean, from its lock file and the cache, and what may run, from its policies. Without
+    /// one, plugins are files, crates and bytes, and no policy is asked.
+    #[must_use]
+    pub fn project(mut self, project: impl Into<Arc<Project>>) -> Self {
+        self.project = Some(project.into());
         self
     }
 
@@ -222,6 +250,7 @@ impl HostBuilder {
                 estimates: estimate::Estimates::default(),
                 state: self.state,
                 journal: self.journal,
+                project: self.project,
             }),
         })
     }
@@ -239,6 +268,7 @@ impl Host {
             cache: None,
             state: None,
             journal: None,
+            project: None,
             max_memory,
             providers: BTreeMap::new(),
         }
@@ -282,8 +312,8 @@ impl Host {
     /// # Errors
     ///
     /// As [`Host::load_with`].
-    pub async fn load(&self, path: &Path) -> Result<LoadedPlugin> {
-        self.load_with(path, LoadOptions::default()).await
+    pub async fn load(&self, place: impl Into<Place>) -> Result<LoadedPlugin> {
+        self.load_with(place, LoadOptions::default()).await
     }
 
     /// Loads a plugin, with more than the configuration says.
@@ -293,12 +323,12 @@ impl Host {
     /// [`ErrorClass::Plugin`](crate::error::ErrorClass::Plugin) for what cannot be found, built or loaded, for a sub-agent
     /// that is not declared or not of the type that its importer knows, and for plugins that start each other in a circle;
     /// [`ErrorClass::Denied`](crate::error::ErrorClass::Denied) for imports that are not offered.
-    pub async fn load_with(&self, path: &Path, options: LoadOptions) -> Result<LoadedPlugin> {
+    pub async fn load_with(&self, place: impl Into<Place>, options: LoadOptions) -> Result<LoadedPlugin> {
         let host = self.clone();
-        let path = path.to_owned();
+        let place = place.into();
         // Reading, building and compiling block, for seconds at worst.
         let loaded =
-            tokio::task::spawn_blocking(move || load::Loader::new(&host, options.with, options.dirs).load_root(&path));
+            tokio::task::spawn_blocking(move || load::Loader::new(&host, options.with, options.dirs).load_root(&place));
         loaded
             .await
             .map_err(|_| Error::host("the host failed while it loaded the plugin"))?
@@ -323,12 +353,13 @@ impl Host {
 
     /// The limits of a root task of `plugin`: the configured ones, with what the caller asks for in their place, and at
     /// most what the plugin's grant allows.
-    pub fn limits(&self, plugin: &Plugin, asked: &LimitsPatch) -> Limits {
+    pub fn limits(&self, plugin: &LoadedPlugin, asked: &LimitsPatch) -> Limits {
         let config = &self.inner.config;
         let limits = config
             .limits()
             .overridden_by(asked)
-            .narrowed_by(&config.granted_limits(&plugin.id.name));
+            .narrowed_by(&config.granted_limits(&plugin.id.name))
+            .narrowed_by(&plugin.ceiling.limits);
         let most = self.inner.sandbox.max_memory();
         Limits {
             memory: Some(limits.memory.unwrap_or(most).min(most)),

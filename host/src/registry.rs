@@ -11,6 +11,8 @@
 pub mod asks;
 pub mod cache;
 
+pub mod local;
+pub mod lock;
 pub mod reference;
 pub mod statement;
 

@@ -358,7 +358,7 @@ fn asked_for(config: &Config, plugin: &LoadedPlugin, starts: bool, names: &mut B
 /// The names of models that `plugin` itself may ask for.
 fn models_of(config: &Config, plugin: &LoadedPlugin) -> BTreeSet<String> {
     match plugin.imports.iter().any(Import::is_llm) {
-        true => config.grant(&plugin.id.name).models,
+        true => plugin.models(config),
         false => BTreeSet::new(),
     }
 }

@@ -7,29 +7,37 @@ use serde::{Deserialize, Serialize};
 
 use super::output::Printer;
 use super::progress::Progress;
-use crate::config::{DirGrant, Env};
+use crate::config::{self, DirGrant, Env};
 use crate::error::{Error, Result};
-use crate::host::{Host, LoadOptions, LoadedPlugin};
+use crate::host::{Host, LoadOptions, LoadedPlugin, Place};
 
 /// A plugin, as flags name it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Which {
-    /// A .wasm file, or the directory of a plugin's crate, which is built first
-    plugin: PathBuf,
-    /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
+    /// A .wasm file, the directory of a plugin's crate, which is built first, or a plugin of agenthost.lock by its name,
+    /// such as acme:competitor
+    plugin: String,
+    /// Take the sub-agent NAMESPACE:NAME from this .wasm file, crate directory or entry of agenthost.lock
     #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
     with: Vec<String>,
     /// Let the plugin, but not its sub-agents, read the directory HOST as GUEST, such as reports::/data; with :rw it may
     /// write there, too
     #[arg(long, value_name = "HOST::GUEST[:rw]")]
     dir: Vec<String>,
+    /// Fetch nothing: what agenthost.lock names has to be in the cache already
+    #[arg(long)]
+    offline: bool,
+    /// Take plugins of registries exactly as agenthost.lock has them; they never come from anywhere else, so this is for
+    /// scripts that want to say so
+    #[arg(long)]
+    locked: bool,
 }
 
 /// The same for another time and place, as a journal keeps it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Named {
-    plugin: PathBuf,
-    with: BTreeMap<String, PathBuf>,
+    plugin: Place,
+    with: BTreeMap<String, Place>,
     /// As they were written, relative to `cwd`.
     dirs: Vec<String>,
     cwd: PathBuf,
@@ -42,7 +50,11 @@ impl Which {
             with: sub_agents(&self.with, env)?,
             dirs: dirs(&self.dir, env)?,
         };
-        let plugin = find(host, &self.plugin, &env.cwd().join(&self.plugin), options, printer).await?;
+        let place = Place::parse(&self.plugin, env.cwd())?;
+        if !self.offline {
+            fetch(host, &place, &options, printer).await?;
+        }
+        let plugin = find(host, &self.plugin, &place, options, printer).await?;
         if !self.dir.is_empty() && !plugin.reads_files() {
             printer.note(&format!("{} reads no files: --dir gives it nothing", plugin.id.name));
         }
@@ -52,7 +64,7 @@ impl Which {
     /// What it takes to load it again.
     pub(super) fn named(&self, env: &Env) -> Result<Named> {
         Ok(Named {
-            plugin: env.cwd().join(&self.plugin),
+            plugin: Place::parse(&self.plugin, env.cwd())?,
             with: sub_agents(&self.with, env)?,
             dirs: self.dir.clone(),
             cwd: env.cwd().to_owned(),
@@ -67,14 +79,17 @@ impl Named {
             with: self.with.clone(),
             dirs: dirs(&self.dirs, &env.at(&self.cwd))?,
         };
-        find(host, &self.plugin, &self.plugin, options, printer).await
+        fetch(host, &self.plugin, &options, printer).await?;
+        find(host, &self.plugin.to_string(), &self.plugin, options, printer).await
     }
 }
 
 /// `--with NAMESPACE:NAME=PLUGIN`
-pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, PathBuf>> {
+pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, Place>> {
     let parse = |text: &String| match text.split_once('=') {
-        Some((name, path)) if name.contains(':') && !path.is_empty() => Ok((name.to_owned(), env.cwd().join(path))),
+        Some((name, place)) if name.contains(':') && !place.is_empty() => {
+            Ok((name.to_owned(), Place::parse(place, env.cwd())?))
+        }
         _ => Err(
             Error::usage(format!("--with {text}: not of the form NAMESPACE:NAME=PLUGIN"))
                 .hint("For example --with demo:competitor=plugins/competitor"),
@@ -98,22 +113,31 @@ fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
     given.iter().map(parse).collect()
 }
 
-pub(super) async fn find(
-    host: &Host,
-    given: &Path,
-    path: &Path,
-    options: LoadOptions,
-    printer: &Printer,
-) -> Result<LoadedPlugin> {
-    let text = given.to_string_lossy();
-    if !path.exists() && text.contains(':') && !text.contains('/') {
-        return Err(Error::plugin(format!(
-            "{text} looks like a reference to a registry, which this version cannot fetch"
-        ))
-        .hint("Give a .wasm file or a crate directory."));
+/// Fetches what the lock file names and the cache has not, of the plugins that are named as references, and says so.
+async fn fetch(host: &Host, place: &Place, options: &LoadOptions, printer: &Printer) -> Result<()> {
+    let Some(project) = host.project().filter(|project| !project.lock().is_empty()) else {
+        return Ok(());
+    };
+    let configured = host.config().sub_agents().values().filter_map(|sub_agent| match sub_agent {
+        config::SubAgent::Reference(text) => text.parse().ok(),
+        config::SubAgent::Path(_) => None,
+    });
+    let given = [place].into_iter().chain(options.with.values()).filter_map(|place| match place {
+        Place::Reference(reference) => Some(reference.clone()),
+        Place::Path(_) => None,
+    });
+    for reference in given.chain(configured).collect::<Vec<_>>() {
+        // What is not in the lock file is an error only where it is loaded.
+        if let Ok(locked) = project.locked(&reference) {
+            project.ready(&locked.name, |locked| super::registry::note(locked, printer)).await?;
+        }
     }
+    Ok(())
+}
+
+async fn find(host: &Host, text: &str, place: &Place, options: LoadOptions, printer: &Printer) -> Result<LoadedPlugin> {
     let waiting = Progress::waiting(&format!("loading {text}"), printer);
-    let plugin = host.load_with(path, options).await;
+    let plugin = host.load_with(place.clone(), options).await;
     waiting.finish();
     let plugin = plugin?;
     for note in plugin.notes() {

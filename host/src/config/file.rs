@@ -9,7 +9,9 @@ use std::time::Duration;
 use url::Url;
 
 use super::reader::{Entry, Origin, Section, Source};
-use super::{Bodies, DirGrant, Env, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, SubAgent};
+use super::{
+    Bodies, DirGrant, Env, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig, SubAgent,
+};
 use crate::error::{Error, Result};
 use crate::limits::units::{parse_bytes, parse_count, parse_duration};
 use crate::limits::{LimitsPatch, Usd};
@@ -26,6 +28,8 @@ pub(super) struct Layer {
     pub(super) grants: BTreeMap<String, RawGrant>,
     pub(super) sub_agents: BTreeMap<String, SubAgent>,
     pub(super) prices: BTreeMap<ModelRef, PriceConfig>,
+    pub(super) registries: BTreeMap<String, RegistryConfig>,
+    pub(super) policies: Vec<PathBuf>,
     pub(super) origins: BTreeMap<String, Origin>,
 }
 
@@ -104,6 +108,8 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
         "grants",
         "sub-agents",
         "prices",
+        "registries",
+        "policy",
     ])?;
     let mut layer = Layer {
         origins,
@@ -129,6 +135,18 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
                 })?;
             }
             "prices" => layer.prices = named(&section, None, str::parse, price)?,
+            "registries" => {
+                layer.registries = named(&section, Some(REGISTRY_HINT), namespace, |entry| {
+                    entry.text_as(|text| registry(section.source, text))
+                })?;
+            }
+            "policy" => {
+                section.only(&["files"])?;
+                let path = |text: &str| source.env.resolve(text, source.dir());
+                layer.policies = section
+                    .get("files")
+                    .map_or_else(|| Ok(Vec::new()), |entry| entry.list_as(path))?;
+            }
             _ => {}
         }
     }
@@ -137,6 +155,9 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
 
 const GRANT_HINT: &str = "`agenthost inspect PLUGIN` shows the plugin's name; the models that it may ask for stand inside, as models = [\"fast\"].";
 const PLUGIN_HINT: &str = "`agenthost inspect PLUGIN` shows the plugin's name.";
+
+const REGISTRY_HINT: &str =
+    "Write acme = \"registry.example/plugins\", or a directory: acme = \"./registry\"; \"*\" is every other namespace.";
 
 /// All entries of a section whose keys the file chooses; `hint` goes with a key that is wrong.
 fn named<'a, K: Ord, T>(
@@ -358,6 +379,21 @@ fn sub_agent(source: &Source<'_>, text: &str) -> Result<SubAgent, String> {
         Ok(SubAgent::Path(source.env.resolve(text, source.dir())?))
     } else {
         Ok(SubAgent::Reference(text.to_owned()))
+    }
+}
+
+/// The half of a plugin's name before the colon, or `*`.
+fn namespace(text: &str) -> Result<String, String> {
+    (text == "*" || is_name(text))
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("`{text}` is not a namespace; write lower-case letters, digits and -, or *"))
+}
+
+fn registry(source: &Source<'_>, text: &str) -> Result<RegistryConfig, String> {
+    match ["./", "../", "/", "~/"].iter().any(|start| text.starts_with(start)) {
+        true => Ok(RegistryConfig::Dir(source.env.resolve(text, source.dir())?)),
+        false if text.contains("://") => Err(format!("`{text}` has a scheme; write the host alone: HOST/REPOSITORY")),
+        false => Ok(RegistryConfig::Oci(text.trim_end_matches('/').to_owned())),
     }
 }
 

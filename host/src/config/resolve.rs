@@ -110,6 +110,8 @@ pub(super) fn resolve(
         grants,
         sub_agents: layer.sub_agents,
         prices: layer.prices,
+        registries: layer.registries,
+        policies: layer.policies,
         origins: layer.origins,
         project_file,
         user_file,
@@ -159,6 +161,9 @@ fn merge(lower: Layer, upper: Layer) -> Layer {
         grants: over_entries(lower.grants, upper.grants),
         sub_agents: over_entries(lower.sub_agents, upper.sub_agents),
         prices: over_entries(lower.prices, upper.prices),
+        registries: over_entries(lower.registries, upper.registries),
+        // All of them hold, whoever named them.
+        policies: [lower.policies, upper.policies].concat(),
         origins,
     }
 }

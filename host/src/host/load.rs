@@ -2,7 +2,7 @@
 //!
 //! A plugin's import of another plugin's task names who may be started; this is where the name becomes bytes. Looked for,
 //! in this order: what the caller says (`--with`), `[sub-agents]` in the configuration, the declaration in the plugin's own
-//! manifest, and a file `NAME.wasm` beside the plugin, where a build leaves it. Before anything runs, the types are
+//! manifest, a file `NAME.wasm` beside the plugin, where a build leaves it, and the project's lock file. Before anything runs, the types are
 //! compared, and plugins that would start each other in a circle are refused.
 //!
 //! Each plugin has the directories of its own grant; those that the caller gives are the root's alone.
@@ -13,11 +13,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Host, LoadedPlugin, SubAgent};
-use crate::config::{self, DirGrant};
+use super::{Ceiling, Host, LoadedPlugin, Place, SubAgent};
+use crate::config::DirGrant;
 use crate::error::{Error, Result};
 use crate::limits::{Limits, LimitsPatch};
 use crate::plugin::{self, Plugin, PluginId, SubAgentImport, build};
+use crate::registry::policy::Verdict;
+use crate::registry::{Name, Reference, Requirement};
 use crate::value::shape;
 
 /// Where a plugin's bytes came from.
@@ -29,11 +31,13 @@ pub(super) struct Origin<'a> {
     file: Option<&'a Path>,
     /// Where imports that are not offered come from, where a build found out.
     blame: Option<&'a str>,
+    /// What the project's policies say, where they were asked.
+    verdict: Option<&'a Verdict>,
 }
 
 pub(super) struct Loader<'a> {
     host: &'a Host,
-    with: BTreeMap<String, PathBuf>,
+    with: BTreeMap<String, Place>,
     /// More directories for the root.
     dirs: Vec<DirGrant>,
     /// Plugins that are loaded already, by file or crate directory.
@@ -45,7 +49,7 @@ pub(super) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(host: &'a Host, with: BTreeMap<String, PathBuf>, dirs: Vec<DirGrant>) -> Self {
+    pub(super) fn new(host: &'a Host, with: BTreeMap<String, Place>, dirs: Vec<DirGrant>) -> Self {
         Self {
             host,
             with,
@@ -57,8 +61,8 @@ impl<'a> Loader<'a> {
     }
 
     /// Loads the root, and sees to it that nothing was given in vain.
-    pub(super) fn load_root(mut self, path: &Path) -> Result<LoadedPlugin> {
-        let root = self.load(path)?;
+    pub(super) fn load_root(mut self, place: &Place) -> Result<LoadedPlugin> {
+        let root = self.load(place)?;
         let Some(unused) = self.with.keys().find(|name| !self.given.contains(*name)) else {
             return Ok(root);
         };
@@ -78,7 +82,29 @@ impl<'a> Loader<'a> {
         )
     }
 
-    fn load(&mut self, path: &Path) -> Result<LoadedPlugin> {
+    fn load(&mut self, place: &Place) -> Result<LoadedPlugin> {
+        match place {
+            Place::Path(path) => self.load_path(path),
+            Place::Reference(reference) => self.load_locked(reference),
+        }
+    }
+
+    /// Loads what the lock file has: nothing is fetched here.
+    fn load_locked(&mut self, reference: &Reference) -> Result<LoadedPlugin> {
+        let Some(project) = self.host.inner.project.clone() else {
+            return Err(Error::plugin(format!("{reference} is a reference, and this host has no project"))
+                .hint("Give the host one with `HostBuilder::project`, or give a .wasm file."));
+        };
+        let admitted = project.admit(project.locked(reference)?)?;
+        let origin = Origin {
+            verdict: Some(&admitted.verdict),
+            ..Origin::default()
+        };
+        self.load_bytes(&admitted.bytes, origin)
+            .map_err(|error| error.context(&reference.to_string()))
+    }
+
+    fn load_path(&mut self, path: &Path) -> Result<LoadedPlugin> {
         let (file, home, notes, blame) = match path.is_dir() {
             true => {
                 let built = build::build(path)?;
@@ -94,16 +120,32 @@ impl<'a> Loader<'a> {
                     home,
                     file: Some(&file),
                     blame: blame.as_deref(),
+                    verdict: None,
                 },
             )
             .map_err(|error| error.at(&file))?;
-        loaded.notes = notes;
+        loaded.notes.splice(0..0, notes);
         Ok(loaded)
+    }
+
+    /// The most that it may have, and what there is to say of that.
+    fn ceiling(&self, plugin: &Plugin, bytes: &[u8], origin: Origin<'_>) -> Result<(Ceiling, Vec<String>)> {
+        let own = Ceiling::own(plugin);
+        match (origin.verdict, origin.file, &self.host.inner.project) {
+            (Some(verdict), ..) => Ok((own.within(verdict), verdict.notes.clone())),
+            (None, Some(file), Some(project)) => {
+                let verdict = project.judge_path(file, plugin, bytes)?;
+                Ok((own.within(&verdict), verdict.notes))
+            }
+            // Bytes of the embedder's own, or no project that could have policies.
+            _ => Ok((own, Vec::new())),
+        }
     }
 
     /// Loads the plugin and what is below it.
     pub(super) fn load_bytes(&mut self, bytes: &[u8], origin: Origin<'_>) -> Result<LoadedPlugin> {
         let plugin = Plugin::read(bytes)?;
+        let (ceiling, notes) = self.ceiling(&plugin, bytes, origin)?;
         let dirs = self.dirs(&plugin)?;
         plugin::refuse(&plugin.id.name, &plugin.imports, !dirs.is_empty(), origin.blame)?;
         if self.above.iter().any(|above| above.name == plugin.id.name) {
@@ -121,7 +163,7 @@ impl<'a> Loader<'a> {
         self.above.push(plugin.id.clone());
         let mut sub_agents = BTreeMap::new();
         for import in &plugin.sub_agents {
-            let (source, limits) = self.source(&plugin, import, origin)?;
+            let (source, limits) = self.place(&plugin, import, origin)?;
             let sub_agent = self
                 .sub_agent(&source)
                 .map_err(|error| error.context(&format!("sub-agent {}", import.plugin)))?;
@@ -146,7 +188,8 @@ impl<'a> Loader<'a> {
             code,
             sub_agents,
             dirs,
-            notes: Vec::new(),
+            ceiling,
+            notes,
         })
     }
 
@@ -163,18 +206,22 @@ impl<'a> Loader<'a> {
         Ok(dirs)
     }
 
-    fn sub_agent(&mut self, source: &Path) -> Result<Arc<LoadedPlugin>> {
-        let key = source.canonicalize().unwrap_or_else(|_| source.to_owned());
+    fn sub_agent(&mut self, place: &Place) -> Result<Arc<LoadedPlugin>> {
+        let key = match place {
+            Place::Path(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
+            // No path has a colon in its first part and is absolute.
+            Place::Reference(reference) => PathBuf::from(reference.to_string()),
+        };
         if let Some(known) = self.loaded.get(&key) {
             return Ok(Arc::clone(known));
         }
-        let loaded = Arc::new(self.load(source)?);
+        let loaded = Arc::new(self.load(place)?);
         self.loaded.insert(key, Arc::clone(&loaded));
         Ok(loaded)
     }
 
     /// Where the plugin behind an import is, and the limits of its tasks.
-    fn source(&mut self, plugin: &Plugin, import: &SubAgentImport, origin: Origin<'_>) -> Result<(PathBuf, Limits)> {
+    fn place(&mut self, plugin: &Plugin, import: &SubAgentImport, origin: Origin<'_>) -> Result<(Place, Limits)> {
         let name = &import.plugin.name;
         let declared = plugin
             .manifest
@@ -184,35 +231,41 @@ impl<'a> Loader<'a> {
         let limits = declared
             .as_ref()
             .map_or_else(Limits::none, |declared| declared.limits.clone());
-        if let Some(path) = self.with.get(name) {
+        if let Some(place) = self.with.get(name) {
             self.given.insert(name.clone());
-            return Ok((path.clone(), limits));
+            return Ok((place.clone(), limits));
         }
-        match self.host.config().sub_agents().get(name) {
-            Some(config::SubAgent::Path(path)) => return Ok((path.clone(), limits)),
-            Some(config::SubAgent::Reference(reference)) => return Err(no_registry(name, reference)),
-            None => {}
+        if let Some(configured) = self.host.config().sub_agents().get(name) {
+            return Ok((Place::configured(name, configured)?, limits));
         }
         if let (Some(home), Some(path)) = (
             origin.home,
             declared.as_ref().and_then(|declared| declared.path.as_ref()),
         ) {
-            return Ok((home.join(path), limits));
+            return Ok((home.join(path).into(), limits));
         }
         let short = name.split_once(':').map_or(name.as_str(), |(_, name)| name);
         let beside = origin.file.map(|file| file.with_file_name(format!("{short}.wasm")));
         if let Some(beside) = beside.filter(|beside| beside.is_file() && Some(beside.as_path()) != origin.file) {
-            return Ok((beside, limits));
+            return Ok((beside.into(), limits));
         }
         if let Some(reference) = declared.and_then(|declared| declared.reference) {
-            return Err(no_registry(name, &reference));
+            return Ok((reference.into(), limits));
+        }
+        let locked = name.parse::<Name>().ok().filter(|name| {
+            let project = self.host.inner.project.as_ref();
+            project.is_some_and(|project| project.lock().get(name).is_some())
+        });
+        if let Some(name) = locked {
+            let requirement = Requirement::any();
+            return Ok((Reference::Named { name, requirement }.into(), limits));
         }
         Err(Error::plugin(format!(
             "{} starts {}, and no sub-agent is declared for it",
             plugin.id, import.plugin
         ))
         .hint(format!(
-            "Say where it is: --with {name}=PLUGIN, or `\"{name}\" = \"PATH\"` under [sub-agents] in agenthost.toml, \
+            "Say where it is: `agenthost add {name}` for one of a registry, --with {name}=PLUGIN, or `\"{name}\" = \"PATH\"` under [sub-agents] in agenthost.toml, \
                  or [package.metadata.agenthost.sub-agents] in the plugin's Cargo.toml."
         )))
     }
@@ -221,7 +274,7 @@ impl<'a> Loader<'a> {
 /// A declaration in a manifest: a path or reference as text, or a table.
 struct Declared {
     path: Option<PathBuf>,
-    reference: Option<String>,
+    reference: Option<Reference>,
     limits: Limits,
 }
 
@@ -237,8 +290,8 @@ impl Declared {
             limits: Limits::none(),
         };
         let fields = match value {
-            Value::String(text) if text.contains('@') => {
-                declared.reference = Some(text.clone());
+            Value::String(text) if Reference::looks_like_one(text) => {
+                declared.reference = Some(text.parse().map_err(|error: Error| wrong(&error.to_string()))?);
                 return Ok(declared);
             }
             Value::String(text) => {
@@ -261,13 +314,6 @@ impl Declared {
         }
         Ok(declared)
     }
-}
-
-fn no_registry(name: &str, reference: &str) -> Error {
-    Error::plugin(format!(
-        "the sub-agent {name} is declared as {reference}, which this version cannot fetch"
-    ))
-    .hint(format!("Give a .wasm file or a crate directory: --with {name}=PATH."))
 }
 
 /// Whether `found` is what `import` was built against: the same plugin, a compatible version, equal types.
@@ -335,7 +381,7 @@ mod tests {
         let path = read(json!("../sub")).unwrap();
         assert_eq!((path.path, path.limits), (Some("../sub".into()), Limits::none()));
         assert_eq!(
-            read(json!("demo:sub@1.0.0")).unwrap().reference.as_deref(),
+            read(json!("demo:sub@1.0.0")).unwrap().reference.map(|reference| reference.to_string()).as_deref(),
             Some("demo:sub@1.0.0")
         );
         let table = read(json!({"path": "../sub", "limits": {"tokens": "20k", "calls": 3}})).unwrap();

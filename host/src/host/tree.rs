@@ -242,7 +242,7 @@ impl RunState {
             children: AtomicU32::new(0),
             task: id.clone(),
             plugin: plugin.id.name.clone(),
-            models: config.grant(&plugin.id.name).models,
+            models: plugin.models(config),
             account,
             deadline,
             events: self.events.clone(),

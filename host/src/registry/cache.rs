@@ -43,6 +43,11 @@ impl Cache {
         fs::symlink_metadata(self.path(digest)).is_ok()
     }
 
+    /// Whether there is a signature of that name; what is in it is checked when it is read.
+    pub fn has_signature(&self, digest: &Digest) -> bool {
+        fs::symlink_metadata(self.signature_path(digest)).is_ok()
+    }
+
     /// The component of that digest, checked.
     ///
     /// # Errors
@@ -201,7 +206,7 @@ impl Cache {
 }
 
 /// Fails where the last part of a path is a link.
-const NO_LINKS: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+pub(super) const NO_LINKS: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 
 fn suspicious(path: &Path, why: &str) -> Error {
     Error::denied(format!("{}: refused: {why}", path.display()))

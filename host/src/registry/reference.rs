@@ -134,6 +134,17 @@ impl Requirement {
         }
     }
 
+    /// This version and what is compatible with it, as cargo takes a bare version.
+    pub fn compatible_with(version: &Version) -> Self {
+        let mut plain = version.clone();
+        plain.build = semver::BuildMetadata::EMPTY;
+        let text = format!("^{plain}");
+        match text.parse() {
+            Ok(range) => Self { text, range },
+            Err(_) => Self::exactly(version),
+        }
+    }
+
     /// The one version that will do, where there is only one.
     pub fn exact(&self) -> Option<Version> {
         self.text.parse().ok()
@@ -508,6 +519,15 @@ mod tests {
         let version: Version = "1.2.3+meta".parse().unwrap();
         assert!(Requirement::exactly(&version).matches(&version));
         assert_eq!(version_of(&tag_of(&version)), Some(version));
+    }
+
+    #[test]
+    fn a_found_version_becomes_a_range() {
+        let range = Requirement::compatible_with(&Version::new(1, 2, 3));
+        assert_eq!(range.to_string(), "^1.2.3");
+        assert!(range.matches(&Version::new(1, 9, 0)) && !range.matches(&Version::new(2, 0, 0)));
+        let pre = Requirement::compatible_with(&"2.0.0-rc.1".parse().unwrap());
+        assert!(pre.matches(&"2.0.0-rc.2".parse().unwrap()));
     }
 
     #[test]

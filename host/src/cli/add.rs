@@ -1,0 +1,103 @@
+//! `agenthost add`: a plugin of a registry, with all that it starts, into the project's lock file.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::Global;
+use super::output::Printer;
+use super::registry::{Offer, missing_below, project};
+use crate::config::Env;
+use crate::error::{Error, Result};
+use crate::registry::{Name, Reference};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A name with a version or a range, such as acme:competitor, acme:competitor@1.2.0 or acme:competitor@^1.2, or a place in
+    /// an OCI registry, such as registry.example/acme/competitor:1.2.0
+    #[arg(value_name = "REF")]
+    reference: Reference,
+    /// Accept what it asks for; without this, it is shown, and nothing is changed
+    #[arg(long)]
+    accept: bool,
+    /// Change nothing: fail where the lock file does not have it already
+    #[arg(long, conflicts_with = "accept")]
+    locked: bool,
+    /// Print one JSON document with what was found
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let config = global.config(env)?;
+    let mut project = project(&config, env)?;
+    if args.locked {
+        let locked = project.locked(&args.reference)?.clone();
+        if args.json {
+            printer.data(&json!({"format": 1, "plugins": [locked], "accepted": true}))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut offers: Vec<Offer> = Vec::new();
+    let mut wanted = vec![args.reference.clone()];
+    while let Some(reference) = wanted.pop() {
+        let above = offers.last().map(|offer| offer.found.name.to_string());
+        let offer = Offer::find(&project, &reference).await.map_err(|error| match above {
+            Some(_) => error.context(&format!("sub-agent {reference}")),
+            None => error,
+        })?;
+        let taken: Vec<Name> = offers
+            .iter()
+            .map(|offer| offer.found.name.clone())
+            .chain([offer.found.name.clone()])
+            .collect();
+        for below in missing_below(&project, &config, &offer.found.plugin, &taken) {
+            if !wanted.contains(&below) {
+                wanted.push(below);
+            }
+        }
+        if offers.iter().all(|known| known.found.name != offer.found.name) {
+            offers.push(offer);
+        }
+    }
+    let known = |offer: &Offer| {
+        let locked = project.lock().get(&offer.found.name);
+        locked.is_some_and(|locked| locked.digest == offer.found.release.digest)
+    };
+    let accepted = args.accept || offers.iter().all(|offer| known(offer) || !offer.needs_word());
+    if args.json {
+        let plugins: Vec<_> = offers.iter().map(Offer::document).collect();
+        printer.data(&json!({"format": 1, "plugins": plugins, "accepted": accepted}))?;
+    } else {
+        for offer in &offers {
+            printer.text(offer.page().trim_end())?;
+        }
+    }
+    if !accepted {
+        return Err(Error::denied("nothing was changed: what it asks for is not accepted yet").hint(format!(
+            "Read what stands above, then accept it: agenthost add {} --accept",
+            quoted(&args.reference)
+        )));
+    }
+    let count = offers.len();
+    for offer in &offers {
+        let entry = project.entry(&offer.found, offer.wanted.clone(), &offer.verdict)?;
+        project.lock_mut().put(entry);
+    }
+    project.lock().write()?;
+    if !args.json {
+        let what = super::output::counted(count as u64, "plugins");
+        printer.say(&format!("{what} written to {}", project.lock().path().display()));
+    }
+    offers.iter().for_each(|offer| offer.say_pending(printer));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A reference as a shell takes it: ranges have characters of its own.
+pub(super) fn quoted(reference: &Reference) -> String {
+    let text = reference.to_string();
+    match text.bytes().any(|byte| b"^~<>*=, ".contains(&byte)) {
+        true => format!("'{text}'"),
+        false => text,
+    }
+}

@@ -1,0 +1,113 @@
+//! `agenthost push`: a plugin into a registry, signed.
+
+use std::process::ExitCode;
+
+use semver::Version;
+use serde_json::json;
+
+use super::Global;
+use super::output::Printer;
+use super::registry::open;
+use crate::config::Env;
+use crate::error::{Error, Result};
+use crate::host::Place;
+use crate::plugin::{Plugin, build};
+use crate::registry::signature::{self, sign};
+use crate::registry::statement::{Statement, identity};
+use crate::registry::{Name, OciReference, Publication, Reference, Tag, local};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A .wasm file, or the directory of a plugin's crate, which is built first
+    plugin: String,
+    /// Where to: the plugin's own name, such as acme:competitor, whose registry [registries] names, or a place in an OCI
+    /// registry, such as registry.example/acme/competitor; a version, where one is given, has to be the plugin's
+    #[arg(value_name = "REF")]
+    reference: Reference,
+    /// Sign it with this key of yours; signatures that lie beside the file, as PLUGIN.wasm.minisig, go along in any case
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    /// Print one JSON document with what was published
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let project = open(global, env)?;
+    let Place::Path(path) = Place::parse(&args.plugin, env.cwd())? else {
+        return Err(Error::usage(format!("{} is no file and no directory", args.plugin))
+            .hint("What is pushed is a .wasm file or a crate; what a registry has is there already."));
+    };
+    let path = match path.is_dir() {
+        true => {
+            let built = build::build(&path)?;
+            built.notes.iter().for_each(|note| printer.note(note));
+            built.path
+        }
+        false => path,
+    };
+    let bytes = crate::plugin::read(&path)?;
+    let plugin = Plugin::read(&bytes).map_err(|error| error.at(&path))?;
+    crate::plugin::refuse(&plugin.id.name, &plugin.imports, true, None)?;
+    let (name, version) = identity(&plugin)?;
+    fits(&args.reference, &name, &version)?;
+    let mut signatures = local::beside(&path)?;
+    for text in &signatures {
+        // What was signed by whom is the reader's question; that it is a signature of this is ours.
+        signature::Signature::parse(text).map_err(|error| error.at(&signature::beside(&path)))?;
+    }
+    if let Some(key) = &args.key {
+        let secret = super::key::secret(key, env)?;
+        signatures.push(sign(&secret, &bytes, &Statement::of(&plugin)?)?);
+    }
+    let source = project.source(&args.reference)?;
+    let published = source
+        .publish(Publication {
+            plugin: &plugin,
+            name: &name,
+            version: &version,
+            bytes: &bytes,
+            signatures: &signatures,
+        })
+        .await?;
+    let place = source.place();
+    if args.json {
+        printer.data(&json!({
+            "format": 1, "name": name, "version": version, "source": place, "digest": published.release.digest,
+            "manifest": published.release.manifest, "existed": published.existed, "signatures": signatures.len(),
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    printer.text(&format!("{name}@{version} {}", published.release.digest))?;
+    printer.say(&match published.existed {
+        true => format!("{place} had it already"),
+        false => format!("published to {place}"),
+    });
+    if signatures.is_empty() {
+        printer.note("it is not signed, and most policies refuse that; sign it with --key NAME");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a reference can mean this plugin.
+fn fits(reference: &Reference, name: &Name, version: &Version) -> Result<()> {
+    let other = |what: String| {
+        Error::usage(format!("{reference} was asked for, and {what}"))
+            .hint("Name the plugin as it names itself: its version stands in its Cargo.toml, its name in its WIT package.")
+    };
+    match reference {
+        Reference::Named { name: wanted, .. } if wanted != name => Err(other(format!("the plugin is {name}"))),
+        Reference::Named { requirement, .. } if !requirement.is_any() && requirement.exact().as_ref() != Some(version) => {
+            Err(other(format!("its version is {version}")))
+        }
+        Reference::Oci(OciReference {
+            tag: Some(Tag::Version(wanted)),
+            ..
+        }) if wanted != version => Err(other(format!("its version is {version}"))),
+        Reference::Oci(OciReference {
+            tag: Some(Tag::Name(_) | Tag::Manifest(_)),
+            ..
+        }) => Err(other(format!("it is published under its version, {version}"))),
+        _ => Ok(()),
+    }
+}

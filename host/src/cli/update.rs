@@ -1,0 +1,129 @@
+//! `agenthost update`: newer releases of what the lock file has, with what they ask for beyond the ones before.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::Global;
+use super::output::{Printer, counted};
+use super::registry::{Offer, changes_document, missing_below, project};
+use crate::config::Env;
+use crate::error::{Error, Result};
+use crate::registry::lock::Locked;
+use crate::registry::project::Project;
+use crate::registry::{Name, Reference};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only these plugins
+    #[arg(value_name = "NAMESPACE:NAME")]
+    names: Vec<Name>,
+    /// Accept updates that ask for more: other imports, model names, sub-agents or higher limits
+    #[arg(long)]
+    accept: bool,
+    /// Change nothing, and end with exit code 4 where there is something to update
+    #[arg(long, conflicts_with = "accept")]
+    locked: bool,
+    /// Print one JSON document with every change
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) async fn update(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let config = global.config(env)?;
+    let mut project = project(&config, env)?;
+    let mut offers = Vec::new();
+    for locked in chosen(&project, &args.names)? {
+        let about = |error: Error| error.context(&locked.name.to_string());
+        if let Some(found) = project.newer(&locked).await.map_err(about)? {
+            let offer = Offer::of(&project, found, locked.wanted.clone()).map_err(about)?;
+            offers.push((locked, offer));
+        }
+    }
+    // A new sub-agent is more than was accepted, and comes along once it is.
+    let mut along: Vec<Offer> = Vec::new();
+    let mut wanted: Vec<Reference> = Vec::new();
+    for (_, offer) in &offers {
+        wanted.extend(missing_below(&project, &config, &offer.found.plugin, &[]));
+    }
+    while let Some(reference) = wanted.pop() {
+        let offer = Offer::find(&project, &reference)
+            .await
+            .map_err(|error| error.context(&format!("sub-agent {reference}")))?;
+        if along.iter().all(|known| known.found.name != offer.found.name) {
+            let taken: Vec<Name> = along.iter().map(|known| known.found.name.clone()).collect();
+            wanted.extend(missing_below(&project, &config, &offer.found.plugin, &taken));
+            along.push(offer);
+        }
+    }
+    let grows = !along.is_empty() || offers.iter().any(|(_, offer)| offer.needs_word());
+    let accepted = !args.locked && (args.accept || !grows);
+    print(&offers, &along, accepted, args.json, printer)?;
+    if offers.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.locked {
+        return Err(Error::denied(format!(
+            "{} can be updated, and --locked forbids it",
+            counted(offers.len() as u64, "plugins")
+        ))
+        .hint("Run `agenthost update` without --locked."));
+    }
+    if !accepted {
+        return Err(Error::denied("nothing was changed: an update asks for more than was accepted")
+            .hint("Read the changes above, those with a +; accept them with `agenthost update --accept`."));
+    }
+    let offers = || offers.iter().map(|(_, offer)| offer).chain(&along);
+    for offer in offers() {
+        let entry = project.entry(&offer.found, offer.wanted.clone(), &offer.verdict)?;
+        project.lock_mut().put(entry);
+    }
+    project.lock().write()?;
+    offers().for_each(|offer| offer.say_pending(printer));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The entries to look at.
+fn chosen(project: &Project, names: &[Name]) -> Result<Vec<Locked>> {
+    for name in names {
+        if project.lock().get(name).is_none() {
+            return Err(
+                Error::usage(format!("{name} is not in {}", project.lock().path().display()))
+                    .hint("`agenthost list` shows what is."),
+            );
+        }
+    }
+    let chosen = |locked: &&Locked| names.is_empty() || names.contains(&locked.name);
+    Ok(project.lock().plugins().filter(chosen).cloned().collect())
+}
+
+fn print(offers: &[(Locked, Offer)], along: &[Offer], accepted: bool, json: bool, printer: &Printer) -> Result<()> {
+    if json {
+        let updates = offers.iter().map(|(locked, offer)| {
+            json!({
+                "name": locked.name, "from": locked.version, "to": offer.found.version,
+                "from_digest": locked.digest, "to_digest": offer.found.release.digest,
+                "changes": changes_document(offer.changes.as_deref().unwrap_or_default()),
+                "grows": offer.needs_word(), "runs": offer.pending.is_none(),
+            })
+        });
+        let along: Vec<_> = along.iter().map(Offer::document).collect();
+        return printer.data(&json!({
+            "format": 1, "updates": updates.collect::<Vec<_>>(), "new_sub_agents": along, "accepted": accepted,
+        }));
+    }
+    if offers.is_empty() {
+        printer.say("everything is as new as the lock file allows");
+    }
+    for (locked, offer) in offers {
+        printer.text(&format!("\x1b[1m{}\x1b[0m {} -> {}", locked.name, locked.version, offer.found.version))?;
+        let changes = offer.changes.as_deref().unwrap_or_default();
+        if changes.is_empty() {
+            printer.text("  asks for nothing else than before")?;
+        }
+        for change in changes {
+            printer.text(&format!("  {}", super::output::printable(&change.to_string())))?;
+        }
+    }
+    along.iter().try_for_each(|offer| printer.text(offer.page().trim_end()))
+}

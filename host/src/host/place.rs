@@ -1,0 +1,102 @@
+//! Where a plugin is: a file, a crate, or a reference that the project's lock file explains.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config;
+use crate::error::{Error, Result};
+use crate::registry::Reference;
+
+/// Where a plugin is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Place {
+    /// A component file, or the directory of a crate, which is built.
+    Path(PathBuf),
+    /// A plugin of the lock file.
+    Reference(Reference),
+}
+
+impl Place {
+    /// What a person means by `text`: a path below `cwd` where there is such a file or directory, and where it can be meant as
+    /// nothing else; otherwise a reference.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](crate::error::ErrorClass::Usage) for what looks like a reference and is none.
+    pub fn parse(text: &str, cwd: &Path) -> Result<Self> {
+        let path = cwd.join(text);
+        match Reference::looks_like_one(text) && !path.exists() {
+            true => text.parse().map(Self::Reference),
+            false => Ok(Self::Path(path)),
+        }
+    }
+
+    /// As the configuration has it.
+    pub(super) fn configured(name: &str, from: &config::SubAgent) -> Result<Self> {
+        match from {
+            config::SubAgent::Path(path) => Ok(Self::Path(path.clone())),
+            config::SubAgent::Reference(text) => match text.parse() {
+                Ok(reference) => Ok(Self::Reference(reference)),
+                Err(error) => Err(error_of(name, &error)),
+            },
+        }
+    }
+}
+
+fn error_of(name: &str, error: &Error) -> Error {
+    Error::config(format!("the sub-agent {name}: {error}")).hint(error.next_step().unwrap_or_default())
+}
+
+impl From<PathBuf> for Place {
+    fn from(path: PathBuf) -> Self {
+        Self::Path(path)
+    }
+}
+
+impl From<&Path> for Place {
+    fn from(path: &Path) -> Self {
+        Self::Path(path.to_owned())
+    }
+}
+
+impl From<&PathBuf> for Place {
+    fn from(path: &PathBuf) -> Self {
+        Self::Path(path.clone())
+    }
+}
+
+impl From<Reference> for Place {
+    fn from(reference: Reference) -> Self {
+        Self::Reference(reference)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Reference(reference) => reference.fmt(f),
+        }
+    }
+}
+
+/// As it is kept in a journal: paths are absolute there.
+impl TryFrom<String> for Place {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        match Path::new(&text).is_absolute() {
+            true => Ok(Self::Path(text.into())),
+            false => text.parse().map(Self::Reference),
+        }
+    }
+}
+
+impl From<Place> for String {
+    fn from(place: Place) -> Self {
+        place.to_string()
+    }
+}
