@@ -10,9 +10,13 @@
 
 pub mod asks;
 pub mod cache;
+pub mod keys;
 
 pub mod reference;
+pub mod signature;
 pub mod statement;
+#[cfg(test)]
+mod testing;
 
 use std::path::PathBuf;
 
