@@ -10,11 +10,15 @@
 
 pub mod asks;
 pub mod cache;
+pub mod keys;
 
 pub mod local;
 pub mod lock;
 pub mod reference;
+pub mod signature;
 pub mod statement;
+#[cfg(test)]
+mod testing;
 
 use std::path::PathBuf;
 

@@ -77,7 +77,7 @@ impl From<Name> for String {
 }
 
 /// Whether `text` may be half of a name.
-fn word(text: &str) -> Result<(), &'static str> {
+pub(super) fn word(text: &str) -> Result<(), &'static str> {
     if text.is_empty() {
         return Err("one half is empty");
     }

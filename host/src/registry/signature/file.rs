@@ -1,0 +1,102 @@
+//! A component in a file and its signature in the file beside it, as the public tool has them.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::{PublicKey, SecretKey, Signature, Verified, sign};
+use crate::error::{Error, Result};
+use crate::plugin::{self, Plugin};
+use crate::registry::MAX_SIGNATURE_BYTES;
+use crate::registry::statement::Statement;
+
+/// Where the signature of a component lies: its path with `.minisig` behind it.
+pub fn beside(component: &Path) -> PathBuf {
+    let mut path = component.as_os_str().to_owned();
+    path.push(".minisig");
+    path.into()
+}
+
+/// Signs the component at `path` and writes the signature beside it, in place of one that is there.
+///
+/// # Errors
+///
+/// [`Plugin`](crate::error::ErrorClass::Plugin) for a file that is no plugin, or one that cannot be published;
+/// [`Host`](crate::error::ErrorClass::Host) where the signature cannot be written.
+pub fn sign_file(path: &Path, secret: &SecretKey) -> Result<Statement> {
+    let (plugin, bytes) = read(path)?;
+    let statement = Statement::of(&plugin)?;
+    let text = sign(secret, &bytes, &statement)?;
+    let target = beside(path);
+    replace(&target, &text).map_err(|error| {
+        Error::host(format!("cannot write {}: {error}", target.display()))
+            .hint("The signature is written beside the plugin; that directory has to be writable.")
+    })?;
+    Ok(statement)
+}
+
+/// Verifies the component at `path` with the signature at `signature`, and what it says of the component.
+///
+/// # Errors
+///
+/// [`Plugin`](crate::error::ErrorClass::Plugin) for a file that is no plugin, or has no signature;
+/// [`Denied`](crate::error::ErrorClass::Denied) for a signature that does not verify or says what is not so.
+pub fn verify_file(path: &Path, signature: &Path, key: &PublicKey) -> Result<Verified> {
+    // First, so that nothing reads a component that somebody changed.
+    let bytes = plugin::read(path)?;
+    let verified = read_text(signature)
+        .and_then(|text| Signature::parse(&text))
+        .and_then(|signature| signature.verify(key, &bytes))
+        .map_err(|error| error.at(path))?;
+    let plugin = Plugin::read(&bytes).map_err(|error| error.at(path))?;
+    if let Some(statement) = &verified.statement {
+        statement.check(&plugin)?;
+    }
+    Ok(verified)
+}
+
+fn read(path: &Path) -> Result<(Plugin, Vec<u8>)> {
+    let bytes = plugin::read(path)?;
+    let plugin = Plugin::read(&bytes).map_err(|error| error.at(path))?;
+    Ok((plugin, bytes))
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    let failed = |error: std::io::Error| {
+        Error::plugin(format!("cannot read the signature {}: {error}", path.display()))
+            .hint("Name the file with --signature, or make one with `agenthost key sign`.")
+    };
+    // Opening a pipe would wait.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(Error::plugin(format!(
+            "the signature {} is not a regular file",
+            path.display()
+        )));
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(MAX_SIGNATURE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    String::from_utf8(bytes).map_err(|_| Error::denied(format!("the signature {} is not text", path.display())))
+}
+
+/// Puts `text` at `path` so that a reader finds the old or the new.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = dir.join(format!(".{name}-{}", std::process::id()));
+    let written = File::create_new(&temporary).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    let renamed = written.and_then(|()| fs::rename(&temporary, path));
+    if renamed.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&temporary);
+    }
+    renamed
+}
