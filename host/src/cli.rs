@@ -3,6 +3,7 @@
 //! One file a command. What a command knows about plugins, limits and models it has from the public API; printing, hints
 //! and the exit codes stand in `output`. stdout carries data and nothing else, stderr is for people.
 
+mod add;
 mod batch;
 mod build;
 mod cassettes;
@@ -10,14 +11,19 @@ mod completions;
 mod doctor;
 mod inspect;
 mod journal;
+mod key;
+mod list;
 mod new;
 mod output;
 mod plan;
 mod profile;
 mod progress;
+mod pull;
+mod push;
 mod recorded;
 #[cfg(test)]
 mod reference;
+mod registry;
 mod replay;
 mod resume;
 mod run;
@@ -28,6 +34,7 @@ mod test;
 #[cfg(test)]
 mod testing;
 mod trust;
+mod update;
 mod which;
 
 use std::io::IsTerminal as _;
@@ -107,6 +114,18 @@ enum Command {
     Build(build::Args),
     /// Show what a plugin is, what it may do, and its typed interface
     Inspect(inspect::Args),
+    /// Add a plugin of a registry, with all that it starts, to this project's agenthost.lock
+    ///
+    /// Shows what it asks for; --accept takes it. From then on `agenthost run NAMESPACE:NAME` runs exactly these bytes.
+    Add(add::Args),
+    /// Fetch plugins into the cache, or one of them into a file
+    Pull(pull::Args),
+    /// Publish a plugin to a registry, signed with a key of yours
+    Push(push::Args),
+    /// Bring plugins of agenthost.lock up to date, and show what they ask for beyond what was accepted
+    Update(update::Args),
+    /// List the plugins of agenthost.lock, or the releases that a registry has
+    List(list::Args),
     /// Check the toolchain, the configuration, the keys and this machine's limits
     Doctor(doctor::Args),
     /// Let a project's configuration send your keys to its addresses, or use directories outside it
@@ -130,6 +149,11 @@ impl Command {
             Self::Profile(args) => args.json,
             Self::Build(args) => args.json,
             Self::Inspect(args) => args.json,
+            Self::Add(args) => args.json,
+            Self::Pull(args) => args.json,
+            Self::Push(args) => args.json,
+            Self::Update(args) => args.json,
+            Self::List(args) => args.json,
             Self::Doctor(args) => args.json,
             Self::Trust(_) | Self::Completions(_) => false,
         }
@@ -173,6 +197,11 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
         Command::Profile(args) => profile::profile(&args, global, &env, printer).await,
         Command::Build(args) => build::build(&args, &env, printer),
         Command::Inspect(args) => inspect::inspect(&args, global, &env, printer),
+        Command::Add(args) => add::add(&args, global, &env, printer).await,
+        Command::Pull(args) => pull::pull(&args, global, &env, printer).await,
+        Command::Push(args) => push::push(&args, global, &env, printer).await,
+        Command::Update(args) => update::update(&args, global, &env, printer).await,
+        Command::List(args) => list::list(&args, global, &env, printer).await,
         Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),
         Command::Trust(args) => trust::trust(&args, global, &env, printer),
         Command::Completions(args) => completions::completions(&args, printer),
@@ -188,8 +217,13 @@ impl Global {
     }
 }
 
-/// Where compiled plugins are kept: `$XDG_CACHE_HOME/agenthost`, or `~/.cache/agenthost`.
+/// Where compiled plugins are kept.
 fn cache_dir(env: &Env) -> Option<PathBuf> {
+    Some(cache_home(env)?.join("compiled"))
+}
+
+/// What can be had again: `$XDG_CACHE_HOME/agenthost`, or `~/.cache/agenthost`.
+fn cache_home(env: &Env) -> Option<PathBuf> {
     let base = match env
         .var("XDG_CACHE_HOME")
         .map(PathBuf::from)
@@ -198,7 +232,7 @@ fn cache_dir(env: &Env) -> Option<PathBuf> {
         Some(dir) => dir,
         None => env.home()?.join(".cache"),
     };
-    Some(base.join("agenthost").join("compiled"))
+    Some(base.join("agenthost"))
 }
 
 /// A host as the command line sets it up.
@@ -234,7 +268,9 @@ fn host_with(
     max_memory: Option<u64>,
     journal: Option<(Arc<dyn Journal>, Bodies)>,
 ) -> Result<Host> {
+    let project = registry::project(&config, env)?;
     let builder = Host::builder(config)
+        .project(project)
         .cache_dir(cache_dir(env))
         .state_dir(env.state_dir())
         .max_memory(max_memory.unwrap_or(0));

@@ -344,6 +344,11 @@ impl Host {
         load::Loader::new(self, BTreeMap::new(), Vec::new()).load_bytes(bytes, load::Origin::default())
     }
 
+    /// The project whose lock file and policies hold here.
+    pub fn project(&self) -> Option<&Project> {
+        self.inner.project.as_deref()
+    }
+
     /// The limits of a sub-task: the configured ones, at most what its plugin's grant and its declaration allow. What its
     /// parent has left bounds it further, while it runs.
     fn sub_task_limits(&self, sub_agent: &SubAgent) -> Limits {

@@ -14,11 +14,15 @@ pub mod keys;
 
 pub mod local;
 pub mod lock;
+pub mod oci;
+pub mod policy;
+pub mod project;
 pub mod reference;
 pub mod signature;
 pub mod statement;
 #[cfg(test)]
 mod testing;
+pub mod vetted;
 
 use std::path::PathBuf;
 

@@ -74,10 +74,12 @@ pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Print
         }
     }
     if !accepted {
-        return Err(Error::denied("nothing was changed: what it asks for is not accepted yet").hint(format!(
-            "Read what stands above, then accept it: agenthost add {} --accept",
-            quoted(&args.reference)
-        )));
+        return Err(
+            Error::denied("nothing was changed: what it asks for is not accepted yet").hint(format!(
+                "Read what stands above, then accept it: agenthost add {} --accept",
+                quoted(&args.reference)
+            )),
+        );
     }
     let count = offers.len();
     for offer in &offers {

@@ -15,6 +15,7 @@ use crate::host::{Host, LoadedPlugin};
 use crate::journal::Journal;
 use crate::limits::{Cap, Limits, LimitsPatch};
 use crate::plugin::Plugin;
+use crate::registry::lock::LOCK_FILE;
 use crate::run::RunReport;
 
 /// A cassette that is being recorded.
@@ -75,8 +76,9 @@ fn failure_class(cassette: &Cassette) -> Option<&str> {
     cassette.expect.failure.as_ref()?.get("class")?.as_str()
 }
 
-/// A host for cassettes: no configuration, no key, no network.
-pub(super) fn offline_host(env: &Env, cassettes: &[(PathBuf, Cassette)]) -> Result<Host> {
+/// A host for cassettes: no configuration, no key, no network. Sub-agents that are references come from the lock file of the
+/// project that `dir` belongs to, where there is one.
+pub(super) fn offline_host(env: &Env, dir: &Path, cassettes: &[(PathBuf, Cassette)]) -> Result<Host> {
     let memory = cassettes
         .iter()
         .filter_map(|(_, cassette)| match cassette.limits().memory {
@@ -84,7 +86,11 @@ pub(super) fn offline_host(env: &Env, cassettes: &[(PathBuf, Cassette)]) -> Resu
             Some(Cap::Unlimited) => Some(u64::MAX),
             None => None,
         });
-    let builder = Host::builder(Config::usual()?).cache_dir(cache_dir(env));
+    let mut builder = Host::builder(Config::usual()?).cache_dir(cache_dir(env));
+    if dir.ancestors().any(|above| above.join(LOCK_FILE).is_file()) {
+        let at = env.at(dir);
+        builder = builder.project(super::registry::project(&Config::load(&at)?, &at)?);
+    }
     builder.max_memory(memory.max().unwrap_or(0)).build()
 }
 

@@ -3,7 +3,6 @@
 //! The page begins with what decides whether to trust it: who it is, what it may do, what it asks for. What every plugin
 //! built with Rust's standard library imports, and what reaches nothing, is one line unless it is asked for.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -12,12 +11,13 @@ use super::Global;
 use super::output::{Printer, counted, printable, thousands};
 use crate::config::Env;
 use crate::error::Result;
+use crate::host::Place;
 use crate::plugin::{Import, Plugin, build};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .wasm file, or the directory of a plugin's crate, which is built first
-    plugin: PathBuf,
+    /// A .wasm file, the directory of a plugin's crate, which is built first, or a plugin of agenthost.lock by its name
+    plugin: String,
     /// Name every import, with what it means; -v adds the JSON Schemas, too
     #[arg(long)]
     imports: bool,
@@ -27,20 +27,23 @@ pub(super) struct Args {
 }
 
 pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
-    let path = env.cwd().join(&args.plugin);
-    let path = match path.is_dir() {
-        true => {
+    let plugin = match Place::parse(&args.plugin, env.cwd())? {
+        Place::Path(path) if path.is_dir() => {
             let built = build::build(&path)?;
             built
                 .notes
                 .iter()
                 .chain(&built.blame)
                 .for_each(|note| printer.note(note));
-            built.path
+            Plugin::open(&built.path)?
         }
-        false => path,
+        Place::Path(path) => Plugin::open(&path)?,
+        Place::Reference(reference) => {
+            let project = super::registry::open(global, env)?;
+            let locked = project.locked(&reference)?;
+            Plugin::read(&project.cache().read(&locked.digest)?)?
+        }
     };
-    let plugin = Plugin::open(&path)?;
     if args.json {
         printer.data(&document(&plugin)?)?;
     } else {

@@ -45,7 +45,9 @@ async fn releases(project: &Project, reference: &Reference, json: bool, printer:
     if versions.is_empty() {
         printer.say(&format!("{}: no releases of {reference}", source.place()));
     }
-    versions.iter().try_for_each(|version| printer.text(&version.to_string()))
+    versions
+        .iter()
+        .try_for_each(|version| printer.text(&version.to_string()))
 }
 
 /// Whether a locked plugin would run, and if not, why.
@@ -80,7 +82,8 @@ fn plugins(project: &Project, json: bool, printer: &Printer) -> Result<()> {
                 "runs": runs, "state": state,
             })
         });
-        return printer.data(&json!({"format": 1, "lock": project.lock().path(), "plugins": plugins.collect::<Vec<_>>()}));
+        return printer
+            .data(&json!({"format": 1, "lock": project.lock().path(), "plugins": plugins.collect::<Vec<_>>()}));
     }
     if rows.is_empty() {
         printer.say(&format!(
@@ -89,7 +92,9 @@ fn plugins(project: &Project, json: bool, printer: &Printer) -> Result<()> {
         ));
         return Ok(());
     }
-    let head = ["PLUGIN", "VERSION", "MODELS", "ASKS FOR", "STATE"].map(str::to_owned).to_vec();
+    let head = ["PLUGIN", "VERSION", "MODELS", "ASKS FOR", "STATE"]
+        .map(str::to_owned)
+        .to_vec();
     let rows = rows.into_iter().map(|(locked, (_, state))| {
         vec![
             locked.name.to_string(),

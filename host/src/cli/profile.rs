@@ -17,7 +17,7 @@ use super::which::{find, sub_agents};
 use super::{Global, recording_host};
 use crate::config::Env;
 use crate::error::{Error, Result};
-use crate::host::{Host, LoadOptions, LoadedPlugin};
+use crate::host::{Host, LoadOptions, LoadedPlugin, Place};
 use crate::limits::LimitsPatch;
 use crate::run::RunReport;
 
@@ -103,8 +103,17 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
     let mut most = Most::default();
     let plugin = if args.input.is_empty() {
         let cassettes = needed(&path, &args.plugin)?;
-        let host = offline_host(env, &cassettes)?;
-        let plugin = Arc::new(find(&host, &args.plugin, &path, options, printer).await?);
+        let host = offline_host(env, &path, &cassettes)?;
+        let plugin = Arc::new(
+            find(
+                &host,
+                &args.plugin.to_string_lossy(),
+                &path.as_path().into(),
+                options,
+                printer,
+            )
+            .await?,
+        );
         for (file, cassette) in &cassettes {
             let played = play(&host, &plugin, (file, cassette)).await?;
             let (Some(now), Some(report), []) = (&played.now, &played.report, played.changes.as_slice()) else {
@@ -120,7 +129,8 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
     } else {
         let inputs: Result<Vec<Value>> = args.input.iter().map(|input| read_input(input, env)).collect();
         let host = recording_host(global.config(env)?, global, env, None)?;
-        let plugin = Arc::new(find(&host, &args.plugin, &path, options, printer).await?);
+        let place = Place::parse(&args.plugin.to_string_lossy(), env.cwd())?;
+        let plugin = Arc::new(find(&host, &args.plugin.to_string_lossy(), &place, options, printer).await?);
         if let Some(code) = measure(&host, &plugin, (&inputs?, args.times), &mut most, printer).await? {
             return Ok(code);
         }

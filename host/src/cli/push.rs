@@ -51,7 +51,7 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
     crate::plugin::refuse(&plugin.id.name, &plugin.imports, true, None)?;
     let (name, version) = identity(&plugin)?;
     fits(&args.reference, &name, &version)?;
-    let mut signatures = local::beside(&path)?;
+    let mut signatures = local::signatures_beside(&path)?;
     for text in &signatures {
         // What was signed by whom is the reader's question; that it is a signature of this is ours.
         signature::Signature::parse(text).map_err(|error| error.at(&signature::beside(&path)))?;
@@ -92,12 +92,15 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
 /// Whether a reference can mean this plugin.
 fn fits(reference: &Reference, name: &Name, version: &Version) -> Result<()> {
     let other = |what: String| {
-        Error::usage(format!("{reference} was asked for, and {what}"))
-            .hint("Name the plugin as it names itself: its version stands in its Cargo.toml, its name in its WIT package.")
+        Error::usage(format!("{reference} was asked for, and {what}")).hint(
+            "Name the plugin as it names itself: its version stands in its Cargo.toml, its name in its WIT package.",
+        )
     };
     match reference {
         Reference::Named { name: wanted, .. } if wanted != name => Err(other(format!("the plugin is {name}"))),
-        Reference::Named { requirement, .. } if !requirement.is_any() && requirement.exact().as_ref() != Some(version) => {
+        Reference::Named { requirement, .. }
+            if !requirement.is_any() && requirement.exact().as_ref() != Some(version) =>
+        {
             Err(other(format!("its version is {version}")))
         }
         Reference::Oci(OciReference {

@@ -15,11 +15,7 @@ use crate::registry::{Name, Reference, Requirement};
 
 /// The project of a configuration.
 pub(super) fn project(config: &Config, env: &Env) -> Result<Project> {
-    let cache = cache_home(env).ok_or_else(|| {
-        Error::host("there is no place for fetched plugins: neither HOME nor XDG_CACHE_HOME is set")
-            .hint("Set one of them to a directory of yours.")
-    })?;
-    Project::open(config, env, cache.join("plugins"))
+    Project::open(config, env, cache_home(env).map(|cache| cache.join("plugins")))
 }
 
 /// The project that a command is about.
@@ -96,7 +92,11 @@ impl Offer {
         } = &self.found;
         let mut page = format!("\x1b[1m{name} {version}\x1b[0m from {}\n", printable(source));
         let mut row = |label: &str, text: &str| page.push_str(&format!("  {label:<10} {}\n", printable(text)));
-        if let Some(about) = plugin.manifest.as_ref().and_then(|manifest| manifest.description.as_deref()) {
+        if let Some(about) = plugin
+            .manifest
+            .as_ref()
+            .and_then(|manifest| manifest.description.as_deref())
+        {
             row("about", about);
         }
         row("may do", &plugin.powers());
@@ -156,9 +156,7 @@ impl Offer {
 
 /// Changes as JSON.
 pub(super) fn changes_document(changes: &[Change]) -> Value {
-    let change = |change: &Change| {
-        json!({"what": change.what.to_string(), "old": change.old, "new": change.new, "grows": change.grows})
-    };
+    let change = |change: &Change| json!({"what": change.what.to_string(), "old": change.old, "new": change.new, "grows": change.grows});
     changes.iter().map(change).collect()
 }
 
@@ -174,7 +172,9 @@ pub(super) fn models(asks: &Asks) -> String {
 /// The limits that are asked for, for people.
 pub(super) fn limits(asks: &Asks) -> String {
     let limit = |(key, value): (&String, &Value)| {
-        let text = value.as_str().map_or_else(|| thousands(&value.to_string()), str::to_owned);
+        let text = value
+            .as_str()
+            .map_or_else(|| thousands(&value.to_string()), str::to_owned);
         format!("{key} {text}")
     };
     match asks.limits.is_empty() {

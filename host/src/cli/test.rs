@@ -45,12 +45,21 @@ enum Verdict {
 pub(super) async fn test(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let dir = env.cwd().join(&args.dir);
     let cassettes = needed(&dir, &args.dir)?;
-    let host = offline_host(env, &cassettes)?;
+    let host = offline_host(env, &dir, &cassettes)?;
     let options = LoadOptions {
         with: sub_agents(&args.with, env)?,
         dirs: Vec::new(),
     };
-    let plugin = Arc::new(find(&host, &args.dir, &dir, options, printer).await?);
+    let plugin = Arc::new(
+        find(
+            &host,
+            &args.dir.to_string_lossy(),
+            &dir.as_path().into(),
+            options,
+            printer,
+        )
+        .await?,
+    );
     let mut documents = Vec::new();
     let (mut failed, mut anew) = (0, false);
     for (path, cassette) in &cassettes {

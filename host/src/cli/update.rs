@@ -70,8 +70,10 @@ pub(super) async fn update(args: &Args, global: &Global, env: &Env, printer: &Pr
         .hint("Run `agenthost update` without --locked."));
     }
     if !accepted {
-        return Err(Error::denied("nothing was changed: an update asks for more than was accepted")
-            .hint("Read the changes above, those with a +; accept them with `agenthost update --accept`."));
+        return Err(
+            Error::denied("nothing was changed: an update asks for more than was accepted")
+                .hint("Read the changes above, those with a +; accept them with `agenthost update --accept`."),
+        );
     }
     let offers = || offers.iter().map(|(_, offer)| offer).chain(&along);
     for offer in offers() {
@@ -116,7 +118,10 @@ fn print(offers: &[(Locked, Offer)], along: &[Offer], accepted: bool, json: bool
         printer.say("everything is as new as the lock file allows");
     }
     for (locked, offer) in offers {
-        printer.text(&format!("\x1b[1m{}\x1b[0m {} -> {}", locked.name, locked.version, offer.found.version))?;
+        printer.text(&format!(
+            "\x1b[1m{}\x1b[0m {} -> {}",
+            locked.name, locked.version, offer.found.version
+        ))?;
         let changes = offer.changes.as_deref().unwrap_or_default();
         if changes.is_empty() {
             printer.text("  asks for nothing else than before")?;

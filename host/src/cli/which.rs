@@ -1,7 +1,7 @@
 //! Which plugin a command is about, and what it is given beside its input.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -118,24 +118,39 @@ async fn fetch(host: &Host, place: &Place, options: &LoadOptions, printer: &Prin
     let Some(project) = host.project().filter(|project| !project.lock().is_empty()) else {
         return Ok(());
     };
-    let configured = host.config().sub_agents().values().filter_map(|sub_agent| match sub_agent {
-        config::SubAgent::Reference(text) => text.parse().ok(),
-        config::SubAgent::Path(_) => None,
-    });
-    let given = [place].into_iter().chain(options.with.values()).filter_map(|place| match place {
-        Place::Reference(reference) => Some(reference.clone()),
-        Place::Path(_) => None,
-    });
+    let configured = host
+        .config()
+        .sub_agents()
+        .values()
+        .filter_map(|sub_agent| match sub_agent {
+            config::SubAgent::Reference(text) => text.parse().ok(),
+            config::SubAgent::Path(_) => None,
+        });
+    let given = [place]
+        .into_iter()
+        .chain(options.with.values())
+        .filter_map(|place| match place {
+            Place::Reference(reference) => Some(reference.clone()),
+            Place::Path(_) => None,
+        });
     for reference in given.chain(configured).collect::<Vec<_>>() {
         // What is not in the lock file is an error only where it is loaded.
         if let Ok(locked) = project.locked(&reference) {
-            project.ready(&locked.name, |locked| super::registry::note(locked, printer)).await?;
+            project
+                .ready(&locked.name, |locked| super::registry::note(locked, printer))
+                .await?;
         }
     }
     Ok(())
 }
 
-async fn find(host: &Host, text: &str, place: &Place, options: LoadOptions, printer: &Printer) -> Result<LoadedPlugin> {
+pub(super) async fn find(
+    host: &Host,
+    text: &str,
+    place: &Place,
+    options: LoadOptions,
+    printer: &Printer,
+) -> Result<LoadedPlugin> {
     let waiting = Progress::waiting(&format!("loading {text}"), printer);
     let plugin = host.load_with(place.clone(), options).await;
     waiting.finish();

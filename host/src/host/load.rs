@@ -92,8 +92,10 @@ impl<'a> Loader<'a> {
     /// Loads what the lock file has: nothing is fetched here.
     fn load_locked(&mut self, reference: &Reference) -> Result<LoadedPlugin> {
         let Some(project) = self.host.inner.project.clone() else {
-            return Err(Error::plugin(format!("{reference} is a reference, and this host has no project"))
-                .hint("Give the host one with `HostBuilder::project`, or give a .wasm file."));
+            return Err(
+                Error::plugin(format!("{reference} is a reference, and this host has no project"))
+                    .hint("Give the host one with `HostBuilder::project`, or give a .wasm file."),
+            );
         };
         let admitted = project.admit(project.locked(reference)?)?;
         let origin = Origin {
@@ -381,7 +383,11 @@ mod tests {
         let path = read(json!("../sub")).unwrap();
         assert_eq!((path.path, path.limits), (Some("../sub".into()), Limits::none()));
         assert_eq!(
-            read(json!("demo:sub@1.0.0")).unwrap().reference.map(|reference| reference.to_string()).as_deref(),
+            read(json!("demo:sub@1.0.0"))
+                .unwrap()
+                .reference
+                .map(|reference| reference.to_string())
+                .as_deref(),
             Some("demo:sub@1.0.0")
         );
         let table = read(json!({"path": "../sub", "limits": {"tokens": "20k", "calls": 3}})).unwrap();

@@ -29,6 +29,11 @@ impl Cache {
         Self { dir: dir.into() }
     }
 
+    /// No cache: nothing is found there, and nothing can be put there.
+    pub(super) fn none() -> Self {
+        Self::new("/nonexistent")
+    }
+
     /// Where the component of that digest lies, or would.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(format!("{}.wasm", digest.hex()))

@@ -84,7 +84,7 @@ impl Local {
     }
 
     fn sign(&self, version: &Version, signatures: &[String]) -> Result<()> {
-        let known = beside(&self.component(version))?;
+        let known = signatures_beside(&self.component(version))?;
         for signature in signatures.iter().filter(|signature| !known.contains(signature)) {
             let plain = self.dir.join(format!("{version}.wasm.minisig"));
             let digest = Digest::of(signature.as_bytes()).hex();
@@ -150,7 +150,7 @@ impl Source for Local {
     }
 
     async fn signatures(&self, release: &Release) -> Result<Vec<String>> {
-        beside(&self.component(&self.version_of(&release.digest)?))
+        signatures_beside(&self.component(&self.version_of(&release.digest)?))
     }
 
     async fn publish(&self, publication: Publication<'_>) -> Result<Published> {
@@ -189,12 +189,16 @@ impl Source for Local {
 /// # Errors
 ///
 /// [`Plugin`](crate::error::ErrorClass::Plugin) for one that cannot be read.
-pub fn beside(component: &Path) -> Result<Vec<String>> {
+pub fn signatures_beside(component: &Path) -> Result<Vec<String>> {
     let (Some(dir), Some(name)) = (component.parent(), component.file_name()) else {
         return Ok(Vec::new());
     };
     let prefix = format!("{}.", name.to_string_lossy());
-    let folder = Local::at(if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
+    let folder = Local::at(if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        dir
+    });
     let names = folder.names()?.into_iter();
     names
         .filter(|name| name.starts_with(&prefix) && name.ends_with(".minisig"))

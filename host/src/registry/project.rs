@@ -63,12 +63,12 @@ pub struct Admitted {
 
 impl Project {
     /// Reads the lock file, the policies and the vet files of the configuration's project. `cache` is where plugins are kept
-    /// once they were fetched.
+    /// once they were fetched; without one, nothing is fetched.
     ///
     /// # Errors
     ///
     /// [`Config`](crate::error::ErrorClass::Config) for a file that cannot be read or makes no sense.
-    pub fn open(config: &Config, env: &Env, cache: impl Into<PathBuf>) -> Result<Self> {
+    pub fn open(config: &Config, env: &Env, cache: Option<PathBuf>) -> Result<Self> {
         let root = config.project_dir();
         let own = Some(root.join(POLICY_FILE)).filter(|file| std::fs::symlink_metadata(file).is_ok());
         let policies: Vec<PathBuf> = config.policies().iter().cloned().chain(own).collect();
@@ -81,7 +81,7 @@ impl Project {
         Ok(Self {
             lock: Lock::read(&root)?,
             root,
-            cache: Cache::new(cache),
+            cache: cache.map_or_else(Cache::none, Cache::new),
             policy,
             vetted,
             registries: config.registries().clone(),
@@ -140,7 +140,8 @@ impl Project {
             RegistryConfig::Oci(prefix) => {
                 let (host, repository) = OciReference::parse_place(&format!("{prefix}/{namespace}/{}", name.name()))
                     .map_err(|error| {
-                        Error::config(format!("[registries] {key}: {error}")).hint(error.next_step().unwrap_or_default())
+                        Error::config(format!("[registries] {key}: {error}"))
+                            .hint(error.next_step().unwrap_or_default())
                     })?;
                 self.oci(&host, &repository)
             }
@@ -148,7 +149,11 @@ impl Project {
     }
 
     fn oci(&self, host: &str, repository: &str) -> Result<Box<dyn Source>> {
-        Ok(Box::new(Oci::new(host, repository, Credentials::find(&self.env, host)?)?))
+        Ok(Box::new(Oci::new(
+            host,
+            repository,
+            Credentials::find(&self.env, host)?,
+        )?))
     }
 
     /// The source behind a reference.
@@ -213,8 +218,8 @@ impl Project {
         }
         match locked.wanted.best(&versions) {
             Some(version) if version > locked.version => {
-                let found = self.fetched(&*source, &Tag::Version(version), Some(&locked.name));
-                found.await.map(Some)
+                let tag = Tag::Version(version);
+                self.fetched(&*source, &tag, Some(&locked.name)).await.map(Some)
             }
             _ => Ok(None),
         }
@@ -412,9 +417,10 @@ impl Project {
     /// [`Plugin`](crate::error::ErrorClass::Plugin) where they are not in the cache;
     /// [`Denied`](crate::error::ErrorClass::Denied) where anything is not what it should be, or a policy forbids it.
     pub fn admit(&self, locked: &Locked) -> Result<Admitted> {
-        let bytes = self.cache.read(&locked.digest).map_err(|error| {
-            error.context(&format!("{} {}", locked.name, locked.version))
-        })?;
+        let bytes = self
+            .cache
+            .read(&locked.digest)
+            .map_err(|error| error.context(&format!("{} {}", locked.name, locked.version)))?;
         let plugin = Plugin::read(&bytes).map_err(|error| error.context(&locked.name.to_string()))?;
         locked.check(&plugin)?;
         let signatures = locked.signatures.iter().map(|digest| self.cache.signature(digest));
@@ -435,7 +441,7 @@ impl Project {
     ///
     /// [`Denied`](crate::error::ErrorClass::Denied), naming the rule.
     pub fn judge_path(&self, path: &Path, plugin: &Plugin, bytes: &[u8]) -> Result<Verdict> {
-        let signatures: Vec<String> = super::local::beside(path)?;
+        let signatures: Vec<String> = super::local::signatures_beside(path)?;
         self.policy.judge(&Candidate {
             plugin,
             bytes,
