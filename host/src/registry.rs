@@ -11,6 +11,7 @@
 pub mod asks;
 pub mod cache;
 
+pub mod oci;
 pub mod reference;
 pub mod statement;
 
