@@ -25,7 +25,7 @@ fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("new")
 }
 
-fn projects() -> TestEnv {
+pub(crate) fn projects() -> TestEnv {
     machine()
         .var("CARGO_NET_OFFLINE", "true")
         .var("CARGO_TARGET_DIR", &target().display().to_string())
