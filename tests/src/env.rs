@@ -136,6 +136,30 @@ impl TestEnv {
         self.spawn(shell, args, None).finish()
     }
 
+    /// Has a shell do what a person types in `dir`, with the command line on the PATH as `agenthost`; what it says stands on
+    /// stdout, as on a terminal. `before` is the exit code of what was typed before. Gives the directory that it ends in.
+    ///
+    /// # Panics
+    ///
+    /// When it hangs.
+    pub fn shell(&self, dir: &Path, command: &str, before: i32) -> (Output, PathBuf) {
+        let bin = self.root.path().join("bin");
+        if !bin.exists() {
+            std::fs::create_dir(&bin).unwrap();
+            std::os::unix::fs::symlink(&self.binary, bin.join("agenthost")).unwrap();
+        }
+        let place = self.root.path().join("tmp/ends-in");
+        let script = format!(
+            "exec 2>&1; PATH={bin:?}:$PATH; cd {dir:?} || exit; (exit {before})\n{command}\ncode=$?; pwd > {place:?}; exit $code"
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]);
+        // It may be cargo that is typed, for the first time on a busy machine.
+        let output = self.spawn(shell, None::<&str>, None).finish_within(HUNG * 5);
+        let ends_in = std::fs::read_to_string(place).unwrap();
+        (output, PathBuf::from(ends_in.trim_end()))
+    }
+
     /// Writes a file, named from the working directory, readable for this user alone.
     ///
     /// # Panics
@@ -263,14 +287,18 @@ impl Running {
     /// # Panics
     ///
     /// When it hangs; it is killed first.
-    pub fn finish(mut self) -> Output {
+    pub fn finish(self) -> Output {
+        self.finish_within(HUNG)
+    }
+
+    fn finish_within(mut self, most: Duration) -> Output {
         use std::os::unix::process::ExitStatusExt;
         let start = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            if start.elapsed() > HUNG {
+            if start.elapsed() > most {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 let (stdout, stderr) = (self.stdout.join().unwrap(), self.stderr.join().unwrap());

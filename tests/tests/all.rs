@@ -20,6 +20,7 @@ mod all {
     mod events;
     mod fan_out;
     mod gate;
+    mod guide;
     mod handles;
     mod inspect;
     mod isolation;

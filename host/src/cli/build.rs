@@ -17,6 +17,9 @@ pub(super) struct Args {
     /// The directory of the plugin's crate
     #[arg(default_value = ".")]
     dir: PathBuf,
+    /// As every build is; accepted so that cargo's habit works
+    #[arg(long)]
+    release: bool,
     /// Print one JSON document with the path, the identity and the digest
     #[arg(long)]
     pub(super) json: bool,

@@ -58,10 +58,7 @@ pub(super) fn new(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode>
     let id = format!("{}:{}", name.namespace, name.name);
     let next = [
         format!("cd {}", quoted(&args.path.join(&name.name))),
-        match kind {
-            Kind::Orchestrator => "cargo test --workspace".to_owned(),
-            _ => "cargo test".to_owned(),
-        },
+        "agenthost test".to_owned(),
         "agenthost run . --input @input.json".to_owned(),
     ];
     if args.json {

@@ -247,3 +247,136 @@ fn what_cannot_be_written_is_said_before_anything_is_paid_for() {
     }
     assert_eq!(server.count(), 0);
 }
+
+/// The guest `joins` as a crate of its own, under the name `joins`.
+fn crate_of_joins(machine: &TestEnv) {
+    let from = workspace().join("tests/guests");
+    let source = std::fs::read_to_string(from.join("joins.rs")).unwrap();
+    machine.write(
+        "joins/src/lib.rs",
+        source.replace("plugin!(path = \"wit/joins\")", "plugin!()"),
+    );
+    for file in ["world.wit", "deps/leaf/world.wit"] {
+        let text = std::fs::read(from.join("wit/joins").join(file)).unwrap();
+        machine.write(&format!("joins/wit/{file}"), text);
+    }
+    machine.write(
+        "joins/Cargo.lock",
+        std::fs::read(workspace().join("Cargo.lock")).unwrap(),
+    );
+    let target = guests().path("competitor").parent().unwrap().parent().unwrap();
+    machine.write(
+        "joins/.cargo/config.toml",
+        format!("[build]\ntarget-dir = {target:?}\n"),
+    );
+    let sdk = workspace().join("sdk");
+    machine.write(
+        "joins/Cargo.toml",
+        format!(
+            "[workspace]\n[package]\nname = \"joins\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+             [lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\nagenthost-sdk = {{ path = {sdk:?} }}\n"
+        ),
+    );
+}
+
+#[test]
+fn a_race_is_played_with_the_winner_and_the_loser_that_it_had() {
+    let server = Server::start(|request| match request.prompt().as_str() {
+        "slow" => Reply::stall(),
+        other => Reply::text(format!("about {other}")),
+    });
+    let machine = machine_for(&server.config());
+    crate_of_joins(&machine);
+    let leaf = format!("guests:leaf={}", guest("leaf"));
+    let input = json!({"policy": "first", "prompts": ["slow", "quick"], "after": "end"}).to_string();
+    let file = "joins/cassettes/first.json";
+    let run = ["run", "joins", "--with", &leaf, "--input", &input, "--record", file];
+    let run = machine.run(run);
+    assert_eq!(run.code, 0, "{run}");
+
+    let file = machine.cwd().join(file);
+    let cassette = read(&file);
+    let ids: Vec<_> = cassette["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| &task["id"])
+        .collect();
+    assert_eq!(ids, ["root", "root/0", "root/1", "root/2"]);
+    let loser = &cassette["tasks"][1];
+    assert_eq!(loser["cut"]["time-up"], false, "it was cancelled: {loser}");
+    assert_eq!(loser["asks"][0]["request"]["messages"][0]["text"], "slow");
+    assert!(loser["asks"][0].get("reply").is_none(), "{loser}");
+    assert_eq!(cassette["tasks"][0]["turns"], "1 2", "the loser is not learned of");
+
+    // The outcome does not hang on what happens to be quicker.
+    let test = |code: i32| machine.run(["test", "joins", "--with", &leaf, "--json"]).json(code);
+    for _ in 0..3 {
+        assert_eq!(test(0)["cassettes"][0]["calls"], 3);
+    }
+    assert_eq!(server.count(), 3, "none of them asked anybody");
+
+    let mut changed = cassette.clone();
+    changed["tasks"][2]["asks"][0]["reply"]["text"] = json!("about another");
+    write(&file, &changed);
+    let report = test(1);
+    let changes = report["cassettes"][0]["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 1, "{report}");
+    assert_eq!(changes[0]["kind"], "outcome");
+    assert!(
+        changes[0]["diff"].as_str().unwrap().contains("about another"),
+        "{report}"
+    );
+}
+
+#[test]
+fn limits_come_from_runs_of_inputs_too() {
+    let server = Server::start(|request| Reply::text("yes".repeat(request.prompt().len())));
+    let machine = machine_for(&server.config());
+    let (short, long) = (
+        questions(&["a"], "parallel"),
+        questions(&["bb", "ccc", "dddd"], "parallel"),
+    );
+    let (short, long) = (short.to_string(), long.to_string());
+    let asks = guest("asks");
+    let args = [
+        "profile", &asks, "--input", &short, "--input", &long, "--times", "2", "--json",
+    ];
+    let profile = machine.run(args).json(0);
+    assert_eq!(profile["runs"], 4);
+    assert_eq!(server.count(), 8, "twice one call and twice three");
+    assert_eq!(profile["measured"]["calls"], 3, "the most of them: {profile}");
+    assert_eq!(profile["suggested"]["calls"], 6);
+    let tokens = profile["measured"]["tokens"].as_u64().unwrap();
+    let one = machine.run(["run", &asks, "--input", &long, "--json"]).json(0);
+    let spent = |kind: &str| one["spent"][kind].as_u64().unwrap();
+    assert_eq!(tokens, spent("input_tokens") + spent("output_tokens"));
+    assert!(profile["suggested"]["tokens"].as_u64() >= Some(2 * tokens));
+    let timeout = profile["suggested"]["timeout"].as_str();
+    assert!(
+        timeout.is_some_and(|timeout| timeout.ends_with('s')),
+        "models answered: {profile}"
+    );
+    let recorded = machine.run(["runs", "--json"]).json(0);
+    assert_eq!(
+        recorded["runs"].as_array().unwrap().len(),
+        5,
+        "what is paid for is recorded: {recorded}"
+    );
+
+    // What fails says nothing of what is needed.
+    let refused = json!({"prompts": "none", "mode": "parallel"}).to_string();
+    let args = ["profile", &asks, "--input", &short, "--input", &refused, "--json"];
+    assert_eq!(machine.run(args).code, 2);
+    assert_eq!(
+        machine.run(["profile", &asks, "--times", "2"]).code,
+        2,
+        "times of what?"
+    );
+
+    // Made-up answers take no time.
+    let offline = crate::machine().cache(env!("CARGO_TARGET_TMPDIR"));
+    let profile = offline.run(["profile", &asks, "--input", &short, "--json"]).json(0);
+    assert_eq!(profile["runs"], 3);
+    assert_eq!(profile["suggested"].get("timeout"), None, "{profile}");
+}

@@ -9,12 +9,23 @@ use serde_json::{Value, json};
 
 use crate::machine;
 
+/// The kinds of projects, each with its name, its flags and the beginning of its prompt.
+const KINDS: [(&str, &[&str], &str); 3] = [
+    ("summary", &[], "Sum the text up in at most"),
+    ("acme:labels", &["--batch"], "Give each of these messages a label."),
+    (
+        "advice",
+        &["--orchestrator", "--namespace", "acme"],
+        "Condense the opinions.",
+    ),
+];
+
 /// Where the projects of all runs are built, so that third-party crates are built once.
 fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("new")
 }
 
-fn projects() -> TestEnv {
+pub(crate) fn projects() -> TestEnv {
     machine()
         .var("CARGO_NET_OFFLINE", "true")
         .var("CARGO_TARGET_DIR", &target().display().to_string())
@@ -53,26 +64,23 @@ fn files(dir: &Path) -> Vec<String> {
 #[test]
 fn what_is_made_builds_runs_and_tests_as_it_is() {
     let machine = projects();
-    let kinds: [(&str, &[&str]); 3] = [
-        ("summary", &[]),
-        ("acme:labels", &["--batch"]),
-        ("advice", &["--orchestrator", "--namespace", "acme"]),
-    ];
     build::install_target(&machine.cwd()).unwrap();
-    for (name, flags) in kinds {
+    for (name, flags, prompt) in KINDS {
         let made = machine.run(["new", name].iter().chain(flags));
         let dir = machine.cwd().join(name.rsplit(':').next().unwrap());
         assert_eq!(made.code, 0, "{made}");
         assert_eq!(made.stdout, format!("{}\n", dir.display()));
         let text = format!("{}", dir.display());
         assert!(
-            made.stderr.ends_with("  agenthost run . --input @input.json\n"),
+            made.stderr
+                .ends_with("  agenthost test\n  agenthost run . --input @input.json\n"),
             "{text}: {made}"
         );
         // Before anything is asked of it in time: the first build of the crates below the SDK takes minutes.
         cargo(&dir, &["build", "--release", "--lib", "--target", build::TARGET]);
         cargo(&dir, &["test", "--workspace", "--quiet"]);
         cargo(&dir, &["fmt", "--all", "--check"]);
+        the_cassette_passes_until_the_prompt_changes(&machine, &dir, prompt);
     }
     let run = |name: &str| {
         let input = format!("@{name}/input.json");
@@ -106,11 +114,58 @@ fn what_is_made_builds_runs_and_tests_as_it_is() {
         ]
     );
 
+    let built = machine.run(["build", "summary"]);
+    assert_eq!(built.code, 0, "{built}");
+    let released = machine.run(["build", "summary", "--release"]);
+    assert_eq!((released.code, &released.stdout), (0, &built.stdout), "{released}");
+
     let inspected = machine.run(["inspect", "summary", "--json"]).json(0).to_string();
     assert!(
         inspected.contains("local:summary") && inspected.contains("A text to sum up."),
         "{inspected}"
     );
+}
+
+/// Leaves the project as it was made.
+fn the_cassette_passes_until_the_prompt_changes(machine: &TestEnv, dir: &Path, prompt: &str) {
+    let project = dir.file_name().unwrap().to_str().unwrap();
+    let passed = machine.run(["test", project]);
+    assert_eq!(passed.code, 0, "{passed}");
+    assert!(passed.stdout.starts_with("ok cassettes/first.json: "), "{passed}");
+    let report = machine.run(["test", project, "--json"]).json(0);
+    for kind in ["fuel", "tokens"] {
+        let of = |key: &str| report["cassettes"][0][key].as_u64().unwrap();
+        let (used, ceiling) = (of(kind), of(&format!("{kind}_ceiling")));
+        let room = ceiling as f64 / used as f64;
+        assert!(
+            (1.1..=1.6).contains(&room),
+            "{project}: a ceiling of {ceiling} {kind} says little where {used} are used, or fails by a trifle"
+        );
+    }
+
+    let file = dir.join("src/lib.rs");
+    let source = std::fs::read_to_string(&file).unwrap();
+    let changed = source.replace(prompt, &format!("In plain words. {prompt}"));
+    assert_ne!(source, changed);
+    std::fs::write(&file, changed).unwrap();
+    let failed = machine.run(["test", project]);
+    assert_eq!(failed.code, 1, "{failed}");
+    for part in [
+        ": the model is asked something else\n".to_owned(),
+        format!("\n    -{prompt}"),
+        format!("\n    +In plain words. {prompt}"),
+    ] {
+        assert!(failed.stdout.contains(&part), "{part:?} in {failed}");
+    }
+    let updated = machine.run(["test", project, "--update"]);
+    assert_eq!(updated.code, 0, "{updated}");
+    assert!(
+        updated.stdout.starts_with("updated cassettes/first.json: "),
+        "{updated}"
+    );
+    let accepted = machine.run(["test", project]);
+    assert_eq!(accepted.code, 0, "{accepted}");
+    std::fs::write(&file, source).unwrap();
 }
 
 #[test]

@@ -29,10 +29,12 @@ macro_rules! template {
     };
 }
 
-static LEAF: Template = template!("leaf": "manifest.toml" "wit/world.wit" "src/lib.rs" "input.json" "README.md");
-static BATCH: Template = template!("batch": "manifest.toml" "wit/world.wit" "src/lib.rs" "input.json" "README.md");
+static LEAF: Template = template!("leaf":
+    "manifest.toml" "wit/world.wit" "src/lib.rs" "input.json" "cassettes/first.json" "README.md");
+static BATCH: Template = template!("batch":
+    "manifest.toml" "wit/world.wit" "src/lib.rs" "input.json" "cassettes/first.json" "README.md");
 static ORCHESTRATOR: Template = template!("orchestrator":
-    "manifest.toml" "wit/world.wit" "src/lib.rs" "input.json" "README.md"
+    "manifest.toml" "wit/world.wit" "src/lib.rs" "input.json" "cassettes/first.json" "README.md"
     "expert/manifest.toml" "expert/wit/world.wit" "expert/src/lib.rs" "expert/input.json");
 /// In every project.
 static ALL: Template = &[

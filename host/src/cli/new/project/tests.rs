@@ -73,6 +73,29 @@ fn a_project_is_named_throughout() {
 }
 
 #[test]
+fn a_cassette_is_of_the_project_and_its_input() {
+    for kind in KINDS {
+        let dir = tempfile::tempdir().unwrap();
+        let name = Name::parse("acme:local-my", None, kind == Kind::Orchestrator).unwrap();
+        write(kind, &name, &dir.path().join("x")).unwrap();
+        let cassettes = crate::cassette::of_plugin(&dir.path().join("x")).unwrap();
+        let [(_, cassette)] = cassettes.as_slice() else {
+            panic!("{kind:?}: {cassettes:?}");
+        };
+        let input = fs::read_to_string(dir.path().join("x/input.json")).unwrap();
+        assert_eq!(
+            cassette.input,
+            serde_json::from_str::<serde_json::Value>(&input).unwrap()
+        );
+        assert_eq!(cassette.plugin, "acme:local-my@0.1.0");
+        for task in &cassette.tasks[1..] {
+            assert_eq!(task.plugin, "acme:local-my-expert@0.1.0", "{kind:?}");
+        }
+        assert_eq!(cassette.tasks.len(), if kind == Kind::Orchestrator { 3 } else { 1 });
+    }
+}
+
+#[test]
 fn the_code_is_short_and_has_a_test() {
     for kind in KINDS {
         for (place, text) in files(kind, "x", false)
