@@ -28,6 +28,18 @@ pub struct DirGrant {
 impl DirGrant {
     /// Reads `HOST::GUEST` or `HOST::GUEST:rw`; a relative `HOST` starts from `env`'s working directory.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::collections::BTreeMap;
+    /// use agenthost::config::{DirGrant, Env};
+    ///
+    /// let env = Env::new(BTreeMap::new(), "/srv/project", None);
+    /// let dir = DirGrant::parse(&env, "reports::/data:rw")?;
+    /// assert_eq!((dir.host.as_path(), dir.guest.as_str(), dir.write), ("/srv/project/reports".as_ref(), "/data", true));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Usage`](crate::error::ErrorClass::Usage) for a text of another form.
