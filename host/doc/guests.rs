@@ -92,7 +92,6 @@ fn ask() -> Vec<u8> {
 }
 
 /// A component of the WIT's only world, around a core module of these functions.
-#[allow(clippy::type_complexity, reason = "said once")]
 fn guest(
     wit: &str,
     import: Option<(&str, &str, &[wasm_encoder::ValType], i32)>,

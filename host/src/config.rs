@@ -364,6 +364,19 @@ impl Config {
 
     /// The `agenthost.toml` that counts at `env`'s working directory, which may lie in any directory above.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let project = tempfile::tempdir()?;
+    /// # let project = project.path();
+    /// use agenthost::config::{Config, Env};
+    ///
+    /// std::fs::write(project.join("agenthost.toml"), "")?;
+    /// let below = Env::new([].into(), project.join("src/deeper"), None);
+    /// assert_eq!(Config::find_project_file(&below)?, Some(project.join("agenthost.toml")));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Config`](crate::error::ErrorClass::Config) where a directory cannot be looked into.

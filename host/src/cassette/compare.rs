@@ -47,6 +47,13 @@ pub enum Kind {
 
 impl Change {
     /// A change that is about the whole run.
+    ///
+    /// ```
+    /// use agenthost::cassette::compare::{Change, Kind};
+    ///
+    /// let change = Change::new(Kind::Input, "input: expected u32, found string");
+    /// assert_eq!(serde_json::to_value(&change).unwrap()["kind"], "input");
+    /// ```
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,

@@ -80,6 +80,14 @@ impl DirGrant {
 
     /// Says which guest path stands twice among `dirs`, if one does.
     ///
+    /// ```
+    /// use agenthost::config::DirGrant;
+    ///
+    /// let dir = |host: &str| DirGrant { host: host.into(), guest: "/data".into(), write: false };
+    /// let twice = DirGrant::check_distinct(&[dir("/srv/a"), dir("/srv/b")]);
+    /// assert_eq!(twice, Err("two directories are called /data".to_owned()));
+    /// ```
+    ///
     /// # Errors
     ///
     /// The fragment of a message.

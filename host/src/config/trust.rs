@@ -138,8 +138,10 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
 ///
 /// let denied = Config::load(&env).err().ok_or("the key would have gone there")?;
 /// assert_eq!(denied.class(), ErrorClass::Denied);
-/// let record = trust::accept(&env, &file)?;
-/// assert!(record.pairs[0].address.starts_with("https://proxy.example"));
+/// let asked = trust::review(&env, &file)?;
+/// assert!(asked.pairs[0].address.starts_with("https://proxy.example"));
+/// assert_eq!(trust::accept(&env, &file)?, asked);
+/// assert_eq!(trust::list(&env)?, [asked]);
 /// assert!(Config::load(&env).is_ok());
 /// assert!(trust::revoke(&env, &file)?);
 /// # Ok(())

@@ -366,6 +366,16 @@ fn append_section(component: &mut Vec<u8>, name: &str, data: &[u8]) {
 }
 
 /// Adds the compile target with rustup when it is missing; true when it did.
+///
+/// ```no_run
+/// // It may ask the network, hence not run here.
+/// use agenthost::plugin::build;
+///
+/// if build::install_target("plugins/competitor".as_ref())? {
+///     println!("added the compile target {}", build::TARGET);
+/// }
+/// # Ok::<(), agenthost::error::Error>(())
+/// ```
 pub fn install_target(dir: &Path) -> Result<bool> {
     if target_installed(dir)? {
         return Ok(false);
