@@ -21,7 +21,39 @@ use crate::limits::{LimitKind, Spent};
 use crate::run::ModelReport;
 use crate::task::Outcome;
 
-/// What runs the tasks of a batch.
+/// What runs the tasks of a batch: the host's own is [`Batch`](crate::host::Batch).
+///
+/// ```
+/// use agenthost::batch::{ItemEnd, Runner};
+/// use agenthost::limits::{LimitKind, Spent};
+/// use agenthost::task::Outcome;
+/// use futures_util::future::BoxFuture;
+/// use serde_json::{Value, json};
+///
+/// /// Gives every input back, for a test of what stands around it.
+/// struct Echo;
+///
+/// impl Runner for Echo {
+///     fn run(&self, _number: u64, input: Value) -> BoxFuture<'_, ItemEnd> {
+///         let (outcome, spent, models) = (Outcome::Ok(input), Spent::default(), Vec::new());
+///         Box::pin(async { ItemEnd { outcome, spent, tasks: 1, models, recorded: false } })
+///     }
+///
+///     fn pressure(&self) -> (u64, u64) {
+///         (0, 0)
+///     }
+///
+///     fn exhausted(&self) -> Option<LimitKind> {
+///         None
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() {
+/// let runner: Box<dyn Runner> = Box::new(Echo);
+/// assert_eq!(runner.run(0, json!("hi")).await.outcome.ok(), Some(&json!("hi")));
+/// # }
+/// ```
 pub trait Runner: Send + Sync {
     /// Runs the task `number`, counted from 0; the same number stands for the same items whenever the batch is resumed.
     /// Where the batch is interrupted, it is the runner that ends what runs.

@@ -197,6 +197,35 @@ fn zero(n: &u64) -> bool {
 impl Cassette {
     /// Reads a cassette.
     ///
+    /// [`Host::rehearse`](crate::host::Host::rehearse) plays one.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost::cassette::{Cassette, tape::Tape};
+    /// use agenthost::config::{Bodies, Config};
+    /// use agenthost::host::Host;
+    /// use agenthost::limits::LimitsPatch;
+    /// use serde_json::{Map, json};
+    ///
+    /// # let component = ask();
+    /// # let dir = tempfile::tempdir()?;
+    /// let tape = Arc::new(Tape::new());
+    /// let host = Host::builder(Config::usual()?).journal(tape.clone(), Bodies::All).build()?;
+    /// let ask = Arc::new(host.load_bytes(&component)?);
+    /// host.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?.report().await;
+    ///
+    /// let file = dir.path().join("colour.json");
+    /// tape.cassette(Map::new()).ok_or("the run has not ended")?.with_headroom().write(&file)?;
+    /// let cassette = Cassette::read(&file)?;
+    /// assert_eq!((cassette.plugin_name(), cassette.calls()), ("demo:ask", 1));
+    /// assert_eq!(cassette.input, json!("Name a colour."));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ErrorClass::Input`](crate::error::ErrorClass::Input), with the file and what is wrong with it.
@@ -306,6 +335,15 @@ impl Cassette {
 }
 
 /// Those of a root task's limits that are not the usual ones, as a manifest writes them.
+///
+/// ```
+/// use agenthost::cassette::unusual;
+/// use agenthost::limits::Limits;
+/// use serde_json::json;
+///
+/// let limits = Limits { calls: Some(3), ..Limits::task_default() };
+/// assert_eq!(json!(unusual(&limits)), json!({"calls": 3}));
+/// ```
 pub fn unusual(limits: &Limits) -> serde_json::Map<String, Value> {
     let usual = Limits::task_default();
     let count = |count: Option<u64>| count.map_or_else(|| "none".into(), Value::from);
@@ -453,6 +491,15 @@ impl Reply {
 
 /// The cassettes of the plugin in `dir`, in the order of their names, each with its path; none where there is no directory
 /// for them.
+///
+/// ```
+/// use agenthost::cassette;
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let crate_without_cassettes = dir.path();
+/// assert!(cassette::of_plugin(crate_without_cassettes)?.is_empty());
+/// # Ok::<(), agenthost::error::Error>(())
+/// ```
 ///
 /// # Errors
 ///

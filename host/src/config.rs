@@ -293,6 +293,22 @@ pub struct RatesConfig {
 impl Config {
     /// The configuration at `env`'s working directory.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let project = tempfile::tempdir()?;
+    /// # let project = project.path();
+    /// use std::collections::BTreeMap;
+    /// use agenthost::config::{Config, Env};
+    ///
+    /// std::fs::write(project.join("agenthost.toml"), "[models]\nfast = 'anthropic/claude-haiku-5-5'\n[limits]\ncalls = 10\n")?;
+    /// let config = Config::load(&Env::new(BTreeMap::new(), project, None))?;
+    /// assert_eq!(config.models()["fast"], ["anthropic/claude-haiku-5-5".parse()?]);
+    /// assert_eq!(config.limits().calls, Some(10));
+    /// assert_eq!(config.origin("limits.calls").map(|origin| origin.line()), Some(4));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Config`](crate::error::ErrorClass::Config) for a file that cannot be read or is wrong;
@@ -305,6 +321,14 @@ impl Config {
     }
 
     /// What goes without saying, in no file and no variable: what a rehearsal runs with.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = agenthost::config::Config::usual()?;
+    /// assert!(config.is_offline_default());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -319,6 +343,27 @@ impl Config {
 
     /// The configuration with `file` in the place of the project's; it must exist.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use std::collections::BTreeMap;
+    /// use agenthost::config::{Config, Env};
+    /// use agenthost::error::ErrorClass;
+    ///
+    /// let env = Env::new(BTreeMap::new(), dir, None);
+    /// std::fs::write(dir.join("ci.toml"), "[limits]\ncost = 0.5\n")?;
+    /// let config = Config::load_from(&env, "ci.toml".as_ref())?; // from the working directory of `env`
+    /// assert_eq!(config.limits().cost, Some("$0.50".parse()?));
+    ///
+    /// std::fs::write(dir.join("ci.toml"), "[limits]\nmoney = 0.5\n")?;
+    /// let error = Config::load_from(&env, "ci.toml".as_ref()).err().ok_or("a key that nobody knows")?;
+    /// assert_eq!(error.class(), ErrorClass::Config);
+    /// assert!(error.message().contains("ci.toml:2"), "{error}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Config::load`]: a file that was named may come from a stranger just as well as one that was found.
@@ -329,6 +374,19 @@ impl Config {
     }
 
     /// The `agenthost.toml` that counts at `env`'s working directory, which may lie in any directory above.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let project = tempfile::tempdir()?;
+    /// # let project = project.path();
+    /// use agenthost::config::{Config, Env};
+    ///
+    /// std::fs::write(project.join("agenthost.toml"), "")?;
+    /// let below = Env::new([].into(), project.join("src/deeper"), None);
+    /// assert_eq!(Config::find_project_file(&below)?, Some(project.join("agenthost.toml")));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

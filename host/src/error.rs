@@ -10,6 +10,18 @@ use std::fmt;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What kind of thing went wrong; scripts match on its [name](ErrorClass::name).
+///
+/// ```
+/// use agenthost::config::{Config, Env};
+/// use agenthost::error::ErrorClass;
+///
+/// let nowhere = Env::new([].into(), "/", None);
+/// let error = Config::load_from(&nowhere, "no-such.toml".as_ref()).unwrap_err();
+/// match error.class() {
+///     ErrorClass::Config => assert!(error.message().contains("no-such.toml")),
+///     class => panic!("{} is not what was expected", class.name()),
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorClass {
@@ -45,6 +57,14 @@ impl ErrorClass {
 ///
 /// The message is a lower-case fragment without a full stop that names the file, plugin, interface or limit; the hint
 /// is a whole sentence that says what to do.
+///
+/// ```
+/// use agenthost::error::{Error, ErrorClass};
+///
+/// let error = Error::config("`calls` is no number").at("agenthost.toml".as_ref()).hint("Write calls = 10.");
+/// assert_eq!(error.to_string(), "agenthost.toml: `calls` is no number");
+/// assert_eq!((error.class(), error.next_step()), (ErrorClass::Config, Some("Write calls = 10.")));
+/// ```
 #[derive(Debug)]
 pub struct Error {
     class: ErrorClass,

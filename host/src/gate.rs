@@ -94,6 +94,30 @@ impl Default for Settings {
 }
 
 /// The gate of one provider. Cloning it is cheap and gives the same gate.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::gate::{Gate, Line, Settings, Ticket, Verdict};
+/// use agenthost::llm::{ProviderError, ProviderErrorKind};
+///
+/// let gate = Gate::new(Settings { max_concurrency: 1, ..Settings::default() });
+/// let line: Line = "run 1".into();
+/// let ticket = Ticket { model: "small", line: &line, again: false, input: 500, output: 100, prefix: None, deadline: None };
+/// let permit = gate.admit(ticket.clone()).await?;
+/// assert_eq!(gate.load("small"), (1, 0));
+///
+/// // A second request waits until the first has settled.
+/// let (second, ()) = tokio::join!(gate.admit(ticket), async {
+///     let error = ProviderError::new(ProviderErrorKind::Overloaded, "too much to do");
+///     permit.settle(Err(&error));
+///     assert!(matches!(gate.judge("small", &error, 0, None), Verdict::Again(_)));
+/// });
+/// drop(second?);
+/// assert_eq!(gate.pressure(), (0, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Gate {
     inner: Arc<Inner>,
@@ -165,6 +189,8 @@ impl std::fmt::Display for TooLate {
         )
     }
 }
+
+impl std::error::Error for TooLate {}
 
 /// The right to send one request. Dropping it frees its place.
 #[derive(Debug)]

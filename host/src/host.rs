@@ -92,6 +92,25 @@ impl Served {
 }
 
 /// How a host is put together.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use std::sync::Arc;
+/// use agenthost::config::{Bodies, Config};
+/// use agenthost::host::Host;
+/// use agenthost::journal::sqlite::Sqlite;
+///
+/// let host = Host::builder(Config::usual()?)
+///     .cache_dir(Some(dir.join("compiled"))) // a plugin is compiled once
+///     .state_dir(Some(dir.join("state"))) // rate limits are shared with other processes
+///     .journal(Arc::new(Sqlite::open(&dir.join("journal.db"))?), Bodies::All)
+///     .build()?;
+/// assert!(host.keeps_journal());
+/// # Ok(())
+/// # }
+/// ```
 pub struct HostBuilder {
     config: Config,
     cache: Option<PathBuf>,
@@ -103,6 +122,24 @@ pub struct HostBuilder {
 }
 
 /// A plugin that is ready to run, any number of times.
+///
+/// It is a [`Plugin`], too: its identity, digest and types can be read from it.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::config::Config;
+/// use agenthost::host::Host;
+/// use serde_json::json;
+///
+/// # let component = double();
+/// let plugin = Host::builder(Config::usual()?).build()?.load_bytes(&component)?;
+/// assert_eq!(plugin.sample_input(), json!(0));
+/// let error = plugin.check_input(&json!(-1)).err().ok_or("it fits")?;
+/// assert!(error.message().starts_with("input: "), "{error}");
+/// # Ok(())
+/// # }
+/// ```
 pub struct LoadedPlugin {
     plugin: Plugin,
     code: Code,
@@ -214,6 +251,22 @@ impl HostBuilder {
     }
 
     /// Uses `provider` wherever the configuration says `name`, which it must declare; for embedders and tests.
+    ///
+    /// [`Provider`] shows how to write one.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    /// use agenthost::llm::script::Script;
+    ///
+    /// let script = Script::parse("[[rule]]\ntext = 'Blue.'", "always-blue")?;
+    /// let host = Host::builder(Config::usual()?).provider("offline", Arc::new(script)).build()?;
+    /// assert_eq!(host.pressure(), (0, 0)); // nothing in flight, nothing waits
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn provider(mut self, name: impl Into<String>, provider: Arc<dyn Provider>) -> Self {
         self.providers.insert(name.into(), provider);
@@ -261,6 +314,17 @@ const MAX_LINEAR_MEMORY: u64 = 4 << 30;
 
 impl Host {
     /// A host for `config`.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    ///
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// assert!(host.max_tasks() > 0 && !host.keeps_journal());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder(config: Config) -> HostBuilder {
         let max_memory = config.limits().memory.unwrap_or(MAX_LINEAR_MEMORY);
         HostBuilder {
@@ -309,6 +373,27 @@ impl Host {
 
     /// Loads a plugin and the sub-agents that it may start: a `.wasm` file, or a crate directory, which is built first.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use agenthost::config::Config;
+    /// use agenthost::error::ErrorClass;
+    /// use agenthost::host::Host;
+    ///
+    /// # std::fs::write(dir.join("double.wasm"), double())?;
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let plugin = host.load(&dir.join("double.wasm")).await?;
+    /// assert_eq!(plugin.id.to_string(), "demo:double@0.1.0");
+    ///
+    /// let error = host.load(&dir.join("no-such.wasm")).await.err().ok_or("it was loaded")?;
+    /// assert_eq!(error.class(), ErrorClass::Plugin);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Host::load_with`].
@@ -317,6 +402,30 @@ impl Host {
     }
 
     /// Loads a plugin, with more than the configuration says.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use agenthost::config::{Config, DirGrant, Env};
+    /// use agenthost::host::{Host, LoadOptions};
+    ///
+    /// # std::fs::write(dir.join("double.wasm"), double())?;
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let dirs = vec![DirGrant::parse(&Env::from_process()?, "reports::/data")?];
+    /// let options = LoadOptions { dirs, ..LoadOptions::default() };
+    /// let plugin = host.load_with(&dir.join("double.wasm"), options).await?;
+    /// assert!(!plugin.reads_files(), "it imports no file system, so it does not see the directory");
+    ///
+    /// // A place for a sub-agent that the plugin does not start is a mistake.
+    /// let with = [("demo:competitor".to_owned(), dir.join("competitor"))].into();
+    /// let options = LoadOptions { with, ..LoadOptions::default() };
+    /// assert!(host.load_with(&dir.join("double.wasm"), options).await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -336,6 +445,20 @@ impl Host {
 
     /// Loads a plugin from its bytes, with the sub-agents that the configuration names. Compiling takes its time, so call
     /// it where blocking is fine.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    ///
+    /// # let component = double();
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let plugin = host.load_bytes(&component)?;
+    /// assert_eq!(plugin.signature().trim(), "run: func(input: u32) -> u32;");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -358,7 +481,28 @@ impl Host {
 
     /// The limits of a root task of `plugin`: the configured ones, with what the caller asks for in their place, and at
     /// most what the plugin's grant allows.
+<<<<<<< HEAD
     pub fn limits(&self, plugin: &LoadedPlugin, asked: &LimitsPatch) -> Limits {
+=======
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    /// use agenthost::limits::{Cap, LimitsPatch};
+    ///
+    /// # let component = double();
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let asked = LimitsPatch { calls: Some(Cap::At(3)), ..LimitsPatch::default() };
+    /// let plugin = host.load_bytes(&component)?;
+    /// let limits = host.limits(&plugin, &asked);
+    /// assert_eq!((limits.calls, limits.tokens), (Some(3), Some(200_000)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limits(&self, plugin: &Plugin, asked: &LimitsPatch) -> Limits {
+>>>>>>> wt-doc
         let config = &self.inner.config;
         let limits = config
             .limits()

@@ -23,6 +23,33 @@ use crate::error::Result;
 pub const FORMAT: u32 = 1;
 
 /// The record of runs.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::journal::{Entry, Journal, Keep, RunRecord, sqlite::Sqlite};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let journal: Box<dyn Journal> = Box::new(Sqlite::open(&dir.path().join("journal.db"))?);
+/// let run = RunRecord {
+///     id: "1m843gzav-gts0e".into(),
+///     kind: "run".into(),
+///     plugin: "demo:ask@0.1.0".into(),
+///     digest: "00".repeat(32),
+///     seed: [0; 32],
+///     clock_ms: 1_795_000_000_000,
+///     started_ms: 1_795_000_000_000,
+///     command: "null".into(),
+///     pid: std::process::id(),
+///     end: None,
+/// };
+/// journal.append(Entry::RunStarted(run.clone())).await?; // it is on the disk now
+/// assert_eq!(journal.find("1m84")?, run);
+/// let kept = journal.prune(&Keep { after_ms: Some(run.started_ms - 1), latest: None })?;
+/// assert_eq!(kept.runs, 0);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Journal: Send + Sync + fmt::Debug {
     /// Appends `entry` after all that were appended before, and resolves once it is durable.
     ///

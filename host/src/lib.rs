@@ -31,40 +31,7 @@
 //! use agenthost::limits::LimitsPatch;
 //! use serde_json::json;
 //!
-//! # // A component that exports `demo:double/task@0.1.0` with `run: func(input: u32) -> u32`, put together by hand: a
-//! # // test of the documentation builds no crate.
-//! # fn double() -> Vec<u8> {
-//! #     use wasm_encoder::{
-//! #         CodeSection, ComponentBuilder, ComponentExportKind, ComponentValType, ExportKind, ExportSection, Function,
-//! #         FunctionSection, Instruction, Module, PrimitiveValType, TypeSection, ValType,
-//! #     };
-//! #     let (mut types, mut functions, mut exports, mut code) =
-//! #         (TypeSection::new(), FunctionSection::new(), ExportSection::new(), CodeSection::new());
-//! #     types.ty().function([ValType::I32], [ValType::I32]);
-//! #     functions.function(0);
-//! #     exports.export("run", ExportKind::Func, 0);
-//! #     let mut body = Function::new([]);
-//! #     for instruction in [Instruction::LocalGet(0), Instruction::LocalGet(0), Instruction::I32Add, Instruction::End] {
-//! #         body.instruction(&instruction);
-//! #     }
-//! #     code.function(&body);
-//! #     let mut module = Module::new();
-//! #     module.section(&types).section(&functions).section(&exports).section(&code);
-//! #     let mut task = ComponentBuilder::default();
-//! #     let module = task.core_module(None, &module);
-//! #     let instance = task.core_instantiate(None, module, []);
-//! #     let run = task.core_alias_export(None, instance, "run", ExportKind::Func);
-//! #     let number = ComponentValType::Primitive(PrimitiveValType::U32);
-//! #     let (ty, mut signature) = task.type_function(None);
-//! #     signature.async_(false).params([("input", number)]).result(Some(number));
-//! #     let run = task.lift_func(None, run, ty, []);
-//! #     task.export("run", ComponentExportKind::Func, run, None);
-//! #     let mut plugin = ComponentBuilder::default();
-//! #     let task = plugin.component(None, task);
-//! #     let task = plugin.instantiate(None, task, [] as [(&str, ComponentExportKind, u32); 0]);
-//! #     plugin.export("demo:double/task@0.1.0", ComponentExportKind::Instance, task, None);
-//! #     plugin.finish()
-//! # }
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let component = double();
@@ -95,6 +62,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! The examples of this documentation use this plugin and `demo:ask`, which asks the model `fast` what it is given and gives
+//! back the answer; `component` holds the bytes of one of them.
 //!
 //! Longer programs (a fan-out, events, staged validation, recovery) stand in `host/examples`.
 //!

@@ -35,6 +35,17 @@ const TASK_TASKS: u64 = 1_000;
 const TASK_DEPTH: u32 = 5;
 
 /// What a task, or a whole run, may use at most. `None` is no limit.
+///
+/// ```
+/// use agenthost::limits::{Cap, Limits, LimitsPatch};
+///
+/// let asked = LimitsPatch { calls: Some(Cap::At(500)), tokens: Some(Cap::Unlimited), ..LimitsPatch::default() };
+/// let limits = Limits::task_default().overridden_by(&asked);
+/// assert_eq!((limits.calls, limits.tokens), (Some(500), None));
+///
+/// let grant = Limits { calls: Some(20), ..Limits::none() };
+/// assert_eq!(limits.narrowed_by(&grant).calls, Some(20));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// Input and output tokens together.
@@ -149,6 +160,13 @@ fn replaced<T>(old: Option<T>, new: Option<Cap<T>>) -> Option<T> {
 }
 
 /// Which limit was reached.
+///
+/// ```
+/// use agenthost::limits::{LimitKind, Limits};
+///
+/// let limit = LimitKind::from_name("memory");
+/// assert_eq!(Limits::task_default().describe(limit).as_deref(), Some("64 MiB"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LimitKind {
     /// Input and output tokens.

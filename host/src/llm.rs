@@ -23,6 +23,56 @@ use serde_json::Value;
 pub use self::call::{Allowance, Ask, CallError, CallResult};
 
 /// A model service: one kind of wire, one address, one key.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use agenthost::config::Config;
+/// use agenthost::host::Host;
+/// use agenthost::limits::LimitsPatch;
+/// use agenthost::llm::{Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Stop, Usage};
+/// use futures_util::future::BoxFuture;
+/// use serde_json::json;
+///
+/// /// Answers with what it was asked, in capitals.
+/// #[derive(Debug)]
+/// struct Loud;
+///
+/// impl Provider for Loud {
+///     fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>> {
+///         Box::pin(async move {
+///             let Some(Part::Text(text)) = request.messages.last().and_then(|message| message.content.last()) else {
+///                 return Err(ProviderError::new(ProviderErrorKind::InvalidRequest, "nothing was asked"));
+///             };
+///             Ok(Reply {
+///                 content: vec![Part::Text(text.to_uppercase())],
+///                 model: request.model.clone(),
+///                 stop: Stop::End,
+///                 refusal: None,
+///                 usage: Some(Usage { input: 5, output: 5, ..Usage::default() }),
+///                 request_id: None,
+///                 quota: None,
+///             })
+///         })
+///     }
+///
+///     fn summary(&self) -> String {
+///         "loud: capitals, no model is called".to_owned()
+///     }
+/// }
+///
+/// # let component = ask();
+/// // It stands in for the provider `offline`, which `fast` and `strong` map to without any configuration.
+/// let host = Host::builder(Config::usual()?).provider("offline", Arc::new(Loud)).build()?;
+/// let ask = Arc::new(host.load_bytes(&component)?);
+/// let run = host.spawn(&ask, &json!("is anybody there?"), &LimitsPatch::default())?;
+/// assert_eq!(run.outcome().await.into_result()?, json!("IS ANYBODY THERE?"));
+/// assert_eq!(run.report().await.spent.output_tokens, 5);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Provider: Send + Sync + fmt::Debug {
     /// Sends `request` once and waits for the whole reply. Dropping the future closes the connection.
     fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>>;
@@ -140,6 +190,14 @@ pub struct Options {
 
 impl Options {
     /// Reads the contract's name and value pairs; an unknown name or value is an error that lists the known ones.
+    ///
+    /// ```
+    /// use agenthost::llm::{Effort, Options};
+    ///
+    /// assert_eq!(Options::parse([("effort", "low")])?.effort, Some(Effort::Low));
+    /// assert!(Options::parse([("mood", "good")]).is_err());
+    /// # Ok::<(), String>(())
+    /// ```
     pub fn parse<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
         let mut options = Self::default();
         for (name, value) in pairs {
@@ -173,6 +231,29 @@ impl Options {
 }
 
 /// One model call as a provider gets it: everything about limits, grants and names is settled.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::llm::offline::Offline;
+/// use agenthost::llm::{Message, Options, Part, Provider as _, Request, Role};
+/// use serde_json::json;
+///
+/// let request = Request {
+///     model: "any".into(),
+///     system: Some("Be brief.".into()),
+///     messages: vec![Message { role: Role::User, content: vec![Part::Text("Name a colour.".into())] }],
+///     max_tokens: 100,
+///     schema: Some(json!({"type": "object", "properties": {"colour": {"type": "string"}}, "required": ["colour"]})),
+///     options: Options::default(),
+///     mark_prefix: None,
+/// };
+/// let reply = Offline.complete(&request).await?;
+/// let value: serde_json::Value = serde_json::from_str(&reply.text())?;
+/// assert!(value["colour"].is_string());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// The model's id at this provider.
@@ -352,6 +433,18 @@ pub enum ProviderErrorKind {
 }
 
 /// A failed call.
+///
+/// ```
+/// use std::time::Duration;
+/// use agenthost::llm::{ProviderError, ProviderErrorKind};
+///
+/// let error = ProviderError {
+///     status: Some(429),
+///     retry_after: Some(Duration::from_secs(2)),
+///     ..ProviderError::new(ProviderErrorKind::RateLimited, "slow down")
+/// };
+/// assert_eq!(error.to_string(), "slow down");
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProviderError {
     /// What kind of failure.

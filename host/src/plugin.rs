@@ -31,6 +31,14 @@ pub use self::imports::{Import, refuse};
 pub use self::manifest::Manifest;
 
 /// The SHA-256 of a plugin's bytes.
+///
+/// ```
+/// use agenthost::plugin::Digest;
+///
+/// let empty = Digest::of(b"");
+/// assert!(empty.to_string().starts_with("sha256:e3b0c442"));
+/// assert_eq!(empty.hex().len(), 64);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
@@ -182,6 +190,24 @@ impl fmt::Debug for Plugin {
 
 impl Plugin {
     /// Reads the description of a component. Nothing is compiled or run.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::plugin::Plugin;
+    ///
+    /// # let component = ask();
+    /// let plugin = Plugin::read(&component)?;
+    /// assert_eq!(plugin.id.to_string(), "demo:ask@0.1.0");
+    /// assert_eq!(plugin.powers(), "calls models; nothing else");
+    /// assert_eq!(plugin.signature().trim(), "run: async func(input: string) -> result<string, string>;");
+    /// assert_eq!(plugin.input_schema()?["type"], "string");
+    ///
+    /// let error = Plugin::read(b"(component)").err().ok_or("it was read")?;
+    /// assert_eq!(error.to_string(), "the file is WebAssembly text, not a binary component");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn read(bytes: &[u8]) -> Result<Self> {
         bytes::check(bytes)?;
         let (resolve, world) = match wit_component::decode(bytes) {
@@ -237,6 +263,22 @@ impl Plugin {
     }
 
     /// Reads the description of the component in a file.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::plugin::{Digest, Plugin};
+    ///
+    /// # let component = double();
+    /// # let dir = tempfile::tempdir()?;
+    /// let file = dir.path().join("double.wasm");
+    /// std::fs::write(&file, &component)?;
+    /// let plugin = Plugin::open(&file)?;
+    /// assert_eq!(plugin.digest, Digest::of(&component));
+    /// assert_eq!(plugin.release(), Some("0.1.0"));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -19,6 +19,19 @@ use crate::llm::Usage;
 const BUILTIN: &str = include_str!("prices.toml");
 
 /// The prices of all known models.
+///
+/// ```
+/// use agenthost::llm::Usage;
+/// use agenthost::price::PriceTable;
+///
+/// let table = PriceTable::builtin();
+/// let price = table.price("anthropic", "anthropic", "claude-haiku-5-5").ok_or("it is in the table")?;
+/// let call = Usage { input: 10_000, output: 500, ..Usage::default() };
+/// assert!(price.cost(&call) <= price.worst(10_000, 500));
+/// assert!(price.worst(10_000, 500) <= price.most(10_500));
+/// assert_eq!(table.price("anthropic", "anthropic", "no-such-model"), None);
+/// # Ok::<(), &str>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct PriceTable {
     as_of: String,
@@ -47,6 +60,22 @@ impl PriceTable {
     }
 
     /// The embedded table with the operator's own prices before it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// use agenthost::config::{Config, Env};
+    /// use agenthost::price::PriceTable;
+    ///
+    /// std::fs::write(dir.path().join("agenthost.toml"), "[prices.'corp/small']\ninput = 0.10\noutput = 0.50\n")?;
+    /// let config = Config::load(&Env::new([].into(), dir.path(), None))?;
+    /// let table = PriceTable::of(&config)?;
+    /// let price = table.price("openai", "corp", "small").ok_or("it was given")?;
+    /// // What is written to the cache costs a quarter more than plain input, and the worst case is that all of it is.
+    /// assert_eq!(price.worst(1_000_000, 1_000_000).to_string(), "$0.625");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -146,6 +175,16 @@ struct Rates {
 
 impl Price {
     /// The operator's own price, in USD per million tokens.
+    ///
+    /// ```
+    /// use agenthost::config::{PriceConfig, RatesConfig};
+    /// use agenthost::price::Price;
+    ///
+    /// let rates = RatesConfig { input: Some("2".parse()?), output: Some("8".parse()?), ..RatesConfig::default() };
+    /// let price = Price::custom(&PriceConfig { rates, long_context: None })?;
+    /// assert_eq!(price.most(1_000_000).to_string(), "$8.00"); // all of it output
+    /// # Ok::<(), String>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -2,6 +2,10 @@
 
 /// Whether there is a process `pid` that can still do something: one that has ended and that nobody has waited for is
 /// gone. A number that was given to another process in the meantime counts as alive.
+///
+/// ```
+/// assert!(agenthost::process::is_alive(std::process::id()));
+/// ```
 #[must_use]
 pub fn is_alive(pid: u32) -> bool {
     exists(pid) && !has_ended(pid)

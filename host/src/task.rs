@@ -16,6 +16,13 @@ use crate::limits::{LimitKind, Limits, Spent};
 use crate::sandbox::End;
 
 /// Where a task stands in its run: `root`, `root/0`, `root/0/3`.
+///
+/// ```
+/// use agenthost::task::TaskId;
+///
+/// assert_eq!(TaskId::root().to_string(), "root");
+/// assert_eq!(TaskId::root().parent(), None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TaskId(String);
@@ -101,6 +108,16 @@ impl FailureClass {
 }
 
 /// A task's failure.
+///
+/// ```
+/// use agenthost::task::{Failure, FailureClass};
+/// use serde_json::json;
+///
+/// let failure = Failure::new(FailureClass::Escalated, "which of the two accounts?");
+/// assert_eq!(failure.to_string(), "escalated: which of the two accounts?");
+/// // For a plugin that takes the contract's `failure` as input:
+/// assert_eq!(failure.to_input(), json!({"escalated": "which of the two accounts?"}));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
     /// What kind.
@@ -225,6 +242,22 @@ impl Serialize for Failure {
 }
 
 /// How a task came out.
+///
+/// ```
+/// use agenthost::limits::LimitKind;
+/// use agenthost::task::{Failure, FailureClass, Outcome};
+/// use serde_json::json;
+///
+/// let done = Outcome::Ok(json!({"answer": 42}));
+/// assert_eq!(done.ok().map(|output| &output["answer"]), Some(&json!(42)));
+///
+/// let failed = Outcome::Failure(Failure::exhausted(LimitKind::Calls, "no call is left"));
+/// assert_eq!(serde_json::to_value(&failed).unwrap()["failure"]["class"], "exhausted");
+/// match failed.into_result() {
+///     Err(failure) if failure.class == FailureClass::Exhausted => assert_eq!(failure.limit, Some(LimitKind::Calls)),
+///     other => panic!("{other:?}"),
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The plugin's output, as JSON.

@@ -69,6 +69,15 @@ impl Display for Limit {
     }
 }
 
+/// So that `?` carries a model call's error out of `run`.
+///
+/// ```
+/// use agenthost_sdk::{Failure, Limit, llm};
+///
+/// assert_eq!(Failure::from(llm::Error::Exhausted(Limit::Calls)), Failure::Exhausted(Limit::Calls));
+/// let busy = llm::Error::Unavailable("529 overloaded".into());
+/// assert_eq!(Failure::from(busy), Failure::Model("unavailable: 529 overloaded".into()));
+/// ```
 impl From<llm::Error> for Failure {
     fn from(error: llm::Error) -> Failure {
         match error {

@@ -83,6 +83,18 @@ pub struct Lane<'a, T, E> {
 /// Names a call: which sub-agent, or which piece of the work.
 ///
 /// Calls of different sub-agents with the same result type go into one policy.
+///
+/// ```
+/// use agenthost_sdk::join::{self, lane};
+/// # async fn review(draft: &str) -> Result<bool, String> { Ok(draft.len() > 3) }
+/// # let main = async {
+/// let reviews = [lane("voice", review("a draft")), lane("facts", async { Err("no source".to_owned()) })];
+/// let results = join::settled(reviews).await;
+/// assert_eq!((results[0].name.as_str(), &results[0].value), ("voice", &Ok(true)));
+/// assert_eq!((results[1].name.as_str(), &results[1].value), ("facts", &Err("no source".to_owned())));
+/// # };
+/// # futures_util::FutureExt::now_or_never(main).unwrap();
+/// ```
 pub fn lane<'a, T, E>(name: impl Into<String>, call: impl Future<Output = Result<T, E>> + 'a) -> Lane<'a, T, E> {
     Lane {
         name: name.into(),
@@ -93,6 +105,15 @@ pub fn lane<'a, T, E>(name: impl Into<String>, call: impl Future<Output = Result
 
 impl<T, E> Lane<'_, T, E> {
     /// Says that this call is the `number`-th attempt at its work; without it, the first.
+    ///
+    /// ```
+    /// use agenthost_sdk::join::{self, lane};
+    /// # let main = async {
+    /// let error = join::all([lane("draft", async { Err::<(), _>("crashed") }).attempt(2)]).await.unwrap_err();
+    /// assert_eq!(error.to_string(), "draft (attempt 2): crashed");
+    /// # };
+    /// # futures_util::FutureExt::now_or_never(main).unwrap();
+    /// ```
     pub fn attempt(mut self, number: u32) -> Self {
         self.attempt = number;
         self
@@ -123,6 +144,13 @@ pub struct Done<V> {
 
 impl<V> Done<V> {
     /// The same call with another value.
+    ///
+    /// ```
+    /// use agenthost_sdk::join::Done;
+    ///
+    /// let done = Done { index: 0, name: "facts".to_owned(), attempt: 1, value: "all true" };
+    /// assert_eq!(done.map(str::len).value, 8);
+    /// ```
     pub fn map<U>(self, change: impl FnOnce(V) -> U) -> Done<U> {
         Done {
             index: self.index,
@@ -135,6 +163,13 @@ impl<V> Done<V> {
 
 impl<T, E> Done<Result<T, E>> {
     /// Moves the provenance inside the result.
+    ///
+    /// ```
+    /// use agenthost_sdk::join::Done;
+    ///
+    /// let done = Done { index: 0, name: "facts".to_owned(), attempt: 1, value: Err::<(), _>("no source") };
+    /// assert_eq!(done.transpose().unwrap_err().to_string(), "facts: no source");
+    /// ```
     ///
     /// # Errors
     ///
@@ -179,6 +214,16 @@ impl From<Done<Failure>> for Failure {
 }
 
 /// Parts results from errors, each in the order given.
+///
+/// ```
+/// use agenthost_sdk::join::{self, lane};
+/// # let main = async {
+/// let results = join::settled([lane("a", async { Err("crashed") }), lane("b", async { Ok(2) })]).await;
+/// let (done, failed) = join::split(results);
+/// assert_eq!((done[0].value, failed[0].to_string().as_str()), (2, "a: crashed"));
+/// # };
+/// # futures_util::FutureExt::now_or_never(main).unwrap();
+/// ```
 pub fn split<T, E>(results: impl IntoIterator<Item = Done<Result<T, E>>>) -> (Vec<Done<T>>, Vec<Done<E>>) {
     let (mut done, mut failed) = (Vec::new(), Vec::new());
     for result in results {

@@ -68,18 +68,39 @@ impl Prompt {
     }
 
     /// What the model is told before the conversation: its role, its rules.
+    ///
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    ///
+    /// let request = Prompt::new("Is it a duck?").system("You are a zoologist. Answer yes or no.").into_request();
+    /// assert!(request.system.is_some_and(|rules| rules.starts_with("You are a zoologist.")));
+    /// ```
     pub fn system(mut self, text: impl Into<String>) -> Prompt {
         self.request.system = Some(text.into());
         self
     }
 
     /// The name that the operator maps to a model: `fast`, `strong`, or another that the grant allows.
+    ///
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    ///
+    /// let request = Prompt::new("Prove it.").model("strong").into_request();
+    /// assert_eq!(request.model, "strong");
+    /// ```
     pub fn model(mut self, name: impl Into<String>) -> Prompt {
         self.request.model = name.into();
         self
     }
 
     /// The most output tokens of the reply; without it, what the grant and the model allow.
+    ///
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    ///
+    /// let request = Prompt::new("Name a colour.").max_tokens(20).into_request();
+    /// assert_eq!(request.max_tokens, Some(20));
+    /// ```
     pub fn max_tokens(mut self, tokens: u32) -> Prompt {
         self.request.max_tokens = Some(tokens);
         self
@@ -87,6 +108,13 @@ impl Prompt {
 
     /// A further setting by name, such as `effort`; a name that the host does not know is an invalid request. The same
     /// name again replaces its value.
+    ///
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    ///
+    /// let request = Prompt::new("Prove it.").option("effort", "high").option("effort", "low").into_request();
+    /// assert_eq!(request.options, [("effort".to_owned(), "low".to_owned())]);
+    /// ```
     pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Prompt {
         let name = name.into();
         self.request.options.retain(|(known, _)| *known != name);
@@ -124,6 +152,15 @@ impl Prompt {
     }
 
     /// Adds content to the last message, such as an image.
+    ///
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    /// use agenthost_sdk::llm::{Media, Part};
+    ///
+    /// let picture = Media { mime: "image/png".into(), data: vec![0x89, b'P', b'N', b'G'] };
+    /// let request = Prompt::new("What is on the picture?").part(Part::Media(picture)).into_request();
+    /// assert_eq!(request.messages[0].content.len(), 2);
+    /// ```
     pub fn part(mut self, part: Part) -> Prompt {
         if let Some(last) = self.request.messages.last_mut() {
             last.content.push(part);
@@ -145,18 +182,40 @@ impl Prompt {
     }
 
     /// Continues the conversation with a further user message.
+    ///
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    /// use agenthost_sdk::llm::Role;
+    ///
+    /// let request = Prompt::new("Name a colour.").assistant("Blue.").user("Another one.").into_request();
+    /// assert_eq!(request.messages[2].role, Role::User);
+    /// ```
     pub fn user(mut self, text: impl Into<String>) -> Prompt {
         self.request.messages.push(message(Role::User, text));
         self
     }
 
     /// The JSON Schema, as text, that the reply's text must satisfy; [`json`](Prompt::json) sets it from a type.
+    ///
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    ///
+    /// let request = Prompt::new("Name three colours.").schema(r#"{"type": "array", "maxItems": 3}"#).into_request();
+    /// assert!(request.schema.is_some_and(|schema| schema.contains("maxItems")));
+    /// ```
     pub fn schema(mut self, schema: impl Into<String>) -> Prompt {
         self.request.schema = Some(schema.into());
         self
     }
 
     /// The request as it is sent.
+    ///
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    ///
+    /// let request = Prompt::new("Name a colour.").into_request();
+    /// assert_eq!((request.model.as_str(), request.messages.len(), request.system), ("fast", 1, None));
+    /// ```
     #[must_use]
     pub fn into_request(self) -> Request {
         let mut request = self.request;
@@ -170,6 +229,15 @@ impl Prompt {
     }
 
     /// Asks, and takes the reply's text. A reply that was cut off at the token limit is given as it stands.
+    ///
+    /// ```no_run
+    /// // Only a host can answer, hence not run here.
+    /// use agenthost_sdk::prelude::*;
+    ///
+    /// async fn translate(text: &str) -> Result<String, Failure> {
+    ///     Ok(Prompt::new("Translate into English.").data("text", text).max_tokens(500).text().await?)
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -185,6 +253,23 @@ impl Prompt {
     /// Asks for JSON of this type: its JSON Schema is sent along, and the reply is parsed. Doc comments on the type and its
     /// fields reach the model as descriptions, and the fields are asked for in the order of the type.
     ///
+    /// ```no_run
+    /// // Only a host can answer, hence not run here.
+    /// use agenthost_sdk::prelude::*;
+    ///
+    /// /// What the model makes of a mail.
+    /// #[derive(Deserialize, JsonSchema)]
+    /// struct Triage {
+    ///     /// One sentence.
+    ///     summary: String,
+    ///     urgent: bool,
+    /// }
+    ///
+    /// async fn triage(mail: &str) -> Result<Triage, Failure> {
+    ///     Ok(Prompt::new("Sort the mail.").data("mail", mail).json().await?)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The host's, [`Error::Refused`] where the model declined in a reply, and [`Error::InvalidReply`] where the reply does
@@ -198,6 +283,20 @@ impl Prompt {
     }
 
     /// Asks, and takes the whole reply: its parts, why it ended, the tokens it took.
+    ///
+    /// ```no_run
+    /// // Only a host can answer, hence not run here.
+    /// use agenthost_sdk::llm::Stop;
+    /// use agenthost_sdk::prelude::*;
+    ///
+    /// async fn story() -> Result<String, Failure> {
+    ///     let reply = Prompt::new("Tell a story.").max_tokens(300).reply().await?;
+    ///     match reply.stop {
+    ///         Stop::MaxTokens => Err(Failure::failed(format!("cut off after {} tokens", reply.usage.output))),
+    ///         _ => Ok(reply.text()),
+    ///     }
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -213,6 +312,15 @@ impl Prompt {
 
 impl Reply {
     /// The text of the reply, its other parts left out.
+    ///
+    /// ```
+    /// use agenthost_sdk::llm::{Part, Reply, Stop, Usage};
+    ///
+    /// let usage = Usage { input: 5, cached_input: 0, cache_write_input: 0, output: 2, reasoning_output: 0 };
+    /// let content = vec![Part::Text("Sky ".into()), Part::Text("blue.".into())];
+    /// let reply = Reply { content, model: "small".into(), stop: Stop::End, usage };
+    /// assert_eq!(reply.text(), "Sky blue.");
+    /// ```
     #[must_use]
     pub fn text(&self) -> String {
         let texts = self.content.iter().filter_map(|part| match part {

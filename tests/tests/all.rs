@@ -18,6 +18,7 @@ mod all {
     mod dirs;
     mod docs;
     mod events;
+    mod examples;
     mod fan_out;
     mod gate;
     mod guide;

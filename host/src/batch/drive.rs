@@ -35,6 +35,10 @@ pub struct Settings {
 }
 
 /// Tasks that may be started and not yet written, with so many workers.
+///
+/// ```
+/// assert_eq!(agenthost::batch::drive::window(4), 80);
+/// ```
 pub fn window(workers: u32) -> u64 {
     u64::from(workers) * 4 + 64
 }
@@ -108,6 +112,46 @@ impl Summary {
 
 /// Runs `tasks` and writes what became of them; `watch` is told whenever something has ended. Once `stop` is cancelled,
 /// nothing more is started.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use agenthost::batch::drive::{Settings, drive};
+/// use agenthost::batch::items::Source;
+/// use agenthost::batch::output::{Layout, Output};
+/// use agenthost::batch::tasks::{Shape, Tasks};
+/// use agenthost::batch::workers::Workers;
+/// use agenthost::config::Config;
+/// use agenthost::host::Host;
+/// use agenthost::limits::LimitsPatch;
+/// use serde_json::Value;
+/// use tokio_util::sync::CancellationToken;
+///
+/// # let component = double();
+/// # let dir = tempfile::tempdir()?;
+/// let file = dir.path().join("numbers.jsonl");
+/// std::fs::write(&file, "1\n2\n\"three\"\n")?;
+/// let host = Host::builder(Config::usual()?).build()?;
+/// let double = Arc::new(host.load_bytes(&component)?);
+/// let (limits, stop) = (LimitsPatch::default(), CancellationToken::new());
+/// let batch = host.open_batch(&double, (&limits, &limits), &Value::Null, None, &stop).await?;
+///
+/// let items = Source::open(&file, None, 1 << 20, dir.path())?;
+/// let fits = |input: &Value| double.check_input(input).map_err(|error| error.to_string());
+/// let tasks = Tasks::new(items.read()?, Shape::Whole, 1, None, &fits);
+/// let settings = Settings { workers: Workers::Auto(8), max_failures: None, layout: Layout::default() };
+/// let mut lines = Vec::new();
+/// let summary = drive(&batch, tasks, settings, &mut Output::new(&mut lines, "memory"), &stop, |_| ()).await;
+/// assert_eq!((summary.ok, summary.failures()), (2, 1));
+///
+/// let lines: Vec<Value> = String::from_utf8(lines)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+/// assert_eq!(lines[1]["outcome"]["ok"], 4);
+/// assert_eq!(lines[2]["outcome"]["failure"]["message"], "input: expected u32, found string");
+/// # Ok(())
+/// # }
+/// ```
 pub async fn drive<W: Write>(
     runner: &dyn Runner,
     tasks: impl Iterator<Item = Result<Task>>,

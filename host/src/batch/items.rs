@@ -37,6 +37,13 @@ pub enum Format {
 
 impl Format {
     /// The format that a file's extension promises.
+    ///
+    /// ```
+    /// use agenthost::batch::items::Format;
+    ///
+    /// assert_eq!(Format::of("mails.ndjson".as_ref()), Some(Format::JsonLines));
+    /// assert_eq!(Format::of("mails.txt".as_ref()), None);
+    /// ```
     pub fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "jsonl" | "ndjson" => Some(Self::JsonLines),
@@ -90,6 +97,24 @@ impl Source {
     /// The items in a file, of at most `most` bytes each. Without a `format`, the file's name says it. A pipe is copied
     /// to `spool` first.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::batch::items::{Found, Source};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let file = dir.path().join("people.csv");
+    /// std::fs::write(&file, "name,age\nAda,36\n")?;
+    /// let source = Source::open(&file, None, 1 << 20, dir.path())?;
+    /// for entry in source.read()? {
+    ///     let entry = entry?;
+    ///     assert_eq!((entry.at.index, entry.at.line), (0, 2));
+    ///     let Ok(Found::Row(cells)) = entry.found else { panic!("no row") };
+    ///     assert_eq!(cells[1], ("age".to_owned(), "36".to_owned()));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ErrorClass::Input`](crate::error::ErrorClass::Input) for a file that cannot be read, and
@@ -124,6 +149,19 @@ impl Source {
     }
 
     /// The items that `from` gives, which are copied to a file without a name in the directory `spool`.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::batch::items::{Format, Source};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let piped: &[u8] = b"[1, 2, 3]";
+    /// let source = Source::spool(piped, "stdin", Format::JsonArray, 1 << 20, dir.path())?;
+    /// assert_eq!(source.read()?.count(), 3);
+    /// assert_eq!(source.read()?.count(), 3, "as often as one likes");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -154,6 +154,32 @@ fn own(result: Value) -> Outcome {
 }
 
 /// Where the lines go.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::batch::ItemEnd;
+/// use agenthost::batch::items::Place;
+/// use agenthost::batch::output::{Layout, Output, records};
+/// use agenthost::limits::Spent;
+/// use agenthost::task::Outcome;
+///
+/// let end = ItemEnd {
+///     outcome: Outcome::Ok(serde_json::json!(42)),
+///     spent: Spent::default(),
+///     tasks: 1,
+///     models: Vec::new(),
+///     recorded: false,
+/// };
+/// let mut text = Vec::new();
+/// let mut output = Output::new(&mut text, "results.jsonl");
+/// for record in records(&[Place { index: 0, line: 1 }], Some(end), Vec::new(), Layout::default()) {
+///     output.write(&record)?;
+/// }
+/// output.flush()?;
+/// assert!(String::from_utf8(text)?.starts_with(r#"{"index":0,"line":1,"outcome":{"ok":42},"spent":{"#));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Output<W> {
     to: W,
     name: String,

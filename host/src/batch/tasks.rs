@@ -24,6 +24,14 @@ pub enum Shape {
 
 impl Shape {
     /// The shape of a plugin that `takes` a list, or a record that needs nothing but a list in one of its `fields`.
+    ///
+    /// ```
+    /// use agenthost::batch::tasks::Shape;
+    /// use serde_json::Value;
+    ///
+    /// let takes = |input: &Value| input["mails"].is_array();
+    /// assert_eq!(Shape::of_list(["mails", "tone"], takes), Some(Shape::Field("mails".into())));
+    /// ```
     pub fn of_list<'f>(fields: impl IntoIterator<Item = &'f str>, takes: impl Fn(&Value) -> bool) -> Option<Self> {
         if takes(&Value::Array(Vec::new())) {
             return Some(Self::List);
@@ -86,6 +94,23 @@ pub struct Task {
 }
 
 /// The tasks of a batch, from the first to the last. After an error there are none.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::batch::items::{Format, Source};
+/// use agenthost::batch::tasks::{Shape, Tasks};
+/// use serde_json::{Value, json};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let source = Source::spool(&b"1\nx\n3\n"[..], "stdin", Format::JsonLines, 1 << 20, dir.path())?;
+/// let any = |_: &Value| Ok(());
+/// let tasks: Vec<_> = Tasks::new(source.read()?, Shape::List, 2, None, &any).collect::<Result<_, _>>()?;
+/// assert_eq!(tasks[0].input, Some(json!([1])));
+/// assert_eq!(tasks[0].bad[0].at.line, 2, "that line is no JSON");
+/// assert_eq!(tasks[1].input, Some(json!([3])));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Tasks<'c> {
     reader: Option<Reader>,
     shape: Shape,
@@ -185,6 +210,21 @@ pub struct Survey {
 const KEPT_BAD: usize = 10;
 
 /// Goes through all `tasks` without running any.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::batch::items::{Format, Source};
+/// use agenthost::batch::tasks::{Shape, Tasks, survey};
+/// use serde_json::Value;
+///
+/// # let dir = tempfile::tempdir()?;
+/// let source = Source::spool(&b"1\n2\n3\n"[..], "stdin", Format::JsonLines, 1 << 20, dir.path())?;
+/// let small = |input: &Value| if input.as_u64() < Some(3) { Ok(()) } else { Err("input: too large".to_owned()) };
+/// let survey = survey(Tasks::new(source.read()?, Shape::Whole, 1, None, &small))?;
+/// assert_eq!((survey.items, survey.tasks, survey.bad), (3, 2, 1));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///

@@ -10,6 +10,14 @@ pub const START: u32 = 4;
 pub const MOST: u32 = 64;
 
 /// How many tasks may run at once.
+///
+/// ```
+/// use agenthost::batch::workers::{START, Workers};
+///
+/// let workers = Workers::Auto(8);
+/// assert_eq!(workers.start(), START);
+/// assert_eq!(workers.after_end(START, START as usize, 0), START + 1); // all were busy and nobody waited
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workers {
     /// [`START`], then more while nobody waits at the gate, up to so many.

@@ -47,6 +47,13 @@ pub enum Kind {
 
 impl Change {
     /// A change that is about the whole run.
+    ///
+    /// ```
+    /// use agenthost::cassette::compare::{Change, Kind};
+    ///
+    /// let change = Change::new(Kind::Input, "input: expected u32, found string");
+    /// assert_eq!(serde_json::to_value(&change).unwrap()["kind"], "input");
+    /// ```
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -67,6 +74,36 @@ impl Change {
 impl Cassette {
     /// What a rehearsal of this cassette, `now` (of [`Tape::cassette`](tape::Tape::cassette)), came to that is not as it
     /// says. In `now`, the tokens of a changed request are estimated in proportion to its length.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost::cassette::{compare::Kind, tape::Tape};
+    /// use agenthost::config::{Bodies, Config};
+    /// use agenthost::host::Host;
+    /// use agenthost::limits::LimitsPatch;
+    /// use serde_json::{Map, json};
+    ///
+    /// # let component = ask();
+    /// let tape = Arc::new(Tape::new());
+    /// let host = Host::builder(Config::usual()?).journal(tape.clone(), Bodies::All).build()?;
+    /// let ask = Arc::new(host.load_bytes(&component)?);
+    /// host.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?.report().await;
+    /// let mut cassette = tape.cassette(Map::new()).ok_or("the run has not ended")?.with_headroom();
+    ///
+    /// // As if the plugin had put another prompt around its input since:
+    /// cassette.input = json!("Name a bright colour.");
+    /// let (run, tape) = host.rehearse(&ask, &cassette)?;
+    /// run.report().await;
+    /// let mut now = tape.cassette(Map::new()).ok_or("the rehearsal has not ended")?;
+    /// let changes = cassette.changes(&mut now);
+    /// assert_eq!(changes.iter().map(|change| change.kind).collect::<Vec<_>>(), [Kind::Request]);
+    /// assert!(changes[0].diff.as_ref().is_some_and(|diff| diff.contains("+") && diff.contains("bright")));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn changes(&self, now: &mut Self) -> Vec<Change> {
         let mut changes = Vec::new();
         let recorded: BTreeMap<&str, &Task> = self.tasks.iter().map(|task| (task.id.as_str(), task)).collect();

@@ -19,6 +19,32 @@ use crate::journal::{CallRecord, CallSpan, Entry, Journal, Keep, Pruned, RunReco
 use crate::llm::{self, CallError};
 
 /// The journal of one run in memory.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use agenthost::cassette::tape::Tape;
+/// use agenthost::config::{Bodies, Config};
+/// use agenthost::host::Host;
+/// use agenthost::journal::{Journal as _, sqlite::Sqlite};
+/// use agenthost::limits::LimitsPatch;
+/// use serde_json::{Map, json};
+///
+/// # let component = double();
+/// # let dir = tempfile::tempdir()?;
+/// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
+/// let tape = Arc::new(Tape::beside(journal.clone())); // the run stands in both
+/// let host = Host::builder(Config::usual()?).journal(tape.clone(), Bodies::All).build()?;
+/// let double = Arc::new(host.load_bytes(&component)?);
+/// host.spawn(&double, &json!(21), &LimitsPatch::default())?.report().await;
+/// let cassette = tape.cassette(Map::new()).ok_or("the run has not ended")?;
+/// assert_eq!(cassette.expect.output, Some(json!(42)));
+/// assert_eq!(journal.runs(10)?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Default)]
 pub struct Tape {
     /// What is played.

@@ -28,6 +28,18 @@ pub struct DirGrant {
 impl DirGrant {
     /// Reads `HOST::GUEST` or `HOST::GUEST:rw`; a relative `HOST` starts from `env`'s working directory.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::collections::BTreeMap;
+    /// use agenthost::config::{DirGrant, Env};
+    ///
+    /// let env = Env::new(BTreeMap::new(), "/srv/project", None);
+    /// let dir = DirGrant::parse(&env, "reports::/data:rw")?;
+    /// assert_eq!((dir.host.as_path(), dir.guest.as_str(), dir.write), ("/srv/project/reports".as_ref(), "/data", true));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Usage`](crate::error::ErrorClass::Usage) for a text of another form.
@@ -67,6 +79,14 @@ impl DirGrant {
     }
 
     /// Says which guest path stands twice among `dirs`, if one does.
+    ///
+    /// ```
+    /// use agenthost::config::DirGrant;
+    ///
+    /// let dir = |host: &str| DirGrant { host: host.into(), guest: "/data".into(), write: false };
+    /// let twice = DirGrant::check_distinct(&[dir("/srv/a"), dir("/srv/b")]);
+    /// assert_eq!(twice, Err("two directories are called /data".to_owned()));
+    /// ```
     ///
     /// # Errors
     ///

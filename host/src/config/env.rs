@@ -8,6 +8,23 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// The surroundings that configuration is read in.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::collections::BTreeMap;
+/// use std::path::Path;
+/// use agenthost::config::Env;
+///
+/// let vars = BTreeMap::from([("ANTHROPIC_API_KEY".to_owned(), "sk-example".to_owned())]);
+/// let env = Env::new(vars, "/srv/project", Some("/home/ada".into()));
+/// assert_eq!(env.var("ANTHROPIC_API_KEY"), Some("sk-example"));
+/// assert_eq!(env.user_file().as_deref(), Some(Path::new("/home/ada/.config/agenthost/config.toml")));
+///
+/// let own = Env::from_process()?; // what the command line uses
+/// assert_eq!(own.cwd(), std::env::current_dir()?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Env {
     vars: BTreeMap<String, String>,

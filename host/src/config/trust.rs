@@ -123,6 +123,31 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
 /// Records the operator's word for all that `file` asks for, in place of what was recorded for it before. Where it asks
 /// for nothing there is nothing to record, and the result says so by empty lists.
 ///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use std::collections::BTreeMap;
+/// use agenthost::config::{Config, Env, trust};
+/// use agenthost::error::ErrorClass;
+///
+/// let vars = BTreeMap::from([("ANTHROPIC_API_KEY".to_owned(), "sk-example".to_owned())]);
+/// let env = Env::new(vars, dir, Some(dir.join("home")));
+/// let file = dir.join("agenthost.toml");
+/// std::fs::write(&file, "[models]\nfast = 'anthropic/claude-haiku-5-5'\n[providers.anthropic]\nbase-url = 'https://proxy.example'\n")?;
+///
+/// let denied = Config::load(&env).err().ok_or("the key would have gone there")?;
+/// assert_eq!(denied.class(), ErrorClass::Denied);
+/// let asked = trust::review(&env, &file)?;
+/// assert!(asked.pairs[0].address.starts_with("https://proxy.example"));
+/// assert_eq!(trust::accept(&env, &file)?, asked);
+/// assert_eq!(trust::list(&env)?, [asked]);
+/// assert!(Config::load(&env).is_ok());
+/// assert!(trust::revoke(&env, &file)?);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// As [`review`]; [`Host`](crate::error::ErrorClass::Host) where the record cannot be written.

@@ -165,6 +165,15 @@ pub struct Sharing {
 }
 
 /// Looks into every shared file in `dir`, changing nothing.
+///
+/// ```
+/// use agenthost::gate;
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let state_dir = dir.path();
+/// let shared = gate::inspect(&state_dir.join(gate::SHARED), 1_795_000_000_000);
+/// assert!(shared.is_empty(), "no process uses a key: {shared:?}");
+/// ```
 pub fn inspect(dir: &Path, now: u64) -> Vec<Sharing> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());

@@ -35,6 +35,23 @@ pub struct Prefix {
 
 impl Prefix {
     /// What others may begin with too; none if it is too short to be cached.
+    ///
+    /// ```
+    /// use agenthost::gate::Prefix;
+    /// use agenthost::llm::{Message, Options, Part, Request, Role};
+    ///
+    /// let about = |question: &str| Request {
+    ///     model: "small".into(),
+    ///     system: Some("The whole handbook. ".repeat(500)),
+    ///     messages: vec![Message { role: Role::User, content: vec![Part::Text(question.into())] }],
+    ///     max_tokens: 100,
+    ///     schema: None,
+    ///     options: Options::default(),
+    ///     mark_prefix: None,
+    /// };
+    /// assert_eq!(Prefix::of(&about("When?")), Prefix::of(&about("Where?")));
+    /// assert_eq!(Prefix::of(&Request { system: None, ..about("When?") }), None);
+    /// ```
     pub fn of(request: &Request) -> Option<Self> {
         let parts = || request.messages.iter().flat_map(|message| &message.content);
         let end = parts().count().saturating_sub(1);

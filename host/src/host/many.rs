@@ -21,6 +21,38 @@ use crate::run::{Difference, ModelReport, RunId};
 use crate::task::{Failure, FailureClass, Outcome, TaskId};
 
 /// A batch that is under way.
+///
+/// It is a [`Runner`], which [`drive`](crate::batch::drive::drive) keeps busy with the items of a file; its tasks can be
+/// run one by one, too:
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use agenthost::batch::Runner as _;
+/// use agenthost::config::Config;
+/// use agenthost::host::Host;
+/// use agenthost::limits::{Cap, LimitsPatch, Spent};
+/// use serde_json::{Value, json};
+/// use tokio_util::sync::CancellationToken;
+///
+/// # let component = double();
+/// let host = Host::builder(Config::usual()?).build()?;
+/// let double = Arc::new(host.load_bytes(&component)?);
+/// let all_together = LimitsPatch { tokens: Some(Cap::At(1_000_000)), ..LimitsPatch::default() };
+/// let limits = (&LimitsPatch::default(), &all_together);
+/// let batch = host.open_batch(&double, limits, &Value::Null, None, &CancellationToken::new()).await?;
+/// let mut spent = Spent::default();
+/// for number in 0..3 {
+///     let end = batch.run(number, json!(number)).await;
+///     assert_eq!(end.outcome.into_result()?, json!(2 * number));
+///     spent.add(&end.spent);
+/// }
+/// batch.end("done", (3, 0), &spent, &[]).await?; // for the journal, if one is kept
+/// # Ok(())
+/// # }
+/// ```
 pub struct Batch {
     host: Host,
     plugin: Arc<LoadedPlugin>,
@@ -53,6 +85,39 @@ pub enum Again<'a> {
 impl Host {
     /// Begins a batch of tasks of `plugin`, or takes one up again. `asked` replaces the limits of each task, and `sums`
     /// those on all of them together. Cancelling `stop` ends what runs.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost::batch::Runner as _;
+    /// use agenthost::config::{Bodies, Config};
+    /// use agenthost::host::{Again, Host};
+    /// use agenthost::journal::{Journal as _, sqlite::Sqlite};
+    /// use agenthost::limits::LimitsPatch;
+    /// use serde_json::{Value, json};
+    /// use tokio_util::sync::CancellationToken;
+    ///
+    /// # let component = double();
+    /// # let dir = tempfile::tempdir()?;
+    /// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
+    /// let host = Host::builder(Config::usual()?).journal(journal.clone(), Bodies::All).build()?;
+    /// let double = Arc::new(host.load_bytes(&component)?);
+    /// let (limits, stop) = (LimitsPatch::default(), CancellationToken::new());
+    /// let batch = host.open_batch(&double, (&limits, &limits), &Value::Null, None, &stop).await?;
+    /// assert!(!batch.run(0, json!(21)).await.recorded);
+    /// drop(batch); // as if the process had been killed
+    ///
+    /// let record = journal.find("last")?;
+    /// let again = Again::Resume { record: &record, failed: false };
+    /// let batch = host.open_batch(&double, (&limits, &limits), &Value::Null, Some(again), &stop).await?;
+    /// let end = batch.run(0, json!(21)).await;
+    /// assert!(end.recorded, "it is not run again");
+    /// assert_eq!(end.outcome.into_result()?, json!(42));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

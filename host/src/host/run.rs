@@ -26,6 +26,31 @@ use crate::task::{Failure, FailureClass, Outcome, TaskId};
 const EVENT_BACKLOG: usize = 1_024;
 
 /// A run that was started. Dropping the handle cancels the run; [`RunHandle::detach`] lets it go on.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use agenthost::config::Config;
+/// use agenthost::host::Host;
+/// use agenthost::limits::LimitsPatch;
+/// use serde_json::json;
+///
+/// # let component = ask();
+/// let host = Host::builder(Config::usual()?).build()?;
+/// let ask = Arc::new(host.load_bytes(&component)?);
+/// let run = host.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?;
+/// println!("{} is under way", run.id());
+///
+/// let answer = run.outcome().await.into_result()?;
+/// assert!(answer.as_str().is_some_and(|text| text.starts_with("[offline]")), "made up on this machine: {answer}");
+/// let report = run.report().await;
+/// assert_eq!((report.spent.calls, report.tasks.len()), (1, 1));
+/// assert_eq!(report.models[0].model, "offline/fast");
+/// # Ok(())
+/// # }
+/// ```
 pub struct RunHandle {
     id: RunId,
     cancel: CancellationToken,
@@ -62,12 +87,64 @@ impl RunHandle {
     }
 
     /// Ends the run early. A result that is there already stays.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    /// use agenthost::limits::LimitsPatch;
+    /// use agenthost::llm::script::Script;
+    /// use agenthost::task::FailureClass;
+    /// use serde_json::json;
+    ///
+    /// # let component = ask();
+    /// let never = Script::parse("[[rule]]\nhang = true", "never")?;
+    /// let host = Host::builder(Config::usual()?).provider("offline", Arc::new(never)).build()?;
+    /// let run = host.spawn(&Arc::new(host.load_bytes(&component)?), &json!("Are you there?"), &LimitsPatch::default())?;
+    /// run.cancel();
+    /// assert_eq!(run.outcome().await.failure().map(|failure| failure.class), Some(FailureClass::Cancelled));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cancel(&self) {
         self.cancel.cancel();
     }
 
     /// What happens in the run: all of it for the first who asks, and from now on for everyone later. It closes when the
     /// run has ended. A watcher that lags more than 1,024 events behind misses some.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    /// use agenthost::limits::LimitsPatch;
+    /// use agenthost::run::Event;
+    /// use serde_json::json;
+    ///
+    /// # let component = ask();
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let ask = Arc::new(host.load_bytes(&component)?);
+    /// let run = host.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?;
+    /// let (mut events, mut seen) = (run.events(), Vec::new());
+    /// while let Ok(event) = events.recv().await {
+    ///     seen.push(match event {
+    ///         Event::Started { task, plugin } => format!("{task}: {plugin}"),
+    ///         Event::CallSent { model, .. } => format!("asks {model}"),
+    ///         Event::CallSettled { spent, .. } => format!("{} calls by now", spent.calls),
+    ///         Event::Ended { task } => format!("{task} ended"),
+    ///         other => format!("{other:?}"),
+    ///     });
+    /// }
+    /// assert_eq!(seen, ["root: demo:ask@0.1.0", "asks offline/fast", "1 calls by now", "root ended"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn events(&self) -> broadcast::Receiver<Event> {
         let from_start = self.from_start.lock().unwrap_or_else(PoisonError::into_inner).take();
         let from_now = || self.events.upgrade().map(|events| events.subscribe());
@@ -76,6 +153,32 @@ impl RunHandle {
     }
 
     /// Lets the run go on without this handle.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost::config::{Bodies, Config};
+    /// use agenthost::host::Host;
+    /// use agenthost::journal::{Journal as _, sqlite::Sqlite};
+    /// use agenthost::limits::LimitsPatch;
+    /// use serde_json::json;
+    ///
+    /// # let component = double();
+    /// # let dir = tempfile::tempdir()?;
+    /// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
+    /// let host = Host::builder(Config::usual()?).journal(journal.clone(), Bodies::All).build()?;
+    /// let double = Arc::new(host.load_bytes(&component)?);
+    /// host.spawn(&double, &json!(21), &LimitsPatch::default())?.detach();
+    /// // What became of it stands in the journal, once it has ended.
+    /// while journal.find("last").ok().and_then(|run| run.end).is_none() {
+    ///     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    /// }
+    /// assert_eq!(journal.find("last")?.end.map(|end| end.state).as_deref(), Some("done"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn detach(mut self) {
         self.cancel_on_drop = false;
     }
@@ -91,6 +194,34 @@ impl Drop for RunHandle {
 
 impl Host {
     /// Starts a run of `plugin` and returns at once. `asked` replaces configured limits, within the plugin's grant.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    /// use agenthost::limits::{Cap, LimitKind, LimitsPatch};
+    /// use agenthost::task::FailureClass;
+    /// use serde_json::json;
+    ///
+    /// # let component = double();
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let double = Arc::new(host.load_bytes(&component)?);
+    /// // Many at once: each run goes on by itself.
+    /// let runs = [1, 2, 3].map(|number| host.spawn(&double, &json!(number), &LimitsPatch::default()));
+    /// for (run, expected) in runs.into_iter().zip([2, 4, 6]) {
+    ///     assert_eq!(run?.outcome().await.into_result()?, json!(expected));
+    /// }
+    ///
+    /// // A limit that is reached is an outcome, not an error.
+    /// let little = LimitsPatch { fuel: Some(Cap::At(1)), ..LimitsPatch::default() };
+    /// let failure = host.spawn(&double, &json!(1), &little)?.outcome().await.into_result().err().ok_or("it was enough")?;
+    /// assert_eq!((failure.class, failure.limit), (FailureClass::Exhausted, Some(LimitKind::Fuel)));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -128,6 +259,39 @@ impl Host {
     /// Goes on with a run that stopped before its end: what is finished stays, what was answered is not asked again. With
     /// `failed`, tasks that failed for good are run again, too.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost::config::{Bodies, Config};
+    /// use agenthost::host::Host;
+    /// use agenthost::journal::{Journal as _, sqlite::Sqlite};
+    /// use agenthost::limits::{Cap, LimitsPatch};
+    /// use agenthost::llm::script::Script;
+    /// use serde_json::json;
+    ///
+    /// # let component = ask();
+    /// # let dir = tempfile::tempdir()?;
+    /// let once = Script::parse("[[rule]]\ntimes = 1\ntext = 'Blue.'", "once")?; // a second request would fail
+    /// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
+    /// let builder = Host::builder(Config::usual()?).journal(journal.clone(), Bodies::All);
+    /// let host = builder.provider("offline", Arc::new(once)).build()?;
+    /// let ask = Arc::new(host.load_bytes(&component)?);
+    ///
+    /// // Enough fuel to ask, and too little to make anything of the answer.
+    /// let little = LimitsPatch { fuel: Some(Cap::At(80)), ..LimitsPatch::default() };
+    /// let run = host.spawn(&ask, &json!("Name a colour."), &little)?;
+    /// assert_eq!(run.outcome().await.failure().map(|failure| failure.class.name()), Some("exhausted"));
+    /// assert_eq!(run.report().await.spent.calls, 1);
+    ///
+    /// let record = journal.find(&run.id().to_string())?;
+    /// let resumed = host.resume(&ask, &record, &LimitsPatch::default(), false)?;
+    /// assert_eq!(resumed.outcome().await.into_result()?, json!("Blue."));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Host::spawn`], and [`ErrorClass::Usage`](crate::error::ErrorClass::Usage) where the journal does not hold what
@@ -151,6 +315,37 @@ impl Host {
     /// Runs a recorded run again without any provider: everything that its tasks learned comes from the journal. The
     /// report tells every difference.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost::config::{Bodies, Config};
+    /// use agenthost::host::Host;
+    /// use agenthost::journal::{Journal as _, sqlite::Sqlite};
+    /// use agenthost::limits::LimitsPatch;
+    /// use agenthost::llm::script::Script;
+    /// use serde_json::json;
+    ///
+    /// # let component = ask();
+    /// # let dir = tempfile::tempdir()?;
+    /// let once = Script::parse("[[rule]]\ntimes = 1\ntext = 'Blue.'", "once")?; // a second request would fail
+    /// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
+    /// let builder = Host::builder(Config::usual()?).journal(journal.clone(), Bodies::All);
+    /// let host = builder.provider("offline", Arc::new(once)).build()?;
+    /// let ask = Arc::new(host.load_bytes(&component)?);
+    /// let run = host.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?;
+    /// assert_eq!(run.outcome().await.into_result()?, json!("Blue."));
+    ///
+    /// let record = journal.find("last")?;
+    /// let replayed = host.replay(&ask, &record, &LimitsPatch::default())?.report().await;
+    /// assert_eq!(replayed.outcome.ok(), Some(&json!("Blue.")));
+    /// assert_eq!(replayed.differences.as_deref(), Some(&[][..]));
+    /// assert_eq!(host.changed_plugins(&ask, &record)?, [""; 0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Host::resume`].
@@ -167,6 +362,38 @@ impl Host {
     /// Plays a cassette to `plugin` without any provider: each ask of a task is told what was recorded for the ask of that
     /// number, be it another request. The tape holds what happens; its cassette is to be compared with this one, see
     /// [`Cassette::changes`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost::cassette::tape::Tape;
+    /// use agenthost::config::{Bodies, Config};
+    /// use agenthost::host::Host;
+    /// use agenthost::limits::LimitsPatch;
+    /// use agenthost::llm::script::Script;
+    /// use serde_json::{Map, json};
+    ///
+    /// # let component = ask();
+    /// let tape = Arc::new(Tape::new());
+    /// let blue = Script::parse("[[rule]]\ntext = 'Blue.'", "blue")?;
+    /// let builder = Host::builder(Config::usual()?).provider("offline", Arc::new(blue));
+    /// let recording = builder.journal(tape.clone(), Bodies::All).build()?;
+    /// let ask = Arc::new(recording.load_bytes(&component)?);
+    /// recording.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?.report().await;
+    /// let cassette = tape.cassette(Map::new()).ok_or("the run has not ended")?.with_headroom();
+    ///
+    /// // Later, without a model:
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let ask = Arc::new(host.load_bytes(&component)?);
+    /// let (run, tape) = host.rehearse(&ask, &cassette)?;
+    /// assert_eq!(run.outcome().await.into_result()?, json!("Blue."));
+    /// let mut now = tape.cassette(Map::new()).ok_or("the rehearsal has not ended")?;
+    /// assert_eq!(cassette.changes(&mut now), []);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -213,6 +440,29 @@ impl Host {
     }
 
     /// How a recorded run ended, if there is nothing to go on with; with `failed`, a failure that is final is something.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost::config::{Bodies, Config};
+    /// use agenthost::host::Host;
+    /// use agenthost::journal::{Journal as _, sqlite::Sqlite};
+    /// use agenthost::limits::LimitsPatch;
+    /// use serde_json::json;
+    ///
+    /// # let component = double();
+    /// # let dir = tempfile::tempdir()?;
+    /// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
+    /// let host = Host::builder(Config::usual()?).journal(journal.clone(), Bodies::All).build()?;
+    /// let double = Arc::new(host.load_bytes(&component)?);
+    /// host.spawn(&double, &json!(21), &LimitsPatch::default())?.report().await;
+    /// let outcome = Host::settled(&journal.find("last")?, false).ok_or("it could be resumed")?;
+    /// assert_eq!(outcome.ok(), Some(&json!(42)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn settled(record: &RunRecord, failed: bool) -> Option<Outcome> {
         let report: Value = serde_json::from_str(&record.end.as_ref()?.report).ok()?;
         Outcome::read(report.get("outcome")?).filter(|outcome| keeps(outcome, failed))

@@ -22,6 +22,27 @@ use super::{LimitKind, Limits, Spent, Usd};
 pub const MIN_OUTPUT_TOKENS: u64 = 16;
 
 /// The account of one task, or of the run. The books keep it for as long as somebody holds it or an account below it.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::limits::ledger::{Account, Used, Want};
+/// use agenthost::limits::{LimitKind, Limits};
+///
+/// let run = Account::root(&Limits { tokens: Some(1_000), ..Limits::none() });
+/// let task = run.child(&Limits::none());
+/// let want = Want { input: 300, output: 500, cost: None, call: true };
+/// let mut reserved = task.reserve(&want).await.map_err(|full| full.limit.name())?;
+/// assert!(matches!(task.try_reserve(&want), Ok(None)), "it fits once the first has settled");
+/// reserved.sent();
+/// reserved.settle(Used { input: 250, output: 40, ..Used::default() });
+/// assert_eq!(task.left().0, Some(710));
+///
+/// let huge = Want { input: 5_000, ..want };
+/// assert_eq!(task.reserve(&huge).await.err().map(|full| full.limit), Some(LimitKind::Tokens));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Account {
     books: Arc<Books>,

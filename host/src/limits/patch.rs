@@ -22,6 +22,15 @@ pub enum Cap<T> {
 
 impl<T> Cap<T> {
     /// Reads `none`, or a value with `parse`, such as [`parse_count`].
+    ///
+    /// ```
+    /// use agenthost::limits::Cap;
+    /// use agenthost::limits::units::parse_count;
+    ///
+    /// assert_eq!(Cap::parse("200k", parse_count)?, Cap::At(200_000));
+    /// assert_eq!(Cap::parse("none", parse_count)?, Cap::Unlimited);
+    /// # Ok::<(), String>(())
+    /// ```
     pub fn parse(text: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Self, String> {
         match text.trim() {
             "none" => Ok(Self::Unlimited),
@@ -36,6 +45,21 @@ impl<T> Cap<T> {
 ///
 /// In TOML or JSON the keys are [`LimitsPatch::KEYS`]; each takes a number, or a string with a unit, or `"none"`.
 /// Other keys are refused.
+///
+/// ```
+/// use agenthost::limits::{Cap, LimitsPatch};
+///
+/// let mut patch = LimitsPatch::default();
+/// patch.set("memory", "128MiB")?;
+/// patch.set("timeout", "90s")?;
+/// assert_eq!(patch.memory, Some(Cap::At(128 << 20)));
+/// assert!(patch.set("money", "1").is_err());
+///
+/// let file: LimitsPatch = serde_json::from_str(r#"{"memory": "none", "calls": 10}"#).unwrap();
+/// let both = patch.over(file);
+/// assert_eq!((both.memory, both.calls), (Some(Cap::At(128 << 20)), Some(Cap::At(10))));
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LimitsPatch {
     /// `tokens`: a count, such as `200000` or `"200k"`.

@@ -10,6 +10,15 @@ use super::Usd;
 use super::ledger::Used;
 
 /// What a task, or a run, used.
+///
+/// ```
+/// use agenthost::limits::Spent;
+///
+/// let mut sum = Spent { calls: 2, input_tokens: 100, ..Spent::default() };
+/// sum.add(&Spent { calls: 1, unpriced_calls: 1, ..Spent::default() });
+/// assert_eq!((sum.calls, sum.input_tokens), (3, 100));
+/// assert_eq!(sum.known_cost(), None, "one of the calls has no known price");
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spent {
     /// Input tokens, cached ones included.

@@ -9,6 +9,14 @@ use std::time::Duration;
 const MAX_SECONDS: u128 = 365 * 24 * 3_600;
 
 /// A count: `200000`, `200_000`, `200k`, `1.5M`; k, M, G and T are powers of 1,000.
+///
+/// ```
+/// use agenthost::limits::units::parse_count;
+///
+/// assert_eq!(parse_count("1.5M")?, 1_500_000);
+/// assert!(parse_count("1.5").is_err(), "nothing is rounded");
+/// # Ok::<(), String>(())
+/// ```
 pub fn parse_count(text: &str) -> Result<u64, String> {
     let (number, unit) = split_unit(text.trim());
     let factor = match unit {
@@ -26,6 +34,13 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
 
 /// A size in bytes: `65536`, `64KiB`, `1.5GiB`, `500MB`. KiB, MiB and GiB are powers of 1,024, KB, MB and GB of 1,000;
 /// capitals do not matter.
+///
+/// ```
+/// use agenthost::limits::units::parse_bytes;
+///
+/// assert_eq!(parse_bytes("64MiB")?, 64 << 20);
+/// # Ok::<(), String>(())
+/// ```
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = split_unit(text.trim());
     let factor = match unit.to_ascii_lowercase().as_str() {
@@ -44,6 +59,14 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
 }
 
 /// A duration: `90` (seconds), `90s`, `5m`, `1h30m`, `250ms`; the largest unit first, not zero, at most a year.
+///
+/// ```
+/// use std::time::Duration;
+/// use agenthost::limits::units::parse_duration;
+///
+/// assert_eq!(parse_duration("1h30m")?, Duration::from_secs(5_400));
+/// # Ok::<(), String>(())
+/// ```
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let nanos = nanos(text.trim()).ok_or_else(|| {
         format!("`{text}` is not a duration; write seconds, or numbers with h, m, s or ms, such as 90s or 1h30m")

@@ -9,6 +9,15 @@ use super::units::decimal;
 
 /// An amount in US dollars, counted in pico-dollars (1e-12 USD): a price of $0.01 per million tokens is still 10,000 of
 /// them for each token. The most is about 18.4 million dollars; sums saturate there.
+///
+/// ```
+/// use agenthost::limits::Usd;
+///
+/// let call: Usd = "0.0123".parse()?;
+/// assert_eq!(call.saturating_add(call).to_string(), "$0.0246");
+/// assert_eq!(Usd::from_pico(10_000).to_string(), "$0.000001"); // never shown as nothing
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Usd(u64);
 

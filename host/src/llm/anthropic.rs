@@ -40,6 +40,16 @@ pub struct Anthropic {
 impl Anthropic {
     /// The API below `base_url` (without `/v1`; none: Anthropic's own), opened with `key`.
     ///
+    /// ```
+    /// use agenthost::llm::Provider as _;
+    /// use agenthost::llm::anthropic::Anthropic;
+    ///
+    /// let provider = Anthropic::new(None, "sk-example".into())?;
+    /// assert!(provider.summary().contains("api.anthropic.com") && !provider.summary().contains("sk-example"));
+    /// assert!(Anthropic::new(Some("https://proxy.example/v1"), "sk-example".into()).is_err());
+    /// # Ok::<(), agenthost::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// Class `config`: the base-url is no plain http(s) address, or the key cannot be a header's value. Class `host`:

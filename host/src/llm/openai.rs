@@ -51,6 +51,16 @@ pub struct OpenAi {
 impl OpenAi {
     /// The service below `base_url` (with its `/v1`; none: OpenAI's own), opened with `key` if it needs one.
     ///
+    /// ```
+    /// use agenthost::llm::Provider as _;
+    /// use agenthost::llm::openai::{MaxTokensField, OpenAi};
+    ///
+    /// // A server on this machine, without a key.
+    /// let provider = OpenAi::new(Some("http://127.0.0.1:11434/v1"), None, MaxTokensField::MaxTokens)?;
+    /// assert!(provider.summary().contains("127.0.0.1:11434"));
+    /// # Ok::<(), agenthost::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// Class `config`: the base-url is no plain http(s) address, or the key cannot be a header's value. Class `host`:

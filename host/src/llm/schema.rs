@@ -22,6 +22,14 @@ pub(crate) const MAX_DEPTH: usize = 128;
 
 /// Whether `schema` is a JSON Schema that replies can be held against.
 ///
+/// ```
+/// use agenthost::llm::schema::check;
+/// use serde_json::json;
+///
+/// assert_eq!(check(&json!({"type": "string"})), Ok(()));
+/// assert!(check(&json!({"type": "text"})).is_err());
+/// ```
+///
 /// # Errors
 ///
 /// What is wrong with it: no JSON object, too deep, not valid as a schema, a reference that leads out of it or in a

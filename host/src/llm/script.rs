@@ -105,6 +105,13 @@ enum ScriptedUsage {
 impl Script {
     /// Reads the script in the file at `path`.
     ///
+    /// ```
+    /// use agenthost::llm::script::Script;
+    ///
+    /// let error = Script::load("no-such.toml".as_ref()).unwrap_err();
+    /// assert!(error.message().starts_with("script no-such.toml: "), "{error}");
+    /// ```
+    ///
     /// # Errors
     ///
     /// Class `config`, with the file and the line: it cannot be read, is no TOML, or has a rule that makes no sense.
@@ -119,6 +126,36 @@ impl Script {
     }
 
     /// Reads the script in `text`; errors and requests that no rule fits name it `name`.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::llm::script::Script;
+    /// use agenthost::llm::{Message, Options, Part, Provider as _, ProviderErrorKind, Request, Role};
+    ///
+    /// let script = Script::parse("
+    ///     [[rule]]
+    ///     times = 1
+    ///     error = 'rate-limited'
+    ///
+    ///     [[rule]]
+    ///     contains = 'colour'
+    ///     text = 'Blue.'
+    /// ", "colours")?;
+    /// let request = Request {
+    ///     model: "any".into(),
+    ///     system: None,
+    ///     messages: vec![Message { role: Role::User, content: vec![Part::Text("Name a colour.".into())] }],
+    ///     max_tokens: 100,
+    ///     schema: None,
+    ///     options: Options::default(),
+    ///     mark_prefix: None,
+    /// };
+    /// assert_eq!(script.complete(&request).await.err().map(|error| error.kind), Some(ProviderErrorKind::RateLimited));
+    /// assert_eq!(script.complete(&request).await?.text(), "Blue.");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -44,6 +44,27 @@ pub struct Built {
 
 /// Builds the crate in `dir`. Blocks for as long as cargo takes.
 ///
+/// ```no_run
+/// // Cargo takes its time, hence not run here.
+/// use agenthost::plugin::{Plugin, build::build};
+///
+/// let built = build("plugins/competitor".as_ref())?;
+/// assert_eq!(Plugin::open(&built.path)?.id.name, "demo:competitor");
+/// # Ok::<(), agenthost::error::Error>(())
+/// ```
+///
+/// What cannot be built says why, and what to do:
+///
+/// ```
+/// use agenthost::plugin::build::build;
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let empty = dir.path();
+/// let error = build(empty).unwrap_err();
+/// assert!(error.message().ends_with("no crate: it has no Cargo.toml"), "{error}");
+/// assert!(error.next_step().is_some_and(|hint| hint.starts_with("Give the directory")));
+/// ```
+///
 /// # Errors
 ///
 /// [`ErrorClass::Plugin`](crate::error::ErrorClass::Plugin) with what is wrong: no crate, WIT that does not parse, a
@@ -190,6 +211,20 @@ fn crate_of(id: &str) -> (&str, &str) {
 
 /// The WIT of a component: the text that its author wrote, where that is embedded and agrees with the component's types;
 /// else the types as the component has them, in a world `root` and without docs.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::plugin::build;
+///
+/// # let component = double();
+/// # let dir = tempfile::tempdir()?;
+/// let file = dir.path().join("double.wasm");
+/// std::fs::write(&file, &component)?;
+/// assert!(build::wit(&file)?.contains("run: func(input: u32) -> u32;"));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
@@ -347,6 +382,16 @@ fn append_section(component: &mut Vec<u8>, name: &str, data: &[u8]) {
 }
 
 /// Adds the compile target with rustup when it is missing; true when it did.
+///
+/// ```no_run
+/// // It may ask the network, hence not run here.
+/// use agenthost::plugin::build;
+///
+/// if build::install_target("plugins/competitor".as_ref())? {
+///     println!("added the compile target {}", build::TARGET);
+/// }
+/// # Ok::<(), agenthost::error::Error>(())
+/// ```
 pub fn install_target(dir: &Path) -> Result<bool> {
     if target_installed(dir)? {
         return Ok(false);
@@ -371,6 +416,18 @@ pub fn install_target(dir: &Path) -> Result<bool> {
 }
 
 /// Whether the toolchain that cargo would use in `dir` has the target.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::plugin::build;
+///
+/// let here = std::env::current_dir()?;
+/// if !build::target_installed(&here)? {
+///     println!("`agenthost build` will add {}", build::TARGET);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub fn target_installed(dir: &Path) -> Result<bool> {
     let output = Command::new("rustc")
         .args(["--print", "target-libdir", "--target", TARGET])

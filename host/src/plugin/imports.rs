@@ -46,6 +46,14 @@ const INERT: &[&str] = &[
 
 impl Import {
     /// Sorts one import of a component.
+    ///
+    /// ```
+    /// use agenthost::plugin::Import;
+    ///
+    /// assert!(Import::classify("agenthost:plugin/llm@0.1.0").is_llm());
+    /// assert!(matches!(Import::classify("demo:competitor/task@0.1.0"), Import::SubAgent(_)));
+    /// assert!(matches!(Import::classify("wasi:sockets/tcp@0.2.6"), Import::Refused(_)));
+    /// ```
     pub fn classify(name: &str) -> Self {
         let (path, version) = name.split_once('@').unwrap_or((name, ""));
         let owned = || name.to_owned();
@@ -175,6 +183,16 @@ const OTHER_SDK: &str = concat!(
 /// One error that lists every import that `plugin` (`namespace:name`) is refused, with its cause, and the cure of the one
 /// that explains the rest. `files` says whether it is granted a directory, `blame` where the imports come from, where a build
 /// found that out.
+///
+/// ```
+/// use agenthost::error::ErrorClass;
+/// use agenthost::plugin::{Import, refuse};
+///
+/// let sockets = Import::classify("wasi:sockets/tcp@0.2.6");
+/// let denied = refuse("demo:spider", &[sockets], false, None).unwrap_err();
+/// assert_eq!(denied.class(), ErrorClass::Denied);
+/// assert!(denied.message().contains("wasi:sockets/tcp@0.2.6"), "{denied}");
+/// ```
 ///
 /// # Errors
 ///

@@ -17,6 +17,20 @@ const NAMES_PER_NODE: usize = 16;
 
 /// Reads `json` as a value of `ty`; `path` is what the root is called in errors, such as `input`.
 ///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::value::{from_json, to_json};
+/// use serde_json::json;
+/// use wasmtime::component::Type;
+///
+/// let value = from_json(&Type::U64, &json!("18446744073709551615"), "input")?;
+/// assert_eq!(to_json(&value, "output")?, json!(u64::MAX));
+/// let error = from_json(&Type::U8, &json!("many"), "input").err().ok_or("it fits")?;
+/// assert_eq!(error.to_string(), "input: expected u8, found string");
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// The first place where `json` is not of the type, in the order of the type's fields; or a bound of [`super`].

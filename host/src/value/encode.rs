@@ -10,6 +10,22 @@ use super::{Budget, Path, ValueError};
 
 /// Writes `val` as JSON; `path` is what the root is called in errors, such as `output`.
 ///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::value::to_json;
+/// use serde_json::json;
+/// use wasmtime::component::Val;
+///
+/// let value = Val::Record(vec![
+///     ("name".into(), Val::String("Ada".into())),
+///     ("born".into(), Val::Option(None)),
+///     ("score".into(), Val::Float32(0.1)),
+/// ]);
+/// assert_eq!(to_json(&value, "output")?, json!({"name": "Ada", "born": null, "score": 0.1}));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// A handle that belongs to the running component, or a bound of [`super`].

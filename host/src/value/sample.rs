@@ -10,6 +10,14 @@ const ENOUGH: usize = 100;
 /// their type shows, and of several cases the first stands.
 ///
 /// [`super::from_json`] accepts it, unless the type holds handles (shown as `null`) or a `list<T, N>` of more than 100.
+///
+/// ```
+/// use agenthost::value::sample;
+/// use serde_json::json;
+/// use wasmtime::component::Type;
+///
+/// assert_eq!(sample(&Type::String), json!("…"));
+/// ```
 pub fn sample(ty: &Type) -> Json {
     let mut left = ENOUGH;
     show(ty, &mut left)

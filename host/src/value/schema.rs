@@ -18,6 +18,23 @@ use super::{Path, ValueError};
 
 /// The schema of `ty`; `path` is what the root is called in errors, such as `input`.
 ///
+/// [`Plugin::input_schema`](crate::plugin::Plugin::input_schema) and its like are the short way.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::plugin::Plugin;
+/// use agenthost::value::schema::schema;
+///
+/// # let component = double();
+/// let plugin = Plugin::read(&component)?;
+/// let input = &plugin.interface.run.params[0].ty;
+/// let schema = schema(&plugin.interface.resolve, input, "input")?;
+/// assert_eq!((&schema["type"], &schema["maximum"]), (&"integer".into(), &u32::MAX.into()));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// The first place that holds a handle to a resource, a future, a stream or an error context, which have no JSON form;

@@ -12,6 +12,20 @@ use super::wit::{follow, strip, text};
 
 /// Compares the function `a` with `b`.
 ///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::plugin::Plugin;
+/// use agenthost::value::shape::same_shape;
+///
+/// # let (double, ask) = (double(), ask());
+/// let (double, ask) = (Plugin::read(&double)?, Plugin::read(&ask)?);
+/// assert_eq!(same_shape(&double.resolve, &double.run, &double.resolve, &double.run), Ok(()));
+/// assert!(same_shape(&double.resolve, &double.run, &ask.resolve, &ask.run).is_err());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// The first difference, with the types on both sides: `report.findings[].claim: string here, u32 there`. A parameter

@@ -10,6 +10,19 @@ use wit_parser::{Docs, Function, Resolve, Type, TypeDef, TypeDefKind, TypeId};
 use super::wit::{Names, doc_lines, kind_text, text};
 
 /// The text; every type stands once, in the order in which it is first mentioned.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::plugin::Plugin;
+/// use agenthost::value::signature::signature;
+///
+/// # let component = double();
+/// let plugin = Plugin::read(&component)?;
+/// assert_eq!(signature(&plugin.resolve, &plugin.run).trim(), "run: func(input: u32) -> u32;");
+/// # Ok(())
+/// # }
+/// ```
 pub fn signature(resolve: &Resolve, function: &Function) -> String {
     let mut printer = Printer {
         resolve,

@@ -10,6 +10,17 @@ use crate::error::{Error, Result};
 /// The world of a compiled component: its imports and exports with their types, but no doc comments, which a component
 /// does not keep.
 ///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let component = double();
+/// let (resolve, world) = agenthost::value::decode(&component)?;
+/// let exports: Vec<_> = resolve.worlds[world].exports.keys().map(|key| resolve.name_world_key(key)).collect();
+/// assert_eq!(exports, ["demo:double/task@0.1.0"]);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// A plugin error for bytes that are no valid component: a core module, a WIT package, or no Wasm at all.

@@ -74,6 +74,16 @@ pub struct Settled<'a, T, E> {
 
 impl<T, E> All<'_, T, E> {
     /// Runs at most so many calls at once, and at least one.
+    ///
+    /// ```
+    /// use agenthost_sdk::join::{self, lane};
+    /// # let main = async {
+    /// let lengths = ["one", "three"].map(|word| lane(word, async move { Ok::<_, &str>(word.len()) }));
+    /// let done = join::all(lengths).at_once(1).await.unwrap(); // one after the other
+    /// assert_eq!((done[0].value, done[1].value), (3, 5));
+    /// # };
+    /// # futures_util::FutureExt::now_or_never(main).unwrap();
+    /// ```
     pub fn at_once(mut self, most: usize) -> Self {
         self.lanes.at_once(most);
         self

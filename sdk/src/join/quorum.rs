@@ -121,6 +121,17 @@ impl<T, E> Quorum<'_, T, E> {
 
 impl<T, E> First<'_, T, E> {
     /// Runs at most so many calls at once, and at least one: with 1, a list of fallbacks.
+    ///
+    /// ```
+    /// use agenthost_sdk::join::{self, lane};
+    /// # let main = async {
+    /// let fallbacks = [lane("small", async { Err("too hard") }), lane("large", async { Ok("done") })];
+    /// let done = join::first(fallbacks).at_once(1).await?;
+    /// assert_eq!(done.name, "large");
+    /// # Ok::<(), join::Unreached<&str, &str>>(())
+    /// # };
+    /// # futures_util::FutureExt::now_or_never(main).unwrap().unwrap();
+    /// ```
     pub fn at_once(mut self, most: usize) -> Self {
         self.0.lanes.at_once(most);
         self

@@ -15,6 +15,16 @@ const PATTERN_SIZE: usize = 1 << 20;
 /// White space around the value and one Markdown fence are taken off. A `null` for a property that is optional and
 /// allows none is dropped first: a vendor's strict mode knows no other way to leave a property out.
 ///
+/// ```
+/// use agenthost::llm::schema::accept;
+/// use serde_json::json;
+///
+/// let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+/// assert_eq!(accept(&schema, "```json\n{\"n\": 3}\n```"), Ok(json!({"n": 3})));
+/// let fault = accept(&schema, r#"{"n": "three"}"#).unwrap_err();
+/// assert!(fault.starts_with("/n: "), "{fault}");
+/// ```
+///
 /// # Errors
 ///
 /// What is wrong, each fault with its path: `/findings/0/claim: value is not of type "string"`.

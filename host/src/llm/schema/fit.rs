@@ -40,6 +40,17 @@ const FORMATS: [&str; 9] = [
 
 /// `schema` as `dialect` takes it.
 ///
+/// ```
+/// use agenthost::llm::schema::{Dialect, fit};
+/// use serde_json::json;
+///
+/// let schema = json!({"type": "object", "properties": {"age": {"type": "integer", "minimum": 18}}, "required": ["age"]});
+/// let fitted = fit(&schema, Dialect::OpenAi)?;
+/// assert_eq!(fitted["additionalProperties"], false);
+/// assert_eq!(fitted["properties"]["age"].get("minimum"), None, "it stands in the description instead");
+/// # Ok::<(), String>(())
+/// ```
+///
 /// # Errors
 ///
 /// Why it cannot be said in this dialect, with the place.
