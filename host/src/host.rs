@@ -481,9 +481,6 @@ impl Host {
 
     /// The limits of a root task of `plugin`: the configured ones, with what the caller asks for in their place, and at
     /// most what the plugin's grant allows.
-<<<<<<< HEAD
-    pub fn limits(&self, plugin: &LoadedPlugin, asked: &LimitsPatch) -> Limits {
-=======
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -501,8 +498,7 @@ impl Host {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn limits(&self, plugin: &Plugin, asked: &LimitsPatch) -> Limits {
->>>>>>> wt-doc
+    pub fn limits(&self, plugin: &LoadedPlugin, asked: &LimitsPatch) -> Limits {
         let config = &self.inner.config;
         let limits = config
             .limits()

@@ -34,7 +34,7 @@ pub(super) async fn list(args: &Args, global: &Global, env: &Env, printer: &Prin
 }
 
 async fn releases(project: &Project, reference: &Reference, json: bool, printer: &Printer) -> Result<()> {
-    let source = project.source(reference)?;
+    let source = project.source(reference).await?;
     let mut versions = source.versions().await?;
     if let Reference::Named { requirement, .. } = reference {
         versions.retain(|version| requirement.is_any() || requirement.matches(version));

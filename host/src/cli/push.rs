@@ -60,7 +60,7 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
         let secret = super::key::secret(key, env)?;
         signatures.push(sign(&secret, &bytes, &Statement::of(&plugin)?)?);
     }
-    let source = project.source(&args.reference)?;
+    let source = project.source(&args.reference).await?;
     let published = source
         .publish(Publication {
             plugin: &plugin,

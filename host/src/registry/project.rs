@@ -124,7 +124,7 @@ impl Project {
     /// # Errors
     ///
     /// [`Config`](crate::error::ErrorClass::Config) where no registry is named for its namespace, or one that makes no sense.
-    pub fn registry(&self, name: &Name) -> Result<Box<dyn Source>> {
+    pub async fn registry(&self, name: &Name) -> Result<Box<dyn Source>> {
         let namespace = name.namespace();
         let entry = [namespace, "*"]
             .into_iter()
@@ -143,17 +143,14 @@ impl Project {
                         Error::config(format!("[registries] {key}: {error}"))
                             .hint(error.next_step().unwrap_or_default())
                     })?;
-                self.oci(&host, &repository)
+                self.oci(&host, &repository).await
             }
         }
     }
 
-    fn oci(&self, host: &str, repository: &str) -> Result<Box<dyn Source>> {
-        Ok(Box::new(Oci::new(
-            host,
-            repository,
-            Credentials::find(&self.env, host)?,
-        )?))
+    async fn oci(&self, host: &str, repository: &str) -> Result<Box<dyn Source>> {
+        let credentials = Credentials::find(&self.env, host).await?;
+        Ok(Box::new(Oci::new(host, repository, credentials)?))
     }
 
     /// The source behind a reference.
@@ -161,21 +158,21 @@ impl Project {
     /// # Errors
     ///
     /// As [`Project::registry`].
-    pub fn source(&self, reference: &Reference) -> Result<Box<dyn Source>> {
+    pub async fn source(&self, reference: &Reference) -> Result<Box<dyn Source>> {
         match reference {
-            Reference::Named { name, .. } => self.registry(name),
-            Reference::Oci(place) => self.oci(&place.host, &place.repository),
+            Reference::Named { name, .. } => self.registry(name).await,
+            Reference::Oci(place) => self.oci(&place.host, &place.repository).await,
         }
     }
 
     /// The source that a lock entry names.
-    fn locked_source(&self, locked: &Locked) -> Result<Box<dyn Source>> {
+    async fn locked_source(&self, locked: &Locked) -> Result<Box<dyn Source>> {
         if locked.source.starts_with(['.', '/']) {
             return Ok(Box::new(Local::at(self.root.join(&locked.source))));
         }
         let (host, repository) = OciReference::parse_place(&locked.source)
             .map_err(|error| error.context(&format!("{LOCK_FILE}: the source of {}", locked.name)))?;
-        self.oci(&host, &repository)
+        self.oci(&host, &repository).await
     }
 
     /// Finds a release, brings it into the cache and reads what it is. Nothing is accepted by that.
@@ -185,7 +182,7 @@ impl Project {
     /// As [`Source`]; [`Denied`](crate::error::ErrorClass::Denied) for a plugin of another name or version than was asked for,
     /// and for a version whose bytes are not those that the lock file has.
     pub async fn find(&self, reference: &Reference) -> Result<Found> {
-        let source = self.source(reference)?;
+        let source = self.source(reference).await?;
         let tag = match reference {
             Reference::Named { requirement, .. } => match requirement.exact() {
                 Some(version) => Tag::Version(version),
@@ -207,7 +204,7 @@ impl Project {
     ///
     /// As [`Project::find`].
     pub async fn newer(&self, locked: &Locked) -> Result<Option<Found>> {
-        let source = self.locked_source(locked)?;
+        let source = self.locked_source(locked).await?;
         let versions = source.versions().await?;
         if versions.contains(&locked.version) {
             let tag = Tag::Version(locked.version.clone());
@@ -388,7 +385,7 @@ impl Project {
     }
 
     async fn fetch(&self, locked: &Locked) -> Result<()> {
-        let source = self.locked_source(locked)?;
+        let source = self.locked_source(locked).await?;
         let release = Release {
             digest: locked.digest,
             size: locked.size,
