@@ -10,6 +10,7 @@ mod completions;
 mod doctor;
 mod inspect;
 mod journal;
+mod key;
 mod new;
 mod output;
 mod plan;
@@ -111,6 +112,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Let a project's configuration send your keys to its addresses, or use directories outside it
     Trust(trust::Args),
+    /// Make keys, sign plugins with them, and verify what others signed
+    Key(key::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -131,6 +134,7 @@ impl Command {
             Self::Build(args) => args.json,
             Self::Inspect(args) => args.json,
             Self::Doctor(args) => args.json,
+            Self::Key(args) => args.json(),
             Self::Trust(_) | Self::Completions(_) => false,
         }
     }
@@ -175,6 +179,7 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
         Command::Inspect(args) => inspect::inspect(&args, global, &env, printer),
         Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),
         Command::Trust(args) => trust::trust(&args, global, &env, printer),
+        Command::Key(args) => key::key(&args, &env, printer),
         Command::Completions(args) => completions::completions(&args, printer),
     }
 }
