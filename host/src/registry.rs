@@ -12,11 +12,13 @@ pub mod asks;
 pub mod cache;
 pub mod keys;
 
+pub mod policy;
 pub mod reference;
 pub mod signature;
 pub mod statement;
 #[cfg(test)]
 mod testing;
+pub mod vetted;
 
 use std::path::PathBuf;
 
