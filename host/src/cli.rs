@@ -130,6 +130,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Let a project's configuration send your keys to its addresses, or use directories outside it
     Trust(trust::Args),
+    /// Make keys, sign plugins with them, and verify what others signed
+    Key(key::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -155,6 +157,7 @@ impl Command {
             Self::Update(args) => args.json,
             Self::List(args) => args.json,
             Self::Doctor(args) => args.json,
+            Self::Key(args) => args.json(),
             Self::Trust(_) | Self::Completions(_) => false,
         }
     }
@@ -204,6 +207,7 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
         Command::List(args) => list::list(&args, global, &env, printer).await,
         Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),
         Command::Trust(args) => trust::trust(&args, global, &env, printer),
+        Command::Key(args) => key::key(&args, &env, printer),
         Command::Completions(args) => completions::completions(&args, printer),
     }
 }

@@ -14,7 +14,7 @@ mod dirs;
 mod env;
 mod file;
 mod key;
-mod reader;
+pub(crate) mod reader;
 mod resolve;
 #[cfg(test)]
 mod scratch;

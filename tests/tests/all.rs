@@ -28,6 +28,7 @@ mod all {
     mod joins;
     mod journal;
     mod keys;
+    mod keys_sign;
     mod limits;
     mod linking;
     mod misbehaving;

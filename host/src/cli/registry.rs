@@ -60,8 +60,10 @@ impl Offer {
     /// Asks the policies. A plugin that they would not let run however it is vetted is an error.
     pub(super) fn of(project: &Project, found: Found, wanted: Requirement) -> Result<Self> {
         // Vetting comes after this, so that what is vetted is what was locked.
-        let verdict = project.judge(&found, true)?;
-        let pending = project.judge(&found, false).err();
+        let (verdict, pending) = match project.judge(&found, true) {
+            Ok(verdict) => (verdict, None),
+            Err(pending) => (project.judge(&found, false)?, Some(pending)),
+        };
         let before = project.lock().get(&found.name);
         let changes = before.map(|locked| locked.asks.changes(&Asks::of(&found.plugin)));
         Ok(Self {
@@ -162,7 +164,12 @@ pub(super) fn changes_document(changes: &[Change]) -> Value {
 
 /// The model names that are asked for, for people.
 pub(super) fn models(asks: &Asks) -> String {
+    let calls = asks
+        .imports
+        .iter()
+        .any(|import| import.starts_with("agenthost:plugin/llm@"));
     match &asks.models {
+        _ if !calls => "none (it calls no models)".to_owned(),
         None => "any name (it does not say which)".to_owned(),
         Some(names) if names.is_empty() => "none".to_owned(),
         Some(names) => names.iter().map(String::as_str).collect::<Vec<_>>().join(", "),

@@ -114,7 +114,7 @@ impl Env {
     }
 
     /// A path written in a file of the directory `base`; `~/` is the home directory.
-    pub(super) fn resolve(&self, text: &str, base: &Path) -> Result<PathBuf, String> {
+    pub(crate) fn resolve(&self, text: &str, base: &Path) -> Result<PathBuf, String> {
         if text.is_empty() {
             return Err("the path is empty".to_owned());
         }

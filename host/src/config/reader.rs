@@ -38,7 +38,7 @@ impl Origin {
     }
 
     /// A configuration error at this place.
-    pub(super) fn error(&self, message: impl fmt::Display) -> Error {
+    pub(crate) fn error(&self, message: impl fmt::Display) -> Error {
         Error::config(format!("{self}: {message}"))
     }
 }
@@ -51,17 +51,17 @@ impl fmt::Display for Origin {
 }
 
 /// A file's text and how to name it.
-pub(super) struct Source<'e> {
-    pub(super) env: &'e Env,
+pub(crate) struct Source<'e> {
+    pub(crate) env: &'e Env,
     file: Arc<Path>,
     shown: Arc<str>,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl<'e> Source<'e> {
     /// Reads `path`. A file that was found rather than named must be a regular one, so that no pipe or device that
     /// somebody put there is waited for.
-    pub(super) fn read(env: &'e Env, path: PathBuf, found: bool) -> Result<Self> {
+    pub(crate) fn read(env: &'e Env, path: PathBuf, found: bool) -> Result<Self> {
         let shown = env.shown(&path);
         let text = read_text(&path, found).map_err(|error| {
             let missing = error.kind() == io::ErrorKind::NotFound;
@@ -79,13 +79,18 @@ impl<'e> Source<'e> {
         })
     }
 
+    /// The file's name as people should read it.
+    pub(crate) fn shown(&self) -> &str {
+        &self.shown
+    }
+
     /// The directory that relative paths in this file start from.
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new("/"))
     }
 
     /// The file's tables, and the places of all keys.
-    pub(super) fn parse(&self) -> Result<(Spanned<DeTable<'_>>, BTreeMap<String, Origin>)> {
+    pub(crate) fn parse(&self) -> Result<(Spanned<DeTable<'_>>, BTreeMap<String, Origin>)> {
         let table = DeTable::parse(&self.text).map_err(|error| {
             // The parser's message can go over several lines; the first says what is wrong.
             let message = error.message().lines().next().unwrap_or("no TOML").to_owned();
@@ -111,7 +116,8 @@ impl<'e> Source<'e> {
         }
     }
 
-    fn at(&self, byte: usize) -> Origin {
+    /// The place of a byte of the text.
+    pub(crate) fn at(&self, byte: usize) -> Origin {
         let before = self.text.get(..byte).unwrap_or(&self.text);
         Origin {
             file: Arc::clone(&self.file),
@@ -134,15 +140,15 @@ fn read_text(path: &Path, must_be_regular: bool) -> io::Result<String> {
 }
 
 /// A table of a file.
-pub(super) struct Section<'a> {
-    pub(super) source: &'a Source<'a>,
+pub(crate) struct Section<'a> {
+    pub(crate) source: &'a Source<'a>,
     name: String,
     table: &'a DeTable<'a>,
 }
 
 impl<'a> Section<'a> {
     /// The file's outermost table.
-    pub(super) fn top(source: &'a Source<'a>, table: &'a DeTable<'a>) -> Self {
+    pub(crate) fn top(source: &'a Source<'a>, table: &'a DeTable<'a>) -> Self {
         Self {
             source,
             name: String::new(),
@@ -151,7 +157,7 @@ impl<'a> Section<'a> {
     }
 
     /// Refuses a key that is not among `known`; of several, the first in the file.
-    pub(super) fn only(&self, known: &[&str]) -> Result<()> {
+    pub(crate) fn only(&self, known: &[&str]) -> Result<()> {
         let strangers = self.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
         let Some(key) = strangers.min_by_key(|key| key.span().start) else {
             return Ok(());
@@ -174,12 +180,12 @@ impl<'a> Section<'a> {
     }
 
     /// The value of `key`.
-    pub(super) fn get(&self, key: &str) -> Option<Entry<'a>> {
+    pub(crate) fn get(&self, key: &str) -> Option<Entry<'a>> {
         self.entries().find(|entry| entry.key == key)
     }
 
     /// All entries, in the order of their names.
-    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'a>> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<'a>> {
         self.table.iter().map(|(key, value)| Entry {
             source: self.source,
             section: self.name.clone(),
@@ -191,17 +197,17 @@ impl<'a> Section<'a> {
 }
 
 /// A key with its value.
-pub(super) struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     source: &'a Source<'a>,
     section: String,
-    pub(super) key: &'a str,
+    pub(crate) key: &'a str,
     start: usize,
     value: &'a Spanned<DeValue<'a>>,
 }
 
 impl<'a> Entry<'a> {
     /// The value as a table of its own.
-    pub(super) fn section(&self) -> Result<Section<'a>> {
+    pub(crate) fn section(&self) -> Result<Section<'a>> {
         let DeValue::Table(table) = self.value.get_ref() else {
             return Err(self.expected("a table"));
         };
@@ -227,17 +233,17 @@ impl<'a> Entry<'a> {
     }
 
     /// A string.
-    pub(super) fn text(&self) -> Result<&'a str> {
+    pub(crate) fn text(&self) -> Result<&'a str> {
         self.value.get_ref().as_str().ok_or_else(|| self.expected("a string"))
     }
 
     /// A string that `parse` accepts.
-    pub(super) fn text_as<T>(&self, parse: impl FnOnce(&'a str) -> Result<T, String>) -> Result<T> {
+    pub(crate) fn text_as<T>(&self, parse: impl FnOnce(&'a str) -> Result<T, String>) -> Result<T> {
         parse(self.text()?).map_err(|message| self.wrong(message))
     }
 
     /// A number or a string that `parse` accepts.
-    pub(super) fn number_as<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T> {
+    pub(crate) fn number_as<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T> {
         let read = match self.value.get_ref() {
             DeValue::String(text) => parse(text),
             DeValue::Integer(number) if number.radix() == 10 => parse(number.as_str()),
@@ -249,7 +255,7 @@ impl<'a> Entry<'a> {
     }
 
     /// `true` or `false`.
-    pub(super) fn boolean(&self) -> Result<bool> {
+    pub(crate) fn boolean(&self) -> Result<bool> {
         self.value
             .get_ref()
             .as_bool()
@@ -257,7 +263,7 @@ impl<'a> Entry<'a> {
     }
 
     /// A list of strings that `parse` accepts.
-    pub(super) fn list_as<T>(&self, parse: impl Fn(&'a str) -> Result<T, String>) -> Result<Vec<T>> {
+    pub(crate) fn list_as<T>(&self, parse: impl Fn(&'a str) -> Result<T, String>) -> Result<Vec<T>> {
         let DeValue::Array(items) = self.value.get_ref() else {
             return Err(self.expected("a list of strings"));
         };
@@ -272,7 +278,7 @@ impl<'a> Entry<'a> {
     }
 
     /// One string that `parse` accepts, or a list of them that is not empty.
-    pub(super) fn one_or_more_as<T>(&self, parse: impl Fn(&'a str) -> Result<T, String>) -> Result<Vec<T>> {
+    pub(crate) fn one_or_more_as<T>(&self, parse: impl Fn(&'a str) -> Result<T, String>) -> Result<Vec<T>> {
         match self.value.get_ref() {
             DeValue::Array(items) if items.is_empty() => Err(self.wrong("the list is empty")),
             DeValue::Array(_) => self.list_as(parse),
@@ -282,12 +288,12 @@ impl<'a> Entry<'a> {
     }
 
     /// Where the key stands.
-    pub(super) fn origin(&self) -> Origin {
+    pub(crate) fn origin(&self) -> Origin {
         self.source.at(self.start)
     }
 
     /// An error about this entry's value.
-    pub(super) fn wrong(&self, message: impl AsRef<str>) -> Error {
+    pub(crate) fn wrong(&self, message: impl AsRef<str>) -> Error {
         self.wrong_at(self.start, message.as_ref())
     }
 
@@ -306,7 +312,7 @@ impl<'a> Entry<'a> {
 }
 
 /// The known name that `name` was most likely meant to be.
-pub(super) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let most = (name.chars().count() / 3).max(1);
     known
         .into_iter()

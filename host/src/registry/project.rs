@@ -16,7 +16,7 @@ use super::lock::{LOCK_FILE, Lock, Locked};
 use super::oci::{Credentials, Oci};
 use super::policy::{Candidate, Origin, POLICY_FILE, Policy, Verdict};
 use super::reference::{Name, OciReference, Reference, Requirement, Tag};
-use super::vetted::{self, VET_FILE, VetFile};
+use super::vetted::{VET_FILE, VetFile, Vetted};
 use super::{Release, Source, statement};
 use crate::config::{Config, Env, RegistryConfig};
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ pub struct Project {
     lock: Lock,
     cache: Cache,
     policy: Policy,
-    vetted: Vec<vetted::Entry>,
+    vetted: Vec<Vetted>,
     registries: BTreeMap<String, RegistryConfig>,
     env: Env,
 }
@@ -72,11 +72,12 @@ impl Project {
         let root = config.project_dir();
         let own = Some(root.join(POLICY_FILE)).filter(|file| std::fs::symlink_metadata(file).is_ok());
         let policies: Vec<PathBuf> = config.policies().iter().cloned().chain(own).collect();
-        let policy = Policy::load(&policies)?;
+        let policy = Policy::load(env, &policies)?;
         let own = Some(root.join(VET_FILE)).filter(|file| std::fs::symlink_metadata(file).is_ok());
         let mut vetted = Vec::new();
-        for file in own.into_iter().chain(policy.vet_files()) {
-            vetted.extend(VetFile::load(&file)?.entries().cloned());
+        let named = policy.vet_files();
+        for file in own.iter().filter(|own| !named.contains(own)).chain(&named) {
+            vetted.extend(VetFile::load(env, file)?.entries().iter().cloned());
         }
         Ok(Self {
             lock: Lock::read(&root)?,
@@ -115,7 +116,7 @@ impl Project {
     }
 
     /// What was vetted, by this project and by those whose files the policies name.
-    pub fn vetted(&self) -> &[vetted::Entry] {
+    pub fn vetted(&self) -> &[Vetted] {
         &self.vetted
     }
 
@@ -136,7 +137,7 @@ impl Project {
             )));
         };
         match registry {
-            RegistryConfig::Dir(dir) => Ok(Box::new(Local::new(dir, name))),
+            RegistryConfig::Dir(dir) => Ok(Box::new(Local::new(&plain(dir), name))),
             RegistryConfig::Oci(prefix) => {
                 let (host, repository) = OciReference::parse_place(&format!("{prefix}/{namespace}/{}", name.name()))
                     .map_err(|error| {
@@ -280,27 +281,27 @@ impl Project {
         relative.display().to_string()
     }
 
-    /// What the policies say of a plugin that was found. `vetted` says whether to take it as vetted, whatever the vet files
-    /// say: what is about to be accepted is looked at before it is vetted.
+    /// What the policies say of a plugin that was found. `vetted` says whether it has to be vetted, where they want that: what
+    /// is about to be accepted is looked at before.
     ///
     /// # Errors
     ///
     /// [`Denied`](crate::error::ErrorClass::Denied), naming the rule.
     pub fn judge(&self, found: &Found, vetted: bool) -> Result<Verdict> {
         let entries = self.vetted_as(&found.plugin.digest);
-        let standing_in = [vetted::Entry::standing_in(&found.name, &found.version, &found.plugin)];
         self.policy.judge(&Candidate {
             plugin: &found.plugin,
             bytes: &found.bytes,
-            origin: Origin::Reference(found.source.clone()),
+            origin: Origin::Reference {
+                place: found.source.clone(),
+            },
             signatures: &found.signatures,
-            vetted: if vetted { &standing_in } else { &entries },
+            vetted: vetted.then_some(&entries),
         })
     }
 
-    fn vetted_as(&self, digest: &Digest) -> Vec<vetted::Entry> {
-        let matching = self.vetted.iter().filter(|entry| entry.digest == *digest);
-        matching.cloned().collect()
+    fn vetted_as(&self, digest: &Digest) -> Vec<&Vetted> {
+        self.vetted.iter().filter(|entry| entry.digest == *digest).collect()
     }
 
     /// The lock entry that a found release would have, with its signatures put into the cache.
@@ -425,9 +426,11 @@ impl Project {
         let verdict = self.policy.judge(&Candidate {
             plugin: &plugin,
             bytes: &bytes,
-            origin: Origin::Reference(locked.source.clone()),
+            origin: Origin::Reference {
+                place: locked.source.clone(),
+            },
             signatures: &signatures,
-            vetted: &self.vetted_as(&plugin.digest),
+            vetted: Some(&self.vetted_as(&plugin.digest)),
         })?;
         Ok(Admitted { plugin, bytes, verdict })
     }
@@ -444,9 +447,24 @@ impl Project {
             bytes,
             origin: Origin::Path(path.to_owned()),
             signatures: &signatures,
-            vetted: &self.vetted_as(&plugin.digest),
+            vetted: Some(&self.vetted_as(&plugin.digest)),
         })
     }
+}
+
+/// A path without `.` and `..`, as far as its text tells.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            component => plain.push(component),
+        }
+    }
+    plain
 }
 
 /// The highest version that will do.

@@ -129,7 +129,7 @@ fn a_statement_that_the_public_tool_signed_counts() {
 
 #[test]
 fn the_old_form_is_refused() {
-    // Made with `minisign -S -l` over these four bytes.
+    // Made with `minisign -S -l` over these bytes.
     let key: PublicKey = "RWTYOOhod0SVv7UbPLn8we+4gUU8JTlaqbx4H9LX/n4rufrYWct4mRCl"
         .parse()
         .unwrap();
@@ -157,10 +157,7 @@ fn only_known_keys_count_and_theirs_must_be_right() {
     assert_eq!(who(&[], &[our_key]), Ok(vec![]));
 
     // A changed byte of a known key's, even beside a good one.
-    let changed = signed(&ours)
-        .replacen("\"tokens\"", "\"calls\"", 1)
-        .replacen("1.2.0\\\"", "", 1);
-    let changed = changed.replacen("\"version\":\"1.2.0\"", "\"version\":\"1.3.0\"", 1);
+    let changed = signed(&ours).replacen("\"version\":\"1.2.0\"", "\"version\":\"1.3.0\"", 1);
     let error = who(&[changed.clone(), signed(&theirs)], &[our_key, their_key]).unwrap_err();
     assert!(error.contains("does not verify"), "{error}");
     assert_eq!(who(&[changed, signed(&theirs)], &[their_key]), Ok(vec![their_key]));
