@@ -81,7 +81,7 @@ fn guest(name: &str) -> String {
 
 /// A guest, loaded into `host`.
 async fn load(host: &Host, path: &str) -> Arc<LoadedPlugin> {
-    Arc::new(host.load(path.as_ref()).await.unwrap())
+    Arc::new(host.load(std::path::Path::new(path)).await.unwrap())
 }
 
 /// The report of one run, as `--json` prints it.

@@ -245,7 +245,7 @@ async fn a_lane_that_crashes_or_runs_wild_is_named_in_the_comparison() {
             "[grants.\"demo:competitor\"]\nmodels = [\"fast\"]\nlimits = { fuel = \"300M\", memory = \"16MiB\" }\n";
         let host = machine_for(&format!("{}{grant}", server.config())).host();
         let with = LoadOptions {
-            with: [("demo:competitor".to_owned(), guest("competitor-fails").into())].into(),
+            with: [("demo:competitor".to_owned(), std::path::PathBuf::from(guest("competitor-fails")).into())].into(),
             ..LoadOptions::default()
         };
         let scan = std::sync::Arc::new(host.load_with(market_scan().as_ref(), with).await.unwrap());
