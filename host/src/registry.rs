@@ -10,6 +10,7 @@
 
 pub mod asks;
 pub mod cache;
+mod files;
 pub mod keys;
 
 pub mod local;

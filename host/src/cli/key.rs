@@ -208,14 +208,15 @@ fn report(plugin: &Path, verified: &Verified, json: bool, printer: &Printer) -> 
     match &verified.statement {
         Some(statement) => {
             printer.text(&format!("{id} signed {}", said(statement)))?;
-            printer.text(&format!("  digest  {}", statement.digest))?;
-            for change in Asks::default().changes(&statement.asks) {
-                printer.text(&format!("  {}", printable(&change.to_string())))?;
+            printer.text(&format!("  digest: {}", statement.digest))?;
+            for asked in Asks::default().changes(&statement.asks) {
+                let value = asked.new.unwrap_or_default();
+                printer.text(&format!("  {}: {}", asked.what, printable(&value)))?;
             }
         }
         None => {
             printer.text(&format!("{id} signed the bytes, and says nothing of what they are"))?;
-            printer.text(&format!("  comment  {}", printable(&verified.comment)))?;
+            printer.text(&format!("  comment: {}", printable(&verified.comment)))?;
         }
     }
     Ok(())

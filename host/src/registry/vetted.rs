@@ -5,8 +5,8 @@
 //! component. The file is rewritten as a whole, sorted, with the comments at its top; a file has at most 1 MiB. What an
 //! entry is worth is for a [`policy`](super::policy) to say, by naming the files that count.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,6 +16,7 @@ use toml::Spanned;
 
 use super::Name;
 use super::asks::Asks;
+use super::files::replace;
 use crate::config::reader::Source;
 use crate::config::{Env, Origin as Place};
 use crate::error::{Error, Result};
@@ -233,21 +234,6 @@ fn sort(entries: &mut [Vetted]) {
         )
     };
     entries.sort_by_cached_key(key);
-}
-
-/// Puts `text` at `path` so that a reader finds the old or the new.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let written = File::create_new(&temporary).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    let renamed = written.and_then(|()| fs::rename(&temporary, path));
-    if renamed.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&temporary);
-    }
-    renamed
 }
 
 /// Whether `text` is a day of the Gregorian calendar, written as 2026-11-23.

@@ -56,11 +56,11 @@ fn a_plugin_is_signed_and_verified() {
     assert!(
         output
             .stdout
-            .starts_with(&format!("{id} signed acme:competitor 1.2.0\n  digest  sha256:")),
+            .starts_with(&format!("{id} signed acme:competitor 1.2.0\n  digest: sha256:")),
         "{output}"
     );
     assert!(
-        output.stdout.contains("\n  + import: agenthost:plugin/llm@0.1.0\n"),
+        output.stdout.contains("\n  import: agenthost:plugin/llm@0.1.0\n"),
         "{output}"
     );
 

@@ -181,7 +181,9 @@ fn a_refusal_of_a_signature_says_whose_it_is_and_what_to_add() {
     )]);
     let changed = bench.sign(&bench.acme).replacen("1.2.0\"", "1.3.0\"", 1);
     for origin in [reference(), path()] {
-        let error = bench.judge(&policy, origin, &[changed.clone()], &[]).unwrap_err();
+        let error = bench
+            .judge(&policy, origin, std::slice::from_ref(&changed), &[])
+            .unwrap_err();
         assert_eq!(error.class(), ErrorClass::Denied);
         assert!(error.message().contains("does not verify"), "{error}");
     }
@@ -453,4 +455,26 @@ fn a_wrong_file_is_named_with_its_line() {
         error.message().starts_with("cannot read none.toml: No such file"),
         "{error}"
     );
+}
+
+#[test]
+fn the_examples_of_the_documents_load() {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/policy.md");
+    let text = std::fs::read_to_string(document).unwrap();
+    let blocks = text
+        .split("```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap());
+    let (policies, vetted): (Vec<_>, Vec<_>) = blocks.partition(|block| block.contains("[signers."));
+    let bench = Bench::new();
+    let load = |text: &str| {
+        std::fs::write(bench.dir.path().join("p.toml"), text).unwrap();
+        Policy::load(&bench.env, &["p.toml".into()]).unwrap()
+    };
+    assert_eq!((policies.len(), vetted.len()), (1, 1));
+    let policy = load(policies[0]);
+    assert_eq!((policy.keys().len(), policy.vet_files().len()), (1, 2));
+    std::fs::write(bench.dir.path().join("v.toml"), vetted[0]).unwrap();
+    let file = VetFile::load(&bench.env, Path::new("v.toml")).unwrap();
+    assert_eq!(file.entries()[0].checks, ["imports", "cassettes"]);
 }

@@ -1,13 +1,14 @@
 //! A component in a file and its signature in the file beside it, as the public tool has them.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::{PublicKey, SecretKey, Signature, Verified, sign};
 use crate::error::{Error, Result};
 use crate::plugin::{self, Plugin};
 use crate::registry::MAX_SIGNATURE_BYTES;
+use crate::registry::files::replace;
 use crate::registry::statement::Statement;
 
 /// Where the signature of a component lies: its path with `.minisig` behind it.
@@ -79,24 +80,4 @@ fn read_text(path: &Path) -> Result<String> {
         .read_to_end(&mut bytes)
         .map_err(failed)?;
     String::from_utf8(bytes).map_err(|_| Error::denied(format!("the signature {} is not text", path.display())))
-}
-
-/// Puts `text` at `path` so that a reader finds the old or the new.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let dir = path
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = dir.join(format!(".{name}-{}", std::process::id()));
-    let written = File::create_new(&temporary).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    let renamed = written.and_then(|()| fs::rename(&temporary, path));
-    if renamed.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&temporary);
-    }
-    renamed
 }
