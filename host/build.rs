@@ -1,4 +1,4 @@
-//! Lists the SDK's sources for `agenthost new`, which writes them into a project.
+//! Lists the SDK's sources for `agenthost new`, which writes them into a project, and tells the engine's version.
 //!
 //! They lie beside this crate in the repository. In a package of this crate alone they do not, the list is empty, and a
 //! new project takes the SDK of the same version from where this crate came from. The SDK's integration tests are left
@@ -28,10 +28,19 @@ fn main() -> io::Result<()> {
         }
     }
     list.push(']');
-    for changed in ["build.rs", "../sdk/src", "../sdk/macros/src"] {
+    println!("cargo::rustc-env=AGENTHOST_WASMTIME={}", engine(&root));
+    for changed in ["build.rs", "../sdk/src", "../sdk/macros/src", "../Cargo.lock"] {
         println!("cargo::rerun-if-changed={changed}");
     }
     fs::write(variable("OUT_DIR").join("sdk.rs"), list)
+}
+
+/// The version of wasmtime that is compiled in, as the lock file has it; `unknown` where that is not at hand.
+fn engine(root: &Path) -> String {
+    let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
+    let mut lines = lock.lines().skip_while(|line| *line != "name = \"wasmtime\"").skip(1);
+    let version = lines.next().and_then(|line| line.strip_prefix("version = \""));
+    version.map_or_else(|| "unknown".to_owned(), |version| version.trim_end_matches('"').to_owned())
 }
 
 fn sources(dir: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {

@@ -35,6 +35,7 @@ mod test;
 mod testing;
 mod trust;
 mod update;
+mod vet;
 mod which;
 
 use std::io::IsTerminal as _;
@@ -124,6 +125,11 @@ enum Command {
     Push(push::Args),
     /// Bring plugins of agenthost.lock up to date, and show what they ask for beyond what was accepted
     Update(update::Args),
+    /// Check a plugin, and write down who vouches for it
+    ///
+    /// Shows what it asks for and how the checks came out, beginning with what changed since the release that was vetted
+    /// last. With --accept an entry goes into the project's vetted.toml, to be reviewed and committed.
+    Vet(vet::Args),
     /// List the plugins of agenthost.lock, or the releases that a registry has
     List(list::Args),
     /// Check the toolchain, the configuration, the keys and this machine's limits
@@ -155,6 +161,7 @@ impl Command {
             Self::Pull(args) => args.json,
             Self::Push(args) => args.json,
             Self::Update(args) => args.json,
+            Self::Vet(args) => args.json,
             Self::List(args) => args.json,
             Self::Doctor(args) => args.json,
             Self::Key(args) => args.json(),
@@ -204,6 +211,7 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
         Command::Pull(args) => pull::pull(&args, global, &env, printer).await,
         Command::Push(args) => push::push(&args, global, &env, printer).await,
         Command::Update(args) => update::update(&args, global, &env, printer).await,
+        Command::Vet(args) => vet::vet(&args, global, &env, printer).await,
         Command::List(args) => list::list(&args, global, &env, printer).await,
         Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),
         Command::Trust(args) => trust::trust(&args, global, &env, printer),

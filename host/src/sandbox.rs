@@ -10,6 +10,7 @@
 //! sandbox or accounting faults and no plugin needs them); the baseline compiler; epochs (fuel gives the time slices and
 //! a tokio timer the wall clock); any store that lives longer than a call.
 
+pub mod advisories;
 mod bindings;
 mod cache;
 mod code;

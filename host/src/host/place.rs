@@ -35,7 +35,11 @@ impl Place {
     }
 
     /// As the configuration has it.
-    pub(super) fn configured(name: &str, from: &config::SubAgent) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::error::ErrorClass::Config) for a reference that is none.
+    pub fn configured(name: &str, from: &config::SubAgent) -> Result<Self> {
         match from {
             config::SubAgent::Path(path) => Ok(Self::Path(path.clone())),
             config::SubAgent::Reference(text) => match text.parse() {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use semver::Version;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::asks::Asks;
 use super::reference::{Name, Requirement};
-use super::statement;
+use super::{files, statement};
 use crate::error::{Error, Result};
 use crate::plugin::{Digest, Plugin};
 
@@ -214,15 +214,7 @@ impl Lock {
         };
         let toml = toml::to_string(&file).map_err(|error| Error::host(error.to_string()))?;
         let text = format!("# The plugins of this project, written by agenthost. Commit it.\n{toml}");
-        let temporary = self.path.with_file_name(format!(".{LOCK_FILE}-{}", std::process::id()));
-        let write = || -> io::Result<()> {
-            let mut file = fs::File::create(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &self.path)
-        };
-        write().map_err(|error| {
-            let _ = fs::remove_file(&temporary);
+        files::replace(&self.path, &text).map_err(|error| {
             Error::config(format!("cannot write {}: {error}", self.path.display()))
                 .hint("Make the project's folder writable for this user.")
         })

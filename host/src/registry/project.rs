@@ -31,6 +31,8 @@ pub struct Project {
     vetted: Vec<Vetted>,
     registries: BTreeMap<String, RegistryConfig>,
     env: Env,
+    /// Whether plugins count as vetted, since that is being decided.
+    before_vetting: bool,
 }
 
 /// A release that was found in a registry, fetched, and read.
@@ -87,7 +89,21 @@ impl Project {
             vetted,
             registries: config.registries().clone(),
             env: env.clone(),
+            before_vetting: false,
         })
+    }
+
+    /// The same project for a look at a plugin that nobody has vetted yet.
+    #[must_use]
+    pub fn before_vetting(mut self) -> Self {
+        self.before_vetting = true;
+        self
+    }
+
+    /// What was vetted last of the releases of a plugin before `version`.
+    pub fn vetted_before(&self, name: &Name, version: &Version) -> Option<&Vetted> {
+        let earlier = self.vetted.iter().filter(|entry| entry.plugin == *name && entry.version < *version);
+        earlier.max_by(|one, other| (&one.version, &one.when).cmp(&(&other.version, &other.when)))
     }
 
     /// The project's folder.
@@ -415,14 +431,8 @@ impl Project {
     /// [`Plugin`](crate::error::ErrorClass::Plugin) where they are not in the cache;
     /// [`Denied`](crate::error::ErrorClass::Denied) where anything is not what it should be, or a policy forbids it.
     pub fn admit(&self, locked: &Locked) -> Result<Admitted> {
-        let bytes = self
-            .cache
-            .read(&locked.digest)
-            .map_err(|error| error.context(&format!("{} {}", locked.name, locked.version)))?;
-        let plugin = Plugin::read(&bytes).map_err(|error| error.context(&locked.name.to_string()))?;
-        locked.check(&plugin)?;
-        let signatures = locked.signatures.iter().map(|digest| self.cache.signature(digest));
-        let signatures = signatures.collect::<Result<Vec<_>>>()?;
+        let (plugin, bytes, signatures) = self.checked(locked)?;
+        let entries = self.vetted_as(&plugin.digest);
         let verdict = self.policy.judge(&Candidate {
             plugin: &plugin,
             bytes: &bytes,
@@ -430,9 +440,27 @@ impl Project {
                 place: locked.source.clone(),
             },
             signatures: &signatures,
-            vetted: Some(&self.vetted_as(&plugin.digest)),
+            vetted: (!self.before_vetting).then_some(&entries),
         })?;
         Ok(Admitted { plugin, bytes, verdict })
+    }
+
+    /// The plugin of a lock entry, its bytes and the texts of its signatures: what they should be by the lock file, and not
+    /// yet held against a policy.
+    ///
+    /// # Errors
+    ///
+    /// [`Plugin`](crate::error::ErrorClass::Plugin) where they are not in the cache;
+    /// [`Denied`](crate::error::ErrorClass::Denied) where anything is not what it should be.
+    pub fn checked(&self, locked: &Locked) -> Result<(Plugin, Vec<u8>, Vec<String>)> {
+        let bytes = self
+            .cache
+            .read(&locked.digest)
+            .map_err(|error| error.context(&format!("{} {}", locked.name, locked.version)))?;
+        let plugin = Plugin::read(&bytes).map_err(|error| error.context(&locked.name.to_string()))?;
+        locked.check(&plugin)?;
+        let signatures = locked.signatures.iter().map(|digest| self.cache.signature(digest));
+        Ok((plugin, bytes, signatures.collect::<Result<Vec<_>>>()?))
     }
 
     /// What the policies say of a plugin in a file.
@@ -447,7 +475,7 @@ impl Project {
             bytes,
             origin: Origin::Path(path.to_owned()),
             signatures: &signatures,
-            vetted: Some(&self.vetted_as(&plugin.digest)),
+            vetted: (!self.before_vetting).then_some(&self.vetted_as(&plugin.digest)),
         })
     }
 }

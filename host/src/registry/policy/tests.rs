@@ -99,7 +99,7 @@ fn path() -> Origin {
 const ACME: &str = "[signers.acme]\nkey = \"ACME\"\npublishes = [\"acme:*\"]\n";
 
 #[test]
-fn without_a_file_references_are_refused_and_paths_run_with_a_note() {
+fn without_a_file_references_are_refused_and_paths_run() {
     let bench = Bench::new();
     let policy = bench.policy(&[]);
     assert_eq!((policy.keys(), policy.vet_files()), (vec![], vec![]));
@@ -115,15 +115,7 @@ fn without_a_file_references_are_refused_and_paths_run_with_a_note() {
          agenthost-policy.toml."
     );
     let verdict = bench.judge(&policy, path(), &[], &[]).unwrap();
-    assert_eq!(
-        verdict.notes,
-        [
-            "no signer who may publish it has signed it, which [paths] unsigned = \"allow\" (the default, as no policy \
-             file says otherwise) permits",
-            "nobody has vetted it, which [paths] unvetted = \"allow\" (the default, as no policy file says otherwise) \
-             permits",
-        ]
-    );
+    assert_eq!(verdict.notes, [] as [String; 0], "who has no policy has asked for no remarks");
     assert_eq!(
         (verdict.signer, verdict.vetted_by, verdict.models),
         (None, vec![], None)
@@ -201,8 +193,7 @@ fn a_refusal_of_what_nobody_vetted_says_how_to_vet() {
     );
     assert_eq!(
         hint,
-        "Look at it and vouch for it: `agenthost vet acme:competitor@1.2.0 --accept`. Name the file that this writes in \
-         agenthost-policy.toml: vetted = [\"vetted.toml\"]. Or write unvetted = \"allow\" under [references] in \
+        "Look at it and vouch for it: `agenthost vet acme:competitor@1.2.0 --accept`. Or write unvetted = \"allow\" under [references] in \
          agenthost-policy.toml."
     );
     let policy = bench.policy(&["vetted = [\"vetted.toml\"]\n[paths]\nunvetted = \"deny\""]);
