@@ -37,6 +37,7 @@ mod all {
     mod providers;
     mod python;
     mod recovery;
+    mod registry_oci;
     mod replay;
     mod resume;
     mod runs;

@@ -10,6 +10,7 @@
 
 pub mod auth;
 mod docker;
+mod failure;
 mod layout;
 mod login;
 mod push;
@@ -103,7 +104,7 @@ impl Oci {
 
     /// The JSON of an answer.
     async fn body(&self, response: Response, what: &str) -> Result<Bytes> {
-        let html = wire::is_html(response.headers());
+        let html = failure::is_html(response.headers());
         let bytes = self.wire.read(response, MAX_MANIFEST_BYTES, what).await?;
         if html || !bytes.trim_ascii_start().starts_with(b"{") {
             return Err(self.wire.nonsense(if html { "a web page" } else { "what is no JSON" }));
@@ -225,7 +226,7 @@ impl Source for Oci {
                     .await);
             }
         };
-        if wire::is_html(response.headers()) {
+        if failure::is_html(response.headers()) {
             return Err(self.wire.nonsense("a web page"));
         }
         let left = release.size.saturating_sub(begins);
@@ -278,7 +279,7 @@ impl Oci {
                     Ok(Ok(Some(chunk))) => Some((Ok(chunk), Some(response))),
                     Ok(Ok(None)) => None,
                     Ok(Err(error)) => {
-                        let cause = wire::root_cause(&error);
+                        let cause = failure::root_cause(&error);
                         let error = Error::plugin(format!("{place}: the transfer broke: {cause}"))
                             .hint("Try again: it goes on where it stopped.");
                         Some((Err(error), None))

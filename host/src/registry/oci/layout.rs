@@ -29,6 +29,8 @@ const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 pub(super) const SIGNATURE: &str = "application/vnd.agenthost.signature.v1";
 /// The one layer of a signature: the text of a minisign file.
 const SIGNATURE_LAYER: &str = "application/vnd.agenthost.signature.v1+minisig";
+/// The prefix of the annotations that are known everywhere.
+const ANNOTATION: &str = "org.opencontainers.image.";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// The content of what has that type.
 pub(super) const EMPTY_BYTES: &[u8] = b"{}";
@@ -42,15 +44,23 @@ pub(super) struct Descriptor {
     pub(super) size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) artifact_type: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
 }
 
 impl Descriptor {
     pub(super) fn of(media_type: &str, bytes: &[u8]) -> Self {
+        Self::to(media_type, &Digest::of(bytes), bytes.len() as u64)
+    }
+
+    /// What is known of content that lies elsewhere.
+    pub(super) fn to(media_type: &str, digest: &Digest, size: u64) -> Self {
         Self {
             media_type: media_type.to_owned(),
-            digest: Digest::of(bytes).to_string(),
-            size: bytes.len() as u64,
+            digest: digest.to_string(),
+            size,
             artifact_type: None,
+            annotations: BTreeMap::new(),
         }
     }
 }
@@ -192,7 +202,10 @@ pub(super) fn signature(manifest: &[u8], subject: &Digest) -> Result<(Digest, u6
 /// A plugin as it is pushed.
 pub(super) fn plugin_package(publication: &Publication<'_>) -> Result<Package> {
     let component = Bytes::copy_from_slice(publication.bytes);
-    let layer = Descriptor::of(WASM, &component);
+    let mut layer = Descriptor::of(WASM, &component);
+    // General clients call the file that, and some take no file without a name.
+    let file = format!("{}.wasm", publication.name.name());
+    layer.annotations.insert(format!("{ANNOTATION}title"), file);
     let imports = publication.plugin.imports.iter().map(|import| import.name());
     let config = json!({
         // Readers want a date; one that is no clock's keeps the bytes the same each time.
@@ -264,6 +277,6 @@ fn annotations(plugin: &Plugin, name: &Name, version: &str) -> BTreeMap<String, 
     ];
     known
         .into_iter()
-        .filter_map(|(key, value)| Some((format!("org.opencontainers.image.{key}"), value?)))
+        .filter_map(|(key, value)| Some((format!("{ANNOTATION}{key}"), value?)))
         .collect()
 }

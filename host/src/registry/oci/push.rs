@@ -23,12 +23,7 @@ impl Oci {
         if let Some((release, size)) = self.look_up(&tag).await? {
             self.same(&publication, &release)?;
             if let Some(manifest) = &release.manifest {
-                let subject = Descriptor {
-                    media_type: layout::IMAGE.to_owned(),
-                    digest: manifest.to_string(),
-                    size,
-                    artifact_type: None,
-                };
+                let subject = Descriptor::to(layout::IMAGE, manifest, size);
                 self.sign(&subject, manifest, publication.signatures).await?;
             }
             return Ok(Published { release, existed: true });

@@ -63,7 +63,9 @@ async fn a_release_is_published_once_in_the_layout_of_wasm_tools() {
             memory.manifests["1.2.0"].0,
             "application/vnd.oci.image.manifest.v1+json"
         );
-        assert_eq!(manifest["layers"], json!([descriptor("application/wasm", COMPONENT)]));
+        let mut layer = descriptor("application/wasm", COMPONENT);
+        layer["annotations"] = json!({"org.opencontainers.image.title": "competitor.wasm"});
+        assert_eq!(manifest["layers"], json!([layer]));
         assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
         let config = &memory.blobs[manifest["config"]["digest"].as_str().unwrap()];
         assert_eq!(
