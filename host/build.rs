@@ -40,7 +40,10 @@ fn engine(root: &Path) -> String {
     let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
     let mut lines = lock.lines().skip_while(|line| *line != "name = \"wasmtime\"").skip(1);
     let version = lines.next().and_then(|line| line.strip_prefix("version = \""));
-    version.map_or_else(|| "unknown".to_owned(), |version| version.trim_end_matches('"').to_owned())
+    version.map_or_else(
+        || "unknown".to_owned(),
+        |version| version.trim_end_matches('"').to_owned(),
+    )
 }
 
 fn sources(dir: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {

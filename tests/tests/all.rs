@@ -43,6 +43,7 @@ mod all {
     mod runs;
     mod rust_first;
     mod server;
+    mod sharing;
     mod tidy;
     mod toolchain;
     mod tree;

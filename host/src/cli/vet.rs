@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::json;
 
-use self::checks::{Check, State, Subject};
+use self::checks::{State, Subject};
 use super::Global;
 use super::output::{Printer, printable};
 use super::registry::{changes_document, limits, models, note, project};
@@ -35,7 +35,13 @@ pub(super) struct Args {
     #[arg(long)]
     accept: bool,
     /// What to write down of the review
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, requires = "accept")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        requires = "accept"
+    )]
     notes: String,
     /// Who vouches [default: git's user.name and user.email]
     #[arg(long, value_name = "NAME", requires = "accept")]
@@ -52,7 +58,10 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
     let (name, version) = identity(&subject.plugin)?;
     let asks = Asks::of(&subject.plugin);
     let before = project.vetted_before(&name, &version).cloned();
-    let known = project.vetted().iter().filter(|entry| entry.digest == subject.plugin.digest);
+    let known = project
+        .vetted()
+        .iter()
+        .filter(|entry| entry.digest == subject.plugin.digest);
     let known: Vec<String> = known.map(|entry| entry.who.clone()).collect();
     let file = project.root().join(VET_FILE);
     let source = args.source.as_ref().map(|dir| env.cwd().join(dir));
@@ -89,7 +98,12 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
             changes.iter().try_for_each(|change| row("", &change.to_string()))?;
         }
         for check in &checks {
-            printer.text(&format!("  {:<7} {:<12} {}", check.state.word(), check.name, printable(&check.said)))?;
+            printer.text(&format!(
+                "  {:<7} {:<12} {}",
+                check.state.word(),
+                check.name,
+                printable(&check.said)
+            ))?;
         }
     }
     if failed > 0 {
@@ -108,7 +122,9 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
         None => git_identity().unwrap_or_default(),
     };
     if who.is_empty() {
-        return Err(Error::usage("it is not known who vouches").hint("Say it: --who \"Ada Example <ada@acme.example>\""));
+        return Err(
+            Error::usage("it is not known who vouches").hint("Say it: --who \"Ada Example <ada@acme.example>\"")
+        );
     }
     let mut entry = Vetted::new(name, version, subject.plugin.digest, who, asks);
     entry.notes = args.notes.trim().to_owned();

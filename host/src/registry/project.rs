@@ -102,7 +102,10 @@ impl Project {
 
     /// What was vetted last of the releases of a plugin before `version`.
     pub fn vetted_before(&self, name: &Name, version: &Version) -> Option<&Vetted> {
-        let earlier = self.vetted.iter().filter(|entry| entry.plugin == *name && entry.version < *version);
+        let earlier = self
+            .vetted
+            .iter()
+            .filter(|entry| entry.plugin == *name && entry.version < *version);
         earlier.max_by(|one, other| (&one.version, &one.when).cmp(&(&other.version, &other.when)))
     }
 

@@ -114,7 +114,7 @@ fn program() -> Result<PathBuf, String> {
 }
 
 /// The registry; it ends when this is dropped.
-struct Registry {
+pub(super) struct Registry {
     child: Child,
     host: String,
     _dir: tempfile::TempDir,
@@ -175,6 +175,22 @@ impl Registry {
             std::thread::sleep(Duration::from_millis(20));
         }
         registry
+    }
+
+    /// A registry for anybody, where the program can be had; says so where it cannot.
+    pub(super) fn open() -> Option<Self> {
+        match program() {
+            Ok(program) => Some(Self::start(&program, false)),
+            Err(why) => {
+                say(&format!("skipped: no docker-registry: {why}"));
+                None
+            }
+        }
+    }
+
+    /// Where it listens.
+    pub(super) fn host(&self) -> &str {
+        &self.host
     }
 
     fn oci(&self) -> Oci {

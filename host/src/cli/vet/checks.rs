@@ -144,7 +144,11 @@ fn signatures(project: &Project, subject: &Subject) -> Result<Check> {
         (verified, _) => {
             let keys: Vec<_> = verified.iter().map(|verified| verified.key.id()).collect();
             let silent = verified.iter().all(|verified| verified.statement.is_none());
-            let remark = if silent { ", which say nothing of what was signed" } else { "" };
+            let remark = if silent {
+                ", which say nothing of what was signed"
+            } else {
+                ""
+            };
             said(State::Passed, format!("signed by {}{remark}", keys.join(", ")))
         }
     }
@@ -152,7 +156,11 @@ fn signatures(project: &Project, subject: &Subject) -> Result<Check> {
 
 fn size(plugin: &Plugin) -> Check {
     let size = format!("{} KiB", thousands(&plugin.size.div_ceil(1024).to_string()));
-    let state = if plugin.size > LARGE { State::Look } else { State::Passed };
+    let state = if plugin.size > LARGE {
+        State::Look
+    } else {
+        State::Passed
+    };
     Check::new("size", state, size)
 }
 
@@ -197,7 +205,10 @@ async fn cassettes(
         ]);
     }
     // The limits and models of this project have no part in what was recorded elsewhere; where sub-agents are has.
-    let host = Host::builder(Config::usual()?).cache_dir(cache_dir(env)).project(project).build()?;
+    let host = Host::builder(Config::usual()?)
+        .cache_dir(cache_dir(env))
+        .project(project)
+        .build()?;
     let mut options = LoadOptions::default();
     for sub_agent in &plugin.sub_agents {
         let name = &sub_agent.plugin.name;
@@ -214,7 +225,10 @@ async fn cassettes(
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         match play(&host, &plugin, (path, cassette)).await {
             Ok(played) if played.changes.is_empty() => {}
-            Ok(played) => failed.push(format!("{file}: {}", counted(played.changes.len() as u64, "differences"))),
+            Ok(played) => failed.push(format!(
+                "{file}: {}",
+                counted(played.changes.len() as u64, "differences")
+            )),
             Err(error) => failed.push(format!("{file}: {error}")),
         }
     }
@@ -234,7 +248,9 @@ async fn cassettes(
 /// That the source gives these bytes.
 fn reproduced(dir: &Path, bytes: &[u8]) -> Check {
     match build::reproduces(dir, bytes) {
-        Ok(reproduction) if reproduction.same() => Check::new("build", State::Passed, "the source gives these very bytes"),
+        Ok(reproduction) if reproduction.same() => {
+            Check::new("build", State::Passed, "the source gives these very bytes")
+        }
         Ok(reproduction) => Check::new("build", State::Failed, reproduction.differs.join("; ")),
         Err(error) => Check::new("build", State::Failed, error.to_string()),
     }

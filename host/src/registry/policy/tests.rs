@@ -115,7 +115,11 @@ fn without_a_file_references_are_refused_and_paths_run() {
          agenthost-policy.toml."
     );
     let verdict = bench.judge(&policy, path(), &[], &[]).unwrap();
-    assert_eq!(verdict.notes, [] as [String; 0], "who has no policy has asked for no remarks");
+    assert_eq!(
+        verdict.notes,
+        [] as [String; 0],
+        "who has no policy has asked for no remarks"
+    );
     assert_eq!(
         (verdict.signer, verdict.vetted_by, verdict.models),
         (None, vec![], None)
