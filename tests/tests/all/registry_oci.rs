@@ -7,7 +7,7 @@
 //! else skopeo. Where there is neither, that half is skipped, and the test says so.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{Seek as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,7 +36,7 @@ fn say(text: &str) {
 /// Runs a command to its end, for two minutes at most, and gives what it said.
 fn finished(command: &mut Command) -> Result<String, String> {
     let shown = format!("{command:?}");
-    let log = tempfile::tempfile().unwrap();
+    let mut log = tempfile::tempfile().unwrap();
     let mut child = command
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
@@ -55,13 +55,8 @@ fn finished(command: &mut Command) -> Result<String, String> {
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    let text = std::io::read_to_string({
-        use std::io::Seek as _;
-        let mut log = log;
-        log.rewind().unwrap();
-        log
-    })
-    .unwrap();
+    log.rewind().unwrap();
+    let text = std::io::read_to_string(log).unwrap();
     match status.success() {
         true => Ok(text),
         false => Err(format!("{shown}: {status}: {}", text.trim())),
@@ -246,7 +241,7 @@ async fn a_plugin_goes_through_a_real_registry_and_comes_back_the_same() {
 
     let published = publish(&oci, &built, &["first signature"]).await.unwrap();
     assert!(!published.existed);
-    assert_eq!(oci.versions().await.unwrap(), [version.clone()]);
+    assert_eq!(oci.versions().await.unwrap(), vec![version.clone()]);
     let release = oci.find(&tag).await.unwrap();
     assert_eq!(release, published.release);
     let manifest = release.manifest.unwrap();

@@ -119,20 +119,25 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// Where a registry is reached: over TLS, but for this machine's own.
+pub(super) fn origin(host: &str) -> Result<Url> {
+    // What is called docker.io is served elsewhere.
+    let server = match host {
+        "docker.io" | "index.docker.io" => "registry-1.docker.io",
+        other => other,
+    };
+    let parse = |scheme: &str| {
+        Url::parse(&format!("{scheme}://{server}/"))
+            .map_err(|error| Error::usage(format!("`{}` is no host: {error}", host.escape_debug())))
+    };
+    let url = parse("https")?;
+    if is_loopback(&url) { parse("http") } else { Ok(url) }
+}
+
 impl Wire {
     pub(super) fn new(host: &str, repository: &str, credentials: Credentials, bounds: Bounds) -> Result<Self> {
-        // What is called docker.io is served elsewhere.
-        let server = match host {
-            "docker.io" | "index.docker.io" => "registry-1.docker.io",
-            other => other,
-        };
-        let mut base = Url::parse(&format!("https://{server}/"))
-            .map_err(|error| Error::usage(format!("`{}` is no host: {error}", host.escape_debug())))?;
-        let local = is_loopback(&base);
-        if local {
-            base = Url::parse(&format!("http://{server}/"))
-                .map_err(|error| Error::usage(format!("`{}` is no host: {error}", host.escape_debug())))?;
-        }
+        let base = origin(host)?;
+        let local = base.scheme() == "http";
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             // Losing a race to another thread leaves a provider in place all the same.
             let _ = rustls::crypto::ring::default_provider().install_default();
