@@ -9,7 +9,7 @@ use super::cassettes::too_low;
 use super::output::{Printer, exit};
 use super::progress::Progress;
 use crate::config::Env;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plugin::{Plugin, build as builder};
 
 #[derive(Debug, clap::Args)]
@@ -80,8 +80,8 @@ pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCod
 /// Whether the crate in `dir` gives just the bytes of `file`.
 fn check(dir: &Path, file: &Path, args: &Args, printer: &Printer) -> Result<ExitCode> {
     // Read before the build writes: it may be the last build's result.
-    let expected = crate::plugin::read(file)?;
-    let plugin = Plugin::read(&expected).map_err(|error| error.at(file))?;
+    let plugin = Plugin::open(file)?;
+    let expected = std::fs::read(file).map_err(|error| Error::plugin(error.to_string()).at(file))?;
     let waiting = Progress::waiting(&format!("building {}", args.dir.display()), printer);
     let found = builder::reproduces(dir, &expected);
     waiting.finish();

@@ -32,7 +32,7 @@ impl Places {
     }
 
     /// Each directory with what it is called instead; of two that match, the later counts.
-    fn renamed(&self, cargo_home: &Path) -> Vec<(PathBuf, &'static str)> {
+    fn renamed(&self, cargo_home: &Path, with_root: bool) -> Vec<(PathBuf, &'static str)> {
         let mut found = Vec::new();
         let mut add = |path: &Path, name| {
             let real = path.canonicalize().ok();
@@ -42,15 +42,33 @@ impl Places {
                 }
             }
         };
-        // A target directory elsewhere may be that of several workspaces: a flag that differs between them would build all
-        // dependencies anew at each change from one to the other. What it would add is rare, see `leaks`.
-        if self.target_dir.starts_with(&self.root) {
+        // Several workspaces may share a target directory, and a flag that differs between them builds all dependencies
+        // anew at each change from one to the other; so only where it is needed.
+        if with_root {
             add(&self.root, "/workspace");
         }
         add(&self.target_dir, "/target");
         add(cargo_home, "/cargo");
         found
     }
+}
+
+/// Whether code is compiled with the full path of the workspace: it is that of the crate and of those below it where there is
+/// debug information, and that of registry crates where they are copied into the workspace.
+fn names_root(root: &Path, configs: &[toml::Table]) -> bool {
+    fn debug(value: &Value) -> bool {
+        let table = value.as_table();
+        table.is_some_and(|table| table.contains_key("debug") || table.values().any(debug))
+    }
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).ok();
+    let manifest: Option<toml::Table> = manifest.and_then(|text| text.parse().ok());
+    let release = |table: &toml::Table| table.get("profile")?.get("release").map(debug);
+    std::env::var_os("CARGO_PROFILE_RELEASE_DEBUG").is_some()
+        || configs.iter().any(|config| config.contains_key("source"))
+        || configs
+            .iter()
+            .chain(&manifest)
+            .any(|table| release(table) == Some(true))
 }
 
 /// Makes `command`, which is a `cargo build --release` for [`TARGET`] in `dir`, give bytes that depend on no directory of
@@ -109,13 +127,14 @@ pub(super) fn apply(command: &mut Command, dir: &Path, places: &Places) -> Resul
         }
     };
     let home = cargo_home(command, dir);
-    for (path, name) in places.renamed(&home) {
+    let configs = configs(dir, &home);
+    for (path, name) in places.renamed(&home, names_root(&places.root, &configs)) {
         rename(&path, name);
     }
     if let Some((path, name)) = library_source(dir)? {
         rename(&path, &name);
     }
-    match authors(command, dir, &home) {
+    match authors(command, &configs) {
         Authors::Words(words) => {
             let all: Vec<_> = words.into_iter().chain(ours).collect();
             command.env("CARGO_ENCODED_RUSTFLAGS", all.join("\x1f"));
@@ -137,12 +156,12 @@ enum Authors {
     Words(Vec<String>),
 }
 
-fn authors(command: &Command, dir: &Path, home: &Path) -> Authors {
+fn authors(command: &Command, configs: &[toml::Table]) -> Authors {
     if let Some(flags) = var(command, "RUSTFLAGS") {
         return Authors::Words(words(&flags.to_string_lossy()));
     }
     let own = var(command, "CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS").is_some();
-    of_configs(&configs(dir, home), own)
+    of_configs(configs, own)
 }
 
 /// Cargo takes the flags of `target.…` where there are any, and those of `build` otherwise. Whether a condition on the
@@ -292,21 +311,34 @@ mod tests {
         assert_eq!(configured(&texts), words(&["-C", "a"]));
         let mut command = Command::new("cargo");
         command.env("RUSTFLAGS", " --cfg  x ");
-        let here = Path::new("/nowhere");
-        assert_eq!(authors(&command, here, here), words(&["--cfg", "x"]));
+        assert_eq!(authors(&command, &[]), words(&["--cfg", "x"]));
     }
 
     #[test]
-    fn a_target_directory_elsewhere_leaves_the_workspace_out() {
-        let names = |target: &str| {
-            let places = Places {
-                root: "/nowhere/p".into(),
-                target_dir: target.into(),
-            };
-            let renamed = places.renamed(Path::new("/nowhere/cargo"));
+    fn the_workspace_is_renamed_where_its_path_is_compiled_in() {
+        let root = tempfile::tempdir().unwrap();
+        let names = |manifest: &str, config: &str| {
+            std::fs::write(root.path().join("Cargo.toml"), manifest).unwrap();
+            names_root(root.path(), &[config.parse().unwrap()])
+        };
+        assert!(!names(
+            "[profile.release]\nlto = true\n[profile.dev]\ndebug = true",
+            "[net]"
+        ));
+        assert!(names("[profile.release]\ndebug = 1", "[net]"));
+        assert!(names("[profile.release.package.x]\ndebug = 1", "[net]"));
+        assert!(names("", "[profile.release]\ndebug = 1"));
+        assert!(names("", "[source.crates-io]\nreplace-with = \"vendored\""));
+        let places = Places {
+            root: "/nowhere/p".into(),
+            target_dir: "/nowhere/p/target".into(),
+        };
+        let renamed = |with_root| {
+            let renamed = places.renamed(Path::new("/nowhere/cargo"), with_root);
             renamed.into_iter().map(|(_, name)| name).collect::<Vec<_>>()
         };
-        assert_eq!(names("/nowhere/p/target"), ["/workspace", "/target", "/cargo"]);
-        assert_eq!(names("/nowhere/shared"), ["/target", "/cargo"]);
+        // The later counts: the target directory has its own name wherever it is.
+        assert_eq!(renamed(true), ["/workspace", "/target", "/cargo"]);
+        assert_eq!(renamed(false), ["/target", "/cargo"]);
     }
 }
