@@ -1,5 +1,6 @@
 //! The same source gives the same bytes wherever it lies, and a release says what it was built from.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -148,7 +149,7 @@ fn the_same_source_gives_the_same_bytes_wherever_it_lies() {
     std::fs::write(&lib, text).unwrap();
 
     if !has_git() {
-        eprintln!("skipped what needs git, which is not installed");
+        let _ = writeln!(std::io::stderr(), "skipped what needs git, which is not installed");
         return;
     }
     in_a_repository_the_revision_is_recorded(&machine, &first, &target, &home);
