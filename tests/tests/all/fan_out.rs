@@ -245,18 +245,10 @@ async fn a_lane_that_crashes_or_runs_wild_is_named_in_the_comparison() {
             "[grants.\"demo:competitor\"]\nmodels = [\"fast\"]\nlimits = { fuel = \"300M\", memory = \"16MiB\" }\n";
         let host = machine_for(&format!("{}{grant}", server.config())).host();
         let with = LoadOptions {
-            with: [(
-                "demo:competitor".to_owned(),
-                std::path::PathBuf::from(guest("competitor-fails")).into(),
-            )]
-            .into(),
+            with: [("demo:competitor".to_owned(), std::path::PathBuf::from(guest("competitor-fails")).into())].into(),
             ..LoadOptions::default()
         };
-        let scan = std::sync::Arc::new(
-            host.load_with(std::path::PathBuf::from(market_scan()), with)
-                .await
-                .unwrap(),
-        );
+        let scan = std::sync::Arc::new(host.load_with(std::path::PathBuf::from(market_scan()), with).await.unwrap());
         let input = json!({"companies": ["Acme", bad, "Initech"], "questions": []});
         let document = report(&host, &scan, &input, &[]).await;
         assert_eq!(

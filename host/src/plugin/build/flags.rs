@@ -35,8 +35,7 @@ impl Places {
     fn renamed(&self, cargo_home: &Path, with_root: bool) -> Vec<(PathBuf, &'static str)> {
         let mut found = Vec::new();
         let mut add = |path: &Path, name| {
-            let real = path.canonicalize().ok();
-            for path in [Some(path.to_owned()), real].into_iter().flatten() {
+            for path in [path.to_owned(), real(path)] {
                 if path.parent().is_some() && !found.contains(&(path.clone(), name)) {
                     found.push((path, name));
                 }
@@ -50,6 +49,16 @@ impl Places {
         add(&self.target_dir, "/target");
         add(cargo_home, "/cargo");
         found
+    }
+}
+
+/// The path without symbolic links, as it will be where it does not exist yet: the flags of a first build are those of the
+/// next.
+fn real(path: &Path) -> PathBuf {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(path), ..) => path,
+        (Err(_), Some(parent), Some(name)) => real(parent).join(name),
+        _ => path.to_owned(),
     }
 }
 
@@ -340,5 +349,9 @@ mod tests {
         // The later counts: the target directory has its own name wherever it is.
         assert_eq!(renamed(true), ["/workspace", "/target", "/cargo"]);
         assert_eq!(renamed(false), ["/target", "/cargo"]);
+        // A link is followed before what is below it exists.
+        let (link, base) = (root.path().join("link"), root.path().canonicalize().unwrap());
+        std::os::unix::fs::symlink(&base, &link).unwrap();
+        assert_eq!(real(&link.join("new/target")), base.join("new/target"));
     }
 }

@@ -53,9 +53,18 @@ fn source(dir: &Path, package: &Package, said: &Said) -> Option<Source> {
         "rust-toolchain.toml",
     ];
     let mut read: BTreeSet<PathBuf> = shared.iter().map(|name| root.join(name)).collect();
-    read.insert(real(dir)?);
+    let dir = &real(dir)?;
+    read.insert(dir.clone());
     read.extend(said.local_packages().filter_map(|(_, path)| real(&path)));
-    let mut args: Vec<OsString> = ["status", "--porcelain", "--"].map(Into::into).into();
+    // Whatever the configuration says of it.
+    let status = [
+        "status",
+        "--porcelain",
+        "--untracked-files=normal",
+        "--ignore-submodules=none",
+        "--",
+    ];
+    let mut args: Vec<OsString> = status.map(Into::into).into();
     let mut outside = false;
     for path in read {
         match path.strip_prefix(&top) {
@@ -64,8 +73,10 @@ fn source(dir: &Path, package: &Package, said: &Said) -> Option<Source> {
             Err(_) => outside |= path.exists(),
         }
     }
-    if let Some(below) = real(&package.target_dir).and_then(|target| Some(target.strip_prefix(&top).ok()?.to_owned())) {
-        args.push(pathspec(":(top,literal,exclude)", &below));
+    // Where it is not ignored; a crate that lies in it is not left out with it.
+    let target = real(&package.target_dir).filter(|target| !root.starts_with(target) && !dir.starts_with(target));
+    if let Some(below) = target.as_deref().and_then(|target| target.strip_prefix(&top).ok()) {
+        args.push(pathspec(":(top,literal,exclude)", below));
     }
     Some(Source {
         revision: revision.to_owned(),
