@@ -11,6 +11,7 @@ mod deps;
 mod embedded;
 mod imports;
 pub mod manifest;
+pub mod provenance;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +30,7 @@ pub use self::bytes::MAX_PLUGIN_BYTES;
 pub(crate) use self::bytes::{broken, read};
 pub use self::imports::{Import, refuse};
 pub use self::manifest::Manifest;
+pub use self::provenance::Provenance;
 
 /// The SHA-256 of a plugin's bytes.
 ///
@@ -176,9 +178,11 @@ pub struct Plugin {
     pub run: Function,
     /// What its author says of it, where a build embedded that.
     pub manifest: Option<Manifest>,
+    /// What its builder says of where it comes from, where a build recorded that.
+    pub provenance: Option<Provenance>,
     /// Compilers, tools and libraries that it was made with, each with its version, as they say themselves.
     pub made_with: BTreeMap<String, String>,
-    /// Why embedded docs or the manifest were not believed, for `inspect`.
+    /// Why embedded docs, the manifest or the provenance were not believed, for `inspect`.
     pub doubts: Vec<String>,
 }
 
@@ -257,6 +261,7 @@ impl Plugin {
             resolve: types,
             run: own_run,
             manifest: embedded.manifest,
+            provenance: embedded.provenance,
             made_with: embedded.made_with,
             doubts,
         })

@@ -133,6 +133,8 @@ fn examples() -> BTreeMap<String, PathBuf> {
             cargo.env_remove(&*name);
         }
     }
+    // What builds the plugins compiles the same dependencies: with the same flags that is done once.
+    build::reproducibly(&mut cargo, workspace()).unwrap_or_else(|error| panic!("{error}"));
     let output = cargo.output().expect("cargo runs");
     assert!(output.status.success(), "cargo cannot build the guests; see above");
     let messages = output.stdout.split(|byte| *byte == b'\n');

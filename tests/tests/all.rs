@@ -34,6 +34,7 @@ mod all {
     mod misbehaving;
     mod new;
     mod plan;
+    mod provenance;
     mod providers;
     mod python;
     mod recovery;

@@ -1,15 +1,15 @@
 //! `agenthost build`: a crate becomes a component.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::cassettes::too_low;
-use super::output::Printer;
+use super::output::{Printer, exit};
 use super::progress::Progress;
 use crate::config::Env;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plugin::{Plugin, build as builder};
 
 #[derive(Debug, clap::Args)]
@@ -17,10 +17,13 @@ pub(super) struct Args {
     /// The directory of the plugin's crate
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// As every build is; accepted so that cargo's habit works
+    /// Record tools and source revision, for a component that is handed on; optimised is every build
     #[arg(long)]
     release: bool,
-    /// Print one JSON document with the path, the identity and the digest
+    /// Compare the result with this .wasm file, byte for byte; exit code 1 and what differs where it is another
+    #[arg(long, value_name = "FILE", conflicts_with = "emit_wit")]
+    check: Option<PathBuf>,
+    /// Print one JSON document with the path, the identity and the digest, or with the result of --check
     #[arg(long)]
     pub(super) json: bool,
     /// Print the component's WIT in place of its path
@@ -29,9 +32,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode> {
-    let waiting = Progress::waiting(&format!("building {}", args.dir.display()), printer);
     let dir = env.cwd().join(&args.dir);
-    let built = builder::build(&dir);
+    if let Some(file) = &args.check {
+        return check(&dir, &env.cwd().join(file), args, printer);
+    }
+    let waiting = Progress::waiting(&format!("building {}", args.dir.display()), printer);
+    let built = match args.release {
+        true => builder::release(&dir),
+        false => builder::build(&dir),
+    };
     waiting.finish();
     let built = built?;
     for note in &built.notes {
@@ -66,4 +75,36 @@ pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCod
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the crate in `dir` gives just the bytes of `file`.
+fn check(dir: &Path, file: &Path, args: &Args, printer: &Printer) -> Result<ExitCode> {
+    // Read before the build writes: it may be the last build's result.
+    let plugin = Plugin::open(file)?;
+    let expected = std::fs::read(file).map_err(|error| Error::plugin(error.to_string()).at(file))?;
+    let waiting = Progress::waiting(&format!("building {}", args.dir.display()), printer);
+    let found = builder::reproduces(dir, &expected);
+    waiting.finish();
+    let found = found?;
+    for note in &found.built.notes {
+        printer.note(note);
+    }
+    if args.json {
+        printer.data(&json!({
+            "format": 1,
+            "path": found.built.path,
+            "id": plugin.id.to_string(),
+            "digest": plugin.digest.to_string(),
+            "same": found.same(),
+            "differs": found.differs,
+        }))?;
+    } else if found.same() {
+        printer.text(&format!("the same: {}", plugin.digest))?;
+    } else {
+        printer.text(&format!("not the same\n  {}", found.differs.join("\n  ")))?;
+    }
+    Ok(match found.same() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(exit::FAILED),
+    })
 }

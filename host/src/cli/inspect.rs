@@ -12,7 +12,7 @@ use super::output::{Printer, counted, printable, thousands};
 use crate::config::Env;
 use crate::error::Result;
 use crate::host::Place;
-use crate::plugin::{Import, Plugin, build};
+use crate::plugin::{Import, Plugin, Provenance, build};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -79,6 +79,7 @@ fn document(plugin: &Plugin) -> Result<Value> {
         "output_schema": plugin.output_schema()?,
         "error_schema": plugin.error_schema()?,
         "manifest": plugin.manifest,
+        "provenance": plugin.provenance,
         "sdk": plugin.sdk(),
         "made_with": plugin.made_with,
         "doubts": plugin.doubts,
@@ -114,6 +115,10 @@ fn page(plugin: &Plugin, imports: bool, schemas: bool) -> Result<String> {
     }
     Ok(page)
 }
+
+/// How the digest and the claims above it are checked.
+const CHECK: &str = "SHA-256 of the file; what stands at `built with` and `revision` is its builder's word until `agenthost build \
+                     --check FILE`, in that revision and with these tools, gives the same";
 
 /// The rows at the top. What stands in them is the author's text, but for the digest, the size and the powers.
 fn summary(plugin: &Plugin) -> String {
@@ -159,6 +164,12 @@ fn summary(plugin: &Plugin) -> String {
         none if none.is_empty() => {}
         some => row("made with", &some.join(", ")),
     }
+    let provenance = plugin.provenance.as_ref();
+    if let Some(provenance) = provenance {
+        row("built with", &provenance.tools());
+    }
+    let revision = provenance.map_or_else(|| "not recorded".to_owned(), Provenance::revision);
+    row("revision", &revision);
     row(
         "size",
         &format!("{} KiB", thousands(&plugin.size.div_ceil(1024).to_string())),
@@ -166,7 +177,12 @@ fn summary(plugin: &Plugin) -> String {
     row("digest", &plugin.digest.to_string());
     row(
         "",
-        "SHA-256 of the file; compare it with `sha256sum` of a build of the same source with the same tools",
+        match provenance {
+            Some(_) => CHECK,
+            None => {
+                "SHA-256 of the file; compare it with `sha256sum` of a build of the same source with the same tools"
+            }
+        },
     );
     for doubt in &plugin.doubts {
         row("doubt", doubt);

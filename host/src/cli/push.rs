@@ -40,7 +40,7 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
     };
     let path = match path.is_dir() {
         true => {
-            let built = build::build(&path)?;
+            let built = build::release(&path)?;
             built.notes.iter().for_each(|note| printer.note(note));
             built.path
         }

@@ -6,6 +6,10 @@
 mod cargo;
 mod crates;
 mod explain;
+mod flags;
+mod provenance;
+mod reproduce;
+mod sections;
 mod wit;
 
 use std::collections::BTreeSet;
@@ -17,10 +21,14 @@ use serde_json::Value;
 
 use self::cargo::{Said, cargo, no_tool, run};
 use self::crates::{Graph, Need};
+use self::sections::{append_section, with_manifest};
 use super::manifest::Manifest;
 use super::{Import, Plugin, deps, embedded};
 use crate::error::{Error, Result};
 use crate::value;
+
+pub use self::flags::reproducibly;
+pub use self::reproduce::{Reproduction, reproduces};
 
 /// The compile target of plugins.
 pub const TARGET: &str = "wasm32-wasip2";
@@ -71,11 +79,41 @@ pub struct Built {
 /// missing toolchain, a crate that does not build for [`TARGET`], or code that does not compile. What the component imports
 /// is not judged here.
 pub fn build(dir: &Path) -> Result<Built> {
-    build_for(dir, &[])
+    build_for(dir, &[], Form::Plain)
+}
+
+/// Builds the crate in `dir` as [`build`] does, and records the tools and the source that it is built from; see
+/// [`Provenance`](super::Provenance). Where it stays, the record changes with every commit, and with it the digest: so this
+/// is for a component that is handed on.
+///
+/// ```no_run
+/// // Cargo takes its time, hence not run here.
+/// use agenthost::plugin::{Plugin, build};
+///
+/// let built = build::release("plugins/competitor".as_ref())?;
+/// if let Some(provenance) = Plugin::open(&built.path)?.provenance {
+///     println!("{}", provenance.tools());
+/// }
+/// # Ok::<(), agenthost::error::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Those of [`build`].
+pub fn release(dir: &Path) -> Result<Built> {
+    build_for(dir, &[], Form::Release)
+}
+
+/// What a build leaves in its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Plain,
+    /// With its provenance.
+    Release,
 }
 
 /// Builds the crate in `dir` for the crates `above`, each of which needs the interface of the next.
-fn build_for(dir: &Path, above: &[PathBuf]) -> Result<Built> {
+fn build_for(dir: &Path, above: &[PathBuf], form: Form) -> Result<Built> {
     // Without the dots of `agenthost build .`.
     let dir = &dir.components().collect::<PathBuf>();
     if !dir.is_dir() {
@@ -103,10 +141,13 @@ fn build_for(dir: &Path, above: &[PathBuf]) -> Result<Built> {
                 ),
             );
         }
-        Ok(build_for(below, &circle)?.path)
+        Ok(build_for(below, &circle, Form::Plain)?.path)
     })?);
     wit::check(dir)?;
-    let output = run(cargo(dir)
+    let places = flags::Places::of(&package);
+    let mut command = cargo(dir);
+    flags::apply(&mut command, dir, &places)?;
+    let output = run(command
         .args(["build", "--release", "--lib", "--target", TARGET])
         .arg("--message-format=json"))?;
     let said = Said::read(&output);
@@ -128,7 +169,12 @@ fn build_for(dir: &Path, above: &[PathBuf]) -> Result<Built> {
     notes.extend(threads(dir, &package, &said));
     let sdk = sdk(&said);
     notes.extend(sdk.as_deref().and_then(other_version));
-    let bytes = with_manifest(bytes, &plugin, &package, sdk).map_err(|error| error.at(&artifact))?;
+    let mut bytes = with_manifest(bytes, &plugin, &package, sdk).map_err(|error| error.at(&artifact))?;
+    if form == Form::Release {
+        let record = provenance::record(dir, &package, &said)?;
+        notes.extend(flags::leaks(&bytes, &places, &said));
+        append_section(&mut bytes, embedded::PROVENANCE_SECTION, &record);
+    }
     let out = package.target_dir.join("agenthost");
     std::fs::create_dir_all(&out).map_err(|error| unreadable(&out, error))?;
     let path = out.join(format!("{}.wasm", package.name));
@@ -258,6 +304,8 @@ pub fn wit(path: &Path) -> Result<String> {
 struct Package {
     id: String,
     name: String,
+    /// The workspace's root, which is the crate's own directory where it is in none.
+    root: PathBuf,
     target_dir: PathBuf,
     manifest: Manifest,
 }
@@ -296,14 +344,12 @@ fn package(dir: &Path) -> Result<Package> {
             .cloned()
             .unwrap_or_default()
     };
-    let target_dir = metadata
-        .get("target_directory")
-        .and_then(Value::as_str)
-        .map(PathBuf::from);
+    let place = |name: &str| metadata.get(name).and_then(Value::as_str).map(PathBuf::from);
     Ok(Package {
         id: text("id").unwrap_or_default(),
         name: text("name").unwrap_or_default(),
-        target_dir: target_dir.unwrap_or_else(|| dir.join("target")),
+        root: place("workspace_root").unwrap_or_else(|| dir.to_owned()),
+        target_dir: place("target_directory").unwrap_or_else(|| dir.join("target")),
         manifest: Manifest {
             format: Manifest::FORMAT,
             name: text("name"),
@@ -338,47 +384,6 @@ fn artifact(said: &Said, package: &Package) -> Option<PathBuf> {
         .filter(|(id, _)| *id == package.id)
         .map(|(_, path)| path)
         .find(|path| path.extension() == Some(OsStr::new("wasm")))
-}
-
-/// Adds the SDK's version, licence and source in the tools' own form, and the manifest where the SDK's macro has not.
-fn with_manifest(bytes: Vec<u8>, plugin: &Plugin, package: &Package, sdk: Option<String>) -> Result<Vec<u8>> {
-    use wasm_metadata::{AddMetadata, AddMetadataField};
-    let field = |value: &Option<String>| value.clone().map_or(AddMetadataField::Keep, AddMetadataField::Set);
-    let mut bytes = bytes;
-    if plugin.manifest.is_none() {
-        let json = serde_json::to_vec(&package.manifest).map_err(|error| Error::host(error.to_string()))?;
-        append_section(&mut bytes, super::embedded::MANIFEST_SECTION, &json);
-    }
-    let mut add = AddMetadata::default();
-    add.sdk = sdk.map(|version| (SDK.to_owned(), version)).into_iter().collect();
-    add.name = field(&package.manifest.name);
-    add.description = field_parsed(&package.manifest.description);
-    add.licenses = field_parsed(&package.manifest.license);
-    add.source = field_parsed(&package.manifest.repository);
-    add.version = field_parsed(&package.manifest.version);
-    add.to_wasm(&bytes)
-        .map_err(|error| Error::plugin(format!("cannot add metadata to the component: {error:#}")))
-}
-
-/// A field that does not parse (a licence that is no SPDX expression, say) is left out: the manifest has it as written.
-fn field_parsed<T>(value: &Option<String>) -> wasm_metadata::AddMetadataField<T>
-where
-    T: std::str::FromStr + std::fmt::Debug + Clone,
-{
-    match value.as_deref().map(str::parse) {
-        Some(Ok(value)) => wasm_metadata::AddMetadataField::Set(value),
-        _ => wasm_metadata::AddMetadataField::Keep,
-    }
-}
-
-/// A custom section at the end of the component.
-fn append_section(component: &mut Vec<u8>, name: &str, data: &[u8]) {
-    use wasm_encoder::{ComponentSection, CustomSection};
-    CustomSection {
-        name: name.into(),
-        data: data.into(),
-    }
-    .append_to_component(component);
 }
 
 /// Adds the compile target with rustup when it is missing; true when it did.

@@ -1,4 +1,4 @@
-//! The custom sections that a build embeds: the plugin's WIT text, with its docs, and its manifest.
+//! The custom sections that a build embeds: the plugin's WIT text, with its docs, its manifest, and its provenance.
 //!
 //! A compiled component keeps the types but not the comments, so `inspect`, schemas and tool descriptions read them from
 //! here. The sections lie in the component itself or in one of its core modules, where the linker leaves those of the
@@ -10,12 +10,15 @@ use wit_parser::{Function, Resolve, SourceMap};
 
 use super::contract;
 use super::manifest::Manifest;
+use super::provenance::Provenance;
 use crate::value::shape;
 
 /// The prefix of sections with WIT text; the package follows, as in `agenthost:wit:demo:competitor`.
 pub(crate) const WIT_SECTION: &str = "agenthost:wit";
 /// The prefix of sections with a manifest.
 pub(crate) const MANIFEST_SECTION: &str = "agenthost:manifest";
+/// The section with the provenance.
+pub(crate) const PROVENANCE_SECTION: &str = "agenthost:provenance";
 /// The most bytes of one section that are read: a long WIT file has 20 KB.
 const MAX_SECTION: usize = 1 << 20;
 /// The most tools that are read of one section: a component of three languages has about ten.
@@ -28,6 +31,7 @@ pub(super) struct Embedded {
     /// What made the code, and the libraries that it is made with, each with its version.
     pub(super) made_with: BTreeMap<String, String>,
     pub(super) manifest: Option<Manifest>,
+    pub(super) provenance: Option<Provenance>,
     pub(super) doubts: Vec<String>,
 }
 
@@ -68,7 +72,29 @@ pub(super) fn read(bytes: &[u8]) -> Embedded {
             }
         }
     }
+    let mut records = sections(bytes, PROVENANCE_SECTION);
+    match (records.next(), records.next()) {
+        (Some(record), None) => match Provenance::parse(record) {
+            Ok(provenance) => found.provenance = Some(provenance),
+            Err(why) => found.doubts.push(format!("embedded provenance cannot be read: {why}")),
+        },
+        (Some(_), Some(_)) => found.doubts.push("provenance is embedded more than once".to_owned()),
+        (None, _) => {}
+    }
     found
+}
+
+/// The custom sections of this very name, at any depth.
+pub(super) fn sections<'b>(bytes: &'b [u8], name: &'b str) -> impl Iterator<Item = &'b [u8]> {
+    let payloads = wasmparser::Parser::new(0).parse_all(bytes);
+    payloads.filter_map(move |payload| match payload {
+        Ok(wasmparser::Payload::CustomSection(section))
+            if section.name() == name && section.data().len() <= MAX_SECTION =>
+        {
+            Some(section.data())
+        }
+        _ => None,
+    })
 }
 
 /// The tools and libraries that a section of the tools' own form names.

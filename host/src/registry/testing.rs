@@ -41,6 +41,7 @@ pub(super) fn plugin(name: &str, version: &str, bytes: &[u8]) -> Plugin {
             version: Some(version.into()),
             ..Manifest::default()
         }),
+        provenance: None,
         made_with: BTreeMap::new(),
         doubts: Vec::new(),
     }

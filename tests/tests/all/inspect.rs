@@ -41,6 +41,7 @@ imports    the contract; 1 sub-agent (--imports names all)
 licence    not stated
 source     not stated
 {made_with}
+revision   not recorded
 size       {size} KiB
 digest     {digest}
            SHA-256 of the file; compare it with `sha256sum` of a build of the same source with the same tools

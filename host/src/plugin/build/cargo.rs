@@ -114,6 +114,22 @@ impl Said {
         })
     }
 
+    /// The packages that lie in a directory of this machine instead of coming from a registry or from git: names and
+    /// directories.
+    pub(super) fn local_packages(&self) -> impl Iterator<Item = (&str, PathBuf)> {
+        let manifests = self.of_reason("compiler-artifact").filter_map(|message| {
+            let id = message.get("package_id").and_then(Value::as_str)?;
+            let manifest = message.get("manifest_path").and_then(Value::as_str)?;
+            let dir = id
+                .starts_with("path+")
+                .then(|| Path::new(manifest).parent())
+                .flatten()?;
+            Some((super::crate_of(id).0, dir.to_owned()))
+        });
+        let mut seen = std::collections::BTreeSet::new();
+        manifests.filter(move |(_, dir)| seen.insert(dir.clone()))
+    }
+
     fn of_reason(&self, reason: &str) -> impl Iterator<Item = &Value> {
         self.messages
             .iter()

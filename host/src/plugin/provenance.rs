@@ -1,0 +1,162 @@
+//! What a build says of where a component comes from: tools, source revision, lock file.
+//!
+//! It is the builder's word, like all that a file says of itself: a stranger can write anything there. It tells what to
+//! build again, and building it again tells whether it is true. Nothing in it names a machine, a user, a directory or a
+//! time, so two builds of one revision with the same tools agree in it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Digest;
+
+/// The record that `agenthost build --release` embeds. Fields that this version does not know are ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The version of this form: 1.
+    pub format: u32,
+    /// The compiler, as `rustc -V` prints it.
+    pub rustc: String,
+    /// The machine that the compiler is for, such as `x86_64-unknown-linux-gnu`: compilers for different ones give
+    /// different bytes.
+    pub host: String,
+    /// As `cargo -V` prints it.
+    pub cargo: String,
+    /// The version of agenthost, which adds metadata.
+    pub agenthost: String,
+    /// The compile target.
+    pub target: String,
+    /// Cargo's profile.
+    pub profile: String,
+    /// The SHA-256 of `Cargo.lock`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<Digest>,
+    /// Where the source is; none where the crate is in no git repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+}
+
+/// A crate in a git repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The commit that was checked out: 40 or 64 hexadecimal digits.
+    pub revision: String,
+    /// The directory of the crate below the repository's root, with slashes; empty for the root itself.
+    pub path: String,
+    /// Whether something that the build reads is not as in that commit.
+    pub dirty: bool,
+}
+
+/// The most characters of one text: a line of a compiler's version has 40.
+const MAX_TEXT: usize = 500;
+
+impl Provenance {
+    /// The newest form that this version reads.
+    pub const FORMAT: u32 = 1;
+
+    /// Reads the embedded JSON.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        match value.get("format").and_then(Value::as_u64) {
+            Some(format) if format != u64::from(Self::FORMAT) => {
+                return Err(format!(
+                    "it has format {format}, and this version reads {}",
+                    Self::FORMAT
+                ));
+            }
+            _ => {}
+        }
+        let read: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        read.check()?;
+        Ok(read)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let texts = [
+            &self.rustc,
+            &self.host,
+            &self.cargo,
+            &self.agenthost,
+            &self.target,
+            &self.profile,
+        ];
+        let path = self.source.as_ref().map(|source| &source.path);
+        for text in texts.into_iter().chain(path) {
+            if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
+                return Err(format!(
+                    "`{}` is no plain line",
+                    text.escape_debug().take(60).collect::<String>()
+                ));
+            }
+        }
+        let Some(source) = &self.source else { return Ok(()) };
+        let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if ![40, 64].contains(&source.revision.len()) || !source.revision.bytes().all(digit) {
+            return Err(format!(
+                "`{}` is no git commit",
+                source.revision.escape_debug().take(80).collect::<String>()
+            ));
+        }
+        if source.path.starts_with('/') || source.path.split('/').any(|part| part == "..") {
+            return Err(format!("{} is no directory of a repository", source.path));
+        }
+        Ok(())
+    }
+
+    /// The tools in one line: `rustc 1.95.0 (59807616e 2026-04-14) on x86_64-unknown-linux-gnu, cargo 1.95.0 (f2d3ce0bd
+    /// 2026-03-21), agenthost 0.1.0`.
+    pub fn tools(&self) -> String {
+        format!(
+            "{} on {}, {}, agenthost {}",
+            self.rustc, self.host, self.cargo, self.agenthost
+        )
+    }
+
+    /// The source in one line: the commit, the directory in it, and whether there were changes.
+    pub fn revision(&self) -> String {
+        let Some(source) = &self.source else {
+            return "not in a git repository".into();
+        };
+        let path = match source.path.as_str() {
+            "" => String::new(),
+            path => format!(", {path}"),
+        };
+        let changes = if source.dirty { ", with changes" } else { "" };
+        format!("{}{path}{changes}", source.revision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_stranger_wrote_is_checked() {
+        let good = json!({
+            "format": 1, "rustc": "rustc 1.95.0 (x)", "host": "h", "cargo": "cargo 1.95.0", "agenthost": "0.1.0",
+            "target": "wasm32-wasip2", "profile": "release", "of-later": true,
+            "source": {"revision": "a".repeat(40), "path": "plugins/x", "dirty": true},
+        });
+        let parse = |value: &Value| Provenance::parse(value.to_string().as_bytes());
+        let read = parse(&good).unwrap();
+        assert_eq!(read.revision(), format!("{}, plugins/x, with changes", "a".repeat(40)));
+        assert_eq!(read.tools(), "rustc 1.95.0 (x) on h, cargo 1.95.0, agenthost 0.1.0");
+        for (pointer, wrong, says) in [
+            ("/format", json!(2), "it has format 2"),
+            ("/format", json!("1"), "invalid type"),
+            ("/rustc", json!("rustc\u{1b}[2J"), "`rustc\\u{1b}[2J` is no plain line"),
+            ("/cargo", json!("x".repeat(501)), "is no plain line"),
+            ("/source/revision", json!("HEAD"), "`HEAD` is no git commit"),
+            ("/source/revision", json!("A".repeat(40)), "is no git commit"),
+            ("/source/path", json!("../x"), "../x is no directory of a repository"),
+            ("/source/path", json!("/x"), "/x is no directory of a repository"),
+            ("/source", json!(7), "invalid type"),
+        ] {
+            let mut bad = good.clone();
+            *bad.pointer_mut(pointer).unwrap() = wrong;
+            let why = parse(&bad).unwrap_err();
+            assert!(why.contains(says), "{pointer}: {why}");
+        }
+        assert!(Provenance::parse(b"{").is_err());
+    }
+}
