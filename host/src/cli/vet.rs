@@ -153,7 +153,7 @@ async fn find(args: &Args, project: &Project, env: &Env, printer: &Printer) -> R
     };
     match &place {
         Place::Path(path) if path.is_dir() => {
-            let built = build::build(path)?;
+            let built = build::release(path)?;
             let subject = read(&built.path)?;
             Ok((Place::Path(built.path), subject))
         }

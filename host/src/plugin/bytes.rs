@@ -14,8 +14,21 @@ pub const MAX_PLUGIN_BYTES: u64 = 64 << 20;
 /// 5 GB), while the largest guest in use has 30,000.
 const MAX_FUNCTIONS: u64 = 200_000;
 
-/// Reads a plugin file of a reasonable size.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
+/// Reads a plugin file of at most [`MAX_PLUGIN_BYTES`]; what is in it is not looked at.
+///
+/// # Errors
+///
+/// [`Plugin`](crate::error::ErrorClass::Plugin) for a file that cannot be read, is no file, or is larger.
+///
+/// ```
+/// let dir = tempfile::tempdir()?;
+/// let file = dir.path().join("plugin.wasm");
+/// std::fs::write(&file, b"\0asm")?;
+/// assert_eq!(agenthost::plugin::read(&file)?, b"\0asm");
+/// assert!(agenthost::plugin::read(dir.path()).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let error = |error: std::io::Error| {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound => "Give a .wasm file or a crate directory that exists.",
