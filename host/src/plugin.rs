@@ -26,8 +26,8 @@ use wit_parser::{Function, Resolve, Type, TypeDefKind, WorldItem, WorldKey};
 use crate::error::{Error, Result};
 use crate::value;
 
-pub use self::bytes::{MAX_PLUGIN_BYTES, read};
 pub(crate) use self::bytes::broken;
+pub use self::bytes::{MAX_PLUGIN_BYTES, read};
 pub use self::imports::{Import, refuse};
 pub use self::manifest::Manifest;
 pub use self::provenance::Provenance;
