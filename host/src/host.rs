@@ -420,7 +420,7 @@ impl Host {
     /// assert!(!plugin.reads_files(), "it imports no file system, so it does not see the directory");
     ///
     /// // A place for a sub-agent that the plugin does not start is a mistake.
-    /// let with = [("demo:competitor".to_owned(), dir.join("competitor"))].into();
+    /// let with = [("demo:competitor".to_owned(), dir.join("competitor").into())].into();
     /// let options = LoadOptions { with, ..LoadOptions::default() };
     /// assert!(host.load_with(&dir.join("double.wasm"), options).await.is_err());
     /// # Ok(())

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::output::{Printer, counted, exit, thousands};
-use super::{Global, cache_dir};
+use super::{Global, cache_dir, registry};
 use crate::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
 use crate::error::{Error, Result};
 use crate::gate::{self, Holder, Sharing};
@@ -15,6 +15,7 @@ use crate::host::Host;
 use crate::limits::LimitKind;
 use crate::plugin::build;
 use crate::price::PriceTable;
+use crate::sandbox::advisories;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -71,9 +72,13 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
     };
     toolchain(&mut report, env);
     match global.config(env) {
-        Ok(config) => configuration(&mut report, &config, env),
+        Ok(config) => {
+            configuration(&mut report, &config, env);
+            plugins(&mut report, &config, env);
+        }
         Err(error) => report.add("configuration", State::Fail, error.to_string(), error.next_step()),
     }
+    engine(&mut report);
     shared_limits(&mut report, env.state_dir().as_deref());
     let failed = report.checks.iter().any(|check| check.state == State::Fail);
     if args.json {
@@ -197,7 +202,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
         }
         // Said already.
         Err(error) if Some(error.to_string()) == wrong_price => {}
-        Err(error) => report.add("engine", State::Fail, error.to_string(), error.next_step()),
+        Err(error) => report.add("sandbox", State::Fail, error.to_string(), error.next_step()),
     }
     match cache_dir(env) {
         Some(dir) => report.add("compiled plugins", State::Ok, dir.display().to_string(), None),
@@ -208,6 +213,50 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
             None,
         ),
     }
+}
+
+/// What the project has of other teams' plugins: whether its lock file, policies and vet files can be read, and what is
+/// still to be fetched.
+fn plugins(report: &mut Report, config: &Config, env: &Env) {
+    const NAME: &str = "plugins of registries";
+    let project = match registry::project(config, env) {
+        Ok(project) => project,
+        Err(error) => return report.add(NAME, State::Fail, error.to_string(), error.next_step()),
+    };
+    let count = |number: usize, what: &str| counted(number as u64, what);
+    let locked = project.lock().plugins().count();
+    let away = project
+        .lock()
+        .plugins()
+        .filter(|locked| !project.cache().has(&locked.digest));
+    let away = match away.count() {
+        0 => String::new(),
+        away => format!(", {away} still to be fetched"),
+    };
+    let policies = match project.policy().files().collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => "no policy file".to_owned(),
+        files => format!("policy {files}"),
+    };
+    let vetted = project.vetted().len();
+    let found = format!("{} locked{away}; {policies}; {vetted} vetted", count(locked, "plugins"));
+    report.add(NAME, State::Ok, found, None);
+}
+
+/// What is known against the engine.
+fn engine(report: &mut Report) {
+    let (engine, read) = (advisories::engine(), advisories::read());
+    let open = advisories::open();
+    let ids: Vec<_> = open.iter().map(|advisory| advisory.id.as_str()).collect();
+    let (state, found) = match ids.as_slice() {
+        [] => (State::Ok, "no advisory is open".to_owned()),
+        ids => (State::Warn, format!("open: {}", ids.join(", "))),
+    };
+    report.add(
+        "engine",
+        state,
+        format!("{engine}, by what was known on {read}: {found}"),
+        (state == State::Warn).then_some("A release of agenthost with a newer wasmtime mends them."),
+    );
 }
 
 /// Which processes of this user keep rate limits together, by the files in the state directory: a line for each key that

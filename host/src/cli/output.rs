@@ -60,6 +60,8 @@ pub(super) enum Bound<'a> {
     Task,
     /// The grant of this plugin, which no flag widens.
     Grant(&'a str),
+    /// The policies of the project, which neither a grant nor a flag widens.
+    Policy,
     /// What the operator set for all that one command starts.
     Run,
 }
@@ -82,6 +84,9 @@ fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
                     ),
                     Bound::Grant(plugin) => format!(
                         "Raise `{key}` in `limits` under [grants.\"{plugin}\"] in agenthost.toml, which --{key} does not widen."
+                    ),
+                    Bound::Policy => format!(
+                        "agenthost-policy.toml allows no more: see `{key}` in [max] and [max-for] there, which nothing else widens."
                     ),
                     Bound::Run => format!(
                         "Raise `{key}` under [run.limits] in agenthost.toml, which bounds all that one command starts."

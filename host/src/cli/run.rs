@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::host::{Host, LoadedPlugin, RunHandle};
 use crate::journal::RunRecord;
 use crate::limits::{Cap, Limits, LimitsPatch};
+use crate::registry::policy::POLICY_FILE;
 use crate::run::Difference;
 use crate::sandbox::MAX_CALL_BYTES;
 
@@ -169,7 +170,7 @@ pub(super) async fn watch(
     };
     progress.finish();
     let bound = report.outcome.failure().map_or(Bound::Task, |failure| {
-        bound(failure, &plugin.id.name, asked, host.config())
+        bound(failure, &plugin.id.name, asked, plugin.allowed(), host.config())
     });
     print(&report, json, global, printer, bound)?;
     if host.config().is_offline_default() && report.is_offline() && report.differences.is_none() && !json {
@@ -258,11 +259,17 @@ pub(super) fn max_memory(limits: &LimitsPatch) -> Option<u64> {
 pub(super) fn note_narrowed(host: &crate::host::Host, plugin: &LoadedPlugin, limits: &LimitsPatch, printer: &Printer) {
     let config = host.config();
     let asked = config.limits().overridden_by(limits);
-    if asked.narrowed_by(&config.granted_limits(&plugin.id.name)) != asked && *limits != LimitsPatch::default() {
-        printer.note(&format!(
-            "[grants.\"{}\"] keeps some limits below what was asked for",
-            plugin.id.name
-        ));
+    if *limits == LimitsPatch::default() {
+        return;
+    }
+    let grant = format!("[grants.\"{}\"]", plugin.id.name);
+    for (by, most) in [
+        (grant.as_str(), &config.granted_limits(&plugin.id.name)),
+        (POLICY_FILE, plugin.allowed()),
+    ] {
+        if asked.narrowed_by(most) != asked {
+            printer.note(&format!("{by} keeps some limits below what was asked for"));
+        }
     }
 }
 

@@ -254,6 +254,9 @@ impl TaskCalls {
                 }
             )));
         };
+        if let Some(refusal) = self.loaded.ceiling.refusal(&self.plugin, name) {
+            return Err(CallError::Denied(refusal));
+        }
         if !self.models.contains(name) {
             return Err(CallError::Denied(format!(
                 "{plugin} is not granted the model `{name}`; to allow it, add `{name}` to `models` in [grants.\"{plugin}\"]",

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 
 use crate::limits::Limits;
 use crate::plugin::Plugin;
-use crate::registry::policy::Verdict;
+use crate::registry::policy::{POLICY_FILE, Verdict};
 
 /// The most that a plugin is given.
 #[derive(Debug, Clone)]
 pub(super) struct Ceiling {
     /// The limits of its tasks are at most these.
     pub(super) limits: Limits,
-    /// The model names that it may ask for; none is any.
-    pub(super) models: Option<BTreeSet<String>>,
+    /// The model names that it names itself; none is any.
+    own: Option<BTreeSet<String>>,
+    /// Those that the policies allow; none is any.
+    policy: Option<BTreeSet<String>>,
 }
 
 impl Ceiling {
@@ -20,25 +22,42 @@ impl Ceiling {
     pub(super) fn own(plugin: &Plugin) -> Self {
         Self {
             limits: Limits::none(),
-            models: plugin.manifest.as_ref().and_then(|manifest| manifest.models.clone()),
+            own: plugin.manifest.as_ref().and_then(|manifest| manifest.models.clone()),
+            policy: None,
         }
     }
 
     /// The same within what the policies say.
-    pub(super) fn within(mut self, verdict: &Verdict) -> Self {
-        self.limits = self.limits.narrowed_by(&verdict.max);
-        self.models = match (self.models, &verdict.models) {
-            (Some(own), Some(most)) => Some(own.intersection(most).cloned().collect()),
-            (own, most) => own.or_else(|| most.clone()),
-        };
-        self
+    pub(super) fn within(self, verdict: &Verdict) -> Self {
+        Self {
+            limits: self.limits.narrowed_by(&verdict.max),
+            policy: verdict.models.clone(),
+            ..self
+        }
     }
 
     /// Of the names that are granted, those that are below the ceiling.
     pub(super) fn models(&self, mut granted: BTreeSet<String>) -> BTreeSet<String> {
-        if let Some(models) = &self.models {
+        for models in [&self.own, &self.policy].into_iter().flatten() {
             granted.retain(|name| models.contains(name));
         }
         granted
+    }
+
+    /// Why `plugin` is not given a model name whatever is granted, where that is so.
+    pub(super) fn refusal(&self, plugin: &str, model: &str) -> Option<String> {
+        let lacks = |models: &Option<BTreeSet<String>>| models.as_ref().is_some_and(|models| !models.contains(model));
+        if lacks(&self.own) {
+            Some(format!(
+                "{plugin} asks for the model `{model}` and does not name it among its `models` under \
+                 [package.metadata.agenthost]; its author adds it there"
+            ))
+        } else if lacks(&self.policy) {
+            Some(format!(
+                "the policy allows {plugin} no model `{model}`: see `models` in [max] and [max-for] of {POLICY_FILE}"
+            ))
+        } else {
+            None
+        }
     }
 }

@@ -103,6 +103,11 @@ impl Policy {
         })
     }
 
+    /// The files that were read, as people should read them.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.shown.as_str())
+    }
+
     /// The vet files that count, absolute; some may not be there yet.
     pub fn vet_files(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();

@@ -1,6 +1,6 @@
 //! Published advisories on the engine, and which of them this program has not taken up.
 //!
-//! The list stands in `advisories.toml`, with its source and date; it is looked at when a plugin is vetted. It
+//! The list stands in `advisories.toml`, with its source and date; it is looked at when a plugin is vetted, and by `doctor`. It
 //! knows what was known when it was written, and nothing is fetched.
 
 use semver::Version;
@@ -38,8 +38,11 @@ fn list() -> Option<List> {
 }
 
 /// The version of the engine in this program.
-pub fn engine() -> &'static str {
-    env!("AGENTHOST_WASMTIME")
+const VERSION: &str = env!("AGENTHOST_WASMTIME");
+
+/// The engine in this program, with its version: `wasmtime 48.0.8`, say.
+pub fn engine() -> String {
+    format!("wasmtime {VERSION}")
 }
 
 /// When the list was brought up to date.
@@ -49,7 +52,7 @@ pub fn read() -> String {
 
 /// The advisories that this program's engine has not taken up.
 pub fn open() -> Vec<Advisory> {
-    open_in(engine())
+    open_in(VERSION)
 }
 
 fn open_in(engine: &str) -> Vec<Advisory> {
@@ -70,9 +73,8 @@ mod tests {
     fn the_list_is_sound_and_of_this_engine() {
         let list = list().expect("advisories.toml is read");
         assert!(
-            engine().starts_with(&format!("{}.", list.line)),
-            "{} {}",
-            engine(),
+            VERSION.starts_with(&format!("{}.", list.line)),
+            "{VERSION} {}",
             list.line
         );
         assert!(!list.advisories.is_empty());
@@ -86,6 +88,6 @@ mod tests {
         let all = list().unwrap().advisories.len();
         assert_eq!(open_in("48.0.0").len(), all);
         assert_eq!(open_in("49.0.0").len(), 0);
-        assert!(open().iter().all(|advisory| advisory.fixed > engine().parse().unwrap()));
+        assert!(open().iter().all(|advisory| advisory.fixed > VERSION.parse().unwrap()));
     }
 }

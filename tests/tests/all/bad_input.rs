@@ -284,7 +284,7 @@ fn a_plugin_that_is_not_there_or_no_file_is_named() {
         ("/dev/null", "/dev/null: not a file"),
         (
             "demo:competitor@0.1.0",
-            "demo:competitor@0.1.0 looks like a reference to a registry",
+            "agenthost.lock\n\nhint: Add it with `agenthost add demo:competitor@0.1.0`",
         ),
     ] {
         let output = machine.run(["run", plugin, "-i", "1"]);

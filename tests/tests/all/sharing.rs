@@ -140,6 +140,10 @@ fn two_teams(registry: &str) {
     assert_eq!(listed["plugins"][0]["runs"], true, "{listed}");
     assert_eq!(listed["plugins"][0]["signer"], public.as_str());
 
+    let doctor = user.run(["doctor"]);
+    let found = "1 plugin locked; policy agenthost-policy.toml; 1 vetted";
+    assert!(doctor.stdout.contains(found), "{doctor}");
+
     // Where the cache is empty it is fetched, and that is said; offline it is not.
     let cache = user.surroundings().var("XDG_CACHE_HOME").map(PathBuf::from).unwrap();
     std::fs::remove_dir_all(cache.join("agenthost/plugins")).unwrap();
@@ -340,18 +344,32 @@ fn a_policy_bounds_what_a_plugin_is_given() {
     let run = ["run", "demo:competitor", "--input", INPUT, "--calls", "9", "--json"];
     let report = user.run(run).json(3);
     assert_eq!(report["outcome"]["failure"]["limit"], "calls", "{report}");
+    let for_people = user.run(["run", "demo:competitor", "--input", INPUT, "--calls", "9"]);
+    for said in [
+        "note: agenthost-policy.toml keeps some limits below",
+        "`calls` in [max] and [max-for]",
+    ] {
+        assert!(for_people.stderr.contains(said), "{for_people}");
+    }
     user.write(
         "agenthost-policy.toml",
         policy.clone() + "[max]\nmodels = [\"strong\"]\n",
     );
-    let report = user.run(run).json(4);
-    assert_eq!(report["outcome"]["failure"]["class"], "denied", "{report}");
+    let denied = |report: &serde_json::Value, why: &str| {
+        let failure = &report["outcome"]["failure"];
+        assert_eq!(failure["class"], "denied", "{report}");
+        assert!(failure["message"].as_str().unwrap().contains(why), "{report}");
+    };
+    denied(
+        &user.run(run).json(4),
+        "the policy allows demo:competitor no model `fast`",
+    );
 
     // What a plugin names is all that it gets, wherever it is from.
     user.write("other.wasm", release("competitor", "1.0.0", &["strong"], 40_000));
     user.write("agenthost-policy.toml", &policy);
     let report = user.run(["run", "other.wasm", "--input", INPUT, "--json"]).json(4);
-    assert_eq!(report["outcome"]["failure"]["class"], "denied", "{report}");
+    denied(&report, "does not name it among its `models`");
 
     // And a policy may forbid paths.
     user.write("agenthost-policy.toml", policy + "[paths]\nunsigned = \"deny\"\n");

@@ -18,9 +18,15 @@ const FAILED_SHOWN: usize = 5;
 /// Characters of a sub-task's failure that are shown.
 const FAILED_CHARS: usize = 300;
 
-/// What sets the limit that the root task reached: the operator's grant or what all of a command shares, where they leave
-/// the task no more than what was `asked` for.
-pub(super) fn bound<'a>(failure: &Failure, plugin: &'a str, asked: &Limits, config: &Config) -> Bound<'a> {
+/// What sets the limit that the root task reached: the policies, the operator's grant or what all of a command shares, where
+/// they leave the task no more than what was `asked` for. `policy` is the most that the policies allow.
+pub(super) fn bound<'a>(
+    failure: &Failure,
+    plugin: &'a str,
+    asked: &Limits,
+    policy: &Limits,
+    config: &Config,
+) -> Bound<'a> {
     let Some(limit) = failure.limit else {
         return Bound::Task;
     };
@@ -30,10 +36,13 @@ pub(super) fn bound<'a>(failure: &Failure, plugin: &'a str, asked: &Limits, conf
         LimitKind::Time | LimitKind::Depth => Limits::none(),
         _ => config.run().limits.clone(),
     };
-    let least = asked.narrowed_by(&granted).narrowed_by(&run).describe(limit);
+    let least = asked.narrowed_by(&granted).narrowed_by(policy).narrowed_by(&run);
+    let least = least.describe(limit);
     let sets = |limits: &Limits| least.is_some() && limits.describe(limit) == least;
     if sets(&run) {
         Bound::Run
+    } else if sets(policy) {
+        Bound::Policy
     } else if sets(&granted) {
         Bound::Grant(plugin)
     } else {

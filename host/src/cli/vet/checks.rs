@@ -166,18 +166,18 @@ fn size(plugin: &Plugin) -> Check {
 
 /// That of this host's engine nothing is known that a plugin could use.
 fn engine() -> Check {
-    let (version, read) = (sandbox::advisories::engine(), sandbox::advisories::read());
+    let (engine, read) = (sandbox::advisories::engine(), sandbox::advisories::read());
     let open = sandbox::advisories::open();
     match open.as_slice() {
         [] => Check::new(
             "engine",
             State::Passed,
-            format!("wasmtime {version}: no open advisory among those known on {read}"),
+            format!("{engine}: no open advisory among those known on {read}"),
         ),
         open => {
             let ids: Vec<_> = open.iter().map(|advisory| advisory.id.as_str()).collect();
             let said = format!(
-                "wasmtime {version} of this agenthost, not the plugin, has {} open, as of {read}: {}",
+                "{engine} of this agenthost, not the plugin, has {} open, as of {read}: {}",
                 counted(open.len() as u64, "advisories"),
                 ids.join(", ")
             );

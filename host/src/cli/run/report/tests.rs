@@ -128,7 +128,11 @@ fn the_hint_names_what_really_sets_the_limit() {
         let mut patch = LimitsPatch::default();
         patch.set(key, value).unwrap();
         let asked = config.limits().overridden_by(&patch);
-        bound(&Failure::exhausted(limit, ""), "demo:x", &asked, &config)
+        let policy = Limits {
+            fuel: Some(4),
+            ..Limits::none()
+        };
+        bound(&Failure::exhausted(limit, ""), "demo:x", &asked, &policy, &config)
     };
     assert_eq!(bound(LimitKind::Calls, "calls", "10"), Bound::Grant("demo:x"));
     assert_eq!(bound(LimitKind::Calls, "calls", "5"), Bound::Grant("demo:x"));
@@ -136,6 +140,7 @@ fn the_hint_names_what_really_sets_the_limit() {
     assert_eq!(bound(LimitKind::Tokens, "tokens", "900"), Bound::Run);
     assert_eq!(bound(LimitKind::Tokens, "tokens", "700"), Bound::Task);
     assert_eq!(bound(LimitKind::Time, "timeout", "none"), Bound::Grant("demo:x"));
-    assert_eq!(bound(LimitKind::Fuel, "fuel", "5"), Bound::Task);
+    assert_eq!(bound(LimitKind::Fuel, "fuel", "3"), Bound::Task);
+    assert_eq!(bound(LimitKind::Fuel, "fuel", "5"), Bound::Policy);
     assert_eq!(bound(LimitKind::Size, "fuel", "5"), Bound::Task);
 }
