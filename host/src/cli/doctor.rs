@@ -223,8 +223,7 @@ fn plugins(report: &mut Report, config: &Config, env: &Env) {
         Ok(project) => project,
         Err(error) => return report.add(NAME, State::Fail, error.to_string(), error.next_step()),
     };
-    let count = |number: usize, what: &str| counted(number as u64, what);
-    let locked = project.lock().plugins().count();
+    let locked = counted(project.lock().plugins().count() as u64, "plugins");
     let away = project
         .lock()
         .plugins()
@@ -238,7 +237,7 @@ fn plugins(report: &mut Report, config: &Config, env: &Env) {
         files => format!("policy {files}"),
     };
     let vetted = project.vetted().len();
-    let found = format!("{} locked{away}; {policies}; {vetted} vetted", count(locked, "plugins"));
+    let found = format!("{locked} locked{away}; {policies}; {vetted} vetted");
     report.add(NAME, State::Ok, found, None);
 }
 
@@ -255,7 +254,7 @@ fn engine(report: &mut Report) {
         "engine",
         state,
         format!("{engine}, by what was known on {read}: {found}"),
-        (state == State::Warn).then_some("A release of agenthost with a newer wasmtime mends them."),
+        (state == State::Warn).then_some("A release of agenthost with a newer engine mends them."),
     );
 }
 

@@ -227,10 +227,14 @@ pub(super) fn thousands(text: &str) -> String {
     })
 }
 
-/// A count with its word, in the right number: `1 call`, `2 calls`; the word ends in `s`.
+/// A count with its word, in the right number: `1 call`, `2 calls`, `1 retry`; the word ends in `s`.
 pub(super) fn counted(count: u64, words: &str) -> String {
-    let words = if count == 1 { words.trim_end_matches('s') } else { words };
-    format!("{} {words}", thousands(&count.to_string()))
+    let number = thousands(&count.to_string());
+    match words.strip_suffix("ies") {
+        Some(stem) if count == 1 => format!("{number} {stem}y"),
+        None if count == 1 => format!("{number} {}", words.trim_end_matches('s')),
+        _ => format!("{number} {words}"),
+    }
 }
 
 fn print_error(message: &str, hint: Option<&str>) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::output::Printer;
+use super::output::{Printer, counted};
 use crate::host::RunHandle;
 use crate::run::Event;
 
@@ -109,11 +109,7 @@ fn show(lines: &MultiProgress, tasks: &mut BTreeMap<String, Live>, event: Event)
             let cost = spent
                 .known_cost()
                 .map_or_else(|| "cost unknown".into(), |cost| cost.to_string());
-            let calls = if spent.calls == 1 {
-                "1 call".into()
-            } else {
-                format!("{} calls", spent.calls)
-            };
+            let calls = counted(spent.calls, "calls");
             live.spent = format!("  {calls}  {tokens} tokens  {cost}");
             if let Some(error) = error {
                 live.words = error;

@@ -142,14 +142,7 @@ fn gate_summary(report: &RunReport) -> Option<String> {
             parts.push(part);
         }
     };
-    add(
-        retries,
-        if retries == 1 {
-            "1 retry".into()
-        } else {
-            counted(retries, "retries")
-        },
-    );
+    add(retries, counted(retries, "retries"));
     add(refused, format!("{} rate-limited", thousands(&refused.to_string())));
     add(hedges, counted(hedges, "hedges"));
     let abandoned = sum(|m| m.abandoned.requests);

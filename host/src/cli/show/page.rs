@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::output::printable;
+use super::super::output::{counted, printable};
 use super::super::recorded::{Task, parsed, short};
 use super::super::table::{self, Column, count};
 use super::Shown;
@@ -35,7 +35,8 @@ pub(super) fn page(shown: &Shown<'_>, all: bool, now: u64, width: usize) -> Stri
     }
     let unanswered = shown.calls.iter().filter(|call| call.ended_ms.is_none()).count();
     if unanswered > 0 {
-        parts.push(format!("{unanswered} requests have no answer in the journal"));
+        let requests = counted(unanswered as u64, "requests");
+        parts.push(format!("{requests} without an answer in the journal"));
     }
     parts.push(shown.parallel.words());
     parts.join("\n\n")
@@ -67,12 +68,11 @@ fn head(shown: &Shown<'_>, now: u64) -> String {
         rows.push((
             "spent",
             format!(
-                "{} tokens in ({} cached), {} out, {} {}, cost {}{until}",
+                "{} tokens in ({} cached), {} out, {}, cost {}{until}",
                 count(used.input_tokens),
                 count(used.cached_input_tokens),
                 count(used.output_tokens),
-                count(used.calls),
-                if used.calls == 1 { "call" } else { "calls" },
+                counted(used.calls, "calls"),
                 used.cost()
             ),
         ));
@@ -97,9 +97,9 @@ fn model_line(model: &Value) -> String {
     let text = |key: &str| model.get(key).and_then(Value::as_str).unwrap_or("?");
     let number = |key: &str| model.get(key).and_then(Value::as_u64).unwrap_or(0);
     let mut parts = vec![format!(
-        "{} calls, {} requests",
-        count(number("calls")),
-        count(number("requests"))
+        "{}, {}",
+        counted(number("calls"), "calls"),
+        counted(number("requests"), "requests")
     )];
     for (key, words) in [
         ("retries", "retries"),
@@ -108,7 +108,7 @@ fn model_line(model: &Value) -> String {
         ("warmed", "sent ahead to warm a prefix"),
     ] {
         if number(key) > 0 {
-            parts.push(format!("{} {words}", count(number(key))));
+            parts.push(counted(number(key), words));
         }
     }
     if let Some(requests) = model

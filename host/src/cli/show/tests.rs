@@ -73,10 +73,10 @@ fn the_page_has_head_tree_timeline_and_gain() {
         "demo:scan@0.1.0, digest 0123456789ab\n",
         "1970-01-01 00:00:01 UTC, 1 min ago",
         "1,000 tokens in (400 cached), 300 out, 3 calls, cost $0.0123\n",
-        "fast = local/small: 3 calls, 4 requests, 1 retries, 0.25 s waited in all\n",
+        "fast = local/small: 3 calls, 4 requests, 1 retry, 0.25 s waited in all\n",
         "\n  root/1  demo:leaf@0.1.0  exhausted(calls)  1.90 s      15  $0.001  why \u{fffd}[2Jnot\n",
         "\nroot/0 #0 local/small  █",
-        "1 requests have no answer in the journal\n\n",
+        "1 request without an answer in the journal\n\n",
         "would have taken 4.00 s; they took 2.00 s: 2.0 times faster",
     ] {
         assert!(page.contains(part), "{part:?} in {page}");
