@@ -32,6 +32,20 @@ pub struct Asks {
 
 impl Asks {
     /// What `plugin` asks for.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::plugin::Plugin;
+    /// use agenthost::registry::asks::Asks;
+    ///
+    /// let before = Asks::of(&Plugin::read(&double())?);
+    /// let now = Asks::of(&Plugin::read(&ask())?);
+    /// let changes: Vec<_> = before.changes(&now).iter().map(ToString::to_string).collect();
+    /// assert_eq!(changes, ["+ import: agenthost:plugin/llm@0.1.0"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn of(plugin: &Plugin) -> Self {
         let reaches = |import: &&Import| !matches!(import, Import::Types(_) | Import::Inert(_) | Import::SubAgent(_));
         let manifest = plugin.manifest.as_ref();

@@ -65,6 +65,20 @@ impl Oci {
     /// The repository `repository`, such as `plugins/acme/competitor`, of the registry `host`, such as `registry.example` or
     /// `127.0.0.1:5000`. Nothing is sent yet.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::registry::Source as _;
+    /// use agenthost::registry::oci::{Credentials, Oci};
+    ///
+    /// let oci = Oci::new("127.0.0.1:5000", "plugins/acme/competitor", Credentials::anonymous())?;
+    /// assert_eq!(oci.place(), "127.0.0.1:5000/plugins/acme/competitor");
+    ///
+    /// let error = Oci::new("plugins", "acme/competitor", Credentials::anonymous()).err().ok_or("a host")?;
+    /// assert!(error.message().ends_with("what stands before the first `/` is no host"), "{error}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Usage`](crate::error::ErrorClass::Usage) for a host or repository that is none, and
