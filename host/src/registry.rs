@@ -85,6 +85,8 @@ pub struct Published {
 /// [`Plugin`](crate::error::ErrorClass::Plugin) when the registry cannot be used and
 /// [`Denied`](crate::error::ErrorClass::Denied) when it gave something else than what was asked for.
 ///
+/// A plugin goes in, and comes out into a cache:
+///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
 /// # #[tokio::main]

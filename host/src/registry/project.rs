@@ -22,7 +22,7 @@ use crate::config::{Config, Env, RegistryConfig};
 use crate::error::{Error, Result};
 use crate::plugin::{Digest, Plugin};
 
-/// A project's lock, cache and policies.
+/// A project's lock, cache and policies. A plugin is found, judged and locked once, and admitted each time:
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -33,13 +33,13 @@ use crate::plugin::{Digest, Plugin};
 /// # let component = double();
 /// # std::fs::create_dir_all(dir.join("registry/demo/double"))?;
 /// # std::fs::write(dir.join("registry/demo/double/0.1.0.wasm"), &component)?;
-/// # std::fs::write(dir.join("agenthost.toml"), "[registries]\ndemo = 'registry'")?;
+/// # std::fs::write(dir.join("agenthost.toml"), "[registries]\ndemo = './registry'")?;
 /// # std::fs::write(dir.join("agenthost-policy.toml"), "format = 1\n[references]\nunsigned = 'allow'\nunvetted = 'allow'")?;
 /// use agenthost::config::{Config, Env};
 /// use agenthost::registry::{Requirement, project::Project};
 ///
 /// let env = Env::new([].into(), dir, None);
-/// let config = Config::load(&env)?; // [registries] demo = "registry"
+/// let config = Config::load(&env)?; // [registries] demo = "./registry"
 /// let mut project = Project::open(&config, &env, Some(dir.join("cache")))?;
 /// let found = project.find(&"demo:double".parse()?).await?;
 /// let verdict = project.judge(&found, true)?;
