@@ -1,6 +1,6 @@
 //! Plugins in a repository of an OCI registry, in the layout that `wkg` reads and writes, too.
 //!
-//! Bounds: manifests, indexes and lists of 4 MiB, 100 pages of a list, times as [`wire`] has them, components and signatures
+//! Bounds: manifests, indexes and lists of 4 MiB, 100 pages of a list, times as `wire` has them, components and signatures
 //! as [`registry`](super) has them. What comes by digest is checked against it here, but for the component itself, which is
 //! checked on its way into the cache. Credentials are looked for in [`auth`].
 //!

@@ -42,11 +42,12 @@ use crate::plugin::{Digest, Plugin};
 /// let config = Config::load(&env)?; // [registries] demo = "./registry"
 /// let mut project = Project::open(&config, &env, Some(dir.join("cache")))?;
 /// let found = project.find(&"demo:double".parse()?).await?;
-/// let verdict = project.judge(&found, true)?;
+/// let verdict = project.judge(&found, true)?; // here, nobody has to sign or vet it
 /// let entry = project.entry(&found, Requirement::any(), &verdict)?;
 /// project.lock_mut().put(entry);
 /// project.lock().write()?;
 ///
+/// # std::fs::remove_dir_all(dir.join("registry"))?;
 /// let again = Project::open(&config, &env, Some(dir.join("cache")))?;
 /// let locked = again.locked(&"demo:double@0.1.0".parse()?)?;
 /// assert_eq!(again.admit(locked)?.bytes, component); // checked, and from the cache
