@@ -84,6 +84,33 @@ pub struct Published {
 /// An implementation may lie or break at any time: every answer is checked here or by the caller, and an error is of class
 /// [`Plugin`](crate::error::ErrorClass::Plugin) when the registry cannot be used and
 /// [`Denied`](crate::error::ErrorClass::Denied) when it gave something else than what was asked for.
+///
+/// A plugin goes in, and comes out into a cache:
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use agenthost::plugin::Plugin;
+/// use agenthost::registry::{Publication, Source, Tag, cache::Cache, local::Local, statement::identity};
+///
+/// # let component = double();
+/// let plugin = Plugin::read(&component)?;
+/// let (name, version) = &identity(&plugin)?;
+/// let source: &dyn Source = &Local::new(&dir.join("registry"), name); // or an `Oci`
+/// let publication = Publication { plugin: &plugin, name, version, bytes: &component, signatures: &[] };
+/// assert!(!source.publish(publication).await?.existed);
+///
+/// assert_eq!(source.versions().await?, [version.clone()]);
+/// let release = source.find(&Tag::Version(version.clone())).await?;
+/// let cache = Cache::new(dir.join("cache"));
+/// source.fetch(&release, &cache).await?;
+/// assert_eq!(cache.read(&plugin.digest)?, component);
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Source: Send + Sync {
     /// The place as lock files write it: `127.0.0.1:5000/plugins/acme/competitor`, or a directory's path.

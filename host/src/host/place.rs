@@ -23,6 +23,22 @@ impl Place {
     /// What a person means by `text`: a path below `cwd` where there is such a file or directory, and where it can be meant as
     /// nothing else; otherwise a reference.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cwd = tempfile::tempdir()?;
+    /// # let cwd = cwd.path();
+    /// use agenthost::host::Place;
+    ///
+    /// let place = Place::parse("acme:competitor@^1.2", cwd)?;
+    /// assert_eq!(place, Place::Reference("acme:competitor@^1.2".parse()?));
+    /// assert_eq!(Place::parse("plugins/competitor", cwd)?, Place::Path(cwd.join("plugins/competitor")));
+    ///
+    /// std::fs::write(cwd.join("acme:competitor"), "")?; // what is there is what is meant
+    /// assert_eq!(Place::parse("acme:competitor", cwd)?, Place::Path(cwd.join("acme:competitor")));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Usage`](crate::error::ErrorClass::Usage) for what looks like a reference and is none.
@@ -35,6 +51,20 @@ impl Place {
     }
 
     /// As the configuration has it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::config::SubAgent;
+    /// use agenthost::host::Place;
+    ///
+    /// let place = Place::configured("demo:compare", &SubAgent::Reference("acme:compare@^1.2".into()))?;
+    /// assert_eq!(place, Place::Reference("acme:compare@^1.2".parse()?));
+    ///
+    /// let error = Place::configured("demo:compare", &SubAgent::Reference("compare".into())).err().ok_or("half a name")?;
+    /// assert_eq!(error.to_string(), "the sub-agent demo:compare: `compare` is not a plugin's name: there is no colon");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -16,7 +16,8 @@ use crate::plugin::{Import, Plugin};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Asks {
-    /// The imports that reach something: all but types and WASI's inert interfaces, and without the sub-agents.
+    /// The imports that reach something: all but other plugins' types and WASI's inert interfaces, and without the
+    /// sub-agents. The contract's own `agenthost:plugin/types` is among them.
     #[serde(default)]
     pub imports: BTreeSet<String>,
     /// The model names that it may ask for; none where it does not say, which is any.
@@ -32,6 +33,20 @@ pub struct Asks {
 
 impl Asks {
     /// What `plugin` asks for.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::plugin::Plugin;
+    /// use agenthost::registry::asks::Asks;
+    ///
+    /// let before = Asks::of(&Plugin::read(&double())?);
+    /// let now = Asks::of(&Plugin::read(&ask())?);
+    /// let changes: Vec<_> = before.changes(&now).iter().map(ToString::to_string).collect();
+    /// assert_eq!(changes[0], "+ import: agenthost:plugin/llm@0.1.0");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn of(plugin: &Plugin) -> Self {
         let reaches = |import: &&Import| !matches!(import, Import::Types(_) | Import::Inert(_) | Import::SubAgent(_));
         let manifest = plugin.manifest.as_ref();

@@ -25,6 +25,24 @@ pub struct Cache {
 
 impl Cache {
     /// The cache in `dir`, which is made when something is put there.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use agenthost::error::ErrorClass;
+    /// use agenthost::registry::cache::Cache;
+    ///
+    /// let cache = Cache::new(dir.join("plugins"));
+    /// let digest = cache.put(b"a component")?;
+    /// assert_eq!(cache.read(&digest)?, b"a component");
+    ///
+    /// std::fs::write(cache.path(&digest), "another")?;
+    /// let error = cache.read(&digest).err().ok_or("it was believed")?;
+    /// assert_eq!(error.class(), ErrorClass::Denied);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into() }
     }

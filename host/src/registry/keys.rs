@@ -39,17 +39,59 @@ pub struct Key {
 }
 
 /// Where the secret half of a key lies.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use std::os::unix::fs::PermissionsExt as _;
+/// use agenthost::registry::keys;
+///
+/// keys::create(dir, "acme", None)?;
+/// let mode = std::fs::metadata(keys::secret_path(dir, "acme"))?.permissions().mode();
+/// assert_eq!(mode & 0o777, 0o600);
+/// # Ok(())
+/// # }
+/// ```
 pub fn secret_path(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.key"))
 }
 
 /// Where the public half of a key lies.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use agenthost::registry::keys;
+///
+/// let key = keys::create(dir, "acme", None)?;
+/// assert_eq!(std::fs::read_to_string(keys::public_path(dir, "acme"))?, key.file());
+/// # Ok(())
+/// # }
+/// ```
 pub fn public_path(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.pub"))
 }
 
 /// Makes a key and keeps it as `name` in `dir`, which is made where it is missing. Without a password the secret half is
 /// kept plain.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use agenthost::error::ErrorClass;
+/// use agenthost::registry::keys;
+///
+/// let key = keys::create(&dir.join("keys"), "acme", None)?;
+/// assert!(key.to_string().starts_with("RW")); // what others put into their policies
+///
+/// let error = keys::create(&dir.join("keys"), "acme", None).err().ok_or("it was overwritten")?;
+/// assert_eq!(error.class(), ErrorClass::Denied);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
@@ -100,6 +142,23 @@ pub fn create(dir: &Path, name: &str, password: Option<&SecretString>) -> Result
 }
 
 /// The secret key `name`. `password` is asked only where it is encrypted.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use agenthost::registry::keys;
+/// use secrecy::SecretString;
+///
+/// let password = SecretString::from("correct horse");
+/// let key = keys::create(dir, "acme", Some(&password))?;
+/// assert_eq!(keys::open(dir, "acme", || Ok(password))?.public(), key);
+///
+/// let error = keys::open(dir, "acme", || Ok("wrong".into())).err().ok_or("it was opened")?;
+/// assert_eq!(error.to_string(), "the password is not that of the key `acme`");
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
@@ -156,6 +215,21 @@ pub fn open(dir: &Path, name: &str, password: impl FnOnce() -> Result<SecretStri
 }
 
 /// The keys in `dir`, by name; none where it is not there. Other files are passed over.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use agenthost::registry::keys;
+///
+/// keys::create(dir, "mine", None)?;
+/// keys::create(dir, "theirs", None)?;
+/// std::fs::remove_file(keys::secret_path(dir, "theirs"))?;
+/// let found: Vec<_> = keys::list(dir)?.into_iter().map(|key| (key.name, key.secret)).collect();
+/// assert_eq!(found, [("mine".to_owned(), true), ("theirs".to_owned(), false)]);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///

@@ -28,12 +28,27 @@ pub struct Local {
 
 impl Local {
     /// The releases of `name` in the registry `root`.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use agenthost::registry::{Source as _, local::Local};
+    ///
+    /// std::fs::create_dir_all(dir.join("acme/competitor"))?;
+    /// std::fs::write(dir.join("acme/competitor/1.2.0.wasm"), "a component")?;
+    /// let local = Local::new(dir, &"acme:competitor".parse()?);
+    /// assert_eq!(local.versions().await?, ["1.2.0".parse()?]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(root: &Path, name: &Name) -> Self {
         Self::at(root.join(name.namespace()).join(name.name()))
     }
 
     /// The releases in `dir` itself, which lock files name.
-    pub fn at(dir: impl Into<PathBuf>) -> Self {
+    pub(super) fn at(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into() }
     }
 
@@ -185,6 +200,20 @@ impl Source for Local {
 }
 
 /// The signatures that lie beside a component: `PLUGIN.wasm.minisig`, and others with something between.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use agenthost::registry::local::signatures_beside;
+///
+/// std::fs::write(dir.join("x.wasm.minisig"), "one")?;
+/// std::fs::write(dir.join("x.wasm.ops.minisig"), "another")?;
+/// std::fs::write(dir.join("y.wasm.minisig"), "of another component")?;
+/// assert_eq!(signatures_beside(&dir.join("x.wasm"))?, ["one", "another"]);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///

@@ -113,7 +113,7 @@ impl Lock {
     /// # Errors
     ///
     /// [`Config`](crate::error::ErrorClass::Config) for a file that cannot be read or does not make sense, with its line.
-    pub fn read(dir: &Path) -> Result<Self> {
+    pub(super) fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(LOCK_FILE);
         let wrong = |why: String| {
             Error::config(format!("{}: {why}", path.display()))
@@ -222,6 +222,14 @@ impl Lock {
 }
 
 /// Whose task an import is: `demo:compare/task@0.1.0` is that of `demo:compare`.
+///
+/// ```
+/// use agenthost::registry::lock::plugin_of;
+///
+/// assert_eq!(plugin_of("demo:compare/task@0.1.0"), Some("demo:compare".parse()?));
+/// assert_eq!(plugin_of("demo:compare"), None); // a name, and no import
+/// # Ok::<(), agenthost::error::Error>(())
+/// ```
 pub fn plugin_of(import: &str) -> Option<Name> {
     import.split_once('/')?.0.parse().ok()
 }

@@ -1,6 +1,6 @@
 //! Plugins in a repository of an OCI registry, in the layout that `wkg` reads and writes, too.
 //!
-//! Bounds: manifests, indexes and lists of 4 MiB, 100 pages of a list, times as [`wire`] has them, components and signatures
+//! Bounds: manifests, indexes and lists of 4 MiB, 100 pages of a list, times as `wire` has them, components and signatures
 //! as [`registry`](super) has them. What comes by digest is checked against it here, but for the component itself, which is
 //! checked on its way into the cache. Credentials are looked for in [`auth`].
 //!
@@ -64,6 +64,20 @@ struct Tags {
 impl Oci {
     /// The repository `repository`, such as `plugins/acme/competitor`, of the registry `host`, such as `registry.example` or
     /// `127.0.0.1:5000`. Nothing is sent yet.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::registry::Source as _;
+    /// use agenthost::registry::oci::{Credentials, Oci};
+    ///
+    /// let oci = Oci::new("127.0.0.1:5000", "plugins/acme/competitor", Credentials::anonymous())?;
+    /// assert_eq!(oci.place(), "127.0.0.1:5000/plugins/acme/competitor");
+    ///
+    /// let error = Oci::new("plugins", "acme/competitor", Credentials::anonymous()).err().ok_or("a host")?;
+    /// assert!(error.message().ends_with("what stands before the first `/` is no host"), "{error}");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -96,7 +96,7 @@ impl Policy {
     /// # Errors
     ///
     /// [`Config`](crate::error::ErrorClass::Config) for a file that cannot be read or is wrong, with its line.
-    pub fn load(env: &Env, files: &[PathBuf]) -> Result<Self> {
+    pub(super) fn load(env: &Env, files: &[PathBuf]) -> Result<Self> {
         let files = files.iter().map(|path| file::read(env, env.cwd().join(path)));
         Ok(Self {
             files: files.collect::<Result<_>>()?,

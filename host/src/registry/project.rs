@@ -22,7 +22,38 @@ use crate::config::{Config, Env, RegistryConfig};
 use crate::error::{Error, Result};
 use crate::plugin::{Digest, Plugin};
 
-/// A project's lock, cache and policies.
+/// A project's lock, cache and policies. A plugin is found, judged and locked once, and admitted each time:
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # let component = double();
+/// # std::fs::create_dir_all(dir.join("registry/demo/double"))?;
+/// # std::fs::write(dir.join("registry/demo/double/0.1.0.wasm"), &component)?;
+/// # std::fs::write(dir.join("agenthost.toml"), "[registries]\ndemo = './registry'")?;
+/// # std::fs::write(dir.join("agenthost-policy.toml"), "format = 1\n[references]\nunsigned = 'allow'\nunvetted = 'allow'")?;
+/// use agenthost::config::{Config, Env};
+/// use agenthost::registry::{Requirement, project::Project};
+///
+/// let env = Env::new([].into(), dir, None);
+/// let config = Config::load(&env)?; // [registries] demo = "./registry"
+/// let mut project = Project::open(&config, &env, Some(dir.join("cache")))?;
+/// let found = project.find(&"demo:double".parse()?).await?;
+/// let verdict = project.judge(&found, true)?; // here, nobody has to sign or vet it
+/// let entry = project.entry(&found, Requirement::any(), &verdict)?;
+/// project.lock_mut().put(entry);
+/// project.lock().write()?;
+///
+/// # std::fs::remove_dir_all(dir.join("registry"))?;
+/// let again = Project::open(&config, &env, Some(dir.join("cache")))?;
+/// let locked = again.locked(&"demo:double@0.1.0".parse()?)?;
+/// assert_eq!(again.admit(locked)?.bytes, component); // checked, and from the cache
+/// # Ok(())
+/// # }
+/// ```
 pub struct Project {
     root: PathBuf,
     lock: Lock,
@@ -66,6 +97,28 @@ pub struct Admitted {
 impl Project {
     /// Reads the lock file, the policies and the vet files of the configuration's project. `cache` is where plugins are kept
     /// once they were fetched; without one, nothing is fetched.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use agenthost::config::{Config, Env};
+    /// use agenthost::plugin::Plugin;
+    /// use agenthost::registry::project::Project;
+    ///
+    /// # let component = double();
+    /// std::fs::write(dir.join("agenthost-policy.toml"), "format = 1\n[paths]\nunsigned = 'deny'\n")?;
+    /// let env = Env::new([].into(), dir, None);
+    /// let project = Project::open(&Config::load(&env)?, &env, None)?;
+    /// assert!(project.lock().is_empty());
+    ///
+    /// let plugin = Plugin::read(&component)?;
+    /// let error = project.judge_path(&dir.join("double.wasm"), &plugin, &component).err().ok_or("it may run")?;
+    /// assert!(error.message().ends_with("[paths] unsigned = \"deny\" (agenthost-policy.toml:3)"), "{error}");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -109,6 +109,15 @@ pub struct Requirement {
 
 impl Requirement {
     /// Any release, but no pre-release.
+    ///
+    /// ```
+    /// use agenthost::registry::Requirement;
+    ///
+    /// let any = Requirement::any();
+    /// assert_eq!(any, "".parse()?);
+    /// assert_eq!(any.best(&["1.2.0".parse()?, "2.0.0-rc.1".parse()?]), Some("1.2.0".parse()?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn any() -> Self {
         Self {
             text: String::new(),
@@ -117,7 +126,7 @@ impl Requirement {
     }
 
     /// Exactly this version.
-    pub fn exactly(version: &Version) -> Self {
+    fn exactly(version: &Version) -> Self {
         let op = semver::Op::Exact;
         let comparator = semver::Comparator {
             op,
@@ -135,6 +144,15 @@ impl Requirement {
     }
 
     /// This version and what is compatible with it, as cargo takes a bare version.
+    ///
+    /// ```
+    /// use agenthost::registry::Requirement;
+    ///
+    /// let range = Requirement::compatible_with(&"1.2.0".parse()?);
+    /// assert_eq!(range, "^1.2.0".parse()?);
+    /// assert_eq!(range.best(&["1.1.0".parse()?, "1.10.0".parse()?, "2.0.0".parse()?]), Some("1.10.0".parse()?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn compatible_with(version: &Version) -> Self {
         let mut plain = version.clone();
         plain.build = semver::BuildMetadata::EMPTY;
@@ -238,12 +256,12 @@ impl fmt::Display for Tag {
 }
 
 /// A version as an OCI tag: tags have no `+`, so build metadata is set off by `_`, as elsewhere.
-pub fn tag_of(version: &Version) -> String {
+pub(super) fn tag_of(version: &Version) -> String {
     version.to_string().replace('+', "_")
 }
 
 /// The version that a tag is, where it is one.
-pub fn version_of(tag: &str) -> Option<Version> {
+pub(super) fn version_of(tag: &str) -> Option<Version> {
     tag.replace('_', "+").parse().ok()
 }
 
@@ -269,7 +287,7 @@ impl OciReference {
     /// # Errors
     ///
     /// [`Usage`](crate::error::ErrorClass::Usage) for anything else.
-    pub fn parse_place(text: &str) -> Result<(String, String)> {
+    pub(super) fn parse_place(text: &str) -> Result<(String, String)> {
         let wrong =
             |why: &str| {
                 Error::usage(format!("`{}` is no place in an OCI registry: {why}", text.escape_debug())).hint(
@@ -389,6 +407,15 @@ pub enum Reference {
 
 impl Reference {
     /// Whether `text` can only be meant as a reference: no path that begins with a dot or a slash, no .wasm file.
+    ///
+    /// ```
+    /// use agenthost::registry::Reference;
+    ///
+    /// let references = ["acme:competitor", "acme:competitor@^1.2", "registry.example/acme/competitor:1.2.0"];
+    /// assert!(references.into_iter().all(Reference::looks_like_one));
+    /// let paths = ["competitor", "plugins/competitor", "./acme:competitor", "competitor@1.2.0.wasm"];
+    /// assert!(!paths.into_iter().any(Reference::looks_like_one));
+    /// ```
     pub fn looks_like_one(text: &str) -> bool {
         let file = text.starts_with(['.', '/', '~']) || text.ends_with(".wasm");
         !file && (text.contains(':') || text.contains('@'))

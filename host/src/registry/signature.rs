@@ -32,6 +32,26 @@ const TOOL_COMMENT: &str = "signature from minisign secret key";
 
 /// Signs `bytes`, the component that `statement` is about: the text of a `.minisig` file.
 ///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # agenthost::registry::keys::create(dir, "acme", None)?;
+/// # let secret = agenthost::registry::keys::open(dir, "acme", || Err(agenthost::error::Error::usage("it is plain")))?;
+/// use agenthost::plugin::Plugin;
+/// use agenthost::registry::{signature::{Signature, sign}, statement::Statement};
+///
+/// # let component = double();
+/// let statement = Statement::of(&Plugin::read(&component)?)?;
+/// let text = sign(&secret, &component, &statement)?; // of a .minisig file
+/// let verified = Signature::parse(&text)?.verify(&secret.public(), &component)?;
+/// assert_eq!(verified.statement.as_ref(), Some(&statement));
+/// assert!(sign(&secret, b"other bytes", &statement).is_err());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// [`Denied`](crate::error::ErrorClass::Denied) for a statement about other bytes;
@@ -88,6 +108,26 @@ pub struct Verified {
 
 impl Signature {
     /// Reads the text of a `.minisig` file.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// # agenthost::registry::keys::create(dir, "acme", None)?;
+    /// # let secret = agenthost::registry::keys::open(dir, "acme", || Err(agenthost::error::Error::usage("it is plain")))?;
+    /// use agenthost::plugin::Plugin;
+    /// use agenthost::registry::{signature::{Signature, sign}, statement::Statement};
+    ///
+    /// # let component = double();
+    /// let text = sign(&secret, &component, &Statement::of(&Plugin::read(&component)?)?)?;
+    /// let signature = Signature::parse(&text)?;
+    /// assert_eq!(signature.key_id(), secret.public().id()); // says the signature; nothing is verified yet
+    /// assert!(signature.verify(&secret.public(), b"other bytes").is_err());
+    /// assert!(Signature::parse(text.trim_end()).is_err(), "the last line has no end");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -204,6 +244,28 @@ impl Signature {
 ///
 /// Signatures of other keys are passed over. One of these keys that does not verify, or says of the plugin what is not
 /// so, is not passed over: something was changed.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # agenthost::registry::keys::create(dir, "acme", None)?;
+/// # let secret = agenthost::registry::keys::open(dir, "acme", || Err(agenthost::error::Error::usage("it is plain")))?;
+/// use agenthost::plugin::Plugin;
+/// use agenthost::registry::{keys, signature::{check, sign}, statement::Statement};
+///
+/// # let component = double();
+/// let plugin = Plugin::read(&component)?;
+/// let signatures = [sign(&secret, &component, &Statement::of(&plugin)?)?];
+/// let verified = check(&signatures, &[secret.public()], &plugin, &component)?;
+/// assert_eq!(verified[0].key, secret.public());
+///
+/// let stranger = keys::create(dir, "stranger", None)?; // a key that signed nothing
+/// assert_eq!(check(&signatures, &[stranger], &plugin, &component)?, []);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///

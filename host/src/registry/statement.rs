@@ -38,6 +38,19 @@ impl Statement {
 
     /// What there is to say of `plugin`.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::plugin::Plugin;
+    /// use agenthost::registry::statement::Statement;
+    ///
+    /// let statement = Statement::of(&Plugin::read(&double())?)?;
+    /// assert!(statement.text()?.starts_with(r#"{"agenthost":1,"name":"demo:double","version":"0.1.0","#));
+    /// assert!(statement.check(&Plugin::read(&ask())?).is_err(), "it is about another plugin");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Plugin`](crate::error::ErrorClass::Plugin) for a plugin whose name or version cannot be published, and
@@ -90,7 +103,7 @@ impl Statement {
     /// # Errors
     ///
     /// [`Denied`](crate::error::ErrorClass::Denied) for a statement that is broken or of a newer form.
-    pub fn read(comment: &str) -> Result<Option<Self>> {
+    pub(super) fn read(comment: &str) -> Result<Option<Self>> {
         if !comment.starts_with('{') {
             return Ok(None);
         }
@@ -143,6 +156,24 @@ impl Statement {
 }
 
 /// Name and release version of a plugin that can be shared.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::plugin::Plugin;
+/// use agenthost::registry::statement::identity;
+///
+/// # let component = double();
+/// let mut plugin = Plugin::read(&component)?;
+/// let (name, version) = identity(&plugin)?;
+/// assert_eq!(format!("{name}@{version}"), "demo:double@0.1.0");
+///
+/// plugin.id.version = None;
+/// let error = identity(&plugin).err().ok_or("it could be published")?;
+/// assert_eq!(error.to_string(), "demo:double has no version");
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///

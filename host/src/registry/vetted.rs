@@ -63,6 +63,28 @@ pub struct Vetted {
 
 impl Vetted {
     /// An entry of today without notes and checks.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// # let env = agenthost::config::Env::new([].into(), dir, None);
+    /// use agenthost::plugin::Plugin;
+    /// use agenthost::registry::{asks::Asks, statement::identity};
+    /// use agenthost::registry::vetted::{VET_FILE, VetFile, Vetted};
+    ///
+    /// # let component = double();
+    /// let plugin = Plugin::read(&component)?;
+    /// let (name, version) = identity(&plugin)?;
+    /// let entry = Vetted::new(name, version, plugin.digest, "Ada <ada@example.org>", Asks::of(&plugin));
+    /// VetFile::record(&env, VET_FILE.as_ref(), entry)?;
+    ///
+    /// let file = VetFile::load(&env, VET_FILE.as_ref())?;
+    /// assert_eq!(file.find(&plugin.digest)[0].who, "Ada <ada@example.org>");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(plugin: Name, version: Version, digest: Digest, who: impl Into<String>, asks: Asks) -> Self {
         Self {
             plugin,
@@ -136,6 +158,23 @@ struct Written<'a> {
 impl VetFile {
     /// Reads the file at `path`; one that is not there is empty.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use agenthost::config::Env;
+    /// use agenthost::registry::vetted::VetFile;
+    ///
+    /// let env = Env::new([].into(), dir, None);
+    /// assert_eq!(VetFile::load(&env, "vetted.toml".as_ref())?.entries(), []);
+    ///
+    /// std::fs::write(dir.join("vetted.toml"), "format = 1\n[[vetted]]\nplugin = 'competitor'\n")?;
+    /// let error = VetFile::load(&env, "vetted.toml".as_ref()).err().ok_or("half a name")?;
+    /// assert!(error.to_string().starts_with("vetted.toml:3: `competitor` is not a plugin's name"), "{error}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Config`](crate::error::ErrorClass::Config) for a file that cannot be read or is wrong, with its line.
@@ -194,6 +233,28 @@ impl VetFile {
     }
 
     /// Writes an entry into the file at `path`, in place of one of the same digest and person.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// # let env = agenthost::config::Env::new([].into(), dir, None);
+    /// use agenthost::plugin::Digest;
+    /// use agenthost::registry::asks::Asks;
+    /// use agenthost::registry::vetted::{VET_FILE, VetFile, Vetted};
+    ///
+    /// let digest = Digest::of(b"a component");
+    /// let mut entry = Vetted::new("acme:competitor".parse()?, "1.2.0".parse()?, digest, "Ada", Asks::default());
+    /// VetFile::record(&env, VET_FILE.as_ref(), entry.clone())?;
+    /// entry.notes = "Reads no files.".into();
+    /// VetFile::record(&env, VET_FILE.as_ref(), entry)?; // again, by the same person
+    ///
+    /// let file = VetFile::load(&env, VET_FILE.as_ref())?;
+    /// let notes: Vec<_> = file.entries().iter().map(|entry| entry.notes.as_str()).collect();
+    /// assert_eq!(notes, ["Reads no files."]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -260,7 +321,7 @@ fn days_of(year: u64, month: u64) -> u64 {
 }
 
 /// The day, in UTC, as entries have it.
-pub fn today() -> String {
+fn today() -> String {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs());

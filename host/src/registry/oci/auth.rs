@@ -43,6 +43,15 @@ pub struct Credentials {
 
 impl Credentials {
     /// None: what anybody may read.
+    ///
+    /// ```
+    /// use agenthost::registry::Source as _;
+    /// use agenthost::registry::oci::{Credentials, Oci};
+    ///
+    /// let oci = Oci::new("registry.example", "plugins/acme/competitor", Credentials::anonymous())?;
+    /// assert_eq!(oci.place(), "registry.example/plugins/acme/competitor");
+    /// # Ok::<(), agenthost::error::Error>(())
+    /// ```
     pub fn anonymous() -> Self {
         Self::default()
     }
@@ -55,6 +64,28 @@ impl Credentials {
 
     /// Those for `host`, such as `registry.example` or `127.0.0.1:5000`. May run one of docker's credential helpers, for 10 s
     /// at most.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::collections::BTreeMap;
+    /// use agenthost::config::Env;
+    /// use agenthost::registry::oci::auth::{Credentials, REGISTRY, TOKEN};
+    ///
+    /// let mut vars = BTreeMap::from([(TOKEN.to_owned(), "s3cret".to_owned())]);
+    /// let env = Env::new(vars.clone(), "/", None);
+    /// let error = Credentials::find(&env, "registry.example").await.err().ok_or("whose is it?")?;
+    /// assert!(error.message().ends_with("AGENTHOST_REGISTRY does not say for which registry"), "{error}");
+    ///
+    /// vars.insert(REGISTRY.to_owned(), "registry.example".to_owned());
+    /// let env = Env::new(vars, "/", None);
+    /// let own = format!("{:?}", Credentials::find(&env, "registry.example").await?);
+    /// assert!(own.contains("the environment") && !own.contains("s3cret"), "{own}");
+    /// let other = Credentials::find(&env, "elsewhere.example").await?;
+    /// assert_eq!(format!("{other:?}"), format!("{:?}", Credentials::anonymous()));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

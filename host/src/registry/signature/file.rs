@@ -12,6 +12,12 @@ use crate::registry::files::replace;
 use crate::registry::statement::Statement;
 
 /// Where the signature of a component lies: its path with `.minisig` behind it.
+///
+/// ```
+/// use agenthost::registry::signature::beside;
+///
+/// assert_eq!(beside("plugins/double.wasm".as_ref()), std::path::Path::new("plugins/double.wasm.minisig"));
+/// ```
 pub fn beside(component: &Path) -> PathBuf {
     let mut path = component.as_os_str().to_owned();
     path.push(".minisig");
@@ -19,6 +25,25 @@ pub fn beside(component: &Path) -> PathBuf {
 }
 
 /// Signs the component at `path` and writes the signature beside it, in place of one that is there.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # agenthost::registry::keys::create(dir, "acme", None)?;
+/// # let secret = agenthost::registry::keys::open(dir, "acme", || Err(agenthost::error::Error::usage("it is plain")))?;
+/// use agenthost::registry::signature::{beside, sign_file, verify_file};
+///
+/// # let component = double();
+/// let file = dir.join("double.wasm");
+/// std::fs::write(&file, &component)?;
+/// let statement = sign_file(&file, &secret)?;
+/// let verified = verify_file(&file, &beside(&file), &secret.public())?;
+/// assert_eq!(verified.statement, Some(statement));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
@@ -37,6 +62,28 @@ pub fn sign_file(path: &Path, secret: &SecretKey) -> Result<Statement> {
 }
 
 /// Verifies the component at `path` with the signature at `signature`, and what it says of the component.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # agenthost::registry::keys::create(dir, "acme", None)?;
+/// # let secret = agenthost::registry::keys::open(dir, "acme", || Err(agenthost::error::Error::usage("it is plain")))?;
+/// use agenthost::error::ErrorClass;
+/// use agenthost::registry::signature::{beside, sign_file, verify_file};
+///
+/// # let file = dir.join("double.wasm");
+/// # std::fs::write(&file, double())?;
+/// sign_file(&file, &secret)?;
+/// verify_file(&file, &beside(&file), &secret.public())?;
+///
+/// std::fs::write(&file, ask())?; // another plugin in its place
+/// let error = verify_file(&file, &beside(&file), &secret.public()).err().ok_or("it was believed")?;
+/// assert_eq!(error.class(), ErrorClass::Denied);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
