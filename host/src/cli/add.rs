@@ -16,7 +16,7 @@ pub(super) struct Args {
     /// A name with a version or a range, such as acme:competitor, acme:competitor@1.2.0 or acme:competitor@^1.2, or a place in
     /// an OCI registry, such as registry.example/acme/competitor:1.2.0
     #[arg(value_name = "REF")]
-    reference: Reference,
+    reference: String,
     /// Accept what it asks for; without this, it is shown, and nothing is changed
     #[arg(long)]
     accept: bool,
@@ -31,15 +31,16 @@ pub(super) struct Args {
 pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let config = global.config(env)?;
     let mut project = project(&config, env)?;
+    let asked: Reference = args.reference.parse()?;
     if args.locked {
-        let locked = project.locked(&args.reference)?.clone();
+        let locked = project.locked(&asked)?.clone();
         if args.json {
             printer.data(&json!({"format": 1, "plugins": [locked], "accepted": true}))?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     let mut offers: Vec<Offer> = Vec::new();
-    let mut wanted = vec![args.reference.clone()];
+    let mut wanted = vec![asked.clone()];
     while let Some(reference) = wanted.pop() {
         let above = offers.last().map(|offer| offer.found.name.to_string());
         let offer = Offer::find(&project, &reference).await.map_err(|error| match above {
@@ -77,7 +78,7 @@ pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Print
         return Err(
             Error::denied("nothing was changed: what it asks for is not accepted yet").hint(format!(
                 "Read what stands above, then accept it: agenthost add {} --accept",
-                quoted(&args.reference)
+                quoted(&asked)
             )),
         );
     }

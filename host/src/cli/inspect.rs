@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 
 use super::Global;
 use super::output::{Printer, counted, printable, thousands};
+use super::registry::{limits, models};
 use crate::config::Env;
 use crate::error::Result;
 use crate::host::Place;
 use crate::plugin::{Import, Plugin, Provenance, build};
+use crate::registry::asks::Asks;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -136,12 +138,12 @@ fn summary(plugin: &Plugin) -> String {
         row("about", about);
     }
     row("may do", &plugin.powers());
-    if !manifest.limits.is_empty() {
-        let limits = manifest.limits.iter().map(|(name, value)| match value {
-            Value::String(text) => format!("{name} {text}"),
-            value => format!("{name} {}", thousands(&value.to_string())),
-        });
-        row("asks for", &limits.collect::<Vec<_>>().join(", "));
+    let asks = Asks::of(plugin);
+    if plugin.imports.iter().any(Import::is_llm) {
+        row("models", &models(&asks));
+    }
+    if !asks.limits.is_empty() {
+        row("asks for", &limits(&asks));
     }
     for sub_agent in &plugin.sub_agents {
         let from = match manifest.sub_agents.get(&sub_agent.plugin.name) {

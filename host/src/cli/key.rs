@@ -140,7 +140,9 @@ fn new(name: &str, no_password: bool, json: bool, env: &Env, printer: &Printer) 
         key.id(),
         secret.display()
     ));
-    printer.say(&format!("sign with `agenthost key sign PLUGIN.wasm --key {name}`"));
+    printer.say(&format!(
+        "sign with `agenthost push PLUGIN --key {name}`, or a file with `agenthost key sign`"
+    ));
     Ok(())
 }
 

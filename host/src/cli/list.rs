@@ -9,7 +9,7 @@ use super::output::{Printer, printable};
 use super::registry::{limits, models, open};
 use super::table::{Column, columns, width};
 use crate::config::Env;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::registry::Reference;
 use crate::registry::lock::Locked;
 use crate::registry::project::Project;
@@ -18,7 +18,7 @@ use crate::registry::project::Project;
 pub(super) struct Args {
     /// Ask the registry for the releases of this plugin instead
     #[arg(value_name = "REF")]
-    reference: Option<Reference>,
+    reference: Option<String>,
     /// Print one JSON document
     #[arg(long)]
     pub(super) json: bool,
@@ -27,7 +27,7 @@ pub(super) struct Args {
 pub(super) async fn list(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let project = open(global, env)?;
     match &args.reference {
-        Some(reference) => releases(&project, reference, args.json, printer).await?,
+        Some(reference) => releases(&project, &reference.parse()?, args.json, printer).await?,
         None => plugins(&project, args.json, printer)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -50,21 +50,35 @@ async fn releases(project: &Project, reference: &Reference, json: bool, printer:
         .try_for_each(|version| printer.text(&version.to_string()))
 }
 
-/// Whether a locked plugin would run, and if not, why.
-fn state(project: &Project, locked: &Locked) -> (bool, String) {
-    if !project.cache().has(&locked.digest) {
-        return (false, "not fetched".to_owned());
-    }
-    match project.admit(locked) {
-        Ok(admitted) => {
-            let by = admitted.verdict.vetted_by;
-            let vetted = match by.is_empty() {
-                true => "runs".to_owned(),
-                false => format!("runs; vetted by {}", by.join(", ")),
-            };
-            (true, vetted)
+/// Whether a locked plugin would run.
+enum State {
+    /// It would, and who vetted it.
+    Runs(Vec<String>),
+    /// It is not in the cache, so nobody knows.
+    NotFetched,
+    /// It would not, and why.
+    Refused(Error),
+}
+
+impl State {
+    fn of(project: &Project, locked: &Locked) -> Self {
+        if !project.cache().has(&locked.digest) {
+            return Self::NotFetched;
         }
-        Err(error) => (false, format!("refused: {error}")),
+        match project.admit(locked) {
+            Ok(admitted) => Self::Runs(admitted.verdict.vetted_by),
+            Err(error) => Self::Refused(error),
+        }
+    }
+
+    /// In a word; why something is refused needs more room.
+    fn word(&self) -> String {
+        match self {
+            Self::Runs(by) if by.is_empty() => "runs".to_owned(),
+            Self::Runs(by) => format!("runs; vetted by {}", by.join(", ")),
+            Self::NotFetched => "not fetched".to_owned(),
+            Self::Refused(_) => "refused".to_owned(),
+        }
     }
 }
 
@@ -72,10 +86,14 @@ fn plugins(project: &Project, json: bool, printer: &Printer) -> Result<()> {
     let rows: Vec<_> = project
         .lock()
         .plugins()
-        .map(|locked| (locked, state(project, locked)))
+        .map(|locked| (locked, State::of(project, locked)))
         .collect();
     if json {
-        let plugins = rows.iter().map(|(locked, (runs, state))| {
+        let plugins = rows.iter().map(|(locked, state)| {
+            let (runs, state) = match state {
+                State::Refused(error) => (false, format!("refused: {error}")),
+                state => (matches!(state, State::Runs(_)), state.word()),
+            };
             json!({
                 "name": locked.name, "version": locked.version, "wanted": locked.wanted, "source": locked.source,
                 "digest": locked.digest, "size_bytes": locked.size, "signer": locked.signer, "asks": locked.asks,
@@ -95,16 +113,22 @@ fn plugins(project: &Project, json: bool, printer: &Printer) -> Result<()> {
     let head = ["PLUGIN", "VERSION", "MODELS", "ASKS FOR", "STATE"]
         .map(str::to_owned)
         .to_vec();
-    let rows = rows.into_iter().map(|(locked, (_, state))| {
+    let cells = rows.iter().map(|(locked, state)| {
         vec![
             locked.name.to_string(),
             locked.version.to_string(),
             printable(&models(&locked.asks)),
             printable(&limits(&locked.asks)),
-            printable(&state),
+            printable(&state.word()),
         ]
     });
-    let rows: Vec<_> = [head].into_iter().chain(rows).collect();
+    let cells: Vec<_> = [head].into_iter().chain(cells).collect();
     let kinds = [Column::Left, Column::Left, Column::Left, Column::Cut, Column::Left];
-    printer.text(&columns(&kinds, &rows, Some(width())))
+    printer.text(&columns(&kinds, &cells, Some(width())))?;
+    for (_, state) in &rows {
+        if let State::Refused(error) = state {
+            printer.note(&error.to_string());
+        }
+    }
+    Ok(())
 }

@@ -100,7 +100,7 @@ fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
         }
         FailureClass::Trapped => "This is a fault of the plugin; run again with -v to see what it wrote.".into(),
         FailureClass::Denied => {
-            "What model names mean, what plugins may have and what models cost stands in [models], [grants] and [prices] of agenthost.toml.".into()
+            "What model names mean, what plugins may have and what models cost stands in [models], [grants] and [prices] of agenthost.toml; the most that they may have, in agenthost-policy.toml.".into()
         }
         FailureClass::Escalated => "A person has to decide; the report says between what.".into(),
         FailureClass::Host => "This is a fault of the host; run again with -vv and report what it says.".into(),

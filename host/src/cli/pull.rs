@@ -6,17 +6,17 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::Global;
-use super::output::Printer;
+use super::output::{Printer, counted};
 use super::registry::{note, open};
 use crate::config::Env;
 use crate::error::{Error, Result};
-use crate::registry::{Name, Reference};
+use crate::registry::Name;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What to fetch [default: all that agenthost.lock has and the cache has not]
     #[arg(value_name = "REF")]
-    reference: Option<Reference>,
+    reference: Option<String>,
     /// Write the component to this file, and its first signature to FILE.minisig
     #[arg(long, short, value_name = "FILE", requires = "reference")]
     output: Option<PathBuf>,
@@ -37,15 +37,21 @@ pub(super) async fn pull(args: &Args, global: &Global, env: &Env, printer: &Prin
                     note(locked, printer);
                 })
                 .await?;
+            if let Some(locked) = project.lock().get(name) {
+                project.checked(locked)?;
+            }
         }
         match args.json {
             true => printer.data(&json!({"format": 1, "fetched": fetched}))?,
             false if names.is_empty() => printer.say(&format!("{} names no plugins", project.lock().path().display())),
-            false => printer.say(&format!("{} of {} plugins were fetched", fetched.len(), names.len())),
+            false => printer.say(&match fetched.len() {
+                0 => "everything is there".to_owned(),
+                n => format!("fetched {}", counted(n as u64, "plugins")),
+            }),
         }
         return Ok(ExitCode::SUCCESS);
     };
-    let found = project.find(reference).await?;
+    let found = project.find(&reference.parse()?).await?;
     let path = match &args.output {
         Some(file) => {
             let file = env.cwd().join(file);

@@ -12,9 +12,9 @@ use crate::config::Env;
 use crate::error::{Error, Result};
 use crate::host::Place;
 use crate::plugin::{Plugin, build};
-use crate::registry::signature::{self, sign};
+use crate::registry::signature::{self, PublicKey, sign};
 use crate::registry::statement::{Statement, identity};
-use crate::registry::{Name, OciReference, Publication, Reference, Tag, local};
+use crate::registry::{Name, OciReference, Publication, Reference, Requirement, Source, Tag, local};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -22,8 +22,9 @@ pub(super) struct Args {
     plugin: String,
     /// Where to: the plugin's own name, such as acme:competitor, whose registry [registries] names, or a place in an OCI
     /// registry, such as registry.example/acme/competitor; a version, where one is given, has to be the plugin's
+    /// [default: its own name]
     #[arg(value_name = "REF")]
-    reference: Reference,
+    reference: Option<String>,
     /// Sign it with this key of yours; signatures that lie beside the file, as PLUGIN.wasm.minisig, go along in any case
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
@@ -50,17 +51,29 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
     let plugin = Plugin::read(&bytes).map_err(|error| error.at(&path))?;
     crate::plugin::refuse(&plugin.id.name, &plugin.imports, true, None)?;
     let (name, version) = identity(&plugin)?;
-    fits(&args.reference, &name, &version)?;
+    let reference = match &args.reference {
+        Some(reference) => reference.parse()?,
+        None => Reference::Named {
+            name: name.clone(),
+            requirement: Requirement::any(),
+        },
+    };
+    fits(&reference, &name, &version)?;
     let mut signatures = local::signatures_beside(&path)?;
     for text in &signatures {
         // What was signed by whom is the reader's question; that it is a signature of this is ours.
         signature::Signature::parse(text).map_err(|error| error.at(&signature::beside(&path)))?;
     }
+    let source = project.source(&reference).await?;
+    let mut signed = false;
     if let Some(key) = &args.key {
         let secret = super::key::secret(key, env)?;
-        signatures.push(sign(&secret, &bytes, &Statement::of(&plugin)?)?);
+        signed = has_signed(&*source, &secret.public(), &plugin, &version, &bytes).await;
+        match signed {
+            true => printer.note(&format!("it is signed with {key} there already")),
+            false => signatures.push(sign(&secret, &bytes, &Statement::of(&plugin)?)?),
+        }
     }
-    let source = project.source(&args.reference).await?;
     let published = source
         .publish(Publication {
             plugin: &plugin,
@@ -83,10 +96,22 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
         true => format!("{place} had it already"),
         false => format!("published to {place}"),
     });
-    if signatures.is_empty() {
+    if signatures.is_empty() && !signed {
         printer.note("it is not signed, and most policies refuse that; sign it with --key NAME");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the registry has a signature of this key, with its statement, for these very bytes. Whatever goes wrong in finding
+/// out, publishing will meet it.
+async fn has_signed(source: &dyn Source, key: &PublicKey, plugin: &Plugin, version: &Version, bytes: &[u8]) -> bool {
+    let there = async {
+        let release = source.find(&Tag::Version(version.clone())).await?;
+        source.signatures(&release).await
+    };
+    let Ok(signatures) = there.await else { return false };
+    let signed = signature::check(&signatures, &[*key], plugin, bytes).unwrap_or_default();
+    signed.iter().any(|verified| verified.statement.is_some())
 }
 
 /// Whether a reference can mean this plugin.

@@ -6,6 +6,7 @@ use super::output::{Printer, printable, thousands};
 use super::{Global, cache_home};
 use crate::config::{Config, Env};
 use crate::error::{Error, Result};
+use crate::host::Place;
 use crate::plugin::Plugin;
 use crate::registry::asks::{Asks, Change};
 use crate::registry::lock::{Locked, plugin_of};
@@ -65,7 +66,8 @@ impl Offer {
             Err(pending) => (project.judge(&found, false)?, Some(pending)),
         };
         let before = project.lock().get(&found.name);
-        let changes = before.map(|locked| locked.asks.changes(&Asks::of(&found.plugin)));
+        let signer = verdict.signer.as_ref().map(|(_, key)| key.to_string());
+        let changes = before.map(|locked| locked.changes(&Asks::of(&found.plugin), signer));
         Ok(Self {
             found,
             verdict,
@@ -75,7 +77,7 @@ impl Offer {
         })
     }
 
-    /// Whether it asks for more than was accepted, or was never accepted.
+    /// Whether it is more than was accepted, or was never accepted.
     pub(super) fn needs_word(&self) -> bool {
         match &self.changes {
             None => true,
@@ -190,14 +192,24 @@ pub(super) fn limits(asks: &Asks) -> String {
     }
 }
 
-/// The sub-agents of `plugin` that neither the lock file nor the configuration has.
+/// The sub-agents of `plugin` that the lock file has to have and has not: those that the configuration does not keep as a
+/// file or a crate.
 pub(super) fn missing_below(project: &Project, config: &Config, plugin: &Plugin, taken: &[Name]) -> Vec<Reference> {
     let wanted = plugin.sub_agents.iter().filter_map(|sub_agent| {
         let name = plugin_of(&sub_agent.import)?;
-        let known = project.lock().get(&name).is_some()
-            || taken.contains(&name)
-            || config.sub_agents().contains_key(&sub_agent.plugin.name);
-        (!known).then(|| declared(plugin, name))
+        let known = |name: &Name| project.lock().get(name).is_some() || taken.contains(name);
+        let wanted = match config.sub_agents().get(&sub_agent.plugin.name) {
+            Some(configured) => match Place::configured(&sub_agent.plugin.name, configured).ok()? {
+                Place::Path(_) => return None,
+                Place::Reference(reference) => reference,
+            },
+            None => declared(plugin, name.clone()),
+        };
+        let name = match &wanted {
+            Reference::Named { name, .. } => name,
+            Reference::Oci(_) => &name,
+        };
+        (!known(name)).then_some(wanted)
     });
     wanted.collect()
 }

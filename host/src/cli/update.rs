@@ -17,7 +17,7 @@ use crate::registry::{Name, Reference};
 pub(super) struct Args {
     /// Only these plugins
     #[arg(value_name = "NAMESPACE:NAME")]
-    names: Vec<Name>,
+    names: Vec<String>,
     /// Accept updates that ask for more: other imports, model names, sub-agents or higher limits
     #[arg(long)]
     accept: bool,
@@ -33,7 +33,8 @@ pub(super) async fn update(args: &Args, global: &Global, env: &Env, printer: &Pr
     let config = global.config(env)?;
     let mut project = project(&config, env)?;
     let mut offers = Vec::new();
-    for locked in chosen(&project, &args.names)? {
+    let names = args.names.iter().map(|name| name.parse());
+    for locked in chosen(&project, &names.collect::<Result<Vec<Name>>>()?)? {
         let about = |error: Error| error.context(&locked.name.to_string());
         if let Some(found) = project.newer(&locked).await.map_err(about)? {
             let offer = Offer::of(&project, found, locked.wanted.clone()).map_err(about)?;
@@ -81,6 +82,10 @@ pub(super) async fn update(args: &Args, global: &Global, env: &Env, printer: &Pr
         project.lock_mut().put(entry);
     }
     project.lock().write()?;
+    if !args.json {
+        let what = counted(offers().count() as u64, "plugins");
+        printer.say(&format!("{what} written to {}", project.lock().path().display()));
+    }
     offers().for_each(|offer| offer.say_pending(printer));
     Ok(ExitCode::SUCCESS)
 }

@@ -97,13 +97,10 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
             }
             changes.iter().try_for_each(|change| row("", &change.to_string()))?;
         }
+        printer.text("checks")?;
         for check in &checks {
-            printer.text(&format!(
-                "  {:<7} {:<12} {}",
-                check.state.word(),
-                check.name,
-                printable(&check.said)
-            ))?;
+            let said = format!("{:<7}  {}", check.state.word(), printable(&check.said));
+            row(check.name, &said)?;
         }
     }
     if failed > 0 {

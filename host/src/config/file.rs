@@ -393,8 +393,17 @@ fn registry(source: &Source<'_>, text: &str) -> Result<RegistryConfig, String> {
     match ["./", "../", "/", "~/"].iter().any(|start| text.starts_with(start)) {
         true => Ok(RegistryConfig::Dir(source.env.resolve(text, source.dir())?)),
         false if text.contains("://") => Err(format!("`{text}` has a scheme; write the host alone: HOST/REPOSITORY")),
+        false if !looks_like_a_host(text) => Err(format!(
+            "`{text}` is no registry: a host has a dot or a port, and a directory begins with ./, ../, / or ~/"
+        )),
         false => Ok(RegistryConfig::Oci(text.trim_end_matches('/').to_owned())),
     }
+}
+
+/// As references have it; whether it is a host is found out when it is asked.
+fn looks_like_a_host(text: &str) -> bool {
+    let host = text.split('/').next().unwrap_or_default();
+    host == "localhost" || host.contains(['.', ':'])
 }
 
 fn is_name(text: &str) -> bool {

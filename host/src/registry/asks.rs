@@ -16,8 +16,7 @@ use crate::plugin::{Import, Plugin};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Asks {
-    /// The imports that reach something: all but other plugins' types and WASI's inert interfaces, and without the
-    /// sub-agents. The contract's own `agenthost:plugin/types` is among them.
+    /// The imports that reach something: all but types and WASI's inert interfaces, and without the sub-agents.
     #[serde(default)]
     pub imports: BTreeSet<String>,
     /// The model names that it may ask for; none where it does not say, which is any.
@@ -48,7 +47,12 @@ impl Asks {
     /// # }
     /// ```
     pub fn of(plugin: &Plugin) -> Self {
-        let reaches = |import: &&Import| !matches!(import, Import::Types(_) | Import::Inert(_) | Import::SubAgent(_));
+        let reaches = |import: &&Import| match import {
+            Import::Types(_) | Import::Inert(_) | Import::SubAgent(_) => false,
+            // Types of the contract, with nothing to call.
+            Import::Contract(name) => !name.starts_with("agenthost:plugin/types@"),
+            Import::Files(_) | Import::Refused(_) => true,
+        };
         let manifest = plugin.manifest.as_ref();
         Self {
             imports: plugin
@@ -176,6 +180,8 @@ pub enum Asked {
     SubAgent,
     /// A limit, by its key.
     Limit(String),
+    /// Nothing that it asks for, but whose word there is for it: the key that signed it.
+    Signer,
 }
 
 impl fmt::Display for Asked {
@@ -185,20 +191,21 @@ impl fmt::Display for Asked {
             Self::Model => f.write_str("model name"),
             Self::SubAgent => f.write_str("sub-agent"),
             Self::Limit(key) => write!(f, "limit {key}"),
+            Self::Signer => f.write_str("signer"),
         }
     }
 }
 
-/// One thing that is asked for differently.
+/// One thing that is different.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// What it is about.
     pub what: Asked,
-    /// What was asked for before.
+    /// What it was before.
     pub old: Option<String>,
-    /// What is asked for now.
+    /// What it is now.
     pub new: Option<String>,
-    /// Whether that is more than before.
+    /// Whether that is more than was accepted.
     pub grows: bool,
 }
 

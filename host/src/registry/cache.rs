@@ -253,6 +253,15 @@ pub struct Part {
     size: u64,
 }
 
+impl Drop for Part {
+    /// What nothing came of leaves nothing behind.
+    fn drop(&mut self) {
+        if self.len == 0 {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
 impl Part {
     /// How many bytes are there already.
     #[expect(
@@ -353,7 +362,7 @@ impl Part {
             .sync_all()
             .and_then(|()| fs::rename(&self.path, &self.target))
             .map_err(|error| unwritable(&self.target, &error))?;
-        Ok(self.target)
+        Ok(self.target.clone())
     }
 
     fn discard(&self) {

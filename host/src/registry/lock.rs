@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use super::asks::Asks;
+use super::asks::{Asked, Asks, Change};
 use super::reference::{Name, Requirement};
 use super::{files, statement};
 use crate::error::{Error, Result};
@@ -53,6 +53,21 @@ pub struct Locked {
 }
 
 impl Locked {
+    /// What is different where a release takes the place of this one: what it asks for, and whose it is. Another signer is
+    /// more than was accepted, and so is none.
+    pub fn changes(&self, asks: &Asks, signer: Option<String>) -> Vec<Change> {
+        let mut changes = self.asks.changes(asks);
+        if self.signer != signer {
+            changes.push(Change {
+                what: Asked::Signer,
+                grows: self.signer.is_some(),
+                old: self.signer.clone(),
+                new: signer,
+            });
+        }
+        changes
+    }
+
     /// Whether `plugin` is what this entry says.
     ///
     /// # Errors

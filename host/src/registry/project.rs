@@ -17,7 +17,7 @@ use super::cache::Cache;
 use super::lock::{LOCK_FILE, Lock, Locked};
 use super::policy::{Candidate, Origin, POLICY_FILE, Policy, Verdict};
 use super::reference::{Name, Reference, Requirement, Tag};
-use super::vetted::{VET_FILE, VetFile, Vetted};
+use super::vetted::{VET_FILE, VetFile, Vetted, latest};
 use crate::config::{Config, Env, RegistryConfig};
 use crate::error::{Error, Result};
 use crate::plugin::{Digest, Plugin};
@@ -155,11 +155,7 @@ impl Project {
 
     /// What was vetted last of the releases of a plugin before `version`.
     pub fn vetted_before(&self, name: &Name, version: &Version) -> Option<&Vetted> {
-        let earlier = self
-            .vetted
-            .iter()
-            .filter(|entry| entry.plugin == *name && entry.version < *version);
-        earlier.max_by(|one, other| (&one.version, &one.when).cmp(&(&other.version, &other.when)))
+        latest(&self.vetted, name, version)
     }
 
     /// The project's folder.

@@ -295,6 +295,9 @@ impl OciReference {
                  and `.`, `_`, `-` and `/` between them.",
             )
             };
+        if text.contains("://") {
+            return Err(wrong("leave out what stands up to the `//`"));
+        }
         let (host, repository) = text.split_once('/').ok_or_else(|| wrong("there is no `/`"))?;
         if !is_host(host) {
             return Err(wrong("what stands before the first `/` is no host"));

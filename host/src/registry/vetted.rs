@@ -218,20 +218,6 @@ impl VetFile {
         &self.entries
     }
 
-    /// What was written down of a digest.
-    pub fn find(&self, digest: &Digest) -> Vec<&Vetted> {
-        self.entries.iter().filter(|entry| entry.digest == *digest).collect()
-    }
-
-    /// The last vetted version of a plugin before `below`, to compare a new one with.
-    pub fn latest(&self, name: &Name, below: &Version) -> Option<&Vetted> {
-        let earlier = self
-            .entries
-            .iter()
-            .filter(|entry| entry.plugin == *name && entry.version < *below);
-        earlier.max_by(|one, other| (&one.version, &one.when).cmp(&(&other.version, &other.when)))
-    }
-
     /// Writes an entry into the file at `path`, in place of one of the same digest and person.
     ///
     /// ```
@@ -283,6 +269,14 @@ impl VetFile {
         let body = toml::to_string_pretty(&written).map_err(|error| Error::host(error.to_string()))?;
         Ok(format!("{}{body}", self.header))
     }
+}
+
+/// The last version of a plugin before `below` that was vetted, to compare a new one with.
+pub(super) fn latest<'a>(entries: &'a [Vetted], name: &Name, below: &Version) -> Option<&'a Vetted> {
+    let earlier = entries
+        .iter()
+        .filter(|entry| entry.plugin == *name && entry.version < *below);
+    earlier.max_by(|one, other| (&one.version, &one.when).cmp(&(&other.version, &other.when)))
 }
 
 fn sort(entries: &mut [Vetted]) {

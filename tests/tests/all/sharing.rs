@@ -212,7 +212,27 @@ fn two_teams(registry: &str) {
         &release("competitor", "1.2.0", &["fast"], 20_000),
         "demo:competitor",
     );
-    assert_eq!(same["existed"], true);
+    assert_eq!(
+        (&same["existed"], &same["signatures"]),
+        (&true.into(), &0.into()),
+        "{same}"
+    );
+
+    // Another key may be as good for the policy; it is another word than the one that was accepted all the same.
+    let second = key(&publisher, "second");
+    let signer = format!("\n[signers.second]\nkey = \"{second}\"\npublishes = [\"demo:*\"]\n");
+    user.write("agenthost-policy.toml", policy(&public) + &signer);
+    publisher.write("plugin.wasm", release("competitor", "1.3.0", &["fast"], 20_000));
+    // By its own name, which need not be said.
+    let pushed = publisher.run(["push", "plugin.wasm", "--key", "second"]);
+    assert_eq!(pushed.code, 0, "{pushed}");
+    let refused = user.run(["update"]);
+    assert_eq!(refused.code, 4, "{refused}");
+    let change = format!("+ signer: {public} -> {second}");
+    assert!(refused.stdout.contains(&change), "{change}: {refused}");
+    let updated = user.run(["update", "--accept"]);
+    assert_eq!(updated.code, 0, "{updated}");
+    assert!(updated.stderr.contains("1 plugin written to "), "{updated}");
 }
 
 #[test]
@@ -279,6 +299,7 @@ fn an_orchestrator_brings_its_sub_agents_along() {
     let missing = user.run(["add", "demo:market-scan", "--accept"]);
     assert!(missing.stderr.contains("sub-agent demo:compare: "), "{missing}");
     assert!(!user.cwd().join("agenthost.lock").exists(), "all or nothing");
+    assert!(missing.stderr.contains("see whether the name is right"), "{missing}");
     let path = plugin("compare").display().to_string();
     assert_eq!(
         publisher.run(["push", &path, "demo:compare", "--key", "release"]).code,
@@ -311,6 +332,26 @@ fn an_orchestrator_brings_its_sub_agents_along() {
         ])
         .json(0);
     assert!(report["tasks"].as_array().unwrap().len() > 3, "{report}");
+    // Of what a project names as a sub-agent by a reference, that is what is locked.
+    let other = machine().config(&format!(
+        "[registries]\ndemo = \"{place}\"\n[sub-agents]\n\"demo:compare\" = \"{}\"\n\"demo:competitor\" = \"demo:competitor@~0.1\"\n",
+        plugin("compare").display()
+    ));
+    other.write(
+        "agenthost-policy.toml",
+        std::fs::read(user.cwd().join("agenthost-policy.toml")).unwrap(),
+    );
+    assert_eq!(other.run(["add", "demo:market-scan", "--accept"]).code, 0);
+    let listed = other.run(["list", "--json"]).json(0);
+    let wanted: Vec<_> = listed["plugins"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["name"].as_str().unwrap(), row["wanted"].as_str().unwrap()))
+        .collect();
+    assert_eq!(wanted, [("demo:competitor", "~0.1"), ("demo:market-scan", "^0.1.0")]);
+    let ran = other.run(["run", "demo:market-scan", "--input", &input]);
+    assert_eq!(ran.code, 0, "{ran}");
     // A reference and a path side by side.
     let with = format!("demo:compare={path}");
     let ran = user.run(["run", "demo:market-scan", "--input", &input, "--with", &with]);

@@ -66,7 +66,7 @@ impl Project {
     /// The source that a lock entry names.
     async fn locked_source(&self, locked: &Locked) -> Result<Box<dyn Source>> {
         if locked.source.starts_with(['.', '/']) {
-            return Ok(Box::new(Local::at(self.root.join(&locked.source))));
+            return Ok(Box::new(Local::at(plain(&self.root.join(&locked.source)))));
         }
         let (host, repository) = OciReference::parse_place(&locked.source)
             .map_err(|error| error.context(&format!("{LOCK_FILE}: the source of {}", locked.name)))?;
@@ -243,11 +243,10 @@ async fn best(source: &dyn Source, reference: &Reference, requirement: &Requirem
     requirement.best(&versions).ok_or_else(|| {
         let said = versions.iter().map(ToString::to_string).collect::<Vec<_>>();
         let there = match said.as_slice() {
-            [] => "There are no releases".to_owned(),
-            said => format!("There are {}", said.join(", ")),
+            [] => "There is none of any version: see whether the name is right, and [registries].".to_owned(),
+            said => format!("There are {}; a pre-release has to be named in full.", said.join(", ")),
         };
-        Error::plugin(format!("{}: no release of {reference}", source.place()))
-            .hint(format!("{there}; a pre-release has to be named in full."))
+        Error::plugin(format!("{}: no release of {reference}", source.place())).hint(there)
     })
 }
 

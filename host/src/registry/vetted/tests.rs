@@ -30,6 +30,11 @@ fn said(error: &Error) -> String {
     error.message().to_owned()
 }
 
+/// What was written down of a digest.
+fn of<'a>(file: &'a VetFile, digest: &Digest) -> Vec<&'a Vetted> {
+    file.entries().iter().filter(|entry| entry.digest == *digest).collect()
+}
+
 #[test]
 fn a_file_reads_like_a_list_and_keeps_its_comments() {
     let (dir, env) = scratch();
@@ -80,7 +85,7 @@ checks = [
     assert_eq!(text, expected);
 
     let file = VetFile::load(&env, path).unwrap();
-    let mut read = file.find(&digests[1])[0].clone();
+    let mut read = of(&file, &digests[1])[0].clone();
     assert_eq!(read.place().unwrap().to_string(), "vetted.toml:20");
     assert_eq!(read.file(), Some(dir.path().join(VET_FILE).as_path()));
     read.place = None;
@@ -100,7 +105,7 @@ checks = [
     let file = VetFile::load(&env, path).unwrap();
     let who: Vec<_> = file.entries().iter().map(|entry| entry.who.as_str()).collect();
     assert_eq!(who, ["Ada <ada@example.org>", "Bob", "Ada <ada@example.org>"]);
-    assert_eq!(file.find(&digests[0])[1].notes, "Looked again.");
+    assert_eq!(of(&file, &digests[0])[1].notes, "Looked again.");
     let before = fs::read_to_string(dir.path().join(VET_FILE)).unwrap();
     assert!(before.starts_with("# Ours.\n\nformat = 1\n"), "{before}");
     assert_eq!(file.text().unwrap(), before, "stable");
@@ -114,16 +119,20 @@ fn the_last_vetted_version_before_one_is_found() {
     }
     let file = VetFile::load(&env, Path::new("v.toml")).unwrap();
     let name: Name = "acme:competitor".parse().unwrap();
-    let latest = |below: &str| {
-        let found = file.latest(&name, &below.parse().unwrap());
+    let before = |below: &str| {
+        let found = latest(file.entries(), &name, &below.parse().unwrap());
         found.map(|entry| entry.version.to_string())
     };
-    assert_eq!(latest("1.10.0").as_deref(), Some("1.9.0"));
-    assert_eq!(latest("1.11.0").as_deref(), Some("1.10.1-rc.1"));
-    assert_eq!(latest("9.0.0").as_deref(), Some("2.0.0"));
-    assert_eq!(latest("1.9.0"), None);
+    assert_eq!(before("1.10.0").as_deref(), Some("1.9.0"));
+    assert_eq!(before("1.11.0").as_deref(), Some("1.10.1-rc.1"));
+    assert_eq!(before("9.0.0").as_deref(), Some("2.0.0"));
+    assert_eq!(before("1.9.0"), None);
     assert_eq!(
-        file.latest(&"acme:other".parse().unwrap(), &"9.0.0".parse().unwrap()),
+        latest(
+            file.entries(),
+            &"acme:other".parse().unwrap(),
+            &"9.0.0".parse().unwrap()
+        ),
         None
     );
 }
