@@ -8,7 +8,7 @@ use semver::Version;
 
 use super::{Found, Project};
 use crate::config::RegistryConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorClass, Result};
 use crate::plugin::{Digest, Plugin};
 use crate::registry::local::Local;
 use crate::registry::lock::{LOCK_FILE, Locked};
@@ -93,7 +93,16 @@ impl Project {
             Reference::Named { name, .. } => Some(name),
             Reference::Oci(_) => None,
         };
-        self.fetched(&*source, &tag, name).await
+        match (self.fetched(&*source, &tag, name).await, &tag) {
+            // Which releases there are helps more than that this one is not there.
+            (Err(error), Tag::Version(version)) if error.class() == ErrorClass::Plugin => {
+                match source.versions().await {
+                    Ok(versions) if !versions.contains(version) => Err(missing(&*source, reference, &versions)),
+                    _ => Err(error),
+                }
+            }
+            (found, _) => found,
+        }
     }
 
     /// The newest release that a lock entry allows, where it is newer than the entry's, from the place where that was found.
@@ -240,14 +249,19 @@ fn plain(path: &Path) -> PathBuf {
 /// The highest version that will do.
 async fn best(source: &dyn Source, reference: &Reference, requirement: &Requirement) -> Result<Version> {
     let versions = source.versions().await?;
-    requirement.best(&versions).ok_or_else(|| {
-        let said = versions.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let there = match said.as_slice() {
-            [] => "There is none of any version: see whether the name is right, and [registries].".to_owned(),
-            said => format!("There are {}; a pre-release has to be named in full.", said.join(", ")),
-        };
-        Error::plugin(format!("{}: no release of {reference}", source.place())).hint(there)
-    })
+    requirement
+        .best(&versions)
+        .ok_or_else(|| missing(source, reference, &versions))
+}
+
+/// That none of `versions`, which are those that there are, will do.
+fn missing(source: &dyn Source, reference: &Reference, versions: &[Version]) -> Error {
+    let said = versions.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let there = match said.as_slice() {
+        [] => "There is none of any version: see whether the name is right, and [registries].".to_owned(),
+        said => format!("There are {}; a pre-release has to be named in full.", said.join(", ")),
+    };
+    Error::plugin(format!("{}: no release of {reference}", source.place())).hint(there)
 }
 
 fn moved(locked: &Locked, found: &Digest) -> Error {
