@@ -20,8 +20,8 @@ pub enum Place {
 }
 
 impl Place {
-    /// What a person means by `text`: a path below `cwd` where there is such a file or directory, and where it can be meant as
-    /// nothing else; otherwise a reference.
+    /// What a person means by `text`: a reference where it looks like one, whatever files there are, so that none can take the
+    /// place of a plugin that was locked; otherwise a path below `cwd`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -33,8 +33,9 @@ impl Place {
     /// assert_eq!(place, Place::Reference("acme:competitor@^1.2".parse()?));
     /// assert_eq!(Place::parse("plugins/competitor", cwd)?, Place::Path(cwd.join("plugins/competitor")));
     ///
-    /// std::fs::write(cwd.join("acme:competitor"), "")?; // what is there is what is meant
-    /// assert_eq!(Place::parse("acme:competitor", cwd)?, Place::Path(cwd.join("acme:competitor")));
+    /// std::fs::write(cwd.join("acme:competitor"), "")?;
+    /// assert!(matches!(Place::parse("acme:competitor", cwd)?, Place::Reference(_)));
+    /// assert!(matches!(Place::parse("./acme:competitor", cwd)?, Place::Path(_)));
     /// # Ok(())
     /// # }
     /// ```
@@ -44,10 +45,16 @@ impl Place {
     /// [`Usage`](crate::error::ErrorClass::Usage) for what looks like a reference and is none.
     pub fn parse(text: &str, cwd: &Path) -> Result<Self> {
         let path = cwd.join(text);
-        match Reference::looks_like_one(text) && !path.exists() {
-            true => text.parse().map(Self::Reference),
-            false => Ok(Self::Path(path)),
+        if !Reference::looks_like_one(text) {
+            return Ok(Self::Path(path));
         }
+        let meant = |error: Error| match path.exists() {
+            true => error.hint(format!(
+                "If the file or directory of that name is meant, write ./{text}"
+            )),
+            false => error,
+        };
+        text.parse().map(Self::Reference).map_err(meant)
     }
 
     /// As the configuration has it.

@@ -31,7 +31,9 @@ const MAX_FUNCTIONS: u64 = 200_000;
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let error = |error: std::io::Error| {
         let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => "Give a .wasm file or a crate directory that exists.",
+            std::io::ErrorKind::NotFound => {
+                "Give a .wasm file or a crate directory that exists, or a plugin of agenthost.lock as NAMESPACE:NAME."
+            }
             _ => "Make the file readable for this user.",
         };
         Error::plugin(format!("{}: {error}", path.display())).hint(hint)

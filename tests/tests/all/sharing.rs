@@ -136,6 +136,9 @@ fn two_teams(registry: &str) {
     let ran = user.run(run);
     assert_eq!(ran.code, 0, "{ran}");
     assert!(ran.stdout.contains("\"company\":\"Acme\""), "{ran}");
+    // No file takes its place.
+    user.write("demo:competitor", "something else");
+    assert_eq!(user.run(run).stdout, ran.stdout);
     let listed = user.run(["list", "--json"]).json(0);
     assert_eq!(listed["plugins"][0]["runs"], true, "{listed}");
     assert_eq!(listed["plugins"][0]["signer"], public.as_str());
