@@ -36,6 +36,7 @@ fn the_page_begins_with_what_a_reviewer_decides_by() {
     let expected = format!(
         "plugin     demo:above@0.2.0
 may do     calls models; starts demo:below; nothing else
+models     any name (it does not say which)
 sub-agent  demo:below@0.1.0
 imports    the contract; 1 sub-agent (--imports names all)
 licence    not stated
