@@ -81,7 +81,7 @@ impl Vetted {
     /// VetFile::record(&env, VET_FILE.as_ref(), entry)?;
     ///
     /// let file = VetFile::load(&env, VET_FILE.as_ref())?;
-    /// assert_eq!(file.find(&plugin.digest)[0].who, "Ada <ada@example.org>");
+    /// assert_eq!(file.entries()[0].who, "Ada <ada@example.org>");
     /// # Ok(())
     /// # }
     /// ```
