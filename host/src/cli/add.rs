@@ -66,21 +66,19 @@ pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Print
         locked.is_some_and(|locked| locked.digest == offer.found.release.digest)
     };
     let accepted = args.accept || offers.iter().all(|offer| known(offer) || !offer.needs_word());
-    if args.json {
-        let plugins: Vec<_> = offers.iter().map(Offer::document).collect();
-        printer.data(&json!({"format": 1, "plugins": plugins, "accepted": accepted}))?;
-    } else {
+    let plugins: Vec<_> = offers.iter().map(Offer::document).collect();
+    let document = json!({"format": 1, "plugins": plugins, "accepted": accepted});
+    if !args.json {
         for offer in &offers {
             printer.text(offer.page().trim_end())?;
         }
     }
     if !accepted {
-        return Err(
-            Error::denied("nothing was changed: what it asks for is not accepted yet").hint(format!(
-                "Read what stands above, then accept it: agenthost add {} --accept",
-                quoted(&asked)
-            )),
-        );
+        let error = Error::denied("nothing was changed: what it asks for is not accepted yet").hint(format!(
+            "Read what it asks for, then accept it: agenthost add {} --accept",
+            quoted(&asked)
+        ));
+        return printer.refuse(document, error);
     }
     let count = offers.len();
     for offer in &offers {
@@ -88,7 +86,9 @@ pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Print
         project.lock_mut().put(entry);
     }
     project.lock().write()?;
-    if !args.json {
+    if args.json {
+        printer.data(&document)?;
+    } else {
         let what = super::output::counted(count as u64, "plugins");
         printer.say(&format!("{what} written to {}", project.lock().path().display()));
     }

@@ -79,20 +79,18 @@ pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCod
 
 /// Whether the crate in `dir` gives just the bytes of `file`.
 fn check(dir: &Path, file: &Path, args: &Args, printer: &Printer) -> Result<ExitCode> {
-    // Read before the build writes: it may be the last build's result.
     let plugin = Plugin::open(file)?;
     let expected = std::fs::read(file).map_err(|error| Error::plugin(error.to_string()).at(file))?;
     let waiting = Progress::waiting(&format!("building {}", args.dir.display()), printer);
     let found = builder::reproduces(dir, &expected);
     waiting.finish();
     let found = found?;
-    for note in &found.built.notes {
+    for note in &found.notes {
         printer.note(note);
     }
     if args.json {
         printer.data(&json!({
             "format": 1,
-            "path": found.built.path,
             "id": plugin.id.to_string(),
             "digest": plugin.digest.to_string(),
             "same": found.same(),

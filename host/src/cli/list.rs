@@ -54,7 +54,7 @@ async fn releases(project: &Project, reference: &Reference, json: bool, printer:
 enum State {
     /// It would, and who vetted it.
     Runs(Vec<String>),
-    /// It is not in the cache, so nobody knows.
+    /// It, or a plugin that it starts, is not in the cache, so nobody knows.
     NotFetched,
     /// It would not, and why.
     Refused(Error),
@@ -64,6 +64,16 @@ impl State {
     fn of(project: &Project, locked: &Locked) -> Self {
         if !project.cache().has(&locked.digest) {
             return Self::NotFetched;
+        }
+        let below = project.lock().below(&locked.name);
+        let below = below.iter().filter_map(|name| project.lock().get(name));
+        for sub_agent in below.filter(|sub_agent| sub_agent.name != locked.name) {
+            if !project.cache().has(&sub_agent.digest) {
+                return Self::NotFetched;
+            }
+            if let Err(error) = project.admit(sub_agent) {
+                return Self::Refused(error.context(&format!("{} starts {}", locked.name, sub_agent.name)));
+            }
         }
         match project.admit(locked) {
             Ok(admitted) => Self::Runs(admitted.verdict.vetted_by),

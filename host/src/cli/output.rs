@@ -160,18 +160,27 @@ impl Printer {
 
     /// Prints an error from before the run, and gives its exit code.
     pub(super) fn error(&self, error: &Error) -> ExitCode {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(&format!(": {cause}"));
-            source = cause.source();
-        }
         if self.json {
-            print_json_error(error.class().name(), &message, error.next_step());
+            print_json_error(error.class().name(), &with_causes(error), error.next_step());
         } else {
-            print_error(&message, error.next_step());
+            print_error(&with_causes(error), error.next_step());
         }
         ExitCode::from(error_code(error.class()))
+    }
+
+    /// Ends a command that has something to show and refuses something all the same. For a program the error stands in the
+    /// one document, for a person it comes after what was shown.
+    pub(super) fn refuse(&self, mut document: serde_json::Value, error: Error) -> Result<ExitCode, Error> {
+        if !self.json {
+            return Err(error);
+        }
+        if let Some(fields) = document.as_object_mut() {
+            let (class, hint) = (error.class().name(), error.next_step());
+            let error = json!({"class": class, "message": with_causes(&error), "hint": hint});
+            fields.insert("error".to_owned(), error);
+        }
+        self.data(&document)?;
+        Ok(ExitCode::from(error_code(error.class())))
     }
 
     /// The width to which lines are cut: the terminal's; none where stdout goes elsewhere.
@@ -235,6 +244,16 @@ pub(super) fn counted(count: u64, words: &str) -> String {
         None if count == 1 => format!("{number} {}", words.trim_end_matches('s')),
         _ => format!("{number} {words}"),
     }
+}
+
+fn with_causes(error: &Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    message
 }
 
 fn print_error(message: &str, hint: Option<&str>) {

@@ -11,7 +11,7 @@ use super::registry::open;
 use crate::config::Env;
 use crate::error::{Error, Result};
 use crate::host::Place;
-use crate::plugin::{Plugin, build};
+use crate::plugin::{Manifest, Plugin, build};
 use crate::registry::signature::{self, PublicKey, sign};
 use crate::registry::statement::{Statement, identity};
 use crate::registry::{Name, OciReference, Publication, Reference, Requirement, Source, Tag, local};
@@ -39,6 +39,16 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
         return Err(Error::usage(format!("{} is no file and no directory", args.plugin))
             .hint("What is pushed is a .wasm file or a crate; what a registry has is there already."));
     };
+    // Before a build, whatever would fail after it.
+    let asked = args.reference.as_deref().map(str::parse::<Reference>).transpose()?;
+    if let Some(asked) = &asked {
+        project.source(asked).await?;
+    }
+    let secret = args
+        .key
+        .as_deref()
+        .map(|key| super::key::secret(key, env))
+        .transpose()?;
     let path = match path.is_dir() {
         true => {
             let built = build::release(&path)?;
@@ -51,13 +61,16 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
     let plugin = Plugin::read(&bytes).map_err(|error| error.at(&path))?;
     crate::plugin::refuse(&plugin.id.name, &plugin.imports, true, None)?;
     let (name, version) = identity(&plugin)?;
-    let reference = match &args.reference {
-        Some(reference) => reference.parse()?,
-        None => Reference::Named {
-            name: name.clone(),
-            requirement: Requirement::any(),
-        },
-    };
+    let suggested = plugin.manifest.as_ref().map(Manifest::suggested).transpose();
+    suggested.map_err(|why| {
+        Error::plugin(format!("its manifest's limits: {why}"))
+            .at(&path)
+            .hint("Correct them under [package.metadata.agenthost.limits] in its Cargo.toml, and build it again.")
+    })?;
+    let reference = asked.unwrap_or_else(|| Reference::Named {
+        name: name.clone(),
+        requirement: Requirement::any(),
+    });
     fits(&reference, &name, &version)?;
     let mut signatures = local::signatures_beside(&path)?;
     for text in &signatures {
@@ -66,12 +79,11 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
     }
     let source = project.source(&reference).await?;
     let mut signed = false;
-    if let Some(key) = &args.key {
-        let secret = super::key::secret(key, env)?;
+    if let (Some(secret), Some(key)) = (&secret, &args.key) {
         signed = has_signed(&*source, &secret.public(), &plugin, &version, &bytes).await;
         match signed {
             true => printer.note(&format!("it is signed with {key} there already")),
-            false => signatures.push(sign(&secret, &bytes, &Statement::of(&plugin)?)?),
+            false => signatures.push(sign(secret, &bytes, &Statement::of(&plugin)?)?),
         }
     }
     let published = source

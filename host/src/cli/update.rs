@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Global;
 use super::output::{Printer, counted};
@@ -59,22 +59,25 @@ pub(super) async fn update(args: &Args, global: &Global, env: &Env, printer: &Pr
     }
     let grows = !along.is_empty() || offers.iter().any(|(_, offer)| offer.needs_word());
     let accepted = !args.locked && (args.accept || !grows);
-    print(&offers, &along, accepted, args.json, printer)?;
+    let document = document(&offers, &along, accepted);
+    if !args.json {
+        print(&offers, &along, printer)?;
+    }
+    if args.locked && !offers.is_empty() {
+        let what = counted(offers.len() as u64, "plugins");
+        let error = Error::denied(format!("{what} can be updated, and --locked forbids it"));
+        return printer.refuse(document, error.hint("Run `agenthost update` without --locked."));
+    }
+    if !accepted && !offers.is_empty() {
+        let error = Error::denied("nothing was changed: an update asks for more than was accepted")
+            .hint("Read the changes, those with a +; accept them with `agenthost update --accept`.");
+        return printer.refuse(document, error);
+    }
     if offers.is_empty() {
+        if args.json {
+            printer.data(&document)?;
+        }
         return Ok(ExitCode::SUCCESS);
-    }
-    if args.locked {
-        return Err(Error::denied(format!(
-            "{} can be updated, and --locked forbids it",
-            counted(offers.len() as u64, "plugins")
-        ))
-        .hint("Run `agenthost update` without --locked."));
-    }
-    if !accepted {
-        return Err(
-            Error::denied("nothing was changed: an update asks for more than was accepted")
-                .hint("Read the changes above, those with a +; accept them with `agenthost update --accept`."),
-        );
     }
     let offers = || offers.iter().map(|(_, offer)| offer).chain(&along);
     for offer in offers() {
@@ -82,7 +85,9 @@ pub(super) async fn update(args: &Args, global: &Global, env: &Env, printer: &Pr
         project.lock_mut().put(entry);
     }
     project.lock().write()?;
-    if !args.json {
+    if args.json {
+        printer.data(&document)?;
+    } else {
         let what = counted(offers().count() as u64, "plugins");
         printer.say(&format!("{what} written to {}", project.lock().path().display()));
     }
@@ -104,21 +109,20 @@ fn chosen(project: &Project, names: &[Name]) -> Result<Vec<Locked>> {
     Ok(project.lock().plugins().filter(chosen).cloned().collect())
 }
 
-fn print(offers: &[(Locked, Offer)], along: &[Offer], accepted: bool, json: bool, printer: &Printer) -> Result<()> {
-    if json {
-        let updates = offers.iter().map(|(locked, offer)| {
-            json!({
-                "name": locked.name, "from": locked.version, "to": offer.found.version,
-                "from_digest": locked.digest, "to_digest": offer.found.release.digest,
-                "changes": changes_document(offer.changes.as_deref().unwrap_or_default()),
-                "grows": offer.needs_word(), "runs": offer.pending.is_none(),
-            })
-        });
-        let along: Vec<_> = along.iter().map(Offer::document).collect();
-        return printer.data(&json!({
-            "format": 1, "updates": updates.collect::<Vec<_>>(), "new_sub_agents": along, "accepted": accepted,
-        }));
-    }
+fn document(offers: &[(Locked, Offer)], along: &[Offer], accepted: bool) -> Value {
+    let updates = offers.iter().map(|(locked, offer)| {
+        json!({
+            "name": locked.name, "from": locked.version, "to": offer.found.version,
+            "from_digest": locked.digest, "to_digest": offer.found.release.digest,
+            "changes": changes_document(offer.changes.as_deref().unwrap_or_default()),
+            "grows": offer.needs_word(), "runs": offer.pending.is_none(),
+        })
+    });
+    let along: Vec<_> = along.iter().map(Offer::document).collect();
+    json!({"format": 1, "updates": updates.collect::<Vec<_>>(), "new_sub_agents": along, "accepted": accepted})
+}
+
+fn print(offers: &[(Locked, Offer)], along: &[Offer], printer: &Printer) -> Result<()> {
     if offers.is_empty() {
         printer.say("everything is as new as the lock file allows");
     }

@@ -54,6 +54,8 @@ pub(super) struct Args {
 pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let config = global.config(env)?;
     let project = project(&config, env)?.before_vetting();
+    // Before the checks, which take their time.
+    let who = args.accept.then(|| voucher(args)).transpose()?;
     let (place, subject) = find(args, &project, env, printer).await?;
     let (name, version) = identity(&subject.plugin)?;
     let asks = Asks::of(&subject.plugin);
@@ -68,9 +70,21 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
     let checks = checks::all(&subject, source.as_deref(), (place, project, config), env, printer).await?;
     let changes = before.as_ref().map(|before| before.asks.changes(&asks));
     let failed = checks.iter().filter(|check| check.state == State::Failed).count();
-    let accepted = args.accept && failed == 0;
+    let who = who.filter(|_| failed == 0);
+    let accepted = who.is_some();
+    if let Some(who) = who {
+        let mut entry = Vetted::new(name.clone(), version.clone(), subject.plugin.digest, who, asks.clone());
+        entry.notes = args.notes.trim().to_owned();
+        entry.checks = checks
+            .iter()
+            .filter(|check| check.state == State::Passed)
+            .map(|check| check.name.to_owned())
+            .collect();
+        VetFile::record(env, &file, entry)?;
+    }
+    let mut document = serde_json::Value::Null;
     if args.json {
-        printer.data(&json!({
+        document = json!({
             "format": 1, "name": name, "version": version, "digest": subject.plugin.digest,
             "powers": subject.plugin.powers(), "asks": asks, "checks": checks,
             "vetted_by": known,
@@ -79,7 +93,7 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
                 "changes": changes_document(changes.as_deref().unwrap_or_default()),
             })),
             "accepted": accepted,
-        }))?;
+        });
     } else {
         printer.text(&format!("\x1b[1m{name} {version}\x1b[0m {}", subject.plugin.digest))?;
         let row = |label: &str, text: &str| printer.text(&format!("  {label:<12} {}", printable(text)));
@@ -105,36 +119,32 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
     }
     if failed > 0 {
         let what = super::output::counted(failed as u64, "checks");
-        return Err(Error::denied(format!("{name} {version}: {what} failed"))
-            .hint("What stands above has to be mended by the publisher; a plugin that fails is not vouched for."));
+        let error = Error::denied(format!("{name} {version}: {what} failed"))
+            .hint("What failed has to be mended by the publisher; a plugin that fails is not vouched for.");
+        return printer.refuse(document, error);
     }
-    if !args.accept {
-        if !args.json {
-            printer.say("nothing was written down; vouch for it with --accept --notes \"what you looked at\"");
-        }
-        return Ok(ExitCode::SUCCESS);
+    if args.json {
+        printer.data(&document)?;
+    } else if accepted {
+        printer.say(&format!("written to {}; commit it", file.display()));
+    } else {
+        printer.say("nothing was written down; vouch for it with --accept --notes \"what you looked at\"");
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Who vouches: as said, or as git has it.
+fn voucher(args: &Args) -> Result<String> {
     let who = match &args.who {
         Some(who) => who.trim().to_owned(),
         None => git_identity().unwrap_or_default(),
     };
-    if who.is_empty() {
-        return Err(
-            Error::usage("it is not known who vouches").hint("Say it: --who \"Ada Example <ada@acme.example>\"")
-        );
+    match who.is_empty() {
+        true => {
+            Err(Error::usage("it is not known who vouches").hint("Say it: --who \"Ada Example <ada@acme.example>\""))
+        }
+        false => Ok(who),
     }
-    let mut entry = Vetted::new(name, version, subject.plugin.digest, who, asks);
-    entry.notes = args.notes.trim().to_owned();
-    entry.checks = checks
-        .iter()
-        .filter(|check| check.state == State::Passed)
-        .map(|check| check.name.to_owned())
-        .collect();
-    VetFile::record(env, &file, entry)?;
-    if !args.json {
-        printer.say(&format!("written to {}; commit it", file.display()));
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The plugin that is looked at, and where it is loaded from.

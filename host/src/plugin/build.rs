@@ -79,7 +79,7 @@ pub struct Built {
 /// missing toolchain, a crate that does not build for [`TARGET`], or code that does not compile. What the component imports
 /// is not judged here.
 pub fn build(dir: &Path) -> Result<Built> {
-    build_for(dir, &[], Form::Plain)
+    build_for(dir, &[], Form::Plain, None)
 }
 
 /// Builds the crate in `dir` as [`build`] does, and records the tools and the source that it is built from; see
@@ -101,7 +101,7 @@ pub fn build(dir: &Path) -> Result<Built> {
 ///
 /// Those of [`build`].
 pub fn release(dir: &Path) -> Result<Built> {
-    build_for(dir, &[], Form::Release)
+    build_for(dir, &[], Form::Release, None)
 }
 
 /// What a build leaves in its result.
@@ -112,8 +112,9 @@ enum Form {
     Release,
 }
 
-/// Builds the crate in `dir` for the crates `above`, each of which needs the interface of the next.
-fn build_for(dir: &Path, above: &[PathBuf], form: Form) -> Result<Built> {
+/// Builds the crate in `dir` for the crates `above`, each of which needs the interface of the next; in `target`, where that
+/// is given, in place of the crate's own target directory.
+fn build_for(dir: &Path, above: &[PathBuf], form: Form, target: Option<&Path>) -> Result<Built> {
     // Without the dots of `agenthost build .`.
     let dir = &dir.components().collect::<PathBuf>();
     if !dir.is_dir() {
@@ -127,7 +128,16 @@ fn build_for(dir: &Path, above: &[PathBuf], form: Form) -> Result<Built> {
         );
     }
     let mut notes = Vec::new();
-    let package = package(dir)?;
+    let package = package(dir, target)?;
+    package.manifest.suggested().map_err(|why| {
+        Error::plugin(format!(
+            "{}: [package.metadata.agenthost.limits]: {why}",
+            dir.join("Cargo.toml").display()
+        ))
+        .hint(
+            "Write limits as under [limits] in agenthost.toml: tokens = 20_000, memory = \"32MiB\", timeout = \"1m\".",
+        )
+    })?;
     if install_target(dir)? {
         notes.push(format!("added the compile target {TARGET}"));
     }
@@ -141,11 +151,11 @@ fn build_for(dir: &Path, above: &[PathBuf], form: Form) -> Result<Built> {
                 ),
             );
         }
-        Ok(build_for(below, &circle, Form::Plain)?.path)
+        Ok(build_for(below, &circle, Form::Plain, target)?.path)
     })?);
     wit::check(dir)?;
     let places = flags::Places::of(&package);
-    let mut command = cargo(dir);
+    let mut command = cargo(dir, target);
     flags::apply(&mut command, dir, &places)?;
     let output = run(command
         .args(["build", "--release", "--lib", "--target", TARGET])
@@ -310,8 +320,8 @@ struct Package {
     manifest: Manifest,
 }
 
-fn package(dir: &Path) -> Result<Package> {
-    let output = run(cargo(dir).args(["metadata", "--no-deps", "--format-version", "1"]))?;
+fn package(dir: &Path, target: Option<&Path>) -> Result<Package> {
+    let output = run(cargo(dir, target).args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let wrong = |why: &str| {
         Error::plugin(format!(
             "{}: cargo cannot read the crate\n{}",

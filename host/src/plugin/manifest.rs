@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::LimitsPatch;
+
 /// The embedded manifest. Fields that this version does not know are ignored, so that newer plugins can be inspected.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
@@ -42,6 +44,36 @@ pub struct Manifest {
 impl Manifest {
     /// The newest form that this version reads.
     pub const FORMAT: u32 = 1;
+
+    /// The limits that it suggests, which bind nobody.
+    ///
+    /// ```
+    /// use agenthost::limits::Cap;
+    /// use agenthost::plugin::Manifest;
+    ///
+    /// let mut manifest: Manifest = serde_json::from_str(r#"{"format": 1, "limits": {"tokens": "40k"}}"#)?;
+    /// assert_eq!(manifest.suggested()?.tokens, Some(Cap::At(40_000)));
+    /// manifest.limits.insert("token".into(), 5.into());
+    /// assert!(manifest.suggested().is_err_and(|why| why.starts_with("unknown limit `token`")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the first that is none.
+    pub fn suggested(&self) -> Result<LimitsPatch, String> {
+        let mut limits = LimitsPatch::default();
+        for (key, value) in &self.limits {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            limits
+                .set(key, &text)
+                .map_err(|why| match LimitsPatch::KEYS.contains(&key.as_str()) {
+                    true => format!("`{key}`: {why}"),
+                    false => why,
+                })?;
+        }
+        Ok(limits)
+    }
 
     /// Reads the embedded JSON.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {

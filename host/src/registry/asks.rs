@@ -213,6 +213,7 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.old, &self.new) {
             (None, Some(new)) => write!(f, "+ {}: {new}", self.what),
+            (Some(old), None) if self.grows => write!(f, "+ {}: {old} -> none stated", self.what),
             (Some(old), None) => write!(f, "- {}: {old}", self.what),
             (Some(old), Some(new)) => write!(
                 f,
@@ -276,7 +277,7 @@ mod tests {
             said(&some, &none),
             [
                 ("+ model name: fast -> any model name".to_owned(), true),
-                ("- limit tokens: 40k".to_owned(), true),
+                ("+ limit tokens: 40k -> none stated".to_owned(), true),
             ]
         );
         assert!(none.changes(&some).iter().all(|change| !change.grows));

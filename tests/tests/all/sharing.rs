@@ -109,6 +109,12 @@ fn two_teams(registry: &str) {
         assert!(shown.stdout.contains(row), "{row}: {shown}");
     }
     assert!(!user.cwd().join("agenthost.lock").exists());
+    let document = user.run(["add", "demo:competitor", "--json"]).json(4);
+    assert_eq!(
+        (&document["accepted"], &document["error"]["class"]),
+        (&false.into(), &"denied".into()),
+        "one document: {document}"
+    );
     let added = user.run(["add", "demo:competitor", "--accept"]);
     assert_eq!(added.code, 0, "{added}");
     assert!(
@@ -178,7 +184,10 @@ fn two_teams(registry: &str) {
     ] {
         assert!(refused.stdout.contains(line), "{line}: {refused}");
     }
-    assert!(user.run(["update", "--locked"]).stderr.contains("can be updated"));
+    let locked = user.run(["update", "--locked", "--json"]).json(4);
+    assert_eq!(locked["updates"][0]["grows"], true, "{locked}");
+    let said = locked["error"]["message"].as_str().unwrap();
+    assert!(said.contains("can be updated"), "{locked}");
     assert_eq!(
         std::fs::read(user.cwd().join("agenthost.lock")).unwrap(),
         lock,
@@ -621,6 +630,25 @@ fn a_plugin_pushed_under_another_name_is_not_taken() {
     assert!(refused.stderr.contains("the plugin is demo:competitor"), "{refused}");
     let refused = user.run(["push", "plugin.wasm", "demo:competitor@2.0.0"]);
     assert!(refused.stderr.contains("its version is 1.0.0"), "{refused}");
+    // Limits that are none are not published, and not vouched for.
+    let manifest = json!({"format": 1, "name": "tiny", "version": "1.0.0", "limits": {"token": 5}});
+    user.write("tiny.wasm", with_manifest(&dummy::component(&[TINY]), &manifest));
+    let refused = user.run(["push", "tiny.wasm"]);
+    assert!(
+        refused
+            .error(2)
+            .contains("its manifest's limits: unknown limit `token`; the known ones are tokens,"),
+        "{refused}"
+    );
+    let vetted = user.run(["vet", "tiny.wasm", "--accept", "--who", "Ada"]);
+    assert_eq!(vetted.code, 4, "{vetted}");
+    assert!(
+        vetted
+            .stdout
+            .contains("manifest     FAILED   its limits: unknown limit `token`"),
+        "{vetted}"
+    );
+    assert!(!user.cwd().join("vetted.toml").exists());
     let dir = registry.path().join("demo/other");
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::copy(user.cwd().join("plugin.wasm"), dir.join("1.0.0.wasm")).unwrap();

@@ -79,6 +79,7 @@ pub(super) async fn all(
     let mut checks = vec![
         imports(plugin),
         models(plugin),
+        manifest(plugin),
         signatures(&project, subject)?,
         size(plugin),
         engine(),
@@ -124,6 +125,22 @@ fn models(plugin: &Plugin) -> Check {
             State::Look,
             "its manifest does not say which model names it asks for, so it may ask for any",
         ),
+    }
+}
+
+/// That what it says of itself makes sense.
+fn manifest(plugin: &Plugin) -> Check {
+    let check = |state, said: String| Check::new("manifest", state, said);
+    let Some(manifest) = &plugin.manifest else {
+        return check(
+            State::Look,
+            "it has none: it suggests no limits, and names no source".into(),
+        );
+    };
+    match (manifest.suggested(), &manifest.repository) {
+        (Err(why), _) => check(State::Failed, format!("its limits: {why}")),
+        (Ok(_), None) => check(State::Passed, "its limits make sense; it names no source".into()),
+        (Ok(_), Some(source)) => check(State::Passed, format!("its limits make sense; from {source}")),
     }
 }
 

@@ -7,10 +7,13 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// Cargo in `dir`, with nothing to read.
-pub(super) fn cargo(dir: &Path) -> Command {
+/// Cargo in `dir`, with nothing to read; `target` is the target directory, in place of the one that it would choose.
+pub(super) fn cargo(dir: &Path, target: Option<&Path>) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(dir).stdin(Stdio::null());
+    if let Some(target) = target {
+        cargo.env("CARGO_TARGET_DIR", target);
+    }
     // A cargo that runs us (`cargo run`, `cargo test`) must not pass on what it set for its own build.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();

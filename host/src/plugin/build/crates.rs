@@ -92,7 +92,7 @@ struct Node {
 impl Graph {
     /// The graph below the package of this id; none where cargo cannot tell.
     pub(super) fn read(dir: &Path, root: &str) -> Option<Self> {
-        let mut command = cargo(dir);
+        let mut command = cargo(dir, None);
         command.args(["metadata", "--format-version", "1", "--filter-platform", TARGET]);
         let output = run(&mut command).ok().filter(|output| output.status.success())?;
         Self::parse(&serde_json::from_slice(&output.stdout).ok()?, root)

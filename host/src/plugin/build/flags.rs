@@ -104,7 +104,7 @@ fn names_root(root: &Path, configs: &[toml::Table]) -> bool {
 ///
 /// A plugin error where cargo or rustc cannot be run, or there is no crate in `dir`.
 pub fn reproducibly(command: &mut Command, dir: &Path) -> Result<()> {
-    let mut metadata = cargo(dir);
+    let mut metadata = cargo(dir, None);
     metadata.args(["metadata", "--no-deps", "--format-version", "1"]);
     for (name, value) in command.get_envs() {
         match value {

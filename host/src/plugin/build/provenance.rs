@@ -18,7 +18,7 @@ use crate::plugin::Digest;
 pub(super) fn record(dir: &Path, package: &Package, said: &Said) -> Result<Vec<u8>> {
     let rustc = flags::rustc(dir, &["-vV"])?;
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: "));
-    let cargo = run(cargo(dir).arg("-V"))?;
+    let cargo = run(cargo(dir, None).arg("-V"))?;
     let provenance = Provenance {
         format: Provenance::FORMAT,
         rustc: rustc.lines().next().unwrap_or_default().to_owned(),

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use super::super::provenance::Provenance;
 use super::super::{embedded, read};
-use super::{Built, build, release};
-use crate::error::Result;
+use super::{Form, build_for};
+use crate::error::{Error, Result};
 
 /// What building again has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reproduction {
-    /// What was built.
-    pub built: Built,
+    /// What was done besides building, for people.
+    pub notes: Vec<String>,
     /// What differs, for people, that which explains most first; empty where the bytes are equal.
     pub differs: Vec<String>,
 }
@@ -27,7 +27,10 @@ impl Reproduction {
 }
 
 /// Builds the crate in `dir` and compares the result with a component, of which nothing is run. A component that has its
-/// provenance recorded is compared with a [`release`], another one with a plain [`build`].
+/// provenance recorded is compared with a [`release`](super::release), another one with a plain [`build`](super::build).
+///
+/// All of it is built anew, in a directory that is removed afterwards: cargo takes what lies in a target directory for the
+/// result of a source that seems not to have changed, and whoever made both can make that so.
 ///
 /// ```no_run
 /// // Cargo takes its time, hence not run here.
@@ -41,14 +44,21 @@ impl Reproduction {
 ///
 /// # Errors
 ///
-/// Those of [`build`]. Other bytes are no error.
+/// Those of [`build`](super::build), and [`Host`](crate::error::ErrorClass::Host) where there is no room for temporary files.
+/// Other bytes are no error.
 pub fn reproduces(dir: &Path, expected: &[u8]) -> Result<Reproduction> {
     let recorded = embedded::sections(expected, embedded::PROVENANCE_SECTION)
         .next()
         .is_some();
-    let built = if recorded { release(dir)? } else { build(dir)? };
+    let form = if recorded { Form::Release } else { Form::Plain };
+    let target = tempfile::tempdir().map_err(|error| {
+        Error::host(format!("no directory to build in: {error}"))
+            .hint("TMPDIR says where temporary files go; a build takes some 500 MB.")
+    })?;
+    let built = build_for(dir, &[], form, Some(target.path()))?;
     let differs = differences(expected, &read(&built.path)?);
-    Ok(Reproduction { built, differs })
+    let notes = built.notes;
+    Ok(Reproduction { notes, differs })
 }
 
 /// What differs between a component and the one that was built.

@@ -214,7 +214,14 @@ impl Project {
             size: locked.size,
             manifest: None,
         };
-        source.fetch(&release, &self.cache).await?;
+        if let Err(error) = source.fetch(&release, &self.cache).await {
+            // That other bytes have come under its version explains more.
+            let there = source.find(&Tag::Version(locked.version.clone())).await;
+            return Err(match there {
+                Ok(there) if there.digest != locked.digest => moved(locked, &there.digest),
+                _ => error,
+            });
+        }
         if locked.signatures.iter().all(|digest| self.cache.has_signature(digest)) {
             return Ok(());
         }
