@@ -131,8 +131,8 @@ fn build_for(dir: &Path, above: &[PathBuf], form: Form, target: Option<&Path>) -
     let package = package(dir, target)?;
     package.manifest.suggested().map_err(|why| {
         Error::plugin(format!(
-            "{}: [package.metadata.agenthost.limits]: {why}",
-            dir.join("Cargo.toml").display()
+            "{}: [package.metadata.agenthost.limits] in Cargo.toml: {why}",
+            dir.display()
         ))
         .hint(
             "Write limits as under [limits] in agenthost.toml: tokens = 20_000, memory = \"32MiB\", timeout = \"1m\".",

@@ -45,6 +45,10 @@ fn a_directory_that_is_no_plugin_says_why() {
     write_crate(&machine, "broken", CDYLIB, "", "pub fn f() -> u32 { \"no number\" }\n");
     write_crate(&machine, "no-cdylib", "", "", "//! Nothing.\n");
     write_crate(&machine, "no-task", CDYLIB, "", "//! Nothing.\n");
+    let metadata = "[package.metadata.agenthost.limits]\ntoken = 20_000\n";
+    write_crate(&machine, "limit-key", CDYLIB, metadata, "//! Nothing.\n");
+    let metadata = "[package.metadata.agenthost.limits]\ntokens = \"lots\"\n";
+    write_crate(&machine, "limit-value", CDYLIB, metadata, "//! Nothing.\n");
     machine.write(
         "program/Cargo.toml",
         "[package]\nname = \"program\"\nversion = \"0.1.0\"\n[workspace]\n",
@@ -57,6 +61,7 @@ fn a_directory_that_is_no_plugin_says_why() {
     );
     machine.write("no-package/one/src/lib.rs", "//! Nothing.\n");
     let library = "hint: A plugin is a library: give it a src/lib.rs, and `crate-type = [\"cdylib\"]` under [lib] in its Cargo.toml.\n";
+    let limits = "hint: Write limits as under [limits] in agenthost.toml: tokens = 20_000, memory = \"32MiB\", timeout = \"1m\".\n";
     for (dir, says) in [
         (
             "empty",
@@ -83,6 +88,20 @@ fn a_directory_that_is_no_plugin_says_why() {
         (
             "no-cdylib",
             &format!("the crate no-cdylib builds no component\n\n{library}"),
+        ),
+        (
+            "limit-key",
+            &format!(
+                "[package.metadata.agenthost.limits] in Cargo.toml: unknown limit `token`; the known ones are tokens, cost, calls, \
+                 fuel, memory, timeout, tasks, depth\n\n{limits}"
+            ),
+        ),
+        (
+            "limit-value",
+            &format!(
+                "[package.metadata.agenthost.limits] in Cargo.toml: `tokens`: `lots` is not a count; write a whole number such as \
+                 200000, 200_000 or 200k (k, M, G or T); or none for no limit\n\n{limits}"
+            ),
         ),
         ("program", &format!("the crate program has no library\n\n{library}")),
         (
