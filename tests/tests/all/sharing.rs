@@ -276,7 +276,13 @@ fn two_teams_share_a_plugin_by_a_directory() {
         &release("competitor", "1.2.0", &["fast"], 30_000),
         "demo:competitor",
     );
-    for command in [["update"].as_slice(), &["add", "demo:competitor", "--accept"]] {
+    let cache = user.surroundings().var("XDG_CACHE_HOME").map(PathBuf::from).unwrap();
+    std::fs::remove_dir_all(cache.join("agenthost/plugins")).unwrap();
+    for command in [
+        ["pull"].as_slice(),
+        &["update"],
+        &["add", "demo:competitor", "--accept"],
+    ] {
         let moved = user.run(command);
         assert!(
             moved
