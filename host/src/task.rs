@@ -340,8 +340,11 @@ pub struct TaskReport {
     pub id: TaskId,
     /// The task that started it; none for the root.
     pub parent: Option<TaskId>,
-    /// The plugin's identity.
+    /// The plugin's identity, with the version of its interface.
     pub plugin: String,
+    /// Its release version, where that is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
     /// The models that it called, as `provider/model`, in the order of their first call.
     pub models: Vec<String>,
     /// How it came out.
@@ -354,6 +357,33 @@ pub struct TaskReport {
     /// Bytes of it that were dropped.
     #[serde(skip_serializing_if = "is_zero")]
     pub log_dropped_bytes: u64,
+}
+
+impl TaskReport {
+    /// What ran: `demo:competitor@0.1.0`, and `, release 0.1.3` behind it where its release version is another.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    /// use agenthost::limits::LimitsPatch;
+    ///
+    /// # let component = double();
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let plugin = std::sync::Arc::new(host.load_bytes(&component)?);
+    /// let report = host.spawn(&plugin, &21.into(), &LimitsPatch::default())?.report().await;
+    /// assert_eq!(report.tasks[0].ran(), report.tasks[0].plugin, "it states no release");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ran(&self) -> String {
+        match &self.release {
+            Some(release) => format!("{}, release {release}", self.plugin),
+            None => self.plugin.clone(),
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

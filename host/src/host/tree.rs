@@ -312,10 +312,14 @@ impl RunState {
                 models.push(model.clone());
             }
         }
+        let release = plugin
+            .release()
+            .filter(|release| Some(*release) != plugin.id.version.as_deref());
         let report = TaskReport {
             parent: id.parent(),
             id: id.clone(),
             plugin: plugin.id.to_string(),
+            release: release.map(str::to_owned),
             models,
             outcome: outcome.clone(),
             spent,

@@ -15,6 +15,7 @@ impl TaskReport {
             id: TaskId(text("id")?),
             parent: text("parent").map(TaskId),
             plugin: text("plugin")?,
+            release: text("release"),
             models: models.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             outcome: Outcome::read(json.get("outcome")?)?,
             spent: Spent::read(json.get("spent")?)?,
@@ -82,6 +83,7 @@ mod tests {
                 id: TaskId::root().child(3),
                 parent: Some(TaskId::root()),
                 plugin: "a:b@0.1.0".into(),
+                release: Some("0.1.7".into()),
                 models: vec!["x/y".into()],
                 outcome,
                 spent: Spent {
@@ -96,8 +98,8 @@ mod tests {
             };
             let read = TaskReport::read(&serde_json::to_string(&report).unwrap()).unwrap();
             assert_eq!(
-                (&read.id, &read.parent, &read.plugin),
-                (&report.id, &report.parent, &report.plugin)
+                (&read.id, &read.parent, &read.plugin, &read.release),
+                (&report.id, &report.parent, &report.plugin, &report.release)
             );
             assert_eq!((read.outcome, read.spent), (report.outcome, report.spent));
             assert_eq!(

@@ -153,6 +153,14 @@ fn two_teams(registry: &str) {
     let found = "1 plugin locked; policy agenthost-policy.toml; 1 vetted";
     assert!(doctor.stdout.contains(found), "{doctor}");
 
+    // The report says which release it was, beside the version of its interface.
+    let report = user.run([&run[..], &["--json"]].concat()).json(0);
+    let task = &report["tasks"][0];
+    assert_eq!(
+        (&task["plugin"], &task["release"]),
+        (&"demo:competitor@0.1.0".into(), &"1.0.0".into())
+    );
+
     // Where the cache is empty it is fetched, and that is said; offline it is not.
     let cache = user.surroundings().var("XDG_CACHE_HOME").map(PathBuf::from).unwrap();
     std::fs::remove_dir_all(cache.join("agenthost/plugins")).unwrap();

@@ -65,7 +65,7 @@ pub(super) fn print(
     }
     for task in &report.tasks {
         if (global.verbose > 0 || failure.is_some()) && !task.log.is_empty() && !json {
-            printer.say(&format!("--- log of {} ({})", task.id, task.plugin));
+            printer.say(&format!("--- log of {} ({})", task.id, task.ran()));
             printer.say(printable(task.log.trim_end()).as_str());
             if task.log_dropped_bytes > 0 {
                 printer.say(&format!(
@@ -79,7 +79,7 @@ pub(super) fn print(
         return Ok(());
     }
     if let (Some(failure), Some(root)) = (failure, report.tasks.first()) {
-        printer.failure(&format!("task {} ({})", root.id, root.plugin), failure, bound);
+        printer.failure(&format!("task {} ({})", root.id, root.ran()), failure, bound);
     }
     for line in failed_sub_tasks(report) {
         printer.say(&line);
@@ -114,7 +114,7 @@ fn failed_sub_tasks(report: &RunReport) -> Vec<String> {
                 .chars()
                 .take(FAILED_CHARS)
                 .collect();
-            format!("failed: {} ({}): {}", task.id, task.plugin, printable(&said))
+            format!("failed: {} ({}): {}", task.id, task.ran(), printable(&said))
         })
         .collect();
     let more = failed().count().saturating_sub(lines.len());

@@ -27,6 +27,7 @@ fn task(id: TaskId, failure: Option<Failure>) -> TaskReport {
         parent: id.parent(),
         id,
         plugin: "demo:x@0.1.0".into(),
+        release: None,
         models: Vec::new(),
         outcome: failure.map_or(Outcome::Ok(Value::Null), Outcome::Failure),
         spent: Spent::default(),
