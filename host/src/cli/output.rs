@@ -283,11 +283,13 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
             message,
             Some("Run the command with --help for its usage."),
         );
-    } else {
+    } else if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
-        if error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-            eprintln!("\n\x1b[1mhint:\x1b[0m Run the command with --help for its usage.");
-        }
+    } else {
+        // Without clap's own last line, which says the same in other words.
+        let text = error.render().ansi().to_string();
+        let text = text.split("\n\nFor more information").next().unwrap_or_default();
+        eprintln!("{text}\n\n\x1b[1mhint:\x1b[0m Run the command with --help for its usage.");
     }
     ExitCode::from(exit::USAGE)
 }
