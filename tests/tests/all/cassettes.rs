@@ -150,6 +150,10 @@ fn a_changed_plugin_fails_until_the_change_is_accepted() {
     let text = machine.run(["profile", "edited"]);
     let manifest: toml::Table = text.stdout.parse().unwrap();
     let limits = &manifest["package"]["metadata"]["agenthost"]["limits"];
+    assert!(
+        text.stdout.starts_with("[package.metadata.agenthost.limits]\n"),
+        "it replaces that table as it stands: {text}"
+    );
     assert_eq!(limits["calls"].as_integer(), Some(8), "{text}");
     let built = machine.run(["build", "edited"]);
     assert!(
