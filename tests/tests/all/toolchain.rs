@@ -105,6 +105,8 @@ fn a_directory_that_is_no_plugin_says_why() {
 fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
     // Whatever is compiled, it is not found.
     let machine = offline().var("RUSTC", "/nowhere/rustc");
+    let other = "package demo:other@0.2.0;\ninterface task {\n  run: async func(input: u8) -> u8;\n}\n";
+    machine.write("changed/wit/deps/other/world.wit", other);
     let place = |dir: &str, at: &str, line: &str, caret: &str| {
         format!("\n     --> [work]/{dir}/wit/world.wit:4:{at}\n      |\n    4 | {line}\n      | {caret}\n\n")
     };
@@ -151,6 +153,22 @@ fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
                  build copies its WIT; or put the .wit files into wit/deps/NAME.\n",
                 place(
                     "sub-agent",
+                    "10",
+                    "  import demo:other/task@0.1.0;",
+                    "         ^---------"
+                )
+            ),
+        ),
+        (
+            "changed",
+            "package demo:x@0.1.0;\n\nworld x {\n  import demo:other/task@0.1.0;\n}\n",
+            format!(
+                "package 'demo:other@0.1.0' not found. known packages:\n    agenthost:plugin@0.1.0\n    demo:other@0.2.0\n    \
+                 demo:x@0.1.0{}\
+                 hint: The plugin that is declared, or lies in wit/deps, is demo:other@0.2.0, and the WIT names demo:other at \
+                 0.1.0: name demo:other@0.2.0 in wit/world.wit, and mend what has changed with it.\n",
+                place(
+                    "changed",
                     "10",
                     "  import demo:other/task@0.1.0;",
                     "         ^---------"

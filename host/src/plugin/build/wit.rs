@@ -59,6 +59,8 @@ fn hint(why: &str) -> String {
             contract::PACKAGE,
             contract_version()
         )
+    } else if let Some(hint) = other_version(why) {
+        hint
     } else if why.starts_with("package '") && why.contains("not found") {
         "Declare the plugin that it belongs to under [package.metadata.agenthost.sub-agents] in Cargo.toml, and the build copies \
          its WIT; or put the .wit files into wit/deps/NAME."
@@ -66,6 +68,23 @@ fn hint(why: &str) -> String {
     } else {
         "Mend the WIT at the place that is shown.".into()
     }
+}
+
+/// What to do where the package that is not found is there in another version: a sub-agent has changed its interface.
+fn other_version(why: &str) -> Option<String> {
+    let (wanted, rest) = why.strip_prefix("package '")?.split_once("' not found")?;
+    let (name, version) = wanted.split_once('@')?;
+    let known = rest.lines().map(str::trim);
+    let known: Vec<_> = known
+        .filter(|line| line.split_once('@').is_some_and(|(known, _)| known == name))
+        .collect();
+    (!known.is_empty()).then(|| {
+        format!(
+            "The plugin that is declared, or lies in wit/deps, is {known}, and the WIT names {name} at {version}: name {known} in \
+             wit/world.wit, and mend what has changed with it.",
+            known = known.join(" and ")
+        )
+    })
 }
 
 /// The version of the contract that `text` is, where it is one.
