@@ -193,10 +193,23 @@ fn a_broken_cassette_is_refused_with_file_and_reason() {
             .error(2)
             .contains("it has format 9, and this version reads 1")
     );
+    std::fs::create_dir(machine.cwd().join("y")).unwrap();
     let none = machine.run(["test", "y"]);
     assert!(none.error(2).contains("y: no cassettes: cassettes/*.json"), "{none}");
     assert!(none.stderr.contains("--record y/cassettes/first.json"), "{none}");
     machine.run(["profile", "y"]).error(2);
+    machine.write("plugin.wasm", "");
+    for (path, why) in [
+        ("why", "there is no such directory"),
+        ("plugin.wasm", "not a directory"),
+    ] {
+        for command in ["test", "profile"] {
+            let expected = format!(
+                "error: {path}: {why}\n\nhint: Name the directory of a plugin's crate, with its Cargo.toml and its cassettes/.\n"
+            );
+            assert_eq!(machine.run([command, path]).error(2), expected);
+        }
+    }
 }
 
 #[test]
