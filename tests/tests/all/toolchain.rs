@@ -128,12 +128,53 @@ fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
             "name",
             "package demo:x@0.1.0;\n\ninterface task {\n  run: async func(input: strin) -> string;\n}\n",
             format!(
-                "name `strin` does not exist{}hint: Mend the WIT at the place that is shown.\n",
+                "name `strin` does not exist{}hint: Mend the WIT at the place that is shown: the nearest name is `string`.\n",
                 place(
                     "name",
                     "26",
                     "  run: async func(input: strin) -> string;",
                     "                         ^----"
+                )
+            ),
+        ),
+        (
+            "type",
+            "package demo:x@0.1.0;\n\ninterface task {\n  run: async func(input: sentimant) -> u8;\n  enum sentiment { good, bad }\n}\n",
+            format!(
+                "name `sentimant` does not exist{}hint: Mend the WIT at the place that is shown: the nearest name is `sentiment`.\n",
+                place(
+                    "type",
+                    "26",
+                    "  run: async func(input: sentimant) -> u8;",
+                    "                         ^--------"
+                )
+            ),
+        ),
+        (
+            "elsewhere",
+            "package demo:x@0.1.0;\n\ninterface task {\n  run: async func(input: mood) -> u8;\n}\ninterface types {\n  enum mood { good }\n}\n",
+            format!(
+                "name `mood` does not exist{}hint: Mend the WIT at the place that is shown: `mood` is of another interface, and \
+                 `use INTERFACE.{{mood}};` brings it here.\n",
+                place(
+                    "elsewhere",
+                    "26",
+                    "  run: async func(input: mood) -> u8;",
+                    "                         ^---"
+                )
+            ),
+        ),
+        (
+            "failure",
+            "package demo:x@0.1.0;\n\ninterface task {\n  run: async func() -> result<u8, failure>;\n}\n",
+            format!(
+                "name `failure` does not exist{}hint: Mend the WIT at the place that is shown: `failure` is of another interface, \
+                 and `use agenthost:plugin/types@0.1.0.{{failure}};` brings it here.\n",
+                place(
+                    "failure",
+                    "35",
+                    "  run: async func() -> result<u8, failure>;",
+                    "                                  ^------"
                 )
             ),
         ),

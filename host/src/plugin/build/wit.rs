@@ -10,6 +10,7 @@ use std::path::Path;
 use super::super::contract;
 use super::super::embedded::{self, WitText};
 use crate::error::{Error, Result};
+use crate::value;
 
 /// Reads the WIT of the crate in `dir`.
 pub(super) fn check(dir: &Path) -> Result<()> {
@@ -41,7 +42,7 @@ pub(super) fn check(dir: &Path) -> Result<()> {
     match embedded::resolve(&text, &below) {
         Ok(_) => Ok(()),
         Err(why) => {
-            let hint = hint(&why);
+            let hint = hint(&why, &text.files);
             Err(Error::plugin(format!("the WIT in {shown} is wrong: {why}")).hint(hint))
         }
     }
@@ -50,7 +51,7 @@ pub(super) fn check(dir: &Path) -> Result<()> {
 const OTHER_VERSION: &str = "Delete the copy, which agenthost-sdk brings along, and use the agenthost-sdk of this host's version; or use an \
                              agenthost of that version.";
 
-fn hint(why: &str) -> String {
+fn hint(why: &str, files: &[(String, String)]) -> String {
     if why.contains("no `package` header") {
         "Begin the file with `package NAMESPACE:NAME@0.1.0;`: it is the plugin's name.".into()
     } else if why.starts_with("package 'agenthost:plugin@") {
@@ -66,8 +67,50 @@ fn hint(why: &str) -> String {
          its WIT; or put the .wit files into wit/deps/NAME."
             .into()
     } else {
-        "Mend the WIT at the place that is shown.".into()
+        let place = "Mend the WIT at the place that is shown";
+        match meant(why, files) {
+            Some(meant) => format!("{place}: {meant}."),
+            None => format!("{place}."),
+        }
     }
+}
+
+/// What a name that does not exist was most likely meant to be.
+fn meant(why: &str, files: &[(String, String)]) -> Option<String> {
+    let (name, _) = why.strip_prefix("name `")?.split_once("` does not exist")?;
+    let declared: Vec<&str> = files.iter().flat_map(|(_, text)| declared(text)).collect();
+    let interface = match name {
+        FAILURE => format!("{}/types@{}", contract::PACKAGE, contract_version()),
+        _ if declared.contains(&name) => "INTERFACE".into(),
+        _ => {
+            let known = declared.into_iter().chain(BUILT_IN.iter().copied()).chain([FAILURE]);
+            return value::nearest(name, known).map(|near| format!("the nearest name is `{near}`"));
+        }
+    };
+    Some(format!(
+        "`{name}` is of another interface, and `use {interface}.{{{name}}};` brings it here"
+    ))
+}
+
+/// The type of the contract that every task needs.
+const FAILURE: &str = "failure";
+/// The types that need no declaration.
+const BUILT_IN: &[&str] = &[
+    "bool", "char", "f32", "f64", "list", "option", "result", "s8", "s16", "s32", "s64", "string", "tuple", "u8",
+    "u16", "u32", "u64",
+];
+
+/// The types that WIT text declares, as far as the beginning of a line says so.
+fn declared(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let (word, rest) = line.trim_start().split_once(' ')?;
+        let names = ["enum", "flags", "record", "resource", "type", "variant"].contains(&word);
+        let name = rest.trim_start().trim_start_matches('%');
+        let end = name
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+            .unwrap_or(name.len());
+        name.get(..end).filter(|name| names && !name.is_empty())
+    })
 }
 
 /// What to do where the package that is not found is there in another version: a sub-agent has changed its interface.
