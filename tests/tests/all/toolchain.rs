@@ -107,6 +107,8 @@ fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
     let machine = offline().var("RUSTC", "/nowhere/rustc");
     let other = "package demo:other@0.2.0;\ninterface task {\n  run: async func(input: u8) -> u8;\n}\n";
     machine.write("changed/wit/deps/other/world.wit", other);
+    let later = other.replace("demo:other", "demo:x-other");
+    machine.write("changed-later/wit/deps/x-other/world.wit", later);
     let place = |dir: &str, at: &str, line: &str, caret: &str| {
         format!("\n     --> [work]/{dir}/wit/world.wit:4:{at}\n      |\n    4 | {line}\n      | {caret}\n\n")
     };
@@ -213,6 +215,22 @@ fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
                     "10",
                     "  import demo:other/task@0.1.0;",
                     "         ^---------"
+                )
+            ),
+        ),
+        // The error names fewer packages than there are.
+        (
+            "changed-later",
+            "package demo:x@0.1.0;\n\nworld x {\n  import demo:x-other/task@0.1.0;\n}\n",
+            format!(
+                "package 'demo:x-other@0.1.0' not found. known packages:\n    agenthost:plugin@0.1.0\n    demo:x@0.1.0{}\
+                 hint: The plugin that is declared, or lies in wit/deps, is demo:x-other@0.2.0, and the WIT names demo:x-other at \
+                 0.1.0: name demo:x-other@0.2.0 in wit/world.wit, and mend what has changed with it.\n",
+                place(
+                    "changed-later",
+                    "10",
+                    "  import demo:x-other/task@0.1.0;",
+                    "         ^-----------"
                 )
             ),
         ),

@@ -4,6 +4,7 @@
 //! and a contract of another version. Which world is the plugin's the macro decides. A crate without .wit files directly in
 //! `wit/` has its WIT elsewhere, or none.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -42,7 +43,7 @@ pub(super) fn check(dir: &Path) -> Result<()> {
     match embedded::resolve(&text, &below) {
         Ok(_) => Ok(()),
         Err(why) => {
-            let hint = hint(&why, &text.files);
+            let hint = hint(&why, &text);
             Err(Error::plugin(format!("the WIT in {shown} is wrong: {why}")).hint(hint))
         }
     }
@@ -51,7 +52,7 @@ pub(super) fn check(dir: &Path) -> Result<()> {
 const OTHER_VERSION: &str = "Delete the copy, which agenthost-sdk brings along, and use the agenthost-sdk of this host's version; or use an \
                              agenthost of that version.";
 
-fn hint(why: &str, files: &[(String, String)]) -> String {
+fn hint(why: &str, text: &WitText) -> String {
     if why.contains("no `package` header") {
         "Begin the file with `package NAMESPACE:NAME@0.1.0;`: it is the plugin's name.".into()
     } else if why.starts_with("package 'agenthost:plugin@") {
@@ -60,7 +61,7 @@ fn hint(why: &str, files: &[(String, String)]) -> String {
             contract::PACKAGE,
             contract_version()
         )
-    } else if let Some(hint) = other_version(why) {
+    } else if let Some(hint) = other_version(why, &text.deps) {
         hint
     } else if why.starts_with("package '") && why.contains("not found") {
         "Declare the plugin that it belongs to under [package.metadata.agenthost.sub-agents] in Cargo.toml, and the build copies \
@@ -68,7 +69,7 @@ fn hint(why: &str, files: &[(String, String)]) -> String {
             .into()
     } else {
         let place = "Mend the WIT at the place that is shown";
-        match meant(why, files) {
+        match meant(why, &text.files) {
             Some(meant) => format!("{place}: {meant}."),
             None => format!("{place}."),
         }
@@ -113,29 +114,34 @@ fn declared(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What to do where the package that is not found is there in another version: a sub-agent has changed its interface.
-fn other_version(why: &str) -> Option<String> {
-    let (wanted, rest) = why.strip_prefix("package '")?.split_once("' not found")?;
+/// What to do where the package that is not found is there in another version: a sub-agent has changed its interface. The
+/// error itself names those packages only that were read before.
+fn other_version(why: &str, deps: &[(String, String)]) -> Option<String> {
+    let (wanted, _) = why.strip_prefix("package '")?.split_once("' not found")?;
     let (name, version) = wanted.split_once('@')?;
-    let known = rest.lines().map(str::trim);
-    let known: Vec<_> = known
-        .filter(|line| line.split_once('@').is_some_and(|(known, _)| known == name))
+    let known = deps.iter().filter_map(|(_, text)| package(text));
+    let known: BTreeSet<_> = known
+        .filter(|package| package.split_once('@').is_some_and(|(known, _)| known == name))
         .collect();
     (!known.is_empty()).then(|| {
         format!(
             "The plugin that is declared, or lies in wit/deps, is {known}, and the WIT names {name} at {version}: name {known} in \
              wit/world.wit, and mend what has changed with it.",
-            known = known.join(" and ")
+            known = known.into_iter().collect::<Vec<_>>().join(" and ")
         )
     })
 }
 
+/// The package that `text` says it is, as in `demo:competitor@0.1.0`.
+fn package(text: &str) -> Option<&str> {
+    let line = text.lines().find(|line| line.trim_start().starts_with("package "))?;
+    let name = line.trim_start().trim_start_matches("package ");
+    name.split(';').next().map(str::trim)
+}
+
 /// The version of the contract that `text` is, where it is one.
 fn copied_contract(text: &str) -> Option<&str> {
-    let line = text.lines().find(|line| line.trim_start().starts_with("package "))?;
-    let name = line.trim_start().trim_start_matches("package ").trim();
-    let version = name.strip_prefix(contract::PACKAGE)?.strip_prefix('@')?;
-    version.split(';').next()
+    package(text)?.strip_prefix(contract::PACKAGE)?.strip_prefix('@')
 }
 
 fn contract_version() -> &'static str {
