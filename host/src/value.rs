@@ -42,6 +42,7 @@ pub use self::decode::from_json;
 pub use self::encode::to_json;
 pub use self::sample::sample;
 pub use self::wit::decode;
+pub(crate) use self::words::nearest;
 
 use crate::error::Error;
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Ask, Cassette, Task, tape, text};
+use crate::llm::CallError;
 
 /// One thing that is not as the cassette says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,6 +40,8 @@ pub enum Kind {
     Request,
     /// A model is asked for something that the cassette has no answer to.
     Unrecorded,
+    /// A model is asked for that the plugin does not name among its own, so that a run refuses the call.
+    Denied,
     /// More fuel than the ceiling.
     Fuel,
     /// More tokens than the ceiling.
@@ -191,9 +194,13 @@ impl Cassette {
     }
 }
 
-/// How a model call differs from the recorded one; where only its request does, its tokens are estimated.
+/// How a model call differs from the recorded one, or that it is refused; where only its request does, its tokens are estimated.
 fn request(known: Option<&Ask>, now: &mut Ask) -> Option<Change> {
     let asked = now.request.as_ref()?;
+    let was_denied = known.is_some_and(|known| matches!(known.error, Some(CallError::Denied(_))));
+    if let (Some(denied @ CallError::Denied(_)), false) = (&now.error, was_denied) {
+        return Some(Change::new(Kind::Denied, denied.to_string()));
+    }
     let Some(before) = known.and_then(|known| known.request.as_ref()) else {
         let message = "this model call was not made when the cassette was recorded, so there is no reply to it";
         return Some(Change {

@@ -96,9 +96,17 @@ pub(super) fn offline_host(env: &Env, dir: &Path, cassettes: &[(PathBuf, Cassett
 
 /// The cassettes of the plugin in `dir`, at least one.
 pub(super) fn needed(dir: &Path, shown: &Path) -> Result<Vec<(PathBuf, Cassette)>> {
+    let shown = shown.display();
+    if !dir.is_dir() {
+        let what = match dir.exists() {
+            true => "not a directory",
+            false => "there is no such directory",
+        };
+        return Err(Error::usage(format!("{shown}: {what}"))
+            .hint("Name the directory of a plugin's crate, with its Cargo.toml and its cassettes/."));
+    }
     let found = cassette::of_plugin(dir)?;
     if found.is_empty() {
-        let shown = shown.display();
         return Err(
             Error::usage(format!("{shown}: no cassettes: {}/*.json", cassette::DIR)).hint(format!(
                 "Record one: agenthost run {shown} --input JSON --record {shown}/{}/first.json",

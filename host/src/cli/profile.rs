@@ -197,15 +197,20 @@ fn print(plugin: &LoadedPlugin, most: &Most, json: bool, printer: &Printer) -> R
         thousands(&most.memory.div_ceil(1_024).to_string()),
         counted(most.tasks, "sub-tasks"),
     ));
-    let fields = suggested.iter().map(|(key, value)| match value.as_u64() {
-        Some(number) => format!("{key} = {}", thousands(&number.to_string()).replace(',', "_")),
-        None => format!("{key} = {value}"),
-    });
-    let fields: Vec<String> = fields.collect();
-    printer.text(&format!(
-        "[package.metadata.agenthost]\nlimits = {{ {} }}",
-        fields.join(", ")
-    ))
+    printer.text(&table(&suggested))
+}
+
+/// The limits as the table of a manifest that holds nothing else, so that it can take the place of the one that is there.
+fn table(limits: &Map<String, Value>) -> String {
+    let mut text = "[package.metadata.agenthost.limits]".to_owned();
+    for (key, value) in limits {
+        let value = match value.as_u64() {
+            Some(number) => thousands(&number.to_string()).replace(',', "_"),
+            None => value.to_string(),
+        };
+        text.push_str(&format!("\n{key} = {value}"));
+    }
+    text
 }
 
 /// The next readable figure that is no smaller.
@@ -304,6 +309,11 @@ mod tests {
         assert!(
             serde_json::from_value::<LimitsPatch>(suggested).is_ok(),
             "a manifest can hold it"
+        );
+        let shown = table(&most.suggested());
+        assert!(
+            shown.starts_with("[package.metadata.agenthost.limits]\ntokens = 2_000\ncalls = 8\nfuel = \"1.5M\"\n"),
+            "{shown}"
         );
         let idle = Most::default().suggested();
         assert_eq!(Value::Object(idle), json!({"fuel": "1", "memory": "1MiB"}));

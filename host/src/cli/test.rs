@@ -1,7 +1,7 @@
 //! `agenthost test`: a plugin's cassettes, played to it offline.
 //!
-//! A prompt that has changed, another output, more or fewer calls and a passed ceiling each fail a cassette. The native
-//! tests of the crate are cargo's business.
+//! A prompt that has changed, another output, more or fewer calls, a passed ceiling and a model that the plugin does not name
+//! among its own each fail a cassette. The native tests of the crate are cargo's business.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -61,16 +61,15 @@ pub(super) async fn test(args: &Args, env: &Env, printer: &Printer) -> Result<Ex
         .await?,
     );
     let mut documents = Vec::new();
-    let (mut failed, mut anew) = (0, false);
+    let (mut failed, mut anew, mut denied) = (0, false, false);
     for (path, cassette) in &cassettes {
         let played = play(&host, &plugin, (path, cassette)).await?;
         let verdict = settle(args.update, path, cassette, &played)?;
         let shown = path.strip_prefix(&dir).unwrap_or(path);
         failed += usize::from(verdict == Verdict::Failed);
-        anew |= played
-            .changes
-            .iter()
-            .any(|change| matches!(change.kind, Kind::Unrecorded | Kind::Input));
+        let any = |kinds: &[Kind]| played.changes.iter().any(|change| kinds.contains(&change.kind));
+        anew |= any(&[Kind::Unrecorded, Kind::Input]);
+        denied |= any(&[Kind::Denied]);
         if args.json {
             documents.push(document(shown, cassette, &played, verdict));
         } else {
@@ -93,11 +92,15 @@ pub(super) async fn test(args: &Args, env: &Env, printer: &Printer) -> Result<Ex
         return Ok(ExitCode::SUCCESS);
     }
     if !args.json {
-        printer.note(match anew {
-            true => {
+        printer.note(match (denied, anew) {
+            (true, _) => {
+                "a call that is denied here is denied in every run, and --update does not accept it: name its model in \
+                 `models`, or ask for one that is named"
+            }
+            (false, true) => {
                 "what a cassette does not hold has to be recorded anew: agenthost run PLUGIN --input JSON --record FILE"
             }
-            false => "to accept what has changed, run it again with --update",
+            (false, false) => "to accept what has changed, run it again with --update",
         });
     }
     Ok(ExitCode::from(exit::FAILED))
@@ -111,7 +114,7 @@ fn settle(update: bool, path: &Path, cassette: &Cassette, played: &Played) -> Re
     let held = played
         .changes
         .iter()
-        .all(|change| !matches!(change.kind, Kind::Unrecorded | Kind::Input));
+        .all(|change| !matches!(change.kind, Kind::Unrecorded | Kind::Input | Kind::Denied));
     match &played.now {
         Some(now) if update && held => {
             cassette.updated(now).write(path)?;

@@ -62,7 +62,8 @@ pub(super) struct Handle(pub(super) Arc<TaskCalls>);
 impl Capabilities for Handle {
     fn complete(&self, ordinal: u64, ask: Ask) -> BoxFuture<'static, CallResult> {
         // What is known of it is looked up now and not when the call gets its time: a guest may have dropped it by then.
-        match self.0.log.call(ordinal, &ask) {
+        let refused = || self.0.loaded.ceiling.own_refusal(&self.0.plugin, &ask.model);
+        match self.0.log.call(ordinal, &ask, refused) {
             Recorded::Make(paid) => {
                 let calls = Arc::clone(&self.0);
                 async move { calls.complete(ordinal, ask, paid).await }.boxed()

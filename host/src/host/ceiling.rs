@@ -46,18 +46,26 @@ impl Ceiling {
 
     /// Why `plugin` is not given a model name whatever is granted, where that is so.
     pub(super) fn refusal(&self, plugin: &str, model: &str) -> Option<String> {
-        let lacks = |models: &Option<BTreeSet<String>>| models.as_ref().is_some_and(|models| !models.contains(model));
-        if lacks(&self.own) {
-            Some(format!(
+        self.own_refusal(plugin, model).or_else(|| {
+            lacks(self.policy.as_ref(), model).then(|| {
+                format!(
+                    "the policy allows {plugin} no model `{model}`: see `models` in [max] and [max-for] of {POLICY_FILE}"
+                )
+            })
+        })
+    }
+
+    /// The same of what the plugin says of itself alone: on whatever machine it runs.
+    pub(super) fn own_refusal(&self, plugin: &str, model: &str) -> Option<String> {
+        lacks(self.own.as_ref(), model).then(|| {
+            format!(
                 "{plugin} asks for the model `{model}` and does not name it among its `models` under \
                  [package.metadata.agenthost]; its author adds it there"
-            ))
-        } else if lacks(&self.policy) {
-            Some(format!(
-                "the policy allows {plugin} no model `{model}`: see `models` in [max] and [max-for] of {POLICY_FILE}"
-            ))
-        } else {
-            None
-        }
+            )
+        })
     }
+}
+
+fn lacks(models: Option<&BTreeSet<String>>, model: &str) -> bool {
+    models.is_some_and(|models| !models.contains(model))
 }

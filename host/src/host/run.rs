@@ -360,8 +360,8 @@ impl Host {
     }
 
     /// Plays a cassette to `plugin` without any provider: each ask of a task is told what was recorded for the ask of that
-    /// number, be it another request. The tape holds what happens; its cassette is to be compared with this one, see
-    /// [`Cassette::changes`].
+    /// number, be it another request; a call of a model that its plugin does not name among its `models` is denied, as in a
+    /// run. The tape holds what happens; its cassette is to be compared with this one, see [`Cassette::changes`].
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));

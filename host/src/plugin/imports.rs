@@ -211,13 +211,10 @@ pub fn refuse(plugin: &str, imports: &[Import], files: bool, blame: Option<&str>
         return Ok(());
     };
     let sockets = refused.iter().find(|name| name.starts_with("wasi:sockets/"));
-    let list: String = refused
-        .iter()
-        .map(|name| match (sockets, name.starts_with("wasi:filesystem/")) {
-            (Some(_), true) => format!("\n  {name}: comes with the sockets, in Rust's standard library"),
-            _ => format!("\n  {name}: {}", cause(name).0),
-        })
-        .collect();
+    let list = listed(&refused, |name| match (sockets, name.starts_with("wasi:filesystem/")) {
+        (Some(_), true) => "comes with the sockets, in Rust's standard library",
+        _ => cause(name).0,
+    });
     let count = refused.len();
     let plural = if count == 1 {
         "import that is"
@@ -234,6 +231,20 @@ pub fn refuse(plugin: &str, imports: &[Import], files: bool, blame: Option<&str>
     }
     let blame = blame.map(|blame| format!("\n{blame}")).unwrap_or_default();
     Err(Error::denied(format!("the plugin has {count} {plural} not offered:{list}{blame}")).hint(cure))
+}
+
+/// A line for each import; what is said of several stands once, after the last of them.
+fn listed<'c>(names: &[&str], cause: impl Fn(&str) -> &'c str) -> String {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for name in names {
+        let cause = cause(name);
+        match groups.iter_mut().find(|(known, _)| *known == cause) {
+            Some((_, alike)) => alike.push(name),
+            None => groups.push((cause, vec![name])),
+        }
+    }
+    let line = |(cause, names): &(&str, Vec<&str>)| format!("\n  {}: {cause}", names.join(",\n  "));
+    groups.iter().map(line).collect()
 }
 
 #[cfg(test)]
@@ -282,6 +293,28 @@ mod tests {
              wasi:filesystem/types@0.2.6: comes with the sockets, in Rust's standard library\n  \
              wasi:sockets/tcp@0.2.6: network sockets (std::net, or a crate such as reqwest, hyper or tokio's net)\n\
              hint: A plugin has no network: ask a model through agenthost_sdk instead, and let the operator pass data in as input."
+        );
+    }
+
+    #[test]
+    fn what_several_imports_have_in_common_is_said_once() {
+        let text = refusal(&[
+            "wasi:sockets/network@0.2.6",
+            "wasi:filesystem/types@0.2.6",
+            "wasi:sockets/tcp@0.2.6",
+            "env",
+            "wasi:filesystem/preopens@0.2.6",
+        ]);
+        assert!(
+            text.starts_with(
+                "the plugin has 5 imports that are not offered:\n  \
+                 wasi:sockets/network@0.2.6,\n  \
+                 wasi:sockets/tcp@0.2.6: network sockets (std::net, or a crate such as reqwest, hyper or tokio's net)\n  \
+                 wasi:filesystem/types@0.2.6,\n  \
+                 wasi:filesystem/preopens@0.2.6: comes with the sockets, in Rust's standard library\n  \
+                 env: a JavaScript or C environment\nhint: A plugin has no network"
+            ),
+            "{text}"
         );
     }
 

@@ -69,7 +69,8 @@ pub(super) fn unknown<'t>(what: &str, name: &str, known: impl Iterator<Item = &'
     ))
 }
 
-fn nearest<'t>(name: &str, known: impl Iterator<Item = &'t str>) -> Option<&'t str> {
+/// The known name that `name` was most likely meant to be.
+pub(crate) fn nearest<'t>(name: &str, known: impl Iterator<Item = &'t str>) -> Option<&'t str> {
     if name.len() > MAX_TYPED {
         return None;
     }

@@ -139,14 +139,19 @@ impl Imports {
                 } else {
                     known.join(", ")
                 };
-                let short = package_name(&text).map_or_else(|| "NAME".to_owned(), |package| package.name);
+                let name = text.split('@').next().unwrap_or_default();
+                let other = known.iter().find(|known| known.split('@').next() == Some(name));
+                let hint = match (other, package_name(&text)) {
+                    (Some(other), _) => format!("; the sub-agent is of another version: name `{other}` here"),
+                    (None, short) => format!(
+                        "\nhint: name the sub-agent in Cargo.toml, below [package.metadata.agenthost.sub-agents], and \
+                         `agenthost build` copies its WIT there; or copy it by hand into {path}/deps/{}",
+                        short.map_or_else(|| "NAME".to_owned(), |package| package.name)
+                    ),
+                };
                 return Err(Error::new(
                     import.span(),
-                    format!(
-                        "no package `{text}` in {path}/deps, which has {has}\nhint: name the sub-agent in Cargo.toml, below \
-                         [package.metadata.agenthost.sub-agents], and `agenthost build` copies its WIT there; or copy it by \
-                         hand into {path}/deps/{short}"
-                    ),
+                    format!("no package `{text}` in {path}/deps, which has {has}{hint}"),
                 ));
             };
             let interface = package.interface_id("task");

@@ -158,8 +158,11 @@ mod argument {}
 #[task(package = "Demo:x@1")] //~ `"Demo:x@1"` `Demo:x@1` is no package of WIT with a version: name it `package = "namespace:name@0.1.0"`, in lower-case words with `-` between them
 mod package {}
 
-#[task(path = "tests/wit/forms", imports("forms:helper@9.0.0"))] //~ `"forms:helper@9.0.0"` no package `forms:helper@9.0.0` in tests/wit/forms/deps, which has forms:helper@0.2.0
+#[task(path = "tests/wit/forms", imports("forms:helper@9.0.0"))] //~ `"forms:helper@9.0.0"` no package `forms:helper@9.0.0` in tests/wit/forms/deps, which has forms:helper@0.2.0; the sub-agent is of another version: name `forms:helper@0.2.0` here
 mod import {}
+
+#[task(path = "tests/wit/forms", imports("forms:helpers@0.2.0"))] //~ `"forms:helpers@0.2.0"` no package `forms:helpers@0.2.0` in tests/wit/forms/deps, which has forms:helper@0.2.0
+mod undeclared {}
 
 #[task]
 struct NoModule; //~ `struct NoModule;` `task` stands on a module: `#[agenthost_sdk::task] mod greeter { … }`

@@ -150,6 +150,10 @@ fn a_changed_plugin_fails_until_the_change_is_accepted() {
     let text = machine.run(["profile", "edited"]);
     let manifest: toml::Table = text.stdout.parse().unwrap();
     let limits = &manifest["package"]["metadata"]["agenthost"]["limits"];
+    assert!(
+        text.stdout.starts_with("[package.metadata.agenthost.limits]\n"),
+        "it replaces that table as it stands: {text}"
+    );
     assert_eq!(limits["calls"].as_integer(), Some(8), "{text}");
     let built = machine.run(["build", "edited"]);
     assert!(
@@ -189,10 +193,23 @@ fn a_broken_cassette_is_refused_with_file_and_reason() {
             .error(2)
             .contains("it has format 9, and this version reads 1")
     );
+    std::fs::create_dir(machine.cwd().join("y")).unwrap();
     let none = machine.run(["test", "y"]);
     assert!(none.error(2).contains("y: no cassettes: cassettes/*.json"), "{none}");
     assert!(none.stderr.contains("--record y/cassettes/first.json"), "{none}");
     machine.run(["profile", "y"]).error(2);
+    machine.write("plugin.wasm", "");
+    for (path, why) in [
+        ("why", "there is no such directory"),
+        ("plugin.wasm", "not a directory"),
+    ] {
+        for command in ["test", "profile"] {
+            let expected = format!(
+                "error: {path}: {why}\n\nhint: Name the directory of a plugin's crate, with its Cargo.toml and its cassettes/.\n"
+            );
+            assert_eq!(machine.run([command, path]).error(2), expected);
+        }
+    }
 }
 
 #[test]
@@ -248,35 +265,83 @@ fn what_cannot_be_written_is_said_before_anything_is_paid_for() {
     assert_eq!(server.count(), 0);
 }
 
-/// The guest `joins` as a crate of its own, under the name `joins`.
-fn crate_of_joins(machine: &TestEnv) {
+/// The guest `name` as a crate of its own, under the same name; `metadata` ends its manifest.
+fn crate_of(machine: &TestEnv, name: &str, wit: &[&str], metadata: &str) {
     let from = workspace().join("tests/guests");
-    let source = std::fs::read_to_string(from.join("joins.rs")).unwrap();
+    let source = std::fs::read_to_string(from.join(format!("{name}.rs"))).unwrap();
     machine.write(
-        "joins/src/lib.rs",
-        source.replace("plugin!(path = \"wit/joins\")", "plugin!()"),
+        &format!("{name}/src/lib.rs"),
+        source.replace(&format!("plugin!(path = \"wit/{name}\")"), "plugin!()"),
     );
-    for file in ["world.wit", "deps/leaf/world.wit"] {
-        let text = std::fs::read(from.join("wit/joins").join(file)).unwrap();
-        machine.write(&format!("joins/wit/{file}"), text);
+    for file in wit {
+        let text = std::fs::read(from.join("wit").join(name).join(file)).unwrap();
+        machine.write(&format!("{name}/wit/{file}"), text);
     }
     machine.write(
-        "joins/Cargo.lock",
+        &format!("{name}/Cargo.lock"),
         std::fs::read(workspace().join("Cargo.lock")).unwrap(),
     );
     let target = guests().path("competitor").parent().unwrap().parent().unwrap();
     machine.write(
-        "joins/.cargo/config.toml",
+        &format!("{name}/.cargo/config.toml"),
         format!("[build]\ntarget-dir = {target:?}\n"),
     );
     let sdk = workspace().join("sdk");
     machine.write(
-        "joins/Cargo.toml",
+        &format!("{name}/Cargo.toml"),
         format!(
-            "[workspace]\n[package]\nname = \"joins\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
-             [lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\nagenthost-sdk = {{ path = {sdk:?} }}\n"
+            "[workspace]\n[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+             [lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\nagenthost-sdk = {{ path = {sdk:?} }}\n{metadata}"
         ),
     );
+}
+
+fn crate_of_joins(machine: &TestEnv) {
+    crate_of(machine, "joins", &["world.wit", "deps/leaf/world.wit"], "");
+}
+
+#[test]
+fn a_model_that_the_manifest_does_not_name_is_refused_as_in_a_run() {
+    let machine = machine();
+    let names = |model: &str| format!("[package.metadata.agenthost]\nmodels = [{model:?}]\n");
+    crate_of_joins(&machine);
+    crate_of(&machine, "leaf", &["world.wit"], &names("fast"));
+    let with = "guests:leaf=leaf";
+    let plan = json!({"policy": "settled", "prompts": ["one", "=two"], "after": null}).to_string();
+    let (file, above) = ("leaf/cassettes/first.json", "joins/cassettes/first.json");
+    let run = ["run", "leaf", "--input", "\"one\"", "--record", file];
+    assert_eq!(machine.run(run).code, 0);
+    let run = ["run", "joins", "--with", with, "--input", &plan, "--record", above];
+    assert_eq!(machine.run(run).code, 0);
+    assert_eq!(machine.run(["test", "leaf"]).code, 0);
+    assert_eq!(machine.run(["test", "joins", "--with", with]).code, 0);
+
+    crate_of(&machine, "leaf", &["world.wit"], &names("strong"));
+    let why = "denied: guests:leaf asks for the model `fast` and does not name it among its `models`";
+    let run = machine.run(["run", "leaf", "--input", "\"one\""]);
+    assert!(run.error(4).contains(why), "{run}");
+    for (args, file, task) in [
+        (vec!["test", "leaf"], file, "root"),
+        (vec!["test", "joins", "--with", with], above, "root/0"),
+    ] {
+        let before = read(&machine.cwd().join(file));
+        for update in [None, Some("--update")] {
+            let failed = machine.run(args.iter().copied().chain(update));
+            assert_eq!(failed.code, 1, "{failed}");
+            assert!(failed.stdout.contains(&format!("\n  {task}, ask 0: {why}")), "{failed}");
+            assert!(failed.stderr.contains("--update does not accept it"), "{failed}");
+        }
+        assert_eq!(read(&machine.cwd().join(file)), before, "its answers are not lost");
+        let document = machine.run(args.iter().copied().chain(["--json"])).json(1);
+        let changes = document["cassettes"][0]["changes"].as_array().unwrap();
+        let kinds: Vec<_> = changes.iter().map(|change| &change["kind"]).collect();
+        assert_eq!(kinds, ["denied", "outcome"], "{document}");
+    }
+
+    // A refusal that was recorded is what is expected.
+    let run = ["run", "leaf", "--input", "\"one\"", "--record", file];
+    assert_eq!(machine.run(run).code, 4);
+    assert_eq!(machine.run(["test", "leaf"]).code, 0);
 }
 
 #[test]

@@ -100,10 +100,12 @@ fn sockets_are_refused_and_explain_the_file_system() {
     ] {
         assert!(said.contains(import), "{import}: {said}");
     }
-    assert!(
-        said.contains(": comes with the sockets, in Rust's standard library"),
-        "{said}"
-    );
+    for cause in [
+        ": network sockets (",
+        ": comes with the sockets, in Rust's standard library",
+    ] {
+        assert_eq!(said.matches(cause).count(), 1, "{cause}: {said}");
+    }
     assert!(said.contains("hint: A plugin has no network"), "{said}");
     assert_eq!(server.count(), 0);
     for refused in ["opens-file", "connects"] {

@@ -124,6 +124,10 @@ fn a_directory_that_is_no_plugin_says_why() {
 fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
     // Whatever is compiled, it is not found.
     let machine = offline().var("RUSTC", "/nowhere/rustc");
+    let other = "package demo:other@0.2.0;\ninterface task {\n  run: async func(input: u8) -> u8;\n}\n";
+    machine.write("changed/wit/deps/other/world.wit", other);
+    let later = other.replace("demo:other", "demo:x-other");
+    machine.write("changed-later/wit/deps/x-other/world.wit", later);
     let place = |dir: &str, at: &str, line: &str, caret: &str| {
         format!("\n     --> [work]/{dir}/wit/world.wit:4:{at}\n      |\n    4 | {line}\n      | {caret}\n\n")
     };
@@ -145,12 +149,53 @@ fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
             "name",
             "package demo:x@0.1.0;\n\ninterface task {\n  run: async func(input: strin) -> string;\n}\n",
             format!(
-                "name `strin` does not exist{}hint: Mend the WIT at the place that is shown.\n",
+                "name `strin` does not exist{}hint: Mend the WIT at the place that is shown: the nearest name is `string`.\n",
                 place(
                     "name",
                     "26",
                     "  run: async func(input: strin) -> string;",
                     "                         ^----"
+                )
+            ),
+        ),
+        (
+            "type",
+            "package demo:x@0.1.0;\n\ninterface task {\n  run: async func(input: sentimant) -> u8;\n  enum sentiment { good, bad }\n}\n",
+            format!(
+                "name `sentimant` does not exist{}hint: Mend the WIT at the place that is shown: the nearest name is `sentiment`.\n",
+                place(
+                    "type",
+                    "26",
+                    "  run: async func(input: sentimant) -> u8;",
+                    "                         ^--------"
+                )
+            ),
+        ),
+        (
+            "elsewhere",
+            "package demo:x@0.1.0;\n\ninterface task {\n  run: async func(input: mood) -> u8;\n}\ninterface types {\n  enum mood { good }\n}\n",
+            format!(
+                "name `mood` does not exist{}hint: Mend the WIT at the place that is shown: `mood` is of another interface, and \
+                 `use INTERFACE.{{mood}};` brings it here.\n",
+                place(
+                    "elsewhere",
+                    "26",
+                    "  run: async func(input: mood) -> u8;",
+                    "                         ^---"
+                )
+            ),
+        ),
+        (
+            "failure",
+            "package demo:x@0.1.0;\n\ninterface task {\n  run: async func() -> result<u8, failure>;\n}\n",
+            format!(
+                "name `failure` does not exist{}hint: Mend the WIT at the place that is shown: `failure` is of another interface, \
+                 and `use agenthost:plugin/types@0.1.0.{{failure}};` brings it here.\n",
+                place(
+                    "failure",
+                    "35",
+                    "  run: async func() -> result<u8, failure>;",
+                    "                                  ^------"
                 )
             ),
         ),
@@ -173,6 +218,38 @@ fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
                     "10",
                     "  import demo:other/task@0.1.0;",
                     "         ^---------"
+                )
+            ),
+        ),
+        (
+            "changed",
+            "package demo:x@0.1.0;\n\nworld x {\n  import demo:other/task@0.1.0;\n}\n",
+            format!(
+                "package 'demo:other@0.1.0' not found. known packages:\n    agenthost:plugin@0.1.0\n    demo:other@0.2.0\n    \
+                 demo:x@0.1.0{}\
+                 hint: The plugin that is declared, or lies in wit/deps, is demo:other@0.2.0, and the WIT names demo:other at \
+                 0.1.0: name demo:other@0.2.0 in wit/world.wit, and mend what has changed with it.\n",
+                place(
+                    "changed",
+                    "10",
+                    "  import demo:other/task@0.1.0;",
+                    "         ^---------"
+                )
+            ),
+        ),
+        // The error names fewer packages than there are.
+        (
+            "changed-later",
+            "package demo:x@0.1.0;\n\nworld x {\n  import demo:x-other/task@0.1.0;\n}\n",
+            format!(
+                "package 'demo:x-other@0.1.0' not found. known packages:\n    agenthost:plugin@0.1.0\n    demo:x@0.1.0{}\
+                 hint: The plugin that is declared, or lies in wit/deps, is demo:x-other@0.2.0, and the WIT names demo:x-other at \
+                 0.1.0: name demo:x-other@0.2.0 in wit/world.wit, and mend what has changed with it.\n",
+                place(
+                    "changed-later",
+                    "10",
+                    "  import demo:x-other/task@0.1.0;",
+                    "         ^-----------"
                 )
             ),
         ),

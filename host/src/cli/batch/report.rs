@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::batch::drive::{Stop, Summary};
-use crate::cli::output::{Printer, exit};
+use crate::cli::output::{Printer, counted, exit};
 use crate::run::{REPORT_FORMAT, RunId};
 use crate::task::FailureClass;
 
@@ -95,13 +95,22 @@ fn items(count: u64) -> String {
     }
 }
 
+/// ` (1 failed, 2 trapped)`: how many failed in which way, where the one word does not say it already.
+fn classes(summary: &Summary) -> String {
+    let plain = FailureClass::Failed.name();
+    if summary.failed.keys().all(|class| *class == plain) {
+        return String::new();
+    }
+    let classes: Vec<String> = summary.failed.iter().map(|(class, n)| format!("{n} {class}")).collect();
+    format!(" ({})", classes.join(", "))
+}
+
 /// The summary for people.
 pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Printer) {
     let not_started = all.saturating_sub(summary.done());
     let mut counts = format!("{}: {} ok", items(all), summary.ok);
     if summary.failures() > 0 {
-        let classes: Vec<String> = summary.failed.iter().map(|(class, n)| format!("{n} {class}")).collect();
-        counts.push_str(&format!(", {} failed ({})", summary.failures(), classes.join(", ")));
+        counts.push_str(&format!(", {} failed{}", summary.failures(), classes(summary)));
     }
     if not_started > 0 {
         counts.push_str(&format!(", {not_started} not started"));
@@ -112,8 +121,8 @@ pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Pr
     let spent = &summary.spent;
     let run = run.map(|run| format!("run {run}: ")).unwrap_or_default();
     printer.say(&format!(
-        "{run}{counts}; {} calls, {} tokens in, {} out, {}, {:.1} s, {:.1} items/s",
-        spent.calls,
+        "{run}{counts}; {}, {} tokens in, {} out, {}, {:.1} s, {:.1} items/s",
+        counted(spent.calls, "calls"),
         spent.input_tokens,
         spent.output_tokens,
         cost(summary),
@@ -208,6 +217,14 @@ mod tests {
         ] {
             assert_eq!(exit_code(&summary, 10), code, "{summary:?}");
         }
+    }
+
+    #[test]
+    fn classes_are_named_where_they_say_more_than_failed() {
+        let said = |failed: &[(&'static str, u64)]| classes(&summary(1, failed, None));
+        assert_eq!(said(&[("failed", 2)]), "");
+        assert_eq!(said(&[("trapped", 1)]), " (1 trapped)");
+        assert_eq!(said(&[("failed", 1), ("trapped", 1)]), " (1 failed, 1 trapped)");
     }
 
     #[test]

@@ -6,6 +6,8 @@ use super::super::table;
 
 /// Below this factor the calls stood in line anyway.
 const PAYS: f64 = 1.3;
+/// Below this, times are shown as nothing, and a ratio of two such says nothing.
+const SHOWN_MS: u64 = 10;
 /// Below this a run is over before anybody would wait for it.
 const TINY_MS: u64 = 1_000;
 
@@ -60,7 +62,8 @@ impl Parallel {
     /// The gain in words.
     pub(super) fn words(&self) -> String {
         let mut words = Vec::new();
-        if let (Some(factor), 2..) = (self.factor, self.calls) {
+        let shown = self.elapsed_ms.min(self.sequential_ms) >= SHOWN_MS;
+        if let (Some(factor), 2.., true) = (self.factor, self.calls, shown) {
             words.push(format!(
                 "model calls one after the other would have taken {}; they took {}: {factor:.1} times faster",
                 table::time(self.sequential_ms),
@@ -124,6 +127,12 @@ mod tests {
         assert!(note(&[], 5_000).starts_with("it made no model calls"));
         assert!(note(&[(0, 4_000)], 5_000).starts_with("one model call has nothing to run beside"));
         assert!(note(&[(0, 400), (0, 400)], 420).contains("faster\nthe whole run took 0.42 s: sub-agents hardly pay"));
+        assert_eq!(
+            note(&[(0, 2), (0, 1)], 5).lines().count(),
+            1,
+            "no ratio of times that are shown as 0.00 s"
+        );
+        assert!(note(&[(0, 10), (0, 10)], 12).contains("took 0.01 s: 2.0 times faster"));
         let turns = note(&[(0, 2_000), (1_800, 4_000)], 5_000);
         assert!(
             turns.contains("1.1 times faster\nthe calls hardly overlapped"),

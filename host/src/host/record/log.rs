@@ -151,8 +151,9 @@ impl TaskLog {
         self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay())
     }
 
-    /// What the journal has of this call, which is noted to begin if it has to be made.
-    pub(in crate::host) fn call(&self, ordinal: u64, ask: &Ask) -> Recorded {
+    /// What the journal has of this call, which is noted to begin if it has to be made. `refused` says why the plugin's own
+    /// manifest does not allow it; that counts in a rehearsal: a live call is refused where it is made, and a replay repeats.
+    pub(in crate::host) fn call(&self, ordinal: u64, ask: &Ask, refused: impl FnOnce() -> Option<String>) -> Recorded {
         let Some(recorder) = &self.recorder else {
             return Recorded::Make(Vec::new());
         };
@@ -160,7 +161,7 @@ impl TaskLog {
         let hash: Hash = Sha256::digest(&body).into();
         let known = lock(&self.past).calls.remove(&ordinal);
         if recorder.is_rehearsal() {
-            return self.rehearse(recorder, ordinal, (hash, body), known);
+            return self.rehearse(recorder, ordinal, (hash, body), (known, refused()));
         }
         let told = |known: &CallRecord| {
             let told: Told = serde_json::from_str(known.result.as_ref()?).ok()?;

@@ -73,6 +73,21 @@ fn a_project_is_named_throughout() {
 }
 
 #[test]
+fn the_readme_says_what_speaks_of_the_template() {
+    for kind in KINDS {
+        let files = files(kind, "acme:haiku", false);
+        let (_, first) = files["README.md"]
+            .split_once("\nTo make it a plugin of your own, ")
+            .unwrap();
+        for named in ["`description`", "`Cargo.toml`", "`input.json`", "`cassettes/README.md`"] {
+            assert!(first.contains(named), "{kind:?}: {named} in {first}");
+        }
+        let record = &files["cassettes/README.md"];
+        assert!(record.contains("--record cassettes/first.json"), "{kind:?}: {record}");
+    }
+}
+
+#[test]
 fn a_cassette_is_of_the_project_and_its_input() {
     for kind in KINDS {
         let dir = tempfile::tempdir().unwrap();

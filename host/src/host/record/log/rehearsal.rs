@@ -1,6 +1,7 @@
 //! What a task is told when a cassette is played to it: the recorded answer to the ask of the same number, whatever it asks.
 //!
-//! Nothing here waits, so that a plugin that has changed comes to an end, too: an ask without an answer is told so.
+//! Nothing here waits, so that a plugin that has changed comes to an end, too: an ask without an answer is told so. What the
+//! plugin's own manifest refuses is refused here as in any run.
 
 use std::sync::Arc;
 
@@ -13,13 +14,13 @@ use crate::llm::CallError;
 use crate::task::TaskId;
 
 impl TaskLog {
-    /// Notes what is asked now, and gives what was answered then.
+    /// Notes what is asked now, and gives what was answered then, unless it is refused.
     pub(super) fn rehearse(
         &self,
         recorder: &Arc<Recorder>,
         ask: u64,
         (hash, body): (Hash, String),
-        known: Option<CallRecord>,
+        (known, refused): (Option<CallRecord>, Option<String>),
     ) -> Recorded {
         let (run, task) = (recorder.run.clone(), self.task.to_string());
         recorder.journal.note(Entry::CallStarted {
@@ -29,12 +30,18 @@ impl TaskLog {
             hash,
             body: Some(body),
         });
+        let unpaid = |error| Box::new(Told::new(&Err(error), &Used::default(), false, Vec::new()));
+        if let Some(why) = refused {
+            let told = unpaid(CallError::Denied(why));
+            let result = serde_json::to_string(&told).unwrap_or_default();
+            recorder.journal.note(Entry::CallEnded { run, task, ask, result });
+            return Recorded::Told(told);
+        }
         let result = known.and_then(|known| known.result);
         let told = result.and_then(|result| Some((serde_json::from_str::<Told>(&result).ok()?, result)));
         let Some((told, result)) = told else {
             let why = "the cassette holds no answer to this call";
-            let error = Err(CallError::Other("cassette".into(), why.into()));
-            return Recorded::Told(Box::new(Told::new(&error, &Used::default(), false, Vec::new())));
+            return Recorded::Told(unpaid(CallError::Other("cassette".into(), why.into())));
         };
         recorder.journal.note(Entry::CallEnded { run, task, ask, result });
         Recorded::Told(Box::new(told))
