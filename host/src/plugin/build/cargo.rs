@@ -13,7 +13,9 @@ pub(super) fn cargo(dir: &Path, target: Option<&Path>) -> Command {
     cargo.current_dir(dir).stdin(Stdio::null());
     if let Some(target) = target {
         // A source may say in its own configuration where cargo keeps what comes in between.
-        cargo.env("CARGO_TARGET_DIR", target).env("CARGO_BUILD_BUILD_DIR", target);
+        cargo
+            .env("CARGO_TARGET_DIR", target)
+            .env("CARGO_BUILD_BUILD_DIR", target);
     }
     // A cargo that runs us (`cargo run`, `cargo test`) must not pass on what it set for its own build.
     for (name, _) in std::env::vars_os() {
