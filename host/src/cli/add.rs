@@ -6,10 +6,10 @@ use serde_json::json;
 
 use super::Global;
 use super::output::Printer;
-use super::registry::{Offer, missing_below, project};
+use super::registry::{Offer, along, project};
 use crate::config::Env;
 use crate::error::{Error, Result};
-use crate::registry::{Name, Reference};
+use crate::registry::Reference;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -39,28 +39,9 @@ pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Print
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut offers: Vec<Offer> = Vec::new();
-    let mut wanted = vec![asked.clone()];
-    while let Some(reference) = wanted.pop() {
-        let above = offers.last().map(|offer| offer.found.name.to_string());
-        let offer = Offer::find(&project, &reference).await.map_err(|error| match above {
-            Some(_) => error.context(&format!("sub-agent {reference}")),
-            None => error,
-        })?;
-        let taken: Vec<Name> = offers
-            .iter()
-            .map(|offer| offer.found.name.clone())
-            .chain([offer.found.name.clone()])
-            .collect();
-        for below in missing_below(&project, &config, &offer.found.plugin, &taken) {
-            if !wanted.contains(&below) {
-                wanted.push(below);
-            }
-        }
-        if offers.iter().all(|known| known.found.name != offer.found.name) {
-            offers.push(offer);
-        }
-    }
+    let mut offers = vec![Offer::find(&project, &asked).await?];
+    let below = along(&project, &config, offers.iter().collect()).await?;
+    offers.extend(below);
     let known = |offer: &Offer| {
         let locked = project.lock().get(&offer.found.name);
         locked.is_some_and(|locked| locked.digest == offer.found.release.digest)

@@ -192,9 +192,30 @@ pub(super) fn limits(asks: &Asks) -> String {
     }
 }
 
+/// What has to come along with `offers`: their sub-agents, at any depth, that the lock file has to have and has not.
+pub(super) async fn along(project: &Project, config: &Config, offers: Vec<&Offer>) -> Result<Vec<Offer>> {
+    let mut taken: Vec<Name> = offers.iter().map(|offer| offer.found.name.clone()).collect();
+    let mut wanted: Vec<Reference> = Vec::new();
+    for offer in offers {
+        wanted.extend(missing_below(project, config, &offer.found.plugin, &taken));
+    }
+    let mut along = Vec::new();
+    while let Some(reference) = wanted.pop() {
+        let offer = Offer::find(project, &reference)
+            .await
+            .map_err(|error| error.context(&format!("sub-agent {reference}")))?;
+        if !taken.contains(&offer.found.name) {
+            taken.push(offer.found.name.clone());
+            wanted.extend(missing_below(project, config, &offer.found.plugin, &taken));
+            along.push(offer);
+        }
+    }
+    Ok(along)
+}
+
 /// The sub-agents of `plugin` that the lock file has to have and has not: those that the configuration does not keep as a
 /// file or a crate.
-pub(super) fn missing_below(project: &Project, config: &Config, plugin: &Plugin, taken: &[Name]) -> Vec<Reference> {
+fn missing_below(project: &Project, config: &Config, plugin: &Plugin, taken: &[Name]) -> Vec<Reference> {
     let wanted = plugin.sub_agents.iter().filter_map(|sub_agent| {
         let name = plugin_of(&sub_agent.import)?;
         let known = |name: &Name| project.lock().get(name).is_some() || taken.contains(name);

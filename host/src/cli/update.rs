@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::Global;
 use super::output::{Printer, counted};
-use super::registry::{Offer, changes_document, missing_below, project};
+use super::registry::{Offer, along, changes_document, project};
 use crate::config::Env;
 use crate::error::{Error, Result};
+use crate::registry::Name;
 use crate::registry::lock::Locked;
 use crate::registry::project::Project;
-use crate::registry::{Name, Reference};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -42,21 +42,7 @@ pub(super) async fn update(args: &Args, global: &Global, env: &Env, printer: &Pr
         }
     }
     // A new sub-agent is more than was accepted, and comes along once it is.
-    let mut along: Vec<Offer> = Vec::new();
-    let mut wanted: Vec<Reference> = Vec::new();
-    for (_, offer) in &offers {
-        wanted.extend(missing_below(&project, &config, &offer.found.plugin, &[]));
-    }
-    while let Some(reference) = wanted.pop() {
-        let offer = Offer::find(&project, &reference)
-            .await
-            .map_err(|error| error.context(&format!("sub-agent {reference}")))?;
-        if along.iter().all(|known| known.found.name != offer.found.name) {
-            let taken: Vec<Name> = along.iter().map(|known| known.found.name.clone()).collect();
-            wanted.extend(missing_below(&project, &config, &offer.found.plugin, &taken));
-            along.push(offer);
-        }
-    }
+    let along = along(&project, &config, offers.iter().map(|(_, offer)| offer).collect()).await?;
     let grows = !along.is_empty() || offers.iter().any(|(_, offer)| offer.needs_word());
     let accepted = !args.locked && (args.accept || !grows);
     let document = document(&offers, &along, accepted);

@@ -2,8 +2,8 @@
 //!
 //! A plugin's import of another plugin's task names who may be started; this is where the name becomes bytes. Looked for,
 //! in this order: what the caller says (`--with`), `[sub-agents]` in the configuration, the declaration in the plugin's own
-//! manifest, a file `NAME.wasm` beside the plugin, where a build leaves it, and the project's lock file. Before anything runs, the types are
-//! compared, and plugins that would start each other in a circle are refused.
+//! manifest, a file `NAME.wasm` beside the plugin, where a build leaves it, and the project's lock file. Before anything
+//! runs, the types are compared, and plugins that would start each other in a circle are refused.
 //!
 //! Each plugin has the directories of its own grant; those that the caller gives are the root's alone.
 
@@ -267,7 +267,8 @@ impl<'a> Loader<'a> {
             plugin.id, import.plugin
         ))
         .hint(format!(
-            "Say where it is: `agenthost add {name}` for one of a registry, --with {name}=PLUGIN, or `\"{name}\" = \"PATH\"` under [sub-agents] in agenthost.toml, \
+            "Say where it is: `agenthost add {name}` for one of a registry, --with {name}=PLUGIN, or `\"{name}\" = \"PATH\"` under \
+             [sub-agents] in agenthost.toml, \
                  or [package.metadata.agenthost.sub-agents] in the plugin's Cargo.toml."
         )))
     }
