@@ -221,6 +221,8 @@ pub struct JournalConfig {
     pub file: Option<PathBuf>,
     /// What is kept of requests and replies.
     pub bodies: Bodies,
+    /// The most bytes that one run may write; the run ends when it has. `None` if nothing bounds it.
+    pub max_run_bytes: Option<u64>,
 }
 
 /// What a journal keeps of requests and replies.

@@ -62,6 +62,21 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// Appends `entry` in its order without waiting. If that fails, the next [`Journal::append`] says so.
     fn note(&self, entry: Entry);
 
+    /// Resolves once every entry that was noted until now is written or has failed; `None` if the journal keeps no queue. A
+    /// task that has noted much waits for it before it goes on, so that no guest makes entries faster than they are written.
+    fn drained(&self) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
+
+    /// The bytes that the entries of a run take, by [`Entry::bytes`] or a close estimate; 0 if the journal cannot say.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be read.
+    fn run_bytes(&self, _run: &str) -> Result<u64> {
+        Ok(0)
+    }
+
     /// The runs, the latest first.
     fn runs(&self, most: usize) -> Result<Vec<RunRecord>>;
 
@@ -328,6 +343,36 @@ pub enum Entry {
         /// How.
         end: TaskEnd,
     },
+}
+
+/// What an entry takes beside its bodies: keys, numbers, checksums and indexes. Measured on journals of small entries.
+const ENTRY_BYTES: usize = 150;
+
+impl Entry {
+    /// The bytes that the entry takes in a journal, to a good approximation.
+    ///
+    /// ```
+    /// use agenthost::journal::Entry;
+    ///
+    /// let entry = |value: &str| Entry::Remained { run: "r".into(), task: "root".into(), value: value.into() };
+    /// assert_eq!(entry("12345").bytes() - entry("").bytes(), 5);
+    /// ```
+    pub fn bytes(&self) -> u64 {
+        let maybe = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let bodies = match self {
+            Self::RunStarted(run) => run.command.len() + run.plugin.len(),
+            Self::RunEnded { end, .. } => end.report.len(),
+            Self::TaskStarted { plugin, input, .. } => plugin.len() + maybe(input),
+            Self::CallStarted { body, .. } => maybe(body),
+            Self::RequestSent { model, .. } => model.len(),
+            Self::RequestEnded { reply, .. } => maybe(reply),
+            Self::CallEnded { result, .. } => result.len(),
+            Self::Remained { value, .. } => value.len(),
+            Self::TaskEnded { end, .. } => end.report.len() + maybe(&end.returned) + end.models.len(),
+            Self::RunResumed { .. } | Self::Turned { .. } => 0,
+        };
+        (ENTRY_BYTES + bodies) as u64
+    }
 }
 
 /// Which runs are kept.

@@ -18,12 +18,15 @@ mod compile;
 mod engine;
 mod files;
 mod fuel;
+mod hostcalls;
+mod io;
 mod link;
 mod machine;
 mod memory;
 mod room;
 mod store;
 mod turns;
+mod unseen;
 mod wasi;
 
 use std::path::PathBuf;
@@ -44,7 +47,7 @@ use self::code::ErrorShape;
 use self::engine::{engine, pool};
 use self::fuel::{Meter, Tank};
 use self::room::Room;
-use self::store::State;
+use self::store::{State, TooMuchOpen};
 use self::turns::{Driven, EffectLost};
 use crate::error::Error;
 use crate::limits::LimitKind;
@@ -269,6 +272,7 @@ impl Sandbox {
         })?;
         let error = returns.as_ref().map_or(ErrorShape::Own, ErrorShape::of);
         Ok(Code {
+            copies_unseen: unseen::copies_unseen(bytes),
             pre,
             run,
             input,
@@ -326,7 +330,7 @@ impl Sandbox {
         };
         let (asker, turns) = turns::turns();
         let effects = turns.effects();
-        let mut store = match store::new(&self.engine, &call, asker, &log) {
+        let mut store = match store::new(&self.engine, &call, code.copies_unseen, asker, &log) {
             Ok(store) => store,
             Err(error) => return never_ran(End::Host(format!("cannot make a store: {error}"))),
         };
@@ -371,6 +375,8 @@ impl Sandbox {
         let trap = error.downcast_ref::<Trap>();
         if trap == Some(&Trap::OutOfFuel) {
             End::Exhausted(LimitKind::Fuel, "the task used up its fuel".into())
+        } else if let Some(too_much) = error.downcast_ref::<TooMuchOpen>() {
+            End::Exhausted(LimitKind::Size, too_much.to_string())
         } else if error.downcast_ref::<EffectLost>().is_some() {
             End::Host(error.root_cause().to_string())
         } else if error

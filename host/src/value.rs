@@ -30,6 +30,7 @@ mod sample;
 pub mod schema;
 pub mod shape;
 pub mod signature;
+mod size;
 mod wit;
 mod words;
 
@@ -41,6 +42,7 @@ use std::fmt;
 pub use self::decode::from_json;
 pub use self::encode::to_json;
 pub use self::sample::sample;
+pub(crate) use self::size::size;
 pub use self::wit::decode;
 pub(crate) use self::words::nearest;
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::limits::units::{parse_bytes, parse_count, parse_duration};
-use crate::limits::{LimitsPatch, Usd};
+use crate::limits::{Cap, LimitsPatch, Usd};
 
 /// What one file says; nothing is filled in.
 #[derive(Default)]
@@ -85,6 +85,7 @@ pub(super) struct RawJournal {
     pub(super) enabled: Option<bool>,
     pub(super) file: Option<PathBuf>,
     pub(super) bodies: Option<Bodies>,
+    pub(super) max_run_bytes: Option<Cap<u64>>,
 }
 
 #[derive(Default)]
@@ -296,12 +297,13 @@ fn run(section: &Section<'_>) -> Result<RawRun> {
 }
 
 fn journal(section: &Section<'_>) -> Result<RawJournal> {
-    section.only(&["enabled", "file", "bodies"])?;
+    section.only(&["enabled", "file", "bodies", "max-run-bytes"])?;
     let path = |text: &str| section.source.env.resolve(text, section.source.dir());
     Ok(RawJournal {
         enabled: section.get("enabled").map(|entry| entry.boolean()).transpose()?,
         file: section.get("file").map(|entry| entry.text_as(path)).transpose()?,
         bodies: section.get("bodies").map(|entry| entry.text_as(bodies)).transpose()?,
+        max_run_bytes: parse(section, "max-run-bytes", |text| Cap::parse(text, parse_bytes))?,
     })
 }
 

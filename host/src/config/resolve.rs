@@ -14,13 +14,16 @@ use super::{
     Address, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind, RunConfig, SetBy,
 };
 use crate::error::{Error, Result};
-use crate::limits::Limits;
+use crate::limits::{Cap, Limits};
 
 /// Output tokens reserved for a call that names no maximum: room for a long structured answer, a small part of a task's
 /// 200,000.
 const REPLY_TOKENS: u32 = 8_192;
 /// 64 KiB of a task's output: some 800 lines, enough to see what went wrong.
 const LOG_BYTES: u64 = 64 << 10;
+
+/// Some thousand model calls with long prompts. Without a bound, a plugin that repeats calls which are refused fills the disk.
+const MAX_RUN_BYTES: u64 = 1 << 30;
 
 /// What is known of a kind that stands for a vendor.
 struct Vendor {
@@ -106,6 +109,11 @@ pub(super) fn resolve(
             enabled: layer.journal.enabled.unwrap_or(true),
             file: layer.journal.file,
             bodies: layer.journal.bodies.unwrap_or_default(),
+            max_run_bytes: match layer.journal.max_run_bytes {
+                Some(Cap::Unlimited) => None,
+                Some(Cap::At(most)) => Some(most),
+                None => Some(MAX_RUN_BYTES),
+            },
         },
         grants,
         sub_agents: layer.sub_agents,
@@ -157,6 +165,7 @@ fn merge(lower: Layer, upper: Layer) -> Layer {
             enabled: upper.journal.enabled.or(lower.journal.enabled),
             file: upper.journal.file.or(lower.journal.file),
             bodies: upper.journal.bodies.or(lower.journal.bodies),
+            max_run_bytes: upper.journal.max_run_bytes.or(lower.journal.max_run_bytes),
         },
         grants: over_entries(lower.grants, upper.grants),
         sub_agents: over_entries(lower.sub_agents, upper.sub_agents),

@@ -38,6 +38,7 @@ fn nothing_at_all_is_offline() {
             enabled: true,
             file: None,
             bodies: Bodies::All,
+            max_run_bytes: Some(1 << 30),
         }
     );
     assert_eq!(
@@ -404,13 +405,14 @@ fn debug_shows_no_key() {
 #[test]
 fn a_journal_is_set_key_by_key() {
     let scratch = Scratch::project("[journal]\nbodies = \"replies\"\nfile = \"log/runs.db\"")
-        .user("[journal]\nenabled = false\nbodies = \"none\"");
+        .user("[journal]\nenabled = false\nbodies = \"none\"\nmax-run-bytes = \"2MiB\"");
     assert_eq!(
         scratch.load().journal(),
         &JournalConfig {
             enabled: false,
             file: Some(scratch.path("project/log/runs.db")),
             bodies: Bodies::Replies,
+            max_run_bytes: Some(2 << 20),
         }
     );
 }

@@ -63,7 +63,7 @@ impl Capabilities for Handle {
     fn complete(&self, ordinal: u64, ask: Ask) -> BoxFuture<'static, CallResult> {
         // What is known of it is looked up now and not when the call gets its time: a guest may have dropped it by then.
         let refused = || self.0.loaded.ceiling.own_refusal(&self.0.plugin, &ask.model);
-        match self.0.log.call(ordinal, &ask, refused) {
+        match self.0.log.call(ordinal, &ask, self.0.may_be_sent(&ask), refused) {
             Recorded::Make(paid) => {
                 let calls = Arc::clone(&self.0);
                 async move { calls.complete(ordinal, ask, paid).await }.boxed()
@@ -158,6 +158,13 @@ impl TaskCalls {
         }
     }
 
+    /// Whether a request can come of `ask`. The body of one that is refused at once is not kept: a guest can have as many
+    /// of those as it likes.
+    fn may_be_sent(&self, ask: &Ask) -> bool {
+        let (_, _, calls) = self.account.left();
+        calls != Some(0) && self.granted(&ask.model).is_ok()
+    }
+
     /// Charges for a sub-task, or says which limit stands in its way.
     fn allow(&self, id: &TaskId) -> Result<(), Failure> {
         if id.depth() > self.deepest {
@@ -210,7 +217,7 @@ impl TaskCalls {
         self.log.caught_up(ordinal).await;
         let name = ask.model.clone();
         let call = Call::new(self, &name, ordinal, paid);
-        let result = self.make(&call, ask).await;
+        let result = self.make(&call, ask).await.map_err(CallError::shortened);
         self.log.told(ordinal, &call.told(&result)).await?;
         result
     }

@@ -278,6 +278,9 @@ impl Runner for Batch {
     }
 
     fn exhausted(&self) -> Option<LimitKind> {
+        if self.recorder.as_ref().is_some_and(|recorder| recorder.full().is_some()) {
+            return Some(LimitKind::Size);
+        }
         let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         let tokens = spent.input_tokens.saturating_add(spent.output_tokens);
         [

@@ -15,18 +15,21 @@ mod past;
 mod told;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Bodies;
 use crate::error::Result;
 use crate::journal::{Entry, Journal, RunEnd, RunRecord, TaskEnd, TaskRecord};
-use crate::limits::Spent;
+use crate::limits::units::show_bytes;
+use crate::limits::{LimitKind, Spent};
 use crate::llm::CallError;
 use crate::run::{Difference, ModelReport};
-use crate::task::{FailureClass, Outcome, TaskId, TaskReport};
+use crate::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 
 pub(super) use self::log::{Begins, Recorded, TaskLog};
 pub(super) use self::told::{Hash, PaidReply, Told, request_hash};
@@ -56,11 +59,30 @@ pub(super) struct Recorder {
     taken_over: Mutex<HashSet<String>>,
     /// Why nothing can be written any more.
     fault: OnceLock<String>,
+    /// The most bytes that the run may write.
+    max_bytes: u64,
+    /// The bytes that the run has written.
+    bytes_written: AtomicU64,
+    /// Cancelled once they are too many.
+    full: CancellationToken,
 }
 
+/// How the failure of a task begins whose run has written too much.
+const FULL: &str = "the run's journal reached its limit";
+
 impl Recorder {
-    pub(super) fn new(journal: Arc<dyn Journal>, run: String, mode: Mode, bodies: Bodies) -> Arc<Self> {
+    /// `max_bytes` bounds what the run may write, that of earlier times included; `None` if nothing does.
+    pub(super) fn new(
+        journal: Arc<dyn Journal>,
+        run: String,
+        mode: Mode,
+        bodies: Bodies,
+        max_bytes: Option<u64>,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            max_bytes: max_bytes.unwrap_or(u64::MAX),
+            bytes_written: AtomicU64::new(0),
+            full: CancellationToken::new(),
             journal,
             run,
             mode,
@@ -90,7 +112,9 @@ impl Recorder {
             Mode::Resume { .. } => {
                 let run = self.run.clone();
                 let pid = std::process::id();
-                self.journal.append(Entry::RunResumed { run, pid }).await
+                self.journal.append(Entry::RunResumed { run, pid }).await?;
+                self.count(self.journal.run_bytes(&self.run)?);
+                Ok(())
             }
             Mode::Replay => Ok(()),
         }
@@ -138,7 +162,34 @@ impl Recorder {
         });
     }
 
+    /// Notes `entry` in its order.
+    fn note(&self, entry: Entry) {
+        self.count(entry.bytes());
+        self.journal.note(entry);
+    }
+
+    /// Counts bytes that are written.
+    fn count(&self, bytes: u64) {
+        let before = self.bytes_written.fetch_add(bytes, Ordering::AcqRel);
+        if before.saturating_add(bytes) > self.max_bytes {
+            self.full.cancel();
+        }
+    }
+
+    /// Resolves once the run has written more than it may. What it writes then is its end.
+    pub(super) async fn filled(&self) {
+        self.full.cancelled().await;
+    }
+
+    /// The failure of a run that has written more than it may.
+    pub(super) fn full(&self) -> Option<Failure> {
+        let limit = self.full.is_cancelled().then(|| show_bytes(self.max_bytes))?;
+        let why = format!("{FULL} of {limit}; to go on, raise `max-run-bytes` in [journal] and resume the run");
+        Some(Failure::exhausted(LimitKind::Size, why))
+    }
+
     async fn append(&self, entry: Entry) -> std::result::Result<(), CallError> {
+        self.count(entry.bytes());
         self.journal.append(entry).await.map_err(|error| {
             let said = error.to_string();
             let _ = self.fault.set(said.clone());

@@ -406,7 +406,7 @@ impl Host {
         let tape = Arc::new(Tape::of(cassette));
         let record = tape.find("last")?;
         let journal = Arc::clone(&tape) as Arc<dyn Journal>;
-        let recorder = Recorder::new(journal, record.id.clone(), Mode::Rehearsal, Bodies::All);
+        let recorder = Recorder::new(journal, record.id.clone(), Mode::Rehearsal, Bodies::All, None);
         let run = self.launch(plugin, &cassette.input, &cassette.limits(), record, Some(recorder))?;
         Ok((run, tape))
     }
@@ -507,7 +507,14 @@ impl Host {
     /// The recorder of a run, where a journal is kept.
     pub(super) fn recorder(&self, record: &RunRecord, mode: Mode) -> Option<Arc<Recorder>> {
         let (journal, bodies) = self.inner.journal.as_ref()?;
-        Some(Recorder::new(Arc::clone(journal), record.id.clone(), mode, *bodies))
+        let max_bytes = self.config().journal().max_run_bytes;
+        Some(Recorder::new(
+            Arc::clone(journal),
+            record.id.clone(),
+            mode,
+            *bodies,
+            max_bytes,
+        ))
     }
 
     fn launch(

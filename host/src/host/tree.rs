@@ -262,15 +262,22 @@ impl RunState {
             dirs: self.dirs.get(&plugin.id.name).cloned().unwrap_or_default(),
             log_bytes: usize::try_from(config.run().log_bytes).unwrap_or(usize::MAX),
             capabilities: Arc::new(Handle(Arc::clone(&calls))),
-            cancel,
+            cancel: cancel.clone(),
             order: Arc::clone(&log) as Arc<dyn Order>,
         };
         // In a task of its own, so that a fault of the host in it is an outcome and not a hang.
-        let guest = {
+        let mut guest = {
             let (host, plugin) = (self.host.clone(), Arc::clone(&plugin));
             tokio::spawn(async move { host.inner.sandbox.run(&plugin.code, call).await })
         };
-        let ended = guest.await.ok();
+        let ended = tokio::select! {
+            ended = &mut guest => ended,
+            () = log.journal_filled() => {
+                cancel.cancel();
+                guest.await
+            }
+        };
+        let ended = ended.ok();
         let mut spent = calls.account.spent();
         spent.wall = started.elapsed();
         let (end, returned, said, log_dropped_bytes) = match ended {
@@ -292,6 +299,9 @@ impl RunState {
             {
                 let message = "the task used up the fuel that was left for it by the tasks that it shares a limit with";
                 Outcome::Failure(Failure::exhausted(LimitKind::Fuel, message))
+            }
+            Outcome::Failure(failure) if failure.class == FailureClass::Cancelled => {
+                Outcome::Failure(log.journal_full().unwrap_or(failure))
             }
             Outcome::Failure(failure) => Outcome::Failure(failure.with_limit_of(&limits)),
             ok @ Outcome::Ok(_) => ok,

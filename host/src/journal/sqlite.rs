@@ -186,6 +186,17 @@ impl Journal for Sqlite {
         self.send(Job::Write(entry, None));
     }
 
+    fn drained(&self) -> Option<BoxFuture<'static, ()>> {
+        let (waiter, drained) = oneshot::channel();
+        self.send(Job::Drain(waiter));
+        // If the writer has died, there is nothing to wait for; the next append says so.
+        Some(Box::pin(async move { drained.await.unwrap_or_default() }))
+    }
+
+    fn run_bytes(&self, run: &str) -> Result<u64> {
+        self.read(|connection| read::run_bytes(connection, run))
+    }
+
     fn runs(&self, most: usize) -> Result<Vec<RunRecord>> {
         self.read(|connection| read::runs(connection, most))
     }

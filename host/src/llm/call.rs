@@ -48,6 +48,31 @@ pub enum CallError {
     Other(String, String),
 }
 
+/// The most bytes of an error's text. It may repeat what the guest wrote, which can be 8 MiB.
+const MAX_ERROR_BYTES: usize = 4 << 10;
+
+impl CallError {
+    /// The same error with the beginning of its text. A refusal keeps all of it: those are the words of the model.
+    pub(crate) fn shortened(self) -> Self {
+        let short = |mut text: String| {
+            if text.len() > MAX_ERROR_BYTES {
+                text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
+                text.push('…');
+                text.shrink_to_fit();
+            }
+            text
+        };
+        match self {
+            Self::Denied(text) => Self::Denied(short(text)),
+            Self::InvalidReply(text) => Self::InvalidReply(short(text)),
+            Self::Unavailable(text) => Self::Unavailable(short(text)),
+            Self::InvalidRequest(text) => Self::InvalidRequest(short(text)),
+            Self::Other(class, text) => Self::Other(short(class), short(text)),
+            Self::Exhausted(_) | Self::ContextOverflow | Self::Refused(_) => self,
+        }
+    }
+}
+
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

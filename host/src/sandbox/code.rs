@@ -20,6 +20,8 @@ pub struct Code {
     pub(super) input: Type,
     pub(super) returns: Option<Type>,
     pub(super) error: ErrorShape,
+    /// Whether built-ins of it may copy bytes out of the host's sight.
+    pub(super) copies_unseen: bool,
 }
 
 /// What the `err` side of `run`'s result is.

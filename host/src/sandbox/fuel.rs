@@ -50,6 +50,7 @@ impl Tank {
         let lease = self.0.lease.swap(NONE, Ordering::AcqRel);
         if lease != NONE {
             store.set_fuel(lease)?;
+            store.data_mut().charges.yielded(lease);
         }
         self.0.left.store(store.get_fuel()?, Ordering::Release);
         self.0.polled.store(true, Ordering::Release);

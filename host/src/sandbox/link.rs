@@ -10,17 +10,20 @@ use wasmtime::{AsContext, Engine};
 
 use super::Input;
 use super::bindings::agenthost::plugin::{llm as wit, progress, types};
+use super::hostcalls::{self, charge, price};
 use super::store::State;
 use crate::limits::LimitKind;
 use crate::llm::{Ask, CallError, Message, Part, Reply, Role, Stop};
 
+/// What a message, a part or an option costs beside its texts, in bytes: the fields around them.
+const PART_BYTES: usize = 64;
 /// The longest progress message that is kept, in bytes.
 const MAX_PROGRESS_BYTES: usize = 200;
 
 /// Links the contract and the inert part of WASI.
 pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    super::wasi::add_to_linker(&mut linker, State::clock)?;
+    super::wasi::add_to_linker(&mut linker)?;
     types::add_to_linker::<State, Contract>(&mut linker, |state| state)?;
     wit::add_to_linker::<State, Contract>(&mut linker, |state| state)?;
     progress::add_to_linker::<State, Contract>(&mut linker, |state| state)?;
@@ -39,14 +42,18 @@ pub(super) fn sub_agent(linker: &mut Linker<State>, import: &str) -> wasmtime::R
                     return Err(wasmtime::Error::msg("a sub-agent takes one value and gives one"));
                 };
                 let input = Input(input.clone());
-                let returned = store.with(|mut store| {
+                let bytes = crate::value::size(&input.0);
+                let returned = store.with(|mut store| -> wasmtime::Result<_> {
+                    charge(&mut store, hostcalls::cost_of(price::SUB_TASK, price::CALL_BYTE, bytes))?;
                     let state = store.get();
+                    let share = state.open_bytes.take(bytes)?;
                     let ordinal = state.asker.next();
-                    state
-                        .asker
-                        .ask(ordinal, state.capabilities.start(ordinal, &name, input))
-                });
+                    let effect = state.capabilities.start(ordinal, &name, input);
+                    Ok(state.asker.ask(ordinal, share, effect))
+                })?;
                 *result = returned.await?.map_err(wasmtime::Error::msg)?.0;
+                let bytes = crate::value::size(result);
+                store.with(|mut store| store.get().charges.bytes(bytes));
                 Ok(())
             })
         })
@@ -67,20 +74,30 @@ impl wit::HostWithStore<State> for Contract {
         store: &Accessor<State, Self>,
         request: wit::Request,
     ) -> wasmtime::Result<Result<wit::Reply, wit::Error>> {
-        let reply = store.with(|mut store| {
+        let bytes = request_bytes(&request);
+        let asked = store.with(|mut store| -> wasmtime::Result<_> {
+            charge(&mut store, hostcalls::cost_of(price::CALL, price::CALL_BYTE, bytes))?;
             let state = store.get();
-            let ordinal = state.asker.next();
-            state
-                .asker
-                .ask(ordinal, state.capabilities.complete(ordinal, ask(request)))
-        });
-        Ok(match reply.await? {
+            Ok(state.open_bytes.take(bytes).map(|share| {
+                let ordinal = state.asker.next();
+                let effect = state.capabilities.complete(ordinal, ask(request));
+                state.asker.ask(ordinal, share, effect)
+            }))
+        })?;
+        let Ok(reply) = asked else {
+            return Ok(Err(wit::Error::Exhausted(types::Limit::Size)));
+        };
+        let reply = reply.await?;
+        let bytes = reply.as_ref().map_or(0, reply_bytes);
+        store.with(|mut store| store.get().charges.bytes(bytes));
+        Ok(match reply {
             Ok(reply) => Ok(to_wit(reply)),
             Err(error) => Err(error_to_wit(error)),
         })
     }
 
     fn remaining(mut store: Access<'_, State, Self>) -> wasmtime::Result<wit::Allowance> {
+        charge(&mut store, price::REMAINING)?;
         let fuel = store.as_context().get_fuel()?;
         let left = store.get().capabilities.remaining(fuel);
         Ok(wit::Allowance {
@@ -94,13 +111,51 @@ impl wit::HostWithStore<State> for Contract {
 }
 
 impl progress::Host for State {
-    fn report(&mut self, done: u32, total: Option<u32>, mut message: String) -> wasmtime::Result<()> {
-        // Shown on the operator's terminal: one line, no escape sequences.
-        message.retain(|c| !c.is_control());
-        message.truncate(message.floor_char_boundary(MAX_PROGRESS_BYTES));
-        self.capabilities.progress(done, total, message);
+    fn report(&mut self, done: u32, total: Option<u32>, message: String) -> wasmtime::Result<()> {
+        self.charges.add(price::PROGRESS);
+        self.charges.bytes(message.len() as u64);
+        self.capabilities.progress(done, total, progress_line(&message));
         Ok(())
     }
+}
+
+/// The beginning of a progress message, on one line. It is a text of its own: the guest's may be 8 MiB, and an event of it
+/// waits for every watcher.
+fn progress_line(message: &str) -> String {
+    let beginning = message
+        .get(..message.floor_char_boundary(4 * MAX_PROGRESS_BYTES))
+        .unwrap_or_default();
+    let mut line: String = beginning.chars().filter(|c| !c.is_control()).collect();
+    line.truncate(line.floor_char_boundary(MAX_PROGRESS_BYTES));
+    line.shrink_to_fit();
+    line
+}
+
+/// Bytes of what a guest hands over with a call: its texts and media, and something for each part.
+fn request_bytes(request: &wit::Request) -> u64 {
+    let part = |part: &wit::Part| match part {
+        wit::Part::Text(text) => text.len(),
+        wit::Part::Media(media) => media.mime.len() + media.data.len(),
+        wit::Part::Extension(extension) => extension.kind.len() + extension.json.len(),
+    };
+    let message = |message: &wit::Message| message.content.iter().map(|p| PART_BYTES + part(p)).sum::<usize>();
+    let messages = request.messages.iter().map(|m| PART_BYTES + message(m)).sum::<usize>();
+    let options = request.options.iter();
+    let options = options
+        .map(|(name, value)| PART_BYTES + name.len() + value.len())
+        .sum::<usize>();
+    let texts = [request.system.as_ref(), request.schema.as_ref()].into_iter().flatten();
+    let texts = request.model.len() + texts.map(String::len).sum::<usize>();
+    (messages + options + texts) as u64
+}
+
+fn reply_bytes(reply: &Reply) -> u64 {
+    let part = |part: &Part| match part {
+        Part::Text(text) => text.len(),
+        Part::Media { mime, data } => mime.len() + data.len(),
+        Part::Extension { kind, json } => kind.len() + json.len(),
+    };
+    reply.content.iter().map(|p| PART_BYTES + part(p)).sum::<usize>() as u64
 }
 
 fn ask(request: wit::Request) -> Ask {

@@ -1,6 +1,7 @@
 //! What lives beside one guest instance, and the caps on what it may hold.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use wasmtime::component::ResourceTable;
@@ -8,24 +9,29 @@ use wasmtime::{Engine, ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::files::{OpenDir, RootsView};
+use super::hostcalls::{ChargeHook, Charges, SLICE};
+use super::io::MeteredTable;
 use super::turns::Asker;
-use super::wasi::{self, FrozenClock, Log};
+use super::wasi::{self, FrozenClock, Log, SeededRandom};
 use super::{Capabilities, GuestCall, RunMemory};
 
 /// Bytes that one call between guest and host may carry: a prompt, a reply, an output. Four times the text of a full
 /// context of 200,000 tokens; without a cap of its own, a thousand guests could each make the host hold 128 MiB.
 pub const MAX_CALL_BYTES: usize = 8 << 20;
 /// Live handles of a guest: streams and pollables of its standard library, and one per model call in flight.
-const MAX_HANDLES: usize = 2_000;
+pub(super) const MAX_HANDLES: usize = 2_000;
 /// The same for a guest with directories, whose handles are mostly open files: each takes one of the host's own, of which
 /// a stock system gives a process 1,024. Walking a deep tree needs some twenty.
 const MAX_HANDLES_WITH_FILES: usize = 128;
+/// Bytes that the open calls and sub-tasks of one guest may carry together, unless its memory limit is larger: eight of the
+/// largest. A guest can pass the same memory again and again, and the host holds a copy for each.
+const MIN_OPEN_BYTES: u64 = 64 << 20;
+/// The same for a guest without a memory limit, or with a very large one.
+const MAX_OPEN_BYTES: u64 = 1 << 30;
 /// Table elements of a guest; a Rust guest has a few hundred, a Python guest some ten thousand.
 const MAX_TABLE_ELEMENTS: usize = 100_000;
 /// Core instances, memories and tables of a guest; a component made by componentize-py has about forty modules.
 const MAX_PARTS: usize = 100;
-/// Fuel after which a computing guest lets others run: about a millisecond.
-const FUEL_SLICE: u64 = 10_000_000;
 /// The data of a task's store.
 pub(super) struct State {
     pub(super) table: ResourceTable,
@@ -35,10 +41,19 @@ pub(super) struct State {
     pub(super) asker: Asker,
     pub(super) capabilities: Arc<dyn Capabilities>,
     pub(super) held: Held,
+    pub(super) charges: Charges,
+    /// Bytes that the task's open calls and sub-tasks hold in the host.
+    pub(super) open_bytes: OpenBytes,
 }
 
 /// Makes the store of one task; it is dropped with the task and never used again.
-pub(super) fn new(engine: &Engine, call: &GuestCall, asker: Asker, log: &Log) -> wasmtime::Result<Store<State>> {
+pub(super) fn new(
+    engine: &Engine,
+    call: &GuestCall,
+    copies_unseen: bool,
+    asker: Asker,
+    log: &Log,
+) -> wasmtime::Result<Store<State>> {
     let mut table = ResourceTable::new();
     table.set_max_capacity(match call.dirs.is_empty() {
         true => MAX_HANDLES,
@@ -58,6 +73,8 @@ pub(super) fn new(engine: &Engine, call: &GuestCall, asker: Asker, log: &Log) ->
             refused: false,
             run: Arc::clone(&call.run_memory),
         },
+        charges: Charges::new(copies_unseen),
+        open_bytes: OpenBytes::new(call.memory),
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.held);
@@ -65,7 +82,8 @@ pub(super) fn new(engine: &Engine, call: &GuestCall, asker: Asker, log: &Log) ->
     store.set_max_component_handles(MAX_HANDLES);
     // Until the first burst, none: see `fuel`.
     store.set_fuel(0)?;
-    store.fuel_async_yield_interval(Some(FUEL_SLICE))?;
+    store.fuel_async_yield_interval(Some(SLICE))?;
+    store.call_hook_async(ChargeHook);
     Ok(store)
 }
 
@@ -79,6 +97,13 @@ pub(super) struct Held {
     pub(super) refused: bool,
     /// What all tasks of the run hold together.
     run: Arc<RunMemory>,
+}
+
+impl Held {
+    /// Bytes of linear memory held now.
+    pub(super) fn memory(&self) -> u64 {
+        self.memory
+    }
 }
 
 impl Drop for Held {
@@ -123,6 +148,53 @@ impl ResourceLimiter for Held {
     }
 }
 
+/// What the open calls and sub-tasks of a guest carry. A call is open until the guest has its answer or drops it, so what is
+/// refused depends on nothing but the guest and the order of its turns.
+#[derive(Debug)]
+pub(super) struct OpenBytes {
+    most: u64,
+    held: Arc<AtomicU64>,
+}
+
+/// The share of one call; dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct OpenShare {
+    bytes: u64,
+    held: Arc<AtomicU64>,
+}
+
+/// A guest has more bytes in open calls and sub-tasks than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the task's open calls and sub-tasks carry more than the {} MiB that they may carry together", self.0 >> 20)]
+pub(super) struct TooMuchOpen(u64);
+
+impl OpenBytes {
+    fn new(memory_limit: u64) -> Self {
+        Self {
+            most: memory_limit.clamp(MIN_OPEN_BYTES, MAX_OPEN_BYTES),
+            held: Arc::default(),
+        }
+    }
+
+    /// Takes a share of `bytes`.
+    pub(super) fn take(&self, bytes: u64) -> Result<OpenShare, TooMuchOpen> {
+        let more = |held: u64| held.checked_add(bytes).filter(|held| *held <= self.most);
+        match self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, more) {
+            Ok(_) => Ok(OpenShare {
+                bytes,
+                held: Arc::clone(&self.held),
+            }),
+            Err(_) => Err(TooMuchOpen(self.most)),
+        }
+    }
+}
+
+impl Drop for OpenShare {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
@@ -137,6 +209,21 @@ impl State {
         FrozenClock {
             table: &mut self.table,
             now: self.now,
+            charges: &mut self.charges,
+        }
+    }
+
+    pub(super) fn io(&mut self) -> MeteredTable<'_> {
+        MeteredTable {
+            table: &mut self.table,
+            charges: &mut self.charges,
+        }
+    }
+
+    pub(super) fn random(&mut self) -> SeededRandom<'_> {
+        SeededRandom {
+            random: self.wasi.random(),
+            charges: &mut self.charges,
         }
     }
 
@@ -170,6 +257,18 @@ mod tests {
         assert!(b.memory_growing(20, 80, None).unwrap());
         drop(b);
         assert!(run.hold(100));
+    }
+
+    #[test]
+    fn open_calls_share_a_bound_and_give_back_what_they_took() {
+        let open = OpenBytes::new(1 << 20);
+        let first = open.take(MIN_OPEN_BYTES - 1).unwrap();
+        let _second = open.take(1).unwrap();
+        assert_eq!(open.take(1).unwrap_err(), TooMuchOpen(MIN_OPEN_BYTES));
+        drop(first);
+        assert!(open.take(MIN_OPEN_BYTES - 1).is_ok());
+        assert!(OpenBytes::new(u64::MAX).take(MAX_OPEN_BYTES + 1).is_err());
+        assert!(OpenBytes::new(128 << 20).take(128 << 20).is_ok());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +61,12 @@ pub trait Order: Send + Sync {
     /// The guest waits and did not ask for what comes next. Whether it may go on with whatever is there.
     fn lost(&self) -> bool {
         false
+    }
+
+    /// Resolves once the guest may go on computing; `None` if it may now. The guest is made to wait while what it made
+    /// others write down is not yet written.
+    fn room(&self) -> Option<BoxFuture<'static, ()>> {
+        None
     }
 
     /// The guest gets the answer to its ask of this ordinal now.
@@ -120,15 +127,18 @@ impl Asker {
     }
 
     /// Runs `effect`, the ask of this ordinal, in a tokio task of its own and resolves, in a turn, with what it gave.
-    /// Dropping the returned future aborts the effect: a guest that races calls cancels the losers.
-    pub(super) fn ask<T, F>(
+    /// Dropping the returned future aborts the effect: a guest that races calls cancels the losers. `held` is kept until
+    /// the guest has the answer or gives it up.
+    pub(super) fn ask<T, F, H>(
         &self,
         ordinal: u64,
+        held: H,
         effect: F,
-    ) -> impl Future<Output = Result<T, EffectLost>> + Send + use<T, F>
+    ) -> impl Future<Output = Result<T, EffectLost>> + Send + use<T, F, H>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
+        H: Send + 'static,
     {
         let (reply, wait) = oneshot::channel();
         let inbox = self.inbox.clone();
@@ -146,7 +156,7 @@ impl Asker {
         };
         async move {
             let value = wait.await.map_err(|_| EffectLost);
-            drop(effect);
+            drop((effect, held));
             value
         }
     }
@@ -231,7 +241,18 @@ impl Turns {
                 cut = &mut cut => return cut_off(cut, polls),
             }
             // A burst: the guest computes until it ends or waits.
+            let mut room = None;
             let burst = std::future::poll_fn(|cx| {
+                if room.is_none() {
+                    room = order.room();
+                }
+                if let Some(waiting) = &mut room {
+                    if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
+                        return Poll::Ready(Some(cut));
+                    }
+                    std::task::ready!(waiting.as_mut().poll(cx));
+                    room = None;
+                }
                 awake.woken.store(false, Ordering::Release);
                 let own = awake.over(cx.waker());
                 polls += 1;

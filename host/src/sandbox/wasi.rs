@@ -26,21 +26,23 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView};
 use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
 use wasmtime_wasi::p2::bindings::{cli, io as wasi_io, random};
 use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult, subscribe};
-use wasmtime_wasi::random::WasiRandom;
+use wasmtime_wasi::random::WasiRandomCtx;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiView};
+
+use super::hostcalls::{Charges, price};
+use super::io::Metered;
+use super::store::State;
 
 /// The most random bytes of one call: enough for keys and seeds, too few to be a memory bomb.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;
 
-/// Adds the inert interfaces; `clock` finds the task's frozen clock.
-pub(super) fn add_to_linker<T>(linker: &mut Linker<T>, clock: fn(&mut T) -> FrozenClock<'_>) -> wasmtime::Result<()>
-where
-    T: WasiView + 'static,
-{
+/// Adds the inert interfaces.
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    type T = State;
     let l = linker;
     wasi_io::error::add_to_linker::<T, Table>(l, |state| state.ctx().table)?;
-    wasi_io::poll::add_to_linker::<T, Table>(l, |state| state.ctx().table)?;
-    wasi_io::streams::add_to_linker::<T, Table>(l, |state| state.ctx().table)?;
+    wasi_io::poll::add_to_linker::<T, Metered>(l, T::io)?;
+    wasi_io::streams::add_to_linker::<T, Metered>(l, T::io)?;
     cli::environment::add_to_linker::<T, WasiCli>(l, T::cli)?;
     cli::exit::add_to_linker::<T, WasiCli>(l, T::cli)?;
     cli::stdin::add_to_linker::<T, WasiCli>(l, T::cli)?;
@@ -51,11 +53,11 @@ where
     cli::terminal_stdin::add_to_linker::<T, WasiCli>(l, T::cli)?;
     cli::terminal_stdout::add_to_linker::<T, WasiCli>(l, T::cli)?;
     cli::terminal_stderr::add_to_linker::<T, WasiCli>(l, T::cli)?;
-    random::random::add_to_linker::<T, WasiRandom>(l, |state| state.ctx().ctx.random())?;
-    random::insecure::add_to_linker::<T, WasiRandom>(l, |state| state.ctx().ctx.random())?;
-    random::insecure_seed::add_to_linker::<T, WasiRandom>(l, |state| state.ctx().ctx.random())?;
-    monotonic_clock::add_to_linker::<T, Frozen>(l, clock)?;
-    wall_clock::add_to_linker::<T, Frozen>(l, clock)?;
+    random::random::add_to_linker::<T, Seeded>(l, T::random)?;
+    random::insecure::add_to_linker::<T, Seeded>(l, T::random)?;
+    random::insecure_seed::add_to_linker::<T, Seeded>(l, T::random)?;
+    monotonic_clock::add_to_linker::<T, Frozen>(l, T::clock)?;
+    wall_clock::add_to_linker::<T, Frozen>(l, T::clock)?;
     Ok(())
 }
 
@@ -79,6 +81,51 @@ impl HasData for Table {
     type Data<'a> = &'a mut ResourceTable;
 }
 
+struct Seeded;
+
+impl HasData for Seeded {
+    type Data<'a> = SeededRandom<'a>;
+}
+
+/// Random numbers from the seed of the task, and what they are charged to.
+pub(super) struct SeededRandom<'a> {
+    pub(super) random: &'a mut WasiRandomCtx,
+    pub(super) charges: &'a mut Charges,
+}
+
+impl SeededRandom<'_> {
+    fn charged(&mut self, bytes: u64) -> &mut WasiRandomCtx {
+        self.charges.add(bytes.min(MAX_RANDOM_BYTES) * price::RANDOM_BYTE);
+        self.random
+    }
+}
+
+impl random::random::Host for SeededRandom<'_> {
+    fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
+        self.charged(len).get_random_bytes(len)
+    }
+
+    fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
+        self.charged(8).get_random_u64()
+    }
+}
+
+impl random::insecure::Host for SeededRandom<'_> {
+    fn get_insecure_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
+        self.charged(len).get_insecure_random_bytes(len)
+    }
+
+    fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
+        self.charged(8).get_insecure_random_u64()
+    }
+}
+
+impl random::insecure_seed::Host for SeededRandom<'_> {
+    fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
+        self.charged(16).insecure_seed()
+    }
+}
+
 struct Frozen;
 
 impl HasData for Frozen {
@@ -89,6 +136,7 @@ impl HasData for Frozen {
 pub(super) struct FrozenClock<'a> {
     pub(super) table: &'a mut ResourceTable,
     pub(super) now: SystemTime,
+    pub(super) charges: &'a mut Charges,
 }
 
 /// A timer of a clock that stands still: waiting for it could only mean waiting for ever, so it is always due.
@@ -101,6 +149,7 @@ impl Pollable for Due {
 
 impl FrozenClock<'_> {
     fn due(&mut self) -> wasmtime::Result<Resource<DynPollable>> {
+        self.charges.add(price::POLLABLE);
         let due = self.table.push(Due)?;
         subscribe(self.table, due)
     }

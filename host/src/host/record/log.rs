@@ -2,8 +2,10 @@
 
 mod rehearsal;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::BoxFuture;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -11,14 +13,14 @@ use tokio_util::sync::CancellationToken;
 use super::difference::first_difference;
 use super::past::{Past, Remained, SubTask};
 use super::told::{Hash, PaidReply, Told};
-use super::{Recorder, keeps, lock, now_ms, read_end, redact};
+use super::{FULL, Recorder, keeps, lock, now_ms, read_end, redact};
 use crate::config::Bodies;
 use crate::journal::{CallRecord, Entry, TaskEnd, TaskRecord, Turn};
 use crate::limits::ledger::Used;
 use crate::llm::{Allowance, Ask, CallError, Reply};
 use crate::run::ModelReport;
 use crate::sandbox::{Next, Order};
-use crate::task::{Outcome, TaskId, TaskReport};
+use crate::task::{Failure, Outcome, TaskId, TaskReport};
 
 /// What the journal has of a model call.
 pub(in crate::host) enum Recorded {
@@ -55,7 +57,13 @@ pub(in crate::host) struct TaskLog {
     end: Option<(TaskReport, Vec<ModelReport>)>,
     /// Everything that was recorded for it to learn has been given.
     caught_up: CancellationToken,
+    /// The bytes that it has noted since it last waited for them to be written.
+    undrained: AtomicU64,
 }
+
+/// The bytes that a task may note before it waits for them to be written: some 400 small entries. The entries of all tasks
+/// are written in one order, so this is also what a task that floods the journal makes each of the others wait for.
+const MAX_UNDRAINED: u64 = 64 << 10;
 
 impl TaskLog {
     /// The log of a task of which nothing is recorded.
@@ -66,6 +74,7 @@ impl TaskLog {
             past: Mutex::default(),
             end: None,
             caught_up: CancellationToken::new(),
+            undrained: AtomicU64::new(0),
         }
     }
 
@@ -101,7 +110,7 @@ impl TaskLog {
             Past::of(past, recorder.mode)
         });
         if recorder.writes() {
-            recorder.journal.note(Entry::TaskStarted {
+            recorder.note(Entry::TaskStarted {
                 run: recorder.run.clone(),
                 task: task.to_string(),
                 plugin: plugin.to_owned(),
@@ -116,9 +125,15 @@ impl TaskLog {
             past: Mutex::new(given),
             end,
             caught_up: CancellationToken::new(),
+            undrained: AtomicU64::new(0),
         };
         log.see_whether_caught_up(&lock(&log.past));
         log
+    }
+
+    fn note(&self, recorder: &Recorder, entry: Entry) {
+        self.undrained.fetch_add(entry.bytes(), Ordering::Relaxed);
+        recorder.note(entry);
     }
 
     fn see_whether_caught_up(&self, past: &Past) {
@@ -151,9 +166,15 @@ impl TaskLog {
         self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay())
     }
 
-    /// What the journal has of this call, which is noted to begin if it has to be made. `refused` says why the plugin's own
+    /// What the journal has of this call, which is noted to begin if it has to be made, with its body if `keep_body`. `refused` says why the plugin's own
     /// manifest does not allow it; that counts in a rehearsal: a live call is refused where it is made, and a replay repeats.
-    pub(in crate::host) fn call(&self, ordinal: u64, ask: &Ask, refused: impl FnOnce() -> Option<String>) -> Recorded {
+    pub(in crate::host) fn call(
+        &self,
+        ordinal: u64,
+        ask: &Ask,
+        keep_body: bool,
+        refused: impl FnOnce() -> Option<String>,
+    ) -> Recorded {
         let Some(recorder) = &self.recorder else {
             return Recorded::Make(Vec::new());
         };
@@ -212,13 +233,16 @@ impl TaskLog {
                 known.replies.iter().filter_map(read).collect()
             }
         };
-        recorder.journal.note(Entry::CallStarted {
-            run: recorder.run.clone(),
-            task: self.task.to_string(),
-            ask: ordinal,
-            hash,
-            body: (recorder.bodies == Bodies::All).then_some(body),
-        });
+        self.note(
+            recorder,
+            Entry::CallStarted {
+                run: recorder.run.clone(),
+                task: self.task.to_string(),
+                ask: ordinal,
+                hash,
+                body: (keep_body && recorder.bodies == Bodies::All).then_some(body),
+            },
+        );
         Recorded::Make(paid)
     }
 
@@ -229,13 +253,16 @@ impl TaskLog {
         };
         let known = lock(&self.past).calls.remove(&ordinal);
         if recorder.writes() {
-            recorder.journal.note(Entry::CallStarted {
-                run: recorder.run.clone(),
-                task: self.task.to_string(),
-                ask: ordinal,
-                hash: Sha256::digest(child.to_string()).into(),
-                body: None,
-            });
+            self.note(
+                recorder,
+                Entry::CallStarted {
+                    run: recorder.run.clone(),
+                    task: self.task.to_string(),
+                    ask: ordinal,
+                    hash: Sha256::digest(child.to_string()).into(),
+                    body: None,
+                },
+            );
             return match recorder.is_rehearsal() {
                 true => self.rehearse_start(recorder, ordinal, child, known),
                 false => Begins::Now,
@@ -269,12 +296,15 @@ impl TaskLog {
             ok: outcome.ok().is_some(),
             keeps: keeps(outcome, false),
         };
-        recorder.journal.note(Entry::CallEnded {
-            run: recorder.run.clone(),
-            task: self.task.to_string(),
-            ask: ordinal,
-            result: serde_json::to_string(&sub_task).unwrap_or_default(),
-        });
+        self.note(
+            recorder,
+            Entry::CallEnded {
+                run: recorder.run.clone(),
+                task: self.task.to_string(),
+                ask: ordinal,
+                result: serde_json::to_string(&sub_task).unwrap_or_default(),
+            },
+        );
     }
 
     /// Writes down that a request is about to be sent; it must not be if this fails.
@@ -307,14 +337,17 @@ impl TaskLog {
 
     fn request_ended(&self, ask: u64, hash: Hash, reply: Option<String>) {
         let Some(recorder) = self.written() else { return };
-        recorder.journal.note(Entry::RequestEnded {
-            run: recorder.run.clone(),
-            task: self.task.to_string(),
-            ask,
-            hash,
-            reply: reply.filter(|_| recorder.bodies != Bodies::None),
-            at_ms: now_ms(),
-        });
+        self.note(
+            recorder,
+            Entry::RequestEnded {
+                run: recorder.run.clone(),
+                task: self.task.to_string(),
+                ask,
+                hash,
+                reply: reply.filter(|_| recorder.bodies != Bodies::None),
+                at_ms: now_ms(),
+            },
+        );
     }
 
     /// Makes what the task is told durable, before it is told.
@@ -352,11 +385,14 @@ impl TaskLog {
                 after: past.given,
                 left,
             };
-            recorder.journal.note(Entry::Remained {
-                run: recorder.run.clone(),
-                task: self.task.to_string(),
-                value: serde_json::to_string(&value).unwrap_or_default(),
-            });
+            self.note(
+                recorder,
+                Entry::Remained {
+                    run: recorder.run.clone(),
+                    task: self.task.to_string(),
+                    value: serde_json::to_string(&value).unwrap_or_default(),
+                },
+            );
         }
         left
     }
@@ -370,6 +406,26 @@ impl TaskLog {
             end.outcome.failure().and_then(|failure| failure.limit) == Some(crate::limits::LimitKind::Fuel)
         });
         Some(out_of_fuel.map_or(u64::MAX / 4, |(end, _)| end.spent.fuel))
+    }
+
+    /// Resolves once the run has written more than it may; never if nothing is written.
+    pub(in crate::host) async fn journal_filled(&self) {
+        match self.written() {
+            Some(recorder) => recorder.filled().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The failure of a task that was cancelled because its run had written more than it may. A replay repeats it.
+    pub(in crate::host) fn journal_full(&self) -> Option<Failure> {
+        if let Some(recorder) = self.written() {
+            return recorder.full();
+        }
+        let (end, _) = self.end.as_ref()?;
+        end.outcome
+            .failure()
+            .filter(|failure| failure.message.starts_with(FULL))
+            .cloned()
     }
 
     /// In a replay, what the task used of models where some of it cannot be repeated: nothing came of it.
@@ -389,16 +445,19 @@ impl TaskLog {
         if recorder.bodies == Bodies::None {
             redact(&mut report);
         }
-        recorder.journal.note(Entry::TaskEnded {
-            run: recorder.run.clone(),
-            task: self.task.to_string(),
-            end: TaskEnd {
-                ended_ms: now_ms(),
-                report: report.to_string(),
-                returned: returned.filter(|_| recorder.bodies != Bodies::None),
-                models: serde_json::to_string(models).unwrap_or_default(),
+        self.note(
+            recorder,
+            Entry::TaskEnded {
+                run: recorder.run.clone(),
+                task: self.task.to_string(),
+                end: TaskEnd {
+                    ended_ms: now_ms(),
+                    report: report.to_string(),
+                    returned: returned.filter(|_| recorder.bodies != Bodies::None),
+                    models: serde_json::to_string(models).unwrap_or_default(),
+                },
             },
-        });
+        );
     }
 
     fn compare(&self, recorder: &Recorder, report: &TaskReport) {
@@ -436,6 +495,15 @@ impl TaskLog {
 }
 
 impl Order for TaskLog {
+    fn room(&self) -> Option<BoxFuture<'static, ()>> {
+        let recorder = self.written()?;
+        if self.undrained.load(Ordering::Relaxed) < MAX_UNDRAINED {
+            return None;
+        }
+        self.undrained.store(0, Ordering::Relaxed);
+        recorder.journal.drained()
+    }
+
     fn next(&self) -> Next {
         match lock(&self.past).turns.front() {
             None if self.is_rehearsal() => Next::Any,
@@ -485,11 +553,14 @@ impl Order for TaskLog {
 impl TaskLog {
     fn turned(&self, turn: Turn) {
         if let Some(recorder) = self.written() {
-            recorder.journal.note(Entry::Turned {
-                run: recorder.run.clone(),
-                task: self.task.to_string(),
-                turn,
-            });
+            self.note(
+                recorder,
+                Entry::Turned {
+                    run: recorder.run.clone(),
+                    task: self.task.to_string(),
+                    turn,
+                },
+            );
         }
     }
 }

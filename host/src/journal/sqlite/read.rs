@@ -327,3 +327,19 @@ pub(super) fn calls(db: &Connection, run: &str, most: usize) -> Asked<Vec<CallSp
         })
     })
 }
+
+/// The bytes that the entries of a run take: its bodies, and what stands beside each.
+pub(super) fn run_bytes(db: &Connection, run: &str) -> Result<u64, Trouble> {
+    const SQL: &str = "WITH of AS (SELECT task.no AS task FROM task JOIN run ON task.run = run.no WHERE run.id = ?1),
+        calls AS (SELECT call.no AS call FROM call JOIN of ON call.task = of.task)
+        SELECT ifnull((SELECT sum(150 + ifnull(octet_length(input), 0)) FROM task JOIN of ON task.no = of.task), 0)
+        + ifnull((SELECT sum(150 + octet_length(report) + ifnull(octet_length(returned), 0) + octet_length(models))
+            FROM task_end JOIN of ON task_end.task = of.task), 0)
+        + ifnull((SELECT sum(150 + ifnull(octet_length(body), 0)) FROM call JOIN of ON call.task = of.task), 0)
+        + ifnull((SELECT sum(150 + octet_length(reply)) FROM reply JOIN calls ON reply.call = calls.call), 0)
+        + ifnull((SELECT sum(150 + octet_length(result)) FROM call_end JOIN calls ON call_end.call = calls.call), 0)
+        + ifnull((SELECT sum(150 + octet_length(remaining)) FROM remaining JOIN of ON remaining.task = of.task), 0)
+        + ifnull((SELECT 150 * count(*) FROM turn JOIN of ON turn.task = of.task), 0)";
+    let bytes: i64 = db.prepare_cached(SQL)?.query_row([run], |row| row.get(0))?;
+    Ok(bytes.cast_unsigned())
+}

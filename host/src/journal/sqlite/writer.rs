@@ -26,6 +26,8 @@ type Waiter = oneshot::Sender<Result<()>>;
 pub(super) enum Job {
     Write(Entry, Option<Waiter>),
     Prune(Keep, SyncSender<Result<Pruned>>),
+    /// Tells the waiter that everything before it is written.
+    Drain(oneshot::Sender<()>),
     /// Looks into the writer, or breaks something.
     #[cfg(test)]
     Probe(Box<dyn FnOnce(&mut Writer) + Send>),
@@ -103,6 +105,10 @@ impl Writer {
                     });
                     // Who asked may be gone.
                     let _ = waiter.send(pruned);
+                }
+                Job::Drain(waiter) => {
+                    // Who waited may be gone.
+                    let _ = waiter.send(());
                 }
                 #[cfg(test)]
                 Job::Probe(probe) => probe(&mut self),

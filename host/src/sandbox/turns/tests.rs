@@ -22,7 +22,7 @@ async fn order(delays: &[u64]) -> Vec<usize> {
         .iter()
         .enumerate()
         .map(|(n, delay)| {
-            let reply = asker.ask(asker.next(), tokio::time::sleep(Duration::from_millis(*delay)));
+            let reply = asker.ask(asker.next(), (), tokio::time::sleep(Duration::from_millis(*delay)));
             let seen = Arc::clone(&seen);
             async move {
                 reply.await.unwrap();
@@ -70,13 +70,13 @@ async fn a_dropped_ask_aborts_its_effect() {
     let (asker, turns) = turns();
     let (done, mut was_done) = mpsc::channel::<()>(1);
     let guest = async {
-        let loser = asker.ask(asker.next(), async move {
+        let loser = asker.ask(asker.next(), (), async move {
             tokio::time::sleep(Duration::from_secs(60)).await;
             let _ = done.send(()).await;
         });
         drop(loser);
         asker
-            .ask(asker.next(), tokio::time::sleep(Duration::from_secs(120)))
+            .ask(asker.next(), (), tokio::time::sleep(Duration::from_secs(120)))
             .await
             .unwrap();
     };
@@ -99,7 +99,7 @@ async fn deadlines_and_cancels_end_a_waiting_and_a_computing_guest() {
     let soon = Some(Instant::now() + Duration::from_millis(5));
     let cancel = CancellationToken::new();
     let (asker, turns_a) = turns();
-    let waiting = asker.ask(asker.next(), std::future::pending::<()>());
+    let waiting = asker.ask(asker.next(), (), std::future::pending::<()>());
     assert!(matches!(
         turns_a.drive(waiting, &mut Free, &Free, soon, &cancel).await,
         Driven::TimeUp
@@ -146,7 +146,7 @@ async fn a_guest_that_waits_for_nothing_is_stuck() {
 #[tokio::test]
 async fn an_effect_that_panics_is_an_error_not_a_hang() {
     let (asker, turns) = turns();
-    let guest = asker.ask(asker.next(), async { panic!("boom") });
+    let guest = asker.ask(asker.next(), (), async { panic!("boom") });
     let cancel = CancellationToken::new();
     let Driven::Ended(Err(EffectLost)) = turns.drive(guest, &mut Free, &Free, None, &cancel).await else {
         panic!("expected the loss to be seen");
@@ -176,7 +176,7 @@ impl Order for Elsewhere {
 /// A guest with three asks: it drops the second, and waits for the others.
 async fn drive_elsewhere(order: &[u64], goes_on: bool) -> (Driven<()>, Vec<u64>) {
     let (asker, turns) = turns();
-    let asks: Vec<_> = (0..3).map(|n| asker.ask(asker.next(), async move { n })).collect();
+    let asks: Vec<_> = (0..3).map(|n| asker.ask(asker.next(), (), async move { n })).collect();
     let seen = Mutex::new(Vec::new());
     let guest = async {
         let kept = asks.into_iter().enumerate().filter(|(n, _)| *n != 1);
@@ -241,7 +241,7 @@ async fn a_guest_that_waits_in_a_call_is_neither_stuck_nor_given_a_turn() {
     };
     let (asker, turns_a) = turns();
     let guest = async {
-        let reply = asker.ask(asker.next(), async {});
+        let reply = asker.ask(asker.next(), (), async {});
         // A reply is there, but the guest is in a call.
         tokio::time::sleep(second).await;
         let mut reply = pin!(reply);

@@ -23,18 +23,21 @@ impl TaskLog {
         (known, refused): (Option<CallRecord>, Option<String>),
     ) -> Recorded {
         let (run, task) = (recorder.run.clone(), self.task.to_string());
-        recorder.journal.note(Entry::CallStarted {
-            run: run.clone(),
-            task: task.clone(),
-            ask,
-            hash,
-            body: Some(body),
-        });
+        self.note(
+            recorder,
+            Entry::CallStarted {
+                run: run.clone(),
+                task: task.clone(),
+                ask,
+                hash,
+                body: Some(body),
+            },
+        );
         let unpaid = |error| Box::new(Told::new(&Err(error), &Used::default(), false, Vec::new()));
         if let Some(why) = refused {
             let told = unpaid(CallError::Denied(why));
             let result = serde_json::to_string(&told).unwrap_or_default();
-            recorder.journal.note(Entry::CallEnded { run, task, ask, result });
+            self.note(recorder, Entry::CallEnded { run, task, ask, result });
             return Recorded::Told(told);
         }
         let result = known.and_then(|known| known.result);
@@ -43,7 +46,7 @@ impl TaskLog {
             let why = "the cassette holds no answer to this call";
             return Recorded::Told(unpaid(CallError::Other("cassette".into(), why.into())));
         };
-        recorder.journal.note(Entry::CallEnded { run, task, ask, result });
+        self.note(recorder, Entry::CallEnded { run, task, ask, result });
         Recorded::Told(Box::new(told))
     }
 
