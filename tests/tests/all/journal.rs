@@ -238,3 +238,66 @@ fn without_bodies_nothing_is_kept_and_nothing_resumed() {
         "the search finds what is there"
     );
 }
+
+#[test]
+fn a_run_that_writes_too_much_ends_and_goes_on_under_a_higher_bound() {
+    let server = Server::start(|request| Reply::text(format!("re: {}", request.prompt().len())));
+    let config = |most: &str| format!("{}[journal]\nmax-run-bytes = \"{most}\"\n", server.config());
+    let machine = machine_for(&config("40KiB"));
+    let prompts: Vec<_> = (0..8).map(|n| n.to_string().repeat(10_000)).collect();
+    let input = json!({"prompts": prompts, "mode": "sequential"});
+    // The input alone is larger.
+    let document = machine.run(run_json(&guest("asks"), &input, &[])).json(3);
+    assert_eq!(document["outcome"]["failure"]["limit"], "size", "{document}");
+    assert_eq!(server.count(), 0);
+
+    let machine = machine.config(&config("120KiB"));
+    let document = machine.run(run_json(&guest("asks"), &input, &[])).json(3);
+    let failure = &document["outcome"]["failure"];
+    assert_eq!(failure["class"], "exhausted");
+    let message = failure["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("the run's journal reached its limit of 120"),
+        "{message}"
+    );
+    assert!(message.contains("`max-run-bytes` in [journal]"), "{message}");
+    let made = server.count();
+    assert!((1..8).contains(&made), "{made}");
+    let replayed = machine.run(["replay", "last", "--json"]).json(3);
+    assert_eq!(replayed["differences"], json!([]), "{replayed}");
+
+    // What is written counts when the run goes on, too.
+    machine.run(["resume", "last", "--json"]).json(3);
+    let made = server.count();
+    let machine = machine.config(&config("1MiB"));
+    let document = machine.run(["resume", "last", "--json"]).json(0);
+    assert_eq!(document["outcome"]["ok"][7]["text"], "re: 10000");
+    assert!(
+        server.count() <= 9,
+        "at most one was cut off on its way: {made}, {}",
+        server.count()
+    );
+}
+
+#[test]
+fn the_body_of_a_call_that_is_refused_at_once_is_not_kept() {
+    let server = Server::start(|_| Reply::text("x"));
+    let machine = machine_for(&server.config());
+    for (model, flags) in [("canary-nope", &[][..]), ("fast", &["--calls", "0"])] {
+        let words = format!("canary-prompt-{model}");
+        let input = json!({"prompts": [words], "mode": "sequential", "model": model});
+        let bodies = |machine: &TestEnv| -> i64 {
+            let journal = Connection::open(machine.cwd().join(".agenthost/journal.db")).unwrap();
+            journal
+                .query_row("SELECT count(*) FROM call WHERE body IS NOT NULL", [], |row| row.get(0))
+                .unwrap()
+        };
+        machine.run(run_json(&guest("asks"), &input, flags)).json(0);
+        assert_eq!(bodies(&machine), 0, "{model}");
+        assert_eq!(
+            machine.run(["replay", "last", "--json"]).json(0)["differences"],
+            json!([])
+        );
+    }
+    assert_eq!(server.count(), 0);
+}
