@@ -158,8 +158,7 @@ impl TaskCalls {
         }
     }
 
-    /// Whether a request can come of `ask`. The body of one that is refused at once is not kept: a guest can have as many
-    /// of those as it likes.
+    /// Whether a request can come of `ask`: the body of a call that is refused at once is not worth keeping.
     fn may_be_sent(&self, ask: &Ask) -> bool {
         let (_, _, calls) = self.account.left();
         calls != Some(0) && self.granted(&ask.model).is_ok()

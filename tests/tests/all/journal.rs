@@ -280,11 +280,11 @@ fn a_run_that_writes_too_much_ends_and_goes_on_under_a_higher_bound() {
 }
 
 #[test]
-fn the_body_of_a_call_that_is_refused_at_once_is_not_kept() {
+fn the_long_body_of_a_call_that_is_refused_at_once_is_not_kept() {
     let server = Server::start(|_| Reply::text("x"));
     let machine = machine_for(&server.config());
-    for (model, flags) in [("canary-nope", &[][..]), ("fast", &["--calls", "0"])] {
-        let words = format!("canary-prompt-{model}");
+    for (model, flags) in [("nope", &[][..]), ("fast", &["--calls", "0"])] {
+        let words = "word ".repeat(4_000);
         let input = json!({"prompts": [words], "mode": "sequential", "model": model});
         let bodies = |machine: &TestEnv| -> i64 {
             let journal = Connection::open(machine.cwd().join(".agenthost/journal.db")).unwrap();

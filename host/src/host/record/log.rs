@@ -65,6 +65,9 @@ pub(in crate::host) struct TaskLog {
 /// are written in one order, so this is also what a task that floods the journal makes each of the others wait for.
 const MAX_UNDRAINED: u64 = 64 << 10;
 
+/// The longest body that is kept of a call which is refused at once. A guest can have as many of those as it likes.
+const MAX_REFUSED_BODY: usize = 16 << 10;
+
 impl TaskLog {
     /// The log of a task of which nothing is recorded.
     pub(in crate::host) fn none(task: TaskId) -> Self {
@@ -166,7 +169,7 @@ impl TaskLog {
         self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay())
     }
 
-    /// What the journal has of this call, which is noted to begin if it has to be made, with its body if `keep_body`. `refused` says why the plugin's own
+    /// What the journal has of this call, which is noted to begin if it has to be made, with its body if `keep_body` or if the body is short. `refused` says why the plugin's own
     /// manifest does not allow it; that counts in a rehearsal: a live call is refused where it is made, and a replay repeats.
     pub(in crate::host) fn call(
         &self,
@@ -240,7 +243,7 @@ impl TaskLog {
                 task: self.task.to_string(),
                 ask: ordinal,
                 hash,
-                body: (keep_body && recorder.bodies == Bodies::All).then_some(body),
+                body: (recorder.bodies == Bodies::All && (keep_body || body.len() <= MAX_REFUSED_BODY)).then_some(body),
             },
         );
         Recorded::Make(paid)
