@@ -10,7 +10,8 @@ use agenthost_tests::guests::{guests, workspace};
 const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("limits", &[]),
-    ("llm", &["error", "limits"]),
+    ("llm", &["error", "limits", "printable"]),
+    ("printable", &[]),
     ("process", &[]),
     ("gate", &["llm", "process"]),
     ("journal", &["error", "process"]),
@@ -23,7 +24,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("price", &["config", "error", "limits", "llm"]),
     ("task", &["limits", "sandbox"]),
     ("run", &["limits", "task"]),
-    ("batch", &["error", "limits", "run", "task"]),
+    ("batch", &["error", "limits", "printable", "run", "task"]),
     ("cassette", &["error", "journal", "limits", "llm"]),
     (
         "host",
@@ -49,8 +50,22 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "batch", "cassette", "config", "error", "gate", "host", "journal", "limits", "plugin", "price", "process",
-            "registry", "run", "sandbox", "task",
+            "batch",
+            "cassette",
+            "config",
+            "error",
+            "gate",
+            "host",
+            "journal",
+            "limits",
+            "plugin",
+            "price",
+            "printable",
+            "process",
+            "registry",
+            "run",
+            "sandbox",
+            "task",
         ],
     ),
     ("main", &["cli"]),
@@ -295,6 +310,42 @@ fn the_command_line_uses_the_public_api_alone() {
 
 fn last(path: &str) -> &str {
     path.rsplit("::").next().unwrap()
+}
+
+#[test]
+fn what_reaches_a_terminal_goes_through_one_file() {
+    for source in host_sources() {
+        let of_terminal = source.module == ["cli", "terminal"];
+        let help = source.module == ["cli", "output"];
+        for line in source.text.lines() {
+            let writes = [
+                "io::stdout",
+                "io::stderr",
+                "println!",
+                "eprint!",
+                "dbg!",
+                "\\x1b",
+                "anstream",
+            ];
+            let stray = writes.iter().find(|word| line.contains(**word));
+            assert!(
+                of_terminal || stray.is_none(),
+                "{}: {line}: what is written goes through `terminal`",
+                source.path.display()
+            );
+            // Help is made of definitions alone, and a line that moves is one line of printable text.
+            assert!(
+                help || !line.contains("error.print()"),
+                "{}: {line}",
+                source.path.display()
+            );
+            assert!(
+                !line.contains("set_message(") || line.contains("one_line("),
+                "{}: {line}",
+                source.path.display()
+            );
+        }
+    }
 }
 
 #[test]
