@@ -146,7 +146,7 @@ mod tests {
 
     /// Any character, hidden ones and emoji as often as others.
     fn any_text() -> impl Strategy<Value = String> {
-        let hidden = (0..=0x10_ffff_u32).prop_filter_map("hidden", |n| char::from_u32(n).filter(|c| is_hidden(*c)));
+        let hidden = prop::sample::select(('\0'..=char::MAX).filter(|c| is_hidden(*c)).collect::<Vec<_>>());
         let special = prop::sample::select(vec![
             '\n',
             '\r',
@@ -187,16 +187,17 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4_096))]
+        #![proptest_config(ProptestConfig::with_cases(1_024))]
 
         #[test]
         fn nothing_hidden_is_left_and_once_is_enough(text in any_text()) {
             for shown in [printable(&text), one_line(&text)] {
                 prop_assert_eq!(left(&shown), []);
-                prop_assert_eq!(printable(&shown).into_owned(), shown.into_owned());
+                prop_assert_eq!(&printable(&shown), &shown);
             }
-            prop_assert!(!one_line(&text).contains(['\n', '\t']));
-            prop_assert_eq!(one_line(&one_line(&text)), one_line(&text));
+            let line = one_line(&text);
+            prop_assert!(!line.contains(['\n', '\t']));
+            prop_assert_eq!(one_line(&line), &*line);
         }
 
         #[test]

@@ -9,6 +9,7 @@ use crate::cli::output::{Bound, Printer, counted, thousands};
 use crate::config::Config;
 use crate::error::Result;
 use crate::limits::{LimitKind, Limits};
+use crate::printable::one_line;
 use crate::run::{ModelReport, RunReport};
 use crate::task::{Failure, FailureClass};
 
@@ -114,7 +115,7 @@ fn failed_sub_tasks(report: &RunReport) -> Vec<String> {
                 .chars()
                 .take(FAILED_CHARS)
                 .collect();
-            format!("failed: {} ({}): {}", task.id, task.ran(), said)
+            format!("failed: {} ({}): {}", task.id, task.ran(), one_line(&said))
         })
         .collect();
     let more = failed().count().saturating_sub(lines.len());
