@@ -1,7 +1,7 @@
 //! The command line: parse, call the library, print, exit.
 //!
 //! One file a command. What a command knows about plugins, limits and models it has from the public API; printing, hints
-//! and the exit codes stand in `output`. stdout carries data and nothing else, stderr is for people.
+//! and the exit codes stand in `output`, and what reaches a terminal goes through `terminal`. stdout carries data and nothing else, stderr is for people.
 
 mod add;
 mod batch;
@@ -30,6 +30,7 @@ mod run;
 mod runs;
 mod show;
 mod table;
+mod terminal;
 mod test;
 #[cfg(test)]
 mod testing;
@@ -38,7 +39,6 @@ mod update;
 mod vet;
 mod which;
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -59,7 +59,14 @@ use crate::journal::sqlite::Sqlite;
 /// cost, calls, fuel, memory and time. Without a key and a configuration, an offline provider answers, so that
 /// everything can be tried at once.
 #[derive(Debug, Parser)]
-#[command(name = "agenthost", version, about, max_term_width = 100, propagate_version = true)]
+#[command(
+    name = "agenthost",
+    bin_name = "agenthost",
+    version,
+    about,
+    max_term_width = 100,
+    propagate_version = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -70,10 +77,22 @@ struct Cli {
 #[derive(Debug, clap::Args)]
 struct Global {
     /// Use this file instead of the agenthost.toml found upwards from here
-    #[arg(long, global = true, value_name = "FILE", env = "AGENTHOST_CONFIG")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "AGENTHOST_CONFIG",
+        hide_env_values = true
+    )]
     config: Option<PathBuf>,
     /// The record of runs is this file [default: see `[journal]` in agenthost.toml]
-    #[arg(long, global = true, value_name = "FILE", env = "AGENTHOST_JOURNAL")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "AGENTHOST_JOURNAL",
+        hide_env_values = true
+    )]
     journal: Option<PathBuf>,
     /// Say more on stderr: the task's log, and what the host does (twice: everything)
     #[arg(long, short, global = true, action = ArgAction::Count)]
@@ -172,9 +191,10 @@ impl Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    terminal::report_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return output::usage(&error),
+        Err(error) => return output::usage(error),
     };
     let printer = Printer::new(cli.command.json(), cli.global.quiet);
     start_logging(&cli.global);
@@ -310,8 +330,9 @@ fn start_logging(global: &Global) {
     tracing_subscriber::fmt()
         .with_span_events(spans)
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
+        // A terminal's own sequences are added where the rest is made printable.
+        .with_ansi(false)
+        .with_writer(|| terminal::Logs)
         .without_time()
         .with_target(false)
         .init();
@@ -327,5 +348,16 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         super::definition().debug_assert();
+    }
+
+    #[test]
+    fn the_help_shows_no_value_of_the_surroundings() {
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                assert!(arg.get_env().is_none() || arg.is_hide_env_values_set(), "{arg}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&super::definition());
     }
 }

@@ -86,6 +86,7 @@ pub mod limits;
 pub mod llm;
 pub mod plugin;
 pub mod price;
+pub mod printable;
 pub mod process;
 pub mod registry;
 pub mod run;

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::server::Server;
+use crate::terminal::Screen;
 
 /// After this a run counts as hung: far longer than any test's work takes on a busy machine.
 const HUNG: Duration = Duration::from_mins(2);
@@ -215,6 +216,30 @@ impl TestEnv {
     /// When it does not start.
     pub fn start<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>, stdin: Option<&str>) -> Running {
         self.spawn(Command::new(&self.binary), args, stdin)
+    }
+
+    /// Runs the command line on a terminal of its own, with an empty stdin: the exit code, and what was written to the
+    /// terminal.
+    ///
+    /// # Panics
+    ///
+    /// When it hangs.
+    pub fn on_terminal<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> (i32, String) {
+        let mut command = Command::new(&self.binary);
+        command.args(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        command.env_clear().envs(&self.vars).env("TERM", "xterm-256color");
+        command.current_dir(self.cwd()).stdin(Stdio::null());
+        let screen = Screen::attach(&mut command);
+        let child = command.spawn().unwrap();
+        // Its ends of the terminal.
+        drop(command);
+        let empty = || std::thread::spawn(String::new);
+        let running = Running {
+            child,
+            stdout: empty(),
+            stderr: empty(),
+        };
+        (running.finish().code, screen.shown())
     }
 
     fn spawn<S: AsRef<str>>(

@@ -45,6 +45,7 @@ mod all {
     mod rust_first;
     mod server;
     mod sharing;
+    mod terminal;
     mod tidy;
     mod toolchain;
     mod tree;

@@ -5,7 +5,7 @@
 //! class `input` for an item that fits no input. Where a task takes several items, `items` is the first and the last index
 //! of its task, and `spent` stands in the first of its lines, so that a sum over all lines is right.
 //!
-//! Lines are written in one piece and flushed whenever nothing more is ready, so a reader sees whole lines early.
+//! Hidden characters (see [`printable`]) are escaped. Lines are written in one piece and flushed whenever nothing more is ready, so a reader sees whole lines early.
 
 use std::io::{ErrorKind, Write};
 
@@ -18,6 +18,7 @@ use super::items::Place;
 use super::tasks::Bad;
 use crate::error::{Error, Result};
 use crate::limits::Spent;
+use crate::printable;
 use crate::task::{Failure, FailureClass, Outcome};
 
 /// How the output of a task is told apart into items.
@@ -205,8 +206,9 @@ impl<W: Write> Output<W> {
     ///
     /// [`ErrorClass::Host`](crate::error::ErrorClass::Host) when it cannot be written.
     pub fn write(&mut self, record: &Record) -> Result<()> {
-        serde_json::to_writer(&mut self.line, record)
+        let line = serde_json::to_string(record)
             .map_err(|error| Error::host(format!("{}: cannot write JSON: {error}", self.name)))?;
+        self.line.extend_from_slice(printable::json(&line).as_bytes());
         self.line.push(b'\n');
         if self.line.len() >= GATHERED {
             return self.flush();

@@ -51,7 +51,7 @@ pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Print
     let document = json!({"format": 1, "plugins": plugins, "accepted": accepted});
     if !args.json {
         for offer in &offers {
-            printer.text(offer.page().trim_end())?;
+            printer.text(offer.page())?;
         }
     }
     if !accepted {

@@ -263,8 +263,8 @@ async fn go(
 
     let replay = matches!(&earlier, Some((Earlier { how: How::Replay, .. }, _)));
     let mut output = match replay {
-        true => Output::new(Box::new(std::io::stdout()) as Box<dyn Write>, "stdout"),
-        false => output(&args, &source, env)?,
+        true => Output::new(printer.stdout(), "stdout"),
+        false => output(&args, &source, env, printer)?,
     };
     let stop = stop_on_interrupt();
     let command = Command {
@@ -381,9 +381,9 @@ fn judge(
 }
 
 /// Opens what the results are written to, and empties it.
-fn output(args: &Args, source: &Source, env: &Env) -> Result<Output<Box<dyn Write>>> {
+fn output(args: &Args, source: &Source, env: &Env, printer: &Printer) -> Result<Output<Box<dyn Write>>> {
     let Some(path) = args.output() else {
-        return Ok(Output::new(Box::new(std::io::stdout()), "stdout"));
+        return Ok(Output::new(printer.stdout(), "stdout"));
     };
     let name = path.display().to_string();
     let path = env.cwd().join(path);

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::cassettes::too_low;
 use super::output::{Printer, exit};
 use super::progress::Progress;
+use super::terminal::indented;
 use crate::config::Env;
 use crate::error::{Error, Result};
 use crate::plugin::{Plugin, build as builder};
@@ -70,8 +71,8 @@ pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCod
             plugin.powers()
         ));
         match args.emit_wit {
-            true => printer.text(&builder::wit(&built.path)?)?,
-            false => printer.text(&built.path.display().to_string())?,
+            true => printer.raw(&builder::wit(&built.path)?)?,
+            false => printer.path(&built.path)?,
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -97,9 +98,10 @@ fn check(dir: &Path, file: &Path, args: &Args, printer: &Printer) -> Result<Exit
             "differs": found.differs,
         }))?;
     } else if found.same() {
-        printer.text(&format!("the same: {}", plugin.digest))?;
+        printer.text(format!("the same: {}", plugin.digest))?;
     } else {
-        printer.text(&format!("not the same\n  {}", found.differs.join("\n  ")))?;
+        let differs = found.differs.join("\n");
+        printer.text(indented(&format!("not the same\n{differs}"), 2))?;
     }
     Ok(match found.same() {
         true => ExitCode::SUCCESS,

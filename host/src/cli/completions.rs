@@ -17,6 +17,6 @@ pub(super) fn completions(args: &Args, printer: &Printer) -> Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::definition(), "agenthost", &mut script);
     let script = String::from_utf8(script).map_err(|error| Error::host(error.to_string()))?;
-    printer.text(script.trim_end())?;
+    printer.raw(script.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::output::{Printer, counted, exit, thousands};
+use super::terminal::{Style, Styled, indented};
 use super::{Global, cache_dir, registry};
 use crate::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
 use crate::error::{Error, Result};
@@ -15,6 +16,7 @@ use crate::host::Host;
 use crate::limits::LimitKind;
 use crate::plugin::build;
 use crate::price::PriceTable;
+use crate::printable::one_line;
 use crate::sandbox::advisories;
 
 #[derive(Debug, clap::Args)]
@@ -92,14 +94,17 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
         } in &report.checks
         {
             let mark = match state {
-                State::Ok => "\x1b[32mok  \x1b[0m",
-                State::Warn => "\x1b[33mwarn\x1b[0m",
-                State::Fail => "\x1b[31mFAIL\x1b[0m",
+                State::Ok => (Style::Good, "ok  "),
+                State::Warn => (Style::Warning, "warn"),
+                State::Fail => (Style::Bad, "FAIL"),
             };
-            printer.text(&format!("{mark} {name:<22} {found}"))?;
+            let mut line = Styled::default();
+            line.add(mark.0, mark.1)
+                .push(format!(" {:<22} {}", one_line(name), indented(found, 28)));
             if let Some(hint) = hint {
-                printer.text(&format!("     {:<22} hint: {hint}", ""))?;
+                line.push(format!("\n     {:<22} hint: {}", "", indented(hint, 34)));
             }
+            printer.text(line)?;
         }
     }
     Ok(ExitCode::from(if failed { exit::USAGE } else { exit::DONE }))

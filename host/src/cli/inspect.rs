@@ -8,12 +8,14 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::Global;
-use super::output::{Printer, counted, printable, thousands};
+use super::output::{Printer, counted, thousands};
 use super::registry::{limits, models};
+use super::terminal::{Styled, indented};
 use crate::config::Env;
 use crate::error::Result;
 use crate::host::Place;
 use crate::plugin::{Import, Plugin, Provenance, build};
+use crate::printable::{json as json_text, one_line};
 use crate::registry::asks::Asks;
 
 #[derive(Debug, clap::Args)]
@@ -50,7 +52,7 @@ pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer
         printer.data(&document(&plugin)?)?;
     } else {
         let all = global.verbose > 0;
-        printer.text(page(&plugin, args.imports || all, all)?.trim_end())?;
+        printer.text(page(&plugin, args.imports || all, all)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -88,21 +90,20 @@ fn document(plugin: &Plugin) -> Result<Value> {
     }))
 }
 
-fn page(plugin: &Plugin, imports: bool, schemas: bool) -> Result<String> {
+fn page(plugin: &Plugin, imports: bool, schemas: bool) -> Result<Styled> {
     let mut page = summary(plugin);
     if imports {
-        page.push_str("\n\x1b[1mimports\x1b[0m\n");
+        page.push("\n\n").bold("imports");
         for import in &plugin.imports {
-            page.push_str(&format!("  {:<38} {}\n", printable(import.name()), import.meaning()));
+            page.push(format!("\n  {:<38} {}", one_line(import.name()), import.meaning()));
         }
     }
-    page.push_str(&format!("\n\x1b[1minterface {}\x1b[0m\n", plugin.task));
+    page.push("\n\n").bold(format!("interface {}", plugin.task));
     for line in plugin.signature().lines() {
-        page.push_str(format!("  {}", printable(line)).trim_end());
-        page.push('\n');
+        page.push(format!("\n  {line}").trim_end_matches(' '));
     }
     if !plugin.interface.documented {
-        page.push_str("\n  (no docs are embedded; those of a Rust plugin are when it uses the SDK's macro)\n");
+        page.push("\n\n  (no docs are embedded; those of a Rust plugin are when it uses the SDK's macro)");
     }
     if schemas {
         let sides = [
@@ -112,7 +113,9 @@ fn page(plugin: &Plugin, imports: bool, schemas: bool) -> Result<String> {
         ];
         for (name, schema) in sides {
             let text = serde_json::to_string_pretty(&schema).unwrap_or_default();
-            page.push_str(&format!("\n\x1b[1m{name} schema\x1b[0m\n{text}\n"));
+            page.push("\n\n")
+                .bold(format!("{name} schema"))
+                .push(format!("\n{}", json_text(&text)));
         }
     }
     Ok(page)
@@ -123,10 +126,15 @@ const CHECK: &str = "SHA-256 of the file; what stands at `built with` and `revis
                      --check FILE`, in that revision and with these tools, gives the same";
 
 /// The rows at the top. What stands in them is the author's text, but for the digest, the size and the powers.
-fn summary(plugin: &Plugin) -> String {
-    let mut page = String::new();
+fn summary(plugin: &Plugin) -> Styled {
+    let mut page = Styled::default();
+    let mut first = true;
     let mut row = |name: &str, value: &str| {
-        page.push_str(&format!("\x1b[1m{name:<10}\x1b[0m {}\n", printable(value)));
+        if !std::mem::take(&mut first) {
+            page.push("\n");
+        }
+        page.bold(format!("{name:<10}"))
+            .push(format!(" {}", indented(value, 11)));
     };
     let manifest = plugin.manifest.clone().unwrap_or_default();
     let release = match plugin.release() {

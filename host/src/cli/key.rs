@@ -12,9 +12,11 @@ use clap::Subcommand;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::output::{Printer, printable};
+use super::output::Printer;
+use super::terminal::indented;
 use crate::config::Env;
 use crate::error::{Error, Result};
+use crate::printable::one_line;
 use crate::registry::asks::Asks;
 use crate::registry::keys;
 use crate::registry::signature::{self, PublicKey, SecretKey, Verified};
@@ -134,7 +136,7 @@ fn new(name: &str, no_password: bool, json: bool, env: &Env, printer: &Printer) 
             "public_file": public,
         }));
     }
-    printer.text(&key.to_string())?;
+    printer.raw(&key.to_string())?;
     printer.say(&format!(
         "made the key {}; its secret half is in {}, which is yours alone: keep a copy of it in a safe place",
         key.id(),
@@ -164,7 +166,7 @@ fn list(json: bool, env: &Env, printer: &Printer) -> Result<()> {
     let width = keys.iter().map(|key| key.name.len()).max().unwrap_or(0);
     for key in &keys {
         let note = if key.secret { "" } else { "  (public half only)" };
-        printer.text(&format!("{:<width$}  {}{note}", key.name, key.public))?;
+        printer.text(format!("{:<width$}  {}{note}", key.name, key.public))?;
     }
     Ok(())
 }
@@ -187,7 +189,7 @@ fn sign(plugin: &Path, name: &str, json: bool, env: &Env, printer: &Printer) -> 
             "statement": statement,
         }));
     }
-    printer.text(&file.display().to_string())?;
+    printer.path(&file)?;
     printer.say(&format!("signed {}, as {}", said(&statement), secret.public().id()));
     Ok(())
 }
@@ -209,16 +211,16 @@ fn report(plugin: &Path, verified: &Verified, json: bool, printer: &Printer) -> 
     let id = verified.key.id();
     match &verified.statement {
         Some(statement) => {
-            printer.text(&format!("{id} signed {}", said(statement)))?;
-            printer.text(&format!("  digest: {}", statement.digest))?;
+            printer.text(format!("{id} signed {}", said(statement)))?;
+            printer.text(format!("  digest: {}", statement.digest))?;
             for asked in Asks::default().changes(&statement.asks) {
                 let value = asked.new.unwrap_or_default();
-                printer.text(&format!("  {}: {}", asked.what, printable(&value)))?;
+                printer.text(format!("  {}: {}", asked.what, indented(&value, 4)))?;
             }
         }
         None => {
-            printer.text(&format!("{id} signed the bytes, and says nothing of what they are"))?;
-            printer.text(&format!("  comment: {}", printable(&verified.comment)))?;
+            printer.text(format!("{id} signed the bytes, and says nothing of what they are"))?;
+            printer.text(format!("  comment: {}", indented(&verified.comment, 4)))?;
         }
     }
     Ok(())
@@ -283,7 +285,7 @@ fn ask(prompt: &str, without: &str) -> Result<SecretString> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::usage("a password is needed, and there is no terminal to ask on").hint(without));
     }
-    rpassword::prompt_password(prompt)
+    rpassword::prompt_password(one_line(prompt))
         .map(SecretString::from)
         .map_err(|error| Error::usage(format!("cannot read a password: {error}")).hint(without))
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::Global;
-use super::output::{Printer, printable};
+use super::output::Printer;
 use super::registry::{limits, models, open};
 use super::table::{Column, columns, width};
 use crate::config::Env;
@@ -127,14 +127,14 @@ fn plugins(project: &Project, json: bool, printer: &Printer) -> Result<()> {
         vec![
             locked.name.to_string(),
             locked.version.to_string(),
-            printable(&models(&locked.asks)),
-            printable(&limits(&locked.asks)),
-            printable(&state.word()),
+            models(&locked.asks),
+            limits(&locked.asks),
+            state.word(),
         ]
     });
     let cells: Vec<_> = [head].into_iter().chain(cells).collect();
     let kinds = [Column::Left, Column::Left, Column::Left, Column::Cut, Column::Left];
-    printer.text(&columns(&kinds, &cells, Some(width())))?;
+    printer.text(columns(&kinds, &cells, Some(width())))?;
     for (_, state) in &rows {
         if let State::Refused(error) = state {
             printer.note(&error.to_string());

@@ -76,7 +76,7 @@ pub(super) fn new(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode>
     for command in next {
         printer.say(&format!("  {command}"));
     }
-    printer.text(&dir.display().to_string())?;
+    printer.path(&dir)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,16 +1,18 @@
 //! How the command line speaks: data, errors with their hints, and exit codes.
 
 use std::error::Error as _;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anstream::{eprintln, stderr};
-use clap::error::ErrorKind;
+use clap::error::{ContextValue, ErrorKind};
 use serde::Serialize;
 use serde_json::json;
 
+use super::terminal::{Stream, Style, Styled, hanging, indented};
 use crate::error::{Error, ErrorClass};
 use crate::limits::LimitKind;
+use crate::printable::{json as printable_json, one_line};
 use crate::task::{Failure, FailureClass, Outcome};
 
 /// The exit codes; scripts rely on them.
@@ -119,43 +121,67 @@ impl Printer {
         Self { json, quiet }
     }
 
-    /// Prints a value as JSON on stdout: over several lines for a person, on one line for a program.
+    /// Prints a value as JSON on stdout: over several lines for a person, on one line for a program. Hidden characters are
+    /// escaped either way.
     pub(super) fn data(&self, value: &impl Serialize) -> Result<(), Error> {
-        let stdout = std::io::stdout();
-        let text = match stdout.is_terminal() {
+        let text = match Stream::Stdout.is_terminal() {
             true => serde_json::to_string_pretty(value),
             false => serde_json::to_string(value),
         };
         let text = text.map_err(|error| Error::host(format!("cannot write JSON: {error}")))?;
-        self.text(&text)
+        self.raw(&printable_json(&text))
     }
 
-    /// Prints a line of data on stdout.
-    pub(super) fn text(&self, text: &str) -> Result<(), Error> {
-        let mut stdout = anstream::stdout().lock();
-        let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
-        match written {
-            // Whoever read us has seen enough.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => Err(Error::host(format!("cannot write to stdout: {error}"))),
-            Ok(()) => Ok(()),
+    /// Prints data that is not JSON, as a line on stdout. It is changed for a terminal alone.
+    pub(super) fn raw(&self, text: &str) -> Result<(), Error> {
+        written(Stream::Stdout.data(text))
+    }
+
+    /// Prints a path, as a line.
+    pub(super) fn path(&self, path: &Path) -> Result<(), Error> {
+        let path = path.to_string_lossy();
+        match Stream::Stdout.is_terminal() {
+            true => self.text(one_line(&path)),
+            false => self.raw(&path),
         }
     }
 
-    /// Says something to the person, on stderr.
+    /// Prints a page, or a line of it, on stdout. It is for people, whatever stdout is: hidden characters are escaped.
+    pub(super) fn text(&self, text: impl Into<Styled>) -> Result<(), Error> {
+        written(Stream::Stdout.line(&text.into()))
+    }
+
+    /// Where lines of JSON go that are not printed one by one.
+    pub(super) fn stdout(&self) -> Box<dyn Write> {
+        Box::new(Stream::Stdout)
+    }
+
+    /// Says something to the person, on stderr. Of several lines, all but the first are indented.
     pub(super) fn say(&self, text: &str) {
-        if !self.quiet {
-            let _ = writeln!(stderr(), "{text}");
-        }
+        self.tell(&hanging(text).into_owned().into());
     }
 
+    /// Says what somebody else wrote, indented.
+    pub(super) fn quote(&self, text: &str) {
+        self.tell(&format!("  {}", indented(text.trim_end(), 2)).into());
+    }
+
+    /// Points the person to something.
     pub(super) fn note(&self, text: &str) {
-        self.say(&format!("\x1b[1mnote:\x1b[0m {text}"));
+        let mut note = Styled::default();
+        note.bold("note:").push(format!(" {}", hanging(text)));
+        self.tell(&note);
+    }
+
+    fn tell(&self, text: &Styled) {
+        if !self.quiet {
+            let _ = Stream::Stderr.line(text);
+        }
     }
 
     /// Whether moving progress makes sense.
     pub(super) fn moves(&self) -> bool {
-        !self.quiet && std::io::stderr().is_terminal()
+        !self.quiet && Stream::Stderr.is_terminal()
     }
 
     /// Prints an error from before the run, and gives its exit code.
@@ -185,7 +211,7 @@ impl Printer {
 
     /// The width to which lines are cut: the terminal's; none where stdout goes elsewhere.
     pub(super) fn width(&self) -> Option<usize> {
-        std::io::stdout().is_terminal().then(super::table::width)
+        Stream::Stdout.is_terminal().then(super::table::width)
     }
 
     /// Says on stderr why the exit code is not 0, whatever else was printed.
@@ -206,19 +232,6 @@ impl Printer {
             failure_hint(failure, bound).as_deref(),
         );
     }
-}
-
-/// A plugin's own text must not move the cursor or change the terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
 }
 
 /// A number with a comma before every three digits; any other text as it is.
@@ -256,42 +269,87 @@ fn with_causes(error: &Error) -> String {
     message
 }
 
-fn print_error(message: &str, hint: Option<&str>) {
-    eprintln!("\x1b[1;31merror:\x1b[0m {}", message.trim_end());
-    if let Some(hint) = hint {
-        eprintln!("\n\x1b[1mhint:\x1b[0m {hint}");
+/// What it means that a line was written so.
+fn written(result: std::io::Result<()>) -> Result<(), Error> {
+    match result {
+        // Whoever read us has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Error::host(format!("cannot write to stdout: {error}"))),
+        Ok(()) => Ok(()),
     }
+}
+
+fn print_error(message: &str, hint: Option<&str>) {
+    let mut text = Styled::default();
+    text.add(Style::Error, "error:")
+        .push(format!(" {}", hanging(message.trim_end())));
+    if let Some(hint) = hint {
+        text.push("\n\n").bold("hint:").push(format!(" {}", hanging(hint)));
+    }
+    let _ = Stream::Stderr.line(&text);
 }
 
 fn print_json_error(class: &str, message: &str, hint: Option<&str>) {
-    let document = json!({"format": 1, "error": {"class": class, "message": message, "hint": hint}});
-    let _ = writeln!(anstream::stdout(), "{document}");
+    let document = json!({"format": 1, "error": {"class": class, "message": message, "hint": hint}}).to_string();
+    let _ = Stream::Stdout.data(&printable_json(&document));
 }
 
 /// A command line that does not parse, or that asks for help.
-pub(super) fn usage(error: &clap::Error) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        let _ = error.print();
-        return ExitCode::from(exit::DONE);
+pub(super) fn usage(mut error: clap::Error) -> ExitCode {
+    const HINT: &str = "Run the command with --help for its usage.";
+    match error.kind() {
+        // Made of definitions alone.
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            return ExitCode::from(exit::DONE);
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if !wants_json() => {
+            let _ = error.print();
+            return ExitCode::from(exit::USAGE);
+        }
+        _ => {}
     }
-    let json = std::env::args_os().any(|arg| arg == "--json");
-    if json {
-        let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    // What was typed on one line, so that it says nothing in the program's name.
+    let line = |text: &str| one_line(text).into_owned();
+    let typed = error.context().filter_map(|(kind, value)| match value {
+        ContextValue::String(text) => Some((kind, ContextValue::String(line(text)))),
+        // A tip that repeats several lines is none.
+        ContextValue::StyledStrs(tips) => {
+            let short = tips.iter().filter(|tip| !tip.to_string().contains('\n'));
+            Some((kind, ContextValue::StyledStrs(short.cloned().collect())))
+        }
+        ContextValue::Strings(texts) => Some((
+            kind,
+            ContextValue::Strings(texts.iter().map(|text| line(text)).collect()),
+        )),
+        _ => None,
+    });
+    let typed: Vec<_> = typed.collect();
+    for (kind, value) in typed {
+        error.insert(kind, value);
+    }
+    let text = error.render().to_string();
+    let text = text.trim_start_matches("error: ");
+    if wants_json() {
         print_json_error(
             ErrorClass::Usage.name(),
-            message,
-            Some("Run the command with --help for its usage."),
+            text.lines().next().unwrap_or_default(),
+            Some(HINT),
         );
-    } else if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let _ = error.print();
     } else {
         // Without clap's own last line, which says the same in other words.
-        let text = error.render().ansi().to_string();
         let text = text.split("\n\nFor more information").next().unwrap_or_default();
-        eprintln!("{text}\n\n\x1b[1mhint:\x1b[0m Run the command with --help for its usage.");
+        let mut shown = Styled::default();
+        shown.add(Style::Error, "error:").push(format!(" {text}\n\n"));
+        shown.bold("hint:").push(format!(" {HINT}"));
+        let _ = Stream::Stderr.line(&shown);
     }
     ExitCode::from(exit::USAGE)
+}
+
+/// Whether the arguments, which do not parse, ask for JSON.
+fn wants_json() -> bool {
+    std::env::args_os().any(|arg| arg == "--json")
 }
 
 #[cfg(test)]

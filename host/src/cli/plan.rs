@@ -15,6 +15,7 @@ use super::output::{Printer, exit};
 use super::recorded::{Run, short};
 use super::run::{self, LimitArgs};
 use super::table::{self, Column, count};
+use super::terminal::Styled;
 use super::which::Which;
 use super::{Global, host};
 use crate::config::{Config, Env};
@@ -23,6 +24,7 @@ use crate::host::{Host, LoadedPlugin};
 use crate::limits::{Limits, Usd, units};
 use crate::plugin::Import;
 use crate::price::PriceTable;
+use crate::printable::one_line;
 
 /// Runs of any plugin among which those of this one are looked for.
 const LOOKED_AT: usize = 1_000;
@@ -119,7 +121,7 @@ pub(super) fn tell(
     if told.json {
         printer.data(&plan.document(told.fail_above))?;
     } else {
-        printer.text(&plan.page())?;
+        printer.text(plan.page())?;
     }
     match told.fail_above.filter(|bound| plan.all.is_above(*bound)) {
         Some(bound) => {
@@ -214,41 +216,35 @@ impl<'a> Plan<'a> {
         })
     }
 
-    fn page(&self) -> String {
-        let bold = |text: &str| format!("\x1b[1m{text}\x1b[0m");
+    fn page(&self) -> Styled {
         let digest = self.plugin.digest.hex();
-        let mut parts = vec![format!(
-            "{} {}, digest {}",
-            bold("plugin"),
-            self.plugin.id,
-            short(&digest)
-        )];
-        parts.push(self.worst_table().replacen("worst case", &bold("worst case"), 1));
-        parts.push(match self.models.as_slice() {
-            [] => format!("{}\n  none", bold("models that may be asked")),
-            models => format!("{}\n{}", bold("models that may be asked"), self.model_table(models)),
-        });
+        let mut page = Styled::default();
+        page.bold("plugin")
+            .push(format!(" {}, digest {}\n\n", self.plugin.id, short(&digest)))
+            .append(titled("worst case", &self.worst_table()))
+            .push("\n\n")
+            .bold("models that may be asked")
+            .push("\n")
+            .push(match self.models.as_slice() {
+                [] => "  none".to_owned(),
+                models => self.model_table(models),
+            });
         let mut lines = Vec::new();
         tree(self.config, self.plugin, 1, &mut lines);
         if !lines.is_empty() {
-            parts.push(format!(
-                "{}\n{}",
-                bold("sub-agents that may be started"),
-                lines.join("\n")
-            ));
+            page.push("\n\n")
+                .bold("sub-agents that may be started")
+                .push(format!("\n{}", lines.join("\n")));
         }
         if let Some(typical) = &self.typical {
-            parts.push(typical_table(typical).replacen("typical case", &bold("typical case"), 1));
+            page.push("\n\n")
+                .append(titled("typical case", &typical_table(typical)));
         }
-        let notes: Vec<_> = self
-            .notes()
-            .iter()
-            .map(|note| format!("{} {note}", bold("note:")))
-            .collect();
-        if !notes.is_empty() {
-            parts.push(notes.join("\n"));
+        for (at, note) in self.notes().into_iter().enumerate() {
+            let gap = if at == 0 { "\n\n" } else { "\n" };
+            page.push(gap).bold("note:").push(format!(" {note}"));
         }
-        parts.join("\n\n")
+        page
     }
 
     fn worst_table(&self) -> String {
@@ -319,6 +315,13 @@ impl<'a> Plan<'a> {
         });
         table::columns(&[Column::Left; 3], &rows.collect::<Vec<_>>(), None)
     }
+}
+
+/// A table that begins with `title`, which stands out.
+fn titled(title: &'static str, table: &str) -> Styled {
+    let mut page = Styled::default();
+    page.bold(title).push(table.trim_start_matches(title));
+    page
 }
 
 fn typical_table(typical: &Typical) -> String {
@@ -407,7 +410,8 @@ fn tree(config: &Config, plugin: &LoadedPlugin, depth: usize, lines: &mut Vec<St
         let models = models_of(config, plugin).into_iter().collect::<Vec<_>>().join(", ");
         let models = if models.is_empty() { "no models".into() } else { models };
         let (indent, digest) = ("  ".repeat(depth), plugin.digest.hex());
-        lines.push(format!("{indent}{}, digest {}: {models}", plugin.id, short(&digest)));
+        let line = format!("{}, digest {}: {models}", plugin.id, short(&digest));
+        lines.push(format!("{indent}{}", one_line(&line)));
         tree(config, plugin, depth + 1, lines);
     }
 }

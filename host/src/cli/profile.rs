@@ -197,7 +197,7 @@ fn print(plugin: &LoadedPlugin, most: &Most, json: bool, printer: &Printer) -> R
         thousands(&most.memory.div_ceil(1_024).to_string()),
         counted(most.tasks, "sub-tasks"),
     ));
-    printer.text(&table(&suggested))
+    printer.raw(&table(&suggested))
 }
 
 /// The limits as the table of a manifest that holds nothing else, so that it can take the place of the one that is there.

@@ -8,6 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::output::{Printer, counted};
 use crate::host::RunHandle;
+use crate::printable::one_line;
 use crate::run::Event;
 
 /// Lines that move until [`Progress::finish`], or nothing where nobody watches.
@@ -21,7 +22,7 @@ impl Progress {
     pub(super) fn waiting(text: &str, printer: &Printer) -> Self {
         let lines = printer.moves().then(MultiProgress::new);
         if let Some(lines) = &lines {
-            line(lines).set_message(text.to_owned());
+            line(lines).set_message(one_line(text).into_owned());
         }
         Self { lines, watcher: None }
     }
@@ -55,10 +56,17 @@ impl Progress {
 
     /// Takes the lines away.
     pub(super) fn finish(self) {
-        if let Some(watcher) = self.watcher {
+        drop(self);
+    }
+}
+
+/// However a command ends, no half-drawn line stays on the terminal.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(watcher) = &self.watcher {
             watcher.abort();
         }
-        if let Some(lines) = self.lines {
+        if let Some(lines) = &self.lines {
             // The terminal may be gone; the run's result is not.
             let _ = lines.clear();
         }
@@ -119,8 +127,8 @@ fn show(lines: &MultiProgress, tasks: &mut BTreeMap<String, Live>, event: Event)
     }
     // The tree, by its depth: a sub-task stands further in than its parent.
     let indent = "  ".repeat(task.matches('/').count());
-    live.bar
-        .set_message(format!("{indent}{task}  {}{}  {}", live.plugin, live.spent, live.words));
+    let text = format!("{indent}{task}  {}{}  {}", live.plugin, live.spent, live.words);
+    live.bar.set_message(one_line(&text).into_owned());
 }
 
 fn line(lines: &MultiProgress) -> ProgressBar {

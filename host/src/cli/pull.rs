@@ -76,7 +76,7 @@ pub(super) async fn pull(args: &Args, global: &Global, env: &Env, printer: &Prin
                 "signatures": found.signatures.len()}],
         }))?,
         false => {
-            printer.text(&path.display().to_string())?;
+            printer.path(&path)?;
             printer.note(&format!(
                 "{} {}, {}; nothing of it is accepted or checked against a policy yet",
                 found.name, found.version, found.release.digest

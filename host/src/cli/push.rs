@@ -103,7 +103,7 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    printer.text(&format!("{name}@{version} {}", published.release.digest))?;
+    printer.text(format!("{name}@{version} {}", published.release.digest))?;
     printer.say(&match published.existed {
         true => format!("{place} had it already"),
         false => format!("published to {place}"),

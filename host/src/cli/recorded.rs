@@ -188,7 +188,7 @@ impl Task {
     pub(super) fn message(&self) -> String {
         let message = self.outcome.pointer("/failure/message").and_then(Value::as_str);
         let words: Vec<_> = message.unwrap_or_default().split_whitespace().collect();
-        super::output::printable(&words.join(" "))
+        words.join(" ")
     }
 
     pub(super) fn depth(&self) -> usize {

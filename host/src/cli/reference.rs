@@ -11,6 +11,24 @@ const BEGIN: &str = "\
 
 Every command and flag, as `--help` shows them. This file is written from the program's own definitions; after a change of
 those, `AGENTHOST_BLESS=1 cargo test -p agenthost --lib cli::reference` writes it anew.
+
+## Text of others
+
+Text that agenthost did not write itself comes from plugins, models, registries, files and their names. Its hidden
+characters are shown as escapes such as `\\u{1b}`. Hidden are control characters other than line breaks and tabs, characters
+that change the direction of text, and characters that show nothing: zero-width characters, soft hyphens, fillers, tags, and
+variation selectors and joiners outside of emoji.
+
+| where | what is escaped |
+|---|---|
+| stderr, logs included, and pages on stdout such as those of `show` and `inspect` | hidden characters, also in a pipe |
+| JSON on stdout, and the results of `batch` in a file | hidden characters, as `\\u009b`: the value stays the same |
+| other data on stdout: paths, WIT, completions, suggested limits | hidden characters on a terminal, nothing elsewhere |
+| the journal, cassettes, `agenthost.lock` and other files | what their format requires |
+
+A message of several lines is indented below its first line, so a line on stderr that begins at the left margin is
+agenthost's own. A terminal that wraps a long line begins the rest at the margin, too. Characters that look like others are
+not marked.
 ";
 
 fn reference(mut root: Command) -> String {

@@ -2,12 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::output::{Printer, printable, thousands};
+use super::output::{Printer, thousands};
+use super::terminal::{Styled, indented};
 use super::{Global, cache_home};
 use crate::config::{Config, Env};
 use crate::error::{Error, Result};
 use crate::host::Place;
 use crate::plugin::Plugin;
+use crate::printable::one_line;
 use crate::registry::asks::{Asks, Change};
 use crate::registry::lock::{Locked, plugin_of};
 use crate::registry::policy::Verdict;
@@ -86,7 +88,7 @@ impl Offer {
     }
 
     /// What a person reads before accepting it.
-    pub(super) fn page(&self) -> String {
+    pub(super) fn page(&self) -> Styled {
         let Found {
             name,
             version,
@@ -94,8 +96,12 @@ impl Offer {
             plugin,
             ..
         } = &self.found;
-        let mut page = format!("\x1b[1m{name} {version}\x1b[0m from {}\n", printable(source));
-        let mut row = |label: &str, text: &str| page.push_str(&format!("  {label:<10} {}\n", printable(text)));
+        let mut page = Styled::default();
+        page.bold(format!("{name} {version}"))
+            .push(format!(" from {}", one_line(source)));
+        let mut row = |label: &str, text: &str| {
+            page.push(format!("\n  {label:<10} {}", indented(text, 13)));
+        };
         if let Some(about) = plugin
             .manifest
             .as_ref()

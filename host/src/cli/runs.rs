@@ -14,6 +14,7 @@ use crate::config::Env;
 use crate::error::{Error, Result};
 use crate::journal::{Journal, Keep, RunRecord};
 use crate::limits::units;
+use crate::printable::one_line;
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -91,7 +92,7 @@ pub(super) fn runs(args: &Args, global: &Global, env: &Env, printer: &Printer) -
     } else if runs.is_empty() {
         printer.note("no runs yet");
     } else {
-        printer.text(&table(&runs, now, printer.width()))?;
+        printer.text(table(&runs, now, printer.width()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -152,7 +153,8 @@ fn prune(journal: &dyn Journal, args: &Prune, printer: &Printer) -> Result<ExitC
         let records = journal.runs(usize::MAX)?;
         let gone = leaving(&records, &keep, crate::process::is_alive);
         for run in &gone {
-            printer.text(&format!("{}  {}  {}", run.id, table::utc(run.started_ms), run.plugin))?;
+            let line = format!("{}  {}  {}", run.id, table::utc(run.started_ms), run.plugin);
+            printer.text(one_line(&line))?;
         }
         printer.note(&format!("{} would be removed", runs(gone.len())));
         return Ok(ExitCode::SUCCESS);

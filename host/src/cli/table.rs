@@ -2,7 +2,8 @@
 //!
 //! Nothing is drawn around the columns, so that what is piped can be cut by other programs.
 
-use rustix::termios::tcgetwinsize;
+use super::terminal::Stream;
+use crate::printable::one_line;
 
 /// The width of what is printed where nobody watches.
 const PIPED: usize = 100;
@@ -20,14 +21,14 @@ pub(super) enum Column {
 
 /// The terminal's width, or one that reads well where there is none.
 pub(super) fn width() -> usize {
-    match tcgetwinsize(std::io::stdout()) {
-        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col).clamp(60, 200),
-        _ => PIPED,
-    }
+    Stream::Stdout.columns().map_or(PIPED, |columns| columns.clamp(60, 200))
 }
 
-/// The rows as lines, with two spaces between columns; nothing is cut where `width` is none.
+/// The rows as lines, with two spaces between columns; nothing is cut where `width` is none. A cell is on one line, whatever
+/// is in it.
 pub(super) fn columns(kinds: &[Column], rows: &[Vec<String>], width: Option<usize>) -> String {
+    let line = |row: &Vec<String>| row.iter().map(|cell| one_line(cell).into_owned()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(line).collect();
     let widest = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)

@@ -10,13 +10,15 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::cassettes::{Played, needed, offline_host, play};
-use super::output::{Printer, counted, exit, printable, thousands};
+use super::output::{Printer, counted, exit, thousands};
+use super::terminal::indented;
 use super::which::{find, sub_agents};
 use crate::cassette::Cassette;
 use crate::cassette::compare::Kind;
 use crate::config::Env;
 use crate::error::Result;
 use crate::host::LoadOptions;
+use crate::printable::one_line;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -145,15 +147,19 @@ fn tell(shown: &Path, cassette: &Cassette, played: &Played, verdict: Verdict, pr
             of(now.expect.fuel, cassette.expect.fuel)
         )
     });
-    printer.text(&format!("{word} {}{used}", shown.display()))?;
+    printer.text(format!("{word} {}{used}", one_line(&shown.to_string_lossy())))?;
     for change in &played.changes {
         let task = change.task.as_ref().map(|task| match change.ask {
             Some(ask) => format!("{task}, ask {ask}: "),
             None => format!("{task}: "),
         });
-        printer.text(&printable(&format!("  {}{}", task.unwrap_or_default(), change.message)))?;
+        printer.text(format!(
+            "  {}{}",
+            task.unwrap_or_default(),
+            indented(&change.message, 4)
+        ))?;
         for line in change.diff.iter().flat_map(|diff| diff.lines()) {
-            printer.text(&printable(&format!("    {line}")))?;
+            printer.text(format!("    {line}"))?;
         }
     }
     Ok(())

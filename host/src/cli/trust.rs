@@ -9,6 +9,7 @@ use super::output::Printer;
 use crate::config::trust::{self, TrustRecord};
 use crate::config::{Config, Env};
 use crate::error::{Error, Result};
+use crate::printable::one_line;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -70,15 +71,14 @@ pub(super) fn trust(args: &Args, global: &Global, env: &Env, printer: &Printer) 
 }
 
 fn show(record: &TrustRecord, printer: &Printer) -> Result<()> {
-    printer.text(&record.file.display().to_string())?;
+    printer.text(one_line(&record.file.to_string_lossy()))?;
     for pair in &record.pairs {
-        printer.text(&format!(
-            "  {}: sends the key from {} to {}",
-            pair.provider, pair.key, pair.address
-        ))?;
+        let line = format!("{}: sends the key from {} to {}", pair.provider, pair.key, pair.address);
+        printer.text(format!("  {}", one_line(&line)))?;
     }
     for dir in &record.dirs {
-        printer.text(&format!("  {}: may {} {}", dir.plugin, dir.access, dir.dir.display()))?;
+        let line = format!("{}: may {} {}", dir.plugin, dir.access, dir.dir.display());
+        printer.text(format!("  {}", one_line(&line)))?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Global;
 use super::output::{Printer, counted};
 use super::registry::{Offer, along, changes_document, project};
+use super::terminal::{Styled, indented};
 use crate::config::Env;
 use crate::error::{Error, Result};
 use crate::registry::Name;
@@ -113,17 +114,17 @@ fn print(offers: &[(Locked, Offer)], along: &[Offer], printer: &Printer) -> Resu
         printer.say("everything is as new as the lock file allows");
     }
     for (locked, offer) in offers {
-        printer.text(&format!(
-            "\x1b[1m{}\x1b[0m {} -> {}",
-            locked.name, locked.version, offer.found.version
-        ))?;
+        let mut line = Styled::default();
+        line.bold(locked.name.to_string())
+            .push(format!(" {} -> {}", locked.version, offer.found.version));
+        printer.text(line)?;
         let changes = offer.changes.as_deref().unwrap_or_default();
         if changes.is_empty() {
             printer.text("  asks for nothing else than before")?;
         }
         for change in changes {
-            printer.text(&format!("  {}", super::output::printable(&change.to_string())))?;
+            printer.text(format!("  {}", indented(&change.to_string(), 4)))?;
         }
     }
-    along.iter().try_for_each(|offer| printer.text(offer.page().trim_end()))
+    along.iter().try_for_each(|offer| printer.text(offer.page()))
 }

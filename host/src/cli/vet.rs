@@ -12,8 +12,9 @@ use serde_json::json;
 
 use self::checks::{State, Subject};
 use super::Global;
-use super::output::{Printer, printable};
+use super::output::Printer;
 use super::registry::{changes_document, limits, models, note, project};
+use super::terminal::{Styled, indented};
 use crate::config::Env;
 use crate::error::{Error, Result};
 use crate::host::Place;
@@ -95,8 +96,11 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
             "accepted": accepted,
         });
     } else {
-        printer.text(&format!("\x1b[1m{name} {version}\x1b[0m {}", subject.plugin.digest))?;
-        let row = |label: &str, text: &str| printer.text(&format!("  {label:<12} {}", printable(text)));
+        let mut head = Styled::default();
+        head.bold(format!("{name} {version}"))
+            .push(format!(" {}", subject.plugin.digest));
+        printer.text(head)?;
+        let row = |label: &str, text: &str| printer.text(format!("  {label:<12} {}", indented(text, 15)));
         row("may do", &subject.plugin.powers())?;
         row("models", &models(&asks))?;
         row("asks for", &limits(&asks))?;
@@ -113,7 +117,7 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
         }
         printer.text("checks")?;
         for check in &checks {
-            let said = format!("{:<7}  {}", check.state.word(), printable(&check.said));
+            let said = format!("{:<7}  {}", check.state.word(), check.said);
             row(check.name, &said)?;
         }
     }

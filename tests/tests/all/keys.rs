@@ -170,3 +170,60 @@ fn a_guest_cannot_ask_for_the_key() {
     let found = machine.run(["run", &guest("probes"), "-i", &probe.to_string()]).json(0);
     assert_eq!((&found["vars"], &found["found"]), (&json!([]), &json!(0)));
 }
+
+/// Every file below `dir` that holds `part`.
+fn holding(dir: &std::path::Path, part: &[u8], found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => holding(&entry.path(), part, found),
+            kind if kind.is_file() => {
+                let bytes = std::fs::read(entry.path()).unwrap();
+                if bytes.windows(part.len()).any(|window| window == part) {
+                    found.push(entry.path());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn no_command_and_no_file_repeats_a_key_that_a_server_sends_back() {
+    let server = Server::start(|request| match request.prompt().contains("refuse") {
+        true => Reply::error(401, KEY, &format!("bad key {KEY} | {} {}", &KEY[..20], &KEY[20..]))
+            .header("x-request-id", KEY)
+            .header("request-id", KEY),
+        false => Reply::text(format!("your key is {KEY}")),
+    });
+    let asks = guest("asks");
+    let good = questions(&["hello"], "parallel").to_string();
+    let bad = json!({"prompts": ["refuse"], "mode": "parallel", "strict": true}).to_string();
+    for (machine, _) in machines(&server) {
+        let machine = machine.var("AGENTHOST_LOG", "trace").var("RUST_BACKTRACE", "1");
+        machine.write("items.jsonl", format!("{good}\n{bad}\n"));
+        for (code, args) in [
+            (0, vec!["run", &asks, "-i", &good, "--record", "cassette.json"]),
+            (5, vec!["run", &asks, "-i", &bad, "-vv"]),
+            (1, vec!["batch", &asks, "items.jsonl", "--output", "out.jsonl", "-vv"]),
+            (1, vec!["batch", &asks, "items.jsonl"]),
+            (0, vec!["show", "last", "--all"]),
+            (0, vec!["show", "last", "--json"]),
+            (0, vec!["runs", "--json"]),
+            (0, vec!["replay", "last"]),
+            (1, vec!["resume", "last", "--failed", "-vv"]),
+            (0, vec!["plan", &asks]),
+            (0, vec!["inspect", &asks, "--json"]),
+            (0, vec!["doctor", "-vv"]),
+        ] {
+            let output = machine.run(&args);
+            assert_eq!(output.code, code, "{args:?}: {output}");
+            clean(&output);
+        }
+        let mut found = Vec::new();
+        holding(machine.cwd().parent().unwrap(), b"canary", &mut found);
+        found.retain(|file| !file.ends_with("service.key"));
+        assert_eq!(found, Vec::<std::path::PathBuf>::new());
+    }
+    assert!(server.count() > 0);
+}

@@ -16,7 +16,7 @@ use super::registry_oci::Registry;
 use crate::{dice, machine};
 
 /// A plugin with another manifest: the last one that is embedded counts.
-fn with_manifest(bytes: &[u8], manifest: &Value) -> Vec<u8> {
+pub(super) fn with_manifest(bytes: &[u8], manifest: &Value) -> Vec<u8> {
     fn leb(mut n: usize) -> Vec<u8> {
         let mut out = Vec::new();
         loop {
@@ -45,12 +45,12 @@ fn release(name: &str, version: &str, models: &[&str], tokens: u64) -> Vec<u8> {
 }
 
 /// One team: a machine whose plugins of `demo` are in the registry.
-fn team(registry: &str) -> TestEnv {
+pub(super) fn team(registry: &str) -> TestEnv {
     machine().config(&format!("[registries]\ndemo = \"{registry}\"\n"))
 }
 
 /// A team's new key without a password: the public half.
-fn key(team: &TestEnv, name: &str) -> String {
+pub(super) fn key(team: &TestEnv, name: &str) -> String {
     let made = team.run(["key", "new", name, "--no-password"]);
     assert_eq!(made.code, 0, "{made}");
     made.stdout.trim().to_owned()

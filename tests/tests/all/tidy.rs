@@ -10,7 +10,8 @@ use agenthost_tests::guests::{guests, workspace};
 const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("limits", &[]),
-    ("llm", &["error", "limits"]),
+    ("llm", &["error", "limits", "printable"]),
+    ("printable", &[]),
     ("process", &[]),
     ("gate", &["llm", "process"]),
     ("journal", &["error", "process"]),
@@ -23,7 +24,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("price", &["config", "error", "limits", "llm"]),
     ("task", &["limits", "sandbox"]),
     ("run", &["limits", "task"]),
-    ("batch", &["error", "limits", "run", "task"]),
+    ("batch", &["error", "limits", "printable", "run", "task"]),
     ("cassette", &["error", "journal", "limits", "llm"]),
     (
         "host",
@@ -49,8 +50,22 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "batch", "cassette", "config", "error", "gate", "host", "journal", "limits", "plugin", "price", "process",
-            "registry", "run", "sandbox", "task",
+            "batch",
+            "cassette",
+            "config",
+            "error",
+            "gate",
+            "host",
+            "journal",
+            "limits",
+            "plugin",
+            "price",
+            "printable",
+            "process",
+            "registry",
+            "run",
+            "sandbox",
+            "task",
         ],
     ),
     ("main", &["cli"]),
@@ -295,6 +310,39 @@ fn the_command_line_uses_the_public_api_alone() {
 
 fn last(path: &str) -> &str {
     path.rsplit("::").next().unwrap()
+}
+
+#[test]
+fn what_reaches_a_terminal_goes_through_one_file() {
+    // It answers its parent, through a pipe.
+    let answers = |source: &Source| source.module == ["sandbox", "compile", "child"];
+    let sources = host_sources();
+    for source in sources.iter().filter(|source| !answers(source)) {
+        let of_terminal = source.module == ["cli", "terminal"];
+        let of_help = source.module == ["cli", "output"];
+        for line in source.text.lines() {
+            let writes = [
+                "io::stdout",
+                "io::stderr",
+                "print!",
+                "println!",
+                "dbg!",
+                "\\x1b",
+                "anstream",
+            ];
+            let stray = writes.iter().find(|word| line.contains(**word));
+            let place = || format!("{}: {line}", source.path.display());
+            assert!(of_terminal || stray.is_none(), "{}: goes through `terminal`", place());
+            // Help is made of definitions alone.
+            assert!(of_help || !line.contains("error.print()"), "{}", place());
+            // A line that moves is drawn by others, and is one line of printable text.
+            assert!(
+                !line.contains("set_message(") || line.contains("one_line("),
+                "{}",
+                place()
+            );
+        }
+    }
 }
 
 #[test]

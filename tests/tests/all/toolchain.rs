@@ -70,18 +70,18 @@ fn a_directory_that_is_no_plugin_says_why() {
         ),
         (
             "not-toml",
-            "cargo cannot read the crate\n\
-             error: unclosed table, expected `]`\n --> Cargo.toml:1:9\n  |\n1 | [package\n  |         ^\n\n\
+            "cargo cannot read the crate\n  \
+             error: unclosed table, expected `]`\n   --> Cargo.toml:1:9\n    |\n  1 | [package\n    |         ^\n\n\
              hint: Mend what cargo says above; `cargo metadata` in that directory repeats it.\n",
         ),
         // The compiler's own words, once.
         (
             "broken",
-            "the plugin does not compile\n\
-             error[E0308]: mismatched types\n --> src/lib.rs:1:21\n  |\n\
-             1 | pub fn f() -> u32 { \"no number\" }\n  \
-             |               ---   ^^^^^^^^^^^ expected `u32`, found `&str`\n  \
-             |               |\n  \
+            "the plugin does not compile\n  \
+             error[E0308]: mismatched types\n   --> src/lib.rs:1:21\n    |\n  \
+             1 | pub fn f() -> u32 { \"no number\" }\n    \
+             |               ---   ^^^^^^^^^^^ expected `u32`, found `&str`\n    \
+             |               |\n    \
              |               expected `u32` because of return type\n\n\
              hint: Mend what the compiler says above and run the command again.\n",
         ),
@@ -319,7 +319,7 @@ fn a_missing_target_says_how_to_get_it() {
     assert_eq!(
         said(&machine, "sample", 2),
         format!(
-            "error: the compile target wasm32-wasip2 is missing and rustup cannot add it\nerror: could not download\n\n{hint}"
+            "error: the compile target wasm32-wasip2 is missing and rustup cannot add it\n  error: could not download\n\n{hint}"
         )
     );
 }
@@ -335,9 +335,9 @@ fn a_crate_that_does_not_build_for_plugins_is_named_with_the_way_to_it() {
     assert_eq!(
         said(&machine, "sample", 2),
         format!(
-            "error: [work]/sample: the crate mio 0.1.0 (sample -> client -> mio) cannot be built for wasm32-wasip2\n\
-             error: no such wasm\n --> [work]/mio/src/lib.rs:1:1\n  |\n\
-             1 | compile_error!(\"no such wasm\");\n  | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n\n{hint}"
+            "error: [work]/sample: the crate mio 0.1.0 (sample -> client -> mio) cannot be built for wasm32-wasip2\n  \
+             error: no such wasm\n   --> [work]/mio/src/lib.rs:1:1\n    |\n  \
+             1 | compile_error!(\"no such wasm\");\n    | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n\n{hint}"
         )
     );
     write_crate(&machine, "mio", "", "", "//! Nothing.\n");

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::batch::drive::{Stop, Summary};
 use crate::cli::output::{Printer, counted, exit};
+use crate::printable::one_line;
 use crate::run::{REPORT_FORMAT, RunId};
 use crate::task::FailureClass;
 
@@ -37,7 +38,7 @@ impl Line {
     pub(super) fn show(&self, summary: &Summary) {
         if let Some(bar) = &self.bar {
             bar.set_position(summary.done());
-            bar.set_message(words(summary, self.items, self.started.elapsed()));
+            bar.set_message(one_line(&words(summary, self.items, self.started.elapsed())).into_owned());
         }
     }
 

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cli::Global;
-use crate::cli::output::{Bound, Printer, counted, printable, thousands};
+use crate::cli::output::{Bound, Printer, counted, thousands};
 use crate::config::Config;
 use crate::error::Result;
 use crate::limits::{LimitKind, Limits};
+use crate::printable::one_line;
 use crate::run::{ModelReport, RunReport};
 use crate::task::{Failure, FailureClass};
 
@@ -66,7 +67,7 @@ pub(super) fn print(
     for task in &report.tasks {
         if (global.verbose > 0 || failure.is_some()) && !task.log.is_empty() && !json {
             printer.say(&format!("--- log of {} ({})", task.id, task.ran()));
-            printer.say(printable(task.log.trim_end()).as_str());
+            printer.quote(&task.log);
             if task.log_dropped_bytes > 0 {
                 printer.say(&format!(
                     "--- and {} bytes more that were not kept",
@@ -114,7 +115,7 @@ fn failed_sub_tasks(report: &RunReport) -> Vec<String> {
                 .chars()
                 .take(FAILED_CHARS)
                 .collect();
-            format!("failed: {} ({}): {}", task.id, task.ran(), printable(&said))
+            format!("failed: {} ({}): {}", task.id, task.ran(), one_line(&said))
         })
         .collect();
     let more = failed().count().saturating_sub(lines.len());

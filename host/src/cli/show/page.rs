@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
-use super::super::output::{counted, printable};
+use super::super::output::counted;
 use super::super::recorded::{Task, parsed, short};
 use super::super::table::{self, Column, count};
+use super::super::terminal::{Styled, indented};
 use super::Shown;
 use super::timeline::{self, Bar};
 use crate::journal::TaskRecord;
+use crate::printable::one_line;
 
 /// Rows of the tree without `--all`.
 const ROWS: usize = 50;
@@ -18,9 +20,9 @@ const BARS: usize = 40;
 /// The most of a value that is printed on a line.
 const VALUE: usize = 2_000;
 
-pub(super) fn page(shown: &Shown<'_>, all: bool, now: u64, width: usize) -> String {
+pub(super) fn page(shown: &Shown<'_>, all: bool, now: u64, width: usize) -> Styled {
     let most = |some: usize| if all { usize::MAX } else { some };
-    let mut parts = vec![head(shown, now)];
+    let mut parts = Vec::new();
     if let Some(one) = &shown.one {
         parts.push(detail(one));
     }
@@ -39,10 +41,14 @@ pub(super) fn page(shown: &Shown<'_>, all: bool, now: u64, width: usize) -> Stri
         parts.push(format!("{requests} without an answer in the journal"));
     }
     parts.push(shown.parallel.words());
-    parts.join("\n\n")
+    let mut page = head(shown, now);
+    for part in parts {
+        page.push(format!("\n\n{part}"));
+    }
+    page
 }
 
-fn head(shown: &Shown<'_>, now: u64) -> String {
+fn head(shown: &Shown<'_>, now: u64) -> Styled {
     let (run, record) = (&shown.run, shown.run.record);
     let mut rows = vec![
         ("run", format!("{} ({})", record.id, run.state)),
@@ -80,16 +86,19 @@ fn head(shown: &Shown<'_>, now: u64) -> String {
     let failure = run.report.pointer("/outcome/failure");
     if let Some(failure) = failure {
         let part = |key: &str| failure.get(key).and_then(Value::as_str).unwrap_or_default();
-        rows.push(("failure", printable(&format!("{}: {}", part("class"), part("message")))));
+        rows.push(("failure", format!("{}: {}", part("class"), part("message"))));
     }
     for model in run.report.get("models").and_then(Value::as_array).into_iter().flatten() {
         rows.push(("model", model_line(model)));
     }
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|(name, value)| format!("\x1b[1m{name:<8}\x1b[0m {value}"))
-        .collect();
-    rows.join("\n")
+    let mut page = Styled::default();
+    for (at, (name, value)) in rows.iter().enumerate() {
+        let end = if at == 0 { "" } else { "\n" };
+        page.push(end)
+            .bold(format!("{name:<8}"))
+            .push(format!(" {}", indented(value, 9)));
+    }
+    page
 }
 
 /// `fast = local/small: 3 calls, 4 requests, 1 retry, …`; what did not happen is left out.
@@ -124,18 +133,14 @@ fn model_line(model: &Value) -> String {
     if model.get("offline").and_then(Value::as_bool) == Some(true) {
         parts.push("made up offline".into());
     }
-    printable(&format!("{} = {}: {}", text("name"), text("model"), parts.join(", ")))
+    format!("{} = {}: {}", text("name"), text("model"), parts.join(", "))
 }
 
 fn detail(task: &TaskRecord) -> String {
     let report = task.end.as_ref().map(|end| parsed(&end.report)).unwrap_or_default();
-    let line = |text: &str| printable(&table::shortened(text, VALUE));
-    let mut rows = vec![format!(
-        "task {} ({}, digest {})",
-        task.id,
-        task.plugin,
-        short(&task.digest)
-    )];
+    let line = |text: &str| one_line(&table::shortened(text, VALUE)).into_owned();
+    let head = format!("task {} ({}, digest {})", task.id, task.plugin, short(&task.digest));
+    let mut rows = vec![one_line(&head).into_owned()];
     if let Some(input) = &task.input {
         rows.push(format!("input    {}", line(input)));
     }
@@ -151,7 +156,7 @@ fn detail(task: &TaskRecord) -> String {
         rows.push(format!("ask {}    {replies}: {result}", call.ask));
     }
     if let Some(log) = report.get("log").and_then(Value::as_str).filter(|log| !log.is_empty()) {
-        rows.push(format!("log\n{}", printable(log.trim_end())));
+        rows.push(format!("log\n  {}", indented(log.trim_end(), 2)));
     }
     rows.join("\n")
 }
@@ -171,7 +176,8 @@ fn tree(shown: &Shown<'_>, most: usize, width: usize) -> String {
 }
 
 fn batch(shown: &Shown<'_>, width: usize) -> String {
-    let classes = shown.classes.iter().map(|(class, n)| format!("{} {class}", count(*n)));
+    let classes = shown.classes.iter();
+    let classes = classes.map(|(class, n)| format!("{} {}", count(*n), one_line(class)));
     let mut text = format!("tasks: {}", classes.collect::<Vec<_>>().join(", "));
     let failed: Vec<_> = shown.tasks.iter().filter(|task| task.class() != "ok").collect();
     if !failed.is_empty() {

@@ -66,7 +66,7 @@ fn a_run_is_one_document() {
 fn the_page_has_head_tree_timeline_and_gain() {
     let journal = fan_out(Some(("done", 5_000, 3)));
     let page = with(&journal, &args(None, false), |shown| {
-        page::page(shown, false, 65_000, 100)
+        page::page(shown, false, 65_000, 100).plain()
     });
     for part in [
         "1m8-a (done)",
@@ -74,7 +74,7 @@ fn the_page_has_head_tree_timeline_and_gain() {
         "1970-01-01 00:00:01 UTC, 1 min ago",
         "1,000 tokens in (400 cached), 300 out, 3 calls, cost $0.0123\n",
         "fast = local/small: 3 calls, 4 requests, 1 retry, 0.25 s waited in all\n",
-        "\n  root/1  demo:leaf@0.1.0  exhausted(calls)  1.90 s      15  $0.001  why \u{fffd}[2Jnot\n",
+        "\n  root/1  demo:leaf@0.1.0  exhausted(calls)  1.90 s      15  $0.001  why \\u{1b}[2Jnot\n",
         "\nroot/0 #0 local/small  █",
         "1 request without an answer in the journal\n\n",
         "would have taken 4.00 s; they took 2.00 s: 2.0 times faster",
@@ -109,9 +109,9 @@ fn one_task_is_shown_with_what_is_below_it() {
         let document = shown.document();
         assert_eq!(document["task"]["input"], json!({"company": "Acme"}));
         assert_eq!(document["task"]["report"]["log"], "said\n");
-        let page = page::page(shown, false, 65_000, 100);
+        let page = page::page(shown, false, 65_000, 100).plain();
         assert!(
-            page.contains("input    {\"company\":\"Acme\"}\n") && page.contains("log\nsaid\n"),
+            page.contains("input    {\"company\":\"Acme\"}\n") && page.contains("log\n  said\n"),
             "{page}"
         );
     });
@@ -130,7 +130,7 @@ fn a_wide_run_is_cut_and_a_batch_shows_what_failed_first() {
         testing::task(&format!("root/{n}"), 2_000, Some(2_500), failure)
     });
     journal.tasks.extend(tasks);
-    let shown = |args: &Args| with(&journal, args, |shown| page::page(shown, args.all, 65_000, 100));
+    let shown = |args: &Args| with(&journal, args, |shown| page::page(shown, args.all, 65_000, 100).plain());
     let page = shown(&args(None, false));
     assert!(
         page.contains("\n… and 2451 more (--all shows them)".replace("2451", "2,451").as_str()),
@@ -144,7 +144,7 @@ fn a_wide_run_is_cut_and_a_batch_shows_what_failed_first() {
 
     journal.runs[0].kind = "batch".into();
     let page = with(&journal, &args(None, false), |shown| {
-        page::page(shown, false, 65_000, 100)
+        page::page(shown, false, 65_000, 100).plain()
     });
     assert!(page.contains("tasks: 1 exhausted, 24 model, 2,476 ok\n"), "{page}");
     assert!(

@@ -1,6 +1,7 @@
 //! A timeline as text: a line for each bar, all on the same axis, so that what ran at once stands one above the other.
 
 use super::super::table;
+use crate::printable::one_line;
 
 /// The most that a label takes of a line.
 const LABEL: usize = 40;
@@ -24,7 +25,8 @@ pub(super) fn draw(bars: &[Bar], most: usize, width: usize) -> String {
     let latest = |bar: &Bar| bar.to.unwrap_or(bar.from).max(bar.from);
     let end = bars.iter().map(latest).max().unwrap_or(start);
     let shown: Vec<_> = bars.iter().take(most).collect();
-    let labels = shown.iter().map(|bar| bar.label.chars().count()).max().unwrap_or(0);
+    let names: Vec<_> = shown.iter().map(|bar| one_line(&bar.label)).collect();
+    let labels = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let times: Vec<_> = shown
         .iter()
         .map(|bar| match bar.to {
@@ -44,11 +46,11 @@ pub(super) fn draw(bars: &[Bar], most: usize, width: usize) -> String {
     let (zero, whole) = ("0", table::time(end - start));
     let gap = cells.saturating_sub(zero.len());
     let mut lines = vec![format!("{:labels$}  {zero}{whole:>gap$}", "")];
-    for (bar, time) in shown.iter().zip(times) {
+    for ((bar, name), time) in shown.iter().zip(names).zip(times) {
         let from = cell(bar.from).min(cells - 1);
         let to = bar.to.map_or(cells, cell).max(from + 1);
         let mark = if bar.to.is_some() { "█" } else { "░" };
-        let label = table::shortened(&bar.label, labels);
+        let label = table::shortened(&name, labels);
         let line = format!(
             "{}{}{}",
             " ".repeat(from),

@@ -3,6 +3,8 @@
 //! Some servers repeat the key in an error, whole or with its middle starred out. What they repeat word by word is found;
 //! what they encode first (base64, hex) is not.
 
+use crate::printable::is_hidden;
+
 /// How much of a server's message is kept, in characters.
 const KEPT: usize = 300;
 /// What stands where a key was.
@@ -10,9 +12,11 @@ const MARK: &str = "[key]";
 /// A shorter key is a placeholder such as `none`, and replacing it inside words would only garble messages.
 const REAL_KEY: usize = 8;
 
-/// `text` on one line, without control characters, without `key` or anything that looks like one, shortened.
+/// `text` on one line, without hidden characters, without `key` or anything that looks like one, shortened.
 pub(super) fn clean(text: &str, key: Option<&str>) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    // What nobody sees goes first: it would hide a key from the search below, and not from a reader.
+    let seen = text.chars().filter(|c| c.is_control() || !is_hidden(*c));
+    let line: String = seen.map(|c| if c.is_control() { ' ' } else { c }).collect();
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
     // Before it is cut: half a key is still a secret.
     let line = redact(&line, key);
@@ -121,6 +125,7 @@ mod tests {
             ),
             ("bad key sk-ant-...ErTy".into(), "bad key [key]"),
             ("half a key api03-Zx81Qw here".into(), "half a key [key] here"),
+            (KEY.replace('-', "\u{200b}-\u{ad}"), "[key]"),
             ("risk-averse task-list sk-x".into(), "risk-averse task-list sk-x"),
         ] {
             assert_eq!(clean(&said, Some(KEY)), shown);

@@ -107,7 +107,7 @@ fn failed_sub_tasks_are_named_up_to_five_and_cancelled_ones_are_not() {
         failed_sub_tasks(&report(tasks.clone(), Vec::new())),
         [
             "failed: root/0 (demo:x@0.1.0): failed: why",
-            "failed: root/1/3 (demo:x@0.1.0): model: \u{fffd}[2J",
+            "failed: root/1/3 (demo:x@0.1.0): model: \\u{1b}[2J",
         ]
     );
     tasks.extend((10..15).map(failed));

@@ -1,0 +1,129 @@
+//! A pseudo-terminal for the command line, and what a terminal must never be sent.
+//!
+//! The terminal changes nothing of what is written to it, so that what comes out of the other end is what the program wrote.
+//! What is hidden is told by Unicode's categories, apart from the product's own table.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd, FromRawFd as _, OwnedFd};
+use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
+
+use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
+use unicode_general_category::{GeneralCategory, get_general_category};
+
+/// The end of a pseudo-terminal that a person would sit at.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    reader: JoinHandle<String>,
+}
+
+impl Screen {
+    /// Gives `command` a terminal as its stdout and stderr, 100 columns wide.
+    ///
+    /// # Panics
+    ///
+    /// When the system has no terminal left.
+    pub(crate) fn attach(command: &mut Command) -> Self {
+        let (master, slave) = open();
+        let mut modes = tcgetattr(&slave).unwrap();
+        modes.output_modes.remove(OutputModes::OPOST);
+        tcsetattr(&slave, OptionalActions::Now, &modes).unwrap();
+        let size = Winsize {
+            ws_row: 40,
+            ws_col: 100,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&slave, size).unwrap();
+        let end = || Stdio::from(slave.as_fd().try_clone_to_owned().unwrap());
+        command.stdout(end()).stderr(end());
+        let reader = std::thread::spawn(move || {
+            let mut shown = Vec::new();
+            // Ends with an error once the last writer has gone.
+            let _ = File::from(master).read_to_end(&mut shown);
+            String::from_utf8_lossy(&shown).into_owned()
+        });
+        Self { reader }
+    }
+
+    /// What was shown, once every end that a program has is closed.
+    ///
+    /// # Panics
+    ///
+    /// When it could not be read.
+    pub(crate) fn shown(self) -> String {
+        self.reader.join().unwrap()
+    }
+}
+
+/// The two ends of a new terminal: the person's and the program's.
+fn open() -> (OwnedFd, OwnedFd) {
+    let (mut master, mut slave) = (-1, -1);
+    let null = std::ptr::null_mut;
+    #[expect(unsafe_code, reason = "no safe function opens a terminal on every Unix")]
+    // SAFETY: both numbers are written, the others may be null, and nobody else owns what was just opened.
+    unsafe {
+        assert_eq!(
+            libc::openpty(&mut master, &mut slave, null(), null(), null()),
+            0,
+            "no terminal is left"
+        );
+        (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
+    }
+}
+
+/// Sequences of the program's own: its styles, and how `indicatif` redraws a line.
+const OWN: &[&str] = &[
+    "\u{1b}[0m",
+    "\u{1b}[1m",
+    "\u{1b}[32m",
+    "\u{1b}[33m",
+    "\u{1b}[31m",
+    "\u{1b}[1;31m",
+    "\u{1b}[2K",
+];
+
+/// What `shown` holds that a terminal must not be sent, each with some of the text around it.
+pub fn hidden(shown: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = shown;
+    while let Some(c) = rest.chars().next() {
+        let own = OWN.iter().find(|own| rest.starts_with(**own)).map(|own| own.len());
+        let own = own.or_else(|| moves(rest));
+        match own {
+            Some(length) => rest = &rest[length..],
+            None => {
+                if is_hidden(c) {
+                    found.push(rest.chars().take(30).collect::<String>().escape_debug().to_string());
+                }
+                rest = &rest[c.len_utf8()..];
+            }
+        }
+    }
+    found
+}
+
+/// The length of a cursor movement up or down by less than a hundred lines, or back to the margin to draw a line anew.
+fn moves(text: &str) -> Option<usize> {
+    if text.starts_with("\r\u{1b}[2K") || text.starts_with("\r\u{1b}[") && moves(&text[1..]).is_some() {
+        return Some(1);
+    }
+    let digits = text.strip_prefix("\u{1b}[")?;
+    let end = digits.find(|c: char| !c.is_ascii_digit()).filter(|end| *end <= 2)?;
+    digits[end..].starts_with(['A', 'B']).then_some(2 + end + 1)
+}
+
+fn is_hidden(c: char) -> bool {
+    use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
+    // Signs of Arabic, Syriac and Kaithi that are format characters and are drawn.
+    let drawn = matches!(u32::from(c), 0x600..=0x605 | 0x6dd | 0x70f | 0x890..=0x891 | 0x8e2 | 0x110bd | 0x110cd);
+    // Letters and marks that show nothing.
+    let blank = matches!(u32::from(c), 0x34f | 0x115f | 0x1160 | 0x17b4 | 0x17b5 | 0x180b..=0x180f | 0x3164 | 0xfe00..=0xfe0f | 0xffa0
+        | 0xe0000..=0xe0fff);
+    match get_general_category(c) {
+        Control => !matches!(c, '\n' | '\t'),
+        Format | LineSeparator | ParagraphSeparator => !drawn,
+        _ => blank,
+    }
+}
