@@ -8,6 +8,7 @@ mod answer;
 mod attempts;
 mod calls;
 mod ceiling;
+mod checks;
 mod estimate;
 mod load;
 mod many;
@@ -60,6 +61,8 @@ struct Inner {
     providers: BTreeMap<String, ProviderSlot>,
     prices: PriceTable,
     estimates: estimate::Estimates,
+    /// Where schemas are compiled and replies held against them.
+    checks: checks::Checks,
     state: Option<PathBuf>,
     /// Where runs are written down, and how much of them.
     journal: Option<(Arc<dyn Journal>, Bodies)>,
@@ -301,6 +304,7 @@ impl HostBuilder {
                 providers,
                 prices,
                 estimates: estimate::Estimates::default(),
+                checks: checks::Checks::new(),
                 state: self.state,
                 journal: self.journal,
                 project: self.project,

@@ -190,6 +190,8 @@ pub struct CallRecord {
     pub replies: Vec<ReplyRecord>,
     /// What the task was told, as JSON, once it is known.
     pub result: Option<String>,
+    /// The models of its requests that have no end, as `provider/model`: those that were sent since the task began last.
+    pub in_flight: Vec<String>,
 }
 
 /// A provider's reply.

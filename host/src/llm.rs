@@ -74,7 +74,8 @@ pub use self::call::{Allowance, Ask, CallError, CallResult};
 /// # }
 /// ```
 pub trait Provider: Send + Sync + fmt::Debug {
-    /// Sends `request` once and waits for the whole reply. Dropping the future closes the connection.
+    /// Sends `request` once and waits for the whole reply. Dropping the future closes the connection; the host charges a
+    /// request that is dropped as if it had been answered at its full length.
     fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>>;
 
     /// One line for people: what it is and where, never a key.
@@ -457,6 +458,9 @@ pub struct ProviderError {
     pub retry_after: Option<Duration>,
     /// The provider itself says that another try cannot help.
     pub no_retry: bool,
+    /// Whether the provider may bill the request: it was written, and no error answered it. Such a request is charged as
+    /// it was reserved.
+    pub may_be_billed: bool,
     /// The provider's id of this request.
     pub request_id: Option<String>,
     /// What the answer's headers said of rate limits; none when no such header was there.
@@ -464,9 +468,11 @@ pub struct ProviderError {
 }
 
 impl ProviderError {
-    /// An error with no HTTP answer behind it.
+    /// An error with no HTTP answer behind it. It may be billed if the kind says that a request was sent and no answer can
+    /// be read: [`Timeout`](ProviderErrorKind::Timeout) and [`BadReply`](ProviderErrorKind::BadReply).
     pub fn new(kind: ProviderErrorKind, message: impl Into<String>) -> Self {
         Self {
+            may_be_billed: matches!(kind, ProviderErrorKind::Timeout | ProviderErrorKind::BadReply),
             kind,
             message: message.into(),
             status: None,

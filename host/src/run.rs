@@ -144,7 +144,8 @@ pub struct ModelReport {
     /// What they waited for and how many did: `requests`, `tokens`, `input-tokens`, `output-tokens`, `retry-after`,
     /// `concurrency`, `prefix`; and under `rate-limited`, how many were refused.
     pub limits_met: BTreeMap<String, u64>,
-    /// Requests whose answer nobody waited for: what the provider counted for them is not known and not charged.
+    /// Requests that were dropped after they had been sent. What the provider counted for them is not known: they are
+    /// charged what they can have used at the most, which is part of the tokens and the cost here.
     pub abandoned: Abandoned,
     /// Input tokens, cached ones included.
     pub input_tokens: u64,
@@ -164,7 +165,7 @@ pub struct ModelReport {
 pub struct Abandoned {
     /// How many.
     pub requests: u64,
-    /// The most tokens that the provider may have counted for them: what was reserved.
+    /// The tokens that were charged for them: the most that the provider may have counted, which is what was reserved.
     pub at_most_tokens: u64,
 }
 

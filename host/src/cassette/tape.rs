@@ -264,6 +264,7 @@ impl Ask {
             body: self.request.as_ref().map(Value::to_string),
             replies: Vec::new(),
             result,
+            in_flight: Vec::new(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A task's request made into the provider's, and the provider's reply judged by what was asked.
 
+use serde_json::Value;
+
 use crate::llm::{Ask, CallError, Message, Options, Part, Reply, Request, Role, Stop, schema};
 
 /// What a reply comes to.
@@ -30,12 +32,8 @@ pub(super) fn request(ask: Ask, reply_tokens: u32) -> Result<Request, CallError>
     let options = Options::parse(pairs).map_err(wrong)?;
     let schema = ask
         .schema
-        .map(|text| {
-            let schema =
-                serde_json::from_str(&text).map_err(|error| wrong(format!("the schema is no JSON: {error}")))?;
-            schema::check(&schema).map_err(wrong)?;
-            Ok::<_, CallError>(schema)
-        })
+        // What it takes to compile it comes later, once the call is reserved.
+        .map(|text| schema::read(&text).map_err(wrong))
         .transpose()?;
     Ok(Request {
         model: String::new(),
@@ -48,8 +46,14 @@ pub(super) fn request(ask: Ask, reply_tokens: u32) -> Result<Request, CallError>
     })
 }
 
-/// Holds a reply against what was asked. Its usage is what is in the books.
-pub(super) fn judge(mut reply: Reply, request: &Request) -> Judged {
+/// Whether the model answered, so that a schema applies.
+pub(super) fn is_answer(reply: &Reply) -> bool {
+    !matches!(reply.stop, Stop::Refusal | Stop::ContextFull)
+}
+
+/// Judges a reply by how it stopped and, if a schema was asked for, by what came of holding it against that. Its usage is
+/// what is in the books.
+pub(super) fn judge(mut reply: Reply, accepted: Option<Result<Value, String>>) -> Judged {
     match reply.stop {
         Stop::Refusal => {
             let why = reply.refusal.take().unwrap_or_else(|| reply.text());
@@ -63,10 +67,10 @@ pub(super) fn judge(mut reply: Reply, request: &Request) -> Judged {
         Stop::ContextFull => return Judged::Wrong(CallError::ContextOverflow),
         _ => {}
     }
-    let Some(schema) = &request.schema else {
+    let Some(accepted) = accepted else {
         return Judged::Fine(reply);
     };
-    match schema::accept(schema, &reply.text()) {
+    match accepted {
         Ok(value) => {
             reply.content = vec![Part::Text(value.to_string())];
             Judged::Fine(reply)

@@ -2,8 +2,9 @@
 //!
 //! A call may take several requests: other attempts after a failure that waiting cures, the next model of a chain, a
 //! second request beside a slow one. Each is reserved, admitted and settled by itself, so the books hold what each has
-//! used and no more is in flight than was reserved. A request that is dropped on the way (its task ended, it lost a race)
-//! gives back what it held, and is reported as abandoned, because what the provider counted for it is never learned.
+//! used and no more is in flight than was reserved. A request that is dropped after it was sent (its task ended, the guest
+//! dropped it, it lost a race) is charged what it held, because the provider may bill all of that and will never say; it
+//! is reported as abandoned.
 
 mod in_flight;
 
@@ -17,6 +18,7 @@ use futures_util::future::{Either, select};
 use self::in_flight::InFlight;
 use super::Served;
 use super::calls::TaskCalls;
+use super::estimate::InputSize;
 use super::record::{Hash, PaidReply, Told, request_hash};
 use crate::config::ModelRef;
 use crate::gate::{Prefix, Ticket, Verdict};
@@ -36,6 +38,8 @@ pub(super) struct Call<'a> {
     ordinal: u64,
     /// Whether the call is in the books as one: the first request that is sent puts it there, and no other.
     counted: AtomicBool,
+    /// Whether the request's schema is known to be usable.
+    checked: AtomicBool,
     so_far: Mutex<SoFar>,
 }
 
@@ -48,6 +52,8 @@ struct SoFar {
     models: Vec<ModelReport>,
     /// The request that was answered last, and what it used.
     last: Option<(Hash, Used)>,
+    /// Whether a request was answered whose end the journal does not have yet.
+    unnoted: bool,
 }
 
 /// One model of the chain, ready to be asked.
@@ -66,7 +72,14 @@ enum Failed {
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(task: &'a TaskCalls, name: &'a str, ordinal: u64, paid: Vec<(Hash, PaidReply)>) -> Self {
+    /// The call number `ordinal` of `task`. `again` says that it was sent when the task ran before, and is in the books.
+    pub(super) fn new(
+        task: &'a TaskCalls,
+        name: &'a str,
+        ordinal: u64,
+        paid: Vec<(Hash, PaidReply)>,
+        again: bool,
+    ) -> Self {
         let so_far = SoFar {
             paid,
             used: Used {
@@ -79,7 +92,8 @@ impl<'a> Call<'a> {
             task,
             name,
             ordinal,
-            counted: AtomicBool::new(false),
+            counted: AtomicBool::new(again),
+            checked: AtomicBool::new(false),
             so_far: Mutex::new(so_far),
         }
     }
@@ -98,7 +112,8 @@ impl<'a> Call<'a> {
     /// Notes that a repair of `broken` follows, which is paid for.
     pub(super) fn repairs(&self, broken: &Reply) {
         let (last, model) = {
-            let so_far = self.so_far();
+            let mut so_far = self.so_far();
+            so_far.unnoted = false;
             (so_far.last, so_far.models.last().cloned())
         };
         if let Some((hash, used)) = last {
@@ -116,6 +131,13 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Notes the end of the request whose reply the task is told, once that is durable.
+    pub(super) fn noted(&self) {
+        if std::mem::take(&mut self.so_far().unnoted) {
+            self.task.log.answered(self.ordinal);
+        }
+    }
+
     fn so_far(&self) -> MutexGuard<'_, SoFar> {
         // Nothing is left half done under this lock.
         self.so_far.lock().unwrap_or_else(PoisonError::into_inner)
@@ -125,6 +147,21 @@ impl<'a> Call<'a> {
     fn note(&self, report: ModelReport) {
         report.clone().into_list(&mut self.so_far().models);
         self.task.note(report);
+    }
+
+    /// Notes that a request was given up and charged `used`.
+    fn lost(&self, used: &Used, report: ModelReport) {
+        {
+            let mut so_far = self.so_far();
+            so_far.used = so_far.used.plus(used);
+        }
+        // Its request is in the report already; one that is read back is not.
+        let again = ModelReport {
+            requests: 1,
+            ..report.clone()
+        };
+        self.task.log.lost(self.ordinal, used, &again);
+        self.note(report);
     }
 
     /// Books what a request used.
@@ -207,8 +244,9 @@ impl<'a> Call<'a> {
     /// Asks one model, again where that can help.
     async fn attempts(&self, model: &Model<'_>, request: &Request) -> Result<Reply, Failed> {
         let mut attempt = 0;
+        let size = InputSize::measure(request, model.served.kind).await;
         loop {
-            let mut error = match self.attempt(model, request, attempt).await {
+            let mut error = match self.attempt(model, request, &size, attempt).await {
                 Err(Failed::Provider(error)) => error,
                 other => return other,
             };
@@ -240,11 +278,17 @@ impl<'a> Call<'a> {
     }
 
     /// One attempt, with a second request beside the first where that is wanted and the first is slow.
-    async fn attempt(&self, model: &Model<'_>, request: &Request, attempt: u32) -> Result<Reply, Failed> {
+    async fn attempt(
+        &self,
+        model: &Model<'_>,
+        request: &Request,
+        size: &InputSize,
+        attempt: u32,
+    ) -> Result<Reply, Failed> {
         if let Some(reply) = self.paid(&request_hash(&model.full_name, request), model) {
             return Ok(reply);
         }
-        let first = self.admit(model, request, attempt, false).await?.send();
+        let first = self.admit(model, request, size, attempt, false).await?.send();
         let Some(after) = model.served.hedge_after else {
             return first.await;
         };
@@ -255,7 +299,7 @@ impl<'a> Call<'a> {
         if !model.served.gate.may_hedge(&request.model) {
             return first.await;
         }
-        let second = pin!(async { self.admit(model, request, attempt, true).await?.send().await });
+        let second = pin!(async { self.admit(model, request, size, attempt, true).await?.send().await });
         // The first success wins and drops the other one; a failure waits for what the other one brings.
         match select(first, second).await {
             Either::Left((Ok(reply), _)) | Either::Right((Ok(reply), _)) => Ok(reply),
@@ -269,13 +313,13 @@ impl<'a> Call<'a> {
         &'s self,
         model: &'s Model<'s>,
         request: &Request,
+        size: &InputSize,
         attempt: u32,
         hedge: bool,
     ) -> Result<InFlight<'s>, Failed> {
         let task = self.task;
-        let (bytes, messages) = request.size();
         let strict = task.host.config.run().strict_tokens;
-        let input = task.host.estimates.input(&model.full_name, bytes, messages, strict);
+        let input = task.host.estimates.input(&model.full_name, size, strict);
         let worst = |input, output| {
             model
                 .price
@@ -297,6 +341,14 @@ impl<'a> Call<'a> {
             let reserved = task.account.reserve(&want).await;
             reserved.map_err(|none| exhausted(none.limit))?
         };
+        // Only now: a call that no limit allows costs no work.
+        if let Some(schema) = &request.schema
+            && !self.checked.load(Ordering::Relaxed)
+        {
+            let checked = task.host.checks.check(schema, &task.checking).await;
+            checked.map_err(Failed::Call)?;
+            self.checked.store(true, Ordering::Relaxed);
+        }
         let mut request = request.clone();
         request.max_tokens = u32::try_from(reservation.output()).unwrap_or(u32::MAX);
         let pays = model.price.as_ref().is_some_and(Price::caching_pays);
@@ -323,7 +375,7 @@ impl<'a> Call<'a> {
             model,
             report: self.report(model),
             request,
-            input,
+            size: *size,
             attempt,
             reservation: Some(reservation),
             permit: Some(permit),

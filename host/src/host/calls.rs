@@ -9,21 +9,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, pending, ready};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Judged, judge, repair, request};
+use super::answer::{Judged, is_answer, judge, repair, request};
 use super::attempts::Call;
-use super::record::{Begins, Hash, PaidReply, Recorded, TaskLog};
+use super::estimate::InputSize;
+use super::record::{Begins, Hash, PaidReply, PastCall, Recorded, TaskLog};
 use super::tree::RunState;
 use super::{Inner, LoadedPlugin};
 use crate::config::ModelRef;
 use crate::gate::Line;
 use crate::limits::LimitKind;
-use crate::limits::ledger::{Account, Exhausted};
-use crate::llm::{Allowance, Ask, CallError, CallResult};
-use crate::run::{Event, ModelReport};
+use crate::limits::ledger::{Account, Exhausted, Used};
+use crate::llm::{Allowance, Ask, CallError, CallResult, Reply, Request};
+use crate::run::{Abandoned, Event, ModelReport};
 use crate::sandbox::{Capabilities, Input, Returned};
 use crate::task::{Failure, FailureClass, Outcome, TaskId};
 
@@ -54,6 +55,8 @@ pub(super) struct TaskCalls {
     pub(super) log: Arc<TaskLog>,
     /// What each model was used for, in the order of the first call.
     pub(super) used: Mutex<Vec<ModelReport>>,
+    /// Lets one schema or reply of the task be checked at a time.
+    pub(super) checking: Arc<Semaphore>,
 }
 
 /// [`TaskCalls`], as the guest's side holds it.
@@ -64,9 +67,10 @@ impl Capabilities for Handle {
         // What is known of it is looked up now and not when the call gets its time: a guest may have dropped it by then.
         let refused = || self.0.loaded.ceiling.own_refusal(&self.0.plugin, &ask.model);
         match self.0.log.call(ordinal, &ask, self.0.may_be_sent(&ask), refused) {
-            Recorded::Make(paid) => {
+            Recorded::Make(past) => {
+                let again = self.0.restore_lost(ordinal, &ask, &past);
                 let calls = Arc::clone(&self.0);
-                async move { calls.complete(ordinal, ask, paid).await }.boxed()
+                async move { calls.complete(ordinal, ask, past.paid, again).await }.boxed()
             }
             Recorded::Told(told) => {
                 if let Some(used) = told.used() {
@@ -212,12 +216,66 @@ impl TaskCalls {
             })
     }
 
-    async fn complete(&self, ordinal: u64, ask: Ask, paid: Vec<(Hash, PaidReply)>) -> CallResult {
+    /// Books what an earlier run of the task spent on this call for nothing: requests that it gave up, and requests that
+    /// were in flight when its process ended, at their worst case. Returns whether there are any.
+    fn restore_lost(&self, ordinal: u64, ask: &Ask, past: &PastCall) -> bool {
+        let mut sum = past.lost;
+        let mut reports = past.models.clone();
+        for model in &past.in_flight {
+            let Ok(request) = request(ask.clone(), self.host.config.reply_tokens()) else {
+                break;
+            };
+            let parsed = model.parse::<ModelRef>().ok();
+            let served = parsed
+                .as_ref()
+                .and_then(|model| self.host.provider(&model.provider).ok());
+            let size = InputSize::of(&request, served.map_or("", |served| served.kind));
+            let strict = self.host.config.run().strict_tokens;
+            let input = self.host.estimates.input(model, &size, strict);
+            let output = u64::from(request.max_tokens);
+            let price = parsed.as_ref().and_then(|model| self.host.price(model));
+            let used = Used {
+                input,
+                cached_input: 0,
+                output,
+                cost: price.map(|price| price.worst(input, output)),
+            };
+            let report = ModelReport {
+                name: ask.model.clone(),
+                model: model.clone(),
+                requests: 1,
+                abandoned: Abandoned {
+                    requests: 1,
+                    at_most_tokens: input.saturating_add(output),
+                },
+                input_tokens: input,
+                output_tokens: output,
+                cost_usd: used.cost,
+                ..ModelReport::default()
+            };
+            // The journal has no price; the next time, it knows.
+            self.log.lost(ordinal, &used, &report);
+            reports.push(report);
+            sum = Some(sum.map_or(used, |sum| sum.plus(&used)));
+        }
+        let Some(sum) = sum else { return false };
+        self.account.restore(&sum, 1);
+        if reports.iter().all(|report| report.calls == 0)
+            && let Some(first) = reports.first_mut()
+        {
+            first.calls = 1;
+        }
+        reports.into_iter().for_each(|report| self.note(report));
+        true
+    }
+
+    async fn complete(&self, ordinal: u64, ask: Ask, paid: Vec<(Hash, PaidReply)>, again: bool) -> CallResult {
         self.log.caught_up(ordinal).await;
         let name = ask.model.clone();
-        let call = Call::new(self, &name, ordinal, paid);
+        let call = Call::new(self, &name, ordinal, paid, again);
         let result = self.make(&call, ask).await.map_err(CallError::shortened);
         self.log.told(ordinal, &call.told(&result)).await?;
+        call.noted();
         result
     }
 
@@ -226,7 +284,7 @@ impl TaskCalls {
         let models = self.granted(&ask.model)?;
         let request = request(ask, self.host.config.reply_tokens())?;
         let reply = call.serve(models, request.clone()).await?;
-        let (broken, why) = match judge(reply, &request) {
+        let (broken, why) = match self.judged(reply, &request).await? {
             Judged::Fine(reply) => return Ok(reply),
             Judged::Wrong(error) => return Err(error),
             Judged::Broken { reply, why } => (reply, why),
@@ -241,11 +299,22 @@ impl TaskCalls {
         };
         // The guest is told what both have used, as the books say.
         repaired.usage = first.zip(repaired.usage).map(|(first, second)| first.plus(&second));
-        match judge(repaired, &request) {
+        match self.judged(repaired, &request).await? {
             Judged::Fine(reply) => Ok(reply),
             Judged::Wrong(error) => Err(error),
             Judged::Broken { why, .. } => invalid(format!("{why}, also after one repair")),
         }
+    }
+
+    /// Holds a reply against what was asked, away from the threads that everything else runs on.
+    async fn judged(&self, reply: Reply, request: &Request) -> Result<Judged, CallError> {
+        let accepted = match &request.schema {
+            Some(schema) if is_answer(&reply) => {
+                Some(self.host.checks.accept(schema, reply.text(), &self.checking).await?)
+            }
+            _ => None,
+        };
+        Ok(judge(reply, accepted))
     }
 
     /// The models behind a name, the first to be tried first, if there are some and the task may use them.

@@ -32,7 +32,7 @@ use crate::run::{Difference, ModelReport};
 use crate::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 
 pub(super) use self::log::{Begins, Recorded, TaskLog};
-pub(super) use self::told::{Hash, PaidReply, Told, request_hash};
+pub(super) use self::told::{Hash, PaidReply, PastCall, Told, request_hash};
 
 /// What a run does with its journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

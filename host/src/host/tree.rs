@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -249,6 +249,7 @@ impl RunState {
             line: line(&self.id, &id),
             log: Arc::clone(&log),
             used: Mutex::default(),
+            checking: Arc::new(Semaphore::new(1)),
         });
         let call = GuestCall {
             input,

@@ -1,8 +1,8 @@
 //! The books of a run: who may spend how much, who has reserved what, who spent what.
 //!
 //! Every task has an [`Account`]; accounts form a tree with the run at its root. A call *reserves* its worst case in its
-//! own account and in every account above it before anything is sent, and *settles* with what it really used; a
-//! reservation that is dropped is given back whole. So the sum of what is spent and reserved never passes any limit on
+//! own account and in every account above it before anything is sent, and *settles* with what it really used. A
+//! reservation that is dropped is given back whole if nothing was sent, and else charged whole. So the sum of what is spent and reserved never passes any limit on
 //! the way up, however many calls are in flight, and a limit bounds everything below it.
 //!
 //! All of it is arithmetic under one lock; the only thing that waits is [`Account::reserve`], and only for a
@@ -121,12 +121,16 @@ pub struct Want<'a> {
     pub call: bool,
 }
 
-/// Tokens and money held back for one call. Dropping it gives them back.
+/// Tokens and money held back for one request. Dropping it gives them back before the request is sent, and charges all of
+/// it after: the provider has the request and may bill as much, and what it does bill is never learned.
 #[must_use]
 pub struct Reservation {
     account: Account,
     held: Amounts,
+    input: u64,
     output: u64,
+    /// Whether the model has a known price.
+    priced: bool,
     state: State,
 }
 
@@ -174,6 +178,20 @@ impl Used {
             cached_input: self.cached_input.saturating_add(other.cached_input),
             output: self.output.saturating_add(other.output),
             cost: self.cost.zip(other.cost).map(|(one, two)| one.saturating_add(two)),
+        }
+    }
+
+    /// The rest of this without `part`; its cost is known if both are.
+    #[must_use]
+    pub fn minus(&self, part: &Self) -> Self {
+        Self {
+            input: self.input.saturating_sub(part.input),
+            cached_input: self.cached_input.saturating_sub(part.cached_input),
+            output: self.output.saturating_sub(part.output),
+            cost: self
+                .cost
+                .zip(part.cost)
+                .map(|(all, part)| Usd::from_pico(all.pico().saturating_sub(part.pico()))),
         }
     }
 }
@@ -259,7 +277,9 @@ impl Account {
                 Ok(Some(Reservation {
                     account: self.clone(),
                     held,
+                    input: want.input,
                     output,
+                    priced: want.cost.is_some(),
                     state: State::Held,
                 }))
             }
@@ -352,6 +372,16 @@ impl Reservation {
         self.output
     }
 
+    /// The most that the request can use: what is held for it.
+    pub fn worst(&self) -> Used {
+        Used {
+            input: self.input,
+            cached_input: 0,
+            output: self.output,
+            cost: self.priced.then(|| Usd::from_pico(self.held.cost)),
+        }
+    }
+
     /// Notes that the call is on its way: it is in the books as a call from now on, even if nobody waits for its answer
     /// and whenever that is noticed.
     pub fn sent(&mut self) {
@@ -401,8 +431,10 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        // One that was sent and abandoned stays a call that used nothing: what the provider counted will never be known,
-        // and a closed connection is mostly not billed.
+        if self.state == State::Sent {
+            let worst = self.worst();
+            self.charge(worst);
+        }
         let held = self.held;
         self.account
             .books

@@ -180,6 +180,8 @@ impl Endpoint {
             Ok(body) => Ok(Answer { status, headers, body }),
             Err(error) => Err(ProviderError {
                 status: Some(status),
+                // An error is not billed, whether or not its words arrive.
+                may_be_billed: (200..300).contains(&status),
                 retry_after: quota::retry_after(&headers, now),
                 no_retry: quota::no_retry(&headers),
                 quota: quota::quota(&headers, now),
@@ -283,6 +285,7 @@ impl Endpoint {
                 message
             },
             status: Some(answer.status),
+            may_be_billed: kind == ProviderErrorKind::BadReply,
             retry_after: quota::retry_after(&answer.headers, now),
             no_retry: quota::no_retry(&answer.headers),
             request_id: id.and_then(|id| self.clean_id(id)),
@@ -329,7 +332,11 @@ impl Endpoint {
                 format!("the connection to {origin} broke: {}", root_cause(error)),
             )
         };
-        ProviderError::new(kind, self.clean(&message))
+        ProviderError {
+            // A request is written only once there is a connection.
+            may_be_billed: !error.is_connect(),
+            ..ProviderError::new(kind, self.clean(&message))
+        }
     }
 }
 

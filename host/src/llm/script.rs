@@ -223,6 +223,9 @@ impl Script {
                 status: *status,
                 retry_after: *retry_after,
                 quota: rule.quota.clone(),
+                // With a status, an error answered it.
+                may_be_billed: *kind == ProviderErrorKind::BadReply
+                    || (*kind == ProviderErrorKind::Timeout && status.is_none()),
                 ..ProviderError::new(*kind, message.clone())
             }),
             Answer::Hang => std::future::pending().await,

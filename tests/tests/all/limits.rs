@@ -269,6 +269,15 @@ fn a_task_that_waits_for_a_model_stops_at_its_time() {
         (Some("time"), &json!(1))
     );
     assert!(document["spent"]["wall_ms"].as_u64().unwrap() >= 400);
+    // Nobody will ever know what was counted: the worst case is charged, and named.
+    let spent = (&document["spent"]["input_tokens"], &document["spent"]["output_tokens"]);
+    let model = &document["models"][0];
+    assert_eq!(spent, (&model["input_tokens"], &model["output_tokens"]));
+    let charged = spent.0.as_u64().unwrap() + spent.1.as_u64().unwrap();
+    assert_eq!(
+        (spent.1, &model["abandoned"]),
+        (&json!(8192), &json!({"requests": 1, "at_most_tokens": charged}))
+    );
     server.wait_until("the end of the call", |seen| seen[0].ended.is_some());
     assert!(server.seen()[0].closed_by_client);
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use tracing::Instrument as _;
 
+use super::super::estimate::InputSize;
 use super::super::record::request_hash;
 use super::{Call, Failed, Model, millis};
 use crate::gate::Permit;
@@ -14,14 +15,14 @@ use crate::llm::{ProviderError, ProviderErrorKind, Reply, Request, Usage};
 use crate::run::{Abandoned, Event, ModelReport};
 use crate::telemetry;
 
-/// A request that may be sent, or was. Dropping it gives everything back.
+/// A request that may be sent, or was. Dropping it after it was sent reports it as abandoned, charged as it was reserved.
 pub(super) struct InFlight<'a> {
     pub(super) call: &'a Call<'a>,
     pub(super) model: &'a Model<'a>,
     pub(super) request: Request,
     pub(super) report: ModelReport,
-    /// Input tokens as they were estimated.
-    pub(super) input: u64,
+    /// What of it makes input tokens.
+    pub(super) size: InputSize,
     pub(super) attempt: u32,
     /// Both are gone once the answer is in the books.
     pub(super) reservation: Option<Reservation>,
@@ -102,14 +103,17 @@ impl InFlight<'_> {
             return Used::default();
         };
         let task = self.call.task;
-        task.log.answered(self.call.ordinal);
+        match answer {
+            // Noted once the journal has what came of it: if the process ends before that, the request is lost.
+            Ok(_) => self.call.so_far().unnoted = true,
+            Err(_) => task.log.answered(self.call.ordinal),
+        }
         permit.settle(answer);
         let price = self.model.price.as_ref();
         let used = match answer {
             Ok(Reply { usage: Some(usage), .. }) => {
-                let (bytes, messages) = self.request.size();
                 let estimates = &task.host.estimates;
-                estimates.learn(&self.model.full_name, bytes, messages, usage.input);
+                estimates.learn(&self.model.full_name, &self.size, usage.input);
                 Used {
                     input: usage.input,
                     cached_input: usage.cached_input,
@@ -117,17 +121,11 @@ impl InFlight<'_> {
                     cost: price.map(|price| price.cost(usage)),
                 }
             }
-            // It answered and nobody knows what it counted: what was held is charged.
+            // What it counted is not known.
             Ok(Reply { usage: None, .. })
             | Err(ProviderError {
-                kind: ProviderErrorKind::BadReply,
-                ..
-            }) => Used {
-                input: self.input,
-                cached_input: 0,
-                output: reservation.output(),
-                cost: price.map(|price| price.worst(self.input, reservation.output())),
-            },
+                may_be_billed: true, ..
+            }) => reservation.worst(),
             Err(_) => Used {
                 cost: price.map(|_| Usd::ZERO),
                 ..Used::default()
@@ -158,14 +156,22 @@ impl InFlight<'_> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        if let Some(reservation) = self.reservation.take().filter(|_| self.sent) {
-            self.call.note(ModelReport {
-                abandoned: Abandoned {
-                    requests: 1,
-                    at_most_tokens: self.input.saturating_add(reservation.output()),
-                },
-                ..self.report.clone()
-            });
-        }
+        let sent = self.sent;
+        let Some(reservation) = self.reservation.take().filter(|_| sent) else {
+            return;
+        };
+        let used = reservation.worst();
+        drop(reservation);
+        let report = ModelReport {
+            abandoned: Abandoned {
+                requests: 1,
+                at_most_tokens: used.input.saturating_add(used.output),
+            },
+            input_tokens: used.input,
+            output_tokens: used.output,
+            cost_usd: used.cost,
+            ..self.report.clone()
+        };
+        self.call.lost(&used, report);
     }
 }

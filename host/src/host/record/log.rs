@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::difference::first_difference;
 use super::past::{Past, Remained, SubTask};
-use super::told::{Hash, PaidReply, Told};
+use super::told::{Hash, LostRequest, PaidReply, PastCall, Told};
 use super::{FULL, Recorder, keeps, lock, now_ms, read_end, redact};
 use crate::config::Bodies;
 use crate::journal::{CallRecord, Entry, TaskEnd, TaskRecord, Turn};
@@ -24,8 +24,8 @@ use crate::task::{Failure, Outcome, TaskId, TaskReport};
 
 /// What the journal has of a model call.
 pub(in crate::host) enum Recorded {
-    /// Nothing that helps: it has to be made, with these replies to requests that were answered already.
-    Make(Vec<(Hash, PaidReply)>),
+    /// Nothing that helps: it has to be made, with what came of it before.
+    Make(PastCall),
     /// What the task was told.
     Told(Box<Told>),
     /// A replay knows that the task was never told anything.
@@ -179,7 +179,7 @@ impl TaskLog {
         refused: impl FnOnce() -> Option<String>,
     ) -> Recorded {
         let Some(recorder) = &self.recorder else {
-            return Recorded::Make(Vec::new());
+            return Recorded::Make(PastCall::default());
         };
         let body = serde_json::to_string(ask).unwrap_or_default();
         let hash: Hash = Sha256::digest(&body).into();
@@ -224,16 +224,13 @@ impl TaskLog {
             past.unanswered = true;
             return Recorded::Unanswered;
         }
-        let paid = match known.filter(|known| known.hash == hash) {
-            None => Vec::new(),
+        let past = match known.filter(|known| known.hash == hash) {
+            None => PastCall::default(),
             Some(known) => {
                 if let Some(told) = told(&known).filter(|told| told.is_final(recorder.mode)) {
                     return Recorded::Told(told);
                 }
-                let read = |reply: &crate::journal::ReplyRecord| {
-                    serde_json::from_str(&reply.body).ok().map(|paid| (reply.hash, paid))
-                };
-                known.replies.iter().filter_map(read).collect()
+                PastCall::of(&known)
             }
         };
         self.note(
@@ -246,7 +243,7 @@ impl TaskLog {
                 body: (recorder.bodies == Bodies::All && (keep_body || body.len() <= MAX_REFUSED_BODY)).then_some(body),
             },
         );
-        Recorded::Make(paid)
+        Recorded::Make(past)
     }
 
     /// Notes that an ask starts a sub-task.
@@ -340,6 +337,18 @@ impl TaskLog {
 
     fn request_ended(&self, ask: u64, hash: Hash, reply: Option<String>) {
         let Some(recorder) = self.written() else { return };
+        let reply = reply.filter(|_| recorder.bodies != Bodies::None);
+        self.note_end(recorder, ask, hash, reply);
+    }
+
+    /// Notes that a request was given up, and what was charged for it, which is no text of anyone.
+    pub(in crate::host) fn lost(&self, ask: u64, used: &Used, model: &ModelReport) {
+        let Some(recorder) = self.written() else { return };
+        let lost = serde_json::to_string(&LostRequest::new(used, model)).ok();
+        self.note_end(recorder, ask, [0; 32], lost);
+    }
+
+    fn note_end(&self, recorder: &Recorder, ask: u64, hash: Hash, reply: Option<String>) {
         self.note(
             recorder,
             Entry::RequestEnded {
@@ -347,7 +356,7 @@ impl TaskLog {
                 task: self.task.to_string(),
                 ask,
                 hash,
-                reply: reply.filter(|_| recorder.bodies != Bodies::None),
+                reply,
                 at_ms: now_ms(),
             },
         );

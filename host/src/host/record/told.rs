@@ -5,6 +5,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::Mode;
+use crate::journal::CallRecord;
 use crate::limits::Usd;
 use crate::limits::ledger::Used;
 use crate::llm::{CallError, CallResult, Reply, Request};
@@ -38,6 +39,27 @@ pub(super) struct UsedJson {
     sent: bool,
 }
 
+impl UsedJson {
+    fn new(used: &Used, sent: bool) -> Self {
+        Self {
+            input: used.input,
+            cached: used.cached_input,
+            output: used.output,
+            pico_usd: used.cost.map(Usd::pico),
+            sent,
+        }
+    }
+
+    fn used(&self) -> Used {
+        Used {
+            input: self.input,
+            cached_input: self.cached,
+            output: self.output,
+            cost: self.pico_usd.map(Usd::from_pico),
+        }
+    }
+}
+
 impl Told {
     pub(in crate::host) fn new(result: &CallResult, used: &Used, sent: bool, models: Vec<ModelReport>) -> Self {
         Self {
@@ -45,13 +67,7 @@ impl Told {
                 Ok(reply) => Answer::Ok(reply.clone()),
                 Err(error) => Answer::Err(error.clone()),
             },
-            used: UsedJson {
-                input: used.input,
-                cached: used.cached_input,
-                output: used.output,
-                pico_usd: used.cost.map(Usd::pico),
-                sent,
-            },
+            used: UsedJson::new(used, sent),
             models,
         }
     }
@@ -65,13 +81,7 @@ impl Told {
 
     /// What it used; none if nothing was sent.
     pub(in crate::host) fn used(&self) -> Option<Used> {
-        let used = self.used;
-        used.sent.then_some(Used {
-            input: used.input,
-            cached_input: used.cached,
-            output: used.output,
-            cost: used.pico_usd.map(Usd::from_pico),
-        })
+        self.used.sent.then(|| self.used.used())
     }
 
     /// Whether the same ask may come out better another time.
@@ -103,12 +113,73 @@ pub(in crate::host) struct PaidReply {
 
 impl PaidReply {
     pub(in crate::host) fn used(&self) -> Used {
-        Used {
-            input: self.used.input,
-            cached_input: self.used.cached,
-            output: self.used.output,
-            cost: self.used.pico_usd.map(Usd::from_pico),
+        self.used.used()
+    }
+}
+
+/// A request that was given up after it had been sent, with what was charged for it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct LostRequest {
+    lost: UsedJson,
+    model: ModelReport,
+}
+
+impl LostRequest {
+    pub(super) fn new(used: &Used, model: &ModelReport) -> Self {
+        Self {
+            lost: UsedJson::new(used, true),
+            model: model.clone(),
         }
+    }
+}
+
+/// What came of a call before, of which the task was told nothing that stays.
+#[derive(Debug, Default)]
+pub(in crate::host) struct PastCall {
+    /// The replies to its requests that are not asked for again.
+    pub(in crate::host) paid: Vec<(Hash, PaidReply)>,
+    /// What it used beyond those replies, if it was sent; without the requests that never ended.
+    pub(in crate::host) lost: Option<Used>,
+    /// The same by models, where that is known.
+    pub(in crate::host) models: Vec<ModelReport>,
+    /// The models of its requests that never ended.
+    pub(in crate::host) in_flight: Vec<String>,
+}
+
+impl PastCall {
+    pub(super) fn of(record: &CallRecord) -> Self {
+        let mut past = Self {
+            in_flight: record.in_flight.clone(),
+            ..Self::default()
+        };
+        for reply in &record.replies {
+            if let Ok(paid) = serde_json::from_str(&reply.body) {
+                past.paid.push((reply.hash, paid));
+            } else if let Ok(LostRequest { lost, model }) = serde_json::from_str(&reply.body) {
+                let lost = lost.used();
+                past.lost = Some(past.lost.map_or(lost, |sum| sum.plus(&lost)));
+                past.models.push(model);
+            }
+        }
+        // What the task was told says what all requests used, the lost ones included.
+        #[derive(Deserialize)]
+        struct Sum {
+            used: UsedJson,
+            #[serde(default)]
+            models: Vec<ModelReport>,
+        }
+        let told = record
+            .result
+            .as_ref()
+            .and_then(|told| serde_json::from_str::<Sum>(told).ok());
+        if let Some(Sum { used: told, models }) = told.filter(|told| told.used.sent) {
+            if past.paid.is_empty() {
+                past.models = models;
+            }
+            let paid = past.paid.iter().map(|(_, paid)| paid.used());
+            past.lost = Some(paid.fold(told.used(), |rest, paid| rest.minus(&paid)));
+        }
+        past
     }
 }
 

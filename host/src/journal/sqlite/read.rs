@@ -233,7 +233,7 @@ pub(super) fn task(db: &Connection, run: &str, task: &str) -> Asked<Option<TaskR
     })?;
     const CALL: &str = "SELECT no, ask, hash, body, body_sum, result, result_sum
         FROM call LEFT JOIN call_end ON call = no WHERE task = ?1 ORDER BY ask";
-    record.calls = all(db, CALL, [no], |row, _| call(db, &Fields { row, place }))?;
+    record.calls = all(db, CALL, [no], |row, _| call(db, no, &Fields { row, place }))?;
     Ok(Some(record))
 }
 
@@ -254,7 +254,7 @@ fn turn(fields: &Fields<'_, '_>, at: usize) -> Asked<Turn> {
     }
 }
 
-fn call(db: &Connection, fields: &Fields<'_, '_>) -> Asked<CallRecord> {
+fn call(db: &Connection, task: i64, fields: &Fields<'_, '_>) -> Asked<CallRecord> {
     let ask = fields.number("ask")?;
     let place = Place {
         call: Some(ask),
@@ -270,12 +270,17 @@ fn call(db: &Connection, fields: &Fields<'_, '_>) -> Asked<CallRecord> {
             body: fields.body("reply")?,
         })
     })?;
+    const IN_FLIGHT: &str = "SELECT model FROM request WHERE task = ?1 AND ask = ?2 AND open = 1 ORDER BY no";
+    let in_flight = all(db, IN_FLIGHT, params![task, ask.cast_signed()], |row, _| {
+        Fields { row, place }.get("model")
+    })?;
     Ok(CallRecord {
         ask,
         hash: fields.get("hash")?,
         body: fields.kept("body")?,
         replies,
         result: fields.kept("result")?,
+        in_flight,
     })
 }
 

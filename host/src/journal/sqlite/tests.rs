@@ -183,6 +183,7 @@ fn small_task() -> TaskRecord {
                 body: r#"{"text":"hello"}"#.into(),
             }],
             result: Some(r#""hello""#.into()),
+            in_flight: vec![],
         }],
         turns: vec![Turn::Answer(0)],
         remaining: vec![r#"{"tokens":5}"#.into()],

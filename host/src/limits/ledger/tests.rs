@@ -120,14 +120,16 @@ fn more_than_was_held_is_charged_and_stops_the_next_call() {
 }
 
 #[test]
-fn a_call_that_was_sent_counts_even_when_nobody_waits_for_it() {
+fn a_request_that_was_sent_is_charged_whole_even_when_nobody_waits_for_it() {
     let account = Account::root(&limits(Some(100), None, Some(1)));
     drop(account.try_reserve(&want(10, 10)).unwrap().unwrap());
     assert_eq!(account.spent().calls, 0);
     let mut sent = account.try_reserve(&want(10, 10)).unwrap().unwrap();
     sent.sent();
     drop(sent);
-    assert_eq!((account.spent().calls, account.left().0), (1, Some(100)));
+    let spent = account.spent();
+    assert_eq!((spent.calls, spent.input_tokens, spent.output_tokens), (1, 10, 10));
+    assert_eq!((account.left().0, account.in_flight()), (Some(80), (0, 0)));
     assert_eq!(account.try_reserve(&want(1, 1)).unwrap_err().limit, LimitKind::Calls);
 }
 
@@ -263,6 +265,146 @@ fn sub_tasks_are_counted_at_every_level_above() {
     );
 }
 
+/// What a guest, a gate or a clock does next with the requests of a run; `at` picks one of those in flight.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Reserves and sends another request, of which the server bills so many percent: of the input, up to a tenth more
+    /// than the estimate.
+    Send {
+        account: usize,
+        input: u64,
+        output: u64,
+        input_percent: u64,
+        output_percent: u64,
+    },
+    /// The reply comes, with its count.
+    Answer { at: usize },
+    /// The guest drops the request, its task ends, or it lost a race.
+    Drop { at: usize },
+    /// No reply comes in time, or it breaks off.
+    Lose { at: usize },
+    /// The server refuses the request, and bills nothing.
+    Refuse { at: usize },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let at = || 0..64_usize;
+    let send = (0..4_usize, 0..300_u64, 1..400_u64, 0..=110_u64, 0..=100_u64);
+    let step = prop_oneof![
+        4 => send.prop_map(|(account, input, output, input_percent, output_percent)| Step::Send {
+            account, input, output, input_percent, output_percent,
+        }),
+        1 => at().prop_map(|at| Step::Answer { at }),
+        1 => at().prop_map(|at| Step::Drop { at }),
+        1 => at().prop_map(|at| Step::Lose { at }),
+        1 => at().prop_map(|at| Step::Refuse { at }),
+    ];
+    prop::collection::vec(step, 500..3_000)
+}
+
+/// Plays `steps` against a server that bills every request that it does not refuse, and returns what it billed in tokens
+/// and money. Without `charged`, a request without a count costs nothing, as a control.
+fn play(steps: &[Step], tokens: u64, cost: u64, charged: bool) -> (u64, u64) {
+    let run = Account::root(&limits(Some(tokens), Some(cost), None));
+    let tasks = [
+        run.child(&Limits::none()),
+        run.child(&limits(Some(tokens / 2), None, None)),
+    ];
+    let below = [tasks[0].child(&Limits::none()), tasks[1].child(&Limits::none())];
+    let accounts: Vec<_> = tasks.iter().chain(&below).collect();
+    let mut in_flight: Vec<(Reservation, u64, u64)> = Vec::new();
+    let mut billed = (0, 0);
+    let mut bill = |input, output| {
+        billed.0 += input + output;
+        billed.1 += price(input, output).pico();
+    };
+    for step in steps {
+        let (Step::Answer { at } | Step::Drop { at } | Step::Lose { at } | Step::Refuse { at }) = step else {
+            let Step::Send {
+                account,
+                input,
+                output,
+                input_percent,
+                output_percent,
+            } = step
+            else {
+                unreachable!()
+            };
+            let want = Want {
+                input: *input,
+                output: *output,
+                cost: Some(&price),
+                call: true,
+            };
+            if let Ok(Some(mut held)) = accounts[*account].try_reserve(&want) {
+                held.sent();
+                let counts = (input * input_percent / 100, held.output() * output_percent / 100);
+                in_flight.push((held, counts.0, counts.1));
+            }
+            continue;
+        };
+        if in_flight.is_empty() {
+            continue;
+        }
+        let (held, input, output) = in_flight.swap_remove(at % in_flight.len());
+        match step {
+            Step::Refuse { .. } => {
+                held.settle(used(0, 0));
+                continue;
+            }
+            Step::Answer { .. } => {
+                held.settle(Used {
+                    cost: Some(price(input, output)),
+                    ..used(input, output)
+                });
+            }
+            _ if !charged => held.settle(used(0, 0)),
+            Step::Lose { .. } => {
+                let worst = held.worst();
+                held.settle(worst);
+            }
+            _ => drop(held),
+        }
+        bill(input, output);
+    }
+    // The run ends, and drops what is left.
+    in_flight.drain(..).for_each(|(_, input, output)| bill(input, output));
+    assert_eq!(run.in_flight(), (0, 0));
+    billed
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// However requests are started, dropped, raced, cut off and refused: a server that bills each of them gets at most the
+    /// limit and the tenth by which the estimate of the input may be short.
+    #[test]
+    fn a_server_that_bills_every_request_gets_no_more_than_the_limit(
+        steps in steps(),
+        tokens in 1_000..100_000_u64,
+        cost in 1_000..200_000_u64,
+    ) {
+        let billed = play(&steps, tokens, cost, true);
+        prop_assert!(billed.0 <= tokens + tokens / 10, "{} of {tokens} tokens", billed.0);
+        prop_assert!(billed.1 <= cost + cost / 10, "{} of {cost} pico-dollars", billed.1);
+    }
+}
+
+/// The control of the test above: what it asserts does not hold by itself.
+#[test]
+fn a_server_that_bills_every_request_gets_more_if_dropped_requests_are_free() {
+    let send = Step::Send {
+        account: 0,
+        input: 100,
+        output: 100,
+        input_percent: 100,
+        output_percent: 50,
+    };
+    let steps: Vec<_> = (0..1_000).flat_map(|_| [send.clone(), Step::Drop { at: 0 }]).collect();
+    assert_eq!(play(&steps, 10_000, u64::MAX, false).0, 150_000);
+    assert_eq!(play(&steps, 10_000, u64::MAX, true).0, 7_500);
+}
+
 /// What one call of a random run does.
 #[derive(Debug, Clone)]
 struct Call {
@@ -334,7 +476,12 @@ proptest! {
                     }
                     match call.end {
                         CallEnd::Cancel => drop(held),
-                        CallEnd::CancelSent => held.sent(),
+                        CallEnd::CancelSent => {
+                            held.sent();
+                            let worst = held.worst();
+                            drop(held);
+                            charged.fetch_add(worst.input + worst.output, Ordering::SeqCst);
+                        }
                         CallEnd::Settle => {
                             let input = call.input * call.uses / 100;
                             let output = held.output() * call.uses / 100;

@@ -1,14 +1,116 @@
 //! Holding a reply against the schema.
 
-use jsonschema::{PatternOptions, Validator};
+use std::collections::HashSet;
+
+use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
-use super::walk::{affordable, allows_null, bounded, resolve, types};
+use super::patterns::Patterns;
+use super::steps::steps;
+use super::walk::{allows_null, bounded, resolve, types};
 
 /// How many faults of a reply are named: enough for a model to repair it, short enough for a person.
 const NAMED_FAULTS: usize = 3;
-/// Bytes that one compiled pattern may take.
+/// The characters of one fault; a validator quotes whole lists and names from the reply.
+const FAULT_CHARS: usize = 500;
+/// The steps up to which more than the first fault is looked for: finding all of them takes memory for each.
+const STEPS_FOR_FAULTS: u64 = 20_000;
+/// Bytes that one compiled pattern may take. The states of [`patterns`](super::patterns) are the tighter bound.
 const PATTERN_SIZE: usize = 1 << 20;
+/// Bytes that the engine may keep of what it worked out while it looks for one pattern.
+const PATTERN_CACHE: usize = 128 * 1024;
+/// The bytes of a reply that is held against a schema: ten times the longest that common models write.
+const MAX_REPLY_BYTES: usize = 2 * 1024 * 1024;
+/// What a schema may come to for its compiled form to be kept: a few hundred kilobytes.
+const SMALL_NODES: u64 = 2_000;
+const SMALL_STATES: u64 = 2_000;
+
+/// A compiled schema.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    schema: Value,
+    patterns: Patterns,
+    validator: Validator,
+}
+
+impl Checker {
+    /// Compiles `schema`.
+    ///
+    /// # Errors
+    ///
+    /// The schema is invalid, or exceeds a bound, which the message names.
+    pub(crate) fn new(schema: &Value) -> Result<Self, String> {
+        if !schema.is_object() {
+            return Err("the schema is not a JSON object".to_owned());
+        }
+        super::within(schema)?;
+        bounded(schema)?;
+        let patterns = Patterns::of(schema)?;
+        let options = PatternOptions::regex()
+            .size_limit(PATTERN_SIZE)
+            .dfa_size_limit(PATTERN_CACHE);
+        let validator = jsonschema::options()
+            .offline()
+            .with_pattern_options(options)
+            .build(schema)
+            .map_err(|error| {
+                let path = error.instance_path().to_string();
+                let path = if path.is_empty() { "/" } else { &path };
+                let why = super::shortened(&error.to_string(), FAULT_CHARS);
+                format!(
+                    "not a usable JSON Schema: {}: {why}",
+                    super::shortened(path, FAULT_CHARS)
+                )
+            })?;
+        Ok(Self {
+            schema: schema.clone(),
+            patterns,
+            validator,
+        })
+    }
+
+    /// Whether it takes little memory.
+    pub(crate) fn is_small(&self) -> bool {
+        super::nodes(&self.schema) <= SMALL_NODES && self.patterns.sum() <= SMALL_STATES
+    }
+
+    /// Does what [`accept`] does.
+    ///
+    /// # Errors
+    ///
+    /// The faults of the reply.
+    pub(crate) fn accept(&self, text: &str) -> Result<Value, String> {
+        if text.len() > MAX_REPLY_BYTES {
+            return Err(format!("the reply is longer than {MAX_REPLY_BYTES} bytes"));
+        }
+        let schema = &self.schema;
+        // serde_json refuses more than 128 levels by itself.
+        let mut value = serde_json::from_str::<Value>(unfenced(text)).map_err(|error| format!("no JSON: {error}"))?;
+        let steps = steps(schema, &self.patterns, &value)?;
+        drop_nulls(schema, schema, &mut value, 0);
+        if self.validator.is_valid(&value) {
+            return Ok(value);
+        }
+        let faults: Vec<String> = if steps <= STEPS_FOR_FAULTS {
+            let faults = self.validator.iter_errors(&value).take(NAMED_FAULTS);
+            faults.map(|fault| named(&fault)).collect()
+        } else {
+            self.validator.validate(&value).err().iter().map(named).collect()
+        };
+        Err(faults.join("; "))
+    }
+}
+
+/// A fault with its place.
+fn named(fault: &ValidationError<'_>) -> String {
+    let path = fault.instance_path().to_string();
+    let path = if path.is_empty() { "/" } else { &path };
+    format!(
+        "{}: {}",
+        super::shortened(path, FAULT_CHARS),
+        super::shortened(&fault.masked().to_string(), FAULT_CHARS)
+    )
+}
 
 /// Reads the JSON value in `text` and validates it against `schema`.
 ///
@@ -29,43 +131,7 @@ const PATTERN_SIZE: usize = 1 << 20;
 ///
 /// What is wrong, each fault with its path: `/findings/0/claim: value is not of type "string"`.
 pub fn accept(schema: &Value, text: &str) -> Result<Value, String> {
-    let validator = validator(schema)?;
-    // serde_json refuses more than 128 levels by itself.
-    let mut value = serde_json::from_str::<Value>(unfenced(text)).map_err(|error| format!("no JSON: {error}"))?;
-    affordable(schema, &value)?;
-    drop_nulls(schema, schema, &mut value, 0);
-    let mut faults: Vec<String> = Vec::new();
-    for error in validator.iter_errors(&value).take(NAMED_FAULTS) {
-        let path = error.instance_path().to_string();
-        faults.push(format!(
-            "{}: {}",
-            if path.is_empty() { "/" } else { &path },
-            error.masked()
-        ));
-    }
-    if faults.is_empty() {
-        Ok(value)
-    } else {
-        Err(faults.join("; "))
-    }
-}
-
-pub(super) fn validator(schema: &Value) -> Result<Validator, String> {
-    if !schema.is_object() {
-        return Err("the schema is no JSON object".to_owned());
-    }
-    bounded(schema)?;
-    jsonschema::options()
-        .offline()
-        .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_SIZE))
-        .build(schema)
-        .map_err(|error| {
-            let path = error.instance_path().to_string();
-            format!(
-                "not a usable JSON Schema: {}: {error}",
-                if path.is_empty() { "/" } else { &path }
-            )
-        })
+    Checker::new(schema)?.accept(text)
 }
 
 /// `text` without the white space and the one Markdown fence around it.
@@ -98,12 +164,15 @@ fn drop_nulls(root: &Value, schema: &Value, value: &mut Value, depth: usize) {
             let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
                 return;
             };
-            let required = schema.get("required").and_then(Value::as_array);
-            let optional = |name: &str| required.is_none_or(|names| names.iter().all(|known| known != name));
-            members.retain(|name, member| {
-                let refused = |property: &Value| !allows_null(root, property);
-                !(member.is_null() && optional(name) && properties.get(name).is_some_and(refused))
-            });
+            if members.values().any(Value::is_null) {
+                let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+                let required: HashSet<&str> = required.filter_map(Value::as_str).collect();
+                members.retain(|name, member| {
+                    let refused = |property: &Value| !allows_null(root, property);
+                    let optional = !required.contains(name.as_str());
+                    !(member.is_null() && optional && properties.get(name).is_some_and(refused))
+                });
+            }
             for (name, member) in members {
                 if let Some(property) = properties.get(name) {
                     drop_nulls(root, property, member, depth + 1);

@@ -25,6 +25,9 @@ pub enum Dialect {
 /// The optional properties and unions that Anthropic takes in one schema.
 const ANTHROPIC_OPTIONAL: usize = 24;
 const ANTHROPIC_UNIONS: usize = 16;
+/// The JSON values that may be copied or made while a schema is rewritten. A list of types is written out as a union with
+/// a copy for each, so that nested ones double with every level; such a schema is asked for in words.
+const MAX_WORK: u64 = 50_000;
 /// The string formats that both vendors know.
 const FORMATS: [&str; 9] = [
     "date-time",
@@ -60,6 +63,7 @@ pub fn fit(schema: &Value, dialect: Dialect) -> Result<Value, String> {
         dialect,
         optional: 0,
         unions: 0,
+        work: 0,
     };
     // A recursive type's root is a reference into its own definitions.
     let top = super::resolve(schema, schema).ok_or("the root's reference leads nowhere")?;
@@ -99,6 +103,8 @@ struct Fitter<'a> {
     dialect: Dialect,
     optional: usize,
     unions: usize,
+    /// JSON values that were copied or made.
+    work: u64,
 }
 
 impl Fitter<'_> {
@@ -106,6 +112,7 @@ impl Fitter<'_> {
         if depth > super::MAX_DEPTH {
             return Err(format!("{path}: nested deeper than {} levels", super::MAX_DEPTH));
         }
+        self.works(1, path)?;
         let Value::Object(keywords) = schema else {
             return Err(format!("{path}: a part that takes any value"));
         };
@@ -219,6 +226,15 @@ impl Fitter<'_> {
         Ok(Value::Object(out))
     }
 
+    /// Counts `values` that are copied or made.
+    fn works(&mut self, values: u64, path: &str) -> Result<(), String> {
+        self.work = self.work.saturating_add(values);
+        if self.work > MAX_WORK {
+            return Err(format!("{path}: more than {MAX_WORK} values once it is written out"));
+        }
+        Ok(())
+    }
+
     /// `type: ["string", "null"]` as a union of one schema per type.
     fn several_types(
         &mut self,
@@ -229,7 +245,9 @@ impl Fitter<'_> {
     ) -> Result<Value, String> {
         let mut branches = Vec::new();
         let mut union = Map::new();
+        let values: u64 = keywords.values().map(super::nodes).sum();
         for name in named {
+            self.works(values, path)?;
             let mut branch = if *name == "null" { Map::new() } else { keywords.clone() };
             for about in ["title", "description"] {
                 if let Some(text) = branch.shift_remove(about) {
@@ -287,6 +305,7 @@ impl Fitter<'_> {
                 self.schema(property, &place, depth + 1)?
             } else if self.dialect == Dialect::Anthropic {
                 self.optional += 1;
+                self.works(super::nodes(property), &place)?;
                 self.schema(&without_null(property), &place, depth + 1)?
             } else {
                 required.push(json!(name));

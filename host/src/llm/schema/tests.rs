@@ -1,3 +1,5 @@
+mod bounds;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -393,8 +395,8 @@ fn replies_and_schemas_have_a_depth() {
 #[test]
 fn a_schema_that_cannot_be_used_is_refused() {
     for (schema, words) in [
-        (json!(true), "no JSON object"),
-        (json!("string"), "no JSON object"),
+        (json!(true), "not a JSON object"),
+        (json!("string"), "not a JSON object"),
         (json!({"type": "strnig"}), "not a usable JSON Schema"),
         (json!({"type": "string", "minLength": "three"}), "/minLength"),
         (json!({"type": "string", "pattern": "("}), "not a usable JSON Schema"),

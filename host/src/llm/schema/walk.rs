@@ -11,10 +11,9 @@ const MAX_ALTERNATIVES: u64 = 1_000;
 
 /// How many references and unions may follow one another before a member is gone into.
 const MAX_CHAIN: usize = 32;
-/// The steps that holding one reply against a schema may take: about a second of computing.
-const MAX_STEPS: u64 = 2_000_000;
-/// How deep those steps may be nested, which bounds the stack that they need.
-const MAX_STEP_DEPTH: usize = 1_000;
+/// How many times `unevaluatedProperties` and `unevaluatedItems` make a validator go through the parts beside them: once
+/// for the value and twice for what is evaluated, measured at 2.8 a level.
+pub(super) const UNEVALUATED_FACTOR: u64 = 3;
 
 /// What `schema` points at, following local references; none where one leads out of `root` or in a circle.
 pub(crate) fn resolve<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
@@ -79,16 +78,21 @@ fn allows_null_within(root: &Value, schema: &Value, depth: usize) -> bool {
 }
 
 /// Refuses what would make a validator run away on one value: a reference that comes back to itself without going into a
-/// member, and unions that multiply. Also refuses references that are not local, and too deep a schema.
+/// member, and unions that multiply. Also refuses references that are not local, and a part with an identifier of its
+/// own, because references below it would mean something else to the validator than to this module.
 pub(super) fn bounded(root: &Value) -> Result<(), String> {
-    if !shallow(root, super::MAX_DEPTH) {
-        return Err(format!("the schema is nested deeper than {} levels", super::MAX_DEPTH));
-    }
     let mut known = HashMap::new();
     let mut seen = HashSet::new();
     let mut open = vec![root];
     while let Some(schema) = open.pop() {
         if seen.insert(std::ptr::from_ref(schema)) {
+            if !std::ptr::eq(schema, root)
+                && ["$id", "id"]
+                    .iter()
+                    .any(|id| schema.get(id).is_some_and(Value::is_string))
+            {
+                return Err("a part of the schema has an identifier of its own; only the root may have one".to_owned());
+            }
             alternatives(root, schema, &mut known, 0)?;
             open.extend(parts(schema));
             // A reference may lead to a place that is no part of any schema by itself.
@@ -103,19 +107,8 @@ pub(super) fn bounded(root: &Value) -> Result<(), String> {
     Ok(())
 }
 
-fn shallow(value: &Value, levels: usize) -> bool {
-    let Some(levels) = levels.checked_sub(1) else {
-        return false;
-    };
-    match value {
-        Value::Object(members) => members.values().all(|member| shallow(member, levels)),
-        Value::Array(items) => items.iter().all(|item| shallow(item, levels)),
-        _ => true,
-    }
-}
-
 /// The keywords whose sub-schemas apply to the value itself.
-const IN_PLACE: [&str; 8] = [
+pub(super) const IN_PLACE: [&str; 8] = [
     "anyOf",
     "oneOf",
     "allOf",
@@ -211,6 +204,12 @@ fn alternatives(
         };
         count = count.saturating_add(more);
     }
+    if ["unevaluatedProperties", "unevaluatedItems"]
+        .iter()
+        .any(|name| keywords.contains_key(*name))
+    {
+        count = count.saturating_mul(UNEVALUATED_FACTOR);
+    }
     if count > MAX_ALTERNATIVES {
         return Err(format!(
             "the schema holds one value against more than {MAX_ALTERNATIVES} alternatives"
@@ -218,72 +217,4 @@ fn alternatives(
     }
     known.insert(std::ptr::from_ref(schema), Some(count));
     Ok(count)
-}
-
-/// Refuses a reply that would take too long to hold against `root`. Counts every sub-schema against every value that it
-/// may apply to, as a validator without a memory would; a schema that goes into the same member twice in a circle doubles
-/// that with every level of the reply. `root` has to be [`bounded`].
-pub(super) fn affordable(root: &Value, value: &Value) -> Result<(), String> {
-    let steps = steps(root, root, value, &mut HashMap::new(), 0)?;
-    if steps > MAX_STEPS {
-        return Err(format!(
-            "the reply takes more than {MAX_STEPS} steps to validate; make the schema's unions easier to tell apart"
-        ));
-    }
-    Ok(())
-}
-
-type Steps = HashMap<(*const Value, *const Value), u64>;
-
-fn steps(root: &Value, schema: &Value, value: &Value, known: &mut Steps, depth: usize) -> Result<u64, String> {
-    if depth > MAX_STEP_DEPTH {
-        return Err("the reply and the schema's references are nested too deep".to_owned());
-    }
-    let Value::Object(keywords) = schema else { return Ok(1) };
-    // Plain values are cheap to count again and would fill the memory.
-    let key = (value.is_object() || value.is_array()).then(|| (std::ptr::from_ref(schema), std::ptr::from_ref(value)));
-    if let Some(steps) = key.and_then(|key| known.get(&key)) {
-        return Ok(*steps);
-    }
-    let mut total = 1_u64;
-    let mut add = |part: &Value, value: &Value| -> Result<(), String> {
-        total = total.saturating_add(steps(root, part, value, known, depth + 1)?);
-        Ok(())
-    };
-    let members = || value.as_object().into_iter().flatten();
-    let items = || value.as_array().into_iter().flatten();
-    for (keyword, part) in keywords {
-        match (keyword.as_str(), part) {
-            ("$ref", Value::String(target)) => {
-                target_of(root, target).map_or(Ok(()), |target| add(target, value))?;
-            }
-            (name, Value::Array(all)) if IN_PLACE.contains(&name) => {
-                all.iter().try_for_each(|part| add(part, value))?
-            }
-            ("dependentSchemas" | "dependencies", Value::Object(all)) => {
-                all.values().try_for_each(|part| add(part, value))?
-            }
-            (name, part) if IN_PLACE.contains(&name) => add(part, value)?,
-            ("properties", Value::Object(all)) => {
-                members().try_for_each(|(name, member)| all.get(name).map_or(Ok(()), |part| add(part, member)))?;
-            }
-            ("patternProperties", Value::Object(all)) => {
-                members().try_for_each(|(_, member)| all.values().try_for_each(|part| add(part, member)))?;
-            }
-            ("additionalProperties" | "unevaluatedProperties", part) => {
-                members().try_for_each(|(_, member)| add(part, member))?;
-            }
-            ("prefixItems" | "items", Value::Array(all)) => {
-                items().zip(all).try_for_each(|(item, part)| add(part, item))?;
-            }
-            ("items" | "contains" | "additionalItems" | "unevaluatedItems", part) => {
-                items().try_for_each(|item| add(part, item))?;
-            }
-            _ => {}
-        }
-    }
-    if let Some(key) = key {
-        known.insert(key, total);
-    }
-    Ok(total)
 }
