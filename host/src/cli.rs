@@ -7,6 +7,7 @@ mod add;
 mod batch;
 mod build;
 mod cassettes;
+mod compiled;
 mod completions;
 mod doctor;
 mod inspect;
@@ -191,6 +192,10 @@ impl Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    // Before anything else: a compiler process limits itself first.
+    if let Some(code) = crate::sandbox::compile_and_exit() {
+        return ExitCode::from(code);
+    }
     terminal::report_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -225,7 +230,7 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
         Command::New(args) => new::new(&args, &env, printer),
         Command::Test(args) => test::test(&args, &env, printer).await,
         Command::Profile(args) => profile::profile(&args, global, &env, printer).await,
-        Command::Build(args) => build::build(&args, &env, printer),
+        Command::Build(args) => build::build(&args, global, &env, printer),
         Command::Inspect(args) => inspect::inspect(&args, global, &env, printer),
         Command::Add(args) => add::add(&args, global, &env, printer).await,
         Command::Pull(args) => pull::pull(&args, global, &env, printer).await,
@@ -301,9 +306,11 @@ fn host_with(
     journal: Option<(Arc<dyn Journal>, Bodies)>,
 ) -> Result<Host> {
     let project = registry::project(&config, env)?;
+    let compile = compiled::how(&config);
     let builder = Host::builder(config)
         .project(project)
         .cache_dir(cache_dir(env))
+        .compile(compile)
         .state_dir(env.state_dir())
         .max_memory(max_memory.unwrap_or(0));
     match journal {

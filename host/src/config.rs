@@ -47,6 +47,7 @@ pub struct Config {
     limits: Limits,
     reply_tokens: u32,
     run: RunConfig,
+    compile: CompileConfig,
     journal: JournalConfig,
     grants: BTreeMap<String, Grant>,
     sub_agents: BTreeMap<String, SubAgent>,
@@ -210,6 +211,15 @@ pub struct RunConfig {
     pub log_bytes: u64,
     /// Limits on the sum over all root tasks; none unless the operator set one.
     pub limits: Limits,
+}
+
+/// What compiling one plugin may use, in a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileConfig {
+    /// Bytes of address space.
+    pub memory: u64,
+    /// Wall time, and the computing time of all threads together.
+    pub time: Duration,
 }
 
 /// The durable record of runs.
@@ -461,6 +471,11 @@ impl Config {
     /// Settings of a run as a whole.
     pub fn run(&self) -> &RunConfig {
         &self.run
+    }
+
+    /// What compiling one plugin may use.
+    pub fn compile(&self) -> CompileConfig {
+        self.compile
     }
 
     /// The durable record of runs.

@@ -38,7 +38,7 @@ use crate::llm::{CallError, Provider};
 use crate::plugin::Plugin;
 use crate::price::{Price, PriceTable};
 use crate::registry::project::Project;
-use crate::sandbox::{Code, Machine, Sandbox, Settings};
+use crate::sandbox::{self, Code, Compile, Machine, Sandbox, Settings};
 
 use self::ceiling::Ceiling;
 pub use self::many::{Again, Batch};
@@ -117,6 +117,7 @@ impl Served {
 pub struct HostBuilder {
     config: Config,
     cache: Option<PathBuf>,
+    compile: Compile,
     state: Option<PathBuf>,
     journal: Option<(Arc<dyn Journal>, Bodies)>,
     project: Option<Arc<Project>>,
@@ -221,6 +222,27 @@ impl HostBuilder {
         self
     }
 
+    /// Compiles plugins in this process, which is the default, or in a child process with limits on its memory and time. What a
+    /// component may hold is bounded in both; for plugins that are not trusted, use a child.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    /// use agenthost::sandbox::{Compile, CompileLimits};
+    ///
+    /// // With this, `main` begins with `agenthost::sandbox::compile_and_exit`.
+    /// let compile = Compile::Child { program: "/proc/self/exe".into(), limits: CompileLimits::default() };
+    /// let host = Host::builder(Config::usual()?).compile(compile).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn compile(mut self, compile: Compile) -> Self {
+        self.compile = compile;
+        self
+    }
+
     /// Shares what is known of rate limits with this user's other processes, in `dir`, a directory of this user alone.
     /// Without it, this host keeps it to itself.
     #[must_use]
@@ -285,8 +307,9 @@ impl HostBuilder {
     pub fn build(mut self) -> Result<Host> {
         let sandbox = Sandbox::new(&Settings {
             max_memory: self.max_memory.min(MAX_LINEAR_MEMORY),
-            max_tasks: self.config.run().max_concurrent_tasks.unwrap_or(MAX_TASKS),
             cache: self.cache,
+            compile: self.compile,
+            ..sandbox_settings(&self.config)
         })?;
         let prices = PriceTable::of(&self.config)?;
         let providers = self.config.providers().iter().map(|(name, provider)| {
@@ -313,6 +336,20 @@ impl HostBuilder {
     }
 }
 
+/// How the sandbox of a host for `config` is set up, but for what an embedder chooses.
+pub(crate) fn sandbox_settings(config: &Config) -> Settings {
+    Settings {
+        max_memory: config
+            .limits()
+            .memory
+            .unwrap_or(MAX_LINEAR_MEMORY)
+            .min(MAX_LINEAR_MEMORY),
+        max_tasks: config.run().max_concurrent_tasks.unwrap_or(MAX_TASKS),
+        cache: None,
+        compile: Compile::InProcess,
+    }
+}
+
 /// A 32-bit memory cannot be larger.
 const MAX_LINEAR_MEMORY: u64 = 4 << 30;
 
@@ -330,10 +367,11 @@ impl Host {
     /// # }
     /// ```
     pub fn builder(config: Config) -> HostBuilder {
-        let max_memory = config.limits().memory.unwrap_or(MAX_LINEAR_MEMORY);
+        let max_memory = sandbox_settings(&config).max_memory;
         HostBuilder {
             config,
             cache: None,
+            compile: Compile::InProcess,
             state: None,
             journal: None,
             project: None,
@@ -439,9 +477,14 @@ impl Host {
     pub async fn load_with(&self, place: impl Into<Place>, options: LoadOptions) -> Result<LoadedPlugin> {
         let host = self.clone();
         let place = place.into();
+        // When this future is dropped, so is `_abandon`, and a compiler process ends.
+        let (_abandon, stop) = sandbox::stop();
         // Reading, building and compiling block, for seconds at worst.
-        let loaded =
-            tokio::task::spawn_blocking(move || load::Loader::new(&host, options.with, options.dirs).load_root(&place));
+        let loaded = tokio::task::spawn_blocking(move || {
+            load::Loader::new(&host, options.with, options.dirs)
+                .stopped_by(stop)
+                .load_root(&place)
+        });
         loaded
             .await
             .map_err(|_| Error::host("the host failed while it loaded the plugin"))?

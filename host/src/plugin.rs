@@ -4,6 +4,7 @@
 //! manifest that a build embeds beside them add the docs and the author's words, and are believed only where they agree
 //! with the types.
 
+pub(crate) mod bounds;
 pub mod build;
 mod bytes;
 mod contract;

@@ -44,7 +44,7 @@ use wasmtime_wasi::I32Exit;
 
 use self::cache::Cache;
 use self::code::ErrorShape;
-use self::engine::{engine, pool};
+use self::engine::{Reservation, compiler, pool, pooled_engine};
 use self::fuel::{Meter, Tank};
 use self::room::Room;
 use self::store::{State, TooMuchOpen};
@@ -55,6 +55,8 @@ use crate::llm::{Allowance, Ask, CallResult};
 use crate::plugin::Digest;
 
 pub use self::code::Code;
+pub use self::compile::{Compilation, Compile, CompileLimits, Compiler, compile_and_exit};
+pub(crate) use self::compile::{Stop, stop};
 pub use self::files::OpenDir;
 pub use self::machine::Machine;
 pub use self::memory::RunMemory;
@@ -97,13 +99,17 @@ pub struct Settings {
     pub max_tasks: u32,
     /// Where compiled plugins are kept; none compiles every time.
     pub cache: Option<PathBuf>,
+    /// Where plugins are compiled.
+    pub compile: Compile,
 }
 
 /// The engine, the linker and the room for guests.
 pub struct Sandbox {
     engine: Engine,
     linker: Linker<State>,
+    reservation: Reservation,
     cache: Option<Cache>,
+    compile: Compile,
     room: Room,
     pooled: bool,
     max_tasks: u32,
@@ -204,14 +210,14 @@ impl Sandbox {
         let pooled = machine
             .can_reserve(max_tasks)
             .then(|| pool(max_tasks, settings.max_memory));
-        let (engine, pooled) = match pooled.map(|pool| engine(Some(pool), settings.max_memory)) {
+        let (engine, pooled) = match pooled.map(pooled_engine) {
             Some(Ok(engine)) => (engine, true),
             other => {
                 if let Some(Err(error)) = other {
                     tracing::info!(%error, "no pool of instances; each is allocated on its own");
                 }
                 (
-                    engine(None, settings.max_memory)
+                    compiler(Reservation::AtMost(settings.max_memory))
                         .map_err(|error| host_error("cannot start the WebAssembly engine", &error))?,
                     false,
                 )
@@ -221,7 +227,9 @@ impl Sandbox {
         Ok(Self {
             engine,
             linker,
+            reservation: Reservation::new(pooled, settings.max_memory),
             cache: settings.cache.as_deref().and_then(Cache::open),
+            compile: settings.compile.clone(),
             room: Room::new(max_tasks),
             pooled,
             max_tasks,
@@ -246,16 +254,24 @@ impl Sandbox {
 
     /// Compiles `bytes` and links them; `task` is the name of the exported task interface, `sub_agents` are the imports
     /// that start other plugins, and with `files` it may import the file system. Takes as long as compiling takes, so call
-    /// it where blocking is fine.
-    pub fn load(
+    /// it where blocking is fine; `stop` ends it early.
+    pub(crate) fn load(
         &self,
         bytes: &[u8],
         digest: &Digest,
         task: &str,
         sub_agents: &[&str],
         files: bool,
+        stop: Option<&Stop>,
     ) -> Result<Code, Error> {
-        let component = compile::compile(&self.engine, bytes, digest, self.cache.as_ref())?;
+        let source = compile::Source { bytes, digest, stop };
+        let (component, _) = compile::compile(
+            &self.engine,
+            self.reservation,
+            &source,
+            self.cache.as_ref(),
+            &self.compile,
+        )?;
         let (run, input, returns) = self.signature(&component, task)?;
         let mut linker = self.linker.clone();
         if files {

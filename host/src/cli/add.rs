@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::Global;
+use super::compiled;
 use super::output::Printer;
 use super::registry::{Offer, along, project};
 use crate::config::Env;
@@ -42,16 +43,31 @@ pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Print
     let mut offers = vec![Offer::find(&project, &asked).await?];
     let below = along(&project, &config, offers.iter().collect()).await?;
     offers.extend(below);
+    let compiled = offers.iter().map(|offer| {
+        let found = &offer.found;
+        compiled::check(&found.plugin, &found.bytes, &config, env, printer)
+    });
+    let compiled = compiled.collect::<Result<Vec<_>>>()?;
     let known = |offer: &Offer| {
         let locked = project.lock().get(&offer.found.name);
         locked.is_some_and(|locked| locked.digest == offer.found.release.digest)
     };
     let accepted = args.accept || offers.iter().all(|offer| known(offer) || !offer.needs_word());
-    let plugins: Vec<_> = offers.iter().map(Offer::document).collect();
+    let plugins: Vec<_> = offers
+        .iter()
+        .zip(&compiled)
+        .map(|(offer, compiled)| {
+            let mut document = offer.document();
+            document["compile"] = compiled::document(compiled);
+            document
+        })
+        .collect();
     let document = json!({"format": 1, "plugins": plugins, "accepted": accepted});
     if !args.json {
-        for offer in &offers {
-            printer.text(offer.page())?;
+        for (offer, compiled) in offers.iter().zip(&compiled) {
+            let mut page = offer.page();
+            page.push(format!("\n  {:<10} {}", "compiles", compiled::words(compiled)));
+            printer.text(page)?;
         }
     }
     if !accepted {

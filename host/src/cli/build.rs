@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::Global;
 use super::cassettes::too_low;
+use super::compiled;
 use super::output::{Printer, exit};
 use super::progress::Progress;
 use super::terminal::indented;
@@ -32,7 +34,7 @@ pub(super) struct Args {
     emit_wit: bool,
 }
 
-pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode> {
+pub(super) fn build(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let dir = env.cwd().join(&args.dir);
     if let Some(file) = &args.check {
         return check(&dir, &env.cwd().join(file), args, printer);
@@ -50,6 +52,8 @@ pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCod
     let plugin = Plugin::open(&built.path)?;
     // Whether it gets a directory is decided where it runs.
     crate::plugin::refuse(&plugin.id.name, &plugin.imports, true, built.blame.as_deref())?;
+    let bytes = crate::plugin::read(&built.path)?;
+    let compiled = compiled::check(&plugin, &bytes, &global.config(env)?, env, printer)?;
     let warnings = too_low(&dir, &plugin);
     for warning in &warnings {
         printer.note(warning);
@@ -62,6 +66,7 @@ pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCod
             "digest": plugin.digest.to_string(),
             "size_bytes": plugin.size,
             "warnings": warnings,
+            "compile": compiled::document(&compiled),
         }))?;
     } else {
         printer.say(&format!(
@@ -70,6 +75,7 @@ pub(super) fn build(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCod
             plugin.size.div_ceil(1024),
             plugin.powers()
         ));
+        printer.say(&format!("compiles: {}", compiled::words(&compiled)));
         match args.emit_wit {
             true => printer.raw(&builder::wit(&built.path)?)?,
             false => printer.path(&built.path)?,

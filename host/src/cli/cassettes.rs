@@ -86,7 +86,9 @@ pub(super) fn offline_host(env: &Env, dir: &Path, cassettes: &[(PathBuf, Cassett
             Some(Cap::Unlimited) => Some(u64::MAX),
             None => None,
         });
-    let mut builder = Host::builder(Config::usual()?).cache_dir(cache_dir(env));
+    let mut builder = Host::builder(Config::usual()?)
+        .cache_dir(cache_dir(env))
+        .compile(super::compiled::how_at(env)?);
     if dir.ancestors().any(|above| above.join(LOCK_FILE).is_file()) {
         let at = env.at(dir);
         builder = builder.project(super::registry::project(&Config::load(&at)?, &at)?);

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::Global;
+use super::compiled;
 use super::output::{Printer, counted, thousands};
 use super::registry::{limits, models};
 use super::terminal::{Styled, indented};
@@ -25,13 +26,16 @@ pub(super) struct Args {
     /// Name every import, with what it means; -v adds the JSON Schemas, too
     #[arg(long)]
     imports: bool,
+    /// Compile it, too, within the limits of [compile], and say how long that took and how much memory
+    #[arg(long)]
+    check: bool,
     /// Print one JSON document with all that is known, the JSON Schemas of input and output among it
     #[arg(long)]
     pub(super) json: bool,
 }
 
 pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
-    let plugin = match Place::parse(&args.plugin, env.cwd())? {
+    let bytes = match Place::parse(&args.plugin, env.cwd())? {
         Place::Path(path) if path.is_dir() => {
             let built = build::build(&path)?;
             built
@@ -39,20 +43,35 @@ pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer
                 .iter()
                 .chain(&built.blame)
                 .for_each(|note| printer.note(note));
-            Plugin::open(&built.path)?
+            crate::plugin::read(&built.path)?
         }
-        Place::Path(path) => Plugin::open(&path)?,
+        Place::Path(path) => crate::plugin::read(&path)?,
         Place::Reference(reference) => {
             let project = super::registry::open(global, env)?;
             let locked = project.locked(&reference)?;
-            Plugin::read(&project.cache().read(&locked.digest)?)?
+            project.cache().read(&locked.digest)?
         }
     };
+    let plugin = Plugin::read(&bytes).map_err(|error| error.context(&args.plugin))?;
+    let compiled = match args.check {
+        true => Some(compiled::check(&plugin, &bytes, &global.config(env)?, env, printer)?),
+        false => None,
+    };
     if args.json {
-        printer.data(&document(&plugin)?)?;
+        let mut document = document(&plugin)?;
+        if let (Some(fields), Some(compiled)) = (document.as_object_mut(), &compiled) {
+            fields.insert("compile".to_owned(), compiled::document(compiled));
+        }
+        printer.data(&document)?;
     } else {
         let all = global.verbose > 0;
-        printer.text(page(&plugin, args.imports || all, all)?)?;
+        let mut page = page(&plugin, args.imports || all, all)?;
+        if let Some(compiled) = &compiled {
+            page.push("\n\n")
+                .bold("compiles")
+                .push(format!("   {}", compiled::words(compiled)));
+        }
+        printer.text(page)?;
     }
     Ok(ExitCode::SUCCESS)
 }

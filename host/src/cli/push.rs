@@ -6,6 +6,7 @@ use semver::Version;
 use serde_json::json;
 
 use super::Global;
+use super::compiled;
 use super::output::Printer;
 use super::registry::open;
 use crate::config::Env;
@@ -60,6 +61,7 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
     let bytes = crate::plugin::read(&path)?;
     let plugin = Plugin::read(&bytes).map_err(|error| error.at(&path))?;
     crate::plugin::refuse(&plugin.id.name, &plugin.imports, true, None)?;
+    let compiled = compiled::check(&plugin, &bytes, &global.config(env)?, env, printer)?;
     let (name, version) = identity(&plugin)?;
     let suggested = plugin.manifest.as_ref().map(Manifest::suggested).transpose();
     suggested.map_err(|why| {
@@ -100,10 +102,12 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
         printer.data(&json!({
             "format": 1, "name": name, "version": version, "source": place, "digest": published.release.digest,
             "manifest": published.release.manifest, "existed": published.existed, "signatures": signatures.len(),
+            "compile": compiled::document(&compiled),
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
     printer.text(format!("{name}@{version} {}", published.release.digest))?;
+    printer.say(&format!("compiles: {}", compiled::words(&compiled)));
     printer.say(&match published.existed {
         true => format!("{place} had it already"),
         false => format!("published to {place}"),

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use self::checks::{State, Subject};
 use super::Global;
+use super::compiled;
 use super::output::Printer;
 use super::registry::{changes_document, limits, models, note, project};
 use super::terminal::{Styled, indented};
@@ -68,7 +69,7 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
     let known: Vec<String> = known.map(|entry| entry.who.clone()).collect();
     let file = project.root().join(VET_FILE);
     let source = args.source.as_ref().map(|dir| env.cwd().join(dir));
-    let checks = checks::all(&subject, source.as_deref(), (place, project, config), env, printer).await?;
+    let (checks, compiled) = checks::all(&subject, source.as_deref(), (place, project, config), env, printer).await?;
     let changes = before.as_ref().map(|before| before.asks.changes(&asks));
     let failed = checks.iter().filter(|check| check.state == State::Failed).count();
     let who = who.filter(|_| failed == 0);
@@ -88,6 +89,7 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
         document = json!({
             "format": 1, "name": name, "version": version, "digest": subject.plugin.digest,
             "powers": subject.plugin.powers(), "asks": asks, "checks": checks,
+            "compile": compiled::document(&compiled),
             "vetted_by": known,
             "since": before.as_ref().map(|before| json!({
                 "version": before.version, "who": before.who, "when": before.when,

@@ -24,6 +24,7 @@ pub(super) struct Layer {
     pub(super) limits: LimitsPatch,
     pub(super) reply_tokens: Option<u32>,
     pub(super) run: RawRun,
+    pub(super) compile: RawCompile,
     pub(super) journal: RawJournal,
     pub(super) grants: BTreeMap<String, RawGrant>,
     pub(super) sub_agents: BTreeMap<String, SubAgent>,
@@ -81,6 +82,12 @@ pub(super) struct RawRun {
 }
 
 #[derive(Default)]
+pub(super) struct RawCompile {
+    pub(super) memory: Option<u64>,
+    pub(super) time: Option<Duration>,
+}
+
+#[derive(Default)]
 pub(super) struct RawJournal {
     pub(super) enabled: Option<bool>,
     pub(super) file: Option<PathBuf>,
@@ -105,6 +112,7 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
         "providers",
         "limits",
         "run",
+        "compile",
         "journal",
         "grants",
         "sub-agents",
@@ -128,6 +136,7 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
                 );
             }
             "run" => layer.run = run(&section)?,
+            "compile" => layer.compile = compile(&section)?,
             "journal" => layer.journal = journal(&section)?,
             "grants" => layer.grants = named(&section, Some(GRANT_HINT), plugin_name, grant)?,
             "sub-agents" => {
@@ -293,6 +302,14 @@ fn run(section: &Section<'_>) -> Result<RawRun> {
         max_concurrent_tasks: parse(section, "max-concurrent-tasks", positive_u32)?,
         log_bytes: parse(section, "log-bytes", parse_bytes)?,
         limits: inner_limits(section)?,
+    })
+}
+
+fn compile(section: &Section<'_>) -> Result<RawCompile> {
+    section.only(&["memory", "time"])?;
+    Ok(RawCompile {
+        memory: parse(section, "memory", parse_bytes)?,
+        time: parse(section, "time", parse_duration)?,
     })
 }
 

@@ -7,11 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
-use super::file::{Kind, Layer, RawGrant, RawJournal, RawProvider, RawRun, base_url};
+use super::file::{Kind, Layer, RawCompile, RawGrant, RawJournal, RawProvider, RawRun, base_url};
 use super::reader::{Origin, nearest};
 use super::{
-    Address, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind, RunConfig, SetBy,
+    Address, CompileConfig, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind,
+    RunConfig, SetBy,
 };
 use crate::error::{Error, Result};
 use crate::limits::{Cap, Limits};
@@ -21,6 +23,10 @@ use crate::limits::{Cap, Limits};
 const REPLY_TOKENS: u32 = 8_192;
 /// 64 KiB of a task's output: some 800 lines, enough to see what went wrong.
 const LOG_BYTES: u64 = 64 << 10;
+/// Address space of the compiler: 19.6 MB of CPython need a quarter of it.
+const COMPILE_MEMORY: u64 = 2 << 30;
+/// Time of the compiler: the same takes a quarter of it on two cores.
+const COMPILE_TIME: Duration = Duration::from_secs(30);
 
 /// Some thousand model calls with long prompts. Without a bound, a plugin that repeats calls which are refused fills the disk.
 const MAX_RUN_BYTES: u64 = 1 << 30;
@@ -82,6 +88,7 @@ pub(super) fn resolve(
     (upper, project_file): (Layer, Option<PathBuf>),
 ) -> Result<Config> {
     check_journal(&upper, project_file.as_deref())?;
+    let compile = compile(&lower.compile, &upper)?;
     let layer = merge(lower, upper);
     let providers = providers(env, layer.providers, &layer.origins)?;
     let limits = Limits::task_default().overridden_by(&layer.limits);
@@ -105,6 +112,7 @@ pub(super) fn resolve(
             log_bytes: layer.run.log_bytes.unwrap_or(LOG_BYTES),
             limits: Limits::none().overridden_by(&layer.run.limits),
         },
+        compile,
         journal: JournalConfig {
             enabled: layer.journal.enabled.unwrap_or(true),
             file: layer.journal.file,
@@ -124,6 +132,31 @@ pub(super) fn resolve(
         project_file,
         user_file,
         env: env.clone(),
+    })
+}
+
+/// The limits on compiling a plugin. A project's file may lower those of the user, not raise them: it may come with the plugin.
+fn compile(user: &RawCompile, project: &Layer) -> Result<CompileConfig> {
+    let allowed = CompileConfig {
+        memory: user.memory.unwrap_or(COMPILE_MEMORY),
+        time: user.time.unwrap_or(COMPILE_TIME),
+    };
+    let more = |key: &str| {
+        let message = format!("`{key}` in [compile] is more than the user's own configuration allows");
+        at(&project.origins, &format!("compile.{key}"), &message).hint(format!(
+            "Write `{key}` under [compile] in ~/.config/agenthost/config.toml."
+        ))
+    };
+    let wanted = &project.compile;
+    if wanted.memory.is_some_and(|memory| memory > allowed.memory) {
+        return Err(more("memory"));
+    }
+    if wanted.time.is_some_and(|time| time > allowed.time) {
+        return Err(more("time"));
+    }
+    Ok(CompileConfig {
+        memory: wanted.memory.unwrap_or(allowed.memory),
+        time: wanted.time.unwrap_or(allowed.time),
     })
 }
 
@@ -161,6 +194,8 @@ fn merge(lower: Layer, upper: Layer) -> Layer {
             log_bytes: upper.run.log_bytes.or(lower.run.log_bytes),
             limits: upper.run.limits.over(lower.run.limits),
         },
+        // Taken from both files before they are merged.
+        compile: RawCompile::default(),
         journal: RawJournal {
             enabled: upper.journal.enabled.or(lower.journal.enabled),
             file: upper.journal.file.or(lower.journal.file),

@@ -20,6 +20,7 @@ use crate::limits::{Limits, LimitsPatch};
 use crate::plugin::{self, Plugin, PluginId, SubAgentImport, build};
 use crate::registry::policy::Verdict;
 use crate::registry::{Name, Reference, Requirement};
+use crate::sandbox::Stop;
 use crate::value::shape;
 
 /// Where a plugin's bytes came from.
@@ -46,6 +47,8 @@ pub(super) struct Loader<'a> {
     given: BTreeSet<String>,
     /// The plugins on the way down to the one that is being loaded.
     above: Vec<PluginId>,
+    /// Ends compiling early.
+    stop: Option<Stop>,
 }
 
 impl<'a> Loader<'a> {
@@ -57,7 +60,14 @@ impl<'a> Loader<'a> {
             loaded: HashMap::new(),
             given: BTreeSet::new(),
             above: Vec::new(),
+            stop: None,
         }
+    }
+
+    /// Ends compiling early when the other end of `stop` is dropped.
+    pub(super) fn stopped_by(mut self, stop: Stop) -> Self {
+        self.stop = Some(stop);
+        self
     }
 
     /// Loads the root, and sees to it that nothing was given in vain.
@@ -180,11 +190,14 @@ impl<'a> Loader<'a> {
         }
         self.above.pop();
         let imports: Vec<_> = sub_agents.keys().map(String::as_str).collect();
-        let code = self
-            .host
-            .inner
-            .sandbox
-            .load(bytes, &plugin.digest, &plugin.task, &imports, !dirs.is_empty())?;
+        let code = self.host.inner.sandbox.load(
+            bytes,
+            &plugin.digest,
+            &plugin.task,
+            &imports,
+            !dirs.is_empty(),
+            self.stop.as_ref(),
+        )?;
         Ok(LoadedPlugin {
             plugin,
             code,

@@ -1,7 +1,7 @@
 //! What the bytes of a plugin are, before anything parses them in earnest.
 //!
 //! The common mistakes (a core module, text, a web page, a precompiled image) are told apart by their first bytes, so
-//! that each gets an answer of its own, and what would take too long to compile is refused by counting.
+//! that each gets an answer of its own. What a component holds is counted by [`bounds`](super::bounds).
 
 use std::path::Path;
 
@@ -9,10 +9,6 @@ use crate::error::Error;
 
 /// The largest plugin, in bytes. A component made by componentize-py, the largest in use, has 20 MB.
 pub const MAX_PLUGIN_BYTES: u64 = 64 << 20;
-
-/// The most functions in a plugin: compiling time and memory grow with them (900,000 empty ones take half a minute and
-/// 5 GB), while the largest guest in use has 30,000.
-const MAX_FUNCTIONS: u64 = 200_000;
 
 /// Reads a plugin file of at most [`MAX_PLUGIN_BYTES`]; what is in it is not looked at.
 ///
@@ -60,7 +56,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {
     const BUILD: &str = "Build it with `agenthost build`, or with `cargo build --release --target wasm32-wasip2`.";
     match bytes {
         [] => Err(Error::plugin("the file is empty").hint(BUILD)),
-        [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => count_functions(bytes),
+        [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => super::bounds::structure(bytes),
         [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => {
             let modules = core_imports(bytes);
             let imports = |known: fn(&str) -> bool| modules.iter().any(|module| known(module));
@@ -105,24 +101,6 @@ fn core_imports(bytes: &[u8]) -> Vec<String> {
         }
     }
     modules
-}
-
-fn count_functions(bytes: &[u8]) -> Result<(), Error> {
-    let mut functions = 0_u64;
-    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
-        match payload.map_err(|error| broken(&error))? {
-            wasmparser::Payload::FunctionSection(section) => functions += u64::from(section.count()),
-            wasmparser::Payload::ComponentCanonicalSection(section) => functions += u64::from(section.count()),
-            _ => {}
-        }
-    }
-    if functions > MAX_FUNCTIONS {
-        return Err(Error::plugin(format!(
-            "the plugin has {functions} functions, more than the limit of {MAX_FUNCTIONS}"
-        ))
-        .hint("Leave out what it does not need; a Rust plugin has a few hundred."));
-    }
-    Ok(())
 }
 
 pub(crate) fn broken(cause: &dyn std::fmt::Display) -> Error {

@@ -93,13 +93,8 @@ impl Cache {
             tracing::warn!(path = %path.display(), "cached plugin was changed and is not loaded");
             return None;
         }
-        #[expect(
-            unsafe_code,
-            reason = "the image was made by this engine for this user: its MAC says so"
-        )]
-        // SAFETY: `image` is what `Component::serialize` gave, unchanged since: it was read once, into memory that
-        // nobody else can write, and its MAC with this user's key was verified there.
-        let component = unsafe { Component::deserialize(engine, image) };
+        // It was read once, into memory that nobody else can write, and its MAC with this user's key was verified there.
+        let component = own_image(engine, image);
         component
             .inspect_err(|error| tracing::debug!(%error, "cached plugin does not fit this engine"))
             .ok()
@@ -159,6 +154,20 @@ impl Cache {
             file.write_all(part)?;
         }
         Ok(())
+    }
+}
+
+/// Loads native code that this host made: the bytes are those of an image that [`Component::serialize`] gave or that a compiler process
+/// of this host wrote, unchanged since.
+pub(super) fn own_image(engine: &Engine, image: &[u8]) -> wasmtime::Result<Component> {
+    #[expect(
+        unsafe_code,
+        reason = "the image was made by this engine or by a compiler process of this host"
+    )]
+    // SAFETY: both callers have it from this host alone: out of the cache under a MAC with this user's key, or through the pipe of
+    // a child process that runs the host's own program.
+    unsafe {
+        Component::deserialize(engine, image)
     }
 }
 

@@ -2,8 +2,37 @@
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-/// The engine, with a pool or without; without one, `max_memory` is the address space that a memory reserves.
-pub(super) fn engine(pool: Option<PoolingAllocationConfig>, max_memory: u64) -> wasmtime::Result<Engine> {
+/// How linear memories are laid out, which native code depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) enum Reservation {
+    /// 4 GiB of address space for each, in a pool.
+    Full,
+    /// As many bytes of address space as it may grow to: where that is short.
+    AtMost(u64),
+}
+
+impl Reservation {
+    pub(super) fn new(pooled: bool, max_memory: u64) -> Self {
+        match pooled {
+            true => Self::Full,
+            false => Self::AtMost(max_memory),
+        }
+    }
+}
+
+/// The engine with a pool.
+pub(super) fn pooled_engine(pool: PoolingAllocationConfig) -> wasmtime::Result<Engine> {
+    let mut config = config(Reservation::Full);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Engine::new(&config)
+}
+
+/// The engine without a pool. What it compiles, an engine with the same reservation can load.
+pub(super) fn compiler(reservation: Reservation) -> wasmtime::Result<Engine> {
+    Engine::new(&config(reservation))
+}
+
+fn config(reservation: Reservation) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -17,17 +46,12 @@ pub(super) fn engine(pool: Option<PoolingAllocationConfig>, max_memory: u64) -> 
         .wasm_tail_call(false)
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false)
-        .wasm_backtrace_max_frames(None);
-    match pool {
-        Some(pool) => {
-            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        }
-        // Where address space is short, a memory reserves what it may grow to and no more.
-        None => {
-            config.memory_reservation(max_memory).memory_guard_size(64 << 10);
-        }
+        .wasm_backtrace_max_frames(None)
+        .allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    if let Reservation::AtMost(bytes) = reservation {
+        config.memory_reservation(bytes).memory_guard_size(64 << 10);
     }
-    Engine::new(&config)
+    config
 }
 
 /// Room for `tasks` guests. A component of Rust has one memory and four core instances; one made by componentize-py has

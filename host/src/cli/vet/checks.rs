@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::cli::cache_dir;
 use crate::cli::cassettes::{play, too_low};
+use crate::cli::compiled;
 use crate::cli::output::{Printer, counted, thousands};
 use crate::cli::progress::Progress;
 use crate::config::{Config, Env};
@@ -15,6 +16,7 @@ use crate::host::{Host, LoadOptions, LoadedPlugin, Place};
 use crate::plugin::{Import, Plugin, build};
 use crate::registry::project::Project;
 use crate::registry::signature;
+use crate::sandbox::Compilation;
 use crate::{cassette, sandbox};
 
 /// Larger than what other languages' runtimes need is worth a word.
@@ -74,20 +76,23 @@ pub(super) async fn all(
     (place, project, config): (Place, Project, Config),
     env: &Env,
     printer: &Printer,
-) -> Result<Vec<Check>> {
+) -> Result<(Vec<Check>, Compilation)> {
     let plugin = &subject.plugin;
+    // A plugin that cannot be compiled within the limits is no subject for the rest.
+    let compiled = compiled::check(plugin, &subject.bytes, &config, env, printer)?;
     let mut checks = vec![
         imports(plugin),
         models(plugin),
         manifest(plugin),
         signatures(&project, subject)?,
         size(plugin),
+        Check::new("compiles", State::Passed, compiled::words(&compiled)),
         engine(),
     ];
     let Some(dir) = source else {
         let why = "give the source of this release with --source DIR";
         checks.extend(["cassettes", "limits", "build"].map(|name| Check::new(name, State::Skipped, why)));
-        return Ok(checks);
+        return Ok((checks, compiled));
     };
     let waiting = Progress::waiting("checking the source", printer);
     let played = cassettes(dir, plugin, (&place, project, &config), env).await;
@@ -95,7 +100,7 @@ pub(super) async fn all(
     let built = reproduced(dir, &subject.bytes);
     waiting.finish();
     checks.push(built);
-    Ok(checks)
+    Ok((checks, compiled))
 }
 
 fn imports(plugin: &Plugin) -> Check {
@@ -222,6 +227,7 @@ async fn cassettes(
     // The limits and models of this project have no part in what was recorded elsewhere; where sub-agents are has.
     let host = Host::builder(Config::usual()?)
         .cache_dir(cache_dir(env))
+        .compile(compiled::how(config))
         .project(project)
         .build()?;
     let mut options = LoadOptions::default();
