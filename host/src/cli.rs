@@ -8,6 +8,7 @@ mod batch;
 mod build;
 mod cassettes;
 mod completions;
+mod core_dumps;
 mod doctor;
 mod inspect;
 mod journal;
@@ -172,6 +173,7 @@ impl Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    core_dumps::forbid();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return output::usage(&error),

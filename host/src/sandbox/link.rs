@@ -38,9 +38,9 @@ pub(super) fn sub_agent(linker: &mut Linker<State>, import: &str) -> wasmtime::R
                 let (Some(input), Some(result)) = (params.first(), results.first_mut()) else {
                     return Err(wasmtime::Error::msg("a sub-agent takes one value and gives one"));
                 };
-                let input = Input(input.clone());
                 let returned = store.with(|mut store| {
                     let state = store.get();
+                    let input = Input::of_guest(input, state.held.run());
                     let ordinal = state.asker.next();
                     state
                         .asker
@@ -67,13 +67,21 @@ impl wit::HostWithStore<State> for Contract {
         store: &Accessor<State, Self>,
         request: wit::Request,
     ) -> wasmtime::Result<Result<wit::Reply, wit::Error>> {
-        let reply = store.with(|mut store| {
+        let asked = store.with(|mut store| {
             let state = store.get();
-            let ordinal = state.asker.next();
-            state
-                .asker
-                .ask(ordinal, state.capabilities.complete(ordinal, ask(request)))
+            // Here, and as the body of what is sent.
+            let kept = state.held.run().keep(2 * bytes_of(&request));
+            kept.map(|kept| {
+                let ordinal = state.asker.next();
+                let reply = state
+                    .asker
+                    .ask(ordinal, state.capabilities.complete(ordinal, ask(request)));
+                (kept, reply)
+            })
         });
+        let Ok((_kept, reply)) = asked else {
+            return Ok(Err(error_to_wit(CallError::Exhausted(LimitKind::Memory))));
+        };
         Ok(match reply.await? {
             Ok(reply) => Ok(to_wit(reply)),
             Err(error) => Err(error_to_wit(error)),
@@ -101,6 +109,22 @@ impl progress::Host for State {
         self.capabilities.progress(done, total, message);
         Ok(())
     }
+}
+
+/// The bytes of a request's texts and media.
+fn bytes_of(request: &wit::Request) -> u64 {
+    let part = |part: &wit::Part| match part {
+        wit::Part::Text(text) => text.len(),
+        wit::Part::Media(media) => media.mime.len() + media.data.len(),
+        wit::Part::Extension(extension) => extension.kind.len() + extension.json.len(),
+    };
+    let messages = request.messages.iter().flat_map(|message| &message.content).map(part);
+    let options = request.options.iter().map(|(key, value)| key.len() + value.len());
+    let texts = [&request.system, &request.schema]
+        .into_iter()
+        .flatten()
+        .map(String::len);
+    messages.chain(options).chain(texts).sum::<usize>() as u64
 }
 
 fn ask(request: wit::Request) -> Ask {
