@@ -23,6 +23,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::limits::{Limits, LimitsPatch};
 use crate::llm::{self, Allowance, CallError, Part, Stop, Usage};
+use crate::plain_file::{self, Links};
 
 /// The version of the form.
 pub const FORMAT: u32 = 1;
@@ -231,11 +232,10 @@ impl Cassette {
     /// [`ErrorClass::Input`](crate::error::ErrorClass::Input), with the file and what is wrong with it.
     pub fn read(path: &Path) -> Result<Self> {
         let wrong = |why: String| Error::input(why).at(path).hint(HINT);
-        let size = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
-        if size > MAX_BYTES {
-            return Err(wrong(format!("more than {} MiB", MAX_BYTES >> 20)));
-        }
-        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        let text = plain_file::read_text(path, Links::Follow, MAX_BYTES).map_err(|error| match error.kind() {
+            std::io::ErrorKind::FileTooLarge => wrong(format!("more than {} MiB", MAX_BYTES >> 20)),
+            _ => wrong(error.to_string()),
+        })?;
         Self::parse(&text).map_err(|why| wrong(format!("not a cassette: {why}")))
     }
 

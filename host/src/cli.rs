@@ -9,6 +9,7 @@ mod build;
 mod cassettes;
 mod compiled;
 mod completions;
+mod core_dumps;
 mod doctor;
 mod inspect;
 mod journal;
@@ -197,6 +198,7 @@ pub fn main() -> ExitCode {
         return ExitCode::from(code);
     }
     terminal::report_panics();
+    core_dumps::forbid();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return output::usage(error),

@@ -28,12 +28,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-pub use self::dirs::DirGrant;
+pub use self::dirs::{DirGrant, DirQuota};
 pub use self::env::Env;
 pub use self::reader::Origin;
 use self::resolve::resolve;
 use crate::error::{Error, Result};
-use crate::limits::{Limits, Usd};
+use crate::limits::{Cap, Limits, Usd};
 
 /// The name of a project's file.
 pub const PROJECT_FILE: &str = "agenthost.toml";
@@ -211,6 +211,8 @@ pub struct RunConfig {
     pub log_bytes: u64,
     /// Limits on the sum over all root tasks; none unless the operator set one.
     pub limits: Limits,
+    /// What `memory` says among these limits; `None` if it says nothing, and the machine bounds what a run holds.
+    pub memory: Option<Cap<u64>>,
 }
 
 /// What compiling one plugin may use, in a process of its own.

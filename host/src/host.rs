@@ -29,7 +29,7 @@ use crate::config::{self, Bodies, Config, DirGrant, ModelRef, ProviderConfig, Pr
 use crate::error::{Error, Result};
 use crate::gate::{self, Gate};
 use crate::journal::Journal;
-use crate::limits::{Limits, LimitsPatch};
+use crate::limits::{Cap, Limits, LimitsPatch};
 use crate::llm::anthropic::Anthropic;
 use crate::llm::offline::Offline;
 use crate::llm::openai::{self, OpenAi};
@@ -38,7 +38,7 @@ use crate::llm::{CallError, Provider};
 use crate::plugin::Plugin;
 use crate::price::{Price, PriceTable};
 use crate::registry::project::Project;
-use crate::sandbox::{self, Code, Compile, Machine, Sandbox, Settings};
+use crate::sandbox::{self, Code, Compile, Machine, MemoryBound, RunMemory, Sandbox, Settings};
 
 use self::ceiling::Ceiling;
 pub use self::many::{Again, Batch};
@@ -63,6 +63,8 @@ struct Inner {
     estimates: estimate::Estimates,
     /// Where schemas are compiled and replies held against them.
     checks: checks::Checks,
+    /// What the tasks of all runs hold together.
+    memory: Arc<RunMemory>,
     state: Option<PathBuf>,
     /// Where runs are written down, and how much of them.
     journal: Option<(Arc<dyn Journal>, Bodies)>,
@@ -320,6 +322,15 @@ impl HostBuilder {
             (name.clone(), ProviderSlot { made })
         });
         let providers = providers.collect();
+        let memory = match self.config.run().memory {
+            None => sandbox.host_memory(),
+            Some(Cap::Unlimited) => MemoryBound::configured(None),
+            // Runs that may have more together than one may have alone.
+            Some(Cap::At(bytes)) => match sandbox.host_memory() {
+                half if half.bytes.is_some_and(|half| half > bytes) => half,
+                _ => MemoryBound::configured(Some(bytes)),
+            },
+        };
         Ok(Host {
             inner: Arc::new(Inner {
                 sandbox,
@@ -328,6 +339,7 @@ impl HostBuilder {
                 prices,
                 estimates: estimate::Estimates::default(),
                 checks: checks::Checks::new(),
+                memory: Arc::new(RunMemory::of_host(memory)),
                 state: self.state,
                 journal: self.journal,
                 project: self.project,
@@ -406,6 +418,27 @@ impl Host {
     /// The most tasks alive at once; more wait for their turn.
     pub fn max_tasks(&self) -> u32 {
         self.inner.sandbox.max_tasks()
+    }
+
+    /// The most memory that the tasks of one run hold together, and where that comes from. It stays the same for the life
+    /// of the host.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    ///
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// assert!(host.run_memory().bytes.is_some(), "the machine bounds what nothing else does");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn run_memory(&self) -> MemoryBound {
+        match self.inner.config.run().memory {
+            None => self.inner.sandbox.run_memory(),
+            Some(Cap::Unlimited) => MemoryBound::configured(None),
+            Some(Cap::At(bytes)) => MemoryBound::configured(Some(bytes)),
+        }
     }
 
     /// What this machine allows.

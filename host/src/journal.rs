@@ -77,6 +77,30 @@ pub trait Journal: Send + Sync + fmt::Debug {
         Ok(0)
     }
 
+    /// Makes this process the one that runs `run`, which has no end any more. What decides is what stands in the journal
+    /// at that moment, in one step: of several processes that try at once, one succeeds.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Usage`](crate::error::ErrorClass::Usage) if another live process runs it, naming that process.
+    fn take_over(&self, run: &str) -> Result<()> {
+        let run = run.to_owned();
+        let pid = std::process::id();
+        self.note(Entry::RunResumed { run, pid });
+        Ok(())
+    }
+
+    /// The live process that runs `run`; `None` if the run has ended or its process is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::find`].
+    fn running(&self, run: &str) -> Result<Option<u32>> {
+        let run = self.find(run)?;
+        let pid = run.end.is_none().then_some(run.pid);
+        Ok(pid.filter(|pid| crate::process::is_alive(*pid)))
+    }
+
     /// The runs, the latest first.
     fn runs(&self, most: usize) -> Result<Vec<RunRecord>>;
 

@@ -84,6 +84,7 @@ pub mod host;
 pub mod journal;
 pub mod limits;
 pub mod llm;
+mod plain_file;
 pub mod plugin;
 pub mod price;
 pub mod printable;

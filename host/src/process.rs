@@ -1,4 +1,4 @@
-//! Whether a process of this machine is alive.
+//! Whether a process of this machine is alive, and whether it is still the same one.
 
 /// Whether there is a process `pid` that can still do something: one that has ended and that nobody has waited for is
 /// gone. A number that was given to another process in the meantime counts as alive.
@@ -9,6 +9,35 @@
 #[must_use]
 pub fn is_alive(pid: u32) -> bool {
     exists(pid) && !has_ended(pid)
+}
+
+/// When the process `pid` began, as a text that no other process of this number has, also after a restart of the machine;
+/// `None` if there is no such process, or the system does not say.
+///
+/// ```
+/// use agenthost::process::{is_alive_since, start_of};
+///
+/// let me = std::process::id();
+/// assert!(is_alive_since(me, start_of(me).as_deref()));
+/// if cfg!(target_os = "linux") {
+///     assert!(!is_alive_since(me, Some("an earlier process of this number")));
+/// }
+/// ```
+#[must_use]
+pub fn start_of(pid: u32) -> Option<String> {
+    /// Where the time of the start stands, counted from the state of the process.
+    const START: usize = 19;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let ticks = stat.rsplit_once(") ")?.1.split(' ').nth(START)?;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Some(format!("{ticks}@{}", boot.trim()))
+}
+
+/// Whether the process `pid` is alive and is the one that began at `start`, as [`start_of`] said at that time. If either
+/// time is not known, the number alone decides.
+#[must_use]
+pub fn is_alive_since(pid: u32, start: Option<&str>) -> bool {
+    is_alive(pid) && start.zip(start_of(pid)).is_none_or(|(then, now)| then == now)
 }
 
 #[cfg(unix)]

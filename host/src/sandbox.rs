@@ -46,6 +46,7 @@ use self::cache::Cache;
 use self::code::ErrorShape;
 use self::engine::{Reservation, compiler, pool, pooled_engine};
 use self::fuel::{Meter, Tank};
+use self::memory::Refused;
 use self::room::Room;
 use self::store::{State, TooMuchOpen};
 use self::turns::{Driven, EffectLost};
@@ -57,9 +58,9 @@ use crate::plugin::Digest;
 pub use self::code::Code;
 pub use self::compile::{Compilation, Compile, CompileLimits, Compiler, compile_and_exit};
 pub(crate) use self::compile::{Stop, stop};
-pub use self::files::OpenDir;
+pub use self::files::{OpenDir, Quota};
 pub use self::machine::Machine;
-pub use self::memory::RunMemory;
+pub use self::memory::{KeptMemory, MemoryBound, MemorySource, RunMemory};
 pub use self::store::MAX_CALL_BYTES;
 pub use self::turns::{Next, Order};
 
@@ -114,11 +115,36 @@ pub struct Sandbox {
     pooled: bool,
     max_tasks: u32,
     max_memory: u64,
+    run_memory: MemoryBound,
+    host_memory: MemoryBound,
 }
 
 /// A value of a plugin's input type.
 #[derive(Debug, Clone)]
-pub struct Input(Val);
+pub struct Input {
+    value: Val,
+    /// What a guest that made it holds for it, or why it may not; `None` if no guest did.
+    kept: Option<Result<Arc<KeptMemory>, String>>,
+}
+
+impl Input {
+    fn new(value: Val) -> Self {
+        Self { value, kept: None }
+    }
+
+    /// The input that a guest gives to a sub-task. From now on it counts as memory of the run, here and where it was lifted
+    /// to; if that is too much, its task fails before it begins, and nothing is copied.
+    fn of_guest(value: &Val, run: &Arc<RunMemory>) -> Self {
+        let kept = run.keep(memory::bytes_of(value).saturating_mul(2)).map(Arc::new);
+        Self {
+            value: match kept {
+                Ok(_) => value.clone(),
+                Err(_) => Val::Bool(false),
+            },
+            kept: Some(kept),
+        }
+    }
+}
 
 /// What a plugin's `run` returned, whatever it is.
 #[derive(Debug, Clone)]
@@ -165,6 +191,10 @@ pub struct Ended {
     pub fuel: u64,
     /// The most bytes of linear memory held.
     pub peak_memory: u64,
+    /// Whether memory was refused last because of what tasks hold together, and not for the task's own limit.
+    pub shared_memory_refused: bool,
+    /// What the host has to say of it, for people: a directory that was full, for example.
+    pub notes: Vec<String>,
     /// What is kept of its stdout and stderr.
     pub log: String,
     /// How many bytes of them were dropped.
@@ -234,6 +264,8 @@ impl Sandbox {
             pooled,
             max_tasks,
             max_memory: settings.max_memory,
+            run_memory: MemoryBound::of_run(&machine, max_tasks),
+            host_memory: MemoryBound::of_host(&machine),
         })
     }
 
@@ -245,6 +277,17 @@ impl Sandbox {
     /// The most linear memory of any guest, in bytes.
     pub fn max_memory(&self) -> u64 {
         self.max_memory
+    }
+
+    /// The most memory that the tasks of a run hold together unless the operator says: what the machine had when this was
+    /// made allows.
+    pub fn run_memory(&self) -> MemoryBound {
+        self.run_memory
+    }
+
+    /// The most memory that all runs hold together unless the operator says.
+    pub fn host_memory(&self) -> MemoryBound {
+        self.host_memory
     }
 
     /// Whether guests come from a pool.
@@ -329,6 +372,20 @@ impl Sandbox {
     pub async fn run(&self, code: &Code, call: GuestCall) -> Ended {
         let log = wasi::Log::new(call.log_bytes);
         let never_ran = |end| Ended::new(end, None, 0, 0, &log);
+        // The host keeps the input while the task waits for room, and until it has ended.
+        let kept = match call.input.kept.clone() {
+            Some(kept) => kept,
+            None => call.run_memory.keep(memory::bytes_of(&call.input.value)).map(Arc::new),
+        };
+        let _kept = match kept {
+            Ok(kept) => kept,
+            Err(why) => {
+                return Ended {
+                    shared_memory_refused: true,
+                    ..never_ran(End::Exhausted(LimitKind::Memory, why))
+                };
+            }
+        };
         let room = tokio::select! {
             biased;
             () = call.cancel.cancelled() => {
@@ -353,7 +410,7 @@ impl Sandbox {
         let tank = Tank::new();
         let mut meter = Meter::new(tank.clone(), Arc::clone(&call.capabilities), !call.dirs.is_empty());
         let driven = {
-            let guest = code.call(&mut store, &tank, call.input.0);
+            let guest = code.call(&mut store, &tank, call.input.value);
             turns
                 .drive(guest, &mut meter, &*call.order, call.deadline, &call.cancel)
                 .await
@@ -361,6 +418,7 @@ impl Sandbox {
         let fuel = meter.finish(store.get_fuel().unwrap_or(0));
         let held = &store.data().held;
         let (peak, refused) = (held.peak, held.refused);
+        let notes = store.data().files.refusals.notes(&call.dirs);
         let (end, returned) = match driven {
             Driven::Ended(Ok(value)) => {
                 let end = code.output(value.as_ref());
@@ -384,10 +442,14 @@ impl Sandbox {
         drop(store);
         effects.close();
         effects.wait().await;
-        Ended::new(end, returned, fuel, peak, &log)
+        Ended {
+            shared_memory_refused: matches!(refused, Some(Refused::Shared(..))),
+            notes,
+            ..Ended::new(end, returned, fuel, peak, &log)
+        }
     }
 
-    fn crashed(&self, error: &wasmtime::Error, refused: bool, log: &wasi::Log) -> End {
+    fn crashed(&self, error: &wasmtime::Error, refused: Option<Refused>, log: &wasi::Log) -> End {
         let trap = error.downcast_ref::<Trap>();
         if trap == Some(&Trap::OutOfFuel) {
             End::Exhausted(LimitKind::Fuel, "the task used up its fuel".into())
@@ -407,8 +469,8 @@ impl Sandbox {
         } else if error.chain().any(|cause| cause.is::<std::io::Error>()) {
             // The machine refused what an instance needs; the plugin has no part in it.
             End::Host(format!("the machine cannot start another task: {}", error.root_cause()))
-        } else if refused {
-            End::Exhausted(LimitKind::Memory, "the task needed more memory than its limit".into())
+        } else if let Some(refused) = refused {
+            End::Exhausted(LimitKind::Memory, refused.to_string())
         } else if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
             let how = if *code == 0 { "success" } else { "failure" };
             End::Trapped(format!("the plugin called exit, with {how}"))
@@ -445,6 +507,8 @@ impl Ended {
             returned,
             fuel,
             peak_memory,
+            shared_memory_refused: false,
+            notes: Vec::new(),
             log,
             log_dropped,
         }

@@ -357,6 +357,9 @@ pub struct TaskReport {
     /// Bytes of it that were dropped.
     #[serde(skip_serializing_if = "is_zero")]
     pub log_dropped_bytes: u64,
+    /// What the host has to say of it, for people: that a directory was full, for example.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl TaskReport {

@@ -31,12 +31,15 @@ mod all {
     mod keys_sign;
     mod limits;
     mod linking;
+    mod links;
+    mod memory;
     mod misbehaving;
     mod new;
     mod plan;
     mod provenance;
     mod providers;
     mod python;
+    mod quota;
     mod recovery;
     mod registry_oci;
     mod replay;
@@ -45,6 +48,7 @@ mod all {
     mod rust_first;
     mod server;
     mod sharing;
+    mod taking_over;
     mod terminal;
     mod tidy;
     mod toolchain;

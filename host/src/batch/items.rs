@@ -5,15 +5,17 @@
 //! with a reason, and those after it are still found; what makes the rest of the file unreadable is an error.
 //!
 //! Bounds: one item is held at a time, of at most the bytes that the caller says; of a longer one the rest is skipped.
-//! What can be read only once (stdin, a pipe) is copied to a file without a name first, since items are read twice.
+//! What can be read only once (stdin, a pipe) is copied to a file without a name first, since items are read twice: all of
+//! it, or no more than so many items take.
 //! Left out: compressed files, other separators than the comma, what the items mean.
 
 mod array;
 mod lines;
 mod table;
 
+use std::cell::RefCell;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -120,6 +122,21 @@ impl Source {
     /// [`ErrorClass::Input`](crate::error::ErrorClass::Input) for a file that cannot be read, and
     /// [`ErrorClass::Usage`](crate::error::ErrorClass::Usage) where nothing says the format.
     pub fn open(path: &Path, format: Option<Format>, most: usize, spool: &Path) -> Result<Self> {
+        Self::open_first(path, format, most, spool, None)
+    }
+
+    /// As [`Source::open`], for a reader that takes only the first `items`; more are not copied from a pipe.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::open`].
+    pub fn open_first(
+        path: &Path,
+        format: Option<Format>,
+        most: usize,
+        spool: &Path,
+        items: Option<u64>,
+    ) -> Result<Self> {
         let name = path
             .file_name()
             .unwrap_or(path.as_os_str())
@@ -138,7 +155,7 @@ impl Source {
             return Err(Error::input(format!("{}: is a directory", path.display())).hint("Give a file of items."));
         }
         if !kind.is_file() {
-            return Self::spool(file, &name, format, most, spool);
+            return Self::spool_first(file, &name, format, most, spool, items);
         }
         Ok(Self {
             file,
@@ -167,13 +184,45 @@ impl Source {
     ///
     /// [`ErrorClass::Input`](crate::error::ErrorClass::Input) for what cannot be read, and
     /// [`ErrorClass::Host`](crate::error::ErrorClass::Host) for a directory that cannot be written to.
-    pub fn spool(mut from: impl Read, name: &str, format: Format, most: usize, spool: &Path) -> Result<Self> {
+    pub fn spool(from: impl Read, name: &str, format: Format, most: usize, spool: &Path) -> Result<Self> {
+        Self::spool_first(from, name, format, most, spool, None)
+    }
+
+    /// As [`Source::spool`], for a reader that takes only the first `items`: hardly more is read and copied, so that what
+    /// never ends does not fill the disk.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::batch::items::{Format, Source};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let endless = std::io::Read::chain(&b"1\n2\n"[..], std::io::repeat(b'\n'));
+    /// let source = Source::spool_first(endless, "stdin", Format::JsonLines, 1 << 20, dir.path(), Some(2))?;
+    /// assert_eq!(source.read()?.count(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::spool`].
+    pub fn spool_first(
+        mut from: impl Read,
+        name: &str,
+        format: Format,
+        most: usize,
+        spool: &Path,
+        items: Option<u64>,
+    ) -> Result<Self> {
         let failed = |error: std::io::Error| {
             Error::host(format!("{name}: cannot be copied to {}: {error}", spool.display()))
                 .hint("Make room there, set TMPDIR to another directory, or give the items as a file.")
         };
         let mut file = nameless(spool).map_err(failed)?;
-        std::io::copy(&mut from, &mut file).map_err(failed)?;
+        match items {
+            None => std::io::copy(&mut from, &mut file).map(|_| ()).map_err(failed)?,
+            Some(items) => copy_first(from, &mut file, format, most, items).map_err(failed)?,
+        }
         Ok(Self {
             file,
             name: name.to_owned(),
@@ -203,15 +252,7 @@ impl Source {
         };
         let mut file = self.file.try_clone().map_err(failed)?;
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        let mut file = BufReader::with_capacity(64 << 10, file);
-        if file.fill_buf().map_err(failed)?.starts_with(b"\xef\xbb\xbf") {
-            file.consume(3);
-        }
-        let kind = match self.format {
-            Format::JsonLines => Kind::Lines(Lines::new(file, self.most)),
-            Format::Csv => Kind::Table(Box::new(Table::new(file, self.most))),
-            Format::JsonArray => Kind::Array(Array::new(file, self.most)),
-        };
+        let kind = Kind::new(file, self.format, self.most).map_err(failed)?;
         Ok(Reader {
             name: self.name.clone(),
             index: 0,
@@ -236,17 +277,83 @@ fn nameless(dir: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-enum Kind {
-    Lines(Lines<BufReader<File>>),
-    Table(Box<Table<BufReader<File>>>),
-    Array(Array<BufReader<File>>),
+/// Copies the first `items` of `from`, and what was read along with them.
+fn copy_first(from: impl Read, to: &mut File, format: Format, most: usize, items: u64) -> std::io::Result<()> {
+    let trouble = RefCell::new(None);
+    let copied = Copied {
+        from,
+        to,
+        trouble: &trouble,
+    };
+    if items > 0
+        && let Ok(mut kind) = Kind::new(copied, format, most)
+    {
+        for _ in 0..items {
+            // What is wrong with an item is found again when it is read.
+            if !matches!(kind.next(), Ok(Some(_))) {
+                break;
+            }
+        }
+    }
+    trouble.into_inner().map_or(Ok(()), Err)
+}
+
+/// A reader that copies what it reads.
+struct Copied<'a, R> {
+    from: R,
+    to: &'a mut File,
+    trouble: &'a RefCell<Option<std::io::Error>>,
+}
+
+impl<R: Read> Read for Copied<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let copied = self.from.read(buffer).and_then(|read| {
+            self.to.write_all(buffer.get(..read).unwrap_or_default())?;
+            Ok(read)
+        });
+        copied.map_err(|error| {
+            let kind = error.kind();
+            if kind != ErrorKind::Interrupted {
+                self.trouble.replace(Some(error));
+            }
+            kind.into()
+        })
+    }
+}
+
+enum Kind<R> {
+    Lines(Lines<BufReader<R>>),
+    Table(Box<Table<BufReader<R>>>),
+    Array(Array<BufReader<R>>),
+}
+
+impl<R: Read> Kind<R> {
+    fn new(from: R, format: Format, most: usize) -> std::io::Result<Self> {
+        let mut from = BufReader::with_capacity(64 << 10, from);
+        if from.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
+            from.consume(3);
+        }
+        Ok(match format {
+            Format::JsonLines => Self::Lines(Lines::new(from, most)),
+            Format::Csv => Self::Table(Box::new(Table::new(from, most))),
+            Format::JsonArray => Self::Array(Array::new(from, most)),
+        })
+    }
+
+    fn next(&mut self) -> Next {
+        match self {
+            Self::Lines(lines) => lines.next(),
+            Self::Table(table) => table.next(),
+            Self::Array(array) => array.next(),
+        }
+    }
 }
 
 /// The items of a [`Source`], from the first to the last. After an error there are none.
 pub struct Reader {
     name: String,
     index: u64,
-    kind: Option<Kind>,
+    kind: Option<Kind<File>>,
 }
 
 impl Reader {
@@ -260,12 +367,7 @@ impl Iterator for Reader {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = match self.kind.as_mut()? {
-            Kind::Lines(lines) => lines.next(),
-            Kind::Table(table) => table.next(),
-            Kind::Array(array) => array.next(),
-        };
-        match next {
+        match self.kind.as_mut()?.next() {
             Ok(Some((line, found))) => {
                 let index = self.index;
                 self.index += 1;

@@ -4,11 +4,9 @@
 
 mod again;
 mod report;
+mod results;
 mod shape;
 
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::again::{Command, digest};
 pub(super) use self::again::{Earlier, How, again};
 use self::report::{Line, document, exit_code, say};
+use self::results::Results;
 use super::output::{Printer, exit};
 use super::plan::{self, Told};
 use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, max_memory, note_narrowed};
@@ -27,7 +26,7 @@ use super::which::Which;
 use super::{Global, recording_host};
 use crate::batch::drive::{Settings, Stop, drive};
 use crate::batch::items::{Format, Source};
-use crate::batch::output::{Layout, Output};
+use crate::batch::output::Layout;
 use crate::batch::tasks::{Shape, Survey, Tasks, survey};
 use crate::batch::workers::{MOST, Workers};
 use crate::config::Env;
@@ -160,14 +159,15 @@ impl Args {
         let most = usize::try_from(MAX_INPUT_BYTES).unwrap_or(usize::MAX);
         let spool = Path::new(env.var("TMPDIR").filter(|dir| !dir.is_empty()).unwrap_or("/tmp"));
         match self.items == Path::new("-") {
-            true => Source::spool(
+            true => Source::spool_first(
                 std::io::stdin().lock(),
                 "stdin",
                 format.unwrap_or(Format::JsonLines),
                 most,
                 spool,
+                self.limit,
             ),
-            false => Source::open(&env.cwd().join(&self.items), format, most, spool),
+            false => Source::open_first(&env.cwd().join(&self.items), format, most, spool, self.limit),
         }
     }
 
@@ -262,9 +262,9 @@ async fn go(
     }
 
     let replay = matches!(&earlier, Some((Earlier { how: How::Replay, .. }, _)));
-    let mut output = match replay {
-        true => Output::new(printer.stdout(), "stdout"),
-        false => output(&args, &source, env, printer)?,
+    let results = match replay {
+        true => Results::Stdout,
+        false => Results::open(args.output(), &source, env)?,
     };
     let stop = stop_on_interrupt();
     let command = Command {
@@ -285,6 +285,8 @@ async fn go(
     let runner = host
         .open_batch(&plugin, (&limits, &sums), &command, again, &stop)
         .await?;
+    // Not before the run is this process's own.
+    let mut output = results.begin(printer)?;
     let line = Line::new(found.items, printer);
     let settings = Settings {
         workers: args.workers(&host),
@@ -378,24 +380,6 @@ fn judge(
         ),
     };
     Err(Error::input(text).hint(hint))
-}
-
-/// Opens what the results are written to, and empties it.
-fn output(args: &Args, source: &Source, env: &Env, printer: &Printer) -> Result<Output<Box<dyn Write>>> {
-    let Some(path) = args.output() else {
-        return Ok(Output::new(printer.stdout(), "stdout"));
-    };
-    let name = path.display().to_string();
-    let path = env.cwd().join(path);
-    if let (Ok(out), Ok(items)) = (path.metadata(), source.file().metadata())
-        && (out.dev(), out.ino()) == (items.dev(), items.ino())
-    {
-        return Err(Error::usage(format!("--output {name}: is the file of the items")).hint("Name another file."));
-    }
-    let file = File::create(&path).map_err(|error| {
-        Error::usage(format!("--output {name}: {error}")).hint("Name a file in a directory that can be written to.")
-    })?;
-    Ok(Output::new(Box::new(file), name))
 }
 
 /// Cancelled by the first Ctrl-C; the second one leaves at once.

@@ -13,7 +13,7 @@ use crate::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
 use crate::error::{Error, Result};
 use crate::gate::{self, Holder, Sharing};
 use crate::host::Host;
-use crate::limits::LimitKind;
+use crate::limits::{LimitKind, units};
 use crate::plugin::build;
 use crate::price::PriceTable;
 use crate::printable::one_line;
@@ -81,6 +81,7 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
         Err(error) => report.add("configuration", State::Fail, error.to_string(), error.next_step()),
     }
     engine(&mut report);
+    core_dumps(&mut report);
     shared_limits(&mut report, env.state_dir().as_deref());
     let failed = report.checks.iter().any(|check| check.state == State::Fail);
     if args.json {
@@ -197,6 +198,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
 
     match Host::builder(config.clone()).cache_dir(cache_dir(env)).build() {
         Ok(host) => {
+            memory(report, &host);
             let (slots, bound) = host.machine().task_slots();
             report.add(
                 "sub-agents at once",
@@ -216,6 +218,37 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
             State::Warn,
             "no home directory: plugins are compiled on every run",
             None,
+        ),
+    }
+}
+
+/// What the tasks of a run may hold together.
+fn memory(report: &mut Report, host: &Host) {
+    let available = match host.machine().available() {
+        Some(bytes) => format!("; {} are available now", units::show_bytes(bytes)),
+        None => String::new(),
+    };
+    let found = format!("{}{available}", host.run_memory().describe());
+    match host.run_memory().bytes {
+        Some(_) => report.add("memory of a run", State::Ok, found, None),
+        None => report.add(
+            "memory of a run",
+            State::Warn,
+            found,
+            Some("Remove `memory` under [run.limits] to have the machine bound it."),
+        ),
+    }
+}
+
+/// Whether keys and prompts can get into a core dump.
+fn core_dumps(report: &mut Report) {
+    match super::core_dumps::are_forbidden() {
+        true => report.add("core dumps", State::Ok, "off", None),
+        false => report.add(
+            "core dumps",
+            State::Warn,
+            "on: a core of this program can hold keys and prompts",
+            Some("Remove AGENTHOST_CORE_DUMPS from the environment."),
         ),
     }
 }

@@ -12,7 +12,7 @@ use self::typical::{Spread, Typical};
 use self::worst::{Candidate, Cost, Worst};
 use super::journal::Found;
 use super::output::{Printer, exit};
-use super::recorded::{Run, short};
+use super::recorded::{Run, is_running, short};
 use super::run::{self, LimitArgs};
 use super::table::{self, Column, count};
 use super::terminal::Styled;
@@ -113,7 +113,7 @@ pub(super) fn tell(
         let records = journal.runs(LOOKED_AT)?;
         let runs: Vec<_> = records
             .iter()
-            .map(|record| Run::new(record, 0, crate::process::is_alive))
+            .map(|record| Run::new(record, 0, |run| is_running(&*journal, run)))
             .collect();
         let offline = plan.models.iter().any(|model| model.offline);
         plan.typical = Typical::of(&runs, &plugin.id.name, offline);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::table;
-use crate::journal::{RunRecord, TaskRecord};
+use crate::journal::{Journal, RunRecord, TaskRecord};
 use crate::limits::Usd;
 
 /// What a run or a task used.
@@ -80,11 +80,11 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(record: &'a RunRecord, now_ms: u64, alive: impl Fn(u32) -> bool) -> Self {
+    pub(super) fn new(record: &'a RunRecord, now_ms: u64, alive: impl Fn(&RunRecord) -> bool) -> Self {
         let report = record.end.as_ref().map(|end| parsed(&end.report)).unwrap_or_default();
         let state = match &record.end {
             Some(end) => end.state.clone(),
-            None if alive(record.pid) => "running".into(),
+            None if alive(record) => "running".into(),
             None => "interrupted".into(),
         };
         let since = |end: u64| end.saturating_sub(record.started_ms);
@@ -213,6 +213,11 @@ impl Task {
             "spent": self.used,
         })
     }
+}
+
+/// Whether a live process is at a run.
+pub(super) fn is_running(journal: &dyn Journal, run: &RunRecord) -> bool {
+    journal.running(&run.id).is_ok_and(|process| process.is_some())
 }
 
 /// JSON that a run left, or null where it cannot be read.

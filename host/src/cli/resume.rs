@@ -47,7 +47,7 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         return Err(Error::usage(format!("run {} is no batch", record.id))
             .hint("Limits with --run- are those of all tasks of a batch; without it, those of the run."));
     }
-    if let Some(ended) = ended(&record, args.failed)? {
+    if let Some(ended) = ended(&*journal, &record, args.failed)? {
         printer.note(&format!("run {} has ended; nothing is run again", record.id));
         match (&ended, args.json) {
             (_, true) => printer.data(&document(&*journal, &record)?)?,
@@ -121,17 +121,18 @@ pub(super) fn changed(record: &RunRecord, plugins: &[String]) -> Error {
     )
 }
 
-/// The outcome of a run that there is nothing to go on with.
-fn ended(record: &RunRecord, failed: bool) -> Result<Option<Outcome>> {
-    if record.end.is_none() {
-        if record.pid != std::process::id() && crate::process::is_alive(record.pid) {
-            return Err(Error::usage(format!(
-                "run {} is still going on, in process {}",
-                record.id, record.pid
-            ))
-            .hint("Wait for its end, or stop it first."));
-        }
-        return Ok(None);
+/// The outcome of a run that there is nothing to go on with. A run that goes on is refused here, before anything is loaded
+/// for it; what decides is the moment in which it is taken over.
+fn ended(journal: &dyn Journal, record: &RunRecord, failed: bool) -> Result<Option<Outcome>> {
+    if record.end.is_some() {
+        return Ok(Host::settled(record, failed));
     }
-    Ok(Host::settled(record, failed))
+    match journal.running(&record.id)? {
+        Some(pid) if pid != std::process::id() => Err(Error::usage(format!(
+            "run {} is still going on, in process {pid}",
+            record.id
+        ))
+        .hint(format!("Wait for its end, or stop process {pid} first."))),
+        _ => Ok(None),
+    }
 }

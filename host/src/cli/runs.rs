@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Global;
 use super::journal::Found;
 use super::output::Printer;
-use super::recorded::{self, Run};
+use super::recorded::{self, Run, is_running};
 use super::table::{self, Column};
 use crate::config::Env;
 use crate::error::{Error, Result};
@@ -74,7 +74,7 @@ pub(super) fn runs(args: &Args, global: &Global, env: &Env, printer: &Printer) -
     let now = recorded::now_ms();
     let runs: Vec<_> = records
         .iter()
-        .map(|record| Run::new(record, now, crate::process::is_alive))
+        .map(|record| Run::new(record, now, |run| is_running(&*journal, run)))
         .collect();
     if args.json {
         let runs: Vec<_> = runs
@@ -151,7 +151,7 @@ fn prune(journal: &dyn Journal, args: &Prune, printer: &Printer) -> Result<ExitC
     };
     if args.dry_run {
         let records = journal.runs(usize::MAX)?;
-        let gone = leaving(&records, &keep, crate::process::is_alive);
+        let gone = leaving(&records, &keep, |run| is_running(journal, run));
         for run in &gone {
             let line = format!("{}  {}  {}", run.id, table::utc(run.started_ms), run.plugin);
             printer.text(one_line(&line))?;
@@ -169,11 +169,11 @@ fn prune(journal: &dyn Journal, args: &Prune, printer: &Printer) -> Result<ExitC
 }
 
 /// Which of `records`, the latest first, go where `keep` says what stays. A live run stays in any case.
-fn leaving<'a>(records: &'a [RunRecord], keep: &Keep, alive: impl Fn(u32) -> bool) -> Vec<&'a RunRecord> {
+fn leaving<'a>(records: &'a [RunRecord], keep: &Keep, alive: impl Fn(&RunRecord) -> bool) -> Vec<&'a RunRecord> {
     let kept = |at: usize, run: &RunRecord| {
         keep.after_ms.is_some_and(|after| run.started_ms > after)
             || keep.latest.is_some_and(|latest| at < latest)
-            || (run.end.is_none() && alive(run.pid))
+            || (run.end.is_none() && alive(run))
     };
     let records = records.iter().enumerate();
     records
@@ -217,7 +217,7 @@ mod tests {
         let open = testing::run("1m83dpd8k-00000", 61_000, None);
         let records = [open, done];
         let now = 3_601_000;
-        let alive = |_| false;
+        let alive = |_: &RunRecord| false;
         let runs: Vec<_> = records.iter().map(|record| Run::new(record, now, alive)).collect();
         let table = table(&runs, now, None);
         let lines: Vec<_> = table
@@ -260,7 +260,7 @@ mod tests {
                 "12.0 s"
             ]
         );
-        let running = Run::new(&records[0], now, |pid| pid == 4_242);
+        let running = Run::new(&records[0], now, |run| run.pid == 4_242);
         assert_eq!((running.state.as_str(), running.wall_ms), ("running", Some(3_540_000)));
     }
 

@@ -64,7 +64,7 @@ pub(super) fn show(args: &Args, global: &Global, env: &Env, printer: &Printer) -
     let found = Found::open(global, &config, env)?;
     let (journal, run) = super::runs::find(found, &args.run)?;
     let now = recorded::now_ms();
-    let run = Run::new(&run, now, crate::process::is_alive);
+    let run = Run::new(&run, now, |run| recorded::is_running(&*journal, run));
     let shown = Shown::read(&*journal, run, args)?;
     if args.json {
         printer.data(&shown.document())?;

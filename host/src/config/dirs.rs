@@ -1,5 +1,5 @@
 //! Directories that an operator lets a plugin have, as they are written: `HOST::GUEST`, or `HOST::GUEST:rw` to let it
-//! write.
+//! write, with a quota of its own behind that: `HOST::GUEST:rw,quota=1GiB,files=5000`.
 //!
 //! What stands here names a place; opening it and keeping a guest inside is the sandbox's. The host's side is resolved
 //! when it is read: relative to the file or the working directory, with every link followed as far as the path exists.
@@ -13,6 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::Env;
 use crate::error::{Error, Result};
+use crate::limits::units::{parse_bytes, parse_count};
 
 /// A directory that a plugin may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,44 @@ pub struct DirGrant {
     pub guest: String,
     /// Whether the guest may write, too.
     pub write: bool,
+    /// What a run may put there, if it may write.
+    pub quota: DirQuota,
+}
+
+/// What the tasks of a run may put into a directory together. Nothing is given back by deleting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirQuota {
+    /// Bytes written, or added to the size of files; `None` if nothing bounds them.
+    pub bytes: Option<u64>,
+    /// Files, directories and links made; `None` if nothing bounds them.
+    pub files: Option<u64>,
+}
+
+/// 64 MiB in 10,000 files: results and notes of a run fit; filling a disk takes hundreds of runs.
+impl Default for DirQuota {
+    fn default() -> Self {
+        Self {
+            bytes: Some(64 << 20),
+            files: Some(10_000),
+        }
+    }
+}
+
+impl DirQuota {
+    /// Reads `quota=1GiB` and `files=5000`, separated by commas.
+    fn read(text: &str) -> Result<Self, String> {
+        let mut quota = Self::default();
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("quota", "none")) => quota.bytes = None,
+                Some(("quota", bytes)) => quota.bytes = Some(parse_bytes(bytes)?),
+                Some(("files", "none")) => quota.files = None,
+                Some(("files", files)) => quota.files = Some(parse_count(files)?),
+                _ => return Err(format!("`{part}` is not known; write quota=SIZE or files=N")),
+            }
+        }
+        Ok(quota)
+    }
 }
 
 impl DirGrant {
@@ -55,13 +94,16 @@ impl DirGrant {
                 "`{text}` is not a directory; write HOST::GUEST, or HOST::GUEST:rw to let it write"
             ));
         };
-        let (guest, write) = match guest.strip_suffix(":rw") {
-            Some(guest) => (guest, true),
-            None => (guest, false),
+        let only = || format!("`{text}`: only :rw can stand behind the guest's path, or :rw,quota=SIZE,files=N");
+        let (guest, write, quota) = match guest.split_once(':') {
+            None => (guest, false, DirQuota::default()),
+            Some((guest, "rw")) => (guest, true, DirQuota::default()),
+            Some((guest, more)) => {
+                let more = more.strip_prefix("rw,").ok_or_else(only)?;
+                let quota = DirQuota::read(more).map_err(|why| format!("`{text}`: {why}"))?;
+                (guest, true, quota)
+            }
         };
-        if guest.contains(':') {
-            return Err(format!("`{text}`: only :rw can stand behind the guest's path"));
-        }
         let normal = guest == "/"
             || guest.strip_prefix('/').is_some_and(|rest| {
                 rest.split('/').all(|part| !matches!(part, "" | "." | "..")) && !rest.chars().any(char::is_control)
@@ -75,6 +117,7 @@ impl DirGrant {
             host: place(&env.resolve(host, base)?),
             guest: guest.to_owned(),
             write,
+            quota,
         })
     }
 
@@ -83,7 +126,7 @@ impl DirGrant {
     /// ```
     /// use agenthost::config::DirGrant;
     ///
-    /// let dir = |host: &str| DirGrant { host: host.into(), guest: "/data".into(), write: false };
+    /// let dir = |host: &str| DirGrant { host: host.into(), guest: "/data".into(), write: false, quota: Default::default() };
     /// let twice = DirGrant::check_distinct(&[dir("/srv/a"), dir("/srv/b")]);
     /// assert_eq!(twice, Err("two directories are called /data".to_owned()));
     /// ```
@@ -110,8 +153,23 @@ impl DirGrant {
 
 impl fmt::Display for DirGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end = if self.write { ":rw" } else { "" };
-        write!(f, "{}::{}{end}", self.host.display(), self.guest)
+        write!(f, "{}::{}", self.host.display(), self.guest)?;
+        if !self.write {
+            return Ok(());
+        }
+        f.write_str(":rw")?;
+        let usual = DirQuota::default();
+        for (name, own, usual) in [
+            ("quota", self.quota.bytes, usual.bytes),
+            ("files", self.quota.files, usual.files),
+        ] {
+            match own {
+                own if own == usual => {}
+                None => write!(f, ",{name}=none")?,
+                Some(own) => write!(f, ",{name}={own}")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -167,8 +225,25 @@ mod tests {
                 host: scratch.path(host),
                 guest: guest.to_owned(),
                 write,
+                quota: DirQuota::default(),
             };
             assert_eq!(grant, wanted, "{text}");
+            assert_eq!(read(&scratch, &grant.to_string()), Ok(grant), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_quota_stands_behind_rw() {
+        let scratch = Scratch::new();
+        let usual = DirQuota::default();
+        for (text, bytes, files) in [
+            ("a::/a:rw,quota=1GiB", Some(1 << 30), usual.files),
+            ("a::/a:rw,files=5k", usual.bytes, Some(5_000)),
+            ("a::/a:rw,quota=none,files=none", None, None),
+            ("a::/a:rw,files=0,quota=0", Some(0), Some(0)),
+        ] {
+            let grant = read(&scratch, text).unwrap();
+            assert_eq!((grant.write, grant.quota), (true, DirQuota { bytes, files }), "{text}");
             assert_eq!(read(&scratch, &grant.to_string()), Ok(grant), "{text}");
         }
     }
@@ -177,6 +252,11 @@ mod tests {
     fn other_forms_are_refused() {
         let scratch = Scratch::new();
         for (text, why) in [
+            ("data::/data:quota=1GiB", "only :rw"),
+            ("data::/data:rw,", "`` is not known; write quota=SIZE or files=N"),
+            ("data::/data:rw,size=1", "`size=1` is not known"),
+            ("data::/data:rw,quota=much", "`much` is not a size"),
+            ("data::/data:rw,files=-1", "`-1` is not a count"),
             ("data", "write HOST::GUEST"),
             ("data:/data", "write HOST::GUEST"),
             ("::/data", "the path is empty"),

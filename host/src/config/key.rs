@@ -3,7 +3,7 @@
 //! Nothing here keeps a key, and no error repeats one, not even a broken one. A key file that others may read is
 //! refused, as it is with private keys elsewhere.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -12,6 +12,7 @@ use secrecy::SecretString;
 
 use super::{Config, Env, KeySource, ProviderConfig, SetBy, trust};
 use crate::error::{Error, Result};
+use crate::plain_file::{self, Links};
 
 /// Longer than any vendor's key; a file beyond it is some other file.
 const MAX_KEY_BYTES: u64 = 8 << 10;
@@ -68,14 +69,7 @@ fn at_vendor(provider: &ProviderConfig) -> bool {
 
 fn read(path: &Path) -> Result<String> {
     let failed = |error| Error::config(format!("cannot read the key file {}: {error}", path.display()));
-    // Looked at before it is opened, since opening a pipe waits; looked at again when open, since it may be another.
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(Error::config(format!(
-            "the key file {} is not a regular file",
-            path.display()
-        )));
-    }
-    let file = File::open(path).map_err(failed)?;
+    let file = plain_file::open(path, Links::Follow).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode();
     if mode & 0o077 != 0 {
         return Err(Error::denied(format!(
@@ -227,7 +221,7 @@ mod tests {
         symlink("/dev/zero", scratch.path(PATH)).unwrap();
         assert_eq!(
             says(&scratch),
-            "the key file /home/.config/agenthost/k is not a regular file"
+            "cannot read the key file /home/.config/agenthost/k: it is not a regular file"
         );
         let scratch = from_file();
         scratch.write_key(PATH, &"k".repeat(8_193));

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::env::Env;
 use crate::error::{Error, Result};
+use crate::plain_file::{self, Links};
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -128,11 +129,12 @@ impl<'e> Source<'e> {
 }
 
 fn read_text(path: &Path, must_be_regular: bool) -> io::Result<String> {
-    if must_be_regular && !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
+    let file = match must_be_regular {
+        true => plain_file::open(path, Links::Follow)?,
+        false => File::open(path)?,
+    };
     let mut text = String::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other("it is larger than 1 MiB"));
     }

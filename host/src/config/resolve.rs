@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use super::dirs::place;
 use super::file::{Kind, Layer, RawCompile, RawGrant, RawJournal, RawProvider, RawRun, base_url};
 use super::reader::{Origin, nearest};
 use super::{
@@ -111,6 +112,7 @@ pub(super) fn resolve(
             max_concurrent_tasks: layer.run.max_concurrent_tasks,
             log_bytes: layer.run.log_bytes.unwrap_or(LOG_BYTES),
             limits: Limits::none().overridden_by(&layer.run.limits),
+            memory: layer.run.limits.memory,
         },
         compile,
         journal: JournalConfig {
@@ -382,7 +384,8 @@ fn check_journal(upper: &Layer, project_file: Option<&Path>) -> Result<()> {
     let inside = file
         .strip_prefix(project)
         .is_ok_and(|below| below.components().all(|part| matches!(part, Component::Normal(_))));
-    if inside {
+    // Nor through a link in the folder.
+    if inside && place(file).starts_with(place(project)) {
         return Ok(());
     }
     let message = "`file` in [journal] lies outside the folder of a project's file";

@@ -30,6 +30,7 @@ fn nothing_at_all_is_offline() {
             max_concurrent_tasks: None,
             log_bytes: 65_536,
             limits: Limits::none(),
+            memory: None,
         }
     );
     assert_eq!(

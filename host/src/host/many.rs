@@ -121,7 +121,8 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// As [`Host::spawn`], and [`ErrorClass::Host`](crate::error::ErrorClass::Host) where the journal cannot be written.
+    /// As [`Host::spawn`], [`ErrorClass::Host`](crate::error::ErrorClass::Host) if the journal cannot be written, and
+    /// [`ErrorClass::Usage`](crate::error::ErrorClass::Usage) for a batch that still goes on, in this process or another.
     pub async fn open_batch(
         &self,
         plugin: &Arc<LoadedPlugin>,
@@ -140,6 +141,7 @@ impl Host {
         let (events, _) = broadcast::channel(1);
         let run = RunState::new(self, plugin, &record, recorder.clone(), stop, events)?;
         if let Some(recorder) = &recorder {
+            recorder.claim()?;
             recorder.begin(record).await?;
         }
         let sums = self.config().run().limits.overridden_by(sums);

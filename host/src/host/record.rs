@@ -14,7 +14,7 @@ mod log;
 mod past;
 mod told;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Bodies;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::{Entry, Journal, RunEnd, RunRecord, TaskEnd, TaskRecord};
 use crate::limits::units::show_bytes;
 use crate::limits::{LimitKind, Spent};
@@ -65,6 +65,8 @@ pub(super) struct Recorder {
     bytes_written: AtomicU64,
     /// Cancelled once they are too many.
     full: CancellationToken,
+    /// Held while tasks of this process work on the run.
+    live: Mutex<Option<LiveRun>>,
 }
 
 /// How the failure of a task begins whose run has written too much.
@@ -90,6 +92,7 @@ impl Recorder {
             differences: Mutex::default(),
             taken_over: Mutex::default(),
             fault: OnceLock::new(),
+            live: Mutex::default(),
         })
     }
 
@@ -105,14 +108,32 @@ impl Recorder {
         self.mode != Mode::Replay
     }
 
-    /// Notes that the run begins, or goes on.
+    /// Makes the run one that goes on here, until [`Recorder::end`] or the end of this recorder. A run that is resumed is
+    /// taken over from the process that it stopped in.
+    ///
+    /// # Errors
+    ///
+    /// The run goes on already, in this process or another.
+    pub(super) fn claim(&self) -> Result<()> {
+        if self.is_replay() {
+            return Ok(());
+        }
+        let live = LiveRun::new(&self.run).ok_or_else(|| {
+            Error::usage(format!("run {} is still going on, in this process", self.run))
+                .hint("Wait for its end, or cancel it first.")
+        })?;
+        if let Mode::Resume { .. } = self.mode {
+            self.journal.take_over(&self.run)?;
+        }
+        *lock(&self.live) = Some(live);
+        Ok(())
+    }
+
+    /// Notes that the run begins; one that is resumed was taken over by [`Recorder::claim`].
     pub(super) async fn begin(&self, record: RunRecord) -> Result<()> {
         match self.mode {
             Mode::Live | Mode::Rehearsal => self.journal.append(Entry::RunStarted(record)).await,
             Mode::Resume { .. } => {
-                let run = self.run.clone();
-                let pid = std::process::id();
-                self.journal.append(Entry::RunResumed { run, pid }).await?;
                 self.count(self.journal.run_bytes(&self.run)?);
                 Ok(())
             }
@@ -134,12 +155,10 @@ impl Recorder {
             state: state.to_owned(),
             report: report.to_string(),
         };
-        self.journal
-            .append(Entry::RunEnded {
-                run: self.run.clone(),
-                end,
-            })
-            .await
+        let run = self.run.clone();
+        let written = self.journal.append(Entry::RunEnded { run, end }).await;
+        *lock(&self.live) = None;
+        written
     }
 
     /// Why nothing could be written, if so.
@@ -274,6 +293,26 @@ impl Recorder {
             returned: end.returned.clone(),
             below,
         })
+    }
+}
+
+/// The runs that tasks of this process work on, by id. The journal knows a run's process, and not which part of it.
+static LIVE_RUNS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// A run that tasks of this process work on, for as long as this lives.
+#[derive(Debug)]
+struct LiveRun(String);
+
+impl LiveRun {
+    /// `None` if there is one of this id.
+    fn new(run: &str) -> Option<Self> {
+        lock(&LIVE_RUNS).insert(run.to_owned()).then(|| Self(run.to_owned()))
+    }
+}
+
+impl Drop for LiveRun {
+    fn drop(&mut self) {
+        lock(&LIVE_RUNS).remove(&self.0);
     }
 }
 

@@ -294,8 +294,8 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// As [`Host::spawn`], and [`ErrorClass::Usage`](crate::error::ErrorClass::Usage) where the journal does not hold what
-    /// it takes.
+    /// As [`Host::spawn`], and [`ErrorClass::Usage`](crate::error::ErrorClass::Usage) if the journal does not hold what
+    /// it takes, and if the run still goes on, in this process or another: of several that resume it at once, one does.
     ///
     /// # Panics
     ///
@@ -545,6 +545,10 @@ impl Host {
             limits,
             started,
         };
+        // Last, so that what cannot start leaves the record of the run as it was.
+        if let Some(recorder) = &recorder {
+            recorder.claim()?;
+        }
         let handle = RunHandle {
             id: id.clone(),
             cancel: cancel.clone(),

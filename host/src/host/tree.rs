@@ -1,10 +1,12 @@
 //! The tree of tasks under one root, while it runs.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, broadcast};
 use tokio::time::Instant;
@@ -15,22 +17,32 @@ use super::calls::{Handle, TaskCalls};
 use super::record::{Recorder, Settled, TaskLog};
 use super::run::clock;
 use super::{Host, LoadedPlugin, SubAgent};
-use crate::config::DirGrant;
+use crate::config::{DirGrant, DirQuota};
 use crate::error::{Error, Result};
 use crate::gate::Line;
 use crate::journal::RunRecord;
 use crate::limits::ledger::Account;
 use crate::limits::{LimitKind, Limits, Spent};
 use crate::run::{Event, ModelReport, REPORT_FORMAT, RunId, RunReport};
-use crate::sandbox::{End, GuestCall, Input, OpenDir, Order, Returned, RunMemory};
+use crate::sandbox::{
+    End, GuestCall, Input, KeptMemory, MemoryBound, MemorySource, OpenDir, Order, Quota, Returned, RunMemory,
+};
 use crate::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 
+/// What may be put into each directory that a run may write to: plugins with the same grant share it.
+type Quotas = BTreeMap<(PathBuf, Option<u64>, Option<u64>), Arc<Quota>>;
+
 /// Opens the directories of `plugin` and of all below it.
-fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>>) -> Result<()> {
+fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>>, quotas: &mut Quotas) -> Result<()> {
     let name = &plugin.id.name;
     if plugin.reads_files() && !opened.contains_key(name) {
-        let open = |dir: &DirGrant| {
-            OpenDir::open(&dir.host, &dir.guest, dir.write).map_err(|error| {
+        let mut open = |dir: &DirGrant| {
+            let quota = dir.write.then(|| {
+                let DirQuota { bytes, files } = dir.quota;
+                let shared = quotas.entry((dir.host.clone(), bytes, files));
+                Arc::clone(shared.or_insert_with(|| Arc::new(Quota::new(bytes, files))))
+            });
+            OpenDir::open(&dir.host, &dir.guest, quota).map_err(|error| {
                 let host = dir.host.display();
                 Error::config(format!(
                     "{name} is granted {host} as {}, which cannot be opened: {error}",
@@ -41,12 +53,13 @@ fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>
                 ))
             })
         };
-        opened.insert(name.clone(), plugin.dirs.iter().map(open).collect::<Result<_>>()?);
+        let dirs = plugin.dirs.iter().map(&mut open).collect::<Result<_>>()?;
+        opened.insert(name.clone(), dirs);
     }
     plugin
         .sub_agents
         .values()
-        .try_for_each(|below| open_dirs(&below.plugin, opened))
+        .try_for_each(|below| open_dirs(&below.plugin, opened, quotas))
 }
 
 /// What the tasks of one run share.
@@ -57,6 +70,8 @@ pub(super) struct RunState {
     seed: [u8; 32],
     now: SystemTime,
     memory: Arc<RunMemory>,
+    /// What the reports of tasks that have ended take of it.
+    kept: Mutex<Vec<KeptMemory>>,
     /// Ends everything; a replay's tasks listen to nothing else.
     stop: CancellationToken,
     events: broadcast::Sender<Event>,
@@ -93,13 +108,20 @@ impl RunState {
         events: broadcast::Sender<Event>,
     ) -> Result<Arc<Self>> {
         let mut dirs = BTreeMap::new();
-        open_dirs(plugin, &mut dirs)?;
+        open_dirs(plugin, &mut dirs, &mut Quotas::new())?;
+        let replay = recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
+        let bound = match host.run_memory() {
+            // The machine had other memory to spare when the run was recorded.
+            bound if replay && bound.source != MemorySource::Configured => MemoryBound::configured(None),
+            bound => bound,
+        };
         Ok(Arc::new(Self {
             id: RunId::recorded(&record.id),
             recorder,
             seed: record.seed,
             now: clock(record.clock_ms),
-            memory: Arc::new(RunMemory::new(host.config().run().limits.memory)),
+            memory: Arc::new(RunMemory::of_run(bound, &host.inner.memory)),
+            kept: Mutex::default(),
             stop: stop.clone(),
             events,
             dirs,
@@ -119,6 +141,7 @@ impl RunState {
             seed: self.seed,
             now: self.now,
             memory: Arc::clone(&self.memory),
+            kept: Mutex::default(),
             stop: self.stop.clone(),
             events: self.events.clone(),
             dirs: self.dirs.clone(),
@@ -281,9 +304,13 @@ impl RunState {
         let ended = ended.ok();
         let mut spent = calls.account.spent();
         spent.wall = started.elapsed();
-        let (end, returned, said, log_dropped_bytes) = match ended {
+        let mut shared_memory_refused = false;
+        let mut notes = Vec::new();
+        let (end, mut returned, said, log_dropped_bytes) = match ended {
             Some(ended) => {
+                notes = ended.notes;
                 spent.peak_memory = ended.peak_memory;
+                shared_memory_refused = ended.shared_memory_refused;
                 (ended.end, ended.returned, ended.log, ended.log_dropped)
             }
             None => (
@@ -304,8 +331,26 @@ impl RunState {
             Outcome::Failure(failure) if failure.class == FailureClass::Cancelled => {
                 Outcome::Failure(log.journal_full().unwrap_or(failure))
             }
+            // Its message has the limit, which is not the task's own.
+            failed @ Outcome::Failure(_)
+                if shared_memory_refused
+                    && failed.failure().and_then(|failure| failure.limit) == Some(LimitKind::Memory) =>
+            {
+                failed
+            }
             Outcome::Failure(failure) => Outcome::Failure(failure.with_limit_of(&limits)),
             ok @ Outcome::Ok(_) => ok,
+        };
+        // The report stays until the run has ended.
+        let outcome = match self.memory.keep(said.len() as u64 + bytes_of(&outcome)) {
+            Ok(kept) => {
+                self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+                outcome
+            }
+            Err(why) => {
+                returned = None;
+                Outcome::Failure(Failure::exhausted(LimitKind::Memory, why))
+            }
         };
         let mut used = calls.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((recorded, models)) = log.not_repeated() {
@@ -336,6 +381,7 @@ impl RunState {
             spent,
             log: said,
             log_dropped_bytes,
+            notes,
         };
         let json = |returned: &Returned| plugin.code.returned_json(returned).map(|json| json.to_string());
         log.ended(&report, returned.as_ref().and_then(json), &used);
@@ -424,6 +470,26 @@ impl RunState {
             models,
             differences: None,
         }
+    }
+}
+
+/// About the bytes that an outcome takes.
+fn bytes_of(outcome: &Outcome) -> u64 {
+    fn json(value: &Value) -> u64 {
+        let inside = match value {
+            Value::String(text) => text.len() as u64,
+            Value::Array(values) => values.iter().map(json).sum(),
+            Value::Object(fields) => fields
+                .iter()
+                .map(|(key, value)| 48 + key.len() as u64 + json(value))
+                .sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        };
+        inside.saturating_add(size_of::<Value>() as u64)
+    }
+    match outcome {
+        Outcome::Ok(output) => json(output),
+        Outcome::Failure(failure) => failure.message.len() as u64 + failure.error.as_ref().map_or(0, json),
     }
 }
 

@@ -14,7 +14,8 @@
 //!
 //! **The format** is `user_version` of the file, which `application_id` marks as ours. A newer one is refused. An older
 //! one is brought up by one step per version, all in one transaction when the file is opened; version 1 is the first, so
-//! there is no step yet. A change that version 1 can read (a field more in a body) is no new version; a changed table is.
+//! there is no step yet. A change that version 1 can read (a field more in a body, or a table more, which it passes over)
+//! is no new version; a changed table is.
 //!
 //! Left out: encryption, and network file systems: the shared memory of the write-ahead log does not work on them.
 
@@ -22,6 +23,7 @@ mod entries;
 mod fault;
 mod file;
 mod key;
+mod owner;
 mod prune;
 mod read;
 #[cfg(test)]
@@ -195,6 +197,16 @@ impl Journal for Sqlite {
 
     fn run_bytes(&self, run: &str) -> Result<u64> {
         self.read(|connection| read::run_bytes(connection, run))
+    }
+
+    fn take_over(&self, run: &str) -> Result<()> {
+        let (waiter, taken) = mpsc::sync_channel(1);
+        self.send(Job::TakeOver(run.to_owned(), waiter));
+        taken.recv().unwrap_or_else(|_| Err(stopped(&self.path)))
+    }
+
+    fn running(&self, run: &str) -> Result<Option<u32>> {
+        self.read(|connection| owner::running(connection, run))
     }
 
     fn runs(&self, most: usize) -> Result<Vec<RunRecord>> {

@@ -53,7 +53,10 @@ use toml::Spanned;
 use super::offline::{input_tokens, tokens};
 use super::{Meter, Part, Provider, ProviderError, ProviderErrorKind, Quota, Reply, Request, Stop, Usage};
 use crate::error::Error;
+use crate::plain_file::{self, Links};
 
+/// The largest script.
+const MAX_SCRIPT_BYTES: u64 = 64 << 20;
 /// How much of a prompt that no rule fits is named, in characters.
 const NAMED: usize = 80;
 
@@ -117,7 +120,7 @@ impl Script {
     /// Class `config`, with the file and the line: it cannot be read, is no TOML, or has a rule that makes no sense.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = plain_file::read_text(path, Links::Follow, MAX_SCRIPT_BYTES).map_err(|error| {
             Error::config(format!("script {name}: {error}"))
                 .hint("Check the path of the script in the provider's configuration.")
                 .caused_by(error)

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use crate::error::Error;
+use crate::plain_file::{self, Links};
 
 /// The largest plugin, in bytes. A component made by componentize-py, the largest in use, has 20 MB.
 pub const MAX_PLUGIN_BYTES: u64 = 64 << 20;
@@ -48,7 +49,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
         ))
         .hint("Build it in release mode and without debug information, or give the right file."));
     }
-    std::fs::read(path).map_err(error)
+    plain_file::read(path, Links::Follow, MAX_PLUGIN_BYTES).map_err(error)
 }
 
 /// Says what `bytes` are when they are no component.

@@ -229,7 +229,10 @@ impl Cache {
 }
 
 /// Fails where the last part of a path is a link.
-pub(super) const NO_LINKS: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+pub(super) const NO_LINKS: i32 = rustix::fs::OFlags::NOFOLLOW
+    .union(rustix::fs::OFlags::NONBLOCK)
+    .bits()
+    .cast_signed();
 
 fn suspicious(path: &Path, why: &str) -> Error {
     Error::denied(format!("{}: refused: {why}", path.display()))

@@ -18,6 +18,7 @@ use semver::Version;
 use super::cache::NO_LINKS;
 use super::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES, Name, Publication, Published, Release, Source, Tag};
 use crate::error::{Error, Result};
+use crate::plain_file::{self, Links};
 use crate::plugin::{Digest, MAX_PLUGIN_BYTES};
 
 /// One plugin's part of a directory.
@@ -242,16 +243,7 @@ fn signature(file: &Path) -> Result<String> {
 }
 
 fn open(path: &Path) -> Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(NO_LINKS)
-        .open(path)
-        .map_err(|error| unreadable(path, &error))?;
-    match file.metadata().map_err(|error| unreadable(path, &error))?.is_file() {
-        true => Ok(file),
-        false => Err(Error::plugin(format!("{}: not a plain file", path.display()))
-            .hint("A directory that is a registry holds plain files; put the component itself there.")),
-    }
+    plain_file::open(path, Links::Refuse).map_err(|error| unreadable(path, &error))
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
@@ -290,7 +282,7 @@ fn create(path: &Path, bytes: &[u8]) -> Result<()> {
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {
     Error::plugin(format!("{}: {error}", path.display()))
-        .hint("A directory that is a registry has to be readable, and holds no links.")
+        .hint("A directory that is a registry has to be readable, and holds plain files: no links, pipes or devices.")
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {

@@ -17,6 +17,7 @@ use super::asks::{Asked, Asks, Change};
 use super::reference::{Name, Requirement};
 use super::{files, statement};
 use crate::error::{Error, Result};
+use crate::plain_file::{self, Links};
 use crate::plugin::{Digest, Plugin};
 
 /// The file's name.
@@ -147,7 +148,8 @@ impl Lock {
         if !meta.is_file() || meta.len() > MAX_LOCK_BYTES {
             return Err(wrong("it is no file that a lock file could be".into()));
         }
-        let text = fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
+        let text =
+            plain_file::read_text(&path, Links::Follow, MAX_LOCK_BYTES).map_err(|error| wrong(error.to_string()))?;
         let file: File = toml::from_str(&text).map_err(|error| {
             let line = error.span().map(|span| {
                 let before = text.get(..span.start).unwrap_or_default();

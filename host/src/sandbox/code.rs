@@ -95,7 +95,7 @@ impl Code {
     /// Turns JSON into an input of this plugin.
     pub fn input(&self, json: &Value) -> Result<Input, Error> {
         value::from_json(&self.input, json, "input")
-            .map(Input)
+            .map(Input::new)
             .map_err(|error| {
                 Error::input(error.to_string()).hint(format!("The input has this form: {}", self.sample()))
             })
@@ -103,7 +103,11 @@ impl Code {
 
     /// An input as JSON; none for one that JSON cannot tell.
     pub fn input_json(&self, input: &Input) -> Option<Value> {
-        value::to_json(&input.0, "input").ok()
+        // What was refused was never copied.
+        match input.kept {
+            Some(Err(_)) => None,
+            _ => value::to_json(&input.value, "input").ok(),
+        }
     }
 
     /// What `run` returned, as JSON.

@@ -41,12 +41,12 @@ pub(super) fn sub_agent(linker: &mut Linker<State>, import: &str) -> wasmtime::R
                 let (Some(input), Some(result)) = (params.first(), results.first_mut()) else {
                     return Err(wasmtime::Error::msg("a sub-agent takes one value and gives one"));
                 };
-                let input = Input(input.clone());
-                let bytes = crate::value::size(&input.0);
+                let bytes = crate::value::size(input);
                 let returned = store.with(|mut store| -> wasmtime::Result<_> {
                     charge(&mut store, hostcalls::cost_of(price::SUB_TASK, price::CALL_BYTE, bytes))?;
                     let state = store.get();
                     let share = state.open_bytes.take(bytes)?;
+                    let input = Input::of_guest(input, state.held.run());
                     let ordinal = state.asker.next();
                     let effect = state.capabilities.start(ordinal, &name, input);
                     Ok(state.asker.ask(ordinal, share, effect))
@@ -78,16 +78,21 @@ impl wit::HostWithStore<State> for Contract {
         let asked = store.with(|mut store| -> wasmtime::Result<_> {
             charge(&mut store, hostcalls::cost_of(price::CALL, price::CALL_BYTE, bytes))?;
             let state = store.get();
-            Ok(state.open_bytes.take(bytes).map(|share| {
-                let ordinal = state.asker.next();
-                let effect = state.capabilities.complete(ordinal, ask(request));
-                state.asker.ask(ordinal, share, effect)
-            }))
+            let Ok(share) = state.open_bytes.take(bytes) else {
+                return Ok(Err(CallError::Exhausted(LimitKind::Size)));
+            };
+            // Here, and as the body of what is sent.
+            let Ok(kept) = state.held.run().keep(2 * bytes) else {
+                return Ok(Err(CallError::Exhausted(LimitKind::Memory)));
+            };
+            let ordinal = state.asker.next();
+            let effect = state.capabilities.complete(ordinal, ask(request));
+            Ok(Ok(state.asker.ask(ordinal, (share, kept), effect)))
         })?;
-        let Ok(reply) = asked else {
-            return Ok(Err(wit::Error::Exhausted(types::Limit::Size)));
+        let reply = match asked {
+            Ok(reply) => reply.await?,
+            Err(refused) => return Ok(Err(error_to_wit(refused))),
         };
-        let reply = reply.await?;
         let bytes = reply.as_ref().map_or(0, reply_bytes);
         store.with(|mut store| store.get().charges.bytes(bytes));
         Ok(match reply {

@@ -14,7 +14,8 @@ const BYTES_PER_TASK: u64 = 76 * 1024;
 /// The 47-bit address space holds this many 4 GiB memory slots when the executable is position-independent.
 const SLOTS_OF_ADDRESS_SPACE: u64 = 20_000;
 
-/// The limits of this machine that bound the number of live tasks; none where the system does not tell.
+/// The limits of this machine that bound the number of live tasks and their memory; `None` if the system does not
+/// tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
     /// `vm.max_map_count`: memory mappings per process.
@@ -23,6 +24,8 @@ pub struct Machine {
     pub open_files: Option<u64>,
     /// Bytes of memory available now.
     pub memory: Option<u64>,
+    /// Bytes that the control groups of this process leave it, if one of them has a limit.
+    pub control_group: Option<u64>,
     /// The limit of the address space in bytes, where one is set.
     pub address_space: Option<u64>,
 }
@@ -44,8 +47,18 @@ impl Machine {
                 .ok()
                 .and_then(available)
                 .map(|kib| kib * 1024),
+            control_group: control_group_left(),
             address_space: getrlimit(Resource::As).current,
         }
+    }
+
+    /// Bytes of memory that this process can still take: the least that the machine, a control group and the limit of
+    /// the address space leave. `None` if the system does not say.
+    pub fn available(&self) -> Option<u64> {
+        [self.memory, self.control_group, self.address_space]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// How many tasks can be alive at once, and which limit says so.
@@ -57,7 +70,14 @@ impl Machine {
                 "vm.max_map_count",
             ),
             (self.open_files.map(|n| n.saturating_sub(FILES_RESERVED)), "open files"),
-            (self.memory.map(|n| n / BYTES_PER_TASK), "memory"),
+            (
+                self.memory
+                    .into_iter()
+                    .chain(self.control_group)
+                    .min()
+                    .map(|n| n / BYTES_PER_TASK),
+                "memory",
+            ),
             (Some(SLOTS_OF_ADDRESS_SPACE), "address space"),
         ];
         let (slots, by) = bounds
@@ -75,6 +95,69 @@ impl Machine {
     }
 }
 
+/// Where control groups are mounted, of version 2 and of version 1, with the names of their files.
+const GROUPS: [Groups; 2] = [
+    Groups {
+        root: "/sys/fs/cgroup",
+        limit: "memory.max",
+        used: "memory.current",
+        cache: "inactive_file ",
+    },
+    Groups {
+        root: "/sys/fs/cgroup/memory",
+        limit: "memory.limit_in_bytes",
+        used: "memory.usage_in_bytes",
+        cache: "total_inactive_file ",
+    },
+];
+
+struct Groups {
+    root: &'static str,
+    limit: &'static str,
+    used: &'static str,
+    /// The line of `memory.stat` with the bytes that are given up when somebody needs them.
+    cache: &'static str,
+}
+
+/// The least that the control groups of this process and those above them leave.
+fn control_group_left() -> Option<u64> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let left = own.lines().flat_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (kind, path) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let groups = match kind {
+            "" => GROUPS.first(),
+            kind if kind.split(',').any(|kind| kind == "memory") => GROUPS.last(),
+            _ => None,
+        };
+        groups.into_iter().flat_map(move |groups| {
+            // In a container, the path may be that of the machine, of which only the root is there.
+            std::path::Path::new(path)
+                .ancestors()
+                .filter_map(move |path| groups.left(&path.to_string_lossy()))
+        })
+    });
+    left.min()
+}
+
+impl Groups {
+    /// What the group at `path` leaves; `None` if it has no limit.
+    fn left(&self, path: &str) -> Option<u64> {
+        /// Version 1 writes a number that no machine has for no limit.
+        const ENDLESS: u64 = 1 << 60;
+        let dir = format!("{}{}", self.root, path.trim_end_matches('/'));
+        let text = |name: &str| std::fs::read_to_string(format!("{dir}/{name}")).ok();
+        let number = |name: &str| text(name)?.trim().parse::<u64>().ok();
+        let limit = number(self.limit).filter(|limit| *limit < ENDLESS)?;
+        let cache = text("memory.stat").and_then(|stat| {
+            let line = stat.lines().find_map(|line| line.strip_prefix(self.cache))?;
+            line.trim().parse::<u64>().ok()
+        });
+        let used = number(self.used).unwrap_or(0).saturating_sub(cache.unwrap_or(0));
+        Some(limit.saturating_sub(used))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +168,7 @@ mod tests {
             max_map_count: Some(65_530),
             open_files: Some(20_000),
             memory: Some(20 << 30),
+            control_group: None,
             address_space: None,
         };
         assert_eq!(machine.task_slots(), (10_000, "vm.max_map_count"));
@@ -98,6 +182,12 @@ mod tests {
             ..machine
         };
         assert_eq!(small.task_slots(), (1_024, "memory"));
+        let in_group = Machine {
+            control_group: Some(38 << 20),
+            ..small
+        };
+        assert_eq!(in_group.task_slots(), (512, "memory"));
+        assert_eq!(in_group.available(), Some(38 << 20));
         assert!(Machine::read().task_slots().0 >= 1);
     }
 
@@ -107,6 +197,7 @@ mod tests {
             max_map_count: None,
             open_files: None,
             memory: None,
+            control_group: None,
             address_space: Some(8 << 30),
         };
         assert!(!machine.can_reserve(1_000));

@@ -6,11 +6,13 @@ use std::time::SystemTime;
 
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, ResourceLimiter, Store};
+use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::files::{OpenDir, RootsView};
+use super::files::{FilesState, FilesView, OpenDir};
 use super::hostcalls::{ChargeHook, Charges, SLICE};
 use super::io::MeteredTable;
+use super::memory::Refused;
 use super::turns::Asker;
 use super::wasi::{self, FrozenClock, Log, SeededRandom};
 use super::{Capabilities, GuestCall, RunMemory};
@@ -28,8 +30,10 @@ const MAX_HANDLES_WITH_FILES: usize = 128;
 const MIN_OPEN_BYTES: u64 = 64 << 20;
 /// The same for a guest without a memory limit, or with a very large one.
 const MAX_OPEN_BYTES: u64 = 1 << 30;
-/// Table elements of a guest; a Rust guest has a few hundred, a Python guest some ten thousand.
-const MAX_TABLE_ELEMENTS: usize = 100_000;
+/// Elements of all tables of a guest; a Rust guest has a few hundred, a Python guest some ten thousand.
+const MAX_TABLE_ELEMENTS: u64 = 100_000;
+/// What an element of a table takes on the host.
+const TABLE_ELEMENT_BYTES: u64 = 16;
 /// Core instances, memories and tables of a guest; a component made by componentize-py has about forty modules.
 const MAX_PARTS: usize = 100;
 /// The data of a task's store.
@@ -38,6 +42,7 @@ pub(super) struct State {
     pub(super) wasi: WasiCtx,
     pub(super) now: SystemTime,
     pub(super) dirs: Arc<[OpenDir]>,
+    pub(super) files: FilesState,
     pub(super) asker: Asker,
     pub(super) capabilities: Arc<dyn Capabilities>,
     pub(super) held: Held,
@@ -64,13 +69,15 @@ pub(super) fn new(
         wasi: wasi::context(call.seed, log),
         now: call.now,
         dirs: Arc::clone(&call.dirs),
+        files: FilesState::default(),
         asker,
         capabilities: Arc::clone(&call.capabilities),
         held: Held {
             memory_limit: call.memory,
             memory: 0,
             peak: 0,
-            refused: false,
+            elements: 0,
+            refused: None,
             run: Arc::clone(&call.run_memory),
         },
         charges: Charges::new(copies_unseen),
@@ -93,8 +100,10 @@ pub(super) struct Held {
     memory: u64,
     /// The most bytes of linear memory held at any time.
     pub(super) peak: u64,
-    /// Whether a growth was refused; a trap that follows is the guest's way of saying that it needs the memory.
-    pub(super) refused: bool,
+    /// Elements of its tables.
+    elements: u64,
+    /// Why a growth was refused last; a trap that follows is the guest's way of saying that it needs the memory.
+    pub(super) refused: Option<Refused>,
     /// What all tasks of the run hold together.
     run: Arc<RunMemory>,
 }
@@ -104,11 +113,16 @@ impl Held {
     pub(super) fn memory(&self) -> u64 {
         self.memory
     }
+
+    /// What all tasks of the run hold together.
+    pub(super) fn run(&self) -> &Arc<RunMemory> {
+        &self.run
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.run.give_back(self.memory);
+        self.run.give_back(self.memory + self.elements * TABLE_ELEMENT_BYTES);
     }
 }
 
@@ -117,8 +131,12 @@ impl ResourceLimiter for Held {
         // The cap is on the sum of the guest's memories.
         let more = (desired as u64).saturating_sub(current as u64);
         let after = self.memory.saturating_add(more);
-        if after > self.memory_limit || !self.run.hold(more) {
-            self.refused = true;
+        if after > self.memory_limit {
+            self.refused = Some(Refused::Task);
+            return Ok(false);
+        }
+        if let Err(refused) = self.run.hold(more) {
+            self.refused = Some(refused);
             return Ok(false);
         }
         self.memory = after;
@@ -127,12 +145,23 @@ impl ResourceLimiter for Held {
     }
 
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.refused = true;
+        self.refused.get_or_insert(Refused::Task);
         Ok(())
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE_ELEMENTS)
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        // As with memories, the cap is on the sum.
+        let more = (desired as u64).saturating_sub(current as u64);
+        let after = self.elements.saturating_add(more);
+        if after > MAX_TABLE_ELEMENTS {
+            return Ok(false);
+        }
+        if let Err(refused) = self.run.hold(more * TABLE_ELEMENT_BYTES) {
+            self.refused = Some(refused);
+            return Ok(false);
+        }
+        self.elements = after;
+        Ok(true)
     }
 
     fn instances(&self) -> usize {
@@ -227,36 +256,70 @@ impl State {
         }
     }
 
-    pub(super) fn roots(&mut self) -> RootsView<'_> {
-        RootsView {
-            table: &mut self.table,
+    pub(super) fn files(&mut self) -> FilesView<'_> {
+        FilesView {
+            wasi: WasiFilesystemCtxView {
+                ctx: self.wasi.filesystem(),
+                table: &mut self.table,
+            },
             dirs: &self.dirs,
+            state: &mut self.files,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::MemoryBound;
     use super::*;
 
-    #[test]
-    fn the_run_has_a_cap_of_its_own_and_gets_everything_back() {
-        let run = Arc::new(RunMemory::new(Some(100)));
-        let held = |memory_limit| Held {
+    /// What tasks of a run of at most `most` bytes hold.
+    fn run_of(most: Option<u64>) -> Arc<RunMemory> {
+        let bound = MemoryBound::configured(most);
+        let host = Arc::new(RunMemory::of_host(MemoryBound::configured(None)));
+        Arc::new(RunMemory::of_run(bound, &host))
+    }
+
+    fn held(memory_limit: u64, run: &Arc<RunMemory>) -> Held {
+        Held {
             memory_limit,
             memory: 0,
             peak: 0,
-            refused: false,
-            run: Arc::clone(&run),
-        };
-        let (mut a, mut b) = (held(80), held(80));
+            elements: 0,
+            refused: None,
+            run: Arc::clone(run),
+        }
+    }
+
+    #[test]
+    fn the_run_has_a_cap_of_its_own_and_gets_everything_back() {
+        let run = run_of(Some(100));
+        let (mut a, mut b) = (held(80, &run), held(80, &run));
         assert!(a.memory_growing(0, 80, None).unwrap());
         assert!(!b.memory_growing(0, 21, None).unwrap());
+        let said = b.refused.unwrap().to_string();
+        assert_eq!(said, "the run's memory limit (100 bytes, as configured) is reached");
         assert!(b.memory_growing(0, 20, None).unwrap());
         drop(a);
         assert!(b.memory_growing(20, 80, None).unwrap());
         drop(b);
-        assert!(run.hold(100));
+        assert_eq!(run.hold(100), Ok(()));
+    }
+
+    #[test]
+    fn tables_count_for_the_run_and_their_cap_is_on_the_sum() {
+        let run = run_of(Some(160));
+        let mut task = held(1, &run);
+        assert!(task.table_growing(0, 6, None).unwrap());
+        assert!(!task.table_growing(0, 5, None).unwrap());
+        assert!(task.refused.is_some());
+        assert!(task.table_growing(0, 4, None).unwrap());
+        drop(task);
+        assert_eq!(run.hold(160), Ok(()));
+        let run = run_of(None);
+        let mut task = held(1, &run);
+        assert!(task.table_growing(0, 60_000, None).unwrap());
+        assert!(!task.table_growing(0, 60_000, None).unwrap());
     }
 
     #[test]
@@ -273,18 +336,12 @@ mod tests {
 
     #[test]
     fn the_cap_is_on_the_sum_of_memories_and_a_refusal_is_remembered() {
-        let mut held = Held {
-            memory_limit: 100,
-            memory: 0,
-            peak: 0,
-            refused: false,
-            run: Arc::new(RunMemory::new(None)),
-        };
+        let mut held = held(100, &run_of(None));
         assert!(held.memory_growing(0, 60, None).unwrap());
         assert!(held.memory_growing(0, 40, None).unwrap());
-        assert!(!held.refused);
+        assert_eq!(held.refused, None);
         assert!(!held.memory_growing(40, 41, None).unwrap());
-        assert!(held.refused);
+        assert_eq!(held.refused, Some(Refused::Task));
         assert_eq!(held.peak, 100);
     }
 }

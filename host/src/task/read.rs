@@ -24,6 +24,13 @@ impl TaskReport {
                 .get("log_dropped_bytes")
                 .and_then(Value::as_u64)
                 .unwrap_or_default(),
+            notes: json
+                .get("notes")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(|note| note.as_str().map(str::to_owned))
+                .collect(),
         })
     }
 }
@@ -95,6 +102,7 @@ mod tests {
                 },
                 log: "said\n".into(),
                 log_dropped_bytes: 3,
+                notes: vec!["/out is full".into()],
             };
             let read = TaskReport::read(&serde_json::to_string(&report).unwrap()).unwrap();
             assert_eq!(

@@ -79,6 +79,11 @@ pub(super) fn print(
     if json {
         return Ok(());
     }
+    for task in &report.tasks {
+        for note in &task.notes {
+            printer.note(&format!("{} ({}): {note}", task.id, task.ran()));
+        }
+    }
     if let (Some(failure), Some(root)) = (failure, report.tasks.first()) {
         printer.failure(&format!("task {} ({})", root.id, root.ran()), failure, bound);
     }

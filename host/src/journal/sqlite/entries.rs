@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::super::{Entry, RunEnd, RunRecord, TaskEnd, Turn};
 use super::fault::Trouble;
 use super::key::key;
+use super::owner;
 
 type Done = Result<(), Trouble>;
 
@@ -32,7 +33,8 @@ pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
         Entry::RunResumed { run, pid } => {
             const SQL: &str = "UPDATE run SET pid = ?2, ended_ms = NULL, state = NULL, report = NULL, report_sum = NULL
                 WHERE id = ?1";
-            one(db.prepare_cached(SQL)?.execute(params![run, pid])?, || no_run(run))
+            one(db.prepare_cached(SQL)?.execute(params![run, pid])?, || no_run(run))?;
+            owner::note(db, run, *pid)
         }
         Entry::RunEnded { run, end } => run_ended(db, run, end),
         Entry::TaskStarted {
@@ -109,7 +111,7 @@ pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
     }
 }
 
-fn no_run(run: &str) -> Trouble {
+pub(super) fn no_run(run: &str) -> Trouble {
     Trouble::Misfit(format!("there is no run `{run}`"))
 }
 
@@ -165,6 +167,7 @@ fn run_started(db: &Connection, run: &RunRecord) -> Done {
     one(changed, || {
         Trouble::Misfit(format!("there is a run `{}` already", run.id))
     })?;
+    owner::note(db, &run.id, run.pid)?;
     run.end.as_ref().map_or(Ok(()), |end| run_ended(db, &run.id, end))
 }
 

@@ -62,6 +62,7 @@ CREATE TABLE request (
     no INTEGER PRIMARY KEY, run INTEGER NOT NULL, task INTEGER NOT NULL, ask INTEGER NOT NULL, model TEXT NOT NULL,
     sent_ms INTEGER NOT NULL, ended_ms INTEGER, open INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE run_process (run INTEGER PRIMARY KEY, pid INTEGER NOT NULL, start TEXT NOT NULL) STRICT;
 CREATE INDEX request_run ON request (run);
 CREATE INDEX request_open ON request (task, ask) WHERE open = 1;
 ";
@@ -75,6 +76,7 @@ pub(super) enum Access {
 
 /// Whether there is a file at `path`.
 pub(super) fn is_there(path: &Path) -> Result<bool> {
+    refuse_links(path)?;
     // What is left beside a file that is gone would be taken for a part of the new one.
     let left = beside(path, "-wal");
     let stale = left.exists();
@@ -95,6 +97,23 @@ pub(super) fn is_there(path: &Path) -> Result<bool> {
             .at(path)
             .hint("Make its directory one that this user can enter, or name another journal")),
     }
+}
+
+/// Refuses a journal that is a link, and one in a directory `.agenthost` that is: a project, or a plugin that may write
+/// there, could have left it, and prompts and replies would be written to where it leads.
+fn refuse_links(path: &Path) -> Result<()> {
+    let project = path
+        .parent()
+        .filter(|parent| parent.file_name().is_some_and(|name| name == ".agenthost"));
+    let files = ["", "-wal", "-shm", "-journal"].map(|end| beside(path, end));
+    for place in project.map(Path::to_owned).into_iter().chain(files) {
+        if fs::symlink_metadata(&place).is_ok_and(|found| found.is_symlink()) {
+            return Err(Error::denied("a journal does not go through a link")
+                .at(&place)
+                .hint("Remove the link; to keep the journal elsewhere, name its place with --journal, or with `file` under [journal] in your own configuration"));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the journal at `path` unless there is one.

@@ -1,7 +1,6 @@
 //! Removing runs, and giving back their space.
 //!
 //! A run is live if it has no end and its process exists; it is never removed. One whose process is gone was interrupted.
-//! Where the number of a dead process was given to another one, its run is taken for live: that errs on the safe side.
 //!
 //! Each run goes in a transaction of its own, and space is given back in small steps, so that other processes get their
 //! turn. The file itself shrinks when nobody reads it any more.
@@ -12,6 +11,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::super::{Keep, Pruned};
 use super::fault::Trouble;
+use super::owner;
 
 /// Pages per step: 4 MiB.
 const STEP: u32 = 1024;
@@ -25,9 +25,10 @@ pub(super) fn prune(db: &mut Connection, keep: &Keep) -> Result<Pruned, Trouble>
     for no in candidates(db, keep)? {
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Another process may have resumed it since.
-        if live(&transaction, no)? {
+        if owner::process(&transaction, no)?.is_some() {
             continue;
         }
+        owner::forget(&transaction, no)?;
         for sql in [
             "DELETE FROM reply WHERE call IN
                 (SELECT call.no FROM call JOIN task ON task.no = call.task WHERE task.run = ?1)",
@@ -62,14 +63,6 @@ fn candidates(db: &Connection, keep: &Keep) -> Result<Vec<i64>, Trouble> {
     let mut statement = db.prepare_cached(SQL)?;
     let found = statement.query_map(params![latest, after], |row| row.get(0))?;
     Ok(found.collect::<Result<_, _>>()?)
-}
-
-fn live(db: &Connection, no: i64) -> Result<bool, Trouble> {
-    const SQL: &str = "SELECT pid FROM run WHERE no = ?1 AND ended_ms IS NULL";
-    let mut statement = db.prepare_cached(SQL)?;
-    let pids = statement.query_map([no], |row| row.get(0))?;
-    let pids: Vec<u32> = pids.collect::<Result<_, _>>()?;
-    Ok(pids.into_iter().any(crate::process::is_alive))
 }
 
 fn pages(db: &Connection) -> Result<u64, Trouble> {

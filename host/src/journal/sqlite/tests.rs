@@ -3,6 +3,7 @@
 mod damage;
 mod faults;
 mod model;
+mod owner;
 mod prune;
 mod speed;
 

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::super::{Entry, Keep, Pruned};
 use super::fault::{Trouble, again};
-use super::{entries, prune};
+use super::{entries, owner, prune};
 use crate::error::{Error, Result};
 
 /// Entries per transaction.
@@ -28,6 +28,8 @@ pub(super) enum Job {
     Prune(Keep, SyncSender<Result<Pruned>>),
     /// Tells the waiter that everything before it is written.
     Drain(oneshot::Sender<()>),
+    /// Takes over a run, unless another process runs it.
+    TakeOver(String, SyncSender<Result<()>>),
     /// Looks into the writer, or breaks something.
     #[cfg(test)]
     Probe(Box<dyn FnOnce(&mut Writer) + Send>),
@@ -109,6 +111,14 @@ impl Writer {
                 Job::Drain(waiter) => {
                     // Who waited may be gone.
                     let _ = waiter.send(());
+                }
+                Job::TakeOver(run, waiter) => {
+                    // A refusal changes nothing, so the journal stays whole.
+                    let taken = self.whole().and_then(|()| {
+                        owner::take_over(&mut self.connection, &run).map_err(|trouble| trouble.at(&self.path))
+                    });
+                    // Who asked may be gone.
+                    let _ = waiter.send(taken);
                 }
                 #[cfg(test)]
                 Job::Probe(probe) => probe(&mut self),

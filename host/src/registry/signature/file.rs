@@ -1,11 +1,11 @@
 //! A component in a file and its signature in the file beside it, as the public tool has them.
 
-use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::{PublicKey, SecretKey, Signature, Verified, sign};
 use crate::error::{Error, Result};
+use crate::plain_file::{self, Links};
 use crate::plugin::{self, Plugin};
 use crate::registry::MAX_SIGNATURE_BYTES;
 use crate::registry::files::replace;
@@ -114,15 +114,8 @@ fn read_text(path: &Path) -> Result<String> {
         Error::plugin(format!("cannot read the signature {}: {error}", path.display()))
             .hint("Name the file with --signature, or make one with `agenthost key sign`.")
     };
-    // Opening a pipe would wait.
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(Error::plugin(format!(
-            "the signature {} is not a regular file",
-            path.display()
-        )));
-    }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
+    let file = plain_file::open(path, Links::Follow).map_err(failed)?;
     file.take(MAX_SIGNATURE_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;

@@ -33,6 +33,7 @@ fn task(id: TaskId, failure: Option<Failure>) -> TaskReport {
         spent: Spent::default(),
         log: String::new(),
         log_dropped_bytes: 0,
+        notes: Vec::new(),
     }
 }
 
