@@ -85,6 +85,7 @@ impl Recorder {
 
     /// Notes that the run begins, or goes on.
     pub(super) async fn begin(&self, record: RunRecord) -> Result<()> {
+        failpoint!("journal.begin", crate::error::Error::host("failpoint"));
         match self.mode {
             Mode::Live | Mode::Rehearsal => self.journal.append(Entry::RunStarted(record)).await,
             Mode::Resume { .. } => {
@@ -110,6 +111,7 @@ impl Recorder {
             state: state.to_owned(),
             report: report.to_string(),
         };
+        failpoint!(await "journal.end");
         self.journal
             .append(Entry::RunEnded {
                 run: self.run.clone(),
@@ -139,7 +141,10 @@ impl Recorder {
     }
 
     async fn append(&self, entry: Entry) -> std::result::Result<(), CallError> {
-        self.journal.append(entry).await.map_err(|error| {
+        failpoint!(await "journal.append");
+        let written = self.journal.append(entry).await;
+        failpoint!(await "journal.appended");
+        written.map_err(|error| {
             let said = error.to_string();
             let _ = self.fault.set(said.clone());
             CallError::Other("journal".into(), said)
@@ -249,6 +254,8 @@ pub(super) fn keeps(outcome: &Outcome, failed: bool) -> bool {
         Outcome::Ok(_) => true,
         Outcome::Failure(failure) => match failure.class {
             FailureClass::Exhausted | FailureClass::Cancelled | FailureClass::Model | FailureClass::Host => false,
+            // A fault of the host in a sub-task, which its parent passed on.
+            FailureClass::Other if failure.message.starts_with("host: ") => false,
             FailureClass::Failed
             | FailureClass::Denied
             | FailureClass::ContextOverflow

@@ -35,6 +35,7 @@ pub(super) fn sub_agent(linker: &mut Linker<State>, import: &str) -> wasmtime::R
         .func_new_concurrent("run", move |store, _, params, results| {
             let name = Arc::clone(&name);
             Box::pin(async move {
+                failpoint!("guest.sub-agent", wasmtime::Error::new(super::EffectLost));
                 let (Some(input), Some(result)) = (params.first(), results.first_mut()) else {
                     return Err(wasmtime::Error::msg("a sub-agent takes one value and gives one"));
                 };
@@ -67,6 +68,7 @@ impl wit::HostWithStore<State> for Contract {
         store: &Accessor<State, Self>,
         request: wit::Request,
     ) -> wasmtime::Result<Result<wit::Reply, wit::Error>> {
+        failpoint!("guest.complete", wasmtime::Error::new(super::EffectLost));
         let reply = store.with(|mut store| {
             let state = store.get();
             let ordinal = state.asker.next();
@@ -74,7 +76,9 @@ impl wit::HostWithStore<State> for Contract {
                 .asker
                 .ask(ordinal, state.capabilities.complete(ordinal, ask(request)))
         });
-        Ok(match reply.await? {
+        let reply = reply.await?;
+        failpoint!("guest.reply", wasmtime::Error::new(super::EffectLost));
+        Ok(match reply {
             Ok(reply) => Ok(to_wit(reply)),
             Err(error) => Err(error_to_wit(error)),
         })

@@ -40,7 +40,9 @@ impl InFlight<'_> {
         let task = self.call.task;
         let written = task.log.sending(self.call.ordinal, &self.model.full_name).await;
         written.map_err(Failed::Call)?;
+        failpoint!(await "call.send");
         self.depart();
+        failpoint!(await "call.sent");
         let waited = self.permit.as_ref().map_or(0, |permit| millis(permit.waited()));
         let provider = &self.model.served;
         let span = telemetry::request(
@@ -51,6 +53,7 @@ impl InFlight<'_> {
             waited,
         );
         let answer = provider.provider.complete(&self.request).instrument(span.clone()).await;
+        failpoint!(await "settle.answer");
         telemetry::answered(&span, answer.as_ref());
         let used = self.arrive(answer.as_ref());
         task.emit(Event::CallSettled {
@@ -102,8 +105,11 @@ impl InFlight<'_> {
             return Used::default();
         };
         let task = self.call.task;
+        failpoint!("settle.arrive");
         task.log.answered(self.call.ordinal);
+        failpoint!("settle.gate");
         permit.settle(answer);
+        failpoint!("settle.charge");
         let price = self.model.price.as_ref();
         let used = match answer {
             Ok(Reply { usage: Some(usage), .. }) => {
@@ -134,6 +140,7 @@ impl InFlight<'_> {
             },
         };
         reservation.settle(used);
+        failpoint!("settle.charged");
         if answer.is_ok() {
             self.call.book(request_hash(&self.model.full_name, &self.request), used);
         } else {
