@@ -20,9 +20,9 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::call::{Allowance, Ask, CallError, CallResult};
 #[cfg(feature = "fuzzing")]
 pub use self::http::RawAnswer;
-pub use self::call::{Allowance, Ask, CallError, CallResult};
 
 /// A model service: one kind of wire, one address, one key.
 ///

@@ -321,12 +321,7 @@ impl RunState {
                 spent.peak_memory = ended.peak_memory;
                 (ended.end, ended.returned, ended.log, ended.log_dropped)
             }
-            None => (
-                End::Host(LOST.into()),
-                None,
-                String::new(),
-                0,
-            ),
+            None => (End::Host(LOST.into()), None, String::new(), 0),
         };
         let outcome = match Outcome::of(end) {
             // What is shared may run out before a task's own limit does.

@@ -81,7 +81,11 @@ fn read_all(path: &Path) {
     let Ok(runs) = journal.runs(10) else { return };
     let _ = journal.find("last");
     for run in runs {
-        let _ = (journal.find(&run.id), journal.calls(&run.id, 10), Host::settled(&run, false));
+        let _ = (
+            journal.find(&run.id),
+            journal.calls(&run.id, 10),
+            Host::settled(&run, false),
+        );
         for task in journal.tasks(&run.id, "", None, 10).unwrap_or_default() {
             let _ = journal.task(&run.id, &task.id);
         }

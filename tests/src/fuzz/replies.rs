@@ -13,7 +13,11 @@ const KEY: &str = "sk-fuzz-0123456789";
 pub fn replies(bytes: &[u8]) {
     static SERVICES: OnceLock<(OpenAi, Anthropic)> = OnceLock::new();
     let (openai, anthropic) = SERVICES.get_or_init(|| {
-        let openai = OpenAi::new(Some("http://127.0.0.1:9/v1"), Some(KEY.into()), MaxTokensField::default());
+        let openai = OpenAi::new(
+            Some("http://127.0.0.1:9/v1"),
+            Some(KEY.into()),
+            MaxTokensField::default(),
+        );
         let anthropic = Anthropic::new(Some("http://127.0.0.1:9"), KEY.into());
         (openai.unwrap(), anthropic.unwrap())
     });
@@ -61,7 +65,10 @@ pub fn replies(bytes: &[u8]) {
             let again: Reply = serde_json::from_str(&text).unwrap();
             assert_eq!(serde_json::to_string(&again).unwrap(), text);
             if let Some(usage) = reply.usage {
-                assert!(usage.cached_input <= usage.input && usage.input <= 2_000_000_000, "{usage:?}");
+                assert!(
+                    usage.cached_input <= usage.input && usage.input <= 2_000_000_000,
+                    "{usage:?}"
+                );
                 let _ = usage.plus(&usage);
             }
         }

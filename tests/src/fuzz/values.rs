@@ -65,7 +65,11 @@ fn ty(made: &mut Unstructured<'_>, items: &mut Vec<String>, depth: u32) -> Resul
             named(items, word, (0..count).map(|n| format!("n{n}")).collect())
         }
         3 => format!("list<{}>", ty(made, items, depth - 1)?),
-        4 => format!("list<{}, {}>", ty(made, items, depth - 1)?, made.int_in_range(1..=ITEMS)?),
+        4 => format!(
+            "list<{}, {}>",
+            ty(made, items, depth - 1)?,
+            made.int_in_range(1..=ITEMS)?
+        ),
         5 => format!("map<{}, {}>", made.choose(&KEYS)?, ty(made, items, depth - 1)?),
         6 => {
             let count = made.int_in_range(1..=ITEMS)?;
@@ -94,7 +98,11 @@ fn ty(made: &mut Unstructured<'_>, items: &mut Vec<String>, depth: u32) -> Resul
             0 => "result".to_owned(),
             1 => format!("result<{}>", ty(made, items, depth - 1)?),
             2 => format!("result<_, {}>", ty(made, items, depth - 1)?),
-            _ => format!("result<{}, {}>", ty(made, items, depth - 1)?, ty(made, items, depth - 1)?),
+            _ => format!(
+                "result<{}, {}>",
+                ty(made, items, depth - 1)?,
+                ty(made, items, depth - 1)?
+            ),
         },
     })
 }
@@ -108,7 +116,10 @@ fn load(items: &[String], text: &str) -> Option<(Type, Resolve, Function)> {
         config.wasm_component_model_fixed_length_lists(true);
         Engine::new(&config).unwrap()
     });
-    let text = format!("package t:t;\ninterface i {{\n{}\nf: func(x: {text});\n}}\n", items.join("\n"));
+    let text = format!(
+        "package t:t;\ninterface i {{\n{}\nf: func(x: {text});\n}}\n",
+        items.join("\n")
+    );
     let mut resolve = Resolve::default();
     let package = resolve.push_str("fuzz.wit", &text).unwrap();
     let interface = resolve.packages[package].interfaces["i"];
@@ -156,11 +167,14 @@ fn value(made: &mut Unstructured<'_>, ty: &Type, seed: u64) -> Result<Val> {
             Val::FixedLengthList(values.collect::<Result<_>>()?)
         }
         Type::Map(map) => {
-            let pairs = (0..count(made)?).map(|_| Ok((value(made, &map.key(), seed)?, value(made, &map.value(), seed)?)));
+            let pairs =
+                (0..count(made)?).map(|_| Ok((value(made, &map.key(), seed)?, value(made, &map.value(), seed)?)));
             Val::Map(pairs.collect::<Result<_>>()?)
         }
         Type::Record(record) => {
-            let fields = record.fields().map(|field| Ok((field.name.to_owned(), value(made, &field.ty, seed)?)));
+            let fields = record
+                .fields()
+                .map(|field| Ok((field.name.to_owned(), value(made, &field.ty, seed)?)));
             Val::Record(fields.collect::<Result<_>>()?)
         }
         Type::Tuple(tuple) => {

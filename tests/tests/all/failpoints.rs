@@ -42,7 +42,11 @@ fn in_child(walk: &str, test: &str) -> String {
         String::from_utf8_lossy(&child.stderr).into_owned(),
     );
     assert!(child.status.success(), "{out}\n{err}");
-    let told: String = out.lines().filter(|line| line.starts_with("walked")).collect::<Vec<_>>().join("\n");
+    let told: String = out
+        .lines()
+        .filter(|line| line.starts_with("walked"))
+        .collect::<Vec<_>>()
+        .join("\n");
     // Not captured: the figures are of interest where all is well, too.
     let _ = writeln!(std::io::stderr(), "{told}");
     told
@@ -56,7 +60,15 @@ impl Provider for Echo {
     fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>> {
         async move {
             let texts = request.messages.iter().flat_map(|message| &message.content);
-            let prompt: String = texts.filter_map(|part| if let Part::Text(text) = part { Some(text.as_str()) } else { None }).collect();
+            let prompt: String = texts
+                .filter_map(|part| {
+                    if let Part::Text(text) = part {
+                        Some(text.as_str())
+                    } else {
+                        None
+                    }
+                })
+                .collect();
             *self.0.lock().unwrap().entry(prompt.clone()).or_default() += 1;
             tokio::task::yield_now().await;
             Ok(Reply {
@@ -223,7 +235,11 @@ fn paid_once(
     for prompt in &scenario.prompts {
         let count = |asked: &BTreeMap<String, usize>| asked.get(prompt).copied().unwrap_or_default();
         let more = count(after) - count(before);
-        assert_eq!(more, usize::from(!durable.contains(prompt)), "{at}: {prompt} {before:?} {durable:?} {after:?}");
+        assert_eq!(
+            more,
+            usize::from(!durable.contains(prompt)),
+            "{at}: {prompt} {before:?} {durable:?} {after:?}"
+        );
         assert!(count(before) <= 1, "{at}: {before:?}");
     }
 }
@@ -240,7 +256,12 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
     let arm = |run: &Arc<agenthost::host::RunHandle>, at, name, fault| {
         let run = Arc::clone(run);
         let cancel = Box::new(move || run.cancel());
-        failpoint::arm(Plan { at, name, fault, cancel });
+        failpoint::arm(Plan {
+            at,
+            name,
+            fault,
+            cancel,
+        });
     };
     // Nothing of it goes on before the first wait: there is one thread.
     let mut run = Arc::new(bench.host.spawn(&bench.gathers, &scenario.input, &calls()).unwrap());
@@ -251,7 +272,11 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
         assert_eq!(failpoint::disarm().hit, Some("call.sent"));
         let record = bench.journal.find(&id).unwrap();
         // What was on its way when it was cancelled is asked once more.
-        bench.asked.lock().unwrap().retain(|prompt, _| !prompt.starts_with(&scenario.name));
+        bench
+            .asked
+            .lock()
+            .unwrap()
+            .retain(|prompt, _| !prompt.starts_with(&scenario.name));
         run = Arc::new(bench.host.resume(&bench.gathers, &record, &calls(), false).unwrap());
     }
     arm(&run, n, None, fault);
@@ -263,10 +288,16 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
     bench.nothing_is_left(&at);
     let before = bench.asked(&scenario.name);
     let Ok(record) = bench.journal.find(&id) else {
-        assert!(!resumed && before.is_empty(), "{at}: a run that was never recorded asked for {before:?}");
+        assert!(
+            !resumed && before.is_empty(),
+            "{at}: a run that was never recorded asked for {before:?}"
+        );
         return passed;
     };
-    assert!(report.tasks.iter().any(|task| task.id.to_string() == "root") || report.tasks.is_empty(), "{at}");
+    assert!(
+        report.tasks.iter().any(|task| task.id.to_string() == "root") || report.tasks.is_empty(),
+        "{at}"
+    );
     let durable = bench.durable(&id, &scenario.prompts);
     if let Some(outcome) = Host::settled(&record, false) {
         assert_eq!(outcome.ok(), Some(&scenario.expected), "{at}: it cannot be resumed");
@@ -276,19 +307,37 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
     let run = match bench.host.resume(&bench.gathers, &record, &calls(), false) {
         Ok(run) => run,
         Err(error) => {
-            assert!(error.next_step().is_some_and(|hint| hint.contains("It stopped before it began")), "{at}: {error}");
+            assert!(
+                error
+                    .next_step()
+                    .is_some_and(|hint| hint.contains("It stopped before it began")),
+                "{at}: {error}"
+            );
             assert!(!resumed && before.is_empty(), "{at}: {before:?}");
             return passed;
         }
     };
     let report = run.report().await;
-    assert_eq!(report.outcome.ok(), Some(&scenario.expected), "{at}: {:?}", report.outcome);
+    assert_eq!(
+        report.outcome.ok(),
+        Some(&scenario.expected),
+        "{at}: {:?}",
+        report.outcome
+    );
     paid_once(&scenario, &before, &durable, &bench.asked(&scenario.name), &at);
     drop(run);
     bench.nothing_is_left(&at);
-    let replay = bench.host.replay(&bench.gathers, &bench.journal.find(&id).unwrap(), &calls()).unwrap();
+    let replay = bench
+        .host
+        .replay(&bench.gathers, &bench.journal.find(&id).unwrap(), &calls())
+        .unwrap();
     let replay = replay.report().await;
-    assert_eq!(replay.outcome.ok(), Some(&scenario.expected), "{at}: {:?}", replay.differences);
+    assert_eq!(
+        replay.outcome.ok(),
+        Some(&scenario.expected),
+        "{at}: {:?}",
+        replay.differences
+    );
     passed
 }
 
@@ -301,10 +350,25 @@ async fn one_batch(bench: &Bench, fault: Fault, n: usize) -> Passed {
         Box::new(move || stop.cancel())
     };
     let limits = (&calls(), &LimitsPatch::default());
-    let batch = bench.host.open_batch(&bench.touches, limits, &Value::Null, None, &stop).await.unwrap();
+    let batch = bench
+        .host
+        .open_batch(&bench.touches, limits, &Value::Null, None, &stop)
+        .await
+        .unwrap();
     let id = batch.id().to_string();
-    let items = || scenario.prompts.iter().enumerate().map(|(number, prompt)| (number as u64, json!(prompt)));
-    failpoint::arm(Plan { at: n, name: None, fault, cancel });
+    let items = || {
+        scenario
+            .prompts
+            .iter()
+            .enumerate()
+            .map(|(number, prompt)| (number as u64, json!(prompt)))
+    };
+    failpoint::arm(Plan {
+        at: n,
+        name: None,
+        fault,
+        cancel,
+    });
     let ends = join_all(items().map(|(number, input)| batch.run(number, input))).await;
     let passed = failpoint::disarm();
     let at = format!("{fault:?} {n} at {:?}", passed.hit);
@@ -313,15 +377,26 @@ async fn one_batch(bench: &Bench, fault: Fault, n: usize) -> Passed {
         proper(&end.outcome, (fault, &passed), expected, &at);
         failed += usize::from(end.outcome.ok().is_none());
     }
-    assert!(failed <= 1 || fault == Fault::Cancel, "{at}: the other item failed, too");
-    // As if the process had been killed.
+    assert!(
+        failed <= 1 || fault == Fault::Cancel,
+        "{at}: the other item failed, too"
+    );
+    // Whatever was noted before is in the file once this is.
+    batch.end("interrupted", (0, 2), &Spent::default(), &[]).await.unwrap();
     drop(batch);
     bench.nothing_is_left(&at);
     let (before, durable) = (bench.asked(&scenario.name), bench.durable(&id, &scenario.prompts));
     let record = bench.journal.find(&id).unwrap();
     let stop = CancellationToken::new();
-    let again = Again::Resume { record: &record, failed: false };
-    let batch = bench.host.open_batch(&bench.touches, limits, &Value::Null, Some(again), &stop).await.unwrap();
+    let again = Again::Resume {
+        record: &record,
+        failed: false,
+    };
+    let batch = bench
+        .host
+        .open_batch(&bench.touches, limits, &Value::Null, Some(again), &stop)
+        .await
+        .unwrap();
     let ends = join_all(items().map(|(number, input)| batch.run(number, input))).await;
     let outputs: Vec<_> = ends.iter().map(|end| end.outcome.ok().cloned()).collect();
     assert_eq!(json!(outputs), scenario.expected, "{at}: {ends:?}");
@@ -368,7 +443,10 @@ fn walked(walk: &str, parts: &[&str]) {
 
 #[test]
 fn a_run_survives_a_fault_at_every_place() {
-    walked("run", &["run", "spawn", "call", "settle", "journal", "collect", "guest", "wasi"]);
+    walked(
+        "run",
+        &["run", "spawn", "call", "settle", "journal", "collect", "guest", "wasi"],
+    );
 }
 
 #[test]
@@ -378,7 +456,12 @@ fn a_resumed_run_survives_a_fault_at_every_place() {
 
 #[test]
 fn a_batch_survives_a_fault_at_every_place() {
-    walked("batch", &["batch", "spawn", "call", "settle", "journal", "collect", "guest", "wasi"]);
+    walked(
+        "batch",
+        &[
+            "batch", "spawn", "call", "settle", "journal", "collect", "guest", "wasi",
+        ],
+    );
 }
 
 /// Not a test: panics in host functions, in the process that another test starts.
@@ -404,11 +487,20 @@ async fn host_functions_child() {
         "wasi.clock",
         "collect.given",
     ];
-    let also_of_root = ["guest.complete", "guest.reply", "call.complete", "call.made", "settle.told"];
+    let also_of_root = [
+        "guest.complete",
+        "guest.reply",
+        "call.complete",
+        "call.made",
+        "settle.told",
+    ];
     for name in places {
         for at in 1..=3 {
             let scenario = format!("[{name} {at}]");
-            let prompts: Vec<_> = ["a", "b", "c"].iter().map(|prompt| format!("{scenario} {prompt}")).collect();
+            let prompts: Vec<_> = ["a", "b", "c"]
+                .iter()
+                .map(|prompt| format!("{scenario} {prompt}"))
+                .collect();
             let input = json!({"prompts": prompts, "question": scenario, "tolerant": true});
             let run = bench.host.spawn(&bench.gathers, &input, &calls()).unwrap();
             failpoint::arm(Plan {
@@ -422,12 +514,19 @@ async fn host_functions_child() {
             let host: Vec<_> = report
                 .tasks
                 .iter()
-                .filter(|task| task.outcome.failure().is_some_and(|failure| failure.class.name() == "host"))
+                .filter(|task| {
+                    task.outcome
+                        .failure()
+                        .is_some_and(|failure| failure.class.name() == "host")
+                })
                 .map(|task| task.id.to_string())
                 .collect();
             assert_eq!(host.len(), 1, "{name} {at}: {report:?}");
             if host == ["root"] {
-                assert!(also_of_root.contains(&name) || name.contains("fuel") || name.contains('l'), "{name}");
+                assert!(
+                    also_of_root.contains(&name) || name.contains("fuel") || name.contains('l'),
+                    "{name}"
+                );
             } else {
                 let ok = report.tasks.iter().filter(|task| task.outcome.ok().is_some()).count();
                 assert_eq!(ok, 3, "{name} {at}: the siblings and the parent end well: {report:?}");

@@ -43,12 +43,22 @@ fn every_committed_input_is_handled() {
 /// Every target has a program for cargo-fuzz, and every program a target.
 #[test]
 fn every_target_is_a_program() {
-    let manifest: toml::Table = std::fs::read_to_string(workspace().join("fuzz/Cargo.toml")).unwrap().parse().unwrap();
-    let programs = manifest["bin"].as_array().unwrap().iter().map(|bin| bin["name"].as_str().unwrap().to_owned());
+    let manifest: toml::Table = std::fs::read_to_string(workspace().join("fuzz/Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let programs = manifest["bin"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|bin| bin["name"].as_str().unwrap().to_owned());
     let targets: Vec<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(programs.collect::<Vec<_>>(), targets);
     for (name, _) in TARGETS {
         let program = std::fs::read_to_string(workspace().join(format!("fuzz/fuzz_targets/{name}.rs"))).unwrap();
-        assert!(program.contains(&format!("agenthost_tests::fuzz::{name}(bytes)")), "{name}");
+        assert!(
+            program.contains(&format!("agenthost_tests::fuzz::{name}(bytes)")),
+            "{name}"
+        );
     }
 }
