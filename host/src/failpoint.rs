@@ -7,11 +7,6 @@
 //!
 //! Left out: scopes. A plan holds for the whole process, so a test that arms one runs in a process of its own.
 
-#![cfg_attr(
-    not(feature = "failpoints"),
-    expect(unused_macros, reason = "the macro expands to nothing then")
-)]
-
 /// A place at which a test makes something go wrong.
 ///
 /// - `failpoint!("name")` panics or cancels the run.

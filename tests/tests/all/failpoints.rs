@@ -542,3 +542,18 @@ fn a_panic_in_a_host_function_fails_its_task_only() {
     let told = in_child("host-functions", "host_functions_child");
     assert_eq!(told.lines().count(), 13, "{told}");
 }
+
+/// Where a panic ends the process, no task could outlive another; and failpoints are in no build of the product.
+#[test]
+fn every_profile_unwinds_and_no_default_feature_has_failpoints() {
+    let read = |name: &str| -> toml::Table {
+        let text = std::fs::read_to_string(agenthost_tests::guests::workspace().join(name)).unwrap();
+        text.parse().unwrap()
+    };
+    let profiles = read("Cargo.toml");
+    for (name, profile) in profiles["profile"].as_table().unwrap() {
+        assert!(profile.get("panic").is_none(), "{name}");
+    }
+    let features = read("host/Cargo.toml")["features"].as_table().unwrap().clone();
+    assert!(features.contains_key("failpoints") && !features.contains_key("default"), "{features:?}");
+}
