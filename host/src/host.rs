@@ -415,6 +415,12 @@ impl Host {
         &self.inner.config
     }
 
+    /// Whether no task has a place and no request is in flight or waits.
+    #[cfg(feature = "failpoints")]
+    pub fn is_idle(&self) -> bool {
+        self.inner.sandbox.is_idle() && self.pressure() == (0, 0)
+    }
+
     /// The most tasks alive at once; more wait for their turn.
     pub fn max_tasks(&self) -> u32 {
         self.inner.sandbox.max_tasks()

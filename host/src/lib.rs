@@ -74,6 +74,10 @@
 //! on Linux): keys, the cache of compiled plugins, the record of trust and shared rate limits rest on Unix file modes. The
 //! journal is one SQLite file, and not for network file systems. Not here: a registry of plugins, a server.
 
+#[macro_use]
+#[cfg_attr(not(feature = "failpoints"), doc(hidden))]
+pub mod failpoint;
+
 pub mod batch;
 pub mod cassette;
 pub mod cli;

@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::call::{Allowance, Ask, CallError, CallResult};
+#[cfg(feature = "fuzzing")]
+pub use self::http::RawAnswer;
 
 /// A model service: one kind of wire, one address, one key.
 ///

@@ -29,10 +29,12 @@ mod turns;
 mod unseen;
 mod wasi;
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -290,6 +292,12 @@ impl Sandbox {
         self.host_memory
     }
 
+    /// Whether no guest has a place.
+    #[cfg(feature = "failpoints")]
+    pub fn is_idle(&self) -> bool {
+        self.room.is_empty()
+    }
+
     /// Whether guests come from a pool.
     pub fn is_pooled(&self) -> bool {
         self.pooled
@@ -398,6 +406,7 @@ impl Sandbox {
             }
             room = self.room.enter(call.depth) => room,
         };
+        failpoint!(await "spawn.room");
         let Some(_room) = room else {
             return never_ran(End::Host("the host is shutting down".into()));
         };
@@ -411,15 +420,16 @@ impl Sandbox {
         let mut meter = Meter::new(tank.clone(), Arc::clone(&call.capabilities), !call.dirs.is_empty());
         let driven = {
             let guest = code.call(&mut store, &tank, call.input.value);
-            turns
-                .drive(guest, &mut meter, &*call.order, call.deadline, &call.cancel)
-                .await
+            let driven = turns.drive(guest, &mut meter, &*call.order, call.deadline, &call.cancel);
+            // A fault of the host in the middle of a call comes through the guest's frames; what follows has to happen
+            // all the same.
+            AssertUnwindSafe(driven).catch_unwind().await
         };
         let fuel = meter.finish(store.get_fuel().unwrap_or(0));
         let held = &store.data().held;
         let (peak, refused) = (held.peak, held.refused);
         let notes = store.data().files.refusals.notes(&call.dirs);
-        let (end, returned) = match driven {
+        let (end, returned) = match driven.unwrap_or(Driven::Ended(Err(EffectLost.into()))) {
             Driven::Ended(Ok(value)) => {
                 let end = code.output(value.as_ref());
                 // What cannot be told as JSON is not handed on either: the report and the parent see the same.
@@ -440,6 +450,7 @@ impl Sandbox {
         };
         // What the guest still waited for ends with it, and what that used is known once it has.
         drop(store);
+        failpoint!(await "collect.effects");
         effects.close();
         effects.wait().await;
         Ended {

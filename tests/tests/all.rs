@@ -19,7 +19,9 @@ mod all {
     mod docs;
     mod events;
     mod examples;
+    mod failpoints;
     mod fan_out;
+    mod fuzz;
     mod gate;
     mod guide;
     mod handles;

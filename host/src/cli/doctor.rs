@@ -32,6 +32,9 @@ struct Check {
     name: String,
     state: State,
     found: String,
+    /// Of an advisory, whether it affects this host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    affected: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
@@ -61,6 +64,7 @@ impl Report {
             name: name.into(),
             state,
             found: found.into(),
+            affected: None,
             hint,
         });
     }
@@ -92,6 +96,7 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
             state,
             found,
             hint,
+            ..
         } in &report.checks
         {
             let mark = match state {
@@ -279,21 +284,36 @@ fn plugins(report: &mut Report, config: &Config, env: &Env) {
     report.add(NAME, State::Ok, found, None);
 }
 
-/// What is known against the engine.
+/// What is known against the engine, and whether it concerns this host.
 fn engine(report: &mut Report) {
     let (engine, read) = (advisories::engine(), advisories::read());
     let open = advisories::open();
-    let ids: Vec<_> = open.iter().map(|advisory| advisory.id.as_str()).collect();
-    let (state, found) = match ids.as_slice() {
-        [] => (State::Ok, "no advisory is open".to_owned()),
-        ids => (State::Warn, format!("open: {}", ids.join(", "))),
+    let affect = open.iter().filter(|advisory| advisory.affects_this_host()).count();
+    let (state, found) = match (open.len(), affect) {
+        (0, _) => (State::Ok, "no advisory is open".to_owned()),
+        (open, 0) => (State::Ok, format!("{open} open, none of which affects this host")),
+        (open, affect) => (State::Warn, format!("{open} open, {affect} of which affect this host")),
     };
     report.add(
         "engine",
         state,
         format!("{engine}, by what was known on {read}: {found}"),
-        (state == State::Warn).then_some("A release of agenthost with a newer engine mends them."),
+        (state == State::Warn).then_some("Install a release of agenthost with a newer engine."),
     );
+    for advisory in &open {
+        let affected = advisory.affects_this_host();
+        let (state, verdict) = match affected {
+            true => (State::Warn, "affects this host"),
+            false => (State::Ok, "does not affect this host"),
+        };
+        report.checks.push(Check {
+            name: advisory.id.clone(),
+            state,
+            found: format!("{verdict}: {} ({})", advisory.why(), advisory.about),
+            affected: Some(affected),
+            hint: None,
+        });
+    }
 }
 
 /// Which processes of this user keep rate limits together, by the files in the state directory: a line for each key that

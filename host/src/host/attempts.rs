@@ -273,6 +273,7 @@ impl<'a> Call<'a> {
                 ..self.report(model)
             });
             tokio::time::sleep(wait).await;
+            failpoint!(await "call.again");
             attempt += 1;
         }
     }
@@ -333,6 +334,8 @@ impl<'a> Call<'a> {
             call: !self.counted.load(Ordering::Relaxed),
         };
         let exhausted = |limit| Failed::Call(CallError::Exhausted(limit));
+        failpoint!(await "call.reserve");
+        failpoint!("call.exhausted", exhausted(LimitKind::Tokens));
         let reservation = if hedge {
             // Not worth waiting for, and least of all worth failing for.
             let reserved = task.account.try_reserve(&want).map_err(|none| exhausted(none.limit))?;
@@ -361,7 +364,9 @@ impl<'a> Call<'a> {
             prefix: model.served.warms(pays).then(|| Prefix::of(&request)).flatten(),
             deadline: task.deadline,
         };
+        failpoint!(await "call.admit");
         let admitted = model.served.gate.admit(ticket).await;
+        failpoint!(await "call.admitted");
         let permit = admitted.map_err(|late| {
             let error = ProviderError::new(ProviderErrorKind::RateLimited, late.to_string());
             Failed::Provider(ProviderError {

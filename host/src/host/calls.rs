@@ -64,6 +64,7 @@ pub(super) struct Handle(pub(super) Arc<TaskCalls>);
 
 impl Capabilities for Handle {
     fn complete(&self, ordinal: u64, ask: Ask) -> BoxFuture<'static, CallResult> {
+        failpoint!("call.complete");
         // What is known of it is looked up now and not when the call gets its time: a guest may have dropped it by then.
         let refused = || self.0.loaded.ceiling.own_refusal(&self.0.plugin, &ask.model);
         match self.0.log.call(ordinal, &ask, self.0.may_be_sent(&ask), refused) {
@@ -90,10 +91,12 @@ impl Capabilities for Handle {
     }
 
     fn remaining(&self, fuel: u64) -> Allowance {
+        failpoint!("call.remaining");
         self.0.log.remaining(|| self.0.left(fuel))
     }
 
     fn start(&self, ordinal: u64, import: &str, input: Input) -> BoxFuture<'static, Result<Returned, String>> {
+        failpoint!("call.start");
         // The place in the tree is taken now, and whether there is one for it: in the order in which the guest calls, which
         // a replay repeats.
         let id = self.0.task.child(self.0.children.fetch_add(1, Ordering::Relaxed));
@@ -137,6 +140,7 @@ impl Capabilities for Handle {
     }
 
     fn progress(&self, done: u32, total: Option<u32>, message: String) {
+        failpoint!("call.progress");
         self.0.emit(Event::Progress {
             task: self.0.task.clone(),
             done,
@@ -191,10 +195,12 @@ impl TaskCalls {
             return Err(format!("no sub-agent is declared for {import}"));
         };
         self.log.caught_up(ordinal).await;
+        failpoint!(await "call.started");
         let failure = match allowed {
             Err(refused) => refused,
             Ok(()) => {
                 let (outcome, returned) = self.run.sub_task(self, id.clone(), sub_agent, input).await;
+                failpoint!(await "collect.sub-task");
                 self.log.came_out(ordinal, &id, &outcome);
                 match (outcome, returned) {
                     (_, Some(returned)) => return Ok(returned),
@@ -271,10 +277,13 @@ impl TaskCalls {
 
     async fn complete(&self, ordinal: u64, ask: Ask, paid: Vec<(Hash, PaidReply)>, again: bool) -> CallResult {
         self.log.caught_up(ordinal).await;
+        failpoint!(await "call.made");
         let name = ask.model.clone();
         let call = Call::new(self, &name, ordinal, paid, again);
         let result = self.make(&call, ask).await.map_err(CallError::shortened);
+        failpoint!(await "settle.told");
         self.log.told(ordinal, &call.told(&result)).await?;
+        failpoint!(await "settle.durable");
         call.noted();
         result
     }

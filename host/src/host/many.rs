@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::record::{Mode, Recorder};
+use super::run::caught;
 use super::tree::{NewTask, RunState};
 use super::{Host, LoadedPlugin};
 use crate::batch::{ItemEnd, Runner};
@@ -221,13 +222,8 @@ impl Batch {
     }
 
     async fn item(&self, number: u64, input: Value) -> ItemEnd {
-        let failed = |why: String| ItemEnd {
-            outcome: Outcome::Failure(Failure::new(FailureClass::Host, why)),
-            spent: Spent::default(),
-            tasks: 0,
-            models: Vec::new(),
-            recorded: false,
-        };
+        failpoint!(await "batch.item");
+        let failed = |why: String| not_run(Outcome::Failure(Failure::new(FailureClass::Host, why)));
         let input = match self.plugin.code.input(&input) {
             Ok(input) => input,
             Err(error) => return failed(error.to_string()),
@@ -270,9 +266,21 @@ impl Batch {
     }
 }
 
+/// The end of an item of which nothing was run.
+fn not_run(outcome: Outcome) -> ItemEnd {
+    ItemEnd {
+        outcome,
+        spent: Spent::default(),
+        tasks: 0,
+        models: Vec::new(),
+        recorded: false,
+    }
+}
+
 impl Runner for Batch {
     fn run(&self, number: u64, input: Value) -> BoxFuture<'_, ItemEnd> {
-        self.item(number, input).boxed()
+        // The other items share the future that polls this one.
+        async move { caught(self.item(number, input)).await.unwrap_or_else(not_run) }.boxed()
     }
 
     fn pressure(&self) -> (u64, u64) {

@@ -131,6 +131,7 @@ impl Recorder {
 
     /// Notes that the run begins; one that is resumed was taken over by [`Recorder::claim`].
     pub(super) async fn begin(&self, record: RunRecord) -> Result<()> {
+        failpoint!("journal.begin", crate::error::Error::host("failpoint"));
         match self.mode {
             Mode::Live | Mode::Rehearsal => self.journal.append(Entry::RunStarted(record)).await,
             Mode::Resume { .. } => {
@@ -155,6 +156,7 @@ impl Recorder {
             state: state.to_owned(),
             report: report.to_string(),
         };
+        failpoint!(await "journal.end");
         let run = self.run.clone();
         let written = self.journal.append(Entry::RunEnded { run, end }).await;
         *lock(&self.live) = None;
@@ -208,8 +210,11 @@ impl Recorder {
     }
 
     async fn append(&self, entry: Entry) -> std::result::Result<(), CallError> {
+        failpoint!(await "journal.append");
         self.count(entry.bytes());
-        self.journal.append(entry).await.map_err(|error| {
+        let written = self.journal.append(entry).await;
+        failpoint!(await "journal.appended");
+        written.map_err(|error| {
             let said = error.to_string();
             let _ = self.fault.set(said.clone());
             CallError::Other("journal".into(), said)
@@ -339,6 +344,8 @@ pub(super) fn keeps(outcome: &Outcome, failed: bool) -> bool {
         Outcome::Ok(_) => true,
         Outcome::Failure(failure) => match failure.class {
             FailureClass::Exhausted | FailureClass::Cancelled | FailureClass::Model | FailureClass::Host => false,
+            // A fault of the host in a sub-task, which its parent passed on.
+            FailureClass::Other if failure.message.starts_with("host: ") => false,
             FailureClass::Failed
             | FailureClass::Denied
             | FailureClass::ContextOverflow

@@ -1,9 +1,11 @@
 //! A run from its start to its report.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
@@ -21,6 +23,9 @@ use crate::limits::LimitsPatch;
 use crate::limits::ledger::Account;
 use crate::run::{Event, RunId, RunReport};
 use crate::task::{Failure, FailureClass, Outcome, TaskId};
+
+/// What is said of a task that the host failed.
+pub(super) const LOST: &str = "the host failed while it ran the task";
 
 /// Events that a slow watcher may lag behind before it misses some.
 const EVENT_BACKLOG: usize = 1_024;
@@ -559,27 +564,36 @@ impl Host {
         };
         drop(events);
         tokio::spawn(async move {
-            let begun = match &recorder {
-                Some(recorder) => recorder.begin(record).await,
-                None => Ok(()),
+            let mut recorded = false;
+            let work = async {
+                failpoint!(await "run.begin");
+                if let Some(recorder) = &recorder {
+                    if let Err(error) = recorder.begin(record).await {
+                        return Outcome::Failure(Failure::new(FailureClass::Host, error.to_string()));
+                    }
+                    recorded = true;
+                }
+                run.start(task, input, false).await.0
             };
-            let outcome = match begun {
-                Ok(()) => run.start(task, input, false).await.0,
-                Err(error) => Outcome::Failure(Failure::new(FailureClass::Host, error.to_string())),
-            };
+            let outcome = caught(work).await.unwrap_or_else(|fault| {
+                cancel.cancel();
+                fault
+            });
             // The root took what was left of its sub-tasks along; they are still writing their reports.
             let mut report = run.finish(outcome, started).await;
-            if let Some(recorder) = &recorder {
+            // A journal takes no end of a run that it does not have.
+            if let Some(recorder) = recorder.as_ref().filter(|_| recorded) {
                 if let Some(fault) = recorder.fault() {
                     report.outcome = Outcome::Failure(Failure::new(FailureClass::Host, fault));
                 }
                 report.differences = recorder.is_replay().then(|| recorder.differences());
                 let interrupted = cancel.is_cancelled();
-                if let Err(error) = recorder
-                    .end(state(&report.outcome, interrupted), &summary(&report))
-                    .await
-                {
-                    tracing::error!("the end of run {} is not in the journal: {error}", report.run);
+                let summary = summary(&report);
+                let end = recorder.end(state(&report.outcome, interrupted), &summary);
+                match caught(end).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!("the end of run {} is not in the journal: {error}", report.run),
+                    Err(fault) => report.outcome = fault,
                 }
             }
             drop(run);
@@ -587,6 +601,12 @@ impl Host {
         });
         Ok(handle)
     }
+}
+
+/// Runs `work`, and returns the outcome of a fault of the host if it panics.
+pub(super) async fn caught<T>(work: impl Future<Output = T>) -> std::result::Result<T, Outcome> {
+    let lost = |_| Outcome::Failure(Failure::new(FailureClass::Host, LOST));
+    AssertUnwindSafe(work).catch_unwind().await.map_err(lost)
 }
 
 /// How a run ended, in one word.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use serde_json::Value;
@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::calls::{Handle, TaskCalls};
 use super::record::{Recorder, Settled, TaskLog};
-use super::run::clock;
+use super::run::{LOST, caught, clock};
 use super::{Host, LoadedPlugin, SubAgent};
 use crate::config::{DirGrant, DirQuota};
 use crate::error::{Error, Result};
@@ -170,6 +170,7 @@ impl RunState {
         sub_agent: &SubAgent,
         input: Input,
     ) -> (Outcome, Option<Returned>) {
+        failpoint!(await "spawn.sub-task");
         let started = Instant::now();
         let limits = self.host.sub_task_limits(sub_agent);
         let own_deadline = limits.time.map(|time| started + time);
@@ -213,31 +214,70 @@ impl RunState {
         keep_returned: bool,
     ) -> impl Future<Output = (Outcome, Option<Returned>)> + use<> {
         let run = Arc::clone(self);
-        let task = self
-            .tasks
-            .spawn(async move { run.run(task, input, keep_returned).await });
+        let begun = Arc::new(Begun {
+            id: task.id.clone(),
+            plugin: task.plugin.id.to_string(),
+            account: task.account.clone(),
+            started: task.started,
+            log: OnceLock::new(),
+        });
+        let task = self.tasks.spawn(async move {
+            let work = Arc::clone(&run).run(task, input, keep_returned, Arc::clone(&begun));
+            match caught(work).await {
+                Ok(ended) => ended,
+                Err(fault) => (run.lost(&begun, fault), None),
+            }
+        });
         async move {
-            task.await.unwrap_or_else(|_| {
-                (
-                    Outcome::Failure(Failure::new(
-                        FailureClass::Host,
-                        "the host failed while it ran the task",
-                    )),
-                    None,
-                )
-            })
+            task.await
+                .unwrap_or_else(|_| (Outcome::Failure(Failure::new(FailureClass::Host, LOST)), None))
         }
     }
 
-    async fn run(self: Arc<Self>, task: NewTask, input: Input, keep_returned: bool) -> (Outcome, Option<Returned>) {
+    /// Writes the report of a task that the host failed before it had one.
+    fn lost(&self, begun: &Begun, fault: Outcome) -> Outcome {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.iter().any(|(report, _)| report.id == begun.id) {
+            return fault;
+        }
+        let report = TaskReport {
+            parent: begun.id.parent(),
+            id: begun.id.clone(),
+            plugin: begun.plugin.clone(),
+            release: None,
+            models: Vec::new(),
+            outcome: fault.clone(),
+            spent: Spent {
+                wall: begun.started.elapsed(),
+                ..begun.account.spent()
+            },
+            log: String::new(),
+            log_dropped_bytes: 0,
+            notes: Vec::new(),
+        };
+        if let Some(log) = begun.log.get() {
+            log.ended(&report, None, &[]);
+        }
+        ended.push((report, Vec::new()));
+        drop(ended);
+        self.emit(Event::Ended { task: begun.id.clone() });
+        fault
+    }
+
+    async fn run(
+        self: Arc<Self>,
+        task: NewTask,
+        input: Input,
+        keep_returned: bool,
+        begun: Arc<Begun>,
+    ) -> (Outcome, Option<Returned>) {
+        failpoint!(await "spawn.task");
         let log = match self.log(&task, &input, keep_returned) {
-            Ok(Begin::Now(log)) => Arc::new(*log),
+            Ok(Begin::Now(log)) => Arc::clone(begun.log.get_or_init(|| Arc::new(*log))),
             Ok(Begin::Settled(outcome, returned)) => return (outcome, returned),
             Err(error) => {
-                return (
-                    Outcome::Failure(Failure::new(FailureClass::Host, error.to_string())),
-                    None,
-                );
+                let fault = Outcome::Failure(Failure::new(FailureClass::Host, error.to_string()));
+                return (self.lost(&begun, fault), None);
             }
         };
         let _live = task.account.live();
@@ -292,7 +332,10 @@ impl RunState {
         // In a task of its own, so that a fault of the host in it is an outcome and not a hang.
         let mut guest = {
             let (host, plugin) = (self.host.clone(), Arc::clone(&plugin));
-            tokio::spawn(async move { host.inner.sandbox.run(&plugin.code, call).await })
+            tokio::spawn(async move {
+                failpoint!(await "spawn.guest");
+                host.inner.sandbox.run(&plugin.code, call).await
+            })
         };
         let ended = tokio::select! {
             ended = &mut guest => ended,
@@ -302,6 +345,7 @@ impl RunState {
             }
         };
         let ended = ended.ok();
+        failpoint!(await "collect.guest");
         let mut spent = calls.account.spent();
         spent.wall = started.elapsed();
         let mut shared_memory_refused = false;
@@ -313,12 +357,7 @@ impl RunState {
                 shared_memory_refused = ended.shared_memory_refused;
                 (ended.end, ended.returned, ended.log, ended.log_dropped)
             }
-            None => (
-                End::Host("the host failed while it ran the task".into()),
-                None,
-                String::new(),
-                0,
-            ),
+            None => (End::Host(LOST.into()), None, String::new(), 0),
         };
         let outcome = match Outcome::of(end) {
             // What is shared may run out before a task's own limit does.
@@ -384,7 +423,9 @@ impl RunState {
             notes,
         };
         let json = |returned: &Returned| plugin.code.returned_json(returned).map(|json| json.to_string());
+        failpoint!(await "collect.report");
         log.ended(&report, returned.as_ref().and_then(json), &used);
+        failpoint!(await "collect.ended");
         self.ended
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -403,6 +444,7 @@ impl RunState {
         let Some(recorder) = &self.recorder else {
             return Ok(Begin::Now(Box::new(TaskLog::none(task.id.clone()))));
         };
+        failpoint!("spawn.past", Error::host("failpoint"));
         let plugin = &task.plugin;
         let digest = plugin.digest.hex();
         let input = plugin.code.input_json(input).map(|input| input.to_string());
@@ -416,6 +458,7 @@ impl RunState {
         }
         let id = plugin.id.to_string();
         let log = TaskLog::begin(recorder, &task.id, (&id, &digest), input, past);
+        failpoint!("spawn.log");
         Ok(Begin::Now(Box::new(log)))
     }
 
@@ -491,6 +534,16 @@ fn bytes_of(outcome: &Outcome) -> u64 {
         Outcome::Ok(output) => json(output),
         Outcome::Failure(failure) => failure.message.len() as u64 + failure.error.as_ref().map_or(0, json),
     }
+}
+
+/// What is known of a task that has begun, for the case that the host fails it.
+struct Begun {
+    id: TaskId,
+    plugin: String,
+    account: Account,
+    started: Instant,
+    /// Its log, once it has one.
+    log: OnceLock<Arc<TaskLog>>,
 }
 
 /// How a task begins.

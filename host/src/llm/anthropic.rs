@@ -93,15 +93,19 @@ impl Anthropic {
     async fn call(&self, request: &Request) -> Result<Reply, ProviderError> {
         let body = encode(request)?;
         let answer = self.endpoint.post(&body).await?;
+        self.read(request, &answer)
+    }
+
+    fn read(&self, request: &Request, answer: &Answer) -> Result<Reply, ProviderError> {
         let parsed = serde_json::from_slice::<Value>(&answer.body);
         let failed = !(200..300).contains(&answer.status);
         match parsed {
             Ok(body) if !failed && body.get("type").and_then(Value::as_str) != Some("error") => {
-                self.decode(request, &answer, &body)
+                self.decode(request, answer, &body)
             }
-            Ok(body) => Err(error::classify(&self.endpoint, &answer, Some(&body))),
-            Err(_) if failed => Err(error::classify(&self.endpoint, &answer, None)),
-            Err(error) => Err(self.bad_reply(&answer, &format!("the answer is no JSON: {error}"))),
+            Ok(body) => Err(error::classify(&self.endpoint, answer, Some(&body))),
+            Err(_) if failed => Err(error::classify(&self.endpoint, answer, None)),
+            Err(error) => Err(self.bad_reply(answer, &format!("the answer is no JSON: {error}"))),
         }
     }
 
@@ -158,6 +162,18 @@ impl Anthropic {
         let id = error::request_id(answer, None);
         self.endpoint
             .error(answer, ProviderErrorKind::BadReply, message, id.as_deref())
+    }
+}
+
+#[cfg(feature = "fuzzing")]
+impl Anthropic {
+    /// Reads an answer as if it had come from the service.
+    ///
+    /// # Errors
+    ///
+    /// What the answer says, or is not.
+    pub fn read_answer(&self, request: &Request, raw: super::RawAnswer<'_>) -> Result<Reply, ProviderError> {
+        self.read(request, &raw.into())
     }
 }
 

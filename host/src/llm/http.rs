@@ -84,6 +84,30 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
+/// An answer that came from nowhere, for fuzz targets.
+#[cfg(feature = "fuzzing")]
+#[derive(Debug, Clone, Copy)]
+pub struct RawAnswer<'a> {
+    /// The HTTP status.
+    pub status: u16,
+    /// Headers; those that HTTP does not allow are left out.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The body.
+    pub body: &'a [u8],
+}
+
+#[cfg(feature = "fuzzing")]
+impl From<RawAnswer<'_>> for Answer {
+    fn from(raw: RawAnswer<'_>) -> Self {
+        let header = |(name, value): &(&str, &str)| Some((name.parse::<HeaderName>().ok()?, value.parse().ok()?));
+        Self {
+            status: raw.status,
+            headers: raw.headers.iter().filter_map(header).collect(),
+            body: raw.body.to_vec(),
+        }
+    }
+}
+
 impl Endpoint {
     /// The endpoint `path` below `base_url`, with a key that travels as `auth`.
     ///

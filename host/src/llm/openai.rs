@@ -96,15 +96,19 @@ impl OpenAi {
     async fn call(&self, request: &Request) -> Result<Reply, ProviderError> {
         let body = encode(request, self.max_tokens)?;
         let answer = self.endpoint.post(&body).await?;
+        self.read(request, &answer)
+    }
+
+    fn read(&self, request: &Request, answer: &Answer) -> Result<Reply, ProviderError> {
         let parsed = serde_json::from_slice::<Value>(&answer.body);
         let failed = !(200..300).contains(&answer.status);
         match parsed {
             Ok(body) if failed || error::find(&body).is_some() => {
-                Err(error::classify(&self.endpoint, &answer, Some(&body)))
+                Err(error::classify(&self.endpoint, answer, Some(&body)))
             }
-            Ok(body) => self.decode(request, &answer, &body),
-            Err(_) if failed => Err(error::classify(&self.endpoint, &answer, None)),
-            Err(error) => Err(self.bad_reply(&answer, &format!("the answer is no JSON: {error}"))),
+            Ok(body) => self.decode(request, answer, &body),
+            Err(_) if failed => Err(error::classify(&self.endpoint, answer, None)),
+            Err(error) => Err(self.bad_reply(answer, &format!("the answer is no JSON: {error}"))),
         }
     }
 
@@ -176,6 +180,18 @@ impl OpenAi {
         let id = error::request_id(answer);
         self.endpoint
             .error(answer, ProviderErrorKind::BadReply, message, id.as_deref())
+    }
+}
+
+#[cfg(feature = "fuzzing")]
+impl OpenAi {
+    /// Reads an answer as if it had come from the service.
+    ///
+    /// # Errors
+    ///
+    /// What the answer says, or is not.
+    pub fn read_answer(&self, request: &Request, raw: super::RawAnswer<'_>) -> Result<Reply, ProviderError> {
+        self.read(request, &raw.into())
     }
 }
 

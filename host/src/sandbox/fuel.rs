@@ -70,12 +70,15 @@ pub(super) struct Meter {
 impl Bursts for Meter {
     /// Waits for a lease, where others hold what there is.
     async fn begin(&mut self) {
+        failpoint!("call.fuel");
         let lease = self.capabilities.lease_fuel().await.min(NONE - 1);
         self.leased = Some(lease);
+        failpoint!("call.leased");
         self.tank.0.lease.store(lease, Ordering::Release);
     }
 
     fn end(&mut self) {
+        failpoint!("settle.fuel");
         let left = self.tank.0.left.load(Ordering::Acquire);
         self.settle(left);
     }

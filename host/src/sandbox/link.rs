@@ -38,6 +38,7 @@ pub(super) fn sub_agent(linker: &mut Linker<State>, import: &str) -> wasmtime::R
         .func_new_concurrent("run", move |store, _, params, results| {
             let name = Arc::clone(&name);
             Box::pin(async move {
+                failpoint!("guest.sub-agent", wasmtime::Error::new(super::EffectLost));
                 let (Some(input), Some(result)) = (params.first(), results.first_mut()) else {
                     return Err(wasmtime::Error::msg("a sub-agent takes one value and gives one"));
                 };
@@ -74,6 +75,7 @@ impl wit::HostWithStore<State> for Contract {
         store: &Accessor<State, Self>,
         request: wit::Request,
     ) -> wasmtime::Result<Result<wit::Reply, wit::Error>> {
+        failpoint!("guest.complete", wasmtime::Error::new(super::EffectLost));
         let bytes = request_bytes(&request);
         let asked = store.with(|mut store| -> wasmtime::Result<_> {
             charge(&mut store, hostcalls::cost_of(price::CALL, price::CALL_BYTE, bytes))?;
@@ -95,6 +97,7 @@ impl wit::HostWithStore<State> for Contract {
         };
         let bytes = reply.as_ref().map_or(0, reply_bytes);
         store.with(|mut store| store.get().charges.bytes(bytes));
+        failpoint!("guest.reply", wasmtime::Error::new(super::EffectLost));
         Ok(match reply {
             Ok(reply) => Ok(to_wit(reply)),
             Err(error) => Err(error_to_wit(error)),

@@ -15,6 +15,8 @@ pub(super) const LEVELS: u32 = 8;
 /// Places for guests. Level `k` counts the tasks at depth `k` and above.
 pub(super) struct Room {
     levels: Vec<Arc<Semaphore>>,
+    #[cfg(feature = "failpoints")]
+    places: Vec<usize>,
 }
 
 /// A place; dropping it makes room.
@@ -32,9 +34,19 @@ impl Room {
             let kept = share.saturating_mul(LEVELS - 1 - level);
             Arc::new(Semaphore::new(places.saturating_sub(kept) as usize))
         };
+        let levels: Vec<_> = (0..LEVELS).map(level).collect();
         Self {
-            levels: (0..LEVELS).map(level).collect(),
+            #[cfg(feature = "failpoints")]
+            places: levels.iter().map(|level| level.available_permits()).collect(),
+            levels,
         }
+    }
+
+    /// Whether every place is free.
+    #[cfg(feature = "failpoints")]
+    pub(super) fn is_empty(&self) -> bool {
+        let free = self.levels.iter().map(|level| level.available_permits());
+        free.eq(self.places.iter().copied())
     }
 
     /// Waits for a place at `depth`; none when the room is closed.

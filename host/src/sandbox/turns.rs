@@ -145,6 +145,7 @@ impl Asker {
         lock(&self.open).insert(ordinal);
         let effect = self.effects.spawn(async move {
             let value = effect.await;
+            failpoint!(await "collect.turn");
             let turn: Turn = Box::new(move || reply.send(value).is_ok());
             // A closed inbox means that the task has ended.
             let _ = inbox.send((ordinal, turn));
@@ -321,6 +322,7 @@ impl Turns {
                     if next != Next::Any && next != Next::Answer(ask) {
                         self.early.insert(ask, turn);
                     } else if turn() {
+                        failpoint!("collect.given");
                         order.answered(ask);
                         polls = 0;
                         return Poll::Ready(None);

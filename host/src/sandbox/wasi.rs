@@ -175,6 +175,7 @@ impl monotonic_clock::Host for FrozenClock<'_> {
 
 impl wall_clock::Host for FrozenClock<'_> {
     fn now(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
+        failpoint!("wasi.clock");
         let now = self.now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Ok(wall_clock::Datetime {
             seconds: now.as_secs(),
@@ -223,6 +224,7 @@ impl Log {
     }
 
     fn append(&self, bytes: &[u8]) {
+        failpoint!("wasi.log");
         let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let room = written.bound.saturating_sub(written.kept.len());
         let (kept, dropped) = bytes.split_at(bytes.len().min(room));

@@ -10,6 +10,7 @@ use agenthost_tests::guests::{guests, workspace};
 const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("limits", &[]),
+    ("failpoint", &[]),
     ("llm", &["error", "limits", "plain_file", "printable"]),
     ("plain_file", &[]),
     ("printable", &[]),

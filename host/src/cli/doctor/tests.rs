@@ -107,3 +107,40 @@ fn numbers_are_grouped() {
         assert_eq!(thousands(text), shown);
     }
 }
+
+#[test]
+fn each_open_advisory_says_whether_this_host_is_affected() {
+    let mut report = Report {
+        format: 1,
+        version: "",
+        checks: Vec::new(),
+    };
+    engine(&mut report);
+    let (engine, rows) = report.checks.split_first().unwrap();
+    let open = advisories::open();
+    assert_eq!(rows.len(), open.len());
+    let affect = rows.iter().filter(|row| row.affected == Some(true)).count();
+    assert_eq!(engine.state == State::Warn, affect > 0, "{}", engine.found);
+    for (row, advisory) in rows.iter().zip(&open) {
+        assert_eq!(
+            (&row.name, row.affected),
+            (&advisory.id, Some(advisory.affects_this_host()))
+        );
+        assert_eq!(row.state == State::Warn, advisory.affects_this_host());
+        let verdict = if advisory.affects_this_host() {
+            "affects"
+        } else {
+            "does not affect"
+        };
+        assert!(
+            row.found
+                .starts_with(&format!("{verdict} this host: {}", advisory.why())),
+            "{}",
+            row.found
+        );
+        assert_eq!(
+            serde_json::to_value(row).unwrap()["affected"],
+            advisory.affects_this_host()
+        );
+    }
+}

@@ -41,7 +41,9 @@ impl InFlight<'_> {
         let task = self.call.task;
         let written = task.log.sending(self.call.ordinal, &self.model.full_name).await;
         written.map_err(Failed::Call)?;
+        failpoint!(await "call.send");
         self.depart();
+        failpoint!(await "call.sent");
         let waited = self.permit.as_ref().map_or(0, |permit| millis(permit.waited()));
         let provider = &self.model.served;
         let span = telemetry::request(
@@ -52,6 +54,7 @@ impl InFlight<'_> {
             waited,
         );
         let answer = provider.provider.complete(&self.request).instrument(span.clone()).await;
+        failpoint!(await "settle.answer");
         telemetry::answered(&span, answer.as_ref());
         let used = self.arrive(answer.as_ref());
         task.emit(Event::CallSettled {
@@ -103,12 +106,15 @@ impl InFlight<'_> {
             return Used::default();
         };
         let task = self.call.task;
+        failpoint!("settle.arrive");
         match answer {
             // Noted once the journal has what came of it: if the process ends before that, the request is lost.
             Ok(_) => self.call.so_far().unnoted = true,
             Err(_) => task.log.answered(self.call.ordinal),
         }
+        failpoint!("settle.gate");
         permit.settle(answer);
+        failpoint!("settle.charge");
         let price = self.model.price.as_ref();
         let used = match answer {
             Ok(Reply { usage: Some(usage), .. }) => {
@@ -132,6 +138,7 @@ impl InFlight<'_> {
             },
         };
         reservation.settle(used);
+        failpoint!("settle.charged");
         if answer.is_ok() {
             self.call.book(request_hash(&self.model.full_name, &self.request), used);
         } else {

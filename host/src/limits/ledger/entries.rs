@@ -33,6 +33,10 @@ impl Entries<'_> {
 
     /// Gives the place of an entry back that nobody holds any more.
     pub(super) fn close(&mut self, index: usize) {
+        #[cfg(feature = "failpoints")]
+        if let Some(entry) = self.get(index).filter(|entry| !entry.is_idle()) {
+            failpoint!(leak format!("{:?} reserved, {} live", entry.reserved, entry.live));
+        }
         self.0.free.push(index);
     }
 
@@ -116,6 +120,14 @@ impl Entries<'_> {
             true => Fit::Now { held, output },
             false => Fit::Later,
         }
+    }
+}
+
+#[cfg(feature = "failpoints")]
+impl Entry {
+    /// Whether nothing is reserved, nothing waits and no task is live.
+    fn is_idle(&self) -> bool {
+        self.reserved == Amounts::default() && self.waiting == 0 && self.live == 0
     }
 }
 

@@ -1,0 +1,82 @@
+//! What model services answer.
+
+use std::sync::OnceLock;
+
+use agenthost::llm::anthropic::Anthropic;
+use agenthost::llm::openai::{MaxTokensField, OpenAi};
+use agenthost::llm::{Message, Options, Part, RawAnswer, Reply, Request, Role};
+
+/// The key, which nothing that comes out may hold.
+const KEY: &str = "sk-fuzz-0123456789";
+
+/// The body of an answer. The first byte says which wire and which status, and the line after it is a header's value.
+pub fn replies(bytes: &[u8]) {
+    static SERVICES: OnceLock<(OpenAi, Anthropic)> = OnceLock::new();
+    let (openai, anthropic) = SERVICES.get_or_init(|| {
+        let openai = OpenAi::new(
+            Some("http://127.0.0.1:9/v1"),
+            Some(KEY.into()),
+            MaxTokensField::default(),
+        );
+        let anthropic = Anthropic::new(Some("http://127.0.0.1:9"), KEY.into());
+        (openai.unwrap(), anthropic.unwrap())
+    });
+    const STATUS: [u16; 8] = [200, 200, 200, 400, 401, 429, 500, 529];
+    const HEADERS: [&str; 6] = [
+        "retry-after",
+        "x-ratelimit-remaining-tokens",
+        "x-ratelimit-reset-requests",
+        "anthropic-ratelimit-input-tokens-reset",
+        "anthropic-ratelimit-requests-remaining",
+        "request-id",
+    ];
+    let Some((first, rest)) = bytes.split_first() else {
+        return;
+    };
+    let line = rest.iter().position(|byte| *byte == b'\n').unwrap_or_default();
+    let (value, body) = rest.split_at(line);
+    let body = body.strip_prefix(b"\n").unwrap_or(body);
+    let value = String::from_utf8_lossy(value);
+    let raw = RawAnswer {
+        status: STATUS[usize::from(first >> 1) % STATUS.len()],
+        headers: &[(HEADERS[usize::from(first >> 4) % HEADERS.len()], &value)],
+        body,
+    };
+    let request = Request {
+        model: "small".into(),
+        system: None,
+        messages: vec![Message {
+            role: Role::User,
+            content: vec![Part::Text("Hello".into())],
+        }],
+        max_tokens: 100,
+        schema: None,
+        options: Options::default(),
+        mark_prefix: None,
+    };
+    let read = match first & 1 {
+        0 => openai.read_answer(&request, raw),
+        _ => anthropic.read_answer(&request, raw),
+    };
+    match read {
+        Ok(reply) => {
+            // As the journal keeps it.
+            let text = serde_json::to_string(&reply).unwrap();
+            let again: Reply = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&again).unwrap(), text);
+            if let Some(usage) = reply.usage {
+                assert!(
+                    usage.cached_input <= usage.input && usage.input <= 2_000_000_000,
+                    "{usage:?}"
+                );
+                let _ = usage.plus(&usage);
+            }
+        }
+        Err(error) => {
+            let said = error.to_string();
+            assert!(!said.contains(|c: char| c.is_control()), "{said:?}");
+            assert!(said.len() < 4_096, "{}", said.len());
+            assert!(!said.contains(KEY) || !value.contains(KEY), "the key is in {said:?}");
+        }
+    }
+}
