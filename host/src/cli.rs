@@ -10,6 +10,7 @@ mod cassettes;
 mod compiled;
 mod completions;
 mod core_dumps;
+mod crates;
 mod doctor;
 mod inspect;
 mod journal;
@@ -155,7 +156,10 @@ enum Command {
     List(list::Args),
     /// Check the toolchain, the configuration, the keys and this machine's limits
     Doctor(doctor::Args),
-    /// Let a project's configuration send your keys to its addresses, or use directories outside it
+    /// Trust a project's crates and its configuration
+    ///
+    /// Its crates may be built, which runs their code. Its configuration may send prompts and keys to its addresses, use
+    /// directories outside of it, and lift limits of yours, exactly as shown.
     Trust(trust::Args),
     /// Make keys, sign plugins with them, and verify what others signed
     Key(key::Args),
@@ -309,8 +313,10 @@ fn host_with(
 ) -> Result<Host> {
     let project = registry::project(&config, env)?;
     let compile = compiled::how(&config);
+    let builds = crates::rules(env, &config);
     let builder = Host::builder(config)
         .project(project)
+        .builds(builds)
         .cache_dir(cache_dir(env))
         .compile(compile)
         .state_dir(env.state_dir())

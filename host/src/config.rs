@@ -14,6 +14,7 @@ mod dirs;
 mod env;
 mod file;
 mod key;
+mod merge;
 pub(crate) mod reader;
 mod resolve;
 #[cfg(test)]
@@ -30,8 +31,10 @@ use std::time::Duration;
 
 pub use self::dirs::{DirGrant, DirQuota};
 pub use self::env::Env;
+use self::merge::Accepted;
 pub use self::reader::Origin;
 use self::resolve::resolve;
+use self::trust::lifts::{Lift, TrustedLift};
 use crate::error::{Error, Result};
 use crate::limits::{Cap, Limits, Usd};
 
@@ -53,11 +56,22 @@ pub struct Config {
     sub_agents: BTreeMap<String, SubAgent>,
     prices: BTreeMap<ModelRef, PriceConfig>,
     registries: BTreeMap<String, RegistryConfig>,
+    price_floors: BTreeMap<ModelRef, PriceConfig>,
     policies: Vec<PathBuf>,
+    lifts: Vec<Lift>,
     origins: BTreeMap<String, Origin>,
     project_file: Option<PathBuf>,
     user_file: Option<PathBuf>,
     env: Env,
+}
+
+/// Which lifts of the operator's limits count.
+#[derive(Clone, Copy)]
+enum Lifting {
+    /// Those that the operator accepted.
+    Accepted,
+    /// All of them, to see what the file asks for.
+    All,
 }
 
 /// A model at a provider, written `provider/model`.
@@ -329,7 +343,7 @@ impl Config {
     /// [`Denied`](crate::error::ErrorClass::Denied) where a key would go to an address, or a plugin would be given a
     /// directory, that needs [`trust`] first.
     pub fn load(env: &Env) -> Result<Self> {
-        let config = Self::unchecked(env, None)?;
+        let config = Self::unchecked(env, None, Lifting::Accepted)?;
         trust::check(&config)?;
         Ok(config)
     }
@@ -352,6 +366,7 @@ impl Config {
             &Env::new(BTreeMap::new(), "/", None),
             (file::Layer::default(), None),
             (file::Layer::default(), None),
+            &Accepted::All,
         )
     }
 
@@ -382,7 +397,7 @@ impl Config {
     ///
     /// As [`Config::load`]: a file that was named may come from a stranger just as well as one that was found.
     pub fn load_from(env: &Env, file: &Path) -> Result<Self> {
-        let config = Self::unchecked(env, Some(file))?;
+        let config = Self::unchecked(env, Some(file), Lifting::Accepted)?;
         trust::check(&config)?;
         Ok(config)
     }
@@ -416,7 +431,7 @@ impl Config {
     }
 
     /// The configuration before any question of trust.
-    fn unchecked(env: &Env, named: Option<&Path>) -> Result<Self> {
+    fn unchecked(env: &Env, named: Option<&Path>, lifting: Lifting) -> Result<Self> {
         let found = named.is_none();
         let project = match named {
             Some(file) => Some(env.cwd().join(file)),
@@ -428,11 +443,60 @@ impl Config {
         };
         let lower = user.clone().map(|path| file::read(env, path, true)).transpose()?;
         let upper = project.clone().map(|path| file::read(env, path, found)).transpose()?;
+        let accepted = match lifting {
+            Lifting::All => Accepted::All,
+            Lifting::Accepted => Accepted::Some(trust::accepted_lifts(env, project.as_deref())),
+        };
         resolve(
             env,
             (lower.unwrap_or_default(), user),
             (upper.unwrap_or_default(), project),
+            &accepted,
         )
+    }
+
+    /// What the project's file asks for beyond the operator's own and does not get, for people; each with the cure.
+    pub fn notes(&self) -> Vec<String> {
+        let held = self.lifts.iter().filter(|lift| !lift.accepted);
+        let note = |lift: &Lift| {
+            let TrustedLift { entry, yours, theirs } = &lift.trusted;
+            let place = lift
+                .origin
+                .as_ref()
+                .map(|origin| format!("{origin}: "))
+                .unwrap_or_default();
+            let file = self
+                .project_file
+                .as_deref()
+                .map(|file| self.env.shown(file))
+                .unwrap_or_default();
+            format!("{place}{entry} stays at your {yours}, not {theirs}; `agenthost trust {file}` lifts it")
+        };
+        held.map(note).collect()
+    }
+
+    /// The prices of the operator's own file, below which no project's file prices a model.
+    pub fn price_floors(&self) -> &BTreeMap<ModelRef, PriceConfig> {
+        &self.price_floors
+    }
+
+    /// Whether a file other than the operator's own sets the entry, by its keys joined with dots.
+    pub fn is_by_project(&self, entry: &str) -> bool {
+        self.origin(entry)
+            .is_some_and(|origin| self.user_file() != Some(origin.file()))
+    }
+
+    /// The environment variables that hold keys.
+    pub fn key_variables(&self) -> impl Iterator<Item = &str> {
+        self.providers.values().filter_map(|provider| match &provider.key {
+            Some(KeySource::Variable(name)) => Some(name.as_str()),
+            Some(KeySource::File(_)) | None => None,
+        })
+    }
+
+    /// What the configuration was read in.
+    pub fn env(&self) -> &Env {
+        &self.env
     }
 
     /// What each model name stands for: at least one model, the first to be tried first.

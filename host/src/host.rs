@@ -36,6 +36,7 @@ use crate::llm::openai::{self, OpenAi};
 use crate::llm::script::Script;
 use crate::llm::{CallError, Provider};
 use crate::plugin::Plugin;
+use crate::plugin::build::BuildRules;
 use crate::price::{Price, PriceTable};
 use crate::registry::project::Project;
 use crate::sandbox::{self, Code, Compile, Machine, MemoryBound, RunMemory, Sandbox, Settings};
@@ -70,6 +71,8 @@ struct Inner {
     journal: Option<(Arc<dyn Journal>, Bodies)>,
     /// What references mean, and what may run at all.
     project: Option<Arc<Project>>,
+    /// Which crates may be built, where the embedder says.
+    builds: Option<BuildRules>,
 }
 
 /// A provider, made when it is first called: a missing key of a model that nobody asks for is no error.
@@ -123,6 +126,7 @@ pub struct HostBuilder {
     state: Option<PathBuf>,
     journal: Option<(Arc<dyn Journal>, Bodies)>,
     project: Option<Arc<Project>>,
+    builds: Option<BuildRules>,
     max_memory: u64,
     providers: BTreeMap<String, Arc<dyn Provider>>,
 }
@@ -261,6 +265,15 @@ impl HostBuilder {
         self
     }
 
+    /// Builds crates under `rules`. Without them, the crates that the embedder names are built, with those that their own
+    /// manifests name; one that a project's configuration names needs the operator's
+    /// [trust](crate::config::trust::crates).
+    #[must_use]
+    pub fn builds(mut self, rules: BuildRules) -> Self {
+        self.builds = Some(rules);
+        self
+    }
+
     /// Writes runs down in `journal`, so that they can be resumed and replayed; `bodies` says which texts it keeps.
     /// With [`Bodies::None`] nothing can be replayed, and of what can be resumed only the finished tasks of a batch stay. A
     /// run ends with a failure of class `host` where the journal cannot be written.
@@ -343,6 +356,7 @@ impl HostBuilder {
                 state: self.state,
                 journal: self.journal,
                 project: self.project,
+                builds: self.builds,
             }),
         })
     }
@@ -387,6 +401,7 @@ impl Host {
             state: None,
             journal: None,
             project: None,
+            builds: None,
             max_memory,
             providers: BTreeMap::new(),
         }
@@ -445,6 +460,13 @@ impl Host {
             Some(Cap::Unlimited) => MemoryBound::configured(None),
             Some(Cap::At(bytes)) => MemoryBound::configured(Some(bytes)),
         }
+    }
+
+    /// What the project's configuration asks for beyond the operator's own and does not get, for people.
+    pub fn config_notes(&self) -> Vec<String> {
+        let mut notes = self.inner.config.notes();
+        notes.extend_from_slice(self.inner.prices.notes());
+        notes
     }
 
     /// What this machine allows.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-use crate::config::{Config, PriceConfig, RatesConfig};
+use crate::config::{Config, ModelRef, PriceConfig, ProviderConfig, RatesConfig, SetBy};
 use crate::error::Error;
 use crate::limits::Usd;
 use crate::llm::Usage;
@@ -40,6 +40,8 @@ pub struct PriceTable {
     /// By `provider/model`, where the provider is one of the operator's names.
     overrides: BTreeMap<String, Price>,
     free: Price,
+    /// Prices of a project's file that do not hold.
+    notes: Vec<String>,
 }
 
 impl PriceTable {
@@ -59,7 +61,9 @@ impl PriceTable {
         })
     }
 
-    /// The embedded table with the operator's own prices before it.
+    /// The embedded table with the operator's own prices before it. A price of a project's file counts as far as it is not
+    /// below that of the operator's own file or of the table: whoever sends a project must not make a limit on cost last
+    /// longer.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -81,18 +85,67 @@ impl PriceTable {
     ///
     /// Class `config`, with file and line: a price that makes no sense, as [`Price::custom`] finds it.
     pub fn of(config: &Config) -> Result<Self, Error> {
-        let own = config.prices().iter().map(|(model, price)| {
-            let price = Price::custom(price).map_err(|error| {
+        let custom = |model: &ModelRef, price: &PriceConfig| {
+            Price::custom(price).map_err(|error| {
                 let origin = config
                     .origin(&format!("prices.{model}"))
                     .map(|origin| format!("{origin}: "))
                     .unwrap_or_default();
                 Error::config(format!("{origin}[prices.\"{model}\"]: {error}"))
                     .hint("Give USD per million tokens, such as `input = 0.10` and `output = 0.50`.")
-            })?;
-            Ok((model.to_string(), price))
-        });
-        Self::builtin().with_overrides(own.collect::<Result<Vec<_>, Error>>()?)
+            })
+        };
+        let mut table = Self::builtin();
+        let mut floors = BTreeMap::new();
+        for (model, price) in config.price_floors() {
+            floors.insert(model.to_string(), custom(model, price)?);
+        }
+        let mut own = Vec::new();
+        for (model, price) in config.prices() {
+            let entry = format!("prices.{model}");
+            let mut price = custom(model, price)?;
+            if let Some(provider) = config
+                .provider(&model.provider)
+                .filter(|_| config.is_by_project(&entry))
+            {
+                let floor = find(&floors, &model.to_string()).cloned();
+                let floor = floor.or_else(|| table.least(provider, &model.model));
+                let held = floor.map_or_else(|| price.clone(), |floor| price.at_least(&floor));
+                if held != price {
+                    table.notes.push(format!(
+                        "{}[prices.\"{model}\"] does not lower the price that is known; your own configuration can",
+                        config
+                            .origin(&entry)
+                            .map(|origin| format!("{origin}: "))
+                            .unwrap_or_default()
+                    ));
+                }
+                price = held;
+            }
+            own.push((model.to_string(), price));
+        }
+        table.with_overrides(own)
+    }
+
+    /// The least that a project's file may price a model at. A model that is not in the table may be another name of one that
+    /// is, where the vendor itself serves it.
+    fn least(&self, provider: &ProviderConfig, model: &str) -> Option<Price> {
+        let known = self.builtin.get(provider.kind.name())?;
+        let at_vendor = provider
+            .address
+            .as_ref()
+            .is_some_and(|address| address.set_by == SetBy::Vendor);
+        let dearest = || {
+            let all = known.values().cloned();
+            all.reduce(|dearest, price| dearest.at_least(&price))
+                .filter(|_| at_vendor)
+        };
+        find(known, model).cloned().or_else(dearest)
+    }
+
+    /// What a project's file asked for and did not get, for people.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The day on which the embedded prices were read, as `2026-11-23`.
@@ -218,6 +271,30 @@ impl Price {
         }
     }
 
+    /// The dearer of both in each rate.
+    #[must_use]
+    fn at_least(&self, floor: &Self) -> Self {
+        let long_context = match (self.long_context, floor.long_context) {
+            (None, None) => None,
+            (own, other) => {
+                let above = [own, other]
+                    .into_iter()
+                    .flatten()
+                    .map(|(above, _)| above)
+                    .min()
+                    .unwrap_or_default();
+                let rates =
+                    |step: Option<(u64, Rates)>, plain: Rates| step.map_or(plain, |(_, rates)| rates.max(plain));
+                Some((above, rates(own, self.rates).max(rates(other, floor.rates))))
+            }
+        };
+        Self {
+            rates: self.rates.max(floor.rates),
+            long_context,
+            source: self.source.clone(),
+        }
+    }
+
     /// Where the price was read.
     pub fn source(&self) -> Option<&str> {
         self.source.as_deref()
@@ -282,6 +359,17 @@ impl Rates {
             cache_read: read.map_or(input.0, |read| read.0),
             cache_write: write.map_or(input.0.saturating_add(input.0.div_ceil(4)), |write| write.0),
             cache_write_1h: hour.map_or(input.0.saturating_mul(2), |hour| hour.0),
+        }
+    }
+
+    /// The larger of each.
+    fn max(self, other: Self) -> Self {
+        Self {
+            input: self.input.max(other.input),
+            output: self.output.max(other.output),
+            cache_read: self.cache_read.max(other.cache_read),
+            cache_write: self.cache_write.max(other.cache_write),
+            cache_write_1h: self.cache_write_1h.max(other.cache_write_1h),
         }
     }
 

@@ -55,6 +55,7 @@ mod all {
     mod tidy;
     mod toolchain;
     mod tree;
+    mod untrusted;
     mod validation;
     mod values;
 }

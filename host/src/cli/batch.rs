@@ -271,6 +271,11 @@ async fn go(
         argv: std::env::args().skip(1).collect(),
         cwd: env.cwd().to_owned(),
         items,
+        seal: None,
+    };
+    let command = match host.keeps_journal() {
+        true => command.sealed(env),
+        false => command,
     };
     let command = serde_json::to_value(&command).unwrap_or_default();
     let again = earlier.as_ref().map(|(earlier, _)| match earlier.how {

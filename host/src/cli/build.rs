@@ -8,6 +8,7 @@ use serde_json::json;
 use super::Global;
 use super::cassettes::too_low;
 use super::compiled;
+use super::crates::rules_naming;
 use super::output::{Printer, exit};
 use super::progress::Progress;
 use super::terminal::indented;
@@ -37,12 +38,13 @@ pub(super) struct Args {
 pub(super) fn build(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let dir = env.cwd().join(&args.dir);
     if let Some(file) = &args.check {
-        return check(&dir, &env.cwd().join(file), args, printer);
+        return check(&dir, &env.cwd().join(file), args, env, printer);
     }
+    let rules = rules_naming(&dir, env, printer)?;
     let waiting = Progress::waiting(&format!("building {}", args.dir.display()), printer);
     let built = match args.release {
-        true => builder::release(&dir),
-        false => builder::build(&dir),
+        true => rules.release(&dir),
+        false => rules.build(&dir),
     };
     waiting.finish();
     let built = built?;
@@ -85,11 +87,12 @@ pub(super) fn build(args: &Args, global: &Global, env: &Env, printer: &Printer) 
 }
 
 /// Whether the crate in `dir` gives just the bytes of `file`.
-fn check(dir: &Path, file: &Path, args: &Args, printer: &Printer) -> Result<ExitCode> {
+fn check(dir: &Path, file: &Path, args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let plugin = Plugin::open(file)?;
     let expected = std::fs::read(file).map_err(|error| Error::plugin(error.to_string()).at(file))?;
+    let rules = rules_naming(dir, env, printer)?;
     let waiting = Progress::waiting(&format!("building {}", args.dir.display()), printer);
-    let found = builder::reproduces(dir, &expected);
+    let found = rules.reproduces(dir, &expected);
     waiting.finish();
     let found = found?;
     for note in &found.notes {

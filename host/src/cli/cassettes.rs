@@ -15,6 +15,7 @@ use crate::host::{Host, LoadedPlugin};
 use crate::journal::Journal;
 use crate::limits::{Cap, Limits, LimitsPatch};
 use crate::plugin::Plugin;
+use crate::plugin::build::BuildRules;
 use crate::registry::lock::LOCK_FILE;
 use crate::run::RunReport;
 
@@ -78,7 +79,13 @@ fn failure_class(cassette: &Cassette) -> Option<&str> {
 
 /// A host for cassettes: no configuration, no key, no network. Sub-agents that are references come from the lock file of the
 /// project that `dir` belongs to, where there is one.
-pub(super) fn offline_host(env: &Env, dir: &Path, cassettes: &[(PathBuf, Cassette)]) -> Result<Host> {
+/// Crates are built under `builds`.
+pub(super) fn offline_host(
+    env: &Env,
+    dir: &Path,
+    cassettes: &[(PathBuf, Cassette)],
+    builds: BuildRules,
+) -> Result<Host> {
     let memory = cassettes
         .iter()
         .filter_map(|(_, cassette)| match cassette.limits().memory {
@@ -88,6 +95,7 @@ pub(super) fn offline_host(env: &Env, dir: &Path, cassettes: &[(PathBuf, Cassett
         });
     let mut builder = Host::builder(Config::usual()?)
         .cache_dir(cache_dir(env))
+        .builds(builds)
         .compile(super::compiled::how_at(env)?);
     if dir.ancestors().any(|above| above.join(LOCK_FILE).is_file()) {
         let at = env.at(dir);

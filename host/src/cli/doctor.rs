@@ -1,7 +1,7 @@
 //! `agenthost doctor`: whether everything that a run or a build needs is there. Changes nothing and asks no server.
 
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::output::{Printer, counted, exit, thousands};
 use super::terminal::{Style, Styled, indented};
 use super::{Global, cache_dir, registry};
+use crate::config::trust::crates::CrateBuild;
 use crate::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
 use crate::error::{Error, Result};
 use crate::gate::{self, Holder, Sharing};
@@ -118,20 +119,18 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
 
 fn toolchain(report: &mut Report, env: &Env) {
     const INSTALL: &str = "Only building plugins needs Rust; install it with rustup.";
+    // A toolchain file or a configuration of a project that is not trusted must not say what runs as `rustc`.
+    let trusted = CrateBuild::of(env, env.cwd())
+        .and_then(|build| build.is_trusted(env))
+        .unwrap_or(false);
+    let dir = if trusted { env.cwd() } else { Path::new("/") };
     for tool in ["cargo", "rustc"] {
-        let output = Command::new(tool)
-            .arg("--version")
-            .current_dir(env.cwd())
-            .stdin(Stdio::null())
-            .output();
-        match output {
-            Ok(output) if output.status.success() => {
-                report.add(tool, State::Ok, String::from_utf8_lossy(&output.stdout).trim(), None);
-            }
-            _ => report.add(tool, State::Warn, "not found", Some(INSTALL)),
+        match build::tool_version(tool, dir) {
+            Ok(version) => report.add(tool, State::Ok, version, None),
+            Err(_) => report.add(tool, State::Warn, "not found", Some(INSTALL)),
         }
     }
-    match build::target_installed(env.cwd()) {
+    match build::target_installed(dir) {
         Ok(true) => report.add(build::TARGET, State::Ok, "installed", None),
         Ok(false) => report.add(
             build::TARGET,

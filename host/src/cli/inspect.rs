@@ -15,7 +15,7 @@ use super::terminal::{Styled, indented};
 use crate::config::Env;
 use crate::error::Result;
 use crate::host::Place;
-use crate::plugin::{Import, Plugin, Provenance, build};
+use crate::plugin::{Import, Plugin, Provenance};
 use crate::printable::{json as json_text, one_line};
 use crate::registry::asks::Asks;
 
@@ -37,7 +37,8 @@ pub(super) struct Args {
 pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let bytes = match Place::parse(&args.plugin, env.cwd())? {
         Place::Path(path) if path.is_dir() => {
-            let built = build::build(&path)?;
+            super::crates::ask(&path, None, env, printer)?;
+            let built = super::crates::rules_alone(env).build(&path)?;
             built
                 .notes
                 .iter()

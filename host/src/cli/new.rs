@@ -16,6 +16,7 @@ use self::name::Name;
 use self::project::Kind;
 use super::output::Printer;
 use crate::config::Env;
+use crate::config::trust::crates::CrateBuild;
 use crate::error::{Error, Result};
 
 #[derive(Debug, clap::Args)]
@@ -54,6 +55,10 @@ pub(super) fn new(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode>
     })?;
     let dir = parent.join(&name.name);
     let files = project::write(kind, &name, &dir)?;
+    // What was made just now is the operator's own; files above it that a build would read are not.
+    if let Err(error) = CrateBuild::of(env, &dir).and_then(|build| build.accept_alone(env)) {
+        printer.note(&format!("that its crate may be built is not recorded: {error}"));
+    }
 
     let id = format!("{}:{}", name.namespace, name.name);
     let next = [

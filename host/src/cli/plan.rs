@@ -69,6 +69,9 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
         .map(|input| run::read_input(input, env))
         .transpose()?;
     let host = host(global.config(env)?, env, None)?;
+    for note in host.config_notes() {
+        printer.note(&note);
+    }
     let plugin = args.which.load(&host, env, printer).await?;
     if let Some(input) = &input {
         plugin.check_input(input)?;

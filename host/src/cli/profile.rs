@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::cassettes::{needed, offline_host, play};
+use super::crates::{ask, rules_alone};
 use super::output::{Bound, Printer, counted, exit_code, thousands};
 use super::run::{OFFLINE, read_input};
 use super::which::{find, sub_agents};
@@ -103,7 +104,8 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
     let mut most = Most::default();
     let plugin = if args.input.is_empty() {
         let cassettes = needed(&path, &args.plugin)?;
-        let host = offline_host(env, &path, &cassettes)?;
+        ask(&path, None, env, printer)?;
+        let host = offline_host(env, &path, &cassettes, rules_alone(env))?;
         let plugin = Arc::new(
             find(
                 &host,
@@ -130,6 +132,7 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
         let inputs: Result<Vec<Value>> = args.input.iter().map(|input| read_input(input, env)).collect();
         let host = recording_host(global.config(env)?, global, env, None)?;
         let place = Place::parse(&args.plugin.to_string_lossy(), env.cwd())?;
+        ask(&path, host.project(), env, printer)?;
         let plugin = Arc::new(find(&host, &args.plugin.to_string_lossy(), &place, options, printer).await?);
         if let Some(code) = measure(&host, &plugin, (&inputs?, args.times), &mut most, printer).await? {
             return Ok(code);

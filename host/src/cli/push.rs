@@ -12,7 +12,7 @@ use super::registry::open;
 use crate::config::Env;
 use crate::error::{Error, Result};
 use crate::host::Place;
-use crate::plugin::{Manifest, Plugin, build};
+use crate::plugin::{Manifest, Plugin};
 use crate::registry::signature::{self, PublicKey, sign};
 use crate::registry::statement::{Statement, identity};
 use crate::registry::{Name, OciReference, Publication, Reference, Requirement, Source, Tag, local};
@@ -52,7 +52,8 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
         .transpose()?;
     let path = match path.is_dir() {
         true => {
-            let built = build::release(&path)?;
+            super::crates::ask(&path, None, env, printer)?;
+            let built = super::crates::rules_alone(env).release(&path)?;
             built.notes.iter().for_each(|note| printer.note(note));
             built.path
         }

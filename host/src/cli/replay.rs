@@ -19,6 +19,9 @@ pub(super) struct Args {
     /// Replay although a plugin is not the one that was recorded, to see where it differs
     #[arg(long)]
     changed_plugins: bool,
+    /// Run the recorded command line although the journal does not show that you gave it
+    #[arg(long)]
+    accept_command: bool,
     /// Print one JSON document with the outcome, what was spent, every task and every difference; a batch prints its lines
     #[arg(long)]
     pub(super) json: bool,
@@ -38,12 +41,17 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
             record,
             how: How::Replay,
             changed_plugins: args.changed_plugins,
+            accept_command: args.accept_command,
         };
         return batch::again(earlier, args.json, global, env, printer).await;
     }
     let command = Command::of(&record)?;
+    command.check(&record, &config, env, args.accept_command)?;
     let limits = command.limits(LimitsPatch::default());
     let host = recording_host(config, global, env, max_memory(&limits))?;
+    for note in host.config_notes() {
+        printer.note(&note);
+    }
     let plugin = Arc::new(command.load(&host, env, printer).await?);
     let changed = host.changed_plugins(&plugin, &record)?;
     if !changed.is_empty() && !args.changed_plugins {

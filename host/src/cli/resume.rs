@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// Go on although a plugin is not the one that the run began with: its tasks run again, and pay only for new requests
     #[arg(long)]
     changed_plugins: bool,
+    /// Run the recorded command line although the journal does not show that you gave it
+    #[arg(long)]
+    accept_command: bool,
     /// Print one JSON document with the outcome, what was spent, and every task; a batch prints as its own command said
     #[arg(long)]
     pub(super) json: bool,
@@ -68,12 +71,17 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
                 limits: Box::new((limits, sums)),
             },
             changed_plugins: args.changed_plugins,
+            accept_command: args.accept_command,
         };
         return batch::again(earlier, args.json, global, env, printer).await;
     }
     let command = Command::of(&record)?;
+    command.check(&record, &config, env, args.accept_command)?;
     let limits = command.limits(limits);
     let host = recording_host(config, global, env, max_memory(&limits))?;
+    for note in host.config_notes() {
+        printer.note(&note);
+    }
     let plugin = Arc::new(command.load(&host, env, printer).await?);
     let changed = host.changed_plugins(&plugin, &record)?;
     if !changed.is_empty() && !args.changed_plugins {

@@ -17,7 +17,7 @@ use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
 use super::which::{Named, Which};
 use super::{Global, recording_host};
-use crate::config::Env;
+use crate::config::{Config, Env, trust};
 use crate::error::{Error, Result};
 use crate::host::{Host, LoadedPlugin, RunHandle};
 use crate::journal::RunRecord;
@@ -135,6 +135,11 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     let command = Command {
         which: args.which.named(env)?,
         limits: args.limits.given(),
+        seal: None,
+    };
+    let command = match host.keeps_journal() {
+        true => command.sealed(env)?,
+        false => command,
     };
     let asked = host.config().limits().overridden_by(&limits);
     let run = host.spawn_as(&plugin, &input, &limits, &command.to_json()?)?;
@@ -215,9 +220,44 @@ pub(super) struct Command {
     which: Named,
     /// Limits as they were written, by key.
     limits: BTreeMap<String, String>,
+    /// That this user gave the command; see [`trust::seal`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seal: Option<String>,
 }
 
 impl Command {
+    /// The same, with the mark that this user gave it.
+    fn sealed(mut self, env: &Env) -> Result<Self> {
+        self.seal = None;
+        self.seal = trust::seal::seal(env, &self.to_json()?.to_string());
+        Ok(self)
+    }
+
+    /// Refuses a command of a journal that this user did not give, as far as it goes beyond what a project's configuration
+    /// may do. `accepted` says that the operator has read it.
+    pub(super) fn check(&self, record: &RunRecord, config: &Config, env: &Env, accepted: bool) -> Result<()> {
+        let plain = Self {
+            which: self.which.clone(),
+            limits: self.limits.clone(),
+            seal: None,
+        };
+        let text = plain.to_json()?.to_string();
+        let own = self
+            .seal
+            .as_ref()
+            .is_some_and(|seal| trust::seal::is_sealed(env, &text, seal));
+        if own || accepted {
+            return Ok(());
+        }
+        let asked = config.limits().overridden_by(&self.limits(LimitsPatch::default()));
+        let mut beyond = self.which.beyond(config, env)?;
+        if asked.narrowed_by(config.limits()) != asked {
+            let given = self.limits.iter().map(|(key, text)| format!("--{key} {text}"));
+            beyond.push(format!("the limits {}", given.collect::<Vec<_>>().join(" ")));
+        }
+        refuse_foreign(record, &beyond)
+    }
+
     pub(super) fn to_json(&self) -> Result<Value> {
         serde_json::to_value(self).map_err(|error| Error::usage(format!("a path is not UTF-8: {error}")))
     }
@@ -246,6 +286,21 @@ impl Command {
     }
 }
 
+/// Refuses the command of a run that this user did not give, and that wants what is `beyond` a project's own.
+pub(super) fn refuse_foreign(record: &RunRecord, beyond: &[String]) -> Result<()> {
+    if beyond.is_empty() {
+        return Ok(());
+    }
+    Err(Error::denied(format!(
+        "the journal does not show that you gave the command of run {}, and it has {}",
+        record.id,
+        beyond.join(", ")
+    ))
+    .hint(
+        "If that is what you want, add --accept-command; or start it again with `agenthost run` or `agenthost batch`.",
+    ))
+}
+
 /// The most memory that any task may be given, where a flag says.
 pub(super) fn max_memory(limits: &LimitsPatch) -> Option<u64> {
     match limits.memory {
@@ -259,6 +314,9 @@ pub(super) fn max_memory(limits: &LimitsPatch) -> Option<u64> {
 pub(super) fn note_narrowed(host: &crate::host::Host, plugin: &LoadedPlugin, limits: &LimitsPatch, printer: &Printer) {
     let config = host.config();
     let asked = config.limits().overridden_by(limits);
+    for note in host.config_notes() {
+        printer.note(&note);
+    }
     if *limits == LimitsPatch::default() {
         return;
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::cassettes::{Played, needed, offline_host, play};
+use super::crates::rules_naming;
 use super::output::{Printer, counted, exit, thousands};
 use super::terminal::indented;
 use super::which::{find, sub_agents};
@@ -47,7 +48,7 @@ enum Verdict {
 pub(super) async fn test(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let dir = env.cwd().join(&args.dir);
     let cassettes = needed(&dir, &args.dir)?;
-    let host = offline_host(env, &dir, &cassettes)?;
+    let host = offline_host(env, &dir, &cassettes, rules_naming(&dir, env, printer)?)?;
     let options = LoadOptions {
         with: sub_agents(&args.with, env)?,
         dirs: Vec::new(),

@@ -1,5 +1,5 @@
-//! `agenthost trust`: the operator's word that a project's configuration may send keys where it says, and give plugins
-//! the directories that it names.
+//! `agenthost trust`: the operator's word that the crates of a project may be built, and that its configuration may send
+//! prompts and keys where it says, give plugins the directories that it names, and lift limits of the operator's.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,9 @@ use crate::printable::one_line;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration file [default: the agenthost.toml found upwards from here]
+    /// The project's folder or its configuration file, or the folder of a crate [default: the agenthost.toml found upwards
+    /// from here]
+    #[arg(value_name = "PATH")]
     file: Option<PathBuf>,
     /// Only show what would be trusted
     #[arg(long)]
@@ -40,7 +42,8 @@ pub(super) fn trust(args: &Args, global: &Global, env: &Env, printer: &Printer) 
     let file = match args.file.clone().or_else(|| global.config.clone()) {
         Some(file) => file,
         None => Config::find_project_file(env)?.ok_or_else(|| {
-            Error::config("there is no agenthost.toml here or above").hint("Name the file: `agenthost trust FILE`.")
+            Error::config("there is no agenthost.toml here or above")
+                .hint("Name the file or the folder: `agenthost trust PATH`.")
         })?,
     };
     if args.revoke {
@@ -57,7 +60,7 @@ pub(super) fn trust(args: &Args, global: &Global, env: &Env, printer: &Printer) 
     };
     if record.is_empty() {
         printer.say(&format!(
-            "{} sends no key anywhere and grants no directory that needs your trust",
+            "{} asks for nothing that needs your trust",
             record.file.display()
         ));
         return Ok(ExitCode::SUCCESS);
@@ -73,12 +76,28 @@ pub(super) fn trust(args: &Args, global: &Global, env: &Env, printer: &Printer) 
 fn show(record: &TrustRecord, printer: &Printer) -> Result<()> {
     printer.text(one_line(&record.file.to_string_lossy()))?;
     for pair in &record.pairs {
-        let line = format!("{}: sends the key from {} to {}", pair.provider, pair.key, pair.address);
+        let what = match pair.key.is_empty() {
+            true => "prompts".to_owned(),
+            false => format!("the key from {}", pair.key),
+        };
+        let line = format!("{}: sends {what} to {}", pair.provider, pair.address);
         printer.text(format!("  {}", one_line(&line)))?;
     }
     for dir in &record.dirs {
         let line = format!("{}: may {} {}", dir.plugin, dir.access, dir.dir.display());
         printer.text(format!("  {}", one_line(&line)))?;
+    }
+    for lift in &record.lifts {
+        printer.text(&format!("  {lift}"))?;
+    }
+    if let Some(crates) = &record.crates {
+        printer.text(&format!(
+            "  builds crates in {}: their build scripts and macros run as you",
+            crates.dir.display()
+        ))?;
+        for file in &crates.outside {
+            printer.text(&format!("  with {}", file.display()))?;
+        }
     }
     Ok(())
 }

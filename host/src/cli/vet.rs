@@ -16,10 +16,10 @@ use super::compiled;
 use super::output::Printer;
 use super::registry::{changes_document, limits, models, note, project};
 use super::terminal::{Styled, indented};
-use crate::config::Env;
+use crate::config::{Env, trust};
 use crate::error::{Error, Result};
 use crate::host::Place;
-use crate::plugin::{Plugin, build};
+use crate::plugin::Plugin;
 use crate::registry::asks::Asks;
 use crate::registry::local::signatures_beside;
 use crate::registry::project::Project;
@@ -58,6 +58,11 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
     let project = project(&config, env)?.before_vetting();
     // Before the checks, which take their time.
     let who = args.accept.then(|| voucher(args)).transpose()?;
+    let source = args.source.as_ref().map(|dir| env.cwd().join(dir));
+    if let Some(dir) = source.as_deref().filter(|dir| dir.is_dir()) {
+        super::crates::ask(dir, None, env, printer)?;
+        trust::crates::check(env, dir)?;
+    }
     let (place, subject) = find(args, &project, env, printer).await?;
     let (name, version) = identity(&subject.plugin)?;
     let asks = Asks::of(&subject.plugin);
@@ -68,7 +73,6 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
         .filter(|entry| entry.digest == subject.plugin.digest);
     let known: Vec<String> = known.map(|entry| entry.who.clone()).collect();
     let file = project.root().join(VET_FILE);
-    let source = args.source.as_ref().map(|dir| env.cwd().join(dir));
     let (checks, compiled) = checks::all(&subject, source.as_deref(), (place, project, config), env, printer).await?;
     let changes = before.as_ref().map(|before| before.asks.changes(&asks));
     let failed = checks.iter().filter(|check| check.state == State::Failed).count();
@@ -166,7 +170,8 @@ async fn find(args: &Args, project: &Project, env: &Env, printer: &Printer) -> R
     };
     match &place {
         Place::Path(path) if path.is_dir() => {
-            let built = build::release(path)?;
+            super::crates::ask(path, None, env, printer)?;
+            let built = super::crates::rules_alone(env).release(path)?;
             let subject = read(&built.path)?;
             Ok((Place::Path(built.path), subject))
         }

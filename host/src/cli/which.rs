@@ -1,13 +1,14 @@
 //! Which plugin a command is about, and what it is given beside its input.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::crates::ask;
 use super::output::Printer;
 use super::progress::Progress;
-use crate::config::{self, DirGrant, Env};
+use crate::config::{self, Config, DirGrant, Env};
 use crate::error::{Error, Result};
 use crate::host::{Host, LoadOptions, LoadedPlugin, Place};
 
@@ -34,7 +35,7 @@ pub(super) struct Which {
 }
 
 /// The same for another time and place, as a journal keeps it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Named {
     plugin: Place,
     with: BTreeMap<String, Place>,
@@ -54,11 +55,21 @@ impl Which {
         if !self.offline {
             fetch(host, &place, &options, printer).await?;
         }
+        for place in std::iter::once(&place).chain(options.with.values()) {
+            if let Place::Path(path) = place {
+                ask(path, host.project(), env, printer)?;
+            }
+        }
         let plugin = find(host, &self.plugin, &place, options, printer).await?;
         if !self.dir.is_empty() && !plugin.reads_files() {
             printer.note(&format!("{} reads no files: --dir gives it nothing", plugin.id.name));
         }
         Ok(plugin)
+    }
+
+    /// The directories that were given, as they were written.
+    pub(super) fn given_dirs(&self) -> &[String] {
+        &self.dir
     }
 
     /// What it takes to load it again.
@@ -73,6 +84,22 @@ impl Which {
 }
 
 impl Named {
+    /// What of it goes beyond the project's folder, for people: its directory, and those that it gives to the plugin. The
+    /// plugins are asked about where they are loaded.
+    pub(super) fn beyond(&self, config: &Config, env: &Env) -> Result<Vec<String>> {
+        let mut beyond = Vec::new();
+        if !is_inside(&self.cwd, config, env) {
+            beyond.push(format!("the directory {}", self.cwd.display()));
+        }
+        for text in &self.dirs {
+            let dir = DirGrant::parse(&env.at(&self.cwd), text).map_err(|error| error.context("--dir"))?;
+            if !is_inside(&dir.host, config, env) {
+                beyond.push(format!("--dir {text}"));
+            }
+        }
+        Ok(beyond)
+    }
+
     /// Loads it as it was loaded then.
     pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<LoadedPlugin> {
         let options = LoadOptions {
@@ -82,6 +109,20 @@ impl Named {
         fetch(host, &self.plugin, &options, printer).await?;
         find(host, &self.plugin.to_string(), &self.plugin, options, printer).await
     }
+}
+
+/// Whether a path lies in the project's folder or the working directory, all links followed.
+pub(super) fn is_inside(path: &Path, config: &Config, env: &Env) -> bool {
+    let folders = [config.project_dir(), env.cwd().to_owned()];
+    let mut folders = folders.iter().filter_map(|folder| folder.canonicalize().ok());
+    // What does not exist yet is where its directory is.
+    let place = path
+        .canonicalize()
+        .or_else(|_| match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => parent.canonicalize().map(|parent| parent.join(name)),
+            _ => Ok(path.to_owned()),
+        });
+    place.is_ok_and(|place| folders.any(|folder| place.starts_with(&folder)))
 }
 
 /// `--with NAMESPACE:NAME=PLUGIN`

@@ -29,6 +29,8 @@ pub(super) struct Layer {
     pub(super) grants: BTreeMap<String, RawGrant>,
     pub(super) sub_agents: BTreeMap<String, SubAgent>,
     pub(super) prices: BTreeMap<ModelRef, PriceConfig>,
+    /// The prices of the operator's own file.
+    pub(super) price_floors: BTreeMap<ModelRef, PriceConfig>,
     pub(super) registries: BTreeMap<String, RegistryConfig>,
     pub(super) policies: Vec<PathBuf>,
     pub(super) origins: BTreeMap<String, Origin>,

@@ -33,17 +33,18 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Denied`](crate::error::ErrorClass::Denied) where the key would go to an address that needs [`trust`] first, or
+    /// [`Denied`](crate::error::ErrorClass::Denied) where prompts or the key would go to an address that needs [`trust`]
+    /// first, or
     /// its file can be read by others; [`Config`](crate::error::ErrorClass::Config) for a key that is missing, empty or
     /// malformed, and for an unknown provider.
     pub fn key(&self, provider: &str) -> Result<Option<SecretString>> {
         let Some(config) = self.provider(provider) else {
             return Err(Error::config(format!("unknown provider `{provider}`")));
         };
+        trust::check_provider(self, provider)?;
         let Some(source) = &config.key else {
             return Ok(None);
         };
-        trust::check_provider(self, provider)?;
         match source {
             KeySource::File(path) => checked(&read(path)?, source).map(Some),
             KeySource::Variable(name) => match self.env.raw_var(name) {

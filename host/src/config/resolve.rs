@@ -10,8 +10,9 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::dirs::place;
-use super::file::{Kind, Layer, RawCompile, RawGrant, RawJournal, RawProvider, RawRun, base_url};
-use super::reader::{Origin, nearest};
+use super::file::{Kind, Layer, RawCompile, RawGrant, RawProvider, base_url};
+use super::merge::{Accepted, Merged, Origins, merge};
+use super::reader::nearest;
 use super::{
     Address, CompileConfig, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind,
     RunConfig, SetBy,
@@ -30,7 +31,7 @@ const COMPILE_MEMORY: u64 = 2 << 30;
 const COMPILE_TIME: Duration = Duration::from_secs(30);
 
 /// Some thousand model calls with long prompts. Without a bound, a plugin that repeats calls which are refused fills the disk.
-const MAX_RUN_BYTES: u64 = 1 << 30;
+pub(super) const MAX_RUN_BYTES: u64 = 1 << 30;
 
 /// What is known of a kind that stands for a vendor.
 struct Vendor {
@@ -72,7 +73,7 @@ impl Kind {
     }
 
     /// The kind of a provider that needs no entry.
-    fn of(name: &str) -> Option<Self> {
+    pub(super) fn of(name: &str) -> Option<Self> {
         [ANTHROPIC.name, OPENAI.name, OFFLINE]
             .contains(&name)
             .then(|| Self::parse(name).ok())
@@ -80,17 +81,16 @@ impl Kind {
     }
 }
 
-type Origins = BTreeMap<String, Origin>;
-
 /// Merges `upper` over `lower`, fills in and checks. Each comes with its file.
 pub(super) fn resolve(
     env: &Env,
     (lower, user_file): (Layer, Option<PathBuf>),
     (upper, project_file): (Layer, Option<PathBuf>),
+    accepted: &Accepted,
 ) -> Result<Config> {
     check_journal(&upper, project_file.as_deref())?;
     let compile = compile(&lower.compile, &upper)?;
-    let layer = merge(lower, upper);
+    let Merged { layer, lifts } = merge(lower, upper, accepted);
     let providers = providers(env, layer.providers, &layer.origins)?;
     let limits = Limits::task_default().overridden_by(&layer.limits);
     let models_assumed = layer.models.is_empty();
@@ -128,8 +128,10 @@ pub(super) fn resolve(
         grants,
         sub_agents: layer.sub_agents,
         prices: layer.prices,
+        price_floors: layer.price_floors,
         registries: layer.registries,
         policies: layer.policies,
+        lifts,
         origins: layer.origins,
         project_file,
         user_file,
@@ -160,85 +162,6 @@ fn compile(user: &RawCompile, project: &Layer) -> Result<CompileConfig> {
         memory: wanted.memory.unwrap_or(allowed.memory),
         time: wanted.time.unwrap_or(allowed.time),
     })
-}
-
-fn merge(lower: Layer, upper: Layer) -> Layer {
-    let mut origins = lower.origins;
-    let mut providers = lower.providers;
-    for (name, over) in upper.providers {
-        let under = providers.remove(&name).unwrap_or_default();
-        let kind = under.kind.or_else(|| Kind::of(&name));
-        // The fields of another kind mean nothing to this one.
-        let keeps = over.kind.is_none() || over.kind == kind;
-        if !keeps {
-            forget(&mut origins, &format!("providers.{name}."));
-        } else if over.key.is_some() {
-            origins.remove(&format!("providers.{name}.key-env"));
-            origins.remove(&format!("providers.{name}.key-file"));
-        }
-        providers.insert(name, if keeps { over_fields(over, under) } else { over });
-    }
-    for name in upper.grants.keys() {
-        forget(&mut origins, &format!("grants.{name}."));
-    }
-    for name in upper.prices.keys() {
-        forget(&mut origins, &format!("prices.{name}."));
-    }
-    origins.extend(upper.origins);
-    Layer {
-        models: over_entries(lower.models, upper.models),
-        providers,
-        limits: upper.limits.over(lower.limits),
-        reply_tokens: upper.reply_tokens.or(lower.reply_tokens),
-        run: RawRun {
-            strict_tokens: upper.run.strict_tokens.or(lower.run.strict_tokens),
-            max_concurrent_tasks: upper.run.max_concurrent_tasks.or(lower.run.max_concurrent_tasks),
-            log_bytes: upper.run.log_bytes.or(lower.run.log_bytes),
-            limits: upper.run.limits.over(lower.run.limits),
-        },
-        // Taken from both files before they are merged.
-        compile: RawCompile::default(),
-        journal: RawJournal {
-            enabled: upper.journal.enabled.or(lower.journal.enabled),
-            file: upper.journal.file.or(lower.journal.file),
-            bodies: upper.journal.bodies.or(lower.journal.bodies),
-            max_run_bytes: upper.journal.max_run_bytes.or(lower.journal.max_run_bytes),
-        },
-        grants: over_entries(lower.grants, upper.grants),
-        sub_agents: over_entries(lower.sub_agents, upper.sub_agents),
-        prices: over_entries(lower.prices, upper.prices),
-        registries: over_entries(lower.registries, upper.registries),
-        // All of them hold, whoever named them.
-        policies: [lower.policies, upper.policies].concat(),
-        origins,
-    }
-}
-
-fn over_entries<K: Ord, V>(mut lower: BTreeMap<K, V>, upper: BTreeMap<K, V>) -> BTreeMap<K, V> {
-    lower.extend(upper);
-    lower
-}
-
-fn over_fields(over: RawProvider, under: RawProvider) -> RawProvider {
-    RawProvider {
-        kind: over.kind.or(under.kind),
-        base_url: over.base_url.or(under.base_url),
-        key: over.key.or(under.key),
-        requests_per_minute: over.requests_per_minute.or(under.requests_per_minute),
-        tokens_per_minute: over.tokens_per_minute.or(under.tokens_per_minute),
-        max_concurrency: over.max_concurrency.or(under.max_concurrency),
-        initial_concurrency: over.initial_concurrency.or(under.initial_concurrency),
-        retries: over.retries.or(under.retries),
-        hedge_after: over.hedge_after.or(under.hedge_after),
-        warm_prefix: over.warm_prefix.or(under.warm_prefix),
-        timeout: over.timeout.or(under.timeout),
-        file: over.file.or(under.file),
-        max_tokens_field: over.max_tokens_field.or(under.max_tokens_field),
-    }
-}
-
-fn forget(origins: &mut Origins, prefix: &str) {
-    origins.retain(|entry, _| !entry.starts_with(prefix));
 }
 
 /// An error at the place of `entry`.

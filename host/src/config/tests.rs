@@ -140,11 +140,8 @@ fn the_project_goes_over_the_user_entry_by_entry() {
     );
     assert_eq!(corp.address.as_ref().unwrap().url, "https://corp.example/v1");
     assert_eq!(corp.key, Some(KeySource::Variable("CORP_KEY".into())));
-    assert_eq!(
-        (corp.requests_per_minute, corp.tokens_per_minute),
-        (Some(2_000), Some(90))
-    );
-    assert_eq!((config.limits().tokens, config.limits().calls), (None, Some(2)));
+    assert_eq!((corp.requests_per_minute, corp.tokens_per_minute), (Some(10), Some(90)));
+    assert_eq!((config.limits().tokens, config.limits().calls), (Some(1), Some(2)));
     assert_eq!(config.reply_tokens(), 10);
     let run = config.run();
     assert_eq!(
@@ -157,7 +154,7 @@ fn the_project_goes_over_the_user_entry_by_entry() {
     );
     assert_eq!(
         config.sub_agents()["demo:a"],
-        SubAgent::Path(scratch.path("project/agents/a"))
+        SubAgent::Reference("demo:a@0.1.0".into())
     );
     assert_eq!(
         config.sub_agents()["demo:b"],
@@ -174,7 +171,11 @@ fn the_project_goes_over_the_user_entry_by_entry() {
         origin("providers.corp.base-url"),
         "/home/.config/agenthost/config.toml:8: "
     );
-    assert_eq!(origin("providers.corp.requests-per-minute"), "agenthost.toml:5: ");
+    assert_eq!(
+        origin("providers.corp.requests-per-minute"),
+        "/home/.config/agenthost/config.toml:10: "
+    );
+    assert_eq!(origin("providers.corp.tokens-per-minute"), "agenthost.toml:6: ");
     assert_eq!(
         config.origin("models.fast").unwrap().file(),
         scratch.path("project/agenthost.toml")
@@ -200,7 +201,7 @@ fn settings_of_calls_go_with_every_kind_and_are_merged_one_by_one() {
     let config = Scratch::project(project).user(&user.concat()).load();
     let seconds = |seconds| Some(Duration::from_secs_f64(seconds));
     for (name, retries, warm, timeout) in [
-        ("anthropic", 2, false, 30.0),
+        ("anthropic", 0, false, 30.0),
         ("openai", 0, false, 120.0),
         ("offline", 0, true, 120.0),
         ("s", 0, false, 120.0),
@@ -367,12 +368,16 @@ fn a_grant_only_narrows() {
             format!("{root}/project::/abs"),
         ]
     );
-    for plugin in ["demo:b", "demo:unlisted"] {
-        let grant = config.grant(plugin);
-        assert_eq!(grant.models.len(), 2, "{plugin}");
-        assert_eq!(&grant.limits, config.limits(), "{plugin}");
-        assert!(grant.dirs.is_empty());
-    }
+    let grant = config.grant("demo:unlisted");
+    assert_eq!(grant.models.len(), 2);
+    assert_eq!(&grant.limits, config.limits());
+    assert!(grant.dirs.is_empty());
+    let grant = config.grant("demo:b");
+    assert_eq!(
+        (grant.models.len(), grant.limits.tokens),
+        (0, Some(1)),
+        "the operator's own entry holds beside"
+    );
 }
 
 #[test]
@@ -412,7 +417,7 @@ fn a_journal_is_set_key_by_key() {
         &JournalConfig {
             enabled: false,
             file: Some(scratch.path("project/log/runs.db")),
-            bodies: Bodies::Replies,
+            bodies: Bodies::None,
             max_run_bytes: Some(2 << 20),
         }
     );

@@ -1,22 +1,33 @@
-//! The questions that a stranger's file raises: may it send this key there, may it give a plugin this directory?
+//! The questions that a stranger's file raises: may it send prompts there, may it give a plugin this directory, may it
+//! lift a limit of the operator's, may its crates run code?
 //!
-//! A file *pairs* a key with an address when it sets a provider's `base-url` and the merged provider has a key. A pair
-//! needs the operator's word once when the file is the project's (or one named in its place), and also in the operator's
-//! own file when the address is plain http, where the key travels in clear text. Loopback addresses need none, nor do
-//! the vendors' own and those that the operator's environment sets.
+//! A file *pairs* a provider with an address when it sets its `base-url`: prompts go there, and the key where the merged
+//! provider has one. A pair needs the operator's word once when the file is the project's (or one named in its place), and
+//! also in the operator's own file when a key goes to a plain http address, where it travels in clear text. Loopback
+//! addresses need none, nor do the vendors' own and those that the operator's environment sets.
 //!
 //! A project's file *grants* a directory outside the folder that it lies in, be it through a link: what a plugin reads
 //! there it can send to a model, so a cloned repository must not choose it. Directories inside the folder need no word,
 //! nor do those of the operator's own file and command line. This is asked for every grant whenever the file is loaded.
 //!
-//! [`Config::load`] asks for the providers that models map to and whose key is at hand, so that a project can name a
-//! service that this machine has no key for; [`Config::key`] asks again for whatever provider it reads a key of. What
-//! was accepted is the file's path, a digest of each pair of provider, address and key source, and one of each plugin,
-//! directory and access: the file may change in any other way, but a new address, or another key for it, or another
-//! directory, is a new question.
+//! A project's file *lifts* what the operator's own file holds: a limit, a grant, the place of a sub-agent. Without the
+//! operator's word the stricter of both holds, which is no error; see `lifts`.
+//!
+//! A *crate* runs code when it is built. Those below a folder that the operator trusts may be built, and those that the
+//! operator named for it; see [`crates`](self::crates).
+//!
+//! [`Config::load`] asks for the providers that models map to and that would be sent something, so that a project can name
+//! a service that this machine has no key for; [`Config::key`] asks again for whatever provider is put to use. What was
+//! accepted is the file's path, a digest of each pair of provider, address and key source, one of each plugin, directory
+//! and access, one of each lift with both values, and the folder of the crates: the file may change in any other way, but a
+//! new address, or another key for it, or another directory, is a new question.
 //!
 //! The record is `trust.toml` in [`Env::state_dir`], written as a whole; of two writers at the same time the later wins,
 //! and the other's question is asked again. It protects against files, not against programs that run as the operator.
+
+pub mod crates;
+pub(super) mod lifts;
+pub mod seal;
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -29,14 +40,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::{Host, Url};
 
-use super::{Config, DirGrant, Env, Origin, SetBy, dirs};
+pub use self::crates::TrustedCrates;
+pub use self::lifts::TrustedLift;
+use super::{Config, DirGrant, Env, Lifting, Origin, PROJECT_FILE, ProviderConfig, SetBy, dirs};
 use crate::error::{Error, Result};
 
-/// What was accepted for one file.
+/// What was accepted for one file or folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustRecord {
-    /// The configuration file, with all links resolved.
+    /// The configuration file, or the folder where it has none, with all links resolved.
     pub file: PathBuf,
     /// The pairs, sorted by provider.
     #[serde(default)]
@@ -44,16 +57,33 @@ pub struct TrustRecord {
     /// The directories outside the file's folder, sorted by plugin.
     #[serde(default)]
     pub dirs: Vec<TrustedDir>,
+    /// What of the operator's own file it lifts, sorted by entry.
+    #[serde(default)]
+    pub lifts: Vec<TrustedLift>,
+    /// The folder whose crates may be built.
+    #[serde(default)]
+    pub crates: Option<TrustedCrates>,
 }
 
 impl TrustRecord {
-    /// Whether there is nothing in the file that needs the operator's word.
+    /// That of a folder without a configuration.
+    fn of_crates(file: PathBuf, crates: TrustedCrates) -> Self {
+        Self {
+            file,
+            pairs: Vec::new(),
+            dirs: Vec::new(),
+            lifts: Vec::new(),
+            crates: Some(crates),
+        }
+    }
+
+    /// Whether there is nothing that needs the operator's word.
     pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty() && self.dirs.is_empty()
+        self.pairs.is_empty() && self.dirs.is_empty() && self.lifts.is_empty() && self.crates.is_none()
     }
 }
 
-/// A key and the address that it may go to.
+/// A provider and the address that its prompts may go to, with its key where it has one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustedPair {
@@ -61,7 +91,7 @@ pub struct TrustedPair {
     pub provider: String,
     /// The base URL.
     pub address: String,
-    /// Where the key comes from, in words.
+    /// Where the key comes from, in words; empty for a provider without one.
     pub key: String,
     /// The SHA-256 digest of the three, in hexadecimal: what a later pair is compared by.
     pub sha256: String,
@@ -81,8 +111,8 @@ pub struct TrustedDir {
     pub sha256: String,
 }
 
-/// The record's format: 1.
-const FORMAT: u32 = 1;
+/// The record's format. Format 1 has neither lifts nor crates, and reads as one without them.
+const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,18 +122,26 @@ struct Store {
     trusted: Vec<TrustRecord>,
 }
 
-/// What [`accept`] would record for `file`: every pair and directory that needs the operator's word, used or not.
+/// What [`accept`] would record for `file`: every pair, directory and lift that needs the operator's word, used or not, and
+/// the folder of its crates. `file` may be a folder, which stands for the `agenthost.toml` in it, if there is one.
 ///
 /// # Errors
 ///
 /// As [`Config::load`], but for the question of trust itself.
 pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
-    let file = env.cwd().join(file);
+    let mut file = env.cwd().join(file);
+    if file.is_dir() {
+        let inner = file.join(PROJECT_FILE);
+        if !inner.is_file() {
+            return crates_of(env, &file);
+        }
+        file = inner;
+    }
     let canonical = canonical(env, &file)?;
     let own = env
         .user_file()
         .is_some_and(|own| fs::canonicalize(own).is_ok_and(|own| own == canonical));
-    let config = Config::unchecked(env, (!own).then_some(&file))?;
+    let config = Config::unchecked(env, (!own).then_some(&file), Lifting::All)?;
     let chosen_by = |origin: &Origin| fs::canonicalize(origin.file()).is_ok_and(|path| path == canonical);
     let pairs = config
         .providers()
@@ -113,15 +151,30 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
         .map(|question| question.pair)
         .collect();
     let dirs = outside(&config).map(|(dir, _)| dir).collect();
+    let lifts = config.lifts.iter().map(|lift| lift.trusted.clone()).collect();
+    let folder = canonical.parent().filter(|_| !own);
+    let crates = folder.map(|folder| TrustedCrates::below(env, folder)).transpose()?;
     Ok(TrustRecord {
         file: canonical,
         pairs,
         dirs,
+        lifts,
+        crates: crates.flatten(),
     })
 }
 
-/// Records the operator's word for all that `file` asks for, in place of what was recorded for it before. Where it asks
-/// for nothing there is nothing to record, and the result says so by empty lists.
+/// What is recorded for a folder without a configuration: that its crates may be built.
+fn crates_of(env: &Env, folder: &Path) -> Result<TrustRecord> {
+    let file = canonical(env, folder)?;
+    let Some(crates) = TrustedCrates::below(env, &file)? else {
+        return Err(Error::usage(format!("{} is too much to trust", env.shown(&file)))
+            .hint("Name the folder of one project, or of one crate."));
+    };
+    Ok(TrustRecord::of_crates(file, crates))
+}
+
+/// Records the operator's word for all that `file` asks for, in place of what was recorded for it before. `file` may be a
+/// folder, as in [`review`]. Where it asks for nothing there is nothing to record, and the result says so by empty lists.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -152,7 +205,11 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
 ///
 /// As [`review`]; [`Host`](crate::error::ErrorClass::Host) where the record cannot be written.
 pub fn accept(env: &Env, file: &Path) -> Result<TrustRecord> {
-    let record = review(env, file)?;
+    keep(env, review(env, file)?)
+}
+
+/// Records the operator's word, in place of what was recorded for the same file before.
+fn keep(env: &Env, record: TrustRecord) -> Result<TrustRecord> {
     let mut records = list(env)?;
     let before = records.len();
     records.retain(|old| old.file != record.file);
@@ -185,9 +242,9 @@ pub fn list(env: &Env) -> Result<Vec<TrustRecord>> {
         Err(error) => return Err(broken(&error)),
     };
     let store: Store = toml::from_str(&text).map_err(|error| broken(&error.message()))?;
-    if store.format != FORMAT {
+    if !(1..=FORMAT).contains(&store.format) {
         return Err(broken(&format!(
-            "its format is {}, and only {FORMAT} is known",
+            "its format is {}, and only those up to {FORMAT} are known",
             store.format
         )));
     }
@@ -202,9 +259,10 @@ pub fn list(env: &Env) -> Result<Vec<TrustRecord>> {
 pub fn revoke(env: &Env, file: &Path) -> Result<bool> {
     let given = env.cwd().join(file);
     let canonical = fs::canonicalize(&given).unwrap_or_else(|_| given.clone());
+    let inner = canonical.join(PROJECT_FILE);
     let mut records = list(env)?;
     let before = records.len();
-    records.retain(|record| record.file != canonical && record.file != given);
+    records.retain(|record| ![&canonical, &given, &inner].contains(&&record.file));
     let found = records.len() < before;
     if found {
         write(env, records)?;
@@ -212,7 +270,17 @@ pub fn revoke(env: &Env, file: &Path) -> Result<bool> {
     Ok(found)
 }
 
-/// Asks for all granted directories, and for all providers that models map to and whose key is at hand.
+/// The lifts that were accepted for a project's file. Those of a record that cannot be read are none.
+pub(super) fn accepted_lifts(env: &Env, file: Option<&Path>) -> Vec<TrustedLift> {
+    let canonical = file.and_then(|file| fs::canonicalize(file).ok());
+    let records = canonical.as_ref().and_then(|_| list(env).ok()).unwrap_or_default();
+    let record = records
+        .into_iter()
+        .find(|record| Some(&record.file) == canonical.as_ref());
+    record.map(|record| record.lifts).unwrap_or_default()
+}
+
+/// Asks for all granted directories, and for all providers that models map to and that would be sent something.
 pub(super) fn check(config: &Config) -> Result<()> {
     outside(config).try_for_each(|(dir, origin)| check_dir(config, &dir, origin))?;
     let mut names: Vec<&str> = config
@@ -223,19 +291,27 @@ pub(super) fn check(config: &Config) -> Result<()> {
         .collect();
     names.sort_unstable();
     names.dedup();
-    let at_hand = |name: &&str| {
-        let key = config.provider(name).and_then(|provider| provider.key.as_ref());
-        key.is_some_and(|key| key.is_at_hand(&config.env))
+    // Without the key that it names, a provider fails before anything is sent.
+    let sends = |name: &&str| {
+        config
+            .provider(name)
+            .is_some_and(|provider| provider.key_assumed || at_hand(config, provider))
     };
     names
         .into_iter()
-        .filter(at_hand)
+        .filter(sends)
         .try_for_each(|name| check_provider(config, name))
 }
 
 /// Asks for one provider, whether or not anything maps to it.
 pub(super) fn check_provider(config: &Config, name: &str) -> Result<()> {
-    let Some(Question { pair, origin, clear }) = question(config, name) else {
+    let Some(Question {
+        pair,
+        origin,
+        clear,
+        with_key,
+    }) = question(config, name)
+    else {
         return Ok(());
     };
     let canonical = canonical(&config.env, origin.file())?;
@@ -245,6 +321,10 @@ pub(super) fn check_provider(config: &Config, name: &str) -> Result<()> {
         return Ok(());
     }
     let file = config.env.shown(origin.file());
+    let what = match with_key {
+        true => format!("the key in {}", pair.key),
+        false => "prompts".to_owned(),
+    };
     let how = if clear { ", in clear text" } else { "" };
     let since = if record.is_some() {
         "; this is not what was accepted for the file before"
@@ -252,11 +332,12 @@ pub(super) fn check_provider(config: &Config, name: &str) -> Result<()> {
         ""
     };
     Err(Error::denied(format!(
-        "{origin}: provider `{name}` would send the key in {} to {}{how}{since}",
-        pair.key, pair.address
+        "{origin}: provider `{name}` would send {what} to {}{how}{since}",
+        pair.address
     ))
     .hint(format!(
-        "Read {file}, then run `agenthost trust {file}` if the key may go there."
+        "Read {file}, then run `agenthost trust {file}` if {} may go there.",
+        if with_key { "the key" } else { "they" }
     )))
 }
 
@@ -314,11 +395,17 @@ struct Question<'c> {
     pair: TrustedPair,
     origin: &'c Origin,
     clear: bool,
+    /// Whether a key goes along; otherwise prompts alone.
+    with_key: bool,
+}
+
+fn at_hand(config: &Config, provider: &ProviderConfig) -> bool {
+    let key = provider.key.as_ref();
+    key.is_none_or(|key| key.is_at_hand(&config.env))
 }
 
 fn question<'c>(config: &'c Config, name: &str) -> Option<Question<'c>> {
     let provider = config.provider(name)?;
-    let key = provider.key.as_ref()?.to_string();
     let address = provider.address.as_ref()?;
     let SetBy::File(origin) = &address.set_by else {
         return None;
@@ -326,16 +413,24 @@ fn question<'c>(config: &'c Config, name: &str) -> Option<Question<'c>> {
     let url = Url::parse(&address.url).ok();
     let clear = url.as_ref().is_none_or(|url| url.scheme() != "https");
     let own = config.user_file() == Some(origin.file());
-    if url.as_ref().is_some_and(is_loopback) || (own && !clear) {
+    // A vendor's usual variable that is not set is no key: such a server is called without one.
+    let with_key = provider.key.is_some() && (!provider.key_assumed || at_hand(config, provider));
+    if url.as_ref().is_some_and(is_loopback) || (own && !(clear && with_key)) {
         return None;
     }
+    let key = provider.key.as_ref().map(ToString::to_string).unwrap_or_default();
     let pair = TrustedPair {
         provider: name.to_owned(),
         address: address.url.clone(),
         sha256: digest([name.as_bytes(), address.url.as_bytes(), key.as_bytes()]),
         key,
     };
-    Some(Question { pair, origin, clear })
+    Some(Question {
+        pair,
+        origin,
+        clear,
+        with_key,
+    })
 }
 
 fn digest(three: [&[u8]; 3]) -> String {

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Ceiling, Host, LoadedPlugin, Place, SubAgent};
-use crate::config::DirGrant;
+use crate::config::{DirGrant, trust};
 use crate::error::{Error, Result};
 use crate::limits::{Limits, LimitsPatch};
-use crate::plugin::{self, Plugin, PluginId, SubAgentImport, build};
+use crate::plugin::build::BuildRules;
+use crate::plugin::{self, Plugin, PluginId, SubAgentImport};
 use crate::registry::policy::Verdict;
 use crate::registry::{Name, Reference, Requirement};
 use crate::sandbox::Stop;
@@ -34,6 +35,15 @@ pub(super) struct Origin<'a> {
     blame: Option<&'a str>,
     /// What the project's policies say, where they were asked.
     verdict: Option<&'a Verdict>,
+}
+
+/// Who said where a plugin is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NamedBy {
+    /// The caller, the operator's own configuration, or the manifest of a crate that was built.
+    Caller,
+    /// A project's configuration.
+    Project,
 }
 
 pub(super) struct Loader<'a> {
@@ -72,7 +82,7 @@ impl<'a> Loader<'a> {
 
     /// Loads the root, and sees to it that nothing was given in vain.
     pub(super) fn load_root(mut self, place: &Place) -> Result<LoadedPlugin> {
-        let root = self.load(place)?;
+        let root = self.load(place, NamedBy::Caller)?;
         let Some(unused) = self.with.keys().find(|name| !self.given.contains(*name)) else {
             return Ok(root);
         };
@@ -92,9 +102,9 @@ impl<'a> Loader<'a> {
         )
     }
 
-    fn load(&mut self, place: &Place) -> Result<LoadedPlugin> {
+    fn load(&mut self, place: &Place, by: NamedBy) -> Result<LoadedPlugin> {
         match place {
-            Place::Path(path) => self.load_path(path),
+            Place::Path(path) => self.load_path(path, by),
             Place::Reference(reference) => self.load_locked(reference),
         }
     }
@@ -116,10 +126,25 @@ impl<'a> Loader<'a> {
             .map_err(|error| error.context(&reference.to_string()))
     }
 
-    fn load_path(&mut self, path: &Path) -> Result<LoadedPlugin> {
+    /// Which crates may be built, where the crate to begin with was named so.
+    fn builds(&self, by: NamedBy) -> BuildRules {
+        match (&self.host.inner.builds, by) {
+            (Some(rules), _) => rules.clone(),
+            (None, NamedBy::Caller) => BuildRules::any(),
+            (None, NamedBy::Project) => {
+                let env = self.host.config().env().clone();
+                BuildRules::permitting(move |dir| trust::crates::check(&env, dir))
+            }
+        }
+    }
+
+    fn load_path(&mut self, path: &Path, by: NamedBy) -> Result<LoadedPlugin> {
         let (file, home, notes, blame) = match path.is_dir() {
             true => {
-                let built = build::build(path)?;
+                if let Some(project) = &self.host.inner.project {
+                    project.judge_crate(path)?;
+                }
+                let built = self.builds(by).build(path)?;
                 (built.path, Some(path), built.notes, built.blame)
             }
             false => (path.to_owned(), None, Vec::new(), None),
@@ -175,9 +200,9 @@ impl<'a> Loader<'a> {
         self.above.push(plugin.id.clone());
         let mut sub_agents = BTreeMap::new();
         for import in &plugin.sub_agents {
-            let (source, limits) = self.place(&plugin, import, origin)?;
+            let (source, limits, by) = self.place(&plugin, import, origin)?;
             let sub_agent = self
-                .sub_agent(&source)
+                .sub_agent(&source, by)
                 .map_err(|error| error.context(&format!("sub-agent {}", import.plugin)))?;
             fits(&plugin, import, &sub_agent)?;
             sub_agents.insert(
@@ -221,7 +246,7 @@ impl<'a> Loader<'a> {
         Ok(dirs)
     }
 
-    fn sub_agent(&mut self, place: &Place) -> Result<Arc<LoadedPlugin>> {
+    fn sub_agent(&mut self, place: &Place, by: NamedBy) -> Result<Arc<LoadedPlugin>> {
         let key = match place {
             Place::Path(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
             // No path has a colon in its first part and is absolute.
@@ -230,13 +255,18 @@ impl<'a> Loader<'a> {
         if let Some(known) = self.loaded.get(&key) {
             return Ok(Arc::clone(known));
         }
-        let loaded = Arc::new(self.load(place)?);
+        let loaded = Arc::new(self.load(place, by)?);
         self.loaded.insert(key, Arc::clone(&loaded));
         Ok(loaded)
     }
 
-    /// Where the plugin behind an import is, and the limits of its tasks.
-    fn place(&mut self, plugin: &Plugin, import: &SubAgentImport, origin: Origin<'_>) -> Result<(Place, Limits)> {
+    /// Where the plugin behind an import is, the limits of its tasks, and who said so.
+    fn place(
+        &mut self,
+        plugin: &Plugin,
+        import: &SubAgentImport,
+        origin: Origin<'_>,
+    ) -> Result<(Place, Limits, NamedBy)> {
         let name = &import.plugin.name;
         let declared = plugin
             .manifest
@@ -248,24 +278,28 @@ impl<'a> Loader<'a> {
             .map_or_else(Limits::none, |declared| declared.limits.clone());
         if let Some(place) = self.with.get(name) {
             self.given.insert(name.clone());
-            return Ok((place.clone(), limits));
+            return Ok((place.clone(), limits, NamedBy::Caller));
         }
         if let Some(configured) = self.host.config().sub_agents().get(name) {
-            return Ok((Place::configured(name, configured)?, limits));
+            let by = match self.host.config().is_by_project(&format!("sub-agents.{name}")) {
+                true => NamedBy::Project,
+                false => NamedBy::Caller,
+            };
+            return Ok((Place::configured(name, configured)?, limits, by));
         }
         if let (Some(home), Some(path)) = (
             origin.home,
             declared.as_ref().and_then(|declared| declared.path.as_ref()),
         ) {
-            return Ok((home.join(path).into(), limits));
+            return Ok((home.join(path).into(), limits, NamedBy::Caller));
         }
         let short = name.split_once(':').map_or(name.as_str(), |(_, name)| name);
         let beside = origin.file.map(|file| file.with_file_name(format!("{short}.wasm")));
         if let Some(beside) = beside.filter(|beside| beside.is_file() && Some(beside.as_path()) != origin.file) {
-            return Ok((beside.into(), limits));
+            return Ok((beside.into(), limits, NamedBy::Caller));
         }
         if let Some(reference) = declared.and_then(|declared| declared.reference) {
-            return Ok((reference.into(), limits));
+            return Ok((reference.into(), limits, NamedBy::Caller));
         }
         let locked = name.parse::<Name>().ok().filter(|name| {
             let project = self.host.inner.project.as_ref();
@@ -273,7 +307,7 @@ impl<'a> Loader<'a> {
         });
         if let Some(name) = locked {
             let requirement = Requirement::any();
-            return Ok((Reference::Named { name, requirement }.into(), limits));
+            return Ok((Reference::Named { name, requirement }.into(), limits, NamedBy::Caller));
         }
         Err(Error::plugin(format!(
             "{} starts {}, and no sub-agent is declared for it",

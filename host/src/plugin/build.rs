@@ -9,19 +9,21 @@ mod explain;
 mod flags;
 mod provenance;
 mod reproduce;
+mod rules;
 mod sections;
+mod tools;
 mod wit;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use self::cargo::{Said, cargo, no_tool, run};
+use self::cargo::{Said, no_tool, run};
 use self::crates::{Graph, Need};
 use self::sections::{append_section, with_manifest};
+use self::tools::Tools;
 use super::manifest::Manifest;
 use super::{Import, Plugin, deps, embedded};
 use crate::error::{Error, Result};
@@ -29,6 +31,7 @@ use crate::value;
 
 pub use self::flags::reproducibly;
 pub use self::reproduce::{Reproduction, reproduces};
+pub use self::rules::BuildRules;
 
 /// The compile target of plugins.
 pub const TARGET: &str = "wasm32-wasip2";
@@ -51,6 +54,8 @@ pub struct Built {
 }
 
 /// Builds the crate in `dir`. Blocks for as long as cargo takes.
+///
+/// The crate's build scripts, macros and cargo configuration run as this user; [`BuildRules`] bounds which crates may.
 ///
 /// ```no_run
 /// // Cargo takes its time, hence not run here.
@@ -79,7 +84,7 @@ pub struct Built {
 /// missing toolchain, a crate that does not build for [`TARGET`], or code that does not compile. What the component imports
 /// is not judged here.
 pub fn build(dir: &Path) -> Result<Built> {
-    build_for(dir, &[], Form::Plain, None)
+    BuildRules::any().build(dir)
 }
 
 /// Builds the crate in `dir` as [`build`] does, and records the tools and the source that it is built from; see
@@ -101,7 +106,7 @@ pub fn build(dir: &Path) -> Result<Built> {
 ///
 /// Those of [`build`].
 pub fn release(dir: &Path) -> Result<Built> {
-    build_for(dir, &[], Form::Release, None)
+    BuildRules::any().release(dir)
 }
 
 /// What a build leaves in its result.
@@ -114,7 +119,7 @@ enum Form {
 
 /// Builds the crate in `dir` for the crates `above`, each of which needs the interface of the next; in `target`, where that
 /// is given, in place of the crate's own target directory.
-fn build_for(dir: &Path, above: &[PathBuf], form: Form, target: Option<&Path>) -> Result<Built> {
+fn build_for(rules: &BuildRules, dir: &Path, above: &[PathBuf], form: Form, target: Option<&Path>) -> Result<Built> {
     // Without the dots of `agenthost build .`.
     let dir = &dir.components().collect::<PathBuf>();
     if !dir.is_dir() {
@@ -127,8 +132,11 @@ fn build_for(dir: &Path, above: &[PathBuf], form: Form, target: Option<&Path>) -
                 .hint("Give the directory that holds the plugin's Cargo.toml, or a .wasm file."),
         );
     }
+    // Before any tool runs there: a project's toolchain file alone says what runs as cargo.
+    rules.check(dir)?;
+    let tools = rules.tools();
     let mut notes = Vec::new();
-    let package = package(dir, target)?;
+    let package = package(tools, dir, target)?;
     package.manifest.suggested().map_err(|why| {
         Error::plugin(format!(
             "{}: [package.metadata.agenthost.limits] in Cargo.toml: {why}",
@@ -138,7 +146,7 @@ fn build_for(dir: &Path, above: &[PathBuf], form: Form, target: Option<&Path>) -
             "Write limits as under [limits] in agenthost.toml: tokens = 20_000, memory = \"32MiB\", timeout = \"1m\".",
         )
     })?;
-    if install_target(dir)? {
+    if add_target(tools, dir)? {
         notes.push(format!("added the compile target {TARGET}"));
     }
     let mut circle = above.to_vec();
@@ -151,18 +159,18 @@ fn build_for(dir: &Path, above: &[PathBuf], form: Form, target: Option<&Path>) -
                 ),
             );
         }
-        Ok(build_for(below, &circle, Form::Plain, target)?.path)
+        Ok(build_for(rules, below, &circle, Form::Plain, target)?.path)
     })?);
     wit::check(dir)?;
     let places = flags::Places::of(&package);
-    let mut command = cargo(dir, target);
-    flags::apply(&mut command, dir, &places)?;
+    let mut command = tools.cargo(dir, target);
+    flags::apply(tools, &mut command, dir, &places)?;
     let output = run(command
         .args(["build", "--release", "--lib", "--target", TARGET])
         .arg("--message-format=json"))?;
     let said = Said::read(&output);
     if !output.status.success() {
-        return Err(explain::failed(dir, &package, &said));
+        return Err(explain::failed(tools, dir, &package, &said));
     }
     let artifact = artifact(&said, &package).ok_or_else(|| {
         Error::plugin(format!(
@@ -175,13 +183,13 @@ fn build_for(dir: &Path, above: &[PathBuf], form: Form, target: Option<&Path>) -
     let unreadable = |path: &Path, error: std::io::Error| Error::plugin(format!("{}: {error}", path.display()));
     let bytes = std::fs::read(&artifact).map_err(|error| unreadable(&artifact, error))?;
     let plugin = Plugin::read(&bytes).map_err(|error| explain::no_plugin(dir, error))?;
-    let blame = blame(dir, &package, &plugin);
-    notes.extend(threads(dir, &package, &said));
+    let blame = blame(tools, dir, &package, &plugin);
+    notes.extend(threads(tools, dir, &package, &said));
     let sdk = sdk(&said);
     notes.extend(sdk.as_deref().and_then(other_version));
     let mut bytes = with_manifest(bytes, &plugin, &package, sdk).map_err(|error| error.at(&artifact))?;
     if form == Form::Release {
-        let record = provenance::record(dir, &package, &said)?;
+        let record = provenance::record(tools, dir, &package, &said)?;
         notes.extend(flags::leaks(&bytes, &places, &said));
         append_section(&mut bytes, embedded::PROVENANCE_SECTION, &record);
     }
@@ -197,7 +205,7 @@ fn build_for(dir: &Path, above: &[PathBuf], form: Form, target: Option<&Path>) -
 }
 
 /// Where what is not offered to every plugin comes from.
-fn blame(dir: &Path, package: &Package, plugin: &Plugin) -> Option<String> {
+fn blame(tools: &Tools, dir: &Path, package: &Package, plugin: &Plugin) -> Option<String> {
     let names = plugin.imports.iter().filter_map(|import| match import {
         Import::Refused(name) | Import::Files(name) => Some(name.as_str()),
         _ => None,
@@ -210,7 +218,7 @@ fn blame(dir: &Path, package: &Package, plugin: &Plugin) -> Option<String> {
         names if names.iter().any(|name| name.starts_with("wasi:filesystem/")) => Need::Files,
         _ => return None,
     };
-    let found = Graph::read(dir, &package.id)?.with(need);
+    let found = Graph::read(tools, dir, &package.id)?.with(need);
     let word = if need == Need::Network { "the network" } else { "files" };
     Some(match found.as_slice() {
         [] => format!(
@@ -223,13 +231,13 @@ fn blame(dir: &Path, package: &Package, plugin: &Plugin) -> Option<String> {
 }
 
 /// A word on crates that start threads, which a build does not fail for.
-fn threads(dir: &Path, package: &Package, said: &Said) -> Option<String> {
+fn threads(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Option<String> {
     let suspect = |(id, path): (&str, PathBuf)| {
         path.iter().any(|part| part == TARGET)
             && ["rayon-core", "threadpool", "scoped_threadpool"].contains(&crate_of(id).0)
     };
     said.artifacts().any(suspect).then_some(())?;
-    let found = Graph::read(dir, &package.id)?.with(Need::Threads);
+    let found = Graph::read(tools, dir, &package.id)?.with(Need::Threads);
     (!found.is_empty()).then(|| {
         format!(
             "a task has one thread, and starting another fails; these crates start threads: {}",
@@ -320,8 +328,10 @@ struct Package {
     manifest: Manifest,
 }
 
-fn package(dir: &Path, target: Option<&Path>) -> Result<Package> {
-    let output = run(cargo(dir, target).args(["metadata", "--no-deps", "--format-version", "1"]))?;
+fn package(tools: &Tools, dir: &Path, target: Option<&Path>) -> Result<Package> {
+    let output = run(tools
+        .cargo(dir, target)
+        .args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let wrong = |why: &str| {
         Error::plugin(format!(
             "{}: cargo cannot read the crate\n{}",
@@ -408,16 +418,15 @@ fn artifact(said: &Said, package: &Package) -> Option<PathBuf> {
 /// # Ok::<(), agenthost::error::Error>(())
 /// ```
 pub fn install_target(dir: &Path) -> Result<bool> {
-    if target_installed(dir)? {
+    add_target(&Tools::default(), dir)
+}
+
+fn add_target(tools: &Tools, dir: &Path) -> Result<bool> {
+    if has_target(tools, dir)? {
         return Ok(false);
     }
     let by_hand = explain::by_hand();
-    match Command::new("rustup")
-        .args(["target", "add", TARGET])
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .output()
-    {
+    match tools.command("rustup", dir).args(["target", "add", TARGET]).output() {
         Ok(output) if output.status.success() => Ok(true),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
@@ -444,14 +453,37 @@ pub fn install_target(dir: &Path) -> Result<bool> {
 /// # }
 /// ```
 pub fn target_installed(dir: &Path) -> Result<bool> {
-    let output = Command::new("rustc")
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| no_tool("rustc", &error))?;
-    let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Ok(output.status.success() && Path::new(&path).is_dir())
+    has_target(&Tools::default(), dir)
+}
+
+fn has_target(tools: &Tools, dir: &Path) -> Result<bool> {
+    let path = tools.rustc(dir, &["--print", "target-libdir", "--target", TARGET])?;
+    // Of a target that it does not know the compiler prints nothing.
+    Ok(!path.trim().is_empty() && Path::new(path.trim()).is_dir())
+}
+
+/// What `tool --version` says in `dir`, with the environment that builds get.
+///
+/// ```
+/// use std::path::Path;
+/// use agenthost::plugin::build;
+///
+/// assert!(build::tool_version("cargo", Path::new("/"))?.starts_with("cargo "));
+/// # Ok::<(), agenthost::error::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// A plugin error where the tool cannot be run, with what it says where it fails.
+pub fn tool_version(tool: &str, dir: &Path) -> Result<String> {
+    let command = Tools::default().command(tool, dir).arg("--version").output();
+    let output = command.map_err(|error| no_tool(tool, &error))?;
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    match output.status.success() {
+        true => Ok(said(&output.stdout)),
+        false => Err(Error::plugin(format!("{tool} fails: {}", said(&output.stderr)))
+            .hint("See what it says; `rustup show` tells which toolchain is in use.")),
+    }
 }
 
 #[cfg(test)]

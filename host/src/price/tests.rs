@@ -271,3 +271,79 @@ fn the_most_that_tokens_can_cost_is_no_less_than_any_split() {
         "and it does not overflow"
     );
 }
+
+/// The table with these files.
+fn priced(project: &str, user: &str) -> (PriceTable, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("home/.config/agenthost")).unwrap();
+    std::fs::write(dir.path().join("agenthost.toml"), project).unwrap();
+    std::fs::write(dir.path().join("home/.config/agenthost/config.toml"), user).unwrap();
+    let env = crate::config::Env::new([].into(), dir.path(), Some(dir.path().join("home")));
+    (PriceTable::of(&Config::load(&env).unwrap()).unwrap(), dir)
+}
+
+#[test]
+fn a_project_makes_no_model_cheaper_than_it_is_known_to_be() {
+    let free = |models: &[&str]| {
+        let entry = |model: &&str| format!("[prices.\"{model}\"]\ninput = 0\noutput = 0\n");
+        models.iter().map(entry).collect::<String>()
+    };
+    let project = free(&[
+        "anthropic/claude-haiku-5-5",
+        "anthropic/claude-opus-5-5-20261001",
+        "anthropic/another-name-of-something",
+        "cheap/claude-opus-5-5",
+        "local/small",
+        "local/priced-20261001",
+    ]) + "[providers.cheap]\nkind = \"anthropic\"\n";
+    let user = "[providers.local]\nkind = \"openai\"\nbase-url = \"http://localhost:1/v1\"\n\
+                [prices.\"local/priced\"]\ninput = 3\noutput = 15\n";
+    let (table, _dir) = priced(&project, user);
+    let input = |kind: &str, provider: &str, model: &str| {
+        let price = table.price(kind, provider, model).unwrap();
+        price.cost(&usage(1_000, 0, 0, 0))
+    };
+    let haiku = input("anthropic", "anthropic", "claude-haiku-5-5");
+    assert!(haiku >= usd("0.0001"), "{haiku}");
+    assert_eq!(
+        input("anthropic", "anthropic", "claude-opus-5-5-20261001"),
+        usd("0.004")
+    );
+    assert_eq!(
+        input("anthropic", "cheap", "claude-opus-5-5"),
+        usd("0.004"),
+        "whatever the provider is called"
+    );
+    assert!(
+        input("anthropic", "anthropic", "another-name-of-something") >= usd("0.004"),
+        "it may be the dearest"
+    );
+    assert_eq!(
+        input("openai", "local", "priced-20261001"),
+        usd("0.003"),
+        "the operator's price is the least"
+    );
+    assert_eq!(
+        input("openai", "local", "small"),
+        Usd::ZERO,
+        "what nobody knows the project prices"
+    );
+    assert_eq!(table.notes().len(), 5, "{:?}", table.notes());
+
+    // Dearer is fine, and the operator's own file may say anything.
+    let (table, _dir) = priced(
+        "[prices.\"anthropic/claude-haiku-5-5\"]\ninput = 50\noutput = 50\n",
+        &free(&["anthropic/claude-opus-5-5"]),
+    );
+    let cost = |model: &str| {
+        table
+            .price("anthropic", "anthropic", model)
+            .unwrap()
+            .cost(&usage(1_000, 0, 0, 0))
+    };
+    assert_eq!(
+        (cost("claude-haiku-5-5"), cost("claude-opus-5-5")),
+        (usd("0.05"), Usd::ZERO)
+    );
+    assert!(table.notes().is_empty());
+}

@@ -13,7 +13,7 @@ mod file;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use self::file::{File, Rule, Rules, Signer};
+use self::file::{Denied, File, Rule, Rules, Signer};
 use super::asks::Asks;
 use super::signature::{self, PublicKey, Signature, Verified};
 use super::vetted::Vetted;
@@ -56,6 +56,19 @@ pub struct Candidate<'a> {
     pub signatures: &'a [String],
     /// What the vet files say of its digest; none where it is not asked, since vetting comes after what is being done.
     pub vetted: Option<&'a [&'a Vetted]>,
+}
+
+/// A crate that wants to be built, as far as its files tell.
+#[derive(Debug, Clone)]
+pub struct CrateCandidate {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// `namespace:name`, if its WIT says so.
+    pub name: Option<String>,
+    /// Whether what it builds may turn out to be signed.
+    pub may_be_signed: bool,
+    /// Whether what it builds may turn out to be vetted.
+    pub may_be_vetted: bool,
 }
 
 /// What a plugin that may run may have.
@@ -171,6 +184,52 @@ impl Policy {
             };
         }
         Ok(verdict)
+    }
+
+    /// Whether it is clear before a build that its result will not run: a build runs code, and there is no need for that of a
+    /// plugin that is refused anyway. What it builds is judged once more.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](crate::error::ErrorClass::Denied), naming the rule.
+    pub fn judge_crate(&self, candidate: &CrateCandidate) -> Result<()> {
+        let shown = candidate.dir.display();
+        let refused = |why: String| Error::denied(format!("{shown} is not built: {why}"));
+        let covers = |what: &Denied| match (what, &candidate.name) {
+            (Denied::Names(pattern), Some(name)) => pattern.matches(name),
+            _ => false,
+        };
+        let denials = self.files.iter().flat_map(|file| &file.deny);
+        if let Some(denial) = denials.into_iter().find(|denial| covers(&denial.what)) {
+            return Err(
+                refused(format!("`deny` has {} ({})", denial.what, denial.place)).hint(format!(
+                    "Use another plugin; whoever keeps the policy can take {} out of `deny`.",
+                    denial.what
+                )),
+            );
+        }
+        let origin = Origin::Path(candidate.dir.clone());
+        for (lack, possible, what) in [
+            (
+                Lack::Unsigned,
+                candidate.may_be_signed,
+                "what is built here is not signed",
+            ),
+            (
+                Lack::Unvetted,
+                candidate.may_be_vetted,
+                "nobody has vetted a plugin of its name",
+            ),
+        ] {
+            let ruling = self.ruling(&origin, lack);
+            if !ruling.allow && !possible {
+                return Err(refused(format!("{what}, and {}", ruling.text)).hint(format!(
+                    "Run a signed and vetted .wasm file of it, or {}.",
+                    ruling.other
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Whose it is. Where unsigned plugins are refused, every file that has signers wants one of its own.

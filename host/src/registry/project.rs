@@ -15,7 +15,7 @@ use super::Release;
 use super::asks::Asks;
 use super::cache::Cache;
 use super::lock::{LOCK_FILE, Lock, Locked};
-use super::policy::{Candidate, Origin, POLICY_FILE, Policy, Verdict};
+use super::policy::{Candidate, CrateCandidate, Origin, POLICY_FILE, Policy, Verdict};
 use super::reference::{Name, Reference, Requirement, Tag};
 use super::vetted::{VET_FILE, VetFile, Vetted, latest};
 use crate::config::{Config, Env, RegistryConfig};
@@ -311,6 +311,25 @@ impl Project {
         Ok((plugin, bytes, signatures.collect::<Result<Vec<_>>>()?))
     }
 
+    /// What the policies say of a crate before it is built, as far as its files tell.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](crate::error::ErrorClass::Denied), naming the rule.
+    pub fn judge_crate(&self, dir: &Path) -> Result<()> {
+        let name = wit_package(dir);
+        let entries = || self.vetted.iter();
+        let of_name = |name: &String| entries().any(|entry| entry.plugin.to_string() == *name);
+        // Where cargo is told to build elsewhere, a signature may lie there.
+        let elsewhere = self.env.var("CARGO_TARGET_DIR").is_some();
+        self.policy.judge_crate(&CrateCandidate {
+            dir: dir.to_owned(),
+            may_be_signed: elsewhere || dir.ancestors().any(has_signature),
+            may_be_vetted: self.before_vetting || name.as_ref().map_or_else(|| entries().next().is_some(), of_name),
+            name,
+        })
+    }
+
     /// What the policies say of a plugin in a file.
     ///
     /// # Errors
@@ -326,4 +345,34 @@ impl Project {
             vetted: (!self.before_vetting).then_some(&self.vetted_as(&plugin.digest)),
         })
     }
+}
+
+/// `namespace:name` of the package in a crate's `wit/`, as its text has it.
+fn wit_package(dir: &Path) -> Option<String> {
+    /// More than any interface has.
+    const MOST_BYTES: u64 = 1 << 20;
+    let files = std::fs::read_dir(dir.join("wit"))
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path());
+    let texts = files
+        .filter(|path| path.extension().is_some_and(|end| end == "wit"))
+        .filter_map(|path| {
+            let small = std::fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() <= MOST_BYTES);
+            small.then(|| std::fs::read_to_string(path).ok()).flatten()
+        });
+    texts.into_iter().find_map(|text| {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("package "));
+        line.map(|line| line.split(['@', ';', '{']).next().unwrap_or_default().trim().to_owned())
+    })
+}
+
+/// Whether a build below `dir` left a component with a signature beside it.
+fn has_signature(dir: &Path) -> bool {
+    let built = std::fs::read_dir(dir.join("target/agenthost"));
+    built
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| entry.path().extension().is_some_and(|end| end == "minisig"))
 }

@@ -12,9 +12,11 @@ use crate::machine;
 
 const CDYLIB: &str = "crate-type = [\"cdylib\"]\n";
 
-/// A machine that fetches nothing.
+/// A machine that fetches nothing, with crates that its user trusts.
 fn offline() -> TestEnv {
-    machine().var("CARGO_NET_OFFLINE", "true")
+    let machine = machine().var("CARGO_NET_OFFLINE", "true");
+    assert_eq!(machine.run(["trust", "."]).code, 0);
+    machine
 }
 
 /// Writes a crate of no workspace.

@@ -2,18 +2,20 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::go;
 use crate::cli::journal::journal_path;
 use crate::cli::output::Printer;
+use crate::cli::which::is_inside;
 use crate::cli::{self, Cli, Global};
-use crate::config::Env;
+use crate::config::{Config, Env, trust};
 use crate::error::{Error, Result};
 use crate::journal::RunRecord;
 use crate::limits::LimitsPatch;
@@ -24,6 +26,8 @@ pub(in crate::cli) struct Earlier {
     pub(in crate::cli) how: How,
     /// Plugins may be others than they were.
     pub(in crate::cli) changed_plugins: bool,
+    /// The operator has read the command line, whoever gave it.
+    pub(in crate::cli) accept_command: bool,
 }
 
 /// What is done with a recorded batch.
@@ -45,6 +49,52 @@ pub(super) struct Command {
     pub(super) cwd: PathBuf,
     /// The digest of the items, in hex; none where they came in through a pipe.
     pub(super) items: Option<String>,
+    /// That this user gave the command; see [`trust::seal`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) seal: Option<String>,
+}
+
+impl Command {
+    /// The same, with the mark that this user gave it.
+    pub(super) fn sealed(mut self, env: &Env) -> Self {
+        self.seal = trust::seal::seal(env, &self.unsealed());
+        self
+    }
+
+    fn is_own(&self, env: &Env) -> bool {
+        self.seal
+            .as_ref()
+            .is_some_and(|seal| trust::seal::is_sealed(env, &self.unsealed(), seal))
+    }
+
+    /// What is sealed.
+    fn unsealed(&self) -> String {
+        json!([self.argv, self.cwd, self.items]).to_string()
+    }
+}
+
+/// What of a command line goes beyond the project's folder and the operator's limits, for people.
+fn beyond(args: &super::Args, how: &How, cwd: &Path, config: &Config, env: &Env) -> Result<Vec<String>> {
+    let mut beyond = Vec::new();
+    let mut outside = |what: &str, path: &Path| {
+        if !is_inside(&cwd.join(path), config, env) {
+            beyond.push(format!("{what} {}", path.display()));
+        }
+    };
+    outside("the directory", cwd);
+    outside("the items", &args.items);
+    // Whatever is in it is replaced. A replay writes no file.
+    let output = args.output().filter(|_| matches!(how, How::Resume { .. }));
+    beyond.extend(output.map(|file| format!("--output {}", file.display())));
+    beyond.extend(args.which.given_dirs().iter().map(|dir| format!("--dir {dir}")));
+    let own = config.limits();
+    let asked = own.overridden_by(&args.limits.patch()?);
+    let all = &config.run().limits;
+    let sum = all.overridden_by(&args.sums.patch()?);
+    if asked.narrowed_by(own) != asked || sum.narrowed_by(all) != sum {
+        beyond.push("limits above yours".to_owned());
+    }
+    Ok(beyond)
 }
 
 /// Takes up a recorded batch: reads its command line again, in its directory.
@@ -66,6 +116,7 @@ pub(in crate::cli) async fn again(
                 .hint("Write the items to a file to have a batch that can be resumed."),
         );
     }
+    let own = command.is_own(env) || earlier.accept_command;
     let cli = Cli::try_parse_from(std::iter::once("agenthost".to_owned()).chain(command.argv)).map_err(|error| {
         Error::usage(format!(
             "the command line of run {id} makes no sense to this version: {error}"
@@ -74,12 +125,18 @@ pub(in crate::cli) async fn again(
     let cli::Command::Batch(mut args) = cli.command else {
         return Err(Error::usage(format!("run {id} is no batch")));
     };
+    if !own {
+        let beyond = beyond(&args, &earlier.how, &command.cwd, &global.config(env)?, env)?;
+        cli::run::refuse_foreign(&earlier.record, &beyond)?;
+    }
     args.json |= json;
     // The journal is the one in which the batch was found, and how much is said is for whoever reads it now.
     let here = |path: &PathBuf| env.cwd().join(path);
     let config = global.config.as_ref().map(here);
+    // A configuration that somebody else named is asked about as any project's is, but is not this project's.
+    let recorded = cli.global.config.filter(|_| own);
     let global = Global {
-        config: config.or(cli.global.config),
+        config: config.or(recorded),
         journal: journal_path(&global.config(env)?, env, global.journal.as_deref()),
         verbose: global.verbose,
         quiet: global.quiet,

@@ -8,12 +8,13 @@ use serde::Serialize;
 use crate::cli::cache_dir;
 use crate::cli::cassettes::{play, too_low};
 use crate::cli::compiled;
+use crate::cli::crates::rules_alone;
 use crate::cli::output::{Printer, counted, thousands};
 use crate::cli::progress::Progress;
 use crate::config::{Config, Env};
 use crate::error::Result;
 use crate::host::{Host, LoadOptions, LoadedPlugin, Place};
-use crate::plugin::{Import, Plugin, build};
+use crate::plugin::{Import, Plugin};
 use crate::registry::project::Project;
 use crate::registry::signature;
 use crate::sandbox::Compilation;
@@ -97,7 +98,7 @@ pub(super) async fn all(
     let waiting = Progress::waiting("checking the source", printer);
     let played = cassettes(dir, plugin, (&place, project, &config), env).await;
     checks.extend(played?);
-    let built = reproduced(dir, &subject.bytes);
+    let built = reproduced(dir, &subject.bytes, env);
     waiting.finish();
     checks.push(built);
     Ok((checks, compiled))
@@ -226,6 +227,7 @@ async fn cassettes(
     }
     // The limits and models of this project have no part in what was recorded elsewhere; where sub-agents are has.
     let host = Host::builder(Config::usual()?)
+        .builds(rules_alone(env))
         .cache_dir(cache_dir(env))
         .compile(compiled::how(config))
         .project(project)
@@ -267,8 +269,8 @@ async fn cassettes(
 }
 
 /// That the source gives these bytes.
-fn reproduced(dir: &Path, bytes: &[u8]) -> Check {
-    match build::reproduces(dir, bytes) {
+fn reproduced(dir: &Path, bytes: &[u8], env: &Env) -> Check {
+    match rules_alone(env).reproduces(dir, bytes) {
         Ok(reproduction) if reproduction.same() => {
             Check::new("build", State::Passed, "the source gives these very bytes")
         }

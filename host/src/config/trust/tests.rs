@@ -178,10 +178,16 @@ fn a_pair_is_accepted_before_its_key_is_there() {
 }
 
 #[test]
-fn without_a_pair_there_is_nothing_to_record() {
+fn a_file_that_asks_for_nothing_is_trusted_with_its_crates() {
     let scratch = Scratch::project("[models]\na = \"offline/x\"");
-    assert!(accept(&scratch.env(), Path::new(FILE)).unwrap().pairs.is_empty());
-    assert!(!scratch.path("home/.local").exists());
+    let record = accept(&scratch.env(), Path::new(FILE)).unwrap();
+    assert!(record.pairs.is_empty() && record.dirs.is_empty() && record.lifts.is_empty());
+    let crates = record.crates.unwrap();
+    assert_eq!(
+        (crates.dir, crates.outside),
+        (scratch.path("project"), vec![]),
+        "only its crates may be built"
+    );
     let error = accept(&scratch.env(), Path::new("missing.toml")).unwrap_err();
     assert_eq!(
         scratch.shown(&error),
@@ -195,7 +201,7 @@ fn a_file_without_pairs_loses_its_record() {
     accept(&scratch.env(), Path::new(FILE)).unwrap();
     scratch.write("project/agenthost.toml", "");
     accept(&scratch.env(), Path::new(FILE)).unwrap();
-    assert_eq!(list(&scratch.env()).unwrap(), []);
+    assert_eq!(list(&scratch.env()).unwrap()[0].pairs, []);
 }
 
 #[test]
@@ -247,8 +253,8 @@ fn a_broken_record_is_named_and_trusts_nothing() {
         scratch.complaint()
     };
     assert_eq!(
-        says("format = 2"),
-        "cannot read /home/.local/state/agenthost/trust.toml: its format is 2, and only 1 is known\n\
+        says("format = 3"),
+        "cannot read /home/.local/state/agenthost/trust.toml: its format is 3, and only those up to 2 are known\n\
          Remove the file, then run `agenthost trust` again where it is needed."
     );
     assert!(says("format =").starts_with("cannot read /home/.local/state/agenthost/trust.toml: "));
@@ -378,4 +384,251 @@ fn a_record_without_directories_is_still_read() {
     scratch.write(path, &format!("format = 1\n[[trusted]]\nfile = \"{file}\"\n[[trusted.pairs]]\nprovider = \"a\"\naddress = \"b\"\nkey = \"c\"\nsha256 = \"d\""));
     assert_eq!(list(&scratch.env()).unwrap()[0].pairs.len(), 1);
     assert_eq!(scratch.load_error().class(), ErrorClass::Denied);
+}
+
+/// A project that sends prompts to `address`, without a key.
+fn keyless(address: &str) -> Scratch {
+    Scratch::project(&format!(
+        "[models]\nfast = \"x/y\"\n[providers.x]\nkind = \"openai\"\nbase-url = \"{address}\""
+    ))
+}
+
+#[test]
+fn prompts_without_a_key_need_trust_as_well() {
+    let scratch = keyless("http://192.0.2.2:28473/v1");
+    assert_eq!(scratch.load_error().class(), ErrorClass::Denied);
+    assert_eq!(
+        scratch.complaint(),
+        "agenthost.toml:5: provider `x` would send prompts to http://192.0.2.2:28473/v1, in clear text\n\
+         Read agenthost.toml, then run `agenthost trust agenthost.toml` if they may go there."
+    );
+    let record = accept(&scratch.env(), Path::new(FILE)).unwrap();
+    assert_eq!((record.pairs[0].key.as_str(), record.pairs.len()), ("", 1));
+    assert!(is_fine(&scratch));
+    for address in [
+        "https://evil.example/v1",
+        "http://localhost.evil.example/v1",
+        "http://localhost./v1",
+        "http://127.0.0.1.nip.example/v1",
+        "http://[::ffff:192.0.2.2]/v1",
+        "http://0xC0000202/v1",
+        "http://3221225986/v1",
+        "http://0300.0.2.2/v1",
+        "http://0.0.0.0/v1",
+    ] {
+        assert_eq!(keyless(address).load_error().class(), ErrorClass::Denied, "{address}");
+    }
+    for address in [
+        "http://127.0.0.1:1/v1",
+        "http://[::1]:1/v1",
+        "http://localhost:1/v1",
+        "http://2130706433/v1",
+    ] {
+        assert!(is_fine(&keyless(address)), "{address}");
+    }
+    let own = Scratch::new()
+        .user("[models]\nfast = \"x/y\"\n[providers.x]\nkind = \"openai\"\nbase-url = \"http://192.0.2.2/v1\"");
+    assert!(is_fine(&own), "the operator's own file may");
+}
+
+#[test]
+fn the_vendors_name_at_another_address_is_asked_about_without_its_key() {
+    let text = "[models]\nfast = \"openai/y\"\n[providers.openai]\nbase-url = \"https://evil.example/v1\"";
+    let scratch = Scratch::project(text);
+    assert!(
+        scratch
+            .complaint()
+            .contains("provider `openai` would send prompts to https://evil.example/v1")
+    );
+    accept(&scratch.env(), Path::new(FILE)).unwrap();
+    assert!(is_fine(&scratch));
+    assert!(
+        is_fine(&scratch.var("OPENAI_API_KEY", "k")),
+        "the same pair of address and key source"
+    );
+}
+
+#[test]
+fn a_provider_that_nothing_maps_to_is_asked_about_at_use() {
+    let scratch = Scratch::project(
+        "[models]\na = \"offline/x\"\n[providers.x]\nkind = \"openai\"\nbase-url = \"https://evil.example\"",
+    );
+    assert_eq!(scratch.load().key("x").unwrap_err().class(), ErrorClass::Denied);
+}
+
+const OWN: &str = "[limits]\ncost = 0.01\ncalls = 5\nreply-tokens = 100\n[run]\nstrict-tokens = true\nlog-bytes = 1000\n\
+                   max-concurrent-tasks = 2\n[run.limits]\ncost = 0.01\ncalls = 5\n[journal]\nbodies = \"none\"\nenabled = false\n\
+                   [providers.openai]\nmax-concurrency = 2\nretries = 0\n[grants.\"evil:hostile\"]\nmodels = []\n\
+                   limits = { calls = 1 }\n[sub-agents]\n\"a:b\" = \"own.wasm\"\n[registries]\na = \"own.example/x\"";
+const LIFTING: &str = "[limits]\ncost = \"none\"\ncalls = \"none\"\nreply-tokens = 200\n[run]\nstrict-tokens = false\nlog-bytes = 2000\n\
+                       max-concurrent-tasks = 20\n[run.limits]\ncost = 1\ncalls = 50\n[journal]\nbodies = \"all\"\nenabled = true\n\
+                       [providers.openai]\nmax-concurrency = 20\nretries = 9\n[grants.\"evil:hostile\"]\nmodels = [\"fast\"]\n\
+                       limits = { calls = 10 }\ndirs = [\"data::/data\"]\n[sub-agents]\n\"a:b\" = \"evil.wasm\"\n[registries]\n\
+                       a = \"evil.example/x\"";
+
+#[test]
+fn a_project_lifts_nothing_of_the_operators_until_it_is_trusted() {
+    let scratch = Scratch::project(LIFTING).user(OWN);
+    let own = |config: &Config| {
+        let (run, grant) = (config.run().clone(), config.grant("evil:hostile"));
+        let openai = config.provider("openai").unwrap().clone();
+        (
+            (
+                config.limits().calls,
+                config.limits().cost.is_some(),
+                config.reply_tokens(),
+            ),
+            (
+                run.limits.calls,
+                run.strict_tokens,
+                run.log_bytes,
+                run.max_concurrent_tasks,
+            ),
+            (config.journal().enabled, config.journal().bodies),
+            (openai.max_concurrency, openai.retries),
+            (grant.models.len(), grant.limits.calls, grant.dirs.len()),
+            config.sub_agents()["a:b"] == crate::config::SubAgent::Path(scratch.path("project/evil.wasm")),
+            config.registries()["a"] == crate::config::RegistryConfig::Oci("evil.example/x".into()),
+        )
+    };
+    use crate::config::Bodies;
+    let config = scratch.load();
+    let held = (
+        (Some(5), true, 100),
+        (Some(5), true, 1000, Some(2)),
+        (false, Bodies::None),
+        (Some(2), Some(0)),
+        (0, Some(1), 0),
+        false,
+        false,
+    );
+    assert_eq!(own(&config), held);
+    let notes = config.notes();
+    assert_eq!(notes.len(), 17, "{notes:#?}");
+    assert!(
+        notes.contains(
+            &"agenthost.toml:3: limits.calls stays at your 5, not none; `agenthost trust agenthost.toml` lifts it"
+                .to_owned()
+        ),
+        "{notes:#?}"
+    );
+
+    let record = accept(&scratch.env(), Path::new(FILE)).unwrap();
+    assert_eq!(record.lifts.len(), 17);
+    let shown: Vec<String> = record.lifts.iter().map(ToString::to_string).collect();
+    assert!(
+        shown.contains(&"run.limits.cost: $1.00 in the place of your $0.01".to_owned()),
+        "{shown:#?}"
+    );
+    let trusted = scratch.load();
+    let lifted = (
+        (None, false, 200),
+        (Some(50), false, 2000, Some(20)),
+        (true, Bodies::All),
+        (Some(20), Some(9)),
+        (1, Some(10), 1),
+        true,
+        true,
+    );
+    assert_eq!(own(&trusted), lifted);
+    assert!(trusted.notes().is_empty());
+
+    // Another value is another question.
+    scratch.write("project/agenthost.toml", &LIFTING.replace("calls = 50", "calls = 51"));
+    let changed = scratch.load();
+    assert_eq!((changed.run().limits.calls, changed.limits().calls), (Some(5), None));
+}
+
+#[test]
+fn a_project_narrows_as_it_likes_and_sets_what_the_operator_does_not_mention() {
+    let scratch = Scratch::project("[limits]\ncalls = 3\ntokens = \"none\"\n[grants.\"a:b\"]\nlimits = { calls = 2 }")
+        .user("[limits]\ncalls = 5\n[grants.\"a:b\"]\nmodels = [\"fast\"]\nlimits = { tokens = 7 }");
+    let config = scratch.load();
+    assert_eq!((config.limits().calls, config.limits().tokens), (Some(3), None));
+    let grant = config.grant("a:b");
+    assert_eq!(
+        (grant.limits.calls, grant.limits.tokens, grant.models.len()),
+        (Some(2), Some(7), 1)
+    );
+    assert!(config.notes().is_empty());
+}
+
+#[test]
+fn crates_are_built_in_trusted_folders_alone() {
+    let scratch = Scratch::new();
+    scratch.write("project/agenthost.toml", "");
+    scratch.write("project/a/Cargo.toml", "[package]\nname = \"a\"\n[workspace]\n");
+    scratch.write("project/a/build.rs", "");
+    scratch.write("elsewhere/b/Cargo.toml", "[package]\nname = \"b\"\nbuild = false\n");
+    let may = |dir: &str| crates::check(&scratch.env(), &scratch.path(dir)).map_err(|error| scratch.shown(&error));
+    assert_eq!(
+        may("project/a").unwrap_err(),
+        "building a runs its code on this machine, outside of any sandbox: cargo build in a; its build script build.rs; \
+         build scripts and macros of what it depends on\n\
+         Read them, then run `agenthost trust a` if they may run."
+    );
+    accept(&scratch.env(), Path::new(".")).unwrap();
+    assert_eq!(may("project/a"), Ok(()), "the project's folder is that of its crates");
+    assert!(!may("elsewhere/b").unwrap_err().contains("build script build.rs"));
+    symlink("../../elsewhere/b", scratch.path("project/a/link")).unwrap();
+    assert!(may("project/a/link").is_err(), "a link leads where it leads");
+    // A repository below is a project of its own.
+    scratch.write("project/vendored/Cargo.toml", "");
+    assert_eq!(may("project/vendored"), Ok(()));
+    scratch.write("project/vendored/.git/HEAD", "");
+    assert!(may("project/vendored").is_err());
+    accept(&scratch.env(), Path::new("vendored")).unwrap();
+    assert_eq!(may("project/vendored"), Ok(()));
+    assert!(revoke(&scratch.env(), Path::new("vendored")).unwrap());
+    assert!(may("project/vendored").is_err());
+    assert!(revoke(&scratch.env(), Path::new(".")).unwrap());
+    assert!(may("project/a").is_err());
+}
+
+#[test]
+fn what_lies_above_a_trusted_folder_has_to_have_been_there() {
+    for (file, text) in [
+        (".cargo/config.toml", "[build]\nrustc-wrapper = \"./wrap.sh\""),
+        (".cargo/config", ""),
+        ("rust-toolchain.toml", "[toolchain]\npath = \"evil\""),
+        ("rust-toolchain", "evil"),
+        ("Cargo.toml", "[workspace]\nmembers = [\"a\"]"),
+    ] {
+        let scratch = Scratch::new();
+        scratch.write("project/a/Cargo.toml", "[package]\nname = \"a\"\n");
+        let may = || crates::check(&scratch.env(), &scratch.path("project/a")).map_err(|error| scratch.shown(&error));
+        accept(&scratch.env(), Path::new("a")).unwrap();
+        assert_eq!(may(), Ok(()), "{file}");
+        scratch.write(&format!("project/{file}"), text);
+        assert!(may().is_err(), "{file}");
+        accept(&scratch.env(), Path::new("a")).unwrap();
+        assert_eq!(may(), Ok(()), "{file}: the operator has seen it");
+    }
+    let scratch = Scratch::new();
+    scratch.write("home/a/Cargo.toml", "[package]\nname = \"a\"\n");
+    scratch.write("home/.cargo/config.toml", "[build]\nrustc-wrapper = \"sccache\"");
+    accept(&scratch.env(), &scratch.path("home/a")).unwrap();
+    let build = crates::CrateBuild::of(&scratch.env(), &scratch.path("home/a")).unwrap();
+    assert_eq!(
+        build.runs.len(),
+        2,
+        "the user's own configuration is the user's: {:?}",
+        build.runs
+    );
+    let error = accept(&scratch.env(), &scratch.path("home")).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Usage, "a home has the projects of many");
+}
+
+#[test]
+fn a_record_of_the_first_format_still_counts() {
+    let scratch = carrier("https://corp.example");
+    let record = accept(&scratch.env(), Path::new(FILE)).unwrap();
+    let path = "home/.local/state/agenthost/trust.toml";
+    let pair = &record.pairs[0];
+    scratch.write(path, &format!(
+        "format = 1\n[[trusted]]\nfile = \"{}\"\n[[trusted.pairs]]\nprovider = \"{}\"\naddress = \"{}\"\nkey = \"{}\"\nsha256 = \"{}\"\n",
+        record.file.display(), pair.provider, pair.address, pair.key, pair.sha256
+    ));
+    assert!(is_fine(&scratch));
+    assert!(list(&scratch.env()).unwrap()[0].crates.is_none());
 }

@@ -1,10 +1,16 @@
 //! Which address is called, and by what client.
 //!
 //! An address is a plain one: what hides in a user name, a query or a fragment would go where nobody looks for it. A
-//! client keeps the connections of calls that are over, for the next ones.
+//! client keeps the connections of calls that are over, for the next ones. It follows no redirect and asks no proxy, and a
+//! name does not lead to where a service of this machine or its network alone should answer: `localhost` is loopback
+//! whatever a resolver says, and no name stands for a link-local address, where clouds keep their metadata.
 
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Url};
 
 use super::root_cause;
@@ -65,6 +71,7 @@ pub(super) fn open(url: &Url, connect: Duration) -> Result<Client, Error> {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
+        .dns_resolver(Arc::new(Names))
         .referer(false)
         .connect_timeout(connect)
         .pool_idle_timeout(IDLE)
@@ -81,4 +88,80 @@ pub(super) fn open(url: &Url, connect: Duration) -> Result<Client, Error> {
             .hint("Install the system's root certificates (the package is usually called ca-certificates).")
             .caused_by(error.without_url())
     })
+}
+
+/// The system's resolver, without what no name should stand for.
+struct Names;
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            match look_up(name.as_str()).await {
+                Ok(found) => Ok(Box::new(found.into_iter()) as Addrs),
+                Err(error) => Err(Box::new(error) as Box<dyn std::error::Error + Send + Sync>),
+            }
+        })
+    }
+}
+
+/// The addresses that a name stands for. The port is that of the URL, and none here.
+async fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
+    if name == "localhost" {
+        let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        return Ok(own.map(|address| SocketAddr::new(address, 0)).into());
+    }
+    let found = tokio::net::lookup_host((name, 0)).await?;
+    let allowed: Vec<SocketAddr> = found.filter(|found| !is_link_local(found.ip())).collect();
+    match allowed.is_empty() {
+        true => Err(io::Error::other("the name stands for link-local addresses alone")),
+        false => Ok(allowed),
+    }
+}
+
+/// 169.254.0.0/16 and fe80::/10, also where the first is written as the second kind.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local() || address.to_ipv4_mapped().is_some_and(|address| address.is_link_local())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_stands_for_the_metadata_of_a_cloud() {
+        for address in [
+            "169.254.169.254",
+            "169.254.0.1",
+            "fe80::1",
+            "febf::1",
+            "::ffff:169.254.169.254",
+        ] {
+            assert!(is_link_local(address.parse().unwrap()), "{address}");
+        }
+        for address in [
+            "127.0.0.1",
+            "10.0.0.1",
+            "192.0.2.2",
+            "::1",
+            "fec0::1",
+            "2001:db8::1",
+            "::ffff:192.0.2.2",
+        ] {
+            assert!(!is_link_local(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn localhost_is_loopback_whatever_a_resolver_says() {
+        let found: Vec<IpAddr> = look_up("localhost").await.unwrap().iter().map(SocketAddr::ip).collect();
+        assert_eq!(
+            found,
+            [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+        );
+    }
 }

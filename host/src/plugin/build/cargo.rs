@@ -1,31 +1,11 @@
 //! Calls of cargo, and what cargo says.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-
-/// Cargo in `dir`, with nothing to read; `target` is the target directory, in place of the one that it would choose.
-pub(super) fn cargo(dir: &Path, target: Option<&Path>) -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(dir).stdin(Stdio::null());
-    if let Some(target) = target {
-        // A source may say in its own configuration where cargo keeps what comes in between.
-        cargo
-            .env("CARGO_TARGET_DIR", target)
-            .env("CARGO_BUILD_BUILD_DIR", target);
-    }
-    // A cargo that runs us (`cargo run`, `cargo test`) must not pass on what it set for its own build.
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "CARGO_ENCODED_RUSTFLAGS" {
-            cargo.env_remove(&*name);
-        }
-    }
-    cargo
-}
 
 pub(super) fn run(command: &mut Command) -> Result<Output> {
     command.output().map_err(|error| no_tool("cargo", &error))

@@ -9,7 +9,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::TARGET;
-use super::cargo::{cargo, run};
+use super::cargo::run;
+use super::tools::Tools;
 
 /// What a crate needs that no plugin has, or none without a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +92,8 @@ struct Node {
 
 impl Graph {
     /// The graph below the package of this id; none where cargo cannot tell.
-    pub(super) fn read(dir: &Path, root: &str) -> Option<Self> {
-        let mut command = cargo(dir, None);
+    pub(super) fn read(tools: &Tools, dir: &Path, root: &str) -> Option<Self> {
+        let mut command = tools.cargo(dir, None);
         command.args(["metadata", "--format-version", "1", "--filter-platform", TARGET]);
         let output = run(&mut command).ok().filter(|output| output.status.success())?;
         Self::parse(&serde_json::from_slice(&output.stdout).ok()?, root)

@@ -10,16 +10,17 @@ use serde_json::Value;
 
 use super::cargo::{Diagnostic, Said};
 use super::crates::Graph;
+use super::tools::Tools;
 use super::{Package, TARGET};
 use crate::error::Error;
 
 const MEND: &str = "Mend what the compiler says above and run the command again.";
 
 /// The error of a build that failed.
-pub(super) fn failed(dir: &Path, package: &Package, said: &Said) -> Error {
+pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Error {
     let errors = said.errors();
     let Some(first) = errors.first() else {
-        return without_diagnostics(dir, package, said);
+        return without_diagnostics(tools, dir, package, said);
     };
     if errors
         .iter()
@@ -28,7 +29,7 @@ pub(super) fn failed(dir: &Path, package: &Package, said: &Said) -> Error {
         return Error::plugin(format!("the compile target {TARGET} is missing")).hint(by_hand());
     }
     if first.package != package.id {
-        return foreign(dir, package, first);
+        return foreign(tools, dir, package, first);
     }
     let of_the_macro = first.expansion.is_some_and(|name| name.ends_with("plugin!"));
     if of_the_macro && first.code.is_none() {
@@ -106,8 +107,8 @@ fn sentence(text: &str) -> String {
 }
 
 /// A dependency does not compile.
-fn foreign(dir: &Path, package: &Package, error: &Diagnostic<'_>) -> Error {
-    let graph = Graph::read(dir, &package.id);
+fn foreign(tools: &Tools, dir: &Path, package: &Package, error: &Diagnostic<'_>) -> Error {
+    let graph = Graph::read(tools, dir, &package.id);
     let way = graph.and_then(|graph| graph.way_to(error.package));
     let name = way.unwrap_or_else(|| plain(error.package).to_owned());
     Error::plugin(format!(
@@ -127,11 +128,11 @@ fn plain(id: &str) -> &str {
 }
 
 /// Cargo itself gave up: nothing was compiled, or a build script failed.
-fn without_diagnostics(dir: &Path, package: &Package, said: &Said) -> Error {
+fn without_diagnostics(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Error {
     let words = said.own_words();
     if let Some(failed) = said.between("failed to run custom build command for `", "`") {
         let name = failed.split(' ').next().unwrap_or(failed);
-        let way = Graph::read(dir, &package.id).and_then(|graph| graph.way_to_name(name));
+        let way = Graph::read(tools, dir, &package.id).and_then(|graph| graph.way_to_name(name));
         let name = way.unwrap_or_else(|| failed.to_owned());
         return Error::plugin(format!(
             "{}: the crate {name} cannot be built for {TARGET}: its build script failed\n{words}",

@@ -8,12 +8,13 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value as Json;
 use toml::Value;
 
-use super::cargo::{Said, cargo, no_tool, run};
+use super::cargo::{Said, run};
+use super::tools::Tools;
 use super::{Package, TARGET};
 use crate::error::{Error, Result};
 
@@ -104,7 +105,8 @@ fn names_root(root: &Path, configs: &[toml::Table]) -> bool {
 ///
 /// A plugin error where cargo or rustc cannot be run, or there is no crate in `dir`.
 pub fn reproducibly(command: &mut Command, dir: &Path) -> Result<()> {
-    let mut metadata = cargo(dir, None);
+    let tools = Tools::default();
+    let mut metadata = tools.cargo(dir, None);
     metadata.args(["metadata", "--no-deps", "--format-version", "1"]);
     for (name, value) in command.get_envs() {
         match value {
@@ -123,11 +125,11 @@ pub fn reproducibly(command: &mut Command, dir: &Path) -> Result<()> {
         ))
         .hint("Mend what cargo says above."));
     };
-    apply(command, dir, &Places { root, target_dir })
+    apply(&tools, command, dir, &Places { root, target_dir })
 }
 
 /// Adds the flags to a build in `dir`.
-pub(super) fn apply(command: &mut Command, dir: &Path, places: &Places) -> Result<()> {
+pub(super) fn apply(tools: &Tools, command: &mut Command, dir: &Path, places: &Places) -> Result<()> {
     let mut ours = Vec::new();
     let mut rename = |path: &Path, name: &str| {
         // Cargo takes flags as text only.
@@ -140,7 +142,7 @@ pub(super) fn apply(command: &mut Command, dir: &Path, places: &Places) -> Resul
     for (path, name) in places.renamed(&home, names_root(&places.root, &configs)) {
         rename(&path, name);
     }
-    if let Some((path, name)) = library_source(dir)? {
+    if let Some((path, name)) = library_source(tools, dir)? {
         rename(&path, &name);
     }
     match authors(command, &configs) {
@@ -238,27 +240,15 @@ fn var(command: &Command, name: &str) -> Option<OsString> {
 }
 
 /// The source of the standard library, where it is installed, and how a toolchain without it names it.
-fn library_source(dir: &Path) -> Result<Option<(PathBuf, String)>> {
-    let sysroot = rustc(dir, &["--print", "sysroot"])?;
+fn library_source(tools: &Tools, dir: &Path) -> Result<Option<(PathBuf, String)>> {
+    let sysroot = tools.rustc(dir, &["--print", "sysroot"])?;
     let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
     if !source.is_dir() {
         return Ok(None);
     }
-    let version = rustc(dir, &["-vV"])?;
+    let version = tools.rustc(dir, &["-vV"])?;
     let hash = version.lines().find_map(|line| line.strip_prefix("commit-hash: "));
     Ok(hash.map(|hash| (source, format!("/rustc/{hash}"))))
-}
-
-/// What the compiler that cargo uses in `dir` prints.
-pub(super) fn rustc(dir: &Path, args: &[&str]) -> Result<String> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc)
-        .args(args)
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| no_tool("rustc", &error))?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// What makes a component depend on where it was built, in spite of the flags.

@@ -6,19 +6,19 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use super::super::provenance::{Provenance, Source};
-use super::cargo::{Said, cargo, run};
-use super::{Package, TARGET, flags};
+use super::cargo::{Said, run};
+use super::tools::Tools;
+use super::{Package, TARGET};
 use crate::error::{Error, Result};
 use crate::plugin::Digest;
 
 /// The record of the build that said this, as JSON.
-pub(super) fn record(dir: &Path, package: &Package, said: &Said) -> Result<Vec<u8>> {
-    let rustc = flags::rustc(dir, &["-vV"])?;
+pub(super) fn record(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Result<Vec<u8>> {
+    let rustc = tools.rustc(dir, &["-vV"])?;
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: "));
-    let cargo = run(cargo(dir, None).arg("-V"))?;
+    let cargo = run(tools.cargo(dir, None).arg("-V"))?;
     let provenance = Provenance {
         format: Provenance::FORMAT,
         rustc: rustc.lines().next().unwrap_or_default().to_owned(),
@@ -30,7 +30,7 @@ pub(super) fn record(dir: &Path, package: &Package, said: &Said) -> Result<Vec<u
         lock: std::fs::read(package.root.join("Cargo.lock"))
             .ok()
             .map(|lock| Digest::of(&lock)),
-        source: source(dir, package, said),
+        source: source(tools, dir, package, said),
     };
     serde_json::to_vec(&provenance).map_err(|error| Error::host(error.to_string()))
 }
@@ -38,9 +38,9 @@ pub(super) fn record(dir: &Path, package: &Package, said: &Said) -> Result<Vec<u
 /// The commit, and whether what the build reads is as in it: the crate's directory, those of the crates that it uses by
 /// path, and what stands at the workspace's root for all of them. Ignored files do not count, and neither does what cargo
 /// writes.
-fn source(dir: &Path, package: &Package, said: &Said) -> Option<Source> {
+fn source(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Option<Source> {
     let real = |path: &Path| path.canonicalize().ok();
-    let found = git(dir, &["rev-parse", "HEAD", "--show-toplevel", "--show-prefix"])?;
+    let found = git(tools, dir, &["rev-parse", "HEAD", "--show-toplevel", "--show-prefix"])?;
     let mut lines = found.lines();
     let (revision, top) = (lines.next()?, real(Path::new(lines.next()?))?);
     let path = lines.next().unwrap_or_default().trim_end_matches('/');
@@ -81,7 +81,7 @@ fn source(dir: &Path, package: &Package, said: &Said) -> Option<Source> {
     Some(Source {
         revision: revision.to_owned(),
         path: path.to_owned(),
-        dirty: outside || !git(dir, &args)?.is_empty(),
+        dirty: outside || !git(tools, dir, &args)?.is_empty(),
     })
 }
 
@@ -91,15 +91,9 @@ fn pathspec(magic: &str, path: &Path) -> OsString {
     spec
 }
 
-/// What git prints in `dir`, where it succeeds.
-fn git<A: AsRef<std::ffi::OsStr>>(dir: &Path, args: &[A]) -> Option<String> {
-    let mut git = Command::new("git");
-    for (name, _) in std::env::vars_os() {
-        // Whoever calls us from a hook has set another repository.
-        if name.to_string_lossy().starts_with("GIT_") {
-            git.env_remove(&name);
-        }
-    }
+/// What git prints in `dir`, where it succeeds. Variables that name another repository, as a hook has them, do not reach it.
+fn git<A: AsRef<std::ffi::OsStr>>(tools: &Tools, dir: &Path, args: &[A]) -> Option<String> {
+    let mut git = tools.command("git", dir);
     git.env("GIT_OPTIONAL_LOCKS", "0")
         .env("GIT_NO_LAZY_FETCH", "1")
         .env("GIT_TERMINAL_PROMPT", "0")
@@ -111,9 +105,7 @@ fn git<A: AsRef<std::ffi::OsStr>>(dir: &Path, args: &[A]) -> Option<String> {
             "-c",
             "core.hooksPath=/dev/null",
         ])
-        .args(args)
-        .current_dir(dir)
-        .stdin(Stdio::null());
+        .args(args);
     let output = git.output().ok().filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok()
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::super::provenance::Provenance;
 use super::super::{embedded, read};
+use super::rules::BuildRules;
 use super::{Form, build_for};
 use crate::error::{Error, Result};
 
@@ -47,6 +48,11 @@ impl Reproduction {
 /// Those of [`build`](super::build), and [`Host`](crate::error::ErrorClass::Host) where there is no room for temporary files.
 /// Other bytes are no error.
 pub fn reproduces(dir: &Path, expected: &[u8]) -> Result<Reproduction> {
+    BuildRules::any().reproduces(dir, expected)
+}
+
+/// As [`reproduces`], under `rules`.
+pub(super) fn reproduces_under(rules: &BuildRules, dir: &Path, expected: &[u8]) -> Result<Reproduction> {
     let recorded = embedded::sections(expected, embedded::PROVENANCE_SECTION)
         .next()
         .is_some();
@@ -55,7 +61,7 @@ pub fn reproduces(dir: &Path, expected: &[u8]) -> Result<Reproduction> {
         Error::host(format!("no directory to build in: {error}"))
             .hint("TMPDIR says where temporary files go; a build takes some 500 MB.")
     })?;
-    let built = build_for(dir, &[], form, Some(target.path()))?;
+    let built = build_for(rules, dir, &[], form, Some(target.path()))?;
     let differs = differences(expected, &read(&built.path)?);
     let notes = built.notes;
     Ok(Reproduction { notes, differs })
