@@ -211,6 +211,7 @@ pub fn records(bytes: &[u8]) {
             body: some(body),
             replies: some(reply).map(|body| ReplyRecord { hash, body }).into_iter().collect(),
             result: some(result),
+            ..CallRecord::default()
         }],
         turns: if flag(1) { vec![Turn::Answer(0)] } else { Vec::new() },
         remaining: some(remaining).into_iter().collect(),
