@@ -58,19 +58,22 @@ impl Screen {
 }
 
 /// The two ends of a new terminal: the person's and the program's.
+#[expect(unsafe_code, reason = "no safe function opens a terminal on every Unix")]
 fn open() -> (OwnedFd, OwnedFd) {
     let (mut master, mut slave) = (-1, -1);
-    let null = std::ptr::null_mut;
-    #[expect(unsafe_code, reason = "no safe function opens a terminal on every Unix")]
-    // SAFETY: both numbers are written, the others may be null, and nobody else owns what was just opened.
-    unsafe {
-        assert_eq!(
-            libc::openpty(&mut master, &mut slave, null(), null(), null()),
-            0,
-            "no terminal is left"
-        );
-        (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
-    }
+    // SAFETY: both numbers are written, and the other pointers may be null.
+    let result = unsafe {
+        libc::openpty(
+            &mut master,
+            &mut slave,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        )
+    };
+    assert_eq!(result, 0, "no terminal is left");
+    // SAFETY: they were just opened, and nobody else owns them.
+    unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) }
 }
 
 /// Sequences of the program's own: its styles, and how `indicatif` redraws a line.

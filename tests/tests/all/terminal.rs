@@ -202,7 +202,7 @@ fn rows(stage: &Stage) -> Vec<(&'static str, Vec<Vec<String>>)> {
     stage.machine.write("bad.jsonl", format!("{}\n", json!({EVIL: EVIL})));
     stage
         .machine
-        .write("crate/cassettes/evil.json", format!("{{{:?}: 1}}", QUIET));
+        .write("crate/cassettes/evil.json", format!("{{\"{QUIET}\": 1}}"));
     stage.machine.write(
         "crate/Cargo.toml",
         format!("[package] # {QUIET}\nname = {}\n", toml(EVIL)),
@@ -360,7 +360,7 @@ fn no_command_line_or_broken_file_speaks_for_the_program() {
         let words: Vec<&str> = command.split(' ').collect();
         for given in [format!("--{EVIL}"), EVIL.to_owned()] {
             for more in [vec![], vec!["--json"]] {
-                let args = owned(&[&words[..], &[&given], &more].concat());
+                let args = owned(&[&words[..], &[given.as_str()], &more[..]].concat());
                 safe(&args, &stage.machine.on_terminal(&args));
             }
         }
