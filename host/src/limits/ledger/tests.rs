@@ -374,7 +374,7 @@ fn play(steps: &[Step], tokens: u64, cost: u64, charged: bool) -> (u64, u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     /// However requests are started, dropped, raced, cut off and refused: a server that bills each of them gets at most the
     /// limit and the tenth by which the estimate of the input may be short.
