@@ -11,7 +11,7 @@ use super::walk::{IN_PLACE, UNEVALUATED_FACTOR, target_of};
 /// processor, and 150 MB with the reply itself.
 pub(super) const MAX_STEPS: u64 = 500_000;
 /// How deep those steps may be nested, which bounds the stack that they need.
-const MAX_STEP_DEPTH: usize = 1_000;
+const MAX_STEP_DEPTH: usize = 400;
 /// How many cheap operations (a comparison, a look-up) cost as much as a step.
 const CHEAP: u64 = 8;
 /// How many states of a pattern, times bytes of text, cost as much as a step.

@@ -480,6 +480,9 @@ fn no_reply_overflows_the_stack() {
     let nested = (0..126).fold(json!({}), |inner, _| json!({"a": inner})).to_string();
     let plain = json!({"type": "object", "properties": {"a": {"$ref": "#"}}});
     assert!(check_on_a_small_stack(plain, nested.clone()).is_ok());
+    // As deep as the bound on steps lets it become.
+    let deeper = json!({"type": "object", "properties": {"a": {"allOf": [{"$ref": "#"}]}}});
+    assert!(check_on_a_small_stack(deeper, nested.clone()).is_ok());
 
     for links in [6, 30] {
         let mut definitions: serde_json::Map<_, _> = (0..links)
