@@ -16,6 +16,11 @@ fn steps(machine: &TestEnv, quota: &str, steps: &Value) -> (Vec<String>, Value) 
     (told, output["tasks"][0]["notes"].clone())
 }
 
+/// Whether a step ended for want of room. The C library of a Rust guest makes an I/O error of what a stream says.
+fn is_full(told: &str) -> bool {
+    told.contains("No space left") || told.contains("I/O error")
+}
+
 fn with_out() -> TestEnv {
     let machine = machine().cache(env!("CARGO_TARGET_TMPDIR"));
     std::fs::create_dir(machine.cwd().join("out")).unwrap();
@@ -42,7 +47,7 @@ fn no_way_of_writing_passes_the_quota() {
     ] {
         let machine = with_out();
         let (told, notes) = steps(&machine, ",quota=200KiB", &json!([step]));
-        assert!(told[0].contains("No space left"), "{step}: {told:?}");
+        assert!(is_full(&told[0]), "{step}: {told:?}");
         assert!(found(&machine).0 <= 200 << 10, "{step}: {:?}", found(&machine));
         assert_eq!(
             notes,
@@ -68,8 +73,8 @@ fn nothing_that_is_deleted_or_overwritten_is_given_back() {
         ]),
     );
     assert_eq!(told[..3], ["100000", "0", "100000"], "{told:?}");
-    assert!(told[3].contains("No space left"), "{told:?}");
-    assert!(told[4].contains("No space left"), "{told:?}");
+    assert!(is_full(&told[3]), "{told:?}");
+    assert!(is_full(&told[4]), "{told:?}");
 }
 
 #[test]
@@ -102,7 +107,7 @@ fn the_default_holds_and_none_lifts_it() {
     let input = json!([{"set-size": ["/out/a", most]}, {"append": ["/out/a", 1]}]);
     let (told, _) = steps(&machine, "", &input);
     assert_eq!(told[0], most.to_string());
-    assert!(told[1].contains("No space left"), "{told:?}");
+    assert!(is_full(&told[1]), "{told:?}");
     let (told, notes) = steps(&machine, ",quota=none", &input);
     assert_eq!((told[1].as_str(), notes), ("1", Value::Null));
 }
