@@ -157,6 +157,7 @@ impl Recorder {
             report: report.to_string(),
         };
         failpoint!(await "journal.end");
+        failpoint!("journal.write-end", crate::error::Error::host("failpoint"));
         let run = self.run.clone();
         let written = self.journal.append(Entry::RunEnded { run, end }).await;
         *lock(&self.live) = None;
@@ -212,13 +213,18 @@ impl Recorder {
     async fn append(&self, entry: Entry) -> std::result::Result<(), CallError> {
         failpoint!(await "journal.append");
         self.count(entry.bytes());
-        let written = self.journal.append(entry).await;
+        let written = self.write(entry).await;
         failpoint!(await "journal.appended");
         written.map_err(|error| {
             let said = error.to_string();
             let _ = self.fault.set(said.clone());
             CallError::Other("journal".into(), said)
         })
+    }
+
+    async fn write(&self, entry: Entry) -> Result<()> {
+        failpoint!("journal.write", crate::error::Error::host("failpoint"));
+        self.journal.append(entry).await
     }
 
     /// The record of a task, where the run has been here before.

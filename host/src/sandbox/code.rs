@@ -44,6 +44,7 @@ impl Code {
     ) -> wasmtime::Result<Option<Val>> {
         tank.poll(&mut *store)?;
         failpoint!(await "guest.instantiate");
+        failpoint!("guest.instance", wasmtime::Error::new(super::EffectLost));
         let instance = self.pre.instantiate_async(&mut *store).await?;
         let Some(run) = instance.get_func(&mut *store, self.run) else {
             return Err(wasmtime::Error::msg("the export `run` is gone"));

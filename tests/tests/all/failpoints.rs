@@ -179,7 +179,7 @@ fn proper(outcome: &Outcome, (fault, passed): (Fault, &Passed), expected: &Value
     };
     let may_be: &[&str] = match fault {
         Fault::Panic => &["host"],
-        Fault::Error => &["host", "exhausted"],
+        Fault::Error => &["host", "exhausted", "model", "other"],
         Fault::Cancel => &["cancelled"],
     };
     assert!(may_be.contains(&class), "{at}: {failure}");
