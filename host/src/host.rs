@@ -335,7 +335,11 @@ impl HostBuilder {
 /// How the sandbox of a host for `config` is set up, but for what an embedder chooses.
 pub(crate) fn sandbox_settings(config: &Config) -> Settings {
     Settings {
-        max_memory: config.limits().memory.unwrap_or(MAX_LINEAR_MEMORY).min(MAX_LINEAR_MEMORY),
+        max_memory: config
+            .limits()
+            .memory
+            .unwrap_or(MAX_LINEAR_MEMORY)
+            .min(MAX_LINEAR_MEMORY),
         max_tasks: config.run().max_concurrent_tasks.unwrap_or(MAX_TASKS),
         cache: None,
         compile: Compile::InProcess,

@@ -27,7 +27,9 @@ pub(super) fn how(config: &Config) -> Compile {
 
 /// The same with the limits that hold at `env`, or the usual ones if its configuration cannot be read.
 pub(super) fn how_at(env: &Env) -> Result<Compile> {
-    Config::load(env).or_else(|_| Config::usual()).map(|config| how(&config))
+    Config::load(env)
+        .or_else(|_| Config::usual())
+        .map(|config| how(&config))
 }
 
 /// Compiles `bytes`, or finds the result in the cache. A plugin that exceeds a limit is an error.
@@ -59,7 +61,10 @@ pub(super) fn words(compilation: &Compilation) -> String {
         long => format!("{:.1} s", long.as_secs_f64()),
     };
     match compilation.peak_memory {
-        Some(peak) => format!("in {time} with {} MiB of memory", thousands(&peak.div_ceil(1 << 20).to_string())),
+        Some(peak) => format!(
+            "in {time} with {} MiB of memory",
+            thousands(&peak.div_ceil(1 << 20).to_string())
+        ),
         None => format!("in {time}"),
     }
 }

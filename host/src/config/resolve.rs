@@ -12,7 +12,8 @@ use std::time::Duration;
 use super::file::{Kind, Layer, RawCompile, RawGrant, RawJournal, RawProvider, RawRun, base_url};
 use super::reader::{Origin, nearest};
 use super::{
-    Address, CompileConfig, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind, RunConfig, SetBy,
+    Address, CompileConfig, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind,
+    RunConfig, SetBy,
 };
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -134,8 +135,9 @@ fn compile(user: &RawCompile, project: &Layer) -> Result<CompileConfig> {
     };
     let more = |key: &str| {
         let message = format!("`{key}` in [compile] is more than the user's own configuration allows");
-        at(&project.origins, &format!("compile.{key}"), &message)
-            .hint(format!("Write `{key}` under [compile] in ~/.config/agenthost/config.toml."))
+        at(&project.origins, &format!("compile.{key}"), &message).hint(format!(
+            "Write `{key}` under [compile] in ~/.config/agenthost/config.toml."
+        ))
     };
     let wanted = &project.compile;
     if wanted.memory.is_some_and(|memory| memory > allowed.memory) {

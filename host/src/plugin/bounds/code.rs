@@ -22,9 +22,7 @@ pub(crate) fn code(bytes: &[u8]) -> Result<(), Error> {
                 for group in section {
                     for ty in group.map_err(|error| broken(&error))?.types() {
                         module.types.push(match &ty.composite_type.inner {
-                            CompositeInnerType::Func(func) => {
-                                Signature::new(func.params().len(), func.results().len())
-                            }
+                            CompositeInnerType::Func(func) => Signature::new(func.params().len(), func.results().len()),
                             _ => Signature::default(),
                         });
                     }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use wasmparser::{
-    BinaryReader, ComponentAlias, ComponentExternalKind, ComponentImport, ComponentInstance, ComponentOuterAliasKind, ComponentType,
-    ComponentTypeRef, CoreType, Encoding, Instance, InstanceTypeDeclaration, Parser, Payload,
+    BinaryReader, ComponentAlias, ComponentExternalKind, ComponentImport, ComponentInstance, ComponentOuterAliasKind,
+    ComponentType, ComponentTypeRef, CoreType, Encoding, Instance, InstanceTypeDeclaration, Parser, Payload,
 };
 
 use super::*;

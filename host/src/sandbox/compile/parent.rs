@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::MemfdFlags;
 use rustix::process::Signal;
 
-use super::child::{ARGUMENT, Header, INVALID, Job};
+use super::child::{ARGUMENT, CANNOT_START, Header, INVALID, Job};
 use super::{CompileLimits, Source};
 use crate::error::Error;
 use crate::sandbox::engine::Reservation;
@@ -169,7 +169,9 @@ fn read(
         }
         let _ = to.send(event(kept.map(|_| bytes)));
     };
-    std::thread::Builder::new().name("compiler output".to_owned()).spawn(read)?;
+    std::thread::Builder::new()
+        .name("compiler output".to_owned())
+        .spawn(read)?;
     Ok(())
 }
 
@@ -196,20 +198,33 @@ fn result(status: ExitStatus, mut out: Vec<u8>, words: &[u8], limits: CompileLim
         return Err(crate::plugin::broken(&first));
     }
     // What the allocator of Rust, the system's thread library and the compiler say when they are refused memory.
-    let refused = ["memory allocation of", "Cannot allocate memory", "failed to allocate", "Resource temporarily unavailable", "WouldBlock"];
+    let refused = [
+        "memory allocation of",
+        "Cannot allocate memory",
+        "failed to allocate",
+        "Resource temporarily unavailable",
+        "WouldBlock",
+    ];
     if refused.iter().any(|says| words.contains(says)) {
         return Err(too_large(limits));
     }
     if is(Signal::XCPU) {
         return Err(too_long(limits));
     }
+    if status.code() == Some(i32::from(CANNOT_START)) {
+        return Err(Error::host(format!("the compiler cannot start: {first}")));
+    }
     let how = match status.signal() {
-        Some(signal) if is(Signal::KILL) => format!("it was killed (signal {signal}), perhaps for want of memory on this machine"),
+        Some(signal) if is(Signal::KILL) => {
+            format!("it was killed (signal {signal}), perhaps for want of memory on this machine")
+        }
         Some(signal) => format!("it crashed (signal {signal}) {first}"),
         None => format!("it failed: {first}"),
     };
-    Err(Error::plugin(format!("the compiler gave no code for the plugin: {}", how.trim_end()))
-        .hint("Do not use this plugin unless you trust it; if you do, report it to its author."))
+    Err(
+        Error::plugin(format!("the compiler gave no code for the plugin: {}", how.trim_end()))
+            .hint("Do not use this plugin unless you trust it; if you do, report it to its author."),
+    )
 }
 
 fn too_large(limits: CompileLimits) -> Error {
