@@ -10,6 +10,7 @@
 //!
 //! This module decides nothing about a task: it does not open a provider, enforce a limit or look for a plugin.
 
+mod compile;
 mod dirs;
 mod env;
 mod file;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use self::compile::CompileConfig;
 pub use self::dirs::DirGrant;
 pub use self::env::Env;
 pub use self::reader::Origin;
@@ -211,15 +213,6 @@ pub struct RunConfig {
     pub log_bytes: u64,
     /// Limits on the sum over all root tasks; none unless the operator set one.
     pub limits: Limits,
-}
-
-/// What compiling one plugin may use, in a process of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CompileConfig {
-    /// Bytes of address space.
-    pub memory: u64,
-    /// Wall time, and the computing time of all threads together.
-    pub time: Duration,
 }
 
 /// The durable record of runs.

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
-use super::file::{Kind, Layer, RawCompile, RawGrant, RawJournal, RawProvider, RawRun, base_url};
+use super::compile::{self, RawCompile};
+use super::file::{Kind, Layer, RawGrant, RawJournal, RawProvider, RawRun, base_url};
 use super::reader::{Origin, nearest};
 use super::{
-    Address, CompileConfig, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind,
+    Address, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind,
     RunConfig, SetBy,
 };
 use crate::error::{Error, Result};
@@ -23,11 +23,6 @@ use crate::limits::Limits;
 const REPLY_TOKENS: u32 = 8_192;
 /// 64 KiB of a task's output: some 800 lines, enough to see what went wrong.
 const LOG_BYTES: u64 = 64 << 10;
-/// Address space of the compiler: 19.6 MB of CPython need a quarter of it.
-const COMPILE_MEMORY: u64 = 2 << 30;
-/// Time of the compiler: the same takes a quarter of it on two cores.
-const COMPILE_TIME: Duration = Duration::from_secs(30);
-
 /// What is known of a kind that stands for a vendor.
 struct Vendor {
     name: &'static str,
@@ -85,7 +80,7 @@ pub(super) fn resolve(
     (upper, project_file): (Layer, Option<PathBuf>),
 ) -> Result<Config> {
     check_journal(&upper, project_file.as_deref())?;
-    let compile = compile(&lower.compile, &upper)?;
+    let compile = compile::resolve(&lower.compile, &upper)?;
     let layer = merge(lower, upper);
     let providers = providers(env, layer.providers, &layer.origins)?;
     let limits = Limits::task_default().overridden_by(&layer.limits);
@@ -124,31 +119,6 @@ pub(super) fn resolve(
         project_file,
         user_file,
         env: env.clone(),
-    })
-}
-
-/// The limits on compiling a plugin. A project's file may lower those of the user, not raise them: it may come with the plugin.
-fn compile(user: &RawCompile, project: &Layer) -> Result<CompileConfig> {
-    let allowed = CompileConfig {
-        memory: user.memory.unwrap_or(COMPILE_MEMORY),
-        time: user.time.unwrap_or(COMPILE_TIME),
-    };
-    let more = |key: &str| {
-        let message = format!("`{key}` in [compile] is more than the user's own configuration allows");
-        at(&project.origins, &format!("compile.{key}"), &message).hint(format!(
-            "Write `{key}` under [compile] in ~/.config/agenthost/config.toml."
-        ))
-    };
-    let wanted = &project.compile;
-    if wanted.memory.is_some_and(|memory| memory > allowed.memory) {
-        return Err(more("memory"));
-    }
-    if wanted.time.is_some_and(|time| time > allowed.time) {
-        return Err(more("time"));
-    }
-    Ok(CompileConfig {
-        memory: wanted.memory.unwrap_or(allowed.memory),
-        time: wanted.time.unwrap_or(allowed.time),
     })
 }
 
@@ -231,7 +201,7 @@ fn forget(origins: &mut Origins, prefix: &str) {
 }
 
 /// An error at the place of `entry`.
-fn at(origins: &Origins, entry: &str, message: &str) -> Error {
+pub(super) fn at(origins: &Origins, entry: &str, message: &str) -> Error {
     match origins.get(entry) {
         Some(origin) => origin.error(message),
         None => Error::config(message),
