@@ -10,6 +10,7 @@
 //!
 //! This module decides nothing about a task: it does not open a provider, enforce a limit or look for a plugin.
 
+mod compile;
 mod dirs;
 mod env;
 mod file;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use self::compile::CompileConfig;
 pub use self::dirs::{DirGrant, DirQuota};
 pub use self::env::Env;
 use self::merge::Accepted;
@@ -227,15 +229,6 @@ pub struct RunConfig {
     pub limits: Limits,
     /// What `memory` says among these limits; `None` if it says nothing, and the machine bounds what a run holds.
     pub memory: Option<Cap<u64>>,
-}
-
-/// What compiling one plugin may use, in a process of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CompileConfig {
-    /// Bytes of address space.
-    pub memory: u64,
-    /// Wall time, and the computing time of all threads together.
-    pub time: Duration,
 }
 
 /// The durable record of runs.

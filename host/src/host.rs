@@ -15,6 +15,7 @@ mod many;
 mod place;
 mod record;
 mod run;
+mod settings;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,10 +46,8 @@ use self::ceiling::Ceiling;
 pub use self::many::{Again, Batch};
 pub use self::place::Place;
 pub use self::run::RunHandle;
-
-/// Tasks that may be alive at once, unless the configuration says otherwise: far more than one fan-out needs, and
-/// within what a stock Linux allows.
-const MAX_TASKS: u32 = 1_000;
+use self::settings::MAX_LINEAR_MEMORY;
+pub(crate) use self::settings::sandbox_settings;
 
 /// A host of sub-agent tasks. Cloning it is cheap and gives the same host.
 #[derive(Clone)]
@@ -361,23 +360,6 @@ impl HostBuilder {
         })
     }
 }
-
-/// How the sandbox of a host for `config` is set up, but for what an embedder chooses.
-pub(crate) fn sandbox_settings(config: &Config) -> Settings {
-    Settings {
-        max_memory: config
-            .limits()
-            .memory
-            .unwrap_or(MAX_LINEAR_MEMORY)
-            .min(MAX_LINEAR_MEMORY),
-        max_tasks: config.run().max_concurrent_tasks.unwrap_or(MAX_TASKS),
-        cache: None,
-        compile: Compile::InProcess,
-    }
-}
-
-/// A 32-bit memory cannot be larger.
-const MAX_LINEAR_MEMORY: u64 = 4 << 30;
 
 impl Host {
     /// A host for `config`.

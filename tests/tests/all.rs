@@ -14,6 +14,7 @@ mod all {
     mod cache;
     mod cassettes;
     mod cli;
+    mod compile;
     mod concurrency;
     mod dirs;
     mod docs;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::compile::{self, RawCompile};
 use super::reader::{Entry, Origin, Section, Source};
 use super::{
     Bodies, DirGrant, Env, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig, SubAgent,
@@ -84,12 +85,6 @@ pub(super) struct RawRun {
 }
 
 #[derive(Default)]
-pub(super) struct RawCompile {
-    pub(super) memory: Option<u64>,
-    pub(super) time: Option<Duration>,
-}
-
-#[derive(Default)]
 pub(super) struct RawJournal {
     pub(super) enabled: Option<bool>,
     pub(super) file: Option<PathBuf>,
@@ -138,7 +133,7 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
                 );
             }
             "run" => layer.run = run(&section)?,
-            "compile" => layer.compile = compile(&section)?,
+            "compile" => layer.compile = compile::read(&section)?,
             "journal" => layer.journal = journal(&section)?,
             "grants" => layer.grants = named(&section, Some(GRANT_HINT), plugin_name, grant)?,
             "sub-agents" => {
@@ -204,7 +199,11 @@ fn chain(entry: &Entry<'_>) -> Result<Vec<ModelRef>> {
     }
 }
 
-fn parse<T>(section: &Section<'_>, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Option<T>> {
+pub(super) fn parse<T>(
+    section: &Section<'_>,
+    key: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>> {
     section.get(key).map(|entry| entry.number_as(parse)).transpose()
 }
 
@@ -304,14 +303,6 @@ fn run(section: &Section<'_>) -> Result<RawRun> {
         max_concurrent_tasks: parse(section, "max-concurrent-tasks", positive_u32)?,
         log_bytes: parse(section, "log-bytes", parse_bytes)?,
         limits: inner_limits(section)?,
-    })
-}
-
-fn compile(section: &Section<'_>) -> Result<RawCompile> {
-    section.only(&["memory", "time"])?;
-    Ok(RawCompile {
-        memory: parse(section, "memory", parse_bytes)?,
-        time: parse(section, "time", parse_duration)?,
     })
 }
 

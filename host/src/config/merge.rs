@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::file::{Kind, Layer, RawCompile, RawGrant, RawJournal, RawProvider, RawRun};
+use super::compile::RawCompile;
+use super::file::{Kind, Layer, RawGrant, RawJournal, RawProvider, RawRun};
 use super::reader::Origin;
 use super::resolve::MAX_RUN_BYTES;
 use super::trust::lifts::{Lift, TrustedLift};

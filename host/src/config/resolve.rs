@@ -7,15 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
+use super::compile;
 use super::dirs::place;
-use super::file::{Kind, Layer, RawCompile, RawGrant, RawProvider, base_url};
+use super::file::{Kind, Layer, RawGrant, RawProvider, base_url};
 use super::merge::{Accepted, Merged, Origins, merge};
 use super::reader::nearest;
 use super::{
-    Address, CompileConfig, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind,
-    RunConfig, SetBy,
+    Address, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind, RunConfig, SetBy,
 };
 use crate::error::{Error, Result};
 use crate::limits::{Cap, Limits};
@@ -25,11 +24,6 @@ use crate::limits::{Cap, Limits};
 const REPLY_TOKENS: u32 = 8_192;
 /// 64 KiB of a task's output: some 800 lines, enough to see what went wrong.
 const LOG_BYTES: u64 = 64 << 10;
-/// Address space of the compiler: 19.6 MB of CPython need a quarter of it.
-const COMPILE_MEMORY: u64 = 2 << 30;
-/// Time of the compiler: the same takes a quarter of it on two cores.
-const COMPILE_TIME: Duration = Duration::from_secs(30);
-
 /// Some thousand model calls with long prompts. Without a bound, a plugin that repeats calls which are refused fills the disk.
 pub(super) const MAX_RUN_BYTES: u64 = 1 << 30;
 
@@ -89,7 +83,7 @@ pub(super) fn resolve(
     accepted: &Accepted,
 ) -> Result<Config> {
     check_journal(&upper, project_file.as_deref())?;
-    let compile = compile(&lower.compile, &upper)?;
+    let compile = compile::resolve(&lower.compile, &upper)?;
     let Merged { layer, lifts } = merge(lower, upper, accepted);
     let providers = providers(env, layer.providers, &layer.origins)?;
     let limits = Limits::task_default().overridden_by(&layer.limits);
@@ -139,33 +133,8 @@ pub(super) fn resolve(
     })
 }
 
-/// The limits on compiling a plugin. A project's file may lower those of the user, not raise them: it may come with the plugin.
-fn compile(user: &RawCompile, project: &Layer) -> Result<CompileConfig> {
-    let allowed = CompileConfig {
-        memory: user.memory.unwrap_or(COMPILE_MEMORY),
-        time: user.time.unwrap_or(COMPILE_TIME),
-    };
-    let more = |key: &str| {
-        let message = format!("`{key}` in [compile] is more than the user's own configuration allows");
-        at(&project.origins, &format!("compile.{key}"), &message).hint(format!(
-            "Write `{key}` under [compile] in ~/.config/agenthost/config.toml."
-        ))
-    };
-    let wanted = &project.compile;
-    if wanted.memory.is_some_and(|memory| memory > allowed.memory) {
-        return Err(more("memory"));
-    }
-    if wanted.time.is_some_and(|time| time > allowed.time) {
-        return Err(more("time"));
-    }
-    Ok(CompileConfig {
-        memory: wanted.memory.unwrap_or(allowed.memory),
-        time: wanted.time.unwrap_or(allowed.time),
-    })
-}
-
 /// An error at the place of `entry`.
-fn at(origins: &Origins, entry: &str, message: &str) -> Error {
+pub(super) fn at(origins: &Origins, entry: &str, message: &str) -> Error {
     match origins.get(entry) {
         Some(origin) => origin.error(message),
         None => Error::config(message),

@@ -6,8 +6,7 @@
 //! functions, before they are compiled.
 //!
 //! Each bound is a constant with its reason. The largest components in use (CPython with its libraries, 40 modules) stay
-//! below a quarter of each. What a bound cannot foresee, the limits on the compiler's own time and memory end: see
-//! [`Compile`](crate::sandbox::Compile).
+//! below each. What a bound cannot foresee, the limits on the compiler's own time and memory end, where it has a process of its own.
 
 mod code;
 mod structure;

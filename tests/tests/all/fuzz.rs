@@ -48,7 +48,9 @@ fn every_committed_input_is_handled() {
 /// replacement for cargo-fuzz, which looks for inputs that reach more; it needs no nightly compiler.
 #[test]
 fn random_changes_of_the_seeds_are_handled() {
-    let seconds = std::env::var("AGENTHOST_FUZZ_SECONDS").ok().map(|text| text.parse::<u64>().unwrap());
+    let seconds = std::env::var("AGENTHOST_FUZZ_SECONDS")
+        .ok()
+        .map(|text| text.parse::<u64>().unwrap());
     for (target, run) in TARGETS {
         let mut inputs: Vec<_> = corpus(target).iter().map(|file| std::fs::read(file).unwrap()).collect();
         inputs.extend(seeds(target).into_iter().map(|(_, bytes)| bytes));

@@ -14,7 +14,7 @@ pub(super) const ARGUMENT: &str = "__compile";
 /// The exit code for a plugin that is not valid; the reason is on stderr.
 pub(super) const INVALID: u8 = 65;
 /// The exit code for a child that could not begin.
-const CANNOT_START: u8 = 71;
+pub(super) const CANNOT_START: u8 = 71;
 
 /// What the parent asks for, in the second argument.
 #[derive(Debug, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::MemfdFlags;
 use rustix::process::Signal;
 
-use super::child::{ARGUMENT, Header, INVALID, Job};
+use super::child::{ARGUMENT, CANNOT_START, Header, INVALID, Job};
 use super::{CompileLimits, Source};
 use crate::error::Error;
 use crate::sandbox::engine::Reservation;
@@ -210,6 +210,9 @@ fn result(status: ExitStatus, mut out: Vec<u8>, words: &[u8], limits: CompileLim
     }
     if is(Signal::XCPU) {
         return Err(too_long(limits));
+    }
+    if status.code() == Some(i32::from(CANNOT_START)) {
+        return Err(Error::host(format!("the compiler cannot start: {first}")));
     }
     let how = match status.signal() {
         Some(signal) if is(Signal::KILL) => {
