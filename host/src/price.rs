@@ -288,9 +288,11 @@ impl Price {
                 Some((above, rates(own, self.rates).max(rates(other, floor.rates))))
             }
         };
+        let rates = self.rates.max(floor.rates);
         Self {
-            rates: self.rates.max(floor.rates),
-            long_context,
+            // A step to the same rates is none.
+            long_context: long_context.filter(|(_, above)| self.long_context.is_some() || *above != rates),
+            rates,
             source: self.source.clone(),
         }
     }

@@ -345,5 +345,5 @@ fn a_project_makes_no_model_cheaper_than_it_is_known_to_be() {
         (cost("claude-haiku-5-5"), cost("claude-opus-5-5")),
         (usd("0.05"), Usd::ZERO)
     );
-    assert!(table.notes().is_empty());
+    assert!(table.notes().is_empty(), "{:?}", table.notes());
 }
