@@ -65,7 +65,7 @@ pub(super) fn ask(path: &Path, project: Option<&Project>, env: &Env, printer: &P
         project.judge_crate(path)?;
     }
     let build = CrateBuild::of(env, path)?;
-    if build.is_trusted(env)? || !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+    if build.is_trusted(env)? || !(io::stdin().is_terminal() && printer.moves()) {
         return Ok(());
     }
     printer.say(&format!(

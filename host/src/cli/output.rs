@@ -179,7 +179,7 @@ impl Printer {
         }
     }
 
-    /// Whether moving progress makes sense.
+    /// Whether a person reads stderr: moving progress makes sense, and so does a question.
     pub(super) fn moves(&self) -> bool {
         !self.quiet && Stream::Stderr.is_terminal()
     }
