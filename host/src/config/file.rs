@@ -196,7 +196,11 @@ fn chain(entry: &Entry<'_>) -> Result<Vec<ModelRef>> {
     }
 }
 
-pub(super) fn parse<T>(section: &Section<'_>, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Option<T>> {
+pub(super) fn parse<T>(
+    section: &Section<'_>,
+    key: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>> {
     section.get(key).map(|entry| entry.number_as(parse)).transpose()
 }
 

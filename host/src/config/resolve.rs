@@ -12,8 +12,7 @@ use super::compile::{self, RawCompile};
 use super::file::{Kind, Layer, RawGrant, RawJournal, RawProvider, RawRun, base_url};
 use super::reader::{Origin, nearest};
 use super::{
-    Address, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind,
-    RunConfig, SetBy,
+    Address, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind, RunConfig, SetBy,
 };
 use crate::error::{Error, Result};
 use crate::limits::Limits;
