@@ -35,7 +35,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
-    let bytes = match Place::parse(&args.plugin, env.cwd())? {
+    let (bytes, file) = match Place::parse(&args.plugin, env.cwd())? {
         Place::Path(path) if path.is_dir() => {
             super::crates::ask(&path, None, env, printer)?;
             let built = super::crates::rules_alone(env).build(&path)?;
@@ -44,16 +44,19 @@ pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer
                 .iter()
                 .chain(&built.blame)
                 .for_each(|note| printer.note(note));
-            crate::plugin::read(&built.path)?
+            (crate::plugin::read(&built.path)?, Some(built.path))
         }
-        Place::Path(path) => crate::plugin::read(&path)?,
+        Place::Path(path) => (crate::plugin::read(&path)?, Some(path)),
         Place::Reference(reference) => {
             let project = super::registry::open(global, env)?;
             let locked = project.locked(&reference)?;
-            project.cache().read(&locked.digest)?
+            (project.cache().read(&locked.digest)?, None)
         }
     };
-    let plugin = Plugin::read(&bytes).map_err(|error| error.context(&args.plugin))?;
+    let plugin = Plugin::read(&bytes).map_err(|error| match &file {
+        Some(file) => error.at(file),
+        None => error.context(&args.plugin),
+    })?;
     let compiled = match args.check {
         true => Some(compiled::check(&plugin, &bytes, &global.config(env)?, env, printer)?),
         false => None,

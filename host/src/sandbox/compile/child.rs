@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use serde::{Deserialize, Serialize};
@@ -137,9 +137,11 @@ fn close_inherited() {
     for fd in open {
         #[expect(unsafe_code, reason = "descriptors that this process inherited have no owner in it")]
         // SAFETY: this runs first in a process with one thread, which has opened nothing but the directory above; that is closed
-        // by now, and closing its number again has no effect.
+        // by now, which the look at the number finds out.
         unsafe {
-            rustix::io::close(fd);
+            if rustix::io::fcntl_getfd(BorrowedFd::borrow_raw(fd)).is_ok() {
+                rustix::io::close(fd);
+            }
         }
     }
 }
