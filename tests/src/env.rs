@@ -120,6 +120,18 @@ impl TestEnv {
         self.var("XDG_CACHE_HOME", dir)
     }
 
+    /// The same, with crates below `dir` that its user trusts.
+    ///
+    /// # Panics
+    ///
+    /// If trusting fails.
+    #[must_use]
+    pub fn trusting(self, dir: &str) -> Self {
+        let trusted = self.run(["trust", dir]);
+        assert_eq!(trusted.code, 0, "{trusted}");
+        self
+    }
+
     /// Runs the command line with an empty stdin, with no file that it writes growing beyond so many KiB: as on a disk
     /// without room, but for whoever runs the test.
     ///

@@ -301,7 +301,7 @@ fn without_cargo_a_crate_cannot_be_built_and_a_file_still_runs() {
         "[package]\nname = \"sample\"\nversion = \"0.1.0\"\n",
     );
     let bin = machine.cwd().join("bin").display().to_string();
-    let machine = machine.var("PATH", &bin);
+    let machine = machine.trusting("crate").var("PATH", &bin);
     let output = machine.run(["run", "crate", "-i", "1"]);
     let said = output.error(2);
     assert!(

@@ -57,6 +57,8 @@ fn edited(machine: &TestEnv, prompt: &str) -> PathBuf {
     let changed = source.replace("\"Answer the question about the company.\"", &format!("{prompt:?}"));
     assert_ne!(source, changed);
     std::fs::write(to.join("src/lib.rs"), changed).unwrap();
+    let trusted = machine.run(["trust", "edited"]);
+    assert_eq!(trusted.code, 0, "{trusted}");
     to
 }
 
@@ -294,6 +296,8 @@ fn crate_of(machine: &TestEnv, name: &str, wit: &[&str], metadata: &str) {
              [lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\nagenthost-sdk = {{ path = {sdk:?} }}\n{metadata}"
         ),
     );
+    let trusted = machine.run(["trust", name]);
+    assert_eq!(trusted.code, 0, "{trusted}");
 }
 
 fn crate_of_joins(machine: &TestEnv) {
