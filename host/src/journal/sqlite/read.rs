@@ -140,15 +140,19 @@ pub(super) fn find(db: &Connection, id: &str) -> Asked<RunRecord> {
         let latest = runs(db, 1)?.pop();
         return latest.ok_or_else(|| Trouble::Unknown(Error::usage("there is no run yet").hint(NO_RUN)));
     }
-    let exact = all(db, &format!("{RUN} WHERE id = ?1"), [id], |row, _| run(row))?.pop();
-    if let Some(run) = exact {
+    let exact = |id: &str| -> Asked<Option<RunRecord>> {
+        Ok(all(db, &format!("{RUN} WHERE id = ?1"), [id], |row, _| run(row))?.pop())
+    };
+    if let Some(run) = exact(id)? {
         return Ok(run);
     }
     const ALIKE: &str = "SELECT id FROM run WHERE substr(id, 1, length(?1)) = ?1 AND ?1 <> ''
         ORDER BY started_ms DESC, no DESC LIMIT ?2";
     let mut alike = all(db, ALIKE, params![id, limit(HINTED + 1)], |row, _| name(row, "a run"))?;
     if let [one] = alike.as_slice() {
-        return find(db, one);
+        // The index does not have it where the table does.
+        let missing = || Trouble::Damaged(format!("run `{one}` is not in the index"));
+        return exact(one)?.ok_or_else(missing);
     }
     let more = if alike.len() > HINTED { ", and more" } else { "" };
     alike.truncate(HINTED);

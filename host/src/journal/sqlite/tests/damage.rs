@@ -278,3 +278,31 @@ async fn no_damaged_page_gives_a_wrong_body_or_a_panic() {
     assert!(found > 100, "{found} errors");
     assert!(whole > 100, "{whole} tasks that the damage did not reach");
 }
+
+#[tokio::test]
+async fn an_index_that_disagrees_with_its_table_is_damage() {
+    let (_directory, journal) = scratch();
+    journal.append(Entry::RunStarted(run("whole-run", 1))).await.unwrap();
+    let path = journal.path().to_owned();
+    drop(journal);
+    let whole = fs::read(&path).unwrap();
+    let places: Vec<_> = (0..whole.len())
+        .filter(|at| whole[*at..].starts_with(b"whole-run"))
+        .collect();
+    assert!(places.len() >= 2, "in the table and in the index");
+    let mut damaged = 0;
+    for place in places {
+        let mut file = whole.clone();
+        file[place + 8] = b'x';
+        fs::write(&path, file).unwrap();
+        let journal = Sqlite::open_existing(&path).unwrap().unwrap();
+        match journal.find("whole") {
+            Ok(run) => assert!(run.id.starts_with("whole-ru"), "{run:?}"),
+            Err(error) => {
+                assert!(error.message().contains("was changed or damaged: "), "{error}");
+                damaged += usize::from(error.message().contains("is not in the index"));
+            }
+        }
+    }
+    assert!(damaged > 0, "a run that only the table has is found");
+}
