@@ -47,7 +47,7 @@ pub use self::many::{Again, Batch};
 pub use self::place::Place;
 pub use self::run::RunHandle;
 use self::settings::MAX_LINEAR_MEMORY;
-pub(crate) use self::settings::sandbox_settings;
+pub use self::settings::sandbox_settings;
 
 /// A host of sub-agent tasks. Cloning it is cheap and gives the same host.
 #[derive(Clone)]

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::ledger::Used;
 use crate::limits::{Spent, Usd};
 use crate::task::{Outcome, TaskId, TaskReport};
 
@@ -159,7 +160,7 @@ pub struct ModelReport {
     pub offline: bool,
 }
 
-/// Requests that were given up after they had been sent.
+/// Requests that were sent and whose cost nobody knows: they were given up, or their replies broke off.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Abandoned {
@@ -167,6 +168,16 @@ pub struct Abandoned {
     pub requests: u64,
     /// The tokens that were charged for them: the most that the provider may have counted, which is what was reserved.
     pub at_most_tokens: u64,
+}
+
+impl Abandoned {
+    /// One request that is charged `used`.
+    pub(crate) fn one(used: &Used) -> Self {
+        Self {
+            requests: 1,
+            at_most_tokens: used.input.saturating_add(used.output),
+        }
+    }
 }
 
 impl ModelReport {

@@ -153,6 +153,17 @@ fn dice(seed: u64, n: usize) -> u64 {
     state ^ (state >> 31)
 }
 
+/// The tokens of a report that a server counted: all of them but what abandoned requests are charged.
+fn counted(document: &Value) -> u64 {
+    let number = |value: &Value| value.as_u64().unwrap();
+    let abandoned = document["models"].as_array().unwrap().iter();
+    let abandoned = abandoned
+        .map(|model| number(&model["abandoned"]["at_most_tokens"]))
+        .sum::<u64>();
+    let spent = &document["spent"];
+    number(&spent["input_tokens"]) + number(&spent["output_tokens"]) - abandoned
+}
+
 /// What a replay gives again of a report: everything but the times and what the gate did.
 fn essence(document: &Value) -> Value {
     let spent = |spent: &Value| {

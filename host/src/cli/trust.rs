@@ -88,15 +88,16 @@ fn show(record: &TrustRecord, printer: &Printer) -> Result<()> {
         printer.text(format!("  {}", one_line(&line)))?;
     }
     for lift in &record.lifts {
-        printer.text(&format!("  {lift}"))?;
+        printer.text(format!("  {}", one_line(&lift.to_string())))?;
     }
     if let Some(crates) = &record.crates {
-        printer.text(&format!(
+        let dir = crates.dir.display().to_string();
+        printer.text(format!(
             "  builds crates in {}: their build scripts and macros run as you",
-            crates.dir.display()
+            one_line(&dir)
         ))?;
         for file in &crates.outside {
-            printer.text(&format!("  with {}", file.display()))?;
+            printer.text(format!("  with {}", one_line(&file.to_string_lossy())))?;
         }
     }
     Ok(())

@@ -43,6 +43,12 @@ pub(super) struct Call<'a> {
     so_far: Mutex<SoFar>,
 }
 
+/// What a call spent for nothing when its task ran before.
+pub(super) struct SpentBefore {
+    pub(super) used: Used,
+    pub(super) models: Vec<ModelReport>,
+}
+
 /// What a call has come to until now.
 #[derive(Default)]
 struct SoFar {
@@ -72,27 +78,34 @@ enum Failed {
 }
 
 impl<'a> Call<'a> {
-    /// The call number `ordinal` of `task`. `again` says that it was sent when the task ran before, and is in the books.
+    /// The call number `ordinal` of `task`. `before` is what it spent for nothing when the task ran before, which is in the
+    /// books.
     pub(super) fn new(
         task: &'a TaskCalls,
         name: &'a str,
         ordinal: u64,
         paid: Vec<(Hash, PaidReply)>,
-        again: bool,
+        before: Option<SpentBefore>,
     ) -> Self {
-        let so_far = SoFar {
-            paid,
+        let counted = before.is_some();
+        let SpentBefore { used, models } = before.unwrap_or_else(|| SpentBefore {
             used: Used {
                 cost: Some(Usd::ZERO),
                 ..Used::default()
             },
+            models: Vec::new(),
+        });
+        let mut so_far = SoFar {
+            paid,
+            used,
             ..SoFar::default()
         };
+        models.into_iter().for_each(|model| model.into_list(&mut so_far.models));
         Self {
             task,
             name,
             ordinal,
-            counted: AtomicBool::new(again),
+            counted: AtomicBool::new(counted),
             checked: AtomicBool::new(false),
             so_far: Mutex::new(so_far),
         }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Judged, is_answer, judge, repair, request};
-use super::attempts::Call;
+use super::attempts::{Call, SpentBefore};
 use super::estimate::InputSize;
 use super::record::{Begins, Hash, PaidReply, PastCall, Recorded, TaskLog};
 use super::tree::RunState;
@@ -69,9 +69,9 @@ impl Capabilities for Handle {
         let refused = || self.0.loaded.ceiling.own_refusal(&self.0.plugin, &ask.model);
         match self.0.log.call(ordinal, &ask, self.0.may_be_sent(&ask), refused) {
             Recorded::Make(past) => {
-                let again = self.0.restore_lost(ordinal, &ask, &past);
+                let before = self.0.restore_lost(ordinal, &ask, &past);
                 let calls = Arc::clone(&self.0);
-                async move { calls.complete(ordinal, ask, past.paid, again).await }.boxed()
+                async move { calls.complete(ordinal, ask, past.paid, before).await }.boxed()
             }
             Recorded::Told(told) => {
                 if let Some(used) = told.used() {
@@ -223,8 +223,8 @@ impl TaskCalls {
     }
 
     /// Books what an earlier run of the task spent on this call for nothing: requests that it gave up, and requests that
-    /// were in flight when its process ended, at their worst case. Returns whether there are any.
-    fn restore_lost(&self, ordinal: u64, ask: &Ask, past: &PastCall) -> bool {
+    /// were in flight when its process ended, at their worst case. Returns what that is, if there are any.
+    fn restore_lost(&self, ordinal: u64, ask: &Ask, past: &PastCall) -> Option<SpentBefore> {
         let mut sum = past.lost;
         let mut reports = past.models.clone();
         for model in &past.in_flight {
@@ -250,10 +250,7 @@ impl TaskCalls {
                 name: ask.model.clone(),
                 model: model.clone(),
                 requests: 1,
-                abandoned: Abandoned {
-                    requests: 1,
-                    at_most_tokens: input.saturating_add(output),
-                },
+                abandoned: Abandoned::one(&used),
                 input_tokens: input,
                 output_tokens: output,
                 cost_usd: used.cost,
@@ -264,22 +261,28 @@ impl TaskCalls {
             reports.push(report);
             sum = Some(sum.map_or(used, |sum| sum.plus(&used)));
         }
-        let Some(sum) = sum else { return false };
-        self.account.restore(&sum, 1);
+        let used = sum?;
+        self.account.restore(&used, 1);
         if reports.iter().all(|report| report.calls == 0)
             && let Some(first) = reports.first_mut()
         {
             first.calls = 1;
         }
-        reports.into_iter().for_each(|report| self.note(report));
-        true
+        reports.iter().cloned().for_each(|report| self.note(report));
+        Some(SpentBefore { used, models: reports })
     }
 
-    async fn complete(&self, ordinal: u64, ask: Ask, paid: Vec<(Hash, PaidReply)>, again: bool) -> CallResult {
+    async fn complete(
+        &self,
+        ordinal: u64,
+        ask: Ask,
+        paid: Vec<(Hash, PaidReply)>,
+        before: Option<SpentBefore>,
+    ) -> CallResult {
         self.log.caught_up(ordinal).await;
         failpoint!(await "call.made");
         let name = ask.model.clone();
-        let call = Call::new(self, &name, ordinal, paid, again);
+        let call = Call::new(self, &name, ordinal, paid, before);
         let result = self.make(&call, ask).await.map_err(CallError::shortened);
         failpoint!(await "settle.told");
         self.log.told(ordinal, &call.told(&result)).await?;

@@ -11,7 +11,7 @@ const MAX_TASKS: u32 = 1_000;
 pub(super) const MAX_LINEAR_MEMORY: u64 = 4 << 30;
 
 /// How the sandbox of a host for `config` is set up, but for what an embedder chooses.
-pub(crate) fn sandbox_settings(config: &Config) -> Settings {
+pub fn sandbox_settings(config: &Config) -> Settings {
     Settings {
         max_memory: config
             .limits()

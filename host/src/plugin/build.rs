@@ -146,9 +146,6 @@ fn build_for(rules: &BuildRules, dir: &Path, above: &[PathBuf], form: Form, targ
             "Write limits as under [limits] in agenthost.toml: tokens = 20_000, memory = \"32MiB\", timeout = \"1m\".",
         )
     })?;
-    if add_target(tools, dir)? {
-        notes.push(format!("added the compile target {TARGET}"));
-    }
     let mut circle = above.to_vec();
     circle.push(dir.canonicalize().unwrap_or_else(|_| dir.to_owned()));
     notes.extend(deps::copy(dir, &package.manifest.sub_agents, |below| {
@@ -162,6 +159,9 @@ fn build_for(rules: &BuildRules, dir: &Path, above: &[PathBuf], form: Form, targ
         Ok(build_for(rules, below, &circle, Form::Plain, target)?.path)
     })?);
     wit::check(dir)?;
+    if add_target(tools, dir)? {
+        notes.push(format!("added the compile target {TARGET}"));
+    }
     let places = flags::Places::of(&package);
     let mut command = tools.cargo(dir, target);
     flags::apply(tools, &mut command, dir, &places)?;

@@ -210,7 +210,7 @@ fn no_command_and_no_file_repeats_a_key_that_a_server_sends_back() {
             (0, vec!["show", "last", "--all"]),
             (0, vec!["show", "last", "--json"]),
             (0, vec!["runs", "--json"]),
-            (0, vec!["replay", "last"]),
+            (1, vec!["replay", "last"]),
             (1, vec!["resume", "last", "--failed", "-vv"]),
             (0, vec!["plan", &asks]),
             (0, vec!["inspect", &asks, "--json"]),

@@ -276,7 +276,7 @@ fn a_task_that_waits_for_a_model_stops_at_its_time() {
     let charged = spent.0.as_u64().unwrap() + spent.1.as_u64().unwrap();
     assert_eq!(
         (spent.1, &model["abandoned"]),
-        (&json!(8192), &json!({"requests": 1, "at_most_tokens": charged}))
+        (&json!(100), &json!({"requests": 1, "at_most_tokens": charged}))
     );
     server.wait_until("the end of the call", |seen| seen[0].ended.is_some());
     assert!(server.seen()[0].closed_by_client);

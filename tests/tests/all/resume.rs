@@ -8,7 +8,7 @@ use agenthost_tests::guests::plugin;
 use agenthost_tests::server::{Reply, Request, Server};
 use serde_json::{Value, json};
 
-use crate::{dice, ends, essence, guest, machine_for, questions, run_json, strict_questions};
+use crate::{counted, dice, ends, essence, guest, machine_for, questions, run_json, strict_questions};
 
 /// Whether the long versions are wanted.
 fn soak() -> bool {
@@ -93,15 +93,7 @@ fn a_run_that_is_killed_again_and_again_comes_to_the_same_end() {
         };
         assert_eq!(fuel(&document), fuel(&undisturbed));
         // What was on its way when the process was killed is booked at its worst case, and named.
-        let tokens = |document: &Value| {
-            let (spent, models) = (&document["spent"], document["models"].as_array().unwrap());
-            let lost = models
-                .iter()
-                .map(|model| model["abandoned"]["at_most_tokens"].as_u64().unwrap())
-                .sum::<u64>();
-            spent["input_tokens"].as_u64().unwrap() + spent["output_tokens"].as_u64().unwrap() - lost
-        };
-        assert_eq!(tokens(&document), tokens(&undisturbed));
+        assert_eq!(counted(&document), counted(&undisturbed));
         // Each of the lanes has at most its two questions on their way.
         let most = calls + killed * 8;
         assert!(
@@ -153,10 +145,7 @@ fn what_is_finished_is_not_run_again_and_what_was_answered_not_asked() {
         .collect();
     assert_eq!(same, ["\"root/0\"", "\"root/2\"", "\"root/3\""]);
     assert_eq!(document["spent"]["calls"], 13);
-    assert_eq!(
-        document["spent"]["input_tokens"], 130,
-        "what was paid before is in the books"
-    );
+    assert_eq!(counted(&document), 13 * 15, "what was paid before is in the books");
 }
 
 #[test]
@@ -345,6 +334,8 @@ fn results(machine: &TestEnv, name: &str) -> Vec<(u64, String)> {
 fn a_batch_that_is_killed_at_random_loses_no_item_and_pays_for_none_twice() {
     const ITEMS: usize = 1_000;
     const WORKERS: usize = 8;
+    /// The worst case of one request, input and output together.
+    const MOST_LOST: usize = 200;
     let kills = if soak() { 200 } else { 20 };
     let server = Server::start(|request| echo(request).after(Duration::from_millis(dice(11, request.number) % 4)));
     let machine = machine_for(&server.config());
@@ -352,8 +343,9 @@ fn a_batch_that_is_killed_at_random_loses_no_item_and_pays_for_none_twice() {
     machine.write("items.jsonl", items);
     let workers = WORKERS.to_string();
     let leaf = guest("leaf");
-    // What the tasks come to is known, but for what is reserved for the last of them.
-    let tokens = (ITEMS * 15 + 10_000).to_string();
+    // What the tasks come to is known, but for what is reserved for the last of them, and what is lost with each kill.
+    let lost = kills * WORKERS * MOST_LOST;
+    let tokens = (ITEMS * 15 + 10_000 + lost).to_string();
     let batch = [
         "batch",
         &leaf,
@@ -388,11 +380,11 @@ fn a_batch_that_is_killed_at_random_loses_no_item_and_pays_for_none_twice() {
     let runs = runs["runs"].as_array().unwrap();
     assert_eq!(runs.len(), 1);
     let spent = &runs[0]["spent"];
-    assert_eq!(
-        (&spent["calls"], &spent["input_tokens"], &spent["output_tokens"]),
-        (&json!(ITEMS), &json!(ITEMS * 10), &json!(ITEMS * 5)),
-        "each item is in the books once: {runs:?}"
-    );
+    assert_eq!(spent["calls"], json!(ITEMS), "each item is in the books once: {runs:?}");
+    // What was on its way at a kill is in the books at its worst case, and nothing else twice.
+    let number = |field: &str| usize::try_from(spent[field].as_u64().unwrap()).unwrap();
+    let more = number("input_tokens") + number("output_tokens") - ITEMS * 15;
+    assert!(more <= lost, "{more} of {lost}: {runs:?}");
     assert!(output.stderr.contains("1000 ok"), "{output}");
 
     let asked = server.count();

@@ -140,6 +140,7 @@ async fn a_program_cannot_resume_what_it_runs() {
     server.wait_until("the second", |seen| seen.len() == 2);
     again.cancel();
     again.report().await;
+    let leaf = load(&other, &guest("leaf")).await;
     let third = other.resume(&leaf, &record, &none, false).unwrap();
     assert_eq!(third.outcome().await.ok(), Some(&json!("done")));
 }

@@ -45,10 +45,8 @@ impl Stage {
         });
         let registry = format!("registry {EVIL}");
         let config = format!(
-            "[models]\nfast = {model}\n{evil} = {model}\n\n[providers.local]\nkind = \"openai\"\nbase-url = \"{url}\"\n\n\
-             [providers.{evil}]\nkind = \"openai\"\nbase-url = \"https://models.example/v1\"\nkey-env = \"SOME_KEY\"\n\n\
+            "[models]\nfast = {model}\n\n[providers.local]\nkind = \"openai\"\nbase-url = \"{url}\"\n\n\
              [registries]\ndemo = {registry}\n",
-            evil = toml(EVIL),
             model = toml(&format!("local/{EVIL}")),
             url = server.url(),
             registry = toml(&format!("./{registry}")),
@@ -62,7 +60,6 @@ impl Stage {
         let broken = [
             format!("{} = 1\n", toml(EVIL)),
             format!("[models]\nfast = {}\n", toml(EVIL)),
-            format!("[models]\nfast = 1\nfast = 2 # {QUIET}\n"),
             format!("[limits]\ntimeout = {}\n", toml(EVIL)),
         ];
         let broken = broken.map(|text| self::machine().config(&text)).into();
@@ -349,7 +346,7 @@ fn every_command_is_safe_on_a_terminal() {
     }
     assert!(stage.server.count() > 0, "a model was asked");
     // What these show is the program's own, or says nothing more than that all is well.
-    silent.retain(|command| !["completions", "key list", "update"].contains(command));
+    silent.retain(|command| !["completions", "key list", "key sign", "push", "update"].contains(command));
     assert!(silent.is_empty(), "these showed nothing that others wrote: {silent:?}");
 }
 

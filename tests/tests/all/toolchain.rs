@@ -383,7 +383,7 @@ fn a_crate_that_brings_sockets_or_threads_is_named_with_the_way_to_it() {
     let text = said(&machine, "dials", 4);
     let note = "note: a task has one thread, and starting another fails; these crates start threads: rayon-core 0.1.0 (dials -> \
                 client -> rayon-core)\n";
-    let ends = "\nthe crate that uses the network: socket2 0.1.0 (dials -> client -> socket2)\n\n\
+    let ends = "\n  the crate that uses the network: socket2 0.1.0 (dials -> client -> socket2)\n\n\
                 hint: A plugin has no network: ask a model through agenthost_sdk instead, and let the operator pass data in as \
                 input.\n";
     assert!(text.starts_with(note) && text.ends_with(ends), "{text}");
@@ -411,7 +411,7 @@ fn a_crate_that_brings_sockets_or_threads_is_named_with_the_way_to_it() {
     let text = said(&machine, "dials", 4);
     assert!(
         text.contains(
-            "\nno crate that is known for using the network is among its dependencies; it may be its own code, or a crate that \
+            "\n  no crate that is known for using the network is among its dependencies; it may be its own code, or a crate that \
              `cargo tree --edges normal --target wasm32-wasip2` lists\n"
         ),
         "{text}"

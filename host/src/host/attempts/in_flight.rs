@@ -149,7 +149,13 @@ impl InFlight<'_> {
         if matches!(answer, Err(error) if error.kind == ProviderErrorKind::RateLimited) {
             limits_met.insert("rate-limited".to_owned(), 1);
         }
+        let lost = matches!(answer, Err(error) if error.may_be_billed);
         self.call.note(ModelReport {
+            abandoned: if lost {
+                Abandoned::one(&used)
+            } else {
+                Abandoned::default()
+            },
             input_tokens: used.input,
             cached_input_tokens: used.cached_input,
             output_tokens: used.output,
@@ -170,10 +176,7 @@ impl Drop for InFlight<'_> {
         let used = reservation.worst();
         drop(reservation);
         let report = ModelReport {
-            abandoned: Abandoned {
-                requests: 1,
-                at_most_tokens: used.input.saturating_add(used.output),
-            },
+            abandoned: Abandoned::one(&used),
             input_tokens: used.input,
             output_tokens: used.output,
             cost_usd: used.cost,
