@@ -124,6 +124,7 @@ mod armed {
             plan.fault
         };
         if fault == Fault::Panic {
+            #[expect(clippy::panic, reason = "what it is for, and in no build of the product")]
             std::panic::panic_any(format!("failpoint {name}"));
         }
         Some(fault)

@@ -38,7 +38,7 @@ fn take(step: Step, done: &mut u64) -> Result<(), Error> {
             fill(file, 1, done)
         }
         Step::MakeFiles(much) => each(much, done, |path| File::create_new(path).map(drop)),
-        Step::MakeDirectories(much) => each(much, done, |path| fs::create_dir(path)),
+        Step::MakeDirectories(much) => each(much, done, fs::create_dir),
         Step::MakeLinks((path, count)) => each((path.clone(), count), done, |link| fs::hard_link(&path, link)),
         Step::MakeSymbolicLinks((path, count)) => each((path, count), done, |link| {
             #[expect(deprecated, reason = "there is no other way on this target")]

@@ -22,8 +22,11 @@ pub use self::journals::{journal, records};
 pub use self::replies::replies;
 pub use self::values::values;
 
+/// Takes bytes as they come from outside. It must not panic.
+pub type Target = fn(&[u8]);
+
 /// The targets, each with its name.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("component", component),
     ("sections", sections),
     ("values", values),

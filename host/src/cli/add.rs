@@ -58,7 +58,9 @@ pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Print
         .zip(&compiled)
         .map(|(offer, compiled)| {
             let mut document = offer.document();
-            document["compile"] = compiled::document(compiled);
+            if let Some(fields) = document.as_object_mut() {
+                fields.insert("compile".to_owned(), compiled::document(compiled));
+            }
             document
         })
         .collect();

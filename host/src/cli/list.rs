@@ -47,7 +47,7 @@ async fn releases(project: &Project, reference: &Reference, json: bool, printer:
     }
     versions
         .iter()
-        .try_for_each(|version| printer.text(&version.to_string()))
+        .try_for_each(|version| printer.text(version.to_string()))
 }
 
 /// Whether a locked plugin would run.

@@ -21,7 +21,7 @@ fn a_journal_does_not_go_through_a_link() {
     std::fs::write(&outside, "precious").unwrap();
     let run = ["run", &guest("misbehaves"), "-i", "\"ok\""];
     symlink(away, project.join(".agenthost")).unwrap();
-    let refused = machine.run(&run);
+    let refused = machine.run(run);
     assert!(
         refused.error(4).contains("a journal does not go through a link"),
         "{refused}"
@@ -33,7 +33,7 @@ fn a_journal_does_not_go_through_a_link() {
     for name in ["journal.db", "journal.db-wal", "journal.db-shm"] {
         let link = project.join(".agenthost").join(name);
         symlink(&outside, &link).unwrap();
-        let refused = machine.run(&run);
+        let refused = machine.run(run);
         assert!(
             refused.error(4).contains("does not go through a link"),
             "{name}: {refused}"
@@ -46,10 +46,10 @@ fn a_journal_does_not_go_through_a_link() {
     // A folder of the project that is a link, which its file names.
     symlink(away, project.join("logs")).unwrap();
     machine.write("agenthost.toml", "[journal]\nfile = \"logs/runs.db\"");
-    let refused = machine.run(&run);
+    let refused = machine.run(run);
     assert!(refused.error(2).contains("outside the folder"), "{refused}");
     std::fs::remove_file(project.join("logs")).unwrap();
-    assert_eq!(machine.run(&run).code, 0);
+    assert_eq!(machine.run(run).code, 0);
 }
 
 #[test]

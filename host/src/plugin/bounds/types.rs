@@ -47,7 +47,7 @@ impl Sizes {
         for index in 0..types.component_type_count() {
             self.any(types, types.component_any_type_at(index))?;
         }
-        for index in 0..u32::try_from(types.component_instance_count()).unwrap_or(u32::MAX) {
+        for index in 0..types.component_instance_count() {
             self.instance(types, types.component_instance_at(index))?;
         }
         Ok(())
