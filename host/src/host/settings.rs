@@ -11,6 +11,19 @@ const MAX_TASKS: u32 = 1_000;
 pub(super) const MAX_LINEAR_MEMORY: u64 = 4 << 30;
 
 /// How the sandbox of a host for `config` is set up, but for what an embedder chooses.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::config::Config;
+/// use agenthost::host::sandbox_settings;
+/// use agenthost::sandbox::{Compiler, Settings};
+///
+/// // A compiler that keeps nothing.
+/// let settings = Settings { cache: None, ..sandbox_settings(&Config::usual()?) };
+/// assert!(Compiler::new(&settings).is_ok());
+/// # Ok(())
+/// # }
+/// ```
 pub fn sandbox_settings(config: &Config) -> Settings {
     Settings {
         max_memory: config

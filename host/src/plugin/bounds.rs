@@ -74,7 +74,7 @@ const NESTING: Bound = Bound {
     things: "components deep",
     hint: FLATTEN,
 };
-/// Core instances, over all copies of nested components. Each takes memory of the host in every task; CPython has 60, and the
+/// Core instances, over all copies of nested components. Each takes memory of the host in every task, and the
 /// pool has room for 100 in one component.
 const CORE_INSTANCES: Bound = Bound {
     most: 1_000,
@@ -111,7 +111,7 @@ const MODULES: Bound = Bound {
     things: "core modules",
     hint: LEAVE_OUT,
 };
-/// Functions and adapters: 900,000 empty functions take half a minute and 5 GB. CPython has 30,000.
+/// Functions and adapters: 900,000 empty functions take half a minute and 5 GB.
 const FUNCTIONS: Bound = Bound {
     most: 200_000,
     does: "the component has",
@@ -160,7 +160,7 @@ const TABLES: Bound = Bound {
     things: "tables and memories",
     hint: LEAVE_OUT,
 };
-/// Functions in element segments: each is resolved when the module is compiled and again for each instance. CPython has 15,000.
+/// Functions in element segments: each is resolved when the module is compiled and again for each instance.
 const ELEMENTS: Bound = Bound {
     most: 500_000,
     does: "the element segments have",
@@ -232,7 +232,7 @@ const TYPE_PARTS: Bound = Bound {
     hint: NAME_TYPES,
 };
 
-/// Bytes of one function body: what the compiler keeps of a function grows with it. The largest function of CPython has 110 KB.
+/// Bytes of one function body: what the compiler keeps of a function grows with it.
 const BODY_BYTES: Bound = Bound {
     most: 1 << 20,
     does: "a function body has",
