@@ -99,3 +99,4 @@ pub mod sandbox;
 pub mod task;
 mod telemetry;
 pub mod value;
+mod weaken;

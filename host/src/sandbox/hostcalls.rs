@@ -23,6 +23,7 @@ use std::task::Poll;
 use wasmtime::{AsContext, AsContextMut, CallHook, CallHookHandler, StoreContextMut, Trap};
 
 use super::store::State;
+use crate::weaken::{self, Defence};
 
 /// Fuel after which a computing guest lets others run: one to two milliseconds.
 pub(super) const SLICE: u64 = 5_000_000;
@@ -111,6 +112,9 @@ pub(super) fn charge(mut store: impl AsContextMut<Data = State>, fuel: u64) -> w
 }
 
 fn take(store: &mut StoreContextMut<'_, State>, fuel: u64) -> wasmtime::Result<()> {
+    if weaken::off(Defence::HostCallFuel) {
+        return Ok(());
+    }
     let left = store.as_context().get_fuel()?;
     store.set_fuel(left.saturating_sub(fuel))?;
     match left < fuel {

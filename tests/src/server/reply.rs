@@ -28,6 +28,10 @@ pub(super) enum Body {
     Raw(Vec<u8>),
     Stall,
     Endless,
+    Drip {
+        step: Duration,
+        headers: bool,
+    },
     CutOff,
     Close,
 }
@@ -111,6 +115,16 @@ impl Reply {
     /// A good start and then bytes without end.
     pub fn endless() -> Self {
         Self::of(200, Body::Endless)
+    }
+
+    /// A good start and then a byte after each `step`, for ever.
+    pub fn drip(step: Duration) -> Self {
+        Self::of(200, Body::Drip { step, headers: false })
+    }
+
+    /// A header after each `step`, for ever.
+    pub fn drip_headers(step: Duration) -> Self {
+        Self::of(200, Body::Drip { step, headers: true })
     }
 
     /// Half of what the headers announce, then the end of the connection.

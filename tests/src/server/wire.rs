@@ -164,6 +164,21 @@ async fn answer(
             to.write_all(half.as_bytes()).await?;
             return to.flush().await;
         }
+        Body::Drip { step, headers } => {
+            let (start, drop): (_, &[u8]) = match headers {
+                true => (head, b"x-more: y\r\n"),
+                false => (
+                    format!("{head}content-type: application/json\r\ncontent-length: 1000000\r\n\r\n"),
+                    b" ",
+                ),
+            };
+            to.write_all(start.as_bytes()).await?;
+            loop {
+                to.write_all(drop).await?;
+                to.flush().await?;
+                tokio::time::sleep(step).await;
+            }
+        }
         Body::Endless => {
             to.write_all(format!("{head}content-type: application/json\r\n\r\n{{\"id\": \"").as_bytes())
                 .await?;

@@ -439,6 +439,9 @@ fn walked(walk: &str, parts: &[&str]) {
             assert!(line.contains(&format!("\"{part}.")), "no place of {part}: {line}");
         }
     }
+    let times = |line: &str| -> Option<usize> { line.split_once(": ")?.1.split_once(" times")?.0.parse().ok() };
+    let faults = told.lines().filter_map(times).sum();
+    agenthost_tests::figure(24, &format!("{walk}-faults"), faults);
 }
 
 #[test]
@@ -541,6 +544,7 @@ async fn host_functions_child() {
 fn a_panic_in_a_host_function_fails_its_task_only() {
     let told = in_child("host-functions", "host_functions_child");
     assert_eq!(told.lines().count(), 13, "{told}");
+    agenthost_tests::figure(24, "panics", 3 * 13);
 }
 
 /// Where a panic ends the process, no task could outlive another; and failpoints are in no build of the product.

@@ -118,7 +118,12 @@ impl Counts {
             }
             Payload::ImportSection(section) => CORE_IMPORTS.add(&mut self.core_imports, u64::from(section.count()))?,
             Payload::FunctionSection(section) => FUNCTIONS.add(&mut self.functions, u64::from(section.count()))?,
-            Payload::TableSection(section) => TABLES.add(&mut self.tables, u64::from(section.count()))?,
+            Payload::TableSection(section) => {
+                TABLES.add(&mut self.tables, u64::from(section.count()))?;
+                for table in each(section.clone()) {
+                    TABLE_ELEMENTS.check(table?.ty.initial)?;
+                }
+            }
             Payload::MemorySection(section) => TABLES.add(&mut self.tables, u64::from(section.count()))?,
             Payload::GlobalSection(section) => GLOBALS.add(&mut self.globals, u64::from(section.count()))?,
             Payload::ExportSection(section) => CORE_EXPORTS.add(&mut self.core_exports, u64::from(section.count()))?,

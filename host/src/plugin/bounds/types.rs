@@ -9,7 +9,7 @@ use wasmparser::component_types::{
 use wasmparser::types::TypesRef;
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
-use super::{Error, TYPE_PARTS};
+use super::{Error, TYPE_LEVELS, TYPE_PARTS};
 use crate::plugin::bytes::broken;
 
 /// Checks all types of the component `bytes` and of the components in it. The bodies of functions are not looked at.
@@ -33,10 +33,28 @@ pub(super) fn expanded(bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
+/// What one type expands to.
+#[derive(Clone, Copy)]
+struct Size {
+    /// Itself and all that it holds.
+    parts: u64,
+    /// Types inside each other, itself included.
+    levels: u64,
+}
+
+impl Size {
+    const ONE: Self = Self { parts: 1, levels: 1 };
+
+    fn check(self) -> Result<(), Error> {
+        TYPE_LEVELS.check(self.levels)?;
+        TYPE_PARTS.check(self.parts)
+    }
+}
+
 /// The sizes of types, each computed once.
 #[derive(Default)]
 struct Sizes {
-    defined: HashMap<ComponentDefinedTypeId, u64>,
+    defined: HashMap<ComponentDefinedTypeId, Size>,
     instances: HashMap<ComponentInstanceTypeId, ()>,
     components: HashMap<ComponentTypeId, ()>,
 }
@@ -55,7 +73,7 @@ impl Sizes {
 
     fn any(&mut self, types: &TypesRef<'_>, id: ComponentAnyTypeId) -> Result<(), Error> {
         match id {
-            ComponentAnyTypeId::Defined(id) => TYPE_PARTS.check(self.defined(types, id)),
+            ComponentAnyTypeId::Defined(id) => self.defined(types, id).check(),
             ComponentAnyTypeId::Func(id) => self.func(types, id),
             ComponentAnyTypeId::Instance(id) => self.instance(types, id),
             ComponentAnyTypeId::Component(id) => self.component(types, id),
@@ -66,7 +84,7 @@ impl Sizes {
     fn entity(&mut self, types: &TypesRef<'_>, entity: &ComponentEntityType) -> Result<(), Error> {
         match *entity {
             ComponentEntityType::Func(id) => self.func(types, id),
-            ComponentEntityType::Value(ty) => TYPE_PARTS.check(self.value(types, ty)),
+            ComponentEntityType::Value(ty) => self.value(types, ty).check(),
             ComponentEntityType::Type { created, .. } => self.any(types, created),
             ComponentEntityType::Instance(id) => self.instance(types, id),
             ComponentEntityType::Component(id) => self.component(types, id),
@@ -77,9 +95,12 @@ impl Sizes {
     fn func(&mut self, types: &TypesRef<'_>, id: ComponentFuncTypeId) -> Result<(), Error> {
         let Some(func) = types.get(id) else { return Ok(()) };
         let params = func.params.iter().map(|(_, ty)| *ty);
-        let parts = params
-            .chain(func.result)
-            .fold(0_u64, |sum, ty| sum.saturating_add(self.value(types, ty)));
+        let mut parts = 0_u64;
+        for ty in params.chain(func.result) {
+            let size = self.value(types, ty);
+            size.check()?;
+            parts = parts.saturating_add(size.parts);
+        }
         TYPE_PARTS.check(parts)
     }
 
@@ -103,31 +124,37 @@ impl Sizes {
         items.try_for_each(|item| self.entity(types, &item.ty))
     }
 
-    fn value(&mut self, types: &TypesRef<'_>, ty: ComponentValType) -> u64 {
+    fn value(&mut self, types: &TypesRef<'_>, ty: ComponentValType) -> Size {
         match ty {
-            ComponentValType::Primitive(_) => 1,
+            ComponentValType::Primitive(_) => Size::ONE,
             ComponentValType::Type(id) => self.defined(types, id),
         }
     }
 
     /// The parser has bounded how deep types nest, which bounds the recursion.
-    fn defined(&mut self, types: &TypesRef<'_>, id: ComponentDefinedTypeId) -> u64 {
+    fn defined(&mut self, types: &TypesRef<'_>, id: ComponentDefinedTypeId) -> Size {
         if let Some(known) = self.defined.get(&id) {
             return *known;
         }
         // Itself, and what it holds; a case without a type is a part, too.
         let mut sum = |tys: &mut dyn Iterator<Item = Option<ComponentValType>>| {
-            tys.fold(1_u64, |sum, ty| {
-                let parts = ty.map_or(1, |ty| self.value(types, ty));
-                sum.saturating_add(parts)
+            tys.fold(Size::ONE, |sum, ty| {
+                let inside = ty.map_or(Size::ONE, |ty| self.value(types, ty));
+                Size {
+                    parts: sum.parts.saturating_add(inside.parts),
+                    levels: sum.levels.max(inside.levels.saturating_add(1)),
+                }
             })
         };
-        let parts = match types.get(id) {
-            None => 1,
+        let size = match types.get(id) {
+            None => Size::ONE,
             Some(ComponentDefinedType::Record(record)) => sum(&mut record.fields.values().map(|ty| Some(*ty))),
             Some(ComponentDefinedType::Variant(variant)) => sum(&mut variant.cases.values().map(|case| case.ty)),
             Some(ComponentDefinedType::Tuple(tuple)) => sum(&mut tuple.types.iter().map(|ty| Some(*ty))),
-            Some(ComponentDefinedType::Flags(names) | ComponentDefinedType::Enum(names)) => 1 + names.len() as u64,
+            Some(ComponentDefinedType::Flags(names) | ComponentDefinedType::Enum(names)) => Size {
+                parts: 1 + names.len() as u64,
+                levels: 1,
+            },
             Some(
                 ComponentDefinedType::List { element: ty, .. }
                 | ComponentDefinedType::FixedLengthList { element: ty, .. }
@@ -140,9 +167,9 @@ impl Sizes {
             }
             Some(
                 ComponentDefinedType::Primitive(_) | ComponentDefinedType::Own(_) | ComponentDefinedType::Borrow(_),
-            ) => 1,
+            ) => Size::ONE,
         };
-        self.defined.insert(id, parts);
-        parts
+        self.defined.insert(id, size);
+        size
     }
 }

@@ -1,0 +1,6 @@
+;; Returns a result area beyond its memory.
+(module
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+  (func (export "attack:guest/task@0.1.0#run") (param i32 i32) (result i32)
+    i32.const 65534))

@@ -1,0 +1,25 @@
+;; Asks with line breaks in the model's name, the system text and the settings.
+(module
+  (import "agenthost:plugin/llm@0.1.0" "complete"
+    (func $complete (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 64) "fast\0d\0aX-Evil: 1")
+  (data (i32.const 128) "\00\00\00\00\90\00\00\00\01\00\00\00")
+  (data (i32.const 144) "\00\00\00\00\00\03\00\00\20\00\00\00")
+  (data (i32.const 768) "\0d\0aX-Evil: 2\0d\0a\0d\0aPOST /x HTTP/1.1\0d\0a")
+  ;; Two settings: a known name with a line break in its value, a name with a line break.
+  (data (i32.const 160) "\00\02\00\00\06\00\00\00\10\02\00\00\0f\00\00\00")
+  (data (i32.const 176) "\20\02\00\00\0c\00\00\00\00\02\00\00\06\00\00\00")
+  (data (i32.const 512) "effort")
+  (data (i32.const 528) "high\0d\0aX-Evil: 3")
+  (data (i32.const 544) "x\0d\0aX-Evil: 4")
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 4096)
+  (func $ask (param $model i32) (param $options i32) (param $count i32)
+    (call $complete (i32.const 64) (local.get $model) (i32.const 1) (i32.const 768) (i32.const 32) (i32.const 128) (i32.const 1)
+      (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (local.get $options) (local.get $count) (i32.const 256)))
+  (func (export "attack:guest/task@0.1.0#run") (param i32 i32) (result i32)
+    (call $ask (i32.const 4) (i32.const 160) (i32.const 0))
+    (call $ask (i32.const 15) (i32.const 160) (i32.const 0))
+    (call $ask (i32.const 4) (i32.const 160) (i32.const 1))
+    (call $ask (i32.const 4) (i32.const 176) (i32.const 1))
+    i32.const 16))

@@ -1,0 +1,25 @@
+;; Writes 4 MiB after 4 MiB into one file of its directory until it is refused, and fails with an empty text.
+(module
+  (import "wasi:filesystem/preopens@0.2.0" "get-directories" (func $dirs (param i32)))
+  (import "wasi:filesystem/types@0.2.0" "[method]descriptor.open-at" (func $open (param i32 i32 i32 i32 i32 i32 i32)))
+  (import "wasi:filesystem/types@0.2.0" "[method]descriptor.write" (func $write (param i32 i32 i32 i64 i32)))
+  (memory (export "memory") 80)
+  (data (i32.const 64) "file")
+  (global $free (mut i32) (i32.const 1024))
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+    (global.get $free)
+    (global.set $free (i32.and (i32.add (i32.add (global.get $free) (local.get 3)) (i32.const 15)) (i32.const -16))))
+  (func (export "attack:files/task@0.1.0#run") (param i32 i32) (result i32)
+    (local $file i32) (local $at i64)
+    (call $dirs (i32.const 16))
+    ;; Creates the file, to be written.
+    (call $open (i32.load (i32.load (i32.const 16))) (i32.const 0) (i32.const 64) (i32.const 4) (i32.const 1) (i32.const 2) (i32.const 32))
+    (if (i32.load8_u (i32.const 32)) (then unreachable))
+    (local.set $file (i32.load (i32.const 36)))
+    (loop $again
+      (call $write (local.get $file) (i32.const 2048) (i32.const 4194304) (local.get $at) (i32.const 48))
+      (local.set $at (i64.add (local.get $at) (i64.const 4194304)))
+      (br_if $again (i32.eqz (i32.load8_u (i32.const 48)))))
+    (i32.store (i32.const 80) (i32.const 1))
+    (i32.store (i32.const 88) (i32.const 0))
+    i32.const 80))

@@ -1,0 +1,8 @@
+;; Asks for one random number at a time, for ever.
+(module
+  (import "wasi:random/random@0.2.0" "get-random-u64" (func $get (result i64)))
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+  (func (export "attack:guest/task@0.1.0#run") (param i32 i32) (result i32)
+    (loop $again (drop (call $get)) (br $again))
+    unreachable))

@@ -1,0 +1,8 @@
+;; Returns a text that ends beyond its memory.
+(module
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+  (func (export "attack:guest/task@0.1.0#run") (param i32 i32) (result i32)
+    (i32.store (i32.const 20) (i32.const 65000))
+    (i32.store (i32.const 24) (i32.const 10000))
+    i32.const 16))
