@@ -285,7 +285,7 @@ impl Host {
     /// let ask = Arc::new(host.load_bytes(&component)?);
     ///
     /// // Enough fuel to ask, and too little to make anything of the answer.
-    /// let little = LimitsPatch { fuel: Some(Cap::At(80)), ..LimitsPatch::default() };
+    /// let little = LimitsPatch { fuel: Some(Cap::At(255_500)), ..LimitsPatch::default() };
     /// let run = host.spawn(&ask, &json!("Name a colour."), &little)?;
     /// assert_eq!(run.outcome().await.failure().map(|failure| failure.class.name()), Some("exhausted"));
     /// assert_eq!(run.report().await.spent.calls, 1);
