@@ -29,7 +29,11 @@ pub fn references(bytes: &[u8]) {
     again::<Digest>(text);
     again::<ModelRef>(text);
     again::<PublicKey>(text);
-    again::<Usd>(text);
+    if let Ok(amount) = text.parse::<Usd>() {
+        // It is written in whole micro-dollars.
+        let written = amount.to_string();
+        assert_eq!(written.parse::<Usd>().map(|again| again.to_string()), Ok(written));
+    }
     let _ = Signature::parse(text);
     if let Ok(Place::Path(path)) = Place::parse(text, scratch()) {
         assert!(!Reference::looks_like_one(text) && path == scratch().join(text));
