@@ -1,7 +1,7 @@
 //! Failpoints: named places on the path of a run at which a test makes something go wrong.
 //!
 //! `failpoint!("call.reserve")` marks a place. It is compiled in with the feature `failpoints` alone; in any other build
-//! the macro expands to nothing. A test arms the process with a [`Plan`]: the *n*th place that is passed panics, fails or
+//! the macro expands to nothing. A test arms the process with a `Plan`: the *n*th place that is passed panics, fails or
 //! cancels the run, and every other one does nothing. Counting all places in one sequence, instead of naming each, lets a
 //! test walk them one by one until a run passes fewer than *n*, so a new place is tested from the day it is added.
 //!

@@ -1,6 +1,6 @@
 //! One guest, one store, one call: the only part of the host that knows wasmtime.
 //!
-//! A [`Sandbox`] is made once per process: one engine, one linker, one pool. [`Sandbox::load`] turns bytes into a
+//! A [`Sandbox`] is made once per process: one engine, one linker, one pool. `Sandbox::load` turns bytes into a
 //! [`Code`] that can be run any number of times; [`Sandbox::run`] runs it once, in a store of its own that is dropped
 //! afterwards, and says how it ended. What bounds a run: its fuel (which also makes a computing guest let others run),
 //! the sum of its linear memories, a deadline around the whole call, the bytes of any one value that crosses the border,

@@ -14,7 +14,7 @@
 //! operator's word the stricter of both holds, which is no error; see `lifts`.
 //!
 //! A *crate* runs code when it is built. Those below a folder that the operator trusts may be built, and those that the
-//! operator named for it; see [`crates`](self::crates).
+//! operator named for it; see [`crates`].
 //!
 //! [`Config::load`] asks for the providers that models map to and that would be sent something, so that a project can name
 //! a service that this machine has no key for; [`Config::key`] asks again for whatever provider is put to use. What was
