@@ -40,6 +40,7 @@ const MAX_PARTS: usize = 100;
 pub(super) struct State {
     pub(super) table: ResourceTable,
     pub(super) wasi: WasiCtx,
+    pub(super) random: wasi::Random,
     pub(super) now: SystemTime,
     pub(super) dirs: Arc<[OpenDir]>,
     pub(super) files: FilesState,
@@ -66,7 +67,8 @@ pub(super) fn new(
     });
     let state = State {
         table,
-        wasi: wasi::context(call.seed, log),
+        wasi: wasi::context(log),
+        random: wasi::Random::new(call.seed),
         now: call.now,
         dirs: Arc::clone(&call.dirs),
         files: FilesState::default(),
@@ -251,7 +253,7 @@ impl State {
 
     pub(super) fn random(&mut self) -> SeededRandom<'_> {
         SeededRandom {
-            random: self.wasi.random(),
+            random: &mut self.random,
             charges: &mut self.charges,
         }
     }

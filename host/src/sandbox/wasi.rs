@@ -19,14 +19,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use chacha20::ChaCha20Rng;
-use chacha20::rand_core::SeedableRng;
+use chacha20::rand_core::{Rng as _, SeedableRng};
 use tokio::io::AsyncWrite;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView};
 use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
 use wasmtime_wasi::p2::bindings::{cli, io as wasi_io, random};
 use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult, subscribe};
-use wasmtime_wasi::random::WasiRandomCtx;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiView};
 
 use super::hostcalls::{Charges, price};
@@ -61,18 +60,43 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     Ok(())
 }
 
-/// The WASI state of one task.
-pub(super) fn context(seed: [u8; 32], log: &Log) -> WasiCtx {
-    let mut random = ChaCha20Rng::from_seed(seed);
+/// The WASI state of one task; its random numbers are in [`Random`].
+pub(super) fn context(log: &Log) -> WasiCtx {
     let mut builder = WasiCtxBuilder::new();
-    builder
-        .stdout(log.clone())
-        .stderr(log.clone())
-        .insecure_random_seed(u128::from_le_bytes(*seed.first_chunk().unwrap_or(&[0; 16])))
-        .insecure_random(ChaCha20Rng::from_rng(&mut random))
-        .secure_random(random)
-        .max_random_size(MAX_RANDOM_BYTES);
+    builder.stdout(log.clone()).stderr(log.clone());
     builder.build()
+}
+
+/// Random numbers that are a function of the task's seed.
+pub(super) struct Random {
+    secure: ChaCha20Rng,
+    insecure: ChaCha20Rng,
+    seed: (u64, u64),
+}
+
+impl Random {
+    pub(super) fn new(seed: [u8; 32]) -> Self {
+        let mut secure = ChaCha20Rng::from_seed(seed);
+        let half = |bytes: Option<&[u8; 8]>| u64::from_le_bytes(*bytes.unwrap_or(&[0; 8]));
+        Self {
+            insecure: ChaCha20Rng::from_rng(&mut secure),
+            seed: (half(seed.first_chunk()), half(seed.last_chunk())),
+            secure,
+        }
+    }
+}
+
+/// As many bytes, drawn at once.
+fn bytes(random: &mut ChaCha20Rng, len: u64) -> wasmtime::Result<Vec<u8>> {
+    let len = usize::try_from(len.min(MAX_RANDOM_BYTES + 1)).unwrap_or(usize::MAX);
+    if len as u64 > MAX_RANDOM_BYTES {
+        return Err(wasmtime::Error::msg(format!(
+            "a plugin gets at most {MAX_RANDOM_BYTES} random bytes at a time"
+        )));
+    }
+    let mut bytes = vec![0; len];
+    random.fill_bytes(&mut bytes);
+    Ok(bytes)
 }
 
 struct Table;
@@ -89,12 +113,12 @@ impl HasData for Seeded {
 
 /// Random numbers from the seed of the task, and what they are charged to.
 pub(super) struct SeededRandom<'a> {
-    pub(super) random: &'a mut WasiRandomCtx,
+    pub(super) random: &'a mut Random,
     pub(super) charges: &'a mut Charges,
 }
 
 impl SeededRandom<'_> {
-    fn charged(&mut self, bytes: u64) -> &mut WasiRandomCtx {
+    fn charged(&mut self, bytes: u64) -> &mut Random {
         self.charges.add(bytes.min(MAX_RANDOM_BYTES) * price::RANDOM_BYTE);
         self.random
     }
@@ -102,27 +126,27 @@ impl SeededRandom<'_> {
 
 impl random::random::Host for SeededRandom<'_> {
     fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
-        self.charged(len).get_random_bytes(len)
+        bytes(&mut self.charged(len).secure, len)
     }
 
     fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
-        self.charged(8).get_random_u64()
+        Ok(self.charged(8).secure.next_u64())
     }
 }
 
 impl random::insecure::Host for SeededRandom<'_> {
     fn get_insecure_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
-        self.charged(len).get_insecure_random_bytes(len)
+        bytes(&mut self.charged(len).insecure, len)
     }
 
     fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
-        self.charged(8).get_insecure_random_u64()
+        Ok(self.charged(8).insecure.next_u64())
     }
 }
 
 impl random::insecure_seed::Host for SeededRandom<'_> {
     fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
-        self.charged(16).insecure_seed()
+        Ok(self.charged(16).seed)
     }
 }
 
