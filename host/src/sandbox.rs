@@ -135,9 +135,9 @@ impl Input {
     }
 
     /// The input that a guest gives to a sub-task. From now on it counts as memory of the run, here and where it was lifted
-    /// to; if that is too much, its task fails before it begins, and nothing is copied.
-    fn of_guest(value: &Val, run: &Arc<RunMemory>) -> Self {
-        let kept = run.keep(memory::bytes_of(value).saturating_mul(2)).map(Arc::new);
+    /// to; if that is too much, its task fails before it begins, and nothing is copied. `bytes` is its size.
+    fn of_guest(value: &Val, bytes: u64, run: &Arc<RunMemory>) -> Self {
+        let kept = run.keep(bytes.saturating_mul(2)).map(Arc::new);
         Self {
             value: match kept {
                 Ok(_) => value.clone(),
@@ -383,7 +383,10 @@ impl Sandbox {
         // The host keeps the input while the task waits for room, and until it has ended.
         let kept = match call.input.kept.clone() {
             Some(kept) => kept,
-            None => call.run_memory.keep(memory::bytes_of(&call.input.value)).map(Arc::new),
+            None => call
+                .run_memory
+                .keep(crate::value::size(&call.input.value))
+                .map(Arc::new),
         };
         let _kept = match kept {
             Ok(kept) => kept,

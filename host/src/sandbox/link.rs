@@ -47,7 +47,7 @@ pub(super) fn sub_agent(linker: &mut Linker<State>, import: &str) -> wasmtime::R
                     charge(&mut store, hostcalls::cost_of(price::SUB_TASK, price::CALL_BYTE, bytes))?;
                     let state = store.get();
                     let share = state.open_bytes.take(bytes)?;
-                    let input = Input::of_guest(input, state.held.run());
+                    let input = Input::of_guest(input, bytes, state.held.run());
                     let ordinal = state.asker.next();
                     let effect = state.capabilities.start(ordinal, &name, input);
                     Ok(state.asker.ask(ordinal, share, effect))

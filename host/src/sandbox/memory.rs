@@ -8,8 +8,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wasmtime::component::Val;
-
 use super::machine::Machine;
 use crate::limits::units::show_bytes;
 use crate::weaken::{self, Defence};
@@ -174,25 +172,6 @@ impl RunMemory {
             bytes,
         })
     }
-}
-
-/// About the bytes that a value takes on the host.
-pub(super) fn bytes_of(value: &Val) -> u64 {
-    let text = |text: &str| text.len() as u64;
-    let inside = match value {
-        Val::String(inside) | Val::Enum(inside) => text(inside),
-        Val::Flags(flags) => flags.iter().map(|flag| 24 + text(flag)).sum(),
-        Val::List(values) | Val::Tuple(values) => values.iter().map(bytes_of).sum(),
-        Val::Record(fields) => fields
-            .iter()
-            .map(|(name, value)| 24 + text(name) + bytes_of(value))
-            .sum(),
-        Val::Variant(case, value) => text(case) + value.as_deref().map_or(0, bytes_of),
-        Val::Option(value) => value.as_deref().map_or(0, bytes_of),
-        Val::Result(Ok(value) | Err(value)) => value.as_deref().map_or(0, bytes_of),
-        _ => 0,
-    };
-    inside.saturating_add(size_of::<Val>() as u64)
 }
 
 /// Memory that is held until this is dropped.

@@ -36,5 +36,7 @@ mod tests {
         assert_eq!(size(&list), 5 * one);
         let record = Val::Record(vec![("name".into(), Val::Result(Err(Some(Box::new(Val::U8(0))))))]);
         assert_eq!(size(&record), 3 * one + 4);
+        let fixed = Val::FixedLengthList(vec![Val::U8(0); 3]);
+        assert_eq!(size(&Val::Map(vec![(Val::U8(0), fixed)])), 6 * one);
     }
 }
