@@ -340,6 +340,9 @@ impl Sandbox {
         let error = returns.as_ref().map_or(ErrorShape::Own, ErrorShape::of);
         Ok(Code {
             copies_unseen: unseen::copies_unseen(bytes),
+            wide: component
+                .resources_required()
+                .is_none_or(|required| required.num_memories > engine::MEMORIES_PER_TASK),
             pre,
             run,
             input,
@@ -407,7 +410,7 @@ impl Sandbox {
                 call.order.cut(true, 0);
                 return never_ran(time_up());
             }
-            room = self.room.enter(call.depth) => room,
+            room = self.room.enter(call.depth, code.wide) => room,
         };
         failpoint!(await "spawn.room");
         let Some(_room) = room else {

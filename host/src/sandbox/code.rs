@@ -22,6 +22,8 @@ pub struct Code {
     pub(super) error: ErrorShape,
     /// Whether built-ins of it may copy bytes out of the host's sight.
     pub(super) copies_unseen: bool,
+    /// Whether it has more memories than every place has.
+    pub(super) wide: bool,
 }
 
 /// What the `err` side of `run`'s result is.

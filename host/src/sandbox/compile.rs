@@ -60,7 +60,7 @@ pub struct CompileLimits {
 }
 
 impl Default for CompileLimits {
-    /// The largest plugins in use, with 20 MB of CPython, need a quarter of either.
+    /// The largest plugins in use hold CPython, 20 MB. In a release build they compile in 6 to 7 s of computing time, with 380 MiB.
     fn default() -> Self {
         Self {
             memory: 2 << 30,

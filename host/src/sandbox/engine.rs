@@ -2,6 +2,8 @@
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::room::LEVELS;
+
 /// How linear memories are laid out, which native code depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Reservation {
@@ -54,19 +56,35 @@ fn config(reservation: Reservation) -> Config {
     config
 }
 
-/// Room for `tasks` guests. A component of Rust has one memory and four core instances; one made by componentize-py has
-/// about forty modules, so the parts per component are wide and the totals sized for the common case.
+/// The most core instances of one component. A component of Rust has four, one made by componentize-py about forty.
+const CORE_INSTANCES: u32 = 100;
+/// The most tables of one component. A component of Rust has two.
+const TABLES: u32 = 32;
+/// The most memories of one component: each is 4 GiB of address space.
+const MEMORIES: u32 = 4;
+/// The memories that every place in the pool has. A component with more takes one of the wide places, too.
+pub(super) const MEMORIES_PER_TASK: u32 = 2;
+
+/// How many tasks with more than [`MEMORIES_PER_TASK`] memories are alive at once, of `tasks`.
+pub(super) fn wide_tasks(tasks: u32) -> u32 {
+    (tasks / 20).max(LEVELS)
+}
+
+/// Room for `tasks` guests, so that none of them finds the pool empty, whatever its component is made of. Core instances are only
+/// counted and a table is little address space, so there are as many as `tasks` of the largest components need. Memories are
+/// dear, so tasks wait for those beyond the second.
 pub(super) fn pool(tasks: u32, max_memory: u64) -> PoolingAllocationConfig {
-    let parts = tasks.saturating_mul(4).max(400);
+    let memories = tasks.saturating_mul(MEMORIES_PER_TASK);
+    let more = wide_tasks(tasks).saturating_mul(MEMORIES - MEMORIES_PER_TASK);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(tasks)
-        .total_core_instances(parts)
-        .total_memories(tasks.saturating_mul(2))
-        .total_tables(parts)
+        .total_core_instances(tasks.saturating_mul(CORE_INSTANCES))
+        .total_memories(memories.saturating_add(more))
+        .total_tables(tasks.saturating_mul(TABLES))
         .total_stacks(tasks)
-        .max_core_instances_per_component(100)
-        .max_memories_per_component(4)
-        .max_tables_per_component(100)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
         .max_component_instance_size(4 << 20)
         .max_memory_size(usize::try_from(max_memory).unwrap_or(usize::MAX))
         // Pages kept by a free slot: enough that small guests start without faults, little enough that ten thousand

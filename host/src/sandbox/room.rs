@@ -9,14 +9,16 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::engine::wide_tasks;
+
 /// Levels that have places kept for them; deeper tasks share those of the last.
 pub(super) const LEVELS: u32 = 8;
 
-/// Places for guests. Level `k` counts the tasks at depth `k` and above.
+/// Places for guests, and as many places more for wide guests as the pool has memories for: [`wide_tasks`]. A wide guest takes
+/// one of each.
 pub(super) struct Room {
-    levels: Vec<Arc<Semaphore>>,
-    #[cfg(feature = "failpoints")]
-    places: Vec<usize>,
+    places: Levels,
+    wide: Levels,
 }
 
 /// A place; dropping it makes room.
@@ -26,6 +28,38 @@ pub(super) struct Place {
 
 impl Room {
     pub(super) fn new(places: u32) -> Self {
+        Self {
+            places: Levels::new(places),
+            wide: Levels::new(wide_tasks(places)),
+        }
+    }
+
+    /// Whether every place is free.
+    #[cfg(feature = "failpoints")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty() && self.wide.is_empty()
+    }
+
+    /// Waits for a place at `depth`; `None` if the room is closed.
+    pub(super) async fn enter(&self, depth: u32, wide: bool) -> Option<Place> {
+        let mut permits = Vec::new();
+        if wide {
+            self.wide.enter(depth, &mut permits).await?;
+        }
+        self.places.enter(depth, &mut permits).await?;
+        Some(Place { _permits: permits })
+    }
+}
+
+/// Level `k` counts the tasks at depth `k` and above.
+struct Levels {
+    levels: Vec<Arc<Semaphore>>,
+    #[cfg(feature = "failpoints")]
+    places: Vec<usize>,
+}
+
+impl Levels {
+    fn new(places: u32) -> Self {
         // Every level needs a place of its own, or a parent could hold the only one that its child can take.
         let places = places.max(LEVELS);
         // A twentieth for each level, or one: eight levels keep at most two fifths of a large room.
@@ -42,21 +76,18 @@ impl Room {
         }
     }
 
-    /// Whether every place is free.
     #[cfg(feature = "failpoints")]
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         let free = self.levels.iter().map(|level| level.available_permits());
         free.eq(self.places.iter().copied())
     }
 
-    /// Waits for a place at `depth`; none when the room is closed.
-    pub(super) async fn enter(&self, depth: u32) -> Option<Place> {
-        let mut permits = Vec::new();
-        // From the own level to the deepest: whoever holds a place further down never waits for one further up.
+    async fn enter(&self, depth: u32, permits: &mut Vec<OwnedSemaphorePermit>) -> Option<()> {
+        // From the own level to the deepest: a task with a place further down never waits for one further up.
         for level in self.levels.iter().skip(depth.min(LEVELS - 1) as usize) {
             permits.push(Arc::clone(level).acquire_owned().await.ok()?);
         }
-        Some(Place { _permits: permits })
+        Some(())
     }
 }
 
@@ -68,7 +99,7 @@ mod tests {
     /// Every task of a full tree takes its place and waits for its children, in a room far smaller than the tree.
     fn family(room: Arc<Room>, depth: u32, children: u32) -> futures_util::future::BoxFuture<'static, u32> {
         Box::pin(async move {
-            let _place = room.enter(depth).await.unwrap();
+            let _place = room.enter(depth, depth.is_multiple_of(2)).await.unwrap();
             tokio::time::sleep(Duration::from_millis(1)).await;
             if depth == 5 {
                 return 1;
@@ -93,13 +124,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_guests_than_places_are_alive() {
         let room = Arc::new(Room::new(40));
-        let held: Vec<_> = futures_util::future::join_all((0..40).map(|_| room.enter(7))).await;
+        let held: Vec<_> = futures_util::future::join_all((0..40).map(|_| room.enter(7, false))).await;
         assert!(
-            tokio::time::timeout(Duration::from_secs(1), room.enter(7))
+            tokio::time::timeout(Duration::from_secs(1), room.enter(7, false))
                 .await
                 .is_err()
         );
         drop(held);
-        assert!(room.enter(0).await.is_some());
+        assert!(room.enter(0, false).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wide_guests_wait_for_wide_places_and_others_do_not() {
+        let room = Arc::new(Room::new(400));
+        let most = wide_tasks(400) as usize;
+        let held: Vec<_> = futures_util::future::join_all((0..most).map(|_| room.enter(7, true))).await;
+        let moment = Duration::from_secs(1);
+        assert!(tokio::time::timeout(moment, room.enter(7, true)).await.is_err());
+        assert!(tokio::time::timeout(moment, room.enter(0, false)).await.is_ok());
+        drop(held);
+        assert!(room.enter(7, true).await.is_some());
     }
 }

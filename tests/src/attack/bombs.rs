@@ -341,7 +341,7 @@ fn text(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
-fn section(number: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn section(number: u8, body: &[u8]) -> Vec<u8> {
     [vec![number], leb(body.len()), body.to_vec()].concat()
 }
 

@@ -3,9 +3,12 @@
 //! A file in `tests/attack/guests/` is a component in text form, or a module that exports the `run` of one of the packages
 //! of `tests/attack/wit/`, under the names that `wit-component` gives to a guest's imports and exports.
 
+use wasm_encoder::{ComponentSection as _, InstanceSection};
+use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
+use super::bombs::section;
 use super::corpus;
 
 const CONTRACT: &str = include_str!("../../../wit/plugin.wit");
@@ -27,6 +30,48 @@ pub fn component(guest: &str) -> Vec<u8> {
         return bytes;
     }
     encode(guest, &text, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The same component with as many parts as one may have: 4 memories, 32 tables, 100 core instances.
+///
+/// # Panics
+///
+/// If the bytes are not those of a component.
+pub fn wide(component: &[u8]) -> Vec<u8> {
+    let (mut modules, mut instances, mut memories, mut tables, mut depth) = (0, 0, 0, 0, 0);
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.unwrap() {
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ModuleSection { .. } => modules += 1,
+            Payload::MemorySection(section) => memories += section.count(),
+            Payload::TableSection(section) => tables += section.count(),
+            Payload::InstanceSection(section) => {
+                let made = section.into_iter().map(Result::unwrap);
+                instances += made
+                    .filter(|made| matches!(made, wasmparser::Instance::Instantiate { .. }))
+                    .count();
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(depth, 0);
+    let parts = [
+        ("(memory 1)", 4 - memories as usize),
+        ("(table 1 funcref)", 32 - tables as usize),
+    ];
+    let empty = 100 - instances - parts.iter().map(|(_, count)| count).sum::<usize>();
+    let mut out = component.to_vec();
+    let mut made = InstanceSection::new();
+    for (part, count) in parts.into_iter().chain([("", empty)]) {
+        out.extend(section(1, &wat::parse_str(format!("(module {part})")).unwrap()));
+        (0..count).for_each(|_| {
+            made.instantiate(modules, std::iter::empty::<(&str, wasm_encoder::ModuleArg)>());
+        });
+        modules += 1;
+    }
+    made.append_to_component(&mut out);
+    out
 }
 
 /// Encodes a module as a component of the package whose `run` it exports.

@@ -177,22 +177,36 @@ fn cancel(program: &Program) -> Measured {
     measured
 }
 
-/// Two hundred sub-tasks where there is room for twelve tasks.
+/// Two hundred sub-tasks where there is room for twelve tasks, then sixty that each have as many parts as a plugin may have and are
+/// alive for a while.
 fn no_room(program: &Program) -> Measured {
     let mut measured = Measured::default();
-    let machine = machine(program, "crowd", "[run]\nmax-concurrent-tasks = 12\n");
-    let (watched, report) = run(&machine, &"x".repeat(200), &WITH);
-    looked_at(&mut measured, &watched);
-    let good = good(&report).len();
-    measured.figure("tasks", good as f64);
-    measured.figure("errors", 200.0 - good as f64);
-    measured.expect(watched.output.code == 0 && good == 200, || {
-        format!(
-            "{good} of 200 tasks came to their end; exit code {}",
-            watched.output.code
-        )
-    });
-    measured.ended = format!("exit {}, {good} tasks", watched.output.code);
+    let server = Server::start(|_| Reply::text("fine").after(Duration::from_millis(5)));
+    let config = format!("[run]\nmax-concurrent-tasks = 12\n{}", server.config());
+    let machine = machine(program, "crowd", &config);
+    machine.write("wide.wasm", component::wide(&component::component("neighbour")));
+    let wide = [
+        "--with",
+        "attack:neighbour=wide.wasm",
+        "--calls",
+        "none",
+        "--tokens",
+        "none",
+    ];
+    let (mut wanted, mut tasks) = (0, 0);
+    for (input, flags) in [("x".repeat(200), &WITH[..]), ("g".repeat(60), &wide)] {
+        let (watched, report) = run(&machine, &input, flags);
+        looked_at(&mut measured, &watched);
+        let good = good(&report).len();
+        wanted += input.len();
+        tasks += good;
+        measured.expect(watched.output.code == 0 && good == input.len(), || {
+            format!("{good} of {} tasks came to their end: {}", input.len(), watched.output)
+        });
+    }
+    measured.figure("tasks", tasks as f64);
+    measured.figure("errors", (wanted - tasks) as f64);
+    measured.ended = format!("{tasks} of {wanted} tasks came to their end");
     measured
 }
 

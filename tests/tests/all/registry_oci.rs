@@ -3,8 +3,8 @@
 //! The program is looked for in `AGENTHOST_DOCKER_REGISTRY` and on the `PATH`; where it is not, the package is fetched with
 //! apt into the target directory, which needs no rights. Where that does not work either the test says so and is skipped.
 //!
-//! The other client is `oras` for Python where it can be imported, or is installed with pip where `AGENTHOST_ORAS=1` is set;
-//! else skopeo. Where there is neither, that half is skipped, and the test says so.
+//! The other client is `oras` for Python, imported by `python3` or by the program that `AGENTHOST_ORAS_PYTHON` names; without
+//! it, skopeo. Without either, that half is skipped, and the test prints why.
 
 use std::collections::BTreeMap;
 use std::io::{Seek as _, Write as _};
@@ -25,7 +25,6 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 const REPOSITORY: &str = "plugins/acme/competitor";
-const ORAS: &str = "oras==0.2.43";
 /// `ada` with the password `open-sesame`, as the registry's file of users has it.
 const USERS: &str = "ada:$2b$04$abcdefghijklmnopqrstuuXcjcm5avyCiJoD2uS24xa2lb6fjMB3G\n";
 
@@ -273,7 +272,9 @@ async fn a_plugin_goes_through_a_real_registry_and_comes_back_the_same() {
     match another_client(&registry.host, &version.to_string(), dir.path()) {
         Some(Ok(bytes)) => assert!(bytes == built.1, "another client reads other bytes"),
         Some(Err(why)) => panic!("{why}"),
-        None => say("skipped: neither oras nor skopeo is here to read back; AGENTHOST_ORAS=1 installs oras"),
+        None => say(
+            "skipped: found neither skopeo nor a Python with `oras` (python3, or the one that AGENTHOST_ORAS_PYTHON names)",
+        ),
     }
     if let Some(python) = oras() {
         pushed_by_oras(&python, &registry, &rebuilt(&built.1).1, dir.path()).await;
@@ -326,19 +327,9 @@ async fn a_real_registry_lets_in_who_logs_in_as_docker_does() {
 
 /// A Python that has `oras`.
 fn oras() -> Option<PathBuf> {
-    let has = |python: &Path| finished(Command::new(python).args(["-c", "import oras"])).is_ok();
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("oras");
-    let own = dir.join("bin/python");
-    let found = [own.clone(), PathBuf::from("python3")]
-        .into_iter()
-        .find(|python| has(python));
-    if found.is_some() || std::env::var("AGENTHOST_ORAS").is_ok_and(|value| value != "1") {
-        return found;
-    }
-    std::env::var_os("AGENTHOST_ORAS")?;
-    finished(Command::new("python3").args(["-m", "venv"]).arg(&dir)).unwrap_or_else(|why| panic!("{why}"));
-    finished(Command::new(&own).args(["-m", "pip", "install", "--quiet", ORAS])).unwrap_or_else(|why| panic!("{why}"));
-    Some(own)
+    let named = std::env::var_os("AGENTHOST_ORAS_PYTHON").map(PathBuf::from);
+    let mut pythons = named.into_iter().chain([PathBuf::from("python3")]);
+    pythons.find(|python| finished(Command::new(python).args(["-c", "import oras"])).is_ok())
 }
 
 /// The component as another client reads it; none where there is no other client.
