@@ -39,6 +39,7 @@ use self::resolve::resolve;
 use self::trust::lifts::{Lift, TrustedLift};
 use crate::error::{Error, Result};
 use crate::limits::{Cap, Limits, Usd};
+use crate::printable::shell_word;
 
 /// The name of a project's file.
 pub const PROJECT_FILE: &str = "agenthost.toml";
@@ -463,7 +464,10 @@ impl Config {
                 .as_deref()
                 .map(|file| self.env.shown(file))
                 .unwrap_or_default();
-            format!("{place}{entry} stays at your {yours}, not {theirs}; `agenthost trust {file}` lifts it")
+            format!(
+                "{place}{entry} stays at your {yours}, not {theirs}; `agenthost trust {}` lifts it",
+                shell_word(&file)
+            )
         };
         held.map(note).collect()
     }

@@ -52,6 +52,22 @@ pub fn json(text: &str) -> Cow<'_, str> {
     })
 }
 
+/// `text` as one word of a command line, to be shown in a command that the reader may copy: quoted unless it is plain.
+///
+/// ```
+/// use agenthost::printable::shell_word;
+///
+/// assert_eq!(shell_word("plugins/a-b.wasm"), "plugins/a-b.wasm");
+/// assert_eq!(shell_word("it's; rm x"), r"'it'\''s; rm x'");
+/// ```
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-~@:+=,%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
 /// Returns whether a terminal acts on `c`, or shows nothing for it, or shows what follows in another order. Line breaks and
 /// tabs are not hidden.
 ///

@@ -16,7 +16,7 @@ mod table;
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -151,6 +151,10 @@ impl Source {
         };
         let file = File::open(path).map_err(failed)?;
         let kind = file.metadata().map_err(failed)?;
+        if kind.file_type().is_char_device() || kind.file_type().is_block_device() {
+            return Err(Error::input(format!("{}: is a device", path.display()))
+                .hint("Give a file of items, or `-` for stdin."));
+        }
         if kind.is_dir() {
             return Err(Error::input(format!("{}: is a directory", path.display())).hint("Give a file of items."));
         }

@@ -12,6 +12,7 @@ use crate::config::trust::crates::{self, CrateBuild};
 use crate::config::{Config, Env};
 use crate::error::Result;
 use crate::plugin::build::BuildRules;
+use crate::printable::one_line;
 use crate::registry::project::Project;
 
 /// Only crates in trusted folders are built, without the variables that hold keys by `config`.
@@ -70,12 +71,15 @@ pub(super) fn ask(path: &Path, project: Option<&Project>, env: &Env, printer: &P
     }
     printer.say(&format!(
         "building {} runs code of it on this machine, outside of any sandbox:",
-        build.dir.display()
+        one_line(&build.dir.to_string_lossy())
     ));
     for what in &build.runs {
         printer.say(&format!("  {what}"));
     }
-    printer.say(&format!("trust the crates in {}? [y/N]", build.dir.display()));
+    printer.say(&format!(
+        "trust the crates in {}? [y/N]",
+        one_line(&build.dir.to_string_lossy())
+    ));
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {

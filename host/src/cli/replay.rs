@@ -11,6 +11,7 @@ use super::{Global, recording_host};
 use crate::config::Env;
 use crate::error::{Error, Result};
 use crate::limits::LimitsPatch;
+use crate::printable::shell_word;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -32,8 +33,10 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
     let record = Found::open(global, &config, env)?.needed()?.find(&args.run)?;
     if record.end.is_none() {
         return Err(
-            Error::usage(format!("run {} has no end that a replay could come to", record.id))
-                .hint(format!("Bring it to its end with `agenthost resume {}`.", record.id)),
+            Error::usage(format!("run {} has no end that a replay could come to", record.id)).hint(format!(
+                "Bring it to its end with `agenthost resume {}`.",
+                shell_word(&record.id)
+            )),
         );
     }
     if record.kind == "batch" {

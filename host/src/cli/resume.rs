@@ -136,11 +136,13 @@ fn ended(journal: &dyn Journal, record: &RunRecord, failed: bool) -> Result<Opti
         return Ok(Host::settled(record, failed));
     }
     match journal.running(&record.id)? {
-        Some(pid) if pid != std::process::id() => Err(Error::usage(format!(
-            "run {} is still going on, in process {pid}",
-            record.id
-        ))
-        .hint(format!("Wait for its end, or stop process {pid} first."))),
+        Some(pid) if pid != std::process::id() => {
+            Err(
+                Error::usage(format!("run {} is still going on, in process {pid}", record.id)).hint(format!(
+                    "Wait for its end. To stop it, check first that process {pid} is agenthost."
+                )),
+            )
+        }
         _ => Ok(None),
     }
 }

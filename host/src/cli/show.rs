@@ -19,6 +19,7 @@ use super::recorded::{self, Run, Task, Used, parsed};
 use crate::config::Env;
 use crate::error::{Error, Result};
 use crate::journal::{CallSpan, Journal, RunRecord, TaskRecord};
+use crate::printable::shell_word;
 
 /// The first task of a run; all others stand below it.
 const ROOT: &str = "root";
@@ -80,8 +81,12 @@ impl<'a> Shown<'a> {
         let top = args.task.as_deref().unwrap_or(ROOT);
         let one = journal.task(&record.id, top)?;
         if args.task.is_some() && one.is_none() {
-            return Err(Error::usage(format!("run {} has no task {top}", record.id))
-                .hint(format!("`agenthost show {} --all` lists its tasks.", record.id)));
+            return Err(
+                Error::usage(format!("run {} has no task {top}", record.id)).hint(format!(
+                    "`agenthost show {} --all` lists its tasks.",
+                    shell_word(&record.id)
+                )),
+            );
         }
         let mut kept = Kept::new(if args.all { usize::MAX } else { KEPT });
         if let Some(one) = &one {

@@ -44,6 +44,7 @@ pub use self::crates::TrustedCrates;
 pub use self::lifts::TrustedLift;
 use super::{Config, DirGrant, Env, Lifting, Origin, PROJECT_FILE, ProviderConfig, SetBy, dirs};
 use crate::error::{Error, Result};
+use crate::printable::shell_word;
 
 /// What was accepted for one file or folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,8 +131,10 @@ struct Store {
 /// As [`Config::load`], but for the question of trust itself.
 pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
     let mut file = env.cwd().join(file);
+    refuse_link(env, &file)?;
     if file.is_dir() {
         let inner = file.join(PROJECT_FILE);
+        refuse_link(env, &inner)?;
         if !inner.is_file() {
             return crates_of(env, &file);
         }
@@ -164,6 +167,22 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
 }
 
 /// What is recorded for a folder without a configuration: that its crates may be built.
+/// Refuses a link: a repository could hold one that leads to a folder of many projects, and the word that was meant for it would be
+/// recorded for them.
+fn refuse_link(env: &Env, path: &Path) -> Result<()> {
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        return Ok(());
+    }
+    let shown = env.shown(path);
+    let target = canonical(env, path)?;
+    Err(
+        Error::usage(format!("{shown} is a link to {}", env.shown(&target))).hint(format!(
+            "Name that file or folder itself if you mean it: `agenthost trust {}`.",
+            shell_word(&target.to_string_lossy())
+        )),
+    )
+}
+
 fn crates_of(env: &Env, folder: &Path) -> Result<TrustRecord> {
     let file = canonical(env, folder)?;
     let Some(crates) = TrustedCrates::below(env, &file)? else {
@@ -336,7 +355,8 @@ pub(super) fn check_provider(config: &Config, name: &str) -> Result<()> {
         pair.address
     ))
     .hint(format!(
-        "Read {file}, then run `agenthost trust {file}` if {} may go there.",
+        "Read {file}, then run `agenthost trust {}` if {} may go there.",
+        shell_word(&file),
         if with_key { "the key" } else { "they" }
     )))
 }
@@ -361,7 +381,8 @@ fn check_dir(config: &Config, dir: &TrustedDir, origin: &Origin) -> Result<()> {
         dir.dir.display()
     ))
     .hint(format!(
-        "Read {file}, then run `agenthost trust {file}` if the plugin may have that directory."
+        "Read {file}, then run `agenthost trust {}` if the plugin may have that directory.",
+        shell_word(&file)
     )))
 }
 

@@ -21,6 +21,7 @@ use crate::config::Env;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::plugin::Plugin;
+use crate::printable::shell_word;
 
 /// The name of a project's policy.
 pub const POLICY_FILE: &str = "agenthost-policy.toml";
@@ -305,7 +306,7 @@ impl Policy {
                 || plugin.id.name.clone(),
                 |version| format!("{}@{version}", plugin.id.name),
             ),
-            Origin::Path(path) => path.display().to_string(),
+            Origin::Path(path) => shell_word(&path.to_string_lossy()).into_owned(),
         };
         Err(refused(plugin, format!("{by}, and {}", ruling.text)).hint(format!(
             "Look at it and vouch for it: `agenthost vet {what} --accept`. Or {}.",

@@ -41,7 +41,7 @@ fn a_journal_that_cannot_be_made_or_read_stops_the_run_before_it_costs_anything(
     for (journal, said) in [
         ("file/journal.db", "the journal cannot be reached"),
         ("/proc/journal.db", "cannot make the journal"),
-        ("directory.db", "this is no file"),
+        ("directory.db", "not a regular file"),
         ("garbage.db", "this is no journal"),
         ("empty.db", "the journal is empty"),
         ("other.db", "this is an SQLite file, but no journal"),

@@ -170,3 +170,107 @@ fn stdin_is_read_as_far_as_the_limit_goes() {
     assert_eq!(run("jsonl", "yes '\"ok\"'"), 2);
     assert_eq!(run("json", "(echo '['; yes '\"ok\",')"), 2);
 }
+
+#[test]
+fn a_journal_with_a_pipe_beside_it_is_not_waited_for() {
+    let machine = machine().config("");
+    let run = ["run", &guest("misbehaves"), "-i", "\"ok\""];
+    for name in ["journal.db", "journal.db-wal", "journal.db-shm", "journal.db-journal"] {
+        let path = machine.cwd().join(".agenthost").join(name);
+        pipe(&path);
+        for args in [&run[..], &["runs"], &["resume", "last"]] {
+            let refused = machine.run(args);
+            assert!(refused.error(70).contains("not a regular file"), "{name}: {refused}");
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+    assert_eq!(machine.run(run).code, 0);
+}
+
+#[test]
+fn nothing_in_a_found_journal_computes() {
+    let run = ["run", &guest("misbehaves"), "-i", "\"ok\""];
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT";
+    for (name, hostile) in [
+        (
+            "run",
+            format!("ALTER TABLE run RENAME TO hidden; CREATE VIEW run AS {endless} i AS no, i AS id FROM n"),
+        ),
+        (
+            "grow",
+            "CREATE TRIGGER grow AFTER INSERT ON run BEGIN INSERT INTO turn VALUES (1, 1, 'x', 1); END".into(),
+        ),
+        ("again", "CREATE INDEX again ON run (abs(no))".into()),
+        ("own", "CREATE TABLE own (n INTEGER CHECK (n > 0))".into()),
+        ("search", "CREATE VIRTUAL TABLE search USING fts5(text)".into()),
+    ] {
+        let machine = machine().config("");
+        assert_eq!(machine.run(run).code, 0);
+        let journal = rusqlite::Connection::open(machine.cwd().join(".agenthost/journal.db")).unwrap();
+        journal.execute_batch(&hostile).unwrap();
+        drop(journal);
+        for args in [
+            &run[..],
+            &["runs"],
+            &["resume", "last"],
+            &["plan", &guest("misbehaves")],
+        ] {
+            let refused = machine.run(args);
+            let said = refused.error(70);
+            assert!(said.contains("that no journal has"), "{name}: {refused}");
+        }
+    }
+}
+
+#[test]
+fn results_do_not_go_through_a_link() {
+    let machine = machine().config("");
+    machine.write("../precious", "mine");
+    machine.write("items.jsonl", "\"ok\"\n");
+    let batch = ["batch", &guest("misbehaves"), "items.jsonl", "--output", "out.jsonl"];
+    for target in ["../precious", "../new"] {
+        symlink(target, machine.cwd().join("out.jsonl")).unwrap();
+        let refused = machine.run(batch);
+        assert!(refused.error(2).contains("--output out.jsonl: is a link"), "{refused}");
+        std::fs::remove_file(machine.cwd().join("out.jsonl")).unwrap();
+    }
+    let outside = |name: &str| machine.cwd().parent().unwrap().join(name);
+    assert_eq!(std::fs::read_to_string(outside("precious")).unwrap(), "mine");
+    assert!(!outside("new").exists());
+    assert_eq!(machine.run(batch).code, 0);
+    let (shown, _) = machine.shell(
+        &machine.cwd(),
+        &format!(
+            "agenthost batch {} items.jsonl -q --output /dev/stdout",
+            guest("misbehaves")
+        ),
+        0,
+    );
+    assert!(shown.stdout.contains("\"index\""), "{shown}");
+}
+
+#[test]
+fn items_are_not_read_from_a_device() {
+    let machine = machine().config("");
+    symlink("/dev/zero", machine.cwd().join("items.jsonl")).unwrap();
+    let refused = machine.run(["batch", &guest("misbehaves"), "items.jsonl"]);
+    assert!(refused.error(2).contains("items.jsonl: is a device"), "{refused}");
+}
+
+#[test]
+fn trust_in_a_link_is_not_recorded() {
+    let machine = machine();
+    machine.write("../projects/one/Cargo.toml", "[package]\nname = 'one'\n");
+    machine.write("../projects/agenthost.toml", "");
+    symlink("../projects", machine.cwd().join("plugins")).unwrap();
+    symlink("../projects/agenthost.toml", machine.cwd().join("agenthost.toml")).unwrap();
+    for path in ["plugins", "agenthost.toml", "."] {
+        let refused = machine.run(["trust", path]);
+        assert!(refused.error(2).contains("is a link to"), "{path}: {refused}");
+    }
+    let list = machine.run(["trust", "--list"]);
+    assert!(list.stderr.contains("nothing is trusted yet"), "{list}");
+    // A folder that holds the home directory is not one project.
+    let refused = machine.run(["trust", ".."]);
+    assert!(refused.error(2).contains("too much to trust"), "{refused}");
+}

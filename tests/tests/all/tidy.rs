@@ -22,8 +22,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("plugin", &["error", "limits", "plain_file", "value"]),
     ("value", &["error"]),
     ("sandbox", &["error", "limits", "llm", "plugin", "value"]),
-    ("config", &["error", "limits", "plain_file"]),
-    ("registry", &["config", "error", "limits", "plain_file", "plugin"]),
+    ("config", &["error", "limits", "plain_file", "printable"]),
+    (
+        "registry",
+        &["config", "error", "limits", "plain_file", "plugin", "printable"],
+    ),
     ("price", &["config", "error", "limits", "llm"]),
     ("task", &["limits", "sandbox"]),
     ("run", &["limits", "task"]),

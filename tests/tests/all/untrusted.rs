@@ -159,6 +159,34 @@ fn a_file_above_the_crate_that_names_a_program_is_asked_about() {
 }
 
 #[test]
+fn a_project_adds_no_line_to_what_a_build_would_run() {
+    let machine = with_keys();
+    evil_crate(&machine, "it's; $(touch x)");
+    let dir = "it's; $(touch x)";
+    let manifest = "[package]\nname = \"p\"\nbuild = \"b.rs\\n  nothing else: this is safe\"\n[workspace]\n";
+    machine.write(&format!("{dir}/Cargo.toml"), manifest);
+    machine.write(
+        &format!("{dir}/.cargo/config.toml"),
+        "[build]\nrustc-wrapper = \"true\"\nrustflags = [\"-Clinker=./evil.sh\"]\n",
+    );
+    let refused = machine.run(["inspect", dir]);
+    let said = refused.error(4);
+    assert!(
+        said.contains("its build script b.rs\\n  nothing else: this is safe; "),
+        "{said}"
+    );
+    assert!(
+        said.contains("whatever else it's; $(touch x)/.cargo/config.toml sets"),
+        "{said}"
+    );
+    // The hint is a command that can be copied.
+    assert!(
+        refused.stderr.contains(r"`agenthost trust 'it'\''s; $(touch x)'`"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_sub_agent_that_a_project_names_is_not_built_unasked() {
     let machine = with_keys();
     evil_crate(&machine, "repo/evilcrate");

@@ -39,6 +39,10 @@ impl Results {
         {
             return Err(Error::usage(format!("--output {name}: is the file of the items")).hint("Name another file."));
         }
+        if leads_to_a_file(&path) {
+            return Err(Error::usage(format!("--output {name}: is a link"))
+                .hint("Name the file that it leads to if that is meant to be overwritten, or remove the link."));
+        }
         let file = File::options()
             .write(true)
             .create(true)
@@ -67,6 +71,14 @@ impl Results {
             }
         }
     }
+}
+
+/// Returns whether `path` is a link that a project could have left, so that the results overwrite a file elsewhere. The links of the
+/// system, such as `/dev/stdout`, and those to pipes and devices are none of these.
+fn leads_to_a_file(path: &Path) -> bool {
+    let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+    let systems = ["/dev", "/proc"].iter().any(|place| path.starts_with(place));
+    is_link && !systems && path.metadata().map_or(true, |target| target.is_file())
 }
 
 fn unwritable(name: &str, error: &std::io::Error) -> Error {

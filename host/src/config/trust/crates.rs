@@ -4,7 +4,8 @@
 //! its dependencies, and what cargo's configuration files and a toolchain file name. Those files count in any directory
 //! above the crate, too. So a crate may be built without a question if it lies in a folder that the operator trusts, where
 //! all such files above that folder were there when it was trusted. A repository inside a trusted folder is a project of
-//! its own. The workspace that this program was built from is trusted: whoever can write there has the program.
+//! its own. The workspace that this program was built in and runs from is trusted: a person who can write there can change the
+//! program.
 //!
 //! Only files are looked at here, and nothing is run.
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Env, TrustRecord, canonical, keep, list};
 use crate::error::{Error, Result};
+use crate::printable::{one_line, shell_word};
 
 /// More than any of the files that are looked at has; what is beyond is not looked at.
 const MOST_BYTES: u64 = 1 << 20;
@@ -33,12 +35,12 @@ pub struct TrustedCrates {
 }
 
 impl TrustedCrates {
-    /// The folder `dir`, with the files above it that count; `None` for a folder that holds more than one person's projects:
-    /// the root and the home directory.
+    /// The folder `dir`, with the files above it that count; `None` for a folder that holds more than projects: the home directory and
+    /// those above it.
     pub(super) fn below(env: &Env, dir: &Path) -> Result<Option<Self>> {
         let dir = canonical(env, dir)?;
         let home = env.home().and_then(|home| home.canonicalize().ok());
-        if dir.parent().is_none() || home.as_ref() == Some(&dir) {
+        if dir.parent().is_none() || home.is_some_and(|home| home.starts_with(&dir)) {
             return Ok(None);
         }
         let outside = deciding(env, &dir).into_iter().filter(|file| !file.starts_with(&dir));
@@ -106,6 +108,8 @@ impl CrateBuild {
             runs.extend(words(env, file));
         }
         runs.push("build scripts and macros of what it depends on".to_owned());
+        // Each is one line of a question: a manifest, a configuration file or a path must not add lines of its own.
+        let runs = runs.iter().map(|what| one_line(what).into_owned()).collect();
         Ok(Self {
             dir,
             runs,
@@ -139,12 +143,12 @@ impl CrateBuild {
     pub fn refusal(&self) -> Error {
         Error::denied(format!(
             "building {} runs its code on this machine, outside of any sandbox: {}",
-            self.shown,
+            one_line(&self.shown),
             self.runs.join("; ")
         ))
         .hint(format!(
             "Read them, then run `agenthost trust {}` if they may run.",
-            self.shown
+            shell_word(&self.shown)
         ))
     }
 
@@ -224,13 +228,14 @@ fn within(path: &Path, dir: &Path) -> bool {
     path.starts_with(dir) && !below().any(|above| fs::symlink_metadata(above.join(".git")).is_ok())
 }
 
-/// The workspace that this program was built from, if it is still there and this user's.
+/// The workspace that this program was built from, if it runs from there and the workspace is this user's. A program that was
+/// installed elsewhere says nothing about what is at that path now.
 fn own_workspace() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.canonicalize().ok()?;
     let meta = fs::metadata(&root).ok()?;
     let runs_there = || std::env::current_exe().is_ok_and(|program| program.starts_with(&root));
     let own = meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o002 == 0;
-    ((own || runs_there()) && is_workspace(&root.join("Cargo.toml"))).then_some(root)
+    (own && runs_there() && is_workspace(&root.join("Cargo.toml"))).then_some(root)
 }
 
 /// The files at `dir` and above that have a say in what a build in `dir` runs: cargo's configuration, a toolchain file, and
@@ -324,9 +329,10 @@ fn words(env: &Env, file: &Path) -> Vec<String> {
     {
         add(target, &["linker", "runner"]);
     }
-    // Environment, credential helpers, sources, and whatever cargo learns to read from there.
-    if found.is_empty() {
-        found.push(format!("what {shown} says"));
+    // Flags, environment, credential helpers, sources, and whatever cargo learns to read from there.
+    let known = |table: &toml::Value| table.as_table().is_some_and(|table| table.len() == 1);
+    if found.len() != 1 || config.len() != 1 || !config.values().all(known) {
+        found.push(format!("whatever else {shown} sets"));
     }
     found
 }

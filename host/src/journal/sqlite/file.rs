@@ -3,6 +3,7 @@
 //! It is made whole under another name and then linked to its own, so that no process ever sees half of it, two that
 //! begin at once agree on one, and an empty file is never taken for a journal.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::ErrorKind;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::FORMAT;
@@ -81,7 +83,6 @@ pub(super) fn is_there(path: &Path) -> Result<bool> {
     let left = beside(path, "-wal");
     let stale = left.exists();
     match fs::metadata(path) {
-        Ok(file) if !file.is_file() => Err(Error::host("this is no file").at(path).hint("Name another journal")),
         // Nothing but a journal with its tables is ever put there.
         Ok(file) if file.len() == 0 => Err(Error::host("the journal is empty: all that it held is lost")
             .at(path)
@@ -99,13 +100,21 @@ pub(super) fn is_there(path: &Path) -> Result<bool> {
     }
 }
 
-/// Refuses a journal that is a link, and one in a directory `.agenthost` that is: a project, or a plugin that may write
+/// Refuses a journal that is not a regular file, one that is a link, and one in a directory `.agenthost` that is: a project, or a plugin that may write
 /// there, could have left it, and prompts and replies would be written to where it leads.
 fn refuse_links(path: &Path) -> Result<()> {
     let project = path
         .parent()
         .filter(|parent| parent.file_name().is_some_and(|name| name == ".agenthost"));
     let files = ["", "-wal", "-shm", "-journal"].map(|end| beside(path, end));
+    for file in &files {
+        // SQLite would wait for whoever opens the other end of a pipe.
+        if fs::symlink_metadata(file).is_ok_and(|found| !found.is_file() && !found.is_symlink()) {
+            return Err(Error::host("not a regular file")
+                .at(file)
+                .hint("Remove it, or name another journal"));
+        }
+    }
     for place in project.map(Path::to_owned).into_iter().chain(files) {
         if fs::symlink_metadata(&place).is_ok_and(|found| found.is_symlink()) {
             return Err(Error::denied("a journal does not go through a link")
@@ -217,7 +226,34 @@ pub(super) fn connect(path: &Path, access: Access) -> Result<Connection> {
         .at(path)
         .hint("Use the version of agenthost that wrote it, or a newer one, or name another journal"));
     }
+    check_schema(&connection).map_err(|trouble| trouble.at(path))?;
     Ok(connection)
+}
+
+/// Refuses a file with tables other than those of a journal. A journal can come from a stranger, and a view, a trigger or a table with
+/// expressions of its own computes when it is read or written.
+fn check_schema(connection: &Connection) -> Result<(), Trouble> {
+    let ours = schema(&{
+        let model = Connection::open_in_memory()?;
+        model.execute_batch(TABLES)?;
+        model
+    })?;
+    for (name, sql) in schema(connection)? {
+        if ours.get(&name) != Some(&sql) {
+            return Err(Trouble::Unknown(
+                Error::host(format!("the file has a definition of `{name}` that no journal has"))
+                    .hint("Another program wrote it; name another journal, or move this file elsewhere"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The definitions of a database by name, but for the indexes that SQLite makes itself.
+fn schema(connection: &Connection) -> Result<BTreeMap<String, String>, Trouble> {
+    let mut statement = connection.prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn attach(path: &Path, access: Access) -> Result<(u32, u32, Connection), Trouble> {
@@ -229,6 +265,11 @@ fn attach(path: &Path, access: Access) -> Result<(u32, u32, Connection), Trouble
     connection.busy_timeout(PATIENCE)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // The file can come from a stranger: nothing in it runs.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
     // A damaged page is an error rather than a wrong answer.
     connection.pragma_update(None, "cell_size_check", true)?;
     let application = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;

@@ -70,8 +70,9 @@ pub(super) fn take_over(db: &mut Connection, run: &str) -> Result<(), Trouble> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if let Some(pid) = running(&transaction, run)?.filter(|pid| *pid != me) {
         return Err(Trouble::Unknown(
-            Error::usage(format!("run {run} is still going on, in process {pid}"))
-                .hint(format!("Wait for its end, or stop process {pid} first.")),
+            Error::usage(format!("run {run} is still going on, in process {pid}")).hint(format!(
+                "Wait for its end. To stop it, check first that process {pid} is agenthost."
+            )),
         ));
     }
     let run = run.to_owned();

@@ -31,7 +31,7 @@ async fn closed() -> (TempDir, std::path::PathBuf) {
 #[tokio::test]
 async fn what_is_no_journal_is_refused_and_left_alone() {
     let (directory, path) = closed().await;
-    assert!(refused(directory.path()).message().contains("this is no file"));
+    assert!(refused(directory.path()).message().contains("not a regular file"));
 
     let text = directory.path().join("text.db");
     fs::write(&text, "dear diary, ".repeat(500)).unwrap();
