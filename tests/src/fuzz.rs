@@ -39,7 +39,7 @@ pub const TARGETS: [(&str, Target); 8] = [
 
 /// The plugins of the documentation's examples: `double` and `ask`.
 mod plugins {
-    include!("../../host/doc/guests.rs");
+    include!("../../host/agenthost/doc/guests.rs");
 
     /// `demo:double`.
     pub(super) fn demo_double() -> Vec<u8> {

@@ -93,7 +93,7 @@ fn build(options: &Options, features: &[&str], dir: &str) -> PathBuf {
             "build",
             "--quiet",
             "--package",
-            "agenthost",
+            "agenthost-cli",
             "--bin",
             "agenthost",
             "--target-dir",

@@ -11,7 +11,7 @@ use agenthost::journal::{
     CallRecord, CallSpan, Entry, Journal, Keep, Pruned, ReplyRecord, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn,
 };
 use agenthost::limits::{Cap, LimitsPatch};
-use agenthost::llm::script::Script;
+use agenthost::providers::script::Script;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::runtime::Runtime;

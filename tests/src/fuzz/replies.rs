@@ -2,9 +2,10 @@
 
 use std::sync::OnceLock;
 
-use agenthost::llm::anthropic::Anthropic;
-use agenthost::llm::openai::{MaxTokensField, OpenAi};
-use agenthost::llm::{Message, Options, Part, RawAnswer, Reply, Request, Role};
+use agenthost::llm::{Message, Options, Part, Reply, Request, Role};
+use agenthost::providers::RawAnswer;
+use agenthost::providers::anthropic::Anthropic;
+use agenthost::providers::openai::{MaxTokensField, OpenAi};
 
 /// The key, which nothing that comes out may hold.
 const KEY: &str = "sk-fuzz-0123456789";

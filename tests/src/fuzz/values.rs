@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use agenthost::value::schema::schema;
+use agenthost::plugin::types::schema::schema;
 use agenthost::value::{from_json, sample, to_json};
 use arbitrary::{Arbitrary, Result, Unstructured};
 use serde_json::Value as Json;

@@ -88,9 +88,9 @@ const LISTED: &[(&str, &[&str])] = &[
 /// Parts whose functions users of the crate do not begin with.
 const INSIDE: [&str; 4] = [
     // The command line, public for the binary alone.
-    "host/src/cli",
+    "host/cli",
     // The engine below `Host`, which alone puts it to use.
-    "host/src/sandbox",
+    "host/sandbox",
     // What the macros name.
     "sdk/src/__rt",
     "sdk/src/bindings",

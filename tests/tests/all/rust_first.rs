@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use agenthost::plugin::build;
-use agenthost::value;
 use agenthost_tests::dummy;
 use agenthost_tests::guests::plugin;
 use agenthost_tests::server::{Reply, Server};
@@ -36,7 +35,7 @@ fn everything() -> Value {
 
 /// The types of a component as WIT text, without docs.
 fn types(path: &str) -> String {
-    let (resolve, world) = value::decode(&std::fs::read(path).unwrap()).unwrap();
+    let (resolve, world) = agenthost::plugin::types::decode(&std::fs::read(path).unwrap()).unwrap();
     let main = resolve.worlds[world].package.unwrap();
     let others: Vec<_> = resolve
         .packages

@@ -153,7 +153,7 @@ fn commands() -> BTreeSet<String> {
         }
     }
     let mut found = BTreeSet::new();
-    below(&agenthost::cli::definition(), "", &mut found);
+    below(&agenthost_cli::definition(), "", &mut found);
     found
 }
 

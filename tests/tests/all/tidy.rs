@@ -1,98 +1,33 @@
-//! The house in order: who imports what, that every module says what it is for, and that no guest is forgotten.
+//! The house in order: which crate may use which library, that every module says what it is for, and that no guest is forgotten.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use agenthost_tests::guests::{guests, workspace};
 
-/// What each part of the host may import of the others. A part that does not stand here fails the test: say what it may
-/// import before it does.
-const IMPORTS: &[(&str, &[&str])] = &[
-    ("error", &[]),
-    ("limits", &[]),
-    ("failpoint", &[]),
-    ("llm", &["error", "limits", "plain_file", "printable"]),
-    ("plain_file", &[]),
-    ("printable", &[]),
-    ("process", &[]),
-    ("weaken", &[]),
-    ("gate", &["llm", "process"]),
-    ("journal", &["error", "process"]),
-    ("telemetry", &["llm"]),
-    ("plugin", &["error", "limits", "plain_file", "value"]),
-    ("value", &["error"]),
-    ("sandbox", &["error", "limits", "llm", "plugin", "value"]),
-    ("config", &["error", "limits", "plain_file", "printable"]),
-    (
-        "registry",
-        &["config", "error", "limits", "plain_file", "plugin", "printable"],
-    ),
-    ("price", &["config", "error", "limits", "llm"]),
-    ("task", &["limits", "sandbox"]),
-    ("run", &["limits", "task"]),
-    ("batch", &["error", "limits", "printable", "run", "task"]),
-    ("cassette", &["error", "journal", "limits", "llm", "plain_file"]),
-    (
-        "host",
-        &[
-            "batch",
-            "cassette",
-            "config",
-            "error",
-            "gate",
-            "journal",
-            "limits",
-            "llm",
-            "plugin",
-            "price",
-            "registry",
-            "run",
-            "sandbox",
-            "task",
-            "telemetry",
-            "value",
-        ],
-    ),
-    (
-        "cli",
-        &[
-            "batch",
-            "cassette",
-            "config",
-            "error",
-            "gate",
-            "host",
-            "journal",
-            "limits",
-            "plugin",
-            "price",
-            "printable",
-            "process",
-            "registry",
-            "run",
-            "sandbox",
-            "task",
-        ],
-    ),
-    ("main", &["cli"]),
-    ("lib", &[]),
+/// The libraries that a crate of the host may use alone: the walls that `Cargo.toml` files build.
+const WALLS: &[(&str, &[&str])] = &[
+    ("wasmtime", &["sandbox"]),
+    ("wasmtime-wasi", &["sandbox"]),
+    ("reqwest", &["providers", "registry"]),
+    ("rusqlite", &["journal"]),
+    ("minisign", &["registry"]),
+    ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("indicatif", &["cli"]),
+    ("rpassword", &["cli"]),
+    ("tracing-subscriber", &["cli"]),
+    ("agenthost-providers", &["agenthost"]),
+    ("agenthost-gate", &["agenthost"]),
+    ("agenthost", &["cli"]),
 ];
-
-/// The concrete providers; `host` alone puts them to use.
-const PROVIDERS: [&str; 4] = ["anthropic", "openai", "offline", "script"];
 
 /// A source file without its tests.
 struct Source {
     path: PathBuf,
-    /// The module, as `["llm", "http"]`.
+    /// The crate and its module, as `["providers", "http"]`.
     module: Vec<String>,
     text: String,
-}
-
-impl Source {
-    fn part(&self) -> &str {
-        &self.module[0]
-    }
 }
 
 /// All `.rs` files below `dir`, without those that only tests use.
@@ -134,10 +69,11 @@ fn without_examples(text: &str) -> usize {
 }
 
 fn host_sources() -> Vec<Source> {
-    let root = workspace().join("host/src");
+    let root = workspace().join("host");
     let read = |path: PathBuf| {
         let module = path.strip_prefix(&root).unwrap().with_extension("");
-        let module = module.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+        let module = module.iter().map(|part| part.to_str().unwrap().to_owned());
+        let module = module.filter(|part| part != "src").collect();
         let text = std::fs::read_to_string(&path).unwrap();
         let code = without_tests(&text)
             .lines()
@@ -148,175 +84,30 @@ fn host_sources() -> Vec<Source> {
             text: code.collect::<Vec<_>>().join("\n"),
         }
     };
-    let sources: Vec<_> = files(&root).into_iter().map(read).collect();
+    let crates = std::fs::read_dir(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("src"));
+    let sources: Vec<_> = crates.flat_map(|dir| files(&dir)).map(read).collect();
     assert!(sources.len() > 30, "the sources are found");
     sources
 }
 
-/// Every path in `text` that starts at the crate's root, as `llm::Reply`, with the groups of `use` taken apart.
-fn paths(source: &Source) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for (at, _) in source.text.match_indices("crate::") {
-        if !source.text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
-            expand("", &source.text[at + "crate::".len()..], &mut found);
-        }
-    }
-    // So many `super::` that the root is reached.
-    let up = "super::".repeat(source.module.len());
-    for (at, _) in source.text.match_indices(&up) {
-        if !source.text[..at].ends_with("super::") {
-            expand("", &source.text[at + up.len()..], &mut found);
-        }
-    }
-    found
-}
-
-/// Reads one path, or a group of them, at the start of `text`, and gives what follows.
-fn expand<'t>(prefix: &str, text: &'t str, found: &mut BTreeSet<String>) -> &'t str {
-    let text = text.trim_start();
-    if let Some(mut rest) = text.strip_prefix('{') {
-        loop {
-            rest = rest.trim_start_matches([',', ' ', '\n']);
-            match rest.strip_prefix('}') {
-                Some(after) => return after,
-                None => rest = expand(prefix, rest, found),
-            }
-        }
-    }
-    let end = text
-        .find(|c: char| !c.is_alphanumeric() && c != '_' && c != '*')
-        .unwrap_or(text.len());
-    let (name, rest) = text.split_at(end);
-    let path = if prefix.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{prefix}::{name}")
-    };
-    match rest.strip_prefix("::") {
-        Some(more) if more.starts_with(|c: char| c.is_alphabetic() || c == '{' || c == '_' || c == '*') => {
-            expand(&path, more, found)
-        }
-        _ => {
+#[test]
+fn each_library_is_behind_its_wall() {
+    let host = workspace().join("host");
+    for entry in std::fs::read_dir(host).unwrap() {
+        let dir = entry.unwrap().path();
+        let name = dir.file_name().unwrap().to_str().unwrap();
+        let manifest = std::fs::read_to_string(dir.join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = manifest.parse().unwrap();
+        for library in manifest["dependencies"].as_table().unwrap().keys() {
+            let wall = WALLS.iter().find(|(known, _)| known == library);
             assert!(
-                !name.is_empty(),
-                "a path that this test cannot read: {}",
-                text.lines().next().unwrap()
-            );
-            found.insert(path);
-            let renamed = rest
-                .strip_prefix(" as ")
-                .map(|rest| rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'));
-            renamed.unwrap_or(rest)
-        }
-    }
-}
-
-#[test]
-fn groups_of_imports_are_taken_apart() {
-    let text = "use crate::{a, b::{self, C as D, e::F}, g};\nlet x = crate::h::i::<u8>(super::super::j::K);";
-    let source = Source {
-        path: PathBuf::new(),
-        module: vec!["x".into(), "y".into()],
-        text: text.to_owned(),
-    };
-    let found: Vec<_> = paths(&source).into_iter().collect();
-    assert_eq!(found, ["a", "b::C", "b::e::F", "b::self", "g", "h::i", "j::K"]);
-}
-
-#[test]
-fn every_part_imports_only_what_it_may() {
-    let mut stray = Vec::new();
-    for source in host_sources() {
-        let part = source.part();
-        let Some((_, allowed)) = IMPORTS.iter().find(|(known, _)| *known == part) else {
-            stray.push(format!("{part} does not stand in the table of this test"));
-            continue;
-        };
-        for path in paths(&source) {
-            let to = path.split("::").next().unwrap();
-            // Any part may ask whether a defence of its own is switched off.
-            if to != "weaken" && to != part && !allowed.contains(&to) && IMPORTS.iter().any(|(known, _)| *known == to) {
-                stray.push(format!("{}: {part} may not import {path}", source.path.display()));
-            }
-        }
-    }
-    assert!(stray.is_empty(), "{}", stray.join("\n"));
-}
-
-#[test]
-fn wasmtime_is_known_to_the_sandbox_and_the_values_alone() {
-    for source in host_sources() {
-        let mentions = source.text.lines().find(|line| line.contains("wasmtime"));
-        assert!(
-            mentions.is_none() || ["sandbox", "value"].contains(&source.part()),
-            "{}: {}",
-            source.path.display(),
-            mentions.unwrap_or_default()
-        );
-    }
-}
-
-#[test]
-fn the_host_alone_names_concrete_providers() {
-    for source in host_sources() {
-        for path in paths(&source) {
-            let concrete = PROVIDERS.iter().any(|name| path.starts_with(&format!("llm::{name}")));
-            assert!(
-                !concrete || ["host", "llm"].contains(&source.part()),
-                "{}: {path}",
-                source.path.display()
+                wall.is_none_or(|(_, inside)| inside.contains(&name)),
+                "agenthost-{name} may not depend on {library}"
             );
         }
     }
-}
-
-#[test]
-fn the_command_line_uses_the_public_api_alone() {
-    let sources = host_sources();
-    // What is visible in the whole crate and not outside of it.
-    let mut hidden = BTreeSet::new();
-    for source in &sources {
-        for (at, found) in source.text.match_indices("pub(crate) ") {
-            let rest = &source.text[at + found.len()..];
-            if let Some(paths) = rest.strip_prefix("use ") {
-                let mut names = BTreeSet::new();
-                expand("", paths, &mut names);
-                hidden.extend(
-                    names
-                        .iter()
-                        .map(|path| (source.part().to_owned(), last(path).to_owned())),
-                );
-            } else {
-                let kind = [
-                    "fn ",
-                    "async fn ",
-                    "const ",
-                    "static ",
-                    "struct ",
-                    "enum ",
-                    "mod ",
-                    "type ",
-                    "trait ",
-                ];
-                if let Some(name) = kind.iter().find_map(|kind| rest.strip_prefix(kind)) {
-                    let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap();
-                    hidden.insert((source.part().to_owned(), name[..end].to_owned()));
-                }
-            }
-        }
-    }
-    assert!(!hidden.is_empty());
-    for source in sources.iter().filter(|source| source.part() == "cli") {
-        for path in paths(source) {
-            let (part, name) = (path.split("::").next().unwrap(), last(&path));
-            let found = part != "cli" && hidden.contains(&(part.to_owned(), name.to_owned()));
-            assert!(!found, "{}: {path} is not public", source.path.display());
-        }
-    }
-}
-
-fn last(path: &str) -> &str {
-    path.rsplit("::").next().unwrap()
 }
 
 #[test]
@@ -355,7 +146,7 @@ fn what_reaches_a_terminal_goes_through_one_file() {
 #[test]
 fn every_module_says_what_it_is_for_and_is_short() {
     let dirs = [
-        "host/src",
+        "host",
         "sdk/src",
         "sdk/macros/src",
         "tests/src",

@@ -1,0 +1,340 @@
+//! The loop, with a runner that only waits, under a clock that stands still while anything can be done.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::batch::items::Place;
+use crate::batch::tasks::Bad;
+use agenthost_core::task::{Failure, FailureClass, Outcome};
+
+/// Takes so long for a task; those in `failing` fail.
+struct Waits<F> {
+    takes: F,
+    failing: BTreeSet<u64>,
+    /// Requests that the gate lets through at once; what runs beyond them waits there.
+    gate: u64,
+    /// Tasks that the sum of all allows.
+    allowed: u64,
+    running: AtomicU64,
+    most: AtomicU64,
+    started: Mutex<Vec<u64>>,
+    cancelled: CancellationToken,
+}
+
+fn waits<F: Fn(u64) -> Duration + Send + Sync>(takes: F) -> Waits<F> {
+    Waits {
+        takes,
+        failing: BTreeSet::new(),
+        gate: u64::MAX,
+        allowed: u64::MAX,
+        running: AtomicU64::new(0),
+        most: AtomicU64::new(0),
+        started: Mutex::default(),
+        cancelled: CancellationToken::new(),
+    }
+}
+
+impl<F: Fn(u64) -> Duration + Send + Sync> Runner for Waits<F> {
+    fn run(&self, number: u64, input: Value) -> BoxFuture<'_, ItemEnd> {
+        self.started.lock().unwrap().push(number);
+        let now = self.running.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(now, Ordering::Relaxed);
+        Box::pin(async move {
+            let cancelled = tokio::select! {
+                () = tokio::time::sleep((self.takes)(number)) => false,
+                () = self.cancelled.cancelled() => true,
+            };
+            self.running.fetch_sub(1, Ordering::Relaxed);
+            let outcome = match cancelled {
+                true => Outcome::Failure(Failure::new(FailureClass::Cancelled, "")),
+                false if self.failing.contains(&number) => Outcome::Failure(Failure::new(FailureClass::Failed, "")),
+                false => Outcome::Ok(input),
+            };
+            ItemEnd {
+                outcome,
+                spent: Spent {
+                    calls: 1,
+                    ..Spent::default()
+                },
+                tasks: 1,
+                models: Vec::new(),
+                recorded: number == 0,
+            }
+        })
+    }
+
+    fn pressure(&self) -> (u64, u64) {
+        let running = self.running.load(Ordering::Relaxed);
+        (running.min(self.gate), running.saturating_sub(self.gate))
+    }
+
+    fn exhausted(&self) -> Option<LimitKind> {
+        let started = self.started.lock().unwrap().len() as u64;
+        (started >= self.allowed).then_some(LimitKind::Calls)
+    }
+}
+
+/// Tasks of `size` items each, with the items' indexes as input.
+fn tasks(items: u64, size: u64) -> impl Iterator<Item = Result<Task>> {
+    (0..items.div_ceil(size)).map(move |number| {
+        let indexes = number * size..items.min((number + 1) * size);
+        let places = indexes.clone().map(|index| Place { index, line: index + 1 });
+        Ok(Task {
+            number,
+            items: places.collect(),
+            input: Some(if size == 1 {
+                json!(number)
+            } else {
+                json!(indexes.collect::<Vec<_>>())
+            }),
+            bad: Vec::new(),
+        })
+    })
+}
+
+fn settings(workers: Workers) -> Settings {
+    Settings {
+        workers,
+        max_failures: None,
+        layout: Layout::default(),
+    }
+}
+
+const AUTO: Workers = Workers::Auto(64);
+
+async fn run(
+    runner: &dyn Runner,
+    tasks: impl Iterator<Item = Result<Task>>,
+    settings: Settings,
+) -> (Summary, Vec<Value>) {
+    let mut bytes = Vec::new();
+    let mut output = Output::new(&mut bytes, "here");
+    let stop = CancellationToken::new();
+    let summary = drive(runner, tasks, settings, &mut output, &stop, |_| {}).await;
+    let text = String::from_utf8(bytes).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    (summary, lines.collect())
+}
+
+fn indexes(lines: &[Value]) -> Vec<u64> {
+    lines.iter().map(|line| line["index"].as_u64().unwrap()).collect()
+}
+
+fn second(_: u64) -> Duration {
+    Duration::from_secs(1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn growing_workers_are_five_times_as_fast_as_four() {
+    let four = waits(second);
+    let (summary, _) = run(&four, tasks(100, 1), settings(Workers::Fixed(4))).await;
+    assert_eq!(summary.spent.wall.as_secs(), 25, "100 items over 4 workers");
+    assert_eq!(four.most.load(Ordering::Relaxed), 4);
+
+    // 4, 8, 16, 32 and the 40 that are left.
+    let growing = waits(second);
+    let (summary, lines) = run(&growing, tasks(100, 1), settings(AUTO)).await;
+    assert_eq!(summary.spent.wall.as_secs(), 5);
+    assert_eq!((summary.ok, summary.done(), summary.failures()), (100, 100, 0));
+    assert_eq!(indexes(&lines), (0..100).collect::<Vec<_>>());
+    assert!(growing.most.load(Ordering::Relaxed) <= 64);
+
+    let many = waits(second);
+    let (summary, _) = run(&many, tasks(100, 1), settings(Workers::Fixed(100))).await;
+    assert_eq!(summary.spent.wall.as_secs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gate_keeps_them_from_growing_far_beyond_it() {
+    let mut runner = waits(second);
+    runner.gate = 6;
+    let (summary, _) = run(&runner, tasks(200, 1), settings(AUTO)).await;
+    assert_eq!(summary.ok, 200);
+    let most = runner.most.load(Ordering::Relaxed);
+    assert!((6..=12).contains(&most), "{most} at once, with room for 6 in the gate");
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_stand_in_the_order_of_the_items_whatever_their_tasks_take() {
+    let runner = waits(|number| Duration::from_millis(number * 7_919 % 997));
+    let (summary, lines) = run(&runner, tasks(500, 1), settings(AUTO)).await;
+    assert_eq!(indexes(&lines), (0..500).collect::<Vec<_>>());
+    for (index, line) in lines.iter().enumerate() {
+        assert_eq!(line["outcome"]["ok"], index);
+    }
+    assert_eq!(
+        (summary.ok, summary.tasks, summary.spent.calls, summary.recorded),
+        (500, 500, 500, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_task_holds_the_others_back_at_the_window() {
+    let runner = waits(|number| Duration::from_secs(if number == 0 { 1_000 } else { 1 }));
+    let fixed = settings(Workers::Fixed(4));
+    let ((summary, lines), ()) = tokio::join!(run(&runner, tasks(1_000, 1), fixed), async {
+        tokio::time::sleep(Duration::from_secs(999)).await;
+        let started = runner.started.lock().unwrap().clone();
+        assert_eq!(started, (0..window(4)).collect::<Vec<_>>());
+    });
+    assert_eq!((window(4), summary.ok, lines.len()), (80, 1_000, 1_000));
+    // The other 920 begin when the slow one has ended.
+    assert_eq!(summary.spent.wall.as_secs(), 1_000 + 920 / 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_so_many_failures_nothing_more_is_started_and_what_runs_is_waited_for() {
+    // Each a millisecond later than the one before.
+    let mut runner = waits(|number| Duration::from_millis(1_000 + number));
+    runner.failing = BTreeSet::from([1, 6]);
+    let settings = Settings {
+        max_failures: Some(2),
+        ..settings(Workers::Fixed(4))
+    };
+    let (summary, lines) = run(&runner, tasks(100, 1), settings).await;
+    assert!(matches!(summary.stop, Some(Stop::MaxFailures(2))));
+    // When 6 fails, 7, 8 and 9 run.
+    assert_eq!((summary.ok, summary.failures(), summary.running), (8, 2, 0));
+    assert_eq!(indexes(&lines), (0..10).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_on_the_sum_stops_what_has_not_begun() {
+    let mut runner = waits(second);
+    runner.allowed = 10;
+    let (summary, lines) = run(&runner, tasks(100, 1), settings(Workers::Fixed(4))).await;
+    assert!(matches!(summary.stop, Some(Stop::Limit(LimitKind::Calls))));
+    assert_eq!((summary.ok, lines.len()), (10, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_batch_starts_nothing_and_writes_what_it_has() {
+    let runner = waits(Duration::from_secs);
+    let mut bytes = Vec::new();
+    let mut output = Output::new(&mut bytes, "here");
+    let stop = runner.cancelled.clone();
+    let drive = drive(
+        &runner,
+        tasks(100, 1),
+        settings(Workers::Fixed(4)),
+        &mut output,
+        &stop,
+        |_| {},
+    );
+    let (summary, ()) = tokio::join!(drive, async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        stop.cancel();
+    });
+    assert!(matches!(summary.stop, Some(Stop::Interrupted)));
+    assert_eq!((summary.ok, &summary.failed), (2, &BTreeMap::from([("cancelled", 4)])));
+    assert_eq!(String::from_utf8(bytes).unwrap().lines().count(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_makes_an_empty_batch() {
+    let (summary, lines) = run(&waits(second), tasks(0, 1), settings(AUTO)).await;
+    assert_eq!((summary.done(), lines.len(), summary.stop.is_none()), (0, 0, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_task_of_ten_items_is_ten_failed_items() {
+    let mut runner = waits(second);
+    runner.failing = BTreeSet::from([10]);
+    let settings = Settings {
+        layout: Layout {
+            grouped: true,
+            results: false,
+        },
+        ..settings(Workers::Fixed(4))
+    };
+    let (summary, lines) = run(&runner, tasks(103, 10), settings).await;
+    assert_eq!((summary.ok, summary.failures(), summary.tasks), (100, 3, 11));
+    assert_eq!(summary.spent.wall.as_secs(), 3);
+    assert_eq!(indexes(&lines), (0..=100).collect::<Vec<_>>());
+    assert_eq!(lines[99]["outcome"]["ok"], 99);
+    assert_eq!(lines[100]["items"], json!([100, 102]));
+    let spent = lines.iter().filter(|line| line.get("spent").is_some()).count();
+    assert_eq!(spent, 11, "what a task used stands in one of its lines");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_item_is_a_failure_that_runs_nothing() {
+    let bad = |number: u64| {
+        Ok(Task {
+            number,
+            items: Vec::new(),
+            input: None,
+            bad: vec![Bad {
+                at: Place {
+                    index: number,
+                    line: number + 1,
+                },
+                reason: "no".into(),
+            }],
+        })
+    };
+    let runner = waits(second);
+    let mixed = tasks(6, 1)
+        .enumerate()
+        .map(|(n, task)| if n % 2 == 1 { bad(n as u64) } else { task });
+    let (summary, lines) = run(&runner, mixed, settings(AUTO)).await;
+    assert_eq!((summary.ok, &summary.failed), (3, &BTreeMap::from([("input", 3)])));
+    assert_eq!(indexes(&lines), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(*runner.started.lock().unwrap(), [0, 2, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_that_cannot_be_read_any_more_end_the_batch_with_what_runs() {
+    let broken = tasks(5, 1).chain([Err(Error::input("gone"))]).chain(tasks(9, 1));
+    let (summary, lines) = run(&waits(second), broken, settings(AUTO)).await;
+    assert!(matches!(summary.stop, Some(Stop::Failed(_))));
+    assert_eq!((summary.ok, lines.len()), (5, 5));
+}
+
+/// Takes whole lines until it is full.
+struct Full<'a>(&'a AtomicBool, usize);
+
+impl Write for Full<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        assert!(
+            !self.0.load(Ordering::Relaxed),
+            "nothing is written after a line was lost"
+        );
+        if self.1 == 0 {
+            self.0.store(true, Ordering::Relaxed);
+            return Err(ErrorKind::StorageFull.into());
+        }
+        self.1 -= 1;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_stops_the_batch_once_what_runs_has_ended() {
+    let runner = waits(second);
+    let full = AtomicBool::new(false);
+    let mut output = Output::new(Full(&full, 5), "out.jsonl");
+    let stop = CancellationToken::new();
+    let fixed = settings(Workers::Fixed(4));
+    let summary = drive(&runner, tasks(100, 1), fixed, &mut output, &stop, |_| {}).await;
+    let Some(Stop::Failed(error)) = &summary.stop else {
+        panic!("{summary:?}");
+    };
+    assert!(error.to_string().contains("out.jsonl"));
+    assert!((6..=10).contains(&summary.done()), "{summary:?}");
+    assert_eq!(
+        summary.ok,
+        runner.started.lock().unwrap().len() as u64,
+        "all that was paid is counted"
+    );
+}

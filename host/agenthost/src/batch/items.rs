@@ -1,0 +1,422 @@
+//! Items as they stand in a file, one at a time.
+//!
+//! Three formats: JSON Lines (one value a line; blank lines count as lines and not as items), CSV (a header row, then an
+//! object a row), and a JSON array. A byte order mark and CRLF are understood in each. A malformed item is an [`Entry`]
+//! with a reason, and those after it are still found; what makes the rest of the file unreadable is an error.
+//!
+//! Bounds: one item is held at a time, of at most the bytes that the caller says; of a longer one the rest is skipped.
+//! What can be read only once (stdin, a pipe) is copied to a file without a name first, since items are read twice: all of
+//! it, or no more than so many items take.
+//! Left out: compressed files, other separators than the comma, what the items mean.
+
+mod array;
+mod lines;
+mod table;
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use self::array::Array;
+use self::lines::Lines;
+use self::table::Table;
+use agenthost_core::error::{Error, Result};
+
+/// How items are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON value on each line: `.jsonl`, `.ndjson`.
+    JsonLines,
+    /// Comma-separated values under a header row: `.csv`.
+    Csv,
+    /// One JSON array: `.json`.
+    JsonArray,
+}
+
+impl Format {
+    /// The format that a file's extension promises.
+    ///
+    /// ```
+    /// use agenthost::batch::items::Format;
+    ///
+    /// assert_eq!(Format::of("mails.ndjson".as_ref()), Some(Format::JsonLines));
+    /// assert_eq!(Format::of("mails.txt".as_ref()), None);
+    /// ```
+    pub fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "jsonl" | "ndjson" => Some(Self::JsonLines),
+            "csv" => Some(Self::Csv),
+            "json" => Some(Self::JsonArray),
+            _ => None,
+        }
+    }
+}
+
+/// Where an item stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Which item it is, from 0; malformed ones count.
+    pub index: u64,
+    /// The line where it begins, from 1.
+    pub line: u64,
+}
+
+/// An item as it was found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// A JSON value.
+    Json(Value),
+    /// The cells of a row, each with its column's name.
+    Row(Vec<(String, String)>),
+}
+
+/// One item, or why there is none at its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Where.
+    pub at: Place,
+    /// What.
+    pub found: Result<Found, String>,
+}
+
+/// An entry's first line and what stands there; none after the last.
+type Next = Result<Option<(u64, Result<Found, String>)>, String>;
+
+/// Items that can be read from the start, any number of times, one reader after the other.
+#[derive(Debug)]
+pub struct Source {
+    file: File,
+    name: String,
+    format: Format,
+    most: usize,
+}
+
+impl Source {
+    /// The items in a file, of at most `most` bytes each. Without a `format`, the file's name says it. A pipe is copied
+    /// to `spool` first.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::batch::items::{Found, Source};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let file = dir.path().join("people.csv");
+    /// std::fs::write(&file, "name,age\nAda,36\n")?;
+    /// let source = Source::open(&file, None, 1 << 20, dir.path())?;
+    /// for entry in source.read()? {
+    ///     let entry = entry?;
+    ///     assert_eq!((entry.at.index, entry.at.line), (0, 2));
+    ///     let Ok(Found::Row(cells)) = entry.found else { panic!("no row") };
+    ///     assert_eq!(cells[1], ("age".to_owned(), "36".to_owned()));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input) for a file that cannot be read, and
+    /// [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage) where nothing says the format.
+    pub fn open(path: &Path, format: Option<Format>, most: usize, spool: &Path) -> Result<Self> {
+        Self::open_first(path, format, most, spool, None)
+    }
+
+    /// As [`Source::open`], for a reader that takes only the first `items`; more are not copied from a pipe.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::open`].
+    pub fn open_first(
+        path: &Path,
+        format: Option<Format>,
+        most: usize,
+        spool: &Path,
+        items: Option<u64>,
+    ) -> Result<Self> {
+        let name = path
+            .file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned();
+        let format = format.or_else(|| Format::of(path)).ok_or_else(|| {
+            Error::usage(format!("{name}: the name does not say how the items are written"))
+                .hint("Give --format jsonl, --format csv or --format json.")
+        })?;
+        let failed = |error: std::io::Error| {
+            Error::input(format!("{}: {error}", path.display())).hint("Give a file of items that can be read.")
+        };
+        let file = File::open(path).map_err(failed)?;
+        let kind = file.metadata().map_err(failed)?;
+        if kind.file_type().is_char_device() || kind.file_type().is_block_device() {
+            return Err(Error::input(format!("{}: is a device", path.display()))
+                .hint("Give a file of items, or `-` for stdin."));
+        }
+        if kind.is_dir() {
+            return Err(Error::input(format!("{}: is a directory", path.display())).hint("Give a file of items."));
+        }
+        if !kind.is_file() {
+            return Self::spool_first(file, &name, format, most, spool, items);
+        }
+        Ok(Self {
+            file,
+            name,
+            format,
+            most,
+        })
+    }
+
+    /// The items that `from` gives, which are copied to a file without a name in the directory `spool`.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::batch::items::{Format, Source};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let piped: &[u8] = b"[1, 2, 3]";
+    /// let source = Source::spool(piped, "stdin", Format::JsonArray, 1 << 20, dir.path())?;
+    /// assert_eq!(source.read()?.count(), 3);
+    /// assert_eq!(source.read()?.count(), 3, "as often as one likes");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input) for what cannot be read, and
+    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) for a directory that cannot be written to.
+    pub fn spool(from: impl Read, name: &str, format: Format, most: usize, spool: &Path) -> Result<Self> {
+        Self::spool_first(from, name, format, most, spool, None)
+    }
+
+    /// As [`Source::spool`], for a reader that takes only the first `items`: hardly more is read and copied, so that what
+    /// never ends does not fill the disk.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::batch::items::{Format, Source};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let endless = std::io::Read::chain(&b"1\n2\n"[..], std::io::repeat(b'\n'));
+    /// let source = Source::spool_first(endless, "stdin", Format::JsonLines, 1 << 20, dir.path(), Some(2))?;
+    /// assert_eq!(source.read()?.count(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::spool`].
+    pub fn spool_first(
+        mut from: impl Read,
+        name: &str,
+        format: Format,
+        most: usize,
+        spool: &Path,
+        items: Option<u64>,
+    ) -> Result<Self> {
+        let failed = |error: std::io::Error| {
+            Error::host(format!("{name}: cannot be copied to {}: {error}", spool.display()))
+                .hint("Make room there, set TMPDIR to another directory, or give the items as a file.")
+        };
+        let mut file = nameless(spool).map_err(failed)?;
+        match items {
+            None => std::io::copy(&mut from, &mut file).map(|_| ()).map_err(failed)?,
+            Some(items) => copy_first(from, &mut file, format, most, items).map_err(failed)?,
+        }
+        Ok(Self {
+            file,
+            name: name.to_owned(),
+            format,
+            most,
+        })
+    }
+
+    /// What the source is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file behind it.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Reads from the start. Readers share a position, so only the newest one may be used.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input) for what cannot be read.
+    pub fn read(&self) -> Result<Reader> {
+        let failed = |error: std::io::Error| {
+            Error::input(format!("{}: {error}", self.name)).hint("Give a file of items that can be read.")
+        };
+        let mut file = self.file.try_clone().map_err(failed)?;
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        let kind = Kind::new(file, self.format, self.most).map_err(failed)?;
+        Ok(Reader {
+            name: self.name.clone(),
+            index: 0,
+            kind: Some(kind),
+        })
+    }
+}
+
+/// A file that is gone as soon as nobody has it open any more.
+fn nameless(dir: &Path) -> std::io::Result<File> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)?;
+    let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let path: PathBuf = dir.join(format!("agenthost-items-{random}"));
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// Copies the first `items` of `from`, and what was read along with them.
+fn copy_first(from: impl Read, to: &mut File, format: Format, most: usize, items: u64) -> std::io::Result<()> {
+    let trouble = RefCell::new(None);
+    let copied = Copied {
+        from,
+        to,
+        trouble: &trouble,
+    };
+    if items > 0
+        && let Ok(mut kind) = Kind::new(copied, format, most)
+    {
+        for _ in 0..items {
+            // What is wrong with an item is found again when it is read.
+            if !matches!(kind.next(), Ok(Some(_))) {
+                break;
+            }
+        }
+    }
+    trouble.into_inner().map_or(Ok(()), Err)
+}
+
+/// A reader that copies what it reads.
+struct Copied<'a, R> {
+    from: R,
+    to: &'a mut File,
+    trouble: &'a RefCell<Option<std::io::Error>>,
+}
+
+impl<R: Read> Read for Copied<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let copied = self.from.read(buffer).and_then(|read| {
+            self.to.write_all(buffer.get(..read).unwrap_or_default())?;
+            Ok(read)
+        });
+        copied.map_err(|error| {
+            let kind = error.kind();
+            if kind != ErrorKind::Interrupted {
+                self.trouble.replace(Some(error));
+            }
+            kind.into()
+        })
+    }
+}
+
+enum Kind<R> {
+    Lines(Lines<BufReader<R>>),
+    Table(Box<Table<BufReader<R>>>),
+    Array(Array<BufReader<R>>),
+}
+
+impl<R: Read> Kind<R> {
+    fn new(from: R, format: Format, most: usize) -> std::io::Result<Self> {
+        let mut from = BufReader::with_capacity(64 << 10, from);
+        if from.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
+            from.consume(3);
+        }
+        Ok(match format {
+            Format::JsonLines => Self::Lines(Lines::new(from, most)),
+            Format::Csv => Self::Table(Box::new(Table::new(from, most))),
+            Format::JsonArray => Self::Array(Array::new(from, most)),
+        })
+    }
+
+    fn next(&mut self) -> Next {
+        match self {
+            Self::Lines(lines) => lines.next(),
+            Self::Table(table) => table.next(),
+            Self::Array(array) => array.next(),
+        }
+    }
+}
+
+/// The items of a [`Source`], from the first to the last. After an error there are none.
+pub struct Reader {
+    name: String,
+    index: u64,
+    kind: Option<Kind<File>>,
+}
+
+impl Reader {
+    /// What the source is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.kind.as_mut()?.next() {
+            Ok(Some((line, found))) => {
+                let index = self.index;
+                self.index += 1;
+                Some(Ok(Entry {
+                    at: Place { index, line },
+                    found,
+                }))
+            }
+            Ok(None) => {
+                self.kind = None;
+                None
+            }
+            Err(problem) => {
+                self.kind = None;
+                Some(Err(Error::input(format!("{}: {problem}", self.name)).hint(
+                    "The items are JSON Lines, CSV or a JSON array, as the file's name or --format says.",
+                )))
+            }
+        }
+    }
+}
+
+/// Reads JSON that begins on line `start` of its file.
+fn json(text: &[u8], start: u64) -> Result<Found, String> {
+    serde_json::from_slice(text).map(Found::Json).map_err(|error| {
+        let message = error.to_string();
+        let problem = message.split(" at line ").next().unwrap_or_default();
+        // In an array the first line does not begin with the item, so a column there would mislead.
+        match error.line() {
+            0 => format!("not JSON: {problem}"),
+            1 => format!("not JSON: {problem}, {} bytes into it", error.column()),
+            line => format!(
+                "not JSON: {problem}, on line {}",
+                start.saturating_add(line as u64).saturating_sub(1)
+            ),
+        }
+    })
+}
+
+fn too_long(most: usize) -> String {
+    match most >> 20 {
+        0 => format!("more than {most} bytes"),
+        mib => format!("more than {mib} MiB"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! What became of each item: JSON Lines in the order of the items.
+//!
+//! A line is `{"index", "line", "items"?, "outcome", "spent"?}`. `index` counts items from 0, `line` is where the item
+//! begins in its file, `outcome` is `{"ok": …}` or `{"failure": {"class", "message", …}}` as in a run's report, with the
+//! class `input` for an item that fits no input. Where a task takes several items, `items` is the first and the last index
+//! of its task, and `spent` stands in the first of its lines, so that a sum over all lines is right.
+//!
+//! Hidden characters (see [`printable`]) are escaped. Lines are written in one piece and flushed whenever nothing more is ready, so a reader sees whole lines early.
+
+use std::io::{ErrorKind, Write};
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::Value;
+
+use super::ItemEnd;
+use super::items::Place;
+use super::tasks::Bad;
+use agenthost_core::error::{Error, Result};
+use agenthost_core::limits::Spent;
+use agenthost_core::printable;
+use agenthost_core::task::{Failure, FailureClass, Outcome};
+
+/// How the output of a task is told apart into items.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Tasks take several items.
+    pub grouped: bool,
+    /// The output is a list of WIT results: `{"ok": …}` or `{"err": …}` each.
+    pub results: bool,
+}
+
+/// The class of an item that fits no input.
+pub const BAD_INPUT: &str = "input";
+
+/// One line of the output.
+#[derive(Debug, Clone)]
+pub struct Record {
+    at: Place,
+    /// How many items it stands for.
+    items: u64,
+    /// The first and the last item of its task.
+    range: Option<[u64; 2]>,
+    outcome: Result<Outcome, String>,
+    spent: Option<Spent>,
+}
+
+impl Record {
+    /// How many items it stands for.
+    pub fn items(&self) -> u64 {
+        self.items
+    }
+
+    /// The class of the failure; none where there is an output.
+    pub fn class(&self) -> Option<&'static str> {
+        match &self.outcome {
+            Ok(Outcome::Ok(_)) => None,
+            Ok(Outcome::Failure(failure)) => Some(failure.class.name()),
+            Err(_) => Some(BAD_INPUT),
+        }
+    }
+
+    fn bad(bad: Bad) -> Self {
+        Self {
+            at: bad.at,
+            items: 1,
+            range: None,
+            outcome: Err(bad.reason),
+            spent: None,
+        }
+    }
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "lowercase")]
+        enum BadInput<'a> {
+            Failure { class: &'a str, message: &'a str },
+        }
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("index", &self.at.index)?;
+        map.serialize_entry("line", &self.at.line)?;
+        if let Some(range) = &self.range {
+            map.serialize_entry("items", range)?;
+        }
+        match &self.outcome {
+            Ok(outcome) => map.serialize_entry("outcome", outcome)?,
+            Err(reason) => map.serialize_entry(
+                "outcome",
+                &BadInput::Failure {
+                    class: BAD_INPUT,
+                    message: reason,
+                },
+            )?,
+        }
+        if let Some(spent) = &self.spent {
+            map.serialize_entry("spent", spent)?;
+        }
+        map.end()
+    }
+}
+
+/// The lines of one task, in the order of the items: one for each item where that can be told apart, else one for all.
+pub fn records(items: &[Place], end: Option<ItemEnd>, bad: Vec<Bad>, layout: Layout) -> Vec<Record> {
+    let mut records: Vec<Record> = bad.into_iter().map(Record::bad).collect();
+    if let (Some(end), Some(first), Some(last)) = (end, items.first(), items.last()) {
+        let range = layout.grouped.then_some([first.index, last.index]);
+        match end.outcome {
+            Outcome::Ok(Value::Array(outputs)) if layout.grouped && outputs.len() == items.len() => {
+                let mut spent = Some(end.spent);
+                records.extend(items.iter().zip(outputs).map(|(at, output)| Record {
+                    at: *at,
+                    items: 1,
+                    range,
+                    outcome: Ok(if layout.results {
+                        own(output)
+                    } else {
+                        Outcome::Ok(output)
+                    }),
+                    spent: spent.take(),
+                }));
+            }
+            outcome => records.push(Record {
+                at: *first,
+                items: items.len() as u64,
+                range,
+                outcome: Ok(outcome),
+                spent: Some(end.spent),
+            }),
+        }
+    }
+    records.sort_by_key(|record| record.at.index);
+    records
+}
+
+/// The outcome of an item whose plugin gives a result for each.
+fn own(result: Value) -> Outcome {
+    let Value::Object(mut case) = result else {
+        return Outcome::Ok(result);
+    };
+    if let Some(output) = case.remove("ok") {
+        return Outcome::Ok(output);
+    }
+    let error = case.remove("err").unwrap_or_default();
+    let message = match &error {
+        Value::String(text) => text.clone(),
+        Value::Null => "the plugin gave no output and no reason for this item".into(),
+        error => format!("the plugin gave an error for this item: {error}"),
+    };
+    Outcome::Failure(Failure {
+        error: Some(error),
+        ..Failure::new(FailureClass::Failed, message)
+    })
+}
+
+/// Where the lines go.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::batch::ItemEnd;
+/// use agenthost::batch::items::Place;
+/// use agenthost::batch::output::{Layout, Output, records};
+/// use agenthost::limits::Spent;
+/// use agenthost::task::Outcome;
+///
+/// let end = ItemEnd {
+///     outcome: Outcome::Ok(serde_json::json!(42)),
+///     spent: Spent::default(),
+///     tasks: 1,
+///     models: Vec::new(),
+///     recorded: false,
+/// };
+/// let mut text = Vec::new();
+/// let mut output = Output::new(&mut text, "results.jsonl");
+/// for record in records(&[Place { index: 0, line: 1 }], Some(end), Vec::new(), Layout::default()) {
+///     output.write(&record)?;
+/// }
+/// output.flush()?;
+/// assert!(String::from_utf8(text)?.starts_with(r#"{"index":0,"line":1,"outcome":{"ok":42},"spent":{"#));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Output<W> {
+    to: W,
+    name: String,
+    line: Vec<u8>,
+}
+
+/// So many bytes of lines are gathered before they are written without a flush.
+const GATHERED: usize = 64 << 10;
+
+impl<W: Write> Output<W> {
+    /// Writes to `to`, which messages call `name`.
+    pub fn new(to: W, name: impl Into<String>) -> Self {
+        Self {
+            to,
+            name: name.into(),
+            line: Vec::new(),
+        }
+    }
+
+    /// Adds a line.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) when it cannot be written.
+    pub fn write(&mut self, record: &Record) -> Result<()> {
+        let line = serde_json::to_string(record)
+            .map_err(|error| Error::host(format!("{}: cannot write JSON: {error}", self.name)))?;
+        self.line.extend_from_slice(printable::json(&line).as_bytes());
+        self.line.push(b'\n');
+        if self.line.len() >= GATHERED {
+            return self.flush();
+        }
+        Ok(())
+    }
+
+    /// Makes all lines visible to whoever reads them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::write`].
+    pub fn flush(&mut self) -> Result<()> {
+        let written = self.to.write_all(&self.line).and_then(|()| self.to.flush());
+        self.line.clear();
+        // What is large stays so only until it is written.
+        self.line.shrink_to(GATHERED);
+        written.map_err(|error| {
+            let hint = match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                    "Make room, or name a file elsewhere with --output."
+                }
+                ErrorKind::BrokenPipe => "Whoever read the results has gone; keep them with --output FILE.",
+                _ => "Name a file that can be written with --output.",
+            };
+            Error::host(format!("cannot write the results to {}: {error}", self.name)).hint(hint)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,718 @@
+//! The host: the one place where the parts are put together.
+//!
+//! [`Host::builder`] takes a [`Config`] and makes an engine, a price table and the providers; [`Host::load`] turns a
+//! `.wasm` file or a crate into a [`LoadedPlugin`]; [`Host::spawn`] starts a run of it and returns at once with a
+//! [`RunHandle`]. Only this module names concrete providers; everything else sees traits.
+
+mod answer;
+mod attempts;
+mod calls;
+mod ceiling;
+mod checks;
+mod estimate;
+mod load;
+mod many;
+mod place;
+mod record;
+mod run;
+mod settings;
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
+
+use crate::price::{Price, PriceTable};
+use agenthost_config::{Bodies, Config, DirGrant, ModelRef, ProviderConfig, ProviderKind};
+use agenthost_core::error::{Error, Result};
+use agenthost_core::limits::{Cap, Limits, LimitsPatch};
+use agenthost_core::llm::{CallError, Provider};
+use agenthost_gate::Gate;
+use agenthost_journal::Journal;
+use agenthost_plugin::Plugin;
+use agenthost_plugin::build::BuildRules;
+use agenthost_providers::anthropic::Anthropic;
+use agenthost_providers::offline::Offline;
+use agenthost_providers::openai::{self, OpenAi};
+use agenthost_providers::script::Script;
+use agenthost_registry::project::Project;
+use agenthost_sandbox::{Code, Compile, Machine, MemoryBound, RunMemory, Sandbox, Settings};
+
+use self::ceiling::Ceiling;
+pub use self::many::{Again, Batch};
+pub use self::place::Place;
+pub use self::run::RunHandle;
+use self::settings::MAX_LINEAR_MEMORY;
+pub use self::settings::sandbox_settings;
+
+/// A host of sub-agent tasks. Cloning it is cheap and gives the same host.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    sandbox: Sandbox,
+    config: Config,
+    providers: BTreeMap<String, ProviderSlot>,
+    prices: PriceTable,
+    estimates: estimate::Estimates,
+    /// Where schemas are compiled and replies held against them.
+    checks: checks::Checks,
+    /// What the tasks of all runs hold together.
+    memory: Arc<RunMemory>,
+    state: Option<PathBuf>,
+    /// Where runs are written down, and how much of them.
+    journal: Option<(Arc<dyn Journal>, Bodies)>,
+    /// What references mean, and what may run at all.
+    project: Option<Arc<Project>>,
+    /// Which crates may be built, where the embedder says.
+    builds: Option<BuildRules>,
+}
+
+/// A provider, made when it is first called: a missing key of a model that nobody asks for is no error.
+struct ProviderSlot {
+    made: OnceLock<std::result::Result<Served, String>>,
+}
+
+/// A provider behind its gate.
+struct Served {
+    provider: Arc<dyn Provider>,
+    /// The kind, as it is written in a file.
+    kind: &'static str,
+    gate: Gate,
+    /// After how long without an answer a second request is sent beside the first.
+    hedge_after: Option<Duration>,
+    /// Whether one of many requests that begin alike goes ahead; none where the operator does not say.
+    warm_prefix: Option<bool>,
+}
+
+impl Served {
+    /// Whether to look for prefixes in requests to a model, where `pays` is known of its prices.
+    fn warms(&self, pays: bool) -> bool {
+        self.warm_prefix.unwrap_or(pays)
+    }
+}
+
+/// How a host is put together.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use std::sync::Arc;
+/// use agenthost::config::{Bodies, Config};
+/// use agenthost::host::Host;
+/// use agenthost::journal::sqlite::Sqlite;
+///
+/// let host = Host::builder(Config::usual()?)
+///     .cache_dir(Some(dir.join("compiled"))) // a plugin is compiled once
+///     .state_dir(Some(dir.join("state"))) // rate limits are shared with other processes
+///     .journal(Arc::new(Sqlite::open(&dir.join("journal.db"))?), Bodies::All)
+///     .build()?;
+/// assert!(host.keeps_journal());
+/// # Ok(())
+/// # }
+/// ```
+pub struct HostBuilder {
+    config: Config,
+    cache: Option<PathBuf>,
+    compile: Compile,
+    state: Option<PathBuf>,
+    journal: Option<(Arc<dyn Journal>, Bodies)>,
+    project: Option<Arc<Project>>,
+    builds: Option<BuildRules>,
+    max_memory: u64,
+    providers: BTreeMap<String, Arc<dyn Provider>>,
+}
+
+/// A plugin that is ready to run, any number of times.
+///
+/// It is a [`Plugin`], too: its identity, digest and types can be read from it.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::config::Config;
+/// use agenthost::host::Host;
+/// use serde_json::json;
+///
+/// # let component = double();
+/// let plugin = Host::builder(Config::usual()?).build()?.load_bytes(&component)?;
+/// assert_eq!(plugin.sample_input(), json!(0));
+/// let error = plugin.check_input(&json!(-1)).err().ok_or("it fits")?;
+/// assert!(error.message().starts_with("input: "), "{error}");
+/// # Ok(())
+/// # }
+/// ```
+pub struct LoadedPlugin {
+    plugin: Plugin,
+    code: Code,
+    /// The plugins behind its imports, by import.
+    sub_agents: BTreeMap<String, SubAgent>,
+    /// The directories that it may have.
+    dirs: Vec<DirGrant>,
+    /// The most that its tasks are given, whatever is granted.
+    ceiling: Ceiling,
+    /// What was done to get it, for people: a compile target that was installed, for example.
+    notes: Vec<String>,
+}
+
+/// What [`Host::load_with`] is told beyond the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Where the sub-agents `namespace:name` are found, before anything that the configuration or a manifest says.
+    pub with: BTreeMap<String, Place>,
+    /// Directories for the plugin itself, beside those of its grant; its sub-agents do not get them.
+    pub dirs: Vec<DirGrant>,
+}
+
+/// A plugin that another may start.
+struct SubAgent {
+    plugin: Arc<LoadedPlugin>,
+    /// What the declaration allows each of its tasks; nothing is narrowed where it does not say.
+    limits: Limits,
+}
+
+impl LoadedPlugin {
+    /// Takes JSON as this plugin's input, to see whether it fits.
+    pub fn check_input(&self, json: &serde_json::Value) -> Result<()> {
+        self.code.input(json).map(|_| ())
+    }
+
+    /// A small input of the right type.
+    pub fn sample_input(&self) -> serde_json::Value {
+        self.code.sample()
+    }
+
+    /// The plugins that its tasks may start, each with the import that stands for it.
+    pub fn sub_agents(&self) -> impl Iterator<Item = (&str, &LoadedPlugin)> {
+        let sub_agents = self.sub_agents.iter();
+        sub_agents.map(|(import, sub_agent)| (import.as_str(), &*sub_agent.plugin))
+    }
+
+    /// The model names that its tasks may ask for: those of its grant, without what the policies or its own manifest leave out.
+    pub fn models(&self, config: &Config) -> BTreeSet<String> {
+        self.ceiling.models(config.grant(&self.plugin.id.name).models)
+    }
+
+    /// The most that the policies allow its tasks.
+    pub fn allowed(&self) -> &Limits {
+        &self.ceiling.limits
+    }
+
+    /// What was done to get it, for people.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+impl std::ops::Deref for LoadedPlugin {
+    type Target = Plugin;
+
+    fn deref(&self) -> &Plugin {
+        &self.plugin
+    }
+}
+
+impl HostBuilder {
+    /// Keeps compiled plugins in `dir`, a directory of this user alone. Without it, every load compiles.
+    #[must_use]
+    pub fn cache_dir(mut self, dir: Option<PathBuf>) -> Self {
+        self.cache = dir;
+        self
+    }
+
+    /// Compiles plugins in this process, which is the default, or in a child process with limits on its memory and time. What a
+    /// component may hold is bounded in both; for plugins that are not trusted, use a child.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    /// use agenthost::sandbox::{Compile, CompileLimits};
+    ///
+    /// // With this, `main` begins with `agenthost::sandbox::compile_and_exit`.
+    /// let compile = Compile::Child { program: "/proc/self/exe".into(), limits: CompileLimits::default() };
+    /// let host = Host::builder(Config::usual()?).compile(compile).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn compile(mut self, compile: Compile) -> Self {
+        self.compile = compile;
+        self
+    }
+
+    /// Shares what is known of rate limits with this user's other processes, in `dir`, a directory of this user alone.
+    /// Without it, this host keeps it to itself.
+    #[must_use]
+    pub fn state_dir(mut self, dir: Option<PathBuf>) -> Self {
+        self.state = dir;
+        self
+    }
+
+    /// Has `project` say what references mean, from its lock file and the cache, and what may run, from its policies. Without
+    /// one, plugins are files, crates and bytes, and no policy is asked.
+    #[must_use]
+    pub fn project(mut self, project: impl Into<Arc<Project>>) -> Self {
+        self.project = Some(project.into());
+        self
+    }
+
+    /// Builds crates under `rules`. Without them, the crates that the embedder names are built, with those that their own
+    /// manifests name; one that a project's configuration names needs the operator's
+    /// [trust](agenthost_config::trust::crates).
+    #[must_use]
+    pub fn builds(mut self, rules: BuildRules) -> Self {
+        self.builds = Some(rules);
+        self
+    }
+
+    /// Writes runs down in `journal`, so that they can be resumed and replayed; `bodies` says which texts it keeps.
+    /// With [`Bodies::None`] nothing can be replayed, and of what can be resumed only the finished tasks of a batch stay. A
+    /// run ends with a failure of class `host` where the journal cannot be written.
+    #[must_use]
+    pub fn journal(mut self, journal: Arc<dyn Journal>, bodies: Bodies) -> Self {
+        self.journal = Some((journal, bodies));
+        self
+    }
+
+    /// The most linear memory that any task of this host can be given, in bytes; at least the configured limit.
+    #[must_use]
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.max_memory = self.max_memory.max(bytes);
+        self
+    }
+
+    /// Uses `provider` wherever the configuration says `name`, which it must declare; for embedders and tests.
+    ///
+    /// [`Provider`] shows how to write one.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    /// use agenthost::providers::script::Script;
+    ///
+    /// let script = Script::parse("[[rule]]\ntext = 'Blue.'", "always-blue")?;
+    /// let host = Host::builder(Config::usual()?).provider("offline", Arc::new(script)).build()?;
+    /// assert_eq!(host.pressure(), (0, 0)); // nothing in flight, nothing waits
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn provider(mut self, name: impl Into<String>, provider: Arc<dyn Provider>) -> Self {
+        self.providers.insert(name.into(), provider);
+        self
+    }
+
+    /// Starts the engine.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) when the machine refuses what the engine needs, and
+    /// [`ErrorClass::Config`](agenthost_core::error::ErrorClass::Config) for a price that makes no sense.
+    pub fn build(mut self) -> Result<Host> {
+        let sandbox = Sandbox::new(&Settings {
+            max_memory: self.max_memory.min(MAX_LINEAR_MEMORY),
+            cache: self.cache,
+            compile: self.compile,
+            ..sandbox_settings(&self.config)
+        })?;
+        let prices = PriceTable::of(&self.config)?;
+        let providers = self.config.providers().iter().map(|(name, provider)| {
+            let made = match self.providers.remove(name) {
+                Some(given) => OnceLock::from(Ok(Served::new(given, provider, None))),
+                None => OnceLock::new(),
+            };
+            (name.clone(), ProviderSlot { made })
+        });
+        let providers = providers.collect();
+        let memory = match self.config.run().memory {
+            None => sandbox.host_memory(),
+            Some(Cap::Unlimited) => MemoryBound::configured(None),
+            // Runs that may have more together than one may have alone.
+            Some(Cap::At(bytes)) => match sandbox.host_memory() {
+                half if half.bytes.is_some_and(|half| half > bytes) => half,
+                _ => MemoryBound::configured(Some(bytes)),
+            },
+        };
+        Ok(Host {
+            inner: Arc::new(Inner {
+                sandbox,
+                config: self.config,
+                providers,
+                prices,
+                estimates: estimate::Estimates::default(),
+                checks: checks::Checks::new(),
+                memory: Arc::new(RunMemory::of_host(memory)),
+                state: self.state,
+                journal: self.journal,
+                project: self.project,
+                builds: self.builds,
+            }),
+        })
+    }
+}
+
+impl Host {
+    /// A host for `config`.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    ///
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// assert!(host.max_tasks() > 0 && !host.keeps_journal());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder(config: Config) -> HostBuilder {
+        let max_memory = sandbox_settings(&config).max_memory;
+        HostBuilder {
+            config,
+            cache: None,
+            compile: Compile::InProcess,
+            state: None,
+            journal: None,
+            project: None,
+            builds: None,
+            max_memory,
+            providers: BTreeMap::new(),
+        }
+    }
+
+    /// Requests in flight to models, and requests that wait to be sent.
+    pub fn pressure(&self) -> (u64, u64) {
+        let gates = self
+            .inner
+            .providers
+            .values()
+            .filter_map(|slot| slot.made.get()?.as_ref().ok());
+        gates.fold((0, 0), |(in_flight, waiting), served| {
+            let (more, wait) = served.gate.pressure();
+            (in_flight + more, waiting + wait)
+        })
+    }
+
+    /// Whether runs are written down.
+    pub fn keeps_journal(&self) -> bool {
+        self.inner.journal.is_some()
+    }
+
+    /// What this host was configured with.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Whether no task has a place and no request is in flight or waits.
+    #[cfg(feature = "failpoints")]
+    pub fn is_idle(&self) -> bool {
+        self.inner.sandbox.is_idle() && self.pressure() == (0, 0)
+    }
+
+    /// The most tasks alive at once; more wait for their turn.
+    pub fn max_tasks(&self) -> u32 {
+        self.inner.sandbox.max_tasks()
+    }
+
+    /// The most memory that the tasks of one run hold together, and where that comes from. It stays the same for the life
+    /// of the host.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    ///
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// assert!(host.run_memory().bytes.is_some(), "the machine bounds what nothing else does");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn run_memory(&self) -> MemoryBound {
+        match self.inner.config.run().memory {
+            None => self.inner.sandbox.run_memory(),
+            Some(Cap::Unlimited) => MemoryBound::configured(None),
+            Some(Cap::At(bytes)) => MemoryBound::configured(Some(bytes)),
+        }
+    }
+
+    /// What the project's configuration asks for beyond the operator's own and does not get, for people.
+    pub fn config_notes(&self) -> Vec<String> {
+        let mut notes = self.inner.config.notes();
+        notes.extend_from_slice(self.inner.prices.notes());
+        notes
+    }
+
+    /// What this machine allows.
+    pub fn machine(&self) -> Machine {
+        Machine::read()
+    }
+
+    /// Loads a plugin and the sub-agents that it may start: a `.wasm` file, or a crate directory, which is built first.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use agenthost::config::Config;
+    /// use agenthost::error::ErrorClass;
+    /// use agenthost::host::Host;
+    ///
+    /// # std::fs::write(dir.join("double.wasm"), double())?;
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let plugin = host.load(&dir.join("double.wasm")).await?;
+    /// assert_eq!(plugin.id.to_string(), "demo:double@0.1.0");
+    ///
+    /// let error = host.load(&dir.join("no-such.wasm")).await.err().ok_or("it was loaded")?;
+    /// assert_eq!(error.class(), ErrorClass::Plugin);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::load_with`].
+    pub async fn load(&self, place: impl Into<Place>) -> Result<LoadedPlugin> {
+        self.load_with(place, LoadOptions::default()).await
+    }
+
+    /// Loads a plugin, with more than the configuration says.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use agenthost::config::{Config, DirGrant, Env};
+    /// use agenthost::host::{Host, LoadOptions};
+    ///
+    /// # std::fs::write(dir.join("double.wasm"), double())?;
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let dirs = vec![DirGrant::parse(&Env::from_process()?, "reports::/data")?];
+    /// let options = LoadOptions { dirs, ..LoadOptions::default() };
+    /// let plugin = host.load_with(&dir.join("double.wasm"), options).await?;
+    /// assert!(!plugin.reads_files(), "it imports no file system, so it does not see the directory");
+    ///
+    /// // A place for a sub-agent that the plugin does not start is a mistake.
+    /// let with = [("demo:competitor".to_owned(), dir.join("competitor").into())].into();
+    /// let options = LoadOptions { with, ..LoadOptions::default() };
+    /// assert!(host.load_with(&dir.join("double.wasm"), options).await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) for what cannot be found, built or loaded, for a sub-agent
+    /// that is not declared or not of the type that its importer knows, and for plugins that start each other in a circle;
+    /// [`ErrorClass::Denied`](agenthost_core::error::ErrorClass::Denied) for imports that are not offered.
+    pub async fn load_with(&self, place: impl Into<Place>, options: LoadOptions) -> Result<LoadedPlugin> {
+        let host = self.clone();
+        let place = place.into();
+        // When this future is dropped, so is `_abandon`, and a compiler process ends.
+        let (_abandon, stop) = agenthost_sandbox::stop();
+        // Reading, building and compiling block, for seconds at worst.
+        let loaded = tokio::task::spawn_blocking(move || {
+            load::Loader::new(&host, options.with, options.dirs)
+                .stopped_by(stop)
+                .load_root(&place)
+        });
+        loaded
+            .await
+            .map_err(|_| Error::host("the host failed while it loaded the plugin"))?
+    }
+
+    /// Loads a plugin from its bytes, with the sub-agents that the configuration names. Compiling takes its time, so call
+    /// it where blocking is fine.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    ///
+    /// # let component = double();
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let plugin = host.load_bytes(&component)?;
+    /// assert_eq!(plugin.signature().trim(), "run: func(input: u32) -> u32;");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::load_with`].
+    pub fn load_bytes(&self, bytes: &[u8]) -> Result<LoadedPlugin> {
+        load::Loader::new(self, BTreeMap::new(), Vec::new()).load_bytes(bytes, load::Origin::default())
+    }
+
+    /// The project whose lock file and policies hold here.
+    pub fn project(&self) -> Option<&Project> {
+        self.inner.project.as_deref()
+    }
+
+    /// The limits of a sub-task: the configured ones, at most what its plugin's grant and its declaration allow. What its
+    /// parent has left bounds it further, while it runs.
+    fn sub_task_limits(&self, sub_agent: &SubAgent) -> Limits {
+        self.limits(&sub_agent.plugin, &LimitsPatch::default())
+            .narrowed_by(&sub_agent.limits)
+    }
+
+    /// The limits of a root task of `plugin`: the configured ones, with what the caller asks for in their place, and at
+    /// most what the plugin's grant allows.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::config::Config;
+    /// use agenthost::host::Host;
+    /// use agenthost::limits::{Cap, LimitsPatch};
+    ///
+    /// # let component = double();
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let asked = LimitsPatch { calls: Some(Cap::At(3)), ..LimitsPatch::default() };
+    /// let plugin = host.load_bytes(&component)?;
+    /// let limits = host.limits(&plugin, &asked);
+    /// assert_eq!((limits.calls, limits.tokens), (Some(3), Some(200_000)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limits(&self, plugin: &LoadedPlugin, asked: &LimitsPatch) -> Limits {
+        let config = &self.inner.config;
+        let limits = config
+            .limits()
+            .overridden_by(asked)
+            .narrowed_by(&config.granted_limits(&plugin.id.name))
+            .narrowed_by(&plugin.ceiling.limits);
+        let most = self.inner.sandbox.max_memory();
+        Limits {
+            memory: Some(limits.memory.unwrap_or(most).min(most)),
+            ..limits
+        }
+    }
+}
+
+impl Served {
+    fn new(provider: Arc<dyn Provider>, config: &ProviderConfig, share: Option<PathBuf>) -> Self {
+        let settings = agenthost_gate::Settings {
+            requests_per_minute: config.requests_per_minute,
+            tokens_per_minute: config.tokens_per_minute,
+            max_concurrency: config.max_concurrency.unwrap_or(agenthost_gate::MAX_CONCURRENCY),
+            initial_concurrency: config
+                .initial_concurrency
+                .unwrap_or(agenthost_gate::INITIAL_CONCURRENCY),
+            retries: config.retries.unwrap_or(agenthost_gate::RETRIES),
+            counting: provider.counting(),
+            caching: provider.caching(),
+            warm_prefix: config.warm_prefix.unwrap_or(true),
+            share,
+        };
+        Self {
+            gate: Gate::new(settings),
+            kind: config.kind.name(),
+            hedge_after: config.hedge_after,
+            warm_prefix: config.warm_prefix,
+            provider,
+        }
+    }
+}
+
+impl Inner {
+    fn provider(&self, name: &str) -> std::result::Result<&Served, CallError> {
+        let missing = || CallError::Unavailable(format!("no provider is named `{name}`"));
+        let slot = self.providers.get(name).ok_or_else(missing)?;
+        let made = slot.made.get_or_init(|| {
+            self.make_provider(name).map_err(|error| match error.next_step() {
+                Some(hint) => format!("{error} (hint: {hint})"),
+                None => error.to_string(),
+            })
+        });
+        made.as_ref().map_err(|error| CallError::Unavailable(error.clone()))
+    }
+
+    fn make_provider(&self, name: &str) -> Result<Served> {
+        let provider = self
+            .config
+            .provider(name)
+            .ok_or_else(|| Error::config(format!("no provider is named `{name}`")))?;
+        Ok(Served::new(
+            self.open_provider(name, provider)?,
+            provider,
+            self.share(name, provider),
+        ))
+    }
+
+    /// The file in which this user's processes share what they know of the limits on this provider's key.
+    fn share(&self, name: &str, provider: &ProviderConfig) -> Option<PathBuf> {
+        let address = provider.address.as_ref()?;
+        let key = self.config.key(name).ok().flatten();
+        let digest = Sha256::new()
+            .chain_update("agenthost gate\n")
+            .chain_update(&address.url)
+            .chain_update("\n")
+            .chain_update(key.as_ref().map_or("", |key| key.expose_secret()))
+            .finalize();
+        let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Some(
+            self.state
+                .as_ref()?
+                .join(agenthost_gate::SHARED)
+                .join(format!("{digest}.json")),
+        )
+    }
+
+    fn open_provider(&self, name: &str, config: &ProviderConfig) -> Result<Arc<dyn Provider>> {
+        let url = config.address.as_ref().map(|address| address.url.as_str());
+        let key = || self.config.key(name);
+        Ok(match &config.kind {
+            ProviderKind::Anthropic => {
+                let key = key()?.ok_or_else(|| {
+                    Error::config(format!("the provider `{name}` has no key")).hint(format!(
+                        "Set ANTHROPIC_API_KEY, or `key-env` or `key-file` in [providers.{name}]."
+                    ))
+                })?;
+                let provider = Anthropic::new(url, key)?;
+                match config.timeout {
+                    Some(timeout) => Arc::new(provider.with_timeout(timeout)?),
+                    None => Arc::new(provider),
+                }
+            }
+            ProviderKind::OpenAi { max_tokens_field } => {
+                let field = match max_tokens_field {
+                    agenthost_config::MaxTokensField::MaxCompletionTokens => {
+                        openai::MaxTokensField::MaxCompletionTokens
+                    }
+                    agenthost_config::MaxTokensField::MaxTokens => openai::MaxTokensField::MaxTokens,
+                };
+                let provider = OpenAi::new(url, key()?, field)?;
+                match config.timeout {
+                    Some(timeout) => Arc::new(provider.with_timeout(timeout)?),
+                    None => Arc::new(provider),
+                }
+            }
+            ProviderKind::Offline => Arc::new(Offline),
+            ProviderKind::Script { file } => Arc::new(Script::load(file)?),
+        })
+    }
+
+    /// The models that a name stands for, the first to be tried first.
+    fn models(&self, name: &str) -> Option<&[ModelRef]> {
+        self.config.models().get(name).map(Vec::as_slice)
+    }
+
+    fn price(&self, model: &ModelRef) -> Option<&Price> {
+        let kind = self.config.provider(&model.provider)?.kind.name();
+        self.prices.price(kind, &model.provider, &model.model)
+    }
+}

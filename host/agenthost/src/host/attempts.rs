@@ -1,0 +1,446 @@
+//! The path of one model call, in the one order that it has: limits (reserve), gate, journal, provider, and back: settle.
+//!
+//! A call may take several requests: other attempts after a failure that waiting cures, the next model of a chain, a
+//! second request beside a slow one. Each is reserved, admitted and settled by itself, so the books hold what each has
+//! used and no more is in flight than was reserved. A request that is dropped after it was sent (its task ended, the guest
+//! dropped it, it lost a race) is charged what it held, because the provider may bill all of that and will never say; it
+//! is reported as abandoned.
+
+mod in_flight;
+
+use agenthost_core::failpoint;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+
+use self::in_flight::InFlight;
+use super::Served;
+use super::calls::TaskCalls;
+use super::estimate::InputSize;
+use super::record::{Hash, PaidReply, Told, request_hash};
+use crate::price::Price;
+use crate::telemetry;
+use agenthost_config::ModelRef;
+use agenthost_core::limits::ledger::{Used, Want};
+use agenthost_core::limits::{LimitKind, Usd};
+use agenthost_core::llm::{CacheTtl, CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request};
+use agenthost_core::run::{Event, ModelReport};
+use agenthost_gate::{Prefix, Ticket, Verdict};
+
+/// One call of a task, with all requests that it takes.
+pub(super) struct Call<'a> {
+    task: &'a TaskCalls,
+    /// The model name that was asked for.
+    name: &'a str,
+    /// Which of the task's asks it is.
+    ordinal: u64,
+    /// Whether the call is in the books as one: the first request that is sent puts it there, and no other.
+    counted: AtomicBool,
+    /// Whether the request's schema is known to be usable.
+    checked: AtomicBool,
+    so_far: Mutex<SoFar>,
+}
+
+/// What a call spent for nothing when its task ran before.
+pub(super) struct SpentBefore {
+    pub(super) used: Used,
+    pub(super) models: Vec<ModelReport>,
+}
+
+/// What a call has come to until now.
+#[derive(Default)]
+struct SoFar {
+    /// Replies that were paid for when the task ran before.
+    paid: Vec<(Hash, PaidReply)>,
+    used: Used,
+    models: Vec<ModelReport>,
+    /// The request that was answered last, and what it used.
+    last: Option<(Hash, Used)>,
+    /// Whether a request was answered whose end the journal does not have yet.
+    unnoted: bool,
+}
+
+/// One model of the chain, ready to be asked.
+struct Model<'a> {
+    full_name: String,
+    served: &'a Served,
+    price: Option<Price>,
+}
+
+/// Why a request brought no reply.
+enum Failed {
+    /// The provider's doing, or the gate's: another attempt or another model may do better.
+    Provider(ProviderError),
+    /// Nothing that another attempt cures.
+    Call(CallError),
+}
+
+impl<'a> Call<'a> {
+    /// The call number `ordinal` of `task`. `before` is what it spent for nothing when the task ran before, which is in the
+    /// books.
+    pub(super) fn new(
+        task: &'a TaskCalls,
+        name: &'a str,
+        ordinal: u64,
+        paid: Vec<(Hash, PaidReply)>,
+        before: Option<SpentBefore>,
+    ) -> Self {
+        let counted = before.is_some();
+        let SpentBefore { used, models } = before.unwrap_or_else(|| SpentBefore {
+            used: Used {
+                cost: Some(Usd::ZERO),
+                ..Used::default()
+            },
+            models: Vec::new(),
+        });
+        let mut so_far = SoFar {
+            paid,
+            used,
+            ..SoFar::default()
+        };
+        models.into_iter().for_each(|model| model.into_list(&mut so_far.models));
+        Self {
+            task,
+            name,
+            ordinal,
+            counted: AtomicBool::new(counted),
+            checked: AtomicBool::new(false),
+            so_far: Mutex::new(so_far),
+        }
+    }
+
+    /// What the journal keeps of it.
+    pub(super) fn told(&self, result: &CallResult) -> Told {
+        let so_far = self.so_far();
+        Told::new(
+            result,
+            &so_far.used,
+            self.counted.load(Ordering::Relaxed),
+            so_far.models.clone(),
+        )
+    }
+
+    /// Notes that a repair of `broken` follows, which is paid for.
+    pub(super) fn repairs(&self, broken: &Reply) {
+        let (last, model) = {
+            let mut so_far = self.so_far();
+            so_far.unnoted = false;
+            (so_far.last, so_far.models.last().cloned())
+        };
+        if let Some((hash, used)) = last {
+            self.task.log.paid(self.ordinal, hash, broken, &used);
+        }
+        if let Some(model) = model {
+            self.note(ModelReport {
+                name: model.name,
+                model: model.model,
+                offline: model.offline,
+                cost_usd: model.cost_usd.map(|_| Usd::ZERO),
+                repairs: 1,
+                ..ModelReport::default()
+            });
+        }
+    }
+
+    /// Notes the end of the request whose reply the task is told, once that is durable.
+    pub(super) fn noted(&self) {
+        if std::mem::take(&mut self.so_far().unnoted) {
+            self.task.log.answered(self.ordinal);
+        }
+    }
+
+    fn so_far(&self) -> MutexGuard<'_, SoFar> {
+        // Nothing is left half done under this lock.
+        self.so_far.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds to the report of the call and of its task.
+    fn note(&self, report: ModelReport) {
+        report.clone().into_list(&mut self.so_far().models);
+        self.task.note(report);
+    }
+
+    /// Notes that a request was given up and charged `used`.
+    fn lost(&self, used: &Used, report: ModelReport) {
+        {
+            let mut so_far = self.so_far();
+            so_far.used = so_far.used.plus(used);
+        }
+        // Its request is in the report already; one that is read back is not.
+        let again = ModelReport {
+            requests: 1,
+            ..report.clone()
+        };
+        self.task.log.lost(self.ordinal, used, &again);
+        self.note(report);
+    }
+
+    /// Books what a request used.
+    fn book(&self, hash: Hash, used: Used) {
+        let mut so_far = self.so_far();
+        so_far.used = so_far.used.plus(&used);
+        so_far.last = Some((hash, used));
+    }
+
+    /// The reply to this request from before, which is booked and not asked for again.
+    fn paid(&self, hash: &Hash, model: &Model<'_>) -> Option<Reply> {
+        let paid = {
+            let mut so_far = self.so_far();
+            let at = so_far.paid.iter().position(|(known, _)| known == hash)?;
+            so_far.paid.remove(at).1
+        };
+        let used = paid.used();
+        let first = !self.counted.swap(true, Ordering::Relaxed);
+        self.task.account.restore(&used, u64::from(first));
+        self.book(*hash, used);
+        self.note(ModelReport {
+            calls: u64::from(first),
+            requests: 1,
+            input_tokens: used.input,
+            cached_input_tokens: used.cached_input,
+            output_tokens: used.output,
+            cost_usd: used.cost,
+            ..self.report(model)
+        });
+        Some(paid.reply)
+    }
+
+    /// Asks the models of the chain in turn until one has answered.
+    pub(super) async fn serve(&self, models: &[ModelRef], mut request: Request) -> CallResult {
+        let mut before: Option<CallError> = None;
+        for model in models {
+            let full_name = model.to_string();
+            let price = self.task.host.price(model);
+            let served = if price.is_none() && self.task.account.has_cost_limit() {
+                Err(CallError::Denied(format!(
+                    "{full_name} has no known price and a cost limit is set; give its price in [prices.\"{full_name}\"]"
+                )))
+            } else {
+                // Without a key, for example: the next one may have one.
+                self.task.host.provider(&model.provider)
+            };
+            let served = match (served, &before) {
+                (Ok(served), _) => served,
+                (Err(CallError::Denied(why)), None) => return Err(CallError::Denied(why)),
+                (Err(error), _) => {
+                    before.get_or_insert(error);
+                    continue;
+                }
+            };
+            // Only this wire can ask for it.
+            let hour = served.kind == "anthropic" && request.options.cache == Some(CacheTtl::OneHour);
+            let price = price.map(|price| if hour { price.with_hour_writes() } else { price.clone() });
+            request.model.clone_from(&model.model);
+            let model = Model {
+                full_name,
+                served,
+                price,
+            };
+            match self.attempts(&model, &request).await {
+                Ok(reply) => return Ok(reply),
+                Err(Failed::Call(error)) => return Err(before.unwrap_or(error)),
+                Err(Failed::Provider(error)) => {
+                    let said = call_error(&model.full_name, &error);
+                    if !may_fall_back(error.kind) {
+                        return Err(said);
+                    }
+                    // What was wrong with the first model says most.
+                    before.get_or_insert(said);
+                }
+            }
+        }
+        Err(before.unwrap_or_else(|| CallError::Unavailable(format!("no model stands behind `{}`", self.name))))
+    }
+
+    /// Asks one model, again where that can help.
+    async fn attempts(&self, model: &Model<'_>, request: &Request) -> Result<Reply, Failed> {
+        let mut attempt = 0;
+        let size = InputSize::measure(request, model.served.kind).await;
+        loop {
+            let mut error = match self.attempt(model, request, &size, attempt).await {
+                Err(Failed::Provider(error)) => error,
+                other => return other,
+            };
+            let gate = &model.served.gate;
+            let wait = match gate.judge(&request.model, &error, attempt, self.task.deadline) {
+                Verdict::Again(wait) => wait,
+                Verdict::Final(why) => {
+                    if let Some(why) = why {
+                        error.message = format!("{}; {why}", error.message);
+                    }
+                    return Err(Failed::Provider(error));
+                }
+            };
+            telemetry::retry(&self.task.task.to_string(), &request.model, &error, millis(wait));
+            self.task.emit(Event::CallRetried {
+                task: self.task.task.clone(),
+                model: model.full_name.clone(),
+                error: error.to_string(),
+                wait,
+            });
+            self.note(ModelReport {
+                retries: 1,
+                waited_ms: millis(wait),
+                ..self.report(model)
+            });
+            tokio::time::sleep(wait).await;
+            failpoint!(await "call.again");
+            attempt += 1;
+        }
+    }
+
+    /// One attempt, with a second request beside the first where that is wanted and the first is slow.
+    async fn attempt(
+        &self,
+        model: &Model<'_>,
+        request: &Request,
+        size: &InputSize,
+        attempt: u32,
+    ) -> Result<Reply, Failed> {
+        if let Some(reply) = self.paid(&request_hash(&model.full_name, request), model) {
+            return Ok(reply);
+        }
+        let first = self.admit(model, request, size, attempt, false).await?.send();
+        let Some(after) = model.served.hedge_after else {
+            return first.await;
+        };
+        let mut first = pin!(first);
+        if let Either::Left((answer, _)) = select(first.as_mut(), pin!(tokio::time::sleep(after))).await {
+            return answer;
+        }
+        if !model.served.gate.may_hedge(&request.model) {
+            return first.await;
+        }
+        let second = pin!(async { self.admit(model, request, size, attempt, true).await?.send().await });
+        // The first success wins and drops the other one; a failure waits for what the other one brings.
+        match select(first, second).await {
+            Either::Left((Ok(reply), _)) | Either::Right((Ok(reply), _)) => Ok(reply),
+            Either::Left((Err(failed), second)) => second.await.map_err(|_| failed),
+            Either::Right((Err(_), first)) => first.await,
+        }
+    }
+
+    /// Reserves for a request and waits until the gate lets it through.
+    async fn admit<'s>(
+        &'s self,
+        model: &'s Model<'s>,
+        request: &Request,
+        size: &InputSize,
+        attempt: u32,
+        hedge: bool,
+    ) -> Result<InFlight<'s>, Failed> {
+        let task = self.task;
+        let strict = task.host.config.run().strict_tokens;
+        let input = task.host.estimates.input(&model.full_name, size, strict);
+        let worst = |input, output| {
+            model
+                .price
+                .as_ref()
+                .map_or(Usd::ZERO, |price| price.worst(input, output))
+        };
+        let want = Want {
+            input,
+            output: u64::from(request.max_tokens),
+            cost: model.price.is_some().then_some(&worst),
+            call: !self.counted.load(Ordering::Relaxed),
+        };
+        let exhausted = |limit| Failed::Call(CallError::Exhausted(limit));
+        failpoint!(await "call.reserve");
+        failpoint!("call.exhausted", exhausted(LimitKind::Tokens));
+        let reservation = if hedge {
+            // Not worth waiting for, and least of all worth failing for.
+            let reserved = task.account.try_reserve(&want).map_err(|none| exhausted(none.limit))?;
+            reserved.ok_or_else(|| exhausted(LimitKind::Tokens))?
+        } else {
+            let reserved = task.account.reserve(&want).await;
+            reserved.map_err(|none| exhausted(none.limit))?
+        };
+        // Only now: a call that no limit allows costs no work.
+        if let Some(schema) = &request.schema
+            && !self.checked.load(Ordering::Relaxed)
+        {
+            let checked = task.host.checks.check(schema, &task.checking).await;
+            checked.map_err(Failed::Call)?;
+            self.checked.store(true, Ordering::Relaxed);
+        }
+        let mut request = request.clone();
+        request.max_tokens = u32::try_from(reservation.output()).unwrap_or(u32::MAX);
+        let pays = model.price.as_ref().is_some_and(Price::caching_pays);
+        let ticket = Ticket {
+            model: &request.model,
+            line: &task.line,
+            again: attempt > 0,
+            input,
+            output: reservation.output(),
+            prefix: model.served.warms(pays).then(|| Prefix::of(&request)).flatten(),
+            deadline: task.deadline,
+        };
+        failpoint!(await "call.admit");
+        let admitted = model.served.gate.admit(ticket).await;
+        failpoint!(await "call.admitted");
+        let permit = admitted.map_err(|late| {
+            let error = ProviderError::new(ProviderErrorKind::RateLimited, late.to_string());
+            Failed::Provider(ProviderError {
+                no_retry: true,
+                ..error
+            })
+        })?;
+        request.mark_prefix = permit.mark();
+        Ok(InFlight {
+            call: self,
+            model,
+            report: self.report(model),
+            request,
+            size: *size,
+            attempt,
+            reservation: Some(reservation),
+            permit: Some(permit),
+            sent: false,
+        }
+        .hedged(hedge))
+    }
+
+    /// An empty report of what this call uses of `model`.
+    fn report(&self, model: &Model<'_>) -> ModelReport {
+        ModelReport {
+            name: self.name.to_owned(),
+            model: model.full_name.clone(),
+            cost_usd: model.price.as_ref().map(|_| Usd::ZERO),
+            offline: model.served.provider.is_offline(),
+            ..ModelReport::default()
+        }
+    }
+}
+
+/// Whether the next model of a chain may do better: not where the request itself is at fault.
+fn may_fall_back(kind: ProviderErrorKind) -> bool {
+    !matches!(
+        kind,
+        ProviderErrorKind::InvalidRequest | ProviderErrorKind::ContextOverflow
+    )
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn call_error(model: &str, error: &ProviderError) -> CallError {
+    let text = format!("{model}: {error}");
+    match error.kind {
+        ProviderErrorKind::ContextOverflow => CallError::ContextOverflow,
+        ProviderErrorKind::InvalidRequest | ProviderErrorKind::TooLarge => CallError::InvalidRequest(text),
+        ProviderErrorKind::RateLimited
+        | ProviderErrorKind::Overloaded
+        | ProviderErrorKind::Server
+        | ProviderErrorKind::Connection
+        | ProviderErrorKind::Timeout
+        | ProviderErrorKind::BadReply => CallError::Unavailable(text),
+        ProviderErrorKind::Authentication => CallError::Other("authentication".into(), text),
+        ProviderErrorKind::Permission => CallError::Other("permission".into(), text),
+        ProviderErrorKind::NotFound => CallError::Other("not-found".into(), text),
+        ProviderErrorKind::SpendCap => CallError::Other("spend-cap".into(), text),
+    }
+}

@@ -1,0 +1,188 @@
+//! A request on its way: counted when it is sent, settled when it is answered, reported when nobody waited for it.
+
+use agenthost_core::failpoint;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use tracing::Instrument as _;
+
+use super::super::estimate::InputSize;
+use super::super::record::request_hash;
+use super::{Call, Failed, Model, millis};
+use crate::telemetry;
+use agenthost_core::limits::Usd;
+use agenthost_core::limits::ledger::{Reservation, Used};
+use agenthost_core::llm::{ProviderError, ProviderErrorKind, Reply, Request, Usage};
+use agenthost_core::run::{Abandoned, Event, ModelReport};
+use agenthost_gate::Permit;
+
+/// A request that may be sent, or was. Dropping it after it was sent reports it as abandoned, charged as it was reserved.
+pub(super) struct InFlight<'a> {
+    pub(super) call: &'a Call<'a>,
+    pub(super) model: &'a Model<'a>,
+    pub(super) request: Request,
+    pub(super) report: ModelReport,
+    /// What of it makes input tokens.
+    pub(super) size: InputSize,
+    pub(super) attempt: u32,
+    /// Both are gone once the answer is in the books.
+    pub(super) reservation: Option<Reservation>,
+    pub(super) permit: Option<Permit>,
+    pub(super) sent: bool,
+}
+
+impl InFlight<'_> {
+    pub(super) fn hedged(mut self, hedge: bool) -> Self {
+        self.report.hedges = u64::from(hedge);
+        self
+    }
+
+    /// Sends the request once and puts what it used into the books.
+    pub(super) async fn send(mut self) -> Result<Reply, Failed> {
+        let task = self.call.task;
+        let written = task.log.sending(self.call.ordinal, &self.model.full_name).await;
+        written.map_err(Failed::Call)?;
+        failpoint!(await "call.send");
+        self.depart();
+        failpoint!(await "call.sent");
+        let waited = self.permit.as_ref().map_or(0, |permit| millis(permit.waited()));
+        let provider = &self.model.served;
+        let span = telemetry::request(
+            &task.task.to_string(),
+            provider.kind,
+            &self.request,
+            self.attempt,
+            waited,
+        );
+        let answer = provider.provider.complete(&self.request).instrument(span.clone()).await;
+        failpoint!(await "settle.answer");
+        telemetry::answered(&span, answer.as_ref());
+        let used = self.arrive(answer.as_ref());
+        task.emit(Event::CallSettled {
+            task: task.task.clone(),
+            spent: task.account.spent(),
+            error: answer.as_ref().err().map(ToString::to_string),
+        });
+        answer.map_err(Failed::Provider).map(|mut reply| {
+            // The guest sees what is in the books.
+            reply.usage.get_or_insert(Usage {
+                input: used.input,
+                output: used.output,
+                ..Usage::default()
+            });
+            reply
+        })
+    }
+
+    /// In the books from here on, whether or not anyone waits for the answer.
+    fn depart(&mut self) {
+        let task = self.call.task;
+        if let Some(reservation) = &mut self.reservation {
+            reservation.sent();
+        }
+        self.sent = true;
+        let first = !self.call.counted.swap(true, Ordering::Relaxed);
+        let mut limits_met = BTreeMap::new();
+        for met in self.permit.iter().flat_map(|permit| permit.met()) {
+            limits_met.insert(met.name().to_owned(), 1);
+        }
+        self.call.note(ModelReport {
+            calls: u64::from(first),
+            requests: 1,
+            warmed: u64::from(self.permit.as_ref().is_some_and(Permit::leads)),
+            waited_ms: self.permit.as_ref().map_or(0, |permit| millis(permit.waited())),
+            limits_met,
+            ..self.report.clone()
+        });
+        self.report.hedges = 0;
+        task.emit(Event::CallSent {
+            task: task.task.clone(),
+            model: self.model.full_name.clone(),
+        });
+    }
+
+    /// Settles with what the answer says was used.
+    fn arrive(&mut self, answer: Result<&Reply, &ProviderError>) -> Used {
+        let (Some(reservation), Some(permit)) = (self.reservation.take(), self.permit.take()) else {
+            return Used::default();
+        };
+        let task = self.call.task;
+        failpoint!("settle.arrive");
+        match answer {
+            // Noted once the journal has what came of it: if the process ends before that, the request is lost.
+            Ok(_) => self.call.so_far().unnoted = true,
+            Err(_) => task.log.answered(self.call.ordinal),
+        }
+        failpoint!("settle.gate");
+        permit.settle(answer);
+        failpoint!("settle.charge");
+        let price = self.model.price.as_ref();
+        let used = match answer {
+            Ok(Reply { usage: Some(usage), .. }) => {
+                let estimates = &task.host.estimates;
+                estimates.learn(&self.model.full_name, &self.size, usage.input);
+                Used {
+                    input: usage.input,
+                    cached_input: usage.cached_input,
+                    output: usage.output,
+                    cost: price.map(|price| price.cost(usage)),
+                }
+            }
+            // What it counted is not known.
+            Ok(Reply { usage: None, .. })
+            | Err(ProviderError {
+                may_be_billed: true, ..
+            }) => reservation.worst(),
+            Err(_) => Used {
+                cost: price.map(|_| Usd::ZERO),
+                ..Used::default()
+            },
+        };
+        reservation.settle(used);
+        failpoint!("settle.charged");
+        if answer.is_ok() {
+            self.call.book(request_hash(&self.model.full_name, &self.request), used);
+        } else {
+            let mut so_far = self.call.so_far();
+            so_far.used = so_far.used.plus(&used);
+        }
+        let mut limits_met = BTreeMap::new();
+        if matches!(answer, Err(error) if error.kind == ProviderErrorKind::RateLimited) {
+            limits_met.insert("rate-limited".to_owned(), 1);
+        }
+        let lost = matches!(answer, Err(error) if error.may_be_billed);
+        self.call.note(ModelReport {
+            abandoned: if lost {
+                Abandoned::one(&used)
+            } else {
+                Abandoned::default()
+            },
+            input_tokens: used.input,
+            cached_input_tokens: used.cached_input,
+            output_tokens: used.output,
+            cost_usd: used.cost,
+            limits_met,
+            ..self.report.clone()
+        });
+        used
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        let sent = self.sent;
+        let Some(reservation) = self.reservation.take().filter(|_| sent) else {
+            return;
+        };
+        let used = reservation.worst();
+        drop(reservation);
+        let report = ModelReport {
+            abandoned: Abandoned::one(&used),
+            input_tokens: used.input,
+            output_tokens: used.output,
+            cost_usd: used.cost,
+            ..self.report.clone()
+        };
+        self.call.lost(&used, report);
+    }
+}

@@ -1,0 +1,366 @@
+//! What a task can do: model calls, sub-tasks, progress, and asking what is left.
+//!
+//! Whatever a guest asks for passes here. A model call is granted here, made by [`Call`] (an attempt or several, each
+//! reserved and settled), and judged by [`judge`]; a reply that breaks its schema gets one attempt to repair it.
+
+use agenthost_core::failpoint;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, pending, ready};
+use tokio::sync::{Semaphore, broadcast};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::answer::{Judged, is_answer, judge, repair, request};
+use super::attempts::{Call, SpentBefore};
+use super::estimate::InputSize;
+use super::record::{Begins, Hash, PaidReply, PastCall, Recorded, TaskLog};
+use super::tree::RunState;
+use super::{Inner, LoadedPlugin};
+use agenthost_config::ModelRef;
+use agenthost_core::limits::LimitKind;
+use agenthost_core::limits::ledger::{Account, Exhausted, Used};
+use agenthost_core::llm::{Allowance, Ask, CallError, CallResult, Reply, Request};
+use agenthost_core::run::{Abandoned, Event, ModelReport};
+use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
+use agenthost_gate::Line;
+use agenthost_sandbox::{Capabilities, Input, Returned};
+
+const TASKS_REACHED: &str = "the limit of sub-tasks is reached";
+
+/// What one task may do, and what it did.
+pub(super) struct TaskCalls {
+    pub(super) host: Arc<Inner>,
+    pub(super) run: Arc<RunState>,
+    /// What the task runs; its sub-agents hang on it.
+    pub(super) loaded: Arc<LoadedPlugin>,
+    /// Ends the task, and with it all below.
+    pub(super) cancel: CancellationToken,
+    /// The deepest level that a task of this run may stand at, from here down.
+    pub(super) deepest: u32,
+    /// Sub-tasks started so far.
+    pub(super) children: AtomicU32,
+    pub(super) task: TaskId,
+    pub(super) plugin: String,
+    /// The model names that the task may use.
+    pub(super) models: BTreeSet<String>,
+    pub(super) account: Account,
+    pub(super) deadline: Option<Instant>,
+    pub(super) events: broadcast::Sender<Event>,
+    /// Whose turn at the gate its calls take: one line for the tasks of one parent.
+    pub(super) line: Line,
+    /// What is written down of it, and what was.
+    pub(super) log: Arc<TaskLog>,
+    /// What each model was used for, in the order of the first call.
+    pub(super) used: Mutex<Vec<ModelReport>>,
+    /// Lets one schema or reply of the task be checked at a time.
+    pub(super) checking: Arc<Semaphore>,
+}
+
+/// [`TaskCalls`], as the guest's side holds it.
+pub(super) struct Handle(pub(super) Arc<TaskCalls>);
+
+impl Capabilities for Handle {
+    fn complete(&self, ordinal: u64, ask: Ask) -> BoxFuture<'static, CallResult> {
+        failpoint!("call.complete");
+        // What is known of it is looked up now and not when the call gets its time: a guest may have dropped it by then.
+        let refused = || self.0.loaded.ceiling.own_refusal(&self.0.plugin, &ask.model);
+        match self.0.log.call(ordinal, &ask, self.0.may_be_sent(&ask), refused) {
+            Recorded::Make(past) => {
+                let before = self.0.restore_lost(ordinal, &ask, &past);
+                let calls = Arc::clone(&self.0);
+                async move { calls.complete(ordinal, ask, past.paid, before).await }.boxed()
+            }
+            Recorded::Told(told) => {
+                if let Some(used) = told.used() {
+                    self.0.account.restore(&used, 1);
+                }
+                for model in &told.models {
+                    self.0.note(model.clone());
+                }
+                ready(told.result()).boxed()
+            }
+            Recorded::Unanswered => pending().boxed(),
+            Recorded::Differs => {
+                let why = "the task asks for something that it did not ask for when it was recorded";
+                ready(Err(CallError::Other("replay".into(), why.into()))).boxed()
+            }
+        }
+    }
+
+    fn remaining(&self, fuel: u64) -> Allowance {
+        failpoint!("call.remaining");
+        self.0.log.remaining(|| self.0.left(fuel))
+    }
+
+    fn start(&self, ordinal: u64, import: &str, input: Input) -> BoxFuture<'static, Result<Returned, String>> {
+        failpoint!("call.start");
+        // The place in the tree is taken now, and whether there is one for it: in the order in which the guest calls, which
+        // a replay repeats.
+        let id = self.0.task.child(self.0.children.fetch_add(1, Ordering::Relaxed));
+        let begins = self.0.log.starts(ordinal, &id);
+        let allowed = self.0.allow(&id);
+        let calls = Arc::clone(&self.0);
+        let import = import.to_owned();
+        match begins {
+            Begins::Now => async move { calls.start(ordinal, id, allowed, &import, input).await }.boxed(),
+            Begins::Again => {
+                // Whatever its parent does: it is cut off where it was.
+                let run = Arc::clone(&self.0.run);
+                let ended = run.keep(async move { calls.start(ordinal, id, Ok(()), &import, input).await });
+                let lost = || Err("the host failed while it ran the sub-task".to_owned());
+                async move { ended.await.unwrap_or_else(|_| lost()) }.boxed()
+            }
+            Begins::Refused => {
+                let shared = || Failure::exhausted(LimitKind::Tasks, TASKS_REACHED);
+                let refused = Err(allowed.err().unwrap_or_else(shared));
+                async move { calls.start(ordinal, id, refused, &import, input).await }.boxed()
+            }
+            Begins::Never => pending().boxed(),
+            Begins::Differs => {
+                let why = "the task starts a sub-task that it did not start when it was recorded";
+                ready(Err(why.to_owned())).boxed()
+            }
+        }
+    }
+
+    fn lease_fuel(&self) -> BoxFuture<'_, u64> {
+        match self.0.log.fuel() {
+            Some(fuel) => ready(fuel.saturating_sub(self.0.account.spent().fuel)).boxed(),
+            None => self.0.account.lease_fuel().boxed(),
+        }
+    }
+
+    fn settle_fuel(&self, leased: u64, used: u64) {
+        // A replay's fuel is not of the account.
+        let leased = if self.0.log.fuel().is_some() { 0 } else { leased };
+        self.0.account.settle_fuel(leased, used);
+    }
+
+    fn progress(&self, done: u32, total: Option<u32>, message: String) {
+        failpoint!("call.progress");
+        self.0.emit(Event::Progress {
+            task: self.0.task.clone(),
+            done,
+            total,
+            message,
+        });
+    }
+}
+
+impl TaskCalls {
+    /// What is left of the task's limits, `fuel` being what the guest itself has left.
+    fn left(&self, fuel: u64) -> Allowance {
+        let (tokens, cost, calls) = self.account.left();
+        let left = self
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        Allowance {
+            tokens,
+            cost_micro_usd: cost.map(|cost| cost.pico() / 1_000_000),
+            calls,
+            fuel: self.account.fuel_left().map(|left| left.saturating_add(fuel)),
+            time_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    /// Whether a request can come of `ask`: the body of a call that is refused at once is not worth keeping.
+    fn may_be_sent(&self, ask: &Ask) -> bool {
+        let (_, _, calls) = self.account.left();
+        calls != Some(0) && self.granted(&ask.model).is_ok()
+    }
+
+    /// Charges for a sub-task, or says which limit stands in its way.
+    fn allow(&self, id: &TaskId) -> Result<(), Failure> {
+        if id.depth() > self.deepest {
+            let message = "the sub-task would stand deeper than the limit allows";
+            return Err(Failure::exhausted(LimitKind::Depth, message));
+        }
+        let full = |exhausted: Exhausted| Failure::exhausted(exhausted.limit, TASKS_REACHED);
+        self.account.start_task().map_err(full)
+    }
+
+    /// Runs a sub-task to its end where it is allowed, and puts how it came out in the words of the caller's type.
+    async fn start(
+        &self,
+        ordinal: u64,
+        id: TaskId,
+        allowed: Result<(), Failure>,
+        import: &str,
+        input: Input,
+    ) -> Result<Returned, String> {
+        let Some(sub_agent) = self.loaded.sub_agents.get(import) else {
+            return Err(format!("no sub-agent is declared for {import}"));
+        };
+        self.log.caught_up(ordinal).await;
+        failpoint!(await "call.started");
+        let failure = match allowed {
+            Err(refused) => refused,
+            Ok(()) => {
+                let (outcome, returned) = self.run.sub_task(self, id.clone(), sub_agent, input).await;
+                failpoint!(await "collect.sub-task");
+                self.log.came_out(ordinal, &id, &outcome);
+                match (outcome, returned) {
+                    (_, Some(returned)) => return Ok(returned),
+                    (Outcome::Failure(failure), None) => failure,
+                    (Outcome::Ok(_), None) => Failure::new(FailureClass::Host, "the output of the sub-task is lost"),
+                }
+            }
+        };
+        let class = failure.class.name();
+        sub_agent
+            .plugin
+            .code
+            .returned_failure(class, &failure.message, failure.limit)
+            .ok_or_else(|| {
+                format!(
+                    "the sub-agent {} gave no output: {class}: {}",
+                    sub_agent.plugin.id, failure.message
+                )
+            })
+    }
+
+    /// Books what an earlier run of the task spent on this call for nothing: requests that it gave up, and requests that
+    /// were in flight when its process ended, at their worst case. Returns what that is, if there are any.
+    fn restore_lost(&self, ordinal: u64, ask: &Ask, past: &PastCall) -> Option<SpentBefore> {
+        let mut sum = past.lost;
+        let mut reports = past.models.clone();
+        for model in &past.in_flight {
+            let Ok(request) = request(ask.clone(), self.host.config.reply_tokens()) else {
+                break;
+            };
+            let parsed = model.parse::<ModelRef>().ok();
+            let served = parsed
+                .as_ref()
+                .and_then(|model| self.host.provider(&model.provider).ok());
+            let size = InputSize::of(&request, served.map_or("", |served| served.kind));
+            let strict = self.host.config.run().strict_tokens;
+            let input = self.host.estimates.input(model, &size, strict);
+            let output = u64::from(request.max_tokens);
+            let price = parsed.as_ref().and_then(|model| self.host.price(model));
+            let used = Used {
+                input,
+                cached_input: 0,
+                output,
+                cost: price.map(|price| price.worst(input, output)),
+            };
+            let report = ModelReport {
+                name: ask.model.clone(),
+                model: model.clone(),
+                requests: 1,
+                abandoned: Abandoned::one(&used),
+                input_tokens: input,
+                output_tokens: output,
+                cost_usd: used.cost,
+                ..ModelReport::default()
+            };
+            // The journal has no price; the next time, it knows.
+            self.log.lost(ordinal, &used, &report);
+            reports.push(report);
+            sum = Some(sum.map_or(used, |sum| sum.plus(&used)));
+        }
+        let used = sum?;
+        self.account.restore(&used, 1);
+        if reports.iter().all(|report| report.calls == 0)
+            && let Some(first) = reports.first_mut()
+        {
+            first.calls = 1;
+        }
+        reports.iter().cloned().for_each(|report| self.note(report));
+        Some(SpentBefore { used, models: reports })
+    }
+
+    async fn complete(
+        &self,
+        ordinal: u64,
+        ask: Ask,
+        paid: Vec<(Hash, PaidReply)>,
+        before: Option<SpentBefore>,
+    ) -> CallResult {
+        self.log.caught_up(ordinal).await;
+        failpoint!(await "call.made");
+        let name = ask.model.clone();
+        let call = Call::new(self, &name, ordinal, paid, before);
+        let result = self.make(&call, ask).await.map_err(CallError::shortened);
+        failpoint!(await "settle.told");
+        self.log.told(ordinal, &call.told(&result)).await?;
+        failpoint!(await "settle.durable");
+        call.noted();
+        result
+    }
+
+    /// Makes a model call: the first try, and one to repair what came back.
+    async fn make(&self, call: &Call<'_>, ask: Ask) -> CallResult {
+        let models = self.granted(&ask.model)?;
+        let request = request(ask, self.host.config.reply_tokens())?;
+        let reply = call.serve(models, request.clone()).await?;
+        let (broken, why) = match self.judged(reply, &request).await? {
+            Judged::Fine(reply) => return Ok(reply),
+            Judged::Wrong(error) => return Err(error),
+            Judged::Broken { reply, why } => (reply, why),
+        };
+        // The model is shown what it wrote and what is wrong with it, once.
+        call.repairs(&broken);
+        let first = broken.usage;
+        let invalid = |why: String| Err(CallError::InvalidReply(why));
+        let mut repaired = match call.serve(models, repair(&request, &broken, &why)).await {
+            Ok(reply) => reply,
+            Err(error) => return invalid(format!("{why}; the attempt to repair it failed: {error}")),
+        };
+        // The guest is told what both have used, as the books say.
+        repaired.usage = first.zip(repaired.usage).map(|(first, second)| first.plus(&second));
+        match self.judged(repaired, &request).await? {
+            Judged::Fine(reply) => Ok(reply),
+            Judged::Wrong(error) => Err(error),
+            Judged::Broken { why, .. } => invalid(format!("{why}, also after one repair")),
+        }
+    }
+
+    /// Holds a reply against what was asked, away from the threads that everything else runs on.
+    async fn judged(&self, reply: Reply, request: &Request) -> Result<Judged, CallError> {
+        let accepted = match &request.schema {
+            Some(schema) if is_answer(&reply) => {
+                Some(self.host.checks.accept(schema, reply.text(), &self.checking).await?)
+            }
+            _ => None,
+        };
+        Ok(judge(reply, accepted))
+    }
+
+    /// The models behind a name, the first to be tried first, if there are some and the task may use them.
+    fn granted(&self, name: &str) -> Result<&[ModelRef], CallError> {
+        let Some(models) = self.host.models(name) else {
+            let known: Vec<_> = self.host.config.models().keys().map(String::as_str).collect();
+            return Err(CallError::Denied(format!(
+                "no model is named `{name}`: [models] has {}; map the name there",
+                if known.is_empty() {
+                    "none".into()
+                } else {
+                    known.join(", ")
+                }
+            )));
+        };
+        if let Some(refusal) = self.loaded.ceiling.refusal(&self.plugin, name) {
+            return Err(CallError::Denied(refusal));
+        }
+        if !self.models.contains(name) {
+            return Err(CallError::Denied(format!(
+                "{plugin} is not granted the model `{name}`; to allow it, add `{name}` to `models` in [grants.\"{plugin}\"]",
+                plugin = self.plugin
+            )));
+        }
+        Ok(models)
+    }
+
+    pub(super) fn note(&self, report: ModelReport) {
+        report.into_list(&mut self.used.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn emit(&self, event: Event) {
+        // Nobody has to watch.
+        let _ = self.events.send(event);
+    }
+}

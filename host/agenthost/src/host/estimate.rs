@@ -1,0 +1,220 @@
+//! An upper bound of the input tokens of a request, before any provider has counted them.
+//!
+//! A plugin chooses what it sends, so an average of what was seen before is no bound: easy text would lower it for dense
+//! text that follows. This bound looks at the text itself, see [`vocabulary`], and counts from the providers can only
+//! raise it. It never passes the number of bytes, because no tokenizer makes more tokens than that.
+
+mod vocabulary;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use agenthost_core::llm::{Part, Request};
+use agenthost_providers::schema::{Dialect, fit, instruct};
+
+/// Tokens around a request that are in no text of it: markers of roles, and what a vendor adds for a schema.
+const TOKENS_PER_REQUEST: u64 = 64;
+const TOKENS_PER_MESSAGE: u64 = 8;
+/// The least tokens for a part that is no text. Its bytes say little: an empty image of a few hundred bytes costs as much
+/// as any other of its width and height. A choice that leaves room above the cost of a large image.
+const TOKENS_PER_MEDIA: u64 = 5_000;
+/// What is added to a count that was above the bound, as the next text may be denser.
+const MARGIN: f64 = 1.1;
+/// Shorter requests say little about a ratio, being mostly overhead.
+const MIN_LESSON_BYTES: u64 = 512;
+/// Longer texts are counted on a thread of their own.
+const LONG_BYTES: u64 = 64 * 1024;
+/// Anthropic publishes no vocabulary of its newer models. Its documentation of token counting says that they make about 30
+/// percent more tokens of the same text than earlier ones, depending on the text; the rest is room.
+const ANTHROPIC_FACTOR: f64 = 1.35;
+
+/// What of a request makes input tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct InputSize {
+    /// UTF-8 bytes of all texts.
+    bytes: u64,
+    /// The most tokens of these texts, by their characters.
+    texts: u64,
+    /// The most tokens of everything that is no text.
+    media: u64,
+    messages: u64,
+}
+
+impl InputSize {
+    /// Measures `request`, as it is sent to a provider of `kind`.
+    pub(super) fn of(request: &Request, kind: &str) -> Self {
+        let mut size = Self {
+            bytes: 0,
+            texts: 0,
+            media: 0,
+            messages: request.messages.len() as u64,
+        };
+        size.add(request.system.as_deref().unwrap_or_default());
+        for part in request.messages.iter().flat_map(|message| &message.content) {
+            match part {
+                Part::Text(text) | Part::Extension { json: text, .. } => size.add(text),
+                Part::Media { data, .. } => size.media += TOKENS_PER_MEDIA.max(data.len() as u64),
+            }
+        }
+        if let Some(schema) = &request.schema {
+            // What is sent is longer than what the task wrote: names stand twice, types are written out.
+            let dialect = if kind == "anthropic" {
+                Dialect::Anthropic
+            } else {
+                Dialect::OpenAi
+            };
+            match fit(schema, dialect) {
+                Ok(fitted) => size.add(&fitted.to_string()),
+                Err(_) => size.add(&instruct(None, schema)),
+            }
+        }
+        if kind == "anthropic" {
+            size.texts = (size.texts as f64 * ANTHROPIC_FACTOR).ceil() as u64;
+        }
+        size
+    }
+
+    /// The same, away from the threads that everything else runs on if it takes long.
+    pub(super) async fn measure(request: &Request, kind: &'static str) -> Self {
+        if request.size().0 <= LONG_BYTES {
+            return Self::of(request, kind);
+        }
+        let request = request.clone();
+        let (bytes, messages) = request.size();
+        let measured = tokio::task::spawn_blocking(move || Self::of(&request, kind)).await;
+        measured.unwrap_or(Self {
+            bytes,
+            texts: bytes,
+            media: 0,
+            messages,
+        })
+    }
+
+    fn add(&mut self, text: &str) {
+        self.bytes += text.len() as u64;
+        self.texts += vocabulary::most_tokens(text);
+    }
+
+    fn overhead(&self) -> u64 {
+        TOKENS_PER_REQUEST
+            .saturating_add(TOKENS_PER_MESSAGE.saturating_mul(self.messages))
+            .saturating_add(self.media)
+    }
+}
+
+/// How far the counts for each model were above the bound: models of which that was never so are not in it.
+#[derive(Default)]
+pub(super) struct Estimates(Mutex<HashMap<String, f64>>);
+
+impl Estimates {
+    /// The most input tokens of a request to `model`; with `strict`, a token for each byte.
+    pub(super) fn input(&self, model: &str, size: &InputSize, strict: bool) -> u64 {
+        if strict {
+            return size.bytes.saturating_add(size.overhead());
+        }
+        let factor = self.lock().get(model).copied().unwrap_or(1.0);
+        let texts = (size.texts as f64 * factor).ceil() as u64;
+        texts.min(size.bytes).saturating_add(size.overhead())
+    }
+
+    /// Takes a reply's count into account, if it is above the bound: a model that makes more tokens of a text than was
+    /// known keeps a higher bound for as long as the host lives.
+    pub(super) fn learn(&self, model: &str, size: &InputSize, counted: u64) {
+        if size.bytes < MIN_LESSON_BYTES || size.media > 0 || counted <= self.input(model, size, false) {
+            return;
+        }
+        let text = counted.saturating_sub(TOKENS_PER_MESSAGE.saturating_mul(size.messages));
+        let seen = text as f64 / size.texts.max(1) as f64 * MARGIN;
+        let mut factors = self.lock();
+        let factor = factors.entry(model.to_owned()).or_insert(1.0);
+        *factor = factor.max(seen);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, f64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agenthost_core::llm::{Message, Options, Role};
+
+    fn size(text: &str, kind: &str) -> InputSize {
+        InputSize::of(&request(vec![Part::Text(text.into())]), kind)
+    }
+
+    fn request(content: Vec<Part>) -> Request {
+        Request {
+            model: "m".into(),
+            system: None,
+            messages: vec![Message {
+                role: Role::User,
+                content,
+            }],
+            max_tokens: 10,
+            schema: None,
+            options: Options::default(),
+            mark_prefix: None,
+        }
+    }
+
+    const ENGLISH: &str =
+        "The host reserves the worst case of a request before it is sent, and settles it when the reply is there. ";
+
+    #[test]
+    fn easy_text_never_lowers_the_bound_for_dense_text() {
+        let estimates = Estimates::default();
+        let (easy, dense) = (size(&ENGLISH.repeat(40), "openai"), size(&"xQ".repeat(2_000), "openai"));
+        assert_eq!(dense.texts, 4_000, "each letter may be a token");
+        assert!(easy.texts * 3 < easy.bytes, "{easy:?}");
+        let before = (estimates.input("m", &easy, false), estimates.input("m", &dense, false));
+        for _ in 0..100 {
+            estimates.learn("m", &easy, easy.texts / 2);
+        }
+        assert_eq!(
+            (estimates.input("m", &easy, false), estimates.input("m", &dense, false)),
+            before
+        );
+    }
+
+    #[test]
+    fn a_count_above_the_bound_raises_it_at_once_and_for_good_up_to_the_bytes() {
+        let estimates = Estimates::default();
+        let size = size(&ENGLISH.repeat(40), "openai");
+        let counted = size.texts * 2;
+        estimates.learn("m", &size, counted);
+        let raised = estimates.input("m", &size, false);
+        assert!(raised > counted, "{raised} {counted}");
+        estimates.learn("m", &size, 10);
+        assert_eq!(estimates.input("m", &size, false), raised);
+        assert!(estimates.input("other", &size, false) < counted);
+        estimates.learn("m", &size, u64::MAX / 2);
+        assert_eq!(estimates.input("m", &size, false), estimates.input("m", &size, true));
+    }
+
+    #[test]
+    fn a_small_image_is_not_counted_by_its_bytes_alone() {
+        let media = |bytes| {
+            let size = InputSize::of(
+                &request(vec![Part::Media {
+                    mime: "image/png".into(),
+                    data: vec![0; bytes],
+                }]),
+                "openai",
+            );
+            Estimates::default().input("m", &size, false)
+        };
+        assert_eq!(media(100), media(4_000));
+        assert!(media(100) > 4_784 && media(100_000) > 100_000);
+    }
+
+    #[test]
+    fn a_schema_counts_as_it_is_sent() {
+        let schema = serde_json::json!({"type": "object", "properties": {"some-name": {"type": "string"}}});
+        let written = schema.to_string().len() as u64;
+        let mut request = request(Vec::new());
+        request.schema = Some(schema);
+        assert!(InputSize::of(&request, "openai").bytes > written);
+    }
+}

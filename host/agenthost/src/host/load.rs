@@ -1,0 +1,484 @@
+//! Loading a plugin with all the sub-agents below it.
+//!
+//! A plugin's import of another plugin's task names who may be started; this is where the name becomes bytes. Looked for,
+//! in this order: what the caller says (`--with`), `[sub-agents]` in the configuration, the declaration in the plugin's own
+//! manifest, a file `NAME.wasm` beside the plugin, where a build leaves it, and the project's lock file. Before anything
+//! runs, the types are compared, and plugins that would start each other in a circle are refused.
+//!
+//! Each plugin has the directories of its own grant; those that the caller gives are the root's alone.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Ceiling, Host, LoadedPlugin, Place, SubAgent};
+use agenthost_config::{DirGrant, trust};
+use agenthost_core::error::{Error, Result};
+use agenthost_core::limits::{Limits, LimitsPatch};
+use agenthost_plugin::build::BuildRules;
+use agenthost_plugin::types::shape;
+use agenthost_plugin::{Plugin, PluginId, SubAgentImport};
+use agenthost_registry::policy::Verdict;
+use agenthost_registry::{Name, Reference, Requirement};
+use agenthost_sandbox::Stop;
+
+/// Where a plugin's bytes came from.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Origin<'a> {
+    /// The crate directory, where there is one: the manifest's paths are relative to it.
+    home: Option<&'a Path>,
+    /// The component's file.
+    file: Option<&'a Path>,
+    /// Where imports that are not offered come from, where a build found out.
+    blame: Option<&'a str>,
+    /// What the project's policies say, where they were asked.
+    verdict: Option<&'a Verdict>,
+}
+
+/// Who said where a plugin is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NamedBy {
+    /// The caller, the operator's own configuration, or the manifest of a crate that was built.
+    Caller,
+    /// A project's configuration.
+    Project,
+}
+
+pub(super) struct Loader<'a> {
+    host: &'a Host,
+    with: BTreeMap<String, Place>,
+    /// More directories for the root.
+    dirs: Vec<DirGrant>,
+    /// Plugins that are loaded already, by file or crate directory.
+    loaded: HashMap<PathBuf, Arc<LoadedPlugin>>,
+    /// Which of `with` some plugin asked for.
+    given: BTreeSet<String>,
+    /// The plugins on the way down to the one that is being loaded.
+    above: Vec<PluginId>,
+    /// Ends compiling early.
+    stop: Option<Stop>,
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn new(host: &'a Host, with: BTreeMap<String, Place>, dirs: Vec<DirGrant>) -> Self {
+        Self {
+            host,
+            with,
+            dirs,
+            loaded: HashMap::new(),
+            given: BTreeSet::new(),
+            above: Vec::new(),
+            stop: None,
+        }
+    }
+
+    /// Ends compiling early when the other end of `stop` is dropped.
+    pub(super) fn stopped_by(mut self, stop: Stop) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+
+    /// Loads the root, and sees to it that nothing was given in vain.
+    pub(super) fn load_root(mut self, place: &Place) -> Result<LoadedPlugin> {
+        let root = self.load(place, NamedBy::Caller)?;
+        let Some(unused) = self.with.keys().find(|name| !self.given.contains(*name)) else {
+            return Ok(root);
+        };
+        let known: Vec<_> = root
+            .plugin
+            .sub_agents
+            .iter()
+            .map(|import| import.plugin.name.as_str())
+            .collect();
+        Err(
+            Error::usage(format!("no plugin starts {unused}, for which a plugin was given")).hint(
+                match known.as_slice() {
+                    [] => format!("{} starts no sub-agents.", root.plugin.id),
+                    known => format!("{} starts {}.", root.plugin.id, known.join(", ")),
+                },
+            ),
+        )
+    }
+
+    fn load(&mut self, place: &Place, by: NamedBy) -> Result<LoadedPlugin> {
+        match place {
+            Place::Path(path) => self.load_path(path, by),
+            Place::Reference(reference) => self.load_locked(reference),
+        }
+    }
+
+    /// Loads what the lock file has: nothing is fetched here.
+    fn load_locked(&mut self, reference: &Reference) -> Result<LoadedPlugin> {
+        let Some(project) = self.host.inner.project.clone() else {
+            return Err(
+                Error::plugin(format!("{reference} is a reference, and this host has no project"))
+                    .hint("Give the host one with `HostBuilder::project`, or give a .wasm file."),
+            );
+        };
+        let admitted = project.admit(project.locked(reference)?)?;
+        let origin = Origin {
+            verdict: Some(&admitted.verdict),
+            ..Origin::default()
+        };
+        self.load_bytes(&admitted.bytes, origin)
+            .map_err(|error| error.context(&reference.to_string()))
+    }
+
+    /// Which crates may be built, where the crate to begin with was named so.
+    fn builds(&self, by: NamedBy) -> BuildRules {
+        match (&self.host.inner.builds, by) {
+            (Some(rules), _) => rules.clone(),
+            (None, NamedBy::Caller) => BuildRules::any(),
+            (None, NamedBy::Project) => {
+                let env = self.host.config().env().clone();
+                BuildRules::permitting(move |dir| trust::crates::check(&env, dir))
+            }
+        }
+    }
+
+    fn load_path(&mut self, path: &Path, by: NamedBy) -> Result<LoadedPlugin> {
+        let (file, home, notes, blame) = match path.is_dir() {
+            true => {
+                if let Some(project) = &self.host.inner.project {
+                    project.judge_crate(path)?;
+                }
+                let built = self.builds(by).build(path)?;
+                (built.path, Some(path), built.notes, built.blame)
+            }
+            false => (path.to_owned(), None, Vec::new(), None),
+        };
+        let bytes = agenthost_plugin::read(&file)?;
+        let mut loaded = self
+            .load_bytes(
+                &bytes,
+                Origin {
+                    home,
+                    file: Some(&file),
+                    blame: blame.as_deref(),
+                    verdict: None,
+                },
+            )
+            .map_err(|error| error.at(&file))?;
+        loaded.notes.splice(0..0, notes);
+        Ok(loaded)
+    }
+
+    /// The most that it may have, and what there is to say of that.
+    fn ceiling(&self, plugin: &Plugin, bytes: &[u8], origin: Origin<'_>) -> Result<(Ceiling, Vec<String>)> {
+        let own = Ceiling::own(plugin);
+        match (origin.verdict, origin.file, &self.host.inner.project) {
+            (Some(verdict), ..) => Ok((own.within(verdict), verdict.notes.clone())),
+            (None, Some(file), Some(project)) => {
+                let verdict = project.judge_path(file, plugin, bytes)?;
+                Ok((own.within(&verdict), verdict.notes))
+            }
+            // Bytes of the embedder's own, or no project that could have policies.
+            _ => Ok((own, Vec::new())),
+        }
+    }
+
+    /// Loads the plugin and what is below it.
+    pub(super) fn load_bytes(&mut self, bytes: &[u8], origin: Origin<'_>) -> Result<LoadedPlugin> {
+        let plugin = Plugin::read(bytes)?;
+        let (ceiling, notes) = self.ceiling(&plugin, bytes, origin)?;
+        let dirs = self.dirs(&plugin)?;
+        agenthost_plugin::refuse(&plugin.id.name, &plugin.imports, !dirs.is_empty(), origin.blame)?;
+        if self.above.iter().any(|above| above.name == plugin.id.name) {
+            let circle: Vec<_> = self
+                .above
+                .iter()
+                .chain([&plugin.id])
+                .map(|id| id.name.as_str())
+                .collect();
+            return Err(
+                Error::plugin(format!("plugins start each other in a circle: {}", circle.join(" -> ")))
+                    .hint("A plugin cannot stand below itself; put the shared part into a plugin of its own."),
+            );
+        }
+        self.above.push(plugin.id.clone());
+        let mut sub_agents = BTreeMap::new();
+        for import in &plugin.sub_agents {
+            let (source, limits, by) = self.place(&plugin, import, origin)?;
+            let sub_agent = self
+                .sub_agent(&source, by)
+                .map_err(|error| error.context(&format!("sub-agent {}", import.plugin)))?;
+            fits(&plugin, import, &sub_agent)?;
+            sub_agents.insert(
+                import.import.clone(),
+                SubAgent {
+                    plugin: sub_agent,
+                    limits,
+                },
+            );
+        }
+        self.above.pop();
+        let imports: Vec<_> = sub_agents.keys().map(String::as_str).collect();
+        let code = self.host.inner.sandbox.load(
+            bytes,
+            &plugin.digest,
+            &plugin.task,
+            &imports,
+            !dirs.is_empty(),
+            self.stop.as_ref(),
+        )?;
+        Ok(LoadedPlugin {
+            plugin,
+            code,
+            sub_agents,
+            dirs,
+            ceiling,
+            notes,
+        })
+    }
+
+    /// The directories that a plugin may have.
+    fn dirs(&mut self, plugin: &Plugin) -> Result<Vec<DirGrant>> {
+        let mut dirs = self.host.config().grant(&plugin.id.name).dirs;
+        if self.above.is_empty() {
+            dirs.append(&mut self.dirs);
+        }
+        DirGrant::check_distinct(&dirs).map_err(|twice| {
+            Error::usage(format!("{}: {twice}", plugin.id.name))
+                .hint("Give each directory a path of its own, those in the plugin's [grants] entry included.")
+        })?;
+        Ok(dirs)
+    }
+
+    fn sub_agent(&mut self, place: &Place, by: NamedBy) -> Result<Arc<LoadedPlugin>> {
+        let key = match place {
+            Place::Path(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
+            // No path has a colon in its first part and is absolute.
+            Place::Reference(reference) => PathBuf::from(reference.to_string()),
+        };
+        if let Some(known) = self.loaded.get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let loaded = Arc::new(self.load(place, by)?);
+        self.loaded.insert(key, Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    /// Where the plugin behind an import is, the limits of its tasks, and who said so.
+    fn place(
+        &mut self,
+        plugin: &Plugin,
+        import: &SubAgentImport,
+        origin: Origin<'_>,
+    ) -> Result<(Place, Limits, NamedBy)> {
+        let name = &import.plugin.name;
+        let declared = plugin
+            .manifest
+            .as_ref()
+            .and_then(|manifest| manifest.sub_agents.get(name));
+        let declared = declared.map(|value| Declared::read(name, value)).transpose()?;
+        let limits = declared
+            .as_ref()
+            .map_or_else(Limits::none, |declared| declared.limits.clone());
+        if let Some(place) = self.with.get(name) {
+            self.given.insert(name.clone());
+            return Ok((place.clone(), limits, NamedBy::Caller));
+        }
+        if let Some(configured) = self.host.config().sub_agents().get(name) {
+            let by = match self.host.config().is_by_project(&format!("sub-agents.{name}")) {
+                true => NamedBy::Project,
+                false => NamedBy::Caller,
+            };
+            return Ok((Place::configured(name, configured)?, limits, by));
+        }
+        if let (Some(home), Some(path)) = (
+            origin.home,
+            declared.as_ref().and_then(|declared| declared.path.as_ref()),
+        ) {
+            return Ok((home.join(path).into(), limits, NamedBy::Caller));
+        }
+        let short = name.split_once(':').map_or(name.as_str(), |(_, name)| name);
+        let beside = origin.file.map(|file| file.with_file_name(format!("{short}.wasm")));
+        if let Some(beside) = beside.filter(|beside| beside.is_file() && Some(beside.as_path()) != origin.file) {
+            return Ok((beside.into(), limits, NamedBy::Caller));
+        }
+        if let Some(reference) = declared.and_then(|declared| declared.reference) {
+            return Ok((reference.into(), limits, NamedBy::Caller));
+        }
+        let locked = name.parse::<Name>().ok().filter(|name| {
+            let project = self.host.inner.project.as_ref();
+            project.is_some_and(|project| project.lock().get(name).is_some())
+        });
+        if let Some(name) = locked {
+            let requirement = Requirement::any();
+            return Ok((Reference::Named { name, requirement }.into(), limits, NamedBy::Caller));
+        }
+        Err(Error::plugin(format!(
+            "{} starts {}, and no sub-agent is declared for it",
+            plugin.id, import.plugin
+        ))
+        .hint(format!(
+            "Say where it is: `agenthost add {name}` for one of a registry, --with {name}=PLUGIN, or `\"{name}\" = \"PATH\"` under \
+             [sub-agents] in agenthost.toml, \
+                 or [package.metadata.agenthost.sub-agents] in the plugin's Cargo.toml."
+        )))
+    }
+}
+
+/// A declaration in a manifest: a path or reference as text, or a table.
+struct Declared {
+    path: Option<PathBuf>,
+    reference: Option<Reference>,
+    limits: Limits,
+}
+
+impl Declared {
+    fn read(name: &str, value: &Value) -> Result<Self> {
+        let wrong = |why: &str| {
+            Error::plugin(format!("the manifest's sub-agent {name}: {why}"))
+                .hint("Write `path = \"../crate\"` or a .wasm file, and perhaps `limits = { tokens = \"20k\" }`.")
+        };
+        let mut declared = Self {
+            path: None,
+            reference: None,
+            limits: Limits::none(),
+        };
+        let fields = match value {
+            Value::String(text) if Reference::looks_like_one(text) => {
+                declared.reference = Some(text.parse().map_err(|error: Error| wrong(&error.to_string()))?);
+                return Ok(declared);
+            }
+            Value::String(text) => {
+                declared.path = Some(text.into());
+                return Ok(declared);
+            }
+            Value::Object(fields) => fields,
+            _ => return Err(wrong("neither a path nor a table")),
+        };
+        for (key, value) in fields {
+            match (key.as_str(), value) {
+                ("path", Value::String(path)) => declared.path = Some(path.into()),
+                ("limits", limits) => {
+                    let patch: LimitsPatch =
+                        serde_json::from_value(limits.clone()).map_err(|error| wrong(&format!("limits: {error}")))?;
+                    declared.limits = Limits::none().overridden_by(&patch);
+                }
+                _ => return Err(wrong(&format!("unknown or wrong key `{key}`"))),
+            }
+        }
+        Ok(declared)
+    }
+}
+
+/// Whether `found` is what `import` was built against: the same plugin, a compatible version, equal types.
+fn fits(importer: &Plugin, import: &SubAgentImport, found: &LoadedPlugin) -> Result<()> {
+    let wanted = &import.plugin;
+    let error = |why: String| {
+        Error::plugin(format!("{} starts {wanted}, but {why}", importer.id)).hint(format!(
+            "Build {} again against the {} that it is given (`agenthost build` copies its WIT), or give it another.",
+            importer.id.name, wanted.name
+        ))
+    };
+    if found.id.name != wanted.name {
+        return Err(error(format!("what it is given is {}", found.id)));
+    }
+    if !compatible(wanted.version.as_deref(), found.id.version.as_deref()) {
+        return Err(error(format!(
+            "what it is given has the interface version {}",
+            found.id
+        )));
+    }
+    shape::same_shape(&importer.resolve, &import.run, &found.plugin.resolve, &found.plugin.run).map_err(|difference| {
+        error(format!(
+            "the types of `run` differ: {difference} (here: {}, there: {})",
+            importer.id, found.id
+        ))
+    })
+}
+
+/// Semver on interface versions: the first number that is not zero has to be the same, and the given one not older.
+fn compatible(wanted: Option<&str>, given: Option<&str>) -> bool {
+    let parts = |version: &str| -> Option<[u64; 3]> {
+        let (numbers, pre) = version
+            .split_once('-')
+            .map_or((version, None), |(numbers, pre)| (numbers, Some(pre)));
+        if pre.is_some() {
+            return None;
+        }
+        let numbers: Vec<u64> = numbers
+            .split('.')
+            .map(|part| part.parse().ok())
+            .collect::<Option<_>>()?;
+        numbers.try_into().ok()
+    };
+    match (wanted, given) {
+        (None, None) => true,
+        (Some(wanted), Some(given)) => match (parts(wanted), parts(given)) {
+            (Some([0, 0, a]), Some([0, 0, b])) => a == b,
+            (Some([0, minor, a]), Some([0, given, b])) => minor == given && b >= a,
+            (Some([major, a, x]), Some([given, b, y])) => major == given && (b, y) >= (a, x),
+            // A pre-release promises nothing.
+            _ => wanted == given,
+        },
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_declaration_is_a_path_a_reference_or_a_table_with_limits() {
+        let read = |value| Declared::read("demo:sub", &value);
+        let path = read(json!("../sub")).unwrap();
+        assert_eq!((path.path, path.limits), (Some("../sub".into()), Limits::none()));
+        assert_eq!(
+            read(json!("demo:sub@1.0.0"))
+                .unwrap()
+                .reference
+                .map(|reference| reference.to_string())
+                .as_deref(),
+            Some("demo:sub@1.0.0")
+        );
+        let table = read(json!({"path": "../sub", "limits": {"tokens": "20k", "calls": 3}})).unwrap();
+        assert_eq!(
+            (table.limits.tokens, table.limits.calls, table.limits.fuel),
+            (Some(20_000), Some(3), None)
+        );
+        for wrong in [
+            json!(7),
+            json!({"paths": "x"}),
+            json!({"limits": {"token": 1}}),
+            json!({"path": 1}),
+        ] {
+            let error = read(wrong).err().expect("a wrong declaration");
+            assert!(
+                error.to_string().starts_with("the manifest's sub-agent demo:sub: "),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn interface_versions_are_compared_as_semver() {
+        let yes = [
+            ("0.1.0", "0.1.0"),
+            ("0.1.0", "0.1.7"),
+            ("1.2.3", "1.3.0"),
+            ("1.0.0-rc.1", "1.0.0-rc.1"),
+        ];
+        let no = [
+            ("0.1.0", "0.2.0"),
+            ("0.1.2", "0.1.1"),
+            ("1.3.0", "1.2.9"),
+            ("2.0.0", "3.0.0"),
+            ("0.0.1", "0.0.2"),
+        ];
+        for (wanted, given) in yes {
+            assert!(compatible(Some(wanted), Some(given)), "{wanted} {given}");
+        }
+        for (wanted, given) in no {
+            assert!(!compatible(Some(wanted), Some(given)), "{wanted} {given}");
+        }
+        assert!(compatible(None, None));
+        assert!(!compatible(Some("0.1.0"), None));
+    }
+}

@@ -1,0 +1,142 @@
+//! Where a plugin is: a file, a crate, or a reference that the project's lock file explains.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use agenthost_core::error::{Error, Result};
+use agenthost_registry::Reference;
+
+/// Where a plugin is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Place {
+    /// A component file, or the directory of a crate, which is built.
+    Path(PathBuf),
+    /// A plugin of the lock file.
+    Reference(Reference),
+}
+
+impl Place {
+    /// What a person means by `text`: a reference where it looks like one, whatever files there are, so that none can take the
+    /// place of a plugin that was locked; otherwise a path below `cwd`.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cwd = tempfile::tempdir()?;
+    /// # let cwd = cwd.path();
+    /// use agenthost::host::Place;
+    ///
+    /// let place = Place::parse("acme:competitor@^1.2", cwd)?;
+    /// assert_eq!(place, Place::Reference("acme:competitor@^1.2".parse()?));
+    /// assert_eq!(Place::parse("plugins/competitor", cwd)?, Place::Path(cwd.join("plugins/competitor")));
+    ///
+    /// std::fs::write(cwd.join("acme:competitor"), "")?;
+    /// assert!(matches!(Place::parse("acme:competitor", cwd)?, Place::Reference(_)));
+    /// assert!(matches!(Place::parse("./acme:competitor", cwd)?, Place::Path(_)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](agenthost_core::error::ErrorClass::Usage) for what looks like a reference and is none.
+    pub fn parse(text: &str, cwd: &Path) -> Result<Self> {
+        let path = cwd.join(text);
+        if !Reference::looks_like_one(text) {
+            return Ok(Self::Path(path));
+        }
+        let meant = |error: Error| match path.exists() {
+            true => error.hint(format!(
+                "If the file or directory of that name is meant, write ./{text}"
+            )),
+            false => error,
+        };
+        text.parse().map(Self::Reference).map_err(meant)
+    }
+
+    /// As the configuration has it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::config::SubAgent;
+    /// use agenthost::host::Place;
+    ///
+    /// let place = Place::configured("demo:compare", &SubAgent::Reference("acme:compare@^1.2".into()))?;
+    /// assert_eq!(place, Place::Reference("acme:compare@^1.2".parse()?));
+    ///
+    /// let error = Place::configured("demo:compare", &SubAgent::Reference("compare".into())).err().ok_or("half a name")?;
+    /// assert_eq!(error.to_string(), "the sub-agent demo:compare: `compare` is not a plugin's name: there is no colon");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) for a reference that is none.
+    pub fn configured(name: &str, from: &agenthost_config::SubAgent) -> Result<Self> {
+        match from {
+            agenthost_config::SubAgent::Path(path) => Ok(Self::Path(path.clone())),
+            agenthost_config::SubAgent::Reference(text) => match text.parse() {
+                Ok(reference) => Ok(Self::Reference(reference)),
+                Err(error) => Err(error_of(name, &error)),
+            },
+        }
+    }
+}
+
+fn error_of(name: &str, error: &Error) -> Error {
+    Error::config(format!("the sub-agent {name}: {error}")).hint(error.next_step().unwrap_or_default())
+}
+
+impl From<PathBuf> for Place {
+    fn from(path: PathBuf) -> Self {
+        Self::Path(path)
+    }
+}
+
+impl From<&Path> for Place {
+    fn from(path: &Path) -> Self {
+        Self::Path(path.to_owned())
+    }
+}
+
+impl From<&PathBuf> for Place {
+    fn from(path: &PathBuf) -> Self {
+        Self::Path(path.clone())
+    }
+}
+
+impl From<Reference> for Place {
+    fn from(reference: Reference) -> Self {
+        Self::Reference(reference)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Reference(reference) => reference.fmt(f),
+        }
+    }
+}
+
+/// As it is kept in a journal: paths are absolute there.
+impl TryFrom<String> for Place {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        match Path::new(&text).is_absolute() {
+            true => Ok(Self::Path(text.into())),
+            false => text.parse().map(Self::Reference),
+        }
+    }
+}
+
+impl From<Place> for String {
+    fn from(place: Place) -> Self {
+        place.to_string()
+    }
+}

@@ -1,0 +1,396 @@
+//! What a run writes down, and what it finds written down when it is continued or replayed.
+//!
+//! A [`Recorder`] belongs to a run, a [`TaskLog`] to each of its tasks. A live run appends: whatever is paid for is durable
+//! before the guest learns of it, and a failed append stops the call. A *resumed* run gives a task what it had learned, in
+//! the same order, up to the first thing that may come out better now (a limit that was reached, a model that did not
+//! answer, a cancel), and asks only for what was never answered. A *replayed* run asks for nothing: all that a task learns
+//! comes from the journal, and every difference to it is noted. A *rehearsal* plays a cassette: its tasks are told the
+//! recorded answers whatever they ask, and what they do is written down as that of a live run.
+//!
+//! Without a journal nothing of this happens.
+
+mod difference;
+mod log;
+mod past;
+mod told;
+
+use agenthost_core::failpoint;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use agenthost_config::Bodies;
+use agenthost_core::error::{Error, Result};
+use agenthost_core::limits::units::show_bytes;
+use agenthost_core::limits::{LimitKind, Spent};
+use agenthost_core::llm::CallError;
+use agenthost_core::run::{Difference, ModelReport};
+use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
+use agenthost_core::weaken::{self, Defence};
+use agenthost_journal::{Entry, Journal, RunEnd, RunRecord, TaskEnd, TaskRecord};
+
+pub(super) use self::log::{Begins, Recorded, TaskLog};
+pub(super) use self::told::{Hash, PaidReply, PastCall, Told, request_hash};
+
+/// What a run does with its journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// It is the first time.
+    Live,
+    /// It goes on where it stopped; with `failed`, tasks that failed for good are run again, too.
+    Resume { failed: bool },
+    /// It is told everything.
+    Replay,
+    /// It is told what a cassette holds, whatever it asks, and written down.
+    Rehearsal,
+}
+
+/// The journal of one run.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    journal: Arc<dyn Journal>,
+    run: String,
+    mode: Mode,
+    bodies: Bodies,
+    differences: Mutex<Vec<Difference>>,
+    /// Tasks of a batch that were taken over and not yet asked for.
+    taken_over: Mutex<HashSet<String>>,
+    /// Why nothing can be written any more.
+    fault: OnceLock<String>,
+    /// The most bytes that the run may write.
+    max_bytes: u64,
+    /// The bytes that the run has written.
+    bytes_written: AtomicU64,
+    /// Cancelled once they are too many.
+    full: CancellationToken,
+    /// Held while tasks of this process work on the run.
+    live: Mutex<Option<LiveRun>>,
+}
+
+/// How the failure of a task begins whose run has written too much.
+const FULL: &str = "the run's journal reached its limit";
+
+impl Recorder {
+    /// `max_bytes` bounds what the run may write, that of earlier times included; `None` if nothing does.
+    pub(super) fn new(
+        journal: Arc<dyn Journal>,
+        run: String,
+        mode: Mode,
+        bodies: Bodies,
+        max_bytes: Option<u64>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            max_bytes: max_bytes.unwrap_or(u64::MAX),
+            bytes_written: AtomicU64::new(0),
+            full: CancellationToken::new(),
+            journal,
+            run,
+            mode,
+            bodies,
+            differences: Mutex::default(),
+            taken_over: Mutex::default(),
+            fault: OnceLock::new(),
+            live: Mutex::default(),
+        })
+    }
+
+    pub(super) fn is_replay(&self) -> bool {
+        matches!(self.mode, Mode::Replay | Mode::Rehearsal)
+    }
+
+    fn is_rehearsal(&self) -> bool {
+        self.mode == Mode::Rehearsal
+    }
+
+    fn writes(&self) -> bool {
+        self.mode != Mode::Replay
+    }
+
+    /// Makes the run one that goes on here, until [`Recorder::end`] or the end of this recorder. A run that is resumed is
+    /// taken over from the process that it stopped in.
+    ///
+    /// # Errors
+    ///
+    /// The run goes on already, in this process or another.
+    pub(super) fn claim(&self) -> Result<()> {
+        if self.is_replay() {
+            return Ok(());
+        }
+        let live = LiveRun::new(&self.run).ok_or_else(|| {
+            Error::usage(format!("run {} is still going on, in this process", self.run))
+                .hint("Wait for its end, or cancel it first.")
+        })?;
+        if let Mode::Resume { .. } = self.mode {
+            self.journal.take_over(&self.run)?;
+        }
+        *lock(&self.live) = Some(live);
+        Ok(())
+    }
+
+    /// Notes that the run begins; one that is resumed was taken over by [`Recorder::claim`].
+    pub(super) async fn begin(&self, record: RunRecord) -> Result<()> {
+        failpoint!("journal.begin", agenthost_core::error::Error::host("failpoint"));
+        match self.mode {
+            Mode::Live | Mode::Rehearsal => self.journal.append(Entry::RunStarted(record)).await,
+            Mode::Resume { .. } => {
+                self.count(self.journal.run_bytes(&self.run)?);
+                Ok(())
+            }
+            Mode::Replay => Ok(()),
+        }
+    }
+
+    /// Notes how the run ended.
+    pub(super) async fn end(&self, state: &str, report: &Value) -> Result<()> {
+        if !self.writes() {
+            return Ok(());
+        }
+        let mut report = report.clone();
+        if self.bodies == Bodies::None {
+            redact(&mut report);
+        }
+        let end = RunEnd {
+            ended_ms: now_ms(),
+            state: state.to_owned(),
+            report: report.to_string(),
+        };
+        failpoint!(await "journal.end");
+        failpoint!("journal.write-end", agenthost_core::error::Error::host("failpoint"));
+        let run = self.run.clone();
+        let written = self.journal.append(Entry::RunEnded { run, end }).await;
+        *lock(&self.live) = None;
+        written
+    }
+
+    /// Why nothing could be written, if so.
+    pub(super) fn fault(&self) -> Option<&str> {
+        self.fault.get().map(String::as_str)
+    }
+
+    pub(super) fn differences(&self) -> Vec<Difference> {
+        lock(&self.differences).clone()
+    }
+
+    fn differs(&self, task: &TaskId, ask: Option<u64>, what: impl Into<String>) {
+        if !self.is_replay() {
+            return;
+        }
+        lock(&self.differences).push(Difference {
+            task: task.clone(),
+            ask,
+            what: what.into(),
+        });
+    }
+
+    /// Notes `entry` in its order.
+    fn note(&self, entry: Entry) {
+        self.count(entry.bytes());
+        self.journal.note(entry);
+    }
+
+    /// Counts bytes that are written.
+    fn count(&self, bytes: u64) {
+        let before = self.bytes_written.fetch_add(bytes, Ordering::AcqRel);
+        if before.saturating_add(bytes) > self.max_bytes && !weaken::off(Defence::JournalBytes) {
+            self.full.cancel();
+        }
+    }
+
+    /// Resolves once the run has written more than it may. What it writes then is its end.
+    pub(super) async fn filled(&self) {
+        self.full.cancelled().await;
+    }
+
+    /// The failure of a run that has written more than it may.
+    pub(super) fn full(&self) -> Option<Failure> {
+        let limit = self.full.is_cancelled().then(|| show_bytes(self.max_bytes))?;
+        let why = format!("{FULL} of {limit}; to go on, raise `max-run-bytes` in [journal] and resume the run");
+        Some(Failure::exhausted(LimitKind::Size, why))
+    }
+
+    async fn append(&self, entry: Entry) -> std::result::Result<(), CallError> {
+        failpoint!(await "journal.append");
+        self.count(entry.bytes());
+        let written = self.write(entry).await;
+        failpoint!(await "journal.appended");
+        written.map_err(|error| {
+            let said = error.to_string();
+            let _ = self.fault.set(said.clone());
+            CallError::Other("journal".into(), said)
+        })
+    }
+
+    async fn write(&self, entry: Entry) -> Result<()> {
+        failpoint!("journal.write", agenthost_core::error::Error::host("failpoint"));
+        self.journal.append(entry).await
+    }
+
+    /// The record of a task, where the run has been here before.
+    pub(super) fn past(&self, task: &TaskId) -> Result<Option<TaskRecord>> {
+        match self.mode {
+            Mode::Live => Ok(None),
+            Mode::Resume { .. } | Mode::Replay | Mode::Rehearsal => self.journal.task(&self.run, &task.to_string()),
+        }
+    }
+
+    /// Whether a task was taken over from the journal; asked once, by whoever started it.
+    pub(super) fn took_over(&self, task: &TaskId) -> bool {
+        lock(&self.taken_over).remove(&task.to_string())
+    }
+
+    /// Whether a task began when the run was recorded.
+    pub(super) fn began(&self, task: &TaskId) -> Result<bool> {
+        Ok(self.journal.task(&self.run, &task.to_string())?.is_some())
+    }
+
+    /// What the tasks of a batch that need not run again have used, all below them included, and how many they are:
+    /// those of the plugin with this digest that stay.
+    pub(super) fn settled_already(&self, digest: &str) -> Result<(Spent, u64)> {
+        let Mode::Resume { failed } = self.mode else {
+            return Ok((Spent::default(), 0));
+        };
+        let (mut sum, mut tasks, mut stays) = (Spent::default(), 0, false);
+        self.each_task("root", |task| {
+            let report = task.end.as_ref().and_then(|end| TaskReport::read(&end.report));
+            if task.id.matches('/').count() == 1 {
+                stays = task.digest == digest && report.as_ref().is_some_and(|report| keeps(&report.outcome, failed));
+            }
+            if let Some(report) = report.filter(|_| stays) {
+                sum.add(&report.spent);
+                tasks += 1;
+            }
+        })?;
+        Ok((sum, tasks))
+    }
+
+    /// Goes through the records of all tasks below `under`.
+    fn each_task(&self, under: &str, mut with: impl FnMut(&TaskRecord)) -> Result<()> {
+        /// Records that are read at a time.
+        const PAGE: usize = 500;
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.journal.tasks(&self.run, under, after.as_deref(), PAGE)?;
+            page.iter().for_each(&mut with);
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = Some(last.id.clone()),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// The recorded end of a task that need not run again: its report, what it returned, and the records of all below it.
+    pub(super) fn settled(&self, past: &TaskRecord, digest: &str, input: Option<&str>) -> Option<Settled> {
+        let Mode::Resume { failed } = self.mode else {
+            return None;
+        };
+        let end = past.end.as_ref()?;
+        let report = TaskReport::read(&end.report)?;
+        let same = past.digest == digest && (past.input.is_none() || input.is_none() || past.input.as_deref() == input);
+        if !same || !keeps(&report.outcome, failed) {
+            return None;
+        }
+        let mut below = Vec::new();
+        let read = |task: &TaskRecord| below.extend(task.end.as_ref().and_then(read_end));
+        self.each_task(&past.id, read).ok()?;
+        let models = serde_json::from_str(&end.models).unwrap_or_default();
+        if report.parent == Some(TaskId::root()) {
+            lock(&self.taken_over).insert(past.id.clone());
+        }
+        Some(Settled {
+            report,
+            models,
+            returned: end.returned.clone(),
+            below,
+        })
+    }
+}
+
+/// The runs that tasks of this process work on, by id. The journal knows a run's process, and not which part of it.
+static LIVE_RUNS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// A run that tasks of this process work on, for as long as this lives.
+#[derive(Debug)]
+struct LiveRun(String);
+
+impl LiveRun {
+    /// `None` if there is one of this id.
+    fn new(run: &str) -> Option<Self> {
+        lock(&LIVE_RUNS).insert(run.to_owned()).then(|| Self(run.to_owned()))
+    }
+}
+
+impl Drop for LiveRun {
+    fn drop(&mut self) {
+        lock(&LIVE_RUNS).remove(&self.0);
+    }
+}
+
+/// A task that is taken over from the journal.
+pub(super) struct Settled {
+    pub(super) report: TaskReport,
+    pub(super) models: Vec<ModelReport>,
+    /// What it returned, as JSON.
+    pub(super) returned: Option<String>,
+    /// All tasks below it.
+    pub(super) below: Vec<(TaskReport, Vec<ModelReport>)>,
+}
+
+fn read_end(end: &TaskEnd) -> Option<(TaskReport, Vec<ModelReport>)> {
+    Some((
+        TaskReport::read(&end.report)?,
+        serde_json::from_str(&end.models).unwrap_or_default(),
+    ))
+}
+
+/// Whether an outcome stays when its run is resumed: whatever would come out the same again. With `failed`, only outputs do.
+pub(super) fn keeps(outcome: &Outcome, failed: bool) -> bool {
+    match outcome {
+        Outcome::Ok(_) => true,
+        Outcome::Failure(failure) => match failure.class {
+            FailureClass::Exhausted | FailureClass::Cancelled | FailureClass::Model | FailureClass::Host => false,
+            // A fault of the host in a sub-task, which its parent passed on.
+            FailureClass::Other if failure.message.starts_with("host: ") => false,
+            FailureClass::Failed
+            | FailureClass::Denied
+            | FailureClass::ContextOverflow
+            | FailureClass::Trapped
+            | FailureClass::Escalated
+            | FailureClass::Other => !failed,
+        },
+    }
+}
+
+/// Takes out of a report what may hold the words of a model: outputs, messages of failures, and the log.
+fn redact(report: &mut Value) {
+    let Some(report) = report.as_object_mut() else { return };
+    report.remove("log");
+    let Some(outcome) = report.get_mut("outcome") else {
+        return;
+    };
+    match outcome.get_mut("failure").and_then(Value::as_object_mut) {
+        Some(failure) => {
+            failure.insert("message".into(), "".into());
+            failure.remove("error");
+        }
+        None => *outcome = Value::Null,
+    }
+}
+
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is left half done under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,578 @@
+//! The journal of one task: what it writes down while it runs, and what it is told when it runs again.
+
+mod rehearsal;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use super::difference::first_difference;
+use super::past::{Past, Remained, SubTask};
+use super::told::{Hash, LostRequest, PaidReply, PastCall, Told};
+use super::{FULL, Recorder, keeps, lock, now_ms, read_end, redact};
+use agenthost_config::Bodies;
+use agenthost_core::limits::ledger::Used;
+use agenthost_core::llm::{Allowance, Ask, CallError, Reply};
+use agenthost_core::run::ModelReport;
+use agenthost_core::task::{Failure, Outcome, TaskId, TaskReport};
+use agenthost_journal::{CallRecord, Entry, TaskEnd, TaskRecord, Turn};
+use agenthost_sandbox::{Next, Order};
+
+/// What the journal has of a model call.
+pub(crate) enum Recorded {
+    /// Nothing that helps: it has to be made, with what came of it before.
+    Make(PastCall),
+    /// What the task was told.
+    Told(Box<Told>),
+    /// A replay knows that the task was never told anything.
+    Unanswered,
+    /// A replay asks for something else than was recorded.
+    Differs,
+}
+
+/// What becomes of a sub-task that a guest starts.
+pub(crate) enum Begins {
+    /// It is run.
+    Now,
+    /// A replay runs it: it was run then, and perhaps given up by its parent.
+    Again,
+    /// A replay refuses it: it was refused then.
+    Refused,
+    /// A replay knows that its parent gave it up before it began.
+    Never,
+    /// A replay starts something that was not started then.
+    Differs,
+}
+
+/// The journal of one task.
+pub(crate) struct TaskLog {
+    recorder: Option<Arc<Recorder>>,
+    task: TaskId,
+    past: Mutex<Past>,
+    /// How it ended when it was recorded, with what it used of each model; for a replay.
+    end: Option<(TaskReport, Vec<ModelReport>)>,
+    /// Everything that was recorded for it to learn has been given.
+    caught_up: CancellationToken,
+    /// The bytes that it has noted since it last waited for them to be written.
+    undrained: AtomicU64,
+}
+
+/// The bytes that a task may note before it waits for them to be written: some 400 small entries. The entries of all tasks
+/// are written in one order, so this is also what a task that floods the journal makes each of the others wait for.
+const MAX_UNDRAINED: u64 = 64 << 10;
+
+/// The longest body that is kept of a call which is refused at once. A guest can have as many of those as it likes.
+const MAX_REFUSED_BODY: usize = 16 << 10;
+
+impl TaskLog {
+    /// The log of a task of which nothing is recorded.
+    pub(crate) fn none(task: TaskId) -> Self {
+        Self {
+            recorder: None,
+            task,
+            past: Mutex::default(),
+            end: None,
+            caught_up: CancellationToken::new(),
+            undrained: AtomicU64::new(0),
+        }
+    }
+
+    /// The log of a task that begins now, or again with `past`.
+    pub(crate) fn begin(
+        recorder: &Arc<Recorder>,
+        task: &TaskId,
+        (plugin, digest): (&str, &str),
+        input: Option<String>,
+        past: Option<TaskRecord>,
+    ) -> Self {
+        let mut end = None;
+        let given = past.map_or_else(Past::default, |past| {
+            if past.digest != digest {
+                recorder.differs(task, None, format!("{plugin} is not the plugin that was recorded"));
+            }
+            if let (Some(recorded), Some(given)) = (&past.input, &input)
+                && recorded != given
+            {
+                recorder.differs(
+                    task,
+                    None,
+                    format!("the input differs: {}", first_difference(recorded, given)),
+                );
+            }
+            let mut past = past;
+            if past.digest != digest && !recorder.is_replay() {
+                // Another plugin learns things in an order of its own; what was paid for is still good.
+                past.turns.clear();
+                past.remaining.clear();
+            }
+            end = past.end.as_ref().and_then(read_end);
+            Past::of(past, recorder.mode)
+        });
+        if recorder.writes() {
+            recorder.note(Entry::TaskStarted {
+                run: recorder.run.clone(),
+                task: task.to_string(),
+                plugin: plugin.to_owned(),
+                digest: digest.to_owned(),
+                input: input.filter(|_| recorder.bodies != Bodies::None),
+                at_ms: now_ms(),
+            });
+        }
+        let log = Self {
+            recorder: Some(Arc::clone(recorder)),
+            task: task.clone(),
+            past: Mutex::new(given),
+            end,
+            caught_up: CancellationToken::new(),
+            undrained: AtomicU64::new(0),
+        };
+        log.see_whether_caught_up(&lock(&log.past));
+        log
+    }
+
+    fn note(&self, recorder: &Recorder, entry: Entry) {
+        self.undrained.fetch_add(entry.bytes(), Ordering::Relaxed);
+        recorder.note(entry);
+    }
+
+    fn see_whether_caught_up(&self, past: &Past) {
+        if past.turns.is_empty() {
+            self.caught_up.cancel();
+        }
+    }
+
+    /// Waits until a resumed task is where it stopped, unless it has to learn what comes of this ask before: of what it
+    /// drops on the way there, nothing is paid for once more.
+    pub(crate) async fn caught_up(&self, ask: u64) {
+        if self.live().is_some() && !lock(&self.past).is_told(ask) {
+            self.caught_up.cancelled().await;
+        }
+    }
+
+    fn live(&self) -> Option<&Arc<Recorder>> {
+        self.recorder.as_ref().filter(|recorder| !recorder.is_replay())
+    }
+
+    fn written(&self) -> Option<&Arc<Recorder>> {
+        self.recorder.as_ref().filter(|recorder| recorder.writes())
+    }
+
+    fn is_rehearsal(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_rehearsal())
+    }
+
+    pub(crate) fn is_replay(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay())
+    }
+
+    /// What the journal has of this call, which is noted to begin if it has to be made, with its body if `keep_body` or if the body is short. `refused` says why the plugin's own
+    /// manifest does not allow it; that counts in a rehearsal: a live call is refused where it is made, and a replay repeats.
+    pub(crate) fn call(
+        &self,
+        ordinal: u64,
+        ask: &Ask,
+        keep_body: bool,
+        refused: impl FnOnce() -> Option<String>,
+    ) -> Recorded {
+        let Some(recorder) = &self.recorder else {
+            return Recorded::Make(PastCall::default());
+        };
+        let body = serde_json::to_string(ask).unwrap_or_default();
+        let hash: Hash = Sha256::digest(&body).into();
+        let known = lock(&self.past).calls.remove(&ordinal);
+        if recorder.is_rehearsal() {
+            return self.rehearse(recorder, ordinal, (hash, body), (known, refused()));
+        }
+        let told = |known: &CallRecord| {
+            let told: Told = serde_json::from_str(known.result.as_ref()?).ok()?;
+            Some(Box::new(told))
+        };
+        if recorder.is_replay() {
+            let Some(known) = known else {
+                recorder.differs(
+                    &self.task,
+                    Some(ordinal),
+                    "this model call was not made when the run was recorded",
+                );
+                return Recorded::Differs;
+            };
+            if known.hash != hash {
+                let what = known.body.as_ref().map_or_else(
+                    || "the request differs; what was asked was not kept".to_owned(),
+                    |recorded| format!("the request differs: {}", first_difference(recorded, &body)),
+                );
+                recorder.differs(&self.task, Some(ordinal), what);
+                return Recorded::Differs;
+            }
+            if let Some(told) = told(&known) {
+                return Recorded::Told(told);
+            }
+            let mut past = lock(&self.past);
+            if past.is_told(ordinal) {
+                recorder.differs(
+                    &self.task,
+                    Some(ordinal),
+                    "what the task was told is not in the journal",
+                );
+                return Recorded::Differs;
+            }
+            // Its task ended or gave it up before anything was told.
+            past.unanswered = true;
+            return Recorded::Unanswered;
+        }
+        let past = match known.filter(|known| known.hash == hash) {
+            None => PastCall::default(),
+            Some(known) => {
+                if let Some(told) = told(&known).filter(|told| told.is_final(recorder.mode)) {
+                    return Recorded::Told(told);
+                }
+                PastCall::of(&known)
+            }
+        };
+        self.note(
+            recorder,
+            Entry::CallStarted {
+                run: recorder.run.clone(),
+                task: self.task.to_string(),
+                ask: ordinal,
+                hash,
+                body: (recorder.bodies == Bodies::All && (keep_body || body.len() <= MAX_REFUSED_BODY)).then_some(body),
+            },
+        );
+        Recorded::Make(past)
+    }
+
+    /// Notes that an ask starts a sub-task.
+    pub(crate) fn starts(&self, ordinal: u64, child: &TaskId) -> Begins {
+        let Some(recorder) = &self.recorder else {
+            return Begins::Now;
+        };
+        let known = lock(&self.past).calls.remove(&ordinal);
+        if recorder.writes() {
+            self.note(
+                recorder,
+                Entry::CallStarted {
+                    run: recorder.run.clone(),
+                    task: self.task.to_string(),
+                    ask: ordinal,
+                    hash: Sha256::digest(child.to_string()).into(),
+                    body: None,
+                },
+            );
+            return match recorder.is_rehearsal() {
+                true => self.rehearse_start(recorder, ordinal, child, known),
+                false => Begins::Now,
+            };
+        }
+        if known.is_none_or(|known| known.hash != Hash::from(Sha256::digest(child.to_string()))) {
+            recorder.differs(
+                &self.task,
+                Some(ordinal),
+                "this sub-task was not started when the run was recorded",
+            );
+            return Begins::Differs;
+        }
+        // Every task that began in a run that has ended has an end, too. Where the journal cannot be read, the sub-task
+        // itself says so.
+        let began = recorder
+            .past(child)
+            .map(|past| past.is_some_and(|past| past.end.is_some()));
+        match began.unwrap_or(true) {
+            true => Begins::Again,
+            false if lock(&self.past).is_told(ordinal) => Begins::Refused,
+            false => Begins::Never,
+        }
+    }
+
+    /// Notes how the sub-task of an ask came out, before its parent learns it.
+    pub(crate) fn came_out(&self, ordinal: u64, child: &TaskId, outcome: &Outcome) {
+        let Some(recorder) = self.written() else { return };
+        let sub_task = SubTask {
+            task: child.clone(),
+            ok: outcome.ok().is_some(),
+            keeps: keeps(outcome, false),
+        };
+        self.note(
+            recorder,
+            Entry::CallEnded {
+                run: recorder.run.clone(),
+                task: self.task.to_string(),
+                ask: ordinal,
+                result: serde_json::to_string(&sub_task).unwrap_or_default(),
+            },
+        );
+    }
+
+    /// Writes down that a request is about to be sent; it must not be if this fails.
+    pub(crate) async fn sending(&self, ask: u64, model: &str) -> std::result::Result<(), CallError> {
+        let Some(recorder) = self.written() else { return Ok(()) };
+        recorder
+            .append(Entry::RequestSent {
+                run: recorder.run.clone(),
+                task: self.task.to_string(),
+                ask,
+                model: model.to_owned(),
+                at_ms: now_ms(),
+            })
+            .await
+    }
+
+    /// Notes that a request was answered, or failed.
+    pub(crate) fn answered(&self, ask: u64) {
+        self.request_ended(ask, [0; 32], None);
+    }
+
+    /// Notes a reply that is paid for and is not yet what the task is told.
+    pub(crate) fn paid(&self, ask: u64, hash: Hash, reply: &Reply, used: &Used) {
+        let paid = PaidReply {
+            reply: reply.clone(),
+            used: Told::new(&Err(CallError::ContextOverflow), used, true, Vec::new()).used,
+        };
+        self.request_ended(ask, hash, serde_json::to_string(&paid).ok());
+    }
+
+    fn request_ended(&self, ask: u64, hash: Hash, reply: Option<String>) {
+        let Some(recorder) = self.written() else { return };
+        let reply = reply.filter(|_| recorder.bodies != Bodies::None);
+        self.note_end(recorder, ask, hash, reply);
+    }
+
+    /// Notes that a request was given up, and what was charged for it, which is no text of anyone.
+    pub(crate) fn lost(&self, ask: u64, used: &Used, model: &ModelReport) {
+        let Some(recorder) = self.written() else { return };
+        let lost = serde_json::to_string(&LostRequest::new(used, model)).ok();
+        self.note_end(recorder, ask, [0; 32], lost);
+    }
+
+    fn note_end(&self, recorder: &Recorder, ask: u64, hash: Hash, reply: Option<String>) {
+        self.note(
+            recorder,
+            Entry::RequestEnded {
+                run: recorder.run.clone(),
+                task: self.task.to_string(),
+                ask,
+                hash,
+                reply,
+                at_ms: now_ms(),
+            },
+        );
+    }
+
+    /// Makes what the task is told durable, before it is told.
+    pub(crate) async fn told(&self, ask: u64, told: &Told) -> std::result::Result<(), CallError> {
+        let Some(recorder) = self.written() else { return Ok(()) };
+        let result = match recorder.bodies {
+            Bodies::None => json!({"used": told.used, "models": told.models}).to_string(),
+            Bodies::All | Bodies::Replies => serde_json::to_string(told).unwrap_or_default(),
+        };
+        recorder
+            .append(Entry::CallEnded {
+                run: recorder.run.clone(),
+                task: self.task.to_string(),
+                ask,
+                result,
+            })
+            .await
+    }
+
+    /// What `remaining` answers: as it was recorded, or `live`.
+    pub(crate) fn remaining(&self, live: impl FnOnce() -> Allowance) -> Allowance {
+        let Some(recorder) = &self.recorder else { return live() };
+        let mut past = lock(&self.past);
+        let recorded = past
+            .remaining
+            .front()
+            .filter(|(after, _)| *after == past.given)
+            .map(|(_, left)| *left);
+        let left = recorded.unwrap_or_else(live);
+        if recorded.is_some() {
+            past.remaining.pop_front();
+        }
+        if recorder.writes() {
+            let value = Remained {
+                after: past.given,
+                left,
+            };
+            self.note(
+                recorder,
+                Entry::Remained {
+                    run: recorder.run.clone(),
+                    task: self.task.to_string(),
+                    value: serde_json::to_string(&value).unwrap_or_default(),
+                },
+            );
+        }
+        left
+    }
+
+    /// The fuel that the task may use when it is replayed: as much as it used, where that is what ended it.
+    pub(crate) fn fuel(&self) -> Option<u64> {
+        if !self.is_replay() || self.is_rehearsal() {
+            return None;
+        }
+        let out_of_fuel = self.end.as_ref().filter(|(end, _)| {
+            end.outcome.failure().and_then(|failure| failure.limit) == Some(agenthost_core::limits::LimitKind::Fuel)
+        });
+        Some(out_of_fuel.map_or(u64::MAX / 4, |(end, _)| end.spent.fuel))
+    }
+
+    /// Resolves once the run has written more than it may; never if nothing is written.
+    pub(crate) async fn journal_filled(&self) {
+        match self.written() {
+            Some(recorder) => recorder.filled().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The failure of a task that was cancelled because its run had written more than it may. A replay repeats it.
+    pub(crate) fn journal_full(&self) -> Option<Failure> {
+        if let Some(recorder) = self.written() {
+            return recorder.full();
+        }
+        let (end, _) = self.end.as_ref()?;
+        end.outcome
+            .failure()
+            .filter(|failure| failure.message.starts_with(FULL))
+            .cloned()
+    }
+
+    /// In a replay, what the task used of models where some of it cannot be repeated: nothing came of it.
+    pub(crate) fn not_repeated(&self) -> Option<&(TaskReport, Vec<ModelReport>)> {
+        let unanswered = lock(&self.past).unanswered;
+        self.end.as_ref().filter(|_| unanswered)
+    }
+
+    /// Writes down how the task ended; in a replay, compares.
+    pub(crate) fn ended(&self, report: &TaskReport, returned: Option<String>, models: &[ModelReport]) {
+        let Some(recorder) = &self.recorder else { return };
+        if !recorder.writes() {
+            self.compare(recorder, report);
+            return;
+        }
+        let mut report = serde_json::to_value(report).unwrap_or_default();
+        if recorder.bodies == Bodies::None {
+            redact(&mut report);
+        }
+        self.note(
+            recorder,
+            Entry::TaskEnded {
+                run: recorder.run.clone(),
+                task: self.task.to_string(),
+                end: TaskEnd {
+                    ended_ms: now_ms(),
+                    report: report.to_string(),
+                    returned: returned.filter(|_| recorder.bodies != Bodies::None),
+                    models: serde_json::to_string(models).unwrap_or_default(),
+                },
+            },
+        );
+    }
+
+    fn compare(&self, recorder: &Recorder, report: &TaskReport) {
+        let Some((end, _)) = &self.end else {
+            recorder.differs(&self.task, None, "this task was not recorded to its end");
+            return;
+        };
+        let outcome = |report: &TaskReport| serde_json::to_string(&report.outcome).unwrap_or_default();
+        let (recorded, now) = (outcome(end), outcome(report));
+        if recorded != now {
+            recorder.differs(
+                &self.task,
+                None,
+                format!("the outcome differs: {}", first_difference(&recorded, &now)),
+            );
+        }
+        if end.spent.fuel != report.spent.fuel {
+            let what = format!(
+                "it used {} fuel, and {} when it was recorded",
+                report.spent.fuel, end.spent.fuel
+            );
+            recorder.differs(&self.task, None, what);
+        }
+        // What was asked and never told may be of an earlier time, before the run was resumed.
+        let past = lock(&self.past);
+        let untold = past.turns.iter().find_map(|turn| match turn {
+            Turn::Answer(ask) if past.calls.contains_key(ask) => Some(*ask),
+            _ => None,
+        });
+        if untold.is_some() {
+            let what = "this was asked when the run was recorded, and is not now";
+            recorder.differs(&self.task, untold, what);
+        }
+    }
+}
+
+impl Order for TaskLog {
+    fn room(&self) -> Option<BoxFuture<'static, ()>> {
+        let recorder = self.written()?;
+        if self.undrained.load(Ordering::Relaxed) < MAX_UNDRAINED {
+            return None;
+        }
+        self.undrained.store(0, Ordering::Relaxed);
+        recorder.journal.drained()
+    }
+
+    fn next(&self) -> Next {
+        match lock(&self.past).turns.front() {
+            None if self.is_rehearsal() => Next::Any,
+            None if self.is_replay() && self.end.is_none() => Next::Cut {
+                time_up: false,
+                polls: 0,
+            },
+            None if self.is_replay() => Next::Nothing,
+            None => Next::Any,
+            Some(Turn::Answer(ask)) => Next::Answer(*ask),
+            Some(Turn::Cut { time_up, polls }) => Next::Cut {
+                time_up: *time_up,
+                polls: *polls,
+            },
+        }
+    }
+
+    fn lost(&self) -> bool {
+        if self.is_rehearsal() {
+            lock(&self.past).turns.pop_front();
+            return true;
+        }
+        // A replay has nothing else to go by; a run that goes on can ask anew.
+        let goes_on = !self.is_replay();
+        if goes_on {
+            let mut past = lock(&self.past);
+            past.turns.clear();
+            self.see_whether_caught_up(&past);
+        }
+        goes_on
+    }
+
+    fn answered(&self, ask: u64) {
+        let mut past = lock(&self.past);
+        past.turns.pop_front();
+        past.given += 1;
+        self.see_whether_caught_up(&past);
+        self.turned(Turn::Answer(ask));
+    }
+
+    fn cut(&self, time_up: bool, polls: u64) {
+        lock(&self.past).turns.pop_front();
+        self.turned(Turn::Cut { time_up, polls });
+    }
+}
+
+impl TaskLog {
+    fn turned(&self, turn: Turn) {
+        if let Some(recorder) = self.written() {
+            self.note(
+                recorder,
+                Entry::Turned {
+                    run: recorder.run.clone(),
+                    task: self.task.to_string(),
+                    turn,
+                },
+            );
+        }
+    }
+}

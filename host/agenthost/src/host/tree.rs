@@ -1,0 +1,571 @@
+//! The tree of tasks under one root, while it runs.
+
+use agenthost_core::failpoint;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Semaphore, broadcast};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::calls::{Handle, TaskCalls};
+use super::record::{Recorder, Settled, TaskLog};
+use super::run::{LOST, caught, clock};
+use super::{Host, LoadedPlugin, SubAgent};
+use agenthost_config::{DirGrant, DirQuota};
+use agenthost_core::error::{Error, Result};
+use agenthost_core::limits::ledger::Account;
+use agenthost_core::limits::{LimitKind, Limits, Spent};
+use agenthost_core::run::{Event, ModelReport, REPORT_FORMAT, RunId, RunReport};
+use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
+use agenthost_gate::Line;
+use agenthost_journal::RunRecord;
+use agenthost_sandbox::{
+    End, GuestCall, Input, KeptMemory, MemoryBound, MemorySource, OpenDir, Order, Quota, Returned, RunMemory,
+};
+
+/// What may be put into each directory that a run may write to: plugins with the same grant share it.
+type Quotas = BTreeMap<(PathBuf, Option<u64>, Option<u64>), Arc<Quota>>;
+
+/// Opens the directories of `plugin` and of all below it.
+fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>>, quotas: &mut Quotas) -> Result<()> {
+    let name = &plugin.id.name;
+    if plugin.reads_files() && !opened.contains_key(name) {
+        let mut open = |dir: &DirGrant| {
+            let quota = dir.write.then(|| {
+                let DirQuota { bytes, files } = dir.quota;
+                let shared = quotas.entry((dir.host.clone(), bytes, files));
+                Arc::clone(shared.or_insert_with(|| Arc::new(Quota::new(bytes, files))))
+            });
+            OpenDir::open(&dir.host, &dir.guest, quota).map_err(|error| {
+                let host = dir.host.display();
+                Error::config(format!(
+                    "{name} is granted {host} as {}, which cannot be opened: {error}",
+                    dir.guest
+                ))
+                .hint(format!(
+                    "Make the directory, or correct --dir or `dirs` in [grants.\"{name}\"]; it must not be a link."
+                ))
+            })
+        };
+        let dirs = plugin.dirs.iter().map(&mut open).collect::<Result<_>>()?;
+        opened.insert(name.clone(), dirs);
+    }
+    plugin
+        .sub_agents
+        .values()
+        .try_for_each(|below| open_dirs(&below.plugin, opened, quotas))
+}
+
+/// What the tasks of one run share.
+pub(super) struct RunState {
+    id: RunId,
+    host: Host,
+    recorder: Option<Arc<Recorder>>,
+    seed: [u8; 32],
+    now: SystemTime,
+    memory: Arc<RunMemory>,
+    /// What the reports of tasks that have ended take of it.
+    kept: Mutex<Vec<KeptMemory>>,
+    /// Ends everything; a replay's tasks listen to nothing else.
+    stop: CancellationToken,
+    events: broadcast::Sender<Event>,
+    /// The directories of each plugin that has some.
+    dirs: BTreeMap<String, Arc<[OpenDir]>>,
+    /// Whether what settled tasks have used was booked when the run was taken up.
+    settled_is_booked: bool,
+    /// Every task that has not written its report yet.
+    tasks: TaskTracker,
+    /// The reports of the tasks that have ended, and what each used models for.
+    ended: Mutex<Vec<(TaskReport, Vec<ModelReport>)>>,
+}
+
+/// A task that is about to start.
+pub(super) struct NewTask {
+    pub(super) id: TaskId,
+    pub(super) plugin: Arc<LoadedPlugin>,
+    pub(super) account: Account,
+    pub(super) limits: Limits,
+    pub(super) deadline: Option<Instant>,
+    pub(super) deepest: u32,
+    pub(super) cancel: CancellationToken,
+    pub(super) started: Instant,
+}
+
+impl RunState {
+    /// What the tasks of the run of `record` share, `plugin` being at its root.
+    pub(super) fn new(
+        host: &Host,
+        plugin: &LoadedPlugin,
+        record: &RunRecord,
+        recorder: Option<Arc<Recorder>>,
+        stop: &CancellationToken,
+        events: broadcast::Sender<Event>,
+    ) -> Result<Arc<Self>> {
+        let mut dirs = BTreeMap::new();
+        open_dirs(plugin, &mut dirs, &mut Quotas::new())?;
+        let replay = recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
+        let bound = match host.run_memory() {
+            // The machine had other memory to spare when the run was recorded.
+            bound if replay && bound.source != MemorySource::Configured => MemoryBound::configured(None),
+            bound => bound,
+        };
+        Ok(Arc::new(Self {
+            id: RunId::recorded(&record.id),
+            recorder,
+            seed: record.seed,
+            now: clock(record.clock_ms),
+            memory: Arc::new(RunMemory::of_run(bound, &host.inner.memory)),
+            kept: Mutex::default(),
+            stop: stop.clone(),
+            events,
+            dirs,
+            settled_is_booked: record.kind == "batch",
+            tasks: TaskTracker::new(),
+            ended: Mutex::default(),
+            host: host.clone(),
+        }))
+    }
+
+    /// The same run, with reports of its own: one item of a batch.
+    pub(super) fn item(&self) -> Arc<Self> {
+        Arc::new(Self {
+            id: self.id.clone(),
+            host: self.host.clone(),
+            recorder: self.recorder.clone(),
+            seed: self.seed,
+            now: self.now,
+            memory: Arc::clone(&self.memory),
+            kept: Mutex::default(),
+            stop: self.stop.clone(),
+            events: self.events.clone(),
+            dirs: self.dirs.clone(),
+            settled_is_booked: self.settled_is_booked,
+            tasks: TaskTracker::new(),
+            ended: Mutex::default(),
+        })
+    }
+
+    pub(super) fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// Waits for every task to have written its report, and puts them together.
+    pub(super) async fn finish(&self, outcome: Outcome, started: Instant) -> RunReport {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.report(outcome, started)
+    }
+
+    /// Runs a sub-task of `parent`. Dropping the future cancels the sub-task.
+    pub(super) async fn sub_task(
+        self: &Arc<Self>,
+        parent: &TaskCalls,
+        id: TaskId,
+        sub_agent: &SubAgent,
+        input: Input,
+    ) -> (Outcome, Option<Returned>) {
+        failpoint!(await "spawn.sub-task");
+        let started = Instant::now();
+        let limits = self.host.sub_task_limits(sub_agent);
+        let own_deadline = limits.time.map(|time| started + time);
+        // A replayed task is cut off where it was, and not when its parent is.
+        let replay = self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
+        let cancel = if replay {
+            self.stop.child_token()
+        } else {
+            parent.cancel.child_token()
+        };
+        let _cancelled_with_us = (!replay).then(|| cancel.clone().drop_guard());
+        let task = NewTask {
+            plugin: Arc::clone(&sub_agent.plugin),
+            account: parent.account.child(&limits),
+            deadline: [own_deadline, parent.deadline].into_iter().flatten().min(),
+            deepest: limits
+                .depth
+                .map_or(u32::MAX, |depth| id.depth().saturating_add(depth))
+                .min(parent.deepest),
+            cancel,
+            limits,
+            started,
+            id,
+        };
+        self.start(task, input, true).await
+    }
+
+    /// Lets `work` come to its end whether or not anyone waits for it; the run waits.
+    pub(super) fn keep<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.tasks.spawn(work)
+    }
+
+    /// Starts a task at once, unless it is settled by the journal; the future gives how it came out. Its report is written whether or not anyone waits.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        task: NewTask,
+        input: Input,
+        keep_returned: bool,
+    ) -> impl Future<Output = (Outcome, Option<Returned>)> + use<> {
+        let run = Arc::clone(self);
+        let begun = Arc::new(Begun {
+            id: task.id.clone(),
+            plugin: task.plugin.id.to_string(),
+            account: task.account.clone(),
+            started: task.started,
+            log: OnceLock::new(),
+        });
+        let task = self.tasks.spawn(async move {
+            let work = Arc::clone(&run).run(task, input, keep_returned, Arc::clone(&begun));
+            match caught(work).await {
+                Ok(ended) => ended,
+                Err(fault) => (run.lost(&begun, fault), None),
+            }
+        });
+        async move {
+            task.await
+                .unwrap_or_else(|_| (Outcome::Failure(Failure::new(FailureClass::Host, LOST)), None))
+        }
+    }
+
+    /// Writes the report of a task that the host failed before it had one.
+    fn lost(&self, begun: &Begun, fault: Outcome) -> Outcome {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.iter().any(|(report, _)| report.id == begun.id) {
+            return fault;
+        }
+        let report = TaskReport {
+            parent: begun.id.parent(),
+            id: begun.id.clone(),
+            plugin: begun.plugin.clone(),
+            release: None,
+            models: Vec::new(),
+            outcome: fault.clone(),
+            spent: Spent {
+                wall: begun.started.elapsed(),
+                ..begun.account.spent()
+            },
+            log: String::new(),
+            log_dropped_bytes: 0,
+            notes: Vec::new(),
+        };
+        if let Some(log) = begun.log.get() {
+            log.ended(&report, None, &[]);
+        }
+        ended.push((report, Vec::new()));
+        drop(ended);
+        self.emit(Event::Ended { task: begun.id.clone() });
+        fault
+    }
+
+    async fn run(
+        self: Arc<Self>,
+        task: NewTask,
+        input: Input,
+        keep_returned: bool,
+        begun: Arc<Begun>,
+    ) -> (Outcome, Option<Returned>) {
+        failpoint!(await "spawn.task");
+        let log = match self.log(&task, &input, keep_returned) {
+            Ok(Begin::Now(log)) => Arc::clone(begun.log.get_or_init(|| Arc::new(*log))),
+            Ok(Begin::Settled(outcome, returned)) => return (outcome, returned),
+            Err(error) => {
+                let fault = Outcome::Failure(Failure::new(FailureClass::Host, error.to_string()));
+                return (self.lost(&begun, fault), None);
+            }
+        };
+        let _live = task.account.live();
+        let NewTask {
+            id,
+            plugin,
+            account,
+            limits,
+            deadline,
+            deepest,
+            cancel,
+            started,
+        } = task;
+        let config = self.host.config();
+        self.emit(Event::Started {
+            task: id.clone(),
+            plugin: plugin.id.to_string(),
+        });
+        let calls = Arc::new(TaskCalls {
+            host: Arc::clone(&self.host.inner),
+            run: Arc::clone(&self),
+            loaded: Arc::clone(&plugin),
+            cancel: cancel.clone(),
+            deepest,
+            children: AtomicU32::new(0),
+            task: id.clone(),
+            plugin: plugin.id.name.clone(),
+            models: plugin.models(config),
+            account,
+            deadline,
+            events: self.events.clone(),
+            line: line(&self.id, &id),
+            log: Arc::clone(&log),
+            used: Mutex::default(),
+            checking: Arc::new(Semaphore::new(1)),
+        });
+        let call = GuestCall {
+            input,
+            depth: id.depth(),
+            keep_returned,
+            memory: limits.memory.unwrap_or(u64::MAX),
+            run_memory: Arc::clone(&self.memory),
+            deadline,
+            seed: task_seed(&self.seed, &id),
+            now: self.now,
+            dirs: self.dirs.get(&plugin.id.name).cloned().unwrap_or_default(),
+            log_bytes: usize::try_from(config.run().log_bytes).unwrap_or(usize::MAX),
+            capabilities: Arc::new(Handle(Arc::clone(&calls))),
+            cancel: cancel.clone(),
+            order: Arc::clone(&log) as Arc<dyn Order>,
+        };
+        // In a task of its own, so that a fault of the host in it is an outcome and not a hang.
+        let mut guest = {
+            let (host, plugin) = (self.host.clone(), Arc::clone(&plugin));
+            tokio::spawn(async move {
+                failpoint!(await "spawn.guest");
+                host.inner.sandbox.run(&plugin.code, call).await
+            })
+        };
+        let ended = tokio::select! {
+            ended = &mut guest => ended,
+            () = log.journal_filled() => {
+                cancel.cancel();
+                guest.await
+            }
+        };
+        let ended = ended.ok();
+        failpoint!(await "collect.guest");
+        let mut spent = calls.account.spent();
+        spent.wall = started.elapsed();
+        let mut shared_memory_refused = false;
+        let mut notes = Vec::new();
+        let (end, mut returned, said, log_dropped_bytes) = match ended {
+            Some(ended) => {
+                notes = ended.notes;
+                spent.peak_memory = ended.peak_memory;
+                shared_memory_refused = ended.shared_memory_refused;
+                (ended.end, ended.returned, ended.log, ended.log_dropped)
+            }
+            None => (End::Host(LOST.into()), None, String::new(), 0),
+        };
+        let outcome = match Outcome::from(end) {
+            // What is shared may run out before a task's own limit does.
+            Outcome::Failure(failure)
+                if failure.limit == Some(LimitKind::Fuel) && limits.fuel.is_some_and(|most| spent.fuel < most) =>
+            {
+                let message = "the task used up the fuel that was left for it by the tasks that it shares a limit with";
+                Outcome::Failure(Failure::exhausted(LimitKind::Fuel, message))
+            }
+            Outcome::Failure(failure) if failure.class == FailureClass::Cancelled => {
+                Outcome::Failure(log.journal_full().unwrap_or(failure))
+            }
+            // Its message has the limit, which is not the task's own.
+            failed @ Outcome::Failure(_)
+                if shared_memory_refused
+                    && failed.failure().and_then(|failure| failure.limit) == Some(LimitKind::Memory) =>
+            {
+                failed
+            }
+            Outcome::Failure(failure) => Outcome::Failure(failure.with_limit_of(&limits)),
+            ok @ Outcome::Ok(_) => ok,
+        };
+        // The report stays until the run has ended.
+        let outcome = match self.memory.keep(said.len() as u64 + bytes_of(&outcome)) {
+            Ok(kept) => {
+                self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+                outcome
+            }
+            Err(why) => {
+                returned = None;
+                Outcome::Failure(Failure::exhausted(LimitKind::Memory, why))
+            }
+        };
+        let mut used = calls.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((recorded, models)) = log.not_repeated() {
+            spent = Spent {
+                fuel: spent.fuel,
+                peak_memory: spent.peak_memory,
+                wall: spent.wall,
+                ..recorded.spent.clone()
+            };
+            used = models.clone();
+        }
+        let mut models: Vec<String> = Vec::new();
+        for model in used.iter().map(|used| &used.model) {
+            if !models.contains(model) {
+                models.push(model.clone());
+            }
+        }
+        let release = plugin
+            .release()
+            .filter(|release| Some(*release) != plugin.id.version.as_deref());
+        let report = TaskReport {
+            parent: id.parent(),
+            id: id.clone(),
+            plugin: plugin.id.to_string(),
+            release: release.map(str::to_owned),
+            models,
+            outcome: outcome.clone(),
+            spent,
+            log: said,
+            log_dropped_bytes,
+            notes,
+        };
+        let json = |returned: &Returned| plugin.code.returned_json(returned).map(|json| json.to_string());
+        failpoint!(await "collect.report");
+        log.ended(&report, returned.as_ref().and_then(json), &used);
+        failpoint!(await "collect.ended");
+        self.ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((report, used));
+        self.emit(Event::Ended { task: id });
+        (outcome, returned)
+    }
+
+    fn emit(&self, event: Event) {
+        // Nobody has to watch.
+        let _ = self.events.send(event);
+    }
+
+    /// The log of a task that is about to start, or how it came out before.
+    fn log(&self, task: &NewTask, input: &Input, keep_returned: bool) -> Result<Begin> {
+        let Some(recorder) = &self.recorder else {
+            return Ok(Begin::Now(Box::new(TaskLog::none(task.id.clone()))));
+        };
+        failpoint!("spawn.past", Error::host("failpoint"));
+        let plugin = &task.plugin;
+        let digest = plugin.digest.hex();
+        let input = plugin.code.input_json(input).map(|input| input.to_string());
+        let past = recorder.past(&task.id)?;
+        if let Some(settled) = past
+            .as_ref()
+            .and_then(|past| recorder.settled(past, &digest, input.as_deref()))
+            && let Some(begin) = self.take_over(task, settled, keep_returned)
+        {
+            return Ok(begin);
+        }
+        let id = plugin.id.to_string();
+        let log = TaskLog::begin(recorder, &task.id, (&id, &digest), input, past);
+        failpoint!("spawn.log");
+        Ok(Begin::Now(Box::new(log)))
+    }
+
+    /// Puts a task that is finished into the report and the books as it was recorded, with all below it.
+    fn take_over(&self, task: &NewTask, settled: Settled, keep_returned: bool) -> Option<Begin> {
+        let outcome = settled.report.outcome.clone();
+        let returned = settled.returned.as_ref().and_then(|json| {
+            let json = serde_json::from_str(json).ok()?;
+            task.plugin.code.returned(&json)
+        });
+        if keep_returned && returned.is_none() && outcome.ok().is_some() {
+            return None;
+        }
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        // The task itself was counted by whoever started it.
+        let below = settled.below.into_iter().map(|ended| (ended, 1));
+        for ((report, models), tasks) in below.chain([((settled.report, settled.models), 0)]) {
+            if !self.settled_is_booked {
+                task.account.restore_below(&report.spent, tasks);
+            }
+            ended.push((report, models));
+        }
+        Some(Begin::Settled(outcome, returned.filter(|_| keep_returned)))
+    }
+
+    fn report(&self, outcome: Outcome, started: Instant) -> RunReport {
+        let mut ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
+        ended.sort_by_cached_key(|(task, _)| task.id.order());
+        // The root ends last.
+        let wall = ended
+            .first()
+            .map_or_else(|| started.elapsed(), |(root, _)| root.spent.wall);
+        let mut spent = Spent {
+            wall,
+            ..Spent::default()
+        };
+        let mut models: Vec<ModelReport> = Vec::new();
+        let mut tasks = Vec::with_capacity(ended.len());
+        for (task, used) in ended {
+            spent.add(&task.spent);
+            for used in used {
+                used.into_list(&mut models);
+            }
+            tasks.push(task);
+        }
+        RunReport {
+            format: REPORT_FORMAT,
+            run: self.id.clone(),
+            outcome,
+            spent,
+            tasks,
+            models,
+            differences: None,
+        }
+    }
+}
+
+/// About the bytes that an outcome takes.
+fn bytes_of(outcome: &Outcome) -> u64 {
+    fn json(value: &Value) -> u64 {
+        let inside = match value {
+            Value::String(text) => text.len() as u64,
+            Value::Array(values) => values.iter().map(json).sum(),
+            Value::Object(fields) => fields
+                .iter()
+                .map(|(key, value)| 48 + key.len() as u64 + json(value))
+                .sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        };
+        inside.saturating_add(size_of::<Value>() as u64)
+    }
+    match outcome {
+        Outcome::Ok(output) => json(output),
+        Outcome::Failure(failure) => failure.message.len() as u64 + failure.error.as_ref().map_or(0, json),
+    }
+}
+
+/// What is known of a task that has begun, for the case that the host fails it.
+struct Begun {
+    id: TaskId,
+    plugin: String,
+    account: Account,
+    started: Instant,
+    /// Its log, once it has one.
+    log: OnceLock<Arc<TaskLog>>,
+}
+
+/// How a task begins.
+enum Begin {
+    /// With this log.
+    Now(Box<TaskLog>),
+    /// Not at all: it came out so before.
+    Settled(Outcome, Option<Returned>),
+}
+
+/// The tasks of one parent wait for the gate in one line.
+fn line(run: &RunId, task: &TaskId) -> Line {
+    let parent = task.parent().map(|parent| parent.to_string()).unwrap_or_default();
+    format!("{run} {parent}").into()
+}
+
+/// Random numbers of a task: a function of the run's seed and the task's place, so that a replay gives the same.
+fn task_seed(run: &[u8; 32], task: &TaskId) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(run)
+        .chain_update(task.to_string())
+        .finalize()
+        .into()
+}

@@ -1,0 +1,482 @@
+//! What model calls cost.
+//!
+//! Money is counted in whole pico-dollars, so that sums over any number of calls are exact: one token at 0.10 USD per
+//! million is 100,000 of them. Prices are read from their decimal text and never pass through a float. The embedded table
+//! ([`PriceTable::builtin`]) is dated and holds the vendors' list prices; discounts, taxes and service tiers are left out.
+//! A provider's count does not say for how long something was written to its cache; the request does, so whoever sent it
+//! chooses between a [`Price`] and [`Price::with_hour_writes`].
+
+use std::collections::BTreeMap;
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+
+use agenthost_config::{Config, ModelRef, PriceConfig, ProviderConfig, RatesConfig, SetBy};
+use agenthost_core::error::Error;
+use agenthost_core::limits::Usd;
+use agenthost_core::llm::Usage;
+
+/// The embedded table's text.
+const BUILTIN: &str = include_str!("prices.toml");
+
+/// The prices of all known models.
+///
+/// ```
+/// use agenthost::llm::Usage;
+/// use agenthost::price::PriceTable;
+///
+/// let table = PriceTable::builtin();
+/// let price = table.price("anthropic", "anthropic", "claude-haiku-5-5").ok_or("it is in the table")?;
+/// let call = Usage { input: 10_000, output: 500, ..Usage::default() };
+/// assert!(price.cost(&call) <= price.worst(10_000, 500));
+/// assert!(price.worst(10_000, 500) <= price.most(10_500));
+/// assert_eq!(table.price("anthropic", "anthropic", "no-such-model"), None);
+/// # Ok::<(), &str>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct PriceTable {
+    as_of: String,
+    /// By provider kind, then model id.
+    builtin: BTreeMap<String, BTreeMap<String, Price>>,
+    /// By `provider/model`, where the provider is one of the operator's names.
+    overrides: BTreeMap<String, Price>,
+    free: Price,
+    /// Prices of a project's file that do not hold.
+    notes: Vec<String>,
+}
+
+impl PriceTable {
+    /// The table that this build carries.
+    pub fn builtin() -> Self {
+        // A test reads the embedded text; if it could not be read, no model would have a price, which refuses rather
+        // than miscounts.
+        Self::parse(BUILTIN).unwrap_or_default()
+    }
+
+    fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        let File { as_of, kinds } = toml::from_str(text)?;
+        Ok(Self {
+            as_of,
+            builtin: kinds,
+            ..Self::default()
+        })
+    }
+
+    /// The embedded table with the operator's own prices before it. A price of a project's file counts as far as it is not
+    /// below that of the operator's own file or of the table: whoever sends a project must not make a limit on cost last
+    /// longer.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// use agenthost::config::{Config, Env};
+    /// use agenthost::price::PriceTable;
+    ///
+    /// std::fs::write(dir.path().join("agenthost.toml"), "[prices.'corp/small']\ninput = 0.10\noutput = 0.50\n")?;
+    /// let config = Config::load(&Env::new([].into(), dir.path(), None))?;
+    /// let table = PriceTable::of(&config)?;
+    /// let price = table.price("openai", "corp", "small").ok_or("it was given")?;
+    /// // What is written to the cache costs a quarter more than plain input, and the worst case is that all of it is.
+    /// assert_eq!(price.worst(1_000_000, 1_000_000).to_string(), "$0.625");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Class `config`, with file and line: a price that makes no sense, as [`Price::custom`] finds it.
+    pub fn of(config: &Config) -> Result<Self, Error> {
+        let custom = |model: &ModelRef, price: &PriceConfig| {
+            Price::custom(price).map_err(|error| {
+                let origin = config
+                    .origin(&format!("prices.{model}"))
+                    .map(|origin| format!("{origin}: "))
+                    .unwrap_or_default();
+                Error::config(format!("{origin}[prices.\"{model}\"]: {error}"))
+                    .hint("Give USD per million tokens, such as `input = 0.10` and `output = 0.50`.")
+            })
+        };
+        let mut table = Self::builtin();
+        let mut floors = BTreeMap::new();
+        for (model, price) in config.price_floors() {
+            floors.insert(model.to_string(), custom(model, price)?);
+        }
+        let mut own = Vec::new();
+        for (model, price) in config.prices() {
+            let entry = format!("prices.{model}");
+            let mut price = custom(model, price)?;
+            if let Some(provider) = config
+                .provider(&model.provider)
+                .filter(|_| config.is_by_project(&entry))
+            {
+                let floor = find(&floors, &model.to_string()).cloned();
+                let floor = floor.or_else(|| table.least(provider, &model.model));
+                let held = floor.map_or_else(|| price.clone(), |floor| price.at_least(&floor));
+                if held != price {
+                    table.notes.push(format!(
+                        "{}[prices.\"{model}\"] does not lower the price that is known; your own configuration can",
+                        config
+                            .origin(&entry)
+                            .map(|origin| format!("{origin}: "))
+                            .unwrap_or_default()
+                    ));
+                }
+                price = held;
+            }
+            own.push((model.to_string(), price));
+        }
+        table.with_overrides(own)
+    }
+
+    /// The least that a project's file may price a model at. A model that is not in the table may be another name of one that
+    /// is, where the vendor itself serves it.
+    fn least(&self, provider: &ProviderConfig, model: &str) -> Option<Price> {
+        let known = self.builtin.get(provider.kind.name())?;
+        let at_vendor = provider
+            .address
+            .as_ref()
+            .is_some_and(|address| address.set_by == SetBy::Vendor);
+        let dearest = || {
+            let all = known.values().cloned();
+            all.reduce(|dearest, price| dearest.at_least(&price))
+                .filter(|_| at_vendor)
+        };
+        find(known, model).cloned().or_else(dearest)
+    }
+
+    /// What a project's file asked for and did not get, for people.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The day on which the embedded prices were read, as `2026-11-23`.
+    pub fn as_of(&self) -> &str {
+        &self.as_of
+    }
+
+    /// The table with the operator's own prices, by `provider/model`, before its own.
+    ///
+    /// # Errors
+    ///
+    /// Class `config`: a key that is not of the form `provider/model`.
+    pub fn with_overrides(mut self, overrides: impl IntoIterator<Item = (String, Price)>) -> Result<Self, Error> {
+        for (key, price) in overrides {
+            if !key
+                .split_once('/')
+                .is_some_and(|(provider, model)| !provider.is_empty() && !model.is_empty())
+            {
+                return Err(Error::config(format!("prices.{key:?} is no provider/model")).hint(
+                    "Write the provider's name and the model's id, as in [prices.\"anthropic/claude-haiku-5-5\"].",
+                ));
+            }
+            self.overrides.insert(key, price);
+        }
+        Ok(self)
+    }
+
+    /// The price of `model` at the provider that the operator calls `provider_name`, whose kind is `kind`; none where it
+    /// is not known. A dated id (`claude-haiku-5-5-20261001`) has the price of the id without the date unless it has one
+    /// of its own. Whatever the `offline` kind makes up costs nothing.
+    pub fn price(&self, kind: &str, provider_name: &str, model: &str) -> Option<&Price> {
+        let own = format!("{provider_name}/{model}");
+        find(&self.overrides, &own)
+            .or_else(|| find(self.builtin.get(kind)?, model))
+            .or_else(|| (kind == "offline").then_some(&self.free))
+    }
+}
+
+/// The exact entry, else the one for the id without its date.
+fn find<'a>(prices: &'a BTreeMap<String, Price>, id: &str) -> Option<&'a Price> {
+    prices.get(id).or_else(|| prices.get(undated(id)?))
+}
+
+/// `id` without the date at its end. Any other ending may be another model at another price: `gpt-6-luna-pro` is not
+/// `gpt-6-luna`.
+fn undated(id: &str) -> Option<&str> {
+    let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (rest, last) = id.rsplit_once('-')?;
+    if digits(last, 8) || last == "latest" {
+        return Some(rest);
+    }
+    let (rest, month) = rest.rsplit_once('-').filter(|_| digits(last, 2))?;
+    let (rest, year) = rest.rsplit_once('-').filter(|_| digits(month, 2))?;
+    digits(year, 4).then_some(rest)
+}
+
+/// What one model's tokens cost.
+///
+/// Reads from a table with `input` and `output`, and perhaps `cache-read` (default: `input`), `cache-write` (default:
+/// 1.25 times `input`), `cache-write-1h` (default: twice `input`) and `long-context` with `above` and the same five; all
+/// in USD per million tokens, as a number or a string, with at most six decimals.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Price {
+    rates: Rates,
+    long_context: Option<(u64, Rates)>,
+    source: Option<String>,
+}
+
+/// Pico-dollars per token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Rates {
+    input: u64,
+    output: u64,
+    cache_read: u64,
+    /// For five minutes.
+    cache_write: u64,
+    /// For an hour.
+    cache_write_1h: u64,
+}
+
+impl Price {
+    /// The operator's own price, in USD per million tokens.
+    ///
+    /// ```
+    /// use agenthost::config::{PriceConfig, RatesConfig};
+    /// use agenthost::price::Price;
+    ///
+    /// let rates = RatesConfig { input: Some("2".parse()?), output: Some("8".parse()?), ..RatesConfig::default() };
+    /// let price = Price::custom(&PriceConfig { rates, long_context: None })?;
+    /// assert_eq!(price.most(1_000_000).to_string(), "$8.00"); // all of it output
+    /// # Ok::<(), String>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it: input or output missing, or more than six decimals.
+    pub fn custom(price: &PriceConfig) -> Result<Self, String> {
+        let step = |(above, rates): &(u64, RatesConfig)| Ok::<_, String>((*above, Rates::custom(rates)?));
+        Ok(Self {
+            rates: Rates::custom(&price.rates)?,
+            long_context: price
+                .long_context
+                .as_ref()
+                .map(step)
+                .transpose()
+                .map_err(|error| format!("`long-context`: {error}"))?,
+            source: None,
+        })
+    }
+
+    /// The price of a call whose request asks the provider to keep what it writes to its cache for an hour; the `anthropic`
+    /// wire is the only one that does.
+    #[must_use]
+    pub fn with_hour_writes(&self) -> Self {
+        let hour = |rates: Rates| Rates {
+            cache_write: rates.cache_write_1h,
+            ..rates
+        };
+        Self {
+            rates: hour(self.rates),
+            long_context: self.long_context.map(|(above, rates)| (above, hour(rates))),
+            source: self.source.clone(),
+        }
+    }
+
+    /// The dearer of both in each rate.
+    #[must_use]
+    fn at_least(&self, floor: &Self) -> Self {
+        let long_context = match (self.long_context, floor.long_context) {
+            (None, None) => None,
+            (own, other) => {
+                let above = [own, other]
+                    .into_iter()
+                    .flatten()
+                    .map(|(above, _)| above)
+                    .min()
+                    .unwrap_or_default();
+                let rates =
+                    |step: Option<(u64, Rates)>, plain: Rates| step.map_or(plain, |(_, rates)| rates.max(plain));
+                Some((above, rates(own, self.rates).max(rates(other, floor.rates))))
+            }
+        };
+        let rates = self.rates.max(floor.rates);
+        Self {
+            // A step to the same rates is none.
+            long_context: long_context.filter(|(_, above)| self.long_context.is_some() || *above != rates),
+            rates,
+            source: self.source.clone(),
+        }
+    }
+
+    /// Where the price was read.
+    pub fn source(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+
+    /// Whether input that is read from the provider's cache is cheaper than plain input.
+    pub fn caching_pays(&self) -> bool {
+        self.rates.cache_read < self.rates.input
+    }
+
+    /// What a call that used `usage` cost.
+    pub fn cost(&self, usage: &Usage) -> Usd {
+        let rates = self
+            .long_context
+            .filter(|(above, _)| usage.input > *above)
+            .map_or(self.rates, |(_, rates)| rates);
+        let plain = usage
+            .input
+            .saturating_sub(usage.cached_input)
+            .saturating_sub(usage.cache_write_input);
+        rates.total([
+            (plain, rates.input),
+            (usage.cached_input, rates.cache_read),
+            (usage.cache_write_input, rates.cache_write),
+            (usage.output, rates.output),
+        ])
+    }
+
+    /// The most that a call with up to `input_tokens` and `output_tokens` can cost: all input at the dearest rate, with
+    /// the long-context step where it can be reached.
+    pub fn worst(&self, input_tokens: u64, output_tokens: u64) -> Usd {
+        let at = |rates: Rates| {
+            let input = rates.input.max(rates.cache_read).max(rates.cache_write);
+            rates.total([(input_tokens, input), (output_tokens, rates.output)])
+        };
+        match self.long_context {
+            Some((above, rates)) if input_tokens > above => at(self.rates).max(at(rates)),
+            _ => at(self.rates),
+        }
+    }
+
+    /// The most that calls with `tokens` in all can cost, however those are split over calls, into input and output.
+    pub fn most(&self, tokens: u64) -> Usd {
+        // At a fixed number of tokens, cost grows or falls with the input everywhere but at the long-context step, and
+        // one large call reaches the step's rates for more of its tokens than several small ones.
+        let step = self.long_context.map(|(above, _)| above.saturating_add(1));
+        [Some(0), step, Some(tokens)]
+            .into_iter()
+            .flatten()
+            .filter(|input| *input <= tokens)
+            .map(|input| self.worst(input, tokens - input))
+            .max()
+            .unwrap_or_default()
+    }
+}
+
+impl Rates {
+    fn new(input: PerMillion, output: PerMillion, [read, write, hour]: [Option<PerMillion>; 3]) -> Self {
+        Self {
+            input: input.0,
+            output: output.0,
+            cache_read: read.map_or(input.0, |read| read.0),
+            cache_write: write.map_or(input.0.saturating_add(input.0.div_ceil(4)), |write| write.0),
+            cache_write_1h: hour.map_or(input.0.saturating_mul(2), |hour| hour.0),
+        }
+    }
+
+    /// The larger of each.
+    fn max(self, other: Self) -> Self {
+        Self {
+            input: self.input.max(other.input),
+            output: self.output.max(other.output),
+            cache_read: self.cache_read.max(other.cache_read),
+            cache_write: self.cache_write.max(other.cache_write),
+            cache_write_1h: self.cache_write_1h.max(other.cache_write_1h),
+        }
+    }
+
+    fn custom(rates: &RatesConfig) -> Result<Self, String> {
+        let (Some(input), Some(output)) = (rates.input, rates.output) else {
+            return Err("a price needs both `input` and `output`".into());
+        };
+        let read = |key: &str, usd: Usd| PerMillion::of(usd).map_err(|error| format!("`{key}`: {error}"));
+        let optional = |key: &str, usd: Option<Usd>| usd.map(|usd| read(key, usd)).transpose();
+        let cache = [
+            optional("cache-read", rates.cache_read)?,
+            optional("cache-write", rates.cache_write)?,
+            optional("cache-write-1h", rates.cache_write_1h)?,
+        ];
+        Ok(Self::new(read("input", input)?, read("output", output)?, cache))
+    }
+
+    fn total<const N: usize>(self, parts: [(u64, u64); N]) -> Usd {
+        let sum = parts.into_iter().fold(0_u64, |sum, (tokens, rate)| {
+            sum.saturating_add(tokens.saturating_mul(rate))
+        });
+        Usd::from_pico(sum)
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct File {
+    as_of: String,
+    #[serde(flatten)]
+    kinds: BTreeMap<String, BTreeMap<String, Price>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct PriceText {
+    input: PerMillion,
+    output: PerMillion,
+    cache_read: Option<PerMillion>,
+    cache_write: Option<PerMillion>,
+    #[serde(rename = "cache-write-1h")]
+    cache_write_1h: Option<PerMillion>,
+    long_context: Option<StepText>,
+    source: Option<String>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct StepText {
+    above: u64,
+    input: PerMillion,
+    output: PerMillion,
+    cache_read: Option<PerMillion>,
+    cache_write: Option<PerMillion>,
+    #[serde(rename = "cache-write-1h")]
+    cache_write_1h: Option<PerMillion>,
+}
+
+/// Pico-dollars per token, read from USD per million tokens: the two differ by a factor of a million.
+#[derive(Clone, Copy)]
+struct PerMillion(u64);
+
+impl<'de> Deserialize<'de> for PerMillion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// As written; a float prints in the shortest form that reads back, which is what stood there.
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Whole(u64),
+            Number(f64),
+            Text(String),
+        }
+        let text = match Written::deserialize(deserializer)? {
+            Written::Whole(usd) => usd.to_string(),
+            Written::Number(usd) => usd.to_string(),
+            Written::Text(usd) => usd,
+        };
+        text.parse::<Usd>().and_then(Self::of).map_err(D::Error::custom)
+    }
+}
+
+impl PerMillion {
+    fn of(usd: Usd) -> Result<Self, String> {
+        match (usd.pico() / 1_000_000, usd.pico() % 1_000_000) {
+            (per_token, 0) => Ok(Self(per_token)),
+            _ => Err("a price for a million tokens has at most six decimals".into()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Price {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = PriceText::deserialize(deserializer)?;
+        let step = |step: StepText| {
+            let cache = [step.cache_read, step.cache_write, step.cache_write_1h];
+            (step.above, Rates::new(step.input, step.output, cache))
+        };
+        let cache = [text.cache_read, text.cache_write, text.cache_write_1h];
+        Ok(Self {
+            rates: Rates::new(text.input, text.output, cache),
+            long_context: text.long_context.map(step),
+            source: text.source,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

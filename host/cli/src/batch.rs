@@ -1,0 +1,404 @@
+//! `agenthost batch`: a task for each item of a file, or for every few of them.
+//!
+//! All items are read twice: once to see that they fit, before anything is spent, and once to run them.
+
+mod again;
+mod report;
+mod results;
+mod shape;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use clap::builder::RangedU64ValueParser;
+use tokio_util::sync::CancellationToken;
+
+use self::again::{Command, digest};
+pub(super) use self::again::{Earlier, How, again};
+use self::report::{Line, document, exit_code, say};
+use self::results::Results;
+use super::output::{Printer, exit};
+use super::plan::{self, Told};
+use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, max_memory, note_narrowed};
+use super::which::Which;
+use super::{Global, recording_host};
+use agenthost::batch::drive::{Settings, Stop, drive};
+use agenthost::batch::items::{Format, Source};
+use agenthost::batch::output::Layout;
+use agenthost::batch::tasks::{Shape, Survey, Tasks, survey};
+use agenthost::batch::workers::{MOST, Workers};
+use agenthost::config::Env;
+use agenthost::error::{Error, Result};
+use agenthost::host::{Again, Host, LoadedPlugin};
+use agenthost::limits::{LimitsPatch, Usd};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// The items: a .jsonl, .csv or .json file, or - for stdin
+    items: PathBuf,
+    /// How the items are written, where the file's name does not say it [default for stdin: jsonl]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Written>,
+    /// Give each task N items, where the plugin takes a list
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    size: Option<u64>,
+    /// Tasks that run at once: a number, or auto, which begins with 4 and grows while no request waits
+    #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = workers)]
+    workers: WorkerCount,
+    /// Write the results to this file, as JSON lines; what is in it is replaced [default: -, which is stdout]
+    #[arg(long, short, value_name = "FILE|-")]
+    output: Option<PathBuf>,
+    /// Start nothing more once N items have failed
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    max_failures: Option<u64>,
+    /// Only the first N items
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// What to do when an item is malformed or not of the plugin's type: run nothing, or run all others
+    #[arg(long, value_name = "WHAT", default_value = "fail")]
+    on_bad_item: OnBadItem,
+    /// Tell the worst case before anything is spent, and run nothing
+    #[arg(long)]
+    plan: bool,
+    /// With --plan: end with exit code 3 where the worst case may cost more than this, or nobody can tell
+    #[arg(long, value_name = "USD", requires = "plan")]
+    fail_above: Option<Usd>,
+    /// Print one JSON document about the whole batch on stdout; needs --output FILE
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    sums: SumArgs,
+}
+
+/// Limits on the sum over all items
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits of all tasks together (or `none`)")]
+pub(super) struct SumArgs {
+    /// Input and output tokens together
+    #[arg(long, value_name = "N")]
+    run_tokens: Option<String>,
+    /// US dollars
+    #[arg(long, value_name = "USD")]
+    run_cost: Option<String>,
+    /// Model calls
+    #[arg(long, value_name = "N")]
+    run_calls: Option<String>,
+    /// Units of computing
+    #[arg(long, value_name = "N")]
+    run_fuel: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Written {
+    /// A JSON value on each line
+    Jsonl,
+    /// Comma-separated values under a header row
+    Csv,
+    /// One JSON array
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum OnBadItem {
+    /// Run nothing
+    Fail,
+    /// Record it as a failure, and run the others
+    Skip,
+}
+
+impl SumArgs {
+    pub(super) fn patch(&self) -> Result<LimitsPatch> {
+        let mut patch = LimitsPatch::default();
+        for (key, text) in [
+            ("tokens", &self.run_tokens),
+            ("cost", &self.run_cost),
+            ("calls", &self.run_calls),
+            ("fuel", &self.run_fuel),
+        ] {
+            if let Some(text) = text {
+                patch.set(key, text).map_err(|error| {
+                    Error::usage(format!("--run-{key}: {error}")).hint("Run the command with --help for all limits.")
+                })?;
+            }
+        }
+        Ok(patch)
+    }
+}
+
+/// A number, or none for `auto`.
+#[derive(Debug, Clone, Copy)]
+struct WorkerCount(Option<u32>);
+
+fn workers(text: &str) -> std::result::Result<WorkerCount, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(WorkerCount(None)),
+        Ok(0) => Err("at least 1".into()),
+        Ok(count) => Ok(WorkerCount(Some(count))),
+        Err(_) => Err("neither a number nor auto".into()),
+    }
+}
+
+impl Args {
+    /// The file for the results; none where they go to stdout.
+    fn output(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
+    fn source(&self, env: &Env) -> Result<Source> {
+        let format = self.format.map(|format| match format {
+            Written::Jsonl => Format::JsonLines,
+            Written::Csv => Format::Csv,
+            Written::Json => Format::JsonArray,
+        });
+        let most = usize::try_from(MAX_INPUT_BYTES).unwrap_or(usize::MAX);
+        let spool = Path::new(env.var("TMPDIR").filter(|dir| !dir.is_empty()).unwrap_or("/tmp"));
+        match self.items == Path::new("-") {
+            true => Source::spool_first(
+                std::io::stdin().lock(),
+                "stdin",
+                format.unwrap_or(Format::JsonLines),
+                most,
+                spool,
+                self.limit,
+            ),
+            false => Source::open_first(&env.cwd().join(&self.items), format, most, spool, self.limit),
+        }
+    }
+
+    fn workers(&self, host: &Host) -> Workers {
+        let allowed = host.config().providers().values();
+        let most = allowed
+            .filter_map(|provider| provider.max_concurrency)
+            .fold(MOST, u32::max);
+        match self.workers.0 {
+            Some(count) => Workers::Fixed(count),
+            None => Workers::Auto(most.min(host.max_tasks())),
+        }
+    }
+}
+
+pub(super) async fn batch(args: Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    go(args, global, env, printer, None).await
+}
+
+async fn go(
+    args: Args,
+    global: &Global,
+    env: &Env,
+    printer: &Printer,
+    earlier: Option<(Earlier, Option<String>)>,
+) -> Result<ExitCode> {
+    let (limits, sums) = (args.limits.patch()?, args.sums.patch()?);
+    let (limits, sums) = match earlier.as_ref().map(|(earlier, _)| &earlier.how) {
+        Some(How::Resume { limits: over, .. }) => (over.0.clone().over(limits), over.1.clone().over(sums)),
+        Some(How::Replay) | None => (limits, sums),
+    };
+    if args.json && !args.plan && args.output().is_none() {
+        return Err(
+            Error::usage("--json prints one document on stdout, where the results would stand")
+                .hint("Name a file for the results with --output FILE."),
+        );
+    }
+    let source = args.source(env)?;
+    let items = (args.items != Path::new("-"))
+        .then(|| digest(source.file()))
+        .transpose()?;
+    if let Some((Earlier { record, .. }, recorded)) = &earlier
+        && *recorded != items
+    {
+        return Err(Error::usage(format!(
+            "{} is not what it was when run {} began",
+            source.name(),
+            record.id
+        ))
+        .hint("Bring the items back as they were; other items are another batch."));
+    }
+    let host = recording_host(global.config(env)?, global, env, max_memory(&limits))?;
+    let plugin = Arc::new(args.which.load(&host, env, printer).await?);
+    note_narrowed(&host, &plugin, &limits, printer);
+    if let Some((earlier, _)) = &earlier {
+        let changed = host.changed_plugins(&plugin, &earlier.record)?;
+        if !changed.is_empty() && !earlier.changed_plugins {
+            return Err(super::resume::changed(&earlier.record, &changed));
+        }
+    }
+
+    let shape = shape::of(&plugin, args.size)?;
+    let check = |input: &serde_json::Value| plugin.check_input(input).map_err(|error| error.message().to_owned());
+    let tasks = || -> Result<Tasks<'_>> {
+        let reader = source.read()?;
+        Ok(Tasks::new(
+            reader,
+            shape.clone(),
+            args.size.unwrap_or(1),
+            args.limit,
+            &check,
+        ))
+    };
+    let found = survey(tasks()?)?;
+    judge(&found, &source, &args, &plugin, &shape, printer)?;
+    if args.plan {
+        let run = host.config().run().limits.overridden_by(&sums);
+        let told = Told {
+            items: found.tasks,
+            fail_above: args.fail_above,
+            json: args.json,
+        };
+        return plan::tell(
+            &host,
+            &plugin,
+            (host.limits(&plugin, &limits), &run),
+            &told,
+            global,
+            env,
+            printer,
+        );
+    }
+
+    let replay = matches!(&earlier, Some((Earlier { how: How::Replay, .. }, _)));
+    let results = match replay {
+        true => Results::Stdout,
+        false => Results::open(args.output(), &source, env)?,
+    };
+    let stop = stop_on_interrupt();
+    let command = Command {
+        argv: std::env::args().skip(1).collect(),
+        cwd: env.cwd().to_owned(),
+        items,
+        seal: None,
+    };
+    let command = match host.keeps_journal() {
+        true => command.sealed(env),
+        false => command,
+    };
+    let command = serde_json::to_value(&command).unwrap_or_default();
+    let again = earlier.as_ref().map(|(earlier, _)| match earlier.how {
+        How::Resume { failed, .. } => Again::Resume {
+            record: &earlier.record,
+            failed,
+        },
+        How::Replay => Again::Replay {
+            record: &earlier.record,
+        },
+    });
+    let runner = host
+        .open_batch(&plugin, (&limits, &sums), &command, again, &stop)
+        .await?;
+    // Not before the run is this process's own.
+    let mut output = results.begin(printer)?;
+    let line = Line::new(found.items, printer);
+    let settings = Settings {
+        workers: args.workers(&host),
+        max_failures: args.max_failures,
+        layout: Layout {
+            grouped: args.size.is_some(),
+            results: shape::gives_results(&plugin),
+        },
+    };
+    let on_bad_item = args.on_bad_item;
+    let tasks = tasks()?.map(|task| match task {
+        Ok(task) if on_bad_item == OnBadItem::Fail && !task.bad.is_empty() => {
+            Err(Error::input(format!("{} was changed while it was read", source.name()))
+                .hint("Run the batch again, on a file that nobody writes to."))
+        }
+        task => task,
+    });
+    // What never began is no part of a replay.
+    let began = |number| runner.has(number).unwrap_or(true);
+    let tasks = tasks.take_while(|task| !matches!(task, Ok(task) if task.input.is_some() && !began(task.number)));
+    let mut summary = drive(&runner, tasks, settings, &mut output, &stop, |summary| {
+        line.show(summary)
+    })
+    .await;
+    line.finish();
+
+    let run = Some(runner.id());
+    if let Some(fault) = runner.fault() {
+        summary.stop = Some(Stop::Failed(Error::host(fault)));
+    }
+    let state = match &summary.stop {
+        None if summary.failures() == 0 => "done",
+        Some(Stop::Interrupted) => "interrupted",
+        _ => "failed",
+    };
+    runner
+        .end(state, (summary.ok, summary.failures()), &summary.spent, &summary.models)
+        .await?;
+    say(run, &summary, found.items, printer);
+    let unfinished = summary.stop.is_some() && !replay;
+    if unfinished && host.keeps_journal() && args.items != Path::new("-") {
+        printer.note(&format!(
+            "what was paid for is kept; go on with `agenthost resume {}`",
+            runner.id()
+        ));
+    }
+    if replay && super::run::differ(&runner.differences(), printer) {
+        return Ok(ExitCode::from(exit::FAILED));
+    }
+    let code = exit_code(&summary, found.items);
+    if let Some(Stop::Failed(error)) = summary.stop.take_if(|stop| matches!(stop, Stop::Failed(_))) {
+        return Err(error);
+    }
+    if args.json {
+        printer.data(&document(run, &summary, found.items))?;
+    } else if !replay && host.config().is_offline_default() && summary.models.iter().any(|model| model.offline) {
+        printer.note(OFFLINE);
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// Refuses bad items, or says how many are left out.
+fn judge(
+    found: &Survey,
+    source: &Source,
+    args: &Args,
+    plugin: &LoadedPlugin,
+    shape: &Shape,
+    printer: &Printer,
+) -> Result<()> {
+    if found.bad == 0 {
+        return Ok(());
+    }
+    let mut text = format!("{} of {} items cannot be run", found.bad, found.items);
+    for bad in &found.first_bad {
+        text.push_str(&format!("\n  {} line {}: {}", source.name(), bad.at.line, bad.reason));
+    }
+    match found.bad.saturating_sub(found.first_bad.len() as u64) {
+        0 => {}
+        more => text.push_str(&format!("\n  and {more} more")),
+    }
+    if args.on_bad_item == OnBadItem::Skip {
+        printer.note(&text);
+        return Ok(());
+    }
+    let hint = match *shape == Shape::Whole && shape::takes_a_list(plugin) {
+        true => "The plugin takes a list: --size N gives it N items at a time.".to_owned(),
+        false => format!(
+            "Correct them, or run the others with --on-bad-item skip. An input has this form: {}",
+            plugin.sample_input()
+        ),
+    };
+    Err(Error::input(text).hint(hint))
+}
+
+/// Cancelled by the first Ctrl-C; the second one leaves at once.
+fn stop_on_interrupt() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let interrupted = stop.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            interrupted.cancel();
+            if tokio::signal::ctrl_c().await.is_ok() {
+                // Whoever reads the results may have stopped reading, and the loop hang in a write.
+                std::process::exit(i32::from(exit::INTERRUPTED));
+            }
+        }
+    });
+    stop
+}

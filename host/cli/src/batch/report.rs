@@ -1,0 +1,243 @@
+//! What a batch says of itself: the line that moves, the summary for people, the document, the exit code.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::output::{Printer, counted, exit};
+use agenthost::batch::drive::{Stop, Summary};
+use agenthost::printable::one_line;
+use agenthost::run::{REPORT_FORMAT, RunId};
+use agenthost::task::FailureClass;
+
+/// The line that moves, where somebody watches.
+pub(super) struct Line {
+    bar: Option<ProgressBar>,
+    started: Instant,
+    items: u64,
+}
+
+impl Line {
+    pub(super) fn new(items: u64, printer: &Printer) -> Self {
+        let bar = printer.moves().then(|| {
+            let bar = ProgressBar::new(items);
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:20} {pos}/{len}  {wide_msg} {elapsed}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self {
+            bar,
+            started: Instant::now(),
+            items,
+        }
+    }
+
+    pub(super) fn show(&self, summary: &Summary) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(summary.done());
+            bar.set_message(one_line(&words(summary, self.items, self.started.elapsed())).into_owned());
+        }
+    }
+
+    /// Takes the line away.
+    pub(super) fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// `2 failed  8.3/s  12 s left  4120 tokens  $0.01  8 of 9 workers`
+fn words(summary: &Summary, items: u64, elapsed: Duration) -> String {
+    let mut words = Vec::new();
+    match summary.failures() {
+        0 => {}
+        failed => words.push(format!("{failed} failed")),
+    }
+    let rate = summary.rate(elapsed);
+    if rate > 0.0 {
+        let left = items.saturating_sub(summary.done()) as f64 / rate;
+        words.push(format!("{rate:.1}/s"));
+        words.push(format!("{} left", duration(left)));
+    }
+    let spent = &summary.spent;
+    words.push(format!(
+        "{} tokens",
+        spent.input_tokens.saturating_add(spent.output_tokens)
+    ));
+    words.push(cost(summary));
+    words.push(format!("{} of {} workers", summary.running, summary.workers));
+    if summary.stop.is_some() {
+        words.push("stopping".into());
+    }
+    words.join("  ")
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 99.5 => format!("{s:.0} s"),
+        s if s < 5_400.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3_600.0),
+    }
+}
+
+fn cost(summary: &Summary) -> String {
+    let known = summary.spent.known_cost();
+    known.map_or_else(|| "cost unknown".into(), |cost| cost.to_string())
+}
+
+fn items(count: u64) -> String {
+    match count {
+        1 => "1 item".into(),
+        count => format!("{count} items"),
+    }
+}
+
+/// ` (1 failed, 2 trapped)`: how many failed in which way, where the one word does not say it already.
+fn classes(summary: &Summary) -> String {
+    let plain = FailureClass::Failed.name();
+    if summary.failed.keys().all(|class| *class == plain) {
+        return String::new();
+    }
+    let classes: Vec<String> = summary.failed.iter().map(|(class, n)| format!("{n} {class}")).collect();
+    format!(" ({})", classes.join(", "))
+}
+
+/// The summary for people.
+pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Printer) {
+    let not_started = all.saturating_sub(summary.done());
+    let mut counts = format!("{}: {} ok", items(all), summary.ok);
+    if summary.failures() > 0 {
+        counts.push_str(&format!(", {} failed{}", summary.failures(), classes(summary)));
+    }
+    if not_started > 0 {
+        counts.push_str(&format!(", {not_started} not started"));
+    }
+    if summary.recorded > 0 {
+        counts.push_str(&format!(", {} recorded before", summary.recorded));
+    }
+    let spent = &summary.spent;
+    let run = run.map(|run| format!("run {run}: ")).unwrap_or_default();
+    printer.say(&format!(
+        "{run}{counts}; {}, {} tokens in, {} out, {}, {:.1} s, {:.1} items/s",
+        counted(spent.calls, "calls"),
+        spent.input_tokens,
+        spent.output_tokens,
+        cost(summary),
+        spent.wall.as_secs_f64(),
+        summary.rate(spent.wall),
+    ));
+    if not_started > 0 {
+        let why = match &summary.stop {
+            Some(Stop::MaxFailures(most)) => format!("{} had failed (--max-failures {most})", items(*most)),
+            Some(Stop::Limit(limit)) => format!(
+                "the limit of {} of all items together was reached (--run-{})",
+                limit.words(),
+                limit.name()
+            ),
+            Some(Stop::Interrupted) => "it was interrupted".into(),
+            Some(Stop::Failed(_)) | None => return,
+        };
+        printer.note(&format!("{} were not started, since {why}", items(not_started)));
+    }
+}
+
+/// The document of `--json`.
+pub(super) fn document(run: Option<&RunId>, summary: &Summary, all: u64) -> Value {
+    json!({
+        "format": REPORT_FORMAT,
+        "run": run,
+        "items": {
+            "total": all,
+            "ok": summary.ok,
+            "failed": summary.failures(),
+            "failed_by_class": summary.failed,
+            "not_started": all.saturating_sub(summary.done()),
+            "recorded": summary.recorded,
+        },
+        "stopped": summary.stop.as_ref().filter(|_| cut_short(summary, all)).map(Stop::name),
+        "tasks": summary.tasks,
+        "spent": summary.spent,
+        "models": summary.models,
+    })
+}
+
+/// Whether a stop came before everything had ended by itself.
+fn cut_short(summary: &Summary, all: u64) -> bool {
+    let met = |class: FailureClass| summary.failed.contains_key(class.name());
+    summary.done() < all
+        || match summary.stop {
+            Some(Stop::Interrupted) => met(FailureClass::Cancelled),
+            Some(Stop::Limit(_)) => met(FailureClass::Exhausted),
+            Some(Stop::MaxFailures(_) | Stop::Failed(_)) | None => false,
+        }
+}
+
+/// 0 when every item has an output; else why not.
+pub(super) fn exit_code(summary: &Summary, all: u64) -> u8 {
+    match &summary.stop {
+        Some(Stop::Interrupted) if cut_short(summary, all) => exit::INTERRUPTED,
+        Some(Stop::Limit(_)) if cut_short(summary, all) => exit::EXHAUSTED,
+        _ if summary.failures() > 0 || summary.done() < all => exit::FAILED,
+        _ => exit::DONE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agenthost::limits::LimitKind;
+
+    fn summary(ok: u64, failed: &[(&'static str, u64)], stop: Option<Stop>) -> Summary {
+        Summary {
+            ok,
+            failed: failed.iter().copied().collect(),
+            stop,
+            ..Summary::default()
+        }
+    }
+
+    #[test]
+    fn the_exit_code_says_why_items_have_no_output() {
+        for (summary, code) in [
+            (summary(10, &[], None), 0),
+            (summary(9, &[("failed", 1)], None), 1),
+            (summary(9, &[("input", 1)], None), 1),
+            (summary(2, &[("failed", 1)], Some(Stop::MaxFailures(1))), 1),
+            (summary(2, &[], Some(Stop::Limit(LimitKind::Tokens))), 3),
+            (summary(9, &[("exhausted", 1)], Some(Stop::Limit(LimitKind::Tokens))), 3),
+            (summary(2, &[], Some(Stop::Interrupted)), 130),
+            (summary(9, &[("cancelled", 1)], Some(Stop::Interrupted)), 130),
+            // They came when everything was done.
+            (summary(10, &[], Some(Stop::Interrupted)), 0),
+            (summary(10, &[], Some(Stop::Limit(LimitKind::Calls))), 0),
+            (summary(9, &[("failed", 1)], Some(Stop::Interrupted)), 1),
+        ] {
+            assert_eq!(exit_code(&summary, 10), code, "{summary:?}");
+        }
+    }
+
+    #[test]
+    fn classes_are_named_where_they_say_more_than_failed() {
+        let said = |failed: &[(&'static str, u64)]| classes(&summary(1, failed, None));
+        assert_eq!(said(&[("failed", 2)]), "");
+        assert_eq!(said(&[("trapped", 1)]), " (1 trapped)");
+        assert_eq!(said(&[("failed", 1), ("trapped", 1)]), " (1 failed, 1 trapped)");
+    }
+
+    #[test]
+    fn the_line_says_how_fast_it_goes_and_how_long_it_takes() {
+        let mut summary = summary(18, &[("failed", 2)], None);
+        (summary.workers, summary.running) = (8, 7);
+        assert_eq!(
+            words(&summary, 100, Duration::from_secs(10)),
+            "2 failed  2.0/s  40 s left  0 tokens  $0.00  7 of 8 workers"
+        );
+        summary.recorded = 10;
+        assert!(words(&summary, 100, Duration::from_secs(10)).contains("1.0/s  80 s left"));
+        assert_eq!([100.0, 7_200.0].map(duration), ["2 min", "2.0 h"]);
+    }
+}

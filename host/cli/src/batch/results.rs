@@ -1,0 +1,86 @@
+//! The file that the results of a batch are written to: one process at a time.
+//!
+//! The file is locked from before the run is begun or taken over until the process ends, however it ends; the system gives
+//! the lock back. It is emptied only when the run is this process's own. Two processes that name the same file, two that
+//! resume the same batch for example, never write to it together. Pipes and devices are not locked: what reads them may
+//! be fed by several.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::super::output::Printer;
+use agenthost::batch::items::Source;
+use agenthost::batch::output::Output;
+use agenthost::config::Env;
+use agenthost::error::{Error, Result};
+
+/// What the results are written to.
+pub(super) enum Results {
+    Stdout,
+    /// A file, and what it is called.
+    File(File, String),
+}
+
+impl Results {
+    /// Opens the file `path`, or stdout for `None`, and leaves what is in it as it is.
+    pub(super) fn open(path: Option<&Path>, items: &Source, env: &Env) -> Result<Self> {
+        let Some(path) = path else {
+            return Ok(Self::Stdout);
+        };
+        let name = path.display().to_string();
+        let path = env.cwd().join(path);
+        if let (Ok(out), Ok(items)) = (path.metadata(), items.file().metadata())
+            && (out.dev(), out.ino()) == (items.dev(), items.ino())
+        {
+            return Err(Error::usage(format!("--output {name}: is the file of the items")).hint("Name another file."));
+        }
+        if leads_to_a_file(&path) {
+            return Err(Error::usage(format!("--output {name}: is a link"))
+                .hint("Name the file that it leads to if that is meant to be overwritten, or remove the link."));
+        }
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| unwritable(&name, &error))?;
+        let plain = file.metadata().is_ok_and(|file| file.is_file());
+        if plain && flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(
+                Error::usage(format!("--output {name}: another process writes its results there"))
+                    .hint("Wait for its end, or name another file."),
+            );
+        }
+        Ok(Self::File(file, name))
+    }
+
+    /// Empties the file, which is to be written to now.
+    pub(super) fn begin(self, printer: &Printer) -> Result<Output<Box<dyn Write>>> {
+        match self {
+            Self::Stdout => Ok(Output::new(printer.stdout(), "stdout")),
+            Self::File(file, name) => {
+                if file.metadata().is_ok_and(|file| file.is_file()) {
+                    file.set_len(0).map_err(|error| unwritable(&name, &error))?;
+                }
+                Ok(Output::new(Box::new(file), name))
+            }
+        }
+    }
+}
+
+/// Returns whether `path` is a link that a project could have left, so that the results overwrite a file elsewhere. The links of the
+/// system, such as `/dev/stdout`, and those to pipes and devices are none of these.
+fn leads_to_a_file(path: &Path) -> bool {
+    let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+    let systems = ["/dev", "/proc"].iter().any(|place| path.starts_with(place));
+    is_link && !systems && path.metadata().map_or(true, |target| target.is_file())
+}
+
+fn unwritable(name: &str, error: &std::io::Error) -> Error {
+    Error::usage(format!("--output {name}: {error}")).hint("Name a file in a directory that can be written to.")
+}

@@ -1,0 +1,73 @@
+//! What a plugin's types say of a batch: whether it takes a list of items, and whether it answers each for itself.
+
+use serde_json::Value;
+
+use agenthost::batch::tasks::Shape;
+use agenthost::error::{Error, Result};
+use agenthost::host::LoadedPlugin;
+
+/// How items become inputs with `--size`, or without.
+pub(super) fn of(plugin: &LoadedPlugin, size: Option<u64>) -> Result<Shape> {
+    match size {
+        None => Ok(Shape::Whole),
+        Some(_) => list(plugin).ok_or_else(|| {
+            Error::usage(format!(
+                "--size: {} takes neither a list nor a record that needs nothing but one list",
+                plugin.id.name
+            ))
+            .hint(format!(
+                "Leave out --size, and give inputs of this form as items: {}",
+                plugin.sample_input()
+            ))
+        }),
+    }
+}
+
+pub(super) fn takes_a_list(plugin: &LoadedPlugin) -> bool {
+    list(plugin).is_some()
+}
+
+fn list(plugin: &LoadedPlugin) -> Option<Shape> {
+    let schema = plugin.input_schema().unwrap_or_default();
+    let input = follow(&schema, &schema);
+    let fields = input.get("properties").and_then(Value::as_object);
+    let lists = fields.into_iter().flatten().filter_map(|(name, field)| {
+        let of_list = follow(&schema, field).get("type")?.as_str()? == "array";
+        of_list.then_some(name.as_str())
+    });
+    Shape::of_list(lists, |input| plugin.check_input(input).is_ok())
+}
+
+/// Whether the output is a list of WIT results.
+pub(super) fn gives_results(plugin: &LoadedPlugin) -> bool {
+    let schema = plugin.output_schema().unwrap_or_default();
+    let Some(item) = follow(&schema, &schema).get("items") else {
+        return false;
+    };
+    let cases = follow(&schema, item).get("anyOf").and_then(Value::as_array);
+    let names: Vec<&str> = cases
+        .into_iter()
+        .flatten()
+        .filter_map(|case| {
+            let fields = case.get("properties")?.as_object()?;
+            fields.keys().next().filter(|_| fields.len() == 1).map(String::as_str)
+        })
+        .collect();
+    names == ["ok", "err"]
+}
+
+/// What stands behind a reference in a JSON Schema.
+fn follow<'s>(root: &'s Value, mut node: &'s Value) -> &'s Value {
+    // A type may be another name of another name, but not without end.
+    for _ in 0..100 {
+        let name = node.get("$ref").and_then(Value::as_str);
+        let definition = name
+            .and_then(|name| name.strip_prefix("#/$defs/"))
+            .and_then(|name| root.get("$defs")?.get(name));
+        match definition {
+            Some(definition) => node = definition,
+            None => break,
+        }
+    }
+    node
+}

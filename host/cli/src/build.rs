@@ -1,0 +1,119 @@
+//! `agenthost build`: a crate becomes a component.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::Global;
+use super::cassettes::too_low;
+use super::compiled;
+use super::crates::rules_naming;
+use super::output::{Printer, exit};
+use super::progress::Progress;
+use super::terminal::indented;
+use agenthost::config::Env;
+use agenthost::error::{Error, Result};
+use agenthost::plugin::{Plugin, build as builder};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The directory of the plugin's crate
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// Record tools and source revision, for a component that is handed on; optimised is every build
+    #[arg(long)]
+    release: bool,
+    /// Compare the result with this .wasm file, byte for byte; exit code 1 and what differs where it is another
+    #[arg(long, value_name = "FILE", conflicts_with = "emit_wit")]
+    check: Option<PathBuf>,
+    /// Print one JSON document with the path, the identity and the digest, or with the result of --check
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print the component's WIT in place of its path
+    #[arg(long, conflicts_with = "json")]
+    emit_wit: bool,
+}
+
+pub(super) fn build(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let dir = env.cwd().join(&args.dir);
+    if let Some(file) = &args.check {
+        return check(&dir, &env.cwd().join(file), args, env, printer);
+    }
+    let rules = rules_naming(&dir, env, printer)?;
+    let waiting = Progress::waiting(&format!("building {}", args.dir.display()), printer);
+    let built = match args.release {
+        true => rules.release(&dir),
+        false => rules.build(&dir),
+    };
+    waiting.finish();
+    let built = built?;
+    for note in &built.notes {
+        printer.note(note);
+    }
+    let plugin = Plugin::open(&built.path)?;
+    // Whether it gets a directory is decided where it runs.
+    agenthost::plugin::refuse(&plugin.id.name, &plugin.imports, true, built.blame.as_deref())?;
+    let bytes = agenthost::plugin::read(&built.path)?;
+    let compiled = compiled::check(&plugin, &bytes, &global.config(env)?, env, printer)?;
+    let warnings = too_low(&dir, &plugin);
+    for warning in &warnings {
+        printer.note(warning);
+    }
+    if args.json {
+        printer.data(&json!({
+            "format": 1,
+            "path": built.path,
+            "id": plugin.id.to_string(),
+            "digest": plugin.digest.to_string(),
+            "size_bytes": plugin.size,
+            "warnings": warnings,
+            "compile": compiled::document(&compiled),
+        }))?;
+    } else {
+        printer.say(&format!(
+            "built {} ({} KiB): {}",
+            plugin.id,
+            plugin.size.div_ceil(1024),
+            plugin.powers()
+        ));
+        printer.say(&format!("compiles: {}", compiled::words(&compiled)));
+        match args.emit_wit {
+            true => printer.raw(&builder::wit(&built.path)?)?,
+            false => printer.path(&built.path)?,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the crate in `dir` gives just the bytes of `file`.
+fn check(dir: &Path, file: &Path, args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let plugin = Plugin::open(file)?;
+    let expected = std::fs::read(file).map_err(|error| Error::plugin(error.to_string()).at(file))?;
+    let rules = rules_naming(dir, env, printer)?;
+    let waiting = Progress::waiting(&format!("building {}", args.dir.display()), printer);
+    let found = rules.reproduces(dir, &expected);
+    waiting.finish();
+    let found = found?;
+    for note in &found.notes {
+        printer.note(note);
+    }
+    if args.json {
+        printer.data(&json!({
+            "format": 1,
+            "id": plugin.id.to_string(),
+            "digest": plugin.digest.to_string(),
+            "same": found.same(),
+            "differs": found.differs,
+        }))?;
+    } else if found.same() {
+        printer.text(format!("the same: {}", plugin.digest))?;
+    } else {
+        let differs = found.differs.join("\n");
+        printer.text(indented(&format!("not the same\n{differs}"), 2))?;
+    }
+    Ok(match found.same() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(exit::FAILED),
+    })
+}

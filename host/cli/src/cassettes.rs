@@ -1,0 +1,207 @@
+//! Cassettes at the command line: recording one beside a run, playing those of a plugin, and what they say of its limits.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::output::Printer;
+use super::{Global, cache_dir, host_with, open_journal};
+use agenthost::config::{Bodies, Config, Env};
+use agenthost::error::{Error, ErrorClass, Result};
+use agenthost::host::{Host, LoadedPlugin};
+use agenthost::journal::Journal;
+use agenthost::journal::cassette::compare::{Change, Kind};
+use agenthost::journal::cassette::tape::Tape;
+use agenthost::journal::cassette::{self, Cassette};
+use agenthost::limits::{Cap, Limits, LimitsPatch};
+use agenthost::plugin::Plugin;
+use agenthost::plugin::build::BuildRules;
+use agenthost::registry::lock::LOCK_FILE;
+use agenthost::run::RunReport;
+
+/// A cassette that is being recorded.
+pub(super) struct Recording {
+    file: PathBuf,
+    tape: Arc<Tape>,
+    /// Whether the run stands in no journal.
+    alone: bool,
+}
+
+impl Recording {
+    /// Makes sure that there is a place for it, before anything is paid for. It takes down what the host of
+    /// [`Recording::host`] does.
+    pub(super) fn begin(file: &Path, config: &Config, global: &Global, env: &Env) -> Result<Self> {
+        let wrong = |why: String| {
+            Error::usage(format!("--record: {why}")).hint("Name a file, such as --record cassettes/first.json")
+        };
+        let Some(dir) = file.parent().filter(|_| !file.is_dir()) else {
+            return Err(wrong(format!("{} is a directory", file.display())));
+        };
+        std::fs::create_dir_all(dir).map_err(|error| wrong(format!("{}: {error}", dir.display())))?;
+        let journal = open_journal(config, global, env)?;
+        // A journal that is to hold no bodies gets none through the back door.
+        let all = config.journal().bodies == Bodies::All;
+        Ok(Self {
+            file: file.to_owned(),
+            alone: journal.is_some() && !all,
+            tape: Arc::new(journal.filter(|_| all).map_or_else(Tape::new, Tape::beside)),
+        })
+    }
+
+    /// A host whose run is recorded.
+    pub(super) fn host(&self, config: Config, env: &Env, max_memory: Option<u64>) -> Result<Host> {
+        let tape = Arc::clone(&self.tape) as Arc<dyn Journal>;
+        host_with(config, env, max_memory, Some((tape, Bodies::All)))
+    }
+
+    /// Writes the file, where the run came to an end of its own; `limits` are those of its root.
+    pub(super) fn finish(self, limits: &Limits, printer: &Printer) -> Result<()> {
+        let shown = self.file.display();
+        let cassette = self.tape.cassette(cassette::unusual(limits));
+        let class = cassette.as_ref().and_then(|cassette| failure_class(cassette));
+        let (Some(cassette), false) = (&cassette, matches!(class, Some("cancelled" | "host"))) else {
+            printer.note(&format!("{shown} was not written: the run came to no end of its own"));
+            return Ok(());
+        };
+        cassette.clone().with_headroom().write(&self.file)?;
+        let what = class.map_or_else(String::new, |class| format!("; it expects a failure of class {class}"));
+        printer.note(&format!("recorded {shown}{what}"));
+        if self.alone {
+            printer.note("the run stands in the cassette alone, since [journal] keeps no requests");
+        }
+        Ok(())
+    }
+}
+
+fn failure_class(cassette: &Cassette) -> Option<&str> {
+    cassette.expect.failure.as_ref()?.get("class")?.as_str()
+}
+
+/// A host for cassettes: no configuration, no key, no network. Sub-agents that are references come from the lock file of the
+/// project that `dir` belongs to, where there is one.
+/// Crates are built under `builds`.
+pub(super) fn offline_host(
+    env: &Env,
+    dir: &Path,
+    cassettes: &[(PathBuf, Cassette)],
+    builds: BuildRules,
+) -> Result<Host> {
+    let memory = cassettes
+        .iter()
+        .filter_map(|(_, cassette)| match cassette.limits().memory {
+            Some(Cap::At(bytes)) => Some(bytes),
+            Some(Cap::Unlimited) => Some(u64::MAX),
+            None => None,
+        });
+    let mut builder = Host::builder(Config::usual()?)
+        .cache_dir(cache_dir(env))
+        .builds(builds)
+        .compile(super::compiled::how_at(env)?);
+    if dir.ancestors().any(|above| above.join(LOCK_FILE).is_file()) {
+        let at = env.at(dir);
+        builder = builder.project(super::registry::project(&Config::load(&at)?, &at)?);
+    }
+    builder.max_memory(memory.max().unwrap_or(0)).build()
+}
+
+/// The cassettes of the plugin in `dir`, at least one.
+pub(super) fn needed(dir: &Path, shown: &Path) -> Result<Vec<(PathBuf, Cassette)>> {
+    let shown = shown.display();
+    if !dir.is_dir() {
+        let what = match dir.exists() {
+            true => "not a directory",
+            false => "there is no such directory",
+        };
+        return Err(Error::usage(format!("{shown}: {what}"))
+            .hint("Name the directory of a plugin's crate, with its Cargo.toml and its cassettes/."));
+    }
+    let found = cassette::of_plugin(dir)?;
+    if found.is_empty() {
+        return Err(
+            Error::usage(format!("{shown}: no cassettes: {}/*.json", cassette::DIR)).hint(format!(
+                "Record one: agenthost run {shown} --input JSON --record {shown}/{}/first.json",
+                cassette::DIR
+            )),
+        );
+    }
+    Ok(found)
+}
+
+/// A cassette that was played.
+pub(super) struct Played {
+    /// What it came to, as a cassette.
+    pub(super) now: Option<Cassette>,
+    /// What is not as the cassette says.
+    pub(super) changes: Vec<Change>,
+    pub(super) report: Option<Arc<RunReport>>,
+}
+
+/// Plays a cassette, the one in the file `path`, to `plugin`.
+pub(super) async fn play(
+    host: &Host,
+    plugin: &Arc<LoadedPlugin>,
+    (path, cassette): (&Path, &Cassette),
+) -> Result<Played> {
+    if cassette.plugin_name() != plugin.id.name {
+        let why = format!("a cassette of {}, and the plugin is {}", cassette.plugin, plugin.id);
+        return Err(Error::input(why)
+            .at(path)
+            .hint("Move it to its own plugin, or record one of this."));
+    }
+    let (run, tape) = match host.rehearse(plugin, cassette) {
+        Ok(run) => run,
+        Err(error) if error.class() == ErrorClass::Input => {
+            return Ok(Played {
+                now: None,
+                changes: vec![Change::new(Kind::Input, error.to_string())],
+                report: None,
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    let report = run.report().await;
+    let now = tape.cassette(cassette.limits.clone());
+    let mut now = now.ok_or_else(|| Error::host(format!("{}: nothing came of it", path.display())))?;
+    Ok(Played {
+        changes: cassette.changes(&mut now),
+        now: Some(now),
+        report: Some(report),
+    })
+}
+
+/// The limits that a manifest declares and that its cassettes may pass, in words.
+pub(super) fn too_low(dir: &Path, plugin: &Plugin) -> Vec<String> {
+    let cassettes = match cassette::of_plugin(dir) {
+        Ok(cassettes) => cassettes,
+        Err(error) => return vec![error.to_string()],
+    };
+    let declared = plugin.manifest.as_ref().map(|manifest| manifest.limits.clone());
+    let declared = serde_json::from_value(declared.unwrap_or_default().into());
+    let limits = Limits::none().overridden_by(&declared.unwrap_or_else(|_| LimitsPatch::default()));
+    let mut least: BTreeMap<&str, (u64, String)> = BTreeMap::new();
+    for (path, cassette) in &cassettes {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        for (key, need) in [
+            ("tokens", cassette.expect.tokens),
+            ("calls", cassette.calls()),
+            ("fuel", cassette.expect.fuel),
+        ] {
+            if least.get(key).is_none_or(|(known, _)| need > *known) {
+                least.insert(key, (need, format!("{}/{file}", cassette::DIR)));
+            }
+        }
+    }
+    let declared = [
+        ("tokens", limits.tokens),
+        ("calls", limits.calls),
+        ("fuel", limits.fuel),
+    ];
+    let low = declared.into_iter().filter_map(|(key, limit)| {
+        let (need, file) = least.get(key)?;
+        let limit = limit.filter(|limit| limit < need)?;
+        Some(format!(
+            "the manifest declares {key} = {limit}, and {file} may take {need}; `agenthost profile` suggests limits"
+        ))
+    });
+    low.collect()
+}

@@ -1,0 +1,80 @@
+//! Whether a plugin can be compiled within the limits, for the commands that look at one without running it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::cache_dir;
+use super::output::{Printer, thousands};
+use super::progress::Progress;
+use agenthost::config::{Config, Env};
+use agenthost::error::Result;
+use agenthost::plugin::Plugin;
+use agenthost::sandbox::{Compilation, Compile, CompileLimits, Compiler, Settings};
+
+/// How the command line compiles: in a process of this program.
+pub(super) fn how(config: &Config) -> Compile {
+    let config = config.compile();
+    Compile::Child {
+        // The file may have been replaced since this process started.
+        program: "/proc/self/exe".into(),
+        limits: CompileLimits {
+            memory: config.memory,
+            time: config.time,
+        },
+    }
+}
+
+/// The same with the limits that hold at `env`, or the usual ones if its configuration cannot be read.
+pub(super) fn how_at(env: &Env) -> Result<Compile> {
+    Config::load(env)
+        .or_else(|_| Config::usual())
+        .map(|config| how(&config))
+}
+
+/// Compiles `bytes`, or finds the result in the cache. A plugin that exceeds a limit is an error.
+pub(super) fn check(
+    plugin: &Plugin,
+    bytes: &[u8],
+    config: &Config,
+    env: &Env,
+    printer: &Printer,
+) -> Result<Compilation> {
+    let waiting = Progress::waiting(&format!("compiling {}", plugin.id), printer);
+    let compiler = Compiler::new(&Settings {
+        compile: how(config),
+        cache: cache_dir(env),
+        ..agenthost::host::sandbox_settings(config)
+    });
+    let compiled = compiler.and_then(|compiler| compiler.check(bytes, &plugin.digest));
+    waiting.finish();
+    compiled.map_err(|error| error.context(&plugin.id.to_string()))
+}
+
+/// `in 1.2 s with 85 MiB of memory`
+pub(super) fn words(compilation: &Compilation) -> String {
+    if compilation.cached {
+        return "in the cache already".to_owned();
+    }
+    let time = match compilation.time {
+        short if short < Duration::from_secs(1) => format!("{} ms", short.as_millis()),
+        long => format!("{:.1} s", long.as_secs_f64()),
+    };
+    match compilation.peak_memory {
+        Some(peak) => format!(
+            "in {time} with {} MiB of memory",
+            thousands(&peak.div_ceil(1 << 20).to_string())
+        ),
+        None => format!("in {time}"),
+    }
+}
+
+/// The same as JSON.
+pub(super) fn document(compilation: &Compilation) -> Value {
+    let millis = u64::try_from(compilation.time.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "cached": compilation.cached,
+        "time_ms": millis,
+        "peak_memory_bytes": compilation.peak_memory,
+    })
+}

@@ -1,0 +1,89 @@
+//! Which crates a command may build.
+//!
+//! A build runs code as this user, so a crate is built where the operator trusts its folder. On a terminal the command asks
+//! first; elsewhere it says what would run, and ends. `build` and `test` are for building the crate that they name: they
+//! build it, and say so where its folder is not trusted.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+use std::path::Path;
+
+use super::output::Printer;
+use agenthost::config::trust::crates::{self, CrateBuild};
+use agenthost::config::{Config, Env};
+use agenthost::error::Result;
+use agenthost::plugin::build::BuildRules;
+use agenthost::printable::one_line;
+use agenthost::registry::project::Project;
+
+/// Only crates in trusted folders are built, without the variables that hold keys by `config`.
+pub(super) fn rules(env: &Env, config: &Config) -> BuildRules {
+    let trusted = env.clone();
+    let keys: Vec<String> = config.key_variables().map(str::to_owned).collect();
+    BuildRules::permitting(move |dir| crates::check(&trusted, dir)).hiding(keys)
+}
+
+/// The same, for a command that needs no configuration: one that cannot be read hides nothing.
+pub(super) fn rules_alone(env: &Env) -> BuildRules {
+    let trusted = env.clone();
+    BuildRules::permitting(move |dir| crates::check(&trusted, dir)).hiding(keys(env))
+}
+
+fn keys(env: &Env) -> Vec<String> {
+    let config = Config::load(env);
+    config.map_or_else(
+        |_| Vec::new(),
+        |config| config.key_variables().map(str::to_owned).collect(),
+    )
+}
+
+/// The crate in `dir`, which a command names in order to build it, is built, too.
+pub(super) fn rules_naming(dir: &Path, env: &Env, printer: &Printer) -> Result<BuildRules> {
+    if dir.join("Cargo.toml").is_file() {
+        let build = CrateBuild::of(env, dir)?;
+        if !build.is_trusted(env)? {
+            printer.note(&format!(
+                "this runs code of the crate on this machine, outside of any sandbox: {}",
+                build.runs.join("; ")
+            ));
+        }
+    }
+    let trusted = env.clone();
+    let named = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    Ok(BuildRules::permitting(move |dir| {
+        let inside = dir.canonicalize().is_ok_and(|dir| dir.starts_with(&named));
+        if inside { Ok(()) } else { crates::check(&trusted, dir) }
+    })
+    .hiding(keys(env)))
+}
+
+/// Asks on a terminal whether the crate in `path` may be built, if that needs a word, and records it. Elsewhere nothing
+/// happens here: the build is refused. A crate that the policies refuse is not asked about.
+pub(super) fn ask(path: &Path, project: Option<&Project>, env: &Env, printer: &Printer) -> Result<()> {
+    if !path.join("Cargo.toml").is_file() {
+        return Ok(());
+    }
+    if let Some(project) = project {
+        project.judge_crate(path)?;
+    }
+    let build = CrateBuild::of(env, path)?;
+    if build.is_trusted(env)? || !(io::stdin().is_terminal() && printer.moves()) {
+        return Ok(());
+    }
+    printer.say(&format!(
+        "building {} runs code of it on this machine, outside of any sandbox:",
+        one_line(&build.dir.to_string_lossy())
+    ));
+    for what in &build.runs {
+        printer.say(&format!("  {what}"));
+    }
+    printer.say(&format!(
+        "trust the crates in {}? [y/N]",
+        one_line(&build.dir.to_string_lossy())
+    ));
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        build.accept(env)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,456 @@
+//! `agenthost doctor`: whether everything that a run or a build needs is there. Changes nothing and asks no server.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::output::{Printer, counted, exit, thousands};
+use super::terminal::{Style, Styled, indented};
+use super::{Global, cache_dir, registry};
+use agenthost::config::trust::crates::CrateBuild;
+use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
+use agenthost::error::{Error, Result};
+use agenthost::gate::{self, Holder, Sharing};
+use agenthost::host::Host;
+use agenthost::limits::{LimitKind, units};
+use agenthost::plugin::build;
+use agenthost::price::PriceTable;
+use agenthost::printable::one_line;
+use agenthost::sandbox::advisories;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// One thing that was looked at.
+#[derive(Serialize)]
+struct Check {
+    name: String,
+    state: State,
+    found: String,
+    /// Of an advisory, whether it affects this host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    affected: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// Fine.
+    Ok,
+    /// Something that not every use needs is missing.
+    Warn,
+    /// Runs will fail.
+    Fail,
+}
+
+#[derive(Serialize)]
+struct Report {
+    format: u32,
+    version: &'static str,
+    checks: Vec<Check>,
+}
+
+impl Report {
+    fn add(&mut self, name: impl Into<String>, state: State, found: impl Into<String>, hint: Option<&str>) {
+        let hint = hint.map(str::to_owned);
+        self.checks.push(Check {
+            name: name.into(),
+            state,
+            found: found.into(),
+            affected: None,
+            hint,
+        });
+    }
+}
+
+pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let mut report = Report {
+        format: 1,
+        version: env!("CARGO_PKG_VERSION"),
+        checks: Vec::new(),
+    };
+    toolchain(&mut report, env);
+    match global.config(env) {
+        Ok(config) => {
+            configuration(&mut report, &config, env);
+            plugins(&mut report, &config, env);
+        }
+        Err(error) => report.add("configuration", State::Fail, error.to_string(), error.next_step()),
+    }
+    engine(&mut report);
+    core_dumps(&mut report);
+    shared_limits(&mut report, env.state_dir().as_deref());
+    let failed = report.checks.iter().any(|check| check.state == State::Fail);
+    if args.json {
+        printer.data(&report)?;
+    } else {
+        for Check {
+            name,
+            state,
+            found,
+            hint,
+            ..
+        } in &report.checks
+        {
+            let mark = match state {
+                State::Ok => (Style::Good, "ok  "),
+                State::Warn => (Style::Warning, "warn"),
+                State::Fail => (Style::Bad, "FAIL"),
+            };
+            let mut line = Styled::default();
+            line.add(mark.0, mark.1)
+                .push(format!(" {:<22} {}", one_line(name), indented(found, 28)));
+            if let Some(hint) = hint {
+                line.push(format!("\n     {:<22} hint: {}", "", indented(hint, 34)));
+            }
+            printer.text(line)?;
+        }
+    }
+    Ok(ExitCode::from(if failed { exit::USAGE } else { exit::DONE }))
+}
+
+fn toolchain(report: &mut Report, env: &Env) {
+    const INSTALL: &str = "Only building plugins needs Rust; install it with rustup.";
+    // A toolchain file or a configuration of a project that is not trusted must not say what runs as `rustc`.
+    let trusted = CrateBuild::of(env, env.cwd())
+        .and_then(|build| build.is_trusted(env))
+        .unwrap_or(false);
+    let dir = if trusted { env.cwd() } else { Path::new("/") };
+    for tool in ["cargo", "rustc"] {
+        match build::tool_version(tool, dir) {
+            Ok(version) => report.add(tool, State::Ok, version, None),
+            Err(_) => report.add(tool, State::Warn, "not found", Some(INSTALL)),
+        }
+    }
+    match build::target_installed(dir) {
+        Ok(true) => report.add(build::TARGET, State::Ok, "installed", None),
+        Ok(false) => report.add(
+            build::TARGET,
+            State::Warn,
+            "not installed",
+            Some("The first build adds it with rustup; `rustup target add wasm32-wasip2` does it now."),
+        ),
+        Err(_) => report.add(build::TARGET, State::Warn, "cannot tell without rustc", Some(INSTALL)),
+    }
+}
+
+fn configuration(report: &mut Report, config: &Config, env: &Env) {
+    let files: Vec<_> = [config.project_file(), config.user_file()]
+        .into_iter()
+        .flatten()
+        .collect();
+    let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
+    let found = if files.is_empty() {
+        "no file; the defaults hold".to_owned()
+    } else {
+        files.join(", over ")
+    };
+    report.add("configuration", State::Ok, found, None);
+
+    let own = PriceTable::of(config);
+    let wrong_price = own.as_ref().err().map(Error::to_string);
+    let (prices, state, hint) = match &own {
+        Ok(prices) => (prices, State::Ok, None),
+        Err(error) => (&PriceTable::builtin(), State::Fail, error.next_step()),
+    };
+    for (name, chain) in config.models() {
+        models(report, config, prices, name, chain);
+    }
+    let found = wrong_price.clone().unwrap_or_else(|| {
+        let first = match config.prices().len() {
+            0 => String::new(),
+            own => format!("{own} in [prices], then "),
+        };
+        format!("{first}the embedded table of {}", prices.as_of())
+    });
+    report.add("prices", state, found, hint);
+    if config.is_offline_default() {
+        report.add(
+            "models",
+            State::Warn,
+            "no key and no [models]: the offline provider makes the answers up",
+            Some("Set ANTHROPIC_API_KEY or OPENAI_API_KEY, or write [models] in agenthost.toml."),
+        );
+    }
+
+    let limits = config.limits();
+    let shown: Vec<_> = [
+        LimitKind::Tokens,
+        LimitKind::Cost,
+        LimitKind::Calls,
+        LimitKind::Fuel,
+        LimitKind::Memory,
+        LimitKind::Time,
+        LimitKind::Tasks,
+        LimitKind::Depth,
+    ]
+    .into_iter()
+    .map(|kind| {
+        let value = limits.describe(kind).unwrap_or_else(|| "none".into());
+        format!("{} {}", kind.name(), thousands(&value))
+    })
+    .collect();
+    report.add("limits of a task", State::Ok, shown.join(", "), None);
+
+    match Host::builder(config.clone()).cache_dir(cache_dir(env)).build() {
+        Ok(host) => {
+            memory(report, &host);
+            let (slots, bound) = host.machine().task_slots();
+            report.add(
+                "sub-agents at once",
+                State::Ok,
+                format!("{} configured; this machine allows {slots} ({bound})", host.max_tasks()),
+                None,
+            );
+        }
+        // Said already.
+        Err(error) if Some(error.to_string()) == wrong_price => {}
+        Err(error) => report.add("sandbox", State::Fail, error.to_string(), error.next_step()),
+    }
+    match cache_dir(env) {
+        Some(dir) => report.add("compiled plugins", State::Ok, dir.display().to_string(), None),
+        None => report.add(
+            "compiled plugins",
+            State::Warn,
+            "no home directory: plugins are compiled on every run",
+            None,
+        ),
+    }
+}
+
+/// What the tasks of a run may hold together.
+fn memory(report: &mut Report, host: &Host) {
+    let available = match host.machine().available() {
+        Some(bytes) => format!("; {} are available now", units::show_bytes(bytes)),
+        None => String::new(),
+    };
+    let found = format!("{}{available}", host.run_memory().describe());
+    match host.run_memory().bytes {
+        Some(_) => report.add("memory of a run", State::Ok, found, None),
+        None => report.add(
+            "memory of a run",
+            State::Warn,
+            found,
+            Some("Remove `memory` under [run.limits] to have the machine bound it."),
+        ),
+    }
+}
+
+/// Whether keys and prompts can get into a core dump.
+fn core_dumps(report: &mut Report) {
+    match super::core_dumps::are_forbidden() {
+        true => report.add("core dumps", State::Ok, "off", None),
+        false => report.add(
+            "core dumps",
+            State::Warn,
+            "on: a core of this program can hold keys and prompts",
+            Some("Remove AGENTHOST_CORE_DUMPS from the environment."),
+        ),
+    }
+}
+
+/// What the project has of other teams' plugins: whether its lock file, policies and vet files can be read, and what is
+/// still to be fetched.
+fn plugins(report: &mut Report, config: &Config, env: &Env) {
+    const NAME: &str = "plugins of registries";
+    let project = match registry::project(config, env) {
+        Ok(project) => project,
+        Err(error) => return report.add(NAME, State::Fail, error.to_string(), error.next_step()),
+    };
+    let locked = counted(project.lock().plugins().count() as u64, "plugins");
+    let away = project
+        .lock()
+        .plugins()
+        .filter(|locked| !project.cache().has(&locked.digest));
+    let away = match away.count() {
+        0 => String::new(),
+        away => format!(", {away} still to be fetched"),
+    };
+    let policies = match project.policy().files().collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => "no policy file".to_owned(),
+        files => format!("policy {files}"),
+    };
+    let vetted = project.vetted().len();
+    let found = format!("{locked} locked{away}; {policies}; {vetted} vetted");
+    report.add(NAME, State::Ok, found, None);
+}
+
+/// What is known against the engine, and whether it concerns this host.
+fn engine(report: &mut Report) {
+    let (engine, read) = (advisories::engine(), advisories::read());
+    let open = advisories::open();
+    let affect = open.iter().filter(|advisory| advisory.affects_this_host()).count();
+    let (state, found) = match (open.len(), affect) {
+        (0, _) => (State::Ok, "no advisory is open".to_owned()),
+        (open, 0) => (State::Ok, format!("{open} open, none of which affects this host")),
+        (open, affect) => (State::Warn, format!("{open} open, {affect} of which affect this host")),
+    };
+    report.add(
+        "engine",
+        state,
+        format!("{engine}, by what was known on {read}: {found}"),
+        (state == State::Warn).then_some("Install a release of agenthost with a newer engine."),
+    );
+    for advisory in &open {
+        let affected = advisory.affects_this_host();
+        let (state, verdict) = match affected {
+            true => (State::Warn, "affects this host"),
+            false => (State::Ok, "does not affect this host"),
+        };
+        report.checks.push(Check {
+            name: advisory.id.clone(),
+            state,
+            found: format!("{verdict}: {} ({})", advisory.why(), advisory.about),
+            affected: Some(affected),
+            hint: None,
+        });
+    }
+}
+
+/// Which processes of this user keep rate limits together, by the files in the state directory: a line for each key that
+/// is in use, or that something is wrong with.
+fn shared_limits(report: &mut Report, state: Option<&Path>) {
+    const NAME: &str = "shared rate limits";
+    const GONE: &str =
+        "They ended without saying so and hold nothing back; the next process that uses the key forgets them.";
+    let Some(dir) = state.map(|state| state.join(gate::SHARED)) else {
+        let found = "no home directory: every process keeps rate limits for itself";
+        report.add(NAME, State::Warn, found, None);
+        return;
+    };
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let mut shown = false;
+    for Sharing {
+        path,
+        live,
+        stale,
+        locked,
+    } in gate::inspect(&dir, now)
+    {
+        shown |= locked || !live.is_empty() || !stale.is_empty();
+        let path = path.display();
+        if locked {
+            report.add(
+                NAME,
+                State::Warn,
+                format!("{path} cannot be locked: another process holds it, or it is not yours"),
+                Some(
+                    "Runs go by what each knows itself until then; end the process that holds it, or delete the file.",
+                ),
+            );
+        }
+        if !live.is_empty() {
+            let found = format!(
+                "{}, in {path}",
+                holders(&live, "process uses a key", "processes use a key")
+            );
+            report.add(NAME, State::Ok, found, None);
+        }
+        if !stale.is_empty() {
+            let found = format!(
+                "{}, in {path}",
+                holders(&stale, "process is gone", "processes are gone")
+            );
+            report.add(NAME, State::Warn, found, Some(GONE));
+        }
+    }
+    if !shown {
+        let found = format!("no process uses a key now; files in {}", dir.display());
+        report.add(NAME, State::Ok, found, None);
+    }
+}
+
+/// `2 processes use a key (pid 4711 with 3 requests in flight, 4712 with none)`
+fn holders(holders: &[Holder], one: &str, many: &str) -> String {
+    let what = if holders.len() == 1 { one } else { many };
+    let each: Vec<_> = holders
+        .iter()
+        .map(|holder| match holder.in_flight {
+            0 => format!("{} with none", holder.pid),
+            n => format!("{} with {} in flight", holder.pid, counted(u64::from(n), "requests")),
+        })
+        .collect();
+    format!("{} {what} (pid {})", holders.len(), each.join(", "))
+}
+
+/// The models behind a name, in the order in which they are tried. What stands in the way of one is a failure only where
+/// no other can take its place.
+fn models(report: &mut Report, config: &Config, prices: &PriceTable, name: &str, chain: &[ModelRef]) {
+    let known = chain
+        .iter()
+        .filter_map(|model| Some((model, config.provider(&model.provider)?)));
+    let looked: Vec<_> = known
+        .map(|(model, provider)| (model, provider, key(config, &model.provider, provider)))
+        .collect();
+    let works = looked.iter().any(|(_, _, (state, _, _))| *state == State::Ok);
+    for (at, (model, provider, (state, key, hint))) in looked.into_iter().enumerate() {
+        let kind = provider.kind.name();
+        let price = match prices.price(kind, &model.provider, &model.model) {
+            Some(_) => "",
+            None => ", price unknown",
+        };
+        report.add(
+            if at == 0 {
+                format!("model {name}")
+            } else {
+                format!("model {name}, then")
+            },
+            if state == State::Fail && (works || at > 0) {
+                State::Warn
+            } else {
+                state
+            },
+            format!("{model}: {key}{price}{}", rates(provider)),
+            hint.as_deref(),
+        );
+    }
+}
+
+/// What the operator set for calls to the provider.
+fn rates(provider: &ProviderConfig) -> String {
+    let set = [
+        (provider.requests_per_minute, " requests a minute"),
+        (provider.tokens_per_minute, " tokens a minute"),
+        (provider.max_concurrency.map(u64::from), " at once"),
+    ];
+    let shown = |(value, unit): (Option<u64>, &str)| Some(format!(", {}{unit}", thousands(&value?.to_string())));
+    set.into_iter().filter_map(shown).collect()
+}
+
+/// Whether the provider's key is there, and where; never the key.
+fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (State, String, Option<String>) {
+    match &provider.kind {
+        ProviderKind::Offline => return (State::Ok, "offline".into(), None),
+        ProviderKind::Script { file } if file.is_file() => {
+            return (State::Ok, format!("script {}", file.display()), None);
+        }
+        ProviderKind::Script { file } => {
+            let hint = "Correct `file` of the provider.".to_owned();
+            return (State::Fail, format!("script {} is missing", file.display()), Some(hint));
+        }
+        ProviderKind::Anthropic | ProviderKind::OpenAi { .. } => {}
+    }
+    let address = provider
+        .address
+        .as_ref()
+        .map_or("the vendor's address", |address| address.url.as_str());
+    match (config.key(name), &provider.key) {
+        (Ok(Some(_)), Some(source)) => (State::Ok, format!("key from {source}, at {address}"), None),
+        (Ok(_), _) => (State::Ok, format!("no key, at {address}"), None),
+        (Err(error), _) => (State::Fail, error.to_string(), error.next_step().map(str::to_owned)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

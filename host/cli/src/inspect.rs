@@ -1,0 +1,252 @@
+//! `agenthost inspect`: what a reviewer wants to know of a plugin. Nothing is run.
+//!
+//! The page begins with what decides whether to trust it: who it is, what it may do, what it asks for. What every plugin
+//! built with Rust's standard library imports, and what reaches nothing, is one line unless it is asked for.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::Global;
+use super::compiled;
+use super::output::{Printer, counted, thousands};
+use super::registry::{limits, models};
+use super::terminal::{Styled, indented};
+use agenthost::config::Env;
+use agenthost::error::Result;
+use agenthost::host::Place;
+use agenthost::plugin::{Import, Plugin, Provenance};
+use agenthost::printable::{json as json_text, one_line};
+use agenthost::registry::asks::Asks;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A .wasm file, the directory of a plugin's crate, which is built first, or a plugin of agenthost.lock by its name
+    plugin: String,
+    /// Name every import, with what it means; -v adds the JSON Schemas, too
+    #[arg(long)]
+    imports: bool,
+    /// Compile it, too, within the limits of [compile], and say how long that took and how much memory
+    #[arg(long)]
+    check: bool,
+    /// Print one JSON document with all that is known, the JSON Schemas of input and output among it
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let (bytes, file) = match Place::parse(&args.plugin, env.cwd())? {
+        Place::Path(path) if path.is_dir() => {
+            super::crates::ask(&path, None, env, printer)?;
+            let built = super::crates::rules_alone(env).build(&path)?;
+            built
+                .notes
+                .iter()
+                .chain(&built.blame)
+                .for_each(|note| printer.note(note));
+            (agenthost::plugin::read(&built.path)?, Some(built.path))
+        }
+        Place::Path(path) => (agenthost::plugin::read(&path)?, Some(path)),
+        Place::Reference(reference) => {
+            let project = super::registry::open(global, env)?;
+            let locked = project.locked(&reference)?;
+            (project.cache().read(&locked.digest)?, None)
+        }
+    };
+    let plugin = Plugin::read(&bytes).map_err(|error| match &file {
+        Some(file) => error.at(file),
+        None => error.context(&args.plugin),
+    })?;
+    let compiled = match args.check {
+        true => Some(compiled::check(&plugin, &bytes, &global.config(env)?, env, printer)?),
+        false => None,
+    };
+    if args.json {
+        let mut document = document(&plugin)?;
+        if let (Some(fields), Some(compiled)) = (document.as_object_mut(), &compiled) {
+            fields.insert("compile".to_owned(), compiled::document(compiled));
+        }
+        printer.data(&document)?;
+    } else {
+        let all = global.verbose > 0;
+        let mut page = page(&plugin, args.imports || all, all)?;
+        if let Some(compiled) = &compiled {
+            page.push("\n\n")
+                .bold("compiles")
+                .push(format!("   {}", compiled::words(compiled)));
+        }
+        printer.text(page)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn document(plugin: &Plugin) -> Result<Value> {
+    let import = |import: &Import| json!({"name": import.name(), "kind": import.kind(), "meaning": import.meaning()});
+    let sub_agents = plugin.sub_agents.iter().map(|sub_agent| {
+        json!({
+            "id": sub_agent.plugin.to_string(),
+            "import": sub_agent.import,
+            "from": plugin.manifest.as_ref().and_then(|manifest| manifest.sub_agents.get(&sub_agent.plugin.name)),
+        })
+    });
+    Ok(json!({
+        "format": 1,
+        "id": plugin.id.to_string(),
+        "name": plugin.id.name,
+        "version": plugin.id.version,
+        "release": plugin.release(),
+        "digest": plugin.digest.to_string(),
+        "size_bytes": plugin.size,
+        "powers": plugin.powers(),
+        "sub_agents": sub_agents.collect::<Vec<_>>(),
+        "imports": plugin.imports.iter().map(import).collect::<Vec<_>>(),
+        "signature": plugin.signature(),
+        "documented": plugin.interface.documented,
+        "input_schema": plugin.input_schema()?,
+        "output_schema": plugin.output_schema()?,
+        "error_schema": plugin.error_schema()?,
+        "manifest": plugin.manifest,
+        "provenance": plugin.provenance,
+        "sdk": plugin.sdk(),
+        "made_with": plugin.made_with,
+        "doubts": plugin.doubts,
+    }))
+}
+
+fn page(plugin: &Plugin, imports: bool, schemas: bool) -> Result<Styled> {
+    let mut page = summary(plugin);
+    if imports {
+        page.push("\n\n").bold("imports");
+        for import in &plugin.imports {
+            page.push(format!("\n  {:<38} {}", one_line(import.name()), import.meaning()));
+        }
+    }
+    page.push("\n\n").bold(format!("interface {}", plugin.task));
+    for line in plugin.signature().lines() {
+        page.push(format!("\n  {line}").trim_end_matches(' '));
+    }
+    if !plugin.interface.documented {
+        page.push("\n\n  (no docs are embedded; those of a Rust plugin are when it uses the SDK's macro)");
+    }
+    if schemas {
+        let sides = [
+            ("input", plugin.input_schema()?),
+            ("output", plugin.output_schema()?),
+            ("error", plugin.error_schema()?),
+        ];
+        for (name, schema) in sides {
+            let text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+            page.push("\n\n")
+                .bold(format!("{name} schema"))
+                .push(format!("\n{}", json_text(&text)));
+        }
+    }
+    Ok(page)
+}
+
+/// How the digest and the claims above it are checked.
+const CHECK: &str = "SHA-256 of the file; what stands at `built with` and `revision` is its builder's word until `agenthost build \
+                     --check FILE`, in that revision and with these tools, gives the same";
+
+/// The rows at the top. What stands in them is the author's text, but for the digest, the size and the powers.
+fn summary(plugin: &Plugin) -> Styled {
+    let mut page = Styled::default();
+    let mut first = true;
+    let mut row = |name: &str, value: &str| {
+        if !std::mem::take(&mut first) {
+            page.push("\n");
+        }
+        page.bold(format!("{name:<10}"))
+            .push(format!(" {}", indented(value, 11)));
+    };
+    let manifest = plugin.manifest.clone().unwrap_or_default();
+    let release = match plugin.release() {
+        Some(release) if Some(release) != plugin.id.version.as_deref() => format!(", release {release}"),
+        _ => String::new(),
+    };
+    row("plugin", &format!("{}{release}", plugin.id));
+    if let Some(about) = &manifest.description {
+        row("about", about);
+    }
+    row("may do", &plugin.powers());
+    let asks = Asks::of(plugin);
+    if plugin.imports.iter().any(Import::is_llm) {
+        row("models", &models(&asks));
+    }
+    if !asks.limits.is_empty() {
+        row("asks for", &limits(&asks));
+    }
+    for sub_agent in &plugin.sub_agents {
+        let from = match manifest.sub_agents.get(&sub_agent.plugin.name) {
+            Some(declared) => match declared.get("path").unwrap_or(declared) {
+                Value::String(text) => format!(", from {text}"),
+                other => format!(", from {other}"),
+            },
+            None => String::new(),
+        };
+        row("sub-agent", &format!("{}{from}", sub_agent.plugin));
+    }
+    row("imports", &folded(&plugin.imports));
+    row("licence", manifest.license.as_deref().unwrap_or("not stated"));
+    row("source", manifest.repository.as_deref().unwrap_or("not stated"));
+    let made_with = plugin.made_with.iter().map(|(name, version)| {
+        let version = version.split(' ').next().unwrap_or_default();
+        format!("{name} {version}")
+    });
+    match made_with.collect::<Vec<_>>() {
+        none if none.is_empty() => {}
+        some => row("made with", &some.join(", ")),
+    }
+    let provenance = plugin.provenance.as_ref();
+    if let Some(provenance) = provenance {
+        row("built with", &provenance.tools());
+    }
+    let revision = provenance.map_or_else(|| "not recorded".to_owned(), Provenance::revision);
+    row("revision", &revision);
+    row(
+        "size",
+        &format!("{} KiB", thousands(&plugin.size.div_ceil(1024).to_string())),
+    );
+    row("digest", &plugin.digest.to_string());
+    row(
+        "",
+        match provenance {
+            Some(_) => CHECK,
+            None => {
+                "SHA-256 of the file; compare it with `sha256sum` of a build of the same source with the same tools"
+            }
+        },
+    );
+    for doubt in &plugin.doubts {
+        row("doubt", doubt);
+    }
+    page
+}
+
+/// `the contract; 14 inert WASI interfaces (--imports names all)`
+fn folded(imports: &[Import]) -> String {
+    let count = |kind: &str| imports.iter().filter(|import| import.kind() == kind).count() as u64;
+    let mut parts = Vec::new();
+    if count("contract") > 0 {
+        parts.push("the contract".to_owned());
+    }
+    for (kind, what) in [
+        ("sub-agent", "sub-agents"),
+        ("types", "type imports"),
+        ("files", "file interfaces"),
+        ("inert", "inert WASI interfaces"),
+    ] {
+        if count(kind) > 0 {
+            parts.push(counted(count(kind), what));
+        }
+    }
+    let mut refused = imports.iter().filter(|import| matches!(import, Import::Refused(_)));
+    if let Some(first) = refused.next() {
+        let count = 1 + refused.count();
+        parts.push(format!("{count} not offered, such as {}", first.name()));
+    }
+    match parts.is_empty() {
+        true => "nothing".into(),
+        false => format!("{} (--imports names all)", parts.join("; ")),
+    }
+}

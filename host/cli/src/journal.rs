@@ -1,0 +1,107 @@
+//! Which journal the command line means, and opening it for reading. Writing belongs to the runs.
+
+use std::path::{Path, PathBuf};
+
+use super::Global;
+use agenthost::config::{Config, Env};
+use agenthost::error::{Error, Result};
+use agenthost::journal::Journal;
+use agenthost::journal::sqlite::Sqlite;
+
+/// The directory of a project's journal, beside its configuration.
+const PROJECT_DIR: &str = ".agenthost";
+/// A journal's file.
+const FILE: &str = "journal.db";
+
+/// Where the journal is: as `given`, else as `[journal]` says, else beside the project's configuration, else among the
+/// user's records of this machine. None where it is switched off, or there is no place for it.
+pub(super) fn journal_path(config: &Config, env: &Env, given: Option<&Path>) -> Option<PathBuf> {
+    if let Some(given) = given {
+        return Some(env.cwd().join(given));
+    }
+    let journal = config.journal();
+    if !journal.enabled {
+        return None;
+    }
+    if let Some(file) = &journal.file {
+        return Some(file.clone());
+    }
+    match config.project_file().and_then(Path::parent) {
+        Some(project) => Some(project.join(PROJECT_DIR).join(FILE)),
+        None => Some(env.state_dir()?.join(FILE)),
+    }
+}
+
+/// A journal, or why there is none.
+pub(super) enum Found {
+    /// It can be read.
+    Journal(Box<dyn Journal>),
+    /// Nothing was recorded yet: why, as a fragment.
+    Nothing(String),
+}
+
+impl Found {
+    /// The journal that the command line and the configuration name.
+    pub(super) fn open(global: &Global, config: &Config, env: &Env) -> Result<Self> {
+        let Some(path) = journal_path(config, env, global.journal.as_deref()) else {
+            return Ok(Self::Nothing(match config.journal().enabled {
+                true => "there is no home directory for a journal".into(),
+                false => "the journal is switched off in [journal]".into(),
+            }));
+        };
+        Ok(match Sqlite::open_existing(&path)? {
+            Some(journal) => Self::Journal(Box::new(journal)),
+            None => Self::Nothing(format!("there is no journal at {}", path.display())),
+        })
+    }
+
+    /// The journal, where a run is needed.
+    ///
+    /// # Errors
+    ///
+    /// Class `usage`: nothing was recorded.
+    pub(super) fn needed(self) -> Result<Box<dyn Journal>> {
+        match self {
+            Self::Journal(journal) => Ok(journal),
+            Self::Nothing(why) => Err(Error::usage(format!("no runs yet: {why}"))
+                .hint("Run something first, or name another journal with --journal FILE.")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn path(user: &str, project: Option<&str>, given: Option<&str>) -> Option<String> {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        for dir in ["home/.config/agenthost", "project/below"] {
+            std::fs::create_dir_all(root.join(dir)).unwrap();
+        }
+        std::fs::write(root.join("home/.config/agenthost/config.toml"), user).unwrap();
+        if let Some(project) = project {
+            std::fs::write(root.join("project/agenthost.toml"), project).unwrap();
+        }
+        let env = Env::new(BTreeMap::new(), root.join("project/below"), Some(root.join("home")));
+        let config = Config::load(&env).unwrap();
+        let path = journal_path(&config, &env, given.map(Path::new))?;
+        Some(path.strip_prefix(&root).unwrap().display().to_string())
+    }
+
+    #[test]
+    fn a_journal_is_found_by_flag_then_file_then_project_then_user() {
+        let own = "[journal]\nfile = \"~/own.db\"";
+        let is = |path: Option<String>, expected: &str| assert_eq!(path.as_deref(), Some(expected));
+        is(path("", None, None), "home/.local/state/agenthost/journal.db");
+        is(path("", Some(""), None), "project/.agenthost/journal.db");
+        is(path(own, Some(""), None), "home/own.db");
+        is(path(own, Some("[journal]\nfile = \"a.db\""), None), "project/a.db");
+        is(path(own, Some(""), Some("b.db")), "project/below/b.db");
+        let off = "[journal]\nenabled = false";
+        assert_eq!(path(own, Some(off), None), None);
+        is(path(own, Some(off), Some("b.db")), "project/below/b.db");
+    }
+}

@@ -1,0 +1,378 @@
+//! The command line: parse, call the library, print, exit.
+//!
+//! One file a command. What a command knows about plugins, limits and models it has from the public API; printing, hints
+//! and the exit codes stand in `output`, and what reaches a terminal goes through `terminal`. stdout carries data and nothing else, stderr is for people.
+
+mod add;
+mod batch;
+mod build;
+mod cassettes;
+mod compiled;
+mod completions;
+mod core_dumps;
+mod crates;
+mod doctor;
+mod inspect;
+mod journal;
+mod key;
+mod list;
+mod new;
+mod output;
+mod plan;
+mod profile;
+mod progress;
+mod pull;
+mod push;
+mod recorded;
+#[cfg(test)]
+mod reference;
+mod registry;
+mod replay;
+mod resume;
+mod run;
+mod runs;
+mod show;
+mod table;
+mod terminal;
+mod test;
+#[cfg(test)]
+mod testing;
+mod trust;
+mod update;
+mod vet;
+mod which;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use self::output::Printer;
+use agenthost::config::{Bodies, Config, Env};
+use agenthost::error::{Error, Result};
+use agenthost::host::Host;
+use agenthost::journal::Journal;
+use agenthost::journal::sqlite::Sqlite;
+
+/// A WebAssembly host for sub-agent tasks
+///
+/// Each task runs one plugin in a sandbox of its own that can compute and call a model, within hard limits on tokens,
+/// cost, calls, fuel, memory and time. Without a key and a configuration, an offline provider answers, so that
+/// everything can be tried at once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "agenthost",
+    bin_name = "agenthost",
+    version,
+    about,
+    max_term_width = 100,
+    propagate_version = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Use this file instead of the agenthost.toml found upwards from here
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "AGENTHOST_CONFIG",
+        hide_env_values = true
+    )]
+    config: Option<PathBuf>,
+    /// The record of runs is this file [default: see `[journal]` in agenthost.toml]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "AGENTHOST_JOURNAL",
+        hide_env_values = true
+    )]
+    journal: Option<PathBuf>,
+    /// Say more on stderr: the task's log, and what the host does (twice: everything)
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Say nothing on stderr but errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one task and print its output as JSON
+    Run(Box<run::Args>),
+    /// Tell the worst case of a run before anything is spent, and what earlier runs came to
+    Plan(Box<plan::Args>),
+    /// Go on with a run that stopped: what is finished stays, what was answered is not paid again
+    ///
+    /// After a kill, Ctrl-C, a failed model or a limit; raise the limit with a flag. What the run has used counts. Limits
+    /// are those of the first time, with these in their place.
+    Resume(Box<resume::Args>),
+    /// Run a recorded run again with no provider, no key and no network
+    ///
+    /// Everything that its tasks learned comes from the record. Says where requests, outcomes or fuel are not what they were,
+    /// and ends with exit code 1 then.
+    Replay(replay::Args),
+    /// List the runs that were recorded, or remove old ones
+    Runs(runs::Args),
+    /// Show what became of a run, task by task, and what ran at once
+    Show(show::Args),
+    /// Run a task for each item of a file, or for every few of them, and write the results in the order of the items
+    Batch(Box<batch::Args>),
+    /// Make a new plugin that builds, tests and runs as it is
+    New(new::Args),
+    /// Build a plugin, play its cassettes to it offline, and check what comes out
+    Test(test::Args),
+    /// Run a plugin's cassettes, or inputs, and suggest limits from what was measured
+    Profile(profile::Args),
+    /// Build a plugin's crate into a component and print its path
+    Build(build::Args),
+    /// Show what a plugin is, what it may do, and its typed interface
+    Inspect(inspect::Args),
+    /// Add a plugin of a registry, with all that it starts, to this project's agenthost.lock
+    ///
+    /// Shows what it asks for; --accept takes it. From then on `agenthost run NAMESPACE:NAME` runs exactly these bytes.
+    Add(add::Args),
+    /// Fetch plugins into the cache, or one of them into a file
+    Pull(pull::Args),
+    /// Publish a plugin to a registry, signed with a key of yours
+    Push(push::Args),
+    /// Bring plugins of agenthost.lock up to date, and show what they ask for beyond what was accepted
+    Update(update::Args),
+    /// Check a plugin, and write down who vouches for it
+    ///
+    /// Shows what it asks for and how the checks came out, beginning with what changed since the release that was vetted
+    /// last. With --accept an entry goes into the project's vetted.toml, to be reviewed and committed.
+    Vet(vet::Args),
+    /// List the plugins of agenthost.lock, or the releases that a registry has
+    List(list::Args),
+    /// Check the toolchain, the configuration, the keys and this machine's limits
+    Doctor(doctor::Args),
+    /// Trust a project's crates and its configuration
+    ///
+    /// Its crates may be built, which runs their code. Its configuration may send prompts and keys to its addresses, use
+    /// directories outside of it, and lift limits of yours, exactly as shown.
+    Trust(trust::Args),
+    /// Make keys, sign plugins with them, and verify what others signed
+    Key(key::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+impl Command {
+    fn json(&self) -> bool {
+        match self {
+            Self::Run(args) => args.json,
+            Self::Plan(args) => args.json,
+            Self::Resume(args) => args.json,
+            Self::Replay(args) => args.json,
+            Self::Runs(args) => args.json,
+            Self::Show(args) => args.json,
+            Self::Batch(args) => args.json,
+            Self::New(args) => args.json,
+            Self::Test(args) => args.json,
+            Self::Profile(args) => args.json,
+            Self::Build(args) => args.json,
+            Self::Inspect(args) => args.json,
+            Self::Add(args) => args.json,
+            Self::Pull(args) => args.json,
+            Self::Push(args) => args.json,
+            Self::Update(args) => args.json,
+            Self::Vet(args) => args.json,
+            Self::List(args) => args.json,
+            Self::Doctor(args) => args.json,
+            Self::Key(args) => args.json(),
+            Self::Trust(_) | Self::Completions(_) => false,
+        }
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    // Before anything else: a compiler process limits itself first.
+    if let Some(code) = agenthost::sandbox::compile_and_exit() {
+        return ExitCode::from(code);
+    }
+    terminal::report_panics();
+    core_dumps::forbid();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return output::usage(error),
+    };
+    let printer = Printer::new(cli.command.json(), cli.global.quiet);
+    start_logging(&cli.global);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(command(cli, &printer));
+            // A build or a compilation that nobody waits for any more must not hold up the exit.
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(Error::host(format!("cannot start: {error}"))),
+    };
+    result.unwrap_or_else(|error| printer.error(&error))
+}
+
+async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
+    let env = Env::from_process()?;
+    let global = &cli.global;
+    match cli.command {
+        Command::Run(args) => run::run(*args, global, &env, printer).await,
+        Command::Plan(args) => plan::plan(*args, global, &env, printer).await,
+        Command::Resume(args) => resume::resume(&args, global, &env, printer).await,
+        Command::Replay(args) => replay::replay(&args, global, &env, printer).await,
+        Command::Runs(args) => runs::runs(&args, global, &env, printer),
+        Command::Show(args) => show::show(&args, global, &env, printer),
+        Command::Batch(args) => batch::batch(*args, global, &env, printer).await,
+        Command::New(args) => new::new(&args, &env, printer),
+        Command::Test(args) => test::test(&args, &env, printer).await,
+        Command::Profile(args) => profile::profile(&args, global, &env, printer).await,
+        Command::Build(args) => build::build(&args, global, &env, printer),
+        Command::Inspect(args) => inspect::inspect(&args, global, &env, printer),
+        Command::Add(args) => add::add(&args, global, &env, printer).await,
+        Command::Pull(args) => pull::pull(&args, global, &env, printer).await,
+        Command::Push(args) => push::push(&args, global, &env, printer).await,
+        Command::Update(args) => update::update(&args, global, &env, printer).await,
+        Command::Vet(args) => vet::vet(&args, global, &env, printer).await,
+        Command::List(args) => list::list(&args, global, &env, printer).await,
+        Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),
+        Command::Trust(args) => trust::trust(&args, global, &env, printer),
+        Command::Key(args) => key::key(&args, &env, printer),
+        Command::Completions(args) => completions::completions(&args, printer),
+    }
+}
+
+impl Global {
+    fn config(&self, env: &Env) -> Result<Config> {
+        match &self.config {
+            Some(file) => Config::load_from(env, file),
+            None => Config::load(env),
+        }
+    }
+}
+
+/// Where compiled plugins are kept.
+fn cache_dir(env: &Env) -> Option<PathBuf> {
+    Some(cache_home(env)?.join("compiled"))
+}
+
+/// What can be had again: `$XDG_CACHE_HOME/agenthost`, or `~/.cache/agenthost`.
+fn cache_home(env: &Env) -> Option<PathBuf> {
+    let base = match env
+        .var("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|dir| dir.is_absolute())
+    {
+        Some(dir) => dir,
+        None => env.home()?.join(".cache"),
+    };
+    Some(base.join("agenthost"))
+}
+
+/// A host as the command line sets it up.
+fn host(config: Config, env: &Env, max_memory: Option<u64>) -> Result<Host> {
+    host_with(config, env, max_memory, None)
+}
+
+/// A host that writes its runs down, where that is wanted and there is a place for it.
+fn recording_host(config: Config, global: &Global, env: &Env, max_memory: Option<u64>) -> Result<Host> {
+    let journal = open_journal(&config, global, env)?;
+    let bodies = config.journal().bodies;
+    host_with(config, env, max_memory, journal.map(|journal| (journal, bodies)))
+}
+
+/// The journal that runs are written to, where that is wanted and there is a place for it.
+fn open_journal(config: &Config, global: &Global, env: &Env) -> Result<Option<Arc<dyn Journal>>> {
+    let Some(path) = journal::journal_path(config, env, global.journal.as_deref()) else {
+        return Ok(None);
+    };
+    let journal = Sqlite::open(&path).map_err(|error| {
+        let own = error.next_step().map(|own| format!("{}. ", own.trim_end_matches('.')));
+        error.hint(format!(
+            "{}To run without a journal, write `enabled = false` under [journal]; such a run cannot be resumed.",
+            own.unwrap_or_default()
+        ))
+    })?;
+    Ok(Some(Arc::new(journal)))
+}
+
+fn host_with(
+    config: Config,
+    env: &Env,
+    max_memory: Option<u64>,
+    journal: Option<(Arc<dyn Journal>, Bodies)>,
+) -> Result<Host> {
+    let project = registry::project(&config, env)?;
+    let compile = compiled::how(&config);
+    let builds = crates::rules(env, &config);
+    let builder = Host::builder(config)
+        .project(project)
+        .builds(builds)
+        .cache_dir(cache_dir(env))
+        .compile(compile)
+        .state_dir(env.state_dir())
+        .max_memory(max_memory.unwrap_or(0));
+    match journal {
+        Some((journal, bodies)) => builder.journal(journal, bodies).build(),
+        None => builder.build(),
+    }
+}
+
+/// Logs go to stderr: warnings, more with `-v`, or what `AGENTHOST_LOG` says.
+fn start_logging(global: &Global) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (_, 0) => "agenthost=warn,error",
+        (_, 1) => "agenthost=info,warn",
+        (_, _) => "agenthost=debug,info",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("AGENTHOST_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    // With -v, a line for each request to a model, once it is answered.
+    let spans = match global.verbose {
+        0 => FmtSpan::NONE,
+        _ => FmtSpan::CLOSE,
+    };
+    tracing_subscriber::fmt()
+        .with_span_events(spans)
+        .with_env_filter(filter)
+        // A terminal's own sequences are added where the rest is made printable.
+        .with_ansi(false)
+        .with_writer(|| terminal::Logs)
+        .without_time()
+        .with_target(false)
+        .init();
+}
+
+/// The definition of the command line, for completions and docs.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_definition_is_sound() {
+        super::definition().debug_assert();
+    }
+
+    #[test]
+    fn the_help_shows_no_value_of_the_surroundings() {
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                assert!(arg.get_env().is_none() || arg.is_hide_env_values_set(), "{arg}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&super::definition());
+    }
+}

@@ -1,0 +1,5 @@
+//! The command `agenthost`.
+
+fn main() -> std::process::ExitCode {
+    agenthost_cli::main()
+}

@@ -1,0 +1,210 @@
+//! The files of a new project, and how they come onto the disk: all of them or none.
+//!
+//! The templates are projects themselves, written for a plugin `local:my-plugin` outside of any other workspace; what
+//! differs from that is changed here. A template's `Cargo.toml` is called `manifest.toml`, since cargo leaves a directory
+//! with a manifest out of a package.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::name::{Name, SUB_AGENT};
+use super::sdk::{self, Sdk};
+use agenthost::error::{Error, Result};
+
+/// What kind of plugin is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Leaf,
+    Batch,
+    Orchestrator,
+}
+
+type Template = &'static [(&'static str, &'static str)];
+
+macro_rules! template {
+    ($dir:literal: $($file:literal)*) => {
+        &[$(($file, include_str!(concat!("templates/", $dir, "/", $file)))),*]
+    };
+}
+
+static LEAF: Template = template!("leaf":
+    "manifest.toml" "wit/world.wit" "src/lib.rs" "input.json" "cassettes/first.json" "README.md");
+static BATCH: Template = template!("batch":
+    "manifest.toml" "wit/world.wit" "src/lib.rs" "input.json" "cassettes/first.json" "README.md");
+static ORCHESTRATOR: Template = template!("orchestrator":
+    "manifest.toml" "wit/world.wit" "src/lib.rs" "input.json" "cassettes/first.json" "README.md"
+    "expert/manifest.toml" "expert/wit/world.wit" "expert/src/lib.rs" "expert/input.json");
+/// In every project.
+static ALL: Template = &[
+    (".gitignore", include_str!("templates/gitignore")),
+    ("cassettes/README.md", include_str!("templates/cassettes.md")),
+];
+
+/// Where the part of a manifest begins that makes the project a workspace.
+const OWN_WORKSPACE: &str = "\n# A workspace of its own";
+/// What keeps the copy of the SDK out of it.
+const NO_MEMBERS: &str = "exclude = [\"vendor\"]\n";
+
+impl Kind {
+    fn template(self) -> Template {
+        match self {
+            Self::Leaf => LEAF,
+            Self::Batch => BATCH,
+            Self::Orchestrator => ORCHESTRATOR,
+        }
+    }
+
+    /// The files without the SDK's, named from the project's directory. `member` says that a workspace around it claims
+    /// the project.
+    fn files(self, name: &Name, sdk: &Sdk, member: bool) -> Vec<(PathBuf, String)> {
+        let snake = name.name.replace('-', "_");
+        let mut files = Vec::new();
+        for (place, text) in self.template().iter().chain(ALL) {
+            let mut text = (*text).to_owned();
+            if place.ends_with("manifest.toml") {
+                text = sdk.depend(&text);
+                if *sdk != Sdk::Vendored {
+                    text = text.replace(NO_MEMBERS, "");
+                }
+                let own = text.split_once(OWN_WORKSPACE).map(|(before, _)| before.to_owned());
+                match own {
+                    Some(before) if member => text = before,
+                    // A member's sub-agent is no member, so it needs to be a workspace.
+                    None if member => text.push_str(own_workspace()),
+                    _ => {}
+                }
+            }
+            let text = text
+                .replace("my-plugin", &name.name)
+                .replace("my_plugin", &snake)
+                .replace("local:", &format!("{}:", name.namespace));
+            if *place == "expert/wit/world.wit" {
+                // As `agenthost build` does, so that plain `cargo build` works at once.
+                let copy = format!("wit/deps/{}{SUB_AGENT}/world.wit", name.name);
+                files.push((PathBuf::from(copy), text.clone()));
+            }
+            files.push((PathBuf::from(place.replace("manifest.toml", "Cargo.toml")), text));
+        }
+        files.sort();
+        files
+    }
+}
+
+/// What makes a crate without members a workspace.
+fn own_workspace() -> &'static str {
+    let leaf = LEAF.first().map_or("", |(_, text)| text);
+    leaf.find(OWN_WORKSPACE)
+        .and_then(|at| leaf.get(at..))
+        .unwrap_or_default()
+}
+
+/// Writes a project into the new directory `dir`, an absolute path, and gives the files that are the project's own.
+///
+/// It is written beside its place and moved, so that an error leaves nothing behind.
+pub(super) fn write(kind: Kind, name: &Name, dir: &Path) -> Result<Vec<PathBuf>> {
+    let parent = dir.parent().unwrap_or(dir);
+    if !parent.is_dir() {
+        return Err(Error::usage(format!("{}: no such directory", parent.display()))
+            .hint("Make it first, or give another one with --path."));
+    }
+    let taken = || {
+        Error::usage(format!("{}: there is something of that name", dir.display()))
+            .hint("Nothing is overwritten: choose another name, or another directory with --path.")
+    };
+    if dir.symlink_metadata().is_ok() {
+        return Err(taken());
+    }
+    let sdk = Sdk::of(dir);
+    let claimant = claimant(dir);
+    if let (Sdk::Vendored, Some(root)) = (&sdk, &claimant) {
+        // Two copies of the SDK in one workspace are an error of cargo's, and then nothing in it can be built.
+        let place = dir.strip_prefix(root).unwrap_or(dir).display();
+        let manifest = root.join("Cargo.toml");
+        return Err(Error::usage(format!("{}: the workspace in {} claims it as a member", dir.display(), manifest.display()))
+            .hint(format!(
+                "Write `exclude = [\"{place}\"]` under its [workspace], so that the project is a workspace of its own, or give another directory with --path."
+            )));
+    }
+    let mut files = kind.files(name, &sdk, claimant.is_some());
+    let own = files.iter().map(|(place, _)| place.clone()).collect();
+    if sdk == Sdk::Vendored {
+        files.extend(sdk::vendored()?);
+    }
+    let unwritten = |path: &Path, error: std::io::Error| {
+        Error::usage(format!("cannot write {}: {error}", path.display()))
+            .hint("Nothing was left behind; give a directory that you may write to with --path.")
+    };
+    let beside = parent.join(format!(".{}-{}", name.name, std::process::id()));
+    fs::create_dir(&beside).map_err(|error| unwritten(&beside, error))?;
+    let written = files.iter().try_for_each(|(place, text)| {
+        let path = beside.join(place);
+        let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+        made.and_then(|()| fs::write(&path, text))
+            .map_err(|error| unwritten(&dir.join(place), error))
+    });
+    // An empty directory takes the place, which fails where there is anything, and a move replaces it.
+    let moved = written.and_then(|()| {
+        fs::create_dir(dir).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => taken(),
+            _ => unwritten(dir, error),
+        })?;
+        fs::rename(&beside, dir).map_err(|error| {
+            let _ = fs::remove_dir(dir);
+            unwritten(dir, error)
+        })
+    });
+    if moved.is_err() {
+        let _ = fs::remove_dir_all(&beside);
+    }
+    moved.map(|()| own)
+}
+
+/// The nearest cargo workspace above `dir`, if it counts `dir` among its members. A manifest that cannot be read claims
+/// nothing; cargo will say what is wrong with it.
+fn claimant(dir: &Path) -> Option<PathBuf> {
+    for above in dir.ancestors().skip(1) {
+        let manifest = fs::read_to_string(above.join("Cargo.toml"));
+        let table = manifest.ok().and_then(|text| text.parse::<Table>().ok());
+        let Some(workspace) = table.as_ref().and_then(|table| table.get("workspace")) else {
+            continue;
+        };
+        let place = dir.strip_prefix(above).ok()?;
+        let list = |key: &str| {
+            let list = workspace.get(key).and_then(Value::as_array);
+            list.into_iter().flatten().filter_map(Value::as_str).map(Path::new)
+        };
+        let member = list("members").any(|pattern| matches_path(pattern, place));
+        let excluded = list("exclude").any(|excluded| place.starts_with(excluded));
+        return (member && !excluded).then(|| above.to_owned());
+    }
+    None
+}
+
+/// Whether a member's pattern fits: part by part, with `*` and `?`.
+fn matches_path(pattern: &Path, place: &Path) -> bool {
+    let parts = |path: &Path| -> Vec<String> {
+        let parts = path.iter().map(|part| part.to_string_lossy().into_owned());
+        parts.filter(|part| part != ".").collect()
+    };
+    let (pattern, place) = (parts(pattern), parts(place));
+    pattern.len() == place.len()
+        && pattern
+            .iter()
+            .zip(&place)
+            .all(|(pattern, part)| matches_part(pattern.as_bytes(), part.as_bytes()))
+}
+
+fn matches_part(pattern: &[u8], part: &[u8]) -> bool {
+    match (pattern.split_first(), part.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) if matches_part(rest, part) => true,
+        (Some((b'*', _)), Some((_, part))) => matches_part(pattern, part),
+        (Some((c, pattern)), Some((d, part))) => (c == d || *c == b'?') && matches_part(pattern, part),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

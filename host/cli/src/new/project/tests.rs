@@ -1,0 +1,201 @@
+//! What the templates become, and what happens on the disk.
+
+use std::collections::BTreeMap;
+
+use wit_parser::UnresolvedPackageGroup;
+
+use super::*;
+
+const KINDS: [Kind; 3] = [Kind::Leaf, Kind::Batch, Kind::Orchestrator];
+
+fn name(text: &str) -> Name {
+    Name::parse(text, None, false).unwrap()
+}
+
+fn files(kind: Kind, of: &str, member: bool) -> BTreeMap<String, String> {
+    let files = kind.files(&name(of), &Sdk::Vendored, member).into_iter();
+    files.map(|(place, text)| (place.display().to_string(), text)).collect()
+}
+
+#[test]
+fn every_file_of_the_templates_is_used() {
+    fn below(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                below(&path, found);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/new/templates");
+    for (kind, dir) in KINDS.iter().zip(["leaf", "batch", "orchestrator"]) {
+        let mut found = Vec::new();
+        below(&root.join(dir), &mut found);
+        let names = found
+            .iter()
+            .map(|path| path.strip_prefix(root.join(dir)).unwrap().to_str().unwrap());
+        let mut names: Vec<_> = names.collect();
+        let mut used: Vec<_> = kind.template().iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        used.sort_unstable();
+        assert_eq!(names, used);
+    }
+}
+
+#[test]
+fn a_project_is_named_throughout() {
+    for kind in KINDS {
+        for (place, text) in files(kind, "acme:my-plugin-local", false) {
+            assert!(!text.contains("local:"), "{kind:?} {place}");
+            let rest = text.replace("my-plugin-local", "").replace("my_plugin_local", "");
+            assert!(
+                !rest.contains("my-plugin") && !rest.contains("my_plugin"),
+                "{kind:?} {place}"
+            );
+            if place.ends_with(".wit") {
+                let group = UnresolvedPackageGroup::parse(&place, &text).unwrap_or_else(|(_, e)| panic!("{e:?}"));
+                let package = &group.main.name;
+                assert_eq!(package.namespace, "acme");
+                assert!(package.name.starts_with("my-plugin-local"), "{}", package.name);
+            }
+            if place.ends_with(".json") {
+                serde_json::from_str::<serde_json::Value>(&text).unwrap();
+            }
+            if place.ends_with("Cargo.toml") {
+                let manifest: Table = text.parse().unwrap();
+                let own = &manifest["package"]["metadata"]["agenthost"];
+                assert!(own["limits"].get("tokens").is_some(), "{kind:?} {place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_readme_says_what_speaks_of_the_template() {
+    for kind in KINDS {
+        let files = files(kind, "acme:haiku", false);
+        let (_, first) = files["README.md"]
+            .split_once("\nTo make it a plugin of your own, ")
+            .unwrap();
+        for named in ["`description`", "`Cargo.toml`", "`input.json`", "`cassettes/README.md`"] {
+            assert!(first.contains(named), "{kind:?}: {named} in {first}");
+        }
+        let record = &files["cassettes/README.md"];
+        assert!(record.contains("--record cassettes/first.json"), "{kind:?}: {record}");
+    }
+}
+
+#[test]
+fn a_cassette_is_of_the_project_and_its_input() {
+    for kind in KINDS {
+        let dir = tempfile::tempdir().unwrap();
+        let name = Name::parse("acme:local-my", None, kind == Kind::Orchestrator).unwrap();
+        write(kind, &name, &dir.path().join("x")).unwrap();
+        let cassettes = agenthost::journal::cassette::of_plugin(&dir.path().join("x")).unwrap();
+        let [(_, cassette)] = cassettes.as_slice() else {
+            panic!("{kind:?}: {cassettes:?}");
+        };
+        let input = fs::read_to_string(dir.path().join("x/input.json")).unwrap();
+        assert_eq!(
+            cassette.input,
+            serde_json::from_str::<serde_json::Value>(&input).unwrap()
+        );
+        assert_eq!(cassette.plugin, "acme:local-my@0.1.0");
+        for task in &cassette.tasks[1..] {
+            assert_eq!(task.plugin, "acme:local-my-expert@0.1.0", "{kind:?}");
+        }
+        assert_eq!(cassette.tasks.len(), if kind == Kind::Orchestrator { 3 } else { 1 });
+    }
+}
+
+#[test]
+fn the_code_is_short_and_has_a_test() {
+    for kind in KINDS {
+        for (place, text) in files(kind, "x", false)
+            .iter()
+            .filter(|(place, _)| place.ends_with("lib.rs"))
+        {
+            assert!(text.lines().count() < 50, "{kind:?} {place}");
+            assert!(text.starts_with("//! ") && text.contains("#[test]"), "{kind:?} {place}");
+        }
+    }
+}
+
+#[test]
+fn an_orchestrator_has_the_interface_of_its_sub_agent() {
+    let files = files(Kind::Orchestrator, "acme:scan", false);
+    assert_eq!(files["wit/deps/scan-expert/world.wit"], files["expert/wit/world.wit"]);
+    let manifest: Table = files["Cargo.toml"].parse().unwrap();
+    let path = &manifest["package"]["metadata"]["agenthost"]["sub-agents"]["acme:scan-expert"]["path"];
+    assert_eq!(path.as_str(), Some("expert"));
+    assert!(files["src/lib.rs"].contains("use scan_expert as expert;"));
+}
+
+#[test]
+fn a_workspace_around_it_is_respected() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    fs::create_dir_all(at("plugins/deep")).unwrap();
+    assert_eq!(claimant(&at("plugins/x")), None, "no workspace at all");
+    fs::write(
+        at("Cargo.toml"),
+        "[workspace]\nmembers = [\"plugins/*\", \"tools/a?c-*\"]\nexclude = [\"plugins/old\"]\n",
+    )
+    .unwrap();
+    for (place, expected) in [
+        ("plugins/x", true),
+        ("plugins/old", false),
+        ("plugins/deep/x", false),
+        ("x", false),
+        ("tools/abc-", true),
+        ("tools/abc-de", true),
+        ("tools/ac-de", false),
+    ] {
+        assert_eq!(claimant(&at(place)).is_some(), expected, "{place}");
+    }
+    for kind in KINDS {
+        let (alone, member) = (files(kind, "x", false), files(kind, "x", true));
+        assert!(alone["Cargo.toml"].contains(NO_MEMBERS));
+        assert!(alone["Cargo.toml"].contains("\n[workspace]\n") && alone["Cargo.toml"].contains("[profile.release]"));
+        assert!(!member["Cargo.toml"].contains("[workspace]") && !member["Cargo.toml"].contains("[profile"));
+    }
+    let path = Kind::Leaf.files(&name("x"), &Sdk::Path("../sdk".into()), false);
+    assert!(
+        path.iter().all(|(_, text)| !text.contains("vendor")),
+        "no copy, no trace of one"
+    );
+    let expert = |member| files(Kind::Orchestrator, "x", member)["expert/Cargo.toml"].contains("\n[workspace]\n");
+    assert!(!expert(false) && expert(true));
+}
+
+#[test]
+fn all_is_written_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    let own = write(Kind::Leaf, &name("haiku"), &at("haiku")).unwrap();
+    assert!(own.contains(&PathBuf::from("wit/world.wit")) && at("haiku/wit/world.wit").is_file());
+    assert!(at("haiku/vendor/agenthost-sdk/macros/plugin.wit").is_file());
+    fs::write(at("haiku/mine"), "mine").unwrap();
+
+    fs::write(at("file"), "").unwrap();
+    fs::create_dir(at("empty")).unwrap();
+    std::os::unix::fs::symlink("nowhere", at("link")).unwrap();
+    for taken in ["haiku", "file", "empty", "link"] {
+        let error = write(Kind::Leaf, &name(taken), &at(taken)).unwrap_err();
+        assert!(
+            error.to_string().ends_with("there is something of that name"),
+            "{error}"
+        );
+    }
+    let error = write(Kind::Leaf, &name("x"), &at("nowhere/x")).unwrap_err();
+    assert!(error.to_string().ends_with("nowhere: no such directory"), "{error}");
+    assert_eq!(fs::read_to_string(at("haiku/mine")).unwrap(), "mine");
+    let mut left: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["empty", "file", "haiku", "link"]);
+}

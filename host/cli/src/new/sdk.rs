@@ -1,0 +1,242 @@
+//! The SDK as it was when this program was built, and how a project depends on it.
+//!
+//! A project carries the sources with it, so that it is built against the same contract everywhere and needs nothing of
+//! ours from anywhere. The SDK's third-party crates are cargo's business.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use agenthost::error::{Error, Result};
+
+/// Where a project keeps the SDK.
+pub(super) const DIR: &str = "vendor/agenthost-sdk";
+/// The version of the SDK that belongs to this program.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The files, named from the repository's root; empty in a package of this crate alone.
+static FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
+
+/// Where a project has the SDK from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Sdk {
+    /// From a copy within the project.
+    Vendored,
+    /// From the repository in which the project lies; relative to the project.
+    Path(PathBuf),
+    /// From a registry: the sources were not there when this program was built.
+    Registry,
+}
+
+impl Sdk {
+    /// What fits a project at `dir`, an absolute path.
+    pub(super) fn of(dir: &Path) -> Self {
+        let mut up = PathBuf::new();
+        for above in dir.ancestors().skip(1) {
+            up.push("..");
+            if is_repository(above) {
+                return Self::Path(up.join("sdk"));
+            }
+        }
+        if FILES.is_empty() {
+            Self::Registry
+        } else {
+            Self::Vendored
+        }
+    }
+
+    /// The manifest of a project's crate, written for a copy of the SDK, with the SDK from here.
+    pub(super) fn depend(&self, manifest: &str) -> String {
+        match self {
+            Self::Vendored => manifest.to_owned(),
+            Self::Path(path) => manifest.replace(DIR, &path.display().to_string()),
+            Self::Registry => ["", "../"].iter().fold(manifest.to_owned(), |manifest, up| {
+                manifest.replace(&format!("{{ path = \"{up}{DIR}\" }}"), &format!("\"={VERSION}\""))
+            }),
+        }
+    }
+}
+
+/// Whether `dir` is the repository of this program, at the same version.
+fn is_repository(dir: &Path) -> bool {
+    let read = |name: &str| fs::read_to_string(dir.join(name)).ok()?.parse::<Table>().ok();
+    let text = |table: &Table, path: &[&str]| {
+        let (first, rest) = path.split_first()?;
+        let found = rest.iter().try_fold(table.get(*first)?, |value, key| value.get(key))?;
+        found.as_str().map(str::to_owned)
+    };
+    let name = read("sdk/Cargo.toml").and_then(|sdk| text(&sdk, &["package", "name"]));
+    let version = read("Cargo.toml").and_then(|root| text(&root, &["workspace", "package", "version"]));
+    name.as_deref() == Some("agenthost-sdk") && version.as_deref() == Some(VERSION)
+}
+
+/// The files of the copy, named from the project's directory.
+pub(super) fn vendored() -> Result<Vec<(PathBuf, String)>> {
+    let mut files = Vec::new();
+    for (name, text) in FILES {
+        let place = match *name {
+            "Cargo.toml" => continue,
+            // The format, too, so that formatting a project leaves the copy as it is.
+            name => name.strip_prefix("sdk/").unwrap_or(name),
+        };
+        let text = match place.ends_with("Cargo.toml") {
+            true => standalone(name)?,
+            false => (*text).to_owned(),
+        };
+        files.push((Path::new(DIR).join(place), text));
+    }
+    Ok(files)
+}
+
+/// A manifest of the SDK's with what it inherits written out, so that the copy fits into any workspace, or none.
+fn standalone(name: &str) -> Result<String> {
+    let (mut manifest, root) = (manifest(name)?, manifest("Cargo.toml")?);
+    let of_root = |key: &str| root.get("workspace").and_then(|shared| shared.get(key)).cloned();
+    let of_root = |key: &str| of_root(key).unwrap_or(Value::Table(Table::new()));
+    let inherits = |value: &Value| value.get("workspace").and_then(Value::as_bool) == Some(true);
+
+    let (package, dependencies) = (of_root("package"), of_root("dependencies"));
+    for (key, shared) in [("package", &package), ("dependencies", &dependencies)] {
+        let own = manifest.get_mut(key).and_then(Value::as_table_mut);
+        for (name, value) in own.into_iter().flatten().filter(|(_, value)| inherits(value)) {
+            let Some(shared) = shared.get(name).cloned() else {
+                return Err(Error::host(format!("the SDK inherits {name}, which is nowhere")));
+            };
+            *value = match key {
+                "dependencies" => joined(shared, value),
+                _ => shared,
+            };
+        }
+    }
+    if manifest.get("lints").is_some_and(inherits) {
+        manifest.insert("lints".to_owned(), of_root("lints"));
+    }
+    // Where it becomes a member of a workspace, its tests are not that workspace's; some of their files are not here.
+    let lib = manifest.entry("lib").or_insert(Value::Table(Table::new()));
+    if let Value::Table(lib) = lib {
+        lib.insert("test".to_owned(), Value::Boolean(false));
+        lib.insert("doctest".to_owned(), Value::Boolean(false));
+    }
+    let text = toml::to_string(&manifest).map_err(|error| Error::host(format!("the SDK's {name}: {error}")))?;
+    Ok(format!(
+        "# A copy, made by `agenthost new`. To change to another version, replace the directory.\n\n{text}"
+    ))
+}
+
+/// A shared dependency with what `own` says besides.
+fn joined(shared: Value, own: &Value) -> Value {
+    let mut joined = match shared {
+        Value::Table(table) => table,
+        version => Table::from_iter([("version".to_owned(), version)]),
+    };
+    if let Some(Value::String(path)) = joined.get_mut("path") {
+        // Named from the repository's root; the copy's is the SDK's own directory.
+        *path = path.trim_start_matches("sdk/").to_owned();
+    }
+    let more = own
+        .get("features")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    if let Value::Array(features) = joined.entry("features").or_insert(Value::Array(Vec::new())) {
+        features.extend(more);
+    }
+    Value::Table(joined)
+}
+
+fn manifest(name: &str) -> Result<Table> {
+    let text = FILES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
+    text.unwrap_or_default()
+        .parse()
+        .map_err(|error| Error::host(format!("the SDK's {name}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn below(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                below(&path, found);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+
+    #[test]
+    fn the_sources_are_complete_and_those_of_the_repository() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let mut tree = ["Cargo.toml", "LICENSE", "rustfmt.toml"]
+            .map(|name| root.join(name))
+            .to_vec();
+        below(&root.join("sdk"), &mut tree);
+        let tree: BTreeMap<String, String> = tree
+            .into_iter()
+            .map(|path| {
+                let name = path.strip_prefix(root).unwrap().display().to_string();
+                (name, fs::read_to_string(&path).unwrap())
+            })
+            .filter(|(name, _)| !name.starts_with("sdk/tests/"))
+            .collect();
+        let embedded: BTreeMap<String, String> = FILES
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+            .collect();
+        assert_eq!(embedded.keys().collect::<Vec<_>>(), tree.keys().collect::<Vec<_>>());
+        assert!(embedded == tree, "the sources changed after this program was built");
+        let contract = fs::read_to_string(root.join("wit/plugin.wit")).unwrap();
+        assert_eq!(embedded["sdk/macros/plugin.wit"], contract);
+    }
+
+    #[test]
+    fn the_copy_needs_nothing_around_it() {
+        let files: BTreeMap<PathBuf, String> = vendored().unwrap().into_iter().collect();
+        let file = |name: &str| &files[&Path::new(DIR).join(name)];
+        let sdk: Table = file("Cargo.toml").parse().unwrap();
+        assert_eq!(sdk["package"]["version"].as_str(), Some(VERSION));
+        let dependencies = &sdk["dependencies"];
+        assert_eq!(dependencies["agenthost-sdk-macros"]["path"].as_str(), Some("macros"));
+        let bindgen = &dependencies["wit-bindgen"];
+        assert_eq!(bindgen["default-features"].as_bool(), Some(false));
+        assert_eq!(bindgen["features"].as_array().unwrap().len(), 2);
+        for name in ["Cargo.toml", "macros/Cargo.toml"] {
+            let text = file(name);
+            assert!(!text.contains("workspace"), "{text}");
+            assert!(
+                text.contains("[lints.rust]") && text.contains("doctest = false"),
+                "{text}"
+            );
+        }
+        assert!(file("macros/Cargo.toml").contains("proc-macro = true"));
+        for name in ["LICENSE", "src/lib.rs", "macros/plugin.wit", "macros/src/lib.rs"] {
+            assert!(!file(name).is_empty());
+        }
+        assert_eq!(files.len(), FILES.len() - 1, "all but the workspace's manifest");
+    }
+
+    #[test]
+    fn in_the_repository_the_sdk_is_a_path() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let of = |dir: &str| Sdk::of(&root.join(dir));
+        assert_eq!(of("x"), Sdk::Path("../sdk".into()));
+        assert_eq!(of("plugins/x"), Sdk::Path("../../sdk".into()));
+        let outside = tempfile::tempdir().unwrap();
+        assert_eq!(Sdk::of(&outside.path().join("x")), Sdk::Vendored);
+
+        let both = "a = { path = \"vendor/agenthost-sdk\" }\nb = { path = \"../vendor/agenthost-sdk\" }";
+        assert_eq!(
+            of("x").depend(both),
+            "a = { path = \"../sdk\" }\nb = { path = \"../../sdk\" }"
+        );
+        assert_eq!(
+            Sdk::Registry.depend(both),
+            format!("a = \"={VERSION}\"\nb = \"={VERSION}\"")
+        );
+        assert_eq!(Sdk::Vendored.depend(both), both);
+    }
+}

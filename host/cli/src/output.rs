@@ -1,0 +1,385 @@
+//! How the command line speaks: data, errors with their hints, and exit codes.
+
+use std::error::Error as _;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::error::{ContextValue, ErrorKind};
+use serde::Serialize;
+use serde_json::json;
+
+use super::terminal::{Stream, Style, Styled, hanging, indented};
+use agenthost::error::{Error, ErrorClass};
+use agenthost::limits::LimitKind;
+use agenthost::printable::{json as printable_json, one_line};
+use agenthost::task::{Failure, FailureClass, Outcome};
+
+/// The exit codes; scripts rely on them.
+pub(super) mod exit {
+    pub(crate) const DONE: u8 = 0;
+    pub(crate) const FAILED: u8 = 1;
+    pub(crate) const USAGE: u8 = 2;
+    pub(crate) const EXHAUSTED: u8 = 3;
+    pub(crate) const DENIED: u8 = 4;
+    pub(crate) const MODEL: u8 = 5;
+    pub(crate) const ESCALATED: u8 = 6;
+    pub(crate) const HOST: u8 = 70;
+    pub(crate) const INTERRUPTED: u8 = 130;
+}
+
+/// The exit code of a run that came out so; `interrupted` says that the operator cancelled it.
+pub(super) fn exit_code(outcome: &Outcome, interrupted: bool) -> ExitCode {
+    let Some(failure) = outcome.failure() else {
+        return ExitCode::from(exit::DONE);
+    };
+    ExitCode::from(match failure.class {
+        FailureClass::Failed | FailureClass::Trapped | FailureClass::ContextOverflow | FailureClass::Other => {
+            exit::FAILED
+        }
+        FailureClass::Exhausted => exit::EXHAUSTED,
+        FailureClass::Denied => exit::DENIED,
+        FailureClass::Model => exit::MODEL,
+        FailureClass::Escalated => exit::ESCALATED,
+        FailureClass::Host => exit::HOST,
+        FailureClass::Cancelled if interrupted => exit::INTERRUPTED,
+        FailureClass::Cancelled => exit::FAILED,
+    })
+}
+
+fn error_code(class: ErrorClass) -> u8 {
+    match class {
+        ErrorClass::Usage | ErrorClass::Input | ErrorClass::Config | ErrorClass::Plugin => exit::USAGE,
+        ErrorClass::Denied => exit::DENIED,
+        // A class of a newer library counts as a fault.
+        _ => exit::HOST,
+    }
+}
+
+/// What sets the limit that a task ran into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound<'a> {
+    /// `[limits]`, or a flag in its place.
+    Task,
+    /// The grant of this plugin, which no flag widens.
+    Grant(&'a str),
+    /// The policies of the project, which neither a grant nor a flag widens.
+    Policy,
+    /// What the operator set for all that one command starts.
+    Run,
+}
+
+/// What a person can do about a failed task, whose limit `bound` sets where it reached one.
+fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
+    Some(match failure.class {
+        FailureClass::Exhausted => match failure.limit? {
+            LimitKind::Size => "Give or ask for less in one value; this bound is the host's own.".into(),
+            LimitKind::Other => return None,
+            limit => {
+                let key = if limit == LimitKind::Time {
+                    "timeout"
+                } else {
+                    limit.name()
+                };
+                match bound {
+                    Bound::Task => format!(
+                        "Raise it with --{key}, or with `{key}` under [limits] in agenthost.toml (and in the plugin's grant, where it has one)."
+                    ),
+                    Bound::Grant(plugin) => format!(
+                        "Raise `{key}` in `limits` under [grants.\"{plugin}\"] in agenthost.toml, which --{key} does not widen."
+                    ),
+                    Bound::Policy => format!(
+                        "agenthost-policy.toml allows no more: see `{key}` in [max] and [max-for] there, which nothing else widens."
+                    ),
+                    Bound::Run => format!(
+                        "Raise `{key}` under [run.limits] in agenthost.toml, which bounds all that one command starts."
+                    ),
+                }
+            }
+        },
+        FailureClass::Model => "Run `agenthost doctor` to check the models, the providers and their keys.".into(),
+        FailureClass::ContextOverflow => {
+            "Give the task less to read, or map the model name to a model with a larger context.".into()
+        }
+        FailureClass::Trapped => "This is a fault of the plugin; run again with -v to see what it wrote.".into(),
+        FailureClass::Denied => {
+            "What model names mean, what plugins may have and what models cost stands in [models], [grants] and [prices] of agenthost.toml; the most that they may have, in agenthost-policy.toml.".into()
+        }
+        FailureClass::Escalated => "A person has to decide; the report says between what.".into(),
+        FailureClass::Host => "This is a fault of the host; run again with -vv and report what it says.".into(),
+        FailureClass::Failed | FailureClass::Cancelled | FailureClass::Other => return None,
+    })
+}
+
+/// Where things are printed to.
+pub(super) struct Printer {
+    json: bool,
+    quiet: bool,
+}
+
+impl Printer {
+    pub(super) fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet }
+    }
+
+    /// Prints a value as JSON on stdout: over several lines for a person, on one line for a program. Hidden characters are
+    /// escaped either way.
+    pub(super) fn data(&self, value: &impl Serialize) -> Result<(), Error> {
+        let text = match Stream::Stdout.is_terminal() {
+            true => serde_json::to_string_pretty(value),
+            false => serde_json::to_string(value),
+        };
+        let text = text.map_err(|error| Error::host(format!("cannot write JSON: {error}")))?;
+        self.raw(&printable_json(&text))
+    }
+
+    /// Prints data that is not JSON, as a line on stdout. It is changed for a terminal alone.
+    pub(super) fn raw(&self, text: &str) -> Result<(), Error> {
+        written(Stream::Stdout.data(text))
+    }
+
+    /// Prints a path, as a line.
+    pub(super) fn path(&self, path: &Path) -> Result<(), Error> {
+        let path = path.to_string_lossy();
+        match Stream::Stdout.is_terminal() {
+            true => self.text(one_line(&path)),
+            false => self.raw(&path),
+        }
+    }
+
+    /// Prints a page, or a line of it, on stdout. It is for people, whatever stdout is: hidden characters are escaped.
+    pub(super) fn text(&self, text: impl Into<Styled>) -> Result<(), Error> {
+        written(Stream::Stdout.line(&text.into()))
+    }
+
+    /// Where lines of JSON go that are not printed one by one.
+    pub(super) fn stdout(&self) -> Box<dyn Write> {
+        Box::new(Stream::Stdout)
+    }
+
+    /// Says something to the person, on stderr. Of several lines, all but the first are indented.
+    pub(super) fn say(&self, text: &str) {
+        self.tell(&hanging(text).into_owned().into());
+    }
+
+    /// Says what somebody else wrote, indented.
+    pub(super) fn quote(&self, text: &str) {
+        self.tell(&format!("  {}", indented(text.trim_end(), 2)).into());
+    }
+
+    /// Points the person to something.
+    pub(super) fn note(&self, text: &str) {
+        let mut note = Styled::default();
+        note.bold("note:").push(format!(" {}", hanging(text)));
+        self.tell(&note);
+    }
+
+    fn tell(&self, text: &Styled) {
+        if !self.quiet {
+            let _ = Stream::Stderr.line(text);
+        }
+    }
+
+    /// Whether a person reads stderr: moving progress makes sense, and so does a question.
+    pub(super) fn moves(&self) -> bool {
+        !self.quiet && Stream::Stderr.is_terminal()
+    }
+
+    /// Prints an error from before the run, and gives its exit code.
+    pub(super) fn error(&self, error: &Error) -> ExitCode {
+        if self.json {
+            print_json_error(error.class().name(), &with_causes(error), error.next_step());
+        } else {
+            print_error(&with_causes(error), error.next_step());
+        }
+        ExitCode::from(error_code(error.class()))
+    }
+
+    /// Ends a command that has something to show and refuses something all the same. For a program the error stands in the
+    /// one document, for a person it comes after what was shown.
+    pub(super) fn refuse(&self, mut document: serde_json::Value, error: Error) -> Result<ExitCode, Error> {
+        if !self.json {
+            return Err(error);
+        }
+        if let Some(fields) = document.as_object_mut() {
+            let (class, hint) = (error.class().name(), error.next_step());
+            let error = json!({"class": class, "message": with_causes(&error), "hint": hint});
+            fields.insert("error".to_owned(), error);
+        }
+        self.data(&document)?;
+        Ok(ExitCode::from(error_code(error.class())))
+    }
+
+    /// The width to which lines are cut: the terminal's; none where stdout goes elsewhere.
+    pub(super) fn width(&self) -> Option<usize> {
+        Stream::Stdout.is_terminal().then(super::table::width)
+    }
+
+    /// Says on stderr why the exit code is not 0, whatever else was printed.
+    pub(super) fn refusal(&self, message: &str, hint: &str) {
+        print_error(message, Some(hint));
+    }
+
+    /// Prints a task's failure to the person; `bound` is what sets the limit that it reached, if it did.
+    pub(super) fn failure(&self, what: &str, failure: &Failure, bound: Bound<'_>) {
+        let class = failure.class.name();
+        let message = if failure.message.is_empty() {
+            "no reason given"
+        } else {
+            &failure.message
+        };
+        print_error(
+            &format!("{what}: {class}: {message}"),
+            failure_hint(failure, bound).as_deref(),
+        );
+    }
+}
+
+/// A number with a comma before every three digits; any other text as it is.
+pub(super) fn thousands(text: &str) -> String {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.to_owned();
+    }
+    let digits = text.chars().enumerate();
+    digits.fold(String::new(), |mut shown, (at, digit)| {
+        if at > 0 && (text.len() - at).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+        shown
+    })
+}
+
+/// A count with its word, in the right number: `1 call`, `2 calls`, `1 retry`; the word ends in `s`.
+pub(super) fn counted(count: u64, words: &str) -> String {
+    let number = thousands(&count.to_string());
+    match words.strip_suffix("ies") {
+        Some(stem) if count == 1 => format!("{number} {stem}y"),
+        None if count == 1 => format!("{number} {}", words.trim_end_matches('s')),
+        _ => format!("{number} {words}"),
+    }
+}
+
+fn with_causes(error: &Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    message
+}
+
+/// What it means that a line was written so.
+fn written(result: std::io::Result<()>) -> Result<(), Error> {
+    match result {
+        // Whoever read us has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Error::host(format!("cannot write to stdout: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn print_error(message: &str, hint: Option<&str>) {
+    let mut text = Styled::default();
+    text.add(Style::Error, "error:")
+        .push(format!(" {}", hanging(message.trim_end())));
+    if let Some(hint) = hint {
+        text.push("\n\n").bold("hint:").push(format!(" {}", hanging(hint)));
+    }
+    let _ = Stream::Stderr.line(&text);
+}
+
+fn print_json_error(class: &str, message: &str, hint: Option<&str>) {
+    let document = json!({"format": 1, "error": {"class": class, "message": message, "hint": hint}}).to_string();
+    let _ = Stream::Stdout.data(&printable_json(&document));
+}
+
+/// A command line that does not parse, or that asks for help.
+pub(super) fn usage(mut error: clap::Error) -> ExitCode {
+    const HINT: &str = "Run the command with --help for its usage.";
+    match error.kind() {
+        // Made of definitions alone.
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            return ExitCode::from(exit::DONE);
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if !wants_json() => {
+            let _ = error.print();
+            return ExitCode::from(exit::USAGE);
+        }
+        _ => {}
+    }
+    // What was typed on one line, so that it says nothing in the program's name.
+    let line = |text: &str| one_line(text).into_owned();
+    let typed = error.context().filter_map(|(kind, value)| match value {
+        ContextValue::String(text) => Some((kind, ContextValue::String(line(text)))),
+        // A tip that repeats several lines is none.
+        ContextValue::StyledStrs(tips) => {
+            let short = tips.iter().filter(|tip| !tip.to_string().contains('\n'));
+            Some((kind, ContextValue::StyledStrs(short.cloned().collect())))
+        }
+        ContextValue::Strings(texts) => Some((
+            kind,
+            ContextValue::Strings(texts.iter().map(|text| line(text)).collect()),
+        )),
+        _ => None,
+    });
+    let typed: Vec<_> = typed.collect();
+    for (kind, value) in typed {
+        error.insert(kind, value);
+    }
+    let text = error.render().to_string();
+    let text = text.trim_start_matches("error: ");
+    if wants_json() {
+        print_json_error(
+            ErrorClass::Usage.name(),
+            text.lines().next().unwrap_or_default(),
+            Some(HINT),
+        );
+    } else {
+        // Without clap's own last line, which says the same in other words.
+        let text = text.split("\n\nFor more information").next().unwrap_or_default();
+        let mut shown = Styled::default();
+        shown.add(Style::Error, "error:").push(format!(" {text}\n\n"));
+        shown.bold("hint:").push(format!(" {HINT}"));
+        let _ = Stream::Stderr.line(&shown);
+    }
+    ExitCode::from(exit::USAGE)
+}
+
+/// Whether the arguments, which do not parse, ask for JSON.
+fn wants_json() -> bool {
+    std::env::args_os().any(|arg| arg == "--json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_has_the_exit_code_that_scripts_rely_on() {
+        let code = |class| format!("{:?}", exit_code(&Outcome::Failure(Failure::new(class, "")), false));
+        let expected = |n: u8| format!("{:?}", ExitCode::from(n));
+        for (class, n) in [
+            (FailureClass::Failed, 1),
+            (FailureClass::Trapped, 1),
+            (FailureClass::ContextOverflow, 1),
+            (FailureClass::Other, 1),
+            (FailureClass::Exhausted, 3),
+            (FailureClass::Denied, 4),
+            (FailureClass::Model, 5),
+            (FailureClass::Escalated, 6),
+            (FailureClass::Host, 70),
+        ] {
+            assert_eq!(code(class), expected(n), "{class:?}");
+        }
+        let cancelled = Outcome::Failure(Failure::new(FailureClass::Cancelled, ""));
+        assert_eq!(format!("{:?}", exit_code(&cancelled, true)), expected(130));
+        assert_eq!(format!("{:?}", exit_code(&Outcome::Ok(json!(1)), true)), expected(0));
+        assert_eq!(
+            [ErrorClass::Input, ErrorClass::Denied, ErrorClass::Host].map(error_code),
+            [2, 4, 70]
+        );
+    }
+}

@@ -1,0 +1,324 @@
+//! `agenthost profile`: limits for a manifest, from what runs took.
+//!
+//! Twice the most that was measured, in round figures. Cassettes cost nothing and know no time; inputs are run with the
+//! configured models, as `run` does.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::cassettes::{needed, offline_host, play};
+use super::crates::{ask, rules_alone};
+use super::output::{Bound, Printer, counted, exit_code, thousands};
+use super::run::{OFFLINE, read_input};
+use super::which::{find, sub_agents};
+use super::{Global, recording_host};
+use agenthost::config::Env;
+use agenthost::error::{Error, Result};
+use agenthost::host::{Host, LoadOptions, LoadedPlugin, Place};
+use agenthost::limits::LimitsPatch;
+use agenthost::run::RunReport;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The directory of a plugin's crate, which is built first; with --input also a .wasm file
+    plugin: PathBuf,
+    /// Run this input with the configured models instead of the cassettes; may be given several times
+    #[arg(long, short, value_name = "JSON|@FILE|-")]
+    input: Vec<String>,
+    /// How often each input is run
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=1_000), requires = "input")]
+    times: u32,
+    /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
+    #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
+    with: Vec<String>,
+    /// Print one JSON document with what was measured and suggested
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The most that any run took.
+#[derive(Debug, Default, PartialEq)]
+struct Most {
+    runs: u64,
+    tokens: u64,
+    calls: u64,
+    fuel: u64,
+    /// Of any task of the plugin itself.
+    memory: u64,
+    /// Where models answered.
+    wall: Option<Duration>,
+    tasks: u64,
+    depth: u64,
+}
+
+impl Most {
+    fn add(&mut self, report: &RunReport, tokens: u64, timed: bool) {
+        let spent = &report.spent;
+        let root = report.tasks.first().map(|root| root.plugin.as_str());
+        let own = report.tasks.iter().filter(|task| Some(task.plugin.as_str()) == root);
+        let depth = |id: &agenthost::task::TaskId| id.to_string().matches('/').count() as u64;
+        self.runs += 1;
+        self.tokens = self.tokens.max(tokens);
+        self.calls = self.calls.max(spent.calls);
+        self.fuel = self.fuel.max(spent.fuel);
+        let memory = own.map(|task| task.spent.peak_memory).max();
+        self.memory = self.memory.max(memory.unwrap_or_default());
+        self.wall = self.wall.max(timed.then_some(spent.wall));
+        self.tasks = self.tasks.max(report.tasks.len().saturating_sub(1) as u64);
+        let deepest = report.tasks.iter().map(|task| depth(&task.id)).max();
+        self.depth = self.depth.max(deepest.unwrap_or_default());
+    }
+
+    /// Limits in the words of a manifest.
+    fn suggested(&self) -> Map<String, Value> {
+        let twice = |measured: u64| measured.saturating_mul(2);
+        let mut limits = Map::new();
+        let mut set = |key: &str, value: Value| limits.insert(key.to_owned(), value);
+        if self.calls > 0 {
+            set("tokens", round(twice(self.tokens)).into());
+            set("calls", twice(self.calls).into());
+        }
+        set("fuel", count(round(twice(self.fuel))).into());
+        set("memory", format!("{}MiB", mebibytes(twice(self.memory))).into());
+        if let Some(wall) = self.wall {
+            set("timeout", duration(wall.saturating_mul(2)).into());
+        }
+        if self.tasks > 0 {
+            set("tasks", twice(self.tasks).into());
+            set("depth", self.depth.into());
+        }
+        limits
+    }
+}
+
+pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let path = env.cwd().join(&args.plugin);
+    let options = LoadOptions {
+        with: sub_agents(&args.with, env)?,
+        dirs: Vec::new(),
+    };
+    let mut most = Most::default();
+    let plugin = if args.input.is_empty() {
+        let cassettes = needed(&path, &args.plugin)?;
+        ask(&path, None, env, printer)?;
+        let host = offline_host(env, &path, &cassettes, rules_alone(env))?;
+        let plugin = Arc::new(
+            find(
+                &host,
+                &args.plugin.to_string_lossy(),
+                &path.as_path().into(),
+                options,
+                printer,
+            )
+            .await?,
+        );
+        for (file, cassette) in &cassettes {
+            let played = play(&host, &plugin, (file, cassette)).await?;
+            let (Some(now), Some(report), []) = (&played.now, &played.report, played.changes.as_slice()) else {
+                return Err(
+                    Error::usage(format!("{}: the plugin has changed since", file.display()))
+                        .hint("Run `agenthost test` to see what has changed."),
+                );
+            };
+            most.add(report, now.expect.tokens, false);
+        }
+        printer.note("cassettes know no time: for a timeout, give --input with a model that answers");
+        plugin
+    } else {
+        let inputs: Result<Vec<Value>> = args.input.iter().map(|input| read_input(input, env)).collect();
+        let host = recording_host(global.config(env)?, global, env, None)?;
+        let place = Place::parse(&args.plugin.to_string_lossy(), env.cwd())?;
+        ask(&path, host.project(), env, printer)?;
+        let plugin = Arc::new(find(&host, &args.plugin.to_string_lossy(), &place, options, printer).await?);
+        if let Some(code) = measure(&host, &plugin, (&inputs?, args.times), &mut most, printer).await? {
+            return Ok(code);
+        }
+        plugin
+    };
+    print(&plugin, &most, args.json, printer)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs every input so often; the exit code of the first run that fails.
+async fn measure(
+    host: &Host,
+    plugin: &Arc<LoadedPlugin>,
+    (inputs, times): (&[Value], u32),
+    most: &mut Most,
+    printer: &Printer,
+) -> Result<Option<ExitCode>> {
+    for input in inputs {
+        for _ in 0..times {
+            let run = host.spawn(plugin, input, &LimitsPatch::default())?;
+            let report = run.report().await;
+            if let Some(failure) = report.outcome.failure() {
+                printer.failure(&format!("run {}", report.run), failure, Bound::Task);
+                return Ok(Some(exit_code(&report.outcome, false)));
+            }
+            if report.is_offline() && most.runs == 0 {
+                printer.note(OFFLINE);
+            }
+            let tokens = report.spent.input_tokens.saturating_add(report.spent.output_tokens);
+            most.add(&report, tokens, !report.is_offline());
+        }
+    }
+    Ok(None)
+}
+
+fn print(plugin: &LoadedPlugin, most: &Most, json: bool, printer: &Printer) -> Result<()> {
+    let suggested = most.suggested();
+    if json {
+        return printer.data(&json!({
+            "format": 1,
+            "plugin": plugin.id.to_string(),
+            "runs": most.runs,
+            "measured": {
+                "tokens": most.tokens,
+                "calls": most.calls,
+                "fuel": most.fuel,
+                "memory_bytes": most.memory,
+                "wall_ms": most.wall.map(|wall| u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
+                "tasks": most.tasks,
+                "depth": most.depth,
+            },
+            "suggested": suggested,
+        }));
+    }
+    let wall = most
+        .wall
+        .map_or_else(String::new, |wall| format!(", {:.1} s", wall.as_secs_f64()));
+    printer.say(&format!(
+        "the most of {}: {} tokens, {}, {} fuel, {} KiB of memory{wall}, {}",
+        counted(most.runs, "runs"),
+        thousands(&most.tokens.to_string()),
+        counted(most.calls, "calls"),
+        thousands(&most.fuel.to_string()),
+        thousands(&most.memory.div_ceil(1_024).to_string()),
+        counted(most.tasks, "sub-tasks"),
+    ));
+    printer.raw(&table(&suggested))
+}
+
+/// The limits as the table of a manifest that holds nothing else, so that it can take the place of the one that is there.
+fn table(limits: &Map<String, Value>) -> String {
+    let mut text = "[package.metadata.agenthost.limits]".to_owned();
+    for (key, value) in limits {
+        let value = match value.as_u64() {
+            Some(number) => thousands(&number.to_string()).replace(',', "_"),
+            None => value.to_string(),
+        };
+        text.push_str(&format!("\n{key} = {value}"));
+    }
+    text
+}
+
+/// The next readable figure that is no smaller.
+fn round(least: u64) -> u64 {
+    let mut unit = 1_u64;
+    loop {
+        for tenths in [10, 12, 15, 20, 25, 30, 40, 50, 60, 80] {
+            let figure = unit.saturating_mul(tenths) / 10;
+            // Small units have no such fractions.
+            if figure >= least && unit.saturating_mul(tenths).is_multiple_of(10) {
+                return figure;
+            }
+        }
+        match unit.checked_mul(10) {
+            Some(next) => unit = next,
+            None => return least,
+        }
+    }
+}
+
+/// A count with k, M or G, where that is exact.
+fn count(number: u64) -> String {
+    for (unit, name) in [(1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")] {
+        if number >= unit && (number * 10).is_multiple_of(unit) {
+            let tenths = number * 10 / unit;
+            return match tenths % 10 {
+                0 => format!("{}{name}", tenths / 10),
+                tenth => format!("{}.{tenth}{name}", tenths / 10),
+            };
+        }
+    }
+    number.to_string()
+}
+
+/// The next power of two in MiB.
+fn mebibytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20).max(1).next_power_of_two()
+}
+
+/// The next readable time, at least 5 s: a provider may be slow.
+fn duration(least: Duration) -> String {
+    for seconds in [5, 10, 20, 30] {
+        if least.as_secs() < seconds {
+            return format!("{seconds}s");
+        }
+    }
+    for minutes in [1, 2, 3, 5, 10, 15, 20, 30] {
+        if least.as_secs() < 60 * minutes {
+            return format!("{minutes}m");
+        }
+    }
+    format!("{}h", least.as_secs() / 3_600 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_rounded_up_to_readable_ones() {
+        for (least, figure) in [
+            (0, 1),
+            (1, 1),
+            (9, 10),
+            (13, 15),
+            (1_201, 1_500),
+            (81_000, 100_000),
+            (2_500, 2_500),
+        ] {
+            assert_eq!(round(least), figure, "{least}");
+        }
+        assert_eq!(
+            [1_500_000_000, 2_000_000, 1_250, 999].map(count),
+            ["1.5G", "2M", "1250", "999"]
+        );
+        assert_eq!([0, 1 << 20, 5 << 20].map(mebibytes), [1, 1, 8]);
+        let times = [0, 5_000, 59_000, 60_000, 4_000_000].map(Duration::from_millis);
+        assert_eq!(times.map(duration), ["5s", "10s", "1m", "2m", "2h"]);
+    }
+
+    #[test]
+    fn what_was_measured_is_suggested_twice() {
+        let most = Most {
+            runs: 2,
+            tokens: 900,
+            calls: 4,
+            fuel: 700_000,
+            memory: 1_200_000,
+            wall: Some(Duration::from_secs(4)),
+            tasks: 3,
+            depth: 1,
+        };
+        let suggested = Value::Object(most.suggested());
+        let expected = json!({"tokens": 2_000, "calls": 8, "fuel": "1.5M", "memory": "4MiB", "timeout": "10s", "tasks": 6, "depth": 1});
+        assert_eq!(suggested, expected);
+        assert!(
+            serde_json::from_value::<LimitsPatch>(suggested).is_ok(),
+            "a manifest can hold it"
+        );
+        let shown = table(&most.suggested());
+        assert!(
+            shown.starts_with("[package.metadata.agenthost.limits]\ntokens = 2_000\ncalls = 8\nfuel = \"1.5M\"\n"),
+            "{shown}"
+        );
+        let idle = Most::default().suggested();
+        assert_eq!(Value::Object(idle), json!({"fuel": "1", "memory": "1MiB"}));
+    }
+}

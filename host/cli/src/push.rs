@@ -1,0 +1,158 @@
+//! `agenthost push`: a plugin into a registry, signed.
+
+use std::process::ExitCode;
+
+use semver::Version;
+use serde_json::json;
+
+use super::Global;
+use super::compiled;
+use super::output::Printer;
+use super::registry::open;
+use agenthost::config::Env;
+use agenthost::error::{Error, Result};
+use agenthost::host::Place;
+use agenthost::plugin::{Manifest, Plugin};
+use agenthost::registry::signature::{self, PublicKey, sign};
+use agenthost::registry::statement::{Statement, identity};
+use agenthost::registry::{Name, OciReference, Publication, Reference, Requirement, Source, Tag, local};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A .wasm file, or the directory of a plugin's crate, which is built first
+    plugin: String,
+    /// Where to: the plugin's own name, such as acme:competitor, whose registry [registries] names, or a place in an OCI
+    /// registry, such as registry.example/acme/competitor; a version, where one is given, has to be the plugin's
+    /// [default: its own name]
+    #[arg(value_name = "REF")]
+    reference: Option<String>,
+    /// Sign it with this key of yours; signatures that lie beside the file, as PLUGIN.wasm.minisig, go along in any case
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    /// Print one JSON document with what was published
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let project = open(global, env)?;
+    let Place::Path(path) = Place::parse(&args.plugin, env.cwd())? else {
+        return Err(Error::usage(format!("{} is no file and no directory", args.plugin))
+            .hint("What is pushed is a .wasm file or a crate; what a registry has is there already."));
+    };
+    // Before a build, whatever would fail after it.
+    let asked = args.reference.as_deref().map(str::parse::<Reference>).transpose()?;
+    if let Some(asked) = &asked {
+        project.source(asked).await?;
+    }
+    let secret = args
+        .key
+        .as_deref()
+        .map(|key| super::key::secret(key, env))
+        .transpose()?;
+    let path = match path.is_dir() {
+        true => {
+            super::crates::ask(&path, None, env, printer)?;
+            let built = super::crates::rules_alone(env).release(&path)?;
+            built.notes.iter().for_each(|note| printer.note(note));
+            built.path
+        }
+        false => path,
+    };
+    let bytes = agenthost::plugin::read(&path)?;
+    let plugin = Plugin::read(&bytes).map_err(|error| error.at(&path))?;
+    agenthost::plugin::refuse(&plugin.id.name, &plugin.imports, true, None)?;
+    let compiled = compiled::check(&plugin, &bytes, &global.config(env)?, env, printer)?;
+    let (name, version) = identity(&plugin)?;
+    let suggested = plugin.manifest.as_ref().map(Manifest::suggested).transpose();
+    suggested.map_err(|why| {
+        Error::plugin(format!("its manifest's limits: {why}"))
+            .at(&path)
+            .hint("Correct them under [package.metadata.agenthost.limits] in its Cargo.toml, and build it again.")
+    })?;
+    let reference = asked.unwrap_or_else(|| Reference::Named {
+        name: name.clone(),
+        requirement: Requirement::any(),
+    });
+    fits(&reference, &name, &version)?;
+    let mut signatures = local::signatures_beside(&path)?;
+    for text in &signatures {
+        // What was signed by whom is the reader's question; that it is a signature of this is ours.
+        signature::Signature::parse(text).map_err(|error| error.at(&signature::beside(&path)))?;
+    }
+    let source = project.source(&reference).await?;
+    let mut signed = false;
+    if let (Some(secret), Some(key)) = (&secret, &args.key) {
+        signed = has_signed(&*source, &secret.public(), &plugin, &version, &bytes).await;
+        match signed {
+            true => printer.note(&format!("it is signed with {key} there already")),
+            false => signatures.push(sign(secret, &bytes, &Statement::of(&plugin)?)?),
+        }
+    }
+    let published = source
+        .publish(Publication {
+            plugin: &plugin,
+            name: &name,
+            version: &version,
+            bytes: &bytes,
+            signatures: &signatures,
+        })
+        .await?;
+    let place = source.place();
+    if args.json {
+        printer.data(&json!({
+            "format": 1, "name": name, "version": version, "source": place, "digest": published.release.digest,
+            "manifest": published.release.manifest, "existed": published.existed, "signatures": signatures.len(),
+            "compile": compiled::document(&compiled),
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    printer.text(format!("{name}@{version} {}", published.release.digest))?;
+    printer.say(&format!("compiles: {}", compiled::words(&compiled)));
+    printer.say(&match published.existed {
+        true => format!("{place} had it already"),
+        false => format!("published to {place}"),
+    });
+    if signatures.is_empty() && !signed {
+        printer.note("it is not signed, and most policies refuse that; sign it with --key NAME");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the registry has a signature of this key, with its statement, for these very bytes. Whatever goes wrong in finding
+/// out, publishing will meet it.
+async fn has_signed(source: &dyn Source, key: &PublicKey, plugin: &Plugin, version: &Version, bytes: &[u8]) -> bool {
+    let there = async {
+        let release = source.find(&Tag::Version(version.clone())).await?;
+        source.signatures(&release).await
+    };
+    let Ok(signatures) = there.await else { return false };
+    let signed = signature::check(&signatures, &[*key], plugin, bytes).unwrap_or_default();
+    signed.iter().any(|verified| verified.statement.is_some())
+}
+
+/// Whether a reference can mean this plugin.
+fn fits(reference: &Reference, name: &Name, version: &Version) -> Result<()> {
+    let other = |what: String| {
+        Error::usage(format!("{reference} was asked for, and {what}")).hint(
+            "Name the plugin as it names itself: its version stands in its Cargo.toml, its name in its WIT package.",
+        )
+    };
+    match reference {
+        Reference::Named { name: wanted, .. } if wanted != name => Err(other(format!("the plugin is {name}"))),
+        Reference::Named { requirement, .. }
+            if !requirement.is_any() && requirement.exact().as_ref() != Some(version) =>
+        {
+            Err(other(format!("its version is {version}")))
+        }
+        Reference::Oci(OciReference {
+            tag: Some(Tag::Version(wanted)),
+            ..
+        }) if wanted != version => Err(other(format!("its version is {version}"))),
+        Reference::Oci(OciReference {
+            tag: Some(Tag::Name(_) | Tag::Manifest(_)),
+            ..
+        }) => Err(other(format!("it is published under its version, {version}"))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,257 @@
+//! What the commands about registries share: the project they work on, and how plugins are shown before they are accepted.
+
+use serde_json::{Value, json};
+
+use super::output::{Printer, thousands};
+use super::terminal::{Styled, indented};
+use super::{Global, cache_home};
+use agenthost::config::{Config, Env};
+use agenthost::error::{Error, Result};
+use agenthost::host::Place;
+use agenthost::plugin::Plugin;
+use agenthost::printable::one_line;
+use agenthost::registry::asks::{Asks, Change};
+use agenthost::registry::lock::{Locked, plugin_of};
+use agenthost::registry::policy::Verdict;
+use agenthost::registry::project::{Found, Project};
+use agenthost::registry::{Name, Reference, Requirement};
+
+/// The project of a configuration.
+pub(super) fn project(config: &Config, env: &Env) -> Result<Project> {
+    Project::open(config, env, cache_home(env).map(|cache| cache.join("plugins")))
+}
+
+/// The project that a command is about.
+pub(super) fn open(global: &Global, env: &Env) -> Result<Project> {
+    project(&global.config(env)?, env)
+}
+
+/// Says that a plugin is fetched.
+pub(super) fn note(locked: &Locked, printer: &Printer) {
+    printer.note(&format!(
+        "fetching {} {} from {} ({} KiB)",
+        locked.name,
+        locked.version,
+        locked.source,
+        thousands(&locked.size.div_ceil(1024).to_string())
+    ));
+}
+
+/// Something that was found, and what is to be said of it before it is accepted.
+pub(super) struct Offer {
+    pub(super) found: Found,
+    pub(super) verdict: Verdict,
+    pub(super) wanted: Requirement,
+    /// Why it would not run as things are, where that can still be mended: it is not vetted yet.
+    pub(super) pending: Option<Error>,
+    /// What changes against what was accepted before.
+    pub(super) changes: Option<Vec<Change>>,
+}
+
+impl Offer {
+    /// Finds what `reference` means, and asks the policies.
+    pub(super) async fn find(project: &Project, reference: &Reference) -> Result<Self> {
+        let found = project.find(reference).await?;
+        let wanted = match reference {
+            Reference::Named { requirement, .. } if !requirement.is_any() => requirement.clone(),
+            // What cargo makes of a bare version: anything compatible.
+            _ => Requirement::compatible_with(&found.version),
+        };
+        Self::of(project, found, wanted)
+    }
+
+    /// Asks the policies. A plugin that they would not let run however it is vetted is an error.
+    pub(super) fn of(project: &Project, found: Found, wanted: Requirement) -> Result<Self> {
+        // Vetting comes after this, so that what is vetted is what was locked.
+        let (verdict, pending) = match project.judge(&found, true) {
+            Ok(verdict) => (verdict, None),
+            Err(pending) => (project.judge(&found, false)?, Some(pending)),
+        };
+        let before = project.lock().get(&found.name);
+        let signer = verdict.signer.as_ref().map(|(_, key)| key.to_string());
+        let changes = before.map(|locked| locked.changes(&Asks::of(&found.plugin), signer));
+        Ok(Self {
+            found,
+            verdict,
+            wanted,
+            pending,
+            changes,
+        })
+    }
+
+    /// Whether it is more than was accepted, or was never accepted.
+    pub(super) fn needs_word(&self) -> bool {
+        match &self.changes {
+            None => true,
+            Some(changes) => changes.iter().any(|change| change.grows),
+        }
+    }
+
+    /// What a person reads before accepting it.
+    pub(super) fn page(&self) -> Styled {
+        let Found {
+            name,
+            version,
+            source,
+            plugin,
+            ..
+        } = &self.found;
+        let mut page = Styled::default();
+        page.bold(format!("{name} {version}"))
+            .push(format!(" from {}", one_line(source)));
+        let mut row = |label: &str, text: &str| {
+            page.push(format!("\n  {label:<10} {}", indented(text, 13)));
+        };
+        if let Some(about) = plugin
+            .manifest
+            .as_ref()
+            .and_then(|manifest| manifest.description.as_deref())
+        {
+            row("about", about);
+        }
+        row("may do", &plugin.powers());
+        row("models", &models(&Asks::of(plugin)));
+        row("asks for", &limits(&Asks::of(plugin)));
+        for sub_agent in &plugin.sub_agents {
+            row("sub-agent", &sub_agent.plugin.to_string());
+        }
+        row(
+            "signed by",
+            &match &self.verdict.signer {
+                Some((name, key)) => format!("{name} ({key})"),
+                None if self.found.signatures.is_empty() => "nobody".to_owned(),
+                None => "keys that no policy names".to_owned(),
+            },
+        );
+        row("digest", &plugin.digest.to_string());
+        for note in &self.verdict.notes {
+            row("note", note);
+        }
+        if let Some(changes) = &self.changes {
+            match changes.as_slice() {
+                [] => row("changes", "asks for nothing else than before"),
+                changes => changes.iter().for_each(|change| row("changes", &change.to_string())),
+            }
+        }
+        page
+    }
+
+    pub(super) fn document(&self) -> Value {
+        let plugin = &self.found.plugin;
+        json!({
+            "name": self.found.name,
+            "version": self.found.version,
+            "source": self.found.source,
+            "digest": plugin.digest,
+            "size_bytes": plugin.size,
+            "powers": plugin.powers(),
+            "asks": Asks::of(plugin),
+            "signer": self.verdict.signer.as_ref().map(|(name, key)| json!({"name": name, "key": key.to_string()})),
+            "vetted_by": self.verdict.vetted_by,
+            "runs": self.pending.is_none(),
+            "changes": self.changes.as_deref().map(changes_document),
+        })
+    }
+
+    /// What is still missing, for people.
+    pub(super) fn say_pending(&self, printer: &Printer) {
+        if let Some(pending) = &self.pending {
+            printer.note(&format!("before it runs: {}", pending.message()));
+            if let Some(hint) = pending.next_step() {
+                printer.say(&format!("hint: {hint}"));
+            }
+        }
+    }
+}
+
+/// Changes as JSON.
+pub(super) fn changes_document(changes: &[Change]) -> Value {
+    let change = |change: &Change| json!({"what": change.what.to_string(), "old": change.old, "new": change.new, "grows": change.grows});
+    changes.iter().map(change).collect()
+}
+
+/// The model names that are asked for, for people.
+pub(super) fn models(asks: &Asks) -> String {
+    let calls = asks
+        .imports
+        .iter()
+        .any(|import| import.starts_with("agenthost:plugin/llm@"));
+    match &asks.models {
+        _ if !calls => "none (it calls no models)".to_owned(),
+        None => "any name (it does not say which)".to_owned(),
+        Some(names) if names.is_empty() => "none".to_owned(),
+        Some(names) => names.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// The limits that are asked for, for people.
+pub(super) fn limits(asks: &Asks) -> String {
+    let limit = |(key, value): (&String, &Value)| {
+        let text = value
+            .as_str()
+            .map_or_else(|| thousands(&value.to_string()), str::to_owned);
+        format!("{key} {text}")
+    };
+    match asks.limits.is_empty() {
+        true => "the usual limits".to_owned(),
+        false => asks.limits.iter().map(limit).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// What has to come along with `offers`: their sub-agents, at any depth, that the lock file has to have and has not.
+pub(super) async fn along(project: &Project, config: &Config, offers: Vec<&Offer>) -> Result<Vec<Offer>> {
+    let mut taken: Vec<Name> = offers.iter().map(|offer| offer.found.name.clone()).collect();
+    let mut wanted: Vec<Reference> = Vec::new();
+    for offer in offers {
+        wanted.extend(missing_below(project, config, &offer.found.plugin, &taken));
+    }
+    let mut along = Vec::new();
+    while let Some(reference) = wanted.pop() {
+        let offer = Offer::find(project, &reference)
+            .await
+            .map_err(|error| error.context(&format!("sub-agent {reference}")))?;
+        if !taken.contains(&offer.found.name) {
+            taken.push(offer.found.name.clone());
+            wanted.extend(missing_below(project, config, &offer.found.plugin, &taken));
+            along.push(offer);
+        }
+    }
+    Ok(along)
+}
+
+/// The sub-agents of `plugin` that the lock file has to have and has not: those that the configuration does not keep as a
+/// file or a crate.
+fn missing_below(project: &Project, config: &Config, plugin: &Plugin, taken: &[Name]) -> Vec<Reference> {
+    let wanted = plugin.sub_agents.iter().filter_map(|sub_agent| {
+        let name = plugin_of(&sub_agent.import)?;
+        let known = |name: &Name| project.lock().get(name).is_some() || taken.contains(name);
+        let wanted = match config.sub_agents().get(&sub_agent.plugin.name) {
+            Some(configured) => match Place::configured(&sub_agent.plugin.name, configured).ok()? {
+                Place::Path(_) => return None,
+                Place::Reference(reference) => reference,
+            },
+            None => declared(plugin, name.clone()),
+        };
+        let name = match &wanted {
+            Reference::Named { name, .. } => name,
+            Reference::Oci(_) => &name,
+        };
+        (!known(name)).then_some(wanted)
+    });
+    wanted.collect()
+}
+
+/// As the manifest declares it, where that is a reference; otherwise whatever version there is.
+fn declared(plugin: &Plugin, name: Name) -> Reference {
+    let declared = plugin
+        .manifest
+        .as_ref()
+        .and_then(|manifest| manifest.sub_agents.get(&name.to_string()))
+        .and_then(Value::as_str)
+        .filter(|text| Reference::looks_like_one(text))
+        .and_then(|text| text.parse().ok());
+    declared.unwrap_or(Reference::Named {
+        name,
+        requirement: Requirement::any(),
+    })
+}

@@ -1,0 +1,71 @@
+//! `agenthost replay`: runs a recorded run again, with everything that it learned from the journal and no provider.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::batch::{self, Earlier, How};
+use super::journal::Found;
+use super::output::Printer;
+use super::run::{Command, max_memory, watch};
+use super::{Global, recording_host};
+use agenthost::config::Env;
+use agenthost::error::{Error, Result};
+use agenthost::limits::LimitsPatch;
+use agenthost::printable::shell_word;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The run's id, or its beginning, or `last`
+    run: String,
+    /// Replay although a plugin is not the one that was recorded, to see where it differs
+    #[arg(long)]
+    changed_plugins: bool,
+    /// Run the recorded command line although the journal does not show that you gave it
+    #[arg(long)]
+    accept_command: bool,
+    /// Print one JSON document with the outcome, what was spent, every task and every difference; a batch prints its lines
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let config = global.config(env)?;
+    let record = Found::open(global, &config, env)?.needed()?.find(&args.run)?;
+    if record.end.is_none() {
+        return Err(
+            Error::usage(format!("run {} has no end that a replay could come to", record.id)).hint(format!(
+                "Bring it to its end with `agenthost resume {}`.",
+                shell_word(&record.id)
+            )),
+        );
+    }
+    if record.kind == "batch" {
+        let earlier = Earlier {
+            record,
+            how: How::Replay,
+            changed_plugins: args.changed_plugins,
+            accept_command: args.accept_command,
+        };
+        return batch::again(earlier, args.json, global, env, printer).await;
+    }
+    let command = Command::of(&record)?;
+    command.check(&record, &config, env, args.accept_command)?;
+    let limits = command.limits(LimitsPatch::default());
+    let host = recording_host(config, global, env, max_memory(&limits))?;
+    for note in host.config_notes() {
+        printer.note(&note);
+    }
+    let plugin = Arc::new(command.load(&host, env, printer).await?);
+    let changed = host.changed_plugins(&plugin, &record)?;
+    if !changed.is_empty() && !args.changed_plugins {
+        return Err(Error::usage(format!(
+            "not the plugin that run {} is of: {}",
+            record.id,
+            changed.join(", ")
+        ))
+        .hint("Bring the old one back, or add --changed-plugins to see where the new one differs."));
+    }
+    let asked = host.config().limits().overridden_by(&limits);
+    let run = host.replay(&plugin, &record, &limits)?;
+    watch(run, &host, &plugin, &asked, args.json, global, printer).await
+}

@@ -1,0 +1,148 @@
+//! `agenthost resume`: goes on with a run that stopped before its end.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::batch::{self, Earlier, How, SumArgs};
+use super::journal::Found;
+use super::output::{Printer, exit_code};
+use super::recorded::parsed;
+use super::run::{Command, LimitArgs, max_memory, watch};
+use super::{Global, recording_host};
+use agenthost::config::Env;
+use agenthost::error::{Error, Result};
+use agenthost::host::Host;
+use agenthost::journal::{Journal, RunRecord};
+use agenthost::limits::LimitsPatch;
+use agenthost::run::REPORT_FORMAT;
+use agenthost::task::Outcome;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The run's id, or its beginning, or `last`
+    run: String,
+    /// Keep outputs alone: run tasks again, too, whose failure would otherwise stay; they are told the same answers
+    #[arg(long)]
+    failed: bool,
+    /// Go on although a plugin is not the one that the run began with: its tasks run again, and pay only for new requests
+    #[arg(long)]
+    changed_plugins: bool,
+    /// Run the recorded command line although the journal does not show that you gave it
+    #[arg(long)]
+    accept_command: bool,
+    /// Print one JSON document with the outcome, what was spent, and every task; a batch prints as its own command said
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    sums: SumArgs,
+}
+
+pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let (limits, sums) = (args.limits.patch()?, args.sums.patch()?);
+    let config = global.config(env)?;
+    let journal = Found::open(global, &config, env)?.needed()?;
+    let record = journal.find(&args.run)?;
+    if record.kind != "batch" && sums != LimitsPatch::default() {
+        return Err(Error::usage(format!("run {} is no batch", record.id))
+            .hint("Limits with --run- are those of all tasks of a batch; without it, those of the run."));
+    }
+    if let Some(ended) = ended(&*journal, &record, args.failed)? {
+        printer.note(&format!("run {} has ended; nothing is run again", record.id));
+        match (&ended, args.json) {
+            (_, true) => printer.data(&document(&*journal, &record)?)?,
+            (Outcome::Ok(output), false) => printer.data(output)?,
+            (Outcome::Failure(failure), false) => {
+                printer.note(&format!("it failed: {failure}; --failed runs it again"))
+            }
+        }
+        return Ok(exit_code(&ended, false));
+    }
+    // The host opens its own.
+    drop(journal);
+    if record.kind == "batch" {
+        let earlier = Earlier {
+            record,
+            how: How::Resume {
+                failed: args.failed,
+                limits: Box::new((limits, sums)),
+            },
+            changed_plugins: args.changed_plugins,
+            accept_command: args.accept_command,
+        };
+        return batch::again(earlier, args.json, global, env, printer).await;
+    }
+    let command = Command::of(&record)?;
+    command.check(&record, &config, env, args.accept_command)?;
+    let limits = command.limits(limits);
+    let host = recording_host(config, global, env, max_memory(&limits))?;
+    for note in host.config_notes() {
+        printer.note(&note);
+    }
+    let plugin = Arc::new(command.load(&host, env, printer).await?);
+    let changed = host.changed_plugins(&plugin, &record)?;
+    if !changed.is_empty() && !args.changed_plugins {
+        return Err(self::changed(&record, &changed));
+    }
+    let asked = host.config().limits().overridden_by(&limits);
+    let run = host.resume(&plugin, &record, &limits, args.failed)?;
+    watch(run, &host, &plugin, &asked, args.json, global, printer).await
+}
+
+/// What `run --json` printed of a run that has ended.
+fn document(journal: &dyn Journal, record: &RunRecord) -> Result<Value> {
+    /// Records that are read at a time.
+    const PAGE: usize = 1_000;
+    let mut tasks = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = journal.tasks(&record.id, "", after.as_deref(), PAGE)?;
+        tasks.extend(page.iter().filter_map(|task| Some(parsed(&task.end.as_ref()?.report))));
+        after = page.last().map(|task| task.id.clone());
+        if page.len() < PAGE {
+            break;
+        }
+    }
+    let report = record.end.as_ref().map(|end| parsed(&end.report)).unwrap_or_default();
+    Ok(json!({
+        "format": REPORT_FORMAT,
+        "run": record.id,
+        "outcome": report.get("outcome"),
+        "spent": report.get("spent"),
+        "tasks": tasks,
+        "models": report.get("models"),
+    }))
+}
+
+/// The plugins of a run are not what they were.
+pub(super) fn changed(record: &RunRecord, plugins: &[String]) -> Error {
+    let what = format!(
+        "not the plugin that run {} began with: {}",
+        record.id,
+        plugins.join(", ")
+    );
+    Error::usage(what).hint(
+        "Bring the old one back, or add --changed-plugins: what the new one asks for in the same words is not paid for again.",
+    )
+}
+
+/// The outcome of a run that there is nothing to go on with. A run that goes on is refused here, before anything is loaded
+/// for it; what decides is the moment in which it is taken over.
+fn ended(journal: &dyn Journal, record: &RunRecord, failed: bool) -> Result<Option<Outcome>> {
+    if record.end.is_some() {
+        return Ok(Host::settled(record, failed));
+    }
+    match journal.running(&record.id)? {
+        Some(pid) if pid != std::process::id() => {
+            Err(
+                Error::usage(format!("run {} is still going on, in process {pid}", record.id)).hint(format!(
+                    "Wait for its end. To stop it, check first that process {pid} is agenthost."
+                )),
+            )
+        }
+        _ => Ok(None),
+    }
+}

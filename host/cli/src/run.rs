@@ -1,0 +1,392 @@
+//! `agenthost run`: one task.
+
+mod report;
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use self::report::{bound, print};
+use super::cassettes::Recording;
+use super::output::{Bound, Printer, exit_code};
+use super::progress::Progress;
+use super::which::{Named, Which};
+use super::{Global, recording_host};
+use agenthost::config::{Config, Env, trust};
+use agenthost::error::{Error, Result};
+use agenthost::host::{Host, LoadedPlugin, RunHandle};
+use agenthost::journal::RunRecord;
+use agenthost::limits::{Cap, Limits, LimitsPatch};
+use agenthost::registry::policy::POLICY_FILE;
+use agenthost::run::Difference;
+use agenthost::sandbox::MAX_CALL_BYTES;
+
+/// The most bytes of input JSON: what a guest could take over in one call, with room for JSON's own marks.
+pub(super) const MAX_INPUT_BYTES: u64 = 4 * MAX_CALL_BYTES as u64;
+
+pub(super) const OFFLINE: &str = "the offline provider made the answers up; set ANTHROPIC_API_KEY or OPENAI_API_KEY, or [models] \
+                       in agenthost.toml, for real ones";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// The task's input: JSON, @FILE, or - for stdin [default: stdin, where it is piped]
+    #[arg(long, short, value_name = "JSON|@FILE|-")]
+    input: Option<String>,
+    /// Write the model calls and what comes out to this file, such as cassettes/first.json, for `agenthost test`
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    record: Option<PathBuf>,
+    /// Print one JSON document with the outcome, what was spent, and every task
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// Limits of the root task
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits of the task (or `none`)")]
+pub(super) struct LimitArgs {
+    /// Input and output tokens together, such as 50k
+    #[arg(long, value_name = "N")]
+    tokens: Option<String>,
+    /// US dollars, such as 0.25
+    #[arg(long, value_name = "USD")]
+    cost: Option<String>,
+    /// Model calls
+    #[arg(long, value_name = "N")]
+    calls: Option<String>,
+    /// Units of computing, such as 20G
+    #[arg(long, value_name = "N")]
+    fuel: Option<String>,
+    /// Linear memory, such as 64MiB
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Wall time, such as 90s
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<String>,
+    /// Sub-tasks, at any depth
+    #[arg(long, value_name = "N")]
+    tasks: Option<String>,
+    /// Levels of sub-tasks
+    #[arg(long, value_name = "N")]
+    depth: Option<String>,
+}
+
+impl LimitArgs {
+    pub(super) fn patch(&self) -> Result<LimitsPatch> {
+        let mut patch = LimitsPatch::default();
+        for (key, text) in self.given() {
+            patch.set(&key, &text).map_err(|error| {
+                Error::usage(format!("--{key}: {error}")).hint("Run the command with --help for all limits.")
+            })?;
+        }
+        Ok(patch)
+    }
+
+    /// The limits that were given, as they were written.
+    pub(super) fn given(&self) -> BTreeMap<String, String> {
+        let all = [
+            ("tokens", &self.tokens),
+            ("cost", &self.cost),
+            ("calls", &self.calls),
+            ("fuel", &self.fuel),
+            ("memory", &self.memory),
+            ("timeout", &self.timeout),
+            ("tasks", &self.tasks),
+            ("depth", &self.depth),
+        ];
+        let given = all
+            .into_iter()
+            .filter_map(|(key, text)| Some((key.to_owned(), text.clone()?)));
+        given.collect()
+    }
+}
+
+pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let limits = args.limits.patch()?;
+    let input = args.input.as_deref().map(|input| read_input(input, env)).transpose()?;
+    let input = match input {
+        None => read_piped()?,
+        given => given,
+    };
+    let config = global.config(env)?;
+    let memory = max_memory(&limits);
+    let cassette = args.record.as_ref();
+    let cassette = cassette.map(|file| Recording::begin(&env.cwd().join(file), &config, global, env));
+    let cassette = cassette.transpose()?;
+    let host = match &cassette {
+        Some(cassette) => cassette.host(config, env, memory)?,
+        None => recording_host(config, global, env, memory)?,
+    };
+    let plugin = Arc::new(args.which.load(&host, env, printer).await?);
+    let Some(input) = input else {
+        return Err(Error::input("no input: --input was not given and nothing was piped in")
+            .hint(format!("Give one of this form: --input '{}'", plugin.sample_input())));
+    };
+    note_narrowed(&host, &plugin, &limits, printer);
+
+    let command = Command {
+        which: args.which.named(env)?,
+        limits: args.limits.given(),
+        seal: None,
+    };
+    let command = match host.keeps_journal() {
+        true => command.sealed(env)?,
+        false => command,
+    };
+    let asked = host.config().limits().overridden_by(&limits);
+    let run = host.spawn_as(&plugin, &input, &limits, &command.to_json()?)?;
+    let code = watch(run, &host, &plugin, &asked, args.json, global, printer).await?;
+    if let Some(cassette) = cassette {
+        cassette.finish(&host.limits(&plugin, &limits), printer)?;
+    }
+    Ok(code)
+}
+
+/// Watches a run to its end and prints what became of it.
+pub(super) async fn watch(
+    run: RunHandle,
+    host: &Host,
+    plugin: &LoadedPlugin,
+    asked: &Limits,
+    json: bool,
+    global: &Global,
+    printer: &Printer,
+) -> Result<ExitCode> {
+    let progress = Progress::watch(&run, printer);
+    let mut interrupted = false;
+    let report = tokio::select! {
+        report = run.report() => report,
+        _ = tokio::signal::ctrl_c() => {
+            interrupted = true;
+            run.cancel();
+            tokio::select! {
+                report = run.report() => report,
+                _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(super::output::exit::INTERRUPTED)),
+            }
+        }
+    };
+    progress.finish();
+    let bound = report.outcome.failure().map_or(Bound::Task, |failure| {
+        bound(failure, &plugin.id.name, asked, plugin.allowed(), host.config())
+    });
+    print(&report, json, global, printer, bound)?;
+    if host.config().is_offline_default() && report.is_offline() && report.differences.is_none() && !json {
+        printer.note(OFFLINE);
+    }
+    if interrupted && host.keeps_journal() {
+        printer.note(&format!(
+            "what was paid for is kept; go on with `agenthost resume {}`",
+            report.run
+        ));
+    }
+    if report
+        .differences
+        .as_ref()
+        .is_some_and(|differences| differ(differences, printer))
+    {
+        return Ok(ExitCode::from(super::output::exit::FAILED));
+    }
+    Ok(exit_code(&report.outcome, interrupted))
+}
+
+/// Says where a replay differs, as far as a person wants to read it, and whether it does.
+pub(super) fn differ(differences: &[Difference], printer: &Printer) -> bool {
+    /// Differences that are shown.
+    const SHOWN: usize = 20;
+    for difference in differences.iter().take(SHOWN) {
+        let ask = difference.ask.map(|ask| format!(", ask {ask}")).unwrap_or_default();
+        printer.say(&format!("differs: {}{ask}: {}", difference.task, difference.what));
+    }
+    printer.note(&match (differences.len(), differences.len().saturating_sub(SHOWN)) {
+        (0, _) => "the replay is what was recorded, to the unit of fuel".to_owned(),
+        (_, 0) => "the replay is not what was recorded".to_owned(),
+        (_, more) => format!("the replay is not what was recorded ({more} more differences)"),
+    });
+    !differences.is_empty()
+}
+
+/// What it takes to start a run again, as the journal keeps it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Command {
+    #[serde(flatten)]
+    which: Named,
+    /// Limits as they were written, by key.
+    limits: BTreeMap<String, String>,
+    /// That this user gave the command; see [`trust::seal`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seal: Option<String>,
+}
+
+impl Command {
+    /// The same, with the mark that this user gave it.
+    fn sealed(mut self, env: &Env) -> Result<Self> {
+        self.seal = None;
+        self.seal = trust::seal::seal(env, &self.to_json()?.to_string());
+        Ok(self)
+    }
+
+    /// Refuses a command of a journal that this user did not give, as far as it goes beyond what a project's configuration
+    /// may do. `accepted` says that the operator has read it.
+    pub(super) fn check(&self, record: &RunRecord, config: &Config, env: &Env, accepted: bool) -> Result<()> {
+        let plain = Self {
+            which: self.which.clone(),
+            limits: self.limits.clone(),
+            seal: None,
+        };
+        let text = plain.to_json()?.to_string();
+        let own = self
+            .seal
+            .as_ref()
+            .is_some_and(|seal| trust::seal::is_sealed(env, &text, seal));
+        if own || accepted {
+            return Ok(());
+        }
+        let asked = config.limits().overridden_by(&self.limits(LimitsPatch::default()));
+        let mut beyond = self.which.beyond(config, env)?;
+        if asked.narrowed_by(config.limits()) != asked {
+            let given = self.limits.iter().map(|(key, text)| format!("--{key} {text}"));
+            beyond.push(format!("the limits {}", given.collect::<Vec<_>>().join(" ")));
+        }
+        refuse_foreign(record, &beyond)
+    }
+
+    pub(super) fn to_json(&self) -> Result<Value> {
+        serde_json::to_value(self).map_err(|error| Error::usage(format!("a path is not UTF-8: {error}")))
+    }
+
+    /// The command that a run was started with.
+    pub(super) fn of(record: &RunRecord) -> Result<Self> {
+        serde_json::from_str(&record.command).map_err(|_| {
+            Error::usage(format!("run {} was not started from the command line", record.id))
+                .hint("A program that embeds the host resumes its runs itself, with Host::resume.")
+        })
+    }
+
+    /// The limits, with those of `over` in their place.
+    pub(super) fn limits(&self, over: LimitsPatch) -> LimitsPatch {
+        let mut patch = LimitsPatch::default();
+        for (key, text) in &self.limits {
+            // They were read when the run was started.
+            let _ = patch.set(key, text);
+        }
+        over.over(patch)
+    }
+
+    /// Loads the plugin of the run as it was loaded then.
+    pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<LoadedPlugin> {
+        self.which.load(host, env, printer).await
+    }
+}
+
+/// Refuses the command of a run that this user did not give, and that wants what is `beyond` a project's own.
+pub(super) fn refuse_foreign(record: &RunRecord, beyond: &[String]) -> Result<()> {
+    if beyond.is_empty() {
+        return Ok(());
+    }
+    Err(Error::denied(format!(
+        "the journal does not show that you gave the command of run {}, and it has {}",
+        record.id,
+        beyond.join(", ")
+    ))
+    .hint(
+        "If that is what you want, add --accept-command; or start it again with `agenthost run` or `agenthost batch`.",
+    ))
+}
+
+/// The most memory that any task may be given, where a flag says.
+pub(super) fn max_memory(limits: &LimitsPatch) -> Option<u64> {
+    match limits.memory {
+        Some(Cap::At(bytes)) => Some(bytes),
+        Some(Cap::Unlimited) => Some(u64::MAX),
+        None => None,
+    }
+}
+
+/// Says so where a grant keeps limits below what the flags ask for.
+pub(super) fn note_narrowed(
+    host: &agenthost::host::Host,
+    plugin: &LoadedPlugin,
+    limits: &LimitsPatch,
+    printer: &Printer,
+) {
+    let config = host.config();
+    let asked = config.limits().overridden_by(limits);
+    for note in host.config_notes() {
+        printer.note(&note);
+    }
+    if *limits == LimitsPatch::default() {
+        return;
+    }
+    let grant = format!("[grants.\"{}\"]", plugin.id.name);
+    for (by, most) in [
+        (grant.as_str(), &config.granted_limits(&plugin.id.name)),
+        (POLICY_FILE, plugin.allowed()),
+    ] {
+        if asked.narrowed_by(most) != asked {
+            printer.note(&format!("{by} keeps some limits below what was asked for"));
+        }
+    }
+}
+
+/// `--input`: JSON, `@FILE`, or `-` for stdin.
+pub(super) fn read_input(given: &str, env: &Env) -> Result<Value> {
+    const FORMS: &str = "Give JSON, @FILE to read it from a file, or - to read it from stdin.";
+    match given.strip_prefix('@') {
+        Some(file) => {
+            let path = env.cwd().join(file);
+            let failed = |error: std::io::Error| Error::input(format!("--input @{file}: {error}")).hint(FORMS);
+            let text = bounded(std::fs::File::open(path).map_err(failed)?, &format!("--input @{file}"))?;
+            parse(&text, file)
+        }
+        None if given == "-" => parse(&bounded(std::io::stdin(), "stdin")?, "stdin"),
+        None => parse(given, "--input").map_err(|error| {
+            // The most common slip: a file name without its `@`.
+            match env.cwd().join(given).is_file() {
+                true => Error::input(format!("--input is no JSON, but there is a file {given}"))
+                    .hint(format!("To read the file, write --input @{given}")),
+                false => error,
+            }
+        }),
+    }
+}
+
+/// What was piped into stdin, if anything.
+fn read_piped() -> Result<Option<Value>> {
+    if std::io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    let text = bounded(std::io::stdin(), "stdin")?;
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    parse(&text, "stdin").map(Some)
+}
+
+fn bounded(reader: impl Read, name: &str) -> Result<String> {
+    let mut bytes = Vec::new();
+    reader
+        .take(MAX_INPUT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::input(format!("{name}: {error}")).hint("Give an input that can be read."))?;
+    if bytes.len() as u64 > MAX_INPUT_BYTES {
+        let limit = MAX_INPUT_BYTES >> 20;
+        return Err(Error::input(format!("{name}: more than {limit} MiB")).hint("Split the input over several tasks."));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| Error::input(format!("{name}: not UTF-8: {error}")).hint("JSON is UTF-8 text."))
+}
+
+fn parse(text: &str, name: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|error| {
+        Error::input(format!("{name} is no JSON: {error}"))
+            .hint("Mind the shell's quoting: --input '{\"name\": \"value\"}', or --input @FILE.")
+    })
+}

@@ -1,0 +1,189 @@
+//! What `agenthost run` prints once the run has ended: the output or the document on stdout, and for people on stderr the
+//! logs, the failures and a summary.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::Global;
+use crate::output::{Bound, Printer, counted, thousands};
+use agenthost::config::Config;
+use agenthost::error::Result;
+use agenthost::limits::{LimitKind, Limits};
+use agenthost::printable::one_line;
+use agenthost::run::{ModelReport, RunReport};
+use agenthost::task::{Failure, FailureClass};
+
+/// Sub-tasks that failed and are named; the document has all of them.
+const FAILED_SHOWN: usize = 5;
+
+/// Characters of a sub-task's failure that are shown.
+const FAILED_CHARS: usize = 300;
+
+/// What sets the limit that the root task reached: the policies, the operator's grant or what all of a command shares, where
+/// they leave the task no more than what was `asked` for. `policy` is the most that the policies allow.
+pub(super) fn bound<'a>(
+    failure: &Failure,
+    plugin: &'a str,
+    asked: &Limits,
+    policy: &Limits,
+    config: &Config,
+) -> Bound<'a> {
+    let Some(limit) = failure.limit else {
+        return Bound::Task;
+    };
+    let granted = config.granted_limits(plugin);
+    // Neither has an effect there.
+    let run = match limit {
+        LimitKind::Time | LimitKind::Depth => Limits::none(),
+        _ => config.run().limits.clone(),
+    };
+    let least = asked.narrowed_by(&granted).narrowed_by(policy).narrowed_by(&run);
+    let least = least.describe(limit);
+    let sets = |limits: &Limits| least.is_some() && limits.describe(limit) == least;
+    if sets(&run) {
+        Bound::Run
+    } else if sets(policy) {
+        Bound::Policy
+    } else if sets(&granted) {
+        Bound::Grant(plugin)
+    } else {
+        Bound::Task
+    }
+}
+
+pub(super) fn print(
+    report: &RunReport,
+    json: bool,
+    global: &Global,
+    printer: &Printer,
+    bound: Bound<'_>,
+) -> Result<()> {
+    let failure = report.outcome.failure();
+    if json {
+        printer.data(report)?;
+    } else if let Some(output) = report.outcome.ok() {
+        printer.data(output)?;
+    }
+    for task in &report.tasks {
+        if (global.verbose > 0 || failure.is_some()) && !task.log.is_empty() && !json {
+            printer.say(&format!("--- log of {} ({})", task.id, task.ran()));
+            printer.quote(&task.log);
+            if task.log_dropped_bytes > 0 {
+                printer.say(&format!(
+                    "--- and {} bytes more that were not kept",
+                    task.log_dropped_bytes
+                ));
+            }
+        }
+    }
+    if json {
+        return Ok(());
+    }
+    for task in &report.tasks {
+        for note in &task.notes {
+            printer.note(&format!("{} ({}): {note}", task.id, task.ran()));
+        }
+    }
+    if let (Some(failure), Some(root)) = (failure, report.tasks.first()) {
+        printer.failure(&format!("task {} ({})", root.id, root.ran()), failure, bound);
+    }
+    for line in failed_sub_tasks(report) {
+        printer.say(&line);
+    }
+    printer.say(&summary(report));
+    if let Some(line) = gate_summary(report) {
+        printer.say(&line);
+    }
+    Ok(())
+}
+
+/// A line for each sub-task that failed, for some of them. Those that were cancelled lost a race or went with their parent.
+fn failed_sub_tasks(report: &RunReport) -> Vec<String> {
+    let failed = || {
+        report
+            .tasks
+            .iter()
+            .filter(|task| task.parent.is_some())
+            .filter_map(|task| {
+                let failure = task.outcome.failure()?;
+                (failure.class != FailureClass::Cancelled).then_some((task, failure))
+            })
+    };
+    let mut lines: Vec<_> = failed()
+        .take(FAILED_SHOWN)
+        .map(|(task, failure)| {
+            let said = failure.to_string();
+            let said: String = said
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(FAILED_CHARS)
+                .collect();
+            format!("failed: {} ({}): {}", task.id, task.ran(), one_line(&said))
+        })
+        .collect();
+    let more = failed().count().saturating_sub(lines.len());
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+/// What the gate did, where it had to do anything.
+fn gate_summary(report: &RunReport) -> Option<String> {
+    let sum = |of: fn(&ModelReport) -> u64| report.models.iter().map(of).fold(0, u64::saturating_add);
+    let mut met: BTreeMap<&str, u64> = BTreeMap::new();
+    for (name, times) in report.models.iter().flat_map(|model| &model.limits_met) {
+        *met.entry(name).or_default() += times;
+    }
+    let refused = met.remove("rate-limited").unwrap_or_default();
+    let (retries, hedges, waited_ms) = (sum(|m| m.retries), sum(|m| m.hedges), sum(|m| m.waited_ms));
+    if retries == 0 && refused == 0 && hedges == 0 && waited_ms <= 1_000 {
+        return None;
+    }
+    let mut parts = vec![counted(sum(|m| m.requests), "requests")];
+    let mut add = |count: u64, part: String| {
+        if count > 0 {
+            parts.push(part);
+        }
+    };
+    add(retries, counted(retries, "retries"));
+    add(refused, format!("{} rate-limited", thousands(&refused.to_string())));
+    add(hedges, counted(hedges, "hedges"));
+    let abandoned = sum(|m| m.abandoned.requests);
+    add(abandoned, format!("{} abandoned", thousands(&abandoned.to_string())));
+    let met: Vec<_> = met.iter().map(|(name, times)| format!("{name} {times}")).collect();
+    let met = if met.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", met.join(", "))
+    };
+    // Summed over all requests, so it may be more than the run took.
+    add(
+        waited_ms,
+        format!("waited {:.1} s{met}", Duration::from_millis(waited_ms).as_secs_f64()),
+    );
+    let cached = sum(|m| m.cached_input_tokens);
+    add(cached, counted(cached, "cached tokens"));
+    Some(format!("  gate: {}", parts.join(", ")))
+}
+
+fn summary(report: &RunReport) -> String {
+    let spent = &report.spent;
+    let calls = counted(spent.calls, "calls");
+    let cost = match spent.known_cost() {
+        Some(cost) => cost.to_string(),
+        None => "cost unknown".into(),
+    };
+    format!(
+        "run {}: {calls}, {} tokens in, {} out, {cost}, {:.1} s",
+        report.run,
+        thousands(&spent.input_tokens.to_string()),
+        thousands(&spent.output_tokens.to_string()),
+        spent.wall.as_secs_f64()
+    )
+}
+
+#[cfg(test)]
+mod tests;

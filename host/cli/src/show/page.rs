@@ -1,0 +1,233 @@
+//! What `show` prints for people: the head, the tree, the timeline, and what was gained.
+
+use serde_json::Value;
+
+use super::super::output::counted;
+use super::super::recorded::{Task, parsed, short};
+use super::super::table::{self, Column, count};
+use super::super::terminal::{Styled, indented};
+use super::Shown;
+use super::timeline::{self, Bar};
+use agenthost::journal::TaskRecord;
+use agenthost::printable::one_line;
+
+/// Rows of the tree without `--all`.
+const ROWS: usize = 50;
+/// Failed tasks of a batch that are listed, likewise.
+const FAILED: usize = 20;
+/// Bars of the timeline, likewise.
+const BARS: usize = 40;
+/// The most of a value that is printed on a line.
+const VALUE: usize = 2_000;
+
+pub(super) fn page(shown: &Shown<'_>, all: bool, now: u64, width: usize) -> Styled {
+    let most = |some: usize| if all { usize::MAX } else { some };
+    let mut parts = Vec::new();
+    if let Some(one) = &shown.one {
+        parts.push(detail(one));
+    }
+    parts.push(match shown.run.record.kind.as_str() {
+        "batch" if shown.one.is_none() && !all => batch(shown, width),
+        _ => tree(shown, most(ROWS), width),
+    });
+    let bars = bars(shown, most(BARS));
+    let lines = timeline::draw(&bars, most(BARS), width);
+    if !lines.is_empty() {
+        parts.push(lines);
+    }
+    let unanswered = shown.calls.iter().filter(|call| call.ended_ms.is_none()).count();
+    if unanswered > 0 {
+        let requests = counted(unanswered as u64, "requests");
+        parts.push(format!("{requests} without an answer in the journal"));
+    }
+    parts.push(shown.parallel.words());
+    let mut page = head(shown, now);
+    for part in parts {
+        page.push(format!("\n\n{part}"));
+    }
+    page
+}
+
+fn head(shown: &Shown<'_>, now: u64) -> Styled {
+    let (run, record) = (&shown.run, shown.run.record);
+    let mut rows = vec![
+        ("run", format!("{} ({})", record.id, run.state)),
+        ("plugin", format!("{}, digest {}", record.plugin, short(&record.digest))),
+        (
+            "started",
+            format!(
+                "{} UTC, {}",
+                table::utc(record.started_ms),
+                table::ago(now.saturating_sub(record.started_ms))
+            ),
+        ),
+    ];
+    if let Some(wall) = run.wall_ms {
+        rows.push(("took", table::time(wall)));
+    }
+    if let Some(used) = &run.used {
+        let until = if record.end.is_none() {
+            " by the tasks that have ended"
+        } else {
+            ""
+        };
+        rows.push((
+            "spent",
+            format!(
+                "{} tokens in ({} cached), {} out, {}, cost {}{until}",
+                count(used.input_tokens),
+                count(used.cached_input_tokens),
+                count(used.output_tokens),
+                counted(used.calls, "calls"),
+                used.cost()
+            ),
+        ));
+    }
+    let failure = run.report.pointer("/outcome/failure");
+    if let Some(failure) = failure {
+        let part = |key: &str| failure.get(key).and_then(Value::as_str).unwrap_or_default();
+        rows.push(("failure", format!("{}: {}", part("class"), part("message"))));
+    }
+    for model in run.report.get("models").and_then(Value::as_array).into_iter().flatten() {
+        rows.push(("model", model_line(model)));
+    }
+    let mut page = Styled::default();
+    for (at, (name, value)) in rows.iter().enumerate() {
+        let end = if at == 0 { "" } else { "\n" };
+        page.push(end)
+            .bold(format!("{name:<8}"))
+            .push(format!(" {}", indented(value, 9)));
+    }
+    page
+}
+
+/// `fast = local/small: 3 calls, 4 requests, 1 retry, …`; what did not happen is left out.
+fn model_line(model: &Value) -> String {
+    let text = |key: &str| model.get(key).and_then(Value::as_str).unwrap_or("?");
+    let number = |key: &str| model.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let mut parts = vec![format!(
+        "{}, {}",
+        counted(number("calls"), "calls"),
+        counted(number("requests"), "requests")
+    )];
+    for (key, words) in [
+        ("retries", "retries"),
+        ("repairs", "repairs"),
+        ("hedges", "hedges"),
+        ("warmed", "sent ahead to warm a prefix"),
+    ] {
+        if number(key) > 0 {
+            parts.push(counted(number(key), words));
+        }
+    }
+    if let Some(requests) = model
+        .pointer("/abandoned/requests")
+        .and_then(Value::as_u64)
+        .filter(|n| *n > 0)
+    {
+        parts.push(format!("{} given up", count(requests)));
+    }
+    if number("waited_ms") > 0 {
+        parts.push(format!("{} waited in all", table::time(number("waited_ms"))));
+    }
+    if model.get("offline").and_then(Value::as_bool) == Some(true) {
+        parts.push("made up offline".into());
+    }
+    format!("{} = {}: {}", text("name"), text("model"), parts.join(", "))
+}
+
+fn detail(task: &TaskRecord) -> String {
+    let report = task.end.as_ref().map(|end| parsed(&end.report)).unwrap_or_default();
+    let line = |text: &str| one_line(&table::shortened(text, VALUE)).into_owned();
+    let head = format!("task {} ({}, digest {})", task.id, task.plugin, short(&task.digest));
+    let mut rows = vec![one_line(&head).into_owned()];
+    if let Some(input) = &task.input {
+        rows.push(format!("input    {}", line(input)));
+    }
+    if let Some(outcome) = report.get("outcome") {
+        rows.push(format!("outcome  {}", line(&outcome.to_string())));
+    }
+    for call in &task.calls {
+        let replies = match call.replies.len() {
+            1 => "1 reply".into(),
+            n => format!("{n} replies"),
+        };
+        let result = call.result.as_deref().map_or_else(|| "no result".into(), line);
+        rows.push(format!("ask {}    {replies}: {result}", call.ask));
+    }
+    if let Some(log) = report.get("log").and_then(Value::as_str).filter(|log| !log.is_empty()) {
+        rows.push(format!("log\n  {}", indented(log.trim_end(), 2)));
+    }
+    rows.join("\n")
+}
+
+fn tree(shown: &Shown<'_>, most: usize, width: usize) -> String {
+    let top = shown.tasks.first().map_or(0, Task::depth);
+    let rows = shown.tasks.iter().take(most).map(|task| {
+        let indent = "  ".repeat(task.depth().saturating_sub(top));
+        row(task, format!("{indent}{}", task.id))
+    });
+    let mut text = table(rows, width);
+    let more = shown.left_out + shown.tasks.len().saturating_sub(most) as u64;
+    if more > 0 {
+        text.push_str(&format!("\n… and {} more (--all shows them)", count(more)));
+    }
+    text
+}
+
+fn batch(shown: &Shown<'_>, width: usize) -> String {
+    let classes = shown.classes.iter();
+    let classes = classes.map(|(class, n)| format!("{} {}", count(*n), one_line(class)));
+    let mut text = format!("tasks: {}", classes.collect::<Vec<_>>().join(", "));
+    let failed: Vec<_> = shown.tasks.iter().filter(|task| task.class() != "ok").collect();
+    if !failed.is_empty() {
+        let rows = failed.iter().take(FAILED).map(|task| row(task, task.id.clone()));
+        text.push_str(&format!("\n\n{}", table(rows, width)));
+    }
+    if failed.len() > FAILED {
+        text.push_str(&format!(
+            "\n… and {} more (--all shows them)",
+            count((failed.len() - FAILED) as u64)
+        ));
+    }
+    text
+}
+
+fn row(task: &Task, name: String) -> Vec<String> {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    let used = task.used.as_ref();
+    vec![
+        name,
+        task.plugin.clone(),
+        task.words(),
+        or_dash(task.wall_ms().map(table::time)),
+        or_dash(used.map(|used| count(used.tokens()))),
+        or_dash(used.map(super::Used::cost)),
+        task.message(),
+    ]
+}
+
+fn table(rows: impl Iterator<Item = Vec<String>>, width: usize) -> String {
+    use Column::{Cut, Left, Right};
+    let head = ["TASK", "PLUGIN", "OUTCOME", "TIME", "TOKENS", "COST", "WHY"];
+    let rows: Vec<_> = [head.map(str::to_owned).to_vec()].into_iter().chain(rows).collect();
+    table::columns(&[Left, Left, Left, Right, Right, Right, Cut], &rows, Some(width))
+}
+
+/// A bar for each request, or for each task where there are more requests than `most`.
+fn bars(shown: &Shown<'_>, most: usize) -> Vec<Bar> {
+    if !shown.calls.is_empty() && shown.calls.len() <= most {
+        let bar = |call: &agenthost::journal::CallSpan| Bar {
+            label: format!("{} #{} {}", call.task, call.ask, call.model),
+            from: call.sent_ms,
+            to: call.ended_ms,
+        };
+        return shown.calls.iter().map(bar).collect();
+    }
+    let bar = |task: &Task| Bar {
+        label: format!("{} {}", task.id, task.plugin),
+        from: task.started_ms,
+        to: task.ended_ms,
+    };
+    shown.tasks.iter().map(bar).collect()
+}

@@ -1,0 +1,166 @@
+//! Plain columns, and how times and amounts are written for people.
+//!
+//! Nothing is drawn around the columns, so that what is piped can be cut by other programs.
+
+use super::terminal::Stream;
+use agenthost::printable::one_line;
+
+/// The width of what is printed where nobody watches.
+const PIPED: usize = 100;
+
+/// One column.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Column {
+    /// Begins at the left.
+    Left,
+    /// Ends at the right, as numbers do.
+    Right,
+    /// As left, and cut where a line would be too long.
+    Cut,
+}
+
+/// The terminal's width, or one that reads well where there is none.
+pub(super) fn width() -> usize {
+    Stream::Stdout.columns().map_or(PIPED, |columns| columns.clamp(60, 200))
+}
+
+/// The rows as lines, with two spaces between columns; nothing is cut where `width` is none. A cell is on one line, whatever
+/// is in it.
+pub(super) fn columns(kinds: &[Column], rows: &[Vec<String>], width: Option<usize>) -> String {
+    let line = |row: &Vec<String>| row.iter().map(|cell| one_line(cell).into_owned()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(line).collect();
+    let widest = |at: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(at));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let mut widths: Vec<usize> = (0..kinds.len()).map(widest).collect();
+    let total = widths.iter().sum::<usize>() + 2 * kinds.len().saturating_sub(1);
+    let mut over = total.saturating_sub(width.unwrap_or(usize::MAX));
+    for (kind, width) in kinds.iter().zip(&mut widths) {
+        if *kind == Column::Cut {
+            let cut = over.min(width.saturating_sub(12));
+            *width -= cut;
+            over -= cut;
+        }
+    }
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().zip(kinds).zip(&widths);
+        let cells = cells.map(|((cell, kind), width)| match kind {
+            Column::Right => format!("{cell:>width$}"),
+            Column::Left => format!("{cell:<width$}"),
+            Column::Cut => format!("{:<width$}", shortened(cell, *width)),
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// At most `width` characters of `text`, the last of which says that more follow.
+pub(super) fn shortened(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// A count with a comma before every three digits.
+pub(super) fn count(n: u64) -> String {
+    super::output::thousands(&n.to_string())
+}
+
+/// A time as people say it: `0.42 s`, `12.3 s`, `5 min 2 s`, `3 h 20 min`, `4 d 2 h`.
+pub(super) fn time(ms: u64) -> String {
+    let parts = |large: u64, one: &str, small: u64, other: &str| match small {
+        0 => format!("{large} {one}"),
+        _ => format!("{large} {one} {small} {other}"),
+    };
+    let seconds = ms / 1_000;
+    match seconds {
+        0..10 => format!("{:.2} s", ms as f64 / 1e3),
+        10..60 => format!("{:.1} s", ms as f64 / 1e3),
+        60..3_600 => parts(seconds / 60, "min", seconds % 60, "s"),
+        3_600..86_400 => parts(seconds / 3_600, "h", seconds / 60 % 60, "min"),
+        _ => parts(seconds / 86_400, "d", seconds / 3_600 % 24, "h"),
+    }
+}
+
+/// How long ago something was: `7 s ago`, `3 min ago`, `2 h ago`, `5 d ago`.
+pub(super) fn ago(ms: u64) -> String {
+    match ms / 1_000 {
+        seconds @ 0..60 => format!("{seconds} s ago"),
+        seconds @ 60..3_600 => format!("{} min ago", seconds / 60),
+        seconds @ 3_600..86_400 => format!("{} h ago", seconds / 3_600),
+        seconds => format!("{} d ago", seconds / 86_400),
+    }
+}
+
+/// A time since 1970 as `2026-11-23 07:33:27`, in UTC.
+pub(super) fn utc(ms: u64) -> String {
+    let (seconds, mut days) = (ms / 1_000, ms / 86_400_000);
+    // Whole eras of 400 years first; then the years of this era that have passed, counted from March, so that a leap
+    // day is a year's last.
+    days += 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
+    let year = year + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year}-{month:02}-{day:02} {:02}:{:02}:{:02}",
+        seconds / 3_600 % 24,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_only_one_is_cut() {
+        use Column::{Cut, Left, Right};
+        let rows = [["a", "10", "short"], ["bcd", "7", "a text that is far too long"]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(
+            columns(&[Left, Right, Cut], &rows, None),
+            "a    10  short\nbcd   7  a text that is far too long"
+        );
+        let cut = columns(&[Left, Right, Cut], &rows, Some(25));
+        assert_eq!(cut, "a    10  short\nbcd   7  a text that is …");
+        assert!(cut.lines().all(|line| line.chars().count() <= 25));
+    }
+
+    #[test]
+    fn times_are_written_for_people() {
+        let times = [420, 12_340, 302_000, 300_000, 12_000_000, 360_000_000].map(time);
+        assert_eq!(
+            times,
+            ["0.42 s", "12.3 s", "5 min 2 s", "5 min", "3 h 20 min", "4 d 4 h"]
+        );
+        assert_eq!(
+            [59_999, 60_000, 7_200_000, 900_000_000].map(ago),
+            ["59 s ago", "1 min ago", "2 h ago", "10 d ago"]
+        );
+    }
+
+    #[test]
+    fn dates_are_right_around_leap_days_and_turns_of_years() {
+        for (seconds, expected) in [
+            (0, "1970-01-01 00:00:00"),
+            (951_782_400, "2000-02-29 00:00:00"),
+            (1_709_251_199, "2024-02-29 23:59:59"),
+            (1_709_251_200, "2024-03-01 00:00:00"),
+            (1_767_225_599, "2025-12-31 23:59:59"),
+            (4_107_542_400, "2100-03-01 00:00:00"),
+        ] {
+            assert_eq!(utc(seconds * 1_000), expected);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A journal made by hand.
+
+use futures_util::future::BoxFuture;
+use serde_json::json;
+
+use agenthost::error::{Error, Result};
+use agenthost::journal::{CallSpan, Entry, Journal, Keep, Pruned, RunEnd, RunRecord, TaskEnd, TaskRecord};
+
+/// A run of `demo:scan` with its state, end and number of tasks.
+pub(super) fn run(id: &str, started_ms: u64, end: Option<(&str, u64, u64)>) -> RunRecord {
+    let end = end.map(|(state, ended_ms, tasks)| RunEnd {
+        ended_ms,
+        state: state.into(),
+        report: json!({
+            "outcome": {"ok": "fine"},
+            "spent": {"input_tokens": 1_000, "cached_input_tokens": 400, "output_tokens": 300, "cost_usd": 0.0123,
+                "calls": 3, "fuel": 5, "peak_memory_bytes": 6, "wall_ms": ended_ms - started_ms},
+            "models": [{"name": "fast", "model": "local/small", "calls": 3, "requests": 4, "retries": 1,
+                "waited_ms": 250, "input_tokens": 1_000, "output_tokens": 300, "cost_usd": 0.0123, "offline": false}],
+            "counts": {"tasks": tasks, "ok": tasks, "failed": 0},
+        })
+        .to_string(),
+    });
+    RunRecord {
+        id: id.into(),
+        kind: "run".into(),
+        plugin: "demo:scan@0.1.0".into(),
+        digest: "0123456789abcdef".into(),
+        seed: [0; 32],
+        clock_ms: started_ms,
+        started_ms,
+        command: "{}".into(),
+        pid: 4_242,
+        end,
+    }
+}
+
+/// A task with its end and, where it failed, its class.
+pub(super) fn task(id: &str, started_ms: u64, ended_ms: Option<u64>, failure: Option<&str>) -> TaskRecord {
+    let outcome = match failure {
+        Some(class) => json!({"failure": {"class": class, "message": "why\n\u{1b}[2Jnot", "limit": "calls"}}),
+        None => json!({"ok": 1}),
+    };
+    TaskRecord {
+        id: id.into(),
+        plugin: "demo:leaf@0.1.0".into(),
+        digest: "ff".into(),
+        input: Some("{\"company\":\"Acme\"}".into()),
+        started_ms,
+        end: ended_ms.map(|ended_ms| TaskEnd {
+            ended_ms,
+            report: json!({"id": id, "outcome": outcome, "log": "said\n", "spent": {"input_tokens": 10,
+                "cached_input_tokens": 2, "output_tokens": 5, "cost_usd": 0.001, "calls": 1,
+                "wall_ms": ended_ms - started_ms}})
+            .to_string(),
+            returned: None,
+            models: "[]".into(),
+        }),
+        ..TaskRecord::default()
+    }
+}
+
+/// A call of `task` to one model.
+pub(super) fn call(task: &str, ask: u64, sent_ms: u64, ended_ms: Option<u64>) -> CallSpan {
+    CallSpan {
+        task: task.into(),
+        ask,
+        model: "local/small".into(),
+        sent_ms,
+        ended_ms,
+    }
+}
+
+/// One run with its tasks and calls.
+#[derive(Debug, Default)]
+pub(super) struct Fake {
+    pub(super) runs: Vec<RunRecord>,
+    pub(super) tasks: Vec<TaskRecord>,
+    pub(super) calls: Vec<CallSpan>,
+}
+
+impl Journal for Fake {
+    fn append(&self, _: Entry) -> BoxFuture<'static, Result<()>> {
+        Box::pin(std::future::ready(Err(Error::host("read-only"))))
+    }
+
+    fn note(&self, _: Entry) {}
+
+    fn runs(&self, most: usize) -> Result<Vec<RunRecord>> {
+        Ok(self.runs.iter().take(most).cloned().collect())
+    }
+
+    fn find(&self, id: &str) -> Result<RunRecord> {
+        let found = self.runs.iter().find(|run| id == "last" || run.id.starts_with(id));
+        found
+            .cloned()
+            .ok_or_else(|| Error::usage(format!("there is no run {id}")))
+    }
+
+    fn task(&self, _: &str, task: &str) -> Result<Option<TaskRecord>> {
+        Ok(self.tasks.iter().find(|record| record.id == task).cloned())
+    }
+
+    fn tasks(&self, _: &str, under: &str, after: Option<&str>, most: usize) -> Result<Vec<TaskRecord>> {
+        let below = format!("{under}/");
+        let mut found: Vec<_> = self
+            .tasks
+            .iter()
+            .filter(|task| task.id.starts_with(&below) && after.is_none_or(|after| task.id.as_str() > after))
+            .cloned()
+            .collect();
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        found.truncate(most);
+        Ok(found)
+    }
+
+    fn calls(&self, _: &str, most: usize) -> Result<Vec<CallSpan>> {
+        Ok(self.calls.iter().take(most).cloned().collect())
+    }
+
+    fn prune(&self, _: &Keep) -> Result<Pruned> {
+        Ok(Pruned::default())
+    }
+}

@@ -1,0 +1,280 @@
+//! What can be checked of a plugin before somebody vouches for it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::cache_dir;
+use crate::cassettes::{play, too_low};
+use crate::compiled;
+use crate::crates::rules_alone;
+use crate::output::{Printer, counted, thousands};
+use crate::progress::Progress;
+use agenthost::config::{Config, Env};
+use agenthost::error::Result;
+use agenthost::host::{Host, LoadOptions, LoadedPlugin, Place};
+use agenthost::plugin::{Import, Plugin};
+use agenthost::registry::project::Project;
+use agenthost::registry::signature;
+use agenthost::sandbox::Compilation;
+use agenthost::{cassette, sandbox};
+
+/// Larger than what other languages' runtimes need is worth a word.
+const LARGE: u64 = 32 << 20;
+
+/// The plugin that is looked at.
+pub(super) struct Subject {
+    pub(super) plugin: Plugin,
+    pub(super) bytes: Vec<u8>,
+    pub(super) signatures: Vec<String>,
+}
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum State {
+    /// It is as it should be.
+    Passed,
+    /// A person should look at it.
+    Look,
+    /// It could not be checked.
+    Skipped,
+    /// It is not as it should be.
+    Failed,
+}
+
+impl State {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Look => "look at",
+            Self::Skipped => "skipped",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+/// One check.
+#[derive(Debug, Serialize)]
+pub(super) struct Check {
+    pub(super) name: &'static str,
+    pub(super) state: State,
+    pub(super) said: String,
+}
+
+impl Check {
+    fn new(name: &'static str, state: State, said: impl Into<String>) -> Self {
+        let said = said.into();
+        Self { name, state, said }
+    }
+}
+
+/// All checks, in the order of a reader's concern.
+pub(super) async fn all(
+    subject: &Subject,
+    source: Option<&Path>,
+    (place, project, config): (Place, Project, Config),
+    env: &Env,
+    printer: &Printer,
+) -> Result<(Vec<Check>, Compilation)> {
+    let plugin = &subject.plugin;
+    // A plugin that cannot be compiled within the limits is no subject for the rest.
+    let compiled = compiled::check(plugin, &subject.bytes, &config, env, printer)?;
+    let mut checks = vec![
+        imports(plugin),
+        models(plugin),
+        manifest(plugin),
+        signatures(&project, subject)?,
+        size(plugin),
+        Check::new("compiles", State::Passed, compiled::words(&compiled)),
+        engine(),
+    ];
+    let Some(dir) = source else {
+        let why = "give the source of this release with --source DIR";
+        checks.extend(["cassettes", "limits", "build"].map(|name| Check::new(name, State::Skipped, why)));
+        return Ok((checks, compiled));
+    };
+    let waiting = Progress::waiting("checking the source", printer);
+    let played = cassettes(dir, plugin, (&place, project, &config), env).await;
+    checks.extend(played?);
+    let built = reproduced(dir, &subject.bytes, env);
+    waiting.finish();
+    checks.push(built);
+    Ok((checks, compiled))
+}
+
+fn imports(plugin: &Plugin) -> Check {
+    let refused: Vec<_> = plugin
+        .imports
+        .iter()
+        .filter(|import| matches!(import, Import::Refused(_)))
+        .map(Import::name)
+        .collect();
+    match refused.as_slice() {
+        [] => Check::new("imports", State::Passed, plugin.powers()),
+        refused => Check::new("imports", State::Failed, format!("not offered: {}", refused.join(", "))),
+    }
+}
+
+fn models(plugin: &Plugin) -> Check {
+    let calls = plugin.imports.iter().any(Import::is_llm);
+    let named = plugin.manifest.as_ref().and_then(|manifest| manifest.models.as_ref());
+    match named {
+        _ if !calls => Check::new("models", State::Passed, "calls none"),
+        Some(names) => {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            Check::new("models", State::Passed, format!("may ask for {}", names.join(", ")))
+        }
+        None => Check::new(
+            "models",
+            State::Look,
+            "its manifest does not say which model names it asks for, so it may ask for any",
+        ),
+    }
+}
+
+/// That what it says of itself makes sense.
+fn manifest(plugin: &Plugin) -> Check {
+    let check = |state, said: String| Check::new("manifest", state, said);
+    let Some(manifest) = &plugin.manifest else {
+        return check(
+            State::Look,
+            "it has none: it suggests no limits, and names no source".into(),
+        );
+    };
+    match (manifest.suggested(), &manifest.repository) {
+        (Err(why), _) => check(State::Failed, format!("its limits: {why}")),
+        (Ok(_), None) => check(State::Passed, "its limits make sense; it names no source".into()),
+        (Ok(_), Some(source)) => check(State::Passed, format!("its limits make sense; from {source}")),
+    }
+}
+
+/// That what signatures say is true, and whose they are.
+fn signatures(project: &Project, subject: &Subject) -> Result<Check> {
+    let keys = project.policy().keys();
+    let verified = match signature::check(&subject.signatures, &keys, &subject.plugin, &subject.bytes) {
+        Ok(verified) => verified,
+        Err(error) => return Ok(Check::new("signature", State::Failed, error.to_string())),
+    };
+    let said = |state, text: String| Ok(Check::new("signature", state, text));
+    match (verified.as_slice(), subject.signatures.len() as u64) {
+        ([], 0) => said(State::Look, "it is not signed".into()),
+        ([], n) => said(
+            State::Look,
+            format!("{}, of no key that a policy names", counted(n, "signatures")),
+        ),
+        (verified, _) => {
+            let keys: Vec<_> = verified.iter().map(|verified| verified.key.id()).collect();
+            let silent = verified.iter().all(|verified| verified.statement.is_none());
+            let remark = if silent {
+                ", which say nothing of what was signed"
+            } else {
+                ""
+            };
+            said(State::Passed, format!("signed by {}{remark}", keys.join(", ")))
+        }
+    }
+}
+
+fn size(plugin: &Plugin) -> Check {
+    let size = format!("{} KiB", thousands(&plugin.size.div_ceil(1024).to_string()));
+    let state = if plugin.size > LARGE {
+        State::Look
+    } else {
+        State::Passed
+    };
+    Check::new("size", state, size)
+}
+
+/// That of this host's engine nothing is known that a plugin could use.
+fn engine() -> Check {
+    let (engine, read) = (sandbox::advisories::engine(), sandbox::advisories::read());
+    let open = sandbox::advisories::open();
+    match open.as_slice() {
+        [] => Check::new(
+            "engine",
+            State::Passed,
+            format!("{engine}: no open advisory among those known on {read}"),
+        ),
+        open => {
+            let said = format!(
+                "{engine} of this agenthost, not the plugin, has {} open, as of {read}; `agenthost doctor` names them",
+                counted(open.len() as u64, "advisories")
+            );
+            Check::new("engine", State::Look, said)
+        }
+    }
+}
+
+/// The cassettes of the source, played to this very component, and its declared limits beside what they may take.
+async fn cassettes(
+    dir: &Path,
+    plugin: &Plugin,
+    (place, project, config): (&Place, Project, &Config),
+    env: &Env,
+) -> Result<Vec<Check>> {
+    let found = match cassette::of_plugin(dir) {
+        Ok(found) => found,
+        Err(error) => return Ok(vec![Check::new("cassettes", State::Failed, error.to_string())]),
+    };
+    if found.is_empty() {
+        let said = format!("{} has none", dir.display());
+        return Ok(vec![
+            Check::new("cassettes", State::Look, said.clone()),
+            Check::new("limits", State::Skipped, said),
+        ]);
+    }
+    // The limits and models of this project have no part in what was recorded elsewhere; where sub-agents are has.
+    let host = Host::builder(Config::usual()?)
+        .builds(rules_alone(env))
+        .cache_dir(cache_dir(env))
+        .compile(compiled::how(config))
+        .project(project)
+        .build()?;
+    let mut options = LoadOptions::default();
+    for sub_agent in &plugin.sub_agents {
+        let name = &sub_agent.plugin.name;
+        if let Some(configured) = config.sub_agents().get(name) {
+            options.with.insert(name.clone(), Place::configured(name, configured)?);
+        }
+    }
+    let plugin: Arc<LoadedPlugin> = match host.load_with(place.clone(), options).await {
+        Ok(plugin) => Arc::new(plugin),
+        Err(error) => return Ok(vec![Check::new("cassettes", State::Failed, error.to_string())]),
+    };
+    let mut failed = Vec::new();
+    for (path, cassette) in &found {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        match play(&host, &plugin, (path, cassette)).await {
+            Ok(played) if played.changes.is_empty() => {}
+            Ok(played) => failed.push(format!(
+                "{file}: {}",
+                counted(played.changes.len() as u64, "differences")
+            )),
+            Err(error) => failed.push(format!("{file}: {error}")),
+        }
+    }
+    let count = counted(found.len() as u64, "cassettes");
+    let played = match failed.as_slice() {
+        [] => Check::new("cassettes", State::Passed, format!("{count} came out as recorded")),
+        failed => Check::new("cassettes", State::Failed, failed.join("; ")),
+    };
+    let low = too_low(dir, &plugin);
+    let limits = match low.as_slice() {
+        [] => Check::new("limits", State::Passed, "those declared leave room for every cassette"),
+        low => Check::new("limits", State::Look, low.join("; ")),
+    };
+    Ok(vec![played, limits])
+}
+
+/// That the source gives these bytes.
+fn reproduced(dir: &Path, bytes: &[u8], env: &Env) -> Check {
+    match rules_alone(env).reproduces(dir, bytes) {
+        Ok(reproduction) if reproduction.same() => {
+            Check::new("build", State::Passed, "the source gives these very bytes")
+        }
+        Ok(reproduction) => Check::new("build", State::Failed, reproduction.differs.join("; ")),
+        Err(error) => Check::new("build", State::Failed, error.to_string()),
+    }
+}

@@ -1,0 +1,203 @@
+//! Which plugin a command is about, and what it is given beside its input.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::crates::ask;
+use super::output::Printer;
+use super::progress::Progress;
+use agenthost::config::{self, Config, DirGrant, Env};
+use agenthost::error::{Error, Result};
+use agenthost::host::{Host, LoadOptions, LoadedPlugin, Place};
+
+/// A plugin, as flags name it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Which {
+    /// A .wasm file, the directory of a plugin's crate, which is built first, or a plugin of agenthost.lock by its name,
+    /// such as acme:competitor
+    plugin: String,
+    /// Take the sub-agent NAMESPACE:NAME from this .wasm file, crate directory or entry of agenthost.lock
+    #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
+    with: Vec<String>,
+    /// Let the plugin, but not its sub-agents, read the directory HOST as GUEST, such as reports::/data; with :rw it may
+    /// write there, too
+    #[arg(long, value_name = "HOST::GUEST[:rw]")]
+    dir: Vec<String>,
+    /// Fetch nothing: what agenthost.lock names has to be in the cache already
+    #[arg(long)]
+    offline: bool,
+    /// Take plugins of registries exactly as agenthost.lock has them; they never come from anywhere else, so this is for
+    /// scripts that want to say so
+    #[arg(long)]
+    locked: bool,
+}
+
+/// The same for another time and place, as a journal keeps it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Named {
+    plugin: Place,
+    with: BTreeMap<String, Place>,
+    /// As they were written, relative to `cwd`.
+    dirs: Vec<String>,
+    cwd: PathBuf,
+}
+
+impl Which {
+    /// Loads it, and says what stands out.
+    pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<LoadedPlugin> {
+        let options = LoadOptions {
+            with: sub_agents(&self.with, env)?,
+            dirs: dirs(&self.dir, env)?,
+        };
+        let place = Place::parse(&self.plugin, env.cwd())?;
+        if !self.offline {
+            fetch(host, &place, &options, printer).await?;
+        }
+        for place in std::iter::once(&place).chain(options.with.values()) {
+            if let Place::Path(path) = place {
+                ask(path, host.project(), env, printer)?;
+            }
+        }
+        let plugin = find(host, &self.plugin, &place, options, printer).await?;
+        if !self.dir.is_empty() && !plugin.reads_files() {
+            printer.note(&format!("{} reads no files: --dir gives it nothing", plugin.id.name));
+        }
+        Ok(plugin)
+    }
+
+    /// The directories that were given, as they were written.
+    pub(super) fn given_dirs(&self) -> &[String] {
+        &self.dir
+    }
+
+    /// What it takes to load it again.
+    pub(super) fn named(&self, env: &Env) -> Result<Named> {
+        Ok(Named {
+            plugin: Place::parse(&self.plugin, env.cwd())?,
+            with: sub_agents(&self.with, env)?,
+            dirs: self.dir.clone(),
+            cwd: env.cwd().to_owned(),
+        })
+    }
+}
+
+impl Named {
+    /// What of it goes beyond the project's folder, for people: its directory, and those that it gives to the plugin. The
+    /// plugins are asked about where they are loaded.
+    pub(super) fn beyond(&self, config: &Config, env: &Env) -> Result<Vec<String>> {
+        let mut beyond = Vec::new();
+        if !is_inside(&self.cwd, config, env) {
+            beyond.push(format!("the directory {}", self.cwd.display()));
+        }
+        for text in &self.dirs {
+            let dir = DirGrant::parse(&env.at(&self.cwd), text).map_err(|error| error.context("--dir"))?;
+            if !is_inside(&dir.host, config, env) {
+                beyond.push(format!("--dir {text}"));
+            }
+        }
+        Ok(beyond)
+    }
+
+    /// Loads it as it was loaded then.
+    pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<LoadedPlugin> {
+        let options = LoadOptions {
+            with: self.with.clone(),
+            dirs: dirs(&self.dirs, &env.at(&self.cwd))?,
+        };
+        fetch(host, &self.plugin, &options, printer).await?;
+        find(host, &self.plugin.to_string(), &self.plugin, options, printer).await
+    }
+}
+
+/// Whether a path lies in the project's folder or the working directory, all links followed.
+pub(super) fn is_inside(path: &Path, config: &Config, env: &Env) -> bool {
+    let folders = [config.project_dir(), env.cwd().to_owned()];
+    let mut folders = folders.iter().filter_map(|folder| folder.canonicalize().ok());
+    // What does not exist yet is where its directory is.
+    let place = path
+        .canonicalize()
+        .or_else(|_| match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => parent.canonicalize().map(|parent| parent.join(name)),
+            _ => Ok(path.to_owned()),
+        });
+    place.is_ok_and(|place| folders.any(|folder| place.starts_with(&folder)))
+}
+
+/// `--with NAMESPACE:NAME=PLUGIN`
+pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, Place>> {
+    let parse = |text: &String| match text.split_once('=') {
+        Some((name, place)) if name.contains(':') && !place.is_empty() => {
+            Ok((name.to_owned(), Place::parse(place, env.cwd())?))
+        }
+        _ => Err(
+            Error::usage(format!("--with {text}: not of the form NAMESPACE:NAME=PLUGIN"))
+                .hint("For example --with demo:competitor=plugins/competitor"),
+        ),
+    };
+    given.iter().map(parse).collect()
+}
+
+/// `--dir HOST::GUEST[:rw]`
+fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
+    let parse = |text: &String| {
+        let dir = DirGrant::parse(env, text).map_err(|error| error.context("--dir"))?;
+        match dir.host.is_dir() {
+            true => Ok(dir),
+            false => Err(
+                Error::usage(format!("--dir {text}: {} is not a directory", dir.host.display()))
+                    .hint("Make the directory, or name another."),
+            ),
+        }
+    };
+    given.iter().map(parse).collect()
+}
+
+/// Fetches what the lock file names and the cache has not, of the plugins that are named as references, and says so.
+async fn fetch(host: &Host, place: &Place, options: &LoadOptions, printer: &Printer) -> Result<()> {
+    let Some(project) = host.project().filter(|project| !project.lock().is_empty()) else {
+        return Ok(());
+    };
+    let configured = host
+        .config()
+        .sub_agents()
+        .values()
+        .filter_map(|sub_agent| match sub_agent {
+            config::SubAgent::Reference(text) => text.parse().ok(),
+            config::SubAgent::Path(_) => None,
+        });
+    let given = [place]
+        .into_iter()
+        .chain(options.with.values())
+        .filter_map(|place| match place {
+            Place::Reference(reference) => Some(reference.clone()),
+            Place::Path(_) => None,
+        });
+    for reference in given.chain(configured).collect::<Vec<_>>() {
+        // What is not in the lock file is an error only where it is loaded.
+        if let Ok(locked) = project.locked(&reference) {
+            project
+                .ready(&locked.name, |locked| super::registry::note(locked, printer))
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn find(
+    host: &Host,
+    text: &str,
+    place: &Place,
+    options: LoadOptions,
+    printer: &Printer,
+) -> Result<LoadedPlugin> {
+    let waiting = Progress::waiting(&format!("loading {text}"), printer);
+    let plugin = host.load_with(place.clone(), options).await;
+    waiting.finish();
+    let plugin = plugin?;
+    for note in plugin.notes() {
+        printer.note(note);
+    }
+    Ok(plugin)
+}

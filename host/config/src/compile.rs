@@ -1,0 +1,64 @@
+//! `[compile]`: what compiling one plugin may use. A plugin is compiled before any other limit holds, so a project's file has less to say
+//! here than elsewhere.
+
+use std::time::Duration;
+
+use super::file::{Layer, parse};
+use super::reader::Section;
+use super::resolve::at;
+use agenthost_core::error::Result;
+use agenthost_core::limits::units::{parse_bytes, parse_duration};
+
+/// Address space of the compiler: 19.6 MB of CPython need a quarter of it.
+const COMPILE_MEMORY: u64 = 2 << 30;
+/// Time of the compiler: the same takes a quarter of it on two cores.
+const COMPILE_TIME: Duration = Duration::from_secs(30);
+
+/// What compiling one plugin may use, in a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileConfig {
+    /// Bytes of address space.
+    pub memory: u64,
+    /// Wall time, and the computing time of all threads together.
+    pub time: Duration,
+}
+
+#[derive(Default)]
+pub(super) struct RawCompile {
+    pub(super) memory: Option<u64>,
+    pub(super) time: Option<Duration>,
+}
+
+/// Reads the section.
+pub(super) fn read(section: &Section<'_>) -> Result<RawCompile> {
+    section.only(&["memory", "time"])?;
+    Ok(RawCompile {
+        memory: parse(section, "memory", parse_bytes)?,
+        time: parse(section, "time", parse_duration)?,
+    })
+}
+
+/// The limits on compiling a plugin. A project's file may lower those of the user, not raise them: it may come with the plugin.
+pub(super) fn resolve(user: &RawCompile, project: &Layer) -> Result<CompileConfig> {
+    let allowed = CompileConfig {
+        memory: user.memory.unwrap_or(COMPILE_MEMORY),
+        time: user.time.unwrap_or(COMPILE_TIME),
+    };
+    let more = |key: &str| {
+        let message = format!("`{key}` in [compile] is more than the user's own configuration allows");
+        at(&project.origins, &format!("compile.{key}"), &message).hint(format!(
+            "Write `{key}` under [compile] in ~/.config/agenthost/config.toml."
+        ))
+    };
+    let wanted = &project.compile;
+    if wanted.memory.is_some_and(|memory| memory > allowed.memory) {
+        return Err(more("memory"));
+    }
+    if wanted.time.is_some_and(|time| time > allowed.time) {
+        return Err(more("time"));
+    }
+    Ok(CompileConfig {
+        memory: wanted.memory.unwrap_or(allowed.memory),
+        time: wanted.time.unwrap_or(allowed.time),
+    })
+}

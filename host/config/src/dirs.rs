@@ -1,0 +1,298 @@
+//! Directories that an operator lets a plugin have, as they are written: `HOST::GUEST`, or `HOST::GUEST:rw` to let it
+//! write, with a quota of its own behind that: `HOST::GUEST:rw,quota=1GiB,files=5000`.
+//!
+//! What stands here names a place; opening it and keeping a guest inside is the sandbox's. The host's side is resolved
+//! when it is read: relative to the file or the working directory, with every link followed as far as the path exists.
+//! So the place that was judged is the place that is opened, and a link that a guest leaves behind leads nowhere new.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use super::Env;
+use agenthost_core::error::{Error, Result};
+use agenthost_core::limits::units::{parse_bytes, parse_count};
+
+/// A directory that a plugin may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirGrant {
+    /// Where it is: absolute, and without links as far as it exists. A run does not start where it does not.
+    pub host: PathBuf,
+    /// What the guest calls it: absolute, without `.`, `..`, `:` or a slash at its end.
+    pub guest: String,
+    /// Whether the guest may write, too.
+    pub write: bool,
+    /// What a run may put there, if it may write.
+    pub quota: DirQuota,
+}
+
+/// What the tasks of a run may put into a directory together. Nothing is given back by deleting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirQuota {
+    /// Bytes written, or added to the size of files; `None` if nothing bounds them.
+    pub bytes: Option<u64>,
+    /// Files, directories and links made; `None` if nothing bounds them.
+    pub files: Option<u64>,
+}
+
+/// 64 MiB in 10,000 files: results and notes of a run fit; filling a disk takes hundreds of runs.
+impl Default for DirQuota {
+    fn default() -> Self {
+        Self {
+            bytes: Some(64 << 20),
+            files: Some(10_000),
+        }
+    }
+}
+
+impl DirQuota {
+    /// Reads `quota=1GiB` and `files=5000`, separated by commas.
+    fn read(text: &str) -> Result<Self, String> {
+        let mut quota = Self::default();
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("quota", "none")) => quota.bytes = None,
+                Some(("quota", bytes)) => quota.bytes = Some(parse_bytes(bytes)?),
+                Some(("files", "none")) => quota.files = None,
+                Some(("files", files)) => quota.files = Some(parse_count(files)?),
+                _ => return Err(format!("`{part}` is not known; write quota=SIZE or files=N")),
+            }
+        }
+        Ok(quota)
+    }
+}
+
+impl DirGrant {
+    /// Reads `HOST::GUEST` or `HOST::GUEST:rw`; a relative `HOST` starts from `env`'s working directory.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::collections::BTreeMap;
+    /// use agenthost_config::{DirGrant, Env};
+    ///
+    /// let env = Env::new(BTreeMap::new(), "/srv/project", None);
+    /// let dir = DirGrant::parse(&env, "reports::/data:rw")?;
+    /// assert_eq!((dir.host.as_path(), dir.guest.as_str(), dir.write), ("/srv/project/reports".as_ref(), "/data", true));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](agenthost_core::error::ErrorClass::Usage) for a text of another form.
+    pub fn parse(env: &Env, text: &str) -> Result<Self> {
+        Self::read(env, text, env.cwd()).map_err(|why| {
+            Error::usage(why).hint("For example reports::/data, or reports::/data:rw to let the plugin write there.")
+        })
+    }
+
+    pub(super) fn read(env: &Env, text: &str, base: &Path) -> Result<Self, String> {
+        let Some((host, guest)) = text.rsplit_once("::") else {
+            return Err(format!(
+                "`{text}` is not a directory; write HOST::GUEST, or HOST::GUEST:rw to let it write"
+            ));
+        };
+        let only = || format!("`{text}`: only :rw can stand behind the guest's path, or :rw,quota=SIZE,files=N");
+        let (guest, write, quota) = match guest.split_once(':') {
+            None => (guest, false, DirQuota::default()),
+            Some((guest, "rw")) => (guest, true, DirQuota::default()),
+            Some((guest, more)) => {
+                let more = more.strip_prefix("rw,").ok_or_else(only)?;
+                let quota = DirQuota::read(more).map_err(|why| format!("`{text}`: {why}"))?;
+                (guest, true, quota)
+            }
+        };
+        let normal = guest == "/"
+            || guest.strip_prefix('/').is_some_and(|rest| {
+                rest.split('/').all(|part| !matches!(part, "" | "." | "..")) && !rest.chars().any(char::is_control)
+            });
+        if !normal {
+            return Err(format!(
+                "`{text}`: the guest's path is `{guest}`; write an absolute one without `.`, `..` and a slash at its end, such as /data"
+            ));
+        }
+        Ok(Self {
+            host: place(&env.resolve(host, base)?),
+            guest: guest.to_owned(),
+            write,
+            quota,
+        })
+    }
+
+    /// Says which guest path stands twice among `dirs`, if one does.
+    ///
+    /// ```
+    /// use agenthost_config::DirGrant;
+    ///
+    /// let dir = |host: &str| DirGrant { host: host.into(), guest: "/data".into(), write: false, quota: Default::default() };
+    /// let twice = DirGrant::check_distinct(&[dir("/srv/a"), dir("/srv/b")]);
+    /// assert_eq!(twice, Err("two directories are called /data".to_owned()));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The fragment of a message.
+    pub fn check_distinct(dirs: &[Self]) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
+        match dirs.iter().find(|dir| !seen.insert(dir.guest.as_str())) {
+            Some(twice) => Err(format!("two directories are called {}", twice.guest)),
+            None => Ok(()),
+        }
+    }
+
+    /// What the guest may do there, for people.
+    pub fn access(&self) -> &'static str {
+        match self.write {
+            true => "read and write",
+            false => "read",
+        }
+    }
+}
+
+impl fmt::Display for DirGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}::{}", self.host.display(), self.guest)?;
+        if !self.write {
+            return Ok(());
+        }
+        f.write_str(":rw")?;
+        let usual = DirQuota::default();
+        for (name, own, usual) in [
+            ("quota", self.quota.bytes, usual.bytes),
+            ("files", self.quota.files, usual.files),
+        ] {
+            match own {
+                own if own == usual => {}
+                None => write!(f, ",{name}=none")?,
+                Some(own) => write!(f, ",{name}={own}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `path` with its links followed as far as it exists, and the rest taken as it reads.
+pub(super) fn place(path: &Path) -> PathBuf {
+    let mut missing: Vec<OsString> = Vec::new();
+    let mut known = path.to_owned();
+    let mut place = loop {
+        if let Ok(found) = fs::canonicalize(&known) {
+            break found;
+        }
+        let last = known.components().next_back();
+        missing.extend(last.map(|last| last.as_os_str().to_owned()));
+        if !known.pop() {
+            break PathBuf::from("/");
+        }
+    };
+    for part in missing.iter().rev() {
+        match Path::new(part).components().next() {
+            Some(Component::ParentDir) => {
+                place.pop();
+            }
+            Some(Component::Normal(part)) => place.push(part),
+            _ => {}
+        }
+    }
+    place
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::scratch::Scratch;
+    use super::*;
+
+    fn read(scratch: &Scratch, text: &str) -> Result<DirGrant, String> {
+        DirGrant::read(&scratch.env(), text, &scratch.path("project"))
+    }
+
+    #[test]
+    fn the_forms_are_read() {
+        let scratch = Scratch::new();
+        for (text, host, guest, write) in [
+            ("data::/data", "project/data", "/data", false),
+            ("./a b::/a b/c:rw", "project/a b", "/a b/c", true),
+            ("~/x::/", "home/x", "/", false),
+            ("a::b::/c", "project/a::b", "/c", false),
+            ("../home/./y::/y", "home/y", "/y", false),
+        ] {
+            let grant = read(&scratch, text).unwrap();
+            let wanted = DirGrant {
+                host: scratch.path(host),
+                guest: guest.to_owned(),
+                write,
+                quota: DirQuota::default(),
+            };
+            assert_eq!(grant, wanted, "{text}");
+            assert_eq!(read(&scratch, &grant.to_string()), Ok(grant), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_quota_stands_behind_rw() {
+        let scratch = Scratch::new();
+        let usual = DirQuota::default();
+        for (text, bytes, files) in [
+            ("a::/a:rw,quota=1GiB", Some(1 << 30), usual.files),
+            ("a::/a:rw,files=5k", usual.bytes, Some(5_000)),
+            ("a::/a:rw,quota=none,files=none", None, None),
+            ("a::/a:rw,files=0,quota=0", Some(0), Some(0)),
+        ] {
+            let grant = read(&scratch, text).unwrap();
+            assert_eq!((grant.write, grant.quota), (true, DirQuota { bytes, files }), "{text}");
+            assert_eq!(read(&scratch, &grant.to_string()), Ok(grant), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        let scratch = Scratch::new();
+        for (text, why) in [
+            ("data::/data:quota=1GiB", "only :rw"),
+            ("data::/data:rw,", "`` is not known; write quota=SIZE or files=N"),
+            ("data::/data:rw,size=1", "`size=1` is not known"),
+            ("data::/data:rw,quota=much", "`much` is not a size"),
+            ("data::/data:rw,files=-1", "`-1` is not a count"),
+            ("data", "write HOST::GUEST"),
+            ("data:/data", "write HOST::GUEST"),
+            ("::/data", "the path is empty"),
+            ("data::/data:ro", "only :rw"),
+            ("data::/data:rw:rw", "only :rw"),
+            ("data::", "the guest's path is ``"),
+            ("data::data", "the guest's path is `data`"),
+            ("data::/data/", "the guest's path is `/data/`"),
+            ("data::/a//b", "the guest's path is `/a//b`"),
+            ("data::/a/../b", "the guest's path is `/a/../b`"),
+            ("data::/./a:rw", "the guest's path is `/./a`"),
+            ("data::/a\0b", "the guest's path is"),
+        ] {
+            let error = read(&scratch, text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn links_are_followed_when_the_text_is_read() {
+        let scratch = Scratch::new();
+        scratch.write("elsewhere/file", "");
+        symlink("../elsewhere", scratch.path("project/link")).unwrap();
+        let place = |text: &str| read(&scratch, text).unwrap().host;
+        assert_eq!(place("link::/a"), scratch.path("elsewhere"));
+        assert_eq!(place("link/new/deeper::/a"), scratch.path("elsewhere/new/deeper"));
+        assert_eq!(place("link/../x::/a"), scratch.path("x"), "as the system reads it");
+        assert_eq!(place("none/../../../x::/a"), scratch.root().parent().unwrap().join("x"));
+    }
+
+    #[test]
+    fn a_guest_path_stands_for_one_directory() {
+        let scratch = Scratch::new();
+        let dirs = |texts: [&str; 2]| texts.map(|text| read(&scratch, text).unwrap());
+        assert_eq!(DirGrant::check_distinct(&dirs(["a::/x", "a::/x/y"])), Ok(()));
+        let twice = DirGrant::check_distinct(&dirs(["a::/x", "b::/x:rw"]));
+        assert_eq!(twice, Err("two directories are called /x".to_owned()));
+    }
+}

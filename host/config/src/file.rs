@@ -1,0 +1,501 @@
+//! One configuration file, section by section: what may be written, and what a single file shows to be wrong.
+//!
+//! What takes both files to tell, such as whether a provider exists, is found out in `resolve`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use super::compile::{self, RawCompile};
+use super::reader::{Entry, Origin, Section, Source};
+use super::{
+    Bodies, DirGrant, Env, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig, SubAgent,
+};
+use agenthost_core::error::{Error, Result};
+use agenthost_core::limits::units::{parse_bytes, parse_count, parse_duration};
+use agenthost_core::limits::{Cap, LimitsPatch, Usd};
+
+/// What one file says; nothing is filled in.
+#[derive(Default)]
+pub(super) struct Layer {
+    pub(super) models: BTreeMap<String, Vec<ModelRef>>,
+    pub(super) providers: BTreeMap<String, RawProvider>,
+    pub(super) limits: LimitsPatch,
+    pub(super) reply_tokens: Option<u32>,
+    pub(super) run: RawRun,
+    pub(super) compile: RawCompile,
+    pub(super) journal: RawJournal,
+    pub(super) grants: BTreeMap<String, RawGrant>,
+    pub(super) sub_agents: BTreeMap<String, SubAgent>,
+    pub(super) prices: BTreeMap<ModelRef, PriceConfig>,
+    /// The prices of the operator's own file.
+    pub(super) price_floors: BTreeMap<ModelRef, PriceConfig>,
+    pub(super) registries: BTreeMap<String, RegistryConfig>,
+    pub(super) policies: Vec<PathBuf>,
+    pub(super) origins: BTreeMap<String, Origin>,
+}
+
+#[derive(Default)]
+pub(super) struct RawProvider {
+    pub(super) kind: Option<Kind>,
+    pub(super) base_url: Option<(String, Origin)>,
+    pub(super) key: Option<KeySource>,
+    pub(super) requests_per_minute: Option<u64>,
+    pub(super) tokens_per_minute: Option<u64>,
+    pub(super) max_concurrency: Option<u32>,
+    pub(super) initial_concurrency: Option<u32>,
+    pub(super) retries: Option<u32>,
+    pub(super) hedge_after: Option<Duration>,
+    pub(super) warm_prefix: Option<bool>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) max_tokens_field: Option<MaxTokensField>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Anthropic,
+    OpenAi,
+    Offline,
+    Script,
+}
+
+impl Kind {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "anthropic" => Ok(Self::Anthropic),
+            "openai" => Ok(Self::OpenAi),
+            "offline" => Ok(Self::Offline),
+            "script" => Ok(Self::Script),
+            _ => Err(format!(
+                "`{text}` is not a kind of provider; write anthropic, openai, offline or script"
+            )),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct RawRun {
+    pub(super) strict_tokens: Option<bool>,
+    pub(super) max_concurrent_tasks: Option<u32>,
+    pub(super) log_bytes: Option<u64>,
+    pub(super) limits: LimitsPatch,
+}
+
+#[derive(Default)]
+pub(super) struct RawJournal {
+    pub(super) enabled: Option<bool>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) bodies: Option<Bodies>,
+    pub(super) max_run_bytes: Option<Cap<u64>>,
+}
+
+#[derive(Default)]
+pub(super) struct RawGrant {
+    pub(super) models: Option<Vec<String>>,
+    pub(super) limits: LimitsPatch,
+    pub(super) dirs: Vec<DirGrant>,
+}
+
+/// Reads the file at `path`; see [`Source::read`] for `found`.
+pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
+    let source = Source::read(env, path, found)?;
+    let (table, origins) = source.parse()?;
+    let top = Section::top(&source, table.get_ref());
+    top.only(&[
+        "models",
+        "providers",
+        "limits",
+        "run",
+        "compile",
+        "journal",
+        "grants",
+        "sub-agents",
+        "prices",
+        "registries",
+        "policy",
+    ])?;
+    let mut layer = Layer {
+        origins,
+        ..Layer::default()
+    };
+    for entry in top.entries() {
+        let section = entry.section()?;
+        match entry.key {
+            "models" => layer.models = named(&section, None, model_name, chain)?,
+            "providers" => layer.providers = named(&section, None, provider_name, provider)?,
+            "limits" => {
+                (layer.limits, layer.reply_tokens) = (
+                    limits(&section, &["reply-tokens"])?,
+                    parse(&section, "reply-tokens", positive_u32)?,
+                );
+            }
+            "run" => layer.run = run(&section)?,
+            "compile" => layer.compile = compile::read(&section)?,
+            "journal" => layer.journal = journal(&section)?,
+            "grants" => layer.grants = named(&section, Some(GRANT_HINT), plugin_name, grant)?,
+            "sub-agents" => {
+                layer.sub_agents = named(&section, Some(PLUGIN_HINT), plugin_name, |entry| {
+                    entry.text_as(|text| sub_agent(section.source, text))
+                })?;
+            }
+            "prices" => layer.prices = named(&section, None, str::parse, price)?,
+            "registries" => {
+                layer.registries = named(&section, Some(REGISTRY_HINT), namespace, |entry| {
+                    entry.text_as(|text| registry(section.source, text))
+                })?;
+            }
+            "policy" => {
+                section.only(&["files"])?;
+                let path = |text: &str| source.env.resolve(text, source.dir());
+                layer.policies = section
+                    .get("files")
+                    .map_or_else(|| Ok(Vec::new()), |entry| entry.list_as(path))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(layer)
+}
+
+const GRANT_HINT: &str = "`agenthost inspect PLUGIN` shows the plugin's name; the models that it may ask for stand inside, as models = [\"fast\"].";
+const PLUGIN_HINT: &str = "`agenthost inspect PLUGIN` shows the plugin's name.";
+
+const REGISTRY_HINT: &str =
+    "Write acme = \"registry.example/plugins\", or a directory: acme = \"./registry\"; \"*\" is every other namespace.";
+
+/// All entries of a section whose keys the file chooses; `hint` goes with a key that is wrong.
+fn named<'a, K: Ord, T>(
+    section: &Section<'a>,
+    hint: Option<&str>,
+    name: impl Fn(&str) -> Result<K, String>,
+    value: impl Fn(&Entry<'a>) -> Result<T>,
+) -> Result<BTreeMap<K, T>> {
+    let name = |entry: &Entry<'a>| {
+        name(entry.key).map_err(|error| match hint {
+            Some(hint) => entry.wrong(error).hint(hint),
+            None => entry.wrong(error),
+        })
+    };
+    section
+        .entries()
+        .map(|entry| Ok((name(&entry)?, value(&entry)?)))
+        .collect()
+}
+
+/// One model, or several to be tried in turn.
+fn chain(entry: &Entry<'_>) -> Result<Vec<ModelRef>> {
+    let models: Vec<ModelRef> = entry
+        .one_or_more_as(str::parse)
+        .map_err(|error| error.hint("Write one model in quotes, or a list of models that are tried in turn."))?;
+    let mut before = BTreeSet::new();
+    match models.iter().find(|model| !before.insert(*model)) {
+        Some(twice) => Err(entry
+            .wrong(format!("the list names `{twice}` twice"))
+            .hint("Name each model once; what another attempt can help is tried again anyway.")),
+        None => Ok(models),
+    }
+}
+
+pub(super) fn parse<T>(
+    section: &Section<'_>,
+    key: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>> {
+    section.get(key).map(|entry| entry.number_as(parse)).transpose()
+}
+
+fn limits(section: &Section<'_>, more: &[&str]) -> Result<LimitsPatch> {
+    section.only(&[LimitsPatch::KEYS, more].concat())?;
+    let mut patch = LimitsPatch::default();
+    for entry in section.entries().filter(|entry| !more.contains(&entry.key)) {
+        entry.number_as(|text| patch.set(entry.key, text))?;
+    }
+    Ok(patch)
+}
+
+fn inner_limits(section: &Section<'_>) -> Result<LimitsPatch> {
+    section
+        .get("limits")
+        .map_or_else(|| Ok(LimitsPatch::default()), |entry| limits(&entry.section()?, &[]))
+}
+
+fn provider(entry: &Entry<'_>) -> Result<RawProvider> {
+    const KEYS: [&str; 14] = [
+        "kind",
+        "base-url",
+        "key-env",
+        "key-file",
+        "requests-per-minute",
+        "tokens-per-minute",
+        "max-concurrency",
+        "initial-concurrency",
+        "retries",
+        "hedge-after",
+        "warm-prefix",
+        "timeout",
+        "file",
+        "max-tokens-field",
+    ];
+    let section = entry.section()?;
+    for key in ["key", "api-key", "api_key", "token"] {
+        if let Some(entry) = section.get(key) {
+            return Err(entry
+                .wrong("a key does not stand in this file")
+                .hint("Name where it is: key-env = \"A_VARIABLE\", or key-file = \"a file only you can read\"."));
+        }
+    }
+    section.only(&KEYS)?;
+    let path = |text: &str| section.source.env.resolve(text, section.source.dir());
+    let text = |key| section.get(key);
+    let key = match (text("key-env"), text("key-file")) {
+        (Some(_), Some(file)) => return Err(file.wrong("there is a `key-env` too; write one of them")),
+        (Some(name), None) => Some(KeySource::Variable(name.text_as(variable_name)?)),
+        (None, Some(file)) => Some(KeySource::File(file.text_as(path)?)),
+        (None, None) => None,
+    };
+    Ok(RawProvider {
+        kind: text("kind").map(|entry| entry.text_as(Kind::parse)).transpose()?,
+        base_url: text("base-url")
+            .map(|entry| Ok::<_, Error>((entry.text_as(base_url)?, entry.origin())))
+            .transpose()?,
+        key,
+        requests_per_minute: parse(&section, "requests-per-minute", positive)
+            .map_err(|error| error.hint("Write how many requests a minute may have; leave it out for no such limit."))?,
+        tokens_per_minute: parse(&section, "tokens-per-minute", positive)
+            .map_err(|error| error.hint("Write how many tokens a minute may have; leave it out for no such limit."))?,
+        max_concurrency: parse(&section, "max-concurrency", positive_u32)
+            .map_err(|error| error.hint("Write how many requests to one model may be in flight, such as 64."))?,
+        initial_concurrency: parse(&section, "initial-concurrency", positive_u32)
+            .map_err(|error| error.hint("Write how many requests may be in flight at the start, such as 4."))?,
+        retries: parse(&section, "retries", count_u32)
+            .map_err(|error| error.hint("Write how many attempts may follow the first, such as 4; 0 for none."))?,
+        hedge_after: parse(&section, "hedge-after", parse_duration).map_err(|error| {
+            error.hint("Write after what time without an answer a second attempt starts, such as \"20s\"; leave it out for none.")
+        })?,
+        warm_prefix: text("warm-prefix")
+            .map(|entry| entry.boolean())
+            .transpose()
+            .map_err(|error| error.hint("Write false to send requests that share a long prefix all at once."))?,
+        timeout: parse(&section, "timeout", parse_duration)
+            .map_err(|error| error.hint("Write how long the first byte of an answer may take, such as \"2m\"."))?,
+        file: text("file").map(|entry| entry.text_as(path)).transpose()?,
+        max_tokens_field: text("max-tokens-field")
+            .map(|entry| entry.text_as(max_tokens_field))
+            .transpose()?,
+    })
+}
+
+fn run(section: &Section<'_>) -> Result<RawRun> {
+    section.only(&["strict-tokens", "max-concurrent-tasks", "log-bytes", "limits"])?;
+    if let Some(limits) = section.get("limits") {
+        let limits = limits.section()?;
+        if let Some(entry) = ["timeout", "depth"].iter().find_map(|key| limits.get(key)) {
+            return Err(entry
+                .wrong("bounds a task, not what a run spends")
+                .hint("Write it under [limits]; a task's sub-tasks are within it."));
+        }
+    }
+    Ok(RawRun {
+        strict_tokens: section.get("strict-tokens").map(|entry| entry.boolean()).transpose()?,
+        max_concurrent_tasks: parse(section, "max-concurrent-tasks", positive_u32)?,
+        log_bytes: parse(section, "log-bytes", parse_bytes)?,
+        limits: inner_limits(section)?,
+    })
+}
+
+fn journal(section: &Section<'_>) -> Result<RawJournal> {
+    section.only(&["enabled", "file", "bodies", "max-run-bytes"])?;
+    let path = |text: &str| section.source.env.resolve(text, section.source.dir());
+    Ok(RawJournal {
+        enabled: section.get("enabled").map(|entry| entry.boolean()).transpose()?,
+        file: section.get("file").map(|entry| entry.text_as(path)).transpose()?,
+        bodies: section.get("bodies").map(|entry| entry.text_as(bodies)).transpose()?,
+        max_run_bytes: parse(section, "max-run-bytes", |text| Cap::parse(text, parse_bytes))?,
+    })
+}
+
+fn bodies(text: &str) -> Result<Bodies, String> {
+    match text {
+        "all" => Ok(Bodies::All),
+        "replies" => Ok(Bodies::Replies),
+        "none" => Ok(Bodies::None),
+        _ => Err(format!("`{text}` is not known; write all, replies or none")),
+    }
+}
+
+fn grant(entry: &Entry<'_>) -> Result<RawGrant> {
+    let section = entry.section()?;
+    section.only(&["models", "limits", "dirs"])?;
+    let dir = |text: &str| DirGrant::read(section.source.env, text, section.source.dir());
+    let dirs = |entry: Entry<'_>| {
+        let dirs = entry.list_as(dir)?;
+        DirGrant::check_distinct(&dirs).map_err(|twice| entry.wrong(twice))?;
+        Ok::<_, Error>(dirs)
+    };
+    Ok(RawGrant {
+        models: section
+            .get("models")
+            .map(|entry| entry.list_as(model_name))
+            .transpose()?,
+        limits: inner_limits(&section)?,
+        dirs: section.get("dirs").map_or_else(|| Ok(Vec::new()), dirs)?,
+    })
+}
+
+fn price(entry: &Entry<'_>) -> Result<PriceConfig> {
+    let section = entry.section()?;
+    section.only(&[RATES, &["long-context"]].concat())?;
+    Ok(PriceConfig {
+        rates: rates(&section)?,
+        long_context: section
+            .get("long-context")
+            .map(|entry| long_context(&entry))
+            .transpose()?,
+    })
+}
+
+fn long_context(entry: &Entry<'_>) -> Result<(u64, RatesConfig)> {
+    let hint =
+        "Write long-context = { above = 100_000, input = 0.50, output = 2.50 }, with prices in USD per million tokens.";
+    let section = entry.section().map_err(|error| error.hint(hint))?;
+    section.only(&[&["above"], RATES].concat())?;
+    let rates = rates(&section)?;
+    match parse(&section, "above", positive)? {
+        Some(above) if rates.input.is_some() && rates.output.is_some() => Ok((above, rates)),
+        _ => Err(entry.wrong("it needs `above`, `input` and `output`").hint(hint)),
+    }
+}
+
+const RATES: &[&str] = &["input", "output", "cache-read", "cache-write", "cache-write-1h"];
+
+fn rates(section: &Section<'_>) -> Result<RatesConfig> {
+    let usd = |key| parse(section, key, str::parse::<Usd>);
+    Ok(RatesConfig {
+        input: usd("input")?,
+        output: usd("output")?,
+        cache_read: usd("cache-read")?,
+        cache_write: usd("cache-write")?,
+        cache_write_1h: usd("cache-write-1h")?,
+    })
+}
+
+/// A path unless it looks like a reference: those have a colon or an at sign, and do not begin as paths do.
+fn sub_agent(source: &Source<'_>, text: &str) -> Result<SubAgent, String> {
+    let is_path = ["./", "../", "/", "~/"].iter().any(|start| text.starts_with(start))
+        || text.ends_with(".wasm")
+        || !text.contains([':', '@']);
+    if is_path {
+        Ok(SubAgent::Path(source.env.resolve(text, source.dir())?))
+    } else {
+        Ok(SubAgent::Reference(text.to_owned()))
+    }
+}
+
+/// The half of a plugin's name before the colon, or `*`.
+fn namespace(text: &str) -> Result<String, String> {
+    (text == "*" || is_name(text))
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("`{text}` is not a namespace; write lower-case letters, digits and -, or *"))
+}
+
+fn registry(source: &Source<'_>, text: &str) -> Result<RegistryConfig, String> {
+    match ["./", "../", "/", "~/"].iter().any(|start| text.starts_with(start)) {
+        true => Ok(RegistryConfig::Dir(source.env.resolve(text, source.dir())?)),
+        false if text.contains("://") => Err(format!("`{text}` has a scheme; write the host alone: HOST/REPOSITORY")),
+        false if !looks_like_a_host(text) => Err(format!(
+            "`{text}` is no registry: a host has a dot or a port, and a directory begins with ./, ../, / or ~/"
+        )),
+        false => Ok(RegistryConfig::Oci(text.trim_end_matches('/').to_owned())),
+    }
+}
+
+/// As references have it; whether it is a host is found out when it is asked.
+fn looks_like_a_host(text: &str) -> bool {
+    let host = text.split('/').next().unwrap_or_default();
+    host == "localhost" || host.contains(['.', ':'])
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn model_name(text: &str) -> Result<String, String> {
+    let what = "is not a model name; write 1 to 64 of a-z, 0-9 and -";
+    is_name(text)
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("`{text}` {what}"))
+}
+
+fn provider_name(text: &str) -> Result<String, String> {
+    let what = "is not a provider name; write 1 to 64 of a-z, 0-9 and -";
+    is_name(text)
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("`{text}` {what}"))
+}
+
+fn plugin_name(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some((namespace, name)) if is_name(namespace) && is_name(name) => Ok(text.to_owned()),
+        _ => Err(format!(
+            "`{text}` is not a plugin; write namespace:name without a version, such as demo:competitor"
+        )),
+    }
+}
+
+// The text is not repeated: it may be a key that was put in the wrong place.
+fn variable_name(text: &str) -> Result<String, String> {
+    let well_formed = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && text.bytes().next().is_some_and(|first| !first.is_ascii_digit());
+    well_formed
+        .then(|| text.to_owned())
+        .ok_or_else(|| "this is not the name of an environment variable; write letters, digits and _".to_owned())
+}
+
+fn max_tokens_field(text: &str) -> Result<MaxTokensField, String> {
+    match text {
+        "max-completion-tokens" => Ok(MaxTokensField::MaxCompletionTokens),
+        "max-tokens" => Ok(MaxTokensField::MaxTokens),
+        _ => Err(format!(
+            "`{text}` is not known; write max-completion-tokens or max-tokens"
+        )),
+    }
+}
+
+/// Reads an address with the parser that connections use, so that what is judged is what is connected to.
+pub(super) fn base_url(text: &str) -> Result<String, String> {
+    let wrong = |what: &str| Err(format!("{what}; write http(s)://HOST[:PORT][/PATH]"));
+    let Ok(url) = Url::parse(text.trim()) else {
+        return wrong("this is not an address");
+    };
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return wrong("this is not an http address");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return wrong("the address must not carry a user name or password");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return wrong("the address must not carry a query or fragment");
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn positive(text: &str) -> Result<u64, String> {
+    match parse_count(text)? {
+        0 => Err("it must be at least 1".to_owned()),
+        count => Ok(count),
+    }
+}
+
+fn positive_u32(text: &str) -> Result<u32, String> {
+    positive(text).and_then(|_| count_u32(text))
+}
+
+fn count_u32(text: &str) -> Result<u32, String> {
+    u32::try_from(parse_count(text)?).map_err(|_| format!("`{text}` is too large; the most is {}", u32::MAX))
+}

@@ -1,0 +1,243 @@
+//! A provider's key, read at the moment of use and never shown.
+//!
+//! Nothing here keeps a key, and no error repeats one, not even a broken one. A key file that others may read is
+//! refused, as it is with private keys elsewhere.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use super::{Config, Env, KeySource, ProviderConfig, SetBy, trust};
+use agenthost_core::error::{Error, Result};
+use agenthost_core::plain_file::{self, Links};
+
+/// Longer than any vendor's key; a file beyond it is some other file.
+const MAX_KEY_BYTES: u64 = 8 << 10;
+
+impl KeySource {
+    /// Whether there is something to read, whatever it is.
+    pub(super) fn is_at_hand(&self, env: &Env) -> bool {
+        match self {
+            Self::Variable(name) => env.var(name).is_some(),
+            Self::File(path) => fs::symlink_metadata(path).is_ok(),
+        }
+    }
+}
+
+impl Config {
+    /// The key of `provider`, or none for a service without keys. A vendor's usual variable may also be missing when
+    /// the provider's address is not the vendor's: many local servers want no key.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) where prompts or the key would go to an address that needs [`trust`]
+    /// first, or
+    /// its file can be read by others; [`Config`](agenthost_core::error::ErrorClass::Config) for a key that is missing, empty or
+    /// malformed, and for an unknown provider.
+    pub fn key(&self, provider: &str) -> Result<Option<SecretString>> {
+        let Some(config) = self.provider(provider) else {
+            return Err(Error::config(format!("unknown provider `{provider}`")));
+        };
+        trust::check_provider(self, provider)?;
+        let Some(source) = &config.key else {
+            return Ok(None);
+        };
+        match source {
+            KeySource::File(path) => checked(&read(path)?, source).map(Some),
+            KeySource::Variable(name) => match self.env.raw_var(name) {
+                Some(text) => checked(text, source).map(Some),
+                None if config.key_assumed && !at_vendor(config) => Ok(None),
+                None => Err(Error::config(format!(
+                    "no key for provider `{provider}`: the environment variable {name} is not set"
+                ))
+                .hint(format!(
+                    "Set {name}, or name another place with key-env or key-file in [providers.{provider}]."
+                ))),
+            },
+        }
+    }
+}
+
+fn at_vendor(provider: &ProviderConfig) -> bool {
+    provider
+        .address
+        .as_ref()
+        .is_some_and(|address| address.set_by == SetBy::Vendor)
+}
+
+fn read(path: &Path) -> Result<String> {
+    let failed = |error| Error::config(format!("cannot read the key file {}: {error}", path.display()));
+    let file = plain_file::open(path, Links::Follow).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(Error::denied(format!(
+            "the key file {} can be used by others (mode {:03o})",
+            path.display(),
+            mode & 0o777
+        ))
+        .hint(format!("Run `chmod 600 {}`.", path.display())));
+    }
+    let mut text = String::new();
+    file.take(MAX_KEY_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_KEY_BYTES {
+        return Err(Error::config(format!(
+            "the key file {} is larger than 8 KiB",
+            path.display()
+        )));
+    }
+    Ok(text)
+}
+
+fn checked(text: &str, source: &KeySource) -> Result<SecretString> {
+    let key = text
+        .strip_suffix('\n')
+        .map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    if key.is_empty() {
+        return Err(Error::config(format!("{source} is empty")).hint("Put the key there, alone on one line."));
+    }
+    if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Error::config(format!(
+            "what {source} holds is not a key: there is a blank, a line break or another character that no key has"
+        ))
+        .hint("Put the key there, alone on one line."));
+    }
+    Ok(SecretString::from(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use secrecy::ExposeSecret;
+
+    use super::super::scratch::Scratch;
+    use super::*;
+    use agenthost_core::error::ErrorClass;
+
+    fn key(scratch: &Scratch, provider: &str) -> Result<Option<String>, String> {
+        let key = scratch.load().key(provider).map_err(|error| scratch.shown(&error))?;
+        Ok(key.map(|key| key.expose_secret().to_owned()))
+    }
+
+    fn from_file() -> Scratch {
+        Scratch::new().user("[providers.openai]\nkey-file = \"k\"")
+    }
+
+    const PATH: &str = "home/.config/agenthost/k";
+
+    #[test]
+    fn a_key_comes_from_the_environment() {
+        let scratch = Scratch::project("[providers.openai]\nkey-env = \"MINE\"")
+            .var("ANTHROPIC_API_KEY", "sk-a")
+            .var("MINE", "sk-b\n");
+        assert_eq!(key(&scratch, "anthropic"), Ok(Some("sk-a".to_owned())));
+        assert_eq!(key(&scratch, "openai"), Ok(Some("sk-b".to_owned())));
+        assert_eq!(key(&scratch, "offline"), Ok(None));
+        assert_eq!(key(&scratch, "none"), Err("unknown provider `none`".to_owned()));
+    }
+
+    #[test]
+    fn a_missing_variable_is_named() {
+        let missing = "no key for provider `anthropic`: the environment variable ANTHROPIC_API_KEY is not set\n\
+                       Set ANTHROPIC_API_KEY, or name another place with key-env or key-file in [providers.anthropic].";
+        assert_eq!(key(&Scratch::new(), "anthropic"), Err(missing.to_owned()));
+        let local = Scratch::project("[providers.openai]\nbase-url = \"http://localhost:11434/v1\"");
+        assert_eq!(key(&local, "openai"), Ok(None), "a local server may want no key");
+        let named =
+            Scratch::project("[providers.openai]\nbase-url = \"http://localhost:11434/v1\"\nkey-env = \"MINE\"");
+        assert!(
+            key(&named, "openai")
+                .unwrap_err()
+                .starts_with("no key for provider `openai`: the environment variable MINE")
+        );
+    }
+
+    #[test]
+    fn a_broken_key_is_not_repeated() {
+        for value in ["sk secret", "sk\nsecret", "secret\n\n", "sk-\u{7}secret", "sécret"] {
+            let scratch = Scratch::new().var("OPENAI_API_KEY", value);
+            assert_eq!(
+                key(&scratch, "openai"),
+                Err(
+                    "what the environment variable OPENAI_API_KEY holds is not a key: there is a blank, a line break \
+                     or another character that no key has\nPut the key there, alone on one line."
+                        .to_owned()
+                )
+            );
+        }
+        for value in ["", "\n", "\r\n"] {
+            let scratch = Scratch::new().var("OPENAI_API_KEY", value);
+            assert_eq!(
+                key(&scratch, "openai"),
+                Err(
+                    "the environment variable OPENAI_API_KEY is empty\nPut the key there, alone on one line."
+                        .to_owned()
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_comes_from_a_file_of_its_own() {
+        for text in ["sk-f", "sk-f\n", "sk-f\r\n"] {
+            let scratch = from_file();
+            scratch.write_key(PATH, text);
+            assert_eq!(key(&scratch, "openai"), Ok(Some("sk-f".to_owned())));
+        }
+        let scratch = from_file();
+        scratch.write_key(PATH, "\n");
+        let empty = "the key file /home/.config/agenthost/k is empty\nPut the key there, alone on one line.";
+        assert_eq!(key(&scratch, "openai"), Err(empty.to_owned()));
+    }
+
+    #[test]
+    fn a_key_file_is_private() {
+        for (mode, shown) in [(0o640, "640"), (0o604, "604"), (0o620, "620")] {
+            let scratch = from_file();
+            scratch.write_key(PATH, "sk-secret");
+            fs::set_permissions(scratch.path(PATH), fs::Permissions::from_mode(mode)).unwrap();
+            let error = scratch.load().key("openai").unwrap_err();
+            assert_eq!(error.class(), ErrorClass::Denied);
+            assert_eq!(
+                scratch.shown(&error),
+                format!(
+                    "the key file /home/.config/agenthost/k can be used by others (mode {shown})\n\
+                     Run `chmod 600 /home/.config/agenthost/k`."
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn another_kind_of_file_is_refused() {
+        let says = |scratch: &Scratch| key(scratch, "openai").unwrap_err();
+        let scratch = from_file();
+        assert_eq!(
+            says(&scratch),
+            "cannot read the key file /home/.config/agenthost/k: No such file or directory (os error 2)"
+        );
+        symlink("/dev/zero", scratch.path(PATH)).unwrap();
+        assert_eq!(
+            says(&scratch),
+            "cannot read the key file /home/.config/agenthost/k: it is not a regular file"
+        );
+        let scratch = from_file();
+        scratch.write_key(PATH, &"k".repeat(8_193));
+        assert_eq!(
+            says(&scratch),
+            "the key file /home/.config/agenthost/k is larger than 8 KiB"
+        );
+    }
+
+    #[test]
+    fn a_key_file_is_read_at_use() {
+        let scratch = from_file();
+        scratch.write_key(PATH, "old");
+        let config = scratch.load();
+        scratch.write_key(PATH, "new");
+        assert_eq!(config.key("openai").unwrap().unwrap().expose_secret(), "new");
+    }
+}

@@ -1,0 +1,399 @@
+//! The project's file over the operator's own.
+//!
+//! The upper file wins entry by entry, but only as far as it is stricter: where both set what bounds a run, and the
+//! project's would allow more, the operator's stays until the lift is accepted (see [`trust`](super::trust)). So no project
+//! can raise a limit, a grant or a rate that the operator wrote down, keep more in the journal, or put another plugin in
+//! the place of one that the operator chose. What the operator's file does not mention is the project's to set.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::time::Duration;
+
+use super::compile::RawCompile;
+use super::file::{Kind, Layer, RawGrant, RawJournal, RawProvider, RawRun};
+use super::reader::Origin;
+use super::resolve::MAX_RUN_BYTES;
+use super::trust::lifts::{Lift, TrustedLift};
+use super::{Bodies, DirGrant, MaxTokensField, RegistryConfig, SubAgent};
+use agenthost_core::limits::units::show_bytes;
+use agenthost_core::limits::{Cap, LimitsPatch};
+
+pub(super) type Origins = BTreeMap<String, Origin>;
+
+/// Which lifts count.
+pub(super) enum Accepted {
+    /// These.
+    Some(Vec<TrustedLift>),
+    /// All of them, to see what the file asks for.
+    All,
+}
+
+/// Both files as one.
+pub(super) struct Merged {
+    pub(super) layer: Layer,
+    pub(super) lifts: Vec<Lift>,
+}
+
+/// Merges `upper` over `lower`.
+pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
+    let lower_origins = lower.origins.clone();
+    let mut origins = lower.origins;
+    let mut merger = Merger {
+        accepted,
+        upper_origins: upper.origins.clone(),
+        lifts: Vec::new(),
+    };
+    let mut providers = lower.providers;
+    for (name, over) in upper.providers {
+        let under = providers.remove(&name).unwrap_or_default();
+        let kind = under.kind.or_else(|| Kind::of(&name));
+        // The fields of another kind mean nothing to this one.
+        let keeps = over.kind.is_none() || over.kind == kind;
+        if !keeps {
+            forget(&mut origins, &format!("providers.{name}."));
+        } else if over.key.is_some() {
+            origins.remove(&format!("providers.{name}.key-env"));
+            origins.remove(&format!("providers.{name}.key-file"));
+        }
+        let merged = match keeps {
+            true => {
+                let over = merger.provider(&name, over, &under);
+                over_fields(over, under)
+            }
+            false => over,
+        };
+        providers.insert(name, merged);
+    }
+    for name in upper.prices.keys() {
+        forget(&mut origins, &format!("prices.{name}."));
+    }
+    let price_floors = lower.prices.clone();
+    origins.extend(upper.origins);
+    let layer = Layer {
+        models: over_entries(lower.models, upper.models),
+        providers,
+        limits: merger.limits("limits", lower.limits, upper.limits),
+        reply_tokens: merger.most("limits.reply-tokens", lower.reply_tokens, upper.reply_tokens),
+        run: merger.run(lower.run, upper.run),
+        // Taken from both files before they are merged.
+        compile: RawCompile::default(),
+        journal: merger.journal(lower.journal, upper.journal),
+        grants: merger.entries("grants", lower.grants, upper.grants, Merger::grant),
+        sub_agents: merger.entries(
+            "sub-agents",
+            lower.sub_agents,
+            upper.sub_agents,
+            |merger, entry, yours, theirs| merger.same(entry, yours, theirs, show_sub_agent),
+        ),
+        prices: over_entries(lower.prices, upper.prices),
+        price_floors,
+        registries: merger.entries(
+            "registries",
+            lower.registries,
+            upper.registries,
+            |merger, entry, yours, theirs| merger.same(entry, yours, theirs, show_registry),
+        ),
+        // All of them hold, whoever named them.
+        policies: [lower.policies, upper.policies].concat(),
+        origins,
+    };
+    let mut lifts = merger.lifts;
+    lifts.sort_by(|a, b| a.trusted.entry.cmp(&b.trusted.entry));
+    let mut layer = layer;
+    for lift in lifts.iter().filter(|lift| !lift.accepted) {
+        if let Some(origin) = lower_origins.get(&lift.trusted.entry) {
+            layer.origins.insert(lift.trusted.entry.clone(), origin.clone());
+        }
+    }
+    Merged { layer, lifts }
+}
+
+struct Merger<'a> {
+    accepted: &'a Accepted,
+    upper_origins: Origins,
+    lifts: Vec<Lift>,
+}
+
+impl Merger<'_> {
+    /// Notes a lift, and says whether it counts.
+    fn lifts(&mut self, entry: &str, yours: String, theirs: String) -> bool {
+        let trusted = TrustedLift {
+            entry: entry.to_owned(),
+            yours,
+            theirs,
+        };
+        let accepted = match self.accepted {
+            Accepted::All => true,
+            Accepted::Some(known) => known.contains(&trusted),
+        };
+        self.lifts.push(Lift {
+            origin: self.upper_origins.get(entry).cloned(),
+            trusted,
+            accepted,
+        });
+        accepted
+    }
+
+    /// Theirs where it is given and allows no more than yours, or is accepted.
+    fn hold<T>(
+        &mut self,
+        entry: &str,
+        yours: Option<T>,
+        theirs: Option<T>,
+        allows_more: impl Fn(&T, &T) -> bool,
+        show: impl Fn(&T) -> String,
+    ) -> Option<T> {
+        match (yours, theirs) {
+            (Some(yours), Some(theirs)) if allows_more(&theirs, &yours) => {
+                match self.lifts(entry, show(&yours), show(&theirs)) {
+                    true => Some(theirs),
+                    false => Some(yours),
+                }
+            }
+            (yours, theirs) => theirs.or(yours),
+        }
+    }
+
+    /// The smaller number.
+    fn most<T: Ord + Display>(&mut self, entry: &str, yours: Option<T>, theirs: Option<T>) -> Option<T> {
+        self.hold(
+            entry,
+            yours,
+            theirs,
+            |theirs, yours| theirs > yours,
+            ToString::to_string,
+        )
+    }
+
+    /// Yours, if theirs is another.
+    fn same<T: PartialEq>(&mut self, entry: &str, yours: T, theirs: T, show: impl Fn(&T) -> String) -> T {
+        match theirs == yours || self.lifts(entry, show(&yours), show(&theirs)) {
+            true => theirs,
+            false => yours,
+        }
+    }
+
+    fn cap<T: Ord>(
+        &mut self,
+        entry: &str,
+        yours: Option<Cap<T>>,
+        theirs: Option<Cap<T>>,
+        show: impl Fn(&T) -> String,
+    ) -> Option<Cap<T>> {
+        let more = |theirs: &Cap<T>, yours: &Cap<T>| match (theirs, yours) {
+            (Cap::Unlimited, Cap::At(_)) => true,
+            (Cap::At(theirs), Cap::At(yours)) => theirs > yours,
+            (_, Cap::Unlimited) => false,
+        };
+        let show = |cap: &Cap<T>| match cap {
+            Cap::At(value) => show(value),
+            Cap::Unlimited => "none".to_owned(),
+        };
+        self.hold(entry, yours, theirs, more, show)
+    }
+
+    fn limits(&mut self, table: &str, yours: LimitsPatch, theirs: LimitsPatch) -> LimitsPatch {
+        let entry = |key: &str| format!("{table}.{key}");
+        LimitsPatch {
+            tokens: self.cap(&entry("tokens"), yours.tokens, theirs.tokens, u64::to_string),
+            cost: self.cap(&entry("cost"), yours.cost, theirs.cost, ToString::to_string),
+            calls: self.cap(&entry("calls"), yours.calls, theirs.calls, u64::to_string),
+            fuel: self.cap(&entry("fuel"), yours.fuel, theirs.fuel, u64::to_string),
+            memory: self.cap(&entry("memory"), yours.memory, theirs.memory, |bytes| {
+                show_bytes(*bytes)
+            }),
+            time: self.cap(&entry("timeout"), yours.time, theirs.time, |time: &Duration| {
+                format!("{time:?}")
+            }),
+            tasks: self.cap(&entry("tasks"), yours.tasks, theirs.tasks, u64::to_string),
+            depth: self.cap(&entry("depth"), yours.depth, theirs.depth, u32::to_string),
+        }
+    }
+
+    fn run(&mut self, yours: RawRun, theirs: RawRun) -> RawRun {
+        RawRun {
+            strict_tokens: self.hold(
+                "run.strict-tokens",
+                yours.strict_tokens,
+                theirs.strict_tokens,
+                |theirs, yours| *yours && !*theirs,
+                bool::to_string,
+            ),
+            max_concurrent_tasks: self.most(
+                "run.max-concurrent-tasks",
+                yours.max_concurrent_tasks,
+                theirs.max_concurrent_tasks,
+            ),
+            log_bytes: self.most("run.log-bytes", yours.log_bytes, theirs.log_bytes),
+            limits: self.limits("run.limits", yours.limits, theirs.limits),
+        }
+    }
+
+    fn journal(&mut self, yours: RawJournal, theirs: RawJournal) -> RawJournal {
+        let kept = |bodies: &Bodies| match bodies {
+            Bodies::None => 0,
+            Bodies::Replies => 1,
+            Bodies::All => 2,
+        };
+        let show = |bodies: &Bodies| {
+            match bodies {
+                Bodies::None => "none",
+                Bodies::Replies => "replies",
+                Bodies::All => "all",
+            }
+            .to_owned()
+        };
+        RawJournal {
+            // Recording what the operator wants unrecorded is as bad as the other way around.
+            enabled: self.hold(
+                "journal.enabled",
+                yours.enabled,
+                theirs.enabled,
+                |theirs, yours| theirs != yours,
+                bool::to_string,
+            ),
+            // A project's is below its own folder, which is checked.
+            file: theirs.file.or(yours.file),
+            bodies: self.hold(
+                "journal.bodies",
+                yours.bodies,
+                theirs.bodies,
+                |theirs, yours| kept(theirs) > kept(yours),
+                show,
+            ),
+            // A plugin that came with the project would fill the disk, so the default is held, too.
+            max_run_bytes: self.cap(
+                "journal.max-run-bytes",
+                yours.max_run_bytes.or(Some(Cap::At(MAX_RUN_BYTES))),
+                theirs.max_run_bytes,
+                |bytes| show_bytes(*bytes),
+            ),
+        }
+    }
+
+    /// The rates and bounds of a provider that both files have.
+    fn provider(&mut self, name: &str, theirs: RawProvider, yours: &RawProvider) -> RawProvider {
+        let entry = |key: &str| format!("providers.{name}.{key}");
+        RawProvider {
+            requests_per_minute: self.most(
+                &entry("requests-per-minute"),
+                yours.requests_per_minute,
+                theirs.requests_per_minute,
+            ),
+            tokens_per_minute: self.most(
+                &entry("tokens-per-minute"),
+                yours.tokens_per_minute,
+                theirs.tokens_per_minute,
+            ),
+            max_concurrency: self.most(&entry("max-concurrency"), yours.max_concurrency, theirs.max_concurrency),
+            initial_concurrency: self.most(
+                &entry("initial-concurrency"),
+                yours.initial_concurrency,
+                theirs.initial_concurrency,
+            ),
+            retries: self.most(&entry("retries"), yours.retries, theirs.retries),
+            // A server that does not know the field's name would not limit its output.
+            max_tokens_field: self.hold(
+                &entry("max-tokens-field"),
+                yours.max_tokens_field,
+                theirs.max_tokens_field,
+                |theirs, yours| theirs != yours,
+                |field| match field {
+                    MaxTokensField::MaxCompletionTokens => "max-completion-tokens".to_owned(),
+                    MaxTokensField::MaxTokens => "max-tokens".to_owned(),
+                },
+            ),
+            ..theirs
+        }
+    }
+
+    fn grant(&mut self, entry: &str, yours: RawGrant, theirs: RawGrant) -> RawGrant {
+        let models = match (yours.models, theirs.models) {
+            (Some(yours), Some(theirs)) => {
+                let more = theirs.iter().any(|name| !yours.contains(name));
+                let show = |names: &[String]| format!("[{}]", names.join(", "));
+                let lifted = more && self.lifts(&format!("{entry}.models"), show(&yours), show(&theirs));
+                let may = |name: &String| lifted || yours.contains(name);
+                Some(theirs.into_iter().filter(may).collect())
+            }
+            (yours, theirs) => theirs.or(yours),
+        };
+        let covered = |dir: &DirGrant| {
+            let by = |own: &DirGrant| dir.host.starts_with(&own.host) && (own.write || !dir.write);
+            yours.dirs.iter().any(by)
+        };
+        let (mut dirs, more): (Vec<DirGrant>, Vec<DirGrant>) = theirs.dirs.into_iter().partition(covered);
+        let show = |dirs: &[DirGrant]| {
+            let texts: Vec<_> = dirs.iter().map(ToString::to_string).collect();
+            format!("[{}]", texts.join(", "))
+        };
+        if !more.is_empty() && self.lifts(&format!("{entry}.dirs"), show(&yours.dirs), show(&more)) {
+            dirs.extend(more);
+        }
+        RawGrant {
+            models,
+            limits: self.limits(&format!("{entry}.limits"), yours.limits, theirs.limits),
+            dirs,
+        }
+    }
+
+    /// All entries of a section; `both` decides on those that both files have.
+    fn entries<V>(
+        &mut self,
+        section: &str,
+        yours: BTreeMap<String, V>,
+        theirs: BTreeMap<String, V>,
+        both: impl Fn(&mut Self, &str, V, V) -> V,
+    ) -> BTreeMap<String, V> {
+        let mut merged = yours;
+        for (name, theirs) in theirs {
+            let value = match merged.remove(&name) {
+                Some(yours) => both(self, &format!("{section}.{name}"), yours, theirs),
+                None => theirs,
+            };
+            merged.insert(name, value);
+        }
+        merged
+    }
+}
+
+fn show_sub_agent(sub_agent: &SubAgent) -> String {
+    match sub_agent {
+        SubAgent::Path(path) => path.display().to_string(),
+        SubAgent::Reference(text) => text.clone(),
+    }
+}
+
+fn show_registry(registry: &RegistryConfig) -> String {
+    match registry {
+        RegistryConfig::Oci(place) => place.clone(),
+        RegistryConfig::Dir(dir) => dir.display().to_string(),
+    }
+}
+
+fn over_entries<K: Ord, V>(mut lower: BTreeMap<K, V>, upper: BTreeMap<K, V>) -> BTreeMap<K, V> {
+    lower.extend(upper);
+    lower
+}
+
+fn over_fields(over: RawProvider, under: RawProvider) -> RawProvider {
+    RawProvider {
+        kind: over.kind.or(under.kind),
+        base_url: over.base_url.or(under.base_url),
+        key: over.key.or(under.key),
+        requests_per_minute: over.requests_per_minute.or(under.requests_per_minute),
+        tokens_per_minute: over.tokens_per_minute.or(under.tokens_per_minute),
+        max_concurrency: over.max_concurrency.or(under.max_concurrency),
+        initial_concurrency: over.initial_concurrency.or(under.initial_concurrency),
+        retries: over.retries.or(under.retries),
+        hedge_after: over.hedge_after.or(under.hedge_after),
+        warm_prefix: over.warm_prefix.or(under.warm_prefix),
+        timeout: over.timeout.or(under.timeout),
+        file: over.file.or(under.file),
+        max_tokens_field: over.max_tokens_field.or(under.max_tokens_field),
+    }
+}
+
+fn forget(origins: &mut Origins, prefix: &str) {
+    origins.retain(|entry, _| !entry.starts_with(prefix));
+}

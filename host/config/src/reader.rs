@@ -1,0 +1,315 @@
+//! One TOML file, read so that every complaint names the file, the line and the key.
+//!
+//! This knows nothing of what the keys mean. A file is at most 1 MiB, which is far more than any configuration and
+//! keeps a link to something endless from filling memory.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::env::Env;
+use agenthost_core::error::{Error, Result};
+use agenthost_core::nearest::nearest;
+use agenthost_core::plain_file::{self, Links};
+
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Where a setting stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    file: Arc<Path>,
+    shown: Arc<str>,
+    line: usize,
+}
+
+impl Origin {
+    /// The file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The line, from 1.
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
+    /// A configuration error at this place.
+    pub fn error(&self, message: impl fmt::Display) -> Error {
+        Error::config(format!("{self}: {message}"))
+    }
+}
+
+/// `agenthost.toml:7`, relative to the working directory where the file lies below it.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.shown, self.line)
+    }
+}
+
+/// A file's text and how to name it.
+pub struct Source<'e> {
+    pub env: &'e Env,
+    file: Arc<Path>,
+    shown: Arc<str>,
+    pub text: String,
+}
+
+impl<'e> Source<'e> {
+    /// Reads `path`. A file that was found rather than named must be a regular one, so that no pipe or device that
+    /// somebody put there is waited for.
+    pub fn read(env: &'e Env, path: PathBuf, found: bool) -> Result<Self> {
+        let shown = env.shown(&path);
+        let text = read_text(&path, found).map_err(|error| {
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            let error = Error::config(format!("cannot read {shown}: {error}"));
+            if missing && !found {
+                return error.hint("Name a file that exists, or leave out --config (and AGENTHOST_CONFIG) to use the agenthost.toml found upwards from here.");
+            }
+            error
+        })?;
+        Ok(Self {
+            env,
+            file: path.into(),
+            shown: shown.into(),
+            text,
+        })
+    }
+
+    /// The file's name as people should read it.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// The directory that relative paths in this file start from.
+    pub fn dir(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// The file's tables, and the places of all keys.
+    pub fn parse(&self) -> Result<(Spanned<DeTable<'_>>, BTreeMap<String, Origin>)> {
+        let table = DeTable::parse(&self.text).map_err(|error| {
+            // The parser's message can go over several lines; the first says what is wrong.
+            let message = error.message().lines().next().unwrap_or("no TOML").to_owned();
+            let duplicate = message.starts_with("duplicate");
+            let error = self.at(error.span().map_or(0, |span| span.start)).error(message);
+            if duplicate {
+                return error;
+            }
+            error.hint("Write [SECTION] on a line of its own, and below it lines such as key = \"text\", key = 5 or key = [\"a\", \"b\"].")
+        })?;
+        let mut origins = BTreeMap::new();
+        self.record("", table.get_ref(), &mut origins);
+        Ok((table, origins))
+    }
+
+    fn record(&self, prefix: &str, table: &DeTable<'_>, origins: &mut BTreeMap<String, Origin>) {
+        for (key, value) in table {
+            let path = format!("{prefix}{}", key.get_ref());
+            if let DeValue::Table(inner) = value.get_ref() {
+                self.record(&format!("{path}."), inner, origins);
+            }
+            origins.insert(path, self.at(key.span().start));
+        }
+    }
+
+    /// The place of a byte of the text.
+    pub fn at(&self, byte: usize) -> Origin {
+        let before = self.text.get(..byte).unwrap_or(&self.text);
+        Origin {
+            file: Arc::clone(&self.file),
+            shown: Arc::clone(&self.shown),
+            line: before.matches('\n').count() + 1,
+        }
+    }
+}
+
+fn read_text(path: &Path, must_be_regular: bool) -> io::Result<String> {
+    let file = match must_be_regular {
+        true => plain_file::open(path, Links::Follow)?,
+        false => File::open(path)?,
+    };
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(text)
+}
+
+/// A table of a file.
+pub struct Section<'a> {
+    pub source: &'a Source<'a>,
+    name: String,
+    table: &'a DeTable<'a>,
+}
+
+impl<'a> Section<'a> {
+    /// The file's outermost table.
+    pub fn top(source: &'a Source<'a>, table: &'a DeTable<'a>) -> Self {
+        Self {
+            source,
+            name: String::new(),
+            table,
+        }
+    }
+
+    /// Refuses a key that is not among `known`; of several, the first in the file.
+    pub fn only(&self, known: &[&str]) -> Result<()> {
+        let strangers = self.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
+        let Some(key) = strangers.min_by_key(|key| key.span().start) else {
+            return Ok(());
+        };
+        let name = key.get_ref();
+        let place = if self.name.is_empty() {
+            "at the top level".to_owned()
+        } else {
+            format!("in [{}]", self.name)
+        };
+        let hint = match nearest(name, known.iter().copied()) {
+            Some(near) => format!("Did you mean `{near}`?"),
+            None => format!("The known keys here are {}.", known.join(", ")),
+        };
+        Err(self
+            .source
+            .at(key.span().start)
+            .error(format!("unknown key `{name}` {place}"))
+            .hint(hint))
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &str) -> Option<Entry<'a>> {
+        self.entries().find(|entry| entry.key == key)
+    }
+
+    /// All entries, in the order of their names.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> {
+        self.table.iter().map(|(key, value)| Entry {
+            source: self.source,
+            section: self.name.clone(),
+            key: key.get_ref(),
+            start: key.span().start,
+            value,
+        })
+    }
+}
+
+/// A key with its value.
+pub struct Entry<'a> {
+    source: &'a Source<'a>,
+    section: String,
+    pub key: &'a str,
+    start: usize,
+    value: &'a Spanned<DeValue<'a>>,
+}
+
+impl<'a> Entry<'a> {
+    /// The value as a table of its own.
+    pub fn section(&self) -> Result<Section<'a>> {
+        let DeValue::Table(table) = self.value.get_ref() else {
+            return Err(self.expected("a table"));
+        };
+        // Quoted as TOML wants it, so that the name can be searched for.
+        let bare = self
+            .key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        let key = if bare && !self.key.is_empty() {
+            self.key.to_owned()
+        } else {
+            format!("\"{}\"", self.key)
+        };
+        Ok(Section {
+            source: self.source,
+            name: if self.section.is_empty() {
+                key
+            } else {
+                format!("{}.{key}", self.section)
+            },
+            table,
+        })
+    }
+
+    /// A string.
+    pub fn text(&self) -> Result<&'a str> {
+        self.value.get_ref().as_str().ok_or_else(|| self.expected("a string"))
+    }
+
+    /// A string that `parse` accepts.
+    pub fn text_as<T>(&self, parse: impl FnOnce(&'a str) -> Result<T, String>) -> Result<T> {
+        parse(self.text()?).map_err(|message| self.wrong(message))
+    }
+
+    /// A number or a string that `parse` accepts.
+    pub fn number_as<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T> {
+        let read = match self.value.get_ref() {
+            DeValue::String(text) => parse(text),
+            DeValue::Integer(number) if number.radix() == 10 => parse(number.as_str()),
+            DeValue::Integer(number) => parse(&number.to_string()),
+            DeValue::Float(number) => parse(number.as_str()),
+            _ => return Err(self.expected("a number or a string")),
+        };
+        read.map_err(|message| self.wrong(message))
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&self) -> Result<bool> {
+        self.value
+            .get_ref()
+            .as_bool()
+            .ok_or_else(|| self.expected("true or false"))
+    }
+
+    /// A list of strings that `parse` accepts.
+    pub fn list_as<T>(&self, parse: impl Fn(&'a str) -> Result<T, String>) -> Result<Vec<T>> {
+        let DeValue::Array(items) = self.value.get_ref() else {
+            return Err(self.expected("a list of strings"));
+        };
+        let read = |item: &'a Spanned<DeValue<'a>>| {
+            let text = item
+                .get_ref()
+                .as_str()
+                .ok_or_else(|| self.expected("a list of strings"))?;
+            parse(text).map_err(|message| self.wrong_at(item.span().start, &message))
+        };
+        items.iter().map(read).collect()
+    }
+
+    /// One string that `parse` accepts, or a list of them that is not empty.
+    pub fn one_or_more_as<T>(&self, parse: impl Fn(&'a str) -> Result<T, String>) -> Result<Vec<T>> {
+        match self.value.get_ref() {
+            DeValue::Array(items) if items.is_empty() => Err(self.wrong("the list is empty")),
+            DeValue::Array(_) => self.list_as(parse),
+            DeValue::String(text) => Ok(vec![parse(text).map_err(|message| self.wrong(message))?]),
+            _ => Err(self.expected("a string or a list of strings")),
+        }
+    }
+
+    /// Where the key stands.
+    pub fn origin(&self) -> Origin {
+        self.source.at(self.start)
+    }
+
+    /// An error about this entry's value.
+    pub fn wrong(&self, message: impl AsRef<str>) -> Error {
+        self.wrong_at(self.start, message.as_ref())
+    }
+
+    fn wrong_at(&self, byte: usize, message: &str) -> Error {
+        let place = if self.section.is_empty() {
+            String::new()
+        } else {
+            format!(" in [{}]", self.section)
+        };
+        self.source.at(byte).error(format!("`{}`{place}: {message}", self.key))
+    }
+
+    fn expected(&self, what: &str) -> Error {
+        self.wrong(format!("expected {what}, found {}", self.value.get_ref().type_str()))
+    }
+}

@@ -1,0 +1,324 @@
+//! Two files, and what goes without saying, made into one configuration.
+//!
+//! Three providers need no entry: `anthropic`, `openai` and `offline`. A provider without a `base-url` is at its vendor's
+//! address, or where `ANTHROPIC_BASE_URL` or `OPENAI_BASE_URL` say, as with the vendors' own libraries: those variables
+//! are the operator's word. A provider without a key takes its vendor's usual variable only under the vendor's own name
+//! or at an address that no file chose; a service of another name is never handed a vendor's key unasked.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use super::compile;
+use super::dirs::place;
+use super::file::{Kind, Layer, RawGrant, RawProvider, base_url};
+use super::merge::{Accepted, Merged, Origins, merge};
+use super::{
+    Address, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind, RunConfig, SetBy,
+};
+use agenthost_core::error::{Error, Result};
+use agenthost_core::limits::{Cap, Limits};
+use agenthost_core::nearest::nearest;
+
+/// Output tokens reserved for a call that names no maximum: room for a long structured answer, a small part of a task's
+/// 200,000.
+const REPLY_TOKENS: u32 = 8_192;
+/// 64 KiB of a task's output: some 800 lines, enough to see what went wrong.
+const LOG_BYTES: u64 = 64 << 10;
+/// Some thousand model calls with long prompts. Without a bound, a plugin that repeats calls which are refused fills the disk.
+pub(super) const MAX_RUN_BYTES: u64 = 1 << 30;
+
+/// What is known of a kind that stands for a vendor.
+struct Vendor {
+    name: &'static str,
+    url: &'static str,
+    url_var: &'static str,
+    key_var: &'static str,
+    /// The small and the large model.
+    fast: &'static str,
+    strong: &'static str,
+}
+
+// Addresses, variables and model ids are the vendors' own, from their API references.
+const ANTHROPIC: Vendor = Vendor {
+    name: "anthropic",
+    url: "https://api.anthropic.com",
+    url_var: "ANTHROPIC_BASE_URL",
+    key_var: "ANTHROPIC_API_KEY",
+    fast: "claude-haiku-5-5",
+    strong: "claude-opus-5-5",
+};
+const OPENAI: Vendor = Vendor {
+    name: "openai",
+    url: "https://api.openai.com/v1",
+    url_var: "OPENAI_BASE_URL",
+    key_var: "OPENAI_API_KEY",
+    fast: "gpt-6-luna",
+    strong: "gpt-6-sol",
+};
+const OFFLINE: &str = "offline";
+
+impl Kind {
+    fn vendor(self) -> Option<&'static Vendor> {
+        match self {
+            Self::Anthropic => Some(&ANTHROPIC),
+            Self::OpenAi => Some(&OPENAI),
+            Self::Offline | Self::Script => None,
+        }
+    }
+
+    /// The kind of a provider that needs no entry.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        [ANTHROPIC.name, OPENAI.name, OFFLINE]
+            .contains(&name)
+            .then(|| Self::parse(name).ok())
+            .flatten()
+    }
+}
+
+/// Merges `upper` over `lower`, fills in and checks. Each comes with its file.
+pub(super) fn resolve(
+    env: &Env,
+    (lower, user_file): (Layer, Option<PathBuf>),
+    (upper, project_file): (Layer, Option<PathBuf>),
+    accepted: &Accepted,
+) -> Result<Config> {
+    check_journal(&upper, project_file.as_deref())?;
+    let compile = compile::resolve(&lower.compile, &upper)?;
+    let Merged { layer, lifts } = merge(lower, upper, accepted);
+    let providers = providers(env, layer.providers, &layer.origins)?;
+    let limits = Limits::task_default().overridden_by(&layer.limits);
+    let models_assumed = layer.models.is_empty();
+    let models = if models_assumed {
+        assumed_models(env, &providers)
+    } else {
+        layer.models
+    };
+    check_models(&models, &providers, &layer.origins)?;
+    let grants = grants(layer.grants, &models, &limits, &layer.origins)?;
+    Ok(Config {
+        models,
+        models_assumed,
+        providers,
+        limits,
+        reply_tokens: layer.reply_tokens.unwrap_or(REPLY_TOKENS),
+        run: RunConfig {
+            strict_tokens: layer.run.strict_tokens.unwrap_or(false),
+            max_concurrent_tasks: layer.run.max_concurrent_tasks,
+            log_bytes: layer.run.log_bytes.unwrap_or(LOG_BYTES),
+            limits: Limits::none().overridden_by(&layer.run.limits),
+            memory: layer.run.limits.memory,
+        },
+        compile,
+        journal: JournalConfig {
+            enabled: layer.journal.enabled.unwrap_or(true),
+            file: layer.journal.file,
+            bodies: layer.journal.bodies.unwrap_or_default(),
+            max_run_bytes: match layer.journal.max_run_bytes {
+                Some(Cap::Unlimited) => None,
+                Some(Cap::At(most)) => Some(most),
+                None => Some(MAX_RUN_BYTES),
+            },
+        },
+        grants,
+        sub_agents: layer.sub_agents,
+        prices: layer.prices,
+        price_floors: layer.price_floors,
+        registries: layer.registries,
+        policies: layer.policies,
+        lifts,
+        origins: layer.origins,
+        project_file,
+        user_file,
+        env: env.clone(),
+    })
+}
+
+/// An error at the place of `entry`.
+pub(super) fn at(origins: &Origins, entry: &str, message: &str) -> Error {
+    match origins.get(entry) {
+        Some(origin) => origin.error(message),
+        None => Error::config(message),
+    }
+}
+
+fn providers(
+    env: &Env,
+    mut raw: BTreeMap<String, RawProvider>,
+    origins: &Origins,
+) -> Result<BTreeMap<String, ProviderConfig>> {
+    for name in [ANTHROPIC.name, OPENAI.name, OFFLINE] {
+        raw.entry(name.to_owned()).or_default();
+    }
+    raw.into_iter()
+        .map(|(name, raw)| Ok((name.clone(), provider(env, &name, raw, origins)?)))
+        .collect()
+}
+
+fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Result<ProviderConfig> {
+    let entry = format!("providers.{name}");
+    let Some(kind) = raw.kind.or_else(|| Kind::of(name)) else {
+        return Err(at(origins, &entry, &format!("[{entry}] has no `kind`"))
+            .hint("Add kind = \"anthropic\", \"openai\", \"offline\" or \"script\"."));
+    };
+    let foreign: &[&str] = match kind {
+        Kind::Anthropic => &["file", "max-tokens-field"],
+        Kind::OpenAi => &["file"],
+        Kind::Offline => &["base-url", "key-env", "key-file", "file", "max-tokens-field"],
+        Kind::Script => &["base-url", "key-env", "key-file", "max-tokens-field"],
+    };
+    let full = match (kind, raw.file) {
+        (Kind::Anthropic, _) => ProviderKind::Anthropic,
+        (Kind::OpenAi, _) => ProviderKind::OpenAi {
+            max_tokens_field: raw.max_tokens_field.unwrap_or_default(),
+        },
+        (Kind::Offline, _) => ProviderKind::Offline,
+        (Kind::Script, Some(file)) => ProviderKind::Script { file },
+        (Kind::Script, None) => {
+            return Err(at(origins, &entry, &format!("[{entry}] has no `file`"))
+                .hint("Add file = \"…\" with the answers that the script gives."));
+        }
+    };
+    if let Some(key) = foreign
+        .iter()
+        .find(|key| origins.contains_key(&format!("{entry}.{key}")))
+    {
+        let message = format!("`{key}` in [{entry}] does not go with kind = \"{}\"", full.name());
+        return Err(at(origins, &format!("{entry}.{key}"), &message));
+    }
+    let vendor = kind.vendor();
+    let address = match (raw.base_url, vendor) {
+        (Some((url, origin)), _) => Some(Address {
+            url,
+            set_by: SetBy::File(origin),
+        }),
+        (None, Some(vendor)) => Some(usual_address(env, vendor)?),
+        (None, None) => None,
+    };
+    let key_assumed = raw.key.is_none();
+    let by_file = address
+        .as_ref()
+        .is_some_and(|address| matches!(address.set_by, SetBy::File(_)));
+    let usual_key = vendor
+        .filter(|vendor| vendor.name == name || !by_file)
+        .map(|vendor| KeySource::Variable(vendor.key_var.to_owned()));
+    Ok(ProviderConfig {
+        kind: full,
+        address,
+        key: raw.key.or(usual_key),
+        requests_per_minute: raw.requests_per_minute,
+        tokens_per_minute: raw.tokens_per_minute,
+        max_concurrency: raw.max_concurrency,
+        initial_concurrency: raw.initial_concurrency,
+        retries: raw.retries,
+        hedge_after: raw.hedge_after,
+        warm_prefix: raw.warm_prefix,
+        timeout: raw.timeout,
+        key_assumed,
+    })
+}
+
+fn usual_address(env: &Env, vendor: &Vendor) -> Result<Address> {
+    match env.var(vendor.url_var) {
+        Some(text) => Ok(Address {
+            url: base_url(text).map_err(|error| {
+                Error::config(format!("the environment variable {}: {error}", vendor.url_var))
+                    .hint("Correct the variable, or unset it.")
+            })?,
+            set_by: SetBy::Variable(vendor.url_var),
+        }),
+        None => Ok(Address {
+            url: vendor.url.to_owned(),
+            set_by: SetBy::Vendor,
+        }),
+    }
+}
+
+/// `fast` and `strong` at the first vendor whose key is at hand, or made up on this machine.
+fn assumed_models(env: &Env, providers: &BTreeMap<String, ProviderConfig>) -> BTreeMap<String, Vec<ModelRef>> {
+    let at_hand = |vendor: &&Vendor| {
+        let key = providers.get(vendor.name).and_then(|provider| provider.key.as_ref());
+        key.is_some_and(|key| key.is_at_hand(env))
+    };
+    let (provider, fast, strong) = match [&ANTHROPIC, &OPENAI].into_iter().find(at_hand) {
+        Some(vendor) => (vendor.name, vendor.fast, vendor.strong),
+        None => (OFFLINE, "fast", "strong"),
+    };
+    let model = |name: &str, model: &str| {
+        let model = ModelRef {
+            provider: provider.to_owned(),
+            model: model.to_owned(),
+        };
+        (name.to_owned(), vec![model])
+    };
+    BTreeMap::from([model("fast", fast), model("strong", strong)])
+}
+
+fn check_models(
+    models: &BTreeMap<String, Vec<ModelRef>>,
+    providers: &BTreeMap<String, ProviderConfig>,
+    origins: &Origins,
+) -> Result<()> {
+    for (name, chain) in models {
+        if let Some(ModelRef { provider, .. }) = chain.iter().find(|model| !providers.contains_key(&model.provider)) {
+            let message = format!("`{name}` in [models] names the unknown provider `{provider}`");
+            let hint = unknown(provider, providers.keys(), "providers");
+            return Err(at(origins, &format!("models.{name}"), &message).hint(hint));
+        }
+    }
+    Ok(())
+}
+
+/// A project's file may come from a stranger, who must not choose where on this machine prompts and replies are written.
+fn check_journal(upper: &Layer, project_file: Option<&Path>) -> Result<()> {
+    let (Some(file), Some(project)) = (&upper.journal.file, project_file.and_then(Path::parent)) else {
+        return Ok(());
+    };
+    let inside = file
+        .strip_prefix(project)
+        .is_ok_and(|below| below.components().all(|part| matches!(part, Component::Normal(_))));
+    // Nor through a link in the folder.
+    if inside && place(file).starts_with(place(project)) {
+        return Ok(());
+    }
+    let message = "`file` in [journal] lies outside the folder of a project's file";
+    Err(at(&upper.origins, "journal.file", message)
+        .hint("Name a file below the folder, or set it in your own file, with --journal or with AGENTHOST_JOURNAL."))
+}
+
+fn grants(
+    raw: BTreeMap<String, RawGrant>,
+    models: &BTreeMap<String, Vec<ModelRef>>,
+    limits: &Limits,
+    origins: &Origins,
+) -> Result<BTreeMap<String, Grant>> {
+    let resolve = |(plugin, raw): (String, RawGrant)| {
+        if let Some(name) = raw.models.iter().flatten().find(|name| !models.contains_key(*name)) {
+            let message = format!("`models` in [grants.\"{plugin}\"] names the unknown model `{name}`");
+            return Err(at(origins, &format!("grants.{plugin}.models"), &message).hint(unknown(
+                name,
+                models.keys(),
+                "models",
+            )));
+        }
+        let own_limits = Limits::none().overridden_by(&raw.limits);
+        let grant = Grant {
+            models: raw
+                .models
+                .map_or_else(|| models.keys().cloned().collect(), |names| names.into_iter().collect()),
+            limits: limits.narrowed_by(&own_limits),
+            own_limits,
+            dirs: raw.dirs,
+        };
+        Ok((plugin, grant))
+    };
+    raw.into_iter().map(resolve).collect()
+}
+
+/// The hint for a name that is not known.
+fn unknown<'k>(name: &str, known: impl Iterator<Item = &'k String> + Clone, what: &str) -> String {
+    let all = known.clone().map(String::as_str).collect::<Vec<_>>().join(", ");
+    match nearest(name, known.map(String::as_str)) {
+        Some(near) => format!("Did you mean `{near}`? The known {what} are {all}."),
+        None => format!("The known {what} are {all}."),
+    }
+}

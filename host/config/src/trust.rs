@@ -1,0 +1,544 @@
+//! The questions that a stranger's file raises: may it send prompts there, may it give a plugin this directory, may it
+//! lift a limit of the operator's, may its crates run code?
+//!
+//! A file *pairs* a provider with an address when it sets its `base-url`: prompts go there, and the key where the merged
+//! provider has one. A pair needs the operator's word once when the file is the project's (or one named in its place), and
+//! also in the operator's own file when a key goes to a plain http address, where it travels in clear text. Loopback
+//! addresses need none, nor do the vendors' own and those that the operator's environment sets.
+//!
+//! A project's file *grants* a directory outside the folder that it lies in, be it through a link: what a plugin reads
+//! there it can send to a model, so a cloned repository must not choose it. Directories inside the folder need no word,
+//! nor do those of the operator's own file and command line. This is asked for every grant whenever the file is loaded.
+//!
+//! A project's file *lifts* what the operator's own file holds: a limit, a grant, the place of a sub-agent. Without the
+//! operator's word the stricter of both holds, which is no error; see `lifts`.
+//!
+//! A *crate* runs code when it is built. Those below a folder that the operator trusts may be built, and those that the
+//! operator named for it; see [`crates`].
+//!
+//! [`Config::load`] asks for the providers that models map to and that would be sent something, so that a project can name
+//! a service that this machine has no key for; [`Config::key`] asks again for whatever provider is put to use. What was
+//! accepted is the file's path, a digest of each pair of provider, address and key source, one of each plugin, directory
+//! and access, one of each lift with both values, and the folder of the crates: the file may change in any other way, but a
+//! new address, or another key for it, or another directory, is a new question.
+//!
+//! The record is `trust.toml` in [`Env::state_dir`], written as a whole; of two writers at the same time the later wins,
+//! and the other's question is asked again. It protects against files, not against programs that run as the operator.
+
+pub mod crates;
+pub(super) mod lifts;
+pub mod seal;
+
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use url::{Host, Url};
+
+pub use self::crates::TrustedCrates;
+pub use self::lifts::TrustedLift;
+use super::{Config, DirGrant, Env, Lifting, Origin, PROJECT_FILE, ProviderConfig, SetBy, dirs};
+use agenthost_core::error::{Error, Result};
+use agenthost_core::printable::shell_word;
+
+/// What was accepted for one file or folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustRecord {
+    /// The configuration file, or the folder where it has none, with all links resolved.
+    pub file: PathBuf,
+    /// The pairs, sorted by provider.
+    #[serde(default)]
+    pub pairs: Vec<TrustedPair>,
+    /// The directories outside the file's folder, sorted by plugin.
+    #[serde(default)]
+    pub dirs: Vec<TrustedDir>,
+    /// What of the operator's own file it lifts, sorted by entry.
+    #[serde(default)]
+    pub lifts: Vec<TrustedLift>,
+    /// The folder whose crates may be built.
+    #[serde(default)]
+    pub crates: Option<TrustedCrates>,
+}
+
+impl TrustRecord {
+    /// That of a folder without a configuration.
+    fn of_crates(file: PathBuf, crates: TrustedCrates) -> Self {
+        Self {
+            file,
+            pairs: Vec::new(),
+            dirs: Vec::new(),
+            lifts: Vec::new(),
+            crates: Some(crates),
+        }
+    }
+
+    /// Whether there is nothing that needs the operator's word.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty() && self.dirs.is_empty() && self.lifts.is_empty() && self.crates.is_none()
+    }
+}
+
+/// A provider and the address that its prompts may go to, with its key where it has one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedPair {
+    /// The provider's name.
+    pub provider: String,
+    /// The base URL.
+    pub address: String,
+    /// Where the key comes from, in words; empty for a provider without one.
+    pub key: String,
+    /// The SHA-256 digest of the three, in hexadecimal: what a later pair is compared by.
+    pub sha256: String,
+}
+
+/// A directory and the plugin that may have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedDir {
+    /// `namespace:name`.
+    pub plugin: String,
+    /// The directory, with all links resolved.
+    pub dir: PathBuf,
+    /// What the plugin may do there, in words.
+    pub access: String,
+    /// The SHA-256 digest of the three, in hexadecimal: what a later grant is compared by.
+    pub sha256: String,
+}
+
+/// The record's format. Format 1 has neither lifts nor crates, and reads as one without them.
+const FORMAT: u32 = 2;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Store {
+    format: u32,
+    #[serde(default)]
+    trusted: Vec<TrustRecord>,
+}
+
+/// What [`accept`] would record for `file`: every pair, directory and lift that needs the operator's word, used or not, and
+/// the folder of its crates. `file` may be a folder, which stands for the `agenthost.toml` in it, if there is one.
+///
+/// # Errors
+///
+/// As [`Config::load`], but for the question of trust itself.
+pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
+    let mut file = env.cwd().join(file);
+    refuse_link(env, &file)?;
+    if file.is_dir() {
+        let inner = file.join(PROJECT_FILE);
+        refuse_link(env, &inner)?;
+        if !inner.is_file() {
+            return crates_of(env, &file);
+        }
+        file = inner;
+    }
+    let canonical = canonical(env, &file)?;
+    let own = env
+        .user_file()
+        .is_some_and(|own| fs::canonicalize(own).is_ok_and(|own| own == canonical));
+    let config = Config::unchecked(env, (!own).then_some(&file), Lifting::All)?;
+    let chosen_by = |origin: &Origin| fs::canonicalize(origin.file()).is_ok_and(|path| path == canonical);
+    let pairs = config
+        .providers()
+        .keys()
+        .filter_map(|name| question(&config, name))
+        .filter(|question| chosen_by(question.origin))
+        .map(|question| question.pair)
+        .collect();
+    let dirs = outside(&config).map(|(dir, _)| dir).collect();
+    let lifts = config.lifts.iter().map(|lift| lift.trusted.clone()).collect();
+    let folder = canonical.parent().filter(|_| !own);
+    let crates = folder.map(|folder| TrustedCrates::below(env, folder)).transpose()?;
+    Ok(TrustRecord {
+        file: canonical,
+        pairs,
+        dirs,
+        lifts,
+        crates: crates.flatten(),
+    })
+}
+
+/// What is recorded for a folder without a configuration: that its crates may be built.
+/// Refuses a link: a repository could hold one that leads to a folder of many projects, and the word that was meant for it would be
+/// recorded for them.
+fn refuse_link(env: &Env, path: &Path) -> Result<()> {
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        return Ok(());
+    }
+    let shown = env.shown(path);
+    let target = canonical(env, path)?;
+    Err(
+        Error::usage(format!("{shown} is a link to {}", env.shown(&target))).hint(format!(
+            "Name that file or folder itself if you mean it: `agenthost trust {}`.",
+            shell_word(&target.to_string_lossy())
+        )),
+    )
+}
+
+fn crates_of(env: &Env, folder: &Path) -> Result<TrustRecord> {
+    let file = canonical(env, folder)?;
+    let Some(crates) = TrustedCrates::below(env, &file)? else {
+        return Err(Error::usage(format!("{} is too much to trust", env.shown(&file)))
+            .hint("Name the folder of one project, or of one crate."));
+    };
+    Ok(TrustRecord::of_crates(file, crates))
+}
+
+/// Records the operator's word for all that `file` asks for, in place of what was recorded for it before. `file` may be a
+/// folder, as in [`review`]. Where it asks for nothing there is nothing to record, and the result says so by empty lists.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use std::collections::BTreeMap;
+/// use agenthost_config::{Config, Env, trust};
+/// use agenthost_core::error::ErrorClass;
+///
+/// let vars = BTreeMap::from([("ANTHROPIC_API_KEY".to_owned(), "sk-example".to_owned())]);
+/// let env = Env::new(vars, dir, Some(dir.join("home")));
+/// let file = dir.join("agenthost.toml");
+/// std::fs::write(&file, "[models]\nfast = 'anthropic/claude-haiku-5-5'\n[providers.anthropic]\nbase-url = 'https://proxy.example'\n")?;
+///
+/// let denied = Config::load(&env).err().ok_or("the key would have gone there")?;
+/// assert_eq!(denied.class(), ErrorClass::Denied);
+/// let asked = trust::review(&env, &file)?;
+/// assert!(asked.pairs[0].address.starts_with("https://proxy.example"));
+/// assert_eq!(trust::accept(&env, &file)?, asked);
+/// assert_eq!(trust::list(&env)?, [asked]);
+/// assert!(Config::load(&env).is_ok());
+/// assert!(trust::revoke(&env, &file)?);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// As [`review`]; [`Host`](agenthost_core::error::ErrorClass::Host) where the record cannot be written.
+pub fn accept(env: &Env, file: &Path) -> Result<TrustRecord> {
+    keep(env, review(env, file)?)
+}
+
+/// Records the operator's word, in place of what was recorded for the same file before.
+fn keep(env: &Env, record: TrustRecord) -> Result<TrustRecord> {
+    let mut records = list(env)?;
+    let before = records.len();
+    records.retain(|old| old.file != record.file);
+    if !record.is_empty() {
+        records.push(record.clone());
+        records.sort_by(|a, b| a.file.cmp(&b.file));
+    }
+    if before > 0 || !records.is_empty() {
+        write(env, records)?;
+    }
+    Ok(record)
+}
+
+/// All that was accepted, sorted by file.
+///
+/// # Errors
+///
+/// [`Host`](agenthost_core::error::ErrorClass::Host) for a record that cannot be read.
+pub fn list(env: &Env) -> Result<Vec<TrustRecord>> {
+    let Some(path) = store_path(env) else {
+        return Ok(Vec::new());
+    };
+    let broken = |why: &dyn std::fmt::Display| {
+        Error::host(format!("cannot read {}: {why}", path.display()))
+            .hint("Remove the file, then run `agenthost trust` again where it is needed.")
+    };
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(broken(&error)),
+    };
+    let store: Store = toml::from_str(&text).map_err(|error| broken(&error.message()))?;
+    if !(1..=FORMAT).contains(&store.format) {
+        return Err(broken(&format!(
+            "its format is {}, and only those up to {FORMAT} are known",
+            store.format
+        )));
+    }
+    Ok(store.trusted)
+}
+
+/// Takes the operator's word for `file` back; false if there was none. The file itself may be gone.
+///
+/// # Errors
+///
+/// [`Host`](agenthost_core::error::ErrorClass::Host) where the record cannot be read or written.
+pub fn revoke(env: &Env, file: &Path) -> Result<bool> {
+    let given = env.cwd().join(file);
+    let canonical = fs::canonicalize(&given).unwrap_or_else(|_| given.clone());
+    let inner = canonical.join(PROJECT_FILE);
+    let mut records = list(env)?;
+    let before = records.len();
+    records.retain(|record| ![&canonical, &given, &inner].contains(&&record.file));
+    let found = records.len() < before;
+    if found {
+        write(env, records)?;
+    }
+    Ok(found)
+}
+
+/// The lifts that were accepted for a project's file. Those of a record that cannot be read are none.
+pub(super) fn accepted_lifts(env: &Env, file: Option<&Path>) -> Vec<TrustedLift> {
+    let canonical = file.and_then(|file| fs::canonicalize(file).ok());
+    let records = canonical.as_ref().and_then(|_| list(env).ok()).unwrap_or_default();
+    let record = records
+        .into_iter()
+        .find(|record| Some(&record.file) == canonical.as_ref());
+    record.map(|record| record.lifts).unwrap_or_default()
+}
+
+/// Asks for all granted directories, and for all providers that models map to and that would be sent something.
+pub(super) fn check(config: &Config) -> Result<()> {
+    outside(config).try_for_each(|(dir, origin)| check_dir(config, &dir, origin))?;
+    let mut names: Vec<&str> = config
+        .models()
+        .values()
+        .flatten()
+        .map(|model| model.provider.as_str())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    // Without the key that it names, a provider fails before anything is sent.
+    let sends = |name: &&str| {
+        config
+            .provider(name)
+            .is_some_and(|provider| provider.key_assumed || at_hand(config, provider))
+    };
+    names
+        .into_iter()
+        .filter(sends)
+        .try_for_each(|name| check_provider(config, name))
+}
+
+/// Asks for one provider, whether or not anything maps to it.
+pub(super) fn check_provider(config: &Config, name: &str) -> Result<()> {
+    let Some(Question {
+        pair,
+        origin,
+        clear,
+        with_key,
+    }) = question(config, name)
+    else {
+        return Ok(());
+    };
+    let canonical = canonical(&config.env, origin.file())?;
+    let records = list(&config.env)?;
+    let record = records.iter().find(|record| record.file == canonical);
+    if record.is_some_and(|record| record.pairs.iter().any(|known| known.sha256 == pair.sha256)) {
+        return Ok(());
+    }
+    let file = config.env.shown(origin.file());
+    let what = match with_key {
+        true => format!("the key in {}", pair.key),
+        false => "prompts".to_owned(),
+    };
+    let how = if clear { ", in clear text" } else { "" };
+    let since = if record.is_some() {
+        "; this is not what was accepted for the file before"
+    } else {
+        ""
+    };
+    Err(Error::denied(format!(
+        "{origin}: provider `{name}` would send {what} to {}{how}{since}",
+        pair.address
+    ))
+    .hint(format!(
+        "Read {file}, then run `agenthost trust {}` if {} may go there.",
+        shell_word(&file),
+        if with_key { "the key" } else { "they" }
+    )))
+}
+
+fn check_dir(config: &Config, dir: &TrustedDir, origin: &Origin) -> Result<()> {
+    let canonical = canonical(&config.env, origin.file())?;
+    let records = list(&config.env)?;
+    let record = records.iter().find(|record| record.file == canonical);
+    if record.is_some_and(|record| record.dirs.iter().any(|known| known.sha256 == dir.sha256)) {
+        return Ok(());
+    }
+    let file = config.env.shown(origin.file());
+    let since = if record.is_some() {
+        "; this is not what was accepted for the file before"
+    } else {
+        ""
+    };
+    Err(Error::denied(format!(
+        "{origin}: {} could {} {}, which lies outside the folder of this file{since}",
+        dir.plugin,
+        dir.access,
+        dir.dir.display()
+    ))
+    .hint(format!(
+        "Read {file}, then run `agenthost trust {}` if the plugin may have that directory.",
+        shell_word(&file)
+    )))
+}
+
+/// The granted directories that need the operator's word, with the place of the grant: those that a file other than the
+/// operator's own gives, and that are not below the file's folder.
+fn outside(config: &Config) -> impl Iterator<Item = (TrustedDir, &Origin)> {
+    let by_strangers = config.grants.iter().filter_map(|(plugin, grant)| {
+        let origin = config.origin(&format!("grants.{plugin}.dirs"))?;
+        (config.user_file() != Some(origin.file())).then_some((plugin, grant, origin))
+    });
+    by_strangers.flat_map(|(plugin, grant, origin)| {
+        let folder = dirs::place(origin.file()).parent().map(Path::to_owned);
+        let inside = move |dir: &DirGrant| folder.as_ref().is_some_and(|folder| dir.host.starts_with(folder));
+        let question = move |dir: &DirGrant| {
+            let access = dir.access();
+            let host = dir.host.as_os_str().as_bytes();
+            let dir = TrustedDir {
+                plugin: plugin.clone(),
+                dir: dir.host.clone(),
+                access: access.to_owned(),
+                sha256: digest([plugin.as_bytes(), host, access.as_bytes()]),
+            };
+            (dir, origin)
+        };
+        grant.dirs.iter().filter(move |dir| !inside(dir)).map(question)
+    })
+}
+
+/// A pair that needs the operator's word.
+struct Question<'c> {
+    pair: TrustedPair,
+    origin: &'c Origin,
+    clear: bool,
+    /// Whether a key goes along; otherwise prompts alone.
+    with_key: bool,
+}
+
+fn at_hand(config: &Config, provider: &ProviderConfig) -> bool {
+    let key = provider.key.as_ref();
+    key.is_none_or(|key| key.is_at_hand(&config.env))
+}
+
+fn question<'c>(config: &'c Config, name: &str) -> Option<Question<'c>> {
+    let provider = config.provider(name)?;
+    let address = provider.address.as_ref()?;
+    let SetBy::File(origin) = &address.set_by else {
+        return None;
+    };
+    let url = Url::parse(&address.url).ok();
+    let clear = url.as_ref().is_none_or(|url| url.scheme() != "https");
+    let own = config.user_file() == Some(origin.file());
+    // A vendor's usual variable that is not set is no key: such a server is called without one.
+    let with_key = provider.key.is_some() && (!provider.key_assumed || at_hand(config, provider));
+    if url.as_ref().is_some_and(is_loopback) || (own && !(clear && with_key)) {
+        return None;
+    }
+    let key = provider.key.as_ref().map(ToString::to_string).unwrap_or_default();
+    let pair = TrustedPair {
+        provider: name.to_owned(),
+        address: address.url.clone(),
+        sha256: digest([name.as_bytes(), address.url.as_bytes(), key.as_bytes()]),
+        key,
+    };
+    Some(Question {
+        pair,
+        origin,
+        clear,
+        with_key,
+    })
+}
+
+fn digest(three: [&[u8]; 3]) -> String {
+    // A zero byte stands in none of the three, so no two lists read the same.
+    Sha256::digest(three.join(&0))
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// 127.0.0.0/8, `::1` and the name `localhost`.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+fn canonical(env: &Env, file: &Path) -> Result<PathBuf> {
+    fs::canonicalize(file).map_err(|error| {
+        let missing = error.kind() == io::ErrorKind::NotFound;
+        let error = Error::config(format!("cannot read {}: {error}", env.shown(file)));
+        if missing {
+            return error.hint("Name a configuration file that exists.");
+        }
+        error
+    })
+}
+
+fn store_path(env: &Env) -> Option<PathBuf> {
+    Some(env.state_dir()?.join("trust.toml"))
+}
+
+fn write(env: &Env, trusted: Vec<TrustRecord>) -> Result<()> {
+    let Some(path) = store_path(env) else {
+        return Err(Error::host("there is no home directory to keep the record of trust in")
+            .hint("Set HOME or XDG_STATE_HOME to an absolute path."));
+    };
+    let failed = |why: &dyn std::fmt::Display| Error::host(format!("cannot write {}: {why}", path.display()));
+    let store = Store {
+        format: FORMAT,
+        trusted,
+    };
+    let text = toml::to_string(&store).map_err(|error| failed(&error))?;
+    replace(&path, text.as_bytes()).map_err(|error| failed(&error))
+}
+
+/// Puts `bytes` at `path` so that a reader finds the old or the new, and only the owner can read it.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let written = create(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let renamed = written.and_then(|()| fs::rename(&temporary, path));
+    if renamed.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&temporary);
+    }
+    renamed
+}
+
+fn create(temporary: &Path) -> io::Result<File> {
+    let open = || {
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(temporary)
+    };
+    match open() {
+        // Left by a process of the same number that was killed.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(temporary)?;
+            open()
+        }
+        opened => opened,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,338 @@
+//! Whether a crate may be built.
+//!
+//! A build runs code of the crate as this user, outside of any sandbox: build scripts and procedural macros, also those of
+//! its dependencies, and what cargo's configuration files and a toolchain file name. Those files count in any directory
+//! above the crate, too. So a crate may be built without a question if it lies in a folder that the operator trusts, where
+//! all such files above that folder were there when it was trusted. A repository inside a trusted folder is a project of
+//! its own. The workspace that this program was built in and runs from is trusted: a person who can write there can change the
+//! program.
+//!
+//! Only files are looked at here, and nothing is run.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Env, TrustRecord, canonical, keep, list};
+use agenthost_core::error::{Error, Result};
+use agenthost_core::printable::{one_line, shell_word};
+
+/// More than any of the files that are looked at has; what is beyond is not looked at.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// Folders whose crates may be built.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedCrates {
+    /// The folder, with all links resolved.
+    pub dir: PathBuf,
+    /// Files above the folder that have a say in what a build runs, as they were found when it was trusted.
+    #[serde(default)]
+    pub outside: Vec<PathBuf>,
+}
+
+impl TrustedCrates {
+    /// The folder `dir`, with the files above it that count; `None` for a folder that holds more than projects: the home directory and
+    /// those above it.
+    pub(super) fn below(env: &Env, dir: &Path) -> Result<Option<Self>> {
+        let dir = canonical(env, dir)?;
+        let home = env.home().and_then(|home| home.canonicalize().ok());
+        if dir.parent().is_none() || home.is_some_and(|home| home.starts_with(&dir)) {
+            return Ok(None);
+        }
+        let outside = deciding(env, &dir).into_iter().filter(|file| !file.starts_with(&dir));
+        Ok(Some(Self {
+            outside: outside.collect(),
+            dir,
+        }))
+    }
+}
+
+/// What building a crate would run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrateBuild {
+    /// The crate's directory, with all links resolved.
+    pub dir: PathBuf,
+    /// What would run, in words.
+    pub runs: Vec<String>,
+    /// The files that have a say in it, outside of the crate's own sources.
+    deciding: Vec<PathBuf>,
+    /// The directory as people should read it.
+    shown: String,
+}
+
+impl CrateBuild {
+    /// Looks at the crate in `dir`.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use agenthost_config::Env;
+    /// use agenthost_config::trust::crates::CrateBuild;
+    ///
+    /// std::fs::create_dir_all(dir.join("plugin/.cargo"))?;
+    /// std::fs::write(dir.join("plugin/Cargo.toml"), "[package]\nname = 'plugin'\nbuild = 'make.rs'\n[workspace]\n")?;
+    /// std::fs::write(dir.join("plugin/.cargo/config.toml"), "[build]\nrustc-wrapper = './wrap.sh'\n")?;
+    /// let env = Env::new([].into(), dir, Some(dir.join("home")));
+    /// let build = CrateBuild::of(&env, &dir.join("plugin"))?;
+    /// assert_eq!(build.runs, [
+    ///     "cargo build in plugin",
+    ///     "its build script make.rs",
+    ///     "`./wrap.sh` as rustc-wrapper (plugin/.cargo/config.toml)",
+    ///     "build scripts and macros of what it depends on",
+    /// ]);
+    /// assert!(!build.is_trusted(&env)?);
+    /// build.accept(&env)?;
+    /// assert!(build.is_trusted(&env)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) if there is no such directory.
+    pub fn of(env: &Env, dir: &Path) -> Result<Self> {
+        let dir = canonical(env, &env.cwd().join(dir))?;
+        let shown = match env.shown(&dir) {
+            shown if shown.is_empty() => ".".to_owned(),
+            shown => shown,
+        };
+        let deciding = deciding(env, &dir);
+        let mut runs = vec![format!("cargo build in {shown}")];
+        runs.extend(build_script(&dir).map(|script| format!("its build script {script}")));
+        for file in &deciding {
+            runs.extend(words(env, file));
+        }
+        runs.push("build scripts and macros of what it depends on".to_owned());
+        // Each is one line of a question: a manifest, a configuration file or a path must not add lines of its own.
+        let runs = runs.iter().map(|what| one_line(what).into_owned()).collect();
+        Ok(Self {
+            dir,
+            runs,
+            deciding,
+            shown,
+        })
+    }
+
+    /// Whether it may be built without a question.
+    ///
+    /// # Errors
+    ///
+    /// [`Host`](agenthost_core::error::ErrorClass::Host) for a record of trust that cannot be read.
+    pub fn is_trusted(&self, env: &Env) -> Result<bool> {
+        if own_workspace().is_some_and(|own| within(&self.dir, &own)) {
+            return Ok(true);
+        }
+        let records = list(env)?;
+        let folders: Vec<&TrustedCrates> = records.iter().filter_map(|record| record.crates.as_ref()).collect();
+        let known = |folder: &TrustedCrates, file: &PathBuf| {
+            file.starts_with(&folder.dir)
+                || folder.outside.contains(file)
+                || folders.iter().any(|other| within(file, &other.dir))
+        };
+        Ok(folders
+            .iter()
+            .any(|folder| within(&self.dir, &folder.dir) && self.deciding.iter().all(|file| known(folder, file))))
+    }
+
+    /// That it may not be built, with what would run and the cure.
+    pub fn refusal(&self) -> Error {
+        Error::denied(format!(
+            "building {} runs its code on this machine, outside of any sandbox: {}",
+            one_line(&self.shown),
+            self.runs.join("; ")
+        ))
+        .hint(format!(
+            "Read them, then run `agenthost trust {}` if they may run.",
+            shell_word(&self.shown)
+        ))
+    }
+
+    /// Records that crates in this directory may be built as far as files above it have no say in that: for a project that
+    /// the operator has just made.
+    ///
+    /// # Errors
+    ///
+    /// [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be written.
+    pub fn accept_alone(&self, env: &Env) -> Result<()> {
+        if self.is_trusted(env)? {
+            return Ok(());
+        }
+        let crates = TrustedCrates {
+            dir: self.dir.clone(),
+            outside: Vec::new(),
+        };
+        keep(env, TrustRecord::of_crates(self.dir.clone(), crates)).map(|_| ())
+    }
+
+    /// Records that crates in this directory may be built.
+    ///
+    /// # Errors
+    ///
+    /// [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be written.
+    pub fn accept(&self, env: &Env) -> Result<TrustRecord> {
+        super::crates_of(env, &self.dir).and_then(|mut record| {
+            // What was recorded for its configuration stays as it is.
+            let before = list(env)?.into_iter().find(|old| old.file == record.file);
+            if let Some(before) = before {
+                record = TrustRecord {
+                    crates: record.crates,
+                    ..before
+                };
+            }
+            keep(env, record)
+        })
+    }
+}
+
+/// Refuses the crate in `dir` if it may not be built.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # std::fs::create_dir(dir.join("plugin"))?;
+/// # std::fs::write(dir.join("plugin/Cargo.toml"), "[package]\nname = 'plugin'\n")?;
+/// use agenthost_config::Env;
+/// use agenthost_config::trust::{self, crates};
+/// use agenthost_core::error::ErrorClass;
+///
+/// let env = Env::new([].into(), dir, Some(dir.join("home")));
+/// let denied = crates::check(&env, &dir.join("plugin")).err().ok_or("it would run")?;
+/// assert_eq!(denied.class(), ErrorClass::Denied);
+/// assert_eq!(denied.next_step(), Some("Read them, then run `agenthost trust plugin` if they may run."));
+/// trust::accept(&env, "plugin".as_ref())?;
+/// crates::check(&env, &dir.join("plugin"))?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`Denied`](agenthost_core::error::ErrorClass::Denied), with what would run and the cure.
+pub fn check(env: &Env, dir: &Path) -> Result<()> {
+    let build = CrateBuild::of(env, dir)?;
+    match build.is_trusted(env)? {
+        true => Ok(()),
+        false => Err(build.refusal()),
+    }
+}
+
+/// Whether `path` is the folder `dir` or lies in it, and in no repository below that.
+fn within(path: &Path, dir: &Path) -> bool {
+    let below = || path.ancestors().take_while(|above| *above != dir);
+    path.starts_with(dir) && !below().any(|above| fs::symlink_metadata(above.join(".git")).is_ok())
+}
+
+/// The workspace that this program was built from, if it runs from there and the workspace is this user's. A program that was
+/// installed elsewhere says nothing about what is at that path now.
+fn own_workspace() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.canonicalize().ok()?;
+    let meta = fs::metadata(&root).ok()?;
+    let runs_there = || std::env::current_exe().is_ok_and(|program| program.starts_with(&root));
+    let own = meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o002 == 0;
+    (own && runs_there() && is_workspace(&root.join("Cargo.toml"))).then_some(root)
+}
+
+/// The files at `dir` and above that have a say in what a build in `dir` runs: cargo's configuration, a toolchain file, and
+/// the manifest of the workspace. The user's own, in cargo's home, is not among them.
+fn deciding(env: &Env, dir: &Path) -> Vec<PathBuf> {
+    let homes = [
+        env.var("CARGO_HOME").map(PathBuf::from),
+        env.home().map(|home| home.join(".cargo")),
+    ];
+    let homes: Vec<PathBuf> = homes
+        .into_iter()
+        .flatten()
+        .filter_map(|home| home.canonicalize().ok())
+        .collect();
+    let mut found = Vec::new();
+    let mut workspace = false;
+    for above in dir.ancestors() {
+        let cargo = above.join(".cargo");
+        let configs = ["config", "config.toml"].map(|name| cargo.join(name));
+        let toolchains = ["rust-toolchain", "rust-toolchain.toml"].map(|name| above.join(name));
+        let own = cargo.canonicalize().is_ok_and(|cargo| homes.contains(&cargo));
+        let files = configs.into_iter().filter(|_| !own).chain(toolchains);
+        found.extend(files.filter(|file| fs::symlink_metadata(file).is_ok()));
+        let manifest = above.join("Cargo.toml");
+        if !workspace && is_workspace(&manifest) {
+            workspace = true;
+            found.push(manifest);
+        }
+    }
+    found
+}
+
+fn table(file: &Path) -> Option<toml::Table> {
+    read(file)?.parse().ok()
+}
+
+/// The text of a regular file.
+fn read(file: &Path) -> Option<String> {
+    let regular = fs::metadata(file).is_ok_and(|meta| meta.is_file());
+    let mut text = String::new();
+    let file = regular.then(|| File::open(file).ok()).flatten()?;
+    file.take(MOST_BYTES).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+fn is_workspace(manifest: &Path) -> bool {
+    table(manifest).is_some_and(|manifest| manifest.contains_key("workspace"))
+}
+
+/// The crate's build script, as its manifest or its place says.
+fn build_script(dir: &Path) -> Option<String> {
+    let manifest = table(&dir.join("Cargo.toml")).unwrap_or_default();
+    match manifest.get("package").and_then(|package| package.get("build")) {
+        Some(toml::Value::String(script)) => Some(script.clone()),
+        Some(toml::Value::Boolean(false)) => None,
+        Some(other) => Some(other.to_string()),
+        None => dir.join("build.rs").exists().then(|| "build.rs".to_owned()),
+    }
+}
+
+/// What a file that has a say makes a build run.
+fn words(env: &Env, file: &Path) -> Vec<String> {
+    let shown = env.shown(file);
+    if file.file_name().is_some_and(|name| name == "Cargo.toml") {
+        return Vec::new();
+    }
+    if file
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with("rust-toolchain"))
+    {
+        return vec![format!("the toolchain of {shown}")];
+    }
+    let config = table(file).unwrap_or_default();
+    let mut found = Vec::new();
+    let mut add = |table: &toml::Value, keys: &[&str]| {
+        for key in keys {
+            if let Some(value) = table.get(key) {
+                let program = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                found.push(format!("`{program}` as {key} ({shown})"));
+            }
+        }
+    };
+    if let Some(build) = config.get("build") {
+        add(build, &["rustc-wrapper", "rustc-workspace-wrapper", "rustc", "rustdoc"]);
+    }
+    for target in config
+        .get("target")
+        .and_then(toml::Value::as_table)
+        .into_iter()
+        .flat_map(|all| all.values())
+    {
+        add(target, &["linker", "runner"]);
+    }
+    // Flags, environment, credential helpers, sources, and whatever cargo learns to read from there.
+    let known = |table: &toml::Value| table.as_table().is_some_and(|table| table.len() == 1);
+    if found.len() != 1 || config.len() != 1 || !config.values().all(known) {
+        found.push(format!("whatever else {shown} sets"));
+    }
+    found
+}

@@ -1,0 +1,102 @@
+//! Whether a command line that a journal holds is one that this user gave.
+//!
+//! A journal may lie in a project that comes from a stranger, and `resume` runs what it says: with directories, limits and
+//! output files. So the command line carries a MAC, made with a key that only this user can read. What carries none, or a
+//! wrong one, is the project's data, and is given no more than the project's configuration.
+//!
+//! The key is `commands.key` in [`Env::state_dir`]. Without a state directory nothing is sealed.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use super::super::Env;
+
+/// 32 bytes, in hexadecimal.
+const KEY_DIGITS: usize = 64;
+
+/// The seal of `command` with this user's key, which is made if there is none; `None` if there is no place for a key, or it
+/// cannot be written: the command then counts as somebody else's, which costs a flag at `resume`.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use agenthost_config::Env;
+/// use agenthost_config::trust::seal;
+///
+/// let env = Env::new([].into(), dir, Some(dir.join("home")));
+/// let mark = seal::seal(&env, "run plugin.wasm").ok_or("there is a home")?;
+/// assert!(seal::is_sealed(&env, "run plugin.wasm", &mark));
+/// assert!(!seal::is_sealed(&env, "run other.wasm", &mark));
+/// let another = Env::new([].into(), dir, Some(dir.join("elsewhere")));
+/// assert!(!seal::is_sealed(&another, "run plugin.wasm", &mark));
+/// # Ok(())
+/// # }
+/// ```
+pub fn seal(env: &Env, command: &str) -> Option<String> {
+    let path = env.state_dir()?.join("commands.key");
+    let made = |error: io::Error| tracing::debug!(path = %path.display(), %error, "commands are not sealed");
+    let key = read(&path).or_else(|| make(&path).map_err(made).ok())?;
+    Some(hex(&mac(&key, command)?.finalize().into_bytes()))
+}
+
+/// Whether `mark` is the seal of `command` with this user's key.
+pub fn is_sealed(env: &Env, command: &str, mark: &str) -> bool {
+    let key = env.state_dir().and_then(|dir| read(&dir.join("commands.key")));
+    let mac = key.and_then(|key| mac(&key, command));
+    // Both are hexadecimal text of one length, so what is compared is the MAC.
+    mac.zip(unhex(mark))
+        .is_some_and(|(mac, mark)| mac.verify_slice(&mark).is_ok())
+}
+
+fn mac(key: &str, command: &str) -> Option<Hmac<Sha256>> {
+    let mut mac = Hmac::new_from_slice(key.as_bytes()).ok()?;
+    mac.update(b"agenthost command\0");
+    mac.update(command.as_bytes());
+    Some(mac)
+}
+
+/// The key, if the file is this user's alone.
+fn read(path: &Path) -> Option<String> {
+    let meta = fs::symlink_metadata(path).ok()?;
+    let private =
+        meta.is_file() && meta.uid() == rustix::process::geteuid().as_raw() && meta.permissions().mode() & 0o077 == 0;
+    if !private {
+        return None;
+    }
+    let mut text = String::new();
+    File::open(path).ok()?.take(1 << 10).read_to_string(&mut text).ok()?;
+    let key = text.trim_end();
+    (key.len() == KEY_DIGITS).then(|| key.to_owned())
+}
+
+/// Makes the key. Of two processes that do so at once the later wins, and what the other sealed before that is not sealed.
+fn make(path: &Path) -> io::Result<String> {
+    let mut key = [0; KEY_DIGITS / 2];
+    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    super::replace(path, format!("{}\n", hex(&key)).as_bytes())?;
+    // Whichever process was the later one.
+    read(path).ok_or_else(|| io::Error::other("the key file is not this user's alone"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    (text.len().is_multiple_of(2))
+        .then(|| digits.map(byte).collect())
+        .flatten()
+}

@@ -1,0 +1,20 @@
+//! The vocabulary that all parts of agenthost share: errors, limits and the ledger that enforces them, model requests and replies,
+//! outcomes of tasks, and reports of runs.
+//!
+//! Nothing here runs a plugin, sends a request or touches a database.
+
+#[macro_use]
+#[cfg_attr(not(feature = "failpoints"), doc(hidden))]
+pub mod failpoint;
+
+pub mod error;
+pub mod limits;
+pub mod llm;
+pub mod nearest;
+pub mod plain_file;
+pub mod printable;
+pub mod process;
+pub mod run;
+pub mod task;
+#[doc(hidden)]
+pub mod weaken;

@@ -1,0 +1,306 @@
+//! What a task may use: the limits as values, the way an operator writes them, and the way they combine.
+//!
+//! A limit that is `None` does not exist. Narrowing takes the smaller of each pair, so it can never widen; overriding
+//! replaces what was written and keeps the rest. This module is plain values and arithmetic: it enforces nothing, reads
+//! no clock and no file.
+
+pub mod ledger;
+mod patch;
+mod spent;
+pub mod units;
+mod usd;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::time::Duration;
+
+pub use self::patch::{Cap, LimitsPatch};
+pub use self::spent::Spent;
+pub use self::usd::Usd;
+
+/// 200,000 tokens, input and output together: one full context window of the common models, so that a task can read a
+/// long document once but not in a loop.
+const TASK_TOKENS: u64 = 200_000;
+/// 100 model calls: far above what a focused task makes, far below what a loop would make in its five minutes.
+const TASK_CALLS: u64 = 100;
+/// 20 G units of fuel: one to four seconds of computing (measured at 5 to 18 G a second), as a task's work is done by the model and not by the plugin.
+const TASK_FUEL: u64 = 20_000_000_000;
+/// 64 MiB of linear memory: room for a document and its parsed form, and 100 such tasks fit in 6.4 GiB.
+const TASK_MEMORY: u64 = 64 << 20;
+/// 5 minutes: several slow replies with their retries, short enough for a person who waits.
+const TASK_TIME: Duration = Duration::from_mins(5);
+/// 1,000 sub-tasks: a wide fan-out; a plugin that starts more has most likely lost count.
+const TASK_TASKS: u64 = 1_000;
+/// 5 levels of sub-tasks: orchestrators of orchestrators fit; endless recursion ends early.
+const TASK_DEPTH: u32 = 5;
+
+/// What a task, or a whole run, may use at most. `None` is no limit.
+///
+/// ```
+/// use agenthost_core::limits::{Cap, Limits, LimitsPatch};
+///
+/// let asked = LimitsPatch { calls: Some(Cap::At(500)), tokens: Some(Cap::Unlimited), ..LimitsPatch::default() };
+/// let limits = Limits::task_default().overridden_by(&asked);
+/// assert_eq!((limits.calls, limits.tokens), (Some(500), None));
+///
+/// let grant = Limits { calls: Some(20), ..Limits::none() };
+/// assert_eq!(limits.narrowed_by(&grant).calls, Some(20));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Input and output tokens together.
+    pub tokens: Option<u64>,
+    /// Money for model calls.
+    pub cost: Option<Usd>,
+    /// Model calls.
+    pub calls: Option<u64>,
+    /// Units of fuel, about one for each instruction of the plugin.
+    pub fuel: Option<u64>,
+    /// Linear memory, in bytes.
+    pub memory: Option<u64>,
+    /// Wall time.
+    pub time: Option<Duration>,
+    /// Sub-tasks started, at any depth below.
+    pub tasks: Option<u64>,
+    /// Levels of sub-tasks below; 0 allows none.
+    pub depth: Option<u32>,
+}
+
+impl Limits {
+    /// What a task gets when nobody says otherwise: 200,000 tokens, 100 calls, 20 G fuel, 64 MiB, 5 minutes, 1,000
+    /// sub-tasks, depth 5. There is no limit on cost, since one refuses every model whose price is unknown.
+    pub fn task_default() -> Self {
+        Self {
+            tokens: Some(TASK_TOKENS),
+            cost: None,
+            calls: Some(TASK_CALLS),
+            fuel: Some(TASK_FUEL),
+            memory: Some(TASK_MEMORY),
+            time: Some(TASK_TIME),
+            tasks: Some(TASK_TASKS),
+            depth: Some(TASK_DEPTH),
+        }
+    }
+
+    /// No limit at all.
+    pub fn none() -> Self {
+        Self {
+            tokens: None,
+            cost: None,
+            calls: None,
+            fuel: None,
+            memory: None,
+            time: None,
+            tasks: None,
+            depth: None,
+        }
+    }
+
+    /// The smaller of each: what holds when both hold.
+    #[must_use]
+    pub fn narrowed_by(&self, other: &Self) -> Self {
+        Self {
+            tokens: smaller(self.tokens, other.tokens),
+            cost: smaller(self.cost, other.cost),
+            calls: smaller(self.calls, other.calls),
+            fuel: smaller(self.fuel, other.fuel),
+            memory: smaller(self.memory, other.memory),
+            time: smaller(self.time, other.time),
+            tasks: smaller(self.tasks, other.tasks),
+            depth: smaller(self.depth, other.depth),
+        }
+    }
+
+    /// These limits with every one replaced that `patch` names, in either direction.
+    #[must_use]
+    pub fn overridden_by(&self, patch: &LimitsPatch) -> Self {
+        Self {
+            tokens: replaced(self.tokens, patch.tokens),
+            cost: replaced(self.cost, patch.cost),
+            calls: replaced(self.calls, patch.calls),
+            fuel: replaced(self.fuel, patch.fuel),
+            memory: replaced(self.memory, patch.memory),
+            time: replaced(self.time, patch.time),
+            tasks: replaced(self.tasks, patch.tasks),
+            depth: replaced(self.depth, patch.depth),
+        }
+    }
+}
+
+impl Limits {
+    /// The value of a limit for people, without its unit; none where there is no such limit.
+    pub fn describe(&self, limit: LimitKind) -> Option<String> {
+        match limit {
+            LimitKind::Tokens => self.tokens.map(|n| n.to_string()),
+            LimitKind::Cost => self.cost.map(|cost| cost.to_string()),
+            LimitKind::Calls => self.calls.map(|n| n.to_string()),
+            LimitKind::Fuel => self.fuel.map(|n| n.to_string()),
+            LimitKind::Memory => self.memory.map(units::show_bytes),
+            LimitKind::Time => self.time.map(|time| format!("{time:?}")),
+            LimitKind::Tasks => self.tasks.map(|n| n.to_string()),
+            LimitKind::Depth => self.depth.map(|n| n.to_string()),
+            LimitKind::Size | LimitKind::Other => None,
+        }
+    }
+}
+
+fn smaller<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn replaced<T>(old: Option<T>, new: Option<Cap<T>>) -> Option<T> {
+    match new {
+        None => old,
+        Some(Cap::Unlimited) => None,
+        Some(Cap::At(value)) => Some(value),
+    }
+}
+
+/// Which limit was reached.
+///
+/// ```
+/// use agenthost_core::limits::{LimitKind, Limits};
+///
+/// let limit = LimitKind::from_name("memory");
+/// assert_eq!(Limits::task_default().describe(limit).as_deref(), Some("64 MiB"));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LimitKind {
+    /// Input and output tokens.
+    Tokens,
+    /// Money.
+    Cost,
+    /// Model calls.
+    Calls,
+    /// Fuel.
+    Fuel,
+    /// Linear memory.
+    Memory,
+    /// Wall time.
+    Time,
+    /// Sub-tasks.
+    Tasks,
+    /// Levels of sub-tasks.
+    Depth,
+    /// The size of a single value, reply or host call; not the operator's to set.
+    Size,
+    /// A limit that this list has no case for.
+    Other,
+}
+
+impl Serialize for LimitKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for LimitKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::from_name(&String::deserialize(deserializer)?))
+    }
+}
+
+impl LimitKind {
+    /// The name, as in the plugin contract and in JSON output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Cost => "cost",
+            Self::Calls => "calls",
+            Self::Fuel => "fuel",
+            Self::Memory => "memory",
+            Self::Time => "time",
+            Self::Tasks => "tasks",
+            Self::Depth => "depth",
+            Self::Size => "size",
+            Self::Other => "other",
+        }
+    }
+
+    /// The limit of that name; [`LimitKind::Other`] for a name that this version does not know.
+    pub fn from_name(name: &str) -> Self {
+        const ALL: [LimitKind; 9] = [
+            LimitKind::Tokens,
+            LimitKind::Cost,
+            LimitKind::Calls,
+            LimitKind::Fuel,
+            LimitKind::Memory,
+            LimitKind::Time,
+            LimitKind::Tasks,
+            LimitKind::Depth,
+            LimitKind::Size,
+        ];
+        ALL.into_iter()
+            .find(|limit| limit.name() == name)
+            .unwrap_or(Self::Other)
+    }
+
+    /// What a value of this limit counts, where the value does not say so itself.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Calls => "calls",
+            Self::Fuel => "fuel",
+            Self::Tasks => "sub-tasks",
+            Self::Depth => "levels",
+            Self::Cost | Self::Memory | Self::Time | Self::Size | Self::Other => "",
+        }
+    }
+
+    /// The limit in a sentence for people: "its limit of model calls".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Calls => "model calls",
+            Self::Tasks => "sub-tasks",
+            Self::Size => "size of a value",
+            Self::Other => "another kind",
+            Self::Tokens | Self::Cost | Self::Fuel | Self::Memory | Self::Time | Self::Depth => self.name(),
+        }
+    }
+}
+
+impl fmt::Display for LimitKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let limits = Limits::task_default();
+        assert_eq!(limits.tokens, Some(200_000));
+        assert_eq!(limits.cost, None);
+        assert_eq!(limits.calls, Some(100));
+        assert_eq!(limits.fuel, Some(20_000_000_000));
+        assert_eq!(limits.memory, Some(67_108_864));
+        assert_eq!(limits.time, Some(Duration::from_secs(300)));
+        assert_eq!(limits.tasks, Some(1_000));
+        assert_eq!(limits.depth, Some(5));
+    }
+
+    #[test]
+    fn narrowing_never_widens() {
+        let mut own = Limits::task_default();
+        own.tokens = Some(10);
+        own.calls = None;
+        let mut other = Limits::none();
+        other.tokens = Some(20);
+        other.calls = Some(7);
+        other.cost = Some(Usd::from_pico(5));
+        let both = own.narrowed_by(&other);
+        assert_eq!(
+            (both.tokens, both.calls, both.cost),
+            (Some(10), Some(7), Some(Usd::from_pico(5)))
+        );
+        assert_eq!(both.fuel, own.fuel);
+        assert_eq!(both, other.narrowed_by(&own));
+        assert_eq!(own.narrowed_by(&Limits::none()), own);
+    }
+}

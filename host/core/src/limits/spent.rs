@@ -1,0 +1,114 @@
+//! What was used.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
+use serde_json::Value;
+
+use super::Usd;
+use super::ledger::Used;
+
+/// What a task, or a run, used.
+///
+/// ```
+/// use agenthost_core::limits::Spent;
+///
+/// let mut sum = Spent { calls: 2, input_tokens: 100, ..Spent::default() };
+/// sum.add(&Spent { calls: 1, unpriced_calls: 1, ..Spent::default() });
+/// assert_eq!((sum.calls, sum.input_tokens), (3, 100));
+/// assert_eq!(sum.known_cost(), None, "one of the calls has no known price");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Input tokens, cached ones included.
+    pub input_tokens: u64,
+    /// The part of the input that was read from a provider's cache.
+    pub cached_input_tokens: u64,
+    /// Output tokens.
+    pub output_tokens: u64,
+    /// Money for the calls whose price is known.
+    pub cost: Usd,
+    /// Calls of models without a known price, so that `cost` is not the whole.
+    pub unpriced_calls: u64,
+    /// Model calls that were sent, failed ones included.
+    pub calls: u64,
+    /// Fuel.
+    pub fuel: u64,
+    /// The most linear memory held at any time, in bytes; of a run, the most of any task.
+    pub peak_memory: u64,
+    /// Wall time.
+    pub wall: Duration,
+}
+
+impl Spent {
+    /// Adds a call that was sent.
+    pub(super) fn called(&mut self) {
+        self.calls = self.calls.saturating_add(1);
+    }
+
+    /// Adds what a call used.
+    pub(super) fn charge(&mut self, used: &Used) {
+        self.input_tokens = self.input_tokens.saturating_add(used.input);
+        self.cached_input_tokens = self.cached_input_tokens.saturating_add(used.cached_input);
+        self.output_tokens = self.output_tokens.saturating_add(used.output);
+        match used.cost {
+            Some(cost) => self.cost = self.cost.saturating_add(cost),
+            None => self.unpriced_calls = self.unpriced_calls.saturating_add(1),
+        }
+    }
+
+    /// Adds what another task of the same run used; the wall time stays that of the whole.
+    pub fn add(&mut self, other: &Self) {
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.cached_input_tokens = self.cached_input_tokens.saturating_add(other.cached_input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.cost = self.cost.saturating_add(other.cost);
+        self.unpriced_calls = self.unpriced_calls.saturating_add(other.unpriced_calls);
+        self.calls = self.calls.saturating_add(other.calls);
+        self.fuel = self.fuel.saturating_add(other.fuel);
+        self.peak_memory = self.peak_memory.max(other.peak_memory);
+    }
+
+    /// The whole cost, where it is known.
+    pub fn known_cost(&self) -> Option<Usd> {
+        (self.unpriced_calls == 0).then_some(self.cost)
+    }
+}
+
+impl Spent {
+    /// Reads what [`Serialize`] wrote: where the cost is not known, of no call.
+    pub fn read(json: &Value) -> Option<Self> {
+        let count = |name: &str| json.get(name).and_then(Value::as_u64);
+        let cost: Option<Usd> = json
+            .get("cost_usd")
+            .and_then(|cost| serde_json::from_value(cost.clone()).ok());
+        let calls = count("calls")?;
+        Some(Self {
+            input_tokens: count("input_tokens")?,
+            cached_input_tokens: count("cached_input_tokens")?,
+            output_tokens: count("output_tokens")?,
+            cost: cost.unwrap_or_default(),
+            unpriced_calls: if cost.is_some() { 0 } else { calls.max(1) },
+            calls,
+            fuel: count("fuel")?,
+            peak_memory: count("peak_memory_bytes")?,
+            wall: Duration::from_millis(count("wall_ms")?),
+        })
+    }
+}
+
+impl Serialize for Spent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("spent", 8)?;
+        fields.serialize_field("input_tokens", &self.input_tokens)?;
+        fields.serialize_field("cached_input_tokens", &self.cached_input_tokens)?;
+        fields.serialize_field("output_tokens", &self.output_tokens)?;
+        fields.serialize_field("cost_usd", &self.known_cost())?;
+        fields.serialize_field("calls", &self.calls)?;
+        fields.serialize_field("fuel", &self.fuel)?;
+        fields.serialize_field("peak_memory_bytes", &self.peak_memory)?;
+        fields.serialize_field("wall_ms", &u64::try_from(self.wall.as_millis()).unwrap_or(u64::MAX))?;
+        fields.end()
+    }
+}

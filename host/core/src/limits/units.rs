@@ -1,0 +1,277 @@
+//! How people write counts, sizes and durations, on the command line and in files alike.
+//!
+//! All three accept decimals where the result is whole, and refuse what would have to be rounded: a limit means what it
+//! says. The functions have the shape that clap's value parsers take.
+
+use std::time::Duration;
+
+/// The longest duration: one year. Beyond it a deadline means nothing, and instants of the system may overflow.
+const MAX_SECONDS: u128 = 365 * 24 * 3_600;
+
+/// A count: `200000`, `200_000`, `200k`, `1.5M`; k, M, G and T are powers of 1,000.
+///
+/// ```
+/// use agenthost_core::limits::units::parse_count;
+///
+/// assert_eq!(parse_count("1.5M")?, 1_500_000);
+/// assert!(parse_count("1.5").is_err(), "nothing is rounded");
+/// # Ok::<(), String>(())
+/// ```
+pub fn parse_count(text: &str) -> Result<u64, String> {
+    let (number, unit) = split_unit(text.trim());
+    let factor = match unit {
+        "" => Some(1),
+        "k" | "K" => Some(1_000),
+        "M" => Some(1_000_000),
+        "G" => Some(1_000_000_000),
+        "T" => Some(1_000_000_000_000),
+        _ => None,
+    };
+    factor.and_then(|factor| whole(number, factor)).ok_or_else(|| {
+        format!("`{text}` is not a count; write a whole number such as 200000, 200_000 or 200k (k, M, G or T)")
+    })
+}
+
+/// A size in bytes: `65536`, `64KiB`, `1.5GiB`, `500MB`. KiB, MiB and GiB are powers of 1,024, KB, MB and GB of 1,000;
+/// capitals do not matter.
+///
+/// ```
+/// use agenthost_core::limits::units::parse_bytes;
+///
+/// assert_eq!(parse_bytes("64MiB")?, 64 << 20);
+/// # Ok::<(), String>(())
+/// ```
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let (number, unit) = split_unit(text.trim());
+    let factor = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "kb" => Some(1_000),
+        "mb" => Some(1_000_000),
+        "gb" => Some(1_000_000_000),
+        "kib" => Some(1 << 10),
+        "mib" => Some(1 << 20),
+        "gib" => Some(1 << 30),
+        _ => None,
+    };
+    factor.and_then(|factor| whole(number, factor)).ok_or_else(|| {
+        format!("`{text}` is not a size; write bytes, or a number with KiB, MiB, GiB, KB, MB or GB, such as 64MiB")
+    })
+}
+
+/// A duration: `90` (seconds), `90s`, `5m`, `1h30m`, `250ms`; the largest unit first, not zero, at most a year.
+///
+/// ```
+/// use std::time::Duration;
+/// use agenthost_core::limits::units::parse_duration;
+///
+/// assert_eq!(parse_duration("1h30m")?, Duration::from_secs(5_400));
+/// # Ok::<(), String>(())
+/// ```
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let nanos = nanos(text.trim()).ok_or_else(|| {
+        format!("`{text}` is not a duration; write seconds, or numbers with h, m, s or ms, such as 90s or 1h30m")
+    })?;
+    if nanos == 0 {
+        return Err(format!("`{text}` is no time at all"));
+    }
+    match u64::try_from(nanos) {
+        Ok(nanos) if u128::from(nanos) <= MAX_SECONDS * NANOS => Ok(Duration::from_nanos(nanos)),
+        _ => Err(format!("`{text}` is too long; the most is 8760h")),
+    }
+}
+
+/// A size as people read it: `64 MiB`, `1.5 GiB`, `100 bytes`.
+pub fn show_bytes(bytes: u64) -> String {
+    for (unit, name) in [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
+        if bytes >= unit {
+            let tenths = u128::from(bytes) * 10 / u128::from(unit);
+            return match tenths % 10 {
+                0 => format!("{} {name}", tenths / 10),
+                tenth => format!("{}.{tenth} {name}", tenths / 10),
+            };
+        }
+    }
+    format!("{bytes} bytes")
+}
+
+const NANOS: u128 = 1_000_000_000;
+
+fn nanos(text: &str) -> Option<u128> {
+    if let Some(nanos) = decimal(text, 9) {
+        return Some(nanos);
+    }
+    if text.is_empty() {
+        return None;
+    }
+    let mut rest = text;
+    let mut total = 0_u128;
+    let mut previous = u128::MAX;
+    while !rest.is_empty() {
+        let (number, tail) = split_unit(rest);
+        let end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
+        let (unit, next) = tail.split_at_checked(end)?;
+        let scale = match unit {
+            "h" => 3_600 * NANOS,
+            "m" => 60 * NANOS,
+            "s" => NANOS,
+            "ms" => NANOS / 1_000,
+            _ => return None,
+        };
+        if scale >= previous {
+            return None;
+        }
+        previous = scale;
+        let exact = decimal(number, 9)?.checked_mul(scale)?;
+        if exact % NANOS != 0 {
+            return None;
+        }
+        total = total.checked_add(exact / NANOS)?;
+        rest = next.trim_start();
+    }
+    Some(total)
+}
+
+/// `number` times `factor`, if that is whole and fits.
+fn whole(number: &str, factor: u128) -> Option<u64> {
+    const ONE: u128 = 1_000_000_000_000;
+    let exact = decimal(number, 12)?.checked_mul(factor)?;
+    if exact % ONE != 0 {
+        return None;
+    }
+    u64::try_from(exact / ONE).ok()
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(at).unwrap_or((text, ""));
+    (number.trim_end(), unit)
+}
+
+/// Reads a plain decimal number exactly, as a multiple of ten to the power of minus `places`. No sign, no exponent;
+/// underscores between digits.
+pub(super) fn decimal(text: &str, places: usize) -> Option<u128> {
+    let (whole, fraction) = match text.split_once('.') {
+        Some((whole, fraction)) => (digits(whole)?, digits(fraction)?),
+        None => (digits(text)?, String::new()),
+    };
+    let kept = fraction.get(..places).unwrap_or(&fraction);
+    if fraction.chars().skip(places).any(|digit| digit != '0') {
+        return None;
+    }
+    format!("{whole}{kept:0<places$}").parse().ok()
+}
+
+fn digits(text: &str) -> Option<String> {
+    if text.is_empty() || text.starts_with('_') || text.ends_with('_') {
+        return None;
+    }
+    let digits = text.replace('_', "");
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts() {
+        for (text, value) in [
+            ("0", 0),
+            ("200000", 200_000),
+            ("200_000", 200_000),
+            ("200k", 200_000),
+            ("200K", 200_000),
+            ("200 k", 200_000),
+            ("1.5M", 1_500_000),
+            ("20G", 20_000_000_000),
+            ("2T", 2_000_000_000_000),
+            (" 7 ", 7),
+            ("5.0", 5),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(parse_count(text), Ok(value), "{text}");
+        }
+        for text in [
+            "",
+            "k",
+            "-1",
+            "+1",
+            "1.5",
+            "1.0001k",
+            "_1",
+            "1_",
+            "1e3",
+            "1m",
+            "0x10",
+            "18446744073709551616",
+            "99999999999T",
+            "१",
+        ] {
+            assert_eq!(
+                parse_count(text),
+                Err(format!(
+                    "`{text}` is not a count; write a whole number such as 200000, 200_000 or 200k (k, M, G or T)"
+                ))
+            );
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, value) in [
+            ("65536", 65_536),
+            ("64KiB", 65_536),
+            ("64MiB", 67_108_864),
+            ("64 mib", 67_108_864),
+            ("1.5GiB", 1_610_612_736),
+            ("2KB", 2_000),
+            ("500MB", 500_000_000),
+            ("1GB", 1_000_000_000),
+            ("12B", 12),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(value), "{text}");
+        }
+        for text in ["", "64M", "64Mi", "-1MiB", "0.3KiB", "20000000000GiB", "MiB"] {
+            assert_eq!(
+                parse_bytes(text),
+                Err(format!(
+                    "`{text}` is not a size; write bytes, or a number with KiB, MiB, GiB, KB, MB or GB, such as 64MiB"
+                ))
+            );
+        }
+    }
+
+    #[test]
+    fn durations() {
+        for (text, millis) in [
+            ("90", 90_000),
+            ("0.5", 500),
+            ("90s", 90_000),
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            ("1h 30m 5s 7ms", 5_405_007),
+            ("250ms", 250),
+            ("1.5h", 5_400_000),
+            ("8760h", 31_536_000_000),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5 minutes", "1m1h", "1m1m", "-5s", "h", "1h30", "5d", "1e3s", "s5"] {
+            assert_eq!(
+                parse_duration(text),
+                Err(format!(
+                    "`{text}` is not a duration; write seconds, or numbers with h, m, s or ms, such as 90s or 1h30m"
+                ))
+            );
+        }
+        assert_eq!(parse_duration("0s"), Err("`0s` is no time at all".to_owned()));
+        assert_eq!(
+            parse_duration("8761h"),
+            Err("`8761h` is too long; the most is 8760h".to_owned())
+        );
+        assert_eq!(
+            parse_duration("9999999999h"),
+            Err("`9999999999h` is too long; the most is 8760h".to_owned())
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! A model call as a task makes it: with a model *name*, before grants, limits and providers had their say.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::LimitKind;
+
+use super::{Message, Reply};
+
+/// What a task asks for.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Ask {
+    /// The model name: `fast`, `strong`, or another that the operator's config maps to a model.
+    pub model: String,
+    /// The system text.
+    pub system: Option<String>,
+    /// The conversation.
+    pub messages: Vec<Message>,
+    /// The most output tokens; none leaves it to the host.
+    pub max_tokens: Option<u32>,
+    /// A JSON Schema, as text, that the reply's text must satisfy.
+    pub schema: Option<String>,
+    /// Further settings by name.
+    pub options: Vec<(String, String)>,
+}
+
+/// Why a call gave no reply, in the words of the plugin contract.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CallError {
+    /// The grant does not allow this model.
+    Denied(String),
+    /// A limit of the task does not allow this call.
+    Exhausted(LimitKind),
+    /// The input does not fit the model's context.
+    ContextOverflow,
+    /// The model declined to answer.
+    Refused(String),
+    /// The reply does not satisfy the schema.
+    InvalidReply(String),
+    /// No provider answered.
+    Unavailable(String),
+    /// The request makes no sense.
+    InvalidRequest(String),
+    /// Any other class: its name and its message.
+    Other(String, String),
+}
+
+/// The most bytes of an error's text. It may repeat what the guest wrote, which can be 8 MiB.
+const MAX_ERROR_BYTES: usize = 4 << 10;
+
+impl CallError {
+    /// The same error with the beginning of its text. A refusal keeps all of it: those are the words of the model.
+    pub fn shortened(self) -> Self {
+        let short = |mut text: String| {
+            if text.len() > MAX_ERROR_BYTES {
+                text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
+                text.push('…');
+                text.shrink_to_fit();
+            }
+            text
+        };
+        match self {
+            Self::Denied(text) => Self::Denied(short(text)),
+            Self::InvalidReply(text) => Self::InvalidReply(short(text)),
+            Self::Unavailable(text) => Self::Unavailable(short(text)),
+            Self::InvalidRequest(text) => Self::InvalidRequest(short(text)),
+            Self::Other(class, text) => Self::Other(short(class), short(text)),
+            Self::Exhausted(_) | Self::ContextOverflow | Self::Refused(_) => self,
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Denied(text) => write!(f, "denied: {text}"),
+            Self::Exhausted(limit) => write!(f, "the limit of {} is reached", limit.words()),
+            Self::ContextOverflow => f.write_str("the input does not fit the model's context"),
+            Self::Refused(text) => write!(f, "the model declined: {text}"),
+            Self::InvalidReply(text) => write!(f, "the reply does not satisfy the schema: {text}"),
+            Self::Unavailable(text) => write!(f, "unavailable: {text}"),
+            Self::InvalidRequest(text) => write!(f, "invalid request: {text}"),
+            Self::Other(class, text) => write!(f, "{class}: {text}"),
+        }
+    }
+}
+
+/// The reply or the reason why there is none.
+pub type CallResult = Result<Reply, CallError>;
+
+/// What is left of a task's limits; none where there is no such limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Allowance {
+    /// Input and output tokens.
+    pub tokens: Option<u64>,
+    /// Micro-dollars (1e-6 USD), rounded down.
+    pub cost_micro_usd: Option<u64>,
+    /// Model calls.
+    pub calls: Option<u64>,
+    /// Fuel.
+    pub fuel: Option<u64>,
+    /// Milliseconds until the deadline.
+    pub time_ms: Option<u64>,
+}

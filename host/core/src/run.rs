@@ -1,0 +1,291 @@
+//! A run: the tree of tasks under one root, what can be watched of it, and its report.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::ledger::Used;
+use crate::limits::{Spent, Usd};
+use crate::task::{Outcome, TaskId, TaskReport};
+
+/// The version of the JSON report; readers ignore fields that they do not know.
+pub const REPORT_FORMAT: u32 = 1;
+
+/// The name of a run: sorts by time, fits a shell word.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct RunId(String);
+
+impl RunId {
+    /// A new name: nine digits of the time in milliseconds and five of `seed`, in lower-case base 32.
+    pub fn new(now: SystemTime, seed: &[u8; 32]) -> Self {
+        const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+        let millis = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        let random = u64::from_le_bytes(*seed.last_chunk().unwrap_or(&[0; 8]));
+        let digits = |number: u64, count: u32| {
+            (0..count)
+                .rev()
+                .filter_map(move |n| DIGITS.get((number >> (5 * n) & 31) as usize))
+                .map(|byte| char::from(*byte))
+        };
+        Self(digits(millis, 9).chain(['-']).chain(digits(random, 5)).collect())
+    }
+}
+
+impl RunId {
+    /// The name of a run that is written down.
+    pub fn recorded(id: &str) -> Self {
+        Self(id.to_owned())
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Something happened in a run.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A task began.
+    Started {
+        /// Which.
+        task: TaskId,
+        /// Its plugin.
+        plugin: String,
+    },
+    /// The plugin says how far it is.
+    Progress {
+        /// Which task.
+        task: TaskId,
+        /// Parts done.
+        done: u32,
+        /// Parts in all, where it knows.
+        total: Option<u32>,
+        /// Its words, on one line.
+        message: String,
+    },
+    /// A request of a model call was sent.
+    CallSent {
+        /// Which task.
+        task: TaskId,
+        /// The model, as `provider/model`.
+        model: String,
+    },
+    /// A request of a model call failed and is followed by another.
+    CallRetried {
+        /// Which task.
+        task: TaskId,
+        /// The model, as `provider/model`.
+        model: String,
+        /// Why it failed.
+        error: String,
+        /// How long is waited first.
+        wait: Duration,
+    },
+    /// A request of a model call came back and is in the books.
+    CallSettled {
+        /// Which task.
+        task: TaskId,
+        /// What the task has used by now.
+        spent: Spent,
+        /// Why it failed, if it did.
+        error: Option<String>,
+    },
+    /// A task ended.
+    Ended {
+        /// Which.
+        task: TaskId,
+    },
+}
+
+impl Event {
+    /// The task that it is about.
+    pub fn task(&self) -> &TaskId {
+        match self {
+            Self::Started { task, .. }
+            | Self::Progress { task, .. }
+            | Self::CallSent { task, .. }
+            | Self::CallRetried { task, .. }
+            | Self::CallSettled { task, .. }
+            | Self::Ended { task } => task,
+        }
+    }
+}
+
+/// What one model was used for in a run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelReport {
+    /// The model name that was asked for.
+    pub name: String,
+    /// What answered, as `provider/model`.
+    pub model: String,
+    /// Calls whose first request went to this model.
+    pub calls: u64,
+    /// Requests sent: all attempts, repairs and hedges.
+    pub requests: u64,
+    /// Requests that were another attempt after a failure.
+    pub retries: u64,
+    /// Replies that broke their schema and were sent back to be repaired.
+    pub repairs: u64,
+    /// Requests that were sent beside a slow one.
+    pub hedges: u64,
+    /// Requests that were sent ahead to write a shared prefix to the provider's cache.
+    pub warmed: u64,
+    /// Milliseconds that requests waited, before they were sent and between attempts, summed over all of them.
+    pub waited_ms: u64,
+    /// What they waited for and how many did: `requests`, `tokens`, `input-tokens`, `output-tokens`, `retry-after`,
+    /// `concurrency`, `prefix`; and under `rate-limited`, how many were refused.
+    pub limits_met: BTreeMap<String, u64>,
+    /// Requests that were dropped after they had been sent. What the provider counted for them is not known: they are
+    /// charged what they can have used at the most, which is part of the tokens and the cost here.
+    pub abandoned: Abandoned,
+    /// Input tokens, cached ones included.
+    pub input_tokens: u64,
+    /// The part of the input that was read from the provider's cache.
+    pub cached_input_tokens: u64,
+    /// Output tokens.
+    pub output_tokens: u64,
+    /// Money, where the price is known.
+    pub cost_usd: Option<Usd>,
+    /// Whether the answers were made up on this machine by the offline provider.
+    pub offline: bool,
+}
+
+/// Requests that were sent and whose cost nobody knows: they were given up, or their replies broke off.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Abandoned {
+    /// How many.
+    pub requests: u64,
+    /// The tokens that were charged for them: the most that the provider may have counted, which is what was reserved.
+    pub at_most_tokens: u64,
+}
+
+impl Abandoned {
+    /// One request that is charged `used`.
+    pub fn one(used: &Used) -> Self {
+        Self {
+            requests: 1,
+            at_most_tokens: used.input.saturating_add(used.output),
+        }
+    }
+}
+
+impl ModelReport {
+    /// Adds this to the entry of the same name and model, or as an entry of its own.
+    pub fn into_list(self, list: &mut Vec<Self>) {
+        match list
+            .iter_mut()
+            .find(|entry| entry.name == self.name && entry.model == self.model)
+        {
+            Some(entry) => entry.add(&self),
+            None => list.push(self),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        let Self {
+            calls,
+            requests,
+            retries,
+            repairs,
+            hedges,
+            warmed,
+            waited_ms,
+            abandoned,
+            input_tokens,
+            cached_input_tokens,
+            output_tokens,
+            ..
+        } = self;
+        for (sum, more) in [
+            (calls, other.calls),
+            (requests, other.requests),
+            (retries, other.retries),
+            (repairs, other.repairs),
+            (hedges, other.hedges),
+            (warmed, other.warmed),
+            (waited_ms, other.waited_ms),
+            (&mut abandoned.requests, other.abandoned.requests),
+            (&mut abandoned.at_most_tokens, other.abandoned.at_most_tokens),
+            (input_tokens, other.input_tokens),
+            (cached_input_tokens, other.cached_input_tokens),
+            (output_tokens, other.output_tokens),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        for (met, times) in &other.limits_met {
+            *self.limits_met.entry(met.clone()).or_default() += times;
+        }
+        self.cost_usd = self
+            .cost_usd
+            .zip(other.cost_usd)
+            .map(|(sum, cost)| sum.saturating_add(cost));
+    }
+}
+
+/// What is known of a run once it has ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunReport {
+    /// [`REPORT_FORMAT`].
+    pub format: u32,
+    /// Its name.
+    pub run: RunId,
+    /// How its root came out.
+    pub outcome: Outcome,
+    /// What all of it used.
+    pub spent: Spent,
+    /// Every task, the root included.
+    pub tasks: Vec<TaskReport>,
+    /// What each model was used for.
+    pub models: Vec<ModelReport>,
+    /// Of a replay, where it differed from what was recorded; none for a run that is no replay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub differences: Option<Vec<Difference>>,
+}
+
+/// A difference between a run and its replay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The task.
+    pub task: TaskId,
+    /// Which of its asks, counted from 0; none where it is not about one.
+    pub ask: Option<u64>,
+    /// What differs.
+    pub what: String,
+}
+
+impl RunReport {
+    /// Whether any answer was made up by the offline provider.
+    pub fn is_offline(&self) -> bool {
+        self.models.iter().any(|model| model.offline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_ids_sort_by_time_and_are_shell_words() {
+        let at = |millis| RunId::new(SystemTime::UNIX_EPOCH + Duration::from_millis(millis), &[7; 32]);
+        let (earlier, later) = (at(1_795_000_000_000), at(1_795_000_000_001));
+        assert!(earlier < later);
+        assert_eq!(earlier.to_string().len(), 15);
+        assert!(
+            later
+                .to_string()
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        );
+    }
+}

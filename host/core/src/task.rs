@@ -1,0 +1,431 @@
+//! A task: one call of one plugin, and how it came out.
+//!
+//! A task ends in exactly one [`Outcome`]: the plugin's typed output, or a [`Failure`] with its class. Whatever happens
+//! in a guest (a trap, a loop, a denied model) becomes a failure of its task and of nothing else; what happens to the
+//! host itself is a failure of class `host`.
+
+mod read;
+
+use std::fmt;
+
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::limits::{LimitKind, Limits, Spent};
+
+/// Where a task stands in its run: `root`, `root/0`, `root/0/3`.
+///
+/// ```
+/// use agenthost_core::task::TaskId;
+///
+/// assert_eq!(TaskId::root().to_string(), "root");
+/// assert_eq!(TaskId::root().parent(), None);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskId(String);
+
+impl TaskId {
+    /// The first task of a run.
+    pub fn root() -> Self {
+        Self("root".into())
+    }
+
+    /// The `n`th task that this one started.
+    pub fn child(&self, n: u32) -> Self {
+        Self(format!("{}/{n}", self.0))
+    }
+
+    /// How many tasks stand above it.
+    pub fn depth(&self) -> u32 {
+        u32::try_from(self.0.matches('/').count()).unwrap_or(u32::MAX)
+    }
+
+    /// Sorts ids as a tree is read: a task, its sub-tasks in their order, the next task.
+    pub fn order(&self) -> Vec<u32> {
+        self.0
+            .split('/')
+            .skip(1)
+            .map(|n| n.parse().unwrap_or(u32::MAX))
+            .collect()
+    }
+
+    /// The task that started this one.
+    pub fn parent(&self) -> Option<Self> {
+        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.into()))
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a task gave no output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureClass {
+    /// The plugin says that it could not do the task.
+    Failed,
+    /// The task ran into a limit.
+    Exhausted,
+    /// The task asked for something that it was not granted.
+    Denied,
+    /// The model call failed for good.
+    Model,
+    /// The input does not fit the model's context.
+    ContextOverflow,
+    /// The code crashed.
+    Trapped,
+    /// The parent or the operator cancelled it.
+    Cancelled,
+    /// The task hands the decision to a person.
+    Escalated,
+    /// The host failed the task.
+    Host,
+    /// A class of the plugin's own.
+    Other,
+}
+
+impl FailureClass {
+    /// The class as it stands in JSON output: the case of the contract's `failure`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Exhausted => "exhausted",
+            Self::Denied => "denied",
+            Self::Model => "model",
+            Self::ContextOverflow => "context-overflow",
+            Self::Trapped => "trapped",
+            Self::Cancelled => "cancelled",
+            Self::Escalated => "escalated",
+            Self::Host => "host",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A task's failure.
+///
+/// ```
+/// use agenthost_core::task::{Failure, FailureClass};
+/// use serde_json::json;
+///
+/// let failure = Failure::new(FailureClass::Escalated, "which of the two accounts?");
+/// assert_eq!(failure.to_string(), "escalated: which of the two accounts?");
+/// // For a plugin that takes the contract's `failure` as input:
+/// assert_eq!(failure.to_input(), json!({"escalated": "which of the two accounts?"}));
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// What kind.
+    pub class: FailureClass,
+    /// What happened.
+    pub message: String,
+    /// The limit that was reached, for [`FailureClass::Exhausted`].
+    pub limit: Option<LimitKind>,
+    /// The plugin's own error value, where its error type is not the contract's `failure`.
+    pub error: Option<Value>,
+}
+
+impl Failure {
+    /// A failure of `class`.
+    pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
+        Self {
+            class,
+            message: message.into(),
+            limit: None,
+            error: None,
+        }
+    }
+
+    /// A limit was reached.
+    pub fn exhausted(limit: LimitKind, message: impl Into<String>) -> Self {
+        Self {
+            limit: Some(limit),
+            ..Self::new(FailureClass::Exhausted, message)
+        }
+    }
+
+    /// The same, with the value of the limit that was reached in its message.
+    pub fn with_limit_of(mut self, limits: &Limits) -> Self {
+        let value = self.limit.and_then(|limit| limits.describe(limit));
+        if let (Some(limit), Some(value)) = (self.limit, value) {
+            let unit = match limit.unit() {
+                "" => String::new(),
+                unit if value == "1" => format!(" {}", unit.trim_end_matches('s')),
+                unit => format!(" {unit}"),
+            };
+            self.message = format!("{} (limit: {value}{unit})", self.message);
+        }
+        self
+    }
+
+    /// The JSON form of the contract's `failure`, for the input of a plugin that takes one.
+    pub fn to_input(&self) -> Value {
+        let name = self.class.name();
+        match self.class {
+            FailureClass::ContextOverflow | FailureClass::Cancelled => name.into(),
+            FailureClass::Exhausted => json!({ name: self.limit.unwrap_or(LimitKind::Other).name() }),
+            FailureClass::Host => json!({ "other": [name, self.message] }),
+            FailureClass::Other => {
+                let (class, text) = self.message.split_once(": ").unwrap_or(("", &self.message));
+                json!({ name: [class, text] })
+            }
+            _ => json!({ name: self.message }),
+        }
+    }
+
+    /// Reads the JSON form of the contract's `failure`.
+    pub fn from_json(json: &Value) -> Self {
+        let (case, payload) = match json {
+            Value::String(case) => (case.as_str(), None),
+            Value::Object(fields) => match fields.iter().next() {
+                Some((case, payload)) => (case.as_str(), Some(payload)),
+                None => ("", None),
+            },
+            _ => ("", None),
+        };
+        let text = || payload.and_then(Value::as_str).unwrap_or_default().to_owned();
+        match case {
+            "failed" => Self::new(FailureClass::Failed, text()),
+            "exhausted" => {
+                let limit = LimitKind::from_name(&text());
+                Self::exhausted(limit, format!("the task gave up at its limit of {}", limit.words()))
+            }
+            "denied" => Self::new(FailureClass::Denied, text()),
+            "model" => Self::new(FailureClass::Model, text()),
+            "context-overflow" => Self::new(
+                FailureClass::ContextOverflow,
+                "the input does not fit the model's context",
+            ),
+            "trapped" => Self::new(FailureClass::Trapped, text()),
+            "cancelled" => Self::new(FailureClass::Cancelled, "the task says that it was cancelled"),
+            "escalated" => Self::new(FailureClass::Escalated, text()),
+            _ => {
+                let item = |n| {
+                    payload
+                        .and_then(|pair| pair.get(n))
+                        .and_then(Value::as_str)
+                        .unwrap_or_default()
+                };
+                Self::new(FailureClass::Other, format!("{}: {}", item(0), item(1)))
+            }
+        }
+    }
+}
+
+/// `exhausted: the task used up its fuel`
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.class.name(), self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Serialize for Failure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("class", self.class.name())?;
+        map.serialize_entry("message", &self.message)?;
+        if let Some(limit) = self.limit {
+            map.serialize_entry("limit", limit.name())?;
+        }
+        if let Some(error) = &self.error {
+            map.serialize_entry("error", error)?;
+        }
+        map.end()
+    }
+}
+
+/// How a task came out.
+///
+/// ```
+/// use agenthost_core::limits::LimitKind;
+/// use agenthost_core::task::{Failure, FailureClass, Outcome};
+/// use serde_json::json;
+///
+/// let done = Outcome::Ok(json!({"answer": 42}));
+/// assert_eq!(done.ok().map(|output| &output["answer"]), Some(&json!(42)));
+///
+/// let failed = Outcome::Failure(Failure::exhausted(LimitKind::Calls, "no call is left"));
+/// assert_eq!(serde_json::to_value(&failed).unwrap()["failure"]["class"], "exhausted");
+/// match failed.into_result() {
+///     Err(failure) if failure.class == FailureClass::Exhausted => assert_eq!(failure.limit, Some(LimitKind::Calls)),
+///     other => panic!("{other:?}"),
+/// }
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The plugin's output, as JSON.
+    Ok(Value),
+    /// Why there is none.
+    Failure(Failure),
+}
+
+impl Outcome {
+    /// The output or the failure, for `?` and what else comes with a `Result`.
+    ///
+    /// # Errors
+    ///
+    /// The failure, where there is no output.
+    pub fn into_result(self) -> Result<Value, Failure> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Failure(failure) => Err(failure),
+        }
+    }
+
+    /// The output, if there is one.
+    pub fn ok(&self) -> Option<&Value> {
+        match self {
+            Self::Ok(value) => Some(value),
+            Self::Failure(_) => None,
+        }
+    }
+
+    /// The failure, if it is one.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Ok(_) => None,
+            Self::Failure(failure) => Some(failure),
+        }
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        match self {
+            Self::Ok(value) => map.serialize_entry("ok", value)?,
+            Self::Failure(failure) => map.serialize_entry("failure", failure)?,
+        }
+        map.end()
+    }
+}
+
+/// What is known of a task once it has ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct TaskReport {
+    /// Where it stands in the run.
+    pub id: TaskId,
+    /// The task that started it; none for the root.
+    pub parent: Option<TaskId>,
+    /// The plugin's identity, with the version of its interface.
+    pub plugin: String,
+    /// Its release version, where that is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// The models that it called, as `provider/model`, in the order of their first call.
+    pub models: Vec<String>,
+    /// How it came out.
+    pub outcome: Outcome,
+    /// What it used itself, without its sub-tasks.
+    pub spent: Spent,
+    /// What it wrote to stdout and stderr, up to the bound.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub log: String,
+    /// Bytes of it that were dropped.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub log_dropped_bytes: u64,
+    /// What the host has to say of it, for people: that a directory was full, for example.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+impl TaskReport {
+    /// What ran: `demo:competitor@0.1.0`, and `, release 0.1.3` behind it where its release version is another.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_config::Config;
+    /// use agenthost::host::Host;
+    /// use agenthost_core::limits::LimitsPatch;
+    ///
+    /// # let component = double();
+    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let plugin = std::sync::Arc::new(host.load_bytes(&component)?);
+    /// let report = host.spawn(&plugin, &21.into(), &LimitsPatch::default())?.report().await;
+    /// assert_eq!(report.tasks[0].ran(), report.tasks[0].plugin, "it states no release");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ran(&self) -> String {
+        match &self.release {
+            Some(release) => format!("{}, release {release}", self.plugin),
+            None => self.plugin.clone(),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(json: Value) -> (FailureClass, String, Option<LimitKind>) {
+        let failure = Failure::from_json(&json);
+        (failure.class, failure.message, failure.limit)
+    }
+
+    #[test]
+    fn every_case_of_failure_has_its_class() {
+        for name in ["failed", "denied", "model", "trapped", "escalated"] {
+            let (class, message, limit) = class(json!({ name: "why" }));
+            assert_eq!((class.name(), message.as_str(), limit), (name, "why", None));
+        }
+        for name in ["context-overflow", "cancelled"] {
+            assert_eq!(class(json!(name)).0.name(), name);
+        }
+        assert_eq!(class(json!({"exhausted": "calls"})).2, Some(LimitKind::Calls));
+        let (other, message, _) = class(json!({"other": ["quota", "gone"]}));
+        assert_eq!((other, message.as_str()), (FailureClass::Other, "quota: gone"));
+    }
+
+    #[test]
+    fn a_failure_is_an_input_again() {
+        for case in [
+            json!({"failed": "why"}),
+            json!({"exhausted": "calls"}),
+            json!({"denied": "why"}),
+            json!({"model": "why: because"}),
+            json!("context-overflow"),
+            json!({"trapped": "why"}),
+            json!("cancelled"),
+            json!({"escalated": "why"}),
+            json!({"other": ["quota", "gone: all"]}),
+        ] {
+            assert_eq!(Failure::from_json(&case).to_input(), case);
+        }
+        let host = Failure::new(FailureClass::Host, "why");
+        assert_eq!(host.to_input(), json!({"other": ["host", "why"]}));
+        assert_eq!(host.to_string(), "host: why");
+    }
+
+    #[test]
+    fn a_limit_that_was_reached_is_named_with_its_value() {
+        let limits = Limits {
+            calls: Some(1),
+            tasks: Some(2),
+            ..Limits::none()
+        };
+        let said = |limit| Failure::exhausted(limit, "no").with_limit_of(&limits).message;
+        assert_eq!(said(LimitKind::Calls), "no (limit: 1 call)");
+        assert_eq!(said(LimitKind::Tasks), "no (limit: 2 sub-tasks)");
+        assert_eq!(said(LimitKind::Tokens), "no");
+    }
+
+    #[test]
+    fn ids_are_positional() {
+        assert_eq!(TaskId("root/0/3".into()).parent(), Some(TaskId("root/0".into())));
+        assert_eq!(TaskId::root().parent(), None);
+    }
+}

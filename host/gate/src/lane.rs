@@ -1,0 +1,278 @@
+//! The requests to one model: who waits, what is in flight, and what is known of the service. Arithmetic under the gate's
+//! lock; nothing here waits.
+
+use tokio::sync::oneshot;
+
+use super::adaptive::{Law, Sign};
+use super::clock::millis;
+use super::meters::{Met, Meters, Need, Snapshot};
+use super::queue::Queue;
+use super::retry::{self, Budget};
+use super::warm::{May, Prefix, Role, Warm};
+use super::{Settings, TooLate};
+use agenthost_core::llm::{ProviderError, ProviderErrorKind, Reply};
+
+/// Output tokens that are expected of a model's first answer, if it may be so long.
+const FIRST_OUTPUT: f64 = 1_000.0;
+
+/// One request that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) input: u64,
+    pub(super) output: u64,
+    pub(super) prefix: Option<Prefix>,
+    /// Whether it was sent before and failed.
+    pub(super) again: bool,
+    pub(super) since: u64,
+    /// When its task ends.
+    pub(super) deadline: Option<u64>,
+    pub(super) met: Vec<Met>,
+    pub(super) grant: oneshot::Sender<Result<Sent, TooLate>>,
+}
+
+/// A request that may be sent, or was.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) model: String,
+    pub(super) number: u64,
+    pub(super) at: u64,
+    pub(super) need: Need,
+    /// What had been taken of the model's own limits, this request included.
+    pub(super) taken: Snapshot,
+    /// Whether it took the last place.
+    pub(super) full: bool,
+    pub(super) prefix: Option<Prefix>,
+    pub(super) role: Role,
+    pub(super) waited: u64,
+    pub(super) met: Vec<Met>,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) law: Law,
+    pub(super) queue: Queue<Waiting>,
+    pub(super) in_flight: u32,
+    /// Output expected of what is in flight.
+    outstanding: f64,
+    pub(super) meters: Meters,
+    warm: Warm,
+    /// Output tokens that an answer typically has; none before the first.
+    typical: Option<f64>,
+    /// After a refusal that no known limit explains: one request at a time until one of them is answered.
+    probing: bool,
+    pub(super) budget: Budget,
+}
+
+/// What a try to send the next request came to.
+pub(super) enum Step {
+    /// It may go; the receiver may be gone.
+    Granted(oneshot::Sender<Result<Sent, TooLate>>, Box<Sent>),
+    /// It would come too late for its task.
+    Refused(oneshot::Sender<Result<Sent, TooLate>>, TooLate),
+    /// Nobody may go before this, or before something changes.
+    Blocked(Option<u64>),
+}
+
+impl Lane {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            law: Law::new(settings.initial_concurrency, settings.max_concurrency),
+            queue: Queue::default(),
+            in_flight: 0,
+            outstanding: 0.0,
+            meters: Meters::default(),
+            warm: Warm::new(settings.caching, settings.warm_prefix),
+            typical: None,
+            probing: false,
+            budget: Budget::new(settings.max_concurrency),
+        }
+    }
+
+    /// Sends the next request if everything allows it. `operator` are the provider's own limits.
+    pub(super) fn step(
+        &mut self,
+        model: &str,
+        operator: &mut Meters,
+        settings: &Settings,
+        number: u64,
+        now: u64,
+    ) -> Step {
+        if self.queue.is_empty() {
+            return Step::Blocked(None);
+        }
+        let mut wake = None;
+        let company = self.company();
+        let warm = &self.warm;
+        let mut prefix_wait = false;
+        let may = |waiting: &Waiting| {
+            let with = waiting
+                .prefix
+                .map_or(0, |prefix| company.iter().filter(|known| **known == prefix).count());
+            warm.may(waiting.prefix, with, waiting.since, now)
+        };
+        let next = self.queue.next(|waiting| match may(waiting) {
+            May::Go(_) => true,
+            May::Wait => {
+                prefix_wait = true;
+                false
+            }
+            May::Until(until) => {
+                wake = Some(wake.map_or(until, |at: u64| at.min(until)));
+                false
+            }
+        });
+        let Some((place, waiting)) = next else {
+            if prefix_wait && let Some((_, waiting)) = self.queue.next(|_| true) {
+                waiting.meet(Met::Prefix);
+            }
+            return Step::Blocked(wake);
+        };
+        let most = if self.probing { 1 } else { self.law.limit() };
+        if self.in_flight >= most {
+            waiting.meet(if self.probing {
+                Met::RetryAfter
+            } else {
+                Met::Concurrency
+            });
+            return Step::Blocked(None);
+        }
+        let expected = self
+            .typical
+            .map_or(FIRST_OUTPUT, |typical| typical * 1.25)
+            .min(waiting.output as f64) as u64;
+        let need = Need::ahead(settings.counting, waiting.input, expected, waiting.output);
+        let own = self.meters.wait(&need, now);
+        let theirs = operator.wait(&need, now);
+        if let Some((met, until)) = own.into_iter().chain(theirs).max_by_key(|(_, until)| *until) {
+            waiting.meet(met);
+            if waiting.deadline.is_some_and(|deadline| until >= deadline) {
+                let refused = TooLate {
+                    met,
+                    wait_ms: until.saturating_sub(now),
+                };
+                return match self.queue.remove(&place) {
+                    Some(waiting) => Step::Refused(waiting.grant, refused),
+                    None => Step::Blocked(None),
+                };
+            }
+            return Step::Blocked(Some(wake.map_or(until, |at| at.min(until))));
+        }
+        let role = match may(waiting) {
+            May::Go(role) => role,
+            May::Wait | May::Until(_) => Role::Alone,
+        };
+        let Some(waiting) = self.queue.serve(&place) else {
+            return Step::Blocked(None);
+        };
+        if !waiting.again {
+            self.budget.deposit();
+        }
+        self.meters.take(&need);
+        operator.take(&need);
+        self.in_flight += 1;
+        self.outstanding += need.output;
+        self.warm.sent(waiting.prefix, role, now);
+        let sent = Sent {
+            model: model.to_owned(),
+            number,
+            at: now,
+            need,
+            taken: self.meters.snapshot(),
+            full: self.in_flight >= most,
+            prefix: waiting.prefix,
+            role,
+            waited: now.saturating_sub(waiting.since),
+            met: waiting.met,
+        };
+        Step::Granted(waiting.grant, Box::new(sent))
+    }
+
+    /// The prefixes of all that wait, once for each.
+    fn company(&self) -> Vec<Prefix> {
+        if !self.warm.is_on() {
+            return Vec::new();
+        }
+        self.queue.iter().filter_map(|waiting| waiting.prefix).collect()
+    }
+
+    /// Takes the answer to a request into account: frees its place, corrects what was taken, learns from the headers.
+    pub(super) fn answered(
+        &mut self,
+        sent: &Sent,
+        answer: Result<&Reply, &ProviderError>,
+        operator: &mut Meters,
+        settings: &Settings,
+        next: u64,
+        now: u64,
+    ) {
+        self.leave(sent);
+        let usage = answer.ok().and_then(|reply| reply.usage.as_ref());
+        let pending = self.meters.pending(&sent.taken);
+        let billed = match answer {
+            Ok(_) => true,
+            Err(error) => error.kind == ProviderErrorKind::BadReply,
+        };
+        let counted = sent.need.counted(settings.counting, usage, billed);
+        self.meters.correct(&sent.need, &counted);
+        operator.correct(&sent.need, &counted);
+        if let Some(usage) = usage {
+            let seen = usage.output as f64;
+            self.typical = Some(self.typical.map_or(seen, |typical| typical + (seen - typical) / 8.0));
+        }
+        let quota = match answer {
+            Ok(reply) => reply.quota.as_deref(),
+            Err(error) => error.quota.as_deref(),
+        };
+        if let Some(quota) = quota {
+            self.meters.learn(quota, &pending, self.outstanding, sent.at, now);
+        }
+        let sign = match answer {
+            Ok(_) => Sign::Healthy {
+                full: sent.full && self.meters.allow_more(),
+            },
+            Err(error) => match error.kind {
+                ProviderErrorKind::RateLimited | ProviderErrorKind::Overloaded => Sign::Refused,
+                _ => Sign::Neutral,
+            },
+        };
+        let cut = self.law.observe(now, sent.number, next, sign);
+        match answer {
+            Ok(_) => self.probing &= self.law.cuts_in_a_row() > 0,
+            Err(error) if sign == Sign::Refused => {
+                if error.kind == ProviderErrorKind::RateLimited {
+                    self.meters.refused();
+                }
+                // Without a pause for all, the whole queue would be sent into an outage, one after another.
+                let pause = cut.then(|| retry::backoff(self.law.cuts_in_a_row() - 1));
+                if let Some(wait) = error.retry_after.max(pause) {
+                    let until = now.saturating_add(millis(wait).saturating_add(1));
+                    self.meters.paused_until = self.meters.paused_until.max(until);
+                    self.probing |= error.kind == ProviderErrorKind::Overloaded || !self.meters.are_known();
+                }
+            }
+            // It has looked at the request, so it takes requests.
+            Err(error) if error.status.is_some_and(|status| status < 500) => self.probing = false,
+            Err(_) => {}
+        }
+        self.warm.answered(sent.prefix, sent.role, usage, settings.caching, now);
+    }
+
+    /// Nobody waits for the answer any more: what was taken stays taken, as the service has counted it.
+    pub(super) fn abandoned(&mut self, sent: &Sent, settings: &Settings, now: u64) {
+        self.leave(sent);
+        self.warm.answered(sent.prefix, sent.role, None, settings.caching, now);
+    }
+
+    fn leave(&mut self, sent: &Sent) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.outstanding = (self.outstanding - sent.need.output).max(0.0);
+    }
+}
+
+impl Waiting {
+    fn meet(&mut self, met: Met) {
+        if !self.met.contains(&met) {
+            self.met.push(met);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Whether another attempt can help, when, and whether it can be afforded.
+//!
+//! Three things bound attempts. The *class* of the error: waiting cures a rate limit, an overload, a lost connection; it
+//! never cures a wrong request, a wrong key, spent money. The *count*: a service that fails again and again is left
+//! alone. And a *budget* shared by all calls to a model: retries may be at most about half of what is asked, so when
+//! everything fails at once the retries of many calls do not add up to a second storm. (A count alone allows five times
+//! the load exactly when the service is weakest.)
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use agenthost_core::llm::{ProviderError, ProviderErrorKind};
+
+/// The first wait of an error that says nothing about one; it doubles with each attempt.
+const FIRST: Duration = Duration::from_millis(500);
+/// The longest of these waits.
+const LONGEST: Duration = Duration::from_secs(8);
+/// Further attempts of errors that say little about when the service is back.
+const FEW: u32 = 2;
+
+/// Retries that all calls to one model may still make.
+#[derive(Debug, Clone)]
+pub(super) struct Budget {
+    left: f64,
+    most: f64,
+}
+
+impl Budget {
+    /// The least that can be saved up.
+    const LEAST: f64 = 32.0;
+    /// What each call adds when it is first sent.
+    const SHARE: f64 = 0.5;
+
+    /// Full: all that can be in flight may be refused once.
+    pub(super) fn new(max_concurrency: u32) -> Self {
+        let most = f64::from(max_concurrency).max(Self::LEAST);
+        Self { left: most, most }
+    }
+
+    pub(super) fn deposit(&mut self) {
+        self.left = (self.left + Self::SHARE).min(self.most);
+    }
+
+    pub(super) fn withdraw(&mut self) -> bool {
+        let enough = self.left >= 1.0;
+        if enough {
+            self.left -= 1.0;
+        }
+        enough
+    }
+}
+
+/// What is to be done about a failed attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Another attempt, once this has passed.
+    Again(Duration),
+    /// None; where another attempt would have helped, why there is none.
+    Final(Option<&'static str>),
+}
+
+/// How many further attempts an error of this kind is worth, of the `retries` that are configured.
+pub(super) fn worth(kind: ProviderErrorKind, retries: u32) -> u32 {
+    use ProviderErrorKind as Kind;
+    match kind {
+        Kind::RateLimited | Kind::Overloaded => retries,
+        Kind::Server | Kind::Connection | Kind::Timeout => retries.min(FEW),
+        Kind::BadReply
+        | Kind::InvalidRequest
+        | Kind::ContextOverflow
+        | Kind::Authentication
+        | Kind::Permission
+        | Kind::NotFound
+        | Kind::SpendCap
+        | Kind::TooLarge => 0,
+    }
+}
+
+/// Judges the failure of attempt number `attempt` (the first is 0). `random` is between 0 and 1.
+pub(super) fn judge(
+    error: &ProviderError,
+    attempt: u32,
+    retries: u32,
+    deadline: Option<Instant>,
+    budget: &mut Budget,
+    random: f64,
+) -> Verdict {
+    let worth = worth(error.kind, retries);
+    if worth == 0 || error.no_retry {
+        return Verdict::Final(None);
+    }
+    if attempt >= worth {
+        return Verdict::Final((attempt > 0).then_some("no attempt is left"));
+    }
+    let wait = match error.retry_after {
+        // The gate holds everything back until then; what is added spreads those who were told the same.
+        Some(after) => after + spread(after).mul_f64(random),
+        None => backoff(attempt).mul_f64(0.5 + random / 2.0),
+    };
+    if deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) {
+        return Verdict::Final(Some("another attempt would come after the task's deadline"));
+    }
+    if !budget.withdraw() {
+        return Verdict::Final(Some("too many calls to this model are being retried already"));
+    }
+    Verdict::Again(wait)
+}
+
+/// The most that is added to a wait that the service named.
+pub(super) fn spread(after: Duration) -> Duration {
+    (after / 20).clamp(Duration::from_millis(1), Duration::from_secs(1))
+}
+
+/// The wait after failure number `attempt` (the first is 0) that says nothing about one, before it is spread.
+pub(super) fn backoff(attempt: u32) -> Duration {
+    FIRST.saturating_mul(2_u32.saturating_pow(attempt)).min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: ProviderErrorKind) -> ProviderError {
+        ProviderError::new(kind, "no")
+    }
+
+    fn attempts(error: &ProviderError, retries: u32) -> u32 {
+        let mut budget = Budget::new(32);
+        (0..100)
+            .take_while(|attempt| {
+                matches!(
+                    judge(error, *attempt, retries, None, &mut budget, 0.5),
+                    Verdict::Again(_)
+                )
+            })
+            .count() as u32
+            + 1
+    }
+
+    #[test]
+    fn the_class_decides_how_many_attempts_there_are() {
+        use ProviderErrorKind as Kind;
+        for (kind, expected) in [
+            (Kind::RateLimited, 5),
+            (Kind::Overloaded, 5),
+            (Kind::Server, 3),
+            (Kind::Connection, 3),
+            (Kind::Timeout, 3),
+            (Kind::BadReply, 1),
+            (Kind::InvalidRequest, 1),
+            (Kind::ContextOverflow, 1),
+            (Kind::Authentication, 1),
+            (Kind::Permission, 1),
+            (Kind::NotFound, 1),
+            (Kind::SpendCap, 1),
+            (Kind::TooLarge, 1),
+        ] {
+            assert_eq!(attempts(&error(kind), 4), expected, "{kind:?}");
+            assert_eq!(attempts(&error(kind), 0), 1, "{kind:?} without retries");
+        }
+        assert_eq!(attempts(&error(Kind::Server), 1), 2);
+        let told = ProviderError {
+            no_retry: true,
+            ..error(Kind::RateLimited)
+        };
+        assert_eq!(attempts(&told, 4), 1, "the service says that it is no use");
+    }
+
+    #[test]
+    fn waits_double_and_are_spread_and_a_named_wait_is_never_cut_short() {
+        let mut budget = Budget::new(32);
+        let overloaded = error(ProviderErrorKind::Overloaded);
+        let mut wait =
+            |error: &ProviderError, attempt, random| match judge(error, attempt, 9, None, &mut budget, random) {
+                Verdict::Again(wait) => wait.as_millis(),
+                verdict => panic!("{verdict:?}"),
+            };
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5].map(|n| wait(&overloaded, n, 1.0)),
+            [500, 1_000, 2_000, 4_000, 8_000, 8_000]
+        );
+        assert_eq!(wait(&overloaded, 0, 0.0), 250);
+        let told = ProviderError {
+            retry_after: Some(Duration::from_secs(10)),
+            ..error(ProviderErrorKind::RateLimited)
+        };
+        assert_eq!(wait(&told, 0, 0.0), 10_000);
+        assert_eq!(wait(&told, 3, 1.0), 10_500);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_tried_that_comes_after_the_deadline() {
+        let mut budget = Budget::new(32);
+        let told = ProviderError {
+            retry_after: Some(Duration::from_secs(60)),
+            ..error(ProviderErrorKind::RateLimited)
+        };
+        let in_a_minute = Some(Instant::now() + Duration::from_secs(60));
+        let verdict = judge(&told, 0, 4, in_a_minute, &mut budget, 0.0);
+        assert!(
+            matches!(verdict, Verdict::Final(Some(why)) if why.contains("deadline")),
+            "{verdict:?}"
+        );
+        assert_eq!(budget.left, budget.most, "what is not tried is not paid for");
+    }
+
+    #[test]
+    fn a_storm_cannot_feed_itself() {
+        // A thousand calls to a service that always fails: a count of five attempts alone would send 5,000.
+        let mut budget = Budget::new(32);
+        let failing = error(ProviderErrorKind::Overloaded);
+        let mut sent = 0;
+        for _ in 0..1_000 {
+            budget.deposit();
+            for attempt in 0.. {
+                sent += 1;
+                if judge(&failing, attempt, 4, None, &mut budget, 0.5) == Verdict::Final(Some("no attempt is left")) {
+                    break;
+                }
+                if budget.left < 1.0 {
+                    break;
+                }
+            }
+        }
+        assert!(sent <= 1_550, "{sent}");
+    }
+}

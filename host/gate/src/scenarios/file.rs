@@ -1,0 +1,272 @@
+//! What a scenario file says. Times are seconds of simulated time since the start, rates are per minute.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::{MAX_CONCURRENCY, RETRIES, Settings};
+use agenthost_core::llm::{Caching, Counting};
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Scenario {
+    /// What should happen, for people.
+    pub(super) about: String,
+    #[serde(default)]
+    pub(super) gate: GatePart,
+    pub(super) service: ServicePart,
+    /// How the service changes, in the order of time.
+    #[serde(default)]
+    pub(super) phase: Vec<Phase>,
+    pub(super) load: Vec<Load>,
+    pub(super) expect: Expect,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub(super) struct GatePart {
+    pub(super) max_concurrency: Option<u32>,
+    pub(super) requests_per_minute: Option<u64>,
+    pub(super) tokens_per_minute: Option<u64>,
+    pub(super) retries: Option<u32>,
+    pub(super) counting: CountingName,
+    pub(super) caching: CachingName,
+}
+
+impl GatePart {
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            requests_per_minute: self.requests_per_minute,
+            tokens_per_minute: self.tokens_per_minute,
+            max_concurrency: self.max_concurrency.unwrap_or(MAX_CONCURRENCY),
+            retries: self.retries.unwrap_or(RETRIES),
+            counting: match self.counting {
+                CountingName::AsUsed => Counting::AsUsed,
+                CountingName::UpFront => Counting::UpFront,
+            },
+            caching: match self.caching {
+                CachingName::None => Caching::None,
+                CachingName::Marked => Caching::Marked,
+                CachingName::Automatic => Caching::Automatic,
+            },
+            ..Settings::default()
+        }
+    }
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum CountingName {
+    #[default]
+    AsUsed,
+    UpFront,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum CachingName {
+    #[default]
+    None,
+    Marked,
+    Automatic,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ServicePart {
+    pub(super) headers: Headers,
+    #[serde(default)]
+    pub(super) retry_after: RetryAfter,
+    /// Milliseconds that a burst must fit into: a minute's worth unless it says otherwise.
+    #[serde(default = "minute")]
+    pub(super) holds_ms: f64,
+    /// The window of its limits, in seconds.
+    #[serde(default = "window")]
+    pub(super) window_s: f64,
+    /// The share by which latency varies, up or down.
+    #[serde(default)]
+    pub(super) jitter: f64,
+    #[serde(default)]
+    pub(super) caches: bool,
+    /// How it is at the start.
+    #[serde(flatten)]
+    pub(super) start: Condition,
+}
+
+fn minute() -> f64 {
+    60_000.0
+}
+
+fn window() -> f64 {
+    60.0
+}
+
+/// Which limits the answers' headers tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Headers {
+    None,
+    /// Requests and tokens, as they were when the request was counted.
+    Together,
+    /// Requests, input and output apart, as they are when the answer leaves, tokens rounded to thousands.
+    Apart,
+}
+
+/// What a refusal says of when to come back.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RetryAfter {
+    #[default]
+    None,
+    /// The wait in whole seconds, rounded up.
+    Seconds,
+    /// Always "0".
+    Zero,
+}
+
+/// What may change from phase to phase. What is none stays as it was; a limit that is never given does not exist.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(super) struct Condition {
+    pub(super) requests: Option<f64>,
+    pub(super) tokens: Option<f64>,
+    pub(super) input_tokens: Option<f64>,
+    pub(super) output_tokens: Option<f64>,
+    pub(super) latency_ms: Option<f64>,
+    /// Requests at a time, of all models together; more are answered with `over`.
+    pub(super) bears: Option<u32>,
+    /// 429, 503 or 529.
+    pub(super) over: Option<u16>,
+    /// Every request is answered with `over`.
+    pub(super) down: Option<bool>,
+    /// The share of every limit that other clients use all the time.
+    pub(super) others: Option<f64>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Phase {
+    pub(super) at: f64,
+    #[serde(flatten)]
+    pub(super) change: Condition,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub(super) struct Load {
+    pub(super) at: f64,
+    pub(super) calls: u32,
+    /// Seconds between one call and the next.
+    pub(super) every: f64,
+    pub(super) model: String,
+    pub(super) line: String,
+    pub(super) input: u64,
+    /// The share by which the estimate of the input errs high.
+    pub(super) overestimate: f64,
+    /// The least and the most that an answer has.
+    pub(super) output: [u64; 2],
+    pub(super) max_output: u64,
+    /// Whether the calls begin alike; all but a hundred input tokens are the prefix.
+    pub(super) prefix: bool,
+    /// The service never answers, and after so many seconds the caller stops waiting.
+    pub(super) hangs: Option<f64>,
+    /// Seconds until the task ends, from the call on.
+    pub(super) deadline: Option<f64>,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            at: 0.0,
+            calls: 1,
+            every: 0.0,
+            model: "m".into(),
+            line: "a".into(),
+            input: 1_000,
+            overestimate: 0.0,
+            output: [200, 200],
+            max_output: 1_000,
+            prefix: false,
+            hangs: None,
+            deadline: None,
+        }
+    }
+}
+
+/// Bounds on what was seen. Calls that were neither answered nor dropped by their caller have failed.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Expect {
+    /// When the last call is done, at the latest.
+    pub(super) within: f64,
+    /// At most.
+    #[serde(default)]
+    pub(super) failed: usize,
+    /// Requests sent, at most.
+    pub(super) sent: Option<usize>,
+    /// In flight to one model before the first answer, at most.
+    #[serde(default = "four")]
+    pub(super) start: i64,
+    /// The most that is ever in flight lies between these.
+    pub(super) peak: Option<[i64; 2]>,
+    /// Requests that led others, exactly.
+    #[serde(default)]
+    pub(super) leads: usize,
+    /// Answers that read the cache, at least.
+    #[serde(default)]
+    pub(super) hits: usize,
+    #[serde(default)]
+    pub(super) errors: Vec<Errors>,
+    #[serde(default)]
+    pub(super) falls: Vec<Falls>,
+    #[serde(default)]
+    pub(super) rises: Vec<Falls>,
+    #[serde(default)]
+    pub(super) uses: Vec<Uses>,
+    /// The last of a line's calls is done by then.
+    #[serde(default)]
+    pub(super) line_within: BTreeMap<String, f64>,
+}
+
+fn four() -> i64 {
+    4
+}
+
+/// At most so many answers of this status in a time.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Errors {
+    pub(super) status: u16,
+    pub(super) most: usize,
+    #[serde(default)]
+    pub(super) from: f64,
+    #[serde(default = "always")]
+    pub(super) until: f64,
+}
+
+fn always() -> f64 {
+    f64::INFINITY
+}
+
+/// Within so many seconds after a moment, no more (`falls`) or no fewer (`rises`) than `to` are in flight at some time.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Falls {
+    pub(super) after: f64,
+    pub(super) within: f64,
+    pub(super) to: i64,
+}
+
+/// Between two moments, at least this share of what the scarcest limit gave was used.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Uses {
+    #[serde(default = "m")]
+    pub(super) model: String,
+    pub(super) from: f64,
+    pub(super) until: f64,
+    pub(super) share: f64,
+}
+
+fn m() -> String {
+    "m".into()
+}

@@ -1,0 +1,315 @@
+//! A simulated model service: token buckets that refill all the time, a latency, a concurrency that it bears, and
+//! phases in which these change. It knows nothing of the gate.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::file::{Condition, CountingName, Headers, Load, RetryAfter, Scenario};
+use agenthost_core::llm::{Meter, ProviderError, ProviderErrorKind, Quota, Reply, Stop, Usage};
+
+/// The way to the service, and back again.
+const WAY: Duration = Duration::from_millis(10);
+
+/// The limits, in the order in which they are kept.
+const REQUESTS: usize = 0;
+const TOKENS: usize = 1;
+const INPUT: usize = 2;
+const OUTPUT: usize = 3;
+
+pub(super) struct Service<'a> {
+    scenario: &'a Scenario,
+    start: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    now: Condition,
+    phases: usize,
+    /// Seconds since the start.
+    at: f64,
+    models: BTreeMap<String, Buckets>,
+    in_service: u32,
+    cached: BTreeSet<String>,
+    random: u64,
+    used: Vec<Use>,
+}
+
+/// Levels of the four limits; those that do not exist are never looked at.
+#[derive(Clone, Copy)]
+struct Buckets([f64; 4]);
+
+struct Use {
+    at: f64,
+    model: String,
+    limit: usize,
+    amount: f64,
+}
+
+/// Counts a request while it is served.
+struct Serving<'a>(&'a Mutex<State>);
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().in_service -= 1;
+    }
+}
+
+impl Condition {
+    fn limits(&self) -> [Option<f64>; 4] {
+        [self.requests, self.tokens, self.input_tokens, self.output_tokens]
+    }
+
+    fn change(&mut self, by: &Self) {
+        self.requests = by.requests.or(self.requests);
+        self.tokens = by.tokens.or(self.tokens);
+        self.input_tokens = by.input_tokens.or(self.input_tokens);
+        self.output_tokens = by.output_tokens.or(self.output_tokens);
+        self.latency_ms = by.latency_ms.or(self.latency_ms);
+        self.bears = by.bears.or(self.bears);
+        self.over = by.over.or(self.over);
+        self.down = by.down.or(self.down);
+        self.others = by.others.or(self.others);
+    }
+}
+
+impl State {
+    /// A number between 0 and 1, the same ones in each run.
+    fn random(&mut self) -> f64 {
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.random >> 33) as f64 / f64::from(1_u32 << 31)
+    }
+}
+
+impl<'a> Service<'a> {
+    pub(super) fn new(scenario: &'a Scenario, start: Instant) -> Self {
+        Self {
+            scenario,
+            start,
+            state: Mutex::new(State {
+                now: scenario.service.start.clone(),
+                phases: 0,
+                at: 0.0,
+                models: BTreeMap::new(),
+                in_service: 0,
+                cached: BTreeSet::new(),
+                random: 1,
+                used: Vec::new(),
+            }),
+        }
+    }
+
+    /// What a second gives of a limit.
+    fn rate(&self, limit: f64) -> f64 {
+        limit / self.scenario.service.window_s
+    }
+
+    /// The most that a limit holds.
+    fn holds(&self, limit: f64) -> f64 {
+        (limit * self.scenario.service.holds_ms / 60_000.0).max(1.0)
+    }
+
+    /// The state as it is now.
+    fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap();
+        let now = self.start.elapsed().as_secs_f64();
+        while let Some(phase) = self.scenario.phase.get(state.phases).filter(|phase| phase.at <= now) {
+            self.refill(&mut state, phase.at);
+            state.now.change(&phase.change);
+            state.phases += 1;
+        }
+        self.refill(&mut state, now);
+        state
+    }
+
+    fn refill(&self, state: &mut State, until: f64) {
+        let passed = until - state.at;
+        state.at = until;
+        let mine = 1.0 - state.now.others.unwrap_or(0.0);
+        let limits = state.now.limits();
+        for buckets in state.models.values_mut() {
+            for (level, limit) in buckets.0.iter_mut().zip(limits) {
+                if let Some(limit) = limit {
+                    *level = (*level + passed * self.rate(limit) * mine).min(self.holds(limit));
+                }
+            }
+        }
+    }
+
+    /// Answers one request; `marked` says whether it asked for its prefix to be kept.
+    pub(super) async fn complete(&self, load: &Load, marked: bool) -> Result<Reply, ProviderError> {
+        sleep(WAY).await;
+        let answer = self.serve(load, marked).await;
+        sleep(WAY).await;
+        answer
+    }
+
+    async fn serve(&self, load: &Load, marked: bool) -> Result<Reply, ProviderError> {
+        let (serving, latency, output, cached, counted) = {
+            let mut state = self.state();
+            let crowded = state.now.bears.is_some_and(|most| state.in_service >= most);
+            if crowded || state.now.down == Some(true) {
+                let status = state.now.over.unwrap_or(529);
+                let kind = match status {
+                    429 => ProviderErrorKind::RateLimited,
+                    _ => ProviderErrorKind::Overloaded,
+                };
+                return Err(ProviderError {
+                    status: Some(status),
+                    ..ProviderError::new(kind, "overloaded")
+                });
+            }
+            let cached = if load.prefix && state.cached.contains(&load.model) {
+                load.input - 100
+            } else {
+                0
+            };
+            self.take(&mut state, load, load.input - cached)?;
+            let varied = 1.0 + self.scenario.service.jitter * (2.0 * state.random() - 1.0);
+            let latency = state.now.latency_ms.unwrap_or(1_000.0) * varied;
+            let [least, most] = load.output;
+            let output = least + ((most - least) as f64 * state.random()) as u64;
+            state.in_service += 1;
+            let counted = self.quota(&state, &load.model);
+            (Serving(&self.state), latency, output, cached, counted)
+        };
+        sleep(Duration::from_secs_f64(latency / 1_000.0)).await;
+        drop(serving);
+        let mut state = self.state();
+        self.spend(&mut state, &load.model, OUTPUT, output as f64);
+        let writes = self.scenario.service.caches && marked && cached == 0;
+        if writes {
+            state.cached.insert(load.model.clone());
+        }
+        let quota = match self.scenario.service.headers {
+            Headers::None => None,
+            Headers::Together => Some(counted),
+            Headers::Apart => Some(self.quota(&state, &load.model)),
+        };
+        Ok(Reply {
+            content: Vec::new(),
+            model: load.model.clone(),
+            stop: Stop::End,
+            refusal: None,
+            usage: Some(Usage {
+                input: load.input,
+                cached_input: cached,
+                cache_write_input: if writes { load.input - 100 } else { 0 },
+                output,
+                ..Usage::default()
+            }),
+            request_id: None,
+            quota: quota.map(Box::new),
+        })
+    }
+
+    /// Takes from all limits or from none.
+    fn take(&self, state: &mut State, load: &Load, input: u64) -> Result<(), ProviderError> {
+        let limits = state.now.limits();
+        let full = Buckets(limits.map(|limit| limit.map_or(0.0, |limit| self.holds(limit))));
+        let levels = *state.models.entry(load.model.clone()).or_insert(full);
+        let tokens = match self.scenario.gate.counting {
+            CountingName::UpFront => load.input.max(load.max_output),
+            CountingName::AsUsed => load.input + load.output[1],
+        };
+        // Output is counted as it is made: a request needs but a little of it to be let in.
+        let needs = [1.0, tokens as f64, input as f64, 1.0];
+        let mut wait: f64 = 0.0;
+        for ((level, need), limit) in levels.0.iter().zip(needs).zip(limits) {
+            if let Some(limit) = limit {
+                // A hair less than needed is what rounding leaves.
+                wait = wait.max((need - 1e-6 - level) / self.rate(limit));
+            }
+        }
+        if wait > 0.0 {
+            let quota = match self.scenario.service.headers {
+                Headers::None => None,
+                Headers::Together | Headers::Apart => Some(self.quota(state, &load.model)),
+            };
+            return Err(ProviderError {
+                status: Some(429),
+                retry_after: match self.scenario.service.retry_after {
+                    RetryAfter::None => None,
+                    RetryAfter::Seconds => Some(Duration::from_secs(wait.ceil() as u64)),
+                    RetryAfter::Zero => Some(Duration::ZERO),
+                },
+                quota: quota.map(Box::new),
+                ..ProviderError::new(ProviderErrorKind::RateLimited, "too many")
+            });
+        }
+        for (limit, need) in needs.into_iter().enumerate().take(OUTPUT) {
+            self.spend(state, &load.model, limit, need);
+        }
+        Ok(())
+    }
+
+    fn spend(&self, state: &mut State, model: &str, limit: usize, amount: f64) {
+        if let Some(buckets) = state.models.get_mut(model) {
+            buckets.0[limit] -= amount;
+        }
+        state.used.push(Use {
+            at: self.start.elapsed().as_secs_f64(),
+            model: model.to_owned(),
+            limit,
+            amount,
+        });
+    }
+
+    fn quota(&self, state: &State, model: &str) -> Quota {
+        let limits = state.now.limits();
+        let apart = self.scenario.service.headers == Headers::Apart;
+        let meter = |limit: usize| {
+            let most = limits[limit]?;
+            let level = state.models.get(model)?.0[limit].max(0.0);
+            let remaining = if apart && limit != REQUESTS {
+                (level / 1_000.0).round() * 1_000.0
+            } else {
+                level.floor()
+            };
+            let reset = ((self.holds(most) - level) / self.rate(most)).max(0.0);
+            Some(Meter {
+                limit: most as u64,
+                remaining: remaining.min(most) as u64,
+                reset: Some(Duration::from_secs(reset.ceil() as u64)),
+            })
+        };
+        Quota {
+            requests: meter(REQUESTS),
+            tokens: meter(TOKENS),
+            input_tokens: meter(INPUT),
+            output_tokens: meter(OUTPUT),
+        }
+    }
+
+    /// The share that was used, between two moments, of what refilled of the limit that was used most.
+    pub(super) fn share(&self, model: &str, from: f64, until: f64) -> f64 {
+        let mut given = [0.0; 4];
+        let mut now = self.scenario.service.start.clone();
+        let ends = self.scenario.phase.iter().map(|phase| phase.at).chain([f64::INFINITY]);
+        let mut begun: f64 = 0.0;
+        for (n, end) in ends.enumerate() {
+            let seconds = (end.min(until) - begun.max(from)).max(0.0) * (1.0 - now.others.unwrap_or(0.0));
+            for (given, limit) in given.iter_mut().zip(now.limits()) {
+                *given += limit.map_or(0.0, |limit| self.rate(limit) * seconds);
+            }
+            if let Some(phase) = self.scenario.phase.get(n) {
+                now.change(&phase.change);
+            }
+            begun = end;
+        }
+        let state = self.state.lock().unwrap();
+        let mut used = [0.0; 4];
+        for one in &state.used {
+            if one.model == model && (from..until).contains(&one.at) {
+                used[one.limit] += one.amount;
+            }
+        }
+        let shares = used.iter().zip(given).filter(|(_, given)| *given > 0.0);
+        shares.map(|(used, given)| used / given).fold(0.0, f64::max)
+    }
+}

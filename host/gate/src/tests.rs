@@ -1,0 +1,288 @@
+use std::time::Duration;
+
+use super::*;
+use agenthost_core::llm::{Meter, ProviderErrorKind, Quota, Stop, Usage};
+
+fn line(name: &str) -> Line {
+    name.into()
+}
+
+fn ticket<'a>(model: &'a str, line: &'a Line) -> Ticket<'a> {
+    Ticket {
+        model,
+        line,
+        again: false,
+        input: 100,
+        output: 100,
+        prefix: None,
+        deadline: None,
+    }
+}
+
+fn reply(quota: Option<Quota>) -> Reply {
+    Reply {
+        content: Vec::new(),
+        model: "m".into(),
+        stop: Stop::End,
+        refusal: None,
+        usage: Some(Usage {
+            input: 100,
+            output: 10,
+            ..Usage::default()
+        }),
+        request_id: None,
+        quota: quota.map(Box::new),
+    }
+}
+
+fn refused(kind: ProviderErrorKind, retry_after: Option<Duration>) -> ProviderError {
+    ProviderError {
+        retry_after,
+        ..ProviderError::new(kind, "no")
+    }
+}
+
+fn requests(limit: u64, remaining: u64) -> Quota {
+    Quota {
+        requests: Some(Meter {
+            limit,
+            remaining,
+            reset: None,
+        }),
+        ..Quota::default()
+    }
+}
+
+/// Whether the future is still waiting after everything that could move has moved.
+async fn waits<T>(future: &mut (impl Future<Output = T> + Unpin)) -> bool {
+    tokio::time::timeout(Duration::from_millis(1), future).await.is_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn four_go_at_first_and_each_answer_lets_the_next_one_in() {
+    let (gate, line) = (Gate::new(Settings::default()), line("a"));
+    let mut permits = Vec::new();
+    for _ in 0..4 {
+        permits.push(gate.admit(ticket("m", &line)).await.unwrap());
+    }
+    let mut fifth = Box::pin(gate.admit(ticket("m", &line)));
+    assert!(waits(&mut fifth).await);
+    // Another model of the same provider has places of its own.
+    drop(gate.admit(ticket("other", &line)).await.unwrap());
+    permits.pop().unwrap().settle(Ok(&reply(None)));
+    let permit = fifth.await.unwrap();
+    assert_eq!(permit.met(), [Met::Concurrency]);
+    assert_eq!(gate.load("m"), (4, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_waiting_or_is_dropped_leaves_nothing_behind() {
+    let settings = Settings {
+        max_concurrency: 1,
+        ..Settings::default()
+    };
+    let (gate, line) = (Gate::new(settings), line("a"));
+    let first = gate.admit(ticket("m", &line)).await.unwrap();
+    let mut second = Box::pin(gate.admit(ticket("m", &line)));
+    let mut third = Box::pin(gate.admit(ticket("m", &line)));
+    assert!(waits(&mut second).await && waits(&mut third).await);
+    assert_eq!(gate.load("m"), (1, 2));
+    drop(second);
+    assert_eq!(gate.load("m"), (1, 1));
+    // A request that was sent and is given up frees its place, too.
+    drop(first);
+    let third = third.await.unwrap();
+    assert_eq!(gate.load("m"), (1, 0));
+    drop(third);
+    assert_eq!(gate.load("m"), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_fan_out_does_not_starve_another_run() {
+    let settings = Settings {
+        max_concurrency: 1,
+        ..Settings::default()
+    };
+    let gate = Gate::new(settings);
+    let (large, small) = (line("large"), line("small"));
+    let held = gate.admit(ticket("m", &large)).await.unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = Vec::new();
+    for (name, line, count) in [("large", &large, 100), ("small", &small, 2)] {
+        for n in 0..count {
+            let (gate, line, order) = (gate.clone(), Line::clone(line), Arc::clone(&order));
+            tasks.push(tokio::spawn(async move {
+                let permit = gate.admit(ticket("m", &line)).await.unwrap();
+                order.lock().unwrap().push((name, n));
+                permit.settle(Ok(&reply(None)));
+            }));
+            tokio::task::yield_now().await;
+        }
+    }
+    held.settle(Ok(&reply(None)));
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let order = order.lock().unwrap();
+    let at = |wanted| order.iter().position(|served| *served == wanted).unwrap();
+    assert!(at(("small", 0)) <= 1 && at(("small", 1)) <= 3, "{order:?}");
+    let large: Vec<_> = order
+        .iter()
+        .filter(|(name, _)| *name == "large")
+        .map(|(_, n)| *n)
+        .collect();
+    assert!(large.is_sorted(), "first come, first served within a run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_before_retry_after_and_then_one_goes_ahead() {
+    let (gate, line) = (Gate::new(Settings::default()), line("a"));
+    let first = gate.admit(ticket("m", &line)).await.unwrap();
+    first.settle(Err(&refused(
+        ProviderErrorKind::RateLimited,
+        Some(Duration::from_secs(7)),
+    )));
+    let told = Instant::now();
+    let probe = gate.admit(ticket("m", &line)).await.unwrap();
+    assert!(told.elapsed() >= Duration::from_secs(7), "{:?}", told.elapsed());
+    assert!(told.elapsed() < Duration::from_secs(8), "{:?}", told.elapsed());
+    assert_eq!(probe.met(), [Met::RetryAfter]);
+    // Without knowing the limit, the next one waits for what the first one hears.
+    let mut next = Box::pin(gate.admit(ticket("m", &line)));
+    assert!(waits(&mut next).await);
+    probe.settle(Ok(&reply(None)));
+    next.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_come_after_the_deadline_is_refused_at_once() {
+    let (gate, line) = (Gate::new(Settings::default()), line("a"));
+    let first = gate.admit(ticket("m", &line)).await.unwrap();
+    first.settle(Err(&refused(
+        ProviderErrorKind::RateLimited,
+        Some(Duration::from_secs(60)),
+    )));
+    let asked = Instant::now();
+    let late = Ticket {
+        deadline: Some(Instant::now() + Duration::from_secs(30)),
+        ..ticket("m", &line)
+    };
+    let late = gate.admit(late).await.unwrap_err();
+    assert_eq!(late.met, Met::RetryAfter);
+    assert!(asked.elapsed() < Duration::from_millis(10), "it need not wait to know");
+    assert!(
+        late.to_string().contains("in 61 s") || late.to_string().contains("in 60 s"),
+        "{late}"
+    );
+    assert_eq!(gate.load("m"), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_headers_leave_is_used_up_and_no_more() {
+    let (gate, line) = (Gate::new(Settings::default()), line("a"));
+    let first = gate.admit(ticket("m", &line)).await.unwrap();
+    first.settle(Ok(&reply(Some(requests(60, 2)))));
+    let begun = Instant::now();
+    let mut sent = Vec::new();
+    for _ in 0..4 {
+        let permit = gate.admit(ticket("m", &line)).await.unwrap();
+        sent.push(begun.elapsed().as_secs());
+        permit.settle(Ok(&reply(None)));
+    }
+    assert_eq!(sent, [0, 0, 1, 2], "two are left, and then one a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_operators_rate_holds_for_all_models_together() {
+    let settings = Settings {
+        requests_per_minute: Some(60),
+        ..Settings::default()
+    };
+    let (gate, line) = (Gate::new(settings), line("a"));
+    let begun = Instant::now();
+    for n in 0..16 {
+        let model = if n % 2 == 0 { "one" } else { "other" };
+        gate.admit(ticket(model, &line)).await.unwrap().settle(Ok(&reply(None)));
+    }
+    // Six at once, and ten at one a second.
+    assert_eq!(begun.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_are_counted_as_the_service_counts_them() {
+    async fn seconds(counting: Counting) -> u64 {
+        let settings = Settings {
+            tokens_per_minute: Some(6_000),
+            counting,
+            ..Settings::default()
+        };
+        let (gate, line) = (Gate::new(settings), line("a"));
+        let begun = Instant::now();
+        for _ in 0..10 {
+            let ticket = Ticket {
+                input: 300,
+                output: 1_000,
+                ..ticket("m", &line)
+            };
+            gate.admit(ticket).await.unwrap().settle(Ok(&reply(None)));
+        }
+        begun.elapsed().as_secs()
+    }
+    // Ten replies of 110 tokens, of which 600 are there at once and 100 a second come: what was taken ahead is corrected.
+    let used = seconds(Counting::AsUsed).await;
+    assert!((4..=10).contains(&used), "{used}");
+    // Ten requests of 1,000 tokens.
+    let ahead = seconds(Counting::UpFront).await;
+    assert!((85..=95).contains(&ahead), "{ahead}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_processes_on_one_key_keep_one_bucket() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key.json");
+    // Two gates with one file are what two processes have.
+    let gates = [0, 1].map(|_| {
+        Gate::new(Settings {
+            requests_per_minute: Some(60),
+            share: Some(path.clone()),
+            ..Settings::default()
+        })
+    });
+    let line = line("a");
+    let begun = Instant::now();
+    for n in 0..16 {
+        let gate = &gates[n % 2];
+        gate.admit(ticket("m", &line)).await.unwrap().settle(Ok(&reply(None)));
+    }
+    assert_eq!(begun.elapsed().as_secs(), 10);
+    // What one is told holds for the other.
+    let told = gates[0].admit(ticket("m", &line)).await.unwrap();
+    told.settle(Err(&refused(
+        ProviderErrorKind::RateLimited,
+        Some(Duration::from_secs(30)),
+    )));
+    let told = Instant::now();
+    gates[1]
+        .admit(ticket("m", &line))
+        .await
+        .unwrap()
+        .settle(Ok(&reply(None)));
+    assert!(told.elapsed() >= Duration::from_secs(30));
+    // And for one that starts later.
+    let told = gates[0].admit(ticket("m", &line)).await.unwrap();
+    told.settle(Err(&refused(
+        ProviderErrorKind::RateLimited,
+        Some(Duration::from_secs(30)),
+    )));
+    let told = Instant::now();
+    let late = Gate::new(Settings {
+        share: Some(path.clone()),
+        ..Settings::default()
+    });
+    late.admit(ticket("m", &line)).await.unwrap().settle(Ok(&reply(None)));
+    assert!(told.elapsed() >= Duration::from_secs(30));
+    let shown = inspect(dir.path(), gates[0].inner.clock.now());
+    assert_eq!(shown[0].live.len(), 1);
+    drop((gates, late));
+    assert!(inspect(dir.path(), 0)[0].live.is_empty(), "who ends says so");
+}

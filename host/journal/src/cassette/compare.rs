@@ -1,0 +1,237 @@
+//! What has changed between a cassette and a rehearsal of it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Ask, Cassette, Task, tape, text};
+use agenthost_core::llm::CallError;
+
+/// One thing that is not as the cassette says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// What.
+    pub kind: Kind,
+    /// The task, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// Which of its asks, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ask: Option<u64>,
+    /// In words, as a fragment.
+    pub message: String,
+    /// The lines that differ, as a unified diff.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diff: Option<String>,
+}
+
+/// What a change is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The input is not of the plugin's type any more.
+    Input,
+    /// Another output or failure.
+    Outcome,
+    /// Another number of model calls.
+    Calls,
+    /// A model is asked something else.
+    Request,
+    /// A model is asked for something that the cassette has no answer to.
+    Unrecorded,
+    /// A model is asked for that the plugin does not name among its own, so that a run refuses the call.
+    Denied,
+    /// More fuel than the ceiling.
+    Fuel,
+    /// More tokens than the ceiling.
+    Tokens,
+}
+
+impl Change {
+    /// A change that is about the whole run.
+    ///
+    /// ```
+    /// use agenthost_journal::cassette::compare::{Change, Kind};
+    ///
+    /// let change = Change::new(Kind::Input, "input: expected u32, found string");
+    /// assert_eq!(serde_json::to_value(&change).unwrap()["kind"], "input");
+    /// ```
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            task: None,
+            ask: None,
+            message: message.into(),
+            diff: None,
+        }
+    }
+
+    fn at(mut self, task: &Task, ask: Option<u64>) -> Self {
+        self.task = Some(task.id.clone());
+        self.ask = ask;
+        self
+    }
+}
+
+impl Cassette {
+    /// What a rehearsal of this cassette, `now` (of [`Tape::cassette`](tape::Tape::cassette)), came to that is not as it
+    /// says. In `now`, the tokens of a changed request are estimated in proportion to its length.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost_journal::cassette::{compare::Kind, tape::Tape};
+    /// use agenthost_config::{Bodies, Config};
+    /// use agenthost::host::Host;
+    /// use agenthost_core::limits::LimitsPatch;
+    /// use serde_json::{Map, json};
+    ///
+    /// # let component = ask();
+    /// let tape = Arc::new(Tape::new());
+    /// let host = Host::builder(Config::usual()?).journal(tape.clone(), Bodies::All).build()?;
+    /// let ask = Arc::new(host.load_bytes(&component)?);
+    /// host.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?.report().await;
+    /// let mut cassette = tape.cassette(Map::new()).ok_or("the run has not ended")?.with_headroom();
+    ///
+    /// // As if the plugin had put another prompt around its input since:
+    /// cassette.input = json!("Name a bright colour.");
+    /// let (run, tape) = host.rehearse(&ask, &cassette)?;
+    /// run.report().await;
+    /// let mut now = tape.cassette(Map::new()).ok_or("the rehearsal has not ended")?;
+    /// let changes = cassette.changes(&mut now);
+    /// assert_eq!(changes.iter().map(|change| change.kind).collect::<Vec<_>>(), [Kind::Request]);
+    /// assert!(changes[0].diff.as_ref().is_some_and(|diff| diff.contains("+") && diff.contains("bright")));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn changes(&self, now: &mut Self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let recorded: BTreeMap<&str, &Task> = self.tasks.iter().map(|task| (task.id.as_str(), task)).collect();
+        for task in &mut now.tasks {
+            let before = recorded.get(task.id.as_str());
+            let mut asks = std::mem::take(&mut task.asks);
+            for ask in &mut asks {
+                let known = before.and_then(|before| before.asks.iter().find(|known| known.ask == ask.ask));
+                changes.extend(request(known, ask).map(|change| change.at(task, Some(ask.ask))));
+            }
+            task.asks = asks;
+        }
+        now.expect.tokens = tape::tokens(&now.tasks);
+        changes.extend(self.calls_changed(now));
+        changes.extend(self.outcome_changed(now));
+        for (kind, what, ceiling, used) in [
+            (Kind::Fuel, "fuel", self.expect.fuel, now.expect.fuel),
+            (Kind::Tokens, "tokens", self.expect.tokens, now.expect.tokens),
+        ] {
+            if used > ceiling {
+                changes.push(Change::new(
+                    kind,
+                    format!("{used} {what}, above the ceiling of {ceiling}"),
+                ));
+            }
+        }
+        changes
+    }
+
+    fn calls_changed(&self, now: &Self) -> Vec<Change> {
+        let mut ids: Vec<&String> = self.expect.calls.keys().chain(now.expect.calls.keys()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let changed = ids.into_iter().filter_map(|id| {
+            let calls = |of: &Self| of.expect.calls.get(id).copied().unwrap_or_default();
+            let (before, now) = (calls(self), calls(now));
+            let calls = if before == 1 { "call" } else { "calls" };
+            (before != now).then(|| Change {
+                task: Some(id.clone()),
+                ..Change::new(Kind::Calls, format!("{before} model {calls} expected, {now} made"))
+            })
+        });
+        changed.collect()
+    }
+
+    fn outcome_changed(&self, now: &Self) -> Option<Change> {
+        let (before, after) = (&self.expect, &now.expect);
+        if before.output == after.output && before.failure == after.failure {
+            return None;
+        }
+        let message = match (&before.output, &after.output) {
+            (Some(_), Some(_)) => "the output differs".to_owned(),
+            (None, None) => "the failure differs".to_owned(),
+            (None, Some(_)) => "a failure was expected, and there is an output".to_owned(),
+            (Some(_), None) => {
+                let said = |field: &str| after.failure.as_ref()?.get(field)?.as_str();
+                let (class, why) = (said("class").unwrap_or("other"), said("message").unwrap_or_default());
+                format!("an output was expected, and the task failed: {class}: {why}")
+            }
+        };
+        let lines = |expect: &super::Expect| {
+            let shown = match (&expect.output, &expect.failure) {
+                (Some(output), _) => serde_json::to_string_pretty(output),
+                (None, failure) => serde_json::to_string_pretty(failure),
+            };
+            shown.unwrap_or_default() + "\n"
+        };
+        Some(Change {
+            diff: Some(text::diff(&lines(before), &lines(after))),
+            ..Change::new(Kind::Outcome, message)
+        })
+    }
+
+    /// This cassette with what `now` brought in its place: requests, calls, outcome, and those ceilings that were passed.
+    /// Replies, seed, clock, input and the other ceilings stay.
+    #[must_use]
+    pub fn updated(&self, now: &Self) -> Self {
+        let ceilings = now.clone().with_headroom().expect;
+        let ceiling = |before: u64, used: u64, next: u64| if used > before { next } else { before };
+        let mut updated = now.clone();
+        updated.limits.clone_from(&self.limits);
+        updated.expect.fuel = ceiling(self.expect.fuel, now.expect.fuel, ceilings.fuel);
+        updated.expect.tokens = ceiling(self.expect.tokens, now.expect.tokens, ceilings.tokens);
+        updated
+    }
+}
+
+/// How a model call differs from the recorded one, or that it is refused; where only its request does, its tokens are estimated.
+fn request(known: Option<&Ask>, now: &mut Ask) -> Option<Change> {
+    let asked = now.request.as_ref()?;
+    let was_denied = known.is_some_and(|known| matches!(known.error, Some(CallError::Denied(_))));
+    if let (Some(denied @ CallError::Denied(_)), false) = (&now.error, was_denied) {
+        return Some(Change::new(Kind::Denied, denied.to_string()));
+    }
+    let Some(before) = known.and_then(|known| known.request.as_ref()) else {
+        let message = "this model call was not made when the cassette was recorded, so there is no reply to it";
+        return Some(Change {
+            diff: Some(text::diff("", &text::shown(asked))),
+            ..Change::new(Kind::Unrecorded, message)
+        });
+    };
+    if before == asked {
+        return None;
+    }
+    let change = Change {
+        diff: Some(text::diff(
+            &shown_to_differ(before, asked),
+            &shown_to_differ(asked, before),
+        )),
+        ..Change::new(Kind::Request, "the model is asked something else")
+    };
+    if let Some(mut tokens) = now.tokens() {
+        let (was, is) = (text::length(before).max(1), text::length(asked));
+        let scaled = u128::from(tokens.input) * u128::from(is) / u128::from(was);
+        tokens.input = u64::try_from(scaled).unwrap_or(u64::MAX);
+        now.used = Some(tokens);
+    }
+    Some(change)
+}
+
+/// A request for people; as JSON where its plain form is that of `other`, too.
+fn shown_to_differ(request: &Value, other: &Value) -> String {
+    let plain = text::shown(request);
+    if plain != text::shown(other) {
+        return plain;
+    }
+    serde_json::to_string_pretty(request).unwrap_or_default() + "\n"
+}

@@ -1,0 +1,440 @@
+//! The journal of one run in memory: what a cassette is recorded with, and what it is played from.
+//!
+//! A tape that plays a cassette answers questions about tasks from it and takes down what happens now; one made by
+//! [`Tape::beside`] passes all entries on to another journal.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::{BoxFuture, ready};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::text::request;
+use super::{Ask, Cassette, Cut, Expect, FORMAT, Remained, Reply, Task, Tokens};
+use crate::{CallRecord, CallSpan, Entry, Journal, Keep, Pruned, RunRecord, TaskRecord, Turn};
+use agenthost_core::error::{Error, Result};
+use agenthost_core::llm::{self, CallError};
+
+/// The journal of one run in memory.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use agenthost_journal::cassette::tape::Tape;
+/// use agenthost_config::{Bodies, Config};
+/// use agenthost::host::Host;
+/// use agenthost_journal::{Journal as _, sqlite::Sqlite};
+/// use agenthost_core::limits::LimitsPatch;
+/// use serde_json::{Map, json};
+///
+/// # let component = double();
+/// # let dir = tempfile::tempdir()?;
+/// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
+/// let tape = Arc::new(Tape::beside(journal.clone())); // the run stands in both
+/// let host = Host::builder(Config::usual()?).journal(tape.clone(), Bodies::All).build()?;
+/// let double = Arc::new(host.load_bytes(&component)?);
+/// host.spawn(&double, &json!(21), &LimitsPatch::default())?.report().await;
+/// let cassette = tape.cassette(Map::new()).ok_or("the run has not ended")?;
+/// assert_eq!(cassette.expect.output, Some(json!(42)));
+/// assert_eq!(journal.runs(10)?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Default)]
+pub struct Tape {
+    /// What is played.
+    played: Option<Cassette>,
+    written: Mutex<Written>,
+    beside: Option<Arc<dyn Journal>>,
+}
+
+impl fmt::Debug for Tape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tape").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct Written {
+    run: Option<RunRecord>,
+    tasks: BTreeMap<Vec<u64>, TaskRecord>,
+}
+
+/// What a task was told, as the host writes it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Told {
+    Ok(llm::Reply),
+    Err(CallError),
+}
+
+/// The books' side of the same.
+#[derive(Default, Clone, Copy, Serialize, Deserialize)]
+struct Books {
+    input: u64,
+    cached: u64,
+    output: u64,
+    sent: bool,
+}
+
+impl Tape {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty one that passes everything on.
+    pub fn beside(journal: Arc<dyn Journal>) -> Self {
+        Self {
+            beside: Some(journal),
+            ..Self::default()
+        }
+    }
+
+    /// One that plays `cassette`.
+    pub fn of(cassette: &Cassette) -> Self {
+        Self {
+            played: Some(cassette.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// What was written down, as a cassette whose ceilings are what was measured; none before the run's end. `limits` are
+    /// those of the root task that are not the usual ones.
+    pub fn cassette(&self, limits: serde_json::Map<String, Value>) -> Option<Cassette> {
+        let written = self.written();
+        let run = written.run.as_ref()?;
+        let report: Value = serde_json::from_str(&run.end.as_ref()?.report).ok()?;
+        let mut expect = Expect {
+            output: report.pointer("/outcome/ok").cloned(),
+            failure: report.pointer("/outcome/failure").and_then(Value::as_object).cloned(),
+            ..Expect::default()
+        };
+        let mut tasks = Vec::new();
+        for record in written.tasks.values() {
+            let end = record.end.as_ref();
+            let end: Option<Value> = end.and_then(|end| serde_json::from_str(&end.report).ok());
+            let fuel = end.as_ref().and_then(|end| end.pointer("/spent/fuel")?.as_u64());
+            expect.fuel = expect.fuel.saturating_add(fuel.unwrap_or_default());
+            let task = task(record);
+            let calls = task.asks.iter().filter(|ask| ask.starts.is_none()).count() as u64;
+            if calls > 0 {
+                expect.calls.insert(task.id.clone(), calls);
+            }
+            tasks.push(task);
+        }
+        expect.tokens = tokens(&tasks);
+        let root = written.tasks.values().next()?;
+        Some(Cassette {
+            format: FORMAT,
+            plugin: run.plugin.clone(),
+            input: serde_json::from_str(root.input.as_ref()?).ok()?,
+            limits,
+            expect,
+            seed: run.seed.iter().map(|byte| format!("{byte:02x}")).collect(),
+            clock_ms: run.clock_ms,
+            tasks,
+        })
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        // Nothing is left half done under this lock.
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tokens of all tasks together.
+pub(super) fn tokens(tasks: &[Task]) -> u64 {
+    let asks = tasks.iter().flat_map(|task| &task.asks);
+    asks.filter_map(Ask::tokens)
+        .map(|tokens| tokens.sum())
+        .fold(0, u64::saturating_add)
+}
+
+fn task(record: &TaskRecord) -> Task {
+    let mut turns: Vec<String> = Vec::new();
+    let mut cut = None;
+    for turn in &record.turns {
+        match *turn {
+            Turn::Answer(ask) => turns.push(ask.to_string()),
+            Turn::Cut { time_up, polls } => cut = Some(Cut { time_up, polls }),
+        }
+    }
+    let mut children = 0;
+    let mut ask = |call: &CallRecord| match &call.body {
+        Some(body) => model_call(call, body),
+        None => {
+            children += 1;
+            Ask {
+                starts: Some(format!("{}/{}", record.id, children - 1)),
+                ..nothing(call.ask)
+            }
+        }
+    };
+    Task {
+        id: record.id.clone(),
+        plugin: record.plugin.clone(),
+        turns: turns.join(" "),
+        cut,
+        remaining: record
+            .remaining
+            .iter()
+            .filter_map(|value| serde_json::from_str(value).ok())
+            .collect(),
+        asks: record.calls.iter().map(&mut ask).collect(),
+    }
+}
+
+fn nothing(ask: u64) -> Ask {
+    Ask {
+        ask,
+        starts: None,
+        request: None,
+        reply: None,
+        error: None,
+        used: None,
+    }
+}
+
+fn model_call(call: &CallRecord, body: &str) -> Ask {
+    let mut ask = Ask {
+        request: Some(request(body)),
+        ..nothing(call.ask)
+    };
+    let Some(result) = call
+        .result
+        .as_ref()
+        .and_then(|result| serde_json::from_str::<Value>(result).ok())
+    else {
+        return ask;
+    };
+    if let Some(reply) = result.get("ok").and_then(|ok| llm::Reply::deserialize(ok).ok()) {
+        ask.reply = Some(Reply::of(&reply));
+    } else if let Some(error) = result.get("err").and_then(|err| CallError::deserialize(err).ok()) {
+        ask.error = Some(error);
+    }
+    let books = result.get("used").and_then(|used| Books::deserialize(used).ok());
+    let books = books.filter(|books| books.sent).map(|books| Tokens {
+        input: books.input,
+        cached_input: books.cached,
+        output: books.output,
+        ..Tokens::default()
+    });
+    let said = ask.reply.as_ref().and_then(|reply| reply.usage).map(|usage| Tokens {
+        cache_write_input: 0,
+        reasoning_output: 0,
+        ..usage
+    });
+    ask.used = books.filter(|books| Some(*books) != said);
+    ask
+}
+
+impl Ask {
+    /// The call as a journal has it.
+    fn record(&self) -> CallRecord {
+        let told = match (&self.reply, &self.error) {
+            (Some(reply), _) => Some(Told::Ok(reply.reply())),
+            (None, Some(error)) => Some(Told::Err(error.clone())),
+            (None, None) => None,
+        };
+        let tokens = self.tokens();
+        let books = tokens.map_or_else(Books::default, |tokens| Books {
+            input: tokens.input,
+            cached: tokens.cached_input,
+            output: tokens.output,
+            sent: true,
+        });
+        let result = told.and_then(|told| {
+            let mut result = serde_json::to_value(told).ok()?;
+            // No price is known of it: it cost nothing.
+            let mut used = json!(books);
+            used.as_object_mut()?.insert("pico_usd".into(), 0.into());
+            result.as_object_mut()?.insert("used".into(), used);
+            Some(result.to_string())
+        });
+        let starts = self.starts.as_ref().map(|child| Sha256::digest(child).into());
+        CallRecord {
+            ask: self.ask,
+            hash: starts.unwrap_or_default(),
+            body: self.request.as_ref().map(Value::to_string),
+            replies: Vec::new(),
+            result,
+            in_flight: Vec::new(),
+        }
+    }
+}
+
+impl Cassette {
+    /// The run as a journal has it.
+    fn run(&self) -> RunRecord {
+        RunRecord {
+            id: "cassette".into(),
+            kind: "run".into(),
+            plugin: self.plugin.clone(),
+            digest: String::new(),
+            seed: self.seed_bytes().unwrap_or_default(),
+            clock_ms: self.clock_ms,
+            started_ms: self.clock_ms,
+            command: "null".into(),
+            pid: std::process::id(),
+            end: None,
+        }
+    }
+
+    fn record(&self, id: &str) -> Option<TaskRecord> {
+        let task = self.tasks.iter().find(|task| task.id == id)?;
+        let turns = task.turns().unwrap_or_default().into_iter().map(Turn::Answer);
+        let cut = task.cut.as_ref().map(|cut| Turn::Cut {
+            time_up: cut.time_up,
+            polls: cut.polls,
+        });
+        let remaining = |remained: &Remained| serde_json::to_string(remained).unwrap_or_default();
+        Some(TaskRecord {
+            id: task.id.clone(),
+            plugin: task.plugin.clone(),
+            input: (id == "root").then(|| self.input.to_string()),
+            calls: task.asks.iter().map(Ask::record).collect(),
+            turns: turns.chain(cut).collect(),
+            remaining: task.remaining.iter().map(remaining).collect(),
+            ..TaskRecord::default()
+        })
+    }
+}
+
+impl Written {
+    fn task(&mut self, id: &str) -> Option<&mut TaskRecord> {
+        self.tasks.get_mut(&order(id))
+    }
+
+    fn call(&mut self, task: &str, ask: u64) -> Option<&mut CallRecord> {
+        self.task(task)?.calls.iter_mut().find(|call| call.ask == ask)
+    }
+
+    fn take(&mut self, entry: Entry) {
+        match entry {
+            Entry::RunStarted(run) => self.run = Some(run),
+            Entry::RunEnded { end, .. } => {
+                if let Some(run) = &mut self.run {
+                    run.end = Some(end);
+                }
+            }
+            Entry::TaskStarted {
+                task,
+                plugin,
+                digest,
+                input,
+                at_ms,
+                ..
+            } => {
+                let record = TaskRecord {
+                    id: task,
+                    plugin,
+                    digest,
+                    input,
+                    started_ms: at_ms,
+                    ..TaskRecord::default()
+                };
+                self.tasks.insert(order(&record.id), record);
+            }
+            Entry::CallStarted {
+                task, ask, hash, body, ..
+            } => {
+                if let Some(record) = self.task(&task) {
+                    let call = CallRecord {
+                        ask,
+                        hash,
+                        body,
+                        ..CallRecord::default()
+                    };
+                    let at = record.calls.partition_point(|call| call.ask < ask);
+                    record.calls.insert(at, call);
+                }
+            }
+            Entry::CallEnded { task, ask, result, .. } => {
+                if let Some(call) = self.call(&task, ask) {
+                    call.result = Some(result);
+                }
+            }
+            Entry::Turned { task, turn, .. } => self.task(&task).into_iter().for_each(|record| record.turns.push(turn)),
+            Entry::Remained { task, value, .. } => {
+                let record = self.task(&task);
+                record
+                    .into_iter()
+                    .for_each(|record| record.remaining.push(value.clone()));
+            }
+            Entry::TaskEnded { task, end, .. } => {
+                if let Some(record) = self.task(&task) {
+                    record.end = Some(end);
+                }
+            }
+            // A cassette knows neither attempts nor times.
+            Entry::RunResumed { .. } | Entry::RequestSent { .. } | Entry::RequestEnded { .. } => {}
+        }
+    }
+}
+
+/// Sorts ids as a tree is read.
+fn order(id: &str) -> Vec<u64> {
+    let parts = id.split('/').skip(1);
+    parts.map(|part| part.parse().unwrap_or(u64::MAX)).collect()
+}
+
+impl Journal for Tape {
+    fn append(&self, entry: Entry) -> BoxFuture<'static, Result<()>> {
+        let passed_on = self.beside.as_ref().map(|journal| journal.append(entry.clone()));
+        self.written().take(entry);
+        passed_on.unwrap_or_else(|| Box::pin(ready(Ok(()))))
+    }
+
+    fn note(&self, entry: Entry) {
+        if let Some(journal) = &self.beside {
+            journal.note(entry.clone());
+        }
+        self.written().take(entry);
+    }
+
+    fn runs(&self, most: usize) -> Result<Vec<RunRecord>> {
+        let run = match &self.played {
+            Some(cassette) => Some(cassette.run()),
+            None => self.written().run.clone(),
+        };
+        Ok(run.into_iter().take(most).collect())
+    }
+
+    fn find(&self, _: &str) -> Result<RunRecord> {
+        let none = || Error::usage("nothing was recorded yet").hint("Run something first.");
+        self.runs(1)?.pop().ok_or_else(none)
+    }
+
+    fn task(&self, _: &str, task: &str) -> Result<Option<TaskRecord>> {
+        Ok(match &self.played {
+            Some(cassette) => cassette.record(task),
+            None => self.written().tasks.get(&order(task)).cloned(),
+        })
+    }
+
+    fn tasks(&self, _: &str, under: &str, after: Option<&str>, most: usize) -> Result<Vec<TaskRecord>> {
+        let ids: Vec<String> = match &self.played {
+            Some(cassette) => cassette.tasks.iter().map(|task| task.id.clone()).collect(),
+            None => self.written().tasks.values().map(|task| task.id.clone()).collect(),
+        };
+        let below = |id: &&String| under.is_empty() || id.strip_prefix(under).is_some_and(|rest| rest.starts_with('/'));
+        let later = |id: &&String| after.is_none_or(|after| order(id) > order(after));
+        let page = ids.iter().filter(below).filter(later).take(most);
+        let records: Result<Vec<_>> = page.map(|id| self.task("", id)).collect();
+        Ok(records?.into_iter().flatten().collect())
+    }
+
+    fn calls(&self, _: &str, _: usize) -> Result<Vec<CallSpan>> {
+        Ok(Vec::new())
+    }
+
+    fn prune(&self, _: &Keep) -> Result<Pruned> {
+        Ok(Pruned::default())
+    }
+}

@@ -1,0 +1,381 @@
+use serde_json::json;
+
+use super::compare::Kind;
+use super::tape::Tape;
+use super::*;
+use crate::{Entry, Journal, RunEnd, RunRecord, TaskEnd, Turn};
+
+const RUN: &str = "run";
+
+fn note(tape: &Tape, entry: Entry) {
+    tape.note(entry);
+}
+
+/// A run whose root asks a model twice and starts one sub-task, as the host writes it down.
+fn recorded(prompt: &str) -> Tape {
+    let tape = Tape::new();
+    let run = || RUN.to_owned();
+    let root = || "root".to_owned();
+    note(
+        &tape,
+        Entry::RunStarted(RunRecord {
+            id: run(),
+            kind: "run".into(),
+            plugin: "demo:x@0.1.0".into(),
+            digest: "ff".into(),
+            seed: [7; 32],
+            clock_ms: 5,
+            started_ms: 5,
+            command: "{\"cwd\":\"/somewhere\"}".into(),
+            pid: 1,
+            end: None,
+        }),
+    );
+    for task in ["root", "root/0"] {
+        note(
+            &tape,
+            Entry::TaskStarted {
+                run: run(),
+                task: task.into(),
+                plugin: "demo:x@0.1.0".into(),
+                digest: "ff".into(),
+                input: Some("{\"a\":1}".into()),
+                at_ms: 6,
+            },
+        );
+    }
+    let ask = |text: &str| {
+        json!({"model": "fast", "system": null, "messages": [{"role": "user", "content": [{"text": text}]}],
+            "max-tokens": 10, "schema": "{\"type\":\"object\"}", "options": []})
+    };
+    let bodies = [Some(ask(prompt)), None, Some(ask("two\nlines"))];
+    for (n, body) in (0..).zip(bodies) {
+        note(
+            &tape,
+            Entry::CallStarted {
+                run: run(),
+                task: root(),
+                ask: n,
+                hash: [0; 32],
+                body: body.map(|body| body.to_string()),
+            },
+        );
+    }
+    let usage = json!({"input": 100, "cached-input": 0, "cache-write-input": 0, "output": 10, "reasoning-output": 0});
+    let reply = |text: &str| json!({"content": [{"text": text}], "model": "m", "stop": "end", "refusal": null, "usage": usage, "request_id": "secret"});
+    let used = json!({"input": 100, "cached": 0, "output": 10, "pico_usd": 3, "sent": true});
+    for (n, result) in [
+        (
+            0,
+            json!({"ok": reply("{\"b\":1.5}"), "used": used, "models": [{"waited_ms": 9}]}),
+        ),
+        (1, json!({"task": "root/0", "ok": true, "keeps": true})),
+        (2, json!({"err": {"other": ["x", "y"]}, "used": used, "models": []})),
+    ] {
+        let result = result.to_string();
+        note(
+            &tape,
+            Entry::CallEnded {
+                run: run(),
+                task: root(),
+                ask: n,
+                result,
+            },
+        );
+    }
+    for turn in [
+        Turn::Answer(1),
+        Turn::Answer(0),
+        Turn::Cut {
+            time_up: true,
+            polls: 4,
+        },
+    ] {
+        note(
+            &tape,
+            Entry::Turned {
+                run: run(),
+                task: root(),
+                turn,
+            },
+        );
+    }
+    for task in ["root/0", "root"] {
+        let end = TaskEnd {
+            ended_ms: 9,
+            report: json!({"spent": {"fuel": 1_000}}).to_string(),
+            returned: None,
+            models: "[]".into(),
+        };
+        note(
+            &tape,
+            Entry::TaskEnded {
+                run: run(),
+                task: task.into(),
+                end,
+            },
+        );
+    }
+    let end = RunEnd {
+        ended_ms: 9,
+        state: "done".into(),
+        report: json!({"outcome": {"ok": {"c": "d"}}}).to_string(),
+    };
+    note(&tape, Entry::RunEnded { run: run(), end });
+    tape
+}
+
+fn cassette(prompt: &str) -> Cassette {
+    recorded(prompt).cassette(serde_json::Map::new()).unwrap()
+}
+
+fn parsed(cassette: &Cassette) -> Cassette {
+    Cassette::parse(&serde_json::to_string_pretty(cassette).unwrap()).unwrap()
+}
+
+#[test]
+fn a_run_becomes_a_cassette_that_can_be_read() {
+    let cassette = cassette("one line");
+    let value = serde_json::to_value(&cassette).unwrap();
+    assert_eq!(
+        value["expect"],
+        json!({"output": {"c": "d"}, "calls": {"root": 2}, "fuel": 2_000, "tokens": 220})
+    );
+    assert_eq!(
+        value["tasks"][0],
+        json!({
+            "id": "root",
+            "plugin": "demo:x@0.1.0",
+            "turns": "1 0",
+            "cut": {"time-up": true, "polls": 4},
+            "asks": [
+                {
+                    "ask": 0,
+                    "request": {"model": "fast", "messages": [{"role": "user", "text": "one line"}], "max-tokens": 10,
+                        "schema": {"type": "object"}},
+                    "reply": {"json": {"b": 1.5}, "model": "m", "stop": "end", "usage": {"input": 100, "output": 10}},
+                },
+                {"ask": 1, "starts": "root/0"},
+                {
+                    "ask": 2,
+                    "request": {"model": "fast", "messages": [{"role": "user", "text": ["two", "lines"]}],
+                        "max-tokens": 10, "schema": {"type": "object"}},
+                    "error": {"other": ["x", "y"]},
+                    "used": {"input": 100, "output": 10},
+                },
+            ],
+        })
+    );
+    let text = value.to_string();
+    for private in ["somewhere", "secret", "waited", "_ms"] {
+        assert!(!text.contains(private), "{private}");
+    }
+    assert_eq!(parsed(&cassette), cassette);
+}
+
+#[test]
+fn what_is_played_is_what_was_recorded() {
+    let tape = Tape::of(&parsed(&cassette("one line")));
+    let run = tape.find("last").unwrap();
+    assert_eq!(
+        (run.seed, run.clock_ms, run.plugin.as_str()),
+        ([7; 32], 5, "demo:x@0.1.0")
+    );
+    let root = tape.task("", "root").unwrap().unwrap();
+    assert_eq!(root.input.as_deref(), Some("{\"a\":1}"));
+    assert_eq!(
+        root.turns,
+        [
+            Turn::Answer(1),
+            Turn::Answer(0),
+            Turn::Cut {
+                time_up: true,
+                polls: 4
+            }
+        ]
+    );
+    let result = |n: usize| {
+        root.calls
+            .get(n)
+            .and_then(|call| call.result.clone())
+            .unwrap_or_default()
+    };
+    let told: Value = serde_json::from_str(&result(0)).unwrap();
+    assert_eq!(told["ok"]["content"], json!([{"text": "{\"b\":1.5}"}]));
+    assert_eq!(told["used"]["input"], 100);
+    assert_eq!(
+        serde_json::from_str::<Value>(&result(2)).unwrap()["err"],
+        json!({"other": ["x", "y"]})
+    );
+    let below: Vec<_> = tape.tasks("", "root", None, 10).unwrap();
+    assert_eq!(
+        below.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(),
+        ["root/0"]
+    );
+    assert!(tape.task("", "root/1").unwrap().is_none());
+}
+
+#[test]
+fn texts_come_back_as_they_were() {
+    for text in [
+        "",
+        "one",
+        "two\nlines",
+        "ends\n",
+        "\r\n",
+        "{\"a\": 1}",
+        "{\"a\":1}",
+        "7",
+        "[1,2]",
+        "{\"a\":1e3}",
+    ] {
+        let reply = llm::Reply {
+            content: vec![Part::Text(text.to_owned())],
+            model: "m".into(),
+            stop: Stop::End,
+            refusal: None,
+            usage: None,
+            request_id: None,
+            quota: None,
+        };
+        let written = serde_json::to_string(&Reply::of(&reply)).unwrap();
+        let read: Reply = serde_json::from_str(&written).unwrap();
+        assert_eq!(read.reply(), reply, "{written}");
+    }
+}
+
+#[test]
+fn nothing_has_changed_between_two_equal_runs() {
+    let before = cassette("one line").with_headroom();
+    assert_eq!(before.changes(&mut cassette("one line")), []);
+}
+
+#[test]
+fn a_changed_request_is_shown_and_can_be_accepted() {
+    let before = cassette("one line").with_headroom();
+    let mut now = cassette(&"another line ".repeat(40));
+    let changes = before.changes(&mut now);
+    let kinds: Vec<_> = changes.iter().map(|change| change.kind).collect();
+    assert_eq!(
+        kinds,
+        [Kind::Request, Kind::Tokens],
+        "more is asked, so more is paid for: {changes:?}"
+    );
+    let diff = changes[0].diff.as_deref().unwrap();
+    assert!(diff.contains("\n-one line\n+another line another line"), "{diff}");
+    assert!(diff.contains("\n [user]\n"), "what is around it is shown: {diff}");
+
+    let updated = parsed(&before.updated(&now));
+    assert_eq!(updated.changes(&mut now), []);
+    assert_eq!(
+        updated.expect.fuel, before.expect.fuel,
+        "a ceiling that holds is the author's"
+    );
+    assert!(updated.expect.tokens > before.expect.tokens);
+    assert_eq!(updated.tasks[0].asks[0].reply, before.tasks[0].asks[0].reply);
+    assert_eq!((updated.seed, updated.clock_ms), (before.seed, before.clock_ms));
+}
+
+#[test]
+fn every_other_change_has_its_kind() {
+    let before = cassette("one line").with_headroom();
+    let kinds = |before: &Cassette, now: &mut Cassette| -> Vec<Kind> {
+        before.changes(now).iter().map(|change| change.kind).collect()
+    };
+    let mut fewer = cassette("one line");
+    fewer.expect.calls.remove("root");
+    assert_eq!(kinds(&before, &mut fewer), [Kind::Calls]);
+    let mut known_less = before.clone();
+    known_less.tasks[0].asks.remove(0);
+    known_less.expect.calls.insert("root".into(), 1);
+    assert_eq!(
+        kinds(&known_less, &mut cassette("one line")),
+        [Kind::Unrecorded, Kind::Calls]
+    );
+    let mut other = cassette("one line");
+    other.expect.output = Some(json!({"c": "e"}));
+    assert_eq!(kinds(&before, &mut other), [Kind::Outcome]);
+    let mut hungry = cassette("one line");
+    hungry.expect.fuel = before.expect.fuel + 1;
+    assert_eq!(kinds(&before, &mut hungry), [Kind::Fuel]);
+    let mut failed = cassette("one line");
+    failed.expect.output = None;
+    failed.expect.failure = json!({"class": "failed", "message": "no"}).as_object().cloned();
+    let changes = before.changes(&mut failed);
+    assert_eq!(
+        changes[0].message,
+        "an output was expected, and the task failed: failed: no"
+    );
+}
+
+#[test]
+fn ceilings_have_headroom_in_round_figures() {
+    assert_eq!(
+        [0, 1, 7, 100, 795, 267_493].map(headroom),
+        [0, 2, 9, 130, 1_000, 340_000]
+    );
+}
+
+#[test]
+fn only_unusual_limits_are_kept() {
+    assert!(unusual(&Limits::task_default()).is_empty());
+    let limits = Limits {
+        calls: None,
+        fuel: Some(7),
+        cost: Some("0.5".parse().unwrap()),
+        time: Some(std::time::Duration::from_millis(1_500)),
+        ..Limits::task_default()
+    };
+    let kept = unusual(&limits);
+    let patch: LimitsPatch = serde_json::from_value(Value::Object(kept)).unwrap();
+    assert_eq!(Limits::task_default().overridden_by(&patch), limits);
+}
+
+#[test]
+fn a_broken_cassette_is_refused_with_what_is_wrong() {
+    let good = serde_json::to_value(cassette("one line")).unwrap();
+    let error = |change: &dyn Fn(&mut Value)| {
+        let mut value = good.clone();
+        change(&mut value);
+        Cassette::parse(&value.to_string()).unwrap_err()
+    };
+    for (expected, change) in [
+        (
+            "it has format 2, and this version reads 1",
+            &(|v: &mut Value| v["format"] = json!(2)) as &dyn Fn(&mut Value),
+        ),
+        ("seed: not 64 hex digits", &|v| v["seed"] = json!("x")),
+        ("expect: give either an output or a failure", &|v| {
+            v["expect"]["failure"] = json!({"class": "failed"});
+        }),
+        ("limits: `token`: unknown limit", &|v| v["limits"] = json!({"token": 1})),
+        ("task root: ask 0: give either a reply or an error", &|v| {
+            v["tasks"][0]["asks"][0]["error"] = json!("context-overflow");
+        }),
+        ("task root: ask 0: reply: give one of json, text and content", &|v| {
+            v["tasks"][0]["asks"][0]["reply"]["text"] = json!("x");
+        }),
+        ("task root: turns: `x` is no number of an ask", &|v| {
+            v["tasks"][0]["turns"] = json!("0 x")
+        }),
+        ("task root: turns: 9 is no ask, or there twice", &|v| {
+            v["tasks"][0]["turns"] = json!("9")
+        }),
+        ("task root: it is there twice", &|v| v["tasks"][1]["id"] = json!("root")),
+        ("it has no task root", &|v| v["tasks"] = json!([])),
+        ("unknown field `surprise`", &|v| v["tasks"][0]["surprise"] = json!(1)),
+        ("missing field `model`", &|v| {
+            v["tasks"][0]["asks"][0]["reply"]
+                .as_object_mut()
+                .unwrap()
+                .remove("model");
+        }),
+        ("expected a text or a list of lines", &|v| {
+            v["tasks"][0]["asks"][0]["reply"] = json!({"text": 7, "model": "m", "stop": "end"});
+        }),
+    ] {
+        let said = error(change);
+        assert!(said.starts_with(expected), "{said}");
+    }
+    assert!(Cassette::parse("{").unwrap_err().contains("EOF while parsing"));
+}

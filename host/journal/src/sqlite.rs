@@ -1,0 +1,245 @@
+//! The journal in one SQLite file, usually `.agenthost/journal.db` of a project.
+//!
+//! **Writing.** One thread owns the only connection that writes. It takes what has come up since its last transaction,
+//! writes it as one, and wakes those who wait for it: the cost of reaching the disk is shared by all who wait, and a
+//! waiting task costs nothing. The write-ahead log is forced to the disk with each transaction, so what was acknowledged
+//! outlives a loss of power. What was merely noted is written within 10 ms. After one failed transaction nothing more is
+//! written, so the file ends where the run was still known to be whole.
+//!
+//! **Reading** goes over a second connection that cannot write. It sees what has been written and never waits for the
+//! writer; nor does another process, of which any number may read and write the same file.
+//!
+//! **Integrity.** Each body stands beside the first 16 bytes of its SHA-256, and what a task learned is numbered without
+//! gaps; both are checked whenever they are read. This finds damage; it is no protection from somebody who writes digests.
+//!
+//! **The format** is `user_version` of the file, which `application_id` marks as ours. A newer one is refused. An older
+//! one is brought up by one step per version, all in one transaction when the file is opened; version 1 is the first, so
+//! there is no step yet. A change that version 1 can read (a field more in a body, or a table more, which it passes over)
+//! is no new version; a changed table is.
+//!
+//! Left out: encryption, and network file systems: the shared memory of the write-ahead log does not work on them.
+
+mod entries;
+mod fault;
+mod file;
+mod key;
+mod owner;
+mod prune;
+mod read;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use futures_util::future::BoxFuture;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use self::fault::Trouble;
+use self::writer::{Job, Writer};
+use super::{CallSpan, Entry, Journal, Keep, Pruned, RunRecord, TaskRecord};
+use agenthost_core::error::{Error, Result};
+
+/// A journal in an SQLite file.
+///
+/// Dropping it writes what was noted, and waits for that.
+pub struct Sqlite {
+    path: PathBuf,
+    // These end in this order: what the writer leaves last is moved from the log into the file.
+    reader: Mutex<Connection>,
+    jobs: mpsc::Sender<Job>,
+    _writer: Thread,
+}
+
+/// A thread that is waited for when this is dropped.
+struct Thread(Option<JoinHandle<()>>);
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // It panicked: what it owed has been told to those who waited.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Sqlite {
+    /// Opens the journal at `path`; if there is none, makes one that only its owner can read, and the directory for it. A
+    /// directory named `.agenthost` is kept out of version control.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use agenthost_config::{Bodies, Config};
+    /// use agenthost::host::Host;
+    /// use agenthost_journal::{Journal as _, sqlite::Sqlite};
+    /// use agenthost_core::limits::LimitsPatch;
+    /// use serde_json::json;
+    ///
+    /// # let component = ask();
+    /// # let dir = tempfile::tempdir()?;
+    /// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
+    /// let host = Host::builder(Config::usual()?).journal(journal.clone(), Bodies::All).build()?;
+    /// let ask = Arc::new(host.load_bytes(&component)?);
+    /// host.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?.report().await;
+    ///
+    /// let run = &journal.runs(10)?[0]; // the latest of at most ten
+    /// assert_eq!((run.plugin.as_str(), run.kind.as_str()), ("demo:ask@0.1.0", "run"));
+    /// assert_eq!(run.end.as_ref().map(|end| end.state.as_str()), Some("done"));
+    /// let root = journal.task(&run.id, "root")?.ok_or("it never started")?;
+    /// assert_eq!(root.input.as_deref(), Some(r#""Name a colour.""#));
+    /// assert_eq!(root.calls.len(), 1);
+    /// assert_eq!(journal.calls(&run.id, 100)?[0].model, "offline/fast");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) for a file that cannot be made, opened or written, is no
+    /// journal, is damaged, or was written in a newer format.
+    pub fn open(path: &Path) -> Result<Self> {
+        file::ensure(path)?;
+        Self::start(path)
+    }
+
+    /// Opens the journal at `path` if there is one.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_journal::sqlite::Sqlite;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let file = dir.path().join("journal.db");
+    /// assert!(Sqlite::open_existing(&file)?.is_none() && !file.exists());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Sqlite::open`].
+    pub fn open_existing(path: &Path) -> Result<Option<Self>> {
+        if !file::is_there(path)? {
+            return Ok(None);
+        }
+        Self::start(path).map(Some)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn start(path: &Path) -> Result<Self> {
+        let connection = file::connect(path, file::Access::Write)?;
+        let reader = file::connect(path, file::Access::Read)?;
+        let (jobs, queue) = mpsc::channel();
+        let writer = Writer::new(path.to_owned(), connection);
+        let writer = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || writer.serve(&queue))
+            .map_err(|error| Error::host("cannot start the thread of the journal").caused_by(error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            reader: Mutex::new(reader),
+            jobs,
+            _writer: Thread(Some(writer)),
+        })
+    }
+
+    /// Hands a job to the writer. One that is lost drops its waiter, who then says so.
+    fn send(&self, job: Job) {
+        // The writer is gone only if it panicked.
+        let _ = self.jobs.send(job);
+    }
+
+    /// Reads in one transaction, so that all of it is of one moment.
+    fn read<T>(&self, what: impl FnOnce(&Connection) -> Result<T, Trouble>) -> Result<T> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = reader
+            .transaction()
+            .map_err(Trouble::from)
+            .and_then(|moment| what(&moment));
+        read.map_err(|trouble| trouble.at(&self.path))
+    }
+}
+
+/// The writer has died, which is a fault of its own.
+fn stopped(path: &Path) -> Error {
+    Error::host("the thread that writes the journal has died").at(path)
+}
+
+impl Journal for Sqlite {
+    fn append(&self, entry: Entry) -> BoxFuture<'static, Result<()>> {
+        let (waiter, written) = oneshot::channel();
+        self.send(Job::Write(entry, Some(waiter)));
+        let path = self.path.clone();
+        Box::pin(async move { written.await.unwrap_or_else(|_| Err(stopped(&path))) })
+    }
+
+    fn note(&self, entry: Entry) {
+        self.send(Job::Write(entry, None));
+    }
+
+    fn drained(&self) -> Option<BoxFuture<'static, ()>> {
+        let (waiter, drained) = oneshot::channel();
+        self.send(Job::Drain(waiter));
+        // If the writer has died, there is nothing to wait for; the next append says so.
+        Some(Box::pin(async move { drained.await.unwrap_or_default() }))
+    }
+
+    fn run_bytes(&self, run: &str) -> Result<u64> {
+        self.read(|connection| read::run_bytes(connection, run))
+    }
+
+    fn take_over(&self, run: &str) -> Result<()> {
+        let (waiter, taken) = mpsc::sync_channel(1);
+        self.send(Job::TakeOver(run.to_owned(), waiter));
+        taken.recv().unwrap_or_else(|_| Err(stopped(&self.path)))
+    }
+
+    fn running(&self, run: &str) -> Result<Option<u32>> {
+        self.read(|connection| owner::running(connection, run))
+    }
+
+    fn runs(&self, most: usize) -> Result<Vec<RunRecord>> {
+        self.read(|connection| read::runs(connection, most))
+    }
+
+    fn find(&self, id: &str) -> Result<RunRecord> {
+        self.read(|connection| read::find(connection, id))
+    }
+
+    fn task(&self, run: &str, task: &str) -> Result<Option<TaskRecord>> {
+        self.read(|connection| read::task(connection, run, task))
+    }
+
+    fn tasks(&self, run: &str, under: &str, after: Option<&str>, most: usize) -> Result<Vec<TaskRecord>> {
+        self.read(|connection| read::tasks(connection, run, under, after, most))
+    }
+
+    fn calls(&self, run: &str, most: usize) -> Result<Vec<CallSpan>> {
+        self.read(|connection| read::calls(connection, run, most))
+    }
+
+    fn prune(&self, keep: &Keep) -> Result<Pruned> {
+        let (waiter, pruned) = mpsc::sync_channel(1);
+        self.send(Job::Prune(keep.clone(), waiter));
+        pruned.recv().unwrap_or_else(|_| Err(stopped(&self.path)))
+    }
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sqlite")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}

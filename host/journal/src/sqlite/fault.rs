@@ -1,0 +1,123 @@
+//! What went wrong with the file, in words: what SQLite said, and what to do about it.
+
+use std::fmt;
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+
+use agenthost_core::error::{Error, ErrorClass};
+
+/// A failed operation, not yet with the name of the file.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// SQLite's own.
+    Sqlite(rusqlite::Error),
+    /// A record is not what was written.
+    Damaged(String),
+    /// An entry or a question that does not fit what stands in the journal.
+    Misfit(String),
+    /// No run, or several.
+    Unknown(Error),
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl Trouble {
+    /// The error for the journal at `path`.
+    pub(super) fn at(self, path: &Path) -> Error {
+        match self {
+            Self::Sqlite(error) => sqlite(path, error),
+            Self::Damaged(what) => Error::host(format!("the journal was changed or damaged: {what}"))
+                .at(path)
+                .hint(damaged(path)),
+            Self::Misfit(what) => Error::host(what).at(path),
+            Self::Unknown(error) => error,
+        }
+    }
+}
+
+/// Where a record stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) run: &'a str,
+    pub(super) task: Option<&'a str>,
+    pub(super) call: Option<u64>,
+}
+
+impl Place<'_> {
+    /// The complaint about a column of the record.
+    pub(super) fn damaged(&self, column: &str) -> Trouble {
+        Trouble::Damaged(format!("`{column}` of {self}"))
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "run `{}`", self.run)?;
+        if let Some(task) = self.task {
+            write!(f, ", task `{task}`")?;
+        }
+        match self.call {
+            Some(call) => write!(f, ", call {call}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The same error once more: one failed transaction is told to all who waited for it.
+pub(super) fn again(error: &Error) -> Error {
+    let copy = Error::new(error.class(), error.message());
+    match error.next_step() {
+        Some(hint) => copy.hint(hint),
+        None => copy,
+    }
+}
+
+fn damaged(path: &Path) -> String {
+    format!(
+        "Move it and the files that begin with its name elsewhere and start anew; \
+         `sqlite3 {} .recover` prints what can still be read",
+        path.display()
+    )
+}
+
+fn sqlite(path: &Path, error: rusqlite::Error) -> Error {
+    let said = match &error {
+        // The message of the connection, else that of the code.
+        rusqlite::Error::SqliteFailure(_, Some(said)) => said.clone(),
+        other => other.to_string(),
+    };
+    let (what, hint) = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => (
+            "no room to write the journal",
+            "Free space on the file system of the journal, then resume the run".into(),
+        ),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
+            "the journal cannot be written",
+            "Make the file and its directory writable for this user".into(),
+        ),
+        Some(ErrorCode::CannotOpen) => (
+            "the journal cannot be opened",
+            "Check that it is a file, and that this user may read and write it and its directory".into(),
+        ),
+        Some(ErrorCode::DatabaseCorrupt) => ("the journal is damaged", damaged(path)),
+        Some(ErrorCode::NotADatabase) => (
+            "this is no journal",
+            "Name another file, or move this one elsewhere".into(),
+        ),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
+            "another process keeps the journal locked",
+            "Wait until it is done, or name another journal for this one".into(),
+        ),
+        Some(ErrorCode::SystemIoFailure) => (
+            "the journal cannot be read or written",
+            "Look for faults of the disk in the system's log".into(),
+        ),
+        _ => return Error::new(ErrorClass::Host, said).at(path),
+    };
+    Error::host(format!("{what}: {said}")).at(path).hint(hint)
+}

@@ -1,0 +1,278 @@
+//! The file: how it is made, recognised and opened.
+//!
+//! It is made whole under another name and then linked to its own, so that no process ever sees half of it, two that
+//! begin at once agree on one, and an empty file is never taken for a journal.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::super::FORMAT;
+use super::fault::Trouble;
+use agenthost_core::error::{Error, Result};
+
+/// Marks the file as a journal: `AgHj`.
+const APPLICATION: u32 = 0x4167_486a;
+/// How long to wait for another process that writes.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// Prepared statements that a connection keeps: more than there are.
+const STATEMENTS: usize = 64;
+
+/// Tables of version 1. What is added later stands in a table of its own, so that no large row is written twice.
+const TABLES: &str = "
+CREATE TABLE run (
+    no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, plugin TEXT NOT NULL, digest TEXT NOT NULL,
+    seed BLOB NOT NULL, clock_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL, pid INTEGER NOT NULL,
+    ended_ms INTEGER, state TEXT, command TEXT NOT NULL, command_sum BLOB NOT NULL, report TEXT, report_sum BLOB
+) STRICT;
+CREATE TABLE task (
+    no INTEGER PRIMARY KEY, run INTEGER NOT NULL, key BLOB NOT NULL, id TEXT NOT NULL, plugin TEXT NOT NULL,
+    digest TEXT NOT NULL, started_ms INTEGER NOT NULL, input TEXT, input_sum BLOB,
+    UNIQUE (run, key)
+) STRICT;
+CREATE TABLE task_end (
+    task INTEGER PRIMARY KEY, ended_ms INTEGER NOT NULL, report TEXT NOT NULL, report_sum BLOB NOT NULL,
+    returned TEXT, returned_sum BLOB, models TEXT NOT NULL, models_sum BLOB NOT NULL
+) STRICT;
+CREATE TABLE call (
+    no INTEGER PRIMARY KEY, task INTEGER NOT NULL, ask INTEGER NOT NULL, hash BLOB NOT NULL, body TEXT, body_sum BLOB,
+    UNIQUE (task, ask)
+) STRICT;
+CREATE TABLE reply (
+    no INTEGER PRIMARY KEY, call INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
+    reply TEXT NOT NULL, reply_sum BLOB NOT NULL,
+    UNIQUE (call, seq)
+) STRICT;
+CREATE TABLE call_end (call INTEGER PRIMARY KEY, result TEXT NOT NULL, result_sum BLOB NOT NULL) STRICT;
+CREATE TABLE turn (
+    task INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, value INTEGER NOT NULL,
+    PRIMARY KEY (task, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE remaining (
+    task INTEGER NOT NULL, seq INTEGER NOT NULL, remaining TEXT NOT NULL, remaining_sum BLOB NOT NULL,
+    PRIMARY KEY (task, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE request (
+    no INTEGER PRIMARY KEY, run INTEGER NOT NULL, task INTEGER NOT NULL, ask INTEGER NOT NULL, model TEXT NOT NULL,
+    sent_ms INTEGER NOT NULL, ended_ms INTEGER, open INTEGER NOT NULL
+) STRICT;
+CREATE TABLE run_process (run INTEGER PRIMARY KEY, pid INTEGER NOT NULL, start TEXT NOT NULL) STRICT;
+CREATE INDEX request_run ON request (run);
+CREATE INDEX request_open ON request (task, ask) WHERE open = 1;
+";
+
+/// What a connection may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Write,
+    Read,
+}
+
+/// Whether there is a file at `path`.
+pub(super) fn is_there(path: &Path) -> Result<bool> {
+    refuse_links(path)?;
+    // What is left beside a file that is gone would be taken for a part of the new one.
+    let left = beside(path, "-wal");
+    let stale = left.exists();
+    match fs::metadata(path) {
+        // Nothing but a journal with its tables is ever put there.
+        Ok(file) if file.len() == 0 => Err(Error::host("the journal is empty: all that it held is lost")
+            .at(path)
+            .hint("Remove the file to start a new journal, or bring the journal back from a backup")),
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound && stale => {
+            Err(Error::host("the journal is gone, but its newest entries are left")
+                .at(&left)
+                .hint("Bring the journal back, or remove what is left to start a new one"))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::host(format!("the journal cannot be reached: {error}"))
+            .at(path)
+            .hint("Make its directory one that this user can enter, or name another journal")),
+    }
+}
+
+/// Refuses a journal that is not a regular file, one that is a link, and one in a directory `.agenthost` that is: a project, or a plugin that may write
+/// there, could have left it, and prompts and replies would be written to where it leads.
+fn refuse_links(path: &Path) -> Result<()> {
+    let project = path
+        .parent()
+        .filter(|parent| parent.file_name().is_some_and(|name| name == ".agenthost"));
+    let files = ["", "-wal", "-shm", "-journal"].map(|end| beside(path, end));
+    for file in &files {
+        // SQLite would wait for whoever opens the other end of a pipe.
+        if fs::symlink_metadata(file).is_ok_and(|found| !found.is_file() && !found.is_symlink()) {
+            return Err(Error::host("not a regular file")
+                .at(file)
+                .hint("Remove it, or name another journal"));
+        }
+    }
+    for place in project.map(Path::to_owned).into_iter().chain(files) {
+        if fs::symlink_metadata(&place).is_ok_and(|found| found.is_symlink()) {
+            return Err(Error::denied("a journal does not go through a link")
+                .at(&place)
+                .hint("Remove the link; to keep the journal elsewhere, name its place with --journal, or with `file` under [journal] in your own configuration"));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the journal at `path` unless there is one.
+pub(super) fn ensure(path: &Path) -> Result<()> {
+    if is_there(path)? {
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| {
+        Error::host(format!("cannot make the journal: {error}"))
+            .at(path)
+            .hint("Make its directory writable for this user, or name another journal")
+    };
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(failed)?;
+    if directory.file_name().is_some_and(|name| name == ".agenthost") {
+        match OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(directory.join(".gitignore"))
+        {
+            Ok(mut file) => std::io::Write::write_all(&mut file, b"*\n").map_err(failed)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let new = draft(path).map_err(failed)?;
+    let made = fill(&new).map_err(|trouble| trouble.at(path)).and_then(|()| {
+        match fs::hard_link(&new, path) {
+            // Another process was first.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            // A file system without links.
+            Err(_) => fs::rename(&new, path).map_err(failed),
+            Ok(()) => Ok(()),
+        }
+    });
+    // After a failure, the files of its log are left, too.
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(beside(&new, end));
+    }
+    made?;
+    fs::File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed)
+}
+
+/// `path` with `end` after its name.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(end);
+    name.into()
+}
+
+/// An empty file beside `path` that nobody else uses and only its owner can read.
+fn draft(path: &Path) -> std::io::Result<PathBuf> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let new = beside(path, &format!(".{}-{number}.new", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new) {
+            Ok(_) => return Ok(new),
+            // Left by a process of this number that was killed.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Makes an empty file a journal.
+fn fill(path: &Path) -> Result<(), Trouble> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // Both only take effect before the first table.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.execute_batch(&format!(
+        "BEGIN; {TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT}; COMMIT;"
+    ))?;
+    // Closing moves everything from the log to the file.
+    connection.close().map_err(|(_, error)| error.into())
+}
+
+/// Opens the journal at `path`, which is there.
+pub(super) fn connect(path: &Path, access: Access) -> Result<Connection> {
+    let (application, version, connection) = attach(path, access).map_err(|trouble| trouble.at(path))?;
+    if application != APPLICATION {
+        return Err(Error::host("this is an SQLite file, but no journal")
+            .at(path)
+            .hint("Name another file, or move this one elsewhere"));
+    }
+    if version != FORMAT {
+        return Err(Error::host(format!(
+            "the journal has format {version}, and this program knows {FORMAT}"
+        ))
+        .at(path)
+        .hint("Use the version of agenthost that wrote it, or a newer one, or name another journal"));
+    }
+    check_schema(&connection).map_err(|trouble| trouble.at(path))?;
+    Ok(connection)
+}
+
+/// Refuses a file with tables other than those of a journal. A journal can come from a stranger, and a view, a trigger or a table with
+/// expressions of its own computes when it is read or written.
+fn check_schema(connection: &Connection) -> Result<(), Trouble> {
+    let ours = schema(&{
+        let model = Connection::open_in_memory()?;
+        model.execute_batch(TABLES)?;
+        model
+    })?;
+    for (name, sql) in schema(connection)? {
+        if ours.get(&name) != Some(&sql) {
+            return Err(Trouble::Unknown(
+                Error::host(format!("the file has a definition of `{name}` that no journal has"))
+                    .hint("Another program wrote it; name another journal, or move this file elsewhere"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The definitions of a database by name, but for the indexes that SQLite makes itself.
+fn schema(connection: &Connection) -> Result<BTreeMap<String, String>, Trouble> {
+    let mut statement = connection.prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn attach(path: &Path, access: Access) -> Result<(u32, u32, Connection), Trouble> {
+    let flags = match access {
+        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+    };
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(PATIENCE)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // The file can come from a stranger: nothing in it runs.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
+    // A damaged page is an error rather than a wrong answer.
+    connection.pragma_update(None, "cell_size_check", true)?;
+    let application = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok((application, version, connection))
+}

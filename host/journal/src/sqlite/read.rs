@@ -1,0 +1,354 @@
+//! Questions to the tables, with every body checked against its digest.
+
+use rusqlite::types::{FromSql, Type, ValueRef};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
+
+use super::super::{CallRecord, CallSpan, ReplyRecord, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn};
+use super::entries::sum;
+use super::fault::{Place, Trouble};
+use super::key::{below, key};
+use agenthost_core::error::Error;
+
+type Asked<T> = Result<T, Trouble>;
+
+/// How many runs a hint names.
+const HINTED: usize = 5;
+
+const RUN: &str = "SELECT no, id, kind, plugin, digest, seed, clock_ms, started_ms, pid, ended_ms, state,
+    command, command_sum, report, report_sum FROM run";
+const TASK: &str = "SELECT task.no, id, plugin, digest, started_ms, ended_ms, input, input_sum,
+    report, report_sum, returned, returned_sum, models, models_sum FROM task LEFT JOIN task_end ON task = task.no";
+
+/// One row, with the place that an error names.
+struct Fields<'a, 'r> {
+    row: &'a Row<'r>,
+    place: Place<'a>,
+}
+
+impl Fields<'_, '_> {
+    fn get<T: FromSql>(&self, column: &str) -> Asked<T> {
+        self.row.get(column).map_err(|error| match error {
+            rusqlite::Error::SqliteFailure(..) => error.into(),
+            _ => self.place.damaged(column),
+        })
+    }
+
+    fn number(&self, column: &str) -> Asked<u64> {
+        self.get::<i64>(column).map(i64::cast_unsigned)
+    }
+
+    /// A body that may not have been kept, checked.
+    fn kept(&self, column: &str) -> Asked<Option<String>> {
+        let body = self.row.get_ref(column)?;
+        let stored = self.row.get_ref(format!("{column}_sum").as_str())?;
+        match (body, stored) {
+            (ValueRef::Null, ValueRef::Null) => Ok(None),
+            (ValueRef::Text(body), ValueRef::Blob(stored)) => match str::from_utf8(body) {
+                Ok(body) if sum(body) == stored => Ok(Some(body.to_owned())),
+                _ => Err(self.place.damaged(column)),
+            },
+            _ => Err(self.place.damaged(column)),
+        }
+    }
+
+    /// A body, checked.
+    fn body(&self, column: &str) -> Asked<String> {
+        self.kept(column)?.ok_or_else(|| self.place.damaged(column))
+    }
+
+    /// The running number of a row, which is `expected` unless one is missing before it.
+    fn numbered(&self, expected: usize, what: &str) -> Asked<()> {
+        match usize::try_from(self.number("seq")?) {
+            Ok(number) if number == expected => Ok(()),
+            _ => Err(Trouble::Damaged(format!(
+                "{what} {expected} of {} is missing",
+                self.place
+            ))),
+        }
+    }
+}
+
+/// All rows of a question, in the shape that `read` gives them.
+fn all<T>(
+    db: &Connection,
+    sql: &str,
+    params: impl Params,
+    mut read: impl FnMut(&Row<'_>, usize) -> Asked<T>,
+) -> Asked<Vec<T>> {
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row, found.len())?);
+    }
+    Ok(found)
+}
+
+fn limit(most: usize) -> i64 {
+    i64::try_from(most).unwrap_or(i64::MAX)
+}
+
+/// The name of what a row is about, for want of which nothing else can be named.
+fn name(row: &Row<'_>, what: &str) -> Asked<String> {
+    row.get("id").map_err(|error| match error {
+        rusqlite::Error::SqliteFailure(..) => error.into(),
+        _ => Trouble::Damaged(format!("the id of {what}")),
+    })
+}
+
+fn run(row: &Row<'_>) -> Asked<RunRecord> {
+    let id = name(row, "a run")?;
+    let fields = Fields {
+        row,
+        place: Place {
+            run: &id,
+            task: None,
+            call: None,
+        },
+    };
+    let end = match fields.row.get_ref("ended_ms")?.data_type() {
+        Type::Null => None,
+        _ => Some(RunEnd {
+            ended_ms: fields.number("ended_ms")?,
+            state: fields.get("state")?,
+            report: fields.body("report")?,
+        }),
+    };
+    Ok(RunRecord {
+        kind: fields.get("kind")?,
+        plugin: fields.get("plugin")?,
+        digest: fields.get("digest")?,
+        seed: fields.get("seed")?,
+        clock_ms: fields.number("clock_ms")?,
+        started_ms: fields.number("started_ms")?,
+        command: fields.body("command")?,
+        pid: fields.get("pid")?,
+        end,
+        id: id.clone(),
+    })
+}
+
+/// The latest runs.
+pub(super) fn runs(db: &Connection, most: usize) -> Asked<Vec<RunRecord>> {
+    let sql = format!("{RUN} ORDER BY started_ms DESC, no DESC LIMIT ?1");
+    all(db, &sql, [limit(most)], |row, _| run(row))
+}
+
+/// The run of this id, prefix, or `last`.
+pub(super) fn find(db: &Connection, id: &str) -> Asked<RunRecord> {
+    if id == "last" {
+        let latest = runs(db, 1)?.pop();
+        return latest.ok_or_else(|| Trouble::Unknown(Error::usage("there is no run yet").hint(NO_RUN)));
+    }
+    let exact = |id: &str| -> Asked<Option<RunRecord>> {
+        Ok(all(db, &format!("{RUN} WHERE id = ?1"), [id], |row, _| run(row))?.pop())
+    };
+    if let Some(run) = exact(id)? {
+        return Ok(run);
+    }
+    const ALIKE: &str = "SELECT id FROM run WHERE substr(id, 1, length(?1)) = ?1 AND ?1 <> ''
+        ORDER BY started_ms DESC, no DESC LIMIT ?2";
+    let mut alike = all(db, ALIKE, params![id, limit(HINTED + 1)], |row, _| name(row, "a run"))?;
+    if let [one] = alike.as_slice() {
+        // The index does not have it where the table does.
+        let missing = || Trouble::Damaged(format!("run `{one}` is not in the index"));
+        return exact(one)?.ok_or_else(missing);
+    }
+    let more = if alike.len() > HINTED { ", and more" } else { "" };
+    alike.truncate(HINTED);
+    Err(Trouble::Unknown(match alike.as_slice() {
+        [] => Error::usage(format!("no run is called `{id}`")).hint(latest(db)?),
+        _ => Error::usage(format!("several runs begin with `{id}`"))
+            .hint(format!("Write more of it: {}{more}", alike.join(", "))),
+    }))
+}
+
+const NO_RUN: &str = "The journal is empty: start a run first";
+
+/// Names the latest runs.
+fn latest(db: &Connection) -> Asked<String> {
+    const SQL: &str = "SELECT id FROM run ORDER BY started_ms DESC, no DESC LIMIT ?1";
+    let latest = all(db, SQL, [limit(HINTED)], |row, _| name(row, "a run"))?;
+    Ok(match latest.as_slice() {
+        [] => NO_RUN.into(),
+        _ => format!("The latest are {}", latest.join(", ")),
+    })
+}
+
+/// The number of a run.
+fn number(db: &Connection, run: &str) -> Asked<Option<i64>> {
+    let mut statement = db.prepare_cached("SELECT no FROM run WHERE id = ?1")?;
+    Ok(statement.query_row([run], |row| row.get(0)).optional()?)
+}
+
+/// A task without what it learned, and its number.
+fn bare(run: &str, row: &Row<'_>) -> Asked<(i64, TaskRecord)> {
+    let id = name(row, &format!("a task of run `{run}`"))?;
+    let fields = Fields {
+        row,
+        place: Place {
+            run,
+            task: Some(&id),
+            call: None,
+        },
+    };
+    let end = match fields.row.get_ref("ended_ms")?.data_type() {
+        Type::Null => None,
+        _ => Some(TaskEnd {
+            ended_ms: fields.number("ended_ms")?,
+            report: fields.body("report")?,
+            returned: fields.kept("returned")?,
+            models: fields.body("models")?,
+        }),
+    };
+    let record = TaskRecord {
+        plugin: fields.get("plugin")?,
+        digest: fields.get("digest")?,
+        input: fields.kept("input")?,
+        started_ms: fields.number("started_ms")?,
+        end,
+        id: id.clone(),
+        ..TaskRecord::default()
+    };
+    Ok((fields.get("no")?, record))
+}
+
+/// A task with all that it learned.
+pub(super) fn task(db: &Connection, run: &str, task: &str) -> Asked<Option<TaskRecord>> {
+    let Some(no) = number(db, run)? else {
+        return Ok(None);
+    };
+    let sql = format!("{TASK} WHERE run = ?1 AND key = ?2");
+    let Some((no, mut record)) = all(db, &sql, params![no, key(task)?], |row, _| bare(run, row))?.pop() else {
+        return Ok(None);
+    };
+    let place = Place {
+        run,
+        task: Some(task),
+        call: None,
+    };
+    const TURN: &str = "SELECT seq, kind, value FROM turn WHERE task = ?1 ORDER BY seq";
+    record.turns = all(db, TURN, [no], |row, at| turn(&Fields { row, place }, at))?;
+    const REMAINING: &str = "SELECT seq, remaining, remaining_sum FROM remaining WHERE task = ?1 ORDER BY seq";
+    record.remaining = all(db, REMAINING, [no], |row, at| {
+        let fields = Fields { row, place };
+        fields.numbered(at, "answer of `remaining`")?;
+        fields.body("remaining")
+    })?;
+    const CALL: &str = "SELECT no, ask, hash, body, body_sum, result, result_sum
+        FROM call LEFT JOIN call_end ON call = no WHERE task = ?1 ORDER BY ask";
+    record.calls = all(db, CALL, [no], |row, _| call(db, no, &Fields { row, place }))?;
+    Ok(Some(record))
+}
+
+fn turn(fields: &Fields<'_, '_>, at: usize) -> Asked<Turn> {
+    fields.numbered(at, "turn")?;
+    let value = fields.number("value")?;
+    match fields.get::<String>("kind")?.as_str() {
+        "answer" => Ok(Turn::Answer(value)),
+        "time-up" => Ok(Turn::Cut {
+            time_up: true,
+            polls: value,
+        }),
+        "cancelled" => Ok(Turn::Cut {
+            time_up: false,
+            polls: value,
+        }),
+        _ => Err(fields.place.damaged("kind")),
+    }
+}
+
+fn call(db: &Connection, task: i64, fields: &Fields<'_, '_>) -> Asked<CallRecord> {
+    let ask = fields.number("ask")?;
+    let place = Place {
+        call: Some(ask),
+        ..fields.place
+    };
+    let fields = Fields { row: fields.row, place };
+    const REPLY: &str = "SELECT seq, hash, reply, reply_sum FROM reply WHERE call = ?1 ORDER BY seq";
+    let replies = all(db, REPLY, [fields.get::<i64>("no")?], |row, at| {
+        let fields = Fields { row, place };
+        fields.numbered(at, "reply")?;
+        Ok(ReplyRecord {
+            hash: fields.get("hash")?,
+            body: fields.body("reply")?,
+        })
+    })?;
+    const IN_FLIGHT: &str = "SELECT model FROM request WHERE task = ?1 AND ask = ?2 AND open = 1 ORDER BY no";
+    let in_flight = all(db, IN_FLIGHT, params![task, ask.cast_signed()], |row, _| {
+        Fields { row, place }.get("model")
+    })?;
+    Ok(CallRecord {
+        ask,
+        hash: fields.get("hash")?,
+        body: fields.kept("body")?,
+        replies,
+        result: fields.kept("result")?,
+        in_flight,
+    })
+}
+
+/// Tasks below `under`, behind `after`.
+pub(super) fn tasks(
+    db: &Connection,
+    run: &str,
+    under: &str,
+    after: Option<&str>,
+    most: usize,
+) -> Asked<Vec<TaskRecord>> {
+    let Some(no) = number(db, run)? else {
+        return Ok(Vec::new());
+    };
+    let (first, end) = below(under)?;
+    let first = match after {
+        Some(after) => first.max(key(after)?),
+        None => first,
+    };
+    let sql = format!("{TASK} WHERE run = ?1 AND key > ?2 AND key < ?3 ORDER BY key LIMIT ?4");
+    all(db, &sql, params![no, first, end, limit(most)], |row, _| {
+        bare(run, row).map(|(_, task)| task)
+    })
+}
+
+/// The requests of a run.
+pub(super) fn calls(db: &Connection, run: &str, most: usize) -> Asked<Vec<CallSpan>> {
+    let Some(no) = number(db, run)? else {
+        return Ok(Vec::new());
+    };
+    const SQL: &str = "SELECT id, ask, model, sent_ms, ended_ms FROM request JOIN task ON task.no = request.task
+        WHERE request.run = ?1 ORDER BY request.no LIMIT ?2";
+    all(db, SQL, [no, limit(most)], |row, _| {
+        let task = name(row, &format!("a task of run `{run}`"))?;
+        let fields = Fields {
+            row,
+            place: Place {
+                run,
+                task: Some(&task),
+                call: None,
+            },
+        };
+        Ok(CallSpan {
+            ask: fields.number("ask")?,
+            model: fields.get("model")?,
+            sent_ms: fields.number("sent_ms")?,
+            ended_ms: fields.get::<Option<i64>>("ended_ms")?.map(i64::cast_unsigned),
+            task: task.clone(),
+        })
+    })
+}
+
+/// The bytes that the entries of a run take: its bodies, and what stands beside each.
+pub(super) fn run_bytes(db: &Connection, run: &str) -> Result<u64, Trouble> {
+    const SQL: &str = "WITH of AS (SELECT task.no AS task FROM task JOIN run ON task.run = run.no WHERE run.id = ?1),
+        calls AS (SELECT call.no AS call FROM call JOIN of ON call.task = of.task)
+        SELECT ifnull((SELECT sum(150 + ifnull(octet_length(input), 0)) FROM task JOIN of ON task.no = of.task), 0)
+        + ifnull((SELECT sum(150 + octet_length(report) + ifnull(octet_length(returned), 0) + octet_length(models))
+            FROM task_end JOIN of ON task_end.task = of.task), 0)
+        + ifnull((SELECT sum(150 + ifnull(octet_length(body), 0)) FROM call JOIN of ON call.task = of.task), 0)
+        + ifnull((SELECT sum(150 + octet_length(reply)) FROM reply JOIN calls ON reply.call = calls.call), 0)
+        + ifnull((SELECT sum(150 + octet_length(result)) FROM call_end JOIN calls ON call_end.call = calls.call), 0)
+        + ifnull((SELECT sum(150 + octet_length(remaining)) FROM remaining JOIN of ON remaining.task = of.task), 0)
+        + ifnull((SELECT 150 * count(*) FROM turn JOIN of ON turn.task = of.task), 0)";
+    let bytes: i64 = db.prepare_cached(SQL)?.query_row([run], |row| row.get(0))?;
+    Ok(bytes.cast_unsigned())
+}

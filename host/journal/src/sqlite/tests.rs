@@ -1,0 +1,435 @@
+//! One file, many hands: what was acknowledged is there, whatever happens.
+
+mod damage;
+mod faults;
+mod model;
+mod owner;
+mod prune;
+mod speed;
+
+use std::path::Path;
+use std::sync::mpsc;
+
+use futures_util::future::join_all;
+use tempfile::TempDir;
+
+use super::super::{
+    CallRecord, CallSpan, Entry, Journal as _, ReplyRecord, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn,
+};
+use super::Sqlite;
+use super::writer::{Job, Writer};
+use agenthost_core::error::{ErrorClass, Result};
+
+fn scratch() -> (TempDir, Sqlite) {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Sqlite::open(&directory.path().join("journal.db")).unwrap();
+    (directory, journal)
+}
+
+impl Sqlite {
+    /// Asks the writer's thread, after all that was sent before.
+    fn probe<T: Send + 'static>(&self, probe: impl FnOnce(&mut Writer) -> T + Send + 'static) -> T {
+        let (tell, told) = mpsc::channel();
+        self.send(Job::Probe(Box::new(move |writer| tell.send(probe(writer)).unwrap())));
+        told.recv().unwrap()
+    }
+
+    async fn all(&self, entries: impl IntoIterator<Item = Entry>) -> Result<()> {
+        let waiting: Vec<_> = entries.into_iter().map(|entry| self.append(entry)).collect();
+        join_all(waiting).await.into_iter().collect()
+    }
+}
+
+fn run(id: &str, started_ms: u64) -> RunRecord {
+    RunRecord {
+        id: id.into(),
+        kind: "run".into(),
+        plugin: "demo:poem@1.0.0".into(),
+        digest: "ab12".into(),
+        seed: [7; 32],
+        clock_ms: 1_700_000_000_000,
+        started_ms,
+        command: format!(r#"{{"input":"{id}"}}"#),
+        pid: std::process::id(),
+        end: None,
+    }
+}
+
+fn run_end(ended_ms: u64) -> RunEnd {
+    RunEnd {
+        ended_ms,
+        state: "done".into(),
+        report: r#"{"outcome":"ok"}"#.into(),
+    }
+}
+
+fn task_start(run: &str, task: &str) -> Entry {
+    Entry::TaskStarted {
+        run: run.into(),
+        task: task.into(),
+        plugin: "demo:poem@1.0.0".into(),
+        digest: "ab12".into(),
+        input: Some(format!(r#""{task}""#)),
+        at_ms: 5,
+    }
+}
+
+fn task_end() -> TaskEnd {
+    TaskEnd {
+        ended_ms: 9,
+        report: r#"{"outcome":1}"#.into(),
+        returned: Some("[1]".into()),
+        models: r#"{"a/b":1}"#.into(),
+    }
+}
+
+fn call_start(run: &str, task: &str, ask: u64, hash: u8) -> Entry {
+    Entry::CallStarted {
+        run: run.into(),
+        task: task.into(),
+        ask,
+        hash: [hash; 32],
+        body: Some(format!(r#"{{"ask":{ask}}}"#)),
+    }
+}
+
+fn sent(run: &str, task: &str, ask: u64, at_ms: u64) -> Entry {
+    Entry::RequestSent {
+        run: run.into(),
+        task: task.into(),
+        ask,
+        model: "a/b".into(),
+        at_ms,
+    }
+}
+
+fn answered(run: &str, task: &str, ask: u64, reply: Option<&str>, at_ms: u64) -> Entry {
+    Entry::RequestEnded {
+        run: run.into(),
+        task: task.into(),
+        ask,
+        hash: [9; 32],
+        reply: reply.map(Into::into),
+        at_ms,
+    }
+}
+
+fn told(run: &str, task: &str, ask: u64, result: &str) -> Entry {
+    Entry::CallEnded {
+        run: run.into(),
+        task: task.into(),
+        ask,
+        result: result.into(),
+    }
+}
+
+fn turned(run: &str, task: &str, turn: Turn) -> Entry {
+    Entry::Turned {
+        run: run.into(),
+        task: task.into(),
+        turn,
+    }
+}
+
+fn remained(run: &str, task: &str, value: &str) -> Entry {
+    Entry::Remained {
+        run: run.into(),
+        task: task.into(),
+        value: value.into(),
+    }
+}
+
+fn task_ended(run: &str, task: &str) -> Entry {
+    Entry::TaskEnded {
+        run: run.into(),
+        task: task.into(),
+        end: task_end(),
+    }
+}
+
+/// A run `r` with a task `root` that made one call and learned of it.
+fn small() -> Vec<Entry> {
+    vec![
+        Entry::RunStarted(run("r", 1)),
+        task_start("r", "root"),
+        call_start("r", "root", 0, 1),
+        sent("r", "root", 0, 10),
+        answered("r", "root", 0, Some(r#"{"text":"hello"}"#), 20),
+        told("r", "root", 0, r#""hello""#),
+        turned("r", "root", Turn::Answer(0)),
+        remained("r", "root", r#"{"tokens":5}"#),
+        task_ended("r", "root"),
+        Entry::RunEnded {
+            run: "r".into(),
+            end: run_end(30),
+        },
+    ]
+}
+
+/// The task `root` of [`small`].
+fn small_task() -> TaskRecord {
+    TaskRecord {
+        id: "root".into(),
+        plugin: "demo:poem@1.0.0".into(),
+        digest: "ab12".into(),
+        input: Some(r#""root""#.into()),
+        started_ms: 5,
+        end: Some(task_end()),
+        calls: vec![CallRecord {
+            ask: 0,
+            hash: [1; 32],
+            body: Some(r#"{"ask":0}"#.into()),
+            replies: vec![ReplyRecord {
+                hash: [9; 32],
+                body: r#"{"text":"hello"}"#.into(),
+            }],
+            result: Some(r#""hello""#.into()),
+            in_flight: vec![],
+        }],
+        turns: vec![Turn::Answer(0)],
+        remaining: vec![r#"{"tokens":5}"#.into()],
+    }
+}
+
+/// Whether what [`small`] wrote can be read.
+fn has_small(path: &Path) {
+    let journal = Sqlite::open_existing(path).unwrap().unwrap();
+    let mut expected = run("r", 1);
+    expected.end = Some(run_end(30));
+    assert_eq!(journal.runs(9).unwrap(), [expected]);
+    assert_eq!(journal.task("r", "root").unwrap(), Some(small_task()));
+}
+
+#[tokio::test]
+async fn every_entry_is_read_back_by_this_and_the_next_process() {
+    let (_directory, journal) = scratch();
+    journal.all(small()).await.unwrap();
+    assert_eq!(journal.task("r", "root").unwrap(), Some(small_task()));
+    let span = CallSpan {
+        task: "root".into(),
+        ask: 0,
+        model: "a/b".into(),
+        sent_ms: 10,
+        ended_ms: Some(20),
+    };
+    assert_eq!(journal.calls("r", 9).unwrap(), [span]);
+    assert_eq!(journal.task("r", "root/0").unwrap(), None);
+    assert_eq!(journal.task("none", "root").unwrap(), None);
+    assert!(journal.calls("none", 9).unwrap().is_empty() && journal.calls("r", 0).unwrap().is_empty());
+    has_small(journal.path());
+}
+
+#[tokio::test]
+async fn what_was_noted_is_there_after_the_next_append_and_after_the_end() {
+    let (_directory, journal) = scratch();
+    let mut entries = small();
+    let last = entries.pop().unwrap();
+    for entry in entries {
+        journal.note(entry);
+    }
+    journal.append(last).await.unwrap();
+    assert_eq!(journal.task("r", "root").unwrap(), Some(small_task()));
+    journal.note(Entry::RunStarted(run("later", 2)));
+    let path = journal.path().to_owned();
+    drop(journal);
+    assert!(!path.with_extension("db-wal").exists(), "all is in the file");
+    let journal = Sqlite::open_existing(&path).unwrap().unwrap();
+    assert_eq!(journal.find("last").unwrap(), run("later", 2));
+}
+
+#[tokio::test]
+async fn a_note_reaches_the_file_though_nothing_follows() {
+    let (_directory, journal) = scratch();
+    journal.note(Entry::RunStarted(run("r", 1)));
+    while journal.runs(1).unwrap().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn those_who_wait_together_share_one_transaction() {
+    let (_directory, journal) = scratch();
+    journal.all(small()).await.unwrap();
+    let before = journal.probe(|writer| writer.commits);
+    let (release, released) = mpsc::channel();
+    journal.send(Job::Probe(Box::new(move |_| released.recv().unwrap())));
+    let turns = (0..1000).map(|ask| turned("r", "root", Turn::Answer(ask)));
+    let waiting: Vec<_> = turns.map(|turn| journal.append(turn)).collect();
+    release.send(()).unwrap();
+    assert!(join_all(waiting).await.iter().all(Result::is_ok));
+    assert_eq!(journal.probe(|writer| writer.commits) - before, 1);
+    let turns = journal.task("r", "root").unwrap().unwrap().turns;
+    let expected = [0].into_iter().chain(0..1000).map(Turn::Answer);
+    assert!(
+        turns.into_iter().eq(expected),
+        "in the order in which they were appended"
+    );
+}
+
+#[tokio::test]
+async fn a_task_that_starts_again_keeps_its_calls_alone() {
+    let (_directory, journal) = scratch();
+    journal.all(small()).await.unwrap();
+    let again = [
+        Entry::RunResumed {
+            run: "r".into(),
+            pid: 77,
+        },
+        sent("r", "root", 0, 40),
+        task_start("r", "root"),
+        call_start("r", "root", 0, 1),
+    ];
+    journal.all(again).await.unwrap();
+    let expected = TaskRecord {
+        end: None,
+        turns: vec![],
+        remaining: vec![],
+        ..small_task()
+    };
+    assert_eq!(journal.task("r", "root").unwrap(), Some(expected));
+    let run = journal.find("r").unwrap();
+    assert_eq!((run.end, run.pid), (None, 77));
+
+    // The request that the kill cut off stays without an end.
+    let more = [sent("r", "root", 0, 50), answered("r", "root", 0, None, 60)];
+    journal.all(more).await.unwrap();
+    let ends: Vec<_> = journal
+        .calls("r", 9)
+        .unwrap()
+        .iter()
+        .map(|span| span.ended_ms)
+        .collect();
+    assert_eq!(ends, [Some(20), None, Some(60)]);
+
+    // Another question under the same ordinal.
+    journal.append(call_start("r", "root", 0, 2)).await.unwrap();
+    let calls = journal.task("r", "root").unwrap().unwrap().calls;
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0].hash, [2; 32]);
+    assert!(calls[0].replies.is_empty() && calls[0].result.is_none());
+}
+
+#[tokio::test]
+async fn tasks_come_in_the_order_of_the_tree_and_page_by_page() {
+    let (_directory, journal) = scratch();
+    let ids = [
+        "root/10", "root", "root/2/1", "root/2", "root/300", "root/2/0", "root/20",
+    ];
+    let starts = ids.map(|id| task_start("r", id));
+    journal.append(Entry::RunStarted(run("r", 1))).await.unwrap();
+    journal.all(starts).await.unwrap();
+    let ids = |under: &str, after: Option<&str>, most: usize| {
+        let tasks = journal.tasks("r", under, after, most).unwrap();
+        tasks.into_iter().map(|task| task.id).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        ids("", None, 9),
+        "root root/2 root/2/0 root/2/1 root/10 root/20 root/300"
+    );
+    assert_eq!(
+        ids("root", None, 9),
+        "root/2 root/2/0 root/2/1 root/10 root/20 root/300"
+    );
+    assert_eq!(ids("root/2", None, 9), "root/2/0 root/2/1");
+    assert_eq!(ids("root/10", None, 9), "");
+    assert_eq!(ids("root", Some("root/2/0"), 2), "root/2/1 root/10");
+    assert_eq!(ids("root/2", Some("root/2/1"), 2), "");
+    assert_eq!(ids("root/10", Some("root"), 2), "");
+    for wrong in ["root/x", "root//1", "root/01", "root/4294967295", "root/-1", "root/"] {
+        let error = journal.task("r", wrong).unwrap_err();
+        assert!(error.message().contains("is no id of a task"), "{wrong}: {error}");
+    }
+    assert!(journal.tasks("none", "", None, 9).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_run_is_found_by_its_id_by_the_beginning_of_it_and_as_the_last() {
+    let (_directory, journal) = scratch();
+    let error = journal.find("last").unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Usage);
+    assert!(journal.find("x").unwrap_err().next_step().unwrap().contains("empty"));
+    for (at, id) in ["aa1", "aa10", "b_2", "bx2"].into_iter().enumerate() {
+        journal.append(Entry::RunStarted(run(id, at as u64))).await.unwrap();
+    }
+    for (asked, id) in [
+        ("last", "bx2"),
+        ("aa1", "aa1"),
+        ("aa10", "aa10"),
+        ("b_", "b_2"),
+        ("bx", "bx2"),
+    ] {
+        assert_eq!(journal.find(asked).unwrap().id, id);
+    }
+    let several = journal.find("a").unwrap_err();
+    assert_eq!(several.class(), ErrorClass::Usage);
+    assert_eq!(several.message(), "several runs begin with `a`");
+    assert_eq!(several.next_step(), Some("Write more of it: aa10, aa1"));
+    for none in ["", "z", "%"] {
+        let none = journal.find(none).unwrap_err();
+        assert_eq!(none.class(), ErrorClass::Usage);
+        assert_eq!(none.next_step(), Some("The latest are bx2, b_2, aa10, aa1"));
+    }
+    let latest: Vec<_> = journal.runs(2).unwrap().into_iter().map(|run| run.id).collect();
+    assert_eq!(latest, ["bx2", "b_2"]);
+}
+
+#[tokio::test]
+async fn two_journals_on_one_file_write_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(".agenthost/journal.db");
+    // Both may find that there is none.
+    let open = |_| {
+        let path = path.clone();
+        std::thread::spawn(move || Sqlite::open(&path).unwrap())
+    };
+    let journals: Vec<_> = (0..4).map(open).collect();
+    let journals: Vec<_> = journals.into_iter().map(|journal| journal.join().unwrap()).collect();
+    let work = journals.iter().enumerate().map(|(at, journal)| async move {
+        let name = format!("run-{at}");
+        journal.append(Entry::RunStarted(run(&name, 1))).await.unwrap();
+        for n in 0..50 {
+            let task = format!("root/{n}");
+            journal.note(task_start(&name, &task));
+            journal.append(turned(&name, &task, Turn::Answer(n))).await.unwrap();
+        }
+    });
+    join_all(work).await;
+    let [first, rest @ ..] = journals.as_slice() else {
+        unreachable!()
+    };
+    for at in 0..4 {
+        let name = format!("run-{at}");
+        let tasks = first.tasks(&name, "", None, 100).unwrap();
+        assert_eq!(tasks.len(), 50);
+        let task = rest[0].task(&name, "root/49").unwrap().unwrap();
+        assert_eq!(task.turns, [Turn::Answer(49)]);
+    }
+    let left: Vec<_> = std::fs::read_dir(directory.path().join(".agenthost"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("new"))
+        .collect();
+    assert!(left.is_empty(), "no draft is left: {left:?}");
+}
+
+#[tokio::test]
+async fn the_file_is_private_and_kept_out_of_version_control() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let own = directory.path().join(".agenthost");
+    let path = own.join("journal.db");
+    assert!(Sqlite::open_existing(&path).unwrap().is_none());
+    assert!(!own.exists(), "looking makes nothing");
+    let journal = Sqlite::open(&path).unwrap();
+    assert_eq!(journal.path(), path);
+    journal.all(small()).await.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&own), 0o700);
+    for file in ["journal.db", "journal.db-wal", "journal.db-shm"] {
+        assert_eq!(mode(&own.join(file)), 0o600, "{file}");
+    }
+    assert_eq!(std::fs::read_to_string(own.join(".gitignore")).unwrap(), "*\n");
+    let plain = directory.path().join("plain");
+    Sqlite::open(&plain.join("my.db")).unwrap();
+    assert!(!plain.join(".gitignore").exists());
+}

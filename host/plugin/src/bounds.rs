@@ -1,0 +1,307 @@
+//! The bounds on what a component may hold, counted in its bytes before anything decodes, expands or compiles them.
+//!
+//! [`structure`] takes one pass over all nested components and modules, and one over their types; its cost is linear in
+//! the bytes, and what it counts bounds every later step of reading a plugin: instances are counted as they multiply
+//! through nested components, and types as they expand where they are used. [`code`] takes one pass over the bodies of the
+//! functions, before they are compiled.
+//!
+//! Each bound is a constant with its reason. The largest components in use (CPython with its libraries, 40 modules) stay
+//! below each. What a bound cannot foresee, the limits on the compiler's own time and memory end, where it has a process of its own.
+
+mod code;
+mod structure;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use agenthost_core::error::Error;
+use agenthost_core::weaken::{self, Defence};
+
+pub use self::code::code;
+pub(super) use self::structure::structure;
+
+/// The most of one thing that a component may have.
+struct Bound {
+    most: u64,
+    /// What is counted, as a sentence that ends with the number and `things`.
+    does: &'static str,
+    things: &'static str,
+    hint: &'static str,
+}
+
+impl Bound {
+    /// Returns an error if `count` is more than the bound.
+    fn check(&self, count: u64) -> Result<(), Error> {
+        if count <= self.most || weaken::off(Defence::CompileBounds) {
+            return Ok(());
+        }
+        let count = match count {
+            u64::MAX => "countless".to_owned(),
+            count => thousands(count),
+        };
+        let (does, things, most) = (self.does, self.things, thousands(self.most));
+        Err(Error::plugin(format!("{does} {count} {things}; at most {most} are allowed")).hint(self.hint))
+    }
+
+    /// Adds to a count, and returns an error if it is more than the bound then.
+    fn add(&self, count: &mut u64, more: u64) -> Result<(), Error> {
+        *count = count.saturating_add(more);
+        self.check(*count)
+    }
+}
+
+/// A number as people write it: `1,073,741,824`.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+const LEAVE_OUT: &str = "Leave out what the plugin does not need, and build it in release mode.";
+const FLATTEN: &str = "Build the plugin as one component; a nested component is copied wherever it is instantiated.";
+const NAME_TYPES: &str = "Make the types of the interface smaller; a type counts wherever it is used.";
+const SPLIT_FUNCTION: &str = "Split the function, or build the plugin with less inlining.";
+
+/// Nested components and modules. Tools that compose components nest two or three deep.
+const NESTING: Bound = Bound {
+    most: 16,
+    does: "the component nests",
+    things: "components deep",
+    hint: FLATTEN,
+};
+/// Core instances, over all copies of nested components. Each takes memory of the host in every task, and the
+/// pool has room for 100 in one component.
+const CORE_INSTANCES: Bound = Bound {
+    most: 1_000,
+    does: "the component instantiates",
+    things: "core instances",
+    hint: FLATTEN,
+};
+/// Instances of components, over all copies of nested components.
+const COMPONENT_INSTANCES: Bound = Bound {
+    most: 1_000,
+    does: "the component instantiates",
+    things: "components",
+    hint: FLATTEN,
+};
+/// Imports, exports, aliases, types and adapters at the level of components, over all copies. Each is compiled or resolved once for
+/// each copy; a Rust plugin has 300.
+const DEFINITIONS: Bound = Bound {
+    most: 50_000,
+    does: "the component makes",
+    things: "definitions, counting those of nested components once for each instance",
+    hint: FLATTEN,
+};
+/// Nested components, which are decoded one by one.
+const COMPONENTS: Bound = Bound {
+    most: 200,
+    does: "the component has",
+    things: "nested components",
+    hint: FLATTEN,
+};
+/// Core modules. CPython with its libraries has 40.
+const MODULES: Bound = Bound {
+    most: 500,
+    does: "the component has",
+    things: "core modules",
+    hint: LEAVE_OUT,
+};
+/// Functions and adapters: 900,000 empty functions take half a minute and 5 GB.
+const FUNCTIONS: Bound = Bound {
+    most: 200_000,
+    does: "the component has",
+    things: "functions",
+    hint: LEAVE_OUT,
+};
+/// Core types. A module has one for each signature.
+const CORE_TYPES: Bound = Bound {
+    most: 50_000,
+    does: "the component has",
+    things: "core types",
+    hint: LEAVE_OUT,
+};
+/// Parameters and results of all core types together.
+const CORE_TYPE_PARTS: Bound = Bound {
+    most: 1_000_000,
+    does: "the core types have",
+    things: "parameters and results",
+    hint: LEAVE_OUT,
+};
+/// Imports of core modules. Modules that are linked to each other at run time import thousands.
+const CORE_IMPORTS: Bound = Bound {
+    most: 100_000,
+    does: "the core modules have",
+    things: "imports",
+    hint: LEAVE_OUT,
+};
+/// Exports of core modules.
+const CORE_EXPORTS: Bound = Bound {
+    most: 100_000,
+    does: "the core modules have",
+    things: "exports",
+    hint: LEAVE_OUT,
+};
+/// Globals of core modules.
+const GLOBALS: Bound = Bound {
+    most: 100_000,
+    does: "the core modules have",
+    things: "globals",
+    hint: LEAVE_OUT,
+};
+/// Tables and memories of core modules.
+const TABLES: Bound = Bound {
+    most: 1_000,
+    does: "the core modules have",
+    things: "tables and memories",
+    hint: LEAVE_OUT,
+};
+/// Elements that a table has from the start: the pool of instances has no room for more.
+const TABLE_ELEMENTS: Bound = Bound {
+    most: 20_000,
+    does: "a table starts with",
+    things: "elements",
+    hint: LEAVE_OUT,
+};
+/// Functions in element segments: each is resolved when the module is compiled and again for each instance.
+const ELEMENTS: Bound = Bound {
+    most: 500_000,
+    does: "the element segments have",
+    things: "entries",
+    hint: LEAVE_OUT,
+};
+/// Element segments.
+const ELEMENT_SEGMENTS: Bound = Bound {
+    most: 10_000,
+    does: "the core modules have",
+    things: "element segments",
+    hint: LEAVE_OUT,
+};
+/// Data segments.
+const DATA_SEGMENTS: Bound = Bound {
+    most: 50_000,
+    does: "the core modules have",
+    things: "data segments",
+    hint: LEAVE_OUT,
+};
+/// Custom sections. A module has three or four.
+const CUSTOM_SECTIONS: Bound = Bound {
+    most: 2_000,
+    does: "the component has",
+    things: "custom sections",
+    hint: LEAVE_OUT,
+};
+/// Sections with WIT text, each of which is parsed. A component that links the code of several plugins has one of each.
+const WIT_SECTIONS: Bound = Bound {
+    most: 16,
+    does: "the component embeds",
+    things: "sections of WIT text",
+    hint: LEAVE_OUT,
+};
+/// Bytes of WIT text: a long file has 20 KB.
+const WIT_BYTES: Bound = Bound {
+    most: 1 << 20,
+    does: "the embedded sections of WIT text have",
+    things: "bytes",
+    hint: "Embed the plugin's own WIT and that of its dependencies, without generated text.",
+};
+/// Bytes of one name of an import or export. The longest of WASI has 80.
+const NAME_BYTES: Bound = Bound {
+    most: 1_000,
+    does: "a name of an import or export has",
+    things: "bytes",
+    hint: "Shorten the names of the plugin's WIT package and interfaces.",
+};
+/// Component types, those inside other types included.
+const TYPES: Bound = Bound {
+    most: 20_000,
+    does: "the component has",
+    things: "component types and declarations in them",
+    hint: NAME_TYPES,
+};
+/// Types of components and instances inside each other. WIT needs three.
+const TYPE_NESTING: Bound = Bound {
+    most: 16,
+    does: "the component types nest",
+    things: "instances deep",
+    hint: NAME_TYPES,
+};
+/// Parts of one type when every use of another type in it is written out: schemas, samples and code that copies values grow with it.
+/// The largest type of WASI has 100.
+const TYPE_PARTS: Bound = Bound {
+    most: 10_000,
+    does: "a type has",
+    things: "parts when all types that it uses are written out",
+    hint: NAME_TYPES,
+};
+/// Types inside each other: what walks a type, such as the one that makes its JSON Schema, calls itself for each. The deepest type of
+/// WASI has 6.
+const TYPE_LEVELS: Bound = Bound {
+    most: 40,
+    does: "a type nests",
+    things: "types deep",
+    hint: NAME_TYPES,
+};
+
+/// Bytes of one function body: what the compiler keeps of a function grows with it.
+const BODY_BYTES: Bound = Bound {
+    most: 1 << 20,
+    does: "a function body has",
+    things: "bytes",
+    hint: SPLIT_FUNCTION,
+};
+/// Blocks, loops and branches of one function, inside each other.
+const CONTROL_NESTING: Bound = Bound {
+    most: 5_000,
+    does: "the control flow of a function nests",
+    things: "blocks deep",
+    hint: SPLIT_FUNCTION,
+};
+/// Locals times loops of one function: in each loop, each local may be a value of its own, for which the compiler needs far more than
+/// linear time.
+const LOOP_VALUES: Bound = Bound {
+    most: 400_000,
+    does: "the loops of a function carry",
+    things: "locals together",
+    hint: SPLIT_FUNCTION,
+};
+/// Locals times blocks of one function: the compiler has a table of that size.
+const BLOCK_VALUES: Bound = Bound {
+    most: 50_000_000,
+    does: "the blocks of a function see",
+    things: "locals together",
+    hint: SPLIT_FUNCTION,
+};
+/// Parameters and results of all calls and blocks of one function: each is a value that the compiler keeps.
+const CALL_VALUES: Bound = Bound {
+    most: 500_000,
+    does: "the calls and blocks of a function pass",
+    things: "values",
+    hint: SPLIT_FUNCTION,
+};
+/// The same over all functions.
+const ALL_CALL_VALUES: Bound = Bound {
+    most: 50_000_000,
+    does: "the calls and blocks of all functions pass",
+    things: "values",
+    hint: LEAVE_OUT,
+};
+/// Targets of the branch tables of one function.
+const BRANCH_TARGETS: Bound = Bound {
+    most: 200_000,
+    does: "the branch tables of a function have",
+    things: "targets",
+    hint: SPLIT_FUNCTION,
+};
+/// Locals of all functions together; a compact form of a few bytes declares 50,000 of one function.
+const ALL_LOCALS: Bound = Bound {
+    most: 20_000_000,
+    does: "the functions have",
+    things: "locals together",
+    hint: LEAVE_OUT,
+};

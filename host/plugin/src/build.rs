@@ -1,0 +1,517 @@
+//! From a crate directory to a component: `cargo build` for wasm32-wasip2, and what a build adds to the result.
+//!
+//! Cargo does the building, with whatever the crate's manifest says; nothing is installed but the compile target, and
+//! that only by rustup itself. The result is a copy beside cargo's own, so that cargo's bookkeeping stays true.
+
+mod cargo;
+mod crates;
+mod explain;
+mod flags;
+mod provenance;
+mod reproduce;
+mod rules;
+mod sections;
+mod tools;
+mod wit;
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use self::cargo::{Said, no_tool, run};
+use self::crates::{Graph, Need};
+use self::sections::{append_section, with_manifest};
+use self::tools::Tools;
+use super::manifest::Manifest;
+use super::{Import, Plugin, deps, embedded};
+use crate::types;
+use agenthost_core::error::{Error, Result};
+
+pub use self::flags::reproducibly;
+pub use self::reproduce::{Reproduction, reproduces};
+pub use self::rules::BuildRules;
+
+/// The compile target of plugins.
+pub const TARGET: &str = "wasm32-wasip2";
+
+const CDYLIB: &str =
+    "A plugin is a library: give it a src/lib.rs, and `crate-type = [\"cdylib\"]` under [lib] in its Cargo.toml.";
+
+/// The crate whose version is that of the contract's bindings.
+const SDK: &str = "agenthost-sdk";
+
+/// A plugin that was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// The component.
+    pub path: PathBuf,
+    /// What was done besides building, for people: an installed target, for example.
+    pub notes: Vec<String>,
+    /// Where imports that are not offered come from, as far as the crates tell; for [`refuse`](super::refuse).
+    pub blame: Option<String>,
+}
+
+/// Builds the crate in `dir`. Blocks for as long as cargo takes.
+///
+/// The crate's build scripts, macros and cargo configuration run as this user; [`BuildRules`] bounds which crates may.
+///
+/// ```no_run
+/// // Cargo takes its time, hence not run here.
+/// use agenthost_plugin::{Plugin, build::build};
+///
+/// let built = build("plugins/competitor".as_ref())?;
+/// assert_eq!(Plugin::open(&built.path)?.id.name, "demo:competitor");
+/// # Ok::<(), agenthost_core::error::Error>(())
+/// ```
+///
+/// What cannot be built says why, and what to do:
+///
+/// ```
+/// use agenthost_plugin::build::build;
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let empty = dir.path();
+/// let error = build(empty).unwrap_err();
+/// assert!(error.message().ends_with("no crate: it has no Cargo.toml"), "{error}");
+/// assert!(error.next_step().is_some_and(|hint| hint.starts_with("Give the directory")));
+/// ```
+///
+/// # Errors
+///
+/// [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) with what is wrong: no crate, WIT that does not parse, a
+/// missing toolchain, a crate that does not build for [`TARGET`], or code that does not compile. What the component imports
+/// is not judged here.
+pub fn build(dir: &Path) -> Result<Built> {
+    BuildRules::any().build(dir)
+}
+
+/// Builds the crate in `dir` as [`build`] does, and records the tools and the source that it is built from; see
+/// [`Provenance`](super::Provenance). Where it stays, the record changes with every commit, and with it the digest: so this
+/// is for a component that is handed on.
+///
+/// ```no_run
+/// // Cargo takes its time, hence not run here.
+/// use agenthost_plugin::{Plugin, build};
+///
+/// let built = build::release("plugins/competitor".as_ref())?;
+/// if let Some(provenance) = Plugin::open(&built.path)?.provenance {
+///     println!("{}", provenance.tools());
+/// }
+/// # Ok::<(), agenthost_core::error::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Those of [`build`].
+pub fn release(dir: &Path) -> Result<Built> {
+    BuildRules::any().release(dir)
+}
+
+/// What a build leaves in its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Plain,
+    /// With its provenance.
+    Release,
+}
+
+/// Builds the crate in `dir` for the crates `above`, each of which needs the interface of the next; in `target`, where that
+/// is given, in place of the crate's own target directory.
+fn build_for(rules: &BuildRules, dir: &Path, above: &[PathBuf], form: Form, target: Option<&Path>) -> Result<Built> {
+    // Without the dots of `agenthost build .`.
+    let dir = &dir.components().collect::<PathBuf>();
+    if !dir.is_dir() {
+        return Err(Error::plugin(format!("{}: no such directory", dir.display()))
+            .hint("Give a crate directory or a .wasm file that exists."));
+    }
+    if !dir.join("Cargo.toml").is_file() {
+        return Err(
+            Error::plugin(format!("{}: no crate: it has no Cargo.toml", dir.display()))
+                .hint("Give the directory that holds the plugin's Cargo.toml, or a .wasm file."),
+        );
+    }
+    // Before any tool runs there: a project's toolchain file alone says what runs as cargo.
+    rules.check(dir)?;
+    let tools = rules.tools();
+    let mut notes = Vec::new();
+    let package = package(tools, dir, target)?;
+    package.manifest.suggested().map_err(|why| {
+        Error::plugin(format!(
+            "{}: [package.metadata.agenthost.limits] in Cargo.toml: {why}",
+            dir.display()
+        ))
+        .hint(
+            "Write limits as under [limits] in agenthost.toml: tokens = 20_000, memory = \"32MiB\", timeout = \"1m\".",
+        )
+    })?;
+    let mut circle = above.to_vec();
+    circle.push(dir.canonicalize().unwrap_or_else(|_| dir.to_owned()));
+    notes.extend(deps::copy(dir, &package.manifest.sub_agents, |below| {
+        if below.canonicalize().is_ok_and(|below| circle.contains(&below)) {
+            return Err(
+                Error::plugin(format!("{}: it is a sub-agent of itself", below.display())).hint(
+                    "Break the circle in [package.metadata.agenthost.sub-agents]: of two plugins, one starts the other.",
+                ),
+            );
+        }
+        Ok(build_for(rules, below, &circle, Form::Plain, target)?.path)
+    })?);
+    wit::check(dir)?;
+    if add_target(tools, dir)? {
+        notes.push(format!("added the compile target {TARGET}"));
+    }
+    let places = flags::Places::of(&package);
+    let mut command = tools.cargo(dir, target);
+    flags::apply(tools, &mut command, dir, &places)?;
+    let output = run(command
+        .args(["build", "--release", "--lib", "--target", TARGET])
+        .arg("--message-format=json"))?;
+    let said = Said::read(&output);
+    if !output.status.success() {
+        return Err(explain::failed(tools, dir, &package, &said));
+    }
+    let artifact = artifact(&said, &package).ok_or_else(|| {
+        Error::plugin(format!(
+            "{}: the crate {} builds no component",
+            dir.display(),
+            package.name
+        ))
+        .hint(CDYLIB)
+    })?;
+    let unreadable = |path: &Path, error: std::io::Error| Error::plugin(format!("{}: {error}", path.display()));
+    let bytes = std::fs::read(&artifact).map_err(|error| unreadable(&artifact, error))?;
+    let plugin = Plugin::read(&bytes).map_err(|error| explain::no_plugin(dir, error))?;
+    let blame = blame(tools, dir, &package, &plugin);
+    notes.extend(threads(tools, dir, &package, &said));
+    let sdk = sdk(&said);
+    notes.extend(sdk.as_deref().and_then(other_version));
+    let mut bytes = with_manifest(bytes, &plugin, &package, sdk).map_err(|error| error.at(&artifact))?;
+    if form == Form::Release {
+        let record = provenance::record(tools, dir, &package, &said)?;
+        notes.extend(flags::leaks(&bytes, &places, &said));
+        append_section(&mut bytes, embedded::PROVENANCE_SECTION, &record);
+    }
+    let out = package.target_dir.join("agenthost");
+    std::fs::create_dir_all(&out).map_err(|error| unreadable(&out, error))?;
+    let path = out.join(format!("{}.wasm", package.name));
+    // Written beside and renamed: a run that starts meanwhile sees the old plugin or the new one.
+    let temporary = out.join(format!(".{}-{}", package.name, std::process::id()));
+    std::fs::write(&temporary, bytes)
+        .and_then(|()| std::fs::rename(&temporary, &path))
+        .map_err(|error| unreadable(&path, error))?;
+    Ok(Built { path, notes, blame })
+}
+
+/// Where what is not offered to every plugin comes from.
+fn blame(tools: &Tools, dir: &Path, package: &Package, plugin: &Plugin) -> Option<String> {
+    let names = plugin.imports.iter().filter_map(|import| match import {
+        Import::Refused(name) | Import::Files(name) => Some(name.as_str()),
+        _ => None,
+    });
+    let names: Vec<_> = names.collect();
+    let network = |name: &&str| name.starts_with("wasi:sockets/") || name.starts_with("wasi:http/");
+    let need = match names.as_slice() {
+        [] => return None,
+        names if names.iter().any(network) => Need::Network,
+        names if names.iter().any(|name| name.starts_with("wasi:filesystem/")) => Need::Files,
+        _ => return None,
+    };
+    let found = Graph::read(tools, dir, &package.id)?.with(need);
+    let word = if need == Need::Network { "the network" } else { "files" };
+    Some(match found.as_slice() {
+        [] => format!(
+            "no crate that is known for using {word} is among its dependencies; it may be its own code, or a crate that \
+             `cargo tree --edges normal --target {TARGET}` lists"
+        ),
+        [one] => format!("the crate that uses {word}: {one}"),
+        several => format!("the crates that use {word}: {}", several.join(", ")),
+    })
+}
+
+/// A word on crates that start threads, which a build does not fail for.
+fn threads(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Option<String> {
+    let suspect = |(id, path): (&str, PathBuf)| {
+        path.iter().any(|part| part == TARGET)
+            && ["rayon-core", "threadpool", "scoped_threadpool"].contains(&crate_of(id).0)
+    };
+    said.artifacts().any(suspect).then_some(())?;
+    let found = Graph::read(tools, dir, &package.id)?.with(Need::Threads);
+    (!found.is_empty()).then(|| {
+        format!(
+            "a task has one thread, and starting another fails; these crates start threads: {}",
+            found.join(", ")
+        )
+    })
+}
+
+/// The version of the SDK that was linked.
+fn sdk(said: &Said) -> Option<String> {
+    let mut found = said
+        .artifacts()
+        .map(|(id, _)| crate_of(id))
+        .filter(|(name, _)| *name == SDK);
+    found.next().map(|(_, version)| version.to_owned())
+}
+
+/// What to do where the SDK's version is not the host's: the contract is that of the first two numbers.
+fn other_version(sdk: &str) -> Option<String> {
+    let own = env!("CARGO_PKG_VERSION");
+    let minor = |version: &str| version.splitn(3, '.').take(2).map(str::to_owned).collect::<Vec<_>>();
+    (minor(sdk) != minor(own)).then(|| {
+        format!(
+            "built with {SDK} {sdk}, and this is agenthost {own}: use {SDK} {own}, or an agenthost of version {sdk}"
+        )
+    })
+}
+
+/// Name and version in a package's id: `registry+…#serde@1.0.0`, or `path+file:///…/serde#1.0.0`.
+fn crate_of(id: &str) -> (&str, &str) {
+    let (place, name) = id.rsplit_once('#').unwrap_or((id, ""));
+    name.split_once('@')
+        .unwrap_or_else(|| (place.rsplit('/').next().unwrap_or(place), name))
+}
+
+/// The WIT of a component: the text that its author wrote, where that is embedded and agrees with the component's types;
+/// else the types as the component has them, in a world `root` and without docs.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost_plugin::build;
+///
+/// # let component = double();
+/// # let dir = tempfile::tempdir()?;
+/// let file = dir.path().join("double.wasm");
+/// std::fs::write(&file, &component)?;
+/// assert!(build::wit(&file)?.contains("run: func(input: u32) -> u32;"));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// A plugin error for a file that cannot be read or is no plugin.
+pub fn wit(path: &Path) -> Result<String> {
+    let bytes = super::read(path)?;
+    let plugin = Plugin::read(&bytes).map_err(|error| error.at(path))?;
+    let embedded = embedded::read(&bytes);
+    if let Ok(Some(believed)) = embedded.believed(&plugin.task, &plugin.resolve, &plugin.run) {
+        let texts: Vec<&str> = believed.text.files.iter().map(|(_, text)| text.trim_end()).collect();
+        return Ok(texts.join("\n\n"));
+    }
+    let unprinted = |error: String| Error::plugin(format!("{}: its WIT cannot be printed: {error}", path.display()));
+    let (resolve, world) = types::decode(&bytes)?;
+    let world = resolve.worlds.get(world).and_then(|world| world.package);
+    let main = world.ok_or_else(|| unprinted("its world has no package".to_owned()))?;
+    let others: Vec<_> = resolve
+        .packages
+        .iter()
+        .map(|(id, _)| id)
+        .filter(|id| *id != main)
+        .collect();
+    let mut printer = wit_component::WitPrinter::default();
+    printer
+        .print(&resolve, main, &others)
+        .map_err(|error| unprinted(format!("{error:#}")))?;
+    Ok(printer.output.to_string().trim_end().to_owned())
+}
+
+/// What cargo knows of the crate.
+struct Package {
+    id: String,
+    name: String,
+    /// The workspace's root, which is the crate's own directory where it is in none.
+    root: PathBuf,
+    target_dir: PathBuf,
+    manifest: Manifest,
+}
+
+fn package(tools: &Tools, dir: &Path, target: Option<&Path>) -> Result<Package> {
+    let output = run(tools
+        .cargo(dir, target)
+        .args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let wrong = |why: &str| {
+        Error::plugin(format!(
+            "{}: cargo cannot read the crate\n{}",
+            dir.display(),
+            why.trim_end()
+        ))
+        .hint("Mend what cargo says above; `cargo metadata` in that directory repeats it.")
+    };
+    if !output.status.success() {
+        return Err(wrong(&String::from_utf8_lossy(&output.stderr)));
+    }
+    let metadata: Value = serde_json::from_slice(&output.stdout).map_err(|error| wrong(&error.to_string()))?;
+    let manifest_path = dir
+        .join("Cargo.toml")
+        .canonicalize()
+        .map_err(|error| wrong(&error.to_string()))?;
+    let packages = metadata.get("packages").and_then(Value::as_array);
+    let found = packages.into_iter().flatten().find(|package| {
+        let path = package.get("manifest_path").and_then(Value::as_str).map(Path::new);
+        path.and_then(|path| path.canonicalize().ok()).as_deref() == Some(&manifest_path)
+    });
+    let Some(found) = found else {
+        return Err(explain::workspace(dir, &metadata));
+    };
+    let text = |name: &str| found.get(name).and_then(Value::as_str).map(str::to_owned);
+    let own = found.pointer("/metadata/agenthost");
+    let table = |name: &str| {
+        own.and_then(|own| own.get(name))
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let place = |name: &str| metadata.get(name).and_then(Value::as_str).map(PathBuf::from);
+    Ok(Package {
+        id: text("id").unwrap_or_default(),
+        name: text("name").unwrap_or_default(),
+        root: place("workspace_root").unwrap_or_else(|| dir.to_owned()),
+        target_dir: place("target_directory").unwrap_or_else(|| dir.join("target")),
+        manifest: Manifest {
+            format: Manifest::FORMAT,
+            name: text("name"),
+            version: text("version"),
+            description: text("description"),
+            license: text("license"),
+            repository: text("repository"),
+            limits: table("limits"),
+            models: models(dir, own)?,
+            sub_agents: table("sub-agents").into_iter().collect(),
+        },
+    })
+}
+
+/// `models = ["fast"]` under `[package.metadata.agenthost]`.
+fn models(dir: &Path, own: Option<&Value>) -> Result<Option<BTreeSet<String>>> {
+    let Some(models) = own.and_then(|own| own.get("models")) else {
+        return Ok(None);
+    };
+    serde_json::from_value(models.clone()).map(Some).map_err(|_| {
+        Error::plugin(format!(
+            "{}: `models` under [package.metadata.agenthost] is no list of model names",
+            dir.join("Cargo.toml").display()
+        ))
+        .hint("Write the names that the plugin asks for, such as models = [\"fast\"].")
+    })
+}
+
+/// The component among the artifacts that cargo reports.
+fn artifact(said: &Said, package: &Package) -> Option<PathBuf> {
+    said.artifacts()
+        .filter(|(id, _)| *id == package.id)
+        .map(|(_, path)| path)
+        .find(|path| path.extension() == Some(OsStr::new("wasm")))
+}
+
+/// Adds the compile target with rustup when it is missing; true when it did.
+///
+/// ```no_run
+/// // It may ask the network, hence not run here.
+/// use agenthost_plugin::build;
+///
+/// if build::install_target("plugins/competitor".as_ref())? {
+///     println!("added the compile target {}", build::TARGET);
+/// }
+/// # Ok::<(), agenthost_core::error::Error>(())
+/// ```
+pub fn install_target(dir: &Path) -> Result<bool> {
+    add_target(&Tools::default(), dir)
+}
+
+fn add_target(tools: &Tools, dir: &Path) -> Result<bool> {
+    if has_target(tools, dir)? {
+        return Ok(false);
+    }
+    let by_hand = explain::by_hand();
+    match tools.command("rustup", dir).args(["target", "add", TARGET]).output() {
+        Ok(output) if output.status.success() => Ok(true),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(Error::plugin(format!(
+                "the compile target {TARGET} is missing and rustup cannot add it\n{said}"
+            ))
+            .hint(by_hand))
+        }
+        Err(_) => Err(Error::plugin(format!("the compile target {TARGET} is missing")).hint(by_hand)),
+    }
+}
+
+/// Whether the toolchain that cargo would use in `dir` has the target.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost_plugin::build;
+///
+/// let here = std::env::current_dir()?;
+/// if !build::target_installed(&here)? {
+///     println!("`agenthost build` will add {}", build::TARGET);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub fn target_installed(dir: &Path) -> Result<bool> {
+    has_target(&Tools::default(), dir)
+}
+
+fn has_target(tools: &Tools, dir: &Path) -> Result<bool> {
+    let path = tools.rustc(dir, &["--print", "target-libdir", "--target", TARGET])?;
+    // Of a target that it does not know the compiler prints nothing.
+    Ok(!path.trim().is_empty() && Path::new(path.trim()).is_dir())
+}
+
+/// What `tool --version` says in `dir`, with the environment that builds get.
+///
+/// ```
+/// use std::path::Path;
+/// use agenthost_plugin::build;
+///
+/// assert!(build::tool_version("cargo", Path::new("/"))?.starts_with("cargo "));
+/// # Ok::<(), agenthost_core::error::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// A plugin error where the tool cannot be run, with what it says where it fails.
+pub fn tool_version(tool: &str, dir: &Path) -> Result<String> {
+    let command = Tools::default().command(tool, dir).arg("--version").output();
+    let output = command.map_err(|error| no_tool(tool, &error))?;
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    match output.status.success() {
+        true => Ok(said(&output.stdout)),
+        false => Err(Error::plugin(format!("{tool} fails: {}", said(&output.stderr)))
+            .hint("See what it says; `rustup show` tells which toolchain is in use.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_id_has_a_name_and_a_version() {
+        for (id, name, version) in [
+            (
+                "registry+https://github.com/rust-lang/crates.io-index#mio@1.0.2",
+                "mio",
+                "1.0.2",
+            ),
+            ("path+file:///home/me/agenthost-sdk#0.1.0", "agenthost-sdk", "0.1.0"),
+            ("path+file:///home/me/sdk#agenthost-sdk@0.1.0", "agenthost-sdk", "0.1.0"),
+        ] {
+            assert_eq!(crate_of(id), (name, version));
+        }
+    }
+
+    #[test]
+    fn another_minor_version_of_the_sdk_is_said() {
+        assert_eq!(other_version(env!("CARGO_PKG_VERSION")), None);
+        let said = other_version("7.1.0").unwrap();
+        assert!(
+            said.starts_with("built with agenthost-sdk 7.1.0, and this is agenthost "),
+            "{said}"
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! Calls of cargo, and what cargo says.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use agenthost_core::error::{Error, Result};
+
+pub(super) fn run(command: &mut Command) -> Result<Output> {
+    command.output().map_err(|error| no_tool("cargo", &error))
+}
+
+pub(super) fn no_tool(tool: &str, error: &std::io::Error) -> Error {
+    Error::plugin(format!("cannot run {tool}: {error}"))
+        .hint("Building a plugin needs Rust with cargo, as rustup installs it; a built .wasm file needs neither.")
+}
+
+/// What one `cargo build --message-format=json` said.
+pub(super) struct Said {
+    messages: Vec<Value>,
+    stderr: String,
+}
+
+/// A compiler's error.
+pub(super) struct Diagnostic<'a> {
+    /// The id of the package that did not compile.
+    pub(super) package: &'a str,
+    /// The compiler's code, such as `E0308`; a macro's own errors have none.
+    pub(super) code: Option<&'a str>,
+    /// The message without its place.
+    pub(super) text: &'a str,
+    /// The whole as the compiler prints it.
+    pub(super) rendered: &'a str,
+    /// The macro whose expansion it is about, such as `agenthost_sdk::plugin!`.
+    pub(super) expansion: Option<&'a str>,
+}
+
+impl Said {
+    pub(super) fn read(output: &Output) -> Self {
+        let lines = output.stdout.split(|byte| *byte == b'\n');
+        Self {
+            messages: lines.filter_map(|line| serde_json::from_slice(line).ok()).collect(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The compiler's errors, each once.
+    pub(super) fn errors(&self) -> Vec<Diagnostic<'_>> {
+        let mut errors: Vec<Diagnostic<'_>> = Vec::new();
+        for whole in self.of_reason("compiler-message") {
+            let text = |pointer: &str| whole.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let rendered = text("/message/rendered").trim_end();
+            if text("/message/level") != "error"
+                || text("/message/message").starts_with("aborting due to")
+                || errors.iter().any(|error| error.rendered == rendered)
+            {
+                continue;
+            }
+            let spans = whole.pointer("/message/spans").and_then(Value::as_array);
+            let primary = spans
+                .into_iter()
+                .flatten()
+                .find(|span| span.get("is_primary").and_then(Value::as_bool) == Some(true));
+            errors.push(Diagnostic {
+                package: text("/package_id"),
+                code: whole.pointer("/message/code/code").and_then(Value::as_str),
+                text: text("/message/message"),
+                rendered,
+                expansion: primary.and_then(|span| span.pointer("/expansion/macro_decl_name")?.as_str()),
+            });
+        }
+        errors
+    }
+
+    /// What cargo itself said, without the lines that tell how far it is.
+    pub(super) fn own_words(&self) -> String {
+        let lines = self.stderr.lines().filter(|line| !is_status(line));
+        lines.collect::<Vec<_>>().join("\n").trim().to_owned()
+    }
+
+    /// Whether something is in cargo's words; the status lines count.
+    pub(super) fn mentions(&self, words: &str) -> bool {
+        self.stderr.contains(words)
+    }
+
+    /// The text between two marks in what cargo said.
+    pub(super) fn between(&self, before: &str, after: &str) -> Option<&str> {
+        let (_, rest) = self.stderr.split_once(before)?;
+        rest.split_once(after).map(|(found, _)| found)
+    }
+
+    /// The files that were made, with the ids of their packages.
+    pub(super) fn artifacts(&self) -> impl Iterator<Item = (&str, PathBuf)> {
+        self.of_reason("compiler-artifact").flat_map(|message| {
+            let id = message.get("package_id").and_then(Value::as_str).unwrap_or_default();
+            let names = message.get("filenames").and_then(Value::as_array);
+            let names = names.into_iter().flatten().filter_map(Value::as_str);
+            names.map(move |name| (id, PathBuf::from(name)))
+        })
+    }
+
+    /// The packages that lie in a directory of this machine instead of coming from a registry or from git: names and
+    /// directories.
+    pub(super) fn local_packages(&self) -> impl Iterator<Item = (&str, PathBuf)> {
+        let manifests = self.of_reason("compiler-artifact").filter_map(|message| {
+            let id = message.get("package_id").and_then(Value::as_str)?;
+            let manifest = message.get("manifest_path").and_then(Value::as_str)?;
+            let dir = id
+                .starts_with("path+")
+                .then(|| Path::new(manifest).parent())
+                .flatten()?;
+            Some((super::crate_of(id).0, dir.to_owned()))
+        });
+        let mut seen = std::collections::BTreeSet::new();
+        manifests.filter(move |(_, dir)| seen.insert(dir.clone()))
+    }
+
+    fn of_reason(&self, reason: &str) -> impl Iterator<Item = &Value> {
+        self.messages
+            .iter()
+            .filter(move |message| message.get("reason").and_then(Value::as_str) == Some(reason))
+    }
+}
+
+/// `   Compiling serde v1.0.0`: cargo sets its verbs flush right in twelve columns.
+fn is_status(line: &str) -> bool {
+    let verb = line.trim_start();
+    let column = line.len() - verb.len();
+    let word = verb.split(' ').next().unwrap_or_default();
+    column > 0 && column + word.len() == 12 && word.chars().all(char::is_alphabetic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_lines_are_told_from_what_is_wrong() {
+        for line in [
+            "   Compiling serde v1.0.0 (/x)",
+            "    Updating crates.io index",
+            "    Blocking waiting for file lock",
+            "  Downloaded a v1",
+        ] {
+            assert!(is_status(line), "{line}");
+        }
+        for line in [
+            "error: no matching package named `x` found",
+            "    the package `x` depends on `y`",
+            "Caused by:",
+            "  --> src/lib.rs:1:2",
+        ] {
+            assert!(!is_status(line), "{line}");
+        }
+    }
+}

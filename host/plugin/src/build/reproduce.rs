@@ -1,0 +1,232 @@
+//! Whether a source gives the bytes of a component, and where not, what differs.
+//!
+//! Equal bytes are the whole answer. Where they are not equal, the parts that differ say what to look at first: other tools
+//! or another revision explain all that follows, and only the code is what runs.
+
+use std::path::Path;
+
+use super::super::provenance::Provenance;
+use super::super::{embedded, read};
+use super::rules::BuildRules;
+use super::{Form, build_for};
+use agenthost_core::error::{Error, Result};
+
+/// What building again has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reproduction {
+    /// What was done besides building, for people.
+    pub notes: Vec<String>,
+    /// What differs, for people, that which explains most first; empty where the bytes are equal.
+    pub differs: Vec<String>,
+}
+
+impl Reproduction {
+    /// Whether the source gives just these bytes.
+    pub fn same(&self) -> bool {
+        self.differs.is_empty()
+    }
+}
+
+/// Builds the crate in `dir` and compares the result with a component, of which nothing is run. A component that has its
+/// provenance recorded is compared with a [`release`](super::release), another one with a plain [`build`](super::build).
+///
+/// All of it is built anew, in a directory that is removed afterwards: cargo takes what lies in a target directory for the
+/// result of a source that seems not to have changed, and whoever made both can make that so.
+///
+/// ```no_run
+/// // Cargo takes its time, hence not run here.
+/// use agenthost_plugin::build;
+///
+/// let published = std::fs::read("competitor.wasm")?;
+/// let found = build::reproduces("plugins/competitor".as_ref(), &published)?;
+/// println!("{}", if found.same() { "the same".to_owned() } else { found.differs.join("\n") });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// Those of [`build`](super::build), and [`Host`](agenthost_core::error::ErrorClass::Host) where there is no room for temporary files.
+/// Other bytes are no error.
+pub fn reproduces(dir: &Path, expected: &[u8]) -> Result<Reproduction> {
+    BuildRules::any().reproduces(dir, expected)
+}
+
+/// As [`reproduces`], under `rules`.
+pub(super) fn reproduces_under(rules: &BuildRules, dir: &Path, expected: &[u8]) -> Result<Reproduction> {
+    let recorded = embedded::sections(expected, embedded::PROVENANCE_SECTION)
+        .next()
+        .is_some();
+    let form = if recorded { Form::Release } else { Form::Plain };
+    let target = tempfile::tempdir().map_err(|error| {
+        Error::host(format!("no directory to build in: {error}"))
+            .hint("TMPDIR says where temporary files go; a build takes some 500 MB.")
+    })?;
+    let built = build_for(rules, dir, &[], form, Some(target.path()))?;
+    let differs = differences(expected, &read(&built.path)?);
+    let notes = built.notes;
+    Ok(Reproduction { notes, differs })
+}
+
+/// What differs between a component and the one that was built.
+fn differences(expected: &[u8], built: &[u8]) -> Vec<String> {
+    if expected == built {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let provenance = |bytes: &[u8]| embedded::read(bytes).provenance;
+    if let (Some(expected), Some(built)) = (provenance(expected), provenance(built)) {
+        found.extend(of_provenance(&expected, &built));
+    }
+    let (expected, built) = (Parts::of(expected), Parts::of(built));
+    let mut names: Vec<&str> = expected
+        .sections
+        .iter()
+        .chain(&built.sections)
+        .map(|(name, _)| *name)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        let of = |parts: &Parts<'_>| -> Vec<Vec<u8>> {
+            let own = parts.sections.iter().filter(|(known, _)| *known == name);
+            own.map(|(_, data)| data.to_vec()).collect()
+        };
+        let what = match (of(&expected), of(&built)) {
+            (expected, built) if expected == built => continue,
+            (_, built) if built.is_empty() => "is not in what was built",
+            (expected, _) if expected.is_empty() => "is only in what was built",
+            _ => "differs",
+        };
+        found.push(format!("the section `{}` {what}", name.escape_debug()));
+    }
+    if expected.code != built.code {
+        found.push("the code differs".into());
+    }
+    if found.is_empty() {
+        found.push("the order of the sections differs".into());
+    }
+    found
+}
+
+fn of_provenance(expected: &Provenance, built: &Provenance) -> Vec<String> {
+    let lock = |provenance: &Provenance| {
+        provenance
+            .lock
+            .map_or_else(|| "none".to_owned(), |lock| lock.to_string())
+    };
+    let rows = [
+        ("tools", expected.tools(), built.tools()),
+        ("revision", expected.revision(), built.revision()),
+        ("Cargo.lock", lock(expected), lock(built)),
+    ];
+    let differing = rows.into_iter().filter(|(_, expected, built)| expected != built);
+    differing
+        .map(|(what, expected, built)| format!("{what}: it says {expected}; this is {built}"))
+        .collect()
+}
+
+/// A component taken apart.
+struct Parts<'b> {
+    /// Custom sections at any depth: names and contents.
+    sections: Vec<(&'b str, &'b [u8])>,
+    /// All other sections, without those that only hold others.
+    code: Vec<(u8, &'b [u8])>,
+}
+
+impl<'b> Parts<'b> {
+    fn of(bytes: &'b [u8]) -> Self {
+        use wasmparser::Payload;
+        let mut parts = Self {
+            sections: Vec::new(),
+            code: Vec::new(),
+        };
+        for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+            match payload {
+                Ok(Payload::CustomSection(section)) => parts.sections.push((section.name(), section.data())),
+                Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => {}
+                Ok(payload) => {
+                    let section = payload
+                        .as_section()
+                        .and_then(|(id, range)| Some((id, bytes.get(range)?)));
+                    parts.code.extend(section);
+                }
+                // No component at all; it differs from one that was built in what was read so far.
+                Err(_) => break,
+            }
+        }
+        parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::append_section;
+    use super::*;
+    use serde_json::json;
+
+    /// A component with one core module of this many types, and these custom sections.
+    fn component(types: u32, sections: &[(&str, &[u8])]) -> Vec<u8> {
+        use wasm_encoder::{Component, Module, ModuleSection, TypeSection};
+        let (mut module, mut section) = (Module::new(), TypeSection::new());
+        (0..types).for_each(|_| section.ty().function([], []));
+        module.section(&section);
+        let mut component = Component::new();
+        component.section(&ModuleSection(&module));
+        let mut bytes = component.finish();
+        for (name, data) in sections {
+            append_section(&mut bytes, name, data);
+        }
+        bytes
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let one = component(1, &[("a", b"x"), ("b", b"y")]);
+        assert!(differences(&one, &one).is_empty());
+        for (other, expected) in [
+            (component(2, &[("a", b"x"), ("b", b"y")]), &["the code differs"][..]),
+            (component(1, &[("a", b"x"), ("b", b"z")]), &["the section `b` differs"]),
+            (
+                component(1, &[("a", b"x")]),
+                &["the section `b` is not in what was built"],
+            ),
+            (
+                component(1, &[("a", b"x"), ("b", b"y"), ("c", b"")]),
+                &["the section `c` is only in what was built"],
+            ),
+            (
+                component(1, &[("b", b"y"), ("a", b"x")]),
+                &["the order of the sections differs"],
+            ),
+            (
+                b"no component".to_vec(),
+                &[
+                    "the section `a` is not in what was built",
+                    "the section `b` is not in what was built",
+                    "the code differs",
+                ],
+            ),
+        ] {
+            assert_eq!(differences(&one, &other), expected);
+        }
+    }
+
+    #[test]
+    fn other_tools_and_another_revision_come_first() {
+        let with = |rustc: &str, revision: &str| {
+            let record = json!({
+                "format": 1, "rustc": rustc, "host": "h", "cargo": "c", "agenthost": "0.1.0", "target": "t",
+                "profile": "release", "source": {"revision": revision.repeat(40), "path": "", "dirty": false},
+            });
+            component(1, &[(embedded::PROVENANCE_SECTION, record.to_string().as_bytes())])
+        };
+        assert_eq!(
+            differences(&with("r1", "a"), &with("r2", "b")),
+            [
+                "tools: it says r1 on h, c, agenthost 0.1.0; this is r2 on h, c, agenthost 0.1.0".to_owned(),
+                format!("revision: it says {}; this is {}", "a".repeat(40), "b".repeat(40)),
+                "the section `agenthost:provenance` differs".to_owned(),
+            ]
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! Which crates may be built, and what their builds must not see.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::reproduce::{Reproduction, reproduces_under};
+use super::tools::Tools;
+use super::{Built, Form, build_for};
+use agenthost_core::error::Result;
+
+/// Says whether the crate in a directory may be built; an error says why not.
+type Permit = dyn Fn(&Path) -> Result<()> + Send + Sync;
+
+/// Which crates may be built, and what their builds must not see.
+///
+/// A build runs code as this user: build scripts, procedural macros, and the wrappers and toolchains that files of the
+/// project name. So the rules are asked before any tool is started in a crate's directory, for the crate itself and for
+/// each sub-agent whose crate is built for its interface. What a build gets of the environment is a fixed list, without
+/// keys, whatever the rules.
+///
+/// ```
+/// use agenthost_core::error::Error;
+/// use agenthost_plugin::build::BuildRules;
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # std::fs::write(dir.join("Cargo.toml"), "")?;
+/// let rules = BuildRules::permitting(|dir| match dir.starts_with("/srv/plugins") {
+///     true => Ok(()),
+///     false => Err(Error::denied(format!("{} is not one of ours", dir.display()))),
+/// })
+/// .hiding(["CORP_MODELS".to_owned()]);
+/// let error = rules.build(dir).err().ok_or("it was built")?;
+/// assert!(error.message().ends_with("is not one of ours"), "{error}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct BuildRules {
+    permit: Arc<Permit>,
+    tools: Tools,
+}
+
+impl BuildRules {
+    /// Every crate may be built, as where the caller chose it.
+    pub fn any() -> Self {
+        Self::permitting(|_| Ok(()))
+    }
+
+    /// A crate may be built if `permit` accepts its directory.
+    pub fn permitting(permit: impl Fn(&Path) -> Result<()> + Send + Sync + 'static) -> Self {
+        Self {
+            permit: Arc::new(permit),
+            tools: Tools::default(),
+        }
+    }
+
+    /// Builds do not get these variables, such as those that hold keys.
+    #[must_use]
+    pub fn hiding(mut self, variables: impl IntoIterator<Item = String>) -> Self {
+        self.tools = Tools::hiding(variables.into_iter().collect::<BTreeSet<_>>());
+        self
+    }
+
+    /// Builds the crate in `dir` as [`build`](super::build) does, if it may be built.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`build`](super::build), and that of the rules.
+    pub fn build(&self, dir: &Path) -> Result<Built> {
+        build_for(self, dir, &[], Form::Plain, None)
+    }
+
+    /// Builds the crate in `dir` as [`release`](super::release) does, if it may be built.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`release`](super::release), and that of the rules.
+    pub fn release(&self, dir: &Path) -> Result<Built> {
+        build_for(self, dir, &[], Form::Release, None)
+    }
+
+    /// Compares what the crate in `dir` gives with a component as [`reproduces`](super::reproduces) does, if it may be built.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`reproduces`](super::reproduces), and that of the rules.
+    pub fn reproduces(&self, dir: &Path, expected: &[u8]) -> Result<Reproduction> {
+        reproduces_under(self, dir, expected)
+    }
+
+    pub(super) fn check(&self, dir: &Path) -> Result<()> {
+        (self.permit)(dir)
+    }
+
+    pub(super) fn tools(&self) -> &Tools {
+        &self.tools
+    }
+}
+
+impl fmt::Debug for BuildRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BuildRules")
+            .field("tools", &self.tools)
+            .finish_non_exhaustive()
+    }
+}

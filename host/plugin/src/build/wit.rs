@@ -1,0 +1,172 @@
+//! A look at a crate's WIT before anything is compiled: text that cannot be right for any macro is said at once.
+//!
+//! Only what is certain without knowing the code is an error here: text that does not parse, names that nothing defines,
+//! and a contract of another version. Which world is the plugin's the macro decides. A crate without .wit files directly in
+//! `wit/` has its WIT elsewhere, or none.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use super::super::contract;
+use super::super::embedded::{self, WitText};
+use agenthost_core::error::{Error, Result};
+
+/// Reads the WIT of the crate in `dir`.
+pub(super) fn check(dir: &Path) -> Result<()> {
+    let wit = dir.join("wit");
+    let shown = wit.display().to_string();
+    let files = texts(&wit, &shown)?;
+    if files.is_empty() {
+        return Ok(());
+    }
+    let below = format!("{shown}/deps");
+    let mut deps = texts(&wit.join("deps"), &below)?;
+    for path in directories(&wit.join("deps")) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        deps.extend(texts(&path, &format!("{below}/{name}"))?);
+    }
+    for (name, text) in &deps {
+        if let Some(version) = copied_contract(text).filter(|version| *version != contract_version()) {
+            return Err(Error::plugin(format!(
+                "{name}: it is {}@{version}, and this host has {}@{}",
+                contract::PACKAGE,
+                contract::PACKAGE,
+                contract_version()
+            ))
+            .hint(OTHER_VERSION));
+        }
+    }
+    deps.retain(|(_, text)| copied_contract(text).is_none());
+    let text = WitText { format: 1, files, deps };
+    match embedded::resolve(&text, &below) {
+        Ok(_) => Ok(()),
+        Err(why) => {
+            let hint = hint(&why, &text);
+            Err(Error::plugin(format!("the WIT in {shown} is wrong: {why}")).hint(hint))
+        }
+    }
+}
+
+const OTHER_VERSION: &str = "Delete the copy, which agenthost-sdk brings along, and use the agenthost-sdk of this host's version; or use an \
+                             agenthost of that version.";
+
+fn hint(why: &str, text: &WitText) -> String {
+    if why.contains("no `package` header") {
+        "Begin the file with `package NAMESPACE:NAME@0.1.0;`: it is the plugin's name.".into()
+    } else if why.starts_with("package 'agenthost:plugin@") {
+        format!(
+            "This host has {}@{}: name that version in `use` and `include`, or use an agenthost of the other version.",
+            contract::PACKAGE,
+            contract_version()
+        )
+    } else if let Some(hint) = other_version(why, &text.deps) {
+        hint
+    } else if why.starts_with("package '") && why.contains("not found") {
+        "Declare the plugin that it belongs to under [package.metadata.agenthost.sub-agents] in Cargo.toml, and the build copies \
+         its WIT; or put the .wit files into wit/deps/NAME."
+            .into()
+    } else {
+        let place = "Mend the WIT at the place that is shown";
+        match meant(why, &text.files) {
+            Some(meant) => format!("{place}: {meant}."),
+            None => format!("{place}."),
+        }
+    }
+}
+
+/// What a name that does not exist was most likely meant to be.
+fn meant(why: &str, files: &[(String, String)]) -> Option<String> {
+    let (name, _) = why.strip_prefix("name `")?.split_once("` does not exist")?;
+    let declared: Vec<&str> = files.iter().flat_map(|(_, text)| declared(text)).collect();
+    let interface = match name {
+        FAILURE => format!("{}/types@{}", contract::PACKAGE, contract_version()),
+        _ if declared.contains(&name) => "INTERFACE".into(),
+        _ => {
+            let known = declared.into_iter().chain(BUILT_IN.iter().copied()).chain([FAILURE]);
+            return agenthost_core::nearest::nearest(name, known).map(|near| format!("the nearest name is `{near}`"));
+        }
+    };
+    Some(format!(
+        "`{name}` is of another interface, and `use {interface}.{{{name}}};` brings it here"
+    ))
+}
+
+/// The type of the contract that every task needs.
+const FAILURE: &str = "failure";
+/// The types that need no declaration.
+const BUILT_IN: &[&str] = &[
+    "bool", "char", "f32", "f64", "list", "option", "result", "s8", "s16", "s32", "s64", "string", "tuple", "u8",
+    "u16", "u32", "u64",
+];
+
+/// The types that WIT text declares, as far as the beginning of a line says so.
+fn declared(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let (word, rest) = line.trim_start().split_once(' ')?;
+        let names = ["enum", "flags", "record", "resource", "type", "variant"].contains(&word);
+        let name = rest.trim_start().trim_start_matches('%');
+        let end = name
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+            .unwrap_or(name.len());
+        name.get(..end).filter(|name| names && !name.is_empty())
+    })
+}
+
+/// What to do where the package that is not found is there in another version: a sub-agent has changed its interface. The
+/// error itself names those packages only that were read before.
+fn other_version(why: &str, deps: &[(String, String)]) -> Option<String> {
+    let (wanted, _) = why.strip_prefix("package '")?.split_once("' not found")?;
+    let (name, version) = wanted.split_once('@')?;
+    let known = deps.iter().filter_map(|(_, text)| package(text));
+    let known: BTreeSet<_> = known
+        .filter(|package| package.split_once('@').is_some_and(|(known, _)| known == name))
+        .collect();
+    (!known.is_empty()).then(|| {
+        format!(
+            "The plugin that is declared, or lies in wit/deps, is {known}, and the WIT names {name} at {version}: name {known} in \
+             wit/world.wit, and mend what has changed with it.",
+            known = known.into_iter().collect::<Vec<_>>().join(" and ")
+        )
+    })
+}
+
+/// The package that `text` says it is, as in `demo:competitor@0.1.0`.
+fn package(text: &str) -> Option<&str> {
+    let line = text.lines().find(|line| line.trim_start().starts_with("package "))?;
+    let name = line.trim_start().trim_start_matches("package ");
+    name.split(';').next().map(str::trim)
+}
+
+/// The version of the contract that `text` is, where it is one.
+fn copied_contract(text: &str) -> Option<&str> {
+    package(text)?.strip_prefix(contract::PACKAGE)?.strip_prefix('@')
+}
+
+fn contract_version() -> &'static str {
+    copied_contract(contract::TEXT).unwrap_or_default()
+}
+
+/// The .wit files directly in `dir`, under names that begin with `shown`.
+fn texts(dir: &Path, shown: &str) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|end| end == "wit") && path.is_file() {
+            let name = format!("{shown}/{}", entry.file_name().to_string_lossy());
+            let text = fs::read_to_string(&path).map_err(|error| {
+                Error::plugin(format!("{name}: {error}")).hint("A .wit file is text in UTF-8 that this user can read.")
+            })?;
+            found.push((name, text));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn directories(dir: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    found.sort();
+    found
+}

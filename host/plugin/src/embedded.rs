@@ -1,0 +1,211 @@
+//! The custom sections that a build embeds: the plugin's WIT text, with its docs, its manifest, and its provenance.
+//!
+//! A compiled component keeps the types but not the comments, so `inspect`, schemas and tool descriptions read them from
+//! here. The sections lie in the component itself or in one of its core modules, where the linker leaves those of the
+//! SDK's macro; a component that links several plugins' code may hold several, told apart by the package in their name.
+
+use std::collections::BTreeMap;
+
+use wit_parser::{Function, Resolve, SourceMap};
+
+use super::contract;
+use super::manifest::Manifest;
+use super::provenance::Provenance;
+use crate::types::shape;
+
+/// The prefix of sections with WIT text; the package follows, as in `agenthost:wit:demo:competitor`.
+pub(crate) const WIT_SECTION: &str = "agenthost:wit";
+/// The prefix of sections with a manifest.
+pub(crate) const MANIFEST_SECTION: &str = "agenthost:manifest";
+/// The section with the provenance.
+pub(crate) const PROVENANCE_SECTION: &str = "agenthost:provenance";
+/// The most bytes of one section that are read: a long WIT file has 20 KB.
+const MAX_SECTION: usize = 1 << 20;
+/// The most tools that are read of one section: a component of three languages has about ten.
+const MAX_PRODUCERS: usize = 50;
+
+/// What was found, not yet believed.
+#[derive(Default)]
+pub(super) struct Embedded {
+    wit: Vec<WitText>,
+    /// What made the code, and the libraries that it is made with, each with its version.
+    pub(super) made_with: BTreeMap<String, String>,
+    pub(super) manifest: Option<Manifest>,
+    pub(super) provenance: Option<Provenance>,
+    pub(super) doubts: Vec<String>,
+}
+
+/// The files of the plugin's own package and, under `deps/`, of the packages that it uses: names and texts.
+#[derive(serde::Deserialize, serde::Serialize)]
+pub(crate) struct WitText {
+    pub(crate) format: u32,
+    pub(crate) files: Vec<(String, String)>,
+    #[serde(default)]
+    pub(crate) deps: Vec<(String, String)>,
+}
+
+pub(super) fn read(bytes: &[u8]) -> Embedded {
+    let mut found = Embedded::default();
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        let Ok(wasmparser::Payload::CustomSection(section)) = payload else {
+            continue;
+        };
+        let is = |prefix: &str| section.name() == prefix || section.name().starts_with(&format!("{prefix}:"));
+        if section.data().len() > MAX_SECTION {
+            continue;
+        }
+        if section.name() == "producers" && found.made_with.len() < MAX_PRODUCERS {
+            found.made_with.extend(producers(&section));
+        } else if is(WIT_SECTION) {
+            match serde_json::from_slice::<WitText>(section.data()) {
+                Ok(text) if text.format == 1 => found.wit.push(text),
+                Ok(text) => found.doubts.push(format!(
+                    "embedded WIT has format {}, and this version reads 1",
+                    text.format
+                )),
+                Err(error) => found.doubts.push(format!("embedded WIT cannot be read: {error}")),
+            }
+        } else if is(MANIFEST_SECTION) {
+            match Manifest::parse(section.data()) {
+                Ok(manifest) => found.manifest = Some(manifest),
+                Err(why) => found.doubts.push(format!("embedded manifest cannot be read: {why}")),
+            }
+        }
+    }
+    let mut records = sections(bytes, PROVENANCE_SECTION);
+    match (records.next(), records.next()) {
+        (Some(record), None) => match Provenance::parse(record) {
+            Ok(provenance) => found.provenance = Some(provenance),
+            Err(why) => found.doubts.push(format!("embedded provenance cannot be read: {why}")),
+        },
+        (Some(_), Some(_)) => found.doubts.push("provenance is embedded more than once".to_owned()),
+        (None, _) => {}
+    }
+    found
+}
+
+/// The custom sections of this very name, at any depth.
+pub(super) fn sections<'b>(bytes: &'b [u8], name: &'b str) -> impl Iterator<Item = &'b [u8]> {
+    let payloads = wasmparser::Parser::new(0).parse_all(bytes);
+    payloads.filter_map(move |payload| match payload {
+        Ok(wasmparser::Payload::CustomSection(section))
+            if section.name() == name && section.data().len() <= MAX_SECTION =>
+        {
+            Some(section.data())
+        }
+        _ => None,
+    })
+}
+
+/// The tools and libraries that a section of the tools' own form names.
+fn producers(section: &wasmparser::CustomSectionReader<'_>) -> Vec<(String, String)> {
+    let reader = wasmparser::BinaryReader::new(section.data(), section.data_offset());
+    let fields = wasmparser::ProducersSectionReader::new(reader).into_iter().flatten();
+    let made = fields.flatten().filter(|field| field.name != "language");
+    let values = made.flat_map(|field| field.values.into_iter().flatten());
+    values
+        .take(MAX_PRODUCERS)
+        .map(|value| (value.name.to_owned(), value.version.to_owned()))
+        .collect()
+}
+
+impl Embedded {
+    /// The WIT texts, the plugin's own first: a component that links one plugin's code has one.
+    pub(super) fn wit(&self) -> &[WitText] {
+        &self.wit
+    }
+
+    /// The documented twin of `run`, if WIT for the interface `task` is embedded; an error says why it is not believed.
+    pub(super) fn docs(
+        &self,
+        task: &str,
+        real: &Resolve,
+        run: &Function,
+    ) -> Result<Option<(Resolve, Function)>, String> {
+        let believed = self.believed(task, real, run)?;
+        Ok(believed.map(|believed| (believed.resolve, believed.run)))
+    }
+
+    /// The same, with the text that has it.
+    pub(super) fn believed(&self, task: &str, real: &Resolve, run: &Function) -> Result<Option<Believed<'_>>, String> {
+        let mut doubt = None;
+        for text in &self.wit {
+            let (resolve, documented) = match parse(text, task) {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(why) => {
+                    doubt = Some(format!("embedded WIT does not parse: {why}"));
+                    continue;
+                }
+            };
+            match shape::same_shape(real, run, &resolve, &documented) {
+                Ok(()) => {
+                    return Ok(Some(Believed {
+                        text,
+                        resolve,
+                        run: documented,
+                    }));
+                }
+                Err(difference) => doubt = Some(format!("embedded WIT is not that of the component: {difference}")),
+            }
+        }
+        doubt.map_or(Ok(None), Err)
+    }
+}
+
+/// Embedded text that agrees with the component.
+pub(super) struct Believed<'e> {
+    pub(super) text: &'e WitText,
+    resolve: Resolve,
+    run: Function,
+}
+
+/// The function `run` of the interface `task` in the given text, if the text is about that interface.
+fn parse(text: &WitText, task: &str) -> Result<Option<(Resolve, Function)>, String> {
+    let resolve = resolve(text, "deps")?;
+    let run = resolve
+        .interfaces
+        .iter()
+        .find(|(id, _)| resolve.id_of(*id).as_deref() == Some(task))
+        .and_then(|(_, interface)| interface.functions.get("run"))
+        .cloned();
+    Ok(run.map(|run| (resolve, run)))
+}
+
+/// The packages of the given text, and the contract; `below` is how the names of the files of other packages begin. An
+/// error has the place, and the line of it, as text.
+pub(super) fn resolve(text: &WitText, below: &str) -> Result<Resolve, String> {
+    let group = |files: &[&(String, String)]| {
+        let mut map = SourceMap::default();
+        for (name, text) in files {
+            map.push_str(name, text.as_str());
+        }
+        map.parse().map_err(|(map, error)| error.render(&map))
+    };
+    let mut packages: BTreeMap<&str, Vec<&(String, String)>> = BTreeMap::new();
+    for file in &text.deps {
+        // `deps/name/file.wit` belongs to the package `name`, `deps/file.wit` is one of its own.
+        packages
+            .entry(
+                file.0
+                    .rsplit_once('/')
+                    .filter(|(dir, _)| *dir != below)
+                    .map_or(&file.0, |(dir, _)| dir),
+            )
+            .or_default()
+            .push(file);
+    }
+    let mut deps = vec![group(&[&("plugin.wit".to_owned(), contract::TEXT.to_owned())])?];
+    for files in packages.values() {
+        deps.push(group(files)?);
+    }
+    let main = group(&text.files.iter().collect::<Vec<_>>())?;
+    let mut resolve = Resolve {
+        all_features: true,
+        ..Resolve::default()
+    };
+    match resolve.push_groups(main, deps) {
+        Ok(_) => Ok(resolve),
+        Err(error) => Err(error.render(&resolve.source_map)),
+    }
+}

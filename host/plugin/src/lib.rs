@@ -1,0 +1,487 @@
+//! What is known of a plugin without running it: identity, digest, typed interface, imports, manifest.
+//!
+//! All of it is read from the bytes of the component. What the component's types say is binding; the WIT text and the
+//! manifest that a build embeds beside them add the docs and the author's words, and are believed only where they agree
+//! with the types.
+
+#[doc(hidden)]
+pub mod bounds;
+pub mod build;
+mod bytes;
+mod contract;
+mod deps;
+mod embedded;
+mod imports;
+pub mod manifest;
+pub mod provenance;
+pub mod types;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use wit_parser::{Function, Resolve, Type, TypeDefKind, WorldItem, WorldKey};
+
+use agenthost_core::error::{Error, Result};
+
+#[doc(hidden)]
+pub use self::bytes::broken;
+pub use self::bytes::{MAX_PLUGIN_BYTES, read};
+pub use self::imports::{Import, refuse};
+pub use self::manifest::Manifest;
+pub use self::provenance::Provenance;
+
+/// The SHA-256 of a plugin's bytes.
+///
+/// ```
+/// use agenthost_plugin::Digest;
+///
+/// let empty = Digest::of(b"");
+/// assert!(empty.to_string().starts_with("sha256:e3b0c442"));
+/// assert_eq!(empty.hex().len(), 64);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// 64 hexadecimal digits.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl FromStr for Digest {
+    type Err = Error;
+
+    /// Reads `sha256:` and 64 lower-case hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::usage(format!("`{}` is no digest", text.escape_debug()))
+                .hint("Write sha256: and 64 lower-case hexadecimal digits.")
+        };
+        let hex = text.strip_prefix("sha256:").ok_or_else(wrong)?;
+        let digits = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if hex.len() != 64 || !hex.bytes().all(digits) {
+            return Err(wrong());
+        }
+        let mut bytes = [0; 32];
+        for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
+            let pair = hex.get(at..at + 2).ok_or_else(wrong)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `namespace:name@version`: the WIT package that a plugin's task belongs to, with its interface version.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PluginId {
+    /// `namespace:name`.
+    pub name: String,
+    /// The version of the interface, where the package has one.
+    pub version: Option<String>,
+}
+
+impl PluginId {
+    fn of(package: &wit_parser::Package) -> Self {
+        Self {
+            name: format!("{}:{}", package.name.namespace, package.name.name),
+            version: package.name.version.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+impl fmt::Display for PluginId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.version {
+            Some(version) => write!(f, "{}@{version}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// The typed interface of a plugin's task.
+pub struct Interface {
+    /// The types.
+    pub resolve: Resolve,
+    /// The function `run`.
+    pub run: Function,
+    /// Whether the types carry the author's docs.
+    pub documented: bool,
+}
+
+/// The task of another plugin, as the importing plugin knows it.
+pub struct SubAgentImport {
+    /// The import, such as `demo:competitor/task@0.1.0`.
+    pub import: String,
+    /// Whose task it is.
+    pub plugin: PluginId,
+    /// The function `run` as the importer was built with it.
+    pub run: Function,
+}
+
+/// A plugin as its bytes describe it.
+pub struct Plugin {
+    /// Who it is.
+    pub id: PluginId,
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// The size of its bytes.
+    pub size: u64,
+    /// The name of the exported interface, such as `demo:competitor/task@0.1.0`.
+    pub task: String,
+    /// What it imports, in the component's order.
+    pub imports: Vec<Import>,
+    /// What it takes and gives.
+    pub interface: Interface,
+    /// The tasks of other plugins that it imports.
+    pub sub_agents: Vec<SubAgentImport>,
+    /// The component's own types, without docs, which `run` and [`SubAgentImport::run`] belong to.
+    pub resolve: Resolve,
+    /// The function `run`, in those types.
+    pub run: Function,
+    /// What its author says of it, where a build embedded that.
+    pub manifest: Option<Manifest>,
+    /// What its builder says of where it comes from, where a build recorded that.
+    pub provenance: Option<Provenance>,
+    /// Compilers, tools and libraries that it was made with, each with its version, as they say themselves.
+    pub made_with: BTreeMap<String, String>,
+    /// Why embedded docs, the manifest or the provenance were not believed, for `inspect`.
+    pub doubts: Vec<String>,
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.id, self.digest)
+    }
+}
+
+impl Plugin {
+    /// Reads the description of a component. Nothing is compiled or run.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_plugin::Plugin;
+    ///
+    /// # let component = ask();
+    /// let plugin = Plugin::read(&component)?;
+    /// assert_eq!(plugin.id.to_string(), "demo:ask@0.1.0");
+    /// assert_eq!(plugin.powers(), "calls models; nothing else");
+    /// assert_eq!(plugin.signature().trim(), "run: async func(input: string) -> result<string, string>;");
+    /// assert_eq!(plugin.input_schema()?["type"], "string");
+    ///
+    /// let error = Plugin::read(b"(component)").err().ok_or("it was read")?;
+    /// assert_eq!(error.to_string(), "the file is WebAssembly text, not a binary component");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn read(bytes: &[u8]) -> Result<Self> {
+        bytes::check(bytes)?;
+        let (resolve, world) = match wit_component::decode(bytes) {
+            Ok(wit_component::DecodedWasm::Component(resolve, world)) => (resolve, world),
+            Ok(wit_component::DecodedWasm::WitPackage(..)) => {
+                return Err(Error::plugin("the file is a WIT package without code")
+                    .hint("Give the plugin's own .wasm file; this one only describes interfaces."));
+            }
+            Err(error) => return Err(broken(&error.root_cause())),
+        };
+        let world = resolve.worlds.get(world).ok_or_else(|| broken(&"it has no world"))?;
+        let (imports, sub_agents) = imports(&resolve, world)?;
+        let (id, task, run) = Self::task(&resolve, world)?;
+        check_types(&task, &resolve, &run)?;
+        let embedded = embedded::read(bytes);
+        let documented = embedded.docs(&task, &resolve, &run);
+        let mut doubts = embedded.doubts;
+        let (types, own_run) = (resolve.clone(), run.clone());
+        let interface = match documented {
+            Ok(Some((resolve, run))) => Interface {
+                resolve,
+                run,
+                documented: true,
+            },
+            Ok(None) => Interface {
+                resolve,
+                run,
+                documented: false,
+            },
+            Err(doubt) => {
+                doubts.push(doubt);
+                Interface {
+                    resolve,
+                    run,
+                    documented: false,
+                }
+            }
+        };
+        Ok(Self {
+            id,
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+            task,
+            imports,
+            interface,
+            sub_agents,
+            resolve: types,
+            run: own_run,
+            manifest: embedded.manifest,
+            provenance: embedded.provenance,
+            made_with: embedded.made_with,
+            doubts,
+        })
+    }
+
+    /// Reads the description of the component in a file.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_plugin::{Digest, Plugin};
+    ///
+    /// # let component = double();
+    /// # let dir = tempfile::tempdir()?;
+    /// let file = dir.path().join("double.wasm");
+    /// std::fs::write(&file, &component)?;
+    /// let plugin = Plugin::open(&file)?;
+    /// assert_eq!(plugin.digest, Digest::of(&component));
+    /// assert_eq!(plugin.release(), Some("0.1.0"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) for a file that cannot be read, is larger than
+    /// [`MAX_PLUGIN_BYTES`], or is no plugin.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::read(&bytes::read(path)?).map_err(|error| error.at(path))
+    }
+
+    /// The function `run` and every type that it names, as WIT text, with the docs where there are any.
+    pub fn signature(&self) -> String {
+        types::signature::signature(&self.interface.resolve, &self.interface.run)
+    }
+
+    /// The JSON Schema of the input.
+    pub fn input_schema(&self) -> Result<Value> {
+        let input = self.interface.run.params.first().map(|param| param.ty);
+        self.schema(input, "input")
+    }
+
+    /// The JSON Schema of the output: of the `ok` side, where `run` gives a `result`.
+    pub fn output_schema(&self) -> Result<Value> {
+        self.schema(self.returns().0, "output")
+    }
+
+    /// The JSON Schema of the plugin's error type; `null` where it has none.
+    pub fn error_schema(&self) -> Result<Value> {
+        self.schema(self.returns().1, "error")
+    }
+
+    fn schema(&self, ty: Option<Type>, side: &str) -> Result<Value> {
+        match ty {
+            Some(ty) => Ok(types::schema::schema(&self.interface.resolve, &ty, side)?),
+            None => Ok(Value::Null),
+        }
+    }
+
+    /// The types of an output and of an error.
+    fn returns(&self) -> (Option<Type>, Option<Type>) {
+        let mut ty = self.interface.run.result;
+        while let Some(Type::Id(id)) = ty {
+            match self.interface.resolve.types.get(id).map(|def| &def.kind) {
+                Some(TypeDefKind::Type(target)) => ty = Some(*target),
+                Some(TypeDefKind::Result(result)) => return (result.ok, result.err),
+                _ => break,
+            }
+        }
+        (ty, None)
+    }
+
+    /// The one exported interface named `task`.
+    fn task(resolve: &Resolve, world: &wit_parser::World) -> Result<(PluginId, String, Function)> {
+        const SHAPE: &str = "A plugin's world exports one interface `task` of its own package: `world my-plugin { include agenthost:plugin/plugin@0.1.0; export task; }`.";
+        let mut exports = Vec::new();
+        for (key, item) in &world.exports {
+            let (WorldKey::Interface(id), WorldItem::Interface { .. }) = (key, item) else {
+                continue;
+            };
+            let Some(interface) = resolve.interfaces.get(*id) else {
+                continue;
+            };
+            if interface.name.as_deref() == Some("task") {
+                exports.push((resolve.name_world_key(key), interface));
+            }
+        }
+        let (task, interface) = match exports.as_slice() {
+            [one] => one,
+            [] => {
+                let others: Vec<_> = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
+                let exports = if others.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    others.join(", ")
+                };
+                return Err(Error::plugin(format!(
+                    "the component exports no interface `task`; it exports {exports}"
+                ))
+                .hint(SHAPE));
+            }
+            several => {
+                let names: Vec<_> = several.iter().map(|(name, _)| name.as_str()).collect();
+                return Err(
+                    Error::plugin(format!("the component exports several tasks: {}", names.join(", "))).hint(SHAPE),
+                );
+            }
+        };
+        let package = interface
+            .package
+            .and_then(|package| resolve.packages.get(package))
+            .ok_or_else(|| Error::plugin("the interface `task` belongs to no package").hint(SHAPE))?;
+        let run = interface.functions.get("run").ok_or_else(|| {
+            Error::plugin(format!("the plugin's interface {task} has no function `run`"))
+                .hint("The interface `task` has one function: `run: async func(input: T) -> result<U, failure>`.")
+        })?;
+        let id = PluginId::of(package);
+        Ok((id, task.clone(), run.clone()))
+    }
+
+    /// The version of this release, where the manifest tells, else that of the interface.
+    pub fn release(&self) -> Option<&str> {
+        let manifest = self.manifest.as_ref().and_then(|manifest| manifest.version.as_deref());
+        manifest.or(self.id.version.as_deref())
+    }
+
+    /// The version of agenthost-sdk that it was built with, where `agenthost build` has written that down.
+    pub fn sdk(&self) -> Option<&str> {
+        self.made_with.get("agenthost-sdk").map(String::as_str)
+    }
+
+    /// Whether it imports the file system, and so runs only with a granted directory.
+    pub fn reads_files(&self) -> bool {
+        self.imports.iter().any(|import| matches!(import, Import::Files(_)))
+    }
+
+    /// What it may do, in one sentence for people: `calls models; starts demo:competitor; nothing else`.
+    pub fn powers(&self) -> String {
+        let mut powers = Vec::new();
+        if self.imports.iter().any(Import::is_llm) {
+            powers.push("calls models".to_owned());
+        }
+        if self.reads_files() {
+            powers.push("uses files in directories that it is granted".to_owned());
+        }
+        for sub_agent in &self.sub_agents {
+            powers.push(format!("starts {}", sub_agent.plugin.name));
+        }
+        if powers.is_empty() {
+            powers.push("computes".to_owned());
+        }
+        let refused = self
+            .imports
+            .iter()
+            .filter(|import| matches!(import, Import::Refused(_)));
+        match refused.count() {
+            0 => powers.push("nothing else".into()),
+            1 => powers.push("is refused, for 1 import that is not offered".into()),
+            n => powers.push(format!("is refused, for {n} imports that are not offered")),
+        }
+        powers.join("; ")
+    }
+}
+
+/// The imports of a world, and among them the tasks of other plugins. An interface `task` from which only types are used
+/// starts nothing and is told apart.
+fn imports(resolve: &Resolve, world: &wit_parser::World) -> Result<(Vec<Import>, Vec<SubAgentImport>)> {
+    let (mut imports, mut sub_agents) = (Vec::new(), Vec::new());
+    for key in world.imports.keys() {
+        let import = resolve.name_world_key(key);
+        let class = Import::classify(&import);
+        if let (WorldKey::Interface(id), Import::Contract(_)) = (key, &class) {
+            let unknown = contract::unknown_functions(resolve, *id, &import);
+            imports.push(class);
+            imports.extend(unknown.into_iter().map(Import::Refused));
+            continue;
+        }
+        let (WorldKey::Interface(id), Import::SubAgent(_)) = (key, &class) else {
+            imports.push(class);
+            continue;
+        };
+        let interface = resolve.interfaces.get(*id);
+        if interface.is_none_or(|interface| interface.functions.is_empty()) {
+            imports.push(Import::Types(import));
+            continue;
+        }
+        let run = interface.and_then(|interface| interface.functions.get("run"));
+        let package = interface.and_then(|interface| resolve.packages.get(interface.package?));
+        let (Some(run), Some(package)) = (run, package) else {
+            return Err(Error::plugin(format!("the plugin imports {import}, which has no function `run`"))
+                .hint("An interface `task` is the task of another plugin: `run: async func(input: T) -> result<U, failure>`."));
+        };
+        imports.push(class);
+        sub_agents.push(SubAgentImport {
+            import,
+            plugin: PluginId::of(package),
+            run: run.clone(),
+        });
+    }
+    Ok((imports, sub_agents))
+}
+
+/// One parameter, and values only: what belongs to a running component has no form outside it.
+fn check_types(task: &str, resolve: &Resolve, run: &Function) -> Result<()> {
+    let [input] = run.params.as_slice() else {
+        let count = run.params.len();
+        return Err(
+            Error::plugin(format!("{task}: `run` takes {count} parameters instead of one"))
+                .hint("Put what the task needs into one record: `run: async func(input: T) -> result<U, failure>`."),
+        );
+    };
+    let sides = [(Some(&input.ty), "input"), (run.result.as_ref(), "output")];
+    for (ty, side) in sides.into_iter().filter_map(|(ty, side)| Some((ty?, side))) {
+        types::schema::schema(resolve, ty, side).map_err(|error| {
+            Error::plugin(format!("{task}: {error}"))
+                .hint("A task takes and gives plain values; give what the resource holds instead of the resource.")
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Which address is called, and by what client.
+//!
+//! An address is a plain one: what hides in a user name, a query or a fragment would go where nobody looks for it. A
+//! client keeps the connections of calls that are over, for the next ones. It follows no redirect and asks no proxy, and a
+//! name does not lead to where a service of this machine or its network alone should answer: `localhost` is loopback
+//! whatever a resolver says, and no name stands for a link-local address, where clouds keep their metadata.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Client, Url};
+
+use super::root_cause;
+use agenthost_core::error::Error;
+
+/// How long a connection that nobody uses is kept.
+const IDLE: Duration = Duration::from_secs(90);
+/// Unused connections kept for one host; those above are closed.
+const MOST_IDLE: usize = 256;
+/// How often a quiet connection is probed, so that one whose other end is gone is noticed while a model thinks.
+const PROBE: Duration = Duration::from_secs(30);
+
+/// The address of `path` below `base_url`, which must be a plain one.
+pub(super) fn endpoint_url(base_url: &str, path: &str) -> Result<Url, Error> {
+    let refuse = |why: &str| {
+        // What was refused may hold a password or a key in its query, so only what is surely public is repeated.
+        let shown: String = base_url
+            .split(['?', '#', '@'])
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .take(100)
+            .collect();
+        let shown = if base_url.contains('@') {
+            "(hidden)".to_owned()
+        } else {
+            shown
+        };
+        Error::config(format!("base-url {shown}: {why}"))
+            .hint("Give a plain address such as https://api.example.com or http://127.0.0.1:11434/v1.")
+    };
+    let mut url = Url::parse(base_url.trim()).map_err(|error| refuse(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(refuse("neither http nor https"));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(refuse("no host"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse("has a user name or password in it"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(refuse("has a query or fragment"));
+    }
+    let joined = format!("{}/{path}", url.path().trim_end_matches('/'));
+    url.set_path(&joined);
+    Ok(url)
+}
+
+/// A client for `url` that gives up on a connection after `connect`.
+pub(super) fn open(url: &Url, connect: Duration) -> Result<Client, Error> {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Losing a race to another thread leaves a provider in place all the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+    let mut builder = Client::builder()
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .dns_resolver(Arc::new(Names))
+        .referer(false)
+        .connect_timeout(connect)
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(MOST_IDLE)
+        .tcp_keepalive(PROBE)
+        .tcp_keepalive_interval(PROBE)
+        .user_agent(concat!("agenthost/", env!("CARGO_PKG_VERSION")));
+    if url.scheme() == "http" {
+        // A local model server must work on a machine that has no certificates installed.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|error| {
+        Error::host(format!("no HTTPS client: {}", root_cause(&error)))
+            .hint("Install the system's root certificates (the package is usually called ca-certificates).")
+            .caused_by(error.without_url())
+    })
+}
+
+/// The system's resolver, without what no name should stand for.
+struct Names;
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            match look_up(name.as_str()).await {
+                Ok(found) => Ok(Box::new(found.into_iter()) as Addrs),
+                Err(error) => Err(Box::new(error) as Box<dyn std::error::Error + Send + Sync>),
+            }
+        })
+    }
+}
+
+/// The addresses that a name stands for. The port is that of the URL, and none here.
+async fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
+    if name == "localhost" {
+        let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        return Ok(own.map(|address| SocketAddr::new(address, 0)).into());
+    }
+    let found = tokio::net::lookup_host((name, 0)).await?;
+    let allowed: Vec<SocketAddr> = found.filter(|found| !is_link_local(found.ip())).collect();
+    match allowed.is_empty() {
+        true => Err(io::Error::other("the name stands for link-local addresses alone")),
+        false => Ok(allowed),
+    }
+}
+
+/// 169.254.0.0/16 and fe80::/10, also where the first is written as the second kind.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local() || address.to_ipv4_mapped().is_some_and(|address| address.is_link_local())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_stands_for_the_metadata_of_a_cloud() {
+        for address in [
+            "169.254.169.254",
+            "169.254.0.1",
+            "fe80::1",
+            "febf::1",
+            "::ffff:169.254.169.254",
+        ] {
+            assert!(is_link_local(address.parse().unwrap()), "{address}");
+        }
+        for address in [
+            "127.0.0.1",
+            "10.0.0.1",
+            "192.0.2.2",
+            "::1",
+            "fec0::1",
+            "2001:db8::1",
+            "::ffff:192.0.2.2",
+        ] {
+            assert!(!is_link_local(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn localhost_is_loopback_whatever_a_resolver_says() {
+        let found: Vec<IpAddr> = look_up("localhost").await.unwrap().iter().map(SocketAddr::ip).collect();
+        assert_eq!(
+            found,
+            [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+        );
+    }
+}

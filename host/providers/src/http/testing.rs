@@ -1,0 +1,165 @@
+//! A server on loopback that says what a test tells it to, byte by byte.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Bounds;
+
+/// What the server does once it has read a request.
+#[derive(Clone)]
+pub(crate) enum Say {
+    /// These bytes, then the end.
+    Bytes(Vec<u8>),
+    /// These bytes, then nothing, with the connection kept open.
+    Stall(Vec<u8>),
+    /// These bytes, then a body without end.
+    Endless(Vec<u8>),
+    /// These bytes, then a space every 50 ms.
+    Trickle(Vec<u8>),
+    /// These bytes, then the next request on the same connection.
+    Keep(Vec<u8>),
+}
+
+/// A request as it arrived.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    /// Request line and headers.
+    pub(crate) head: String,
+    pub(crate) body: serde_json::Value,
+}
+
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    sent: Arc<AtomicU64>,
+    connections: Arc<AtomicU64>,
+}
+
+impl Server {
+    pub(crate) async fn start(say: Say) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Self {
+            port: listener.local_addr().unwrap().port(),
+            seen: Arc::default(),
+            sent: Arc::default(),
+            connections: Arc::default(),
+        };
+        let (seen, sent) = (server.seen.clone(), server.sent.clone());
+        let connections = server.connections.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(answer(stream, say.clone(), seen.clone(), sent.clone()));
+            }
+        });
+        server
+    }
+
+    /// A server that answers everything with `status`, these header lines and this body.
+    pub(crate) async fn replying(status: u16, headers: &[&str], body: &str) -> Self {
+        Self::start(Say::Bytes(reply(status, headers, body.as_bytes()))).await
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Bytes of body that an endless answer got rid of.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were opened.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+pub(crate) fn reply(status: u16, headers: &[&str], body: &[u8]) -> Vec<u8> {
+    let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let length = body.len();
+    let mut bytes =
+        format!("HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n").into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Short enough for a test to wait for.
+pub(crate) fn quick() -> Bounds {
+    Bounds {
+        connect: Duration::from_secs(2),
+        first_byte: Duration::from_millis(1500),
+        total: Duration::from_millis(1500),
+        ..Bounds::default()
+    }
+}
+
+async fn answer(mut stream: TcpStream, say: Say, seen: Arc<Mutex<Vec<Seen>>>, sent: Arc<AtomicU64>) {
+    while let Some(request) = receive(&mut stream).await {
+        seen.lock().unwrap().push(request);
+        match &say {
+            Say::Keep(bytes) => {
+                if stream.write_all(bytes).await.is_err() {
+                    return;
+                }
+            }
+            Say::Bytes(bytes) => {
+                let _ = stream.write_all(bytes).await;
+                let _ = stream.shutdown().await;
+                return;
+            }
+            Say::Stall(bytes) => {
+                stream.write_all(bytes).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                return;
+            }
+            Say::Endless(bytes) => {
+                stream.write_all(bytes).await.unwrap();
+                while stream.write_all(&[b'x'; 65536]).await.is_ok() {
+                    sent.fetch_add(65536, Ordering::Relaxed);
+                }
+                return;
+            }
+            Say::Trickle(bytes) => {
+                stream.write_all(bytes).await.unwrap();
+                while stream.write_all(b" ").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// The next request; none when the other end has closed the connection.
+async fn receive(stream: &mut TcpStream) -> Option<Seen> {
+    let mut bytes = Vec::new();
+    let head_end = loop {
+        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if stream.read_buf(&mut bytes).await.unwrap_or_default() == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .unwrap()
+        .parse::<usize>()
+        .unwrap();
+    while bytes.len() < head_end + length {
+        assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0);
+    }
+    let body = serde_json::from_slice(&bytes[head_end..]).unwrap();
+    Some(Seen { head, body })
+}

@@ -1,0 +1,332 @@
+use std::io::Write as _;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::client::endpoint_url;
+use super::testing::{Say, Server, quick, reply};
+use super::*;
+
+const KEY: &str = "sk-test-4f3a9c8b7d6e5f";
+
+fn endpoint(url: &str, bounds: Bounds) -> Endpoint {
+    Endpoint::new(url, "x", Auth::Bearer, Some(SecretString::from(KEY)), &[], bounds).unwrap()
+}
+
+async fn post(server: &Server, bounds: Bounds) -> Result<Answer, ProviderError> {
+    endpoint(&server.url(), bounds).post(&json!({"a": 1})).await
+}
+
+#[test]
+fn a_base_url_is_a_plain_address() {
+    for (base, url) in [
+        ("https://api.example.com", "https://api.example.com/x"),
+        ("http://127.0.0.1:11434/v1/", "http://127.0.0.1:11434/v1/x"),
+        ("http://[::1]:8080", "http://[::1]:8080/x"),
+    ] {
+        assert_eq!(endpoint_url(base, "x").unwrap().as_str(), url);
+    }
+    for base in [
+        "",
+        "api.example.com",
+        "ftp://example.com",
+        "file:///etc/passwd",
+        "unix:///socket",
+        "http://",
+        "https://user:secret@example.com",
+        "https://secret@example.com",
+        "https://example.com?key=secret",
+        "https://example.com/#secret",
+    ] {
+        let error = endpoint_url(base, "x").unwrap_err();
+        assert_eq!(error.class(), agenthost_core::error::ErrorClass::Config, "{base}");
+        assert!(error.next_step().is_some());
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn a_key_that_no_header_can_carry_is_refused_without_naming_it() {
+    for key in ["", "abc\nx-evil: 1", "abc\r\n", "caf\u{0}e"] {
+        let made = Endpoint::new(
+            "http://127.0.0.1",
+            "x",
+            Auth::Bearer,
+            Some(SecretString::from(key)),
+            &[],
+            quick(),
+        );
+        let error = made.unwrap_err();
+        assert!(error.next_step().is_some());
+        assert!(key.is_empty() || !error.to_string().contains(key), "{error}");
+    }
+}
+
+#[test]
+fn nothing_prints_the_key() {
+    let endpoint = endpoint("http://127.0.0.1", quick());
+    assert!(!format!("{endpoint:?} {:?}", endpoint.headers).contains("4f3a"));
+}
+
+#[tokio::test]
+async fn one_request_with_the_key_and_no_cookies_or_referer() {
+    let server = Server::replying(200, &[], "{}").await;
+    let answer = post(&server, quick()).await.unwrap();
+    assert_eq!((answer.status, answer.body.as_slice()), (200, b"{}".as_slice()));
+    let [seen] = server.seen().try_into().unwrap();
+    assert!(seen.head.starts_with("POST /x HTTP/1.1\r\n"), "{}", seen.head);
+    assert!(
+        seen.head.contains(&format!("authorization: Bearer {KEY}\r\n")),
+        "{}",
+        seen.head
+    );
+    assert!(
+        seen.head.contains("content-type: application/json\r\n"),
+        "{}",
+        seen.head
+    );
+    assert_eq!(seen.body, json!({"a": 1}));
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let trap = Server::replying(200, &[], "{}").await;
+    for status in [301, 302, 303, 307, 308] {
+        let server = Server::replying(status, &[&format!("location: {}/trap", trap.url())], "").await;
+        assert_eq!(post(&server, quick()).await.unwrap().status, status);
+    }
+    assert!(trap.seen().is_empty());
+}
+
+#[tokio::test]
+async fn an_endless_body_is_cut_off() {
+    for head in [
+        "HTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 10737418240\r\n\r\n",
+    ] {
+        let server = Server::start(Say::Endless(head.as_bytes().to_vec())).await;
+        let error = post(&server, Bounds::default()).await.unwrap_err();
+        assert_eq!((error.kind, error.status), (ProviderErrorKind::BadReply, Some(200)));
+        // The cap, and what the sockets in between may hold.
+        assert!(server.sent() < 32 * 1024 * 1024, "{} bytes went out", server.sent());
+    }
+}
+
+#[tokio::test]
+async fn a_gzip_bomb_is_cut_off_and_honest_gzip_is_read() {
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let bomb = gzip(&vec![b'x'; 64 * 1024 * 1024]);
+    assert!(bomb.len() < 100_000);
+    let server = Server::start(Say::Bytes(reply(200, &["content-encoding: gzip"], &bomb))).await;
+    let error = post(&server, Bounds::default()).await.unwrap_err();
+    assert_eq!(error.kind, ProviderErrorKind::BadReply);
+    assert!(error.message.contains("8388608"), "{error}");
+
+    let server = Server::start(Say::Bytes(reply(200, &["content-encoding: gzip"], &gzip(b"{}")))).await;
+    assert_eq!(post(&server, quick()).await.unwrap().body, b"{}");
+
+    let server = Server::start(Say::Bytes(reply(200, &["content-encoding: gzip"], b"no gzip at all"))).await;
+    assert_eq!(
+        post(&server, quick()).await.unwrap_err().kind,
+        ProviderErrorKind::BadReply
+    );
+}
+
+#[tokio::test]
+async fn every_wait_has_its_bound_and_its_own_words() {
+    let ms = Duration::from_millis;
+    let bounds = Bounds {
+        connect: ms(200),
+        first_byte: ms(500),
+        silence: ms(600),
+        total: ms(1000),
+        ..quick()
+    };
+    let stall = |said: &str| Say::Stall(said.as_bytes().to_vec());
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
+    for (say, words, status) in [
+        (stall(""), "no answer from ORIGIN within 500ms", None),
+        (stall("HTTP/1.1 200 OK\r\n"), "no answer from ORIGIN within 500ms", None),
+        (stall(head), "no answer from ORIGIN within 500ms", Some(200)),
+        (
+            stall(&format!("{head}{{\"a\"")),
+            "ORIGIN fell silent for 600ms in the middle of its answer",
+            Some(200),
+        ),
+        (
+            Say::Trickle(head.as_bytes().to_vec()),
+            "no whole answer from ORIGIN within 1s",
+            Some(200),
+        ),
+    ] {
+        let server = Server::start(say).await;
+        let start = Instant::now();
+        let error = post(&server, bounds).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.status),
+            (ProviderErrorKind::Timeout, status),
+            "{error}"
+        );
+        assert_eq!(error.message, words.replace("ORIGIN", &server.url()));
+        assert!(start.elapsed() < Duration::from_secs(3));
+    }
+
+    // A listener that accepts and never speaks TLS.
+    let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", deaf.local_addr().unwrap());
+    let error = endpoint(&url, bounds).post(&json!({})).await.unwrap_err();
+    assert_eq!(error.kind, ProviderErrorKind::Timeout);
+    assert_eq!(error.message, format!("no connection to {url} within 200ms"));
+}
+
+#[tokio::test]
+async fn a_slow_answer_that_keeps_coming_is_read() {
+    // Longer than each wait alone, and longer than the time until it must begin.
+    let server = Server::start(Say::Trickle(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n".to_vec())).await;
+    let bounds = Bounds {
+        first_byte: Duration::from_millis(500),
+        silence: Duration::from_millis(500),
+        total: Duration::from_secs(10),
+        ..quick()
+    };
+    assert_eq!(post(&server, bounds).await.unwrap().body, [b' '; 20]);
+}
+
+#[tokio::test]
+async fn a_timeout_may_be_given_and_is_never_zero() {
+    let default = endpoint("http://127.0.0.1", Bounds::default());
+    assert_eq!(default.bounds.first_byte, Duration::from_secs(600));
+    let error = default.with_timeout(Duration::ZERO).unwrap_err();
+    assert_eq!(error.class(), agenthost_core::error::ErrorClass::Config);
+    assert!(error.next_step().is_some());
+
+    let server = Server::start(Say::Stall(Vec::new())).await;
+    let short = endpoint(&server.url(), Bounds::default()).with_timeout(Duration::from_millis(200));
+    let error = short.unwrap().post(&json!({})).await.unwrap_err();
+    assert_eq!(error.message, format!("no answer from {} within 200ms", server.url()));
+
+    let server = Server::replying(200, &[], "{}").await;
+    let endless = endpoint(&server.url(), Bounds::default()).with_timeout(Duration::MAX);
+    assert_eq!(endless.unwrap().post(&json!({})).await.unwrap().body, b"{}");
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again() {
+    let server = Server::start(Say::Keep(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec())).await;
+    let endpoint = endpoint(&server.url(), quick());
+    for _ in 0..3 {
+        endpoint.post(&json!({})).await.unwrap();
+    }
+    assert_eq!((server.seen().len(), server.connections()), (3, 1));
+}
+
+/// The environment belongs to the whole process, so the test runs itself again in one of its own.
+#[tokio::test]
+async fn the_environments_proxy_is_not_used() {
+    const TARGET: &str = "AGENTHOST_TEST_PAST_THE_PROXY";
+    if let Ok(url) = std::env::var(TARGET) {
+        endpoint(&url, quick()).post(&json!({})).await.unwrap();
+        return;
+    }
+    let proxy = Server::replying(502, &[], "").await;
+    let server = Server::replying(200, &[], "{}").await;
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "llm::http::tests::the_environments_proxy_is_not_used"]);
+    for name in [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ] {
+        child.env(name, proxy.url());
+    }
+    child
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .env(TARGET, server.url());
+    let output = child.output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!((server.seen().len(), proxy.connections()), (1, 0));
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_still_tells_of_its_limits() {
+    let head = "HTTP/1.1 200 OK\r\nx-ratelimit-limit-requests: 60\r\nx-ratelimit-remaining-requests: 7\r\n\
+                content-length: 99999999\r\n\r\n";
+    for most in [10, usize::MAX] {
+        let server = Server::start(Say::Bytes(format!("{head}{{").into_bytes())).await;
+        let error = post(&server, Bounds { body: most, ..quick() }).await.unwrap_err();
+        let requests = error.quota.and_then(|quota| quota.requests);
+        assert_eq!(requests.map(|meter| (meter.limit, meter.remaining)), Some((60, 7)));
+    }
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_no_answer() {
+    let refused = endpoint("http://127.0.0.1:1", quick())
+        .post(&json!({}))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind, ProviderErrorKind::Connection);
+    assert!(
+        refused.message.starts_with("no connection to http://127.0.0.1:1: "),
+        "{refused}"
+    );
+
+    for said in [
+        "",
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"a\"",
+        "HTTP/1.1 200 OK\r\nno header\r\n\r\n",
+    ] {
+        let server = Server::start(Say::Bytes(said.as_bytes().to_vec())).await;
+        let error = post(&server, quick()).await.unwrap_err();
+        assert_eq!(error.kind, ProviderErrorKind::Connection, "{error}");
+        // Sent once: whether a broken call is worth another try is decided elsewhere.
+        assert_eq!(server.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_call_closes_the_connection() {
+    let server = Server::start(Say::Endless(b"HTTP/1.1 200 OK\r\n\r\n".to_vec())).await;
+    let bounds = Bounds {
+        body: usize::MAX,
+        ..quick()
+    };
+    let call = tokio::time::timeout(Duration::from_millis(100), post(&server, bounds)).await;
+    assert!(call.is_err());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let sent = server.sent();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(server.sent(), sent);
+}
+
+#[tokio::test]
+async fn an_echoed_key_is_taken_out() {
+    let server = Server::replying(200, &[], &format!("{{\"said\":\"your key is {KEY}\"}}")).await;
+    assert_eq!(
+        post(&server, quick()).await.unwrap().body,
+        b"{\"said\":\"your key is [key]\"}"
+    );
+}
+
+#[test]
+fn a_gateways_words_are_named_for_what_they_are() {
+    assert_eq!(gateway_text(502, ""), "status 502 with no message");
+    assert_eq!(
+        gateway_text(502, "<html><title>502 Bad Gateway</title>"),
+        "status 502 with a page titled \"502 Bad Gateway\""
+    );
+    assert_eq!(
+        gateway_text(503, "<!doctype html>"),
+        "status 503 with a page instead of an answer"
+    );
+    assert_eq!(gateway_text(500, "upstream down"), "status 500: upstream down");
+    assert!(gateway_text(307, "<html>").contains("redirect"));
+}

@@ -1,0 +1,141 @@
+//! A provider with no key and no network, so that everything runs on a fresh machine.
+//!
+//! It makes up an answer in the shape of the requested schema, and marks every text as made up. The answer is a function
+//! of the request alone: the same request gets the same answer on every machine, and different requests differ in the
+//! cases, counts and numbers that their schema leaves open.
+//!
+//! Left out: any sense in the answers. Tokens are counted as a quarter of the bytes, which is near the truth for English.
+
+mod make;
+mod pattern;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use sha2::{Digest as _, Sha256};
+
+use agenthost_core::llm::{Part, Provider, ProviderError, Reply, Request, Role, Stop, Usage};
+
+/// What every made-up text begins with.
+pub(super) const MARK: &str = "[offline]";
+/// How much of the last message an answer without a schema quotes, in characters.
+const QUOTED: usize = 80;
+/// Bytes that count as one token.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// The embedded provider that answers without a model.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Offline;
+
+impl Provider for Offline {
+    fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>> {
+        std::future::ready(Ok(answer(request))).boxed()
+    }
+
+    fn summary(&self) -> String {
+        "offline: made-up answers, no model is called".to_owned()
+    }
+
+    fn is_offline(&self) -> bool {
+        true
+    }
+}
+
+fn answer(request: &Request) -> Reply {
+    let text = match &request.schema {
+        Some(schema) => make::value(schema, fingerprint(request)).to_string(),
+        None => quote(request),
+    };
+    let limit = BYTES_PER_TOKEN.saturating_mul(u64::from(request.max_tokens));
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (text, stop) = if text.len() > limit {
+        let end = (0..=limit)
+            .rev()
+            .find(|end| text.is_char_boundary(*end))
+            .unwrap_or_default();
+        (text.get(..end).unwrap_or_default().to_owned(), Stop::MaxTokens)
+    } else {
+        (text, Stop::End)
+    };
+    Reply {
+        model: request.model.clone(),
+        stop,
+        refusal: None,
+        usage: Some(Usage {
+            input: input_tokens(request),
+            output: tokens(&text),
+            ..Usage::default()
+        }),
+        request_id: None,
+        quota: None,
+        content: vec![Part::Text(text)],
+    }
+}
+
+/// The input tokens that are made up for `request`: a quarter of its bytes, rounded up.
+pub(super) fn input_tokens(request: &Request) -> u64 {
+    request.size().0.div_ceil(BYTES_PER_TOKEN)
+}
+
+/// The tokens that are made up for a reply, likewise.
+pub(super) fn tokens(text: &str) -> u64 {
+    (text.len() as u64).div_ceil(BYTES_PER_TOKEN)
+}
+
+fn quote(request: &Request) -> String {
+    let asked = request.messages.iter().rev().find(|message| message.role == Role::User);
+    let text: String = asked
+        .into_iter()
+        .flat_map(|message| &message.content)
+        .filter_map(|part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            Part::Media { .. } | Part::Extension { .. } => None,
+        })
+        .collect();
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{MARK} no model was asked: {}…", text.get(..end).unwrap_or_default()),
+        None => format!("{MARK} no model was asked: {text}"),
+    }
+}
+
+/// A hash over everything in `request` that would change a model's answer, each piece with its length so that no two
+/// requests read the same.
+fn fingerprint(request: &Request) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut add = |piece: &[u8]| {
+        hash.update((piece.len() as u64).to_le_bytes());
+        hash.update(piece);
+    };
+    add(request.model.as_bytes());
+    add(request.system.as_deref().unwrap_or_default().as_bytes());
+    for message in &request.messages {
+        add(if message.role == Role::User {
+            b"user"
+        } else {
+            b"assistant"
+        });
+        for part in &message.content {
+            match part {
+                Part::Text(text) => add(text.as_bytes()),
+                Part::Media { mime, data } => {
+                    add(mime.as_bytes());
+                    add(data);
+                }
+                Part::Extension { kind, json } => {
+                    add(kind.as_bytes());
+                    add(json.as_bytes());
+                }
+            }
+        }
+    }
+    add(request
+        .schema
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+        .as_bytes());
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests;

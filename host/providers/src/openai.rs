@@ -1,0 +1,327 @@
+//! OpenAI's chat completions, without streaming: the wire that most model servers speak.
+//!
+//! What other servers do differently is taken as it comes: no key, no usage, content as parts or `null`, an error inside
+//! a good answer, an error code that is a number. A schema that strict structured output cannot express goes into the
+//! system text instead, see [`schema::fit`]. The cache option and a
+//! marked prefix are not sent: these services cache prompts by themselves.
+//!
+//! Left out: the Responses API, tools, and sampling settings.
+
+mod error;
+
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+
+use super::http::{Answer, Auth, Bounds, Endpoint, count};
+use super::quota;
+use super::schema::{self, Dialect};
+use agenthost_core::error::Error;
+use agenthost_core::llm::{
+    Caching, Counting, Effort, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role, Stop, Usage,
+};
+
+const BASE_URL: &str = "https://api.openai.com/v1";
+/// The image types that the API takes.
+const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
+
+/// The name under which the most output tokens are sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MaxTokensField {
+    /// `max_completion_tokens`, which OpenAI's reasoning models insist on; vLLM and OpenRouter read it too.
+    #[default]
+    MaxCompletionTokens,
+    /// `max_tokens`, the old name. Ollama reads only this one and ignores the other without a word (its pull request
+    /// 14464 to read both was open in 2026), so that with the default a reply from Ollama would have no bound.
+    MaxTokens,
+}
+
+/// A chat completions service at one address.
+#[derive(Debug)]
+pub struct OpenAi {
+    endpoint: Endpoint,
+    max_tokens: MaxTokensField,
+}
+
+impl OpenAi {
+    /// The service below `base_url` (with its `/v1`; none: OpenAI's own), opened with `key` if it needs one.
+    ///
+    /// ```
+    /// use agenthost_core::llm::Provider as _;
+    /// use agenthost_providers::openai::{MaxTokensField, OpenAi};
+    ///
+    /// // A server on this machine, without a key.
+    /// let provider = OpenAi::new(Some("http://127.0.0.1:11434/v1"), None, MaxTokensField::MaxTokens)?;
+    /// assert!(provider.summary().contains("127.0.0.1:11434"));
+    /// # Ok::<(), agenthost_core::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Class `config`: the base-url is no plain http(s) address, or the key cannot be a header's value. Class `host`:
+    /// the system has no root certificates.
+    pub fn new(base_url: Option<&str>, key: Option<SecretString>, max_tokens: MaxTokensField) -> Result<Self, Error> {
+        Self::bounded(base_url, key, max_tokens, Bounds::default())
+    }
+
+    fn bounded(
+        base_url: Option<&str>,
+        key: Option<SecretString>,
+        max_tokens: MaxTokensField,
+        bounds: Bounds,
+    ) -> Result<Self, Error> {
+        let base_url = base_url.unwrap_or(BASE_URL);
+        let endpoint = Endpoint::new(base_url, "chat/completions", Auth::Bearer, key, &[], bounds)?;
+        Ok(Self { endpoint, max_tokens })
+    }
+
+    /// The same, with `first_byte` (10 minutes otherwise) until an answer's body begins, and a minute more until its
+    /// end.
+    ///
+    /// # Errors
+    ///
+    /// Class `config`: it is zero.
+    pub fn with_timeout(self, first_byte: Duration) -> Result<Self, Error> {
+        Ok(Self {
+            endpoint: self.endpoint.with_timeout(first_byte)?,
+            ..self
+        })
+    }
+
+    async fn call(&self, request: &Request) -> Result<Reply, ProviderError> {
+        let body = encode(request, self.max_tokens)?;
+        let answer = self.endpoint.post(&body).await?;
+        self.read(request, &answer)
+    }
+
+    fn read(&self, request: &Request, answer: &Answer) -> Result<Reply, ProviderError> {
+        let parsed = serde_json::from_slice::<Value>(&answer.body);
+        let failed = !(200..300).contains(&answer.status);
+        match parsed {
+            Ok(body) if failed || error::find(&body).is_some() => {
+                Err(error::classify(&self.endpoint, answer, Some(&body)))
+            }
+            Ok(body) => self.decode(request, answer, &body),
+            Err(_) if failed => Err(error::classify(&self.endpoint, answer, None)),
+            Err(error) => Err(self.bad_reply(answer, &format!("the answer is no JSON: {error}"))),
+        }
+    }
+
+    fn decode(&self, request: &Request, answer: &Answer, body: &Value) -> Result<Reply, ProviderError> {
+        let Some(choice) = body.pointer("/choices/0") else {
+            return Err(self.bad_reply(answer, "the answer has no choices"));
+        };
+        let Some(message) = choice.get("message").filter(|message| message.is_object()) else {
+            return Err(self.bad_reply(answer, "the answer has no message"));
+        };
+        let mut refusal = message
+            .get("refusal")
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned);
+        let mut content = Vec::new();
+        match message.get("content") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) => {
+                if !text.is_empty() {
+                    content.push(Part::Text(text.clone()));
+                }
+            }
+            Some(Value::Array(parts)) => {
+                for part in parts {
+                    match part.get("type").and_then(Value::as_str) {
+                        Some("text" | "output_text") => match part.get("text").and_then(Value::as_str) {
+                            Some(text) => content.push(Part::Text(text.to_owned())),
+                            None => return Err(self.bad_reply(answer, "a text part of the answer has no text")),
+                        },
+                        Some("refusal") => {
+                            let words = part.get("refusal").and_then(Value::as_str).map(str::to_owned);
+                            refusal = refusal.or(words);
+                        }
+                        Some("thinking" | "reasoning") => {}
+                        Some(kind) => content.push(Part::Extension {
+                            kind: kind.to_owned(),
+                            json: part.to_string(),
+                        }),
+                        None => return Err(self.bad_reply(answer, "a part of the answer has no type")),
+                    }
+                }
+            }
+            Some(_) => return Err(self.bad_reply(answer, "the answer's content is neither text nor parts")),
+        }
+        let stop = match choice.get("finish_reason").and_then(Value::as_str) {
+            Some("content_filter") => Stop::Refusal,
+            _ if refusal.is_some() => Stop::Refusal,
+            Some("stop") => Stop::End,
+            Some("length") => Stop::MaxTokens,
+            Some("tool_calls" | "function_call") => Stop::ToolUse,
+            _ => Stop::Other,
+        };
+        Ok(Reply {
+            content,
+            model: body
+                .get("model")
+                .and_then(Value::as_str)
+                .map_or_else(|| request.model.clone(), |model| self.endpoint.clean(model)),
+            stop,
+            refusal,
+            usage: body.get("usage").and_then(usage),
+            request_id: error::request_id(answer).and_then(|id| self.endpoint.clean_id(&id)),
+            quota: quota::quota(&answer.headers, SystemTime::now()),
+        })
+    }
+
+    fn bad_reply(&self, answer: &Answer, message: &str) -> ProviderError {
+        let id = error::request_id(answer);
+        self.endpoint
+            .error(answer, ProviderErrorKind::BadReply, message, id.as_deref())
+    }
+}
+
+#[cfg(feature = "fuzzing")]
+impl OpenAi {
+    /// Reads an answer as if it had come from the service.
+    ///
+    /// # Errors
+    ///
+    /// What the answer says, or is not.
+    pub fn read_answer(&self, request: &Request, raw: super::RawAnswer<'_>) -> Result<Reply, ProviderError> {
+        self.read(request, &raw.into())
+    }
+}
+
+impl Provider for OpenAi {
+    fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>> {
+        self.call(request).boxed()
+    }
+
+    fn summary(&self) -> String {
+        format!("openai-compatible at {}", self.endpoint.address())
+    }
+
+    fn counting(&self) -> Counting {
+        Counting::UpFront
+    }
+
+    fn caching(&self) -> Caching {
+        Caching::Automatic
+    }
+}
+
+fn encode(request: &Request, max_tokens: MaxTokensField) -> Result<Value, ProviderError> {
+    let mut body = Map::new();
+    body.insert("model".into(), json!(request.model));
+    let mut system = request.system.clone();
+    let mut format = None;
+    if let Some(wanted) = &request.schema {
+        match schema::fit(wanted, Dialect::OpenAi) {
+            Ok(fitted) => {
+                let described = json!({"name": schema_name(wanted), "strict": true, "schema": fitted});
+                format = Some(json!({"type": "json_schema", "json_schema": described}));
+            }
+            Err(_) => system = Some(schema::instruct(system.as_deref(), wanted)),
+        }
+    }
+    let mut messages = Vec::new();
+    if let Some(system) = system {
+        messages.push(json!({"role": "system", "content": system}));
+    }
+    for message in &request.messages {
+        let role = match message.role {
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        };
+        messages.push(json!({"role": role, "content": content(message.role, &message.content)?}));
+    }
+    body.insert("messages".into(), Value::Array(messages));
+    let field = match max_tokens {
+        MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
+        MaxTokensField::MaxTokens => "max_tokens",
+    };
+    body.insert(field.into(), json!(request.max_tokens));
+    if let Some(format) = format {
+        body.insert("response_format".into(), format);
+    }
+    if let Some(effort) = request.options.effort {
+        // The wire has all five words; which of them a model takes is the service's to say.
+        let effort = match effort {
+            Effort::Low => "low",
+            Effort::Medium => "medium",
+            Effort::High => "high",
+            Effort::Xhigh => "xhigh",
+            Effort::Max => "max",
+        };
+        body.insert("reasoning_effort".into(), json!(effort));
+    }
+    Ok(Value::Object(body))
+}
+
+fn content(role: Role, parts: &[Part]) -> Result<Value, ProviderError> {
+    if let [Part::Text(text)] = parts {
+        return Ok(json!(text));
+    }
+    let invalid = |message: String| ProviderError::new(ProviderErrorKind::InvalidRequest, message);
+    let parts = parts.iter().map(|part| match part {
+        Part::Text(text) => Ok(json!({"type": "text", "text": text})),
+        Part::Media { .. } if role == Role::Assistant => {
+            Err(invalid("this wire takes media in user messages only".to_owned()))
+        }
+        Part::Media { mime, data } if IMAGES.contains(&mime.as_str()) => {
+            let url = format!("data:{mime};base64,{}", BASE64.encode(data));
+            Ok(json!({"type": "image_url", "image_url": {"url": url}}))
+        }
+        Part::Media { mime, .. } => Err(invalid(format!(
+            "an openai-compatible provider takes {}, not {mime:?}",
+            IMAGES.join(", ")
+        ))),
+        Part::Extension { kind, .. } => Err(invalid(format!(
+            "an openai-compatible provider has no content of kind {kind:?}"
+        ))),
+    });
+    parts.collect::<Result<Vec<_>, _>>().map(Value::Array)
+}
+
+/// The schema's title made into a name that the wire allows: `[A-Za-z0-9_-]{1,64}`.
+fn schema_name(schema: &Value) -> String {
+    let title = schema.get("title").and_then(Value::as_str).unwrap_or_default();
+    let fit = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let name: String = title.chars().take(64).map(fit).collect();
+    if name.trim_matches('_').is_empty() {
+        "reply".to_owned()
+    } else {
+        name
+    }
+}
+
+/// The reply's token counts; none if one is missing or cannot be true. Cached input is inside this wire's
+/// `prompt_tokens`.
+fn usage(usage: &Value) -> Option<Usage> {
+    let optional = |pointer: &str| match usage.pointer(pointer) {
+        None | Some(Value::Null) => Some(0),
+        Some(value) => count(value),
+    };
+    let input = count(usage.get("prompt_tokens")?)?;
+    let completion = count(usage.get("completion_tokens")?)?;
+    // Some services leave reasoning out of `completion_tokens` and count it in the total alone; they bill for it too.
+    let output = completion.max(optional("/total_tokens")?.saturating_sub(input));
+    let cached_input = optional("/prompt_tokens_details/cached_tokens")?;
+    let cache_write_input = optional("/prompt_tokens_details/cache_write_tokens")?;
+    let reasoning_output = optional("/completion_tokens_details/reasoning_tokens")?;
+    // A request without any input cannot be; some servers report zeros where they did not count.
+    let possible = input > 0 && cached_input + cache_write_input <= input && reasoning_output <= output;
+    possible.then_some(Usage {
+        input,
+        cached_input,
+        cache_write_input,
+        output,
+        reasoning_output,
+    })
+}
+
+#[cfg(test)]
+mod tests;

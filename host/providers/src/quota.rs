@@ -1,0 +1,196 @@
+//! What an answer's headers say of the limits behind it: how much is left, when to come back, whether to.
+//!
+//! Two dialects are read from every answer, because gateways in front of one vendor often speak the other's. Anthropic's
+//! (`anthropic-ratelimit-requests-remaining`) gives the moment of a reset as an RFC 3339 time, which is measured against
+//! the answer's own `date` where it has one, so that a wrong clock on either side does no harm. `OpenAI`'s
+//! (`x-ratelimit-remaining-requests`) gives the wait in the form of Go's durations. Where both name a limit, Anthropic's
+//! counts.
+//!
+//! A header comes from outside: whatever cannot be read, or cannot be meant, is as if it were not there.
+//!
+//! Left out: what to do about it, which is the gate's part.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::HeaderMap;
+
+use agenthost_core::llm::{Meter, Quota};
+
+/// No limit's window is longer than this; a later reset is a wrong clock or a wrong unit.
+const FARTHEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// The rate limits that `headers`, which arrived at `now`, tell of; none if they tell of none.
+pub(super) fn quota(headers: &HeaderMap, now: SystemTime) -> Option<Box<Quota>> {
+    let now = clock(headers, now);
+    let anthropic = |what: &str| {
+        let name = |field: &str| format!("anthropic-ratelimit-{what}-{field}");
+        let reset = || {
+            let at = rfc3339(text(headers, &name("reset"))?)?;
+            Some(at.duration_since(now).unwrap_or_default())
+        };
+        meter(headers, &name("limit"), &name("remaining"), reset)
+    };
+    let openai = |what: &str| {
+        let name = |field: &str| format!("x-ratelimit-{field}-{what}");
+        let reset = || go_duration(text(headers, &name("reset"))?);
+        meter(headers, &name("limit"), &name("remaining"), reset)
+    };
+    let input_tokens = anthropic("input-tokens");
+    let output_tokens = anthropic("output-tokens");
+    let quota = Quota {
+        requests: anthropic("requests").or_else(|| openai("requests")),
+        // Next to the other two it only repeats the one that is closer to its end.
+        tokens: if input_tokens.is_none() && output_tokens.is_none() {
+            anthropic("tokens").or_else(|| openai("tokens"))
+        } else {
+            None
+        },
+        input_tokens,
+        output_tokens,
+    };
+    (quota != Quota::default()).then(|| Box::new(quota))
+}
+
+/// When the server wants the next request: `retry-after-ms`, or `retry-after` in seconds or as an HTTP date. A date in
+/// the past is zero; a value that cannot be read is none.
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let milliseconds = text(headers, "retry-after-ms").and_then(|text| text.parse::<f64>().ok());
+    if let Some(wait) = milliseconds.and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok()) {
+        return Some(wait);
+    }
+    let text = text(headers, "retry-after")?;
+    match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => {
+            let at = httpdate::parse_http_date(text).ok()?;
+            Some(at.duration_since(clock(headers, now)).unwrap_or_default())
+        }
+    }
+}
+
+/// Whether the service says `x-should-retry: false`, which both vendors' own clients obey.
+pub(super) fn no_retry(headers: &HeaderMap) -> bool {
+    text(headers, "x-should-retry").is_some_and(|text| text.eq_ignore_ascii_case("false"))
+}
+
+/// The server's clock when it answered; ours where it does not tell.
+fn clock(headers: &HeaderMap, now: SystemTime) -> SystemTime {
+    text(headers, "date")
+        .and_then(|date| httpdate::parse_http_date(date).ok())
+        .unwrap_or(now)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    // Not `to_str`, which takes ASCII alone: Go writes microseconds with a Greek letter.
+    let value = headers.get(name)?.as_bytes();
+    std::str::from_utf8(value).ok().map(str::trim)
+}
+
+fn meter(headers: &HeaderMap, limit: &str, remaining: &str, reset: impl FnOnce() -> Option<Duration>) -> Option<Meter> {
+    let number = |name: &str| text(headers, name)?.parse::<u64>().ok();
+    // A limit of zero would let nothing through, not even the request that was just answered.
+    let limit = number(limit).filter(|limit| *limit > 0)?;
+    Some(Meter {
+        limit,
+        remaining: number(remaining)?.min(limit),
+        reset: reset().filter(|reset| *reset <= FARTHEST),
+    })
+}
+
+/// A duration as Go prints it: `1s`, `6m0s`, `12ms`, `1h2m3.5s`, or a plain `0`.
+fn go_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut sum = None::<Duration>;
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+        let (unit, after) = after.split_at(
+            after
+                .find(|c: char| c.is_ascii_digit() || c == '.')
+                .unwrap_or(after.len()),
+        );
+        let unit = match unit {
+            "ns" => 1e-9,
+            // The micro sign and the letter mu.
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        let piece = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * unit).ok()?;
+        sum = Some(sum.unwrap_or_default().checked_add(piece)?);
+        rest = after;
+    }
+    sum
+}
+
+/// A time as RFC 3339 has it, such as `2026-10-09T12:00:00Z` or `2026-10-09T14:00:00.5+02:00`; none before 1970.
+fn rfc3339(text: &str) -> Option<SystemTime> {
+    let (date, time) = text.split_once(['T', 't', ' '])?;
+    let (time, offset) = time.split_at(time.find(['Z', 'z', '+', '-'])?);
+    let mut date = date.split('-');
+    let year = digits(date.next()?, 4, 9999)?;
+    let month = digits(date.next()?, 2, 12).filter(|month| *month > 0)?;
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let length = match month {
+        2 => 28 + i64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    let day = digits(date.next()?, 2, length).filter(|day| *day > 0)?;
+
+    let (time, fraction) = time
+        .split_once('.')
+        .map_or((time, None), |(time, rest)| (time, Some(rest)));
+    let nanos = match fraction {
+        None => Duration::ZERO,
+        Some(digits) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Duration::try_from_secs_f64(format!("0.{digits}").parse().ok()?).ok()?
+        }
+        Some(_) => return None,
+    };
+    let mut time = time.split(':');
+    let hour = digits(time.next()?, 2, 23)?;
+    let minute = digits(time.next()?, 2, 59)?;
+    // 60 is a leap second.
+    let second = digits(time.next()?, 2, 60)?;
+    if date.next().is_some() || time.next().is_some() {
+        return None;
+    }
+
+    let east = match offset {
+        "Z" | "z" => 0,
+        _ => {
+            let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+            let east = digits(hours, 2, 23)? * 60 + digits(minutes, 2, 59)?;
+            if offset.starts_with('-') { -east } else { east }
+        }
+    };
+    // Days since 1970, with years that begin in March so that a leap day is the last of its year.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days =
+        365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day
+            - 719_469;
+    let seconds = ((days * 24 + hour) * 60 + minute - east) * 60 + second;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?) + nanos)
+}
+
+/// The number that `text` is, if it has exactly `length` digits and is at most `most`.
+fn digits(text: &str, length: usize, most: i64) -> Option<i64> {
+    let number = text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())??;
+    (text.len() == length && number <= most).then_some(number)
+}
+
+#[cfg(test)]
+mod tests;

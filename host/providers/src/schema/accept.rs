@@ -1,0 +1,237 @@
+//! Holding a reply against the schema.
+
+use std::collections::HashSet;
+
+use jsonschema::{PatternOptions, ValidationError, Validator};
+use serde_json::Value;
+
+use super::patterns::Patterns;
+use super::steps::steps;
+use super::walk::{allows_null, bounded, resolve, types};
+use agenthost_core::weaken::{self, Defence};
+
+/// How many faults of a reply are named: enough for a model to repair it, short enough for a person.
+const NAMED_FAULTS: usize = 3;
+/// The characters of one fault; a validator quotes whole lists and names from the reply.
+const FAULT_CHARS: usize = 500;
+/// The steps up to which more than the first fault is looked for: finding all of them takes memory for each.
+const STEPS_FOR_FAULTS: u64 = 20_000;
+/// Bytes that one compiled pattern may take. The states of [`patterns`](super::patterns) are the tighter bound.
+const PATTERN_SIZE: usize = 1 << 20;
+/// Bytes that the engine may keep of what it worked out while it looks for one pattern.
+const PATTERN_CACHE: usize = 128 * 1024;
+/// The bytes of a reply that is held against a schema: ten times the longest that common models write.
+const MAX_REPLY_BYTES: usize = 2 * 1024 * 1024;
+/// What a schema may come to for its compiled form to be kept: a few hundred kilobytes.
+const SMALL_NODES: u64 = 2_000;
+const SMALL_STATES: u64 = 2_000;
+
+/// A compiled schema.
+#[derive(Debug)]
+pub struct Checker {
+    schema: Value,
+    patterns: Patterns,
+    validator: Validator,
+}
+
+impl Checker {
+    /// Compiles `schema`.
+    ///
+    /// # Errors
+    ///
+    /// The schema is invalid, or exceeds a bound, which the message names.
+    pub fn new(schema: &Value) -> Result<Self, String> {
+        if !schema.is_object() {
+            return Err("the schema is not a JSON object".to_owned());
+        }
+        let mut patterns = Patterns::default();
+        let mut options = PatternOptions::regex();
+        if !weaken::off(Defence::SchemaBounds) {
+            super::within(schema)?;
+            bounded(schema)?;
+            patterns = Patterns::of(schema)?;
+            options = options.size_limit(PATTERN_SIZE).dfa_size_limit(PATTERN_CACHE);
+        }
+        let validator = jsonschema::options()
+            .offline()
+            .with_pattern_options(options)
+            .build(schema)
+            .map_err(|error| {
+                let path = error.instance_path().to_string();
+                let path = if path.is_empty() { "/" } else { &path };
+                let why = super::shortened(&error.to_string(), FAULT_CHARS);
+                format!(
+                    "not a usable JSON Schema: {}: {why}",
+                    super::shortened(path, FAULT_CHARS)
+                )
+            })?;
+        Ok(Self {
+            schema: schema.clone(),
+            patterns,
+            validator,
+        })
+    }
+
+    /// Whether it takes little memory.
+    pub fn is_small(&self) -> bool {
+        super::nodes(&self.schema) <= SMALL_NODES && self.patterns.sum() <= SMALL_STATES
+    }
+
+    /// Does what [`accept`] does.
+    ///
+    /// # Errors
+    ///
+    /// The faults of the reply.
+    pub fn accept(&self, text: &str) -> Result<Value, String> {
+        if text.len() > MAX_REPLY_BYTES {
+            return Err(format!("the reply is longer than {MAX_REPLY_BYTES} bytes"));
+        }
+        let schema = &self.schema;
+        // serde_json refuses more than 128 levels by itself.
+        let mut value = serde_json::from_str::<Value>(unfenced(text)).map_err(|error| format!("no JSON: {error}"))?;
+        let steps = steps(schema, &self.patterns, &value)?;
+        drop_nulls(schema, schema, &mut value, 0);
+        if self.validator.is_valid(&value) {
+            return Ok(value);
+        }
+        let faults: Vec<String> = if steps <= STEPS_FOR_FAULTS {
+            let faults = self.validator.iter_errors(&value).take(NAMED_FAULTS);
+            faults.map(|fault| named(&fault)).collect()
+        } else {
+            self.validator.validate(&value).err().iter().map(named).collect()
+        };
+        Err(faults.join("; "))
+    }
+}
+
+/// A fault with its place.
+fn named(fault: &ValidationError<'_>) -> String {
+    let path = fault.instance_path().to_string();
+    let path = if path.is_empty() { "/" } else { &path };
+    format!(
+        "{}: {}",
+        super::shortened(path, FAULT_CHARS),
+        super::shortened(&fault.masked().to_string(), FAULT_CHARS)
+    )
+}
+
+/// Reads the JSON value in `text` and validates it against `schema`.
+///
+/// White space around the value and one Markdown fence are taken off. A `null` for a property that is optional and
+/// allows none is dropped first: a vendor's strict mode knows no other way to leave a property out.
+///
+/// ```
+/// use agenthost_providers::schema::accept;
+/// use serde_json::json;
+///
+/// let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+/// assert_eq!(accept(&schema, "```json\n{\"n\": 3}\n```"), Ok(json!({"n": 3})));
+/// let fault = accept(&schema, r#"{"n": "three"}"#).unwrap_err();
+/// assert!(fault.starts_with("/n: "), "{fault}");
+/// ```
+///
+/// # Errors
+///
+/// What is wrong, each fault with its path: `/findings/0/claim: value is not of type "string"`.
+pub fn accept(schema: &Value, text: &str) -> Result<Value, String> {
+    Checker::new(schema)?.accept(text)
+}
+
+/// `text` without the white space and the one Markdown fence around it.
+fn unfenced(text: &str) -> &str {
+    let text = text.trim();
+    let inside = text.strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
+    match inside.and_then(|inside| inside.split_once('\n')) {
+        Some((language, body)) if matches!(language.trim(), "" | "json" | "JSON") => body.trim(),
+        _ => text,
+    }
+}
+
+fn drop_nulls(root: &Value, schema: &Value, value: &mut Value, depth: usize) {
+    if depth > super::MAX_DEPTH {
+        return;
+    }
+    let Some(schema) = resolve(root, schema) else { return };
+    for keyword in ["anyOf", "oneOf"] {
+        if let Some(branches) = schema.get(keyword).and_then(Value::as_array)
+            && let Some(branch) = branches.iter().find(|branch| resembles(root, branch, value))
+        {
+            drop_nulls(root, branch, value, depth + 1);
+        }
+    }
+    for branch in schema.get("allOf").and_then(Value::as_array).into_iter().flatten() {
+        drop_nulls(root, branch, value, depth + 1);
+    }
+    match value {
+        Value::Object(members) => {
+            let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+                return;
+            };
+            if members.values().any(Value::is_null) {
+                let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+                let required: HashSet<&str> = required.filter_map(Value::as_str).collect();
+                members.retain(|name, member| {
+                    let refused = |property: &Value| !allows_null(root, property);
+                    let optional = !required.contains(name.as_str());
+                    !(member.is_null() && optional && properties.get(name).is_some_and(refused))
+                });
+            }
+            for (name, member) in members {
+                if let Some(property) = properties.get(name) {
+                    drop_nulls(root, property, member, depth + 1);
+                }
+            }
+        }
+        Value::Array(items) => {
+            let prefix = schema.get("prefixItems").and_then(Value::as_array);
+            for (index, item) in items.iter_mut().enumerate() {
+                let own = prefix
+                    .and_then(|prefix| prefix.get(index))
+                    .or_else(|| schema.get("items"));
+                if let Some(own) = own {
+                    drop_nulls(root, own, item, depth + 1);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether `value` looks like one of `branch`: the right type, the right tags, every required member there. Only picks
+/// the branch in which nulls are dropped; the validator has the last word.
+fn resembles(root: &Value, branch: &Value, value: &Value) -> bool {
+    let Some(branch) = resolve(root, branch) else {
+        return false;
+    };
+    let type_name = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let named = types(branch);
+    if !(named.is_empty() || named.contains(&type_name) || (type_name == "number" && named.contains(&"integer"))) {
+        return false;
+    }
+    let Value::Object(members) = value else { return true };
+    let properties = branch.get("properties").and_then(Value::as_object);
+    let required = branch.get("required").and_then(Value::as_array).into_iter().flatten();
+    let closed = branch.get("additionalProperties") == Some(&Value::Bool(false));
+    required
+        .filter_map(Value::as_str)
+        .all(|name| members.contains_key(name))
+        && members
+            .iter()
+            .all(|(name, member)| match properties.and_then(|known| known.get(name)) {
+                Some(property) => {
+                    property.get("const").is_none_or(|tag| tag == member)
+                        && property
+                            .get("enum")
+                            .and_then(Value::as_array)
+                            .is_none_or(|tags| tags.contains(member) || member.is_null())
+                }
+                None => !closed,
+            })
+}

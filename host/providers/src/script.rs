@@ -1,0 +1,476 @@
+//! A provider that answers from a file: replies, latencies and failures, for tests of plugins and of whole runs.
+//!
+//! The file is TOML, because people write it: comments, and texts over several lines. Its rules are tried in order, and
+//! the first that fits a request answers it:
+//!
+//! ```toml
+//! [[rule]]                       # the first two calls about Acme are turned away
+//! contains = "Acme"              # text in the system text or in any message
+//! model = "claude-haiku-5-5"     # the model's id, exactly
+//! times = 2                      # how many requests the rule answers; without it, any number
+//! error = "rate-limited"         # a failure: see below
+//! message = "slow down"
+//! retry-after-ms = 50
+//! status = 429
+//!
+//! [[rule]]
+//! contains = "Acme"
+//! latency-ms = 500               # how long the answer, or the failure, takes
+//! json = { company = "Acme", findings = [] }   # or text = "…"
+//! stop = "end"                   # end, max-tokens, stop-sequence, tool-use, context-full, other
+//! quota = { requests = { limit = 60, remaining = 59, reset-ms = 1000 } }   # what the headers say of rate limits
+//! usage = { input = 1200, output = 80, cached-input = 1000 }
+//!
+//! [[rule]]
+//! contains = "secret"
+//! refusal = "I will not."        # the model declines
+//!
+//! [[rule]]
+//! hang = true                    # never answers
+//! ```
+//!
+//! A rule has exactly one of `text`, `json`, `refusal`, `error` and `hang`. `error` is the name of a
+//! [`ProviderErrorKind`] in kebab-case. `usage` is a table of token counts, or `"none"` for a reply without them; left
+//! out, tokens are a quarter of the bytes. `quota` goes with an answer or a failure; its meters are `requests`, `tokens`,
+//! `input-tokens` and `output-tokens`, each with a `limit`, what is `remaining` of it, and, if it should tell, `reset-ms`
+//! until it is full again. TOML has no null: write a reply that holds one as `text`. A request that no
+//! rule fits is an invalid request. Unknown keys are errors.
+//!
+//! Latency runs on tokio's clock, so a test that pauses it waits for nothing. Requests that run at the same time use up
+//! a rule's `times` in the order in which they arrive.
+//!
+//! Left out: any look at the schema, the options or `max_tokens` of a request. A reply comes back as the file has it.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::offline::{input_tokens, tokens};
+use agenthost_core::error::Error;
+use agenthost_core::llm::{
+    Meter, Part, Provider, ProviderError, ProviderErrorKind, Quota, Reply, Request, Stop, Usage,
+};
+use agenthost_core::plain_file::{self, Links};
+
+/// The largest script.
+const MAX_SCRIPT_BYTES: u64 = 64 << 20;
+/// How much of a prompt that no rule fits is named, in characters.
+const NAMED: usize = 80;
+
+/// A provider that plays a script.
+#[derive(Debug)]
+pub struct Script {
+    name: String,
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    model: Option<String>,
+    contains: Option<String>,
+    /// How many more requests it answers; none for any number.
+    left: Option<AtomicU32>,
+    latency: Duration,
+    quota: Option<Box<Quota>>,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Reply {
+        text: String,
+        stop: Stop,
+        usage: ScriptedUsage,
+    },
+    Refusal {
+        words: String,
+        usage: ScriptedUsage,
+    },
+    Error {
+        kind: ProviderErrorKind,
+        message: String,
+        status: Option<u16>,
+        retry_after: Option<Duration>,
+    },
+    Hang,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum ScriptedUsage {
+    Counted,
+    Missing,
+    Given(Usage),
+}
+
+impl Script {
+    /// Reads the script in the file at `path`.
+    ///
+    /// ```
+    /// use agenthost_providers::script::Script;
+    ///
+    /// let error = Script::load("no-such.toml".as_ref()).unwrap_err();
+    /// assert!(error.message().starts_with("script no-such.toml: "), "{error}");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Class `config`, with the file and the line: it cannot be read, is no TOML, or has a rule that makes no sense.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let name = path.display().to_string();
+        let text = plain_file::read_text(path, Links::Follow, MAX_SCRIPT_BYTES).map_err(|error| {
+            Error::config(format!("script {name}: {error}"))
+                .hint("Check the path of the script in the provider's configuration.")
+                .caused_by(error)
+        })?;
+        Self::parse(&text, &name)
+    }
+
+    /// Reads the script in `text`; errors and requests that no rule fits name it `name`.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_providers::script::Script;
+    /// use agenthost_core::llm::{Message, Options, Part, Provider as _, ProviderErrorKind, Request, Role};
+    ///
+    /// let script = Script::parse("
+    ///     [[rule]]
+    ///     times = 1
+    ///     error = 'rate-limited'
+    ///
+    ///     [[rule]]
+    ///     contains = 'colour'
+    ///     text = 'Blue.'
+    /// ", "colours")?;
+    /// let request = Request {
+    ///     model: "any".into(),
+    ///     system: None,
+    ///     messages: vec![Message { role: Role::User, content: vec![Part::Text("Name a colour.".into())] }],
+    ///     max_tokens: 100,
+    ///     schema: None,
+    ///     options: Options::default(),
+    ///     mark_prefix: None,
+    /// };
+    /// assert_eq!(script.complete(&request).await.err().map(|error| error.kind), Some(ProviderErrorKind::RateLimited));
+    /// assert_eq!(script.complete(&request).await?.text(), "Blue.");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Script::load`].
+    pub fn parse(text: &str, name: &str) -> Result<Self, Error> {
+        let fail = |at: Option<usize>, message: &str| {
+            let line = at.map(|at| format!(":{}", text.get(..at).unwrap_or_default().matches('\n').count() + 1));
+            Error::config(format!("script {name}{}: {message}", line.unwrap_or_default()))
+                .hint("The format of a script stands in the documentation of agenthost_providers::script.")
+        };
+        let file: File =
+            toml::from_str(text).map_err(|error| fail(error.span().map(|span| span.start), error.message()))?;
+        let rules = file.rule.into_iter().map(|rule| {
+            let start = rule.span().start;
+            Rule::try_from(rule.into_inner()).map_err(|message| fail(Some(start), &message))
+        });
+        Ok(Self {
+            name: name.to_owned(),
+            rules: rules.collect::<Result<_, _>>()?,
+        })
+    }
+
+    async fn play(&self, request: &Request) -> Result<Reply, ProviderError> {
+        let Some(rule) = self.rules.iter().find(|rule| rule.takes(request)) else {
+            let start: String = prompt(request).next().unwrap_or_default().chars().take(NAMED).collect();
+            let message = format!(
+                "no rule of script {} fits model {} and the prompt {start:?}",
+                self.name, request.model
+            );
+            return Err(ProviderError::new(ProviderErrorKind::InvalidRequest, message));
+        };
+        if !rule.latency.is_zero() {
+            tokio::time::sleep(rule.latency).await;
+        }
+        let reply = |text: &str, stop, refusal: Option<&String>, usage| Reply {
+            content: if refusal.is_some() {
+                Vec::new()
+            } else {
+                vec![Part::Text(text.to_owned())]
+            },
+            model: request.model.clone(),
+            stop,
+            refusal: refusal.cloned(),
+            usage: match usage {
+                ScriptedUsage::Missing => None,
+                ScriptedUsage::Given(usage) => Some(usage),
+                ScriptedUsage::Counted => Some(Usage {
+                    input: input_tokens(request),
+                    output: tokens(text),
+                    ..Usage::default()
+                }),
+            },
+            request_id: None,
+            quota: rule.quota.clone(),
+        };
+        match &rule.answer {
+            Answer::Reply { text, stop, usage } => Ok(reply(text, *stop, None, *usage)),
+            Answer::Refusal { words, usage } => Ok(reply(words, Stop::Refusal, Some(words), *usage)),
+            Answer::Error {
+                kind,
+                message,
+                status,
+                retry_after,
+            } => Err(ProviderError {
+                status: *status,
+                retry_after: *retry_after,
+                quota: rule.quota.clone(),
+                // With a status, an error answered it.
+                may_be_billed: *kind == ProviderErrorKind::BadReply
+                    || (*kind == ProviderErrorKind::Timeout && status.is_none()),
+                ..ProviderError::new(*kind, message.clone())
+            }),
+            Answer::Hang => std::future::pending().await,
+        }
+    }
+}
+
+impl Provider for Script {
+    fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>> {
+        self.play(request).boxed()
+    }
+
+    fn summary(&self) -> String {
+        format!("script {} with {} rules", self.name, self.rules.len())
+    }
+
+    fn is_offline(&self) -> bool {
+        true
+    }
+}
+
+impl Rule {
+    /// Whether the rule answers `request`, which uses up one of its times.
+    fn takes(&self, request: &Request) -> bool {
+        if self.model.as_ref().is_some_and(|model| *model != request.model) {
+            return false;
+        }
+        if self
+            .contains
+            .as_ref()
+            .is_some_and(|wanted| !prompt(request).any(|text| text.contains(wanted)))
+        {
+            return false;
+        }
+        let one_less = |left: u32| left.checked_sub(1);
+        self.left.as_ref().is_none_or(|left| {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+                .is_ok()
+        })
+    }
+}
+
+/// The texts that a request consists of, messages first.
+fn prompt(request: &Request) -> impl Iterator<Item = &str> {
+    let parts = request.messages.iter().flat_map(|message| &message.content);
+    let texts = parts.filter_map(|part| match part {
+        Part::Text(text) => Some(text.as_str()),
+        Part::Media { .. } | Part::Extension { .. } => None,
+    });
+    texts.chain(request.system.as_deref())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    rule: Vec<Spanned<RuleText>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RuleText {
+    model: Option<String>,
+    contains: Option<String>,
+    times: Option<u32>,
+    #[serde(default)]
+    latency_ms: u64,
+    text: Option<String>,
+    json: Option<serde_json::Value>,
+    refusal: Option<String>,
+    error: Option<String>,
+    hang: Option<bool>,
+    stop: Option<String>,
+    usage: Option<UsageText>,
+    quota: Option<QuotaTable>,
+    message: Option<String>,
+    status: Option<u16>,
+    retry_after_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "usage is a table with input, output, cached-input, cache-write-input, reasoning-output, or \"none\""
+)]
+enum UsageText {
+    Word(String),
+    Table(UsageTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[derive(Default)]
+struct UsageTable {
+    input: u64,
+    cached_input: u64,
+    cache_write_input: u64,
+    output: u64,
+    reasoning_output: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct QuotaTable {
+    requests: Option<MeterTable>,
+    tokens: Option<MeterTable>,
+    input_tokens: Option<MeterTable>,
+    output_tokens: Option<MeterTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct MeterTable {
+    limit: u64,
+    remaining: u64,
+    reset_ms: Option<u64>,
+}
+
+impl TryFrom<QuotaTable> for Quota {
+    type Error = String;
+
+    fn try_from(table: QuotaTable) -> Result<Self, String> {
+        let meter = |table: MeterTable| {
+            if table.limit == 0 || table.remaining > table.limit {
+                return Err("a quota's limit is at least 1, and remaining at most its limit".to_owned());
+            }
+            Ok(Meter {
+                limit: table.limit,
+                remaining: table.remaining,
+                reset: table.reset_ms.map(Duration::from_millis),
+            })
+        };
+        Ok(Self {
+            requests: table.requests.map(meter).transpose()?,
+            tokens: table.tokens.map(meter).transpose()?,
+            input_tokens: table.input_tokens.map(meter).transpose()?,
+            output_tokens: table.output_tokens.map(meter).transpose()?,
+        })
+    }
+}
+
+impl TryFrom<RuleText> for Rule {
+    type Error = String;
+
+    fn try_from(rule: RuleText) -> Result<Self, String> {
+        let usage = match rule.usage {
+            None => ScriptedUsage::Counted,
+            Some(UsageText::Word(word)) if word == "none" => ScriptedUsage::Missing,
+            Some(UsageText::Word(word)) => return Err(format!("usage is a table or \"none\", not {word:?}")),
+            Some(UsageText::Table(table)) => ScriptedUsage::Given(Usage {
+                input: table.input,
+                cached_input: table.cached_input,
+                cache_write_input: table.cache_write_input,
+                output: table.output,
+                reasoning_output: table.reasoning_output,
+            }),
+        };
+        let replies = rule.text.is_some() || rule.json.is_some();
+        let counts = !matches!(usage, ScriptedUsage::Counted);
+        if counts && !replies && rule.refusal.is_none() {
+            return Err("usage goes with text, json or refusal".to_owned());
+        }
+        if rule.stop.is_some() && !replies {
+            return Err("stop goes with text or json".to_owned());
+        }
+        if rule.error.is_none() && (rule.message.is_some() || rule.status.is_some() || rule.retry_after_ms.is_some()) {
+            return Err("message, status and retry-after-ms go with error".to_owned());
+        }
+        let stop = rule.stop.as_deref().map_or(Ok(Stop::End), stop_named)?;
+        let hang = rule.hang.unwrap_or_default();
+        if hang && rule.quota.is_some() {
+            return Err("quota goes with text, json, refusal or error".to_owned());
+        }
+        let quota = rule.quota.map(Quota::try_from).transpose()?;
+        let answer = match (rule.text, rule.json, rule.refusal, rule.error, hang) {
+            (Some(text), None, None, None, false) => Answer::Reply { text, stop, usage },
+            (None, Some(json), None, None, false) => Answer::Reply {
+                text: json.to_string(),
+                stop,
+                usage,
+            },
+            (None, None, Some(words), None, false) => Answer::Refusal { words, usage },
+            (None, None, None, Some(name), false) => Answer::Error {
+                kind: kind_named(&name)?,
+                message: rule.message.unwrap_or_else(|| format!("scripted: {name}")),
+                status: rule.status,
+                retry_after: rule.retry_after_ms.map(Duration::from_millis),
+            },
+            (None, None, None, None, true) => Answer::Hang,
+            _ => return Err("a rule has exactly one of text, json, refusal, error and hang = true".to_owned()),
+        };
+        Ok(Self {
+            model: rule.model,
+            contains: rule.contains,
+            left: rule.times.map(AtomicU32::new),
+            latency: Duration::from_millis(rule.latency_ms),
+            quota: quota.map(Box::new),
+            answer,
+        })
+    }
+}
+
+fn stop_named(name: &str) -> Result<Stop, String> {
+    Ok(match name {
+        "end" => Stop::End,
+        "max-tokens" => Stop::MaxTokens,
+        "stop-sequence" => Stop::StopSequence,
+        "tool-use" => Stop::ToolUse,
+        "context-full" => Stop::ContextFull,
+        "other" => Stop::Other,
+        _ => {
+            return Err(format!(
+                "stop is end, max-tokens, stop-sequence, tool-use, context-full or other, not {name:?}"
+            ));
+        }
+    })
+}
+
+fn kind_named(name: &str) -> Result<ProviderErrorKind, String> {
+    const KINDS: [(&str, ProviderErrorKind); 13] = [
+        ("rate-limited", ProviderErrorKind::RateLimited),
+        ("overloaded", ProviderErrorKind::Overloaded),
+        ("server", ProviderErrorKind::Server),
+        ("connection", ProviderErrorKind::Connection),
+        ("timeout", ProviderErrorKind::Timeout),
+        ("bad-reply", ProviderErrorKind::BadReply),
+        ("invalid-request", ProviderErrorKind::InvalidRequest),
+        ("context-overflow", ProviderErrorKind::ContextOverflow),
+        ("authentication", ProviderErrorKind::Authentication),
+        ("permission", ProviderErrorKind::Permission),
+        ("not-found", ProviderErrorKind::NotFound),
+        ("spend-cap", ProviderErrorKind::SpendCap),
+        ("too-large", ProviderErrorKind::TooLarge),
+    ];
+    let found = KINDS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+    found.ok_or_else(|| {
+        let known: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
+        format!("unknown error {name:?}; the known ones are {}", known.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests;

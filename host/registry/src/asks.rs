@@ -1,0 +1,297 @@
+//! What a plugin asks for, in a form that can be written down and compared.
+//!
+//! This is what a person accepts: the imports that reach something, the model names, the sub-agents, the limits. It is read
+//! from the component; the imports and sub-agents are binding, the model names and limits are what its manifest declares.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use agenthost_core::limits::{Limits, LimitsPatch};
+use agenthost_plugin::{Import, Plugin};
+
+/// What a plugin asks for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Asks {
+    /// The imports that reach something: all but types and WASI's inert interfaces, and without the sub-agents.
+    #[serde(default)]
+    pub imports: BTreeSet<String>,
+    /// The model names that it may ask for; none where it does not say, which is any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<BTreeSet<String>>,
+    /// The tasks of other plugins that it may start, as it imports them: `demo:compare/task@0.1.0`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub sub_agents: BTreeSet<String>,
+    /// The limits that its manifest suggests, in the manifest's own syntax.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, Value>,
+}
+
+impl Asks {
+    /// What `plugin` asks for.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_plugin::Plugin;
+    /// use agenthost_registry::asks::Asks;
+    ///
+    /// let before = Asks::of(&Plugin::read(&double())?);
+    /// let now = Asks::of(&Plugin::read(&ask())?);
+    /// let changes: Vec<_> = before.changes(&now).iter().map(ToString::to_string).collect();
+    /// assert_eq!(changes[0], "+ import: agenthost:plugin/llm@0.1.0");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn of(plugin: &Plugin) -> Self {
+        let reaches = |import: &&Import| match import {
+            Import::Types(_) | Import::Inert(_) | Import::SubAgent(_) => false,
+            // Types of the contract, with nothing to call.
+            Import::Contract(name) => !name.starts_with("agenthost:plugin/types@"),
+            Import::Files(_) | Import::Refused(_) => true,
+        };
+        let manifest = plugin.manifest.as_ref();
+        Self {
+            imports: plugin
+                .imports
+                .iter()
+                .filter(reaches)
+                .map(|import| import.name().to_owned())
+                .collect(),
+            models: manifest.and_then(|manifest| manifest.models.clone()),
+            sub_agents: plugin.sub_agents.iter().map(|sub| sub.import.clone()).collect(),
+            limits: manifest.map_or_else(BTreeMap::new, |manifest| {
+                manifest
+                    .limits
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect()
+            }),
+        }
+    }
+
+    /// The limits that a task of it would need: those declared, and the defaults of a task for what is not declared, or
+    /// makes no sense.
+    pub fn limits(&self) -> Limits {
+        let mut limits = Limits::task_default();
+        for (key, value) in &self.limits {
+            let mut patch = LimitsPatch::default();
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            if patch.set(key, &text).is_ok() {
+                limits = limits.overridden_by(&patch);
+            }
+        }
+        limits
+    }
+
+    /// What changes from this to `newer`, in the order of a reader's concern.
+    pub fn changes(&self, newer: &Self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        sets(Asked::Import, &self.imports, &newer.imports, &mut changes);
+        match (&self.models, &newer.models) {
+            (Some(old), Some(new)) => sets(Asked::Model, old, new, &mut changes),
+            (Some(old), None) => changes.push(Change {
+                what: Asked::Model,
+                old: Some(joined(old)),
+                new: Some("any model name".to_owned()),
+                grows: true,
+            }),
+            (None, Some(new)) => changes.push(Change {
+                what: Asked::Model,
+                old: Some("any model name".to_owned()),
+                new: Some(joined(new)),
+                grows: false,
+            }),
+            (None, None) => {}
+        }
+        sets(Asked::SubAgent, &self.sub_agents, &newer.sub_agents, &mut changes);
+        let (before, after) = (self.limits(), newer.limits());
+        for key in LimitsPatch::KEYS {
+            let (old, new) = (self.limits.get(*key), newer.limits.get(*key));
+            if old != new {
+                changes.push(Change {
+                    what: Asked::Limit((*key).to_owned()),
+                    old: old.map(plain),
+                    new: new.map(plain),
+                    grows: grows(key, &before, &after),
+                });
+            }
+        }
+        changes
+    }
+}
+
+/// Whether `after` allows more than `before` of one limit.
+fn grows(key: &str, before: &Limits, after: &Limits) -> bool {
+    fn more<T: PartialOrd>(before: Option<T>, after: Option<T>) -> bool {
+        match (before, after) {
+            (Some(before), Some(after)) => after > before,
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
+    }
+    match key {
+        "tokens" => more(before.tokens, after.tokens),
+        "cost" => more(before.cost, after.cost),
+        "calls" => more(before.calls, after.calls),
+        "fuel" => more(before.fuel, after.fuel),
+        "memory" => more(before.memory, after.memory),
+        "timeout" => more(before.time, after.time),
+        "tasks" => more(before.tasks, after.tasks),
+        "depth" => more(before.depth, after.depth),
+        // What this version does not know may be anything.
+        _ => true,
+    }
+}
+
+fn joined(names: &BTreeSet<String>) -> String {
+    match names.is_empty() {
+        true => "no model".to_owned(),
+        false => names.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn sets(what: Asked, old: &BTreeSet<String>, new: &BTreeSet<String>, changes: &mut Vec<Change>) {
+    let change = |old: Option<&String>, new: Option<&String>| Change {
+        what: what.clone(),
+        old: old.cloned(),
+        new: new.cloned(),
+        grows: new.is_some(),
+    };
+    changes.extend(new.difference(old).map(|name| change(None, Some(name))));
+    changes.extend(old.difference(new).map(|name| change(Some(name), None)));
+}
+
+/// What a change is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// An import that reaches something.
+    Import,
+    /// A model name.
+    Model,
+    /// The task of another plugin.
+    SubAgent,
+    /// A limit, by its key.
+    Limit(String),
+    /// Nothing that it asks for, but whose word there is for it: the key that signed it.
+    Signer,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Import => f.write_str("import"),
+            Self::Model => f.write_str("model name"),
+            Self::SubAgent => f.write_str("sub-agent"),
+            Self::Limit(key) => write!(f, "limit {key}"),
+            Self::Signer => f.write_str("signer"),
+        }
+    }
+}
+
+/// One thing that is different.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What it is about.
+    pub what: Asked,
+    /// What it was before.
+    pub old: Option<String>,
+    /// What it is now.
+    pub new: Option<String>,
+    /// Whether that is more than was accepted.
+    pub grows: bool,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.old, &self.new) {
+            (None, Some(new)) => write!(f, "+ {}: {new}", self.what),
+            (Some(old), None) if self.grows => write!(f, "+ {}: {old} -> none stated", self.what),
+            (Some(old), None) => write!(f, "- {}: {old}", self.what),
+            (Some(old), Some(new)) => write!(
+                f,
+                "{} {}: {old} -> {new}",
+                if self.grows { '+' } else { '-' },
+                self.what
+            ),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn asks(models: Option<&[&str]>, limits: Value) -> Asks {
+        Asks {
+            imports: ["agenthost:plugin/llm@0.1.0".to_owned()].into(),
+            models: models.map(|models| models.iter().map(|name| (*name).to_owned()).collect()),
+            sub_agents: BTreeSet::new(),
+            limits: serde_json::from_value(limits).unwrap(),
+        }
+    }
+
+    fn said(old: &Asks, new: &Asks) -> Vec<(String, bool)> {
+        old.changes(new)
+            .iter()
+            .map(|change| (change.to_string(), change.grows))
+            .collect()
+    }
+
+    #[test]
+    fn more_is_told_from_less() {
+        let old = asks(Some(&["fast"]), json!({"tokens": "40k", "calls": 12}));
+        let mut new = asks(Some(&["fast", "strong"]), json!({"tokens": "80k", "calls": 6}));
+        new.imports.insert("wasi:filesystem/types@0.2.6".into());
+        new.sub_agents.insert("demo:compare/task@0.1.0".into());
+        assert_eq!(
+            said(&old, &new),
+            [
+                ("+ import: wasi:filesystem/types@0.2.6".to_owned(), true),
+                ("+ model name: strong".to_owned(), true),
+                ("+ sub-agent: demo:compare/task@0.1.0".to_owned(), true),
+                ("+ limit tokens: 40k -> 80k".to_owned(), true),
+                ("- limit calls: 12 -> 6".to_owned(), false),
+            ]
+        );
+        assert!(
+            new.changes(&old).iter().filter(|change| change.grows).count() == 1,
+            "only the calls grow"
+        );
+        assert_eq!(old.changes(&old), []);
+    }
+
+    #[test]
+    fn saying_nothing_is_asking_for_anything() {
+        let (some, none) = (asks(Some(&["fast"]), json!({"tokens": "40k"})), asks(None, json!({})));
+        assert_eq!(
+            said(&some, &none),
+            [
+                ("+ model name: fast -> any model name".to_owned(), true),
+                ("+ limit tokens: 40k -> none stated".to_owned(), true),
+            ]
+        );
+        assert!(none.changes(&some).iter().all(|change| !change.grows));
+        let much = asks(None, json!({"tokens": "2M"}));
+        assert!(
+            none.changes(&much).iter().all(|change| change.grows),
+            "more than the default"
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let asks = asks(Some(&[]), json!({"cost": 0.5, "timeout": "2m"}));
+        let text = toml::to_string(&asks).unwrap();
+        assert_eq!(toml::from_str::<Asks>(&text).unwrap(), asks);
+    }
+}

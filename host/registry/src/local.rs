@@ -1,0 +1,364 @@
+//! A directory as a registry: `DIR/acme/competitor/1.2.0.wasm`, and beside it its signatures.
+//!
+//! It needs no server: a shared disk, a checkout of a repository or a folder on a stick will do. Signatures are minisign
+//! files named after the component, `1.2.0.wasm.minisig`; further ones have something between, as in
+//! `1.2.0.wasm.ops.minisig`. A release is written once: its file appears as a whole, and no file of another content takes
+//! its place.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use semver::Version;
+
+use super::cache::NO_LINKS;
+use super::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES, Name, Publication, Published, Release, Source, Tag};
+use agenthost_core::error::{Error, Result};
+use agenthost_core::plain_file::{self, Links};
+use agenthost_plugin::{Digest, MAX_PLUGIN_BYTES};
+
+/// One plugin's part of a directory.
+#[derive(Debug, Clone)]
+pub struct Local {
+    dir: PathBuf,
+}
+
+impl Local {
+    /// The releases of `name` in the registry `root`.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use agenthost_registry::{Source as _, local::Local};
+    ///
+    /// std::fs::create_dir_all(dir.join("acme/competitor"))?;
+    /// std::fs::write(dir.join("acme/competitor/1.2.0.wasm"), "a component")?;
+    /// let local = Local::new(dir, &"acme:competitor".parse()?);
+    /// assert_eq!(local.versions().await?, ["1.2.0".parse()?]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn new(root: &Path, name: &Name) -> Self {
+        Self::at(root.join(name.namespace()).join(name.name()))
+    }
+
+    /// The releases in `dir` itself, which lock files name.
+    pub(super) fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    fn component(&self, version: &Version) -> PathBuf {
+        self.dir.join(format!("{version}.wasm"))
+    }
+
+    /// The names in the directory; none where there is no such directory.
+    fn names(&self) -> Result<Vec<String>> {
+        let failed = |error: io::Error| unreadable(&self.dir, &error);
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            // A name that is no text is none of ours.
+            names.extend(entry.map_err(failed)?.file_name().into_string());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn read(&self, version: &Version) -> Result<Vec<u8>> {
+        read(&self.component(version), MAX_PLUGIN_BYTES)
+    }
+
+    /// The version whose component has that digest.
+    fn version_of(&self, digest: &Digest) -> Result<Version> {
+        for version in self.found()? {
+            if self.read(&version).is_ok_and(|bytes| Digest::of(&bytes) == *digest) {
+                return Ok(version);
+            }
+        }
+        Err(
+            Error::plugin(format!("{}: no release has {digest}", self.dir.display()))
+                .hint("Somebody removed or replaced it; ask its publisher."),
+        )
+    }
+
+    fn found(&self) -> Result<Vec<Version>> {
+        let names = self.names()?;
+        let version = |name: &String| name.strip_suffix(".wasm")?.parse().ok();
+        let mut versions: Vec<Version> = names.iter().filter_map(version).collect();
+        versions.sort();
+        Ok(versions)
+    }
+
+    fn sign(&self, version: &Version, signatures: &[String]) -> Result<()> {
+        let known = signatures_beside(&self.component(version))?;
+        for signature in signatures.iter().filter(|signature| !known.contains(signature)) {
+            let plain = self.dir.join(format!("{version}.wasm.minisig"));
+            let digest = Digest::of(signature.as_bytes()).hex();
+            let path = match plain.exists() {
+                false => plain,
+                true => self.dir.join(format!(
+                    "{version}.wasm.{}.minisig",
+                    digest.get(..16).unwrap_or(&digest)
+                )),
+            };
+            create(&path, signature.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Source for Local {
+    fn place(&self) -> String {
+        self.dir.display().to_string()
+    }
+
+    async fn versions(&self) -> Result<Vec<Version>> {
+        self.found()
+    }
+
+    async fn find(&self, tag: &Tag) -> Result<Release> {
+        let Tag::Version(version) = tag else {
+            return Err(
+                Error::usage(format!("{}: a directory has versions and no other tags", self.place()))
+                    .hint("Name a version, such as @1.2.0."),
+            );
+        };
+        if fs::symlink_metadata(self.component(version)).is_err() {
+            let versions = self.found()?.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let there = match versions.as_slice() {
+                [] => "there are none".to_owned(),
+                versions => format!("there are {}", versions.join(", ")),
+            };
+            return Err(Error::plugin(format!("{}: no release {version}", self.place()))
+                .hint(format!("Of this plugin {there}.")));
+        }
+        let bytes = self.read(version)?;
+        Ok(Release {
+            digest: Digest::of(&bytes),
+            size: bytes.len() as u64,
+            manifest: None,
+        })
+    }
+
+    async fn open(&self, release: &Release, from: u64) -> Result<(u64, BoxStream<'static, Result<Bytes>>)> {
+        let path = self.component(&self.version_of(&release.digest)?);
+        let mut file = open(&path)?;
+        file.seek(SeekFrom::Start(from))
+            .map_err(|error| unreadable(&path, &error))?;
+        let chunks = stream::try_unfold((file, path), |(mut file, path)| async move {
+            let mut buffer = vec![0; 256 << 10];
+            let read = file.read(&mut buffer).map_err(|error| unreadable(&path, &error))?;
+            buffer.truncate(read);
+            Ok((read > 0).then(|| (Bytes::from(buffer), (file, path))))
+        });
+        Ok((from, chunks.boxed()))
+    }
+
+    async fn signatures(&self, release: &Release) -> Result<Vec<String>> {
+        signatures_beside(&self.component(&self.version_of(&release.digest)?))
+    }
+
+    async fn publish(&self, publication: Publication<'_>) -> Result<Published> {
+        let version = publication.version;
+        let path = self.component(version);
+        fs::create_dir_all(&self.dir).map_err(|error| unwritable(&self.dir, &error))?;
+        let existed = match create(&path, publication.bytes) {
+            Ok(()) => false,
+            Err(error) if fs::symlink_metadata(&path).is_err() => return Err(error),
+            Err(_) => {
+                let there = Digest::of(&self.read(version)?);
+                if there != publication.plugin.digest {
+                    return Err(Error::denied(format!(
+                        "{}: there is another {version} already, {there}",
+                        path.display()
+                    ))
+                    .hint("A version is published once: give the plugin a new one in its Cargo.toml."));
+                }
+                true
+            }
+        };
+        self.sign(version, publication.signatures)?;
+        Ok(Published {
+            release: Release {
+                digest: publication.plugin.digest,
+                size: publication.bytes.len() as u64,
+                manifest: None,
+            },
+            existed,
+        })
+    }
+}
+
+/// The signatures that lie beside a component: `PLUGIN.wasm.minisig`, and others with something between.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use agenthost_registry::local::signatures_beside;
+///
+/// std::fs::write(dir.join("x.wasm.minisig"), "one")?;
+/// std::fs::write(dir.join("x.wasm.ops.minisig"), "another")?;
+/// std::fs::write(dir.join("y.wasm.minisig"), "of another component")?;
+/// assert_eq!(signatures_beside(&dir.join("x.wasm"))?, ["one", "another"]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for one that cannot be read.
+pub fn signatures_beside(component: &Path) -> Result<Vec<String>> {
+    let (Some(dir), Some(name)) = (component.parent(), component.file_name()) else {
+        return Ok(Vec::new());
+    };
+    let prefix = format!("{}.", name.to_string_lossy());
+    let folder = Local::at(if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        dir
+    });
+    let names = folder.names()?.into_iter();
+    names
+        .filter(|name| name.starts_with(&prefix) && name.ends_with(".minisig"))
+        .take(MAX_SIGNATURES)
+        .map(|name| signature(&dir.join(name)))
+        .collect()
+}
+
+fn signature(file: &Path) -> Result<String> {
+    let bytes = read(file, MAX_SIGNATURE_BYTES)?;
+    String::from_utf8(bytes).map_err(|_| Error::denied("the signature is not text").at(file))
+}
+
+fn open(path: &Path) -> Result<File> {
+    plain_file::open(path, Links::Refuse).map_err(|error| unreadable(path, &error))
+}
+
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(path, &error))?;
+    match bytes.len() as u64 > limit {
+        true => Err(Error::denied(format!("{}: larger than {limit} bytes", path.display()))
+            .hint("It is none of what a registry holds; remove it.")),
+        false => Ok(bytes),
+    }
+}
+
+/// Writes a new file as a whole; fails where there is one.
+fn create(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let temporary = path.with_file_name(format!(".{name}-{}", std::process::id()));
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(NO_LINKS)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        // A link, since a rename would replace what somebody else has put there meanwhile.
+        fs::hard_link(&temporary, path)
+    };
+    let written = write();
+    let _ = fs::remove_file(&temporary);
+    written.map_err(|error| unwritable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    Error::plugin(format!("{}: {error}", path.display()))
+        .hint("A directory that is a registry has to be readable, and holds plain files: no links, pipes or devices.")
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Error {
+    Error::plugin(format!("{}: {error}", path.display())).hint("Publishing needs a directory that this user may write.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Cache;
+    use agenthost_core::error::ErrorClass;
+
+    fn registry() -> (tempfile::TempDir, Local, Cache) {
+        let dir = tempfile::tempdir().unwrap();
+        let local = Local::new(&dir.path().join("registry"), &"acme:x".parse().unwrap());
+        fs::create_dir_all(&local.dir).unwrap();
+        let cache = Cache::new(dir.path().join("cache"));
+        (dir, local, cache)
+    }
+
+    #[tokio::test]
+    async fn releases_are_files_named_after_their_versions() {
+        let (_dir, local, cache) = registry();
+        assert_eq!(local.versions().await.unwrap(), []);
+        for (name, bytes) in [("1.2.0", b"one".as_slice()), ("1.10.0", b"two")] {
+            fs::write(local.dir.join(format!("{name}.wasm")), bytes).unwrap();
+        }
+        fs::write(local.dir.join("readme.txt"), "").unwrap();
+        fs::write(local.dir.join("latest.wasm"), "").unwrap();
+        let versions: Vec<_> = local
+            .versions()
+            .await
+            .unwrap()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(versions, ["1.2.0", "1.10.0"]);
+        let release = local.find(&Tag::Version("1.10.0".parse().unwrap())).await.unwrap();
+        local.fetch(&release, &cache).await.unwrap();
+        assert_eq!(cache.read(&release.digest).unwrap(), b"two");
+        let error = local.find(&Tag::Version("2.0.0".parse().unwrap())).await.unwrap_err();
+        assert_eq!(error.next_step(), Some("Of this plugin there are 1.2.0, 1.10.0."));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changed_since_it_was_found_is_not_taken() {
+        let (_dir, local, cache) = registry();
+        let file = local.dir.join("1.0.0.wasm");
+        fs::write(&file, b"good").unwrap();
+        let release = local.find(&Tag::Version(Version::new(1, 0, 0))).await.unwrap();
+        fs::write(&file, b"evil").unwrap();
+        assert!(local.fetch(&release, &cache).await.is_err());
+        assert!(!cache.has(&release.digest));
+    }
+
+    #[tokio::test]
+    async fn links_are_not_followed() {
+        let (dir, local, _cache) = registry();
+        fs::write(dir.path().join("secret"), b"secret").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("secret"), local.dir.join("1.0.0.wasm")).unwrap();
+        let error = local.find(&Tag::Version(Version::new(1, 0, 0))).await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Plugin);
+    }
+
+    #[tokio::test]
+    async fn signatures_lie_beside_their_component() {
+        let (_dir, local, _cache) = registry();
+        fs::write(local.dir.join("1.0.0.wasm"), b"one").unwrap();
+        let release = local.find(&Tag::Version(Version::new(1, 0, 0))).await.unwrap();
+        assert_eq!(local.signatures(&release).await.unwrap(), Vec::<String>::new());
+        let texts = ["first".to_owned(), "second".to_owned()];
+        local.sign(&Version::new(1, 0, 0), &texts).unwrap();
+        local.sign(&Version::new(1, 0, 0), &texts).unwrap();
+        assert!(local.dir.join("1.0.0.wasm.minisig").is_file());
+        let mut found = local.signatures(&release).await.unwrap();
+        found.sort();
+        assert_eq!(found, texts, "each once");
+    }
+}

@@ -1,0 +1,332 @@
+//! `agenthost.lock`: exactly which plugins a project uses.
+//!
+//! One entry for each plugin, sub-agents included: where it is from, its digest, who signed it, what it asked for when it
+//! was accepted. The file is written by `add` and `update` and is made to be committed and reviewed: sorted, one fact a
+//! line. What stands in it is checked against the bytes each time they are loaded, so a changed line is found out; it
+//! grants nothing by itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use semver::Version;
+use serde::{Deserialize, Serialize};
+
+use super::asks::{Asked, Asks, Change};
+use super::reference::{Name, Requirement};
+use super::{files, statement};
+use agenthost_core::error::{Error, Result};
+use agenthost_core::plain_file::{self, Links};
+use agenthost_plugin::{Digest, Plugin};
+
+/// The file's name.
+pub const LOCK_FILE: &str = "agenthost.lock";
+
+/// The largest lock file that is read, in bytes; an entry takes less than a kilobyte.
+const MAX_LOCK_BYTES: u64 = 4 << 20;
+
+/// One plugin that the project uses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Locked {
+    /// Its name.
+    pub name: Name,
+    /// Its release version.
+    pub version: Version,
+    /// The digest of the component.
+    pub digest: Digest,
+    /// The size of the component in bytes.
+    pub size: u64,
+    /// Which versions `update` may choose from; empty is any.
+    #[serde(default = "Requirement::any", skip_serializing_if = "Requirement::is_any")]
+    pub wanted: Requirement,
+    /// Where it is kept: `host/repository`, or a directory, relative to this file where it lies near.
+    pub source: String,
+    /// The public key that signed it, where it was signed by one that is trusted here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<String>,
+    /// The digests of its signature files, which the cache keeps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<Digest>,
+    /// What it asked for when it was accepted.
+    pub asks: Asks,
+}
+
+impl Locked {
+    /// What is different where a release takes the place of this one: what it asks for, and whose it is. Another signer is
+    /// more than was accepted, and so is none.
+    pub fn changes(&self, asks: &Asks, signer: Option<String>) -> Vec<Change> {
+        let mut changes = self.asks.changes(asks);
+        if self.signer != signer {
+            changes.push(Change {
+                what: Asked::Signer,
+                grows: self.signer.is_some(),
+                old: self.signer.clone(),
+                new: signer,
+            });
+        }
+        changes
+    }
+
+    /// Whether `plugin` is what this entry says.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the first thing that differs.
+    pub fn check(&self, plugin: &Plugin) -> Result<()> {
+        let differs = |what: &str, locked: &str, found: &str| {
+            Error::denied(format!(
+                "{}: {LOCK_FILE} says {what} {locked}, and the component says {found}",
+                self.name
+            ))
+            .hint("The lock file was changed by hand or merged badly: restore it, or `agenthost add` the plugin again.")
+        };
+        let (name, version) = statement::identity(plugin)?;
+        if name != self.name {
+            return Err(differs("name", &self.name.to_string(), &name.to_string()));
+        }
+        if version != self.version {
+            return Err(differs("version", &self.version.to_string(), &version.to_string()));
+        }
+        if plugin.digest != self.digest {
+            return Err(differs("digest", &self.digest.to_string(), &plugin.digest.to_string()));
+        }
+        match self.asks.changes(&Asks::of(plugin)).first() {
+            Some(change) => Err(Error::denied(format!(
+                "{}: {LOCK_FILE} does not say what the component asks for: {change}",
+                self.name
+            ))
+            .hint(
+                "The lock file was changed by hand or merged badly: restore it, or `agenthost add` the plugin again.",
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The plugins of a project.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lock {
+    path: PathBuf,
+    plugins: BTreeMap<Name, Locked>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct File {
+    format: u32,
+    #[serde(default, rename = "plugin")]
+    plugins: Vec<Locked>,
+}
+
+impl Lock {
+    /// The newest form that this version reads.
+    const FORMAT: u32 = 1;
+
+    /// Reads the lock file in `dir`; an absent one is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) for a file that cannot be read or does not make sense, with its line.
+    pub(super) fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(LOCK_FILE);
+        let wrong = |why: String| {
+            Error::config(format!("{}: {why}", path.display()))
+                .hint("Restore the file from version control; `agenthost add` and `update` write it.")
+        };
+        let meta = match fs::metadata(&path) {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err() => {
+                return Ok(Self {
+                    path,
+                    plugins: BTreeMap::new(),
+                });
+            }
+            Err(error) => return Err(wrong(error.to_string())),
+        };
+        if !meta.is_file() || meta.len() > MAX_LOCK_BYTES {
+            return Err(wrong("it is no file that a lock file could be".into()));
+        }
+        let text =
+            plain_file::read_text(&path, Links::Follow, MAX_LOCK_BYTES).map_err(|error| wrong(error.to_string()))?;
+        let file: File = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map(|span| {
+                let before = text.get(..span.start).unwrap_or_default();
+                1 + before.matches('\n').count()
+            });
+            let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+            wrong(format!("{line}{}", error.message()))
+        })?;
+        if file.format != Self::FORMAT {
+            return Err(wrong(format!(
+                "its format is {}, and this version reads {}",
+                file.format,
+                Self::FORMAT
+            )));
+        }
+        let mut plugins = BTreeMap::new();
+        for plugin in file.plugins {
+            let name = plugin.name.clone();
+            if plugins.insert(name.clone(), plugin).is_some() {
+                return Err(wrong(format!("{name} stands there twice")));
+            }
+        }
+        Ok(Self { path, plugins })
+    }
+
+    /// Where the file is, or would be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All entries, by name.
+    pub fn plugins(&self) -> impl Iterator<Item = &Locked> {
+        self.plugins.values()
+    }
+
+    /// The entry of a plugin.
+    pub fn get(&self, name: &Name) -> Option<&Locked> {
+        self.plugins.get(name)
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.plugins.is_empty()
+    }
+
+    /// Adds an entry, in the place of an older one.
+    pub fn put(&mut self, locked: Locked) {
+        self.plugins.insert(locked.name.clone(), locked);
+    }
+
+    /// Takes an entry out.
+    pub fn remove(&mut self, name: &Name) -> Option<Locked> {
+        self.plugins.remove(name)
+    }
+
+    /// The names of `name` and all that it may start, as far as they stand here.
+    pub fn below(&self, name: &Name) -> Vec<Name> {
+        let mut found: Vec<Name> = Vec::new();
+        let mut open = vec![name.clone()];
+        while let Some(name) = open.pop() {
+            let Some(locked) = self.plugins.get(&name).filter(|_| !found.contains(&name)) else {
+                continue;
+            };
+            open.extend(locked.asks.sub_agents.iter().filter_map(|import| plugin_of(import)));
+            found.push(name);
+        }
+        found
+    }
+
+    /// Writes the file as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) where it cannot be written.
+    pub fn write(&self) -> Result<()> {
+        let file = File {
+            format: Self::FORMAT,
+            plugins: self.plugins.values().cloned().collect(),
+        };
+        let toml = toml::to_string(&file).map_err(|error| Error::host(error.to_string()))?;
+        let text = format!("# The plugins of this project, written by agenthost. Commit it.\n{toml}");
+        files::replace(&self.path, &text).map_err(|error| {
+            Error::config(format!("cannot write {}: {error}", self.path.display()))
+                .hint("Make the project's folder writable for this user.")
+        })
+    }
+}
+
+/// Whose task an import is: `demo:compare/task@0.1.0` is that of `demo:compare`.
+///
+/// ```
+/// use agenthost_registry::lock::plugin_of;
+///
+/// assert_eq!(plugin_of("demo:compare/task@0.1.0"), Some("demo:compare".parse()?));
+/// assert_eq!(plugin_of("demo:compare"), None); // a name, and no import
+/// # Ok::<(), agenthost_core::error::Error>(())
+/// ```
+pub fn plugin_of(import: &str) -> Option<Name> {
+    import.split_once('/')?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locked(name: &str, starts: &[&str]) -> Locked {
+        Locked {
+            name: name.parse().unwrap(),
+            version: Version::new(1, 2, 0),
+            digest: Digest::of(name.as_bytes()),
+            size: 5,
+            wanted: "^1.2".parse().unwrap(),
+            source: "127.0.0.1:5000/plugins/acme/x".into(),
+            signer: None,
+            signatures: vec![Digest::of(b"signature")],
+            asks: Asks {
+                sub_agents: starts.iter().map(|name| format!("{name}/task@0.1.0")).collect(),
+                limits: [("tokens".to_owned(), "40k".into())].into(),
+                ..Asks::default()
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lock = Lock::read(dir.path()).unwrap();
+        assert!(lock.is_empty());
+        lock.put(locked("demo:scan", &["demo:x"]));
+        lock.put(locked("demo:x", &[]));
+        lock.write().unwrap();
+        let text = fs::read_to_string(lock.path()).unwrap();
+        let again = Lock::read(dir.path()).unwrap();
+        assert_eq!(again, lock);
+        again.write().unwrap();
+        assert_eq!(fs::read_to_string(lock.path()).unwrap(), text);
+    }
+
+    #[test]
+    fn what_is_below_a_plugin_is_found_and_circles_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lock = Lock::read(dir.path()).unwrap();
+        lock.put(locked("demo:a", &["demo:b", "demo:c"]));
+        lock.put(locked("demo:b", &["demo:a", "demo:elsewhere"]));
+        lock.put(locked("demo:c", &[]));
+        lock.put(locked("demo:d", &[]));
+        let mut below: Vec<_> = lock
+            .below(&"demo:a".parse().unwrap())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        below.sort();
+        assert_eq!(below, ["demo:a", "demo:b", "demo:c"]);
+    }
+
+    #[test]
+    fn a_file_that_makes_no_sense_is_refused_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, said) in [
+            ("format = 2\n", "its format is 2"),
+            ("format = 1\nplugins = 3\n", "line 2: unknown field"),
+            ("format = 1\n[[plugin]]\nname = \"../x\"\n", "line 3: "),
+            ("format = 1\n\0", "line 2: "),
+        ] {
+            fs::write(dir.path().join(LOCK_FILE), text).unwrap();
+            let error = Lock::read(dir.path()).unwrap_err().to_string();
+            assert!(error.contains(said), "{text:?}: {error}");
+        }
+        let mut lock = Lock::read(&dir.path().join("none")).unwrap();
+        lock.put(locked("demo:a", &[]));
+        assert!(lock.write().is_err());
+        lock.path = dir.path().join(LOCK_FILE);
+        lock.write().unwrap();
+        let text = fs::read_to_string(lock.path()).unwrap();
+        let entry = text.split_once("[[plugin]]").unwrap().1;
+        fs::write(lock.path(), format!("{text}\n[[plugin]]{entry}")).unwrap();
+        let error = Lock::read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("demo:a stands there twice"), "{error}");
+    }
+}

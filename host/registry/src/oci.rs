@@ -1,0 +1,337 @@
+//! Plugins in a repository of an OCI registry, in the layout that `wkg` reads and writes, too.
+//!
+//! Bounds: manifests, indexes and lists of 4 MiB, 100 pages of a list, times as `wire` has them, components and signatures
+//! as [`registry`](super) has them. What comes by digest is checked against it here, but for the component itself, which is
+//! checked on its way into the cache. Credentials are looked for in [`auth`].
+//!
+//! A registry's answers are read with care and written by hand: a general client reads bodies of any size, follows any
+//! redirect and reads on where an index stands for a manifest. Left out: deleting, copying between registries, other
+//! digests than SHA-256, and chunked uploads, since a component has at most 64 MiB.
+
+pub mod auth;
+mod docker;
+mod failure;
+mod layout;
+mod login;
+mod push;
+mod referrers;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use reqwest::header::{CONTENT_RANGE, HeaderValue, LINK, RANGE};
+use reqwest::{Response, StatusCode};
+use semver::Version;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout};
+use url::Url;
+
+pub use self::auth::Credentials;
+use self::layout::{ANY_MANIFEST, MAX_MANIFEST_BYTES};
+use self::wire::{Bounds, Call, Wire};
+use super::reference::{tag_of, version_of};
+use super::{OciReference, Publication, Published, Release, Source, Tag};
+use agenthost_core::error::{Error, Result};
+use agenthost_plugin::Digest;
+
+/// The most pages of a list that are read.
+const MAX_PAGES: usize = 100;
+/// The entries that are asked for in one page.
+const PAGE: usize = 1000;
+
+/// One repository of an OCI registry.
+#[derive(Debug)]
+pub struct Oci {
+    wire: Wire,
+}
+
+/// A manifest that was read and is what was asked for.
+struct Found {
+    bytes: Bytes,
+    digest: Digest,
+}
+
+#[derive(Deserialize)]
+struct Tags {
+    tags: Option<Vec<String>>,
+}
+
+impl Oci {
+    /// The repository `repository`, such as `plugins/acme/competitor`, of the registry `host`, such as `registry.example` or
+    /// `127.0.0.1:5000`. Nothing is sent yet.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_registry::Source as _;
+    /// use agenthost_registry::oci::{Credentials, Oci};
+    ///
+    /// let oci = Oci::new("127.0.0.1:5000", "plugins/acme/competitor", Credentials::anonymous())?;
+    /// assert_eq!(oci.place(), "127.0.0.1:5000/plugins/acme/competitor");
+    ///
+    /// let error = Oci::new("plugins", "acme/competitor", Credentials::anonymous()).err().ok_or("a host")?;
+    /// assert!(error.message().ends_with("what stands before the first `/` is no host"), "{error}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](agenthost_core::error::ErrorClass::Usage) for a host or repository that is none, and
+    /// [`Host`](agenthost_core::error::ErrorClass::Host) where there is nothing to check certificates with.
+    pub fn new(host: &str, repository: &str, credentials: Credentials) -> Result<Self> {
+        Self::with_bounds(host, repository, credentials, Bounds::default())
+    }
+
+    fn with_bounds(host: &str, repository: &str, credentials: Credentials, bounds: Bounds) -> Result<Self> {
+        let (host, repository) = OciReference::parse_place(&format!("{host}/{repository}"))?;
+        let wire = Wire::new(&host, &repository, credentials, bounds)?;
+        Ok(Self { wire })
+    }
+
+    /// A manifest by tag or digest; none where there is none.
+    async fn manifest(&self, reference: &str, expected: Option<&Digest>) -> Result<Option<Found>> {
+        let wire = &self.wire;
+        let call = Call::get(wire.url(&format!("manifests/{reference}"))).accept(ANY_MANIFEST);
+        let response = wire.send(&call).await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return wire.missing(response).await.map(|()| None),
+            _ => return Err(wire.refused(response, "a manifest").await),
+        }
+        let said = response.headers().get("docker-content-digest").cloned();
+        let bytes = self.body(response, "a manifest").await?;
+        let digest = Digest::of(&bytes);
+        let said = said.and_then(|said| said.to_str().ok()?.parse::<Digest>().ok());
+        if let Some(wanted) = expected.copied().or(said).filter(|wanted| *wanted != digest) {
+            return Err(
+                Error::denied(format!("{}: what came is not the manifest {wanted}", self.place()))
+                    .hint("The registry gave other bytes than it announced; nothing was kept."),
+            );
+        }
+        Ok(Some(Found { bytes, digest }))
+    }
+
+    /// The JSON of an answer.
+    async fn body(&self, response: Response, what: &str) -> Result<Bytes> {
+        let html = failure::is_html(response.headers());
+        let bytes = self.wire.read(response, MAX_MANIFEST_BYTES, what).await?;
+        if html || !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(self.wire.nonsense(if html { "a web page" } else { "what is no JSON" }));
+        }
+        Ok(bytes)
+    }
+
+    /// The pages of a list, each parsed; the answer itself where the first is missing.
+    async fn pages<T: DeserializeOwned>(&self, first: Url, what: &str) -> Result<Result<Vec<T>, Response>> {
+        let mut pages = Vec::new();
+        let mut url = first;
+        while pages.len() < MAX_PAGES {
+            let call = Call::get(url.clone()).accept("application/json, application/vnd.oci.image.index.v1+json");
+            let response = self.wire.send(&call).await?;
+            match response.status() {
+                StatusCode::OK => {}
+                StatusCode::NOT_FOUND if pages.is_empty() => return Ok(Err(response)),
+                _ => return Err(self.wire.refused(response, what).await),
+            }
+            let next = response.headers().get(LINK).and_then(next_page);
+            let bytes = self.body(response, what).await?;
+            let page =
+                serde_json::from_slice(&bytes).map_err(|_| self.wire.nonsense("another list than was asked for"))?;
+            pages.push(page);
+            let Some(next) = next else {
+                return Ok(Ok(pages));
+            };
+            url = self.wire.follow(&url, &next)?;
+            if !self.wire.is_own(&url) {
+                return Err(self.wire.wrong("the next page of a list is at another registry"));
+            }
+        }
+        Err(self
+            .wire
+            .wrong(&format!("{what} has more than {MAX_PAGES} pages"))
+            .hint("Name a version or a digest; the list is too long to be looked through."))
+    }
+
+    /// The release behind a tag, with its manifest's size; none where there is none.
+    async fn look_up(&self, tag: &Tag) -> Result<Option<(Release, u64)>> {
+        let (reference, expected) = match tag {
+            Tag::Manifest(digest) => (digest.to_string(), Some(digest)),
+            Tag::Version(version) => (tag_of(version), None),
+            Tag::Name(name) => (name.clone(), None),
+        };
+        if expected.is_none() && !is_tag(&reference) {
+            return Err(Error::usage(format!("`{}` is no tag", reference.escape_debug()))
+                .hint("Tags have at most 128 letters, digits, dots, dashes and underscores."));
+        }
+        let Some(found) = self.manifest(&reference, expected).await? else {
+            return Ok(None);
+        };
+        let named = |error: Error| error.context(&format!("{}{tag}", self.place()));
+        let (digest, size) = layout::component(&found.bytes).map_err(named)?;
+        let release = Release {
+            digest,
+            size,
+            manifest: Some(found.digest),
+        };
+        Ok(Some((release, found.bytes.len() as u64)))
+    }
+}
+
+#[async_trait]
+impl Source for Oci {
+    fn place(&self) -> String {
+        self.wire.place()
+    }
+
+    async fn versions(&self) -> Result<Vec<Version>> {
+        let mut url = self.wire.url("tags/list");
+        url.query_pairs_mut().append_pair("n", &PAGE.to_string());
+        let pages: Vec<Tags> = match self.pages(url, "list of tags").await? {
+            Ok(pages) => pages,
+            Err(response) => return self.wire.missing(response).await.map(|()| Vec::new()),
+        };
+        let tags = pages.into_iter().flat_map(|page| page.tags.unwrap_or_default());
+        let mut versions: Vec<_> = tags.filter_map(|tag| version_of(&tag)).collect();
+        versions.sort();
+        versions.dedup();
+        Ok(versions)
+    }
+
+    async fn find(&self, tag: &Tag) -> Result<Release> {
+        match self.look_up(tag).await? {
+            Some((release, _)) => Ok(release),
+            None => Err(
+                Error::plugin(format!("{}{tag}: there is no such plugin or version", self.place()))
+                    .hint("Is the name right? Some registries say this of what one may not read, too."),
+            ),
+        }
+    }
+
+    async fn open(&self, release: &Release, from: u64) -> Result<(u64, BoxStream<'static, Result<Bytes>>)> {
+        if from == release.size && from > 0 {
+            return Ok((from, stream::empty().boxed()));
+        }
+        let from = if from > release.size { 0 } else { from };
+        let mut call = Call::get(self.wire.url(&format!("blobs/{}", release.digest)));
+        if from > 0
+            && let Ok(range) = HeaderValue::from_str(&format!("bytes={from}-"))
+        {
+            call = call.header(RANGE, range);
+        }
+        let response = self.wire.send(&call).await?;
+        let begins = match response.status() {
+            StatusCode::OK => 0,
+            StatusCode::PARTIAL_CONTENT => response
+                .headers()
+                .get(CONTENT_RANGE)
+                .and_then(begin)
+                .ok_or_else(|| self.wire.nonsense("a part without saying which"))?,
+            // What is there does not reach that far: all of it, then, and the digest tells.
+            StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => return self.open(release, 0).await,
+            _ => {
+                return Err(self
+                    .wire
+                    .refused(response, &format!("component {}", release.digest))
+                    .await);
+            }
+        };
+        if failure::is_html(response.headers()) {
+            return Err(self.wire.nonsense("a web page"));
+        }
+        let left = release.size.saturating_sub(begins);
+        if let Some(length) = response.content_length().filter(|length| *length != left) {
+            return Err(Error::denied(format!(
+                "{}: {length} bytes of {} are offered, and {left} were announced",
+                self.place(),
+                release.digest
+            ))
+            .hint("The registry is broken or hostile; nothing was kept."));
+        }
+        Ok((begins, self.stream(response)))
+    }
+
+    async fn signatures(&self, release: &Release) -> Result<Vec<String>> {
+        match &release.manifest {
+            Some(manifest) => self.signatures_of(manifest).await,
+            None => Err(Error::plugin(format!(
+                "{}: signatures are found by the manifest's digest, and it is not known",
+                self.place()
+            ))
+            .hint("Look the release up by its version or by its manifest's digest.")),
+        }
+    }
+
+    async fn publish(&self, publication: Publication<'_>) -> Result<Published> {
+        self.push(publication).await
+    }
+}
+
+impl Oci {
+    /// The pieces of a body as they come; the first error ends it.
+    fn stream(&self, response: Response) -> BoxStream<'static, Result<Bytes>> {
+        let (silence, total) = (self.wire.bounds.silence, self.wire.bounds.total);
+        let slow = move |place: &str, limit: std::time::Duration| {
+            Error::plugin(format!(
+                "{place}: the transfer stood still or went on for more than {limit:?}"
+            ))
+            .hint("Try again: it goes on where it stopped.")
+        };
+        let end = Instant::now() + total;
+        let place = self.place();
+        stream::unfold(Some(response), move |response| {
+            let place = place.clone();
+            async move {
+                let mut response = response?;
+                let left = end.saturating_duration_since(Instant::now());
+                let next = timeout(silence.min(left), response.chunk()).await;
+                match next {
+                    Ok(Ok(Some(chunk))) => Some((Ok(chunk), Some(response))),
+                    Ok(Ok(None)) => None,
+                    Ok(Err(error)) => {
+                        let cause = failure::root_cause(&error);
+                        let error = Error::plugin(format!("{place}: the transfer broke: {cause}"))
+                            .hint("Try again: it goes on where it stopped.");
+                        Some((Err(error), None))
+                    }
+                    Err(_) => {
+                        let limit = if left.is_zero() || left < silence {
+                            total
+                        } else {
+                            silence
+                        };
+                        Some((Err(slow(&place, limit)), None))
+                    }
+                }
+            }
+        })
+        .boxed()
+    }
+}
+
+/// Where a part begins, as in `bytes 10-19/20`.
+fn begin(value: &HeaderValue) -> Option<u64> {
+    let range = value.to_str().ok()?.strip_prefix("bytes ")?;
+    range.split_once('-')?.0.trim().parse().ok()
+}
+
+/// The address in `</v2/…>; rel="next"`.
+fn next_page(value: &HeaderValue) -> Option<String> {
+    let text = value.to_str().ok()?;
+    text.split(',').find_map(|link| {
+        let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let next = rest.replace('"', "").to_ascii_lowercase().contains("rel=next");
+        next.then(|| address.to_owned())
+    })
+}
+
+fn is_tag(text: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    text.len() <= 128
+        && text.bytes().next().is_some_and(word)
+        && text.bytes().all(|byte| word(byte) || byte == b'.' || byte == b'-')
+}

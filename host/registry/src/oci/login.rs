@@ -1,0 +1,189 @@
+//! Logging in: what a registry asks for with a 401, and what it is given.
+//!
+//! Two ways are known: HTTP Basic, and a token that a server of the registry's choice gives for name and password, for an
+//! identity token, or to anybody. That server is reached over TLS, or on loopback where the registry is. A token is asked for
+//! this repository alone, to read, and to write only where something is published.
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, GetAll, HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use tokio::time::timeout;
+use url::form_urlencoded;
+
+use super::auth::Secret;
+use super::wire::Wire;
+use agenthost_core::error::Result;
+
+/// The largest answer of a token server, in bytes.
+const MAX_TOKEN_ANSWER: u64 = 64 << 10;
+
+/// What a registry let in with.
+#[derive(Debug)]
+pub(super) struct Granted {
+    /// Marked as sensitive, so that nothing prints it.
+    pub(super) header: HeaderValue,
+    /// Whether it is good for writing.
+    pub(super) push: bool,
+}
+
+/// What a registry asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Challenge {
+    Basic,
+    Bearer { realm: String, service: Option<String> },
+}
+
+/// Two names for the same.
+#[derive(Deserialize)]
+struct Answer {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+/// Reads `WWW-Authenticate`; ways that are not known here are left out.
+pub(super) fn challenges(headers: GetAll<'_, HeaderValue>) -> Vec<Challenge> {
+    headers
+        .iter()
+        .filter_map(|header| challenge(header.to_str().ok()?))
+        .collect()
+}
+
+fn challenge(text: &str) -> Option<Challenge> {
+    let (scheme, mut rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    if scheme.eq_ignore_ascii_case("basic") {
+        return Some(Challenge::Basic);
+    }
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return None;
+    }
+    let (mut realm, mut service) = (None, None);
+    while let Some((key, after)) = rest.split_once('=') {
+        let (value, next) = match after.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => after.split_once(',').unwrap_or((after, "")),
+        };
+        match key.trim_matches([' ', ',']).to_ascii_lowercase().as_str() {
+            "realm" => realm = Some(value.to_owned()),
+            "service" => service = Some(value.to_owned()),
+            _ => {}
+        }
+        rest = next;
+    }
+    Some(Challenge::Bearer { realm: realm?, service })
+}
+
+/// Answers one of the challenges; none where nothing is known that would.
+pub(super) async fn log_in(wire: &Wire, challenges: &[Challenge], push: bool) -> Result<Option<Granted>> {
+    for challenge in challenges {
+        match (challenge, wire.credentials.secret()) {
+            (Challenge::Basic, Some(Secret::Password { user, password })) => {
+                let header = basic(user, password);
+                return Ok(header.map(|header| Granted { header, push: true }));
+            }
+            // A token that was given was sent already, and is not for anybody else.
+            (Challenge::Bearer { .. }, Some(Secret::Token(_))) | (Challenge::Basic, _) => {}
+            (Challenge::Bearer { realm, service }, secret) => {
+                let header = token(wire, realm, service.as_deref(), secret, push).await?;
+                return Ok(Some(Granted { header, push }));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn basic(user: &str, password: &SecretString) -> Option<HeaderValue> {
+    use base64::Engine as _;
+    let pair = format!("{user}:{}", password.expose_secret());
+    let text = base64::engine::general_purpose::STANDARD.encode(pair);
+    sensitive(&format!("Basic {text}"))
+}
+
+/// A header's value that nothing prints.
+pub(super) fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+async fn token(
+    wire: &Wire,
+    realm: &str,
+    service: Option<&str>,
+    secret: Option<&Secret>,
+    push: bool,
+) -> Result<HeaderValue> {
+    let mut url = wire.follow(&wire.base, realm)?;
+    let actions = if push { "pull,push" } else { "pull" };
+    let scope = format!("repository:{}:{actions}", wire.repository);
+    let mut request = match secret {
+        Some(Secret::Identity(identity)) => {
+            let mut form = form_urlencoded::Serializer::new(String::new());
+            form.append_pair("grant_type", "refresh_token")
+                .append_pair("client_id", "agenthost")
+                .append_pair("scope", &scope)
+                .append_pair("refresh_token", identity.expose_secret());
+            if let Some(service) = service {
+                form.append_pair("service", service);
+            }
+            wire.client
+                .post(url)
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form.finish())
+        }
+        _ => {
+            url.query_pairs_mut().append_pair("scope", &scope);
+            if let Some(service) = service {
+                url.query_pairs_mut().append_pair("service", service);
+            }
+            wire.client.get(url)
+        }
+    };
+    if let Some(Secret::Password { user, password }) = secret {
+        let header = basic(user, password).ok_or_else(|| wire.no_login("the password cannot be sent"))?;
+        request = request.header(AUTHORIZATION, header);
+    }
+    let response = timeout(wire.bounds.silence, request.send())
+        .await
+        .map_err(|_| wire.slow(wire.bounds.silence))?
+        .map_err(|error| wire.broken(&error))?;
+    let status = response.status();
+    if matches!(status.as_u16(), 400 | 401 | 403) {
+        return Err(wire.no_login(&format!("its token server answers {status}")));
+    }
+    if !status.is_success() {
+        return Err(wire.wrong(&format!("the registry's token server answers {status}")));
+    }
+    let body = wire.read(response, MAX_TOKEN_ANSWER, "the token").await?;
+    let nonsense = || wire.wrong("the registry's token server gives no token");
+    let answer: Answer = serde_json::from_slice(&body).map_err(|_| nonsense())?;
+    let token = answer.token.or(answer.access_token).ok_or_else(nonsense)?;
+    sensitive(&format!("Bearer {token}")).ok_or_else(nonsense)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_are_read_in_the_forms_that_registries_use() {
+        let bearer = |realm: &str, service: Option<&str>| {
+            Some(Challenge::Bearer {
+                realm: realm.to_owned(),
+                service: service.map(str::to_owned),
+            })
+        };
+        assert_eq!(challenge("Basic realm=\"Registry\""), Some(Challenge::Basic));
+        assert_eq!(
+            challenge("Bearer realm=\"https://auth.example/token\",service=\"a, b\",scope=\"repository:x:pull,push\""),
+            bearer("https://auth.example/token", Some("a, b"))
+        );
+        assert_eq!(
+            challenge("bearer service=x, realm=\"https://auth.example/?a=b\""),
+            bearer("https://auth.example/?a=b", Some("x"))
+        );
+        assert_eq!(challenge("Bearer realm=/token"), bearer("/token", None));
+        for text in ["Negotiate", "Bearer", "Bearer realm=\"open", "Bearer service=\"x\"", ""] {
+            assert_eq!(challenge(text), None, "{text}");
+        }
+    }
+}

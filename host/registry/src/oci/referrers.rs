@@ -1,0 +1,174 @@
+//! Signatures beside a release: manifests that name the release's manifest as their subject.
+//!
+//! A registry that knows referrers lists them itself. For one that does not, the distribution specification has the clients
+//! keep an index under the tag `sha256-<hex>`; it is read and written here where the registry shows that it needs it. Two
+//! clients that write it at once can lose an entry, so it is read back, and written again where the entry is missing.
+
+use bytes::Bytes;
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::layout::{self, Descriptor, INDEX, MAX_MANIFEST_BYTES, SIGNATURE};
+use super::wire::Call;
+use super::{Found, Oci};
+use crate::{MAX_SIGNATURES, Source as _};
+use agenthost_core::error::{Error, Result};
+use agenthost_plugin::Digest;
+
+/// How often the index is written before giving up on those who write it at the same time.
+const MAX_WRITES: usize = 4;
+
+#[derive(Deserialize)]
+struct Index {
+    manifests: Option<Vec<Descriptor>>,
+}
+
+impl Oci {
+    /// The texts of a manifest's signatures, each under the digest that it is listed with.
+    pub(super) async fn signatures_of(&self, subject: &Digest) -> Result<Vec<String>> {
+        let context = |error: Error| error.context(&format!("{}@{subject}", self.place()));
+        let mut texts = Vec::new();
+        for listed in self.referrers(subject).await? {
+            if listed.artifact_type.as_deref() != Some(SIGNATURE) {
+                continue;
+            }
+            if texts.len() == MAX_SIGNATURES {
+                tracing::warn!(place = self.place(), "more signatures than are read");
+                break;
+            }
+            let digest = layout::digest(&listed.digest).map_err(context)?;
+            let Some(found) = self.manifest(&listed.digest, Some(&digest)).await? else {
+                // Somebody removed it and left the list as it was.
+                tracing::warn!(place = self.place(), %digest, "a signature is listed and not there");
+                continue;
+            };
+            let (blob, size) = layout::signature(&found.bytes, subject).map_err(context)?;
+            let bytes = self.blob(&blob, size).await?;
+            let text =
+                String::from_utf8(bytes.into()).map_err(|_| context(Error::denied("a signature is not text")))?;
+            texts.push(text);
+        }
+        Ok(texts)
+    }
+
+    /// A small blob, checked.
+    async fn blob(&self, digest: &Digest, size: u64) -> Result<Bytes> {
+        let wire = &self.wire;
+        let response = wire.send(&Call::get(wire.url(&format!("blobs/{digest}")))).await?;
+        if response.status() != reqwest::StatusCode::OK {
+            return Err(wire.refused(response, &format!("blob {digest}")).await);
+        }
+        let bytes = wire.read(response, size, "a signature").await?;
+        match Digest::of(&bytes) == *digest {
+            true => Ok(bytes),
+            false => Err(Error::denied(format!("{}: what came is not {digest}", self.place()))
+                .hint("The registry gave other bytes than it announced; nothing was kept.")),
+        }
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let mut url = self.wire.url(&format!("referrers/{subject}"));
+        url.query_pairs_mut().append_pair("artifactType", SIGNATURE);
+        // A registry that does not know referrers may say so in any words, those of a web page too.
+        if let Ok(pages) = self.pages::<Index>(url, "list of referrers").await? {
+            return Ok(pages.into_iter().filter_map(|page| page.manifests).flatten().collect());
+        }
+        let Some(found) = self.manifest(&fallback_tag(subject), None).await? else {
+            return Ok(Vec::new());
+        };
+        let index: Index = serde_json::from_slice(&found.bytes).map_err(|_| self.no_index(subject))?;
+        index.manifests.ok_or_else(|| self.no_index(subject))
+    }
+
+    fn no_index(&self, subject: &Digest) -> Error {
+        let tag = fallback_tag(subject);
+        Error::denied(format!(
+            "{}:{tag}: not an index, and signatures are listed there",
+            self.place()
+        ))
+        .hint("Somebody pushed something else under that tag; remove it from the registry.")
+    }
+
+    /// Attaches a signature to the manifest `subject`.
+    pub(super) async fn attach(&self, text: &str, subject: &Descriptor) -> Result<()> {
+        let package = layout::signature_package(text, subject)?;
+        for blob in &package.blobs {
+            self.push_blob(blob).await?;
+        }
+        let descriptor = package.descriptor();
+        let answer = self
+            .put_manifest(&descriptor.digest, layout::IMAGE, package.manifest)
+            .await?;
+        // A registry that knows referrers says so here, and keeps the list itself.
+        if answer.contains_key("oci-subject") {
+            return Ok(());
+        }
+        let about = layout::digest(&subject.digest)?;
+        self.list(&about, &descriptor).await
+    }
+
+    /// Adds a signature to the index that stands in for the registry's list.
+    async fn list(&self, subject: &Digest, signature: &Descriptor) -> Result<()> {
+        let tag = fallback_tag(subject);
+        for _ in 0..MAX_WRITES {
+            let Some(index) = self.extended(subject, signature, self.manifest(&tag, None).await?)? else {
+                return Ok(());
+            };
+            self.put_manifest(&tag, INDEX, index).await?;
+        }
+        match self.extended(subject, signature, self.manifest(&tag, None).await?)? {
+            None => Ok(()),
+            Some(_) => Err(self
+                .wire
+                .wrong(&format!("the list of signatures {tag} does not keep what is written"))
+                .hint("Somebody else may be publishing at the same time; try again.")),
+        }
+    }
+
+    /// The index with the signature in it, and with all that it had; none where it is there already.
+    fn extended(&self, subject: &Digest, signature: &Descriptor, old: Option<Found>) -> Result<Option<Bytes>> {
+        let mut index = match old {
+            None => json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}),
+            Some(old) => serde_json::from_slice(&old.bytes).map_err(|_| self.no_index(subject))?,
+        };
+        let entries = index.get_mut("manifests").and_then(Value::as_array_mut);
+        let entries = entries.ok_or_else(|| self.no_index(subject))?;
+        let same = |entry: &Value| entry.get("digest").and_then(Value::as_str) == Some(signature.digest.as_str());
+        if entries.iter().any(same) {
+            return Ok(None);
+        }
+        entries.push(json!({
+            "mediaType": signature.media_type,
+            "digest": signature.digest,
+            "size": signature.size,
+            "artifactType": SIGNATURE,
+        }));
+        let bytes = layout::written(&index)?;
+        if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+            return Err(self.wire.wrong("the list of signatures has no room for another"));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Writes a manifest, and gives the headers of the answer.
+    pub(super) async fn put_manifest(
+        &self,
+        reference: &str,
+        media_type: &'static str,
+        bytes: Bytes,
+    ) -> Result<reqwest::header::HeaderMap> {
+        let url = self.wire.url(&format!("manifests/{reference}"));
+        let call = Call::new(Method::PUT, url).push().body(media_type, bytes);
+        let mut response = self.wire.send(&call).await?;
+        match response.status().is_success() {
+            true => Ok(std::mem::take(response.headers_mut())),
+            false => Err(self.wire.refused(response, "room for a manifest").await),
+        }
+    }
+}
+
+/// The tag that the specification gives to the index of what refers to a manifest.
+fn fallback_tag(subject: &Digest) -> String {
+    format!("sha256-{}", subject.hex())
+}

@@ -1,0 +1,378 @@
+//! What a project may run: its lock file, the cache, the policies and the vet files, put together.
+//!
+//! The command line asks it to find and fetch; a host asks it for the bytes behind a reference, and whether they may run.
+//! The second never fetches (all that does is in `outside`), and checks everything anew each time: the digest against the lock, the lock against the
+//! component, the signatures against the keys, and the whole against the policies.
+
+mod outside;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use semver::Version;
+
+use super::Release;
+use super::asks::Asks;
+use super::cache::Cache;
+use super::lock::{LOCK_FILE, Lock, Locked};
+use super::policy::{Candidate, CrateCandidate, Origin, POLICY_FILE, Policy, Verdict};
+use super::reference::{Name, Reference, Requirement, Tag};
+use super::vetted::{VET_FILE, VetFile, Vetted, latest};
+use agenthost_config::{Config, Env, RegistryConfig};
+use agenthost_core::error::{Error, Result};
+use agenthost_plugin::{Digest, Plugin};
+
+/// A project's lock, cache and policies. A plugin is found, judged and locked once, and admitted each time:
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # let component = double();
+/// # std::fs::create_dir_all(dir.join("registry/demo/double"))?;
+/// # std::fs::write(dir.join("registry/demo/double/0.1.0.wasm"), &component)?;
+/// # std::fs::write(dir.join("agenthost.toml"), "[registries]\ndemo = './registry'")?;
+/// # std::fs::write(dir.join("agenthost-policy.toml"), "format = 1\n[references]\nunsigned = 'allow'\nunvetted = 'allow'")?;
+/// use agenthost_config::{Config, Env};
+/// use agenthost_registry::{Requirement, project::Project};
+///
+/// let env = Env::new([].into(), dir, None);
+/// let config = Config::load(&env)?; // [registries] demo = "./registry"
+/// let mut project = Project::open(&config, &env, Some(dir.join("cache")))?;
+/// let found = project.find(&"demo:double".parse()?).await?;
+/// let verdict = project.judge(&found, true)?; // here, nobody has to sign or vet it
+/// let entry = project.entry(&found, Requirement::any(), &verdict)?;
+/// project.lock_mut().put(entry);
+/// project.lock().write()?;
+///
+/// # std::fs::remove_dir_all(dir.join("registry"))?;
+/// let again = Project::open(&config, &env, Some(dir.join("cache")))?;
+/// let locked = again.locked(&"demo:double@0.1.0".parse()?)?;
+/// assert_eq!(again.admit(locked)?.bytes, component); // checked, and from the cache
+/// # Ok(())
+/// # }
+/// ```
+pub struct Project {
+    root: PathBuf,
+    lock: Lock,
+    cache: Cache,
+    policy: Policy,
+    vetted: Vec<Vetted>,
+    registries: BTreeMap<String, RegistryConfig>,
+    env: Env,
+    /// Whether plugins count as vetted, since that is being decided.
+    before_vetting: bool,
+}
+
+/// A release that was found in a registry, fetched, and read.
+pub struct Found {
+    /// Its name.
+    pub name: Name,
+    /// Its release version.
+    pub version: Version,
+    /// Where it is kept, as a lock file writes it.
+    pub source: String,
+    /// The release there.
+    pub release: Release,
+    /// The plugin.
+    pub plugin: Plugin,
+    /// The component.
+    pub bytes: Vec<u8>,
+    /// The texts of its signatures, unchecked.
+    pub signatures: Vec<String>,
+}
+
+/// A plugin whose bytes were checked, and what the policies say of it.
+pub struct Admitted {
+    /// The plugin.
+    pub plugin: Plugin,
+    /// The component.
+    pub bytes: Vec<u8>,
+    /// What the policies say.
+    pub verdict: Verdict,
+}
+
+impl Project {
+    /// Reads the lock file, the policies and the vet files of the configuration's project. `cache` is where plugins are kept
+    /// once they were fetched; without one, nothing is fetched.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use agenthost_config::{Config, Env};
+    /// use agenthost_plugin::Plugin;
+    /// use agenthost_registry::project::Project;
+    ///
+    /// # let component = double();
+    /// std::fs::write(dir.join("agenthost-policy.toml"), "format = 1\n[paths]\nunsigned = 'deny'\n")?;
+    /// let env = Env::new([].into(), dir, None);
+    /// let project = Project::open(&Config::load(&env)?, &env, None)?;
+    /// assert!(project.lock().is_empty());
+    ///
+    /// let plugin = Plugin::read(&component)?;
+    /// let error = project.judge_path(&dir.join("double.wasm"), &plugin, &component).err().ok_or("it may run")?;
+    /// assert!(error.message().ends_with("[paths] unsigned = \"deny\" (agenthost-policy.toml:3)"), "{error}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) for a file that cannot be read or makes no sense.
+    pub fn open(config: &Config, env: &Env, cache: Option<PathBuf>) -> Result<Self> {
+        let root = config.project_dir();
+        let own = Some(root.join(POLICY_FILE)).filter(|file| std::fs::symlink_metadata(file).is_ok());
+        let policies: Vec<PathBuf> = config.policies().iter().cloned().chain(own).collect();
+        let policy = Policy::load(env, &policies)?;
+        let own = Some(root.join(VET_FILE)).filter(|file| std::fs::symlink_metadata(file).is_ok());
+        let mut vetted = Vec::new();
+        let named = policy.vet_files();
+        for file in own.iter().filter(|own| !named.contains(own)).chain(&named) {
+            vetted.extend(VetFile::load(env, file)?.entries().iter().cloned());
+        }
+        Ok(Self {
+            lock: Lock::read(&root)?,
+            root,
+            cache: cache.map_or_else(Cache::none, Cache::new),
+            policy,
+            vetted,
+            registries: config.registries().clone(),
+            env: env.clone(),
+            before_vetting: false,
+        })
+    }
+
+    /// The same project for a look at a plugin that nobody has vetted yet.
+    #[must_use]
+    pub fn before_vetting(mut self) -> Self {
+        self.before_vetting = true;
+        self
+    }
+
+    /// What was vetted last of the releases of a plugin before `version`.
+    pub fn vetted_before(&self, name: &Name, version: &Version) -> Option<&Vetted> {
+        latest(&self.vetted, name, version)
+    }
+
+    /// The project's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The lock file.
+    pub fn lock(&self) -> &Lock {
+        &self.lock
+    }
+
+    /// The lock file, to be changed; [`Lock::write`] keeps the change.
+    pub fn lock_mut(&mut self) -> &mut Lock {
+        &mut self.lock
+    }
+
+    /// What was fetched.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The policies in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// What was vetted, by this project and by those whose files the policies name.
+    pub fn vetted(&self) -> &[Vetted] {
+        &self.vetted
+    }
+
+    /// What the policies say of a plugin that was found. `vetted` says whether it has to be vetted, where they want that: what
+    /// is about to be accepted is looked at before.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), naming the rule.
+    pub fn judge(&self, found: &Found, vetted: bool) -> Result<Verdict> {
+        let entries = self.vetted_as(&found.plugin.digest);
+        self.policy.judge(&Candidate {
+            plugin: &found.plugin,
+            bytes: &found.bytes,
+            origin: Origin::Reference {
+                place: found.source.clone(),
+            },
+            signatures: &found.signatures,
+            vetted: vetted.then_some(&entries),
+        })
+    }
+
+    fn vetted_as(&self, digest: &Digest) -> Vec<&Vetted> {
+        self.vetted.iter().filter(|entry| entry.digest == *digest).collect()
+    }
+
+    /// The lock entry that a found release would have, with its signatures put into the cache.
+    ///
+    /// # Errors
+    ///
+    /// [`Host`](agenthost_core::error::ErrorClass::Host) where the cache cannot be written.
+    pub fn entry(&self, found: &Found, wanted: Requirement, verdict: &Verdict) -> Result<Locked> {
+        let signatures = found.signatures.iter().map(|text| self.cache.put_signature(text));
+        let mut signatures = signatures.collect::<Result<Vec<_>>>()?;
+        signatures.sort_by_key(Digest::hex);
+        Ok(Locked {
+            name: found.name.clone(),
+            version: found.version.clone(),
+            digest: found.release.digest,
+            size: found.release.size,
+            wanted,
+            source: found.source.clone(),
+            signer: verdict.signer.as_ref().map(|(_, key)| key.to_string()),
+            signatures,
+            asks: Asks::of(&found.plugin),
+        })
+    }
+
+    /// The lock entry that a reference means.
+    ///
+    /// # Errors
+    ///
+    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) where there is none, or one of another version or place.
+    pub fn locked(&self, reference: &Reference) -> Result<&Locked> {
+        let add = format!("Add it with `agenthost add {reference}`, which shows what it asks for.");
+        let missing = || Error::plugin(format!("{reference} is not in {}", self.lock.path().display())).hint(&add);
+        match reference {
+            Reference::Named { name, requirement } => {
+                let locked = self.lock.get(name).ok_or_else(missing)?;
+                match requirement.matches(&locked.version) || requirement.is_any() {
+                    true => Ok(locked),
+                    false => Err(Error::plugin(format!(
+                        "{LOCK_FILE} has {name} {}, and {requirement} was asked for",
+                        locked.version
+                    ))
+                    .hint(&add)),
+                }
+            }
+            Reference::Oci(place) => {
+                let from_there = self.lock.plugins().find(|locked| locked.source == place.place());
+                let locked = from_there.ok_or_else(missing)?;
+                match &place.tag {
+                    Some(Tag::Version(version)) if *version != locked.version => Err(missing()),
+                    // Which release this means only the registry knows, and it is not asked.
+                    Some(Tag::Name(_) | Tag::Manifest(_)) => Err(Error::plugin(format!(
+                        "{LOCK_FILE} knows {} {} by its version, not by {}",
+                        locked.name,
+                        locked.version,
+                        place.tag.as_ref().map(ToString::to_string).unwrap_or_default()
+                    ))
+                    .hint(format!("Name it {}.", locked.name))),
+                    Some(Tag::Version(_)) | None => Ok(locked),
+                }
+            }
+        }
+    }
+
+    /// The bytes of a lock entry, checked in every way there is.
+    ///
+    /// # Errors
+    ///
+    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) where they are not in the cache;
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) where anything is not what it should be, or a policy forbids it.
+    pub fn admit(&self, locked: &Locked) -> Result<Admitted> {
+        let (plugin, bytes, signatures) = self.checked(locked)?;
+        let entries = self.vetted_as(&plugin.digest);
+        let verdict = self.policy.judge(&Candidate {
+            plugin: &plugin,
+            bytes: &bytes,
+            origin: Origin::Reference {
+                place: locked.source.clone(),
+            },
+            signatures: &signatures,
+            vetted: (!self.before_vetting).then_some(&entries),
+        })?;
+        Ok(Admitted { plugin, bytes, verdict })
+    }
+
+    /// The plugin of a lock entry, its bytes and the texts of its signatures: what they should be by the lock file, and not
+    /// yet held against a policy.
+    ///
+    /// # Errors
+    ///
+    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) where they are not in the cache;
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) where anything is not what it should be.
+    pub fn checked(&self, locked: &Locked) -> Result<(Plugin, Vec<u8>, Vec<String>)> {
+        let bytes = self
+            .cache
+            .read(&locked.digest)
+            .map_err(|error| error.context(&format!("{} {}", locked.name, locked.version)))?;
+        let plugin = Plugin::read(&bytes).map_err(|error| error.context(&locked.name.to_string()))?;
+        locked.check(&plugin)?;
+        let signatures = locked.signatures.iter().map(|digest| self.cache.signature(digest));
+        Ok((plugin, bytes, signatures.collect::<Result<Vec<_>>>()?))
+    }
+
+    /// What the policies say of a crate before it is built, as far as its files tell.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), naming the rule.
+    pub fn judge_crate(&self, dir: &Path) -> Result<()> {
+        let name = wit_package(dir);
+        let entries = || self.vetted.iter();
+        let of_name = |name: &String| entries().any(|entry| entry.plugin.to_string() == *name);
+        // Where cargo is told to build elsewhere, a signature may lie there.
+        let elsewhere = self.env.var("CARGO_TARGET_DIR").is_some();
+        self.policy.judge_crate(&CrateCandidate {
+            dir: dir.to_owned(),
+            may_be_signed: elsewhere || dir.ancestors().any(has_signature),
+            may_be_vetted: self.before_vetting || name.as_ref().map_or_else(|| entries().next().is_some(), of_name),
+            name,
+        })
+    }
+
+    /// What the policies say of a plugin in a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), naming the rule.
+    pub fn judge_path(&self, path: &Path, plugin: &Plugin, bytes: &[u8]) -> Result<Verdict> {
+        let signatures: Vec<String> = super::local::signatures_beside(path)?;
+        self.policy.judge(&Candidate {
+            plugin,
+            bytes,
+            origin: Origin::Path(path.to_owned()),
+            signatures: &signatures,
+            vetted: (!self.before_vetting).then_some(&self.vetted_as(&plugin.digest)),
+        })
+    }
+}
+
+/// `namespace:name` of the package in a crate's `wit/`, as its text has it.
+fn wit_package(dir: &Path) -> Option<String> {
+    /// More than any interface has.
+    const MOST_BYTES: u64 = 1 << 20;
+    let files = std::fs::read_dir(dir.join("wit"))
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path());
+    let texts = files
+        .filter(|path| path.extension().is_some_and(|end| end == "wit"))
+        .filter_map(|path| {
+            let small = std::fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() <= MOST_BYTES);
+            small.then(|| std::fs::read_to_string(path).ok()).flatten()
+        });
+    texts.into_iter().find_map(|text| {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("package "));
+        line.map(|line| line.split(['@', ';', '{']).next().unwrap_or_default().trim().to_owned())
+    })
+}
+
+/// Whether a build below `dir` left a component with a signature beside it.
+fn has_signature(dir: &Path) -> bool {
+    let built = std::fs::read_dir(dir.join("target/agenthost"));
+    built
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| entry.path().extension().is_some_and(|end| end == "minisig"))
+}

@@ -1,0 +1,317 @@
+//! Signatures over plugins: minisign files that carry a [`Statement`].
+//!
+//! A signature is the text of a `.minisig` file over the component's bytes, in the *prehashed* form, with the statement
+//! as its trusted comment. The public tool verifies it and prints the statement; its own signatures, without a
+//! statement, are verified here, too. The old form that is not prehashed is refused: the public tool writes it only when
+//! it is told to (`-l`), and one form is enough.
+//!
+//! A file is read strictly: four lines, each ended by a line feed, base64 in its one canonical form. Nobody signs the
+//! first line, the *untrusted* comment; where there is a statement it has to be the one that [`sign`] writes or the
+//! public tool's usual one, so that no byte of such a file can change unnoticed.
+//!
+//! What a signature is worth is for a [`policy`](super::policy) to say. A revoked key is one that stands in none.
+
+mod file;
+mod key;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+pub use self::file::{beside, sign_file, verify_file};
+use self::key::UNTRUSTED;
+pub use self::key::{PublicKey, SecretKey};
+use super::statement::Statement;
+use super::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES};
+use agenthost_core::error::{Error, Result};
+use agenthost_plugin::{Digest, Plugin};
+
+const TRUSTED: &str = "trusted comment: ";
+
+/// What the public tool writes on the first line.
+const TOOL_COMMENT: &str = "signature from minisign secret key";
+
+/// Signs `bytes`, the component that `statement` is about: the text of a `.minisig` file.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # agenthost_registry::keys::create(dir, "acme", None)?;
+/// # let secret = agenthost_registry::keys::open(dir, "acme", || Err(agenthost_core::error::Error::usage("it is plain")))?;
+/// use agenthost_plugin::Plugin;
+/// use agenthost_registry::{signature::{Signature, sign}, statement::Statement};
+///
+/// # let component = double();
+/// let statement = Statement::of(&Plugin::read(&component)?)?;
+/// let text = sign(&secret, &component, &statement)?; // of a .minisig file
+/// let verified = Signature::parse(&text)?.verify(&secret.public(), &component)?;
+/// assert_eq!(verified.statement.as_ref(), Some(&statement));
+/// assert!(sign(&secret, b"other bytes", &statement).is_err());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`Denied`](agenthost_core::error::ErrorClass::Denied) for a statement about other bytes;
+/// [`Host`](agenthost_core::error::ErrorClass::Host) where the system gives no random numbers, or the key is damaged.
+pub fn sign(secret: &SecretKey, bytes: &[u8], statement: &Statement) -> Result<String> {
+    if Digest::of(bytes) != statement.digest {
+        return Err(Error::denied(format!(
+            "the statement is about {}, and these are other bytes",
+            statement.digest
+        )));
+    }
+    let failed = |error: minisign::PError| Error::host(format!("cannot sign with {}: {error}", secret.public().id()));
+    let comment = statement.text()?;
+    let signed = minisign::sign(
+        None,
+        secret.secret(),
+        bytes,
+        Some(&comment),
+        Some(&untrusted(statement)),
+    );
+    let text = signed.map_err(failed)?.into_string();
+    // A key whose halves do not belong together makes signatures that nobody can verify.
+    Signature::parse(&text)?
+        .verify(&secret.public(), bytes)
+        .map_err(|error| Error::host(format!("the key {} is damaged: {error}", secret.public().id())))?;
+    Ok(text)
+}
+
+/// The first line of a signature with that statement, for people.
+fn untrusted(statement: &Statement) -> String {
+    format!("signature of {} {}", statement.name, statement.version)
+}
+
+/// A signature that was read and not verified.
+#[derive(Debug, Clone)]
+pub struct Signature {
+    key_id: [u8; 8],
+    prehashed: bool,
+    untrusted: String,
+    comment: String,
+    text: String,
+}
+
+/// A signature that was verified.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified {
+    /// Whose it is.
+    pub key: PublicKey,
+    /// What the signer said of the plugin, where it is more than the bytes.
+    pub statement: Option<Statement>,
+    /// The trusted comment; with a statement, its text.
+    pub comment: String,
+}
+
+impl Signature {
+    /// Reads the text of a `.minisig` file.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// # agenthost_registry::keys::create(dir, "acme", None)?;
+    /// # let secret = agenthost_registry::keys::open(dir, "acme", || Err(agenthost_core::error::Error::usage("it is plain")))?;
+    /// use agenthost_plugin::Plugin;
+    /// use agenthost_registry::{signature::{Signature, sign}, statement::Statement};
+    ///
+    /// # let component = double();
+    /// let text = sign(&secret, &component, &Statement::of(&Plugin::read(&component)?)?)?;
+    /// let signature = Signature::parse(&text)?;
+    /// assert_eq!(signature.key_id(), secret.public().id()); // says the signature; nothing is verified yet
+    /// assert!(signature.verify(&secret.public(), b"other bytes").is_err());
+    /// assert!(Signature::parse(text.trim_end()).is_err(), "the last line has no end");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for anything else, and for more than [`MAX_SIGNATURE_BYTES`].
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = |why: &str| {
+            Error::denied(format!("the signature is broken: {why}"))
+                .hint("It may be truncated or changed; get it again, or ask its publisher.")
+        };
+        if text.len() as u64 > MAX_SIGNATURE_BYTES {
+            return Err(wrong("it is longer than 16 KiB"));
+        }
+        let mut lines = text.split('\n');
+        let mut line = || lines.next().ok_or_else(|| wrong("it has fewer than four lines"));
+        let (untrusted, signature, comment, global, end) = (line()?, line()?, line()?, line()?, line()?);
+        if !end.is_empty() || lines.next().is_some() {
+            return Err(wrong("it has more than four lines"));
+        }
+        let untrusted = untrusted.strip_prefix(UNTRUSTED).ok_or_else(|| wrong("line 1"))?;
+        let comment = comment.strip_prefix(TRUSTED).ok_or_else(|| wrong("line 3"))?;
+        // A comment is shown to people, and must not move the cursor.
+        if [untrusted, comment]
+            .iter()
+            .any(|line| line.chars().any(|c| c.is_control() && c != '\t'))
+        {
+            return Err(wrong("there are control characters"));
+        }
+        let decoded = |line: &str| {
+            BASE64
+                .decode(line)
+                .map_err(|_| wrong("there is no base64 where it should be"))
+        };
+        if decoded(global)?.len() != 64 {
+            return Err(wrong("line 4 has another length"));
+        }
+        let signature: [u8; 74] = decoded(signature)?
+            .try_into()
+            .map_err(|_| wrong("line 2 has another length"))?;
+        let [algorithm_e, algorithm_d, a, b, c, d, e, f, g, h, ..] = signature;
+        let prehashed = match [algorithm_e, algorithm_d] {
+            [b'E', b'D'] => true,
+            [b'E', b'd'] => false,
+            _ => return Err(wrong("it is of an unknown algorithm")),
+        };
+        Ok(Self {
+            key_id: [a, b, c, d, e, f, g, h],
+            prehashed,
+            untrusted: untrusted.to_owned(),
+            comment: comment.to_owned(),
+            text: text.to_owned(),
+        })
+    }
+
+    /// The id of the key that it says it is of.
+    pub fn key_id(&self) -> String {
+        key::shown(self.key_id)
+    }
+
+    /// Whether `key` signed `bytes`, and what its owner said. Whether that is true of a plugin is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) where it did not, for the form that is not prehashed, and for a
+    /// broken statement.
+    pub fn verify(&self, key: &PublicKey, bytes: &[u8]) -> Result<Verified> {
+        if self.key_id != key.key_id() {
+            return Err(Error::denied(format!(
+                "the signature is of the key {}, not of {}",
+                self.key_id(),
+                key.id()
+            ))
+            .hint("Ask the publisher which key signs, and compare it in full."));
+        }
+        if !self.prehashed {
+            return Err(Error::denied(format!(
+                "the signature of {} is in the old form, which is not prehashed",
+                self.key_id()
+            ))
+            .hint("Ask for one of `agenthost key sign`, or of `minisign -S` without -l."));
+        }
+        let wrong = |error: minisign_verify::Error| {
+            tracing::debug!(%error, key = %key.id(), "a signature does not verify");
+            Error::denied(format!(
+                "the signature of {} does not verify: these are not the bytes or the words that were signed",
+                key.id()
+            ))
+            .hint("The plugin or the signature was changed, or they do not belong together; get both again.")
+        };
+        let signature = minisign_verify::Signature::decode(&self.text).map_err(wrong)?;
+        key.reader()?.verify(bytes, &signature, false).map_err(wrong)?;
+        let statement = Statement::read(&self.comment)?;
+        if let Some(statement) = &statement
+            && self.untrusted != untrusted(statement)
+            && self.untrusted != TOOL_COMMENT
+        {
+            return Err(Error::denied(format!(
+                "the first line of the signature of {} is not the one that belongs to its statement",
+                key.id()
+            ))
+            .hint(format!(
+                "Nobody signs that line; it should end in `{}`.",
+                untrusted(statement)
+            )));
+        }
+        Ok(Verified {
+            key: *key,
+            statement,
+            comment: self.comment.clone(),
+        })
+    }
+}
+
+/// Which of `keys` signed `plugin`, whose component is `bytes`: one entry a key, in the order of the signatures.
+///
+/// Signatures of other keys are passed over. One of these keys that does not verify, or says of the plugin what is not
+/// so, is not passed over: something was changed.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # agenthost_registry::keys::create(dir, "acme", None)?;
+/// # let secret = agenthost_registry::keys::open(dir, "acme", || Err(agenthost_core::error::Error::usage("it is plain")))?;
+/// use agenthost_plugin::Plugin;
+/// use agenthost_registry::{keys, signature::{check, sign}, statement::Statement};
+///
+/// # let component = double();
+/// let plugin = Plugin::read(&component)?;
+/// let signatures = [sign(&secret, &component, &Statement::of(&plugin)?)?];
+/// let verified = check(&signatures, &[secret.public()], &plugin, &component)?;
+/// assert_eq!(verified[0].key, secret.public());
+///
+/// let stranger = keys::create(dir, "stranger", None)?; // a key that signed nothing
+/// assert_eq!(check(&signatures, &[stranger], &plugin, &component)?, []);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`Denied`](agenthost_core::error::ErrorClass::Denied) for that, for a signature that cannot be read, and for more than
+/// [`MAX_SIGNATURES`].
+pub fn check(signatures: &[String], keys: &[PublicKey], plugin: &Plugin, bytes: &[u8]) -> Result<Vec<Verified>> {
+    let about = |error: Error| error.context(&plugin.id.to_string());
+    if signatures.len() > MAX_SIGNATURES {
+        let many = signatures.len();
+        return Err(about(Error::denied(format!(
+            "{many} signatures, and at most {MAX_SIGNATURES} are read"
+        ))));
+    }
+    if !signatures.is_empty() && Digest::of(bytes) != plugin.digest {
+        return Err(about(Error::host("these are not the bytes that it was read from")));
+    }
+    let mut found: Vec<Verified> = Vec::new();
+    for text in signatures {
+        let signature = Signature::parse(text).map_err(about)?;
+        // Two keys may have the same id, by chance or by intent.
+        let mut results = keys
+            .iter()
+            .filter(|key| key.key_id() == signature.key_id)
+            .map(|key| signature.verify(key, bytes))
+            .collect::<Vec<_>>();
+        let Some(best) = results
+            .iter()
+            .position(Result::is_ok)
+            .or((!results.is_empty()).then_some(0))
+        else {
+            tracing::debug!(key = signature.key_id(), plugin = %plugin.id, "signed by a key that nobody here knows");
+            continue;
+        };
+        let verified = results.swap_remove(best).map_err(about)?;
+        if let Some(statement) = &verified.statement {
+            statement.check(plugin)?;
+        }
+        // Of two by the same key, the one that says more.
+        match found.iter_mut().find(|other| other.key == verified.key) {
+            Some(other) if other.statement.is_none() => *other = verified,
+            Some(_) => {}
+            None => found.push(verified),
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! A component in a file and its signature in the file beside it, as the public tool has them.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::{PublicKey, SecretKey, Signature, Verified, sign};
+use crate::MAX_SIGNATURE_BYTES;
+use crate::files::replace;
+use crate::statement::Statement;
+use agenthost_core::error::{Error, Result};
+use agenthost_core::plain_file::{self, Links};
+use agenthost_plugin::Plugin;
+
+/// Where the signature of a component lies: its path with `.minisig` behind it.
+///
+/// ```
+/// use agenthost_registry::signature::beside;
+///
+/// assert_eq!(beside("plugins/double.wasm".as_ref()), std::path::Path::new("plugins/double.wasm.minisig"));
+/// ```
+pub fn beside(component: &Path) -> PathBuf {
+    let mut path = component.as_os_str().to_owned();
+    path.push(".minisig");
+    path.into()
+}
+
+/// Signs the component at `path` and writes the signature beside it, in place of one that is there.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # agenthost_registry::keys::create(dir, "acme", None)?;
+/// # let secret = agenthost_registry::keys::open(dir, "acme", || Err(agenthost_core::error::Error::usage("it is plain")))?;
+/// use agenthost_registry::signature::{beside, sign_file, verify_file};
+///
+/// # let component = double();
+/// let file = dir.join("double.wasm");
+/// std::fs::write(&file, &component)?;
+/// let statement = sign_file(&file, &secret)?;
+/// let verified = verify_file(&file, &beside(&file), &secret.public())?;
+/// assert_eq!(verified.statement, Some(statement));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for a file that is no plugin, or one that cannot be published;
+/// [`Host`](agenthost_core::error::ErrorClass::Host) where the signature cannot be written.
+pub fn sign_file(path: &Path, secret: &SecretKey) -> Result<Statement> {
+    let (plugin, bytes) = read(path)?;
+    let statement = Statement::of(&plugin)?;
+    let text = sign(secret, &bytes, &statement)?;
+    let target = beside(path);
+    replace(&target, &text).map_err(|error| {
+        Error::host(format!("cannot write {}: {error}", target.display()))
+            .hint("The signature is written beside the plugin; that directory has to be writable.")
+    })?;
+    Ok(statement)
+}
+
+/// Verifies the component at `path` with the signature at `signature`, and what it says of the component.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # agenthost_registry::keys::create(dir, "acme", None)?;
+/// # let secret = agenthost_registry::keys::open(dir, "acme", || Err(agenthost_core::error::Error::usage("it is plain")))?;
+/// use agenthost_core::error::ErrorClass;
+/// use agenthost_registry::signature::{beside, sign_file, verify_file};
+///
+/// # let file = dir.join("double.wasm");
+/// # std::fs::write(&file, double())?;
+/// sign_file(&file, &secret)?;
+/// verify_file(&file, &beside(&file), &secret.public())?;
+///
+/// std::fs::write(&file, ask())?; // another plugin in its place
+/// let error = verify_file(&file, &beside(&file), &secret.public()).err().ok_or("it was believed")?;
+/// assert_eq!(error.class(), ErrorClass::Denied);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for a file that is no plugin, or has no signature;
+/// [`Denied`](agenthost_core::error::ErrorClass::Denied) for a signature that does not verify or says what is not so.
+pub fn verify_file(path: &Path, signature: &Path, key: &PublicKey) -> Result<Verified> {
+    // First, so that nothing reads a component that somebody changed.
+    let bytes = agenthost_plugin::read(path)?;
+    let verified = read_text(signature)
+        .and_then(|text| Signature::parse(&text))
+        .and_then(|signature| signature.verify(key, &bytes))
+        .map_err(|error| error.at(path))?;
+    let plugin = Plugin::read(&bytes).map_err(|error| error.at(path))?;
+    if let Some(statement) = &verified.statement {
+        statement.check(&plugin)?;
+    }
+    Ok(verified)
+}
+
+fn read(path: &Path) -> Result<(Plugin, Vec<u8>)> {
+    let bytes = agenthost_plugin::read(path)?;
+    let plugin = Plugin::read(&bytes).map_err(|error| error.at(path))?;
+    Ok((plugin, bytes))
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    let failed = |error: std::io::Error| {
+        Error::plugin(format!("cannot read the signature {}: {error}", path.display()))
+            .hint("Name the file with --signature, or make one with `agenthost key sign`.")
+    };
+    let mut bytes = Vec::new();
+    let file = plain_file::open(path, Links::Follow).map_err(failed)?;
+    file.take(MAX_SIGNATURE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    String::from_utf8(bytes).map_err(|_| Error::denied(format!("the signature {} is not text", path.display())))
+}

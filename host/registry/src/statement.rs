@@ -1,0 +1,199 @@
+//! What a publisher signs: not bytes alone, but who they are, what they reach and what they ask for.
+//!
+//! A signature is a minisign file over the component's bytes; the statement stands in its *trusted comment*, which the
+//! signature covers, too. So one small file carries both, and the public tool verifies it and shows the statement.
+
+use semver::Version;
+use serde::{Deserialize, Serialize};
+
+use super::asks::Asks;
+use super::reference::Name;
+use agenthost_core::error::{Error, Result};
+use agenthost_plugin::{Digest, Plugin};
+
+/// The most bytes of a trusted comment that the public tool reads.
+pub const MAX_STATEMENT_BYTES: usize = 8_000;
+
+/// What is said of a release by whoever signs it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Statement {
+    /// The version of this form: 1.
+    pub agenthost: u32,
+    /// Whose task it does.
+    pub name: Name,
+    /// The release version.
+    pub version: Version,
+    /// The exported interface, such as `acme:competitor/task@0.1.0`.
+    pub interface: String,
+    /// The digest of the component.
+    pub digest: Digest,
+    /// What it asks for.
+    pub asks: Asks,
+}
+
+impl Statement {
+    /// The newest form that this version reads.
+    pub const FORMAT: u32 = 1;
+
+    /// What there is to say of `plugin`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_plugin::Plugin;
+    /// use agenthost_registry::statement::Statement;
+    ///
+    /// let statement = Statement::of(&Plugin::read(&double())?)?;
+    /// assert!(statement.text()?.starts_with(r#"{"agenthost":1,"name":"demo:double","version":"0.1.0","#));
+    /// assert!(statement.check(&Plugin::read(&ask())?).is_err(), "it is about another plugin");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for a plugin whose name or version cannot be published, and
+    /// for one that asks for more than fits into [`MAX_STATEMENT_BYTES`].
+    pub fn of(plugin: &Plugin) -> Result<Self> {
+        let (name, version) = identity(plugin)?;
+        let statement = Self {
+            agenthost: Self::FORMAT,
+            name,
+            version,
+            interface: plugin.task.clone(),
+            digest: plugin.digest,
+            asks: Asks::of(plugin),
+        };
+        let length = statement.text()?.len();
+        if length > MAX_STATEMENT_BYTES {
+            return Err(Error::plugin(format!(
+                "{}: what it asks for takes {length} bytes to say, and a signature has room for {MAX_STATEMENT_BYTES}",
+                plugin.id
+            ))
+            .hint("Give it fewer imports, sub-agents or model names."));
+        }
+        Ok(statement)
+    }
+
+    /// The statement as it is signed: JSON on one line, ASCII alone, since the public tool shows nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`Host`](agenthost_core::error::ErrorClass::Host), which cannot happen with a statement that was read or made.
+    pub fn text(&self) -> Result<String> {
+        let json = serde_json::to_string(self).map_err(|error| Error::host(error.to_string()))?;
+        let mut text = String::with_capacity(json.len());
+        for unit in json.chars() {
+            match unit.is_ascii() {
+                true => text.push(unit),
+                false => {
+                    let mut pair = [0; 2];
+                    for half in unit.encode_utf16(&mut pair) {
+                        text.push_str(&format!("\\u{half:04x}"));
+                    }
+                }
+            }
+        }
+        Ok(text)
+    }
+
+    /// Reads a trusted comment; none where it is no statement at all, such as the public tool's own comment.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for a statement that is broken or of a newer form.
+    pub(super) fn read(comment: &str) -> Result<Option<Self>> {
+        if !comment.starts_with('{') {
+            return Ok(None);
+        }
+        let statement: Self = serde_json::from_str(comment)
+            .map_err(|error| Error::denied(format!("the signed statement cannot be read: {error}")))?;
+        match statement.agenthost {
+            Self::FORMAT => Ok(Some(statement)),
+            newer => Err(Error::denied(format!(
+                "the signed statement has form {newer}, and this version reads 1"
+            ))
+            .hint("Use a newer agenthost, or ask for a signature made with this one.")),
+        }
+    }
+
+    /// Whether the statement is about this plugin and says what is true of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the first thing that differs.
+    pub fn check(&self, plugin: &Plugin) -> Result<()> {
+        let differs = |what: &str, said: &str, found: &str| {
+            Error::denied(format!(
+                "{}: the signed statement says {what} {said}, and the component says {found}",
+                plugin.id
+            ))
+            .hint("The signature belongs to another plugin or release; ask its publisher.")
+        };
+        let (name, version) = identity(plugin)?;
+        if self.digest != plugin.digest {
+            return Err(differs("digest", &self.digest.to_string(), &plugin.digest.to_string()));
+        }
+        if self.name != name {
+            return Err(differs("name", &self.name.to_string(), &name.to_string()));
+        }
+        if self.version != version {
+            return Err(differs("version", &self.version.to_string(), &version.to_string()));
+        }
+        if self.interface != plugin.task {
+            return Err(differs("interface", &self.interface, &plugin.task));
+        }
+        if let Some(change) = self.asks.changes(&Asks::of(plugin)).first() {
+            return Err(Error::denied(format!(
+                "{}: the signed statement does not say what the component asks for: {change}",
+                plugin.id
+            ))
+            .hint("The statement was made of another build; ask its publisher."));
+        }
+        Ok(())
+    }
+}
+
+/// Name and release version of a plugin that can be shared.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost_plugin::Plugin;
+/// use agenthost_registry::statement::identity;
+///
+/// # let component = double();
+/// let mut plugin = Plugin::read(&component)?;
+/// let (name, version) = identity(&plugin)?;
+/// assert_eq!(format!("{name}@{version}"), "demo:double@0.1.0");
+///
+/// plugin.id.version = None;
+/// let error = identity(&plugin).err().ok_or("it could be published")?;
+/// assert_eq!(error.to_string(), "demo:double has no version");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) where either is missing or unfit.
+pub fn identity(plugin: &Plugin) -> Result<(Name, Version)> {
+    let name: Name = plugin
+        .id
+        .name
+        .parse()
+        .map_err(|error: Error| Error::plugin(error.to_string()).hint(error.next_step().unwrap_or_default()))?;
+    let release = plugin.release().ok_or_else(|| {
+        Error::plugin(format!("{name} has no version"))
+            .hint("Build it with `agenthost build`, which embeds the version of its Cargo.toml.")
+    })?;
+    let version = release.parse().map_err(|error| {
+        Error::plugin(format!(
+            "{name}: its version `{}` is none: {error}",
+            release.escape_debug()
+        ))
+        .hint("Versions are semver: three numbers, such as 1.2.0.")
+    })?;
+    Ok((name, version))
+}

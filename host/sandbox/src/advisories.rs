@@ -1,0 +1,205 @@
+//! Published advisories on the engine, and which of them this program has not taken up.
+//!
+//! The list stands in `advisories.toml`, with its source and date; it is looked at when a plugin is vetted, and by `doctor`. It
+//! knows what was known when it was written, and nothing is fetched.
+
+use semver::Version;
+use serde::Deserialize;
+
+/// One published advisory.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Advisory {
+    /// Its id in the GitHub advisory database.
+    pub id: String,
+    /// The first release of the line that has the fix.
+    pub fixed: Version,
+    /// What it is about.
+    pub about: String,
+    /// The part of the engine that it is about.
+    part: String,
+}
+
+/// A part of the engine that advisories are about, and whether this host has it.
+struct EnginePart {
+    name: &'static str,
+    used: bool,
+    why: &'static str,
+}
+
+const fn used(name: &'static str, why: &'static str) -> EnginePart {
+    EnginePart { name, used: true, why }
+}
+
+const fn unused(name: &'static str, why: &'static str) -> EnginePart {
+    EnginePart { name, used: false, why }
+}
+
+/// All parts. A test compares what is said of features with the manifest.
+const PARTS: &[EnginePart] = &[
+    used("components", "every plugin is a component"),
+    used(
+        "component-async",
+        "a plugin is called concurrently; a panic fails the task that it comes from and no other",
+    ),
+    used("wasi", "every plugin gets the inert part of WASI"),
+    used("files", "a plugin with a granted directory can use files"),
+    used("no-gc", "the engine is built without its feature `gc`"),
+    used("no-threads", "the engine is built without its feature `threads`"),
+    EnginePart {
+        name: "aarch64",
+        used: cfg!(target_arch = "aarch64"),
+        why: match cfg!(target_arch = "aarch64") {
+            true => "this host runs on aarch64",
+            false => "this host does not run on aarch64",
+        },
+    },
+    unused("gc", "garbage collection and exceptions are not compiled in"),
+    unused("wasi-http", "wasi-http is not compiled in"),
+    unused("sockets", "no plugin can import sockets"),
+    unused("preview1", "preview 0 and 1 of WASI are not compiled in"),
+    unused("wasip3", "WASI 0.3 is not compiled in"),
+    unused("host-streams", "the host gives no stream or future to a plugin"),
+    unused("plain-call", "every plugin is called concurrently"),
+    unused("async-write-stream", "output and files go through other streams"),
+    unused("module-export", "the host does not ask a caller for a module's export"),
+];
+
+impl Advisory {
+    /// Whether this host has the part of the engine that the advisory is about.
+    pub fn affects_this_host(&self) -> bool {
+        self.engine_part().is_none_or(|part| part.used)
+    }
+
+    /// Why it affects this host, or why it does not.
+    pub fn why(&self) -> &'static str {
+        self.engine_part().map_or("nobody has looked at it", |part| part.why)
+    }
+
+    fn engine_part(&self) -> Option<&'static EnginePart> {
+        PARTS.iter().find(|part| part.name == self.part)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    /// The release line that the entries are about.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the list says it to its reader, and a test checks it")
+    )]
+    line: String,
+    /// When the sources were read.
+    read: String,
+    #[serde(rename = "advisory")]
+    advisories: Vec<Advisory>,
+}
+
+fn list() -> Option<List> {
+    toml::from_str(include_str!("advisories.toml")).ok()
+}
+
+/// The version of the engine in this program.
+const VERSION: &str = env!("AGENTHOST_WASMTIME");
+
+/// The engine in this program, with its version: `wasmtime 48.0.8`, say.
+pub fn engine() -> String {
+    format!("wasmtime {VERSION}")
+}
+
+/// When the list was brought up to date.
+pub fn read() -> String {
+    list().map(|list| list.read).unwrap_or_default()
+}
+
+/// The advisories that this program's engine has not taken up.
+pub fn open() -> Vec<Advisory> {
+    open_in(VERSION)
+}
+
+fn open_in(engine: &str) -> Vec<Advisory> {
+    let mut advisories = list().map(|list| list.advisories).unwrap_or_default();
+    // Of an engine that nobody knows, every one is open.
+    let Ok(engine) = engine.parse::<Version>() else {
+        return advisories;
+    };
+    advisories.retain(|advisory| advisory.fixed > engine);
+    advisories
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_sound_and_of_this_engine() {
+        let list = list().expect("advisories.toml is read");
+        assert!(
+            VERSION.starts_with(&format!("{}.", list.line)),
+            "{VERSION} {}",
+            list.line
+        );
+        assert!(!list.advisories.is_empty());
+        for advisory in &list.advisories {
+            assert!(advisory.id.starts_with("GHSA-"), "{advisory:?}");
+        }
+    }
+
+    #[test]
+    fn each_says_whether_this_host_is_affected() {
+        for advisory in list().unwrap().advisories {
+            assert!(
+                advisory.engine_part().is_some(),
+                "{}: no part is named {}",
+                advisory.id,
+                advisory.part
+            );
+        }
+        let says = |id: &str| {
+            let mut all = list().unwrap().advisories.into_iter();
+            let found = all.find(|advisory| advisory.id.starts_with(id)).unwrap();
+            (found.affects_this_host(), found.why())
+        };
+        assert!(!says("GHSA-f8mm").0 && says("GHSA-f8mm").1.contains("wasi-http"));
+        assert!(!says("GHSA-43j2").0 && says("GHSA-rc4p").0 && says("GHSA-xrvr").0);
+    }
+
+    /// What is said of parts that are not compiled in is what the manifest says.
+    #[test]
+    fn the_parts_are_those_of_the_manifest() {
+        let manifest: toml::Table = include_str!("../Cargo.toml").parse().unwrap();
+        let features = |name: &str| -> Vec<String> {
+            let dependency = &manifest["dependencies"][name];
+            assert_eq!(dependency["default-features"].as_bool(), Some(false), "{name}");
+            let features = dependency["features"].as_array().unwrap();
+            features
+                .iter()
+                .map(|feature| feature.as_str().unwrap().to_owned())
+                .collect()
+        };
+        let engine = features("wasmtime");
+        for (feature, compiled) in [
+            ("component-model", true),
+            ("component-model-async", true),
+            ("gc", false),
+            ("gc-drc", false),
+            ("threads", false),
+            ("winch", false),
+        ] {
+            assert_eq!(engine.iter().any(|named| named == feature), compiled, "{feature}");
+        }
+        assert_eq!(features("wasmtime-wasi"), ["p2"]);
+        let lock = include_str!("../../../Cargo.lock");
+        assert!(lock.contains("name = \"wasmtime-wasi\"") && !lock.contains("name = \"wasmtime-wasi-http\""));
+        assert!(!lock.contains("name = \"wasmtime-internal-winch\""));
+    }
+
+    #[test]
+    fn what_is_fixed_later_is_open() {
+        let all = list().unwrap().advisories.len();
+        assert_eq!(open_in("48.0.0").len(), all);
+        assert_eq!(open_in("49.0.0").len(), 0);
+        assert!(open().iter().all(|advisory| advisory.fixed > VERSION.parse().unwrap()));
+    }
+}

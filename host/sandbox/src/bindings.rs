@@ -1,0 +1,13 @@
+//! The generated host side of `wit/`. Nothing else in the crate calls `bindgen!`.
+
+#![allow(clippy::all, clippy::indexing_slicing, clippy::unwrap_used, reason = "generated")]
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    world: "plugin",
+    imports: {
+        "agenthost:plugin/llm.complete": async | store | trappable,
+        "agenthost:plugin/llm.remaining": store | trappable,
+        "agenthost:plugin/progress.report": trappable,
+    },
+});

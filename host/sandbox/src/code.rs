@@ -1,0 +1,185 @@
+//! A compiled and linked plugin: how it is called, and what it gives.
+
+use agenthost_core::failpoint;
+use std::pin::pin;
+
+use serde_json::Value;
+use wasmtime::AsContextMut as _;
+use wasmtime::component::{ComponentExportIndex, InstancePre, Type, Val};
+
+use super::fuel::Tank;
+use super::store::State;
+use super::{End, Input, Returned};
+use crate::value;
+use agenthost_core::error::Error;
+use agenthost_core::limits::LimitKind;
+
+/// A plugin's code, compiled and linked.
+pub struct Code {
+    pub(super) pre: InstancePre<State>,
+    pub(super) run: ComponentExportIndex,
+    pub(super) input: Type,
+    pub(super) returns: Option<Type>,
+    pub(super) error: ErrorShape,
+    /// Whether built-ins of it may copy bytes out of the host's sight.
+    pub(super) copies_unseen: bool,
+    /// Whether it has more memories than every place has.
+    pub(super) wide: bool,
+}
+
+/// What the `err` side of `run`'s result is.
+pub(super) enum ErrorShape {
+    /// The contract's `failure`.
+    Failure,
+    /// A text.
+    Text,
+    /// A type of the plugin's own, or none.
+    Own,
+}
+
+impl Code {
+    /// Starts an instance and calls its `run`, with fuel from the tank.
+    pub(super) async fn call(
+        &self,
+        store: &mut wasmtime::Store<State>,
+        tank: &Tank,
+        input: Val,
+    ) -> wasmtime::Result<Option<Val>> {
+        tank.poll(&mut *store)?;
+        failpoint!(await "guest.instantiate");
+        failpoint!("guest.instance", wasmtime::Error::new(super::EffectLost));
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        let Some(run) = instance.get_func(&mut *store, self.run) else {
+            return Err(wasmtime::Error::msg("the export `run` is gone"));
+        };
+        let results = usize::from(run.ty(&*store).results().len() > 0);
+        let params = [input];
+        let mut results = vec![Val::Bool(false); results];
+        store
+            .run_concurrent(async |accessor| {
+                let mut call = pin!(run.call_concurrent(accessor, &params, &mut results));
+                std::future::poll_fn(|cx| {
+                    accessor.with(|mut access| tank.poll(access.as_context_mut()))?;
+                    call.as_mut().poll(cx)
+                })
+                .await
+            })
+            .await??;
+        Ok(results.pop())
+    }
+
+    /// What `run` returns when the host has to say that the task failed, in the plugin's own type: a case of `failure`
+    /// or a text. None where the type has no room for it.
+    pub fn returned_failure(&self, case: &str, text: &str, limit: Option<LimitKind>) -> Option<Returned> {
+        let text = || Box::new(Val::String(text.into()));
+        let error = match self.error {
+            ErrorShape::Own => return None,
+            ErrorShape::Text => *text(),
+            ErrorShape::Failure => {
+                let payload = match (case, limit) {
+                    ("exhausted", limit) => {
+                        let limit = limit.unwrap_or(LimitKind::Other);
+                        Some(Box::new(Val::Enum(limit.name().into())))
+                    }
+                    ("context-overflow" | "cancelled", _) => None,
+                    ("failed" | "denied" | "model" | "trapped" | "escalated", _) => Some(text()),
+                    _ => {
+                        let pair = vec![Val::String(case.into()), *text()];
+                        return Some(Returned(Val::Result(Err(Some(Box::new(Val::Variant(
+                            "other".into(),
+                            Some(Box::new(Val::Tuple(pair))),
+                        )))))));
+                    }
+                };
+                Val::Variant(case.into(), payload)
+            }
+        };
+        Some(Returned(Val::Result(Err(Some(Box::new(error))))))
+    }
+
+    /// Turns JSON into an input of this plugin.
+    pub fn input(&self, json: &Value) -> Result<Input, Error> {
+        value::from_json(&self.input, json, "input")
+            .map(Input::new)
+            .map_err(|error| {
+                Error::input(error.to_string()).hint(format!("The input has this form: {}", self.sample()))
+            })
+    }
+
+    /// An input as JSON; none for one that JSON cannot tell.
+    pub fn input_json(&self, input: &Input) -> Option<Value> {
+        // What was refused was never copied.
+        match input.kept {
+            Some(Err(_)) => None,
+            _ => value::to_json(&input.value, "input").ok(),
+        }
+    }
+
+    /// What `run` returned, as JSON.
+    pub fn returned_json(&self, returned: &Returned) -> Option<Value> {
+        value::to_json(&returned.0, "returned").ok()
+    }
+
+    /// What `run` returned, from the JSON of [`Code::returned_json`].
+    pub fn returned(&self, json: &Value) -> Option<Returned> {
+        value::from_json(self.returns.as_ref()?, json, "returned")
+            .ok()
+            .map(Returned)
+    }
+
+    /// A small input of the right type.
+    pub fn sample(&self) -> Value {
+        value::sample(&self.input)
+    }
+
+    pub(super) fn output(&self, returned: Option<&Val>) -> End {
+        let json = |ty: Option<&Type>, val: Option<&Val>| match (ty, val) {
+            (Some(_), Some(val)) => value::to_json(val, "output")
+                .map_err(|error| End::Exhausted(LimitKind::Size, format!("the output cannot be taken over: {error}"))),
+            _ => Ok(Value::Null),
+        };
+        let end = match (&self.returns, returned) {
+            (Some(Type::Result(ty)), Some(Val::Result(Ok(value)))) => {
+                json(ty.ok().as_ref(), value.as_deref()).map(End::Output)
+            }
+            (Some(Type::Result(ty)), Some(Val::Result(Err(error)))) => {
+                json(ty.err().as_ref(), error.as_deref()).map(|json| match (&self.error, json) {
+                    (ErrorShape::Failure, json) => End::Failure(json),
+                    (ErrorShape::Text, Value::String(text)) => End::Text(text),
+                    (_, json) => End::Error(json),
+                })
+            }
+            (ty, value) => json(ty.as_ref(), value).map(End::Output),
+        };
+        end.unwrap_or_else(|too_large| too_large)
+    }
+}
+
+impl ErrorShape {
+    pub(super) fn of(ty: &Type) -> Self {
+        let Type::Result(result) = ty else {
+            return Self::Own;
+        };
+        match result.err() {
+            Some(Type::String) => Self::Text,
+            Some(Type::Variant(variant)) => {
+                const CASES: [&str; 9] = [
+                    "failed",
+                    "exhausted",
+                    "denied",
+                    "model",
+                    "context-overflow",
+                    "trapped",
+                    "cancelled",
+                    "escalated",
+                    "other",
+                ];
+                match variant.cases().map(|case| case.name).eq(CASES) {
+                    true => Self::Failure,
+                    false => Self::Own,
+                }
+            }
+            _ => Self::Own,
+        }
+    }
+}

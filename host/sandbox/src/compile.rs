@@ -1,0 +1,227 @@
+//! From the bytes of a plugin to native code, within limits on time and memory.
+//!
+//! Compiling is bounded twice. What its cost grows with is counted first, in one pass over the bytes
+//! ([`bounds`](agenthost_plugin)). Then the compiler runs where the embedder says ([`Compile`]): in a child process whose address
+//! space, computing time and wall time are limited, or in this process, where nothing but the counting bounds it. A child can
+//! open no file and no socket, has an empty environment, and dies with the process that started it. The image that it returns is
+//! authenticated and cached by this process, like one that was compiled here.
+//!
+//! Left out: limits on the time and memory of a compiler in this process, which cannot be interrupted.
+
+mod child;
+mod parent;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::cache::{self, Cache};
+use super::engine::{Reservation, compiler};
+use super::{Machine, Settings, host_error, room};
+use agenthost_core::error::Error;
+use agenthost_plugin::{Digest, bounds};
+
+pub use self::child::compile_and_exit;
+
+/// Where plugins are compiled.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Compile {
+    /// In this process, on the thread that loads the plugin. What a component may hold is bounded; the memory and the time of the
+    /// compiler are not.
+    #[default]
+    InProcess,
+    /// In a child process, which is killed when it exceeds its limits, when the load is abandoned, and when this process ends.
+    Child {
+        /// The program to run: `agenthost`, or one that calls [`compile_and_exit`] first, such as `/proc/self/exe`.
+        program: PathBuf,
+        /// What the child may use.
+        limits: CompileLimits,
+    },
+}
+
+/// What compiling one plugin may use.
+///
+/// ```
+/// use agenthost_sandbox::CompileLimits;
+///
+/// let limits = CompileLimits::default();
+/// assert_eq!((limits.memory, limits.time.as_secs()), (2 << 30, 30));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Bytes of address space.
+    pub memory: u64,
+    /// Wall time, and the computing time of all threads together.
+    pub time: Duration,
+}
+
+impl Default for CompileLimits {
+    /// The largest plugins in use hold CPython, 20 MB. In a release build they compile in 6 to 7 s of computing time, with 380 MiB.
+    fn default() -> Self {
+        Self {
+            memory: 2 << 30,
+            time: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The time and memory that compiling a plugin took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compilation {
+    /// Whether the native code was in the cache, so that nothing was compiled.
+    pub cached: bool,
+    /// How long it took to have the code.
+    pub time: Duration,
+    /// The most memory that the compiler held, in bytes; `None` if the code was cached or compiled in this process.
+    pub peak_memory: Option<u64>,
+}
+
+/// Abandons a load when it is dropped.
+#[derive(Debug)]
+pub struct Abandon(Stop);
+
+/// Whether a load was abandoned, and which compiler is to be told.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<Mutex<StopState>>);
+
+#[derive(Debug, Default)]
+struct StopState {
+    abandoned: bool,
+    watcher: Option<mpsc::Sender<parent::Event>>,
+}
+
+/// A way to abandon a load from another thread: dropping the [`Abandon`] ends the compiler process that the [`Stop`] was given to.
+pub fn stop() -> (Abandon, Stop) {
+    let stop = Stop::default();
+    (Abandon(stop.clone()), stop)
+}
+
+impl Stop {
+    fn state(&self) -> MutexGuard<'_, StopState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends [`parent::Event::Abandoned`] when the load is abandoned, or at once if it was.
+    fn watch(&self, watcher: mpsc::Sender<parent::Event>) {
+        let mut state = self.state();
+        if state.abandoned {
+            let _ = watcher.send(parent::Event::Abandoned);
+        }
+        state.watcher = Some(watcher);
+    }
+}
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.abandoned = true;
+        if let Some(watcher) = state.watcher.take() {
+            let _ = watcher.send(parent::Event::Abandoned);
+        }
+    }
+}
+
+/// Compiles plugins as a [`Sandbox`](super::Sandbox) with the same settings would, without running any.
+pub struct Compiler {
+    engine: Engine,
+    reservation: Reservation,
+    cache: Option<Cache>,
+    how: Compile,
+}
+
+impl Compiler {
+    /// Makes a compiler; what it compiles is cached for a sandbox with the same settings.
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
+        let machine = Machine::read();
+        let (slots, _) = machine.task_slots();
+        let pooled = machine.can_reserve(slots.min(settings.max_tasks).max(room::LEVELS));
+        let reservation = Reservation::new(pooled, settings.max_memory);
+        let engine =
+            compiler(reservation).map_err(|error| host_error("cannot start the WebAssembly compiler", &error))?;
+        Ok(Self {
+            engine,
+            reservation,
+            cache: settings.cache.as_deref().and_then(Cache::open),
+            how: settings.compile.clone(),
+        })
+    }
+
+    /// Compiles a plugin that [`Plugin::read`](agenthost_plugin::Plugin::read) accepts, or finds it in the cache. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// An error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for one that cannot be compiled or exceeds a bound or a limit.
+    pub fn check(&self, bytes: &[u8], digest: &Digest) -> Result<Compilation, Error> {
+        let source = Source {
+            bytes,
+            digest,
+            stop: None,
+        };
+        let (_, compilation) = compile(&self.engine, self.reservation, &source, self.cache.as_ref(), &self.how)?;
+        Ok(compilation)
+    }
+}
+
+/// What is compiled.
+pub(super) struct Source<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) digest: &'a Digest,
+    pub(super) stop: Option<&'a Stop>,
+}
+
+/// Compiles a plugin, or takes the result of an earlier time from the cache.
+pub(super) fn compile(
+    engine: &Engine,
+    reservation: Reservation,
+    source: &Source<'_>,
+    cache: Option<&Cache>,
+    how: &Compile,
+) -> Result<(Component, Compilation), Error> {
+    let start = Instant::now();
+    let done = |component, cached, peak_memory| {
+        let time = start.elapsed();
+        (
+            component,
+            Compilation {
+                cached,
+                time,
+                peak_memory,
+            },
+        )
+    };
+    if let Some(known) = cache.and_then(|cache| cache.load(engine, source.digest)) {
+        return Ok(done(known, true, None));
+    }
+    bounds::code(source.bytes)?;
+    match how {
+        Compile::InProcess => {
+            let component = Component::from_binary(engine, source.bytes)
+                .map_err(|error| agenthost_plugin::broken(&error.root_cause()))?;
+            if let Some(cache) = cache {
+                match component.serialize() {
+                    Ok(image) => cache.store(engine, source.digest, &image),
+                    Err(error) => tracing::warn!(%error, "compiled plugin cannot be cached"),
+                }
+            }
+            Ok(done(component, false, None))
+        }
+        Compile::Child { program, limits } => {
+            let compiled = parent::compile(program, *limits, reservation, source)?;
+            if let Some(cache) = cache {
+                cache.store(engine, source.digest, &compiled.image);
+            }
+            let component = cache::own_image(engine, &compiled.image).map_err(|error| {
+                Error::host(format!(
+                    "the compiler's result does not fit this host: {}",
+                    error.root_cause()
+                ))
+                .hint("Let the host compile with the program of its own version.")
+            })?;
+            Ok(done(component, false, compiled.peak_memory))
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The parent's side of a compiler process: start it, wait for it within limits, and say how it ended.
+
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::MemfdFlags;
+use rustix::process::Signal;
+
+use super::child::{ARGUMENT, CANNOT_START, Header, INVALID, Job};
+use super::{CompileLimits, Source};
+use crate::engine::Reservation;
+use agenthost_core::error::Error;
+
+/// The largest image: code for a plugin of the largest size, with room.
+const MAX_IMAGE: usize = 512 << 20;
+/// What is kept of the child's stderr.
+const MAX_WORDS: usize = 16 << 10;
+/// Threads of the compiler at most: each takes address space of its own.
+const MAX_THREADS: usize = 4;
+
+/// What a child compiled.
+pub(super) struct Compiled {
+    pub(super) image: Vec<u8>,
+    pub(super) peak_memory: Option<u64>,
+}
+
+/// Compiles a plugin in a child process.
+pub(super) fn compile(
+    program: &Path,
+    limits: CompileLimits,
+    reservation: Reservation,
+    source: &Source<'_>,
+) -> Result<Compiled, Error> {
+    let deadline = Instant::now() + limits.time;
+    let job = Job {
+        length: source.bytes.len() as u64,
+        memory: limits.memory,
+        cpu_seconds: limits.time.as_secs() + u64::from(limits.time.subsec_nanos() > 0),
+        reservation,
+        parent: rustix::process::getpid().as_raw_nonzero().get(),
+    };
+    let mut running = start(program, &job, source.bytes).map_err(|error| {
+        Error::host(format!("cannot start the compiler {}: {error}", program.display()))
+            .hint("The machine may be out of processes or memory; `agenthost doctor` shows what it allows.")
+    })?;
+    let gave = running.wait(deadline, source);
+    let gave = gave.map_err(|error| Error::host(format!("cannot read from the compiler: {error}")))?;
+    match gave {
+        Gave::Result { status, out, words } => result(status, out, &words, limits),
+        Gave::TimeUp => Err(too_long(limits)),
+        Gave::TooMuch => Err(Error::plugin(format!(
+            "the plugin's native code is larger than {} MiB",
+            MAX_IMAGE >> 20
+        ))
+        .hint("Leave out what the plugin does not need, and build it in release mode.")),
+        Gave::Abandoned => Err(Error::host("loading the plugin was abandoned")),
+    }
+}
+
+fn start(program: &Path, job: &Job, bytes: &[u8]) -> io::Result<Running> {
+    // The child reads it at its own pace, and no thread has to feed it.
+    let mut input = File::from(rustix::fs::memfd_create("plugin", MemfdFlags::CLOEXEC)?);
+    input.write_all(bytes)?;
+    io::Seek::rewind(&mut input)?;
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(MAX_THREADS));
+    let child = Command::new(program)
+        .arg(ARGUMENT)
+        .arg(serde_json::to_string(job)?)
+        .env_clear()
+        .env("RAYON_NUM_THREADS", threads.to_string())
+        // Each arena of glibc reserves 64 MiB of address space.
+        .env("MALLOC_ARENA_MAX", "2")
+        .current_dir("/")
+        .stdin(Stdio::from(input))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    Ok(Running(child))
+}
+
+/// A child that is killed when it is dropped, if it still runs.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// How waiting for a child ended.
+enum Gave {
+    Result {
+        status: ExitStatus,
+        out: Vec<u8>,
+        words: Vec<u8>,
+    },
+    TimeUp,
+    TooMuch,
+    Abandoned,
+}
+
+/// What happens while a child runs.
+pub(super) enum Event {
+    /// It closed its stdout, with all that it wrote there.
+    Out(io::Result<Vec<u8>>),
+    /// It closed its stderr.
+    Words(io::Result<Vec<u8>>),
+    /// Nobody waits for the plugin any more.
+    Abandoned,
+}
+
+impl Running {
+    /// Reads what the child writes until it has ended, its time is up, or the load is abandoned.
+    fn wait(&mut self, deadline: Instant, source: &Source<'_>) -> io::Result<Gave> {
+        let (sender, events) = mpsc::channel();
+        if let Some(stop) = source.stop {
+            stop.watch(sender.clone());
+        }
+        let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
+        // A thread ends when its pipe closes: at the latest when the child is killed.
+        read(stdout, MAX_IMAGE, sender.clone(), Event::Out)?;
+        read(stderr, MAX_WORDS, sender, Event::Words)?;
+        let (mut out, mut words) = (None, None);
+        while out.is_none() || words.is_none() {
+            match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Out(read)) => out = Some(read?),
+                Ok(Event::Words(read)) => words = Some(read?),
+                Ok(Event::Abandoned) => return Ok(Gave::Abandoned),
+                Err(_) => return Ok(Gave::TimeUp),
+            }
+            if out.as_ref().is_some_and(|out| out.len() > MAX_IMAGE) {
+                return Ok(Gave::TooMuch);
+            }
+        }
+        // It has closed both and is about to end.
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                let (out, words) = (out.unwrap_or_default(), words.unwrap_or_default());
+                return Ok(Gave::Result { status, out, words });
+            }
+            if Instant::now() >= deadline {
+                return Ok(Gave::TimeUp);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Reads a pipe to its end on a thread of its own, and keeps one byte more than `most` at most. What the child writes to stderr beyond
+/// that is read and dropped, so that it is not held up.
+fn read(
+    pipe: Option<impl Read + Send + 'static>,
+    most: usize,
+    to: mpsc::Sender<Event>,
+    event: fn(io::Result<Vec<u8>>) -> Event,
+) -> io::Result<()> {
+    let mut pipe = pipe.ok_or_else(|| io::Error::other("the child has no pipe"))?;
+    let read = move || {
+        let mut bytes = Vec::new();
+        let kept = (&mut pipe).take(most as u64 + 1).read_to_end(&mut bytes);
+        if kept.is_ok() && most == MAX_WORDS {
+            let _ = io::copy(&mut pipe, &mut io::sink());
+        }
+        let _ = to.send(event(kept.map(|_| bytes)));
+    };
+    std::thread::Builder::new()
+        .name("compiler output".to_owned())
+        .spawn(read)?;
+    Ok(())
+}
+
+/// What a child that has ended gave, or why it failed.
+fn result(status: ExitStatus, mut out: Vec<u8>, words: &[u8], limits: CompileLimits) -> Result<Compiled, Error> {
+    let words = String::from_utf8_lossy(words);
+    let first = words.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let is = |signal: Signal| status.signal() == Some(signal.as_raw());
+    if status.success() {
+        let line = out.iter().position(|byte| *byte == b'\n').unwrap_or(out.len());
+        let header: Option<Header> = out.get(..line).and_then(|line| serde_json::from_slice(line).ok());
+        let header = header.filter(|header| header.length == out.len().saturating_sub(line + 1) as u64);
+        let Some(header) = header else {
+            return Err(Error::host("the program that should compile is no compiler")
+                .hint("Call `sandbox::compile_and_exit` first in its `main`."));
+        };
+        out.drain(..=line);
+        return Ok(Compiled {
+            image: out,
+            peak_memory: header.peak_memory,
+        });
+    }
+    if status.code() == Some(i32::from(INVALID)) {
+        return Err(agenthost_plugin::broken(&first));
+    }
+    // What the allocator of Rust, the system's thread library and the compiler say when they are refused memory.
+    let refused = [
+        "memory allocation of",
+        "Cannot allocate memory",
+        "failed to allocate",
+        "Resource temporarily unavailable",
+        "WouldBlock",
+    ];
+    if refused.iter().any(|says| words.contains(says)) {
+        return Err(too_large(limits));
+    }
+    if is(Signal::XCPU) {
+        return Err(too_long(limits));
+    }
+    if status.code() == Some(i32::from(CANNOT_START)) {
+        return Err(Error::host(format!("the compiler cannot start: {first}")));
+    }
+    let how = match status.signal() {
+        Some(signal) if is(Signal::KILL) => {
+            format!("it was killed (signal {signal}), perhaps for want of memory on this machine")
+        }
+        Some(signal) => format!("it crashed (signal {signal}) {first}"),
+        None => format!("it failed: {first}"),
+    };
+    Err(
+        Error::plugin(format!("the compiler gave no code for the plugin: {}", how.trim_end()))
+            .hint("Do not use this plugin unless you trust it; if you do, report it to its author."),
+    )
+}
+
+fn too_large(limits: CompileLimits) -> Error {
+    let limit = match limits.memory >> 20 {
+        0 => format!("{} bytes", limits.memory),
+        mib => format!("{mib} MiB"),
+    };
+    Error::plugin(format!("compiling the plugin needs more than {limit} of memory, the limit `memory` in [compile]")).hint(
+        "Do not use a plugin that you do not trust; for one that you do, write a larger `memory` under [compile] in your own configuration.",
+    )
+}
+
+fn too_long(limits: CompileLimits) -> Error {
+    let limit = limits.time;
+    Error::plugin(format!("compiling the plugin takes longer than {limit:?}, the limit `time` in [compile]")).hint(
+        "Do not use a plugin that you do not trust; for one that you do, write a longer `time` under [compile] in your own configuration.",
+    )
+}

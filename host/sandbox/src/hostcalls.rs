@@ -1,0 +1,173 @@
+//! What a guest pays for the work that it makes the host do.
+//!
+//! Compiled code pays for itself: one unit of fuel an instruction, and one a byte for bulk operations. Whatever runs outside
+//! of it (host functions, the built-ins of the component model, a callback that is called once more) would be free, and a
+//! guest that loops over it would neither use up its fuel nor let others run. So the host charges for each way out and each
+//! way in, in proportion to the bytes and the work, at the prices in [`price`].
+//!
+//! **How it is charged.** [`ChargeHook`] is called by the engine at every border crossing. Host functions add what they
+//! cost to what is owed, and the hook takes it out of the store's fuel before the guest goes on. A guest that cannot pay
+//! traps as one that computes without fuel does.
+//!
+//! **How others get to run.** `Store::set_fuel` starts the engine's own interval anew, so a guest that makes the host call it
+//! again and again would never reach a yield of the engine. The hook therefore yields by itself once a guest has used
+//! [`SLICE`] since its last yield. Between two yields a guest uses at most two slices and one host call.
+//!
+//! Every price is a function of what the guest did, and none of the clock: a replay uses the same fuel and yields at the same
+//! points.
+//!
+//! Left out: time that a host function waits. A waiting guest does not compute.
+
+use std::task::Poll;
+
+use wasmtime::{AsContext, AsContextMut, CallHook, CallHookHandler, StoreContextMut, Trap};
+
+use super::store::State;
+use agenthost_core::weaken::{self, Defence};
+
+/// Fuel after which a computing guest lets others run: one to two milliseconds.
+pub(super) const SLICE: u64 = 5_000_000;
+
+/// Prices in units of fuel. A unit is about 0.2 ns of computing, so a price is five times the nanoseconds that the work
+/// takes, rounded up.
+pub(super) mod price {
+    /// Any border crossing: saving registers, looking up the function, the hook itself (100 ns).
+    pub(crate) const CROSSING: u64 = 500;
+    /// A byte that is checked and copied between guest and host.
+    pub(crate) const BYTE: u64 = 2;
+    /// A random byte.
+    pub(crate) const RANDOM_BYTE: u64 = 5;
+    /// A handle that is looked up and polled.
+    pub(crate) const POLLABLE: u64 = 1_000;
+    /// A progress report: an event for each watcher.
+    pub(crate) const PROGRESS: u64 = 10_000;
+    /// An answer of `remaining`: the accounts are read, and an entry of the journal is made.
+    pub(crate) const REMAINING: u64 = 25_000;
+    /// A model call: the ledger, the gate and four entries of the journal.
+    pub(crate) const CALL: u64 = 250_000;
+    /// A byte of a model call's request: serialized and hashed for the journal, written to it, and sent.
+    pub(crate) const CALL_BYTE: u64 = 20;
+    /// A sub-task: a store, an instance, accounts and entries of the journal.
+    pub(crate) const SUB_TASK: u64 = 500_000;
+    /// What a built-in that copies bytes out of the host's sight costs for every two bytes of memory that the guest holds.
+    pub(crate) const TWO_HELD_BYTES: u64 = 1;
+}
+
+/// What a guest owes, and since when it has not let others run.
+#[derive(Debug, Default)]
+pub(super) struct Charges {
+    /// Units of fuel that host functions have charged and the guest has not paid.
+    owed: u64,
+    /// Whether one of the host's functions charged for the crossing that is under way.
+    priced: bool,
+    /// The store's fuel when the guest last let others run.
+    since: u64,
+    /// Whether built-ins of this guest may copy any number of bytes: streams, and strings between composed components.
+    copies_unseen: bool,
+}
+
+impl Charges {
+    pub(super) fn new(copies_unseen: bool) -> Self {
+        Self {
+            copies_unseen,
+            ..Self::default()
+        }
+    }
+
+    /// Charges `fuel`, which is taken when the guest goes on.
+    pub(super) fn add(&mut self, fuel: u64) {
+        self.owed = self.owed.saturating_add(fuel);
+        self.priced = true;
+    }
+
+    /// Charges for `bytes` that are copied between guest and host.
+    pub(super) fn bytes(&mut self, bytes: u64) {
+        self.add(bytes.saturating_mul(price::BYTE));
+    }
+
+    fn slice_is_over(&self, left: u64) -> bool {
+        self.since.saturating_sub(left) >= SLICE
+    }
+
+    /// Notes that the guest has let others run and has `fuel` now.
+    pub(super) fn yielded(&mut self, fuel: u64) {
+        self.since = fuel;
+    }
+}
+
+/// The cost of work that has a fixed part and one for each byte.
+pub(super) fn cost_of(fixed: u64, per_byte: u64, bytes: u64) -> u64 {
+    fixed.saturating_add(per_byte.saturating_mul(bytes))
+}
+
+/// Takes `fuel` from the store at once, so that nothing is done that the guest cannot pay for.
+///
+/// # Errors
+///
+/// [`Trap::OutOfFuel`], with no fuel left.
+pub(super) fn charge(mut store: impl AsContextMut<Data = State>, fuel: u64) -> wasmtime::Result<()> {
+    let mut store = store.as_context_mut();
+    store.data_mut().charges.priced = true;
+    take(&mut store, fuel)
+}
+
+fn take(store: &mut StoreContextMut<'_, State>, fuel: u64) -> wasmtime::Result<()> {
+    if weaken::off(Defence::HostCallFuel) {
+        return Ok(());
+    }
+    let left = store.as_context().get_fuel()?;
+    store.set_fuel(left.saturating_sub(fuel))?;
+    match left < fuel {
+        true => Err(Trap::OutOfFuel.into()),
+        false => Ok(()),
+    }
+}
+
+/// Charges for border crossings, and makes a guest that has used its slice yield.
+pub(super) struct ChargeHook;
+
+#[async_trait::async_trait]
+impl CallHookHandler<State> for ChargeHook {
+    async fn handle_call_event(&self, mut store: StoreContextMut<'_, State>, event: CallHook) -> wasmtime::Result<()> {
+        match event {
+            CallHook::CallingWasm => take(&mut store, price::CROSSING),
+            CallHook::ReturningFromWasm => Ok(()),
+            CallHook::CallingHost => {
+                let left = store.as_context().get_fuel()?;
+                let charges = &mut store.data_mut().charges;
+                // After a whole slice it is most likely the engine, which comes to refuel.
+                charges.priced = charges.slice_is_over(left);
+                Ok(())
+            }
+            CallHook::ReturningFromHost => {
+                let held = store.data().held.memory();
+                let charges = &mut store.data_mut().charges;
+                let mut owed = std::mem::take(&mut charges.owed).saturating_add(price::CROSSING);
+                if charges.copies_unseen && !charges.priced {
+                    owed = owed.saturating_add(held / 2 * price::TWO_HELD_BYTES);
+                }
+                take(&mut store, owed)?;
+                let left = store.as_context().get_fuel()?;
+                if store.data().charges.slice_is_over(left) {
+                    yield_now().await;
+                    store.data_mut().charges.yielded(left);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Lets others run. The wake-up comes at once, which tells the driver that the guest is computing and not idle; that of
+/// `tokio::task::yield_now` comes later.
+async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

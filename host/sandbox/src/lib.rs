@@ -1,0 +1,570 @@
+//! One guest, one store, one call: the only part of the host that knows wasmtime.
+//!
+//! A [`Sandbox`] is made once per process: one engine, one linker, one pool. `Sandbox::load` turns bytes into a
+//! [`Code`] that can be run any number of times; [`Sandbox::run`] runs it once, in a store of its own that is dropped
+//! afterwards, and says how it ended. What bounds a run: its fuel (which also makes a computing guest let others run),
+//! the sum of its linear memories, a deadline around the whole call, the bytes of any one value that crosses the border,
+//! and the caps in [`store`](self). What a guest can reach: [`Capabilities`], and nothing else.
+//!
+//! Deliberately absent: threads, shared memory, 64-bit memories, garbage collection and exceptions (each has had
+//! sandbox or accounting faults and no plugin needs them); the baseline compiler; epochs (fuel gives the time slices and
+//! a tokio timer the wall clock); any store that lives longer than a call.
+
+pub mod advisories;
+mod bindings;
+mod cache;
+mod code;
+mod compile;
+mod engine;
+mod files;
+mod fuel;
+mod hostcalls;
+mod io;
+mod link;
+mod machine;
+mod memory;
+mod outcome;
+mod room;
+mod store;
+mod turns;
+mod unseen;
+pub mod value;
+mod wasi;
+
+use agenthost_core::failpoint;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, ComponentExportIndex, Linker, Type, Val};
+use wasmtime::{Engine, Trap};
+use wasmtime_wasi::I32Exit;
+
+use self::cache::Cache;
+use self::code::ErrorShape;
+use self::engine::{Reservation, compiler, pool, pooled_engine};
+use self::fuel::{Meter, Tank};
+use self::memory::Refused;
+use self::room::Room;
+use self::store::{State, TooMuchOpen};
+use self::turns::{Driven, EffectLost};
+use agenthost_core::error::Error;
+use agenthost_core::limits::LimitKind;
+use agenthost_core::llm::{Allowance, Ask, CallResult};
+use agenthost_plugin::Digest;
+
+pub use self::code::Code;
+pub use self::compile::{Abandon, Stop, stop};
+pub use self::compile::{Compilation, Compile, CompileLimits, Compiler, compile_and_exit};
+pub use self::files::{OpenDir, Quota};
+pub use self::machine::Machine;
+pub use self::memory::{KeptMemory, MemoryBound, MemorySource, RunMemory};
+pub use self::store::MAX_CALL_BYTES;
+pub use self::turns::{Next, Order};
+
+/// What a running guest may ask of its task.
+pub trait Capabilities: Send + Sync + 'static {
+    /// Makes a model call, the ask of this ordinal. The future runs on its own; the guest learns the result in a turn.
+    fn complete(&self, ordinal: u64, ask: Ask) -> BoxFuture<'static, CallResult>;
+
+    /// What is left of the task's limits, `fuel` being what the guest has left.
+    fn remaining(&self, fuel: u64) -> Allowance;
+
+    /// Starts the sub-agent behind an import. The future runs on its own and gives what the sub-task's `run` returned, or
+    /// why nothing can be returned; dropping it cancels the sub-task.
+    fn start(
+        &self,
+        ordinal: u64,
+        import: &str,
+        input: Input,
+    ) -> BoxFuture<'static, std::result::Result<Returned, String>>;
+
+    /// Leases fuel for a burst of computing; waits while others hold what there is.
+    fn lease_fuel(&self) -> BoxFuture<'_, u64>;
+
+    /// Gives a lease of `leased` units back, `used` of which were used.
+    fn settle_fuel(&self, leased: u64, used: u64);
+
+    /// Passes on how far the guest says it is.
+    fn progress(&self, done: u32, total: Option<u32>, message: String);
+}
+
+/// How a [`Sandbox`] is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The most linear memory of any guest, in bytes.
+    pub max_memory: u64,
+    /// The most guests alive at once; what the machine allows bounds it further.
+    pub max_tasks: u32,
+    /// Where compiled plugins are kept; none compiles every time.
+    pub cache: Option<PathBuf>,
+    /// Where plugins are compiled.
+    pub compile: Compile,
+}
+
+/// The engine, the linker and the room for guests.
+pub struct Sandbox {
+    engine: Engine,
+    linker: Linker<State>,
+    reservation: Reservation,
+    cache: Option<Cache>,
+    compile: Compile,
+    room: Room,
+    pooled: bool,
+    max_tasks: u32,
+    max_memory: u64,
+    run_memory: MemoryBound,
+    host_memory: MemoryBound,
+}
+
+/// A value of a plugin's input type.
+#[derive(Debug, Clone)]
+pub struct Input {
+    value: Val,
+    /// What a guest that made it holds for it, or why it may not; `None` if no guest did.
+    kept: Option<Result<Arc<KeptMemory>, String>>,
+}
+
+impl Input {
+    fn new(value: Val) -> Self {
+        Self { value, kept: None }
+    }
+
+    /// The input that a guest gives to a sub-task. From now on it counts as memory of the run, here and where it was lifted
+    /// to; if that is too much, its task fails before it begins, and nothing is copied. `bytes` is its size.
+    fn of_guest(value: &Val, bytes: u64, run: &Arc<RunMemory>) -> Self {
+        let kept = run.keep(bytes.saturating_mul(2)).map(Arc::new);
+        Self {
+            value: match kept {
+                Ok(_) => value.clone(),
+                Err(_) => Val::Bool(false),
+            },
+            kept: Some(kept),
+        }
+    }
+}
+
+/// What a plugin's `run` returned, whatever it is.
+#[derive(Debug, Clone)]
+pub struct Returned(Val);
+
+/// One call of a guest.
+pub struct GuestCall {
+    /// The input, of the type that [`Code::input`] made it for.
+    pub input: Input,
+    /// How many tasks stand above it.
+    pub depth: u32,
+    /// Whether its parent wants what it returns.
+    pub keep_returned: bool,
+    /// Bytes of linear memory.
+    pub memory: u64,
+    /// What all tasks of its run may hold together.
+    pub run_memory: Arc<RunMemory>,
+    /// When it must have ended.
+    pub deadline: Option<Instant>,
+    /// The seed of its random numbers.
+    pub seed: [u8; 32],
+    /// Where its clock stands.
+    pub now: SystemTime,
+    /// The directories that it has; those of a plugin that was loaded without the file system are never seen.
+    pub dirs: Arc<[OpenDir]>,
+    /// How much of its stdout and stderr is kept, in bytes.
+    pub log_bytes: usize,
+    /// What it may ask for.
+    pub capabilities: Arc<dyn Capabilities>,
+    /// Ends it early.
+    pub cancel: CancellationToken,
+    /// The order in which it learns things.
+    pub order: Arc<dyn Order>,
+}
+
+/// What a guest left behind.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub end: End,
+    /// What its `run` returned, where that was asked for and it did return.
+    pub returned: Option<Returned>,
+    /// Fuel used.
+    pub fuel: u64,
+    /// The most bytes of linear memory held.
+    pub peak_memory: u64,
+    /// Whether memory was refused last because of what tasks hold together, and not for the task's own limit.
+    pub shared_memory_refused: bool,
+    /// What the host has to say of it, for people: a directory that was full, for example.
+    pub notes: Vec<String>,
+    /// What is kept of its stdout and stderr.
+    pub log: String,
+    /// How many bytes of them were dropped.
+    pub log_dropped: u64,
+}
+
+/// How a guest ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End {
+    /// It gave an output.
+    Output(Value),
+    /// It gave a `failure`, in the JSON form of that type.
+    Failure(Value),
+    /// It gave an error text.
+    Text(String),
+    /// It gave an error of its own type, or none.
+    Error(Value),
+    /// It ran into a limit.
+    Exhausted(LimitKind, String),
+    /// It crashed.
+    Trapped(String),
+    /// It was cancelled.
+    Cancelled,
+    /// The host failed it.
+    Host(String),
+}
+
+impl Sandbox {
+    /// Makes the engine and reserves room for guests: a pool where the machine allows one, else each guest allocates
+    /// its own.
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
+        let machine = Machine::read();
+        let (slots, bound) = machine.task_slots();
+        let max_tasks = slots.min(settings.max_tasks).max(room::LEVELS);
+        if max_tasks < settings.max_tasks {
+            tracing::info!(
+                max_tasks,
+                wanted = settings.max_tasks,
+                bound,
+                "fewer tasks at once than configured"
+            );
+        }
+        let pooled = machine
+            .can_reserve(max_tasks)
+            .then(|| pool(max_tasks, settings.max_memory));
+        let (engine, pooled) = match pooled.map(pooled_engine) {
+            Some(Ok(engine)) => (engine, true),
+            other => {
+                if let Some(Err(error)) = other {
+                    tracing::info!(%error, "no pool of instances; each is allocated on its own");
+                }
+                (
+                    compiler(Reservation::AtMost(settings.max_memory))
+                        .map_err(|error| host_error("cannot start the WebAssembly engine", &error))?,
+                    false,
+                )
+            }
+        };
+        let linker = link::linker(&engine).map_err(|error| host_error("cannot link the host functions", &error))?;
+        Ok(Self {
+            engine,
+            linker,
+            reservation: Reservation::new(pooled, settings.max_memory),
+            cache: settings.cache.as_deref().and_then(Cache::open),
+            compile: settings.compile.clone(),
+            room: Room::new(max_tasks),
+            pooled,
+            max_tasks,
+            max_memory: settings.max_memory,
+            run_memory: MemoryBound::of_run(&machine, max_tasks),
+            host_memory: MemoryBound::of_host(&machine),
+        })
+    }
+
+    /// The most guests alive at once; more wait for their turn.
+    pub fn max_tasks(&self) -> u32 {
+        self.max_tasks
+    }
+
+    /// The most linear memory of any guest, in bytes.
+    pub fn max_memory(&self) -> u64 {
+        self.max_memory
+    }
+
+    /// The most memory that the tasks of a run hold together unless the operator says: what the machine had when this was
+    /// made allows.
+    pub fn run_memory(&self) -> MemoryBound {
+        self.run_memory
+    }
+
+    /// The most memory that all runs hold together unless the operator says.
+    pub fn host_memory(&self) -> MemoryBound {
+        self.host_memory
+    }
+
+    /// Whether no guest has a place.
+    #[cfg(feature = "failpoints")]
+    pub fn is_idle(&self) -> bool {
+        self.room.is_empty()
+    }
+
+    /// Whether guests come from a pool.
+    pub fn is_pooled(&self) -> bool {
+        self.pooled
+    }
+
+    /// Compiles `bytes` and links them; `task` is the name of the exported task interface, `sub_agents` are the imports
+    /// that start other plugins, and with `files` it may import the file system. Takes as long as compiling takes, so call
+    /// it where blocking is fine; `stop` ends it early.
+    pub fn load(
+        &self,
+        bytes: &[u8],
+        digest: &Digest,
+        task: &str,
+        sub_agents: &[&str],
+        files: bool,
+        stop: Option<&Stop>,
+    ) -> Result<Code, Error> {
+        let source = compile::Source { bytes, digest, stop };
+        let (component, _) = compile::compile(
+            &self.engine,
+            self.reservation,
+            &source,
+            self.cache.as_ref(),
+            &self.compile,
+        )?;
+        let (run, input, returns) = self.signature(&component, task)?;
+        let mut linker = self.linker.clone();
+        if files {
+            files::add_to_linker(&mut linker).map_err(|error| host_error("cannot link the file system", &error))?;
+        }
+        for import in sub_agents {
+            link::sub_agent(&mut linker, import)
+                .map_err(|error| host_error(&format!("cannot link {import}"), &error))?;
+        }
+        let pre = linker.instantiate_pre(&component).map_err(|error| {
+            Error::plugin(format!("the plugin does not fit this host: {}", error.root_cause())).hint(
+                "It was built against another version of agenthost:plugin; build it with the agenthost-sdk of this host's version.",
+            )
+        })?;
+        let error = returns.as_ref().map_or(ErrorShape::Own, ErrorShape::of);
+        Ok(Code {
+            copies_unseen: unseen::copies_unseen(bytes),
+            wide: component
+                .resources_required()
+                .is_none_or(|required| required.num_memories > engine::MEMORIES_PER_TASK),
+            pre,
+            run,
+            input,
+            returns,
+            error,
+        })
+    }
+
+    fn signature(
+        &self,
+        component: &Component,
+        task: &str,
+    ) -> Result<(ComponentExportIndex, Type, Option<Type>), Error> {
+        const SHAPE: &str = "The interface `task` has one function: `run: async func(input: T) -> result<U, failure>`.";
+        let missing = || Error::plugin(format!("the plugin's interface {task} has no function `run`")).hint(SHAPE);
+        let ty = component.component_type();
+        let Some(ComponentItem::ComponentInstance(interface)) =
+            ty.get_export(&self.engine, task).map(|export| export.ty)
+        else {
+            return Err(missing());
+        };
+        let Some(ComponentItem::ComponentFunc(run)) = interface.get_export(&self.engine, "run").map(|export| export.ty)
+        else {
+            return Err(missing());
+        };
+        let params: Vec<_> = run.params().map(|(_, ty)| ty).collect();
+        let Ok([input]) = <[Type; 1]>::try_from(params) else {
+            let count = run.params().len();
+            return Err(Error::plugin(format!("{task}: `run` takes {count} parameters instead of one")).hint(SHAPE));
+        };
+        let output = run.results().next();
+        let instance = component.get_export_index(None, task).ok_or_else(missing)?;
+        let run = component.get_export_index(Some(&instance), "run").ok_or_else(missing)?;
+        Ok((run, input, output))
+    }
+
+    /// Runs `code` once. Waits for room first, where too many guests are alive.
+    pub async fn run(&self, code: &Code, call: GuestCall) -> Ended {
+        let log = wasi::Log::new(call.log_bytes);
+        let never_ran = |end| Ended::new(end, None, 0, 0, &log);
+        // The host keeps the input while the task waits for room, and until it has ended.
+        let kept = match call.input.kept.clone() {
+            Some(kept) => kept,
+            None => call
+                .run_memory
+                .keep(crate::value::size(&call.input.value))
+                .map(Arc::new),
+        };
+        let _kept = match kept {
+            Ok(kept) => kept,
+            Err(why) => {
+                return Ended {
+                    shared_memory_refused: true,
+                    ..never_ran(End::Exhausted(LimitKind::Memory, why))
+                };
+            }
+        };
+        let room = tokio::select! {
+            biased;
+            () = call.cancel.cancelled() => {
+                call.order.cut(false, 0);
+                return never_ran(End::Cancelled);
+            }
+            () = until(call.deadline) => {
+                call.order.cut(true, 0);
+                return never_ran(time_up());
+            }
+            room = self.room.enter(call.depth, code.wide) => room,
+        };
+        failpoint!(await "spawn.room");
+        let Some(_room) = room else {
+            return never_ran(End::Host("the host is shutting down".into()));
+        };
+        let (asker, turns) = turns::turns();
+        let effects = turns.effects();
+        let mut store = match store::new(&self.engine, &call, code.copies_unseen, asker, &log) {
+            Ok(store) => store,
+            Err(error) => return never_ran(End::Host(format!("cannot make a store: {error}"))),
+        };
+        let tank = Tank::new();
+        let mut meter = Meter::new(tank.clone(), Arc::clone(&call.capabilities), !call.dirs.is_empty());
+        let driven = {
+            let guest = code.call(&mut store, &tank, call.input.value);
+            let driven = turns.drive(guest, &mut meter, &*call.order, call.deadline, &call.cancel);
+            // A fault of the host in the middle of a call comes through the guest's frames; what follows has to happen
+            // all the same.
+            AssertUnwindSafe(driven).catch_unwind().await
+        };
+        let fuel = meter.finish(store.get_fuel().unwrap_or(0));
+        let held = &store.data().held;
+        let (peak, refused) = (held.peak, held.refused);
+        let notes = store.data().files.refusals.notes(&call.dirs);
+        let (end, returned) = match driven.unwrap_or(Driven::Ended(Err(EffectLost.into()))) {
+            Driven::Ended(Ok(value)) => {
+                let end = code.output(value.as_ref());
+                // What cannot be told as JSON is not handed on either: the report and the parent see the same.
+                let kept = value.filter(|_| call.keep_returned && !matches!(end, End::Exhausted(..)));
+                (end, kept.map(Returned))
+            }
+            Driven::Ended(Err(error)) => (self.crashed(&error, refused, &log), None),
+            Driven::TimeUp => (time_up(), None),
+            Driven::Cancelled => (End::Cancelled, None),
+            Driven::Diverged => {
+                let why = "the task did not ask for what it asked for when it was recorded";
+                (End::Host(why.into()), None)
+            }
+            Driven::Stuck => {
+                let why = "the task waits for something that can never come, such as a future that nothing wakes";
+                (End::Trapped(why.into()), None)
+            }
+        };
+        // What the guest still waited for ends with it, and what that used is known once it has.
+        drop(store);
+        failpoint!(await "collect.effects");
+        effects.close();
+        effects.wait().await;
+        Ended {
+            shared_memory_refused: matches!(refused, Some(Refused::Shared(..))),
+            notes,
+            ..Ended::new(end, returned, fuel, peak, &log)
+        }
+    }
+
+    fn crashed(&self, error: &wasmtime::Error, refused: Option<Refused>, log: &wasi::Log) -> End {
+        let trap = error.downcast_ref::<Trap>();
+        if trap == Some(&Trap::OutOfFuel) {
+            End::Exhausted(LimitKind::Fuel, "the task used up its fuel".into())
+        } else if let Some(too_much) = error.downcast_ref::<TooMuchOpen>() {
+            End::Exhausted(LimitKind::Size, too_much.to_string())
+        } else if error.downcast_ref::<EffectLost>().is_some() {
+            End::Host(error.root_cause().to_string())
+        } else if error
+            .chain()
+            .any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
+        {
+            let limit = MAX_CALL_BYTES >> 20;
+            End::Exhausted(
+                LimitKind::Size,
+                format!("a value was larger than the {limit} MiB that one call may carry"),
+            )
+        } else if error.chain().any(|cause| cause.is::<std::io::Error>()) {
+            // The machine refused what an instance needs; the plugin has no part in it.
+            End::Host(format!("the machine cannot start another task: {}", error.root_cause()))
+        } else if let Some(refused) = refused {
+            End::Exhausted(LimitKind::Memory, refused.to_string())
+        } else if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
+            let how = if *code == 0 { "success" } else { "failure" };
+            End::Trapped(format!("the plugin called exit, with {how}"))
+        } else {
+            End::Trapped(match (trap, log.with(panic_message)) {
+                (_, Some(panic)) => panic,
+                (Some(Trap::MemoryOutOfBounds), None) => {
+                    "out of bounds memory access; in Rust, most often recursion without end".into()
+                }
+                (Some(Trap::StackOverflow), None) => "stack overflow: recursion without end?".into(),
+                (Some(trap), None) => trap.to_string(),
+                (None, None) => error.root_cause().to_string(),
+            })
+        }
+    }
+}
+
+fn time_up() -> End {
+    End::Exhausted(LimitKind::Time, "the task's time was up".into())
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Ended {
+    fn new(end: End, returned: Option<Returned>, fuel: u64, peak_memory: u64, log: &wasi::Log) -> Self {
+        let (log, log_dropped) = log.take();
+        Self {
+            end,
+            returned,
+            fuel,
+            peak_memory,
+            shared_memory_refused: false,
+            notes: Vec::new(),
+            log,
+            log_dropped,
+        }
+    }
+}
+
+/// The text of a panic in what a Rust guest wrote to stderr.
+fn panic_message(log: &str) -> Option<String> {
+    const LONGEST: usize = 500;
+    let (_, panic) = log.rsplit_once("panicked at ")?;
+    let text: String = panic
+        .lines()
+        .take_while(|line| !line.starts_with("note:"))
+        .take(4)
+        .map(|line| line.chars().filter(|c| !c.is_control()).collect::<String>())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let text = text.trim();
+    Some(format!(
+        "panicked at {}",
+        text.get(..text.floor_char_boundary(LONGEST)).unwrap_or(text)
+    ))
+}
+
+fn host_error(what: &str, error: &wasmtime::Error) -> Error {
+    Error::host(format!("{what}: {error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_found_in_the_log() {
+        let log = "hello\nthread '<unnamed>' panicked at src/lib.rs:7:5:\nno such thing\nnote: run with X\n";
+        assert_eq!(panic_message(log).unwrap(), "panicked at src/lib.rs:7:5: no such thing");
+        assert_eq!(panic_message("nothing"), None);
+    }
+}

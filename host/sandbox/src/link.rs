@@ -1,0 +1,250 @@
+//! The host functions of the plugin contract, and the one linker that holds them.
+//!
+//! Values are turned from the generated types into the host's own and back here, and nowhere else. What a call may do is
+//! decided behind [`super::Capabilities`].
+
+use agenthost_core::failpoint;
+use std::sync::Arc;
+
+use wasmtime::component::{Access, Accessor, HasData, Linker};
+use wasmtime::{AsContext, Engine};
+
+use super::Input;
+use super::bindings::agenthost::plugin::{llm as wit, progress, types};
+use super::hostcalls::{self, charge, price};
+use super::store::State;
+use agenthost_core::limits::LimitKind;
+use agenthost_core::llm::{Ask, CallError, Message, Part, Reply, Role, Stop};
+
+/// What a message, a part or an option costs beside its texts, in bytes: the fields around them.
+const PART_BYTES: usize = 64;
+/// The longest progress message that is kept, in bytes.
+const MAX_PROGRESS_BYTES: usize = 200;
+
+/// Links the contract and the inert part of WASI.
+pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    super::wasi::add_to_linker(&mut linker)?;
+    types::add_to_linker::<State, Contract>(&mut linker, |state| state)?;
+    wit::add_to_linker::<State, Contract>(&mut linker, |state| state)?;
+    progress::add_to_linker::<State, Contract>(&mut linker, |state| state)?;
+    Ok(linker)
+}
+
+/// Links the task of another plugin: every call of it starts a sub-task and waits, in a turn, for what it returns.
+pub(super) fn sub_agent(linker: &mut Linker<State>, import: &str) -> wasmtime::Result<()> {
+    let name: Arc<str> = import.into();
+    linker
+        .instance(import)?
+        .func_new_concurrent("run", move |store, _, params, results| {
+            let name = Arc::clone(&name);
+            Box::pin(async move {
+                failpoint!("guest.sub-agent", wasmtime::Error::new(super::EffectLost));
+                let (Some(input), Some(result)) = (params.first(), results.first_mut()) else {
+                    return Err(wasmtime::Error::msg("a sub-agent takes one value and gives one"));
+                };
+                let bytes = crate::value::size(input);
+                let returned = store.with(|mut store| -> wasmtime::Result<_> {
+                    charge(&mut store, hostcalls::cost_of(price::SUB_TASK, price::CALL_BYTE, bytes))?;
+                    let state = store.get();
+                    let share = state.open_bytes.take(bytes)?;
+                    let input = Input::of_guest(input, bytes, state.held.run());
+                    let ordinal = state.asker.next();
+                    let effect = state.capabilities.start(ordinal, &name, input);
+                    Ok(state.asker.ask(ordinal, share, effect))
+                })?;
+                *result = returned.await?.map_err(wasmtime::Error::msg)?.0;
+                let bytes = crate::value::size(result);
+                store.with(|mut store| store.get().charges.bytes(bytes));
+                Ok(())
+            })
+        })
+}
+
+struct Contract;
+
+impl HasData for Contract {
+    type Data<'a> = &'a mut State;
+}
+
+impl types::Host for State {}
+
+impl wit::Host for State {}
+
+impl wit::HostWithStore<State> for Contract {
+    async fn complete(
+        store: &Accessor<State, Self>,
+        request: wit::Request,
+    ) -> wasmtime::Result<Result<wit::Reply, wit::Error>> {
+        failpoint!("guest.complete", wasmtime::Error::new(super::EffectLost));
+        let bytes = request_bytes(&request);
+        let asked = store.with(|mut store| -> wasmtime::Result<_> {
+            charge(&mut store, hostcalls::cost_of(price::CALL, price::CALL_BYTE, bytes))?;
+            let state = store.get();
+            let Ok(share) = state.open_bytes.take(bytes) else {
+                return Ok(Err(CallError::Exhausted(LimitKind::Size)));
+            };
+            // Here, and as the body of what is sent.
+            let Ok(kept) = state.held.run().keep(2 * bytes) else {
+                return Ok(Err(CallError::Exhausted(LimitKind::Memory)));
+            };
+            let ordinal = state.asker.next();
+            let effect = state.capabilities.complete(ordinal, ask(request));
+            Ok(Ok(state.asker.ask(ordinal, (share, kept), effect)))
+        })?;
+        let reply = match asked {
+            Ok(reply) => reply.await?,
+            Err(refused) => return Ok(Err(error_to_wit(refused))),
+        };
+        let bytes = reply.as_ref().map_or(0, reply_bytes);
+        store.with(|mut store| store.get().charges.bytes(bytes));
+        failpoint!("guest.reply", wasmtime::Error::new(super::EffectLost));
+        Ok(match reply {
+            Ok(reply) => Ok(to_wit(reply)),
+            Err(error) => Err(error_to_wit(error)),
+        })
+    }
+
+    fn remaining(mut store: Access<'_, State, Self>) -> wasmtime::Result<wit::Allowance> {
+        charge(&mut store, price::REMAINING)?;
+        let fuel = store.as_context().get_fuel()?;
+        let left = store.get().capabilities.remaining(fuel);
+        Ok(wit::Allowance {
+            tokens: left.tokens,
+            cost_micro_usd: left.cost_micro_usd,
+            calls: left.calls,
+            fuel: left.fuel,
+            time_ms: left.time_ms,
+        })
+    }
+}
+
+impl progress::Host for State {
+    fn report(&mut self, done: u32, total: Option<u32>, message: String) -> wasmtime::Result<()> {
+        self.charges.add(price::PROGRESS);
+        self.charges.bytes(message.len() as u64);
+        self.capabilities.progress(done, total, progress_line(&message));
+        Ok(())
+    }
+}
+
+/// The beginning of a progress message, on one line. It is a text of its own: the guest's may be 8 MiB, and an event of it
+/// waits for every watcher.
+fn progress_line(message: &str) -> String {
+    let beginning = message
+        .get(..message.floor_char_boundary(4 * MAX_PROGRESS_BYTES))
+        .unwrap_or_default();
+    let mut line: String = beginning.chars().filter(|c| !c.is_control()).collect();
+    line.truncate(line.floor_char_boundary(MAX_PROGRESS_BYTES));
+    line.shrink_to_fit();
+    line
+}
+
+/// Bytes of what a guest hands over with a call: its texts and media, and something for each part.
+fn request_bytes(request: &wit::Request) -> u64 {
+    let part = |part: &wit::Part| match part {
+        wit::Part::Text(text) => text.len(),
+        wit::Part::Media(media) => media.mime.len() + media.data.len(),
+        wit::Part::Extension(extension) => extension.kind.len() + extension.json.len(),
+    };
+    let message = |message: &wit::Message| message.content.iter().map(|p| PART_BYTES + part(p)).sum::<usize>();
+    let messages = request.messages.iter().map(|m| PART_BYTES + message(m)).sum::<usize>();
+    let options = request.options.iter();
+    let options = options
+        .map(|(name, value)| PART_BYTES + name.len() + value.len())
+        .sum::<usize>();
+    let texts = [request.system.as_ref(), request.schema.as_ref()].into_iter().flatten();
+    let texts = request.model.len() + texts.map(String::len).sum::<usize>();
+    (messages + options + texts) as u64
+}
+
+fn reply_bytes(reply: &Reply) -> u64 {
+    let part = |part: &Part| match part {
+        Part::Text(text) => text.len(),
+        Part::Media { mime, data } => mime.len() + data.len(),
+        Part::Extension { kind, json } => kind.len() + json.len(),
+    };
+    reply.content.iter().map(|p| PART_BYTES + part(p)).sum::<usize>() as u64
+}
+
+fn ask(request: wit::Request) -> Ask {
+    let message = |message: wit::Message| Message {
+        role: match message.role {
+            wit::Role::User => Role::User,
+            wit::Role::Assistant => Role::Assistant,
+        },
+        content: message.content.into_iter().map(part_from_wit).collect(),
+    };
+    Ask {
+        model: request.model,
+        system: request.system,
+        messages: request.messages.into_iter().map(message).collect(),
+        max_tokens: request.max_tokens,
+        schema: request.schema,
+        options: request.options,
+    }
+}
+
+fn part_from_wit(part: wit::Part) -> Part {
+    match part {
+        wit::Part::Text(text) => Part::Text(text),
+        wit::Part::Media(wit::Media { mime, data }) => Part::Media { mime, data },
+        wit::Part::Extension(wit::Extension { kind, json }) => Part::Extension { kind, json },
+    }
+}
+
+fn to_wit(reply: Reply) -> wit::Reply {
+    let part = |part| match part {
+        Part::Text(text) => wit::Part::Text(text),
+        Part::Media { mime, data } => wit::Part::Media(wit::Media { mime, data }),
+        Part::Extension { kind, json } => wit::Part::Extension(wit::Extension { kind, json }),
+    };
+    let usage = reply.usage.unwrap_or_default();
+    wit::Reply {
+        content: reply.content.into_iter().map(part).collect(),
+        model: reply.model,
+        stop: match reply.stop {
+            Stop::End => wit::Stop::End,
+            Stop::MaxTokens => wit::Stop::MaxTokens,
+            Stop::StopSequence => wit::Stop::StopSequence,
+            Stop::ToolUse => wit::Stop::ToolUse,
+            Stop::Refusal => wit::Stop::Refusal,
+            Stop::ContextFull | Stop::Other => wit::Stop::Other,
+        },
+        usage: wit::Usage {
+            input: usage.input,
+            cached_input: usage.cached_input,
+            cache_write_input: usage.cache_write_input,
+            output: usage.output,
+            reasoning_output: usage.reasoning_output,
+        },
+    }
+}
+
+fn error_to_wit(error: CallError) -> wit::Error {
+    match error {
+        CallError::Denied(text) => wit::Error::Denied(text),
+        CallError::Exhausted(limit) => wit::Error::Exhausted(limit_to_wit(limit)),
+        CallError::ContextOverflow => wit::Error::ContextOverflow,
+        CallError::Refused(text) => wit::Error::Refused(text),
+        CallError::InvalidReply(text) => wit::Error::InvalidReply(text),
+        CallError::Unavailable(text) => wit::Error::Unavailable(text),
+        CallError::InvalidRequest(text) => wit::Error::InvalidRequest(text),
+        CallError::Other(class, text) => wit::Error::Other((class, text)),
+    }
+}
+
+fn limit_to_wit(limit: LimitKind) -> types::Limit {
+    match limit {
+        LimitKind::Tokens => types::Limit::Tokens,
+        LimitKind::Cost => types::Limit::Cost,
+        LimitKind::Calls => types::Limit::Calls,
+        LimitKind::Fuel => types::Limit::Fuel,
+        LimitKind::Memory => types::Limit::Memory,
+        LimitKind::Time => types::Limit::Time,
+        LimitKind::Tasks => types::Limit::Tasks,
+        LimitKind::Depth => types::Limit::Depth,
+        LimitKind::Size => types::Limit::Size,
+        LimitKind::Other => types::Limit::Other,
+    }
+}

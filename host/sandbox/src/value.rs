@@ -1,0 +1,89 @@
+//! WIT values as JSON, and back. What types look like without a value is in [`agenthost_plugin::types`].
+//!
+//! What a person or a script writes as a task's input becomes a [`Val`](wasmtime::component::Val) of the plugin's own type, and what the plugin
+//! returns becomes JSON again. The mapping is a contract that people script against:
+//!
+//! | WIT | JSON |
+//! |---|---|
+//! | `bool`, `string`, `char` | a bool; a string; a string of one Unicode scalar value |
+//! | integers | a number; of `u64` and `s64` also a decimal string. `3.0` is the integer 3 (as in JSON Schema) up to 2^53, beyond which a float may have lost digits and is refused |
+//! | `f32`, `f64` | a number, or `"NaN"`, `"Infinity"`, `"-Infinity"`; an `f32` prints in its own shortest form |
+//! | `list<T>`, `list<T, N>`, `tuple<…>` | a list |
+//! | `map<K, V>` | a list of `[key, value]` pairs, whatever the key |
+//! | `record` | an object; an absent `option` field is none, an unknown field is refused |
+//! | `variant` | `"name"`, or `{"name": payload}` where the case has one |
+//! | `enum`, `flags` | the name; a list of names without duplicates |
+//! | `option<T>` | `null` or the value; an option directly inside an option writes `{"some": …}` |
+//! | `result<T, E>` | `{"ok": …}` or `{"err": …}`, `null` where there is no payload |
+//!
+//! Handles to resources, futures, streams and error contexts belong to a running component and have no JSON form.
+//!
+//! Bounds: [`MAX_NODES`] values and [`MAX_TEXT`] bytes of strings in one call, [`MAX_DEPTH`] levels. Every conversion
+//! takes time in proportion to the value, and copies each string once.
+//!
+//! Left out: JSON text. Reading it, and bounding how much of it is read, is the business of whoever has the bytes.
+
+mod decode;
+mod encode;
+mod number;
+mod sample;
+mod size;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::decode::from_json;
+pub use self::encode::to_json;
+pub use self::sample::sample;
+pub(crate) use self::size::size;
+
+pub use agenthost_plugin::types::{MAX_DEPTH, ValueError, ValueErrorKind};
+
+use agenthost_plugin::types::Path;
+
+/// The most values in one conversion: every list item, field and payload counts, and so does an absent `option` field.
+///
+/// One value takes 40 bytes as a [`Val`](wasmtime::component::Val) and 72 as a [`serde_json::Value`], so this bounds a conversion to about
+/// 112 MiB besides its strings. A `list<u8>` can carry 1 MiB.
+pub const MAX_NODES: usize = 1 << 20;
+
+/// The most bytes of strings in one conversion: what the default memory limit of a task, 64 MiB, could never hold.
+pub const MAX_TEXT: usize = 64 << 20;
+
+/// What is left of the bounds of one conversion.
+struct Budget {
+    nodes: usize,
+    text: usize,
+}
+
+impl Budget {
+    fn new() -> Self {
+        Self {
+            nodes: MAX_NODES,
+            text: MAX_TEXT,
+        }
+    }
+
+    /// Takes `count` values, before any room is made for them.
+    fn nodes(&mut self, count: usize, at: &Path<'_>) -> Result<(), ValueError> {
+        self.nodes = self.nodes.checked_sub(count).ok_or_else(|| {
+            at.fail(
+                ValueErrorKind::TooLarge,
+                format!("more than {MAX_NODES} values in all up to here"),
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Takes the bytes of `text` and gives them back as a copy.
+    fn text(&mut self, text: &str, at: &Path<'_>) -> Result<String, ValueError> {
+        self.text = self.text.checked_sub(text.len()).ok_or_else(|| {
+            at.fail(
+                ValueErrorKind::TooLarge,
+                format!("more than {MAX_TEXT} bytes of strings in all up to here"),
+            )
+        })?;
+        Ok(text.to_owned())
+    }
+}

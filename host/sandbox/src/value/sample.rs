@@ -1,0 +1,69 @@
+//! A small input that shows what a type looks like.
+
+use serde_json::{Map, Value as Json, json};
+use wasmtime::component::Type;
+
+/// When a sample has this many values, further lists stay empty and further options `null`.
+const ENOUGH: usize = 100;
+
+/// A small value of `ty`, always the same: texts are `…`, numbers 0, lists have one item, options are filled in so that
+/// their type shows, and of several cases the first stands.
+///
+/// [`super::from_json`] accepts it, unless the type holds handles (shown as `null`) or a `list<T, N>` of more than 100.
+///
+/// ```
+/// use agenthost_sandbox::value::sample;
+/// use serde_json::json;
+/// use wasmtime::component::Type;
+///
+/// assert_eq!(sample(&Type::String), json!("…"));
+/// ```
+pub fn sample(ty: &Type) -> Json {
+    let mut left = ENOUGH;
+    show(ty, &mut left)
+}
+
+fn show(ty: &Type, left: &mut usize) -> Json {
+    *left = left.saturating_sub(1);
+    match ty {
+        Type::Bool => json!(false),
+        Type::S8 | Type::U8 | Type::S16 | Type::U16 | Type::S32 | Type::U32 | Type::S64 | Type::U64 => json!(0),
+        Type::Float32 | Type::Float64 => json!(0.0),
+        Type::Char => json!("x"),
+        Type::String => json!("…"),
+        Type::List(_) | Type::Map(_) if *left == 0 => json!([]),
+        Type::List(list) => json!([show(&list.ty(), left)]),
+        Type::Map(map) => json!([[show(&map.key(), left), show(&map.value(), left)]]),
+        Type::FixedLengthList(list) => {
+            let item = list.ty();
+            (0..list.len()).take(ENOUGH).map(|_| show(&item, left)).collect()
+        }
+        Type::Record(record) => Json::Object(
+            record
+                .fields()
+                .map(|field| (field.name.to_owned(), show(&field.ty, left)))
+                .collect(),
+        ),
+        Type::Tuple(tuple) => tuple.types().map(|ty| show(&ty, left)).collect(),
+        Type::Variant(variant) => match variant.cases().next() {
+            Some(case) => match case.ty {
+                Some(ty) => wrapped(case.name, show(&ty, left)),
+                None => json!(case.name),
+            },
+            None => Json::Null,
+        },
+        Type::Enum(cases) => cases.names().next().map_or(Json::Null, Json::from),
+        Type::Flags(flags) => flags.names().take(1).map(Json::from).collect(),
+        Type::Option(_) if *left == 0 => Json::Null,
+        Type::Option(option) => match option.ty() {
+            ty @ Type::Option(_) => wrapped("some", show(&ty, left)),
+            ty => show(&ty, left),
+        },
+        Type::Result(result) => wrapped("ok", result.ok().map_or(Json::Null, |ty| show(&ty, left))),
+        Type::Own(_) | Type::Borrow(_) | Type::Future(_) | Type::Stream(_) | Type::ErrorContext => Json::Null,
+    }
+}
+
+fn wrapped(name: &str, value: Json) -> Json {
+    Json::Object(Map::from_iter([(name.to_owned(), value)]))
+}

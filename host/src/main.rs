@@ -1,5 +1,0 @@
-//! The command `agenthost`.
-
-fn main() -> std::process::ExitCode {
-    agenthost::cli::main()
-}
