@@ -306,7 +306,7 @@ fn story(seen: &[Seen]) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn every_scenario_goes_as_its_file_says() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/gate/scenarios");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/scenarios");
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())

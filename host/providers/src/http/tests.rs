@@ -235,7 +235,7 @@ async fn the_environments_proxy_is_not_used() {
     let proxy = Server::replying(502, &[], "").await;
     let server = Server::replying(200, &[], "{}").await;
     let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "llm::http::tests::the_environments_proxy_is_not_used"]);
+    child.args(["--exact", "http::tests::the_environments_proxy_is_not_used"]);
     for name in [
         "HTTP_PROXY",
         "http_proxy",

@@ -29,7 +29,7 @@ fn every_file_of_the_templates_is_used() {
             }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/new/templates");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/new/templates");
     for (kind, dir) in KINDS.iter().zip(["leaf", "batch", "orchestrator"]) {
         let mut found = Vec::new();
         below(&root.join(dir), &mut found);

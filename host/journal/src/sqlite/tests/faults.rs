@@ -173,7 +173,7 @@ fn a_killed_process_loses_nothing_that_was_acknowledged() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.db");
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--nocapture", "journal::sqlite::tests::faults::child"])
+            .args(["--exact", "--nocapture", "sqlite::tests::faults::child"])
             .env(CHILD, &path)
             .stdout(Stdio::piped())
             .spawn()
