@@ -16,6 +16,8 @@ mod place;
 mod record;
 mod run;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -251,20 +251,27 @@ impl Drop for Permit {
     }
 }
 
-/// Takes the place in the queue back if it is given up.
+/// A request in the queue. Dropping it gives up its place, or the grant that it has not taken yet.
 struct Queued<'a> {
     gate: &'a Gate,
     model: &'a str,
-    /// None once it was served.
+    /// `None` once the answer was taken.
     place: Option<Place>,
+    answer: oneshot::Receiver<Result<Sent, TooLate>>,
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
         let Some(place) = self.place.take() else { return };
-        self.gate.change(|state, _, _| {
+        // A grant after this fails where it is made.
+        self.answer.close();
+        let granted = self.answer.try_recv();
+        self.gate.change(|state, settings, now| {
             if let Some(lane) = state.lanes.get_mut(self.model) {
                 lane.queue.remove(&place);
+                if let Ok(Ok(sent)) = granted {
+                    lane.abandoned(&sent, settings, now);
+                }
             }
         });
     }
@@ -297,7 +304,7 @@ impl Gate {
     ///
     /// [`TooLate`] as soon as it is known that the request cannot be sent before its task's deadline.
     pub async fn admit(&self, ticket: Ticket<'_>) -> Result<Permit, TooLate> {
-        let (grant, granted) = oneshot::channel();
+        let (grant, answer) = oneshot::channel();
         let place = self.change(|state, settings, now| {
             let lane = state
                 .lanes
@@ -319,8 +326,9 @@ impl Gate {
             gate: self,
             model: ticket.model,
             place: Some(place),
+            answer,
         };
-        let answer = granted.await;
+        let answer = (&mut queued.answer).await;
         queued.place = None;
         match answer {
             Ok(Ok(sent)) => Ok(Permit {

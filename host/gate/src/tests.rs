@@ -98,6 +98,26 @@ async fn who_stops_waiting_or_is_dropped_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_grant_that_is_given_up_before_it_is_taken_lets_the_next_one_in() {
+    let settings = Settings {
+        max_concurrency: 1,
+        ..Settings::default()
+    };
+    let (gate, line) = (Gate::new(settings), line("a"));
+    let first = gate.admit(ticket("m", &line)).await.unwrap();
+    let mut second = Box::pin(gate.admit(ticket("m", &line)));
+    let mut third = Box::pin(gate.admit(ticket("m", &line)));
+    assert!(waits(&mut second).await && waits(&mut third).await);
+    // The answer to the first one lets the second one in, which is dropped in the same moment: it lost a race.
+    first.settle(Ok(&reply(None)));
+    assert_eq!(gate.load("m"), (1, 1));
+    drop(second);
+    assert_eq!(gate.load("m"), (1, 0));
+    drop(third.await.unwrap());
+    assert_eq!(gate.load("m"), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_large_fan_out_does_not_starve_another_run() {
     let settings = Settings {
         max_concurrency: 1,

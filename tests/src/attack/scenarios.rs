@@ -27,6 +27,7 @@ pub(super) fn scenario(name: &str, program: &Program, _case: &Case) -> Measured 
     match name {
         "neighbours" => neighbours(program),
         "overspend" => spending::overspend(program),
+        "dropped-calls" => spending::dropped_calls(program),
         "retries" => spending::retries(program),
         "headers-injected" => leaks::headers_injected(program),
         "redirect" => leaks::redirect(program),

@@ -1,0 +1,62 @@
+;; Starts calls with long prompts and drops them, twenty times two; with the input `r` it returns while eight are open.
+(module
+  (import "agenthost:plugin/llm@0.1.0" "[async-lower]complete" (func $complete (param i32 i32) (result i32)))
+  (import "$root" "[waitable-set-new]" (func $set (result i32)))
+  (import "$root" "[waitable-join]" (func $join (param i32 i32)))
+  (import "$root" "[waitable-set-wait]" (func $wait (param i32 i32) (result i32)))
+  (import "$root" "[subtask-cancel]" (func $cancel (param i32) (result i32)))
+  (import "$root" "[subtask-drop]" (func $drop (param i32)))
+  (memory (export "memory") 4)
+  (global $free (mut i32) (i32.const 65536))
+  (data (i32.const 64) "fast")
+  ;; A message with one part of 4,000 bytes at 4096, and one with a single byte of it.
+  (data (i32.const 128) "\00\00\00\00\a0\00\00\00\01\00\00\00")
+  (data (i32.const 160) "\00\00\00\00\00\10\00\00\a0\0f\00\00")
+  (data (i32.const 192) "\00\00\00\00\e0\00\00\00\01\00\00\00")
+  (data (i32.const 224) "\00\00\00\00\00\10\00\00\01\00\00\00")
+  ;; The requests: model, no system, one message, a maximum of 100 tokens or of 1, no schema, no options.
+  (data (i32.const 256) "\40\00\00\00\04\00\00\00")
+  (data (i32.const 276) "\80\00\00\00\01\00\00\00\01\00\00\00\64\00\00\00")
+  (data (i32.const 320) "\40\00\00\00\04\00\00\00")
+  (data (i32.const 340) "\c0\00\00\00\01\00\00\00\01\00\00\00\01\00\00\00")
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+    (global.get $free)
+    (global.set $free (i32.and (i32.add (i32.add (global.get $free) (local.get 3)) (i32.const 15)) (i32.const -16))))
+  ;; Makes the short call and waits for its reply: by then, the calls before it have been sent.
+  (func $pass (param $set i32)
+    (local $call i32)
+    (local.set $call (call $complete (i32.const 320) (i32.const 1024)))
+    (if (i32.eq (local.get $call) (i32.const 2)) (then (return)))
+    (call $join (i32.shr_u (local.get $call) (i32.const 4)) (local.get $set))
+    (loop $next
+      (drop (call $wait (local.get $set) (i32.const 32)))
+      ;; It may have started only; it is done when its state is `returned`.
+      (br_if $next (i32.ne (i32.load (i32.const 36)) (i32.const 2))))
+    (call $join (i32.load (i32.const 32)) (i32.const 0))
+    (call $drop (i32.load (i32.const 32))))
+  ;; Drops a call, unless it was refused at once.
+  (func $drop-call (param $call i32)
+    (if (i32.eq (local.get $call) (i32.const 2)) (then (return)))
+    (drop (call $cancel (i32.shr_u (local.get $call) (i32.const 4))))
+    (call $drop (i32.shr_u (local.get $call) (i32.const 4))))
+  (func (export "attack:guest/task@0.1.0#run") (param $input i32) (param i32) (result i32)
+    (local $set i32) (local $left i32) (local $one i32) (local $other i32)
+    (memory.fill (i32.const 4096) (i32.const 0x78) (i32.const 4000))
+    (local.set $set (call $set))
+    (if (i32.eq (i32.load8_u (local.get $input)) (i32.const 0x72))
+      (then
+        (local.set $left (i32.const 8))
+        (loop $again
+          (drop (call $complete (i32.const 256) (i32.const 2048)))
+          (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+        (call $pass (local.get $set))
+        (return (i32.const 16))))
+    (local.set $left (i32.const 20))
+    (loop $again
+      (local.set $one (call $complete (i32.const 256) (i32.const 2048)))
+      (local.set $other (call $complete (i32.const 256) (i32.const 3072)))
+      (call $pass (local.get $set))
+      (call $drop-call (local.get $one))
+      (call $drop-call (local.get $other))
+      (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+    i32.const 16))
