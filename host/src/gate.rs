@@ -251,12 +251,13 @@ impl Drop for Permit {
     }
 }
 
-/// Takes the place in the queue back if it is given up.
+/// Takes the place in the queue back if it is given up, or the permit that was granted in the meantime.
 struct Queued<'a> {
     gate: &'a Gate,
     model: &'a str,
-    /// None once it was served.
+    /// `None` once the answer was received.
     place: Option<Place>,
+    granted: oneshot::Receiver<Result<Sent, TooLate>>,
 }
 
 impl Drop for Queued<'_> {
@@ -267,6 +268,13 @@ impl Drop for Queued<'_> {
                 lane.queue.remove(&place);
             }
         });
+        self.granted.close();
+        if let Ok(Ok(sent)) = self.granted.try_recv() {
+            drop(Permit {
+                gate: self.gate.clone(),
+                sent: Some(sent),
+            });
+        }
     }
 }
 
@@ -319,8 +327,9 @@ impl Gate {
             gate: self,
             model: ticket.model,
             place: Some(place),
+            granted,
         };
-        let answer = granted.await;
+        let answer = (&mut queued.granted).await;
         queued.place = None;
         match answer {
             Ok(Ok(sent)) => Ok(Permit {
