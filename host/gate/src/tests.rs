@@ -76,6 +76,24 @@ async fn four_go_at_first_and_each_answer_lets_the_next_one_in() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_permit_that_was_granted_and_never_received_is_given_back() {
+    let (gate, line) = (Gate::new(Settings::default()), line("a"));
+    let mut permits = Vec::new();
+    for _ in 0..4 {
+        permits.push(gate.admit(ticket("m", &line)).await.unwrap());
+    }
+    let mut fifth = Box::pin(gate.admit(ticket("m", &line)));
+    assert!(waits(&mut fifth).await);
+    // The fifth is granted, and given up before it is polled again.
+    drop(permits.pop());
+    assert_eq!(gate.load("m"), (4, 0));
+    drop(fifth);
+    assert_eq!(gate.load("m"), (3, 0));
+    drop(permits);
+    assert_eq!(gate.pressure(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_stops_waiting_or_is_dropped_leaves_nothing_behind() {
     let settings = Settings {
         max_concurrency: 1,

@@ -22,6 +22,19 @@ const COMPACT_UTF16: [&str; 2] = ["text-surrogate", "text-odd"];
 ///
 /// If there is no such guest or it cannot be encoded.
 pub fn component(guest: &str) -> Vec<u8> {
+    let encoding = match COMPACT_UTF16.contains(&guest) {
+        true => StringEncoding::CompactUTF16,
+        false => StringEncoding::UTF8,
+    };
+    component_with(guest, encoding)
+}
+
+/// The component of the guest of this name, whose texts have this encoding.
+///
+/// # Panics
+///
+/// If there is no such guest or it cannot be encoded.
+pub(super) fn component_with(guest: &str, encoding: StringEncoding) -> Vec<u8> {
     let path = corpus().join("guests").join(guest).with_extension("wat");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let bytes = wat::parse_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -29,7 +42,7 @@ pub fn component(guest: &str) -> Vec<u8> {
     if is_component {
         return bytes;
     }
-    encode(guest, &text, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    encode(encoding, &text, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// The same component with as many parts as one may have: 4 memories, 32 tables, 100 core instances.
@@ -75,7 +88,7 @@ pub fn wide(component: &[u8]) -> Vec<u8> {
 }
 
 /// Encodes a module as a component of the package whose `run` it exports.
-fn encode(guest: &str, text: &str, mut module: Vec<u8>) -> Result<Vec<u8>, String> {
+fn encode(encoding: StringEncoding, text: &str, mut module: Vec<u8>) -> Result<Vec<u8>, String> {
     let (_, export) = text
         .split_once("(export \"[async-lift]attack:")
         .or_else(|| text.split_once("(export \"attack:"))
@@ -94,10 +107,6 @@ fn encode(guest: &str, text: &str, mut module: Vec<u8>) -> Result<Vec<u8>, Strin
     let world = resolve
         .select_world(&packages, Some(&name))
         .map_err(|error| said(&error))?;
-    let encoding = match COMPACT_UTF16.contains(&guest) {
-        true => StringEncoding::CompactUTF16,
-        false => StringEncoding::UTF8,
-    };
     embed_component_metadata(&mut module, &resolve, world, encoding).map_err(|error| said(&error))?;
     let encoder = ComponentEncoder::default()
         .module(&module)

@@ -25,6 +25,8 @@ pub struct Program {
     pub is_optimized: bool,
     /// The defence that is switched off, or `None`. Takes a build with the feature `weaken`.
     pub without: Option<String>,
+    /// Whether the scenarios that draw at random draw as often as the threat's figure asks for, which takes many minutes.
+    pub soaks: bool,
 }
 
 /// What came of a case.

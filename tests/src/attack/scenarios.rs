@@ -1,8 +1,12 @@
 //! Attacks that take more than one run of a guest.
 
+mod cancels;
 mod leaks;
+mod lifts;
 mod spending;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -32,6 +36,8 @@ pub(super) fn scenario(name: &str, program: &Program, _case: &Case) -> Measured 
         "headers-injected" => leaks::headers_injected(program),
         "redirect" => leaks::redirect(program),
         "cancel" => cancel(program),
+        "cancels-random" => cancels::cancels_random(program),
+        "texts-random" => lifts::texts_random(program),
         "no-room" => no_room(program),
         "canary" => leaks::canary(program),
         "image-tampered" => leaks::image_tampered(program),
@@ -246,4 +252,56 @@ fn advisories() -> Measured {
     measured.figure("affecting", affecting.len() as f64);
     measured.ended = format!("{} open, {} affect this host", open.len(), affecting.len());
     measured
+}
+
+/// Numbers that are the same for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        let mut random = Self(seed);
+        random.next();
+        random
+    }
+
+    /// SplitMix64.
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
+
+    fn one_of<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.below(of.len() as u64) as usize]
+    }
+
+    fn bytes(&mut self, count: u64) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// Counts the panics of this process, until it is ended.
+struct Panics(Arc<AtomicU64>);
+
+impl Panics {
+    fn count() -> Self {
+        let count = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&count);
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            usual(panic);
+        }));
+        Self(count)
+    }
+
+    fn end(self) -> u64 {
+        drop(std::panic::take_hook());
+        self.0.load(Ordering::SeqCst)
+    }
 }

@@ -27,6 +27,7 @@ Usage: cargo xtask attack [OPTIONS] [CASE]...
 
   [CASE]...   Take only cases whose names contain one of these words
 
+  --soak      Draw 10,000,000 texts and 100,000 cancels at random, which takes about an hour
   --release   Attack a release build
   --binary F  Attack this program instead of one that is built here
   --export D  Write the components of the cases into this directory instead of running them
@@ -36,6 +37,7 @@ Usage: cargo xtask attack [OPTIONS] [CASE]...
 
 #[derive(Default)]
 struct Options {
+    soak: bool,
     release: bool,
     binary: Option<PathBuf>,
     export: Option<PathBuf>,
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--binary" => options.binary = args.next().map(PathBuf::from),
+            "--soak" => options.soak = true,
             "--release" => options.release = true,
             "--export" => options.export = args.next().map(PathBuf::from),
             "--weakened" => options.weakened = true,
@@ -158,6 +161,7 @@ fn attack(options: &Options) -> bool {
         binary,
         is_optimized: options.release,
         without: None,
+        soaks: options.soak,
     };
     let cases = cases();
     let mut rows: BTreeMap<u32, Row> = BTreeMap::new();
@@ -257,6 +261,7 @@ fn weakened(options: &Options) -> bool {
                 binary: binary.clone(),
                 is_optimized: options.release,
                 without: None,
+                soaks: false,
             },
             &case,
         );
@@ -265,6 +270,7 @@ fn weakened(options: &Options) -> bool {
                 binary: binary.clone(),
                 is_optimized: options.release,
                 without: Some(defence.clone()),
+                soaks: false,
             },
             &case,
         );

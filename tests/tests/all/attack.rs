@@ -11,12 +11,14 @@ use agenthost_tests::attack::run::Program;
 use agenthost_tests::guests::workspace;
 
 /// The guests that scenarios run.
-const OF_SCENARIOS: [&str; 5] = [
+const OF_SCENARIOS: [&str; 7] = [
     "complete-dropped",
     "complete-injects",
     "complete-once",
     "crowd",
     "neighbour",
+    "texts-passed",
+    "texts-returned",
 ];
 
 #[test]
@@ -92,6 +94,7 @@ fn a_few_attacks_of_each_kind_end_as_they_should() {
         binary: env!("CARGO_BIN_EXE_agenthost-cli").into(),
         is_optimized: false,
         without: None,
+        soaks: false,
     };
     let cases = cases();
     let fast: Vec<_> = cases.iter().filter(|case| case.fast).collect();

@@ -2,15 +2,18 @@
 //!
 //! A plugin chooses what it sends, so an average of what was seen before is no bound: easy text would lower it for dense
 //! text that follows. This bound looks at the text itself, see [`vocabulary`], and counts from the providers can only
-//! raise it. It never passes the number of bytes, because no tokenizer makes more tokens than that.
+//! raise it. It never passes the number of bytes, because no tokenizer makes more tokens than that. Some tokenizers
+//! normalize a text first, which can make eleven times as many bytes of it, so a text counts in the longest of its forms.
 
 mod vocabulary;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use agenthost_core::llm::{Part, Request};
 use agenthost_providers::schema::{Dialect, fit, instruct};
+use icu_normalizer::ComposingNormalizer;
 
 /// Tokens around a request that are in no text of it: markers of roles, and what a vendor adds for a schema.
 const TOKENS_PER_REQUEST: u64 = 64;
@@ -24,6 +27,12 @@ const MARGIN: f64 = 1.1;
 const MIN_LESSON_BYTES: u64 = 512;
 /// Longer texts are counted on a thread of their own.
 const LONG_BYTES: u64 = 64 * 1024;
+/// Texts are normalized and counted in chunks of so many bytes, which bounds the memory that it takes.
+const CHUNK_BYTES: usize = 16 * 1024;
+/// What a word or a character that is cut between two chunks can hide.
+const TOKENS_PER_CUT: u64 = 8;
+/// The bytes that NFKC makes of one byte, at most: U+FDFA has three, and stands for a phrase of 33.
+const NORMALIZED_GROWTH: u64 = 11;
 /// Anthropic publishes no vocabulary of its newer models. Its documentation of token counting says that they make about 30
 /// percent more tokens of the same text than earlier ones, depending on the text; the rest is room.
 const ANTHROPIC_FACTOR: f64 = 1.35;
@@ -31,7 +40,7 @@ const ANTHROPIC_FACTOR: f64 = 1.35;
 /// What of a request makes input tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct InputSize {
-    /// UTF-8 bytes of all texts.
+    /// UTF-8 bytes of all texts, in the longest of their forms.
     bytes: u64,
     /// The most tokens of these texts, by their characters.
     texts: u64,
@@ -81,6 +90,7 @@ impl InputSize {
         }
         let request = request.clone();
         let (bytes, messages) = request.size();
+        let bytes = bytes.saturating_mul(NORMALIZED_GROWTH);
         let measured = tokio::task::spawn_blocking(move || Self::of(&request, kind)).await;
         measured.unwrap_or(Self {
             bytes,
@@ -90,9 +100,19 @@ impl InputSize {
         })
     }
 
-    fn add(&mut self, text: &str) {
-        self.bytes += text.len() as u64;
-        self.texts += vocabulary::most_tokens(text);
+    fn add(&mut self, mut text: &str) {
+        while !text.is_empty() {
+            let (chunk, rest) = text.split_at(text.floor_char_boundary(CHUNK_BYTES));
+            let (mut bytes, mut tokens) = (chunk.len(), vocabulary::most_tokens(chunk));
+            for normalized in normal_forms(chunk) {
+                bytes = bytes.max(normalized.len());
+                tokens = tokens.max(vocabulary::most_tokens(&normalized));
+            }
+            let cut = if rest.is_empty() { 0 } else { TOKENS_PER_CUT };
+            self.bytes += bytes as u64;
+            self.texts += tokens + cut;
+            text = rest;
+        }
     }
 
     fn overhead(&self) -> u64 {
@@ -100,6 +120,13 @@ impl InputSize {
             .saturating_add(TOKENS_PER_MESSAGE.saturating_mul(self.messages))
             .saturating_add(self.media)
     }
+}
+
+/// The forms of a text that a tokenizer may count, other than itself. NFC can be longer than NFKC where both change the text.
+fn normal_forms(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    let normalizers = [ComposingNormalizer::new_nfc(), ComposingNormalizer::new_nfkc()];
+    let forms = normalizers.into_iter().map(|normalizer| normalizer.normalize(text));
+    forms.filter(|form| matches!(form, Cow::Owned(_)))
 }
 
 /// How far the counts for each model were above the bound: models of which that was never so are not in it.
@@ -191,6 +218,31 @@ mod tests {
         assert!(estimates.input("other", &size, false) < counted);
         estimates.learn("m", &size, u64::MAX / 2);
         assert_eq!(estimates.input("m", &size, false), estimates.input("m", &size, true));
+    }
+
+    /// The published tokenizer of Anthropic normalizes with NFKC, that of Qwen with NFC.
+    #[test]
+    fn a_text_counts_in_the_longest_of_its_normal_forms() {
+        // Each character, and its bytes in the longest form.
+        for (text, bytes) in [
+            ("\u{fdfa}", 33),
+            ("\u{1d160}", 12),
+            ("\u{2037}", 9),
+            ("\u{ff21}", 3),
+            ("a", 1),
+        ] {
+            let size = size(&text.repeat(1_000), "openai");
+            assert_eq!(size.bytes, bytes * 1_000, "{text}");
+            assert!(bytes < 9 || size.texts > 1_000 * text.len() as u64, "{text}: {size:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_counts_as_its_chunks_do() {
+        let long = "é the word ".repeat(10_000);
+        let (long, short) = (size(&long, "openai"), size(&long[..12_000], "openai"));
+        assert!(long.texts >= short.texts * 10 && long.texts <= short.texts * 10 + 10 * TOKENS_PER_CUT);
+        assert_eq!(long.bytes, 120_000);
     }
 
     #[test]

@@ -170,7 +170,10 @@ mod tests {
 
     #[test]
     fn the_sources_are_complete_and_those_of_the_repository() {
-        let root = &Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+        let root = &Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../..")
+            .canonicalize()
+            .unwrap();
         let mut tree = ["Cargo.toml", "LICENSE", "rustfmt.toml"]
             .map(|name| root.join(name))
             .to_vec();
@@ -221,7 +224,10 @@ mod tests {
 
     #[test]
     fn in_the_repository_the_sdk_is_a_path() {
-        let root = &Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+        let root = &Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../..")
+            .canonicalize()
+            .unwrap();
         let of = |dir: &str| Sdk::of(&root.join(dir));
         assert_eq!(of("x"), Sdk::Path("../sdk".into()));
         assert_eq!(of("plugins/x"), Sdk::Path("../../sdk".into()));

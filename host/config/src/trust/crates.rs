@@ -231,7 +231,10 @@ fn within(path: &Path, dir: &Path) -> bool {
 /// The workspace that this program was built from, if it runs from there and the workspace is this user's. A program that was
 /// installed elsewhere says nothing about what is at that path now.
 fn own_workspace() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().ok()?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .ok()?;
     let meta = fs::metadata(&root).ok()?;
     let runs_there = || std::env::current_exe().is_ok_and(|program| program.starts_with(&root));
     let own = meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o002 == 0;

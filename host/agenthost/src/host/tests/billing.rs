@@ -20,8 +20,8 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 use self::server::{Bill, Billed, Rates, Server, Treatment, treatments};
-use agenthost_config::{Config, Env};
 use crate::host::{Host, LoadOptions};
+use agenthost_config::{Config, Env};
 use agenthost_core::limits::{Cap, LimitsPatch, Spent, Usd};
 use agenthost_core::run::RunReport;
 use agenthost_core::task::TaskId;
@@ -193,7 +193,7 @@ fn guest(name: &str) -> Vec<u8> {
     let mut module = wat::parse_str(text).unwrap();
     let mut resolve = Resolve::default();
     for (file, text) in [
-        ("plugin.wit", include_str!("../../../../wit/plugin.wit")),
+        ("plugin.wit", include_str!("../../../../../wit/plugin.wit")),
         ("guests.wit", WIT),
     ] {
         resolve.push_str(file, text).unwrap();
