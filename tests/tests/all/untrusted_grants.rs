@@ -104,7 +104,12 @@ fn what_the_operator_grants_to_a_name_goes_to_no_stranger_of_that_name() {
     }
     // The same as a sub-agent, and beside the plugin that starts it.
     machine.write("clone/delegates.wasm", std::fs::read(guest("delegates-reads")).unwrap());
-    let through = run(&machine, "clone/delegates.wasm", &json!("/keys/file"), &[]);
+    let through = run(
+        &machine,
+        "clone/delegates.wasm",
+        &json!("/keys/file"),
+        &["--dir", "clone/hooks::/hooks"],
+    );
     assert!(
         through.error(4).contains("calls itself guests:reads-files"),
         "{through}"
