@@ -244,12 +244,12 @@ impl Server {
         config("openai", &self.url(), WIDE)
     }
 
-    /// The same over the wire of messages, with the key in the variable `TEST_KEY`.
+    /// The same over the wire of messages, with the key in the variable `ANTHROPIC_API_KEY`.
     pub fn anthropic_config(&self) -> String {
         config(
             "anthropic",
             &format!("http://{}", self.address),
-            &format!("key-env = \"TEST_KEY\"\n{WIDE}"),
+            &format!("key-env = \"ANTHROPIC_API_KEY\"\n{WIDE}"),
         )
     }
 
@@ -259,7 +259,7 @@ impl Server {
             Dialect::Anthropic => config(
                 "anthropic",
                 &format!("http://{}", self.address),
-                "key-env = \"TEST_KEY\"\n",
+                "key-env = \"ANTHROPIC_API_KEY\"\n",
             ),
             Dialect::OpenAi => config("openai", &self.url(), ""),
         }

@@ -58,6 +58,7 @@ mod all {
     mod toolchain;
     mod tree;
     mod untrusted;
+    mod untrusted_grants;
     mod validation;
     mod values;
 }

@@ -337,6 +337,7 @@ impl HostBuilder {
         });
         let providers = providers.collect();
         let memory = match self.config.run().memory {
+            _ if self.config.run().memory_within_default => sandbox.host_memory(),
             None => sandbox.host_memory(),
             Some(Cap::Unlimited) => MemoryBound::configured(None),
             // Runs that may have more together than one may have alone.
@@ -439,9 +440,11 @@ impl Host {
     /// # }
     /// ```
     pub fn run_memory(&self) -> MemoryBound {
-        match self.inner.config.run().memory {
-            None => self.inner.sandbox.run_memory(),
+        let (run, usual) = (self.inner.config.run(), self.inner.sandbox.run_memory());
+        match run.memory {
+            None => usual,
             Some(Cap::Unlimited) => MemoryBound::configured(None),
+            Some(Cap::At(most)) if run.memory_within_default && usual.bytes.is_some_and(|usual| usual < most) => usual,
             Some(Cap::At(bytes)) => MemoryBound::configured(Some(bytes)),
         }
     }

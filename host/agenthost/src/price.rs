@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-use agenthost_config::{Config, ModelRef, PriceConfig, ProviderConfig, RatesConfig, SetBy};
+use agenthost_config::{Address, Config, ModelRef, PriceConfig, ProviderConfig, RatesConfig, SetBy};
 use agenthost_core::error::Error;
 use agenthost_core::limits::Usd;
 use agenthost_core::llm::Usage;
@@ -109,7 +109,7 @@ impl PriceTable {
                 .filter(|_| config.is_by_project(&entry))
             {
                 let floor = find(&floors, &model.to_string()).cloned();
-                let floor = floor.or_else(|| table.least(provider, &model.model));
+                let floor = floor.or_else(|| table.least(config, provider, &model.model));
                 let held = floor.map_or_else(|| price.clone(), |floor| price.at_least(&floor));
                 if held != price {
                     table.notes.push(format!(
@@ -128,17 +128,18 @@ impl PriceTable {
     }
 
     /// The least that a project's file may price a model at. A model that is not in the table may be another name of one that
-    /// is, where the vendor itself serves it.
-    fn least(&self, provider: &ProviderConfig, model: &str) -> Option<Price> {
+    /// is, where the operator pays for it: anywhere but at an address that the project's file names.
+    fn least(&self, config: &Config, provider: &ProviderConfig, model: &str) -> Option<Price> {
         let known = self.builtin.get(provider.kind.name())?;
-        let at_vendor = provider
-            .address
-            .as_ref()
-            .is_some_and(|address| address.set_by == SetBy::Vendor);
+        let by_operator = |address: &Address| match &address.set_by {
+            SetBy::Vendor | SetBy::Variable(_) => true,
+            SetBy::File(origin) => config.user_file() == Some(origin.file()),
+        };
+        let is_paid = provider.address.as_ref().is_some_and(by_operator);
         let dearest = || {
             let all = known.values().cloned();
             all.reduce(|dearest, price| dearest.at_least(&price))
-                .filter(|_| at_vendor)
+                .filter(|_| is_paid)
         };
         find(known, model).cloned().or_else(dearest)
     }

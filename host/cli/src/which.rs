@@ -93,7 +93,8 @@ impl Named {
         }
         for text in &self.dirs {
             let dir = DirGrant::parse(&env.at(&self.cwd), text).map_err(|error| error.context("--dir"))?;
-            if !is_inside(&dir.host, config, env) {
+            // What may write can change what the project runs, as a grant of its file could.
+            if dir.write || !is_inside(&dir.host, config, env) {
                 beyond.push(format!("--dir {text}"));
             }
         }
@@ -111,18 +112,24 @@ impl Named {
     }
 }
 
-/// Whether a path lies in the project's folder or the working directory, all links followed.
+/// Whether a path lies in the folder of the project's file, all links followed. Without such a file, or if it lies in the
+/// home directory, which holds more than one project, nothing does.
 pub(super) fn is_inside(path: &Path, config: &Config, env: &Env) -> bool {
-    let folders = [config.project_dir(), env.cwd().to_owned()];
-    let mut folders = folders.iter().filter_map(|folder| folder.canonicalize().ok());
+    // The file itself may be a link, and its folder is where the project put it.
+    let folder = config.project_file().and_then(Path::parent);
+    let Some(folder) = folder.and_then(|folder| folder.canonicalize().ok()) else {
+        return false;
+    };
+    let home = env.home().and_then(|home| home.canonicalize().ok());
+    if folder.parent().is_none() || home.as_ref() == Some(&folder) {
+        return false;
+    }
     // What does not exist yet is where its directory is.
-    let place = path
-        .canonicalize()
-        .or_else(|_| match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) => parent.canonicalize().map(|parent| parent.join(name)),
-            _ => Ok(path.to_owned()),
-        });
-    place.is_ok_and(|place| folders.any(|folder| place.starts_with(&folder)))
+    let place = path.canonicalize().ok().or_else(|| {
+        let name = path.file_name()?;
+        Some(path.parent()?.canonicalize().ok()?.join(name))
+    });
+    place.is_some_and(|place| place.starts_with(folder))
 }
 
 /// `--with NAMESPACE:NAME=PLUGIN`

@@ -82,6 +82,8 @@ pub(super) struct RawRun {
     pub(super) max_concurrent_tasks: Option<u32>,
     pub(super) log_bytes: Option<u64>,
     pub(super) limits: LimitsPatch,
+    /// Whether `limits.memory` is bounded by the machine's default; see `RunConfig`.
+    pub(super) memory_within_default: bool,
 }
 
 #[derive(Default)]
@@ -303,6 +305,7 @@ fn run(section: &Section<'_>) -> Result<RawRun> {
         max_concurrent_tasks: parse(section, "max-concurrent-tasks", positive_u32)?,
         log_bytes: parse(section, "log-bytes", parse_bytes)?,
         limits: inner_limits(section)?,
+        memory_within_default: false,
     })
 }
 

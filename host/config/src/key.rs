@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_key_comes_from_the_environment() {
-        let scratch = Scratch::project("[providers.openai]\nkey-env = \"MINE\"")
+        let scratch = Scratch::new()
+            .user("[providers.openai]\nkey-env = \"MINE\"")
             .var("ANTHROPIC_API_KEY", "sk-a")
             .var("MINE", "sk-b\n");
         assert_eq!(key(&scratch, "anthropic"), Ok(Some("sk-a".to_owned())));
@@ -147,7 +148,7 @@ mod tests {
         let local = Scratch::project("[providers.openai]\nbase-url = \"http://localhost:11434/v1\"");
         assert_eq!(key(&local, "openai"), Ok(None), "a local server may want no key");
         let named =
-            Scratch::project("[providers.openai]\nbase-url = \"http://localhost:11434/v1\"\nkey-env = \"MINE\"");
+            Scratch::new().user("[providers.openai]\nbase-url = \"http://localhost:11434/v1\"\nkey-env = \"MINE\"");
         assert!(
             key(&named, "openai")
                 .unwrap_err()

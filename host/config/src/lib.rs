@@ -231,6 +231,9 @@ pub struct RunConfig {
     pub limits: Limits,
     /// What `memory` says among these limits; `None` if it says nothing, and the machine bounds what a run holds.
     pub memory: Option<Cap<u64>>,
+    /// Whether `memory` counts only as far as it is below what the machine allows by default: a project's file says it, and
+    /// the operator does not.
+    pub memory_within_default: bool,
 }
 
 /// The durable record of runs.

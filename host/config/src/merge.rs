@@ -3,7 +3,8 @@
 //! The upper file wins entry by entry, but only as far as it is stricter: where both set what bounds a run, and the
 //! project's would allow more, the operator's stays until the lift is accepted (see [`trust`](super::trust)). So no project
 //! can raise a limit, a grant or a rate that the operator wrote down, keep more in the journal, or put another plugin in
-//! the place of one that the operator chose. What the operator's file does not mention is the project's to set.
+//! the place of one that the operator chose. Where the operator's file does not mention a limit that has a default, that
+//! default is held in the same way. What else it does not mention is the project's to set.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -12,11 +13,16 @@ use std::time::Duration;
 use super::compile::RawCompile;
 use super::file::{Kind, Layer, RawGrant, RawJournal, RawProvider, RawRun};
 use super::reader::Origin;
-use super::resolve::MAX_RUN_BYTES;
+use super::resolve::{LOG_BYTES, MAX_RUN_BYTES};
 use super::trust::lifts::{Lift, TrustedLift};
-use super::{Bodies, DirGrant, MaxTokensField, RegistryConfig, SubAgent};
+use super::{Bodies, DirGrant, DirQuota, MaxTokensField, RegistryConfig, SubAgent};
 use agenthost_core::limits::units::show_bytes;
-use agenthost_core::limits::{Cap, LimitsPatch};
+use agenthost_core::limits::{Cap, Limits, LimitsPatch};
+
+/// The most memory that a machine's default allows a run with the default number of tasks.
+const RUN_MEMORY: u64 = 2 << 30;
+/// Tasks alive at once.
+const CONCURRENT_TASKS: u32 = 1_000;
 
 pub(super) type Origins = BTreeMap<String, Origin>;
 
@@ -44,13 +50,18 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
         lifts: Vec::new(),
     };
     let mut providers = lower.providers;
+    let mut kept = Vec::new();
     for (name, over) in upper.providers {
         let under = providers.remove(&name).unwrap_or_default();
         let kind = under.kind.or_else(|| Kind::of(&name));
+        let same_key = over.key.is_some() && over.key == under.key;
         // The fields of another kind mean nothing to this one.
         let keeps = over.kind.is_none() || over.kind == kind;
         if !keeps {
             forget(&mut origins, &format!("providers.{name}."));
+        } else if same_key {
+            // The project's file repeats it, and it stays the operator's word.
+            kept.extend(["key-env", "key-file"].map(|key| format!("providers.{name}.{key}")));
         } else if over.key.is_some() {
             origins.remove(&format!("providers.{name}.key-env"));
             origins.remove(&format!("providers.{name}.key-file"));
@@ -69,10 +80,13 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
     }
     let price_floors = lower.prices.clone();
     origins.extend(upper.origins);
+    for entry in kept {
+        origins.extend(lower_origins.get(&entry).map(|origin| (entry, origin.clone())));
+    }
     let layer = Layer {
         models: over_entries(lower.models, upper.models),
         providers,
-        limits: merger.limits("limits", lower.limits, upper.limits),
+        limits: merger.limits("limits", lower.limits, upper.limits, &Limits::task_default()),
         reply_tokens: merger.most("limits.reply-tokens", lower.reply_tokens, upper.reply_tokens),
         run: merger.run(lower.run, upper.run),
         // Taken from both files before they are merged.
@@ -101,9 +115,12 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
     lifts.sort_by(|a, b| a.trusted.entry.cmp(&b.trusted.entry));
     let mut layer = layer;
     for lift in lifts.iter().filter(|lift| !lift.accepted) {
-        if let Some(origin) = lower_origins.get(&lift.trusted.entry) {
-            layer.origins.insert(lift.trusted.entry.clone(), origin.clone());
-        }
+        let entry = &lift.trusted.entry;
+        match lower_origins.get(entry) {
+            Some(origin) => layer.origins.insert(entry.clone(), origin.clone()),
+            // The default holds.
+            None => layer.origins.remove(entry),
+        };
     }
     Merged { layer, lifts }
 }
@@ -143,22 +160,50 @@ impl Merger<'_> {
         allows_more: impl Fn(&T, &T) -> bool,
         show: impl Fn(&T) -> String,
     ) -> Option<T> {
-        match (yours, theirs) {
-            (Some(yours), Some(theirs)) if allows_more(&theirs, &yours) => {
-                match self.lifts(entry, show(&yours), show(&theirs)) {
-                    true => Some(theirs),
-                    false => Some(yours),
-                }
-            }
-            (yours, theirs) => theirs.or(yours),
+        self.hold_default(entry, yours, None, theirs, allows_more, show)
+    }
+
+    /// The same, where `usual` holds if you say nothing.
+    fn hold_default<T>(
+        &mut self,
+        entry: &str,
+        yours: Option<T>,
+        usual: Option<T>,
+        theirs: Option<T>,
+        allows_more: impl Fn(&T, &T) -> bool,
+        show: impl Fn(&T) -> String,
+    ) -> Option<T> {
+        let Some(theirs) = theirs else {
+            return yours;
+        };
+        let whose = if yours.is_some() { "" } else { "default " };
+        let more = match yours.as_ref().or(usual.as_ref()) {
+            Some(most) if allows_more(&theirs, most) => Some(format!("{whose}{}", show(most))),
+            _ => None,
+        };
+        match more.is_none_or(|most| self.lifts(entry, most, show(&theirs))) {
+            true => Some(theirs),
+            false => yours,
         }
     }
 
     /// The smaller number.
     fn most<T: Ord + Display>(&mut self, entry: &str, yours: Option<T>, theirs: Option<T>) -> Option<T> {
-        self.hold(
+        self.most_default(entry, yours, None, theirs)
+    }
+
+    /// The same, where `usual` holds if you say nothing.
+    fn most_default<T: Ord + Display>(
+        &mut self,
+        entry: &str,
+        yours: Option<T>,
+        usual: Option<T>,
+        theirs: Option<T>,
+    ) -> Option<T> {
+        self.hold_default(
             entry,
             yours,
+            usual,
             theirs,
             |theirs, yours| theirs > yours,
             ToString::to_string,
@@ -177,6 +222,7 @@ impl Merger<'_> {
         &mut self,
         entry: &str,
         yours: Option<Cap<T>>,
+        usual: Option<T>,
         theirs: Option<Cap<T>>,
         show: impl Fn(&T) -> String,
     ) -> Option<Cap<T>> {
@@ -189,28 +235,44 @@ impl Merger<'_> {
             Cap::At(value) => show(value),
             Cap::Unlimited => "none".to_owned(),
         };
-        self.hold(entry, yours, theirs, more, show)
+        self.hold_default(entry, yours, usual.map(Cap::At), theirs, more, show)
     }
 
-    fn limits(&mut self, table: &str, yours: LimitsPatch, theirs: LimitsPatch) -> LimitsPatch {
+    /// Where you say nothing, `usual` is held.
+    fn limits(&mut self, table: &str, yours: LimitsPatch, theirs: LimitsPatch, usual: &Limits) -> LimitsPatch {
         let entry = |key: &str| format!("{table}.{key}");
         LimitsPatch {
-            tokens: self.cap(&entry("tokens"), yours.tokens, theirs.tokens, u64::to_string),
-            cost: self.cap(&entry("cost"), yours.cost, theirs.cost, ToString::to_string),
-            calls: self.cap(&entry("calls"), yours.calls, theirs.calls, u64::to_string),
-            fuel: self.cap(&entry("fuel"), yours.fuel, theirs.fuel, u64::to_string),
-            memory: self.cap(&entry("memory"), yours.memory, theirs.memory, |bytes| {
+            tokens: self.cap(
+                &entry("tokens"),
+                yours.tokens,
+                usual.tokens,
+                theirs.tokens,
+                u64::to_string,
+            ),
+            cost: self.cap(&entry("cost"), yours.cost, usual.cost, theirs.cost, ToString::to_string),
+            calls: self.cap(&entry("calls"), yours.calls, usual.calls, theirs.calls, u64::to_string),
+            fuel: self.cap(&entry("fuel"), yours.fuel, usual.fuel, theirs.fuel, u64::to_string),
+            memory: self.cap(&entry("memory"), yours.memory, usual.memory, theirs.memory, |bytes| {
                 show_bytes(*bytes)
             }),
-            time: self.cap(&entry("timeout"), yours.time, theirs.time, |time: &Duration| {
-                format!("{time:?}")
-            }),
-            tasks: self.cap(&entry("tasks"), yours.tasks, theirs.tasks, u64::to_string),
-            depth: self.cap(&entry("depth"), yours.depth, theirs.depth, u32::to_string),
+            time: self.cap(
+                &entry("timeout"),
+                yours.time,
+                usual.time,
+                theirs.time,
+                |time: &Duration| format!("{time:?}"),
+            ),
+            tasks: self.cap(&entry("tasks"), yours.tasks, usual.tasks, theirs.tasks, u64::to_string),
+            depth: self.cap(&entry("depth"), yours.depth, usual.depth, theirs.depth, u32::to_string),
         }
     }
 
-    fn run(&mut self, yours: RawRun, theirs: RawRun) -> RawRun {
+    fn run(&mut self, mut yours: RawRun, mut theirs: RawRun) -> RawRun {
+        let most = yours.limits.memory.take();
+        let asked = theirs.limits.memory.take();
+        let mut limits = self.limits("run.limits", yours.limits, theirs.limits, &Limits::none());
+        let (memory, memory_within_default) = self.run_memory(most, asked);
+        limits.memory = memory;
         RawRun {
             strict_tokens: self.hold(
                 "run.strict-tokens",
@@ -219,13 +281,33 @@ impl Merger<'_> {
                 |theirs, yours| *yours && !*theirs,
                 bool::to_string,
             ),
-            max_concurrent_tasks: self.most(
+            max_concurrent_tasks: self.most_default(
                 "run.max-concurrent-tasks",
                 yours.max_concurrent_tasks,
+                Some(CONCURRENT_TASKS),
                 theirs.max_concurrent_tasks,
             ),
-            log_bytes: self.most("run.log-bytes", yours.log_bytes, theirs.log_bytes),
-            limits: self.limits("run.limits", yours.limits, theirs.limits),
+            log_bytes: self.most_default("run.log-bytes", yours.log_bytes, Some(LOG_BYTES), theirs.log_bytes),
+            limits,
+            memory_within_default,
+        }
+    }
+
+    /// The memory of a run, and whether the machine's default bounds it all the same. What that is depends on the machine
+    /// and the hour, so only what is more on every machine is a lift.
+    fn run_memory(&mut self, yours: Option<Cap<u64>>, theirs: Option<Cap<u64>>) -> (Option<Cap<u64>>, bool) {
+        let entry = "run.limits.memory";
+        let Some(theirs) = theirs.filter(|_| yours.is_none()) else {
+            return (self.cap(entry, yours, None, theirs, |bytes| show_bytes(*bytes)), false);
+        };
+        let shown = match theirs {
+            Cap::At(bytes) if bytes <= RUN_MEMORY => return (Some(theirs), true),
+            Cap::At(bytes) => show_bytes(bytes),
+            Cap::Unlimited => "none".to_owned(),
+        };
+        match self.lifts(entry, "default for this machine".to_owned(), shown) {
+            true => (Some(theirs), false),
+            false => (None, false),
         }
     }
 
@@ -264,7 +346,8 @@ impl Merger<'_> {
             // A plugin that came with the project would fill the disk, so the default is held, too.
             max_run_bytes: self.cap(
                 "journal.max-run-bytes",
-                yours.max_run_bytes.or(Some(Cap::At(MAX_RUN_BYTES))),
+                yours.max_run_bytes,
+                Some(MAX_RUN_BYTES),
                 theirs.max_run_bytes,
                 |bytes| show_bytes(*bytes),
             ),
@@ -318,9 +401,19 @@ impl Merger<'_> {
             }
             (yours, theirs) => theirs.or(yours),
         };
+        // What several directories below one of yours may take, they take from its quota.
+        let mut left = yours.dirs.clone();
         let covered = |dir: &DirGrant| {
-            let by = |own: &DirGrant| dir.host.starts_with(&own.host) && (own.write || !dir.write);
-            yours.dirs.iter().any(by)
+            let may = |own: &&mut DirGrant| {
+                dir.host.starts_with(&own.host) && (!dir.write || (own.write && is_within(dir.quota, own.quota)))
+            };
+            let own = left.iter_mut().find(may);
+            own.is_some_and(|own| {
+                if dir.write {
+                    own.quota = without(own.quota, dir.quota);
+                }
+                true
+            })
         };
         let (mut dirs, more): (Vec<DirGrant>, Vec<DirGrant>) = theirs.dirs.into_iter().partition(covered);
         let show = |dirs: &[DirGrant]| {
@@ -332,7 +425,7 @@ impl Merger<'_> {
         }
         RawGrant {
             models,
-            limits: self.limits(&format!("{entry}.limits"), yours.limits, theirs.limits),
+            limits: self.limits(&format!("{entry}.limits"), yours.limits, theirs.limits, &Limits::none()),
             dirs,
         }
     }
@@ -354,6 +447,21 @@ impl Merger<'_> {
             merged.insert(name, value);
         }
         merged
+    }
+}
+
+/// Whether a quota is no larger than another.
+fn is_within(quota: DirQuota, most: DirQuota) -> bool {
+    let within = |number: Option<u64>, most: Option<u64>| most.is_none_or(|most| number.is_some_and(|n| n <= most));
+    within(quota.bytes, most.bytes) && within(quota.files, most.files)
+}
+
+/// What is left of a quota.
+fn without(quota: DirQuota, taken: DirQuota) -> DirQuota {
+    let left = |number: Option<u64>, taken: Option<u64>| Some(number?.saturating_sub(taken.unwrap_or_default()));
+    DirQuota {
+        bytes: left(quota.bytes, taken.bytes),
+        files: left(quota.files, taken.files),
     }
 }
 

@@ -23,7 +23,7 @@ use agenthost_core::nearest::nearest;
 /// 200,000.
 const REPLY_TOKENS: u32 = 8_192;
 /// 64 KiB of a task's output: some 800 lines, enough to see what went wrong.
-const LOG_BYTES: u64 = 64 << 10;
+pub(super) const LOG_BYTES: u64 = 64 << 10;
 /// Some thousand model calls with long prompts. Without a bound, a plugin that repeats calls which are refused fills the disk.
 pub(super) const MAX_RUN_BYTES: u64 = 1 << 30;
 
@@ -75,6 +75,12 @@ impl Kind {
     }
 }
 
+/// The variable that a provider's kind takes its key from if nothing else is said.
+pub(super) fn usual_key_variable(kind: &ProviderKind) -> Option<&'static str> {
+    let vendor = Kind::parse(kind.name()).ok()?.vendor()?;
+    Some(vendor.key_var)
+}
+
 /// Merges `upper` over `lower`, fills in and checks. Each comes with its file.
 pub(super) fn resolve(
     env: &Env,
@@ -107,6 +113,7 @@ pub(super) fn resolve(
             log_bytes: layer.run.log_bytes.unwrap_or(LOG_BYTES),
             limits: Limits::none().overridden_by(&layer.run.limits),
             memory: layer.run.limits.memory,
+            memory_within_default: layer.run.memory_within_default,
         },
         compile,
         journal: JournalConfig {

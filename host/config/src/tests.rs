@@ -31,6 +31,7 @@ fn nothing_at_all_is_offline() {
             log_bytes: 65_536,
             limits: Limits::none(),
             memory: None,
+            memory_within_default: false,
         }
     );
     assert_eq!(
@@ -351,6 +352,7 @@ fn a_grant_only_narrows() {
         [grants."demo:b"]
     "#;
     let scratch = Scratch::project(text).user("[grants.\"demo:b\"]\nmodels = []\nlimits.tokens = 1");
+    trust::accept(&scratch.env(), Path::new("agenthost.toml")).unwrap();
     let config = scratch.load();
     let a = config.grant("demo:a");
     assert_eq!(a.models, BTreeSet::from(["fast".to_owned()]));

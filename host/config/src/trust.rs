@@ -1,17 +1,12 @@
 //! The questions that a stranger's file raises: may it send prompts there, may it give a plugin this directory, may it
 //! lift a limit of the operator's, may its crates run code?
 //!
-//! A file *pairs* a provider with an address when it sets its `base-url`: prompts go there, and the key where the merged
-//! provider has one. A pair needs the operator's word once when the file is the project's (or one named in its place), and
-//! also in the operator's own file when a key goes to a plain http address, where it travels in clear text. Loopback
-//! addresses need none, nor do the vendors' own and those that the operator's environment sets.
+//! A file *pairs* a provider with an address, or with a key: see `pairs`.
 //!
-//! A project's file *grants* a directory outside the folder that it lies in, be it through a link: what a plugin reads
-//! there it can send to a model, so a cloned repository must not choose it. Directories inside the folder need no word,
-//! nor do those of the operator's own file and command line. This is asked for every grant whenever the file is loaded.
+//! A project's file *grants* a directory to a plugin: see `dirs`. This is asked for every grant whenever the file is loaded.
 //!
-//! A project's file *lifts* what the operator's own file holds: a limit, a grant, the place of a sub-agent. Without the
-//! operator's word the stricter of both holds, which is no error; see `lifts`.
+//! A project's file *lifts* what the operator's own file holds, or a default limit: a limit, a grant, the place of a
+//! sub-agent. Without the operator's word the stricter of both holds, which is no error; see `lifts`.
 //!
 //! A *crate* runs code when it is built. Those below a folder that the operator trusts may be built, and those that the
 //! operator named for it; see [`crates`].
@@ -26,23 +21,26 @@
 //! and the other's question is asked again. It protects against files, not against programs that run as the operator.
 
 pub mod crates;
+pub mod dirs;
 pub(super) mod lifts;
+mod pairs;
 pub mod seal;
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use url::{Host, Url};
 
 pub use self::crates::TrustedCrates;
+pub use self::dirs::TrustedDir;
 pub use self::lifts::TrustedLift;
-use super::{Config, DirGrant, Env, Lifting, Origin, PROJECT_FILE, ProviderConfig, SetBy, dirs};
+pub use self::pairs::TrustedPair;
+pub(super) use self::pairs::check_provider;
+use super::{Config, Env, Lifting, Origin, PROJECT_FILE};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::printable::shell_word;
 
@@ -55,7 +53,7 @@ pub struct TrustRecord {
     /// The pairs, sorted by provider.
     #[serde(default)]
     pub pairs: Vec<TrustedPair>,
-    /// The directories outside the file's folder, sorted by plugin.
+    /// The directories outside the file's folder, and those that plugins may write to, sorted by plugin.
     #[serde(default)]
     pub dirs: Vec<TrustedDir>,
     /// What of the operator's own file it lifts, sorted by entry.
@@ -82,34 +80,6 @@ impl TrustRecord {
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty() && self.dirs.is_empty() && self.lifts.is_empty() && self.crates.is_none()
     }
-}
-
-/// A provider and the address that its prompts may go to, with its key where it has one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrustedPair {
-    /// The provider's name.
-    pub provider: String,
-    /// The base URL.
-    pub address: String,
-    /// Where the key comes from, in words; empty for a provider without one.
-    pub key: String,
-    /// The SHA-256 digest of the three, in hexadecimal: what a later pair is compared by.
-    pub sha256: String,
-}
-
-/// A directory and the plugin that may have it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrustedDir {
-    /// `namespace:name`.
-    pub plugin: String,
-    /// The directory, with all links resolved.
-    pub dir: PathBuf,
-    /// What the plugin may do there, in words.
-    pub access: String,
-    /// The SHA-256 digest of the three, in hexadecimal: what a later grant is compared by.
-    pub sha256: String,
 }
 
 /// The record's format. Format 1 has neither lifts nor crates, and reads as one without them.
@@ -149,11 +119,11 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
     let pairs = config
         .providers()
         .keys()
-        .filter_map(|name| question(&config, name))
+        .filter_map(|name| pairs::question(&config, name))
         .filter(|question| chosen_by(question.origin))
         .map(|question| question.pair)
         .collect();
-    let dirs = outside(&config).map(|(dir, _)| dir).collect();
+    let dirs = dirs::asked(&config).map(|(dir, _)| dir).collect();
     let lifts = config.lifts.iter().map(|lift| lift.trusted.clone()).collect();
     let folder = canonical.parent().filter(|_| !own);
     let crates = folder.map(|folder| TrustedCrates::below(env, folder)).transpose()?;
@@ -301,7 +271,7 @@ pub(super) fn accepted_lifts(env: &Env, file: Option<&Path>) -> Vec<TrustedLift>
 
 /// Asks for all granted directories, and for all providers that models map to and that would be sent something.
 pub(super) fn check(config: &Config) -> Result<()> {
-    outside(config).try_for_each(|(dir, origin)| check_dir(config, &dir, origin))?;
+    dirs::asked(config).try_for_each(|(dir, origin)| dirs::check(config, &dir, origin))?;
     let mut names: Vec<&str> = config
         .models()
         .values()
@@ -311,147 +281,10 @@ pub(super) fn check(config: &Config) -> Result<()> {
     names.sort_unstable();
     names.dedup();
     // Without the key that it names, a provider fails before anything is sent.
-    let sends = |name: &&str| {
-        config
-            .provider(name)
-            .is_some_and(|provider| provider.key_assumed || at_hand(config, provider))
-    };
     names
         .into_iter()
-        .filter(sends)
+        .filter(|name| pairs::sends(config, name))
         .try_for_each(|name| check_provider(config, name))
-}
-
-/// Asks for one provider, whether or not anything maps to it.
-pub(super) fn check_provider(config: &Config, name: &str) -> Result<()> {
-    let Some(Question {
-        pair,
-        origin,
-        clear,
-        with_key,
-    }) = question(config, name)
-    else {
-        return Ok(());
-    };
-    let canonical = canonical(&config.env, origin.file())?;
-    let records = list(&config.env)?;
-    let record = records.iter().find(|record| record.file == canonical);
-    if record.is_some_and(|record| record.pairs.iter().any(|known| known.sha256 == pair.sha256)) {
-        return Ok(());
-    }
-    let file = config.env.shown(origin.file());
-    let what = match with_key {
-        true => format!("the key in {}", pair.key),
-        false => "prompts".to_owned(),
-    };
-    let how = if clear { ", in clear text" } else { "" };
-    let since = if record.is_some() {
-        "; this is not what was accepted for the file before"
-    } else {
-        ""
-    };
-    Err(Error::denied(format!(
-        "{origin}: provider `{name}` would send {what} to {}{how}{since}",
-        pair.address
-    ))
-    .hint(format!(
-        "Read {file}, then run `agenthost trust {}` if {} may go there.",
-        shell_word(&file),
-        if with_key { "the key" } else { "they" }
-    )))
-}
-
-fn check_dir(config: &Config, dir: &TrustedDir, origin: &Origin) -> Result<()> {
-    let canonical = canonical(&config.env, origin.file())?;
-    let records = list(&config.env)?;
-    let record = records.iter().find(|record| record.file == canonical);
-    if record.is_some_and(|record| record.dirs.iter().any(|known| known.sha256 == dir.sha256)) {
-        return Ok(());
-    }
-    let file = config.env.shown(origin.file());
-    let since = if record.is_some() {
-        "; this is not what was accepted for the file before"
-    } else {
-        ""
-    };
-    Err(Error::denied(format!(
-        "{origin}: {} could {} {}, which lies outside the folder of this file{since}",
-        dir.plugin,
-        dir.access,
-        dir.dir.display()
-    ))
-    .hint(format!(
-        "Read {file}, then run `agenthost trust {}` if the plugin may have that directory.",
-        shell_word(&file)
-    )))
-}
-
-/// The granted directories that need the operator's word, with the place of the grant: those that a file other than the
-/// operator's own gives, and that are not below the file's folder.
-fn outside(config: &Config) -> impl Iterator<Item = (TrustedDir, &Origin)> {
-    let by_strangers = config.grants.iter().filter_map(|(plugin, grant)| {
-        let origin = config.origin(&format!("grants.{plugin}.dirs"))?;
-        (config.user_file() != Some(origin.file())).then_some((plugin, grant, origin))
-    });
-    by_strangers.flat_map(|(plugin, grant, origin)| {
-        let folder = dirs::place(origin.file()).parent().map(Path::to_owned);
-        let inside = move |dir: &DirGrant| folder.as_ref().is_some_and(|folder| dir.host.starts_with(folder));
-        let question = move |dir: &DirGrant| {
-            let access = dir.access();
-            let host = dir.host.as_os_str().as_bytes();
-            let dir = TrustedDir {
-                plugin: plugin.clone(),
-                dir: dir.host.clone(),
-                access: access.to_owned(),
-                sha256: digest([plugin.as_bytes(), host, access.as_bytes()]),
-            };
-            (dir, origin)
-        };
-        grant.dirs.iter().filter(move |dir| !inside(dir)).map(question)
-    })
-}
-
-/// A pair that needs the operator's word.
-struct Question<'c> {
-    pair: TrustedPair,
-    origin: &'c Origin,
-    clear: bool,
-    /// Whether a key goes along; otherwise prompts alone.
-    with_key: bool,
-}
-
-fn at_hand(config: &Config, provider: &ProviderConfig) -> bool {
-    let key = provider.key.as_ref();
-    key.is_none_or(|key| key.is_at_hand(&config.env))
-}
-
-fn question<'c>(config: &'c Config, name: &str) -> Option<Question<'c>> {
-    let provider = config.provider(name)?;
-    let address = provider.address.as_ref()?;
-    let SetBy::File(origin) = &address.set_by else {
-        return None;
-    };
-    let url = Url::parse(&address.url).ok();
-    let clear = url.as_ref().is_none_or(|url| url.scheme() != "https");
-    let own = config.user_file() == Some(origin.file());
-    // A vendor's usual variable that is not set is no key: such a server is called without one.
-    let with_key = provider.key.is_some() && (!provider.key_assumed || at_hand(config, provider));
-    if url.as_ref().is_some_and(is_loopback) || (own && !(clear && with_key)) {
-        return None;
-    }
-    let key = provider.key.as_ref().map(ToString::to_string).unwrap_or_default();
-    let pair = TrustedPair {
-        provider: name.to_owned(),
-        address: address.url.clone(),
-        sha256: digest([name.as_bytes(), address.url.as_bytes(), key.as_bytes()]),
-        key,
-    };
-    Some(Question {
-        pair,
-        origin,
-        clear,
-        with_key,
-    })
 }
 
 fn digest(three: [&[u8]; 3]) -> String {
@@ -463,16 +296,6 @@ fn digest(three: [&[u8]; 3]) -> String {
             let _ = write!(text, "{byte:02x}");
             text
         })
-}
-
-/// 127.0.0.0/8, `::1` and the name `localhost`.
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }
 
 fn canonical(env: &Env, file: &Path) -> Result<PathBuf> {

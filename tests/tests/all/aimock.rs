@@ -117,8 +117,8 @@ async fn a_fan_out_through_chaos_accounts_for_every_item() {
         return say("skipped: set AGENTHOST_AIMOCK=1 to run against aimock");
     }
     let items = item_count();
-    for kind in ["openai", "anthropic"] {
-        let machine = machine_for("").var("TEST_KEY", "sk-test-0123456789");
+    for (kind, variable) in [("openai", "OPENAI_API_KEY"), ("anthropic", "ANTHROPIC_API_KEY")] {
+        let machine = machine_for("").var(variable, "sk-test-0123456789");
         let entry = match installed(&machine) {
             Ok(entry) => entry,
             Err(why) => return say(&format!("skipped: {why}")),
@@ -126,7 +126,11 @@ async fn a_fan_out_through_chaos_accounts_for_every_item() {
         let aimock = start(&entry, &machine);
         let path = if kind == "openai" { "/v1" } else { "" };
         let url = format!("http://127.0.0.1:{}{path}", aimock.port);
-        let machine = machine.config(&agenthost_tests::server::config(kind, &url, "key-env = \"TEST_KEY\"\n"));
+        let machine = machine.config(&agenthost_tests::server::config(
+            kind,
+            &url,
+            &format!("key-env = \"{variable}\"\n"),
+        ));
         let prompts: Vec<_> = (0..items).map(|n| format!("item {n}")).collect();
         let input = questions(&prompts.iter().map(String::as_str).collect::<Vec<_>>(), "parallel");
         let host = machine.host();

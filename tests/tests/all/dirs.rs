@@ -20,6 +20,7 @@ fn with_files() -> TestEnv {
     machine.write("data/deep/file", "deep inside");
     machine.write("more/file", "more");
     machine.write("secret/file", SECRET);
+    machine.write("reads-files.wasm", std::fs::read(guest("reads-files")).unwrap());
     machine
 }
 
@@ -44,10 +45,7 @@ fn refused(output: &Output) -> String {
 
 /// A configuration that says where the sub-agent is, with more.
 fn sub_agent(more: &str) -> String {
-    format!(
-        "[sub-agents]\n\"guests:reads-files\" = \"{}\"\n{more}",
-        guest("reads-files")
-    )
+    format!("[sub-agents]\n\"guests:reads-files\" = \"reads-files.wasm\"\n{more}")
 }
 
 #[test]
@@ -234,7 +232,7 @@ fn a_wrong_directory_is_named_before_anything_runs() {
         "agenthost.toml",
         "[grants.\"guests:reads-files\"]\ndirs = [\"none::/data\"]",
     );
-    let output = machine.run(["run", &guest("reads-files"), "-i", "{\"path\": \"/x\"}"]);
+    let output = machine.run(["run", "reads-files.wasm", "-i", "{\"path\": \"/x\"}"]);
     let said = machine.redact(output.error(2));
     assert!(
         said.contains("guests:reads-files is granted [work]/none as /data, which cannot be opened: No such file"),
@@ -250,8 +248,9 @@ fn a_projects_grant_outside_its_folder_needs_trust() {
         "repo/agenthost.toml",
         "[grants.\"guests:reads-files\"]\ndirs = [\"../secret::/data\"]",
     );
-    let (reads, input) = (guest("reads-files"), "{\"path\": \"/data/file\"}");
-    let args = ["run", &reads, "-q", "-i", input, "--config", "repo/agenthost.toml"];
+    machine.write("repo/reads-files.wasm", std::fs::read(guest("reads-files")).unwrap());
+    let (reads, input) = ("repo/reads-files.wasm", "{\"path\": \"/data/file\"}");
+    let args = ["run", reads, "-q", "-i", input, "--config", "repo/agenthost.toml"];
     let output = machine.run(args);
     let said = machine.redact(output.error(4));
     assert!(

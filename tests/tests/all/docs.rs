@@ -44,7 +44,7 @@ fn configurations_in_the_documents_load() {
             .into_iter()
             .filter(|block| block.contains("[models]"))
         {
-            let machine = machine().config(block);
+            let machine = machine().config(block).trusting("agenthost.toml");
             let output = machine.run(["doctor", "--json"]);
             let report = output.stdout.clone();
             assert!(

@@ -14,7 +14,7 @@ const KEY: &str = "sk-test-0123456789";
 
 /// A machine whose models are at `server`, with `more` in the provider's section.
 fn machine_at(server: &Server, dialect: Dialect, more: &str) -> TestEnv {
-    machine_for(&format!("{}{more}\n", server.config_of(dialect))).var("TEST_KEY", KEY)
+    machine_for(&format!("{}{more}\n", server.config_of(dialect))).var("ANTHROPIC_API_KEY", KEY)
 }
 
 /// An input of `asks` with so many prompts of so many bytes, all at once.
@@ -501,11 +501,11 @@ fn chained(first: &Server, second: &Server) -> TestEnv {
     let address = first.url().replace("/v1", "");
     machine_for(&format!(
         "[models]\nfast = [\"a/x\", \"b/y\"]\n\
-         [providers.a]\nkind = \"anthropic\"\nbase-url = \"{address}\"\nkey-env = \"TEST_KEY\"\nretries = 1\n\
+         [providers.a]\nkind = \"anthropic\"\nbase-url = \"{address}\"\nkey-env = \"ANTHROPIC_API_KEY\"\nretries = 1\n\
          [providers.b]\nkind = \"openai\"\nbase-url = \"{}\"\n",
         second.url()
     ))
-    .var("TEST_KEY", KEY)
+    .var("ANTHROPIC_API_KEY", KEY)
 }
 
 #[test]

@@ -12,13 +12,13 @@ const KEY: &str = "sk-test-canary-Zx81QwErTyUiOp-0123456789";
 fn machines(server: &Server) -> Vec<(TestEnv, &'static str)> {
     let anthropic = server.url().replace("/v1", "");
     let mut machines = Vec::new();
-    for (kind, url, header) in [
-        ("openai", server.url(), "authorization"),
-        ("anthropic", anthropic, "x-api-key"),
+    for (kind, url, variable, header) in [
+        ("openai", server.url(), "OPENAI_API_KEY", "authorization"),
+        ("anthropic", anthropic, "ANTHROPIC_API_KEY", "x-api-key"),
     ] {
         let in_variable = machine()
-            .config(&config(kind, &url, "key-env = \"SERVICE_KEY\"\n"))
-            .var("SERVICE_KEY", KEY);
+            .config(&config(kind, &url, &format!("key-env = \"{variable}\"\n")))
+            .var(variable, KEY);
         let in_file = machine().config(&config(kind, &url, "key-file = \"service.key\"\n"));
         in_file.write("service.key", format!("{KEY}\n"));
         machines.extend([(in_variable, header), (in_file, header)]);
@@ -127,8 +127,8 @@ fn a_key_stands_in_no_command_line_and_no_report() {
 fn a_key_that_is_no_key_is_not_repeated() {
     let server = Server::scripted([Reply::text("x")]);
     for value in [" canary canary", "canary\ncanary", "canary-\u{e9}"] {
-        let toml = config("openai", &server.url(), "key-env = \"SERVICE_KEY\"\n");
-        let machine = machine().config(&toml).var("SERVICE_KEY", value);
+        let toml = config("openai", &server.url(), "key-env = \"OPENAI_API_KEY\"\n");
+        let machine = machine().config(&toml).var("OPENAI_API_KEY", value);
         let output = machine.run(["run", &guest("remaining"), "-i", "\"hello\""]);
         assert_eq!(output.code, 5, "{output}");
         clean(&output);

@@ -18,7 +18,7 @@ fn both_wires_answer() {
         (server.config(), "/v1/chat/completions"),
         (server.anthropic_config(), "/v1/messages"),
     ] {
-        let machine = machine().config(&config).var("TEST_KEY", "sk-test-0123456789");
+        let machine = machine().config(&config).var("ANTHROPIC_API_KEY", "sk-test-0123456789");
         let document = machine.run(run_json(&asks, &input, &[])).json(0);
         assert_eq!(document["outcome"]["ok"][0]["text"], format!("{path} says hello"));
         assert_eq!(
@@ -94,7 +94,7 @@ fn a_failing_answer_ends_the_task_with_the_servers_words() {
     ] {
         let server = Server::scripted([reply]);
         for config in [server.config(), server.anthropic_config()] {
-            let machine = machine().config(&config).var("TEST_KEY", "sk-test-0123456789");
+            let machine = machine().config(&config).var("ANTHROPIC_API_KEY", "sk-test-0123456789");
             let output = machine.run(["run", &guest("remaining"), "-i", HELLO]);
             let said = output.error(5);
             assert!(said.contains(says), "{says}: {output}");
@@ -112,7 +112,7 @@ fn a_context_that_overflows_is_a_class_of_its_own() {
     )]);
     let machine = machine()
         .config(&server.anthropic_config())
-        .var("TEST_KEY", "sk-test-0123456789");
+        .var("ANTHROPIC_API_KEY", "sk-test-0123456789");
     let document = machine.run(run_json(&guest("remaining"), &json!("hello"), &[])).json(1);
     assert_eq!(document["outcome"]["failure"]["class"], "context-overflow");
 }
@@ -179,7 +179,9 @@ fn a_missing_key_is_named_with_its_place() {
         .config(&server.anthropic_config())
         .run(["run", &remaining, "-i", HELLO]);
     assert!(
-        output.error(5).contains("the environment variable TEST_KEY is not set"),
+        output
+            .error(5)
+            .contains("the environment variable ANTHROPIC_API_KEY is not set"),
         "{output}"
     );
     let file = config("openai", &server.url(), "key-file = \"no.key\"\n");

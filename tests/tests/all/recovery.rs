@@ -95,7 +95,7 @@ async fn an_overflow_leads_to_three_opinions_at_once_and_the_chosen_path_once() 
             let reply = if second { program() } else { opinion(request, &decided) };
             reply.after(Duration::from_millis(100))
         });
-        let host = machine_for(&config(&server)).var("TEST_KEY", "secret").host();
+        let host = machine_for(&config(&server)).var("ANTHROPIC_API_KEY", "secret").host();
         let plugin = load(&host, &ship_code()).await;
         let document = report(&host, &plugin, &job(), &[]).await;
         let shipment = &document["outcome"]["ok"];
@@ -135,7 +135,7 @@ async fn an_overflow_leads_to_three_opinions_at_once_and_the_chosen_path_once() 
 #[test]
 fn a_first_attempt_that_succeeds_asks_nobody_else() {
     let server = Server::scripted([program()]);
-    let machine = machine_for(&config(&server)).var("TEST_KEY", "secret");
+    let machine = machine_for(&config(&server)).var("ANTHROPIC_API_KEY", "secret");
     let document = machine.run(run_json(&ship_code(), &job(), &[])).json(0);
     assert_eq!(document["outcome"]["ok"]["decision"], Value::Null);
     assert_eq!(server.count(), 1);
@@ -144,7 +144,7 @@ fn a_first_attempt_that_succeeds_asks_nobody_else() {
 #[test]
 fn a_decision_for_a_person_ends_the_run_with_all_opinions_and_an_exit_code_of_its_own() {
     let server = Server::start(|request| opinion(request, &decision("escalate", None)));
-    let machine = machine_for(&config(&server)).var("TEST_KEY", "secret");
+    let machine = machine_for(&config(&server)).var("ANTHROPIC_API_KEY", "secret");
     let document = machine.run(run_json(&ship_code(), &job(), &[])).json(6);
     assert_eq!(
         (server.count(), count(&server, Step::Generate)),
@@ -174,7 +174,7 @@ async fn without_any_opinion_it_escalates_with_their_failures() {
         Step::Generate => too_long(),
         _ => Reply::error(500, "api_error", "boom"),
     });
-    let host = machine_for(&config(&server)).var("TEST_KEY", "secret").host();
+    let host = machine_for(&config(&server)).var("ANTHROPIC_API_KEY", "secret").host();
     let plugin = load(&host, &ship_code()).await;
     let document = report(&host, &plugin, &job(), &[]).await;
     let failure = &document["outcome"]["failure"];
@@ -197,7 +197,7 @@ async fn one_opinion_is_enough_to_decide_on() {
         Step::Alternatives | Step::Diagnose => Reply::error(500, "api_error", "boom"),
         _ => opinion(request, &decision("simplify", None)),
     });
-    let host = machine_for(&config(&server)).var("TEST_KEY", "secret").host();
+    let host = machine_for(&config(&server)).var("ANTHROPIC_API_KEY", "secret").host();
     let plugin = load(&host, &ship_code()).await;
     let document = report(&host, &plugin, &job(), &[]).await;
     assert_eq!(document["outcome"]["ok"]["decision"]["path"], "simplify");
@@ -211,7 +211,7 @@ async fn one_opinion_is_enough_to_decide_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_attempt_that_fails_escalates_and_there_is_no_third() {
     let server = Server::start(|request| opinion(request, &decision("simplify", None)));
-    let host = machine_for(&config(&server)).var("TEST_KEY", "secret").host();
+    let host = machine_for(&config(&server)).var("ANTHROPIC_API_KEY", "secret").host();
     let plugin = load(&host, &ship_code()).await;
     let document = report(&host, &plugin, &job(), &[]).await;
     let failure = &document["outcome"]["failure"];
@@ -228,7 +228,7 @@ async fn a_second_attempt_that_fails_escalates_and_there_is_no_third() {
 fn a_denial_is_nothing_to_recover_from() {
     let server = Server::start(|request| opinion(request, &decision("simplify", None)));
     let grant = "[grants.\"demo:generate\"]\nmodels = [\"strong\"]\n";
-    let machine = machine_for(&format!("{}{grant}", config(&server))).var("TEST_KEY", "secret");
+    let machine = machine_for(&format!("{}{grant}", config(&server))).var("ANTHROPIC_API_KEY", "secret");
     let document = machine.run(run_json(&ship_code(), &job(), &[])).json(4);
     let failure = &document["outcome"]["failure"];
     assert_eq!(failure["class"], "denied");

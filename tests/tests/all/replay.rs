@@ -21,14 +21,15 @@ fn journal(machine: &TestEnv) -> Connection {
 
 /// A machine at `server`, with the key that only a recording needs.
 fn recording(config: &str) -> TestEnv {
-    machine_for(config).var("TEST_KEY", "secret")
+    machine_for(config).var("ANTHROPIC_API_KEY", "secret")
 }
 
 /// Replays the last run with no server behind the models and without a key, and gives what came of it.
 fn again(machine: TestEnv) -> (TestEnv, Output) {
-    let machine = machine
-        .without("TEST_KEY")
-        .config(&config("openai", "http://127.0.0.1:9/v1", "retries = 0\n"));
+    let machine =
+        machine
+            .without("ANTHROPIC_API_KEY")
+            .config(&config("openai", "http://127.0.0.1:9/v1", "retries = 0\n"));
     let output = machine.run(["replay", "last", "--json"]);
     (machine, output)
 }

@@ -565,7 +565,7 @@ fn failed_goes_back_to_the_sub_task_that_failed() {
             None => Reply::text(json!({"source": "fn main() {}", "notes": ""}).to_string()),
         }
     });
-    let machine = machine_for(&server.anthropic_config()).var("TEST_KEY", "secret");
+    let machine = machine_for(&server.anthropic_config()).var("ANTHROPIC_API_KEY", "secret");
     let file = json!({"name": "a.rs", "text": "the text"});
     let job = json!({"language": "Rust", "requirements": "Parse everything.", "files": [file]});
     machine

@@ -329,7 +329,12 @@ fn prompts_go_to_no_address_that_a_project_chose() {
 /// Takes the mark from the command of every run in the project's journal, as if somebody else had written it, and changes
 /// its text.
 fn forge(machine: &TestEnv, change: impl Fn(&mut Value)) {
-    let file = machine.cwd().join(".agenthost/journal.db");
+    forge_in(&machine.cwd(), change);
+}
+
+/// The same in the project of this folder.
+fn forge_in(project: &Path, change: impl Fn(&mut Value)) {
+    let file = project.join(".agenthost/journal.db");
     let journal = rusqlite::Connection::open(file).unwrap();
     let runs: Vec<(String, String)> = journal
         .prepare("SELECT id, command FROM run")
@@ -403,6 +408,17 @@ fn a_command_that_was_changed_is_not_the_operators() {
     assert!(replay.error(4).contains("the limits --tokens none"), "{replay}");
     forge(&machine, |command| command["cwd"] = json!("/"));
     assert!(machine.run(["replay", "last"]).error(4).contains("the directory /"));
+    // A directory that may be written to is more than a project may grant, inside its folder as well.
+    let rw = "data::/data:rw";
+    let cwd = machine.cwd().canonicalize().unwrap();
+    forge(&machine, |command| {
+        command["cwd"] = json!(cwd);
+        command["limits"] = json!({});
+        command["dirs"] = json!([rw]);
+    });
+    let replay = machine.run(["replay", "last"]);
+    assert!(replay.error(4).contains("--dir data::/data:rw"), "{replay}");
+    forge(&machine, |command| command["dirs"] = json!(["data::/data"]));
     // Inside the project's folder, and within its limits, it is as good as the project's configuration.
     let cwd = machine.cwd().canonicalize().unwrap();
     forge(&machine, |command| {
@@ -410,6 +426,42 @@ fn a_command_that_was_changed_is_not_the_operators() {
         command["limits"] = json!({"tokens": "10"});
     });
     assert_eq!(machine.run(["replay", "last", "-q"]).json(0), "mine");
+}
+
+#[test]
+fn a_journal_is_given_no_more_because_of_where_it_is_read() {
+    let machine = machine();
+    machine.write("clone/agenthost.toml", "");
+    machine.write("clone/data/file", "mine");
+    machine.write("private/file", "secret");
+    let clone = machine.cwd().join("clone");
+    let reads = guest("reads-files");
+    let run = format!("agenthost run {reads} -q -i '{{\"path\": \"/data/file\"}}' --dir data::/data");
+    let (output, _) = machine.shell(&clone, &run, 0);
+    assert_eq!(output.code, 0, "{output}");
+    let private = format!("{}::/data", machine.cwd().join("private").display());
+    forge_in(&clone, |command| command["dirs"] = json!([private]));
+    // From the folder above, both without a project's file and with that of the clone.
+    let journal = ["replay", "last", "--journal", "clone/.agenthost/journal.db"];
+    let config = ["--config", "clone/agenthost.toml"];
+    for args in [journal.to_vec(), [journal.as_slice(), &config].concat()] {
+        let replay = machine.run(&args);
+        assert!(
+            replay.error(4).contains(&format!("--dir {private}")),
+            "{args:?}: {replay}"
+        );
+    }
+    // What it has of its own stays within reach where its own file counts, and is asked about where it does not.
+    forge_in(&clone, |command| command["dirs"] = json!(["./data::/data"]));
+    assert!(machine.run(journal).error(4).contains("the directory "));
+    let own = [&journal[..], &config, &["-q"]].concat();
+    assert_eq!(machine.run(&own).json(0), "mine");
+    // A link to another project's file does not make that project its own.
+    std::fs::remove_file(clone.join("agenthost.toml")).unwrap();
+    machine.write("private/agenthost.toml", "");
+    std::os::unix::fs::symlink("../private/agenthost.toml", clone.join("agenthost.toml")).unwrap();
+    forge_in(&clone, |command| command["dirs"] = json!([private]));
+    assert!(machine.run(&own).error(4).contains(&format!("--dir {private}")));
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! manifest, a file `NAME.wasm` beside the plugin, where a build leaves it, and the project's lock file. Before anything
 //! runs, the types are compared, and plugins that would start each other in a circle are refused.
 //!
-//! Each plugin has the directories of its own grant; those that the caller gives are the root's alone.
+//! Each plugin has the directories of its own grant, if it lies where that is meant for it; those that the caller gives are
+//! the root's alone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -183,7 +184,7 @@ impl<'a> Loader<'a> {
     pub(super) fn load_bytes(&mut self, bytes: &[u8], origin: Origin<'_>) -> Result<LoadedPlugin> {
         let plugin = Plugin::read(bytes)?;
         let (ceiling, notes) = self.ceiling(&plugin, bytes, origin)?;
-        let dirs = self.dirs(&plugin)?;
+        let dirs = self.dirs(&plugin, origin)?;
         agenthost_plugin::refuse(&plugin.id.name, &plugin.imports, !dirs.is_empty(), origin.blame)?;
         if self.above.iter().any(|above| above.name == plugin.id.name) {
             let circle: Vec<_> = self
@@ -234,8 +235,25 @@ impl<'a> Loader<'a> {
     }
 
     /// The directories that a plugin may have.
-    fn dirs(&mut self, plugin: &Plugin) -> Result<Vec<DirGrant>> {
-        let mut dirs = self.host.config().grant(&plugin.id.name).dirs;
+    fn dirs(&mut self, plugin: &Plugin, origin: Origin<'_>) -> Result<Vec<DirGrant>> {
+        let config = self.host.config();
+        let name = &plugin.id.name;
+        let mut dirs = config.grant(name).dirs;
+        // Any file can have the name; the lock file knows the plugin by its digest, and an embedder its own bytes.
+        let path = origin.home.or(origin.file).filter(|_| !dirs.is_empty());
+        if let Some(path) = path
+            && !trust::dirs::is_meant(config, name, path)?
+        {
+            // What the caller gives under the same path takes the place of the grant.
+            let is_given = |dir: &DirGrant| {
+                let same = |given: &DirGrant| given.guest == dir.guest;
+                self.above.is_empty() && self.dirs.iter().any(same)
+            };
+            dirs.retain(|dir| !is_given(dir));
+            if !dirs.is_empty() {
+                return Err(trust::dirs::refusal(config, name, path, &dirs));
+            }
+        }
         if self.above.is_empty() {
             dirs.append(&mut self.dirs);
         }

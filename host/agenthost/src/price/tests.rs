@@ -293,9 +293,10 @@ fn a_project_makes_no_model_cheaper_than_it_is_known_to_be() {
         "anthropic/claude-opus-5-5-20261001",
         "anthropic/another-name-of-something",
         "cheap/claude-opus-5-5",
+        "own/small",
         "local/small",
         "local/priced-20261001",
-    ]) + "[providers.cheap]\nkind = \"anthropic\"\n";
+    ]) + "[providers.cheap]\nkind = \"anthropic\"\n[providers.own]\nkind = \"openai\"\nbase-url = \"http://localhost:1/v1\"\n";
     let user = "[providers.local]\nkind = \"openai\"\nbase-url = \"http://localhost:1/v1\"\n\
                 [prices.\"local/priced\"]\ninput = 3\noutput = 15\n";
     let (table, _dir) = priced(&project, user);
@@ -324,11 +325,16 @@ fn a_project_makes_no_model_cheaper_than_it_is_known_to_be() {
         "the operator's price is the least"
     );
     assert_eq!(
-        input("openai", "local", "small"),
+        input("openai", "own", "small"),
         Usd::ZERO,
-        "what nobody knows the project prices"
+        "at its own address the project prices what nobody knows"
     );
-    assert_eq!(table.notes().len(), 5, "{:?}", table.notes());
+    let dearest = input("openai", "local", "small");
+    assert!(
+        dearest >= usd("0.002"),
+        "the operator's gateway may serve any model: {dearest}"
+    );
+    assert_eq!(table.notes().len(), 6, "{:?}", table.notes());
 
     // Dearer is fine, and the operator's own file may say anything.
     let (table, _dir) = priced(

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::super::scratch::Scratch;
 use super::*;
 use agenthost_core::error::ErrorClass;
+use agenthost_core::limits::{Cap, Limits};
 
 const FILE: &str = "agenthost.toml";
 
@@ -114,7 +115,7 @@ fn the_operators_own_words_need_none() {
     let other_key = Scratch::project("[providers.anthropic]\nkey-env = \"OTHER\"")
         .user(user)
         .var("OTHER", "k");
-    assert!(is_fine(&other_key), "the address is still the operator's");
+    assert_eq!(other_key.load_error().class(), ErrorClass::Denied, "the key is not");
 }
 
 #[test]
@@ -330,12 +331,7 @@ fn more_than_what_was_accepted_is_asked_again() {
 
 #[test]
 fn directories_inside_the_projects_folder_need_none() {
-    for dir in [
-        ".::/",
-        "data::/data:rw",
-        "data/../data::/data",
-        "../project/data::/data",
-    ] {
+    for dir in [".::/", "data/../data::/data", "../project/data::/data"] {
         assert!(is_fine(&granting(dir)), "{dir}");
     }
     for dir in ["..::/data", "../project-2::/data", "data/../../home::/data", "/::/data"] {
@@ -541,16 +537,124 @@ fn a_project_lifts_nothing_of_the_operators_until_it_is_trusted() {
 
 #[test]
 fn a_project_narrows_as_it_likes_and_sets_what_the_operator_does_not_mention() {
-    let scratch = Scratch::project("[limits]\ncalls = 3\ntokens = \"none\"\n[grants.\"a:b\"]\nlimits = { calls = 2 }")
+    let scratch = Scratch::project("[limits]\ncalls = 3\ncost = 9\n[grants.\"a:b\"]\nlimits = { calls = 2 }")
         .user("[limits]\ncalls = 5\n[grants.\"a:b\"]\nmodels = [\"fast\"]\nlimits = { tokens = 7 }");
     let config = scratch.load();
-    assert_eq!((config.limits().calls, config.limits().tokens), (Some(3), None));
+    let cost = config.limits().cost.map(|cost| cost.to_string());
+    assert_eq!((config.limits().calls, cost.as_deref()), (Some(3), Some("$9.00")));
     let grant = config.grant("a:b");
     assert_eq!(
         (grant.limits.calls, grant.limits.tokens, grant.models.len()),
         (Some(2), Some(7), 1)
     );
     assert!(config.notes().is_empty());
+}
+
+#[test]
+fn a_default_limit_is_held_like_one_that_the_operator_wrote() {
+    let scratch =
+        Scratch::project("[limits]\ntokens = \"none\"\ncalls = 100\n[run.limits]\nmemory = \"3GiB\"\ntokens = 9");
+    let config = scratch.load();
+    assert_eq!(config.limits(), &Limits::task_default());
+    assert_eq!(config.run().memory, None);
+    assert_eq!(config.run().limits.tokens, Some(9), "there is no default to hold");
+    assert_eq!(config.origin("limits.tokens"), None);
+    assert_eq!(config.origin("limits.calls").unwrap().line(), 3);
+    assert_eq!(
+        config.notes(),
+        [
+            "agenthost.toml:2: limits.tokens stays at your default 200000, not none; `agenthost trust agenthost.toml` lifts it",
+            "agenthost.toml:5: run.limits.memory stays at your default for this machine, not 3 GiB; \
+             `agenthost trust agenthost.toml` lifts it",
+        ]
+    );
+    accept(&scratch.env(), Path::new(FILE)).unwrap();
+    let config = scratch.load();
+    assert_eq!(config.limits().tokens, None);
+    assert_eq!(config.run().memory, Some(Cap::At(3 << 30)));
+    assert!(!config.run().memory_within_default);
+
+    let scratch = Scratch::project("[run.limits]\nmemory = \"1GiB\"");
+    assert!(scratch.load().run().memory_within_default, "the machine may allow less");
+    let scratch = scratch.user("[run.limits]\nmemory = \"2GiB\"");
+    let run = scratch.load().run().clone();
+    assert_eq!((run.memory, run.memory_within_default), (Some(Cap::At(1 << 30)), false));
+}
+
+#[test]
+fn directories_of_the_operators_grant_are_covered_with_their_quota() {
+    let user = "[grants.\"demo:reader\"]\ndirs = [\"~/out::/p:rw,quota=1MiB,files=10\", \"~/in::/in\"]";
+    let dirs = |dirs: &str| {
+        let scratch = Scratch::project(&format!("[grants.\"demo:reader\"]\ndirs = [{dirs}]")).user(user);
+        // Of what is accepted, everything is there; otherwise what is covered.
+        Config::unchecked(&scratch.env(), None, Lifting::Accepted)
+            .unwrap()
+            .grant("demo:reader")
+            .dirs
+            .len()
+    };
+    for (given, covered) in [
+        ("\"~/out::/p:rw,quota=1MiB,files=10\"", 1),
+        ("\"~/out/a::/p:rw,quota=1KiB,files=1\"", 1),
+        ("\"~/out::/p\", \"~/in/a::/in\"", 2),
+        ("\"~/out::/p:rw\"", 0),
+        ("\"~/out::/p:rw,quota=none,files=10\"", 0),
+        ("\"~/out::/p:rw,quota=1MiB,files=none\"", 0),
+        ("\"~/out::/p:rw,quota=1MiB,files=11\"", 0),
+        ("\"~/in::/in:rw,quota=0,files=0\"", 0),
+        // Together they are no more than the operator's.
+        (
+            "\"~/out/a::/a:rw,quota=512KiB,files=5\", \"~/out/b::/b:rw,quota=512KiB,files=5\"",
+            2,
+        ),
+        (
+            "\"~/out/a::/a:rw,quota=512KiB,files=5\", \"~/out/b::/b:rw,quota=513KiB,files=5\"",
+            1,
+        ),
+        (
+            "\"~/out/a::/a:rw,quota=1MiB,files=5\", \"~/out/b::/b:rw,quota=1MiB,files=5\"",
+            1,
+        ),
+    ] {
+        assert_eq!(dirs(given), covered, "{given}");
+    }
+}
+
+#[test]
+fn a_key_source_is_the_projects_to_choose_where_it_is_its_own() {
+    let user = "[providers.corp]\nkind = \"openai\"\nbase-url = \"https://corp.example\"\nkey-env = \"CORP\"";
+    let asks = |provider: &str, field: &str| {
+        let text = format!("[models]\na = \"{provider}/x\"\n[providers.{provider}]\n{field}");
+        let scratch = Scratch::project(&text)
+            .user(user)
+            .var("CORP", "k")
+            .var("OPENAI_API_KEY", "k")
+            .var("OTHER", "k");
+        scratch.write_key("home/.netrc", "sk-secret");
+        scratch.write_key("project/keys/own", "sk-own");
+        symlink("../../home/.netrc", scratch.path("project/keys/link")).unwrap();
+        let asks = Config::load(&scratch.env()).is_err();
+        if asks {
+            accept(&scratch.env(), Path::new(FILE)).unwrap();
+            assert!(is_fine(&scratch), "{provider} {field}");
+        }
+        asks
+    };
+    for (provider, field, wanted) in [
+        ("openai", "key-env = \"OPENAI_API_KEY\"", false),
+        ("openai", "key-file = \"keys/own\"", false),
+        ("corp", "key-env = \"CORP\"", false),
+        ("openai", "key-env = \"OTHER\"", true),
+        ("openai", "key-env = \"CORP\"", true),
+        ("openai", "key-file = \"keys/link\"", true),
+        ("openai", "key-file = \"~/.netrc\"", true),
+        ("openai", "key-file = \"keys/../../home/.netrc\"", true),
+        ("corp", "key-env = \"OTHER\"", true),
+        ("corp", "key-file = \"~/.netrc\"", true),
+        ("corp", "key-env = \"OTHER\"\nbase-url = \"http://127.0.0.1:1\"", true),
+    ] {
+        assert_eq!(asks(provider, field), wanted, "{provider} {field}");
+    }
 }
 
 #[test]

@@ -146,7 +146,7 @@ pub(super) fn key_echoed(program: &Program) -> Measured {
             let machine = program
                 .machine()
                 .config(&server.anthropic_config())
-                .var("TEST_KEY", KEY);
+                .var("ANTHROPIC_API_KEY", KEY);
             machine.write("guest.wasm", component::component("complete-once"));
             let (watched, _) = run(&machine, "", &["-vv", "--timeout", "5s"]);
             looked_at(&mut measured, &watched);

@@ -1,0 +1,152 @@
+//! The providers that a file pairs with an address or with a key.
+//!
+//! A file pairs a provider with an address when it sets its `base-url`: prompts go there, and the key where the merged
+//! provider has one. A pair needs the operator's word once when the file is the project's (or one named in its place), and
+//! also in the operator's own file when a key goes to a plain http address, where it travels in clear text. Loopback
+//! addresses need none, nor do the vendors' own and those that the operator's environment sets.
+//!
+//! A project's file pairs a provider with a key when it says where the key is, and that is neither the usual variable of
+//! the provider's kind, nor a file in the project's folder, nor the key source that the operator's own file gives this
+//! provider: any secret of one line could be sent so. Such a pair needs the operator's word whatever the address is.
+
+use serde::{Deserialize, Serialize};
+use url::{Host, Url};
+
+use super::{canonical, digest, dirs, list};
+use crate::resolve::usual_key_variable;
+use crate::{Config, KeySource, Origin, ProviderConfig, SetBy};
+use agenthost_core::error::{Error, Result};
+use agenthost_core::printable::shell_word;
+
+/// A provider and the address that its prompts may go to, with its key where it has one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedPair {
+    /// The provider's name.
+    pub provider: String,
+    /// The base URL.
+    pub address: String,
+    /// Where the key comes from, in words; empty for a provider without one.
+    pub key: String,
+    /// The SHA-256 digest of the three, in hexadecimal: what a later pair is compared by.
+    pub sha256: String,
+}
+
+/// A pair that needs the operator's word.
+pub(super) struct Question<'c> {
+    pub(super) pair: TrustedPair,
+    pub(super) origin: &'c Origin,
+    clear: bool,
+    /// Whether a key goes along; otherwise prompts alone.
+    with_key: bool,
+}
+
+/// Whether a provider would be sent anything. Without the key that it names, it fails before that.
+pub(super) fn sends(config: &Config, name: &str) -> bool {
+    config
+        .provider(name)
+        .is_some_and(|provider| provider.key_assumed || at_hand(config, provider))
+}
+
+/// Asks for one provider, whether or not anything maps to it.
+pub(crate) fn check_provider(config: &Config, name: &str) -> Result<()> {
+    let Some(Question {
+        pair,
+        origin,
+        clear,
+        with_key,
+    }) = question(config, name)
+    else {
+        return Ok(());
+    };
+    let canonical = canonical(&config.env, origin.file())?;
+    let records = list(&config.env)?;
+    let record = records.iter().find(|record| record.file == canonical);
+    if record.is_some_and(|record| record.pairs.iter().any(|known| known.sha256 == pair.sha256)) {
+        return Ok(());
+    }
+    let file = config.env.shown(origin.file());
+    let what = match with_key {
+        true => format!("the key in {}", pair.key),
+        false => "prompts".to_owned(),
+    };
+    let how = if clear { ", in clear text" } else { "" };
+    let since = if record.is_some() {
+        "; this is not what was accepted for the file before"
+    } else {
+        ""
+    };
+    Err(Error::denied(format!(
+        "{origin}: provider `{name}` would send {what} to {}{how}{since}",
+        pair.address
+    ))
+    .hint(format!(
+        "Read {file}, then run `agenthost trust {}` if {} may go there.",
+        shell_word(&file),
+        if with_key { "the key" } else { "they" }
+    )))
+}
+
+fn at_hand(config: &Config, provider: &ProviderConfig) -> bool {
+    let key = provider.key.as_ref();
+    key.is_none_or(|key| key.is_at_hand(&config.env))
+}
+
+/// The question that a provider raises, if it raises one.
+pub(super) fn question<'c>(config: &'c Config, name: &str) -> Option<Question<'c>> {
+    let provider = config.provider(name)?;
+    let address = provider.address.as_ref()?;
+    let url = Url::parse(&address.url).ok();
+    let loopback = url.as_ref().is_some_and(is_loopback);
+    let clear = !loopback && url.as_ref().is_none_or(|url| url.scheme() != "https");
+    // A vendor's usual variable that is not set is no key: such a server is called without one.
+    let with_key = provider.key.is_some() && (!provider.key_assumed || at_hand(config, provider));
+    let by_address = || match &address.set_by {
+        SetBy::File(origin) => {
+            let own = config.user_file() == Some(origin.file());
+            (!loopback && (!own || (clear && with_key))).then_some(origin)
+        }
+        SetBy::Vendor | SetBy::Variable(_) => None,
+    };
+    let origin = foreign_key(config, name, provider).or_else(by_address)?;
+    let key = provider.key.as_ref().map(ToString::to_string).unwrap_or_default();
+    let pair = TrustedPair {
+        provider: name.to_owned(),
+        address: address.url.clone(),
+        sha256: digest([name.as_bytes(), address.url.as_bytes(), key.as_bytes()]),
+        key,
+    };
+    Some(Question {
+        pair,
+        origin,
+        clear,
+        with_key,
+    })
+}
+
+/// Where a project's file names a key source that is not its own to choose.
+fn foreign_key<'c>(config: &'c Config, name: &str, provider: &ProviderConfig) -> Option<&'c Origin> {
+    let key = provider.key.as_ref()?;
+    let field = match key {
+        KeySource::Variable(_) => "key-env",
+        KeySource::File(_) => "key-file",
+    };
+    // That of the operator's own file is the operator's word, be it repeated by the project's.
+    let origin = config.origin(&format!("providers.{name}.{field}"))?;
+    let own = config.user_file() == Some(origin.file())
+        || match key {
+            KeySource::Variable(variable) => usual_key_variable(&provider.kind) == Some(variable),
+            KeySource::File(path) => dirs::is_beside(path, origin),
+        };
+    (!own).then_some(origin)
+}
+
+/// 127.0.0.0/8, `::1` and the name `localhost`.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
