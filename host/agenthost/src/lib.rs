@@ -66,7 +66,7 @@
 //! The examples of this documentation use this plugin and `demo:ask`, which asks the model `fast` what it is given and gives
 //! back the answer; `component` holds the bytes of one of them.
 //!
-//! Longer programs (a fan-out, events, staged validation, recovery) stand in `host/examples`.
+//! Longer programs (a fan-out, events, staged validation, recovery) are in `host/agenthost/examples`.
 //!
 //! # Bounds
 //!

@@ -1,6 +1,6 @@
 //! `docs/cli.md`, written from the definition of the command line, and the test that it is fresh.
 //!
-//! `AGENTHOST_BLESS=1 cargo test -p agenthost --lib cli::reference` writes it anew.
+//! `AGENTHOST_BLESS=1 cargo test -p agenthost-cli --lib reference` writes it anew.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ const BEGIN: &str = "\
 # The command line
 
 Every command and flag, as `--help` shows them. This file is written from the program's own definitions; after a change of
-those, `AGENTHOST_BLESS=1 cargo test -p agenthost --lib cli::reference` writes it anew.
+those, `AGENTHOST_BLESS=1 cargo test -p agenthost-cli --lib reference` writes it anew.
 
 ## Text of others
 
@@ -143,6 +143,6 @@ fn the_reference_is_fresh() {
     assert_eq!(
         std::fs::read_to_string(path).unwrap_or_default(),
         fresh,
-        "docs/cli.md is stale: run `AGENTHOST_BLESS=1 cargo test -p agenthost --lib cli::reference`"
+        "docs/cli.md is stale: run `AGENTHOST_BLESS=1 cargo test -p agenthost-cli --lib reference`"
     );
 }

@@ -11,6 +11,7 @@ pub mod error;
 pub mod limits;
 pub mod llm;
 pub mod nearest;
+#[doc(hidden)]
 pub mod plain_file;
 pub mod printable;
 pub mod process;

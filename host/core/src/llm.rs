@@ -258,7 +258,7 @@ pub struct Request {
     pub messages: Vec<Message>,
     /// The most output tokens, at least 1.
     pub max_tokens: u32,
-    /// A JSON Schema for the reply's text, as the task wrote it; [`schema::fit`] makes it acceptable to the wire.
+    /// A JSON Schema for the reply's text, as the task wrote it; `agenthost_providers::schema::fit` makes it acceptable to the wire.
     pub schema: Option<Value>,
     /// Further settings.
     pub options: Options,

@@ -4,6 +4,13 @@
 const MAX_TYPED: usize = 64;
 
 /// Returns the known name that `name` was most likely meant to be: at most a third of its letters differ, upper case or not.
+///
+/// ```
+/// use agenthost_core::nearest::nearest;
+///
+/// assert_eq!(nearest("tokns", ["calls", "tokens"].into_iter()), Some("tokens"));
+/// assert_eq!(nearest("time", ["calls", "tokens"].into_iter()), None);
+/// ```
 pub fn nearest<'t>(name: &str, known: impl Iterator<Item = &'t str>) -> Option<&'t str> {
     if name.len() > MAX_TYPED {
         return None;

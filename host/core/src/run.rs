@@ -20,6 +20,7 @@ pub struct RunId(String);
 
 impl RunId {
     /// A new name: nine digits of the time in milliseconds and five of `seed`, in lower-case base 32.
+    #[doc(hidden)]
     pub fn new(now: SystemTime, seed: &[u8; 32]) -> Self {
         const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
         let millis = now
@@ -40,6 +41,7 @@ impl RunId {
 
 impl RunId {
     /// The name of a run that is written down.
+    #[doc(hidden)]
     pub fn recorded(id: &str) -> Self {
         Self(id.to_owned())
     }
@@ -172,6 +174,7 @@ pub struct Abandoned {
 
 impl Abandoned {
     /// One request that is charged `used`.
+    #[doc(hidden)]
     pub fn one(used: &Used) -> Self {
         Self {
             requests: 1,

@@ -198,7 +198,7 @@ fn zero(n: &u64) -> bool {
 impl Cassette {
     /// Reads a cassette.
     ///
-    /// [`Host::rehearse`](agenthost::host::Host::rehearse) plays one.
+    /// `Host::rehearse` plays one.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));

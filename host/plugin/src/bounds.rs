@@ -1,8 +1,8 @@
 //! The bounds on what a component may hold, counted in its bytes before anything decodes, expands or compiles them.
 //!
-//! [`structure`] takes one pass over all nested components and modules, and one over their types; its cost is linear in
+//! `structure` takes one pass over all nested components and modules, and one over their types; its cost is linear in
 //! the bytes, and what it counts bounds every later step of reading a plugin: instances are counted as they multiply
-//! through nested components, and types as they expand where they are used. [`code`] takes one pass over the bodies of the
+//! through nested components, and types as they expand where they are used. `code` takes one pass over the bodies of the
 //! functions, before they are compiled.
 //!
 //! Each bound is a constant with its reason. The largest components in use (CPython with its libraries, 40 modules) stay

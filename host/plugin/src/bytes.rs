@@ -105,6 +105,7 @@ fn core_imports(bytes: &[u8]) -> Vec<String> {
 }
 
 /// Returns the error for bytes that are not a component.
+#[doc(hidden)]
 pub fn broken(cause: &dyn std::fmt::Display) -> Error {
     Error::plugin(format!("the component is broken: {cause}"))
         .hint("The file may be truncated or damaged; build or download it again.")

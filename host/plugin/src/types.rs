@@ -6,7 +6,9 @@ pub mod shape;
 pub mod signature;
 mod wit;
 
-pub use self::path::{Path, ValueError, ValueErrorKind};
+#[doc(hidden)]
+pub use self::path::Path;
+pub use self::path::{ValueError, ValueErrorKind};
 pub use self::wit::decode;
 
 /// The most levels of JSON, the innermost value included.

@@ -38,6 +38,7 @@ const MAX_REFERENCES: u64 = 2_000;
 /// # Errors
 ///
 /// Invalid JSON, or a bound that the text exceeds.
+#[doc(hidden)]
 pub fn read(text: &str) -> Result<Value, String> {
     if text.len() > MAX_BYTES && !weaken::off(Defence::SchemaBounds) {
         return Err(format!("the schema is longer than {MAX_BYTES} bytes"));
@@ -120,6 +121,7 @@ pub fn check(schema: &Value) -> Result<(), String> {
 }
 
 /// The system text that asks for a reply by `schema`, for a schema that [`fit`] cannot rewrite: `system` first.
+#[doc(hidden)]
 pub fn instruct(system: Option<&str>, schema: &Value) -> String {
     let asked = format!("Reply with one JSON value and nothing else. It must satisfy this JSON Schema:\n{schema}");
     match system {

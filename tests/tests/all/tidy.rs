@@ -154,7 +154,9 @@ fn every_module_says_what_it_is_for_and_is_short() {
         "tests/tests",
         "plugins",
     ];
-    for path in dirs.iter().flat_map(|dir| files(&workspace().join(dir))) {
+    let paths = dirs.iter().flat_map(|dir| files(&workspace().join(dir)));
+    // A part of other programs, which say what they are for.
+    for path in paths.filter(|path| !path.ends_with("doc/guests.rs")) {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(
             text.starts_with("//! "),

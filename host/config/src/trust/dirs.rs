@@ -113,6 +113,7 @@ pub(super) fn is_beside(path: &Path, origin: &Origin) -> bool {
 /// # Errors
 ///
 /// [`Host`](agenthost_core::error::ErrorClass::Host) for a record of trust that cannot be read.
+#[doc(hidden)]
 pub fn is_meant(config: &Config, plugin: &str, path: &Path) -> Result<bool> {
     let Ok(path) = fs::canonicalize(path) else {
         return Ok(false);
@@ -129,6 +130,7 @@ pub fn is_meant(config: &Config, plugin: &str, path: &Path) -> Result<bool> {
 }
 
 /// Refuses `dirs` to a plugin that they are not meant for.
+#[doc(hidden)]
 pub fn refusal(config: &Config, plugin: &str, path: &Path, dirs: &[DirGrant]) -> Error {
     let granted = config
         .origin(&format!("grants.{plugin}.dirs"))

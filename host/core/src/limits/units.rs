@@ -81,6 +81,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A size as people read it: `64 MiB`, `1.5 GiB`, `100 bytes`.
+#[doc(hidden)]
 pub fn show_bytes(bytes: u64) -> String {
     for (unit, name) in [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
         if bytes >= unit {

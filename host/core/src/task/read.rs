@@ -7,6 +7,7 @@ use crate::limits::{LimitKind, Spent};
 
 impl TaskReport {
     /// Reads what its serialization wrote; none if it is something else.
+    #[doc(hidden)]
     pub fn read(json: &str) -> Option<Self> {
         let json: Value = serde_json::from_str(json).ok()?;
         let text = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -37,6 +38,7 @@ impl TaskReport {
 
 impl Outcome {
     /// Reads what its serialization wrote.
+    #[doc(hidden)]
     pub fn read(json: &Value) -> Option<Self> {
         if let Some(value) = json.get("ok") {
             return Some(Self::Ok(value.clone()));

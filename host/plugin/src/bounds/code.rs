@@ -11,6 +11,7 @@ use crate::bytes::broken;
 ///
 /// An error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) that names the bound that is exceeded and the count, or says that
 /// the bytes cannot be parsed.
+#[doc(hidden)]
 pub fn code(bytes: &[u8]) -> Result<(), Error> {
     let mut all = All::default();
     // Modules do not nest, so that one is enough.

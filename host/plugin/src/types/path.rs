@@ -65,6 +65,7 @@ enum Step<'a> {
 
 impl<'a> Path<'a> {
     /// The value that has this name.
+    #[doc(hidden)]
     pub fn root(name: &'a str) -> Self {
         Self {
             step: Step::Root(name),

@@ -1,6 +1,6 @@
 //! WIT types as JSON Schema (draft 2020-12), with the WIT's doc comments as descriptions.
 //!
-//! A schema accepts the JSON that [`super::from_json`] accepts. What it cannot say is checked there alone: the exact
+//! A schema accepts the JSON that `agenthost_sandbox::value::from_json` accepts. What it cannot say is checked there alone: the exact
 //! range of a 64-bit integer written as a string, the digits that a float beyond 2^53 may have lost, and the bounds on
 //! size. Names of WIT types become `$defs`; types from different interfaces that share a name get the interface's in
 //! front.

@@ -40,6 +40,7 @@ impl Checker {
     /// # Errors
     ///
     /// The schema is invalid, or exceeds a bound, which the message names.
+    #[doc(hidden)]
     pub fn new(schema: &Value) -> Result<Self, String> {
         if !schema.is_object() {
             return Err("the schema is not a JSON object".to_owned());
