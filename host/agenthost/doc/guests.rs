@@ -151,7 +151,7 @@ fn guest(
     module.section(&globals).section(&exported).section(&code);
     let mut module = module.finish();
 
-    let contract = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit/plugin.wit"));
+    let contract = include_str!("../../../wit/plugin.wit");
     let mut resolve = wit_parser::Resolve::default();
     resolve.push_str("plugin.wit", contract).expect("the contract parses");
     let package = resolve.push_str("guest.wit", wit).expect("the WIT parses");

@@ -12,13 +12,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What kind of thing went wrong; scripts match on its [name](ErrorClass::name).
 ///
 /// ```
-/// use agenthost_config::{Config, Env};
-/// use agenthost_core::error::ErrorClass;
+/// use agenthost_core::error::{Error, ErrorClass};
 ///
-/// let nowhere = Env::new([].into(), "/", None);
-/// let error = Config::load_from(&nowhere, "no-such.toml".as_ref()).unwrap_err();
+/// let error = Error::config("no model is named `fsat`").hint("Name one of [models].");
 /// match error.class() {
-///     ErrorClass::Config => assert!(error.message().contains("no-such.toml")),
+///     ErrorClass::Config => assert!(error.message().contains("fsat")),
 ///     class => panic!("{} is not what was expected", class.name()),
 /// }
 /// ```

@@ -337,23 +337,6 @@ pub struct TaskReport {
 
 impl TaskReport {
     /// What ran: `demo:competitor@0.1.0`, and `, release 0.1.3` behind it where its release version is another.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use agenthost_config::Config;
-    /// use agenthost::host::Host;
-    /// use agenthost_core::limits::LimitsPatch;
-    ///
-    /// # let component = double();
-    /// let host = Host::builder(Config::usual()?).build()?;
-    /// let plugin = std::sync::Arc::new(host.load_bytes(&component)?);
-    /// let report = host.spawn(&plugin, &21.into(), &LimitsPatch::default())?.report().await;
-    /// assert_eq!(report.tasks[0].ran(), report.tasks[0].plugin, "it states no release");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn ran(&self) -> String {
         match &self.release {
             Some(release) => format!("{}, release {release}", self.plugin),

@@ -167,11 +167,9 @@ pub struct Sharing {
 /// Looks into every shared file in `dir`, changing nothing.
 ///
 /// ```
-/// use agenthost_gate;
-///
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let state_dir = dir.path();
-/// let shared = gate::inspect(&state_dir.join(gate::SHARED), 1_795_000_000_000);
+/// let shared = agenthost_gate::inspect(&state_dir.join(agenthost_gate::SHARED), 1_795_000_000_000);
 /// assert!(shared.is_empty(), "no process uses a key: {shared:?}");
 /// ```
 pub fn inspect(dir: &Path, now: u64) -> Vec<Sharing> {

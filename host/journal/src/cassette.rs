@@ -201,28 +201,13 @@ impl Cassette {
     /// `Host::rehearse` plays one.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use std::sync::Arc;
-    /// use agenthost_journal::cassette::{Cassette, tape::Tape};
-    /// use agenthost_config::{Bodies, Config};
-    /// use agenthost::host::Host;
-    /// use agenthost_core::limits::LimitsPatch;
-    /// use serde_json::{Map, json};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_journal::cassette::Cassette;
     ///
-    /// # let component = ask();
-    /// # let dir = tempfile::tempdir()?;
-    /// let tape = Arc::new(Tape::new());
-    /// let host = Host::builder(Config::usual()?).journal(tape.clone(), Bodies::All).build()?;
-    /// let ask = Arc::new(host.load_bytes(&component)?);
-    /// host.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?.report().await;
-    ///
-    /// let file = dir.path().join("colour.json");
-    /// tape.cassette(Map::new()).ok_or("the run has not ended")?.with_headroom().write(&file)?;
-    /// let cassette = Cassette::read(&file)?;
-    /// assert_eq!((cassette.plugin_name(), cassette.calls()), ("demo:ask", 1));
-    /// assert_eq!(cassette.input, json!("Name a colour."));
+    /// # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/competitor/cassettes/first.json");
+    /// let cassette = Cassette::read(file.as_ref())?;
+    /// assert_eq!(cassette.plugin_name(), "demo:competitor");
+    /// assert!(cassette.calls() > 0);
     /// # Ok(())
     /// # }
     /// ```

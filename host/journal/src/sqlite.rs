@@ -72,30 +72,12 @@ impl Sqlite {
     /// directory named `.agenthost` is kept out of version control.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use std::sync::Arc;
-    /// use agenthost_config::{Bodies, Config};
-    /// use agenthost::host::Host;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use agenthost_journal::{Journal as _, sqlite::Sqlite};
-    /// use agenthost_core::limits::LimitsPatch;
-    /// use serde_json::json;
     ///
-    /// # let component = ask();
     /// # let dir = tempfile::tempdir()?;
-    /// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
-    /// let host = Host::builder(Config::usual()?).journal(journal.clone(), Bodies::All).build()?;
-    /// let ask = Arc::new(host.load_bytes(&component)?);
-    /// host.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?.report().await;
-    ///
-    /// let run = &journal.runs(10)?[0]; // the latest of at most ten
-    /// assert_eq!((run.plugin.as_str(), run.kind.as_str()), ("demo:ask@0.1.0", "run"));
-    /// assert_eq!(run.end.as_ref().map(|end| end.state.as_str()), Some("done"));
-    /// let root = journal.task(&run.id, "root")?.ok_or("it never started")?;
-    /// assert_eq!(root.input.as_deref(), Some(r#""Name a colour.""#));
-    /// assert_eq!(root.calls.len(), 1);
-    /// assert_eq!(journal.calls(&run.id, 100)?[0].model, "offline/fast");
+    /// let journal = Sqlite::open(&dir.path().join("journal.db"))?;
+    /// assert!(journal.runs(10)?.is_empty()); // the latest of at most ten
     /// # Ok(())
     /// # }
     /// ```

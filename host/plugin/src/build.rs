@@ -277,7 +277,7 @@ fn crate_of(id: &str) -> (&str, &str) {
 /// else the types as the component has them, in a world `root` and without docs.
 ///
 /// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use agenthost_plugin::build;
 ///

@@ -199,7 +199,7 @@ impl Plugin {
     /// Reads the description of a component. Nothing is compiled or run.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use agenthost_plugin::Plugin;
     ///
@@ -273,7 +273,7 @@ impl Plugin {
     /// Reads the description of the component in a file.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use agenthost_plugin::{Digest, Plugin};
     ///

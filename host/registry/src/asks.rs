@@ -34,7 +34,7 @@ impl Asks {
     /// What `plugin` asks for.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use agenthost_plugin::Plugin;
     /// use agenthost_registry::asks::Asks;

@@ -39,7 +39,7 @@ impl Statement {
     /// What there is to say of `plugin`.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use agenthost_plugin::Plugin;
     /// use agenthost_registry::statement::Statement;
@@ -158,7 +158,7 @@ impl Statement {
 /// Name and release version of a plugin that can be shared.
 ///
 /// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use agenthost_plugin::Plugin;
 /// use agenthost_registry::statement::identity;

@@ -79,31 +79,18 @@ impl Cassette {
     /// says. In `now`, the tokens of a changed request are estimated in proportion to its length.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use std::sync::Arc;
-    /// use agenthost_journal::cassette::{compare::Kind, tape::Tape};
-    /// use agenthost_config::{Bodies, Config};
-    /// use agenthost::host::Host;
-    /// use agenthost_core::limits::LimitsPatch;
-    /// use serde_json::{Map, json};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_journal::cassette::{Cassette, compare::Kind};
+    /// use serde_json::json;
     ///
-    /// # let component = ask();
-    /// let tape = Arc::new(Tape::new());
-    /// let host = Host::builder(Config::usual()?).journal(tape.clone(), Bodies::All).build()?;
-    /// let ask = Arc::new(host.load_bytes(&component)?);
-    /// host.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?.report().await;
-    /// let mut cassette = tape.cassette(Map::new()).ok_or("the run has not ended")?.with_headroom();
+    /// # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/competitor/cassettes/first.json");
+    /// let cassette = Cassette::read(file.as_ref())?;
+    /// let mut now = cassette.clone(); // what a rehearsal recorded
+    /// assert!(cassette.changes(&mut now).is_empty());
     ///
-    /// // As if the plugin had put another prompt around its input since:
-    /// cassette.input = json!("Name a bright colour.");
-    /// let (run, tape) = host.rehearse(&ask, &cassette)?;
-    /// run.report().await;
-    /// let mut now = tape.cassette(Map::new()).ok_or("the rehearsal has not ended")?;
+    /// now.expect.output = Some(json!("something else"));
     /// let changes = cassette.changes(&mut now);
-    /// assert_eq!(changes.iter().map(|change| change.kind).collect::<Vec<_>>(), [Kind::Request]);
-    /// assert!(changes[0].diff.as_ref().is_some_and(|diff| diff.contains("+") && diff.contains("bright")));
+    /// assert_eq!(changes.iter().map(|change| change.kind).collect::<Vec<_>>(), [Kind::Outcome]);
     /// # Ok(())
     /// # }
     /// ```

@@ -21,7 +21,7 @@ use super::{Path, ValueError};
 /// [`Plugin::input_schema`](crate::Plugin::input_schema) and its like are the short way.
 ///
 /// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use agenthost_plugin::Plugin;
 /// use agenthost_plugin::types::schema::schema;

@@ -13,7 +13,7 @@ use super::wit::{follow, strip, text};
 /// Compares the function `a` with `b`.
 ///
 /// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use agenthost_plugin::Plugin;
 /// use agenthost_plugin::types::shape::same_shape;

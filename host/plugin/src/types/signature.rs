@@ -12,7 +12,7 @@ use super::wit::{Names, doc_lines, kind_text, text};
 /// The text; every type stands once, in the order in which it is first mentioned.
 ///
 /// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use agenthost_plugin::Plugin;
 /// use agenthost_plugin::types::signature::signature;

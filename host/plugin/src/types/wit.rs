@@ -11,7 +11,7 @@ use agenthost_core::error::{Error, Result};
 /// does not keep.
 ///
 /// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let component = double();
 /// let (resolve, world) = agenthost_plugin::types::decode(&component)?;

@@ -27,7 +27,7 @@ pub fn beside(component: &Path) -> PathBuf {
 /// Signs the component at `path` and writes the signature beside it, in place of one that is there.
 ///
 /// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// # let dir = dir.path();
@@ -64,7 +64,7 @@ pub fn sign_file(path: &Path, secret: &SecretKey) -> Result<Statement> {
 /// Verifies the component at `path` with the signature at `signature`, and what it says of the component.
 ///
 /// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// # let dir = dir.path();
