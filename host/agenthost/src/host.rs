@@ -36,6 +36,7 @@ use agenthost_core::llm::{CallError, Provider};
 use agenthost_gate::Gate;
 use agenthost_journal::Journal;
 use agenthost_plugin::Plugin;
+#[cfg(feature = "build")]
 use agenthost_plugin::build::BuildRules;
 use agenthost_providers::anthropic::Anthropic;
 use agenthost_providers::offline::Offline;
@@ -73,6 +74,7 @@ struct Inner {
     /// What references mean, and what may run at all.
     project: Option<Arc<Project>>,
     /// Which crates may be built, where the embedder says.
+    #[cfg(feature = "build")]
     builds: Option<BuildRules>,
 }
 
@@ -127,6 +129,7 @@ pub struct HostBuilder {
     state: Option<PathBuf>,
     journal: Option<(Arc<dyn Journal>, Bodies)>,
     project: Option<Arc<Project>>,
+    #[cfg(feature = "build")]
     builds: Option<BuildRules>,
     max_memory: u64,
     providers: BTreeMap<String, Arc<dyn Provider>>,
@@ -269,6 +272,7 @@ impl HostBuilder {
     /// Builds crates under `rules`. Without them, the crates that the embedder names are built, with those that their own
     /// manifests name; one that a project's configuration names needs the operator's
     /// [trust](agenthost_config::trust::crates).
+    #[cfg(feature = "build")]
     #[must_use]
     pub fn builds(mut self, rules: BuildRules) -> Self {
         self.builds = Some(rules);
@@ -358,6 +362,7 @@ impl HostBuilder {
                 state: self.state,
                 journal: self.journal,
                 project: self.project,
+                #[cfg(feature = "build")]
                 builds: self.builds,
             }),
         })
@@ -386,6 +391,7 @@ impl Host {
             state: None,
             journal: None,
             project: None,
+            #[cfg(feature = "build")]
             builds: None,
             max_memory,
             providers: BTreeMap::new(),

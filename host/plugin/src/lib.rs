@@ -4,8 +4,11 @@
 //! manifest that a build embeds beside them add the docs and the author's words, and are believed only where they agree
 //! with the types.
 
+#![cfg_attr(not(feature = "build"), allow(dead_code, reason = "building alone needs it"))]
+
 #[doc(hidden)]
 pub mod bounds;
+#[cfg(feature = "build")]
 pub mod build;
 mod bytes;
 mod contract;

@@ -18,6 +18,7 @@ use super::{Ceiling, Host, LoadedPlugin, Place, SubAgent};
 use agenthost_config::{DirGrant, trust};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Limits, LimitsPatch};
+#[cfg(feature = "build")]
 use agenthost_plugin::build::BuildRules;
 use agenthost_plugin::types::shape;
 use agenthost_plugin::{Plugin, PluginId, SubAgentImport};
@@ -127,7 +128,28 @@ impl<'a> Loader<'a> {
             .map_err(|error| error.context(&reference.to_string()))
     }
 
-    /// Which crates may be built, where the crate to begin with was named so.
+    /// Builds the crate in `path`: the component's file, notes, and what brought imports in.
+    #[cfg(feature = "build")]
+    fn build(&self, path: &Path, by: NamedBy) -> Result<(PathBuf, Vec<String>, Option<String>)> {
+        if let Some(project) = &self.host.inner.project {
+            project.judge_crate(path)?;
+        }
+        let built = self.builds(by).build(path)?;
+        Ok((built.path, built.notes, built.blame))
+    }
+
+    #[cfg(not(feature = "build"))]
+    #[expect(clippy::unused_self, reason = "with the feature `build` it is used")]
+    fn build(&self, path: &Path, _: NamedBy) -> Result<(PathBuf, Vec<String>, Option<String>)> {
+        Err(
+            Error::plugin("a directory, and this host was built without the feature `build`")
+                .at(path)
+                .hint("Give the .wasm file that `agenthost build` makes."),
+        )
+    }
+
+    /// The rules for building a crate, depending on who named it.
+    #[cfg(feature = "build")]
     fn builds(&self, by: NamedBy) -> BuildRules {
         match (&self.host.inner.builds, by) {
             (Some(rules), _) => rules.clone(),
@@ -140,15 +162,11 @@ impl<'a> Loader<'a> {
     }
 
     fn load_path(&mut self, path: &Path, by: NamedBy) -> Result<LoadedPlugin> {
-        let (file, home, notes, blame) = match path.is_dir() {
-            true => {
-                if let Some(project) = &self.host.inner.project {
-                    project.judge_crate(path)?;
-                }
-                let built = self.builds(by).build(path)?;
-                (built.path, Some(path), built.notes, built.blame)
-            }
-            false => (path.to_owned(), None, Vec::new(), None),
+        let (file, home, notes, blame) = if path.is_dir() {
+            let built = self.build(path, by)?;
+            (built.0, Some(path), built.1, built.2)
+        } else {
+            (path.to_owned(), None, Vec::new(), None)
         };
         let bytes = agenthost_plugin::read(&file)?;
         let mut loaded = self
