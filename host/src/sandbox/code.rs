@@ -22,6 +22,8 @@ pub struct Code {
     pub(super) error: ErrorShape,
     /// Whether built-ins of it may copy bytes out of the host's sight.
     pub(super) copies_unseen: bool,
+    /// The bytes that an instance holds beside its memories and tables.
+    pub(super) instance_bytes: u64,
     /// Whether it has more memories than every place has.
     pub(super) wide: bool,
 }
