@@ -7,6 +7,8 @@
 //!
 //! What validating a component costs is counted as well: it compares types part by part, again for each argument of each instance.
 //!
+//! [`wit`] counts the words of embedded WIT text.
+//!
 //! Each bound is a constant with its reason. The largest components in use (CPython with its libraries, 40 modules) stay
 //! below each. What a bound cannot foresee, the limits on the compiler's own time and memory end, where it has a process of its own.
 
@@ -17,6 +19,7 @@ mod structure;
 mod tests;
 mod types;
 mod validation;
+mod wit;
 
 use crate::error::Error;
 use crate::weaken::{self, Defence};
@@ -24,6 +27,7 @@ use crate::weaken::{self, Defence};
 pub(crate) use self::code::code;
 pub(crate) use self::structure::instance_bytes;
 pub(super) use self::structure::structure;
+pub(super) use self::wit::wit;
 
 /// The most of one thing that a component may have.
 struct Bound {
@@ -246,9 +250,9 @@ const WIT_SECTIONS: Bound = Bound {
     things: "sections of WIT text",
     hint: LEAVE_OUT,
 };
-/// Bytes of WIT text: a long file has 20 KB.
+/// Bytes of WIT text: a long file has 20 KB, and all of WASI 200 KB. What the text may hold is counted before it is parsed.
 const WIT_BYTES: Bound = Bound {
-    most: 1 << 20,
+    most: 512 << 10,
     does: "the embedded sections of WIT text have",
     things: "bytes",
     hint: "Embed the plugin's own WIT and that of its dependencies, without generated text.",

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use wit_parser::{Function, Resolve, SourceMap};
 
-use super::contract;
 use super::manifest::Manifest;
 use super::provenance::Provenance;
+use super::{bounds, contract};
 use crate::value::shape;
 
 /// The prefix of sections with WIT text; the package follows, as in `agenthost:wit:demo:competitor`.
@@ -162,6 +162,8 @@ pub(super) struct Believed<'e> {
 
 /// The function `run` of the interface `task` in the given text, if the text is about that interface.
 fn parse(text: &WitText, task: &str) -> Result<Option<(Resolve, Function)>, String> {
+    let files = text.files.iter().chain(&text.deps);
+    bounds::wit(files.map(|(_, text)| text.as_str())).map_err(|error| error.to_string())?;
     let resolve = resolve(text, "deps")?;
     let run = resolve
         .interfaces
