@@ -13,6 +13,9 @@ use crate::error::Error;
 use crate::limits::LimitKind;
 use crate::value;
 
+/// The most bytes of a sample in a hint.
+const MAX_SAMPLE_BYTES: usize = 2_000;
+
 /// A plugin's code, compiled and linked.
 pub struct Code {
     pub(super) pre: InstancePre<State>,
@@ -103,7 +106,7 @@ impl Code {
         value::from_json(&self.input, json, "input")
             .map(Input::new)
             .map_err(|error| {
-                Error::input(error.to_string()).hint(format!("The input has this form: {}", self.sample()))
+                Error::input(error.to_string()).hint(format!("The input has this form: {}", self.sample_text()))
             })
     }
 
@@ -131,6 +134,16 @@ impl Code {
     /// A small input of the right type.
     pub fn sample(&self) -> Value {
         value::sample(&self.input)
+    }
+
+    /// The beginning of the sample, for people.
+    fn sample_text(&self) -> String {
+        let mut text = self.sample().to_string();
+        if text.len() > MAX_SAMPLE_BYTES {
+            text.truncate(text.floor_char_boundary(MAX_SAMPLE_BYTES));
+            text.push('…');
+        }
+        text
     }
 
     pub(super) fn output(&self, returned: Option<&Val>) -> End {
