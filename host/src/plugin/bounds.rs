@@ -228,7 +228,7 @@ const INSTANCE_DATA: Bound = Bound {
     things: "bytes of data segments",
     hint: FLATTEN,
 };
-/// Bytes that the engine holds for one instance, beside memories and tables: CPython with its libraries takes half a MiB, and the pool
+/// Bytes that the engine holds for one instance, beside memories and tables: CPython with its libraries takes 0.7 MiB, and the pool
 /// has room for more than this.
 const INSTANCE_BYTES: Bound = Bound {
     most: 4 << 20,
@@ -250,7 +250,7 @@ const WIT_SECTIONS: Bound = Bound {
     things: "sections of WIT text",
     hint: LEAVE_OUT,
 };
-/// Bytes of WIT text: a long file has 20 KB, and all of WASI 200 KB. What the text may hold is counted before it is parsed.
+/// Bytes of WIT text: a long file has 20 KB. What the text may hold is counted before it is parsed.
 const WIT_BYTES: Bound = Bound {
     most: 512 << 10,
     does: "the embedded sections of WIT text have",
@@ -279,14 +279,14 @@ const NESTED_TYPES: Bound = Bound {
     things: "types of components and instances in other types",
     hint: NAME_TYPES,
 };
-/// Bytes of one name of a field, case or parameter. The longest of WASI has 30.
+/// Bytes of one name of a field, case or parameter. Those of WASI have fewer than 40.
 const LABEL_BYTES: Bound = Bound {
     most: 200,
     does: "a name of a field, case or parameter has",
     things: "bytes",
     hint: SHORTEN,
 };
-/// The same over all types. All of WASI have 20 KB.
+/// The same over all types. A large interface has some KB.
 const LABELS: Bound = Bound {
     most: 1 << 20,
     does: "the names of fields, cases and parameters have",
@@ -302,7 +302,7 @@ const TYPE_LABELS: Bound = Bound {
 };
 /// Parts of types that are compared or walked when the component is validated: those of each argument of an instance, of each import and
 /// export, and of the function of each adapter, written out. 16 bytes of a name are a part, too. A comparison takes about 50 ns; CPython
-/// with its libraries takes 20,000.
+/// with its libraries takes 5,000.
 const COMPARISONS: Bound = Bound {
     most: 2_000_000,
     does: "validating the component compares",

@@ -128,6 +128,9 @@ impl Embedded {
 
     /// The same, with the text that has it.
     pub(super) fn believed(&self, task: &str, real: &Resolve, run: &Function) -> Result<Option<Believed<'_>>, String> {
+        let texts = self.wit.iter().map(|text| text.files.iter().chain(&text.deps));
+        bounds::wit(texts.map(|files| files.map(|(_, text)| text.as_str())))
+            .map_err(|why| format!("embedded WIT is not parsed: {why}"))?;
         let mut doubt = None;
         for text in &self.wit {
             let (resolve, documented) = match parse(text, task) {
@@ -162,8 +165,6 @@ pub(super) struct Believed<'e> {
 
 /// The function `run` of the interface `task` in the given text, if the text is about that interface.
 fn parse(text: &WitText, task: &str) -> Result<Option<(Resolve, Function)>, String> {
-    let files = text.files.iter().chain(&text.deps);
-    bounds::wit(files.map(|(_, text)| text.as_str())).map_err(|error| error.to_string())?;
     let resolve = resolve(text, "deps")?;
     let run = resolve
         .interfaces

@@ -11,14 +11,14 @@ use super::{Bound, Error};
 
 const SHORTEN: &str = "Embed the plugin's own WIT and that of its dependencies, without generated text.";
 
-/// Files of one text. All of WASI have 40.
+/// Files of one text. All of WASI have about 40.
 const FILES: Bound = Bound {
     most: 200,
     does: "the text has",
     things: "files",
     hint: SHORTEN,
 };
-/// Interfaces: the parser calls itself for each that another uses. All of WASI have 40.
+/// Interfaces: the parser calls itself for each that another uses. All of WASI have about 30.
 const INTERFACES: Bound = Bound {
     most: 500,
     does: "the text has",
@@ -32,11 +32,18 @@ const WORLDS: Bound = Bound {
     things: "worlds and packages",
     hint: SHORTEN,
 };
-/// Bytes that `include` can copy: each copies at most the whole text, and once more for each name that is given to a copy. All of WASI
-/// copy 5 MB.
+/// Bytes that `include` can copy, without comments and spaces: each copies at most the whole text, and once more for each name that is
+/// given to a copy. What the parser makes of a copy is up to 40 times as large.
 const INCLUDED: Bound = Bound {
-    most: 8 << 20,
+    most: 2 << 20,
     does: "the text includes worlds of",
+    things: "bytes",
+    hint: SHORTEN,
+};
+/// The same with comments and spaces: comments are copied as they are.
+const INCLUDED_DOCS: Bound = Bound {
+    most: 32 << 20,
+    does: "the text includes worlds with docs of",
     things: "bytes",
     hint: SHORTEN,
 };
@@ -48,29 +55,37 @@ const WORD_BYTES: Bound = Bound {
     hint: SHORTEN,
 };
 
-/// Counts what the files of one embedded text hold.
+/// Counts what the embedded texts of one component hold; each is given as its files.
 ///
 /// # Errors
 ///
 /// An error that names the bound that is exceeded and the count.
-pub(in crate::plugin) fn wit<'t>(files: impl Iterator<Item = &'t str>) -> Result<(), Error> {
-    let mut counts = Counts::default();
-    for text in files {
-        FILES.add(&mut counts.files, 1)?;
-        counts.bytes = counts.bytes.saturating_add(text.len() as u64);
-        counts.text(text)?;
+pub(in crate::plugin) fn wit<'t, T: Iterator<Item = &'t str>>(texts: impl Iterator<Item = T>) -> Result<(), Error> {
+    let (mut included, mut included_docs) = (0, 0);
+    for files in texts {
+        let mut counts = Counts::default();
+        for text in files {
+            FILES.add(&mut counts.files, 1)?;
+            counts.bytes = counts.bytes.saturating_add(text.len() as u64);
+            counts.text(text)?;
+        }
+        let copies = match counts.withs {
+            0 => counts.includes,
+            _ => counts.includes.saturating_mul(counts.renames.saturating_add(1)),
+        };
+        INCLUDED.add(&mut included, copies.saturating_mul(counts.code_bytes))?;
+        INCLUDED_DOCS.add(&mut included_docs, copies.saturating_mul(counts.bytes))?;
     }
-    let copies = match counts.withs {
-        0 => counts.includes,
-        _ => counts.includes.saturating_mul(counts.renames.saturating_add(1)),
-    };
-    INCLUDED.check(copies.saturating_mul(counts.bytes))
+    Ok(())
 }
 
 #[derive(Default)]
 struct Counts {
     files: u64,
+    /// Bytes of all files.
     bytes: u64,
+    /// Those outside of comments that are not spaces.
+    code_bytes: u64,
     interfaces: u64,
     worlds: u64,
     includes: u64,
@@ -84,11 +99,16 @@ impl Counts {
         // The bytes of the name, version or string that is being read: several words, if nothing but a dot or its like is between them.
         let mut joined = 0;
         while let Some((start, first)) = chars.next() {
+            let mut comment = false;
             match first {
                 '/' if chars.next_if(|(_, char)| *char == '/').is_some() => {
                     while chars.next_if(|(_, char)| *char != '\n').is_some() {}
+                    comment = true;
                 }
-                '/' if chars.next_if(|(_, char)| *char == '*').is_some() => block_comment(&mut chars),
+                '/' if chars.next_if(|(_, char)| *char == '*').is_some() => {
+                    block_comment(&mut chars);
+                    comment = true;
+                }
                 '"' => {
                     string(&mut chars);
                     let end = chars.peek().map_or(text.len(), |(end, _)| *end);
@@ -104,6 +124,10 @@ impl Counts {
                     self.word(text.get(start..end).unwrap_or_default())?;
                 }
                 _ => joined = 0,
+            }
+            if !comment && !first.is_ascii_whitespace() {
+                let end = chars.peek().map_or(text.len(), |(end, _)| *end);
+                self.code_bytes += (end - start) as u64;
             }
             WORD_BYTES.check(joined as u64)?;
         }
@@ -166,7 +190,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> String {
-        wit(std::iter::once(text)).map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+        wit(std::iter::once(std::iter::once(text))).map_or_else(|error| error.to_string(), |()| "fine".to_owned())
     }
 
     fn many(count: usize, each: impl Fn(usize) -> String) -> String {
@@ -197,24 +221,32 @@ mod tests {
         ] {
             assert_eq!(check(&text), said);
         }
-        let files = wit(std::iter::repeat_n("", 201)).unwrap_err();
+        let files = wit(std::iter::once(std::iter::repeat_n("", 201))).unwrap_err();
         assert_eq!(files.to_string(), "the text has 201 files; at most 200 are allowed");
     }
 
     #[test]
     fn includes_count_with_all_that_they_may_copy() {
-        let padded = |text: &str, bytes: usize| format!("{text}{}", " ".repeat(bytes - text.len()));
-        assert_eq!(check(&padded("world w { include x; include y; }", 4 << 20)), "fine");
+        let padded = |text: &str, with: &str, bytes: usize| format!("{text}{}", with.repeat(bytes - text.len()));
+        let twice = "world/**/w{include/**/x;include/**/y;}";
+        let (code, spaces) = ((1 << 20) + 12, 16 << 20);
+        assert_eq!(check(&padded(twice, ";", code)), "fine");
+        let refused = "the text includes worlds of 2,097,154 bytes; at most 2,097,152 are allowed";
+        assert_eq!(check(&padded(twice, ";", code + 1)), refused);
+        // All texts of a component share the bound.
+        let (text, small) = (padded(twice, ";", code), "world w { include x; }");
+        let texts = [text.as_str(), small].map(std::iter::once);
+        assert!(wit(texts.into_iter()).is_err());
+        assert_eq!(check(&padded(twice, " ", spaces)), "fine");
         assert_eq!(
-            check(&padded("world w { include x; include y; }", (4 << 20) + 1)),
-            "the text includes worlds of 8,388,610 bytes; at most 8,388,608 are allowed"
+            check(&padded(twice, " ", spaces + 1)),
+            "the text includes worlds with docs of 33,554,434 bytes; at most 33,554,432 are allowed"
         );
         // A copy may get new names, and so be one more copy.
-        assert_eq!(
-            check(&padded("world w { include x with { a as b } }", (4 << 20) + 1)),
-            "the text includes worlds of 8,388,610 bytes; at most 8,388,608 are allowed"
-        );
-        assert_eq!(check(&padded("interface i { use x.{a as b}; }", 9 << 20)), "fine");
+        let renamed = "world/**/w{include/**/x/**/with{a/**/as b}}";
+        assert_eq!(check(&padded(renamed, ";", (1 << 20) + 17)), "fine");
+        assert_eq!(check(&padded(renamed, ";", (1 << 20) + 18)), refused);
+        assert_eq!(check(&padded("interface i { use x.{a as b}; }", ";", 3 << 20)), "fine");
     }
 
     #[test]
