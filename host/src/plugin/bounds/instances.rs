@@ -1,4 +1,4 @@
-//! What a component makes when it is instantiated, over all copies of nested components, and what the engine holds for it.
+//! The parts that a component makes when it is instantiated, over all copies of nested components, and what the engine holds for it.
 //!
 //! The bytes are an upper estimate of what the engine lays out for an instance. Memories and tables are left out: they are counted when
 //! they grow.
@@ -25,7 +25,7 @@ const AREA: u64 = 256;
 /// Bytes for a segment.
 const SEGMENT: u64 = 32;
 
-/// What one core module has that counts again for each of its instances.
+/// The parts of one core module that count again for each of its instances.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Module {
     imports: u64,
@@ -94,7 +94,7 @@ impl Module {
     }
 }
 
-/// What is made when a component is instantiated, with all that is instantiated in it.
+/// The parts that one instance of a component makes, with those of all instances in it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Totals {
     pub(super) core_instances: u64,

@@ -74,7 +74,7 @@ struct Frame {
     /// The core modules that it can instantiate, in the same way.
     modules: Vec<Option<Module>>,
     totals: Totals,
-    /// What the module that is being read has.
+    /// The parts of the module that is being read.
     module: Module,
 }
 

@@ -10,7 +10,7 @@ use wasmparser::types::TypesRef;
 
 use super::{Error, TYPE_LABELS, TYPE_LEVELS, TYPE_PARTS};
 
-/// What one type of a value expands to.
+/// The expanded size of one type of a value.
 #[derive(Clone, Copy)]
 struct Size {
     /// Itself and all that it holds.
@@ -19,7 +19,7 @@ struct Size {
     levels: u64,
     /// Bytes of names.
     labels: u64,
-    /// What comparing it costs: parts, and the length of names.
+    /// The cost of comparing it: parts, and the length of names.
     weight: u64,
 }
 
@@ -51,7 +51,7 @@ impl Size {
     }
 }
 
-/// What comparing a name costs, in parts of types.
+/// The cost of comparing a name, in parts of types.
 pub(super) fn units(name: &str) -> u64 {
     name.len() as u64 / 16
 }

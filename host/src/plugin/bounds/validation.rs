@@ -1,4 +1,4 @@
-//! What validating a component costs: the parts of types that are compared and walked.
+//! The cost of validating a component: the parts of types that are compared and walked.
 //!
 //! The validator compares the type of each argument of an instance with that of the import, part by part, and walks the types of all
 //! imports, exports, adapters and outer aliases. A type that is used a hundred times is walked a hundred times. So the items of each
