@@ -2,7 +2,7 @@
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::room::LEVELS;
+use super::room::wide_tasks;
 
 /// How linear memories are laid out, which native code depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -67,11 +67,6 @@ pub(super) const MEMORIES_PER_TASK: u32 = 2;
 
 /// The most bytes of one instance beside its memories and tables. Nothing is reserved for it, and the bounds on a plugin allow a quarter.
 const INSTANCE_BYTES: usize = 16 << 20;
-
-/// How many tasks with more than [`MEMORIES_PER_TASK`] memories are alive at once, of `tasks`.
-pub(super) fn wide_tasks(tasks: u32) -> u32 {
-    (tasks / 20).max(LEVELS)
-}
 
 /// Room for `tasks` guests, so that none of them finds the pool empty, whatever its component is made of. Core instances are only
 /// counted and a table is little address space, so there are as many as `tasks` of the largest components need. Memories are
