@@ -225,7 +225,7 @@ async fn go(
     if let Some((earlier, _)) = &earlier {
         let changed = host.changed_plugins(&plugin, &earlier.record)?;
         if !changed.is_empty() && !earlier.changed_plugins {
-            return Err(super::resume::changed(&earlier.record, &changed));
+            return Err(super::recorded::changed(&earlier.record, &changed));
         }
     }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::cache_dir;
-use super::output::{Printer, thousands};
+use super::output::Printer;
 use super::progress::Progress;
+use super::table::thousands;
 use agenthost::config::{Config, Env};
 use agenthost::error::Result;
 use agenthost::plugin::Plugin;

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::output::{Printer, counted, exit, thousands};
+use super::output::{Printer, counted, exit};
+use super::table::thousands;
 use super::terminal::{Style, Styled, indented};
 use super::{Global, cache_dir, registry};
 use agenthost::config::trust::crates::CrateBuild;

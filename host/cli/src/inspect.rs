@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::Global;
 use super::compiled;
-use super::output::{Printer, counted, thousands};
+use super::output::{Printer, counted};
 use super::registry::{limits, models};
+use super::table::thousands;
 use super::terminal::{Styled, indented};
 use agenthost::config::Env;
 use agenthost::error::Result;

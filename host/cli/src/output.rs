@@ -9,6 +9,7 @@ use clap::error::{ContextValue, ErrorKind};
 use serde::Serialize;
 use serde_json::json;
 
+use super::table;
 use super::terminal::{Stream, Style, Styled, hanging, indented};
 use agenthost::error::{Error, ErrorClass};
 use agenthost::limits::LimitKind;
@@ -212,7 +213,7 @@ impl Printer {
 
     /// The width to which lines are cut: the terminal's; none where stdout goes elsewhere.
     pub(super) fn width(&self) -> Option<usize> {
-        Stream::Stdout.is_terminal().then(super::table::width)
+        Stream::Stdout.is_terminal().then(table::width)
     }
 
     /// Says on stderr why the exit code is not 0, whatever else was printed.
@@ -235,24 +236,9 @@ impl Printer {
     }
 }
 
-/// A number with a comma before every three digits; any other text as it is.
-pub(super) fn thousands(text: &str) -> String {
-    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.to_owned();
-    }
-    let digits = text.chars().enumerate();
-    digits.fold(String::new(), |mut shown, (at, digit)| {
-        if at > 0 && (text.len() - at).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-        shown
-    })
-}
-
 /// A count with its word, in the right number: `1 call`, `2 calls`, `1 retry`; the word ends in `s`.
 pub(super) fn counted(count: u64, words: &str) -> String {
-    let number = thousands(&count.to_string());
+    let number = table::thousands(&count.to_string());
     match words.strip_suffix("ies") {
         Some(stem) if count == 1 => format!("{number} {stem}y"),
         None if count == 1 => format!("{number} {}", words.trim_end_matches('s')),

@@ -12,8 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::cassettes::{needed, offline_host, play};
 use super::crates::{ask, rules_alone};
-use super::output::{Bound, Printer, counted, exit_code, thousands};
+use super::output::{Bound, Printer, counted, exit_code};
 use super::run::{OFFLINE, read_input};
+use super::table::thousands;
 use super::which::{find, sub_agents};
 use super::{Global, recording_host};
 use agenthost::config::Env;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::table;
+use agenthost::error::Error;
 use agenthost::journal::{Journal, RunRecord, TaskRecord};
 use agenthost::limits::Usd;
 
@@ -234,4 +235,16 @@ pub(super) fn short(digest: &str) -> String {
 pub(super) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The plugins of a run are not what they were.
+pub(super) fn changed(record: &RunRecord, plugins: &[String]) -> Error {
+    let what = format!(
+        "not the plugin that run {} began with: {}",
+        record.id,
+        plugins.join(", ")
+    );
+    Error::usage(what).hint(
+        "Bring the old one back, or add --changed-plugins: what the new one asks for in the same words is not paid for again.",
+    )
 }

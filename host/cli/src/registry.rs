@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::output::{Printer, thousands};
+use super::output::Printer;
+use super::table::thousands;
 use super::terminal::{Styled, indented};
 use super::{Global, cache_home};
 use agenthost::config::{Config, Env};

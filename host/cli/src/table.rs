@@ -65,7 +65,7 @@ pub(super) fn shortened(text: &str, width: usize) -> String {
 
 /// A count with a comma before every three digits.
 pub(super) fn count(n: u64) -> String {
-    super::output::thousands(&n.to_string())
+    thousands(&n.to_string())
 }
 
 /// A time as people say it: `0.42 s`, `12.3 s`, `5 min 2 s`, `3 h 20 min`, `4 d 2 h`.
@@ -117,6 +117,21 @@ pub(super) fn utc(ms: u64) -> String {
         seconds / 60 % 60,
         seconds % 60
     )
+}
+
+/// A number with a comma before every three digits; any other text as it is.
+pub(super) fn thousands(text: &str) -> String {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.to_owned();
+    }
+    let digits = text.chars().enumerate();
+    digits.fold(String::new(), |mut shown, (at, digit)| {
+        if at > 0 && (text.len() - at).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+        shown
+    })
 }
 
 #[cfg(test)]

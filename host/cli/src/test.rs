@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::cassettes::{Played, needed, offline_host, play};
 use super::crates::rules_naming;
-use super::output::{Printer, counted, exit, thousands};
+use super::output::{Printer, counted, exit};
+use super::table::thousands;
 use super::terminal::indented;
 use super::which::{find, sub_agents};
 use agenthost::config::Env;

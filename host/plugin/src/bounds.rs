@@ -390,3 +390,10 @@ const ALL_LOCALS: Bound = Bound {
     things: "locals together",
     hint: LEAVE_OUT,
 };
+
+/// Returns the error for bytes that are not a component.
+#[doc(hidden)]
+pub fn broken(cause: &dyn std::fmt::Display) -> Error {
+    Error::plugin(format!("the component is broken: {cause}"))
+        .hint("The file may be truncated or damaged; build or download it again.")
+}

@@ -104,13 +104,6 @@ fn core_imports(bytes: &[u8]) -> Vec<String> {
     modules
 }
 
-/// Returns the error for bytes that are not a component.
-#[doc(hidden)]
-pub fn broken(cause: &dyn std::fmt::Display) -> Error {
-    Error::plugin(format!("the component is broken: {cause}"))
-        .hint("The file may be truncated or damaged; build or download it again.")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

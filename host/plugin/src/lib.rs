@@ -32,7 +32,7 @@ use wit_parser::{Function, Resolve, Type, TypeDefKind, WorldItem, WorldKey};
 use agenthost_core::error::{Error, Result};
 
 #[doc(hidden)]
-pub use self::bytes::broken;
+pub use self::bounds::broken;
 pub use self::bytes::{MAX_PLUGIN_BYTES, read};
 pub use self::imports::{Import, refuse};
 pub use self::manifest::Manifest;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::Global;
-use crate::output::{Bound, Printer, counted, thousands};
+use crate::output::{Bound, Printer, counted};
+use crate::table::thousands;
 use agenthost::config::Config;
 use agenthost::error::Result;
 use agenthost::limits::{LimitKind, Limits};

@@ -10,7 +10,6 @@ use wasmparser::{
 
 use super::instances::{CANON_BYTES, COMPONENT_INSTANCE_BYTES, Module, Totals};
 use super::*;
-use crate::bytes::broken;
 use crate::embedded::WIT_SECTION;
 
 /// Counts the parts of the component `bytes`, and then what its types expand to.

@@ -14,9 +14,9 @@ use wasmparser::{
     TypeBounds, Validator, WasmFeatures,
 };
 
+use super::broken;
 use super::types::{Sizes, units};
 use super::{COMPARISONS, Error, TYPE_PARTS};
-use crate::bytes::broken;
 
 /// Validates the component `bytes`, except for the bodies of functions, and checks all types in it.
 pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {

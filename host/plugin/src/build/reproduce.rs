@@ -51,20 +51,26 @@ pub fn reproduces(dir: &Path, expected: &[u8]) -> Result<Reproduction> {
     BuildRules::any().reproduces(dir, expected)
 }
 
-/// As [`reproduces`], under `rules`.
-pub(super) fn reproduces_under(rules: &BuildRules, dir: &Path, expected: &[u8]) -> Result<Reproduction> {
-    let recorded = embedded::sections(expected, embedded::PROVENANCE_SECTION)
-        .next()
-        .is_some();
-    let form = if recorded { Form::Release } else { Form::Plain };
-    let target = tempfile::tempdir().map_err(|error| {
-        Error::host(format!("no directory to build in: {error}"))
-            .hint("TMPDIR says where temporary files go; a build takes some 500 MB.")
-    })?;
-    let built = build_for(rules, dir, &[], form, Some(target.path()))?;
-    let differs = differences(expected, &read(&built.path)?);
-    let notes = built.notes;
-    Ok(Reproduction { notes, differs })
+impl BuildRules {
+    /// Compares what the crate in `dir` gives with a component as [`reproduces`] does, if it may be built.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`reproduces`], and that of the rules.
+    pub fn reproduces(&self, dir: &Path, expected: &[u8]) -> Result<Reproduction> {
+        let recorded = embedded::sections(expected, embedded::PROVENANCE_SECTION)
+            .next()
+            .is_some();
+        let form = if recorded { Form::Release } else { Form::Plain };
+        let target = tempfile::tempdir().map_err(|error| {
+            Error::host(format!("no directory to build in: {error}"))
+                .hint("TMPDIR says where temporary files go; a build takes some 500 MB.")
+        })?;
+        let built = build_for(self, dir, &[], form, Some(target.path()))?;
+        let differs = differences(expected, &read(&built.path)?);
+        let notes = built.notes;
+        Ok(Reproduction { notes, differs })
+    }
 }
 
 /// What differs between a component and the one that was built.

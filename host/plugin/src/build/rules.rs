@@ -5,7 +5,6 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::reproduce::{Reproduction, reproduces_under};
 use super::tools::Tools;
 use super::{Built, Form, build_for};
 use agenthost_core::error::Result;
@@ -79,15 +78,6 @@ impl BuildRules {
     /// Those of [`release`](super::release), and that of the rules.
     pub fn release(&self, dir: &Path) -> Result<Built> {
         build_for(self, dir, &[], Form::Release, None)
-    }
-
-    /// Compares what the crate in `dir` gives with a component as [`reproduces`](super::reproduces) does, if it may be built.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`reproduces`](super::reproduces), and that of the rules.
-    pub fn reproduces(&self, dir: &Path, expected: &[u8]) -> Result<Reproduction> {
-        reproduces_under(self, dir, expected)
     }
 
     pub(super) fn check(&self, dir: &Path) -> Result<()> {
