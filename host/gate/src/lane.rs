@@ -88,7 +88,7 @@ impl Lane {
         }
     }
 
-    /// Sends the next request if all limits allow it. `operator` holds the provider's own limits.
+    /// Sends the next request if all limits allow it. `operator` holds the limits that the operator set.
     pub(super) fn step(
         &mut self,
         model: &str,
