@@ -3,8 +3,8 @@
 /// Longer names are not compared.
 const MAX_TYPED: usize = 64;
 
-/// Returns the known name that is most similar to `name`, ignoring case. `None` if the edit distance exceeds a third of
-/// every known name's length.
+/// Returns the known name that is most similar to `name`, ignoring case. Up to a third of the known name's letters may
+/// differ, and at least one; `None` if no known name is that similar.
 ///
 /// ```
 /// use agenthost_core::nearest::nearest;

@@ -128,7 +128,7 @@ impl Event {
 pub struct ModelReport {
     /// The model name that the plugin asked for.
     pub name: String,
-    /// The model that the name was mapped to, as `provider/model`.
+    /// The model that was called, as `provider/model`.
     pub model: String,
     /// Calls whose first request went to this model.
     pub calls: u64,
@@ -263,7 +263,8 @@ pub struct RunReport {
 pub struct Difference {
     /// The task.
     pub task: TaskId,
-    /// The number of the task's call, counted from 0; `None` if the difference is not about a call.
+    /// The number of the model call or sub-task among those of the task, counted from 0; `None` if the difference is
+    /// about neither.
     pub ask: Option<u64>,
     /// A description of the difference.
     pub what: String,

@@ -166,7 +166,7 @@ pub struct Ticket<'a> {
 /// The error for a request that could be sent only after its task's deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLate {
-    /// The limit that the request would wait for.
+    /// The reason for the wait.
     pub met: Met,
     /// The duration of the wait, in milliseconds.
     pub wait_ms: u64,
@@ -206,7 +206,7 @@ impl Permit {
         Duration::from_millis(self.sent.as_ref().map_or(0, |sent| sent.waited))
     }
 
-    /// The limits that the request waited for.
+    /// The reasons why the request waited.
     pub fn met(&self) -> &[Met] {
         self.sent.as_ref().map_or(&[], |sent| &sent.met)
     }

@@ -39,7 +39,7 @@ pub(super) struct Book {
 pub struct Holder {
     /// The process id.
     pub pid: u32,
-    /// The time of its last change at the gate, in milliseconds since 1970.
+    /// The time of its last use of the gate, in milliseconds since 1970.
     pub seen: u64,
     /// The number of its requests in flight at that time.
     pub in_flight: u32,

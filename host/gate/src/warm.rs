@@ -152,7 +152,7 @@ impl Warm {
         }
     }
 
-    /// Takes a reply into account; `usage` is `None` if the request failed or was dropped.
+    /// Takes a reply into account; `usage` is `None` if the request failed or was dropped, or the reply has none.
     pub(super) fn answered(
         &mut self,
         prefix: Option<Prefix>,

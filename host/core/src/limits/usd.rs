@@ -25,7 +25,7 @@ pub struct Usd(u64);
 const MOST_WRITTEN: u128 = 1_000_000_000_000_000_000;
 
 impl Usd {
-    /// Nothing.
+    /// Zero dollars.
     pub const ZERO: Self = Self(0);
 
     /// Creates an amount from pico-dollars.

@@ -1,6 +1,6 @@
 //! Finds the crate that brings in something that a plugin cannot use: sockets, files, threads.
 //!
-//! Cargo provides the graph; this module lists the crates with each need that plugins are likely to depend on. A crate
+//! Cargo provides the graph; this module lists, for each need, the crates that plugins are likely to depend on. A crate
 //! that is not listed is not found, and the error reports that instead of guessing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

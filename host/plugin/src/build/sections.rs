@@ -5,8 +5,8 @@ use super::super::{Plugin, embedded};
 use super::{Package, SDK};
 use agenthost_core::error::{Error, Result};
 
-/// Adds the SDK's version and the crate's name, version, license and source in the standard format of Wasm tools, and
-/// the manifest if the SDK's macro has not added it.
+/// Adds the SDK's version and the crate's name, description, license, source and version in the standard format of Wasm
+/// tools, and the manifest if the SDK's macro has not added it.
 pub(super) fn with_manifest(
     bytes: Vec<u8>,
     plugin: &Plugin,

@@ -29,8 +29,8 @@ use super::wit::{follow, strip, text};
 /// # Errors
 ///
 /// Returns the first difference, with the types on both sides: `report.findings[].claim: string here, u32 there`. A
-/// parameter is referred to by the function's name; the payload of a `result` by the name of its type in `here`, or
-/// else `ok` or `err`; any other result is `output`.
+/// parameter is referred to by its name; the payload of a `result` by the name of its type in `here`, or else `ok` or
+/// `err`; any other result is `output`.
 pub fn same_shape(here: &Resolve, a: &Function, there: &Resolve, b: &Function) -> Result<(), String> {
     if a.kind.is_async() != b.kind.is_async() {
         let word = |is_async| if is_async { "async func" } else { "func" };

@@ -1,10 +1,10 @@
 //! The address of an endpoint, and the HTTP client that calls it.
 //!
-//! An address must be plain: a user name, a query or a fragment is easily overlooked and would go to the wrong place. A
-//! client keeps the connections of finished calls for the next ones. It follows no redirect and uses no proxy, and a
-//! name must not lead to services that only this machine or its network should reach: `localhost` always resolves to
-//! loopback, whatever a resolver returns, and no name resolves to a link-local address, where clouds keep their
-//! metadata.
+//! An address must be plain: a secret in a user name, a query or a fragment would be sent to places where it is easily
+//! overlooked. A client keeps the connections of finished calls for the next ones. It follows no redirect and uses no
+//! proxy, and a name must not lead to services that only this machine or its network should reach: `localhost` always
+//! resolves to loopback, whatever a resolver returns, and no name resolves to a link-local address, where clouds keep
+//! their metadata.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

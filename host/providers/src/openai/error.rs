@@ -81,7 +81,7 @@ fn kind(status: u16, kind: &str, code: &str, message: &str) -> ProviderErrorKind
     match kind {
         "insufficient_quota" => return Kind::SpendCap,
         "service_unavailable_error" => return Kind::Overloaded,
-        // llama.cpp's server.
+        // llama.cpp's server uses this type.
         "exceed_context_size_error" => return Kind::ContextOverflow,
         "rate_limit_error" => return Kind::RateLimited,
         _ => {}
