@@ -1,8 +1,9 @@
 //! A WebAssembly host for sub-agent tasks.
 //!
-//! A *plugin* is a WebAssembly component with one typed function. A *task* is one call of one plugin, in a sandbox of its
-//! own that can compute and call a model, within limits. A *run* is the tree of tasks under one root, since a plugin may
-//! start the plugins that it imports. This crate runs them; the command `agenthost` is a thin layer on its public API.
+//! A *plugin* is a WebAssembly component with one typed function. A *task* is one call of one plugin, in a sandbox of
+//! its own that can compute and call a model, within limits. A *run* is the tree of tasks under one root, since a
+//! plugin may start the plugins that it imports. This crate runs them; the command `agenthost` is a thin layer on its
+//! public API.
 //!
 //! - [`config::Config`] holds the operator's decisions: models, providers, limits, grants. It reads its surroundings
 //!   through [`config::Env`], so an embedder decides which variables and directories it sees.

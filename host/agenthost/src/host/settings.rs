@@ -3,8 +3,8 @@
 use agenthost_config::Config;
 use agenthost_sandbox::{Compile, Settings};
 
-/// The most tasks that may be alive at once, unless configured otherwise: far more than one fan-out needs, and within
-/// what a stock Linux system allows.
+/// The most tasks that may be alive at once, unless configured otherwise: far more than one fan-out needs, and possible
+/// on a stock Linux system.
 const MAX_TASKS: u32 = 1_000;
 
 /// The size limit of a 32-bit memory.

@@ -138,7 +138,8 @@ impl LostRequest {
 pub(crate) struct PastCall {
     /// The replies to those of its requests that are not sent again.
     pub(crate) paid: Vec<(Hash, PaidReply)>,
-    /// What it used beyond those replies, without the requests that never ended; `None` if nothing was sent.
+    /// The resources that it used beyond those replies, without the requests that never ended; `None` if nothing was
+    /// sent.
     pub(crate) lost: Option<Used>,
     /// The same by models, if known.
     pub(crate) models: Vec<ModelReport>,
