@@ -1,6 +1,6 @@
 //! Spans and events of model calls, with the names of OpenTelemetry's conventions for generative AI.
 //!
-//! No other file uses those names. Prompts and replies are never recorded, nor their text in any other form.
+//! No other file uses those names. Prompts and replies are never recorded, only their token counts.
 
 use tracing::Span;
 use tracing::field::Empty;

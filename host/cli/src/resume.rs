@@ -1,4 +1,4 @@
-//! `agenthost resume`: goes on with a run that stopped before its end.
+//! `agenthost resume`: resumes a run that stopped before its end.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         }
         return Ok(exit_code(&ended, false));
     }
-    // The host opens its own.
+    // The host opens the journal itself.
     drop(journal);
     if record.kind == "batch" {
         let earlier = Earlier {
@@ -92,9 +92,9 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     watch(run, &host, &plugin, &asked, args.json, global, printer).await
 }
 
-/// What `run --json` printed of a run that has ended.
+/// Returns the document that `run --json` printed for a run that has ended.
 fn document(journal: &dyn Journal, record: &RunRecord) -> Result<Value> {
-    /// Records that are read at a time.
+    /// The number of records that are read at a time.
     const PAGE: usize = 1_000;
     let mut tasks = Vec::new();
     let mut after: Option<String> = None;
@@ -117,7 +117,7 @@ fn document(journal: &dyn Journal, record: &RunRecord) -> Result<Value> {
     }))
 }
 
-/// The plugins of a run are not what they were.
+/// Returns the error for a run whose plugins have changed.
 pub(super) fn changed(record: &RunRecord, plugins: &[String]) -> Error {
     let what = format!(
         "not the plugin that run {} began with: {}",
@@ -129,8 +129,8 @@ pub(super) fn changed(record: &RunRecord, plugins: &[String]) -> Error {
     )
 }
 
-/// The outcome of a run that there is nothing to go on with. A run that goes on is refused here, before anything is loaded
-/// for it; what decides is the moment in which it is taken over.
+/// Returns the outcome of a run that has nothing left to resume. A run that is still going on is refused here, before
+/// anything is loaded for it; taking it over decides for good.
 fn ended(journal: &dyn Journal, record: &RunRecord, failed: bool) -> Result<Option<Outcome>> {
     if record.end.is_some() {
         return Ok(Host::settled(record, failed));

@@ -37,8 +37,8 @@ struct Pieces {
 }
 
 impl Pieces {
-    /// Reads a list with a string on each line: `_` is a space, `\_` and `\\` are the characters after the backslash, and
-    /// `\xNN` is a byte.
+    /// Reads a list with a string on each line: `_` is a space, `\_` and `\\` are the characters after the backslash,
+    /// and `\xNN` is a byte.
     fn read(list: &str) -> Self {
         let mut pieces = Self {
             short: vec![0; SLOTS],
