@@ -2,8 +2,8 @@
 //!
 //! The process is marked as not dumpable, so that the system writes no core of it and lets no other process of the user
 //! trace it or read its memory. The core size limit is zero for it and for the processes that it starts.
-//! `AGENTHOST_CORE_DUMPS=1` in the environment leaves everything as it is, for a debugger. Processes that it starts can
-//! be traced as usual.
+//! `AGENTHOST_CORE_DUMPS=1` in the environment leaves everything as it is, for a debugger. Child processes can be
+//! traced as usual.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -22,7 +22,7 @@ pub(super) struct Used {
 }
 
 impl Used {
-    /// No use, at no cost.
+    /// Returns no use, at no cost.
     pub(super) fn nothing() -> Self {
         Self {
             cost_usd: Some(Usd::ZERO),

@@ -614,7 +614,7 @@ pub(super) async fn caught<T>(work: impl Future<Output = T>) -> std::result::Res
     AssertUnwindSafe(work).catch_unwind().await.map_err(lost)
 }
 
-/// The recorded state of a run that ended.
+/// Returns the recorded state of a run that ended.
 pub(super) fn state(outcome: &Outcome, interrupted: bool) -> &'static str {
     match outcome {
         Outcome::Ok(_) => "done",
@@ -623,7 +623,7 @@ pub(super) fn state(outcome: &Outcome, interrupted: bool) -> &'static str {
     }
 }
 
-/// The part of a run's report that the journal keeps with the run. Its tasks have records of their own.
+/// Returns the part of a run's report that the journal keeps with the run. Its tasks have records of their own.
 fn summary(report: &RunReport) -> Value {
     let ok = report.tasks.iter().filter(|task| task.outcome.ok().is_some()).count();
     let tasks = report.tasks.len();
