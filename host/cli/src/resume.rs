@@ -1,4 +1,4 @@
-//! `agenthost resume`: goes on with a run that stopped before its end.
+//! `agenthost resume`: resumes a run that stopped before its end.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         }
         return Ok(exit_code(&ended, false));
     }
-    // The host opens its own.
+    // The host opens the journal itself.
     drop(journal);
     if record.kind == "batch" {
         let earlier = Earlier {
@@ -92,9 +92,9 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     watch(run, &host, &plugin, &asked, args.json, global, printer).await
 }
 
-/// What `run --json` printed of a run that has ended.
+/// Returns the document that `run --json` printed for a run that has ended.
 fn document(journal: &dyn Journal, record: &RunRecord) -> Result<Value> {
-    /// Records that are read at a time.
+    /// The number of records that are read at a time.
     const PAGE: usize = 1_000;
     let mut tasks = Vec::new();
     let mut after: Option<String> = None;
