@@ -1,12 +1,12 @@
-//! Batch at scale: many items through one plugin, a task for each or for every few of them.
+//! Batches: many items through one plugin, with a task for each item or for each group of items.
 //!
-//! [`items`] reads the items one by one from JSON Lines, CSV or a JSON array; [`tasks`] puts them into inputs of the
-//! plugin and finds those that fit none; [`drive`] keeps a growing number of tasks running behind a [`Runner`], and
-//! [`output`] writes what became of each item, in the order of the items.
+//! [`items`] reads the items one by one from JSON Lines, CSV or a JSON array; [`tasks`] makes inputs of the plugin from
+//! them and finds the items that do not fit; [`drive`] keeps a growing number of tasks running behind a [`Runner`], and
+//! [`output`] writes the results in the order of the items.
 //!
-//! Bounds: one item at a time is read, of at most as many bytes as the caller says; at most [`drive::window`] tasks run
-//! or wait to be written behind a slow one. So memory does not grow with the number of items. Left out, and behind
-//! [`Runner`]: the tasks themselves, their limits, and the record that lets a run go on after it was interrupted.
+//! Bounds: one item is read at a time, of at most as many bytes as the caller allows; at most [`drive::window`] tasks
+//! run or wait to be written behind a slow one. So memory does not grow with the number of items. Left out, and behind
+//! [`Runner`]: the tasks themselves, their limits, and the record from which an interrupted run is resumed.
 
 pub mod drive;
 pub mod items;
@@ -21,7 +21,7 @@ use agenthost_core::limits::{LimitKind, Spent};
 use agenthost_core::run::ModelReport;
 use agenthost_core::task::Outcome;
 
-/// What runs the tasks of a batch: the host's own is [`Batch`](crate::host::Batch).
+/// Runs the tasks of a batch. The host's own runner is [`Batch`](crate::host::Batch).
 ///
 /// ```
 /// use agenthost::batch::{ItemEnd, Runner};
@@ -30,7 +30,7 @@ use agenthost_core::task::Outcome;
 /// use futures_util::future::BoxFuture;
 /// use serde_json::{Value, json};
 ///
-/// /// Gives every input back, for a test of what stands around it.
+/// /// Returns every input as the output, for tests of the code around it.
 /// struct Echo;
 ///
 /// impl Runner for Echo {
@@ -55,28 +55,28 @@ use agenthost_core::task::Outcome;
 /// # }
 /// ```
 pub trait Runner: Send + Sync {
-    /// Runs the task `number`, counted from 0; the same number stands for the same items whenever the batch is resumed.
-    /// Where the batch is interrupted, it is the runner that ends what runs.
+    /// Runs the task `number`, counted from 0. The same number means the same items whenever the batch is resumed. If
+    /// the batch is interrupted, the runner has to end the running tasks.
     fn run(&self, number: u64, input: Value) -> BoxFuture<'_, ItemEnd>;
 
-    /// Requests in flight to models, and requests that wait at the gate.
+    /// Returns the number of requests in flight to models, and of requests that wait at the gate.
     fn pressure(&self) -> (u64, u64);
 
-    /// The limit on the sum over all tasks that is used up, if one is: nothing more is started then.
+    /// Returns the limit on the sum over all tasks that is used up, if there is one. No further task is started then.
     fn exhausted(&self) -> Option<LimitKind>;
 }
 
-/// How one task of a batch came out.
+/// The end of one task of a batch.
 #[derive(Debug, Clone)]
 pub struct ItemEnd {
     /// The output or the failure.
     pub outcome: Outcome,
-    /// What it used, with its sub-tasks.
+    /// The resources that the task and its sub-tasks used.
     pub spent: Spent,
-    /// How many tasks it took, itself included.
+    /// The number of tasks, itself included.
     pub tasks: u64,
-    /// What each model was used for.
+    /// The use of each model.
     pub models: Vec<ModelReport>,
-    /// Whether it was recorded before, and not run again.
+    /// Whether the outcome was taken from the record, without running the task again.
     pub recorded: bool,
 }

@@ -1,8 +1,8 @@
-//! The host: the one place where the parts are put together.
+//! The host, which assembles all the parts.
 //!
 //! [`Host::builder`] takes a [`Config`] and makes an engine, a price table and the providers; [`Host::load`] turns a
 //! `.wasm` file or a crate into a [`LoadedPlugin`]; [`Host::spawn`] starts a run of it and returns at once with a
-//! [`RunHandle`]. Only this module names concrete providers; everything else sees traits.
+//! [`RunHandle`]. Only this module names concrete providers; all other modules use traits.
 
 mod answer;
 mod attempts;
@@ -36,6 +36,7 @@ use agenthost_core::llm::{CallError, Provider};
 use agenthost_gate::Gate;
 use agenthost_journal::Journal;
 use agenthost_plugin::Plugin;
+#[cfg(feature = "build")]
 use agenthost_plugin::build::BuildRules;
 use agenthost_providers::anthropic::Anthropic;
 use agenthost_providers::offline::Offline;
@@ -51,7 +52,7 @@ pub use self::run::RunHandle;
 use self::settings::MAX_LINEAR_MEMORY;
 pub use self::settings::sandbox_settings;
 
-/// A host of sub-agent tasks. Cloning it is cheap and gives the same host.
+/// A host of sub-agent tasks. Clones are cheap and refer to the same host.
 #[derive(Clone)]
 pub struct Host {
     inner: Arc<Inner>,
@@ -63,20 +64,21 @@ struct Inner {
     providers: BTreeMap<String, ProviderSlot>,
     prices: PriceTable,
     estimates: estimate::Estimates,
-    /// Where schemas are compiled and replies held against them.
+    /// Compiles schemas and validates replies.
     checks: checks::Checks,
-    /// What the tasks of all runs hold together.
+    /// The memory that the tasks of all runs hold together.
     memory: Arc<RunMemory>,
     state: Option<PathBuf>,
-    /// Where runs are written down, and how much of them.
+    /// The journal of the runs, and how much of each it keeps.
     journal: Option<(Arc<dyn Journal>, Bodies)>,
-    /// What references mean, and what may run at all.
+    /// Resolves references and decides which plugins may run.
     project: Option<Arc<Project>>,
-    /// Which crates may be built, where the embedder says.
+    /// The crates that may be built; `None` for the default rules.
+    #[cfg(feature = "build")]
     builds: Option<BuildRules>,
 }
 
-/// A provider, made when it is first called: a missing key of a model that nobody asks for is no error.
+/// A provider, created by its first call: a missing key is an error only if a task uses the provider.
 struct ProviderSlot {
     made: OnceLock<std::result::Result<Served, String>>,
 }
@@ -84,23 +86,25 @@ struct ProviderSlot {
 /// A provider behind its gate.
 struct Served {
     provider: Arc<dyn Provider>,
-    /// The kind, as it is written in a file.
+    /// The provider kind, as it is written in configuration files.
     kind: &'static str,
     gate: Gate,
-    /// After how long without an answer a second request is sent beside the first.
+    /// The time without a reply after which a second request is sent beside the first.
     hedge_after: Option<Duration>,
-    /// Whether one of many requests that begin alike goes ahead; none where the operator does not say.
+    /// Whether the first of several requests with the same prefix is sent ahead of the others; `None` if not
+    /// configured.
     warm_prefix: Option<bool>,
 }
 
 impl Served {
-    /// Whether to look for prefixes in requests to a model, where `pays` is known of its prices.
+    /// Returns whether to look for shared prefixes in requests to a model. `pays` is the default: whether caching saves
+    /// money at its prices.
     fn warms(&self, pays: bool) -> bool {
         self.warm_prefix.unwrap_or(pays)
     }
 }
 
-/// How a host is put together.
+/// A builder of a [`Host`].
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -127,6 +131,7 @@ pub struct HostBuilder {
     state: Option<PathBuf>,
     journal: Option<(Arc<dyn Journal>, Bodies)>,
     project: Option<Arc<Project>>,
+    #[cfg(feature = "build")]
     builds: Option<BuildRules>,
     max_memory: u64,
     providers: BTreeMap<String, Arc<dyn Provider>>,
@@ -134,7 +139,7 @@ pub struct HostBuilder {
 
 /// A plugin that is ready to run, any number of times.
 ///
-/// It is a [`Plugin`], too: its identity, digest and types can be read from it.
+/// It dereferences to [`Plugin`], which has its identity, digest and types.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -154,60 +159,61 @@ pub struct HostBuilder {
 pub struct LoadedPlugin {
     plugin: Plugin,
     code: Code,
-    /// The plugins behind its imports, by import.
+    /// The plugins that it can start, by import.
     sub_agents: BTreeMap<String, SubAgent>,
-    /// The directories that it may have.
+    /// The directories that its tasks can open.
     dirs: Vec<DirGrant>,
-    /// The most that its tasks are given, whatever is granted.
+    /// The upper bound of what its tasks get, whatever is granted.
     ceiling: Ceiling,
-    /// What was done to get it, for people: a compile target that was installed, for example.
+    /// Human-readable notes about how the plugin was obtained, for example that a compile target was installed.
     notes: Vec<String>,
 }
 
-/// What [`Host::load_with`] is told beyond the configuration.
+/// Options of [`Host::load_with`], in addition to the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// Where the sub-agents `namespace:name` are found, before anything that the configuration or a manifest says.
+    /// The places of sub-agents, by `namespace:name`. They take precedence over the configuration and over manifests.
     pub with: BTreeMap<String, Place>,
-    /// Directories for the plugin itself, beside those of its grant; its sub-agents do not get them.
+    /// Directories for the plugin itself, in addition to those of its grant. Its sub-agents do not get them.
     pub dirs: Vec<DirGrant>,
 }
 
-/// A plugin that another may start.
+/// A plugin that another plugin can start.
 struct SubAgent {
     plugin: Arc<LoadedPlugin>,
-    /// What the declaration allows each of its tasks; nothing is narrowed where it does not say.
+    /// The limits that the declaration sets for each of its tasks. A limit that it does not mention is not narrowed.
     limits: Limits,
 }
 
 impl LoadedPlugin {
-    /// Takes JSON as this plugin's input, to see whether it fits.
+    /// Checks that `json` is a valid input of this plugin.
     pub fn check_input(&self, json: &serde_json::Value) -> Result<()> {
         self.code.input(json).map(|_| ())
     }
 
-    /// A small input of the right type.
+    /// Returns a small input of the right type.
     pub fn sample_input(&self) -> serde_json::Value {
         self.code.sample()
     }
 
-    /// The plugins that its tasks may start, each with the import that stands for it.
+    /// Returns the plugins that its tasks can start, each with the name of its import.
     pub fn sub_agents(&self) -> impl Iterator<Item = (&str, &LoadedPlugin)> {
         let sub_agents = self.sub_agents.iter();
         sub_agents.map(|(import, sub_agent)| (import.as_str(), &*sub_agent.plugin))
     }
 
-    /// The model names that its tasks may ask for: those of its grant, without what the policies or its own manifest leave out.
+    /// Returns the model names that its tasks can use: those of its grant, except those that the policies or its own
+    /// manifest exclude.
     pub fn models(&self, config: &Config) -> BTreeSet<String> {
         self.ceiling.models(config.grant(&self.plugin.id.name).models)
     }
 
-    /// The most that the policies allow its tasks.
+    /// Returns the limits that the policies set for its tasks.
     pub fn allowed(&self) -> &Limits {
         &self.ceiling.limits
     }
 
-    /// What was done to get it, for people.
+    /// Returns human-readable notes about how the plugin was obtained.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -229,8 +235,8 @@ impl HostBuilder {
         self
     }
 
-    /// Compiles plugins in this process, which is the default, or in a child process with limits on its memory and time. What a
-    /// component may hold is bounded in both; for plugins that are not trusted, use a child.
+    /// Compiles plugins in this process, which is the default, or in a child process with limits on its memory and
+    /// time. Both bound what a component may contain. Use a child process for plugins that are not trusted.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -238,7 +244,7 @@ impl HostBuilder {
     /// use agenthost::host::Host;
     /// use agenthost::sandbox::{Compile, CompileLimits};
     ///
-    /// // With this, `main` begins with `agenthost::sandbox::compile_and_exit`.
+    /// // For this, `main` must begin with `agenthost::sandbox::compile_and_exit`.
     /// let compile = Compile::Child { program: "/proc/self/exe".into(), limits: CompileLimits::default() };
     /// let host = Host::builder(Config::usual()?).compile(compile).build()?;
     /// # Ok(())
@@ -250,50 +256,53 @@ impl HostBuilder {
         self
     }
 
-    /// Shares what is known of rate limits with this user's other processes, in `dir`, a directory of this user alone.
-    /// Without it, this host keeps it to itself.
+    /// Shares the state of rate limits with this user's other processes, in `dir`, a directory of this user alone.
+    /// Without it, the state is private to this host.
     #[must_use]
     pub fn state_dir(mut self, dir: Option<PathBuf>) -> Self {
         self.state = dir;
         self
     }
 
-    /// Has `project` say what references mean, from its lock file and the cache, and what may run, from its policies. Without
-    /// one, plugins are files, crates and bytes, and no policy is asked.
+    /// Uses `project` to resolve references, by its lock file and the cache, and to decide which plugins may run, by
+    /// its policies. Without a project, plugins are files, crates and bytes, and no policy applies.
     #[must_use]
     pub fn project(mut self, project: impl Into<Arc<Project>>) -> Self {
         self.project = Some(project.into());
         self
     }
 
-    /// Builds crates under `rules`. Without them, the crates that the embedder names are built, with those that their own
-    /// manifests name; one that a project's configuration names needs the operator's
+    /// Builds crates under `rules`. Without rules, the host builds the crates that the embedder names and those that
+    /// their manifests name; a crate that a project's configuration names needs the operator's
     /// [trust](agenthost_config::trust::crates).
+    #[cfg(feature = "build")]
     #[must_use]
     pub fn builds(mut self, rules: BuildRules) -> Self {
         self.builds = Some(rules);
         self
     }
 
-    /// Writes runs down in `journal`, so that they can be resumed and replayed; `bodies` says which texts it keeps.
-    /// With [`Bodies::None`] nothing can be replayed, and of what can be resumed only the finished tasks of a batch stay. A
-    /// run ends with a failure of class `host` where the journal cannot be written.
+    /// Records runs in `journal`, so that they can be resumed and replayed. `bodies` selects the texts that it keeps.
+    /// With [`Bodies::None`], nothing can be replayed, and resuming keeps only the finished tasks of a batch. A run
+    /// fails with class `host` if the journal cannot be written.
     #[must_use]
     pub fn journal(mut self, journal: Arc<dyn Journal>, bodies: Bodies) -> Self {
         self.journal = Some((journal, bodies));
         self
     }
 
-    /// The most linear memory that any task of this host can be given, in bytes; at least the configured limit.
+    /// Raises the most linear memory that a task of this host can get, in bytes. It is never below the configured
+    /// limit.
     #[must_use]
     pub fn max_memory(mut self, bytes: u64) -> Self {
         self.max_memory = self.max_memory.max(bytes);
         self
     }
 
-    /// Uses `provider` wherever the configuration says `name`, which it must declare; for embedders and tests.
+    /// Uses `provider` as the provider that the configuration declares under `name`, for embedders and tests. A name
+    /// that the configuration does not declare is ignored.
     ///
-    /// [`Provider`] shows how to write one.
+    /// The documentation of [`Provider`] shows how to write one.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -314,12 +323,12 @@ impl HostBuilder {
         self
     }
 
-    /// Starts the engine.
+    /// Starts the engine and returns the host.
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) when the machine refuses what the engine needs, and
-    /// [`ErrorClass::Config`](agenthost_core::error::ErrorClass::Config) for a price that makes no sense.
+    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the engine cannot be set up on this machine,
+    /// and [`ErrorClass::Config`](agenthost_core::error::ErrorClass::Config) for an invalid price.
     pub fn build(mut self) -> Result<Host> {
         let sandbox = Sandbox::new(&Settings {
             max_memory: self.max_memory.min(MAX_LINEAR_MEMORY),
@@ -340,7 +349,7 @@ impl HostBuilder {
             _ if self.config.run().memory_within_default => sandbox.host_memory(),
             None => sandbox.host_memory(),
             Some(Cap::Unlimited) => MemoryBound::configured(None),
-            // Runs that may have more together than one may have alone.
+            // The bound of the host is at least that of one run.
             Some(Cap::At(bytes)) => match sandbox.host_memory() {
                 half if half.bytes.is_some_and(|half| half > bytes) => half,
                 _ => MemoryBound::configured(Some(bytes)),
@@ -358,6 +367,7 @@ impl HostBuilder {
                 state: self.state,
                 journal: self.journal,
                 project: self.project,
+                #[cfg(feature = "build")]
                 builds: self.builds,
             }),
         })
@@ -365,7 +375,7 @@ impl HostBuilder {
 }
 
 impl Host {
-    /// A host for `config`.
+    /// Returns a builder of a host for `config`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -386,13 +396,14 @@ impl Host {
             state: None,
             journal: None,
             project: None,
+            #[cfg(feature = "build")]
             builds: None,
             max_memory,
             providers: BTreeMap::new(),
         }
     }
 
-    /// Requests in flight to models, and requests that wait to be sent.
+    /// Returns the number of requests in flight to models, and of requests that wait to be sent.
     pub fn pressure(&self) -> (u64, u64) {
         let gates = self
             .inner
@@ -405,29 +416,29 @@ impl Host {
         })
     }
 
-    /// Whether runs are written down.
+    /// Returns whether runs are recorded in a journal.
     pub fn keeps_journal(&self) -> bool {
         self.inner.journal.is_some()
     }
 
-    /// What this host was configured with.
+    /// Returns the configuration of this host.
     pub fn config(&self) -> &Config {
         &self.inner.config
     }
 
-    /// Whether no task has a place and no request is in flight or waits.
+    /// Returns whether no task is alive and no request is in flight or waiting.
     #[cfg(feature = "failpoints")]
     pub fn is_idle(&self) -> bool {
         self.inner.sandbox.is_idle() && self.pressure() == (0, 0)
     }
 
-    /// The most tasks alive at once; more wait for their turn.
+    /// Returns the most tasks that are alive at once. Further tasks wait.
     pub fn max_tasks(&self) -> u32 {
         self.inner.sandbox.max_tasks()
     }
 
-    /// The most memory that the tasks of one run hold together, and where that comes from. It stays the same for the life
-    /// of the host.
+    /// Returns the most memory that the tasks of one run can hold together, and the source of that bound. It stays the
+    /// same for the life of the host.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -449,19 +460,21 @@ impl Host {
         }
     }
 
-    /// What the project's configuration asks for beyond the operator's own and does not get, for people.
+    /// Returns human-readable notes about settings of the project's configuration that exceed the operator's and have
+    /// no effect.
     pub fn config_notes(&self) -> Vec<String> {
         let mut notes = self.inner.config.notes();
         notes.extend_from_slice(self.inner.prices.notes());
         notes
     }
 
-    /// What this machine allows.
+    /// Reads the limits of this machine.
     pub fn machine(&self) -> Machine {
         Machine::read()
     }
 
-    /// Loads a plugin and the sub-agents that it may start: a `.wasm` file, or a crate directory, which is built first.
+    /// Loads a plugin and the sub-agents that it can start, from a `.wasm` file or from a crate directory, which is
+    /// built first.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -491,7 +504,7 @@ impl Host {
         self.load_with(place, LoadOptions::default()).await
     }
 
-    /// Loads a plugin, with more than the configuration says.
+    /// Loads a plugin with options in addition to the configuration.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -509,7 +522,7 @@ impl Host {
     /// let plugin = host.load_with(&dir.join("double.wasm"), options).await?;
     /// assert!(!plugin.reads_files(), "it imports no file system, so it does not see the directory");
     ///
-    /// // A place for a sub-agent that the plugin does not start is a mistake.
+    /// // A place for a sub-agent that the plugin does not start is an error.
     /// let with = [("demo:competitor".to_owned(), dir.join("competitor").into())].into();
     /// let options = LoadOptions { with, ..LoadOptions::default() };
     /// assert!(host.load_with(&dir.join("double.wasm"), options).await.is_err());
@@ -519,15 +532,16 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) for what cannot be found, built or loaded, for a sub-agent
-    /// that is not declared or not of the type that its importer knows, and for plugins that start each other in a circle;
-    /// [`ErrorClass::Denied`](agenthost_core::error::ErrorClass::Denied) for imports that are not offered.
+    /// [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) if a plugin cannot be found, built or loaded,
+    /// if a sub-agent is not declared or not of the type that its importer expects, and if plugins start each other in
+    /// a circle; [`ErrorClass::Denied`](agenthost_core::error::ErrorClass::Denied) for imports that the host does not
+    /// offer.
     pub async fn load_with(&self, place: impl Into<Place>, options: LoadOptions) -> Result<LoadedPlugin> {
         let host = self.clone();
         let place = place.into();
-        // When this future is dropped, so is `_abandon`, and a compiler process ends.
+        // Dropping this future drops `_abandon`, which ends a compiler process.
         let (_abandon, stop) = agenthost_sandbox::stop();
-        // Reading, building and compiling block, for seconds at worst.
+        // Reading, building and compiling block, in the worst case for seconds.
         let loaded = tokio::task::spawn_blocking(move || {
             load::Loader::new(&host, options.with, options.dirs)
                 .stopped_by(stop)
@@ -538,8 +552,7 @@ impl Host {
             .map_err(|_| Error::host("the host failed while it loaded the plugin"))?
     }
 
-    /// Loads a plugin from its bytes, with the sub-agents that the configuration names. Compiling takes its time, so call
-    /// it where blocking is fine.
+    /// Loads a plugin from its bytes, with the sub-agents that the configuration names. Compiling blocks the thread.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -562,20 +575,20 @@ impl Host {
         load::Loader::new(self, BTreeMap::new(), Vec::new()).load_bytes(bytes, load::Origin::default())
     }
 
-    /// The project whose lock file and policies hold here.
+    /// Returns the project whose lock file and policies apply.
     pub fn project(&self) -> Option<&Project> {
         self.inner.project.as_deref()
     }
 
-    /// The limits of a sub-task: the configured ones, at most what its plugin's grant and its declaration allow. What its
-    /// parent has left bounds it further, while it runs.
+    /// Returns the limits of a sub-task: the configured ones, narrowed by its plugin's grant and by its declaration.
+    /// The remaining limits of its parent bound it further while it runs.
     fn sub_task_limits(&self, sub_agent: &SubAgent) -> Limits {
         self.limits(&sub_agent.plugin, &LimitsPatch::default())
             .narrowed_by(&sub_agent.limits)
     }
 
-    /// The limits of a root task of `plugin`: the configured ones, with what the caller asks for in their place, and at
-    /// most what the plugin's grant allows.
+    /// Returns the limits of a root task of `plugin`: the configured ones, overridden by `asked` and narrowed by the
+    /// plugin's grant.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -658,7 +671,7 @@ impl Inner {
         ))
     }
 
-    /// The file in which this user's processes share what they know of the limits on this provider's key.
+    /// Returns the file in which this user's processes share the state of the rate limits of this provider's key.
     fn share(&self, name: &str, provider: &ProviderConfig) -> Option<PathBuf> {
         let address = provider.address.as_ref()?;
         let key = self.config.key(name).ok().flatten();
@@ -711,7 +724,7 @@ impl Inner {
         })
     }
 
-    /// The models that a name stands for, the first to be tried first.
+    /// Returns the models behind a model name, in the order in which they are tried.
     fn models(&self, name: &str) -> Option<&[ModelRef]> {
         self.config.models().get(name).map(Vec::as_slice)
     }

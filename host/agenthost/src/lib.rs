@@ -1,21 +1,22 @@
 //! A WebAssembly host for sub-agent tasks.
 //!
-//! A *plugin* is a WebAssembly component with one typed function. A *task* is one call of one plugin, in a sandbox of its
-//! own that can compute and call a model, within limits. A *run* is the tree of tasks under one root, since a plugin may
-//! start the plugins that it imports. This crate runs them; the command `agenthost` is a thin layer on its public API.
+//! A *plugin* is a WebAssembly component with one typed function. A *task* is one call of one plugin, in a sandbox of
+//! its own that can compute and call a model, within limits. A *run* is the tree of tasks under one root, since a
+//! plugin may start the plugins that it imports. This crate runs them; the command `agenthost` is a thin layer on its
+//! public API.
 //!
-//! - [`config::Config`] is what the operator decided: models, providers, limits, grants. It reads its surroundings through
-//!   [`config::Env`], so an embedder decides which variables and directories it sees.
+//! - [`config::Config`] holds the operator's decisions: models, providers, limits, grants. It reads its surroundings
+//!   through [`config::Env`], so an embedder decides which variables and directories it sees.
 //! - [`host::Host`] holds the engine and the providers; make one per process. [`host::Host::load`] makes a
-//!   [`host::LoadedPlugin`] of a file or a crate, [`host::Host::spawn`] starts a run of it and returns at once.
-//! - [`gate`] is the one path of all model calls to a provider: rate limits, concurrency, retries; [`run::ModelReport`] is
-//!   what it says of them. Spans and events are `tracing`'s, with OpenTelemetry's names.
+//!   [`host::LoadedPlugin`] from a file or a crate, [`host::Host::spawn`] starts a run of it and returns at once.
+//! - [`gate`] is the one path of all model calls to a provider: rate limits, concurrency, retries. [`run::ModelReport`]
+//!   reports on them. Spans and events use `tracing`, with OpenTelemetry's names.
 //! - [`host::RunHandle`] is a run: its outcome, its events, its report. Dropping it cancels the run.
 //! - [`journal`] is the record of runs. A host that is built with one ([`host::HostBuilder::journal`]) makes each reply
-//!   durable before its task sees it, goes on with what stopped ([`host::Host::resume`]) and plays again what ended
+//!   durable before its task sees it, resumes runs that stopped ([`host::Host::resume`]) and replays runs that ended
 //!   ([`host::Host::replay`]). A [`host::Batch`] is a run of many tasks.
-//! - [`task::Outcome`] is how a task came out: an output as JSON, or a failure with its class. What stops the host before
-//!   a task starts is an [`error::Error`], with its class and the next step.
+//! - [`task::Outcome`] is the outcome of a task: an output as JSON, or a failure with its class. A problem that
+//!   prevents a task from starting is an [`error::Error`], with its class and a hint.
 //!
 //! # Example
 //!
@@ -63,16 +64,17 @@
 //! # }
 //! ```
 //!
-//! The examples of this documentation use this plugin and `demo:ask`, which asks the model `fast` what it is given and gives
-//! back the answer; `component` holds the bytes of one of them.
+//! The examples of this documentation use this plugin and `demo:ask`, which sends its input to the model `fast` and
+//! returns the reply; `component` holds the bytes of one of them.
 //!
 //! Longer programs (a fan-out, events, staged validation, recovery) are in `host/agenthost/examples`.
 //!
 //! # Bounds
 //!
-//! One engine per [`host::Host`]; a store per task, used once. A host needs a tokio runtime and a Unix system (it is tested
-//! on Linux): keys, the cache of compiled plugins, the record of trust and shared rate limits rest on Unix file modes. The
-//! journal is one SQLite file, and not for network file systems. Not here: a registry of plugins, a server.
+//! One engine per [`host::Host`]; a store per task, used once. A host needs a tokio runtime and a Unix system (it is
+//! tested on Linux): keys, the cache of compiled plugins, the record of trust and shared rate limits rest on Unix file
+//! modes. The journal is one SQLite file, which must not be on a network file system. This crate has no server: it
+//! reads registries ([`registry`]) and does not host one.
 
 pub mod batch;
 pub mod host;

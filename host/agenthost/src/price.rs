@@ -1,9 +1,9 @@
-//! What model calls cost.
+//! The prices of model calls.
 //!
 //! Money is counted in whole pico-dollars, so that sums over any number of calls are exact: one token at 0.10 USD per
-//! million is 100,000 of them. Prices are read from their decimal text and never pass through a float. The embedded table
-//! ([`PriceTable::builtin`]) is dated and holds the vendors' list prices; discounts, taxes and service tiers are left out.
-//! A provider's count does not say for how long something was written to its cache; the request does, so whoever sent it
+//! million is 100,000 of them. Prices are read from their decimal text and never pass through a float. The embedded
+//! table ([`PriceTable::builtin`]) is dated and holds the vendors' list prices; discounts, taxes and service tiers are
+//! left out. A provider's count does not include how long it keeps a cache entry; the request does, so the sender
 //! chooses between a [`Price`] and [`Price::with_hour_writes`].
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use agenthost_core::error::Error;
 use agenthost_core::limits::Usd;
 use agenthost_core::llm::Usage;
 
-/// The embedded table's text.
+/// The text of the embedded table.
 const BUILTIN: &str = include_str!("prices.toml");
 
 /// The prices of all known models.
@@ -37,18 +37,18 @@ pub struct PriceTable {
     as_of: String,
     /// By provider kind, then model id.
     builtin: BTreeMap<String, BTreeMap<String, Price>>,
-    /// By `provider/model`, where the provider is one of the operator's names.
+    /// By `provider/model`, with the operator's name of the provider.
     overrides: BTreeMap<String, Price>,
     free: Price,
-    /// Prices of a project's file that do not hold.
+    /// Notes about prices of a project's file that have no effect.
     notes: Vec<String>,
 }
 
 impl PriceTable {
-    /// The table that this build carries.
+    /// Returns the table that is embedded in this build.
     pub fn builtin() -> Self {
-        // A test reads the embedded text; if it could not be read, no model would have a price, which refuses rather
-        // than miscounts.
+        // A test reads the embedded text. If it could not be read, no model would have a price, which leads to refusals
+        // rather than to wrong sums.
         Self::parse(BUILTIN).unwrap_or_default()
     }
 
@@ -61,9 +61,9 @@ impl PriceTable {
         })
     }
 
-    /// The embedded table with the operator's own prices before it. A price of a project's file counts as far as it is not
-    /// below that of the operator's own file or of the table: whoever sends a project must not make a limit on cost last
-    /// longer.
+    /// Returns the embedded table, overridden by the operator's own prices. A price of a project's file applies only as
+    /// far as it is not below the price in the operator's own file or in the table: the author of a project must not
+    /// make a limit on cost last longer.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -75,7 +75,7 @@ impl PriceTable {
     /// let config = Config::load(&Env::new([].into(), dir.path(), None))?;
     /// let table = PriceTable::of(&config)?;
     /// let price = table.price("openai", "corp", "small").ok_or("it was given")?;
-    /// // What is written to the cache costs a quarter more than plain input, and the worst case is that all of it is.
+    /// // Writing to the cache costs a quarter more than plain input, and in the worst case all input is written to it.
     /// assert_eq!(price.worst(1_000_000, 1_000_000).to_string(), "$0.625");
     /// # Ok(())
     /// # }
@@ -83,7 +83,7 @@ impl PriceTable {
     ///
     /// # Errors
     ///
-    /// Class `config`, with file and line: a price that makes no sense, as [`Price::custom`] finds it.
+    /// Class `config`, with file and line, for a price that [`Price::custom`] rejects.
     pub fn of(config: &Config) -> Result<Self, Error> {
         let custom = |model: &ModelRef, price: &PriceConfig| {
             Price::custom(price).map_err(|error| {
@@ -127,8 +127,9 @@ impl PriceTable {
         table.with_overrides(own)
     }
 
-    /// The least that a project's file may price a model at. A model that is not in the table may be another name of one that
-    /// is, where the operator pays for it: anywhere but at an address that the project's file names.
+    /// Returns the lowest price that a project's file can set for a model. A model that is not in the table may be
+    /// another name of one that is, if the operator pays for it: at any address except one that the project's file
+    /// sets.
     fn least(&self, config: &Config, provider: &ProviderConfig, model: &str) -> Option<Price> {
         let known = self.builtin.get(provider.kind.name())?;
         let by_operator = |address: &Address| match &address.set_by {
@@ -144,21 +145,21 @@ impl PriceTable {
         find(known, model).cloned().or_else(dearest)
     }
 
-    /// What a project's file asked for and did not get, for people.
+    /// Returns human-readable notes about settings of a project's file that have no effect.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The day on which the embedded prices were read, as `2026-11-23`.
+    /// Returns the day on which the embedded prices were read, as `2026-11-23`.
     pub fn as_of(&self) -> &str {
         &self.as_of
     }
 
-    /// The table with the operator's own prices, by `provider/model`, before its own.
+    /// Adds the operator's own prices, by `provider/model`. They take precedence over the table.
     ///
     /// # Errors
     ///
-    /// Class `config`: a key that is not of the form `provider/model`.
+    /// Class `config` for a key that is not of the form `provider/model`.
     pub fn with_overrides(mut self, overrides: impl IntoIterator<Item = (String, Price)>) -> Result<Self, Error> {
         for (key, price) in overrides {
             if !key
@@ -174,9 +175,9 @@ impl PriceTable {
         Ok(self)
     }
 
-    /// The price of `model` at the provider that the operator calls `provider_name`, whose kind is `kind`; none where it
-    /// is not known. A dated id (`claude-haiku-5-5-20261001`) has the price of the id without the date unless it has one
-    /// of its own. Whatever the `offline` kind makes up costs nothing.
+    /// Returns the price of `model` at the provider with the operator's name `provider_name`, whose kind is `kind`;
+    /// `None` if it is not known. A dated id (`claude-haiku-5-5-20261001`) has the price of the id without the date
+    /// unless it has one of its own. Replies of the `offline` kind cost nothing.
     pub fn price(&self, kind: &str, provider_name: &str, model: &str) -> Option<&Price> {
         let own = format!("{provider_name}/{model}");
         find(&self.overrides, &own)
@@ -185,13 +186,13 @@ impl PriceTable {
     }
 }
 
-/// The exact entry, else the one for the id without its date.
+/// Returns the exact entry, else the one for the id without its date.
 fn find<'a>(prices: &'a BTreeMap<String, Price>, id: &str) -> Option<&'a Price> {
     prices.get(id).or_else(|| prices.get(undated(id)?))
 }
 
-/// `id` without the date at its end. Any other ending may be another model at another price: `gpt-6-luna-pro` is not
-/// `gpt-6-luna`.
+/// Removes the date at the end of `id`. Any other ending may mean another model at another price: `gpt-6-luna-pro` is
+/// not `gpt-6-luna`.
 fn undated(id: &str) -> Option<&str> {
     let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
     let (rest, last) = id.rsplit_once('-')?;
@@ -203,11 +204,11 @@ fn undated(id: &str) -> Option<&str> {
     digits(year, 4).then_some(rest)
 }
 
-/// What one model's tokens cost.
+/// The prices of one model's tokens.
 ///
-/// Reads from a table with `input` and `output`, and perhaps `cache-read` (default: `input`), `cache-write` (default:
-/// 1.25 times `input`), `cache-write-1h` (default: twice `input`) and `long-context` with `above` and the same five; all
-/// in USD per million tokens, as a number or a string, with at most six decimals.
+/// It is read from a table with `input` and `output`, and optionally `cache-read` (default: `input`), `cache-write`
+/// (default: 1.25 times `input`), `cache-write-1h` (default: twice `input`) and `long-context` with `above` and the
+/// same five. All are in USD per million tokens, as a number or a string, with at most six decimals.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Price {
     rates: Rates,
@@ -228,7 +229,7 @@ struct Rates {
 }
 
 impl Price {
-    /// The operator's own price, in USD per million tokens.
+    /// Creates a price of the operator's own, in USD per million tokens.
     ///
     /// ```
     /// use agenthost::config::{PriceConfig, RatesConfig};
@@ -242,7 +243,7 @@ impl Price {
     ///
     /// # Errors
     ///
-    /// What is wrong with it: input or output missing, or more than six decimals.
+    /// A description of the fault: input or output missing, or more than six decimals.
     pub fn custom(price: &PriceConfig) -> Result<Self, String> {
         let step = |(above, rates): &(u64, RatesConfig)| Ok::<_, String>((*above, Rates::custom(rates)?));
         Ok(Self {
@@ -257,8 +258,8 @@ impl Price {
         })
     }
 
-    /// The price of a call whose request asks the provider to keep what it writes to its cache for an hour; the `anthropic`
-    /// wire is the only one that does.
+    /// Returns the price of a call whose request asks the provider to keep cache entries for an hour. Only Anthropic's
+    /// API has such requests.
     #[must_use]
     pub fn with_hour_writes(&self) -> Self {
         let hour = |rates: Rates| Rates {
@@ -272,7 +273,7 @@ impl Price {
         }
     }
 
-    /// The dearer of both in each rate.
+    /// Returns the higher of both prices in each rate.
     #[must_use]
     fn at_least(&self, floor: &Self) -> Self {
         let long_context = match (self.long_context, floor.long_context) {
@@ -291,24 +292,24 @@ impl Price {
         };
         let rates = self.rates.max(floor.rates);
         Self {
-            // A step to the same rates is none.
+            // A step to the same rates is left out.
             long_context: long_context.filter(|(_, above)| self.long_context.is_some() || *above != rates),
             rates,
             source: self.source.clone(),
         }
     }
 
-    /// Where the price was read.
+    /// Returns the source of the price, if the table names it.
     pub fn source(&self) -> Option<&str> {
         self.source.as_deref()
     }
 
-    /// Whether input that is read from the provider's cache is cheaper than plain input.
+    /// Returns whether input that is read from the provider's cache is cheaper than plain input.
     pub fn caching_pays(&self) -> bool {
         self.rates.cache_read < self.rates.input
     }
 
-    /// What a call that used `usage` cost.
+    /// Returns the cost of a call that used `usage`.
     pub fn cost(&self, usage: &Usage) -> Usd {
         let rates = self
             .long_context
@@ -326,8 +327,8 @@ impl Price {
         ])
     }
 
-    /// The most that a call with up to `input_tokens` and `output_tokens` can cost: all input at the dearest rate, with
-    /// the long-context step where it can be reached.
+    /// Returns the most that a call with up to `input_tokens` and `output_tokens` can cost: all input at the highest
+    /// rate, with the long-context step if it can be reached.
     pub fn worst(&self, input_tokens: u64, output_tokens: u64) -> Usd {
         let at = |rates: Rates| {
             let input = rates.input.max(rates.cache_read).max(rates.cache_write);
@@ -339,7 +340,8 @@ impl Price {
         }
     }
 
-    /// The most that calls with `tokens` in all can cost, however those are split over calls, into input and output.
+    /// Returns the most that calls with `tokens` in all can cost, however those are split over calls, into input and
+    /// output.
     pub fn most(&self, tokens: u64) -> Usd {
         // At a fixed number of tokens, cost grows or falls with the input everywhere but at the long-context step, and
         // one large call reaches the step's rates for more of its tokens than several small ones.
@@ -365,7 +367,7 @@ impl Rates {
         }
     }
 
-    /// The larger of each.
+    /// Returns the higher of each rate.
     fn max(self, other: Self) -> Self {
         Self {
             input: self.input.max(other.input),
@@ -437,7 +439,8 @@ struct PerMillion(u64);
 
 impl<'de> Deserialize<'de> for PerMillion {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// As written; a float prints in the shortest form that reads back, which is what stood there.
+        /// The price as written. A float prints in the shortest form that reads back as the same, which is the original
+        /// text.
         #[derive(serde::Deserialize)]
         #[serde(untagged)]
         enum Written {

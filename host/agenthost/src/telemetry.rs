@@ -1,13 +1,13 @@
-//! What traces say of model calls, in the words of OpenTelemetry's conventions for generative AI.
+//! Spans and events of model calls, with the names of OpenTelemetry's conventions for generative AI.
 //!
-//! The only file in which those names stand. Prompts and replies are never recorded, only their sizes.
+//! No other file uses those names. Prompts and replies are never recorded, only their token counts.
 
 use tracing::Span;
 use tracing::field::Empty;
 
 use agenthost_core::llm::{ProviderError, Reply, Request};
 
-/// The span of one request to a provider: one attempt of a call.
+/// Creates the span of one request to a provider: one attempt of a call.
 pub(crate) fn request(task: &str, provider: &str, request: &Request, attempt: u32, waited_ms: u64) -> Span {
     tracing::info_span!(
         "chat",
@@ -32,7 +32,7 @@ pub(crate) fn request(task: &str, provider: &str, request: &Request, attempt: u3
     )
 }
 
-/// Writes down how the request of `span` came out.
+/// Records the result of the request of `span`.
 pub(crate) fn answered(span: &Span, answer: Result<&Reply, &ProviderError>) {
     match answer {
         Ok(reply) => {
@@ -54,7 +54,7 @@ pub(crate) fn answered(span: &Span, answer: Result<&Reply, &ProviderError>) {
     }
 }
 
-/// A failed attempt that is followed by another, inside the span of the task's call.
+/// Emits an event for a failed attempt that is followed by another.
 pub(crate) fn retry(task: &str, model: &str, error: &ProviderError, wait_ms: u64) {
     tracing::info!(
         agenthost.task = task,
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use agenthost_core::llm::{Options, ProviderErrorKind, Stop, Usage};
 
-    /// Every field that any span was given, as text.
+    /// Every recorded field of any span, as text.
     #[derive(Clone, Default)]
     struct Seen(Arc<Mutex<BTreeMap<String, String>>>);
 

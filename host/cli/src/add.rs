@@ -1,4 +1,4 @@
-//! `agenthost add`: a plugin of a registry, with all that it starts, into the project's lock file.
+//! `agenthost add`: adds a plugin of a registry, with all that it starts, to the project's lock file.
 
 use std::process::ExitCode;
 
@@ -95,7 +95,7 @@ pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Print
     Ok(ExitCode::SUCCESS)
 }
 
-/// A reference as a shell takes it: ranges have characters of its own.
+/// Quotes a reference for a shell if it has a range, whose characters are special.
 pub(super) fn quoted(reference: &Reference) -> String {
     let text = reference.to_string();
     match text.bytes().any(|byte| b"^~<>*=, ".contains(&byte)) {

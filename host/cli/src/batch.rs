@@ -1,6 +1,6 @@
-//! `agenthost batch`: a task for each item of a file, or for every few of them.
+//! `agenthost batch`: a task for each item of a file, or for each group of items.
 //!
-//! All items are read twice: once to see that they fit, before anything is spent, and once to run them.
+//! All items are read twice: once to check that they fit, before anything is spent, and once to run them.
 
 mod again;
 mod report;
@@ -131,7 +131,7 @@ impl SumArgs {
     }
 }
 
-/// A number, or none for `auto`.
+/// A fixed number of workers; `None` for `auto`.
 #[derive(Debug, Clone, Copy)]
 struct WorkerCount(Option<u32>);
 
@@ -145,7 +145,7 @@ fn workers(text: &str) -> std::result::Result<WorkerCount, String> {
 }
 
 impl Args {
-    /// The file for the results; none where they go to stdout.
+    /// Returns the file for the results; `None` if they go to stdout.
     fn output(&self) -> Option<&Path> {
         self.output.as_deref().filter(|path| *path != Path::new("-"))
     }
@@ -225,7 +225,7 @@ async fn go(
     if let Some((earlier, _)) = &earlier {
         let changed = host.changed_plugins(&plugin, &earlier.record)?;
         if !changed.is_empty() && !earlier.changed_plugins {
-            return Err(super::resume::changed(&earlier.record, &changed));
+            return Err(super::recorded::changed(&earlier.record, &changed));
         }
     }
 
@@ -290,7 +290,7 @@ async fn go(
     let runner = host
         .open_batch(&plugin, (&limits, &sums), &command, again, &stop)
         .await?;
-    // Not before the run is this process's own.
+    // The file is emptied only now, once this process owns the run.
     let mut output = results.begin(printer)?;
     let line = Line::new(found.items, printer);
     let settings = Settings {
@@ -309,7 +309,7 @@ async fn go(
         }
         task => task,
     });
-    // What never began is no part of a replay.
+    // A replay leaves out tasks that never began.
     let began = |number| runner.has(number).unwrap_or(true);
     let tasks = tasks.take_while(|task| !matches!(task, Ok(task) if task.input.is_some() && !began(task.number)));
     let mut summary = drive(&runner, tasks, settings, &mut output, &stop, |summary| {
@@ -353,7 +353,7 @@ async fn go(
     Ok(ExitCode::from(code))
 }
 
-/// Refuses bad items, or says how many are left out.
+/// Refuses bad items, or prints how many are left out.
 fn judge(
     found: &Survey,
     source: &Source,
@@ -387,7 +387,7 @@ fn judge(
     Err(Error::input(text).hint(hint))
 }
 
-/// Cancelled by the first Ctrl-C; the second one leaves at once.
+/// Returns a token that the first Ctrl-C cancels. The second one exits at once.
 fn stop_on_interrupt() -> CancellationToken {
     let stop = CancellationToken::new();
     let interrupted = stop.clone();
@@ -395,7 +395,7 @@ fn stop_on_interrupt() -> CancellationToken {
         if tokio::signal::ctrl_c().await.is_ok() {
             interrupted.cancel();
             if tokio::signal::ctrl_c().await.is_ok() {
-                // Whoever reads the results may have stopped reading, and the loop hang in a write.
+                // The reader of the results may have stopped reading, so that the loop hangs in a write.
                 std::process::exit(i32::from(exit::INTERRUPTED));
             }
         }

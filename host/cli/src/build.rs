@@ -1,4 +1,4 @@
-//! `agenthost build`: a crate becomes a component.
+//! `agenthost build`: builds a crate into a component.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,7 +52,7 @@ pub(super) fn build(args: &Args, global: &Global, env: &Env, printer: &Printer) 
         printer.note(note);
     }
     let plugin = Plugin::open(&built.path)?;
-    // Whether it gets a directory is decided where it runs.
+    // Whether it gets a directory is decided when it is run.
     agenthost::plugin::refuse(&plugin.id.name, &plugin.imports, true, built.blame.as_deref())?;
     let bytes = agenthost::plugin::read(&built.path)?;
     let compiled = compiled::check(&plugin, &bytes, &global.config(env)?, env, printer)?;
@@ -86,7 +86,7 @@ pub(super) fn build(args: &Args, global: &Global, env: &Env, printer: &Printer) 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the crate in `dir` gives just the bytes of `file`.
+/// Checks that a build of the crate in `dir` gives exactly the bytes of `file`.
 fn check(dir: &Path, file: &Path, args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let plugin = Plugin::open(file)?;
     let expected = std::fs::read(file).map_err(|error| Error::plugin(error.to_string()).at(file))?;

@@ -1,4 +1,5 @@
-//! Cassettes at the command line: recording one beside a run, playing those of a plugin, and what they say of its limits.
+//! Cassettes at the command line: recording one during a run, playing those of a plugin, and comparing them with its
+//! limits.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,13 +24,13 @@ use agenthost::run::RunReport;
 pub(super) struct Recording {
     file: PathBuf,
     tape: Arc<Tape>,
-    /// Whether the run stands in no journal.
+    /// Whether the run is not recorded in a journal.
     alone: bool,
 }
 
 impl Recording {
-    /// Makes sure that there is a place for it, before anything is paid for. It takes down what the host of
-    /// [`Recording::host`] does.
+    /// Makes sure that the file has a place before anything is paid for. The tape records the run of the host that
+    /// [`Recording::host`] returns.
     pub(super) fn begin(file: &Path, config: &Config, global: &Global, env: &Env) -> Result<Self> {
         let wrong = |why: String| {
             Error::usage(format!("--record: {why}")).hint("Name a file, such as --record cassettes/first.json")
@@ -39,7 +40,7 @@ impl Recording {
         };
         std::fs::create_dir_all(dir).map_err(|error| wrong(format!("{}: {error}", dir.display())))?;
         let journal = open_journal(config, global, env)?;
-        // A journal that is to hold no bodies gets none through the back door.
+        // A journal that must not keep bodies does not get them by way of the cassette either.
         let all = config.journal().bodies == Bodies::All;
         Ok(Self {
             file: file.to_owned(),
@@ -48,13 +49,13 @@ impl Recording {
         })
     }
 
-    /// A host whose run is recorded.
+    /// Creates the host whose run is recorded.
     pub(super) fn host(&self, config: Config, env: &Env, max_memory: Option<u64>) -> Result<Host> {
         let tape = Arc::clone(&self.tape) as Arc<dyn Journal>;
         host_with(config, env, max_memory, Some((tape, Bodies::All)))
     }
 
-    /// Writes the file, where the run came to an end of its own; `limits` are those of its root.
+    /// Writes the file, unless the run was cancelled or the host failed. `limits` are those of its root.
     pub(super) fn finish(self, limits: &Limits, printer: &Printer) -> Result<()> {
         let shown = self.file.display();
         let cassette = self.tape.cassette(cassette::unusual(limits));
@@ -77,9 +78,8 @@ fn failure_class(cassette: &Cassette) -> Option<&str> {
     cassette.expect.failure.as_ref()?.get("class")?.as_str()
 }
 
-/// A host for cassettes: no configuration, no key, no network. Sub-agents that are references come from the lock file of the
-/// project that `dir` belongs to, where there is one.
-/// Crates are built under `builds`.
+/// Creates a host for cassettes: no configuration, no key, no network. References to sub-agents are resolved by the
+/// lock file of the project that `dir` belongs to, if there is one. Crates are built under `builds`.
 pub(super) fn offline_host(
     env: &Env,
     dir: &Path,
@@ -104,7 +104,7 @@ pub(super) fn offline_host(
     builder.max_memory(memory.max().unwrap_or(0)).build()
 }
 
-/// The cassettes of the plugin in `dir`, at least one.
+/// Returns the cassettes of the plugin in `dir`, at least one.
 pub(super) fn needed(dir: &Path, shown: &Path) -> Result<Vec<(PathBuf, Cassette)>> {
     let shown = shown.display();
     if !dir.is_dir() {
@@ -129,9 +129,9 @@ pub(super) fn needed(dir: &Path, shown: &Path) -> Result<Vec<(PathBuf, Cassette)
 
 /// A cassette that was played.
 pub(super) struct Played {
-    /// What it came to, as a cassette.
+    /// The new recording, as a cassette.
     pub(super) now: Option<Cassette>,
-    /// What is not as the cassette says.
+    /// The differences from the cassette.
     pub(super) changes: Vec<Change>,
     pub(super) report: Option<Arc<RunReport>>,
 }
@@ -169,7 +169,7 @@ pub(super) async fn play(
     })
 }
 
-/// The limits that a manifest declares and that its cassettes may pass, in words.
+/// Describes the limits that a manifest declares and that its cassettes may exceed.
 pub(super) fn too_low(dir: &Path, plugin: &Plugin) -> Vec<String> {
     let cassettes = match cassette::of_plugin(dir) {
         Ok(cassettes) => cassettes,

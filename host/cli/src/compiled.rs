@@ -1,18 +1,19 @@
-//! Whether a plugin can be compiled within the limits, for the commands that look at one without running it.
+//! Compiling a plugin within the limits, for commands that examine one without running it.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::cache_dir;
-use super::output::{Printer, thousands};
+use super::output::Printer;
 use super::progress::Progress;
+use super::table::thousands;
 use agenthost::config::{Config, Env};
 use agenthost::error::Result;
 use agenthost::plugin::Plugin;
 use agenthost::sandbox::{Compilation, Compile, CompileLimits, Compiler, Settings};
 
-/// How the command line compiles: in a process of this program.
+/// Returns how the command line compiles: in a process of this program.
 pub(super) fn how(config: &Config) -> Compile {
     let config = config.compile();
     Compile::Child {
@@ -25,7 +26,7 @@ pub(super) fn how(config: &Config) -> Compile {
     }
 }
 
-/// The same with the limits that hold at `env`, or the usual ones if its configuration cannot be read.
+/// Like [`how`], with the limits of the configuration at `env`, or the usual ones if it cannot be read.
 pub(super) fn how_at(env: &Env) -> Result<Compile> {
     Config::load(env)
         .or_else(|_| Config::usual())
@@ -51,7 +52,7 @@ pub(super) fn check(
     compiled.map_err(|error| error.context(&plugin.id.to_string()))
 }
 
-/// `in 1.2 s with 85 MiB of memory`
+/// Returns a phrase such as `in 1.2 s with 85 MiB of memory`.
 pub(super) fn words(compilation: &Compilation) -> String {
     if compilation.cached {
         return "in the cache already".to_owned();
@@ -69,7 +70,7 @@ pub(super) fn words(compilation: &Compilation) -> String {
     }
 }
 
-/// The same as JSON.
+/// Returns the same facts as JSON.
 pub(super) fn document(compilation: &Compilation) -> Value {
     let millis = u64::try_from(compilation.time.as_millis()).unwrap_or(u64::MAX);
     json!({

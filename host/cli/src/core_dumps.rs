@@ -1,20 +1,21 @@
-//! What is in memory, keys and prompts, stays out of core dumps and away from other processes.
+//! Keeps the process's memory, with its keys and prompts, out of core dumps and away from other processes.
 //!
 //! The process is marked as not dumpable, so that the system writes no core of it and lets no other process of the user
-//! trace it or read its memory, and cores are limited to no bytes for it and for what it starts. `AGENTHOST_CORE_DUMPS=1`
-//! in the environment leaves everything as it is, for a debugger. Processes that it starts can be traced as usual.
+//! trace it or read its memory. The core size limit is zero for it and for the processes that it starts.
+//! `AGENTHOST_CORE_DUMPS=1` in the environment leaves everything as it is, for a debugger. Child processes can be
+//! traced as usual.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Leaves core dumps as they are if it is 1.
+/// The variable that leaves core dumps as they are if it is 1.
 const ALLOW: &str = "AGENTHOST_CORE_DUMPS";
 
-/// Switches core dumps of this process off, unless the environment allows them.
+/// Disables core dumps of this process, unless the environment allows them.
 pub(super) fn forbid() {
     if std::env::var_os(ALLOW).is_some_and(|value| value == "1") {
         return;
     }
-    // Neither can fail for a process's own settings; if one does, the other is left.
+    // Neither can fail for a process's own settings; if one does, the other still applies.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let limit = Rlimit {
@@ -24,7 +25,7 @@ pub(super) fn forbid() {
     let _ = setrlimit(Resource::Core, limit);
 }
 
-/// Whether this process leaves no core and cannot be traced.
+/// Returns whether this process writes no core and cannot be traced.
 pub(super) fn are_forbidden() -> bool {
     #[cfg(target_os = "linux")]
     let traceable = rustix::process::dumpable_behavior() != Ok(rustix::process::DumpableBehavior::NotDumpable);

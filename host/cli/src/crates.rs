@@ -1,8 +1,8 @@
-//! Which crates a command may build.
+//! The crates that a command may build.
 //!
-//! A build runs code as this user, so a crate is built where the operator trusts its folder. On a terminal the command asks
-//! first; elsewhere it says what would run, and ends. `build` and `test` are for building the crate that they name: they
-//! build it, and say so where its folder is not trusted.
+//! A build runs code as this user, so a crate is built only if the operator trusts its folder. On a terminal the
+//! command asks first; elsewhere it prints what would run, and ends. `build` and `test` exist to build the crate that
+//! they name: they build it even if its folder is not trusted, with a note.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::Path;
@@ -15,14 +15,14 @@ use agenthost::plugin::build::BuildRules;
 use agenthost::printable::one_line;
 use agenthost::registry::project::Project;
 
-/// Only crates in trusted folders are built, without the variables that hold keys by `config`.
+/// Returns rules that allow crates in trusted folders only, built without the variables that hold keys by `config`.
 pub(super) fn rules(env: &Env, config: &Config) -> BuildRules {
     let trusted = env.clone();
     let keys: Vec<String> = config.key_variables().map(str::to_owned).collect();
     BuildRules::permitting(move |dir| crates::check(&trusted, dir)).hiding(keys)
 }
 
-/// The same, for a command that needs no configuration: one that cannot be read hides nothing.
+/// Like [`rules`], for a command that needs no configuration: one that cannot be read hides nothing.
 pub(super) fn rules_alone(env: &Env) -> BuildRules {
     let trusted = env.clone();
     BuildRules::permitting(move |dir| crates::check(&trusted, dir)).hiding(keys(env))
@@ -36,7 +36,7 @@ fn keys(env: &Env) -> Vec<String> {
     )
 }
 
-/// The crate in `dir`, which a command names in order to build it, is built, too.
+/// Like [`rules_alone`], and also allows the crate in `dir`, which a command names in order to build it.
 pub(super) fn rules_naming(dir: &Path, env: &Env, printer: &Printer) -> Result<BuildRules> {
     if dir.join("Cargo.toml").is_file() {
         let build = CrateBuild::of(env, dir)?;
@@ -56,8 +56,8 @@ pub(super) fn rules_naming(dir: &Path, env: &Env, printer: &Printer) -> Result<B
     .hiding(keys(env)))
 }
 
-/// Asks on a terminal whether the crate in `path` may be built, if that needs a word, and records it. Elsewhere nothing
-/// happens here: the build is refused. A crate that the policies refuse is not asked about.
+/// Asks on a terminal whether the crate in `path` may be built, if it is not trusted, and records the answer. Elsewhere
+/// it does nothing, and the build is refused. It does not ask about a crate that the policies refuse.
 pub(super) fn ask(path: &Path, project: Option<&Project>, env: &Env, printer: &Printer) -> Result<()> {
     if !path.join("Cargo.toml").is_file() {
         return Ok(());

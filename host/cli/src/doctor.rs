@@ -1,4 +1,5 @@
-//! `agenthost doctor`: whether everything that a run or a build needs is there. Changes nothing and asks no server.
+//! `agenthost doctor`: checks whether everything that a run or a build needs is there. Changes nothing and asks no
+//! server.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,7 +7,8 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::output::{Printer, counted, exit, thousands};
+use super::output::{Printer, counted, exit};
+use super::table::thousands;
 use super::terminal::{Style, Styled, indented};
 use super::{Global, cache_dir, registry};
 use agenthost::config::trust::crates::CrateBuild;
@@ -27,13 +29,13 @@ pub(super) struct Args {
     pub(super) json: bool,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Serialize)]
 struct Check {
     name: String,
     state: State,
     found: String,
-    /// Of an advisory, whether it affects this host.
+    /// For an advisory, whether it affects this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     affected: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +47,7 @@ struct Check {
 enum State {
     /// Fine.
     Ok,
-    /// Something that not every use needs is missing.
+    /// Something is missing that only some uses need.
     Warn,
     /// Runs will fail.
     Fail,
@@ -119,7 +121,7 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
 
 fn toolchain(report: &mut Report, env: &Env) {
     const INSTALL: &str = "Only building plugins needs Rust; install it with rustup.";
-    // A toolchain file or a configuration of a project that is not trusted must not say what runs as `rustc`.
+    // A toolchain file or a configuration of an untrusted project must not decide what runs as `rustc`.
     let trusted = CrateBuild::of(env, env.cwd())
         .and_then(|build| build.is_trusted(env))
         .unwrap_or(false);
@@ -211,7 +213,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
                 None,
             );
         }
-        // Said already.
+        // Reported already.
         Err(error) if Some(error.to_string()) == wrong_price => {}
         Err(error) => report.add("sandbox", State::Fail, error.to_string(), error.next_step()),
     }
@@ -226,7 +228,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
     }
 }
 
-/// What the tasks of a run may hold together.
+/// Reports the most memory that the tasks of a run may hold together.
 fn memory(report: &mut Report, host: &Host) {
     let available = match host.machine().available() {
         Some(bytes) => format!("; {} are available now", units::show_bytes(bytes)),
@@ -244,7 +246,7 @@ fn memory(report: &mut Report, host: &Host) {
     }
 }
 
-/// Whether keys and prompts can get into a core dump.
+/// Reports whether keys and prompts can get into a core dump.
 fn core_dumps(report: &mut Report) {
     match super::core_dumps::are_forbidden() {
         true => report.add("core dumps", State::Ok, "off", None),
@@ -257,8 +259,8 @@ fn core_dumps(report: &mut Report) {
     }
 }
 
-/// What the project has of other teams' plugins: whether its lock file, policies and vet files can be read, and what is
-/// still to be fetched.
+/// Reports on the project's plugins of registries: whether its lock file, policies and vet files can be read, and which
+/// plugins are still to be fetched.
 fn plugins(report: &mut Report, config: &Config, env: &Env) {
     const NAME: &str = "plugins of registries";
     let project = match registry::project(config, env) {
@@ -283,7 +285,7 @@ fn plugins(report: &mut Report, config: &Config, env: &Env) {
     report.add(NAME, State::Ok, found, None);
 }
 
-/// What is known against the engine, and whether it concerns this host.
+/// Reports the known advisories against the engine, and whether they affect this host.
 fn engine(report: &mut Report) {
     let (engine, read) = (advisories::engine(), advisories::read());
     let open = advisories::open();
@@ -315,8 +317,8 @@ fn engine(report: &mut Report) {
     }
 }
 
-/// Which processes of this user keep rate limits together, by the files in the state directory: a line for each key that
-/// is in use, or that something is wrong with.
+/// Reports which processes of this user share rate limits, by the files in the state directory: a line for each key
+/// that is in use, or whose file has a fault.
 fn shared_limits(report: &mut Report, state: Option<&Path>) {
     const NAME: &str = "shared rate limits";
     const GONE: &str =
@@ -371,7 +373,7 @@ fn shared_limits(report: &mut Report, state: Option<&Path>) {
     }
 }
 
-/// `2 processes use a key (pid 4711 with 3 requests in flight, 4712 with none)`
+/// Returns a phrase such as `2 processes use a key (pid 4711 with 3 requests in flight, 4712 with none)`.
 fn holders(holders: &[Holder], one: &str, many: &str) -> String {
     let what = if holders.len() == 1 { one } else { many };
     let each: Vec<_> = holders
@@ -384,8 +386,8 @@ fn holders(holders: &[Holder], one: &str, many: &str) -> String {
     format!("{} {what} (pid {})", holders.len(), each.join(", "))
 }
 
-/// The models behind a name, in the order in which they are tried. What stands in the way of one is a failure only where
-/// no other can take its place.
+/// Reports the models behind a name, in the order in which they are tried. A problem with one of them is a failure only
+/// if no other can replace it.
 fn models(report: &mut Report, config: &Config, prices: &PriceTable, name: &str, chain: &[ModelRef]) {
     let known = chain
         .iter()
@@ -417,7 +419,7 @@ fn models(report: &mut Report, config: &Config, prices: &PriceTable, name: &str,
     }
 }
 
-/// What the operator set for calls to the provider.
+/// Returns the operator's limits on calls to the provider.
 fn rates(provider: &ProviderConfig) -> String {
     let set = [
         (provider.requests_per_minute, " requests a minute"),
@@ -428,7 +430,7 @@ fn rates(provider: &ProviderConfig) -> String {
     set.into_iter().filter_map(shown).collect()
 }
 
-/// Whether the provider's key is there, and where; never the key.
+/// Returns whether the provider's key is there, and where; never the key.
 fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (State, String, Option<String>) {
     match &provider.kind {
         ProviderKind::Offline => return (State::Ok, "offline".into(), None),

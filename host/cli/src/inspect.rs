@@ -1,7 +1,7 @@
-//! `agenthost inspect`: what a reviewer wants to know of a plugin. Nothing is run.
+//! `agenthost inspect`: a reviewer's view of a plugin. Nothing is run.
 //!
-//! The page begins with what decides whether to trust it: who it is, what it may do, what it asks for. What every plugin
-//! built with Rust's standard library imports, and what reaches nothing, is one line unless it is asked for.
+//! The page begins with the facts that decide whether to trust it: its identity, its powers, what it asks for. Imports
+//! that every plugin built with Rust's standard library has, and that reach nothing, are one line unless requested.
 
 use std::process::ExitCode;
 
@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::Global;
 use super::compiled;
-use super::output::{Printer, counted, thousands};
+use super::output::{Printer, counted};
 use super::registry::{limits, models};
+use super::table::thousands;
 use super::terminal::{Styled, indented};
 use agenthost::config::Env;
 use agenthost::error::Result;
@@ -144,11 +145,11 @@ fn page(plugin: &Plugin, imports: bool, schemas: bool) -> Result<Styled> {
     Ok(page)
 }
 
-/// How the digest and the claims above it are checked.
+/// The explanation of how to check the digest and the claims above it.
 const CHECK: &str = "SHA-256 of the file; what stands at `built with` and `revision` is its builder's word until `agenthost build \
                      --check FILE`, in that revision and with these tools, gives the same";
 
-/// The rows at the top. What stands in them is the author's text, but for the digest, the size and the powers.
+/// Returns the rows at the top. Except for the digest, the size and the powers, their content is the author's text.
 fn summary(plugin: &Plugin) -> Styled {
     let mut page = Styled::default();
     let mut first = true;
@@ -223,7 +224,7 @@ fn summary(plugin: &Plugin) -> Styled {
     page
 }
 
-/// `the contract; 14 inert WASI interfaces (--imports names all)`
+/// Returns a phrase such as `the contract; 14 inert WASI interfaces (--imports names all)`.
 fn folded(imports: &[Import]) -> String {
     let count = |kind: &str| imports.iter().filter(|import| import.kind() == kind).count() as u64;
     let mut parts = Vec::new();

@@ -1,4 +1,4 @@
-//! Which journal the command line means, and opening it for reading. Writing belongs to the runs.
+//! Locating the journal of the command line, and opening it for reading. Only runs write to it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +10,11 @@ use agenthost::journal::sqlite::Sqlite;
 
 /// The directory of a project's journal, beside its configuration.
 const PROJECT_DIR: &str = ".agenthost";
-/// A journal's file.
+/// The file name of a journal.
 const FILE: &str = "journal.db";
 
-/// Where the journal is: as `given`, else as `[journal]` says, else beside the project's configuration, else among the
-/// user's records of this machine. None where it is switched off, or there is no place for it.
+/// Returns the path of the journal: `given`, else the one in `[journal]`, else beside the project's configuration, else
+/// in the user's state directory. `None` if the journal is disabled or has no place.
 pub(super) fn journal_path(config: &Config, env: &Env, given: Option<&Path>) -> Option<PathBuf> {
     if let Some(given) = given {
         return Some(env.cwd().join(given));
@@ -32,16 +32,16 @@ pub(super) fn journal_path(config: &Config, env: &Env, given: Option<&Path>) -> 
     }
 }
 
-/// A journal, or why there is none.
+/// A journal, or the reason why there is none.
 pub(super) enum Found {
-    /// It can be read.
+    /// A journal for reading.
     Journal(Box<dyn Journal>),
-    /// Nothing was recorded yet: why, as a fragment.
+    /// Nothing is recorded yet; the reason is a sentence fragment.
     Nothing(String),
 }
 
 impl Found {
-    /// The journal that the command line and the configuration name.
+    /// Opens the journal that the command line and the configuration name.
     pub(super) fn open(global: &Global, config: &Config, env: &Env) -> Result<Self> {
         let Some(path) = journal_path(config, env, global.journal.as_deref()) else {
             return Ok(Self::Nothing(match config.journal().enabled {
@@ -55,11 +55,11 @@ impl Found {
         })
     }
 
-    /// The journal, where a run is needed.
+    /// Returns the journal, for a command that needs a run.
     ///
     /// # Errors
     ///
-    /// Class `usage`: nothing was recorded.
+    /// Class `usage` if nothing is recorded.
     pub(super) fn needed(self) -> Result<Box<dyn Journal>> {
         match self {
             Self::Journal(journal) => Ok(journal),

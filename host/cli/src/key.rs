@@ -1,7 +1,7 @@
 //! `agenthost key`: make keys, sign plugins with them, verify what others signed.
 //!
-//! A password comes from AGENTHOST_KEY_PASSWORD or from the terminal, without echo; never from stdin or a flag, where
-//! others would see it.
+//! A password comes from AGENTHOST_KEY_PASSWORD or from the terminal, without echo; never from stdin or a flag, which
+//! other people or programs could see.
 
 use std::fs;
 use std::io::IsTerminal as _;
@@ -171,7 +171,7 @@ fn list(json: bool, env: &Env, printer: &Printer) -> Result<()> {
     Ok(())
 }
 
-/// The secret half of a key of this user, for `push`.
+/// Opens the secret half of a key of this user, for `push`.
 pub(super) fn secret(name: &str, env: &Env) -> Result<SecretKey> {
     keys::open(&dir(env)?, name, || old_password(name, env))
 }
@@ -230,7 +230,7 @@ fn said(statement: &Statement) -> String {
     format!("{} {}", statement.name, statement.version)
 }
 
-/// A key as it was given, or the one in the file of that name.
+/// Parses a public key, or reads it from the file of that name.
 fn public(text: &str, env: &Env) -> Result<PublicKey> {
     let error: Error = match text.parse() {
         Ok(key) => return Ok(key),
@@ -248,7 +248,7 @@ fn public(text: &str, env: &Env) -> Result<PublicKey> {
     }
 }
 
-/// `keys` beside the operator's own configuration.
+/// Returns the directory `keys` beside the operator's own configuration.
 fn dir(env: &Env) -> Result<PathBuf> {
     let file = env.user_file();
     let dir = file.as_deref().and_then(Path::parent);

@@ -1,7 +1,8 @@
 //! The command line: parse, call the library, print, exit.
 //!
-//! One file a command. What a command knows about plugins, limits and models it has from the public API; printing, hints
-//! and the exit codes stand in `output`, and what reaches a terminal goes through `terminal`. stdout carries data and nothing else, stderr is for people.
+//! There is one file per command. A command uses only the public API for plugins, limits and models; printing, hints
+//! and the exit codes are in `output`, and all output to a terminal goes through `terminal`. stdout carries only data;
+//! stderr is for people.
 
 mod add;
 mod batch;
@@ -197,7 +198,7 @@ impl Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    // Before anything else: a compiler process limits itself first.
+    // First of all, since a compiler process limits itself before anything else.
     if let Some(code) = agenthost::sandbox::compile_and_exit() {
         return ExitCode::from(code);
     }
@@ -213,7 +214,7 @@ pub fn main() -> ExitCode {
     let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(command(cli, &printer));
-            // A build or a compilation that nobody waits for any more must not hold up the exit.
+            // An abandoned build or compilation must not delay the exit.
             runtime.shutdown_background();
             result
         }
@@ -260,12 +261,12 @@ impl Global {
     }
 }
 
-/// Where compiled plugins are kept.
+/// Returns the directory of compiled plugins.
 fn cache_dir(env: &Env) -> Option<PathBuf> {
     Some(cache_home(env)?.join("compiled"))
 }
 
-/// What can be had again: `$XDG_CACHE_HOME/agenthost`, or `~/.cache/agenthost`.
+/// Returns the directory for reproducible data: `$XDG_CACHE_HOME/agenthost`, or `~/.cache/agenthost`.
 fn cache_home(env: &Env) -> Option<PathBuf> {
     let base = match env
         .var("XDG_CACHE_HOME")
@@ -278,19 +279,19 @@ fn cache_home(env: &Env) -> Option<PathBuf> {
     Some(base.join("agenthost"))
 }
 
-/// A host as the command line sets it up.
+/// Creates a host with the settings of the command line.
 fn host(config: Config, env: &Env, max_memory: Option<u64>) -> Result<Host> {
     host_with(config, env, max_memory, None)
 }
 
-/// A host that writes its runs down, where that is wanted and there is a place for it.
+/// Creates a host that records its runs, if the journal is enabled and has a place.
 fn recording_host(config: Config, global: &Global, env: &Env, max_memory: Option<u64>) -> Result<Host> {
     let journal = open_journal(&config, global, env)?;
     let bodies = config.journal().bodies;
     host_with(config, env, max_memory, journal.map(|journal| (journal, bodies)))
 }
 
-/// The journal that runs are written to, where that is wanted and there is a place for it.
+/// Opens the journal for recording; `None` if it is disabled or has no place.
 fn open_journal(config: &Config, global: &Global, env: &Env) -> Result<Option<Arc<dyn Journal>>> {
     let Some(path) = journal::journal_path(config, env, global.journal.as_deref()) else {
         return Ok(None);
@@ -327,7 +328,7 @@ fn host_with(
     }
 }
 
-/// Logs go to stderr: warnings, more with `-v`, or what `AGENTHOST_LOG` says.
+/// Sends logs to stderr: warnings, more with `-v`, or the filter in `AGENTHOST_LOG`.
 fn start_logging(global: &Global) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => "error",
@@ -337,7 +338,7 @@ fn start_logging(global: &Global) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENTHOST_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    // With -v, a line for each request to a model, once it is answered.
+    // With -v, one line for each request to a model, once it is answered.
     let spans = match global.verbose {
         0 => FmtSpan::NONE,
         _ => FmtSpan::CLOSE,
@@ -345,7 +346,7 @@ fn start_logging(global: &Global) {
     tracing_subscriber::fmt()
         .with_span_events(spans)
         .with_env_filter(filter)
-        // A terminal's own sequences are added where the rest is made printable.
+        // Colors are added later, once the text is made printable.
         .with_ansi(false)
         .with_writer(|| terminal::Logs)
         .without_time()
@@ -353,7 +354,7 @@ fn start_logging(global: &Global) {
         .init();
 }
 
-/// The definition of the command line, for completions and docs.
+/// Returns the definition of the command line, for completions and docs.
 pub fn definition() -> clap::Command {
     Cli::command()
 }

@@ -50,13 +50,13 @@ async fn releases(project: &Project, reference: &Reference, json: bool, printer:
         .try_for_each(|version| printer.text(version.to_string()))
 }
 
-/// Whether a locked plugin would run.
+/// Whether a locked plugin can run.
 enum State {
-    /// It would, and who vetted it.
+    /// It can; these people vetted it.
     Runs(Vec<String>),
-    /// It, or a plugin that it starts, is not in the cache, so nobody knows.
+    /// Not known, since it or a plugin that it starts is not in the cache.
     NotFetched,
-    /// It would not, and why.
+    /// It cannot, for this reason.
     Refused(Error),
 }
 
@@ -81,7 +81,7 @@ impl State {
         }
     }
 
-    /// In a word; why something is refused needs more room.
+    /// Returns the state in a few words, without the reason of a refusal.
     fn word(&self) -> String {
         match self {
             Self::Runs(by) if by.is_empty() => "runs".to_owned(),

@@ -1,7 +1,7 @@
 //! `agenthost new`: a project that builds, tests and runs as it is.
 //!
-//! Nothing is fetched and nothing but files in a directory of its own is written. Left out: version control, and making
-//! the project a member of a workspace that does not claim it.
+//! Nothing is fetched, and only files in a new directory are written. Left out: version control, and making the project
+//! a member of a workspace that does not claim it.
 
 mod name;
 mod project;
@@ -48,14 +48,14 @@ pub(super) fn new(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode>
     };
     let name = Name::parse(&args.name, args.namespace.as_deref(), kind == Kind::Orchestrator)?;
     let parent = env.cwd().join(&args.path);
-    // Links resolved: what lies above the project is looked at.
+    // Links are resolved, since the directories above the project are searched.
     let parent = parent.canonicalize().map_err(|error| {
         Error::usage(format!("{}: {error}", parent.display()))
             .hint("Make the directory first, or give another one with --path.")
     })?;
     let dir = parent.join(&name.name);
     let files = project::write(kind, &name, &dir)?;
-    // What was made just now is the operator's own; files above it that a build would read are not.
+    // The new files are the operator's own; files above them that a build would read are not.
     if let Err(error) = CrateBuild::of(env, &dir).and_then(|build| build.accept_alone(env)) {
         printer.note(&format!("that its crate may be built is not recorded: {error}"));
     }
@@ -85,7 +85,7 @@ pub(super) fn new(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a shell if necessary.
 fn quoted(path: &Path) -> String {
     let text = path.strip_prefix(".").unwrap_or(path).display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-".contains(c);

@@ -1,4 +1,4 @@
-//! How the command line speaks: data, errors with their hints, and exit codes.
+//! The output of the command line: data, errors with their hints, and exit codes.
 
 use std::error::Error as _;
 use std::io::Write;
@@ -9,6 +9,7 @@ use clap::error::{ContextValue, ErrorKind};
 use serde::Serialize;
 use serde_json::json;
 
+use super::table;
 use super::terminal::{Stream, Style, Styled, hanging, indented};
 use agenthost::error::{Error, ErrorClass};
 use agenthost::limits::LimitKind;
@@ -28,7 +29,7 @@ pub(super) mod exit {
     pub(crate) const INTERRUPTED: u8 = 130;
 }
 
-/// The exit code of a run that came out so; `interrupted` says that the operator cancelled it.
+/// Returns the exit code for an outcome. `interrupted` means that the operator cancelled the run.
 pub(super) fn exit_code(outcome: &Outcome, interrupted: bool) -> ExitCode {
     let Some(failure) = outcome.failure() else {
         return ExitCode::from(exit::DONE);
@@ -51,25 +52,25 @@ fn error_code(class: ErrorClass) -> u8 {
     match class {
         ErrorClass::Usage | ErrorClass::Input | ErrorClass::Config | ErrorClass::Plugin => exit::USAGE,
         ErrorClass::Denied => exit::DENIED,
-        // A class of a newer library counts as a fault.
+        // A failure class that this version does not know counts as a fault of the host.
         _ => exit::HOST,
     }
 }
 
-/// What sets the limit that a task ran into.
+/// The source of the limit that a task reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bound<'a> {
-    /// `[limits]`, or a flag in its place.
+    /// `[limits]`, or a flag that overrides it.
     Task,
     /// The grant of this plugin, which no flag widens.
     Grant(&'a str),
     /// The policies of the project, which neither a grant nor a flag widens.
     Policy,
-    /// What the operator set for all that one command starts.
+    /// The operator's limits on everything that one command starts.
     Run,
 }
 
-/// What a person can do about a failed task, whose limit `bound` sets where it reached one.
+/// Returns a hint for a failed task. `bound` is the source of the limit that it reached, if it reached one.
 fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
     Some(match failure.class {
         FailureClass::Exhausted => match failure.limit? {
@@ -111,7 +112,7 @@ fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
     })
 }
 
-/// Where things are printed to.
+/// The command's access to stdout and stderr.
 pub(super) struct Printer {
     json: bool,
     quiet: bool,
@@ -122,7 +123,7 @@ impl Printer {
         Self { json, quiet }
     }
 
-    /// Prints a value as JSON on stdout: over several lines for a person, on one line for a program. Hidden characters are
+    /// Prints a value as JSON on stdout: over several lines on a terminal, else on one line. Hidden characters are
     /// escaped either way.
     pub(super) fn data(&self, value: &impl Serialize) -> Result<(), Error> {
         let text = match Stream::Stdout.is_terminal() {
@@ -133,7 +134,7 @@ impl Printer {
         self.raw(&printable_json(&text))
     }
 
-    /// Prints data that is not JSON, as a line on stdout. It is changed for a terminal alone.
+    /// Prints data that is not JSON, as a line on stdout. It is changed only for a terminal.
     pub(super) fn raw(&self, text: &str) -> Result<(), Error> {
         written(Stream::Stdout.data(text))
     }
@@ -147,27 +148,28 @@ impl Printer {
         }
     }
 
-    /// Prints a page, or a line of it, on stdout. It is for people, whatever stdout is: hidden characters are escaped.
+    /// Prints a page, or a line of it, on stdout. It is for people even if stdout is piped: hidden characters are
+    /// escaped.
     pub(super) fn text(&self, text: impl Into<Styled>) -> Result<(), Error> {
         written(Stream::Stdout.line(&text.into()))
     }
 
-    /// Where lines of JSON go that are not printed one by one.
+    /// Returns a writer for lines of JSON.
     pub(super) fn stdout(&self) -> Box<dyn Write> {
         Box::new(Stream::Stdout)
     }
 
-    /// Says something to the person, on stderr. Of several lines, all but the first are indented.
+    /// Prints a message to stderr. All of its lines but the first are indented.
     pub(super) fn say(&self, text: &str) {
         self.tell(&hanging(text).into_owned().into());
     }
 
-    /// Says what somebody else wrote, indented.
+    /// Prints a text of another author, indented.
     pub(super) fn quote(&self, text: &str) {
         self.tell(&format!("  {}", indented(text.trim_end(), 2)).into());
     }
 
-    /// Points the person to something.
+    /// Prints a note to stderr.
     pub(super) fn note(&self, text: &str) {
         let mut note = Styled::default();
         note.bold("note:").push(format!(" {}", hanging(text)));
@@ -180,12 +182,12 @@ impl Printer {
         }
     }
 
-    /// Whether a person reads stderr: moving progress makes sense, and so does a question.
+    /// Returns whether a person reads stderr, so that moving progress and questions make sense.
     pub(super) fn moves(&self) -> bool {
         !self.quiet && Stream::Stderr.is_terminal()
     }
 
-    /// Prints an error from before the run, and gives its exit code.
+    /// Prints an error from before the run, and returns its exit code.
     pub(super) fn error(&self, error: &Error) -> ExitCode {
         if self.json {
             print_json_error(error.class().name(), &with_causes(error), error.next_step());
@@ -195,8 +197,8 @@ impl Printer {
         ExitCode::from(error_code(error.class()))
     }
 
-    /// Ends a command that has something to show and refuses something all the same. For a program the error stands in the
-    /// one document, for a person it comes after what was shown.
+    /// Ends a command that has a document to show and fails all the same. With `--json`, the error is in the document;
+    /// otherwise it is printed after the output.
     pub(super) fn refuse(&self, mut document: serde_json::Value, error: Error) -> Result<ExitCode, Error> {
         if !self.json {
             return Err(error);
@@ -210,17 +212,17 @@ impl Printer {
         Ok(ExitCode::from(error_code(error.class())))
     }
 
-    /// The width to which lines are cut: the terminal's; none where stdout goes elsewhere.
+    /// Returns the width to which lines are cut: the terminal's width; `None` if stdout is not a terminal.
     pub(super) fn width(&self) -> Option<usize> {
-        Stream::Stdout.is_terminal().then(super::table::width)
+        Stream::Stdout.is_terminal().then(table::width)
     }
 
-    /// Says on stderr why the exit code is not 0, whatever else was printed.
+    /// Prints the reason for a non-zero exit code to stderr, whatever else was printed.
     pub(super) fn refusal(&self, message: &str, hint: &str) {
         print_error(message, Some(hint));
     }
 
-    /// Prints a task's failure to the person; `bound` is what sets the limit that it reached, if it did.
+    /// Prints a task's failure to stderr. `bound` is the source of the limit that it reached, if it reached one.
     pub(super) fn failure(&self, what: &str, failure: &Failure, bound: Bound<'_>) {
         let class = failure.class.name();
         let message = if failure.message.is_empty() {
@@ -235,24 +237,9 @@ impl Printer {
     }
 }
 
-/// A number with a comma before every three digits; any other text as it is.
-pub(super) fn thousands(text: &str) -> String {
-    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.to_owned();
-    }
-    let digits = text.chars().enumerate();
-    digits.fold(String::new(), |mut shown, (at, digit)| {
-        if at > 0 && (text.len() - at).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-        shown
-    })
-}
-
-/// A count with its word, in the right number: `1 call`, `2 calls`, `1 retry`; the word ends in `s`.
+/// Returns a count with its noun in the right number: `1 call`, `2 calls`, `1 retry`. The noun is given in the plural.
 pub(super) fn counted(count: u64, words: &str) -> String {
-    let number = thousands(&count.to_string());
+    let number = table::thousands(&count.to_string());
     match words.strip_suffix("ies") {
         Some(stem) if count == 1 => format!("{number} {stem}y"),
         None if count == 1 => format!("{number} {}", words.trim_end_matches('s')),
@@ -270,10 +257,10 @@ fn with_causes(error: &Error) -> String {
     message
 }
 
-/// What it means that a line was written so.
+/// Converts the result of writing to stdout.
 fn written(result: std::io::Result<()>) -> Result<(), Error> {
     match result {
-        // Whoever read us has seen enough.
+        // The reader has closed the pipe and wants no more.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Error::host(format!("cannot write to stdout: {error}"))),
         Ok(()) => Ok(()),
@@ -295,11 +282,11 @@ fn print_json_error(class: &str, message: &str, hint: Option<&str>) {
     let _ = Stream::Stdout.data(&printable_json(&document));
 }
 
-/// A command line that does not parse, or that asks for help.
+/// Prints the error for a command line that does not parse, or the help that it asks for.
 pub(super) fn usage(mut error: clap::Error) -> ExitCode {
     const HINT: &str = "Run the command with --help for its usage.";
     match error.kind() {
-        // Made of definitions alone.
+        // The help is made from definitions alone.
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let _ = error.print();
             return ExitCode::from(exit::DONE);
@@ -310,11 +297,11 @@ pub(super) fn usage(mut error: clap::Error) -> ExitCode {
         }
         _ => {}
     }
-    // What was typed on one line, so that it says nothing in the program's name.
+    // Arguments are shown on one line, so that they cannot imitate a message of the program.
     let line = |text: &str| one_line(text).into_owned();
     let typed = error.context().filter_map(|(kind, value)| match value {
         ContextValue::String(text) => Some((kind, ContextValue::String(line(text)))),
-        // A tip that repeats several lines is none.
+        // A tip that repeats several lines is dropped.
         ContextValue::StyledStrs(tips) => {
             let short = tips.iter().filter(|tip| !tip.to_string().contains('\n'));
             Some((kind, ContextValue::StyledStrs(short.cloned().collect())))
@@ -338,7 +325,7 @@ pub(super) fn usage(mut error: clap::Error) -> ExitCode {
             Some(HINT),
         );
     } else {
-        // Without clap's own last line, which says the same in other words.
+        // clap's own last line repeats the hint in other words.
         let text = text.split("\n\nFor more information").next().unwrap_or_default();
         let mut shown = Styled::default();
         shown.add(Style::Error, "error:").push(format!(" {text}\n\n"));
@@ -348,7 +335,7 @@ pub(super) fn usage(mut error: clap::Error) -> ExitCode {
     ExitCode::from(exit::USAGE)
 }
 
-/// Whether the arguments, which do not parse, ask for JSON.
+/// Returns whether arguments that do not parse ask for JSON.
 fn wants_json() -> bool {
     std::env::args_os().any(|arg| arg == "--json")
 }

@@ -1,4 +1,4 @@
-//! `agenthost plan`: what a run can come to at the worst, and what earlier ones came to. Nothing is run or spent.
+//! `agenthost plan`: the worst case of a run, and what earlier runs used. Nothing is run or spent.
 
 mod typical;
 mod worst;
@@ -26,7 +26,7 @@ use agenthost::plugin::Import;
 use agenthost::price::PriceTable;
 use agenthost::printable::one_line;
 
-/// Runs of any plugin among which those of this one are looked for.
+/// The number of latest runs, of any plugin, that are searched for runs of this one.
 const LOOKED_AT: usize = 1_000;
 
 #[derive(Debug, clap::Args)]
@@ -49,7 +49,7 @@ pub(super) struct Args {
     limits: LimitArgs,
 }
 
-/// Everything that is told.
+/// A complete plan.
 struct Plan<'a> {
     plugin: &'a LoadedPlugin,
     config: &'a Config,
@@ -93,15 +93,15 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
     )
 }
 
-/// What a plan is asked for.
+/// The options of a plan.
 pub(super) struct Told {
-    /// Tasks that are started side by side.
+    /// The number of tasks.
     pub(super) items: u64,
     pub(super) fail_above: Option<Usd>,
     pub(super) json: bool,
 }
 
-/// Tells the worst case of so many tasks with these limits on each, and on all of them together.
+/// Prints the worst case of tasks with these limits on each, and on all of them together.
 pub(super) fn tell(
     host: &Host,
     plugin: &LoadedPlugin,
@@ -320,7 +320,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// A table that begins with `title`, which stands out.
+/// Returns a table that begins with `title` in bold.
 fn titled(title: &'static str, table: &str) -> Styled {
     let mut page = Styled::default();
     page.bold(title).push(table.trim_start_matches(title));
@@ -351,7 +351,7 @@ fn typical_table(typical: &Typical) -> String {
     table::columns(&[Column::Left, Column::Right, Column::Right], &rows, None)
 }
 
-/// The names of models that `plugin` and, where it may start them, the plugins below it may ask for.
+/// Collects the model names that `plugin` can use, and those of the plugins below it if it may start them.
 fn asked_for(config: &Config, plugin: &LoadedPlugin, starts: bool, names: &mut BTreeSet<String>) {
     names.extend(models_of(config, plugin));
     if starts {
@@ -361,7 +361,7 @@ fn asked_for(config: &Config, plugin: &LoadedPlugin, starts: bool, names: &mut B
     }
 }
 
-/// The names of models that `plugin` itself may ask for.
+/// Returns the model names that `plugin` itself can use.
 fn models_of(config: &Config, plugin: &LoadedPlugin) -> BTreeSet<String> {
     match plugin.imports.iter().any(Import::is_llm) {
         true => plugin.models(config),
@@ -369,7 +369,7 @@ fn models_of(config: &Config, plugin: &LoadedPlugin) -> BTreeSet<String> {
     }
 }
 
-/// What may answer to these names, fallbacks included.
+/// Returns the models behind these names, fallbacks included.
 fn candidates(config: &Config, names: &BTreeSet<String>) -> Result<Vec<Candidate>> {
     let prices = PriceTable::of(config)?;
     let chains = names.iter().filter_map(|name| Some((name, config.models().get(name)?)));
@@ -378,7 +378,7 @@ fn candidates(config: &Config, names: &BTreeSet<String>) -> Result<Vec<Candidate
         .filter_map(|(name, model)| {
             let kind = config.provider(&model.provider)?.kind.name();
             let price = prices.price(kind, &model.provider, &model.model);
-            // A plugin may have this wire keep prefixes for an hour, which has a price of its own.
+            // With Anthropic's API, a plugin can keep prefixes for an hour, which has a price of its own.
             let hour = price
                 .filter(|_| kind == "anthropic")
                 .map(agenthost::price::Price::with_hour_writes);
@@ -392,7 +392,7 @@ fn candidates(config: &Config, names: &BTreeSet<String>) -> Result<Vec<Candidate
         .collect())
 }
 
-/// The plugins below `plugin`, as JSON.
+/// Returns the plugins below `plugin`, as JSON.
 fn below(config: &Config, plugin: &LoadedPlugin) -> Vec<Value> {
     plugin
         .sub_agents()

@@ -1,7 +1,7 @@
-//! `agenthost profile`: limits for a manifest, from what runs took.
+//! `agenthost profile`: limits for a manifest, from measured runs.
 //!
-//! Twice the most that was measured, in round figures. Cassettes cost nothing and know no time; inputs are run with the
-//! configured models, as `run` does.
+//! The suggestion is twice the most that was measured, in round figures. Cassettes cost nothing and do not measure
+//! time; inputs are run with the configured models, as `run` does.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,8 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::cassettes::{needed, offline_host, play};
 use super::crates::{ask, rules_alone};
-use super::output::{Bound, Printer, counted, exit_code, thousands};
+use super::output::{Bound, Printer, counted, exit_code};
 use super::run::{OFFLINE, read_input};
+use super::table::thousands;
 use super::which::{find, sub_agents};
 use super::{Global, recording_host};
 use agenthost::config::Env;
@@ -40,16 +41,16 @@ pub(super) struct Args {
     pub(super) json: bool,
 }
 
-/// The most that any run took.
+/// The most that any run used.
 #[derive(Debug, Default, PartialEq)]
 struct Most {
     runs: u64,
     tokens: u64,
     calls: u64,
     fuel: u64,
-    /// Of any task of the plugin itself.
+    /// The peak of any task of the plugin itself.
     memory: u64,
-    /// Where models answered.
+    /// `None` unless models answered.
     wall: Option<Duration>,
     tasks: u64,
     depth: u64,
@@ -73,7 +74,7 @@ impl Most {
         self.depth = self.depth.max(deepest.unwrap_or_default());
     }
 
-    /// Limits in the words of a manifest.
+    /// Returns the suggested limits in the form of a manifest.
     fn suggested(&self) -> Map<String, Value> {
         let twice = |measured: u64| measured.saturating_mul(2);
         let mut limits = Map::new();
@@ -143,7 +144,7 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs every input so often; the exit code of the first run that fails.
+/// Runs every input `times` times. Returns the exit code of the first run that fails.
 async fn measure(
     host: &Host,
     plugin: &Arc<LoadedPlugin>,
@@ -203,7 +204,7 @@ fn print(plugin: &LoadedPlugin, most: &Most, json: bool, printer: &Printer) -> R
     printer.raw(&table(&suggested))
 }
 
-/// The limits as the table of a manifest that holds nothing else, so that it can take the place of the one that is there.
+/// Returns the limits as the table of a manifest and nothing else, so that it can replace the existing one.
 fn table(limits: &Map<String, Value>) -> String {
     let mut text = "[package.metadata.agenthost.limits]".to_owned();
     for (key, value) in limits {
@@ -216,7 +217,7 @@ fn table(limits: &Map<String, Value>) -> String {
     text
 }
 
-/// The next readable figure that is no smaller.
+/// Returns the next readable figure that is not smaller.
 fn round(least: u64) -> u64 {
     let mut unit = 1_u64;
     loop {
@@ -234,7 +235,7 @@ fn round(least: u64) -> u64 {
     }
 }
 
-/// A count with k, M or G, where that is exact.
+/// Formats a count with k, M or G if that is exact.
 fn count(number: u64) -> String {
     for (unit, name) in [(1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")] {
         if number >= unit && (number * 10).is_multiple_of(unit) {
@@ -248,12 +249,12 @@ fn count(number: u64) -> String {
     number.to_string()
 }
 
-/// The next power of two in MiB.
+/// Returns the next power of two in MiB.
 fn mebibytes(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20).max(1).next_power_of_two()
 }
 
-/// The next readable time, at least 5 s: a provider may be slow.
+/// Returns the next readable time, at least 5 s: a provider may be slow.
 fn duration(least: Duration) -> String {
     for seconds in [5, 10, 20, 30] {
         if least.as_secs() < seconds {

@@ -11,14 +11,14 @@ use agenthost::host::RunHandle;
 use agenthost::printable::one_line;
 use agenthost::run::Event;
 
-/// Lines that move until [`Progress::finish`], or nothing where nobody watches.
+/// Moving lines until [`Progress::finish`], or nothing with `--quiet` or if stderr is not a terminal.
 pub(super) struct Progress {
     lines: Option<MultiProgress>,
     watcher: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Progress {
-    /// One line with a text.
+    /// Shows one line with a text.
     pub(super) fn waiting(text: &str, printer: &Printer) -> Self {
         let lines = printer.moves().then(MultiProgress::new);
         if let Some(lines) = &lines {
@@ -27,7 +27,7 @@ impl Progress {
         Self { lines, watcher: None }
     }
 
-    /// A line for each live task of `run`.
+    /// Shows a line for each live task of `run`.
     pub(super) fn watch(run: &RunHandle, printer: &Printer) -> Self {
         let Some(lines) = printer.moves().then(MultiProgress::new) else {
             return Self {
@@ -42,7 +42,7 @@ impl Progress {
             loop {
                 match events.recv().await {
                     Ok(event) => show(&shown, &mut tasks, event),
-                    // Too many events to show all: the next ones bring the lines up to date.
+                    // Too many events to show all; the next ones update the lines.
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => break,
                 }
@@ -54,20 +54,20 @@ impl Progress {
         }
     }
 
-    /// Takes the lines away.
+    /// Removes the lines.
     pub(super) fn finish(self) {
         drop(self);
     }
 }
 
-/// However a command ends, no half-drawn line stays on the terminal.
+/// Removes the lines however a command ends, so that no half-drawn line stays on the terminal.
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(watcher) = &self.watcher {
             watcher.abort();
         }
         if let Some(lines) = &self.lines {
-            // The terminal may be gone; the run's result is not.
+            // The terminal may be gone; the run's result is still there.
             let _ = lines.clear();
         }
     }
@@ -125,7 +125,7 @@ fn show(lines: &MultiProgress, tasks: &mut BTreeMap<String, Live>, event: Event)
         }
         Event::Ended { .. } => {}
     }
-    // The tree, by its depth: a sub-task stands further in than its parent.
+    // The tree, by its depth: a sub-task is indented further than its parent.
     let indent = "  ".repeat(task.matches('/').count());
     let text = format!("{indent}{task}  {}{}  {}", live.plugin, live.spent, live.words);
     live.bar.set_message(one_line(&text).into_owned());

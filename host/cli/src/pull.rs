@@ -1,4 +1,4 @@
-//! `agenthost pull`: bytes of plugins into the cache, or into a file.
+//! `agenthost pull`: fetches plugins into the cache, or one of them into a file.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

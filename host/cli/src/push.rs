@@ -1,4 +1,4 @@
-//! `agenthost push`: a plugin into a registry, signed.
+//! `agenthost push`: publishes a plugin to a registry, signed.
 
 use std::process::ExitCode;
 
@@ -40,7 +40,7 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
         return Err(Error::usage(format!("{} is no file and no directory", args.plugin))
             .hint("What is pushed is a .wasm file or a crate; what a registry has is there already."));
     };
-    // Before a build, whatever would fail after it.
+    // Checked before a build, since the command would fail after it otherwise.
     let asked = args.reference.as_deref().map(str::parse::<Reference>).transpose()?;
     if let Some(asked) = &asked {
         project.source(asked).await?;
@@ -77,7 +77,7 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
     fits(&reference, &name, &version)?;
     let mut signatures = local::signatures_beside(&path)?;
     for text in &signatures {
-        // What was signed by whom is the reader's question; that it is a signature of this is ours.
+        // The reader decides which signers to trust; this only checks that the file is a signature.
         signature::Signature::parse(text).map_err(|error| error.at(&signature::beside(&path)))?;
     }
     let source = project.source(&reference).await?;
@@ -119,8 +119,8 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the registry has a signature of this key, with its statement, for these very bytes. Whatever goes wrong in finding
-/// out, publishing will meet it.
+/// Returns whether the registry has a signature of this key, with its statement, for these very bytes. An error counts
+/// as `false`, since publishing will meet it again.
 async fn has_signed(source: &dyn Source, key: &PublicKey, plugin: &Plugin, version: &Version, bytes: &[u8]) -> bool {
     let there = async {
         let release = source.find(&Tag::Version(version.clone())).await?;
@@ -131,7 +131,7 @@ async fn has_signed(source: &dyn Source, key: &PublicKey, plugin: &Plugin, versi
     signed.iter().any(|verified| verified.statement.is_some())
 }
 
-/// Whether a reference can mean this plugin.
+/// Checks that a reference can mean this plugin.
 fn fits(reference: &Reference, name: &Name, version: &Version) -> Result<()> {
     let other = |what: String| {
         Error::usage(format!("{reference} was asked for, and {what}")).hint(

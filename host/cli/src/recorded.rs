@@ -1,5 +1,5 @@
-//! What the journal's JSON says of runs and tasks. It is read leniently: a record of another version may lack fields, or
-//! have more.
+//! Reading the journal's JSON about runs and tasks. It is read leniently: a record of another version may lack fields,
+//! or have more.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,22 +7,23 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::table;
+use agenthost::error::Error;
 use agenthost::journal::{Journal, RunRecord, TaskRecord};
 use agenthost::limits::Usd;
 
-/// What a run or a task used.
+/// The resources that a run or a task used.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(super) struct Used {
     pub(super) input_tokens: u64,
     pub(super) cached_input_tokens: u64,
     pub(super) output_tokens: u64,
-    /// None where a price was not known.
+    /// `None` if a price is not known.
     pub(super) cost_usd: Option<Usd>,
     pub(super) calls: u64,
 }
 
 impl Used {
-    /// Nothing, at no cost.
+    /// Returns no use, at no cost.
     pub(super) fn nothing() -> Self {
         Self {
             cost_usd: Some(Usd::ZERO),
@@ -30,7 +31,7 @@ impl Used {
         }
     }
 
-    /// The `spent` of a report.
+    /// Reads the `spent` of a report.
     pub(super) fn read(report: &Value) -> Option<Self> {
         let spent = report.get("spent")?.as_object()?;
         let number = |key: &str| spent.get(key).and_then(Value::as_u64).unwrap_or(0);
@@ -61,7 +62,7 @@ impl Used {
     }
 }
 
-/// An amount of JSON, in dollars.
+/// Converts an amount in JSON, in dollars.
 pub(super) fn usd(value: &Value) -> Option<Usd> {
     let pico = value.as_f64().filter(|usd| *usd >= 0.0)? * 1e12;
     Some(Usd::from_pico(pico.round() as u64))
@@ -70,11 +71,11 @@ pub(super) fn usd(value: &Value) -> Option<Usd> {
 /// A run, as its record shows it.
 pub(super) struct Run<'a> {
     pub(super) record: &'a RunRecord,
-    /// What it left at its end; null before.
+    /// Its report; null before its end.
     pub(super) report: Value,
     /// `running`, `done`, `failed` or `interrupted`.
     pub(super) state: String,
-    /// How long it took, or takes by now; none where nobody saw its end.
+    /// Its duration, so far if it is running; `None` if its end was not recorded.
     pub(super) wall_ms: Option<u64>,
     pub(super) used: Option<Used>,
 }
@@ -105,12 +106,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// How many tasks it had, where its end tells.
+    /// Returns the number of its tasks, if its report has it.
     pub(super) fn tasks(&self) -> Option<u64> {
         self.report.pointer("/counts/tasks")?.as_u64()
     }
 
-    /// The run as JSON, without its tasks.
+    /// Returns the run as JSON, without its tasks.
     pub(super) fn document(&self) -> Value {
         let record = self.record;
         let part = |key: &str| self.report.get(key).cloned().unwrap_or_default();
@@ -139,9 +140,9 @@ pub(super) struct Task {
     pub(super) plugin: String,
     pub(super) started_ms: u64,
     pub(super) ended_ms: Option<u64>,
-    /// As it is recorded; null before its end.
+    /// The recorded outcome; null before its end.
     pub(super) outcome: Value,
-    /// What it used itself; none before its end.
+    /// Its own use, without sub-tasks; `None` before its end.
     pub(super) used: Option<Used>,
     wall_ms: Option<u64>,
 }
@@ -161,13 +162,13 @@ impl Task {
         }
     }
 
-    /// How long it took.
+    /// Returns its duration.
     pub(super) fn wall_ms(&self) -> Option<u64> {
         let seen = self.ended_ms.map(|ended| ended.saturating_sub(self.started_ms));
         self.wall_ms.or(seen)
     }
 
-    /// `ok`, a failure's class, or `unfinished`.
+    /// Returns `ok`, a failure's class, or `unfinished`.
     pub(super) fn class(&self) -> &str {
         match (&self.ended_ms, self.outcome.get("failure")) {
             (None, _) => "unfinished",
@@ -176,7 +177,7 @@ impl Task {
         }
     }
 
-    /// The class, with the limit that was reached.
+    /// Returns the class, with the limit that was reached.
     pub(super) fn words(&self) -> String {
         match self.outcome.pointer("/failure/limit").and_then(Value::as_str) {
             Some(limit) => format!("{}({limit})", self.class()),
@@ -184,7 +185,7 @@ impl Task {
         }
     }
 
-    /// Why it failed, on one line.
+    /// Returns the failure message, on one line.
     pub(super) fn message(&self) -> String {
         let message = self.outcome.pointer("/failure/message").and_then(Value::as_str);
         let words: Vec<_> = message.unwrap_or_default().split_whitespace().collect();
@@ -195,7 +196,7 @@ impl Task {
         self.id.matches('/').count()
     }
 
-    /// Sorts tasks as a tree is read.
+    /// Returns a key that sorts tasks in the order of the tree.
     pub(super) fn order(&self) -> Vec<u64> {
         let parts = self.id.split('/').skip(1);
         parts.map(|n| n.parse().unwrap_or(u64::MAX)).collect()
@@ -215,23 +216,35 @@ impl Task {
     }
 }
 
-/// Whether a live process is at a run.
+/// Returns whether a live process is working on a run.
 pub(super) fn is_running(journal: &dyn Journal, run: &RunRecord) -> bool {
     journal.running(&run.id).is_ok_and(|process| process.is_some())
 }
 
-/// JSON that a run left, or null where it cannot be read.
+/// Parses recorded JSON; null if it is invalid.
 pub(super) fn parsed(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-/// The first twelve digits of a digest.
+/// Returns the first twelve digits of a digest.
 pub(super) fn short(digest: &str) -> String {
     digest.chars().take(12).collect()
 }
 
-/// Milliseconds since 1970.
+/// Returns the milliseconds since 1970.
 pub(super) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns the error for a run whose plugins have changed.
+pub(super) fn changed(record: &RunRecord, plugins: &[String]) -> Error {
+    let what = format!(
+        "not the plugin that run {} began with: {}",
+        record.id,
+        plugins.join(", ")
+    );
+    Error::usage(what).hint(
+        "Bring the old one back, or add --changed-plugins: what the new one asks for in the same words is not paid for again.",
+    )
 }

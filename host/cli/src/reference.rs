@@ -1,6 +1,6 @@
-//! `docs/cli.md`, written from the definition of the command line, and the test that it is fresh.
+//! `docs/cli.md`, generated from the definition of the command line, and the test that it is up to date.
 //!
-//! `AGENTHOST_BLESS=1 cargo test -p agenthost-cli --lib reference` writes it anew.
+//! `AGENTHOST_BLESS=1 cargo test -p agenthost-cli --lib reference` regenerates it.
 
 use std::fmt::Write as _;
 
@@ -94,9 +94,9 @@ fn table(arguments: &[&Arg], text: &mut String) {
     }
 }
 
-/// `-i, --input <JSON>`, or `<PLUGIN>`
+/// Returns `-i, --input <JSON>`, or `<PLUGIN>`.
 fn signature(arg: &Arg) -> String {
-    // Clap's own form has the value's name in it, but knows only the long flag.
+    // clap's own form includes the value's name, but only the long flag.
     let long = arg.to_string();
     match (arg.get_short(), arg.get_long()) {
         (Some(short), Some(_)) => format!("-{short}, {long}"),
@@ -127,7 +127,7 @@ fn meaning(arg: &Arg) -> String {
     meaning
 }
 
-/// The text on one line, with nothing that ends a cell.
+/// Returns the text on one line, without characters that end a table cell.
 fn cell(text: &str) -> String {
     let words: Vec<_> = text.split_whitespace().collect();
     words.join(" ").replace('|', "\\|").replace('<', "&lt;")

@@ -1,8 +1,10 @@
-//! What the commands about registries share: the project they work on, and how plugins are shown before they are accepted.
+//! Code that the commands about registries share: the project they work on, and showing plugins before they are
+//! accepted.
 
 use serde_json::{Value, json};
 
-use super::output::{Printer, thousands};
+use super::output::Printer;
+use super::table::thousands;
 use super::terminal::{Styled, indented};
 use super::{Global, cache_home};
 use agenthost::config::{Config, Env};
@@ -16,17 +18,17 @@ use agenthost::registry::policy::Verdict;
 use agenthost::registry::project::{Found, Project};
 use agenthost::registry::{Name, Reference, Requirement};
 
-/// The project of a configuration.
+/// Opens the project of a configuration.
 pub(super) fn project(config: &Config, env: &Env) -> Result<Project> {
     Project::open(config, env, cache_home(env).map(|cache| cache.join("plugins")))
 }
 
-/// The project that a command is about.
+/// Opens the project that a command is about.
 pub(super) fn open(global: &Global, env: &Env) -> Result<Project> {
     project(&global.config(env)?, env)
 }
 
-/// Says that a plugin is fetched.
+/// Prints a note that a plugin is fetched.
 pub(super) fn note(locked: &Locked, printer: &Printer) {
     printer.note(&format!(
         "fetching {} {} from {} ({} KiB)",
@@ -37,32 +39,32 @@ pub(super) fn note(locked: &Locked, printer: &Printer) {
     ));
 }
 
-/// Something that was found, and what is to be said of it before it is accepted.
+/// A plugin that was found and not accepted yet.
 pub(super) struct Offer {
     pub(super) found: Found,
     pub(super) verdict: Verdict,
     pub(super) wanted: Requirement,
-    /// Why it would not run as things are, where that can still be mended: it is not vetted yet.
+    /// Why it would not run at the moment, if vetting it would fix that.
     pub(super) pending: Option<Error>,
-    /// What changes against what was accepted before.
+    /// The changes since it was last accepted; `None` if it never was.
     pub(super) changes: Option<Vec<Change>>,
 }
 
 impl Offer {
-    /// Finds what `reference` means, and asks the policies.
+    /// Finds the plugin that `reference` means, and applies the policies.
     pub(super) async fn find(project: &Project, reference: &Reference) -> Result<Self> {
         let found = project.find(reference).await?;
         let wanted = match reference {
             Reference::Named { requirement, .. } if !requirement.is_any() => requirement.clone(),
-            // What cargo makes of a bare version: anything compatible.
+            // The same as cargo's bare version: any compatible one.
             _ => Requirement::compatible_with(&found.version),
         };
         Self::of(project, found, wanted)
     }
 
-    /// Asks the policies. A plugin that they would not let run however it is vetted is an error.
+    /// Applies the policies. A plugin that they refuse even if it is vetted is an error.
     pub(super) fn of(project: &Project, found: Found, wanted: Requirement) -> Result<Self> {
-        // Vetting comes after this, so that what is vetted is what was locked.
+        // Vetting comes later, so that the vetted bytes are the locked ones.
         let (verdict, pending) = match project.judge(&found, true) {
             Ok(verdict) => (verdict, None),
             Err(pending) => (project.judge(&found, false)?, Some(pending)),
@@ -79,7 +81,7 @@ impl Offer {
         })
     }
 
-    /// Whether it is more than was accepted, or was never accepted.
+    /// Returns whether it asks for more than was accepted, or was never accepted.
     pub(super) fn needs_word(&self) -> bool {
         match &self.changes {
             None => true,
@@ -87,7 +89,7 @@ impl Offer {
         }
     }
 
-    /// What a person reads before accepting it.
+    /// Returns the page that a person reads before accepting it.
     pub(super) fn page(&self) -> Styled {
         let Found {
             name,
@@ -153,7 +155,7 @@ impl Offer {
         })
     }
 
-    /// What is still missing, for people.
+    /// Prints what is still missing.
     pub(super) fn say_pending(&self, printer: &Printer) {
         if let Some(pending) = &self.pending {
             printer.note(&format!("before it runs: {}", pending.message()));
@@ -164,13 +166,13 @@ impl Offer {
     }
 }
 
-/// Changes as JSON.
+/// Returns changes as JSON.
 pub(super) fn changes_document(changes: &[Change]) -> Value {
     let change = |change: &Change| json!({"what": change.what.to_string(), "old": change.old, "new": change.new, "grows": change.grows});
     changes.iter().map(change).collect()
 }
 
-/// The model names that are asked for, for people.
+/// Returns the model names that a plugin asks for, as text.
 pub(super) fn models(asks: &Asks) -> String {
     let calls = asks
         .imports
@@ -184,7 +186,7 @@ pub(super) fn models(asks: &Asks) -> String {
     }
 }
 
-/// The limits that are asked for, for people.
+/// Returns the limits that a plugin asks for, as text.
 pub(super) fn limits(asks: &Asks) -> String {
     let limit = |(key, value): (&String, &Value)| {
         let text = value
@@ -198,7 +200,7 @@ pub(super) fn limits(asks: &Asks) -> String {
     }
 }
 
-/// What has to come along with `offers`: their sub-agents, at any depth, that the lock file has to have and has not.
+/// Finds the sub-agents of `offers`, at any depth, that the lock file needs and does not have.
 pub(super) async fn along(project: &Project, config: &Config, offers: Vec<&Offer>) -> Result<Vec<Offer>> {
     let mut taken: Vec<Name> = offers.iter().map(|offer| offer.found.name.clone()).collect();
     let mut wanted: Vec<Reference> = Vec::new();
@@ -219,8 +221,8 @@ pub(super) async fn along(project: &Project, config: &Config, offers: Vec<&Offer
     Ok(along)
 }
 
-/// The sub-agents of `plugin` that the lock file has to have and has not: those that the configuration does not keep as a
-/// file or a crate.
+/// Returns the sub-agents of `plugin` that the lock file needs and does not have. Those that the configuration names as
+/// a file or a crate are not needed.
 fn missing_below(project: &Project, config: &Config, plugin: &Plugin, taken: &[Name]) -> Vec<Reference> {
     let wanted = plugin.sub_agents.iter().filter_map(|sub_agent| {
         let name = plugin_of(&sub_agent.import)?;
@@ -241,7 +243,7 @@ fn missing_below(project: &Project, config: &Config, plugin: &Plugin, taken: &[N
     wanted.collect()
 }
 
-/// As the manifest declares it, where that is a reference; otherwise whatever version there is.
+/// Returns the reference that the manifest declares, if it is one; otherwise any version of `name`.
 fn declared(plugin: &Plugin, name: Name) -> Reference {
     let declared = plugin
         .manifest

@@ -1,4 +1,4 @@
-//! `agenthost replay`: runs a recorded run again, with everything that it learned from the journal and no provider.
+//! `agenthost replay`: replays a recorded run, with all replies from the journal and no provider.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `agenthost resume`: goes on with a run that stopped before its end.
+//! `agenthost resume`: resumes a run that stopped before its end.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::batch::{self, Earlier, How, SumArgs};
 use super::journal::Found;
 use super::output::{Printer, exit_code};
-use super::recorded::parsed;
+use super::recorded::{self, parsed};
 use super::run::{Command, LimitArgs, max_memory, watch};
 use super::{Global, recording_host};
 use agenthost::config::Env;
@@ -61,7 +61,7 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         }
         return Ok(exit_code(&ended, false));
     }
-    // The host opens its own.
+    // The host opens the journal itself.
     drop(journal);
     if record.kind == "batch" {
         let earlier = Earlier {
@@ -85,16 +85,16 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     let plugin = Arc::new(command.load(&host, env, printer).await?);
     let changed = host.changed_plugins(&plugin, &record)?;
     if !changed.is_empty() && !args.changed_plugins {
-        return Err(self::changed(&record, &changed));
+        return Err(recorded::changed(&record, &changed));
     }
     let asked = host.config().limits().overridden_by(&limits);
     let run = host.resume(&plugin, &record, &limits, args.failed)?;
     watch(run, &host, &plugin, &asked, args.json, global, printer).await
 }
 
-/// What `run --json` printed of a run that has ended.
+/// Returns the document that `run --json` printed for a run that has ended.
 fn document(journal: &dyn Journal, record: &RunRecord) -> Result<Value> {
-    /// Records that are read at a time.
+    /// The number of records that are read at a time.
     const PAGE: usize = 1_000;
     let mut tasks = Vec::new();
     let mut after: Option<String> = None;
@@ -115,18 +115,6 @@ fn document(journal: &dyn Journal, record: &RunRecord) -> Result<Value> {
         "tasks": tasks,
         "models": report.get("models"),
     }))
-}
-
-/// The plugins of a run are not what they were.
-pub(super) fn changed(record: &RunRecord, plugins: &[String]) -> Error {
-    let what = format!(
-        "not the plugin that run {} began with: {}",
-        record.id,
-        plugins.join(", ")
-    );
-    Error::usage(what).hint(
-        "Bring the old one back, or add --changed-plugins: what the new one asks for in the same words is not paid for again.",
-    )
 }
 
 /// The outcome of a run that there is nothing to go on with. A run that goes on is refused here, before anything is loaded

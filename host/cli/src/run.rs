@@ -26,7 +26,7 @@ use agenthost::registry::policy::POLICY_FILE;
 use agenthost::run::Difference;
 use agenthost::sandbox::MAX_CALL_BYTES;
 
-/// The most bytes of input JSON: what a guest could take over in one call, with room for JSON's own marks.
+/// The most bytes of input JSON: the most that a guest can receive in one call, with room for JSON's punctuation.
 pub(super) const MAX_INPUT_BYTES: u64 = 4 * MAX_CALL_BYTES as u64;
 
 pub(super) const OFFLINE: &str = "the offline provider made the answers up; set ANTHROPIC_API_KEY or OPENAI_API_KEY, or [models] \
@@ -90,7 +90,7 @@ impl LimitArgs {
         Ok(patch)
     }
 
-    /// The limits that were given, as they were written.
+    /// Returns the limits on the command line, as they were written.
     pub(super) fn given(&self) -> BTreeMap<String, String> {
         let all = [
             ("tokens", &self.tokens),
@@ -150,7 +150,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     Ok(code)
 }
 
-/// Watches a run to its end and prints what became of it.
+/// Waits for the end of a run and prints its report.
 pub(super) async fn watch(
     run: RunHandle,
     host: &Host,
@@ -197,9 +197,9 @@ pub(super) async fn watch(
     Ok(exit_code(&report.outcome, interrupted))
 }
 
-/// Says where a replay differs, as far as a person wants to read it, and whether it does.
+/// Prints the differences of a replay, up to a readable number, and returns whether there are any.
 pub(super) fn differ(differences: &[Difference], printer: &Printer) -> bool {
-    /// Differences that are shown.
+    /// The most differences that are shown.
     const SHOWN: usize = 20;
     for difference in differences.iter().take(SHOWN) {
         let ask = difference.ask.map(|ask| format!(", ask {ask}")).unwrap_or_default();
@@ -213,28 +213,28 @@ pub(super) fn differ(differences: &[Difference], printer: &Printer) -> bool {
     !differences.is_empty()
 }
 
-/// What it takes to start a run again, as the journal keeps it.
+/// The command of a run, as the journal keeps it, to start the run again.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Command {
     #[serde(flatten)]
     which: Named,
-    /// Limits as they were written, by key.
+    /// The limits as they were written, by key.
     limits: BTreeMap<String, String>,
-    /// That this user gave the command; see [`trust::seal`].
+    /// The proof that this user gave the command; see [`trust::seal`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seal: Option<String>,
 }
 
 impl Command {
-    /// The same, with the mark that this user gave it.
+    /// Returns the command with the proof that this user gave it.
     fn sealed(mut self, env: &Env) -> Result<Self> {
         self.seal = None;
         self.seal = trust::seal::seal(env, &self.to_json()?.to_string());
         Ok(self)
     }
 
-    /// Refuses a command of a journal that this user did not give, as far as it goes beyond what a project's configuration
-    /// may do. `accepted` says that the operator has read it.
+    /// Refuses a command of a journal that this user did not give, if it goes beyond what a project's configuration may
+    /// do. `accepted` means that the operator has read it.
     pub(super) fn check(&self, record: &RunRecord, config: &Config, env: &Env, accepted: bool) -> Result<()> {
         let plain = Self {
             which: self.which.clone(),
@@ -262,7 +262,7 @@ impl Command {
         serde_json::to_value(self).map_err(|error| Error::usage(format!("a path is not UTF-8: {error}")))
     }
 
-    /// The command that a run was started with.
+    /// Reads the command that a run was started with.
     pub(super) fn of(record: &RunRecord) -> Result<Self> {
         serde_json::from_str(&record.command).map_err(|_| {
             Error::usage(format!("run {} was not started from the command line", record.id))
@@ -270,23 +270,23 @@ impl Command {
         })
     }
 
-    /// The limits, with those of `over` in their place.
+    /// Returns the limits, overridden by those of `over`.
     pub(super) fn limits(&self, over: LimitsPatch) -> LimitsPatch {
         let mut patch = LimitsPatch::default();
         for (key, text) in &self.limits {
-            // They were read when the run was started.
+            // They were valid when the run was started.
             let _ = patch.set(key, text);
         }
         over.over(patch)
     }
 
-    /// Loads the plugin of the run as it was loaded then.
+    /// Loads the plugin of the run as it was loaded for the run.
     pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<LoadedPlugin> {
         self.which.load(host, env, printer).await
     }
 }
 
-/// Refuses the command of a run that this user did not give, and that wants what is `beyond` a project's own.
+/// Refuses the command of a run that this user did not give, if anything in it is `beyond` what a project may do.
 pub(super) fn refuse_foreign(record: &RunRecord, beyond: &[String]) -> Result<()> {
     if beyond.is_empty() {
         return Ok(());
@@ -301,7 +301,7 @@ pub(super) fn refuse_foreign(record: &RunRecord, beyond: &[String]) -> Result<()
     ))
 }
 
-/// The most memory that any task may be given, where a flag says.
+/// Returns the most memory that any task may get, if a flag sets it.
 pub(super) fn max_memory(limits: &LimitsPatch) -> Option<u64> {
     match limits.memory {
         Some(Cap::At(bytes)) => Some(bytes),
@@ -310,7 +310,7 @@ pub(super) fn max_memory(limits: &LimitsPatch) -> Option<u64> {
     }
 }
 
-/// Says so where a grant keeps limits below what the flags ask for.
+/// Prints a note if a grant keeps limits below those of the flags.
 pub(super) fn note_narrowed(
     host: &agenthost::host::Host,
     plugin: &LoadedPlugin,
@@ -336,7 +336,7 @@ pub(super) fn note_narrowed(
     }
 }
 
-/// `--input`: JSON, `@FILE`, or `-` for stdin.
+/// Reads `--input`: JSON, `@FILE`, or `-` for stdin.
 pub(super) fn read_input(given: &str, env: &Env) -> Result<Value> {
     const FORMS: &str = "Give JSON, @FILE to read it from a file, or - to read it from stdin.";
     match given.strip_prefix('@') {
@@ -348,7 +348,7 @@ pub(super) fn read_input(given: &str, env: &Env) -> Result<Value> {
         }
         None if given == "-" => parse(&bounded(std::io::stdin(), "stdin")?, "stdin"),
         None => parse(given, "--input").map_err(|error| {
-            // The most common slip: a file name without its `@`.
+            // The most common mistake: a file name without its `@`.
             match env.cwd().join(given).is_file() {
                 true => Error::input(format!("--input is no JSON, but there is a file {given}"))
                     .hint(format!("To read the file, write --input @{given}")),
@@ -358,7 +358,7 @@ pub(super) fn read_input(given: &str, env: &Env) -> Result<Value> {
     }
 }
 
-/// What was piped into stdin, if anything.
+/// Reads the input that is piped into stdin, if there is any.
 fn read_piped() -> Result<Option<Value>> {
     if std::io::stdin().is_terminal() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! `agenthost runs`: the runs that the journal knows, and which of them to forget.
+//! `agenthost runs`: lists the runs in the journal, and removes old ones.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -168,7 +168,7 @@ fn prune(journal: &dyn Journal, args: &Prune, printer: &Printer) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Which of `records`, the latest first, go where `keep` says what stays. A live run stays in any case.
+/// Returns the runs among `records`, the latest first, that `keep` does not keep. A live run is always kept.
 fn leaving<'a>(records: &'a [RunRecord], keep: &Keep, alive: impl Fn(&RunRecord) -> bool) -> Vec<&'a RunRecord> {
     let kept = |at: usize, run: &RunRecord| {
         keep.after_ms.is_some_and(|after| run.started_ms > after)
@@ -182,7 +182,7 @@ fn leaving<'a>(records: &'a [RunRecord], keep: &Keep, alive: impl Fn(&RunRecord)
         .collect()
 }
 
-/// A duration that may be given in days.
+/// Parses a duration that may be given in days.
 fn age(text: &str) -> Result<Duration, String> {
     let days = text.trim().strip_suffix('d').map(str::parse::<u32>);
     match days {
@@ -196,7 +196,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The run of this id, or why there is none.
+/// Returns the run of this id, or an error if there is none.
 pub(super) fn find(found: Found, id: &str) -> Result<(Box<dyn Journal>, RunRecord)> {
     let journal = found.needed()?;
     let run = journal.find(id).map_err(|error| match error.next_step() {

@@ -1,6 +1,6 @@
-//! `agenthost show`: what became of a run, task by task, and what ran at once.
+//! `agenthost show`: a run task by task, and which calls ran concurrently.
 //!
-//! Everything is read from the journal; a run that still goes on is shown as far as it is recorded.
+//! Everything is read from the journal; a run that is still going on is shown as far as it is recorded.
 
 mod page;
 mod parallel;
@@ -21,13 +21,13 @@ use agenthost::error::{Error, Result};
 use agenthost::journal::{CallSpan, Journal, RunRecord, TaskRecord};
 use agenthost::printable::shell_word;
 
-/// The first task of a run; all others stand below it.
+/// The first task of a run; all others are below it.
 const ROOT: &str = "root";
-/// Tasks that are read at once.
+/// The number of tasks that are read at a time.
 const PAGE: usize = 1_000;
-/// Tasks that are kept in memory, of those that came out well and of the others, without `--all`.
+/// The most tasks that are kept in memory without `--all`, of those with an output and likewise of the others.
 const KEPT: usize = 10_000;
-/// Model calls that are looked at: some 100 bytes each.
+/// The most model calls that are read: some 100 bytes each.
 const CALLS: usize = 1_000_000;
 
 #[derive(Debug, clap::Args)]
@@ -45,18 +45,18 @@ pub(super) struct Args {
     pub(super) json: bool,
 }
 
-/// What is shown of a run.
+/// The parts of a run that are shown.
 struct Shown<'a> {
     run: Run<'a>,
-    /// In the order of a tree; of a great many, those that failed and the first of the others.
+    /// In the order of the tree. If there are too many, the failed ones and the first of the others.
     tasks: Vec<Task>,
-    /// How many there are of each class, those included that are not kept.
+    /// The number of tasks of each class, including those that are not kept.
     classes: BTreeMap<String, u64>,
-    /// Tasks that are not kept.
+    /// The number of tasks that are not kept.
     left_out: u64,
     calls: Vec<CallSpan>,
     parallel: Parallel,
-    /// The one task that was asked for, with all that it learned.
+    /// The task of `--task`, with its calls.
     one: Option<TaskRecord>,
 }
 
@@ -145,7 +145,7 @@ impl<'a> Shown<'a> {
         });
         let mut run = self.run.document();
         if let (Some(fields), true) = (run.as_object_mut(), self.run.record.end.is_none()) {
-            // By now, or up to where it was interrupted.
+            // Spent so far, or up to the interruption.
             fields.insert("spent".into(), json!(self.run.used));
         }
         let mut document = json!({
@@ -164,7 +164,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// One task with its input, its log and what it was answered.
+/// Returns one task with its input, its log and the replies that it received.
 fn detail(task: &TaskRecord) -> Value {
     let report = task.end.as_ref().map(|end| parsed(&end.report)).unwrap_or_default();
     let body = |text: &Option<String>| text.as_deref().map(parsed);
@@ -186,11 +186,11 @@ fn detail(task: &TaskRecord) -> Value {
     })
 }
 
-/// Tasks as they are read, and the sums over all of them.
+/// The tasks that have been read, and the sums over all of them.
 struct Kept {
     most: usize,
     tasks: Vec<Task>,
-    /// Of `tasks`, those that came out well.
+    /// The number of `tasks` that have an output.
     fine: usize,
     classes: BTreeMap<String, u64>,
     left_out: u64,

@@ -1,31 +1,31 @@
-//! Plain columns, and how times and amounts are written for people.
+//! Plain columns, and the formats of times and amounts for people.
 //!
-//! Nothing is drawn around the columns, so that what is piped can be cut by other programs.
+//! Nothing is drawn around the columns, so that other programs can cut piped output.
 
 use super::terminal::Stream;
 use agenthost::printable::one_line;
 
-/// The width of what is printed where nobody watches.
+/// The width of lines if stdout is not a terminal.
 const PIPED: usize = 100;
 
 /// One column.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
-    /// Begins at the left.
+    /// Aligned to the left.
     Left,
-    /// Ends at the right, as numbers do.
+    /// Aligned to the right, as numbers are.
     Right,
-    /// As left, and cut where a line would be too long.
+    /// Aligned to the left, and cut if a line would be too long.
     Cut,
 }
 
-/// The terminal's width, or one that reads well where there is none.
+/// Returns the terminal's width, or a readable one if there is no terminal.
 pub(super) fn width() -> usize {
     Stream::Stdout.columns().map_or(PIPED, |columns| columns.clamp(60, 200))
 }
 
-/// The rows as lines, with two spaces between columns; nothing is cut where `width` is none. A cell is on one line, whatever
-/// is in it.
+/// Returns the rows as lines, with two spaces between columns. Nothing is cut if `width` is `None`. A cell is on one
+/// line, whatever it contains.
 pub(super) fn columns(kinds: &[Column], rows: &[Vec<String>], width: Option<usize>) -> String {
     let line = |row: &Vec<String>| row.iter().map(|cell| one_line(cell).into_owned()).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(line).collect();
@@ -55,7 +55,7 @@ pub(super) fn columns(kinds: &[Column], rows: &[Vec<String>], width: Option<usiz
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// At most `width` characters of `text`, the last of which says that more follow.
+/// Cuts `text` to at most `width` characters. The last one shows that text is missing.
 pub(super) fn shortened(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -63,12 +63,12 @@ pub(super) fn shortened(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// A count with a comma before every three digits.
+/// Formats a count with a comma before every three digits.
 pub(super) fn count(n: u64) -> String {
-    super::output::thousands(&n.to_string())
+    thousands(&n.to_string())
 }
 
-/// A time as people say it: `0.42 s`, `12.3 s`, `5 min 2 s`, `3 h 20 min`, `4 d 2 h`.
+/// Formats a duration: `0.42 s`, `12.3 s`, `5 min 2 s`, `3 h 20 min`, `4 d 2 h`.
 pub(super) fn time(ms: u64) -> String {
     let parts = |large: u64, one: &str, small: u64, other: &str| match small {
         0 => format!("{large} {one}"),
@@ -84,7 +84,7 @@ pub(super) fn time(ms: u64) -> String {
     }
 }
 
-/// How long ago something was: `7 s ago`, `3 min ago`, `2 h ago`, `5 d ago`.
+/// Formats the age of something: `7 s ago`, `3 min ago`, `2 h ago`, `5 d ago`.
 pub(super) fn ago(ms: u64) -> String {
     match ms / 1_000 {
         seconds @ 0..60 => format!("{seconds} s ago"),
@@ -94,7 +94,7 @@ pub(super) fn ago(ms: u64) -> String {
     }
 }
 
-/// A time since 1970 as `2026-11-23 07:33:27`, in UTC.
+/// Formats a time since 1970 as `2026-11-23 07:33:27`, in UTC.
 pub(super) fn utc(ms: u64) -> String {
     let (seconds, mut days) = (ms / 1_000, ms / 86_400_000);
     // Whole eras of 400 years first; then the years of this era that have passed, counted from March, so that a leap
@@ -117,6 +117,21 @@ pub(super) fn utc(ms: u64) -> String {
         seconds / 60 % 60,
         seconds % 60
     )
+}
+
+/// Adds a comma before every three digits of a number. Any other text is returned unchanged.
+pub(super) fn thousands(text: &str) -> String {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.to_owned();
+    }
+    let digits = text.chars().enumerate();
+    digits.fold(String::new(), |mut shown, (at, digit)| {
+        if at > 0 && (text.len() - at).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+        shown
+    })
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! The only way to stdout and stderr.
 //!
-//! Whatever is written for people is made [printable](agenthost::printable) here, so no command can forget it: control
-//! characters, those that change the order of text and those that nobody sees are shown as escapes. Bold and colors are
-//! [`Style`]s, which no text can name; an escape sequence inside a text is text.
+//! All text for people is made [printable](agenthost::printable) here, so no command can forget it: control characters,
+//! invisible characters and those that change the order of text are shown as escapes. Bold and colors are [`Style`]s,
+//! which no text can produce; an escape sequence inside a text is text.
 //!
-//! In what is said on stderr, a line that begins at the left margin is the program's own: a message of several lines
-//! is indented below its first. Where a line is too long, the terminal breaks it at the margin all the same.
+//! On stderr, a line that begins at the left margin is the program's own: a message of several lines is indented below
+//! its first. If a line is too long, the terminal still breaks it at the margin.
 //!
-//! The exceptions: the help, which is made of definitions alone; lines that move, which `progress` draws from texts of one
-//! line each; the question for a password, which goes to the terminal itself.
+//! The exceptions: the help, which is made from definitions alone; lines that move, which `progress` draws from texts
+//! of one line each; the question for a password, which goes to the terminal itself.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -17,7 +17,7 @@ use rustix::termios::tcgetwinsize;
 
 use agenthost::printable::printable;
 
-/// How a piece of text looks.
+/// The style of a piece of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
     Plain,
@@ -29,7 +29,7 @@ pub(super) enum Style {
 }
 
 impl Style {
-    /// What switches it on; [`RESET`] switches it off.
+    /// Returns the escape sequence that switches it on; [`RESET`] switches it off.
     fn sequence(self) -> &'static str {
         match self {
             Self::Plain => "",
@@ -57,7 +57,7 @@ impl Styled {
         self
     }
 
-    /// Adds `text` as it is.
+    /// Adds `text` without a style.
     pub(super) fn push(&mut self, text: impl Into<String>) -> &mut Self {
         self.add(Style::Plain, text)
     }
@@ -73,13 +73,13 @@ impl Styled {
         self
     }
 
-    /// The text alone.
+    /// Returns the text without styles.
     #[cfg(test)]
     pub(super) fn plain(&self) -> String {
         self.pieces.iter().map(|(_, text)| text.as_str()).collect()
     }
 
-    /// The text, printable, with its styles if `colors`.
+    /// Returns the text, made printable, with its styles if `colors`.
     fn shown(&self, colors: bool) -> String {
         let mut shown = String::new();
         for (style, text) in &self.pieces {
@@ -114,7 +114,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Whether a person may be reading.
+    /// Returns whether a person may be reading.
     pub(super) fn is_terminal(self) -> bool {
         match self {
             Self::Stdout => io::stdout().is_terminal(),
@@ -122,7 +122,7 @@ impl Stream {
         }
     }
 
-    /// How many characters fit on a line of the terminal.
+    /// Returns the number of characters on a line of the terminal.
     pub(super) fn columns(self) -> Option<usize> {
         let size = match self {
             Self::Stdout => tcgetwinsize(io::stdout()),
@@ -131,14 +131,14 @@ impl Stream {
         Some(usize::from(size.ok()?.ws_col)).filter(|columns| *columns > 0)
     }
 
-    /// Writes a line, or several, for people.
+    /// Writes one line or several for people.
     pub(super) fn line(self, text: &Styled) -> io::Result<()> {
         let mut shown = text.shown(self.has_colors());
         shown.push('\n');
         self.write(shown.as_bytes())
     }
 
-    /// Writes a line of data: as it is, but for a terminal.
+    /// Writes a line of data, unchanged unless the stream is a terminal.
     pub(super) fn data(self, text: &str) -> io::Result<()> {
         let text = match self.is_terminal() {
             true => printable(text),
@@ -167,7 +167,7 @@ impl Stream {
     }
 }
 
-/// A stream as a writer of data, which is made printable for a terminal. A character must not be split over two writes.
+/// Writes data, made printable for a terminal. A character must not be split over two writes.
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.is_terminal() {
@@ -182,7 +182,7 @@ impl Write for Stream {
     }
 }
 
-/// `text` with all lines but the first indented by `width`.
+/// Returns `text` with all lines but the first indented by `width`.
 pub(super) fn indented(text: &str, width: usize) -> Cow<'_, str> {
     if !text.contains('\n') {
         return Cow::Borrowed(text);
@@ -200,7 +200,7 @@ pub(super) fn indented(text: &str, width: usize) -> Cow<'_, str> {
     shown.into()
 }
 
-/// `text` with no line but the first at the margin.
+/// Returns `text` with no line but the first at the margin.
 pub(super) fn hanging(text: &str) -> Cow<'_, str> {
     let mut others = text.split('\n').skip(1);
     match others.all(|line| line.is_empty() || line.starts_with("  ")) {
@@ -242,7 +242,7 @@ fn level_style(level: &str) -> Style {
     }
 }
 
-/// Has panics reported as everything else is: what is wrong may quote a text of a plugin.
+/// Reports panics like any other message: they may quote a text of a plugin.
 pub(super) fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = std::backtrace::Backtrace::capture();
@@ -253,7 +253,7 @@ pub(super) fn report_panics() {
         let mut line = Styled::default();
         line.add(Style::Error, "panic:")
             .push(format!(" {}", hanging(&format!("{panic}{trace}"))));
-        // There is nobody left to tell.
+        // A failed write cannot be reported anywhere.
         let _ = Stream::Stderr.line(&line);
     }));
 }

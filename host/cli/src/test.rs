@@ -1,7 +1,7 @@
-//! `agenthost test`: a plugin's cassettes, played to it offline.
+//! `agenthost test`: plays a plugin's cassettes to it, offline.
 //!
-//! A prompt that has changed, another output, more or fewer calls, a passed ceiling and a model that the plugin does not name
-//! among its own each fail a cassette. The native tests of the crate are cargo's business.
+//! A cassette fails if a prompt has changed, if the output differs, if there are more or fewer calls, if a ceiling is
+//! exceeded, or if the plugin asks for a model that it does not list. The native tests of the crate are run by cargo.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::cassettes::{Played, needed, offline_host, play};
 use super::crates::rules_naming;
-use super::output::{Printer, counted, exit, thousands};
+use super::output::{Printer, counted, exit};
+use super::table::thousands;
 use super::terminal::indented;
 use super::which::{find, sub_agents};
 use agenthost::config::Env;
@@ -37,7 +38,7 @@ pub(super) struct Args {
     pub(super) json: bool,
 }
 
-/// How a cassette came out.
+/// The verdict on a cassette.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Passed,
@@ -109,7 +110,7 @@ pub(super) async fn test(args: &Args, env: &Env, printer: &Printer) -> Result<Ex
     Ok(ExitCode::from(exit::FAILED))
 }
 
-/// Judges a cassette, and writes it anew where that is wanted and possible.
+/// Judges a cassette, and rewrites it if that is requested and possible.
 fn settle(update: bool, path: &Path, cassette: &Cassette, played: &Played) -> Result<Verdict> {
     if played.changes.is_empty() {
         return Ok(Verdict::Passed);

@@ -1,4 +1,4 @@
-//! A journal made by hand.
+//! A fake journal.
 
 use futures_util::future::BoxFuture;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use agenthost::error::{Error, Result};
 use agenthost::journal::{CallSpan, Entry, Journal, Keep, Pruned, RunEnd, RunRecord, TaskEnd, TaskRecord};
 
-/// A run of `demo:scan` with its state, end and number of tasks.
+/// Returns a run of `demo:scan` with its state, end and number of tasks.
 pub(super) fn run(id: &str, started_ms: u64, end: Option<(&str, u64, u64)>) -> RunRecord {
     let end = end.map(|(state, ended_ms, tasks)| RunEnd {
         ended_ms,
@@ -35,7 +35,7 @@ pub(super) fn run(id: &str, started_ms: u64, end: Option<(&str, u64, u64)>) -> R
     }
 }
 
-/// A task with its end and, where it failed, its class.
+/// Returns a task with its end and, if it failed, its class.
 pub(super) fn task(id: &str, started_ms: u64, ended_ms: Option<u64>, failure: Option<&str>) -> TaskRecord {
     let outcome = match failure {
         Some(class) => json!({"failure": {"class": class, "message": "why\n\u{1b}[2Jnot", "limit": "calls"}}),
@@ -60,7 +60,7 @@ pub(super) fn task(id: &str, started_ms: u64, ended_ms: Option<u64>, failure: Op
     }
 }
 
-/// A call of `task` to one model.
+/// Returns a call of `task` to one model.
 pub(super) fn call(task: &str, ask: u64, sent_ms: u64, ended_ms: Option<u64>) -> CallSpan {
     CallSpan {
         task: task.into(),

@@ -1,5 +1,6 @@
-//! `agenthost trust`: the operator's word that the crates of a project may be built, and that its configuration may send
-//! prompts and keys where it says, give plugins the directories that it names, and lift limits of the operator's.
+//! `agenthost trust`: records the operator's decision that the crates of a project may be built, and that its
+//! configuration may send prompts and keys to its addresses, give plugins the directories that it names, and lift
+//! limits of the operator's.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

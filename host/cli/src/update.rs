@@ -1,4 +1,4 @@
-//! `agenthost update`: newer releases of what the lock file has, with what they ask for beyond the ones before.
+//! `agenthost update`: newer releases of the plugins in the lock file, with what they ask for beyond the ones before.
 
 use std::process::ExitCode;
 
@@ -42,7 +42,7 @@ pub(super) async fn update(args: &Args, global: &Global, env: &Env, printer: &Pr
             offers.push((locked, offer));
         }
     }
-    // A new sub-agent is more than was accepted, and comes along once it is.
+    // A new sub-agent is more than was accepted, and is added once it is accepted.
     let along = along(&project, &config, offers.iter().map(|(_, offer)| offer).collect()).await?;
     let grows = !along.is_empty() || offers.iter().any(|(_, offer)| offer.needs_word());
     let accepted = !args.locked && (args.accept || !grows);
@@ -82,7 +82,7 @@ pub(super) async fn update(args: &Args, global: &Global, env: &Env, printer: &Pr
     Ok(ExitCode::SUCCESS)
 }
 
-/// The entries to look at.
+/// Returns the entries to update.
 fn chosen(project: &Project, names: &[Name]) -> Result<Vec<Locked>> {
     for name in names {
         if project.lock().get(name).is_none() {

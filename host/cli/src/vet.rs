@@ -1,7 +1,7 @@
-//! `agenthost vet`: check a plugin, and write down who vouches for which digest.
+//! `agenthost vet`: checks a plugin, and records who vouches for which digest.
 //!
-//! Nothing here decides: the checks are shown, and a person accepts. What failed stands in the way of that; what could not
-//! be checked, for want of the source, is said.
+//! Nothing is decided here: the checks are shown, and a person accepts. A failed check prevents that. A check that
+//! cannot be made, because the source is missing, is reported as skipped.
 
 mod checks;
 
@@ -56,7 +56,7 @@ pub(super) struct Args {
 pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let config = global.config(env)?;
     let project = project(&config, env)?.before_vetting();
-    // Before the checks, which take their time.
+    // Before the checks, which take time.
     let who = args.accept.then(|| voucher(args)).transpose()?;
     let source = args.source.as_ref().map(|dir| env.cwd().join(dir));
     if let Some(dir) = source.as_deref().filter(|dir| dir.is_dir()) {
@@ -143,7 +143,7 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
     Ok(ExitCode::SUCCESS)
 }
 
-/// Who vouches: as said, or as git has it.
+/// Returns the person who vouches: from `--who`, or from git's configuration.
 fn voucher(args: &Args) -> Result<String> {
     let who = match &args.who {
         Some(who) => who.trim().to_owned(),
@@ -157,7 +157,7 @@ fn voucher(args: &Args) -> Result<String> {
     }
 }
 
-/// The plugin that is looked at, and where it is loaded from.
+/// Returns the plugin to be checked, and the place to load it from.
 async fn find(args: &Args, project: &Project, env: &Env, printer: &Printer) -> Result<(Place, Subject)> {
     let place = Place::parse(&args.plugin, env.cwd())?;
     let read = |path: &Path| -> Result<Subject> {
@@ -192,7 +192,7 @@ async fn find(args: &Args, project: &Project, env: &Env, printer: &Printer) -> R
                     },
                 ))
             }
-            // Not of the project yet: looked at as a file.
+            // Not in the project yet: read as a file.
             Err(_) => {
                 let found = project.find(reference).await?;
                 let path = project.cache().path(&found.release.digest);
@@ -209,7 +209,7 @@ async fn find(args: &Args, project: &Project, env: &Env, printer: &Printer) -> R
     }
 }
 
-/// As git signs commits: `Ada Example <ada@acme.example>`.
+/// Returns the identity with which git signs commits: `Ada Example <ada@acme.example>`.
 fn git_identity() -> Option<String> {
     let ask = |key: &str| {
         let output = Command::new("git")

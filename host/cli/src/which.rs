@@ -1,4 +1,4 @@
-//! Which plugin a command is about, and what it is given beside its input.
+//! The plugin that a command is about, with its sub-agents and directories.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,18 +34,18 @@ pub(super) struct Which {
     locked: bool,
 }
 
-/// The same for another time and place, as a journal keeps it.
+/// The plugin of a recorded command, as a journal keeps it for another time and place.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Named {
     plugin: Place,
     with: BTreeMap<String, Place>,
-    /// As they were written, relative to `cwd`.
+    /// The arguments as they were written, relative to `cwd`.
     dirs: Vec<String>,
     cwd: PathBuf,
 }
 
 impl Which {
-    /// Loads it, and says what stands out.
+    /// Loads the plugin, and prints a note if `--dir` has no effect.
     pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<LoadedPlugin> {
         let options = LoadOptions {
             with: sub_agents(&self.with, env)?,
@@ -67,12 +67,12 @@ impl Which {
         Ok(plugin)
     }
 
-    /// The directories that were given, as they were written.
+    /// Returns the arguments of `--dir`, as they were written.
     pub(super) fn given_dirs(&self) -> &[String] {
         &self.dir
     }
 
-    /// What it takes to load it again.
+    /// Returns the form that a journal keeps, to load the plugin again.
     pub(super) fn named(&self, env: &Env) -> Result<Named> {
         Ok(Named {
             plugin: Place::parse(&self.plugin, env.cwd())?,
@@ -84,8 +84,8 @@ impl Which {
 }
 
 impl Named {
-    /// What of it goes beyond the project's folder, for people: its directory, and those that it gives to the plugin. The
-    /// plugins are asked about where they are loaded.
+    /// Describes what goes beyond the project's folder: the working directory, and directories for the plugin. Plugins
+    /// are checked when they are loaded.
     pub(super) fn beyond(&self, config: &Config, env: &Env) -> Result<Vec<String>> {
         let mut beyond = Vec::new();
         if !is_inside(&self.cwd, config, env) {
@@ -93,7 +93,7 @@ impl Named {
         }
         for text in &self.dirs {
             let dir = DirGrant::parse(&env.at(&self.cwd), text).map_err(|error| error.context("--dir"))?;
-            // What may write can change what the project runs, as a grant of its file could.
+            // A writable directory could change what the project runs, just as a grant of its file could.
             if dir.write || !is_inside(&dir.host, config, env) {
                 beyond.push(format!("--dir {text}"));
             }
@@ -101,7 +101,7 @@ impl Named {
         Ok(beyond)
     }
 
-    /// Loads it as it was loaded then.
+    /// Loads the plugin as it was loaded for the recorded run.
     pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<LoadedPlugin> {
         let options = LoadOptions {
             with: self.with.clone(),
@@ -112,10 +112,10 @@ impl Named {
     }
 }
 
-/// Whether a path lies in the folder of the project's file, all links followed. Without such a file, or if it lies in the
-/// home directory, which holds more than one project, nothing does.
+/// Returns whether a path is in the folder of the project's file, with all links resolved. Returns `false` without such
+/// a file, or if it is in the home directory, which holds more than one project.
 pub(super) fn is_inside(path: &Path, config: &Config, env: &Env) -> bool {
-    // The file itself may be a link, and its folder is where the project put it.
+    // The file itself may be a link; the project's folder is where the link is.
     let folder = config.project_file().and_then(Path::parent);
     let Some(folder) = folder.and_then(|folder| folder.canonicalize().ok()) else {
         return false;
@@ -124,7 +124,7 @@ pub(super) fn is_inside(path: &Path, config: &Config, env: &Env) -> bool {
     if folder.parent().is_none() || home.as_ref() == Some(&folder) {
         return false;
     }
-    // What does not exist yet is where its directory is.
+    // A path that does not exist yet is judged by its parent directory.
     let place = path.canonicalize().ok().or_else(|| {
         let name = path.file_name()?;
         Some(path.parent()?.canonicalize().ok()?.join(name))
@@ -132,7 +132,7 @@ pub(super) fn is_inside(path: &Path, config: &Config, env: &Env) -> bool {
     place.is_some_and(|place| place.starts_with(folder))
 }
 
-/// `--with NAMESPACE:NAME=PLUGIN`
+/// Parses `--with NAMESPACE:NAME=PLUGIN`.
 pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, Place>> {
     let parse = |text: &String| match text.split_once('=') {
         Some((name, place)) if name.contains(':') && !place.is_empty() => {
@@ -146,7 +146,7 @@ pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String,
     given.iter().map(parse).collect()
 }
 
-/// `--dir HOST::GUEST[:rw]`
+/// Parses `--dir HOST::GUEST[:rw]`.
 fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
     let parse = |text: &String| {
         let dir = DirGrant::parse(env, text).map_err(|error| error.context("--dir"))?;
@@ -161,7 +161,7 @@ fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
     given.iter().map(parse).collect()
 }
 
-/// Fetches what the lock file names and the cache has not, of the plugins that are named as references, and says so.
+/// Fetches the plugins that are given as references and missing from the cache, and prints a note for each.
 async fn fetch(host: &Host, place: &Place, options: &LoadOptions, printer: &Printer) -> Result<()> {
     let Some(project) = host.project().filter(|project| !project.lock().is_empty()) else {
         return Ok(());
@@ -182,7 +182,7 @@ async fn fetch(host: &Host, place: &Place, options: &LoadOptions, printer: &Prin
             Place::Path(_) => None,
         });
     for reference in given.chain(configured).collect::<Vec<_>>() {
-        // What is not in the lock file is an error only where it is loaded.
+        // A reference that is not in the lock file is an error only if it is loaded.
         if let Ok(locked) = project.locked(&reference) {
             project
                 .ready(&locked.name, |locked| super::registry::note(locked, printer))

@@ -1,7 +1,7 @@
-//! What stops the host from doing what it was asked, outside a task: a wrong flag, a broken plugin, a refused import.
+//! Errors of the host outside a task: a wrong flag, a broken plugin, a refused import.
 //!
-//! What happens *inside* a task is not an error of the host but an outcome of the task: see [`crate::task::Outcome`].
-//! Exit codes are the command line's business, so none stand here.
+//! A failure *inside* a task is not an error of the host but an outcome of the task: see [`crate::task::Outcome`]. Exit
+//! codes belong to the command line and are not defined here.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::fmt;
 /// The result of a host operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of thing went wrong; scripts match on its [name](ErrorClass::name).
+/// The kind of an error. Scripts match on its [name](ErrorClass::name).
 ///
 /// ```
 /// use agenthost_core::error::{Error, ErrorClass};
@@ -23,22 +23,22 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorClass {
-    /// The command line or an API call makes no sense.
+    /// The command line or an API call is invalid.
     Usage,
-    /// The task's input is missing, is no JSON, or has the wrong type.
+    /// The task's input is missing, is not valid JSON, or has the wrong type.
     Input,
-    /// A configuration file is wrong.
+    /// A configuration file is invalid.
     Config,
     /// A plugin cannot be found, built or loaded.
     Plugin,
-    /// Something was asked for that is not offered or not granted.
+    /// The request is for something that is not offered or not granted.
     Denied,
-    /// The host itself failed, or its storage.
+    /// The host itself or its storage failed.
     Host,
 }
 
 impl ErrorClass {
-    /// The class as it stands in JSON output.
+    /// The name of the class in JSON output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Usage => "usage",
@@ -53,8 +53,8 @@ impl ErrorClass {
 
 /// An error with its class, the place where it happened, and the next step.
 ///
-/// The message is a lower-case fragment without a full stop that names the file, plugin, interface or limit; the hint
-/// is a whole sentence that says what to do.
+/// The message is a lower-case fragment without a full stop that names the file, plugin, interface or limit. The hint
+/// is a whole sentence that suggests what to do.
 ///
 /// ```
 /// use agenthost_core::error::{Error, ErrorClass};
@@ -72,7 +72,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of `class`.
+    /// Creates an error of `class`.
     pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
         Self {
             class,
@@ -82,44 +82,44 @@ impl Error {
         }
     }
 
-    /// The command line or an API call makes no sense.
+    /// Creates an error for an invalid command line or API call.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(ErrorClass::Usage, message)
     }
 
-    /// The task's input is wrong.
+    /// Creates an error for invalid task input.
     pub fn input(message: impl Into<String>) -> Self {
         Self::new(ErrorClass::Input, message)
     }
 
-    /// A configuration file is wrong.
+    /// Creates an error for an invalid configuration file.
     pub fn config(message: impl Into<String>) -> Self {
         Self::new(ErrorClass::Config, message)
     }
 
-    /// A plugin cannot be found, built or loaded.
+    /// Creates an error for a plugin that cannot be found, built or loaded.
     pub fn plugin(message: impl Into<String>) -> Self {
         Self::new(ErrorClass::Plugin, message)
     }
 
-    /// Something is not offered or not granted.
+    /// Creates an error for something that is not offered or not granted.
     pub fn denied(message: impl Into<String>) -> Self {
         Self::new(ErrorClass::Denied, message)
     }
 
-    /// The host itself failed.
+    /// Creates an error for a failure of the host itself.
     pub fn host(message: impl Into<String>) -> Self {
         Self::new(ErrorClass::Host, message)
     }
 
-    /// The same with the file it is about in front.
+    /// Prefixes the message with the path of the file it is about.
     #[must_use]
     pub fn at(mut self, path: &std::path::Path) -> Self {
         self.message = format!("{}: {}", path.display(), self.message);
         self
     }
 
-    /// The same with what it is about in front.
+    /// Prefixes the message with its subject.
     #[must_use]
     pub fn context(mut self, what: &str) -> Self {
         self.message = format!("{what}: {}", self.message);
@@ -133,24 +133,24 @@ impl Error {
         self
     }
 
-    /// Adds what caused it.
+    /// Adds the underlying error.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// What kind of thing went wrong.
+    /// The kind of the error.
     pub fn class(&self) -> ErrorClass {
         self.class
     }
 
-    /// What happened and where, without the causes.
+    /// The description of the error and its place, without the causes.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// What to do next.
+    /// The suggested next step, if there is one.
     pub fn next_step(&self) -> Option<&str> {
         self.hint.as_deref()
     }

@@ -1,18 +1,18 @@
-//! Failpoints: named places on the path of a run at which a test makes something go wrong.
+//! Failpoints: named places on the path of a run where a test injects a fault.
 //!
-//! `failpoint!("call.reserve")` marks a place. It is compiled in with the feature `failpoints` alone; in any other build
+//! `failpoint!("call.reserve")` marks a place. It is compiled only with the feature `failpoints`; in any other build
 //! the macro expands to nothing. A test arms the process with a `Plan`: the *n*th place that is passed panics, fails or
-//! cancels the run, and every other one does nothing. Counting all places in one sequence, instead of naming each, lets a
-//! test walk them one by one until a run passes fewer than *n*, so a new place is tested from the day it is added.
+//! cancels the run, and every other one does nothing. Because all places are counted in one sequence, a test can walk
+//! through them until a run passes fewer than *n*, so a new place is covered as soon as it is added.
 //!
-//! Left out: scopes. A plan holds for the whole process, so a test that arms one runs in a process of its own.
+//! Left out: scopes. A plan applies to the whole process, so a test that arms one runs in its own process.
 
-/// A place at which a test makes something go wrong.
+/// Marks a place where a test can inject a fault.
 ///
 /// - `failpoint!("name")` panics or cancels the run.
-/// - `failpoint!("name", error)` also returns `Err(error)` from the function.
-/// - `failpoint!(leak text)` notes that something was not given back.
-/// - `failpoint!(await "name")` gives a cancel the time to drop the future here.
+/// - `failpoint!("name", error)` can also return `Err(error)` from the function.
+/// - `failpoint!(leak text)` records that something was not released.
+/// - `failpoint!(await "name")` gives a cancellation time to drop the future here.
 #[cfg(feature = "failpoints")]
 #[macro_export]
 macro_rules! failpoint {
@@ -32,7 +32,7 @@ macro_rules! failpoint {
     };
 }
 
-/// A place at which a test makes something go wrong, in a build without the feature `failpoints`: nothing.
+/// Marks a place where a test can inject a fault; expands to nothing without the feature `failpoints`.
 #[cfg(not(feature = "failpoints"))]
 #[macro_export]
 macro_rules! failpoint {
@@ -48,38 +48,38 @@ pub use self::armed::{leak, pass, wait};
 mod armed {
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
-    /// How often others are let go on, so that a cancelled run can drop what waits at the place where it was cancelled.
+    /// How many times to yield so that a cancelled run can drop the future that waits at the place of the cancellation.
     const TURNS_TO_DROP: usize = 1_000;
 
-    /// What happens at a place.
+    /// The fault to inject.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum Fault {
         /// The place panics.
         Panic,
-        /// The function fails. Places that cannot fail do not count.
+        /// The function returns an error. Places that cannot fail are not counted.
         Error,
-        /// The run is cancelled, and what waits there is dropped if it can be.
+        /// The run is cancelled, and the future that waits there is dropped if possible.
         Cancel,
     }
 
-    /// What a process is armed with.
+    /// The fault that a process is armed with.
     pub struct Plan {
-        /// The place that it concerns, counted from 1; 0 for none.
+        /// The number of the place to fail, counted from 1; 0 for none.
         pub at: usize,
-        /// Only places of this name count; all do if it is `None`.
+        /// If set, only places with this name are counted.
         pub name: Option<&'static str>,
-        /// What happens there.
+        /// The fault to inject there.
         pub fault: Fault,
         /// Cancels the run.
         pub cancel: Box<dyn Fn() + Send>,
     }
 
-    /// What a process has passed.
+    /// The places that a process has passed.
     #[derive(Debug, Default)]
     pub struct Passed {
-        /// The names of the places that counted, in order.
+        /// The names of the counted places, in order.
         pub names: Vec<&'static str>,
-        /// The place at which something went wrong.
+        /// The place where the fault was injected.
         pub hit: Option<&'static str>,
     }
 
@@ -90,27 +90,27 @@ mod armed {
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Arms the process, instead of what it was armed with before.
+    /// Arms the process, replacing any earlier plan.
     pub fn arm(plan: Plan) {
         *lock(&STATE) = Some((plan, Passed::default()));
     }
 
-    /// Disarms the process and returns what it has passed.
+    /// Disarms the process and returns the places it has passed.
     pub fn disarm() -> Passed {
         lock(&STATE).take().map(|(_, passed)| passed).unwrap_or_default()
     }
 
-    /// Returns what was not given back when its owner ended, since this was last asked.
+    /// Returns the leaks recorded since the last call.
     pub fn leaked() -> Vec<String> {
         std::mem::take(&mut *lock(&LEAKED))
     }
 
-    /// Notes that something was not given back.
+    /// Records that something was not released.
     pub fn leak(what: String) {
         lock(&LEAKED).push(what);
     }
 
-    /// Passes the place `name`. Returns the fault that the caller has to bring about.
+    /// Passes the place `name`. Returns the fault that the caller has to inject.
     pub fn pass(name: &'static str, fails: bool) -> Option<Fault> {
         let fault = {
             let mut state = lock(&STATE);

@@ -1,5 +1,5 @@
-//! The vocabulary that all parts of agenthost share: errors, limits and the ledger that enforces them, model requests and replies,
-//! outcomes of tasks, and reports of runs.
+//! The vocabulary that all parts of agenthost share: errors, limits and the ledger that enforces them, model requests
+//! and replies, outcomes of tasks, and reports of runs.
 //!
 //! Nothing here runs a plugin, sends a request or touches a database.
 

@@ -1,8 +1,8 @@
-//! What a task may use: the limits as values, the way an operator writes them, and the way they combine.
+//! Limits on what a task may use, how an operator writes them, and how they combine.
 //!
-//! A limit that is `None` does not exist. Narrowing takes the smaller of each pair, so it can never widen; overriding
-//! replaces what was written and keeps the rest. This module is plain values and arithmetic: it enforces nothing, reads
-//! no clock and no file.
+//! A limit that is `None` does not exist. Narrowing takes the smaller of each pair, so it can never widen a limit;
+//! overriding replaces the limits that are given and keeps the rest. This module contains only values and arithmetic:
+//! it enforces nothing and reads no clock and no file.
 
 pub mod ledger;
 mod patch;
@@ -23,18 +23,19 @@ pub use self::usd::Usd;
 const TASK_TOKENS: u64 = 200_000;
 /// 100 model calls: far above what a focused task makes, far below what a loop would make in its five minutes.
 const TASK_CALLS: u64 = 100;
-/// 20 G units of fuel: one to four seconds of computing (measured at 5 to 18 G a second), as a task's work is done by the model and not by the plugin.
+/// 20 G units of fuel: one to four seconds of computing (measured at 5 to 18 G per second), because the model does the
+/// work of a task and not the plugin.
 const TASK_FUEL: u64 = 20_000_000_000;
 /// 64 MiB of linear memory: room for a document and its parsed form, and 100 such tasks fit in 6.4 GiB.
 const TASK_MEMORY: u64 = 64 << 20;
-/// 5 minutes: several slow replies with their retries, short enough for a person who waits.
+/// 5 minutes: long enough for several slow replies with their retries, short enough for a person who waits.
 const TASK_TIME: Duration = Duration::from_mins(5);
-/// 1,000 sub-tasks: a wide fan-out; a plugin that starts more has most likely lost count.
+/// 1,000 sub-tasks: a wide fan-out. A plugin that starts more is most likely in a loop.
 const TASK_TASKS: u64 = 1_000;
 /// 5 levels of sub-tasks: orchestrators of orchestrators fit; endless recursion ends early.
 const TASK_DEPTH: u32 = 5;
 
-/// What a task, or a whole run, may use at most. `None` is no limit.
+/// The upper bounds on what a task or a whole run may use. `None` means no limit.
 ///
 /// ```
 /// use agenthost_core::limits::{Cap, Limits, LimitsPatch};
@@ -67,8 +68,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What a task gets when nobody says otherwise: 200,000 tokens, 100 calls, 20 G fuel, 64 MiB, 5 minutes, 1,000
-    /// sub-tasks, depth 5. There is no limit on cost, since one refuses every model whose price is unknown.
+    /// The default limits of a task: 200,000 tokens, 100 calls, 20 G fuel, 64 MiB, 5 minutes, 1,000 sub-tasks, depth 5.
+    /// There is no default limit on cost, because a cost limit rejects every model whose price is unknown.
     pub fn task_default() -> Self {
         Self {
             tokens: Some(TASK_TOKENS),
@@ -82,7 +83,7 @@ impl Limits {
         }
     }
 
-    /// No limit at all.
+    /// No limits at all.
     pub fn none() -> Self {
         Self {
             tokens: None,
@@ -96,7 +97,7 @@ impl Limits {
         }
     }
 
-    /// The smaller of each: what holds when both hold.
+    /// Returns the smaller limit of each pair, which is what applies when both apply.
     #[must_use]
     pub fn narrowed_by(&self, other: &Self) -> Self {
         Self {
@@ -111,7 +112,7 @@ impl Limits {
         }
     }
 
-    /// These limits with every one replaced that `patch` names, in either direction.
+    /// Returns these limits with every limit that `patch` names replaced, in either direction.
     #[must_use]
     pub fn overridden_by(&self, patch: &LimitsPatch) -> Self {
         Self {
@@ -128,7 +129,7 @@ impl Limits {
 }
 
 impl Limits {
-    /// The value of a limit for people, without its unit; none where there is no such limit.
+    /// Formats the value of a limit for people, without its unit. `None` if the limit is not set.
     pub fn describe(&self, limit: LimitKind) -> Option<String> {
         match limit {
             LimitKind::Tokens => self.tokens.map(|n| n.to_string()),
@@ -159,7 +160,7 @@ fn replaced<T>(old: Option<T>, new: Option<Cap<T>>) -> Option<T> {
     }
 }
 
-/// Which limit was reached.
+/// The limit that was reached.
 ///
 /// ```
 /// use agenthost_core::limits::{LimitKind, Limits};
@@ -185,9 +186,9 @@ pub enum LimitKind {
     Tasks,
     /// Levels of sub-tasks.
     Depth,
-    /// The size of a single value, reply or host call; not the operator's to set.
+    /// The size of a single value, reply or host call; not configurable.
     Size,
-    /// A limit that this list has no case for.
+    /// A limit that has no case in this list.
     Other,
 }
 
@@ -204,7 +205,7 @@ impl<'de> Deserialize<'de> for LimitKind {
 }
 
 impl LimitKind {
-    /// The name, as in the plugin contract and in JSON output.
+    /// The name in the plugin contract and in JSON output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tokens => "tokens",
@@ -220,7 +221,7 @@ impl LimitKind {
         }
     }
 
-    /// The limit of that name; [`LimitKind::Other`] for a name that this version does not know.
+    /// Returns the limit with that name; [`LimitKind::Other`] for a name that this version does not know.
     pub fn from_name(name: &str) -> Self {
         const ALL: [LimitKind; 9] = [
             LimitKind::Tokens,
@@ -238,7 +239,7 @@ impl LimitKind {
             .unwrap_or(Self::Other)
     }
 
-    /// What a value of this limit counts, where the value does not say so itself.
+    /// The unit of the limit's value, or an empty string if the value already includes its unit.
     pub fn unit(self) -> &'static str {
         match self {
             Self::Tokens => "tokens",
@@ -250,7 +251,7 @@ impl LimitKind {
         }
     }
 
-    /// The limit in a sentence for people: "its limit of model calls".
+    /// The phrase for the limit in a sentence for people, such as "model calls".
     pub fn words(self) -> &'static str {
         match self {
             Self::Calls => "model calls",

@@ -1,9 +1,10 @@
-//! Finds the name that a misspelled one was meant to be.
+//! Suggests the known name closest to a misspelled one.
 
 /// Longer names are not compared.
 const MAX_TYPED: usize = 64;
 
-/// Returns the known name that `name` was most likely meant to be: at most a third of its letters differ, upper case or not.
+/// Returns the known name that is most similar to `name`, ignoring case. Up to a third of the known name's letters may
+/// differ, and at least one; `None` if no known name is that similar.
 ///
 /// ```
 /// use agenthost_core::nearest::nearest;

@@ -1,8 +1,9 @@
-//! Files that somebody else may have put there: a registry, a project, another user.
+//! Files that another party may have put there: a registry, a project, another user.
 //!
-//! Opening a pipe waits for its other end, opening a device may do anything, and a link leads where its maker likes. So
-//! what is opened here is a plain file, or an error, and never waits: the kind is looked at before the file is opened, it
-//! is opened without waiting, and the kind of what was opened is what counts. What is read is bounded.
+//! Opening a pipe waits for its other end, opening a device may have any effect, and a link leads wherever its author
+//! likes. So this module opens plain files only, never waits, and returns an error for anything else: it checks the
+//! file type before opening, opens without blocking, and checks the type of the opened file again. The size of what is
+//! read is bounded.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -11,12 +12,12 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// What is done about a link in the place of the file.
+/// The treatment of a symbolic link in place of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// It is followed.
+    /// The link is followed.
     Follow,
-    /// It is an error.
+    /// The link is an error.
     Refuse,
 }
 
@@ -49,7 +50,7 @@ pub fn read(path: &Path, links: Links, most: u64) -> io::Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    // It may grow meanwhile.
+    // The file may grow meanwhile.
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > most {
         true => Err(too_large()),

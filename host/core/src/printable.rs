@@ -1,15 +1,15 @@
-//! Text of plugins, models, registries and files, made safe to show on a terminal.
+//! Makes text of plugins, models, registries and files safe to show on a terminal.
 //!
-//! A character that a terminal acts on, that changes the order of what is read, or that nobody sees is replaced by its
-//! escape, such as `\u{1b}` or `\r`; everything else stays as it is. The result holds no such character, so making it
-//! printable once more changes nothing. It is for people: backslashes stay single, so the original cannot always be told
-//! from the result. [`json`] is exact, since JSON has escapes of its own.
+//! A character is replaced by its escape, such as `\u{1b}` or `\r`, if a terminal acts on it, if it changes the order
+//! in which text is read, or if it is invisible; everything else is unchanged. The result contains no such character,
+//! so a second pass changes nothing. It is meant for people: backslashes are not doubled, so the original cannot always
+//! be recovered from the result. [`json`] is exact, because JSON has escapes of its own.
 //!
-//! Left out: characters that look like others, and how wide a character is drawn.
+//! Left out: characters that look like others, and the width of characters.
 
 use std::borrow::Cow;
 
-/// `text` with every hidden character escaped; line breaks and tabs stay.
+/// Escapes every hidden character in `text`; line breaks and tabs stay.
 ///
 /// ```
 /// use agenthost_core::printable::printable;
@@ -21,7 +21,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     escape(text, is_hidden, |c, shown| shown.extend(c.escape_default()))
 }
 
-/// `text` as one line: line breaks and tabs are escaped, too.
+/// Formats `text` as one line: like [`printable`], but line breaks and tabs are escaped, too.
 ///
 /// ```
 /// use agenthost_core::printable::one_line;
@@ -36,7 +36,7 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     )
 }
 
-/// A JSON text that means the same and holds no hidden character, as far as the text is valid JSON.
+/// Escapes hidden characters in a JSON text without changing its meaning, provided that the text is valid JSON.
 ///
 /// ```
 /// use agenthost_core::printable::json;
@@ -52,7 +52,7 @@ pub fn json(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// `text` as one word of a command line, to be shown in a command that the reader may copy: quoted unless it is plain.
+/// Formats `text` as one word of a command line that the reader may copy: quoted unless it is plain.
 ///
 /// ```
 /// use agenthost_core::printable::shell_word;
@@ -68,8 +68,8 @@ pub fn shell_word(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
 }
 
-/// Returns whether a terminal acts on `c`, or shows nothing for it, or shows what follows in another order. Line breaks and
-/// tabs are not hidden.
+/// Returns whether a terminal acts on `c`, shows nothing for it, or shows the following text in another order. Line
+/// breaks and tabs are not hidden.
 ///
 /// ```
 /// use agenthost_core::printable::is_hidden;
@@ -90,10 +90,10 @@ pub fn is_hidden(c: char) -> bool {
         || u32::from(c) & 0xfffe == 0xfffe
 }
 
-/// `text` with every character that `is_bad` escaped by `write`, but for those that are part of an emoji.
+/// Escapes every character for which `is_bad` returns true with `write`, except those that are part of an emoji.
 fn escape(text: &str, is_bad: impl Fn(char) -> bool, write: impl Fn(char, &mut String)) -> Cow<'_, str> {
     let mut shown = String::new();
-    // Up to here, `text` has been looked at and copied.
+    // The end of the part of `text` that has been copied.
     let mut copied = 0;
     let mut before = Before::default();
     for (at, c) in text.char_indices() {
@@ -119,7 +119,7 @@ fn escape(text: &str, is_bad: impl Fn(char) -> bool, write: impl Fn(char, &mut S
     Cow::Owned(shown)
 }
 
-/// Asks for the emoji form of the character before it.
+/// Requests the emoji form of the preceding character.
 const EMOJI_STYLE: char = '\u{fe0f}';
 /// Joins two emoji into one.
 const JOINER: char = '\u{200d}';
@@ -134,7 +134,7 @@ struct Before {
 }
 
 impl Before {
-    /// Whether `c` shapes an emoji: it styles this character, or joins it to the next one.
+    /// Returns whether `c` is part of an emoji: it styles this character, or joins it to the next one.
     fn takes(&self, c: char, after: &str) -> bool {
         let Some(base) = self.base else { return false };
         let keycap = || matches!(base, '0'..='9' | '#' | '*') && after.starts_with(KEYCAP);
@@ -146,7 +146,7 @@ impl Before {
     }
 }
 
-/// Whether `c` lies in a block that holds emoji.
+/// Returns whether `c` is in a block that contains emoji.
 fn is_emoji(c: char) -> bool {
     matches!(u32::from(c),
         0xa9 | 0xae | 0x203c | 0x2049 | 0x2122 | 0x2139 | 0x2190..=0x21ff | 0x2300..=0x23ff | 0x24c2
@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    /// Any character, hidden ones and emoji as often as others.
+    /// Any character, with hidden ones and emoji as frequent as others.
     fn any_text() -> impl Strategy<Value = String> {
         let hidden = prop::sample::select(('\0'..=char::MAX).filter(|c| is_hidden(*c)).collect::<Vec<_>>());
         let special = prop::sample::select(vec![

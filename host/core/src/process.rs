@@ -1,7 +1,7 @@
-//! Whether a process of this machine is alive, and whether it is still the same one.
+//! Checks whether a process on this machine is alive, and whether it is still the same one.
 
-/// Whether there is a process `pid` that can still do something: one that has ended and that nobody has waited for is
-/// gone. A number that was given to another process in the meantime counts as alive.
+/// Returns whether there is a process `pid` that has not ended. A process that has ended counts as gone, even if its
+/// parent has not waited for it yet. If the number has been reused, the new process counts.
 ///
 /// ```
 /// assert!(agenthost_core::process::is_alive(std::process::id()));
@@ -11,8 +11,8 @@ pub fn is_alive(pid: u32) -> bool {
     exists(pid) && !has_ended(pid)
 }
 
-/// When the process `pid` began, as a text that no other process of this number has, also after a restart of the machine;
-/// `None` if there is no such process, or the system does not say.
+/// The start time of the process `pid`, as text that distinguishes it from every other process with this number, even
+/// after a reboot. `None` if there is no such process, or the system does not provide the time.
 ///
 /// ```
 /// use agenthost_core::process::{is_alive_since, start_of};
@@ -25,7 +25,7 @@ pub fn is_alive(pid: u32) -> bool {
 /// ```
 #[must_use]
 pub fn start_of(pid: u32) -> Option<String> {
-    /// Where the time of the start stands, counted from the state of the process.
+    /// The index of the start time, counted from the state of the process.
     const START: usize = 19;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let ticks = stat.rsplit_once(") ")?.1.split(' ').nth(START)?;
@@ -33,8 +33,8 @@ pub fn start_of(pid: u32) -> Option<String> {
     Some(format!("{ticks}@{}", boot.trim()))
 }
 
-/// Whether the process `pid` is alive and is the one that began at `start`, as [`start_of`] said at that time. If either
-/// time is not known, the number alone decides.
+/// Returns whether the process `pid` is alive and is the one that began at `start`, as returned by [`start_of`] at that
+/// time. If either time is unknown, the number alone decides.
 #[must_use]
 pub fn is_alive_since(pid: u32, start: Option<&str>) -> bool {
     is_alive(pid) && start.zip(start_of(pid)).is_none_or(|(then, now)| then == now)
@@ -45,7 +45,7 @@ fn exists(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
         return false;
     };
-    // Another user's process may not be signalled, and exists.
+    // A process of another user exists, although it may not be signalled.
     !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
 }
 
@@ -54,12 +54,12 @@ fn exists(_: u32) -> bool {
     true
 }
 
-/// Whether only its entry in the table of processes is left, where the system shows that.
+/// Returns whether only the entry in the process table is left, if the system shows that.
 fn has_ended(pid: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
         return false;
     };
-    // `pid (name) state …`, and a name may hold anything.
+    // The format is `pid (name) state …`, and the name may contain anything.
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     matches!(state, Some('Z' | 'X'))
 }
@@ -74,7 +74,7 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         assert!(is_alive(child.id()));
         child.kill().unwrap();
-        // A moment may pass until the signal has had its effect.
+        // It may take a moment until the signal takes effect.
         let gone = (0..1_000).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(5));
             !is_alive(child.id())

@@ -1,4 +1,4 @@
-//! A run: the tree of tasks under one root, what can be watched of it, and its report.
+//! A run: the tree of tasks under one root, its events, and its report.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,13 +13,13 @@ use crate::task::{Outcome, TaskId, TaskReport};
 /// The version of the JSON report; readers ignore fields that they do not know.
 pub const REPORT_FORMAT: u32 = 1;
 
-/// The name of a run: sorts by time, fits a shell word.
+/// The id of a run. It sorts by time and needs no quoting in a shell.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct RunId(String);
 
 impl RunId {
-    /// A new name: nine digits of the time in milliseconds and five of `seed`, in lower-case base 32.
+    /// Creates an id: nine digits of the time in milliseconds and five of `seed`, in lower-case base 32.
     #[doc(hidden)]
     pub fn new(now: SystemTime, seed: &[u8; 32]) -> Self {
         const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -40,7 +40,7 @@ impl RunId {
 }
 
 impl RunId {
-    /// The name of a run that is written down.
+    /// Wraps the recorded id of a run.
     #[doc(hidden)]
     pub fn recorded(id: &str) -> Self {
         Self(id.to_owned())
@@ -53,63 +53,63 @@ impl fmt::Display for RunId {
     }
 }
 
-/// Something happened in a run.
+/// An event of a run.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A task began.
     Started {
-        /// Which.
+        /// The task.
         task: TaskId,
         /// Its plugin.
         plugin: String,
     },
-    /// The plugin says how far it is.
+    /// The plugin reports its progress.
     Progress {
-        /// Which task.
+        /// The task.
         task: TaskId,
-        /// Parts done.
+        /// The number of finished parts.
         done: u32,
-        /// Parts in all, where it knows.
+        /// The total number of parts, if known.
         total: Option<u32>,
-        /// Its words, on one line.
+        /// Its message, on one line.
         message: String,
     },
     /// A request of a model call was sent.
     CallSent {
-        /// Which task.
+        /// The task.
         task: TaskId,
         /// The model, as `provider/model`.
         model: String,
     },
     /// A request of a model call failed and is followed by another.
     CallRetried {
-        /// Which task.
+        /// The task.
         task: TaskId,
         /// The model, as `provider/model`.
         model: String,
-        /// Why it failed.
+        /// The error of the failed request.
         error: String,
-        /// How long is waited first.
+        /// The delay before the next request.
         wait: Duration,
     },
-    /// A request of a model call came back and is in the books.
+    /// A request of a model call completed and is booked.
     CallSettled {
-        /// Which task.
+        /// The task.
         task: TaskId,
-        /// What the task has used by now.
+        /// The resources that the task has used so far.
         spent: Spent,
-        /// Why it failed, if it did.
+        /// The error, if the request failed.
         error: Option<String>,
     },
     /// A task ended.
     Ended {
-        /// Which.
+        /// The task.
         task: TaskId,
     },
 }
 
 impl Event {
-    /// The task that it is about.
+    /// The task that the event is about.
     pub fn task(&self) -> &TaskId {
         match self {
             Self::Started { task, .. }
@@ -122,13 +122,13 @@ impl Event {
     }
 }
 
-/// What one model was used for in a run.
+/// The usage of one model in a run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelReport {
-    /// The model name that was asked for.
+    /// The model name that the plugin asked for.
     pub name: String,
-    /// What answered, as `provider/model`.
+    /// The model that was called, as `provider/model`.
     pub model: String,
     /// Calls whose first request went to this model.
     pub calls: u64,
@@ -136,44 +136,46 @@ pub struct ModelReport {
     pub requests: u64,
     /// Requests that were another attempt after a failure.
     pub retries: u64,
-    /// Replies that broke their schema and were sent back to be repaired.
+    /// Replies that violated their schema and were sent back to be repaired.
     pub repairs: u64,
-    /// Requests that were sent beside a slow one.
+    /// Requests that were sent in parallel to a slow one.
     pub hedges: u64,
     /// Requests that were sent ahead to write a shared prefix to the provider's cache.
     pub warmed: u64,
     /// Milliseconds that requests waited, before they were sent and between attempts, summed over all of them.
     pub waited_ms: u64,
-    /// What they waited for and how many did: `requests`, `tokens`, `input-tokens`, `output-tokens`, `retry-after`,
-    /// `concurrency`, `prefix`; and under `rate-limited`, how many were refused.
+    /// The reasons for which requests waited, with the number of requests: `requests`, `tokens`, `input-tokens`,
+    /// `output-tokens`, `retry-after`, `concurrency`, `prefix`; and under `rate-limited`, the number of requests that
+    /// were rejected.
     pub limits_met: BTreeMap<String, u64>,
-    /// Requests that were dropped after they had been sent. What the provider counted for them is not known: they are
-    /// charged what they can have used at the most, which is part of the tokens and the cost here.
+    /// Requests that were dropped after they had been sent. The provider's usage count for them is unknown, so they are
+    /// charged their worst case, which is included in the tokens and the cost here.
     pub abandoned: Abandoned,
-    /// Input tokens, cached ones included.
+    /// Input tokens, including cached ones.
     pub input_tokens: u64,
     /// The part of the input that was read from the provider's cache.
     pub cached_input_tokens: u64,
     /// Output tokens.
     pub output_tokens: u64,
-    /// Money, where the price is known.
+    /// The cost, if the price is known.
     pub cost_usd: Option<Usd>,
-    /// Whether the answers were made up on this machine by the offline provider.
+    /// Whether the offline provider generated the replies on this machine.
     pub offline: bool,
 }
 
-/// Requests that were sent and whose cost nobody knows: they were given up, or their replies broke off.
+/// Requests that were sent and whose cost is unknown, because they were dropped or their replies broke off.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Abandoned {
-    /// How many.
+    /// The number of requests.
     pub requests: u64,
-    /// The tokens that were charged for them: the most that the provider may have counted, which is what was reserved.
+    /// The tokens that were charged for them: the reserved amount, which is the most that the provider may have
+    /// counted.
     pub at_most_tokens: u64,
 }
 
 impl Abandoned {
-    /// One request that is charged `used`.
+    /// Returns the entry for one request that is charged `used`.
     #[doc(hidden)]
     pub fn one(used: &Used) -> Self {
         Self {
@@ -184,7 +186,7 @@ impl Abandoned {
 }
 
 impl ModelReport {
-    /// Adds this to the entry of the same name and model, or as an entry of its own.
+    /// Adds this to the entry with the same name and model, or appends it.
     pub fn into_list(self, list: &mut Vec<Self>) {
         match list
             .iter_mut()
@@ -236,22 +238,22 @@ impl ModelReport {
     }
 }
 
-/// What is known of a run once it has ended.
+/// The report of a run that has ended.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunReport {
     /// [`REPORT_FORMAT`].
     pub format: u32,
-    /// Its name.
+    /// The id of the run.
     pub run: RunId,
-    /// How its root came out.
+    /// The outcome of the root task.
     pub outcome: Outcome,
-    /// What all of it used.
+    /// The usage of the whole run.
     pub spent: Spent,
-    /// Every task, the root included.
+    /// Every task, including the root.
     pub tasks: Vec<TaskReport>,
-    /// What each model was used for.
+    /// The usage of each model.
     pub models: Vec<ModelReport>,
-    /// Of a replay, where it differed from what was recorded; none for a run that is no replay.
+    /// The differences between a replay and its record; `None` for a run that is not a replay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub differences: Option<Vec<Difference>>,
 }
@@ -261,14 +263,15 @@ pub struct RunReport {
 pub struct Difference {
     /// The task.
     pub task: TaskId,
-    /// Which of its asks, counted from 0; none where it is not about one.
+    /// The number of the model call or sub-task among those of the task, counted from 0; `None` if the difference is
+    /// about neither.
     pub ask: Option<u64>,
-    /// What differs.
+    /// A description of the difference.
     pub what: String,
 }
 
 impl RunReport {
-    /// Whether any answer was made up by the offline provider.
+    /// Returns whether the offline provider generated any reply.
     pub fn is_offline(&self) -> bool {
         self.models.iter().any(|model| model.offline)
     }

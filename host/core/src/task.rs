@@ -1,8 +1,8 @@
-//! A task: one call of one plugin, and how it came out.
+//! A task: one call of one plugin, and its outcome.
 //!
 //! A task ends in exactly one [`Outcome`]: the plugin's typed output, or a [`Failure`] with its class. Whatever happens
-//! in a guest (a trap, a loop, a denied model) becomes a failure of its task and of nothing else; what happens to the
-//! host itself is a failure of class `host`.
+//! in a guest (a trap, a loop, a denied model) becomes a failure of its task only. A fault of the host itself is a
+//! failure of class `host`.
 
 mod read;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::limits::{LimitKind, Limits, Spent};
 
-/// Where a task stands in its run: `root`, `root/0`, `root/0/3`.
+/// The position of a task in its run: `root`, `root/0`, `root/0/3`.
 ///
 /// ```
 /// use agenthost_core::task::TaskId;
@@ -27,22 +27,22 @@ use crate::limits::{LimitKind, Limits, Spent};
 pub struct TaskId(String);
 
 impl TaskId {
-    /// The first task of a run.
+    /// The id of the first task of a run.
     pub fn root() -> Self {
         Self("root".into())
     }
 
-    /// The `n`th task that this one started.
+    /// The id of the `n`th task that this one started.
     pub fn child(&self, n: u32) -> Self {
         Self(format!("{}/{n}", self.0))
     }
 
-    /// How many tasks stand above it.
+    /// The number of tasks above this one.
     pub fn depth(&self) -> u32 {
         u32::try_from(self.0.matches('/').count()).unwrap_or(u32::MAX)
     }
 
-    /// Sorts ids as a tree is read: a task, its sub-tasks in their order, the next task.
+    /// The sort key that lists ids as a tree: a task, its sub-tasks in order, the next task.
     pub fn order(&self) -> Vec<u32> {
         self.0
             .split('/')
@@ -51,7 +51,7 @@ impl TaskId {
             .collect()
     }
 
-    /// The task that started this one.
+    /// The id of the task that started this one.
     pub fn parent(&self) -> Option<Self> {
         self.0.rsplit_once('/').map(|(parent, _)| Self(parent.into()))
     }
@@ -63,33 +63,33 @@ impl fmt::Display for TaskId {
     }
 }
 
-/// Why a task gave no output.
+/// The reason why a task has no output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureClass {
-    /// The plugin says that it could not do the task.
+    /// The plugin reports that it could not do the task.
     Failed,
-    /// The task ran into a limit.
+    /// The task reached a limit.
     Exhausted,
-    /// The task asked for something that it was not granted.
+    /// The task asked for something that was not granted.
     Denied,
-    /// The model call failed for good.
+    /// The model call failed permanently.
     Model,
     /// The input does not fit the model's context.
     ContextOverflow,
-    /// The code crashed.
+    /// The guest crashed.
     Trapped,
-    /// The parent or the operator cancelled it.
+    /// The parent or the operator cancelled the task.
     Cancelled,
     /// The task hands the decision to a person.
     Escalated,
-    /// The host failed the task.
+    /// The host failed.
     Host,
-    /// A class of the plugin's own.
+    /// A class defined by the plugin.
     Other,
 }
 
 impl FailureClass {
-    /// The class as it stands in JSON output: the case of the contract's `failure`.
+    /// The name of the class in JSON output, which is the case of the contract's `failure`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -119,18 +119,18 @@ impl FailureClass {
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
-    /// What kind.
+    /// The class of the failure.
     pub class: FailureClass,
-    /// What happened.
+    /// The description of the failure.
     pub message: String,
     /// The limit that was reached, for [`FailureClass::Exhausted`].
     pub limit: Option<LimitKind>,
-    /// The plugin's own error value, where its error type is not the contract's `failure`.
+    /// The plugin's own error value, if its error type is not the contract's `failure`.
     pub error: Option<Value>,
 }
 
 impl Failure {
-    /// A failure of `class`.
+    /// Creates a failure of `class`.
     pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
         Self {
             class,
@@ -140,7 +140,7 @@ impl Failure {
         }
     }
 
-    /// A limit was reached.
+    /// Creates a failure for a limit that was reached.
     pub fn exhausted(limit: LimitKind, message: impl Into<String>) -> Self {
         Self {
             limit: Some(limit),
@@ -148,7 +148,7 @@ impl Failure {
         }
     }
 
-    /// The same, with the value of the limit that was reached in its message.
+    /// Appends the value of the reached limit to the message.
     pub fn with_limit_of(mut self, limits: &Limits) -> Self {
         let value = self.limit.and_then(|limit| limits.describe(limit));
         if let (Some(limit), Some(value)) = (self.limit, value) {
@@ -162,7 +162,7 @@ impl Failure {
         self
     }
 
-    /// The JSON form of the contract's `failure`, for the input of a plugin that takes one.
+    /// Returns the JSON form of the contract's `failure`, as input for a plugin that takes one.
     pub fn to_input(&self) -> Value {
         let name = self.class.name();
         match self.class {
@@ -240,7 +240,7 @@ impl Serialize for Failure {
     }
 }
 
-/// How a task came out.
+/// The outcome of a task.
 ///
 /// ```
 /// use agenthost_core::limits::LimitKind;
@@ -261,16 +261,16 @@ impl Serialize for Failure {
 pub enum Outcome {
     /// The plugin's output, as JSON.
     Ok(Value),
-    /// Why there is none.
+    /// The failure.
     Failure(Failure),
 }
 
 impl Outcome {
-    /// The output or the failure, for `?` and what else comes with a `Result`.
+    /// Returns the output or the failure as a `Result`.
     ///
     /// # Errors
     ///
-    /// The failure, where there is no output.
+    /// Returns the failure if there is no output.
     pub fn into_result(self) -> Result<Value, Failure> {
         match self {
             Self::Ok(value) => Ok(value),
@@ -286,7 +286,7 @@ impl Outcome {
         }
     }
 
-    /// The failure, if it is one.
+    /// The failure, if there is one.
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Ok(_) => None,
@@ -306,37 +306,38 @@ impl Serialize for Outcome {
     }
 }
 
-/// What is known of a task once it has ended.
+/// The report of a task that has ended.
 #[derive(Debug, Clone, Serialize)]
 pub struct TaskReport {
-    /// Where it stands in the run.
+    /// The position of the task in the run.
     pub id: TaskId,
-    /// The task that started it; none for the root.
+    /// The task that started this one; `None` for the root.
     pub parent: Option<TaskId>,
     /// The plugin's identity, with the version of its interface.
     pub plugin: String,
-    /// Its release version, where that is another.
+    /// The release version of the plugin, if it differs from the interface version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
     /// The models that it called, as `provider/model`, in the order of their first call.
     pub models: Vec<String>,
-    /// How it came out.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What it used itself, without its sub-tasks.
+    /// The usage of the task itself, without its sub-tasks.
     pub spent: Spent,
-    /// What it wrote to stdout and stderr, up to the bound.
+    /// The task's output on stdout and stderr, up to a size limit.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub log: String,
-    /// Bytes of it that were dropped.
+    /// The number of bytes of the log that were dropped.
     #[serde(skip_serializing_if = "is_zero")]
     pub log_dropped_bytes: u64,
-    /// What the host has to say of it, for people: that a directory was full, for example.
+    /// Notes of the host for people, for example that a directory was full.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
 impl TaskReport {
-    /// What ran: `demo:competitor@0.1.0`, and `, release 0.1.3` behind it where its release version is another.
+    /// Describes the plugin that ran: `demo:competitor@0.1.0`, followed by `, release 0.1.3` if its release version
+    /// differs.
     pub fn ran(&self) -> String {
         match &self.release {
             Some(release) => format!("{}, release {release}", self.plugin),

@@ -1,10 +1,10 @@
-//! Defences that can be switched off, one at a time, to prove that the attack corpus notices.
+//! Defenses that can be switched off, one at a time, to prove that the attack corpus detects it.
 //!
-//! `cargo xtask attack --weakened` builds the host with the cargo feature `weaken`, names one defence after the other in
-//! `AGENTHOST_WEAKEN`, and expects the matching case to fail. Nothing else enables the feature. Without it [`off`] is the
-//! constant `false`, the branches behind it are not compiled, and the variable is never read.
+//! `cargo xtask attack --weakened` builds the host with the cargo feature `weaken`, names one defense after another in
+//! `AGENTHOST_WEAKEN`, and expects the matching case to fail. Nothing else enables the feature. Without it [`off`] is
+//! the constant `false`, the branches behind it are not compiled, and the variable is never read.
 //!
-//! A defence asks at the place where it says no, and nowhere else:
+//! A defense checks this at the place where it rejects something, and nowhere else:
 //!
 //! ```ignore
 //! use agenthost_core::weaken::{self, Defence};
@@ -14,22 +14,22 @@
 //! }
 //! ```
 
-/// A defence that the proof switches off.
+/// A defense that can be switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Defence {
-    /// The fuel that a host call costs, and the end of a guest's turn after too much host work: `host-call-fuel`.
+    /// The fuel cost of a host call, and the end of a guest's turn after too much host work: `host-call-fuel`.
     HostCallFuel,
-    /// What is counted in a component before it is compiled: `compile-bounds`.
+    /// The bounds on a component before it is compiled: `compile-bounds`.
     CompileBounds,
-    /// The bytes that one run may write to the journal: `journal-bytes`.
+    /// The number of bytes that one run may write to the journal: `journal-bytes`.
     JournalBytes,
-    /// The size, depth and patterns of a schema that a guest hands in: `schema-bounds`.
+    /// The size, depth and patterns of a schema that a guest provides: `schema-bounds`.
     SchemaBounds,
     /// The memory that all tasks of a run hold together: `run-memory`.
     RunMemory,
 }
 
-/// Returns `true` if this process was told to do without `defence`.
+/// Returns `true` if `defence` is switched off in this process.
 #[cfg(feature = "weaken")]
 pub fn off(defence: Defence) -> bool {
     use std::sync::OnceLock;
@@ -52,7 +52,7 @@ pub fn off(defence: Defence) -> bool {
     off == name
 }
 
-/// Returns `false`: this build has all its defences.
+/// Returns `false`: this build has all its defenses.
 #[cfg(not(feature = "weaken"))]
 pub const fn off(_: Defence) -> bool {
     false

@@ -1,25 +1,26 @@
-//! The control law: how many requests may be in flight to one model.
+//! The concurrency control: how many requests may be in flight to one model.
 //!
-//! Additive up, multiplicative down, as TCP does it: it starts small, grows by a step a *round* (as many healthy
-//! answers as there are places) while all places are used, and halves when the service refuses. Only refusals count:
-//! how long a model takes says much about the question and little about the load. A law is arithmetic alone; it holds no
-//! permit, reads no clock and waits for nothing, so scenarios can be played through it in no time.
+//! Additive increase, multiplicative decrease, as in TCP: the limit starts small, grows by a step per *round* (as many
+//! healthy replies as the limit) while all of it is used, and is halved when the service rejects a request. Only
+//! rejections count: the latency of a model depends on the question more than on the load. The control is pure
+//! arithmetic: it holds no permit, reads no clock and waits for nothing, so scenarios can be simulated instantly.
 
-/// Places that a round adds while nothing has been refused yet, or not for [`CALM`].
+/// The increase of the limit per round while no request has been rejected yet, or not for [`CALM`].
 const BOLD: f64 = 4.0;
-/// Places that a round adds after a refusal.
+/// The increase of the limit per round after a rejection.
 const CAREFUL: f64 = 1.0;
-/// Milliseconds without a refusal after which growth is bold again.
+/// Milliseconds without a rejection after which growth is bold again.
 const CALM: u64 = 60_000;
 
-/// What an answer says of the load.
+/// The load signal of one reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sign {
-    /// It is taken well; `full` when every place was used at the time, so that one more is worth a try.
+    /// The service accepted the request. `full` if the limit was used up at the time, so that a higher one is worth
+    /// trying.
     Healthy { full: bool },
-    /// Too much: 429, 503, 529.
+    /// The service rejected the request for load: 429, 503, 529.
     Refused,
-    /// Nothing: the failure has other reasons.
+    /// No signal: the request failed for other reasons.
     Neutral,
 }
 
@@ -27,11 +28,12 @@ pub(super) enum Sign {
 pub(super) struct Law {
     ceiling: f64,
     limit: f64,
-    /// The number of the first request whose refusal counts: those sent before the last cut were sent under the old limit.
+    /// The number of the first request whose rejection counts: earlier ones were sent under the limit before the last
+    /// cut.
     cut_before: u64,
-    /// When the last refusal was.
+    /// The time of the last rejection.
     refused_at: Option<u64>,
-    /// Cuts since a request that was sent after one was answered well.
+    /// Cuts since a request that was sent after a cut succeeded.
     row: u32,
 }
 
@@ -47,18 +49,18 @@ impl Law {
         }
     }
 
-    /// Cuts one after another without an answer to anything that was sent in between.
+    /// The number of consecutive cuts without a successful request that was sent in between.
     pub(super) fn cuts_in_a_row(&self) -> u32 {
         self.row
     }
 
-    /// Requests that may be in flight; at least 1.
+    /// The maximum number of requests in flight; at least 1.
     pub(super) fn limit(&self) -> u32 {
-        // Between 1 and a u32.
+        // The value is between 1 and `u32::MAX`.
         self.limit as u32
     }
 
-    /// Takes the answer to request `number` into account; `next` is the number of the next request to be sent. Says
+    /// Takes the reply to request `number` into account; `next` is the number of the next request to be sent. Returns
     /// whether the limit was cut.
     pub(super) fn observe(&mut self, now: u64, number: u64, next: u64, sign: Sign) -> bool {
         if matches!(sign, Sign::Healthy { .. }) && number >= self.cut_before {
@@ -73,7 +75,7 @@ impl Law {
             }
             Sign::Refused => {
                 self.refused_at = Some(now);
-                // A burst that is refused together is one refusal.
+                // Rejections of requests that were sent in one burst count as one.
                 if number >= self.cut_before {
                     self.limit = (self.limit / 2.0).max(1.0);
                     self.cut_before = next;
@@ -134,7 +136,7 @@ mod tests {
             law.observe(0, u64::from(number), u64::from(before), Sign::Refused);
         }
         assert_eq!(law.limit(), before / 2);
-        // One that was sent after the cut counts anew.
+        // A request that was sent after the cut counts again.
         law.observe(0, u64::from(before), u64::from(before) + 1, Sign::Refused);
         assert_eq!(law.limit(), before / 4);
         for number in 100..120 {

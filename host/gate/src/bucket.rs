@@ -1,8 +1,8 @@
-//! One rate limit: a bucket that refills all the time, as both vendors keep it.
+//! One rate limit: a bucket that refills continuously, as both vendors implement it.
 //!
-//! The level is kept by our own arithmetic and held between what an answer's headers allow and what they demand: other
-//! clients of the same key make it fall faster than we know, and estimates that were too high make it lower than it is.
-//! A request may take more than there is; the debt delays those that follow.
+//! The level is computed locally and kept within the bounds that a reply's headers imply: other clients of the same key
+//! lower the real level faster than the local one, and estimates that were too high make the local one too low. A
+//! request may take more than the level; the debt delays the requests that follow.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,27 +10,27 @@ use agenthost_core::llm::Meter;
 
 /// The window of a rate limit unless its headers show another.
 const MINUTE: f64 = 60_000.0;
-/// Windows in which a burst that was cut to nothing is whole again.
+/// The number of windows in which a burst that was cut to zero recovers completely.
 const RECOVERY: f64 = 10.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Bucket {
-    /// What a window gives.
+    /// The amount that refills per window.
     limit: f64,
-    /// The most that it holds.
+    /// The capacity.
     burst: f64,
-    /// What `burst` grows back to after a refusal has cut it.
+    /// The capacity that `burst` grows back to after a rejection has cut it.
     whole: f64,
-    /// What a millisecond gives.
+    /// The amount that refills per millisecond.
     per_ms: f64,
     level: f64,
-    /// When `level` was true, in milliseconds.
+    /// The time at which `level` was computed, in milliseconds.
     at: u64,
 }
 
 impl Bucket {
-    /// A limit that the operator set. It holds a tenth of its minute: a service that allows 60 a minute may well refuse
-    /// the second request of a second.
+    /// Creates a limit that the operator set. Its capacity is a tenth of a minute's amount: a service that allows 60
+    /// per minute may well reject the second request within a second.
     pub(super) fn of_operator(per_minute: u64, now: u64) -> Self {
         let limit = per_minute as f64;
         let burst = (limit / 10.0).max(1.0);
@@ -44,7 +44,7 @@ impl Bucket {
         }
     }
 
-    /// A limit that a service reports for the first time.
+    /// Creates a limit that a service reports for the first time.
     pub(super) fn of_meter(meter: &Meter, pending: f64, now: u64) -> Self {
         let limit = meter.limit as f64;
         Self {
@@ -57,7 +57,7 @@ impl Bucket {
         }
     }
 
-    /// Takes over what another process wrote down of the same limit, by the limit as this process knows it.
+    /// Adopts the state of the same limit that another process recorded, subject to the limit as this process knows it.
     pub(super) fn adopt(&mut self, other: &Self, now: u64) {
         let same = self.limit == other.limit;
         if same {
@@ -69,24 +69,26 @@ impl Bucket {
     }
 
     pub(super) fn refill(&mut self, now: u64) {
-        // Written by a clock that was set back since.
+        // Recorded by a clock that has been set back since.
         if self.at > now.saturating_add(MINUTE as u64) {
             self.at = now;
         }
         let passed = now.saturating_sub(self.at) as f64;
-        // One refusal may have had another reason, so what it cost comes back, slowly enough to be no use in a hurry.
+        // A single rejection may have had another reason, so its cut is undone over time, slowly enough not to be used
+        // up at once.
         self.burst = (self.burst + passed * self.per_ms / RECOVERY).min(self.whole);
         self.level = (self.level + passed * self.per_ms).min(self.burst);
         self.at = self.at.max(now);
     }
 
-    /// Milliseconds until `need` is there; a need beyond what it can hold waits until it is full. Zero: now.
+    /// The milliseconds until `need` is available. A need beyond the capacity waits until the bucket is full. Zero
+    /// means now.
     pub(super) fn wait(&self, need: f64) -> u64 {
         let missing = need.min(self.burst) - self.level;
         if missing <= 0.0 {
             0
         } else {
-            // A limit is at least 1 a window, so this is finite.
+            // A limit is at least 1 per window, so this is finite.
             (missing / self.per_ms).ceil() as u64
         }
     }
@@ -95,18 +97,18 @@ impl Bucket {
         self.level -= need;
     }
 
-    /// What was taken too much, or too little where it is negative, once the true count is known.
+    /// Returns the excess once the true count is known; a negative excess takes more.
     pub(super) fn correct(&mut self, too_much: f64) {
         self.level = (self.level + too_much).min(self.burst);
     }
 
-    /// What is left of a full window, between 0 and 1.
+    /// The remaining part of a full bucket, between 0 and 1.
     pub(super) fn share(&self) -> f64 {
         (self.level / self.burst).clamp(0.0, 1.0)
     }
 
-    /// Takes what an answer says into account. The service counted at some moment between `sent` and now; `pending` is
-    /// what it may not have counted by then.
+    /// Takes the headers of a reply into account. The service counted at some time between `sent` and now; `pending` is
+    /// the amount that it may not have counted by then.
     pub(super) fn learn(&mut self, meter: &Meter, pending: f64, sent: u64, now: u64) {
         let limit = meter.limit as f64;
         if limit != self.limit {
@@ -122,7 +124,8 @@ impl Bucket {
         self.level = self.level.max(least).min(most.max(least)).min(self.burst);
     }
 
-    /// The service refused although there should have been room: it holds less at a time than its limit says.
+    /// Handles a rejection although there should have been room: the service's burst capacity is smaller than its
+    /// limit.
     pub(super) fn refused(&mut self) {
         if self.level >= 1.0 {
             self.burst = (self.burst / 2.0).max(1.0);
@@ -131,8 +134,9 @@ impl Bucket {
     }
 }
 
-/// The milliseconds in which the limit refills: a minute, unless what is missing and the time until it is back show a
-/// window of more than two (a daily limit of a small account). Shorter ones are not believed: resets are rounded.
+/// The milliseconds in which the limit refills: a minute, unless the missing amount and the time of the reset imply a
+/// window of more than two minutes (such as the daily limit of a small account). Shorter windows are ignored, because
+/// resets are rounded.
 fn window(meter: &Meter) -> f64 {
     let missing = meter.limit.saturating_sub(meter.remaining);
     let Some(reset) = meter.reset.filter(|_| missing > 0) else {
@@ -172,7 +176,7 @@ mod tests {
         bucket.refill(1_000_000);
         bucket.take(60.0);
         assert_eq!(bucket.wait(1.0), 100);
-        // A need beyond all that it holds goes out when it is full, and leaves a debt.
+        // A need beyond the capacity is sent when the bucket is full, and leaves a debt.
         bucket.refill(2_000_000);
         assert_eq!(bucket.wait(1_000.0), 0);
         bucket.take(1_000.0);
@@ -183,14 +187,14 @@ mod tests {
     fn headers_lower_what_others_took_and_raise_what_was_estimated_too_high() {
         let mut bucket = Bucket::of_meter(&meter(1_000, 900), 0.0, 0);
         bucket.take(100.0);
-        // Somebody else took 500.
+        // Another client took 500.
         bucket.learn(&meter(1_000, 300), 0.0, 0, 0);
         assert!((bucket.level - 300.0).abs() < 1.0, "{bucket:?}");
-        // Our own estimate had been far too high; 50 are on their way and may not be in the count.
+        // The local estimate was far too high; 50 are in flight and may not be counted.
         bucket.take(290.0);
         bucket.learn(&meter(1_000, 280), 50.0, 0, 0);
         assert!((bucket.level - 230.0).abs() < 1.0, "{bucket:?}");
-        // What refilled since the count may be there on top.
+        // The amount that refilled since the count may be available in addition.
         bucket.learn(&meter(1_000, 280), 50.0, 0, 600);
         assert!((bucket.level - 240.0).abs() < 1.0, "{bucket:?}");
     }
@@ -213,14 +217,14 @@ mod tests {
         let mut bucket = Bucket::of_meter(&meter(64, 60), 0.0, 0);
         bucket.refused();
         bucket.refill(60_000);
-        // 32, and the tenth of a minute's worth.
+        // 32, and a tenth of the refill of one minute.
         bucket.take(38.0);
         assert!(bucket.wait(1.0) > 0);
-        // In time it is whole again.
+        // Eventually it recovers completely.
         bucket.refill(600_000);
         assert_eq!(bucket.wait(64.0), 0);
         bucket.take(64.0);
-        // One without room is what was to be expected.
+        // A rejection without room is expected.
         let before = bucket.burst;
         bucket.refused();
         assert_eq!(bucket.burst, before);

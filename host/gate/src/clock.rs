@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// Milliseconds since 1970 that run with tokio's clock, so that a test can stop them and a step of the system's clock
-/// does not matter.
+/// Milliseconds since 1970, measured with tokio's clock, so that a test can pause them and a step of the system clock
+/// has no effect.
 #[derive(Debug)]
 pub(super) struct Clock {
     base: u64,

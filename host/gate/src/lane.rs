@@ -1,5 +1,5 @@
-//! The requests to one model: who waits, what is in flight, and what is known of the service. Arithmetic under the gate's
-//! lock; nothing here waits.
+//! The requests to one model: the queue, the requests in flight, and the known state of the service. Arithmetic under
+//! the gate's lock; nothing here waits.
 
 use tokio::sync::oneshot;
 
@@ -12,34 +12,34 @@ use super::warm::{May, Prefix, Role, Warm};
 use super::{Settings, TooLate};
 use agenthost_core::llm::{ProviderError, ProviderErrorKind, Reply};
 
-/// Output tokens that are expected of a model's first answer, if it may be so long.
+/// The output tokens to expect from a model's first reply, if it may be that long.
 const FIRST_OUTPUT: f64 = 1_000.0;
 
-/// One request that waits.
+/// A request that waits.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) input: u64,
     pub(super) output: u64,
     pub(super) prefix: Option<Prefix>,
-    /// Whether it was sent before and failed.
+    /// Whether the request is a retry.
     pub(super) again: bool,
     pub(super) since: u64,
-    /// When its task ends.
+    /// The task's deadline.
     pub(super) deadline: Option<u64>,
     pub(super) met: Vec<Met>,
     pub(super) grant: oneshot::Sender<Result<Sent, TooLate>>,
 }
 
-/// A request that may be sent, or was.
+/// A request that may be sent or has been sent.
 #[derive(Debug)]
 pub(super) struct Sent {
     pub(super) model: String,
     pub(super) number: u64,
     pub(super) at: u64,
     pub(super) need: Need,
-    /// What had been taken of the model's own limits, this request included.
+    /// The amounts taken from the model's own limits, including this request.
     pub(super) taken: Snapshot,
-    /// Whether it took the last place.
+    /// Whether the request used the last free slot.
     pub(super) full: bool,
     pub(super) prefix: Option<Prefix>,
     pub(super) role: Role,
@@ -52,24 +52,24 @@ pub(super) struct Lane {
     pub(super) law: Law,
     pub(super) queue: Queue<Waiting>,
     pub(super) in_flight: u32,
-    /// Output expected of what is in flight.
+    /// The output tokens expected from the requests in flight.
     outstanding: f64,
     pub(super) meters: Meters,
     warm: Warm,
-    /// Output tokens that an answer typically has; none before the first.
+    /// The typical number of output tokens of a reply; `None` before the first.
     typical: Option<f64>,
-    /// After a refusal that no known limit explains: one request at a time until one of them is answered.
+    /// Set after a rejection that no known limit explains: one request at a time until one of them succeeds.
     probing: bool,
     pub(super) budget: Budget,
 }
 
-/// What a try to send the next request came to.
+/// The result of trying to send the next request.
 pub(super) enum Step {
-    /// It may go; the receiver may be gone.
+    /// The request may be sent; its receiver may be gone.
     Granted(oneshot::Sender<Result<Sent, TooLate>>, Box<Sent>),
-    /// It would come too late for its task.
+    /// The request would be sent after its task's deadline.
     Refused(oneshot::Sender<Result<Sent, TooLate>>, TooLate),
-    /// Nobody may go before this, or before something changes.
+    /// No request may be sent before this time, or before something changes.
     Blocked(Option<u64>),
 }
 
@@ -88,7 +88,7 @@ impl Lane {
         }
     }
 
-    /// Sends the next request if everything allows it. `operator` are the provider's own limits.
+    /// Sends the next request if all limits allow it. `operator` holds the limits that the operator set.
     pub(super) fn step(
         &mut self,
         model: &str,
@@ -187,7 +187,7 @@ impl Lane {
         Step::Granted(waiting.grant, Box::new(sent))
     }
 
-    /// The prefixes of all that wait, once for each.
+    /// The prefixes of all waiting requests, one entry per request.
     fn company(&self) -> Vec<Prefix> {
         if !self.warm.is_on() {
             return Vec::new();
@@ -195,7 +195,7 @@ impl Lane {
         self.queue.iter().filter_map(|waiting| waiting.prefix).collect()
     }
 
-    /// Takes the answer to a request into account: frees its place, corrects what was taken, learns from the headers.
+    /// Takes the reply to a request into account: frees its slot, corrects the taken amounts, learns from the headers.
     pub(super) fn answered(
         &mut self,
         sent: &Sent,
@@ -242,7 +242,8 @@ impl Lane {
                 if error.kind == ProviderErrorKind::RateLimited {
                     self.meters.refused();
                 }
-                // Without a pause for all, the whole queue would be sent into an outage, one after another.
+                // Without a pause for all requests, the whole queue would be sent into an outage, one request after
+                // another.
                 let pause = cut.then(|| retry::backoff(self.law.cuts_in_a_row() - 1));
                 if let Some(wait) = error.retry_after.max(pause) {
                     let until = now.saturating_add(millis(wait).saturating_add(1));
@@ -250,14 +251,15 @@ impl Lane {
                     self.probing |= error.kind == ProviderErrorKind::Overloaded || !self.meters.are_known();
                 }
             }
-            // It has looked at the request, so it takes requests.
+            // The service examined the request, so it accepts requests.
             Err(error) if error.status.is_some_and(|status| status < 500) => self.probing = false,
             Err(_) => {}
         }
         self.warm.answered(sent.prefix, sent.role, usage, settings.caching, now);
     }
 
-    /// Nobody waits for the answer any more: what was taken stays taken, as the service has counted it.
+    /// Handles a request whose reply is no longer awaited. The taken amounts are not returned, because the service has
+    /// counted them.
     pub(super) fn abandoned(&mut self, sent: &Sent, settings: &Settings, now: u64) {
         self.leave(sent);
         self.warm.answered(sent.prefix, sent.role, None, settings.caching, now);

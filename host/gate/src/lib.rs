@@ -1,15 +1,15 @@
-//! The one path of all model calls to a provider: rate limits, concurrency, retries.
+//! The single path of all model calls to a provider: rate limits, concurrency, retries.
 //!
-//! A call asks for admission ([`Gate::admit`]) and gets a [`Permit`] once everything allows it to be sent: a place among
-//! the requests in flight, as many as the control law (`adaptive`) gives; enough in every rate limit that is known, the
-//! operator's and the service's own (`meters`, `bucket`), also as other processes of the user have used them (`share`);
-//! and no `retry-after` that still runs. What came back is told to the permit ([`Permit::settle`]), which frees the place
-//! and teaches the gate. A permit that is dropped frees its place, and whoever stops waiting leaves the queue.
+//! A request calls [`Gate::admit`] and receives a [`Permit`] once it may be sent. Three conditions must hold: the model
+//! is below its adaptive concurrency limit (`adaptive`); every known rate limit, both configured and reported by the
+//! service, has enough capacity left (`meters`, `bucket`), including what this user's other processes have consumed
+//! (`share`); and no `retry-after` is in effect. The caller reports the outcome through [`Permit::settle`], which frees
+//! the slot and updates the limits. Dropping a permit frees its slot; dropping the `admit` future leaves the queue.
 //!
-//! There is a gate for each provider and a lane in it for each model, as services keep their limits by model; what the
-//! operator set holds for all lanes together. Those who wait are served in the order of `queue`, except that of many
-//! requests that begin alike one goes ahead (`warm`). The gate says whether a failed attempt is worth another
-//! (`retry`); making it, and reserving for it, is the caller's, for every attempt is in the books by itself.
+//! There is one gate per provider and one lane in it per model, because services limit each model separately. The
+//! limits that the operator set apply to all lanes together. Waiting requests are served in the order of `queue`,
+//! except that one of many requests with a common prefix goes ahead (`warm`). The gate decides whether a failed attempt
+//! is retried (`retry`). The caller makes the attempt and its reservation, because every attempt is booked separately.
 //!
 //! The gate knows neither tasks nor money, and sends nothing itself.
 
@@ -44,36 +44,36 @@ pub use self::retry::Verdict;
 pub use self::share::{Holder, Sharing, inspect};
 pub use self::warm::Prefix;
 
-/// The requests in flight to one model at the start, unless the operator says otherwise.
+/// The default of [`Settings::initial_concurrency`].
 pub const INITIAL_CONCURRENCY: u32 = 4;
-/// The most requests in flight to one model, unless the operator says otherwise.
+/// The default of [`Settings::max_concurrency`].
 pub const MAX_CONCURRENCY: u32 = 64;
-/// Further attempts after the first, unless the operator says otherwise.
+/// The default of [`Settings::retries`].
 pub const RETRIES: u32 = 4;
 
-/// The folder of the state directory in which processes share what they know.
+/// The folder of the state directory in which processes share the state of their gates.
 pub const SHARED: &str = "gate";
 
-/// How a gate keeps its provider.
+/// The settings of a gate.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Requests a minute to all models together, where the operator set it.
+    /// Requests per minute to all models together, if the operator set a limit.
     pub requests_per_minute: Option<u64>,
-    /// Tokens a minute of all models together, where the operator set it.
+    /// Tokens per minute of all models together, if the operator set a limit.
     pub tokens_per_minute: Option<u64>,
-    /// The most requests in flight to one model.
+    /// The maximum number of requests in flight to one model.
     pub max_concurrency: u32,
-    /// As many at the start.
+    /// The initial concurrency limit of one model.
     pub initial_concurrency: u32,
-    /// Further attempts after the first.
+    /// The maximum number of attempts after the first.
     pub retries: u32,
-    /// How the service counts tokens.
+    /// The way in which the service counts tokens.
     pub counting: Counting,
-    /// What it does with prompts that begin alike.
+    /// The way in which the service caches prompt prefixes.
     pub caching: Caching,
-    /// Whether one of many requests that begin alike goes ahead.
+    /// Whether one of many requests with a common prefix goes ahead.
     pub warm_prefix: bool,
-    /// The file in which the processes on one key share what they know; none to keep it in this process.
+    /// The file in which processes that use the same key share their state; `None` to keep the state in this process.
     pub share: Option<PathBuf>,
 }
 
@@ -93,7 +93,7 @@ impl Default for Settings {
     }
 }
 
-/// The gate of one provider. Cloning it is cheap and gives the same gate.
+/// The gate of one provider. Cloning it is cheap, and the clone is the same gate.
 ///
 /// ```
 /// # #[tokio::main]
@@ -134,41 +134,41 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     lanes: BTreeMap<String, Lane>,
-    /// What the operator set, for all lanes.
+    /// The limits that the operator set, for all lanes.
     operator: Meters,
     /// The number of the next request.
     next: u64,
-    /// The lane that was served last, so that the others come first.
+    /// The lane that was served last, so that the others are served first.
     last: String,
-    /// When somebody looks again.
+    /// The time for which the next check is scheduled.
     wake: Option<u64>,
 }
 
-/// A request that wants to be sent.
+/// A request that is to be sent.
 #[derive(Debug, Clone)]
 pub struct Ticket<'a> {
     /// The model's id at the provider.
     pub model: &'a str,
-    /// Whose turn it takes.
+    /// The line in which the request waits.
     pub line: &'a Line,
-    /// Whether it waited before and was sent back, so that it goes to the front of its line.
+    /// Whether the request is a retry, which goes to the front of its line.
     pub again: bool,
     /// Input tokens, estimated.
     pub input: u64,
-    /// Output tokens at the most.
+    /// The maximum number of output tokens.
     pub output: u64,
-    /// What it shares with others.
+    /// The prefix that the request shares with others.
     pub prefix: Option<Prefix>,
-    /// When its task ends: it is not let wait for a time that comes after.
+    /// The task's deadline. A request that could not be sent before it is rejected as soon as that is known.
     pub deadline: Option<Instant>,
 }
 
-/// A request would be sent only after its task's deadline.
+/// The error for a request that could be sent only after its task's deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLate {
-    /// What it would wait for.
+    /// The reason for the wait.
     pub met: Met,
-    /// For how long, in milliseconds.
+    /// The duration of the wait, in milliseconds.
     pub wait_ms: u64,
 }
 
@@ -192,26 +192,27 @@ impl std::fmt::Display for TooLate {
 
 impl std::error::Error for TooLate {}
 
-/// The right to send one request. Dropping it frees its place.
+/// The right to send one request. Dropping it frees its slot.
 #[derive(Debug)]
 pub struct Permit {
     gate: Gate,
-    /// None once it is settled.
+    /// `None` once the permit is settled.
     sent: Option<Sent>,
 }
 
 impl Permit {
-    /// How long it was waited for.
+    /// The time that the request waited.
     pub fn waited(&self) -> Duration {
         Duration::from_millis(self.sent.as_ref().map_or(0, |sent| sent.waited))
     }
 
-    /// What it was waited for.
+    /// The reasons why the request waited.
     pub fn met(&self) -> &[Met] {
         self.sent.as_ref().map_or(&[], |sent| &sent.met)
     }
 
-    /// Where the request should mark its prefix for the provider's cache: before the message part of this index.
+    /// The index of the message part before which the request should mark its prefix for the provider's cache. `None`
+    /// if it should not mark one.
     pub fn mark(&self) -> Option<usize> {
         let sent = self.sent.as_ref()?;
         sent.prefix
@@ -219,12 +220,12 @@ impl Permit {
             .map(|prefix| prefix.end)
     }
 
-    /// Whether others wait for what this request writes to the provider's cache.
+    /// Returns whether others wait for this request to write its prefix to the provider's cache.
     pub fn leads(&self) -> bool {
         self.sent.as_ref().is_some_and(|sent| sent.role == warm::Role::Leads)
     }
 
-    /// Frees the place and takes the answer into account.
+    /// Frees the slot and takes the outcome of the request into account.
     pub fn settle(mut self, answer: Result<&Reply, &ProviderError>) {
         if let Some(sent) = self.sent.take() {
             self.gate.change(|state, settings, now| {
@@ -251,11 +252,11 @@ impl Drop for Permit {
     }
 }
 
-/// A request in the queue. Dropping it gives up its place, or the grant that it has not taken yet.
+/// A request in the queue. Dropping it leaves the queue, or returns a grant that has not been received yet.
 struct Queued<'a> {
     gate: &'a Gate,
     model: &'a str,
-    /// `None` once the answer was taken.
+    /// `None` once the grant was received.
     place: Option<Place>,
     answer: oneshot::Receiver<Result<Sent, TooLate>>,
 }
@@ -263,7 +264,7 @@ struct Queued<'a> {
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
         let Some(place) = self.place.take() else { return };
-        // A grant after this fails where it is made.
+        // A later grant fails to be sent.
         self.answer.close();
         let granted = self.answer.try_recv();
         self.gate.change(|state, settings, now| {
@@ -278,7 +279,7 @@ impl Drop for Queued<'_> {
 }
 
 impl Gate {
-    /// A gate with nobody at it.
+    /// Creates a gate without requests.
     pub fn new(settings: Settings) -> Self {
         let clock = Clock::new();
         let operator = Meters::of_operator(settings.requests_per_minute, settings.tokens_per_minute, clock.now());
@@ -302,7 +303,7 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// [`TooLate`] as soon as it is known that the request cannot be sent before its task's deadline.
+    /// Returns [`TooLate`] as soon as it is known that the request cannot be sent before its task's deadline.
     pub async fn admit(&self, ticket: Ticket<'_>) -> Result<Permit, TooLate> {
         let (grant, answer) = oneshot::channel();
         let place = self.change(|state, settings, now| {
@@ -336,7 +337,7 @@ impl Gate {
                 sent: Some(sent),
             }),
             Ok(Err(late)) => Err(late),
-            // The sender lives in the queue until it is used.
+            // The sender is in the queue until it is used.
             Err(_) => Err(TooLate {
                 met: Met::Concurrency,
                 wait_ms: 0,
@@ -344,7 +345,7 @@ impl Gate {
         }
     }
 
-    /// Whether the failed attempt number `attempt` (the first is 0) of a call to `model` is worth another.
+    /// Decides whether to retry a call to `model` after the failure of attempt number `attempt` (the first is 0).
     pub fn judge(&self, model: &str, error: &ProviderError, attempt: u32, deadline: Option<Instant>) -> Verdict {
         let mut state = self.lock();
         let settings = &self.inner.settings;
@@ -355,7 +356,7 @@ impl Gate {
         retry::judge(error, attempt, settings.retries, deadline, &mut lane.budget, random())
     }
 
-    /// Whether the retry budget has room for a request that is sent on suspicion.
+    /// Returns whether the retry budget has room for a hedge, and takes it from the budget.
     pub fn may_hedge(&self, model: &str) -> bool {
         self.lock()
             .lanes
@@ -363,7 +364,7 @@ impl Gate {
             .is_some_and(|lane| lane.budget.withdraw())
     }
 
-    /// Requests in flight, and those that wait.
+    /// The number of requests in flight, and the number of waiting ones.
     pub fn pressure(&self) -> (u64, u64) {
         self.lock().lanes.values().fold((0, 0), |(in_flight, waiting), lane| {
             (
@@ -373,7 +374,7 @@ impl Gate {
         })
     }
 
-    /// Requests in flight to `model`, and those that wait.
+    /// The number of requests in flight to `model`, and the number of waiting ones.
     pub fn load(&self, model: &str) -> (u32, usize) {
         self.lock()
             .lanes
@@ -382,11 +383,13 @@ impl Gate {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic cannot leave the state half changed in a way that matters: limits are estimates, places are counted last.
+        // A panic cannot leave the state inconsistent in a way that matters: limits are estimates, slots are counted
+        // last.
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, with what other processes know taken in before and told after, and sends whoever may go.
+    /// Changes the state between reading and writing the state that is shared with other processes, and sends every
+    /// request that may be sent.
     fn change<T>(&self, change: impl FnOnce(&mut State, &Settings, u64) -> T) -> T {
         let mut unsent = Vec::new();
         let mut state = self.lock();
@@ -404,7 +407,7 @@ impl Gate {
             self.wake(&mut state, at, now);
         }
         drop(state);
-        // They gave up in this very moment, so they take the lock again.
+        // Their futures were dropped at this moment. Dropping a permit takes the lock again.
         for sent in unsent {
             drop(Permit {
                 gate: self.clone(),
@@ -414,12 +417,12 @@ impl Gate {
         value
     }
 
-    /// Looks again at `at`.
+    /// Schedules a check at `at`.
     fn wake(&self, state: &mut State, at: u64, now: u64) {
         if state.wake.is_some_and(|known| known <= at && known > now) {
             return;
         }
-        // Outside a runtime nobody waits any more.
+        // Outside a runtime no request waits any more.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
@@ -440,8 +443,8 @@ impl Gate {
 }
 
 impl State {
-    /// Sends all that may go, one of each lane in turn, and says when somebody should look again. Those who gave up in
-    /// this very moment are put into `unsent`.
+    /// Sends all requests that may be sent, one of each lane in turn, and returns the time of the next check. Requests
+    /// whose future was dropped at this moment are added to `unsent`.
     fn pump(&mut self, settings: &Settings, now: u64, unsent: &mut Vec<Sent>) -> Option<u64> {
         loop {
             let mut wake: Option<u64> = None;
@@ -467,7 +470,7 @@ impl State {
                     }
                     Step::Refused(grant, late) => {
                         moved = true;
-                        // Whoever gave up needs no answer.
+                        // A dropped future needs no reply.
                         let _ = grant.send(Err(late));
                     }
                     Step::Blocked(until) => {
@@ -482,10 +485,11 @@ impl State {
     }
 
     fn adopt(&mut self, book: &Book, settings: &Settings, now: u64) {
-        // Only what this process was told to keep: another one may have been configured otherwise.
+        // Only the limits that are configured in this process: another process may be configured differently.
         self.operator.adopt_known(&book.operator, now);
         for (name, meters) in &book.models {
-            // Also of models that this process has not asked yet: its first request must know, and not write over it.
+            // Includes models that this process has not used yet: their first request must see this state, and not
+            // overwrite it.
             let lane = self.lanes.entry(name.clone()).or_insert_with(|| Lane::new(settings));
             lane.meters.adopt(meters, now);
         }
@@ -510,9 +514,9 @@ impl Drop for Inner {
     }
 }
 
-/// A number between 0 and 1.
+/// Returns a number between 0 and 1.
 fn random() -> f64 {
-    // Without randomness retries only come in step.
+    // Without randomness, the only effect is that retries coincide.
     getrandom::u32().map_or(0.5, |bits| f64::from(bits) / f64::from(u32::MAX))
 }
 

@@ -1,34 +1,34 @@
-//! The rate limits of one model, or those that the operator set for a whole provider: what is known of them, what a
-//! request needs of each, and when that will be there.
+//! The rate limits of one model, or those that the operator set for a whole provider: their known state, the need of a
+//! request for each, and the time when it will be available.
 //!
-//! What is known is all that other processes on the same key need to know too, so this is what is shared.
+//! This state is what processes on the same key share with each other.
 
 use serde::{Deserialize, Serialize};
 
 use super::bucket::Bucket;
 use agenthost_core::llm::{Counting, Meter, Quota, Usage};
 
-/// What made a request wait.
+/// The reason why a request waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Met {
-    /// The limit of requests.
+    /// The request limit.
     Requests,
-    /// The limit of tokens, input and output together.
+    /// The token limit, input and output together.
     Tokens,
-    /// The limit of input tokens.
+    /// The input token limit.
     InputTokens,
-    /// The limit of output tokens.
+    /// The output token limit.
     OutputTokens,
-    /// The service named a time before which it wants nothing.
+    /// The service named a time before which it accepts no requests.
     RetryAfter,
-    /// As many requests as may be were in flight.
+    /// The concurrency limit was reached.
     Concurrency,
-    /// Another request was writing the prefix that they share to the provider's cache.
+    /// Another request was writing their common prefix to the provider's cache.
     Prefix,
 }
 
 impl Met {
-    /// The name, as reports write it.
+    /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",
@@ -42,7 +42,7 @@ impl Met {
     }
 }
 
-/// What one request takes of each limit.
+/// The amount that one request takes of each limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Need {
     pub(super) tokens: f64,
@@ -51,8 +51,8 @@ pub(super) struct Need {
 }
 
 impl Need {
-    /// What is taken when a request is sent that will have about `input` tokens, is expected to make `expected` and makes
-    /// at most `output`.
+    /// The amount to take when a request is sent that has about `input` tokens, is expected to produce `expected`
+    /// tokens and produces at most `output`.
     pub(super) fn ahead(counting: Counting, input: u64, expected: u64, output: u64) -> Self {
         let (input, expected, output) = (input as f64, expected as f64, output as f64);
         Self {
@@ -65,7 +65,7 @@ impl Need {
         }
     }
 
-    /// What the service counted, which takes the place of what was taken ahead.
+    /// The amount that the service counted, which replaces the amount taken ahead.
     pub(super) fn counted(self, counting: Counting, usage: Option<&Usage>, answered: bool) -> Self {
         match (counting, usage) {
             (Counting::UpFront, _) => self,
@@ -84,7 +84,7 @@ impl Need {
     }
 }
 
-/// What is known of a set of limits.
+/// The known state of a set of limits.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Meters {
@@ -92,14 +92,15 @@ pub(super) struct Meters {
     tokens: Option<Bucket>,
     input: Option<Bucket>,
     output: Option<Bucket>,
-    /// Nothing is sent before this.
+    /// The time before which nothing is sent.
     pub(super) paused_until: u64,
-    /// All that was ever taken, corrections included; also of limits that are not known yet, for requests that are in
-    /// flight when one becomes known.
+    /// The total that was ever taken, with corrections. It includes limits that are not known yet, for requests that
+    /// are in flight when one becomes known.
     taken: Snapshot,
 }
 
-/// How much had been taken of each limit at some moment, such as when a request was sent, itself included.
+/// The amounts that had been taken of each limit at some moment, such as when a request was sent, including that
+/// request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Snapshot {
@@ -110,7 +111,7 @@ pub(super) struct Snapshot {
 }
 
 impl Meters {
-    /// The limits that the operator set, for all models of a provider together.
+    /// Creates the limits that the operator set, for all models of a provider together.
     pub(super) fn of_operator(requests: Option<u64>, tokens: Option<u64>, now: u64) -> Self {
         Self {
             requests: requests.map(|rate| Bucket::of_operator(rate, now)),
@@ -119,7 +120,7 @@ impl Meters {
         }
     }
 
-    /// Takes over what another process wrote down of the same limits; what it knew nothing of stays.
+    /// Adopts the state of the same limits that another process recorded, and keeps limits unknown to that process.
     pub(super) fn adopt(&mut self, other: &Self, now: u64) {
         for (own, other) in [
             (&mut self.requests, &other.requests),
@@ -138,14 +139,14 @@ impl Meters {
             }
         }
         self.taken = other.taken;
-        /// Longer pauses than any service asks for come from a clock that was wrong.
+        /// A longer pause than any service asks for was written by a wrong clock.
         const LONGEST_PAUSE: u64 = 3_600_000;
         if other.paused_until <= now.saturating_add(LONGEST_PAUSE) {
             self.paused_until = self.paused_until.max(other.paused_until);
         }
     }
 
-    /// As [`Meters::adopt`], of those limits that this process keeps by itself.
+    /// Like [`Meters::adopt`], but only for limits that this process already has.
     pub(super) fn adopt_known(&mut self, other: &Self, now: u64) {
         let kept = Self {
             requests: other.requests.filter(|_| self.requests.is_some()),
@@ -165,12 +166,13 @@ impl Meters {
         ]
     }
 
-    /// Whether the service has told its limit of requests.
+    /// Returns whether the service has reported a limit on requests, tokens or input tokens.
     pub(super) fn are_known(&self) -> bool {
         self.requests.is_some() || self.tokens.is_some() || self.input.is_some()
     }
 
-    /// The limit that makes `need` wait longest, and until when; none if it can go now.
+    /// Returns the limit that makes `need` wait longest, and the end of the wait. `None` if the request can be sent
+    /// now.
     pub(super) fn wait(&mut self, need: &Need, now: u64) -> Option<(Met, u64)> {
         let mut longest = None;
         if self.paused_until > now {
@@ -198,7 +200,7 @@ impl Meters {
         }
     }
 
-    /// Puts what was counted in the place of what was taken ahead.
+    /// Replaces the amount taken ahead by the counted amount.
     pub(super) fn correct(&mut self, taken: &Need, counted: &Need) {
         self.taken.add(taken, -1.0);
         self.taken.add(counted, 1.0);
@@ -213,7 +215,7 @@ impl Meters {
         self.taken
     }
 
-    /// What may not be in the count of an answer to a request that was sent at `sent`: all that was taken since.
+    /// The amount that the reply to a request sent at `sent` may not have counted: all that was taken since.
     pub(super) fn pending(&self, sent: &Snapshot) -> Snapshot {
         let now = self.snapshot();
         Snapshot {
@@ -224,12 +226,12 @@ impl Meters {
         }
     }
 
-    /// Takes an answer's headers into account. `in_flight` is the output that is expected of requests still in flight,
-    /// which no count has yet.
+    /// Takes a reply's headers into account. `in_flight` is the expected output of requests still in flight, which is
+    /// not in any count yet.
     pub(super) fn learn(&mut self, quota: &Quota, pending: &Snapshot, in_flight: f64, sent: u64, now: u64) {
         let learn = |bucket: &mut Option<Bucket>, meter: &Option<Meter>, pending: f64| match (bucket, meter) {
             (_, None) => {}
-            // A limit of nothing is none that could be kept.
+            // A limit of zero could never be met.
             (_, Some(meter)) if meter.limit == 0 => {}
             (Some(bucket), Some(meter)) => bucket.learn(meter, pending, sent, now),
             (bucket @ None, Some(meter)) => *bucket = Some(Bucket::of_meter(meter, pending, now)),
@@ -240,9 +242,9 @@ impl Meters {
         learn(&mut self.output, &quota.output_tokens, pending.output.max(in_flight));
     }
 
-    /// Whether enough is left of every limit that more at once makes sense.
+    /// Returns whether enough of every limit is left that more concurrency is useful.
     pub(super) fn allow_more(&mut self) -> bool {
-        /// Below this share of a limit, what there is will be used without more places.
+        /// Below this share of a limit, the remaining capacity is used up without more concurrency.
         const SCARCE: f64 = 0.1;
         self.known()
             .into_iter()
@@ -250,7 +252,7 @@ impl Meters {
             .all(|bucket| bucket.share() > SCARCE)
     }
 
-    /// The service refused a request that it had room for by its own numbers.
+    /// Handles a rejection of a request that should have fit the known limits.
     pub(super) fn refused(&mut self) {
         if let Some(bucket) = &mut self.requests {
             bucket.refused();

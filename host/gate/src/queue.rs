@@ -1,16 +1,17 @@
-//! Who is next: first come, first served among the tasks of one parent, and in turn among parents.
+//! The order of waiting requests: first come, first served among the tasks of one parent, round robin among parents.
 //!
-//! So a fan-out of a thousand delays another run's single call by one place and not by a thousand. Pure bookkeeping.
+//! So a fan-out of a thousand delays another run's single call by one request and not by a thousand. This module only
+//! keeps the order.
 
 use std::collections::{HashMap, VecDeque};
 
-/// Whose tasks wait in one line: a run and a parent in it.
+/// The key of a line: the run and the parent task of the requests in it.
 pub type Line = std::sync::Arc<str>;
 
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     lines: HashMap<Line, VecDeque<(u64, T)>>,
-    /// The lines that have someone in them, the next one first.
+    /// The lines that are not empty, the next one first.
     turn: VecDeque<Line>,
     next: u64,
 }
@@ -33,7 +34,7 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Puts `item` at the end of its line; at the front where it waited before and was sent back.
+    /// Adds `item` at the end of its line, or at the front if `front` is set.
     pub(super) fn push(&mut self, line: &Line, front: bool, item: T) -> Place {
         let number = self.next;
         self.next += 1;
@@ -52,7 +53,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes one out that has given up; none if it is not there any more.
+    /// Removes the item at `place`. `None` if it is not in the queue any more.
     pub(super) fn remove(&mut self, place: &Place) -> Option<T> {
         let waiting = self.lines.get_mut(&place.line)?;
         let at = waiting.iter().position(|(number, _)| *number == place.number)?;
@@ -61,7 +62,7 @@ impl<T> Queue<T> {
         Some(item)
     }
 
-    /// The next one that `may` go: the first such of the first line that has one.
+    /// Returns the next item for which `may` returns true: the first such item of the first line that has one.
     pub(super) fn next(&mut self, mut may: impl FnMut(&T) -> bool) -> Option<(Place, &mut T)> {
         let place = self.turn.iter().find_map(|line| {
             let (number, _) = self.lines.get(line)?.iter().find(|(_, item)| may(item))?;
@@ -75,7 +76,7 @@ impl<T> Queue<T> {
         Some((place, item))
     }
 
-    /// Takes the one at `place` out, and puts its line behind all others.
+    /// Removes the item at `place`, and moves its line behind all others.
     pub(super) fn serve(&mut self, place: &Place) -> Option<T> {
         let item = self.remove(place)?;
         if let Some(at) = self.turn.iter().position(|line| *line == place.line) {

@@ -1,10 +1,10 @@
-//! Whether another attempt can help, when, and whether it can be afforded.
+//! Decides whether another attempt can help, when to make it, and whether it is affordable.
 //!
-//! Three things bound attempts. The *class* of the error: waiting cures a rate limit, an overload, a lost connection; it
-//! never cures a wrong request, a wrong key, spent money. The *count*: a service that fails again and again is left
-//! alone. And a *budget* shared by all calls to a model: retries may be at most about half of what is asked, so when
-//! everything fails at once the retries of many calls do not add up to a second storm. (A count alone allows five times
-//! the load exactly when the service is weakest.)
+//! Three things bound attempts. The *class* of the error: waiting cures a rate limit, an overload or a lost connection,
+//! but never an invalid request, a wrong key or an exhausted budget. The *count*: a service that fails repeatedly is
+//! left alone. And a *budget* shared by all calls to a model: retries may be at most about half of the calls, so that
+//! when everything fails at once, the retries of many calls do not add up to a second storm. (A count alone allows five
+//! times the load exactly when the service is weakest.)
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use tokio::time::Instant;
 
 use agenthost_core::llm::{ProviderError, ProviderErrorKind};
 
-/// The first wait of an error that says nothing about one; it doubles with each attempt.
+/// The first wait for an error without a `retry-after`; it doubles with each attempt.
 const FIRST: Duration = Duration::from_millis(500);
 /// The longest of these waits.
 const LONGEST: Duration = Duration::from_secs(8);
-/// Further attempts of errors that say little about when the service is back.
+/// The maximum number of retries for errors that give little indication of when the service is back.
 const FEW: u32 = 2;
 
-/// Retries that all calls to one model may still make.
+/// The retries that all calls to one model may still make.
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
     left: f64,
@@ -27,12 +27,12 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// The least that can be saved up.
+    /// The smallest capacity.
     const LEAST: f64 = 32.0;
-    /// What each call adds when it is first sent.
+    /// The amount that each call adds when it is first sent.
     const SHARE: f64 = 0.5;
 
-    /// Full: all that can be in flight may be refused once.
+    /// Creates a full budget, so that every request in flight may be rejected once.
     pub(super) fn new(max_concurrency: u32) -> Self {
         let most = f64::from(max_concurrency).max(Self::LEAST);
         Self { left: most, most }
@@ -51,16 +51,16 @@ impl Budget {
     }
 }
 
-/// What is to be done about a failed attempt.
+/// The decision about a failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Another attempt, once this has passed.
+    /// Make another attempt after this time.
     Again(Duration),
-    /// None; where another attempt would have helped, why there is none.
+    /// Make no other attempt. Holds the reason if another attempt could have helped.
     Final(Option<&'static str>),
 }
 
-/// How many further attempts an error of this kind is worth, of the `retries` that are configured.
+/// The number of retries that an error of this kind is worth, out of the configured `retries`.
 pub(super) fn worth(kind: ProviderErrorKind, retries: u32) -> u32 {
     use ProviderErrorKind as Kind;
     match kind {
@@ -77,7 +77,7 @@ pub(super) fn worth(kind: ProviderErrorKind, retries: u32) -> u32 {
     }
 }
 
-/// Judges the failure of attempt number `attempt` (the first is 0). `random` is between 0 and 1.
+/// Decides about the failure of attempt number `attempt` (the first is 0). `random` is between 0 and 1.
 pub(super) fn judge(
     error: &ProviderError,
     attempt: u32,
@@ -94,7 +94,7 @@ pub(super) fn judge(
         return Verdict::Final((attempt > 0).then_some("no attempt is left"));
     }
     let wait = match error.retry_after {
-        // The gate holds everything back until then; what is added spreads those who were told the same.
+        // The gate holds everything back until then. The addition spreads the requests that received the same time.
         Some(after) => after + spread(after).mul_f64(random),
         None => backoff(attempt).mul_f64(0.5 + random / 2.0),
     };
@@ -112,7 +112,8 @@ pub(super) fn spread(after: Duration) -> Duration {
     (after / 20).clamp(Duration::from_millis(1), Duration::from_secs(1))
 }
 
-/// The wait after failure number `attempt` (the first is 0) that says nothing about one, before it is spread.
+/// The wait after the failure of attempt number `attempt` (the first is 0) without a `retry-after`, before it is
+/// spread.
 pub(super) fn backoff(attempt: u32) -> Duration {
     FIRST.saturating_mul(2_u32.saturating_pow(attempt)).min(LONGEST)
 }
@@ -207,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_storm_cannot_feed_itself() {
-        // A thousand calls to a service that always fails: a count of five attempts alone would send 5,000.
+        // A thousand calls to a service that always fails: a limit of five attempts alone would send 5,000.
         let mut budget = Budget::new(32);
         let failing = error(ProviderErrorKind::Overloaded);
         let mut sent = 0;

@@ -1,9 +1,9 @@
 //! Scenarios: the whole gate against a simulated service, in simulated time.
 //!
-//! Each file in `scenarios/` says in prose what should happen, sets up a service and a load, and gives bounds for what
-//! is seen (`file`). The calls go the way of real ones: admission, one request, settlement, and again after a failure
-//! that waiting cures. Two things are held against every scenario without being said: nothing is sent before a
-//! `retry-after` has run out, and nothing is left in the gate at the end.
+//! Each file in `scenarios/` describes in prose what should happen, defines a service and a load, and gives bounds for
+//! the observed events (`file`). The calls behave like real ones: admission, one request, settlement, and a retry after
+//! a failure that waiting cures. Two conditions are checked in every scenario: nothing is sent before a `retry-after`
+//! has passed, and nothing is left in the gate at the end.
 
 mod file;
 mod service;
@@ -21,7 +21,7 @@ use self::service::Service;
 use super::{Gate, Line, Prefix, Ticket, Verdict};
 use agenthost_core::llm::{Options, ProviderErrorKind, Request};
 
-/// What was seen, and when.
+/// An observed event and its time.
 #[derive(Debug)]
 struct Seen {
     at: f64,
@@ -43,7 +43,7 @@ struct Play<'a> {
     service: Service<'a>,
     start: Instant,
     seen: Mutex<Vec<Seen>>,
-    /// Line, time, and why a call failed.
+    /// The line, the end time, and the error of each call.
     done: Mutex<Vec<(String, f64, Option<String>)>>,
 }
 
@@ -119,7 +119,7 @@ impl Play<'_> {
     }
 }
 
-/// A request whose beginning is long enough to be kept.
+/// A request with a prefix that is long enough to be cached.
 fn long(model: &str) -> Request {
     Request {
         model: model.to_owned(),
@@ -132,7 +132,7 @@ fn long(model: &str) -> Request {
     }
 }
 
-/// Plays a scenario and says what was not as expected.
+/// Plays a scenario and returns the violated expectations.
 async fn play(scenario: &Scenario) -> Vec<String> {
     let start = Instant::now();
     let play = Arc::new(Play {
@@ -260,7 +260,7 @@ fn check(scenario: &Scenario, play: &Play<'_>) -> Vec<String> {
     wrong
 }
 
-/// How many were in flight from each moment on.
+/// The number of requests in flight from each moment on.
 fn in_flight(seen: &[Seen], model: Option<&str>) -> Vec<(f64, i64)> {
     let mut count = 0;
     let of = seen.iter().filter(|one| model.is_none_or(|model| model == one.model));
@@ -271,7 +271,7 @@ fn in_flight(seen: &[Seen], model: Option<&str>) -> Vec<(f64, i64)> {
     .collect()
 }
 
-/// What was in flight in the time that a bound is about, what was so when it began included.
+/// The numbers of requests in flight in the interval of a bound, including the number at its start.
 fn within(flight: &[(f64, i64)], bound: &Falls) -> impl Iterator<Item = i64> {
     let before = flight.iter().rev().find(|(at, _)| *at <= bound.after).copied();
     let (from, until) = (bound.after, bound.after + bound.within);
@@ -279,7 +279,7 @@ fn within(flight: &[(f64, i64)], bound: &Falls) -> impl Iterator<Item = i64> {
     before.into_iter().chain(inside.copied()).map(|(_, count)| count)
 }
 
-/// What was sent, answered and refused, and the most in flight, in about thirty lines.
+/// A table of the requests sent, answered and rejected, and of the peak in flight, in about thirty lines.
 fn story(seen: &[Seen]) -> String {
     let mut text = String::from("    from   sent answered  429  5xx  in flight");
     let flight = in_flight(seen, None);

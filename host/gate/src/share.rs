@@ -1,11 +1,11 @@
-//! What the processes of one user that use the same key tell each other: how full the buckets are, and until when a
-//! service wants nothing.
+//! State that the processes of one user share if they use the same key: the levels of the buckets, and the time until
+//! which a service accepts nothing.
 //!
-//! One small JSON file for each key and address, in a directory of this user alone, under an exclusive lock for the
-//! moment in which it is read and written. The lock is the operating system's and ends with its holder, so a process
-//! that dies holds nothing back; one that hangs while it holds the lock is not waited for longer than [`PATIENCE`]:
-//! this process then goes by what it knew. The file holds no key, only a digest of it in its name, and losing it loses
-//! nothing but a moment's knowledge: a broken one is as good as none.
+//! There is one small JSON file for each key and address, in a directory that only this user can access. It is read and
+//! written under an exclusive lock, which is held only for that moment. The lock belongs to the operating system and
+//! ends with its holder, so a process that dies blocks nothing. If a process hangs while it holds the lock, others wait
+//! no longer than [`PATIENCE`] and continue with their own state. The file name contains a digest of the key, but never
+//! the key itself. A lost or broken file loses nothing but recent state.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -18,14 +18,14 @@ use serde::{Deserialize, Serialize};
 use super::meters::Meters;
 use agenthost_core::process;
 
-/// How long the lock is waited for. It is held for well under a millisecond.
+/// The time to wait for the lock. It is held for well under a millisecond.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// A process that has not sent anything for so long counts as gone, in milliseconds.
+/// The time in milliseconds after which a process that has not sent anything counts as gone.
 const FORGOTTEN: u64 = 60 * 60_000;
-/// Larger files are not ours.
+/// The maximum file size. Larger files were not written by this module.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// The file's content.
+/// The content of the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Book {
@@ -37,15 +37,15 @@ pub(super) struct Book {
 /// A process that uses the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its process id.
+    /// The process id.
     pub pid: u32,
-    /// When it last sent a request, in milliseconds since 1970.
+    /// The time of its last use of the gate, in milliseconds since 1970.
     pub seen: u64,
-    /// Requests that it had in flight then.
+    /// The number of its requests in flight at that time.
     pub in_flight: u32,
 }
 
-/// Where the file is.
+/// The location of the file.
 #[derive(Debug)]
 pub(super) struct Share {
     path: PathBuf,
@@ -59,7 +59,7 @@ impl Share {
         Self { path }
     }
 
-    /// The locked file and what stands in it; none where it cannot be had.
+    /// Opens and locks the file, and reads its content. `None` if that is impossible.
     pub(super) fn open(&self) -> Option<(Locked, Book)> {
         let file = match open(&self.path) {
             Ok(file) => file,
@@ -96,7 +96,7 @@ impl Locked {
             .unwrap_or_default()
     }
 
-    /// Replaces the content and lets go of the lock.
+    /// Replaces the content and releases the lock.
     pub(super) fn write(mut self, book: &Book) {
         let write = || -> std::io::Result<()> {
             let text = serde_json::to_vec(book)?;
@@ -129,7 +129,7 @@ fn open(path: &Path) -> std::io::Result<File> {
 }
 
 impl Book {
-    /// Notes that this process uses the key, and forgets those that are gone.
+    /// Records that this process uses the key, and removes processes that are gone.
     pub(super) fn hold(&mut self, now: u64, in_flight: u32) {
         let pid = std::process::id();
         self.holders.retain(|holder| holder.pid != pid && is_live(holder, now));
@@ -140,7 +140,7 @@ impl Book {
         });
     }
 
-    /// Notes that this process is done with the key.
+    /// Records that this process no longer uses the key.
     pub(super) fn release(&mut self) {
         let pid = std::process::id();
         self.holders.retain(|holder| holder.pid != pid);
@@ -151,20 +151,20 @@ fn is_live(holder: &Holder, now: u64) -> bool {
     now.saturating_sub(holder.seen) < FORGOTTEN && process::is_alive(holder.pid)
 }
 
-/// What one shared file shows to a person.
+/// The state of one shared file, for people.
 #[derive(Debug)]
 pub struct Sharing {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
     /// The processes that use the key now.
     pub live: Vec<Holder>,
-    /// Those that are in the file and are gone: they crashed, or were killed.
+    /// The processes in the file that are gone because they crashed or were killed.
     pub stale: Vec<Holder>,
-    /// Whether some process holds the lock for longer than it should.
+    /// Whether the file could not be opened and locked in time.
     pub locked: bool,
 }
 
-/// Looks into every shared file in `dir`, changing nothing.
+/// Inspects every shared file in `dir` without changing it.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();

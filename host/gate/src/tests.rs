@@ -53,7 +53,7 @@ fn requests(limit: u64, remaining: u64) -> Quota {
     }
 }
 
-/// Whether the future is still waiting after everything that could move has moved.
+/// Returns whether the future is still pending after everything that could progress has done so.
 async fn waits<T>(future: &mut (impl Future<Output = T> + Unpin)) -> bool {
     tokio::time::timeout(Duration::from_millis(1), future).await.is_err()
 }
@@ -67,7 +67,7 @@ async fn four_go_at_first_and_each_answer_lets_the_next_one_in() {
     }
     let mut fifth = Box::pin(gate.admit(ticket("m", &line)));
     assert!(waits(&mut fifth).await);
-    // Another model of the same provider has places of its own.
+    // Another model of the same provider has a concurrency limit of its own.
     drop(gate.admit(ticket("other", &line)).await.unwrap());
     permits.pop().unwrap().settle(Ok(&reply(None)));
     let permit = fifth.await.unwrap();
@@ -84,7 +84,7 @@ async fn a_permit_that_was_granted_and_never_received_is_given_back() {
     }
     let mut fifth = Box::pin(gate.admit(ticket("m", &line)));
     assert!(waits(&mut fifth).await);
-    // The fifth is granted, and given up before it is polled again.
+    // The fifth is granted, and dropped before it is polled again.
     drop(permits.pop());
     assert_eq!(gate.load("m"), (4, 0));
     drop(fifth);
@@ -107,7 +107,7 @@ async fn who_stops_waiting_or_is_dropped_leaves_nothing_behind() {
     assert_eq!(gate.load("m"), (1, 2));
     drop(second);
     assert_eq!(gate.load("m"), (1, 1));
-    // A request that was sent and is given up frees its place, too.
+    // Dropping a permit after the request was sent frees its slot, too.
     drop(first);
     let third = third.await.unwrap();
     assert_eq!(gate.load("m"), (1, 0));
@@ -126,7 +126,7 @@ async fn a_grant_that_is_given_up_before_it_is_taken_lets_the_next_one_in() {
     let mut second = Box::pin(gate.admit(ticket("m", &line)));
     let mut third = Box::pin(gate.admit(ticket("m", &line)));
     assert!(waits(&mut second).await && waits(&mut third).await);
-    // The answer to the first one lets the second one in, which is dropped in the same moment: it lost a race.
+    // The reply to the first one admits the second one, which is dropped at the same moment because it lost a race.
     first.settle(Ok(&reply(None)));
     assert_eq!(gate.load("m"), (1, 1));
     drop(second);
@@ -185,7 +185,7 @@ async fn nothing_is_sent_before_retry_after_and_then_one_goes_ahead() {
     assert!(told.elapsed() >= Duration::from_secs(7), "{:?}", told.elapsed());
     assert!(told.elapsed() < Duration::from_secs(8), "{:?}", told.elapsed());
     assert_eq!(probe.met(), [Met::RetryAfter]);
-    // Without knowing the limit, the next one waits for what the first one hears.
+    // While the limit is unknown, the next one waits for the outcome of the first one.
     let mut next = Box::pin(gate.admit(ticket("m", &line)));
     assert!(waits(&mut next).await);
     probe.settle(Ok(&reply(None)));
@@ -242,7 +242,7 @@ async fn the_operators_rate_holds_for_all_models_together() {
         let model = if n % 2 == 0 { "one" } else { "other" };
         gate.admit(ticket(model, &line)).await.unwrap().settle(Ok(&reply(None)));
     }
-    // Six at once, and ten at one a second.
+    // Six immediately, and ten at one per second.
     assert_eq!(begun.elapsed().as_secs(), 10);
 }
 
@@ -266,7 +266,7 @@ async fn tokens_are_counted_as_the_service_counts_them() {
         }
         begun.elapsed().as_secs()
     }
-    // Ten replies of 110 tokens, of which 600 are there at once and 100 a second come: what was taken ahead is corrected.
+    // Ten replies of 110 tokens, with 600 available at once and 100 per second: the amounts taken ahead are corrected.
     let used = seconds(Counting::AsUsed).await;
     assert!((4..=10).contains(&used), "{used}");
     // Ten requests of 1,000 tokens.
@@ -278,7 +278,7 @@ async fn tokens_are_counted_as_the_service_counts_them() {
 async fn two_processes_on_one_key_keep_one_bucket() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key.json");
-    // Two gates with one file are what two processes have.
+    // Two gates with one file behave like two processes.
     let gates = [0, 1].map(|_| {
         Gate::new(Settings {
             requests_per_minute: Some(60),
@@ -293,7 +293,7 @@ async fn two_processes_on_one_key_keep_one_bucket() {
         gate.admit(ticket("m", &line)).await.unwrap().settle(Ok(&reply(None)));
     }
     assert_eq!(begun.elapsed().as_secs(), 10);
-    // What one is told holds for the other.
+    // A `retry-after` that one receives applies to the other.
     let told = gates[0].admit(ticket("m", &line)).await.unwrap();
     told.settle(Err(&refused(
         ProviderErrorKind::RateLimited,
@@ -306,7 +306,7 @@ async fn two_processes_on_one_key_keep_one_bucket() {
         .unwrap()
         .settle(Ok(&reply(None)));
     assert!(told.elapsed() >= Duration::from_secs(30));
-    // And for one that starts later.
+    // It also applies to a gate that is created later.
     let told = gates[0].admit(ticket("m", &line)).await.unwrap();
     told.settle(Err(&refused(
         ProviderErrorKind::RateLimited,

@@ -1,40 +1,41 @@
-//! Prefix-warm fan-out: of many requests that begin alike, one goes first, and the rest read what it wrote to the
+//! Prefix-warm fan-out: one of many requests with a common prefix is sent first, and the rest read the prefix from the
 //! provider's prompt cache.
 //!
-//! Written input costs a little more than plain input and cached input a tenth of it, so it pays from the second request
-//! on; what it costs is time, one answer's worth. So it is done only for requests that wait together ([`COMPANY`] of
-//! them) and share at least [`MIN_BYTES`], which is what either vendor begins to cache at. A service that turns out not
-//! to cache is not waited for again.
+//! Writing input to the cache costs a little more than plain input, and cached input costs a tenth of it, so it pays
+//! off from the second request on. The price is time: the latency of one reply. So it is done only for requests that
+//! wait at the same time ([`COMPANY`] of them) and share at least [`MIN_BYTES`], which is the length from which both
+//! vendors cache. If a service turns out not to cache, later requests do not wait.
 //!
-//! What two requests share is taken to be everything before their last message part: the system text, and in front of
-//! the question the document that it is about.
+//! The common prefix of two requests is taken to be everything before their last message part: the system text, and the
+//! document in front of the question about it.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use agenthost_core::llm::{Caching, Part, Request, Usage};
 
-/// Requests that must wait together before one is sent ahead.
+/// The number of requests that must wait at the same time before one is sent ahead.
 const COMPANY: usize = 3;
-/// The shortest prefix, in bytes of its text: about the 1,024 tokens that both vendors begin to cache at.
+/// The shortest prefix, in bytes of its text: about 1,024 tokens, from which both vendors cache.
 const MIN_BYTES: usize = 4_096;
-/// Milliseconds that a request waits for company.
+/// Milliseconds that a request waits for others with its prefix.
 const PATIENCE: u64 = 50;
-/// Milliseconds for which a written prefix is counted on: the vendors keep it for five minutes after its last use.
+/// Milliseconds for which a written prefix is expected in the cache: the vendors keep it for five minutes after its
+/// last use.
 const KEPT: u64 = 4 * 60_000;
-/// Answers without a hit after which a service is taken not to cache.
+/// The number of replies without a cache hit after which a service is assumed not to cache.
 const MISSES: u32 = 3;
 
-/// What a request shares with others.
+/// The prefix that a request shares with others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefix {
     key: u64,
-    /// The index of the message part that it ends before.
+    /// The index of the message part before which the prefix ends.
     pub end: usize,
 }
 
 impl Prefix {
-    /// What others may begin with too; none if it is too short to be cached.
+    /// Returns the prefix that other requests may share. `None` if it is too short to be cached.
     ///
     /// ```
     /// use agenthost_gate::Prefix;
@@ -67,7 +68,7 @@ impl Prefix {
         let mut hasher = DefaultHasher::new();
         request.model.hash(&mut hasher);
         system.hash(&mut hasher);
-        // A schema stands before the conversation.
+        // The schema comes before the conversation.
         request.schema.as_ref().map(ToString::to_string).hash(&mut hasher);
         for (n, part) in parts().take(end).enumerate() {
             (n, part).hash(&mut hasher);
@@ -79,30 +80,30 @@ impl Prefix {
     }
 }
 
-/// How a request stands to the prefix that it shares.
+/// The role of a request for the prefix that it shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// It shares none, or goes alone.
+    /// The request shares no prefix, or is sent alone.
     Alone,
-    /// It writes the prefix.
+    /// The request writes the prefix.
     Leads,
-    /// It reads what was written.
+    /// The request reads the prefix.
     Follows,
 }
 
-/// Whether a request may go.
+/// The decision whether a request may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum May {
     Go(Role),
-    /// Another one leads.
+    /// Another request leads.
     Wait,
-    /// Company may come until then.
+    /// Other requests may join until this time.
     Until(u64),
 }
 
 #[derive(Debug)]
 pub(super) struct Warm {
-    /// Prefixes that are being written, or were and may be counted on until so late.
+    /// The prefixes that are being written, or are expected in the cache until a given time.
     known: HashMap<u64, State>,
     misses: u32,
     caches: bool,
@@ -123,12 +124,13 @@ impl Warm {
         }
     }
 
-    /// Whether to look at prefixes at all.
+    /// Returns whether prefixes matter at all.
     pub(super) fn is_on(&self) -> bool {
         self.caches
     }
 
-    /// What a request may do that has waited since `since`, with `company` requests of this prefix waiting, itself included.
+    /// Decides about a request that has waited since `since`, with `company` waiting requests of this prefix, including
+    /// itself.
     pub(super) fn may(&self, prefix: Option<Prefix>, company: usize, since: u64, now: u64) -> May {
         let Some(prefix) = prefix.filter(|_| self.caches) else {
             return May::Go(Role::Alone);
@@ -150,7 +152,7 @@ impl Warm {
         }
     }
 
-    /// Takes an answer into account; `usage` is none for one that failed or never came.
+    /// Takes a reply into account; `usage` is `None` if the request failed or was dropped, or the reply has none.
     pub(super) fn answered(
         &mut self,
         prefix: Option<Prefix>,
@@ -164,7 +166,7 @@ impl Warm {
         };
         let Some(usage) = usage else {
             if role == Role::Leads {
-                // The next one leads.
+                // Another request will lead.
                 self.known.remove(&prefix.key);
             }
             return;
@@ -172,7 +174,7 @@ impl Warm {
         let hit = usage.cached_input > 0 || (role == Role::Leads && usage.cache_write_input > 0);
         match (role, hit) {
             (_, true) => self.misses = 0,
-            // A service that caches by itself need not say what it wrote.
+            // A service that caches automatically need not report cache writes.
             (Role::Leads, false) if caching == Caching::Automatic => {}
             (Role::Leads, false) => self.caches = false,
             _ => {
@@ -237,7 +239,7 @@ mod tests {
         assert_eq!(warm.may(prefix, 3, 100, 100), May::Go(Role::Leads));
         warm.sent(prefix, Role::Leads, 100);
         assert_eq!(warm.may(prefix, 2, 100, 10_000), May::Wait, "however long it takes");
-        // It fails: the next one leads.
+        // The leader fails: another request leads.
         warm.answered(prefix, Role::Leads, None, Caching::Marked, 200);
         assert_eq!(warm.may(prefix, 3, 100, 200), May::Go(Role::Leads));
         warm.sent(prefix, Role::Leads, 200);

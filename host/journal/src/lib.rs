@@ -11,6 +11,7 @@
 //! Left out: what a run means. The journal knows no plugin, no price and no limit.
 
 pub mod cassette;
+#[cfg(feature = "sqlite")]
 pub mod sqlite;
 
 use std::fmt;

@@ -26,6 +26,7 @@ mod key;
 mod owner;
 mod prune;
 mod read;
+mod take_over;
 #[cfg(test)]
 mod tests;
 mod writer;

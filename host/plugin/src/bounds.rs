@@ -3,22 +3,31 @@
 //! `structure` takes one pass over all nested components and modules, and one over their types; its cost is linear in
 //! the bytes, and what it counts bounds every later step of reading a plugin: instances are counted as they multiply
 //! through nested components, and types as they expand where they are used. `code` takes one pass over the bodies of the
-//! functions, before they are compiled.
+//! functions, before they are compiled. `instance_bytes` estimates what the engine holds for an instance.
+//!
+//! What validating a component costs is counted as well: it compares types part by part, again for each argument of each instance.
+//!
+//! `wit` counts the words of embedded WIT text.
 //!
 //! Each bound is a constant with its reason. The largest components in use (CPython with its libraries, 40 modules) stay
 //! below each. What a bound cannot foresee, the limits on the compiler's own time and memory end, where it has a process of its own.
 
 mod code;
+mod instances;
 mod structure;
 #[cfg(test)]
 mod tests;
 mod types;
+mod validation;
+mod wit;
 
 use agenthost_core::error::Error;
 use agenthost_core::weaken::{self, Defence};
 
 pub use self::code::code;
+pub use self::structure::instance_bytes;
 pub(super) use self::structure::structure;
+pub(super) use self::wit::wit;
 
 /// The most of one thing that a component may have.
 struct Bound {
@@ -66,6 +75,7 @@ fn thousands(number: u64) -> String {
 const LEAVE_OUT: &str = "Leave out what the plugin does not need, and build it in release mode.";
 const FLATTEN: &str = "Build the plugin as one component; a nested component is copied wherever it is instantiated.";
 const NAME_TYPES: &str = "Make the types of the interface smaller; a type counts wherever it is used.";
+const SHORTEN: &str = "Shorten the names of the types in the plugin's WIT.";
 const SPLIT_FUNCTION: &str = "Split the function, or build the plugin with less inlining.";
 
 /// Nested components and modules. Tools that compose components nest two or three deep.
@@ -189,6 +199,43 @@ const DATA_SEGMENTS: Bound = Bound {
     things: "data segments",
     hint: LEAVE_OUT,
 };
+/// Imports of core modules, once for each instance of the module: each is looked up by its names. 100,000 take 20 ms.
+const LINKED_IMPORTS: Bound = Bound {
+    most: 200_000,
+    does: "the core instances link",
+    things: "imports",
+    hint: FLATTEN,
+};
+/// Exports of core modules, once for each instance of the module.
+const LINKED_EXPORTS: Bound = Bound {
+    most: 200_000,
+    does: "the core instances have",
+    things: "exports",
+    hint: FLATTEN,
+};
+/// Entries of element segments, once for each instance of the module: an instance resolves them before any fuel is spent.
+const INSTANCE_ELEMENTS: Bound = Bound {
+    most: 500_000,
+    does: "instantiating the component writes",
+    things: "entries of element segments",
+    hint: FLATTEN,
+};
+/// Bytes of data segments, once for each instance of the module: they are copied before any fuel is spent. Each byte of the largest
+/// plugin may be copied once.
+const INSTANCE_DATA: Bound = Bound {
+    most: 64 << 20,
+    does: "instantiating the component copies",
+    things: "bytes of data segments",
+    hint: FLATTEN,
+};
+/// Bytes that the engine holds for one instance, beside memories and tables: CPython with its libraries takes 0.7 MiB, and the pool
+/// has room for more than this.
+const INSTANCE_BYTES: Bound = Bound {
+    most: 4 << 20,
+    does: "an instance of the component takes",
+    things: "bytes for its globals, functions and imports",
+    hint: FLATTEN,
+};
 /// Custom sections. A module has three or four.
 const CUSTOM_SECTIONS: Bound = Bound {
     most: 2_000,
@@ -203,9 +250,9 @@ const WIT_SECTIONS: Bound = Bound {
     things: "sections of WIT text",
     hint: LEAVE_OUT,
 };
-/// Bytes of WIT text: a long file has 20 KB.
+/// Bytes of WIT text: a long file has 20 KB. What the text may hold is counted before it is parsed.
 const WIT_BYTES: Bound = Bound {
-    most: 1 << 20,
+    most: 512 << 10,
     does: "the embedded sections of WIT text have",
     things: "bytes",
     hint: "Embed the plugin's own WIT and that of its dependencies, without generated text.",
@@ -223,6 +270,44 @@ const TYPES: Bound = Bound {
     does: "the component has",
     things: "component types and declarations in them",
     hint: NAME_TYPES,
+};
+/// Types of components and instances that are declared in other types. An interface has none; tools that describe WIT packages use a
+/// few.
+const NESTED_TYPES: Bound = Bound {
+    most: 20,
+    does: "the component types declare",
+    things: "types of components and instances in other types",
+    hint: NAME_TYPES,
+};
+/// Bytes of one name of a field, case or parameter. Those of WASI have fewer than 40.
+const LABEL_BYTES: Bound = Bound {
+    most: 200,
+    does: "a name of a field, case or parameter has",
+    things: "bytes",
+    hint: SHORTEN,
+};
+/// The same over all types. A large interface has some KB.
+const LABELS: Bound = Bound {
+    most: 1 << 20,
+    does: "the names of fields, cases and parameters have",
+    things: "bytes together",
+    hint: SHORTEN,
+};
+/// The same in one type when every use of another type in it is written out, as samples and messages do.
+const TYPE_LABELS: Bound = Bound {
+    most: 200_000,
+    does: "the names in a type have",
+    things: "bytes when all types that it uses are written out",
+    hint: SHORTEN,
+};
+/// Parts of types that are compared or walked when the component is validated: those of each argument of an instance, of each import and
+/// export, and of the function of each adapter, written out. 16 bytes of a name are a part, too. A comparison takes about 50 ns; CPython
+/// with its libraries takes 5,000.
+const COMPARISONS: Bound = Bound {
+    most: 2_000_000,
+    does: "validating the component compares",
+    things: "parts of types",
+    hint: "Make the types of the interface smaller, or nest fewer components; a type is compared wherever it is used.",
 };
 /// Types of components and instances inside each other. WIT needs three.
 const TYPE_NESTING: Bound = Bound {
@@ -305,3 +390,10 @@ const ALL_LOCALS: Bound = Bound {
     things: "locals together",
     hint: LEAVE_OUT,
 };
+
+/// Returns the error for bytes that are not a component.
+#[doc(hidden)]
+pub fn broken(cause: &dyn std::fmt::Display) -> Error {
+    Error::plugin(format!("the component is broken: {cause}"))
+        .hint("The file may be truncated or damaged; build or download it again.")
+}

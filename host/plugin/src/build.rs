@@ -1,7 +1,7 @@
-//! From a crate directory to a component: `cargo build` for wasm32-wasip2, and what a build adds to the result.
+//! Builds a component from a crate directory: `cargo build` for wasm32-wasip2, and the additions to its result.
 //!
-//! Cargo does the building, with whatever the crate's manifest says; nothing is installed but the compile target, and
-//! that only by rustup itself. The result is a copy beside cargo's own, so that cargo's bookkeeping stays true.
+//! Cargo builds the crate as its manifest specifies. Nothing is installed except the compile target, and only rustup
+//! installs it. The result is a copy next to cargo's own, so that cargo's fingerprints stay valid.
 
 mod cargo;
 mod crates;
@@ -39,7 +39,7 @@ pub const TARGET: &str = "wasm32-wasip2";
 const CDYLIB: &str =
     "A plugin is a library: give it a src/lib.rs, and `crate-type = [\"cdylib\"]` under [lib] in its Cargo.toml.";
 
-/// The crate whose version is that of the contract's bindings.
+/// The crate that has the same version as the contract's bindings.
 const SDK: &str = "agenthost-sdk";
 
 /// A plugin that was built.
@@ -47,13 +47,13 @@ const SDK: &str = "agenthost-sdk";
 pub struct Built {
     /// The component.
     pub path: PathBuf,
-    /// What was done besides building, for people: an installed target, for example.
+    /// Notes for people about additional actions, for example that a target was installed.
     pub notes: Vec<String>,
-    /// Where imports that are not offered come from, as far as the crates tell; for [`refuse`](super::refuse).
+    /// The crates that cause imports that are not offered, as far as they are known; for [`refuse`](super::refuse).
     pub blame: Option<String>,
 }
 
-/// Builds the crate in `dir`. Blocks for as long as cargo takes.
+/// Builds the crate in `dir`. Blocks until cargo ends.
 ///
 /// The crate's build scripts, macros and cargo configuration run as this user; [`BuildRules`] bounds which crates may.
 ///
@@ -66,7 +66,7 @@ pub struct Built {
 /// # Ok::<(), agenthost_core::error::Error>(())
 /// ```
 ///
-/// What cannot be built says why, and what to do:
+/// A failed build returns an error with the reason and the next step:
 ///
 /// ```
 /// use agenthost_plugin::build::build;
@@ -80,16 +80,16 @@ pub struct Built {
 ///
 /// # Errors
 ///
-/// [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) with what is wrong: no crate, WIT that does not parse, a
-/// missing toolchain, a crate that does not build for [`TARGET`], or code that does not compile. What the component imports
-/// is not judged here.
+/// Returns an error of class [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) if there is no crate,
+/// the WIT does not parse, the toolchain is incomplete, the crate does not build for [`TARGET`], or the code does not
+/// compile. The imports of the component are not checked here.
 pub fn build(dir: &Path) -> Result<Built> {
     BuildRules::any().build(dir)
 }
 
-/// Builds the crate in `dir` as [`build`] does, and records the tools and the source that it is built from; see
-/// [`Provenance`](super::Provenance). Where it stays, the record changes with every commit, and with it the digest: so this
-/// is for a component that is handed on.
+/// Builds the crate in `dir` like [`build`], and records the tools and the source of the build; see
+/// [`Provenance`](super::Provenance). The record and thus the digest change with every commit, so this is for a
+/// component that is distributed.
 ///
 /// ```no_run
 /// // Cargo takes its time, hence not run here.
@@ -104,12 +104,12 @@ pub fn build(dir: &Path) -> Result<Built> {
 ///
 /// # Errors
 ///
-/// Those of [`build`].
+/// Same as [`build`].
 pub fn release(dir: &Path) -> Result<Built> {
     BuildRules::any().release(dir)
 }
 
-/// What a build leaves in its result.
+/// The form of a build's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Plain,
@@ -117,10 +117,10 @@ enum Form {
     Release,
 }
 
-/// Builds the crate in `dir` for the crates `above`, each of which needs the interface of the next; in `target`, where that
-/// is given, in place of the crate's own target directory.
+/// Builds the crate in `dir` for the crates `above`, each of which needs the interface of the next. If `target` is
+/// given, it replaces the crate's own target directory.
 fn build_for(rules: &BuildRules, dir: &Path, above: &[PathBuf], form: Form, target: Option<&Path>) -> Result<Built> {
-    // Without the dots of `agenthost build .`.
+    // Normalizes the `.` of `agenthost build .`.
     let dir = &dir.components().collect::<PathBuf>();
     if !dir.is_dir() {
         return Err(Error::plugin(format!("{}: no such directory", dir.display()))
@@ -132,7 +132,7 @@ fn build_for(rules: &BuildRules, dir: &Path, above: &[PathBuf], form: Form, targ
                 .hint("Give the directory that holds the plugin's Cargo.toml, or a .wasm file."),
         );
     }
-    // Before any tool runs there: a project's toolchain file alone says what runs as cargo.
+    // This comes before any tool runs there: a project's toolchain file alone decides what runs as cargo.
     rules.check(dir)?;
     let tools = rules.tools();
     let mut notes = Vec::new();
@@ -196,7 +196,7 @@ fn build_for(rules: &BuildRules, dir: &Path, above: &[PathBuf], form: Form, targ
     let out = package.target_dir.join("agenthost");
     std::fs::create_dir_all(&out).map_err(|error| unreadable(&out, error))?;
     let path = out.join(format!("{}.wasm", package.name));
-    // Written beside and renamed: a run that starts meanwhile sees the old plugin or the new one.
+    // Written to a temporary file and renamed: a run that starts meanwhile sees the old plugin or the new one.
     let temporary = out.join(format!(".{}-{}", package.name, std::process::id()));
     std::fs::write(&temporary, bytes)
         .and_then(|()| std::fs::rename(&temporary, &path))
@@ -204,7 +204,7 @@ fn build_for(rules: &BuildRules, dir: &Path, above: &[PathBuf], form: Form, targ
     Ok(Built { path, notes, blame })
 }
 
-/// Where what is not offered to every plugin comes from.
+/// Describes the crates that cause imports that are not offered to every plugin.
 fn blame(tools: &Tools, dir: &Path, package: &Package, plugin: &Plugin) -> Option<String> {
     let names = plugin.imports.iter().filter_map(|import| match import {
         Import::Refused(name) | Import::Files(name) => Some(name.as_str()),
@@ -230,7 +230,7 @@ fn blame(tools: &Tools, dir: &Path, package: &Package, plugin: &Plugin) -> Optio
     })
 }
 
-/// A word on crates that start threads, which a build does not fail for.
+/// Returns a note about crates that start threads, which do not make a build fail.
 fn threads(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Option<String> {
     let suspect = |(id, path): (&str, PathBuf)| {
         path.iter().any(|part| part == TARGET)
@@ -246,7 +246,7 @@ fn threads(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Option<
     })
 }
 
-/// The version of the SDK that was linked.
+/// The version of the linked SDK.
 fn sdk(said: &Said) -> Option<String> {
     let mut found = said
         .artifacts()
@@ -255,7 +255,7 @@ fn sdk(said: &Said) -> Option<String> {
     found.next().map(|(_, version)| version.to_owned())
 }
 
-/// What to do where the SDK's version is not the host's: the contract is that of the first two numbers.
+/// Returns advice if the SDK's version differs from the host's: the first two numbers determine the contract.
 fn other_version(sdk: &str) -> Option<String> {
     let own = env!("CARGO_PKG_VERSION");
     let minor = |version: &str| version.splitn(3, '.').take(2).map(str::to_owned).collect::<Vec<_>>();
@@ -266,15 +266,15 @@ fn other_version(sdk: &str) -> Option<String> {
     })
 }
 
-/// Name and version in a package's id: `registry+…#serde@1.0.0`, or `path+file:///…/serde#1.0.0`.
+/// The name and version in a package id: `registry+…#serde@1.0.0`, or `path+file:///…/serde#1.0.0`.
 fn crate_of(id: &str) -> (&str, &str) {
     let (place, name) = id.rsplit_once('#').unwrap_or((id, ""));
     name.split_once('@')
         .unwrap_or_else(|| (place.rsplit('/').next().unwrap_or(place), name))
 }
 
-/// The WIT of a component: the text that its author wrote, where that is embedded and agrees with the component's types;
-/// else the types as the component has them, in a world `root` and without docs.
+/// Returns the WIT of a component: the author's text, if it is embedded and agrees with the component's types;
+/// otherwise the types of the component, in a world `root` and without docs.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -292,7 +292,7 @@ fn crate_of(id: &str) -> (&str, &str) {
 ///
 /// # Errors
 ///
-/// A plugin error for a file that cannot be read or is no plugin.
+/// Returns a plugin error if the file cannot be read or is not a plugin.
 pub fn wit(path: &Path) -> Result<String> {
     let bytes = super::read(path)?;
     let plugin = Plugin::read(&bytes).map_err(|error| error.at(path))?;
@@ -318,11 +318,11 @@ pub fn wit(path: &Path) -> Result<String> {
     Ok(printer.output.to_string().trim_end().to_owned())
 }
 
-/// What cargo knows of the crate.
+/// The crate's metadata from cargo.
 struct Package {
     id: String,
     name: String,
-    /// The workspace's root, which is the crate's own directory where it is in none.
+    /// The root of the workspace, or the crate's own directory if it is not in a workspace.
     root: PathBuf,
     target_dir: PathBuf,
     manifest: Manifest,
@@ -384,7 +384,7 @@ fn package(tools: &Tools, dir: &Path, target: Option<&Path>) -> Result<Package> 
     })
 }
 
-/// `models = ["fast"]` under `[package.metadata.agenthost]`.
+/// Reads `models = ["fast"]` under `[package.metadata.agenthost]`.
 fn models(dir: &Path, own: Option<&Value>) -> Result<Option<BTreeSet<String>>> {
     let Some(models) = own.and_then(|own| own.get("models")) else {
         return Ok(None);
@@ -406,7 +406,7 @@ fn artifact(said: &Said, package: &Package) -> Option<PathBuf> {
         .find(|path| path.extension() == Some(OsStr::new("wasm")))
 }
 
-/// Adds the compile target with rustup when it is missing; true when it did.
+/// Adds the compile target with rustup if it is missing. Returns true if it was added.
 ///
 /// ```no_run
 /// // It may ask the network, hence not run here.
@@ -439,7 +439,7 @@ fn add_target(tools: &Tools, dir: &Path) -> Result<bool> {
     }
 }
 
-/// Whether the toolchain that cargo would use in `dir` has the target.
+/// Returns whether the toolchain that cargo uses in `dir` has the target.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -458,11 +458,11 @@ pub fn target_installed(dir: &Path) -> Result<bool> {
 
 fn has_target(tools: &Tools, dir: &Path) -> Result<bool> {
     let path = tools.rustc(dir, &["--print", "target-libdir", "--target", TARGET])?;
-    // Of a target that it does not know the compiler prints nothing.
+    // For an unknown target the compiler prints nothing.
     Ok(!path.trim().is_empty() && Path::new(path.trim()).is_dir())
 }
 
-/// What `tool --version` says in `dir`, with the environment that builds get.
+/// Returns the output of `tool --version` in `dir`, with the environment of builds.
 ///
 /// ```
 /// use std::path::Path;
@@ -474,7 +474,7 @@ fn has_target(tools: &Tools, dir: &Path) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// A plugin error where the tool cannot be run, with what it says where it fails.
+/// Returns a plugin error if the tool cannot be run or fails; the latter includes its output.
 pub fn tool_version(tool: &str, dir: &Path) -> Result<String> {
     let command = Tools::default().command(tool, dir).arg("--version").output();
     let output = command.map_err(|error| no_tool(tool, &error))?;

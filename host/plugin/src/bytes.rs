@@ -1,21 +1,22 @@
-//! What the bytes of a plugin are, before anything parses them in earnest.
+//! Identifies the bytes of a plugin before anything parses them completely.
 //!
-//! The common mistakes (a core module, text, a web page, a precompiled image) are told apart by their first bytes, so
-//! that each gets an answer of its own. What a component holds is counted by [`bounds`](super::bounds).
+//! The common mistakes (a core module, text, a web page, a precompiled image) are recognized by their first bytes, so
+//! that each gets a specific error. The contents of a component are bounded by [`bounds`](super::bounds).
 
 use std::path::Path;
 
 use agenthost_core::error::Error;
 use agenthost_core::plain_file::{self, Links};
 
-/// The largest plugin, in bytes. A component made by componentize-py, the largest in use, has 20 MB.
+/// The maximum size of a plugin, in bytes. A component made by componentize-py, the largest in use, has 20 MB.
 pub const MAX_PLUGIN_BYTES: u64 = 64 << 20;
 
-/// Reads a plugin file of at most [`MAX_PLUGIN_BYTES`]; what is in it is not looked at.
+/// Reads a plugin file of at most [`MAX_PLUGIN_BYTES`] without checking its content.
 ///
 /// # Errors
 ///
-/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for a file that cannot be read, is no file, or is larger.
+/// Returns an error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if `path` cannot be read, is not a
+/// file, or is larger.
 ///
 /// ```
 /// let dir = tempfile::tempdir()?;
@@ -52,7 +53,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     plain_file::read(path, Links::Follow, MAX_PLUGIN_BYTES).map_err(error)
 }
 
-/// Says what `bytes` are when they are no component.
+/// Returns an error that identifies `bytes` if they are not a component.
 pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {
     const BUILD: &str = "Build it with `agenthost build`, or with `cargo build --release --target wasm32-wasip2`.";
     match bytes {
@@ -104,13 +105,6 @@ fn core_imports(bytes: &[u8]) -> Vec<String> {
     modules
 }
 
-/// Returns the error for bytes that are not a component.
-#[doc(hidden)]
-pub fn broken(cause: &dyn std::fmt::Display) -> Error {
-    Error::plugin(format!("the component is broken: {cause}"))
-        .hint("The file may be truncated or damaged; build or download it again.")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +136,7 @@ mod tests {
     #[test]
     fn a_preview_1_module_is_named_as_such() {
         let mut module = b"\0asm\x01\0\0\0".to_vec();
-        // One type `func`, one import `wasi_snapshot_preview1` `x` of it.
+        // One type `func`, and one import of it from `wasi_snapshot_preview1`, named `x`.
         module.extend([1, 4, 1, 0x60, 0, 0]);
         let name = b"wasi_snapshot_preview1";
         module.extend([

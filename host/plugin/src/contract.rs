@@ -1,7 +1,7 @@
-//! The contract between plugins and this host, `agenthost:plugin`, and where a component's idea of it differs.
+//! The contract between plugins and this host, `agenthost:plugin`, and how a component's version of it differs.
 //!
-//! The version in an import's name promises compatible types; a component of a newer SDK may all the same call a function
-//! that was added since. Such functions are found here, by name, before a linker stumbles over the first of them.
+//! The version in an import's name promises compatible types, but a component of a newer SDK may call a function that
+//! was added later. This module finds such functions by name, before a linker fails at the first of them.
 
 use wit_parser::{InterfaceId, Resolve};
 
@@ -13,7 +13,7 @@ pub(super) const TEXT: &str = include_str!("../../../wit/plugin.wit");
 /// The contract's package, without its version.
 pub(super) const PACKAGE: &str = "agenthost:plugin";
 
-/// The functions of the imported `interface` that this host does not have, or has with other types, as
+/// Returns the functions of the imported `interface` that this host does not have, or has with other types, as
 /// `agenthost:plugin/llm@0.1.0#stream`.
 pub(super) fn unknown_functions(resolve: &Resolve, interface: InterfaceId, import: &str) -> Vec<String> {
     let Some(imported) = resolve.interfaces.get(interface) else {
@@ -42,7 +42,7 @@ pub(super) fn unknown_functions(resolve: &Resolve, interface: InterfaceId, impor
         .collect()
 }
 
-/// `llm` of `agenthost:plugin/llm@0.1.0`.
+/// Returns `llm` for `agenthost:plugin/llm@0.1.0`.
 fn plain_name(import: &str) -> Option<&str> {
     import.split('@').next()?.split_once('/').map(|(_, name)| name)
 }

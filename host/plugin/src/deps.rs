@@ -1,7 +1,8 @@
-//! The WIT of a plugin's sub-agents, copied into its `wit/deps`, so that plain `cargo build` finds it.
+//! Copies the WIT of a plugin's sub-agents into its `wit/deps`, so that plain `cargo build` finds it.
 //!
-//! A sub-agent declared by the path of a crate gives the files of its `wit/` directory, or, where its interface is written
-//! in Rust, the text embedded in what it builds; one declared by a `.wasm` file gives the text embedded in it. Files are written only where they differ, and only below `wit/deps`; nothing is removed.
+//! If a sub-agent is declared by the path of a crate, the files of its `wit/` directory are copied or, if its interface
+//! is written in Rust, the text embedded in its component. If it is declared by a `.wasm` file, the text embedded in it
+//! is copied. Files are written only if they differ, and only below `wit/deps`; nothing is removed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,8 +13,8 @@ use serde_json::Value;
 use super::{bytes, embedded};
 use agenthost_core::error::{Error, Result};
 
-/// Copies the WIT of every sub-agent that is declared with a path; gives a note for each that was new or changed. `build`
-/// gives the component of a crate.
+/// Copies the WIT of every sub-agent that is declared with a path. Returns a note for each that was new or changed.
+/// `build` builds the component of a crate.
 pub(super) fn copy(
     dir: &Path,
     sub_agents: &BTreeMap<String, Value>,
@@ -22,7 +23,7 @@ pub(super) fn copy(
     let mut notes = Vec::new();
     for (name, declared) in sub_agents {
         let path = declared.get("path").unwrap_or(declared).as_str();
-        // A reference has no files here; what it lacks the build will say.
+        // A reference has no files here; the build will report a missing interface.
         let Some(path) = path.filter(|path| !path.contains('@')) else {
             continue;
         };
@@ -48,7 +49,7 @@ pub(super) fn copy(
     Ok(notes)
 }
 
-/// The files of a crate's `wit/`: its own package under `short`, its dependencies as they are named there.
+/// The files of a crate's `wit/`: its own package under `short`, its dependencies under their names there.
 fn of_crate(wit: &Path, short: &str) -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
     for (name, text) in texts(wit)? {
@@ -70,7 +71,7 @@ fn of_crate(wit: &Path, short: &str) -> Result<Vec<(PathBuf, String)>> {
     Ok(files)
 }
 
-/// Whether the directory has the text of a package.
+/// Returns whether the directory contains the text of a package.
 fn has_text(wit: &Path) -> bool {
     texts(wit).is_ok_and(|texts| !texts.is_empty())
 }
@@ -97,7 +98,7 @@ fn texts(dir: &Path) -> Result<Vec<(String, String)>> {
     Ok(found)
 }
 
-/// The files embedded in a component, whose names are a stranger's and so are checked.
+/// The files embedded in a component. Their names are untrusted and therefore checked.
 fn of_component(file: &Path, short: &str) -> Result<Vec<(PathBuf, String)>> {
     let found = embedded::read(&bytes::read(file)?);
     let Some(text) = found.wit().first() else {
@@ -124,7 +125,7 @@ fn of_component(file: &Path, short: &str) -> Result<Vec<(PathBuf, String)>> {
         .collect()
 }
 
-/// Writes a file if it differs; true if it did.
+/// Writes a file if it differs. Returns true if it did.
 fn write(path: &Path, text: &str) -> Result<bool> {
     if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(false);
@@ -177,7 +178,7 @@ mod tests {
         let at = |path: &str| dir.path().join(path);
         fs::create_dir_all(at("top")).unwrap();
         put(at("sub/Cargo.toml"), "");
-        // What it imports lies there, and is no text of its own.
+        // The directory contains a dependency, but no text of its own.
         put(at("sub/wit/deps/below/world.wit"), "package demo:below@0.1.0;");
         let text = json!({
             "format": 1,

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use wit_parser::{Function, Resolve, SourceMap};
 
-use super::contract;
 use super::manifest::Manifest;
 use super::provenance::Provenance;
+use super::{bounds, contract};
 use crate::types::shape;
 
 /// The prefix of sections with WIT text; the package follows, as in `agenthost:wit:demo:competitor`.
@@ -128,6 +128,9 @@ impl Embedded {
 
     /// The same, with the text that has it.
     pub(super) fn believed(&self, task: &str, real: &Resolve, run: &Function) -> Result<Option<Believed<'_>>, String> {
+        let texts = self.wit.iter().map(|text| text.files.iter().chain(&text.deps));
+        bounds::wit(texts.map(|files| files.map(|(_, text)| text.as_str())))
+            .map_err(|why| format!("embedded WIT is not parsed: {why}"))?;
         let mut doubt = None;
         for text in &self.wit {
             let (resolve, documented) = match parse(text, task) {

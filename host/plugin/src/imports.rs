@@ -1,28 +1,28 @@
-//! Which imports a plugin may have, and what is said of the others.
+//! Decides which imports a plugin may have, and explains the others.
 //!
-//! All imports are looked at before linking, because a linker names only the first one it misses, and in Rust the first
+//! All imports are checked before linking, because a linker reports only the first missing one, and in Rust the first
 //! is often a consequence: one `TcpStream` makes the standard library import the file system before the sockets.
 
 use agenthost_core::error::Error;
 
-/// What an import lets a plugin do.
+/// An import of a plugin, by its effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Import {
     /// Model calls, typed failures, progress: the plugin contract.
     Contract(String),
-    /// Part of the standard library's floor, linked without effect on anything outside the task.
+    /// A part of WASI that the standard library always needs, linked without effect on anything outside the task.
     Inert(String),
-    /// The file system, offered with a granted directory only.
+    /// The file system, offered only with a granted directory.
     Files(String),
     /// The task of another plugin: `namespace:name` and the interface version.
     SubAgent(String),
-    /// Types of another plugin's task, and nothing that could be called.
+    /// Types of another plugin's task, without any function.
     Types(String),
     /// Not offered.
     Refused(String),
 }
 
-/// The interfaces of `wasi` 0.2 that every Rust guest with `std` imports, and that reach nothing.
+/// The interfaces of `wasi` 0.2 that every Rust guest with `std` imports, and that access nothing outside the task.
 const INERT: &[&str] = &[
     "wasi:io/error",
     "wasi:io/poll",
@@ -45,7 +45,7 @@ const INERT: &[&str] = &[
 ];
 
 impl Import {
-    /// Sorts one import of a component.
+    /// Classifies one import of a component.
     ///
     /// ```
     /// use agenthost_plugin::Import;
@@ -72,12 +72,12 @@ impl Import {
         }
     }
 
-    /// Whether it is the model call.
+    /// Returns whether the import is the model call.
     pub fn is_llm(&self) -> bool {
         matches!(self, Self::Contract(name) if name.starts_with("agenthost:plugin/llm@"))
     }
 
-    /// The import as the component names it.
+    /// The name of the import in the component.
     pub fn name(&self) -> &str {
         match self {
             Self::Contract(name)
@@ -89,7 +89,7 @@ impl Import {
         }
     }
 
-    /// What sort of import it is, in one word for programs.
+    /// The kind of the import, in one word for programs.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Contract(_) => "contract",
@@ -101,7 +101,7 @@ impl Import {
         }
     }
 
-    /// What it means, in a few words for people.
+    /// The meaning of the import, in a few words for people.
     pub fn meaning(&self) -> String {
         match self {
             Self::Contract(_) if self.is_llm() => "may call models, within its limits".into(),
@@ -128,7 +128,7 @@ fn inert_meaning(name: &str) -> &'static str {
     }
 }
 
-/// The likely cause of a refused import in a Rust plugin, and the cure.
+/// The likely cause of a refused import in a Rust plugin, and the fix.
 fn cause(name: &str) -> (&'static str, &'static str) {
     let path = name.split('@').next().unwrap_or(name);
     match path {
@@ -180,9 +180,9 @@ const OTHER_SDK: &str = concat!(
     ", or use an agenthost of the version of that SDK."
 );
 
-/// One error that lists every import that `plugin` (`namespace:name`) is refused, with its cause, and the cure of the one
-/// that explains the rest. `files` says whether it is granted a directory, `blame` where the imports come from, where a build
-/// found that out.
+/// Returns one error that lists every refused import of `plugin` (`namespace:name`) with its cause, and the fix for the
+/// one that explains the rest. `files` is whether the plugin is granted a directory; `blame` names the crates that
+/// cause the imports, if a build has found them.
 ///
 /// ```
 /// use agenthost_core::error::ErrorClass;
@@ -196,7 +196,8 @@ const OTHER_SDK: &str = concat!(
 ///
 /// # Errors
 ///
-/// [`ErrorClass::Denied`](agenthost_core::error::ErrorClass::Denied) where any of `imports` is refused.
+/// Returns an error of class [`ErrorClass::Denied`](agenthost_core::error::ErrorClass::Denied) if any of `imports` is
+/// refused.
 pub fn refuse(plugin: &str, imports: &[Import], files: bool, blame: Option<&str>) -> Result<(), Error> {
     let refused: Vec<&str> = imports
         .iter()
@@ -233,7 +234,7 @@ pub fn refuse(plugin: &str, imports: &[Import], files: bool, blame: Option<&str>
     Err(Error::denied(format!("the plugin has {count} {plural} not offered:{list}{blame}")).hint(cure))
 }
 
-/// A line for each import; what is said of several stands once, after the last of them.
+/// Formats a line for each import; imports with the same cause are grouped, with the cause after the last of them.
 fn listed<'c>(names: &[&str], cause: impl Fn(&str) -> &'c str) -> String {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for name in names {

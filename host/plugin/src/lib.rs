@@ -1,11 +1,14 @@
-//! What is known of a plugin without running it: identity, digest, typed interface, imports, manifest.
+//! Describes a plugin without running it: identity, digest, typed interface, imports, manifest.
 //!
-//! All of it is read from the bytes of the component. What the component's types say is binding; the WIT text and the
-//! manifest that a build embeds beside them add the docs and the author's words, and are believed only where they agree
-//! with the types.
+//! Everything is read from the bytes of the component. The component's types are authoritative. The WIT text and the
+//! manifest that a build embeds add docs and the author's information; embedded docs are used only if they agree with
+//! the types.
+
+#![cfg_attr(not(feature = "build"), allow(dead_code, reason = "building alone needs it"))]
 
 #[doc(hidden)]
 pub mod bounds;
+#[cfg(feature = "build")]
 pub mod build;
 mod bytes;
 mod contract;
@@ -29,7 +32,7 @@ use wit_parser::{Function, Resolve, Type, TypeDefKind, WorldItem, WorldKey};
 use agenthost_core::error::{Error, Result};
 
 #[doc(hidden)]
-pub use self::bytes::broken;
+pub use self::bounds::broken;
 pub use self::bytes::{MAX_PLUGIN_BYTES, read};
 pub use self::imports::{Import, refuse};
 pub use self::manifest::Manifest;
@@ -48,17 +51,17 @@ pub use self::provenance::Provenance;
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Computes the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// 64 hexadecimal digits.
+    /// The digest as 64 hexadecimal digits.
     pub fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The bytes.
+    /// The bytes of the digest.
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -67,7 +70,7 @@ impl Digest {
 impl FromStr for Digest {
     type Err = Error;
 
-    /// Reads `sha256:` and 64 lower-case hexadecimal digits.
+    /// Parses `sha256:` and 64 lower-case hexadecimal digits.
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
             Error::usage(format!("`{}` is no digest", text.escape_debug()))
@@ -112,12 +115,12 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// `namespace:name@version`: the WIT package that a plugin's task belongs to, with its interface version.
+/// `namespace:name@version`: the WIT package of a plugin's task, with its interface version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PluginId {
     /// `namespace:name`.
     pub name: String,
-    /// The version of the interface, where the package has one.
+    /// The version of the interface, if the package has one.
     pub version: Option<String>,
 }
 
@@ -149,19 +152,19 @@ pub struct Interface {
     pub documented: bool,
 }
 
-/// The task of another plugin, as the importing plugin knows it.
+/// The task of another plugin, with the interface that the importing plugin was built for.
 pub struct SubAgentImport {
     /// The import, such as `demo:competitor/task@0.1.0`.
     pub import: String,
-    /// Whose task it is.
+    /// The plugin that provides the task.
     pub plugin: PluginId,
     /// The function `run` as the importer was built with it.
     pub run: Function,
 }
 
-/// A plugin as its bytes describe it.
+/// The description of a plugin, as read from its bytes.
 pub struct Plugin {
-    /// Who it is.
+    /// The identity of the plugin.
     pub id: PluginId,
     /// The digest of its bytes.
     pub digest: Digest,
@@ -169,9 +172,9 @@ pub struct Plugin {
     pub size: u64,
     /// The name of the exported interface, such as `demo:competitor/task@0.1.0`.
     pub task: String,
-    /// What it imports, in the component's order.
+    /// The imports, in the component's order.
     pub imports: Vec<Import>,
-    /// What it takes and gives.
+    /// The input and output types.
     pub interface: Interface,
     /// The tasks of other plugins that it imports.
     pub sub_agents: Vec<SubAgentImport>,
@@ -179,13 +182,14 @@ pub struct Plugin {
     pub resolve: Resolve,
     /// The function `run`, in those types.
     pub run: Function,
-    /// What its author says of it, where a build embedded that.
+    /// The author's description, if a build embedded one.
     pub manifest: Option<Manifest>,
-    /// What its builder says of where it comes from, where a build recorded that.
+    /// The builder's record of the plugin's origin, if a build embedded one.
     pub provenance: Option<Provenance>,
-    /// Compilers, tools and libraries that it was made with, each with its version, as they say themselves.
+    /// The compilers, tools and libraries that were used to build the plugin, each with its version, as they report
+    /// themselves.
     pub made_with: BTreeMap<String, String>,
-    /// Why embedded docs, the manifest or the provenance were not believed, for `inspect`.
+    /// The reasons why embedded docs, the manifest or the provenance were ignored, for `inspect`.
     pub doubts: Vec<String>,
 }
 
@@ -290,29 +294,29 @@ impl Plugin {
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) for a file that cannot be read, is larger than
-    /// [`MAX_PLUGIN_BYTES`], or is no plugin.
+    /// Returns an error of class [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) if the file cannot
+    /// be read, is larger than [`MAX_PLUGIN_BYTES`], or is not a plugin.
     pub fn open(path: &Path) -> Result<Self> {
         Self::read(&bytes::read(path)?).map_err(|error| error.at(path))
     }
 
-    /// The function `run` and every type that it names, as WIT text, with the docs where there are any.
+    /// Formats the function `run` and every type that it uses as WIT text, with docs if there are any.
     pub fn signature(&self) -> String {
         types::signature::signature(&self.interface.resolve, &self.interface.run)
     }
 
-    /// The JSON Schema of the input.
+    /// Returns the JSON Schema of the input.
     pub fn input_schema(&self) -> Result<Value> {
         let input = self.interface.run.params.first().map(|param| param.ty);
         self.schema(input, "input")
     }
 
-    /// The JSON Schema of the output: of the `ok` side, where `run` gives a `result`.
+    /// Returns the JSON Schema of the output, or of its `ok` side if `run` returns a `result`.
     pub fn output_schema(&self) -> Result<Value> {
         self.schema(self.returns().0, "output")
     }
 
-    /// The JSON Schema of the plugin's error type; `null` where it has none.
+    /// Returns the JSON Schema of the plugin's error type; `null` if it has none.
     pub fn error_schema(&self) -> Result<Value> {
         self.schema(self.returns().1, "error")
     }
@@ -324,7 +328,7 @@ impl Plugin {
         }
     }
 
-    /// The types of an output and of an error.
+    /// Returns the types of the output and of the error.
     fn returns(&self) -> (Option<Type>, Option<Type>) {
         let mut ty = self.interface.run.result;
         while let Some(Type::Id(id)) = ty {
@@ -337,7 +341,7 @@ impl Plugin {
         (ty, None)
     }
 
-    /// The one exported interface named `task`.
+    /// Finds the only exported interface named `task`.
     fn task(resolve: &Resolve, world: &wit_parser::World) -> Result<(PluginId, String, Function)> {
         const SHAPE: &str = "A plugin's world exports one interface `task` of its own package: `world my-plugin { include agenthost:plugin/plugin@0.1.0; export task; }`.";
         let mut exports = Vec::new();
@@ -385,23 +389,23 @@ impl Plugin {
         Ok((id, task.clone(), run.clone()))
     }
 
-    /// The version of this release, where the manifest tells, else that of the interface.
+    /// The release version in the manifest, or the interface version if the manifest has none.
     pub fn release(&self) -> Option<&str> {
         let manifest = self.manifest.as_ref().and_then(|manifest| manifest.version.as_deref());
         manifest.or(self.id.version.as_deref())
     }
 
-    /// The version of agenthost-sdk that it was built with, where `agenthost build` has written that down.
+    /// The version of agenthost-sdk that the plugin was built with, if `agenthost build` recorded it.
     pub fn sdk(&self) -> Option<&str> {
         self.made_with.get("agenthost-sdk").map(String::as_str)
     }
 
-    /// Whether it imports the file system, and so runs only with a granted directory.
+    /// Returns whether the plugin imports the file system, and therefore runs only with a granted directory.
     pub fn reads_files(&self) -> bool {
         self.imports.iter().any(|import| matches!(import, Import::Files(_)))
     }
 
-    /// What it may do, in one sentence for people: `calls models; starts demo:competitor; nothing else`.
+    /// Describes the plugin's powers, in one sentence for people: `calls models; starts demo:competitor; nothing else`.
     pub fn powers(&self) -> String {
         let mut powers = Vec::new();
         if self.imports.iter().any(Import::is_llm) {
@@ -429,8 +433,8 @@ impl Plugin {
     }
 }
 
-/// The imports of a world, and among them the tasks of other plugins. An interface `task` from which only types are used
-/// starts nothing and is told apart.
+/// Returns the imports of a world, and among them the tasks of other plugins. An interface `task` of which only types
+/// are used starts nothing and is classified separately.
 fn imports(resolve: &Resolve, world: &wit_parser::World) -> Result<(Vec<Import>, Vec<SubAgentImport>)> {
     let (mut imports, mut sub_agents) = (Vec::new(), Vec::new());
     for key in world.imports.keys() {
@@ -467,7 +471,8 @@ fn imports(resolve: &Resolve, world: &wit_parser::World) -> Result<(Vec<Import>,
     Ok((imports, sub_agents))
 }
 
-/// One parameter, and values only: what belongs to a running component has no form outside it.
+/// Checks that `run` has one parameter, and that its types are plain values: handles to a running component have no
+/// form outside it.
 fn check_types(task: &str, resolve: &Resolve, run: &Function) -> Result<()> {
     let [input] = run.params.as_slice() else {
         let count = run.params.len();

@@ -1,7 +1,7 @@
-//! What an author says of a plugin: name, licence, suggested limits, sub-agents.
+//! The author's description of a plugin: name, license, suggested limits, sub-agents.
 //!
 //! A build takes it from the crate's `Cargo.toml` (`[package]` and `[package.metadata.agenthost]`) and embeds it as
-//! JSON. It is the author's word, not a right: limits are granted by the operator, whatever stands here.
+//! JSON. It grants no rights: only the operator grants limits, whatever the manifest contains.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use agenthost_core::limits::LimitsPatch;
 
-/// The embedded manifest. Fields that this version does not know are ignored, so that newer plugins can be inspected.
+/// The embedded manifest. Unknown fields are ignored, so that newer plugins can be inspected.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Manifest {
-    /// The version of this form: 1.
+    /// The version of this format: 1.
     pub format: u32,
     /// The crate's name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -21,31 +21,31 @@ pub struct Manifest {
     /// The release version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// One sentence.
+    /// A description in one sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// An SPDX expression.
+    /// The license as an SPDX expression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
-    /// Where the source is.
+    /// The location of the source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
     /// Limits that the author suggests, in the manifest's own syntax.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub limits: serde_json::Map<String, serde_json::Value>,
-    /// The model names that it may ask for; where the author names them, it may use no others.
+    /// The model names that the plugin may ask for. If the author lists them, the plugin may use no others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub models: Option<BTreeSet<String>>,
-    /// Sub-agents and where the author has them from.
+    /// The sub-agents and their sources.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sub_agents: BTreeMap<String, serde_json::Value>,
 }
 
 impl Manifest {
-    /// The newest form that this version reads.
+    /// The newest format that this version reads.
     pub const FORMAT: u32 = 1;
 
-    /// The limits that it suggests, which bind nobody.
+    /// Parses the suggested limits, which are not binding.
     ///
     /// ```
     /// use agenthost_core::limits::Cap;
@@ -60,7 +60,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// What is wrong with the first that is none.
+    /// Returns the reason if a limit is invalid, for the first such limit.
     pub fn suggested(&self) -> Result<LimitsPatch, String> {
         let mut limits = LimitsPatch::default();
         for (key, value) in &self.limits {
@@ -75,7 +75,7 @@ impl Manifest {
         Ok(limits)
     }
 
-    /// Reads the embedded JSON.
+    /// Parses the embedded JSON.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         match manifest.format {

@@ -1,25 +1,25 @@
-//! What a build says of where a component comes from: tools, source revision, lock file.
+//! The builder's record of a component's origin: tools, source revision, lock file.
 //!
-//! It is the builder's word, like all that a file says of itself: a stranger can write anything there. It tells what to
-//! build again, and building it again tells whether it is true. Nothing in it names a machine, a user, a directory or a
-//! time, so two builds of one revision with the same tools agree in it.
+//! It is not trusted, like everything that a file contains about itself: anyone can write anything there. It describes
+//! how to rebuild the component, and a rebuild shows whether it is true. It contains no machine name, user name,
+//! directory or time, so two builds of one revision with the same tools have the same record.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Digest;
 
-/// The record that `agenthost build --release` embeds. Fields that this version does not know are ignored.
+/// The record that `agenthost build --release` embeds. Unknown fields are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// The version of this form: 1.
+    /// The version of this format: 1.
     pub format: u32,
     /// The compiler, as `rustc -V` prints it.
     pub rustc: String,
-    /// The machine that the compiler is for, such as `x86_64-unknown-linux-gnu`: compilers for different ones give
+    /// The host platform of the compiler, such as `x86_64-unknown-linux-gnu`: compilers for different platforms produce
     /// different bytes.
     pub host: String,
-    /// As `cargo -V` prints it.
+    /// The version of cargo, as `cargo -V` prints it.
     pub cargo: String,
     /// The version of agenthost, which adds metadata.
     pub agenthost: String,
@@ -30,7 +30,7 @@ pub struct Provenance {
     /// The SHA-256 of `Cargo.lock`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<Digest>,
-    /// Where the source is; none where the crate is in no git repository.
+    /// The source; `None` if the crate is not in a git repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
 }
@@ -42,18 +42,18 @@ pub struct Source {
     pub revision: String,
     /// The directory of the crate below the repository's root, with slashes; empty for the root itself.
     pub path: String,
-    /// Whether something that the build reads is not as in that commit.
+    /// Whether the build's input differs from that commit.
     pub dirty: bool,
 }
 
-/// The most characters of one text: a line of a compiler's version has 40.
+/// The maximum length of one text in bytes: a line of a compiler's version has 40.
 const MAX_TEXT: usize = 500;
 
 impl Provenance {
-    /// The newest form that this version reads.
+    /// The newest format that this version reads.
     pub const FORMAT: u32 = 1;
 
-    /// Reads the embedded JSON.
+    /// Parses the embedded JSON.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         match value.get("format").and_then(Value::as_u64) {
@@ -102,8 +102,8 @@ impl Provenance {
         Ok(())
     }
 
-    /// The tools in one line: `rustc 1.95.0 (59807616e 2026-04-14) on x86_64-unknown-linux-gnu, cargo 1.95.0 (f2d3ce0bd
-    /// 2026-03-21), agenthost 0.1.0`.
+    /// Formats the tools in one line: `rustc 1.95.0 (59807616e 2026-04-14) on x86_64-unknown-linux-gnu, cargo 1.95.0
+    /// (f2d3ce0bd 2026-03-21), agenthost 0.1.0`.
     pub fn tools(&self) -> String {
         format!(
             "{} on {}, {}, agenthost {}",
@@ -111,7 +111,7 @@ impl Provenance {
         )
     }
 
-    /// The source in one line: the commit, the directory in it, and whether there were changes.
+    /// Formats the source in one line: the commit, the directory in it, and whether there were changes.
     pub fn revision(&self) -> String {
         let Some(source) = &self.source else {
             return "not in a git repository".into();

@@ -1,9 +1,9 @@
 //! Anthropic's Messages API, version 2026-10-21, without streaming.
 //!
-//! Sampling settings are never sent: this version of the API refuses them. The prompt's cache is asked for only when the
-//! request's options do, with one breakpoint at the end of the request, or else when it marks a prefix, with one there. A
-//! schema that the API's structured output cannot
-//! express goes into the system text instead, see [`schema::fit`].
+//! Sampling settings are never sent, because this version of the API rejects them. The prompt cache is used only if the
+//! request's options ask for it, with one breakpoint at the end of the request, or else if the request marks a prefix,
+//! with one breakpoint there. If the API's structured output cannot express a schema, the schema becomes part of the
+//! system text, see [`schema::fit`].
 //!
 //! Left out: tools, batches, and sending back a reply's thinking.
 
@@ -29,7 +29,7 @@ use agenthost_core::llm::{
 
 const BASE_URL: &str = "https://api.anthropic.com";
 const VERSION: &str = "2026-10-21";
-/// The image types that the API takes.
+/// The image types that the API accepts.
 const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
 
 /// The Messages API at one address with one key.
@@ -39,7 +39,7 @@ pub struct Anthropic {
 }
 
 impl Anthropic {
-    /// The API below `base_url` (without `/v1`; none: Anthropic's own), opened with `key`.
+    /// Creates a provider for the API below `base_url` (without `/v1`; by default Anthropic's own) with `key`.
     ///
     /// ```
     /// use agenthost_core::llm::Provider as _;
@@ -53,8 +53,8 @@ impl Anthropic {
     ///
     /// # Errors
     ///
-    /// Class `config`: the base-url is no plain http(s) address, or the key cannot be a header's value. Class `host`:
-    /// the system has no root certificates.
+    /// Returns an error of class `config` if `base_url` is not a plain http(s) address, or the key is not valid in a
+    /// header. Returns an error of class `host` if the system has no root certificates.
     pub fn new(base_url: Option<&str>, key: SecretString) -> Result<Self, Error> {
         Self::bounded(base_url, key, Bounds::default())
     }
@@ -79,12 +79,12 @@ impl Anthropic {
         Ok(Self { endpoint })
     }
 
-    /// The same, with `first_byte` (10 minutes otherwise) until an answer's body begins, and a minute more until its
-    /// end.
+    /// Sets the time until the body of a reply must begin (10 minutes by default). The reply must end within another
+    /// minute.
     ///
     /// # Errors
     ///
-    /// Class `config`: it is zero.
+    /// Returns an error of class `config` if `first_byte` is zero.
     pub fn with_timeout(self, first_byte: Duration) -> Result<Self, Error> {
         Ok(Self {
             endpoint: self.endpoint.with_timeout(first_byte)?,
@@ -168,11 +168,11 @@ impl Anthropic {
 
 #[cfg(feature = "fuzzing")]
 impl Anthropic {
-    /// Reads an answer as if it had come from the service.
+    /// Parses a reply as if it had come from the service.
     ///
     /// # Errors
     ///
-    /// What the answer says, or is not.
+    /// Returns the error that the reply reports, or an error if it is not valid.
     pub fn read_answer(&self, request: &Request, raw: super::RawAnswer<'_>) -> Result<Reply, ProviderError> {
         self.read(request, &raw.into())
     }
@@ -213,10 +213,10 @@ fn encode(request: &Request) -> Result<Value, ProviderError> {
             Err(_) => system = Some(schema::instruct(system.as_deref(), wanted)),
         }
     }
-    // The option's own breakpoint, at the end, covers the prefix too.
+    // The breakpoint of the option, at the end, covers the prefix too.
     let mark = request.mark_prefix.filter(|_| request.options.cache.is_none());
     match system {
-        // The API refuses to keep an empty text.
+        // The API rejects a breakpoint at an empty text.
         Some(system) if mark == Some(0) && !system.is_empty() => {
             let block = json!({"type": "text", "text": system, "cache_control": {"type": "ephemeral"}});
             body.insert("system".into(), json!([block]));
@@ -265,7 +265,7 @@ fn effort_name(effort: Effort) -> &'static str {
     }
 }
 
-/// The wire's form of `parts`; `last` is the part with which a marked prefix ends, if it is one of these.
+/// Encodes `parts`; `last` is the index of the last part of a marked prefix, if it is one of these.
 fn content(role: Role, parts: &[Part], last: Option<usize>) -> Result<Value, ProviderError> {
     if let ([Part::Text(text)], None | Some(1..)) = (parts, last) {
         return Ok(json!(text));
@@ -300,8 +300,8 @@ fn content(role: Role, parts: &[Part], last: Option<usize>) -> Result<Value, Pro
     Ok(Value::Array(blocks))
 }
 
-/// The reply's token counts; none if one is missing or cannot be true. What was read from or written to the cache is
-/// *not* inside this API's `input_tokens`.
+/// The reply's token counts; `None` if one is missing or implausible. This API's `input_tokens` do *not* include the
+/// tokens that were read from or written to the cache.
 fn usage(usage: &Value) -> Option<Usage> {
     let required = |name: &str| count(usage.get(name)?);
     let optional = |value: Option<&Value>| match value {
@@ -313,7 +313,7 @@ fn usage(usage: &Value) -> Option<Usage> {
     let cache_write_input = optional(usage.get("cache_creation_input_tokens"))?;
     let reasoning_output = optional(usage.pointer("/output_tokens_details/thinking_tokens"))?;
     let input = required("input_tokens")? + cached_input + cache_write_input;
-    // A request without any input cannot be; some servers report zeros where they did not count.
+    // A request always has input; some servers report zeros if they did not count.
     (input > 0 && reasoning_output <= output).then_some(Usage {
         input,
         cached_input,

@@ -1,13 +1,13 @@
-//! The one way out: a JSON POST to the address that the operator configured.
+//! The only network access: a JSON POST to the address that the operator configured.
 //!
-//! Bounds: 10 s to connect, 10 min (or what is configured) until the answer's body begins, a minute more until its end,
-//! 30 s of silence in between, 8 MiB of answer counted after decompression. Redirects and the environment's proxy
-//! settings are ignored, so a request reaches the configured host or nobody; nothing but the JSON body comes from a task.
-//! The key is added here and taken out again of whatever the server says.
+//! Bounds: 10 s to connect, 10 min (or the configured time) until the body of the reply begins, a minute more until its
+//! end, 30 s of silence in between, 8 MiB of body after decompression. Redirects and the environment's proxy settings
+//! are ignored, so a request reaches the configured host or none. A task controls nothing but the JSON body. The key is
+//! added here and removed from everything that the server returns.
 //!
-//! Left out: retries, queues and streaming. HTTP/1.1 alone is spoken: one connection per call in flight, which dropping
-//! the call closes, is how a cancelled call stops costing money. Connections whose answer was read are kept for the next
-//! call.
+//! Left out: retries, queues and streaming. Only HTTP/1.1 is used: each call in flight has its own connection, and
+//! dropping the call closes it, which is how a cancelled call stops costing money. A connection is reused for the next
+//! call once its reply has been read.
 
 mod client;
 mod scrub;
@@ -27,19 +27,19 @@ use super::quota;
 use agenthost_core::error::Error;
 use agenthost_core::llm::{ProviderError, ProviderErrorKind};
 
-/// What one exchange may take.
+/// The bounds of one exchange.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// To open the connection, TLS included.
+    /// The time to open the connection, including TLS.
     pub(super) connect: Duration,
-    /// From the start to the first byte of the answer's body: how long a model may think. The head alone is no answer;
-    /// some gateways send it at once and then wait for the model.
+    /// The time from the start to the first byte of the reply's body, which bounds how long a model may think. The head
+    /// does not count as a reply, because some gateways send it immediately and then wait for the model.
     pub(super) first_byte: Duration,
-    /// The longest silence between two pieces of the body.
+    /// The longest silence between two chunks of the body.
     pub(super) silence: Duration,
-    /// From the start to the last byte of the answer.
+    /// The time from the start to the last byte of the reply.
     pub(super) total: Duration,
-    /// Bytes of the answer's body, decompressed.
+    /// The size of the reply's body in bytes, decompressed.
     pub(super) body: usize,
 }
 
@@ -47,7 +47,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            // What the vendors' own clients wait unless told otherwise.
+            // The default of the vendors' own clients.
             first_byte: Duration::from_secs(600),
             silence: Duration::from_secs(30),
             total: Duration::from_secs(660),
@@ -56,16 +56,16 @@ impl Default for Bounds {
     }
 }
 
-/// How the key travels.
+/// The way in which the key is sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Auth {
-    /// In a header of its own.
+    /// In a header of this name.
     Header(&'static str),
     /// As `authorization: Bearer …`.
     Bearer,
 }
 
-/// One address that takes JSON.
+/// An address that accepts JSON.
 pub(super) struct Endpoint {
     client: Client,
     url: Url,
@@ -74,24 +74,24 @@ pub(super) struct Endpoint {
     key: Option<SecretString>,
 }
 
-/// An answer of any status, read to its end.
+/// A reply of any status, read completely.
 #[derive(Debug)]
 pub(super) struct Answer {
     /// The HTTP status.
     pub(super) status: u16,
-    /// The headers as they came.
+    /// The headers as received.
     pub(super) headers: HeaderMap,
-    /// The body, decompressed, without the key.
+    /// The decompressed body without the key.
     pub(super) body: Vec<u8>,
 }
 
-/// An answer that came from nowhere, for fuzz targets.
+/// A reply without a request, for fuzz targets.
 #[cfg(feature = "fuzzing")]
 #[derive(Debug, Clone, Copy)]
 pub struct RawAnswer<'a> {
     /// The HTTP status.
     pub status: u16,
-    /// Headers; those that HTTP does not allow are left out.
+    /// The headers; those that are not valid in HTTP are left out.
     pub headers: &'a [(&'a str, &'a str)],
     /// The body.
     pub body: &'a [u8],
@@ -110,11 +110,12 @@ impl From<RawAnswer<'_>> for Answer {
 }
 
 impl Endpoint {
-    /// The endpoint `path` below `base_url`, with a key that travels as `auth`.
+    /// Creates an endpoint for `path` below `base_url`, with a key that is sent as `auth`.
     ///
     /// # Errors
     ///
-    /// Class `config`: a base-url that is no plain http(s) address, or a key that no header can carry.
+    /// Returns an error of class `config` if `base_url` is not a plain http(s) address, or the key is not valid in a
+    /// header.
     pub(super) fn new(
         base_url: &str,
         path: &str,
@@ -160,16 +161,16 @@ impl Endpoint {
         })
     }
 
-    /// Where requests go, for people.
+    /// The address of the requests, for people.
     pub(super) fn address(&self) -> &str {
         self.url.as_str()
     }
 
-    /// The same, with `first_byte` until the answer begins and a minute more until its end.
+    /// Sets the time until the reply must begin. It must end within another minute.
     ///
     /// # Errors
     ///
-    /// Class `config`: it is zero.
+    /// Returns an error of class `config` if `first_byte` is zero.
     pub(super) fn with_timeout(mut self, first_byte: Duration) -> Result<Self, Error> {
         if first_byte.is_zero() {
             return Err(Error::config(format!("the timeout for {} is zero", self.url))
@@ -180,7 +181,7 @@ impl Endpoint {
         Ok(self)
     }
 
-    /// Sends `body` and reads the whole answer, whatever its status.
+    /// Sends `body` and reads the whole reply, whatever its status.
     pub(super) async fn post(&self, body: &Value) -> Result<Answer, ProviderError> {
         let bytes = serde_json::to_vec(body).map_err(|error| {
             ProviderError::new(
@@ -205,7 +206,7 @@ impl Endpoint {
             Ok(body) => Ok(Answer { status, headers, body }),
             Err(error) => Err(ProviderError {
                 status: Some(status),
-                // An error is not billed, whether or not its words arrive.
+                // An error is not billed, whether or not its body arrives.
                 may_be_billed: (200..300).contains(&status),
                 retry_after: quota::retry_after(&headers, now),
                 no_retry: quota::no_retry(&headers),
@@ -215,7 +216,7 @@ impl Endpoint {
         }
     }
 
-    /// The body of an answer whose head has come, without the key.
+    /// Reads the body of a reply whose head has arrived, and removes the key.
     async fn read(
         &self,
         response: &mut Response,
@@ -276,12 +277,12 @@ impl Endpoint {
         })
     }
 
-    /// What a server said, fit to be shown: short, on one line, without the key.
+    /// Cleans a server's text for display: short, on one line, without the key.
     pub(super) fn clean(&self, text: &str) -> String {
         scrub::clean(text, self.key.as_ref().map(ExposeSecret::expose_secret))
     }
 
-    /// A header's text as an identifier: printable, at most 128 characters, without the key.
+    /// Cleans a header's text for use as an identifier: printable, at most 128 characters, without the key.
     pub(super) fn clean_id(&self, text: &str) -> Option<String> {
         let id: String = self
             .clean(text)
@@ -292,7 +293,7 @@ impl Endpoint {
         (!id.is_empty()).then_some(id)
     }
 
-    /// An error answer of `kind` with the server's words.
+    /// Creates an error of `kind` for a reply, with the server's message.
     pub(super) fn error(
         &self,
         answer: &Answer,
@@ -374,18 +375,18 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// What an HTTP status means where the body does not say.
+/// The kind of an HTTP status, if the body does not specify one.
 pub(super) fn kind_of_status(status: u16) -> ProviderErrorKind {
     use ProviderErrorKind as Kind;
     match status {
         401 => Kind::Authentication,
         402 => Kind::SpendCap,
         403 => Kind::Permission,
-        // A redirect is never followed, so the address is wrong.
+        // Redirects are never followed, so the address is wrong.
         300..400 | 404 | 405 | 410 => Kind::NotFound,
         408 | 504 => Kind::Timeout,
         413 => Kind::TooLarge,
-        // Two requests met; the vendors' own SDKs try again.
+        // Two requests conflicted; the vendors' own SDKs retry.
         409 => Kind::Server,
         429 => Kind::RateLimited,
         502 | 503 | 529 => Kind::Overloaded,
@@ -395,7 +396,7 @@ pub(super) fn kind_of_status(status: u16) -> ProviderErrorKind {
     }
 }
 
-/// The message of an error answer that is not of the wire: a gateway's page, plain text, or nothing.
+/// The message for an error reply that is not in the API's format: a gateway's page, plain text, or nothing.
 pub(super) fn gateway_text(status: u16, body: &str) -> String {
     let page = body.trim();
     if (300..400).contains(&status) {
@@ -417,13 +418,14 @@ pub(super) fn gateway_text(status: u16, body: &str) -> String {
     }
 }
 
-/// A token count as it stands on the wire; none for anything but a whole number up to a billion, which is far beyond
-/// what one call can use.
+/// Parses a token count. `None` for anything but a whole number up to a billion, which is far more than one call can
+/// use.
 pub(super) fn count(value: &Value) -> Option<u64> {
     value.as_u64().filter(|count| *count <= 1_000_000_000)
 }
 
-/// Whether the answer arrived but cannot be decompressed. The client reports a body that breaks off in the same way.
+/// Returns whether the reply arrived but cannot be decompressed. The client reports a body that breaks off in the same
+/// way.
 fn is_garbled(error: &reqwest::Error) -> bool {
     let mut cause: Option<&dyn std::error::Error> = error.source();
     while let Some(next) = cause {
@@ -444,7 +446,7 @@ fn root_cause(error: &reqwest::Error) -> String {
     while let Some(next) = cause.source() {
         cause = next;
     }
-    // The outermost error prints the address, which the caller has already named.
+    // The outermost error prints the address, which the caller's message already contains.
     if error.source().is_none() {
         "unknown cause".to_owned()
     } else {

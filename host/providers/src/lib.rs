@@ -1,7 +1,7 @@
-//! The model services that agenthost knows: one module per wire.
+//! The supported model services, with one module per API.
 //!
-//! Each implements [`Provider`](agenthost_core::llm::Provider) and knows its wire and its key, and nothing of tasks, limits, retries
-//! or queues. [`schema`] decides what a structured answer may look like.
+//! Each module implements [`Provider`](agenthost_core::llm::Provider). It knows its API and its key, but nothing about
+//! tasks, limits, retries or queues. [`schema`] decides which schemas a structured reply may have.
 
 pub mod anthropic;
 mod http;

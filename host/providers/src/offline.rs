@@ -1,10 +1,10 @@
-//! A provider with no key and no network, so that everything runs on a fresh machine.
+//! A provider without key and network, so that everything runs on a fresh machine.
 //!
-//! It makes up an answer in the shape of the requested schema, and marks every text as made up. The answer is a function
-//! of the request alone: the same request gets the same answer on every machine, and different requests differ in the
+//! It generates a reply that matches the requested schema, and marks every text as generated. The reply is a function
+//! of the request alone: the same request gets the same reply on every machine, and different requests differ in the
 //! cases, counts and numbers that their schema leaves open.
 //!
-//! Left out: any sense in the answers. Tokens are counted as a quarter of the bytes, which is near the truth for English.
+//! Left out: meaning. Tokens are counted as a quarter of the bytes, which is close to the truth for English.
 
 mod make;
 mod pattern;
@@ -15,14 +15,14 @@ use sha2::{Digest as _, Sha256};
 
 use agenthost_core::llm::{Part, Provider, ProviderError, Reply, Request, Role, Stop, Usage};
 
-/// What every made-up text begins with.
+/// The prefix of every generated text.
 pub(super) const MARK: &str = "[offline]";
-/// How much of the last message an answer without a schema quotes, in characters.
+/// The length of the quote from the last message in a reply without a schema, in characters.
 const QUOTED: usize = 80;
-/// Bytes that count as one token.
+/// The number of bytes that count as one token.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// The embedded provider that answers without a model.
+/// The built-in provider that replies without a model.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Offline;
 
@@ -71,12 +71,12 @@ fn answer(request: &Request) -> Reply {
     }
 }
 
-/// The input tokens that are made up for `request`: a quarter of its bytes, rounded up.
+/// The number of input tokens to report for `request`: a quarter of its bytes, rounded up.
 pub(super) fn input_tokens(request: &Request) -> u64 {
     request.size().0.div_ceil(BYTES_PER_TOKEN)
 }
 
-/// The tokens that are made up for a reply, likewise.
+/// The number of output tokens to report for a reply, computed in the same way.
 pub(super) fn tokens(text: &str) -> u64 {
     (text.len() as u64).div_ceil(BYTES_PER_TOKEN)
 }
@@ -98,8 +98,8 @@ fn quote(request: &Request) -> String {
     }
 }
 
-/// A hash over everything in `request` that would change a model's answer, each piece with its length so that no two
-/// requests read the same.
+/// Hashes everything in `request` that would change a model's reply. The length of each piece is included, so that no
+/// two requests have the same encoding.
 fn fingerprint(request: &Request) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut add = |piece: &[u8]| {

@@ -1,9 +1,9 @@
-//! OpenAI's chat completions, without streaming: the wire that most model servers speak.
+//! OpenAI's chat completions API, without streaming, which most model servers implement.
 //!
-//! What other servers do differently is taken as it comes: no key, no usage, content as parts or `null`, an error inside
-//! a good answer, an error code that is a number. A schema that strict structured output cannot express goes into the
-//! system text instead, see [`schema::fit`]. The cache option and a
-//! marked prefix are not sent: these services cache prompts by themselves.
+//! The variations of other servers are accepted: no key, no usage, content as parts or `null`, an error with a status
+//! of success, a numeric error code. If strict structured output cannot express a schema, the schema becomes part of
+//! the system text, see [`schema::fit`]. The cache option and a marked prefix are not sent, because these services
+//! cache prompts automatically.
 //!
 //! Left out: the Responses API, tools, and sampling settings.
 
@@ -27,17 +27,17 @@ use agenthost_core::llm::{
 };
 
 const BASE_URL: &str = "https://api.openai.com/v1";
-/// The image types that the API takes.
+/// The image types that the API accepts.
 const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
 
-/// The name under which the most output tokens are sent.
+/// The name of the field for the maximum number of output tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum MaxTokensField {
-    /// `max_completion_tokens`, which OpenAI's reasoning models insist on; vLLM and OpenRouter read it too.
+    /// `max_completion_tokens`, which OpenAI's reasoning models require; vLLM and OpenRouter accept it too.
     #[default]
     MaxCompletionTokens,
-    /// `max_tokens`, the old name. Ollama reads only this one and ignores the other without a word (its pull request
-    /// 14464 to read both was open in 2026), so that with the default a reply from Ollama would have no bound.
+    /// `max_tokens`, the old name. Ollama reads only this one and silently ignores the other (its pull request 14464 to
+    /// read both was open in 2026), so that with the default a reply from Ollama would be unbounded.
     MaxTokens,
 }
 
@@ -49,7 +49,8 @@ pub struct OpenAi {
 }
 
 impl OpenAi {
-    /// The service below `base_url` (with its `/v1`; none: OpenAI's own), opened with `key` if it needs one.
+    /// Creates a provider for the service below `base_url` (with its `/v1`; by default OpenAI's own), with `key` if the
+    /// service needs one.
     ///
     /// ```
     /// use agenthost_core::llm::Provider as _;
@@ -63,8 +64,8 @@ impl OpenAi {
     ///
     /// # Errors
     ///
-    /// Class `config`: the base-url is no plain http(s) address, or the key cannot be a header's value. Class `host`:
-    /// the system has no root certificates.
+    /// Returns an error of class `config` if `base_url` is not a plain http(s) address, or the key is not valid in a
+    /// header. Returns an error of class `host` if the system has no root certificates.
     pub fn new(base_url: Option<&str>, key: Option<SecretString>, max_tokens: MaxTokensField) -> Result<Self, Error> {
         Self::bounded(base_url, key, max_tokens, Bounds::default())
     }
@@ -80,12 +81,12 @@ impl OpenAi {
         Ok(Self { endpoint, max_tokens })
     }
 
-    /// The same, with `first_byte` (10 minutes otherwise) until an answer's body begins, and a minute more until its
-    /// end.
+    /// Sets the time until the body of a reply must begin (10 minutes by default). The reply must end within another
+    /// minute.
     ///
     /// # Errors
     ///
-    /// Class `config`: it is zero.
+    /// Returns an error of class `config` if `first_byte` is zero.
     pub fn with_timeout(self, first_byte: Duration) -> Result<Self, Error> {
         Ok(Self {
             endpoint: self.endpoint.with_timeout(first_byte)?,
@@ -185,11 +186,11 @@ impl OpenAi {
 
 #[cfg(feature = "fuzzing")]
 impl OpenAi {
-    /// Reads an answer as if it had come from the service.
+    /// Parses a reply as if it had come from the service.
     ///
     /// # Errors
     ///
-    /// What the answer says, or is not.
+    /// Returns the error that the reply reports, or an error if it is not valid.
     pub fn read_answer(&self, request: &Request, raw: super::RawAnswer<'_>) -> Result<Reply, ProviderError> {
         self.read(request, &raw.into())
     }
@@ -248,7 +249,7 @@ fn encode(request: &Request, max_tokens: MaxTokensField) -> Result<Value, Provid
         body.insert("response_format".into(), format);
     }
     if let Some(effort) = request.options.effort {
-        // The wire has all five words; which of them a model takes is the service's to say.
+        // The API defines all five names; the service decides which of them a model supports.
         let effort = match effort {
             Effort::Low => "low",
             Effort::Medium => "medium",
@@ -286,7 +287,7 @@ fn content(role: Role, parts: &[Part]) -> Result<Value, ProviderError> {
     parts.collect::<Result<Vec<_>, _>>().map(Value::Array)
 }
 
-/// The schema's title made into a name that the wire allows: `[A-Za-z0-9_-]{1,64}`.
+/// Converts the schema's title to a name that the API allows: `[A-Za-z0-9_-]{1,64}`.
 fn schema_name(schema: &Value) -> String {
     let title = schema.get("title").and_then(Value::as_str).unwrap_or_default();
     let fit = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
@@ -298,8 +299,7 @@ fn schema_name(schema: &Value) -> String {
     }
 }
 
-/// The reply's token counts; none if one is missing or cannot be true. Cached input is inside this wire's
-/// `prompt_tokens`.
+/// The reply's token counts; `None` if one is missing or implausible. This API's `prompt_tokens` include cached input.
 fn usage(usage: &Value) -> Option<Usage> {
     let optional = |pointer: &str| match usage.pointer(pointer) {
         None | Some(Value::Null) => Some(0),
@@ -307,12 +307,13 @@ fn usage(usage: &Value) -> Option<Usage> {
     };
     let input = count(usage.get("prompt_tokens")?)?;
     let completion = count(usage.get("completion_tokens")?)?;
-    // Some services leave reasoning out of `completion_tokens` and count it in the total alone; they bill for it too.
+    // Some services leave reasoning out of `completion_tokens` and count it only in the total, but bill for it all the
+    // same.
     let output = completion.max(optional("/total_tokens")?.saturating_sub(input));
     let cached_input = optional("/prompt_tokens_details/cached_tokens")?;
     let cache_write_input = optional("/prompt_tokens_details/cache_write_tokens")?;
     let reasoning_output = optional("/completion_tokens_details/reasoning_tokens")?;
-    // A request without any input cannot be; some servers report zeros where they did not count.
+    // A request always has input; some servers report zeros if they did not count.
     let possible = input > 0 && cached_input + cache_write_input <= input && reasoning_output <= output;
     possible.then_some(Usage {
         input,

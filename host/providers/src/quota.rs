@@ -1,14 +1,13 @@
-//! What an answer's headers say of the limits behind it: how much is left, when to come back, whether to.
+//! Parses the rate limit headers of a reply: how much is left, when to retry, and whether to.
 //!
-//! Two dialects are read from every answer, because gateways in front of one vendor often speak the other's. Anthropic's
-//! (`anthropic-ratelimit-requests-remaining`) gives the moment of a reset as an RFC 3339 time, which is measured against
-//! the answer's own `date` where it has one, so that a wrong clock on either side does no harm. `OpenAI`'s
-//! (`x-ratelimit-remaining-requests`) gives the wait in the form of Go's durations. Where both name a limit, Anthropic's
-//! counts.
+//! Two dialects are read from every reply, because gateways in front of one vendor often use the other's. Anthropic's
+//! (`anthropic-ratelimit-requests-remaining`) gives the time of a reset in RFC 3339, which is compared with the reply's
+//! own `date` if it has one, so that a wrong clock on either side does no harm. `OpenAI`'s
+//! (`x-ratelimit-remaining-requests`) gives the wait as a Go duration. If both describe a limit, Anthropic's is used.
 //!
-//! A header comes from outside: whatever cannot be read, or cannot be meant, is as if it were not there.
+//! A header comes from outside: an invalid or implausible value is ignored.
 //!
-//! Left out: what to do about it, which is the gate's part.
+//! Left out: the reaction to the limits, which is the gate's part.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,10 +15,10 @@ use reqwest::header::HeaderMap;
 
 use agenthost_core::llm::{Meter, Quota};
 
-/// No limit's window is longer than this; a later reset is a wrong clock or a wrong unit.
+/// The longest plausible window of a limit; a later reset comes from a wrong clock or a wrong unit.
 const FARTHEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// The rate limits that `headers`, which arrived at `now`, tell of; none if they tell of none.
+/// The rate limits in `headers`, which arrived at `now`; `None` if there are none.
 pub(super) fn quota(headers: &HeaderMap, now: SystemTime) -> Option<Box<Quota>> {
     let now = clock(headers, now);
     let anthropic = |what: &str| {
@@ -39,7 +38,7 @@ pub(super) fn quota(headers: &HeaderMap, now: SystemTime) -> Option<Box<Quota>> 
     let output_tokens = anthropic("output-tokens");
     let quota = Quota {
         requests: anthropic("requests").or_else(|| openai("requests")),
-        // Next to the other two it only repeats the one that is closer to its end.
+        // In addition to the other two, it only repeats the one that is closer to exhaustion.
         tokens: if input_tokens.is_none() && output_tokens.is_none() {
             anthropic("tokens").or_else(|| openai("tokens"))
         } else {
@@ -51,8 +50,8 @@ pub(super) fn quota(headers: &HeaderMap, now: SystemTime) -> Option<Box<Quota>> 
     (quota != Quota::default()).then(|| Box::new(quota))
 }
 
-/// When the server wants the next request: `retry-after-ms`, or `retry-after` in seconds or as an HTTP date. A date in
-/// the past is zero; a value that cannot be read is none.
+/// The wait before the next request: `retry-after-ms`, or `retry-after` in seconds or as an HTTP date. A date in the
+/// past gives zero, an invalid value `None`.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let milliseconds = text(headers, "retry-after-ms").and_then(|text| text.parse::<f64>().ok());
     if let Some(wait) = milliseconds.and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok()) {
@@ -68,12 +67,12 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     }
 }
 
-/// Whether the service says `x-should-retry: false`, which both vendors' own clients obey.
+/// Returns whether the service sent `x-should-retry: false`, which both vendors' own clients obey.
 pub(super) fn no_retry(headers: &HeaderMap) -> bool {
     text(headers, "x-should-retry").is_some_and(|text| text.eq_ignore_ascii_case("false"))
 }
 
-/// The server's clock when it answered; ours where it does not tell.
+/// The server's time when it replied, or the local time if the reply has no date.
 fn clock(headers: &HeaderMap, now: SystemTime) -> SystemTime {
     text(headers, "date")
         .and_then(|date| httpdate::parse_http_date(date).ok())
@@ -81,14 +80,14 @@ fn clock(headers: &HeaderMap, now: SystemTime) -> SystemTime {
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    // Not `to_str`, which takes ASCII alone: Go writes microseconds with a Greek letter.
+    // Not `to_str`, which accepts only ASCII: Go writes microseconds with a Greek letter.
     let value = headers.get(name)?.as_bytes();
     std::str::from_utf8(value).ok().map(str::trim)
 }
 
 fn meter(headers: &HeaderMap, limit: &str, remaining: &str, reset: impl FnOnce() -> Option<Duration>) -> Option<Meter> {
     let number = |name: &str| text(headers, name)?.parse::<u64>().ok();
-    // A limit of zero would let nothing through, not even the request that was just answered.
+    // A limit of zero would reject every request, including the one that was just answered.
     let limit = number(limit).filter(|limit| *limit > 0)?;
     Some(Meter {
         limit,
@@ -97,7 +96,7 @@ fn meter(headers: &HeaderMap, limit: &str, remaining: &str, reset: impl FnOnce()
     })
 }
 
-/// A duration as Go prints it: `1s`, `6m0s`, `12ms`, `1h2m3.5s`, or a plain `0`.
+/// Parses a duration as Go prints it: `1s`, `6m0s`, `12ms`, `1h2m3.5s`, or a plain `0`.
 fn go_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -128,7 +127,7 @@ fn go_duration(text: &str) -> Option<Duration> {
     sum
 }
 
-/// A time as RFC 3339 has it, such as `2026-10-09T12:00:00Z` or `2026-10-09T14:00:00.5+02:00`; none before 1970.
+/// Parses an RFC 3339 time, such as `2026-10-09T12:00:00Z` or `2026-10-09T14:00:00.5+02:00`. `None` before 1970.
 fn rfc3339(text: &str) -> Option<SystemTime> {
     let (date, time) = text.split_once(['T', 't', ' '])?;
     let (time, offset) = time.split_at(time.find(['Z', 'z', '+', '-'])?);
@@ -183,7 +182,7 @@ fn rfc3339(text: &str) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?) + nanos)
 }
 
-/// The number that `text` is, if it has exactly `length` digits and is at most `most`.
+/// Parses `text` as a number, if it has exactly `length` digits and is at most `most`.
 fn digits(text: &str, length: usize, most: i64) -> Option<i64> {
     let number = text
         .bytes()

@@ -1,13 +1,13 @@
-//! JSON Schemas on their way to a model, and its replies on their way back.
+//! Prepares JSON Schemas for a model, and validates its replies.
 //!
-//! [`check`] says whether a task's schema can be used at all, [`fit`] rewrites it into what a vendor's structured output
-//! takes, and [`accept`] validates the reply against the schema *as the task wrote it*: whatever a vendor cannot enforce
-//! while the model writes is enforced here.
+//! [`check`] validates a task's schema, [`fit`] rewrites it for a vendor's structured output, and [`accept`] validates
+//! the reply against the schema *as the task wrote it*: constraints that a vendor cannot enforce while the model
+//! generates are enforced here.
 //!
-//! Bounds, because both the schema and, through the prompt, the reply can come from a plugin: the bytes, levels, values
-//! and references of a schema; the number, length and compiled size of its patterns, which run on an engine whose time
-//! grows linearly with the text; the bytes of a reply, and the steps that it takes to hold it against the schema. A
-//! reference is followed only inside the schema, never fetched. `docs/limits.md` has the figures.
+//! The input is bounded, because both the schema and, through the prompt, the reply can come from a plugin: the bytes,
+//! levels, values and references of a schema; the number, length and compiled size of its patterns, which run on an
+//! engine whose time grows linearly with the text; the bytes of a reply, and the number of validation steps. A
+//! reference is followed only inside the schema, never fetched. `docs/limits.md` lists the figures.
 
 mod accept;
 mod fit;
@@ -24,32 +24,34 @@ use serde_json::Value;
 
 use agenthost_core::weaken::{self, Defence};
 
-/// How deep a schema or a reply may be nested.
+/// The maximum nesting depth of a schema or a reply.
 pub const MAX_DEPTH: usize = 128;
-/// The bytes of a schema's text: 50 times that of a large type. It is parsed on the way to the model, so this bounds time.
+/// The maximum size of a schema's text: 50 times that of a large type. It is parsed on the way to the model, so this
+/// bounds time.
 const MAX_BYTES: usize = 256 * 1024;
-/// The JSON values in a schema: each takes up to a hundred bytes, and some hundred more once compiled.
+/// The maximum number of JSON values in a schema: each takes up to a hundred bytes, and some hundred more once
+/// compiled.
 const MAX_NODES: u64 = 20_000;
-/// The references in a schema, which a compiler follows one into the other.
+/// The maximum number of references in a schema, which a compiler follows one into another.
 const MAX_REFERENCES: u64 = 2_000;
 
-/// Reads the text of a schema. Cheap: what takes time is left to [`Checker::new`].
+/// Parses the text of a schema. This is cheap: [`Checker::new`] does the expensive checks.
 ///
 /// # Errors
 ///
-/// Invalid JSON, or a bound that the text exceeds.
+/// Returns an error if the JSON is invalid or the text exceeds a bound.
 #[doc(hidden)]
 pub fn read(text: &str) -> Result<Value, String> {
     if text.len() > MAX_BYTES && !weaken::off(Defence::SchemaBounds) {
         return Err(format!("the schema is longer than {MAX_BYTES} bytes"));
     }
-    // serde_json refuses more than 128 levels by itself.
+    // serde_json itself rejects more than 128 levels.
     let schema = serde_json::from_str(text).map_err(|error| format!("the schema is invalid JSON: {error}"))?;
     within(&schema)?;
     Ok(schema)
 }
 
-/// Refuses a schema that is too deep, or has too many values or references.
+/// Rejects a schema that is too deep, or has too many values or references.
 fn within(schema: &Value) -> Result<(), String> {
     if weaken::off(Defence::SchemaBounds) {
         return Ok(());
@@ -79,7 +81,7 @@ fn within(schema: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// The number of JSON values in `value`, itself included.
+/// The number of JSON values in `value`, including itself.
 fn nodes(value: &Value) -> u64 {
     let mut count = 0;
     let mut open = vec![value];
@@ -94,7 +96,7 @@ fn nodes(value: &Value) -> u64 {
     count
 }
 
-/// `text`, cut off after `most` characters.
+/// Truncates `text` after `most` characters.
 fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
@@ -102,7 +104,7 @@ fn shortened(text: &str, most: usize) -> String {
     }
 }
 
-/// Whether `schema` is a JSON Schema that replies can be held against.
+/// Checks that `schema` is a JSON Schema that replies can be validated against.
 ///
 /// ```
 /// use agenthost_providers::schema::check;
@@ -114,13 +116,14 @@ fn shortened(text: &str, most: usize) -> String {
 ///
 /// # Errors
 ///
-/// What is wrong with it: not a JSON object, beyond a bound, not valid as a schema, a reference that leads out of it or in
-/// a circle, a pattern with look-around.
+/// Returns the reason if the schema is not a JSON object, exceeds a bound, is not a valid schema, contains a reference
+/// that leads out of it or in a circle, or has a pattern with look-around.
 pub fn check(schema: &Value) -> Result<(), String> {
     Checker::new(schema).map(|_| ())
 }
 
-/// The system text that asks for a reply by `schema`, for a schema that [`fit`] cannot rewrite: `system` first.
+/// Returns `system` followed by text that asks for a reply that satisfies `schema`, for a schema that [`fit`] cannot
+/// rewrite.
 #[doc(hidden)]
 pub fn instruct(system: Option<&str>, schema: &Value) -> String {
     let asked = format!("Reply with one JSON value and nothing else. It must satisfy this JSON Schema:\n{schema}");

@@ -1,7 +1,7 @@
-//! A provider that answers from a file: replies, latencies and failures, for tests of plugins and of whole runs.
+//! A provider that replies from a file: replies, latencies and failures, for tests of plugins and of whole runs.
 //!
-//! The file is TOML, because people write it: comments, and texts over several lines. Its rules are tried in order, and
-//! the first that fits a request answers it:
+//! The file is TOML, because people write it: it allows comments and multi-line texts. The first rule that matches a
+//! request determines the reply:
 //!
 //! ```toml
 //! [[rule]]                       # the first two calls about Acme are turned away
@@ -30,16 +30,17 @@
 //! ```
 //!
 //! A rule has exactly one of `text`, `json`, `refusal`, `error` and `hang`. `error` is the name of a
-//! [`ProviderErrorKind`] in kebab-case. `usage` is a table of token counts, or `"none"` for a reply without them; left
-//! out, tokens are a quarter of the bytes. `quota` goes with an answer or a failure; its meters are `requests`, `tokens`,
-//! `input-tokens` and `output-tokens`, each with a `limit`, what is `remaining` of it, and, if it should tell, `reset-ms`
-//! until it is full again. TOML has no null: write a reply that holds one as `text`. A request that no
-//! rule fits is an invalid request. Unknown keys are errors.
+//! [`ProviderErrorKind`] in kebab-case. `usage` is a table of token counts, or `"none"` for a reply without them; if it
+//! is omitted, the tokens are a quarter of the bytes. `quota` belongs to a reply or a failure; its meters are
+//! `requests`, `tokens`, `input-tokens` and `output-tokens`, each with a `limit`, the `remaining` part of it, and
+//! optionally `reset-ms`, the time until it is full again. TOML has no null: write a reply that contains one as `text`.
+//! A request that matches no rule is an invalid request. Unknown keys are errors.
 //!
-//! Latency runs on tokio's clock, so a test that pauses it waits for nothing. Requests that run at the same time use up
-//! a rule's `times` in the order in which they arrive.
+//! Latency uses tokio's clock, so a test that pauses it does not wait. Concurrent requests use up a rule's `times` in
+//! the order in which they arrive.
 //!
-//! Left out: any look at the schema, the options or `max_tokens` of a request. A reply comes back as the file has it.
+//! Left out: the schema, the options and `max_tokens` of a request are ignored. A reply is returned exactly as it is in
+//! the file.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -57,9 +58,9 @@ use agenthost_core::llm::{
 };
 use agenthost_core::plain_file::{self, Links};
 
-/// The largest script.
+/// The maximum size of a script.
 const MAX_SCRIPT_BYTES: u64 = 64 << 20;
-/// How much of a prompt that no rule fits is named, in characters.
+/// The length of the quote from a prompt that matches no rule, in characters.
 const NAMED: usize = 80;
 
 /// A provider that plays a script.
@@ -73,7 +74,7 @@ pub struct Script {
 struct Rule {
     model: Option<String>,
     contains: Option<String>,
-    /// How many more requests it answers; none for any number.
+    /// The number of further requests that the rule answers; `None` for any number.
     left: Option<AtomicU32>,
     latency: Duration,
     quota: Option<Box<Quota>>,
@@ -119,7 +120,8 @@ impl Script {
     ///
     /// # Errors
     ///
-    /// Class `config`, with the file and the line: it cannot be read, is no TOML, or has a rule that makes no sense.
+    /// Returns an error of class `config`, with the file and the line, if the file cannot be read, is not valid TOML,
+    /// or has an invalid rule.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
         let text = plain_file::read_text(path, Links::Follow, MAX_SCRIPT_BYTES).map_err(|error| {
@@ -130,7 +132,7 @@ impl Script {
         Self::parse(&text, &name)
     }
 
-    /// Reads the script in `text`; errors and requests that no rule fits name it `name`.
+    /// Parses the script in `text`; error messages use `name` as its name.
     ///
     /// ```
     /// # #[tokio::main]
@@ -164,7 +166,7 @@ impl Script {
     ///
     /// # Errors
     ///
-    /// As [`Script::load`].
+    /// Same as [`Script::load`].
     pub fn parse(text: &str, name: &str) -> Result<Self, Error> {
         let fail = |at: Option<usize>, message: &str| {
             let line = at.map(|at| format!(":{}", text.get(..at).unwrap_or_default().matches('\n').count() + 1));
@@ -228,7 +230,7 @@ impl Script {
                 status: *status,
                 retry_after: *retry_after,
                 quota: rule.quota.clone(),
-                // With a status, an error answered it.
+                // An error with a status is a reply of the service.
                 may_be_billed: *kind == ProviderErrorKind::BadReply
                     || (*kind == ProviderErrorKind::Timeout && status.is_none()),
                 ..ProviderError::new(*kind, message.clone())
@@ -253,7 +255,7 @@ impl Provider for Script {
 }
 
 impl Rule {
-    /// Whether the rule answers `request`, which uses up one of its times.
+    /// Returns whether the rule answers `request`, and counts it if so.
     fn takes(&self, request: &Request) -> bool {
         if self.model.as_ref().is_some_and(|model| *model != request.model) {
             return false;
@@ -273,7 +275,7 @@ impl Rule {
     }
 }
 
-/// The texts that a request consists of, messages first.
+/// The texts of a request, messages first.
 fn prompt(request: &Request) -> impl Iterator<Item = &str> {
     let parts = request.messages.iter().flat_map(|message| &message.content);
     let texts = parts.filter_map(|part| match part {

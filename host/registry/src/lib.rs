@@ -11,6 +11,7 @@
 pub mod asks;
 pub mod cache;
 mod files;
+#[cfg(feature = "signing")]
 pub mod keys;
 
 pub mod local;

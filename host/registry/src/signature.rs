@@ -17,9 +17,13 @@ mod key;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-pub use self::file::{beside, sign_file, verify_file};
+#[cfg(feature = "signing")]
+pub use self::file::sign_file;
+pub use self::file::{beside, verify_file};
+pub use self::key::PublicKey;
+#[cfg(feature = "signing")]
+pub use self::key::SecretKey;
 use self::key::UNTRUSTED;
-pub use self::key::{PublicKey, SecretKey};
 use super::statement::Statement;
 use super::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES};
 use agenthost_core::error::{Error, Result};
@@ -56,6 +60,7 @@ const TOOL_COMMENT: &str = "signature from minisign secret key";
 ///
 /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for a statement about other bytes;
 /// [`Host`](agenthost_core::error::ErrorClass::Host) where the system gives no random numbers, or the key is damaged.
+#[cfg(feature = "signing")]
 pub fn sign(secret: &SecretKey, bytes: &[u8], statement: &Statement) -> Result<String> {
     if Digest::of(bytes) != statement.digest {
         return Err(Error::denied(format!(

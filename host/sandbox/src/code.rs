@@ -14,6 +14,9 @@ use crate::value;
 use agenthost_core::error::Error;
 use agenthost_core::limits::LimitKind;
 
+/// The most bytes of a sample in a hint.
+const MAX_SAMPLE_BYTES: usize = 2_000;
+
 /// A plugin's code, compiled and linked.
 pub struct Code {
     pub(super) pre: InstancePre<State>,
@@ -23,6 +26,8 @@ pub struct Code {
     pub(super) error: ErrorShape,
     /// Whether built-ins of it may copy bytes out of the host's sight.
     pub(super) copies_unseen: bool,
+    /// The bytes that an instance holds beside its memories and tables.
+    pub(super) instance_bytes: u64,
     /// Whether it has more memories than every place has.
     pub(super) wide: bool,
 }
@@ -102,7 +107,7 @@ impl Code {
         value::from_json(&self.input, json, "input")
             .map(Input::new)
             .map_err(|error| {
-                Error::input(error.to_string()).hint(format!("The input has this form: {}", self.sample()))
+                Error::input(error.to_string()).hint(format!("The input has this form: {}", self.sample_text()))
             })
     }
 
@@ -130,6 +135,16 @@ impl Code {
     /// A small input of the right type.
     pub fn sample(&self) -> Value {
         value::sample(&self.input)
+    }
+
+    /// The beginning of the sample, for people.
+    fn sample_text(&self) -> String {
+        let mut text = self.sample().to_string();
+        if text.len() > MAX_SAMPLE_BYTES {
+            text.truncate(text.floor_char_boundary(MAX_SAMPLE_BYTES));
+            text.push('…');
+        }
+        text
     }
 
     pub(super) fn output(&self, returned: Option<&Val>) -> End {

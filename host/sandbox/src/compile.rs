@@ -200,7 +200,7 @@ pub(super) fn compile(
     match how {
         Compile::InProcess => {
             let component = Component::from_binary(engine, source.bytes)
-                .map_err(|error| agenthost_plugin::broken(&error.root_cause()))?;
+                .map_err(|error| too_large(&error).unwrap_or_else(|| agenthost_plugin::broken(&error.root_cause())))?;
             if let Some(cache) = cache {
                 match component.serialize() {
                     Ok(image) => cache.store(engine, source.digest, &image),
@@ -215,6 +215,9 @@ pub(super) fn compile(
                 cache.store(engine, source.digest, &compiled.image);
             }
             let component = cache::own_image(engine, &compiled.image).map_err(|error| {
+                if let Some(refused) = too_large(&error) {
+                    return refused;
+                }
                 Error::host(format!(
                     "the compiler's result does not fit this host: {}",
                     error.root_cause()
@@ -224,4 +227,15 @@ pub(super) fn compile(
             Ok(done(component, false, compiled.peak_memory))
         }
     }
+}
+
+/// The error for a component that has more instances, memories or tables than a place in the pool has room for.
+fn too_large(error: &wasmtime::Error) -> Option<Error> {
+    let of_pool = error
+        .chain()
+        .any(|cause| cause.to_string().contains("pooling allocator"));
+    of_pool.then(|| {
+        Error::plugin(format!("the plugin is too large for this host: {}", error.root_cause()))
+            .hint("Leave out what the plugin does not need, or build it from fewer modules.")
+    })
 }

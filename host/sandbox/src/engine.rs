@@ -2,7 +2,7 @@
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::room::LEVELS;
+use super::room::wide_tasks;
 
 /// How linear memories are laid out, which native code depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -65,10 +65,8 @@ const MEMORIES: u32 = 4;
 /// The memories that every place in the pool has. A component with more takes one of the wide places, too.
 pub(super) const MEMORIES_PER_TASK: u32 = 2;
 
-/// How many tasks with more than [`MEMORIES_PER_TASK`] memories are alive at once, of `tasks`.
-pub(super) fn wide_tasks(tasks: u32) -> u32 {
-    (tasks / 20).max(LEVELS)
-}
+/// The most bytes of one instance beside its memories and tables. Nothing is reserved for it, and the bounds on a plugin allow a quarter.
+const INSTANCE_BYTES: usize = 16 << 20;
 
 /// Room for `tasks` guests, so that none of them finds the pool empty, whatever its component is made of. Core instances are only
 /// counted and a table is little address space, so there are as many as `tasks` of the largest components need. Memories are
@@ -85,7 +83,8 @@ pub(super) fn pool(tasks: u32, max_memory: u64) -> PoolingAllocationConfig {
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
-        .max_component_instance_size(4 << 20)
+        .max_core_instance_size(INSTANCE_BYTES)
+        .max_component_instance_size(INSTANCE_BYTES)
         .max_memory_size(usize::try_from(max_memory).unwrap_or(usize::MAX))
         // Pages kept by a free slot: enough that small guests start without faults, little enough that ten thousand
         // slots hold 160 MiB.

@@ -58,7 +58,7 @@ use self::turns::{Driven, EffectLost};
 use agenthost_core::error::Error;
 use agenthost_core::limits::LimitKind;
 use agenthost_core::llm::{Allowance, Ask, CallResult};
-use agenthost_plugin::Digest;
+use agenthost_plugin::{Digest, bounds};
 
 pub use self::code::Code;
 pub use self::compile::{Abandon, Stop, stop};
@@ -343,6 +343,7 @@ impl Sandbox {
         let error = returns.as_ref().map_or(ErrorShape::Own, ErrorShape::of);
         Ok(Code {
             copies_unseen: unseen::copies_unseen(bytes),
+            instance_bytes: bounds::instance_bytes(bytes)?,
             wide: component
                 .resources_required()
                 .is_none_or(|required| required.num_memories > engine::MEMORIES_PER_TASK),
@@ -394,14 +395,13 @@ impl Sandbox {
                 .keep(crate::value::size(&call.input.value))
                 .map(Arc::new),
         };
+        let refused = |why| Ended {
+            shared_memory_refused: true,
+            ..never_ran(End::Exhausted(LimitKind::Memory, why))
+        };
         let _kept = match kept {
             Ok(kept) => kept,
-            Err(why) => {
-                return Ended {
-                    shared_memory_refused: true,
-                    ..never_ran(End::Exhausted(LimitKind::Memory, why))
-                };
-            }
+            Err(why) => return refused(why),
         };
         let room = tokio::select! {
             biased;
@@ -418,6 +418,11 @@ impl Sandbox {
         failpoint!(await "spawn.room");
         let Some(_room) = room else {
             return never_ran(End::Host("the host is shutting down".into()));
+        };
+        // The state of the instances, which the engine allocates when the component is instantiated, until the store is dropped.
+        let _instance = match call.run_memory.keep(code.instance_bytes) {
+            Ok(kept) => kept,
+            Err(why) => return refused(why),
         };
         let (asker, turns) = turns::turns();
         let effects = turns.effects();

@@ -9,10 +9,13 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::engine::wide_tasks;
-
 /// Levels that have places kept for them; deeper tasks share those of the last.
 pub(super) const LEVELS: u32 = 8;
+
+/// The number of wide guests, those with more memories than every place has, that are alive at once, of `tasks` guests.
+pub(super) fn wide_tasks(tasks: u32) -> u32 {
+    (tasks / 20).max(LEVELS)
+}
 
 /// Places for guests, and as many places more for wide guests as the pool has memories for: [`wide_tasks`]. A wide guest takes
 /// one of each.

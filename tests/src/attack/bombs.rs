@@ -78,6 +78,21 @@ pub fn bomb(name: &str) -> Vec<u8> {
         .concat(),
         "interfaces-embedded" => interfaces(400),
         "imports" => text(&imports(50_000)),
+        "arguments" => text(&arguments(1_000, 900, 990)),
+        "ascriptions" => text(&ascriptions(900, 900)),
+        "labels" => text(&task("$r", &long_labels(2_000, 900))),
+        "core-imports" => text(&core_imports(90_000, 900)),
+        "globals" => text(&copied("(global (mut i64) (i64.const 1))".repeat(60_000), 20)),
+        "instance-state" => text(&copied("(global (mut i64) (i64.const 1))".repeat(60_000), 3)),
+        "core-instances" => text(&copied(String::new(), 500)),
+        "data-copied" => text(&copied(
+            format!("(memory 40) (data (i32.const 0) \"{}\")", "x".repeat(2 << 20)),
+            90,
+        )),
+        "wit-includes" => embedded(&wit_includes(9_000, 9_000)),
+        "wit-renames" => embedded(&wit_renames(13)),
+        "wit-interfaces" => embedded(&wit_interfaces(9_000)),
+        "wit-types" => embedded(&wit_types(20_000)),
         other => panic!("no bomb is named {other}"),
     }
 }
@@ -294,6 +309,129 @@ fn imports(count: usize) -> String {
         let _ = write!(imports, "(import \"f{at}\" (func))");
     }
     task("string", &imports)
+}
+
+/// An instance type with so many functions that take a record of so many fields.
+fn interface(functions: usize, fields: usize) -> String {
+    let fields: String = (0..fields).map(|at| format!("(field \"f{at}\" u8)")).collect();
+    let functions: String = (0..functions)
+        .map(|at| format!("(export \"e{at}\" (func (type $f)))"))
+        .collect();
+    format!(
+        "(instance (type $t (record {fields})) (export \"t\" (type $te (eq $t))) (type $f (func (param \"a\" $te))) {functions})"
+    )
+}
+
+/// A plugin beside so many instances of a component, each of which gets a large instance.
+fn arguments(functions: usize, fields: usize, count: usize) -> String {
+    let interface = interface(functions, fields);
+    let instances = "(instance (instantiate $c (with \"x\" (instance $x))))".repeat(count);
+    task(
+        "string",
+        &format!(
+            "(type $it {interface}) (import \"x\" (instance $x (type $it)))
+             (component $c (type $it {interface}) (import \"x\" (instance (type $it)))) {instances}"
+        ),
+    )
+}
+
+/// A plugin that exports an instance so many times, each with its type.
+fn ascriptions(fields: usize, count: usize) -> String {
+    let interface = interface(1, fields);
+    let exports: String = (0..count)
+        .map(|at| format!("(export \"y{at}\" (instance $x) (instance (type $as)))"))
+        .collect();
+    task(
+        "string",
+        &format!("(type $it {interface}) (import \"x\" (instance $x (type $it))) (type $as {interface}) {exports}"),
+    )
+}
+
+/// The type `$r`: a record of so many fields of a type with a name of so many bytes.
+fn long_labels(bytes: usize, fields: usize) -> String {
+    let fields: String = (0..fields).map(|at| format!("(field \"g{at}\" $ea)")).collect();
+    format!(
+        "(type $a (record (field \"f{}\" u8))) (export $ea \"a\" (type $a)) (type $rr (record {fields})) (export $r \"r\" (type $rr))",
+        "a".repeat(bytes)
+    )
+}
+
+/// A plugin beside so many instances of a module with so many imports.
+fn core_imports(imports: usize, count: usize) -> String {
+    let exports: String = (0..imports)
+        .map(|at| format!("(export \"{at:x}\" (func $f))"))
+        .collect();
+    let imports: String = (0..imports)
+        .map(|at| format!("(import \"a\" \"{at:x}\" (func))"))
+        .collect();
+    let instances = "(core instance (instantiate $b (with \"a\" (instance $ai))))".repeat(count);
+    task(
+        "string",
+        &format!(
+            "(core module $a (func $f) {exports}) (core instance $ai (instantiate $a)) (core module $b {imports}) {instances}"
+        ),
+    )
+}
+
+/// A plugin beside so many instances of a module with these fields.
+fn copied(fields: String, count: usize) -> String {
+    let instances = "(core instance (instantiate $d))".repeat(count);
+    task("string", &format!("(core module $d {fields}) {instances}"))
+}
+
+/// A plugin that embeds a WIT text.
+fn embedded(wit: &str) -> Vec<u8> {
+    let wit = format!(
+        "package attack:guest@0.1.0;\ninterface task {{ run: func(input: string) -> result<string, string>; }}\n{wit}"
+    );
+    let text = serde_json::json!({"format": 1, "files": [["world.wit", wit]], "deps": []}).to_string();
+    let name = b"agenthost:wit:attack:guest";
+    let custom = section(0, &[leb(name.len()), name.to_vec(), text.into_bytes()].concat());
+    [self::text(&task("string", "")), custom].concat()
+}
+
+/// Worlds that all include a world of so many imports.
+fn wit_includes(imports: usize, worlds: usize) -> String {
+    let imports: String = (0..imports).map(|at| format!("import i{at}: func();")).collect();
+    let worlds: String = (0..worlds).map(|at| format!("world w{at} {{include w;}}\n")).collect();
+    format!("world w {{ {imports} }}\n{worlds}")
+}
+
+/// Worlds each of which includes the one before twice, the second time with other names, and a long comment that is copied with them.
+fn wit_renames(levels: usize) -> String {
+    let mut text = format!("world w0 {{ /// {}\n import i0: func(); }}\n", "x".repeat(8_000));
+    for level in 1..levels {
+        let names: Vec<_> = (0..1 << (level - 1))
+            .map(|at| format!("i{at} as i{}", at + (1 << (level - 1))))
+            .collect();
+        let below = level - 1;
+        let _ = writeln!(
+            text,
+            "world w{level} {{ include w{below}; include w{below} with {{ {} }} }}",
+            names.join(", ")
+        );
+    }
+    text
+}
+
+/// Interfaces each of which uses the one before, and a world with the last.
+fn wit_interfaces(count: usize) -> String {
+    let mut text = "interface i0 { type a = u8; }\n".to_owned();
+    for at in 1..count {
+        let _ = writeln!(text, "interface i{at} {{ use i{}.{{a}}; }}", at - 1);
+    }
+    let _ = writeln!(text, "world w {{ import i{}; }}", count - 1);
+    text
+}
+
+/// Types each of which is a list of the one before.
+fn wit_types(count: usize) -> String {
+    let mut text = "interface types { type t0 = u8; ".to_owned();
+    for at in 1..count {
+        let _ = write!(text, "type t{at}=list<t{}>;", at - 1);
+    }
+    let _ = write!(text, " f: func(a: t{}); }} world w {{ import types; }}", count - 1);
+    text
 }
 
 /// A plugin with so many descriptions of its interface, each of which says what a large one would be.

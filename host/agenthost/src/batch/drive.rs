@@ -1,11 +1,12 @@
-//! The loop of a batch: start tasks, take what becomes of them, write it in order.
+//! The loop of a batch: start tasks, collect their results, write them in order.
 //!
-//! New tasks are started while fewer run than there are workers and fewer than [`window`] are started and not written: a
-//! task that takes for ever holds back the others at last, and not the memory. It ends when all tasks have, or stops
-//! before: after so many failures, at a limit on the sum of all tasks, when it is interrupted, and when the results
-//! cannot be written. Whatever runs at that moment is waited for and written where that is possible, since it is paid.
+//! New tasks are started while fewer run than there are workers and fewer than [`window`] are started and not written:
+//! a task that never ends holds back the others in the end, and memory stays bounded. The loop ends when all tasks have
+//! ended, or stops before: after a number of failures, at a limit on the sum of all tasks, on interruption, and when
+//! the results cannot be written. Tasks that run at that moment are awaited and written if possible, since they are
+//! paid for.
 //!
-//! Left out: cancelling what runs, which is up to the [`Runner`]; time, except how long the whole took.
+//! Left out: cancelling running tasks, which is up to the [`Runner`], and time, except for the duration of the whole.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -23,18 +24,18 @@ use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{LimitKind, Spent};
 use agenthost_core::run::ModelReport;
 
-/// What a batch is told.
+/// The settings of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// How many tasks run at once.
+    /// The number of tasks that run at once.
     pub workers: Workers,
-    /// After so many failed items nothing more is started.
+    /// The number of failed items after which no further task is started.
     pub max_failures: Option<u64>,
-    /// How outputs are told apart into items.
+    /// How outputs are split into items.
     pub layout: Layout,
 }
 
-/// Tasks that may be started and not yet written, with so many workers.
+/// Returns the most tasks that may be started and not yet written, for a number of workers.
 ///
 /// ```
 /// assert_eq!(agenthost::batch::drive::window(4), 80);
@@ -46,18 +47,18 @@ pub fn window(workers: u32) -> u64 {
 /// Why a batch stopped before its end.
 #[derive(Debug)]
 pub enum Stop {
-    /// So many items failed.
+    /// This number of items failed.
     MaxFailures(u64),
     /// The sum of all tasks reached this limit.
     Limit(LimitKind),
-    /// Whoever started it wants no more.
+    /// The caller cancelled it.
     Interrupted,
-    /// The items could not be read, or the results not be written.
+    /// The items could not be read, or the results could not be written.
     Failed(Error),
 }
 
 impl Stop {
-    /// The reason as it stands in JSON output.
+    /// Returns the reason as it appears in JSON output.
     pub fn name(&self) -> &'static str {
         match self {
             Self::MaxFailures(_) => "max-failures",
@@ -68,41 +69,42 @@ impl Stop {
     }
 }
 
-/// What is known of a batch at some time.
+/// The state of a batch at some time.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// Items with an output.
+    /// The number of items with an output.
     pub ok: u64,
-    /// Items without one, by the class of their failure.
+    /// The number of items without an output, by the class of their failure.
     pub failed: BTreeMap<&'static str, u64>,
-    /// Items whose outcome was recorded before; they are among the others, too.
+    /// The number of items whose outcome was recorded before. The other counts include them.
     pub recorded: u64,
-    /// Tasks, sub-tasks included.
+    /// The number of tasks, sub-tasks included.
     pub tasks: u64,
-    /// What all of them used. Of what was recorded before, this includes everything but the time.
+    /// The resources that all of them used. For outcomes that were recorded before, this includes everything but the
+    /// time.
     pub spent: Spent,
-    /// What each model was used for.
+    /// The use of each model.
     pub models: Vec<ModelReport>,
-    /// How many tasks may run at once.
+    /// The number of tasks that may run at once.
     pub workers: u32,
-    /// How many run.
+    /// The number of running tasks.
     pub running: usize,
     /// Why it stopped before its end, if it did.
     pub stop: Option<Stop>,
 }
 
 impl Summary {
-    /// Items without an output.
+    /// Returns the number of items without an output.
     pub fn failures(&self) -> u64 {
         self.failed.values().sum()
     }
 
-    /// Items that have come out in some way.
+    /// Returns the number of items that have an outcome.
     pub fn done(&self) -> u64 {
         self.ok + self.failures()
     }
 
-    /// Items done in a second, without those that were recorded before.
+    /// Returns the number of items done per second, without those that were recorded before.
     pub fn rate(&self, elapsed: Duration) -> f64 {
         let run = self.done().saturating_sub(self.recorded);
         let seconds = elapsed.as_secs_f64();
@@ -110,8 +112,8 @@ impl Summary {
     }
 }
 
-/// Runs `tasks` and writes what became of them; `watch` is told whenever something has ended. Once `stop` is cancelled,
-/// nothing more is started.
+/// Runs `tasks` and writes their results. `watch` is called whenever the state may have changed. Once `stop` is
+/// cancelled, no further task is started.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -225,13 +227,13 @@ pub async fn drive<W: Write>(
 struct Batch<'o, W> {
     settings: Settings,
     output: &'o mut Output<W>,
-    /// The lines of tasks that have ended, behind one that has not.
+    /// Results that finished out of order, held back until every earlier task has finished.
     waiting: BTreeMap<u64, Vec<Record>>,
-    /// A line was lost, so none may follow it.
+    /// Whether a line was lost, so that no further line may be written.
     unwritable: bool,
-    /// Tasks whose lines are written: all before this one.
+    /// The number of tasks whose lines are written: all before this one.
     written: u64,
-    /// Tasks that were started: all before this one.
+    /// The number of tasks that were started: all before this one.
     begun: u64,
     summary: Summary,
 }
@@ -247,7 +249,7 @@ impl<W: Write> Batch<'_, W> {
         self.summary.stop.is_none() && self.begun - self.written < window(self.summary.workers)
     }
 
-    /// Only the first reason counts.
+    /// Stops the batch. Only the first reason is kept.
     fn stop(&mut self, why: Stop) {
         self.summary.stop.get_or_insert(why);
     }
@@ -282,7 +284,7 @@ impl<W: Write> Batch<'_, W> {
         self.waiting.insert(number, records);
         if let Err(error) = self.write() {
             self.unwritable = true;
-            // More than any other reason: an interrupted batch without its results has to say so.
+            // This replaces any other reason: an interrupted batch that lost results has to report it.
             self.summary.stop = Some(Stop::Failed(error));
         }
     }

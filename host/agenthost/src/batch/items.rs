@@ -1,13 +1,15 @@
-//! Items as they stand in a file, one at a time.
+//! The items of a file, one at a time.
 //!
-//! Three formats: JSON Lines (one value a line; blank lines count as lines and not as items), CSV (a header row, then an
-//! object a row), and a JSON array. A byte order mark and CRLF are understood in each. A malformed item is an [`Entry`]
-//! with a reason, and those after it are still found; what makes the rest of the file unreadable is an error.
+//! Three formats: JSON Lines (one value per line; blank lines count as lines and not as items), CSV (a header row, then
+//! an object per row), and a JSON array. A byte order mark and CRLF are accepted in each. A malformed item is an
+//! [`Entry`] with a reason, and those after it are still found; a fault that makes the rest of the file unreadable is
+//! an error.
 //!
-//! Bounds: one item is held at a time, of at most the bytes that the caller says; of a longer one the rest is skipped.
-//! What can be read only once (stdin, a pipe) is copied to a file without a name first, since items are read twice: all of
-//! it, or no more than so many items take.
-//! Left out: compressed files, other separators than the comma, what the items mean.
+//! Bounds: one item is held at a time, of at most as many bytes as the caller allows; the rest of a longer one is
+//! skipped. Input that can be read only once (stdin, a pipe) is copied to an unnamed file first, since items are read
+//! twice: all of it, or hardly more than the first items if their number is limited.
+//!
+//! Left out: compressed files, other separators than the comma, the meaning of the items.
 
 mod array;
 mod lines;
@@ -26,7 +28,7 @@ use self::lines::Lines;
 use self::table::Table;
 use agenthost_core::error::{Error, Result};
 
-/// How items are written.
+/// The format of a file of items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A JSON value on each line: `.jsonl`, `.ndjson`.
@@ -38,7 +40,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that a file's extension promises.
+    /// Returns the format for a file's extension.
     ///
     /// ```
     /// use agenthost::batch::items::Format;
@@ -56,16 +58,16 @@ impl Format {
     }
 }
 
-/// Where an item stands.
+/// The place of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Which item it is, from 0; malformed ones count.
+    /// The number of the item, from 0; malformed ones count.
     pub index: u64,
     /// The line where it begins, from 1.
     pub line: u64,
 }
 
-/// An item as it was found.
+/// An item as it is in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
     /// A JSON value.
@@ -74,19 +76,19 @@ pub enum Found {
     Row(Vec<(String, String)>),
 }
 
-/// One item, or why there is none at its place.
+/// One item, or the reason why it is malformed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Where.
+    /// The place of the item.
     pub at: Place,
-    /// What.
+    /// The item, or the reason.
     pub found: Result<Found, String>,
 }
 
-/// An entry's first line and what stands there; none after the last.
+/// An entry's first line and its item; `None` after the last entry.
 type Next = Result<Option<(u64, Result<Found, String>)>, String>;
 
-/// Items that can be read from the start, any number of times, one reader after the other.
+/// A source of items that can be read from the start any number of times, by one reader after another.
 #[derive(Debug)]
 pub struct Source {
     file: File,
@@ -96,8 +98,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// The items in a file, of at most `most` bytes each. Without a `format`, the file's name says it. A pipe is copied
-    /// to `spool` first.
+    /// Opens a file of items of at most `most` bytes each. Without a `format`, the file's extension determines it. A
+    /// pipe is copied to the directory `spool` first.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -120,12 +122,12 @@ impl Source {
     /// # Errors
     ///
     /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input) for a file that cannot be read, and
-    /// [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage) where nothing says the format.
+    /// [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage) if the format is unknown.
     pub fn open(path: &Path, format: Option<Format>, most: usize, spool: &Path) -> Result<Self> {
         Self::open_first(path, format, most, spool, None)
     }
 
-    /// As [`Source::open`], for a reader that takes only the first `items`; more are not copied from a pipe.
+    /// Like [`Source::open`], for a reader that takes only the first `items`. Hardly more are copied from a pipe.
     ///
     /// # Errors
     ///
@@ -169,7 +171,7 @@ impl Source {
         })
     }
 
-    /// The items that `from` gives, which are copied to a file without a name in the directory `spool`.
+    /// Copies the items of `from` to an unnamed file in the directory `spool`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -186,14 +188,14 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input) for what cannot be read, and
-    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) for a directory that cannot be written to.
+    /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input) if `from` cannot be read, and
+    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the directory cannot be written to.
     pub fn spool(from: impl Read, name: &str, format: Format, most: usize, spool: &Path) -> Result<Self> {
         Self::spool_first(from, name, format, most, spool, None)
     }
 
-    /// As [`Source::spool`], for a reader that takes only the first `items`: hardly more is read and copied, so that what
-    /// never ends does not fill the disk.
+    /// Like [`Source::spool`], for a reader that takes only the first `items`: hardly more is read and copied, so that
+    /// an endless input does not fill the disk.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -235,21 +237,21 @@ impl Source {
         })
     }
 
-    /// What the source is called in messages.
+    /// Returns the name of the source in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The file behind it.
+    /// Returns the underlying file.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// Reads from the start. Readers share a position, so only the newest one may be used.
+    /// Returns a reader from the start. Readers share a position, so only the newest one may be used.
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input) for what cannot be read.
+    /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input) if the file cannot be read.
     pub fn read(&self) -> Result<Reader> {
         let failed = |error: std::io::Error| {
             Error::input(format!("{}: {error}", self.name)).hint("Give a file of items that can be read.")
@@ -265,7 +267,7 @@ impl Source {
     }
 }
 
-/// A file that is gone as soon as nobody has it open any more.
+/// Creates a file that is deleted as soon as it is closed.
 fn nameless(dir: &Path) -> std::io::Result<File> {
     let mut random = [0; 16];
     getrandom::fill(&mut random)?;
@@ -281,7 +283,7 @@ fn nameless(dir: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Copies the first `items` of `from`, and what was read along with them.
+/// Copies the first `items` of `from`, and the bytes that were read along with them.
 fn copy_first(from: impl Read, to: &mut File, format: Format, most: usize, items: u64) -> std::io::Result<()> {
     let trouble = RefCell::new(None);
     let copied = Copied {
@@ -293,7 +295,7 @@ fn copy_first(from: impl Read, to: &mut File, format: Format, most: usize, items
         && let Ok(mut kind) = Kind::new(copied, format, most)
     {
         for _ in 0..items {
-            // What is wrong with an item is found again when it is read.
+            // A malformed item is found again when it is read.
             if !matches!(kind.next(), Ok(Some(_))) {
                 break;
             }
@@ -353,7 +355,7 @@ impl<R: Read> Kind<R> {
     }
 }
 
-/// The items of a [`Source`], from the first to the last. After an error there are none.
+/// An iterator over the items of a [`Source`]. It ends after an error.
 pub struct Reader {
     name: String,
     index: u64,
@@ -361,7 +363,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// What the source is called in messages.
+    /// Returns the name of the source in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -394,12 +396,12 @@ impl Iterator for Reader {
     }
 }
 
-/// Reads JSON that begins on line `start` of its file.
+/// Parses JSON that begins on line `start` of its file.
 fn json(text: &[u8], start: u64) -> Result<Found, String> {
     serde_json::from_slice(text).map(Found::Json).map_err(|error| {
         let message = error.to_string();
         let problem = message.split(" at line ").next().unwrap_or_default();
-        // In an array the first line does not begin with the item, so a column there would mislead.
+        // In an array, the first line does not begin with the item, so a column there would mislead.
         match error.line() {
             0 => format!("not JSON: {problem}"),
             1 => format!("not JSON: {problem}, {} bytes into it", error.column()),

@@ -1,11 +1,12 @@
-//! What became of each item: JSON Lines in the order of the items.
+//! The results of a batch as JSON Lines, in the order of the items.
 //!
 //! A line is `{"index", "line", "items"?, "outcome", "spent"?}`. `index` counts items from 0, `line` is where the item
-//! begins in its file, `outcome` is `{"ok": …}` or `{"failure": {"class", "message", …}}` as in a run's report, with the
-//! class `input` for an item that fits no input. Where a task takes several items, `items` is the first and the last index
-//! of its task, and `spent` stands in the first of its lines, so that a sum over all lines is right.
+//! begins in its file, `outcome` is `{"ok": …}` or `{"failure": {"class", "message", …}}` as in a run's report, with
+//! the class `input` for an item that fits no input. If a task takes several items, `items` is the first and the last
+//! index of its task, and `spent` is in the first of its lines, so that a sum over all lines is right.
 //!
-//! Hidden characters (see [`printable`]) are escaped. Lines are written in one piece and flushed whenever nothing more is ready, so a reader sees whole lines early.
+//! Hidden characters (see [`printable`]) are escaped. Lines are written whole and flushed whenever no further line is
+//! ready, so a reader sees whole lines early.
 
 use std::io::{ErrorKind, Write};
 
@@ -21,12 +22,12 @@ use agenthost_core::limits::Spent;
 use agenthost_core::printable;
 use agenthost_core::task::{Failure, FailureClass, Outcome};
 
-/// How the output of a task is told apart into items.
+/// How the output of a task is split into items.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// Tasks take several items.
+    /// Whether tasks take several items.
     pub grouped: bool,
-    /// The output is a list of WIT results: `{"ok": …}` or `{"err": …}` each.
+    /// Whether the output is a list of WIT results: `{"ok": …}` or `{"err": …}` each.
     pub results: bool,
 }
 
@@ -37,7 +38,7 @@ pub const BAD_INPUT: &str = "input";
 #[derive(Debug, Clone)]
 pub struct Record {
     at: Place,
-    /// How many items it stands for.
+    /// The number of items that it covers.
     items: u64,
     /// The first and the last item of its task.
     range: Option<[u64; 2]>,
@@ -46,12 +47,12 @@ pub struct Record {
 }
 
 impl Record {
-    /// How many items it stands for.
+    /// Returns the number of items that it covers.
     pub fn items(&self) -> u64 {
         self.items
     }
 
-    /// The class of the failure; none where there is an output.
+    /// Returns the class of the failure; `None` if there is an output.
     pub fn class(&self) -> Option<&'static str> {
         match &self.outcome {
             Ok(Outcome::Ok(_)) => None,
@@ -101,7 +102,8 @@ impl Serialize for Record {
     }
 }
 
-/// The lines of one task, in the order of the items: one for each item where that can be told apart, else one for all.
+/// Returns the lines of one task, in the order of the items: one for each item if the output can be split, else one for
+/// all.
 pub fn records(items: &[Place], end: Option<ItemEnd>, bad: Vec<Bad>, layout: Layout) -> Vec<Record> {
     let mut records: Vec<Record> = bad.into_iter().map(Record::bad).collect();
     if let (Some(end), Some(first), Some(last)) = (end, items.first(), items.last()) {
@@ -134,7 +136,7 @@ pub fn records(items: &[Place], end: Option<ItemEnd>, bad: Vec<Bad>, layout: Lay
     records
 }
 
-/// The outcome of an item whose plugin gives a result for each.
+/// Returns the outcome of an item from a plugin that returns a result for each item.
 fn own(result: Value) -> Outcome {
     let Value::Object(mut case) = result else {
         return Outcome::Ok(result);
@@ -154,7 +156,7 @@ fn own(result: Value) -> Outcome {
     })
 }
 
-/// Where the lines go.
+/// A writer of result lines.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -187,11 +189,11 @@ pub struct Output<W> {
     line: Vec<u8>,
 }
 
-/// So many bytes of lines are gathered before they are written without a flush.
+/// The number of bytes after which gathered lines are written without an explicit flush.
 const GATHERED: usize = 64 << 10;
 
 impl<W: Write> Output<W> {
-    /// Writes to `to`, which messages call `name`.
+    /// Creates an output that writes to `to`. Error messages call it `name`.
     pub fn new(to: W, name: impl Into<String>) -> Self {
         Self {
             to,
@@ -204,7 +206,7 @@ impl<W: Write> Output<W> {
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) when it cannot be written.
+    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the line cannot be written.
     pub fn write(&mut self, record: &Record) -> Result<()> {
         let line = serde_json::to_string(record)
             .map_err(|error| Error::host(format!("{}: cannot write JSON: {error}", self.name)))?;
@@ -216,7 +218,7 @@ impl<W: Write> Output<W> {
         Ok(())
     }
 
-    /// Makes all lines visible to whoever reads them.
+    /// Writes all gathered lines, so that a reader sees them.
     ///
     /// # Errors
     ///
@@ -224,7 +226,7 @@ impl<W: Write> Output<W> {
     pub fn flush(&mut self) -> Result<()> {
         let written = self.to.write_all(&self.line).and_then(|()| self.to.flush());
         self.line.clear();
-        // What is large stays so only until it is written.
+        // A large buffer is released once it is written.
         self.line.shrink_to(GATHERED);
         written.map_err(|error| {
             let hint = match error.kind() {

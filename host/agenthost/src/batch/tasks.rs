@@ -1,17 +1,17 @@
-//! Items put into inputs: one by one, or so many at a time for a plugin that takes a list.
+//! Making inputs from items: one by one, or a number of them for a plugin that takes a list.
 //!
 //! The tasks of a batch are a function of its items, its size and its limit alone: task `n` of size `s` holds the items
-//! `n * s` to `n * s + s - 1`, less those that fit no input. So a batch that is read again has the same tasks.
+//! `n * s` to `n * s + s - 1`, except those that fit no input. So a batch that is read again has the same tasks.
 //!
-//! A cell of a CSV file is text and may stand for a number: it is read as JSON first, an empty one as `null`, and stays
-//! text where it is no JSON or the plugin's type does not want that.
+//! A cell of a CSV file is text that may represent a number. It is read as JSON first, an empty one as `null`, and
+//! stays text if it is not JSON or if the plugin's type does not accept the JSON value.
 
 use serde_json::{Map, Value};
 
 use super::items::{Entry, Found, Place, Reader};
 use agenthost_core::error::{Error, Result};
 
-/// How items become an input.
+/// How an input is made from items.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shape {
     /// An item is an input.
@@ -23,7 +23,8 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// The shape of a plugin that `takes` a list, or a record that needs nothing but a list in one of its `fields`.
+    /// Returns the shape of a plugin that accepts, by `takes`, a list, or a record with nothing but a list in one of
+    /// its `fields`.
     ///
     /// ```
     /// use agenthost::batch::tasks::Shape;
@@ -41,11 +42,11 @@ impl Shape {
             .map(|field| Self::Field(field.to_owned()))
             .filter(|shape| shape.input(Vec::new()).as_ref().is_some_and(&takes));
         let first = fitting.next();
-        // With two such fields nobody can say which one is meant.
+        // With two such fields, it is not known which one is meant.
         first.filter(|_| fitting.next().is_none())
     }
 
-    /// The input of these items; none where there is no item for a [`Shape::Whole`].
+    /// Returns the input made from these items; `None` for a [`Shape::Whole`] without items.
     pub fn input(&self, mut items: Vec<Value>) -> Option<Value> {
         match self {
             Self::Whole => items.pop(),
@@ -54,7 +55,7 @@ impl Shape {
         }
     }
 
-    /// The items of an input that was made of items.
+    /// Returns the items from which an input was made.
     fn items(&self, mut input: Value) -> Vec<Value> {
         let list = match self {
             Self::Whole => return vec![input],
@@ -68,32 +69,32 @@ impl Shape {
     }
 }
 
-/// Says what is wrong with an input, by its path: `input.age: expected u32, found string`.
+/// Checks an input. The error names the path: `input.age: expected u32, found string`.
 pub type Check<'c> = dyn Fn(&Value) -> Result<(), String> + 'c;
 
 /// An item that fits no input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bad {
-    /// Where it stands.
+    /// The place of the item.
     pub at: Place,
-    /// What is wrong with it.
+    /// Why it does not fit.
     pub reason: String,
 }
 
-/// A task that is to be run, and what was left out of it.
+/// A task to be run, and the items that were left out of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Task {
-    /// Which task it is, from 0.
+    /// The number of the task, from 0.
     pub number: u64,
-    /// Where its items stand.
+    /// The places of its items.
     pub items: Vec<Place>,
-    /// Its input; none where it has no items.
+    /// Its input; `None` if it has no items.
     pub input: Option<Value>,
     /// The items in its range that fit no input.
     pub bad: Vec<Bad>,
 }
 
-/// The tasks of a batch, from the first to the last. After an error there are none.
+/// An iterator over the tasks of a batch, in order. It ends after an error.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -121,7 +122,7 @@ pub struct Tasks<'c> {
 }
 
 impl<'c> Tasks<'c> {
-    /// The tasks of the first `limit` items, `size` in each.
+    /// Returns the tasks of the first `limit` items, with `size` items each.
     pub fn new(reader: Reader, shape: Shape, size: u64, limit: Option<u64>, check: &'c Check<'c>) -> Self {
         Self {
             reader: Some(reader),
@@ -193,23 +194,23 @@ impl Iterator for Tasks<'_> {
     }
 }
 
-/// What a batch holds, known before anything of it is run.
+/// The counts of a batch, known before any of it is run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Items, bad ones included.
+    /// The number of items, bad ones included.
     pub items: u64,
-    /// Tasks that are to be run.
+    /// The number of tasks to be run.
     pub tasks: u64,
-    /// Items that fit no input.
+    /// The number of items that fit no input.
     pub bad: u64,
     /// The first of these.
     pub first_bad: Vec<Bad>,
 }
 
-/// How many bad items a [`Survey`] keeps.
+/// The most bad items that a [`Survey`] keeps.
 const KEPT_BAD: usize = 10;
 
-/// Goes through all `tasks` without running any.
+/// Reads all `tasks` without running any.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -228,8 +229,8 @@ const KEPT_BAD: usize = 10;
 ///
 /// # Errors
 ///
-/// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input) for what cannot be read, and for items that fit one by one and
-/// not together.
+/// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input) for items that cannot be read, and for items that
+/// fit one by one but not together.
 pub fn survey(tasks: Tasks<'_>) -> Result<Survey> {
     let mut survey = Survey::default();
     for task in tasks {
@@ -243,7 +244,7 @@ pub fn survey(tasks: Tasks<'_>) -> Result<Survey> {
     Ok(survey)
 }
 
-/// Makes a value of an item that fits an input of this shape.
+/// Converts an item to a value that fits an input of this shape.
 fn fit(found: Found, shape: &Shape, check: &Check<'_>) -> Result<Value, String> {
     match found {
         Found::Json(value) => match alone(value, shape, check) {
@@ -254,7 +255,7 @@ fn fit(found: Found, shape: &Shape, check: &Check<'_>) -> Result<Value, String> 
     }
 }
 
-/// Checks an input of one item, and gives the item back.
+/// Checks an input made from one item, and returns the item.
 fn alone(value: Value, shape: &Shape, check: &Check<'_>) -> (Value, Result<(), String>) {
     let Some(input) = shape.input(vec![value]) else {
         return (Value::Null, Ok(()));
@@ -264,7 +265,7 @@ fn alone(value: Value, shape: &Shape, check: &Check<'_>) -> (Value, Result<(), S
 }
 
 fn fit_row(cells: Vec<(String, String)>, shape: &Shape, check: &Check<'_>) -> Result<Value, String> {
-    // The cells that could be something else than text.
+    // The cells that are not necessarily text.
     let mut open = Vec::new();
     let mut row = Map::new();
     for (column, text) in cells {
@@ -287,7 +288,7 @@ fn fit_row(cells: Vec<(String, String)>, shape: &Shape, check: &Check<'_>) -> Re
         if let Some((column, first)) = before
             && is_about(&problem, &column)
         {
-            // As text it does not fit either; what was wrong first says more.
+            // The cell does not fit as text either; the first error is more informative.
             return Err(first);
         }
         let Some(wrong) = open.iter().position(|(column, _)| is_about(&problem, column)) else {
@@ -301,7 +302,7 @@ fn fit_row(cells: Vec<(String, String)>, shape: &Shape, check: &Check<'_>) -> Re
     }
 }
 
-/// What a cell could be beside text.
+/// Returns the value of a cell other than text, if it has one.
 fn as_json(text: &str) -> Option<Value> {
     if text.is_empty() {
         return Some(Value::Null);
@@ -309,12 +310,12 @@ fn as_json(text: &str) -> Option<Value> {
     serde_json::from_str(text).ok().filter(|json: &Value| !json.is_string())
 }
 
-/// Whether the path in front of `problem` leads to the field `column`.
+/// Returns whether the path at the start of `problem` leads to the field `column`.
 fn is_about(problem: &str, column: &str) -> bool {
     let field = format!(".{column}");
     problem.match_indices(&field).any(|(at, _)| {
         let after = problem.get(at + field.len()..).unwrap_or_default();
-        // No `: ` before it: that would be in the words and not in the path.
+        // After a `: `, the match would be in the message and not in the path.
         after.starts_with([':', '.', '[']) && !problem.get(..at).unwrap_or_default().contains(": ")
     })
 }

@@ -1,15 +1,15 @@
-//! How many tasks of a batch run at once.
+//! The number of tasks of a batch that run at once.
 //!
-//! The gate in front of each provider knows what that provider takes; this only sees to it that enough tasks run to use
-//! it, and not so many more that most of them wait. Pure arithmetic.
+//! The gate in front of each provider knows the capacity of that provider. This module only ensures that enough tasks
+//! run to use it, and not so many more that most of them wait. It is pure arithmetic.
 
-/// Tasks that run at once at the start of a growing batch: what the gate lets through at its own start.
+/// The tasks that run at once at the start of a growing batch: the gate's own initial concurrency.
 pub const START: u32 = 4;
 
-/// The most that a batch grows to by itself: what the gate lets through at most to one model.
+/// The most that a batch grows to by itself: the gate's most requests at once to one model.
 pub const MOST: u32 = 64;
 
-/// How many tasks may run at once.
+/// The number of tasks that may run at once.
 ///
 /// ```
 /// use agenthost::batch::workers::{START, Workers};
@@ -20,14 +20,14 @@ pub const MOST: u32 = 64;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workers {
-    /// [`START`], then more while nobody waits at the gate, up to so many.
+    /// [`START`], then more while no request waits at the gate, up to this number.
     Auto(u32),
-    /// So many from start to end, at least one.
+    /// This number from start to end, at least one.
     Fixed(u32),
 }
 
 impl Workers {
-    /// How many at the start.
+    /// Returns the number at the start.
     pub fn start(self) -> u32 {
         match self {
             Self::Auto(most) => START.min(most).max(1),
@@ -35,8 +35,8 @@ impl Workers {
         }
     }
 
-    /// How many after the end of a task, when there were `now`, of which `busy` were at work, and `waiting` requests wait
-    /// at the gate: one more while nobody waits, one less while more wait than half of the workers.
+    /// Returns the number after the end of a task, if there were `now` workers, `busy` of them had a task, and
+    /// `waiting` requests wait at the gate: one more if none waits, one less if more wait than half of the workers.
     pub fn after_end(self, now: u32, busy: usize, waiting: u64) -> u32 {
         let Self::Auto(most) = self else { return now };
         let all_busy = busy >= now as usize;

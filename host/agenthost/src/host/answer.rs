@@ -1,26 +1,26 @@
-//! A task's request made into the provider's, and the provider's reply judged by what was asked.
+//! Converts a task's request to the provider's form, and judges the provider's reply by the request.
 
 use serde_json::Value;
 
 use agenthost_core::llm::{Ask, CallError, Message, Options, Part, Reply, Request, Role, Stop};
 use agenthost_providers::schema;
 
-/// What a reply comes to.
+/// The verdict on a reply.
 pub(super) enum Judged {
-    /// It is what was asked for.
+    /// The reply satisfies the request.
     Fine(Reply),
-    /// It is an answer that no repair makes better.
+    /// The reply is unusable, and a repair would not help.
     Wrong(CallError),
-    /// It breaks the schema.
+    /// The reply violates the schema.
     Broken {
         /// The reply.
         reply: Reply,
-        /// How.
+        /// How it violates it.
         why: String,
     },
 }
 
-/// Makes the provider's request of the task's, for a model that is still to be chosen, or says what makes no sense in it.
+/// Converts a task's request for a provider. The model is chosen later. Returns an error for an invalid request.
 pub(super) fn request(ask: Ask, reply_tokens: u32) -> Result<Request, CallError> {
     let wrong = |why: String| CallError::InvalidRequest(why);
     if ask.messages.iter().all(|message| message.content.is_empty()) {
@@ -33,7 +33,7 @@ pub(super) fn request(ask: Ask, reply_tokens: u32) -> Result<Request, CallError>
     let options = Options::parse(pairs).map_err(wrong)?;
     let schema = ask
         .schema
-        // What it takes to compile it comes later, once the call is reserved.
+        // The schema is compiled later, once the call is reserved.
         .map(|text| schema::read(&text).map_err(wrong))
         .transpose()?;
     Ok(Request {
@@ -47,13 +47,13 @@ pub(super) fn request(ask: Ask, reply_tokens: u32) -> Result<Request, CallError>
     })
 }
 
-/// Whether the model answered, so that a schema applies.
+/// Returns whether the model answered, so that a schema applies.
 pub(super) fn is_answer(reply: &Reply) -> bool {
     !matches!(reply.stop, Stop::Refusal | Stop::ContextFull)
 }
 
-/// Judges a reply by how it stopped and, if a schema was asked for, by what came of holding it against that. Its usage is
-/// what is in the books.
+/// Judges a reply by its stop reason and, if the request has a schema, by the result of validating it. The reply's
+/// usage is as booked.
 pub(super) fn judge(mut reply: Reply, accepted: Option<Result<Value, String>>) -> Judged {
     match reply.stop {
         Stop::Refusal => {
@@ -76,7 +76,7 @@ pub(super) fn judge(mut reply: Reply, accepted: Option<Result<Value, String>>) -
             reply.content = vec![Part::Text(value.to_string())];
             Judged::Fine(reply)
         }
-        // With the same room it would be cut off again.
+        // With the same token limit, the next reply would be cut off, too.
         Err(_) if reply.stop == Stop::MaxTokens => {
             let output = reply.usage.map_or(0, |usage| usage.output);
             Judged::Wrong(CallError::InvalidReply(format!(
@@ -87,7 +87,7 @@ pub(super) fn judge(mut reply: Reply, accepted: Option<Result<Value, String>>) -
     }
 }
 
-/// The request that shows the model what it wrote and what is wrong with it.
+/// Returns the request that shows the model its invalid reply and the reason.
 pub(super) fn repair(request: &Request, broken: &Reply, why: &str) -> Request {
     let text = |role, text: String| Message {
         role,
@@ -95,7 +95,7 @@ pub(super) fn repair(request: &Request, broken: &Reply, why: &str) -> Request {
     };
     let mut request = request.clone();
     let wrote = broken.text();
-    // An empty message is refused by both vendors.
+    // Both vendors reject an empty message.
     if !wrote.trim().is_empty() {
         request.messages.push(text(Role::Assistant, wrote));
     }

@@ -1,10 +1,10 @@
-//! The path of one model call, in the one order that it has: limits (reserve), gate, journal, provider, and back: settle.
+//! The path of one model call, in its only order: limits (reserve), gate, journal, provider, and back: settle.
 //!
-//! A call may take several requests: other attempts after a failure that waiting cures, the next model of a chain, a
-//! second request beside a slow one. Each is reserved, admitted and settled by itself, so the books hold what each has
-//! used and no more is in flight than was reserved. A request that is dropped after it was sent (its task ended, the guest
-//! dropped it, it lost a race) is charged what it held, because the provider may bill all of that and will never say; it
-//! is reported as abandoned.
+//! A call may take several requests: further attempts after a transient failure, the next model of a chain, a second
+//! request beside a slow one. Each is reserved, admitted and settled by itself, so the books hold what each has used,
+//! and no more is in flight than was reserved. A request that is dropped after it was sent (its task ended, the guest
+//! dropped it, it lost a race) is charged its whole reservation, because the provider may bill all of it and will never
+//! report the count. Such a request is reported as abandoned.
 
 mod in_flight;
 
@@ -33,37 +33,37 @@ use agenthost_gate::{Prefix, Ticket, Verdict};
 /// One call of a task, with all requests that it takes.
 pub(super) struct Call<'a> {
     task: &'a TaskCalls,
-    /// The model name that was asked for.
+    /// The requested model name.
     name: &'a str,
-    /// Which of the task's asks it is.
+    /// The number of the call among the task's requests.
     ordinal: u64,
-    /// Whether the call is in the books as one: the first request that is sent puts it there, and no other.
+    /// Whether the call is booked as a call, which the first sent request does.
     counted: AtomicBool,
     /// Whether the request's schema is known to be usable.
     checked: AtomicBool,
     so_far: Mutex<SoFar>,
 }
 
-/// What a call spent for nothing when its task ran before.
+/// The costs of a call in an earlier execution of its task that led to no reply.
 pub(super) struct SpentBefore {
     pub(super) used: Used,
     pub(super) models: Vec<ModelReport>,
 }
 
-/// What a call has come to until now.
+/// The state of a call so far.
 #[derive(Default)]
 struct SoFar {
-    /// Replies that were paid for when the task ran before.
+    /// Replies that were paid for in an earlier execution of the task.
     paid: Vec<(Hash, PaidReply)>,
     used: Used,
     models: Vec<ModelReport>,
     /// The request that was answered last, and what it used.
     last: Option<(Hash, Used)>,
-    /// Whether a request was answered whose end the journal does not have yet.
+    /// Whether a request was answered and the journal does not have its end yet.
     unnoted: bool,
 }
 
-/// One model of the chain, ready to be asked.
+/// One model of the chain, ready to be called.
 struct Model<'a> {
     full_name: String,
     served: &'a Served,
@@ -72,15 +72,15 @@ struct Model<'a> {
 
 /// Why a request brought no reply.
 enum Failed {
-    /// The provider's doing, or the gate's: another attempt or another model may do better.
+    /// A failure of the provider or the gate: another attempt or another model may succeed.
     Provider(ProviderError),
-    /// Nothing that another attempt cures.
+    /// A failure that another attempt would not cure.
     Call(CallError),
 }
 
 impl<'a> Call<'a> {
-    /// The call number `ordinal` of `task`. `before` is what it spent for nothing when the task ran before, which is in the
-    /// books.
+    /// Creates the call number `ordinal` of `task`. `before` has the costs of an earlier execution that led to no
+    /// reply, which are already booked.
     pub(super) fn new(
         task: &'a TaskCalls,
         name: &'a str,
@@ -112,7 +112,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// What the journal keeps of it.
+    /// Returns the result of the call as the journal keeps it.
     pub(super) fn told(&self, result: &CallResult) -> Told {
         let so_far = self.so_far();
         Told::new(
@@ -123,7 +123,7 @@ impl<'a> Call<'a> {
         )
     }
 
-    /// Notes that a repair of `broken` follows, which is paid for.
+    /// Notes that a repair of `broken`, which is paid for, follows.
     pub(super) fn repairs(&self, broken: &Reply) {
         let (last, model) = {
             let mut so_far = self.so_far();
@@ -145,7 +145,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Notes the end of the request whose reply the task is told, once that is durable.
+    /// Notes the end of the request whose reply the task receives, once the reply is durable.
     pub(super) fn noted(&self) {
         if std::mem::take(&mut self.so_far().unnoted) {
             self.task.log.answered(self.ordinal);
@@ -153,23 +153,24 @@ impl<'a> Call<'a> {
     }
 
     fn so_far(&self) -> MutexGuard<'_, SoFar> {
-        // Nothing is left half done under this lock.
+        // A panic under this lock leaves the data consistent.
         self.so_far.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds to the report of the call and of its task.
+    /// Adds to the reports of the call and of its task.
     fn note(&self, report: ModelReport) {
         report.clone().into_list(&mut self.so_far().models);
         self.task.note(report);
     }
 
-    /// Notes that a request was given up and charged `used`.
+    /// Notes that a request was abandoned and charged `used`.
     fn lost(&self, used: &Used, report: ModelReport) {
         {
             let mut so_far = self.so_far();
             so_far.used = so_far.used.plus(used);
         }
-        // Its request is in the report already; one that is read back is not.
+        // The report of this execution already counts the request; a report that is read from the journal must count
+        // it.
         let again = ModelReport {
             requests: 1,
             ..report.clone()
@@ -185,7 +186,7 @@ impl<'a> Call<'a> {
         so_far.last = Some((hash, used));
     }
 
-    /// The reply to this request from before, which is booked and not asked for again.
+    /// Returns the recorded reply to this request and books it, or `None` if the request has to be sent.
     fn paid(&self, hash: &Hash, model: &Model<'_>) -> Option<Reply> {
         let paid = {
             let mut so_far = self.so_far();
@@ -208,7 +209,7 @@ impl<'a> Call<'a> {
         Some(paid.reply)
     }
 
-    /// Asks the models of the chain in turn until one has answered.
+    /// Calls the models of the chain in turn until one has answered.
     pub(super) async fn serve(&self, models: &[ModelRef], mut request: Request) -> CallResult {
         let mut before: Option<CallError> = None;
         for model in models {
@@ -219,7 +220,7 @@ impl<'a> Call<'a> {
                     "{full_name} has no known price and a cost limit is set; give its price in [prices.\"{full_name}\"]"
                 )))
             } else {
-                // Without a key, for example: the next one may have one.
+                // This fails if the provider has no key, for example; the next one may have one.
                 self.task.host.provider(&model.provider)
             };
             let served = match (served, &before) {
@@ -230,7 +231,7 @@ impl<'a> Call<'a> {
                     continue;
                 }
             };
-            // Only this wire can ask for it.
+            // Only Anthropic's API can keep a cache for an hour.
             let hour = served.kind == "anthropic" && request.options.cache == Some(CacheTtl::OneHour);
             let price = price.map(|price| if hour { price.with_hour_writes() } else { price.clone() });
             request.model.clone_from(&model.model);
@@ -247,7 +248,7 @@ impl<'a> Call<'a> {
                     if !may_fall_back(error.kind) {
                         return Err(said);
                     }
-                    // What was wrong with the first model says most.
+                    // The error of the first model is the most informative.
                     before.get_or_insert(said);
                 }
             }
@@ -255,7 +256,7 @@ impl<'a> Call<'a> {
         Err(before.unwrap_or_else(|| CallError::Unavailable(format!("no model stands behind `{}`", self.name))))
     }
 
-    /// Asks one model, again where that can help.
+    /// Calls one model, and retries if that can help.
     async fn attempts(&self, model: &Model<'_>, request: &Request) -> Result<Reply, Failed> {
         let mut attempt = 0;
         let size = InputSize::measure(request, model.served.kind).await;
@@ -292,7 +293,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// One attempt, with a second request beside the first where that is wanted and the first is slow.
+    /// Makes one attempt, with a second request beside the first if hedging is configured and the first is slow.
     async fn attempt(
         &self,
         model: &Model<'_>,
@@ -315,7 +316,7 @@ impl<'a> Call<'a> {
             return first.await;
         }
         let second = pin!(async { self.admit(model, request, size, attempt, true).await?.send().await });
-        // The first success wins and drops the other one; a failure waits for what the other one brings.
+        // The first success wins and drops the other request. After a failure, the other one is awaited.
         match select(first, second).await {
             Either::Left((Ok(reply), _)) | Either::Right((Ok(reply), _)) => Ok(reply),
             Either::Left((Err(failed), second)) => second.await.map_err(|_| failed),
@@ -323,7 +324,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Reserves for a request and waits until the gate lets it through.
+    /// Reserves for a request and waits until the gate admits it.
     async fn admit<'s>(
         &'s self,
         model: &'s Model<'s>,
@@ -351,14 +352,14 @@ impl<'a> Call<'a> {
         failpoint!(await "call.reserve");
         failpoint!("call.exhausted", exhausted(LimitKind::Tokens));
         let reservation = if hedge {
-            // Not worth waiting for, and least of all worth failing for.
+            // A hedge neither waits for a reservation nor makes the call fail.
             let reserved = task.account.try_reserve(&want).map_err(|none| exhausted(none.limit))?;
             reserved.ok_or_else(|| exhausted(LimitKind::Tokens))?
         } else {
             let reserved = task.account.reserve(&want).await;
             reserved.map_err(|none| exhausted(none.limit))?
         };
-        // Only now: a call that no limit allows costs no work.
+        // Checked only after the reservation: a call that no limit allows costs no work.
         if let Some(schema) = &request.schema
             && !self.checked.load(Ordering::Relaxed)
         {
@@ -403,7 +404,7 @@ impl<'a> Call<'a> {
         .hedged(hedge))
     }
 
-    /// An empty report of what this call uses of `model`.
+    /// Returns an empty report on this call's use of `model`.
     fn report(&self, model: &Model<'_>) -> ModelReport {
         ModelReport {
             name: self.name.to_owned(),
@@ -415,7 +416,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Whether the next model of a chain may do better: not where the request itself is at fault.
+/// Returns whether the next model of a chain may succeed: not if the request itself is at fault.
 fn may_fall_back(kind: ProviderErrorKind) -> bool {
     !matches!(
         kind,

@@ -1,7 +1,8 @@
-//! What a task can do: model calls, sub-tasks, progress, and asking what is left.
+//! The capabilities of a task: model calls, sub-tasks, progress, and its remaining limits.
 //!
-//! Whatever a guest asks for passes here. A model call is granted here, made by [`Call`] (an attempt or several, each
-//! reserved and settled), and judged by [`judge`]; a reply that breaks its schema gets one attempt to repair it.
+//! Every request of a guest passes through this module. A model call is granted here, made by [`Call`] (one attempt or
+//! several, each reserved and settled), and judged by [`judge`]; a reply that violates its schema gets one attempt to
+//! repair it.
 
 use agenthost_core::failpoint;
 use std::collections::BTreeSet;
@@ -31,15 +32,15 @@ use agenthost_sandbox::{Capabilities, Input, Returned};
 
 const TASKS_REACHED: &str = "the limit of sub-tasks is reached";
 
-/// What one task may do, and what it did.
+/// The capabilities of one task, and what it has used.
 pub(super) struct TaskCalls {
     pub(super) host: Arc<Inner>,
     pub(super) run: Arc<RunState>,
-    /// What the task runs; its sub-agents hang on it.
+    /// The task's plugin, with its sub-agents.
     pub(super) loaded: Arc<LoadedPlugin>,
-    /// Ends the task, and with it all below.
+    /// Cancels the task and all tasks below it.
     pub(super) cancel: CancellationToken,
-    /// The deepest level that a task of this run may stand at, from here down.
+    /// The deepest level at which a task below this one may run.
     pub(super) deepest: u32,
     /// Sub-tasks started so far.
     pub(super) children: AtomicU32,
@@ -50,23 +51,23 @@ pub(super) struct TaskCalls {
     pub(super) account: Account,
     pub(super) deadline: Option<Instant>,
     pub(super) events: broadcast::Sender<Event>,
-    /// Whose turn at the gate its calls take: one line for the tasks of one parent.
+    /// The queue of its calls at the gate. The tasks of one parent share a queue.
     pub(super) line: Line,
-    /// What is written down of it, and what was.
+    /// The task's part of the journal.
     pub(super) log: Arc<TaskLog>,
-    /// What each model was used for, in the order of the first call.
+    /// The use of each model, in the order of the first calls.
     pub(super) used: Mutex<Vec<ModelReport>>,
-    /// Lets one schema or reply of the task be checked at a time.
+    /// Admits one check of a schema or reply of the task at a time.
     pub(super) checking: Arc<Semaphore>,
 }
 
-/// [`TaskCalls`], as the guest's side holds it.
+/// The guest's handle to its [`TaskCalls`].
 pub(super) struct Handle(pub(super) Arc<TaskCalls>);
 
 impl Capabilities for Handle {
     fn complete(&self, ordinal: u64, ask: Ask) -> BoxFuture<'static, CallResult> {
         failpoint!("call.complete");
-        // What is known of it is looked up now and not when the call gets its time: a guest may have dropped it by then.
+        // The record is looked up now and not when the future is first polled: the guest may have dropped it by then.
         let refused = || self.0.loaded.ceiling.own_refusal(&self.0.plugin, &ask.model);
         match self.0.log.call(ordinal, &ask, self.0.may_be_sent(&ask), refused) {
             Recorded::Make(past) => {
@@ -98,8 +99,8 @@ impl Capabilities for Handle {
 
     fn start(&self, ordinal: u64, import: &str, input: Input) -> BoxFuture<'static, Result<Returned, String>> {
         failpoint!("call.start");
-        // The place in the tree is taken now, and whether there is one for it: in the order in which the guest calls, which
-        // a replay repeats.
+        // The id and the permission of the sub-task are taken now, in the order of the guest's calls, which a replay
+        // repeats.
         let id = self.0.task.child(self.0.children.fetch_add(1, Ordering::Relaxed));
         let begins = self.0.log.starts(ordinal, &id);
         let allowed = self.0.allow(&id);
@@ -108,7 +109,7 @@ impl Capabilities for Handle {
         match begins {
             Begins::Now => async move { calls.start(ordinal, id, allowed, &import, input).await }.boxed(),
             Begins::Again => {
-                // Whatever its parent does: it is cut off where it was.
+                // The sub-task ends where it ended in the record, whatever its parent does.
                 let run = Arc::clone(&self.0.run);
                 let ended = run.keep(async move { calls.start(ordinal, id, Ok(()), &import, input).await });
                 let lost = || Err("the host failed while it ran the sub-task".to_owned());
@@ -135,7 +136,7 @@ impl Capabilities for Handle {
     }
 
     fn settle_fuel(&self, leased: u64, used: u64) {
-        // A replay's fuel is not of the account.
+        // The fuel of a replay does not come from the account.
         let leased = if self.0.log.fuel().is_some() { 0 } else { leased };
         self.0.account.settle_fuel(leased, used);
     }
@@ -152,7 +153,7 @@ impl Capabilities for Handle {
 }
 
 impl TaskCalls {
-    /// What is left of the task's limits, `fuel` being what the guest itself has left.
+    /// Returns the remaining limits of the task. `fuel` is the fuel that the guest has already leased and not used.
     fn left(&self, fuel: u64) -> Allowance {
         let (tokens, cost, calls) = self.account.left();
         let left = self
@@ -167,13 +168,13 @@ impl TaskCalls {
         }
     }
 
-    /// Whether a request can come of `ask`: the body of a call that is refused at once is not worth keeping.
+    /// Returns whether `ask` can lead to a request. The body of a call that is refused at once is not worth keeping.
     fn may_be_sent(&self, ask: &Ask) -> bool {
         let (_, _, calls) = self.account.left();
         calls != Some(0) && self.granted(&ask.model).is_ok()
     }
 
-    /// Charges for a sub-task, or says which limit stands in its way.
+    /// Charges for a sub-task, or returns the limit that forbids it.
     fn allow(&self, id: &TaskId) -> Result<(), Failure> {
         if id.depth() > self.deepest {
             let message = "the sub-task would stand deeper than the limit allows";
@@ -183,7 +184,7 @@ impl TaskCalls {
         self.account.start_task().map_err(full)
     }
 
-    /// Runs a sub-task to its end where it is allowed, and puts how it came out in the words of the caller's type.
+    /// Runs a sub-task to its end if it is allowed, and converts its outcome to the type that the caller expects.
     async fn start(
         &self,
         ordinal: u64,
@@ -223,8 +224,9 @@ impl TaskCalls {
             })
     }
 
-    /// Books what an earlier run of the task spent on this call for nothing: requests that it gave up, and requests that
-    /// were in flight when its process ended, at their worst case. Returns what that is, if there are any.
+    /// Books what an earlier execution of the task spent on this call without a reply: requests that it abandoned, and
+    /// requests that were in flight when its process ended, at their worst case. Returns these costs, or `None` if
+    /// there are none.
     fn restore_lost(&self, ordinal: u64, ask: &Ask, past: &PastCall) -> Option<SpentBefore> {
         let mut sum = past.lost;
         let mut reports = past.models.clone();
@@ -257,7 +259,7 @@ impl TaskCalls {
                 cost_usd: used.cost,
                 ..ModelReport::default()
             };
-            // The journal has no price; the next time, it knows.
+            // The journal has only the model of a request in flight. Later executions read the cost that is noted here.
             self.log.lost(ordinal, &used, &report);
             reports.push(report);
             sum = Some(sum.map_or(used, |sum| sum.plus(&used)));
@@ -292,7 +294,7 @@ impl TaskCalls {
         result
     }
 
-    /// Makes a model call: the first try, and one to repair what came back.
+    /// Makes a model call: the first try, and one to repair an invalid reply.
     async fn make(&self, call: &Call<'_>, ask: Ask) -> CallResult {
         let models = self.granted(&ask.model)?;
         let request = request(ask, self.host.config.reply_tokens())?;
@@ -302,7 +304,7 @@ impl TaskCalls {
             Judged::Wrong(error) => return Err(error),
             Judged::Broken { reply, why } => (reply, why),
         };
-        // The model is shown what it wrote and what is wrong with it, once.
+        // The model gets its own reply and the schema's complaint, once.
         call.repairs(&broken);
         let first = broken.usage;
         let invalid = |why: String| Err(CallError::InvalidReply(why));
@@ -310,7 +312,7 @@ impl TaskCalls {
             Ok(reply) => reply,
             Err(error) => return invalid(format!("{why}; the attempt to repair it failed: {error}")),
         };
-        // The guest is told what both have used, as the books say.
+        // The guest receives the sum of both requests, as it is booked.
         repaired.usage = first.zip(repaired.usage).map(|(first, second)| first.plus(&second));
         match self.judged(repaired, &request).await? {
             Judged::Fine(reply) => Ok(reply),
@@ -319,7 +321,7 @@ impl TaskCalls {
         }
     }
 
-    /// Holds a reply against what was asked, away from the threads that everything else runs on.
+    /// Validates a reply against its request. Schemas are checked on blocking threads.
     async fn judged(&self, reply: Reply, request: &Request) -> Result<Judged, CallError> {
         let accepted = match &request.schema {
             Some(schema) if is_answer(&reply) => {
@@ -330,7 +332,8 @@ impl TaskCalls {
         Ok(judge(reply, accepted))
     }
 
-    /// The models behind a name, the first to be tried first, if there are some and the task may use them.
+    /// Returns the models behind a name, in the order in which they are tried, if the name exists and the task may use
+    /// it.
     fn granted(&self, name: &str) -> Result<&[ModelRef], CallError> {
         let Some(models) = self.host.models(name) else {
             let known: Vec<_> = self.host.config.models().keys().map(String::as_str).collect();
@@ -360,7 +363,7 @@ impl TaskCalls {
     }
 
     pub(super) fn emit(&self, event: Event) {
-        // Nobody has to watch.
+        // Sending fails if there are no receivers.
         let _ = self.events.send(event);
     }
 }

@@ -1,4 +1,5 @@
-//! The most that a plugin is given, whatever is granted: what the policies allow, and what it said itself that it needs.
+//! The upper bound of what a plugin gets, whatever is granted: what the policies allow, and what its own manifest
+//! requests.
 
 use std::collections::BTreeSet;
 
@@ -6,19 +7,19 @@ use agenthost_core::limits::Limits;
 use agenthost_plugin::Plugin;
 use agenthost_registry::policy::{POLICY_FILE, Verdict};
 
-/// The most that a plugin is given.
+/// The upper bound of what a plugin gets.
 #[derive(Debug, Clone)]
 pub(super) struct Ceiling {
-    /// The limits of its tasks are at most these.
+    /// The upper bounds of its tasks' limits.
     pub(super) limits: Limits,
-    /// The model names that it names itself; none is any.
+    /// The model names in its manifest; `None` allows any.
     own: Option<BTreeSet<String>>,
-    /// Those that the policies allow; none is any.
+    /// The model names that the policies allow; `None` allows any.
     policy: Option<BTreeSet<String>>,
 }
 
 impl Ceiling {
-    /// What a plugin says of itself: where it names its models, it gets no others.
+    /// Returns the ceiling of a plugin's own manifest: if it lists models, the plugin gets no others.
     pub(super) fn own(plugin: &Plugin) -> Self {
         Self {
             limits: Limits::none(),
@@ -27,7 +28,7 @@ impl Ceiling {
         }
     }
 
-    /// The same within what the policies say.
+    /// Narrows the ceiling by the verdict of the policies.
     pub(super) fn within(self, verdict: &Verdict) -> Self {
         Self {
             limits: self.limits.narrowed_by(&verdict.max),
@@ -36,7 +37,7 @@ impl Ceiling {
         }
     }
 
-    /// Of the names that are granted, those that are below the ceiling.
+    /// Returns the granted model names that the ceiling allows.
     pub(super) fn models(&self, mut granted: BTreeSet<String>) -> BTreeSet<String> {
         for models in [&self.own, &self.policy].into_iter().flatten() {
             granted.retain(|name| models.contains(name));
@@ -44,7 +45,7 @@ impl Ceiling {
         granted
     }
 
-    /// Why `plugin` is not given a model name whatever is granted, where that is so.
+    /// Returns why `plugin` cannot use a model name whatever is granted, or `None` if the ceiling allows it.
     pub(super) fn refusal(&self, plugin: &str, model: &str) -> Option<String> {
         self.own_refusal(plugin, model).or_else(|| {
             lacks(self.policy.as_ref(), model).then(|| {
@@ -55,7 +56,7 @@ impl Ceiling {
         })
     }
 
-    /// The same of what the plugin says of itself alone: on whatever machine it runs.
+    /// Like [`Ceiling::refusal`], by the plugin's own manifest alone, which is the same on every machine.
     pub(super) fn own_refusal(&self, plugin: &str, model: &str) -> Option<String> {
         lacks(self.own.as_ref(), model).then(|| {
             format!(

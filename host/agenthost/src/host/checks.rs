@@ -1,11 +1,11 @@
-//! The work that a task's schema makes, away from the threads that everything else runs on.
+//! Compiles schemas and validates replies on blocking threads, away from the runtime's workers.
 //!
-//! A schema and a reply come from a plugin, so compiling the one and holding the other against it can take up to about a
-//! second of computing and tens of megabytes, which is what [`schema`](agenthost_providers::schema) bounds them to. Here it is
-//! bounded how much of that happens at once: as many as half the machine's processors, and one for each task. Dropping
-//! the future leaves at most one piece of work of a task behind, so a time limit or a cancel ends the task at once.
+//! A schema and a reply come from a plugin. [`schema`](agenthost_providers::schema) bounds the work on them to about a
+//! second of computing and tens of megabytes. This module bounds how much of that work runs at once: as many pieces as
+//! half the machine's processors, and one for each task. Dropping the future leaves at most one piece of work of a task
+//! behind, so a time limit or a cancellation ends the task at once.
 //!
-//! A compiled schema is kept if it is small; others are compiled anew for the reply, so that a call that waits for its
+//! A compiled schema is kept if it is small. Others are compiled again for the reply, so that a call that waits for its
 //! model holds no more than the schema's text.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use agenthost_core::llm::CallError;
 use agenthost_providers::schema::Checker;
 
-/// Small compiled schemas that are kept: more than the kinds of replies that a usual run asks for.
+/// The number of small compiled schemas that are kept: more than the kinds of replies that a usual run asks for.
 const KEPT: usize = 64;
 
 type Kept = Arc<Mutex<HashMap<[u8; 32], Arc<Checker>>>>;
@@ -38,14 +38,14 @@ impl Checks {
         }
     }
 
-    /// Checks that replies can be held against `schema`. `own` admits one piece of work of the task at a time.
+    /// Checks that `schema` can be compiled. `own` admits one piece of work of the task at a time.
     pub(super) async fn check(&self, schema: &Value, own: &Arc<Semaphore>) -> Result<(), CallError> {
         let (kept, schema) = (Arc::clone(&self.kept), schema.clone());
         let checked = self.apart(own, move || checker(&kept, &schema).map(|_| ())).await?;
         checked.map_err(CallError::InvalidRequest)
     }
 
-    /// Returns the value in `text` if it satisfies `schema`, else its faults.
+    /// Returns the value in `text` if it satisfies `schema`, else a description of its faults.
     pub(super) async fn accept(
         &self,
         schema: &Value,
@@ -56,7 +56,7 @@ impl Checks {
         self.apart(own, move || checker(&kept, &schema)?.accept(&text)).await
     }
 
-    /// Runs `work` once it is the task's turn, and then that of the machine.
+    /// Runs `work` on a blocking thread, after a permit of the task and then one of the machine.
     async fn apart<T: Send + 'static>(
         &self,
         own: &Arc<Semaphore>,
@@ -67,7 +67,7 @@ impl Checks {
         let turn = Arc::clone(&self.at_once).acquire_owned().await.map_err(|_| failed())?;
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
-            // Held until the work is done, whether or not the task still waits for it.
+            // The permits are held until the work is done, even if the task no longer waits for it.
             drop((own, turn));
             done
         });
@@ -75,7 +75,7 @@ impl Checks {
     }
 }
 
-/// The compiled form of `schema`.
+/// Returns the compiled form of `schema`.
 fn checker(kept: &Kept, schema: &Value) -> Result<Arc<Checker>, String> {
     let lock = || kept.lock().unwrap_or_else(PoisonError::into_inner);
     let digest: [u8; 32] = Sha256::digest(schema.to_string()).into();

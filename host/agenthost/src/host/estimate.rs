@@ -1,9 +1,10 @@
 //! An upper bound of the input tokens of a request, before any provider has counted them.
 //!
-//! A plugin chooses what it sends, so an average of what was seen before is no bound: easy text would lower it for dense
-//! text that follows. This bound looks at the text itself, see [`vocabulary`], and counts from the providers can only
-//! raise it. It never passes the number of bytes, because no tokenizer makes more tokens than that. Some tokenizers
-//! normalize a text first, which can make eleven times as many bytes of it, so a text counts in the longest of its forms.
+//! A plugin chooses what it sends, so an average over earlier requests is not a bound: easy text would lower it for
+//! dense text that follows. This bound is computed from the text itself, see [`vocabulary`], and counts from the
+//! providers can only raise it. It never exceeds the number of bytes, because no tokenizer makes more tokens than that.
+//! Some tokenizers normalize a text first, which can make eleven times as many bytes of it, so a text counts in the
+//! longest of its forms.
 
 mod vocabulary;
 
@@ -15,36 +16,36 @@ use agenthost_core::llm::{Part, Request};
 use agenthost_providers::schema::{Dialect, fit, instruct};
 use icu_normalizer::ComposingNormalizer;
 
-/// Tokens around a request that are in no text of it: markers of roles, and what a vendor adds for a schema.
+/// The tokens of a request that are in none of its texts: markers of roles, and additions of a vendor for a schema.
 const TOKENS_PER_REQUEST: u64 = 64;
 const TOKENS_PER_MESSAGE: u64 = 8;
-/// The least tokens for a part that is no text. Its bytes say little: an empty image of a few hundred bytes costs as much
-/// as any other of its width and height. A choice that leaves room above the cost of a large image.
+/// The least tokens for a part that is not text. Its size means little: an empty image of a few hundred bytes costs as
+/// much as any other of its width and height. The value leaves room above the cost of a large image.
 const TOKENS_PER_MEDIA: u64 = 5_000;
-/// What is added to a count that was above the bound, as the next text may be denser.
+/// The margin on a count that was above the bound, as the next text may be denser.
 const MARGIN: f64 = 1.1;
-/// Shorter requests say little about a ratio, being mostly overhead.
+/// Shorter requests are mostly overhead and give no reliable ratio.
 const MIN_LESSON_BYTES: u64 = 512;
 /// Longer texts are counted on a thread of their own.
 const LONG_BYTES: u64 = 64 * 1024;
-/// Texts are normalized and counted in chunks of so many bytes, which bounds the memory that it takes.
+/// The size of the chunks in which texts are normalized and counted, which bounds the memory for it.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// What a word or a character that is cut between two chunks can hide.
+/// The tokens that a word or a character that is cut between two chunks can hide.
 const TOKENS_PER_CUT: u64 = 8;
-/// The bytes that NFKC makes of one byte, at most: U+FDFA has three, and stands for a phrase of 33.
+/// The most bytes that NFKC makes of one byte: U+FDFA has three, and represents a phrase of 33.
 const NORMALIZED_GROWTH: u64 = 11;
-/// Anthropic publishes no vocabulary of its newer models. Its documentation of token counting says that they make about 30
-/// percent more tokens of the same text than earlier ones, depending on the text; the rest is room.
+/// Anthropic publishes no vocabulary of its newer models. According to its documentation of token counting, they make
+/// about 30 percent more tokens of the same text than earlier ones, depending on the text; the rest is margin.
 const ANTHROPIC_FACTOR: f64 = 1.35;
 
-/// What of a request makes input tokens.
+/// The parts of a request that make input tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct InputSize {
-    /// UTF-8 bytes of all texts, in the longest of their forms.
+    /// The UTF-8 bytes of all texts, in the longest of their forms.
     bytes: u64,
     /// The most tokens of these texts, by their characters.
     texts: u64,
-    /// The most tokens of everything that is no text.
+    /// The most tokens of everything that is not text.
     media: u64,
     messages: u64,
 }
@@ -66,7 +67,7 @@ impl InputSize {
             }
         }
         if let Some(schema) = &request.schema {
-            // What is sent is longer than what the task wrote: names stand twice, types are written out.
+            // The sent form is longer than the task's: names occur twice, types are written out.
             let dialect = if kind == "anthropic" {
                 Dialect::Anthropic
             } else {
@@ -83,7 +84,7 @@ impl InputSize {
         size
     }
 
-    /// The same, away from the threads that everything else runs on if it takes long.
+    /// Like [`InputSize::of`], on a blocking thread if the texts are long.
     pub(super) async fn measure(request: &Request, kind: &'static str) -> Self {
         if request.size().0 <= LONG_BYTES {
             return Self::of(request, kind);
@@ -122,19 +123,20 @@ impl InputSize {
     }
 }
 
-/// The forms of a text that a tokenizer may count, other than itself. NFC can be longer than NFKC where both change the text.
+/// Returns the normal forms of a text that a tokenizer may count, if they differ from the text. NFC can be longer than
+/// NFKC if both change the text.
 fn normal_forms(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
     let normalizers = [ComposingNormalizer::new_nfc(), ComposingNormalizer::new_nfkc()];
     let forms = normalizers.into_iter().map(|normalizer| normalizer.normalize(text));
     forms.filter(|form| matches!(form, Cow::Owned(_)))
 }
 
-/// How far the counts for each model were above the bound: models of which that was never so are not in it.
+/// The highest ratio of a count to the bound for each model whose counts were ever above it.
 #[derive(Default)]
 pub(super) struct Estimates(Mutex<HashMap<String, f64>>);
 
 impl Estimates {
-    /// The most input tokens of a request to `model`; with `strict`, a token for each byte.
+    /// Returns the most input tokens of a request to `model`; with `strict`, a token for each byte.
     pub(super) fn input(&self, model: &str, size: &InputSize, strict: bool) -> u64 {
         if strict {
             return size.bytes.saturating_add(size.overhead());
@@ -144,8 +146,8 @@ impl Estimates {
         texts.min(size.bytes).saturating_add(size.overhead())
     }
 
-    /// Takes a reply's count into account, if it is above the bound: a model that makes more tokens of a text than was
-    /// known keeps a higher bound for as long as the host lives.
+    /// Learns from the count of a reply if it is above the bound: a model that makes more tokens of a text than
+    /// expected keeps a higher bound for the life of the host.
     pub(super) fn learn(&self, model: &str, size: &InputSize, counted: u64) {
         if size.bytes < MIN_LESSON_BYTES || size.media > 0 || counted <= self.input(model, size, false) {
             return;

@@ -1,12 +1,13 @@
 //! Loading a plugin with all the sub-agents below it.
 //!
-//! A plugin's import of another plugin's task names who may be started; this is where the name becomes bytes. Looked for,
-//! in this order: what the caller says (`--with`), `[sub-agents]` in the configuration, the declaration in the plugin's own
-//! manifest, a file `NAME.wasm` beside the plugin, where a build leaves it, and the project's lock file. Before anything
-//! runs, the types are compared, and plugins that would start each other in a circle are refused.
+//! A plugin's import of another plugin's task names what it can start; this module resolves the name to bytes. The
+//! places, in order of precedence: the caller's (`--with`), `[sub-agents]` in the configuration, a path in the plugin's
+//! own manifest, a file `NAME.wasm` beside the plugin, where a build puts it, a reference in the manifest, and the
+//! project's lock file. Before anything runs, the types are compared, and plugins that start each other in a circle are
+//! refused.
 //!
-//! Each plugin has the directories of its own grant, if it lies where that is meant for it; those that the caller gives are
-//! the root's alone.
+//! Each plugin gets the directories of its own grant, if it is at the place that the grant is meant for. Only the root
+//! gets the caller's directories.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use super::{Ceiling, Host, LoadedPlugin, Place, SubAgent};
 use agenthost_config::{DirGrant, trust};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Limits, LimitsPatch};
+#[cfg(feature = "build")]
 use agenthost_plugin::build::BuildRules;
 use agenthost_plugin::types::shape;
 use agenthost_plugin::{Plugin, PluginId, SubAgentImport};
@@ -25,20 +27,20 @@ use agenthost_registry::policy::Verdict;
 use agenthost_registry::{Name, Reference, Requirement};
 use agenthost_sandbox::Stop;
 
-/// Where a plugin's bytes came from.
+/// The origin of a plugin's bytes.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Origin<'a> {
-    /// The crate directory, where there is one: the manifest's paths are relative to it.
+    /// The crate directory, if there is one: the manifest's paths are relative to it.
     home: Option<&'a Path>,
     /// The component's file.
     file: Option<&'a Path>,
-    /// Where imports that are not offered come from, where a build found out.
+    /// The cause of imports that the host does not offer, if a build found it.
     blame: Option<&'a str>,
-    /// What the project's policies say, where they were asked.
+    /// The verdict of the project's policies, if they have been checked already.
     verdict: Option<&'a Verdict>,
 }
 
-/// Who said where a plugin is.
+/// The source of a plugin's place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NamedBy {
     /// The caller, the operator's own configuration, or the manifest of a crate that was built.
@@ -50,15 +52,15 @@ enum NamedBy {
 pub(super) struct Loader<'a> {
     host: &'a Host,
     with: BTreeMap<String, Place>,
-    /// More directories for the root.
+    /// Additional directories for the root.
     dirs: Vec<DirGrant>,
     /// Plugins that are loaded already, by file or crate directory.
     loaded: HashMap<PathBuf, Arc<LoadedPlugin>>,
-    /// Which of `with` some plugin asked for.
+    /// The names in `with` that some plugin has used.
     given: BTreeSet<String>,
-    /// The plugins on the way down to the one that is being loaded.
+    /// The plugins above the one that is being loaded.
     above: Vec<PluginId>,
-    /// Ends compiling early.
+    /// Stops compiling early.
     stop: Option<Stop>,
 }
 
@@ -75,13 +77,13 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Ends compiling early when the other end of `stop` is dropped.
+    /// Stops compiling early when the other end of `stop` is dropped.
     pub(super) fn stopped_by(mut self, stop: Stop) -> Self {
         self.stop = Some(stop);
         self
     }
 
-    /// Loads the root, and sees to it that nothing was given in vain.
+    /// Loads the root plugin. Returns an error if a place in `with` was never used.
     pub(super) fn load_root(mut self, place: &Place) -> Result<LoadedPlugin> {
         let root = self.load(place, NamedBy::Caller)?;
         let Some(unused) = self.with.keys().find(|name| !self.given.contains(*name)) else {
@@ -110,7 +112,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Loads what the lock file has: nothing is fetched here.
+    /// Loads a plugin of the lock file from the cache. Nothing is fetched here.
     fn load_locked(&mut self, reference: &Reference) -> Result<LoadedPlugin> {
         let Some(project) = self.host.inner.project.clone() else {
             return Err(
@@ -127,7 +129,28 @@ impl<'a> Loader<'a> {
             .map_err(|error| error.context(&reference.to_string()))
     }
 
-    /// Which crates may be built, where the crate to begin with was named so.
+    /// Builds the crate in `path`: the component's file, notes, and what brought imports in.
+    #[cfg(feature = "build")]
+    fn build(&self, path: &Path, by: NamedBy) -> Result<(PathBuf, Vec<String>, Option<String>)> {
+        if let Some(project) = &self.host.inner.project {
+            project.judge_crate(path)?;
+        }
+        let built = self.builds(by).build(path)?;
+        Ok((built.path, built.notes, built.blame))
+    }
+
+    #[cfg(not(feature = "build"))]
+    #[expect(clippy::unused_self, reason = "with the feature `build` it is used")]
+    fn build(&self, path: &Path, _: NamedBy) -> Result<(PathBuf, Vec<String>, Option<String>)> {
+        Err(
+            Error::plugin("a directory, and this host was built without the feature `build`")
+                .at(path)
+                .hint("Give the .wasm file that `agenthost build` makes."),
+        )
+    }
+
+    /// The rules for building a crate, depending on who named it.
+    #[cfg(feature = "build")]
     fn builds(&self, by: NamedBy) -> BuildRules {
         match (&self.host.inner.builds, by) {
             (Some(rules), _) => rules.clone(),
@@ -140,15 +163,11 @@ impl<'a> Loader<'a> {
     }
 
     fn load_path(&mut self, path: &Path, by: NamedBy) -> Result<LoadedPlugin> {
-        let (file, home, notes, blame) = match path.is_dir() {
-            true => {
-                if let Some(project) = &self.host.inner.project {
-                    project.judge_crate(path)?;
-                }
-                let built = self.builds(by).build(path)?;
-                (built.path, Some(path), built.notes, built.blame)
-            }
-            false => (path.to_owned(), None, Vec::new(), None),
+        let (file, home, notes, blame) = if path.is_dir() {
+            let built = self.build(path, by)?;
+            (built.0, Some(path), built.1, built.2)
+        } else {
+            (path.to_owned(), None, Vec::new(), None)
         };
         let bytes = agenthost_plugin::read(&file)?;
         let mut loaded = self
@@ -166,7 +185,7 @@ impl<'a> Loader<'a> {
         Ok(loaded)
     }
 
-    /// The most that it may have, and what there is to say of that.
+    /// Returns the ceiling of a plugin, and human-readable notes about it.
     fn ceiling(&self, plugin: &Plugin, bytes: &[u8], origin: Origin<'_>) -> Result<(Ceiling, Vec<String>)> {
         let own = Ceiling::own(plugin);
         match (origin.verdict, origin.file, &self.host.inner.project) {
@@ -175,12 +194,12 @@ impl<'a> Loader<'a> {
                 let verdict = project.judge_path(file, plugin, bytes)?;
                 Ok((own.within(&verdict), verdict.notes))
             }
-            // Bytes of the embedder's own, or no project that could have policies.
+            // Bytes from the embedder, or a host without a project and so without policies.
             _ => Ok((own, Vec::new())),
         }
     }
 
-    /// Loads the plugin and what is below it.
+    /// Loads the plugin and all plugins below it.
     pub(super) fn load_bytes(&mut self, bytes: &[u8], origin: Origin<'_>) -> Result<LoadedPlugin> {
         let plugin = Plugin::read(bytes)?;
         let (ceiling, notes) = self.ceiling(&plugin, bytes, origin)?;
@@ -234,17 +253,18 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// The directories that a plugin may have.
+    /// Returns the directories that a plugin gets.
     fn dirs(&mut self, plugin: &Plugin, origin: Origin<'_>) -> Result<Vec<DirGrant>> {
         let config = self.host.config();
         let name = &plugin.id.name;
         let mut dirs = config.grant(name).dirs;
-        // Any file can have the name; the lock file knows the plugin by its digest, and an embedder its own bytes.
+        // Any file can use the name. The lock file identifies a plugin by its digest, and an embedder provides its own
+        // bytes.
         let path = origin.home.or(origin.file).filter(|_| !dirs.is_empty());
         if let Some(path) = path
             && !trust::dirs::is_meant(config, name, path)?
         {
-            // What the caller gives under the same path takes the place of the grant.
+            // A directory of the caller replaces one of the grant at the same guest path.
             let is_given = |dir: &DirGrant| {
                 let same = |given: &DirGrant| given.guest == dir.guest;
                 self.above.is_empty() && self.dirs.iter().any(same)
@@ -267,7 +287,7 @@ impl<'a> Loader<'a> {
     fn sub_agent(&mut self, place: &Place, by: NamedBy) -> Result<Arc<LoadedPlugin>> {
         let key = match place {
             Place::Path(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
-            // No path has a colon in its first part and is absolute.
+            // The key cannot equal a path: an absolute path has no colon in its first component.
             Place::Reference(reference) => PathBuf::from(reference.to_string()),
         };
         if let Some(known) = self.loaded.get(&key) {
@@ -278,7 +298,7 @@ impl<'a> Loader<'a> {
         Ok(loaded)
     }
 
-    /// Where the plugin behind an import is, the limits of its tasks, and who said so.
+    /// Returns the place of the plugin behind an import, the limits of its tasks, and the source of the place.
     fn place(
         &mut self,
         plugin: &Plugin,
@@ -384,7 +404,7 @@ impl Declared {
     }
 }
 
-/// Whether `found` is what `import` was built against: the same plugin, a compatible version, equal types.
+/// Checks that `found` is what `import` was built against: the same plugin, a compatible version, equal types.
 fn fits(importer: &Plugin, import: &SubAgentImport, found: &LoadedPlugin) -> Result<()> {
     let wanted = &import.plugin;
     let error = |why: String| {
@@ -410,7 +430,7 @@ fn fits(importer: &Plugin, import: &SubAgentImport, found: &LoadedPlugin) -> Res
     })
 }
 
-/// Semver on interface versions: the first number that is not zero has to be the same, and the given one not older.
+/// Compares interface versions by semver: the first non-zero number must be equal, and the given version not older.
 fn compatible(wanted: Option<&str>, given: Option<&str>) -> bool {
     let parts = |version: &str| -> Option<[u64; 3]> {
         let (numbers, pre) = version
@@ -431,7 +451,7 @@ fn compatible(wanted: Option<&str>, given: Option<&str>) -> bool {
             (Some([0, 0, a]), Some([0, 0, b])) => a == b,
             (Some([0, minor, a]), Some([0, given, b])) => minor == given && b >= a,
             (Some([major, a, x]), Some([given, b, y])) => major == given && (b, y) >= (a, x),
-            // A pre-release promises nothing.
+            // A pre-release is compatible only with itself.
             _ => wanted == given,
         },
         _ => false,

@@ -1,4 +1,5 @@
-//! A batch as one run: its tasks stand side by side below a root that is no task, and share what the run may spend.
+//! A batch as one run: its tasks are siblings under a virtual root, which is not itself a task, and share the run's
+//! limits.
 
 use agenthost_core::failpoint;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,8 +25,8 @@ use agenthost_journal::RunRecord;
 
 /// A batch that is under way.
 ///
-/// It is a [`Runner`], which [`drive`](crate::batch::drive::drive) keeps busy with the items of a file; its tasks can be
-/// run one by one, too:
+/// It is a [`Runner`], which [`drive`](crate::batch::drive::drive) supplies with the items of a file. Its tasks can
+/// also be run one by one:
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -64,20 +65,20 @@ pub struct Batch {
     run: Arc<RunState>,
     recorder: Option<Arc<Recorder>>,
     stop: CancellationToken,
-    /// What all tasks together have used.
+    /// The sum of what all tasks have used.
     spent: Mutex<Spent>,
 }
 
-/// Where a batch that was recorded is taken up.
+/// How to continue a recorded batch.
 pub enum Again<'a> {
-    /// It goes on; with `failed`, tasks that failed for good are run again, too.
+    /// Resume the batch.
     Resume {
         /// The run.
         record: &'a RunRecord,
-        /// Whether they are.
+        /// Whether to run tasks with a final failure again, too.
         failed: bool,
     },
-    /// Everything is told again.
+    /// Replay the batch from its record alone.
     Replay {
         /// The run.
         record: &'a RunRecord,
@@ -85,8 +86,8 @@ pub enum Again<'a> {
 }
 
 impl Host {
-    /// Begins a batch of tasks of `plugin`, or takes one up again. `asked` replaces the limits of each task, and `sums`
-    /// those on all of them together. Cancelling `stop` ends what runs.
+    /// Begins a batch of tasks of `plugin`, or continues a recorded one. `asked` overrides the limits of each task, and
+    /// `sums` those of all tasks together. Cancelling `stop` cancels the running tasks.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -123,8 +124,9 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// As [`Host::spawn`], [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the journal cannot be written, and
-    /// [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage) for a batch that still goes on, in this process or another.
+    /// As [`Host::spawn`]; [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the journal cannot be
+    /// written, and [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage) if the batch is still going on, in
+    /// this process or another.
     pub async fn open_batch(
         &self,
         plugin: &Arc<LoadedPlugin>,
@@ -139,7 +141,7 @@ impl Host {
             Some(Again::Replay { record }) => (record.clone(), Mode::Replay),
         };
         let recorder = self.recorder(&record, mode);
-        // Nobody watches the tasks of a batch one by one.
+        // The tasks of a batch have no event receivers.
         let (events, _) = broadcast::channel(1);
         let run = RunState::new(self, plugin, &record, recorder.clone(), stop, events)?;
         if let Some(recorder) = &recorder {
@@ -148,7 +150,7 @@ impl Host {
         }
         let sums = self.config().run().limits.overridden_by(sums);
         let account = Account::root(&sums);
-        // All at once, so that nothing new is sent on what was spent long ago.
+        // Booked all at once, so that no new request is sent against a limit that an earlier execution has used up.
         let (spent, tasks) = match &recorder {
             Some(recorder) => recorder.settled_already(&plugin.digest.hex())?,
             None => (Spent::default(), 0),
@@ -169,16 +171,17 @@ impl Host {
 }
 
 impl Batch {
-    /// The run's name.
+    /// Returns the id of the run.
     pub fn id(&self) -> &RunId {
         self.run.id()
     }
 
-    /// Of a replay, whether the task `number` began when the batch was recorded; else it is left out.
+    /// Returns whether the task `number` is part of this batch. A replay leaves out tasks that did not begin when the
+    /// batch was recorded; otherwise every task is part of it.
     ///
     /// # Errors
     ///
-    /// What the journal says.
+    /// An error of the journal.
     pub fn has(&self, number: u64) -> Result<bool> {
         let (Some(recorder), Ok(number)) = (&self.recorder, u32::try_from(number)) else {
             return Ok(true);
@@ -186,7 +189,7 @@ impl Batch {
         Ok(!recorder.is_replay() || recorder.began(&TaskId::root().child(number))?)
     }
 
-    /// Of a replay, where it differed until now.
+    /// Returns the differences of a replay from the record so far.
     pub fn differences(&self) -> Vec<Difference> {
         self.recorder
             .as_ref()
@@ -194,7 +197,7 @@ impl Batch {
             .unwrap_or_default()
     }
 
-    /// Why nothing can be written down any more, if so.
+    /// Returns why the journal can no longer be written, or `None` if it can.
     pub fn fault(&self) -> Option<String> {
         self.recorder
             .as_ref()
@@ -202,11 +205,11 @@ impl Batch {
             .map(str::to_owned)
     }
 
-    /// Writes down how the batch ended: `done`, `failed` or `interrupted`, and what it came to.
+    /// Records the end of the batch: its state (`done`, `failed` or `interrupted`), its counts and what it spent.
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) where the journal cannot be written.
+    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the journal cannot be written.
     pub async fn end(
         &self,
         state: &str,
@@ -241,7 +244,7 @@ impl Batch {
             plugin: Arc::clone(&self.plugin),
             account: self.account.child(&limits),
             deadline: limits.time.filter(|_| !replay).map(|time| started + time),
-            // The tasks themselves stand one level below the root.
+            // The tasks of a batch are one level below the root.
             deepest: limits.depth.map_or(u32::MAX, |depth| depth.saturating_add(1)),
             cancel: self.stop.child_token(),
             limits,
@@ -267,7 +270,7 @@ impl Batch {
     }
 }
 
-/// The end of an item of which nothing was run.
+/// Returns the end of an item whose task was not run.
 fn not_run(outcome: Outcome) -> ItemEnd {
     ItemEnd {
         outcome,
@@ -280,7 +283,7 @@ fn not_run(outcome: Outcome) -> ItemEnd {
 
 impl Runner for Batch {
     fn run(&self, number: u64, input: Value) -> BoxFuture<'_, ItemEnd> {
-        // The other items share the future that polls this one.
+        // A panic is caught here because one future polls this item and the others.
         async move { caught(self.item(number, input)).await.unwrap_or_else(not_run) }.boxed()
     }
 

@@ -1,4 +1,4 @@
-//! Where a plugin is: a file, a crate, or a reference that the project's lock file explains.
+//! The place of a plugin: a file, a crate, or a reference that the project's lock file resolves.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 use agenthost_core::error::{Error, Result};
 use agenthost_registry::Reference;
 
-/// Where a plugin is.
+/// The place of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Place {
-    /// A component file, or the directory of a crate, which is built.
+    /// A component file, or a crate directory, which is built.
     Path(PathBuf),
-    /// A plugin of the lock file.
+    /// A reference to a plugin in the lock file.
     Reference(Reference),
 }
 
 impl Place {
-    /// What a person means by `text`: a reference where it looks like one, whatever files there are, so that none can take the
-    /// place of a plugin that was locked; otherwise a path below `cwd`.
+    /// Parses an argument of a user: text that looks like a reference is one, whatever files exist, so that no file can
+    /// replace a locked plugin. Any other text is a path below `cwd`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -41,7 +41,7 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// [`Usage`](agenthost_core::error::ErrorClass::Usage) for what looks like a reference and is none.
+    /// [`Usage`](agenthost_core::error::ErrorClass::Usage) for text that looks like a reference and is not valid.
     pub fn parse(text: &str, cwd: &Path) -> Result<Self> {
         let path = cwd.join(text);
         if !Reference::looks_like_one(text) {
@@ -56,7 +56,7 @@ impl Place {
         text.parse().map(Self::Reference).map_err(meant)
     }
 
-    /// As the configuration has it.
+    /// Converts the configured place of the sub-agent `name`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -74,7 +74,7 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// [`Config`](agenthost_core::error::ErrorClass::Config) for a reference that is none.
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) for an invalid reference.
     pub fn configured(name: &str, from: &agenthost_config::SubAgent) -> Result<Self> {
         match from {
             agenthost_config::SubAgent::Path(path) => Ok(Self::Path(path.clone())),
@@ -123,7 +123,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// As it is kept in a journal: paths are absolute there.
+/// Parses the form in which a journal keeps a place. Paths are absolute there.
 impl TryFrom<String> for Place {
     type Error = Error;
 

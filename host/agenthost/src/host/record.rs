@@ -1,13 +1,13 @@
-//! What a run writes down, and what it finds written down when it is continued or replayed.
+//! The record of a run: what it writes to the journal, and what it reads from it when it is resumed or replayed.
 //!
-//! A [`Recorder`] belongs to a run, a [`TaskLog`] to each of its tasks. A live run appends: whatever is paid for is durable
-//! before the guest learns of it, and a failed append stops the call. A *resumed* run gives a task what it had learned, in
-//! the same order, up to the first thing that may come out better now (a limit that was reached, a model that did not
-//! answer, a cancel), and asks only for what was never answered. A *replayed* run asks for nothing: all that a task learns
-//! comes from the journal, and every difference to it is noted. A *rehearsal* plays a cassette: its tasks are told the
-//! recorded answers whatever they ask, and what they do is written down as that of a live run.
+//! A [`Recorder`] belongs to a run, a [`TaskLog`] to each of its tasks. A live run appends: every paid reply is durable
+//! before the guest receives it, and a failed append fails the call. A *resumed* run replays to a task its recorded
+//! replies, in the same order, up to the first one that could be better now (a limit that was reached, a model that did
+//! not answer, a cancellation), and sends only requests that were never answered. A *replayed* run sends nothing: all
+//! replies come from the journal, and every difference from it is noted. A *rehearsal* plays a cassette: its tasks
+//! receive the recorded replies whatever they request, and their actions are recorded as those of a live run.
 //!
-//! Without a journal nothing of this happens.
+//! A host without a journal has no recorder.
 
 mod difference;
 mod log;
@@ -36,16 +36,16 @@ use agenthost_journal::{Entry, Journal, RunEnd, RunRecord, TaskEnd, TaskRecord};
 pub(super) use self::log::{Begins, Recorded, TaskLog};
 pub(super) use self::told::{Hash, PaidReply, PastCall, Told, request_hash};
 
-/// What a run does with its journal.
+/// How a run uses its journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// It is the first time.
+    /// Record a new run.
     Live,
-    /// It goes on where it stopped; with `failed`, tasks that failed for good are run again, too.
+    /// Continue a run that stopped. With `failed`, tasks with a final failure are run again, too.
     Resume { failed: bool },
-    /// It is told everything.
+    /// Take all replies from the journal.
     Replay,
-    /// It is told what a cassette holds, whatever it asks, and written down.
+    /// Take all replies from a cassette, whatever the requests are, and record the run.
     Rehearsal,
 }
 
@@ -57,25 +57,26 @@ pub(super) struct Recorder {
     mode: Mode,
     bodies: Bodies,
     differences: Mutex<Vec<Difference>>,
-    /// Tasks of a batch that were taken over and not yet asked for.
+    /// Tasks of a batch that were taken over from the journal and not yet reported by [`Recorder::took_over`].
     taken_over: Mutex<HashSet<String>>,
-    /// Why nothing can be written any more.
+    /// Why the journal can no longer be written.
     fault: OnceLock<String>,
     /// The most bytes that the run may write.
     max_bytes: u64,
     /// The bytes that the run has written.
     bytes_written: AtomicU64,
-    /// Cancelled once they are too many.
+    /// Cancelled once `bytes_written` exceeds `max_bytes`.
     full: CancellationToken,
     /// Held while tasks of this process work on the run.
     live: Mutex<Option<LiveRun>>,
 }
 
-/// How the failure of a task begins whose run has written too much.
+/// The beginning of the failure message of a task whose run has written too much.
 const FULL: &str = "the run's journal reached its limit";
 
 impl Recorder {
-    /// `max_bytes` bounds what the run may write, that of earlier times included; `None` if nothing does.
+    /// Creates a recorder. `max_bytes` bounds what the run may write, earlier executions included; `None` if there is
+    /// no bound.
     pub(super) fn new(
         journal: Arc<dyn Journal>,
         run: String,
@@ -110,12 +111,12 @@ impl Recorder {
         self.mode != Mode::Replay
     }
 
-    /// Makes the run one that goes on here, until [`Recorder::end`] or the end of this recorder. A run that is resumed is
-    /// taken over from the process that it stopped in.
+    /// Marks the run as going on in this process, until [`Recorder::end`] or until this recorder is dropped. A resumed
+    /// run is taken over from the process in which it stopped.
     ///
     /// # Errors
     ///
-    /// The run goes on already, in this process or another.
+    /// Fails if the run is already going on, in this process or another.
     pub(super) fn claim(&self) -> Result<()> {
         if self.is_replay() {
             return Ok(());
@@ -131,7 +132,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Notes that the run begins; one that is resumed was taken over by [`Recorder::claim`].
+    /// Records the start of the run. A resumed run was taken over by [`Recorder::claim`].
     pub(super) async fn begin(&self, record: RunRecord) -> Result<()> {
         failpoint!("journal.begin", agenthost_core::error::Error::host("failpoint"));
         match self.mode {
@@ -144,7 +145,7 @@ impl Recorder {
         }
     }
 
-    /// Notes how the run ended.
+    /// Records the end of the run.
     pub(super) async fn end(&self, state: &str, report: &Value) -> Result<()> {
         if !self.writes() {
             return Ok(());
@@ -166,7 +167,7 @@ impl Recorder {
         written
     }
 
-    /// Why nothing could be written, if so.
+    /// Returns why the journal could not be written, or `None` if it could.
     pub(super) fn fault(&self) -> Option<&str> {
         self.fault.get().map(String::as_str)
     }
@@ -186,13 +187,13 @@ impl Recorder {
         });
     }
 
-    /// Notes `entry` in its order.
+    /// Queues `entry` for the journal without waiting for it, in the order of the calls.
     fn note(&self, entry: Entry) {
         self.count(entry.bytes());
         self.journal.note(entry);
     }
 
-    /// Counts bytes that are written.
+    /// Counts written bytes.
     fn count(&self, bytes: u64) {
         let before = self.bytes_written.fetch_add(bytes, Ordering::AcqRel);
         if before.saturating_add(bytes) > self.max_bytes && !weaken::off(Defence::JournalBytes) {
@@ -200,12 +201,12 @@ impl Recorder {
         }
     }
 
-    /// Resolves once the run has written more than it may. What it writes then is its end.
+    /// Resolves once the run has written more than it may. Only its end is written after that.
     pub(super) async fn filled(&self) {
         self.full.cancelled().await;
     }
 
-    /// The failure of a run that has written more than it may.
+    /// Returns the failure of a run that has written more than it may, or `None` if it has not.
     pub(super) fn full(&self) -> Option<Failure> {
         let limit = self.full.is_cancelled().then(|| show_bytes(self.max_bytes))?;
         let why = format!("{FULL} of {limit}; to go on, raise `max-run-bytes` in [journal] and resume the run");
@@ -229,7 +230,7 @@ impl Recorder {
         self.journal.append(entry).await
     }
 
-    /// The record of a task, where the run has been here before.
+    /// Returns the record of a task from an earlier execution of the run, or `None` if there is no such record.
     pub(super) fn past(&self, task: &TaskId) -> Result<Option<TaskRecord>> {
         match self.mode {
             Mode::Live => Ok(None),
@@ -237,18 +238,18 @@ impl Recorder {
         }
     }
 
-    /// Whether a task was taken over from the journal; asked once, by whoever started it.
+    /// Returns whether a task was taken over from the journal. Only the first call for a task can return `true`.
     pub(super) fn took_over(&self, task: &TaskId) -> bool {
         lock(&self.taken_over).remove(&task.to_string())
     }
 
-    /// Whether a task began when the run was recorded.
+    /// Returns whether a task had begun when the run was recorded.
     pub(super) fn began(&self, task: &TaskId) -> Result<bool> {
         Ok(self.journal.task(&self.run, &task.to_string())?.is_some())
     }
 
-    /// What the tasks of a batch that need not run again have used, all below them included, and how many they are:
-    /// those of the plugin with this digest that stay.
+    /// Returns what the finished tasks of a batch have used, with all tasks below them, and the number of these tasks.
+    /// A task counts if its plugin has this digest and if resuming keeps its outcome.
     pub(super) fn settled_already(&self, digest: &str) -> Result<(Spent, u64)> {
         let Mode::Resume { failed } = self.mode else {
             return Ok((Spent::default(), 0));
@@ -267,9 +268,9 @@ impl Recorder {
         Ok((sum, tasks))
     }
 
-    /// Goes through the records of all tasks below `under`.
+    /// Calls `with` for the records of all tasks below `under`.
     fn each_task(&self, under: &str, mut with: impl FnMut(&TaskRecord)) -> Result<()> {
-        /// Records that are read at a time.
+        /// The number of records that are read at a time.
         const PAGE: usize = 500;
         let mut after: Option<String> = None;
         loop {
@@ -282,7 +283,8 @@ impl Recorder {
         }
     }
 
-    /// The recorded end of a task that need not run again: its report, what it returned, and the records of all below it.
+    /// Returns the recorded end of a task that need not run again: its report, its output, and the records of all tasks
+    /// below it.
     pub(super) fn settled(&self, past: &TaskRecord, digest: &str, input: Option<&str>) -> Option<Settled> {
         let Mode::Resume { failed } = self.mode else {
             return None;
@@ -309,15 +311,15 @@ impl Recorder {
     }
 }
 
-/// The runs that tasks of this process work on, by id. The journal knows a run's process, and not which part of it.
+/// The ids of the runs that are going on in this process. The journal knows only which process a run belongs to.
 static LIVE_RUNS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// A run that tasks of this process work on, for as long as this lives.
+/// Marks a run as going on in this process until it is dropped.
 #[derive(Debug)]
 struct LiveRun(String);
 
 impl LiveRun {
-    /// `None` if there is one of this id.
+    /// Returns `None` if the run is already going on.
     fn new(run: &str) -> Option<Self> {
         lock(&LIVE_RUNS).insert(run.to_owned()).then(|| Self(run.to_owned()))
     }
@@ -333,7 +335,7 @@ impl Drop for LiveRun {
 pub(super) struct Settled {
     pub(super) report: TaskReport,
     pub(super) models: Vec<ModelReport>,
-    /// What it returned, as JSON.
+    /// Its output, as JSON.
     pub(super) returned: Option<String>,
     /// All tasks below it.
     pub(super) below: Vec<(TaskReport, Vec<ModelReport>)>,
@@ -346,7 +348,8 @@ fn read_end(end: &TaskEnd) -> Option<(TaskReport, Vec<ModelReport>)> {
     ))
 }
 
-/// Whether an outcome stays when its run is resumed: whatever would come out the same again. With `failed`, only outputs do.
+/// Returns whether resuming keeps an outcome, because running the task again would give the same. With `failed`, only
+/// outputs are kept.
 pub(super) fn keeps(outcome: &Outcome, failed: bool) -> bool {
     match outcome {
         Outcome::Ok(_) => true,
@@ -364,7 +367,7 @@ pub(super) fn keeps(outcome: &Outcome, failed: bool) -> bool {
     }
 }
 
-/// Takes out of a report what may hold the words of a model: outputs, messages of failures, and the log.
+/// Removes from a report whatever may contain text of a model: outputs, failure messages, and the log.
 fn redact(report: &mut Value) {
     let Some(report) = report.as_object_mut() else { return };
     report.remove("log");
@@ -388,7 +391,7 @@ pub(super) fn now_ms() -> u64 {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing is left half done under these locks.
+    // A panic under these locks leaves the data consistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,4 +1,4 @@
-//! A run from its start to its report.
+//! A run from its start to its report: starting, resuming, replaying and rehearsing it, and the handle to it.
 
 use agenthost_core::failpoint;
 use std::collections::BTreeMap;
@@ -25,13 +25,13 @@ use agenthost_journal::cassette::Cassette;
 use agenthost_journal::cassette::tape::Tape;
 use agenthost_journal::{Journal, RunRecord};
 
-/// What is said of a task that the host failed.
+/// The message of a task that a fault of the host ended.
 pub(super) const LOST: &str = "the host failed while it ran the task";
 
-/// Events that a slow watcher may lag behind before it misses some.
+/// The number of events that a receiver may lag behind before it misses some.
 const EVENT_BACKLOG: usize = 1_024;
 
-/// A run that was started. Dropping the handle cancels the run; [`RunHandle::detach`] lets it go on.
+/// A started run. Dropping the handle cancels the run; [`RunHandle::detach`] lets it continue without the handle.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -62,18 +62,18 @@ pub struct RunHandle {
     cancel: CancellationToken,
     cancel_on_drop: bool,
     events: broadcast::WeakSender<Event>,
-    /// What happens from the very start, for the first who asks.
+    /// The receiver of all events from the start of the run, for the first caller of [`RunHandle::events`].
     from_start: Mutex<Option<broadcast::Receiver<Event>>>,
     report: watch::Receiver<Option<Arc<RunReport>>>,
 }
 
 impl RunHandle {
-    /// The run's name.
+    /// Returns the id of the run.
     pub fn id(&self) -> &RunId {
         &self.id
     }
 
-    /// Waits for the end of the run; may be asked again and again, and gives the same each time.
+    /// Waits for the end of the run and returns its report. Later calls return the same report.
     pub async fn report(&self) -> Arc<RunReport> {
         let mut report = self.report.clone();
         loop {
@@ -81,18 +81,18 @@ impl RunHandle {
                 return report;
             }
             if report.changed().await.is_err() {
-                // The runtime is shutting down and took the run along; nobody is left to ask for anything else.
+                // The runtime is shutting down and dropped the run before it had a report.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// How the root task came out, once it has.
+    /// Waits for the end of the run and returns the outcome of its root task.
     pub async fn outcome(&self) -> Outcome {
         self.report().await.outcome.clone()
     }
 
-    /// Ends the run early. A result that is there already stays.
+    /// Ends the run early. A result that the root task has already returned is kept.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -119,8 +119,9 @@ impl RunHandle {
         self.cancel.cancel();
     }
 
-    /// What happens in the run: all of it for the first who asks, and from now on for everyone later. It closes when the
-    /// run has ended. A watcher that lags more than 1,024 events behind misses some.
+    /// Returns a receiver of the run's events. The first receiver gets all events from the start of the run, later ones
+    /// those from now on. The channel closes when the run has ended. A receiver that lags more than 1,024 events behind
+    /// misses some.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -154,11 +155,11 @@ impl RunHandle {
     pub fn events(&self) -> broadcast::Receiver<Event> {
         let from_start = self.from_start.lock().unwrap_or_else(PoisonError::into_inner).take();
         let from_now = || self.events.upgrade().map(|events| events.subscribe());
-        // After the end there is nothing but the closing.
+        // After the end of the run, the receiver is closed at once.
         from_start.or_else(from_now).unwrap_or_else(|| broadcast::channel(1).1)
     }
 
-    /// Lets the run go on without this handle.
+    /// Lets the run continue without this handle.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -177,7 +178,7 @@ impl RunHandle {
     /// let host = Host::builder(Config::usual()?).journal(journal.clone(), Bodies::All).build()?;
     /// let double = Arc::new(host.load_bytes(&component)?);
     /// host.spawn(&double, &json!(21), &LimitsPatch::default())?.detach();
-    /// // What became of it stands in the journal, once it has ended.
+    /// // The journal records how the run ended.
     /// while journal.find("last").ok().and_then(|run| run.end).is_none() {
     ///     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     /// }
@@ -199,7 +200,7 @@ impl Drop for RunHandle {
 }
 
 impl Host {
-    /// Starts a run of `plugin` and returns at once. `asked` replaces configured limits, within the plugin's grant.
+    /// Starts a run of `plugin` and returns at once. `asked` overrides configured limits, within the plugin's grant.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -215,13 +216,13 @@ impl Host {
     /// # let component = double();
     /// let host = Host::builder(Config::usual()?).build()?;
     /// let double = Arc::new(host.load_bytes(&component)?);
-    /// // Many at once: each run goes on by itself.
+    /// // Several runs proceed concurrently.
     /// let runs = [1, 2, 3].map(|number| host.spawn(&double, &json!(number), &LimitsPatch::default()));
     /// for (run, expected) in runs.into_iter().zip([2, 4, 6]) {
     ///     assert_eq!(run?.outcome().await.into_result()?, json!(expected));
     /// }
     ///
-    /// // A limit that is reached is an outcome, not an error.
+    /// // Reaching a limit is an outcome, not an error.
     /// let little = LimitsPatch { fuel: Some(Cap::At(1)), ..LimitsPatch::default() };
     /// let failure = host.spawn(&double, &json!(1), &little)?.outcome().await.into_result().err().ok_or("it was enough")?;
     /// assert_eq!((failure.class, failure.limit), (FailureClass::Exhausted, Some(LimitKind::Fuel)));
@@ -236,12 +237,13 @@ impl Host {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn spawn(&self, plugin: &Arc<LoadedPlugin>, input: &Value, asked: &LimitsPatch) -> Result<RunHandle> {
         self.spawn_as(plugin, input, asked, &Value::Null)
     }
 
-    /// As [`Host::spawn`], with what it takes to start the run again, which the journal keeps.
+    /// Starts a run like [`Host::spawn`], and records `command` in the journal: the data that is needed to start the
+    /// run again.
     ///
     /// # Errors
     ///
@@ -249,7 +251,7 @@ impl Host {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn spawn_as(
         &self,
         plugin: &Arc<LoadedPlugin>,
@@ -262,8 +264,8 @@ impl Host {
         self.launch(plugin, input, asked, record, recorder)
     }
 
-    /// Goes on with a run that stopped before its end: what is finished stays, what was answered is not asked again. With
-    /// `failed`, tasks that failed for good are run again, too.
+    /// Resumes a run that stopped before its end. Finished tasks are kept, and answered calls are not made again. With
+    /// `failed`, tasks with a final failure are run again, too.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -285,7 +287,7 @@ impl Host {
     /// let host = builder.provider("offline", Arc::new(once)).build()?;
     /// let ask = Arc::new(host.load_bytes(&component)?);
     ///
-    /// // Enough fuel to ask, and too little to make anything of the answer.
+    /// // Enough fuel for the call, and too little to process the reply.
     /// let little = LimitsPatch { fuel: Some(Cap::At(255_500)), ..LimitsPatch::default() };
     /// let run = host.spawn(&ask, &json!("Name a colour."), &little)?;
     /// assert_eq!(run.outcome().await.failure().map(|failure| failure.class.name()), Some("exhausted"));
@@ -300,12 +302,13 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// As [`Host::spawn`], and [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage) if the journal does not hold what
-    /// it takes, and if the run still goes on, in this process or another: of several that resume it at once, one does.
+    /// As [`Host::spawn`]; [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage) if the journal does not hold
+    /// the input of the run, and if the run is still going on, in this process or another. If several callers resume a
+    /// run at once, one of them succeeds.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn resume(
         &self,
         plugin: &Arc<LoadedPlugin>,
@@ -318,8 +321,8 @@ impl Host {
         self.launch(plugin, &input, asked, record.clone(), recorder)
     }
 
-    /// Runs a recorded run again without any provider: everything that its tasks learned comes from the journal. The
-    /// report tells every difference.
+    /// Replays a recorded run without any provider: all replies that its tasks receive come from the journal. The
+    /// report lists every difference from the record.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -358,16 +361,16 @@ impl Host {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn replay(&self, plugin: &Arc<LoadedPlugin>, record: &RunRecord, asked: &LimitsPatch) -> Result<RunHandle> {
         let input = self.recorded_input(record)?;
         let recorder = self.recorder(record, Mode::Replay);
         self.launch(plugin, &input, asked, record.clone(), recorder)
     }
 
-    /// Plays a cassette to `plugin` without any provider: each ask of a task is told what was recorded for the ask of that
-    /// number, be it another request; a call of a model that its plugin does not name among its `models` is denied, as in a
-    /// run. The tape holds what happens; its cassette is to be compared with this one, see [`Cassette::changes`].
+    /// Plays a cassette to `plugin` without any provider. A task's *n*th request receives the *n*th recorded reply,
+    /// even if the request itself has changed. A call to a model that the plugin does not list in its `models` is
+    /// denied, as in a run. The tape records what happens; compare its cassette with this one by [`Cassette::changes`].
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -407,7 +410,7 @@ impl Host {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn rehearse(&self, plugin: &Arc<LoadedPlugin>, cassette: &Cassette) -> Result<(RunHandle, Arc<Tape>)> {
         let tape = Arc::new(Tape::of(cassette));
         let record = tape.find("last")?;
@@ -417,18 +420,18 @@ impl Host {
         Ok((run, tape))
     }
 
-    /// The plugins that a recorded run used, and that are not the same any more: itself and its sub-agents.
+    /// Returns the plugins of a recorded run, the root plugin and its sub-agents, whose digests have changed since.
     ///
     /// # Errors
     ///
-    /// What the journal says.
+    /// An error of the journal.
     pub fn changed_plugins(&self, plugin: &LoadedPlugin, record: &RunRecord) -> Result<Vec<String>> {
         let mut now = BTreeMap::new();
         digests(plugin, &mut now);
         let mut changed = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            /// Records that are read at a time.
+            /// The number of records that are read at a time.
             const PAGE: usize = 1_000;
             let page = self.journal()?.tasks(&record.id, "", after.as_deref(), PAGE)?;
             for task in &page {
@@ -445,7 +448,8 @@ impl Host {
         }
     }
 
-    /// How a recorded run ended, if there is nothing to go on with; with `failed`, a failure that is final is something.
+    /// Returns the outcome of a recorded run that has nothing left to resume, else `None`. With `failed`, every failure
+    /// can be resumed.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -490,7 +494,7 @@ impl Host {
         })
     }
 
-    /// The record of a run that begins now.
+    /// Creates the record of a run that begins now.
     pub(super) fn new_record(&self, kind: &str, plugin: &LoadedPlugin, command: &Value) -> Result<RunRecord> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
@@ -510,7 +514,7 @@ impl Host {
         })
     }
 
-    /// The recorder of a run, where a journal is kept.
+    /// Creates the recorder of a run; `None` if the host keeps no journal.
     pub(super) fn recorder(&self, record: &RunRecord, mode: Mode) -> Option<Arc<Recorder>> {
         let (journal, bodies) = self.inner.journal.as_ref()?;
         let max_bytes = self.config().journal().max_run_bytes;
@@ -544,14 +548,14 @@ impl Host {
             id: TaskId::root(),
             plugin: Arc::clone(plugin),
             account: Account::root(&self.config().run().limits).child(&limits),
-            // A replay is not of this time.
+            // A replay takes a different time than the recorded run.
             deadline: limits.time.filter(|_| !replay).map(|time| started + time),
             deepest: limits.depth.unwrap_or(u32::MAX),
             cancel: cancel.clone(),
             limits,
             started,
         };
-        // Last, so that what cannot start leaves the record of the run as it was.
+        // The run is claimed last, so that a run that cannot start leaves its record unchanged.
         if let Some(recorder) = &recorder {
             recorder.claim()?;
         }
@@ -580,9 +584,9 @@ impl Host {
                 cancel.cancel();
                 fault
             });
-            // The root took what was left of its sub-tasks along; they are still writing their reports.
+            // The end of the root task cancels its remaining sub-tasks, which may still be writing their reports.
             let mut report = run.finish(outcome, started).await;
-            // A journal takes no end of a run that it does not have.
+            // A journal accepts the end of a run only after its start.
             if let Some(recorder) = recorder.as_ref().filter(|_| recorded) {
                 if let Some(fault) = recorder.fault() {
                     report.outcome = Outcome::Failure(Failure::new(FailureClass::Host, fault));
@@ -604,13 +608,13 @@ impl Host {
     }
 }
 
-/// Runs `work`, and returns the outcome of a fault of the host if it panics.
+/// Runs `work`. If it panics, returns a failure of class `host` as the error.
 pub(super) async fn caught<T>(work: impl Future<Output = T>) -> std::result::Result<T, Outcome> {
     let lost = |_| Outcome::Failure(Failure::new(FailureClass::Host, LOST));
     AssertUnwindSafe(work).catch_unwind().await.map_err(lost)
 }
 
-/// How a run ended, in one word.
+/// Returns the recorded state of a run that ended.
 pub(super) fn state(outcome: &Outcome, interrupted: bool) -> &'static str {
     match outcome {
         Outcome::Ok(_) => "done",
@@ -619,7 +623,7 @@ pub(super) fn state(outcome: &Outcome, interrupted: bool) -> &'static str {
     }
 }
 
-/// What the journal keeps of a run's report; its tasks have records of their own.
+/// Returns the part of a run's report that the journal keeps with the run. Its tasks have records of their own.
 fn summary(report: &RunReport) -> Value {
     let ok = report.tasks.iter().filter(|task| task.outcome.ok().is_some()).count();
     let tasks = report.tasks.len();
@@ -631,12 +635,12 @@ fn summary(report: &RunReport) -> Value {
     })
 }
 
-/// A time in milliseconds since 1970.
+/// Converts milliseconds since 1970.
 pub(super) fn clock(ms: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
 }
 
-/// The digest of a plugin and of all below it, by name.
+/// Collects the digests of a plugin and of all plugins below it, by name.
 fn digests(plugin: &LoadedPlugin, found: &mut BTreeMap<String, String>) {
     found.insert(plugin.id.name.clone(), plugin.digest.hex());
     for below in plugin.sub_agents.values() {

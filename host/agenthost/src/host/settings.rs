@@ -1,16 +1,16 @@
-//! How the sandbox of a host is set up, where the configuration decides.
+//! The sandbox settings that follow from the configuration.
 
 use agenthost_config::Config;
 use agenthost_sandbox::{Compile, Settings};
 
-/// Tasks that may be alive at once, unless the configuration says otherwise: far more than one fan-out needs, and
-/// within what a stock Linux allows.
+/// The most tasks that may be alive at once, unless configured otherwise: far more than one fan-out needs, and possible
+/// on a stock Linux system.
 const MAX_TASKS: u32 = 1_000;
 
-/// A 32-bit memory cannot be larger.
+/// The size limit of a 32-bit memory.
 pub(super) const MAX_LINEAR_MEMORY: u64 = 4 << 30;
 
-/// How the sandbox of a host for `config` is set up, but for what an embedder chooses.
+/// Returns the sandbox settings of a host for `config`. The settings that an embedder chooses have their defaults.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,7 +18,7 @@ pub(super) const MAX_LINEAR_MEMORY: u64 = 4 << 30;
 /// use agenthost::host::sandbox_settings;
 /// use agenthost::sandbox::{Compiler, Settings};
 ///
-/// // A compiler that keeps nothing.
+/// // A compiler without a cache.
 /// let settings = Settings { cache: None, ..sandbox_settings(&Config::usual()?) };
 /// assert!(Compiler::new(&settings).is_ok());
 /// # Ok(())

@@ -30,10 +30,10 @@ use agenthost_sandbox::{
     End, GuestCall, Input, KeptMemory, MemoryBound, MemorySource, OpenDir, Order, Quota, Returned, RunMemory,
 };
 
-/// What may be put into each directory that a run may write to: plugins with the same grant share it.
+/// The quota of each directory that a run may write to. Plugins with the same grant share it.
 type Quotas = BTreeMap<(PathBuf, Option<u64>, Option<u64>), Arc<Quota>>;
 
-/// Opens the directories of `plugin` and of all below it.
+/// Opens the directories of `plugin` and of all plugins below it.
 fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>>, quotas: &mut Quotas) -> Result<()> {
     let name = &plugin.id.name;
     if plugin.reads_files() && !opened.contains_key(name) {
@@ -63,7 +63,7 @@ fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>
         .try_for_each(|below| open_dirs(&below.plugin, opened, quotas))
 }
 
-/// What the tasks of one run share.
+/// The state that the tasks of one run share.
 pub(super) struct RunState {
     id: RunId,
     host: Host,
@@ -71,18 +71,18 @@ pub(super) struct RunState {
     seed: [u8; 32],
     now: SystemTime,
     memory: Arc<RunMemory>,
-    /// What the reports of tasks that have ended take of it.
+    /// The part of `memory` that the reports of ended tasks hold.
     kept: Mutex<Vec<KeptMemory>>,
-    /// Ends everything; a replay's tasks listen to nothing else.
+    /// Cancels the whole run. In a replay, nothing else cancels a sub-task.
     stop: CancellationToken,
     events: broadcast::Sender<Event>,
-    /// The directories of each plugin that has some.
+    /// The open directories of each plugin that has some.
     dirs: BTreeMap<String, Arc<[OpenDir]>>,
-    /// Whether what settled tasks have used was booked when the run was taken up.
+    /// Whether the spending of settled tasks was booked when the run was resumed.
     settled_is_booked: bool,
-    /// Every task that has not written its report yet.
+    /// Tracks every task that has not written its report yet.
     tasks: TaskTracker,
-    /// The reports of the tasks that have ended, and what each used models for.
+    /// The reports of ended tasks, with the models that each used.
     ended: Mutex<Vec<(TaskReport, Vec<ModelReport>)>>,
 }
 
@@ -99,7 +99,7 @@ pub(super) struct NewTask {
 }
 
 impl RunState {
-    /// What the tasks of the run of `record` share, `plugin` being at its root.
+    /// Creates the shared state of the run of `record`, with `plugin` at its root.
     pub(super) fn new(
         host: &Host,
         plugin: &LoadedPlugin,
@@ -112,7 +112,7 @@ impl RunState {
         open_dirs(plugin, &mut dirs, &mut Quotas::new())?;
         let replay = recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
         let bound = match host.run_memory() {
-            // The machine had other memory to spare when the run was recorded.
+            // The machine may have had more memory to spare when the run was recorded.
             bound if replay && bound.source != MemorySource::Configured => MemoryBound::configured(None),
             bound => bound,
         };
@@ -133,7 +133,7 @@ impl RunState {
         }))
     }
 
-    /// The same run, with reports of its own: one item of a batch.
+    /// Returns the state of one item of a batch: the same run, with its own reports.
     pub(super) fn item(&self) -> Arc<Self> {
         Arc::new(Self {
             id: self.id.clone(),
@@ -156,7 +156,7 @@ impl RunState {
         &self.id
     }
 
-    /// Waits for every task to have written its report, and puts them together.
+    /// Waits until every task has written its report, and combines the reports.
     pub(super) async fn finish(&self, outcome: Outcome, started: Instant) -> RunReport {
         self.tasks.close();
         self.tasks.wait().await;
@@ -175,7 +175,7 @@ impl RunState {
         let started = Instant::now();
         let limits = self.host.sub_task_limits(sub_agent);
         let own_deadline = limits.time.map(|time| started + time);
-        // A replayed task is cut off where it was, and not when its parent is.
+        // A replayed task ends where it ended in the record, even if its parent is cancelled earlier.
         let replay = self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
         let cancel = if replay {
             self.stop.child_token()
@@ -199,7 +199,7 @@ impl RunState {
         self.start(task, input, true).await
     }
 
-    /// Lets `work` come to its end whether or not anyone waits for it; the run waits.
+    /// Runs `work` to its end even if the handle is dropped. The run waits for it.
     pub(super) fn keep<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
@@ -207,7 +207,8 @@ impl RunState {
         self.tasks.spawn(work)
     }
 
-    /// Starts a task at once, unless it is settled by the journal; the future gives how it came out. Its report is written whether or not anyone waits.
+    /// Starts a task at once, unless the journal has its final outcome. The future resolves to its outcome. Its report
+    /// is written even if the future is dropped.
     pub(super) fn start(
         self: &Arc<Self>,
         task: NewTask,
@@ -235,7 +236,7 @@ impl RunState {
         }
     }
 
-    /// Writes the report of a task that the host failed before it had one.
+    /// Writes the report of a task that ended by a fault of the host before it had one.
     fn lost(&self, begun: &Begun, fault: Outcome) -> Outcome {
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if ended.iter().any(|(report, _)| report.id == begun.id) {
@@ -330,7 +331,7 @@ impl RunState {
             cancel: cancel.clone(),
             order: Arc::clone(&log) as Arc<dyn Order>,
         };
-        // In a task of its own, so that a fault of the host in it is an outcome and not a hang.
+        // The guest runs in a tokio task of its own, so that a panic of the host in it is an outcome and not a hang.
         let mut guest = {
             let (host, plugin) = (self.host.clone(), Arc::clone(&plugin));
             tokio::spawn(async move {
@@ -361,7 +362,7 @@ impl RunState {
             None => (End::Host(LOST.into()), None, String::new(), 0),
         };
         let outcome = match Outcome::from(end) {
-            // What is shared may run out before a task's own limit does.
+            // Fuel that is shared with other tasks may run out before the task's own limit is reached.
             Outcome::Failure(failure)
                 if failure.limit == Some(LimitKind::Fuel) && limits.fuel.is_some_and(|most| spent.fuel < most) =>
             {
@@ -371,7 +372,7 @@ impl RunState {
             Outcome::Failure(failure) if failure.class == FailureClass::Cancelled => {
                 Outcome::Failure(log.journal_full().unwrap_or(failure))
             }
-            // Its message has the limit, which is not the task's own.
+            // Its message states the shared limit, not the task's own.
             failed @ Outcome::Failure(_)
                 if shared_memory_refused
                     && failed.failure().and_then(|failure| failure.limit) == Some(LimitKind::Memory) =>
@@ -381,7 +382,7 @@ impl RunState {
             Outcome::Failure(failure) => Outcome::Failure(failure.with_limit_of(&limits)),
             ok @ Outcome::Ok(_) => ok,
         };
-        // The report stays until the run has ended.
+        // The report stays in memory until the run has ended.
         let outcome = match self.memory.keep(said.len() as u64 + bytes_of(&outcome)) {
             Ok(kept) => {
                 self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
@@ -436,11 +437,11 @@ impl RunState {
     }
 
     fn emit(&self, event: Event) {
-        // Nobody has to watch.
+        // Sending fails if there are no receivers.
         let _ = self.events.send(event);
     }
 
-    /// The log of a task that is about to start, or how it came out before.
+    /// Returns the log of a task that is about to start, or its recorded outcome if it need not run again.
     fn log(&self, task: &NewTask, input: &Input, keep_returned: bool) -> Result<Begin> {
         let Some(recorder) = &self.recorder else {
             return Ok(Begin::Now(Box::new(TaskLog::none(task.id.clone()))));
@@ -463,7 +464,7 @@ impl RunState {
         Ok(Begin::Now(Box::new(log)))
     }
 
-    /// Puts a task that is finished into the report and the books as it was recorded, with all below it.
+    /// Adds a finished task, with all tasks below it, to the report and the books as it was recorded.
     fn take_over(&self, task: &NewTask, settled: Settled, keep_returned: bool) -> Option<Begin> {
         let outcome = settled.report.outcome.clone();
         let returned = settled.returned.as_ref().and_then(|json| {
@@ -474,7 +475,7 @@ impl RunState {
             return None;
         }
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        // The task itself was counted by whoever started it.
+        // The task itself was counted when it was started.
         let below = settled.below.into_iter().map(|ended| (ended, 1));
         for ((report, models), tasks) in below.chain([((settled.report, settled.models), 0)]) {
             if !self.settled_is_booked {
@@ -517,7 +518,7 @@ impl RunState {
     }
 }
 
-/// About the bytes that an outcome takes.
+/// Estimates the bytes that an outcome takes.
 fn bytes_of(outcome: &Outcome) -> u64 {
     fn json(value: &Value) -> u64 {
         let inside = match value {
@@ -537,7 +538,7 @@ fn bytes_of(outcome: &Outcome) -> u64 {
     }
 }
 
-/// What is known of a task that has begun, for the case that the host fails it.
+/// The facts about a task that has begun, for its report if a fault of the host ends it.
 struct Begun {
     id: TaskId,
     plugin: String,
@@ -549,19 +550,19 @@ struct Begun {
 
 /// How a task begins.
 enum Begin {
-    /// With this log.
+    /// Run the task with this log.
     Now(Box<TaskLog>),
-    /// Not at all: it came out so before.
+    /// Do not run the task: this is its recorded outcome.
     Settled(Outcome, Option<Returned>),
 }
 
-/// The tasks of one parent wait for the gate in one line.
+/// Returns the queue at the gate for the calls of `task`. The tasks of one parent share a queue.
 fn line(run: &RunId, task: &TaskId) -> Line {
     let parent = task.parent().map(|parent| parent.to_string()).unwrap_or_default();
     format!("{run} {parent}").into()
 }
 
-/// Random numbers of a task: a function of the run's seed and the task's place, so that a replay gives the same.
+/// Returns the random seed of a task. It depends only on the run's seed and the task's id, so a replay gets the same.
 fn task_seed(run: &[u8; 32], task: &TaskId) -> [u8; 32] {
     Sha256::new()
         .chain_update(run)

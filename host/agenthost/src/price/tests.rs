@@ -260,7 +260,7 @@ fn the_most_that_tokens_can_cost_is_no_less_than_any_split() {
             let most = price.most(tokens);
             let splits = (0..=tokens).map(|input| price.worst(input, tokens - input));
             assert_eq!(Some(most), splits.max(), "{tokens} of {text}");
-            // Two calls are no dearer than one.
+            // Two calls cost no more than one.
             let halves = price.most(tokens / 2).saturating_add(price.most(tokens - tokens / 2));
             assert!(halves <= most, "{tokens} of {text}");
         }
@@ -272,7 +272,7 @@ fn the_most_that_tokens_can_cost_is_no_less_than_any_split() {
     );
 }
 
-/// The table with these files.
+/// Returns the table of these files.
 fn priced(project: &str, user: &str) -> (PriceTable, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("home/.config/agenthost")).unwrap();
@@ -336,7 +336,7 @@ fn a_project_makes_no_model_cheaper_than_it_is_known_to_be() {
     );
     assert_eq!(table.notes().len(), 6, "{:?}", table.notes());
 
-    // Dearer is fine, and the operator's own file may say anything.
+    // A higher price applies, and the operator's own file can set any price.
     let (table, _dir) = priced(
         "[prices.\"anthropic/claude-haiku-5-5\"]\ninput = 50\noutput = 50\n",
         &free(&["anthropic/claude-opus-5-5"]),

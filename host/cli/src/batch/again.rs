@@ -1,4 +1,4 @@
-//! A recorded batch, taken up again: its command line read once more, in its directory.
+//! Resuming or replaying a recorded batch: its command line is parsed again, in its directory.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -20,42 +20,42 @@ use agenthost::error::{Error, Result};
 use agenthost::journal::RunRecord;
 use agenthost::limits::LimitsPatch;
 
-/// A batch that is taken up again.
+/// A recorded batch to be resumed or replayed.
 pub(crate) struct Earlier {
     pub(crate) record: RunRecord,
     pub(crate) how: How,
-    /// Plugins may be others than they were.
+    /// Whether plugins may have changed.
     pub(crate) changed_plugins: bool,
-    /// The operator has read the command line, whoever gave it.
+    /// Whether the operator has read the command line, even if another user gave it.
     pub(crate) accept_command: bool,
 }
 
-/// What is done with a recorded batch.
+/// How to continue a recorded batch.
 pub(crate) enum How {
-    /// It goes on, with these limits of each task and of all together in the place of those that it had.
+    /// Resume it. The limits of each task and of all together override the recorded ones.
     Resume {
         failed: bool,
         limits: Box<(LimitsPatch, LimitsPatch)>,
     },
-    /// It is told everything again; the results go to stdout.
+    /// Replay it from its record. The results go to stdout.
     Replay,
 }
 
-/// What it takes to start a batch again, as the journal keeps it.
+/// The command of a batch, as the journal keeps it, to start the batch again.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Command {
     /// The arguments, `batch` first.
     pub(super) argv: Vec<String>,
     pub(super) cwd: PathBuf,
-    /// The digest of the items, in hex; none where they came in through a pipe.
+    /// The digest of the items, in hex; `None` if they came through a pipe.
     pub(super) items: Option<String>,
-    /// That this user gave the command; see [`trust::seal`].
+    /// The proof that this user gave the command; see [`trust::seal`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) seal: Option<String>,
 }
 
 impl Command {
-    /// The same, with the mark that this user gave it.
+    /// Returns the command with the proof that this user gave it.
     pub(super) fn sealed(mut self, env: &Env) -> Self {
         self.seal = trust::seal::seal(env, &self.unsealed());
         self
@@ -67,13 +67,13 @@ impl Command {
             .is_some_and(|seal| trust::seal::is_sealed(env, &self.unsealed(), seal))
     }
 
-    /// What is sealed.
+    /// Returns the sealed text.
     fn unsealed(&self) -> String {
         json!([self.argv, self.cwd, self.items]).to_string()
     }
 }
 
-/// What of a command line goes beyond the project's folder and the operator's limits, for people.
+/// Describes the parts of a command line that go beyond the project's folder or the operator's limits.
 fn beyond(args: &super::Args, how: &How, cwd: &Path, config: &Config, env: &Env) -> Result<Vec<String>> {
     let mut beyond = Vec::new();
     let mut outside = |what: &str, path: &Path| {
@@ -83,7 +83,7 @@ fn beyond(args: &super::Args, how: &How, cwd: &Path, config: &Config, env: &Env)
     };
     outside("the directory", cwd);
     outside("the items", &args.items);
-    // Whatever is in it is replaced. A replay writes no file.
+    // The content of the file is replaced. A replay writes no file.
     let output = args.output().filter(|_| matches!(how, How::Resume { .. }));
     beyond.extend(output.map(|file| format!("--output {}", file.display())));
     beyond.extend(args.which.given_dirs().iter().map(|dir| format!("--dir {dir}")));
@@ -97,7 +97,7 @@ fn beyond(args: &super::Args, how: &How, cwd: &Path, config: &Config, env: &Env)
     Ok(beyond)
 }
 
-/// Takes up a recorded batch: reads its command line again, in its directory.
+/// Resumes or replays a recorded batch: parses its command line again, in its directory.
 pub(crate) async fn again(
     earlier: Earlier,
     json: bool,
@@ -130,10 +130,10 @@ pub(crate) async fn again(
         crate::run::refuse_foreign(&earlier.record, &beyond)?;
     }
     args.json |= json;
-    // The journal is the one in which the batch was found, and how much is said is for whoever reads it now.
+    // The journal is the one in which the batch was found, and the verbosity is that of this command.
     let here = |path: &PathBuf| env.cwd().join(path);
     let config = global.config.as_ref().map(here);
-    // A configuration that somebody else named is asked about as any project's is, but is not this project's.
+    // A configuration that another user named is not used.
     let recorded = cli.global.config.filter(|_| own);
     let global = Global {
         config: config.or(recorded),
@@ -141,7 +141,7 @@ pub(crate) async fn again(
         verbose: global.verbose,
         quiet: global.quiet,
     };
-    // Boxed, as a batch is not taken up from within a batch.
+    // Boxed, since the future of a batch contains this one.
     Box::pin(go(
         *args,
         &global,
@@ -152,7 +152,7 @@ pub(crate) async fn again(
     .await
 }
 
-/// The digest of a file's content, in hex.
+/// Returns the digest of a file's content, in hex.
 pub(super) fn digest(file: &File) -> Result<String> {
     let mut file = file;
     let mut hasher = Sha256::new();

@@ -1,4 +1,4 @@
-//! What a batch says of itself: the line that moves, the summary for people, the document, the exit code.
+//! The output of a batch: the moving line, the summary for people, the document, the exit code.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use agenthost::printable::one_line;
 use agenthost::run::{REPORT_FORMAT, RunId};
 use agenthost::task::FailureClass;
 
-/// The line that moves, where somebody watches.
+/// The moving line, unless `--quiet` is given or stderr is not a terminal.
 pub(super) struct Line {
     bar: Option<ProgressBar>,
     started: Instant,
@@ -42,7 +42,7 @@ impl Line {
         }
     }
 
-    /// Takes the line away.
+    /// Removes the line.
     pub(super) fn finish(self) {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
@@ -50,7 +50,7 @@ impl Line {
     }
 }
 
-/// `2 failed  8.3/s  12 s left  4120 tokens  $0.01  8 of 9 workers`
+/// Returns a phrase such as `2 failed  8.3/s  12 s left  4120 tokens  $0.01  8 of 9 workers`.
 fn words(summary: &Summary, items: u64, elapsed: Duration) -> String {
     let mut words = Vec::new();
     match summary.failures() {
@@ -96,7 +96,7 @@ fn items(count: u64) -> String {
     }
 }
 
-/// ` (1 failed, 2 trapped)`: how many failed in which way, where the one word does not say it already.
+/// Returns ` (1 failed, 2 trapped)`, the counts by class, or nothing if `failed` is the only class.
 fn classes(summary: &Summary) -> String {
     let plain = FailureClass::Failed.name();
     if summary.failed.keys().all(|class| *class == plain) {
@@ -106,7 +106,7 @@ fn classes(summary: &Summary) -> String {
     format!(" ({})", classes.join(", "))
 }
 
-/// The summary for people.
+/// Prints the summary for people.
 pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Printer) {
     let not_started = all.saturating_sub(summary.done());
     let mut counts = format!("{}: {} ok", items(all), summary.ok);
@@ -145,7 +145,7 @@ pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Pr
     }
 }
 
-/// The document of `--json`.
+/// Returns the document of `--json`.
 pub(super) fn document(run: Option<&RunId>, summary: &Summary, all: u64) -> Value {
     json!({
         "format": REPORT_FORMAT,
@@ -165,7 +165,7 @@ pub(super) fn document(run: Option<&RunId>, summary: &Summary, all: u64) -> Valu
     })
 }
 
-/// Whether a stop came before everything had ended by itself.
+/// Returns whether a stop came before everything had ended by itself.
 fn cut_short(summary: &Summary, all: u64) -> bool {
     let met = |class: FailureClass| summary.failed.contains_key(class.name());
     summary.done() < all
@@ -176,7 +176,7 @@ fn cut_short(summary: &Summary, all: u64) -> bool {
         }
 }
 
-/// 0 when every item has an output; else why not.
+/// Returns 0 if every item has an output, else the code of the reason.
 pub(super) fn exit_code(summary: &Summary, all: u64) -> u8 {
     match &summary.stop {
         Some(Stop::Interrupted) if cut_short(summary, all) => exit::INTERRUPTED,

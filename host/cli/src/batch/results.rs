@@ -1,9 +1,9 @@
-//! The file that the results of a batch are written to: one process at a time.
+//! The file for the results of a batch, which only one process writes.
 //!
-//! The file is locked from before the run is begun or taken over until the process ends, however it ends; the system gives
-//! the lock back. It is emptied only when the run is this process's own. Two processes that name the same file, two that
-//! resume the same batch for example, never write to it together. Pipes and devices are not locked: what reads them may
-//! be fed by several.
+//! The file is locked from before the run is begun or taken over until the process ends, in whatever way; the system
+//! releases the lock. The file is emptied only once this process owns the run. Two processes that name the same file,
+//! two that resume the same batch for example, never write to it together. Pipes and devices are not locked: several
+//! processes may write to the same reader.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,15 +19,15 @@ use agenthost::batch::output::Output;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 
-/// What the results are written to.
+/// The destination of the results.
 pub(super) enum Results {
     Stdout,
-    /// A file, and what it is called.
+    /// A file, and its name.
     File(File, String),
 }
 
 impl Results {
-    /// Opens the file `path`, or stdout for `None`, and leaves what is in it as it is.
+    /// Opens the file `path`, or stdout for `None`, without changing its content.
     pub(super) fn open(path: Option<&Path>, items: &Source, env: &Env) -> Result<Self> {
         let Some(path) = path else {
             return Ok(Self::Stdout);
@@ -59,7 +59,7 @@ impl Results {
         Ok(Self::File(file, name))
     }
 
-    /// Empties the file, which is to be written to now.
+    /// Empties the file and returns an output that writes to it.
     pub(super) fn begin(self, printer: &Printer) -> Result<Output<Box<dyn Write>>> {
         match self {
             Self::Stdout => Ok(Output::new(printer.stdout(), "stdout")),
@@ -73,8 +73,8 @@ impl Results {
     }
 }
 
-/// Returns whether `path` is a link that a project could have left, so that the results overwrite a file elsewhere. The links of the
-/// system, such as `/dev/stdout`, and those to pipes and devices are none of these.
+/// Returns whether `path` is a link that a project could have left, so that the results overwrite a file elsewhere.
+/// Links of the system, such as `/dev/stdout`, and links to pipes and devices do not count.
 fn leads_to_a_file(path: &Path) -> bool {
     let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink());
     let systems = ["/dev", "/proc"].iter().any(|place| path.starts_with(place));

@@ -1,4 +1,4 @@
-//! What a plugin's types say of a batch: whether it takes a list of items, and whether it answers each for itself.
+//! Whether a plugin takes a list of items, and whether it returns a result for each, by its types.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use agenthost::batch::tasks::Shape;
 use agenthost::error::{Error, Result};
 use agenthost::host::LoadedPlugin;
 
-/// How items become inputs with `--size`, or without.
+/// Returns how items become inputs, with or without `--size`.
 pub(super) fn of(plugin: &LoadedPlugin, size: Option<u64>) -> Result<Shape> {
     match size {
         None => Ok(Shape::Whole),
@@ -38,7 +38,7 @@ fn list(plugin: &LoadedPlugin) -> Option<Shape> {
     Shape::of_list(lists, |input| plugin.check_input(input).is_ok())
 }
 
-/// Whether the output is a list of WIT results.
+/// Returns whether the output is a list of WIT results.
 pub(super) fn gives_results(plugin: &LoadedPlugin) -> bool {
     let schema = plugin.output_schema().unwrap_or_default();
     let Some(item) = follow(&schema, &schema).get("items") else {
@@ -56,9 +56,9 @@ pub(super) fn gives_results(plugin: &LoadedPlugin) -> bool {
     names == ["ok", "err"]
 }
 
-/// What stands behind a reference in a JSON Schema.
+/// Resolves references in a JSON Schema.
 fn follow<'s>(root: &'s Value, mut node: &'s Value) -> &'s Value {
-    // A type may be another name of another name, but not without end.
+    // A type may be another name of another name; the number of steps is bounded.
     for _ in 0..100 {
         let name = node.get("$ref").and_then(Value::as_str);
         let definition = name

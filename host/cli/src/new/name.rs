@@ -1,20 +1,20 @@
-//! What a new plugin may be called.
+//! The names of new plugins.
 //!
-//! The name is that of a directory, of a crate and of a WIT package, so the rules of all of them hold. WIT's keywords are
-//! asked of WIT's own parser; Rust's and cargo's reserved words stand here, since no part of them does without a compiler.
+//! The name is that of a directory, of a crate and of a WIT package, so the rules of all of them apply. WIT's keywords
+//! are checked by WIT's own parser; the reserved words of Rust and cargo are listed here, since no library has them.
 
 use wit_parser::UnresolvedPackageGroup;
 
 use agenthost::error::{Error, Result};
 
-/// The namespace of plugins that nobody else is meant to use.
+/// The namespace of plugins that are not meant for other users.
 pub(super) const LOCAL: &str = "local";
-/// What a package registry takes at the most, in characters.
+/// The length limit of a package registry, in characters.
 const LONGEST: usize = 64;
-/// What the sub-agent of an orchestrator is called, behind the orchestrator's own name.
+/// The suffix of the sub-agent's name, after the orchestrator's own name.
 pub(super) const SUB_AGENT: &str = "-expert";
 
-/// Keywords of Rust, those that are reserved for later included.
+/// Keywords of Rust, including those that are reserved for later.
 const KEYWORDS: &[&str] = &[
     "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else",
     "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod",
@@ -36,9 +36,9 @@ const RESERVED: &[&str] = &[
     "agenthost-sdk",
     "agenthost-sdk-macros",
 ];
-/// Devices: no file on Windows has such a name.
+/// Devices: no file on Windows can have such a name.
 const DEVICES: &[&str] = &["aux", "con", "nul", "prn"];
-/// Interfaces in these namespaces are the host's.
+/// The namespaces of the host's interfaces.
 const NAMESPACES: &[&str] = &["agenthost", "wasi"];
 
 /// The identity of a new plugin, without its version.
@@ -49,7 +49,7 @@ pub(super) struct Name {
 }
 
 impl Name {
-    /// Reads `name` or `namespace:name`; `namespace` is what stands beside it.
+    /// Parses `name` or `namespace:name`. `namespace` is the value of `--namespace`.
     pub(super) fn parse(given: &str, namespace: Option<&str>, orchestrator: bool) -> Result<Self> {
         let (own, name) = match given.split_once(':') {
             Some((own, name)) => (Some(own), name),
@@ -121,7 +121,7 @@ fn is_kebab(text: &str) -> bool {
     })
 }
 
-/// What was probably meant: `MyPlugin`, `my_plugin` and `plugins/my plugin@1` are `my-plugin`.
+/// Returns the name that was probably meant: `my-plugin` for `MyPlugin`, `my_plugin` and `plugins/my plugin@1`.
 fn kebab(text: &str) -> Option<String> {
     let text = text.rsplit('/').next().unwrap_or(text);
     let text = text.split('@').next().unwrap_or(text);

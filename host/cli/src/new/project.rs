@@ -1,8 +1,8 @@
-//! The files of a new project, and how they come onto the disk: all of them or none.
+//! The files of a new project, and writing them to disk: all of them or none.
 //!
-//! The templates are projects themselves, written for a plugin `local:my-plugin` outside of any other workspace; what
-//! differs from that is changed here. A template's `Cargo.toml` is called `manifest.toml`, since cargo leaves a directory
-//! with a manifest out of a package.
+//! The templates are projects themselves, written for a plugin `local:my-plugin` outside of any other workspace. This
+//! module replaces the parts that differ from that. A template's `Cargo.toml` is called `manifest.toml`, since cargo
+//! leaves a directory with a manifest out of a package.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::name::{Name, SUB_AGENT};
 use super::sdk::{self, Sdk};
 use agenthost::error::{Error, Result};
 
-/// What kind of plugin is wanted.
+/// The kind of a new plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Leaf,
@@ -36,15 +36,15 @@ static BATCH: Template = template!("batch":
 static ORCHESTRATOR: Template = template!("orchestrator":
     "manifest.toml" "wit/world.wit" "src/lib.rs" "input.json" "cassettes/first.json" "README.md"
     "expert/manifest.toml" "expert/wit/world.wit" "expert/src/lib.rs" "expert/input.json");
-/// In every project.
+/// The files of every project.
 static ALL: Template = &[
     (".gitignore", include_str!("templates/gitignore")),
     ("cassettes/README.md", include_str!("templates/cassettes.md")),
 ];
 
-/// Where the part of a manifest begins that makes the project a workspace.
+/// The beginning of the part of a manifest that makes the project a workspace.
 const OWN_WORKSPACE: &str = "\n# A workspace of its own";
-/// What keeps the copy of the SDK out of it.
+/// The line that keeps the copy of the SDK out of that workspace.
 const NO_MEMBERS: &str = "exclude = [\"vendor\"]\n";
 
 impl Kind {
@@ -56,8 +56,8 @@ impl Kind {
         }
     }
 
-    /// The files without the SDK's, named from the project's directory. `member` says that a workspace around it claims
-    /// the project.
+    /// Returns the files without the SDK's, by their paths in the project's directory. `member` is whether a workspace
+    /// around the project claims it.
     fn files(self, name: &Name, sdk: &Sdk, member: bool) -> Vec<(PathBuf, String)> {
         let snake = name.name.replace('-', "_");
         let mut files = Vec::new();
@@ -71,7 +71,7 @@ impl Kind {
                 let own = text.split_once(OWN_WORKSPACE).map(|(before, _)| before.to_owned());
                 match own {
                     Some(before) if member => text = before,
-                    // A member's sub-agent is no member, so it needs to be a workspace.
+                    // The sub-agent of a member is not itself a member, so it must be a workspace.
                     None if member => text.push_str(own_workspace()),
                     _ => {}
                 }
@@ -81,7 +81,7 @@ impl Kind {
                 .replace("my_plugin", &snake)
                 .replace("local:", &format!("{}:", name.namespace));
             if *place == "expert/wit/world.wit" {
-                // As `agenthost build` does, so that plain `cargo build` works at once.
+                // The same copy that `agenthost build` makes, so that plain `cargo build` works at once.
                 let copy = format!("wit/deps/{}{SUB_AGENT}/world.wit", name.name);
                 files.push((PathBuf::from(copy), text.clone()));
             }
@@ -92,7 +92,7 @@ impl Kind {
     }
 }
 
-/// What makes a crate without members a workspace.
+/// Returns the part of a manifest that makes a crate without members a workspace.
 fn own_workspace() -> &'static str {
     let leaf = LEAF.first().map_or("", |(_, text)| text);
     leaf.find(OWN_WORKSPACE)
@@ -100,9 +100,9 @@ fn own_workspace() -> &'static str {
         .unwrap_or_default()
 }
 
-/// Writes a project into the new directory `dir`, an absolute path, and gives the files that are the project's own.
+/// Writes a project into the new directory `dir`, an absolute path, and returns the files that are the project's own.
 ///
-/// It is written beside its place and moved, so that an error leaves nothing behind.
+/// The project is written to a temporary directory beside `dir` and moved, so that an error leaves nothing behind.
 pub(super) fn write(kind: Kind, name: &Name, dir: &Path) -> Result<Vec<PathBuf>> {
     let parent = dir.parent().unwrap_or(dir);
     if !parent.is_dir() {
@@ -119,7 +119,7 @@ pub(super) fn write(kind: Kind, name: &Name, dir: &Path) -> Result<Vec<PathBuf>>
     let sdk = Sdk::of(dir);
     let claimant = claimant(dir);
     if let (Sdk::Vendored, Some(root)) = (&sdk, &claimant) {
-        // Two copies of the SDK in one workspace are an error of cargo's, and then nothing in it can be built.
+        // cargo rejects two copies of the SDK in one workspace, and then nothing in it can be built.
         let place = dir.strip_prefix(root).unwrap_or(dir).display();
         let manifest = root.join("Cargo.toml");
         return Err(Error::usage(format!("{}: the workspace in {} claims it as a member", dir.display(), manifest.display()))
@@ -144,7 +144,7 @@ pub(super) fn write(kind: Kind, name: &Name, dir: &Path) -> Result<Vec<PathBuf>>
         made.and_then(|()| fs::write(&path, text))
             .map_err(|error| unwritten(&dir.join(place), error))
     });
-    // An empty directory takes the place, which fails where there is anything, and a move replaces it.
+    // Creating an empty directory fails if anything is there already; the move then replaces the directory.
     let moved = written.and_then(|()| {
         fs::create_dir(dir).map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => taken(),
@@ -161,8 +161,8 @@ pub(super) fn write(kind: Kind, name: &Name, dir: &Path) -> Result<Vec<PathBuf>>
     moved.map(|()| own)
 }
 
-/// The nearest cargo workspace above `dir`, if it counts `dir` among its members. A manifest that cannot be read claims
-/// nothing; cargo will say what is wrong with it.
+/// Returns the nearest cargo workspace above `dir`, if it counts `dir` among its members. A manifest that cannot be
+/// read claims nothing; cargo will report its fault.
 fn claimant(dir: &Path) -> Option<PathBuf> {
     for above in dir.ancestors().skip(1) {
         let manifest = fs::read_to_string(above.join("Cargo.toml"));
@@ -182,7 +182,7 @@ fn claimant(dir: &Path) -> Option<PathBuf> {
     None
 }
 
-/// Whether a member's pattern fits: part by part, with `*` and `?`.
+/// Returns whether a member's pattern matches a path: component by component, with `*` and `?`.
 fn matches_path(pattern: &Path, place: &Path) -> bool {
     let parts = |path: &Path| -> Vec<String> {
         let parts = path.iter().map(|part| part.to_string_lossy().into_owned());

@@ -1,7 +1,7 @@
 //! The SDK as it was when this program was built, and how a project depends on it.
 //!
-//! A project carries the sources with it, so that it is built against the same contract everywhere and needs nothing of
-//! ours from anywhere. The SDK's third-party crates are cargo's business.
+//! A project carries the SDK's sources with it, so that it is built against the same contract everywhere and downloads
+//! nothing of this project. cargo downloads the SDK's third-party crates.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,26 +10,26 @@ use toml::{Table, Value};
 
 use agenthost::error::{Error, Result};
 
-/// Where a project keeps the SDK.
+/// The SDK's directory in a project.
 pub(super) const DIR: &str = "vendor/agenthost-sdk";
 /// The version of the SDK that belongs to this program.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The files, named from the repository's root; empty in a package of this crate alone.
+/// The files, by their paths in the repository; empty if this crate is built from its package alone.
 static FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 
-/// Where a project has the SDK from.
+/// The source of a project's SDK.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Sdk {
-    /// From a copy within the project.
+    /// A copy within the project.
     Vendored,
-    /// From the repository in which the project lies; relative to the project.
+    /// The repository that contains the project; relative to the project.
     Path(PathBuf),
-    /// From a registry: the sources were not there when this program was built.
+    /// A registry: the sources were not there when this program was built.
     Registry,
 }
 
 impl Sdk {
-    /// What fits a project at `dir`, an absolute path.
+    /// Returns the source for a project at `dir`, an absolute path.
     pub(super) fn of(dir: &Path) -> Self {
         let mut up = PathBuf::new();
         for above in dir.ancestors().skip(1) {
@@ -45,7 +45,7 @@ impl Sdk {
         }
     }
 
-    /// The manifest of a project's crate, written for a copy of the SDK, with the SDK from here.
+    /// Returns `manifest`, which is written for a copy of the SDK, with this source of the SDK.
     pub(super) fn depend(&self, manifest: &str) -> String {
         match self {
             Self::Vendored => manifest.to_owned(),
@@ -57,7 +57,7 @@ impl Sdk {
     }
 }
 
-/// Whether `dir` is the repository of this program, at the same version.
+/// Returns whether `dir` is the repository of this program, at the same version.
 fn is_repository(dir: &Path) -> bool {
     let read = |name: &str| fs::read_to_string(dir.join(name)).ok()?.parse::<Table>().ok();
     let text = |table: &Table, path: &[&str]| {
@@ -70,13 +70,13 @@ fn is_repository(dir: &Path) -> bool {
     name.as_deref() == Some("agenthost-sdk") && version.as_deref() == Some(VERSION)
 }
 
-/// The files of the copy, named from the project's directory.
+/// Returns the files of the copy, by their paths in the project's directory.
 pub(super) fn vendored() -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
     for (name, text) in FILES {
         let place = match *name {
             "Cargo.toml" => continue,
-            // The format, too, so that formatting a project leaves the copy as it is.
+            // The copy includes the format settings, so that formatting a project leaves it unchanged.
             name => name.strip_prefix("sdk/").unwrap_or(name),
         };
         let text = match place.ends_with("Cargo.toml") {
@@ -88,7 +88,8 @@ pub(super) fn vendored() -> Result<Vec<(PathBuf, String)>> {
     Ok(files)
 }
 
-/// A manifest of the SDK's with what it inherits written out, so that the copy fits into any workspace, or none.
+/// Returns a manifest of the SDK with everything that it inherits written out, so that the copy fits into any
+/// workspace, or none.
 fn standalone(name: &str) -> Result<String> {
     let (mut manifest, root) = (manifest(name)?, manifest("Cargo.toml")?);
     let of_root = |key: &str| root.get("workspace").and_then(|shared| shared.get(key)).cloned();
@@ -111,7 +112,8 @@ fn standalone(name: &str) -> Result<String> {
     if manifest.get("lints").is_some_and(inherits) {
         manifest.insert("lints".to_owned(), of_root("lints"));
     }
-    // Where it becomes a member of a workspace, its tests are not that workspace's; some of their files are not here.
+    // If the copy is a member of a workspace, that workspace does not run its tests, some of whose files are not in the
+    // copy.
     let lib = manifest.entry("lib").or_insert(Value::Table(Table::new()));
     if let Value::Table(lib) = lib {
         lib.insert("test".to_owned(), Value::Boolean(false));
@@ -123,14 +125,14 @@ fn standalone(name: &str) -> Result<String> {
     ))
 }
 
-/// A shared dependency with what `own` says besides.
+/// Merges a shared dependency with the additions in `own`.
 fn joined(shared: Value, own: &Value) -> Value {
     let mut joined = match shared {
         Value::Table(table) => table,
         version => Table::from_iter([("version".to_owned(), version)]),
     };
     if let Some(Value::String(path)) = joined.get_mut("path") {
-        // Named from the repository's root; the copy's is the SDK's own directory.
+        // The path is relative to the repository's root; in the copy, the root is the SDK's own directory.
         *path = path.trim_start_matches("sdk/").to_owned();
     }
     let more = own

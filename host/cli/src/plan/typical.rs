@@ -1,4 +1,4 @@
-//! What a plugin's latest runs came to.
+//! The resources that a plugin's latest runs used.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -6,34 +6,34 @@ use serde_json::Value;
 use super::super::recorded::{Run, Used};
 use agenthost::limits::Usd;
 
-/// Runs that are looked at, the latest first.
+/// The most runs that are measured, the latest first.
 const RUNS: usize = 20;
-/// Below this a run is over before anybody would wait for it.
+/// A run that is shorter than this is over before a person would wait for it.
 const TINY_MS: u64 = 1_000;
 
-/// The middle and the far end of what was measured.
+/// The median and the 90th percentile of measured values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Spread<T> {
-    /// Half of the runs came to no more.
+    /// Half of the runs used no more.
     pub(super) median: T,
-    /// Nine in ten of them came to no more.
+    /// Nine in ten of the runs used no more.
     pub(super) p90: T,
 }
 
 /// The typical case.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Typical {
-    /// How many runs it is taken from.
+    /// The number of runs that were measured.
     pub(super) runs: usize,
     pub(super) tokens: Spread<u64>,
-    /// None where a price was not known.
+    /// `None` if a price is not known.
     pub(super) cost_usd: Option<Spread<Usd>>,
     pub(super) wall_ms: Spread<u64>,
 }
 
 impl Typical {
-    /// Of the runs of the plugin `name` (without its version) among `runs`, the latest first, that gave an output. Runs
-    /// whose answers were made up offline count only where they would be again, and the other way around.
+    /// Measures the runs of the plugin `name` (without its version) among `runs`, the latest first, that have an
+    /// output. Runs with offline replies count only if `offline`, and other runs only if not.
     pub(super) fn of(runs: &[Run<'_>], name: &str, offline: bool) -> Option<Self> {
         let is_it = |plugin: &str| plugin.split('@').next() == Some(name);
         let measured: Vec<(&Used, u64)> = runs
@@ -52,20 +52,20 @@ impl Typical {
         })
     }
 
-    /// Whether it is over before anybody would wait for it.
+    /// Returns whether a run is over before a person would wait for it.
     pub(super) fn is_tiny(&self) -> bool {
         self.wall_ms.median < TINY_MS
     }
 }
 
-/// Whether any answer was made up on this machine.
+/// Returns whether any reply was generated offline, without a model.
 fn was_offline(report: &Value) -> bool {
     let models = report.get("models").and_then(Value::as_array);
     let mut models = models.into_iter().flatten();
     models.any(|model| model.get("offline").and_then(Value::as_bool) == Some(true))
 }
 
-/// By nearest rank: values that were really seen.
+/// Computes percentiles by nearest rank: each is a measured value.
 fn spread<T: Ord + Copy>(mut values: Vec<T>) -> Option<Spread<T>> {
     values.sort_unstable();
     let at = |percent: usize| {

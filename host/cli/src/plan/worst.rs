@@ -1,7 +1,7 @@
-//! The worst case of a task, and of a number of them, from limits and prices alone.
+//! The worst case of one task or several, from limits and prices alone.
 //!
-//! It is what the limits let through, so it never lies above any of them. How much a plugin really asks for is not known
-//! before it runs.
+//! It is computed from what the limits allow, so it never exceeds any of them. How much a plugin really uses is not
+//! known before it runs.
 
 use std::time::Duration;
 
@@ -13,28 +13,28 @@ use agenthost::price::Price;
 /// A model that may be called.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
-    /// The name that is asked for.
+    /// The requested model name.
     pub(super) name: String,
-    /// What may answer, as `provider/model`.
+    /// The model behind the name, as `provider/model`.
     pub(super) model: String,
-    /// Its prices, the dearest of which counts; none where it is not known.
+    /// Its prices, the highest of which counts; empty if its price is not known.
     pub(super) prices: Vec<Price>,
-    /// Whether it makes its answers up on this machine.
+    /// Whether its replies are generated offline, without a model.
     pub(super) offline: bool,
 }
 
-/// Money at the worst.
+/// The worst-case cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cost {
     /// No more than this.
     AtMost(Usd),
-    /// A model without a known price may be called, and nothing limits the cost.
+    /// A model without a known price may be called, and the cost is not limited.
     Unknown,
     /// Neither tokens nor cost are limited.
     Unlimited,
 }
 
-/// The worst case; what is none is not limited.
+/// The worst case. `None` means unlimited.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Worst {
     pub(super) tokens: Option<u64>,
@@ -45,15 +45,15 @@ pub(super) struct Worst {
 }
 
 impl Candidate {
-    /// What all of `tokens` would cost at this model; none where its price is not known.
+    /// Returns the most that `tokens` can cost at this model; `None` if its price is not known.
     pub(super) fn most(&self, tokens: u64) -> Option<Usd> {
         self.prices.iter().map(|price| price.most(tokens)).max()
     }
 }
 
 impl Worst {
-    /// Of one task with `limits` in a run within `run`, where it and what it starts may call `models`. `starts` says
-    /// whether it may start sub-agents at all.
+    /// Returns the worst case of one task with `limits` in a run with the limits `run`, if it and its sub-agents may
+    /// call `models`. `starts` is whether it may start sub-agents at all.
     pub(super) fn of_task(limits: &Limits, run: &Limits, models: &[Candidate], starts: bool) -> Self {
         let own = limits.narrowed_by(run);
         let asks = !models.is_empty() && own.calls != Some(0) && own.tokens != Some(0);
@@ -72,7 +72,8 @@ impl Worst {
         }
     }
 
-    /// Of `items` such tasks in one run within `run`, one after the other as far as time goes.
+    /// Returns the worst case of `items` such tasks in one run with the limits `run`. The time is that of running them
+    /// in turn.
     pub(super) fn times(&self, items: u64, run: &Limits, models: &[Candidate]) -> Self {
         let times = |most: Option<u64>, limit: Option<u64>| {
             let all = if items == 0 {
@@ -105,7 +106,7 @@ impl Worst {
         }
     }
 
-    /// Whether it may cost more than `bound`, or nobody can tell.
+    /// Returns whether the cost may be above `bound`, or is not known.
     pub(super) fn is_above(&self, bound: Usd) -> bool {
         !matches!(self.cost, Cost::AtMost(most) if most <= bound)
     }
@@ -127,13 +128,13 @@ impl Worst {
     }
 }
 
-/// The most that `tokens` can cost at the dearest of `models`, within `limit`.
+/// Returns the most that `tokens` can cost at the most expensive of `models`, within `limit`.
 fn cost(tokens: Option<u64>, limit: Option<Usd>, models: &[Candidate]) -> Cost {
-    // Under a limit on money, a model without a price is not called.
+    // Under a cost limit, a model without a price is not called.
     if limit.is_none() && models.iter().any(|model| model.prices.is_empty()) {
         return Cost::Unknown;
     }
-    // What costs nothing however many tokens there are costs nothing without a limit on them, too.
+    // Models that cost nothing for any number of tokens have a bounded cost without a limit on tokens, too.
     let dearest = models
         .iter()
         .filter_map(|model| model.most(tokens.unwrap_or(u64::MAX)))
@@ -194,7 +195,7 @@ mod tests {
             (worst.tokens, worst.calls, worst.sub_tasks),
             (Some(200_000), Some(100), Some(1_000))
         );
-        // Where input is the dearer, all of it is input.
+        // If input is more expensive, all of it is input.
         let worst = Worst::of_task(&limits, &none, &[model(Some(("8", "5")))], true);
         assert_eq!(worst.cost, at_most("2"));
     }

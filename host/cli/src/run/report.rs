@@ -1,11 +1,12 @@
-//! What `agenthost run` prints once the run has ended: the output or the document on stdout, and for people on stderr the
-//! logs, the failures and a summary.
+//! The output of `agenthost run` once the run has ended: the output or the document on stdout, and for people, on
+//! stderr, the logs, the failures and a summary.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::Global;
-use crate::output::{Bound, Printer, counted, thousands};
+use crate::output::{Bound, Printer, counted};
+use crate::table::thousands;
 use agenthost::config::Config;
 use agenthost::error::Result;
 use agenthost::limits::{LimitKind, Limits};
@@ -13,14 +14,14 @@ use agenthost::printable::one_line;
 use agenthost::run::{ModelReport, RunReport};
 use agenthost::task::{Failure, FailureClass};
 
-/// Sub-tasks that failed and are named; the document has all of them.
+/// The most failed sub-tasks that are named; the document has all of them.
 const FAILED_SHOWN: usize = 5;
 
-/// Characters of a sub-task's failure that are shown.
+/// The most characters of a sub-task's failure that are shown.
 const FAILED_CHARS: usize = 300;
 
-/// What sets the limit that the root task reached: the policies, the operator's grant or what all of a command shares, where
-/// they leave the task no more than what was `asked` for. `policy` is the most that the policies allow.
+/// Returns the source of the limit that the root task reached: the policies, the operator's grant or the limits of the
+/// whole command, if they leave the task no more than `asked`. `policy` is the most that the policies allow.
 pub(super) fn bound<'a>(
     failure: &Failure,
     plugin: &'a str,
@@ -32,7 +33,7 @@ pub(super) fn bound<'a>(
         return Bound::Task;
     };
     let granted = config.granted_limits(plugin);
-    // Neither has an effect there.
+    // The limits of a run on time and depth have no effect.
     let run = match limit {
         LimitKind::Time | LimitKind::Depth => Limits::none(),
         _ => config.run().limits.clone(),
@@ -97,7 +98,7 @@ pub(super) fn print(
     Ok(())
 }
 
-/// A line for each sub-task that failed, for some of them. Those that were cancelled lost a race or went with their parent.
+/// Returns a line for each of the first failed sub-tasks. Cancelled ones lost a race or ended with their parent.
 fn failed_sub_tasks(report: &RunReport) -> Vec<String> {
     let failed = || {
         report
@@ -130,7 +131,7 @@ fn failed_sub_tasks(report: &RunReport) -> Vec<String> {
     lines
 }
 
-/// What the gate did, where it had to do anything.
+/// Summarizes the work of the gate, if there was any.
 fn gate_summary(report: &RunReport) -> Option<String> {
     let sum = |of: fn(&ModelReport) -> u64| report.models.iter().map(of).fold(0, u64::saturating_add);
     let mut met: BTreeMap<&str, u64> = BTreeMap::new();
@@ -159,7 +160,7 @@ fn gate_summary(report: &RunReport) -> Option<String> {
     } else {
         format!(" ({})", met.join(", "))
     };
-    // Summed over all requests, so it may be more than the run took.
+    // The sum over all requests, so it may exceed the duration of the run.
     add(
         waited_ms,
         format!("waited {:.1} s{met}", Duration::from_millis(waited_ms).as_secs_f64()),

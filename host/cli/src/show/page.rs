@@ -1,4 +1,4 @@
-//! What `show` prints for people: the head, the tree, the timeline, and what was gained.
+//! The page of `show`: the head, the tree, the timeline, and the gain from concurrency.
 
 use serde_json::Value;
 
@@ -11,13 +11,13 @@ use super::timeline::{self, Bar};
 use agenthost::journal::TaskRecord;
 use agenthost::printable::one_line;
 
-/// Rows of the tree without `--all`.
+/// The most rows of the tree without `--all`.
 const ROWS: usize = 50;
-/// Failed tasks of a batch that are listed, likewise.
+/// The most failed tasks of a batch that are listed without `--all`.
 const FAILED: usize = 20;
-/// Bars of the timeline, likewise.
+/// The most bars of the timeline without `--all`.
 const BARS: usize = 40;
-/// The most of a value that is printed on a line.
+/// The most characters of a value that are printed on a line.
 const VALUE: usize = 2_000;
 
 pub(super) fn page(shown: &Shown<'_>, all: bool, now: u64, width: usize) -> Styled {
@@ -101,7 +101,7 @@ fn head(shown: &Shown<'_>, now: u64) -> Styled {
     page
 }
 
-/// `fast = local/small: 3 calls, 4 requests, 1 retry, …`; what did not happen is left out.
+/// Returns a line such as `fast = local/small: 3 calls, 4 requests, 1 retry, …`, without zero counts.
 fn model_line(model: &Value) -> String {
     let text = |key: &str| model.get(key).and_then(Value::as_str).unwrap_or("?");
     let number = |key: &str| model.get(key).and_then(Value::as_u64).unwrap_or(0);
@@ -214,7 +214,7 @@ fn table(rows: impl Iterator<Item = Vec<String>>, width: usize) -> String {
     table::columns(&[Left, Left, Left, Right, Right, Right, Cut], &rows, Some(width))
 }
 
-/// A bar for each request, or for each task where there are more requests than `most`.
+/// Returns a bar for each request, or for each task if there are more requests than `most`.
 fn bars(shown: &Shown<'_>, most: usize) -> Vec<Bar> {
     if !shown.calls.is_empty() && shown.calls.len() <= most {
         let bar = |call: &agenthost::journal::CallSpan| Bar {

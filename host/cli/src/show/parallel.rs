@@ -1,35 +1,35 @@
-//! What running side by side gained: the time that calls took, against the time that they would have taken in turn.
+//! The gain from concurrency: the time that calls took, compared with running them in turn.
 
 use serde::Serialize;
 
 use super::super::table;
 
-/// Below this factor the calls stood in line anyway.
+/// The least factor that counts as a gain.
 const PAYS: f64 = 1.3;
-/// Below this, times are shown as nothing, and a ratio of two such says nothing.
+/// Shorter times are shown as zero, and a ratio of two of them means nothing.
 const SHOWN_MS: u64 = 10;
-/// Below this a run is over before anybody would wait for it.
+/// A run that is shorter than this is over before a person would wait for it.
 const TINY_MS: u64 = 1_000;
 
 /// The gain of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Parallel {
-    /// All calls, one after the other.
+    /// The duration of all calls, one after the other.
     sequential_ms: u64,
     /// The time in which at least one call was in flight.
     elapsed_ms: u64,
-    /// The one by the other; none where no time was measured.
+    /// The first divided by the second; `None` if no time was measured.
     factor: Option<f64>,
     /// Whether sub-agents were worth it.
     worth_it: bool,
-    /// Why not; empty where they were.
+    /// The reason if they were not; else empty.
     note: String,
     #[serde(skip)]
     calls: usize,
 }
 
 impl Parallel {
-    /// Of calls, each with its start and end, in a run that took `run_ms`.
+    /// Computes the gain of calls, each with its start and end, in a run that took `run_ms`.
     pub(super) fn of(spans: &[(u64, u64)], run_ms: Option<u64>) -> Self {
         let sequential_ms = spans.iter().map(|(from, to)| to.saturating_sub(*from)).sum();
         let elapsed_ms = union(spans);
@@ -59,7 +59,7 @@ impl Parallel {
         }
     }
 
-    /// The gain in words.
+    /// Describes the gain.
     pub(super) fn words(&self) -> String {
         let mut words = Vec::new();
         let shown = self.elapsed_ms.min(self.sequential_ms) >= SHOWN_MS;
@@ -77,7 +77,7 @@ impl Parallel {
     }
 }
 
-/// The time that is covered by at least one span.
+/// Returns the time that is covered by at least one span.
 fn union(spans: &[(u64, u64)]) -> u64 {
     let mut spans = spans.to_vec();
     spans.sort_unstable();

@@ -10,7 +10,7 @@ fn args(task: Option<&str>, all: bool) -> Args {
     }
 }
 
-/// A root that starts two tasks at once, the second of which fails.
+/// Returns a journal of a root that starts two tasks at once, the second of which fails.
 fn fan_out(end: Option<(&str, u64, u64)>) -> Fake {
     Fake {
         runs: vec![testing::run("1m8-a", 1_000, end)],

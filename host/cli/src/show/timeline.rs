@@ -1,11 +1,11 @@
-//! A timeline as text: a line for each bar, all on the same axis, so that what ran at once stands one above the other.
+//! A timeline as text: a line for each bar, all on the same axis, so that concurrent bars are one above the other.
 
 use super::super::table;
 use agenthost::printable::one_line;
 
-/// The most that a label takes of a line.
+/// The most characters of a line that a label takes.
 const LABEL: usize = 40;
-/// Below this an axis shows nothing.
+/// The least width of an axis that shows anything.
 const AXIS: usize = 16;
 
 /// One bar, in milliseconds since 1970.
@@ -13,11 +13,11 @@ const AXIS: usize = 16;
 pub(super) struct Bar {
     pub(super) label: String,
     pub(super) from: u64,
-    /// None for what has no end.
+    /// `None` if it has no end.
     pub(super) to: Option<u64>,
 }
 
-/// The bars, at most `most` of them, on lines of `width` characters.
+/// Draws at most `most` of the bars, on lines of `width` characters.
 pub(super) fn draw(bars: &[Bar], most: usize, width: usize) -> String {
     let Some(start) = bars.iter().map(|bar| bar.from).min() else {
         return String::new();

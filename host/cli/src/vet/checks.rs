@@ -1,4 +1,4 @@
-//! What can be checked of a plugin before somebody vouches for it.
+//! The checks of a plugin before a person vouches for it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use crate::cache_dir;
 use crate::cassettes::{play, too_low};
 use crate::compiled;
 use crate::crates::rules_alone;
-use crate::output::{Printer, counted, thousands};
+use crate::output::{Printer, counted};
 use crate::progress::Progress;
+use crate::table::thousands;
 use agenthost::config::{Config, Env};
 use agenthost::error::Result;
 use agenthost::host::{Host, LoadOptions, LoadedPlugin, Place};
@@ -20,27 +21,27 @@ use agenthost::registry::signature;
 use agenthost::sandbox::Compilation;
 use agenthost::{cassette, sandbox};
 
-/// Larger than what other languages' runtimes need is worth a word.
+/// The size above which a component is worth a look: more than the runtimes of other languages need.
 const LARGE: u64 = 32 << 20;
 
-/// The plugin that is looked at.
+/// The plugin to be checked.
 pub(super) struct Subject {
     pub(super) plugin: Plugin,
     pub(super) bytes: Vec<u8>,
     pub(super) signatures: Vec<String>,
 }
 
-/// How a check came out.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum State {
-    /// It is as it should be.
+    /// The plugin is as it should be.
     Passed,
     /// A person should look at it.
     Look,
     /// It could not be checked.
     Skipped,
-    /// It is not as it should be.
+    /// The plugin is not as it should be.
     Failed,
 }
 
@@ -70,7 +71,7 @@ impl Check {
     }
 }
 
-/// All checks, in the order of a reader's concern.
+/// Runs all checks, the most important for a reviewer first.
 pub(super) async fn all(
     subject: &Subject,
     source: Option<&Path>,
@@ -79,7 +80,7 @@ pub(super) async fn all(
     printer: &Printer,
 ) -> Result<(Vec<Check>, Compilation)> {
     let plugin = &subject.plugin;
-    // A plugin that cannot be compiled within the limits is no subject for the rest.
+    // The other checks assume a plugin that can be compiled within the limits.
     let compiled = compiled::check(plugin, &subject.bytes, &config, env, printer)?;
     let mut checks = vec![
         imports(plugin),
@@ -134,7 +135,7 @@ fn models(plugin: &Plugin) -> Check {
     }
 }
 
-/// That what it says of itself makes sense.
+/// Checks that the manifest is valid.
 fn manifest(plugin: &Plugin) -> Check {
     let check = |state, said: String| Check::new("manifest", state, said);
     let Some(manifest) = &plugin.manifest else {
@@ -150,7 +151,7 @@ fn manifest(plugin: &Plugin) -> Check {
     }
 }
 
-/// That what signatures say is true, and whose they are.
+/// Checks that signatures are valid, and whose they are.
 fn signatures(project: &Project, subject: &Subject) -> Result<Check> {
     let keys = project.policy().keys();
     let verified = match signature::check(&subject.signatures, &keys, &subject.plugin, &subject.bytes) {
@@ -187,7 +188,7 @@ fn size(plugin: &Plugin) -> Check {
     Check::new("size", state, size)
 }
 
-/// That of this host's engine nothing is known that a plugin could use.
+/// Checks that no advisory against this host's engine could help a plugin.
 fn engine() -> Check {
     let (engine, read) = (sandbox::advisories::engine(), sandbox::advisories::read());
     let open = sandbox::advisories::open();
@@ -207,7 +208,7 @@ fn engine() -> Check {
     }
 }
 
-/// The cassettes of the source, played to this very component, and its declared limits beside what they may take.
+/// Plays the source's cassettes to this very component, and compares its declared limits with what they may use.
 async fn cassettes(
     dir: &Path,
     plugin: &Plugin,
@@ -225,7 +226,8 @@ async fn cassettes(
             Check::new("limits", State::Skipped, said),
         ]);
     }
-    // The limits and models of this project have no part in what was recorded elsewhere; where sub-agents are has.
+    // The limits and models of this project do not apply to a recording from elsewhere; the places of its sub-agents
+    // do.
     let host = Host::builder(Config::usual()?)
         .builds(rules_alone(env))
         .cache_dir(cache_dir(env))
@@ -268,7 +270,7 @@ async fn cassettes(
     Ok(vec![played, limits])
 }
 
-/// That the source gives these bytes.
+/// Checks that a build of the source gives these bytes.
 fn reproduced(dir: &Path, bytes: &[u8], env: &Env) -> Check {
     match rules_alone(env).reproduces(dir, bytes) {
         Ok(reproduction) if reproduction.same() => {

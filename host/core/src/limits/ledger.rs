@@ -1,12 +1,13 @@
-//! The books of a run: who may spend how much, who has reserved what, who spent what.
+//! The accounts of a run: what each task may spend, has reserved and has spent.
 //!
-//! Every task has an [`Account`]; accounts form a tree with the run at its root. A call *reserves* its worst case in its
-//! own account and in every account above it before anything is sent, and *settles* with what it really used. A
-//! reservation that is dropped is given back whole if nothing was sent, and else charged whole. So the sum of what is spent and reserved never passes any limit on
-//! the way up, however many calls are in flight, and a limit bounds everything below it.
+//! Every task has an [`Account`]; accounts form a tree with the run at its root. Before a request is sent, its call
+//! *reserves* the worst case in its own account and in every account above it; afterwards it *settles* with the actual
+//! usage. A dropped reservation is released if nothing was sent, and charged in full otherwise. So the sum of spent and
+//! reserved amounts never exceeds any limit on the way up, however many calls are in flight, and a limit bounds
+//! everything below it.
 //!
-//! All of it is arithmetic under one lock; the only thing that waits is [`Account::reserve`], and only for a
-//! reservation that will fit once others settle. One that can never fit is refused at once.
+//! All of it is arithmetic under one lock. Only [`Account::reserve`] and [`Account::lease_fuel`] wait, and only for an
+//! amount that will fit once others settle. A reservation that can never fit is rejected immediately.
 
 mod entries;
 mod tasks;
@@ -18,10 +19,10 @@ use tokio::sync::Notify;
 pub use self::tasks::{FUEL_SHARE, Live};
 use super::{LimitKind, Limits, Spent, Usd};
 
-/// The fewest output tokens that a clamped call is sent for: fewer make no answer, and would be paid for all the same.
+/// The fewest output tokens that a clamped call is sent for. Fewer cannot hold an answer and would still be billed.
 pub const MIN_OUTPUT_TOKENS: u64 = 16;
 
-/// The account of one task, or of the run. The books keep it for as long as somebody holds it or an account below it.
+/// The account of one task, or of the run. Its entry is kept while the account or an account below it exists.
 ///
 /// ```
 /// # #[tokio::main]
@@ -50,7 +51,7 @@ pub struct Account {
     held: Arc<Held>,
 }
 
-/// Gives the place in the books back when the last one lets go.
+/// Frees the entry of an account when its last handle is dropped.
 struct Held {
     books: Arc<Books>,
     index: usize,
@@ -68,7 +69,7 @@ struct Books {
     changed: Notify,
 }
 
-/// All entries, and the places of those that were closed.
+/// All entries, and the indices of those that were closed.
 #[derive(Default)]
 struct Pages {
     all: Vec<Entry>,
@@ -80,17 +81,17 @@ struct Entry {
     parent: Option<usize>,
     limits: Caps,
     reserved: Amounts,
-    /// Spent by this account and all below it.
+    /// Amounts spent by this account and all below it.
     total: Amounts,
-    /// Spent by this account alone, for its report.
+    /// Usage of this account alone, for its report.
     own: Spent,
-    /// Calls that wait for others to settle.
+    /// Calls that wait for others to settle, in this account and all below it.
     waiting: u64,
     /// Tasks of this account and all below it that have not ended.
     live: u64,
 }
 
-/// What is consumed: the parts of [`Limits`] that add up.
+/// Consumed amounts: the parts of [`Limits`] that add up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Amounts {
     tokens: u64,
@@ -113,16 +114,16 @@ struct Caps {
 pub struct Want<'a> {
     /// Input tokens, estimated high.
     pub input: u64,
-    /// Output tokens that the task would like at the most; at least 1.
+    /// The most output tokens that the task asks for; at least 1.
     pub output: u64,
-    /// The worst cost of so many input and output tokens, growing with both; none where no price is known.
+    /// The worst cost of a number of input and output tokens, increasing with both. `None` if the price is unknown.
     pub cost: Option<&'a (dyn Fn(u64, u64) -> Usd + Sync)>,
-    /// Whether it is a call of its own; not so for a further request of one that is in the books already.
+    /// Whether to count a new call; `false` for a further request of a call that is already counted.
     pub call: bool,
 }
 
-/// Tokens and money held back for one request. Dropping it gives them back before the request is sent, and charges all of
-/// it after: the provider has the request and may bill as much, and what it does bill is never learned.
+/// Tokens and money reserved for one request. Dropping it releases them if the request was not sent, and charges all of
+/// them otherwise: the provider has the request and may bill that much, and the actual amount is never learned.
 #[must_use]
 pub struct Reservation {
     account: Account,
@@ -149,28 +150,28 @@ impl std::fmt::Debug for Reservation {
     }
 }
 
-/// Why a call cannot be reserved.
+/// The reason why a call cannot be reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exhausted {
-    /// The limit that stands in the way.
+    /// The limit that is exhausted.
     pub limit: LimitKind,
 }
 
-/// What a call really used.
+/// The actual usage of a request or call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Used {
-    /// All input tokens, cached ones included.
+    /// All input tokens, including cached ones.
     pub input: u64,
     /// The part of the input that was read from a cache.
     pub cached_input: u64,
     /// Output tokens.
     pub output: u64,
-    /// Its cost; none where no price is known.
+    /// The cost; `None` if the price is unknown.
     pub cost: Option<Usd>,
 }
 
 impl Used {
-    /// What two requests used together; its cost is known if both are.
+    /// Returns the sum of two usages. Its cost is known if both costs are.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         Self {
@@ -181,7 +182,7 @@ impl Used {
         }
     }
 
-    /// The rest of this without `part`; its cost is known if both are.
+    /// Returns this usage without `part`. Its cost is known if both costs are.
     #[must_use]
     pub fn minus(&self, part: &Self) -> Self {
         Self {
@@ -203,7 +204,7 @@ enum Fit {
 }
 
 impl Account {
-    /// The account of a run.
+    /// Creates the account of a run.
     pub fn root(limits: &Limits) -> Self {
         let books = Books {
             entries: Mutex::default(),
@@ -212,7 +213,7 @@ impl Account {
         Self::open(&Arc::new(books), None, limits)
     }
 
-    /// An account below this one.
+    /// Creates an account below this one.
     pub fn child(&self, limits: &Limits) -> Self {
         Self::open(&self.books, Some(self), limits)
     }
@@ -241,7 +242,7 @@ impl Account {
         }
     }
 
-    /// Whether this account or one above it has a limit on money, so that a model without a price cannot be called.
+    /// Returns whether this account or one above it has a cost limit, so that a model without a price cannot be called.
     pub fn has_cost_limit(&self) -> bool {
         self.books
             .lock()
@@ -249,8 +250,8 @@ impl Account {
             .any(|entry| entry.limits.cost.is_some())
     }
 
-    /// Holds back the worst case of a call. Output is clamped to what can be left first. Waits while the call would fit
-    /// once others have settled; dropping the future gives up the wait.
+    /// Reserves the worst case of a call, after clamping its output to the amount that can still be spent. Waits while
+    /// the call would fit once others have settled; dropping the future gives up the wait.
     pub async fn reserve(&self, want: &Want<'_>) -> Result<Reservation, Exhausted> {
         let mut waiting: Option<Waiting<'_>> = None;
         loop {
@@ -267,7 +268,7 @@ impl Account {
         }
     }
 
-    /// As [`Account::reserve`], but gives none where the call would have to wait.
+    /// Like [`Account::reserve`], but returns `None` if the call would have to wait.
     pub fn try_reserve(&self, want: &Want<'_>) -> Result<Option<Reservation>, Exhausted> {
         let mut entries = self.books.lock();
         match entries.fit(self.index, want) {
@@ -288,7 +289,7 @@ impl Account {
         }
     }
 
-    /// Books what was spent before, and is known from elsewhere: a call that is not made again. No limit stops it.
+    /// Books earlier usage that is known from elsewhere, for a call that is not repeated. No limit prevents it.
     pub fn restore(&self, used: &Used, calls: u64) {
         let amounts = Amounts {
             tokens: used.input.saturating_add(used.output),
@@ -306,7 +307,7 @@ impl Account {
         }
     }
 
-    /// Books what a task below this one spent before, which is not run again, and so many sub-tasks.
+    /// Books the earlier usage of a task below this one that is not run again, and a number of sub-tasks.
     pub fn restore_below(&self, spent: &Spent, tasks: u64) {
         let amounts = Amounts {
             tokens: spent.input_tokens.saturating_add(spent.output_tokens),
@@ -320,7 +321,7 @@ impl Account {
             .each_up(self.index, |entry| entry.total = entry.total.plus(amounts));
     }
 
-    /// What this account itself spent, without what is below it.
+    /// The usage of this account itself, without the accounts below it.
     pub fn spent(&self) -> Spent {
         self.books
             .lock()
@@ -329,7 +330,8 @@ impl Account {
             .unwrap_or_default()
     }
 
-    /// Tokens, cost and calls that are neither spent nor reserved, here or above; none where nothing limits them.
+    /// The tokens, cost and calls that are neither spent nor reserved, here or above; `None` for an amount without a
+    /// limit.
     pub fn left(&self) -> (Option<u64>, Option<Usd>, Option<u64>) {
         let entries = self.books.lock();
         let least = |left: fn(&Entry) -> Option<u64>| entries.chain(self.index).filter_map(left).min();
@@ -357,7 +359,7 @@ impl Account {
         (tokens, cost.map(Usd::from_pico), calls)
     }
 
-    /// Tokens reserved by calls in flight, here and below, and the number of calls that wait to reserve.
+    /// The tokens reserved by calls in flight, here and below, and the number of calls that wait to reserve.
     pub fn in_flight(&self) -> (u64, u64) {
         self.books
             .lock()
@@ -367,12 +369,12 @@ impl Account {
 }
 
 impl Reservation {
-    /// Output tokens that the call may ask for.
+    /// The output tokens that the call may ask for.
     pub fn output(&self) -> u64 {
         self.output
     }
 
-    /// The most that the request can use: what is held for it.
+    /// The most that the request can use, which is the amount reserved for it.
     pub fn worst(&self) -> Used {
         Used {
             input: self.input,
@@ -382,14 +384,14 @@ impl Reservation {
         }
     }
 
-    /// Notes that the call is on its way: it is in the books as a call from now on, even if nobody waits for its answer
-    /// and whenever that is noticed.
+    /// Notes that the request is on its way. From now on it is counted as a call, even if the reservation is dropped
+    /// before a reply arrives.
     pub fn sent(&mut self) {
         if self.state != State::Held {
             return;
         }
         self.state = State::Sent;
-        // None for a further request of a call.
+        // Zero for a further request of a call.
         let one = Amounts {
             calls: self.held.calls,
             ..Amounts::default()
@@ -405,14 +407,15 @@ impl Reservation {
         }
     }
 
-    /// Replaces what was held by what was used. More than was held is charged all the same, and stops the next call.
+    /// Replaces the reserved amount by the actual usage. Usage beyond the reservation is charged all the same, and can
+    /// exhaust a limit for the next call.
     pub fn settle(mut self, used: Used) {
         self.charge(used);
-        // `self` is dropped now, which gives back what was held and wakes those who wait.
+        // `self` is dropped here, which releases the reservation and wakes the waiting calls.
     }
 
     fn charge(&mut self, used: Used) {
-        // What was settled has been sent.
+        // A request that is settled has been sent.
         self.sent();
         self.state = State::Settled;
         let amounts = Amounts {
@@ -444,7 +447,7 @@ impl Drop for Reservation {
     }
 }
 
-/// Counts a call as waiting for as long as it waits.
+/// Counts a call as waiting while it exists.
 struct Waiting<'a>(&'a Account);
 
 impl<'a> Waiting<'a> {

@@ -1,7 +1,7 @@
 //! Limits as an operator writes them: each may be missing, a value with a unit, or the word `none`.
 //!
-//! Text, TOML and JSON are read by one function, so that a flag and a file mean the same. What the values mean together
-//! is [`Limits`](super::Limits)'s business.
+//! One function reads text, TOML and JSON, so that a flag and a file mean the same. [`Limits`](super::Limits) defines
+//! how the values combine.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use super::Usd;
 use super::units::{parse_bytes, parse_count, parse_duration};
 
-/// One limit as somebody wrote it: a value, or the word `none`.
+/// One limit as it is written: a value, or the word `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cap<T> {
     /// At most this much.
@@ -21,7 +21,7 @@ pub enum Cap<T> {
 }
 
 impl<T> Cap<T> {
-    /// Reads `none`, or a value with `parse`, such as [`parse_count`].
+    /// Parses `none`, or a value with `parse`, such as [`parse_count`].
     ///
     /// ```
     /// use agenthost_core::limits::Cap;
@@ -41,10 +41,10 @@ impl<T> Cap<T> {
     }
 }
 
-/// Limits as an operator gave them: a field that is `None` was not given.
+/// Limits as an operator wrote them. A field that is `None` was not given.
 ///
-/// In TOML or JSON the keys are [`LimitsPatch::KEYS`]; each takes a number, or a string with a unit, or `"none"`.
-/// Other keys are refused.
+/// In TOML or JSON the keys are [`LimitsPatch::KEYS`]; each takes a number, or a string with a unit, or `"none"`. Other
+/// keys are rejected.
 ///
 /// ```
 /// use agenthost_core::limits::{Cap, LimitsPatch};
@@ -85,7 +85,7 @@ impl LimitsPatch {
     pub const KEYS: &'static [&'static str] =
         &["tokens", "cost", "calls", "fuel", "memory", "timeout", "tasks", "depth"];
 
-    /// Sets the limit `key` (one of [`Self::KEYS`]) from `text`; the error says what is accepted.
+    /// Sets the limit `key` (one of [`Self::KEYS`]) from `text`. The error lists the accepted forms.
     pub fn set(&mut self, key: &str, text: &str) -> Result<(), String> {
         match key {
             "tokens" => self.tokens = Some(Cap::parse(text, parse_count)?),
@@ -106,7 +106,7 @@ impl LimitsPatch {
         Ok(())
     }
 
-    /// This patch, with what it leaves out taken from `base`.
+    /// Returns this patch, with missing values taken from `base`.
     #[must_use]
     pub fn over(self, base: Self) -> Self {
         Self {
@@ -153,7 +153,7 @@ impl<'de> Deserialize<'de> for LimitsPatch {
     }
 }
 
-/// A number or a string, as text: both are read by the same rules.
+/// A number or a string, as text, so that the same rules apply to both.
 struct Written(String);
 
 impl<'de> Deserialize<'de> for Written {
@@ -179,7 +179,7 @@ impl<'de> Deserialize<'de> for Written {
                 Ok(Written(value.to_string()))
             }
 
-            // The shortest text that reads back as `value`: the digits that were typed, for any sensible amount.
+            // The shortest text that parses back to `value`: the digits as they were typed, for any sensible amount.
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<Written, E> {
                 Ok(Written(value.to_string()))
             }

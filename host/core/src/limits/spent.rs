@@ -1,4 +1,4 @@
-//! What was used.
+//! Recorded usage.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Usd;
 use super::ledger::Used;
 
-/// What a task, or a run, used.
+/// The resources that a task or a run used.
 ///
 /// ```
 /// use agenthost_core::limits::Spent;
@@ -21,33 +21,33 @@ use super::ledger::Used;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spent {
-    /// Input tokens, cached ones included.
+    /// Input tokens, including cached ones.
     pub input_tokens: u64,
     /// The part of the input that was read from a provider's cache.
     pub cached_input_tokens: u64,
     /// Output tokens.
     pub output_tokens: u64,
-    /// Money for the calls whose price is known.
+    /// The cost of the calls whose price is known.
     pub cost: Usd,
-    /// Calls of models without a known price, so that `cost` is not the whole.
+    /// Calls of models without a known price; if there are any, `cost` is incomplete.
     pub unpriced_calls: u64,
-    /// Model calls that were sent, failed ones included.
+    /// Model calls that were sent, including failed ones.
     pub calls: u64,
     /// Fuel.
     pub fuel: u64,
-    /// The most linear memory held at any time, in bytes; of a run, the most of any task.
+    /// The peak linear memory in bytes; for a run, the highest peak of any task.
     pub peak_memory: u64,
     /// Wall time.
     pub wall: Duration,
 }
 
 impl Spent {
-    /// Adds a call that was sent.
+    /// Counts a call that was sent.
     pub(super) fn called(&mut self) {
         self.calls = self.calls.saturating_add(1);
     }
 
-    /// Adds what a call used.
+    /// Adds the usage of a request.
     pub(super) fn charge(&mut self, used: &Used) {
         self.input_tokens = self.input_tokens.saturating_add(used.input);
         self.cached_input_tokens = self.cached_input_tokens.saturating_add(used.cached_input);
@@ -58,7 +58,7 @@ impl Spent {
         }
     }
 
-    /// Adds what another task of the same run used; the wall time stays that of the whole.
+    /// Adds the usage of another task of the same run. The wall time does not change.
     pub fn add(&mut self, other: &Self) {
         self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
         self.cached_input_tokens = self.cached_input_tokens.saturating_add(other.cached_input_tokens);
@@ -70,14 +70,14 @@ impl Spent {
         self.peak_memory = self.peak_memory.max(other.peak_memory);
     }
 
-    /// The whole cost, where it is known.
+    /// The whole cost, or `None` if part of it is unknown.
     pub fn known_cost(&self) -> Option<Usd> {
         (self.unpriced_calls == 0).then_some(self.cost)
     }
 }
 
 impl Spent {
-    /// Reads what [`Serialize`] wrote: where the cost is not known, of no call.
+    /// Reads the form that [`Serialize`] writes. If its cost is missing, all calls count as unpriced.
     pub fn read(json: &Value) -> Option<Self> {
         let count = |name: &str| json.get(name).and_then(Value::as_u64);
         let cost: Option<Usd> = json

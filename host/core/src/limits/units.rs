@@ -1,14 +1,14 @@
-//! How people write counts, sizes and durations, on the command line and in files alike.
+//! Parsers for counts, sizes and durations, on the command line and in files.
 //!
-//! All three accept decimals where the result is whole, and refuse what would have to be rounded: a limit means what it
-//! says. The functions have the shape that clap's value parsers take.
+//! All three accept decimals if the result is whole, and reject a value that would have to be rounded, so that a limit
+//! is exactly the written value. The functions have the signature of clap's value parsers.
 
 use std::time::Duration;
 
-/// The longest duration: one year. Beyond it a deadline means nothing, and instants of the system may overflow.
+/// The longest duration: one year. A longer deadline is meaningless, and the system's instants may overflow.
 const MAX_SECONDS: u128 = 365 * 24 * 3_600;
 
-/// A count: `200000`, `200_000`, `200k`, `1.5M`; k, M, G and T are powers of 1,000.
+/// Parses a count: `200000`, `200_000`, `200k`, `1.5M`; k, M, G and T are powers of 1,000.
 ///
 /// ```
 /// use agenthost_core::limits::units::parse_count;
@@ -32,8 +32,8 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
     })
 }
 
-/// A size in bytes: `65536`, `64KiB`, `1.5GiB`, `500MB`. KiB, MiB and GiB are powers of 1,024, KB, MB and GB of 1,000;
-/// capitals do not matter.
+/// Parses a size in bytes: `65536`, `64KiB`, `1.5GiB`, `500MB`. KiB, MiB and GiB are powers of 1,024, KB, MB and GB of
+/// 1,000. Case does not matter.
 ///
 /// ```
 /// use agenthost_core::limits::units::parse_bytes;
@@ -58,7 +58,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     })
 }
 
-/// A duration: `90` (seconds), `90s`, `5m`, `1h30m`, `250ms`; the largest unit first, not zero, at most a year.
+/// Parses a duration: `90` (seconds), `90s`, `5m`, `1h30m`, `250ms`. The largest unit comes first. Zero and more than a
+/// year are errors.
 ///
 /// ```
 /// use std::time::Duration;
@@ -80,7 +81,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A size as people read it: `64 MiB`, `1.5 GiB`, `100 bytes`.
+/// Formats a size for people: `64 MiB`, `1.5 GiB`, `100 bytes`.
 #[doc(hidden)]
 pub fn show_bytes(bytes: u64) -> String {
     for (unit, name) in [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
@@ -132,7 +133,7 @@ fn nanos(text: &str) -> Option<u128> {
     Some(total)
 }
 
-/// `number` times `factor`, if that is whole and fits.
+/// Returns `number` times `factor` if the product is whole and fits.
 fn whole(number: &str, factor: u128) -> Option<u64> {
     const ONE: u128 = 1_000_000_000_000;
     let exact = decimal(number, 12)?.checked_mul(factor)?;
@@ -148,8 +149,8 @@ fn split_unit(text: &str) -> (&str, &str) {
     (number.trim_end(), unit)
 }
 
-/// Reads a plain decimal number exactly, as a multiple of ten to the power of minus `places`. No sign, no exponent;
-/// underscores between digits.
+/// Parses a plain decimal number exactly, as a multiple of ten to the power of minus `places`. It may contain
+/// underscores between digits, but no sign and no exponent.
 pub(super) fn decimal(text: &str, places: usize) -> Option<u128> {
     let (whole, fraction) = match text.split_once('.') {
         Some((whole, fraction)) => (digits(whole)?, digits(fraction)?),

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::units::decimal;
 
-/// An amount in US dollars, counted in pico-dollars (1e-12 USD): a price of $0.01 per million tokens is still 10,000 of
-/// them for each token. The most is about 18.4 million dollars; sums saturate there.
+/// An amount in US dollars, counted in pico-dollars (1e-12 USD): at a price of $0.01 per million tokens, each token
+/// still costs 10,000 of them. The maximum is about 18.4 million dollars; sums saturate there.
 ///
 /// ```
 /// use agenthost_core::limits::Usd;
@@ -21,14 +21,14 @@ use super::units::decimal;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Usd(u64);
 
-/// A million dollars: what is written above it is taken for a mistake.
+/// A million dollars: a written amount above it is treated as a mistake.
 const MOST_WRITTEN: u128 = 1_000_000_000_000_000_000;
 
 impl Usd {
-    /// Nothing.
+    /// Zero dollars.
     pub const ZERO: Self = Self(0);
 
-    /// An amount of pico-dollars.
+    /// Creates an amount from pico-dollars.
     pub const fn from_pico(pico: u64) -> Self {
         Self(pico)
     }
@@ -38,21 +38,21 @@ impl Usd {
         self.0
     }
 
-    /// The amount in dollars, for output; sums belong in [`Usd`].
+    /// The amount in dollars, for output. Use [`Usd`] for sums.
     #[expect(clippy::cast_precision_loss, reason = "53 bits are enough for what is shown")]
     pub fn as_f64(self) -> f64 {
         self.0 as f64 / 1e12
     }
 
-    /// The sum, at most the largest amount.
+    /// Returns the sum, saturating at the largest amount.
     #[must_use]
     pub const fn saturating_add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 }
 
-/// `$0.0123`: rounded to six decimals, at least two of them shown. An amount that would round to nothing shows as
-/// `$0.000001`, so that only nothing looks like nothing.
+/// `$0.0123`: rounded to six decimals, with at least two of them shown. A nonzero amount that would round to zero is
+/// shown as `$0.000001`.
 impl fmt::Display for Usd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micro = (self.0 / 1_000_000 + u64::from(self.0 % 1_000_000 >= 500_000)).max(u64::from(self.0 > 0));
@@ -89,7 +89,7 @@ impl Serialize for Usd {
 impl<'de> Deserialize<'de> for Usd {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let usd = f64::deserialize(deserializer)?;
-        // Negative amounts and what is no number become zero, larger ones the most.
+        // Negative amounts and NaN become zero, amounts that are too large become the maximum.
         Ok(Self((usd * 1e12).round() as u64))
     }
 }

@@ -1,4 +1,4 @@
-//! A model call as a task makes it: with a model *name*, before grants, limits and providers had their say.
+//! A model call as a task makes it, with a model *name*, before grants, limits and providers are applied.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::limits::LimitKind;
 
 use super::{Message, Reply};
 
-/// What a task asks for.
+/// A model call of a task.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Ask {
@@ -18,15 +18,15 @@ pub struct Ask {
     pub system: Option<String>,
     /// The conversation.
     pub messages: Vec<Message>,
-    /// The most output tokens; none leaves it to the host.
+    /// The maximum number of output tokens; with `None`, the host chooses.
     pub max_tokens: Option<u32>,
-    /// A JSON Schema, as text, that the reply's text must satisfy.
+    /// A JSON Schema, as text, that the text of the reply must satisfy.
     pub schema: Option<String>,
     /// Further settings by name.
     pub options: Vec<(String, String)>,
 }
 
-/// Why a call gave no reply, in the words of the plugin contract.
+/// The reason why a call has no reply, in the terms of the plugin contract.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CallError {
@@ -40,19 +40,19 @@ pub enum CallError {
     Refused(String),
     /// The reply does not satisfy the schema.
     InvalidReply(String),
-    /// No provider answered.
+    /// No provider replied.
     Unavailable(String),
-    /// The request makes no sense.
+    /// The request is invalid.
     InvalidRequest(String),
-    /// Any other class: its name and its message.
+    /// Any other class, with its name and its message.
     Other(String, String),
 }
 
-/// The most bytes of an error's text. It may repeat what the guest wrote, which can be 8 MiB.
+/// The maximum size of an error's text in bytes. The text may repeat guest input, which can be 8 MiB.
 const MAX_ERROR_BYTES: usize = 4 << 10;
 
 impl CallError {
-    /// The same error with the beginning of its text. A refusal keeps all of it: those are the words of the model.
+    /// Truncates the text of the error. A refusal keeps its full text, because the model wrote it.
     pub fn shortened(self) -> Self {
         let short = |mut text: String| {
             if text.len() > MAX_ERROR_BYTES {
@@ -88,10 +88,10 @@ impl fmt::Display for CallError {
     }
 }
 
-/// The reply or the reason why there is none.
+/// The reply, or the reason why there is none.
 pub type CallResult = Result<Reply, CallError>;
 
-/// What is left of a task's limits; none where there is no such limit.
+/// The remaining amounts of a task's limits; `None` for a limit that is not set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Allowance {

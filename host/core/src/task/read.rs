@@ -1,4 +1,4 @@
-//! Task reports read back from their JSON.
+//! Reads task reports back from their JSON.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 use crate::limits::{LimitKind, Spent};
 
 impl TaskReport {
-    /// Reads what its serialization wrote; none if it is something else.
+    /// Reads the form that the serialization writes. `None` if the JSON is anything else.
     #[doc(hidden)]
     pub fn read(json: &str) -> Option<Self> {
         let json: Value = serde_json::from_str(json).ok()?;
@@ -37,7 +37,7 @@ impl TaskReport {
 }
 
 impl Outcome {
-    /// Reads what its serialization wrote.
+    /// Reads the form that the serialization writes.
     #[doc(hidden)]
     pub fn read(json: &Value) -> Option<Self> {
         if let Some(value) = json.get("ok") {
@@ -55,7 +55,7 @@ impl Outcome {
 }
 
 impl FailureClass {
-    /// The class of this name.
+    /// Returns the class with this name.
     fn from_name(name: &str) -> Option<Self> {
         const ALL: [FailureClass; 10] = [
             FailureClass::Failed,

@@ -1,4 +1,4 @@
-//! What a scenario file says. Times are seconds of simulated time since the start, rates are per minute.
+//! The format of a scenario file. Times are seconds of simulated time since the start, rates are per minute.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use agenthost_core::llm::{Caching, Counting};
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Scenario {
-    /// What should happen, for people.
+    /// The expected behavior, for people.
     pub(super) about: String,
     #[serde(default)]
     pub(super) gate: GatePart,
     pub(super) service: ServicePart,
-    /// How the service changes, in the order of time.
+    /// The changes of the service, in the order of time.
     #[serde(default)]
     pub(super) phase: Vec<Phase>,
     pub(super) load: Vec<Load>,
@@ -77,7 +77,7 @@ pub(super) struct ServicePart {
     pub(super) headers: Headers,
     #[serde(default)]
     pub(super) retry_after: RetryAfter,
-    /// Milliseconds that a burst must fit into: a minute's worth unless it says otherwise.
+    /// Milliseconds that a burst must fit into: by default a minute's worth.
     #[serde(default = "minute")]
     pub(super) holds_ms: f64,
     /// The window of its limits, in seconds.
@@ -88,7 +88,7 @@ pub(super) struct ServicePart {
     pub(super) jitter: f64,
     #[serde(default)]
     pub(super) caches: bool,
-    /// How it is at the start.
+    /// The condition of the service at the start.
     #[serde(flatten)]
     pub(super) start: Condition,
 }
@@ -101,18 +101,18 @@ fn window() -> f64 {
     60.0
 }
 
-/// Which limits the answers' headers tell.
+/// The limits that the headers of replies report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Headers {
     None,
     /// Requests and tokens, as they were when the request was counted.
     Together,
-    /// Requests, input and output apart, as they are when the answer leaves, tokens rounded to thousands.
+    /// Requests, input and output separately, as they are when the reply is sent, tokens rounded to thousands.
     Apart,
 }
 
-/// What a refusal says of when to come back.
+/// The `retry-after` of a rejection.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum RetryAfter {
@@ -124,7 +124,8 @@ pub(super) enum RetryAfter {
     Zero,
 }
 
-/// What may change from phase to phase. What is none stays as it was; a limit that is never given does not exist.
+/// The settings that may change from phase to phase. `None` leaves a setting unchanged; a limit that is never given
+/// does not exist.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(super) struct Condition {
@@ -133,7 +134,7 @@ pub(super) struct Condition {
     pub(super) input_tokens: Option<f64>,
     pub(super) output_tokens: Option<f64>,
     pub(super) latency_ms: Option<f64>,
-    /// Requests at a time, of all models together; more are answered with `over`.
+    /// The number of concurrent requests of all models together; more are answered with `over`.
     pub(super) bears: Option<u32>,
     /// 429, 503 or 529.
     pub(super) over: Option<u16>,
@@ -162,14 +163,14 @@ pub(super) struct Load {
     pub(super) input: u64,
     /// The share by which the estimate of the input errs high.
     pub(super) overestimate: f64,
-    /// The least and the most that an answer has.
+    /// The minimum and the maximum number of output tokens of a reply.
     pub(super) output: [u64; 2],
     pub(super) max_output: u64,
-    /// Whether the calls begin alike; all but a hundred input tokens are the prefix.
+    /// Whether the calls share a prefix, which is all but a hundred input tokens.
     pub(super) prefix: bool,
-    /// The service never answers, and after so many seconds the caller stops waiting.
+    /// Set if the service never answers; the caller stops waiting after this many seconds.
     pub(super) hangs: Option<f64>,
-    /// Seconds until the task ends, from the call on.
+    /// Seconds from the call until the task's deadline.
     pub(super) deadline: Option<f64>,
 }
 
@@ -192,26 +193,26 @@ impl Default for Load {
     }
 }
 
-/// Bounds on what was seen. Calls that were neither answered nor dropped by their caller have failed.
+/// Bounds on the observed events. A call that was neither answered nor dropped by its caller has failed.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Expect {
-    /// When the last call is done, at the latest.
+    /// The latest time at which the last call is done.
     pub(super) within: f64,
-    /// At most.
+    /// The maximum number of failed calls.
     #[serde(default)]
     pub(super) failed: usize,
-    /// Requests sent, at most.
+    /// The maximum number of requests sent.
     pub(super) sent: Option<usize>,
-    /// In flight to one model before the first answer, at most.
+    /// The maximum number in flight to one model before the first reply.
     #[serde(default = "four")]
     pub(super) start: i64,
-    /// The most that is ever in flight lies between these.
+    /// The bounds of the peak number in flight.
     pub(super) peak: Option<[i64; 2]>,
-    /// Requests that led others, exactly.
+    /// The exact number of requests that led others.
     #[serde(default)]
     pub(super) leads: usize,
-    /// Answers that read the cache, at least.
+    /// The minimum number of replies that read the cache.
     #[serde(default)]
     pub(super) hits: usize,
     #[serde(default)]
@@ -222,7 +223,7 @@ pub(super) struct Expect {
     pub(super) rises: Vec<Falls>,
     #[serde(default)]
     pub(super) uses: Vec<Uses>,
-    /// The last of a line's calls is done by then.
+    /// The latest time at which the last call of a line is done.
     #[serde(default)]
     pub(super) line_within: BTreeMap<String, f64>,
 }
@@ -231,7 +232,7 @@ fn four() -> i64 {
     4
 }
 
-/// At most so many answers of this status in a time.
+/// The maximum number of replies with a status in an interval.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Errors {
@@ -247,7 +248,8 @@ fn always() -> f64 {
     f64::INFINITY
 }
 
-/// Within so many seconds after a moment, no more (`falls`) or no fewer (`rises`) than `to` are in flight at some time.
+/// Within `within` seconds after `after`, at most (`falls`) or at least (`rises`) `to` requests are in flight at some
+/// time.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Falls {
@@ -256,7 +258,7 @@ pub(super) struct Falls {
     pub(super) to: i64,
 }
 
-/// Between two moments, at least this share of what the scarcest limit gave was used.
+/// The minimum share of the scarcest limit's refill that is used between two moments.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Uses {

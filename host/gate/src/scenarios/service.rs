@@ -1,5 +1,5 @@
-//! A simulated model service: token buckets that refill all the time, a latency, a concurrency that it bears, and
-//! phases in which these change. It knows nothing of the gate.
+//! A simulated model service: token buckets that refill continuously, a latency, a concurrency limit, and phases in
+//! which these change. It is independent of the gate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep};
 use super::file::{Condition, CountingName, Headers, Load, RetryAfter, Scenario};
 use agenthost_core::llm::{Meter, ProviderError, ProviderErrorKind, Quota, Reply, Stop, Usage};
 
-/// The way to the service, and back again.
+/// The network latency in each direction.
 const WAY: Duration = Duration::from_millis(10);
 
-/// The limits, in the order in which they are kept.
+/// The indices of the limits in [`Buckets`].
 const REQUESTS: usize = 0;
 const TOKENS: usize = 1;
 const INPUT: usize = 2;
@@ -37,7 +37,7 @@ struct State {
     used: Vec<Use>,
 }
 
-/// Levels of the four limits; those that do not exist are never looked at.
+/// The levels of the four limits; the level of a limit that does not exist is ignored.
 #[derive(Clone, Copy)]
 struct Buckets([f64; 4]);
 
@@ -76,7 +76,7 @@ impl Condition {
 }
 
 impl State {
-    /// A number between 0 and 1, the same ones in each run.
+    /// Returns a number between 0 and 1; the sequence is the same in each run.
     fn random(&mut self) -> f64 {
         self.random = self
             .random
@@ -104,17 +104,17 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// What a second gives of a limit.
+    /// The amount of a limit that refills per second.
     fn rate(&self, limit: f64) -> f64 {
         limit / self.scenario.service.window_s
     }
 
-    /// The most that a limit holds.
+    /// The capacity of a limit.
     fn holds(&self, limit: f64) -> f64 {
         (limit * self.scenario.service.holds_ms / 60_000.0).max(1.0)
     }
 
-    /// The state as it is now.
+    /// Returns the state, updated to the current time.
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap();
         let now = self.start.elapsed().as_secs_f64();
@@ -141,7 +141,7 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// Answers one request; `marked` says whether it asked for its prefix to be kept.
+    /// Answers one request; `marked` is whether it asked for its prefix to be cached.
     pub(super) async fn complete(&self, load: &Load, marked: bool) -> Result<Reply, ProviderError> {
         sleep(WAY).await;
         let answer = self.serve(load, marked).await;
@@ -217,12 +217,12 @@ impl<'a> Service<'a> {
             CountingName::UpFront => load.input.max(load.max_output),
             CountingName::AsUsed => load.input + load.output[1],
         };
-        // Output is counted as it is made: a request needs but a little of it to be let in.
+        // Output is counted as it is produced: a request needs only a little of it to be admitted.
         let needs = [1.0, tokens as f64, input as f64, 1.0];
         let mut wait: f64 = 0.0;
         for ((level, need), limit) in levels.0.iter().zip(needs).zip(limits) {
             if let Some(limit) = limit {
-                // A hair less than needed is what rounding leaves.
+                // Rounding may leave slightly less than needed.
                 wait = wait.max((need - 1e-6 - level) / self.rate(limit));
             }
         }
@@ -286,7 +286,7 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// The share that was used, between two moments, of what refilled of the limit that was used most.
+    /// The used share, between two moments, of the refill of the limit that was used most.
     pub(super) fn share(&self, model: &str, from: f64, until: f64) -> f64 {
         let mut given = [0.0; 4];
         let mut now = self.scenario.service.start.clone();

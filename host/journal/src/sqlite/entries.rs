@@ -33,7 +33,9 @@ pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
         Entry::RunResumed { run, pid } => {
             const SQL: &str = "UPDATE run SET pid = ?2, ended_ms = NULL, state = NULL, report = NULL, report_sum = NULL
                 WHERE id = ?1";
-            one(db.prepare_cached(SQL)?.execute(params![run, pid])?, || no_run(run))?;
+            one(db.prepare_cached(SQL)?.execute(params![run, pid])?, || {
+                Trouble::no_run(run)
+            })?;
             owner::note(db, run, *pid)
         }
         Entry::RunEnded { run, end } => run_ended(db, run, end),
@@ -52,7 +54,7 @@ pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
                 started_ms = excluded.started_ms, input = excluded.input, input_sum = excluded.input_sum";
             let sum = input.as_deref().map(sum);
             let fields = params![run, key(task)?, task, plugin, digest, int(*at_ms), input, sum];
-            one(db.prepare_cached(SQL)?.execute(fields)?, || no_run(run))
+            one(db.prepare_cached(SQL)?.execute(fields)?, || Trouble::no_run(run))
         }
         Entry::CallStarted {
             run,
@@ -109,10 +111,6 @@ pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
         }
         Entry::TaskEnded { run, task, end } => task_ended(db, find_task(db, run, task)?, end),
     }
-}
-
-pub(super) fn no_run(run: &str) -> Trouble {
-    Trouble::Misfit(format!("there is no run `{run}`"))
 }
 
 /// Complains unless one row was changed.
@@ -174,7 +172,7 @@ fn run_started(db: &Connection, run: &RunRecord) -> Done {
 fn run_ended(db: &Connection, run: &str, end: &RunEnd) -> Done {
     const SQL: &str = "UPDATE run SET ended_ms = ?2, state = ?3, report = ?4, report_sum = ?5 WHERE id = ?1";
     let fields = params![run, int(end.ended_ms), end.state, end.report, sum(&end.report)];
-    one(db.prepare_cached(SQL)?.execute(fields)?, || no_run(run))
+    one(db.prepare_cached(SQL)?.execute(fields)?, || Trouble::no_run(run))
 }
 
 /// Takes from a task what an earlier attempt at it learned.

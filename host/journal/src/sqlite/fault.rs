@@ -27,6 +27,11 @@ impl From<rusqlite::Error> for Trouble {
 }
 
 impl Trouble {
+    /// The error for a run that the journal does not have.
+    pub(super) fn no_run(run: &str) -> Self {
+        Self::Misfit(format!("there is no run `{run}`"))
+    }
+
     /// The error for the journal at `path`.
     pub(super) fn at(self, path: &Path) -> Error {
         match self {

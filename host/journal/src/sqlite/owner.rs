@@ -6,12 +6,9 @@
 //!
 //! Left out: processes of other machines or containers that use the same file. Their numbers mean nothing here.
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::super::Entry;
-use super::entries;
 use super::fault::Trouble;
-use agenthost_core::error::Error;
 use agenthost_core::process;
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS
@@ -39,7 +36,7 @@ pub(super) fn forget(db: &Connection, no: i64) -> Result<(), Trouble> {
 pub(super) fn running(db: &Connection, run: &str) -> Result<Option<u32>, Trouble> {
     const SQL: &str = "SELECT no FROM run WHERE id = ?1";
     let no = db.prepare_cached(SQL)?.query_row([run], |row| row.get(0)).optional()?;
-    process(db, no.ok_or_else(|| entries::no_run(run))?)
+    process(db, no.ok_or_else(|| Trouble::no_run(run))?)
 }
 
 /// The live process that runs the run of this number, if there is one.
@@ -61,21 +58,4 @@ fn start(db: &Connection, no: i64, pid: u32) -> Result<Option<String>, Trouble> 
         .prepare_cached(SQL)?
         .query_row(params![no, pid], |row| row.get(0))
         .optional()?)
-}
-
-/// Makes this process the one that runs `run`, unless another live one does. Nothing comes between looking and writing:
-/// the transaction holds the lock of all writers from its first statement.
-pub(super) fn take_over(db: &mut Connection, run: &str) -> Result<(), Trouble> {
-    let me = std::process::id();
-    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if let Some(pid) = running(&transaction, run)?.filter(|pid| *pid != me) {
-        return Err(Trouble::Unknown(
-            Error::usage(format!("run {run} is still going on, in process {pid}")).hint(format!(
-                "Wait for its end. To stop it, check first that process {pid} is agenthost."
-            )),
-        ));
-    }
-    let run = run.to_owned();
-    entries::write(&transaction, &Entry::RunResumed { run, pid: me })?;
-    Ok(transaction.commit()?)
 }

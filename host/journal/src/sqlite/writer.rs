@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::super::{Entry, Keep, Pruned};
 use super::fault::{Trouble, again};
-use super::{entries, owner, prune};
+use super::{entries, prune, take_over};
 use agenthost_core::error::{Error, Result};
 
 /// Entries per transaction.
@@ -115,7 +115,7 @@ impl Writer {
                 Job::TakeOver(run, waiter) => {
                     // A refusal changes nothing, so the journal stays whole.
                     let taken = self.whole().and_then(|()| {
-                        owner::take_over(&mut self.connection, &run).map_err(|trouble| trouble.at(&self.path))
+                        take_over::take_over(&mut self.connection, &run).map_err(|trouble| trouble.at(&self.path))
                     });
                     // Who asked may be gone.
                     let _ = waiter.send(taken);

@@ -3,7 +3,6 @@
 use wasmparser::{BlockType, CompositeInnerType, FunctionBody, Operator, Parser, Payload, TypeRef};
 
 use super::*;
-use crate::bytes::broken;
 
 /// Counts what compiling the functions of the component `bytes` grows with. Call it before they are compiled.
 ///

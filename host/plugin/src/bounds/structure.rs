@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use wasmparser::{
-    BinaryReader, ComponentAlias, ComponentExternalKind, ComponentImport, ComponentInstance, ComponentOuterAliasKind,
-    ComponentType, ComponentTypeRef, CoreType, Encoding, Instance, InstanceTypeDeclaration, Parser, Payload,
+    BinaryReader, ComponentAlias, ComponentDefinedType, ComponentExternalKind, ComponentImport, ComponentInstance,
+    ComponentOuterAliasKind, ComponentType, ComponentTypeRef, CoreType, Encoding, Instance, InstanceTypeDeclaration,
+    Parser, Payload,
 };
 
+use super::instances::{CANON_BYTES, COMPONENT_INSTANCE_BYTES, Module, Totals};
 use super::*;
-use crate::bytes::broken;
 use crate::embedded::WIT_SECTION;
 
 /// Counts the parts of the component `bytes`, and then what its types expand to.
@@ -18,6 +19,22 @@ use crate::embedded::WIT_SECTION;
 /// An error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) that names the bound that is exceeded and the count, or says that
 /// the bytes cannot be parsed.
 pub(crate) fn structure(bytes: &[u8]) -> Result<(), Error> {
+    parts(bytes)?;
+    validation::check(bytes)
+}
+
+/// An upper estimate of the bytes that the engine holds for one instance of the component `bytes`, without its memories and tables.
+///
+/// # Errors
+///
+/// As those of [`structure`].
+#[doc(hidden)]
+pub fn instance_bytes(bytes: &[u8]) -> Result<u64, Error> {
+    Ok(parts(bytes)?.state_bytes)
+}
+
+/// Counts the parts of the component `bytes`.
+fn parts(bytes: &[u8]) -> Result<Totals, Error> {
     let mut counts = Counts::default();
     let mut frames: Vec<Frame> = Vec::new();
     let mut root = Totals::default();
@@ -37,7 +54,7 @@ pub(crate) fn structure(bytes: &[u8]) -> Result<(), Error> {
             let Some(ended) = frames.pop() else { continue };
             match frames.last_mut() {
                 Some(outer) if ended.is_component => outer.components.push(Some(ended.totals)),
-                Some(_) => {}
+                Some(outer) => outer.modules.push(Some(ended.module)),
                 None => root = ended.totals,
             }
         } else {
@@ -45,29 +62,7 @@ pub(crate) fn structure(bytes: &[u8]) -> Result<(), Error> {
         }
     }
     root.check()?;
-    types::expanded(bytes)
-}
-
-/// What is made when a component is instantiated, with all that is instantiated in it.
-#[derive(Clone, Copy, Default)]
-struct Totals {
-    core_instances: u64,
-    component_instances: u64,
-    definitions: u64,
-}
-
-impl Totals {
-    fn add(&mut self, other: &Self) {
-        self.core_instances = self.core_instances.saturating_add(other.core_instances);
-        self.component_instances = self.component_instances.saturating_add(other.component_instances);
-        self.definitions = self.definitions.saturating_add(other.definitions);
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        CORE_INSTANCES.check(self.core_instances)?;
-        COMPONENT_INSTANCES.check(self.component_instances)?;
-        DEFINITIONS.check(self.definitions)
-    }
+    Ok(root)
 }
 
 /// A component or module that is being read.
@@ -76,7 +71,11 @@ struct Frame {
     is_component: bool,
     /// The components that it can instantiate, by index; `None` for one that is given to it.
     components: Vec<Option<Totals>>,
+    /// The core modules that it can instantiate, in the same way.
+    modules: Vec<Option<Module>>,
     totals: Totals,
+    /// The parts of the module that is being read.
+    module: Module,
 }
 
 /// Parts of which there is one for each time that they stand in the bytes.
@@ -98,6 +97,11 @@ struct Counts {
     wit_sections: u64,
     wit_bytes: u64,
     types: u64,
+    nested_types: u64,
+    labels: u64,
+    /// Definitions, linked imports and linked exports where they are written, also in components that are never instantiated: each is
+    /// validated once.
+    written: Totals,
 }
 
 impl Counts {
@@ -116,26 +120,47 @@ impl Counts {
                     self.core_type(&group?)?;
                 }
             }
-            Payload::ImportSection(section) => CORE_IMPORTS.add(&mut self.core_imports, u64::from(section.count()))?,
-            Payload::FunctionSection(section) => FUNCTIONS.add(&mut self.functions, u64::from(section.count()))?,
+            Payload::ImportSection(section) => {
+                let module = &mut own(frames)?.module;
+                for import in section.clone().into_imports() {
+                    CORE_IMPORTS.add(&mut self.core_imports, 1)?;
+                    module.import(&import.map_err(|error| broken(&error))?);
+                }
+            }
+            Payload::FunctionSection(section) => {
+                FUNCTIONS.add(&mut self.functions, u64::from(section.count()))?;
+                own(frames)?.module.functions += u64::from(section.count());
+            }
             Payload::TableSection(section) => {
                 TABLES.add(&mut self.tables, u64::from(section.count()))?;
+                own(frames)?.module.areas += u64::from(section.count());
                 for table in each(section.clone()) {
                     TABLE_ELEMENTS.check(table?.ty.initial)?;
                 }
             }
-            Payload::MemorySection(section) => TABLES.add(&mut self.tables, u64::from(section.count()))?,
-            Payload::GlobalSection(section) => GLOBALS.add(&mut self.globals, u64::from(section.count()))?,
-            Payload::ExportSection(section) => CORE_EXPORTS.add(&mut self.core_exports, u64::from(section.count()))?,
-            Payload::DataSection(section) => DATA_SEGMENTS.add(&mut self.data_segments, u64::from(section.count()))?,
+            Payload::MemorySection(section) => {
+                TABLES.add(&mut self.tables, u64::from(section.count()))?;
+                own(frames)?.module.areas += u64::from(section.count());
+            }
+            Payload::GlobalSection(section) => {
+                GLOBALS.add(&mut self.globals, u64::from(section.count()))?;
+                own(frames)?.module.globals += u64::from(section.count());
+            }
+            Payload::ExportSection(section) => {
+                CORE_EXPORTS.add(&mut self.core_exports, u64::from(section.count()))?;
+                own(frames)?.module.exports += u64::from(section.count());
+            }
+            Payload::DataSection(section) => {
+                DATA_SEGMENTS.add(&mut self.data_segments, u64::from(section.count()))?;
+                for data in each(section.clone()) {
+                    own(frames)?.module.data(&data?);
+                }
+            }
             Payload::ElementSection(section) => {
                 ELEMENT_SEGMENTS.add(&mut self.element_segments, u64::from(section.count()))?;
                 for element in each(section.clone()) {
-                    let entries = match element?.items {
-                        wasmparser::ElementItems::Functions(functions) => functions.count(),
-                        wasmparser::ElementItems::Expressions(_, expressions) => expressions.count(),
-                    };
-                    ELEMENTS.add(&mut self.elements, u64::from(entries))?;
+                    let entries = own(frames)?.module.elements(&element?);
+                    ELEMENTS.add(&mut self.elements, entries)?;
                 }
             }
             Payload::CodeSectionEntry(body) => BODY_BYTES.check(body.range().len() as u64)?,
@@ -146,15 +171,12 @@ impl Counts {
 
     fn component_payload(&mut self, bytes: &[u8], payload: &Payload<'_>, frames: &mut [Frame]) -> Result<(), Error> {
         // What an outer alias means, before the frame itself is changed.
-        let outer = |frames: &[Frame], count: u32, index: u32| {
-            let at = frames.len().checked_sub(1 + count as usize)?;
-            frames.get(at)?.components.get(index as usize).copied().flatten()
-        };
+        let outer = |frames: &[Frame], count: u32| frames.len().checked_sub(1 + count as usize);
         match payload {
             Payload::ComponentTypeSection(section) => {
                 let range = section.range();
                 self.component_types(bytes, range)?;
-                own(frames)?.define(section.count() as usize);
+                self.define(own(frames)?, section.count() as usize)?;
                 Ok(())
             }
             Payload::CoreTypeSection(section) => {
@@ -164,23 +186,31 @@ impl Counts {
                         CoreType::Module(parts) => CORE_TYPES.add(&mut self.core_types, parts.len() as u64)?,
                     }
                 }
-                own(frames)?.define(section.count() as usize);
+                self.define(own(frames)?, section.count() as usize)?;
                 Ok(())
             }
             Payload::ComponentCanonicalSection(section) => {
                 FUNCTIONS.add(&mut self.functions, u64::from(section.count()))?;
-                own(frames)?.define(section.count() as usize);
+                let frame = own(frames)?;
+                frame
+                    .totals
+                    .hold(u64::from(section.count()).saturating_mul(CANON_BYTES));
+                self.define(frame, section.count() as usize)?;
                 Ok(())
             }
             Payload::InstanceSection(section) => {
                 for instance in each(section.clone()) {
                     let frame = own(frames)?;
                     match instance? {
-                        Instance::Instantiate { args, .. } => {
-                            frame.totals.core_instances = frame.totals.core_instances.saturating_add(1);
-                            frame.define(1 + args.len());
+                        Instance::Instantiate { module_index, args } => {
+                            let module = frame.modules.get(module_index as usize).copied().flatten();
+                            let module = module.ok_or_else(|| given("core module"))?;
+                            self.written.instantiate(&module);
+                            self.written.check_links()?;
+                            frame.totals.instantiate(&module);
+                            self.define(frame, 1 + args.len())?;
                         }
-                        Instance::FromExports(exports) => frame.define(1 + exports.len()),
+                        Instance::FromExports(exports) => self.define(frame, 1 + exports.len())?,
                     }
                 }
                 Ok(())
@@ -191,14 +221,15 @@ impl Counts {
                     match instance? {
                         ComponentInstance::Instantiate { component_index, args } => {
                             let inner = frame.components.get(component_index as usize).copied().flatten();
-                            let inner = inner.ok_or_else(given)?;
+                            let inner = inner.ok_or_else(|| given("component"))?;
                             frame.totals.component_instances = frame.totals.component_instances.saturating_add(1);
+                            frame.totals.hold(COMPONENT_INSTANCE_BYTES);
                             frame.totals.add(&inner);
-                            frame.define(1 + args.len());
+                            self.define(frame, 1 + args.len())?;
                         }
                         ComponentInstance::FromExports(exports) => {
                             exports.iter().try_for_each(|export| name(export.name.name))?;
-                            frame.define(1 + exports.len());
+                            self.define(frame, 1 + exports.len())?;
                         }
                     }
                 }
@@ -206,21 +237,31 @@ impl Counts {
             }
             Payload::ComponentAliasSection(section) => {
                 for alias in each(section.clone()) {
-                    let component = match alias? {
-                        ComponentAlias::Outer {
-                            kind: ComponentOuterAliasKind::Component,
-                            count,
-                            index,
-                        } => Some(outer(frames, count, index)),
-                        ComponentAlias::InstanceExport {
-                            kind: ComponentExternalKind::Component,
-                            ..
-                        } => Some(None),
-                        _ => None,
-                    };
+                    let (mut component, mut module) = (None, None);
+                    match alias? {
+                        ComponentAlias::Outer { kind, count, index } => {
+                            let from = outer(frames, count).and_then(|at| frames.get(at));
+                            match kind {
+                                ComponentOuterAliasKind::Component => {
+                                    component = Some(from.and_then(|from| from.component(index)));
+                                }
+                                ComponentOuterAliasKind::CoreModule => {
+                                    module = Some(from.and_then(|from| from.module_at(index)));
+                                }
+                                _ => {}
+                            }
+                        }
+                        ComponentAlias::InstanceExport { kind, .. } => match kind {
+                            ComponentExternalKind::Component => component = Some(None),
+                            ComponentExternalKind::Module => module = Some(None),
+                            _ => {}
+                        },
+                        ComponentAlias::CoreInstanceExport { .. } => {}
+                    }
                     let frame = own(frames)?;
                     frame.components.extend(component);
-                    frame.define(1);
+                    frame.modules.extend(module);
+                    self.define(frame, 1)?;
                 }
                 Ok(())
             }
@@ -229,10 +270,12 @@ impl Counts {
                     let import = import?;
                     name(import.name.name)?;
                     let frame = own(frames)?;
-                    if matches!(import.ty, ComponentTypeRef::Component(_)) {
-                        frame.components.push(None);
+                    match import.ty {
+                        ComponentTypeRef::Component(_) => frame.components.push(None),
+                        ComponentTypeRef::Module(_) => frame.modules.push(None),
+                        _ => {}
                     }
-                    frame.define(1);
+                    self.define(frame, 1)?;
                 }
                 Ok(())
             }
@@ -241,14 +284,43 @@ impl Counts {
                     let export = export?;
                     name(export.name.name)?;
                     let frame = own(frames)?;
-                    if export.kind == ComponentExternalKind::Component {
-                        let exported = frame.components.get(export.index as usize).copied().flatten();
-                        frame.components.push(exported);
+                    match export.kind {
+                        ComponentExternalKind::Component => frame.components.push(frame.component(export.index)),
+                        ComponentExternalKind::Module => frame.modules.push(frame.module_at(export.index)),
+                        _ => {}
                     }
-                    frame.define(1);
+                    self.define(frame, 1)?;
                 }
                 Ok(())
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts definitions of a component: where they are written, and for each copy of the component.
+    fn define(&mut self, frame: &mut Frame, count: usize) -> Result<(), Error> {
+        frame.totals.definitions = frame.totals.definitions.saturating_add(count as u64);
+        DEFINITIONS.add(&mut self.written.definitions, count as u64)
+    }
+
+    fn label(&mut self, label: &str) -> Result<(), Error> {
+        LABEL_BYTES.check(label.len() as u64)?;
+        LABELS.add(&mut self.labels, label.len() as u64)
+    }
+
+    /// Counts the names in a type that is not one of a component or an instance.
+    fn labels(&mut self, ty: &ComponentType<'_>) -> Result<(), Error> {
+        match ty {
+            ComponentType::Defined(ComponentDefinedType::Record(fields)) => {
+                fields.iter().try_for_each(|(label, _)| self.label(label))
+            }
+            ComponentType::Defined(ComponentDefinedType::Variant(cases)) => {
+                cases.iter().try_for_each(|case| self.label(case.name))
+            }
+            ComponentType::Defined(ComponentDefinedType::Flags(labels) | ComponentDefinedType::Enum(labels)) => {
+                labels.iter().try_for_each(|label| self.label(label))
+            }
+            ComponentType::Func(func) => func.params.iter().try_for_each(|(label, _)| self.label(label)),
             _ => Ok(()),
         }
     }
@@ -292,9 +364,14 @@ impl Counts {
                 (Some(TYPE), Some(COMPONENT | INSTANCE)) => {
                     let header = reader.read_bytes(1 + usize::from(inner));
                     let count = header.and_then(|_| reader.read_var_u32());
+                    NESTED_TYPES.add(&mut self.nested_types, u64::from(inner))?;
                     count.map(|count| open.push(count))
                 }
-                (Some(TYPE), _) if !inner => reader.read::<ComponentType<'_>>().map(|_| ()),
+                (Some(TYPE), _) if !inner => {
+                    let ty = reader.read::<ComponentType<'_>>().map_err(|error| broken(&error))?;
+                    self.labels(&ty)?;
+                    Ok(())
+                }
                 (Some(IMPORT), _) => {
                     let import = reader.read_u8().and_then(|_| reader.read::<ComponentImport<'_>>());
                     let import = import.map_err(|error| broken(&error))?;
@@ -305,6 +382,7 @@ impl Counts {
                     let declaration = reader.read::<InstanceTypeDeclaration<'_>>();
                     match declaration.map_err(|error| broken(&error))? {
                         InstanceTypeDeclaration::Export { name: export, .. } => name(export.name)?,
+                        InstanceTypeDeclaration::Type(ty) => self.labels(&ty)?,
                         InstanceTypeDeclaration::CoreType(CoreType::Rec(group)) => self.core_type(&group)?,
                         InstanceTypeDeclaration::CoreType(CoreType::Module(parts)) => {
                             CORE_TYPES.add(&mut self.core_types, parts.len() as u64)?;
@@ -322,8 +400,12 @@ impl Counts {
 }
 
 impl Frame {
-    fn define(&mut self, count: usize) {
-        self.totals.definitions = self.totals.definitions.saturating_add(count as u64);
+    fn component(&self, index: u32) -> Option<Totals> {
+        self.components.get(index as usize).copied().flatten()
+    }
+
+    fn module_at(&self, index: u32) -> Option<Module> {
+        self.modules.get(index as usize).copied().flatten()
     }
 }
 
@@ -336,9 +418,13 @@ fn name(name: &str) -> Result<(), Error> {
     NAME_BYTES.check(name.len() as u64)
 }
 
-fn given() -> Error {
-    Error::plugin("the component instantiates a component that it imports or takes from an instance")
-        .hint("Such a component cannot be counted before it is compiled; nest it where it is instantiated.")
+fn given(what: &str) -> Error {
+    Error::plugin(format!(
+        "the component instantiates a {what} that it imports or takes from an instance"
+    ))
+    .hint(format!(
+        "Such a {what} cannot be counted before it is compiled; nest it where it is instantiated."
+    ))
 }
 
 /// The items of a section, with errors of ours.

@@ -3,65 +3,72 @@
 use std::collections::HashMap;
 
 use wasmparser::component_types::{
-    ComponentAnyTypeId, ComponentDefinedType, ComponentDefinedTypeId, ComponentEntityType, ComponentFuncTypeId,
-    ComponentInstanceTypeId, ComponentTypeId, ComponentValType,
+    ComponentAnyTypeId, ComponentCoreModuleTypeId, ComponentDefinedType, ComponentDefinedTypeId, ComponentEntityType,
+    ComponentFuncTypeId, ComponentInstanceTypeId, ComponentTypeId, ComponentValType,
 };
 use wasmparser::types::TypesRef;
-use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
-use super::{Error, TYPE_LEVELS, TYPE_PARTS};
-use crate::bytes::broken;
+use super::{Error, TYPE_LABELS, TYPE_LEVELS, TYPE_PARTS};
 
-/// Checks all types of the component `bytes` and of the components in it. The bodies of functions are not looked at.
-pub(super) fn expanded(bytes: &[u8]) -> Result<(), Error> {
-    let mut validator = Validator::new_with_features(WasmFeatures::all());
-    let mut sizes = Sizes::default();
-    for payload in Parser::new(0).parse_all(bytes) {
-        let payload = payload.map_err(|error| broken(&error))?;
-        // Before the validator leaves a component: its types are reached by their indices.
-        if let (Payload::End(_), Some(types)) = (&payload, validator.types(0)) {
-            sizes.all(&types)?;
-        }
-        if let Err(error) = validator.payload(&payload) {
-            // The parser counts the parts of a type, too, up to a million.
-            if error.message().contains("effective type size") {
-                TYPE_PARTS.check(u64::MAX)?;
-            }
-            return Err(broken(&error));
-        }
-    }
-    Ok(())
-}
-
-/// What one type expands to.
+/// The expanded size of one type of a value.
 #[derive(Clone, Copy)]
 struct Size {
     /// Itself and all that it holds.
     parts: u64,
     /// Types inside each other, itself included.
     levels: u64,
+    /// Bytes of names.
+    labels: u64,
+    /// The cost of comparing it: parts, and the length of names.
+    weight: u64,
 }
 
 impl Size {
-    const ONE: Self = Self { parts: 1, levels: 1 };
+    const ONE: Self = Self {
+        parts: 1,
+        levels: 1,
+        labels: 0,
+        weight: 1,
+    };
 
     fn check(self) -> Result<(), Error> {
         TYPE_LEVELS.check(self.levels)?;
-        TYPE_PARTS.check(self.parts)
+        TYPE_PARTS.check(self.parts)?;
+        TYPE_LABELS.check(self.labels)
+    }
+
+    /// The size with something inside it that may have a name.
+    fn with(self, name: &str, inside: Self) -> Self {
+        Self {
+            parts: self.parts.saturating_add(inside.parts),
+            levels: self.levels.max(inside.levels.saturating_add(1)),
+            labels: self
+                .labels
+                .saturating_add(inside.labels)
+                .saturating_add(name.len() as u64),
+            weight: self.weight.saturating_add(inside.weight).saturating_add(units(name)),
+        }
     }
 }
 
-/// The sizes of types, each computed once.
+/// The cost of comparing a name, in parts of types.
+pub(super) fn units(name: &str) -> u64 {
+    name.len() as u64 / 16
+}
+
+/// The sizes of types of values and the weights of all others, each computed once.
 #[derive(Default)]
-struct Sizes {
+pub(super) struct Sizes {
     defined: HashMap<ComponentDefinedTypeId, Size>,
-    instances: HashMap<ComponentInstanceTypeId, ()>,
-    components: HashMap<ComponentTypeId, ()>,
+    funcs: HashMap<ComponentFuncTypeId, u64>,
+    modules: HashMap<ComponentCoreModuleTypeId, u64>,
+    instances: HashMap<ComponentInstanceTypeId, u64>,
+    components: HashMap<ComponentTypeId, u64>,
 }
 
 impl Sizes {
     /// Checks all types and functions of one component.
-    fn all(&mut self, types: &TypesRef<'_>) -> Result<(), Error> {
+    pub(super) fn all(&mut self, types: &TypesRef<'_>) -> Result<(), Error> {
         for index in 0..types.component_type_count() {
             self.any(types, types.component_any_type_at(index))?;
         }
@@ -71,57 +78,100 @@ impl Sizes {
         Ok(())
     }
 
-    fn any(&mut self, types: &TypesRef<'_>, id: ComponentAnyTypeId) -> Result<(), Error> {
+    /// Checks a type and returns its weight.
+    pub(super) fn any(&mut self, types: &TypesRef<'_>, id: ComponentAnyTypeId) -> Result<u64, Error> {
         match id {
-            ComponentAnyTypeId::Defined(id) => self.defined(types, id).check(),
+            ComponentAnyTypeId::Defined(id) => {
+                let size = self.defined(types, id);
+                size.check()?;
+                Ok(size.weight)
+            }
             ComponentAnyTypeId::Func(id) => self.func(types, id),
             ComponentAnyTypeId::Instance(id) => self.instance(types, id),
             ComponentAnyTypeId::Component(id) => self.component(types, id),
-            ComponentAnyTypeId::Resource(_) => Ok(()),
+            ComponentAnyTypeId::Resource(_) => Ok(1),
         }
     }
 
-    fn entity(&mut self, types: &TypesRef<'_>, entity: &ComponentEntityType) -> Result<(), Error> {
+    /// Checks the types of an import, export or argument and returns their weight.
+    pub(super) fn entity(&mut self, types: &TypesRef<'_>, entity: &ComponentEntityType) -> Result<u64, Error> {
         match *entity {
             ComponentEntityType::Func(id) => self.func(types, id),
-            ComponentEntityType::Value(ty) => self.value(types, ty).check(),
+            ComponentEntityType::Value(ty) => {
+                let size = self.value(types, ty);
+                size.check()?;
+                Ok(size.weight)
+            }
             ComponentEntityType::Type { created, .. } => self.any(types, created),
             ComponentEntityType::Instance(id) => self.instance(types, id),
             ComponentEntityType::Component(id) => self.component(types, id),
-            ComponentEntityType::Module(_) => Ok(()),
+            ComponentEntityType::Module(id) => Ok(self.module(types, id)),
         }
     }
 
-    fn func(&mut self, types: &TypesRef<'_>, id: ComponentFuncTypeId) -> Result<(), Error> {
-        let Some(func) = types.get(id) else { return Ok(()) };
-        let params = func.params.iter().map(|(_, ty)| *ty);
-        let mut parts = 0_u64;
-        for ty in params.chain(func.result) {
+    fn func(&mut self, types: &TypesRef<'_>, id: ComponentFuncTypeId) -> Result<u64, Error> {
+        if let Some(known) = self.funcs.get(&id) {
+            return Ok(*known);
+        }
+        let Some(func) = types.get(id) else { return Ok(1) };
+        let params = func.params.iter().map(|(name, ty)| (name.as_str(), *ty));
+        let mut all = Size { parts: 0, ..Size::ONE };
+        for (name, ty) in params.chain(func.result.map(|ty| ("", ty))) {
             let size = self.value(types, ty);
             size.check()?;
-            parts = parts.saturating_add(size.parts);
+            all = Size {
+                levels: 1,
+                ..all.with(name, size)
+            };
         }
-        TYPE_PARTS.check(parts)
+        all.check()?;
+        self.funcs.insert(id, all.weight);
+        Ok(all.weight)
     }
 
-    fn instance(&mut self, types: &TypesRef<'_>, id: ComponentInstanceTypeId) -> Result<(), Error> {
-        if self.instances.insert(id, ()).is_some() {
-            return Ok(());
+    fn module(&mut self, types: &TypesRef<'_>, id: ComponentCoreModuleTypeId) -> u64 {
+        if let Some(known) = self.modules.get(&id) {
+            return *known;
         }
-        let Some(instance) = types.get(id) else { return Ok(()) };
-        instance
-            .exports
-            .values()
-            .try_for_each(|item| self.entity(types, &item.ty))
+        let Some(module) = types.get(id) else { return 1 };
+        let imports = module.imports.keys().map(|(from, name)| 1 + units(from) + units(name));
+        let exports = module.exports.keys().map(|name| 1 + units(name));
+        let weight = imports.chain(exports).fold(1, u64::saturating_add);
+        self.modules.insert(id, weight);
+        weight
     }
 
-    fn component(&mut self, types: &TypesRef<'_>, id: ComponentTypeId) -> Result<(), Error> {
-        if self.components.insert(id, ()).is_some() {
-            return Ok(());
+    fn instance(&mut self, types: &TypesRef<'_>, id: ComponentInstanceTypeId) -> Result<u64, Error> {
+        if let Some(known) = self.instances.get(&id) {
+            return Ok(*known);
         }
-        let Some(component) = types.get(id) else { return Ok(()) };
-        let mut items = component.imports.values().chain(component.exports.values());
-        items.try_for_each(|item| self.entity(types, &item.ty))
+        let Some(instance) = types.get(id) else { return Ok(1) };
+        let exports = instance.exports.iter().map(|(name, item)| (name, &item.ty));
+        let weight = self.items(types, exports)?;
+        self.instances.insert(id, weight);
+        Ok(weight)
+    }
+
+    fn component(&mut self, types: &TypesRef<'_>, id: ComponentTypeId) -> Result<u64, Error> {
+        if let Some(known) = self.components.get(&id) {
+            return Ok(*known);
+        }
+        let Some(component) = types.get(id) else { return Ok(1) };
+        let items = component.imports.iter().chain(&component.exports);
+        let weight = self.items(types, items.map(|(name, item)| (name, &item.ty)))?;
+        self.components.insert(id, weight);
+        Ok(weight)
+    }
+
+    fn items<'t>(
+        &mut self,
+        types: &TypesRef<'_>,
+        mut items: impl Iterator<Item = (&'t String, &'t ComponentEntityType)>,
+    ) -> Result<u64, Error> {
+        items.try_fold(1_u64, |sum, (name, ty)| {
+            let weight = self.entity(types, ty)?;
+            Ok(sum.saturating_add(weight).saturating_add(units(name) + 1))
+        })
     }
 
     fn value(&mut self, types: &TypesRef<'_>, ty: ComponentValType) -> Size {
@@ -137,33 +187,35 @@ impl Sizes {
             return *known;
         }
         // Itself, and what it holds; a case without a type is a part, too.
-        let mut sum = |tys: &mut dyn Iterator<Item = Option<ComponentValType>>| {
-            tys.fold(Size::ONE, |sum, ty| {
-                let inside = ty.map_or(Size::ONE, |ty| self.value(types, ty));
-                Size {
-                    parts: sum.parts.saturating_add(inside.parts),
-                    levels: sum.levels.max(inside.levels.saturating_add(1)),
-                }
+        let mut sum = |parts: &mut dyn Iterator<Item = (&str, Option<ComponentValType>)>| {
+            parts.fold(Size::ONE, |sum, (name, ty)| {
+                sum.with(name, ty.map_or(Size::ONE, |ty| self.value(types, ty)))
             })
         };
         let size = match types.get(id) {
             None => Size::ONE,
-            Some(ComponentDefinedType::Record(record)) => sum(&mut record.fields.values().map(|ty| Some(*ty))),
-            Some(ComponentDefinedType::Variant(variant)) => sum(&mut variant.cases.values().map(|case| case.ty)),
-            Some(ComponentDefinedType::Tuple(tuple)) => sum(&mut tuple.types.iter().map(|ty| Some(*ty))),
-            Some(ComponentDefinedType::Flags(names) | ComponentDefinedType::Enum(names)) => Size {
-                parts: 1 + names.len() as u64,
-                levels: 1,
-            },
+            Some(ComponentDefinedType::Record(record)) => {
+                sum(&mut record.fields.iter().map(|(name, ty)| (name.as_str(), Some(*ty))))
+            }
+            Some(ComponentDefinedType::Variant(variant)) => {
+                sum(&mut variant.cases.iter().map(|(name, case)| (name.as_str(), case.ty)))
+            }
+            Some(ComponentDefinedType::Tuple(tuple)) => sum(&mut tuple.types.iter().map(|ty| ("", Some(*ty)))),
+            Some(ComponentDefinedType::Flags(names) | ComponentDefinedType::Enum(names)) => {
+                let size = names.iter().fold(Size::ONE, |sum, name| sum.with(name, Size::ONE));
+                Size { levels: 1, ..size }
+            }
             Some(
                 ComponentDefinedType::List { element: ty, .. }
                 | ComponentDefinedType::FixedLengthList { element: ty, .. }
                 | ComponentDefinedType::Option { ty, .. },
-            ) => sum(&mut [Some(*ty)].into_iter()),
-            Some(ComponentDefinedType::Map { key, value, .. }) => sum(&mut [Some(*key), Some(*value)].into_iter()),
-            Some(ComponentDefinedType::Result { ok, err, .. }) => sum(&mut [*ok, *err].into_iter()),
+            ) => sum(&mut [("", Some(*ty))].into_iter()),
+            Some(ComponentDefinedType::Map { key, value, .. }) => {
+                sum(&mut [("", Some(*key)), ("", Some(*value))].into_iter())
+            }
+            Some(ComponentDefinedType::Result { ok, err, .. }) => sum(&mut [("", *ok), ("", *err)].into_iter()),
             Some(ComponentDefinedType::Future { ty, .. } | ComponentDefinedType::Stream { ty, .. }) => {
-                sum(&mut [*ty].into_iter())
+                sum(&mut [("", *ty)].into_iter())
             }
             Some(
                 ComponentDefinedType::Primitive(_) | ComponentDefinedType::Own(_) | ComponentDefinedType::Borrow(_),

@@ -1,4 +1,4 @@
-//! Calls of cargo, and what cargo says.
+//! Runs cargo and parses its output.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -16,23 +16,23 @@ pub(super) fn no_tool(tool: &str, error: &std::io::Error) -> Error {
         .hint("Building a plugin needs Rust with cargo, as rustup installs it; a built .wasm file needs neither.")
 }
 
-/// What one `cargo build --message-format=json` said.
+/// The output of one `cargo build --message-format=json`.
 pub(super) struct Said {
     messages: Vec<Value>,
     stderr: String,
 }
 
-/// A compiler's error.
+/// A compiler error.
 pub(super) struct Diagnostic<'a> {
     /// The id of the package that did not compile.
     pub(super) package: &'a str,
-    /// The compiler's code, such as `E0308`; a macro's own errors have none.
+    /// The compiler's error code, such as `E0308`; `None` for a macro's own error.
     pub(super) code: Option<&'a str>,
-    /// The message without its place.
+    /// The message without its location.
     pub(super) text: &'a str,
-    /// The whole as the compiler prints it.
+    /// The complete message as the compiler prints it.
     pub(super) rendered: &'a str,
-    /// The macro whose expansion it is about, such as `agenthost_sdk::plugin!`.
+    /// The macro whose expansion caused the error, such as `agenthost_sdk::plugin!`.
     pub(super) expansion: Option<&'a str>,
 }
 
@@ -45,7 +45,7 @@ impl Said {
         }
     }
 
-    /// The compiler's errors, each once.
+    /// The compiler's errors without duplicates.
     pub(super) fn errors(&self) -> Vec<Diagnostic<'_>> {
         let mut errors: Vec<Diagnostic<'_>> = Vec::new();
         for whole in self.of_reason("compiler-message") {
@@ -73,24 +73,24 @@ impl Said {
         errors
     }
 
-    /// What cargo itself said, without the lines that tell how far it is.
+    /// Cargo's own output, without the status lines.
     pub(super) fn own_words(&self) -> String {
         let lines = self.stderr.lines().filter(|line| !is_status(line));
         lines.collect::<Vec<_>>().join("\n").trim().to_owned()
     }
 
-    /// Whether something is in cargo's words; the status lines count.
+    /// Returns whether cargo's output, including status lines, contains `words`.
     pub(super) fn mentions(&self, words: &str) -> bool {
         self.stderr.contains(words)
     }
 
-    /// The text between two marks in what cargo said.
+    /// The text between two markers in cargo's output.
     pub(super) fn between(&self, before: &str, after: &str) -> Option<&str> {
         let (_, rest) = self.stderr.split_once(before)?;
         rest.split_once(after).map(|(found, _)| found)
     }
 
-    /// The files that were made, with the ids of their packages.
+    /// The generated files, with the ids of their packages.
     pub(super) fn artifacts(&self) -> impl Iterator<Item = (&str, PathBuf)> {
         self.of_reason("compiler-artifact").flat_map(|message| {
             let id = message.get("package_id").and_then(Value::as_str).unwrap_or_default();
@@ -100,8 +100,8 @@ impl Said {
         })
     }
 
-    /// The packages that lie in a directory of this machine instead of coming from a registry or from git: names and
-    /// directories.
+    /// The names and directories of packages that are in a directory of this machine instead of coming from a registry
+    /// or from git.
     pub(super) fn local_packages(&self) -> impl Iterator<Item = (&str, PathBuf)> {
         let manifests = self.of_reason("compiler-artifact").filter_map(|message| {
             let id = message.get("package_id").and_then(Value::as_str)?;
@@ -123,7 +123,7 @@ impl Said {
     }
 }
 
-/// `   Compiling serde v1.0.0`: cargo sets its verbs flush right in twelve columns.
+/// Recognizes `   Compiling serde v1.0.0`: cargo right-aligns its verbs in twelve columns.
 fn is_status(line: &str) -> bool {
     let verb = line.trim_start();
     let column = line.len() - verb.len();

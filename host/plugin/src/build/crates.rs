@@ -1,7 +1,7 @@
-//! Which crate a plugin has something from that it cannot use: sockets, files, threads.
+//! Finds the crate that brings in something that a plugin cannot use: sockets, files, threads.
 //!
-//! Cargo knows the graph; which crates do what is a list kept here, of those that plugins are likely to pull in. A crate
-//! that the list lacks is not found, and the error says so instead of guessing.
+//! Cargo provides the graph; this module lists, for each need, the crates that plugins are likely to depend on. A crate
+//! that is not listed is not found, and the error reports that instead of guessing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::TARGET;
 use super::cargo::run;
 use super::tools::Tools;
 
-/// What a crate needs that no plugin has, or none without a grant.
+/// A need of a crate that no plugin can satisfy, or not without a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Need {
     Network,
@@ -20,7 +20,7 @@ pub(super) enum Need {
     Threads,
 }
 
-/// Crates that bring the need with them however they are used.
+/// Crates that have the need however they are used.
 const NETWORK: &[&str] = &[
     "actix-web",
     "async-io",
@@ -69,7 +69,7 @@ const FILES: &[&str] = &[
 ];
 const THREADS: &[&str] = &["crossbeam-utils", "rayon-core", "scoped_threadpool", "threadpool"];
 
-/// The features of a crate that bring the need with them.
+/// The features of a crate that add the need.
 const FEATURES: &[(&str, &str, Need)] = &[
     ("tokio", "net", Need::Network),
     ("tokio", "fs", Need::Files),
@@ -86,12 +86,12 @@ struct Node {
     name: String,
     version: String,
     features: Vec<String>,
-    /// Ids of what ends up in the component; not what only builds it.
+    /// The ids of dependencies that become part of the component, without build dependencies.
     deps: Vec<String>,
 }
 
 impl Graph {
-    /// The graph below the package of this id; none where cargo cannot tell.
+    /// Reads the graph below the package with this id. `None` if cargo fails.
     pub(super) fn read(tools: &Tools, dir: &Path, root: &str) -> Option<Self> {
         let mut command = tools.cargo(dir, None);
         command.args(["metadata", "--format-version", "1", "--filter-platform", TARGET]);
@@ -147,19 +147,19 @@ impl Graph {
         })
     }
 
-    /// `mio 1.0.2 (sample -> tokio -> mio)`: the crate of this id and the shortest way to it.
+    /// Formats the crate with this id and the shortest path to it: `mio 1.0.2 (sample -> tokio -> mio)`.
     pub(super) fn way_to(&self, id: &str) -> Option<String> {
         let ways = self.ways(|_| false);
         ways.get(id).map(|way| self.told(way))
     }
 
-    /// The crate named `name`, as above.
+    /// Like [`Graph::way_to`], for the crate named `name`.
     pub(super) fn way_to_name(&self, name: &str) -> Option<String> {
         let (id, _) = self.nodes.iter().find(|(_, node)| node.name == name)?;
         self.way_to(id)
     }
 
-    /// The crates that bring the need, the outermost ones: what stands below one of them comes with it.
+    /// Returns the outermost crates that have the need; the crates below them are implied.
     pub(super) fn with(&self, need: Need) -> Vec<String> {
         let found = |node: &Node| brings(node, need);
         let ways = self.ways(found);
@@ -171,7 +171,7 @@ impl Graph {
         ways.iter().map(|way| self.told(way)).collect()
     }
 
-    /// The shortest way from the root to each crate, going no further where `end` says so.
+    /// Returns the shortest path from the root to each crate, stopping at crates for which `end` returns true.
     fn ways(&self, end: impl Fn(&Node) -> bool) -> BTreeMap<&str, Vec<&str>> {
         let mut ways = BTreeMap::new();
         let mut seen = BTreeSet::from([self.root.as_str()]);
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// A graph of these crates, each with its features and what it depends on.
+    /// A graph of these crates, each with its features and dependencies.
     fn graph(crates: &[(&str, &[&str], &[&str])]) -> Graph {
         let packages: Vec<_> = crates
             .iter()

@@ -1,8 +1,8 @@
-//! What it means that cargo could not build a plugin, and what to do.
+//! Explains why cargo could not build a plugin, and what to do.
 //!
-//! An error in the plugin's own code is shown as the compiler prints it, once, and without cargo's account of how far it
-//! got. What a reader of such an error would have to find out is said: which crate does not build for plugins and how it
-//! came in, what the macro of the SDK wants, that the target is missing.
+//! An error in the plugin's own code is shown once, as the compiler prints it, without cargo's progress output. The
+//! explanation adds facts that the reader would otherwise have to find out: which crate does not build for plugins and
+//! why it is a dependency, what the macro of the SDK expects, that the target is missing.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use agenthost_core::error::Error;
 
 const MEND: &str = "Mend what the compiler says above and run the command again.";
 
-/// The error of a build that failed.
+/// Creates the error of a build that failed.
 pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Error {
     let errors = said.errors();
     let Some(first) = errors.first() else {
@@ -35,7 +35,7 @@ pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) 
     if of_the_macro && first.code.is_none() {
         return about_the_wit(dir, first);
     }
-    // What the macro writes calls `run`, and is the first to miss it.
+    // The code that the macro generates calls `run`, so a missing `run` is first reported there.
     let hint = match (of_the_macro, first.code) {
         (true, Some("E0425")) if first.text.contains("`run`") => {
             "Write the function `run` beside `plugin!()`, with the parameter and the result of `run` in wit/."
@@ -52,7 +52,7 @@ pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) 
     .hint(hint)
 }
 
-/// What was built is a component, but no plugin.
+/// Creates the error for a component that is not a plugin.
 pub(super) fn no_plugin(dir: &Path, error: Error) -> Error {
     let nothing = error.message().ends_with("it exports nothing");
     let error = error.at(dir);
@@ -64,7 +64,7 @@ pub(super) fn no_plugin(dir: &Path, error: Error) -> Error {
     }
 }
 
-/// The directory is a workspace's; the plugins are below.
+/// Creates the error for the directory of a workspace, whose plugins are in subdirectories.
 pub(super) fn workspace(dir: &Path, metadata: &Value) -> Error {
     let root = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let packages = metadata.get("packages").and_then(Value::as_array);
@@ -81,15 +81,16 @@ pub(super) fn workspace(dir: &Path, metadata: &Value) -> Error {
         .hint(format!("Give the directory of the plugin's own package{such}."))
 }
 
-/// How many members of a workspace are named.
+/// The maximum number of workspace members in the hint.
 const MEMBERS: usize = 5;
 
-/// How the target is had.
+/// Returns a hint for installing the target.
 pub(super) fn by_hand() -> String {
     format!("Run `rustup target add {TARGET}`, or install the {TARGET} standard library of your Rust.")
 }
 
-/// The macro's errors are about the WIT and have a hint of their own; where the macro stands does not matter.
+/// Creates the error for an error of the macro. It is about the WIT and has its own hint; the location of the macro
+/// does not matter.
 fn about_the_wit(dir: &Path, error: &Diagnostic<'_>) -> Error {
     let (text, hint) = error.text.split_once("\nhint: ").unwrap_or((error.text, ""));
     let hint = match hint {
@@ -106,7 +107,7 @@ fn sentence(text: &str) -> String {
     format!("{first}{}{stop}", chars.as_str())
 }
 
-/// A dependency does not compile.
+/// Creates the error for a dependency that does not compile.
 fn foreign(tools: &Tools, dir: &Path, package: &Package, error: &Diagnostic<'_>) -> Error {
     let graph = Graph::read(tools, dir, &package.id);
     let way = graph.and_then(|graph| graph.way_to(error.package));
@@ -122,12 +123,12 @@ fn foreign(tools: &Tools, dir: &Path, package: &Package, error: &Diagnostic<'_>)
 const LEAVE_OUT: &str = "A plugin has no sockets, no threads and no C library: leave the crate out, or turn off the feature that \
                          brings it, often with `default-features = false`.";
 
-/// `mio@1.0.2` of `registry+…#mio@1.0.2`.
+/// Returns `mio@1.0.2` for `registry+…#mio@1.0.2`.
 fn plain(id: &str) -> &str {
     id.rsplit(['#', '/']).next().unwrap_or(id)
 }
 
-/// Cargo itself gave up: nothing was compiled, or a build script failed.
+/// Creates the error for a failure of cargo itself: nothing was compiled, or a build script failed.
 fn without_diagnostics(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Error {
     let words = said.own_words();
     if let Some(failed) = said.between("failed to run custom build command for `", "`") {

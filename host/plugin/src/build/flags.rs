@@ -1,10 +1,11 @@
-//! The compiler's flags that keep directories of this machine out of a component, so that the same source gives the same
-//! bytes in any of them.
+//! The compiler flags that keep directories of this machine out of a component, so that the same source produces the
+//! same bytes in any directory.
 //!
-//! Panic messages and debug information name source files. Those of the crate and of crates below its workspace's root are
-//! relative to that; those of the registry, of git dependencies and of code that build scripts write are not, and get
-//! another beginning here. The author's own flags stay: cargo joins lists of its configuration files with ours, and where it
-//! would take one or the other, what it would have taken is passed on with ours.
+//! Panic messages and debug information contain paths of source files. Paths in the crate and in crates below the
+//! workspace's root are relative to that root. Paths in the registry, in git dependencies and in code that build
+//! scripts generate are absolute, so they are remapped here. The author's own flags are kept: cargo joins lists in its
+//! configuration files with our flags; where it would choose only one source of flags, that source's flags are passed
+//! on together with ours.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use super::tools::Tools;
 use super::{Package, TARGET};
 use agenthost_core::error::{Error, Result};
 
-/// The directories that cargo works with.
+/// The directories that cargo uses.
 pub(super) struct Places {
     root: PathBuf,
     target_dir: PathBuf,
@@ -32,7 +33,7 @@ impl Places {
         }
     }
 
-    /// Each directory with what it is called instead; of two that match, the later counts.
+    /// Each directory with its replacement; if two match, the later one applies.
     fn renamed(&self, cargo_home: &Path, with_root: bool) -> Vec<(PathBuf, &'static str)> {
         let mut found = Vec::new();
         let mut add = |path: &Path, name| {
@@ -42,8 +43,8 @@ impl Places {
                 }
             }
         };
-        // Several workspaces may share a target directory, and a flag that differs between them builds all dependencies
-        // anew at each change from one to the other; so only where it is needed.
+        // Several workspaces may share a target directory, and a flag that differs between them rebuilds all
+        // dependencies when switching from one to the other, so the root is remapped only if necessary.
         if with_root {
             add(&self.root, "/workspace");
         }
@@ -53,8 +54,8 @@ impl Places {
     }
 }
 
-/// The path without symbolic links, as it will be where it does not exist yet: the flags of a first build are those of the
-/// next.
+/// Returns the path without symbolic links. If the path does not exist yet, its existing part is resolved, so that the
+/// flags of a first build are those of the next.
 fn real(path: &Path) -> PathBuf {
     match (path.canonicalize(), path.parent(), path.file_name()) {
         (Ok(path), ..) => path,
@@ -63,8 +64,8 @@ fn real(path: &Path) -> PathBuf {
     }
 }
 
-/// Whether code is compiled with the full path of the workspace: it is that of the crate and of those below it where there is
-/// debug information, and that of registry crates where they are copied into the workspace.
+/// Returns whether code is compiled with the full path of the workspace. That is the case for the crate and the crates
+/// below it if there is debug information, and for registry crates if they are copied into the workspace.
 fn names_root(root: &Path, configs: &[toml::Table]) -> bool {
     fn debug(value: &Value) -> bool {
         let table = value.as_table();
@@ -81,8 +82,8 @@ fn names_root(root: &Path, configs: &[toml::Table]) -> bool {
             .any(|table| release(table) == Some(true))
 }
 
-/// Makes `command`, which is a `cargo build --release` for [`TARGET`] in `dir`, give bytes that depend on no directory of
-/// this machine, as [`build`](super::build) does. Both then share what they compile.
+/// Makes `command`, which is a `cargo build --release` for [`TARGET`] in `dir`, produce bytes that do not depend on any
+/// directory of this machine, like [`build`](super::build). Both then share compiled dependencies.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -103,7 +104,7 @@ fn names_root(root: &Path, configs: &[toml::Table]) -> bool {
 ///
 /// # Errors
 ///
-/// A plugin error where cargo or rustc cannot be run, or there is no crate in `dir`.
+/// Returns a plugin error if cargo or rustc cannot be run, or there is no crate in `dir`.
 pub fn reproducibly(command: &mut Command, dir: &Path) -> Result<()> {
     let tools = Tools::default();
     let mut metadata = tools.cargo(dir, None);
@@ -132,7 +133,7 @@ pub fn reproducibly(command: &mut Command, dir: &Path) -> Result<()> {
 pub(super) fn apply(tools: &Tools, command: &mut Command, dir: &Path, places: &Places) -> Result<()> {
     let mut ours = Vec::new();
     let mut rename = |path: &Path, name: &str| {
-        // Cargo takes flags as text only.
+        // Cargo accepts flags only as text.
         if let Some(path) = path.to_str().filter(|path| *path != name) {
             ours.push(format!("--remap-path-prefix={path}={name}"));
         }
@@ -158,12 +159,12 @@ pub(super) fn apply(tools: &Tools, command: &mut Command, dir: &Path, places: &P
     Ok(())
 }
 
-/// Where the author's own flags come from.
+/// The source of the author's own flags.
 #[derive(Debug, PartialEq, Eq)]
 enum Authors {
-    /// A list in cargo's configuration, which is joined with ours, or none.
+    /// A list in cargo's configuration, which is joined with ours, or no flags at all.
     List(String),
-    /// Text, which is not.
+    /// Text, which is not joined.
     Words(Vec<String>),
 }
 
@@ -175,9 +176,9 @@ fn authors(command: &Command, configs: &[toml::Table]) -> Authors {
     of_configs(configs, own)
 }
 
-/// Cargo takes the flags of `target.…` where there are any, and those of `build` otherwise. Whether a condition on the
-/// target holds only the compiler knows: one that names wasm is taken to hold. Where that is wrong, our flags are without
-/// effect and the author's are not.
+/// Cargo uses the flags of `target.…` if there are any, and those of `build` otherwise. Only the compiler knows whether
+/// a condition on the target holds, so one that mentions wasm is assumed to hold. If that is wrong, our flags have no
+/// effect, but the author's flags do.
 fn of_configs(configs: &[toml::Table], own: bool) -> Authors {
     let targets = || configs.iter().filter_map(|config| config.get("target")?.as_table());
     let flags = |table: &Value| table.get("rustflags").cloned();
@@ -192,20 +193,20 @@ fn of_configs(configs: &[toml::Table], own: bool) -> Authors {
             ("build".to_owned(), of_build.collect())
         }
     };
-    // Cargo does not join text with a list; the nearest text counts.
+    // Cargo does not join text with a list; the nearest text applies.
     match found.first() {
         Some(Value::String(text)) => Authors::Words(words(text)),
         _ => Authors::List(key),
     }
 }
 
-/// Cargo's configuration files for `dir`, the nearest first.
+/// Returns cargo's configuration files for `dir`, the nearest first.
 fn configs(dir: &Path, home: &Path) -> Vec<toml::Table> {
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let above = dir.ancestors().map(|dir| dir.join(".cargo"));
     let mut seen = Vec::new();
     for place in above.chain([home.to_owned()]) {
-        // The older name counts where there are both.
+        // If both exist, cargo uses the older name.
         let file = ["config", "config.toml"].map(|name| place.join(name));
         if let Some(file) = file
             .into_iter()
@@ -215,7 +216,7 @@ fn configs(dir: &Path, home: &Path) -> Vec<toml::Table> {
             seen.push(file);
         }
     }
-    // A file that does not parse cargo itself complains of.
+    // Cargo itself reports a file that does not parse.
     let texts = seen.iter().filter_map(|file| std::fs::read_to_string(file).ok());
     texts.filter_map(|text| text.parse().ok()).collect()
 }
@@ -233,13 +234,13 @@ fn cargo_home(command: &Command, dir: &Path) -> PathBuf {
     dir.join(home)
 }
 
-/// A variable as the command will see it.
+/// Returns the value of a variable in the environment of the command.
 fn var(command: &Command, name: &str) -> Option<OsString> {
     let given = command.get_envs().find(|(known, _)| *known == name);
     given.map_or_else(|| std::env::var_os(name), |(_, value)| value.map(OsString::from))
 }
 
-/// The source of the standard library, where it is installed, and how a toolchain without it names it.
+/// Returns the path of the standard library's source, if it is installed, and its name in a toolchain without it.
 fn library_source(tools: &Tools, dir: &Path) -> Result<Option<(PathBuf, String)>> {
     let sysroot = tools.rustc(dir, &["--print", "sysroot"])?;
     let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
@@ -251,7 +252,7 @@ fn library_source(tools: &Tools, dir: &Path) -> Result<Option<(PathBuf, String)>
     Ok(hash.map(|hash| (source, format!("/rustc/{hash}"))))
 }
 
-/// What makes a component depend on where it was built, in spite of the flags.
+/// Returns notes about reasons why a component depends on its build directory in spite of the flags.
 pub(super) fn leaks(bytes: &[u8], places: &Places, said: &Said) -> Vec<String> {
     let mut notes = Vec::new();
     let root = places.root.canonicalize().unwrap_or_else(|_| places.root.clone());
@@ -265,7 +266,7 @@ pub(super) fn leaks(bytes: &[u8], places: &Places, said: &Said) -> Vec<String> {
     }
     let home = std::env::home_dir().unwrap_or_default();
     for dir in [&places.root, &root, &places.target_dir, &home] {
-        // A short name may be anything.
+        // A short path may occur by chance.
         let text = format!("{}/", dir.display());
         let named = || bytes.windows(text.len()).any(|part| part == text.as_bytes());
         if text.matches('/').count() > 2 && named() {
@@ -304,7 +305,7 @@ mod tests {
             assert_eq!(configured(texts), *expected, "{texts:?}");
         }
         assert_eq!(of_configs(&[], true), target);
-        // Of two texts cargo takes the nearer one.
+        // Of two texts, cargo uses the nearer one.
         let words = |text: &[&str]| Authors::Words(text.iter().map(|&text| text.to_owned()).collect());
         let texts = ["[build]\nrustflags = \"-C a\"", "[build]\nrustflags = \"-C b\""];
         assert_eq!(configured(&texts), words(&["-C", "a"]));
@@ -336,10 +337,10 @@ mod tests {
             let renamed = places.renamed(Path::new("/nowhere/cargo"), with_root);
             renamed.into_iter().map(|(_, name)| name).collect::<Vec<_>>()
         };
-        // The later counts: the target directory has its own name wherever it is.
+        // The later one applies: the target directory has its own name wherever it is.
         assert_eq!(renamed(true), ["/workspace", "/target", "/cargo"]);
         assert_eq!(renamed(false), ["/target", "/cargo"]);
-        // A link is followed before what is below it exists.
+        // A link is followed even if the path below it does not exist yet.
         let (link, base) = (root.path().join("link"), root.path().canonicalize().unwrap());
         std::os::unix::fs::symlink(&base, &link).unwrap();
         assert_eq!(real(&link.join("new/target")), base.join("new/target"));

@@ -1,7 +1,7 @@
-//! Finds out what [`Provenance`] records: the versions of the tools, and from git the state of the source.
+//! Collects the facts that [`Provenance`] records: the versions of the tools, and the state of the source in git.
 //!
-//! Git is asked, never told to change anything, and runs neither hooks nor a file system monitor that the repository's
-//! configuration names. Where there is no git, or no commit, no source is recorded.
+//! Git only reads, and runs neither hooks nor a file system monitor that the repository's configuration specifies.
+//! Without git or a commit, no source is recorded.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use super::{Package, TARGET};
 use crate::Digest;
 use agenthost_core::error::{Error, Result};
 
-/// The record of the build that said this, as JSON.
+/// Returns the record of the build with this output, as JSON.
 pub(super) fn record(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Result<Vec<u8>> {
     let rustc = tools.rustc(dir, &["-vV"])?;
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: "));
@@ -35,9 +35,9 @@ pub(super) fn record(tools: &Tools, dir: &Path, package: &Package, said: &Said) 
     serde_json::to_vec(&provenance).map_err(|error| Error::host(error.to_string()))
 }
 
-/// The commit, and whether what the build reads is as in it: the crate's directory, those of the crates that it uses by
-/// path, and what stands at the workspace's root for all of them. Ignored files do not count, and neither does what cargo
-/// writes.
+/// Returns the commit, and whether the build's input matches it. The input is the crate's directory, the directories of
+/// its path dependencies, and the shared files at the workspace's root. Ignored files are not considered, and neither
+/// are cargo's output files.
 fn source(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Option<Source> {
     let real = |path: &Path| path.canonicalize().ok();
     let found = git(tools, dir, &["rev-parse", "HEAD", "--show-toplevel", "--show-prefix"])?;
@@ -56,7 +56,7 @@ fn source(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Option<S
     let dir = &real(dir)?;
     read.insert(dir.clone());
     read.extend(said.local_packages().filter_map(|(_, path)| real(&path)));
-    // Whatever the configuration says of it.
+    // These options override the configuration.
     let status = [
         "status",
         "--porcelain",
@@ -69,11 +69,11 @@ fn source(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Option<S
     for path in read {
         match path.strip_prefix(&top) {
             Ok(below) => args.push(pathspec(":(top,literal)", below)),
-            // What lies elsewhere the revision says nothing of.
+            // The revision does not cover paths outside the repository.
             Err(_) => outside |= path.exists(),
         }
     }
-    // Where it is not ignored; a crate that lies in it is not left out with it.
+    // The target directory is excluded in case it is not ignored, unless the crate is inside it.
     let target = real(&package.target_dir).filter(|target| !root.starts_with(target) && !dir.starts_with(target));
     if let Some(below) = target.as_deref().and_then(|target| target.strip_prefix(&top).ok()) {
         args.push(pathspec(":(top,literal,exclude)", below));
@@ -91,7 +91,8 @@ fn pathspec(magic: &str, path: &Path) -> OsString {
     spec
 }
 
-/// What git prints in `dir`, where it succeeds. Variables that name another repository, as a hook has them, do not reach it.
+/// Returns git's output in `dir` if it succeeds. Git does not see variables that refer to another repository, which a
+/// hook has.
 fn git<A: AsRef<std::ffi::OsStr>>(tools: &Tools, dir: &Path, args: &[A]) -> Option<String> {
     let mut git = tools.command("git", dir);
     git.env("GIT_OPTIONAL_LOCKS", "0")

@@ -1,7 +1,7 @@
-//! Whether a source gives the bytes of a component, and where not, what differs.
+//! Checks whether a source produces the bytes of a component, and if not, what differs.
 //!
-//! Equal bytes are the whole answer. Where they are not equal, the parts that differ say what to look at first: other tools
-//! or another revision explain all that follows, and only the code is what runs.
+//! The answer depends only on whether the bytes are equal. If they are not, the differing parts help to find the cause:
+//! other tools or another revision explain all further differences, and only the code affects execution.
 
 use std::path::Path;
 
@@ -11,27 +11,28 @@ use super::rules::BuildRules;
 use super::{Form, build_for};
 use agenthost_core::error::{Error, Result};
 
-/// What building again has shown.
+/// The result of a rebuild.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reproduction {
-    /// What was done besides building, for people.
+    /// Notes for people about additional actions of the build.
     pub notes: Vec<String>,
-    /// What differs, for people, that which explains most first; empty where the bytes are equal.
+    /// The differences, for people, the most significant first; empty if the bytes are equal.
     pub differs: Vec<String>,
 }
 
 impl Reproduction {
-    /// Whether the source gives just these bytes.
+    /// Returns whether the source produces exactly these bytes.
     pub fn same(&self) -> bool {
         self.differs.is_empty()
     }
 }
 
-/// Builds the crate in `dir` and compares the result with a component, of which nothing is run. A component that has its
-/// provenance recorded is compared with a [`release`](super::release), another one with a plain [`build`](super::build).
+/// Builds the crate in `dir` and compares the result with a component, without running any part of the component. A
+/// component with recorded provenance is compared with a [`release`](super::release), any other with a plain
+/// [`build`](super::build).
 ///
-/// All of it is built anew, in a directory that is removed afterwards: cargo takes what lies in a target directory for the
-/// result of a source that seems not to have changed, and whoever made both can make that so.
+/// Everything is built from scratch, in a temporary directory: cargo reuses files in a target directory if the source
+/// seems unchanged, and the author of both could fake that.
 ///
 /// ```no_run
 /// // Cargo takes its time, hence not run here.
@@ -45,29 +46,36 @@ impl Reproduction {
 ///
 /// # Errors
 ///
-/// Those of [`build`](super::build), and [`Host`](agenthost_core::error::ErrorClass::Host) where there is no room for temporary files.
-/// Other bytes are no error.
+/// Returns the errors of [`build`](super::build), and an error of class
+/// [`Host`](agenthost_core::error::ErrorClass::Host) if there is no temporary directory. Differing bytes are not an
+/// error.
 pub fn reproduces(dir: &Path, expected: &[u8]) -> Result<Reproduction> {
     BuildRules::any().reproduces(dir, expected)
 }
 
-/// As [`reproduces`], under `rules`.
-pub(super) fn reproduces_under(rules: &BuildRules, dir: &Path, expected: &[u8]) -> Result<Reproduction> {
-    let recorded = embedded::sections(expected, embedded::PROVENANCE_SECTION)
-        .next()
-        .is_some();
-    let form = if recorded { Form::Release } else { Form::Plain };
-    let target = tempfile::tempdir().map_err(|error| {
-        Error::host(format!("no directory to build in: {error}"))
-            .hint("TMPDIR says where temporary files go; a build takes some 500 MB.")
-    })?;
-    let built = build_for(rules, dir, &[], form, Some(target.path()))?;
-    let differs = differences(expected, &read(&built.path)?);
-    let notes = built.notes;
-    Ok(Reproduction { notes, differs })
+impl BuildRules {
+    /// Compares what the crate in `dir` gives with a component as [`reproduces`] does, if it may be built.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`reproduces`], and that of the rules.
+    pub fn reproduces(&self, dir: &Path, expected: &[u8]) -> Result<Reproduction> {
+        let recorded = embedded::sections(expected, embedded::PROVENANCE_SECTION)
+            .next()
+            .is_some();
+        let form = if recorded { Form::Release } else { Form::Plain };
+        let target = tempfile::tempdir().map_err(|error| {
+            Error::host(format!("no directory to build in: {error}"))
+                .hint("TMPDIR says where temporary files go; a build takes some 500 MB.")
+        })?;
+        let built = build_for(self, dir, &[], form, Some(target.path()))?;
+        let differs = differences(expected, &read(&built.path)?);
+        let notes = built.notes;
+        Ok(Reproduction { notes, differs })
+    }
 }
 
-/// What differs between a component and the one that was built.
+/// Returns the differences between a component and the rebuilt one.
 fn differences(expected: &[u8], built: &[u8]) -> Vec<String> {
     if expected == built {
         return Vec::new();
@@ -125,11 +133,11 @@ fn of_provenance(expected: &Provenance, built: &Provenance) -> Vec<String> {
         .collect()
 }
 
-/// A component taken apart.
+/// A component split into its sections.
 struct Parts<'b> {
     /// Custom sections at any depth: names and contents.
     sections: Vec<(&'b str, &'b [u8])>,
-    /// All other sections, without those that only hold others.
+    /// All other sections, without those that only contain others.
     code: Vec<(u8, &'b [u8])>,
 }
 
@@ -150,7 +158,7 @@ impl<'b> Parts<'b> {
                         .and_then(|(id, range)| Some((id, bytes.get(range)?)));
                     parts.code.extend(section);
                 }
-                // No component at all; it differs from one that was built in what was read so far.
+                // Not a component. It differs from the rebuilt one in the part that was read so far.
                 Err(_) => break,
             }
         }
@@ -164,7 +172,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// A component with one core module of this many types, and these custom sections.
+    /// A component with one core module that has this number of types, and these custom sections.
     fn component(types: u32, sections: &[(&str, &[u8])]) -> Vec<u8> {
         use wasm_encoder::{Component, Module, ModuleSection, TypeSection};
         let (mut module, mut section) = (Module::new(), TypeSection::new());

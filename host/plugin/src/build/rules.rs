@@ -1,24 +1,23 @@
-//! Which crates may be built, and what their builds must not see.
+//! Rules for which crates may be built, and which variables their builds must not see.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::reproduce::{Reproduction, reproduces_under};
 use super::tools::Tools;
 use super::{Built, Form, build_for};
 use agenthost_core::error::Result;
 
-/// Says whether the crate in a directory may be built; an error says why not.
+/// Decides whether the crate in a directory may be built; an error contains the reason.
 type Permit = dyn Fn(&Path) -> Result<()> + Send + Sync;
 
-/// Which crates may be built, and what their builds must not see.
+/// Rules for which crates may be built, and which variables their builds must not see.
 ///
 /// A build runs code as this user: build scripts, procedural macros, and the wrappers and toolchains that files of the
-/// project name. So the rules are asked before any tool is started in a crate's directory, for the crate itself and for
-/// each sub-agent whose crate is built for its interface. What a build gets of the environment is a fixed list, without
-/// keys, whatever the rules.
+/// project specify. So the rules are checked before any tool is started in a crate's directory, for the crate itself
+/// and for each sub-agent whose crate is built for its interface. Independently of the rules, a build gets only a fixed
+/// list of environment variables, without keys.
 ///
 /// ```
 /// use agenthost_core::error::Error;
@@ -43,12 +42,12 @@ pub struct BuildRules {
 }
 
 impl BuildRules {
-    /// Every crate may be built, as where the caller chose it.
+    /// Permits every crate, for a crate that the caller chose.
     pub fn any() -> Self {
         Self::permitting(|_| Ok(()))
     }
 
-    /// A crate may be built if `permit` accepts its directory.
+    /// Permits a crate if `permit` accepts its directory.
     pub fn permitting(permit: impl Fn(&Path) -> Result<()> + Send + Sync + 'static) -> Self {
         Self {
             permit: Arc::new(permit),
@@ -56,38 +55,29 @@ impl BuildRules {
         }
     }
 
-    /// Builds do not get these variables, such as those that hold keys.
+    /// Hides these variables from builds, such as those that contain keys.
     #[must_use]
     pub fn hiding(mut self, variables: impl IntoIterator<Item = String>) -> Self {
         self.tools = Tools::hiding(variables.into_iter().collect::<BTreeSet<_>>());
         self
     }
 
-    /// Builds the crate in `dir` as [`build`](super::build) does, if it may be built.
+    /// Builds the crate in `dir` like [`build`](super::build), if the rules permit it.
     ///
     /// # Errors
     ///
-    /// Those of [`build`](super::build), and that of the rules.
+    /// Returns the errors of [`build`](super::build), and that of the rules.
     pub fn build(&self, dir: &Path) -> Result<Built> {
         build_for(self, dir, &[], Form::Plain, None)
     }
 
-    /// Builds the crate in `dir` as [`release`](super::release) does, if it may be built.
+    /// Builds the crate in `dir` like [`release`](super::release), if the rules permit it.
     ///
     /// # Errors
     ///
-    /// Those of [`release`](super::release), and that of the rules.
+    /// Returns the errors of [`release`](super::release), and that of the rules.
     pub fn release(&self, dir: &Path) -> Result<Built> {
         build_for(self, dir, &[], Form::Release, None)
-    }
-
-    /// Compares what the crate in `dir` gives with a component as [`reproduces`](super::reproduces) does, if it may be built.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`reproduces`](super::reproduces), and that of the rules.
-    pub fn reproduces(&self, dir: &Path, expected: &[u8]) -> Result<Reproduction> {
-        reproduces_under(self, dir, expected)
     }
 
     pub(super) fn check(&self, dir: &Path) -> Result<()> {

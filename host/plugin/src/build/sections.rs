@@ -1,10 +1,12 @@
-//! What a build adds to the component that cargo made: sections with the author's words, and the tools' own metadata.
+//! The sections that a build adds to cargo's component: the manifest, and metadata in the standard format of Wasm
+//! tools.
 
 use super::super::{Plugin, embedded};
 use super::{Package, SDK};
 use agenthost_core::error::{Error, Result};
 
-/// Adds the SDK's version, licence and source in the tools' own form, and the manifest where the SDK's macro has not.
+/// Adds the SDK's version and the crate's name, description, license, source and version in the standard format of Wasm
+/// tools, and the manifest if the SDK's macro has not added it.
 pub(super) fn with_manifest(
     bytes: Vec<u8>,
     plugin: &Plugin,
@@ -29,7 +31,8 @@ pub(super) fn with_manifest(
         .map_err(|error| Error::plugin(format!("cannot add metadata to the component: {error:#}")))
 }
 
-/// A field that does not parse (a licence that is no SPDX expression, say) is left out: the manifest has it as written.
+/// Parses a field. A field that does not parse (such as a license that is not an SPDX expression) is left out; the
+/// manifest contains it as written.
 fn field_parsed<T>(value: &Option<String>) -> wasm_metadata::AddMetadataField<T>
 where
     T: std::str::FromStr + std::fmt::Debug + Clone,
@@ -40,7 +43,7 @@ where
     }
 }
 
-/// A custom section at the end of the component.
+/// Appends a custom section to the component.
 pub(super) fn append_section(component: &mut Vec<u8>, name: &str, data: &[u8]) {
     use wasm_encoder::{ComponentSection, CustomSection};
     CustomSection {

@@ -1,11 +1,12 @@
-//! The programs that a build starts, and the environment that they get.
+//! The programs that a build starts, and their environment.
 //!
-//! cargo, rustc, rustup and git run what the crate says: build scripts, procedural macros, wrappers. All of them get a
-//! list of variables that builds need and nothing else, so no key of this process's environment reaches them. A variable
-//! whose name looks like that of a secret is never passed, whatever list it is on, nor is one that holds a provider's key.
+//! cargo, rustc, rustup and git run code that the crate specifies: build scripts, procedural macros, wrappers. They get
+//! only a list of variables that builds need, so no key in this process's environment reaches them. A variable whose
+//! name looks like that of a secret is never passed, even if it is on the list, nor is one that contains a provider's
+//! key.
 //!
-//! This bounds the environment alone: a build script still reads every file that this user can read. Whether it may run
-//! is asked before; see [`BuildRules`](super::BuildRules).
+//! This bounds only the environment: a build script can still read every file that this user can read. Whether it may
+//! run is decided before; see [`BuildRules`](super::BuildRules).
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -15,7 +16,7 @@ use std::process::{Command, Stdio};
 use super::cargo::no_tool;
 use agenthost_core::error::Result;
 
-/// Variables that are passed on as they are.
+/// Variables that are passed on unchanged.
 const PASSED: &[&str] = &[
     "PATH",
     "HOME",
@@ -30,7 +31,7 @@ const PASSED: &[&str] = &[
     "COLUMNS",
     "NO_COLOR",
     "SOURCE_DATE_EPOCH",
-    // Where tools and libraries are.
+    // Locations of tools and libraries.
     "LD_LIBRARY_PATH",
     "DYLD_LIBRARY_PATH",
     "LIBRARY_PATH",
@@ -64,7 +65,7 @@ const PASSED: &[&str] = &[
     "RUST_BACKTRACE",
     "SCCACHE_DIR",
     "CCACHE_DIR",
-    // The way to the registry.
+    // Access to the registry.
     "http_proxy",
     "https_proxy",
     "all_proxy",
@@ -78,7 +79,7 @@ const PASSED: &[&str] = &[
     "NIX_SSL_CERT_FILE",
 ];
 
-/// Beginnings of names that are passed on.
+/// Prefixes of names that are passed on.
 const PASSED_BEGINNINGS: &[&str] = &[
     "CARGO_",
     "RUSTUP_",
@@ -91,7 +92,7 @@ const PASSED_BEGINNINGS: &[&str] = &[
     "CXXFLAGS_",
 ];
 
-/// What cargo sets for the build of whoever runs this program (`cargo run`, `cargo test`).
+/// Variables that cargo sets when it runs this program (`cargo run`, `cargo test`), and that belong to that build.
 const OF_ANOTHER_BUILD: &[&str] = &["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_ENCODED_RUSTFLAGS"];
 
 /// Parts of the names of secrets.
@@ -105,7 +106,7 @@ const SECRET: &[&str] = &[
     "CREDENTIAL",
 ];
 
-/// The programs of builds, with the names of variables that none of them sees.
+/// The programs of builds, with the names of variables that are hidden from all of them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tools {
     hidden: BTreeSet<String>,
@@ -116,7 +117,7 @@ impl Tools {
         Self { hidden }
     }
 
-    /// `program` in `dir`, with nothing to read.
+    /// Returns a command for `program` in `dir`, with empty input.
     pub(super) fn command(&self, program: impl AsRef<OsStr>, dir: &Path) -> Command {
         let mut command = Command::new(program);
         command
@@ -127,11 +128,11 @@ impl Tools {
         command
     }
 
-    /// Cargo in `dir`; `target` is the target directory, in place of the one that it would choose.
+    /// Returns a command for cargo in `dir`; `target` replaces the default target directory.
     pub(super) fn cargo(&self, dir: &Path, target: Option<&Path>) -> Command {
         let mut cargo = self.command("cargo", dir);
         if let Some(target) = target {
-            // A source may say in its own configuration where cargo keeps what comes in between.
+            // The configuration of a source may specify where cargo keeps intermediate files.
             cargo
                 .env("CARGO_TARGET_DIR", target)
                 .env("CARGO_BUILD_BUILD_DIR", target);
@@ -139,7 +140,7 @@ impl Tools {
         cargo
     }
 
-    /// What the compiler that cargo uses in `dir` prints.
+    /// Returns the output of the compiler that cargo uses in `dir`.
     pub(super) fn rustc(&self, dir: &Path, args: &[&str]) -> Result<String> {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
         let mut rustc = self.command(rustc, dir);
@@ -147,7 +148,7 @@ impl Tools {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Whether a variable is passed on.
+    /// Returns whether a variable is passed on.
     fn passes(&self, name: &OsStr) -> bool {
         let Some(name) = name.to_str() else {
             return false;

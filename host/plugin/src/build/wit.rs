@@ -1,8 +1,8 @@
-//! A look at a crate's WIT before anything is compiled: text that cannot be right for any macro is said at once.
+//! Checks a crate's WIT before anything is compiled, so that text that no macro could accept is reported immediately.
 //!
-//! Only what is certain without knowing the code is an error here: text that does not parse, names that nothing defines,
-//! and a contract of another version. Which world is the plugin's the macro decides. A crate without .wit files directly in
-//! `wit/` has its WIT elsewhere, or none.
+//! Only errors that are certain without knowing the code are reported here: text that does not parse, undefined names,
+//! and a contract of another version. The macro decides which world is the plugin's. A crate without .wit files
+//! directly in `wit/` has its WIT elsewhere, or none.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use super::super::contract;
 use super::super::embedded::{self, WitText};
 use agenthost_core::error::{Error, Result};
 
-/// Reads the WIT of the crate in `dir`.
+/// Checks the WIT of the crate in `dir`.
 pub(super) fn check(dir: &Path) -> Result<()> {
     let wit = dir.join("wit");
     let shown = wit.display().to_string();
@@ -75,7 +75,7 @@ fn hint(why: &str, text: &WitText) -> String {
     }
 }
 
-/// What a name that does not exist was most likely meant to be.
+/// Suggests a correction for a name that does not exist.
 fn meant(why: &str, files: &[(String, String)]) -> Option<String> {
     let (name, _) = why.strip_prefix("name `")?.split_once("` does not exist")?;
     let declared: Vec<&str> = files.iter().flat_map(|(_, text)| declared(text)).collect();
@@ -100,7 +100,7 @@ const BUILT_IN: &[&str] = &[
     "u16", "u32", "u64",
 ];
 
-/// The types that WIT text declares, as far as the beginning of a line says so.
+/// The types that WIT text declares, recognized by the start of a line.
 fn declared(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| {
         let (word, rest) = line.trim_start().split_once(' ')?;
@@ -113,8 +113,8 @@ fn declared(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What to do where the package that is not found is there in another version: a sub-agent has changed its interface. The
-/// error itself names those packages only that were read before.
+/// Returns a hint if the missing package exists in another version because a sub-agent has changed its interface. The
+/// error itself lists only packages that were read before.
 fn other_version(why: &str, deps: &[(String, String)]) -> Option<String> {
     let (wanted, _) = why.strip_prefix("package '")?.split_once("' not found")?;
     let (name, version) = wanted.split_once('@')?;
@@ -131,14 +131,14 @@ fn other_version(why: &str, deps: &[(String, String)]) -> Option<String> {
     })
 }
 
-/// The package that `text` says it is, as in `demo:competitor@0.1.0`.
+/// The package that `text` declares, as in `demo:competitor@0.1.0`.
 fn package(text: &str) -> Option<&str> {
     let line = text.lines().find(|line| line.trim_start().starts_with("package "))?;
     let name = line.trim_start().trim_start_matches("package ");
     name.split(';').next().map(str::trim)
 }
 
-/// The version of the contract that `text` is, where it is one.
+/// The version of the contract in `text`; `None` if `text` is not the contract.
 fn copied_contract(text: &str) -> Option<&str> {
     package(text)?.strip_prefix(contract::PACKAGE)?.strip_prefix('@')
 }
@@ -147,7 +147,7 @@ fn contract_version() -> &'static str {
     copied_contract(contract::TEXT).unwrap_or_default()
 }
 
-/// The .wit files directly in `dir`, under names that begin with `shown`.
+/// Reads the .wit files directly in `dir`, with names that start with `shown`.
 fn texts(dir: &Path, shown: &str) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

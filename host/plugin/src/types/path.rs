@@ -1,4 +1,4 @@
-//! Places in a value or a type, and the errors that name them.
+//! Paths in a value or a type, and the errors that contain them.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use agenthost_core::error::Error;
 
 use super::MAX_DEPTH;
 
-/// What kind of thing is wrong with a value.
+/// The kind of a value error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ValueErrorKind {
-    /// The value is not of its type.
+    /// The value does not match its type.
     Mismatch,
-    /// The value is larger or deeper than a conversion may be.
+    /// The value is too large or too deep to convert.
     TooLarge,
     /// The type has no JSON form.
     Unsupported,
 }
 
-/// A value that has no place in the other world, named by its path: `input.questions[1]: expected string, found number`.
+/// An error for a value that cannot be converted, with its path: `input.questions[1]: expected string, found number`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
 pub struct ValueError {
@@ -27,17 +27,17 @@ pub struct ValueError {
 }
 
 impl ValueError {
-    /// What kind of thing is wrong.
+    /// The kind of the error.
     pub fn kind(&self) -> ValueErrorKind {
         self.kind
     }
 
-    /// Where: the root's name, then `.field`, `.case`, `.ok`, `.err`, `.some` and `[index]`.
+    /// The path of the value: the root's name, then `.field`, `.case`, `.ok`, `.err`, `.some` and `[index]`.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// What is wrong there, without the path.
+    /// The problem with the value, without the path.
     pub fn problem(&self) -> &str {
         &self.problem
     }
@@ -49,7 +49,7 @@ impl From<ValueError> for Error {
     }
 }
 
-/// Where in a value we are; lives on the stack and costs nothing until an error wants to print it.
+/// A position in a value; it is stored on the stack and costs nothing until an error prints it.
 pub struct Path<'a> {
     step: Step<'a>,
     depth: usize,
@@ -64,7 +64,7 @@ enum Step<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// The value that has this name.
+    /// Returns the path of the root value with this name.
     #[doc(hidden)]
     pub fn root(name: &'a str) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// A field or case of it.
+    /// Returns the path of a field or case.
     pub fn name(&'a self, name: &'a str) -> Self {
         Self {
             step: Step::Name(self, name),
@@ -81,7 +81,7 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// An item of a list.
+    /// Returns the path of a list item.
     pub fn index(&'a self, index: usize) -> Self {
         Self {
             step: Step::Index(self, index),
@@ -89,7 +89,7 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// Any item of a list: the path of a type rather than of a value.
+    /// Returns the path of any list item, for a type rather than a value.
     pub fn each(&'a self) -> Self {
         Self {
             step: Step::Each(self),
@@ -97,7 +97,7 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// The same place one level deeper: what an option holds.
+    /// Returns the same path one level deeper, for the value inside an option.
     pub fn inside(&'a self) -> Self {
         Self {
             step: Step::Inside(self),
@@ -105,7 +105,7 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// An error of this kind here.
+    /// Creates an error of this kind at this path.
     pub fn fail(&self, kind: ValueErrorKind, problem: impl Into<String>) -> ValueError {
         ValueError {
             kind,
@@ -114,12 +114,12 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// An error for a value that is not of its type.
+    /// Creates an error for a value that does not match its type.
     pub fn mismatch(&self, problem: impl Into<String>) -> ValueError {
         self.fail(ValueErrorKind::Mismatch, problem)
     }
 
-    /// An error for a type that has no JSON form.
+    /// Creates an error for a type that has no JSON form.
     pub fn unsupported(&self, what: &str) -> ValueError {
         self.fail(
             ValueErrorKind::Unsupported,
@@ -127,7 +127,7 @@ impl<'a> Path<'a> {
         )
     }
 
-    /// Returns an error below [`MAX_DEPTH`] levels.
+    /// Returns an error if the path is deeper than [`MAX_DEPTH`] levels.
     pub fn check_depth(&self) -> Result<(), ValueError> {
         if self.depth > MAX_DEPTH {
             return Err(self.fail(

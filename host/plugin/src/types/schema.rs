@@ -1,11 +1,11 @@
-//! WIT types as JSON Schema (draft 2020-12), with the WIT's doc comments as descriptions.
+//! Converts WIT types to JSON Schema (draft 2020-12), with the WIT's doc comments as descriptions.
 //!
-//! A schema accepts the JSON that `agenthost_sandbox::value::from_json` accepts. What it cannot say is checked there alone: the exact
-//! range of a 64-bit integer written as a string, the digits that a float beyond 2^53 may have lost, and the bounds on
-//! size. Names of WIT types become `$defs`; types from different interfaces that share a name get the interface's in
-//! front.
+//! A schema accepts the JSON that `agenthost_sandbox::value::from_json` accepts. That function alone checks constraints
+//! that a schema cannot express: the exact range of a 64-bit integer written as a string, the digits that a float
+//! beyond 2^53 may have lost, and the bounds on size. Named WIT types become `$defs`; types from different interfaces
+//! that share a name are prefixed with the interface's name.
 //!
-//! Left out: what a model service makes of a schema. The subset that each wire takes is cut out there.
+//! Left out: restrictions of model services. The provider modules reduce a schema to the subset that their API accepts.
 
 use std::collections::VecDeque;
 
@@ -16,9 +16,9 @@ use super::wit::{Names, follow, is_option};
 use super::{MAX_F32, NON_FINITE};
 use super::{Path, ValueError};
 
-/// The schema of `ty`; `path` is what the root is called in errors, such as `input`.
+/// Converts `ty` to a schema; `path` is the name of the root in errors, such as `input`.
 ///
-/// [`Plugin::input_schema`](crate::Plugin::input_schema) and its like are the short way.
+/// [`Plugin::input_schema`](crate::Plugin::input_schema) and similar methods are shortcuts.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -37,8 +37,8 @@ use super::{Path, ValueError};
 ///
 /// # Errors
 ///
-/// The first place that holds a handle to a resource, a future, a stream or an error context, which have no JSON form;
-/// or types that nest deeper than [`super::MAX_DEPTH`] without a name.
+/// Returns an error for the first handle to a resource, future, stream or error context, which have no JSON form, or
+/// for types that nest deeper than [`super::MAX_DEPTH`] without a name.
 pub fn schema(resolve: &Resolve, ty: &Type, path: &str) -> Result<Json, ValueError> {
     let mut builder = Builder {
         resolve,
@@ -50,14 +50,14 @@ pub fn schema(resolve: &Resolve, ty: &Type, path: &str) -> Result<Json, ValueErr
         "$schema".to_owned(),
         json!("https://json-schema.org/draft/2020-12/schema"),
     );
-    // The root stands in place, not behind a reference: readers such as tool lists expect its `type` there.
+    // The root is inlined instead of referenced, because readers such as tool lists expect its `type` there.
     let body = match follow(resolve, ty) {
         Type::Id(id) => builder.definition(id, &Path::root(path))?,
         ty => builder.type_(&ty, &Path::root(path))?,
     };
     root.extend(body);
     let mut defs = Map::new();
-    // Definitions are made one after the other, so that a long chain of them takes no stack.
+    // Definitions are built one after another, so that a long chain of them uses no stack.
     while let Some((id, name)) = builder.pending.pop_front() {
         let body = builder.definition(id, &Path::root(&name))?;
         defs.insert(name, Json::Object(body));
@@ -77,7 +77,7 @@ struct Builder<'r> {
 }
 
 impl Builder<'_> {
-    /// A type where it is used: in place, or as a reference where it has a name.
+    /// Converts a type where it is used: inline, or as a reference if it is named.
     fn type_(&mut self, ty: &Type, at: &Path<'_>) -> Result<Schema, ValueError> {
         at.check_depth()?;
         Ok(match follow(self.resolve, ty) {
@@ -109,7 +109,7 @@ impl Builder<'_> {
         })
     }
 
-    /// What stands behind a name.
+    /// Converts the definition of a named type.
     fn definition(&mut self, id: TypeId, at: &Path<'_>) -> Result<Schema, ValueError> {
         let Some(def) = self.resolve.types.get(id) else {
             return Ok(Schema::new());
@@ -234,7 +234,8 @@ fn closed(properties: Map<String, Json>, required: Vec<Json>) -> Schema {
     object(json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false}))
 }
 
-/// A choice of names, with a line for each that is documented; none where there is no name to choose.
+/// Returns a schema for a choice of names, with a description line for each documented name; `None` if there is no name
+/// to choose.
 fn names<'d>(cases: impl Iterator<Item = (&'d str, &'d Docs)>) -> Option<Schema> {
     let mut names = Vec::new();
     let mut lines = Vec::new();
@@ -254,7 +255,7 @@ fn names<'d>(cases: impl Iterator<Item = (&'d str, &'d Docs)>) -> Option<Schema>
     Some(schema)
 }
 
-/// Puts the doc comment in front of what the schema already says about its cases.
+/// Prepends the doc comment to the description of the cases.
 fn described(mut schema: Schema, docs: &Docs) -> Schema {
     if let Some(text) = docs.contents.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
         let text = match schema.get("description").and_then(Json::as_str) {

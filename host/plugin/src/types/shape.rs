@@ -1,7 +1,7 @@
-//! Whether two functions have the same types, and where they first differ.
+//! Checks whether two functions have the same types, and finds the first difference.
 //!
-//! Types are compared by what they are made of, as a component's linker does: names of types do not matter, names and
-//! order of parameters, fields, cases and flags do. A resource is the same as another of its name.
+//! Types are compared structurally, as a component's linker does: names of types do not matter, but names and order of
+//! parameters, fields, cases and flags do. Two resources are equal if they have the same name.
 
 use std::collections::HashSet;
 
@@ -28,9 +28,9 @@ use super::wit::{follow, strip, text};
 ///
 /// # Errors
 ///
-/// The first difference, with the types on both sides: `report.findings[].claim: string here, u32 there`. A parameter
-/// is called by its name; what a `result` carries by the name of its type in `here`, else `ok` or `err`; any other
-/// result is `output`.
+/// Returns the first difference, with the types on both sides: `report.findings[].claim: string here, u32 there`. A
+/// parameter is referred to by its name; the payload of a `result` by the name of its type in `here`, or else `ok` or
+/// `err`; any other result is `output`.
 pub fn same_shape(here: &Resolve, a: &Function, there: &Resolve, b: &Function) -> Result<(), String> {
     if a.kind.is_async() != b.kind.is_async() {
         let word = |is_async| if is_async { "async func" } else { "func" };
@@ -59,7 +59,7 @@ pub fn same_shape(here: &Resolve, a: &Function, there: &Resolve, b: &Function) -
 struct Comparison<'r> {
     here: &'r Resolve,
     there: &'r Resolve,
-    /// Pairs that are equal or being compared, so that a type used in many places is compared once.
+    /// The pairs that are equal or being compared, so that a type used in many places is compared once.
     equal: HashSet<(TypeId, TypeId)>,
 }
 
@@ -159,7 +159,7 @@ impl Comparison<'_> {
     }
 }
 
-/// What the named parts of a type are called, and their names.
+/// The term for the named parts of a type, and their names.
 fn members(kind: &TypeDefKind) -> (&'static str, Vec<&str>) {
     match kind {
         TypeDefKind::Record(record) => ("field", record.fields.iter().map(|field| field.name.as_str()).collect()),
@@ -198,7 +198,7 @@ fn payload_name(resolve: &Resolve, ty: Option<Type>, otherwise: &str) -> String 
     named.unwrap_or_else(|| otherwise.to_owned())
 }
 
-/// A type in words: `string`, `list<finding>`, `record finding`.
+/// Describes a type: `string`, `list<finding>`, `record finding`.
 fn words(resolve: &Resolve, ty: &Type) -> String {
     let mut name = |id| match resolve.types.get(id).and_then(|def| def.name.as_deref()) {
         Some(name) => name.to_owned(),

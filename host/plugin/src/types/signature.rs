@@ -1,7 +1,8 @@
-//! A function's signature as WIT text for people: every type that it uses, with the doc comments, and the function last.
+//! Formats a function's signature as WIT text for people: every type that it uses, with the doc comments, and the
+//! function last.
 //!
-//! Left out: a whole package that a parser would accept. There is no `interface` around the text, and types from
-//! different interfaces that share a name get the interface's in front (`types.failure`).
+//! Left out: a complete package that a parser would accept. There is no `interface` around the text, and types from
+//! different interfaces that share a name are prefixed with the interface's name (`types.failure`).
 
 use std::collections::VecDeque;
 
@@ -9,7 +10,7 @@ use wit_parser::{Docs, Function, Resolve, Type, TypeDef, TypeDefKind, TypeId};
 
 use super::wit::{Names, doc_lines, kind_text, text};
 
-/// The text; every type stands once, in the order in which it is first mentioned.
+/// Formats the signature of `function`. Every type is printed once, in the order in which it is first mentioned.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -127,7 +128,7 @@ impl Printer<'_> {
     }
 }
 
-/// Gives types their names, and remembers which still have to be printed.
+/// Returns a function that names types and queues those that still have to be printed.
 fn namer(
     resolve: &Resolve,
     names: &mut Names,
@@ -143,7 +144,7 @@ fn namer(
     }
 }
 
-/// A name as WIT writes it: a word of the language gets a `%` in front.
+/// Escapes a name for WIT: a keyword gets a `%` in front.
 fn escaped(name: &str) -> String {
     match name {
         "as" | "async" | "bool" | "borrow" | "char" | "constructor" | "enum" | "error-context" | "export" | "f32"

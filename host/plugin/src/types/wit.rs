@@ -1,4 +1,4 @@
-//! What the modules that read a [`Resolve`] share: decoding, aliases, names.
+//! Helpers for the modules that read a [`Resolve`]: decoding, aliases, names.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,8 +7,8 @@ use wit_parser::{Docs, Handle, Resolve, Type, TypeDefKind, TypeId, TypeOwner, Wo
 
 use agenthost_core::error::{Error, Result};
 
-/// The world of a compiled component: its imports and exports with their types, but no doc comments, which a component
-/// does not keep.
+/// Decodes the world of a compiled component: its imports and exports with their types, but no doc comments, which a
+/// component does not keep.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -23,7 +23,7 @@ use agenthost_core::error::{Error, Result};
 ///
 /// # Errors
 ///
-/// A plugin error for bytes that are no valid component: a core module, a WIT package, or no Wasm at all.
+/// Returns a plugin error if the bytes are not a valid component: a core module, a WIT package, or not Wasm at all.
 pub fn decode(component: &[u8]) -> Result<(Resolve, WorldId)> {
     // A core module decodes too, as a component without imports and exports.
     if wasmparser::Parser::is_core_wasm(component) {
@@ -38,7 +38,7 @@ pub fn decode(component: &[u8]) -> Result<(Resolve, WorldId)> {
     }
 }
 
-/// The type that a chain of aliases without a word of their own (`use`, `type a = b`) stands for.
+/// Resolves a chain of undocumented aliases (`use`, `type a = b`).
 pub(super) fn follow(resolve: &Resolve, ty: &Type) -> Type {
     let mut ty = *ty;
     while let Type::Id(id) = ty
@@ -51,7 +51,7 @@ pub(super) fn follow(resolve: &Resolve, ty: &Type) -> Type {
     ty
 }
 
-/// The type behind all aliases.
+/// Resolves all aliases.
 pub(super) fn strip(resolve: &Resolve, ty: &Type) -> Type {
     let mut ty = *ty;
     while let Type::Id(id) = ty
@@ -70,12 +70,12 @@ pub(super) fn is_option(resolve: &Resolve, ty: &Type) -> bool {
     matches!(resolve.types.get(id), Some(def) if matches!(def.kind, TypeDefKind::Option(_)))
 }
 
-/// The lines of a doc comment; none where it is empty.
+/// The lines of a doc comment; empty if there are none.
 pub(super) fn doc_lines(docs: &Docs) -> impl Iterator<Item = &str> {
     docs.contents.as_deref().unwrap_or_default().trim().lines()
 }
 
-/// A type in WIT text, with `name` for whatever is named.
+/// Formats a type as WIT text, calling `name` for named types.
 pub(super) fn text(resolve: &Resolve, ty: &Type, name: &mut impl FnMut(TypeId) -> String) -> String {
     let id = match follow(resolve, ty) {
         Type::Bool => return "bool".to_owned(),
@@ -100,7 +100,7 @@ pub(super) fn text(resolve: &Resolve, ty: &Type, name: &mut impl FnMut(TypeId) -
     }
 }
 
-/// What stands behind a name that has no block of its own.
+/// Formats the definition of a type that needs no block.
 pub(super) fn kind_text(resolve: &Resolve, kind: &TypeDefKind, name: &mut impl FnMut(TypeId) -> String) -> String {
     let mut of = |ty: &Type| text(resolve, ty, name);
     match kind {
@@ -134,7 +134,7 @@ pub(super) fn kind_text(resolve: &Resolve, kind: &TypeDefKind, name: &mut impl F
     }
 }
 
-/// One name for each named type, though different interfaces may use the same.
+/// Assigns a unique name to each named type, even if different interfaces use the same name.
 #[derive(Default)]
 pub(super) struct Names {
     given: HashMap<TypeId, String>,
@@ -142,8 +142,8 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The name of a type, and whether this is the first time that it is asked for: its own; else with its interface's
-    /// in front (`types.failure`); else with a number behind.
+    /// Returns the name of a type, and whether it is requested for the first time. The name is the type's own, or with
+    /// its interface's name in front (`types.failure`) if that is taken, or with a number appended.
     pub(super) fn of(&mut self, resolve: &Resolve, id: TypeId) -> (String, bool) {
         if let Some(name) = self.given.get(&id) {
             return (name.clone(), false);

@@ -1,15 +1,15 @@
-//! What an error answer of the Messages API means.
+//! Classifies the error replies of the Messages API.
 //!
-//! The status alone misleads: a spent budget comes with the status and the type of a passing rate limit, and a gateway
-//! in front of the API answers with statuses and pages of its own. So the error's code decides, then its words, then its
-//! type, then the status.
+//! The status alone is misleading: an exhausted budget has the same status and type as a temporary rate limit, and a
+//! gateway in front of the API replies with statuses and pages of its own. So the error's code is checked first, then
+//! its message, then its type, then the status.
 
 use serde_json::Value;
 
 use crate::http::{Answer, Endpoint, gateway_text, kind_of_status};
 use agenthost_core::llm::{ProviderError, ProviderErrorKind};
 
-/// The classified error of `answer`, whose body is `body` where it is JSON.
+/// Classifies the error of `answer`; `body` is its body if that is JSON.
 pub(super) fn classify(endpoint: &Endpoint, answer: &Answer, body: Option<&Value>) -> ProviderError {
     let error = body.and_then(|body| body.get("error"));
     let text = |name: &str| {
@@ -31,7 +31,7 @@ pub(super) fn classify(endpoint: &Endpoint, answer: &Answer, body: Option<&Value
     endpoint.error(answer, kind, &message, request_id(answer, body).as_deref())
 }
 
-/// The API's id of this request: the header, or the body's.
+/// The API's id of this request, from the header or from the body.
 pub(super) fn request_id(answer: &Answer, body: Option<&Value>) -> Option<String> {
     let header = answer.headers.get("request-id").and_then(|value| value.to_str().ok());
     let in_body = || body.and_then(|body| body.get("request_id")).and_then(Value::as_str);
@@ -60,7 +60,7 @@ fn kind(status: u16, kind: &str, code: &str, message: &str) -> ProviderErrorKind
         "billing_error" => Kind::SpendCap,
         "permission_error" => Kind::Permission,
         "not_found_error" => Kind::NotFound,
-        // Two requests met; the vendor's own SDK tries again.
+        // Two requests conflicted; the vendor's own SDK retries.
         "conflict_error" | "api_error" => Kind::Server,
         "request_too_large" => Kind::TooLarge,
         "rate_limit_error" => Kind::RateLimited,

@@ -375,7 +375,7 @@ async fn every_error_has_its_kind() {
         (500, error("api_error", "oops", None), Kind::Server),
         (504, error("timeout_error", "took too long", None), Kind::Timeout),
         (529, error("overloaded_error", "Overloaded", None), Kind::Overloaded),
-        // The type decides, not the status, and an error may even hide in a good answer.
+        // The type decides, not the status, and even a status of success may hide an error.
         (400, error("overloaded_error", "Overloaded", None), Kind::Overloaded),
         (200, error("overloaded_error", "Overloaded", None), Kind::Overloaded),
         (418, error("teapot_error", "new", None), Kind::InvalidRequest),

@@ -1,9 +1,10 @@
-//! Which address is called, and by what client.
+//! The address of an endpoint, and the HTTP client that calls it.
 //!
-//! An address is a plain one: what hides in a user name, a query or a fragment would go where nobody looks for it. A
-//! client keeps the connections of calls that are over, for the next ones. It follows no redirect and asks no proxy, and a
-//! name does not lead to where a service of this machine or its network alone should answer: `localhost` is loopback
-//! whatever a resolver says, and no name stands for a link-local address, where clouds keep their metadata.
+//! An address must be plain: a secret in a user name, a query or a fragment would be sent to places where it is easily
+//! overlooked. A client keeps the connections of finished calls for the next ones. It follows no redirect and uses no
+//! proxy, and a name must not lead to services that only this machine or its network should reach: `localhost` always
+//! resolves to loopback, whatever a resolver returns, and no name resolves to a link-local address, where clouds keep
+//! their metadata.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,17 +17,18 @@ use reqwest::{Client, Url};
 use super::root_cause;
 use agenthost_core::error::Error;
 
-/// How long a connection that nobody uses is kept.
+/// The time after which an idle connection is closed.
 const IDLE: Duration = Duration::from_secs(90);
-/// Unused connections kept for one host; those above are closed.
+/// The maximum number of idle connections per host; others are closed.
 const MOST_IDLE: usize = 256;
-/// How often a quiet connection is probed, so that one whose other end is gone is noticed while a model thinks.
+/// The interval of keep-alive probes, which detect a lost peer while a model thinks.
 const PROBE: Duration = Duration::from_secs(30);
 
-/// The address of `path` below `base_url`, which must be a plain one.
+/// Returns the address of `path` below `base_url`, which must be plain.
 pub(super) fn endpoint_url(base_url: &str, path: &str) -> Result<Url, Error> {
     let refuse = |why: &str| {
-        // What was refused may hold a password or a key in its query, so only what is surely public is repeated.
+        // The rejected address may contain a password, or a key in its query, so the message repeats only the part that
+        // is surely public.
         let shown: String = base_url
             .split(['?', '#', '@'])
             .next()
@@ -60,10 +62,10 @@ pub(super) fn endpoint_url(base_url: &str, path: &str) -> Result<Url, Error> {
     Ok(url)
 }
 
-/// A client for `url` that gives up on a connection after `connect`.
+/// Creates a client for `url` that gives up on a connection after `connect`.
 pub(super) fn open(url: &Url, connect: Duration) -> Result<Client, Error> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Losing a race to another thread leaves a provider in place all the same.
+        // If another thread wins the race, a provider is installed all the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
     let mut builder = Client::builder()
@@ -80,7 +82,7 @@ pub(super) fn open(url: &Url, connect: Duration) -> Result<Client, Error> {
         .tcp_keepalive_interval(PROBE)
         .user_agent(concat!("agenthost/", env!("CARGO_PKG_VERSION")));
     if url.scheme() == "http" {
-        // A local model server must work on a machine that has no certificates installed.
+        // A local model server must work on a machine without installed certificates.
         builder = builder.tls_certs_only([]);
     }
     builder.build().map_err(|error| {
@@ -90,7 +92,7 @@ pub(super) fn open(url: &Url, connect: Duration) -> Result<Client, Error> {
     })
 }
 
-/// The system's resolver, without what no name should stand for.
+/// The system's resolver, without addresses that no name should resolve to.
 struct Names;
 
 impl Resolve for Names {
@@ -104,7 +106,7 @@ impl Resolve for Names {
     }
 }
 
-/// The addresses that a name stands for. The port is that of the URL, and none here.
+/// Resolves a name. The port comes from the URL and is 0 here.
 async fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
     if name == "localhost" {
         let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -118,7 +120,7 @@ async fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// 169.254.0.0/16 and fe80::/10, also where the first is written as the second kind.
+/// Returns whether the address is in 169.254.0.0/16 or fe80::/10; the former also if it is mapped to IPv6.
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),

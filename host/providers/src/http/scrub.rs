@@ -1,24 +1,26 @@
-//! Takes keys out of what a server says, and makes the rest fit to be shown.
+//! Removes keys from a server's text, and makes the rest safe to show.
 //!
-//! Some servers repeat the key in an error, whole or with its middle starred out. What they repeat word by word is found;
-//! what they encode first (base64, hex) is not.
+//! Some servers repeat the key in an error, in full or with its middle replaced by asterisks. Verbatim copies are
+//! found; encoded ones (base64, hex) are not.
 
 use agenthost_core::printable::is_hidden;
 
-/// How much of a server's message is kept, in characters.
+/// The maximum length of a server's message, in characters.
 const KEPT: usize = 300;
-/// What stands where a key was.
+/// The replacement of a key.
 const MARK: &str = "[key]";
-/// A shorter key is a placeholder such as `none`, and replacing it inside words would only garble messages.
+/// The minimum length of a real key. A shorter one is a placeholder such as `none`, and replacing it inside words would
+/// only garble messages.
 const REAL_KEY: usize = 8;
 
-/// `text` on one line, without hidden characters, without `key` or anything that looks like one, shortened.
+/// Returns `text` shortened and on one line, without hidden characters and without `key` or anything that looks like
+/// one.
 pub(super) fn clean(text: &str, key: Option<&str>) -> String {
-    // What nobody sees goes first: it would hide a key from the search below, and not from a reader.
+    // Hidden characters are removed first: they would hide a key from the search below, but not from a reader.
     let seen = text.chars().filter(|c| c.is_control() || !is_hidden(*c));
     let line: String = seen.map(|c| if c.is_control() { ' ' } else { c }).collect();
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-    // Before it is cut: half a key is still a secret.
+    // The key is removed before the text is shortened: half a key is still a secret.
     let line = redact(&line, key);
     match line.char_indices().nth(KEPT) {
         Some((end, _)) => line.get(..end).map_or_else(String::new, |kept| format!("{kept}…")),
@@ -26,7 +28,7 @@ pub(super) fn clean(text: &str, key: Option<&str>) -> String {
     }
 }
 
-/// `body` with every verbatim occurrence of `key` replaced, so that it cannot reach a task by way of a reply.
+/// Replaces every verbatim occurrence of `key` in `body`, so that no reply can carry it to a task.
 pub(super) fn without_key(body: Vec<u8>, key: &str) -> Vec<u8> {
     let needle = key.as_bytes();
     if needle.len() < REAL_KEY || !body.windows(needle.len()).any(|window| window == needle) {
@@ -66,8 +68,8 @@ fn redact(text: &str, key: Option<&str>) -> String {
     clean
 }
 
-/// Whether `word` is the key, holds eight characters of it in a row, is a starred-out form of it, or starts as the
-/// vendors' keys do.
+/// Returns whether `word` is the key, contains eight consecutive characters of it, is a starred-out form of it, or
+/// starts like the vendors' keys.
 fn is_key(word: &str, key: Option<&str>) -> bool {
     if let Some(at) = word.find("sk-") {
         let starts = at == 0

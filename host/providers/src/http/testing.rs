@@ -1,4 +1,4 @@
-//! A server on loopback that says what a test tells it to, byte by byte.
+//! A server on loopback that sends the bytes that a test specifies.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,25 +9,25 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::Bounds;
 
-/// What the server does once it has read a request.
+/// The reply of the server once it has read a request.
 #[derive(Clone)]
 pub(crate) enum Say {
-    /// These bytes, then the end.
+    /// Sends these bytes and closes the connection.
     Bytes(Vec<u8>),
-    /// These bytes, then nothing, with the connection kept open.
+    /// Sends these bytes and nothing more, with the connection kept open.
     Stall(Vec<u8>),
-    /// These bytes, then a body without end.
+    /// Sends these bytes and an endless body.
     Endless(Vec<u8>),
-    /// These bytes, then a space every 50 ms.
+    /// Sends these bytes and then a space every 50 ms.
     Trickle(Vec<u8>),
-    /// These bytes, then the next request on the same connection.
+    /// Sends these bytes and reads the next request on the same connection.
     Keep(Vec<u8>),
 }
 
-/// A request as it arrived.
+/// A request as received.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
-    /// Request line and headers.
+    /// The request line and the headers.
     pub(crate) head: String,
     pub(crate) body: serde_json::Value,
 }
@@ -59,7 +59,7 @@ impl Server {
         server
     }
 
-    /// A server that answers everything with `status`, these header lines and this body.
+    /// Starts a server that answers every request with `status`, these header lines and this body.
     pub(crate) async fn replying(status: u16, headers: &[&str], body: &str) -> Self {
         Self::start(Say::Bytes(reply(status, headers, body.as_bytes()))).await
     }
@@ -72,12 +72,12 @@ impl Server {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Bytes of body that an endless answer got rid of.
+    /// The number of body bytes that an endless reply sent.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Connections that were opened.
+    /// The number of connections that were opened.
     pub(crate) fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
@@ -92,7 +92,7 @@ pub(crate) fn reply(status: u16, headers: &[&str], body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Short enough for a test to wait for.
+/// Returns bounds that are short enough for a test.
 pub(crate) fn quick() -> Bounds {
     Bounds {
         connect: Duration::from_secs(2),
@@ -139,7 +139,7 @@ async fn answer(mut stream: TcpStream, say: Say, seen: Arc<Mutex<Vec<Seen>>>, se
     }
 }
 
-/// The next request; none when the other end has closed the connection.
+/// Reads the next request. `None` if the peer has closed the connection.
 async fn receive(stream: &mut TcpStream) -> Option<Seen> {
     let mut bytes = Vec::new();
     let head_end = loop {

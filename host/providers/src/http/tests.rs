@@ -107,7 +107,7 @@ async fn an_endless_body_is_cut_off() {
         let server = Server::start(Say::Endless(head.as_bytes().to_vec())).await;
         let error = post(&server, Bounds::default()).await.unwrap_err();
         assert_eq!((error.kind, error.status), (ProviderErrorKind::BadReply, Some(200)));
-        // The cap, and what the sockets in between may hold.
+        // The limit, and what the sockets in between may buffer.
         assert!(server.sent() < 32 * 1024 * 1024, "{} bytes went out", server.sent());
     }
 }
@@ -175,7 +175,7 @@ async fn every_wait_has_its_bound_and_its_own_words() {
         assert!(start.elapsed() < Duration::from_secs(3));
     }
 
-    // A listener that accepts and never speaks TLS.
+    // A listener that accepts connections and never speaks TLS.
     let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", deaf.local_addr().unwrap());
     let error = endpoint(&url, bounds).post(&json!({})).await.unwrap_err();
@@ -185,7 +185,7 @@ async fn every_wait_has_its_bound_and_its_own_words() {
 
 #[tokio::test]
 async fn a_slow_answer_that_keeps_coming_is_read() {
-    // Longer than each wait alone, and longer than the time until it must begin.
+    // Longer than each silence, and longer than the time until the body must begin.
     let server = Server::start(Say::Trickle(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n".to_vec())).await;
     let bounds = Bounds {
         first_byte: Duration::from_millis(500),
@@ -224,7 +224,7 @@ async fn a_connection_is_used_again() {
     assert_eq!((server.seen().len(), server.connections()), (3, 1));
 }
 
-/// The environment belongs to the whole process, so the test runs itself again in one of its own.
+/// The environment belongs to the whole process, so the test runs itself again in a separate one.
 #[tokio::test]
 async fn the_environments_proxy_is_not_used() {
     const TARGET: &str = "AGENTHOST_TEST_PAST_THE_PROXY";
@@ -287,7 +287,7 @@ async fn a_broken_connection_is_no_answer() {
         let server = Server::start(Say::Bytes(said.as_bytes().to_vec())).await;
         let error = post(&server, quick()).await.unwrap_err();
         assert_eq!(error.kind, ProviderErrorKind::Connection, "{error}");
-        // Sent once: whether a broken call is worth another try is decided elsewhere.
+        // Sent once: retrying is decided elsewhere.
         assert_eq!(server.seen().len(), 1);
     }
 }

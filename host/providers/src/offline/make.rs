@@ -1,9 +1,9 @@
-//! Making a value that satisfies a schema.
+//! Generates a value that satisfies a schema.
 //!
-//! Follows what schemas of Rust and WIT types use: references, unions (the first branch that is not null), literals,
-//! objects, lists, tuples, maps, bounds, lengths, formats and patterns. A recursive type is unrolled twice and then kept
-//! as small as it can be. `not`, `if` and their like are not looked at; a schema that leans on them may get a value that
-//! does not satisfy it, which its task then sees as a reply that does not.
+//! Supports the keywords that schemas of Rust and WIT types use: references, unions (the first branch that is not
+//! null), literals, objects, lists, tuples, maps, bounds, lengths, formats and patterns. A recursive type is unrolled
+//! twice and then kept as small as possible. `not`, `if` and similar keywords are ignored; a value for a schema that
+//! depends on them may be invalid, and its task then sees a reply that does not satisfy the schema.
 
 use serde_json::{Map, Number, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -11,18 +11,18 @@ use sha2::{Digest as _, Sha256};
 use super::{MARK, pattern};
 use crate::schema::{resolve, types};
 
-/// How many items a list gets where its bounds leave it open.
+/// The number of items in a list if its bounds do not determine it.
 const ITEMS: u64 = 2;
-/// The most items that a list's own minimum can ask for.
+/// The maximum number of items that a list's own minimum can ask for.
 const MOST_ITEMS: u64 = 1_000;
-/// How often a reference may stand inside itself before only what must be there is made.
+/// The number of times that a reference may be nested in itself before optional values are left out.
 const UNROLLED: usize = 2;
-/// How often at most.
+/// The maximum number of times that a reference may be nested in itself.
 const DEEPEST: usize = 8;
-/// How many sub-values are made in all.
+/// The maximum number of sub-values.
 const MOST_NODES: usize = 20_000;
 
-/// A value for `schema`, the same for the same `seed`.
+/// Generates a value for `schema`, which is the same for the same `seed`.
 pub(super) fn value(schema: &Value, seed: [u8; 32]) -> Value {
     let mut maker = Maker {
         root: schema,
@@ -46,12 +46,12 @@ struct Maker<'a> {
     nodes: usize,
 }
 
-/// Where a value stands.
+/// The position of a value.
 struct At<'a> {
-    /// The property's name, which its texts are made of.
+    /// The name of the property, which is used in its texts.
     name: &'a str,
     path: String,
-    /// Whether to leave out what may be left out.
+    /// Whether to leave out optional values.
     lean: bool,
 }
 
@@ -66,7 +66,7 @@ impl At<'_> {
 }
 
 impl<'a> Maker<'a> {
-    /// None where the schema allows nothing, or nothing that is small enough.
+    /// Returns `None` if the schema allows no value, or none that is small enough.
     fn value(&mut self, schema: &'a Value, at: &At<'_>) -> Option<Value> {
         self.nodes += 1;
         if self.nodes > MOST_NODES {
@@ -121,7 +121,8 @@ impl<'a> Maker<'a> {
         merge(made, own)
     }
 
-    /// The first branch that is not null; where things should be small, null or a branch that refers to nothing.
+    /// Generates the first branch that is not null; if the value should be small, null or a branch without references
+    /// comes first.
     fn branch(&mut self, branches: &'a [Value], at: &At<'_>) -> Option<Value> {
         let mut order: Vec<&Value> = branches.iter().collect();
         let is_null = |branch: &Value| {
@@ -251,7 +252,7 @@ impl<'a> Maker<'a> {
             (None, Some(high)) => (high - 1.0, high),
             (None, None) => (0.0, 1.0),
         };
-        // Strictly inside, so that it does not matter whether the bounds belong to it.
+        // Strictly inside, so that it does not matter whether the bounds are inclusive.
         let tenths = u32::try_from(self.chance(at) % 9).unwrap_or_default() + 1;
         let mut value = low + (high - low) * f64::from(tenths) / 10.0;
         let rounded = (value * 100.0).round() / 100.0;
@@ -285,7 +286,7 @@ impl<'a> Maker<'a> {
             Some("email" | "idn-email") => format!("{}@offline.invalid", word()),
             Some("uri" | "iri" | "url") => format!("https://offline.invalid/{}", word()),
             Some("hostname") => "offline.invalid".to_owned(),
-            // The blocks that are kept for documentation.
+            // The address blocks that are reserved for documentation.
             Some("ipv4") => "192.0.2.1".to_owned(),
             Some("ipv6") => "2001:db8::1".to_owned(),
             _ => match schema.get("pattern").and_then(Value::as_str) {
@@ -350,7 +351,7 @@ impl<'a> Maker<'a> {
     }
 }
 
-/// The type to make beside what references and unions made; none where they have said it all.
+/// The type to generate in addition to the value of references and unions; `None` if they already determine it.
 fn kind(schema: &Value, made: bool) -> Option<&str> {
     let named = types(schema);
     if let Some(name) = named.iter().find(|name| **name != "null").or_else(|| named.first()) {
@@ -376,7 +377,7 @@ fn kind(schema: &Value, made: bool) -> Option<&str> {
     }
 }
 
-/// Two parts of one value: objects are put together; of anything else what is already there stays.
+/// Merges two parts of one value: objects are combined; for anything else the first part is kept.
 fn merge(made: Option<Value>, more: Value) -> Option<Value> {
     match (made, more) {
         (Some(Value::Object(mut made)), Value::Object(more)) => {

@@ -1,12 +1,12 @@
-//! A text that matches a pattern.
+//! Generates text that matches a pattern.
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-/// The pieces of a pattern that are written at most; nested repetitions multiply.
+/// The maximum number of generated pieces of a pattern; nested repetitions multiply.
 const MOST_PIECES: usize = 4096;
 
-/// A text that `pattern` matches; `preferred` where the pattern takes any text. None where the pattern cannot be read or
-/// asks for too much.
+/// Returns text that matches `pattern`, or `preferred` if the pattern accepts any text. `None` if the pattern is
+/// invalid or too large.
 pub(super) fn matching(pattern: &str, preferred: &str) -> Option<String> {
     if matches!(pattern, ".*" | ".+" | "^.*$" | "^.+$") {
         return Some(preferred.to_owned());
@@ -16,7 +16,7 @@ pub(super) fn matching(pattern: &str, preferred: &str) -> Option<String> {
     Some(text)
 }
 
-/// Appends the shortest match, taking the first of alternatives. Anchors and word boundaries add nothing.
+/// Appends the shortest match, using the first of alternatives. Anchors and word boundaries add nothing.
 fn write(hir: &Hir, text: &mut String, pieces: &mut usize) -> Option<()> {
     *pieces += 1;
     if *pieces > MOST_PIECES {
@@ -26,7 +26,8 @@ fn write(hir: &Hir, text: &mut String, pieces: &mut usize) -> Option<()> {
         HirKind::Empty | HirKind::Look(_) => {}
         HirKind::Literal(literal) => text.push_str(std::str::from_utf8(&literal.0).ok()?),
         HirKind::Class(Class::Unicode(class)) => {
-            // A letter or digit reads better than the first code point of the class, which is often a control character.
+            // A letter or digit reads better than the first code point of the class, which is often a control
+            // character.
             let holds = |c: &char| {
                 class
                     .ranges()

@@ -144,7 +144,7 @@ fn formats_look_like_what_they_are() {
     for format in formats {
         let schema = json!({"type": "string", "format": format});
         let value = made(&schema);
-        // Formats are only checked where the validator is told to.
+        // Formats are checked only if the validator is configured to do so.
         let strict = jsonschema::options()
             .should_validate_formats(true)
             .build(&schema)

@@ -1,14 +1,14 @@
-//! What an error answer of a chat completions service means.
+//! Classifies the error replies of chat completions services.
 //!
-//! The error's code decides, then its type, then its words, then the status: a used-up budget shares its status with a
-//! passing rate limit, and a request that is larger than the limit shares even its code.
+//! The error's code is checked first, then its type, then its message, then the status: an exhausted budget has the
+//! same status as a temporary rate limit, and a request that is larger than the limit even has the same code.
 
 use serde_json::Value;
 
 use crate::http::{Answer, Endpoint, gateway_text, kind_of_status};
 use agenthost_core::llm::{ProviderError, ProviderErrorKind};
 
-/// The error inside `body`: at its top, or in its first choice, where OpenRouter puts what broke after the start.
+/// The error in `body`: at the top level, or in the first choice, where OpenRouter reports an error after the start.
 pub(super) fn find(body: &Value) -> Option<&Value> {
     let present = |value: &&Value| !value.is_null();
     body.get("error")
@@ -16,7 +16,7 @@ pub(super) fn find(body: &Value) -> Option<&Value> {
         .or_else(|| body.pointer("/choices/0/error").filter(present))
 }
 
-/// The classified error of `answer`, whose body is `body` where it is JSON.
+/// Classifies the error of `answer`; `body` is its body if that is JSON.
 pub(super) fn classify(endpoint: &Endpoint, answer: &Answer, body: Option<&Value>) -> ProviderError {
     let error = body.and_then(find);
     let text = |name: &str| {
@@ -25,7 +25,7 @@ pub(super) fn classify(endpoint: &Endpoint, answer: &Answer, body: Option<&Value
             .and_then(Value::as_str)
             .unwrap_or_default()
     };
-    // Where the code is a number it is an HTTP status, and the only true one of an error inside a 200.
+    // A numeric code is an HTTP status, and for an error inside a 200 it is the only correct one.
     let number = error
         .and_then(|error| error.get("code"))
         .and_then(Value::as_u64)
@@ -35,7 +35,7 @@ pub(super) fn classify(endpoint: &Endpoint, answer: &Answer, body: Option<&Value
         Some(Value::String(message)) => message.as_str(),
         _ => text("message"),
     };
-    // FastAPI servers put their words into `detail`, and older vLLM into the top of the body.
+    // FastAPI servers put their message into `detail`, and older vLLM into the top level of the body.
     let top = |name: &str| body.and_then(|body| body.get(name)).and_then(Value::as_str);
     let said = if said.is_empty() {
         top("message").or_else(|| top("detail")).unwrap_or_default()
@@ -81,24 +81,24 @@ fn kind(status: u16, kind: &str, code: &str, message: &str) -> ProviderErrorKind
     match kind {
         "insufficient_quota" => return Kind::SpendCap,
         "service_unavailable_error" => return Kind::Overloaded,
-        // llama.cpp's server.
+        // llama.cpp's server uses this type.
         "exceed_context_size_error" => return Kind::ContextOverflow,
         "rate_limit_error" => return Kind::RateLimited,
         _ => {}
     }
     match status {
-        // vLLM, OpenRouter and Ollama have no code for it.
+        // vLLM, OpenRouter and Ollama have no code for this error.
         400 | 413 | 422 if said.contains("maximum context length") || said.contains("context size") => {
             Kind::ContextOverflow
         }
         429 if never_fits(&said) => Kind::TooLarge,
-        // An error inside a good answer that names no code of its own.
+        // An error with a status of success and without a code.
         200..300 => Kind::Server,
         _ => kind_of_status(status),
     }
 }
 
-/// Whether a rate limit's words say that this one request asks for more than the whole limit.
+/// Returns whether the message of a rate limit error reports that this request alone exceeds the whole limit.
 fn never_fits(said: &str) -> bool {
     let number = |name: &str| {
         said.match_indices(name).find_map(|(at, _)| {

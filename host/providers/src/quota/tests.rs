@@ -57,14 +57,14 @@ const GPT: [(&str, &str); 6] = [
 fn anthropics_headers_are_read() {
     let expected = Quota {
         requests: meter(4000, 3999, 1.0),
-        // It repeats the two below.
+        // The header repeats the two below.
         tokens: None,
         input_tokens: meter(2_000_000, 1_996_000, 0.0),
         output_tokens: meter(400_000, 385_000, 3.0),
     };
     assert_eq!(read(&CLAUDE), Some(expected));
 
-    // Without the other two it is all there is.
+    // Without the other two, the tokens are the only token limit.
     let few: Vec<_> = CLAUDE
         .into_iter()
         .filter(|(name, _)| !name.contains("put-tokens"))
@@ -112,7 +112,7 @@ fn a_reset_is_measured_on_the_servers_clock() {
         let reset = read(&lines).unwrap().requests.unwrap().reset;
         reset.map(|reset| reset.as_secs_f64())
     };
-    // Its clock is an hour behind ours, and a day before it.
+    // The server's clock is an hour behind ours, or a day ahead.
     assert_eq!(
         reset(Some("Fri, 09 Oct 2026 11:00:00 GMT"), "2026-10-09T11:00:30Z"),
         Some(30.0)
@@ -121,12 +121,12 @@ fn a_reset_is_measured_on_the_servers_clock() {
         reset(Some("Sat, 10 Oct 2026 12:00:00 GMT"), "2026-10-10T12:00:30Z"),
         Some(30.0)
     );
-    // No clock, or one that cannot be read: ours.
+    // Without a valid date, our clock is used.
     for date in [None, Some("yesterday")] {
         assert_eq!(reset(date, "2026-10-09T12:00:30Z"), Some(30.0));
         assert_eq!(reset(date, "2026-10-09T11:00:30Z"), Some(0.0));
     }
-    // Years away is not meant.
+    // A reset that is years away is implausible.
     assert_eq!(reset(None, "2036-10-09T12:00:00Z"), None);
     assert_eq!(reset(None, "soon"), None);
 }
@@ -264,7 +264,7 @@ fn a_missing_half_leaves_its_meter_out_and_the_others_in() {
 
     assert_eq!(read(&[]), None);
     assert_eq!(read(&[("retry-after", "1"), ("x-ratelimit-limit", "60")]), None);
-    // Bytes that are no text.
+    // Bytes that are not valid text.
     let mut odd = headers(&CLAUDE[..4]);
     let name = HeaderName::from_static("anthropic-ratelimit-requests-limit");
     odd.insert(name, HeaderValue::from_bytes(b"60\xff").unwrap());

@@ -3,9 +3,13 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::{PublicKey, SecretKey, Signature, Verified, sign};
+use super::{PublicKey, Signature, Verified};
+#[cfg(feature = "signing")]
+use super::{SecretKey, sign};
 use crate::MAX_SIGNATURE_BYTES;
+#[cfg(feature = "signing")]
 use crate::files::replace;
+#[cfg(feature = "signing")]
 use crate::statement::Statement;
 use agenthost_core::error::{Error, Result};
 use agenthost_core::plain_file::{self, Links};
@@ -49,6 +53,7 @@ pub fn beside(component: &Path) -> PathBuf {
 ///
 /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for a file that is no plugin, or one that cannot be published;
 /// [`Host`](agenthost_core::error::ErrorClass::Host) where the signature cannot be written.
+#[cfg(feature = "signing")]
 pub fn sign_file(path: &Path, secret: &SecretKey) -> Result<Statement> {
     let (plugin, bytes) = read(path)?;
     let statement = Statement::of(&plugin)?;
@@ -103,6 +108,7 @@ pub fn verify_file(path: &Path, signature: &Path, key: &PublicKey) -> Result<Ver
     Ok(verified)
 }
 
+#[cfg(feature = "signing")]
 fn read(path: &Path) -> Result<(Plugin, Vec<u8>)> {
     let bytes = agenthost_plugin::read(path)?;
     let plugin = Plugin::read(&bytes).map_err(|error| error.at(path))?;

@@ -108,12 +108,14 @@ impl From<PublicKey> for String {
     }
 }
 
+#[cfg(feature = "signing")]
 /// A secret key that is ready to sign.
 pub struct SecretKey {
     secret: minisign::SecretKey,
     public: PublicKey,
 }
 
+#[cfg(feature = "signing")]
 impl SecretKey {
     pub(crate) fn new(secret: minisign::SecretKey) -> Result<Self> {
         let public = minisign::PublicKey::from_secret_key(&secret).map_err(|error| Error::host(error.to_string()))?;
@@ -132,6 +134,7 @@ impl SecretKey {
 }
 
 /// Its id alone.
+#[cfg(feature = "signing")]
 impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the secret key {}", self.public.id())

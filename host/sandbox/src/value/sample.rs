@@ -31,7 +31,7 @@ fn show(ty: &Type, left: &mut usize) -> Json {
         Type::Float32 | Type::Float64 => json!(0.0),
         Type::Char => json!("x"),
         Type::String => json!("…"),
-        Type::List(_) | Type::Map(_) if *left == 0 => json!([]),
+        Type::List(_) | Type::Map(_) | Type::FixedLengthList(_) if *left == 0 => json!([]),
         Type::List(list) => json!([show(&list.ty(), left)]),
         Type::Map(map) => json!([[show(&map.key(), left), show(&map.value(), left)]]),
         Type::FixedLengthList(list) => {

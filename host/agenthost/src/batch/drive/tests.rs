@@ -1,4 +1,4 @@
-//! The loop, with a runner that only waits, under a clock that stands still while anything can be done.
+//! Tests of the loop with a runner that only waits, under a paused clock.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -13,13 +13,13 @@ use crate::batch::items::Place;
 use crate::batch::tasks::Bad;
 use agenthost_core::task::{Failure, FailureClass, Outcome};
 
-/// Takes so long for a task; those in `failing` fail.
+/// Takes a given time for each task. The tasks in `failing` fail.
 struct Waits<F> {
     takes: F,
     failing: BTreeSet<u64>,
-    /// Requests that the gate lets through at once; what runs beyond them waits there.
+    /// The requests that the gate admits at once. Further tasks wait there.
     gate: u64,
-    /// Tasks that the sum of all allows.
+    /// The number of tasks that the limit on the sum allows.
     allowed: u64,
     running: AtomicU64,
     most: AtomicU64,
@@ -80,7 +80,7 @@ impl<F: Fn(u64) -> Duration + Send + Sync> Runner for Waits<F> {
     }
 }
 
-/// Tasks of `size` items each, with the items' indexes as input.
+/// Returns tasks of `size` items each, with the items' indexes as input.
 fn tasks(items: u64, size: u64) -> impl Iterator<Item = Result<Task>> {
     (0..items.div_ceil(size)).map(move |number| {
         let indexes = number * size..items.min((number + 1) * size);
@@ -297,7 +297,7 @@ async fn items_that_cannot_be_read_any_more_end_the_batch_with_what_runs() {
     assert_eq!((summary.ok, lines.len()), (5, 5));
 }
 
-/// Takes whole lines until it is full.
+/// Accepts whole lines until it is full.
 struct Full<'a>(&'a AtomicBool, usize);
 
 impl Write for Full<'_> {

@@ -1,6 +1,7 @@
-//! A JSON array, without holding more than one of its elements.
+//! A JSON array, read without holding more than one of its elements.
 //!
-//! Where an element ends is found by its brackets and strings alone, so that a malformed one costs only itself.
+//! The end of an element is found by its brackets and strings alone, so that a malformed one does not affect the
+//! others.
 
 use std::io::BufRead;
 
@@ -24,7 +25,7 @@ enum At {
     End,
 }
 
-/// Where in an element a byte stands.
+/// The state of reading one element.
 #[derive(Default)]
 struct Element {
     text: Vec<u8>,
@@ -67,7 +68,7 @@ impl<R: BufRead> Array<R> {
         self.element().map(Some)
     }
 
-    /// After the array there is nothing more.
+    /// Checks that nothing follows the array.
     fn end(&mut self) -> Next {
         self.at = At::End;
         match self.after_space()? {
@@ -115,7 +116,7 @@ impl<R: BufRead> Array<R> {
         }
     }
 
-    /// The next byte that is no white space; it stays.
+    /// Skips white space and returns the next byte without consuming it.
     fn after_space(&mut self) -> Result<Option<u8>, String> {
         loop {
             let buffer = self.from.fill_buf().map_err(|error| error.to_string())?;

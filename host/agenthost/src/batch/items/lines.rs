@@ -1,4 +1,4 @@
-//! JSON Lines: one value a line.
+//! JSON Lines: one value per line.
 
 use std::io::BufRead;
 
@@ -36,7 +36,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Takes the next line into `text`, up to the bound, and says whether it fits; none at the end.
+    /// Reads the next line into `text`, up to the bound, and returns whether it fits; `None` at the end.
     fn line(&mut self) -> Result<Option<bool>, String> {
         let (mut some, mut fits) = (false, true);
         loop {

@@ -1,7 +1,7 @@
 //! CSV with a header row: each row an item, each column a field.
 //!
-//! A row with more or fewer cells than the header is malformed, and so is a last row whose quote is never closed: such a
-//! quote would take over all rows after it without a word.
+//! A row with more or fewer cells than the header is malformed, and so is a last row whose quote is never closed: such
+//! a quote would silently take in all rows after it.
 
 use std::collections::BTreeSet;
 use std::io::BufRead;
@@ -21,7 +21,7 @@ pub(super) struct Table<R> {
     ends: Vec<usize>,
 }
 
-/// A row as it was read.
+/// A row of the file.
 struct Row {
     line: u64,
     cells: Result<Vec<String>, String>,
@@ -69,7 +69,7 @@ impl<R: BufRead> Table<R> {
     }
 
     fn row(&mut self) -> Result<Option<Row>, String> {
-        // The line ends before a row are taken here, so that its line is that of its first byte.
+        // The line ends before a row are read here, so that the row's line is that of its first byte.
         loop {
             let buffer = self.from.fill_buf().map_err(|error| error.to_string())?;
             match buffer.first() {
@@ -120,7 +120,7 @@ impl<R: BufRead> Table<R> {
         }
     }
 
-    /// The cells of the row that was read.
+    /// Returns the cells of the row that was read.
     fn cells(&self, count: usize) -> Result<Vec<String>, String> {
         let mut start = 0;
         let cells = self.ends.iter().take(count).map(|end| {

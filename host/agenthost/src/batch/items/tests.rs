@@ -1,4 +1,4 @@
-//! What stands in a file, and what is said of what does not belong there.
+//! Tests of reading items, and of the messages for malformed ones.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ fn source(format: Format, text: impl AsRef<[u8]>, most: usize) -> Source {
     Source::spool(text.as_ref(), "items", format, most, dir.path()).unwrap()
 }
 
-/// Each item as its line and its value, or what is wrong with it.
+/// Returns the line of each item, with its value or the reason why it is malformed.
 fn items(format: Format, text: impl AsRef<[u8]>) -> Vec<(u64, Value)> {
     let source = source(format, text, 1_000);
     let entries: Vec<Entry> = source.read().unwrap().map(Result::unwrap).collect();

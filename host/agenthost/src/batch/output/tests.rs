@@ -134,7 +134,7 @@ fn a_bad_item_stands_at_its_place_among_the_others() {
     assert_eq!(lines[1]["items"], json!([1, 3]));
 }
 
-/// Takes so many bytes and then no more.
+/// Accepts this number of bytes and then no more.
 struct Full(usize);
 
 impl Write for Full {

@@ -1,4 +1,4 @@
-//! Items in their inputs.
+//! Tests of the inputs that are made from items.
 
 use serde_json::json;
 
@@ -103,7 +103,7 @@ fn the_shape_is_what_the_plugin_takes() {
     assert_eq!(Shape::of_list([], |_| false), None);
 }
 
-/// A record of a text, a number, a truth and perhaps a number, as the decoder of values would judge it.
+/// Checks a record of a text, a number, a boolean and an optional number, as the decoder of values would.
 fn person(row: &Value, at: &str) -> Result<(), String> {
     let wrong = |field: &str, what: &str| Err(format!("{at}.{field}: expected {what}, found {}", row[field]));
     if !row["zip"].is_string() {

@@ -1,4 +1,5 @@
-//! A request on its way: counted when it is sent, settled when it is answered, reported when nobody waited for it.
+//! A request on its way: counted when it is sent, settled when it is answered, reported as abandoned when it is
+//! dropped.
 
 use agenthost_core::failpoint;
 use std::collections::BTreeMap;
@@ -16,16 +17,17 @@ use agenthost_core::llm::{ProviderError, ProviderErrorKind, Reply, Request, Usag
 use agenthost_core::run::{Abandoned, Event, ModelReport};
 use agenthost_gate::Permit;
 
-/// A request that may be sent, or was. Dropping it after it was sent reports it as abandoned, charged as it was reserved.
+/// A request that may be sent, or was. Dropping it after it was sent reports it as abandoned and charges its
+/// reservation.
 pub(super) struct InFlight<'a> {
     pub(super) call: &'a Call<'a>,
     pub(super) model: &'a Model<'a>,
     pub(super) request: Request,
     pub(super) report: ModelReport,
-    /// What of it makes input tokens.
+    /// The size of its input.
     pub(super) size: InputSize,
     pub(super) attempt: u32,
-    /// Both are gone once the answer is in the books.
+    /// The reservation and the permit are taken once the reply is booked.
     pub(super) reservation: Option<Reservation>,
     pub(super) permit: Option<Permit>,
     pub(super) sent: bool,
@@ -37,7 +39,7 @@ impl InFlight<'_> {
         self
     }
 
-    /// Sends the request once and puts what it used into the books.
+    /// Sends the request once and books what it used.
     pub(super) async fn send(mut self) -> Result<Reply, Failed> {
         let task = self.call.task;
         let written = task.log.sending(self.call.ordinal, &self.model.full_name).await;
@@ -64,7 +66,7 @@ impl InFlight<'_> {
             error: answer.as_ref().err().map(ToString::to_string),
         });
         answer.map_err(Failed::Provider).map(|mut reply| {
-            // The guest sees what is in the books.
+            // The guest receives the usage as it is booked.
             reply.usage.get_or_insert(Usage {
                 input: used.input,
                 output: used.output,
@@ -74,7 +76,7 @@ impl InFlight<'_> {
         })
     }
 
-    /// In the books from here on, whether or not anyone waits for the answer.
+    /// Marks the request as sent. It is booked from here on, even if it is dropped.
     fn depart(&mut self) {
         let task = self.call.task;
         if let Some(reservation) = &mut self.reservation {
@@ -101,7 +103,7 @@ impl InFlight<'_> {
         });
     }
 
-    /// Settles with what the answer says was used.
+    /// Settles the request by the usage that the reply reports.
     fn arrive(&mut self, answer: Result<&Reply, &ProviderError>) -> Used {
         let (Some(reservation), Some(permit)) = (self.reservation.take(), self.permit.take()) else {
             return Used::default();
@@ -109,7 +111,7 @@ impl InFlight<'_> {
         let task = self.call.task;
         failpoint!("settle.arrive");
         match answer {
-            // Noted once the journal has what came of it: if the process ends before that, the request is lost.
+            // Noted once the journal has the reply: if the process ends before that, the request is lost.
             Ok(_) => self.call.so_far().unnoted = true,
             Err(_) => task.log.answered(self.call.ordinal),
         }
@@ -128,7 +130,7 @@ impl InFlight<'_> {
                     cost: price.map(|price| price.cost(usage)),
                 }
             }
-            // What it counted is not known.
+            // The provider's count is not known.
             Ok(Reply { usage: None, .. })
             | Err(ProviderError {
                 may_be_billed: true, ..

@@ -1,42 +1,44 @@
 //! The most tokens that a byte-level tokenizer makes of a text.
 //!
 //! Such a tokenizer splits a text into words, and each word into bytes; then it joins two neighbors for as long as the
-//! string that they make is in its vocabulary. So in the end no two neighbors in a word make a string of the vocabulary.
-//! `pieces.txt` has the strings of two to four bytes that are in *every* vocabulary that was examined: those of o200k, cl100k,
-//! Llama 3 and 4, Qwen, Mistral, DeepSeek and the one that Anthropic has published. It also has common words that are one
-//! token in each. The bound is the longest division of a text in which no two neighbors make such a string.
+//! string that they make is in its vocabulary. So in the end no two neighbors in a word make a string of the
+//! vocabulary. `pieces.txt` has the strings of two to four bytes that are in *every* vocabulary that was examined:
+//! those of o200k, cl100k, Llama 3 and 4, Qwen, Mistral, DeepSeek and the one that Anthropic has published. It also has
+//! common words that are one token in each. The bound is the longest division of a text in which no two neighbors make
+//! such a string.
 //!
-//! Tokenizers split words at different places. So a text is cut only where each of them splits it and no token of any of
-//! them crosses. Elsewhere, at a place where only some split, two neighbors may be apart although a string joins them, and
-//! a token may cross. The tests have an example of each.
+//! Tokenizers split words at different places. So a text is cut only where each of them splits it and no token of any
+//! of them crosses. At a place where only some of them split, two neighbors may be apart although a string joins them,
+//! and a token may cross. The tests have an example of each.
 //!
-//! The bound errs high where nothing is known: digits, control characters and rare bytes are a token each. It is near the
-//! true count for prose, and for text that was searched for to be dense. It is no bound for a vocabulary that lacks many of
-//! these strings, such as a small one for another language; the counts of its provider raise the bound then.
+//! The bound is high for bytes without known strings: digits, control characters and rare bytes are a token each. It is
+//! near the true count for prose, and for text that was searched for to be dense. It does not hold for a vocabulary
+//! that lacks many of these strings, such as a small one for another language; the counts of its provider raise the
+//! bound then.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
 static PIECES: LazyLock<Pieces> = LazyLock::new(|| Pieces::read(include_str!("pieces.txt")));
 
-/// Spaces that are one token in each vocabulary; longer runs are divided.
+/// The longest run of spaces that is one token in each vocabulary. Longer runs are divided.
 const SPACES: usize = 16;
-/// The first bytes of characters that some vocabulary has in one token with what is before them, without the rest.
+/// The first bytes of characters that some vocabulary joins to the text before them in one token, without the rest.
 const SHARED_LEADS: [u8; 8] = [0xe0, 0xe1, 0xe2, 0xe3, 0xea, 0xeb, 0xec, 0xed];
-/// The slots of the table: four times as many as there are short strings.
+/// The slots of the table: four times the number of short strings.
 const SLOTS: usize = 1 << 16;
 
 /// The strings that every vocabulary has.
 struct Pieces {
-    /// Those of two to four bytes, packed, in a table with open addresses; 0 is a free slot.
+    /// The strings of two to four bytes, packed, in a table with open addressing; 0 is a free slot.
     short: Vec<u32>,
     /// Words with the space before them.
     words: HashSet<Vec<u8>>,
 }
 
 impl Pieces {
-    /// Reads a list with a string on each line: `_` is a space, `\_` and `\\` are the characters after the backslash, and
-    /// `\xNN` is a byte.
+    /// Reads a list with a string on each line: `_` is a space, `\_` and `\\` are the characters after the backslash,
+    /// and `\xNN` is a byte.
     fn read(list: &str) -> Self {
         let mut pieces = Self {
             short: vec![0; SLOTS],
@@ -67,7 +69,7 @@ impl Pieces {
         }
     }
 
-    /// Whether every vocabulary has these two to four bytes.
+    /// Returns whether every vocabulary has these two to four bytes.
     fn has(&self, bytes: &[u8]) -> bool {
         let Some(key) = packed(bytes) else { return false };
         let mut at = slot(key);
@@ -86,7 +88,7 @@ fn slot(key: u32) -> usize {
     (key.wrapping_mul(0x9E37_79B1) >> 16) as usize % SLOTS
 }
 
-/// Two to four bytes as one number; none of them is zero.
+/// Packs two to four bytes into one number; `None` for another length or if one of them is zero.
 fn packed(bytes: &[u8]) -> Option<u32> {
     if !(2..=4).contains(&bytes.len()) || bytes.contains(&0) {
         return None;
@@ -115,18 +117,18 @@ fn unescaped(line: &str) -> Vec<u8> {
     bytes
 }
 
-/// What a byte of a text is to a tokenizer.
+/// The class of a byte, by which tokenizers split a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
     Space,
     Letter,
     Digit,
     Punctuation,
-    /// A byte of a character of several.
+    /// A byte of a multi-byte character.
     Wide,
     /// A line break.
     Line,
-    /// Any other: control characters.
+    /// Any other byte: control characters.
     Other,
 }
 
@@ -142,7 +144,7 @@ fn class(byte: u8) -> Class {
     }
 }
 
-/// The most tokens of `text`.
+/// Returns the most tokens of `text`.
 pub(super) fn most_tokens(text: &str) -> u64 {
     let pieces = &*PIECES;
     let bytes = text.as_bytes();
@@ -164,7 +166,7 @@ pub(super) fn most_tokens(text: &str) -> u64 {
             Class::Space => {
                 let run = bytes.iter().skip(at).take_while(|byte| **byte == b' ').count();
                 let after = bytes.get(at + run).map(|byte| class(*byte));
-                // The last space belongs to the word behind it.
+                // The last space belongs to the word after it.
                 if matches!(after, Some(Class::Letter | Class::Punctuation)) {
                     tokens += spaces(run - 1, before, None);
                     let start = at + run - 1;
@@ -173,7 +175,7 @@ pub(super) fn most_tokens(text: &str) -> u64 {
                     tokens += segment(pieces, bytes, start, end, before);
                     end
                 } else {
-                    // Some tokenizers part the last one from the others.
+                    // Some tokenizers split the last space from the others.
                     tokens += match after {
                         None | Some(Class::Line) => spaces(run, before, after),
                         Some(_) => spaces(run - 1, before, after) + 1,
@@ -196,7 +198,7 @@ pub(super) fn most_tokens(text: &str) -> u64 {
     tokens
 }
 
-/// The most tokens of a run of spaces between `before` and `after`, which may share a token with some of them.
+/// Returns the most tokens of a run of spaces between `before` and `after`, which may share a token with some of them.
 fn spaces(count: usize, before: Option<Class>, after: Option<Class>) -> u64 {
     let open = |neighbor| matches!(neighbor, Some(Class::Line | Class::Other | Class::Wide));
     let shared = usize::from(open(before)) + usize::from(open(after));
@@ -207,8 +209,8 @@ fn spaces(count: usize, before: Option<Class>, after: Option<Class>) -> u64 {
     }
 }
 
-/// The most tokens that begin in the character of several bytes at `at`. What is before it may have taken some of its bytes,
-/// and its last token may go on behind it.
+/// Returns the most tokens that begin in the multi-byte character at `at`. A token before it may have taken some of its
+/// bytes, and its last token may continue after it.
 fn character(pieces: &Pieces, text: &str, at: usize, before: Option<Class>) -> u64 {
     let Some((head, rest)) = text.split_at_checked(at) else {
         return 0;
@@ -239,7 +241,8 @@ fn character(pieces: &Pieces, text: &str, at: usize, before: Option<Class>) -> u
         .fold(whole, u64::max)
 }
 
-/// A number for the script of a character, roughly. Tokens with a part of a character are rare where the script stays.
+/// Returns a number for the script of a character, roughly. Tokens with a part of a character are rare within one
+/// script.
 fn script(character: char) -> u32 {
     match u32::from(character) {
         // Ideographs, kana and the punctuation between them.
@@ -249,7 +252,8 @@ fn script(character: char) -> u32 {
     }
 }
 
-/// Where the segment ends that begins at `start`: at the first place that every tokenizer parts and no token crosses.
+/// Returns the end of the segment that begins at `start`: the first place where every tokenizer splits and no token
+/// crosses.
 fn segment_end(bytes: &[u8], start: usize) -> usize {
     let mut end = start + 1;
     while let (Some(last), Some(next)) = (bytes.get(end - 1), bytes.get(end)) {
@@ -268,7 +272,7 @@ fn segment_end(bytes: &[u8], start: usize) -> usize {
     end
 }
 
-/// The most tokens that begin in a segment.
+/// Returns the most tokens that begin in a segment.
 fn segment(pieces: &Pieces, bytes: &[u8], start: usize, end: usize, before: Option<Class>) -> u64 {
     let segment = bytes.get(start..end).unwrap_or_default();
     let edge = |byte: Option<&u8>| byte.map(|byte| class(*byte));
@@ -289,7 +293,7 @@ fn segment(pieces: &Pieces, bytes: &[u8], start: usize, end: usize, before: Opti
     }
 }
 
-/// Whether some tokenizer may part `segment` before the byte at `at`, in spite of what its vocabulary has.
+/// Returns whether some tokenizer may split `segment` before the byte at `at`, whatever its vocabulary has.
 fn may_part(segment: &[u8], at: usize) -> bool {
     let Some([last, next]) = segment.get(at - 1..=at) else {
         return false;
@@ -298,7 +302,7 @@ fn may_part(segment: &[u8], at: usize) -> bool {
     match (class(*last), class(*next)) {
         (Class::Punctuation, Class::Letter) | (Class::Letter, Class::Punctuation) => true,
         (Class::Punctuation, Class::Punctuation) => *last == b'/',
-        // Some begin a word at a capital, and some end it behind what may be "'s" or "'re".
+        // Some tokenizers begin a word at a capital, and some end it after a possible "'s" or "'re".
         (Class::Letter, Class::Letter) => {
             (last.is_ascii_lowercase() && next.is_ascii_uppercase()) || apostrophe(2) || apostrophe(3)
         }
@@ -306,14 +310,15 @@ fn may_part(segment: &[u8], at: usize) -> bool {
     }
 }
 
-/// The most parts of `word` of which no two neighbors are joined by every vocabulary. If it `begins_before`, the token before
-/// it may have taken some of its bytes; if it `ends_behind`, its last part may be longer than it seems.
+/// Returns the most parts of `word` in which no two neighbors are joined by every vocabulary. If it `begins_before`,
+/// the token before it may have taken some of its bytes; if it `ends_behind`, its last part may continue after it.
 ///
-/// `counts[n - 1]` is the most parts up to a place if the last one has `n` bytes, and for the last of them, as many or more.
+/// `counts[n - 1]` is the most parts up to a place if the last one has `n` bytes; the last entry is for that many or
+/// more.
 fn longest_division(pieces: &Pieces, word: &[u8], begins_before: bool, ends_behind: bool) -> u64 {
     type Counts = [Option<u64>; 4];
     let most = |counts: &Counts| counts.iter().flatten().max().copied();
-    // The counts at the four places before the one that is looked at, the nearest first.
+    // The counts at the four places before the current one, the nearest first.
     let mut behind: [Counts; 4] = [[None; 4]; 4];
     let mut here: Counts = [None; 4];
     for end in 1..=word.len() {
@@ -340,7 +345,7 @@ fn longest_division(pieces: &Pieces, word: &[u8], begins_before: bool, ends_behi
         *long = (*long).max(longer);
         here = counts;
     }
-    // At worst nothing is joined.
+    // In the worst case, nothing is joined.
     most(&here).unwrap_or(word.len() as u64)
 }
 
@@ -389,7 +394,8 @@ mod tests {
         }
     }
 
-    /// Texts that a search found, for which a bound that cuts at each change of class was too low. Each is repeated 40 times.
+    /// Texts found by a search for which a bound that cuts at each change of class was too low. Each is repeated 40
+    /// times.
     #[test]
     fn the_bound_holds_where_tokenizers_split_differently() {
         let cases = [
@@ -406,7 +412,7 @@ mod tests {
             ("\u{41e}\u{5d7}", 120),
             ("\u{cc1f}\u{c544}", 156),
             ("   \u{1b0}", 120),
-            // A word that is one token by itself is not one behind what may be "'s".
+            // A word that is one token by itself is not one after a possible "'s".
             ("'still", 80),
             // These are one token in most vocabularies and two in some.
             (" unm", 80),

@@ -1,8 +1,8 @@
-//! Where what is asked differs from what was recorded.
+//! Finds where a request differs from the recorded one.
 
 use serde_json::Value;
 
-/// Where two JSON texts begin to differ: the path, and what stands there.
+/// Describes the first difference between two JSON texts: its path, and both values there.
 pub(super) fn first_difference(recorded: &str, now: &str) -> String {
     let (Ok(a), Ok(b)) = (
         serde_json::from_str::<Value>(recorded),
@@ -55,7 +55,7 @@ fn descend<'v>(a: &'v Value, b: &'v Value, path: &mut String) -> (Option<&'v Val
     (Some(a), Some(b))
 }
 
-/// What stands in a text that may be long, around the byte at `place`.
+/// Returns the part of a text around the byte at `place`, or all of it if it is short.
 fn around(text: &str, place: usize) -> String {
     const BEFORE: usize = 40;
     const MOST: usize = 120;

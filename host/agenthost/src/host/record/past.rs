@@ -1,4 +1,4 @@
-//! What is still to be given to a task of what was recorded of it.
+//! The part of a task's recorded history that has not been replayed to it yet.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,20 +10,20 @@ use agenthost_core::llm::Allowance;
 use agenthost_core::task::TaskId;
 use agenthost_journal::{CallRecord, TaskRecord, Turn};
 
-/// What is still to be given of what was recorded.
+/// The part of a task's recorded history that has not been replayed yet.
 #[derive(Default)]
 pub(super) struct Past {
     pub(super) calls: BTreeMap<u64, CallRecord>,
     pub(super) turns: VecDeque<Turn>,
-    /// With the number of turns before each.
+    /// Recorded results of `remaining`, each with the number of turns before it.
     pub(super) remaining: VecDeque<(u64, Allowance)>,
-    /// Turns until now.
+    /// The number of turns replayed so far.
     pub(super) given: u64,
-    /// A call was made that a replay cannot repeat, since nothing came of it.
+    /// Whether the task made a call that a replay cannot repeat, since the record has no result of it.
     pub(super) unanswered: bool,
 }
 
-/// What stands in the place of a model call where the ask was a sub-task.
+/// The recorded result of a request that started a sub-task, in place of a model's reply.
 #[derive(Serialize, Deserialize)]
 pub(super) struct SubTask {
     pub(super) task: TaskId,
@@ -32,7 +32,7 @@ pub(super) struct SubTask {
 }
 
 impl SubTask {
-    /// Whether it will come out as it did.
+    /// Returns whether running the sub-task again would give the same outcome.
     pub(super) fn keeps(&self, mode: Mode) -> bool {
         self.keeps && (self.ok || mode != Mode::Resume { failed: true })
     }
@@ -45,7 +45,7 @@ pub(super) struct Remained {
 }
 
 impl Past {
-    /// Whether the task still has to learn what comes of this ask, as it did.
+    /// Returns whether the recorded reply to the request `ask` is still to be replayed.
     pub(super) fn is_told(&self, ask: u64) -> bool {
         self.turns.contains(&Turn::Answer(ask))
     }
@@ -64,7 +64,7 @@ impl Past {
             .and_then(read_end)
             .is_some_and(|(end, _)| keeps(&end.outcome, false) && !keeps(&end.outcome, true));
         if !matches!(mode, Mode::Replay | Mode::Rehearsal) {
-            // What may come out better now, and all that followed from it, is not told again.
+            // The first reply that could be better now, and everything after it, is not replayed.
             let is_final = |turn: &Turn| match turn {
                 Turn::Cut { .. } => false,
                 Turn::Answer(ask) => calls
@@ -79,7 +79,7 @@ impl Past {
             };
             let kept = turns.iter().take_while(|turn| is_final(turn)).count();
             if mode == (Mode::Resume { failed: true }) && kept == turns.len() && failed {
-                // With these answers it would fail in the same way.
+                // With these replies, the task would fail in the same way.
                 return Self::default();
             }
             turns.truncate(kept);

@@ -20,7 +20,7 @@ fn reply() -> Reply {
     }
 }
 
-/// A task that ended so after it was told what came of two asks.
+/// Returns a task with this outcome that received the results of two calls.
 fn task(outcome: &Value, second: &CallResult) -> TaskRecord {
     let told = |result: &CallResult| {
         let told = Told::new(result, &Used::default(), true, Vec::new());
@@ -57,9 +57,9 @@ fn what_failed_of_itself_forgets_its_answers_where_it_is_to_be_tried_again() {
     for (outcome, second, mode, turns, calls) in [
         (&failed, &fine, plain, 2, 2),
         (&failed, &refused, plain, 2, 2),
-        // With the same answers it would fail in the same way.
+        // With the same replies, it would fail in the same way.
         (&failed, &fine, anew, 0, 0),
-        // The failed one is asked again, and the one before it is not.
+        // The failed call is made again, and the one before it is not.
         (&failed, &refused, anew, 1, 2),
         (&fuel, &fine, anew, 2, 2),
     ] {

@@ -1,4 +1,4 @@
-//! What a task was told in answer to a model call, and what was paid for it, as the journal keeps them.
+//! The results of model calls and their costs, in the form that the journal keeps.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -11,7 +11,7 @@ use agenthost_core::llm::{CallError, CallResult, Reply, Request};
 use agenthost_core::run::ModelReport;
 use agenthost_journal::CallRecord;
 
-/// What a task was told in answer to a model call, with what it used.
+/// The result of a model call that a task received, with what the call used.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Told {
     #[serde(flatten)]
@@ -28,7 +28,7 @@ enum Answer {
     Err(CallError),
 }
 
-/// [`Used`], to the pico-dollar.
+/// [`Used`], with costs in pico-dollars.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct UsedJson {
     input: u64,
@@ -79,16 +79,16 @@ impl Told {
         }
     }
 
-    /// What it used; none if nothing was sent.
+    /// Returns what the call used; `None` if no request was sent.
     pub(crate) fn used(&self) -> Option<Used> {
         self.used.sent.then(|| self.used.used())
     }
 
-    /// Whether the same ask may come out better another time.
+    /// Returns whether the same request would give no better result another time.
     pub(super) fn is_final(&self, mode: Mode) -> bool {
         match &self.result {
             Answer::Ok(_) => true,
-            // Whoever wants what failed to be tried again wants another answer.
+            // Running failed tasks again includes making their failed calls again.
             Answer::Err(_) if mode == (Mode::Resume { failed: true }) => false,
             Answer::Err(error) => match error {
                 CallError::Denied(_)
@@ -104,7 +104,7 @@ impl Told {
 
 pub(crate) type Hash = [u8; 32];
 
-/// A reply that was paid for, with what it cost.
+/// A reply that was paid for, with its cost.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PaidReply {
     pub(crate) reply: Reply,
@@ -117,7 +117,7 @@ impl PaidReply {
     }
 }
 
-/// A request that was given up after it had been sent, with what was charged for it.
+/// A request that was abandoned after it had been sent, with what was charged for it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct LostRequest {
     lost: UsedJson,
@@ -133,14 +133,15 @@ impl LostRequest {
     }
 }
 
-/// What came of a call before, of which the task was told nothing that stays.
+/// The recorded history of a call whose result is not replayed.
 #[derive(Debug, Default)]
 pub(crate) struct PastCall {
-    /// The replies to its requests that are not asked for again.
+    /// The replies to those of its requests that are not sent again.
     pub(crate) paid: Vec<(Hash, PaidReply)>,
-    /// What it used beyond those replies, if it was sent; without the requests that never ended.
+    /// The resources that it used beyond those replies, without the requests that never ended; `None` if nothing was
+    /// sent.
     pub(crate) lost: Option<Used>,
-    /// The same by models, where that is known.
+    /// The same by models, if known.
     pub(crate) models: Vec<ModelReport>,
     /// The models of its requests that never ended.
     pub(crate) in_flight: Vec<String>,
@@ -161,7 +162,7 @@ impl PastCall {
                 past.models.push(model);
             }
         }
-        // What the task was told says what all requests used, the lost ones included.
+        // The recorded result has the sum of all requests, the lost ones included.
         #[derive(Deserialize)]
         struct Sum {
             used: UsedJson,
@@ -183,7 +184,7 @@ impl PastCall {
     }
 }
 
-/// The digest of a request to a model: what it is told, whatever the room for the answer.
+/// Returns the digest of a request to a model. It covers the prompt and the schema, and not the limit of the reply.
 pub(crate) fn request_hash(model: &str, request: &Request) -> Hash {
     let told = json!([model, request.system, request.messages, request.schema]);
     Sha256::digest(told.to_string()).into()

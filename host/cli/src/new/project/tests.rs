@@ -1,4 +1,4 @@
-//! What the templates become, and what happens on the disk.
+//! Tests of the templates and of writing them to disk.
 
 use std::collections::BTreeMap;
 

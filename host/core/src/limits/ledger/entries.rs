@@ -1,4 +1,4 @@
-//! The arithmetic of the books, under their lock.
+//! The arithmetic of the accounts, under their lock.
 
 use std::sync::{MutexGuard, PoisonError};
 
@@ -15,7 +15,7 @@ impl Books {
 }
 
 impl Entries<'_> {
-    /// A place for `entry`.
+    /// Stores `entry` in a free place and returns its index.
     pub(super) fn open(&mut self, entry: Entry) -> usize {
         match self.0.free.pop() {
             Some(index) => {
@@ -31,7 +31,7 @@ impl Entries<'_> {
         }
     }
 
-    /// Gives the place of an entry back that nobody holds any more.
+    /// Frees the place of an entry that has no more handles.
     pub(super) fn close(&mut self, index: usize) {
         #[cfg(feature = "failpoints")]
         if let Some(entry) = self.get(index).filter(|entry| !entry.is_idle()) {
@@ -48,7 +48,7 @@ impl Entries<'_> {
         self.0.all.get_mut(index)
     }
 
-    /// The entry and all above it.
+    /// Iterates over the entry and all entries above it.
     pub(super) fn chain(&self, index: usize) -> impl Iterator<Item = &Entry> {
         std::iter::successors(self.get(index), |entry| {
             entry.parent.and_then(|parent| self.get(parent))
@@ -63,8 +63,8 @@ impl Entries<'_> {
         }
     }
 
-    /// The most that every limit on the way up leaves once all that is reserved is given back, and whether it is there
-    /// already.
+    /// Computes the most output that every limit on the way up would allow once all reservations are released, and
+    /// whether it fits already.
     pub(super) fn fit(&self, index: usize, want: &Want<'_>) -> Fit {
         let room = |cap: fn(&Caps) -> Option<u64>, spent: fn(&Amounts) -> u64| {
             self.chain(index)
@@ -86,7 +86,7 @@ impl Entries<'_> {
         let money = room(|caps| caps.cost, |spent| spent.cost);
         let output = match cost(output) <= money {
             true => output,
-            // The cost grows with the output, so the most that the money allows is found by halving.
+            // The cost grows with the output, so a binary search finds the most that the money allows.
             false => {
                 let (mut fits, mut does_not) = (0, output);
                 while does_not - fits > 1 {
@@ -125,7 +125,7 @@ impl Entries<'_> {
 
 #[cfg(feature = "failpoints")]
 impl Entry {
-    /// Whether nothing is reserved, nothing waits and no task is live.
+    /// Returns whether nothing is reserved, no call waits and no task is live.
     fn is_idle(&self) -> bool {
         self.reserved == Amounts::default() && self.waiting == 0 && self.live == 0
     }

@@ -1,9 +1,9 @@
-//! What a task takes from its account besides model calls: fuel by the burst, and sub-tasks.
+//! The part of the ledger that is not about model calls: fuel leases and sub-tasks.
 
 use super::{Account, Amounts, Entry, Exhausted};
 use crate::limits::LimitKind;
 
-/// The least fuel that a task shares with others starts a burst of computing with, if there is as much: about 0.1 s.
+/// The smallest fuel lease of a task that shares a fuel limit, if that much is left: about 0.1 s of computing.
 pub const FUEL_SHARE: u64 = 1_000_000_000;
 
 /// A task that has not ended; see [`Account::live`].
@@ -19,9 +19,10 @@ impl Drop for Live {
 }
 
 impl Account {
-    /// Leases fuel for a guest that is about to compute; [`Account::settle_fuel`] gives back what it did not use as soon as
-    /// it waits again. A task that shares no limit with another live task gets all that is left, any other half of it, but
-    /// at least [`FUEL_SHARE`]. Waits while others hold leases and less than that is left; gives 0 when all is used up.
+    /// Leases fuel for a guest that is about to compute; [`Account::settle_fuel`] returns the unused part as soon as
+    /// the guest waits again. A task that shares no fuel limit with another live task gets all that is left. Any other
+    /// task gets half of it, but at least [`FUEL_SHARE`] if there is that much. Waits while less than that is left and
+    /// others hold leases; returns 0 when all fuel is used up.
     pub async fn lease_fuel(&self) -> u64 {
         loop {
             let mut changed = std::pin::pin!(self.books.changed.notified());
@@ -57,7 +58,7 @@ impl Account {
         Some(lease.fuel)
     }
 
-    /// Gives a lease of `leased` units back, `used` of which were used.
+    /// Returns a lease of `leased` units, of which `used` were used.
     pub fn settle_fuel(&self, leased: u64, used: u64) {
         let (leased, charged) = (
             Amounts {
@@ -81,13 +82,13 @@ impl Account {
         self.books.changed.notify_waiters();
     }
 
-    /// Counts the task of this account as live, for as long as the guard does.
+    /// Counts the task of this account as live until the guard is dropped.
     pub fn live(&self) -> Live {
         self.books.lock().each_up(self.index, |entry| entry.live += 1);
         Live(self.clone())
     }
 
-    /// Fuel that is neither used nor leased, here or above; none where nothing limits it.
+    /// The fuel that is neither used nor leased, here or above; `None` if no limit applies.
     pub fn fuel_left(&self) -> Option<u64> {
         let left = |entry: &Entry| {
             Some(

@@ -265,11 +265,11 @@ fn sub_tasks_are_counted_at_every_level_above() {
     );
 }
 
-/// What a guest, a gate or a clock does next with the requests of a run; `at` picks one of those in flight.
+/// One step of a guest, a gate or a clock with the requests of a run; `at` picks one of those in flight.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Reserves and sends another request, of which the server bills so many percent: of the input, up to a tenth more
-    /// than the estimate.
+    /// Reserves and sends another request, of which the server bills the given percentages: of the input, up to a tenth
+    /// more than the estimate.
     Send {
         account: usize,
         input: u64,
@@ -277,13 +277,13 @@ enum Step {
         input_percent: u64,
         output_percent: u64,
     },
-    /// The reply comes, with its count.
+    /// The reply arrives with its usage.
     Answer { at: usize },
     /// The guest drops the request, its task ends, or it lost a race.
     Drop { at: usize },
-    /// No reply comes in time, or it breaks off.
+    /// The reply times out or breaks off.
     Lose { at: usize },
-    /// The server refuses the request, and bills nothing.
+    /// The server rejects the request and bills nothing.
     Refuse { at: usize },
 }
 
@@ -302,8 +302,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 500..3_000)
 }
 
-/// Plays `steps` against a server that bills every request that it does not refuse, and returns what it billed in tokens
-/// and money. Without `charged`, a request without a count costs nothing, as a control.
+/// Plays `steps` against a server that bills every request that it does not reject, and returns the billed tokens and
+/// money. If `charged` is false, a request without a usage count costs nothing, as a control.
 fn play(steps: &[Step], tokens: u64, cost: u64, charged: bool) -> (u64, u64) {
     let run = Account::root(&limits(Some(tokens), Some(cost), None));
     let tasks = [
@@ -367,7 +367,7 @@ fn play(steps: &[Step], tokens: u64, cost: u64, charged: bool) -> (u64, u64) {
         }
         bill(input, output);
     }
-    // The run ends, and drops what is left.
+    // The run ends and drops the requests that remain.
     in_flight.drain(..).for_each(|(_, input, output)| bill(input, output));
     assert_eq!(run.in_flight(), (0, 0));
     billed
@@ -376,8 +376,8 @@ fn play(steps: &[Step], tokens: u64, cost: u64, charged: bool) -> (u64, u64) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// However requests are started, dropped, raced, cut off and refused: a server that bills each of them gets at most the
-    /// limit and the tenth by which the estimate of the input may be short.
+    /// However requests are started, dropped, raced, cut off and rejected, a server that bills each of them gets at
+    /// most the limit plus the tenth by which the input estimate may be short.
     #[test]
     fn a_server_that_bills_every_request_gets_no_more_than_the_limit(
         steps in steps(),
@@ -390,7 +390,7 @@ proptest! {
     }
 }
 
-/// The control of the test above: what it asserts does not hold by itself.
+/// The control of the test above: its assertion does not hold by itself.
 #[test]
 fn a_server_that_bills_every_request_gets_more_if_dropped_requests_are_free() {
     let send = Step::Send {
@@ -405,13 +405,13 @@ fn a_server_that_bills_every_request_gets_more_if_dropped_requests_are_free() {
     assert_eq!(play(&steps, 10_000, u64::MAX, true).0, 7_500);
 }
 
-/// What one call of a random run does.
+/// One call of a random run.
 #[derive(Debug, Clone)]
 struct Call {
     account: usize,
     input: u64,
     output: u64,
-    /// How much of its reservation it really uses, in percent.
+    /// The actual usage, in percent of the reservation.
     uses: u64,
     end: CallEnd,
     yields: u8,
@@ -442,8 +442,9 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever is reserved, settled and cancelled at the same time: no limit is ever passed, by what is spent or by what
-    /// is spent and reserved; nothing stays reserved; what is left is what was given less what was used; nothing hangs.
+    /// Whatever is reserved, settled and cancelled concurrently: no limit is ever exceeded, by the spent amount or by
+    /// the spent and reserved amounts together; nothing stays reserved; the remaining amount is the limit minus the
+    /// usage; nothing hangs.
     #[test]
     fn nothing_is_overspent_and_nothing_leaks(
         calls in calls(),

@@ -45,7 +45,7 @@ fn a_marked_prefix_ends_with_a_breakpoint() {
         assert_eq!((&body["system"], &body["messages"]), (&system, &messages), "{mark:?}");
         assert!(body.get("cache_control").is_none());
 
-        // The task's own word on the cache counts more.
+        // The task's own cache option has priority.
         request.options.cache = Some(CacheTtl::FiveMinutes);
         let body = encode(&request).unwrap();
         assert_eq!((&body["system"], &body["messages"]), (&json!("S"), &unmarked));
@@ -75,7 +75,7 @@ fn a_mark_falls_on_media_and_on_the_schemas_words_but_not_on_nothing() {
         assert_eq!(body.get("system").and_then(Value::as_str), system.as_deref());
         assert!(!body.to_string().contains("cache_control"));
     }
-    // A schema that only words can express is part of the system text.
+    // A schema that only text can express is part of the system text.
     request.schema = Some(json!({"type": "object", "additionalProperties": {"type": "string"}}));
     let body = encode(&request).unwrap();
     assert_eq!(body.pointer("/system/0/cache_control"), Some(&ephemeral));

@@ -1,7 +1,7 @@
-//! What a task is told when a cassette is played to it: the recorded answer to the ask of the same number, whatever it asks.
+//! Playing a cassette to a task: its *n*th request receives the *n*th recorded reply, whatever the request is.
 //!
-//! Nothing here waits, so that a plugin that has changed comes to an end, too: an ask without an answer is told so. What the
-//! plugin's own manifest refuses is refused here as in any run.
+//! Nothing here waits, so that a changed plugin comes to an end, too: a request without a recorded reply fails. A
+//! request that the plugin's own manifest forbids is refused as in any run.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use agenthost_core::task::TaskId;
 use agenthost_journal::{CallRecord, Entry};
 
 impl TaskLog {
-    /// Notes what is asked now, and gives what was answered then, unless it is refused.
+    /// Records the current request, and returns the recorded reply unless the request is refused.
     pub(super) fn rehearse(
         &self,
         recorder: &Arc<Recorder>,
@@ -50,7 +50,7 @@ impl TaskLog {
         Recorded::Told(Box::new(told))
     }
 
-    /// A sub-task that was run then is run whatever its parent does; one that was not known then is run as usual.
+    /// Starts a recorded sub-task whatever its parent does now, and an unknown one as in a live run.
     pub(super) fn rehearse_start(
         &self,
         recorder: &Recorder,
@@ -66,7 +66,7 @@ impl TaskLog {
         match began {
             true => Begins::Again,
             false if lock(&self.past).is_told(ask) => Begins::Refused,
-            // Its parent gave it up before it began.
+            // Its parent dropped it before it began.
             false => Begins::Differs,
         }
     }

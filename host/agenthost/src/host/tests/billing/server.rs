@@ -1,4 +1,4 @@
-//! A model server that bills every request at the moment it receives it, whatever becomes of it.
+//! A model server that bills every request when it receives it, even if the reply never arrives.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::super::super::estimate::{Estimates, InputSize};
 use agenthost_core::llm::{Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Stop, Usage};
 
-/// Pico-dollars for a token.
+/// Pico-dollars per token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rates {
     pub(super) input: u64,
@@ -37,11 +37,11 @@ enum Ending {
     Answer { fits: bool },
     /// A reply without a count.
     Uncounted,
-    /// An error that is no reply and is not billed.
+    /// An error without a reply, which is not billed.
     Refused(ProviderErrorKind, Option<u64>),
-    /// A reply that breaks off, stays away or cannot be read: the request is billed and its count never arrives.
+    /// A reply that breaks off, does not arrive or cannot be read: the request is billed and its count never arrives.
     Lost(ProviderErrorKind),
-    /// Nothing, ever. It is billed.
+    /// No reply, ever. The request is billed.
     Silence,
 }
 
@@ -78,7 +78,7 @@ pub(super) fn treatments() -> impl Strategy<Value = Vec<Treatment>> {
 /// A request as it was billed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Billed {
-    /// The first letter of its prompt, which says which task sent it.
+    /// The first letter of its prompt, which identifies the task.
     pub(super) label: u8,
     pub(super) tokens: u64,
     pub(super) pico: u64,

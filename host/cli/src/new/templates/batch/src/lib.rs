@@ -25,7 +25,8 @@ async fn run(messages: Vec<Message>) -> Result<Vec<Result<Label, String>>, Failu
     Ok(place(messages.len(), labels))
 }
 
-/// A result for each message. With a label too many or too few nobody knows whose is whose.
+/// Returns a result for each message. With too many or too few labels, it is not known which label belongs to which
+/// message.
 fn place<T: Clone>(messages: usize, labels: Vec<T>) -> Vec<Result<T, String>> {
     if labels.len() == messages {
         return labels.into_iter().map(Ok).collect();

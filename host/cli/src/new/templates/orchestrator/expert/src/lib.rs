@@ -19,7 +19,7 @@ async fn run(matter: Matter) -> Result<Opinion, Failure> {
     })
 }
 
-/// From 0 to 1, whatever the model says: bounds that stand in a comment only are a wish.
+/// Clamps a confidence to 0 to 1: the model may ignore bounds that only a comment states.
 fn bounded(confidence: f32) -> f32 {
     if confidence.is_nan() {
         return 0.0;
