@@ -23,7 +23,7 @@ test *args:
 
 # Build the API documentation with warnings as errors
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p agenthost -p agenthost-sdk
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --exclude agenthost-tests --exclude agenthost-guests
 
 # Write docs/cli.md anew from the definition of the command line
 bless:
