@@ -244,14 +244,14 @@ pub struct JournalConfig {
     /// Where, absolute; without it beside the project's file, or in the user's state directory.
     pub file: Option<PathBuf>,
     /// What is kept of requests and replies.
-    pub bodies: Bodies,
+    pub bodies: BodyRetention,
     /// The most bytes that one run may write; the run ends when it has. `None` if nothing bounds it.
     pub max_run_bytes: Option<u64>,
 }
 
 /// What a journal keeps of requests and replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Bodies {
+pub enum BodyRetention {
     /// Requests, inputs and replies.
     #[default]
     All,
@@ -350,7 +350,7 @@ impl Config {
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let config = agenthost_config::Config::usual()?;
+    /// let config = agenthost_config::Config::builtin()?;
     /// assert!(config.is_offline_default());
     /// # Ok(())
     /// # }
@@ -359,7 +359,7 @@ impl Config {
     /// # Errors
     ///
     /// None that an operator could cause.
-    pub fn usual() -> Result<Self> {
+    pub fn builtin() -> Result<Self> {
         resolve(
             &Env::new(BTreeMap::new(), "/", None),
             (file::Layer::default(), None),

@@ -81,7 +81,7 @@ impl Scratch {
 
     /// Message and hint, on two lines, with this scratch's place left out.
     pub(super) fn shown(&self, error: &Error) -> String {
-        let text = match error.next_step() {
+        let text = match error.hint() {
             Some(hint) => format!("{}\n{hint}", error.message()),
             None => error.message().to_owned(),
         };

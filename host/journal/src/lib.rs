@@ -29,7 +29,7 @@ pub const FORMAT: u32 = 1;
 /// ```
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use agenthost_journal::{Entry, Journal, Keep, RunRecord, sqlite::Sqlite};
+/// use agenthost_journal::{JournalEntry, Journal, Keep, RunRecord, sqlite::Sqlite};
 ///
 /// # let dir = tempfile::tempdir()?;
 /// let journal: Box<dyn Journal> = Box::new(Sqlite::open(&dir.path().join("journal.db"))?);
@@ -45,7 +45,7 @@ pub const FORMAT: u32 = 1;
 ///     pid: std::process::id(),
 ///     end: None,
 /// };
-/// journal.append(Entry::RunStarted(run.clone())).await?; // it is on the disk now
+/// journal.append(JournalEntry::RunStarted(run.clone())).await?; // it is on the disk now
 /// assert_eq!(journal.find("1m84")?, run);
 /// let kept = journal.prune(&Keep { after_ms: Some(run.started_ms - 1), latest: None })?;
 /// assert_eq!(kept.runs, 0);
@@ -59,10 +59,10 @@ pub trait Journal: Send + Sync + fmt::Debug {
     ///
     /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host), naming the file and what the storage said. After one failed
     /// append every later one fails, too: what follows would have a gap before it.
-    fn append(&self, entry: Entry) -> BoxFuture<'static, Result<()>>;
+    fn append(&self, entry: JournalEntry) -> BoxFuture<'static, Result<()>>;
 
     /// Appends `entry` in its order without waiting. If that fails, the next [`Journal::append`] says so.
-    fn note(&self, entry: Entry);
+    fn note(&self, entry: JournalEntry);
 
     /// Resolves once every entry that was noted until now is written or has failed; `None` if the journal keeps no queue. A
     /// task that has noted much waits for it before it goes on, so that no guest makes entries faster than they are written.
@@ -70,7 +70,7 @@ pub trait Journal: Send + Sync + fmt::Debug {
         None
     }
 
-    /// The bytes that the entries of a run take, by [`Entry::bytes`] or a close estimate; 0 if the journal cannot say.
+    /// The bytes that the entries of a run take, by [`JournalEntry::bytes`] or a close estimate; 0 if the journal cannot say.
     ///
     /// # Errors
     ///
@@ -88,7 +88,7 @@ pub trait Journal: Send + Sync + fmt::Debug {
     fn take_over(&self, run: &str) -> Result<()> {
         let run = run.to_owned();
         let pid = std::process::id();
-        self.note(Entry::RunResumed { run, pid });
+        self.note(JournalEntry::RunResumed { run, pid });
         Ok(())
     }
 
@@ -260,7 +260,7 @@ pub struct CallSpan {
 
 /// One thing that happened.
 #[derive(Debug, Clone)]
-pub enum Entry {
+pub enum JournalEntry {
     /// A run began.
     RunStarted(RunRecord),
     /// It is continued by the process `pid`: it has no end any more.
@@ -376,13 +376,13 @@ pub enum Entry {
 /// What an entry takes beside its bodies: keys, numbers, checksums and indexes. Measured on journals of small entries.
 const ENTRY_BYTES: usize = 150;
 
-impl Entry {
+impl JournalEntry {
     /// The bytes that the entry takes in a journal, to a good approximation.
     ///
     /// ```
-    /// use agenthost_journal::Entry;
+    /// use agenthost_journal::JournalEntry;
     ///
-    /// let entry = |value: &str| Entry::Remained { run: "r".into(), task: "root".into(), value: value.into() };
+    /// let entry = |value: &str| JournalEntry::Remained { run: "r".into(), task: "root".into(), value: value.into() };
     /// assert_eq!(entry("12345").bytes() - entry("").bytes(), 5);
     /// ```
     pub fn bytes(&self) -> u64 {

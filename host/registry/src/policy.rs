@@ -74,7 +74,7 @@ pub struct CrateCandidate {
 
 /// What a plugin that may run may have.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
+pub struct PolicyDecision {
     /// Who published it, by the name in the policy, where a signer who may did.
     pub signer: Option<(String, PublicKey)>,
     /// Who vetted it.
@@ -146,12 +146,12 @@ impl Policy {
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied) where it may not, for a signature of a signer that does not verify, and
     /// for a vet file that says of it what is not so.
-    pub fn judge(&self, candidate: &Candidate<'_>) -> Result<Verdict> {
+    pub fn judge(&self, candidate: &Candidate<'_>) -> Result<PolicyDecision> {
         let (plugin, name) = (candidate.plugin, &candidate.plugin.id.name);
         for denial in self.files.iter().flat_map(|file| &file.deny) {
             if denial.what.covers(plugin) {
                 return Err(
-                    refused(plugin, format!("`deny` has {} ({})", denial.what, denial.place)).hint(format!(
+                    refused(plugin, format!("`deny` has {} ({})", denial.what, denial.place)).with_hint(format!(
                         "Use another release or plugin; whoever keeps the policy can take {} out of `deny`.",
                         denial.what
                     )),
@@ -169,7 +169,7 @@ impl Policy {
         if self.files.is_empty() {
             notes.clear();
         }
-        let mut verdict = Verdict {
+        let mut verdict = PolicyDecision {
             signer,
             vetted_by,
             notes,
@@ -203,7 +203,7 @@ impl Policy {
         let denials = self.files.iter().flat_map(|file| &file.deny);
         if let Some(denial) = denials.into_iter().find(|denial| covers(&denial.what)) {
             return Err(
-                refused(format!("`deny` has {} ({})", denial.what, denial.place)).hint(format!(
+                refused(format!("`deny` has {} ({})", denial.what, denial.place)).with_hint(format!(
                     "Use another plugin; whoever keeps the policy can take {} out of `deny`.",
                     denial.what
                 )),
@@ -224,7 +224,7 @@ impl Policy {
         ] {
             let ruling = self.ruling(&origin, lack);
             if !ruling.allow && !possible {
-                return Err(refused(format!("{what}, and {}", ruling.text)).hint(format!(
+                return Err(refused(format!("{what}, and {}", ruling.text)).with_hint(format!(
                     "Run a signed and vetted .wasm file of it, or {}.",
                     ruling.other
                 )));
@@ -308,7 +308,7 @@ impl Policy {
             ),
             Origin::Path(path) => shell_word(&path.to_string_lossy()).into_owned(),
         };
-        Err(refused(plugin, format!("{by}, and {}", ruling.text)).hint(format!(
+        Err(refused(plugin, format!("{by}, and {}", ruling.text)).with_hint(format!(
             "Look at it and vouch for it: `agenthost vet {what} --accept`. Or {}.",
             ruling.other
         )))
@@ -359,7 +359,7 @@ fn unsigned(
     let signers = lacking.map_or(&[][..], |file| &file.signers);
     let shown = lacking.map_or(POLICY_FILE, |file| &file.shown);
     if candidate.signatures.is_empty() {
-        return refused(plugin, format!("it is not signed, and {}", ruling.text)).hint(format!(
+        return refused(plugin, format!("it is not signed, and {}", ruling.text)).with_hint(format!(
             "Ask its publisher for a signature (`agenthost key sign`), or {}.",
             ruling.other
         ));
@@ -375,7 +375,7 @@ fn unsigned(
             "its signer {} may publish {may} ({}), and {}",
             signer.name, signer.place, ruling.text
         );
-        return refused(plugin, why).hint(format!(
+        return refused(plugin, why).with_hint(format!(
             "If {} may publish it, add \"{name}\" to `publishes` under [signers.{}] in {shown}.",
             signer.name, signer.name
         ));
@@ -395,7 +395,7 @@ fn unsigned(
         plugin,
         format!("it is signed by the key {ids}, {none}, and {}", ruling.text),
     )
-    .hint(format!(
+    .with_hint(format!(
         "If you trust its publisher, add their key, as they tell it to you, to {shown}:\n\n\
          [signers.{namespace}]\nkey = \"RW…\"\npublishes = [\"{name}\"]"
     ))
@@ -408,7 +408,7 @@ fn agrees(entry: &Vetted, plugin: &Plugin) -> Result<()> {
         .map_or_else(|| "a vet file".to_owned(), ToString::to_string);
     let wrong = |what: String| {
         Err(refused(plugin, format!("{place} has its digest, and says {what}"))
-            .hint("Somebody changed that file by hand; vet the plugin again, or restore the file."))
+            .with_hint("Somebody changed that file by hand; vet the plugin again, or restore the file."))
     };
     if entry.plugin.to_string() != plugin.id.name {
         return wrong(format!("it is {}", entry.plugin));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::super::{Entry, Keep, Pruned};
+use super::super::{JournalEntry, Keep, Pruned};
 use super::fault::{Trouble, again};
 use super::{entries, prune, take_over};
 use agenthost_core::error::{Error, Result};
@@ -24,7 +24,7 @@ type Waiter = oneshot::Sender<Result<()>>;
 
 /// What the writer is asked for.
 pub(super) enum Job {
-    Write(Entry, Option<Waiter>),
+    Write(JournalEntry, Option<Waiter>),
     Prune(Keep, SyncSender<Result<Pruned>>),
     /// Tells the waiter that everything before it is written.
     Drain(oneshot::Sender<()>),
@@ -48,12 +48,12 @@ pub(super) struct Writer {
 
 /// What goes into one transaction.
 struct Group {
-    entries: Vec<Entry>,
+    entries: Vec<JournalEntry>,
     waiters: Vec<Waiter>,
 }
 
 impl Group {
-    fn push(&mut self, entry: Entry, waiter: Option<Waiter>) {
+    fn push(&mut self, entry: JournalEntry, waiter: Option<Waiter>) {
         self.entries.push(entry);
         self.waiters.extend(waiter);
     }
@@ -145,7 +145,7 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, entries: &[Entry]) -> Result<(), Trouble> {
+    fn commit(&mut self, entries: &[JournalEntry]) -> Result<(), Trouble> {
         // Taking the lock at once: one that begins by reading could not wait for it.
         let transaction = self
             .connection

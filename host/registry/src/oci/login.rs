@@ -35,7 +35,7 @@ pub(super) enum Challenge {
 
 /// Two names for the same.
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
 }
@@ -155,7 +155,7 @@ async fn token(
     }
     let body = wire.read(response, MAX_TOKEN_ANSWER, "the token").await?;
     let nonsense = || wire.wrong("the registry's token server gives no token");
-    let answer: Answer = serde_json::from_slice(&body).map_err(|_| nonsense())?;
+    let answer: TokenResponse = serde_json::from_slice(&body).map_err(|_| nonsense())?;
     let token = answer.token.or(answer.access_token).ok_or_else(nonsense)?;
     sensitive(&format!("Bearer {token}")).ok_or_else(nonsense)
 }

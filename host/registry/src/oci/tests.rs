@@ -109,7 +109,7 @@ fn plugin(bytes: &[u8]) -> Plugin {
 /// Checks an error's class, that its text has all of `parts`, and that it says what to do.
 #[track_caller]
 fn assert_error(error: &Error, class: ErrorClass, parts: &[&str]) {
-    let text = format!("{error} / {}", error.next_step().unwrap_or("(nothing)"));
+    let text = format!("{error} / {}", error.hint().unwrap_or("(nothing)"));
     assert_eq!(error.class(), class, "{text}");
     for part in parts {
         assert!(text.contains(part), "`{part}` is missing in: {text}");
