@@ -1,4 +1,4 @@
-//! What went wrong with the file, in words: what SQLite said, and what to do about it.
+//! Describes what went wrong with the file: SQLite's error, and what to do about it.
 
 use std::fmt;
 use std::path::Path;
@@ -7,16 +7,17 @@ use rusqlite::ErrorCode;
 
 use agenthost_core::error::{Error, ErrorClass};
 
-/// A failed operation, not yet with the name of the file.
+/// A failed operation, before the name of the file is added.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// SQLite's own.
+    /// An error from SQLite.
     Sqlite(rusqlite::Error),
-    /// A record is not what was written.
+    /// A record that was changed or damaged.
     Damaged(String),
-    /// An entry or a question that does not fit what stands in the journal.
+    /// An entry or a query that does not fit the content of the journal.
     Misfit(String),
-    /// No run, or several.
+    /// A complete error, without the name of the file: no run or several runs match, a run is still going on, or the
+    /// file has foreign definitions.
     Unknown(Error),
 }
 
@@ -27,7 +28,7 @@ impl From<rusqlite::Error> for Trouble {
 }
 
 impl Trouble {
-    /// The error for the journal at `path`.
+    /// Returns the error for the journal at `path`.
     pub(super) fn at(self, path: &Path) -> Error {
         match self {
             Self::Sqlite(error) => sqlite(path, error),
@@ -40,7 +41,7 @@ impl Trouble {
     }
 }
 
-/// Where a record stands.
+/// The place of a record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) run: &'a str,
@@ -49,7 +50,7 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The complaint about a column of the record.
+    /// Returns the error about a column of the record.
     pub(super) fn damaged(&self, column: &str) -> Trouble {
         Trouble::Damaged(format!("`{column}` of {self}"))
     }
@@ -68,7 +69,7 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// The same error once more: one failed transaction is told to all who waited for it.
+/// Copies an error, because every waiter of a failed transaction receives it.
 pub(super) fn again(error: &Error) -> Error {
     let copy = Error::new(error.class(), error.message());
     match error.next_step() {
@@ -87,7 +88,7 @@ fn damaged(path: &Path) -> String {
 
 fn sqlite(path: &Path, error: rusqlite::Error) -> Error {
     let said = match &error {
-        // The message of the connection, else that of the code.
+        // The message of the connection, or else that of the code.
         rusqlite::Error::SqliteFailure(_, Some(said)) => said.clone(),
         other => other.to_string(),
     };
