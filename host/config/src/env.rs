@@ -99,7 +99,7 @@ impl Env {
         Some(self.base("XDG_STATE_HOME", ".local/state")?.join("agenthost"))
     }
 
-    // The XDG Base Directory Specification says to ignore a relative path in these variables.
+    // By the XDG Base Directory Specification, a relative path in these variables is ignored.
     fn base(&self, var: &str, in_home: &str) -> Option<PathBuf> {
         let given = self.var(var).map(PathBuf::from).filter(|path| path.is_absolute());
         given.or_else(|| Some(self.home.as_ref()?.join(in_home)))

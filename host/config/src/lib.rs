@@ -265,7 +265,7 @@ pub enum Bodies {
     None,
 }
 
-/// What the operator allows a plugin.
+/// The rights that the operator grants to a plugin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grant {
     /// The model names it may use, all of them in [`Config::models`].

@@ -29,7 +29,7 @@ pub(super) const LOG_BYTES: u64 = 64 << 10;
 /// disk.
 pub(super) const MAX_RUN_BYTES: u64 = 1 << 30;
 
-/// The vendor that a provider kind is named after.
+/// A vendor with a provider kind of its own.
 struct Vendor {
     name: &'static str,
     url: &'static str,

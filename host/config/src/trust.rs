@@ -46,7 +46,7 @@ use super::{Config, Env, Lifting, Origin, PROJECT_FILE};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::printable::shell_word;
 
-/// What the operator accepted for one file or folder.
+/// The record of what the operator accepted for one file or folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustRecord {
@@ -263,7 +263,7 @@ pub fn revoke(env: &Env, file: &Path) -> Result<bool> {
     Ok(found)
 }
 
-/// Returns the lifts that were accepted for a project's file; none if the record cannot be read.
+/// Returns the lifts that were accepted for a project's file; empty if the record cannot be read.
 pub(super) fn accepted_lifts(env: &Env, file: Option<&Path>) -> Vec<TrustedLift> {
     let canonical = file.and_then(|file| fs::canonicalize(file).ok());
     let records = canonical.as_ref().and_then(|_| list(env).ok()).unwrap_or_default();

@@ -107,7 +107,7 @@ pub struct Task {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cut {
-    /// Whether the task ran out of time; otherwise it was cancelled.
+    /// Whether the task ran out of time; otherwise it was canceled.
     pub time_up: bool,
     /// The number of polls of the guest since its last turn.
     pub polls: u64,

@@ -10,7 +10,7 @@
 //! A task numbers its *asks*, which are its model calls and the sub-tasks that it starts, from 0. A *turn* is one
 //! delivery of a reply into a task.
 //!
-//! The order of entries is a guarantee: everything that a guest received precedes everything that it asked afterwards,
+//! The order of entries is a guarantee: everything that a guest received precedes everything that it asked afterward,
 //! so a journal that is cut off at any entry describes a state that the run was in.
 //!
 //! Left out: the meaning of a run. The journal does not interpret plugins, prices or limits.
@@ -159,7 +159,7 @@ pub struct RunRecord {
     pub command: String,
     /// The id of the process that runs it, or ran it last.
     pub pid: u32,
-    /// The end of the run; `None` while it is running or if it was interrupted.
+    /// The end of the run; `None` until it has ended.
     pub end: Option<RunEnd>,
 }
 
@@ -241,9 +241,9 @@ pub struct ReplyRecord {
 pub enum Turn {
     /// The reply to the ask with this number.
     Answer(u64),
-    /// The task was cut off: it ran out of time or was cancelled.
+    /// The task was cut off: it ran out of time or was canceled.
     Cut {
-        /// Whether the task ran out of time; otherwise it was cancelled.
+        /// Whether the task ran out of time; otherwise it was canceled.
         time_up: bool,
         /// The number of polls of the guest since the last turn.
         polls: u64,

@@ -261,7 +261,7 @@ pub(super) fn tag_of(version: &Version) -> String {
     version.to_string().replace('+', "_")
 }
 
-/// Returns the version that a tag stands for; `None` if it is not a version.
+/// Reads a tag as a version; `None` if it is not one.
 pub(super) fn version_of(tag: &str) -> Option<Version> {
     tag.replace('_', "+").parse().ok()
 }

@@ -153,8 +153,8 @@ impl CrateBuild {
         ))
     }
 
-    /// Records that crates in this directory may be built, unless files above it influence the build. Used for a
-    /// project that the operator has just created.
+    /// Records that crates in this directory may be built, as long as no file above it influences the build. Used for
+    /// a project that the operator has just created.
     ///
     /// # Errors
     ///

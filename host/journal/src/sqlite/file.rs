@@ -26,7 +26,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// The number of prepared statements that a connection caches: more than there are.
 const STATEMENTS: usize = 64;
 
-/// The tables of version 1. Columns filled in later are in tables of their own, so that no large row is written twice.
+/// The tables of version 1. The results of tasks and calls, which are added later, are in tables of their own, so that no
+/// large row is written twice.
 const TABLES: &str = "
 CREATE TABLE run (
     no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, plugin TEXT NOT NULL, digest TEXT NOT NULL,

@@ -162,7 +162,7 @@ async fn child() {
     journal.all(small()).await.unwrap();
     for ask in 1.. {
         journal.append(turned("r", "root", Turn::Answer(ask))).await.unwrap();
-        // Not captured, unlike what is printed.
+        // Unlike `println!`, this is not captured by the test harness.
         writeln!(std::io::stdout(), "acknowledged {ask}").unwrap();
     }
 }
