@@ -26,8 +26,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// The number of prepared statements that a connection caches: more than there are.
 const STATEMENTS: usize = 64;
 
-/// The tables of version 1. The results of tasks and calls, which are added later, are in tables of their own, so that no
-/// large row is written twice.
+/// The tables of version 1. The results of tasks and calls, which are added later, are in tables of their own, so that
+/// no large row is written twice.
 const TABLES: &str = "
 CREATE TABLE run (
     no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, plugin TEXT NOT NULL, digest TEXT NOT NULL,
@@ -202,7 +202,7 @@ fn draft(path: &Path) -> std::io::Result<PathBuf> {
 /// Turns an empty file into a journal.
 fn fill(path: &Path) -> Result<(), Trouble> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    // The first two take effect only before the first table is created.
+    // `auto_vacuum` takes effect only before the first table is created.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
