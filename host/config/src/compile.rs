@@ -47,7 +47,7 @@ pub(super) fn resolve(user: &RawCompile, project: &Layer) -> Result<CompileConfi
     };
     let more = |key: &str| {
         let message = format!("`{key}` in [compile] is more than the user's own configuration allows");
-        at(&project.origins, &format!("compile.{key}"), &message).hint(format!(
+        at(&project.origins, &format!("compile.{key}"), &message).with_hint(format!(
             "Write `{key}` under [compile] in ~/.config/agenthost/config.toml."
         ))
     };

@@ -85,7 +85,8 @@ impl DirGrant {
     /// [`Usage`](agenthost_core::error::ErrorClass::Usage) if the text does not have this form.
     pub fn parse(env: &Env, text: &str) -> Result<Self> {
         Self::read(env, text, env.cwd()).map_err(|why| {
-            Error::usage(why).hint("For example reports::/data, or reports::/data:rw to let the plugin write there.")
+            Error::usage(why)
+                .with_hint("For example reports::/data, or reports::/data:rw to let the plugin write there.")
         })
     }
 

@@ -53,7 +53,7 @@ impl Config {
                 None => Err(Error::config(format!(
                     "no key for provider `{provider}`: the environment variable {name} is not set"
                 ))
-                .hint(format!(
+                .with_hint(format!(
                     "Set {name}, or name another place with key-env or key-file in [providers.{provider}]."
                 ))),
             },
@@ -78,7 +78,7 @@ fn read(path: &Path) -> Result<String> {
             path.display(),
             mode & 0o777
         ))
-        .hint(format!("Run `chmod 600 {}`.", path.display())));
+        .with_hint(format!("Run `chmod 600 {}`.", path.display())));
     }
     let mut text = String::new();
     file.take(MAX_KEY_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
@@ -96,13 +96,13 @@ fn checked(text: &str, source: &KeySource) -> Result<SecretString> {
         .strip_suffix('\n')
         .map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
     if key.is_empty() {
-        return Err(Error::config(format!("{source} is empty")).hint("Put the key there, alone on one line."));
+        return Err(Error::config(format!("{source} is empty")).with_hint("Put the key there, alone on one line."));
     }
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Error::config(format!(
             "what {source} holds is not a key: there is a blank, a line break or another character that no key has"
         ))
-        .hint("Put the key there, alone on one line."));
+        .with_hint("Put the key there, alone on one line."));
     }
     Ok(SecretString::from(key))
 }

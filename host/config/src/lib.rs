@@ -248,14 +248,14 @@ pub struct JournalConfig {
     /// state directory.
     pub file: Option<PathBuf>,
     /// The parts of requests and replies that are kept.
-    pub bodies: Bodies,
+    pub bodies: BodyRetention,
     /// The maximum number of bytes that one run may write; a run that reaches it ends. `None` if unlimited.
     pub max_run_bytes: Option<u64>,
 }
 
 /// The parts of requests and replies that a journal keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Bodies {
+pub enum BodyRetention {
     /// Requests, inputs and replies.
     #[default]
     All,
@@ -355,7 +355,7 @@ impl Config {
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let config = agenthost_config::Config::usual()?;
+    /// let config = agenthost_config::Config::builtin()?;
     /// assert!(config.is_offline_default());
     /// # Ok(())
     /// # }
@@ -364,7 +364,7 @@ impl Config {
     /// # Errors
     ///
     /// None that a user can cause.
-    pub fn usual() -> Result<Self> {
+    pub fn builtin() -> Result<Self> {
         resolve(
             &Env::new(BTreeMap::new(), "/", None),
             (file::Layer::default(), None),

@@ -18,7 +18,7 @@ use super::file::{Kind, Layer, RawGrant, RawJournal, RawProvider, RawRun};
 use super::reader::Origin;
 use super::resolve::{LOG_BYTES, MAX_RUN_BYTES};
 use super::trust::lifts::{Lift, TrustedLift};
-use super::{Bodies, DirGrant, DirQuota, MaxTokensField, RegistryConfig, SubAgent};
+use super::{BodyRetention, DirGrant, DirQuota, MaxTokensField, RegistryConfig, SubAgent};
 use agenthost_core::limits::units::show_bytes;
 use agenthost_core::limits::{Cap, Limits, LimitsPatch};
 
@@ -315,16 +315,16 @@ impl Merger<'_> {
     }
 
     fn journal(&mut self, yours: RawJournal, theirs: RawJournal) -> RawJournal {
-        let kept = |bodies: &Bodies| match bodies {
-            Bodies::None => 0,
-            Bodies::Replies => 1,
-            Bodies::All => 2,
+        let kept = |bodies: &BodyRetention| match bodies {
+            BodyRetention::None => 0,
+            BodyRetention::Replies => 1,
+            BodyRetention::All => 2,
         };
-        let show = |bodies: &Bodies| {
+        let show = |bodies: &BodyRetention| {
             match bodies {
-                Bodies::None => "none",
-                Bodies::Replies => "replies",
-                Bodies::All => "all",
+                BodyRetention::None => "none",
+                BodyRetention::Replies => "replies",
+                BodyRetention::All => "all",
             }
             .to_owned()
         };

@@ -69,7 +69,7 @@ impl<'e> Source<'e> {
             let missing = error.kind() == io::ErrorKind::NotFound;
             let error = Error::config(format!("cannot read {shown}: {error}"));
             if missing && !found {
-                return error.hint("Name a file that exists, or leave out --config (and AGENTHOST_CONFIG) to use the agenthost.toml found upwards from here.");
+                return error.with_hint("Name a file that exists, or leave out --config (and AGENTHOST_CONFIG) to use the agenthost.toml found upwards from here.");
             }
             error
         })?;
@@ -101,7 +101,7 @@ impl<'e> Source<'e> {
             if duplicate {
                 return error;
             }
-            error.hint("Write [SECTION] on a line of its own, and below it lines such as key = \"text\", key = 5 or key = [\"a\", \"b\"].")
+            error.with_hint("Write [SECTION] on a line of its own, and below it lines such as key = \"text\", key = 5 or key = [\"a\", \"b\"].")
         })?;
         let mut origins = BTreeMap::new();
         self.record("", table.get_ref(), &mut origins);
@@ -179,17 +179,17 @@ impl<'a> Section<'a> {
             .source
             .at(key.span().start)
             .error(format!("unknown key `{name}` {place}"))
-            .hint(hint))
+            .with_hint(hint))
     }
 
     /// Returns the entry with this key.
-    pub fn get(&self, key: &str) -> Option<Entry<'a>> {
+    pub fn get(&self, key: &str) -> Option<TomlEntry<'a>> {
         self.entries().find(|entry| entry.key == key)
     }
 
     /// Returns all entries, in the order of their names.
-    pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> {
-        self.table.iter().map(|(key, value)| Entry {
+    pub fn entries(&self) -> impl Iterator<Item = TomlEntry<'a>> {
+        self.table.iter().map(|(key, value)| TomlEntry {
             source: self.source,
             section: self.name.clone(),
             key: key.get_ref(),
@@ -200,7 +200,7 @@ impl<'a> Section<'a> {
 }
 
 /// A key with its value.
-pub struct Entry<'a> {
+pub struct TomlEntry<'a> {
     source: &'a Source<'a>,
     section: String,
     pub key: &'a str,
@@ -208,7 +208,7 @@ pub struct Entry<'a> {
     value: &'a Spanned<DeValue<'a>>,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> TomlEntry<'a> {
     /// Returns the value as a table of its own.
     pub fn section(&self) -> Result<Section<'a>> {
         let DeValue::Table(table) = self.value.get_ref() else {

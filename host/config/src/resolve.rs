@@ -167,7 +167,7 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
     let entry = format!("providers.{name}");
     let Some(kind) = raw.kind.or_else(|| Kind::of(name)) else {
         return Err(at(origins, &entry, &format!("[{entry}] has no `kind`"))
-            .hint("Add kind = \"anthropic\", \"openai\", \"offline\" or \"script\"."));
+            .with_hint("Add kind = \"anthropic\", \"openai\", \"offline\" or \"script\"."));
     };
     let foreign: &[&str] = match kind {
         Kind::Anthropic => &["file", "max-tokens-field"],
@@ -184,7 +184,7 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
         (Kind::Script, Some(file)) => ProviderKind::Script { file },
         (Kind::Script, None) => {
             return Err(at(origins, &entry, &format!("[{entry}] has no `file`"))
-                .hint("Add file = \"…\" with the answers that the script gives."));
+                .with_hint("Add file = \"…\" with the answers that the script gives."));
         }
     };
     if let Some(key) = foreign
@@ -231,7 +231,7 @@ fn usual_address(env: &Env, vendor: &Vendor) -> Result<Address> {
         Some(text) => Ok(Address {
             url: base_url(text).map_err(|error| {
                 Error::config(format!("the environment variable {}: {error}", vendor.url_var))
-                    .hint("Correct the variable, or unset it.")
+                    .with_hint("Correct the variable, or unset it.")
             })?,
             set_by: SetBy::Variable(vendor.url_var),
         }),
@@ -271,7 +271,7 @@ fn check_models(
         if let Some(ModelRef { provider, .. }) = chain.iter().find(|model| !providers.contains_key(&model.provider)) {
             let message = format!("`{name}` in [models] names the unknown provider `{provider}`");
             let hint = unknown(provider, providers.keys(), "providers");
-            return Err(at(origins, &format!("models.{name}"), &message).hint(hint));
+            return Err(at(origins, &format!("models.{name}"), &message).with_hint(hint));
         }
     }
     Ok(())
@@ -291,8 +291,9 @@ fn check_journal(upper: &Layer, project_file: Option<&Path>) -> Result<()> {
         return Ok(());
     }
     let message = "`file` in [journal] lies outside the folder of a project's file";
-    Err(at(&upper.origins, "journal.file", message)
-        .hint("Name a file below the folder, or set it in your own file, with --journal or with AGENTHOST_JOURNAL."))
+    Err(at(&upper.origins, "journal.file", message).with_hint(
+        "Name a file below the folder, or set it in your own file, with --journal or with AGENTHOST_JOURNAL.",
+    ))
 }
 
 fn grants(
@@ -304,11 +305,13 @@ fn grants(
     let resolve = |(plugin, raw): (String, RawGrant)| {
         if let Some(name) = raw.models.iter().flatten().find(|name| !models.contains_key(*name)) {
             let message = format!("`models` in [grants.\"{plugin}\"] names the unknown model `{name}`");
-            return Err(at(origins, &format!("grants.{plugin}.models"), &message).hint(unknown(
-                name,
-                models.keys(),
-                "models",
-            )));
+            return Err(
+                at(origins, &format!("grants.{plugin}.models"), &message).with_hint(unknown(
+                    name,
+                    models.keys(),
+                    "models",
+                )),
+            );
         }
         let own_limits = Limits::none().overridden_by(&raw.limits);
         let grant = Grant {

@@ -81,7 +81,7 @@ impl Scratch {
 
     /// Returns the message and the hint, on two lines, without the path of this scratch.
     pub(super) fn shown(&self, error: &Error) -> String {
-        let text = match error.next_step() {
+        let text = match error.hint() {
             Some(hint) => format!("{}\n{hint}", error.message()),
             None => error.message().to_owned(),
         };

@@ -148,7 +148,7 @@ fn refuse_link(env: &Env, path: &Path) -> Result<()> {
     let shown = env.shown(path);
     let target = canonical(env, path)?;
     Err(
-        Error::usage(format!("{shown} is a link to {}", env.shown(&target))).hint(format!(
+        Error::usage(format!("{shown} is a link to {}", env.shown(&target))).with_hint(format!(
             "Name that file or folder itself if you mean it: `agenthost trust {}`.",
             shell_word(&target.to_string_lossy())
         )),
@@ -160,7 +160,7 @@ fn crates_of(env: &Env, folder: &Path) -> Result<TrustRecord> {
     let file = canonical(env, folder)?;
     let Some(crates) = TrustedCrates::below(env, &file)? else {
         return Err(Error::usage(format!("{} is too much to trust", env.shown(&file)))
-            .hint("Name the folder of one project, or of one crate."));
+            .with_hint("Name the folder of one project, or of one crate."));
     };
     Ok(TrustRecord::of_crates(file, crates))
 }
@@ -227,7 +227,7 @@ pub fn list(env: &Env) -> Result<Vec<TrustRecord>> {
     };
     let broken = |why: &dyn std::fmt::Display| {
         Error::host(format!("cannot read {}: {why}", path.display()))
-            .hint("Remove the file, then run `agenthost trust` again where it is needed.")
+            .with_hint("Remove the file, then run `agenthost trust` again where it is needed.")
     };
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -307,7 +307,7 @@ fn canonical(env: &Env, file: &Path) -> Result<PathBuf> {
         let missing = error.kind() == io::ErrorKind::NotFound;
         let error = Error::config(format!("cannot read {}: {error}", env.shown(file)));
         if missing {
-            return error.hint("Name a configuration file that exists.");
+            return error.with_hint("Name a configuration file that exists.");
         }
         error
     })
@@ -320,7 +320,7 @@ fn store_path(env: &Env) -> Option<PathBuf> {
 fn write(env: &Env, trusted: Vec<TrustRecord>) -> Result<()> {
     let Some(path) = store_path(env) else {
         return Err(Error::host("there is no home directory to keep the record of trust in")
-            .hint("Set HOME or XDG_STATE_HOME to an absolute path."));
+            .with_hint("Set HOME or XDG_STATE_HOME to an absolute path."));
     };
     let failed = |why: &dyn std::fmt::Display| Error::host(format!("cannot write {}: {why}", path.display()));
     let store = Store {

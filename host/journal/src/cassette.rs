@@ -219,7 +219,7 @@ impl Cassette {
     ///
     /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input), with the file and the problem.
     pub fn read(path: &Path) -> Result<Self> {
-        let wrong = |why: String| Error::input(why).at(path).hint(HINT);
+        let wrong = |why: String| Error::input(why).at(path).with_hint(HINT);
         let text = plain_file::read_text(path, Links::Follow, MAX_BYTES).map_err(|error| match error.kind() {
             std::io::ErrorKind::FileTooLarge => wrong(format!("more than {} MiB", MAX_BYTES >> 20)),
             _ => wrong(error.to_string()),
@@ -495,7 +495,7 @@ impl Reply {
 /// As [`Cassette::read`], and if the directory cannot be read.
 pub fn of_plugin(dir: &Path) -> Result<Vec<(std::path::PathBuf, Cassette)>> {
     let dir = dir.join(DIR);
-    let wrong = |error: std::io::Error| Error::input(error.to_string()).at(&dir).hint("Make it readable.");
+    let wrong = |error: std::io::Error| Error::input(error.to_string()).at(&dir).with_hint("Make it readable.");
     let entries = match std::fs::read_dir(&dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

@@ -33,7 +33,7 @@ pub const FORMAT: u32 = 1;
 /// ```
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use agenthost_journal::{Entry, Journal, Keep, RunRecord, sqlite::Sqlite};
+/// use agenthost_journal::{JournalEntry, Journal, Keep, RunRecord, sqlite::Sqlite};
 ///
 /// # let dir = tempfile::tempdir()?;
 /// let journal: Box<dyn Journal> = Box::new(Sqlite::open(&dir.path().join("journal.db"))?);
@@ -49,7 +49,7 @@ pub const FORMAT: u32 = 1;
 ///     pid: std::process::id(),
 ///     end: None,
 /// };
-/// journal.append(Entry::RunStarted(run.clone())).await?; // it is on the disk now
+/// journal.append(JournalEntry::RunStarted(run.clone())).await?; // it is on the disk now
 /// assert_eq!(journal.find("1m84")?, run);
 /// let kept = journal.prune(&Keep { after_ms: Some(run.started_ms - 1), latest: None })?;
 /// assert_eq!(kept.runs, 0);
@@ -63,10 +63,10 @@ pub trait Journal: Send + Sync + fmt::Debug {
     ///
     /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host), with the file and the storage error. After one
     /// failed append, every later one fails as well, because it would follow a gap.
-    fn append(&self, entry: Entry) -> BoxFuture<'static, Result<()>>;
+    fn append(&self, entry: JournalEntry) -> BoxFuture<'static, Result<()>>;
 
     /// Appends `entry` in order without waiting. If that fails, the next [`Journal::append`] returns the error.
-    fn note(&self, entry: Entry);
+    fn note(&self, entry: JournalEntry);
 
     /// Resolves once every entry noted so far is written or has failed; `None` if the journal keeps no queue. A task
     /// with many noted entries waits for this before it continues, so that no guest produces entries faster than they
@@ -75,7 +75,7 @@ pub trait Journal: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Returns the number of bytes that the entries of a run take, by [`Entry::bytes`] or a close estimate; 0 if the
+    /// Returns the number of bytes that the entries of a run take, by [`JournalEntry::bytes`] or a close estimate; 0 if the
     /// journal does not count them.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ pub trait Journal: Send + Sync + fmt::Debug {
     fn take_over(&self, run: &str) -> Result<()> {
         let run = run.to_owned();
         let pid = std::process::id();
-        self.note(Entry::RunResumed { run, pid });
+        self.note(JournalEntry::RunResumed { run, pid });
         Ok(())
     }
 
@@ -267,7 +267,7 @@ pub struct CallSpan {
 
 /// An event that the journal records.
 #[derive(Debug, Clone)]
-pub enum Entry {
+pub enum JournalEntry {
     /// A run began.
     RunStarted(RunRecord),
     /// A run was resumed by the process `pid`; its end is cleared.
@@ -385,13 +385,13 @@ pub enum Entry {
 /// entries.
 const ENTRY_BYTES: usize = 150;
 
-impl Entry {
+impl JournalEntry {
     /// Returns the approximate number of bytes that the entry takes in a journal.
     ///
     /// ```
-    /// use agenthost_journal::Entry;
+    /// use agenthost_journal::JournalEntry;
     ///
-    /// let entry = |value: &str| Entry::Remained { run: "r".into(), task: "root".into(), value: value.into() };
+    /// let entry = |value: &str| JournalEntry::Remained { run: "r".into(), task: "root".into(), value: value.into() };
     /// assert_eq!(entry("12345").bytes() - entry("").bytes(), 5);
     /// ```
     pub fn bytes(&self) -> u64 {

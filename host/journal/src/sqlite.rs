@@ -43,7 +43,7 @@ use tokio::sync::oneshot;
 
 use self::fault::Trouble;
 use self::writer::{Job, Writer};
-use super::{CallSpan, Entry, Journal, Keep, Pruned, RunRecord, TaskRecord};
+use super::{CallSpan, Journal, JournalEntry, Keep, Pruned, RunRecord, TaskRecord};
 use agenthost_core::error::{Error, Result};
 
 /// A journal in an SQLite file.
@@ -161,14 +161,14 @@ fn stopped(path: &Path) -> Error {
 }
 
 impl Journal for Sqlite {
-    fn append(&self, entry: Entry) -> BoxFuture<'static, Result<()>> {
+    fn append(&self, entry: JournalEntry) -> BoxFuture<'static, Result<()>> {
         let (waiter, written) = oneshot::channel();
         self.send(Job::Write(entry, Some(waiter)));
         let path = self.path.clone();
         Box::pin(async move { written.await.unwrap_or_else(|_| Err(stopped(&path))) })
     }
 
-    fn note(&self, entry: Entry) {
+    fn note(&self, entry: JournalEntry) {
         self.send(Job::Write(entry, None));
     }
 

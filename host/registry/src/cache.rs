@@ -161,7 +161,7 @@ impl Cache {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(
-                    Error::plugin(format!("{digest} is not in the cache")).hint("Fetch it with `agenthost pull`.")
+                    Error::plugin(format!("{digest} is not in the cache")).with_hint("Fetch it with `agenthost pull`.")
                 );
             }
             Err(error) if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) => {
@@ -195,7 +195,7 @@ impl Cache {
         if !meta.is_dir() || meta.uid() != rustix::process::getuid().as_raw() || meta.mode() & 0o022 != 0 {
             return Err(
                 Error::denied(format!("{}: not a directory of this user alone", self.dir.display()))
-                    .hint("Remove it, or take the rights of others to write there away."),
+                    .with_hint("Remove it, or take the rights of others to write there away."),
             );
         }
         Ok(())
@@ -236,13 +236,14 @@ pub(super) const NO_LINKS: i32 = rustix::fs::OFlags::NOFOLLOW
     .cast_signed();
 
 fn suspicious(path: &Path, why: &str) -> Error {
-    Error::denied(format!("{}: refused: {why}", path.display()))
-        .hint("Somebody or something changed the cache. Remove the entry, then fetch it again with `agenthost pull`.")
+    Error::denied(format!("{}: refused: {why}", path.display())).with_hint(
+        "Somebody or something changed the cache. Remove the entry, then fetch it again with `agenthost pull`.",
+    )
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {
     Error::host(format!("{}: {error}", path.display()))
-        .hint("The cache of plugins has to be writable; XDG_CACHE_HOME says where it is.")
+        .with_hint("The cache of plugins has to be writable; XDG_CACHE_HOME says where it is.")
 }
 
 /// A component that is being transferred into the cache.
@@ -333,7 +334,7 @@ impl Part {
             self.discard();
             return Err(
                 Error::denied(format!("more bytes came than the {} that were announced", self.size))
-                    .hint("The registry is broken or hostile; nothing was kept."),
+                    .with_hint("The registry is broken or hostile; nothing was kept."),
             );
         }
         self.file
@@ -355,14 +356,14 @@ impl Part {
         if self.len < self.size {
             return Err(
                 Error::plugin(format!("the transfer ended after {} of {} bytes", self.len, self.size))
-                    .hint("Try again: it goes on where it stopped."),
+                    .with_hint("Try again: it goes on where it stopped."),
             );
         }
         let found: [u8; 32] = self.hash.clone().finalize().into();
         if found != *self.digest.bytes() {
             self.discard();
             return Err(Error::denied(format!("what came is not {}", self.digest))
-                .hint("The registry gave other bytes than it announced; nothing was kept."));
+                .with_hint("The registry gave other bytes than it announced; nothing was kept."));
         }
         self.file
             .sync_all()

@@ -121,10 +121,10 @@ pub fn create(dir: &Path, name: &str, password: Option<&SecretString>) -> Result
         None => minisign::KeyPair::generate_unencrypted_keypair(),
         Some("") => {
             return Err(Error::usage("the password is empty")
-                .hint("Give a password, or say with --no-password that the key is kept without one."));
+                .with_hint("Give a password, or say with --no-password that the key is kept without one."));
         }
         Some(long) if long.len() > MAX_PASSWORD_BYTES => {
-            return Err(Error::usage("the password is longer than 1,024 bytes").hint("Give a shorter one."));
+            return Err(Error::usage("the password is longer than 1,024 bytes").with_hint("Give a shorter one."));
         }
         Some(password) => minisign::KeyPair::generate_encrypted_keypair(Some(password.to_owned())),
     };
@@ -178,7 +178,7 @@ pub fn open(dir: &Path, name: &str, password: impl FnOnce() -> Result<SecretStri
             false => format!(" Those that are there: {}.", names.join(", ")),
         };
         Error::usage(format!("there is no key `{name}` in {}", dir.display()))
-            .hint(format!("Make it with `agenthost key new {name}`.{known}"))
+            .with_hint(format!("Make it with `agenthost key new {name}`.{known}"))
     };
     if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return Err(missing());
@@ -187,7 +187,7 @@ pub fn open(dir: &Path, name: &str, password: impl FnOnce() -> Result<SecretStri
     let text = read(&path, true)?;
     let broken = |why: &str| {
         Error::config(format!("{}: not a secret key of minisign: {why}", path.display()))
-            .hint("Restore the file from a backup, or make another key with `agenthost key new`.")
+            .with_hint("Restore the file from a backup, or make another key with `agenthost key new`.")
     };
     let line = text
         .lines()
@@ -209,7 +209,7 @@ pub fn open(dir: &Path, name: &str, password: impl FnOnce() -> Result<SecretStri
     let secret = opened.map_err(|error| match (error.kind(), fields.kdf) {
         (minisign::ErrorKind::Verify, [b'S', b'c']) => {
             Error::denied(format!("the password is not that of the key `{name}`"))
-                .hint("Try again; nobody can recover a key whose password is lost.")
+                .with_hint("Try again; nobody can recover a key whose password is lost.")
         }
         _ => broken(&error.to_string().to_lowercase()),
     })?;
@@ -255,7 +255,7 @@ pub fn list(dir: &Path) -> Result<Vec<Key>> {
         };
         let public = read(&path, false)?.parse().map_err(|error: Error| {
             Error::config(format!("{}: {error}", path.display()))
-                .hint("Restore it with `minisign -R`, or remove the file.")
+                .with_hint("Restore it with `minisign -R`, or remove the file.")
         })?;
         let secret = fs::symlink_metadata(secret_path(dir, name)).is_ok();
         let name = name.to_owned();
@@ -269,13 +269,13 @@ fn check_name(name: &str) -> Result<()> {
     word(name).map_err(|why| {
         let why = why.replace("one half", "it").replace("each half", "it");
         Error::usage(format!("`{}` is no name for a key: {why}", name.escape_debug()))
-            .hint("Use lower-case letters, digits and single dashes, at most 64, beginning with a letter.")
+            .with_hint("Use lower-case letters, digits and single dashes, at most 64, beginning with a letter.")
     })
 }
 
 fn check_dir(dir: &Path) -> Result<()> {
     let meta = fs::symlink_metadata(dir).map_err(|error| unwritable(dir, &error))?;
-    let refused = |why: &str, hint: String| Err(Error::denied(format!("{}: {why}", dir.display())).hint(hint));
+    let refused = |why: &str, hint: String| Err(Error::denied(format!("{}: {why}", dir.display())).with_hint(hint));
     if !meta.is_dir() {
         return refused(
             "not a directory",
@@ -308,7 +308,7 @@ fn read(path: &Path, secret: bool) -> Result<String> {
         .cast_signed();
     let refused = |why: &str| Error::denied(format!("the key {} is {why}", path.display()));
     let failed = |error: io::Error| match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_symlink() => refused("a link").hint("Put the key itself there."),
+        Ok(meta) if meta.is_symlink() => refused("a link").with_hint("Put the key itself there."),
         _ => Error::config(format!("cannot read the key {}: {error}", path.display())),
     };
     let file = OpenOptions::new()
@@ -318,11 +318,11 @@ fn read(path: &Path, secret: bool) -> Result<String> {
         .map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if !meta.is_file() {
-        return Err(refused("not a regular file").hint("Put the key itself there."));
+        return Err(refused("not a regular file").with_hint("Put the key itself there."));
     }
     if secret && meta.mode() & 0o077 != 0 {
         return Err(
-            refused(&format!("open to others (mode {:03o})", meta.mode() & 0o777)).hint(format!(
+            refused(&format!("open to others (mode {:03o})", meta.mode() & 0o777)).with_hint(format!(
                 "Run `chmod 600 {}`; if others may have read it, make another key.",
                 path.display()
             )),
@@ -385,11 +385,11 @@ fn taken(path: &Path) -> Error {
         "{} is there already, and no key is overwritten",
         path.display()
     ))
-    .hint("Choose another name, or move the old key away.")
+    .with_hint("Choose another name, or move the old key away.")
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {
-    Error::host(format!("{}: {error}", path.display())).hint("The directory of keys has to be writable.")
+    Error::host(format!("{}: {error}", path.display())).with_hint("The directory of keys has to be writable.")
 }
 
 #[cfg(test)]
@@ -473,7 +473,7 @@ mod tests {
                     .ends_with(&format!("open to others (mode {bits:03o})")),
                 "{error}"
             );
-            let hint = error.next_step().unwrap();
+            let hint = error.hint().unwrap();
             assert!(hint.contains(&format!("chmod 600 {}", path.display())), "{hint}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -569,7 +569,7 @@ mod tests {
         let error = open(&keys, "c", never).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Usage);
         assert_eq!(
-            error.next_step().unwrap(),
+            error.hint().unwrap(),
             "Make it with `agenthost key new c`. Those that are there: a."
         );
         fs::write(public_path(&keys, "c"), "no key").unwrap();

@@ -153,7 +153,7 @@ pub trait Source: Send + Sync {
                 "{}: {size} MiB are announced, and a plugin has at most {limit} MiB",
                 self.place()
             ))
-            .hint("Ask the publisher for a smaller build."));
+            .with_hint("Ask the publisher for a smaller build."));
         }
         let mut part = cache.receive(&release.digest, release.size)?;
         let (from, mut stream) = self.open(release, part.len()).await?;

@@ -87,7 +87,7 @@ impl Local {
         }
         Err(
             Error::plugin(format!("{}: no release has {digest}", self.dir.display()))
-                .hint("Somebody removed or replaced it; ask its publisher."),
+                .with_hint("Somebody removed or replaced it; ask its publisher."),
         )
     }
 
@@ -131,7 +131,7 @@ impl Source for Local {
         let Tag::Version(version) = tag else {
             return Err(
                 Error::usage(format!("{}: a directory has versions and no other tags", self.place()))
-                    .hint("Name a version, such as @1.2.0."),
+                    .with_hint("Name a version, such as @1.2.0."),
             );
         };
         if fs::symlink_metadata(self.component(version)).is_err() {
@@ -141,7 +141,7 @@ impl Source for Local {
                 versions => format!("there are {}", versions.join(", ")),
             };
             return Err(Error::plugin(format!("{}: no release {version}", self.place()))
-                .hint(format!("Of this plugin {there}.")));
+                .with_hint(format!("Of this plugin {there}.")));
         }
         let bytes = self.read(version)?;
         Ok(Release {
@@ -183,7 +183,7 @@ impl Source for Local {
                         "{}: there is another {version} already, {there}",
                         path.display()
                     ))
-                    .hint("A version is published once: give the plugin a new one in its Cargo.toml."));
+                    .with_hint("A version is published once: give the plugin a new one in its Cargo.toml."));
                 }
                 true
             }
@@ -254,7 +254,7 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
         .map_err(|error| unreadable(path, &error))?;
     match bytes.len() as u64 > limit {
         true => Err(Error::denied(format!("{}: larger than {limit} bytes", path.display()))
-            .hint("It is none of what a registry holds; remove it.")),
+            .with_hint("It is none of what a registry holds; remove it.")),
         false => Ok(bytes),
     }
 }
@@ -281,12 +281,14 @@ fn create(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {
-    Error::plugin(format!("{}: {error}", path.display()))
-        .hint("A directory that is a registry has to be readable, and holds plain files: no links, pipes or devices.")
+    Error::plugin(format!("{}: {error}", path.display())).with_hint(
+        "A directory that is a registry has to be readable, and holds plain files: no links, pipes or devices.",
+    )
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {
-    Error::plugin(format!("{}: {error}", path.display())).hint("Publishing needs a directory that this user may write.")
+    Error::plugin(format!("{}: {error}", path.display()))
+        .with_hint("Publishing needs a directory that this user may write.")
 }
 
 #[cfg(test)]
@@ -324,7 +326,7 @@ mod tests {
         local.fetch(&release, &cache).await.unwrap();
         assert_eq!(cache.read(&release.digest).unwrap(), b"two");
         let error = local.find(&Tag::Version("2.0.0".parse().unwrap())).await.unwrap_err();
-        assert_eq!(error.next_step(), Some("Of this plugin there are 1.2.0, 1.10.0."));
+        assert_eq!(error.hint(), Some("Of this plugin there are 1.2.0, 1.10.0."));
     }
 
     #[tokio::test]

@@ -80,7 +80,9 @@ impl Locked {
                 "{}: {LOCK_FILE} says {what} {locked}, and the component says {found}",
                 self.name
             ))
-            .hint("The lock file was changed by hand or merged badly: restore it, or `agenthost add` the plugin again.")
+            .with_hint(
+                "The lock file was changed by hand or merged badly: restore it, or `agenthost add` the plugin again.",
+            )
         };
         let (name, version) = statement::identity(plugin)?;
         if name != self.name {
@@ -97,7 +99,7 @@ impl Locked {
                 "{}: {LOCK_FILE} does not say what the component asks for: {change}",
                 self.name
             ))
-            .hint(
+            .with_hint(
                 "The lock file was changed by hand or merged badly: restore it, or `agenthost add` the plugin again.",
             )),
             None => Ok(()),
@@ -133,7 +135,7 @@ impl Lock {
         let path = dir.join(LOCK_FILE);
         let wrong = |why: String| {
             Error::config(format!("{}: {why}", path.display()))
-                .hint("Restore the file from version control; `agenthost add` and `update` write it.")
+                .with_hint("Restore the file from version control; `agenthost add` and `update` write it.")
         };
         let meta = match fs::metadata(&path) {
             Ok(meta) => meta,
@@ -233,7 +235,7 @@ impl Lock {
         let text = format!("# The plugins of this project, written by agenthost. Commit it.\n{toml}");
         files::replace(&self.path, &text).map_err(|error| {
             Error::config(format!("cannot write {}: {error}", self.path.display()))
-                .hint("Make the project's folder writable for this user.")
+                .with_hint("Make the project's folder writable for this user.")
         })
     }
 }

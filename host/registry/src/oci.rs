@@ -110,7 +110,7 @@ impl Oci {
         if let Some(wanted) = expected.copied().or(said).filter(|wanted| *wanted != digest) {
             return Err(
                 Error::denied(format!("{}: what came is not the manifest {wanted}", self.place()))
-                    .hint("The registry gave other bytes than it announced; nothing was kept."),
+                    .with_hint("The registry gave other bytes than it announced; nothing was kept."),
             );
         }
         Ok(Some(Found { bytes, digest }))
@@ -154,7 +154,7 @@ impl Oci {
         Err(self
             .wire
             .wrong(&format!("{what} has more than {MAX_PAGES} pages"))
-            .hint("Name a version or a digest; the list is too long to be looked through."))
+            .with_hint("Name a version or a digest; the list is too long to be looked through."))
     }
 
     /// Returns the release behind a tag, with the size of its manifest; `None` if there is none.
@@ -166,7 +166,7 @@ impl Oci {
         };
         if expected.is_none() && !is_tag(&reference) {
             return Err(Error::usage(format!("`{}` is no tag", reference.escape_debug()))
-                .hint("Tags have at most 128 letters, digits, dots, dashes and underscores."));
+                .with_hint("Tags have at most 128 letters, digits, dots, dashes and underscores."));
         }
         let Some(found) = self.manifest(&reference, expected).await? else {
             return Ok(None);
@@ -207,7 +207,7 @@ impl Source for Oci {
             Some((release, _)) => Ok(release),
             None => Err(
                 Error::plugin(format!("{}{tag}: there is no such plugin or version", self.place()))
-                    .hint("Is the name right? Some registries say this of what one may not read, too."),
+                    .with_hint("Is the name right? Some registries say this of what one may not read, too."),
             ),
         }
     }
@@ -250,7 +250,7 @@ impl Source for Oci {
                 self.place(),
                 release.digest
             ))
-            .hint("The registry is broken or hostile; nothing was kept."));
+            .with_hint("The registry is broken or hostile; nothing was kept."));
         }
         Ok((begins, self.stream(response)))
     }
@@ -262,7 +262,7 @@ impl Source for Oci {
                 "{}: signatures are found by the manifest's digest, and it is not known",
                 self.place()
             ))
-            .hint("Look the release up by its version or by its manifest's digest.")),
+            .with_hint("Look the release up by its version or by its manifest's digest.")),
         }
     }
 
@@ -279,7 +279,7 @@ impl Oci {
             Error::plugin(format!(
                 "{place}: the transfer stood still or went on for more than {limit:?}"
             ))
-            .hint("Try again: it goes on where it stopped.")
+            .with_hint("Try again: it goes on where it stopped.")
         };
         let end = Instant::now() + total;
         let place = self.place();
@@ -295,7 +295,7 @@ impl Oci {
                     Ok(Err(error)) => {
                         let cause = failure::root_cause(&error);
                         let error = Error::plugin(format!("{place}: the transfer broke: {cause}"))
-                            .hint("Try again: it goes on where it stopped.");
+                            .with_hint("Try again: it goes on where it stopped.");
                         Some((Err(error), None))
                     }
                     Err(_) => {

@@ -76,7 +76,7 @@ pub struct CrateCandidate {
 
 /// The terms under which a plugin may run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
+pub struct PolicyDecision {
     /// The signer who may publish the plugin and signed it, by the name in the policy; `None` if there is none.
     pub signer: Option<(String, PublicKey)>,
     /// The people who vetted it.
@@ -148,12 +148,12 @@ impl Policy {
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if it may not run, if a signature of a known signer does
     /// not verify, or if a vet file describes it incorrectly.
-    pub fn judge(&self, candidate: &Candidate<'_>) -> Result<Verdict> {
+    pub fn judge(&self, candidate: &Candidate<'_>) -> Result<PolicyDecision> {
         let (plugin, name) = (candidate.plugin, &candidate.plugin.id.name);
         for denial in self.files.iter().flat_map(|file| &file.deny) {
             if denial.what.covers(plugin) {
                 return Err(
-                    refused(plugin, format!("`deny` has {} ({})", denial.what, denial.place)).hint(format!(
+                    refused(plugin, format!("`deny` has {} ({})", denial.what, denial.place)).with_hint(format!(
                         "Use another release or plugin; whoever keeps the policy can take {} out of `deny`.",
                         denial.what
                     )),
@@ -171,7 +171,7 @@ impl Policy {
         if self.files.is_empty() {
             notes.clear();
         }
-        let mut verdict = Verdict {
+        let mut verdict = PolicyDecision {
             signer,
             vetted_by,
             notes,
@@ -205,7 +205,7 @@ impl Policy {
         let denials = self.files.iter().flat_map(|file| &file.deny);
         if let Some(denial) = denials.into_iter().find(|denial| covers(&denial.what)) {
             return Err(
-                refused(format!("`deny` has {} ({})", denial.what, denial.place)).hint(format!(
+                refused(format!("`deny` has {} ({})", denial.what, denial.place)).with_hint(format!(
                     "Use another plugin; whoever keeps the policy can take {} out of `deny`.",
                     denial.what
                 )),
@@ -226,7 +226,7 @@ impl Policy {
         ] {
             let ruling = self.ruling(&origin, lack);
             if !ruling.allow && !possible {
-                return Err(refused(format!("{what}, and {}", ruling.text)).hint(format!(
+                return Err(refused(format!("{what}, and {}", ruling.text)).with_hint(format!(
                     "Run a signed and vetted .wasm file of it, or {}.",
                     ruling.other
                 )));
@@ -312,7 +312,7 @@ impl Policy {
             ),
             Origin::Path(path) => shell_word(&path.to_string_lossy()).into_owned(),
         };
-        Err(refused(plugin, format!("{by}, and {}", ruling.text)).hint(format!(
+        Err(refused(plugin, format!("{by}, and {}", ruling.text)).with_hint(format!(
             "Look at it and vouch for it: `agenthost vet {what} --accept`. Or {}.",
             ruling.other
         )))
@@ -363,7 +363,7 @@ fn unsigned(
     let signers = lacking.map_or(&[][..], |file| &file.signers);
     let shown = lacking.map_or(POLICY_FILE, |file| &file.shown);
     if candidate.signatures.is_empty() {
-        return refused(plugin, format!("it is not signed, and {}", ruling.text)).hint(format!(
+        return refused(plugin, format!("it is not signed, and {}", ruling.text)).with_hint(format!(
             "Ask its publisher for a signature (`agenthost key sign`), or {}.",
             ruling.other
         ));
@@ -379,7 +379,7 @@ fn unsigned(
             "its signer {} may publish {may} ({}), and {}",
             signer.name, signer.place, ruling.text
         );
-        return refused(plugin, why).hint(format!(
+        return refused(plugin, why).with_hint(format!(
             "If {} may publish it, add \"{name}\" to `publishes` under [signers.{}] in {shown}.",
             signer.name, signer.name
         ));
@@ -399,7 +399,7 @@ fn unsigned(
         plugin,
         format!("it is signed by the key {ids}, {none}, and {}", ruling.text),
     )
-    .hint(format!(
+    .with_hint(format!(
         "If you trust its publisher, add their key, as they tell it to you, to {shown}:\n\n\
          [signers.{namespace}]\nkey = \"RW…\"\npublishes = [\"{name}\"]"
     ))
@@ -412,7 +412,7 @@ fn agrees(entry: &Vetted, plugin: &Plugin) -> Result<()> {
         .map_or_else(|| "a vet file".to_owned(), ToString::to_string);
     let wrong = |what: String| {
         Err(refused(plugin, format!("{place} has its digest, and says {what}"))
-            .hint("Somebody changed that file by hand; vet the plugin again, or restore the file."))
+            .with_hint("Somebody changed that file by hand; vet the plugin again, or restore the file."))
     };
     if entry.plugin.to_string() != plugin.id.name {
         return wrong(format!("it is {}", entry.plugin));

@@ -16,7 +16,7 @@ use super::Release;
 use super::asks::Asks;
 use super::cache::Cache;
 use super::lock::{LOCK_FILE, Lock, Locked};
-use super::policy::{Candidate, CrateCandidate, Origin, POLICY_FILE, Policy, Verdict};
+use super::policy::{Candidate, CrateCandidate, Origin, POLICY_FILE, Policy, PolicyDecision};
 use super::reference::{Name, Reference, Requirement, Tag};
 use super::vetted::{VET_FILE, VetFile, Vetted, latest};
 use agenthost_config::{Config, Env, RegistryConfig};
@@ -92,7 +92,7 @@ pub struct Admitted {
     /// The component.
     pub bytes: Vec<u8>,
     /// The verdict of the policies.
-    pub verdict: Verdict,
+    pub verdict: PolicyDecision,
 }
 
 impl Project {
@@ -195,7 +195,7 @@ impl Project {
     /// # Errors
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the rule.
-    pub fn judge(&self, found: &Found, vetted: bool) -> Result<Verdict> {
+    pub fn judge(&self, found: &Found, vetted: bool) -> Result<PolicyDecision> {
         let entries = self.vetted_as(&found.plugin.digest);
         self.policy.judge(&Candidate {
             plugin: &found.plugin,
@@ -217,7 +217,7 @@ impl Project {
     /// # Errors
     ///
     /// [`Host`](agenthost_core::error::ErrorClass::Host) if the cache cannot be written.
-    pub fn entry(&self, found: &Found, wanted: Requirement, verdict: &Verdict) -> Result<Locked> {
+    pub fn entry(&self, found: &Found, wanted: Requirement, verdict: &PolicyDecision) -> Result<Locked> {
         let signatures = found.signatures.iter().map(|text| self.cache.put_signature(text));
         let mut signatures = signatures.collect::<Result<Vec<_>>>()?;
         signatures.sort_by_key(Digest::hex);
@@ -242,7 +242,7 @@ impl Project {
     /// place.
     pub fn locked(&self, reference: &Reference) -> Result<&Locked> {
         let add = format!("Add it with `agenthost add {reference}`, which shows what it asks for.");
-        let missing = || Error::plugin(format!("{reference} is not in {}", self.lock.path().display())).hint(&add);
+        let missing = || Error::plugin(format!("{reference} is not in {}", self.lock.path().display())).with_hint(&add);
         match reference {
             Reference::Named { name, requirement } => {
                 let locked = self.lock.get(name).ok_or_else(missing)?;
@@ -252,7 +252,7 @@ impl Project {
                         "{LOCK_FILE} has {name} {}, and {requirement} was asked for",
                         locked.version
                     ))
-                    .hint(&add)),
+                    .with_hint(&add)),
                 }
             }
             Reference::Oci(place) => {
@@ -267,7 +267,7 @@ impl Project {
                         locked.version,
                         place.tag.as_ref().map(ToString::to_string).unwrap_or_default()
                     ))
-                    .hint(format!("Name it {}.", locked.name))),
+                    .with_hint(format!("Name it {}.", locked.name))),
                     Some(Tag::Version(_)) | None => Ok(locked),
                 }
             }
@@ -337,7 +337,7 @@ impl Project {
     /// # Errors
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the rule.
-    pub fn judge_path(&self, path: &Path, plugin: &Plugin, bytes: &[u8]) -> Result<Verdict> {
+    pub fn judge_path(&self, path: &Path, plugin: &Plugin, bytes: &[u8]) -> Result<PolicyDecision> {
         let signatures: Vec<String> = super::local::signatures_beside(path)?;
         self.policy.judge(&Candidate {
             plugin,

@@ -46,7 +46,7 @@ impl FromStr for Name {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
-            Error::usage(format!("`{}` is not a plugin's name: {why}", text.escape_debug())).hint(
+            Error::usage(format!("`{}` is not a plugin's name: {why}", text.escape_debug())).with_hint(
                 "A name is NAMESPACE:NAME, such as acme:competitor; each half is lower-case letters, digits and single \
                  dashes, begins with a letter and has at most 64 characters.",
             )
@@ -216,7 +216,7 @@ impl FromStr for Requirement {
                 "`{}` is neither a version nor a range: {error}",
                 text.escape_debug()
             ))
-            .hint("Write a version, such as 1.2.0, or a range, such as ^1.2 or `>=1.2, <1.5`.")),
+            .with_hint("Write a version, such as 1.2.0, or a range, such as ^1.2 or `>=1.2, <1.5`.")),
         }
     }
 }
@@ -291,7 +291,7 @@ impl OciReference {
     pub(super) fn parse_place(text: &str) -> Result<(String, String)> {
         let wrong =
             |why: &str| {
-                Error::usage(format!("`{}` is no place in an OCI registry: {why}", text.escape_debug())).hint(
+                Error::usage(format!("`{}` is no place in an OCI registry: {why}", text.escape_debug())).with_hint(
                 "Write HOST/REPOSITORY, such as registry.example/plugins; a repository is lower-case letters, digits, \
                  and `.`, `_`, `-` and `/` between them.",
             )
@@ -322,7 +322,7 @@ impl FromStr for OciReference {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
-            Error::usage(format!("`{}`: {why}", text.escape_debug())).hint(
+            Error::usage(format!("`{}`: {why}", text.escape_debug())).with_hint(
                 "Write HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:DIGEST, such as registry.example/acme/competitor:1.2.0.",
             )
         };
@@ -449,7 +449,7 @@ impl FromStr for Reference {
         if text.ends_with('@') {
             return Err(
                 Error::usage(format!("`{}`: there is no version after the `@`", text.escape_debug()))
-                    .hint("Write a version or a range after it, or leave the `@` out."),
+                    .with_hint("Write a version or a range after it, or leave the `@` out."),
             );
         }
         Ok(Self::Named {

@@ -136,7 +136,7 @@ impl Signature {
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
             Error::denied(format!("the signature is broken: {why}"))
-                .hint("It may be truncated or changed; get it again, or ask its publisher.")
+                .with_hint("It may be truncated or changed; get it again, or ask its publisher.")
         };
         if text.len() as u64 > MAX_SIGNATURE_BYTES {
             return Err(wrong("it is longer than 16 KiB"));
@@ -201,14 +201,14 @@ impl Signature {
                 self.key_id(),
                 key.id()
             ))
-            .hint("Ask the publisher which key signs, and compare it in full."));
+            .with_hint("Ask the publisher which key signs, and compare it in full."));
         }
         if !self.prehashed {
             return Err(Error::denied(format!(
                 "the signature of {} is in the old form, which is not prehashed",
                 self.key_id()
             ))
-            .hint("Ask for one of `agenthost key sign`, or of `minisign -S` without -l."));
+            .with_hint("Ask for one of `agenthost key sign`, or of `minisign -S` without -l."));
         }
         let wrong = |error: minisign_verify::Error| {
             tracing::debug!(%error, key = %key.id(), "a signature does not verify");
@@ -216,7 +216,7 @@ impl Signature {
                 "the signature of {} does not verify: these are not the bytes or the words that were signed",
                 key.id()
             ))
-            .hint("The plugin or the signature was changed, or they do not belong together; get both again.")
+            .with_hint("The plugin or the signature was changed, or they do not belong together; get both again.")
         };
         let signature = minisign_verify::Signature::decode(&self.text).map_err(wrong)?;
         key.reader()?.verify(bytes, &signature, false).map_err(wrong)?;
@@ -229,7 +229,7 @@ impl Signature {
                 "the first line of the signature of {} is not the one that belongs to its statement",
                 key.id()
             ))
-            .hint(format!(
+            .with_hint(format!(
                 "Nobody signs that line; it should end in `{}`.",
                 untrusted(statement)
             )));

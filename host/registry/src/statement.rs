@@ -72,7 +72,7 @@ impl Statement {
                 "{}: what it asks for takes {length} bytes to say, and a signature has room for {MAX_STATEMENT_BYTES}",
                 plugin.id
             ))
-            .hint("Give it fewer imports, sub-agents or model names."));
+            .with_hint("Give it fewer imports, sub-agents or model names."));
         }
         Ok(statement)
     }
@@ -115,7 +115,7 @@ impl Statement {
             newer => Err(Error::denied(format!(
                 "the signed statement has form {newer}, and this version reads 1"
             ))
-            .hint("Use a newer agenthost, or ask for a signature made with this one.")),
+            .with_hint("Use a newer agenthost, or ask for a signature made with this one.")),
         }
     }
 
@@ -130,7 +130,7 @@ impl Statement {
                 "{}: the signed statement says {what} {said}, and the component says {found}",
                 plugin.id
             ))
-            .hint("The signature belongs to another plugin or release; ask its publisher.")
+            .with_hint("The signature belongs to another plugin or release; ask its publisher.")
         };
         let (name, version) = identity(plugin)?;
         if self.digest != plugin.digest {
@@ -150,7 +150,7 @@ impl Statement {
                 "{}: the signed statement does not say what the component asks for: {change}",
                 plugin.id
             ))
-            .hint("The statement was made of another build; ask its publisher."));
+            .with_hint("The statement was made of another build; ask its publisher."));
         }
         Ok(())
     }
@@ -184,17 +184,17 @@ pub fn identity(plugin: &Plugin) -> Result<(Name, Version)> {
         .id
         .name
         .parse()
-        .map_err(|error: Error| Error::plugin(error.to_string()).hint(error.next_step().unwrap_or_default()))?;
+        .map_err(|error: Error| Error::plugin(error.to_string()).with_hint(error.hint().unwrap_or_default()))?;
     let release = plugin.release().ok_or_else(|| {
         Error::plugin(format!("{name} has no version"))
-            .hint("Build it with `agenthost build`, which embeds the version of its Cargo.toml.")
+            .with_hint("Build it with `agenthost build`, which embeds the version of its Cargo.toml.")
     })?;
     let version = release.parse().map_err(|error| {
         Error::plugin(format!(
             "{name}: its version `{}` is none: {error}",
             release.escape_debug()
         ))
-        .hint("Versions are semver: three numbers, such as 1.2.0.")
+        .with_hint("Versions are semver: three numbers, such as 1.2.0.")
     })?;
     Ok((name, version))
 }

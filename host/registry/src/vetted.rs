@@ -150,7 +150,7 @@ struct Document {
 }
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct VetEntryToml<'a> {
     format: u32,
     vetted: &'a [Vetted],
 }
@@ -187,14 +187,15 @@ impl VetFile {
             });
         }
         let source = Source::read(env, path, true)?;
-        let restore = |error: Error| error.hint("Correct or restore the file; entries are made with `agenthost vet`.");
+        let restore =
+            |error: Error| error.with_hint("Correct or restore the file; entries are made with `agenthost vet`.");
         let document: Document = toml::from_str(&source.text).map_err(|error| {
             let message = error.message().lines().next().unwrap_or("no TOML");
             restore(source.at(error.span().map_or(0, |span| span.start)).error(message))
         })?;
         if document.format != FORMAT {
             let message = format!("this version reads format {FORMAT}, not {}", document.format);
-            return Err(source.at(0).error(message).hint("Use a newer agenthost."));
+            return Err(source.at(0).error(message).with_hint("Use a newer agenthost."));
         }
         let entry = |entry: Spanned<Vetted>| {
             let place = source.at(entry.span().start);
@@ -257,12 +258,12 @@ impl VetFile {
         let text = file.text()?;
         replace(&path, &text).map_err(|error| {
             Error::host(format!("cannot write {}: {error}", path.display()))
-                .hint("The file and its directory have to be writable.")
+                .with_hint("The file and its directory have to be writable.")
         })
     }
 
     fn text(&self) -> Result<String> {
-        let written = Written {
+        let written = VetEntryToml {
             format: FORMAT,
             vetted: &self.entries,
         };

@@ -147,7 +147,7 @@ impl CrateBuild {
             one_line(&self.shown),
             self.runs.join("; ")
         ))
-        .hint(format!(
+        .with_hint(format!(
             "Read them, then run `agenthost trust {}` if they may run.",
             shell_word(&self.shown)
         ))
@@ -205,7 +205,7 @@ impl CrateBuild {
 /// let env = Env::new([].into(), dir, Some(dir.join("home")));
 /// let denied = crates::check(&env, &dir.join("plugin")).err().ok_or("it would run")?;
 /// assert_eq!(denied.class(), ErrorClass::Denied);
-/// assert_eq!(denied.next_step(), Some("Read them, then run `agenthost trust plugin` if they may run."));
+/// assert_eq!(denied.hint(), Some("Read them, then run `agenthost trust plugin` if they may run."));
 /// trust::accept(&env, "plugin".as_ref())?;
 /// crates::check(&env, &dir.join("plugin"))?;
 /// # Ok(())

@@ -60,7 +60,7 @@ pub(super) fn check(config: &Config, dir: &TrustedDir, origin: &Origin) -> Resul
         dir.access,
         dir.dir.display()
     ))
-    .hint(format!(
+    .with_hint(format!(
         "Read {file}, then run `agenthost trust {}` if the plugin may have that directory.",
         shell_word(&file)
     )))
@@ -150,7 +150,7 @@ pub fn refusal(config: &Config, plugin: &str, path: &Path, dirs: &[DirGrant]) ->
         config.env.shown(path),
         shown.join(", ")
     ))
-    .hint(format!(
+    .with_hint(format!(
         "Run `agenthost trust {}` if the plugins there may have what is granted to them, or give this one each directory \
          with --dir.",
         shell_word(&folder)

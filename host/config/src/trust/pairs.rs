@@ -80,7 +80,7 @@ pub(crate) fn check_provider(config: &Config, name: &str) -> Result<()> {
         "{origin}: provider `{name}` would send {what} to {}{how}{since}",
         pair.address
     ))
-    .hint(format!(
+    .with_hint(format!(
         "Read {file}, then run `agenthost trust {}` if {} may go there.",
         shell_word(&file),
         if with_key { "the key" } else { "they" }

@@ -487,12 +487,12 @@ fn a_project_lifts_nothing_of_the_operators_until_it_is_trusted() {
             config.registries()["a"] == crate::RegistryConfig::Oci("evil.example/x".into()),
         )
     };
-    use crate::Bodies;
+    use crate::BodyRetention;
     let config = scratch.load();
     let held = (
         (Some(5), true, 100),
         (Some(5), true, 1000, Some(2)),
-        (false, Bodies::None),
+        (false, BodyRetention::None),
         (Some(2), Some(0)),
         (0, Some(1), 0),
         false,
@@ -520,7 +520,7 @@ fn a_project_lifts_nothing_of_the_operators_until_it_is_trusted() {
     let lifted = (
         (None, false, 200),
         (Some(50), false, 2000, Some(20)),
-        (true, Bodies::All),
+        (true, BodyRetention::All),
         (Some(20), Some(9)),
         (1, Some(10), 1),
         true,

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::text::request;
 use super::{Ask, Cassette, Cut, Expect, FORMAT, Remained, Reply, Task, Tokens};
-use crate::{CallRecord, CallSpan, Entry, Journal, Keep, Pruned, RunRecord, TaskRecord, Turn};
+use crate::{CallRecord, CallSpan, Journal, JournalEntry, Keep, Pruned, RunRecord, TaskRecord, Turn};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::llm::{self, CallError};
 
@@ -33,7 +33,7 @@ use agenthost_core::llm::{self, CallError};
 pub struct Tape {
     /// The cassette that is replayed.
     played: Option<Cassette>,
-    written: Mutex<Written>,
+    written: Mutex<RecordedRun>,
     beside: Option<Arc<dyn Journal>>,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Debug for Tape {
 }
 
 #[derive(Default)]
-struct Written {
+struct RecordedRun {
     run: Option<RunRecord>,
     tasks: BTreeMap<Vec<u64>, TaskRecord>,
 }
@@ -52,14 +52,14 @@ struct Written {
 /// The result that a task received, in the host's JSON form.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Told {
+enum RecordedReply {
     Ok(llm::Reply),
     Err(CallError),
 }
 
 /// The accounted usage of the same call.
 #[derive(Default, Clone, Copy, Serialize, Deserialize)]
-struct Books {
+struct ReplyUsage {
     input: u64,
     cached: u64,
     output: u64,
@@ -126,7 +126,7 @@ impl Tape {
         })
     }
 
-    fn written(&self) -> MutexGuard<'_, Written> {
+    fn written(&self) -> MutexGuard<'_, RecordedRun> {
         // No update under this lock is left half done.
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -202,7 +202,7 @@ fn model_call(call: &CallRecord, body: &str) -> Ask {
     } else if let Some(error) = result.get("err").and_then(|err| CallError::deserialize(err).ok()) {
         ask.error = Some(error);
     }
-    let books = result.get("used").and_then(|used| Books::deserialize(used).ok());
+    let books = result.get("used").and_then(|used| ReplyUsage::deserialize(used).ok());
     let books = books.filter(|books| books.sent).map(|books| Tokens {
         input: books.input,
         cached_input: books.cached,
@@ -222,12 +222,12 @@ impl Ask {
     /// Returns the call as a journal record.
     fn record(&self) -> CallRecord {
         let told = match (&self.reply, &self.error) {
-            (Some(reply), _) => Some(Told::Ok(reply.reply())),
-            (None, Some(error)) => Some(Told::Err(error.clone())),
+            (Some(reply), _) => Some(RecordedReply::Ok(reply.reply())),
+            (None, Some(error)) => Some(RecordedReply::Err(error.clone())),
             (None, None) => None,
         };
         let tokens = self.tokens();
-        let books = tokens.map_or_else(Books::default, |tokens| Books {
+        let books = tokens.map_or_else(ReplyUsage::default, |tokens| ReplyUsage {
             input: tokens.input,
             cached: tokens.cached_input,
             output: tokens.output,
@@ -290,7 +290,7 @@ impl Cassette {
     }
 }
 
-impl Written {
+impl RecordedRun {
     fn task(&mut self, id: &str) -> Option<&mut TaskRecord> {
         self.tasks.get_mut(&order(id))
     }
@@ -299,15 +299,15 @@ impl Written {
         self.task(task)?.calls.iter_mut().find(|call| call.ask == ask)
     }
 
-    fn take(&mut self, entry: Entry) {
+    fn take(&mut self, entry: JournalEntry) {
         match entry {
-            Entry::RunStarted(run) => self.run = Some(run),
-            Entry::RunEnded { end, .. } => {
+            JournalEntry::RunStarted(run) => self.run = Some(run),
+            JournalEntry::RunEnded { end, .. } => {
                 if let Some(run) = &mut self.run {
                     run.end = Some(end);
                 }
             }
-            Entry::TaskStarted {
+            JournalEntry::TaskStarted {
                 task,
                 plugin,
                 digest,
@@ -325,7 +325,7 @@ impl Written {
                 };
                 self.tasks.insert(order(&record.id), record);
             }
-            Entry::CallStarted {
+            JournalEntry::CallStarted {
                 task, ask, hash, body, ..
             } => {
                 if let Some(record) = self.task(&task) {
@@ -339,25 +339,27 @@ impl Written {
                     record.calls.insert(at, call);
                 }
             }
-            Entry::CallEnded { task, ask, result, .. } => {
+            JournalEntry::CallEnded { task, ask, result, .. } => {
                 if let Some(call) = self.call(&task, ask) {
                     call.result = Some(result);
                 }
             }
-            Entry::Turned { task, turn, .. } => self.task(&task).into_iter().for_each(|record| record.turns.push(turn)),
-            Entry::Remained { task, value, .. } => {
+            JournalEntry::Turned { task, turn, .. } => {
+                self.task(&task).into_iter().for_each(|record| record.turns.push(turn))
+            }
+            JournalEntry::Remained { task, value, .. } => {
                 let record = self.task(&task);
                 record
                     .into_iter()
                     .for_each(|record| record.remaining.push(value.clone()));
             }
-            Entry::TaskEnded { task, end, .. } => {
+            JournalEntry::TaskEnded { task, end, .. } => {
                 if let Some(record) = self.task(&task) {
                     record.end = Some(end);
                 }
             }
             // A cassette records neither attempts nor times.
-            Entry::RunResumed { .. } | Entry::RequestSent { .. } | Entry::RequestEnded { .. } => {}
+            JournalEntry::RunResumed { .. } | JournalEntry::RequestSent { .. } | JournalEntry::RequestEnded { .. } => {}
         }
     }
 }
@@ -369,13 +371,13 @@ fn order(id: &str) -> Vec<u64> {
 }
 
 impl Journal for Tape {
-    fn append(&self, entry: Entry) -> BoxFuture<'static, Result<()>> {
+    fn append(&self, entry: JournalEntry) -> BoxFuture<'static, Result<()>> {
         let passed_on = self.beside.as_ref().map(|journal| journal.append(entry.clone()));
         self.written().take(entry);
         passed_on.unwrap_or_else(|| Box::pin(ready(Ok(()))))
     }
 
-    fn note(&self, entry: Entry) {
+    fn note(&self, entry: JournalEntry) {
         if let Some(journal) = &self.beside {
             journal.note(entry.clone());
         }
@@ -391,7 +393,7 @@ impl Journal for Tape {
     }
 
     fn find(&self, _: &str) -> Result<RunRecord> {
-        let none = || Error::usage("nothing was recorded yet").hint("Run something first.");
+        let none = || Error::usage("nothing was recorded yet").with_hint("Run something first.");
         self.runs(1)?.pop().ok_or_else(none)
     }
 

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 
-use super::super::{Entry, RunEnd, RunRecord, TaskEnd, Turn};
+use super::super::{JournalEntry, RunEnd, RunRecord, TaskEnd, Turn};
 use super::fault::Trouble;
 use super::key::key;
 use super::owner;
@@ -28,17 +28,17 @@ fn int(number: u64) -> i64 {
 }
 
 /// Writes one entry.
-pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
+pub(super) fn write(db: &Connection, entry: &JournalEntry) -> Done {
     match entry {
-        Entry::RunStarted(run) => run_started(db, run),
-        Entry::RunResumed { run, pid } => {
+        JournalEntry::RunStarted(run) => run_started(db, run),
+        JournalEntry::RunResumed { run, pid } => {
             const SQL: &str = "UPDATE run SET pid = ?2, ended_ms = NULL, state = NULL, report = NULL, report_sum = NULL
                 WHERE id = ?1";
             one(db.prepare_cached(SQL)?.execute(params![run, pid])?, || no_run(run))?;
             owner::note(db, run, *pid)
         }
-        Entry::RunEnded { run, end } => run_ended(db, run, end),
-        Entry::TaskStarted {
+        JournalEntry::RunEnded { run, end } => run_ended(db, run, end),
+        JournalEntry::TaskStarted {
             run,
             task,
             plugin,
@@ -55,14 +55,14 @@ pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
             let fields = params![run, key(task)?, task, plugin, digest, int(*at_ms), input, sum];
             one(db.prepare_cached(SQL)?.execute(fields)?, || no_run(run))
         }
-        Entry::CallStarted {
+        JournalEntry::CallStarted {
             run,
             task,
             ask,
             hash,
             body,
         } => call_started(db, find_task(db, run, task)?, *ask, hash, body.as_deref()),
-        Entry::RequestSent {
+        JournalEntry::RequestSent {
             run,
             task,
             ask,
@@ -75,7 +75,7 @@ pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
             db.prepare_cached(SQL)?.execute(fields)?;
             Ok(())
         }
-        Entry::RequestEnded {
+        JournalEntry::RequestEnded {
             run,
             task,
             ask,
@@ -83,13 +83,13 @@ pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
             reply,
             at_ms,
         } => request_ended(db, (run, task, *ask), hash, reply.as_deref(), *at_ms),
-        Entry::CallEnded { run, task, ask, result } => {
+        JournalEntry::CallEnded { run, task, ask, result } => {
             const SQL: &str = "INSERT OR REPLACE INTO call_end (call, result, result_sum) VALUES (?1, ?2, ?3)";
             let call = find_call(db, (run, task, *ask))?;
             db.prepare_cached(SQL)?.execute(params![call, result, sum(result)])?;
             Ok(())
         }
-        Entry::Turned { run, task, turn } => {
+        JournalEntry::Turned { run, task, turn } => {
             const SQL: &str = "INSERT INTO turn (task, seq, kind, value)
                 SELECT ?1, ifnull(max(seq) + 1, 0), ?2, ?3 FROM turn WHERE task = ?1";
             let (kind, value) = match turn {
@@ -101,14 +101,14 @@ pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
             db.prepare_cached(SQL)?.execute(fields)?;
             Ok(())
         }
-        Entry::Remained { run, task, value } => {
+        JournalEntry::Remained { run, task, value } => {
             const SQL: &str = "INSERT INTO remaining (task, seq, remaining, remaining_sum)
                 SELECT ?1, ifnull(max(seq) + 1, 0), ?2, ?3 FROM remaining WHERE task = ?1";
             let fields = params![find_task(db, run, task)?, value, sum(value)];
             db.prepare_cached(SQL)?.execute(fields)?;
             Ok(())
         }
-        Entry::TaskEnded { run, task, end } => task_ended(db, find_task(db, run, task)?, end),
+        JournalEntry::TaskEnded { run, task, end } => task_ended(db, find_task(db, run, task)?, end),
     }
 }
 

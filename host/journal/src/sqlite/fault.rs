@@ -34,7 +34,7 @@ impl Trouble {
             Self::Sqlite(error) => sqlite(path, error),
             Self::Damaged(what) => Error::host(format!("the journal was changed or damaged: {what}"))
                 .at(path)
-                .hint(damaged(path)),
+                .with_hint(damaged(path)),
             Self::Misfit(what) => Error::host(what).at(path),
             Self::Unknown(error) => error,
         }
@@ -43,20 +43,20 @@ impl Trouble {
 
 /// The place of a record.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct RecordLocation<'a> {
     pub(super) run: &'a str,
     pub(super) task: Option<&'a str>,
     pub(super) call: Option<u64>,
 }
 
-impl Place<'_> {
+impl RecordLocation<'_> {
     /// Returns the error about a column of the record.
     pub(super) fn damaged(&self, column: &str) -> Trouble {
         Trouble::Damaged(format!("`{column}` of {self}"))
     }
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for RecordLocation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "run `{}`", self.run)?;
         if let Some(task) = self.task {
@@ -72,8 +72,8 @@ impl fmt::Display for Place<'_> {
 /// Copies an error, because every waiter of a failed transaction receives it.
 pub(super) fn again(error: &Error) -> Error {
     let copy = Error::new(error.class(), error.message());
-    match error.next_step() {
-        Some(hint) => copy.hint(hint),
+    match error.hint() {
+        Some(hint) => copy.with_hint(hint),
         None => copy,
     }
 }
@@ -120,5 +120,5 @@ fn sqlite(path: &Path, error: rusqlite::Error) -> Error {
         ),
         _ => return Error::new(ErrorClass::Host, said).at(path),
     };
-    Error::host(format!("{what}: {said}")).at(path).hint(hint)
+    Error::host(format!("{what}: {said}")).at(path).with_hint(hint)
 }

@@ -87,17 +87,17 @@ pub(super) fn is_there(path: &Path) -> Result<bool> {
         // A new journal has its tables before it is linked there, so an empty file is a damaged one.
         Ok(file) if file.len() == 0 => Err(Error::host("the journal is empty: all that it held is lost")
             .at(path)
-            .hint("Remove the file to start a new journal, or bring the journal back from a backup")),
+            .with_hint("Remove the file to start a new journal, or bring the journal back from a backup")),
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound && stale => {
             Err(Error::host("the journal is gone, but its newest entries are left")
                 .at(&left)
-                .hint("Bring the journal back, or remove what is left to start a new one"))
+                .with_hint("Bring the journal back, or remove what is left to start a new one"))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::host(format!("the journal cannot be reached: {error}"))
             .at(path)
-            .hint("Make its directory one that this user can enter, or name another journal")),
+            .with_hint("Make its directory one that this user can enter, or name another journal")),
     }
 }
 
@@ -114,14 +114,14 @@ fn refuse_links(path: &Path) -> Result<()> {
         if fs::symlink_metadata(file).is_ok_and(|found| !found.is_file() && !found.is_symlink()) {
             return Err(Error::host("not a regular file")
                 .at(file)
-                .hint("Remove it, or name another journal"));
+                .with_hint("Remove it, or name another journal"));
         }
     }
     for place in project.map(Path::to_owned).into_iter().chain(files) {
         if fs::symlink_metadata(&place).is_ok_and(|found| found.is_symlink()) {
             return Err(Error::denied("a journal does not go through a link")
                 .at(&place)
-                .hint("Remove the link; to keep the journal elsewhere, name its place with --journal, or with `file` under [journal] in your own configuration"));
+                .with_hint("Remove the link; to keep the journal elsewhere, name its place with --journal, or with `file` under [journal] in your own configuration"));
         }
     }
     Ok(())
@@ -135,7 +135,7 @@ pub(super) fn ensure(path: &Path) -> Result<()> {
     let failed = |error: std::io::Error| {
         Error::host(format!("cannot make the journal: {error}"))
             .at(path)
-            .hint("Make its directory writable for this user, or name another journal")
+            .with_hint("Make its directory writable for this user, or name another journal")
     };
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -219,14 +219,14 @@ pub(super) fn connect(path: &Path, access: Access) -> Result<Connection> {
     if application != APPLICATION {
         return Err(Error::host("this is an SQLite file, but no journal")
             .at(path)
-            .hint("Name another file, or move this one elsewhere"));
+            .with_hint("Name another file, or move this one elsewhere"));
     }
     if version != FORMAT {
         return Err(Error::host(format!(
             "the journal has format {version}, and this program knows {FORMAT}"
         ))
         .at(path)
-        .hint("Use the version of agenthost that wrote it, or a newer one, or name another journal"));
+        .with_hint("Use the version of agenthost that wrote it, or a newer one, or name another journal"));
     }
     check_schema(&connection).map_err(|trouble| trouble.at(path))?;
     Ok(connection)
@@ -244,7 +244,7 @@ fn check_schema(connection: &Connection) -> Result<(), Trouble> {
         if ours.get(&name) != Some(&sql) {
             return Err(Trouble::Unknown(
                 Error::host(format!("the file has a definition of `{name}` that no journal has"))
-                    .hint("Another program wrote it; name another journal, or move this file elsewhere"),
+                    .with_hint("Another program wrote it; name another journal, or move this file elsewhere"),
             ));
         }
     }

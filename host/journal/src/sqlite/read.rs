@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
 use super::super::{CallRecord, CallSpan, ReplyRecord, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn};
 use super::entries::sum;
-use super::fault::{Place, Trouble};
+use super::fault::{RecordLocation, Trouble};
 use super::key::{below, key};
 use agenthost_core::error::Error;
 
@@ -22,7 +22,7 @@ const TASK: &str = "SELECT task.no, id, plugin, digest, started_ms, ended_ms, in
 /// A row, with the place that an error names.
 struct Fields<'a, 'r> {
     row: &'a Row<'r>,
-    place: Place<'a>,
+    place: RecordLocation<'a>,
 }
 
 impl Fields<'_, '_> {
@@ -100,7 +100,7 @@ fn run(row: &Row<'_>) -> Asked<RunRecord> {
     let id = name(row, "a run")?;
     let fields = Fields {
         row,
-        place: Place {
+        place: RecordLocation {
             run: &id,
             task: None,
             call: None,
@@ -138,7 +138,7 @@ pub(super) fn runs(db: &Connection, most: usize) -> Asked<Vec<RunRecord>> {
 pub(super) fn find(db: &Connection, id: &str) -> Asked<RunRecord> {
     if id == "last" {
         let latest = runs(db, 1)?.pop();
-        return latest.ok_or_else(|| Trouble::Unknown(Error::usage("there is no run yet").hint(NO_RUN)));
+        return latest.ok_or_else(|| Trouble::Unknown(Error::usage("there is no run yet").with_hint(NO_RUN)));
     }
     let exact = |id: &str| -> Asked<Option<RunRecord>> {
         Ok(all(db, &format!("{RUN} WHERE id = ?1"), [id], |row, _| run(row))?.pop())
@@ -157,9 +157,9 @@ pub(super) fn find(db: &Connection, id: &str) -> Asked<RunRecord> {
     let more = if alike.len() > HINTED { ", and more" } else { "" };
     alike.truncate(HINTED);
     Err(Trouble::Unknown(match alike.as_slice() {
-        [] => Error::usage(format!("no run is called `{id}`")).hint(latest(db)?),
+        [] => Error::usage(format!("no run is called `{id}`")).with_hint(latest(db)?),
         _ => Error::usage(format!("several runs begin with `{id}`"))
-            .hint(format!("Write more of it: {}{more}", alike.join(", "))),
+            .with_hint(format!("Write more of it: {}{more}", alike.join(", "))),
     }))
 }
 
@@ -186,7 +186,7 @@ fn bare(run: &str, row: &Row<'_>) -> Asked<(i64, TaskRecord)> {
     let id = name(row, &format!("a task of run `{run}`"))?;
     let fields = Fields {
         row,
-        place: Place {
+        place: RecordLocation {
             run,
             task: Some(&id),
             call: None,
@@ -222,7 +222,7 @@ pub(super) fn task(db: &Connection, run: &str, task: &str) -> Asked<Option<TaskR
     let Some((no, mut record)) = all(db, &sql, params![no, key(task)?], |row, _| bare(run, row))?.pop() else {
         return Ok(None);
     };
-    let place = Place {
+    let place = RecordLocation {
         run,
         task: Some(task),
         call: None,
@@ -260,7 +260,7 @@ fn turn(fields: &Fields<'_, '_>, at: usize) -> Asked<Turn> {
 
 fn call(db: &Connection, task: i64, fields: &Fields<'_, '_>) -> Asked<CallRecord> {
     let ask = fields.number("ask")?;
-    let place = Place {
+    let place = RecordLocation {
         call: Some(ask),
         ..fields.place
     };
@@ -321,7 +321,7 @@ pub(super) fn calls(db: &Connection, run: &str, most: usize) -> Asked<Vec<CallSp
         let task = name(row, &format!("a task of run `{run}`"))?;
         let fields = Fields {
             row,
-            place: Place {
+            place: RecordLocation {
                 run,
                 task: Some(&task),
                 call: None,

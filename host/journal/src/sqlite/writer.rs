@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::super::{Entry, Keep, Pruned};
+use super::super::{JournalEntry, Keep, Pruned};
 use super::fault::{Trouble, again};
 use super::{entries, owner, prune};
 use agenthost_core::error::{Error, Result};
@@ -24,7 +24,7 @@ type Waiter = oneshot::Sender<Result<()>>;
 
 /// A job for the writer.
 pub(super) enum Job {
-    Write(Entry, Option<Waiter>),
+    Write(JournalEntry, Option<Waiter>),
     Prune(Keep, SyncSender<Result<Pruned>>),
     /// Notifies the waiter that everything before it is written.
     Drain(oneshot::Sender<()>),
@@ -48,12 +48,12 @@ pub(super) struct Writer {
 
 /// The entries of one transaction.
 struct Group {
-    entries: Vec<Entry>,
+    entries: Vec<JournalEntry>,
     waiters: Vec<Waiter>,
 }
 
 impl Group {
-    fn push(&mut self, entry: Entry, waiter: Option<Waiter>) {
+    fn push(&mut self, entry: JournalEntry, waiter: Option<Waiter>) {
         self.entries.push(entry);
         self.waiters.extend(waiter);
     }
@@ -145,7 +145,7 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, entries: &[Entry]) -> Result<(), Trouble> {
+    fn commit(&mut self, entries: &[JournalEntry]) -> Result<(), Trouble> {
         // An immediate transaction takes the write lock at once. One that began by reading could not wait for the lock.
         let transaction = self
             .connection

@@ -128,7 +128,7 @@ fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
             Some((name, _)) => Err(Error::config(format!(
                 "{name} is set, and {REGISTRY} does not say for which registry"
             ))
-            .hint(format!(
+            .with_hint(format!(
                 "Set {REGISTRY} to the host that may have it, such as {REGISTRY}={host}."
             ))),
         };
@@ -142,7 +142,7 @@ fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
             if sensitive(token).is_none() {
                 return Err(
                     Error::config(format!("{TOKEN} has characters that no header can carry"))
-                        .hint("A line break at its end is a usual cause."),
+                        .with_hint("A line break at its end is a usual cause."),
                 );
             }
             Secret::Token(token.to_owned().into())
@@ -153,12 +153,12 @@ fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
         },
         (_, _, Some(_)) => {
             return Err(Error::config(format!("{TOKEN} is set, and a name or password, too"))
-                .hint(format!("Set {USERNAME} and {PASSWORD}, or {TOKEN}.")));
+                .with_hint(format!("Set {USERNAME} and {PASSWORD}, or {TOKEN}.")));
         }
         _ => {
             return Err(
                 Error::config(format!("of {USERNAME} and {PASSWORD}, one is set and the other is not"))
-                    .hint("Set both."),
+                    .with_hint("Set both."),
             );
         }
     };

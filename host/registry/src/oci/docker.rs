@@ -30,14 +30,14 @@ const HUB: &str = "https://index.docker.io/v1/";
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Config {
-    auths: BTreeMap<String, Entry>,
+    auths: BTreeMap<String, AuthEntry>,
     creds_store: String,
     cred_helpers: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Entry {
+struct AuthEntry {
     auth: String,
     username: String,
     password: String,
@@ -47,7 +47,7 @@ struct Entry {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct HelperOutput {
     #[serde(default)]
     username: String,
     secret: String,
@@ -79,7 +79,7 @@ pub(super) async fn find(env: &Env, host: &str) -> Result<Credentials> {
         Some(Ok(Some(secret))) => Ok(Credentials::new(secret, path.display().to_string())),
         Some(Err(why)) => Err(Error::config(format!("the entry for {host} {why}"))
             .at(&path)
-            .hint(format!("Log in again with `docker login {host}`."))),
+            .with_hint(format!("Log in again with `docker login {host}`."))),
     }
 }
 
@@ -87,7 +87,7 @@ async fn read(path: &Path) -> Result<Option<Config>> {
     let failed = |why: &str| {
         Error::config(why)
             .at(path)
-            .hint("Mend the file, or log in again with `docker login`.")
+            .with_hint("Mend the file, or log in again with `docker login`.")
     };
     let file = match tokio::fs::File::open(path).await {
         Ok(file) => file,
@@ -124,7 +124,7 @@ fn is_for(key: &str, host: &str) -> bool {
     bare.eq_ignore_ascii_case(host) || (hub(bare) && hub(host))
 }
 
-fn secret_of(entry: Entry) -> Result<Option<Secret>, &'static str> {
+fn secret_of(entry: AuthEntry) -> Result<Option<Secret>, &'static str> {
     if !entry.registrytoken.is_empty() {
         return Ok(Some(Secret::Token(entry.registrytoken.into())));
     }
@@ -151,7 +151,7 @@ fn secret_of(entry: Entry) -> Result<Option<Secret>, &'static str> {
 async fn ask(env: &Env, name: &str, host: &str, path: &Path) -> Result<Option<Credentials>> {
     let program = format!("docker-credential-{name}");
     let failed = |why: String| {
-        Error::config(format!("{program}, which {} names, {why}", path.display())).hint(format!(
+        Error::config(format!("{program}, which {} names, {why}", path.display())).with_hint(format!(
             "Mend the helper, or set {} and its companions, which come first.",
             super::auth::REGISTRY
         ))
@@ -171,7 +171,7 @@ async fn ask(env: &Env, name: &str, host: &str, path: &Path) -> Result<Option<Cr
         }
         return Err(failed(format!("failed with {status}")));
     }
-    let answer: Answer =
+    let answer: HelperOutput =
         serde_json::from_slice(&answer).map_err(|_| failed("did not answer as helpers do".to_owned()))?;
     if answer.secret.is_empty() {
         return Ok(None);

@@ -33,10 +33,10 @@ impl Wire {
             _ if html || body.trim_ascii_start().starts_with(b"<") => self.nonsense("a web page"),
             StatusCode::NOT_FOUND => self
                 .wrong(&format!("the registry has no {what}{code}"))
-                .hint("It has lost it, or this part of it is not for you; ask its operator."),
+                .with_hint("It has lost it, or this part of it is not for you; ask its operator."),
             StatusCode::TOO_MANY_REQUESTS => {
                 let wait = retry.map_or_else(|| "a while".to_owned(), |seconds| format!("{seconds} s"));
-                self.wrong("the registry has had too many requests").hint(format!(
+                self.wrong("the registry has had too many requests").with_hint(format!(
                     "Wait {wait} and try again; some registries allow more to those who log in."
                 ))
             }
@@ -44,7 +44,7 @@ impl Wire {
                 .wrong(&format!(
                     "the registry answers {status}{code} where {what} was asked for"
                 ))
-                .hint(match status.is_server_error() {
+                .with_hint(match status.is_server_error() {
                     true => "The registry is in trouble; try again later, or tell its operator.",
                     false => "The registry does not take what this version sends; tell its operator what it said.",
                 }),
@@ -71,7 +71,7 @@ impl Wire {
             "{} answers with {what}, not as an OCI registry does",
             self.host
         ))
-        .hint("Check the address; a proxy or a login page in between is a usual cause, too.")
+        .with_hint("Check the address; a proxy or a login page in between is a usual cause, too.")
     }
 
     pub(super) fn no_login(&self, why: &str) -> Error {
@@ -86,12 +86,12 @@ impl Wire {
             )),
             None => self.wrong(&format!("the registry wants a login: {why}")),
         }
-        .hint(hint)
+        .with_hint(hint)
     }
 
     pub(super) fn slow(&self, limit: Duration) -> Error {
         self.wrong(&format!("no answer from {} within {limit:?}", self.host))
-            .hint("The registry or the way to it is slow; try again.")
+            .with_hint("The registry or the way to it is slow; try again.")
     }
 
     pub(super) fn broken(&self, error: &reqwest::Error) -> Error {
@@ -107,10 +107,10 @@ impl Wire {
                     "Is the registry up, is {host} its address, and does it speak https? Plain HTTP is for loopback alone."
                 ),
             };
-            return self.wrong(&format!("no connection to {host}: {cause}")).hint(hint);
+            return self.wrong(&format!("no connection to {host}: {cause}")).with_hint(hint);
         }
         self.wrong(&format!("the connection to {host} broke: {cause}"))
-            .hint("Try again; a transfer goes on where it stopped.")
+            .with_hint("Try again; a transfer goes on where it stopped.")
     }
 }
 

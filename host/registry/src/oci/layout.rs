@@ -112,7 +112,7 @@ fn parse(bytes: &[u8]) -> Result<Manifest> {
     let media_type = kind.media_type.as_deref();
     if kind.manifests.is_some() || media_type.is_some_and(|kind| kind.contains("index") || kind.contains(".list.")) {
         return Err(
-            Error::plugin("an index of several images, and a plugin is one manifest").hint(
+            Error::plugin("an index of several images, and a plugin is one manifest").with_hint(
                 "It was pushed as an image for several platforms; ask its publisher for the plugin's own tag or digest.",
             ),
         );
@@ -139,7 +139,7 @@ pub(super) fn component(manifest: &[u8]) -> Result<(Digest, u64)> {
         [layer] => layer,
         layers => {
             return Err(
-                Error::plugin(format!("a manifest with {} layers, and a plugin has one", layers.len())).hint(hint),
+                Error::plugin(format!("a manifest with {} layers, and a plugin has one", layers.len())).with_hint(hint),
             );
         }
     };
@@ -153,7 +153,7 @@ pub(super) fn component(manifest: &[u8]) -> Result<(Digest, u64)> {
                 "a {what} of type `{}`, and a plugin's is {wanted}",
                 found.escape_debug()
             ))
-            .hint(hint));
+            .with_hint(hint));
         }
     }
     let digest = digest(&layer.digest)?;
@@ -162,7 +162,7 @@ pub(super) fn component(manifest: &[u8]) -> Result<(Digest, u64)> {
         return Err(Error::denied(format!(
             "{size} MiB are announced, and a plugin has at most {limit} MiB"
         ))
-        .hint("Ask the publisher for a smaller build."));
+        .with_hint("Ask the publisher for a smaller build."));
     }
     Ok((digest, layer.size))
 }
@@ -172,7 +172,7 @@ pub(super) fn digest(text: &str) -> Result<Digest> {
     text.parse().map_err(|_| {
         let text: String = text.chars().take(100).collect();
         Error::plugin(format!("a digest `{}`, and only sha256 is known", text.escape_debug()))
-            .hint("Ask its publisher to push it with sha256 digests, as all common tools do.")
+            .with_hint("Ask its publisher to push it with sha256 digests, as all common tools do.")
     })
 }
 
@@ -233,7 +233,7 @@ pub(super) fn plugin_package(publication: &Publication<'_>) -> Result<Package> {
             publication.name,
             manifest.len()
         ))
-        .hint("Shorten the description in its Cargo.toml."));
+        .with_hint("Shorten the description in its Cargo.toml."));
     }
     Ok(Package {
         blobs: vec![component, config],

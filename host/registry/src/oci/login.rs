@@ -36,7 +36,7 @@ pub(super) enum Challenge {
 
 /// A token server's response; servers use either name for the token.
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
 }
@@ -156,7 +156,7 @@ async fn token(
     }
     let body = wire.read(response, MAX_TOKEN_ANSWER, "the token").await?;
     let nonsense = || wire.wrong("the registry's token server gives no token");
-    let answer: Answer = serde_json::from_slice(&body).map_err(|_| nonsense())?;
+    let answer: TokenResponse = serde_json::from_slice(&body).map_err(|_| nonsense())?;
     let token = answer.token.or(answer.access_token).ok_or_else(nonsense)?;
     sensitive(&format!("Bearer {token}")).ok_or_else(nonsense)
 }

@@ -58,7 +58,7 @@ impl Oci {
             tag_of(publication.version),
             there.digest
         ))
-        .hint("A version is published once. Give this build a new version in its Cargo.toml."))
+        .with_hint("A version is published once. Give this build a new version in its Cargo.toml."))
     }
 
     /// Attaches the signatures that are not attached yet.
@@ -76,7 +76,7 @@ impl Oci {
                     "{}: the release has {MAX_SIGNATURES} signatures, and no more are read",
                     self.place()
                 ))
-                .hint("Remove signatures that are not needed from the registry."));
+                .with_hint("Remove signatures that are not needed from the registry."));
             }
             self.attach(text, subject).await?;
             there.push(text.clone());
@@ -112,7 +112,7 @@ impl Oci {
             StatusCode::CREATED => Ok(()),
             StatusCode::PAYLOAD_TOO_LARGE => Err(wire
                 .wrong(&format!("the registry does not take {} bytes", bytes.len()))
-                .hint("Ask its operator for a higher limit; a proxy in front of it is a usual cause.")),
+                .with_hint("Ask its operator for a higher limit; a proxy in front of it is a usual cause.")),
             _ => Err(wire.refused(response, "room for a blob").await),
         }
     }
@@ -133,7 +133,7 @@ fn check(publication: &Publication<'_>) -> Result<()> {
         return Err(Error::plugin(format!(
             "{name}: its version has more than 128 characters, which no tag has"
         ))
-        .hint("Give it a shorter version."));
+        .with_hint("Give it a shorter version."));
     }
     let long = |text: &String| text.is_empty() || text.len() as u64 > MAX_SIGNATURE_BYTES;
     if publication.signatures.len() > MAX_SIGNATURES || publication.signatures.iter().any(long) {

@@ -64,7 +64,7 @@ impl Oci {
         match Digest::of(&bytes) == *digest {
             true => Ok(bytes),
             false => Err(Error::denied(format!("{}: what came is not {digest}", self.place()))
-                .hint("The registry gave other bytes than it announced; nothing was kept.")),
+                .with_hint("The registry gave other bytes than it announced; nothing was kept.")),
         }
     }
 
@@ -88,7 +88,7 @@ impl Oci {
             "{}:{tag}: not an index, and signatures are listed there",
             self.place()
         ))
-        .hint("Somebody pushed something else under that tag; remove it from the registry.")
+        .with_hint("Somebody pushed something else under that tag; remove it from the registry.")
     }
 
     /// Attaches a signature to the manifest `subject`.
@@ -123,7 +123,7 @@ impl Oci {
             Some(_) => Err(self
                 .wire
                 .wrong(&format!("the list of signatures {tag} does not keep what is written"))
-                .hint("Somebody else may be publishing at the same time; try again.")),
+                .with_hint("Somebody else may be publishing at the same time; try again.")),
         }
     }
 

@@ -109,7 +109,7 @@ fn plugin(bytes: &[u8]) -> Plugin {
 /// Asserts an error's class, that its text contains all of `parts`, and that it has a hint.
 #[track_caller]
 fn assert_error(error: &Error, class: ErrorClass, parts: &[&str]) {
-    let text = format!("{error} / {}", error.next_step().unwrap_or("(nothing)"));
+    let text = format!("{error} / {}", error.hint().unwrap_or("(nothing)"));
     assert_eq!(error.class(), class, "{text}");
     for part in parts {
         assert!(text.contains(part), "`{part}` is missing in: {text}");

@@ -157,7 +157,7 @@ impl Wire {
         }
         let client = builder.build().map_err(|error| {
             Error::host(format!("no HTTPS client: {}", root_cause(&error)))
-                .hint("Install the system's root certificates (the package is usually called ca-certificates).")
+                .with_hint("Install the system's root certificates (the package is usually called ca-certificates).")
         })?;
         Ok(Self {
             client,
@@ -191,7 +191,7 @@ impl Wire {
             let place = next.host_str().unwrap_or("nowhere");
             return Err(self
                 .wrong(&format!("the registry points to {}://{place}, which is not safe", next.scheme()))
-                .hint("Plain HTTP is for this machine's own registries; tell the registry's operator that it has to name https."));
+                .with_hint("Plain HTTP is for this machine's own registries; tell the registry's operator that it has to name https."));
         }
         Ok(next)
     }
@@ -242,7 +242,7 @@ impl Wire {
             let Some(location) = location.filter(|_| reads) else {
                 return Err(self
                     .wrong(&format!("the registry answers a {} with a redirect", call.method))
-                    .hint("Use the address that it is redirected to, if that is a registry."));
+                    .with_hint("Use the address that it is redirected to, if that is a registry."));
             };
             hops += 1;
             if hops > MAX_REDIRECTS {
@@ -251,7 +251,7 @@ impl Wire {
                         "more than {MAX_REDIRECTS} redirects, the last to {}",
                         shown(&url)
                     ))
-                    .hint("The registry is set up wrong; tell its operator."));
+                    .with_hint("The registry is set up wrong; tell its operator."));
             }
             url = self.follow(&url, location)?;
         }
@@ -270,7 +270,7 @@ impl Wire {
     pub(super) async fn read(&self, mut response: Response, limit: u64, what: &str) -> Result<Bytes> {
         let too_large = || {
             Error::denied(format!("{}: {what} has more than {limit} bytes", self.place()))
-                .hint("The registry is broken or hostile; nothing was kept.")
+                .with_hint("The registry is broken or hostile; nothing was kept.")
         };
         if response.content_length().is_some_and(|length| length > limit) {
             return Err(too_large());

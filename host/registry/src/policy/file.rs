@@ -10,7 +10,7 @@ use semver::Version;
 use crate::Name;
 use crate::reference::word;
 use crate::signature::PublicKey;
-use agenthost_config::reader::{Entry, Section, Source};
+use agenthost_config::reader::{Section, Source, TomlEntry};
 use agenthost_config::{Env, Origin as Place};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Limits, LimitsPatch};
@@ -182,7 +182,7 @@ fn told(error: Error) -> String {
 /// Reads the file at `path`.
 pub(super) fn read(env: &Env, path: PathBuf) -> Result<File> {
     let source = Source::read(env, path, true)
-        .map_err(|error| error.hint("Name a policy file that exists and that this user can read."))?;
+        .map_err(|error| error.with_hint("Name a policy file that exists and that this user can read."))?;
     let (table, _) = source.parse()?;
     let top = Section::top(&source, table.get_ref());
     top.only(&[
@@ -197,7 +197,7 @@ pub(super) fn read(env: &Env, path: PathBuf) -> Result<File> {
     ])?;
     let format = top.get("format").ok_or_else(|| {
         let error = source.at(0).error("`format` is missing");
-        error.hint("Write `format = 1` at the top of the file.")
+        error.with_hint("Write `format = 1` at the top of the file.")
     })?;
     format.number_as(|text| match text {
         FORMAT => Ok(()),
@@ -225,34 +225,34 @@ pub(super) fn read(env: &Env, path: PathBuf) -> Result<File> {
 }
 
 /// Returns the entries of the table `key`; empty if there is no such table.
-fn entries<'a>(top: &Section<'a>, key: &str) -> Result<Vec<Entry<'a>>> {
+fn entries<'a>(top: &Section<'a>, key: &str) -> Result<Vec<TomlEntry<'a>>> {
     let section = top.get(key).map(|entry| entry.section()).transpose()?;
     Ok(section.map_or_else(Vec::new, |section| section.entries().collect()))
 }
 
-fn signer(entry: &Entry<'_>) -> Result<Signer> {
+fn signer(entry: &TomlEntry<'_>) -> Result<Signer> {
     const HINT: &str = "Write it as\n\n[signers.acme]\nkey = \"RW…\"\npublishes = [\"acme:*\"]";
-    let section = entry.section().map_err(|error| error.hint(HINT))?;
+    let section = entry.section().map_err(|error| error.with_hint(HINT))?;
     word(entry.key).map_err(|_| {
         entry
             .wrong("this is no name for a signer")
-            .hint("Use lower-case letters, digits and single dashes, beginning with a letter.")
+            .with_hint("Use lower-case letters, digits and single dashes, beginning with a letter.")
     })?;
     section.only(&["key", "publishes"])?;
     let (Some(key), Some(publishes)) = (section.get("key"), section.get("publishes")) else {
-        return Err(entry.wrong("it needs `key` and `publishes`").hint(HINT));
+        return Err(entry.wrong("it needs `key` and `publishes`").with_hint(HINT));
     };
     Ok(Signer {
         name: entry.key.to_owned(),
         key: key.text_as(|text| text.parse().map_err(told)).map_err(|error| {
-            error.hint("Write the line that `agenthost key new` printed, or the second line of a .pub file.")
+            error.with_hint("Write the line that `agenthost key new` printed, or the second line of a .pub file.")
         })?,
         publishes: publishes.list_as(str::parse)?,
         place: entry.origin(),
     })
 }
 
-fn bound(entry: &Entry<'_>, names: Pattern) -> Result<Bound> {
+fn bound(entry: &TomlEntry<'_>, names: Pattern) -> Result<Bound> {
     let section = entry.section()?;
     section.only(&[LimitsPatch::KEYS, &["models"]].concat())?;
     let mut patch = LimitsPatch::default();
@@ -310,7 +310,9 @@ fn denials(top: &Section<'_>) -> Result<Vec<Denial>> {
         return Ok(Vec::new());
     };
     let denied = entry.list_as(str::parse).map_err(|error| {
-        error.hint("Write a name (acme:bad), a namespace (acme:*), a release (acme:bad@1.2.0), or a digest (sha256:…).")
+        error.with_hint(
+            "Write a name (acme:bad), a namespace (acme:*), a release (acme:bad@1.2.0), or a digest (sha256:…).",
+        )
     })?;
     let denial = |what| Denial {
         what,

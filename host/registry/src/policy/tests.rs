@@ -65,7 +65,13 @@ impl Bench {
         VetFile::load(&self.env, Path::new(file)).unwrap().entries().to_vec()
     }
 
-    fn judge(&self, policy: &Policy, origin: Origin, signatures: &[String], vetted: &[Vetted]) -> Result<Verdict> {
+    fn judge(
+        &self,
+        policy: &Policy,
+        origin: Origin,
+        signatures: &[String],
+        vetted: &[Vetted],
+    ) -> Result<PolicyDecision> {
         policy.judge(&Candidate {
             plugin: &self.plugin,
             bytes: BYTES,
@@ -79,10 +85,7 @@ impl Bench {
     fn refusal(&self, policy: &Policy, signatures: &[String], vetted: &[Vetted]) -> (String, String) {
         let error = self.judge(policy, reference(), signatures, vetted).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Denied);
-        (
-            error.message().to_owned(),
-            error.next_step().unwrap_or_default().to_owned(),
-        )
+        (error.message().to_owned(), error.hint().unwrap_or_default().to_owned())
     }
 }
 
@@ -208,7 +211,7 @@ fn a_refusal_of_what_nobody_vetted_says_how_to_vet() {
             .ends_with("[paths] unvetted = \"deny\" (policy-0.toml:4)"),
         "{error}"
     );
-    let hint = error.next_step().unwrap();
+    let hint = error.hint().unwrap();
     assert!(
         hint.starts_with("Look at it and vouch for it: `agenthost vet plugins/competitor.wasm --accept`. Or"),
         "{hint}"
@@ -432,9 +435,9 @@ fn a_wrong_file_is_named_with_its_line() {
         assert_eq!(error.class(), ErrorClass::Config, "{text}");
         assert!(error.message().starts_with(why), "{text}: {error}");
         assert!(
-            error.next_step().unwrap_or_default().starts_with(hint),
+            error.hint().unwrap_or_default().starts_with(hint),
             "{text}: {:?}",
-            error.next_step()
+            error.hint()
         );
     }
     let file = |text: &str| {

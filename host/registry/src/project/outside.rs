@@ -29,10 +29,12 @@ impl Project {
             .into_iter()
             .find_map(|key| Some((key, self.registries.get(key)?)));
         let Some((key, registry)) = entry else {
-            return Err(Error::config(format!("no registry is named for {name}")).hint(format!(
-                "Say where plugins of {namespace} are kept: [registries] in agenthost.toml, {namespace} = \
+            return Err(
+                Error::config(format!("no registry is named for {name}")).with_hint(format!(
+                    "Say where plugins of {namespace} are kept: [registries] in agenthost.toml, {namespace} = \
                  \"registry.example/plugins\" or a directory."
-            )));
+                )),
+            );
         };
         match registry {
             RegistryConfig::Dir(dir) => Ok(Box::new(Local::new(&plain(dir), name))),
@@ -40,7 +42,7 @@ impl Project {
                 let (host, repository) = OciReference::parse_place(&format!("{prefix}/{namespace}/{}", name.name()))
                     .map_err(|error| {
                         Error::config(format!("[registries] {key}: {error}"))
-                            .hint(error.next_step().unwrap_or_default())
+                            .with_hint(error.hint().unwrap_or_default())
                     })?;
                 self.oci(&host, &repository).await
             }
@@ -140,7 +142,7 @@ impl Project {
         let (name, version) = statement::identity(&plugin).map_err(|error| error.context(&at))?;
         let other = |what: String| {
             Error::denied(format!("{at}: what is kept there is {what}"))
-                .hint("The registry gives another plugin than its address says; tell those who run it.")
+                .with_hint("The registry gives another plugin than its address says; tell those who run it.")
         };
         if wanted.is_some_and(|wanted| *wanted != name) {
             return Err(other(name.to_string()));
@@ -271,7 +273,7 @@ fn missing(source: &dyn Source, reference: &Reference, versions: &[Version]) -> 
         [] => "There is none of any version: see whether the name is right, and [registries].".to_owned(),
         said => format!("There are {}; a pre-release has to be named in full.", said.join(", ")),
     };
-    Error::plugin(format!("{}: no release of {reference}", source.place())).hint(there)
+    Error::plugin(format!("{}: no release of {reference}", source.place())).with_hint(there)
 }
 
 fn moved(locked: &Locked, found: &Digest) -> Error {
@@ -279,7 +281,7 @@ fn moved(locked: &Locked, found: &Digest) -> Error {
         "{} {}: the registry has other bytes under this version than when it was locked: {found} in the place of {}",
         locked.name, locked.version, locked.digest
     ))
-    .hint(
+    .with_hint(
         "A version is published once, so somebody replaced it: ask its publisher. To take the new bytes all the same, remove \
          the entry from agenthost.lock and add the plugin again.",
     )

@@ -56,7 +56,7 @@ pub fn sign_file(path: &Path, secret: &SecretKey) -> Result<Statement> {
     let target = beside(path);
     replace(&target, &text).map_err(|error| {
         Error::host(format!("cannot write {}: {error}", target.display()))
-            .hint("The signature is written beside the plugin; that directory has to be writable.")
+            .with_hint("The signature is written beside the plugin; that directory has to be writable.")
     })?;
     Ok(statement)
 }
@@ -112,7 +112,7 @@ fn read(path: &Path) -> Result<(Plugin, Vec<u8>)> {
 fn read_text(path: &Path) -> Result<String> {
     let failed = |error: std::io::Error| {
         Error::plugin(format!("cannot read the signature {}: {error}", path.display()))
-            .hint("Name the file with --signature, or make one with `agenthost key sign`.")
+            .with_hint("Name the file with --signature, or make one with `agenthost key sign`.")
     };
     let mut bytes = Vec::new();
     let file = plain_file::open(path, Links::Follow).map_err(failed)?;

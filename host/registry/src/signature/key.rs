@@ -59,7 +59,7 @@ impl FromStr for PublicKey {
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
             Error::usage(format!("not a minisign public key: {why}"))
-                .hint("Give the 56 characters that begin with RW, or the text of a .pub file.")
+                .with_hint("Give the 56 characters that begin with RW, or the text of a .pub file.")
         };
         if text.len() > MAX_PUBLIC_BYTES {
             return Err(wrong("it is longer than 4 KiB"));

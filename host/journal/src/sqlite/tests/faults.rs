@@ -47,16 +47,19 @@ async fn a_full_disk_stops_the_journal_and_loses_nothing() {
         let path = journal.path().to_owned();
         let expected = format!("{}: no room to write the journal: ", path.display());
         assert!(error.message().starts_with(&expected), "{error}");
-        assert!(error.next_step().unwrap().contains("Free space"), "{error:?}");
+        assert!(error.hint().unwrap().contains("Free space"), "{error:?}");
 
         // Even though there is room again, an entry would follow a gap.
         journal.probe(|writer| {
             let sql = "PRAGMA max_page_count = 100000";
             writer.connection.query_row(sql, [], |_| Ok(())).unwrap();
         });
-        let later = journal.append(Entry::RunStarted(run("later", 2))).await.unwrap_err();
+        let later = journal
+            .append(JournalEntry::RunStarted(run("later", 2)))
+            .await
+            .unwrap_err();
         assert_eq!(later.message(), error.message());
-        assert_eq!(later.next_step(), error.next_step());
+        assert_eq!(later.hint(), error.hint());
         let later = journal.prune(&Default::default()).unwrap_err();
         assert_eq!(later.message(), error.message());
         assert_eq!(journal.runs(9).unwrap().len(), 1, "it can still be read");
@@ -75,7 +78,7 @@ async fn a_journal_that_cannot_be_written_says_so() {
     std::thread::sleep(Duration::from_millis(50));
     let error = journal.append(turned("r", "root", Turn::Answer(1))).await.unwrap_err();
     assert!(error.message().contains("the journal cannot be written: "), "{error}");
-    assert!(error.next_step().unwrap().contains("writable"));
+    assert!(error.hint().unwrap().contains("writable"));
     has_small(journal.path());
 }
 
@@ -97,18 +100,18 @@ async fn a_journal_that_is_kept_locked_says_so() {
         error.message().contains("another process keeps the journal locked"),
         "{error}"
     );
-    assert!(error.next_step().unwrap().contains("Wait"));
+    assert!(error.hint().unwrap().contains("Wait"));
 }
 
 #[tokio::test]
 async fn an_entry_that_hangs_in_the_air_is_refused() {
-    let entries: [Entry; 8] = [
-        Entry::RunStarted(run("r", 1)),
-        Entry::RunResumed {
+    let entries: [JournalEntry; 8] = [
+        JournalEntry::RunStarted(run("r", 1)),
+        JournalEntry::RunResumed {
             run: "none".into(),
             pid: 1,
         },
-        Entry::RunEnded {
+        JournalEntry::RunEnded {
             run: "none".into(),
             end: run_end(1),
         },

@@ -54,7 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Applies a step to the model and returns its entry; `None` if the journal would refuse it.
-fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
+fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<JournalEntry> {
     let Step {
         ask, text, kept, at_ms, ..
     } = step;
@@ -67,13 +67,13 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
         let mut record = super::run(name, at_ms);
         record.command = text;
         state.record = Some(record.clone());
-        return Some(Entry::RunStarted(record));
+        return Some(JournalEntry::RunStarted(record));
     };
     match step.kind {
         0 => {
             record.pid = u32::from(step.hash);
             record.end = None;
-            return Some(Entry::RunResumed { run, pid: record.pid });
+            return Some(JournalEntry::RunResumed { run, pid: record.pid });
         }
         1 => {
             let end = RunEnd {
@@ -82,7 +82,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
                 report: text,
             };
             record.end = Some(end.clone());
-            return Some(Entry::RunEnded { run, end });
+            return Some(JournalEntry::RunEnded { run, end });
         }
         2..6 => {
             let earlier = state.tasks.remove(&numbers(task)).unwrap_or_default();
@@ -99,7 +99,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
             for (span, open) in &mut state.spans {
                 *open &= span.task != task;
             }
-            return Some(Entry::TaskStarted {
+            return Some(JournalEntry::TaskStarted {
                 run,
                 task: id,
                 plugin: text,
@@ -126,7 +126,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
                 None => record.calls.push(fresh),
             }
             record.calls.sort_by_key(|call| call.ask);
-            Entry::CallStarted {
+            JournalEntry::CallStarted {
                 run,
                 task: id,
                 ask,
@@ -143,7 +143,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
                 ended_ms: None,
             };
             state.spans.push((span, true));
-            Entry::RequestSent {
+            JournalEntry::RequestSent {
                 run,
                 task: id,
                 ask,
@@ -159,7 +159,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
                 span.ended_ms = Some(at_ms);
                 *open = false;
             }
-            Entry::RequestEnded {
+            JournalEntry::RequestEnded {
                 run,
                 task: id,
                 ask,
@@ -170,7 +170,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
         }
         17..19 => {
             record.calls[call?].result = Some(text.clone());
-            Entry::CallEnded {
+            JournalEntry::CallEnded {
                 run,
                 task: id,
                 ask,
@@ -186,11 +186,11 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
                 },
             };
             record.turns.push(turn);
-            Entry::Turned { run, task: id, turn }
+            JournalEntry::Turned { run, task: id, turn }
         }
         21 => {
             record.remaining.push(text.clone());
-            Entry::Remained {
+            JournalEntry::Remained {
                 run,
                 task: id,
                 value: text,
@@ -204,7 +204,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
                 models: text,
             };
             record.end = Some(end.clone());
-            Entry::TaskEnded { run, task: id, end }
+            JournalEntry::TaskEnded { run, task: id, end }
         }
     })
 }

@@ -19,7 +19,7 @@ async fn several() -> (TempDir, Sqlite) {
             record.pid = dead();
         }
         record.end = (1..=3).contains(&at).then(|| run_end(at));
-        let mut entries = vec![Entry::RunStarted(record)];
+        let mut entries = vec![JournalEntry::RunStarted(record)];
         for n in 0..10 {
             let task = format!("root/{n}");
             entries.push(task_start(id, &task));
