@@ -1,6 +1,6 @@
-//! One configuration file, section by section: what may be written, and what a single file shows to be wrong.
+//! Reads one configuration file, section by section, and reports the mistakes that a single file shows.
 //!
-//! What takes both files to tell, such as whether a provider exists, is found out in `resolve`.
+//! Checks that need both files, such as whether a provider exists, are in `resolve`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::units::{parse_bytes, parse_count, parse_duration};
 use agenthost_core::limits::{Cap, LimitsPatch, Usd};
 
-/// What one file says; nothing is filled in.
+/// The entries of one file, without defaults.
 #[derive(Default)]
 pub(super) struct Layer {
     pub(super) models: BTreeMap<String, Vec<ModelRef>>,
@@ -83,7 +83,7 @@ pub(super) struct RawRun {
     pub(super) max_concurrent_tasks: Option<u32>,
     pub(super) log_bytes: Option<u64>,
     pub(super) limits: LimitsPatch,
-    /// Whether `limits.memory` is bounded by the machine's default; see `RunConfig`.
+    /// Whether the machine's default bounds `limits.memory`; see `RunConfig`.
     pub(super) memory_within_default: bool,
 }
 
@@ -169,7 +169,7 @@ const PLUGIN_HINT: &str = "`agenthost inspect PLUGIN` shows the plugin's name.";
 const REGISTRY_HINT: &str =
     "Write acme = \"registry.example/plugins\", or a directory: acme = \"./registry\"; \"*\" is every other namespace.";
 
-/// All entries of a section whose keys the file chooses; `hint` goes with a key that is wrong.
+/// Reads all entries of a section whose keys the user chooses; `hint` is attached to the error for an invalid key.
 fn named<'a, K: Ord, T>(
     section: &Section<'a>,
     hint: Option<&str>,
@@ -188,7 +188,7 @@ fn named<'a, K: Ord, T>(
         .collect()
 }
 
-/// One model, or several to be tried in turn.
+/// Reads one model, or a list of models that are tried in turn.
 fn chain(entry: &TomlEntry<'_>) -> Result<Vec<ModelRef>> {
     let models: Vec<ModelRef> = entry
         .one_or_more_as(str::parse)
@@ -386,7 +386,7 @@ fn rates(section: &Section<'_>) -> Result<RatesConfig> {
     })
 }
 
-/// A path unless it looks like a reference: those have a colon or an at sign, and do not begin as paths do.
+/// Reads a path, or a registry reference if the text has a colon or an at sign and neither starts nor ends like a path.
 fn sub_agent(source: &Source<'_>, text: &str) -> Result<SubAgent, String> {
     let is_path = ["./", "../", "/", "~/"].iter().any(|start| text.starts_with(start))
         || text.ends_with(".wasm")
@@ -398,7 +398,7 @@ fn sub_agent(source: &Source<'_>, text: &str) -> Result<SubAgent, String> {
     }
 }
 
-/// The half of a plugin's name before the colon, or `*`.
+/// Reads the half of a plugin's name before the colon, or `*`.
 fn namespace(text: &str) -> Result<String, String> {
     (text == "*" || is_name(text))
         .then(|| text.to_owned())
@@ -416,7 +416,7 @@ fn registry(source: &Source<'_>, text: &str) -> Result<RegistryConfig, String> {
     }
 }
 
-/// As references have it; whether it is a host is found out when it is asked.
+/// Uses the rule of references. Whether the host exists shows when it is contacted.
 fn looks_like_a_host(text: &str) -> bool {
     let host = text.split('/').next().unwrap_or_default();
     host == "localhost" || host.contains(['.', ':'])
@@ -471,7 +471,7 @@ fn max_tokens_field(text: &str) -> Result<MaxTokensField, String> {
     }
 }
 
-/// Reads an address with the parser that connections use, so that what is judged is what is connected to.
+/// Reads an address with the parser that connections use, so that the address judged is the address connected to.
 pub(super) fn base_url(text: &str) -> Result<String, String> {
     let wrong = |what: &str| Err(format!("{what}; write http(s)://HOST[:PORT][/PATH]"));
     let Ok(url) = Url::parse(text.trim()) else {

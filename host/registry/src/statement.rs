@@ -1,7 +1,8 @@
-//! What a publisher signs: not bytes alone, but who they are, what they reach and what they ask for.
+//! The statement that a publisher signs: not only the bytes of a component, but also its identity, interface and the
+//! rights that it asks for.
 //!
-//! A signature is a minisign file over the component's bytes; the statement stands in its *trusted comment*, which the
-//! signature covers, too. So one small file carries both, and the public tool verifies it and shows the statement.
+//! A signature is a minisign file over the component's bytes. The statement is its *trusted comment*, which the
+//! signature covers as well. So one small file carries both, and the minisign tool verifies it and shows the statement.
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -11,32 +12,32 @@ use super::reference::Name;
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::{Digest, Plugin};
 
-/// The most bytes of a trusted comment that the public tool reads.
+/// The maximum length in bytes of a trusted comment that the minisign tool reads.
 pub const MAX_STATEMENT_BYTES: usize = 8_000;
 
-/// What is said of a release by whoever signs it.
+/// A signer's statement about a release.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Statement {
-    /// The version of this form: 1.
+    /// The version of the format: 1.
     pub agenthost: u32,
-    /// Whose task it does.
+    /// The plugin's name.
     pub name: Name,
-    /// The release version.
+    /// The version of the release.
     pub version: Version,
     /// The exported interface, such as `acme:competitor/task@0.1.0`.
     pub interface: String,
     /// The digest of the component.
     pub digest: Digest,
-    /// What it asks for.
+    /// The rights that the plugin asks for.
     pub asks: Asks,
 }
 
 impl Statement {
-    /// The newest form that this version reads.
+    /// The newest format that this version reads.
     pub const FORMAT: u32 = 1;
 
-    /// What there is to say of `plugin`.
+    /// Creates the statement about `plugin`.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -53,8 +54,8 @@ impl Statement {
     ///
     /// # Errors
     ///
-    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for a plugin whose name or version cannot be published, and
-    /// for one that asks for more than fits into [`MAX_STATEMENT_BYTES`].
+    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if the plugin's name or version cannot be published, or if
+    /// the statement is longer than [`MAX_STATEMENT_BYTES`].
     pub fn of(plugin: &Plugin) -> Result<Self> {
         let (name, version) = identity(plugin)?;
         let statement = Self {
@@ -76,11 +77,11 @@ impl Statement {
         Ok(statement)
     }
 
-    /// The statement as it is signed: JSON on one line, ASCII alone, since the public tool shows nothing else.
+    /// Returns the statement as it is signed: JSON on one line, in ASCII, because the minisign tool shows nothing else.
     ///
     /// # Errors
     ///
-    /// [`Host`](agenthost_core::error::ErrorClass::Host), which cannot happen with a statement that was read or made.
+    /// [`Host`](agenthost_core::error::ErrorClass::Host), which cannot happen for a statement that was read or created.
     pub fn text(&self) -> Result<String> {
         let json = serde_json::to_string(self).map_err(|error| Error::host(error.to_string()))?;
         let mut text = String::with_capacity(json.len());
@@ -98,11 +99,11 @@ impl Statement {
         Ok(text)
     }
 
-    /// Reads a trusted comment; none where it is no statement at all, such as the public tool's own comment.
+    /// Reads a trusted comment; `None` if it is not a statement, such as the minisign tool's own comment.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for a statement that is broken or of a newer form.
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if the statement is broken or has a newer format.
     pub(super) fn read(comment: &str) -> Result<Option<Self>> {
         if !comment.starts_with('{') {
             return Ok(None);
@@ -118,11 +119,11 @@ impl Statement {
         }
     }
 
-    /// Whether the statement is about this plugin and says what is true of it.
+    /// Checks that the statement is about this plugin and that it is true.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the first thing that differs.
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the first difference.
     pub fn check(&self, plugin: &Plugin) -> Result<()> {
         let differs = |what: &str, said: &str, found: &str| {
             Error::denied(format!(
@@ -155,7 +156,7 @@ impl Statement {
     }
 }
 
-/// Name and release version of a plugin that can be shared.
+/// Returns the name and version under which a plugin can be published.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -177,7 +178,7 @@ impl Statement {
 ///
 /// # Errors
 ///
-/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) where either is missing or unfit.
+/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if either is missing or invalid.
 pub fn identity(plugin: &Plugin) -> Result<(Name, Version)> {
     let name: Name = plugin
         .id

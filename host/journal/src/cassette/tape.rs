@@ -1,6 +1,6 @@
-//! The journal of one run in memory: what a cassette is recorded with, and what it is played from.
+//! An in-memory journal of one run, which records a cassette or replays one.
 //!
-//! A tape that plays a cassette answers questions about tasks from it and takes down what happens now; one made by
+//! A tape that replays a cassette answers queries about tasks from it, and records the current run. A tape made by
 //! [`Tape::beside`] passes all entries on to another journal.
 
 use std::collections::BTreeMap;
@@ -18,9 +18,10 @@ use crate::{CallRecord, CallSpan, Journal, JournalEntry, Keep, Pruned, RunRecord
 use agenthost_core::error::{Error, Result};
 use agenthost_core::llm::{self, CallError};
 
-/// The journal of one run in memory.
+/// An in-memory journal of one run.
 ///
-/// `Host::rehearse` plays one. A tape that records is the journal of a host, alone or [beside](Tape::beside) another.
+/// `Host::rehearse` replays a cassette with it. To record, it is the journal of a host, alone or [beside](Tape::beside)
+/// another journal.
 ///
 /// ```
 /// use agenthost_journal::cassette::tape::Tape;
@@ -30,7 +31,7 @@ use agenthost_core::llm::{self, CallError};
 /// ```
 #[derive(Default)]
 pub struct Tape {
-    /// What is played.
+    /// The cassette that is replayed.
     played: Option<Cassette>,
     written: Mutex<RecordedRun>,
     beside: Option<Arc<dyn Journal>>,
@@ -48,7 +49,7 @@ struct RecordedRun {
     tasks: BTreeMap<Vec<u64>, TaskRecord>,
 }
 
-/// What a task was told, as the host writes it.
+/// The result that a task received, in the host's JSON form.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum RecordedReply {
@@ -56,7 +57,7 @@ enum RecordedReply {
     Err(CallError),
 }
 
-/// The books' side of the same.
+/// The accounted usage of the same call.
 #[derive(Default, Clone, Copy, Serialize, Deserialize)]
 struct ReplyUsage {
     input: u64,
@@ -66,12 +67,12 @@ struct ReplyUsage {
 }
 
 impl Tape {
-    /// An empty one.
+    /// Creates an empty tape.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty one that passes everything on.
+    /// Creates an empty tape that passes all entries on to `journal`.
     pub fn beside(journal: Arc<dyn Journal>) -> Self {
         Self {
             beside: Some(journal),
@@ -79,7 +80,7 @@ impl Tape {
         }
     }
 
-    /// One that plays `cassette`.
+    /// Creates a tape that replays `cassette`.
     pub fn of(cassette: &Cassette) -> Self {
         Self {
             played: Some(cassette.clone()),
@@ -87,8 +88,8 @@ impl Tape {
         }
     }
 
-    /// What was written down, as a cassette whose ceilings are what was measured; none before the run's end. `limits` are
-    /// those of the root task that are not the usual ones.
+    /// Returns the recording as a cassette whose ceilings are the measured values; `None` before the end of the run.
+    /// `limits` are the limits of the root task that differ from the defaults.
     pub fn cassette(&self, limits: serde_json::Map<String, Value>) -> Option<Cassette> {
         let written = self.written();
         let run = written.run.as_ref()?;
@@ -126,12 +127,12 @@ impl Tape {
     }
 
     fn written(&self) -> MutexGuard<'_, RecordedRun> {
-        // Nothing is left half done under this lock.
+        // No update under this lock is left half done.
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Tokens of all tasks together.
+/// Returns the tokens of all tasks together.
 pub(super) fn tokens(tasks: &[Task]) -> u64 {
     let asks = tasks.iter().flat_map(|task| &task.asks);
     asks.filter_map(Ask::tokens)
@@ -218,7 +219,7 @@ fn model_call(call: &CallRecord, body: &str) -> Ask {
 }
 
 impl Ask {
-    /// The call as a journal has it.
+    /// Returns the call as a journal record.
     fn record(&self) -> CallRecord {
         let told = match (&self.reply, &self.error) {
             (Some(reply), _) => Some(RecordedReply::Ok(reply.reply())),
@@ -234,7 +235,7 @@ impl Ask {
         });
         let result = told.and_then(|told| {
             let mut result = serde_json::to_value(told).ok()?;
-            // No price is known of it: it cost nothing.
+            // A cassette has no prices, so the call costs nothing.
             let mut used = json!(books);
             used.as_object_mut()?.insert("pico_usd".into(), 0.into());
             result.as_object_mut()?.insert("used".into(), used);
@@ -253,7 +254,7 @@ impl Ask {
 }
 
 impl Cassette {
-    /// The run as a journal has it.
+    /// Returns the run as a journal record.
     fn run(&self) -> RunRecord {
         RunRecord {
             id: "cassette".into(),
@@ -357,13 +358,13 @@ impl RecordedRun {
                     record.end = Some(end);
                 }
             }
-            // A cassette knows neither attempts nor times.
+            // A cassette records neither attempts nor times.
             JournalEntry::RunResumed { .. } | JournalEntry::RequestSent { .. } | JournalEntry::RequestEnded { .. } => {}
         }
     }
 }
 
-/// Sorts ids as a tree is read.
+/// Returns a key that sorts ids in the order of the tree.
 fn order(id: &str) -> Vec<u64> {
     let parts = id.split('/').skip(1);
     parts.map(|part| part.parse().unwrap_or(u64::MAX)).collect()

@@ -11,7 +11,7 @@ fn note(tape: &Tape, entry: JournalEntry) {
     tape.note(entry);
 }
 
-/// A run whose root asks a model twice and starts one sub-task, as the host writes it down.
+/// A run whose root calls a model twice and starts one sub-task, as the host records it.
 fn recorded(prompt: &str) -> Tape {
     let tape = Tape::new();
     let run = || RUN.to_owned();

@@ -1,4 +1,4 @@
-//! What went wrong with the file, in words: what SQLite said, and what to do about it.
+//! Describes what went wrong with the file: SQLite's error, and what to do about it.
 
 use std::fmt;
 use std::path::Path;
@@ -7,16 +7,17 @@ use rusqlite::ErrorCode;
 
 use agenthost_core::error::{Error, ErrorClass};
 
-/// A failed operation, not yet with the name of the file.
+/// A failed operation, before the name of the file is added.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// SQLite's own.
+    /// An error from SQLite.
     Sqlite(rusqlite::Error),
-    /// A record is not what was written.
+    /// A record that was changed or damaged.
     Damaged(String),
-    /// An entry or a question that does not fit what stands in the journal.
+    /// An entry or a query that does not fit the content of the journal.
     Misfit(String),
-    /// No run, or several.
+    /// A complete error, without the name of the file: no run or several runs match, a run is still going on, or the
+    /// file has foreign definitions.
     Unknown(Error),
 }
 
@@ -45,7 +46,7 @@ impl Trouble {
     }
 }
 
-/// Where a record stands.
+/// The place of a record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RecordLocation<'a> {
     pub(super) run: &'a str,
@@ -54,7 +55,7 @@ pub(super) struct RecordLocation<'a> {
 }
 
 impl RecordLocation<'_> {
-    /// The complaint about a column of the record.
+    /// Returns the error about a column of the record.
     pub(super) fn damaged(&self, column: &str) -> Trouble {
         Trouble::Damaged(format!("`{column}` of {self}"))
     }
@@ -73,7 +74,7 @@ impl fmt::Display for RecordLocation<'_> {
     }
 }
 
-/// The same error once more: one failed transaction is told to all who waited for it.
+/// Copies an error, because every waiter of a failed transaction receives it.
 pub(super) fn again(error: &Error) -> Error {
     let copy = Error::new(error.class(), error.message());
     match error.hint() {
@@ -92,7 +93,7 @@ fn damaged(path: &Path) -> String {
 
 fn sqlite(path: &Path, error: rusqlite::Error) -> Error {
     let said = match &error {
-        // The message of the connection, else that of the code.
+        // The message of the connection, or else that of the code.
         rusqlite::Error::SqliteFailure(_, Some(said)) => said.clone(),
         other => other.to_string(),
     };

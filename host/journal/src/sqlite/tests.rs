@@ -1,4 +1,4 @@
-//! One file, many hands: what was acknowledged is there, whatever happens.
+//! Many readers and writers of one file: what was acknowledged is there, whatever happens.
 
 mod damage;
 mod faults;
@@ -27,7 +27,7 @@ fn scratch() -> (TempDir, Sqlite) {
 }
 
 impl Sqlite {
-    /// Asks the writer's thread, after all that was sent before.
+    /// Runs `probe` on the writer's thread, after all that was sent before.
     fn probe<T: Send + 'static>(&self, probe: impl FnOnce(&mut Writer) -> T + Send + 'static) -> T {
         let (tell, told) = mpsc::channel();
         self.send(Job::Probe(Box::new(move |writer| tell.send(probe(writer)).unwrap())));
@@ -147,7 +147,7 @@ fn task_ended(run: &str, task: &str) -> JournalEntry {
     }
 }
 
-/// A run `r` with a task `root` that made one call and learned of it.
+/// A run `r` with a task `root` that made one call and received its reply.
 fn small() -> Vec<JournalEntry> {
     vec![
         JournalEntry::RunStarted(run("r", 1)),
@@ -191,7 +191,7 @@ fn small_task() -> TaskRecord {
     }
 }
 
-/// Whether what [`small`] wrote can be read.
+/// Asserts that the entries of [`small`] can be read.
 fn has_small(path: &Path) {
     let journal = Sqlite::open_existing(path).unwrap().unwrap();
     let mut expected = run("r", 1);
@@ -290,7 +290,7 @@ async fn a_task_that_starts_again_keeps_its_calls_alone() {
     let run = journal.find("r").unwrap();
     assert_eq!((run.end, run.pid), (None, 77));
 
-    // The request that the kill cut off stays without an end.
+    // The request that the kill cut off remains without an end.
     let more = [sent("r", "root", 0, 50), answered("r", "root", 0, None, 60)];
     journal.all(more).await.unwrap();
     let ends: Vec<_> = journal
@@ -301,7 +301,7 @@ async fn a_task_that_starts_again_keeps_its_calls_alone() {
         .collect();
     assert_eq!(ends, [Some(20), None, Some(60)]);
 
-    // Another question under the same ordinal.
+    // Another request under the same number.
     journal.append(call_start("r", "root", 0, 2)).await.unwrap();
     let calls = journal.task("r", "root").unwrap().unwrap().calls;
     assert_eq!(calls.len(), 1);
@@ -380,7 +380,7 @@ async fn a_run_is_found_by_its_id_by_the_beginning_of_it_and_as_the_last() {
 async fn two_journals_on_one_file_write_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(".agenthost/journal.db");
-    // Both may find that there is none.
+    // Several threads may find that there is none.
     let open = |_| {
         let path = path.clone();
         std::thread::spawn(move || Sqlite::open(&path).unwrap())

@@ -1,7 +1,7 @@
-//! What is said of a registry that does not do as registries do.
+//! Errors about a registry that does not behave as registries do.
 //!
-//! Its own words are not repeated but for the code of an error in the registries' own form: it could write anything there,
-//! control characters and what it was sent among it.
+//! The registry's own words are not repeated, except for the code of an error in the standard form: it could write
+//! anything there, including control characters and secrets that it received.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use reqwest::{Response, StatusCode};
 use super::wire::Wire;
 use agenthost_core::error::{Error, Result};
 
-/// The most bytes of an error's body that are looked at.
+/// The maximum number of bytes read of an error's body.
 const MAX_COMPLAINT: u64 = 64 << 10;
 
 impl Wire {
-    /// An answer that is no success, in words.
+    /// Returns the error for an unsuccessful response.
     pub(super) async fn refused(&self, response: Response, what: &str) -> Error {
         let status = response.status();
         let html = is_html(response.headers());
@@ -51,7 +51,7 @@ impl Wire {
         }
     }
 
-    /// Whether an answer of status 404 is a registry's: a web page that says so is an error.
+    /// Checks that a response with status 404 comes from a registry; a web page with that status is an error.
     pub(super) async fn missing(&self, response: Response) -> Result<()> {
         let html = is_html(response.headers());
         let body = self.read(response, MAX_COMPLAINT, "the answer").await?;
@@ -61,7 +61,7 @@ impl Wire {
         }
     }
 
-    /// The registry cannot be used, because …
+    /// Returns the error that the registry cannot be used, because of `why`.
     pub(super) fn wrong(&self, why: &str) -> Error {
         Error::plugin(format!("{}: {why}", self.place()))
     }
@@ -114,13 +114,13 @@ impl Wire {
     }
 }
 
-/// Whether an answer calls itself a web page.
+/// Returns whether a response claims to be a web page.
 pub(super) fn is_html(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/html"))
 }
 
-/// The code of an error in the registries' own form.
+/// Returns the code of an error in the registries' standard form.
 fn complaint(body: &[u8]) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
     let code = value.pointer("/errors/0/code")?.as_str()?;
@@ -128,7 +128,7 @@ fn complaint(body: &[u8]) -> Option<String> {
     (code.len() <= 40 && code.bytes().all(plain)).then(|| code.to_owned())
 }
 
-/// The innermost cause, which is what a person can do something about.
+/// Returns the innermost cause, which a user can act on.
 pub(super) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {

@@ -1,8 +1,8 @@
-//! Publishing: blobs first, then the manifest by its digest, then its signatures, and the version's tag last.
+//! Publishing: blobs first, then the manifest by its digest, then its signatures, and the tag of the version last.
 //!
-//! So whoever sees the version sees all of it, and an interrupted publication is nothing yet. Registries know no "only if it
-//! is not there": two who publish the same version at the same moment can overwrite each other, so the tag is read back, and
-//! who lost is told.
+//! So a version is complete as soon as it is visible, and an interrupted publication leaves nothing visible. Registries
+//! have no conditional writes: two publishers of the same version can overwrite each other, so the tag is read back,
+//! and the one whose release was overwritten gets an error.
 
 use bytes::Bytes;
 use reqwest::header::LOCATION;
@@ -47,7 +47,7 @@ impl Oci {
         })
     }
 
-    /// Whether what stands under the version is what is to be published.
+    /// Checks that the release under this version has the bytes to be published.
     fn same(&self, publication: &Publication<'_>, there: &Release) -> Result<()> {
         if there.digest == publication.plugin.digest {
             return Ok(());
@@ -61,7 +61,7 @@ impl Oci {
         .with_hint("A version is published once. Give this build a new version in its Cargo.toml."))
     }
 
-    /// Attaches the signatures that are not there yet.
+    /// Attaches the signatures that are not attached yet.
     async fn sign(&self, subject: &Descriptor, manifest: &Digest, signatures: &[String]) -> Result<()> {
         if signatures.is_empty() {
             return Ok(());
@@ -84,7 +84,7 @@ impl Oci {
         Ok(())
     }
 
-    /// Uploads a blob, if it is not there.
+    /// Uploads a blob unless it is already there.
     pub(super) async fn push_blob(&self, bytes: &Bytes) -> Result<()> {
         let wire = &self.wire;
         let digest = Digest::of(bytes);

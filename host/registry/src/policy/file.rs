@@ -1,4 +1,4 @@
-//! One policy file: what may be written there, and where each rule stands.
+//! Reads one policy file, with the place of each rule.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,25 +16,25 @@ use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Limits, LimitsPatch};
 use agenthost_plugin::{Digest, Plugin};
 
-/// The newest form that this version reads.
+/// The newest format that this version reads.
 const FORMAT: &str = "1";
 
-/// What one file says; nothing is filled in.
+/// The settings of one file, without defaults.
 #[derive(Debug, Clone)]
 pub(super) struct File {
-    /// As people should read it.
+    /// The file's name for display.
     pub(super) shown: String,
-    /// Nobody where the file says nothing of signers.
+    /// The signers; empty if the file has none.
     pub(super) signers: Vec<Signer>,
     pub(super) bounds: Vec<Bound>,
     pub(super) references: Rules,
     pub(super) paths: Rules,
     pub(super) deny: Vec<Denial>,
-    /// Absolute.
+    /// Absolute paths.
     pub(super) vetted: Vec<PathBuf>,
 }
 
-/// Who may publish what.
+/// A signer, and the names that it may publish.
 #[derive(Debug, Clone)]
 pub(super) struct Signer {
     pub(super) name: String,
@@ -49,7 +49,7 @@ impl Signer {
     }
 }
 
-/// The most that plugins of some names may be granted.
+/// The maximum that plugins with these names may be granted.
 #[derive(Debug, Clone)]
 pub(super) struct Bound {
     pub(super) names: Pattern,
@@ -57,21 +57,21 @@ pub(super) struct Bound {
     pub(super) models: Option<BTreeSet<String>>,
 }
 
-/// What is allowed of plugins that come one way.
+/// The rules for plugins of one origin.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rules {
     pub(super) unsigned: Option<Rule>,
     pub(super) unvetted: Option<Rule>,
 }
 
-/// One choice and where it was made.
+/// A rule and its place.
 #[derive(Debug, Clone)]
 pub(super) struct Rule {
     pub(super) allow: bool,
     pub(super) place: Place,
 }
 
-/// Something that never runs.
+/// An entry of `deny`: something that may never run.
 #[derive(Debug, Clone)]
 pub(super) struct Denial {
     pub(super) what: Denied,
@@ -89,7 +89,7 @@ impl Denied {
     pub(super) fn covers(&self, plugin: &Plugin) -> bool {
         match self {
             Self::Names(pattern) => pattern.matches(&plugin.id.name),
-            // What cannot tell its version may be that one. Build metadata makes no other release.
+            // A plugin without a version may be the denied one. Build metadata does not make another release.
             Self::Release(name, version) => {
                 let release = plugin.release().and_then(|release| release.parse::<Version>().ok());
                 let same = release.is_none_or(|release| release.cmp_precedence(version).is_eq());
@@ -129,7 +129,7 @@ impl fmt::Display for Denied {
     }
 }
 
-/// Names of plugins: one, all of a namespace, or all.
+/// A pattern for plugin names: one name, all names of a namespace, or all names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Pattern {
     Any,
@@ -224,7 +224,7 @@ pub(super) fn read(env: &Env, path: PathBuf) -> Result<File> {
     })
 }
 
-/// The entries of the table `key`; none where it is not there.
+/// Returns the entries of the table `key`; empty if there is no such table.
 fn entries<'a>(top: &Section<'a>, key: &str) -> Result<Vec<TomlEntry<'a>>> {
     let section = top.get(key).map(|entry| entry.section()).transpose()?;
     Ok(section.map_or_else(Vec::new, |section| section.entries().collect()))
@@ -270,7 +270,7 @@ fn bound(entry: &TomlEntry<'_>, names: Pattern) -> Result<Bound> {
     })
 }
 
-/// As `[models]` of a configuration has them.
+/// Reads a model name, by the rule for `[models]` of a configuration.
 fn model_name(text: &str) -> Result<String, String> {
     let fine = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     match (1..=64).contains(&text.len()) && text.bytes().all(fine) {

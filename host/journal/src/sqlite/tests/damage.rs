@@ -1,4 +1,5 @@
-//! Files that are no journal, or one no more: an error that says what and where, never a panic or a wrong body.
+//! Files that are not a journal, or not anymore: an error that names the problem and its place, never a panic or a
+//! wrong body.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -8,7 +9,7 @@ use rusqlite::Connection;
 use super::*;
 use agenthost_core::error::Error;
 
-/// The error of opening `path`, the same whether it should be made or be there.
+/// Returns the error of opening `path`, which must be the same for [`Sqlite::open`] and [`Sqlite::open_existing`].
 fn refused(path: &Path) -> Error {
     let error = Sqlite::open(path).unwrap_err();
     let again = Sqlite::open_existing(path).unwrap_err();
@@ -19,7 +20,7 @@ fn refused(path: &Path) -> Error {
     error
 }
 
-/// A closed journal with [`small`] in it.
+/// A closed journal that contains [`small`].
 async fn closed() -> (TempDir, std::path::PathBuf) {
     let (directory, journal) = scratch();
     journal.all(small()).await.unwrap();
@@ -53,7 +54,7 @@ async fn what_is_no_journal_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn a_directory_that_cannot_be_made_is_named() {
-    // Nobody makes directories there, not even the superuser.
+    // No user can create directories there, not even the superuser.
     let path = Path::new("/proc/agenthost/journal.db");
     let error = Sqlite::open(path).unwrap_err();
     assert!(

@@ -1,4 +1,4 @@
-//! Whatever is written, the journal says the same as a model in memory.
+//! After any sequence of entries, the journal returns the same as a model in memory.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use super::*;
 #[derive(Default)]
 struct Run {
     record: Option<RunRecord>,
-    /// By the numbers of their ids.
+    /// The tasks, by the numbers in their ids.
     tasks: BTreeMap<Vec<u32>, TaskRecord>,
-    /// With whether a reply may still come.
+    /// The calls, each with whether a reply may still arrive.
     spans: Vec<(CallSpan, bool)>,
 }
 
@@ -20,7 +20,7 @@ fn numbers(task: &str) -> Vec<u32> {
     task.split('/').skip(1).map(|number| number.parse().unwrap()).collect()
 }
 
-/// One step, before it is known whether it fits.
+/// A step, before it is known whether it fits.
 #[derive(Debug, Clone)]
 struct Step {
     kind: u8,
@@ -53,7 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
     )
 }
 
-/// The entry of a step, and what it does to the model; none where it would be refused.
+/// Applies a step to the model and returns its entry; `None` if the journal would refuse it.
 fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<JournalEntry> {
     let Step {
         ask, text, kept, at_ms, ..
@@ -209,7 +209,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<JournalE
     })
 }
 
-/// Compares all that can be asked.
+/// Compares the results of all queries.
 fn compare(journal: &Sqlite, model: &BTreeMap<&'static str, Run>) {
     assert_eq!(journal.runs(99).unwrap().len(), model.len());
     for (name, run) in model {

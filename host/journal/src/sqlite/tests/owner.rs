@@ -1,10 +1,10 @@
-//! Who may take over a run.
+//! Which process may take over a run.
 
 use std::process::{Child, Command};
 
 use super::*;
 
-/// A process of somebody else, and a run that it began.
+/// Another process, and a run that it owns.
 async fn of_another(journal: &Sqlite) -> Child {
     let child = Command::new("sleep").arg("60").spawn().unwrap();
     let mut record = run("r", 1);

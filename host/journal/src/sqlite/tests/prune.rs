@@ -1,9 +1,9 @@
-//! What is pruned, and what never is.
+//! The runs that are pruned, and those that never are.
 
 use super::super::super::Keep;
 use super::*;
 
-/// A number that no process has.
+/// Returns the id of a process that has ended.
 fn dead() -> u32 {
     let mut child = std::process::Command::new("true").spawn().unwrap();
     child.wait().unwrap();
@@ -60,7 +60,7 @@ async fn a_live_run_stays_whatever_is_asked() {
     }
     assert_eq!(journal.calls("live", 99).unwrap().len(), 10);
 
-    // Nothing of the others is left, and the journal goes on.
+    // Nothing of the removed runs is left, and the journal still works.
     let rows: i64 = journal.probe(|writer| {
         let sql = "SELECT (SELECT count(*) FROM task) + (SELECT count(*) FROM task_end) + (SELECT count(*) FROM call)
             + (SELECT count(*) FROM call_end) + (SELECT count(*) FROM reply) + (SELECT count(*) FROM turn)
