@@ -55,7 +55,7 @@ mod plugins {
 /// A host that is used by all inputs.
 fn host() -> &'static Host {
     static HOST: OnceLock<Host> = OnceLock::new();
-    HOST.get_or_init(|| Host::builder(Config::usual().unwrap()).build().unwrap())
+    HOST.get_or_init(|| Host::builder(Config::builtin().unwrap()).build().unwrap())
 }
 
 /// A directory that is used by all inputs, one after the other; in memory where there is such a place.

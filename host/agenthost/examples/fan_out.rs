@@ -49,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
             Outcome::Ok(report) => reports.push(report),
             Outcome::Failure(failure) => {
                 println!("no report about {company}: {failure}");
-                missing.push(json!({"company": company, "failure": failure.to_input()}));
+                missing.push(json!({"company": company, "failure": failure.to_contract_json()}));
             }
         }
     }

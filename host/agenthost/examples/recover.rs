@@ -54,7 +54,7 @@ async fn main() -> anyhow::Result<()> {
                     "language": job["language"],
                     "requirements": job["requirements"],
                     "files": [format!("table.csv ({} bytes)", table.len())],
-                    "failure": failure.to_input(),
+                    "failure": failure.to_contract_json(),
                 });
                 let run = host.spawn(&simplify, &setback, &LimitsPatch::default())?;
                 let smaller = run.outcome().await.into_result()?;

@@ -6,13 +6,13 @@
 
 mod answer;
 mod attempts;
+mod batch;
 mod calls;
 mod ceiling;
 mod checks;
 mod estimate;
 mod load;
-mod many;
-mod place;
+mod plugin_source;
 mod record;
 mod run;
 mod settings;
@@ -29,7 +29,7 @@ use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::price::{Price, PriceTable};
-use agenthost_config::{Bodies, Config, DirGrant, ModelRef, ProviderConfig, ProviderKind};
+use agenthost_config::{BodyRetention, Config, DirGrant, ModelRef, ProviderConfig, ProviderKind};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Cap, Limits, LimitsPatch};
 use agenthost_core::llm::{CallError, Provider};
@@ -45,9 +45,9 @@ use agenthost_providers::script::Script;
 use agenthost_registry::project::Project;
 use agenthost_sandbox::{Code, Compile, Machine, MemoryBound, RunMemory, Sandbox, Settings};
 
+pub use self::batch::{Batch, BatchResume};
 use self::ceiling::Ceiling;
-pub use self::many::{Again, Batch};
-pub use self::place::Place;
+pub use self::plugin_source::PluginSource;
 pub use self::run::RunHandle;
 use self::settings::MAX_LINEAR_MEMORY;
 pub use self::settings::sandbox_settings;
@@ -70,7 +70,7 @@ struct Inner {
     memory: Arc<RunMemory>,
     state: Option<PathBuf>,
     /// The journal of the runs, and how much of each it keeps.
-    journal: Option<(Arc<dyn Journal>, Bodies)>,
+    journal: Option<(Arc<dyn Journal>, BodyRetention)>,
     /// Resolves references and decides which plugins may run.
     project: Option<Arc<Project>>,
     /// The crates that may be built; `None` for the default rules.
@@ -111,14 +111,14 @@ impl Served {
 /// # let dir = tempfile::tempdir()?;
 /// # let dir = dir.path();
 /// use std::sync::Arc;
-/// use agenthost::config::{Bodies, Config};
+/// use agenthost::config::{BodyRetention, Config};
 /// use agenthost::host::Host;
 /// use agenthost::journal::sqlite::Sqlite;
 ///
-/// let host = Host::builder(Config::usual()?)
+/// let host = Host::builder(Config::builtin()?)
 ///     .cache_dir(Some(dir.join("compiled"))) // a plugin is compiled once
 ///     .state_dir(Some(dir.join("state"))) // rate limits are shared with other processes
-///     .journal(Arc::new(Sqlite::open(&dir.join("journal.db"))?), Bodies::All)
+///     .journal(Arc::new(Sqlite::open(&dir.join("journal.db"))?), BodyRetention::All)
 ///     .build()?;
 /// assert!(host.keeps_journal());
 /// # Ok(())
@@ -129,7 +129,7 @@ pub struct HostBuilder {
     cache: Option<PathBuf>,
     compile: Compile,
     state: Option<PathBuf>,
-    journal: Option<(Arc<dyn Journal>, Bodies)>,
+    journal: Option<(Arc<dyn Journal>, BodyRetention)>,
     project: Option<Arc<Project>>,
     #[cfg(feature = "build")]
     builds: Option<BuildRules>,
@@ -149,7 +149,7 @@ pub struct HostBuilder {
 /// use serde_json::json;
 ///
 /// # let component = double();
-/// let plugin = Host::builder(Config::usual()?).build()?.load_bytes(&component)?;
+/// let plugin = Host::builder(Config::builtin()?).build()?.load_bytes(&component)?;
 /// assert_eq!(plugin.sample_input(), json!(0));
 /// let error = plugin.check_input(&json!(-1)).err().ok_or("it fits")?;
 /// assert!(error.message().starts_with("input: "), "{error}");
@@ -173,7 +173,7 @@ pub struct LoadedPlugin {
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
     /// The places of sub-agents, by `namespace:name`. They take precedence over the configuration and over manifests.
-    pub with: BTreeMap<String, Place>,
+    pub with: BTreeMap<String, PluginSource>,
     /// Directories for the plugin itself, in addition to those of its grant. Its sub-agents do not get them.
     pub dirs: Vec<DirGrant>,
 }
@@ -246,7 +246,7 @@ impl HostBuilder {
     ///
     /// // For this, `main` must begin with `agenthost::sandbox::compile_and_exit`.
     /// let compile = Compile::Child { program: "/proc/self/exe".into(), limits: CompileLimits::default() };
-    /// let host = Host::builder(Config::usual()?).compile(compile).build()?;
+    /// let host = Host::builder(Config::builtin()?).compile(compile).build()?;
     /// # Ok(())
     /// # }
     /// ```
@@ -283,10 +283,10 @@ impl HostBuilder {
     }
 
     /// Records runs in `journal`, so that they can be resumed and replayed. `bodies` selects the texts that it keeps.
-    /// With [`Bodies::None`], nothing can be replayed, and resuming keeps only the finished tasks of a batch. A run
+    /// With [`BodyRetention::None`], nothing can be replayed, and resuming keeps only the finished tasks of a batch. A run
     /// fails with class `host` if the journal cannot be written.
     #[must_use]
-    pub fn journal(mut self, journal: Arc<dyn Journal>, bodies: Bodies) -> Self {
+    pub fn journal(mut self, journal: Arc<dyn Journal>, bodies: BodyRetention) -> Self {
         self.journal = Some((journal, bodies));
         self
     }
@@ -312,7 +312,7 @@ impl HostBuilder {
     /// use agenthost::providers::script::Script;
     ///
     /// let script = Script::parse("[[rule]]\ntext = 'Blue.'", "always-blue")?;
-    /// let host = Host::builder(Config::usual()?).provider("offline", Arc::new(script)).build()?;
+    /// let host = Host::builder(Config::builtin()?).provider("offline", Arc::new(script)).build()?;
     /// assert_eq!(host.pressure(), (0, 0)); // nothing in flight, nothing waits
     /// # Ok(())
     /// # }
@@ -382,7 +382,7 @@ impl Host {
     /// use agenthost::config::Config;
     /// use agenthost::host::Host;
     ///
-    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let host = Host::builder(Config::builtin()?).build()?;
     /// assert!(host.max_tasks() > 0 && !host.keeps_journal());
     /// # Ok(())
     /// # }
@@ -445,7 +445,7 @@ impl Host {
     /// use agenthost::config::Config;
     /// use agenthost::host::Host;
     ///
-    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let host = Host::builder(Config::builtin()?).build()?;
     /// assert!(host.run_memory().bytes.is_some(), "the machine bounds what nothing else does");
     /// # Ok(())
     /// # }
@@ -487,7 +487,7 @@ impl Host {
     /// use agenthost::host::Host;
     ///
     /// # std::fs::write(dir.join("double.wasm"), double())?;
-    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let host = Host::builder(Config::builtin()?).build()?;
     /// let plugin = host.load(&dir.join("double.wasm")).await?;
     /// assert_eq!(plugin.id.to_string(), "demo:double@0.1.0");
     ///
@@ -500,7 +500,7 @@ impl Host {
     /// # Errors
     ///
     /// As [`Host::load_with`].
-    pub async fn load(&self, place: impl Into<Place>) -> Result<LoadedPlugin> {
+    pub async fn load(&self, place: impl Into<PluginSource>) -> Result<LoadedPlugin> {
         self.load_with(place, LoadOptions::default()).await
     }
 
@@ -516,7 +516,7 @@ impl Host {
     /// use agenthost::host::{Host, LoadOptions};
     ///
     /// # std::fs::write(dir.join("double.wasm"), double())?;
-    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let host = Host::builder(Config::builtin()?).build()?;
     /// let dirs = vec![DirGrant::parse(&Env::from_process()?, "reports::/data")?];
     /// let options = LoadOptions { dirs, ..LoadOptions::default() };
     /// let plugin = host.load_with(&dir.join("double.wasm"), options).await?;
@@ -536,7 +536,7 @@ impl Host {
     /// if a sub-agent is not declared or not of the type that its importer expects, and if plugins start each other in
     /// a circle; [`ErrorClass::Denied`](agenthost_core::error::ErrorClass::Denied) for imports that the host does not
     /// offer.
-    pub async fn load_with(&self, place: impl Into<Place>, options: LoadOptions) -> Result<LoadedPlugin> {
+    pub async fn load_with(&self, place: impl Into<PluginSource>, options: LoadOptions) -> Result<LoadedPlugin> {
         let host = self.clone();
         let place = place.into();
         // Dropping this future drops `_abandon`, which ends a compiler process.
@@ -561,7 +561,7 @@ impl Host {
     /// use agenthost::host::Host;
     ///
     /// # let component = double();
-    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let host = Host::builder(Config::builtin()?).build()?;
     /// let plugin = host.load_bytes(&component)?;
     /// assert_eq!(plugin.signature().trim(), "run: func(input: u32) -> u32;");
     /// # Ok(())
@@ -598,7 +598,7 @@ impl Host {
     /// use agenthost::limits::{Cap, LimitsPatch};
     ///
     /// # let component = double();
-    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let host = Host::builder(Config::builtin()?).build()?;
     /// let asked = LimitsPatch { calls: Some(Cap::At(3)), ..LimitsPatch::default() };
     /// let plugin = host.load_bytes(&component)?;
     /// let limits = host.limits(&plugin, &asked);
@@ -651,7 +651,7 @@ impl Inner {
         let missing = || CallError::Unavailable(format!("no provider is named `{name}`"));
         let slot = self.providers.get(name).ok_or_else(missing)?;
         let made = slot.made.get_or_init(|| {
-            self.make_provider(name).map_err(|error| match error.next_step() {
+            self.make_provider(name).map_err(|error| match error.hint() {
                 Some(hint) => format!("{error} (hint: {hint})"),
                 None => error.to_string(),
             })
@@ -696,7 +696,7 @@ impl Inner {
         Ok(match &config.kind {
             ProviderKind::Anthropic => {
                 let key = key()?.ok_or_else(|| {
-                    Error::config(format!("the provider `{name}` has no key")).hint(format!(
+                    Error::config(format!("the provider `{name}` has no key")).with_hint(format!(
                         "Set ANTHROPIC_API_KEY, or `key-env` or `key-file` in [providers.{name}]."
                     ))
                 })?;

@@ -26,7 +26,7 @@
 //! use std::collections::BTreeMap;
 //! use std::sync::Arc;
 //!
-//! use agenthost::config::{Bodies, Config, Env};
+//! use agenthost::config::{BodyRetention, Config, Env};
 //! use agenthost::host::Host;
 //! use agenthost::journal::{Journal as _, sqlite::Sqlite};
 //! use agenthost::limits::LimitsPatch;
@@ -43,7 +43,7 @@
 //! assert!(config.is_offline_default(), "no key and no [models]: model calls would be answered offline");
 //!
 //! let journal = Arc::new(Sqlite::open(&dir.join("journal.db"))?); // without one, runs leave no record
-//! let host = Host::builder(config).journal(journal.clone(), Bodies::All).build()?;
+//! let host = Host::builder(config).journal(journal.clone(), BodyRetention::All).build()?;
 //! let plugin = Arc::new(host.load_bytes(&component)?); // `host.load(path)` takes a file or a crate
 //! assert_eq!(plugin.id.to_string(), "demo:double@0.1.0");
 //!

@@ -92,7 +92,7 @@ impl PriceTable {
                     .map(|origin| format!("{origin}: "))
                     .unwrap_or_default();
                 Error::config(format!("{origin}[prices.\"{model}\"]: {error}"))
-                    .hint("Give USD per million tokens, such as `input = 0.10` and `output = 0.50`.")
+                    .with_hint("Give USD per million tokens, such as `input = 0.10` and `output = 0.50`.")
             })
         };
         let mut table = Self::builtin();
@@ -166,7 +166,7 @@ impl PriceTable {
                 .split_once('/')
                 .is_some_and(|(provider, model)| !provider.is_empty() && !model.is_empty())
             {
-                return Err(Error::config(format!("prices.{key:?} is no provider/model")).hint(
+                return Err(Error::config(format!("prices.{key:?} is no provider/model")).with_hint(
                     "Write the provider's name and the model's id, as in [prices.\"anthropic/claude-haiku-5-5\"].",
                 ));
             }
@@ -443,15 +443,15 @@ impl<'de> Deserialize<'de> for PerMillion {
         /// text.
         #[derive(serde::Deserialize)]
         #[serde(untagged)]
-        enum Written {
+        enum PriceEntry {
             Whole(u64),
             Number(f64),
             Text(String),
         }
-        let text = match Written::deserialize(deserializer)? {
-            Written::Whole(usd) => usd.to_string(),
-            Written::Number(usd) => usd.to_string(),
-            Written::Text(usd) => usd,
+        let text = match PriceEntry::deserialize(deserializer)? {
+            PriceEntry::Whole(usd) => usd.to_string(),
+            PriceEntry::Number(usd) => usd.to_string(),
+            PriceEntry::Text(usd) => usd,
         };
         text.parse::<Usd>().and_then(Self::of).map_err(D::Error::custom)
     }

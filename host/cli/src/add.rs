@@ -73,7 +73,7 @@ pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Print
         }
     }
     if !accepted {
-        let error = Error::denied("nothing was changed: what it asks for is not accepted yet").hint(format!(
+        let error = Error::denied("nothing was changed: what it asks for is not accepted yet").with_hint(format!(
             "Read what it asks for, then accept it: agenthost add {} --accept",
             quoted(&asked)
         ));

@@ -15,14 +15,14 @@ use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use tokio_util::sync::CancellationToken;
 
-use self::again::{Command, digest};
 pub(super) use self::again::{Earlier, How, again};
-use self::report::{Line, document, exit_code, say};
+use self::again::{RecordedBatchCommand, digest};
+use self::report::{ProgressLine, document, exit_code, say};
 use self::results::Results;
 use super::output::{Printer, exit};
-use super::plan::{self, Told};
+use super::plan::{self, PlanOptions};
 use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, max_memory, note_narrowed};
-use super::which::Which;
+use super::which::PluginArgs;
 use super::{Global, recording_host};
 use agenthost::batch::drive::{Settings, Stop, drive};
 use agenthost::batch::items::{Format, Source};
@@ -31,18 +31,18 @@ use agenthost::batch::tasks::{Shape, Survey, Tasks, survey};
 use agenthost::batch::workers::{MOST, Workers};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::host::{Again, Host, LoadedPlugin};
+use agenthost::host::{BatchResume, Host, LoadedPlugin};
 use agenthost::limits::{LimitsPatch, Usd};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    which: Which,
+    which: PluginArgs,
     /// The items: a .jsonl, .csv or .json file, or - for stdin
     items: PathBuf,
     /// How the items are written, where the file's name does not say it [default for stdin: jsonl]
     #[arg(long, value_name = "FORMAT")]
-    format: Option<Written>,
+    format: Option<ItemFormat>,
     /// Give each task N items, where the plugin takes a list
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     size: Option<u64>,
@@ -95,7 +95,7 @@ pub(super) struct SumArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Written {
+enum ItemFormat {
     /// A JSON value on each line
     Jsonl,
     /// Comma-separated values under a header row
@@ -123,7 +123,8 @@ impl SumArgs {
         ] {
             if let Some(text) = text {
                 patch.set(key, text).map_err(|error| {
-                    Error::usage(format!("--run-{key}: {error}")).hint("Run the command with --help for all limits.")
+                    Error::usage(format!("--run-{key}: {error}"))
+                        .with_hint("Run the command with --help for all limits.")
                 })?;
             }
         }
@@ -152,9 +153,9 @@ impl Args {
 
     fn source(&self, env: &Env) -> Result<Source> {
         let format = self.format.map(|format| match format {
-            Written::Jsonl => Format::JsonLines,
-            Written::Csv => Format::Csv,
-            Written::Json => Format::JsonArray,
+            ItemFormat::Jsonl => Format::JsonLines,
+            ItemFormat::Csv => Format::Csv,
+            ItemFormat::Json => Format::JsonArray,
         });
         let most = usize::try_from(MAX_INPUT_BYTES).unwrap_or(usize::MAX);
         let spool = Path::new(env.var("TMPDIR").filter(|dir| !dir.is_empty()).unwrap_or("/tmp"));
@@ -202,7 +203,7 @@ async fn go(
     if args.json && !args.plan && args.output().is_none() {
         return Err(
             Error::usage("--json prints one document on stdout, where the results would stand")
-                .hint("Name a file for the results with --output FILE."),
+                .with_hint("Name a file for the results with --output FILE."),
         );
     }
     let source = args.source(env)?;
@@ -217,7 +218,7 @@ async fn go(
             source.name(),
             record.id
         ))
-        .hint("Bring the items back as they were; other items are another batch."));
+        .with_hint("Bring the items back as they were; other items are another batch."));
     }
     let host = recording_host(global.config(env)?, global, env, max_memory(&limits))?;
     let plugin = Arc::new(args.which.load(&host, env, printer).await?);
@@ -245,7 +246,7 @@ async fn go(
     judge(&found, &source, &args, &plugin, &shape, printer)?;
     if args.plan {
         let run = host.config().run().limits.overridden_by(&sums);
-        let told = Told {
+        let told = PlanOptions {
             items: found.tasks,
             fail_above: args.fail_above,
             json: args.json,
@@ -267,7 +268,7 @@ async fn go(
         false => Results::open(args.output(), &source, env)?,
     };
     let stop = stop_on_interrupt();
-    let command = Command {
+    let command = RecordedBatchCommand {
         argv: std::env::args().skip(1).collect(),
         cwd: env.cwd().to_owned(),
         items,
@@ -279,11 +280,11 @@ async fn go(
     };
     let command = serde_json::to_value(&command).unwrap_or_default();
     let again = earlier.as_ref().map(|(earlier, _)| match earlier.how {
-        How::Resume { failed, .. } => Again::Resume {
+        How::Resume { failed, .. } => BatchResume::Resume {
             record: &earlier.record,
             failed,
         },
-        How::Replay => Again::Replay {
+        How::Replay => BatchResume::Replay {
             record: &earlier.record,
         },
     });
@@ -292,7 +293,7 @@ async fn go(
         .await?;
     // The file is emptied only now, once this process owns the run.
     let mut output = results.begin(printer)?;
-    let line = Line::new(found.items, printer);
+    let line = ProgressLine::new(found.items, printer);
     let settings = Settings {
         workers: args.workers(&host),
         max_failures: args.max_failures,
@@ -305,7 +306,7 @@ async fn go(
     let tasks = tasks()?.map(|task| match task {
         Ok(task) if on_bad_item == OnBadItem::Fail && !task.bad.is_empty() => {
             Err(Error::input(format!("{} was changed while it was read", source.name()))
-                .hint("Run the batch again, on a file that nobody writes to."))
+                .with_hint("Run the batch again, on a file that nobody writes to."))
         }
         task => task,
     });
@@ -384,7 +385,7 @@ fn judge(
             plugin.sample_input()
         ),
     };
-    Err(Error::input(text).hint(hint))
+    Err(Error::input(text).with_hint(hint))
 }
 
 /// Returns a token that the first Ctrl-C cancels. The second one exits at once.

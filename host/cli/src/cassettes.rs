@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::output::Printer;
 use super::{Global, cache_dir, host_with, open_journal};
-use agenthost::config::{Bodies, Config, Env};
+use agenthost::config::{BodyRetention, Config, Env};
 use agenthost::error::{Error, ErrorClass, Result};
 use agenthost::host::{Host, LoadedPlugin};
 use agenthost::journal::Journal;
@@ -33,7 +33,7 @@ impl Recording {
     /// [`Recording::host`] returns.
     pub(super) fn begin(file: &Path, config: &Config, global: &Global, env: &Env) -> Result<Self> {
         let wrong = |why: String| {
-            Error::usage(format!("--record: {why}")).hint("Name a file, such as --record cassettes/first.json")
+            Error::usage(format!("--record: {why}")).with_hint("Name a file, such as --record cassettes/first.json")
         };
         let Some(dir) = file.parent().filter(|_| !file.is_dir()) else {
             return Err(wrong(format!("{} is a directory", file.display())));
@@ -41,7 +41,7 @@ impl Recording {
         std::fs::create_dir_all(dir).map_err(|error| wrong(format!("{}: {error}", dir.display())))?;
         let journal = open_journal(config, global, env)?;
         // A journal that must not keep bodies does not get them by way of the cassette either.
-        let all = config.journal().bodies == Bodies::All;
+        let all = config.journal().bodies == BodyRetention::All;
         Ok(Self {
             file: file.to_owned(),
             alone: journal.is_some() && !all,
@@ -52,7 +52,7 @@ impl Recording {
     /// Creates the host whose run is recorded.
     pub(super) fn host(&self, config: Config, env: &Env, max_memory: Option<u64>) -> Result<Host> {
         let tape = Arc::clone(&self.tape) as Arc<dyn Journal>;
-        host_with(config, env, max_memory, Some((tape, Bodies::All)))
+        host_with(config, env, max_memory, Some((tape, BodyRetention::All)))
     }
 
     /// Writes the file, unless the run was cancelled or the host failed. `limits` are those of its root.
@@ -93,7 +93,7 @@ pub(super) fn offline_host(
             Some(Cap::Unlimited) => Some(u64::MAX),
             None => None,
         });
-    let mut builder = Host::builder(Config::usual()?)
+    let mut builder = Host::builder(Config::builtin()?)
         .cache_dir(cache_dir(env))
         .builds(builds)
         .compile(super::compiled::how_at(env)?);
@@ -113,12 +113,12 @@ pub(super) fn needed(dir: &Path, shown: &Path) -> Result<Vec<(PathBuf, Cassette)
             false => "there is no such directory",
         };
         return Err(Error::usage(format!("{shown}: {what}"))
-            .hint("Name the directory of a plugin's crate, with its Cargo.toml and its cassettes/."));
+            .with_hint("Name the directory of a plugin's crate, with its Cargo.toml and its cassettes/."));
     }
     let found = cassette::of_plugin(dir)?;
     if found.is_empty() {
         return Err(
-            Error::usage(format!("{shown}: no cassettes: {}/*.json", cassette::DIR)).hint(format!(
+            Error::usage(format!("{shown}: no cassettes: {}/*.json", cassette::DIR)).with_hint(format!(
                 "Record one: agenthost run {shown} --input JSON --record {shown}/{}/first.json",
                 cassette::DIR
             )),
@@ -146,7 +146,7 @@ pub(super) async fn play(
         let why = format!("a cassette of {}, and the plugin is {}", cassette.plugin, plugin.id);
         return Err(Error::input(why)
             .at(path)
-            .hint("Move it to its own plugin, or record one of this."));
+            .with_hint("Move it to its own plugin, or record one of this."));
     }
     let (run, tape) = match host.rehearse(plugin, cassette) {
         Ok(run) => run,

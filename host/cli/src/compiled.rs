@@ -29,7 +29,7 @@ pub(super) fn how(config: &Config) -> Compile {
 /// Like [`how`], with the limits of the configuration at `env`, or the usual ones if it cannot be read.
 pub(super) fn how_at(env: &Env) -> Result<Compile> {
     Config::load(env)
-        .or_else(|_| Config::usual())
+        .or_else(|_| Config::builtin())
         .map(|config| how(&config))
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct Check {
     name: String,
-    state: State,
+    state: CheckStatus,
     found: String,
     /// For an advisory, whether it affects this host.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +44,7 @@ struct Check {
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+enum CheckStatus {
     /// Fine.
     Ok,
     /// Something is missing that only some uses need.
@@ -61,7 +61,7 @@ struct Report {
 }
 
 impl Report {
-    fn add(&mut self, name: impl Into<String>, state: State, found: impl Into<String>, hint: Option<&str>) {
+    fn add(&mut self, name: impl Into<String>, state: CheckStatus, found: impl Into<String>, hint: Option<&str>) {
         let hint = hint.map(str::to_owned);
         self.checks.push(Check {
             name: name.into(),
@@ -85,12 +85,12 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
             configuration(&mut report, &config, env);
             plugins(&mut report, &config, env);
         }
-        Err(error) => report.add("configuration", State::Fail, error.to_string(), error.next_step()),
+        Err(error) => report.add("configuration", CheckStatus::Fail, error.to_string(), error.hint()),
     }
     engine(&mut report);
     core_dumps(&mut report);
     shared_limits(&mut report, env.state_dir().as_deref());
-    let failed = report.checks.iter().any(|check| check.state == State::Fail);
+    let failed = report.checks.iter().any(|check| check.state == CheckStatus::Fail);
     if args.json {
         printer.data(&report)?;
     } else {
@@ -103,9 +103,9 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
         } in &report.checks
         {
             let mark = match state {
-                State::Ok => (Style::Good, "ok  "),
-                State::Warn => (Style::Warning, "warn"),
-                State::Fail => (Style::Bad, "FAIL"),
+                CheckStatus::Ok => (Style::Good, "ok  "),
+                CheckStatus::Warn => (Style::Warning, "warn"),
+                CheckStatus::Fail => (Style::Bad, "FAIL"),
             };
             let mut line = Styled::default();
             line.add(mark.0, mark.1)
@@ -128,19 +128,24 @@ fn toolchain(report: &mut Report, env: &Env) {
     let dir = if trusted { env.cwd() } else { Path::new("/") };
     for tool in ["cargo", "rustc"] {
         match build::tool_version(tool, dir) {
-            Ok(version) => report.add(tool, State::Ok, version, None),
-            Err(_) => report.add(tool, State::Warn, "not found", Some(INSTALL)),
+            Ok(version) => report.add(tool, CheckStatus::Ok, version, None),
+            Err(_) => report.add(tool, CheckStatus::Warn, "not found", Some(INSTALL)),
         }
     }
     match build::target_installed(dir) {
-        Ok(true) => report.add(build::TARGET, State::Ok, "installed", None),
+        Ok(true) => report.add(build::TARGET, CheckStatus::Ok, "installed", None),
         Ok(false) => report.add(
             build::TARGET,
-            State::Warn,
+            CheckStatus::Warn,
             "not installed",
             Some("The first build adds it with rustup; `rustup target add wasm32-wasip2` does it now."),
         ),
-        Err(_) => report.add(build::TARGET, State::Warn, "cannot tell without rustc", Some(INSTALL)),
+        Err(_) => report.add(
+            build::TARGET,
+            CheckStatus::Warn,
+            "cannot tell without rustc",
+            Some(INSTALL),
+        ),
     }
 }
 
@@ -155,13 +160,13 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
     } else {
         files.join(", over ")
     };
-    report.add("configuration", State::Ok, found, None);
+    report.add("configuration", CheckStatus::Ok, found, None);
 
     let own = PriceTable::of(config);
     let wrong_price = own.as_ref().err().map(Error::to_string);
     let (prices, state, hint) = match &own {
-        Ok(prices) => (prices, State::Ok, None),
-        Err(error) => (&PriceTable::builtin(), State::Fail, error.next_step()),
+        Ok(prices) => (prices, CheckStatus::Ok, None),
+        Err(error) => (&PriceTable::builtin(), CheckStatus::Fail, error.hint()),
     };
     for (name, chain) in config.models() {
         models(report, config, prices, name, chain);
@@ -177,7 +182,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
     if config.is_offline_default() {
         report.add(
             "models",
-            State::Warn,
+            CheckStatus::Warn,
             "no key and no [models]: the offline provider makes the answers up",
             Some("Set ANTHROPIC_API_KEY or OPENAI_API_KEY, or write [models] in agenthost.toml."),
         );
@@ -200,7 +205,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
         format!("{} {}", kind.name(), thousands(&value))
     })
     .collect();
-    report.add("limits of a task", State::Ok, shown.join(", "), None);
+    report.add("limits of a task", CheckStatus::Ok, shown.join(", "), None);
 
     match Host::builder(config.clone()).cache_dir(cache_dir(env)).build() {
         Ok(host) => {
@@ -208,20 +213,20 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
             let (slots, bound) = host.machine().task_slots();
             report.add(
                 "sub-agents at once",
-                State::Ok,
+                CheckStatus::Ok,
                 format!("{} configured; this machine allows {slots} ({bound})", host.max_tasks()),
                 None,
             );
         }
         // Reported already.
         Err(error) if Some(error.to_string()) == wrong_price => {}
-        Err(error) => report.add("sandbox", State::Fail, error.to_string(), error.next_step()),
+        Err(error) => report.add("sandbox", CheckStatus::Fail, error.to_string(), error.hint()),
     }
     match cache_dir(env) {
-        Some(dir) => report.add("compiled plugins", State::Ok, dir.display().to_string(), None),
+        Some(dir) => report.add("compiled plugins", CheckStatus::Ok, dir.display().to_string(), None),
         None => report.add(
             "compiled plugins",
-            State::Warn,
+            CheckStatus::Warn,
             "no home directory: plugins are compiled on every run",
             None,
         ),
@@ -236,10 +241,10 @@ fn memory(report: &mut Report, host: &Host) {
     };
     let found = format!("{}{available}", host.run_memory().describe());
     match host.run_memory().bytes {
-        Some(_) => report.add("memory of a run", State::Ok, found, None),
+        Some(_) => report.add("memory of a run", CheckStatus::Ok, found, None),
         None => report.add(
             "memory of a run",
-            State::Warn,
+            CheckStatus::Warn,
             found,
             Some("Remove `memory` under [run.limits] to have the machine bound it."),
         ),
@@ -249,10 +254,10 @@ fn memory(report: &mut Report, host: &Host) {
 /// Reports whether keys and prompts can get into a core dump.
 fn core_dumps(report: &mut Report) {
     match super::core_dumps::are_forbidden() {
-        true => report.add("core dumps", State::Ok, "off", None),
+        true => report.add("core dumps", CheckStatus::Ok, "off", None),
         false => report.add(
             "core dumps",
-            State::Warn,
+            CheckStatus::Warn,
             "on: a core of this program can hold keys and prompts",
             Some("Remove AGENTHOST_CORE_DUMPS from the environment."),
         ),
@@ -265,7 +270,7 @@ fn plugins(report: &mut Report, config: &Config, env: &Env) {
     const NAME: &str = "plugins of registries";
     let project = match registry::project(config, env) {
         Ok(project) => project,
-        Err(error) => return report.add(NAME, State::Fail, error.to_string(), error.next_step()),
+        Err(error) => return report.add(NAME, CheckStatus::Fail, error.to_string(), error.hint()),
     };
     let locked = counted(project.lock().plugins().count() as u64, "plugins");
     let away = project
@@ -282,7 +287,7 @@ fn plugins(report: &mut Report, config: &Config, env: &Env) {
     };
     let vetted = project.vetted().len();
     let found = format!("{locked} locked{away}; {policies}; {vetted} vetted");
-    report.add(NAME, State::Ok, found, None);
+    report.add(NAME, CheckStatus::Ok, found, None);
 }
 
 /// Reports the known advisories against the engine, and whether they affect this host.
@@ -291,21 +296,24 @@ fn engine(report: &mut Report) {
     let open = advisories::open();
     let affect = open.iter().filter(|advisory| advisory.affects_this_host()).count();
     let (state, found) = match (open.len(), affect) {
-        (0, _) => (State::Ok, "no advisory is open".to_owned()),
-        (open, 0) => (State::Ok, format!("{open} open, none of which affects this host")),
-        (open, affect) => (State::Warn, format!("{open} open, {affect} of which affect this host")),
+        (0, _) => (CheckStatus::Ok, "no advisory is open".to_owned()),
+        (open, 0) => (CheckStatus::Ok, format!("{open} open, none of which affects this host")),
+        (open, affect) => (
+            CheckStatus::Warn,
+            format!("{open} open, {affect} of which affect this host"),
+        ),
     };
     report.add(
         "engine",
         state,
         format!("{engine}, by what was known on {read}: {found}"),
-        (state == State::Warn).then_some("Install a release of agenthost with a newer engine."),
+        (state == CheckStatus::Warn).then_some("Install a release of agenthost with a newer engine."),
     );
     for advisory in &open {
         let affected = advisory.affects_this_host();
         let (state, verdict) = match affected {
-            true => (State::Warn, "affects this host"),
-            false => (State::Ok, "does not affect this host"),
+            true => (CheckStatus::Warn, "affects this host"),
+            false => (CheckStatus::Ok, "does not affect this host"),
         };
         report.checks.push(Check {
             name: advisory.id.clone(),
@@ -325,7 +333,7 @@ fn shared_limits(report: &mut Report, state: Option<&Path>) {
         "They ended without saying so and hold nothing back; the next process that uses the key forgets them.";
     let Some(dir) = state.map(|state| state.join(gate::SHARED)) else {
         let found = "no home directory: every process keeps rate limits for itself";
-        report.add(NAME, State::Warn, found, None);
+        report.add(NAME, CheckStatus::Warn, found, None);
         return;
     };
     let now = SystemTime::now()
@@ -345,7 +353,7 @@ fn shared_limits(report: &mut Report, state: Option<&Path>) {
         if locked {
             report.add(
                 NAME,
-                State::Warn,
+                CheckStatus::Warn,
                 format!("{path} cannot be locked: another process holds it, or it is not yours"),
                 Some(
                     "Runs go by what each knows itself until then; end the process that holds it, or delete the file.",
@@ -357,19 +365,19 @@ fn shared_limits(report: &mut Report, state: Option<&Path>) {
                 "{}, in {path}",
                 holders(&live, "process uses a key", "processes use a key")
             );
-            report.add(NAME, State::Ok, found, None);
+            report.add(NAME, CheckStatus::Ok, found, None);
         }
         if !stale.is_empty() {
             let found = format!(
                 "{}, in {path}",
                 holders(&stale, "process is gone", "processes are gone")
             );
-            report.add(NAME, State::Warn, found, Some(GONE));
+            report.add(NAME, CheckStatus::Warn, found, Some(GONE));
         }
     }
     if !shown {
         let found = format!("no process uses a key now; files in {}", dir.display());
-        report.add(NAME, State::Ok, found, None);
+        report.add(NAME, CheckStatus::Ok, found, None);
     }
 }
 
@@ -395,7 +403,7 @@ fn models(report: &mut Report, config: &Config, prices: &PriceTable, name: &str,
     let looked: Vec<_> = known
         .map(|(model, provider)| (model, provider, key(config, &model.provider, provider)))
         .collect();
-    let works = looked.iter().any(|(_, _, (state, _, _))| *state == State::Ok);
+    let works = looked.iter().any(|(_, _, (state, _, _))| *state == CheckStatus::Ok);
     for (at, (model, provider, (state, key, hint))) in looked.into_iter().enumerate() {
         let kind = provider.kind.name();
         let price = match prices.price(kind, &model.provider, &model.model) {
@@ -408,8 +416,8 @@ fn models(report: &mut Report, config: &Config, prices: &PriceTable, name: &str,
             } else {
                 format!("model {name}, then")
             },
-            if state == State::Fail && (works || at > 0) {
-                State::Warn
+            if state == CheckStatus::Fail && (works || at > 0) {
+                CheckStatus::Warn
             } else {
                 state
             },
@@ -431,15 +439,19 @@ fn rates(provider: &ProviderConfig) -> String {
 }
 
 /// Returns whether the provider's key is there, and where; never the key.
-fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (State, String, Option<String>) {
+fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (CheckStatus, String, Option<String>) {
     match &provider.kind {
-        ProviderKind::Offline => return (State::Ok, "offline".into(), None),
+        ProviderKind::Offline => return (CheckStatus::Ok, "offline".into(), None),
         ProviderKind::Script { file } if file.is_file() => {
-            return (State::Ok, format!("script {}", file.display()), None);
+            return (CheckStatus::Ok, format!("script {}", file.display()), None);
         }
         ProviderKind::Script { file } => {
             let hint = "Correct `file` of the provider.".to_owned();
-            return (State::Fail, format!("script {} is missing", file.display()), Some(hint));
+            return (
+                CheckStatus::Fail,
+                format!("script {} is missing", file.display()),
+                Some(hint),
+            );
         }
         ProviderKind::Anthropic | ProviderKind::OpenAi { .. } => {}
     }
@@ -448,9 +460,9 @@ fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (State, String
         .as_ref()
         .map_or("the vendor's address", |address| address.url.as_str());
     match (config.key(name), &provider.key) {
-        (Ok(Some(_)), Some(source)) => (State::Ok, format!("key from {source}, at {address}"), None),
-        (Ok(_), _) => (State::Ok, format!("no key, at {address}"), None),
-        (Err(error), _) => (State::Fail, error.to_string(), error.next_step().map(str::to_owned)),
+        (Ok(Some(_)), Some(source)) => (CheckStatus::Ok, format!("key from {source}, at {address}"), None),
+        (Ok(_), _) => (CheckStatus::Ok, format!("no key, at {address}"), None),
+        (Err(error), _) => (CheckStatus::Fail, error.to_string(), error.hint().map(str::to_owned)),
     }
 }
 

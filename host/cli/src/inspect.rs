@@ -15,7 +15,7 @@ use super::table::thousands;
 use super::terminal::{Styled, indented};
 use agenthost::config::Env;
 use agenthost::error::Result;
-use agenthost::host::Place;
+use agenthost::host::PluginSource;
 use agenthost::plugin::{Import, Plugin, Provenance};
 use agenthost::printable::{json as json_text, one_line};
 use agenthost::registry::asks::Asks;
@@ -36,8 +36,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
-    let (bytes, file) = match Place::parse(&args.plugin, env.cwd())? {
-        Place::Path(path) if path.is_dir() => {
+    let (bytes, file) = match PluginSource::parse(&args.plugin, env.cwd())? {
+        PluginSource::Path(path) if path.is_dir() => {
             super::crates::ask(&path, None, env, printer)?;
             let built = super::crates::rules_alone(env).build(&path)?;
             built
@@ -47,8 +47,8 @@ pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer
                 .for_each(|note| printer.note(note));
             (agenthost::plugin::read(&built.path)?, Some(built.path))
         }
-        Place::Path(path) => (agenthost::plugin::read(&path)?, Some(path)),
-        Place::Reference(reference) => {
+        PluginSource::Path(path) => (agenthost::plugin::read(&path)?, Some(path)),
+        PluginSource::Reference(reference) => {
             let project = super::registry::open(global, env)?;
             let locked = project.locked(&reference)?;
             (project.cache().read(&locked.digest)?, None)

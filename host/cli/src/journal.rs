@@ -64,7 +64,7 @@ impl Found {
         match self {
             Self::Journal(journal) => Ok(journal),
             Self::Nothing(why) => Err(Error::usage(format!("no runs yet: {why}"))
-                .hint("Run something first, or name another journal with --journal FILE.")),
+                .with_hint("Run something first, or name another journal with --journal FILE.")),
         }
     }
 }

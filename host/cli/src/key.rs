@@ -27,11 +27,11 @@ const PASSWORD: &str = "AGENTHOST_KEY_PASSWORD";
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
-    command: Command,
+    command: KeyCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum KeyCommand {
     /// Make a key to sign plugins with, and print its public half
     ///
     /// NAME.key and NAME.pub are kept in ~/.config/agenthost/keys, in the formats of minisign. The password comes from
@@ -82,24 +82,24 @@ enum Command {
 impl Args {
     pub(super) fn json(&self) -> bool {
         match &self.command {
-            Command::New { json, .. }
-            | Command::List { json }
-            | Command::Sign { json, .. }
-            | Command::Verify { json, .. } => *json,
+            KeyCommand::New { json, .. }
+            | KeyCommand::List { json }
+            | KeyCommand::Sign { json, .. }
+            | KeyCommand::Verify { json, .. } => *json,
         }
     }
 }
 
 pub(super) fn key(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode> {
     match &args.command {
-        Command::New {
+        KeyCommand::New {
             name,
             no_password,
             json,
         } => new(name, *no_password, *json, env, printer)?,
-        Command::List { json } => list(*json, env, printer)?,
-        Command::Sign { plugin, key, json } => sign(&env.cwd().join(plugin), key, *json, env, printer)?,
-        Command::Verify {
+        KeyCommand::List { json } => list(*json, env, printer)?,
+        KeyCommand::Sign { plugin, key, json } => sign(&env.cwd().join(plugin), key, *json, env, printer)?,
+        KeyCommand::Verify {
             plugin,
             public_key,
             signature,
@@ -254,7 +254,7 @@ fn dir(env: &Env) -> Result<PathBuf> {
     let dir = file.as_deref().and_then(Path::parent);
     dir.map(|dir| dir.join("keys")).ok_or_else(|| {
         Error::host("there is no home directory to keep keys in")
-            .hint("Set HOME or XDG_CONFIG_HOME to an absolute path.")
+            .with_hint("Set HOME or XDG_CONFIG_HOME to an absolute path.")
     })
 }
 
@@ -267,7 +267,7 @@ fn new_password(name: &str, env: &Env) -> Result<SecretString> {
     let second = ask("The same once more: ", without)?;
     match first.expose_secret() == second.expose_secret() {
         true => Ok(first),
-        false => Err(Error::usage("the two passwords differ").hint("Run it again; nothing was made.")),
+        false => Err(Error::usage("the two passwords differ").with_hint("Run it again; nothing was made.")),
     }
 }
 
@@ -283,9 +283,9 @@ fn old_password(name: &str, env: &Env) -> Result<SecretString> {
 
 fn ask(prompt: &str, without: &str) -> Result<SecretString> {
     if !std::io::stdin().is_terminal() {
-        return Err(Error::usage("a password is needed, and there is no terminal to ask on").hint(without));
+        return Err(Error::usage("a password is needed, and there is no terminal to ask on").with_hint(without));
     }
     rpassword::prompt_password(one_line(prompt))
         .map(SecretString::from)
-        .map_err(|error| Error::usage(format!("cannot read a password: {error}")).hint(without))
+        .map_err(|error| Error::usage(format!("cannot read a password: {error}")).with_hint(without))
 }

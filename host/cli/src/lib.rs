@@ -51,7 +51,7 @@ use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use self::output::Printer;
-use agenthost::config::{Bodies, Config, Env};
+use agenthost::config::{BodyRetention, Config, Env};
 use agenthost::error::{Error, Result};
 use agenthost::host::Host;
 use agenthost::journal::Journal;
@@ -297,8 +297,8 @@ fn open_journal(config: &Config, global: &Global, env: &Env) -> Result<Option<Ar
         return Ok(None);
     };
     let journal = Sqlite::open(&path).map_err(|error| {
-        let own = error.next_step().map(|own| format!("{}. ", own.trim_end_matches('.')));
-        error.hint(format!(
+        let own = error.hint().map(|own| format!("{}. ", own.trim_end_matches('.')));
+        error.with_hint(format!(
             "{}To run without a journal, write `enabled = false` under [journal]; such a run cannot be resumed.",
             own.unwrap_or_default()
         ))
@@ -310,7 +310,7 @@ fn host_with(
     config: Config,
     env: &Env,
     max_memory: Option<u64>,
-    journal: Option<(Arc<dyn Journal>, Bodies)>,
+    journal: Option<(Arc<dyn Journal>, BodyRetention)>,
 ) -> Result<Host> {
     let project = registry::project(&config, env)?;
     let compile = compiled::how(&config);

@@ -51,7 +51,7 @@ async fn releases(project: &Project, reference: &Reference, json: bool, printer:
 }
 
 /// Whether a locked plugin can run.
-enum State {
+enum ListedState {
     /// It can; these people vetted it.
     Runs(Vec<String>),
     /// Not known, since it or a plugin that it starts is not in the cache.
@@ -60,7 +60,7 @@ enum State {
     Refused(Error),
 }
 
-impl State {
+impl ListedState {
     fn of(project: &Project, locked: &Locked) -> Self {
         if !project.cache().has(&locked.digest) {
             return Self::NotFetched;
@@ -96,13 +96,13 @@ fn plugins(project: &Project, json: bool, printer: &Printer) -> Result<()> {
     let rows: Vec<_> = project
         .lock()
         .plugins()
-        .map(|locked| (locked, State::of(project, locked)))
+        .map(|locked| (locked, ListedState::of(project, locked)))
         .collect();
     if json {
         let plugins = rows.iter().map(|(locked, state)| {
             let (runs, state) = match state {
-                State::Refused(error) => (false, format!("refused: {error}")),
-                state => (matches!(state, State::Runs(_)), state.word()),
+                ListedState::Refused(error) => (false, format!("refused: {error}")),
+                state => (matches!(state, ListedState::Runs(_)), state.word()),
             };
             json!({
                 "name": locked.name, "version": locked.version, "wanted": locked.wanted, "source": locked.source,
@@ -136,7 +136,7 @@ fn plugins(project: &Project, json: bool, printer: &Printer) -> Result<()> {
     let kinds = [Column::Left, Column::Left, Column::Left, Column::Cut, Column::Left];
     printer.text(columns(&kinds, &cells, Some(width())))?;
     for (_, state) in &rows {
-        if let State::Refused(error) = state {
+        if let ListedState::Refused(error) = state {
             printer.note(&error.to_string());
         }
     }

@@ -51,7 +51,7 @@ pub(super) fn new(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode>
     // Links are resolved, since the directories above the project are searched.
     let parent = parent.canonicalize().map_err(|error| {
         Error::usage(format!("{}: {error}", parent.display()))
-            .hint("Make the directory first, or give another one with --path.")
+            .with_hint("Make the directory first, or give another one with --path.")
     })?;
     let dir = parent.join(&name.name);
     let files = project::write(kind, &name, &dir)?;

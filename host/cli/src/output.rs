@@ -190,9 +190,9 @@ impl Printer {
     /// Prints an error from before the run, and returns its exit code.
     pub(super) fn error(&self, error: &Error) -> ExitCode {
         if self.json {
-            print_json_error(error.class().name(), &with_causes(error), error.next_step());
+            print_json_error(error.class().name(), &with_causes(error), error.hint());
         } else {
-            print_error(&with_causes(error), error.next_step());
+            print_error(&with_causes(error), error.hint());
         }
         ExitCode::from(error_code(error.class()))
     }
@@ -204,7 +204,7 @@ impl Printer {
             return Err(error);
         }
         if let Some(fields) = document.as_object_mut() {
-            let (class, hint) = (error.class().name(), error.next_step());
+            let (class, hint) = (error.class().name(), error.hint());
             let error = json!({"class": class, "message": with_causes(&error), "hint": hint});
             fields.insert("error".to_owned(), error);
         }

@@ -16,7 +16,7 @@ use super::recorded::{Run, is_running, short};
 use super::run::{self, LimitArgs};
 use super::table::{self, Column, count};
 use super::terminal::Styled;
-use super::which::Which;
+use super::which::PluginArgs;
 use super::{Global, host};
 use agenthost::config::{Config, Env};
 use agenthost::error::Result;
@@ -32,7 +32,7 @@ const LOOKED_AT: usize = 1_000;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    which: Which,
+    which: PluginArgs,
     /// See whether this input fits: JSON, @FILE, or - for stdin
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Option<String>,
@@ -76,7 +76,7 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
     if let Some(input) = &input {
         plugin.check_input(input)?;
     }
-    let told = Told {
+    let told = PlanOptions {
         items: args.items,
         fail_above: args.fail_above,
         json: args.json,
@@ -94,7 +94,7 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
 }
 
 /// The options of a plan.
-pub(super) struct Told {
+pub(super) struct PlanOptions {
     /// The number of tasks.
     pub(super) items: u64,
     pub(super) fail_above: Option<Usd>,
@@ -106,7 +106,7 @@ pub(super) fn tell(
     host: &Host,
     plugin: &LoadedPlugin,
     (limits, run): (Limits, &Limits),
-    told: &Told,
+    told: &PlanOptions,
     global: &Global,
     env: &Env,
     printer: &Printer,

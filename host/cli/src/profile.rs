@@ -19,7 +19,7 @@ use super::which::{find, sub_agents};
 use super::{Global, recording_host};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::host::{Host, LoadOptions, LoadedPlugin, Place};
+use agenthost::host::{Host, LoadOptions, LoadedPlugin, PluginSource};
 use agenthost::limits::LimitsPatch;
 use agenthost::run::RunReport;
 
@@ -122,7 +122,7 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
             let (Some(now), Some(report), []) = (&played.now, &played.report, played.changes.as_slice()) else {
                 return Err(
                     Error::usage(format!("{}: the plugin has changed since", file.display()))
-                        .hint("Run `agenthost test` to see what has changed."),
+                        .with_hint("Run `agenthost test` to see what has changed."),
                 );
             };
             most.add(report, now.expect.tokens, false);
@@ -132,7 +132,7 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
     } else {
         let inputs: Result<Vec<Value>> = args.input.iter().map(|input| read_input(input, env)).collect();
         let host = recording_host(global.config(env)?, global, env, None)?;
-        let place = Place::parse(&args.plugin.to_string_lossy(), env.cwd())?;
+        let place = PluginSource::parse(&args.plugin.to_string_lossy(), env.cwd())?;
         ask(&path, host.project(), env, printer)?;
         let plugin = Arc::new(find(&host, &args.plugin.to_string_lossy(), &place, options, printer).await?);
         if let Some(code) = measure(&host, &plugin, (&inputs?, args.times), &mut most, printer).await? {

@@ -57,7 +57,7 @@ pub(super) async fn pull(args: &Args, global: &Global, env: &Env, printer: &Prin
             let file = env.cwd().join(file);
             let failed = |error: std::io::Error| {
                 Error::usage(format!("cannot write {}: {error}", file.display()))
-                    .hint("Give a file in a directory that you may write.")
+                    .with_hint("Give a file in a directory that you may write.")
             };
             std::fs::write(&file, &found.bytes).map_err(failed)?;
             if let Some(signature) = found.signatures.first() {

@@ -11,7 +11,7 @@ use super::output::Printer;
 use super::registry::open;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::host::Place;
+use agenthost::host::PluginSource;
 use agenthost::plugin::{Manifest, Plugin};
 use agenthost::registry::signature::{self, PublicKey, sign};
 use agenthost::registry::statement::{Statement, identity};
@@ -36,9 +36,9 @@ pub(super) struct Args {
 
 pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let project = open(global, env)?;
-    let Place::Path(path) = Place::parse(&args.plugin, env.cwd())? else {
+    let PluginSource::Path(path) = PluginSource::parse(&args.plugin, env.cwd())? else {
         return Err(Error::usage(format!("{} is no file and no directory", args.plugin))
-            .hint("What is pushed is a .wasm file or a crate; what a registry has is there already."));
+            .with_hint("What is pushed is a .wasm file or a crate; what a registry has is there already."));
     };
     // Checked before a build, since the command would fail after it otherwise.
     let asked = args.reference.as_deref().map(str::parse::<Reference>).transpose()?;
@@ -68,7 +68,7 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
     suggested.map_err(|why| {
         Error::plugin(format!("its manifest's limits: {why}"))
             .at(&path)
-            .hint("Correct them under [package.metadata.agenthost.limits] in its Cargo.toml, and build it again.")
+            .with_hint("Correct them under [package.metadata.agenthost.limits] in its Cargo.toml, and build it again.")
     })?;
     let reference = asked.unwrap_or_else(|| Reference::Named {
         name: name.clone(),
@@ -134,7 +134,7 @@ async fn has_signed(source: &dyn Source, key: &PublicKey, plugin: &Plugin, versi
 /// Checks that a reference can mean this plugin.
 fn fits(reference: &Reference, name: &Name, version: &Version) -> Result<()> {
     let other = |what: String| {
-        Error::usage(format!("{reference} was asked for, and {what}")).hint(
+        Error::usage(format!("{reference} was asked for, and {what}")).with_hint(
             "Name the plugin as it names itself: its version stands in its Cargo.toml, its name in its WIT package.",
         )
     };

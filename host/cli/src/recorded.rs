@@ -244,7 +244,7 @@ pub(super) fn changed(record: &RunRecord, plugins: &[String]) -> Error {
         record.id,
         plugins.join(", ")
     );
-    Error::usage(what).hint(
+    Error::usage(what).with_hint(
         "Bring the old one back, or add --changed-plugins: what the new one asks for in the same words is not paid for again.",
     )
 }

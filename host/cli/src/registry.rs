@@ -9,12 +9,12 @@ use super::terminal::{Styled, indented};
 use super::{Global, cache_home};
 use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result};
-use agenthost::host::Place;
+use agenthost::host::PluginSource;
 use agenthost::plugin::Plugin;
 use agenthost::printable::one_line;
 use agenthost::registry::asks::{Asks, Change};
 use agenthost::registry::lock::{Locked, plugin_of};
-use agenthost::registry::policy::Verdict;
+use agenthost::registry::policy::PolicyDecision;
 use agenthost::registry::project::{Found, Project};
 use agenthost::registry::{Name, Reference, Requirement};
 
@@ -42,7 +42,7 @@ pub(super) fn note(locked: &Locked, printer: &Printer) {
 /// A plugin that was found and not accepted yet.
 pub(super) struct Offer {
     pub(super) found: Found,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: PolicyDecision,
     pub(super) wanted: Requirement,
     /// Why it would not run at the moment, if vetting it would fix that.
     pub(super) pending: Option<Error>,
@@ -159,7 +159,7 @@ impl Offer {
     pub(super) fn say_pending(&self, printer: &Printer) {
         if let Some(pending) = &self.pending {
             printer.note(&format!("before it runs: {}", pending.message()));
-            if let Some(hint) = pending.next_step() {
+            if let Some(hint) = pending.hint() {
                 printer.say(&format!("hint: {hint}"));
             }
         }
@@ -228,9 +228,9 @@ fn missing_below(project: &Project, config: &Config, plugin: &Plugin, taken: &[N
         let name = plugin_of(&sub_agent.import)?;
         let known = |name: &Name| project.lock().get(name).is_some() || taken.contains(name);
         let wanted = match config.sub_agents().get(&sub_agent.plugin.name) {
-            Some(configured) => match Place::configured(&sub_agent.plugin.name, configured).ok()? {
-                Place::Path(_) => return None,
-                Place::Reference(reference) => reference,
+            Some(configured) => match PluginSource::configured(&sub_agent.plugin.name, configured).ok()? {
+                PluginSource::Path(_) => return None,
+                PluginSource::Reference(reference) => reference,
             },
             None => declared(plugin, name.clone()),
         };

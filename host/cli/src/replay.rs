@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::batch::{self, Earlier, How};
 use super::journal::Found;
 use super::output::Printer;
-use super::run::{Command, max_memory, watch};
+use super::run::{RecordedRunCommand, max_memory, watch};
 use super::{Global, recording_host};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
@@ -33,7 +33,7 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
     let record = Found::open(global, &config, env)?.needed()?.find(&args.run)?;
     if record.end.is_none() {
         return Err(
-            Error::usage(format!("run {} has no end that a replay could come to", record.id)).hint(format!(
+            Error::usage(format!("run {} has no end that a replay could come to", record.id)).with_hint(format!(
                 "Bring it to its end with `agenthost resume {}`.",
                 shell_word(&record.id)
             )),
@@ -48,7 +48,7 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
         };
         return batch::again(earlier, args.json, global, env, printer).await;
     }
-    let command = Command::of(&record)?;
+    let command = RecordedRunCommand::of(&record)?;
     command.check(&record, &config, env, args.accept_command)?;
     let limits = command.limits(LimitsPatch::default());
     let host = recording_host(config, global, env, max_memory(&limits))?;
@@ -63,7 +63,7 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
             record.id,
             changed.join(", ")
         ))
-        .hint("Bring the old one back, or add --changed-plugins to see where the new one differs."));
+        .with_hint("Bring the old one back, or add --changed-plugins to see where the new one differs."));
     }
     let asked = host.config().limits().overridden_by(&limits);
     let run = host.replay(&plugin, &record, &limits)?;

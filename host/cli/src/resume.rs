@@ -9,7 +9,7 @@ use super::batch::{self, Earlier, How, SumArgs};
 use super::journal::Found;
 use super::output::{Printer, exit_code};
 use super::recorded::{self, parsed};
-use super::run::{Command, LimitArgs, max_memory, watch};
+use super::run::{LimitArgs, RecordedRunCommand, max_memory, watch};
 use super::{Global, recording_host};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
@@ -48,7 +48,7 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     let record = journal.find(&args.run)?;
     if record.kind != "batch" && sums != LimitsPatch::default() {
         return Err(Error::usage(format!("run {} is no batch", record.id))
-            .hint("Limits with --run- are those of all tasks of a batch; without it, those of the run."));
+            .with_hint("Limits with --run- are those of all tasks of a batch; without it, those of the run."));
     }
     if let Some(ended) = ended(&*journal, &record, args.failed)? {
         printer.note(&format!("run {} has ended; nothing is run again", record.id));
@@ -75,7 +75,7 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         };
         return batch::again(earlier, args.json, global, env, printer).await;
     }
-    let command = Command::of(&record)?;
+    let command = RecordedRunCommand::of(&record)?;
     command.check(&record, &config, env, args.accept_command)?;
     let limits = command.limits(limits);
     let host = recording_host(config, global, env, max_memory(&limits))?;
@@ -126,7 +126,7 @@ fn ended(journal: &dyn Journal, record: &RunRecord, failed: bool) -> Result<Opti
     match journal.running(&record.id)? {
         Some(pid) if pid != std::process::id() => {
             Err(
-                Error::usage(format!("run {} is still going on, in process {pid}", record.id)).hint(format!(
+                Error::usage(format!("run {} is still going on, in process {pid}", record.id)).with_hint(format!(
                     "Wait for its end. To stop it, check first that process {pid} is agenthost."
                 )),
             )

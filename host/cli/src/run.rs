@@ -15,7 +15,7 @@ use self::report::{bound, print};
 use super::cassettes::Recording;
 use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
-use super::which::{Named, Which};
+use super::which::{PluginArgs, RecordedPluginArgs};
 use super::{Global, recording_host};
 use agenthost::config::{Config, Env, trust};
 use agenthost::error::{Error, Result};
@@ -35,7 +35,7 @@ pub(super) const OFFLINE: &str = "the offline provider made the answers up; set 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    which: Which,
+    which: PluginArgs,
     /// The task's input: JSON, @FILE, or - for stdin [default: stdin, where it is piped]
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Option<String>,
@@ -84,7 +84,7 @@ impl LimitArgs {
         let mut patch = LimitsPatch::default();
         for (key, text) in self.given() {
             patch.set(&key, &text).map_err(|error| {
-                Error::usage(format!("--{key}: {error}")).hint("Run the command with --help for all limits.")
+                Error::usage(format!("--{key}: {error}")).with_hint("Run the command with --help for all limits.")
             })?;
         }
         Ok(patch)
@@ -128,11 +128,11 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     let plugin = Arc::new(args.which.load(&host, env, printer).await?);
     let Some(input) = input else {
         return Err(Error::input("no input: --input was not given and nothing was piped in")
-            .hint(format!("Give one of this form: --input '{}'", plugin.sample_input())));
+            .with_hint(format!("Give one of this form: --input '{}'", plugin.sample_input())));
     };
     note_narrowed(&host, &plugin, &limits, printer);
 
-    let command = Command {
+    let command = RecordedRunCommand {
         which: args.which.named(env)?,
         limits: args.limits.given(),
         seal: None,
@@ -215,9 +215,9 @@ pub(super) fn differ(differences: &[Difference], printer: &Printer) -> bool {
 
 /// The command of a run, as the journal keeps it, to start the run again.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Command {
+pub(super) struct RecordedRunCommand {
     #[serde(flatten)]
-    which: Named,
+    which: RecordedPluginArgs,
     /// The limits as they were written, by key.
     limits: BTreeMap<String, String>,
     /// The proof that this user gave the command; see [`trust::seal`].
@@ -225,7 +225,7 @@ pub(super) struct Command {
     seal: Option<String>,
 }
 
-impl Command {
+impl RecordedRunCommand {
     /// Returns the command with the proof that this user gave it.
     fn sealed(mut self, env: &Env) -> Result<Self> {
         self.seal = None;
@@ -266,7 +266,7 @@ impl Command {
     pub(super) fn of(record: &RunRecord) -> Result<Self> {
         serde_json::from_str(&record.command).map_err(|_| {
             Error::usage(format!("run {} was not started from the command line", record.id))
-                .hint("A program that embeds the host resumes its runs itself, with Host::resume.")
+                .with_hint("A program that embeds the host resumes its runs itself, with Host::resume.")
         })
     }
 
@@ -296,7 +296,7 @@ pub(super) fn refuse_foreign(record: &RunRecord, beyond: &[String]) -> Result<()
         record.id,
         beyond.join(", ")
     ))
-    .hint(
+    .with_hint(
         "If that is what you want, add --accept-command; or start it again with `agenthost run` or `agenthost batch`.",
     ))
 }
@@ -342,7 +342,7 @@ pub(super) fn read_input(given: &str, env: &Env) -> Result<Value> {
     match given.strip_prefix('@') {
         Some(file) => {
             let path = env.cwd().join(file);
-            let failed = |error: std::io::Error| Error::input(format!("--input @{file}: {error}")).hint(FORMS);
+            let failed = |error: std::io::Error| Error::input(format!("--input @{file}: {error}")).with_hint(FORMS);
             let text = bounded(std::fs::File::open(path).map_err(failed)?, &format!("--input @{file}"))?;
             parse(&text, file)
         }
@@ -351,7 +351,7 @@ pub(super) fn read_input(given: &str, env: &Env) -> Result<Value> {
             // The most common mistake: a file name without its `@`.
             match env.cwd().join(given).is_file() {
                 true => Error::input(format!("--input is no JSON, but there is a file {given}"))
-                    .hint(format!("To read the file, write --input @{given}")),
+                    .with_hint(format!("To read the file, write --input @{given}")),
                 false => error,
             }
         }),
@@ -375,18 +375,20 @@ fn bounded(reader: impl Read, name: &str) -> Result<String> {
     reader
         .take(MAX_INPUT_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| Error::input(format!("{name}: {error}")).hint("Give an input that can be read."))?;
+        .map_err(|error| Error::input(format!("{name}: {error}")).with_hint("Give an input that can be read."))?;
     if bytes.len() as u64 > MAX_INPUT_BYTES {
         let limit = MAX_INPUT_BYTES >> 20;
-        return Err(Error::input(format!("{name}: more than {limit} MiB")).hint("Split the input over several tasks."));
+        return Err(
+            Error::input(format!("{name}: more than {limit} MiB")).with_hint("Split the input over several tasks.")
+        );
     }
     String::from_utf8(bytes)
-        .map_err(|error| Error::input(format!("{name}: not UTF-8: {error}")).hint("JSON is UTF-8 text."))
+        .map_err(|error| Error::input(format!("{name}: not UTF-8: {error}")).with_hint("JSON is UTF-8 text."))
 }
 
 fn parse(text: &str, name: &str) -> Result<Value> {
     serde_json::from_str(text).map_err(|error| {
         Error::input(format!("{name} is no JSON: {error}"))
-            .hint("Mind the shell's quoting: --input '{\"name\": \"value\"}', or --input @FILE.")
+            .with_hint("Mind the shell's quoting: --input '{\"name\": \"value\"}', or --input @FILE.")
     })
 }

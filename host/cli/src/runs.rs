@@ -26,11 +26,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<RunsCommand>,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+enum RunsCommand {
     /// Remove old runs from the journal
     Prune(Prune),
 }
@@ -51,7 +51,7 @@ struct Prune {
 pub(super) fn runs(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let config = global.config(env)?;
     let journal = match (Found::open(global, &config, env)?, &args.command) {
-        (found, Some(Command::Prune(prune))) => {
+        (found, Some(RunsCommand::Prune(prune))) => {
             return match found {
                 Found::Journal(journal) => self::prune(&*journal, prune, printer),
                 Found::Nothing(why) => {
@@ -199,9 +199,9 @@ fn millis(time: Duration) -> u64 {
 /// Returns the run of this id, or an error if there is none.
 pub(super) fn find(found: Found, id: &str) -> Result<(Box<dyn Journal>, RunRecord)> {
     let journal = found.needed()?;
-    let run = journal.find(id).map_err(|error| match error.next_step() {
+    let run = journal.find(id).map_err(|error| match error.hint() {
         Some(_) => error,
-        None => Error::new(error.class(), error.to_string()).hint("`agenthost runs` lists the runs."),
+        None => Error::new(error.class(), error.to_string()).with_hint("`agenthost runs` lists the runs."),
     })?;
     Ok((journal, run))
 }

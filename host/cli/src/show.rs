@@ -82,7 +82,7 @@ impl<'a> Shown<'a> {
         let one = journal.task(&record.id, top)?;
         if args.task.is_some() && one.is_none() {
             return Err(
-                Error::usage(format!("run {} has no task {top}", record.id)).hint(format!(
+                Error::usage(format!("run {} has no task {top}", record.id)).with_hint(format!(
                     "`agenthost show {} --all` lists its tasks.",
                     shell_word(&record.id)
                 )),

@@ -40,7 +40,7 @@ pub(super) struct Args {
 
 /// The verdict on a cassette.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum CassetteStatus {
     Passed,
     Failed,
     Updated,
@@ -70,7 +70,7 @@ pub(super) async fn test(args: &Args, env: &Env, printer: &Printer) -> Result<Ex
         let played = play(&host, &plugin, (path, cassette)).await?;
         let verdict = settle(args.update, path, cassette, &played)?;
         let shown = path.strip_prefix(&dir).unwrap_or(path);
-        failed += usize::from(verdict == Verdict::Failed);
+        failed += usize::from(verdict == CassetteStatus::Failed);
         let any = |kinds: &[Kind]| played.changes.iter().any(|change| kinds.contains(&change.kind));
         anew |= any(&[Kind::Unrecorded, Kind::Input]);
         denied |= any(&[Kind::Denied]);
@@ -111,9 +111,9 @@ pub(super) async fn test(args: &Args, env: &Env, printer: &Printer) -> Result<Ex
 }
 
 /// Judges a cassette, and rewrites it if that is requested and possible.
-fn settle(update: bool, path: &Path, cassette: &Cassette, played: &Played) -> Result<Verdict> {
+fn settle(update: bool, path: &Path, cassette: &Cassette, played: &Played) -> Result<CassetteStatus> {
     if played.changes.is_empty() {
-        return Ok(Verdict::Passed);
+        return Ok(CassetteStatus::Passed);
     }
     let held = played
         .changes
@@ -122,17 +122,17 @@ fn settle(update: bool, path: &Path, cassette: &Cassette, played: &Played) -> Re
     match &played.now {
         Some(now) if update && held => {
             cassette.updated(now).write(path)?;
-            Ok(Verdict::Updated)
+            Ok(CassetteStatus::Updated)
         }
-        _ => Ok(Verdict::Failed),
+        _ => Ok(CassetteStatus::Failed),
     }
 }
 
-fn tell(shown: &Path, cassette: &Cassette, played: &Played, verdict: Verdict, printer: &Printer) -> Result<()> {
+fn tell(shown: &Path, cassette: &Cassette, played: &Played, verdict: CassetteStatus, printer: &Printer) -> Result<()> {
     let word = match verdict {
-        Verdict::Passed => "ok",
-        Verdict::Failed => "FAILED",
-        Verdict::Updated => "updated",
+        CassetteStatus::Passed => "ok",
+        CassetteStatus::Failed => "FAILED",
+        CassetteStatus::Updated => "updated",
     };
     let used = played.now.as_ref().map_or_else(String::new, |now| {
         let of = |used: u64, ceiling: u64| {
@@ -167,12 +167,12 @@ fn tell(shown: &Path, cassette: &Cassette, played: &Played, verdict: Verdict, pr
     Ok(())
 }
 
-fn document(shown: &Path, cassette: &Cassette, played: &Played, verdict: Verdict) -> Value {
+fn document(shown: &Path, cassette: &Cassette, played: &Played, verdict: CassetteStatus) -> Value {
     let now = played.now.as_ref();
     json!({
         "file": shown,
-        "passed": verdict != Verdict::Failed,
-        "updated": verdict == Verdict::Updated,
+        "passed": verdict != CassetteStatus::Failed,
+        "updated": verdict == CassetteStatus::Updated,
         "calls": now.map(Cassette::calls),
         "tokens": now.map(|now| now.expect.tokens),
         "tokens_ceiling": cassette.expect.tokens,

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use agenthost::error::{Error, Result};
-use agenthost::journal::{CallSpan, Entry, Journal, Keep, Pruned, RunEnd, RunRecord, TaskEnd, TaskRecord};
+use agenthost::journal::{CallSpan, Journal, JournalEntry, Keep, Pruned, RunEnd, RunRecord, TaskEnd, TaskRecord};
 
 /// Returns a run of `demo:scan` with its state, end and number of tasks.
 pub(super) fn run(id: &str, started_ms: u64, end: Option<(&str, u64, u64)>) -> RunRecord {
@@ -80,11 +80,11 @@ pub(super) struct Fake {
 }
 
 impl Journal for Fake {
-    fn append(&self, _: Entry) -> BoxFuture<'static, Result<()>> {
+    fn append(&self, _: JournalEntry) -> BoxFuture<'static, Result<()>> {
         Box::pin(std::future::ready(Err(Error::host("read-only"))))
     }
 
-    fn note(&self, _: Entry) {}
+    fn note(&self, _: JournalEntry) {}
 
     fn runs(&self, most: usize) -> Result<Vec<RunRecord>> {
         Ok(self.runs.iter().take(most).cloned().collect())

@@ -44,7 +44,7 @@ pub(super) fn trust(args: &Args, global: &Global, env: &Env, printer: &Printer) 
         Some(file) => file,
         None => Config::find_project_file(env)?.ok_or_else(|| {
             Error::config("there is no agenthost.toml here or above")
-                .hint("Name the file or the folder: `agenthost trust PATH`.")
+                .with_hint("Name the file or the folder: `agenthost trust PATH`.")
         })?,
     };
     if args.revoke {

@@ -53,11 +53,11 @@ pub(super) async fn update(args: &Args, global: &Global, env: &Env, printer: &Pr
     if args.locked && !offers.is_empty() {
         let what = counted(offers.len() as u64, "plugins");
         let error = Error::denied(format!("{what} can be updated, and --locked forbids it"));
-        return printer.refuse(document, error.hint("Run `agenthost update` without --locked."));
+        return printer.refuse(document, error.with_hint("Run `agenthost update` without --locked."));
     }
     if !accepted && !offers.is_empty() {
         let error = Error::denied("nothing was changed: an update asks for more than was accepted")
-            .hint("Read the changes, those with a +; accept them with `agenthost update --accept`.");
+            .with_hint("Read the changes, those with a +; accept them with `agenthost update --accept`.");
         return printer.refuse(document, error);
     }
     if offers.is_empty() {
@@ -88,7 +88,7 @@ fn chosen(project: &Project, names: &[Name]) -> Result<Vec<Locked>> {
         if project.lock().get(name).is_none() {
             return Err(
                 Error::usage(format!("{name} is not in {}", project.lock().path().display()))
-                    .hint("`agenthost list` shows what is."),
+                    .with_hint("`agenthost list` shows what is."),
             );
         }
     }

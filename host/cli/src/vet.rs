@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::json;
 
-use self::checks::{State, Subject};
+use self::checks::{CheckState, Subject};
 use super::Global;
 use super::compiled;
 use super::output::Printer;
@@ -18,7 +18,7 @@ use super::registry::{changes_document, limits, models, note, project};
 use super::terminal::{Styled, indented};
 use agenthost::config::{Env, trust};
 use agenthost::error::{Error, Result};
-use agenthost::host::Place;
+use agenthost::host::PluginSource;
 use agenthost::plugin::Plugin;
 use agenthost::registry::asks::Asks;
 use agenthost::registry::local::signatures_beside;
@@ -75,7 +75,7 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
     let file = project.root().join(VET_FILE);
     let (checks, compiled) = checks::all(&subject, source.as_deref(), (place, project, config), env, printer).await?;
     let changes = before.as_ref().map(|before| before.asks.changes(&asks));
-    let failed = checks.iter().filter(|check| check.state == State::Failed).count();
+    let failed = checks.iter().filter(|check| check.state == CheckState::Failed).count();
     let who = who.filter(|_| failed == 0);
     let accepted = who.is_some();
     if let Some(who) = who {
@@ -83,7 +83,7 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
         entry.notes = args.notes.trim().to_owned();
         entry.checks = checks
             .iter()
-            .filter(|check| check.state == State::Passed)
+            .filter(|check| check.state == CheckState::Passed)
             .map(|check| check.name.to_owned())
             .collect();
         VetFile::record(env, &file, entry)?;
@@ -130,7 +130,7 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
     if failed > 0 {
         let what = super::output::counted(failed as u64, "checks");
         let error = Error::denied(format!("{name} {version}: {what} failed"))
-            .hint("What failed has to be mended by the publisher; a plugin that fails is not vouched for.");
+            .with_hint("What failed has to be mended by the publisher; a plugin that fails is not vouched for.");
         return printer.refuse(document, error);
     }
     if args.json {
@@ -151,15 +151,16 @@ fn voucher(args: &Args) -> Result<String> {
     };
     match who.is_empty() {
         true => {
-            Err(Error::usage("it is not known who vouches").hint("Say it: --who \"Ada Example <ada@acme.example>\""))
+            Err(Error::usage("it is not known who vouches")
+                .with_hint("Say it: --who \"Ada Example <ada@acme.example>\""))
         }
         false => Ok(who),
     }
 }
 
 /// Returns the plugin to be checked, and the place to load it from.
-async fn find(args: &Args, project: &Project, env: &Env, printer: &Printer) -> Result<(Place, Subject)> {
-    let place = Place::parse(&args.plugin, env.cwd())?;
+async fn find(args: &Args, project: &Project, env: &Env, printer: &Printer) -> Result<(PluginSource, Subject)> {
+    let place = PluginSource::parse(&args.plugin, env.cwd())?;
     let read = |path: &Path| -> Result<Subject> {
         let bytes = agenthost::plugin::read(path)?;
         Ok(Subject {
@@ -169,17 +170,17 @@ async fn find(args: &Args, project: &Project, env: &Env, printer: &Printer) -> R
         })
     };
     match &place {
-        Place::Path(path) if path.is_dir() => {
+        PluginSource::Path(path) if path.is_dir() => {
             super::crates::ask(path, None, env, printer)?;
             let built = super::crates::rules_alone(env).release(path)?;
             let subject = read(&built.path)?;
-            Ok((Place::Path(built.path), subject))
+            Ok((PluginSource::Path(built.path), subject))
         }
-        Place::Path(path) => {
+        PluginSource::Path(path) => {
             let subject = read(path)?;
             Ok((place, subject))
         }
-        Place::Reference(reference) => match project.locked(reference) {
+        PluginSource::Reference(reference) => match project.locked(reference) {
             Ok(locked) => {
                 project.ready(&locked.name, |locked| note(locked, printer)).await?;
                 let (plugin, bytes, signatures) = project.checked(locked)?;
@@ -197,7 +198,7 @@ async fn find(args: &Args, project: &Project, env: &Env, printer: &Printer) -> R
                 let found = project.find(reference).await?;
                 let path = project.cache().path(&found.release.digest);
                 Ok((
-                    Place::Path(path),
+                    PluginSource::Path(path),
                     Subject {
                         plugin: found.plugin,
                         bytes: found.bytes,

@@ -10,11 +10,11 @@ use super::output::Printer;
 use super::progress::Progress;
 use agenthost::config::{self, Config, DirGrant, Env};
 use agenthost::error::{Error, Result};
-use agenthost::host::{Host, LoadOptions, LoadedPlugin, Place};
+use agenthost::host::{Host, LoadOptions, LoadedPlugin, PluginSource};
 
 /// A plugin, as flags name it.
 #[derive(Debug, clap::Args)]
-pub(super) struct Which {
+pub(super) struct PluginArgs {
     /// A .wasm file, the directory of a plugin's crate, which is built first, or a plugin of agenthost.lock by its name,
     /// such as acme:competitor
     plugin: String,
@@ -36,27 +36,27 @@ pub(super) struct Which {
 
 /// The plugin of a recorded command, as a journal keeps it for another time and place.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Named {
-    plugin: Place,
-    with: BTreeMap<String, Place>,
+pub(super) struct RecordedPluginArgs {
+    plugin: PluginSource,
+    with: BTreeMap<String, PluginSource>,
     /// The arguments as they were written, relative to `cwd`.
     dirs: Vec<String>,
     cwd: PathBuf,
 }
 
-impl Which {
+impl PluginArgs {
     /// Loads the plugin, and prints a note if `--dir` has no effect.
     pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<LoadedPlugin> {
         let options = LoadOptions {
             with: sub_agents(&self.with, env)?,
             dirs: dirs(&self.dir, env)?,
         };
-        let place = Place::parse(&self.plugin, env.cwd())?;
+        let place = PluginSource::parse(&self.plugin, env.cwd())?;
         if !self.offline {
             fetch(host, &place, &options, printer).await?;
         }
         for place in std::iter::once(&place).chain(options.with.values()) {
-            if let Place::Path(path) = place {
+            if let PluginSource::Path(path) = place {
                 ask(path, host.project(), env, printer)?;
             }
         }
@@ -73,9 +73,9 @@ impl Which {
     }
 
     /// Returns the form that a journal keeps, to load the plugin again.
-    pub(super) fn named(&self, env: &Env) -> Result<Named> {
-        Ok(Named {
-            plugin: Place::parse(&self.plugin, env.cwd())?,
+    pub(super) fn named(&self, env: &Env) -> Result<RecordedPluginArgs> {
+        Ok(RecordedPluginArgs {
+            plugin: PluginSource::parse(&self.plugin, env.cwd())?,
             with: sub_agents(&self.with, env)?,
             dirs: self.dir.clone(),
             cwd: env.cwd().to_owned(),
@@ -83,7 +83,7 @@ impl Which {
     }
 }
 
-impl Named {
+impl RecordedPluginArgs {
     /// Describes what goes beyond the project's folder: the working directory, and directories for the plugin. Plugins
     /// are checked when they are loaded.
     pub(super) fn beyond(&self, config: &Config, env: &Env) -> Result<Vec<String>> {
@@ -133,14 +133,14 @@ pub(super) fn is_inside(path: &Path, config: &Config, env: &Env) -> bool {
 }
 
 /// Parses `--with NAMESPACE:NAME=PLUGIN`.
-pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, Place>> {
+pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String, PluginSource>> {
     let parse = |text: &String| match text.split_once('=') {
         Some((name, place)) if name.contains(':') && !place.is_empty() => {
-            Ok((name.to_owned(), Place::parse(place, env.cwd())?))
+            Ok((name.to_owned(), PluginSource::parse(place, env.cwd())?))
         }
         _ => Err(
             Error::usage(format!("--with {text}: not of the form NAMESPACE:NAME=PLUGIN"))
-                .hint("For example --with demo:competitor=plugins/competitor"),
+                .with_hint("For example --with demo:competitor=plugins/competitor"),
         ),
     };
     given.iter().map(parse).collect()
@@ -154,7 +154,7 @@ fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
             true => Ok(dir),
             false => Err(
                 Error::usage(format!("--dir {text}: {} is not a directory", dir.host.display()))
-                    .hint("Make the directory, or name another."),
+                    .with_hint("Make the directory, or name another."),
             ),
         }
     };
@@ -162,7 +162,7 @@ fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
 }
 
 /// Fetches the plugins that are given as references and missing from the cache, and prints a note for each.
-async fn fetch(host: &Host, place: &Place, options: &LoadOptions, printer: &Printer) -> Result<()> {
+async fn fetch(host: &Host, place: &PluginSource, options: &LoadOptions, printer: &Printer) -> Result<()> {
     let Some(project) = host.project().filter(|project| !project.lock().is_empty()) else {
         return Ok(());
     };
@@ -178,8 +178,8 @@ async fn fetch(host: &Host, place: &Place, options: &LoadOptions, printer: &Prin
         .into_iter()
         .chain(options.with.values())
         .filter_map(|place| match place {
-            Place::Reference(reference) => Some(reference.clone()),
-            Place::Path(_) => None,
+            PluginSource::Reference(reference) => Some(reference.clone()),
+            PluginSource::Path(_) => None,
         });
     for reference in given.chain(configured).collect::<Vec<_>>() {
         // A reference that is not in the lock file is an error only if it is loaded.
@@ -195,7 +195,7 @@ async fn fetch(host: &Host, place: &Place, options: &LoadOptions, printer: &Prin
 pub(super) async fn find(
     host: &Host,
     text: &str,
-    place: &Place,
+    place: &PluginSource,
     options: LoadOptions,
     printer: &Printer,
 ) -> Result<LoadedPlugin> {

@@ -1,5 +1,5 @@
-//! `[compile]`: what compiling one plugin may use. A plugin is compiled before any other limit holds, so a project's file has less to say
-//! here than elsewhere.
+//! `[compile]`: the limits on compiling one plugin. A plugin is compiled before any other limit applies, so a project's
+//! file may set less here than elsewhere.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use super::resolve::at;
 use agenthost_core::error::Result;
 use agenthost_core::limits::units::{parse_bytes, parse_duration};
 
-/// Address space of the compiler: 19.6 MB of CPython need a quarter of it.
+/// The compiler's default address space: 19.6 MB of CPython need a quarter of it.
 const COMPILE_MEMORY: u64 = 2 << 30;
-/// Time of the compiler: the same takes a quarter of it on two cores.
+/// The compiler's default time: CPython takes a quarter of it on two cores.
 const COMPILE_TIME: Duration = Duration::from_secs(30);
 
-/// What compiling one plugin may use, in a process of its own.
+/// The limits on compiling one plugin, in a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileConfig {
-    /// Bytes of address space.
+    /// The address space, in bytes.
     pub memory: u64,
-    /// Wall time, and the computing time of all threads together.
+    /// The wall time, and also the CPU time of all threads together.
     pub time: Duration,
 }
 
@@ -38,7 +38,8 @@ pub(super) fn read(section: &Section<'_>) -> Result<RawCompile> {
     })
 }
 
-/// The limits on compiling a plugin. A project's file may lower those of the user, not raise them: it may come with the plugin.
+/// Returns the limits on compiling a plugin. A project's file may lower the user's limits but not raise them, because
+/// it may come with the plugin.
 pub(super) fn resolve(user: &RawCompile, project: &Layer) -> Result<CompileConfig> {
     let allowed = CompileConfig {
         memory: user.memory.unwrap_or(COMPILE_MEMORY),
@@ -46,7 +47,7 @@ pub(super) fn resolve(user: &RawCompile, project: &Layer) -> Result<CompileConfi
     };
     let more = |key: &str| {
         let message = format!("`{key}` in [compile] is more than the user's own configuration allows");
-        at(&project.origins, &format!("compile.{key}"), &message).hint(format!(
+        at(&project.origins, &format!("compile.{key}"), &message).with_hint(format!(
             "Write `{key}` under [compile] in ~/.config/agenthost/config.toml."
         ))
     };

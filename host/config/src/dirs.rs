@@ -1,9 +1,9 @@
-//! Directories that an operator lets a plugin have, as they are written: `HOST::GUEST`, or `HOST::GUEST:rw` to let it
-//! write, with a quota of its own behind that: `HOST::GUEST:rw,quota=1GiB,files=5000`.
+//! The directories that an operator grants to a plugin, in the form `HOST::GUEST`, or `HOST::GUEST:rw` to allow
+//! writing, optionally with a quota: `HOST::GUEST:rw,quota=1GiB,files=5000`.
 //!
-//! What stands here names a place; opening it and keeping a guest inside is the sandbox's. The host's side is resolved
-//! when it is read: relative to the file or the working directory, with every link followed as far as the path exists.
-//! So the place that was judged is the place that is opened, and a link that a guest leaves behind leads nowhere new.
+//! This module only names a place; the sandbox opens it and keeps a guest inside. The host path is resolved when it is
+//! read: relative to the file or the working directory, with every link followed as far as the path exists. So the
+//! place that was judged is the place that is opened, and a link that a guest creates later leads nowhere new.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -15,29 +15,30 @@ use super::Env;
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::units::{parse_bytes, parse_count};
 
-/// A directory that a plugin may have.
+/// A directory that a plugin may access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirGrant {
-    /// Where it is: absolute, and without links as far as it exists. A run does not start where it does not.
+    /// The path on the host: absolute, and without links as far as it exists. A run does not start if it does not
+    /// exist.
     pub host: PathBuf,
-    /// What the guest calls it: absolute, without `.`, `..`, `:` or a slash at its end.
+    /// The path for the guest: absolute, without `.`, `..`, `:` or a trailing slash.
     pub guest: String,
-    /// Whether the guest may write, too.
+    /// Whether the guest may write as well as read.
     pub write: bool,
-    /// What a run may put there, if it may write.
+    /// The amount that a run may write, if `write` is true.
     pub quota: DirQuota,
 }
 
-/// What the tasks of a run may put into a directory together. Nothing is given back by deleting.
+/// The amount that all tasks of a run together may put into a directory. Deleting does not give anything back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirQuota {
-    /// Bytes written, or added to the size of files; `None` if nothing bounds them.
+    /// The number of bytes written or added to the size of files; `None` if unlimited.
     pub bytes: Option<u64>,
-    /// Files, directories and links made; `None` if nothing bounds them.
+    /// The number of files, directories and links created; `None` if unlimited.
     pub files: Option<u64>,
 }
 
-/// 64 MiB in 10,000 files: results and notes of a run fit; filling a disk takes hundreds of runs.
+/// 64 MiB in 10,000 files: enough for the results and notes of a run, while filling a disk takes hundreds of runs.
 impl Default for DirQuota {
     fn default() -> Self {
         Self {
@@ -81,10 +82,11 @@ impl DirGrant {
     ///
     /// # Errors
     ///
-    /// [`Usage`](agenthost_core::error::ErrorClass::Usage) for a text of another form.
+    /// [`Usage`](agenthost_core::error::ErrorClass::Usage) if the text does not have this form.
     pub fn parse(env: &Env, text: &str) -> Result<Self> {
         Self::read(env, text, env.cwd()).map_err(|why| {
-            Error::usage(why).hint("For example reports::/data, or reports::/data:rw to let the plugin write there.")
+            Error::usage(why)
+                .with_hint("For example reports::/data, or reports::/data:rw to let the plugin write there.")
         })
     }
 
@@ -121,7 +123,7 @@ impl DirGrant {
         })
     }
 
-    /// Says which guest path stands twice among `dirs`, if one does.
+    /// Returns an error that names a guest path used twice among `dirs`, if there is one.
     ///
     /// ```
     /// use agenthost_config::DirGrant;
@@ -133,7 +135,7 @@ impl DirGrant {
     ///
     /// # Errors
     ///
-    /// The fragment of a message.
+    /// A fragment of an error message.
     pub fn check_distinct(dirs: &[Self]) -> Result<(), String> {
         let mut seen = BTreeSet::new();
         match dirs.iter().find(|dir| !seen.insert(dir.guest.as_str())) {
@@ -142,7 +144,7 @@ impl DirGrant {
         }
     }
 
-    /// What the guest may do there, for people.
+    /// Describes what the guest may do there.
     pub fn access(&self) -> &'static str {
         match self.write {
             true => "read and write",
@@ -173,7 +175,7 @@ impl fmt::Display for DirGrant {
     }
 }
 
-/// `path` with its links followed as far as it exists, and the rest taken as it reads.
+/// Returns `path` with links followed as far as it exists; the rest is normalized without touching the file system.
 pub(super) fn place(path: &Path) -> PathBuf {
     let mut missing: Vec<OsString> = Vec::new();
     let mut known = path.to_owned();

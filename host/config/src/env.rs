@@ -1,5 +1,5 @@
-//! What a process inherits: variables, working directory, home. Configuration reads all of it through [`Env`], so that
-//! a test or an embedder decides what is seen.
+//! The inherited environment: variables, working directory, home. Configuration reads all of it through [`Env`], so
+//! that a test or an embedder controls it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use agenthost_core::error::{Error, Result};
 
-/// The surroundings that configuration is read in.
+/// The environment in which configuration is read.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -33,7 +33,7 @@ pub struct Env {
 }
 
 impl Env {
-    /// Surroundings made of these parts; `cwd` and `home` are absolute.
+    /// Creates an environment from its parts; `cwd` and `home` are absolute.
     pub fn new(vars: BTreeMap<String, String>, cwd: impl Into<PathBuf>, home: Option<PathBuf>) -> Self {
         Self {
             vars,
@@ -42,11 +42,12 @@ impl Env {
         }
     }
 
-    /// Those of this process. Fails when it has no working directory.
+    /// Returns the environment of this process. Fails if the process has no working directory.
     pub fn from_process() -> Result<Self> {
         let cwd = std::env::current_dir()
             .map_err(|error| Error::host(format!("cannot tell the working directory: {error}")))?;
-        // A value that is no UTF-8 stays, marked: as a key it is then refused instead of taken for missing.
+        // A value that is not UTF-8 is kept, with replacement characters: a key is then refused instead of being
+        // treated as missing.
         let vars = std::env::vars_os()
             .map(|(name, value)| {
                 (
@@ -59,22 +60,22 @@ impl Env {
         Ok(Self::new(vars, cwd, home))
     }
 
-    /// A variable that is set and not empty.
+    /// Returns a variable that is set and not empty.
     pub fn var(&self, name: &str) -> Option<&str> {
         self.raw_var(name).filter(|value| !value.is_empty())
     }
 
-    /// A variable that is set, be it empty.
+    /// Returns a variable that is set, even if it is empty.
     pub(super) fn raw_var(&self, name: &str) -> Option<&str> {
         self.vars.get(name).map(String::as_str)
     }
 
-    /// The working directory.
+    /// Returns the working directory.
     pub fn cwd(&self) -> &Path {
         &self.cwd
     }
 
-    /// The same surroundings with another working directory, absolute.
+    /// Returns the same environment with another working directory, which is absolute.
     #[must_use]
     pub fn at(&self, cwd: &Path) -> Self {
         Self {
@@ -83,28 +84,28 @@ impl Env {
         }
     }
 
-    /// The home directory.
+    /// Returns the home directory.
     pub fn home(&self) -> Option<&Path> {
         self.home.as_deref()
     }
 
-    /// The operator's own file: `agenthost/config.toml` in `XDG_CONFIG_HOME` or `~/.config`.
+    /// Returns the path of the operator's own file: `agenthost/config.toml` in `XDG_CONFIG_HOME` or `~/.config`.
     pub fn user_file(&self) -> Option<PathBuf> {
         Some(self.base("XDG_CONFIG_HOME", ".config")?.join("agenthost/config.toml"))
     }
 
-    /// Where records of this machine live: `agenthost` in `XDG_STATE_HOME` or `~/.local/state`.
+    /// Returns the directory for records of this machine: `agenthost` in `XDG_STATE_HOME` or `~/.local/state`.
     pub fn state_dir(&self) -> Option<PathBuf> {
         Some(self.base("XDG_STATE_HOME", ".local/state")?.join("agenthost"))
     }
 
-    // A relative path in these variables is to be ignored, by the XDG Base Directory Specification.
+    // By the XDG Base Directory Specification, a relative path in these variables is ignored.
     fn base(&self, var: &str, in_home: &str) -> Option<PathBuf> {
         let given = self.var(var).map(PathBuf::from).filter(|path| path.is_absolute());
         given.or_else(|| Some(self.home.as_ref()?.join(in_home)))
     }
 
-    /// `path` as people should read it: relative to the working directory where it lies below it.
+    /// Returns `path` for display: relative to the working directory if it is below it.
     pub(super) fn shown(&self, path: &Path) -> String {
         let below = path
             .strip_prefix(&self.cwd)
@@ -113,7 +114,7 @@ impl Env {
         below.unwrap_or(path).display().to_string()
     }
 
-    /// A path written in a file of the directory `base`; `~/` is the home directory.
+    /// Resolves a path written in a file in the directory `base`; `~/` is the home directory.
     pub fn resolve(&self, text: &str, base: &Path) -> Result<PathBuf, String> {
         if text.is_empty() {
             return Err("the path is empty".to_owned());
@@ -130,7 +131,7 @@ impl Env {
     }
 }
 
-/// Names only: a value may be a key.
+/// Shows only the names of variables: a value may be a key.
 impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Env")

@@ -1,6 +1,6 @@
-//! One configuration file, section by section: what may be written, and what a single file shows to be wrong.
+//! Reads one configuration file, section by section, and reports the mistakes that a single file shows.
 //!
-//! What takes both files to tell, such as whether a provider exists, is found out in `resolve`.
+//! Checks that need both files, such as whether a provider exists, are in `resolve`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -9,15 +9,16 @@ use std::time::Duration;
 use url::Url;
 
 use super::compile::{self, RawCompile};
-use super::reader::{Entry, Origin, Section, Source};
+use super::reader::{Origin, Section, Source, TomlEntry};
 use super::{
-    Bodies, DirGrant, Env, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig, SubAgent,
+    BodyRetention, DirGrant, Env, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig,
+    SubAgent,
 };
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::units::{parse_bytes, parse_count, parse_duration};
 use agenthost_core::limits::{Cap, LimitsPatch, Usd};
 
-/// What one file says; nothing is filled in.
+/// The entries of one file, without defaults.
 #[derive(Default)]
 pub(super) struct Layer {
     pub(super) models: BTreeMap<String, Vec<ModelRef>>,
@@ -82,7 +83,7 @@ pub(super) struct RawRun {
     pub(super) max_concurrent_tasks: Option<u32>,
     pub(super) log_bytes: Option<u64>,
     pub(super) limits: LimitsPatch,
-    /// Whether `limits.memory` is bounded by the machine's default; see `RunConfig`.
+    /// Whether the machine's default bounds `limits.memory`; see `RunConfig`.
     pub(super) memory_within_default: bool,
 }
 
@@ -90,7 +91,7 @@ pub(super) struct RawRun {
 pub(super) struct RawJournal {
     pub(super) enabled: Option<bool>,
     pub(super) file: Option<PathBuf>,
-    pub(super) bodies: Option<Bodies>,
+    pub(super) bodies: Option<BodyRetention>,
     pub(super) max_run_bytes: Option<Cap<u64>>,
 }
 
@@ -168,16 +169,16 @@ const PLUGIN_HINT: &str = "`agenthost inspect PLUGIN` shows the plugin's name.";
 const REGISTRY_HINT: &str =
     "Write acme = \"registry.example/plugins\", or a directory: acme = \"./registry\"; \"*\" is every other namespace.";
 
-/// All entries of a section whose keys the file chooses; `hint` goes with a key that is wrong.
+/// Reads all entries of a section whose keys the user chooses; `hint` is attached to the error for an invalid key.
 fn named<'a, K: Ord, T>(
     section: &Section<'a>,
     hint: Option<&str>,
     name: impl Fn(&str) -> Result<K, String>,
-    value: impl Fn(&Entry<'a>) -> Result<T>,
+    value: impl Fn(&TomlEntry<'a>) -> Result<T>,
 ) -> Result<BTreeMap<K, T>> {
-    let name = |entry: &Entry<'a>| {
+    let name = |entry: &TomlEntry<'a>| {
         name(entry.key).map_err(|error| match hint {
-            Some(hint) => entry.wrong(error).hint(hint),
+            Some(hint) => entry.wrong(error).with_hint(hint),
             None => entry.wrong(error),
         })
     };
@@ -187,16 +188,16 @@ fn named<'a, K: Ord, T>(
         .collect()
 }
 
-/// One model, or several to be tried in turn.
-fn chain(entry: &Entry<'_>) -> Result<Vec<ModelRef>> {
+/// Reads one model, or a list of models that are tried in turn.
+fn chain(entry: &TomlEntry<'_>) -> Result<Vec<ModelRef>> {
     let models: Vec<ModelRef> = entry
         .one_or_more_as(str::parse)
-        .map_err(|error| error.hint("Write one model in quotes, or a list of models that are tried in turn."))?;
+        .map_err(|error| error.with_hint("Write one model in quotes, or a list of models that are tried in turn."))?;
     let mut before = BTreeSet::new();
     match models.iter().find(|model| !before.insert(*model)) {
         Some(twice) => Err(entry
             .wrong(format!("the list names `{twice}` twice"))
-            .hint("Name each model once; what another attempt can help is tried again anyway.")),
+            .with_hint("Name each model once; what another attempt can help is tried again anyway.")),
         None => Ok(models),
     }
 }
@@ -224,7 +225,7 @@ fn inner_limits(section: &Section<'_>) -> Result<LimitsPatch> {
         .map_or_else(|| Ok(LimitsPatch::default()), |entry| limits(&entry.section()?, &[]))
 }
 
-fn provider(entry: &Entry<'_>) -> Result<RawProvider> {
+fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider> {
     const KEYS: [&str; 14] = [
         "kind",
         "base-url",
@@ -246,7 +247,7 @@ fn provider(entry: &Entry<'_>) -> Result<RawProvider> {
         if let Some(entry) = section.get(key) {
             return Err(entry
                 .wrong("a key does not stand in this file")
-                .hint("Name where it is: key-env = \"A_VARIABLE\", or key-file = \"a file only you can read\"."));
+                .with_hint("Name where it is: key-env = \"A_VARIABLE\", or key-file = \"a file only you can read\"."));
         }
     }
     section.only(&KEYS)?;
@@ -265,24 +266,24 @@ fn provider(entry: &Entry<'_>) -> Result<RawProvider> {
             .transpose()?,
         key,
         requests_per_minute: parse(&section, "requests-per-minute", positive)
-            .map_err(|error| error.hint("Write how many requests a minute may have; leave it out for no such limit."))?,
+            .map_err(|error| error.with_hint("Write how many requests a minute may have; leave it out for no such limit."))?,
         tokens_per_minute: parse(&section, "tokens-per-minute", positive)
-            .map_err(|error| error.hint("Write how many tokens a minute may have; leave it out for no such limit."))?,
+            .map_err(|error| error.with_hint("Write how many tokens a minute may have; leave it out for no such limit."))?,
         max_concurrency: parse(&section, "max-concurrency", positive_u32)
-            .map_err(|error| error.hint("Write how many requests to one model may be in flight, such as 64."))?,
+            .map_err(|error| error.with_hint("Write how many requests to one model may be in flight, such as 64."))?,
         initial_concurrency: parse(&section, "initial-concurrency", positive_u32)
-            .map_err(|error| error.hint("Write how many requests may be in flight at the start, such as 4."))?,
+            .map_err(|error| error.with_hint("Write how many requests may be in flight at the start, such as 4."))?,
         retries: parse(&section, "retries", count_u32)
-            .map_err(|error| error.hint("Write how many attempts may follow the first, such as 4; 0 for none."))?,
+            .map_err(|error| error.with_hint("Write how many attempts may follow the first, such as 4; 0 for none."))?,
         hedge_after: parse(&section, "hedge-after", parse_duration).map_err(|error| {
-            error.hint("Write after what time without an answer a second attempt starts, such as \"20s\"; leave it out for none.")
+            error.with_hint("Write after what time without an answer a second attempt starts, such as \"20s\"; leave it out for none.")
         })?,
         warm_prefix: text("warm-prefix")
             .map(|entry| entry.boolean())
             .transpose()
-            .map_err(|error| error.hint("Write false to send requests that share a long prefix all at once."))?,
+            .map_err(|error| error.with_hint("Write false to send requests that share a long prefix all at once."))?,
         timeout: parse(&section, "timeout", parse_duration)
-            .map_err(|error| error.hint("Write how long the first byte of an answer may take, such as \"2m\"."))?,
+            .map_err(|error| error.with_hint("Write how long the first byte of an answer may take, such as \"2m\"."))?,
         file: text("file").map(|entry| entry.text_as(path)).transpose()?,
         max_tokens_field: text("max-tokens-field")
             .map(|entry| entry.text_as(max_tokens_field))
@@ -297,7 +298,7 @@ fn run(section: &Section<'_>) -> Result<RawRun> {
         if let Some(entry) = ["timeout", "depth"].iter().find_map(|key| limits.get(key)) {
             return Err(entry
                 .wrong("bounds a task, not what a run spends")
-                .hint("Write it under [limits]; a task's sub-tasks are within it."));
+                .with_hint("Write it under [limits]; a task's sub-tasks are within it."));
         }
     }
     Ok(RawRun {
@@ -320,20 +321,20 @@ fn journal(section: &Section<'_>) -> Result<RawJournal> {
     })
 }
 
-fn bodies(text: &str) -> Result<Bodies, String> {
+fn bodies(text: &str) -> Result<BodyRetention, String> {
     match text {
-        "all" => Ok(Bodies::All),
-        "replies" => Ok(Bodies::Replies),
-        "none" => Ok(Bodies::None),
+        "all" => Ok(BodyRetention::All),
+        "replies" => Ok(BodyRetention::Replies),
+        "none" => Ok(BodyRetention::None),
         _ => Err(format!("`{text}` is not known; write all, replies or none")),
     }
 }
 
-fn grant(entry: &Entry<'_>) -> Result<RawGrant> {
+fn grant(entry: &TomlEntry<'_>) -> Result<RawGrant> {
     let section = entry.section()?;
     section.only(&["models", "limits", "dirs"])?;
     let dir = |text: &str| DirGrant::read(section.source.env, text, section.source.dir());
-    let dirs = |entry: Entry<'_>| {
+    let dirs = |entry: TomlEntry<'_>| {
         let dirs = entry.list_as(dir)?;
         DirGrant::check_distinct(&dirs).map_err(|twice| entry.wrong(twice))?;
         Ok::<_, Error>(dirs)
@@ -348,7 +349,7 @@ fn grant(entry: &Entry<'_>) -> Result<RawGrant> {
     })
 }
 
-fn price(entry: &Entry<'_>) -> Result<PriceConfig> {
+fn price(entry: &TomlEntry<'_>) -> Result<PriceConfig> {
     let section = entry.section()?;
     section.only(&[RATES, &["long-context"]].concat())?;
     Ok(PriceConfig {
@@ -360,15 +361,15 @@ fn price(entry: &Entry<'_>) -> Result<PriceConfig> {
     })
 }
 
-fn long_context(entry: &Entry<'_>) -> Result<(u64, RatesConfig)> {
+fn long_context(entry: &TomlEntry<'_>) -> Result<(u64, RatesConfig)> {
     let hint =
         "Write long-context = { above = 100_000, input = 0.50, output = 2.50 }, with prices in USD per million tokens.";
-    let section = entry.section().map_err(|error| error.hint(hint))?;
+    let section = entry.section().map_err(|error| error.with_hint(hint))?;
     section.only(&[&["above"], RATES].concat())?;
     let rates = rates(&section)?;
     match parse(&section, "above", positive)? {
         Some(above) if rates.input.is_some() && rates.output.is_some() => Ok((above, rates)),
-        _ => Err(entry.wrong("it needs `above`, `input` and `output`").hint(hint)),
+        _ => Err(entry.wrong("it needs `above`, `input` and `output`").with_hint(hint)),
     }
 }
 
@@ -385,7 +386,7 @@ fn rates(section: &Section<'_>) -> Result<RatesConfig> {
     })
 }
 
-/// A path unless it looks like a reference: those have a colon or an at sign, and do not begin as paths do.
+/// Reads a path, or a registry reference if the text has a colon or an at sign and neither starts nor ends like a path.
 fn sub_agent(source: &Source<'_>, text: &str) -> Result<SubAgent, String> {
     let is_path = ["./", "../", "/", "~/"].iter().any(|start| text.starts_with(start))
         || text.ends_with(".wasm")
@@ -397,7 +398,7 @@ fn sub_agent(source: &Source<'_>, text: &str) -> Result<SubAgent, String> {
     }
 }
 
-/// The half of a plugin's name before the colon, or `*`.
+/// Reads the half of a plugin's name before the colon, or `*`.
 fn namespace(text: &str) -> Result<String, String> {
     (text == "*" || is_name(text))
         .then(|| text.to_owned())
@@ -415,7 +416,7 @@ fn registry(source: &Source<'_>, text: &str) -> Result<RegistryConfig, String> {
     }
 }
 
-/// As references have it; whether it is a host is found out when it is asked.
+/// Uses the rule of references. Whether the host exists shows when it is contacted.
 fn looks_like_a_host(text: &str) -> bool {
     let host = text.split('/').next().unwrap_or_default();
     host == "localhost" || host.contains(['.', ':'])
@@ -470,7 +471,7 @@ fn max_tokens_field(text: &str) -> Result<MaxTokensField, String> {
     }
 }
 
-/// Reads an address with the parser that connections use, so that what is judged is what is connected to.
+/// Reads an address with the parser that connections use, so that the address judged is the address connected to.
 pub(super) fn base_url(text: &str) -> Result<String, String> {
     let wrong = |what: &str| Err(format!("{what}; write http(s)://HOST[:PORT][/PATH]"));
     let Ok(url) = Url::parse(text.trim()) else {

@@ -1,7 +1,7 @@
-//! A provider's key, read at the moment of use and never shown.
+//! Reads a provider's key at the moment of use, and never shows it.
 //!
-//! Nothing here keeps a key, and no error repeats one, not even a broken one. A key file that others may read is
-//! refused, as it is with private keys elsewhere.
+//! This module keeps no key, and no error repeats one, not even an invalid one. A key file that others may read is
+//! refused, as with private keys elsewhere.
 
 use std::fs;
 use std::io::Read;
@@ -14,11 +14,11 @@ use super::{Config, Env, KeySource, ProviderConfig, SetBy, trust};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::plain_file::{self, Links};
 
-/// Longer than any vendor's key; a file beyond it is some other file.
+/// The maximum size of a key file. No vendor's key is as long, so a larger file is not a key file.
 const MAX_KEY_BYTES: u64 = 8 << 10;
 
 impl KeySource {
-    /// Whether there is something to read, whatever it is.
+    /// Returns whether the source exists, without judging its content.
     pub(super) fn is_at_hand(&self, env: &Env) -> bool {
         match self {
             Self::Variable(name) => env.var(name).is_some(),
@@ -28,15 +28,15 @@ impl KeySource {
 }
 
 impl Config {
-    /// The key of `provider`, or none for a service without keys. A vendor's usual variable may also be missing when
-    /// the provider's address is not the vendor's: many local servers want no key.
+    /// Returns the key of `provider`; `None` for a service without keys. If the address is not the vendor's own, the
+    /// vendor's usual variable may be unset, because many local servers need no key.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) where prompts or the key would go to an address that needs [`trust`]
-    /// first, or
-    /// its file can be read by others; [`Config`](agenthost_core::error::ErrorClass::Config) for a key that is missing, empty or
-    /// malformed, and for an unknown provider.
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if prompts or the key would be sent to an address that
+    /// needs [`trust`] first, or if the key file can be read by others;
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) for an unknown provider, and for a key that is missing,
+    /// empty or malformed.
     pub fn key(&self, provider: &str) -> Result<Option<SecretString>> {
         let Some(config) = self.provider(provider) else {
             return Err(Error::config(format!("unknown provider `{provider}`")));
@@ -53,7 +53,7 @@ impl Config {
                 None => Err(Error::config(format!(
                     "no key for provider `{provider}`: the environment variable {name} is not set"
                 ))
-                .hint(format!(
+                .with_hint(format!(
                     "Set {name}, or name another place with key-env or key-file in [providers.{provider}]."
                 ))),
             },
@@ -78,7 +78,7 @@ fn read(path: &Path) -> Result<String> {
             path.display(),
             mode & 0o777
         ))
-        .hint(format!("Run `chmod 600 {}`.", path.display())));
+        .with_hint(format!("Run `chmod 600 {}`.", path.display())));
     }
     let mut text = String::new();
     file.take(MAX_KEY_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
@@ -96,13 +96,13 @@ fn checked(text: &str, source: &KeySource) -> Result<SecretString> {
         .strip_suffix('\n')
         .map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
     if key.is_empty() {
-        return Err(Error::config(format!("{source} is empty")).hint("Put the key there, alone on one line."));
+        return Err(Error::config(format!("{source} is empty")).with_hint("Put the key there, alone on one line."));
     }
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Error::config(format!(
             "what {source} holds is not a key: there is a blank, a line break or another character that no key has"
         ))
-        .hint("Put the key there, alone on one line."));
+        .with_hint("Put the key there, alone on one line."));
     }
     Ok(SecretString::from(key))
 }

@@ -1,14 +1,15 @@
-//! What the operator decided: which models there are, who serves them, what a task may use, what a plugin may have.
+//! The operator's configuration: models and their providers, the limits of tasks, and what each plugin is granted.
 //!
-//! Two files are read: the project's `agenthost.toml`, found upwards from the working directory, over the operator's own
-//! `~/.config/agenthost/config.toml`. The upper file wins entry by entry: a model, a limit, a grant, a price; the fields
-//! of a provider one by one, unless it changes the provider's kind. Every key is known or refused, every complaint names
-//! file and line, and all surroundings come in through [`Env`].
+//! Two files are read: the project's `agenthost.toml`, found upwards from the working directory, and the operator's own
+//! `~/.config/agenthost/config.toml`. The project's file overrides the operator's entry by entry (a model, a limit, a
+//! grant, a price), and a provider field by field unless it changes the provider's kind. An unknown key is an error,
+//! every error names the file and the line, and the environment is read only through [`Env`].
 //!
-//! A project's file may come from a stranger, so where it sends a key to an address of its own, or grants a directory
-//! outside its own folder, [`trust`] is asked first. A key itself is read at the moment of use and stands in no file of ours.
+//! A project's file may come from a stranger. If it sends a key to an address of its own, or grants a directory outside
+//! its own folder, [`trust`] is checked first. A key is read at the moment of use and is never stored in a file of
+//! ours.
 //!
-//! This module decides nothing about a task: it does not open a provider, enforce a limit or look for a plugin.
+//! This crate decides nothing about a task: it does not open a provider, enforce a limit or look for a plugin.
 
 mod compile;
 mod dirs;
@@ -42,10 +43,10 @@ use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Cap, Limits, Usd};
 use agenthost_core::printable::shell_word;
 
-/// The name of a project's file.
+/// The name of a project's configuration file.
 pub const PROJECT_FILE: &str = "agenthost.toml";
 
-/// The configuration in force: both files merged, checked, and completed with what goes without saying.
+/// The effective configuration: both files merged, validated, and completed with defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
     models: BTreeMap<String, Vec<ModelRef>>,
@@ -69,12 +70,12 @@ pub struct Config {
     env: Env,
 }
 
-/// Which lifts of the operator's limits count.
+/// The lifts of the operator's limits that take effect.
 #[derive(Clone, Copy)]
 enum Lifting {
     /// Those that the operator accepted.
     Accepted,
-    /// All of them, to see what the file asks for.
+    /// All of them, to show what the file asks for.
     All,
 }
 
@@ -109,57 +110,58 @@ impl fmt::Display for ModelRef {
     }
 }
 
-/// One provider, complete.
+/// The complete settings of one provider.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProviderConfig {
-    /// What it speaks.
+    /// The wire format, or the source of replies.
     pub kind: ProviderKind,
-    /// Where it is; none for a kind that uses no network.
+    /// The provider's address; `None` for a kind that uses no network.
     pub address: Option<Address>,
-    /// Where its key is found; none for a service without keys.
+    /// The source of the provider's key; `None` for a service without keys.
     pub key: Option<KeySource>,
-    /// The most requests in a minute, to all its models together, where the operator set it.
+    /// The maximum number of requests per minute, summed over all models; `None` if the operator set none.
     pub requests_per_minute: Option<u64>,
-    /// The most tokens in a minute, input and output of all its models together, where the operator set it.
+    /// The maximum number of input and output tokens per minute, summed over all models; `None` if the operator set
+    /// none.
     pub tokens_per_minute: Option<u64>,
-    /// The most requests in flight to one of its models, at least 1, where the operator set it.
+    /// The maximum number of requests in flight per model, at least 1; `None` if the operator set none.
     pub max_concurrency: Option<u32>,
-    /// The requests in flight to one of its models at the start, at least 1, where the operator set it.
+    /// The initial number of requests in flight per model, at least 1; `None` if the operator set none.
     pub initial_concurrency: Option<u32>,
-    /// Further attempts after the first, of errors that another attempt can help; 0 is none. Where the operator set it.
+    /// The number of retries after a retryable error; 0 disables retries. `None` if the operator set none.
     pub retries: Option<u32>,
-    /// How long a call may be without an answer before a second attempt of it starts, not zero; without it none does.
+    /// The time without a reply after which a second attempt of a call starts, not zero; `None` disables hedging.
     pub hedge_after: Option<Duration>,
-    /// Whether, of requests that share a long prefix, one goes first so that the rest read the provider's prompt cache;
-    /// unset is yes.
+    /// Whether one of several requests that share a long prefix is sent first, so that the others read the provider's
+    /// prompt cache; `None` means yes.
     pub warm_prefix: Option<bool>,
-    /// How long to wait for the first byte of an answer, not zero, where the operator set it.
+    /// The timeout for the first byte of a reply, not zero; `None` if the operator set none.
     pub timeout: Option<Duration>,
-    /// Whether `key` is the kind's usual variable rather than the operator's choice.
+    /// Whether `key` is the usual variable of the kind rather than the operator's choice.
     key_assumed: bool,
 }
 
-/// What a provider speaks, with what only this kind needs.
+/// The kind of a provider, with the settings that only this kind has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProviderKind {
-    /// The Messages wire.
+    /// The Anthropic Messages API.
     Anthropic,
-    /// The Chat Completions wire.
+    /// The OpenAI Chat Completions API.
     OpenAi {
-        /// How the limit on output is called there.
+        /// The name of the field that limits output tokens.
         max_tokens_field: MaxTokensField,
     },
-    /// Answers made up on this machine.
+    /// Replies made up on this machine.
     Offline,
-    /// Answers read from a file.
+    /// Replies read from a file.
     Script {
-        /// The file, absolute.
+        /// The file, as an absolute path.
         file: PathBuf,
     },
 }
 
 impl ProviderKind {
-    /// The kind as it is written in a file.
+    /// Returns the kind as it is written in a configuration file.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Anthropic => "anthropic",
@@ -170,42 +172,42 @@ impl ProviderKind {
     }
 }
 
-/// How an OpenAI-compatible service calls the limit on output tokens.
+/// The name of the field with which an OpenAI-compatible service limits output tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MaxTokensField {
-    /// `max_completion_tokens`, written `max-completion-tokens`: the vendor's own.
+    /// `max_completion_tokens`, written `max-completion-tokens`: used by OpenAI itself.
     #[default]
     MaxCompletionTokens,
-    /// `max_tokens`, written `max-tokens`: that of many older compatible servers.
+    /// `max_tokens`, written `max-tokens`: used by many older compatible servers.
     MaxTokens,
 }
 
-/// A provider's address and who chose it.
+/// A provider's address and its origin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Address {
-    /// The base URL, http or https, without a slash at its end.
+    /// The base URL, http or https, without a trailing slash.
     pub url: String,
-    /// Who chose it.
+    /// The origin of the URL.
     pub set_by: SetBy,
 }
 
-/// Who chose an address.
+/// The origin of an address.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SetBy {
-    /// Nobody: it is the vendor's own.
+    /// The vendor's own address, which no setting changed.
     Vendor,
-    /// The operator, by this variable.
+    /// The operator, with this environment variable.
     Variable(&'static str),
-    /// A file.
+    /// A configuration file.
     File(Origin),
 }
 
-/// Where a key is found.
+/// The place of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
-    /// In an environment variable of this name.
+    /// The environment variable with this name.
     Variable(String),
-    /// In a file of its own, absolute.
+    /// A file that holds nothing else, as an absolute path.
     File(PathBuf),
 }
 
@@ -221,87 +223,90 @@ impl fmt::Display for KeySource {
 /// Settings of a run as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunConfig {
-    /// Whether input is reserved at its bytes, a true upper bound, instead of an estimate of its tokens.
+    /// Whether the reservation for input is its number of bytes, a true upper bound, instead of an estimate of its
+    /// tokens.
     pub strict_tokens: bool,
-    /// The most tasks that are alive at the same time, where the operator set it.
+    /// The maximum number of tasks alive at the same time; `None` if the operator set none.
     pub max_concurrent_tasks: Option<u32>,
-    /// Bytes kept of a task's standard output and error.
+    /// The number of bytes kept of a task's standard output and standard error.
     pub log_bytes: u64,
-    /// Limits on the sum over all root tasks; none unless the operator set one.
+    /// Limits on the sum over all root tasks; unlimited unless the operator set a limit.
     pub limits: Limits,
-    /// What `memory` says among these limits; `None` if it says nothing, and the machine bounds what a run holds.
+    /// The `memory` entry of these limits; `None` if it is not set, in which case a default for this machine applies.
     pub memory: Option<Cap<u64>>,
-    /// Whether `memory` counts only as far as it is below what the machine allows by default: a project's file says it, and
-    /// the operator does not.
+    /// Whether `memory` takes effect only if it is below the default for this machine. True if a project's file sets it
+    /// and the operator's file does not.
     pub memory_within_default: bool,
 }
 
-/// The durable record of runs.
+/// Settings of the durable record of runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalConfig {
     /// Whether runs are recorded.
     pub enabled: bool,
-    /// Where, absolute; without it beside the project's file, or in the user's state directory.
+    /// The journal file, as an absolute path; `None` for the default place, beside the project's file or in the user's
+    /// state directory.
     pub file: Option<PathBuf>,
-    /// What is kept of requests and replies.
-    pub bodies: Bodies,
-    /// The most bytes that one run may write; the run ends when it has. `None` if nothing bounds it.
+    /// The parts of requests and replies that are kept.
+    pub bodies: BodyRetention,
+    /// The maximum number of bytes that one run may write; a run that reaches it ends. `None` if unlimited.
     pub max_run_bytes: Option<u64>,
 }
 
-/// What a journal keeps of requests and replies.
+/// The parts of requests and replies that a journal keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Bodies {
+pub enum BodyRetention {
     /// Requests, inputs and replies.
     #[default]
     All,
     /// Replies only: enough to resume, and to replay.
     Replies,
-    /// Neither: what was paid for is known, and what came back is not.
+    /// Neither. The journal records what was paid for, but not what was received.
     None,
 }
 
-/// What a plugin may have.
+/// The rights that the operator grants to a plugin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grant {
-    /// The model names it may ask for, all of them in [`Config::models`].
+    /// The model names it may use, all of them in [`Config::models`].
     pub models: BTreeSet<String>,
     /// The limits of its tasks, at most [`Config::limits`].
     pub limits: Limits,
-    /// What the entry itself says of limits.
+    /// The limits that the entry itself sets.
     own_limits: Limits,
-    /// The directories that it may have, each under a path of its own.
+    /// The directories it may access, each under a distinct guest path.
     pub dirs: Vec<DirGrant>,
 }
 
-/// Where the plugin behind an import is found.
+/// The source of the plugin behind an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubAgent {
-    /// A component file or a crate directory, absolute.
+    /// A component file or a crate directory, as an absolute path.
     Path(PathBuf),
-    /// A reference to a registry, as written.
+    /// A registry reference, as written.
     Reference(String),
 }
 
-/// Where the plugins of a namespace are kept.
+/// The registry that holds the plugins of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryConfig {
-    /// An OCI registry: `host`, or `host/repository`, below which `namespace/name` is found.
+    /// An OCI registry: `host`, or `host/repository`, which contains `namespace/name`.
     Oci(String),
-    /// A directory, absolute, in which `namespace/name` is found.
+    /// A directory, as an absolute path, which contains `namespace/name`.
     Dir(PathBuf),
 }
 
-/// A model's price as the operator gives it, in US dollars for a million tokens.
+/// A model's price set by the operator, in US dollars per million tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PriceConfig {
-    /// Those of every request, or of the shorter ones.
+    /// The rates of every request, or of requests below the `long-context` threshold if there is one.
     pub rates: RatesConfig,
-    /// `long-context`: the input tokens above which a whole request has other rates, and those.
+    /// `long-context`: the number of input tokens above which a whole request is charged at other rates, and those
+    /// rates.
     pub long_context: Option<(u64, RatesConfig)>,
 }
 
-/// Prices in US dollars for a million tokens, as the operator gives them.
+/// Rates set by the operator, in US dollars per million tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RatesConfig {
     /// `input`
@@ -310,14 +315,14 @@ pub struct RatesConfig {
     pub output: Option<Usd>,
     /// `cache-read`
     pub cache_read: Option<Usd>,
-    /// `cache-write`: for five minutes.
+    /// `cache-write`: with a lifetime of five minutes.
     pub cache_write: Option<Usd>,
-    /// `cache-write-1h`: for an hour.
+    /// `cache-write-1h`: with a lifetime of one hour.
     pub cache_write_1h: Option<Usd>,
 }
 
 impl Config {
-    /// The configuration at `env`'s working directory.
+    /// Loads the configuration that applies in `env`'s working directory.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -337,20 +342,20 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Config`](agenthost_core::error::ErrorClass::Config) for a file that cannot be read or is wrong;
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) where a key would go to an address, or a plugin would be given a
-    /// directory, that needs [`trust`] first.
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) if a file cannot be read or is invalid;
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if a key would be sent to an address, or a plugin would
+    /// get a directory, that needs [`trust`] first.
     pub fn load(env: &Env) -> Result<Self> {
         let config = Self::unchecked(env, None, Lifting::Accepted)?;
         trust::check(&config)?;
         Ok(config)
     }
 
-    /// What goes without saying, in no file and no variable: what a rehearsal runs with.
+    /// Returns the defaults, without reading a file or an environment variable. Rehearsals run with them.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let config = agenthost_config::Config::usual()?;
+    /// let config = agenthost_config::Config::builtin()?;
     /// assert!(config.is_offline_default());
     /// # Ok(())
     /// # }
@@ -358,8 +363,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// None that an operator could cause.
-    pub fn usual() -> Result<Self> {
+    /// None that a user can cause.
+    pub fn builtin() -> Result<Self> {
         resolve(
             &Env::new(BTreeMap::new(), "/", None),
             (file::Layer::default(), None),
@@ -368,7 +373,7 @@ impl Config {
         )
     }
 
-    /// The configuration with `file` in the place of the project's; it must exist.
+    /// Loads the configuration with `file` in place of the project's file; `file` must exist.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -393,14 +398,15 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// As [`Config::load`]: a file that was named may come from a stranger just as well as one that was found.
+    /// As [`Config::load`]: a file named by the user may come from a stranger, just like one that was found.
     pub fn load_from(env: &Env, file: &Path) -> Result<Self> {
         let config = Self::unchecked(env, Some(file), Lifting::Accepted)?;
         trust::check(&config)?;
         Ok(config)
     }
 
-    /// The `agenthost.toml` that counts at `env`'s working directory, which may lie in any directory above.
+    /// Finds the `agenthost.toml` that applies in `env`'s working directory: in that directory or the nearest one above
+    /// it.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -417,7 +423,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Config`](agenthost_core::error::ErrorClass::Config) where a directory cannot be looked into.
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) if a directory cannot be searched.
     pub fn find_project_file(env: &Env) -> Result<Option<PathBuf>> {
         for dir in env.cwd().ancestors() {
             let path = dir.join(PROJECT_FILE);
@@ -428,7 +434,7 @@ impl Config {
         Ok(None)
     }
 
-    /// The configuration before any question of trust.
+    /// Loads the configuration without checking trust.
     fn unchecked(env: &Env, named: Option<&Path>, lifting: Lifting) -> Result<Self> {
         let found = named.is_none();
         let project = match named {
@@ -453,7 +459,8 @@ impl Config {
         )
     }
 
-    /// What the project's file asks for beyond the operator's own and does not get, for people; each with the cure.
+    /// Returns human-readable notes on the lifts that the project's file asks for and the operator has not accepted,
+    /// each with the command that accepts it.
     pub fn notes(&self) -> Vec<String> {
         let held = self.lifts.iter().filter(|lift| !lift.accepted);
         let note = |lift: &Lift| {
@@ -476,18 +483,18 @@ impl Config {
         held.map(note).collect()
     }
 
-    /// The prices of the operator's own file, below which no project's file prices a model.
+    /// Returns the prices of the operator's own file. A project's file cannot set a lower price for a model.
     pub fn price_floors(&self) -> &BTreeMap<ModelRef, PriceConfig> {
         &self.price_floors
     }
 
-    /// Whether a file other than the operator's own sets the entry, by its keys joined with dots.
+    /// Returns whether a file other than the operator's own sets `entry`, which is its keys joined with dots.
     pub fn is_by_project(&self, entry: &str) -> bool {
         self.origin(entry)
             .is_some_and(|origin| self.user_file() != Some(origin.file()))
     }
 
-    /// The environment variables that hold keys.
+    /// Returns the environment variables that hold keys.
     pub fn key_variables(&self) -> impl Iterator<Item = &str> {
         self.providers.values().filter_map(|provider| match &provider.key {
             Some(KeySource::Variable(name)) => Some(name.as_str()),
@@ -495,17 +502,18 @@ impl Config {
         })
     }
 
-    /// What the configuration was read in.
+    /// Returns the environment in which the configuration was read.
     pub fn env(&self) -> &Env {
         &self.env
     }
 
-    /// What each model name stands for: at least one model, the first to be tried first.
+    /// Returns the models behind each model name: at least one, in the order in which they are tried.
     pub fn models(&self) -> &BTreeMap<String, Vec<ModelRef>> {
         &self.models
     }
 
-    /// Whether nothing was configured and no vendor's key is set, so that all answers are made up on this machine.
+    /// Returns whether no model is configured and no vendor's key is available, so that all replies are made up on this
+    /// machine.
     pub fn is_offline_default(&self) -> bool {
         self.models_assumed
             && self.models.values().flatten().all(|model| {
@@ -515,43 +523,43 @@ impl Config {
             })
     }
 
-    /// A provider by its name.
+    /// Returns a provider by its name.
     pub fn provider(&self, name: &str) -> Option<&ProviderConfig> {
         self.providers.get(name)
     }
 
-    /// All providers, used or not.
+    /// Returns all providers, including unused ones.
     pub fn providers(&self) -> &BTreeMap<String, ProviderConfig> {
         &self.providers
     }
 
-    /// The limits of a task that no grant narrows.
+    /// Returns the limits of a task that no grant narrows.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Output tokens reserved for a call that names no maximum; 8,192 unless set.
+    /// Returns the number of output tokens reserved for a call that sets no maximum; 8,192 by default.
     pub fn reply_tokens(&self) -> u32 {
         self.reply_tokens
     }
 
-    /// Settings of a run as a whole.
+    /// Returns the settings of a run as a whole.
     pub fn run(&self) -> &RunConfig {
         &self.run
     }
 
-    /// What compiling one plugin may use.
+    /// Returns the limits on compiling one plugin.
     pub fn compile(&self) -> CompileConfig {
         self.compile
     }
 
-    /// The durable record of runs.
+    /// Returns the settings of the durable record of runs.
     pub fn journal(&self) -> &JournalConfig {
         &self.journal
     }
 
-    /// What the plugin `namespace:name` may have: its entry in `[grants]`, or every model within [`Config::limits`] and
-    /// no directory.
+    /// Returns the grant of the plugin `namespace:name`: its entry in `[grants]`, or, without one, every model within
+    /// [`Config::limits`] and no directory.
     pub fn grant(&self, plugin: &str) -> Grant {
         self.grants.get(plugin).cloned().unwrap_or_else(|| Grant {
             models: self.models.keys().cloned().collect(),
@@ -561,57 +569,60 @@ impl Config {
         })
     }
 
-    /// The limits that the plugin's entry in `[grants]` sets, whatever [`Config::limits`] says; none without an entry.
+    /// Returns the limits that the plugin's entry in `[grants]` sets, regardless of [`Config::limits`]; unlimited if
+    /// there is no entry.
     pub fn granted_limits(&self, plugin: &str) -> Limits {
         self.grants
             .get(plugin)
             .map_or_else(Limits::none, |grant| grant.own_limits.clone())
     }
 
-    /// Where the plugins behind imports are found, by `namespace:name`.
+    /// Returns the sources of the plugins behind imports, by `namespace:name`.
     pub fn sub_agents(&self) -> &BTreeMap<String, SubAgent> {
         &self.sub_agents
     }
 
-    /// The operator's own prices.
+    /// Returns the configured prices.
     pub fn prices(&self) -> &BTreeMap<ModelRef, PriceConfig> {
         &self.prices
     }
 
-    /// Where the plugins of a namespace are kept, by the namespace; `*` stands for every other.
+    /// Returns the registry of each namespace; `*` is the key for all other namespaces.
     pub fn registries(&self) -> &BTreeMap<String, RegistryConfig> {
         &self.registries
     }
 
-    /// Policy files beside the project's own: those of the operator's file, and those of the project's.
+    /// Returns the policy files named by the operator's file and by the project's file. The project's own policy file
+    /// is not among them.
     pub fn policies(&self) -> &[PathBuf] {
         &self.policies
     }
 
-    /// The folder of the project: that of its file, or the working directory.
+    /// Returns the project's folder: the folder of its file, or the working directory.
     pub fn project_dir(&self) -> PathBuf {
         let folder = self.project_file.as_deref().and_then(Path::parent);
         folder.map_or_else(|| self.env.cwd().to_owned(), Path::to_owned)
     }
 
-    /// Where an entry was set, by its keys joined with dots: `models.fast`, `providers.corp.base-url`. None for what
-    /// goes without saying.
+    /// Returns where `entry` was set, given its keys joined with dots: `models.fast`, `providers.corp.base-url`. `None`
+    /// for a default.
     pub fn origin(&self, entry: &str) -> Option<&Origin> {
         self.origins.get(entry)
     }
 
-    /// The project's file, or the one named in its place.
+    /// Returns the project's file, or the file named in its place.
     pub fn project_file(&self) -> Option<&Path> {
         self.project_file.as_deref()
     }
 
-    /// The operator's own file, where there is one.
+    /// Returns the operator's own file; `None` if there is none.
     pub fn user_file(&self) -> Option<&Path> {
         self.user_file.as_deref()
     }
 }
 
-/// Whether there is anything at `path`, be it a link to nothing: that is found, and then an error, not passed over.
+/// Returns whether `path` exists. A dangling link counts, so that it becomes an error when read instead of being
+/// skipped.
 fn exists(path: &Path) -> Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),

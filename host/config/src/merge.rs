@@ -1,10 +1,13 @@
-//! The project's file over the operator's own.
+//! Merges the project's file over the operator's own.
 //!
-//! The upper file wins entry by entry, but only as far as it is stricter: where both set what bounds a run, and the
-//! project's would allow more, the operator's stays until the lift is accepted (see [`trust`](super::trust)). So no project
-//! can raise a limit, a grant or a rate that the operator wrote down, keep more in the journal, or put another plugin in
-//! the place of one that the operator chose. Where the operator's file does not mention a limit that has a default, that
-//! default is held in the same way. What else it does not mention is the project's to set.
+//! The project's file overrides the operator's entry by entry, but only as far as it is stricter: if both set something
+//! that bounds a run, and the project's value allows more, the operator's stays in force until the lift is accepted
+//! (see [`trust`](super::trust)). So a project cannot raise a limit, a grant or a rate that the operator wrote down,
+//! keep more in the journal, or replace a plugin that the operator chose. A limit that the operator's file does not
+//! mention is bounded by its default in the same way. Everything else that the operator's file does not mention may be
+//! set by the project.
+//!
+//! In this module, `yours` are the operator's values, `theirs` the project's.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -15,26 +18,26 @@ use super::file::{Kind, Layer, RawGrant, RawJournal, RawProvider, RawRun};
 use super::reader::Origin;
 use super::resolve::{LOG_BYTES, MAX_RUN_BYTES};
 use super::trust::lifts::{Lift, TrustedLift};
-use super::{Bodies, DirGrant, DirQuota, MaxTokensField, RegistryConfig, SubAgent};
+use super::{BodyRetention, DirGrant, DirQuota, MaxTokensField, RegistryConfig, SubAgent};
 use agenthost_core::limits::units::show_bytes;
 use agenthost_core::limits::{Cap, Limits, LimitsPatch};
 
-/// The most memory that a machine's default allows a run with the default number of tasks.
+/// The largest memory limit that any machine's default gives to a run with the default number of tasks.
 const RUN_MEMORY: u64 = 2 << 30;
-/// Tasks alive at once.
+/// The default number of tasks alive at once.
 const CONCURRENT_TASKS: u32 = 1_000;
 
 pub(super) type Origins = BTreeMap<String, Origin>;
 
-/// Which lifts count.
+/// The lifts that take effect.
 pub(super) enum Accepted {
-    /// These.
+    /// These lifts.
     Some(Vec<TrustedLift>),
-    /// All of them, to see what the file asks for.
+    /// All of them, to show what the file asks for.
     All,
 }
 
-/// Both files as one.
+/// Both files merged, with the lifts that the project's file asks for.
 pub(super) struct Merged {
     pub(super) layer: Layer,
     pub(super) lifts: Vec<Lift>,
@@ -60,7 +63,7 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
         if !keeps {
             forget(&mut origins, &format!("providers.{name}."));
         } else if same_key {
-            // The project's file repeats it, and it stays the operator's word.
+            // The project's file repeats the operator's key, so the operator's entry remains the origin.
             kept.extend(["key-env", "key-file"].map(|key| format!("providers.{name}.{key}")));
         } else if over.key.is_some() {
             origins.remove(&format!("providers.{name}.key-env"));
@@ -89,7 +92,7 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
         limits: merger.limits("limits", lower.limits, upper.limits, &Limits::task_default()),
         reply_tokens: merger.most("limits.reply-tokens", lower.reply_tokens, upper.reply_tokens),
         run: merger.run(lower.run, upper.run),
-        // Taken from both files before they are merged.
+        // Resolved from both files before they are merged.
         compile: RawCompile::default(),
         journal: merger.journal(lower.journal, upper.journal),
         grants: merger.entries("grants", lower.grants, upper.grants, Merger::grant),
@@ -107,7 +110,7 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
             upper.registries,
             |merger, entry, yours, theirs| merger.same(entry, yours, theirs, show_registry),
         ),
-        // All of them hold, whoever named them.
+        // All policies apply, whichever file names them.
         policies: [lower.policies, upper.policies].concat(),
         origins,
     };
@@ -118,7 +121,7 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
         let entry = &lift.trusted.entry;
         match lower_origins.get(entry) {
             Some(origin) => layer.origins.insert(entry.clone(), origin.clone()),
-            // The default holds.
+            // The default applies.
             None => layer.origins.remove(entry),
         };
     }
@@ -132,7 +135,7 @@ struct Merger<'a> {
 }
 
 impl Merger<'_> {
-    /// Notes a lift, and says whether it counts.
+    /// Records a lift, and returns whether it was accepted.
     fn lifts(&mut self, entry: &str, yours: String, theirs: String) -> bool {
         let trusted = TrustedLift {
             entry: entry.to_owned(),
@@ -151,7 +154,7 @@ impl Merger<'_> {
         accepted
     }
 
-    /// Theirs where it is given and allows no more than yours, or is accepted.
+    /// Returns `theirs` if it is set and allows no more than `yours`, or if the lift is accepted; otherwise `yours`.
     fn hold<T>(
         &mut self,
         entry: &str,
@@ -163,7 +166,7 @@ impl Merger<'_> {
         self.hold_default(entry, yours, None, theirs, allows_more, show)
     }
 
-    /// The same, where `usual` holds if you say nothing.
+    /// Like `hold`, but if `yours` is `None`, `theirs` is compared with `usual`.
     fn hold_default<T>(
         &mut self,
         entry: &str,
@@ -187,12 +190,12 @@ impl Merger<'_> {
         }
     }
 
-    /// The smaller number.
+    /// Returns the smaller number, or `theirs` if the lift is accepted.
     fn most<T: Ord + Display>(&mut self, entry: &str, yours: Option<T>, theirs: Option<T>) -> Option<T> {
         self.most_default(entry, yours, None, theirs)
     }
 
-    /// The same, where `usual` holds if you say nothing.
+    /// Like `most`, but if `yours` is `None`, `theirs` is compared with `usual`.
     fn most_default<T: Ord + Display>(
         &mut self,
         entry: &str,
@@ -210,7 +213,7 @@ impl Merger<'_> {
         )
     }
 
-    /// Yours, if theirs is another.
+    /// Returns `yours` unless `theirs` is equal or the lift is accepted.
     fn same<T: PartialEq>(&mut self, entry: &str, yours: T, theirs: T, show: impl Fn(&T) -> String) -> T {
         match theirs == yours || self.lifts(entry, show(&yours), show(&theirs)) {
             true => theirs,
@@ -238,7 +241,7 @@ impl Merger<'_> {
         self.hold_default(entry, yours, usual.map(Cap::At), theirs, more, show)
     }
 
-    /// Where you say nothing, `usual` is held.
+    /// Merges two tables of limits. A limit that `yours` does not set is compared with `usual`.
     fn limits(&mut self, table: &str, yours: LimitsPatch, theirs: LimitsPatch, usual: &Limits) -> LimitsPatch {
         let entry = |key: &str| format!("{table}.{key}");
         LimitsPatch {
@@ -293,8 +296,8 @@ impl Merger<'_> {
         }
     }
 
-    /// The memory of a run, and whether the machine's default bounds it all the same. What that is depends on the machine
-    /// and the hour, so only what is more on every machine is a lift.
+    /// Returns the memory limit of a run, and whether the machine's default bounds it as well. That default varies with
+    /// the machine and over time, so only a limit above it on every machine is a lift.
     fn run_memory(&mut self, yours: Option<Cap<u64>>, theirs: Option<Cap<u64>>) -> (Option<Cap<u64>>, bool) {
         let entry = "run.limits.memory";
         let Some(theirs) = theirs.filter(|_| yours.is_none()) else {
@@ -312,21 +315,21 @@ impl Merger<'_> {
     }
 
     fn journal(&mut self, yours: RawJournal, theirs: RawJournal) -> RawJournal {
-        let kept = |bodies: &Bodies| match bodies {
-            Bodies::None => 0,
-            Bodies::Replies => 1,
-            Bodies::All => 2,
+        let kept = |bodies: &BodyRetention| match bodies {
+            BodyRetention::None => 0,
+            BodyRetention::Replies => 1,
+            BodyRetention::All => 2,
         };
-        let show = |bodies: &Bodies| {
+        let show = |bodies: &BodyRetention| {
             match bodies {
-                Bodies::None => "none",
-                Bodies::Replies => "replies",
-                Bodies::All => "all",
+                BodyRetention::None => "none",
+                BodyRetention::Replies => "replies",
+                BodyRetention::All => "all",
             }
             .to_owned()
         };
         RawJournal {
-            // Recording what the operator wants unrecorded is as bad as the other way around.
+            // Recording runs that the operator wants unrecorded is as bad as the reverse.
             enabled: self.hold(
                 "journal.enabled",
                 yours.enabled,
@@ -334,7 +337,7 @@ impl Merger<'_> {
                 |theirs, yours| theirs != yours,
                 bool::to_string,
             ),
-            // A project's is below its own folder, which is checked.
+            // `check_journal` has verified that a project's journal is below the project's folder.
             file: theirs.file.or(yours.file),
             bodies: self.hold(
                 "journal.bodies",
@@ -343,7 +346,7 @@ impl Merger<'_> {
                 |theirs, yours| kept(theirs) > kept(yours),
                 show,
             ),
-            // A plugin that came with the project would fill the disk, so the default is held, too.
+            // A plugin that came with the project could fill the disk, so the default bounds the project's value.
             max_run_bytes: self.cap(
                 "journal.max-run-bytes",
                 yours.max_run_bytes,
@@ -354,7 +357,7 @@ impl Merger<'_> {
         }
     }
 
-    /// The rates and bounds of a provider that both files have.
+    /// Merges the rates and bounds of a provider that is in both files.
     fn provider(&mut self, name: &str, theirs: RawProvider, yours: &RawProvider) -> RawProvider {
         let entry = |key: &str| format!("providers.{name}.{key}");
         RawProvider {
@@ -401,7 +404,7 @@ impl Merger<'_> {
             }
             (yours, theirs) => theirs.or(yours),
         };
-        // What several directories below one of yours may take, they take from its quota.
+        // Several directories below one of the operator's share its quota.
         let mut left = yours.dirs.clone();
         let covered = |dir: &DirGrant| {
             let may = |own: &&mut DirGrant| {
@@ -430,7 +433,7 @@ impl Merger<'_> {
         }
     }
 
-    /// All entries of a section; `both` decides on those that both files have.
+    /// Merges a section; `both` merges the entries that are in both files.
     fn entries<V>(
         &mut self,
         section: &str,
@@ -450,13 +453,13 @@ impl Merger<'_> {
     }
 }
 
-/// Whether a quota is no larger than another.
+/// Returns whether a quota is no larger than another.
 fn is_within(quota: DirQuota, most: DirQuota) -> bool {
     let within = |number: Option<u64>, most: Option<u64>| most.is_none_or(|most| number.is_some_and(|n| n <= most));
     within(quota.bytes, most.bytes) && within(quota.files, most.files)
 }
 
-/// What is left of a quota.
+/// Returns the rest of a quota.
 fn without(quota: DirQuota, taken: DirQuota) -> DirQuota {
     let left = |number: Option<u64>, taken: Option<u64>| Some(number?.saturating_sub(taken.unwrap_or_default()));
     DirQuota {

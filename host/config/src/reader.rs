@@ -1,7 +1,7 @@
-//! One TOML file, read so that every complaint names the file, the line and the key.
+//! Reads one TOML file so that every error names the file, the line and the key.
 //!
-//! This knows nothing of what the keys mean. A file is at most 1 MiB, which is far more than any configuration and
-//! keeps a link to something endless from filling memory.
+//! This module does not know what the keys mean. A file is at most 1 MiB, which is far more than any configuration
+//! needs and keeps a link to an endless file from filling memory.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use agenthost_core::plain_file::{self, Links};
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Where a setting stands.
+/// The place of a setting: a file and a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     file: Arc<Path>,
@@ -29,23 +29,23 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The file.
+    /// Returns the file.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// The line, from 1.
+    /// Returns the line, starting at 1.
     pub fn line(&self) -> usize {
         self.line
     }
 
-    /// A configuration error at this place.
+    /// Returns a configuration error at this place.
     pub fn error(&self, message: impl fmt::Display) -> Error {
         Error::config(format!("{self}: {message}"))
     }
 }
 
-/// `agenthost.toml:7`, relative to the working directory where the file lies below it.
+/// Writes `agenthost.toml:7`, with a path relative to the working directory if the file is below it.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.shown, self.line)
@@ -61,15 +61,15 @@ pub struct Source<'e> {
 }
 
 impl<'e> Source<'e> {
-    /// Reads `path`. A file that was found rather than named must be a regular one, so that no pipe or device that
-    /// somebody put there is waited for.
+    /// Reads `path`. A file that was found rather than named by the user must be a regular file, so that the host never
+    /// waits on a pipe or a device that a stranger put there.
     pub fn read(env: &'e Env, path: PathBuf, found: bool) -> Result<Self> {
         let shown = env.shown(&path);
         let text = read_text(&path, found).map_err(|error| {
             let missing = error.kind() == io::ErrorKind::NotFound;
             let error = Error::config(format!("cannot read {shown}: {error}"));
             if missing && !found {
-                return error.hint("Name a file that exists, or leave out --config (and AGENTHOST_CONFIG) to use the agenthost.toml found upwards from here.");
+                return error.with_hint("Name a file that exists, or leave out --config (and AGENTHOST_CONFIG) to use the agenthost.toml found upwards from here.");
             }
             error
         })?;
@@ -81,27 +81,27 @@ impl<'e> Source<'e> {
         })
     }
 
-    /// The file's name as people should read it.
+    /// Returns the file's name for display.
     pub fn shown(&self) -> &str {
         &self.shown
     }
 
-    /// The directory that relative paths in this file start from.
+    /// Returns the directory that relative paths in this file start from.
     pub fn dir(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new("/"))
     }
 
-    /// The file's tables, and the places of all keys.
+    /// Parses the file into its tables and the places of all keys.
     pub fn parse(&self) -> Result<(Spanned<DeTable<'_>>, BTreeMap<String, Origin>)> {
         let table = DeTable::parse(&self.text).map_err(|error| {
-            // The parser's message can go over several lines; the first says what is wrong.
+            // The parser's message can have several lines; the first describes the error.
             let message = error.message().lines().next().unwrap_or("no TOML").to_owned();
             let duplicate = message.starts_with("duplicate");
             let error = self.at(error.span().map_or(0, |span| span.start)).error(message);
             if duplicate {
                 return error;
             }
-            error.hint("Write [SECTION] on a line of its own, and below it lines such as key = \"text\", key = 5 or key = [\"a\", \"b\"].")
+            error.with_hint("Write [SECTION] on a line of its own, and below it lines such as key = \"text\", key = 5 or key = [\"a\", \"b\"].")
         })?;
         let mut origins = BTreeMap::new();
         self.record("", table.get_ref(), &mut origins);
@@ -118,7 +118,7 @@ impl<'e> Source<'e> {
         }
     }
 
-    /// The place of a byte of the text.
+    /// Returns the place of a byte of the text.
     pub fn at(&self, byte: usize) -> Origin {
         let before = self.text.get(..byte).unwrap_or(&self.text);
         Origin {
@@ -150,7 +150,7 @@ pub struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// The file's outermost table.
+    /// Returns the file's top-level table.
     pub fn top(source: &'a Source<'a>, table: &'a DeTable<'a>) -> Self {
         Self {
             source,
@@ -159,7 +159,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Refuses a key that is not among `known`; of several, the first in the file.
+    /// Refuses a key that is not among `known`. The error names the first such key of the file.
     pub fn only(&self, known: &[&str]) -> Result<()> {
         let strangers = self.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
         let Some(key) = strangers.min_by_key(|key| key.span().start) else {
@@ -179,17 +179,17 @@ impl<'a> Section<'a> {
             .source
             .at(key.span().start)
             .error(format!("unknown key `{name}` {place}"))
-            .hint(hint))
+            .with_hint(hint))
     }
 
-    /// The value of `key`.
-    pub fn get(&self, key: &str) -> Option<Entry<'a>> {
+    /// Returns the entry with this key.
+    pub fn get(&self, key: &str) -> Option<TomlEntry<'a>> {
         self.entries().find(|entry| entry.key == key)
     }
 
-    /// All entries, in the order of their names.
-    pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> {
-        self.table.iter().map(|(key, value)| Entry {
+    /// Returns all entries, in the order of their names.
+    pub fn entries(&self) -> impl Iterator<Item = TomlEntry<'a>> {
+        self.table.iter().map(|(key, value)| TomlEntry {
             source: self.source,
             section: self.name.clone(),
             key: key.get_ref(),
@@ -200,7 +200,7 @@ impl<'a> Section<'a> {
 }
 
 /// A key with its value.
-pub struct Entry<'a> {
+pub struct TomlEntry<'a> {
     source: &'a Source<'a>,
     section: String,
     pub key: &'a str,
@@ -208,13 +208,13 @@ pub struct Entry<'a> {
     value: &'a Spanned<DeValue<'a>>,
 }
 
-impl<'a> Entry<'a> {
-    /// The value as a table of its own.
+impl<'a> TomlEntry<'a> {
+    /// Returns the value as a table of its own.
     pub fn section(&self) -> Result<Section<'a>> {
         let DeValue::Table(table) = self.value.get_ref() else {
             return Err(self.expected("a table"));
         };
-        // Quoted as TOML wants it, so that the name can be searched for.
+        // The name is quoted as in TOML, so that it can be searched for.
         let bare = self
             .key
             .bytes()
@@ -235,17 +235,17 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// A string.
+    /// Returns the value as a string.
     pub fn text(&self) -> Result<&'a str> {
         self.value.get_ref().as_str().ok_or_else(|| self.expected("a string"))
     }
 
-    /// A string that `parse` accepts.
+    /// Returns the value as a string that `parse` accepts.
     pub fn text_as<T>(&self, parse: impl FnOnce(&'a str) -> Result<T, String>) -> Result<T> {
         parse(self.text()?).map_err(|message| self.wrong(message))
     }
 
-    /// A number or a string that `parse` accepts.
+    /// Returns the value as a number or a string that `parse` accepts.
     pub fn number_as<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T> {
         let read = match self.value.get_ref() {
             DeValue::String(text) => parse(text),
@@ -257,7 +257,7 @@ impl<'a> Entry<'a> {
         read.map_err(|message| self.wrong(message))
     }
 
-    /// `true` or `false`.
+    /// Returns the value as a boolean.
     pub fn boolean(&self) -> Result<bool> {
         self.value
             .get_ref()
@@ -265,7 +265,7 @@ impl<'a> Entry<'a> {
             .ok_or_else(|| self.expected("true or false"))
     }
 
-    /// A list of strings that `parse` accepts.
+    /// Returns the value as a list of strings that `parse` accepts.
     pub fn list_as<T>(&self, parse: impl Fn(&'a str) -> Result<T, String>) -> Result<Vec<T>> {
         let DeValue::Array(items) = self.value.get_ref() else {
             return Err(self.expected("a list of strings"));
@@ -280,7 +280,7 @@ impl<'a> Entry<'a> {
         items.iter().map(read).collect()
     }
 
-    /// One string that `parse` accepts, or a list of them that is not empty.
+    /// Returns the value as one string that `parse` accepts, or as a nonempty list of them.
     pub fn one_or_more_as<T>(&self, parse: impl Fn(&'a str) -> Result<T, String>) -> Result<Vec<T>> {
         match self.value.get_ref() {
             DeValue::Array(items) if items.is_empty() => Err(self.wrong("the list is empty")),
@@ -290,12 +290,12 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Where the key stands.
+    /// Returns the place of the key.
     pub fn origin(&self) -> Origin {
         self.source.at(self.start)
     }
 
-    /// An error about this entry's value.
+    /// Returns an error about this entry's value.
     pub fn wrong(&self, message: impl AsRef<str>) -> Error {
         self.wrong_at(self.start, message.as_ref())
     }

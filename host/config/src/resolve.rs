@@ -1,9 +1,10 @@
-//! Two files, and what goes without saying, made into one configuration.
+//! Turns two files and the defaults into one configuration.
 //!
-//! Three providers need no entry: `anthropic`, `openai` and `offline`. A provider without a `base-url` is at its vendor's
-//! address, or where `ANTHROPIC_BASE_URL` or `OPENAI_BASE_URL` say, as with the vendors' own libraries: those variables
-//! are the operator's word. A provider without a key takes its vendor's usual variable only under the vendor's own name
-//! or at an address that no file chose; a service of another name is never handed a vendor's key unasked.
+//! Three providers need no entry: `anthropic`, `openai` and `offline`. A provider without a `base-url` uses
+//! `ANTHROPIC_BASE_URL` or `OPENAI_BASE_URL` if set, as the vendors' own libraries do, and otherwise the vendor's
+//! address; those variables count as set by the operator. A provider without a key uses its vendor's usual variable
+//! only if it has the vendor's own name or an address that no file chose. A service with another name never receives a
+//! vendor's key implicitly.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -19,26 +20,27 @@ use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Cap, Limits};
 use agenthost_core::nearest::nearest;
 
-/// Output tokens reserved for a call that names no maximum: room for a long structured answer, a small part of a task's
-/// 200,000.
+/// Output tokens reserved for a call that sets no maximum: enough for a long structured reply, and a small part of a
+/// task's default 200,000.
 const REPLY_TOKENS: u32 = 8_192;
-/// 64 KiB of a task's output: some 800 lines, enough to see what went wrong.
+/// 64 KiB of a task's output: about 800 lines, enough to see what went wrong.
 pub(super) const LOG_BYTES: u64 = 64 << 10;
-/// Some thousand model calls with long prompts. Without a bound, a plugin that repeats calls which are refused fills the disk.
+/// About a thousand model calls with long prompts. Without a bound, a plugin that repeats refused calls would fill the
+/// disk.
 pub(super) const MAX_RUN_BYTES: u64 = 1 << 30;
 
-/// What is known of a kind that stands for a vendor.
+/// A vendor with a provider kind of its own.
 struct Vendor {
     name: &'static str,
     url: &'static str,
     url_var: &'static str,
     key_var: &'static str,
-    /// The small and the large model.
+    /// The small model; `strong` is the large one.
     fast: &'static str,
     strong: &'static str,
 }
 
-// Addresses, variables and model ids are the vendors' own, from their API references.
+// Addresses, variables and model ids come from the vendors' API references.
 const ANTHROPIC: Vendor = Vendor {
     name: "anthropic",
     url: "https://api.anthropic.com",
@@ -66,7 +68,7 @@ impl Kind {
         }
     }
 
-    /// The kind of a provider that needs no entry.
+    /// Returns the kind of a provider that needs no entry.
     pub(super) fn of(name: &str) -> Option<Self> {
         [ANTHROPIC.name, OPENAI.name, OFFLINE]
             .contains(&name)
@@ -75,13 +77,13 @@ impl Kind {
     }
 }
 
-/// The variable that a provider's kind takes its key from if nothing else is said.
+/// Returns the variable that holds the key of a provider of this kind by default.
 pub(super) fn usual_key_variable(kind: &ProviderKind) -> Option<&'static str> {
     let vendor = Kind::parse(kind.name()).ok()?.vendor()?;
     Some(vendor.key_var)
 }
 
-/// Merges `upper` over `lower`, fills in and checks. Each comes with its file.
+/// Merges `upper` over `lower`, fills in defaults and validates the result. Each layer comes with its file.
 pub(super) fn resolve(
     env: &Env,
     (lower, user_file): (Layer, Option<PathBuf>),
@@ -140,7 +142,7 @@ pub(super) fn resolve(
     })
 }
 
-/// An error at the place of `entry`.
+/// Returns an error at the place where `entry` is set.
 pub(super) fn at(origins: &Origins, entry: &str, message: &str) -> Error {
     match origins.get(entry) {
         Some(origin) => origin.error(message),
@@ -165,7 +167,7 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
     let entry = format!("providers.{name}");
     let Some(kind) = raw.kind.or_else(|| Kind::of(name)) else {
         return Err(at(origins, &entry, &format!("[{entry}] has no `kind`"))
-            .hint("Add kind = \"anthropic\", \"openai\", \"offline\" or \"script\"."));
+            .with_hint("Add kind = \"anthropic\", \"openai\", \"offline\" or \"script\"."));
     };
     let foreign: &[&str] = match kind {
         Kind::Anthropic => &["file", "max-tokens-field"],
@@ -182,7 +184,7 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
         (Kind::Script, Some(file)) => ProviderKind::Script { file },
         (Kind::Script, None) => {
             return Err(at(origins, &entry, &format!("[{entry}] has no `file`"))
-                .hint("Add file = \"…\" with the answers that the script gives."));
+                .with_hint("Add file = \"…\" with the answers that the script gives."));
         }
     };
     if let Some(key) = foreign
@@ -229,7 +231,7 @@ fn usual_address(env: &Env, vendor: &Vendor) -> Result<Address> {
         Some(text) => Ok(Address {
             url: base_url(text).map_err(|error| {
                 Error::config(format!("the environment variable {}: {error}", vendor.url_var))
-                    .hint("Correct the variable, or unset it.")
+                    .with_hint("Correct the variable, or unset it.")
             })?,
             set_by: SetBy::Variable(vendor.url_var),
         }),
@@ -240,7 +242,7 @@ fn usual_address(env: &Env, vendor: &Vendor) -> Result<Address> {
     }
 }
 
-/// `fast` and `strong` at the first vendor whose key is at hand, or made up on this machine.
+/// Maps `fast` and `strong` to the first vendor whose key is available, or else to the offline provider.
 fn assumed_models(env: &Env, providers: &BTreeMap<String, ProviderConfig>) -> BTreeMap<String, Vec<ModelRef>> {
     let at_hand = |vendor: &&Vendor| {
         let key = providers.get(vendor.name).and_then(|provider| provider.key.as_ref());
@@ -269,13 +271,14 @@ fn check_models(
         if let Some(ModelRef { provider, .. }) = chain.iter().find(|model| !providers.contains_key(&model.provider)) {
             let message = format!("`{name}` in [models] names the unknown provider `{provider}`");
             let hint = unknown(provider, providers.keys(), "providers");
-            return Err(at(origins, &format!("models.{name}"), &message).hint(hint));
+            return Err(at(origins, &format!("models.{name}"), &message).with_hint(hint));
         }
     }
     Ok(())
 }
 
-/// A project's file may come from a stranger, who must not choose where on this machine prompts and replies are written.
+/// Refuses a journal outside the folder of a project's file: the file may come from a stranger, who must not choose
+/// where on this machine prompts and replies are written.
 fn check_journal(upper: &Layer, project_file: Option<&Path>) -> Result<()> {
     let (Some(file), Some(project)) = (&upper.journal.file, project_file.and_then(Path::parent)) else {
         return Ok(());
@@ -283,13 +286,14 @@ fn check_journal(upper: &Layer, project_file: Option<&Path>) -> Result<()> {
     let inside = file
         .strip_prefix(project)
         .is_ok_and(|below| below.components().all(|part| matches!(part, Component::Normal(_))));
-    // Nor through a link in the folder.
+    // A link in the folder must not lead outside either.
     if inside && place(file).starts_with(place(project)) {
         return Ok(());
     }
     let message = "`file` in [journal] lies outside the folder of a project's file";
-    Err(at(&upper.origins, "journal.file", message)
-        .hint("Name a file below the folder, or set it in your own file, with --journal or with AGENTHOST_JOURNAL."))
+    Err(at(&upper.origins, "journal.file", message).with_hint(
+        "Name a file below the folder, or set it in your own file, with --journal or with AGENTHOST_JOURNAL.",
+    ))
 }
 
 fn grants(
@@ -301,11 +305,13 @@ fn grants(
     let resolve = |(plugin, raw): (String, RawGrant)| {
         if let Some(name) = raw.models.iter().flatten().find(|name| !models.contains_key(*name)) {
             let message = format!("`models` in [grants.\"{plugin}\"] names the unknown model `{name}`");
-            return Err(at(origins, &format!("grants.{plugin}.models"), &message).hint(unknown(
-                name,
-                models.keys(),
-                "models",
-            )));
+            return Err(
+                at(origins, &format!("grants.{plugin}.models"), &message).with_hint(unknown(
+                    name,
+                    models.keys(),
+                    "models",
+                )),
+            );
         }
         let own_limits = Limits::none().overridden_by(&raw.limits);
         let grant = Grant {
@@ -321,7 +327,7 @@ fn grants(
     raw.into_iter().map(resolve).collect()
 }
 
-/// The hint for a name that is not known.
+/// Returns the hint for an unknown name.
 fn unknown<'k>(name: &str, known: impl Iterator<Item = &'k String> + Clone, what: &str) -> String {
     let all = known.clone().map(String::as_str).collect::<Vec<_>>().join(", ");
     match nearest(name, known.map(String::as_str)) {

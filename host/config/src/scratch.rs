@@ -1,4 +1,4 @@
-//! A private home, project and environment for one test; all gone when it ends.
+//! A temporary home, project and environment for one test, removed at its end.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,7 +31,7 @@ impl Scratch {
         }
     }
 
-    /// A scratch with this text as the project's file.
+    /// Creates a scratch with `text` as the project's file.
     pub(super) fn project(text: &str) -> Self {
         let scratch = Self::new();
         scratch.write("project/agenthost.toml", text);
@@ -79,16 +79,16 @@ impl Scratch {
         Config::load(&self.env()).unwrap_err()
     }
 
-    /// Message and hint, on two lines, with this scratch's place left out.
+    /// Returns the message and the hint, on two lines, without the path of this scratch.
     pub(super) fn shown(&self, error: &Error) -> String {
-        let text = match error.next_step() {
+        let text = match error.hint() {
             Some(hint) => format!("{}\n{hint}", error.message()),
             None => error.message().to_owned(),
         };
         text.replace(self.root.to_str().unwrap(), "")
     }
 
-    /// What loading says.
+    /// Returns the error of loading the configuration.
     pub(super) fn complaint(&self) -> String {
         self.shown(&self.load_error())
     }

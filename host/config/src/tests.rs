@@ -39,7 +39,7 @@ fn nothing_at_all_is_offline() {
         &JournalConfig {
             enabled: true,
             file: None,
-            bodies: Bodies::All,
+            bodies: BodyRetention::All,
             max_run_bytes: Some(1 << 30),
         }
     );
@@ -419,7 +419,7 @@ fn a_journal_is_set_key_by_key() {
         &JournalConfig {
             enabled: false,
             file: Some(scratch.path("project/log/runs.db")),
-            bodies: Bodies::None,
+            bodies: BodyRetention::None,
             max_run_bytes: Some(2 << 20),
         }
     );

@@ -1,24 +1,26 @@
-//! The questions that a stranger's file raises: may it send prompts there, may it give a plugin this directory, may it
-//! lift a limit of the operator's, may its crates run code?
+//! Decides what a stranger's file may do: send prompts to an address, grant a directory to a plugin, lift a limit of
+//! the operator's, and run the code of its crates.
 //!
 //! A file *pairs* a provider with an address, or with a key: see `pairs`.
 //!
-//! A project's file *grants* a directory to a plugin: see `dirs`. This is asked for every grant whenever the file is loaded.
+//! A project's file *grants* a directory to a plugin: see `dirs`. Every grant is checked whenever the file is loaded.
 //!
-//! A project's file *lifts* what the operator's own file holds, or a default limit: a limit, a grant, the place of a
-//! sub-agent. Without the operator's word the stricter of both holds, which is no error; see `lifts`.
+//! A project's file *lifts* something that the operator's own file sets, or a default limit: a limit, a grant, the
+//! source of a sub-agent. Until the operator accepts the lift, the stricter of both applies, which is not an error; see
+//! `lifts`.
 //!
-//! A *crate* runs code when it is built. Those below a folder that the operator trusts may be built, and those that the
-//! operator named for it; see [`crates`].
+//! A *crate* runs code when it is built. A crate may be built if it is below a folder that the operator trusts, or if
+//! the operator trusted it by name; see [`crates`].
 //!
-//! [`Config::load`] asks for the providers that models map to and that would be sent something, so that a project can name
-//! a service that this machine has no key for; [`Config::key`] asks again for whatever provider is put to use. What was
-//! accepted is the file's path, a digest of each pair of provider, address and key source, one of each plugin, directory
-//! and access, one of each lift with both values, and the folder of the crates: the file may change in any other way, but a
-//! new address, or another key for it, or another directory, is a new question.
+//! [`Config::load`] checks the providers that models map to and that would receive something, so that a project can
+//! name a service that this machine has no key for; [`Config::key`] checks again any provider that is used. What is
+//! recorded of an acceptance is the file's path; a digest of each triple of provider, address and key source; a digest
+//! of each triple of plugin, directory and access; each lift with both values; and the folder of the crates. The file
+//! may change in any other way, but a new address, another key for it, or another directory has to be accepted again.
 //!
-//! The record is `trust.toml` in [`Env::state_dir`], written as a whole; of two writers at the same time the later wins,
-//! and the other's question is asked again. It protects against files, not against programs that run as the operator.
+//! The record is `trust.toml` in [`Env::state_dir`], always written as a whole. If two processes write at the same
+//! time, the later one wins, and what the other accepted has to be accepted again. It protects against files, not
+//! against programs that run as the operator.
 
 pub mod crates;
 pub mod dirs;
@@ -44,11 +46,11 @@ use super::{Config, Env, Lifting, Origin, PROJECT_FILE};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::printable::shell_word;
 
-/// What was accepted for one file or folder.
+/// The record of what the operator accepted for one file or folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustRecord {
-    /// The configuration file, or the folder where it has none, with all links resolved.
+    /// The configuration file, or the folder if it has none, with all links resolved.
     pub file: PathBuf,
     /// The pairs, sorted by provider.
     #[serde(default)]
@@ -56,7 +58,7 @@ pub struct TrustRecord {
     /// The directories outside the file's folder, and those that plugins may write to, sorted by plugin.
     #[serde(default)]
     pub dirs: Vec<TrustedDir>,
-    /// What of the operator's own file it lifts, sorted by entry.
+    /// The lifts of the operator's own file or of a default, sorted by entry.
     #[serde(default)]
     pub lifts: Vec<TrustedLift>,
     /// The folder whose crates may be built.
@@ -65,7 +67,7 @@ pub struct TrustRecord {
 }
 
 impl TrustRecord {
-    /// That of a folder without a configuration.
+    /// Returns the record of a folder without a configuration file.
     fn of_crates(file: PathBuf, crates: TrustedCrates) -> Self {
         Self {
             file,
@@ -76,13 +78,13 @@ impl TrustRecord {
         }
     }
 
-    /// Whether there is nothing that needs the operator's word.
+    /// Returns whether nothing needs the operator's acceptance.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty() && self.dirs.is_empty() && self.lifts.is_empty() && self.crates.is_none()
     }
 }
 
-/// The record's format. Format 1 has neither lifts nor crates, and reads as one without them.
+/// The version of the record's format. Format 1 has neither lifts nor crates, and is read as a record without them.
 const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
@@ -93,12 +95,13 @@ struct Store {
     trusted: Vec<TrustRecord>,
 }
 
-/// What [`accept`] would record for `file`: every pair, directory and lift that needs the operator's word, used or not, and
-/// the folder of its crates. `file` may be a folder, which stands for the `agenthost.toml` in it, if there is one.
+/// Returns the record that [`accept`] would write for `file`: every pair, directory and lift that needs the operator's
+/// acceptance, used or not, and the folder of its crates. `file` may be a folder, which means the `agenthost.toml` in
+/// it, if there is one.
 ///
 /// # Errors
 ///
-/// As [`Config::load`], but for the question of trust itself.
+/// As [`Config::load`], except for the errors that ask for trust.
 pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
     let mut file = env.cwd().join(file);
     refuse_link(env, &file)?;
@@ -136,9 +139,8 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
     })
 }
 
-/// What is recorded for a folder without a configuration: that its crates may be built.
-/// Refuses a link: a repository could hold one that leads to a folder of many projects, and the word that was meant for it would be
-/// recorded for them.
+/// Refuses a link. A repository could hold one that leads to a folder of many projects, and an acceptance that was
+/// meant for the repository would be recorded for all of them.
 fn refuse_link(env: &Env, path: &Path) -> Result<()> {
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
         return Ok(());
@@ -146,24 +148,26 @@ fn refuse_link(env: &Env, path: &Path) -> Result<()> {
     let shown = env.shown(path);
     let target = canonical(env, path)?;
     Err(
-        Error::usage(format!("{shown} is a link to {}", env.shown(&target))).hint(format!(
+        Error::usage(format!("{shown} is a link to {}", env.shown(&target))).with_hint(format!(
             "Name that file or folder itself if you mean it: `agenthost trust {}`.",
             shell_word(&target.to_string_lossy())
         )),
     )
 }
 
+/// Returns the record for a folder without a configuration file: its crates may be built.
 fn crates_of(env: &Env, folder: &Path) -> Result<TrustRecord> {
     let file = canonical(env, folder)?;
     let Some(crates) = TrustedCrates::below(env, &file)? else {
         return Err(Error::usage(format!("{} is too much to trust", env.shown(&file)))
-            .hint("Name the folder of one project, or of one crate."));
+            .with_hint("Name the folder of one project, or of one crate."));
     };
     Ok(TrustRecord::of_crates(file, crates))
 }
 
-/// Records the operator's word for all that `file` asks for, in place of what was recorded for it before. `file` may be a
-/// folder, as in [`review`]. Where it asks for nothing there is nothing to record, and the result says so by empty lists.
+/// Records the operator's acceptance of everything that `file` asks for, and replaces the earlier record of this file.
+/// `file` may be a folder, as in [`review`]. If it asks for nothing, nothing is recorded, and the result has empty
+/// lists.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -192,12 +196,12 @@ fn crates_of(env: &Env, folder: &Path) -> Result<TrustRecord> {
 ///
 /// # Errors
 ///
-/// As [`review`]; [`Host`](agenthost_core::error::ErrorClass::Host) where the record cannot be written.
+/// As [`review`]; [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be written.
 pub fn accept(env: &Env, file: &Path) -> Result<TrustRecord> {
     keep(env, review(env, file)?)
 }
 
-/// Records the operator's word, in place of what was recorded for the same file before.
+/// Stores `record` in place of an earlier record of the same file.
 fn keep(env: &Env, record: TrustRecord) -> Result<TrustRecord> {
     let mut records = list(env)?;
     let before = records.len();
@@ -212,18 +216,18 @@ fn keep(env: &Env, record: TrustRecord) -> Result<TrustRecord> {
     Ok(record)
 }
 
-/// All that was accepted, sorted by file.
+/// Returns all records, sorted by file.
 ///
 /// # Errors
 ///
-/// [`Host`](agenthost_core::error::ErrorClass::Host) for a record that cannot be read.
+/// [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be read.
 pub fn list(env: &Env) -> Result<Vec<TrustRecord>> {
     let Some(path) = store_path(env) else {
         return Ok(Vec::new());
     };
     let broken = |why: &dyn std::fmt::Display| {
         Error::host(format!("cannot read {}: {why}", path.display()))
-            .hint("Remove the file, then run `agenthost trust` again where it is needed.")
+            .with_hint("Remove the file, then run `agenthost trust` again where it is needed.")
     };
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -240,11 +244,11 @@ pub fn list(env: &Env) -> Result<Vec<TrustRecord>> {
     Ok(store.trusted)
 }
 
-/// Takes the operator's word for `file` back; false if there was none. The file itself may be gone.
+/// Removes the record of `file`; returns false if there was none. The file itself need not exist anymore.
 ///
 /// # Errors
 ///
-/// [`Host`](agenthost_core::error::ErrorClass::Host) where the record cannot be read or written.
+/// [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be read or written.
 pub fn revoke(env: &Env, file: &Path) -> Result<bool> {
     let given = env.cwd().join(file);
     let canonical = fs::canonicalize(&given).unwrap_or_else(|_| given.clone());
@@ -259,7 +263,7 @@ pub fn revoke(env: &Env, file: &Path) -> Result<bool> {
     Ok(found)
 }
 
-/// The lifts that were accepted for a project's file. Those of a record that cannot be read are none.
+/// Returns the lifts that were accepted for a project's file; empty if the record cannot be read.
 pub(super) fn accepted_lifts(env: &Env, file: Option<&Path>) -> Vec<TrustedLift> {
     let canonical = file.and_then(|file| fs::canonicalize(file).ok());
     let records = canonical.as_ref().and_then(|_| list(env).ok()).unwrap_or_default();
@@ -269,7 +273,7 @@ pub(super) fn accepted_lifts(env: &Env, file: Option<&Path>) -> Vec<TrustedLift>
     record.map(|record| record.lifts).unwrap_or_default()
 }
 
-/// Asks for all granted directories, and for all providers that models map to and that would be sent something.
+/// Checks all granted directories, and all providers that models map to and that would receive something.
 pub(super) fn check(config: &Config) -> Result<()> {
     dirs::asked(config).try_for_each(|(dir, origin)| dirs::check(config, &dir, origin))?;
     let mut names: Vec<&str> = config
@@ -288,7 +292,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
 }
 
 fn digest(three: [&[u8]; 3]) -> String {
-    // A zero byte stands in none of the three, so no two lists read the same.
+    // None of the three contains a zero byte, so different lists yield different texts.
     Sha256::digest(three.join(&0))
         .iter()
         .fold(String::new(), |mut text, byte| {
@@ -303,7 +307,7 @@ fn canonical(env: &Env, file: &Path) -> Result<PathBuf> {
         let missing = error.kind() == io::ErrorKind::NotFound;
         let error = Error::config(format!("cannot read {}: {error}", env.shown(file)));
         if missing {
-            return error.hint("Name a configuration file that exists.");
+            return error.with_hint("Name a configuration file that exists.");
         }
         error
     })
@@ -316,7 +320,7 @@ fn store_path(env: &Env) -> Option<PathBuf> {
 fn write(env: &Env, trusted: Vec<TrustRecord>) -> Result<()> {
     let Some(path) = store_path(env) else {
         return Err(Error::host("there is no home directory to keep the record of trust in")
-            .hint("Set HOME or XDG_STATE_HOME to an absolute path."));
+            .with_hint("Set HOME or XDG_STATE_HOME to an absolute path."));
     };
     let failed = |why: &dyn std::fmt::Display| Error::host(format!("cannot write {}: {why}", path.display()));
     let store = Store {
@@ -327,7 +331,7 @@ fn write(env: &Env, trusted: Vec<TrustRecord>) -> Result<()> {
     replace(&path, text.as_bytes()).map_err(|error| failed(&error))
 }
 
-/// Puts `bytes` at `path` so that a reader finds the old or the new, and only the owner can read it.
+/// Replaces the file at `path` atomically; only the owner can read it.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
@@ -354,7 +358,7 @@ fn create(temporary: &Path) -> io::Result<File> {
             .open(temporary)
     };
     match open() {
-        // Left by a process of the same number that was killed.
+        // Left by a killed process with the same id.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             fs::remove_file(temporary)?;
             open()

@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// ```
 /// use agenthost_core::error::{Error, ErrorClass};
 ///
-/// let error = Error::config("no model is named `fsat`").hint("Name one of [models].");
+/// let error = Error::config("no model is named `fsat`").with_hint("Name one of [models].");
 /// match error.class() {
 ///     ErrorClass::Config => assert!(error.message().contains("fsat")),
 ///     class => panic!("{} is not what was expected", class.name()),
@@ -59,9 +59,9 @@ impl ErrorClass {
 /// ```
 /// use agenthost_core::error::{Error, ErrorClass};
 ///
-/// let error = Error::config("`calls` is no number").at("agenthost.toml".as_ref()).hint("Write calls = 10.");
+/// let error = Error::config("`calls` is no number").at("agenthost.toml".as_ref()).with_hint("Write calls = 10.");
 /// assert_eq!(error.to_string(), "agenthost.toml: `calls` is no number");
-/// assert_eq!((error.class(), error.next_step()), (ErrorClass::Config, Some("Write calls = 10.")));
+/// assert_eq!((error.class(), error.hint()), (ErrorClass::Config, Some("Write calls = 10.")));
 /// ```
 #[derive(Debug)]
 pub struct Error {
@@ -128,7 +128,7 @@ impl Error {
 
     /// Adds the next step, as a sentence.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -151,7 +151,7 @@ impl Error {
     }
 
     /// The suggested next step, if there is one.
-    pub fn next_step(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 }

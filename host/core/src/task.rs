@@ -115,7 +115,7 @@ impl FailureClass {
 /// let failure = Failure::new(FailureClass::Escalated, "which of the two accounts?");
 /// assert_eq!(failure.to_string(), "escalated: which of the two accounts?");
 /// // For a plugin that takes the contract's `failure` as input:
-/// assert_eq!(failure.to_input(), json!({"escalated": "which of the two accounts?"}));
+/// assert_eq!(failure.to_contract_json(), json!({"escalated": "which of the two accounts?"}));
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
@@ -163,7 +163,7 @@ impl Failure {
     }
 
     /// Returns the JSON form of the contract's `failure`, as input for a plugin that takes one.
-    pub fn to_input(&self) -> Value {
+    pub fn to_contract_json(&self) -> Value {
         let name = self.class.name();
         match self.class {
             FailureClass::ContextOverflow | FailureClass::Cancelled => name.into(),
@@ -338,7 +338,7 @@ pub struct TaskReport {
 impl TaskReport {
     /// Describes the plugin that ran: `demo:competitor@0.1.0`, followed by `, release 0.1.3` if its release version
     /// differs.
-    pub fn ran(&self) -> String {
+    pub fn plugin_and_release(&self) -> String {
         match &self.release {
             Some(release) => format!("{}, release {release}", self.plugin),
             None => self.plugin.clone(),
@@ -387,10 +387,10 @@ mod tests {
             json!({"escalated": "why"}),
             json!({"other": ["quota", "gone: all"]}),
         ] {
-            assert_eq!(Failure::from_json(&case).to_input(), case);
+            assert_eq!(Failure::from_json(&case).to_contract_json(), case);
         }
         let host = Failure::new(FailureClass::Host, "why");
-        assert_eq!(host.to_input(), json!({"other": ["host", "why"]}));
+        assert_eq!(host.to_contract_json(), json!({"other": ["host", "why"]}));
         assert_eq!(host.to_string(), "host: why");
     }
 

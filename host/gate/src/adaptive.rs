@@ -14,7 +14,7 @@ const CALM: u64 = 60_000;
 
 /// The load signal of one reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sign {
+pub(super) enum LoadSignal {
     /// The service accepted the request. `full` if the limit was used up at the time, so that a higher one is worth
     /// trying.
     Healthy { full: bool },
@@ -25,7 +25,7 @@ pub(super) enum Sign {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Law {
+pub(super) struct ConcurrencyLimit {
     ceiling: f64,
     limit: f64,
     /// The number of the first request whose rejection counts: earlier ones were sent under the limit before the last
@@ -34,10 +34,10 @@ pub(super) struct Law {
     /// The time of the last rejection.
     refused_at: Option<u64>,
     /// Cuts since a request that was sent after a cut succeeded.
-    row: u32,
+    consecutive_cuts: u32,
 }
 
-impl Law {
+impl ConcurrencyLimit {
     pub(super) fn new(start: u32, ceiling: u32) -> Self {
         let ceiling = f64::from(ceiling.max(1));
         Self {
@@ -45,13 +45,13 @@ impl Law {
             limit: f64::from(start.max(1)).min(ceiling),
             cut_before: 0,
             refused_at: None,
-            row: 0,
+            consecutive_cuts: 0,
         }
     }
 
     /// The number of consecutive cuts without a successful request that was sent in between.
     pub(super) fn cuts_in_a_row(&self) -> u32 {
-        self.row
+        self.consecutive_cuts
     }
 
     /// The maximum number of requests in flight; at least 1.
@@ -62,24 +62,24 @@ impl Law {
 
     /// Takes the reply to request `number` into account; `next` is the number of the next request to be sent. Returns
     /// whether the limit was cut.
-    pub(super) fn observe(&mut self, now: u64, number: u64, next: u64, sign: Sign) -> bool {
-        if matches!(sign, Sign::Healthy { .. }) && number >= self.cut_before {
-            self.row = 0;
+    pub(super) fn observe(&mut self, now: u64, number: u64, next: u64, sign: LoadSignal) -> bool {
+        if matches!(sign, LoadSignal::Healthy { .. }) && number >= self.cut_before {
+            self.consecutive_cuts = 0;
         }
         match sign {
-            Sign::Neutral | Sign::Healthy { full: false } => {}
-            Sign::Healthy { full: true } => {
+            LoadSignal::Neutral | LoadSignal::Healthy { full: false } => {}
+            LoadSignal::Healthy { full: true } => {
                 let bold = self.refused_at.is_none_or(|at| now.saturating_sub(at) >= CALM);
                 let step = if bold { BOLD } else { CAREFUL };
                 self.limit = (self.limit + step / self.limit).min(self.ceiling);
             }
-            Sign::Refused => {
+            LoadSignal::Refused => {
                 self.refused_at = Some(now);
                 // Rejections of requests that were sent in one burst count as one.
                 if number >= self.cut_before {
                     self.limit = (self.limit / 2.0).max(1.0);
                     self.cut_before = next;
-                    self.row = self.row.saturating_add(1);
+                    self.consecutive_cuts = self.consecutive_cuts.saturating_add(1);
                     return true;
                 }
             }
@@ -92,9 +92,9 @@ impl Law {
 mod tests {
     use super::*;
 
-    const FULL: Sign = Sign::Healthy { full: true };
+    const FULL: LoadSignal = LoadSignal::Healthy { full: true };
 
-    fn rounds(law: &mut Law, now: u64, count: u32) {
+    fn rounds(law: &mut ConcurrencyLimit, now: u64, count: u32) {
         for _ in 0..count {
             for _ in 0..law.limit() {
                 law.observe(now, 0, 0, FULL);
@@ -104,14 +104,14 @@ mod tests {
 
     #[test]
     fn it_starts_at_four_and_grows_by_about_four_a_round_up_to_the_ceiling() {
-        let mut law = Law::new(4, 20);
+        let mut law = ConcurrencyLimit::new(4, 20);
         assert_eq!(law.limit(), 4);
         rounds(&mut law, 0, 1);
         assert!((6..=8).contains(&law.limit()), "{}", law.limit());
         rounds(&mut law, 0, 10);
         assert_eq!(law.limit(), 20);
         assert_eq!(
-            Law::new(4, 2).limit(),
+            ConcurrencyLimit::new(4, 2).limit(),
             2,
             "a ceiling below the start holds from the start"
         );
@@ -119,28 +119,28 @@ mod tests {
 
     #[test]
     fn places_that_nobody_uses_are_no_reason_to_grow() {
-        let mut law = Law::new(4, 20);
+        let mut law = ConcurrencyLimit::new(4, 20);
         for _ in 0..100 {
-            law.observe(0, 0, 0, Sign::Healthy { full: false });
-            law.observe(0, 0, 0, Sign::Neutral);
+            law.observe(0, 0, 0, LoadSignal::Healthy { full: false });
+            law.observe(0, 0, 0, LoadSignal::Neutral);
         }
         assert_eq!(law.limit(), 4);
     }
 
     #[test]
     fn a_burst_that_is_refused_halves_once_and_never_below_one() {
-        let mut law = Law::new(4, 64);
+        let mut law = ConcurrencyLimit::new(4, 64);
         rounds(&mut law, 0, 4);
         let before = law.limit();
         for number in 0..before {
-            law.observe(0, u64::from(number), u64::from(before), Sign::Refused);
+            law.observe(0, u64::from(number), u64::from(before), LoadSignal::Refused);
         }
         assert_eq!(law.limit(), before / 2);
         // A request that was sent after the cut counts again.
-        law.observe(0, u64::from(before), u64::from(before) + 1, Sign::Refused);
+        law.observe(0, u64::from(before), u64::from(before) + 1, LoadSignal::Refused);
         assert_eq!(law.limit(), before / 4);
         for number in 100..120 {
-            law.observe(0, number, number + 1, Sign::Refused);
+            law.observe(0, number, number + 1, LoadSignal::Refused);
         }
         assert_eq!(law.limit(), 1);
     }
@@ -148,9 +148,9 @@ mod tests {
     #[test]
     fn growth_is_careful_after_a_refusal_and_bold_again_after_a_calm_minute() {
         let grown = |now| {
-            let mut law = Law::new(4, 1_000);
+            let mut law = ConcurrencyLimit::new(4, 1_000);
             rounds(&mut law, 0, 6);
-            law.observe(0, 0, 1, Sign::Refused);
+            law.observe(0, 0, 1, LoadSignal::Refused);
             let before = law.limit();
             rounds(&mut law, now, 1);
             law.limit() - before

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use agenthost_core::llm::Meter;
+use agenthost_core::llm::RateLimit;
 
 /// The window of a rate limit unless its headers show another.
 const MINUTE: f64 = 60_000.0;
@@ -45,7 +45,7 @@ impl Bucket {
     }
 
     /// Creates a limit that a service reports for the first time.
-    pub(super) fn of_meter(meter: &Meter, pending: f64, now: u64) -> Self {
+    pub(super) fn of_meter(meter: &RateLimit, pending: f64, now: u64) -> Self {
         let limit = meter.limit as f64;
         Self {
             limit,
@@ -109,7 +109,7 @@ impl Bucket {
 
     /// Takes the headers of a reply into account. The service counted at some time between `sent` and now; `pending` is
     /// the amount that it may not have counted by then.
-    pub(super) fn learn(&mut self, meter: &Meter, pending: f64, sent: u64, now: u64) {
+    pub(super) fn learn(&mut self, meter: &RateLimit, pending: f64, sent: u64, now: u64) {
         let limit = meter.limit as f64;
         if limit != self.limit {
             self.limit = limit;
@@ -137,7 +137,7 @@ impl Bucket {
 /// The milliseconds in which the limit refills: a minute, unless the missing amount and the time of the reset imply a
 /// window of more than two minutes (such as the daily limit of a small account). Shorter windows are ignored, because
 /// resets are rounded.
-fn window(meter: &Meter) -> f64 {
+fn window(meter: &RateLimit) -> f64 {
     let missing = meter.limit.saturating_sub(meter.remaining);
     let Some(reset) = meter.reset.filter(|_| missing > 0) else {
         return MINUTE;
@@ -156,8 +156,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn meter(limit: u64, remaining: u64) -> Meter {
-        Meter {
+    fn meter(limit: u64, remaining: u64) -> RateLimit {
+        RateLimit {
             limit,
             remaining,
             reset: None,
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_day_is_told_from_a_minute_and_rounding_from_both() {
-        let with = |limit, remaining, secs| Meter {
+        let with = |limit, remaining, secs| RateLimit {
             reset: Some(Duration::from_secs(secs)),
             ..meter(limit, remaining)
         };

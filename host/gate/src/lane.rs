@@ -3,12 +3,12 @@
 
 use tokio::sync::oneshot;
 
-use super::adaptive::{Law, Sign};
+use super::adaptive::{ConcurrencyLimit, LoadSignal};
 use super::clock::millis;
-use super::meters::{Met, Meters, Need, Snapshot};
+use super::meters::{RateLimits, RequestCost, Snapshot, WaitReason};
 use super::queue::Queue;
 use super::retry::{self, Budget};
-use super::warm::{May, Prefix, Role, Warm};
+use super::warm::{Prefix, PrefixDecision, Role, Warm};
 use super::{Settings, TooLate};
 use agenthost_core::llm::{ProviderError, ProviderErrorKind, Reply};
 
@@ -26,7 +26,7 @@ pub(super) struct Waiting {
     pub(super) since: u64,
     /// The task's deadline.
     pub(super) deadline: Option<u64>,
-    pub(super) met: Vec<Met>,
+    pub(super) met: Vec<WaitReason>,
     pub(super) grant: oneshot::Sender<Result<Sent, TooLate>>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Sent {
     pub(super) model: String,
     pub(super) number: u64,
     pub(super) at: u64,
-    pub(super) need: Need,
+    pub(super) need: RequestCost,
     /// The amounts taken from the model's own limits, including this request.
     pub(super) taken: Snapshot,
     /// Whether the request used the last free slot.
@@ -44,17 +44,17 @@ pub(super) struct Sent {
     pub(super) prefix: Option<Prefix>,
     pub(super) role: Role,
     pub(super) waited: u64,
-    pub(super) met: Vec<Met>,
+    pub(super) met: Vec<WaitReason>,
 }
 
 #[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) law: Law,
+pub(super) struct ModelQueue {
+    pub(super) law: ConcurrencyLimit,
     pub(super) queue: Queue<Waiting>,
     pub(super) in_flight: u32,
     /// The output tokens expected from the requests in flight.
     outstanding: f64,
-    pub(super) meters: Meters,
+    pub(super) meters: RateLimits,
     warm: Warm,
     /// The typical number of output tokens of a reply; `None` before the first.
     typical: Option<f64>,
@@ -64,7 +64,7 @@ pub(super) struct Lane {
 }
 
 /// The result of trying to send the next request.
-pub(super) enum Step {
+pub(super) enum Dispatch {
     /// The request may be sent; its receiver may be gone.
     Granted(oneshot::Sender<Result<Sent, TooLate>>, Box<Sent>),
     /// The request would be sent after its task's deadline.
@@ -73,14 +73,14 @@ pub(super) enum Step {
     Blocked(Option<u64>),
 }
 
-impl Lane {
+impl ModelQueue {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            law: Law::new(settings.initial_concurrency, settings.max_concurrency),
+            law: ConcurrencyLimit::new(settings.initial_concurrency, settings.max_concurrency),
             queue: Queue::default(),
             in_flight: 0,
             outstanding: 0.0,
-            meters: Meters::default(),
+            meters: RateLimits::default(),
             warm: Warm::new(settings.caching, settings.warm_prefix),
             typical: None,
             probing: false,
@@ -92,13 +92,13 @@ impl Lane {
     pub(super) fn step(
         &mut self,
         model: &str,
-        operator: &mut Meters,
+        operator: &mut RateLimits,
         settings: &Settings,
         number: u64,
         now: u64,
-    ) -> Step {
+    ) -> Dispatch {
         if self.queue.is_empty() {
-            return Step::Blocked(None);
+            return Dispatch::Blocked(None);
         }
         let mut wake = None;
         let company = self.company();
@@ -111,36 +111,36 @@ impl Lane {
             warm.may(waiting.prefix, with, waiting.since, now)
         };
         let next = self.queue.next(|waiting| match may(waiting) {
-            May::Go(_) => true,
-            May::Wait => {
+            PrefixDecision::Go(_) => true,
+            PrefixDecision::Wait => {
                 prefix_wait = true;
                 false
             }
-            May::Until(until) => {
+            PrefixDecision::Until(until) => {
                 wake = Some(wake.map_or(until, |at: u64| at.min(until)));
                 false
             }
         });
         let Some((place, waiting)) = next else {
             if prefix_wait && let Some((_, waiting)) = self.queue.next(|_| true) {
-                waiting.meet(Met::Prefix);
+                waiting.meet(WaitReason::Prefix);
             }
-            return Step::Blocked(wake);
+            return Dispatch::Blocked(wake);
         };
         let most = if self.probing { 1 } else { self.law.limit() };
         if self.in_flight >= most {
             waiting.meet(if self.probing {
-                Met::RetryAfter
+                WaitReason::RetryAfter
             } else {
-                Met::Concurrency
+                WaitReason::Concurrency
             });
-            return Step::Blocked(None);
+            return Dispatch::Blocked(None);
         }
         let expected = self
             .typical
             .map_or(FIRST_OUTPUT, |typical| typical * 1.25)
             .min(waiting.output as f64) as u64;
-        let need = Need::ahead(settings.counting, waiting.input, expected, waiting.output);
+        let need = RequestCost::ahead(settings.counting, waiting.input, expected, waiting.output);
         let own = self.meters.wait(&need, now);
         let theirs = operator.wait(&need, now);
         if let Some((met, until)) = own.into_iter().chain(theirs).max_by_key(|(_, until)| *until) {
@@ -151,18 +151,18 @@ impl Lane {
                     wait_ms: until.saturating_sub(now),
                 };
                 return match self.queue.remove(&place) {
-                    Some(waiting) => Step::Refused(waiting.grant, refused),
-                    None => Step::Blocked(None),
+                    Some(waiting) => Dispatch::Refused(waiting.grant, refused),
+                    None => Dispatch::Blocked(None),
                 };
             }
-            return Step::Blocked(Some(wake.map_or(until, |at| at.min(until))));
+            return Dispatch::Blocked(Some(wake.map_or(until, |at| at.min(until))));
         }
         let role = match may(waiting) {
-            May::Go(role) => role,
-            May::Wait | May::Until(_) => Role::Alone,
+            PrefixDecision::Go(role) => role,
+            PrefixDecision::Wait | PrefixDecision::Until(_) => Role::Alone,
         };
         let Some(waiting) = self.queue.serve(&place) else {
-            return Step::Blocked(None);
+            return Dispatch::Blocked(None);
         };
         if !waiting.again {
             self.budget.deposit();
@@ -184,7 +184,7 @@ impl Lane {
             waited: now.saturating_sub(waiting.since),
             met: waiting.met,
         };
-        Step::Granted(waiting.grant, Box::new(sent))
+        Dispatch::Granted(waiting.grant, Box::new(sent))
     }
 
     /// The prefixes of all waiting requests, one entry per request.
@@ -200,7 +200,7 @@ impl Lane {
         &mut self,
         sent: &Sent,
         answer: Result<&Reply, &ProviderError>,
-        operator: &mut Meters,
+        operator: &mut RateLimits,
         settings: &Settings,
         next: u64,
         now: u64,
@@ -227,18 +227,18 @@ impl Lane {
             self.meters.learn(quota, &pending, self.outstanding, sent.at, now);
         }
         let sign = match answer {
-            Ok(_) => Sign::Healthy {
+            Ok(_) => LoadSignal::Healthy {
                 full: sent.full && self.meters.allow_more(),
             },
             Err(error) => match error.kind {
-                ProviderErrorKind::RateLimited | ProviderErrorKind::Overloaded => Sign::Refused,
-                _ => Sign::Neutral,
+                ProviderErrorKind::RateLimited | ProviderErrorKind::Overloaded => LoadSignal::Refused,
+                _ => LoadSignal::Neutral,
             },
         };
         let cut = self.law.observe(now, sent.number, next, sign);
         match answer {
             Ok(_) => self.probing &= self.law.cuts_in_a_row() > 0,
-            Err(error) if sign == Sign::Refused => {
+            Err(error) if sign == LoadSignal::Refused => {
                 if error.kind == ProviderErrorKind::RateLimited {
                     self.meters.refused();
                 }
@@ -272,7 +272,7 @@ impl Lane {
 }
 
 impl Waiting {
-    fn meet(&mut self, met: Met) {
+    fn meet(&mut self, met: WaitReason) {
         if !self.met.contains(&met) {
             self.met.push(met);
         }

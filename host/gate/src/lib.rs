@@ -32,15 +32,15 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::clock::Clock;
-use self::lane::{Lane, Sent, Step, Waiting};
-use self::meters::Meters;
-use self::queue::Place;
+use self::lane::{Dispatch, ModelQueue, Sent, Waiting};
+use self::meters::RateLimits;
+use self::queue::QueuePosition;
 use self::share::{Book, Locked, Share};
 use agenthost_core::llm::{Caching, Counting, ProviderError, Reply};
 
-pub use self::meters::Met;
-pub use self::queue::Line;
-pub use self::retry::Verdict;
+pub use self::meters::WaitReason;
+pub use self::queue::FairnessKey;
+pub use self::retry::RetryDecision;
 pub use self::share::{Holder, Sharing, inspect};
 pub use self::warm::Prefix;
 
@@ -98,11 +98,11 @@ impl Default for Settings {
 /// ```
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use agenthost_gate::{Gate, Line, Settings, Ticket, Verdict};
+/// use agenthost_gate::{Gate, FairnessKey, Settings, Ticket, RetryDecision};
 /// use agenthost_core::llm::{ProviderError, ProviderErrorKind};
 ///
 /// let gate = Gate::new(Settings { max_concurrency: 1, ..Settings::default() });
-/// let line: Line = "run 1".into();
+/// let line: FairnessKey = "run 1".into();
 /// let ticket = Ticket { model: "small", line: &line, again: false, input: 500, output: 100, prefix: None, deadline: None };
 /// let permit = gate.admit(ticket.clone()).await?;
 /// assert_eq!(gate.load("small"), (1, 0));
@@ -111,7 +111,7 @@ impl Default for Settings {
 /// let (second, ()) = tokio::join!(gate.admit(ticket), async {
 ///     let error = ProviderError::new(ProviderErrorKind::Overloaded, "too much to do");
 ///     permit.settle(Err(&error));
-///     assert!(matches!(gate.judge("small", &error, 0, None), Verdict::Again(_)));
+///     assert!(matches!(gate.judge("small", &error, 0, None), RetryDecision::Again(_)));
 /// });
 /// drop(second?);
 /// assert_eq!(gate.pressure(), (0, 0));
@@ -128,14 +128,14 @@ struct Inner {
     settings: Settings,
     clock: Clock,
     share: Option<Share>,
-    state: Mutex<State>,
+    state: Mutex<GateState>,
 }
 
 #[derive(Debug)]
-struct State {
-    lanes: BTreeMap<String, Lane>,
+struct GateState {
+    lanes: BTreeMap<String, ModelQueue>,
     /// The limits that the operator set, for all lanes.
-    operator: Meters,
+    operator: RateLimits,
     /// The number of the next request.
     next: u64,
     /// The lane that was served last, so that the others are served first.
@@ -150,7 +150,7 @@ pub struct Ticket<'a> {
     /// The model's id at the provider.
     pub model: &'a str,
     /// The line in which the request waits.
-    pub line: &'a Line,
+    pub line: &'a FairnessKey,
     /// Whether the request is a retry, which goes to the front of its line.
     pub again: bool,
     /// Input tokens, estimated.
@@ -167,7 +167,7 @@ pub struct Ticket<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLate {
     /// The reason for the wait.
-    pub met: Met,
+    pub met: WaitReason,
     /// The duration of the wait, in milliseconds.
     pub wait_ms: u64,
 }
@@ -175,12 +175,12 @@ pub struct TooLate {
 impl std::fmt::Display for TooLate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let what = match self.met {
-            Met::Requests => "the rate limit of requests",
-            Met::Tokens => "the rate limit of tokens",
-            Met::InputTokens => "the rate limit of input tokens",
-            Met::OutputTokens => "the rate limit of output tokens",
-            Met::RetryAfter => "the time that the service asked for",
-            Met::Concurrency | Met::Prefix => "other requests",
+            WaitReason::Requests => "the rate limit of requests",
+            WaitReason::Tokens => "the rate limit of tokens",
+            WaitReason::InputTokens => "the rate limit of input tokens",
+            WaitReason::OutputTokens => "the rate limit of output tokens",
+            WaitReason::RetryAfter => "the time that the service asked for",
+            WaitReason::Concurrency | WaitReason::Prefix => "other requests",
         };
         let seconds = self.wait_ms.div_ceil(1_000);
         write!(
@@ -207,7 +207,7 @@ impl Permit {
     }
 
     /// The reasons why the request waited.
-    pub fn met(&self) -> &[Met] {
+    pub fn met(&self) -> &[WaitReason] {
         self.sent.as_ref().map_or(&[], |sent| &sent.met)
     }
 
@@ -229,7 +229,7 @@ impl Permit {
     pub fn settle(mut self, answer: Result<&Reply, &ProviderError>) {
         if let Some(sent) = self.sent.take() {
             self.gate.change(|state, settings, now| {
-                let State {
+                let GateState {
                     lanes, operator, next, ..
                 } = state;
                 if let Some(lane) = lanes.get_mut(&sent.model) {
@@ -257,7 +257,7 @@ struct Queued<'a> {
     gate: &'a Gate,
     model: &'a str,
     /// `None` once the grant was received.
-    place: Option<Place>,
+    place: Option<QueuePosition>,
     answer: oneshot::Receiver<Result<Sent, TooLate>>,
 }
 
@@ -282,13 +282,13 @@ impl Gate {
     /// Creates a gate without requests.
     pub fn new(settings: Settings) -> Self {
         let clock = Clock::new();
-        let operator = Meters::of_operator(settings.requests_per_minute, settings.tokens_per_minute, clock.now());
+        let operator = RateLimits::of_operator(settings.requests_per_minute, settings.tokens_per_minute, clock.now());
         Self {
             inner: Arc::new(Inner {
                 share: settings.share.clone().map(Share::new),
                 settings,
                 clock,
-                state: Mutex::new(State {
+                state: Mutex::new(GateState {
                     lanes: BTreeMap::new(),
                     operator,
                     next: 0,
@@ -310,7 +310,7 @@ impl Gate {
             let lane = state
                 .lanes
                 .entry(ticket.model.to_owned())
-                .or_insert_with(|| Lane::new(settings));
+                .or_insert_with(|| ModelQueue::new(settings));
             let waiting = Waiting {
                 input: ticket.input,
                 output: ticket.output,
@@ -339,20 +339,20 @@ impl Gate {
             Ok(Err(late)) => Err(late),
             // The sender is in the queue until it is used.
             Err(_) => Err(TooLate {
-                met: Met::Concurrency,
+                met: WaitReason::Concurrency,
                 wait_ms: 0,
             }),
         }
     }
 
     /// Decides whether to retry a call to `model` after the failure of attempt number `attempt` (the first is 0).
-    pub fn judge(&self, model: &str, error: &ProviderError, attempt: u32, deadline: Option<Instant>) -> Verdict {
+    pub fn judge(&self, model: &str, error: &ProviderError, attempt: u32, deadline: Option<Instant>) -> RetryDecision {
         let mut state = self.lock();
         let settings = &self.inner.settings;
         let lane = state
             .lanes
             .entry(model.to_owned())
-            .or_insert_with(|| Lane::new(settings));
+            .or_insert_with(|| ModelQueue::new(settings));
         retry::judge(error, attempt, settings.retries, deadline, &mut lane.budget, random())
     }
 
@@ -382,7 +382,7 @@ impl Gate {
             .map_or((0, 0), |lane| (lane.in_flight, lane.queue.iter().count()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, GateState> {
         // A panic cannot leave the state inconsistent in a way that matters: limits are estimates, slots are counted
         // last.
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -390,7 +390,7 @@ impl Gate {
 
     /// Changes the state between reading and writing the state that is shared with other processes, and sends every
     /// request that may be sent.
-    fn change<T>(&self, change: impl FnOnce(&mut State, &Settings, u64) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut GateState, &Settings, u64) -> T) -> T {
         let mut unsent = Vec::new();
         let mut state = self.lock();
         let now = self.inner.clock.now();
@@ -418,7 +418,7 @@ impl Gate {
     }
 
     /// Schedules a check at `at`.
-    fn wake(&self, state: &mut State, at: u64, now: u64) {
+    fn wake(&self, state: &mut GateState, at: u64, now: u64) {
         if state.wake.is_some_and(|known| known <= at && known > now) {
             return;
         }
@@ -442,7 +442,7 @@ impl Gate {
     }
 }
 
-impl State {
+impl GateState {
     /// Sends all requests that may be sent, one of each lane in turn, and returns the time of the next check. Requests
     /// whose future was dropped at this moment are added to `unsent`.
     fn pump(&mut self, settings: &Settings, now: u64, unsent: &mut Vec<Sent>) -> Option<u64> {
@@ -460,7 +460,7 @@ impl State {
                     continue;
                 };
                 match lane.step(&name, &mut self.operator, settings, self.next, now) {
-                    Step::Granted(grant, sent) => {
+                    Dispatch::Granted(grant, sent) => {
                         self.next += 1;
                         moved = true;
                         if let Err(Ok(sent)) = grant.send(Ok(*sent)) {
@@ -468,12 +468,12 @@ impl State {
                         }
                         self.last = name;
                     }
-                    Step::Refused(grant, late) => {
+                    Dispatch::Refused(grant, late) => {
                         moved = true;
                         // A dropped future needs no reply.
                         let _ = grant.send(Err(late));
                     }
-                    Step::Blocked(until) => {
+                    Dispatch::Blocked(until) => {
                         wake = [wake, until].into_iter().flatten().min();
                     }
                 }
@@ -490,7 +490,10 @@ impl State {
         for (name, meters) in &book.models {
             // Includes models that this process has not used yet: their first request must see this state, and not
             // overwrite it.
-            let lane = self.lanes.entry(name.clone()).or_insert_with(|| Lane::new(settings));
+            let lane = self
+                .lanes
+                .entry(name.clone())
+                .or_insert_with(|| ModelQueue::new(settings));
             lane.meters.adopt(meters, now);
         }
     }

@@ -6,11 +6,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::bucket::Bucket;
-use agenthost_core::llm::{Counting, Meter, Quota, Usage};
+use agenthost_core::llm::{Counting, Quota, RateLimit, Usage};
 
 /// The reason why a request waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Met {
+pub enum WaitReason {
     /// The request limit.
     Requests,
     /// The token limit, input and output together.
@@ -27,7 +27,7 @@ pub enum Met {
     Prefix,
 }
 
-impl Met {
+impl WaitReason {
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -44,13 +44,13 @@ impl Met {
 
 /// The amount that one request takes of each limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Need {
+pub(super) struct RequestCost {
     pub(super) tokens: f64,
     pub(super) input: f64,
     pub(super) output: f64,
 }
 
-impl Need {
+impl RequestCost {
     /// The amount to take when a request is sent that has about `input` tokens, is expected to produce `expected`
     /// tokens and produces at most `output`.
     pub(super) fn ahead(counting: Counting, input: u64, expected: u64, output: u64) -> Self {
@@ -87,7 +87,7 @@ impl Need {
 /// The known state of a set of limits.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Meters {
+pub(super) struct RateLimits {
     requests: Option<Bucket>,
     tokens: Option<Bucket>,
     input: Option<Bucket>,
@@ -110,7 +110,7 @@ pub(super) struct Snapshot {
     output: f64,
 }
 
-impl Meters {
+impl RateLimits {
     /// Creates the limits that the operator set, for all models of a provider together.
     pub(super) fn of_operator(requests: Option<u64>, tokens: Option<u64>, now: u64) -> Self {
         Self {
@@ -146,7 +146,7 @@ impl Meters {
         }
     }
 
-    /// Like [`Meters::adopt`], but only for limits that this process already has.
+    /// Like [`RateLimits::adopt`], but only for limits that this process already has.
     pub(super) fn adopt_known(&mut self, other: &Self, now: u64) {
         let kept = Self {
             requests: other.requests.filter(|_| self.requests.is_some()),
@@ -157,12 +157,12 @@ impl Meters {
         self.adopt(&kept, now);
     }
 
-    fn known(&mut self) -> [(Met, Option<&mut Bucket>); 4] {
+    fn known(&mut self) -> [(WaitReason, Option<&mut Bucket>); 4] {
         [
-            (Met::Requests, self.requests.as_mut()),
-            (Met::Tokens, self.tokens.as_mut()),
-            (Met::InputTokens, self.input.as_mut()),
-            (Met::OutputTokens, self.output.as_mut()),
+            (WaitReason::Requests, self.requests.as_mut()),
+            (WaitReason::Tokens, self.tokens.as_mut()),
+            (WaitReason::InputTokens, self.input.as_mut()),
+            (WaitReason::OutputTokens, self.output.as_mut()),
         ]
     }
 
@@ -173,10 +173,10 @@ impl Meters {
 
     /// Returns the limit that makes `need` wait longest, and the end of the wait. `None` if the request can be sent
     /// now.
-    pub(super) fn wait(&mut self, need: &Need, now: u64) -> Option<(Met, u64)> {
+    pub(super) fn wait(&mut self, need: &RequestCost, now: u64) -> Option<(WaitReason, u64)> {
         let mut longest = None;
         if self.paused_until > now {
-            longest = Some((Met::RetryAfter, self.paused_until));
+            longest = Some((WaitReason::RetryAfter, self.paused_until));
         }
         for (met, bucket) in self.known() {
             let Some(bucket) = bucket else { continue };
@@ -190,7 +190,7 @@ impl Meters {
         longest
     }
 
-    pub(super) fn take(&mut self, need: &Need) {
+    pub(super) fn take(&mut self, need: &RequestCost) {
         self.taken.add(need, 1.0);
         self.taken.requests += 1.0;
         for (met, bucket) in self.known() {
@@ -201,11 +201,11 @@ impl Meters {
     }
 
     /// Replaces the amount taken ahead by the counted amount.
-    pub(super) fn correct(&mut self, taken: &Need, counted: &Need) {
+    pub(super) fn correct(&mut self, taken: &RequestCost, counted: &RequestCost) {
         self.taken.add(taken, -1.0);
         self.taken.add(counted, 1.0);
         for (met, bucket) in self.known() {
-            if let Some(bucket) = bucket.filter(|_| met != Met::Requests) {
+            if let Some(bucket) = bucket.filter(|_| met != WaitReason::Requests) {
                 bucket.correct(taken.of(met) - counted.of(met));
             }
         }
@@ -229,7 +229,7 @@ impl Meters {
     /// Takes a reply's headers into account. `in_flight` is the expected output of requests still in flight, which is
     /// not in any count yet.
     pub(super) fn learn(&mut self, quota: &Quota, pending: &Snapshot, in_flight: f64, sent: u64, now: u64) {
-        let learn = |bucket: &mut Option<Bucket>, meter: &Option<Meter>, pending: f64| match (bucket, meter) {
+        let learn = |bucket: &mut Option<Bucket>, meter: &Option<RateLimit>, pending: f64| match (bucket, meter) {
             (_, None) => {}
             // A limit of zero could never be met.
             (_, Some(meter)) if meter.limit == 0 => {}
@@ -261,20 +261,20 @@ impl Meters {
 }
 
 impl Snapshot {
-    fn add(&mut self, need: &Need, times: f64) {
+    fn add(&mut self, need: &RequestCost, times: f64) {
         self.tokens += need.tokens * times;
         self.input += need.input * times;
         self.output += need.output * times;
     }
 }
 
-impl Need {
-    fn of(&self, met: Met) -> f64 {
+impl RequestCost {
+    fn of(&self, met: WaitReason) -> f64 {
         match met {
-            Met::Tokens => self.tokens,
-            Met::InputTokens => self.input,
-            Met::OutputTokens => self.output,
-            Met::Requests | Met::RetryAfter | Met::Concurrency | Met::Prefix => 1.0,
+            WaitReason::Tokens => self.tokens,
+            WaitReason::InputTokens => self.input,
+            WaitReason::OutputTokens => self.output,
+            WaitReason::Requests | WaitReason::RetryAfter | WaitReason::Concurrency | WaitReason::Prefix => 1.0,
         }
     }
 }

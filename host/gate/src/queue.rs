@@ -6,20 +6,20 @@
 use std::collections::{HashMap, VecDeque};
 
 /// The key of a line: the run and the parent task of the requests in it.
-pub type Line = std::sync::Arc<str>;
+pub type FairnessKey = std::sync::Arc<str>;
 
 #[derive(Debug)]
 pub(super) struct Queue<T> {
-    lines: HashMap<Line, VecDeque<(u64, T)>>,
+    lines: HashMap<FairnessKey, VecDeque<(u64, T)>>,
     /// The lines that are not empty, the next one first.
-    turn: VecDeque<Line>,
+    turn: VecDeque<FairnessKey>,
     next: u64,
 }
 
 /// A place in the queue.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
-    line: Line,
+pub(super) struct QueuePosition {
+    line: FairnessKey,
     number: u64,
 }
 
@@ -35,11 +35,11 @@ impl<T> Default for Queue<T> {
 
 impl<T> Queue<T> {
     /// Adds `item` at the end of its line, or at the front if `front` is set.
-    pub(super) fn push(&mut self, line: &Line, front: bool, item: T) -> Place {
+    pub(super) fn push(&mut self, line: &FairnessKey, front: bool, item: T) -> QueuePosition {
         let number = self.next;
         self.next += 1;
-        let waiting = self.lines.entry(Line::clone(line)).or_insert_with(|| {
-            self.turn.push_back(Line::clone(line));
+        let waiting = self.lines.entry(FairnessKey::clone(line)).or_insert_with(|| {
+            self.turn.push_back(FairnessKey::clone(line));
             VecDeque::new()
         });
         if front {
@@ -47,14 +47,14 @@ impl<T> Queue<T> {
         } else {
             waiting.push_back((number, item));
         }
-        Place {
-            line: Line::clone(line),
+        QueuePosition {
+            line: FairnessKey::clone(line),
             number,
         }
     }
 
     /// Removes the item at `place`. `None` if it is not in the queue any more.
-    pub(super) fn remove(&mut self, place: &Place) -> Option<T> {
+    pub(super) fn remove(&mut self, place: &QueuePosition) -> Option<T> {
         let waiting = self.lines.get_mut(&place.line)?;
         let at = waiting.iter().position(|(number, _)| *number == place.number)?;
         let (_, item) = waiting.remove(at)?;
@@ -63,11 +63,11 @@ impl<T> Queue<T> {
     }
 
     /// Returns the next item for which `may` returns true: the first such item of the first line that has one.
-    pub(super) fn next(&mut self, mut may: impl FnMut(&T) -> bool) -> Option<(Place, &mut T)> {
+    pub(super) fn next(&mut self, mut may: impl FnMut(&T) -> bool) -> Option<(QueuePosition, &mut T)> {
         let place = self.turn.iter().find_map(|line| {
             let (number, _) = self.lines.get(line)?.iter().find(|(_, item)| may(item))?;
-            Some(Place {
-                line: Line::clone(line),
+            Some(QueuePosition {
+                line: FairnessKey::clone(line),
                 number: *number,
             })
         })?;
@@ -77,7 +77,7 @@ impl<T> Queue<T> {
     }
 
     /// Removes the item at `place`, and moves its line behind all others.
-    pub(super) fn serve(&mut self, place: &Place) -> Option<T> {
+    pub(super) fn serve(&mut self, place: &QueuePosition) -> Option<T> {
         let item = self.remove(place)?;
         if let Some(at) = self.turn.iter().position(|line| *line == place.line) {
             self.turn.rotate_left(at);
@@ -94,7 +94,7 @@ impl<T> Queue<T> {
         self.lines.is_empty()
     }
 
-    fn forget_if_empty(&mut self, line: &Line) {
+    fn forget_if_empty(&mut self, line: &FairnessKey) {
         if self.lines.get(line).is_some_and(VecDeque::is_empty) {
             self.lines.remove(line);
             self.turn.retain(|known| known != line);
@@ -106,7 +106,7 @@ impl<T> Queue<T> {
 mod tests {
     use super::*;
 
-    fn line(name: &str) -> Line {
+    fn line(name: &str) -> FairnessKey {
         name.into()
     }
 

@@ -53,7 +53,7 @@ impl Budget {
 
 /// The decision about a failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RetryDecision {
     /// Make another attempt after this time.
     Again(Duration),
     /// Make no other attempt. Holds the reason if another attempt could have helped.
@@ -85,13 +85,13 @@ pub(super) fn judge(
     deadline: Option<Instant>,
     budget: &mut Budget,
     random: f64,
-) -> Verdict {
+) -> RetryDecision {
     let worth = worth(error.kind, retries);
     if worth == 0 || error.no_retry {
-        return Verdict::Final(None);
+        return RetryDecision::Final(None);
     }
     if attempt >= worth {
-        return Verdict::Final((attempt > 0).then_some("no attempt is left"));
+        return RetryDecision::Final((attempt > 0).then_some("no attempt is left"));
     }
     let wait = match error.retry_after {
         // The gate holds everything back until then. The addition spreads the requests that received the same time.
@@ -99,12 +99,12 @@ pub(super) fn judge(
         None => backoff(attempt).mul_f64(0.5 + random / 2.0),
     };
     if deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) {
-        return Verdict::Final(Some("another attempt would come after the task's deadline"));
+        return RetryDecision::Final(Some("another attempt would come after the task's deadline"));
     }
     if !budget.withdraw() {
-        return Verdict::Final(Some("too many calls to this model are being retried already"));
+        return RetryDecision::Final(Some("too many calls to this model are being retried already"));
     }
-    Verdict::Again(wait)
+    RetryDecision::Again(wait)
 }
 
 /// The most that is added to a wait that the service named.
@@ -132,7 +132,7 @@ mod tests {
             .take_while(|attempt| {
                 matches!(
                     judge(error, *attempt, retries, None, &mut budget, 0.5),
-                    Verdict::Again(_)
+                    RetryDecision::Again(_)
                 )
             })
             .count() as u32
@@ -174,7 +174,7 @@ mod tests {
         let overloaded = error(ProviderErrorKind::Overloaded);
         let mut wait =
             |error: &ProviderError, attempt, random| match judge(error, attempt, 9, None, &mut budget, random) {
-                Verdict::Again(wait) => wait.as_millis(),
+                RetryDecision::Again(wait) => wait.as_millis(),
                 verdict => panic!("{verdict:?}"),
             };
         assert_eq!(
@@ -200,7 +200,7 @@ mod tests {
         let in_a_minute = Some(Instant::now() + Duration::from_secs(60));
         let verdict = judge(&told, 0, 4, in_a_minute, &mut budget, 0.0);
         assert!(
-            matches!(verdict, Verdict::Final(Some(why)) if why.contains("deadline")),
+            matches!(verdict, RetryDecision::Final(Some(why)) if why.contains("deadline")),
             "{verdict:?}"
         );
         assert_eq!(budget.left, budget.most, "what is not tried is not paid for");
@@ -216,7 +216,9 @@ mod tests {
             budget.deposit();
             for attempt in 0.. {
                 sent += 1;
-                if judge(&failing, attempt, 4, None, &mut budget, 0.5) == Verdict::Final(Some("no attempt is left")) {
+                if judge(&failing, attempt, 4, None, &mut budget, 0.5)
+                    == RetryDecision::Final(Some("no attempt is left"))
+                {
                     break;
                 }
                 if budget.left < 1.0 {

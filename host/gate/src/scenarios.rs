@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::file::{Falls, Load, Scenario};
 use self::service::Service;
-use super::{Gate, Line, Prefix, Ticket, Verdict};
+use super::{FairnessKey, Gate, Prefix, RetryDecision, Ticket};
 use agenthost_core::llm::{Options, ProviderErrorKind, Request};
 
 /// An observed event and its time.
@@ -68,7 +68,7 @@ impl Play<'_> {
     }
 
     async fn attempts(&self, load: &Load) -> Result<(), String> {
-        let line: Line = load.line.as_str().into();
+        let line: FairnessKey = load.line.as_str().into();
         let deadline = load
             .deadline
             .map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
@@ -111,8 +111,8 @@ impl Play<'_> {
                 },
             );
             match self.gate.judge(&load.model, &error, attempt, deadline) {
-                Verdict::Again(wait) => sleep(wait).await,
-                Verdict::Final(why) => return Err(why.unwrap_or("final").to_owned()),
+                RetryDecision::Again(wait) => sleep(wait).await,
+                RetryDecision::Final(why) => return Err(why.unwrap_or("final").to_owned()),
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::meters::Meters;
+use super::meters::RateLimits;
 use agenthost_core::process;
 
 /// The time to wait for the lock. It is held for well under a millisecond.
@@ -29,8 +29,8 @@ const MOST_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Book {
-    pub(super) operator: Meters,
-    pub(super) models: BTreeMap<String, Meters>,
+    pub(super) operator: RateLimits,
+    pub(super) models: BTreeMap<String, RateLimits>,
     pub(super) holders: Vec<Holder>,
 }
 

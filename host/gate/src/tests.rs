@@ -1,13 +1,13 @@
 use std::time::Duration;
 
 use super::*;
-use agenthost_core::llm::{Meter, ProviderErrorKind, Quota, Stop, Usage};
+use agenthost_core::llm::{ProviderErrorKind, Quota, RateLimit, Stop, Usage};
 
-fn line(name: &str) -> Line {
+fn line(name: &str) -> FairnessKey {
     name.into()
 }
 
-fn ticket<'a>(model: &'a str, line: &'a Line) -> Ticket<'a> {
+fn ticket<'a>(model: &'a str, line: &'a FairnessKey) -> Ticket<'a> {
     Ticket {
         model,
         line,
@@ -44,7 +44,7 @@ fn refused(kind: ProviderErrorKind, retry_after: Option<Duration>) -> ProviderEr
 
 fn requests(limit: u64, remaining: u64) -> Quota {
     Quota {
-        requests: Some(Meter {
+        requests: Some(RateLimit {
             limit,
             remaining,
             reset: None,
@@ -71,7 +71,7 @@ async fn four_go_at_first_and_each_answer_lets_the_next_one_in() {
     drop(gate.admit(ticket("other", &line)).await.unwrap());
     permits.pop().unwrap().settle(Ok(&reply(None)));
     let permit = fifth.await.unwrap();
-    assert_eq!(permit.met(), [Met::Concurrency]);
+    assert_eq!(permit.met(), [WaitReason::Concurrency]);
     assert_eq!(gate.load("m"), (4, 0));
 }
 
@@ -148,7 +148,7 @@ async fn a_large_fan_out_does_not_starve_another_run() {
     let mut tasks = Vec::new();
     for (name, line, count) in [("large", &large, 100), ("small", &small, 2)] {
         for n in 0..count {
-            let (gate, line, order) = (gate.clone(), Line::clone(line), Arc::clone(&order));
+            let (gate, line, order) = (gate.clone(), FairnessKey::clone(line), Arc::clone(&order));
             tasks.push(tokio::spawn(async move {
                 let permit = gate.admit(ticket("m", &line)).await.unwrap();
                 order.lock().unwrap().push((name, n));
@@ -184,7 +184,7 @@ async fn nothing_is_sent_before_retry_after_and_then_one_goes_ahead() {
     let probe = gate.admit(ticket("m", &line)).await.unwrap();
     assert!(told.elapsed() >= Duration::from_secs(7), "{:?}", told.elapsed());
     assert!(told.elapsed() < Duration::from_secs(8), "{:?}", told.elapsed());
-    assert_eq!(probe.met(), [Met::RetryAfter]);
+    assert_eq!(probe.met(), [WaitReason::RetryAfter]);
     // While the limit is unknown, the next one waits for the outcome of the first one.
     let mut next = Box::pin(gate.admit(ticket("m", &line)));
     assert!(waits(&mut next).await);
@@ -206,7 +206,7 @@ async fn what_would_come_after_the_deadline_is_refused_at_once() {
         ..ticket("m", &line)
     };
     let late = gate.admit(late).await.unwrap_err();
-    assert_eq!(late.met, Met::RetryAfter);
+    assert_eq!(late.met, WaitReason::RetryAfter);
     assert!(asked.elapsed() < Duration::from_millis(10), "it need not wait to know");
     assert!(
         late.to_string().contains("in 61 s") || late.to_string().contains("in 60 s"),

@@ -3,7 +3,7 @@
 //!
 //! Writing input to the cache costs a little more than plain input, and cached input costs a tenth of it, so it pays
 //! off from the second request on. The price is time: the latency of one reply. So it is done only for requests that
-//! wait at the same time ([`COMPANY`] of them) and share at least [`MIN_BYTES`], which is the length from which both
+//! wait at the same time ([`MIN_WAITING_TOGETHER`] of them) and share at least [`MIN_BYTES`], which is the length from which both
 //! vendors cache. If a service turns out not to cache, later requests do not wait.
 //!
 //! The common prefix of two requests is taken to be everything before their last message part: the system text, and the
@@ -15,7 +15,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use agenthost_core::llm::{Caching, Part, Request, Usage};
 
 /// The number of requests that must wait at the same time before one is sent ahead.
-const COMPANY: usize = 3;
+const MIN_WAITING_TOGETHER: usize = 3;
 /// The shortest prefix, in bytes of its text: about 1,024 tokens, from which both vendors cache.
 const MIN_BYTES: usize = 4_096;
 /// Milliseconds that a request waits for others with its prefix.
@@ -93,7 +93,7 @@ pub(super) enum Role {
 
 /// The decision whether a request may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum May {
+pub(super) enum PrefixDecision {
     Go(Role),
     /// Another request leads.
     Wait,
@@ -104,13 +104,13 @@ pub(super) enum May {
 #[derive(Debug)]
 pub(super) struct Warm {
     /// The prefixes that are being written, or are expected in the cache until a given time.
-    known: HashMap<u64, State>,
+    known: HashMap<u64, PrefixState>,
     misses: u32,
     caches: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum PrefixState {
     Led,
     WrittenUntil(u64),
 }
@@ -131,24 +131,24 @@ impl Warm {
 
     /// Decides about a request that has waited since `since`, with `company` waiting requests of this prefix, including
     /// itself.
-    pub(super) fn may(&self, prefix: Option<Prefix>, company: usize, since: u64, now: u64) -> May {
+    pub(super) fn may(&self, prefix: Option<Prefix>, company: usize, since: u64, now: u64) -> PrefixDecision {
         let Some(prefix) = prefix.filter(|_| self.caches) else {
-            return May::Go(Role::Alone);
+            return PrefixDecision::Go(Role::Alone);
         };
         match self.known.get(&prefix.key) {
-            Some(State::Led) => May::Wait,
-            Some(State::WrittenUntil(until)) if *until > now => May::Go(Role::Follows),
-            _ if company >= COMPANY => May::Go(Role::Leads),
-            _ if now >= since.saturating_add(PATIENCE) => May::Go(Role::Alone),
-            _ => May::Until(since.saturating_add(PATIENCE)),
+            Some(PrefixState::Led) => PrefixDecision::Wait,
+            Some(PrefixState::WrittenUntil(until)) if *until > now => PrefixDecision::Go(Role::Follows),
+            _ if company >= MIN_WAITING_TOGETHER => PrefixDecision::Go(Role::Leads),
+            _ if now >= since.saturating_add(PATIENCE) => PrefixDecision::Go(Role::Alone),
+            _ => PrefixDecision::Until(since.saturating_add(PATIENCE)),
         }
     }
 
     pub(super) fn sent(&mut self, prefix: Option<Prefix>, role: Role, now: u64) {
         if let Some(prefix) = prefix.filter(|_| role == Role::Leads) {
             self.known
-                .retain(|_, state| !matches!(state, State::WrittenUntil(until) if *until <= now));
-            self.known.insert(prefix.key, State::Led);
+                .retain(|_, state| !matches!(state, PrefixState::WrittenUntil(until) if *until <= now));
+            self.known.insert(prefix.key, PrefixState::Led);
         }
     }
 
@@ -183,7 +183,7 @@ impl Warm {
             }
         }
         self.known
-            .insert(prefix.key, State::WrittenUntil(now.saturating_add(KEPT)));
+            .insert(prefix.key, PrefixState::WrittenUntil(now.saturating_add(KEPT)));
     }
 }
 
@@ -234,23 +234,27 @@ mod tests {
     fn one_leads_and_the_rest_follow_what_it_wrote() {
         let prefix = Prefix::of(&request(&"x".repeat(5_000), &["q"]));
         let mut warm = Warm::new(Caching::Marked, true);
-        assert_eq!(warm.may(prefix, 1, 100, 100), May::Until(150));
-        assert_eq!(warm.may(prefix, 1, 100, 150), May::Go(Role::Alone));
-        assert_eq!(warm.may(prefix, 3, 100, 100), May::Go(Role::Leads));
+        assert_eq!(warm.may(prefix, 1, 100, 100), PrefixDecision::Until(150));
+        assert_eq!(warm.may(prefix, 1, 100, 150), PrefixDecision::Go(Role::Alone));
+        assert_eq!(warm.may(prefix, 3, 100, 100), PrefixDecision::Go(Role::Leads));
         warm.sent(prefix, Role::Leads, 100);
-        assert_eq!(warm.may(prefix, 2, 100, 10_000), May::Wait, "however long it takes");
+        assert_eq!(
+            warm.may(prefix, 2, 100, 10_000),
+            PrefixDecision::Wait,
+            "however long it takes"
+        );
         // The leader fails: another request leads.
         warm.answered(prefix, Role::Leads, None, Caching::Marked, 200);
-        assert_eq!(warm.may(prefix, 3, 100, 200), May::Go(Role::Leads));
+        assert_eq!(warm.may(prefix, 3, 100, 200), PrefixDecision::Go(Role::Leads));
         warm.sent(prefix, Role::Leads, 200);
         warm.answered(prefix, Role::Leads, Some(&usage(0, 4_000)), Caching::Marked, 300);
-        assert_eq!(warm.may(prefix, 2, 100, 300), May::Go(Role::Follows));
+        assert_eq!(warm.may(prefix, 2, 100, 300), PrefixDecision::Go(Role::Follows));
         assert_eq!(
             warm.may(prefix, 3, 100, 300 + KEPT),
-            May::Go(Role::Leads),
+            PrefixDecision::Go(Role::Leads),
             "what was written is gone by now"
         );
-        assert_eq!(warm.may(None, 9, 0, 0), May::Go(Role::Alone));
+        assert_eq!(warm.may(None, 9, 0, 0), PrefixDecision::Go(Role::Alone));
     }
 
     #[test]
@@ -267,7 +271,7 @@ mod tests {
             automatic.answered(prefix, Role::Follows, Some(&usage(0, 0)), Caching::Automatic, 0);
         }
         assert!(!automatic.is_on());
-        assert_eq!(automatic.may(prefix, 9, 0, 0), May::Go(Role::Alone));
+        assert_eq!(automatic.may(prefix, 9, 0, 0), PrefixDecision::Go(Role::Alone));
         assert!(!Warm::new(Caching::Marked, false).is_on());
         assert!(!Warm::new(Caching::None, true).is_on());
     }

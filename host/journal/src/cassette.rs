@@ -1,13 +1,15 @@
-//! A cassette: the model calls of one run in a file, to be committed with the plugin and played to it again offline.
+//! Cassettes: files with the recorded model calls of one run, committed with a plugin and replayed to it offline.
 //!
-//! It holds what a rehearsal needs (input, seed, clock, and per task its asks with what came back, in the order in which
-//! the task learned it), and what is expected of it: the output, the number of model calls, and ceilings of fuel and tokens.
-//! [`tape`] makes one from a run and plays it, [`compare`] says what has changed since.
+//! A cassette holds the inputs of a rehearsal (input, seed, clock, and each task's asks with their replies, in the
+//! order in which the task received them) and its expected result: the output, the number of model calls, and ceilings
+//! of fuel and tokens. [`tape`] records a cassette from a run and replays it; [`compare`] reports what has changed
+//! since.
 //!
-//! The file is JSON, made to be read, edited and compared: texts of several lines are lists of lines, JSON in texts is JSON,
-//! media are digests. It holds no key, no path and no duration. Unknown fields are refused, since people edit it.
+//! The file is JSON, made to be read, edited and compared: a text of several lines is a list of lines, JSON inside a
+//! text is stored as JSON, and media are stored as digests. The file contains no key, no path and no duration. Unknown
+//! fields are refused, because people edit the file.
 //!
-//! Left out: files of granted directories, and prices. A cassette says nothing about the quality of a prompt.
+//! Left out: files of granted directories, and prices. A cassette does not measure the quality of a prompt.
 
 pub mod compare;
 pub mod tape;
@@ -25,130 +27,131 @@ use agenthost_core::limits::{Limits, LimitsPatch};
 use agenthost_core::llm::{self, Allowance, CallError, Part, Stop, Usage};
 use agenthost_core::plain_file::{self, Links};
 
-/// The version of the form.
+/// The version of the format.
 pub const FORMAT: u32 = 1;
-/// Where a plugin's cassettes lie, beside its `Cargo.toml`.
+/// The directory of a plugin's cassettes, beside its `Cargo.toml`.
 pub const DIR: &str = "cassettes";
-/// A cassette of more bytes is refused: a run of a thousand long calls has some 20 MB.
+/// The maximum size of a cassette. A run of a thousand long calls takes about 20 MB.
 const MAX_BYTES: u64 = 64 << 20;
 const HINT: &str = "Mend the file, or record it anew: agenthost run PLUGIN --input … --record FILE";
 
-/// A recorded run with what is expected of it.
+/// A recorded run with its expected result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cassette {
-    /// The version of the form: 1.
+    /// The version of the format: 1.
     pub format: u32,
     /// The plugin, as `namespace:name@version`.
     pub plugin: String,
     /// The root task's input.
     pub input: Value,
-    /// Limits of the root task that are not the usual ones, as a manifest writes them.
+    /// The limits of the root task that differ from the defaults, in the syntax of a manifest.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub limits: serde_json::Map<String, Value>,
-    /// What a rehearsal has to come to.
+    /// The expected result of a rehearsal.
     pub expect: Expect,
-    /// What random numbers are made from: 64 hex digits.
+    /// The seed of the run's random numbers: 64 hexadecimal digits.
     pub seed: String,
-    /// Where the tasks' clock stands, in milliseconds since 1970.
+    /// The time on the tasks' clock, in milliseconds since 1970.
     pub clock_ms: u64,
     /// The tasks, in the order of their ids.
     pub tasks: Vec<Task>,
 }
 
-/// What a rehearsal has to come to: an output or a failure, and no more than it may use.
+/// The expected result of a rehearsal: an output or a failure, the number of model calls, and ceilings.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Expect {
-    /// The output.
+    /// The expected output; `None` if a failure is expected.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
-    /// Why there is none: `class`, `message` and what else a report says.
+    /// The expected failure: `class`, `message` and the other fields of a report; `None` if an output is expected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<serde_json::Map<String, Value>>,
-    /// Model calls, by task; tasks without any are left out.
+    /// The number of model calls by task; tasks without calls are left out.
     pub calls: BTreeMap<String, u64>,
-    /// The most fuel of all tasks together.
+    /// The maximum fuel of all tasks together.
     pub fuel: u64,
-    /// The most tokens, input and output of all tasks together.
+    /// The maximum number of input and output tokens of all tasks together.
     pub tokens: u64,
 }
 
-/// A field that is there, be it null.
+/// Deserializes a field that is present, even if it is `null`.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
-/// One task.
+/// A recorded task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Task {
-    /// Its place in the run, such as `root/0`.
+    /// The task's id in the run, such as `root/0`.
     pub id: String,
-    /// Its plugin, as `namespace:name@version`.
+    /// The plugin, as `namespace:name@version`.
     pub plugin: String,
-    /// The asks in the order in which they were answered, by number, with spaces between.
+    /// The numbers of the answered asks, in the order of their replies, separated by spaces.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub turns: String,
-    /// Where it was cut off, if it was.
+    /// The point at which the task was cut off; `None` if it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cut>,
-    /// What `remaining` answered, in order.
+    /// The results of `remaining`, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remaining: Vec<Remained>,
-    /// What it asked for, in order.
+    /// The task's asks, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub asks: Vec<Ask>,
 }
 
-/// A task's end from outside.
+/// The end of a task from outside.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cut {
-    /// Whether its time was up; else it was cancelled.
+    /// Whether the task ran out of time; otherwise it was canceled.
     pub time_up: bool,
-    /// Polls of the guest since its last turn.
+    /// The number of polls of the guest since its last turn.
     pub polls: u64,
 }
 
-/// One answer of `remaining`.
+/// A result of `remaining`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Remained {
-    /// Turns before it.
+    /// The number of turns before it.
     pub after: u64,
-    /// What was left.
+    /// The allowance that was left.
     pub left: Allowance,
 }
 
-/// One ask: a sub-task, or a model call with its reply or error; neither where the task never learned of one.
+/// An ask: the start of a sub-task, or a model call with its reply or error. A call has neither if the task ended
+/// before it received one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Ask {
-    /// Its number, from 0.
+    /// The number of the ask within its task, counted from 0.
     pub ask: u64,
-    /// The sub-task that it starts.
+    /// The id of the sub-task that it starts; `None` for a model call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starts: Option<String>,
-    /// What a model is asked, for people and for comparing.
+    /// The request to the model, for display and comparison.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Value>,
-    /// What it answered.
+    /// The model's reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<Reply>,
-    /// Why there was no answer.
+    /// The error that the task received instead of a reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<CallError>,
-    /// Tokens in the books, where they are not those of the reply.
+    /// The accounted tokens, if they differ from those of the reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<Tokens>,
 }
 
-/// A model's reply: `json`, `text` or `content`.
+/// A model's reply: one of `json`, `text` and `content`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Reply {
-    /// A text that is JSON on one line.
+    /// A text that is compact JSON on one line.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub json: Option<Value>,
     /// Any other text.
@@ -157,35 +160,35 @@ pub struct Reply {
     /// Any other content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Vec<Part>>,
-    /// The model that answered.
+    /// The model that replied.
     pub model: String,
-    /// Why it stopped.
+    /// The reason why the model stopped.
     pub stop: Stop,
-    /// Why it declined, if it did.
+    /// The reason why the model declined; `None` if it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
-    /// Tokens, as the task was told.
+    /// The token usage as reported to the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Tokens>,
 }
 
-/// Counts of tokens; zeros are left out.
+/// Token counts; zeros are left out of the file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Tokens {
-    /// All input.
+    /// All input tokens.
     #[serde(skip_serializing_if = "zero")]
     pub input: u64,
-    /// The part of it that was read from a cache.
+    /// The input tokens that were read from a cache.
     #[serde(skip_serializing_if = "zero")]
     pub cached_input: u64,
-    /// The part of it that was written to a cache.
+    /// The input tokens that were written to a cache.
     #[serde(skip_serializing_if = "zero")]
     pub cache_write_input: u64,
-    /// All output.
+    /// All output tokens.
     #[serde(skip_serializing_if = "zero")]
     pub output: u64,
-    /// The part of it that was reasoning.
+    /// The output tokens that were reasoning.
     #[serde(skip_serializing_if = "zero")]
     pub reasoning_output: u64,
 }
@@ -198,7 +201,7 @@ fn zero(n: &u64) -> bool {
 impl Cassette {
     /// Reads a cassette.
     ///
-    /// `Host::rehearse` plays one.
+    /// `Host::rehearse` replays one.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -214,9 +217,9 @@ impl Cassette {
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input), with the file and what is wrong with it.
+    /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input), with the file and the problem.
     pub fn read(path: &Path) -> Result<Self> {
-        let wrong = |why: String| Error::input(why).at(path).hint(HINT);
+        let wrong = |why: String| Error::input(why).at(path).with_hint(HINT);
         let text = plain_file::read_text(path, Links::Follow, MAX_BYTES).map_err(|error| match error.kind() {
             std::io::ErrorKind::FileTooLarge => wrong(format!("more than {} MiB", MAX_BYTES >> 20)),
             _ => wrong(error.to_string()),
@@ -238,14 +241,14 @@ impl Cassette {
         Ok(cassette)
     }
 
-    /// Writes it, in the place of what is there.
+    /// Writes the cassette, and replaces an existing file.
     ///
     /// # Errors
     ///
     /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host), naming the file.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self).map_err(|error| Error::host(error.to_string()))?;
-        // Written beside and renamed, so that nobody reads half of it.
+        // Written beside the target and renamed, so that no reader sees half of it.
         let beside = path.with_extension(format!("{}.part", std::process::id()));
         let written = (|| {
             let mut file = std::fs::File::create(&beside)?;
@@ -259,18 +262,18 @@ impl Cassette {
         })
     }
 
-    /// The plugin without its version.
+    /// Returns the plugin's name without its version.
     pub fn plugin_name(&self) -> &str {
         self.plugin.split('@').next().unwrap_or_default()
     }
 
-    /// Limits of the root task that are not the usual ones.
+    /// Returns the limits of the root task that differ from the defaults.
     pub fn limits(&self) -> LimitsPatch {
-        // They were read when the cassette was.
+        // `check` has parsed them.
         serde_json::from_value(Value::Object(self.limits.clone())).unwrap_or_default()
     }
 
-    /// Model calls of all tasks.
+    /// Returns the number of model calls of all tasks.
     pub fn calls(&self) -> u64 {
         self.expect
             .calls
@@ -278,7 +281,8 @@ impl Cassette {
             .fold(0, |sum, calls| sum.saturating_add(*calls))
     }
 
-    /// The same, with a quarter more fuel and tokens than were measured: compilers and prompts change a little.
+    /// Returns the cassette with ceilings a quarter above the measured fuel and tokens, to allow for small changes of
+    /// compilers and prompts.
     #[must_use]
     pub fn with_headroom(mut self) -> Self {
         self.expect.fuel = headroom(self.expect.fuel);
@@ -319,7 +323,7 @@ impl Cassette {
     }
 }
 
-/// Those of a root task's limits that are not the usual ones, as a manifest writes them.
+/// Returns the limits of a root task that differ from the defaults, in the syntax of a manifest.
 ///
 /// ```
 /// use agenthost_journal::cassette::unusual;
@@ -355,7 +359,7 @@ pub fn unusual(limits: &Limits) -> serde_json::Map<String, Value> {
     unusual.map(|(key, _, value)| (key.to_owned(), value)).collect()
 }
 
-/// A quarter more, in round figures: the two leading digits, rounded up.
+/// Adds a quarter and rounds up to two significant digits.
 fn headroom(measured: u64) -> u64 {
     let more = measured.saturating_add(measured.div_ceil(4));
     let step = 10_u64.pow(more.checked_ilog10().unwrap_or(0).saturating_sub(1));
@@ -363,7 +367,7 @@ fn headroom(measured: u64) -> u64 {
 }
 
 impl Task {
-    /// The numbers of the answered asks.
+    /// Returns the numbers of the answered asks.
     fn turns(&self) -> std::result::Result<Vec<u64>, String> {
         let wrong = |word: &str| format!("turns: `{word}` is no number of an ask");
         let words = self.turns.split_whitespace();
@@ -404,7 +408,7 @@ impl Task {
 }
 
 impl Ask {
-    /// Tokens in the books; none if nothing was sent.
+    /// Returns the accounted tokens; `None` if nothing was sent.
     pub fn tokens(&self) -> Option<Tokens> {
         self.used.or_else(|| self.reply.as_ref()?.usage)
     }
@@ -431,7 +435,7 @@ impl Tokens {
         }
     }
 
-    /// Input and output together.
+    /// Returns the sum of input and output.
     pub fn sum(&self) -> u64 {
         self.input.saturating_add(self.output)
     }
@@ -474,8 +478,8 @@ impl Reply {
     }
 }
 
-/// The cassettes of the plugin in `dir`, in the order of their names, each with its path; none where there is no directory
-/// for them.
+/// Returns the cassettes of the plugin in `dir` with their paths, in the order of their names; empty if there is no
+/// directory for them.
 ///
 /// ```
 /// use agenthost_journal::cassette;
@@ -488,10 +492,10 @@ impl Reply {
 ///
 /// # Errors
 ///
-/// As [`Cassette::read`], and where the directory cannot be read.
+/// As [`Cassette::read`], and if the directory cannot be read.
 pub fn of_plugin(dir: &Path) -> Result<Vec<(std::path::PathBuf, Cassette)>> {
     let dir = dir.join(DIR);
-    let wrong = |error: std::io::Error| Error::input(error.to_string()).at(&dir).hint("Make it readable.");
+    let wrong = |error: std::io::Error| Error::input(error.to_string()).at(&dir).with_hint("Make it readable.");
     let entries = match std::fs::read_dir(&dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,14 +1,19 @@
-//! The durable record of runs: what was asked, what came back and was paid for, and in which order each task learned it.
+//! The durable record of runs: the requests and replies of each task, what was paid for, and the order in which each
+//! task received its replies.
 //!
-//! [`Journal`] is the contract: entries are appended in order by one writer and are durable once [`Journal::append`] has
-//! resolved; what stands in it can be read back by run and by task. Bodies are opaque JSON text to it. Two things are
-//! made of it: *resume* continues a run and asks for nothing again that was answered, *replay* runs it again with no
-//! provider. For both, a task is a function of its input, its seed and what it learned, in the order in which it did.
+//! [`Journal`] is the contract: one writer appends entries in order, an entry is durable once [`Journal::append`] has
+//! resolved, and entries can be read back by run and by task. Bodies are opaque JSON text. The record serves two
+//! purposes: *resume* continues a stopped run without repeating an answered request, and *replay* re-executes a run
+//! with no provider. Both rely on a task being a function of its input, its seed and the replies it received, in that
+//! order.
 //!
-//! The order of entries is a promise: whatever a guest learned stands before anything that it asked afterwards, so a
-//! journal that ends anywhere describes a state that the run was in.
+//! A task numbers its *asks*, which are its model calls and the sub-tasks that it starts, from 0. A *turn* is one
+//! delivery of a reply into a task.
 //!
-//! Left out: what a run means. The journal knows no plugin, no price and no limit.
+//! The order of entries is a guarantee: everything that a guest received precedes everything that it asked afterward,
+//! so a journal that is cut off at any entry describes a state that the run was in.
+//!
+//! Left out: the meaning of a run. The journal does not interpret plugins, prices or limits.
 
 pub mod cassette;
 #[cfg(feature = "sqlite")]
@@ -20,16 +25,16 @@ use futures_util::future::BoxFuture;
 
 use agenthost_core::error::Result;
 
-/// The version of the format. A journal of a newer one is refused; an older one is brought up to this one when it is
-/// opened. Within a version, readers ignore fields of bodies that they do not know.
+/// The version of the format. A journal with a newer version is refused; one with an older version is upgraded when it
+/// is opened. Within a version, readers ignore unknown fields of bodies.
 pub const FORMAT: u32 = 1;
 
-/// The record of runs.
+/// A durable record of runs.
 ///
 /// ```
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use agenthost_journal::{Entry, Journal, Keep, RunRecord, sqlite::Sqlite};
+/// use agenthost_journal::{JournalEntry, Journal, Keep, RunRecord, sqlite::Sqlite};
 ///
 /// # let dir = tempfile::tempdir()?;
 /// let journal: Box<dyn Journal> = Box::new(Sqlite::open(&dir.path().join("journal.db"))?);
@@ -45,7 +50,7 @@ pub const FORMAT: u32 = 1;
 ///     pid: std::process::id(),
 ///     end: None,
 /// };
-/// journal.append(Entry::RunStarted(run.clone())).await?; // it is on the disk now
+/// journal.append(JournalEntry::RunStarted(run.clone())).await?; // it is on the disk now
 /// assert_eq!(journal.find("1m84")?, run);
 /// let kept = journal.prune(&Keep { after_ms: Some(run.started_ms - 1), latest: None })?;
 /// assert_eq!(kept.runs, 0);
@@ -53,24 +58,26 @@ pub const FORMAT: u32 = 1;
 /// # }
 /// ```
 pub trait Journal: Send + Sync + fmt::Debug {
-    /// Appends `entry` after all that were appended before, and resolves once it is durable.
+    /// Appends `entry` after all earlier entries, and resolves once it is durable.
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host), naming the file and what the storage said. After one failed
-    /// append every later one fails, too: what follows would have a gap before it.
-    fn append(&self, entry: Entry) -> BoxFuture<'static, Result<()>>;
+    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host), with the file and the storage error. After one
+    /// failed append, every later one fails as well, because it would follow a gap.
+    fn append(&self, entry: JournalEntry) -> BoxFuture<'static, Result<()>>;
 
-    /// Appends `entry` in its order without waiting. If that fails, the next [`Journal::append`] says so.
-    fn note(&self, entry: Entry);
+    /// Appends `entry` in order without waiting. If that fails, the next [`Journal::append`] returns the error.
+    fn note(&self, entry: JournalEntry);
 
-    /// Resolves once every entry that was noted until now is written or has failed; `None` if the journal keeps no queue. A
-    /// task that has noted much waits for it before it goes on, so that no guest makes entries faster than they are written.
+    /// Resolves once every entry noted so far is written or has failed; `None` if the journal keeps no queue. A task
+    /// with many noted entries waits for this before it continues, so that no guest produces entries faster than they
+    /// are written.
     fn drained(&self) -> Option<BoxFuture<'static, ()>> {
         None
     }
 
-    /// The bytes that the entries of a run take, by [`Entry::bytes`] or a close estimate; 0 if the journal cannot say.
+    /// Returns the number of bytes that the entries of a run take, by [`JournalEntry::bytes`] or a close estimate; 0 if the
+    /// journal does not count them.
     ///
     /// # Errors
     ///
@@ -79,20 +86,21 @@ pub trait Journal: Send + Sync + fmt::Debug {
         Ok(0)
     }
 
-    /// Makes this process the one that runs `run`, which has no end any more. What decides is what stands in the journal
-    /// at that moment, in one step: of several processes that try at once, one succeeds.
+    /// Makes this process the owner of `run`, and clears the end of the run. The check and the change are one atomic
+    /// step: if several processes try at once, one succeeds.
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage) if another live process runs it, naming that process.
+    /// [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage), with the process id, if another live process
+    /// owns the run.
     fn take_over(&self, run: &str) -> Result<()> {
         let run = run.to_owned();
         let pid = std::process::id();
-        self.note(Entry::RunResumed { run, pid });
+        self.note(JournalEntry::RunResumed { run, pid });
         Ok(())
     }
 
-    /// The live process that runs `run`; `None` if the run has ended or its process is gone.
+    /// Returns the live process that owns `run`; `None` if the run has ended or its process is gone.
     ///
     /// # Errors
     ///
@@ -103,38 +111,38 @@ pub trait Journal: Send + Sync + fmt::Debug {
         Ok(pid.filter(|pid| agenthost_core::process::is_alive(*pid)))
     }
 
-    /// The runs, the latest first.
+    /// Returns at most `most` runs, the latest first.
     fn runs(&self, most: usize) -> Result<Vec<RunRecord>>;
 
-    /// The run of this id, or the only one whose id begins so, or the latest for `last`.
+    /// Returns the run with this id, or the only run whose id has this prefix, or the latest run for `last`.
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage) for none, and for several.
+    /// [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage) if no run or several runs match.
     fn find(&self, id: &str) -> Result<RunRecord>;
 
-    /// A task of a run with all that it learned; none if it never started.
+    /// Returns a task of a run with all its calls and turns; `None` if it never started.
     ///
     /// # Errors
     ///
-    /// Also for a record that is not what was written.
+    /// If the journal cannot be read, or if a record was changed or damaged.
     fn task(&self, run: &str, task: &str) -> Result<Option<TaskRecord>>;
 
-    /// The tasks of a run below `under` (with all levels; itself not included), in the order of their ids, without what
-    /// they learned: at most `most` after `after`.
+    /// Returns the tasks of a run below `under` (at all levels, without `under` itself), in the order of their ids and
+    /// without their calls and turns: at most `most`, starting after `after`.
     fn tasks(&self, run: &str, under: &str, after: Option<&str>, most: usize) -> Result<Vec<TaskRecord>>;
 
-    /// The model calls of a run, in the order in which they were sent, without bodies: at most `most`.
+    /// Returns the model calls of a run, in the order in which they were sent and without bodies: at most `most`.
     fn calls(&self, run: &str, most: usize) -> Result<Vec<CallSpan>>;
 
-    /// Removes runs that are not live, and gives back the space: how many runs and bytes.
+    /// Removes runs that are neither kept nor live, and frees their space. Returns the number of runs and bytes.
     fn prune(&self, keep: &Keep) -> Result<Pruned>;
 }
 
-/// What is known of a run.
+/// The record of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunRecord {
-    /// Its id.
+    /// The run's id.
     pub id: String,
     /// `run` or `batch`.
     pub kind: String,
@@ -142,81 +150,81 @@ pub struct RunRecord {
     pub plugin: String,
     /// The plugin's digest, in hex.
     pub digest: String,
-    /// What random numbers are made from.
+    /// The seed of the run's random numbers.
     pub seed: [u8; 32],
-    /// Where the tasks' clock stands, in milliseconds since 1970.
+    /// The time on the tasks' clock, in milliseconds since 1970.
     pub clock_ms: u64,
-    /// When it began, likewise.
+    /// The start time, in milliseconds since 1970.
     pub started_ms: u64,
-    /// What it takes to start it again, as JSON.
+    /// The parameters needed to start the run again, as JSON.
     pub command: String,
-    /// The process that it runs in, or ran in.
+    /// The id of the process that runs it, or ran it last.
     pub pid: u32,
-    /// How it ended, once it has.
+    /// The end of the run; `None` until it has ended.
     pub end: Option<RunEnd>,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunEnd {
-    /// When, in milliseconds since 1970.
+    /// The end time, in milliseconds since 1970.
     pub ended_ms: u64,
     /// `done`, `failed` or `interrupted`.
     pub state: String,
-    /// Its outcome, what it spent and what each model was used for, as JSON.
+    /// The run's outcome, spending and usage per model, as JSON.
     pub report: String,
 }
 
-/// What is known of a task.
+/// The record of a task.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TaskRecord {
-    /// Its id.
+    /// The task's id.
     pub id: String,
-    /// Its plugin, as `namespace:name@version`.
+    /// The plugin, as `namespace:name@version`.
     pub plugin: String,
     /// The plugin's digest, in hex.
     pub digest: String,
-    /// Its input as JSON; none where bodies are not kept.
+    /// The task's input as JSON; `None` if bodies are not kept.
     pub input: Option<String>,
-    /// When it began, in milliseconds since 1970.
+    /// The start time, in milliseconds since 1970.
     pub started_ms: u64,
-    /// How it ended, once it has.
+    /// The end of the task; `None` until it has ended.
     pub end: Option<TaskEnd>,
-    /// Its model calls, by the ordinal of the ask.
+    /// The task's model calls, in the order of their ask numbers.
     pub calls: Vec<CallRecord>,
-    /// What it learned, in order.
+    /// The task's turns, in order.
     pub turns: Vec<Turn>,
-    /// What `remaining` answered, in order, as JSON.
+    /// The results of `remaining`, in order, as JSON.
     pub remaining: Vec<String>,
 }
 
-/// How a task ended.
+/// The end of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskEnd {
-    /// When, in milliseconds since 1970.
+    /// The end time, in milliseconds since 1970.
     pub ended_ms: u64,
-    /// Its report as JSON.
+    /// The task's report as JSON.
     pub report: String,
-    /// What its function returned, as JSON, where its parent may need it again.
+    /// The return value of the task's function, as JSON, if its parent may need it again.
     pub returned: Option<String>,
-    /// What each model was used for by it, as JSON.
+    /// The task's usage per model, as JSON.
     pub models: String,
 }
 
 /// One model call of a task.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CallRecord {
-    /// Which of the task's asks it was, counted from 0.
+    /// The number of the ask within its task, counted from 0.
     pub ask: u64,
-    /// The digest of what was asked.
+    /// The digest of the request.
     pub hash: [u8; 32],
-    /// What was asked, as JSON; none where bodies are not kept.
+    /// The request as JSON; `None` if bodies are not kept.
     pub body: Option<String>,
-    /// The replies to its requests, in the order in which they came.
+    /// The replies to the call's requests, in the order in which they arrived.
     pub replies: Vec<ReplyRecord>,
-    /// What the task was told, as JSON, once it is known.
+    /// The result delivered to the task, as JSON; `None` until it is known.
     pub result: Option<String>,
-    /// The models of its requests that have no end, as `provider/model`: those that were sent since the task began last.
+    /// The models, as `provider/model`, of the requests that were sent since the task last started and have not ended.
     pub in_flight: Vec<String>,
 }
 
@@ -229,41 +237,41 @@ pub struct ReplyRecord {
     pub body: String,
 }
 
-/// One thing that a task learned, or its end from outside.
+/// A delivery into a task, or the end of the task from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// The answer to its ask of this ordinal.
+    /// The reply to the ask with this number.
     Answer(u64),
-    /// It was cut off: its time was up, or it was cancelled. It had run for so many bursts' polls since the turn before.
+    /// The task was cut off: it ran out of time or was canceled.
     Cut {
-        /// Whether its time was up; else it was cancelled.
+        /// Whether the task ran out of time; otherwise it was canceled.
         time_up: bool,
-        /// Polls of the guest since the last turn.
+        /// The number of polls of the guest since the last turn.
         polls: u64,
     },
 }
 
-/// When a model call was in flight.
+/// The time that a model call was in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallSpan {
     /// The task.
     pub task: String,
-    /// Which of its asks.
+    /// The number of the ask within its task.
     pub ask: u64,
     /// The model, as `provider/model`.
     pub model: String,
-    /// When it was sent, in milliseconds since 1970.
+    /// The time at which the call was sent, in milliseconds since 1970.
     pub sent_ms: u64,
-    /// When it was answered; none if it never was.
+    /// The time at which the call was answered; `None` if it never was.
     pub ended_ms: Option<u64>,
 }
 
-/// One thing that happened.
+/// An event that the journal records.
 #[derive(Debug, Clone)]
-pub enum Entry {
+pub enum JournalEntry {
     /// A run began.
     RunStarted(RunRecord),
-    /// It is continued by the process `pid`: it has no end any more.
+    /// A run was resumed by the process `pid`; its end is cleared.
     RunResumed {
         /// The run.
         run: String,
@@ -274,35 +282,36 @@ pub enum Entry {
     RunEnded {
         /// The run.
         run: String,
-        /// How.
+        /// The end of the run.
         end: RunEnd,
     },
-    /// A task began. One that began before loses its turns, its `remaining` and its end, and keeps its calls.
+    /// A task began. If it began before, its turns, its `remaining` results and its end are removed, and its calls are
+    /// kept.
     TaskStarted {
         /// The run.
         run: String,
         /// The task.
         task: String,
-        /// Its plugin.
+        /// The plugin, as `namespace:name@version`.
         plugin: String,
         /// The plugin's digest, in hex.
         digest: String,
-        /// Its input as JSON, where it is kept.
+        /// The task's input as JSON; `None` if it is not kept.
         input: Option<String>,
-        /// When, in milliseconds since 1970.
+        /// The start time, in milliseconds since 1970.
         at_ms: u64,
     },
-    /// A task asks a model.
+    /// A task called a model.
     CallStarted {
         /// The run.
         run: String,
         /// The task.
         task: String,
-        /// Which of its asks.
+        /// The number of the ask within its task.
         ask: u64,
-        /// The digest of what is asked. Another one under the same ordinal takes the place of the earlier call.
+        /// The digest of the request. Another digest under the same number replaces the earlier call.
         hash: [u8; 32],
-        /// What is asked, as JSON, where it is kept.
+        /// The request as JSON; `None` if it is not kept.
         body: Option<String>,
     },
     /// A request of a call is about to be sent.
@@ -311,11 +320,11 @@ pub enum Entry {
         run: String,
         /// The task.
         task: String,
-        /// Which of its asks.
+        /// The number of the ask within its task.
         ask: u64,
         /// The model, as `provider/model`.
         model: String,
-        /// When, in milliseconds since 1970.
+        /// The time of sending, in milliseconds since 1970.
         at_ms: u64,
     },
     /// A request was answered, or failed.
@@ -324,42 +333,42 @@ pub enum Entry {
         run: String,
         /// The task.
         task: String,
-        /// Which of its asks.
+        /// The number of the ask within its task.
         ask: u64,
         /// The digest of the request.
         hash: [u8; 32],
-        /// The reply as JSON; none if it failed.
+        /// The reply as JSON; `None` if the request failed.
         reply: Option<String>,
-        /// When, in milliseconds since 1970.
+        /// The end time, in milliseconds since 1970.
         at_ms: u64,
     },
-    /// What the task will be told is known.
+    /// The result of a call is known.
     CallEnded {
         /// The run.
         run: String,
         /// The task.
         task: String,
-        /// Which of its asks.
+        /// The number of the ask within its task.
         ask: u64,
-        /// What it is told, as JSON.
+        /// The result that the task will receive, as JSON.
         result: String,
     },
-    /// A task learned something, or was cut off.
+    /// A task had a turn: it received a reply, or was cut off.
     Turned {
         /// The run.
         run: String,
         /// The task.
         task: String,
-        /// What.
+        /// The turn.
         turn: Turn,
     },
-    /// `remaining` answered.
+    /// A task called `remaining`.
     Remained {
         /// The run.
         run: String,
         /// The task.
         task: String,
-        /// What, as JSON.
+        /// The result, as JSON.
         value: String,
     },
     /// A task ended.
@@ -368,21 +377,22 @@ pub enum Entry {
         run: String,
         /// The task.
         task: String,
-        /// How.
+        /// The end of the task.
         end: TaskEnd,
     },
 }
 
-/// What an entry takes beside its bodies: keys, numbers, checksums and indexes. Measured on journals of small entries.
+/// The size of an entry without its bodies: keys, numbers, checksums and indexes. Measured on journals of small
+/// entries.
 const ENTRY_BYTES: usize = 150;
 
-impl Entry {
-    /// The bytes that the entry takes in a journal, to a good approximation.
+impl JournalEntry {
+    /// Returns the approximate number of bytes that the entry takes in a journal.
     ///
     /// ```
-    /// use agenthost_journal::Entry;
+    /// use agenthost_journal::JournalEntry;
     ///
-    /// let entry = |value: &str| Entry::Remained { run: "r".into(), task: "root".into(), value: value.into() };
+    /// let entry = |value: &str| JournalEntry::Remained { run: "r".into(), task: "root".into(), value: value.into() };
     /// assert_eq!(entry("12345").bytes() - entry("").bytes(), 5);
     /// ```
     pub fn bytes(&self) -> u64 {
@@ -403,20 +413,20 @@ impl Entry {
     }
 }
 
-/// Which runs are kept.
+/// The runs to keep when pruning. A run is kept if either condition holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keep {
-    /// Those that began after this, in milliseconds since 1970.
+    /// Runs that began after this time, in milliseconds since 1970.
     pub after_ms: Option<u64>,
-    /// The latest so many.
+    /// This number of the latest runs.
     pub latest: Option<usize>,
 }
 
-/// What was removed.
+/// The amount removed by pruning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Runs.
+    /// The number of runs.
     pub runs: usize,
-    /// Bytes of the file that were given back.
+    /// The number of bytes by which the file shrank.
     pub bytes: u64,
 }

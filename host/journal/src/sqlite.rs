@@ -1,23 +1,25 @@
-//! The journal in one SQLite file, usually `.agenthost/journal.db` of a project.
+//! A journal in one SQLite file, usually `.agenthost/journal.db` of a project.
 //!
-//! **Writing.** One thread owns the only connection that writes. It takes what has come up since its last transaction,
-//! writes it as one, and wakes those who wait for it: the cost of reaching the disk is shared by all who wait, and a
-//! waiting task costs nothing. The write-ahead log is forced to the disk with each transaction, so what was acknowledged
-//! outlives a loss of power. What was merely noted is written within 10 ms. After one failed transaction nothing more is
-//! written, so the file ends where the run was still known to be whole.
+//! **Writing.** One thread owns the only connection that writes. It writes everything that arrived since its last
+//! transaction as one transaction and then wakes the tasks that wait for it, so waiting tasks share the cost of
+//! reaching the disk, and a waiting task costs nothing. The write-ahead log is synced to the disk with each
+//! transaction, so an acknowledged entry survives a loss of power. An entry that was only noted is written within 10
+//! ms. After one failed transaction nothing more is written, so the file ends at a point where the run was known to be
+//! complete.
 //!
-//! **Reading** goes over a second connection that cannot write. It sees what has been written and never waits for the
-//! writer; nor does another process, of which any number may read and write the same file.
+//! **Reading** uses a second connection that cannot write. It sees what has been written and never waits for the
+//! writer. Any number of other processes may read and write the same file.
 //!
-//! **Integrity.** Each body stands beside the first 16 bytes of its SHA-256, and what a task learned is numbered without
-//! gaps; both are checked whenever they are read. This finds damage; it is no protection from somebody who writes digests.
+//! **Integrity.** Each body is stored with the first 16 bytes of its SHA-256, and a task's turns are numbered without
+//! gaps; both are checked on every read. This detects damage; it does not protect from an attacker who can write
+//! digests.
 //!
-//! **The format** is `user_version` of the file, which `application_id` marks as ours. A newer one is refused. An older
-//! one is brought up by one step per version, all in one transaction when the file is opened; version 1 is the first, so
-//! there is no step yet. A change that version 1 can read (a field more in a body, or a table more, which it passes over)
-//! is no new version; a changed table is.
+//! **The format** is the `user_version` of the file; `application_id` marks the file as a journal. A newer format is
+//! refused. An older one is upgraded by one step per version, all in one transaction when the file is opened; version 1
+//! is the first, so there are no steps yet. A change that version 1 can read (a new field in a body, or a new table,
+//! which it ignores) keeps the version; a changed table does not.
 //!
-//! Left out: encryption, and network file systems: the shared memory of the write-ahead log does not work on them.
+//! Left out: encryption, and network file systems, on which the shared memory of the write-ahead log does not work.
 
 mod entries;
 mod fault;
@@ -42,34 +44,34 @@ use tokio::sync::oneshot;
 
 use self::fault::Trouble;
 use self::writer::{Job, Writer};
-use super::{CallSpan, Entry, Journal, Keep, Pruned, RunRecord, TaskRecord};
+use super::{CallSpan, Journal, JournalEntry, Keep, Pruned, RunRecord, TaskRecord};
 use agenthost_core::error::{Error, Result};
 
 /// A journal in an SQLite file.
 ///
-/// Dropping it writes what was noted, and waits for that.
+/// Dropping it waits until all noted entries are written.
 pub struct Sqlite {
     path: PathBuf,
-    // These end in this order: what the writer leaves last is moved from the log into the file.
+    // Dropped in this order: when the writer closes the last connection, SQLite moves the log into the file.
     reader: Mutex<Connection>,
     jobs: mpsc::Sender<Job>,
     _writer: Thread,
 }
 
-/// A thread that is waited for when this is dropped.
+/// A thread that is joined when this is dropped.
 struct Thread(Option<JoinHandle<()>>);
 
 impl Drop for Thread {
     fn drop(&mut self) {
         if let Some(thread) = self.0.take() {
-            // It panicked: what it owed has been told to those who waited.
+            // If it panicked, its waiters have already received an error.
             let _ = thread.join();
         }
     }
 }
 
 impl Sqlite {
-    /// Opens the journal at `path`; if there is none, makes one that only its owner can read, and the directory for it. A
+    /// Opens the journal at `path`. If there is none, creates one that only its owner can read, with its directory. A
     /// directory named `.agenthost` is kept out of version control.
     ///
     /// ```
@@ -85,14 +87,14 @@ impl Sqlite {
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) for a file that cannot be made, opened or written, is no
-    /// journal, is damaged, or was written in a newer format.
+    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the file cannot be created, opened or written,
+    /// is not a journal, is damaged, or has a newer format.
     pub fn open(path: &Path) -> Result<Self> {
         file::ensure(path)?;
         Self::start(path)
     }
 
-    /// Opens the journal at `path` if there is one.
+    /// Opens the journal at `path`; `None` if there is none.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -115,7 +117,7 @@ impl Sqlite {
         Self::start(path).map(Some)
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -137,13 +139,13 @@ impl Sqlite {
         })
     }
 
-    /// Hands a job to the writer. One that is lost drops its waiter, who then says so.
+    /// Sends a job to the writer. If the job is lost, its waiter is dropped, and the waiting side returns an error.
     fn send(&self, job: Job) {
         // The writer is gone only if it panicked.
         let _ = self.jobs.send(job);
     }
 
-    /// Reads in one transaction, so that all of it is of one moment.
+    /// Reads in one transaction, for a consistent snapshot.
     fn read<T>(&self, what: impl FnOnce(&Connection) -> Result<T, Trouble>) -> Result<T> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let read = reader
@@ -154,27 +156,27 @@ impl Sqlite {
     }
 }
 
-/// The writer has died, which is a fault of its own.
+/// Returns the error for a writer that has died.
 fn stopped(path: &Path) -> Error {
     Error::host("the thread that writes the journal has died").at(path)
 }
 
 impl Journal for Sqlite {
-    fn append(&self, entry: Entry) -> BoxFuture<'static, Result<()>> {
+    fn append(&self, entry: JournalEntry) -> BoxFuture<'static, Result<()>> {
         let (waiter, written) = oneshot::channel();
         self.send(Job::Write(entry, Some(waiter)));
         let path = self.path.clone();
         Box::pin(async move { written.await.unwrap_or_else(|_| Err(stopped(&path))) })
     }
 
-    fn note(&self, entry: Entry) {
+    fn note(&self, entry: JournalEntry) {
         self.send(Job::Write(entry, None));
     }
 
     fn drained(&self) -> Option<BoxFuture<'static, ()>> {
         let (waiter, drained) = oneshot::channel();
         self.send(Job::Drain(waiter));
-        // If the writer has died, there is nothing to wait for; the next append says so.
+        // If the writer has died, there is nothing to wait for; the next append returns the error.
         Some(Box::pin(async move { drained.await.unwrap_or_default() }))
     }
 

@@ -49,7 +49,7 @@ impl Bound {
             count => thousands(count),
         };
         let (does, things, most) = (self.does, self.things, thousands(self.most));
-        Err(Error::plugin(format!("{does} {count} {things}; at most {most} are allowed")).hint(self.hint))
+        Err(Error::plugin(format!("{does} {count} {things}; at most {most} are allowed")).with_hint(self.hint))
     }
 
     /// Adds to a count, and returns an error if it is more than the bound then.
@@ -395,5 +395,5 @@ const ALL_LOCALS: Bound = Bound {
 #[doc(hidden)]
 pub fn broken(cause: &dyn std::fmt::Display) -> Error {
     Error::plugin(format!("the component is broken: {cause}"))
-        .hint("The file may be truncated or damaged; build or download it again.")
+        .with_hint("The file may be truncated or damaged; build or download it again.")
 }

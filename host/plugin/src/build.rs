@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use self::cargo::{Said, no_tool, run};
-use self::crates::{Graph, Need};
+use self::crates::{CrateNeed, Graph};
 use self::sections::{append_section, with_manifest};
 use self::tools::Tools;
 use super::manifest::Manifest;
@@ -75,7 +75,7 @@ pub struct Built {
 /// # let empty = dir.path();
 /// let error = build(empty).unwrap_err();
 /// assert!(error.message().ends_with("no crate: it has no Cargo.toml"), "{error}");
-/// assert!(error.next_step().is_some_and(|hint| hint.starts_with("Give the directory")));
+/// assert!(error.hint().is_some_and(|hint| hint.starts_with("Give the directory")));
 /// ```
 ///
 /// # Errors
@@ -124,12 +124,12 @@ fn build_for(rules: &BuildRules, dir: &Path, above: &[PathBuf], form: Form, targ
     let dir = &dir.components().collect::<PathBuf>();
     if !dir.is_dir() {
         return Err(Error::plugin(format!("{}: no such directory", dir.display()))
-            .hint("Give a crate directory or a .wasm file that exists."));
+            .with_hint("Give a crate directory or a .wasm file that exists."));
     }
     if !dir.join("Cargo.toml").is_file() {
         return Err(
             Error::plugin(format!("{}: no crate: it has no Cargo.toml", dir.display()))
-                .hint("Give the directory that holds the plugin's Cargo.toml, or a .wasm file."),
+                .with_hint("Give the directory that holds the plugin's Cargo.toml, or a .wasm file."),
         );
     }
     // This comes before any tool runs there: a project's toolchain file alone decides what runs as cargo.
@@ -142,7 +142,7 @@ fn build_for(rules: &BuildRules, dir: &Path, above: &[PathBuf], form: Form, targ
             "{}: [package.metadata.agenthost.limits] in Cargo.toml: {why}",
             dir.display()
         ))
-        .hint(
+        .with_hint(
             "Write limits as under [limits] in agenthost.toml: tokens = 20_000, memory = \"32MiB\", timeout = \"1m\".",
         )
     })?;
@@ -151,7 +151,7 @@ fn build_for(rules: &BuildRules, dir: &Path, above: &[PathBuf], form: Form, targ
     notes.extend(deps::copy(dir, &package.manifest.sub_agents, |below| {
         if below.canonicalize().is_ok_and(|below| circle.contains(&below)) {
             return Err(
-                Error::plugin(format!("{}: it is a sub-agent of itself", below.display())).hint(
+                Error::plugin(format!("{}: it is a sub-agent of itself", below.display())).with_hint(
                     "Break the circle in [package.metadata.agenthost.sub-agents]: of two plugins, one starts the other.",
                 ),
             );
@@ -178,7 +178,7 @@ fn build_for(rules: &BuildRules, dir: &Path, above: &[PathBuf], form: Form, targ
             dir.display(),
             package.name
         ))
-        .hint(CDYLIB)
+        .with_hint(CDYLIB)
     })?;
     let unreadable = |path: &Path, error: std::io::Error| Error::plugin(format!("{}: {error}", path.display()));
     let bytes = std::fs::read(&artifact).map_err(|error| unreadable(&artifact, error))?;
@@ -214,12 +214,16 @@ fn blame(tools: &Tools, dir: &Path, package: &Package, plugin: &Plugin) -> Optio
     let network = |name: &&str| name.starts_with("wasi:sockets/") || name.starts_with("wasi:http/");
     let need = match names.as_slice() {
         [] => return None,
-        names if names.iter().any(network) => Need::Network,
-        names if names.iter().any(|name| name.starts_with("wasi:filesystem/")) => Need::Files,
+        names if names.iter().any(network) => CrateNeed::Network,
+        names if names.iter().any(|name| name.starts_with("wasi:filesystem/")) => CrateNeed::Files,
         _ => return None,
     };
     let found = Graph::read(tools, dir, &package.id)?.with(need);
-    let word = if need == Need::Network { "the network" } else { "files" };
+    let word = if need == CrateNeed::Network {
+        "the network"
+    } else {
+        "files"
+    };
     Some(match found.as_slice() {
         [] => format!(
             "no crate that is known for using {word} is among its dependencies; it may be its own code, or a crate that \
@@ -237,7 +241,7 @@ fn threads(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Option<
             && ["rayon-core", "threadpool", "scoped_threadpool"].contains(&crate_of(id).0)
     };
     said.artifacts().any(suspect).then_some(())?;
-    let found = Graph::read(tools, dir, &package.id)?.with(Need::Threads);
+    let found = Graph::read(tools, dir, &package.id)?.with(CrateNeed::Threads);
     (!found.is_empty()).then(|| {
         format!(
             "a task has one thread, and starting another fails; these crates start threads: {}",
@@ -338,7 +342,7 @@ fn package(tools: &Tools, dir: &Path, target: Option<&Path>) -> Result<Package> 
             dir.display(),
             why.trim_end()
         ))
-        .hint("Mend what cargo says above; `cargo metadata` in that directory repeats it.")
+        .with_hint("Mend what cargo says above; `cargo metadata` in that directory repeats it.")
     };
     if !output.status.success() {
         return Err(wrong(&String::from_utf8_lossy(&output.stderr)));
@@ -394,7 +398,7 @@ fn models(dir: &Path, own: Option<&Value>) -> Result<Option<BTreeSet<String>>> {
             "{}: `models` under [package.metadata.agenthost] is no list of model names",
             dir.join("Cargo.toml").display()
         ))
-        .hint("Write the names that the plugin asks for, such as models = [\"fast\"].")
+        .with_hint("Write the names that the plugin asks for, such as models = [\"fast\"].")
     })
 }
 
@@ -433,9 +437,9 @@ fn add_target(tools: &Tools, dir: &Path) -> Result<bool> {
             Err(Error::plugin(format!(
                 "the compile target {TARGET} is missing and rustup cannot add it\n{said}"
             ))
-            .hint(by_hand))
+            .with_hint(by_hand))
         }
-        Err(_) => Err(Error::plugin(format!("the compile target {TARGET} is missing")).hint(by_hand)),
+        Err(_) => Err(Error::plugin(format!("the compile target {TARGET} is missing")).with_hint(by_hand)),
     }
 }
 
@@ -482,7 +486,7 @@ pub fn tool_version(tool: &str, dir: &Path) -> Result<String> {
     match output.status.success() {
         true => Ok(said(&output.stdout)),
         false => Err(Error::plugin(format!("{tool} fails: {}", said(&output.stderr)))
-            .hint("See what it says; `rustup show` tells which toolchain is in use.")),
+            .with_hint("See what it says; `rustup show` tells which toolchain is in use.")),
     }
 }
 

@@ -34,13 +34,12 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
             }
             _ => "Make the file readable for this user.",
         };
-        Error::plugin(format!("{}: {error}", path.display())).hint(hint)
+        Error::plugin(format!("{}: {error}", path.display())).with_hint(hint)
     };
     let meta = std::fs::metadata(path).map_err(error)?;
     if !meta.is_file() {
-        return Err(
-            Error::plugin(format!("{}: not a file", path.display())).hint("Give a .wasm file or a crate directory.")
-        );
+        return Err(Error::plugin(format!("{}: not a file", path.display()))
+            .with_hint("Give a .wasm file or a crate directory."));
     }
     if meta.len() > MAX_PLUGIN_BYTES {
         let (size, limit) = (meta.len() >> 20, MAX_PLUGIN_BYTES >> 20);
@@ -48,7 +47,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
             "{}: {size} MiB, and a plugin has at most {limit} MiB",
             path.display()
         ))
-        .hint("Build it in release mode and without debug information, or give the right file."));
+        .with_hint("Build it in release mode and without debug information, or give the right file."));
     }
     plain_file::read(path, Links::Follow, MAX_PLUGIN_BYTES).map_err(error)
 }
@@ -57,7 +56,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
 pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {
     const BUILD: &str = "Build it with `agenthost build`, or with `cargo build --release --target wasm32-wasip2`.";
     match bytes {
-        [] => Err(Error::plugin("the file is empty").hint(BUILD)),
+        [] => Err(Error::plugin("the file is empty").with_hint(BUILD)),
         [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => super::bounds::structure(bytes),
         [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => {
             let modules = core_imports(bytes);
@@ -75,17 +74,17 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {
             let what = format!("{what}, not a component");
             let hint =
                 format!("It was built for {target}; build it for wasm32-wasip2, for example with `agenthost build`.");
-            Err(Error::plugin(format!("the file is {what}")).hint(hint))
+            Err(Error::plugin(format!("the file is {what}")).with_hint(hint))
         }
         [b'\0', b'a', b's', b'm', ..] if bytes.len() >= 8 => {
-            Err(Error::plugin("the file is WebAssembly of a version that this host does not know").hint(BUILD))
+            Err(Error::plugin("the file is WebAssembly of a version that this host does not know").with_hint(BUILD))
         }
         _ if bytes.starts_with(b"\x7fELF") => Err(Error::plugin("the file is native code, not WebAssembly")
-            .hint("Precompiled plugins are never loaded; give the .wasm file.")),
+            .with_hint("Precompiled plugins are never loaded; give the .wasm file.")),
         _ if bytes.trim_ascii_start().starts_with(b"(") => {
-            Err(Error::plugin("the file is WebAssembly text, not a binary component").hint(BUILD))
+            Err(Error::plugin("the file is WebAssembly text, not a binary component").with_hint(BUILD))
         }
-        _ => Err(Error::plugin("the file is not WebAssembly").hint(BUILD)),
+        _ => Err(Error::plugin("the file is not WebAssembly").with_hint(BUILD)),
     }
 }
 

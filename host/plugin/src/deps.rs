@@ -66,7 +66,7 @@ fn of_crate(wit: &Path, short: &str) -> Result<Vec<(PathBuf, String)>> {
     }
     if files.is_empty() {
         return Err(Error::plugin(format!("{} holds no .wit files", wit.display()))
-            .hint("Give the directory of the sub-agent's crate, or its .wasm file."));
+            .with_hint("Give the directory of the sub-agent's crate, or its .wasm file."));
     }
     Ok(files)
 }
@@ -78,7 +78,7 @@ fn has_text(wit: &Path) -> bool {
 
 fn texts(dir: &Path) -> Result<Vec<(String, String)>> {
     let unreadable = |path: &Path, error: std::io::Error| {
-        Error::plugin(format!("{}: {error}", path.display())).hint("Give the directory of the sub-agent's crate.")
+        Error::plugin(format!("{}: {error}", path.display())).with_hint("Give the directory of the sub-agent's crate.")
     };
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(|error| unreadable(dir, error))? {
@@ -103,7 +103,7 @@ fn of_component(file: &Path, short: &str) -> Result<Vec<(PathBuf, String)>> {
     let found = embedded::read(&bytes::read(file)?);
     let Some(text) = found.wit().first() else {
         return Err(Error::plugin(format!("{} has no WIT text embedded", file.display()))
-            .hint(format!("Copy the plugin's .wit files into wit/deps/{short} by hand.")));
+            .with_hint(format!("Copy the plugin's .wit files into wit/deps/{short} by hand.")));
     };
     let plain = |name: &str| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -119,7 +119,7 @@ fn of_component(file: &Path, short: &str) -> Result<Vec<(PathBuf, String)>> {
             true => Ok((parts.iter().collect(), text.clone())),
             false => Err(
                 Error::plugin(format!("{} embeds a file of the name {parts:?}", file.display()))
-                    .hint("The component is not to be trusted: names of WIT files are plain."),
+                    .with_hint("The component is not to be trusted: names of WIT files are plain."),
             ),
         })
         .collect()
@@ -134,7 +134,8 @@ fn write(path: &Path, text: &str) -> Result<bool> {
     fs::create_dir_all(parent)
         .and_then(|()| fs::write(path, text))
         .map_err(|error| {
-            Error::plugin(format!("{}: {error}", path.display())).hint("The build keeps the sub-agents' WIT there.")
+            Error::plugin(format!("{}: {error}", path.display()))
+                .with_hint("The build keeps the sub-agents' WIT there.")
         })?;
     Ok(true)
 }
@@ -213,6 +214,6 @@ mod tests {
         let declared = BTreeMap::from([("demo:sub".to_owned(), json!("nowhere"))]);
         let error = copy(dir.path(), &declared, |_| unreachable!()).unwrap_err();
         assert!(error.to_string().starts_with("sub-agent demo:sub: "), "{error}");
-        assert!(error.next_step().is_some());
+        assert!(error.hint().is_some());
     }
 }

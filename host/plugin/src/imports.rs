@@ -231,7 +231,7 @@ pub fn refuse(plugin: &str, imports: &[Import], files: bool, blame: Option<&str>
         );
     }
     let blame = blame.map(|blame| format!("\n{blame}")).unwrap_or_default();
-    Err(Error::denied(format!("the plugin has {count} {plural} not offered:{list}{blame}")).hint(cure))
+    Err(Error::denied(format!("the plugin has {count} {plural} not offered:{list}{blame}")).with_hint(cure))
 }
 
 /// Formats a line for each import; imports with the same cause are grouped, with the cause after the last of them.
@@ -255,7 +255,7 @@ mod tests {
     fn refusal(names: &[&str]) -> String {
         let imports: Vec<_> = names.iter().map(|name| Import::classify(name)).collect();
         let error = refuse("demo:reader", &imports, false, None).unwrap_err();
-        format!("{error}\nhint: {}", error.next_step().unwrap())
+        format!("{error}\nhint: {}", error.hint().unwrap())
     }
 
     #[test]

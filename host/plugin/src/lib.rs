@@ -74,7 +74,7 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
             Error::usage(format!("`{}` is no digest", text.escape_debug()))
-                .hint("Write sha256: and 64 lower-case hexadecimal digits.")
+                .with_hint("Write sha256: and 64 lower-case hexadecimal digits.")
         };
         let hex = text.strip_prefix("sha256:").ok_or_else(wrong)?;
         let digits = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
@@ -225,7 +225,7 @@ impl Plugin {
             Ok(wit_component::DecodedWasm::Component(resolve, world)) => (resolve, world),
             Ok(wit_component::DecodedWasm::WitPackage(..)) => {
                 return Err(Error::plugin("the file is a WIT package without code")
-                    .hint("Give the plugin's own .wasm file; this one only describes interfaces."));
+                    .with_hint("Give the plugin's own .wasm file; this one only describes interfaces."));
             }
             Err(error) => return Err(broken(&error.root_cause())),
         };
@@ -368,22 +368,23 @@ impl Plugin {
                 return Err(Error::plugin(format!(
                     "the component exports no interface `task`; it exports {exports}"
                 ))
-                .hint(SHAPE));
+                .with_hint(SHAPE));
             }
             several => {
                 let names: Vec<_> = several.iter().map(|(name, _)| name.as_str()).collect();
                 return Err(
-                    Error::plugin(format!("the component exports several tasks: {}", names.join(", "))).hint(SHAPE),
+                    Error::plugin(format!("the component exports several tasks: {}", names.join(", ")))
+                        .with_hint(SHAPE),
                 );
             }
         };
         let package = interface
             .package
             .and_then(|package| resolve.packages.get(package))
-            .ok_or_else(|| Error::plugin("the interface `task` belongs to no package").hint(SHAPE))?;
+            .ok_or_else(|| Error::plugin("the interface `task` belongs to no package").with_hint(SHAPE))?;
         let run = interface.functions.get("run").ok_or_else(|| {
             Error::plugin(format!("the plugin's interface {task} has no function `run`"))
-                .hint("The interface `task` has one function: `run: async func(input: T) -> result<U, failure>`.")
+                .with_hint("The interface `task` has one function: `run: async func(input: T) -> result<U, failure>`.")
         })?;
         let id = PluginId::of(package);
         Ok((id, task.clone(), run.clone()))
@@ -459,7 +460,7 @@ fn imports(resolve: &Resolve, world: &wit_parser::World) -> Result<(Vec<Import>,
         let package = interface.and_then(|interface| resolve.packages.get(interface.package?));
         let (Some(run), Some(package)) = (run, package) else {
             return Err(Error::plugin(format!("the plugin imports {import}, which has no function `run`"))
-                .hint("An interface `task` is the task of another plugin: `run: async func(input: T) -> result<U, failure>`."));
+                .with_hint("An interface `task` is the task of another plugin: `run: async func(input: T) -> result<U, failure>`."));
         };
         imports.push(class);
         sub_agents.push(SubAgentImport {
@@ -477,15 +478,16 @@ fn check_types(task: &str, resolve: &Resolve, run: &Function) -> Result<()> {
     let [input] = run.params.as_slice() else {
         let count = run.params.len();
         return Err(
-            Error::plugin(format!("{task}: `run` takes {count} parameters instead of one"))
-                .hint("Put what the task needs into one record: `run: async func(input: T) -> result<U, failure>`."),
+            Error::plugin(format!("{task}: `run` takes {count} parameters instead of one")).with_hint(
+                "Put what the task needs into one record: `run: async func(input: T) -> result<U, failure>`.",
+            ),
         );
     };
     let sides = [(Some(&input.ty), "input"), (run.result.as_ref(), "output")];
     for (ty, side) in sides.into_iter().filter_map(|(ty, side)| Some((ty?, side))) {
         types::schema::schema(resolve, ty, side).map_err(|error| {
             Error::plugin(format!("{task}: {error}"))
-                .hint("A task takes and gives plain values; give what the resource holds instead of the resource.")
+                .with_hint("A task takes and gives plain values; give what the resource holds instead of the resource.")
         })?;
     }
     Ok(())

@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
-use super::http::{Answer, Auth, Bounds, Endpoint, count};
+use super::http::{Auth, Bounds, Endpoint, HttpResponse, count};
 use super::quota;
 use super::schema::{self, Dialect};
 use agenthost_core::error::{Error, ErrorClass};
@@ -64,7 +64,7 @@ impl Anthropic {
         if base_url.trim_end_matches('/').ends_with("/v1") {
             return Err(
                 Error::new(ErrorClass::Config, "base-url of an anthropic provider ends with /v1")
-                    .hint("Leave /v1 out; it is added to every request."),
+                    .with_hint("Leave /v1 out; it is added to every request."),
             );
         }
         let fixed = [("anthropic-version", VERSION)];
@@ -97,7 +97,7 @@ impl Anthropic {
         self.read(request, &answer)
     }
 
-    fn read(&self, request: &Request, answer: &Answer) -> Result<Reply, ProviderError> {
+    fn read(&self, request: &Request, answer: &HttpResponse) -> Result<Reply, ProviderError> {
         let parsed = serde_json::from_slice::<Value>(&answer.body);
         let failed = !(200..300).contains(&answer.status);
         match parsed {
@@ -110,7 +110,7 @@ impl Anthropic {
         }
     }
 
-    fn decode(&self, request: &Request, answer: &Answer, body: &Value) -> Result<Reply, ProviderError> {
+    fn decode(&self, request: &Request, answer: &HttpResponse, body: &Value) -> Result<Reply, ProviderError> {
         let Some(blocks) = body.get("content").and_then(Value::as_array) else {
             return Err(self.bad_reply(answer, "the answer has no content"));
         };
@@ -159,7 +159,7 @@ impl Anthropic {
         })
     }
 
-    fn bad_reply(&self, answer: &Answer, message: &str) -> ProviderError {
+    fn bad_reply(&self, answer: &HttpResponse, message: &str) -> ProviderError {
         let id = error::request_id(answer, None);
         self.endpoint
             .error(answer, ProviderErrorKind::BadReply, message, id.as_deref())

@@ -76,7 +76,7 @@ pub(super) struct Endpoint {
 
 /// A reply of any status, read completely.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct HttpResponse {
     /// The HTTP status.
     pub(super) status: u16,
     /// The headers as received.
@@ -98,7 +98,7 @@ pub struct RawAnswer<'a> {
 }
 
 #[cfg(feature = "fuzzing")]
-impl From<RawAnswer<'_>> for Answer {
+impl From<RawAnswer<'_>> for HttpResponse {
     fn from(raw: RawAnswer<'_>) -> Self {
         let header = |(name, value): &(&str, &str)| Some((name.parse::<HeaderName>().ok()?, value.parse().ok()?));
         Self {
@@ -146,7 +146,9 @@ impl Endpoint {
                     Error::config(format!(
                         "the key for {url} is empty or has characters that no header can carry"
                     ))
-                    .hint("Check the variable or file that holds the key; a line break at its end is a usual cause.")
+                    .with_hint(
+                        "Check the variable or file that holds the key; a line break at its end is a usual cause.",
+                    )
                 })?;
             value.set_sensitive(true);
             headers.insert(name, value);
@@ -174,7 +176,7 @@ impl Endpoint {
     pub(super) fn with_timeout(mut self, first_byte: Duration) -> Result<Self, Error> {
         if first_byte.is_zero() {
             return Err(Error::config(format!("the timeout for {} is zero", self.url))
-                .hint("Give the time that a model may take to answer, such as 10m, or leave the timeout out."));
+                .with_hint("Give the time that a model may take to answer, such as 10m, or leave the timeout out."));
         }
         self.bounds.first_byte = first_byte;
         self.bounds.total = first_byte.saturating_add(Duration::from_secs(60));
@@ -182,7 +184,7 @@ impl Endpoint {
     }
 
     /// Sends `body` and reads the whole reply, whatever its status.
-    pub(super) async fn post(&self, body: &Value) -> Result<Answer, ProviderError> {
+    pub(super) async fn post(&self, body: &Value) -> Result<HttpResponse, ProviderError> {
         let bytes = serde_json::to_vec(body).map_err(|error| {
             ProviderError::new(
                 ProviderErrorKind::InvalidRequest,
@@ -203,7 +205,7 @@ impl Endpoint {
         let headers = std::mem::take(response.headers_mut());
         let now = SystemTime::now();
         match self.read(&mut response, &headers, start).await {
-            Ok(body) => Ok(Answer { status, headers, body }),
+            Ok(body) => Ok(HttpResponse { status, headers, body }),
             Err(error) => Err(ProviderError {
                 status: Some(status),
                 // An error is not billed, whether or not its body arrives.
@@ -296,7 +298,7 @@ impl Endpoint {
     /// Creates an error of `kind` for a reply, with the server's message.
     pub(super) fn error(
         &self,
-        answer: &Answer,
+        answer: &HttpResponse,
         kind: ProviderErrorKind,
         message: &str,
         id: Option<&str>,

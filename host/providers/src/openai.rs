@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
-use super::http::{Answer, Auth, Bounds, Endpoint, count};
+use super::http::{Auth, Bounds, Endpoint, HttpResponse, count};
 use super::quota;
 use super::schema::{self, Dialect};
 use agenthost_core::error::Error;
@@ -100,7 +100,7 @@ impl OpenAi {
         self.read(request, &answer)
     }
 
-    fn read(&self, request: &Request, answer: &Answer) -> Result<Reply, ProviderError> {
+    fn read(&self, request: &Request, answer: &HttpResponse) -> Result<Reply, ProviderError> {
         let parsed = serde_json::from_slice::<Value>(&answer.body);
         let failed = !(200..300).contains(&answer.status);
         match parsed {
@@ -113,7 +113,7 @@ impl OpenAi {
         }
     }
 
-    fn decode(&self, request: &Request, answer: &Answer, body: &Value) -> Result<Reply, ProviderError> {
+    fn decode(&self, request: &Request, answer: &HttpResponse, body: &Value) -> Result<Reply, ProviderError> {
         let Some(choice) = body.pointer("/choices/0") else {
             return Err(self.bad_reply(answer, "the answer has no choices"));
         };
@@ -177,7 +177,7 @@ impl OpenAi {
         })
     }
 
-    fn bad_reply(&self, answer: &Answer, message: &str) -> ProviderError {
+    fn bad_reply(&self, answer: &HttpResponse, message: &str) -> ProviderError {
         let id = error::request_id(answer);
         self.endpoint
             .error(answer, ProviderErrorKind::BadReply, message, id.as_deref())

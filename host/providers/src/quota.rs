@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::header::HeaderMap;
 
-use agenthost_core::llm::{Meter, Quota};
+use agenthost_core::llm::{Quota, RateLimit};
 
 /// The longest plausible window of a limit; a later reset comes from a wrong clock or a wrong unit.
 const FARTHEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -85,11 +85,16 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     std::str::from_utf8(value).ok().map(str::trim)
 }
 
-fn meter(headers: &HeaderMap, limit: &str, remaining: &str, reset: impl FnOnce() -> Option<Duration>) -> Option<Meter> {
+fn meter(
+    headers: &HeaderMap,
+    limit: &str,
+    remaining: &str,
+    reset: impl FnOnce() -> Option<Duration>,
+) -> Option<RateLimit> {
     let number = |name: &str| text(headers, name)?.parse::<u64>().ok();
     // A limit of zero would reject every request, including the one that was just answered.
     let limit = number(limit).filter(|limit| *limit > 0)?;
-    Some(Meter {
+    Some(RateLimit {
         limit,
         remaining: number(remaining)?.min(limit),
         reset: reset().filter(|reset| *reset <= FARTHEST),

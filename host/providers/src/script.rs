@@ -54,7 +54,7 @@ use toml::Spanned;
 use super::offline::{input_tokens, tokens};
 use agenthost_core::error::Error;
 use agenthost_core::llm::{
-    Meter, Part, Provider, ProviderError, ProviderErrorKind, Quota, Reply, Request, Stop, Usage,
+    Part, Provider, ProviderError, ProviderErrorKind, Quota, RateLimit, Reply, Request, Stop, Usage,
 };
 use agenthost_core::plain_file::{self, Links};
 
@@ -78,11 +78,11 @@ struct Rule {
     left: Option<AtomicU32>,
     latency: Duration,
     quota: Option<Box<Quota>>,
-    answer: Answer,
+    answer: ScriptedReply,
 }
 
 #[derive(Debug)]
-enum Answer {
+enum ScriptedReply {
     Reply {
         text: String,
         stop: Stop,
@@ -126,7 +126,7 @@ impl Script {
         let name = path.display().to_string();
         let text = plain_file::read_text(path, Links::Follow, MAX_SCRIPT_BYTES).map_err(|error| {
             Error::config(format!("script {name}: {error}"))
-                .hint("Check the path of the script in the provider's configuration.")
+                .with_hint("Check the path of the script in the provider's configuration.")
                 .caused_by(error)
         })?;
         Self::parse(&text, &name)
@@ -171,7 +171,7 @@ impl Script {
         let fail = |at: Option<usize>, message: &str| {
             let line = at.map(|at| format!(":{}", text.get(..at).unwrap_or_default().matches('\n').count() + 1));
             Error::config(format!("script {name}{}: {message}", line.unwrap_or_default()))
-                .hint("The format of a script stands in the documentation of agenthost_providers::script.")
+                .with_hint("The format of a script stands in the documentation of agenthost_providers::script.")
         };
         let file: File =
             toml::from_str(text).map_err(|error| fail(error.span().map(|span| span.start), error.message()))?;
@@ -219,9 +219,9 @@ impl Script {
             quota: rule.quota.clone(),
         };
         match &rule.answer {
-            Answer::Reply { text, stop, usage } => Ok(reply(text, *stop, None, *usage)),
-            Answer::Refusal { words, usage } => Ok(reply(words, Stop::Refusal, Some(words), *usage)),
-            Answer::Error {
+            ScriptedReply::Reply { text, stop, usage } => Ok(reply(text, *stop, None, *usage)),
+            ScriptedReply::Refusal { words, usage } => Ok(reply(words, Stop::Refusal, Some(words), *usage)),
+            ScriptedReply::Error {
                 kind,
                 message,
                 status,
@@ -235,7 +235,7 @@ impl Script {
                     || (*kind == ProviderErrorKind::Timeout && status.is_none()),
                 ..ProviderError::new(*kind, message.clone())
             }),
-            Answer::Hang => std::future::pending().await,
+            ScriptedReply::Hang => std::future::pending().await,
         }
     }
 }
@@ -359,7 +359,7 @@ impl TryFrom<QuotaTable> for Quota {
             if table.limit == 0 || table.remaining > table.limit {
                 return Err("a quota's limit is at least 1, and remaining at most its limit".to_owned());
             }
-            Ok(Meter {
+            Ok(RateLimit {
                 limit: table.limit,
                 remaining: table.remaining,
                 reset: table.reset_ms.map(Duration::from_millis),
@@ -408,20 +408,20 @@ impl TryFrom<RuleText> for Rule {
         }
         let quota = rule.quota.map(Quota::try_from).transpose()?;
         let answer = match (rule.text, rule.json, rule.refusal, rule.error, hang) {
-            (Some(text), None, None, None, false) => Answer::Reply { text, stop, usage },
-            (None, Some(json), None, None, false) => Answer::Reply {
+            (Some(text), None, None, None, false) => ScriptedReply::Reply { text, stop, usage },
+            (None, Some(json), None, None, false) => ScriptedReply::Reply {
                 text: json.to_string(),
                 stop,
                 usage,
             },
-            (None, None, Some(words), None, false) => Answer::Refusal { words, usage },
-            (None, None, None, Some(name), false) => Answer::Error {
+            (None, None, Some(words), None, false) => ScriptedReply::Refusal { words, usage },
+            (None, None, None, Some(name), false) => ScriptedReply::Error {
                 kind: kind_named(&name)?,
                 message: rule.message.unwrap_or_else(|| format!("scripted: {name}")),
                 status: rule.status,
                 retry_after: rule.retry_after_ms.map(Duration::from_millis),
             },
-            (None, None, None, None, true) => Answer::Hang,
+            (None, None, None, None, true) => ScriptedReply::Hang,
             _ => return Err("a rule has exactly one of text, json, refusal, error and hang = true".to_owned()),
         };
         Ok(Self {

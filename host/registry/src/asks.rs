@@ -1,7 +1,8 @@
-//! What a plugin asks for, in a form that can be written down and compared.
+//! The rights that a plugin asks for, in a form that can be stored and compared.
 //!
-//! This is what a person accepts: the imports that reach something, the model names, the sub-agents, the limits. It is read
-//! from the component; the imports and sub-agents are binding, the model names and limits are what its manifest declares.
+//! These are what a person accepts: the imports that reach something, the model names, the sub-agents and the limits.
+//! They are read from the component. The imports and sub-agents are binding; the model names and limits are what the
+//! plugin's manifest declares.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,26 +13,26 @@ use serde_json::Value;
 use agenthost_core::limits::{Limits, LimitsPatch};
 use agenthost_plugin::{Import, Plugin};
 
-/// What a plugin asks for.
+/// The rights that a plugin asks for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Asks {
-    /// The imports that reach something: all but types and WASI's inert interfaces, and without the sub-agents.
+    /// The imports that reach something: all except types, WASI's inert interfaces and sub-agents.
     #[serde(default)]
     pub imports: BTreeSet<String>,
-    /// The model names that it may ask for; none where it does not say, which is any.
+    /// The model names that it may use; `None` if it does not declare any, which allows all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<BTreeSet<String>>,
-    /// The tasks of other plugins that it may start, as it imports them: `demo:compare/task@0.1.0`.
+    /// The tasks of other plugins that it may start, as imported: `demo:compare/task@0.1.0`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub sub_agents: BTreeSet<String>,
-    /// The limits that its manifest suggests, in the manifest's own syntax.
+    /// The limits that its manifest suggests, in the manifest's syntax.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, Value>,
 }
 
 impl Asks {
-    /// What `plugin` asks for.
+    /// Returns the rights that `plugin` asks for.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -49,7 +50,7 @@ impl Asks {
     pub fn of(plugin: &Plugin) -> Self {
         let reaches = |import: &&Import| match import {
             Import::Types(_) | Import::Inert(_) | Import::SubAgent(_) => false,
-            // Types of the contract, with nothing to call.
+            // Types of the contract, which have no functions to call.
             Import::Contract(name) => !name.starts_with("agenthost:plugin/types@"),
             Import::Files(_) | Import::Refused(_) => true,
         };
@@ -73,8 +74,8 @@ impl Asks {
         }
     }
 
-    /// The limits that a task of it would need: those declared, and the defaults of a task for what is not declared, or
-    /// makes no sense.
+    /// Returns the limits that a task of the plugin would need: the declared ones, with a task's defaults for limits
+    /// that are not declared or not valid.
     pub fn limits(&self) -> Limits {
         let mut limits = Limits::task_default();
         for (key, value) in &self.limits {
@@ -87,7 +88,7 @@ impl Asks {
         limits
     }
 
-    /// What changes from this to `newer`, in the order of a reader's concern.
+    /// Returns the changes from `self` to `newer`, the most important kind first.
     pub fn changes(&self, newer: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
         sets(Asked::Import, &self.imports, &newer.imports, &mut changes);
@@ -124,7 +125,7 @@ impl Asks {
     }
 }
 
-/// Whether `after` allows more than `before` of one limit.
+/// Returns whether `after` allows more than `before` of one limit.
 fn grows(key: &str, before: &Limits, after: &Limits) -> bool {
     fn more<T: PartialOrd>(before: Option<T>, after: Option<T>) -> bool {
         match (before, after) {
@@ -142,7 +143,7 @@ fn grows(key: &str, before: &Limits, after: &Limits) -> bool {
         "timeout" => more(before.time, after.time),
         "tasks" => more(before.tasks, after.tasks),
         "depth" => more(before.depth, after.depth),
-        // What this version does not know may be anything.
+        // A limit that this version does not know may mean anything.
         _ => true,
     }
 }
@@ -169,7 +170,7 @@ fn sets(what: Asked, old: &BTreeSet<String>, new: &BTreeSet<String>, changes: &m
     changes.extend(old.difference(new).map(|name| change(Some(name), None)));
 }
 
-/// What a change is about.
+/// The subject of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
     /// An import that reaches something.
@@ -180,7 +181,7 @@ pub enum Asked {
     SubAgent,
     /// A limit, by its key.
     Limit(String),
-    /// Nothing that it asks for, but whose word there is for it: the key that signed it.
+    /// The key that signed the plugin, which is not a right.
     Signer,
 }
 
@@ -196,16 +197,16 @@ impl fmt::Display for Asked {
     }
 }
 
-/// One thing that is different.
+/// A change between two releases of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// What it is about.
+    /// The subject of the change.
     pub what: Asked,
-    /// What it was before.
+    /// The old value; `None` if there was none.
     pub old: Option<String>,
-    /// What it is now.
+    /// The new value; `None` if there is none.
     pub new: Option<String>,
-    /// Whether that is more than was accepted.
+    /// Whether the new value is more than was accepted.
     pub grows: bool,
 }
 

@@ -1,9 +1,9 @@
-//! Plugins that were fetched, by their digest; shared by all projects of this user.
+//! A cache of fetched plugins by digest, shared by all projects of a user.
 //!
-//! The directory is this user's alone, an entry is a plain file whose name is the SHA-256 of what is in it, and whoever
-//! reads one gets bytes that were hashed at that moment: what was tampered with since is refused, not repaired in silence.
-//! Entries are written beside their place and moved there, so there is never half of one. Nothing expires; the directory
-//! may be removed at any time, and what a project needs is fetched again.
+//! Only this user can access the directory. An entry is a plain file named after the SHA-256 of its content, and
+//! reading one hashes its bytes at that moment: a tampered entry is refused, not silently repaired. Entries are written
+//! to a temporary name and then moved, so there is never half an entry. Nothing expires. The directory may be removed
+//! at any time; a project then fetches its plugins again.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -17,14 +17,14 @@ use super::MAX_SIGNATURE_BYTES;
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::{Digest, MAX_PLUGIN_BYTES};
 
-/// Fetched plugins and their signatures.
+/// The cache of fetched plugins and their signatures.
 #[derive(Debug, Clone)]
 pub struct Cache {
     dir: PathBuf,
 }
 
 impl Cache {
-    /// The cache in `dir`, which is made when something is put there.
+    /// Returns the cache in `dir`, which is created when something is stored.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -47,12 +47,12 @@ impl Cache {
         Self { dir: dir.into() }
     }
 
-    /// No cache: nothing is found there, and nothing can be put there.
+    /// Returns a cache in which nothing is found and nothing can be stored.
     pub(super) fn none() -> Self {
         Self::new("/nonexistent")
     }
 
-    /// Where the component of that digest lies, or would.
+    /// Returns the path for the component with this digest, which may not exist.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(format!("{}.wasm", digest.hex()))
     }
@@ -61,27 +61,28 @@ impl Cache {
         self.dir.join(format!("{}.minisig", digest.hex()))
     }
 
-    /// Whether there is an entry of that name; what is in it is checked when it is read.
+    /// Returns whether there is an entry with this name; its content is checked when it is read.
     pub fn has(&self, digest: &Digest) -> bool {
         fs::symlink_metadata(self.path(digest)).is_ok()
     }
 
-    /// Whether there is a signature of that name; what is in it is checked when it is read.
+    /// Returns whether there is a signature with this name; its content is checked when it is read.
     pub fn has_signature(&self, digest: &Digest) -> bool {
         fs::symlink_metadata(self.signature_path(digest)).is_ok()
     }
 
-    /// The component of that digest, checked.
+    /// Returns the component with this digest, checked.
     ///
     /// # Errors
     ///
-    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) where it is not there;
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for an entry that is a link or whose bytes are not those of the digest.
+    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if there is no such entry;
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if the entry is a link or its bytes do not match the
+    /// digest.
     pub fn read(&self, digest: &Digest) -> Result<Vec<u8>> {
         self.checked(&self.path(digest), digest, MAX_PLUGIN_BYTES)
     }
 
-    /// The text of the signature of that digest, checked.
+    /// Returns the text of the signature with this digest, checked.
     ///
     /// # Errors
     ///
@@ -92,33 +93,33 @@ impl Cache {
         String::from_utf8(bytes).map_err(|_| Error::denied("the signature is not text").at(&path))
     }
 
-    /// Keeps a component whose bytes are at hand.
+    /// Stores a component.
     ///
     /// # Errors
     ///
-    /// [`Host`](agenthost_core::error::ErrorClass::Host) where the cache cannot be written.
+    /// [`Host`](agenthost_core::error::ErrorClass::Host) if the cache cannot be written.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
         self.write(&self.path(&digest), bytes)?;
         Ok(digest)
     }
 
-    /// Keeps the text of a signature.
+    /// Stores the text of a signature.
     ///
     /// # Errors
     ///
-    /// [`Host`](agenthost_core::error::ErrorClass::Host) where the cache cannot be written.
+    /// [`Host`](agenthost_core::error::ErrorClass::Host) if the cache cannot be written.
     pub fn put_signature(&self, text: &str) -> Result<Digest> {
         let digest = Digest::of(text.as_bytes());
         self.write(&self.signature_path(&digest), text.as_bytes())?;
         Ok(digest)
     }
 
-    /// Begins or goes on with fetching a component of `size` bytes.
+    /// Starts or continues the transfer of a component of `size` bytes.
     ///
     /// # Errors
     ///
-    /// [`Host`](agenthost_core::error::ErrorClass::Host) where the cache cannot be written.
+    /// [`Host`](agenthost_core::error::ErrorClass::Host) if the cache cannot be written.
     pub fn receive(&self, digest: &Digest, size: u64) -> Result<Part> {
         self.open_dir()?;
         let shared = self.dir.join(format!("{}.part", digest.hex()));
@@ -135,7 +136,7 @@ impl Cache {
         };
         let mut path = shared;
         let mut file = open(&path).map_err(|error| failed(&path, error))?;
-        // Who comes second fetches on its own: waiting for another process could take forever.
+        // If another process holds the lock, this one fetches into a file of its own: waiting could take forever.
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             path = self.temporary(digest);
             file = open(&path).map_err(|error| failed(&path, error))?;
@@ -160,7 +161,7 @@ impl Cache {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(
-                    Error::plugin(format!("{digest} is not in the cache")).hint("Fetch it with `agenthost pull`.")
+                    Error::plugin(format!("{digest} is not in the cache")).with_hint("Fetch it with `agenthost pull`.")
                 );
             }
             Err(error) if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) => {
@@ -194,7 +195,7 @@ impl Cache {
         if !meta.is_dir() || meta.uid() != rustix::process::getuid().as_raw() || meta.mode() & 0o022 != 0 {
             return Err(
                 Error::denied(format!("{}: not a directory of this user alone", self.dir.display()))
-                    .hint("Remove it, or take the rights of others to write there away."),
+                    .with_hint("Remove it, or take the rights of others to write there away."),
             );
         }
         Ok(())
@@ -219,7 +220,7 @@ impl Cache {
         })
     }
 
-    /// A name that no other process and no other call uses.
+    /// Returns a path that no other process and no other call uses.
     fn temporary(&self, digest: &Digest) -> PathBuf {
         use std::sync::atomic::{AtomicU32, Ordering};
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -228,23 +229,24 @@ impl Cache {
     }
 }
 
-/// Fails where the last part of a path is a link.
+/// Makes an open fail if the last part of the path is a link.
 pub(super) const NO_LINKS: i32 = rustix::fs::OFlags::NOFOLLOW
     .union(rustix::fs::OFlags::NONBLOCK)
     .bits()
     .cast_signed();
 
 fn suspicious(path: &Path, why: &str) -> Error {
-    Error::denied(format!("{}: refused: {why}", path.display()))
-        .hint("Somebody or something changed the cache. Remove the entry, then fetch it again with `agenthost pull`.")
+    Error::denied(format!("{}: refused: {why}", path.display())).with_hint(
+        "Somebody or something changed the cache. Remove the entry, then fetch it again with `agenthost pull`.",
+    )
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {
     Error::host(format!("{}: {error}", path.display()))
-        .hint("The cache of plugins has to be writable; XDG_CACHE_HOME says where it is.")
+        .with_hint("The cache of plugins has to be writable; XDG_CACHE_HOME says where it is.")
 }
 
-/// A component that is on its way into the cache.
+/// A component that is being transferred into the cache.
 #[derive(Debug)]
 pub struct Part {
     path: PathBuf,
@@ -257,7 +259,7 @@ pub struct Part {
 }
 
 impl Drop for Part {
-    /// What nothing came of leaves nothing behind.
+    /// Removes the file if nothing was received.
     fn drop(&mut self) {
         if self.len == 0 {
             let _ = fs::remove_file(&self.path);
@@ -266,7 +268,7 @@ impl Drop for Part {
 }
 
 impl Part {
-    /// How many bytes are there already.
+    /// Returns the number of bytes received so far.
     #[expect(
         clippy::len_without_is_empty,
         reason = "an empty part is one to begin with, and nobody asks"
@@ -275,7 +277,8 @@ impl Part {
         self.len
     }
 
-    /// Takes up what an interrupted transfer left; more than is wanted is something else and goes.
+    /// Reads what an interrupted transfer left. If it is longer than the component, it is something else and is
+    /// discarded.
     fn read_what_is_there(&mut self) -> Result<()> {
         let mut buffer = vec![0; 64 << 10];
         loop {
@@ -304,11 +307,11 @@ impl Part {
         Ok(())
     }
 
-    /// Says where the sender begins: where this ends, or at the start, and then all over.
+    /// Sets the offset at which the sender starts: the current length, or zero, which discards what was received.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for any other place.
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for any other offset.
     pub fn go_on_from(&mut self, offset: u64) -> Result<()> {
         match offset {
             _ if offset == self.len => Ok(()),
@@ -320,18 +323,18 @@ impl Part {
         }
     }
 
-    /// Takes the next bytes.
+    /// Appends the next bytes.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) where there are more than were announced, and nothing is kept;
-    /// [`Host`](agenthost_core::error::ErrorClass::Host) where the cache cannot be written.
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if there are more bytes than announced, in which case
+    /// everything is discarded; [`Host`](agenthost_core::error::ErrorClass::Host) if the cache cannot be written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         if self.len + bytes.len() as u64 > self.size {
             self.discard();
             return Err(
                 Error::denied(format!("more bytes came than the {} that were announced", self.size))
-                    .hint("The registry is broken or hostile; nothing was kept."),
+                    .with_hint("The registry is broken or hostile; nothing was kept."),
             );
         }
         self.file
@@ -342,24 +345,25 @@ impl Part {
         Ok(())
     }
 
-    /// Puts the component into its place, if it is the one.
+    /// Moves the component into its place after checking its size and digest.
     ///
     /// # Errors
     ///
-    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) where bytes are missing, and what is there is kept for the next time;
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for other bytes than the digest's, which are thrown away.
+    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if bytes are missing, in which case the received ones are
+    /// kept for the next time; [`Denied`](agenthost_core::error::ErrorClass::Denied) if the bytes do not match the
+    /// digest, in which case they are discarded.
     pub fn finish(self) -> Result<PathBuf> {
         if self.len < self.size {
             return Err(
                 Error::plugin(format!("the transfer ended after {} of {} bytes", self.len, self.size))
-                    .hint("Try again: it goes on where it stopped."),
+                    .with_hint("Try again: it goes on where it stopped."),
             );
         }
         let found: [u8; 32] = self.hash.clone().finalize().into();
         if found != *self.digest.bytes() {
             self.discard();
             return Err(Error::denied(format!("what came is not {}", self.digest))
-                .hint("The registry gave other bytes than it announced; nothing was kept."));
+                .with_hint("The registry gave other bytes than it announced; nothing was kept."));
         }
         self.file
             .sync_all()
@@ -405,7 +409,7 @@ mod tests {
         let error = cache.read(&digest).unwrap_err();
         assert!(error.to_string().contains("it is a link"), "{error}");
         assert_eq!(error.class(), ErrorClass::Denied);
-        // Nor is anything written through one.
+        // Nothing is written through a link either.
         let part = cache.dir.join(format!("{}.part", Digest::of(b"x").hex()));
         std::os::unix::fs::symlink(dir.path().join("target"), &part).unwrap();
         assert!(cache.receive(&Digest::of(b"x"), 1).is_err());

@@ -1,10 +1,10 @@
-//! How the small text files of this module are written: whole, or not at all.
+//! Writes the small text files of this crate completely or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// Puts `text` at `path` so that a reader finds the old or the new. A link there is replaced, not followed.
+/// Replaces the file at `path` atomically with `text`. A link there is replaced, not followed.
 pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}-{}", std::process::id()));

@@ -1,8 +1,9 @@
-//! Signing keys on disk, in minisign's own formats: `NAME.key` is secret, `NAME.pub` is for everyone.
+//! Signing keys on disk, in minisign's own formats: `NAME.key` is the secret half, `NAME.pub` the public half.
 //!
-//! A secret key is encrypted with a password (scrypt with 32 MiB; a key of the public tool, with 1 GiB, is read as well),
-//! or plain where that was asked for. It is this user's alone: one that others can read, that is a link, or that lies
-//! in a directory where others can write is refused. Nothing here overwrites a key. Passwords are asked for elsewhere.
+//! A secret key is encrypted with a password (scrypt with 32 MiB; a key of the minisign tool, with 1 GiB, is read as
+//! well), or stored in plain text on request. A secret key is refused if others can read it, if it is a link, or if it
+//! is in a directory that others can write to. Nothing here overwrites a key. This module does not prompt for
+//! passwords.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -17,28 +18,29 @@ use super::reference::word;
 use super::signature::{PublicKey, SecretKey};
 use agenthost_core::error::{Error, Result};
 
-/// Far longer than both kinds of file are.
+/// The maximum size of a key file, far above that of either kind.
 const MAX_KEY_BYTES: u64 = 4 << 10;
 
-/// The longest password, in bytes, as the public tool has it.
+/// The maximum length of a password in bytes, as in the minisign tool.
 const MAX_PASSWORD_BYTES: usize = 1_024;
 
-/// The most work and memory that a key file may ask for to try its password: what the public tool writes.
+/// The maximum work that a key file may ask for to try its password; `MAX_MEMORY` is the maximum memory in bytes. Both
+/// are the values that the minisign tool writes.
 const MAX_WORK: u64 = 33_554_432;
 const MAX_MEMORY: u64 = 1 << 30;
 
-/// A key that is kept.
+/// A stored key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// What it is called here.
+    /// The key's name in the directory.
     pub name: String,
-    /// Its public half.
+    /// The public half.
     pub public: PublicKey,
-    /// Whether the secret half is there, too.
+    /// Whether the secret half is stored as well.
     pub secret: bool,
 }
 
-/// Where the secret half of a key lies.
+/// Returns the path of the secret half of a key.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -57,7 +59,7 @@ pub fn secret_path(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.key"))
 }
 
-/// Where the public half of a key lies.
+/// Returns the path of the public half of a key.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -74,8 +76,8 @@ pub fn public_path(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.pub"))
 }
 
-/// Makes a key and keeps it as `name` in `dir`, which is made where it is missing. Without a password the secret half is
-/// kept plain.
+/// Creates a key and stores it as `name` in `dir`, which is created if it is missing. Without a password, the secret
+/// half is stored in plain text.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -95,9 +97,9 @@ pub fn public_path(dir: &Path, name: &str) -> PathBuf {
 ///
 /// # Errors
 ///
-/// [`Usage`](agenthost_core::error::ErrorClass::Usage) for a name that no key has or a password that is empty or longer than
-/// 1,024 bytes; [`Denied`](agenthost_core::error::ErrorClass::Denied) for a directory that others may write, and a name that is
-/// taken; [`Host`](agenthost_core::error::ErrorClass::Host) where it cannot be written.
+/// [`Usage`](agenthost_core::error::ErrorClass::Usage) if the name is invalid, or the password is empty or longer than
+/// 1,024 bytes; [`Denied`](agenthost_core::error::ErrorClass::Denied) if others can write to the directory, or the name
+/// is taken; [`Host`](agenthost_core::error::ErrorClass::Host) if the key cannot be written.
 pub fn create(dir: &Path, name: &str, password: Option<&SecretString>) -> Result<PublicKey> {
     check_name(name)?;
     let failed = |error: io::Error| unwritable(dir, &error);
@@ -108,7 +110,7 @@ pub fn create(dir: &Path, name: &str, password: Option<&SecretString>) -> Result
         .map_err(failed)?;
     check_dir(dir)?;
     let (secret, public) = (secret_path(dir, name), public_path(dir, name));
-    // Looked for before the work, and made sure of by the writing.
+    // An early check that saves the work; the write itself cannot overwrite either.
     if let Some(path) = [&secret, &public]
         .into_iter()
         .find(|path| fs::symlink_metadata(path).is_ok())
@@ -119,10 +121,10 @@ pub fn create(dir: &Path, name: &str, password: Option<&SecretString>) -> Result
         None => minisign::KeyPair::generate_unencrypted_keypair(),
         Some("") => {
             return Err(Error::usage("the password is empty")
-                .hint("Give a password, or say with --no-password that the key is kept without one."));
+                .with_hint("Give a password, or say with --no-password that the key is kept without one."));
         }
         Some(long) if long.len() > MAX_PASSWORD_BYTES => {
-            return Err(Error::usage("the password is longer than 1,024 bytes").hint("Give a shorter one."));
+            return Err(Error::usage("the password is longer than 1,024 bytes").with_hint("Give a shorter one."));
         }
         Some(password) => minisign::KeyPair::generate_encrypted_keypair(Some(password.to_owned())),
     };
@@ -141,7 +143,7 @@ pub fn create(dir: &Path, name: &str, password: Option<&SecretString>) -> Result
     Ok(key)
 }
 
-/// The secret key `name`. `password` is asked only where it is encrypted.
+/// Opens the secret key `name`. `password` is called only if the key is encrypted.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -162,9 +164,9 @@ pub fn create(dir: &Path, name: &str, password: Option<&SecretString>) -> Result
 ///
 /// # Errors
 ///
-/// [`Usage`](agenthost_core::error::ErrorClass::Usage) where there is no such key;
-/// [`Denied`](agenthost_core::error::ErrorClass::Denied) for one that is a link or that others can use, and for a wrong password;
-/// [`Config`](agenthost_core::error::ErrorClass::Config) for a file that is no key; whatever `password` fails with.
+/// [`Usage`](agenthost_core::error::ErrorClass::Usage) if there is no such key;
+/// [`Denied`](agenthost_core::error::ErrorClass::Denied) if it is a link, if others can use it, or if the password is
+/// wrong; [`Config`](agenthost_core::error::ErrorClass::Config) if the file is not a key; and any error of `password`.
 pub fn open(dir: &Path, name: &str, password: impl FnOnce() -> Result<SecretString>) -> Result<SecretKey> {
     check_name(name)?;
     let path = secret_path(dir, name);
@@ -176,7 +178,7 @@ pub fn open(dir: &Path, name: &str, password: impl FnOnce() -> Result<SecretStri
             false => format!(" Those that are there: {}.", names.join(", ")),
         };
         Error::usage(format!("there is no key `{name}` in {}", dir.display()))
-            .hint(format!("Make it with `agenthost key new {name}`.{known}"))
+            .with_hint(format!("Make it with `agenthost key new {name}`.{known}"))
     };
     if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return Err(missing());
@@ -185,7 +187,7 @@ pub fn open(dir: &Path, name: &str, password: impl FnOnce() -> Result<SecretStri
     let text = read(&path, true)?;
     let broken = |why: &str| {
         Error::config(format!("{}: not a secret key of minisign: {why}", path.display()))
-            .hint("Restore the file from a backup, or make another key with `agenthost key new`.")
+            .with_hint("Restore the file from a backup, or make another key with `agenthost key new`.")
     };
     let line = text
         .lines()
@@ -194,7 +196,7 @@ pub fn open(dir: &Path, name: &str, password: impl FnOnce() -> Result<SecretStri
     let bytes = BASE64.decode(line).map_err(|_| broken("it is not base64"))?;
     let fields = fields(&bytes).ok_or_else(|| broken("it has another length"))?;
     let opened = match fields.kdf {
-        // The public tool writes no checksum here, and checks none.
+        // The minisign tool writes no checksum here, and checks none.
         [0, 0] if fields.checksum.iter().all(|byte| *byte == 0) => minisign::SecretKey::from_bytes(&bytes),
         [0, 0] => minisign::SecretKey::from_unencrypted_box(text.into()),
         [b'S', b'c'] if fields.work <= MAX_WORK && fields.memory <= MAX_MEMORY => {
@@ -207,14 +209,14 @@ pub fn open(dir: &Path, name: &str, password: impl FnOnce() -> Result<SecretStri
     let secret = opened.map_err(|error| match (error.kind(), fields.kdf) {
         (minisign::ErrorKind::Verify, [b'S', b'c']) => {
             Error::denied(format!("the password is not that of the key `{name}`"))
-                .hint("Try again; nobody can recover a key whose password is lost.")
+                .with_hint("Try again; nobody can recover a key whose password is lost.")
         }
         _ => broken(&error.to_string().to_lowercase()),
     })?;
     SecretKey::new(secret)
 }
 
-/// The keys in `dir`, by name; none where it is not there. Other files are passed over.
+/// Returns the keys in `dir`, sorted by name; empty if the directory does not exist. Other files are ignored.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -233,9 +235,9 @@ pub fn open(dir: &Path, name: &str, password: impl FnOnce() -> Result<SecretStri
 ///
 /// # Errors
 ///
-/// [`Config`](agenthost_core::error::ErrorClass::Config) for a `.pub` file that holds no key;
-/// [`Denied`](agenthost_core::error::ErrorClass::Denied) for one that is a link;
-/// [`Host`](agenthost_core::error::ErrorClass::Host) where the directory cannot be read.
+/// [`Config`](agenthost_core::error::ErrorClass::Config) if a `.pub` file is not a key;
+/// [`Denied`](agenthost_core::error::ErrorClass::Denied) if it is a link;
+/// [`Host`](agenthost_core::error::ErrorClass::Host) if the directory cannot be read.
 pub fn list(dir: &Path) -> Result<Vec<Key>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -253,7 +255,7 @@ pub fn list(dir: &Path) -> Result<Vec<Key>> {
         };
         let public = read(&path, false)?.parse().map_err(|error: Error| {
             Error::config(format!("{}: {error}", path.display()))
-                .hint("Restore it with `minisign -R`, or remove the file.")
+                .with_hint("Restore it with `minisign -R`, or remove the file.")
         })?;
         let secret = fs::symlink_metadata(secret_path(dir, name)).is_ok();
         let name = name.to_owned();
@@ -267,13 +269,13 @@ fn check_name(name: &str) -> Result<()> {
     word(name).map_err(|why| {
         let why = why.replace("one half", "it").replace("each half", "it");
         Error::usage(format!("`{}` is no name for a key: {why}", name.escape_debug()))
-            .hint("Use lower-case letters, digits and single dashes, at most 64, beginning with a letter.")
+            .with_hint("Use lower-case letters, digits and single dashes, at most 64, beginning with a letter.")
     })
 }
 
 fn check_dir(dir: &Path) -> Result<()> {
     let meta = fs::symlink_metadata(dir).map_err(|error| unwritable(dir, &error))?;
-    let refused = |why: &str, hint: String| Err(Error::denied(format!("{}: {why}", dir.display())).hint(hint));
+    let refused = |why: &str, hint: String| Err(Error::denied(format!("{}: {why}", dir.display())).with_hint(hint));
     if !meta.is_dir() {
         return refused(
             "not a directory",
@@ -298,7 +300,7 @@ fn check_dir(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads a plain file; a secret one only if it is this user's alone.
+/// Reads a plain file; a secret key only if others have no access to it.
 fn read(path: &Path, secret: bool) -> Result<String> {
     const FLAGS: i32 = rustix::fs::OFlags::NOFOLLOW
         .union(rustix::fs::OFlags::NONBLOCK)
@@ -306,7 +308,7 @@ fn read(path: &Path, secret: bool) -> Result<String> {
         .cast_signed();
     let refused = |why: &str| Error::denied(format!("the key {} is {why}", path.display()));
     let failed = |error: io::Error| match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_symlink() => refused("a link").hint("Put the key itself there."),
+        Ok(meta) if meta.is_symlink() => refused("a link").with_hint("Put the key itself there."),
         _ => Error::config(format!("cannot read the key {}: {error}", path.display())),
     };
     let file = OpenOptions::new()
@@ -316,11 +318,11 @@ fn read(path: &Path, secret: bool) -> Result<String> {
         .map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if !meta.is_file() {
-        return Err(refused("not a regular file").hint("Put the key itself there."));
+        return Err(refused("not a regular file").with_hint("Put the key itself there."));
     }
     if secret && meta.mode() & 0o077 != 0 {
         return Err(
-            refused(&format!("open to others (mode {:03o})", meta.mode() & 0o777)).hint(format!(
+            refused(&format!("open to others (mode {:03o})", meta.mode() & 0o777)).with_hint(format!(
                 "Run `chmod 600 {}`; if others may have read it, make another key.",
                 path.display()
             )),
@@ -337,7 +339,7 @@ fn read(path: &Path, secret: bool) -> Result<String> {
     }
 }
 
-/// What a secret key's 158 bytes say of how they are kept.
+/// The fields of a secret key's 158 bytes that describe how it is stored.
 struct Fields {
     kdf: [u8; 2],
     work: u64,
@@ -346,7 +348,7 @@ struct Fields {
 }
 
 fn fields(bytes: &[u8]) -> Option<Fields> {
-    // Algorithm, key derivation, checksum's algorithm; salt; work; memory; id, key and checksum.
+    // The layout: algorithm, key derivation, checksum algorithm; salt; work; memory; id, key and checksum.
     let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
     let fields = Fields {
         kdf: bytes.get(2..4)?.try_into().ok()?,
@@ -357,7 +359,7 @@ fn fields(bytes: &[u8]) -> Option<Fields> {
     (bytes.len() == 158).then_some(fields)
 }
 
-/// Puts a new file at `path`, whole or not at all, and never over another.
+/// Creates the file at `path` completely or not at all, and never over an existing one.
 fn place(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     let written = OpenOptions::new()
@@ -368,7 +370,7 @@ fn place(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
         .and_then(|mut file: File| {
             file.write_all(bytes)?;
             file.sync_all()?;
-            // Unlike a renaming, this fails where something is.
+            // Unlike a rename, this fails if the target exists.
             fs::hard_link(&temporary, path)
         });
     let _ = fs::remove_file(&temporary);
@@ -383,11 +385,11 @@ fn taken(path: &Path) -> Error {
         "{} is there already, and no key is overwritten",
         path.display()
     ))
-    .hint("Choose another name, or move the old key away.")
+    .with_hint("Choose another name, or move the old key away.")
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {
-    Error::host(format!("{}: {error}", path.display())).hint("The directory of keys has to be writable.")
+    Error::host(format!("{}: {error}", path.display())).with_hint("The directory of keys has to be writable.")
 }
 
 #[cfg(test)]
@@ -411,7 +413,7 @@ mod tests {
         fs::metadata(path).unwrap().mode() & 0o777
     }
 
-    // The one test with a password: each try takes its time.
+    // The only test with a password, because each attempt takes a while.
     #[test]
     fn a_password_protects_a_key() {
         let (_dir, keys) = scratch();
@@ -424,7 +426,7 @@ mod tests {
         let error = open(&keys, "acme", || Err(Error::usage("no terminal"))).unwrap_err();
         assert_eq!(error.to_string(), "no terminal");
 
-        // The parameters of the password are read before anything is tried.
+        // The password parameters are checked before the password is tried.
         let path = secret_path(&keys, "acme");
         let text = fs::read_to_string(&path).unwrap();
         let (comment, line) = text.trim().split_once('\n').unwrap();
@@ -471,7 +473,7 @@ mod tests {
                     .ends_with(&format!("open to others (mode {bits:03o})")),
                 "{error}"
             );
-            let hint = error.next_step().unwrap();
+            let hint = error.hint().unwrap();
             assert!(hint.contains(&format!("chmod 600 {}", path.display())), "{hint}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -567,7 +569,7 @@ mod tests {
         let error = open(&keys, "c", never).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Usage);
         assert_eq!(
-            error.next_step().unwrap(),
+            error.hint().unwrap(),
             "Make it with `agenthost key new c`. Those that are there: a."
         );
         fs::write(public_path(&keys, "c"), "no key").unwrap();

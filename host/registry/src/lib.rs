@@ -1,12 +1,13 @@
-//! Plugins of other teams: names, releases, and the places that keep them.
+//! Shares plugins between teams: names, releases, and the registries that hold them.
 //!
-//! A *registry* keeps releases of plugins: an OCI registry ([`oci`]) or a directory ([`local`]). A [`Source`] is the part of
-//! one that keeps one plugin. It is believed in nothing: what it sends is hashed on the way into the [`cache`], which is
-//! addressed by content, and [`Source::fetch`] gives nothing to anyone before size and digest are those that were asked for.
+//! A *registry* holds releases of plugins: an OCI registry ([`oci`]) or a directory ([`local`]). A [`Source`] is the
+//! part of a registry that holds one plugin. The host trusts nothing that a registry sends: it is hashed on the way
+//! into the [`cache`], which is addressed by content, and [`Source::fetch`] returns nothing until size and digest match
+//! the release.
 //!
-//! What a project uses stands in its [`lock`] file, who may publish what and what may run in a [`policy`], who looked at
-//! what in a [`vetted`] file; [`project`] puts these together. Nothing here runs a plugin, and nothing here is asked by a
-//! task: a host looks into the lock and the cache before anything starts, and never fetches.
+//! The [`lock`] file lists what a project uses, a [`policy`] states who may publish what and what may run, and a
+//! [`vetted`] file records who reviewed what; [`project`] combines them. Nothing here runs a plugin, and no task calls
+//! this crate: a host reads the lock and the cache before anything starts, and never fetches.
 
 pub mod asks;
 pub mod cache;
@@ -39,54 +40,54 @@ pub use self::reference::{Name, OciReference, Reference, Requirement, Tag};
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::{Digest, MAX_PLUGIN_BYTES, Plugin};
 
-/// The largest signature file, in bytes: minisign's own limits on comments add up to less than 10 KiB.
+/// The maximum size of a signature file, in bytes. Minisign's own limits on comments add up to less than 10 KiB.
 pub const MAX_SIGNATURE_BYTES: u64 = 16 << 10;
 
-/// The most signatures of one release that are read.
+/// The maximum number of signatures of one release.
 pub const MAX_SIGNATURES: usize = 32;
 
-/// One release as a registry describes it: what to fetch, and what it has to be.
+/// A release as a registry describes it, with the expected size and digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
     /// The digest of the component.
     pub digest: Digest,
-    /// Its size in bytes, at most [`MAX_PLUGIN_BYTES`].
+    /// The size of the component in bytes, at most [`MAX_PLUGIN_BYTES`].
     pub size: u64,
-    /// The digest of the manifest that names it, in an OCI registry; signatures refer to it.
+    /// The digest of the manifest that names the component, in an OCI registry; signatures refer to it.
     pub manifest: Option<Digest>,
 }
 
-/// A plugin on its way into a registry.
+/// A plugin to publish in a registry.
 #[derive(Debug, Clone, Copy)]
 pub struct Publication<'a> {
-    /// What it is.
+    /// The plugin.
     pub plugin: &'a Plugin,
-    /// Its name.
+    /// The plugin's name.
     pub name: &'a Name,
-    /// Its release version, under which it can be had.
+    /// The version to publish it under.
     pub version: &'a Version,
     /// The component.
     pub bytes: &'a [u8],
-    /// Signatures to attach, each the text of a minisign file.
+    /// The signatures to attach, each the text of a minisign file.
     pub signatures: &'a [String],
 }
 
-/// What a publication came to.
+/// The result of a publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// As [`Source::find`] would tell.
+    /// The release, as [`Source::find`] returns it.
     pub release: Release,
-    /// Whether these very bytes were there already under that version; nothing but missing signatures was added then.
+    /// Whether the same bytes were already published under this version; only missing signatures were added then.
     pub existed: bool,
 }
 
-/// Where the releases of one plugin are kept.
+/// The place that holds the releases of one plugin.
 ///
-/// An implementation may lie or break at any time: every answer is checked here or by the caller, and an error is of class
-/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) when the registry cannot be used and
-/// [`Denied`](agenthost_core::error::ErrorClass::Denied) when it gave something else than what was asked for.
+/// A registry may lie or fail at any time: every answer is checked by the implementation or by the caller. An error has
+/// the class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if the registry cannot be used, and
+/// [`Denied`](agenthost_core::error::ErrorClass::Denied) if it sent something other than what was requested.
 ///
-/// A plugin goes in, and comes out into a cache:
+/// This example publishes a plugin and fetches it into a cache:
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -114,32 +115,34 @@ pub struct Published {
 /// ```
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// The place as lock files write it: `127.0.0.1:5000/plugins/acme/competitor`, or a directory's path.
+    /// Returns the place as lock files write it: `127.0.0.1:5000/plugins/acme/competitor`, or the path of a directory.
     fn place(&self) -> String;
 
-    /// The released versions, ascending; tags that are no versions are left out. Empty where there is no such plugin.
+    /// Returns the released versions in ascending order, without tags that are not versions. Empty if there is no such
+    /// plugin.
     async fn versions(&self) -> Result<Vec<Version>>;
 
-    /// The release behind a tag, which may move, or behind a manifest's digest, which may not.
+    /// Finds the release behind a tag, which may move, or behind the digest of a manifest, which may not.
     async fn find(&self, tag: &Tag) -> Result<Release>;
 
-    /// The bytes of a release from an offset on, as they come and unchecked. A source that cannot begin in the middle
-    /// begins at the start and says so by the offset that it gives back: `from` or zero.
+    /// Streams the bytes of a release from an offset on, unchecked. A source that cannot start in the middle starts at
+    /// the beginning; the returned offset is `from` or zero accordingly.
     async fn open(&self, release: &Release, from: u64) -> Result<(u64, BoxStream<'static, Result<Bytes>>)>;
 
-    /// The signatures that are attached to a release, each at most [`MAX_SIGNATURE_BYTES`] and [`MAX_SIGNATURES`] of them,
-    /// unchecked.
+    /// Returns the signatures attached to a release, unchecked: at most [`MAX_SIGNATURES`], each of at most
+    /// [`MAX_SIGNATURE_BYTES`].
     async fn signatures(&self, release: &Release) -> Result<Vec<String>>;
 
-    /// Publishes a release with its signatures. A version is published once: with other bytes it is refused.
+    /// Publishes a release with its signatures. A version is published only once; other bytes under the same version
+    /// are refused.
     async fn publish(&self, publication: Publication<'_>) -> Result<Published>;
 
-    /// Brings a release into the cache. What came before an interruption is kept and continued; what is longer than
-    /// announced or has another digest is thrown away.
+    /// Fetches a release into the cache. After an interruption, the bytes received so far are kept and the transfer
+    /// continues. Bytes that exceed the announced size or do not match the digest are discarded.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) where the bytes are not those of the digest; otherwise as
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if the bytes do not match the digest; otherwise as
     /// [`Source::open`] and [`Cache::receive`].
     async fn fetch(&self, release: &Release, cache: &Cache) -> Result<PathBuf> {
         if cache.has(&release.digest) {
@@ -151,7 +154,7 @@ pub trait Source: Send + Sync {
                 "{}: {size} MiB are announced, and a plugin has at most {limit} MiB",
                 self.place()
             ))
-            .hint("Ask the publisher for a smaller build."));
+            .with_hint("Ask the publisher for a smaller build."));
         }
         let mut part = cache.receive(&release.digest, release.size)?;
         let (from, mut stream) = self.open(release, part.len()).await?;

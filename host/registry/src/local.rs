@@ -1,9 +1,9 @@
-//! A directory as a registry: `DIR/acme/competitor/1.2.0.wasm`, and beside it its signatures.
+//! A directory as a registry: `DIR/acme/competitor/1.2.0.wasm`, with its signatures beside it.
 //!
-//! It needs no server: a shared disk, a checkout of a repository or a folder on a stick will do. Signatures are minisign
-//! files named after the component, `1.2.0.wasm.minisig`; further ones have something between, as in
-//! `1.2.0.wasm.ops.minisig`. A release is written once: its file appears as a whole, and no file of another content takes
-//! its place.
+//! It needs no server: a shared disk, a checkout of a repository or a folder on a USB stick is enough. Signatures are
+//! minisign files named after the component, `1.2.0.wasm.minisig`; further ones have a word in between, as in
+//! `1.2.0.wasm.ops.minisig`. A release is written once: its file appears as a whole, and a file with other content
+//! never replaces it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -21,14 +21,14 @@ use agenthost_core::error::{Error, Result};
 use agenthost_core::plain_file::{self, Links};
 use agenthost_plugin::{Digest, MAX_PLUGIN_BYTES};
 
-/// One plugin's part of a directory.
+/// The directory that holds one plugin of a registry.
 #[derive(Debug, Clone)]
 pub struct Local {
     dir: PathBuf,
 }
 
 impl Local {
-    /// The releases of `name` in the registry `root`.
+    /// Returns the source of the releases of `name` in the registry `root`.
     ///
     /// ```
     /// # #[tokio::main]
@@ -48,7 +48,7 @@ impl Local {
         Self::at(root.join(name.namespace()).join(name.name()))
     }
 
-    /// The releases in `dir` itself, which lock files name.
+    /// Returns the source of the releases in `dir` itself, which is the form that lock files use.
     pub(super) fn at(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into() }
     }
@@ -57,7 +57,7 @@ impl Local {
         self.dir.join(format!("{version}.wasm"))
     }
 
-    /// The names in the directory; none where there is no such directory.
+    /// Returns the file names in the directory; empty if there is no such directory.
     fn names(&self) -> Result<Vec<String>> {
         let failed = |error: io::Error| unreadable(&self.dir, &error);
         let entries = match fs::read_dir(&self.dir) {
@@ -67,7 +67,7 @@ impl Local {
         };
         let mut names = Vec::new();
         for entry in entries {
-            // A name that is no text is none of ours.
+            // A name that is not UTF-8 is not the name of a release.
             names.extend(entry.map_err(failed)?.file_name().into_string());
         }
         names.sort();
@@ -78,7 +78,7 @@ impl Local {
         read(&self.component(version), MAX_PLUGIN_BYTES)
     }
 
-    /// The version whose component has that digest.
+    /// Returns the version whose component has this digest.
     fn version_of(&self, digest: &Digest) -> Result<Version> {
         for version in self.found()? {
             if self.read(&version).is_ok_and(|bytes| Digest::of(&bytes) == *digest) {
@@ -87,7 +87,7 @@ impl Local {
         }
         Err(
             Error::plugin(format!("{}: no release has {digest}", self.dir.display()))
-                .hint("Somebody removed or replaced it; ask its publisher."),
+                .with_hint("Somebody removed or replaced it; ask its publisher."),
         )
     }
 
@@ -131,7 +131,7 @@ impl Source for Local {
         let Tag::Version(version) = tag else {
             return Err(
                 Error::usage(format!("{}: a directory has versions and no other tags", self.place()))
-                    .hint("Name a version, such as @1.2.0."),
+                    .with_hint("Name a version, such as @1.2.0."),
             );
         };
         if fs::symlink_metadata(self.component(version)).is_err() {
@@ -141,7 +141,7 @@ impl Source for Local {
                 versions => format!("there are {}", versions.join(", ")),
             };
             return Err(Error::plugin(format!("{}: no release {version}", self.place()))
-                .hint(format!("Of this plugin {there}.")));
+                .with_hint(format!("Of this plugin {there}.")));
         }
         let bytes = self.read(version)?;
         Ok(Release {
@@ -183,7 +183,7 @@ impl Source for Local {
                         "{}: there is another {version} already, {there}",
                         path.display()
                     ))
-                    .hint("A version is published once: give the plugin a new one in its Cargo.toml."));
+                    .with_hint("A version is published once: give the plugin a new one in its Cargo.toml."));
                 }
                 true
             }
@@ -200,7 +200,7 @@ impl Source for Local {
     }
 }
 
-/// The signatures that lie beside a component: `PLUGIN.wasm.minisig`, and others with something between.
+/// Returns the texts of the signatures beside a component: `PLUGIN.wasm.minisig`, and others with a word in between.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -218,7 +218,7 @@ impl Source for Local {
 ///
 /// # Errors
 ///
-/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for one that cannot be read.
+/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if a signature cannot be read.
 pub fn signatures_beside(component: &Path) -> Result<Vec<String>> {
     let (Some(dir), Some(name)) = (component.parent(), component.file_name()) else {
         return Ok(Vec::new());
@@ -254,12 +254,12 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
         .map_err(|error| unreadable(path, &error))?;
     match bytes.len() as u64 > limit {
         true => Err(Error::denied(format!("{}: larger than {limit} bytes", path.display()))
-            .hint("It is none of what a registry holds; remove it.")),
+            .with_hint("It is none of what a registry holds; remove it.")),
         false => Ok(bytes),
     }
 }
 
-/// Writes a new file as a whole; fails where there is one.
+/// Writes a new file as a whole; fails if the file exists.
 fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let temporary = path.with_file_name(format!(".{name}-{}", std::process::id()));
@@ -272,7 +272,7 @@ fn create(path: &Path, bytes: &[u8]) -> Result<()> {
             .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        // A link, since a rename would replace what somebody else has put there meanwhile.
+        // A link, because a rename would replace a file that another process has put there in the meantime.
         fs::hard_link(&temporary, path)
     };
     let written = write();
@@ -281,12 +281,14 @@ fn create(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {
-    Error::plugin(format!("{}: {error}", path.display()))
-        .hint("A directory that is a registry has to be readable, and holds plain files: no links, pipes or devices.")
+    Error::plugin(format!("{}: {error}", path.display())).with_hint(
+        "A directory that is a registry has to be readable, and holds plain files: no links, pipes or devices.",
+    )
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {
-    Error::plugin(format!("{}: {error}", path.display())).hint("Publishing needs a directory that this user may write.")
+    Error::plugin(format!("{}: {error}", path.display()))
+        .with_hint("Publishing needs a directory that this user may write.")
 }
 
 #[cfg(test)]
@@ -324,7 +326,7 @@ mod tests {
         local.fetch(&release, &cache).await.unwrap();
         assert_eq!(cache.read(&release.digest).unwrap(), b"two");
         let error = local.find(&Tag::Version("2.0.0".parse().unwrap())).await.unwrap_err();
-        assert_eq!(error.next_step(), Some("Of this plugin there are 1.2.0, 1.10.0."));
+        assert_eq!(error.hint(), Some("Of this plugin there are 1.2.0, 1.10.0."));
     }
 
     #[tokio::test]

@@ -1,9 +1,9 @@
-//! `agenthost.lock`: exactly which plugins a project uses.
+//! `agenthost.lock`: the exact plugins that a project uses.
 //!
-//! One entry for each plugin, sub-agents included: where it is from, its digest, who signed it, what it asked for when it
-//! was accepted. The file is written by `add` and `update` and is made to be committed and reviewed: sorted, one fact a
-//! line. What stands in it is checked against the bytes each time they are loaded, so a changed line is found out; it
-//! grants nothing by itself.
+//! The file has one entry per plugin, including sub-agents: its source, its digest, its signer, and the rights that it
+//! asked for when it was accepted. It is written by `add` and `update`, and is made to be committed and reviewed:
+//! sorted, one fact per line. Its entries are checked against the bytes whenever the bytes are loaded, so a changed
+//! line is detected; the file grants nothing by itself.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,42 +20,42 @@ use agenthost_core::error::{Error, Result};
 use agenthost_core::plain_file::{self, Links};
 use agenthost_plugin::{Digest, Plugin};
 
-/// The file's name.
+/// The name of a lock file.
 pub const LOCK_FILE: &str = "agenthost.lock";
 
-/// The largest lock file that is read, in bytes; an entry takes less than a kilobyte.
+/// The maximum size of a lock file, in bytes. An entry takes less than a kilobyte.
 const MAX_LOCK_BYTES: u64 = 4 << 20;
 
-/// One plugin that the project uses.
+/// The lock entry of a plugin that the project uses.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Locked {
-    /// Its name.
+    /// The plugin's name.
     pub name: Name,
-    /// Its release version.
+    /// The locked version.
     pub version: Version,
     /// The digest of the component.
     pub digest: Digest,
     /// The size of the component in bytes.
     pub size: u64,
-    /// Which versions `update` may choose from; empty is any.
+    /// The requirement that `update` chooses a version by; empty means any release.
     #[serde(default = "Requirement::any", skip_serializing_if = "Requirement::is_any")]
     pub wanted: Requirement,
-    /// Where it is kept: `host/repository`, or a directory, relative to this file where it lies near.
+    /// The place that holds it: `host/repository`, or a directory, relative to the lock file if it is nearby.
     pub source: String,
-    /// The public key that signed it, where it was signed by one that is trusted here.
+    /// The public key that signed it; `None` unless a key trusted by the policy did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<String>,
-    /// The digests of its signature files, which the cache keeps.
+    /// The digests of its signature files, which are in the cache.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<Digest>,
-    /// What it asked for when it was accepted.
+    /// The rights that it asked for when it was accepted.
     pub asks: Asks,
 }
 
 impl Locked {
-    /// What is different where a release takes the place of this one: what it asks for, and whose it is. Another signer is
-    /// more than was accepted, and so is none.
+    /// Returns the changes if a release with these rights and this signer replaces the entry. Another signer, or none,
+    /// is more than was accepted.
     pub fn changes(&self, asks: &Asks, signer: Option<String>) -> Vec<Change> {
         let mut changes = self.asks.changes(asks);
         if self.signer != signer {
@@ -69,18 +69,20 @@ impl Locked {
         changes
     }
 
-    /// Whether `plugin` is what this entry says.
+    /// Checks that `plugin` matches this entry.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the first thing that differs.
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the first difference.
     pub fn check(&self, plugin: &Plugin) -> Result<()> {
         let differs = |what: &str, locked: &str, found: &str| {
             Error::denied(format!(
                 "{}: {LOCK_FILE} says {what} {locked}, and the component says {found}",
                 self.name
             ))
-            .hint("The lock file was changed by hand or merged badly: restore it, or `agenthost add` the plugin again.")
+            .with_hint(
+                "The lock file was changed by hand or merged badly: restore it, or `agenthost add` the plugin again.",
+            )
         };
         let (name, version) = statement::identity(plugin)?;
         if name != self.name {
@@ -97,7 +99,7 @@ impl Locked {
                 "{}: {LOCK_FILE} does not say what the component asks for: {change}",
                 self.name
             ))
-            .hint(
+            .with_hint(
                 "The lock file was changed by hand or merged badly: restore it, or `agenthost add` the plugin again.",
             )),
             None => Ok(()),
@@ -105,7 +107,7 @@ impl Locked {
     }
 }
 
-/// The plugins of a project.
+/// The lock file of a project.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lock {
     path: PathBuf,
@@ -121,19 +123,19 @@ struct File {
 }
 
 impl Lock {
-    /// The newest form that this version reads.
+    /// The newest format that this version reads.
     const FORMAT: u32 = 1;
 
-    /// Reads the lock file in `dir`; an absent one is empty.
+    /// Reads the lock file in `dir`; a missing file is empty.
     ///
     /// # Errors
     ///
-    /// [`Config`](agenthost_core::error::ErrorClass::Config) for a file that cannot be read or does not make sense, with its line.
+    /// [`Config`](agenthost_core::error::ErrorClass::Config), with the line, if the file cannot be read or is invalid.
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(LOCK_FILE);
         let wrong = |why: String| {
             Error::config(format!("{}: {why}", path.display()))
-                .hint("Restore the file from version control; `agenthost add` and `update` write it.")
+                .with_hint("Restore the file from version control; `agenthost add` and `update` write it.")
         };
         let meta = match fs::metadata(&path) {
             Ok(meta) => meta,
@@ -175,37 +177,37 @@ impl Lock {
         Ok(Self { path, plugins })
     }
 
-    /// Where the file is, or would be.
+    /// Returns the path of the file, which may not exist yet.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// All entries, by name.
+    /// Returns all entries, sorted by name.
     pub fn plugins(&self) -> impl Iterator<Item = &Locked> {
         self.plugins.values()
     }
 
-    /// The entry of a plugin.
+    /// Returns the entry of a plugin.
     pub fn get(&self, name: &Name) -> Option<&Locked> {
         self.plugins.get(name)
     }
 
-    /// Whether there are no entries.
+    /// Returns whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.plugins.is_empty()
     }
 
-    /// Adds an entry, in the place of an older one.
+    /// Adds an entry, and replaces an older one for the same plugin.
     pub fn put(&mut self, locked: Locked) {
         self.plugins.insert(locked.name.clone(), locked);
     }
 
-    /// Takes an entry out.
+    /// Removes and returns an entry.
     pub fn remove(&mut self, name: &Name) -> Option<Locked> {
         self.plugins.remove(name)
     }
 
-    /// The names of `name` and all that it may start, as far as they stand here.
+    /// Returns `name` and the names of all plugins that it may start, as far as they are in the lock file.
     pub fn below(&self, name: &Name) -> Vec<Name> {
         let mut found: Vec<Name> = Vec::new();
         let mut open = vec![name.clone()];
@@ -223,7 +225,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`Config`](agenthost_core::error::ErrorClass::Config) where it cannot be written.
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) if the file cannot be written.
     pub fn write(&self) -> Result<()> {
         let file = File {
             format: Self::FORMAT,
@@ -233,12 +235,12 @@ impl Lock {
         let text = format!("# The plugins of this project, written by agenthost. Commit it.\n{toml}");
         files::replace(&self.path, &text).map_err(|error| {
             Error::config(format!("cannot write {}: {error}", self.path.display()))
-                .hint("Make the project's folder writable for this user.")
+                .with_hint("Make the project's folder writable for this user.")
         })
     }
 }
 
-/// Whose task an import is: `demo:compare/task@0.1.0` is that of `demo:compare`.
+/// Returns the plugin whose task an import is: `demo:compare` for `demo:compare/task@0.1.0`.
 ///
 /// ```
 /// use agenthost_registry::lock::plugin_of;

@@ -1,12 +1,12 @@
-//! Plugins in a repository of an OCI registry, in the layout that `wkg` reads and writes, too.
+//! A repository of an OCI registry as a source of plugins, in the layout that `wkg` also reads and writes.
 //!
-//! Bounds: manifests, indexes and lists of 4 MiB, 100 pages of a list, times as `wire` has them, components and signatures
-//! as [`registry`](super) has them. What comes by digest is checked against it here, but for the component itself, which is
-//! checked on its way into the cache. Credentials are looked for in [`auth`].
+//! Bounds: 4 MiB for manifests, indexes and lists, 100 pages per list, the time limits of `wire`, and the sizes of
+//! components and signatures of the [parent module](super). Content requested by digest is checked against it here,
+//! except for the component itself, which is checked on its way into the cache. [`auth`] finds credentials.
 //!
-//! A registry's answers are read with care and written by hand: a general client reads bodies of any size, follows any
-//! redirect and reads on where an index stands for a manifest. Left out: deleting, copying between registries, other
-//! digests than SHA-256, and chunked uploads, since a component has at most 64 MiB.
+//! The client is written by hand to handle a registry's replies with care: a general client reads bodies of any size,
+//! follows any redirect, and follows an index in place of a manifest. Left out: deleting, copying between registries,
+//! digests other than SHA-256, and chunked uploads, because a component has at most 64 MiB.
 
 pub mod auth;
 mod docker;
@@ -39,18 +39,18 @@ use super::{OciReference, Publication, Published, Release, Source, Tag};
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::Digest;
 
-/// The most pages of a list that are read.
+/// The maximum number of pages of a list.
 const MAX_PAGES: usize = 100;
-/// The entries that are asked for in one page.
+/// The number of entries requested per page.
 const PAGE: usize = 1000;
 
-/// One repository of an OCI registry.
+/// A repository of an OCI registry.
 #[derive(Debug)]
 pub struct Oci {
     wire: Wire,
 }
 
-/// A manifest that was read and is what was asked for.
+/// A manifest whose digest was checked.
 struct Found {
     bytes: Bytes,
     digest: Digest,
@@ -62,8 +62,8 @@ struct Tags {
 }
 
 impl Oci {
-    /// The repository `repository`, such as `plugins/acme/competitor`, of the registry `host`, such as `registry.example` or
-    /// `127.0.0.1:5000`. Nothing is sent yet.
+    /// Returns the repository `repository`, such as `plugins/acme/competitor`, of the registry `host`, such as
+    /// `registry.example` or `127.0.0.1:5000`. Sends nothing yet.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -81,8 +81,8 @@ impl Oci {
     ///
     /// # Errors
     ///
-    /// [`Usage`](agenthost_core::error::ErrorClass::Usage) for a host or repository that is none, and
-    /// [`Host`](agenthost_core::error::ErrorClass::Host) where there is nothing to check certificates with.
+    /// [`Usage`](agenthost_core::error::ErrorClass::Usage) if the host or the repository is invalid, and
+    /// [`Host`](agenthost_core::error::ErrorClass::Host) if the system has no root certificates.
     pub fn new(host: &str, repository: &str, credentials: Credentials) -> Result<Self> {
         Self::with_bounds(host, repository, credentials, Bounds::default())
     }
@@ -93,7 +93,7 @@ impl Oci {
         Ok(Self { wire })
     }
 
-    /// A manifest by tag or digest; none where there is none.
+    /// Returns a manifest by tag or digest; `None` if there is none.
     async fn manifest(&self, reference: &str, expected: Option<&Digest>) -> Result<Option<Found>> {
         let wire = &self.wire;
         let call = Call::get(wire.url(&format!("manifests/{reference}"))).accept(ANY_MANIFEST);
@@ -110,13 +110,13 @@ impl Oci {
         if let Some(wanted) = expected.copied().or(said).filter(|wanted| *wanted != digest) {
             return Err(
                 Error::denied(format!("{}: what came is not the manifest {wanted}", self.place()))
-                    .hint("The registry gave other bytes than it announced; nothing was kept."),
+                    .with_hint("The registry gave other bytes than it announced; nothing was kept."),
             );
         }
         Ok(Some(Found { bytes, digest }))
     }
 
-    /// The JSON of an answer.
+    /// Reads the JSON body of a response.
     async fn body(&self, response: Response, what: &str) -> Result<Bytes> {
         let html = failure::is_html(response.headers());
         let bytes = self.wire.read(response, MAX_MANIFEST_BYTES, what).await?;
@@ -126,7 +126,7 @@ impl Oci {
         Ok(bytes)
     }
 
-    /// The pages of a list, each parsed; the answer itself where the first is missing.
+    /// Returns the parsed pages of a list, or the response itself if the first page is missing.
     async fn pages<T: DeserializeOwned>(&self, first: Url, what: &str) -> Result<Result<Vec<T>, Response>> {
         let mut pages = Vec::new();
         let mut url = first;
@@ -154,10 +154,10 @@ impl Oci {
         Err(self
             .wire
             .wrong(&format!("{what} has more than {MAX_PAGES} pages"))
-            .hint("Name a version or a digest; the list is too long to be looked through."))
+            .with_hint("Name a version or a digest; the list is too long to be looked through."))
     }
 
-    /// The release behind a tag, with its manifest's size; none where there is none.
+    /// Returns the release behind a tag, with the size of its manifest; `None` if there is none.
     async fn look_up(&self, tag: &Tag) -> Result<Option<(Release, u64)>> {
         let (reference, expected) = match tag {
             Tag::Manifest(digest) => (digest.to_string(), Some(digest)),
@@ -166,7 +166,7 @@ impl Oci {
         };
         if expected.is_none() && !is_tag(&reference) {
             return Err(Error::usage(format!("`{}` is no tag", reference.escape_debug()))
-                .hint("Tags have at most 128 letters, digits, dots, dashes and underscores."));
+                .with_hint("Tags have at most 128 letters, digits, dots, dashes and underscores."));
         }
         let Some(found) = self.manifest(&reference, expected).await? else {
             return Ok(None);
@@ -207,7 +207,7 @@ impl Source for Oci {
             Some((release, _)) => Ok(release),
             None => Err(
                 Error::plugin(format!("{}{tag}: there is no such plugin or version", self.place()))
-                    .hint("Is the name right? Some registries say this of what one may not read, too."),
+                    .with_hint("Is the name right? Some registries say this of what one may not read, too."),
             ),
         }
     }
@@ -231,7 +231,7 @@ impl Source for Oci {
                 .get(CONTENT_RANGE)
                 .and_then(begin)
                 .ok_or_else(|| self.wire.nonsense("a part without saying which"))?,
-            // What is there does not reach that far: all of it, then, and the digest tells.
+            // The content there is shorter than the offset: fetch all of it, and let the digest decide.
             StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => return self.open(release, 0).await,
             _ => {
                 return Err(self
@@ -250,7 +250,7 @@ impl Source for Oci {
                 self.place(),
                 release.digest
             ))
-            .hint("The registry is broken or hostile; nothing was kept."));
+            .with_hint("The registry is broken or hostile; nothing was kept."));
         }
         Ok((begins, self.stream(response)))
     }
@@ -262,7 +262,7 @@ impl Source for Oci {
                 "{}: signatures are found by the manifest's digest, and it is not known",
                 self.place()
             ))
-            .hint("Look the release up by its version or by its manifest's digest.")),
+            .with_hint("Look the release up by its version or by its manifest's digest.")),
         }
     }
 
@@ -272,14 +272,14 @@ impl Source for Oci {
 }
 
 impl Oci {
-    /// The pieces of a body as they come; the first error ends it.
+    /// Streams the chunks of a body as they arrive; the first error ends the stream.
     fn stream(&self, response: Response) -> BoxStream<'static, Result<Bytes>> {
         let (silence, total) = (self.wire.bounds.silence, self.wire.bounds.total);
         let slow = move |place: &str, limit: std::time::Duration| {
             Error::plugin(format!(
                 "{place}: the transfer stood still or went on for more than {limit:?}"
             ))
-            .hint("Try again: it goes on where it stopped.")
+            .with_hint("Try again: it goes on where it stopped.")
         };
         let end = Instant::now() + total;
         let place = self.place();
@@ -295,7 +295,7 @@ impl Oci {
                     Ok(Err(error)) => {
                         let cause = failure::root_cause(&error);
                         let error = Error::plugin(format!("{place}: the transfer broke: {cause}"))
-                            .hint("Try again: it goes on where it stopped.");
+                            .with_hint("Try again: it goes on where it stopped.");
                         Some((Err(error), None))
                     }
                     Err(_) => {
@@ -313,13 +313,13 @@ impl Oci {
     }
 }
 
-/// Where a part begins, as in `bytes 10-19/20`.
+/// Returns the offset at which a partial response begins, from a header such as `bytes 10-19/20`.
 fn begin(value: &HeaderValue) -> Option<u64> {
     let range = value.to_str().ok()?.strip_prefix("bytes ")?;
     range.split_once('-')?.0.trim().parse().ok()
 }
 
-/// The address in `</v2/…>; rel="next"`.
+/// Returns the address in a header such as `</v2/…>; rel="next"`.
 fn next_page(value: &HeaderValue) -> Option<String> {
     let text = value.to_str().ok()?;
     text.split(',').find_map(|link| {

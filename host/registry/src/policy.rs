@@ -1,12 +1,13 @@
-//! What may run: who may publish which names, the most that a plugin may be granted, and whether what nobody signed or
-//! vetted runs at all.
+//! Policies: who may publish which names, the maximum that a plugin may be granted, and whether an unsigned or unvetted
+//! plugin may run.
 //!
-//! A policy is any number of files (`agenthost-policy.toml` of a project, one of its team, or both). They do not replace
-//! each other: whatever one of them refuses is refused, limits are the smallest, model names are those that all of them
-//! have. Silence says nothing: the defaults hold where no file says otherwise. A refusal names the rule and its place.
+//! A policy consists of any number of files (`agenthost-policy.toml` of a project, one of its team, or both). They do
+//! not replace each other: if one file refuses something, it is refused; the smallest limits apply; and only model
+//! names that all files allow are allowed. A setting that a file leaves out has no effect, and a default applies only
+//! if no file has the setting. A refusal names the rule and its place.
 //!
-//! A policy judges a plugin whose bytes are at hand. It fetches nothing, and what the operator grants is narrowed by
-//! whoever asked.
+//! A policy judges a plugin whose bytes are available. It fetches nothing, and it narrows no grant itself; that is up
+//! to the caller.
 
 mod file;
 
@@ -23,78 +24,79 @@ use agenthost_core::limits::Limits;
 use agenthost_core::printable::shell_word;
 use agenthost_plugin::Plugin;
 
-/// The name of a project's policy.
+/// The name of a project's policy file.
 pub const POLICY_FILE: &str = "agenthost-policy.toml";
 
-/// What may run, from all files that apply.
+/// The combined policy of all files that apply.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     files: Vec<File>,
 }
 
-/// Which way a plugin came.
+/// The origin of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// From a registry.
+    /// A registry.
     Reference {
-        /// The place there.
+        /// The plugin's place in the registry.
         place: String,
     },
-    /// From a file or a crate of this machine.
+    /// A file or a crate on this machine.
     Path(PathBuf),
 }
 
-/// A plugin that wants to run.
+/// A plugin to be judged before it runs.
 #[derive(Debug, Clone)]
 pub struct Candidate<'a> {
-    /// What it is.
+    /// The plugin.
     pub plugin: &'a Plugin,
-    /// Its component.
+    /// The bytes of its component.
     pub bytes: &'a [u8],
-    /// Which way it came.
+    /// Its origin.
     pub origin: Origin,
     /// Its signatures, unchecked.
     pub signatures: &'a [String],
-    /// What the vet files say of its digest; none where it is not asked, since vetting comes after what is being done.
+    /// The entries of the vet files for its digest; `None` if the plugin need not be vetted yet, because it is vetted
+    /// later.
     pub vetted: Option<&'a [&'a Vetted]>,
 }
 
-/// A crate that wants to be built, as far as its files tell.
+/// A crate to be judged before it is built, as far as its files allow.
 #[derive(Debug, Clone)]
 pub struct CrateCandidate {
-    /// Its directory.
+    /// The crate's directory.
     pub dir: PathBuf,
-    /// `namespace:name`, if its WIT says so.
+    /// The plugin's `namespace:name`; `None` if the crate's WIT does not declare it.
     pub name: Option<String>,
-    /// Whether what it builds may turn out to be signed.
+    /// Whether the built plugin could turn out to be signed.
     pub may_be_signed: bool,
-    /// Whether what it builds may turn out to be vetted.
+    /// Whether the built plugin could turn out to be vetted.
     pub may_be_vetted: bool,
 }
 
-/// What a plugin that may run may have.
+/// The terms under which a plugin may run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
-    /// Who published it, by the name in the policy, where a signer who may did.
+pub struct PolicyDecision {
+    /// The signer who may publish the plugin and signed it, by the name in the policy; `None` if there is none.
     pub signer: Option<(String, PublicKey)>,
-    /// Who vetted it.
+    /// The people who vetted it.
     pub vetted_by: Vec<String>,
-    /// What was not required, for people.
+    /// Human-readable notes on what is missing but not required.
     pub notes: Vec<String>,
-    /// The most that it may be granted.
+    /// The maximum limits that it may be granted.
     pub max: Limits,
-    /// The model names that it may be granted; none is any.
+    /// The model names that it may be granted; `None` means any.
     pub models: Option<BTreeSet<String>>,
 }
 
-/// What no signature, or no vetting, comes to.
+/// A missing signature or a missing review.
 #[derive(Clone, Copy)]
 enum Lack {
     Unsigned,
     Unvetted,
 }
 
-/// The choice of all files together.
+/// The combined ruling of all files.
 struct Ruling {
     allow: bool,
     /// `[references] unsigned = "deny" (FILE:LINE)`
@@ -104,12 +106,12 @@ struct Ruling {
 }
 
 impl Policy {
-    /// The policy of all `files` together; without any, the defaults: what comes from a registry has to be signed and
-    /// vetted, what is a file of this machine need not be. Relative paths are relative to `env`'s working directory.
+    /// Combines all `files`. Without any, the defaults apply: plugins from a registry must be signed and vetted, files
+    /// on this machine need not be. Relative paths are relative to `env`'s working directory.
     ///
     /// # Errors
     ///
-    /// [`Config`](agenthost_core::error::ErrorClass::Config) for a file that cannot be read or is wrong, with its line.
+    /// [`Config`](agenthost_core::error::ErrorClass::Config), with the line, if a file cannot be read or is invalid.
     pub(super) fn load(env: &Env, files: &[PathBuf]) -> Result<Self> {
         let files = files.iter().map(|path| file::read(env, env.cwd().join(path)));
         Ok(Self {
@@ -117,12 +119,12 @@ impl Policy {
         })
     }
 
-    /// The files that were read, as people should read them.
+    /// Returns the names of the files that were read, for display.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(|file| file.shown.as_str())
     }
 
-    /// The vet files that count, absolute; some may not be there yet.
+    /// Returns the absolute paths of the vet files that count; some may not exist yet.
     pub fn vet_files(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for path in self.files.iter().flat_map(|file| &file.vetted) {
@@ -133,25 +135,25 @@ impl Policy {
         found
     }
 
-    /// The keys of all signers.
+    /// Returns the keys of all signers.
     pub fn keys(&self) -> Vec<PublicKey> {
         let signers = self.files.iter().flat_map(|file| &file.signers);
         let keys: BTreeSet<_> = signers.map(|signer| signer.key).collect();
         keys.into_iter().collect()
     }
 
-    /// Whether `candidate` may run, and what it may have at most.
+    /// Decides whether `candidate` may run, and with what maximum.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) where it may not, for a signature of a signer that does not verify, and
-    /// for a vet file that says of it what is not so.
-    pub fn judge(&self, candidate: &Candidate<'_>) -> Result<Verdict> {
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if it may not run, if a signature of a known signer does
+    /// not verify, or if a vet file describes it incorrectly.
+    pub fn judge(&self, candidate: &Candidate<'_>) -> Result<PolicyDecision> {
         let (plugin, name) = (candidate.plugin, &candidate.plugin.id.name);
         for denial in self.files.iter().flat_map(|file| &file.deny) {
             if denial.what.covers(plugin) {
                 return Err(
-                    refused(plugin, format!("`deny` has {} ({})", denial.what, denial.place)).hint(format!(
+                    refused(plugin, format!("`deny` has {} ({})", denial.what, denial.place)).with_hint(format!(
                         "Use another release or plugin; whoever keeps the policy can take {} out of `deny`.",
                         denial.what
                     )),
@@ -165,11 +167,11 @@ impl Policy {
             Some(entries) => self.vetted(candidate, entries, &mut notes)?,
             None => Vec::new(),
         };
-        // Who has no policy has not asked for remarks either.
+        // Without a policy, the operator has not asked for notes either.
         if self.files.is_empty() {
             notes.clear();
         }
-        let mut verdict = Verdict {
+        let mut verdict = PolicyDecision {
             signer,
             vetted_by,
             notes,
@@ -187,12 +189,12 @@ impl Policy {
         Ok(verdict)
     }
 
-    /// Whether it is clear before a build that its result will not run: a build runs code, and there is no need for that of a
-    /// plugin that is refused anyway. What it builds is judged once more.
+    /// Refuses a crate if it is clear before the build that its result may not run: a build runs code, which is
+    /// pointless for a plugin that is refused anyway. The built plugin is judged again.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), naming the rule.
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the rule.
     pub fn judge_crate(&self, candidate: &CrateCandidate) -> Result<()> {
         let shown = candidate.dir.display();
         let refused = |why: String| Error::denied(format!("{shown} is not built: {why}"));
@@ -203,7 +205,7 @@ impl Policy {
         let denials = self.files.iter().flat_map(|file| &file.deny);
         if let Some(denial) = denials.into_iter().find(|denial| covers(&denial.what)) {
             return Err(
-                refused(format!("`deny` has {} ({})", denial.what, denial.place)).hint(format!(
+                refused(format!("`deny` has {} ({})", denial.what, denial.place)).with_hint(format!(
                     "Use another plugin; whoever keeps the policy can take {} out of `deny`.",
                     denial.what
                 )),
@@ -224,7 +226,7 @@ impl Policy {
         ] {
             let ruling = self.ruling(&origin, lack);
             if !ruling.allow && !possible {
-                return Err(refused(format!("{what}, and {}", ruling.text)).hint(format!(
+                return Err(refused(format!("{what}, and {}", ruling.text)).with_hint(format!(
                     "Run a signed and vetted .wasm file of it, or {}.",
                     ruling.other
                 )));
@@ -233,7 +235,8 @@ impl Policy {
         Ok(())
     }
 
-    /// Whose it is. Where unsigned plugins are refused, every file that has signers wants one of its own.
+    /// Returns the signer. If unsigned plugins are refused, every file that has signers requires a signature by one of
+    /// its own.
     fn signer(
         &self,
         candidate: &Candidate<'_>,
@@ -268,7 +271,8 @@ impl Policy {
         Err(unsigned(candidate, &ruling, lacking, has))
     }
 
-    /// Who vetted it. Where unvetted plugins are refused, every file that names vet files wants an entry in one of them.
+    /// Returns the people who vetted the plugin. If unvetted plugins are refused, every file that names vet files
+    /// requires an entry in one of them.
     fn vetted(&self, candidate: &Candidate<'_>, entries: &[&Vetted], notes: &mut Vec<String>) -> Result<Vec<String>> {
         let plugin = candidate.plugin;
         let entries = entries.iter().filter(|entry| entry.digest == plugin.digest);
@@ -308,13 +312,13 @@ impl Policy {
             ),
             Origin::Path(path) => shell_word(&path.to_string_lossy()).into_owned(),
         };
-        Err(refused(plugin, format!("{by}, and {}", ruling.text)).hint(format!(
+        Err(refused(plugin, format!("{by}, and {}", ruling.text)).with_hint(format!(
             "Look at it and vouch for it: `agenthost vet {what} --accept`. Or {}.",
             ruling.other
         )))
     }
 
-    /// What all files together say of plugins that lack something.
+    /// Returns the combined ruling of all files on plugins that lack something.
     fn ruling(&self, origin: &Origin, lack: Lack) -> Ruling {
         type Rulebook = fn(&File) -> &Rules;
         let (section, rules, default): (_, Rulebook, _) = match origin {
@@ -348,7 +352,7 @@ fn refused(plugin: &Plugin, why: impl AsRef<str>) -> Error {
     Error::denied(format!("{}{release} may not run: {}", plugin.id.name, why.as_ref()))
 }
 
-/// Why its signatures do not do, for the file that wants one of its own.
+/// Returns the error for insufficient signatures, for the file that requires one of its own signers.
 fn unsigned(
     candidate: &Candidate<'_>,
     ruling: &Ruling,
@@ -359,7 +363,7 @@ fn unsigned(
     let signers = lacking.map_or(&[][..], |file| &file.signers);
     let shown = lacking.map_or(POLICY_FILE, |file| &file.shown);
     if candidate.signatures.is_empty() {
-        return refused(plugin, format!("it is not signed, and {}", ruling.text)).hint(format!(
+        return refused(plugin, format!("it is not signed, and {}", ruling.text)).with_hint(format!(
             "Ask its publisher for a signature (`agenthost key sign`), or {}.",
             ruling.other
         ));
@@ -375,7 +379,7 @@ fn unsigned(
             "its signer {} may publish {may} ({}), and {}",
             signer.name, signer.place, ruling.text
         );
-        return refused(plugin, why).hint(format!(
+        return refused(plugin, why).with_hint(format!(
             "If {} may publish it, add \"{name}\" to `publishes` under [signers.{}] in {shown}.",
             signer.name, signer.name
         ));
@@ -395,20 +399,20 @@ fn unsigned(
         plugin,
         format!("it is signed by the key {ids}, {none}, and {}", ruling.text),
     )
-    .hint(format!(
+    .with_hint(format!(
         "If you trust its publisher, add their key, as they tell it to you, to {shown}:\n\n\
          [signers.{namespace}]\nkey = \"RW…\"\npublishes = [\"{name}\"]"
     ))
 }
 
-/// Whether what was written down when it was vetted is what it is.
+/// Checks that a vet entry describes the plugin correctly.
 fn agrees(entry: &Vetted, plugin: &Plugin) -> Result<()> {
     let place = entry
         .place()
         .map_or_else(|| "a vet file".to_owned(), ToString::to_string);
     let wrong = |what: String| {
         Err(refused(plugin, format!("{place} has its digest, and says {what}"))
-            .hint("Somebody changed that file by hand; vet the plugin again, or restore the file."))
+            .with_hint("Somebody changed that file by hand; vet the plugin again, or restore the file."))
     };
     if entry.plugin.to_string() != plugin.id.name {
         return wrong(format!("it is {}", entry.plugin));
@@ -425,7 +429,7 @@ fn agrees(entry: &Vetted, plugin: &Plugin) -> Result<()> {
     }
 }
 
-/// Whether two paths are one file.
+/// Returns whether two paths are the same file.
 fn same(one: &Path, other: &Path) -> bool {
     one == other
         || match (one.canonicalize(), other.canonicalize()) {

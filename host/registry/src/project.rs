@@ -1,8 +1,9 @@
-//! What a project may run: its lock file, the cache, the policies and the vet files, put together.
+//! Decides what a project may run, from its lock file, the cache, the policies and the vet files.
 //!
-//! The command line asks it to find and fetch; a host asks it for the bytes behind a reference, and whether they may run.
-//! The second never fetches (all that does is in `outside`), and checks everything anew each time: the digest against the lock, the lock against the
-//! component, the signatures against the keys, and the whole against the policies.
+//! The command line uses it to find and fetch plugins; a host uses it to get the bytes behind a reference and to learn
+//! whether they may run. The host's part never fetches (everything that does is in `outside`), and checks everything
+//! again each time: the digest against the lock, the lock against the component, the signatures against the keys, and
+//! the whole against the policies.
 
 mod outside;
 
@@ -15,14 +16,14 @@ use super::Release;
 use super::asks::Asks;
 use super::cache::Cache;
 use super::lock::{LOCK_FILE, Lock, Locked};
-use super::policy::{Candidate, CrateCandidate, Origin, POLICY_FILE, Policy, Verdict};
+use super::policy::{Candidate, CrateCandidate, Origin, POLICY_FILE, Policy, PolicyDecision};
 use super::reference::{Name, Reference, Requirement, Tag};
 use super::vetted::{VET_FILE, VetFile, Vetted, latest};
 use agenthost_config::{Config, Env, RegistryConfig};
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::{Digest, Plugin};
 
-/// A project's lock, cache and policies. A plugin is found, judged and locked once, and admitted each time:
+/// A project's lock, cache and policies. A plugin is found, judged and locked once, and admitted each time it runs:
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -62,21 +63,21 @@ pub struct Project {
     vetted: Vec<Vetted>,
     registries: BTreeMap<String, RegistryConfig>,
     env: Env,
-    /// Whether plugins count as vetted, since that is being decided.
+    /// Whether plugins count as vetted, because the command is about to vet one.
     before_vetting: bool,
 }
 
-/// A release that was found in a registry, fetched, and read.
+/// A release that was found in a registry, fetched and read.
 pub struct Found {
-    /// Its name.
+    /// The plugin's name.
     pub name: Name,
-    /// Its release version.
+    /// The version of the release.
     pub version: Version,
-    /// Where it is kept, as a lock file writes it.
+    /// The place that holds it, as a lock file writes it.
     pub source: String,
-    /// The release there.
+    /// The release, as the registry describes it.
     pub release: Release,
-    /// The plugin.
+    /// The plugin, read from the component.
     pub plugin: Plugin,
     /// The component.
     pub bytes: Vec<u8>,
@@ -84,19 +85,19 @@ pub struct Found {
     pub signatures: Vec<String>,
 }
 
-/// A plugin whose bytes were checked, and what the policies say of it.
+/// A plugin whose bytes were checked and that the policies allow.
 pub struct Admitted {
     /// The plugin.
     pub plugin: Plugin,
     /// The component.
     pub bytes: Vec<u8>,
-    /// What the policies say.
-    pub verdict: Verdict,
+    /// The verdict of the policies.
+    pub verdict: PolicyDecision,
 }
 
 impl Project {
-    /// Reads the lock file, the policies and the vet files of the configuration's project. `cache` is where plugins are kept
-    /// once they were fetched; without one, nothing is fetched.
+    /// Reads the lock file, the policies and the vet files of the configuration's project. `cache` is the directory for
+    /// fetched plugins; without one, nothing can be fetched.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -122,7 +123,7 @@ impl Project {
     ///
     /// # Errors
     ///
-    /// [`Config`](agenthost_core::error::ErrorClass::Config) for a file that cannot be read or makes no sense.
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) if a file cannot be read or is invalid.
     pub fn open(config: &Config, env: &Env, cache: Option<PathBuf>) -> Result<Self> {
         let root = config.project_dir();
         let own = Some(root.join(POLICY_FILE)).filter(|file| std::fs::symlink_metadata(file).is_ok());
@@ -146,55 +147,55 @@ impl Project {
         })
     }
 
-    /// The same project for a look at a plugin that nobody has vetted yet.
+    /// Returns the same project, but without requiring that plugins are vetted, for a plugin that is about to be.
     #[must_use]
     pub fn before_vetting(mut self) -> Self {
         self.before_vetting = true;
         self
     }
 
-    /// What was vetted last of the releases of a plugin before `version`.
+    /// Returns the most recently vetted release of a plugin before `version`.
     pub fn vetted_before(&self, name: &Name, version: &Version) -> Option<&Vetted> {
         latest(&self.vetted, name, version)
     }
 
-    /// The project's folder.
+    /// Returns the project's folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The lock file.
+    /// Returns the lock file.
     pub fn lock(&self) -> &Lock {
         &self.lock
     }
 
-    /// The lock file, to be changed; [`Lock::write`] keeps the change.
+    /// Returns the lock file for changes; [`Lock::write`] saves them.
     pub fn lock_mut(&mut self) -> &mut Lock {
         &mut self.lock
     }
 
-    /// What was fetched.
+    /// Returns the cache of fetched plugins.
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
 
-    /// The policies in force.
+    /// Returns the policies in force.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// What was vetted, by this project and by those whose files the policies name.
+    /// Returns the entries of the project's own vet file and of those that the policies name.
     pub fn vetted(&self) -> &[Vetted] {
         &self.vetted
     }
 
-    /// What the policies say of a plugin that was found. `vetted` says whether it has to be vetted, where they want that: what
-    /// is about to be accepted is looked at before.
+    /// Judges a found plugin by the policies. If `vetted` is false, the plugin need not be vetted, because it is vetted
+    /// before it is accepted.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), naming the rule.
-    pub fn judge(&self, found: &Found, vetted: bool) -> Result<Verdict> {
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the rule.
+    pub fn judge(&self, found: &Found, vetted: bool) -> Result<PolicyDecision> {
         let entries = self.vetted_as(&found.plugin.digest);
         self.policy.judge(&Candidate {
             plugin: &found.plugin,
@@ -211,12 +212,12 @@ impl Project {
         self.vetted.iter().filter(|entry| entry.digest == *digest).collect()
     }
 
-    /// The lock entry that a found release would have, with its signatures put into the cache.
+    /// Returns the lock entry for a found release, and puts its signatures into the cache.
     ///
     /// # Errors
     ///
-    /// [`Host`](agenthost_core::error::ErrorClass::Host) where the cache cannot be written.
-    pub fn entry(&self, found: &Found, wanted: Requirement, verdict: &Verdict) -> Result<Locked> {
+    /// [`Host`](agenthost_core::error::ErrorClass::Host) if the cache cannot be written.
+    pub fn entry(&self, found: &Found, wanted: Requirement, verdict: &PolicyDecision) -> Result<Locked> {
         let signatures = found.signatures.iter().map(|text| self.cache.put_signature(text));
         let mut signatures = signatures.collect::<Result<Vec<_>>>()?;
         signatures.sort_by_key(Digest::hex);
@@ -233,14 +234,15 @@ impl Project {
         })
     }
 
-    /// The lock entry that a reference means.
+    /// Returns the lock entry that a reference means.
     ///
     /// # Errors
     ///
-    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) where there is none, or one of another version or place.
+    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if there is no entry, or only one with another version or
+    /// place.
     pub fn locked(&self, reference: &Reference) -> Result<&Locked> {
         let add = format!("Add it with `agenthost add {reference}`, which shows what it asks for.");
-        let missing = || Error::plugin(format!("{reference} is not in {}", self.lock.path().display())).hint(&add);
+        let missing = || Error::plugin(format!("{reference} is not in {}", self.lock.path().display())).with_hint(&add);
         match reference {
             Reference::Named { name, requirement } => {
                 let locked = self.lock.get(name).ok_or_else(missing)?;
@@ -250,7 +252,7 @@ impl Project {
                         "{LOCK_FILE} has {name} {}, and {requirement} was asked for",
                         locked.version
                     ))
-                    .hint(&add)),
+                    .with_hint(&add)),
                 }
             }
             Reference::Oci(place) => {
@@ -258,26 +260,26 @@ impl Project {
                 let locked = from_there.ok_or_else(missing)?;
                 match &place.tag {
                     Some(Tag::Version(version)) if *version != locked.version => Err(missing()),
-                    // Which release this means only the registry knows, and it is not asked.
+                    // Only the registry knows which release this means, and it is not contacted.
                     Some(Tag::Name(_) | Tag::Manifest(_)) => Err(Error::plugin(format!(
                         "{LOCK_FILE} knows {} {} by its version, not by {}",
                         locked.name,
                         locked.version,
                         place.tag.as_ref().map(ToString::to_string).unwrap_or_default()
                     ))
-                    .hint(format!("Name it {}.", locked.name))),
+                    .with_hint(format!("Name it {}.", locked.name))),
                     Some(Tag::Version(_)) | None => Ok(locked),
                 }
             }
         }
     }
 
-    /// The bytes of a lock entry, checked in every way there is.
+    /// Returns the plugin of a lock entry, after all checks.
     ///
     /// # Errors
     ///
-    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) where they are not in the cache;
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) where anything is not what it should be, or a policy forbids it.
+    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if it is not in the cache;
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if something does not match, or if a policy forbids it.
     pub fn admit(&self, locked: &Locked) -> Result<Admitted> {
         let (plugin, bytes, signatures) = self.checked(locked)?;
         let entries = self.vetted_as(&plugin.digest);
@@ -293,13 +295,13 @@ impl Project {
         Ok(Admitted { plugin, bytes, verdict })
     }
 
-    /// The plugin of a lock entry, its bytes and the texts of its signatures: what they should be by the lock file, and not
-    /// yet held against a policy.
+    /// Returns the plugin of a lock entry, its bytes and the texts of its signatures, checked against the lock file but
+    /// not against a policy.
     ///
     /// # Errors
     ///
-    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) where they are not in the cache;
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) where anything is not what it should be.
+    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if they are not in the cache;
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if something does not match.
     pub fn checked(&self, locked: &Locked) -> Result<(Plugin, Vec<u8>, Vec<String>)> {
         let bytes = self
             .cache
@@ -311,16 +313,16 @@ impl Project {
         Ok((plugin, bytes, signatures.collect::<Result<Vec<_>>>()?))
     }
 
-    /// What the policies say of a crate before it is built, as far as its files tell.
+    /// Judges a crate by the policies before it is built, as far as its files allow.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), naming the rule.
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the rule.
     pub fn judge_crate(&self, dir: &Path) -> Result<()> {
         let name = wit_package(dir);
         let entries = || self.vetted.iter();
         let of_name = |name: &String| entries().any(|entry| entry.plugin.to_string() == *name);
-        // Where cargo is told to build elsewhere, a signature may lie there.
+        // If cargo builds into another directory, a signature may be there.
         let elsewhere = self.env.var("CARGO_TARGET_DIR").is_some();
         self.policy.judge_crate(&CrateCandidate {
             dir: dir.to_owned(),
@@ -330,12 +332,12 @@ impl Project {
         })
     }
 
-    /// What the policies say of a plugin in a file.
+    /// Judges a plugin in a file by the policies.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), naming the rule.
-    pub fn judge_path(&self, path: &Path, plugin: &Plugin, bytes: &[u8]) -> Result<Verdict> {
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the rule.
+    pub fn judge_path(&self, path: &Path, plugin: &Plugin, bytes: &[u8]) -> Result<PolicyDecision> {
         let signatures: Vec<String> = super::local::signatures_beside(path)?;
         self.policy.judge(&Candidate {
             plugin,
@@ -347,9 +349,9 @@ impl Project {
     }
 }
 
-/// `namespace:name` of the package in a crate's `wit/`, as its text has it.
+/// Returns `namespace:name` of the package in a crate's `wit/` directory.
 fn wit_package(dir: &Path) -> Option<String> {
-    /// More than any interface has.
+    /// The maximum size of a file that is read, more than any interface has.
     const MOST_BYTES: u64 = 1 << 20;
     let files = std::fs::read_dir(dir.join("wit"))
         .ok()?
@@ -367,7 +369,7 @@ fn wit_package(dir: &Path) -> Option<String> {
     })
 }
 
-/// Whether a build below `dir` left a component with a signature beside it.
+/// Returns whether a build left a component with a signature below `dir`.
 fn has_signature(dir: &Path) -> bool {
     let built = std::fs::read_dir(dir.join("target/agenthost"));
     built

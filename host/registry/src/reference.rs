@@ -1,7 +1,7 @@
-//! How plugins are named: `acme:competitor`, with a version or a range, or a place in an OCI registry.
+//! Names of plugins: `acme:competitor`, with a version or a range, or a place in an OCI registry.
 //!
-//! Names become paths, tags and keys of files, so what a name may be is decided here once: lower-case words of letters
-//! and digits, joined by `-`. Everything else is refused, look-alikes of other alphabets among it.
+//! Names become paths, tags and keys of files, so this module alone decides which names are valid: lower-case words of
+//! letters and digits, joined by `-`. Everything else is refused, including look-alikes from other alphabets.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::Digest;
 
-/// The longest half of a name, in bytes.
+/// The maximum length of each half of a name, in bytes.
 const MAX_WORD: usize = 64;
 
-/// `namespace:name`
+/// The name of a plugin: `namespace:name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name {
@@ -24,12 +24,12 @@ pub struct Name {
 }
 
 impl Name {
-    /// The part before the colon.
+    /// Returns the part before the colon.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// The part after it.
+    /// Returns the part after the colon.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -46,7 +46,7 @@ impl FromStr for Name {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
-            Error::usage(format!("`{}` is not a plugin's name: {why}", text.escape_debug())).hint(
+            Error::usage(format!("`{}` is not a plugin's name: {why}", text.escape_debug())).with_hint(
                 "A name is NAMESPACE:NAME, such as acme:competitor; each half is lower-case letters, digits and single \
                  dashes, begins with a letter and has at most 64 characters.",
             )
@@ -76,7 +76,7 @@ impl From<Name> for String {
     }
 }
 
-/// Whether `text` may be half of a name.
+/// Checks that `text` is valid as half of a name.
 pub(super) fn word(text: &str) -> Result<(), &'static str> {
     if text.is_empty() {
         return Err("one half is empty");
@@ -96,10 +96,11 @@ pub(super) fn word(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Which versions will do.
+/// A requirement on the version of a plugin.
 ///
-/// Three numbers are that version and no other; anything else is a range as cargo reads it: `1.2` and `^1.2` are 1.2 and
-/// what is compatible with it, `~1.2` is 1.2.x, `>=1.2, <1.5` is what it says. Nothing at all is any release.
+/// Three numbers mean exactly that version; anything else is a range in cargo's syntax: `1.2` and `^1.2` mean 1.2 and
+/// compatible versions, `~1.2` means 1.2.x, and `>=1.2, <1.5` is a range with two bounds. An empty requirement means
+/// any release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Requirement {
@@ -108,7 +109,7 @@ pub struct Requirement {
 }
 
 impl Requirement {
-    /// Any release, but no pre-release.
+    /// Returns the requirement that any release meets, but no pre-release.
     ///
     /// ```
     /// use agenthost_registry::Requirement;
@@ -125,7 +126,7 @@ impl Requirement {
         }
     }
 
-    /// Exactly this version.
+    /// Returns the requirement that only this version meets.
     fn exactly(version: &Version) -> Self {
         let op = semver::Op::Exact;
         let comparator = semver::Comparator {
@@ -143,7 +144,7 @@ impl Requirement {
         }
     }
 
-    /// This version and what is compatible with it, as cargo takes a bare version.
+    /// Returns the requirement that this version and compatible ones meet, like a bare version in cargo.
     ///
     /// ```
     /// use agenthost_registry::Requirement;
@@ -163,12 +164,12 @@ impl Requirement {
         }
     }
 
-    /// The one version that will do, where there is only one.
+    /// Returns the only version that meets the requirement; `None` if it is a range.
     pub fn exact(&self) -> Option<Version> {
         self.text.parse().ok()
     }
 
-    /// Whether `version` will do.
+    /// Returns whether `version` meets the requirement.
     pub fn matches(&self, version: &Version) -> bool {
         match self.exact() {
             Some(exact) => exact == *version,
@@ -176,12 +177,12 @@ impl Requirement {
         }
     }
 
-    /// The highest of `versions` that will do.
+    /// Returns the highest of `versions` that meets the requirement.
     pub fn best(&self, versions: &[Version]) -> Option<Version> {
         versions.iter().filter(|version| self.matches(version)).max().cloned()
     }
 
-    /// Whether every release will do.
+    /// Returns whether every release meets the requirement.
     pub fn is_any(&self) -> bool {
         self.text.is_empty()
     }
@@ -215,7 +216,7 @@ impl FromStr for Requirement {
                 "`{}` is neither a version nor a range: {error}",
                 text.escape_debug()
             ))
-            .hint("Write a version, such as 1.2.0, or a range, such as ^1.2 or `>=1.2, <1.5`.")),
+            .with_hint("Write a version, such as 1.2.0, or a range, such as ^1.2 or `>=1.2, <1.5`.")),
         }
     }
 }
@@ -234,7 +235,7 @@ impl From<Requirement> for String {
     }
 }
 
-/// What picks a release at a place.
+/// A selector of a release at a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tag {
     /// A version.
@@ -255,42 +256,42 @@ impl fmt::Display for Tag {
     }
 }
 
-/// A version as an OCI tag: tags have no `+`, so build metadata is set off by `_`, as elsewhere.
+/// Returns a version as an OCI tag. Tags cannot contain `+`, so `_` separates build metadata, as is common.
 pub(super) fn tag_of(version: &Version) -> String {
     version.to_string().replace('+', "_")
 }
 
-/// The version that a tag is, where it is one.
+/// Reads a tag as a version; `None` if it is not one.
 pub(super) fn version_of(tag: &str) -> Option<Version> {
     tag.replace('_', "+").parse().ok()
 }
 
-/// One release at a place in an OCI registry: `host/repository:tag`, or `host/repository@sha256:…`.
+/// A release at a place in an OCI registry: `host/repository:tag`, or `host/repository@sha256:…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OciReference {
     /// The registry, such as `registry.example` or `127.0.0.1:5000`.
     pub host: String,
     /// The repository, such as `plugins/acme/competitor`.
     pub repository: String,
-    /// Which release; none is the highest version.
+    /// The selected release; `None` means the highest version.
     pub tag: Option<Tag>,
 }
 
 impl OciReference {
-    /// `host/repository`, as lock files write it.
+    /// Returns `host/repository`, as lock files write it.
     pub fn place(&self) -> String {
         format!("{}/{}", self.host, self.repository)
     }
 
-    /// Reads `host/repository`, as the configuration and lock files have it.
+    /// Reads `host/repository`, as written in the configuration and in lock files.
     ///
     /// # Errors
     ///
-    /// [`Usage`](agenthost_core::error::ErrorClass::Usage) for anything else.
+    /// [`Usage`](agenthost_core::error::ErrorClass::Usage) if the text does not have this form.
     pub(super) fn parse_place(text: &str) -> Result<(String, String)> {
         let wrong =
             |why: &str| {
-                Error::usage(format!("`{}` is no place in an OCI registry: {why}", text.escape_debug())).hint(
+                Error::usage(format!("`{}` is no place in an OCI registry: {why}", text.escape_debug())).with_hint(
                 "Write HOST/REPOSITORY, such as registry.example/plugins; a repository is lower-case letters, digits, \
                  and `.`, `_`, `-` and `/` between them.",
             )
@@ -321,7 +322,7 @@ impl FromStr for OciReference {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
-            Error::usage(format!("`{}`: {why}", text.escape_debug())).hint(
+            Error::usage(format!("`{}`: {why}", text.escape_debug())).with_hint(
                 "Write HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:DIGEST, such as registry.example/acme/competitor:1.2.0.",
             )
         };
@@ -330,7 +331,7 @@ impl FromStr for OciReference {
                 let digest = digest
                     .parse()
                     .map_err(|_| wrong("what stands after `@` is not sha256: and 64 hexadecimal digits"))?;
-                // As `docker` has it, a tag before a digest says nothing.
+                // As in `docker`, a tag before a digest is ignored.
                 let place = match place.rsplit_once(':') {
                     Some((place, tag)) if !tag.contains('/') => place,
                     _ => place,
@@ -359,7 +360,8 @@ fn parse_tag(tag: &str) -> Result<Tag, &'static str> {
     }
 }
 
-/// A host with a dot or a port, or localhost: without one of these it would be the first part of a repository.
+/// Returns whether `text` is a host with a dot or a port, or localhost. Anything else would be the first part of a
+/// repository.
 fn is_host(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !host.ends_with(':') && (!host.contains(':') || host.ends_with(']')) => {
@@ -384,7 +386,7 @@ fn is_host(text: &str) -> bool {
     host_fine && port_fine && (host == "localhost" || host.contains('.') || port.is_some() || bracketed.is_some())
 }
 
-/// One part of a repository: lower-case letters and digits, with separators between them.
+/// Returns whether `text` is a part of a repository: lower-case letters and digits, with separators between them.
 fn is_component(text: &str) -> bool {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = text.as_bytes();
@@ -394,22 +396,23 @@ fn is_component(text: &str) -> bool {
         && !text.contains("..")
 }
 
-/// What `add`, `pull` and `run` may be given in place of a path.
+/// A reference to a plugin, which `add`, `pull` and `run` accept in place of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reference {
     /// A name, to be looked up in `[registries]`.
     Named {
-        /// Whose.
+        /// The plugin's name.
         name: Name,
-        /// Which versions will do.
+        /// The requirement on its version.
         requirement: Requirement,
     },
-    /// A place of its own.
+    /// A place in an OCI registry.
     Oci(OciReference),
 }
 
 impl Reference {
-    /// Whether `text` can only be meant as a reference: no path that begins with a dot or a slash, no .wasm file.
+    /// Returns whether `text` can only be meant as a reference: it does not begin like a path and does not end in
+    /// `.wasm`.
     ///
     /// ```
     /// use agenthost_registry::Reference;
@@ -446,7 +449,7 @@ impl FromStr for Reference {
         if text.ends_with('@') {
             return Err(
                 Error::usage(format!("`{}`: there is no version after the `@`", text.escape_debug()))
-                    .hint("Write a version or a range after it, or leave the `@` out."),
+                    .with_hint("Write a version or a range after it, or leave the `@` out."),
             );
         }
         Ok(Self::Named {

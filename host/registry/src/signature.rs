@@ -1,15 +1,15 @@
-//! Signatures over plugins: minisign files that carry a [`Statement`].
+//! Signatures of plugins: minisign files that carry a [`Statement`].
 //!
 //! A signature is the text of a `.minisig` file over the component's bytes, in the *prehashed* form, with the statement
-//! as its trusted comment. The public tool verifies it and prints the statement; its own signatures, without a
-//! statement, are verified here, too. The old form that is not prehashed is refused: the public tool writes it only when
-//! it is told to (`-l`), and one form is enough.
+//! as its trusted comment. The minisign tool verifies it and prints the statement; signatures made by that tool, which
+//! have no statement, are accepted here as well. The old form that is not prehashed is refused: the tool writes it only
+//! on request (`-l`), and one form is enough.
 //!
-//! A file is read strictly: four lines, each ended by a line feed, base64 in its one canonical form. Nobody signs the
-//! first line, the *untrusted* comment; where there is a statement it has to be the one that [`sign`] writes or the
-//! public tool's usual one, so that no byte of such a file can change unnoticed.
+//! A file is parsed strictly: four lines, each ended by a line feed, base64 in its canonical form. The first line, the
+//! *untrusted* comment, is not signed. If there is a statement, that line must be the one that [`sign`] writes or the
+//! tool's default, so that no byte of such a file can change unnoticed.
 //!
-//! What a signature is worth is for a [`policy`](super::policy) to say. A revoked key is one that stands in none.
+//! A [`policy`](super::policy) decides what a signature is worth. A key is revoked by removing it from all policies.
 
 mod file;
 mod key;
@@ -31,10 +31,10 @@ use agenthost_plugin::{Digest, Plugin};
 
 const TRUSTED: &str = "trusted comment: ";
 
-/// What the public tool writes on the first line.
+/// The default untrusted comment of the minisign tool.
 const TOOL_COMMENT: &str = "signature from minisign secret key";
 
-/// Signs `bytes`, the component that `statement` is about: the text of a `.minisig` file.
+/// Signs `bytes`, the component that `statement` is about, and returns the text of a `.minisig` file.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -78,19 +78,19 @@ pub fn sign(secret: &SecretKey, bytes: &[u8], statement: &Statement) -> Result<S
         Some(&untrusted(statement)),
     );
     let text = signed.map_err(failed)?.into_string();
-    // A key whose halves do not belong together makes signatures that nobody can verify.
+    // A key whose halves do not belong together makes signatures that never verify.
     Signature::parse(&text)?
         .verify(&secret.public(), bytes)
         .map_err(|error| Error::host(format!("the key {} is damaged: {error}", secret.public().id())))?;
     Ok(text)
 }
 
-/// The first line of a signature with that statement, for people.
+/// Returns the untrusted comment of a signature with this statement.
 fn untrusted(statement: &Statement) -> String {
     format!("signature of {} {}", statement.name, statement.version)
 }
 
-/// A signature that was read and not verified.
+/// A signature that was parsed but not verified.
 #[derive(Debug, Clone)]
 pub struct Signature {
     key_id: [u8; 8],
@@ -100,19 +100,19 @@ pub struct Signature {
     text: String,
 }
 
-/// A signature that was verified.
+/// A verified signature.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified {
-    /// Whose it is.
+    /// The key that made it.
     pub key: PublicKey,
-    /// What the signer said of the plugin, where it is more than the bytes.
+    /// The signer's statement about the plugin; `None` if only the bytes are signed.
     pub statement: Option<Statement>,
-    /// The trusted comment; with a statement, its text.
+    /// The trusted comment: the text of the statement, if there is one.
     pub comment: String,
 }
 
 impl Signature {
-    /// Reads the text of a `.minisig` file.
+    /// Parses the text of a `.minisig` file.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -136,11 +136,12 @@ impl Signature {
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for anything else, and for more than [`MAX_SIGNATURE_BYTES`].
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for any other text, and for more than
+    /// [`MAX_SIGNATURE_BYTES`].
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
             Error::denied(format!("the signature is broken: {why}"))
-                .hint("It may be truncated or changed; get it again, or ask its publisher.")
+                .with_hint("It may be truncated or changed; get it again, or ask its publisher.")
         };
         if text.len() as u64 > MAX_SIGNATURE_BYTES {
             return Err(wrong("it is longer than 16 KiB"));
@@ -153,7 +154,7 @@ impl Signature {
         }
         let untrusted = untrusted.strip_prefix(UNTRUSTED).ok_or_else(|| wrong("line 1"))?;
         let comment = comment.strip_prefix(TRUSTED).ok_or_else(|| wrong("line 3"))?;
-        // A comment is shown to people, and must not move the cursor.
+        // Comments are displayed, and must not move the cursor.
         if [untrusted, comment]
             .iter()
             .any(|line| line.chars().any(|c| c.is_control() && c != '\t'))
@@ -186,17 +187,18 @@ impl Signature {
         })
     }
 
-    /// The id of the key that it says it is of.
+    /// Returns the id of the key that the signature claims to be made with.
     pub fn key_id(&self) -> String {
         key::shown(self.key_id)
     }
 
-    /// Whether `key` signed `bytes`, and what its owner said. Whether that is true of a plugin is not looked at.
+    /// Verifies that `key` signed `bytes`, and returns the signer's statement. Does not check whether the statement is
+    /// true.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) where it did not, for the form that is not prehashed, and for a
-    /// broken statement.
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if the signature does not verify, is not prehashed, or has
+    /// a broken statement.
     pub fn verify(&self, key: &PublicKey, bytes: &[u8]) -> Result<Verified> {
         if self.key_id != key.key_id() {
             return Err(Error::denied(format!(
@@ -204,14 +206,14 @@ impl Signature {
                 self.key_id(),
                 key.id()
             ))
-            .hint("Ask the publisher which key signs, and compare it in full."));
+            .with_hint("Ask the publisher which key signs, and compare it in full."));
         }
         if !self.prehashed {
             return Err(Error::denied(format!(
                 "the signature of {} is in the old form, which is not prehashed",
                 self.key_id()
             ))
-            .hint("Ask for one of `agenthost key sign`, or of `minisign -S` without -l."));
+            .with_hint("Ask for one of `agenthost key sign`, or of `minisign -S` without -l."));
         }
         let wrong = |error: minisign_verify::Error| {
             tracing::debug!(%error, key = %key.id(), "a signature does not verify");
@@ -219,7 +221,7 @@ impl Signature {
                 "the signature of {} does not verify: these are not the bytes or the words that were signed",
                 key.id()
             ))
-            .hint("The plugin or the signature was changed, or they do not belong together; get both again.")
+            .with_hint("The plugin or the signature was changed, or they do not belong together; get both again.")
         };
         let signature = minisign_verify::Signature::decode(&self.text).map_err(wrong)?;
         key.reader()?.verify(bytes, &signature, false).map_err(wrong)?;
@@ -232,7 +234,7 @@ impl Signature {
                 "the first line of the signature of {} is not the one that belongs to its statement",
                 key.id()
             ))
-            .hint(format!(
+            .with_hint(format!(
                 "Nobody signs that line; it should end in `{}`.",
                 untrusted(statement)
             )));
@@ -245,10 +247,11 @@ impl Signature {
     }
 }
 
-/// Which of `keys` signed `plugin`, whose component is `bytes`: one entry a key, in the order of the signatures.
+/// Returns which of `keys` signed `plugin`, whose component is `bytes`: one entry per key, in the order of the
+/// signatures.
 ///
-/// Signatures of other keys are passed over. One of these keys that does not verify, or says of the plugin what is not
-/// so, is not passed over: something was changed.
+/// Signatures by other keys are ignored. A signature by one of these keys that does not verify, or whose statement is
+/// false, is an error: something was changed.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -274,8 +277,8 @@ impl Signature {
 ///
 /// # Errors
 ///
-/// [`Denied`](agenthost_core::error::ErrorClass::Denied) for that, for a signature that cannot be read, and for more than
-/// [`MAX_SIGNATURES`].
+/// [`Denied`](agenthost_core::error::ErrorClass::Denied) for such a signature, for one that cannot be parsed, and for
+/// more than [`MAX_SIGNATURES`].
 pub fn check(signatures: &[String], keys: &[PublicKey], plugin: &Plugin, bytes: &[u8]) -> Result<Vec<Verified>> {
     let about = |error: Error| error.context(&plugin.id.to_string());
     if signatures.len() > MAX_SIGNATURES {
@@ -308,7 +311,7 @@ pub fn check(signatures: &[String], keys: &[PublicKey], plugin: &Plugin, bytes: 
         if let Some(statement) = &verified.statement {
             statement.check(plugin)?;
         }
-        // Of two by the same key, the one that says more.
+        // Of two signatures by the same key, one with a statement is preferred.
         match found.iter_mut().find(|other| other.key == verified.key) {
             Some(other) if other.statement.is_none() => *other = verified,
             Some(_) => {}

@@ -1,7 +1,8 @@
-//! What a publisher signs: not bytes alone, but who they are, what they reach and what they ask for.
+//! The statement that a publisher signs: not only the bytes of a component, but also its identity, interface and the
+//! rights that it asks for.
 //!
-//! A signature is a minisign file over the component's bytes; the statement stands in its *trusted comment*, which the
-//! signature covers, too. So one small file carries both, and the public tool verifies it and shows the statement.
+//! A signature is a minisign file over the component's bytes. The statement is its *trusted comment*, which the
+//! signature covers as well. So one small file carries both, and the minisign tool verifies it and shows the statement.
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -11,32 +12,32 @@ use super::reference::Name;
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::{Digest, Plugin};
 
-/// The most bytes of a trusted comment that the public tool reads.
+/// The maximum length in bytes of a trusted comment that the minisign tool reads.
 pub const MAX_STATEMENT_BYTES: usize = 8_000;
 
-/// What is said of a release by whoever signs it.
+/// A signer's statement about a release.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Statement {
-    /// The version of this form: 1.
+    /// The version of the format: 1.
     pub agenthost: u32,
-    /// Whose task it does.
+    /// The plugin's name.
     pub name: Name,
-    /// The release version.
+    /// The version of the release.
     pub version: Version,
     /// The exported interface, such as `acme:competitor/task@0.1.0`.
     pub interface: String,
     /// The digest of the component.
     pub digest: Digest,
-    /// What it asks for.
+    /// The rights that the plugin asks for.
     pub asks: Asks,
 }
 
 impl Statement {
-    /// The newest form that this version reads.
+    /// The newest format that this version reads.
     pub const FORMAT: u32 = 1;
 
-    /// What there is to say of `plugin`.
+    /// Creates the statement about `plugin`.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -53,8 +54,8 @@ impl Statement {
     ///
     /// # Errors
     ///
-    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for a plugin whose name or version cannot be published, and
-    /// for one that asks for more than fits into [`MAX_STATEMENT_BYTES`].
+    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if the plugin's name or version cannot be published, or if
+    /// the statement is longer than [`MAX_STATEMENT_BYTES`].
     pub fn of(plugin: &Plugin) -> Result<Self> {
         let (name, version) = identity(plugin)?;
         let statement = Self {
@@ -71,16 +72,16 @@ impl Statement {
                 "{}: what it asks for takes {length} bytes to say, and a signature has room for {MAX_STATEMENT_BYTES}",
                 plugin.id
             ))
-            .hint("Give it fewer imports, sub-agents or model names."));
+            .with_hint("Give it fewer imports, sub-agents or model names."));
         }
         Ok(statement)
     }
 
-    /// The statement as it is signed: JSON on one line, ASCII alone, since the public tool shows nothing else.
+    /// Returns the statement as it is signed: JSON on one line, in ASCII, because the minisign tool shows nothing else.
     ///
     /// # Errors
     ///
-    /// [`Host`](agenthost_core::error::ErrorClass::Host), which cannot happen with a statement that was read or made.
+    /// [`Host`](agenthost_core::error::ErrorClass::Host), which cannot happen for a statement that was read or created.
     pub fn text(&self) -> Result<String> {
         let json = serde_json::to_string(self).map_err(|error| Error::host(error.to_string()))?;
         let mut text = String::with_capacity(json.len());
@@ -98,11 +99,11 @@ impl Statement {
         Ok(text)
     }
 
-    /// Reads a trusted comment; none where it is no statement at all, such as the public tool's own comment.
+    /// Reads a trusted comment; `None` if it is not a statement, such as the minisign tool's own comment.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for a statement that is broken or of a newer form.
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if the statement is broken or has a newer format.
     pub(super) fn read(comment: &str) -> Result<Option<Self>> {
         if !comment.starts_with('{') {
             return Ok(None);
@@ -114,22 +115,22 @@ impl Statement {
             newer => Err(Error::denied(format!(
                 "the signed statement has form {newer}, and this version reads 1"
             ))
-            .hint("Use a newer agenthost, or ask for a signature made with this one.")),
+            .with_hint("Use a newer agenthost, or ask for a signature made with this one.")),
         }
     }
 
-    /// Whether the statement is about this plugin and says what is true of it.
+    /// Checks that the statement is about this plugin and that it is true.
     ///
     /// # Errors
     ///
-    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the first thing that differs.
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the first difference.
     pub fn check(&self, plugin: &Plugin) -> Result<()> {
         let differs = |what: &str, said: &str, found: &str| {
             Error::denied(format!(
                 "{}: the signed statement says {what} {said}, and the component says {found}",
                 plugin.id
             ))
-            .hint("The signature belongs to another plugin or release; ask its publisher.")
+            .with_hint("The signature belongs to another plugin or release; ask its publisher.")
         };
         let (name, version) = identity(plugin)?;
         if self.digest != plugin.digest {
@@ -149,13 +150,13 @@ impl Statement {
                 "{}: the signed statement does not say what the component asks for: {change}",
                 plugin.id
             ))
-            .hint("The statement was made of another build; ask its publisher."));
+            .with_hint("The statement was made of another build; ask its publisher."));
         }
         Ok(())
     }
 }
 
-/// Name and release version of a plugin that can be shared.
+/// Returns the name and version under which a plugin can be published.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -177,23 +178,23 @@ impl Statement {
 ///
 /// # Errors
 ///
-/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) where either is missing or unfit.
+/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if either is missing or invalid.
 pub fn identity(plugin: &Plugin) -> Result<(Name, Version)> {
     let name: Name = plugin
         .id
         .name
         .parse()
-        .map_err(|error: Error| Error::plugin(error.to_string()).hint(error.next_step().unwrap_or_default()))?;
+        .map_err(|error: Error| Error::plugin(error.to_string()).with_hint(error.hint().unwrap_or_default()))?;
     let release = plugin.release().ok_or_else(|| {
         Error::plugin(format!("{name} has no version"))
-            .hint("Build it with `agenthost build`, which embeds the version of its Cargo.toml.")
+            .with_hint("Build it with `agenthost build`, which embeds the version of its Cargo.toml.")
     })?;
     let version = release.parse().map_err(|error| {
         Error::plugin(format!(
             "{name}: its version `{}` is none: {error}",
             release.escape_debug()
         ))
-        .hint("Versions are semver: three numbers, such as 1.2.0.")
+        .with_hint("Versions are semver: three numbers, such as 1.2.0.")
     })?;
     Ok((name, version))
 }

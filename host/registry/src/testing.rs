@@ -1,4 +1,4 @@
-//! Plugins made by hand, and keys that last as long as a test.
+//! Handmade plugins and temporary keys for tests.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use wit_parser::{Docs, Function, FunctionKind, Resolve, Span, Stability};
 use super::signature::{PublicKey, SecretKey};
 use agenthost_plugin::{Digest, Import, Interface, Manifest, Plugin, PluginId};
 
-/// A plugin of that name and release whose component is `bytes`; it calls models.
+/// Creates a plugin with this name and version whose component is `bytes`; it calls models.
 pub(super) fn plugin(name: &str, version: &str, bytes: &[u8]) -> Plugin {
     let run = || Function {
         name: "run".into(),
@@ -47,7 +47,7 @@ pub(super) fn plugin(name: &str, version: &str, bytes: &[u8]) -> Plugin {
     }
 }
 
-/// A new key.
+/// Creates a key.
 pub(super) fn key() -> (SecretKey, PublicKey) {
     let pair = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
     let secret = SecretKey::new(pair.sk).unwrap();

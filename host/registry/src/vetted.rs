@@ -1,9 +1,9 @@
-//! `vetted.toml`: who looked at which bytes, and what they found. It is made to be read in a pull request.
+//! `vetted.toml`: who reviewed which bytes, and with what result. The file is made to be read in a pull request.
 //!
-//! An entry vouches for one digest. What the plugin asked for stands beside it, so that the review of the next version
-//! can begin from the difference, and so that a changed entry does not pass: whoever reads one compares it with the
-//! component. The file is rewritten as a whole, sorted, with the comments at its top; a file has at most 1 MiB. What an
-//! entry is worth is for a [`policy`](super::policy) to say, by naming the files that count.
+//! An entry vouches for one digest. It also lists the rights that the plugin asks for, so that the review of the next
+//! version can start from the difference, and so that a changed entry is detected: the policy compares an entry with
+//! the component. The file is rewritten as a whole and sorted, and keeps the comments at its top. A file has at most 1
+//! MiB. A [`policy`](super::policy) decides which vet files count.
 
 use std::fs;
 use std::io;
@@ -22,47 +22,47 @@ use agenthost_config::{Env, Origin as Place};
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::Digest;
 
-/// The usual name of such a file.
+/// The usual name of a vet file.
 pub const VET_FILE: &str = "vetted.toml";
 
 const FORMAT: u32 = 1;
 
-/// The longest `who` and `notes`, in bytes.
+/// The maximum length of `who`, in bytes; `MAX_NOTES` is that of `notes`.
 const MAX_WHO: usize = 200;
 const MAX_NOTES: usize = 8_000;
 
-/// What a new file begins with.
+/// The comments at the top of a new file.
 const HEADER: &str = "# Plugins that somebody looked at and vouches for. `agenthost vet PLUGIN --accept` writes here;\n\
                       # entries are reviewed like code.\n";
 
-/// One plugin, looked at by one person.
+/// An entry: one release, reviewed by one person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Vetted {
-    /// Whose task it does.
+    /// The plugin's name.
     pub plugin: Name,
-    /// The release version.
+    /// The version of the release.
     pub version: Version,
     /// The digest of the component.
     pub digest: Digest,
-    /// Who vouches for it: a name, an address; one line of at most 200 bytes.
+    /// The person who vouches for it, by name or address; one line of at most 200 bytes.
     pub who: String,
-    /// The day, as 2026-11-23.
+    /// The date of the review, such as 2026-11-23.
     pub when: String,
-    /// What they have to say; at most 8,000 bytes.
+    /// The reviewer's notes; at most 8,000 bytes.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub notes: String,
-    /// The checks that it passed, each a word.
+    /// The checks that it passed, one word each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<String>,
-    /// What it asks for.
+    /// The rights that it asks for.
     pub asks: Asks,
     #[serde(skip)]
     place: Option<Place>,
 }
 
 impl Vetted {
-    /// An entry of today without notes and checks.
+    /// Creates an entry with today's date, without notes and checks.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -99,12 +99,12 @@ impl Vetted {
         }
     }
 
-    /// Where it stands, if it was read from a file.
+    /// Returns the place of the entry, if it was read from a file.
     pub fn place(&self) -> Option<&Place> {
         self.place.as_ref()
     }
 
-    /// The file that it was read from.
+    /// Returns the file that the entry was read from.
     pub fn file(&self) -> Option<&Path> {
         self.place.as_ref().map(Place::file)
     }
@@ -132,7 +132,7 @@ impl Vetted {
     }
 }
 
-/// A file of entries.
+/// A vet file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct VetFile {
     entries: Vec<Vetted>,
@@ -140,7 +140,7 @@ pub struct VetFile {
     header: String,
 }
 
-/// The file as TOML has it.
+/// The file's form in TOML.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -150,13 +150,13 @@ struct Document {
 }
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct VetEntryToml<'a> {
     format: u32,
     vetted: &'a [Vetted],
 }
 
 impl VetFile {
-    /// Reads the file at `path`; one that is not there is empty.
+    /// Reads the file at `path`; a missing file is empty.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -177,7 +177,7 @@ impl VetFile {
     ///
     /// # Errors
     ///
-    /// [`Config`](agenthost_core::error::ErrorClass::Config) for a file that cannot be read or is wrong, with its line.
+    /// [`Config`](agenthost_core::error::ErrorClass::Config), with the line, if the file cannot be read or is invalid.
     pub fn load(env: &Env, path: &Path) -> Result<Self> {
         let path = env.cwd().join(path);
         if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
@@ -187,14 +187,15 @@ impl VetFile {
             });
         }
         let source = Source::read(env, path, true)?;
-        let restore = |error: Error| error.hint("Correct or restore the file; entries are made with `agenthost vet`.");
+        let restore =
+            |error: Error| error.with_hint("Correct or restore the file; entries are made with `agenthost vet`.");
         let document: Document = toml::from_str(&source.text).map_err(|error| {
             let message = error.message().lines().next().unwrap_or("no TOML");
             restore(source.at(error.span().map_or(0, |span| span.start)).error(message))
         })?;
         if document.format != FORMAT {
             let message = format!("this version reads format {FORMAT}, not {}", document.format);
-            return Err(source.at(0).error(message).hint("Use a newer agenthost."));
+            return Err(source.at(0).error(message).with_hint("Use a newer agenthost."));
         }
         let entry = |entry: Spanned<Vetted>| {
             let place = source.at(entry.span().start);
@@ -213,12 +214,12 @@ impl VetFile {
         Ok(Self { entries, header })
     }
 
-    /// All entries: by plugin, version, digest and person.
+    /// Returns all entries, sorted by plugin, version, digest and person.
     pub fn entries(&self) -> &[Vetted] {
         &self.entries
     }
 
-    /// Writes an entry into the file at `path`, in place of one of the same digest and person.
+    /// Writes an entry into the file at `path`, and replaces an earlier one of the same digest and person.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -244,8 +245,8 @@ impl VetFile {
     ///
     /// # Errors
     ///
-    /// As [`VetFile::load`]; [`Usage`](agenthost_core::error::ErrorClass::Usage) for an entry that could not be read again;
-    /// [`Host`](agenthost_core::error::ErrorClass::Host) where the file cannot be written.
+    /// As [`VetFile::load`]; [`Usage`](agenthost_core::error::ErrorClass::Usage) if the entry is invalid;
+    /// [`Host`](agenthost_core::error::ErrorClass::Host) if the file cannot be written.
     pub fn record(env: &Env, path: &Path, entry: Vetted) -> Result<()> {
         let mut file = Self::load(env, path)?;
         entry.check().map_err(Error::usage)?;
@@ -257,12 +258,12 @@ impl VetFile {
         let text = file.text()?;
         replace(&path, &text).map_err(|error| {
             Error::host(format!("cannot write {}: {error}", path.display()))
-                .hint("The file and its directory have to be writable.")
+                .with_hint("The file and its directory have to be writable.")
         })
     }
 
     fn text(&self) -> Result<String> {
-        let written = Written {
+        let written = VetEntryToml {
             format: FORMAT,
             vetted: &self.entries,
         };
@@ -271,7 +272,7 @@ impl VetFile {
     }
 }
 
-/// The last version of a plugin before `below` that was vetted, to compare a new one with.
+/// Returns the last vetted version of a plugin before `below`, to compare a new one with.
 pub(super) fn latest<'a>(entries: &'a [Vetted], name: &Name, below: &Version) -> Option<&'a Vetted> {
     let earlier = entries
         .iter()
@@ -291,7 +292,7 @@ fn sort(entries: &mut [Vetted]) {
     entries.sort_by_cached_key(key);
 }
 
-/// Whether `text` is a day of the Gregorian calendar, written as 2026-11-23.
+/// Returns whether `text` is a date of the Gregorian calendar, in the form 2026-11-23.
 fn is_date(text: &str) -> bool {
     let mut parts = text.splitn(3, '-');
     let mut number = |len: usize| {
@@ -314,7 +315,7 @@ fn days_of(year: u64, month: u64) -> u64 {
     }
 }
 
-/// The day, in UTC, as entries have it.
+/// Returns today's date in UTC, in the form used by entries.
 fn today() -> String {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -322,7 +323,7 @@ fn today() -> String {
     date(seconds / 86_400)
 }
 
-/// The day so many days after 1970-01-01.
+/// Returns the date `days` days after 1970-01-01.
 fn date(mut days: u64) -> String {
     let (mut year, mut month) = (1970, 1);
     while days >= days_of(year, month) {

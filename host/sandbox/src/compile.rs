@@ -222,7 +222,7 @@ pub(super) fn compile(
                     "the compiler's result does not fit this host: {}",
                     error.root_cause()
                 ))
-                .hint("Let the host compile with the program of its own version.")
+                .with_hint("Let the host compile with the program of its own version.")
             })?;
             Ok(done(component, false, compiled.peak_memory))
         }
@@ -236,6 +236,6 @@ fn too_large(error: &wasmtime::Error) -> Option<Error> {
         .any(|cause| cause.to_string().contains("pooling allocator"));
     of_pool.then(|| {
         Error::plugin(format!("the plugin is too large for this host: {}", error.root_cause()))
-            .hint("Leave out what the plugin does not need, or build it from fewer modules.")
+            .with_hint("Leave out what the plugin does not need, or build it from fewer modules.")
     })
 }

@@ -25,7 +25,7 @@ pub(super) struct Room {
 }
 
 /// A place; dropping it makes room.
-pub(super) struct Place {
+pub(super) struct RoomPermit {
     _permits: Vec<OwnedSemaphorePermit>,
 }
 
@@ -44,13 +44,13 @@ impl Room {
     }
 
     /// Waits for a place at `depth`; `None` if the room is closed.
-    pub(super) async fn enter(&self, depth: u32, wide: bool) -> Option<Place> {
+    pub(super) async fn enter(&self, depth: u32, wide: bool) -> Option<RoomPermit> {
         let mut permits = Vec::new();
         if wide {
             self.wide.enter(depth, &mut permits).await?;
         }
         self.places.enter(depth, &mut permits).await?;
-        Some(Place { _permits: permits })
+        Some(RoomPermit { _permits: permits })
     }
 }
 

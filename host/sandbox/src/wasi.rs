@@ -31,14 +31,14 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiView};
 
 use super::hostcalls::{Charges, price};
 use super::io::Metered;
-use super::store::State;
+use super::store::StoreData;
 
 /// The most random bytes of one call: enough for keys and seeds, too few to be a memory bomb.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;
 
 /// Adds the inert interfaces.
-pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    type T = State;
+pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
+    type T = StoreData;
     let l = linker;
     wasi_io::error::add_to_linker::<T, Table>(l, |state| state.ctx().table)?;
     wasi_io::poll::add_to_linker::<T, Metered>(l, T::io)?;
@@ -218,9 +218,9 @@ impl wall_clock::Host for FrozenClock<'_> {
 
 /// What a task wrote to stdout and stderr, up to a bound.
 #[derive(Clone)]
-pub(super) struct Log(Arc<Mutex<Written>>);
+pub(super) struct Log(Arc<Mutex<LogBuffer>>);
 
-struct Written {
+struct LogBuffer {
     kept: Vec<u8>,
     bound: usize,
     dropped: u64,
@@ -228,7 +228,7 @@ struct Written {
 
 impl Log {
     pub(super) fn new(bound: usize) -> Self {
-        Self(Arc::new(Mutex::new(Written {
+        Self(Arc::new(Mutex::new(LogBuffer {
             kept: Vec::new(),
             bound,
             dropped: 0,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use agenthost::cassette::Cassette;
 use agenthost::config::{Config, Env, ModelRef};
-use agenthost::host::Place;
+use agenthost::host::PluginSource;
 use agenthost::limits::{LimitsPatch, Usd};
 use agenthost::plugin::Digest;
 use agenthost::providers::script::Script;
@@ -35,7 +35,7 @@ pub fn references(bytes: &[u8]) {
         assert_eq!(written.parse::<Usd>().map(|again| again.to_string()), Ok(written));
     }
     let _ = Signature::parse(text);
-    if let Ok(Place::Path(path)) = Place::parse(text, scratch()) {
+    if let Ok(PluginSource::Path(path)) = PluginSource::parse(text, scratch()) {
         assert!(!Reference::looks_like_one(text) && path == scratch().join(text));
     }
     for limit in ["tokens", "cost", "calls", "fuel", "memory", "time", "tasks", "depth"] {

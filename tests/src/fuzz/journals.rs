@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use agenthost::config::{Bodies, Config};
+use agenthost::config::{BodyRetention, Config};
 use agenthost::error::{Error, Result};
 use agenthost::host::{Host, LoadedPlugin};
 use agenthost::journal::sqlite::Sqlite;
 use agenthost::journal::{
-    CallRecord, CallSpan, Entry, Journal, Keep, Pruned, ReplyRecord, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn,
+    CallRecord, CallSpan, Journal, JournalEntry, Keep, Pruned, ReplyRecord, RunEnd, RunRecord, TaskEnd, TaskRecord,
+    Turn,
 };
 use agenthost::limits::{Cap, LimitsPatch};
 use agenthost::providers::script::Script;
@@ -32,8 +33,8 @@ fn runtime() -> &'static Runtime {
 /// A host that keeps `journal`, and the plugin `ask` in it.
 fn host(journal: Arc<dyn Journal>) -> (Host, Arc<LoadedPlugin>) {
     let script = Script::parse("[[rule]]\ntext = 'Blue.'", "blue").unwrap();
-    let builder = Host::builder(Config::usual().unwrap()).provider("offline", Arc::new(script));
-    let host = builder.journal(journal, Bodies::All).build().unwrap();
+    let builder = Host::builder(Config::builtin().unwrap()).provider("offline", Arc::new(script));
+    let host = builder.journal(journal, BodyRetention::All).build().unwrap();
     let ask = Arc::new(host.load_bytes(&plugins::demo_ask()).unwrap());
     (host, ask)
 }
@@ -117,12 +118,12 @@ impl Forged {
 }
 
 impl Journal for Forged {
-    fn append(&self, _: Entry) -> BoxFuture<'static, Result<()>> {
+    fn append(&self, _: JournalEntry) -> BoxFuture<'static, Result<()>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn note(&self, entry: Entry) {
-        if let Entry::CallStarted { hash, .. } = entry {
+    fn note(&self, entry: JournalEntry) {
+        if let JournalEntry::CallStarted { hash, .. } = entry {
             *self.asked.lock().unwrap() = hash;
         }
     }

@@ -227,7 +227,7 @@ fn a_truncated_plugin_is_an_error_at_every_length() {
             .map(|_| ())
             .expect_err("half a plugin");
         assert_eq!(error.class(), ErrorClass::Plugin, "{length} bytes: {error}");
-        assert!(error.next_step().is_some(), "{length} bytes: {error}");
+        assert!(error.hint().is_some(), "{length} bytes: {error}");
     }
     for length in [8, whole.len() / 2, whole.len() - 1] {
         machine.write("cut.wasm", &whole[..length]);

@@ -252,7 +252,7 @@ async fn an_embedder_compiles_in_a_child_too_and_abandons_it_by_dropping_the_loa
         program: env!("CARGO_BIN_EXE_agenthost-cli").into(),
         limits: CompileLimits::default(),
     };
-    let config = agenthost::config::Config::usual().unwrap();
+    let config = agenthost::config::Config::builtin().unwrap();
     let host = Host::builder(config).compile(compile).build().unwrap();
     assert_eq!(
         host.load(small.as_path()).await.unwrap().id.to_string(),

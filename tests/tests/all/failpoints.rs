@@ -9,9 +9,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use agenthost::batch::Runner as _;
-use agenthost::config::{Bodies, Config};
+use agenthost::config::{BodyRetention, Config};
 use agenthost::failpoint::{self, Fault, Passed, Plan};
-use agenthost::host::{Again, Host, LoadedPlugin};
+use agenthost::host::{BatchResume, Host, LoadedPlugin};
 use agenthost::journal::Journal as _;
 use agenthost::journal::sqlite::Sqlite;
 use agenthost::limits::{LimitsPatch, Spent};
@@ -123,7 +123,7 @@ impl Bench {
         let journal = Arc::new(Sqlite::open(&machine.cwd().join("journal.db")).unwrap());
         let host = Host::builder(Config::load(&machine.surroundings()).unwrap())
             .cache_dir(Some(machine.compiled()))
-            .journal(journal.clone(), Bodies::All)
+            .journal(journal.clone(), BodyRetention::All)
             .provider("offline", Arc::new(Echo(Arc::clone(&asked))))
             .build()
             .unwrap();
@@ -309,7 +309,7 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
         Err(error) => {
             assert!(
                 error
-                    .next_step()
+                    .hint()
                     .is_some_and(|hint| hint.contains("It stopped before it began")),
                 "{at}: {error}"
             );
@@ -388,7 +388,7 @@ async fn one_batch(bench: &Bench, fault: Fault, n: usize) -> Passed {
     let (before, durable) = (bench.asked(&scenario.name), bench.durable(&id, &scenario.prompts));
     let record = bench.journal.find(&id).unwrap();
     let stop = CancellationToken::new();
-    let again = Again::Resume {
+    let again = BatchResume::Resume {
         record: &record,
         failed: false,
     };

@@ -296,7 +296,7 @@ async fn a_real_registry_lets_in_who_logs_in_as_docker_does() {
     let registry = Registry::start(&program, true);
     let built = competitor();
     let error = publish(&registry.oci(), &built, &[]).await.unwrap_err();
-    let hint = error.next_step().unwrap_or_default();
+    let hint = error.hint().unwrap_or_default();
     assert!(error.to_string().contains("the registry wants a login: 401"), "{error}");
     assert!(hint.contains(&format!("docker login {}", registry.host)), "{hint}");
 

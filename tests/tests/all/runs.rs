@@ -1,7 +1,7 @@
 //! What the journal tells of runs, and of a machine where nothing has run yet.
 
 use agenthost::journal::sqlite::Sqlite;
-use agenthost::journal::{Entry, Journal, RunEnd, RunRecord, TaskEnd};
+use agenthost::journal::{Journal, JournalEntry, RunEnd, RunRecord, TaskEnd};
 use agenthost_tests::env::TestEnv;
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn record(machine: &TestEnv, run: &str, plugin: &str, started_ms: u64, ended: bo
     let write = |entry| runtime.block_on(journal.append(entry)).unwrap();
     let spent = json!({"input_tokens": 1_000, "cached_input_tokens": 0, "output_tokens": 234, "cost_usd": 0.5, "calls": 2,
         "fuel": 1, "peak_memory_bytes": 1, "wall_ms": 2_500});
-    write(Entry::RunStarted(RunRecord {
+    write(JournalEntry::RunStarted(RunRecord {
         id: run.into(),
         kind: "run".into(),
         plugin: plugin.into(),
@@ -31,7 +31,7 @@ fn record(machine: &TestEnv, run: &str, plugin: &str, started_ms: u64, ended: bo
         end: None,
     }));
     for (task, failed) in [("root", false), ("root/0", false), ("root/1", true)] {
-        write(Entry::TaskStarted {
+        write(JournalEntry::TaskStarted {
             run: run.into(),
             task: task.into(),
             plugin: plugin.into(),
@@ -40,14 +40,14 @@ fn record(machine: &TestEnv, run: &str, plugin: &str, started_ms: u64, ended: bo
             at_ms: started_ms,
         });
         if task != "root" {
-            write(Entry::RequestSent {
+            write(JournalEntry::RequestSent {
                 run: run.into(),
                 task: task.into(),
                 ask: 0,
                 model: "local/small".into(),
                 at_ms: started_ms + 100,
             });
-            write(Entry::RequestEnded {
+            write(JournalEntry::RequestEnded {
                 run: run.into(),
                 task: task.into(),
                 ask: 0,
@@ -61,7 +61,7 @@ fn record(machine: &TestEnv, run: &str, plugin: &str, started_ms: u64, ended: bo
             false => json!({"ok": "fine"}),
         };
         if task != "root" || ended {
-            write(Entry::TaskEnded {
+            write(JournalEntry::TaskEnded {
                 run: run.into(),
                 task: task.into(),
                 end: TaskEnd {
@@ -76,7 +76,7 @@ fn record(machine: &TestEnv, run: &str, plugin: &str, started_ms: u64, ended: bo
     if ended {
         let report = json!({"outcome": {"ok": "fine"}, "spent": spent, "models": [],
             "counts": {"tasks": 3, "ok": 2, "failed": 1}});
-        write(Entry::RunEnded {
+        write(JournalEntry::RunEnded {
             run: run.into(),
             end: RunEnd {
                 ended_ms: started_ms + 2_500,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agenthost::config::{Bodies, Config};
+use agenthost::config::{BodyRetention, Config};
 use agenthost::error::ErrorClass;
 use agenthost::host::Host;
 use agenthost::journal::Journal as _;
@@ -112,7 +112,7 @@ async fn a_program_cannot_resume_what_it_runs() {
     let host = || {
         let config = Config::load(&machine.surroundings()).unwrap();
         let builder = Host::builder(config).cache_dir(Some(machine.compiled()));
-        builder.journal(journal.clone(), Bodies::All).build().unwrap()
+        builder.journal(journal.clone(), BodyRetention::All).build().unwrap()
     };
     let (host, other) = (host(), host());
     let none = LimitsPatch::default();

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use agenthost::journal::sqlite::Sqlite;
-use agenthost::journal::{Entry, Journal, RunEnd, RunRecord, TaskEnd};
+use agenthost::journal::{Journal, JournalEntry, RunEnd, RunRecord, TaskEnd};
 use agenthost_tests::dummy;
 use agenthost_tests::env::TestEnv;
 use agenthost_tests::server::{Reply, Server};
@@ -89,7 +89,7 @@ impl Stage {
         let write = |entry| runtime.block_on(journal.append(entry)).unwrap();
         let spent = json!({"input_tokens": 1, "output_tokens": 2, "cost_usd": 0.5, "calls": 2, "wall_ms": 2_500});
         let failure = json!({"failure": {"class": EVIL, "message": EVIL, "limit": EVIL}});
-        write(Entry::RunStarted(RunRecord {
+        write(JournalEntry::RunStarted(RunRecord {
             id: id.into(),
             kind: "run".into(),
             plugin: EVIL.into(),
@@ -102,7 +102,7 @@ impl Stage {
             end: None,
         }));
         for task in ["root", "root/0"] {
-            write(Entry::TaskStarted {
+            write(JournalEntry::TaskStarted {
                 run: id.into(),
                 task: task.into(),
                 plugin: EVIL.into(),
@@ -110,14 +110,14 @@ impl Stage {
                 input: Some(json!(EVIL).to_string()),
                 at_ms: 1,
             });
-            write(Entry::RequestSent {
+            write(JournalEntry::RequestSent {
                 run: id.into(),
                 task: task.into(),
                 ask: 0,
                 model: EVIL.into(),
                 at_ms: 2,
             });
-            write(Entry::TaskEnded {
+            write(JournalEntry::TaskEnded {
                 run: id.into(),
                 task: task.into(),
                 end: TaskEnd {
@@ -129,7 +129,7 @@ impl Stage {
             });
         }
         let model = json!({"name": EVIL, "model": EVIL, "calls": 1, "requests": 1});
-        write(Entry::RunEnded {
+        write(JournalEntry::RunEnded {
             run: id.into(),
             end: RunEnd {
                 ended_ms: 10,

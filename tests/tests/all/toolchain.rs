@@ -471,7 +471,7 @@ fn what_the_macro_finds_wrong_is_said_once_and_with_a_hint() {
         let error = build::build(&dir).unwrap_err();
         let said = machine.redact(error.message());
         assert!(said.starts_with(&format!("[work]/shapes: {begins}")), "{said}");
-        assert_eq!(error.next_step(), Some(hint), "{said}");
+        assert_eq!(error.hint(), Some(hint), "{said}");
     }
     write_crate(&machine, "shapes", CDYLIB, &more, &format!("{call}{fits}"));
     let built = build::build(&dir).unwrap();

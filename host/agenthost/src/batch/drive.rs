@@ -135,7 +135,7 @@ impl Summary {
 /// # let dir = tempfile::tempdir()?;
 /// let file = dir.path().join("numbers.jsonl");
 /// std::fs::write(&file, "1\n2\n\"three\"\n")?;
-/// let host = Host::builder(Config::usual()?).build()?;
+/// let host = Host::builder(Config::builtin()?).build()?;
 /// let double = Arc::new(host.load_bytes(&component)?);
 /// let (limits, stop) = (LimitsPatch::default(), CancellationToken::new());
 /// let batch = host.open_batch(&double, (&limits, &limits), &Value::Null, None, &stop).await?;
@@ -164,7 +164,7 @@ pub async fn drive<W: Write>(
 ) -> Summary {
     let started = Instant::now();
     let mut tasks = tasks.fuse();
-    let mut batch = Batch {
+    let mut batch = BatchProgress {
         settings,
         output,
         waiting: BTreeMap::new(),
@@ -224,7 +224,7 @@ pub async fn drive<W: Write>(
     batch.summary
 }
 
-struct Batch<'o, W> {
+struct BatchProgress<'o, W> {
     settings: Settings,
     output: &'o mut Output<W>,
     /// Results that finished out of order, held back until every earlier task has finished.
@@ -238,7 +238,7 @@ struct Batch<'o, W> {
     summary: Summary,
 }
 
-impl<W: Write> Batch<'_, W> {
+impl<W: Write> BatchProgress<'_, W> {
     fn may_start(&mut self, runner: &dyn Runner, stop: &CancellationToken) -> bool {
         if stop.is_cancelled() {
             self.stop(Stop::Interrupted);

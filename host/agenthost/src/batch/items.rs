@@ -2,7 +2,7 @@
 //!
 //! Three formats: JSON Lines (one value per line; blank lines count as lines and not as items), CSV (a header row, then
 //! an object per row), and a JSON array. A byte order mark and CRLF are accepted in each. A malformed item is an
-//! [`Entry`] with a reason, and those after it are still found; a fault that makes the rest of the file unreadable is
+//! [`BatchItem`] with a reason, and those after it are still found; a fault that makes the rest of the file unreadable is
 //! an error.
 //!
 //! Bounds: one item is held at a time, of at most as many bytes as the caller allows; the rest of a longer one is
@@ -60,7 +60,7 @@ impl Format {
 
 /// The place of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct ItemLocation {
     /// The number of the item, from 0; malformed ones count.
     pub index: u64,
     /// The line where it begins, from 1.
@@ -78,15 +78,15 @@ pub enum Found {
 
 /// One item, or the reason why it is malformed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub struct BatchItem {
     /// The place of the item.
-    pub at: Place,
+    pub at: ItemLocation,
     /// The item, or the reason.
     pub found: Result<Found, String>,
 }
 
 /// An entry's first line and its item; `None` after the last entry.
-type Next = Result<Option<(u64, Result<Found, String>)>, String>;
+type NextItem = Result<Option<(u64, Result<Found, String>)>, String>;
 
 /// A source of items that can be read from the start any number of times, by one reader after another.
 #[derive(Debug)]
@@ -146,19 +146,19 @@ impl Source {
             .into_owned();
         let format = format.or_else(|| Format::of(path)).ok_or_else(|| {
             Error::usage(format!("{name}: the name does not say how the items are written"))
-                .hint("Give --format jsonl, --format csv or --format json.")
+                .with_hint("Give --format jsonl, --format csv or --format json.")
         })?;
         let failed = |error: std::io::Error| {
-            Error::input(format!("{}: {error}", path.display())).hint("Give a file of items that can be read.")
+            Error::input(format!("{}: {error}", path.display())).with_hint("Give a file of items that can be read.")
         };
         let file = File::open(path).map_err(failed)?;
         let kind = file.metadata().map_err(failed)?;
         if kind.file_type().is_char_device() || kind.file_type().is_block_device() {
             return Err(Error::input(format!("{}: is a device", path.display()))
-                .hint("Give a file of items, or `-` for stdin."));
+                .with_hint("Give a file of items, or `-` for stdin."));
         }
         if kind.is_dir() {
-            return Err(Error::input(format!("{}: is a directory", path.display())).hint("Give a file of items."));
+            return Err(Error::input(format!("{}: is a directory", path.display())).with_hint("Give a file of items."));
         }
         if !kind.is_file() {
             return Self::spool_first(file, &name, format, most, spool, items);
@@ -222,7 +222,7 @@ impl Source {
     ) -> Result<Self> {
         let failed = |error: std::io::Error| {
             Error::host(format!("{name}: cannot be copied to {}: {error}", spool.display()))
-                .hint("Make room there, set TMPDIR to another directory, or give the items as a file.")
+                .with_hint("Make room there, set TMPDIR to another directory, or give the items as a file.")
         };
         let mut file = nameless(spool).map_err(failed)?;
         match items {
@@ -254,7 +254,7 @@ impl Source {
     /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input) if the file cannot be read.
     pub fn read(&self) -> Result<Reader> {
         let failed = |error: std::io::Error| {
-            Error::input(format!("{}: {error}", self.name)).hint("Give a file of items that can be read.")
+            Error::input(format!("{}: {error}", self.name)).with_hint("Give a file of items that can be read.")
         };
         let mut file = self.file.try_clone().map_err(failed)?;
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
@@ -346,7 +346,7 @@ impl<R: Read> Kind<R> {
         })
     }
 
-    fn next(&mut self) -> Next {
+    fn next(&mut self) -> NextItem {
         match self {
             Self::Lines(lines) => lines.next(),
             Self::Table(table) => table.next(),
@@ -370,15 +370,15 @@ impl Reader {
 }
 
 impl Iterator for Reader {
-    type Item = Result<Entry>;
+    type Item = Result<BatchItem>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.kind.as_mut()?.next() {
             Ok(Some((line, found))) => {
                 let index = self.index;
                 self.index += 1;
-                Some(Ok(Entry {
-                    at: Place { index, line },
+                Some(Ok(BatchItem {
+                    at: ItemLocation { index, line },
                     found,
                 }))
             }
@@ -388,7 +388,7 @@ impl Iterator for Reader {
             }
             Err(problem) => {
                 self.kind = None;
-                Some(Err(Error::input(format!("{}: {problem}", self.name)).hint(
+                Some(Err(Error::input(format!("{}: {problem}", self.name)).with_hint(
                     "The items are JSON Lines, CSV or a JSON array, as the file's name or --format says.",
                 )))
             }

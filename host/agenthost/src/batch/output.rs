@@ -15,7 +15,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::Value;
 
 use super::ItemEnd;
-use super::items::Place;
+use super::items::ItemLocation;
 use super::tasks::Bad;
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::Spent;
@@ -37,7 +37,7 @@ pub const BAD_INPUT: &str = "input";
 /// One line of the output.
 #[derive(Debug, Clone)]
 pub struct Record {
-    at: Place,
+    at: ItemLocation,
     /// The number of items that it covers.
     items: u64,
     /// The first and the last item of its task.
@@ -104,7 +104,7 @@ impl Serialize for Record {
 
 /// Returns the lines of one task, in the order of the items: one for each item if the output can be split, else one for
 /// all.
-pub fn records(items: &[Place], end: Option<ItemEnd>, bad: Vec<Bad>, layout: Layout) -> Vec<Record> {
+pub fn records(items: &[ItemLocation], end: Option<ItemEnd>, bad: Vec<Bad>, layout: Layout) -> Vec<Record> {
     let mut records: Vec<Record> = bad.into_iter().map(Record::bad).collect();
     if let (Some(end), Some(first), Some(last)) = (end, items.first(), items.last()) {
         let range = layout.grouped.then_some([first.index, last.index]);
@@ -161,7 +161,7 @@ fn own(result: Value) -> Outcome {
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use agenthost::batch::ItemEnd;
-/// use agenthost::batch::items::Place;
+/// use agenthost::batch::items::ItemLocation;
 /// use agenthost::batch::output::{Layout, Output, records};
 /// use agenthost::limits::Spent;
 /// use agenthost::task::Outcome;
@@ -175,7 +175,7 @@ fn own(result: Value) -> Outcome {
 /// };
 /// let mut text = Vec::new();
 /// let mut output = Output::new(&mut text, "results.jsonl");
-/// for record in records(&[Place { index: 0, line: 1 }], Some(end), Vec::new(), Layout::default()) {
+/// for record in records(&[ItemLocation { index: 0, line: 1 }], Some(end), Vec::new(), Layout::default()) {
 ///     output.write(&record)?;
 /// }
 /// output.flush()?;
@@ -236,7 +236,7 @@ impl<W: Write> Output<W> {
                 ErrorKind::BrokenPipe => "Whoever read the results has gone; keep them with --output FILE.",
                 _ => "Name a file that can be written with --output.",
             };
-            Error::host(format!("cannot write the results to {}: {error}", self.name)).hint(hint)
+            Error::host(format!("cannot write the results to {}: {error}", self.name)).with_hint(hint)
         })
     }
 }

@@ -8,7 +8,7 @@
 
 use serde_json::{Map, Value};
 
-use super::items::{Entry, Found, Place, Reader};
+use super::items::{BatchItem, Found, ItemLocation, Reader};
 use agenthost_core::error::{Error, Result};
 
 /// How an input is made from items.
@@ -76,7 +76,7 @@ pub type Check<'c> = dyn Fn(&Value) -> Result<(), String> + 'c;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bad {
     /// The place of the item.
-    pub at: Place,
+    pub at: ItemLocation,
     /// Why it does not fit.
     pub reason: String,
 }
@@ -87,7 +87,7 @@ pub struct Task {
     /// The number of the task, from 0.
     pub number: u64,
     /// The places of its items.
-    pub items: Vec<Place>,
+    pub items: Vec<ItemLocation>,
     /// Its input; `None` if it has no items.
     pub input: Option<Value>,
     /// The items in its range that fit no input.
@@ -142,7 +142,7 @@ impl<'c> Tasks<'c> {
         for _ in 0..self.size.min(self.left) {
             let Some(entry) = reader.next() else { break };
             self.left -= 1;
-            let Entry { at, found } = entry?;
+            let BatchItem { at, found } = entry?;
             match found.and_then(|found| fit(found, &self.shape, self.check)) {
                 Ok(value) => {
                     items.push(at);
@@ -168,7 +168,7 @@ impl<'c> Tasks<'c> {
                     first.line,
                     last.line
                 ))
-                .hint("Put fewer items into a task with a smaller --size.")
+                .with_hint("Put fewer items into a task with a smaller --size.")
             })?;
         }
         let number = self.number;

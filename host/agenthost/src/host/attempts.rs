@@ -18,9 +18,9 @@ use futures_util::future::{Either, select};
 
 use self::in_flight::InFlight;
 use super::Served;
-use super::calls::TaskCalls;
+use super::calls::TaskContext;
 use super::estimate::InputSize;
-use super::record::{Hash, PaidReply, Told, request_hash};
+use super::record::{Hash, PaidReply, RecordedReply, request_hash};
 use crate::price::Price;
 use crate::telemetry;
 use agenthost_config::ModelRef;
@@ -28,11 +28,11 @@ use agenthost_core::limits::ledger::{Used, Want};
 use agenthost_core::limits::{LimitKind, Usd};
 use agenthost_core::llm::{CacheTtl, CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request};
 use agenthost_core::run::{Event, ModelReport};
-use agenthost_gate::{Prefix, Ticket, Verdict};
+use agenthost_gate::{Prefix, RetryDecision, Ticket};
 
 /// One call of a task, with all requests that it takes.
 pub(super) struct Call<'a> {
-    task: &'a TaskCalls,
+    task: &'a TaskContext,
     /// The requested model name.
     name: &'a str,
     /// The number of the call among the task's requests.
@@ -82,7 +82,7 @@ impl<'a> Call<'a> {
     /// Creates the call number `ordinal` of `task`. `before` has the costs of an earlier execution that led to no
     /// reply, which are already booked.
     pub(super) fn new(
-        task: &'a TaskCalls,
+        task: &'a TaskContext,
         name: &'a str,
         ordinal: u64,
         paid: Vec<(Hash, PaidReply)>,
@@ -113,9 +113,9 @@ impl<'a> Call<'a> {
     }
 
     /// Returns the result of the call as the journal keeps it.
-    pub(super) fn told(&self, result: &CallResult) -> Told {
+    pub(super) fn told(&self, result: &CallResult) -> RecordedReply {
         let so_far = self.so_far();
-        Told::new(
+        RecordedReply::new(
             result,
             &so_far.used,
             self.counted.load(Ordering::Relaxed),
@@ -267,8 +267,8 @@ impl<'a> Call<'a> {
             };
             let gate = &model.served.gate;
             let wait = match gate.judge(&request.model, &error, attempt, self.task.deadline) {
-                Verdict::Again(wait) => wait,
-                Verdict::Final(why) => {
+                RetryDecision::Again(wait) => wait,
+                RetryDecision::Final(why) => {
                     if let Some(why) = why {
                         error.message = format!("{}; {why}", error.message);
                     }

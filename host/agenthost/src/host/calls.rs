@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{Judged, is_answer, judge, repair, request};
 use super::attempts::{Call, SpentBefore};
 use super::estimate::InputSize;
-use super::record::{Begins, Hash, PaidReply, PastCall, Recorded, TaskLog};
+use super::record::{Hash, PaidReply, PastCall, Recorded, SubTaskReplay, TaskLog};
 use super::tree::RunState;
 use super::{Inner, LoadedPlugin};
 use agenthost_config::ModelRef;
@@ -27,13 +27,13 @@ use agenthost_core::limits::ledger::{Account, Exhausted, Used};
 use agenthost_core::llm::{Allowance, Ask, CallError, CallResult, Reply, Request};
 use agenthost_core::run::{Abandoned, Event, ModelReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
-use agenthost_gate::Line;
+use agenthost_gate::FairnessKey;
 use agenthost_sandbox::{Capabilities, Input, Returned};
 
 const TASKS_REACHED: &str = "the limit of sub-tasks is reached";
 
 /// The capabilities of one task, and what it has used.
-pub(super) struct TaskCalls {
+pub(super) struct TaskContext {
     pub(super) host: Arc<Inner>,
     pub(super) run: Arc<RunState>,
     /// The task's plugin, with its sub-agents.
@@ -52,7 +52,7 @@ pub(super) struct TaskCalls {
     pub(super) deadline: Option<Instant>,
     pub(super) events: broadcast::Sender<Event>,
     /// The queue of its calls at the gate. The tasks of one parent share a queue.
-    pub(super) line: Line,
+    pub(super) line: FairnessKey,
     /// The task's part of the journal.
     pub(super) log: Arc<TaskLog>,
     /// The use of each model, in the order of the first calls.
@@ -61,10 +61,10 @@ pub(super) struct TaskCalls {
     pub(super) checking: Arc<Semaphore>,
 }
 
-/// The guest's handle to its [`TaskCalls`].
-pub(super) struct Handle(pub(super) Arc<TaskCalls>);
+/// The guest's handle to its [`TaskContext`].
+pub(super) struct TaskHandle(pub(super) Arc<TaskContext>);
 
-impl Capabilities for Handle {
+impl Capabilities for TaskHandle {
     fn complete(&self, ordinal: u64, ask: Ask) -> BoxFuture<'static, CallResult> {
         failpoint!("call.complete");
         // The record is looked up now and not when the future is first polled: the guest may have dropped it by then.
@@ -107,21 +107,21 @@ impl Capabilities for Handle {
         let calls = Arc::clone(&self.0);
         let import = import.to_owned();
         match begins {
-            Begins::Now => async move { calls.start(ordinal, id, allowed, &import, input).await }.boxed(),
-            Begins::Again => {
+            SubTaskReplay::Now => async move { calls.start(ordinal, id, allowed, &import, input).await }.boxed(),
+            SubTaskReplay::Again => {
                 // The sub-task ends where it ended in the record, whatever its parent does.
                 let run = Arc::clone(&self.0.run);
                 let ended = run.keep(async move { calls.start(ordinal, id, Ok(()), &import, input).await });
                 let lost = || Err("the host failed while it ran the sub-task".to_owned());
                 async move { ended.await.unwrap_or_else(|_| lost()) }.boxed()
             }
-            Begins::Refused => {
+            SubTaskReplay::Refused => {
                 let shared = || Failure::exhausted(LimitKind::Tasks, TASKS_REACHED);
                 let refused = Err(allowed.err().unwrap_or_else(shared));
                 async move { calls.start(ordinal, id, refused, &import, input).await }.boxed()
             }
-            Begins::Never => pending().boxed(),
-            Begins::Differs => {
+            SubTaskReplay::Never => pending().boxed(),
+            SubTaskReplay::Differs => {
                 let why = "the task starts a sub-task that it did not start when it was recorded";
                 ready(Err(why.to_owned())).boxed()
             }
@@ -152,7 +152,7 @@ impl Capabilities for Handle {
     }
 }
 
-impl TaskCalls {
+impl TaskContext {
     /// Returns the remaining limits of the task. `fuel` is the fuel that the guest has already leased and not used.
     fn left(&self, fuel: u64) -> Allowance {
         let (tokens, cost, calls) = self.account.left();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use agenthost_core::limits::Limits;
 use agenthost_plugin::Plugin;
-use agenthost_registry::policy::{POLICY_FILE, Verdict};
+use agenthost_registry::policy::{POLICY_FILE, PolicyDecision};
 
 /// The upper bound of what a plugin gets.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ impl Ceiling {
     }
 
     /// Narrows the ceiling by the verdict of the policies.
-    pub(super) fn within(self, verdict: &Verdict) -> Self {
+    pub(super) fn within(self, verdict: &PolicyDecision) -> Self {
         Self {
             limits: self.limits.narrowed_by(&verdict.max),
             policy: verdict.models.clone(),

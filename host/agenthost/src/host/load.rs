@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Ceiling, Host, LoadedPlugin, Place, SubAgent};
+use super::{Ceiling, Host, LoadedPlugin, PluginSource, SubAgent};
 use agenthost_config::{DirGrant, trust};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Limits, LimitsPatch};
@@ -23,7 +23,7 @@ use agenthost_core::limits::{Limits, LimitsPatch};
 use agenthost_plugin::build::BuildRules;
 use agenthost_plugin::types::shape;
 use agenthost_plugin::{Plugin, PluginId, SubAgentImport};
-use agenthost_registry::policy::Verdict;
+use agenthost_registry::policy::PolicyDecision;
 use agenthost_registry::{Name, Reference, Requirement};
 use agenthost_sandbox::Stop;
 
@@ -37,7 +37,7 @@ pub(super) struct Origin<'a> {
     /// The cause of imports that the host does not offer, if a build found it.
     blame: Option<&'a str>,
     /// The verdict of the project's policies, if they have been checked already.
-    verdict: Option<&'a Verdict>,
+    verdict: Option<&'a PolicyDecision>,
 }
 
 /// The source of a plugin's place.
@@ -51,7 +51,7 @@ enum NamedBy {
 
 pub(super) struct Loader<'a> {
     host: &'a Host,
-    with: BTreeMap<String, Place>,
+    with: BTreeMap<String, PluginSource>,
     /// Additional directories for the root.
     dirs: Vec<DirGrant>,
     /// Plugins that are loaded already, by file or crate directory.
@@ -65,7 +65,7 @@ pub(super) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(host: &'a Host, with: BTreeMap<String, Place>, dirs: Vec<DirGrant>) -> Self {
+    pub(super) fn new(host: &'a Host, with: BTreeMap<String, PluginSource>, dirs: Vec<DirGrant>) -> Self {
         Self {
             host,
             with,
@@ -84,7 +84,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Loads the root plugin. Returns an error if a place in `with` was never used.
-    pub(super) fn load_root(mut self, place: &Place) -> Result<LoadedPlugin> {
+    pub(super) fn load_root(mut self, place: &PluginSource) -> Result<LoadedPlugin> {
         let root = self.load(place, NamedBy::Caller)?;
         let Some(unused) = self.with.keys().find(|name| !self.given.contains(*name)) else {
             return Ok(root);
@@ -96,7 +96,7 @@ impl<'a> Loader<'a> {
             .map(|import| import.plugin.name.as_str())
             .collect();
         Err(
-            Error::usage(format!("no plugin starts {unused}, for which a plugin was given")).hint(
+            Error::usage(format!("no plugin starts {unused}, for which a plugin was given")).with_hint(
                 match known.as_slice() {
                     [] => format!("{} starts no sub-agents.", root.plugin.id),
                     known => format!("{} starts {}.", root.plugin.id, known.join(", ")),
@@ -105,10 +105,10 @@ impl<'a> Loader<'a> {
         )
     }
 
-    fn load(&mut self, place: &Place, by: NamedBy) -> Result<LoadedPlugin> {
+    fn load(&mut self, place: &PluginSource, by: NamedBy) -> Result<LoadedPlugin> {
         match place {
-            Place::Path(path) => self.load_path(path, by),
-            Place::Reference(reference) => self.load_locked(reference),
+            PluginSource::Path(path) => self.load_path(path, by),
+            PluginSource::Reference(reference) => self.load_locked(reference),
         }
     }
 
@@ -117,7 +117,7 @@ impl<'a> Loader<'a> {
         let Some(project) = self.host.inner.project.clone() else {
             return Err(
                 Error::plugin(format!("{reference} is a reference, and this host has no project"))
-                    .hint("Give the host one with `HostBuilder::project`, or give a .wasm file."),
+                    .with_hint("Give the host one with `HostBuilder::project`, or give a .wasm file."),
             );
         };
         let admitted = project.admit(project.locked(reference)?)?;
@@ -145,7 +145,7 @@ impl<'a> Loader<'a> {
         Err(
             Error::plugin("a directory, and this host was built without the feature `build`")
                 .at(path)
-                .hint("Give the .wasm file that `agenthost build` makes."),
+                .with_hint("Give the .wasm file that `agenthost build` makes."),
         )
     }
 
@@ -214,7 +214,7 @@ impl<'a> Loader<'a> {
                 .collect();
             return Err(
                 Error::plugin(format!("plugins start each other in a circle: {}", circle.join(" -> ")))
-                    .hint("A plugin cannot stand below itself; put the shared part into a plugin of its own."),
+                    .with_hint("A plugin cannot stand below itself; put the shared part into a plugin of its own."),
             );
         }
         self.above.push(plugin.id.clone());
@@ -279,16 +279,16 @@ impl<'a> Loader<'a> {
         }
         DirGrant::check_distinct(&dirs).map_err(|twice| {
             Error::usage(format!("{}: {twice}", plugin.id.name))
-                .hint("Give each directory a path of its own, those in the plugin's [grants] entry included.")
+                .with_hint("Give each directory a path of its own, those in the plugin's [grants] entry included.")
         })?;
         Ok(dirs)
     }
 
-    fn sub_agent(&mut self, place: &Place, by: NamedBy) -> Result<Arc<LoadedPlugin>> {
+    fn sub_agent(&mut self, place: &PluginSource, by: NamedBy) -> Result<Arc<LoadedPlugin>> {
         let key = match place {
-            Place::Path(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
+            PluginSource::Path(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
             // The key cannot equal a path: an absolute path has no colon in its first component.
-            Place::Reference(reference) => PathBuf::from(reference.to_string()),
+            PluginSource::Reference(reference) => PathBuf::from(reference.to_string()),
         };
         if let Some(known) = self.loaded.get(&key) {
             return Ok(Arc::clone(known));
@@ -304,7 +304,7 @@ impl<'a> Loader<'a> {
         plugin: &Plugin,
         import: &SubAgentImport,
         origin: Origin<'_>,
-    ) -> Result<(Place, Limits, NamedBy)> {
+    ) -> Result<(PluginSource, Limits, NamedBy)> {
         let name = &import.plugin.name;
         let declared = plugin
             .manifest
@@ -323,7 +323,7 @@ impl<'a> Loader<'a> {
                 true => NamedBy::Project,
                 false => NamedBy::Caller,
             };
-            return Ok((Place::configured(name, configured)?, limits, by));
+            return Ok((PluginSource::configured(name, configured)?, limits, by));
         }
         if let (Some(home), Some(path)) = (
             origin.home,
@@ -351,7 +351,7 @@ impl<'a> Loader<'a> {
             "{} starts {}, and no sub-agent is declared for it",
             plugin.id, import.plugin
         ))
-        .hint(format!(
+        .with_hint(format!(
             "Say where it is: `agenthost add {name}` for one of a registry, --with {name}=PLUGIN, or `\"{name}\" = \"PATH\"` under \
              [sub-agents] in agenthost.toml, \
                  or [package.metadata.agenthost.sub-agents] in the plugin's Cargo.toml."
@@ -370,7 +370,7 @@ impl Declared {
     fn read(name: &str, value: &Value) -> Result<Self> {
         let wrong = |why: &str| {
             Error::plugin(format!("the manifest's sub-agent {name}: {why}"))
-                .hint("Write `path = \"../crate\"` or a .wasm file, and perhaps `limits = { tokens = \"20k\" }`.")
+                .with_hint("Write `path = \"../crate\"` or a .wasm file, and perhaps `limits = { tokens = \"20k\" }`.")
         };
         let mut declared = Self {
             path: None,
@@ -408,7 +408,7 @@ impl Declared {
 fn fits(importer: &Plugin, import: &SubAgentImport, found: &LoadedPlugin) -> Result<()> {
     let wanted = &import.plugin;
     let error = |why: String| {
-        Error::plugin(format!("{} starts {wanted}, but {why}", importer.id)).hint(format!(
+        Error::plugin(format!("{} starts {wanted}, but {why}", importer.id)).with_hint(format!(
             "Build {} again against the {} that it is given (`agenthost build` copies its WIT), or give it another.",
             importer.id.name, wanted.name
         ))

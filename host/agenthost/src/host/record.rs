@@ -23,7 +23,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use agenthost_config::Bodies;
+use agenthost_config::BodyRetention;
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::units::show_bytes;
 use agenthost_core::limits::{LimitKind, Spent};
@@ -31,10 +31,10 @@ use agenthost_core::llm::CallError;
 use agenthost_core::run::{Difference, ModelReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 use agenthost_core::weaken::{self, Defence};
-use agenthost_journal::{Entry, Journal, RunEnd, RunRecord, TaskEnd, TaskRecord};
+use agenthost_journal::{Journal, JournalEntry, RunEnd, RunRecord, TaskEnd, TaskRecord};
 
-pub(super) use self::log::{Begins, Recorded, TaskLog};
-pub(super) use self::told::{Hash, PaidReply, PastCall, Told, request_hash};
+pub(super) use self::log::{Recorded, SubTaskReplay, TaskLog};
+pub(super) use self::told::{Hash, PaidReply, PastCall, RecordedReply, request_hash};
 
 /// How a run uses its journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(super) struct Recorder {
     journal: Arc<dyn Journal>,
     run: String,
     mode: Mode,
-    bodies: Bodies,
+    bodies: BodyRetention,
     differences: Mutex<Vec<Difference>>,
     /// Tasks of a batch that were taken over from the journal and not yet reported by [`Recorder::took_over`].
     taken_over: Mutex<HashSet<String>>,
@@ -81,7 +81,7 @@ impl Recorder {
         journal: Arc<dyn Journal>,
         run: String,
         mode: Mode,
-        bodies: Bodies,
+        bodies: BodyRetention,
         max_bytes: Option<u64>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -123,7 +123,7 @@ impl Recorder {
         }
         let live = LiveRun::new(&self.run).ok_or_else(|| {
             Error::usage(format!("run {} is still going on, in this process", self.run))
-                .hint("Wait for its end, or cancel it first.")
+                .with_hint("Wait for its end, or cancel it first.")
         })?;
         if let Mode::Resume { .. } = self.mode {
             self.journal.take_over(&self.run)?;
@@ -136,7 +136,7 @@ impl Recorder {
     pub(super) async fn begin(&self, record: RunRecord) -> Result<()> {
         failpoint!("journal.begin", agenthost_core::error::Error::host("failpoint"));
         match self.mode {
-            Mode::Live | Mode::Rehearsal => self.journal.append(Entry::RunStarted(record)).await,
+            Mode::Live | Mode::Rehearsal => self.journal.append(JournalEntry::RunStarted(record)).await,
             Mode::Resume { .. } => {
                 self.count(self.journal.run_bytes(&self.run)?);
                 Ok(())
@@ -151,7 +151,7 @@ impl Recorder {
             return Ok(());
         }
         let mut report = report.clone();
-        if self.bodies == Bodies::None {
+        if self.bodies == BodyRetention::None {
             redact(&mut report);
         }
         let end = RunEnd {
@@ -162,7 +162,7 @@ impl Recorder {
         failpoint!(await "journal.end");
         failpoint!("journal.write-end", agenthost_core::error::Error::host("failpoint"));
         let run = self.run.clone();
-        let written = self.journal.append(Entry::RunEnded { run, end }).await;
+        let written = self.journal.append(JournalEntry::RunEnded { run, end }).await;
         *lock(&self.live) = None;
         written
     }
@@ -188,7 +188,7 @@ impl Recorder {
     }
 
     /// Queues `entry` for the journal without waiting for it, in the order of the calls.
-    fn note(&self, entry: Entry) {
+    fn note(&self, entry: JournalEntry) {
         self.count(entry.bytes());
         self.journal.note(entry);
     }
@@ -213,7 +213,7 @@ impl Recorder {
         Some(Failure::exhausted(LimitKind::Size, why))
     }
 
-    async fn append(&self, entry: Entry) -> std::result::Result<(), CallError> {
+    async fn append(&self, entry: JournalEntry) -> std::result::Result<(), CallError> {
         failpoint!(await "journal.append");
         self.count(entry.bytes());
         let written = self.write(entry).await;
@@ -225,7 +225,7 @@ impl Recorder {
         })
     }
 
-    async fn write(&self, entry: Entry) -> Result<()> {
+    async fn write(&self, entry: JournalEntry) -> Result<()> {
         failpoint!("journal.write", agenthost_core::error::Error::host("failpoint"));
         self.journal.append(entry).await
     }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::record::{Mode, Recorder, keeps, now_ms};
 use super::tree::{NewTask, RunState};
 use super::{Host, LoadedPlugin};
-use agenthost_config::Bodies;
+use agenthost_config::BodyRetention;
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::LimitsPatch;
 use agenthost_core::limits::ledger::Account;
@@ -44,7 +44,7 @@ const EVENT_BACKLOG: usize = 1_024;
 /// use serde_json::json;
 ///
 /// # let component = ask();
-/// let host = Host::builder(Config::usual()?).build()?;
+/// let host = Host::builder(Config::builtin()?).build()?;
 /// let ask = Arc::new(host.load_bytes(&component)?);
 /// let run = host.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?;
 /// println!("{} is under way", run.id());
@@ -108,7 +108,7 @@ impl RunHandle {
     ///
     /// # let component = ask();
     /// let never = Script::parse("[[rule]]\nhang = true", "never")?;
-    /// let host = Host::builder(Config::usual()?).provider("offline", Arc::new(never)).build()?;
+    /// let host = Host::builder(Config::builtin()?).provider("offline", Arc::new(never)).build()?;
     /// let run = host.spawn(&Arc::new(host.load_bytes(&component)?), &json!("Are you there?"), &LimitsPatch::default())?;
     /// run.cancel();
     /// assert_eq!(run.outcome().await.failure().map(|failure| failure.class), Some(FailureClass::Cancelled));
@@ -135,7 +135,7 @@ impl RunHandle {
     /// use serde_json::json;
     ///
     /// # let component = ask();
-    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let host = Host::builder(Config::builtin()?).build()?;
     /// let ask = Arc::new(host.load_bytes(&component)?);
     /// let run = host.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?;
     /// let (mut events, mut seen) = (run.events(), Vec::new());
@@ -166,7 +166,7 @@ impl RunHandle {
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::sync::Arc;
-    /// use agenthost::config::{Bodies, Config};
+    /// use agenthost::config::{BodyRetention, Config};
     /// use agenthost::host::Host;
     /// use agenthost::journal::{Journal as _, sqlite::Sqlite};
     /// use agenthost::limits::LimitsPatch;
@@ -175,7 +175,7 @@ impl RunHandle {
     /// # let component = double();
     /// # let dir = tempfile::tempdir()?;
     /// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
-    /// let host = Host::builder(Config::usual()?).journal(journal.clone(), Bodies::All).build()?;
+    /// let host = Host::builder(Config::builtin()?).journal(journal.clone(), BodyRetention::All).build()?;
     /// let double = Arc::new(host.load_bytes(&component)?);
     /// host.spawn(&double, &json!(21), &LimitsPatch::default())?.detach();
     /// // The journal records how the run ended.
@@ -214,7 +214,7 @@ impl Host {
     /// use serde_json::json;
     ///
     /// # let component = double();
-    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let host = Host::builder(Config::builtin()?).build()?;
     /// let double = Arc::new(host.load_bytes(&component)?);
     /// // Several runs proceed concurrently.
     /// let runs = [1, 2, 3].map(|number| host.spawn(&double, &json!(number), &LimitsPatch::default()));
@@ -272,7 +272,7 @@ impl Host {
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::sync::Arc;
-    /// use agenthost::config::{Bodies, Config};
+    /// use agenthost::config::{BodyRetention, Config};
     /// use agenthost::host::Host;
     /// use agenthost::journal::{Journal as _, sqlite::Sqlite};
     /// use agenthost::limits::{Cap, LimitsPatch};
@@ -283,7 +283,7 @@ impl Host {
     /// # let dir = tempfile::tempdir()?;
     /// let once = Script::parse("[[rule]]\ntimes = 1\ntext = 'Blue.'", "once")?; // a second request would fail
     /// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
-    /// let builder = Host::builder(Config::usual()?).journal(journal.clone(), Bodies::All);
+    /// let builder = Host::builder(Config::builtin()?).journal(journal.clone(), BodyRetention::All);
     /// let host = builder.provider("offline", Arc::new(once)).build()?;
     /// let ask = Arc::new(host.load_bytes(&component)?);
     ///
@@ -329,7 +329,7 @@ impl Host {
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::sync::Arc;
-    /// use agenthost::config::{Bodies, Config};
+    /// use agenthost::config::{BodyRetention, Config};
     /// use agenthost::host::Host;
     /// use agenthost::journal::{Journal as _, sqlite::Sqlite};
     /// use agenthost::limits::LimitsPatch;
@@ -340,7 +340,7 @@ impl Host {
     /// # let dir = tempfile::tempdir()?;
     /// let once = Script::parse("[[rule]]\ntimes = 1\ntext = 'Blue.'", "once")?; // a second request would fail
     /// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
-    /// let builder = Host::builder(Config::usual()?).journal(journal.clone(), Bodies::All);
+    /// let builder = Host::builder(Config::builtin()?).journal(journal.clone(), BodyRetention::All);
     /// let host = builder.provider("offline", Arc::new(once)).build()?;
     /// let ask = Arc::new(host.load_bytes(&component)?);
     /// let run = host.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?;
@@ -378,7 +378,7 @@ impl Host {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::sync::Arc;
     /// use agenthost::cassette::tape::Tape;
-    /// use agenthost::config::{Bodies, Config};
+    /// use agenthost::config::{BodyRetention, Config};
     /// use agenthost::host::Host;
     /// use agenthost::limits::LimitsPatch;
     /// use agenthost::providers::script::Script;
@@ -387,14 +387,14 @@ impl Host {
     /// # let component = ask();
     /// let tape = Arc::new(Tape::new());
     /// let blue = Script::parse("[[rule]]\ntext = 'Blue.'", "blue")?;
-    /// let builder = Host::builder(Config::usual()?).provider("offline", Arc::new(blue));
-    /// let recording = builder.journal(tape.clone(), Bodies::All).build()?;
+    /// let builder = Host::builder(Config::builtin()?).provider("offline", Arc::new(blue));
+    /// let recording = builder.journal(tape.clone(), BodyRetention::All).build()?;
     /// let ask = Arc::new(recording.load_bytes(&component)?);
     /// recording.spawn(&ask, &json!("Name a colour."), &LimitsPatch::default())?.report().await;
     /// let cassette = tape.cassette(Map::new()).ok_or("the run has not ended")?.with_headroom();
     ///
     /// // Later, without a model:
-    /// let host = Host::builder(Config::usual()?).build()?;
+    /// let host = Host::builder(Config::builtin()?).build()?;
     /// let ask = Arc::new(host.load_bytes(&component)?);
     /// let (run, tape) = host.rehearse(&ask, &cassette)?;
     /// assert_eq!(run.outcome().await.into_result()?, json!("Blue."));
@@ -415,7 +415,7 @@ impl Host {
         let tape = Arc::new(Tape::of(cassette));
         let record = tape.find("last")?;
         let journal = Arc::clone(&tape) as Arc<dyn Journal>;
-        let recorder = Recorder::new(journal, record.id.clone(), Mode::Rehearsal, Bodies::All, None);
+        let recorder = Recorder::new(journal, record.id.clone(), Mode::Rehearsal, BodyRetention::All, None);
         let run = self.launch(plugin, &cassette.input, &cassette.limits(), record, Some(recorder))?;
         Ok((run, tape))
     }
@@ -456,7 +456,7 @@ impl Host {
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::sync::Arc;
-    /// use agenthost::config::{Bodies, Config};
+    /// use agenthost::config::{BodyRetention, Config};
     /// use agenthost::host::Host;
     /// use agenthost::journal::{Journal as _, sqlite::Sqlite};
     /// use agenthost::limits::LimitsPatch;
@@ -465,7 +465,7 @@ impl Host {
     /// # let component = double();
     /// # let dir = tempfile::tempdir()?;
     /// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
-    /// let host = Host::builder(Config::usual()?).journal(journal.clone(), Bodies::All).build()?;
+    /// let host = Host::builder(Config::builtin()?).journal(journal.clone(), BodyRetention::All).build()?;
     /// let double = Arc::new(host.load_bytes(&component)?);
     /// host.spawn(&double, &json!(21), &LimitsPatch::default())?.report().await;
     /// let outcome = Host::settled(&journal.find("last")?, false).ok_or("it could be resumed")?;
@@ -479,7 +479,7 @@ impl Host {
     }
 
     fn journal(&self) -> Result<&Arc<dyn Journal>> {
-        let none = || Error::usage("no journal is kept").hint("Switch it on: `enabled = true` in [journal].");
+        let none = || Error::usage("no journal is kept").with_hint("Switch it on: `enabled = true` in [journal].");
         self.inner.journal.as_ref().map(|(journal, _)| journal).ok_or_else(none)
     }
 
@@ -490,7 +490,7 @@ impl Host {
             .and_then(|input| serde_json::from_str(&input).ok());
         input.ok_or_else(|| {
             Error::usage(format!("the journal does not hold the input of run {}", record.id))
-                .hint("It stopped before it began, or `bodies` in [journal] was \"none\"; run it anew.")
+                .with_hint("It stopped before it began, or `bodies` in [journal] was \"none\"; run it anew.")
         })
     }
 

@@ -19,7 +19,7 @@ pub(super) const MAX_LINEAR_MEMORY: u64 = 4 << 30;
 /// use agenthost::sandbox::{Compiler, Settings};
 ///
 /// // A compiler without a cache.
-/// let settings = Settings { cache: None, ..sandbox_settings(&Config::usual()?) };
+/// let settings = Settings { cache: None, ..sandbox_settings(&Config::builtin()?) };
 /// assert!(Compiler::new(&settings).is_ok());
 /// # Ok(())
 /// # }

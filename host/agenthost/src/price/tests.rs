@@ -105,7 +105,7 @@ fn the_operators_prices_come_first() {
         let error = PriceTable::builtin()
             .with_overrides([(key.to_owned(), Price::default())])
             .unwrap_err();
-        assert!(error.to_string().contains(key) && error.next_step().is_some());
+        assert!(error.to_string().contains(key) && error.hint().is_some());
     }
 }
 

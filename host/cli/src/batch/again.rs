@@ -43,7 +43,7 @@ pub(crate) enum How {
 
 /// The command of a batch, as the journal keeps it, to start the batch again.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Command {
+pub(super) struct RecordedBatchCommand {
     /// The arguments, `batch` first.
     pub(super) argv: Vec<String>,
     pub(super) cwd: PathBuf,
@@ -54,7 +54,7 @@ pub(super) struct Command {
     pub(super) seal: Option<String>,
 }
 
-impl Command {
+impl RecordedBatchCommand {
     /// Returns the command with the proof that this user gave it.
     pub(super) fn sealed(mut self, env: &Env) -> Self {
         self.seal = trust::seal::seal(env, &self.unsealed());
@@ -106,14 +106,14 @@ pub(crate) async fn again(
     printer: &Printer,
 ) -> Result<ExitCode> {
     let id = &earlier.record.id;
-    let command: Command = serde_json::from_str(&earlier.record.command).map_err(|_| {
+    let command: RecordedBatchCommand = serde_json::from_str(&earlier.record.command).map_err(|_| {
         Error::usage(format!("run {id} was not started from the command line"))
-            .hint("A program that embeds the host takes its batches up itself, with Host::open_batch.")
+            .with_hint("A program that embeds the host takes its batches up itself, with Host::open_batch.")
     })?;
     if command.items.is_none() {
         return Err(
             Error::usage(format!("the items of run {id} came in through a pipe and are gone"))
-                .hint("Write the items to a file to have a batch that can be resumed."),
+                .with_hint("Write the items to a file to have a batch that can be resumed."),
         );
     }
     let own = command.is_own(env) || earlier.accept_command;
@@ -166,7 +166,7 @@ pub(super) fn digest(file: &File) -> Result<String> {
         }
     });
     read.map_err(|error| {
-        Error::input(format!("the items cannot be read: {error}")).hint("Give a file that can be read.")
+        Error::input(format!("the items cannot be read: {error}")).with_hint("Give a file that can be read.")
     })?;
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

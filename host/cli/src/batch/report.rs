@@ -12,13 +12,13 @@ use agenthost::run::{REPORT_FORMAT, RunId};
 use agenthost::task::FailureClass;
 
 /// The moving line, unless `--quiet` is given or stderr is not a terminal.
-pub(super) struct Line {
+pub(super) struct ProgressLine {
     bar: Option<ProgressBar>,
     started: Instant,
     items: u64,
 }
 
-impl Line {
+impl ProgressLine {
     pub(super) fn new(items: u64, printer: &Printer) -> Self {
         let bar = printer.moves().then(|| {
             let bar = ProgressBar::new(items);

@@ -37,11 +37,13 @@ impl Results {
         if let (Ok(out), Ok(items)) = (path.metadata(), items.file().metadata())
             && (out.dev(), out.ino()) == (items.dev(), items.ino())
         {
-            return Err(Error::usage(format!("--output {name}: is the file of the items")).hint("Name another file."));
+            return Err(
+                Error::usage(format!("--output {name}: is the file of the items")).with_hint("Name another file.")
+            );
         }
         if leads_to_a_file(&path) {
             return Err(Error::usage(format!("--output {name}: is a link"))
-                .hint("Name the file that it leads to if that is meant to be overwritten, or remove the link."));
+                .with_hint("Name the file that it leads to if that is meant to be overwritten, or remove the link."));
         }
         let file = File::options()
             .write(true)
@@ -53,7 +55,7 @@ impl Results {
         if plain && flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
             return Err(
                 Error::usage(format!("--output {name}: another process writes its results there"))
-                    .hint("Wait for its end, or name another file."),
+                    .with_hint("Wait for its end, or name another file."),
             );
         }
         Ok(Self::File(file, name))
@@ -82,5 +84,5 @@ fn leads_to_a_file(path: &Path) -> bool {
 }
 
 fn unwritable(name: &str, error: &std::io::Error) -> Error {
-    Error::usage(format!("--output {name}: {error}")).hint("Name a file in a directory that can be written to.")
+    Error::usage(format!("--output {name}: {error}")).with_hint("Name a file in a directory that can be written to.")
 }

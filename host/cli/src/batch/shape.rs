@@ -15,7 +15,7 @@ pub(super) fn of(plugin: &LoadedPlugin, size: Option<u64>) -> Result<Shape> {
                 "--size: {} takes neither a list nor a record that needs nothing but one list",
                 plugin.id.name
             ))
-            .hint(format!(
+            .with_hint(format!(
                 "Leave out --size, and give inputs of this form as items: {}",
                 plugin.sample_input()
             ))

@@ -1,6 +1,6 @@
 use super::*;
 
-fn report(file: &str) -> Vec<(String, State, String)> {
+fn report(file: &str) -> Vec<(String, CheckStatus, String)> {
     let dir = std::env::temp_dir().join(format!(
         "agenthost-doctor-{}-{:?}",
         std::process::id(),
@@ -28,15 +28,15 @@ fn report(file: &str) -> Vec<(String, State, String)> {
         .collect()
 }
 
-fn states(report: &[(String, State, String)], prefix: &str) -> Vec<(String, &'static str)> {
+fn states(report: &[(String, CheckStatus, String)], prefix: &str) -> Vec<(String, &'static str)> {
     report
         .iter()
         .filter(|(name, _, _)| name.starts_with(prefix))
         .map(|(name, state, _)| {
             let state = match state {
-                State::Ok => "ok",
-                State::Warn => "warn",
-                State::Fail => "fail",
+                CheckStatus::Ok => "ok",
+                CheckStatus::Warn => "warn",
+                CheckStatus::Fail => "fail",
             };
             (name.clone(), state)
         })
@@ -85,7 +85,10 @@ fn a_chain_fails_only_where_none_of_it_works() {
 #[test]
 fn a_wrong_price_is_named_once_and_as_that() {
     let report = report("[models]\na = \"offline/a\"\n[prices.\"offline/a\"]\ninput = 1");
-    let failed: Vec<_> = report.iter().filter(|(_, state, _)| *state == State::Fail).collect();
+    let failed: Vec<_> = report
+        .iter()
+        .filter(|(_, state, _)| *state == CheckStatus::Fail)
+        .collect();
     assert_eq!(failed.len(), 1);
     let (name, _, found) = failed[0];
     assert_eq!(name, "prices");
@@ -120,13 +123,13 @@ fn each_open_advisory_says_whether_this_host_is_affected() {
     let open = advisories::open();
     assert_eq!(rows.len(), open.len());
     let affect = rows.iter().filter(|row| row.affected == Some(true)).count();
-    assert_eq!(engine.state == State::Warn, affect > 0, "{}", engine.found);
+    assert_eq!(engine.state == CheckStatus::Warn, affect > 0, "{}", engine.found);
     for (row, advisory) in rows.iter().zip(&open) {
         assert_eq!(
             (&row.name, row.affected),
             (&advisory.id, Some(advisory.affects_this_host()))
         );
-        assert_eq!(row.state == State::Warn, advisory.affects_this_host());
+        assert_eq!(row.state == CheckStatus::Warn, advisory.affects_this_host());
         let verdict = if advisory.affects_this_host() {
             "affects"
         } else {

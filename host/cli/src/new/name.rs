@@ -60,7 +60,7 @@ impl Name {
         {
             return Err(
                 Error::usage(format!("two namespaces: `{own}` in the name and `{other}` beside it"))
-                    .hint("Give one of them."),
+                    .with_hint("Give one of them."),
             );
         }
         let namespace = own.or(namespace).unwrap_or(LOCAL);
@@ -79,7 +79,7 @@ impl Name {
 }
 
 fn check(what: &str, text: &str, reserved: &[&str], longest: usize) -> Result<()> {
-    let refused = |why: &str, hint: String| Err(Error::usage(format!("{what} `{text}`: {why}")).hint(hint));
+    let refused = |why: &str, hint: String| Err(Error::usage(format!("{what} `{text}`: {why}")).with_hint(hint));
     if !is_kebab(text) {
         return refused(
             "not in kebab-case: lower-case words of letters and digits, each beginning with a letter, joined by `-`",
@@ -151,7 +151,7 @@ mod tests {
 
     fn refusal(given: &str) -> (String, String) {
         let error = Name::parse(given, None, false).unwrap_err();
-        (error.to_string(), error.next_step().unwrap().to_owned())
+        (error.to_string(), error.hint().unwrap().to_owned())
     }
 
     #[test]

@@ -107,11 +107,11 @@ pub(super) fn write(kind: Kind, name: &Name, dir: &Path) -> Result<Vec<PathBuf>>
     let parent = dir.parent().unwrap_or(dir);
     if !parent.is_dir() {
         return Err(Error::usage(format!("{}: no such directory", parent.display()))
-            .hint("Make it first, or give another one with --path."));
+            .with_hint("Make it first, or give another one with --path."));
     }
     let taken = || {
         Error::usage(format!("{}: there is something of that name", dir.display()))
-            .hint("Nothing is overwritten: choose another name, or another directory with --path.")
+            .with_hint("Nothing is overwritten: choose another name, or another directory with --path.")
     };
     if dir.symlink_metadata().is_ok() {
         return Err(taken());
@@ -123,7 +123,7 @@ pub(super) fn write(kind: Kind, name: &Name, dir: &Path) -> Result<Vec<PathBuf>>
         let place = dir.strip_prefix(root).unwrap_or(dir).display();
         let manifest = root.join("Cargo.toml");
         return Err(Error::usage(format!("{}: the workspace in {} claims it as a member", dir.display(), manifest.display()))
-            .hint(format!(
+            .with_hint(format!(
                 "Write `exclude = [\"{place}\"]` under its [workspace], so that the project is a workspace of its own, or give another directory with --path."
             )));
     }
@@ -134,7 +134,7 @@ pub(super) fn write(kind: Kind, name: &Name, dir: &Path) -> Result<Vec<PathBuf>>
     }
     let unwritten = |path: &Path, error: std::io::Error| {
         Error::usage(format!("cannot write {}: {error}", path.display()))
-            .hint("Nothing was left behind; give a directory that you may write to with --path.")
+            .with_hint("Nothing was left behind; give a directory that you may write to with --path.")
     };
     let beside = parent.join(format!(".{}-{}", name.name, std::process::id()));
     fs::create_dir(&beside).map_err(|error| unwritten(&beside, error))?;

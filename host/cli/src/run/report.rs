@@ -67,7 +67,7 @@ pub(super) fn print(
     }
     for task in &report.tasks {
         if (global.verbose > 0 || failure.is_some()) && !task.log.is_empty() && !json {
-            printer.say(&format!("--- log of {} ({})", task.id, task.ran()));
+            printer.say(&format!("--- log of {} ({})", task.id, task.plugin_and_release()));
             printer.quote(&task.log);
             if task.log_dropped_bytes > 0 {
                 printer.say(&format!(
@@ -82,11 +82,15 @@ pub(super) fn print(
     }
     for task in &report.tasks {
         for note in &task.notes {
-            printer.note(&format!("{} ({}): {note}", task.id, task.ran()));
+            printer.note(&format!("{} ({}): {note}", task.id, task.plugin_and_release()));
         }
     }
     if let (Some(failure), Some(root)) = (failure, report.tasks.first()) {
-        printer.failure(&format!("task {} ({})", root.id, root.ran()), failure, bound);
+        printer.failure(
+            &format!("task {} ({})", root.id, root.plugin_and_release()),
+            failure,
+            bound,
+        );
     }
     for line in failed_sub_tasks(report) {
         printer.say(&line);
@@ -121,7 +125,12 @@ fn failed_sub_tasks(report: &RunReport) -> Vec<String> {
                 .chars()
                 .take(FAILED_CHARS)
                 .collect();
-            format!("failed: {} ({}): {}", task.id, task.ran(), one_line(&said))
+            format!(
+                "failed: {} ({}): {}",
+                task.id,
+                task.plugin_and_release(),
+                one_line(&said)
+            )
         })
         .collect();
     let more = failed().count().saturating_sub(lines.len());

@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::table::thousands;
 use agenthost::config::{Config, Env};
 use agenthost::error::Result;
-use agenthost::host::{Host, LoadOptions, LoadedPlugin, Place};
+use agenthost::host::{Host, LoadOptions, LoadedPlugin, PluginSource};
 use agenthost::plugin::{Import, Plugin};
 use agenthost::registry::project::Project;
 use agenthost::registry::signature;
@@ -34,7 +34,7 @@ pub(super) struct Subject {
 /// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum State {
+pub(super) enum CheckState {
     /// The plugin is as it should be.
     Passed,
     /// A person should look at it.
@@ -45,7 +45,7 @@ pub(super) enum State {
     Failed,
 }
 
-impl State {
+impl CheckState {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Passed => "passed",
@@ -60,12 +60,12 @@ impl State {
 #[derive(Debug, Serialize)]
 pub(super) struct Check {
     pub(super) name: &'static str,
-    pub(super) state: State,
+    pub(super) state: CheckState,
     pub(super) said: String,
 }
 
 impl Check {
-    fn new(name: &'static str, state: State, said: impl Into<String>) -> Self {
+    fn new(name: &'static str, state: CheckState, said: impl Into<String>) -> Self {
         let said = said.into();
         Self { name, state, said }
     }
@@ -75,7 +75,7 @@ impl Check {
 pub(super) async fn all(
     subject: &Subject,
     source: Option<&Path>,
-    (place, project, config): (Place, Project, Config),
+    (place, project, config): (PluginSource, Project, Config),
     env: &Env,
     printer: &Printer,
 ) -> Result<(Vec<Check>, Compilation)> {
@@ -88,12 +88,12 @@ pub(super) async fn all(
         manifest(plugin),
         signatures(&project, subject)?,
         size(plugin),
-        Check::new("compiles", State::Passed, compiled::words(&compiled)),
+        Check::new("compiles", CheckState::Passed, compiled::words(&compiled)),
         engine(),
     ];
     let Some(dir) = source else {
         let why = "give the source of this release with --source DIR";
-        checks.extend(["cassettes", "limits", "build"].map(|name| Check::new(name, State::Skipped, why)));
+        checks.extend(["cassettes", "limits", "build"].map(|name| Check::new(name, CheckState::Skipped, why)));
         return Ok((checks, compiled));
     };
     let waiting = Progress::waiting("checking the source", printer);
@@ -113,8 +113,12 @@ fn imports(plugin: &Plugin) -> Check {
         .map(Import::name)
         .collect();
     match refused.as_slice() {
-        [] => Check::new("imports", State::Passed, plugin.powers()),
-        refused => Check::new("imports", State::Failed, format!("not offered: {}", refused.join(", "))),
+        [] => Check::new("imports", CheckState::Passed, plugin.powers()),
+        refused => Check::new(
+            "imports",
+            CheckState::Failed,
+            format!("not offered: {}", refused.join(", ")),
+        ),
     }
 }
 
@@ -122,14 +126,18 @@ fn models(plugin: &Plugin) -> Check {
     let calls = plugin.imports.iter().any(Import::is_llm);
     let named = plugin.manifest.as_ref().and_then(|manifest| manifest.models.as_ref());
     match named {
-        _ if !calls => Check::new("models", State::Passed, "calls none"),
+        _ if !calls => Check::new("models", CheckState::Passed, "calls none"),
         Some(names) => {
             let names: Vec<_> = names.iter().map(String::as_str).collect();
-            Check::new("models", State::Passed, format!("may ask for {}", names.join(", ")))
+            Check::new(
+                "models",
+                CheckState::Passed,
+                format!("may ask for {}", names.join(", ")),
+            )
         }
         None => Check::new(
             "models",
-            State::Look,
+            CheckState::Look,
             "its manifest does not say which model names it asks for, so it may ask for any",
         ),
     }
@@ -140,14 +148,14 @@ fn manifest(plugin: &Plugin) -> Check {
     let check = |state, said: String| Check::new("manifest", state, said);
     let Some(manifest) = &plugin.manifest else {
         return check(
-            State::Look,
+            CheckState::Look,
             "it has none: it suggests no limits, and names no source".into(),
         );
     };
     match (manifest.suggested(), &manifest.repository) {
-        (Err(why), _) => check(State::Failed, format!("its limits: {why}")),
-        (Ok(_), None) => check(State::Passed, "its limits make sense; it names no source".into()),
-        (Ok(_), Some(source)) => check(State::Passed, format!("its limits make sense; from {source}")),
+        (Err(why), _) => check(CheckState::Failed, format!("its limits: {why}")),
+        (Ok(_), None) => check(CheckState::Passed, "its limits make sense; it names no source".into()),
+        (Ok(_), Some(source)) => check(CheckState::Passed, format!("its limits make sense; from {source}")),
     }
 }
 
@@ -156,13 +164,13 @@ fn signatures(project: &Project, subject: &Subject) -> Result<Check> {
     let keys = project.policy().keys();
     let verified = match signature::check(&subject.signatures, &keys, &subject.plugin, &subject.bytes) {
         Ok(verified) => verified,
-        Err(error) => return Ok(Check::new("signature", State::Failed, error.to_string())),
+        Err(error) => return Ok(Check::new("signature", CheckState::Failed, error.to_string())),
     };
     let said = |state, text: String| Ok(Check::new("signature", state, text));
     match (verified.as_slice(), subject.signatures.len() as u64) {
-        ([], 0) => said(State::Look, "it is not signed".into()),
+        ([], 0) => said(CheckState::Look, "it is not signed".into()),
         ([], n) => said(
-            State::Look,
+            CheckState::Look,
             format!("{}, of no key that a policy names", counted(n, "signatures")),
         ),
         (verified, _) => {
@@ -173,7 +181,7 @@ fn signatures(project: &Project, subject: &Subject) -> Result<Check> {
             } else {
                 ""
             };
-            said(State::Passed, format!("signed by {}{remark}", keys.join(", ")))
+            said(CheckState::Passed, format!("signed by {}{remark}", keys.join(", ")))
         }
     }
 }
@@ -181,9 +189,9 @@ fn signatures(project: &Project, subject: &Subject) -> Result<Check> {
 fn size(plugin: &Plugin) -> Check {
     let size = format!("{} KiB", thousands(&plugin.size.div_ceil(1024).to_string()));
     let state = if plugin.size > LARGE {
-        State::Look
+        CheckState::Look
     } else {
-        State::Passed
+        CheckState::Passed
     };
     Check::new("size", state, size)
 }
@@ -195,7 +203,7 @@ fn engine() -> Check {
     match open.as_slice() {
         [] => Check::new(
             "engine",
-            State::Passed,
+            CheckState::Passed,
             format!("{engine}: no open advisory among those known on {read}"),
         ),
         open => {
@@ -203,7 +211,7 @@ fn engine() -> Check {
                 "{engine} of this agenthost, not the plugin, has {} open, as of {read}; `agenthost doctor` names them",
                 counted(open.len() as u64, "advisories")
             );
-            Check::new("engine", State::Look, said)
+            Check::new("engine", CheckState::Look, said)
         }
     }
 }
@@ -212,23 +220,23 @@ fn engine() -> Check {
 async fn cassettes(
     dir: &Path,
     plugin: &Plugin,
-    (place, project, config): (&Place, Project, &Config),
+    (place, project, config): (&PluginSource, Project, &Config),
     env: &Env,
 ) -> Result<Vec<Check>> {
     let found = match cassette::of_plugin(dir) {
         Ok(found) => found,
-        Err(error) => return Ok(vec![Check::new("cassettes", State::Failed, error.to_string())]),
+        Err(error) => return Ok(vec![Check::new("cassettes", CheckState::Failed, error.to_string())]),
     };
     if found.is_empty() {
         let said = format!("{} has none", dir.display());
         return Ok(vec![
-            Check::new("cassettes", State::Look, said.clone()),
-            Check::new("limits", State::Skipped, said),
+            Check::new("cassettes", CheckState::Look, said.clone()),
+            Check::new("limits", CheckState::Skipped, said),
         ]);
     }
     // The limits and models of this project do not apply to a recording from elsewhere; the places of its sub-agents
     // do.
-    let host = Host::builder(Config::usual()?)
+    let host = Host::builder(Config::builtin()?)
         .builds(rules_alone(env))
         .cache_dir(cache_dir(env))
         .compile(compiled::how(config))
@@ -238,12 +246,14 @@ async fn cassettes(
     for sub_agent in &plugin.sub_agents {
         let name = &sub_agent.plugin.name;
         if let Some(configured) = config.sub_agents().get(name) {
-            options.with.insert(name.clone(), Place::configured(name, configured)?);
+            options
+                .with
+                .insert(name.clone(), PluginSource::configured(name, configured)?);
         }
     }
     let plugin: Arc<LoadedPlugin> = match host.load_with(place.clone(), options).await {
         Ok(plugin) => Arc::new(plugin),
-        Err(error) => return Ok(vec![Check::new("cassettes", State::Failed, error.to_string())]),
+        Err(error) => return Ok(vec![Check::new("cassettes", CheckState::Failed, error.to_string())]),
     };
     let mut failed = Vec::new();
     for (path, cassette) in &found {
@@ -259,13 +269,17 @@ async fn cassettes(
     }
     let count = counted(found.len() as u64, "cassettes");
     let played = match failed.as_slice() {
-        [] => Check::new("cassettes", State::Passed, format!("{count} came out as recorded")),
-        failed => Check::new("cassettes", State::Failed, failed.join("; ")),
+        [] => Check::new("cassettes", CheckState::Passed, format!("{count} came out as recorded")),
+        failed => Check::new("cassettes", CheckState::Failed, failed.join("; ")),
     };
     let low = too_low(dir, &plugin);
     let limits = match low.as_slice() {
-        [] => Check::new("limits", State::Passed, "those declared leave room for every cassette"),
-        low => Check::new("limits", State::Look, low.join("; ")),
+        [] => Check::new(
+            "limits",
+            CheckState::Passed,
+            "those declared leave room for every cassette",
+        ),
+        low => Check::new("limits", CheckState::Look, low.join("; ")),
     };
     Ok(vec![played, limits])
 }
@@ -274,9 +288,9 @@ async fn cassettes(
 fn reproduced(dir: &Path, bytes: &[u8], env: &Env) -> Check {
     match rules_alone(env).reproduces(dir, bytes) {
         Ok(reproduction) if reproduction.same() => {
-            Check::new("build", State::Passed, "the source gives these very bytes")
+            Check::new("build", CheckState::Passed, "the source gives these very bytes")
         }
-        Ok(reproduction) => Check::new("build", State::Failed, reproduction.differs.join("; ")),
-        Err(error) => Check::new("build", State::Failed, error.to_string()),
+        Ok(reproduction) => Check::new("build", CheckState::Failed, reproduction.differs.join("; ")),
+        Err(error) => Check::new("build", CheckState::Failed, error.to_string()),
     }
 }

@@ -1,4 +1,4 @@
-//! Every complaint about a file, word for word.
+//! Every error about a configuration file, word for word.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,13 +1,13 @@
-//! Whether a crate may be built.
+//! Decides whether a crate may be built.
 //!
-//! A build runs code of the crate as this user, outside of any sandbox: build scripts and procedural macros, also those of
-//! its dependencies, and what cargo's configuration files and a toolchain file name. Those files count in any directory
-//! above the crate, too. So a crate may be built without a question if it lies in a folder that the operator trusts, where
-//! all such files above that folder were there when it was trusted. A repository inside a trusted folder is a project of
-//! its own. The workspace that this program was built in and runs from is trusted: a person who can write there can change the
-//! program.
+//! A build runs code as this user, outside of any sandbox: the build scripts and procedural macros of the crate and its
+//! dependencies, and whatever cargo's configuration files and a toolchain file name. Those files also take effect from
+//! any directory above the crate. So a crate may be built without a question if it is in a folder that the operator
+//! trusts and all such files above that folder already existed when it was trusted. A repository inside a trusted
+//! folder is a separate project. The workspace that this program was built in and runs from is trusted, because a
+//! person who can write there can change the program.
 //!
-//! Only files are looked at here, and nothing is run.
+//! This module only reads files; it runs nothing.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -20,23 +20,23 @@ use super::{Env, TrustRecord, canonical, keep, list};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::printable::{one_line, shell_word};
 
-/// More than any of the files that are looked at has; what is beyond is not looked at.
+/// The number of bytes read of each file, more than any of these files has.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Folders whose crates may be built.
+/// A folder whose crates may be built.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustedCrates {
     /// The folder, with all links resolved.
     pub dir: PathBuf,
-    /// Files above the folder that have a say in what a build runs, as they were found when it was trusted.
+    /// The files above the folder that influence a build, as found when the folder was trusted.
     #[serde(default)]
     pub outside: Vec<PathBuf>,
 }
 
 impl TrustedCrates {
-    /// The folder `dir`, with the files above it that count; `None` for a folder that holds more than projects: the home directory and
-    /// those above it.
+    /// Returns the folder `dir` with the relevant files above it; `None` for a folder that holds more than projects:
+    /// the home directory and the directories above it.
     pub(super) fn below(env: &Env, dir: &Path) -> Result<Option<Self>> {
         let dir = canonical(env, dir)?;
         let home = env.home().and_then(|home| home.canonicalize().ok());
@@ -51,21 +51,21 @@ impl TrustedCrates {
     }
 }
 
-/// What building a crate would run.
+/// The code that building a crate would run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrateBuild {
     /// The crate's directory, with all links resolved.
     pub dir: PathBuf,
-    /// What would run, in words.
+    /// Descriptions of what would run.
     pub runs: Vec<String>,
-    /// The files that have a say in it, outside of the crate's own sources.
+    /// The files outside of the crate's own sources that influence the build.
     deciding: Vec<PathBuf>,
-    /// The directory as people should read it.
+    /// The directory for display.
     shown: String,
 }
 
 impl CrateBuild {
-    /// Looks at the crate in `dir`.
+    /// Examines the crate in `dir`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -94,7 +94,7 @@ impl CrateBuild {
     ///
     /// # Errors
     ///
-    /// [`Config`](agenthost_core::error::ErrorClass::Config) if there is no such directory.
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) if the directory does not exist.
     pub fn of(env: &Env, dir: &Path) -> Result<Self> {
         let dir = canonical(env, &env.cwd().join(dir))?;
         let shown = match env.shown(&dir) {
@@ -108,7 +108,8 @@ impl CrateBuild {
             runs.extend(words(env, file));
         }
         runs.push("build scripts and macros of what it depends on".to_owned());
-        // Each is one line of a question: a manifest, a configuration file or a path must not add lines of its own.
+        // Each item is one line of a question: a manifest, a configuration file or a path must not add lines of its
+        // own.
         let runs = runs.iter().map(|what| one_line(what).into_owned()).collect();
         Ok(Self {
             dir,
@@ -118,11 +119,11 @@ impl CrateBuild {
         })
     }
 
-    /// Whether it may be built without a question.
+    /// Returns whether the crate may be built without a question.
     ///
     /// # Errors
     ///
-    /// [`Host`](agenthost_core::error::ErrorClass::Host) for a record of trust that cannot be read.
+    /// [`Host`](agenthost_core::error::ErrorClass::Host) if the trust record cannot be read.
     pub fn is_trusted(&self, env: &Env) -> Result<bool> {
         if own_workspace().is_some_and(|own| within(&self.dir, &own)) {
             return Ok(true);
@@ -139,21 +140,21 @@ impl CrateBuild {
             .any(|folder| within(&self.dir, &folder.dir) && self.deciding.iter().all(|file| known(folder, file))))
     }
 
-    /// That it may not be built, with what would run and the cure.
+    /// Returns the error for a crate that may not be built, with what would run and how to allow it.
     pub fn refusal(&self) -> Error {
         Error::denied(format!(
             "building {} runs its code on this machine, outside of any sandbox: {}",
             one_line(&self.shown),
             self.runs.join("; ")
         ))
-        .hint(format!(
+        .with_hint(format!(
             "Read them, then run `agenthost trust {}` if they may run.",
             shell_word(&self.shown)
         ))
     }
 
-    /// Records that crates in this directory may be built as far as files above it have no say in that: for a project that
-    /// the operator has just made.
+    /// Records that crates in this directory may be built, as long as no file above it influences the build. Used for
+    /// a project that the operator has just created.
     ///
     /// # Errors
     ///
@@ -176,7 +177,7 @@ impl CrateBuild {
     /// [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be written.
     pub fn accept(&self, env: &Env) -> Result<TrustRecord> {
         super::crates_of(env, &self.dir).and_then(|mut record| {
-            // What was recorded for its configuration stays as it is.
+            // The record of its configuration is kept.
             let before = list(env)?.into_iter().find(|old| old.file == record.file);
             if let Some(before) = before {
                 record = TrustRecord {
@@ -204,7 +205,7 @@ impl CrateBuild {
 /// let env = Env::new([].into(), dir, Some(dir.join("home")));
 /// let denied = crates::check(&env, &dir.join("plugin")).err().ok_or("it would run")?;
 /// assert_eq!(denied.class(), ErrorClass::Denied);
-/// assert_eq!(denied.next_step(), Some("Read them, then run `agenthost trust plugin` if they may run."));
+/// assert_eq!(denied.hint(), Some("Read them, then run `agenthost trust plugin` if they may run."));
 /// trust::accept(&env, "plugin".as_ref())?;
 /// crates::check(&env, &dir.join("plugin"))?;
 /// # Ok(())
@@ -213,7 +214,7 @@ impl CrateBuild {
 ///
 /// # Errors
 ///
-/// [`Denied`](agenthost_core::error::ErrorClass::Denied), with what would run and the cure.
+/// [`Denied`](agenthost_core::error::ErrorClass::Denied), with what would run and how to allow it.
 pub fn check(env: &Env, dir: &Path) -> Result<()> {
     let build = CrateBuild::of(env, dir)?;
     match build.is_trusted(env)? {
@@ -222,14 +223,14 @@ pub fn check(env: &Env, dir: &Path) -> Result<()> {
     }
 }
 
-/// Whether `path` is the folder `dir` or lies in it, and in no repository below that.
+/// Returns whether `path` is in the folder `dir`, or is that folder, and not in a repository below it.
 fn within(path: &Path, dir: &Path) -> bool {
     let below = || path.ancestors().take_while(|above| *above != dir);
     path.starts_with(dir) && !below().any(|above| fs::symlink_metadata(above.join(".git")).is_ok())
 }
 
-/// The workspace that this program was built from, if it runs from there and the workspace is this user's. A program that was
-/// installed elsewhere says nothing about what is at that path now.
+/// Returns the workspace that this program was built from, if it runs from there and the workspace belongs to this
+/// user. If a program was installed elsewhere, its build path may now hold anything.
 fn own_workspace() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
@@ -241,8 +242,8 @@ fn own_workspace() -> Option<PathBuf> {
     (own && runs_there() && is_workspace(&root.join("Cargo.toml"))).then_some(root)
 }
 
-/// The files at `dir` and above that have a say in what a build in `dir` runs: cargo's configuration, a toolchain file, and
-/// the manifest of the workspace. The user's own, in cargo's home, is not among them.
+/// Returns the files in `dir` and above that influence a build in `dir`: cargo's configuration, a toolchain file, and
+/// the manifest of the workspace. The user's own configuration, in cargo's home, is left out.
 fn deciding(env: &Env, dir: &Path) -> Vec<PathBuf> {
     let homes = [
         env.var("CARGO_HOME").map(PathBuf::from),
@@ -275,7 +276,7 @@ fn table(file: &Path) -> Option<toml::Table> {
     read(file)?.parse().ok()
 }
 
-/// The text of a regular file.
+/// Returns the text of a regular file.
 fn read(file: &Path) -> Option<String> {
     let regular = fs::metadata(file).is_ok_and(|meta| meta.is_file());
     let mut text = String::new();
@@ -288,7 +289,7 @@ fn is_workspace(manifest: &Path) -> bool {
     table(manifest).is_some_and(|manifest| manifest.contains_key("workspace"))
 }
 
-/// The crate's build script, as its manifest or its place says.
+/// Returns the crate's build script: the one that its manifest names, or `build.rs`.
 fn build_script(dir: &Path) -> Option<String> {
     let manifest = table(&dir.join("Cargo.toml")).unwrap_or_default();
     match manifest.get("package").and_then(|package| package.get("build")) {
@@ -299,7 +300,7 @@ fn build_script(dir: &Path) -> Option<String> {
     }
 }
 
-/// What a file that has a say makes a build run.
+/// Describes what a file that influences a build makes it run.
 fn words(env: &Env, file: &Path) -> Vec<String> {
     let shown = env.shown(file);
     if file.file_name().is_some_and(|name| name == "Cargo.toml") {
@@ -332,7 +333,7 @@ fn words(env: &Env, file: &Path) -> Vec<String> {
     {
         add(target, &["linker", "runner"]);
     }
-    // Flags, environment, credential helpers, sources, and whatever cargo learns to read from there.
+    // Flags, environment, credential helpers, sources, and whatever future versions of cargo read from there.
     let known = |table: &toml::Value| table.as_table().is_some_and(|table| table.len() == 1);
     if found.len() != 1 || config.len() != 1 || !config.values().all(known) {
         found.push(format!("whatever else {shown} sets"));

@@ -1,13 +1,14 @@
 //! The directories that a configuration grants to a plugin by its name.
 //!
-//! A project's file must not choose what a plugin reads outside the folder that it lies in, be it through a link: what is
-//! read there can be sent to a model. Nor may it let a plugin write anywhere, inside the folder either: there are files
-//! that programs run or obey, such as git's hooks, cargo's configuration, or the project's file itself. Both need the
-//! operator's word. Reading inside the folder needs none, nor does what the operator's own file and command line give.
+//! A project's file must not let a plugin read outside the folder of the file, not even through a link, because what is
+//! read can be sent to a model. Nor may it let a plugin write anywhere, including inside the folder, where other
+//! programs run or obey files such as git hooks, cargo's configuration and the project's file itself. Both have to be
+//! accepted by the operator. Reading inside the folder needs no acceptance, nor do grants of the operator's own file
+//! and command line.
 //!
-//! A plugin's name is what its component says, so a file of a stranger can have any. A grant by name therefore counts for
-//! a plugin of the lock file, and for one that lies where the operator trusts it: in a folder of `agenthost trust`, or, for
-//! a grant of a project's file, in that project's folder. What lies elsewhere is refused.
+//! A component states its own plugin name, so a stranger's file can claim any name. A grant by name therefore applies
+//! to plugins of the lock file, and to plugins in a place that the operator trusts: a folder of `agenthost trust` or,
+//! for a grant of a project's file, that project's folder. Any other plugin is refused.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -21,7 +22,7 @@ use crate::{Config, DirGrant, Origin};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::printable::shell_word;
 
-/// A directory and the plugin that may have it.
+/// A directory and the plugin that may access it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustedDir {
@@ -29,13 +30,13 @@ pub struct TrustedDir {
     pub plugin: String,
     /// The directory, with all links resolved.
     pub dir: PathBuf,
-    /// What the plugin may do there, in words.
+    /// A description of the access: read, or read and write, with a quota that is not the default.
     pub access: String,
-    /// The SHA-256 digest of the three, in hexadecimal: what a later grant is compared by.
+    /// The SHA-256 digest of the three fields above, in hexadecimal, which later grants are compared with.
     pub sha256: String,
 }
 
-/// Asks for one directory.
+/// Checks one directory.
 pub(super) fn check(config: &Config, dir: &TrustedDir, origin: &Origin) -> Result<()> {
     let canonical = canonical(&config.env, origin.file())?;
     let records = list(&config.env)?;
@@ -59,14 +60,14 @@ pub(super) fn check(config: &Config, dir: &TrustedDir, origin: &Origin) -> Resul
         dir.access,
         dir.dir.display()
     ))
-    .hint(format!(
+    .with_hint(format!(
         "Read {file}, then run `agenthost trust {}` if the plugin may have that directory.",
         shell_word(&file)
     )))
 }
 
-/// The granted directories that need the operator's word, with the place of the grant: those that a file other than the
-/// operator's own gives, and that are not below the file's folder, or may be written to.
+/// Returns the granted directories that the operator has to accept, with the place of each grant: those that are
+/// granted by a file other than the operator's own and are outside the file's folder or writable.
 pub(super) fn asked(config: &Config) -> impl Iterator<Item = (TrustedDir, &Origin)> {
     let by_strangers = config.grants.iter().filter_map(|(plugin, grant)| {
         let origin = config.origin(&format!("grants.{plugin}.dirs"))?;
@@ -90,7 +91,7 @@ pub(super) fn asked(config: &Config) -> impl Iterator<Item = (TrustedDir, &Origi
     })
 }
 
-/// What a plugin may do there, with a quota that is not the usual one: a larger one is a new question.
+/// Describes the plugin's access, with the quota unless it is the default: a larger quota has to be accepted again.
 fn access(dir: &DirGrant) -> String {
     let usual = DirQuota::default();
     let shown = |number: Option<u64>| number.map_or_else(|| "none".to_owned(), |number| number.to_string());
@@ -101,18 +102,18 @@ fn access(dir: &DirGrant) -> String {
     access
 }
 
-/// Whether `path` lies in the folder of the file of `origin`, all links followed.
+/// Returns whether `path` is in the folder of `origin`'s file, with all links followed.
 pub(super) fn is_beside(path: &Path, origin: &Origin) -> bool {
     let file = place(origin.file());
     file.parent().is_some_and(|folder| place(path).starts_with(folder))
 }
 
-/// Whether the plugin at `path`, a component or a crate's directory, is one that the directories granted to the name
-/// `plugin` are meant for.
+/// Returns whether the directories granted to the name `plugin` are meant for the plugin at `path`, a component or a
+/// crate's directory.
 ///
 /// # Errors
 ///
-/// [`Host`](agenthost_core::error::ErrorClass::Host) for a record of trust that cannot be read.
+/// [`Host`](agenthost_core::error::ErrorClass::Host) if the trust record cannot be read.
 #[doc(hidden)]
 pub fn is_meant(config: &Config, plugin: &str, path: &Path) -> Result<bool> {
     let Ok(path) = fs::canonicalize(path) else {
@@ -129,7 +130,7 @@ pub fn is_meant(config: &Config, plugin: &str, path: &Path) -> Result<bool> {
     Ok(folders.any(|folder| is_within(&path, &folder.dir)))
 }
 
-/// Refuses `dirs` to a plugin that they are not meant for.
+/// Returns the error that refuses `dirs` to a plugin that they are not meant for.
 #[doc(hidden)]
 pub fn refusal(config: &Config, plugin: &str, path: &Path, dirs: &[DirGrant]) -> Error {
     let granted = config
@@ -149,14 +150,15 @@ pub fn refusal(config: &Config, plugin: &str, path: &Path, dirs: &[DirGrant]) ->
         config.env.shown(path),
         shown.join(", ")
     ))
-    .hint(format!(
+    .with_hint(format!(
         "Run `agenthost trust {}` if the plugins there may have what is granted to them, or give this one each directory \
          with --dir.",
         shell_word(&folder)
     ))
 }
 
-/// Whether `path` is the folder `dir` or lies in it, and in no repository below that, which is another's project.
+/// Returns whether `path` is in the folder `dir`, or is that folder, and not in a repository below it, which is a
+/// separate project.
 fn is_within(path: &Path, dir: &Path) -> bool {
     let below = || path.ancestors().take_while(|above| *above != dir);
     path.starts_with(dir) && !below().any(|above| fs::symlink_metadata(above.join(".git")).is_ok())

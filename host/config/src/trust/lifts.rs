@@ -1,7 +1,7 @@
-//! What a project's file lifts of the operator's own.
+//! The record of lifts: the values of a project's file that allow more than the operator's own.
 //!
-//! Where both files set the same thing and the project's would allow more, the stricter of both holds until the operator
-//! accepts the lift. What counts as a lift is decided where the files are merged; here is what is recorded of it.
+//! If both files set the same entry and the project's value allows more, the stricter of both applies until the
+//! operator accepts the lift. `merge` decides what counts as a lift; this module holds only what is recorded of it.
 
 use std::fmt;
 
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::super::Origin;
 
-/// Something that a project's file would lift, and may.
+/// A lift that a project's file asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustedLift {
-    /// The entry, by its keys joined with dots: `run.limits.cost`.
+    /// The entry: its keys joined with dots, such as `run.limits.cost`.
     pub entry: String,
-    /// What the operator's own file says.
+    /// The value of the operator's own file, or the default.
     pub yours: String,
-    /// What the project's file says.
+    /// The value of the project's file.
     pub theirs: String,
 }
 

@@ -1,13 +1,13 @@
 //! The providers that a file pairs with an address or with a key.
 //!
-//! A file pairs a provider with an address when it sets its `base-url`: prompts go there, and the key where the merged
-//! provider has one. A pair needs the operator's word once when the file is the project's (or one named in its place), and
-//! also in the operator's own file when a key goes to a plain http address, where it travels in clear text. Loopback
-//! addresses need none, nor do the vendors' own and those that the operator's environment sets.
+//! A file pairs a provider with an address when it sets its `base-url`: prompts are sent there, with the key if the
+//! merged provider has one. A pair has to be accepted once if the file is the project's (or one named in its place),
+//! and also if the operator's own file sends a key to a plain http address, because the key travels in clear text.
+//! Loopback addresses, the vendors' own addresses and those set by the operator's environment need no acceptance.
 //!
-//! A project's file pairs a provider with a key when it says where the key is, and that is neither the usual variable of
-//! the provider's kind, nor a file in the project's folder, nor the key source that the operator's own file gives this
-//! provider: any secret of one line could be sent so. Such a pair needs the operator's word whatever the address is.
+//! A project's file pairs a provider with a key when it names the key source, unless that is the usual variable of the
+//! provider's kind, a file in the project's folder, or the key source that the operator's own file gives this provider.
+//! Otherwise a project could send out any one-line secret. Such a pair has to be accepted whatever the address is.
 
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
@@ -18,7 +18,7 @@ use crate::{Config, KeySource, Origin, ProviderConfig, SetBy};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::printable::shell_word;
 
-/// A provider and the address that its prompts may go to, with its key where it has one.
+/// A provider and the address that its prompts may be sent to, with its key source if it has one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustedPair {
@@ -26,29 +26,29 @@ pub struct TrustedPair {
     pub provider: String,
     /// The base URL.
     pub address: String,
-    /// Where the key comes from, in words; empty for a provider without one.
+    /// A description of the key source; empty for a provider without a key.
     pub key: String,
-    /// The SHA-256 digest of the three, in hexadecimal: what a later pair is compared by.
+    /// The SHA-256 digest of the three fields above, in hexadecimal, which later pairs are compared with.
     pub sha256: String,
 }
 
-/// A pair that needs the operator's word.
+/// A pair that the operator has to accept.
 pub(super) struct Question<'c> {
     pub(super) pair: TrustedPair,
     pub(super) origin: &'c Origin,
     clear: bool,
-    /// Whether a key goes along; otherwise prompts alone.
+    /// Whether the key is sent, or only prompts.
     with_key: bool,
 }
 
-/// Whether a provider would be sent anything. Without the key that it names, it fails before that.
+/// Returns whether the provider would receive anything. If its configured key is missing, it fails before that.
 pub(super) fn sends(config: &Config, name: &str) -> bool {
     config
         .provider(name)
         .is_some_and(|provider| provider.key_assumed || at_hand(config, provider))
 }
 
-/// Asks for one provider, whether or not anything maps to it.
+/// Checks one provider, whether or not a model maps to it.
 pub(crate) fn check_provider(config: &Config, name: &str) -> Result<()> {
     let Some(Question {
         pair,
@@ -80,7 +80,7 @@ pub(crate) fn check_provider(config: &Config, name: &str) -> Result<()> {
         "{origin}: provider `{name}` would send {what} to {}{how}{since}",
         pair.address
     ))
-    .hint(format!(
+    .with_hint(format!(
         "Read {file}, then run `agenthost trust {}` if {} may go there.",
         shell_word(&file),
         if with_key { "the key" } else { "they" }
@@ -92,14 +92,14 @@ fn at_hand(config: &Config, provider: &ProviderConfig) -> bool {
     key.is_none_or(|key| key.is_at_hand(&config.env))
 }
 
-/// The question that a provider raises, if it raises one.
+/// Returns the pair of this provider that the operator has to accept, if there is one.
 pub(super) fn question<'c>(config: &'c Config, name: &str) -> Option<Question<'c>> {
     let provider = config.provider(name)?;
     let address = provider.address.as_ref()?;
     let url = Url::parse(&address.url).ok();
     let loopback = url.as_ref().is_some_and(is_loopback);
     let clear = !loopback && url.as_ref().is_none_or(|url| url.scheme() != "https");
-    // A vendor's usual variable that is not set is no key: such a server is called without one.
+    // If a vendor's usual variable is not set, the server is called without a key.
     let with_key = provider.key.is_some() && (!provider.key_assumed || at_hand(config, provider));
     let by_address = || match &address.set_by {
         SetBy::File(origin) => {
@@ -124,14 +124,14 @@ pub(super) fn question<'c>(config: &'c Config, name: &str) -> Option<Question<'c
     })
 }
 
-/// Where a project's file names a key source that is not its own to choose.
+/// Returns the place where a project's file names a key source that is not its own to choose.
 fn foreign_key<'c>(config: &'c Config, name: &str, provider: &ProviderConfig) -> Option<&'c Origin> {
     let key = provider.key.as_ref()?;
     let field = match key {
         KeySource::Variable(_) => "key-env",
         KeySource::File(_) => "key-file",
     };
-    // That of the operator's own file is the operator's word, be it repeated by the project's.
+    // A key source of the operator's own file counts as the operator's, even if the project's file repeats it.
     let origin = config.origin(&format!("providers.{name}.{field}"))?;
     let own = config.user_file() == Some(origin.file())
         || match key {
@@ -141,7 +141,7 @@ fn foreign_key<'c>(config: &'c Config, name: &str, provider: &ProviderConfig) ->
     (!own).then_some(origin)
 }
 
-/// 127.0.0.0/8, `::1` and the name `localhost`.
+/// Returns whether the host is in 127.0.0.0/8, `::1` or `localhost`.
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),

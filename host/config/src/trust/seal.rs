@@ -1,10 +1,11 @@
-//! Whether a command line that a journal holds is one that this user gave.
+//! Proves that a command line in a journal was given by this user.
 //!
-//! A journal may lie in a project that comes from a stranger, and `resume` runs what it says: with directories, limits and
-//! output files. So the command line carries a MAC, made with a key that only this user can read. What carries none, or a
-//! wrong one, is the project's data, and is given no more than the project's configuration.
+//! A journal may be in a project that comes from a stranger, and `resume` runs the command line that it holds, with its
+//! directories, limits and output files. So the command line carries a MAC, made with a key that only this user can
+//! read. A command line without a valid MAC is the project's data, and gets no more rights than the project's
+//! configuration.
 //!
-//! The key is `commands.key` in [`Env::state_dir`]. Without a state directory nothing is sealed.
+//! The key is `commands.key` in [`Env::state_dir`]. Without a state directory, nothing is sealed.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -17,11 +18,11 @@ use sha2::Sha256;
 
 use super::super::Env;
 
-/// 32 bytes, in hexadecimal.
+/// The key's length in hexadecimal digits, for 32 bytes.
 const KEY_DIGITS: usize = 64;
 
-/// The seal of `command` with this user's key, which is made if there is none; `None` if there is no place for a key, or it
-/// cannot be written: the command then counts as somebody else's, which costs a flag at `resume`.
+/// Returns the seal of `command`, made with this user's key; creates the key if there is none. `None` if there is no
+/// place for a key or it cannot be written. The command then counts as a stranger's, which costs a flag at `resume`.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -46,11 +47,11 @@ pub fn seal(env: &Env, command: &str) -> Option<String> {
     Some(hex(&mac(&key, command)?.finalize().into_bytes()))
 }
 
-/// Whether `mark` is the seal of `command` with this user's key.
+/// Returns whether `mark` is the seal of `command` with this user's key.
 pub fn is_sealed(env: &Env, command: &str, mark: &str) -> bool {
     let key = env.state_dir().and_then(|dir| read(&dir.join("commands.key")));
     let mac = key.and_then(|key| mac(&key, command));
-    // Both are hexadecimal text of one length, so what is compared is the MAC.
+    // The comparison is between the bytes of the MACs, in constant time.
     mac.zip(unhex(mark))
         .is_some_and(|(mac, mark)| mac.verify_slice(&mark).is_ok())
 }
@@ -62,7 +63,7 @@ fn mac(key: &str, command: &str) -> Option<Hmac<Sha256>> {
     Some(mac)
 }
 
-/// The key, if the file is this user's alone.
+/// Returns the key; `None` unless the file belongs to this user alone.
 fn read(path: &Path) -> Option<String> {
     let meta = fs::symlink_metadata(path).ok()?;
     let private =
@@ -76,12 +77,13 @@ fn read(path: &Path) -> Option<String> {
     (key.len() == KEY_DIGITS).then(|| key.to_owned())
 }
 
-/// Makes the key. Of two processes that do so at once the later wins, and what the other sealed before that is not sealed.
+/// Creates the key. If two processes do so at once, the later one wins, and what the other sealed before that is no
+/// longer sealed.
 fn make(path: &Path) -> io::Result<String> {
     let mut key = [0; KEY_DIGITS / 2];
     getrandom::fill(&mut key).map_err(io::Error::other)?;
     super::replace(path, format!("{}\n", hex(&key)).as_bytes())?;
-    // Whichever process was the later one.
+    // Reads the key that was written last, which may be another process's.
     read(path).ok_or_else(|| io::Error::other("the key file is not this user's alone"))
 }
 

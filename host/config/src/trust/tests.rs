@@ -228,7 +228,7 @@ fn the_record_is_private_and_whole() {
     let scratch = scratch.var("XDG_STATE_HOME", state.to_str().unwrap());
     let mode = |path: &str| fs::metadata(scratch.path(path)).unwrap().permissions().mode() & 0o777;
     scratch.write("state/agenthost/other", "");
-    // What a killed process of this number would leave.
+    // The file that a killed process with this id would leave.
     scratch.write(&format!("state/agenthost/trust.{}.tmp", std::process::id()), "half");
     accept(&scratch.env(), Path::new(FILE)).unwrap();
     assert_eq!(
@@ -366,7 +366,7 @@ fn a_named_file_is_asked_about_directories_and_the_operators_own_is_not() {
         error.message().contains("demo:reader could read and write /, which"),
         "{error}"
     );
-    // A project's entry replaces the operator's for the same plugin, so it is the project's word.
+    // A project's entry replaces the operator's for the same plugin, so it counts as the project's.
     scratch.write("project/agenthost.toml", "[grants.\"demo:reader\"]\nmodels = []");
     assert!(is_fine(&scratch));
     assert!(scratch.load().grant("demo:reader").dirs.is_empty());
@@ -487,12 +487,12 @@ fn a_project_lifts_nothing_of_the_operators_until_it_is_trusted() {
             config.registries()["a"] == crate::RegistryConfig::Oci("evil.example/x".into()),
         )
     };
-    use crate::Bodies;
+    use crate::BodyRetention;
     let config = scratch.load();
     let held = (
         (Some(5), true, 100),
         (Some(5), true, 1000, Some(2)),
-        (false, Bodies::None),
+        (false, BodyRetention::None),
         (Some(2), Some(0)),
         (0, Some(1), 0),
         false,
@@ -520,7 +520,7 @@ fn a_project_lifts_nothing_of_the_operators_until_it_is_trusted() {
     let lifted = (
         (None, false, 200),
         (Some(50), false, 2000, Some(20)),
-        (true, Bodies::All),
+        (true, BodyRetention::All),
         (Some(20), Some(9)),
         (1, Some(10), 1),
         true,
@@ -529,7 +529,7 @@ fn a_project_lifts_nothing_of_the_operators_until_it_is_trusted() {
     assert_eq!(own(&trusted), lifted);
     assert!(trusted.notes().is_empty());
 
-    // Another value is another question.
+    // Another value has to be accepted again.
     scratch.write("project/agenthost.toml", &LIFTING.replace("calls = 50", "calls = 51"));
     let changed = scratch.load();
     assert_eq!((changed.run().limits.calls, changed.limits().calls), (Some(5), None));
@@ -586,7 +586,7 @@ fn directories_of_the_operators_grant_are_covered_with_their_quota() {
     let user = "[grants.\"demo:reader\"]\ndirs = [\"~/out::/p:rw,quota=1MiB,files=10\", \"~/in::/in\"]";
     let dirs = |dirs: &str| {
         let scratch = Scratch::project(&format!("[grants.\"demo:reader\"]\ndirs = [{dirs}]")).user(user);
-        // Of what is accepted, everything is there; otherwise what is covered.
+        // An accepted grant has all its directories; otherwise only those that the operator's cover.
         Config::unchecked(&scratch.env(), None, Lifting::Accepted)
             .unwrap()
             .grant("demo:reader")
@@ -602,7 +602,7 @@ fn directories_of_the_operators_grant_are_covered_with_their_quota() {
         ("\"~/out::/p:rw,quota=1MiB,files=none\"", 0),
         ("\"~/out::/p:rw,quota=1MiB,files=11\"", 0),
         ("\"~/in::/in:rw,quota=0,files=0\"", 0),
-        // Together they are no more than the operator's.
+        // Together they are no larger than the operator's.
         (
             "\"~/out/a::/a:rw,quota=512KiB,files=5\", \"~/out/b::/b:rw,quota=512KiB,files=5\"",
             2,
@@ -676,7 +676,7 @@ fn crates_are_built_in_trusted_folders_alone() {
     assert!(!may("elsewhere/b").unwrap_err().contains("build script build.rs"));
     symlink("../../elsewhere/b", scratch.path("project/a/link")).unwrap();
     assert!(may("project/a/link").is_err(), "a link leads where it leads");
-    // A repository below is a project of its own.
+    // A repository below the folder is a separate project.
     scratch.write("project/vendored/Cargo.toml", "");
     assert_eq!(may("project/vendored"), Ok(()));
     scratch.write("project/vendored/.git/HEAD", "");

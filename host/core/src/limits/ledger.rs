@@ -46,14 +46,14 @@ pub const MIN_OUTPUT_TOKENS: u64 = 16;
 /// ```
 #[derive(Clone)]
 pub struct Account {
-    books: Arc<Books>,
+    books: Arc<Ledger>,
     index: usize,
     held: Arc<Held>,
 }
 
 /// Frees the entry of an account when its last handle is dropped.
 struct Held {
-    books: Arc<Books>,
+    books: Arc<Ledger>,
     index: usize,
     _parent: Option<Arc<Held>>,
 }
@@ -64,20 +64,20 @@ impl Drop for Held {
     }
 }
 
-struct Books {
-    entries: Mutex<Pages>,
+struct Ledger {
+    entries: Mutex<AccountPages>,
     changed: Notify,
 }
 
 /// All entries, and the indices of those that were closed.
 #[derive(Default)]
-struct Pages {
-    all: Vec<Entry>,
+struct AccountPages {
+    all: Vec<AccountEntry>,
     free: Vec<usize>,
 }
 
 #[derive(Default)]
-struct Entry {
+struct AccountEntry {
     parent: Option<usize>,
     limits: Caps,
     reserved: Amounts,
@@ -132,11 +132,11 @@ pub struct Reservation {
     output: u64,
     /// Whether the model has a known price.
     priced: bool,
-    state: State,
+    state: ReservationState,
 }
 
 #[derive(PartialEq, Eq)]
-enum State {
+enum ReservationState {
     Held,
     Sent,
     Settled,
@@ -206,7 +206,7 @@ enum Fit {
 impl Account {
     /// Creates the account of a run.
     pub fn root(limits: &Limits) -> Self {
-        let books = Books {
+        let books = Ledger {
             entries: Mutex::default(),
             changed: Notify::new(),
         };
@@ -218,7 +218,7 @@ impl Account {
         Self::open(&self.books, Some(self), limits)
     }
 
-    fn open(books: &Arc<Books>, parent: Option<&Self>, limits: &Limits) -> Self {
+    fn open(books: &Arc<Ledger>, parent: Option<&Self>, limits: &Limits) -> Self {
         let limits = Caps {
             tokens: limits.tokens,
             cost: limits.cost.map(Usd::pico),
@@ -226,10 +226,10 @@ impl Account {
             fuel: limits.fuel,
             tasks: limits.tasks,
         };
-        let index = books.lock().open(Entry {
+        let index = books.lock().open(AccountEntry {
             parent: parent.map(|parent| parent.index),
             limits,
-            ..Entry::default()
+            ..AccountEntry::default()
         });
         Self {
             books: Arc::clone(books),
@@ -281,7 +281,7 @@ impl Account {
                     input: want.input,
                     output,
                     priced: want.cost.is_some(),
-                    state: State::Held,
+                    state: ReservationState::Held,
                 }))
             }
             Fit::Later => Ok(None),
@@ -334,7 +334,7 @@ impl Account {
     /// limit.
     pub fn left(&self) -> (Option<u64>, Option<Usd>, Option<u64>) {
         let entries = self.books.lock();
-        let least = |left: fn(&Entry) -> Option<u64>| entries.chain(self.index).filter_map(left).min();
+        let least = |left: fn(&AccountEntry) -> Option<u64>| entries.chain(self.index).filter_map(left).min();
         let tokens = least(|e| {
             Some(
                 e.limits
@@ -387,10 +387,10 @@ impl Reservation {
     /// Notes that the request is on its way. From now on it is counted as a call, even if the reservation is dropped
     /// before a reply arrives.
     pub fn sent(&mut self) {
-        if self.state != State::Held {
+        if self.state != ReservationState::Held {
             return;
         }
-        self.state = State::Sent;
+        self.state = ReservationState::Sent;
         // Zero for a further request of a call.
         let one = Amounts {
             calls: self.held.calls,
@@ -417,7 +417,7 @@ impl Reservation {
     fn charge(&mut self, used: Used) {
         // A request that is settled has been sent.
         self.sent();
-        self.state = State::Settled;
+        self.state = ReservationState::Settled;
         let amounts = Amounts {
             tokens: used.input.saturating_add(used.output),
             cost: used.cost.map_or(0, Usd::pico),
@@ -434,7 +434,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.state == State::Sent {
+        if self.state == ReservationState::Sent {
             let worst = self.worst();
             self.charge(worst);
         }

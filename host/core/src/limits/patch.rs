@@ -140,7 +140,7 @@ impl<'de> Deserialize<'de> for LimitsPatch {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LimitsPatch, A::Error> {
                 let mut patch = LimitsPatch::default();
                 while let Some(key) = map.next_key::<String>()? {
-                    let Written(text) = map.next_value()?;
+                    let LimitText(text) = map.next_value()?;
                     patch
                         .set(&key, &text)
                         .map_err(|error| de::Error::custom(format_args!("`{key}`: {error}")))?;
@@ -154,34 +154,34 @@ impl<'de> Deserialize<'de> for LimitsPatch {
 }
 
 /// A number or a string, as text, so that the same rules apply to both.
-struct Written(String);
+struct LimitText(String);
 
-impl<'de> Deserialize<'de> for Written {
+impl<'de> Deserialize<'de> for LimitText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct NumberOrText;
 
         impl Visitor<'_> for NumberOrText {
-            type Value = Written;
+            type Value = LimitText;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a number or a string")
             }
 
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Written, E> {
-                Ok(Written(value.to_owned()))
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<LimitText, E> {
+                Ok(LimitText(value.to_owned()))
             }
 
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Written, E> {
-                Ok(Written(value.to_string()))
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<LimitText, E> {
+                Ok(LimitText(value.to_string()))
             }
 
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Written, E> {
-                Ok(Written(value.to_string()))
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<LimitText, E> {
+                Ok(LimitText(value.to_string()))
             }
 
             // The shortest text that parses back to `value`: the digits as they were typed, for any sensible amount.
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Written, E> {
-                Ok(Written(value.to_string()))
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<LimitText, E> {
+                Ok(LimitText(value.to_string()))
             }
         }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::file::{Condition, CountingName, Headers, Load, RetryAfter, Scenario};
-use agenthost_core::llm::{Meter, ProviderError, ProviderErrorKind, Quota, Reply, Stop, Usage};
+use agenthost_core::llm::{ProviderError, ProviderErrorKind, Quota, RateLimit, Reply, Stop, Usage};
 
 /// The network latency in each direction.
 const WAY: Duration = Duration::from_millis(10);
@@ -22,10 +22,10 @@ const OUTPUT: usize = 3;
 pub(super) struct Service<'a> {
     scenario: &'a Scenario,
     start: Instant,
-    state: Mutex<State>,
+    state: Mutex<ServiceState>,
 }
 
-struct State {
+struct ServiceState {
     now: Condition,
     phases: usize,
     /// Seconds since the start.
@@ -49,7 +49,7 @@ struct Use {
 }
 
 /// Counts a request while it is served.
-struct Serving<'a>(&'a Mutex<State>);
+struct Serving<'a>(&'a Mutex<ServiceState>);
 
 impl Drop for Serving<'_> {
     fn drop(&mut self) {
@@ -75,7 +75,7 @@ impl Condition {
     }
 }
 
-impl State {
+impl ServiceState {
     /// Returns a number between 0 and 1; the sequence is the same in each run.
     fn random(&mut self) -> f64 {
         self.random = self
@@ -91,7 +91,7 @@ impl<'a> Service<'a> {
         Self {
             scenario,
             start,
-            state: Mutex::new(State {
+            state: Mutex::new(ServiceState {
                 now: scenario.service.start.clone(),
                 phases: 0,
                 at: 0.0,
@@ -115,7 +115,7 @@ impl<'a> Service<'a> {
     }
 
     /// Returns the state, updated to the current time.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ServiceState> {
         let mut state = self.state.lock().unwrap();
         let now = self.start.elapsed().as_secs_f64();
         while let Some(phase) = self.scenario.phase.get(state.phases).filter(|phase| phase.at <= now) {
@@ -127,7 +127,7 @@ impl<'a> Service<'a> {
         state
     }
 
-    fn refill(&self, state: &mut State, until: f64) {
+    fn refill(&self, state: &mut ServiceState, until: f64) {
         let passed = until - state.at;
         state.at = until;
         let mine = 1.0 - state.now.others.unwrap_or(0.0);
@@ -209,7 +209,7 @@ impl<'a> Service<'a> {
     }
 
     /// Takes from all limits or from none.
-    fn take(&self, state: &mut State, load: &Load, input: u64) -> Result<(), ProviderError> {
+    fn take(&self, state: &mut ServiceState, load: &Load, input: u64) -> Result<(), ProviderError> {
         let limits = state.now.limits();
         let full = Buckets(limits.map(|limit| limit.map_or(0.0, |limit| self.holds(limit))));
         let levels = *state.models.entry(load.model.clone()).or_insert(full);
@@ -248,7 +248,7 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
-    fn spend(&self, state: &mut State, model: &str, limit: usize, amount: f64) {
+    fn spend(&self, state: &mut ServiceState, model: &str, limit: usize, amount: f64) {
         if let Some(buckets) = state.models.get_mut(model) {
             buckets.0[limit] -= amount;
         }
@@ -260,7 +260,7 @@ impl<'a> Service<'a> {
         });
     }
 
-    fn quota(&self, state: &State, model: &str) -> Quota {
+    fn quota(&self, state: &ServiceState, model: &str) -> Quota {
         let limits = state.now.limits();
         let apart = self.scenario.service.headers == Headers::Apart;
         let meter = |limit: usize| {
@@ -272,7 +272,7 @@ impl<'a> Service<'a> {
                 level.floor()
             };
             let reset = ((self.holds(most) - level) / self.rate(most)).max(0.0);
-            Some(Meter {
+            Some(RateLimit {
                 limit: most as u64,
                 remaining: remaining.min(most) as u64,
                 reset: Some(Duration::from_secs(reset.ceil() as u64)),

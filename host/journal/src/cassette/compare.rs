@@ -1,4 +1,4 @@
-//! What has changed between a cassette and a rehearsal of it.
+//! Compares a cassette with a rehearsal of it.
 
 use std::collections::BTreeMap;
 
@@ -8,48 +8,48 @@ use serde_json::Value;
 use super::{Ask, Cassette, Task, tape, text};
 use agenthost_core::llm::CallError;
 
-/// One thing that is not as the cassette says.
+/// A difference from the cassette.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// What.
+    /// The kind of difference.
     pub kind: Kind,
-    /// The task, where it is about one.
+    /// The task concerned; `None` if the change concerns the whole run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-    /// Which of its asks, where it is about one.
+    /// The number of the ask concerned; `None` if the change concerns no single ask.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ask: Option<u64>,
-    /// In words, as a fragment.
+    /// A description, as a fragment of a sentence.
     pub message: String,
     /// The lines that differ, as a unified diff.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diff: Option<String>,
 }
 
-/// What a change is about.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// The input is not of the plugin's type any more.
+    /// The input no longer has the plugin's input type.
     Input,
-    /// Another output or failure.
+    /// The output or failure differs.
     Outcome,
-    /// Another number of model calls.
+    /// The number of model calls differs.
     Calls,
-    /// A model is asked something else.
+    /// The request to a model differs.
     Request,
-    /// A model is asked for something that the cassette has no answer to.
+    /// A model call to which the cassette has no reply.
     Unrecorded,
-    /// A model is asked for that the plugin does not name among its own, so that a run refuses the call.
+    /// A call of a model name that the plugin does not declare, so that a run refuses the call.
     Denied,
-    /// More fuel than the ceiling.
+    /// More fuel was used than the ceiling allows.
     Fuel,
-    /// More tokens than the ceiling.
+    /// More tokens were used than the ceiling allows.
     Tokens,
 }
 
 impl Change {
-    /// A change that is about the whole run.
+    /// Creates a change that concerns the whole run.
     ///
     /// ```
     /// use agenthost_journal::cassette::compare::{Change, Kind};
@@ -75,8 +75,9 @@ impl Change {
 }
 
 impl Cassette {
-    /// What a rehearsal of this cassette, `now` (of [`Tape::cassette`](tape::Tape::cassette)), came to that is not as it
-    /// says. In `now`, the tokens of a changed request are estimated in proportion to its length.
+    /// Returns the differences between this cassette and `now`, the recording of its rehearsal (from
+    /// [`Tape::cassette`](tape::Tape::cassette)). Replaces the tokens of a changed request in `now` with an estimate in
+    /// proportion to its length.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -167,8 +168,8 @@ impl Cassette {
         })
     }
 
-    /// This cassette with what `now` brought in its place: requests, calls, outcome, and those ceilings that were passed.
-    /// Replies, seed, clock, input and the other ceilings stay.
+    /// Returns this cassette updated with the requests, calls and outcome of `now`, and with new ceilings for those
+    /// that were exceeded. Replies, seed, clock, input and the other ceilings are kept.
     #[must_use]
     pub fn updated(&self, now: &Self) -> Self {
         let ceilings = now.clone().with_headroom().expect;
@@ -181,7 +182,8 @@ impl Cassette {
     }
 }
 
-/// How a model call differs from the recorded one, or that it is refused; where only its request does, its tokens are estimated.
+/// Returns how a model call differs from the recorded one, or that it is now denied. If only the request differs, its
+/// tokens are estimated.
 fn request(known: Option<&Ask>, now: &mut Ask) -> Option<Change> {
     let asked = now.request.as_ref()?;
     let was_denied = known.is_some_and(|known| matches!(known.error, Some(CallError::Denied(_))));
@@ -214,7 +216,7 @@ fn request(known: Option<&Ask>, now: &mut Ask) -> Option<Change> {
     Some(change)
 }
 
-/// A request for people; as JSON where its plain form is that of `other`, too.
+/// Returns a request for display; as JSON if its plain form equals that of `other`.
 fn shown_to_differ(request: &Value, other: &Value) -> String {
     let plain = text::shown(request);
     if plain != text::shown(other) {

@@ -1,6 +1,6 @@
-//! The journal of one run in memory: what a cassette is recorded with, and what it is played from.
+//! An in-memory journal of one run, which records a cassette or replays one.
 //!
-//! A tape that plays a cassette answers questions about tasks from it and takes down what happens now; one made by
+//! A tape that replays a cassette answers queries about tasks from it, and records the current run. A tape made by
 //! [`Tape::beside`] passes all entries on to another journal.
 
 use std::collections::BTreeMap;
@@ -14,13 +14,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::text::request;
 use super::{Ask, Cassette, Cut, Expect, FORMAT, Remained, Reply, Task, Tokens};
-use crate::{CallRecord, CallSpan, Entry, Journal, Keep, Pruned, RunRecord, TaskRecord, Turn};
+use crate::{CallRecord, CallSpan, Journal, JournalEntry, Keep, Pruned, RunRecord, TaskRecord, Turn};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::llm::{self, CallError};
 
-/// The journal of one run in memory.
+/// An in-memory journal of one run.
 ///
-/// `Host::rehearse` plays one. A tape that records is the journal of a host, alone or [beside](Tape::beside) another.
+/// `Host::rehearse` replays a cassette with it. To record, it is the journal of a host, alone or [beside](Tape::beside)
+/// another journal.
 ///
 /// ```
 /// use agenthost_journal::cassette::tape::Tape;
@@ -30,9 +31,9 @@ use agenthost_core::llm::{self, CallError};
 /// ```
 #[derive(Default)]
 pub struct Tape {
-    /// What is played.
+    /// The cassette that is replayed.
     played: Option<Cassette>,
-    written: Mutex<Written>,
+    written: Mutex<RecordedRun>,
     beside: Option<Arc<dyn Journal>>,
 }
 
@@ -43,22 +44,22 @@ impl fmt::Debug for Tape {
 }
 
 #[derive(Default)]
-struct Written {
+struct RecordedRun {
     run: Option<RunRecord>,
     tasks: BTreeMap<Vec<u64>, TaskRecord>,
 }
 
-/// What a task was told, as the host writes it.
+/// The result that a task received, in the host's JSON form.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Told {
+enum RecordedReply {
     Ok(llm::Reply),
     Err(CallError),
 }
 
-/// The books' side of the same.
+/// The accounted usage of the same call.
 #[derive(Default, Clone, Copy, Serialize, Deserialize)]
-struct Books {
+struct ReplyUsage {
     input: u64,
     cached: u64,
     output: u64,
@@ -66,12 +67,12 @@ struct Books {
 }
 
 impl Tape {
-    /// An empty one.
+    /// Creates an empty tape.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty one that passes everything on.
+    /// Creates an empty tape that passes all entries on to `journal`.
     pub fn beside(journal: Arc<dyn Journal>) -> Self {
         Self {
             beside: Some(journal),
@@ -79,7 +80,7 @@ impl Tape {
         }
     }
 
-    /// One that plays `cassette`.
+    /// Creates a tape that replays `cassette`.
     pub fn of(cassette: &Cassette) -> Self {
         Self {
             played: Some(cassette.clone()),
@@ -87,8 +88,8 @@ impl Tape {
         }
     }
 
-    /// What was written down, as a cassette whose ceilings are what was measured; none before the run's end. `limits` are
-    /// those of the root task that are not the usual ones.
+    /// Returns the recording as a cassette whose ceilings are the measured values; `None` before the end of the run.
+    /// `limits` are the limits of the root task that differ from the defaults.
     pub fn cassette(&self, limits: serde_json::Map<String, Value>) -> Option<Cassette> {
         let written = self.written();
         let run = written.run.as_ref()?;
@@ -125,13 +126,13 @@ impl Tape {
         })
     }
 
-    fn written(&self) -> MutexGuard<'_, Written> {
-        // Nothing is left half done under this lock.
+    fn written(&self) -> MutexGuard<'_, RecordedRun> {
+        // No update under this lock is left half done.
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Tokens of all tasks together.
+/// Returns the tokens of all tasks together.
 pub(super) fn tokens(tasks: &[Task]) -> u64 {
     let asks = tasks.iter().flat_map(|task| &task.asks);
     asks.filter_map(Ask::tokens)
@@ -201,7 +202,7 @@ fn model_call(call: &CallRecord, body: &str) -> Ask {
     } else if let Some(error) = result.get("err").and_then(|err| CallError::deserialize(err).ok()) {
         ask.error = Some(error);
     }
-    let books = result.get("used").and_then(|used| Books::deserialize(used).ok());
+    let books = result.get("used").and_then(|used| ReplyUsage::deserialize(used).ok());
     let books = books.filter(|books| books.sent).map(|books| Tokens {
         input: books.input,
         cached_input: books.cached,
@@ -218,15 +219,15 @@ fn model_call(call: &CallRecord, body: &str) -> Ask {
 }
 
 impl Ask {
-    /// The call as a journal has it.
+    /// Returns the call as a journal record.
     fn record(&self) -> CallRecord {
         let told = match (&self.reply, &self.error) {
-            (Some(reply), _) => Some(Told::Ok(reply.reply())),
-            (None, Some(error)) => Some(Told::Err(error.clone())),
+            (Some(reply), _) => Some(RecordedReply::Ok(reply.reply())),
+            (None, Some(error)) => Some(RecordedReply::Err(error.clone())),
             (None, None) => None,
         };
         let tokens = self.tokens();
-        let books = tokens.map_or_else(Books::default, |tokens| Books {
+        let books = tokens.map_or_else(ReplyUsage::default, |tokens| ReplyUsage {
             input: tokens.input,
             cached: tokens.cached_input,
             output: tokens.output,
@@ -234,7 +235,7 @@ impl Ask {
         });
         let result = told.and_then(|told| {
             let mut result = serde_json::to_value(told).ok()?;
-            // No price is known of it: it cost nothing.
+            // A cassette has no prices, so the call costs nothing.
             let mut used = json!(books);
             used.as_object_mut()?.insert("pico_usd".into(), 0.into());
             result.as_object_mut()?.insert("used".into(), used);
@@ -253,7 +254,7 @@ impl Ask {
 }
 
 impl Cassette {
-    /// The run as a journal has it.
+    /// Returns the run as a journal record.
     fn run(&self) -> RunRecord {
         RunRecord {
             id: "cassette".into(),
@@ -289,7 +290,7 @@ impl Cassette {
     }
 }
 
-impl Written {
+impl RecordedRun {
     fn task(&mut self, id: &str) -> Option<&mut TaskRecord> {
         self.tasks.get_mut(&order(id))
     }
@@ -298,15 +299,15 @@ impl Written {
         self.task(task)?.calls.iter_mut().find(|call| call.ask == ask)
     }
 
-    fn take(&mut self, entry: Entry) {
+    fn take(&mut self, entry: JournalEntry) {
         match entry {
-            Entry::RunStarted(run) => self.run = Some(run),
-            Entry::RunEnded { end, .. } => {
+            JournalEntry::RunStarted(run) => self.run = Some(run),
+            JournalEntry::RunEnded { end, .. } => {
                 if let Some(run) = &mut self.run {
                     run.end = Some(end);
                 }
             }
-            Entry::TaskStarted {
+            JournalEntry::TaskStarted {
                 task,
                 plugin,
                 digest,
@@ -324,7 +325,7 @@ impl Written {
                 };
                 self.tasks.insert(order(&record.id), record);
             }
-            Entry::CallStarted {
+            JournalEntry::CallStarted {
                 task, ask, hash, body, ..
             } => {
                 if let Some(record) = self.task(&task) {
@@ -338,43 +339,45 @@ impl Written {
                     record.calls.insert(at, call);
                 }
             }
-            Entry::CallEnded { task, ask, result, .. } => {
+            JournalEntry::CallEnded { task, ask, result, .. } => {
                 if let Some(call) = self.call(&task, ask) {
                     call.result = Some(result);
                 }
             }
-            Entry::Turned { task, turn, .. } => self.task(&task).into_iter().for_each(|record| record.turns.push(turn)),
-            Entry::Remained { task, value, .. } => {
+            JournalEntry::Turned { task, turn, .. } => {
+                self.task(&task).into_iter().for_each(|record| record.turns.push(turn))
+            }
+            JournalEntry::Remained { task, value, .. } => {
                 let record = self.task(&task);
                 record
                     .into_iter()
                     .for_each(|record| record.remaining.push(value.clone()));
             }
-            Entry::TaskEnded { task, end, .. } => {
+            JournalEntry::TaskEnded { task, end, .. } => {
                 if let Some(record) = self.task(&task) {
                     record.end = Some(end);
                 }
             }
-            // A cassette knows neither attempts nor times.
-            Entry::RunResumed { .. } | Entry::RequestSent { .. } | Entry::RequestEnded { .. } => {}
+            // A cassette records neither attempts nor times.
+            JournalEntry::RunResumed { .. } | JournalEntry::RequestSent { .. } | JournalEntry::RequestEnded { .. } => {}
         }
     }
 }
 
-/// Sorts ids as a tree is read.
+/// Returns a key that sorts ids in the order of the tree.
 fn order(id: &str) -> Vec<u64> {
     let parts = id.split('/').skip(1);
     parts.map(|part| part.parse().unwrap_or(u64::MAX)).collect()
 }
 
 impl Journal for Tape {
-    fn append(&self, entry: Entry) -> BoxFuture<'static, Result<()>> {
+    fn append(&self, entry: JournalEntry) -> BoxFuture<'static, Result<()>> {
         let passed_on = self.beside.as_ref().map(|journal| journal.append(entry.clone()));
         self.written().take(entry);
         passed_on.unwrap_or_else(|| Box::pin(ready(Ok(()))))
     }
 
-    fn note(&self, entry: Entry) {
+    fn note(&self, entry: JournalEntry) {
         if let Some(journal) = &self.beside {
             journal.note(entry.clone());
         }
@@ -390,7 +393,7 @@ impl Journal for Tape {
     }
 
     fn find(&self, _: &str) -> Result<RunRecord> {
-        let none = || Error::usage("nothing was recorded yet").hint("Run something first.");
+        let none = || Error::usage("nothing was recorded yet").with_hint("Run something first.");
         self.runs(1)?.pop().ok_or_else(none)
     }
 

@@ -3,22 +3,22 @@ use serde_json::json;
 use super::compare::Kind;
 use super::tape::Tape;
 use super::*;
-use crate::{Entry, Journal, RunEnd, RunRecord, TaskEnd, Turn};
+use crate::{Journal, JournalEntry, RunEnd, RunRecord, TaskEnd, Turn};
 
 const RUN: &str = "run";
 
-fn note(tape: &Tape, entry: Entry) {
+fn note(tape: &Tape, entry: JournalEntry) {
     tape.note(entry);
 }
 
-/// A run whose root asks a model twice and starts one sub-task, as the host writes it down.
+/// A run whose root calls a model twice and starts one sub-task, as the host records it.
 fn recorded(prompt: &str) -> Tape {
     let tape = Tape::new();
     let run = || RUN.to_owned();
     let root = || "root".to_owned();
     note(
         &tape,
-        Entry::RunStarted(RunRecord {
+        JournalEntry::RunStarted(RunRecord {
             id: run(),
             kind: "run".into(),
             plugin: "demo:x@0.1.0".into(),
@@ -34,7 +34,7 @@ fn recorded(prompt: &str) -> Tape {
     for task in ["root", "root/0"] {
         note(
             &tape,
-            Entry::TaskStarted {
+            JournalEntry::TaskStarted {
                 run: run(),
                 task: task.into(),
                 plugin: "demo:x@0.1.0".into(),
@@ -52,7 +52,7 @@ fn recorded(prompt: &str) -> Tape {
     for (n, body) in (0..).zip(bodies) {
         note(
             &tape,
-            Entry::CallStarted {
+            JournalEntry::CallStarted {
                 run: run(),
                 task: root(),
                 ask: n,
@@ -75,7 +75,7 @@ fn recorded(prompt: &str) -> Tape {
         let result = result.to_string();
         note(
             &tape,
-            Entry::CallEnded {
+            JournalEntry::CallEnded {
                 run: run(),
                 task: root(),
                 ask: n,
@@ -93,7 +93,7 @@ fn recorded(prompt: &str) -> Tape {
     ] {
         note(
             &tape,
-            Entry::Turned {
+            JournalEntry::Turned {
                 run: run(),
                 task: root(),
                 turn,
@@ -109,7 +109,7 @@ fn recorded(prompt: &str) -> Tape {
         };
         note(
             &tape,
-            Entry::TaskEnded {
+            JournalEntry::TaskEnded {
                 run: run(),
                 task: task.into(),
                 end,
@@ -121,7 +121,7 @@ fn recorded(prompt: &str) -> Tape {
         state: "done".into(),
         report: json!({"outcome": {"ok": {"c": "d"}}}).to_string(),
     };
-    note(&tape, Entry::RunEnded { run: run(), end });
+    note(&tape, JournalEntry::RunEnded { run: run(), end });
     tape
 }
 

@@ -1,4 +1,4 @@
-//! Texts and requests as a cassette shows them: line by line, for eyes and for `diff`.
+//! Texts and requests in the form of a cassette: line by line, for readers and for `diff`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -8,9 +8,9 @@ use sha2::{Digest as _, Sha256};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected a text or a list of lines")]
 pub enum Text {
-    /// One line.
+    /// A text of one line.
     One(String),
-    /// Several, without their ends.
+    /// The lines of a text, without their line ends.
     Lines(Vec<String>),
 }
 
@@ -37,14 +37,14 @@ impl Text {
     }
 }
 
-/// The object or list that `text` is, where nothing is lost by writing it as JSON.
+/// Returns the object or list in `text`, if writing it as JSON gives the same text back.
 pub(super) fn compact(text: &str) -> Option<Value> {
     let value: Value = serde_json::from_str(text).ok()?;
     let again = value.to_string();
     ((value.is_object() || value.is_array()) && again == text).then_some(value)
 }
 
-/// A request as the host writes it (an [`Ask`](agenthost_core::llm::Ask) in JSON), in the form of a cassette.
+/// Converts a request from the host's form (an [`Ask`](agenthost_core::llm::Ask) in JSON) to that of a cassette.
 pub(super) fn request(body: &str) -> Value {
     let Ok(Value::Object(fields)) = serde_json::from_str(body) else {
         return Value::String(body.to_owned());
@@ -89,7 +89,7 @@ fn message(message: &Value) -> Value {
     Value::Object(shown)
 }
 
-/// A request for people, line by line.
+/// Returns a request for display, line by line.
 pub(super) fn shown(request: &Value) -> String {
     let Value::Object(fields) = request else {
         return request.to_string();
@@ -129,12 +129,12 @@ fn text_lines(value: &Value) -> Vec<String> {
     pretty.lines().map(str::to_owned).collect()
 }
 
-/// How many bytes of a request a model reads, roughly.
+/// Returns the approximate number of bytes of a request that a model reads.
 pub(super) fn length(request: &Value) -> u64 {
     shown(request).len() as u64
 }
 
-/// What has changed between two requests, as a unified diff with two lines around each change.
+/// Returns the changes between two requests, as a unified diff with two lines of context.
 pub(super) fn diff(recorded: &str, now: &str) -> String {
     let diff = similar::TextDiff::from_lines(recorded, now);
     diff.unified_diff()

@@ -1,18 +1,19 @@
-//! How an entry changes the tables.
+//! Applies an entry to the tables.
 //!
-//! An entry about a run, task or call that is not there is refused, and with it its transaction: it would hang in the air.
+//! An entry that refers to a missing run, task or call is refused together with its transaction, because it could never
+//! be read back.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 
-use super::super::{Entry, RunEnd, RunRecord, TaskEnd, Turn};
+use super::super::{JournalEntry, RunEnd, RunRecord, TaskEnd, Turn};
 use super::fault::Trouble;
 use super::key::key;
 use super::owner;
 
 type Done = Result<(), Trouble>;
 
-/// What stands beside a body, to know it again.
+/// Returns the checksum that is stored with a body.
 pub(super) fn sum(body: &str) -> [u8; 16] {
     let mut sum = [0; 16];
     for (to, from) in sum.iter_mut().zip(Sha256::digest(body)) {
@@ -21,16 +22,16 @@ pub(super) fn sum(body: &str) -> [u8; 16] {
     sum
 }
 
-/// A number as SQLite keeps it; [`u64::cast_signed`] loses nothing.
+/// Converts a number to SQLite's type; [`u64::cast_signed`] loses nothing.
 fn int(number: u64) -> i64 {
     number.cast_signed()
 }
 
 /// Writes one entry.
-pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
+pub(super) fn write(db: &Connection, entry: &JournalEntry) -> Done {
     match entry {
-        Entry::RunStarted(run) => run_started(db, run),
-        Entry::RunResumed { run, pid } => {
+        JournalEntry::RunStarted(run) => run_started(db, run),
+        JournalEntry::RunResumed { run, pid } => {
             const SQL: &str = "UPDATE run SET pid = ?2, ended_ms = NULL, state = NULL, report = NULL, report_sum = NULL
                 WHERE id = ?1";
             one(db.prepare_cached(SQL)?.execute(params![run, pid])?, || {
@@ -38,8 +39,8 @@ pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
             })?;
             owner::note(db, run, *pid)
         }
-        Entry::RunEnded { run, end } => run_ended(db, run, end),
-        Entry::TaskStarted {
+        JournalEntry::RunEnded { run, end } => run_ended(db, run, end),
+        JournalEntry::TaskStarted {
             run,
             task,
             plugin,
@@ -56,14 +57,14 @@ pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
             let fields = params![run, key(task)?, task, plugin, digest, int(*at_ms), input, sum];
             one(db.prepare_cached(SQL)?.execute(fields)?, || Trouble::no_run(run))
         }
-        Entry::CallStarted {
+        JournalEntry::CallStarted {
             run,
             task,
             ask,
             hash,
             body,
         } => call_started(db, find_task(db, run, task)?, *ask, hash, body.as_deref()),
-        Entry::RequestSent {
+        JournalEntry::RequestSent {
             run,
             task,
             ask,
@@ -76,7 +77,7 @@ pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
             db.prepare_cached(SQL)?.execute(fields)?;
             Ok(())
         }
-        Entry::RequestEnded {
+        JournalEntry::RequestEnded {
             run,
             task,
             ask,
@@ -84,13 +85,13 @@ pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
             reply,
             at_ms,
         } => request_ended(db, (run, task, *ask), hash, reply.as_deref(), *at_ms),
-        Entry::CallEnded { run, task, ask, result } => {
+        JournalEntry::CallEnded { run, task, ask, result } => {
             const SQL: &str = "INSERT OR REPLACE INTO call_end (call, result, result_sum) VALUES (?1, ?2, ?3)";
             let call = find_call(db, (run, task, *ask))?;
             db.prepare_cached(SQL)?.execute(params![call, result, sum(result)])?;
             Ok(())
         }
-        Entry::Turned { run, task, turn } => {
+        JournalEntry::Turned { run, task, turn } => {
             const SQL: &str = "INSERT INTO turn (task, seq, kind, value)
                 SELECT ?1, ifnull(max(seq) + 1, 0), ?2, ?3 FROM turn WHERE task = ?1";
             let (kind, value) = match turn {
@@ -102,14 +103,14 @@ pub(super) fn write(db: &Connection, entry: &Entry) -> Done {
             db.prepare_cached(SQL)?.execute(fields)?;
             Ok(())
         }
-        Entry::Remained { run, task, value } => {
+        JournalEntry::Remained { run, task, value } => {
             const SQL: &str = "INSERT INTO remaining (task, seq, remaining, remaining_sum)
                 SELECT ?1, ifnull(max(seq) + 1, 0), ?2, ?3 FROM remaining WHERE task = ?1";
             let fields = params![find_task(db, run, task)?, value, sum(value)];
             db.prepare_cached(SQL)?.execute(fields)?;
             Ok(())
         }
-        Entry::TaskEnded { run, task, end } => task_ended(db, find_task(db, run, task)?, end),
+        JournalEntry::TaskEnded { run, task, end } => task_ended(db, find_task(db, run, task)?, end),
     }
 }
 
@@ -118,7 +119,7 @@ fn one(changed: usize, complaint: impl FnOnce() -> Trouble) -> Done {
     if changed == 1 { Ok(()) } else { Err(complaint()) }
 }
 
-/// The number of a task, if it is there.
+/// Returns the number of a task; `None` if there is no such task.
 fn seek_task(db: &Connection, run: &str, task: &str) -> Result<Option<i64>, Trouble> {
     const SQL: &str = "SELECT task.no FROM run JOIN task ON task.run = run.no WHERE run.id = ?1 AND task.key = ?2";
     let mut statement = db.prepare_cached(SQL)?;
@@ -127,13 +128,13 @@ fn seek_task(db: &Connection, run: &str, task: &str) -> Result<Option<i64>, Trou
         .optional()?)
 }
 
-/// The number of a task.
+/// Returns the number of a task.
 fn find_task(db: &Connection, run: &str, task: &str) -> Result<i64, Trouble> {
     seek_task(db, run, task)?
         .ok_or_else(|| Trouble::Misfit(format!("task `{task}` of run `{run}` has never been started")))
 }
 
-/// The number of a call.
+/// Returns the number of a call.
 fn find_call(db: &Connection, (run, task, ask): (&str, &str, u64)) -> Result<i64, Trouble> {
     const SQL: &str = "SELECT no FROM call WHERE task = ?1 AND ask = ?2";
     let mut statement = db.prepare_cached(SQL)?;
@@ -175,7 +176,7 @@ fn run_ended(db: &Connection, run: &str, end: &RunEnd) -> Done {
     one(db.prepare_cached(SQL)?.execute(fields)?, || Trouble::no_run(run))
 }
 
-/// Takes from a task what an earlier attempt at it learned.
+/// Removes the turns, the `remaining` results and the end of an earlier attempt at a task.
 fn start_over(db: &Connection, run: &str, task: &str) -> Done {
     let Some(no) = seek_task(db, run, task)? else {
         return Ok(());
@@ -184,7 +185,7 @@ fn start_over(db: &Connection, run: &str, task: &str) -> Done {
         "DELETE FROM turn WHERE task = ?1",
         "DELETE FROM remaining WHERE task = ?1",
         "DELETE FROM task_end WHERE task = ?1",
-        // What was in flight then will never be answered.
+        // Requests that were in flight then will never be answered.
         "UPDATE request SET open = 0 WHERE task = ?1 AND open = 1",
     ] {
         db.prepare_cached(sql)?.execute([no])?;
@@ -218,7 +219,7 @@ fn call_started(db: &Connection, task: i64, ask: u64, hash: &[u8; 32], body: Opt
 }
 
 fn request_ended(db: &Connection, call: (&str, &str, u64), hash: &[u8; 32], reply: Option<&str>, at_ms: u64) -> Done {
-    // Requests of one call have no names here: the one that was sent first ends first.
+    // The requests of one call are not identified here: the one that was sent first is assumed to end first.
     const END: &str = "UPDATE request SET ended_ms = ?3, open = 0
         WHERE no = (SELECT min(no) FROM request WHERE task = ?1 AND ask = ?2 AND open = 1)";
     let (run, task, ask) = call;

@@ -1,4 +1,4 @@
-//! What went wrong with the file, in words: what SQLite said, and what to do about it.
+//! Describes what went wrong with the file: SQLite's error, and what to do about it.
 
 use std::fmt;
 use std::path::Path;
@@ -7,16 +7,17 @@ use rusqlite::ErrorCode;
 
 use agenthost_core::error::{Error, ErrorClass};
 
-/// A failed operation, not yet with the name of the file.
+/// A failed operation, before the name of the file is added.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// SQLite's own.
+    /// An error from SQLite.
     Sqlite(rusqlite::Error),
-    /// A record is not what was written.
+    /// A record that was changed or damaged.
     Damaged(String),
-    /// An entry or a question that does not fit what stands in the journal.
+    /// An entry or a query that does not fit the content of the journal.
     Misfit(String),
-    /// No run, or several.
+    /// A complete error, without the name of the file: no run or several runs match, a run is still going on, or the
+    /// file has foreign definitions.
     Unknown(Error),
 }
 
@@ -38,29 +39,29 @@ impl Trouble {
             Self::Sqlite(error) => sqlite(path, error),
             Self::Damaged(what) => Error::host(format!("the journal was changed or damaged: {what}"))
                 .at(path)
-                .hint(damaged(path)),
+                .with_hint(damaged(path)),
             Self::Misfit(what) => Error::host(what).at(path),
             Self::Unknown(error) => error,
         }
     }
 }
 
-/// Where a record stands.
+/// The place of a record.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct RecordLocation<'a> {
     pub(super) run: &'a str,
     pub(super) task: Option<&'a str>,
     pub(super) call: Option<u64>,
 }
 
-impl Place<'_> {
-    /// The complaint about a column of the record.
+impl RecordLocation<'_> {
+    /// Returns the error about a column of the record.
     pub(super) fn damaged(&self, column: &str) -> Trouble {
         Trouble::Damaged(format!("`{column}` of {self}"))
     }
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for RecordLocation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "run `{}`", self.run)?;
         if let Some(task) = self.task {
@@ -73,11 +74,11 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// The same error once more: one failed transaction is told to all who waited for it.
+/// Copies an error, because every waiter of a failed transaction receives it.
 pub(super) fn again(error: &Error) -> Error {
     let copy = Error::new(error.class(), error.message());
-    match error.next_step() {
-        Some(hint) => copy.hint(hint),
+    match error.hint() {
+        Some(hint) => copy.with_hint(hint),
         None => copy,
     }
 }
@@ -92,7 +93,7 @@ fn damaged(path: &Path) -> String {
 
 fn sqlite(path: &Path, error: rusqlite::Error) -> Error {
     let said = match &error {
-        // The message of the connection, else that of the code.
+        // The message of the connection, or else that of the code.
         rusqlite::Error::SqliteFailure(_, Some(said)) => said.clone(),
         other => other.to_string(),
     };
@@ -124,5 +125,5 @@ fn sqlite(path: &Path, error: rusqlite::Error) -> Error {
         ),
         _ => return Error::new(ErrorClass::Host, said).at(path),
     };
-    Error::host(format!("{what}: {said}")).at(path).hint(hint)
+    Error::host(format!("{what}: {said}")).at(path).with_hint(hint)
 }

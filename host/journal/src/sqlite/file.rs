@@ -1,7 +1,7 @@
-//! The file: how it is made, recognised and opened.
+//! Creates, recognizes and opens the journal file.
 //!
-//! It is made whole under another name and then linked to its own, so that no process ever sees half of it, two that
-//! begin at once agree on one, and an empty file is never taken for a journal.
+//! The file is created completely under another name and then linked to its own. So no process ever sees half of it,
+//! two processes that start at once agree on one file, and an empty file is never taken for a journal.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,14 +19,15 @@ use super::super::FORMAT;
 use super::fault::Trouble;
 use agenthost_core::error::{Error, Result};
 
-/// Marks the file as a journal: `AgHj`.
+/// The application id that marks the file as a journal: `AgHj`.
 const APPLICATION: u32 = 0x4167_486a;
-/// How long to wait for another process that writes.
+/// The time to wait for another process that writes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// Prepared statements that a connection keeps: more than there are.
+/// The number of prepared statements that a connection caches: more than there are.
 const STATEMENTS: usize = 64;
 
-/// Tables of version 1. What is added later stands in a table of its own, so that no large row is written twice.
+/// The tables of version 1. The results of tasks and calls, which are added later, are in tables of their own, so that
+/// no large row is written twice.
 const TABLES: &str = "
 CREATE TABLE run (
     no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, plugin TEXT NOT NULL, digest TEXT NOT NULL,
@@ -69,63 +70,64 @@ CREATE INDEX request_run ON request (run);
 CREATE INDEX request_open ON request (task, ask) WHERE open = 1;
 ";
 
-/// What a connection may do.
+/// The access mode of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Write,
     Read,
 }
 
-/// Whether there is a file at `path`.
+/// Returns whether there is a file at `path`.
 pub(super) fn is_there(path: &Path) -> Result<bool> {
     refuse_links(path)?;
-    // What is left beside a file that is gone would be taken for a part of the new one.
+    // A log left beside a missing file would be taken for a part of the new one.
     let left = beside(path, "-wal");
     let stale = left.exists();
     match fs::metadata(path) {
-        // Nothing but a journal with its tables is ever put there.
+        // A new journal has its tables before it is linked there, so an empty file is a damaged one.
         Ok(file) if file.len() == 0 => Err(Error::host("the journal is empty: all that it held is lost")
             .at(path)
-            .hint("Remove the file to start a new journal, or bring the journal back from a backup")),
+            .with_hint("Remove the file to start a new journal, or bring the journal back from a backup")),
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound && stale => {
             Err(Error::host("the journal is gone, but its newest entries are left")
                 .at(&left)
-                .hint("Bring the journal back, or remove what is left to start a new one"))
+                .with_hint("Bring the journal back, or remove what is left to start a new one"))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::host(format!("the journal cannot be reached: {error}"))
             .at(path)
-            .hint("Make its directory one that this user can enter, or name another journal")),
+            .with_hint("Make its directory one that this user can enter, or name another journal")),
     }
 }
 
-/// Refuses a journal that is not a regular file, one that is a link, and one in a directory `.agenthost` that is: a project, or a plugin that may write
-/// there, could have left it, and prompts and replies would be written to where it leads.
+/// Refuses a journal that is not a regular file or is a link, and one in a directory `.agenthost` that is a link. A
+/// project, or a plugin that may write there, could have left the link, and prompts and replies would be written to its
+/// target.
 fn refuse_links(path: &Path) -> Result<()> {
     let project = path
         .parent()
         .filter(|parent| parent.file_name().is_some_and(|name| name == ".agenthost"));
     let files = ["", "-wal", "-shm", "-journal"].map(|end| beside(path, end));
     for file in &files {
-        // SQLite would wait for whoever opens the other end of a pipe.
+        // SQLite would block until another process opens the other end of a pipe.
         if fs::symlink_metadata(file).is_ok_and(|found| !found.is_file() && !found.is_symlink()) {
             return Err(Error::host("not a regular file")
                 .at(file)
-                .hint("Remove it, or name another journal"));
+                .with_hint("Remove it, or name another journal"));
         }
     }
     for place in project.map(Path::to_owned).into_iter().chain(files) {
         if fs::symlink_metadata(&place).is_ok_and(|found| found.is_symlink()) {
             return Err(Error::denied("a journal does not go through a link")
                 .at(&place)
-                .hint("Remove the link; to keep the journal elsewhere, name its place with --journal, or with `file` under [journal] in your own configuration"));
+                .with_hint("Remove the link; to keep the journal elsewhere, name its place with --journal, or with `file` under [journal] in your own configuration"));
         }
     }
     Ok(())
 }
 
-/// Makes the journal at `path` unless there is one.
+/// Creates the journal at `path` unless there is one.
 pub(super) fn ensure(path: &Path) -> Result<()> {
     if is_there(path)? {
         return Ok(());
@@ -133,7 +135,7 @@ pub(super) fn ensure(path: &Path) -> Result<()> {
     let failed = |error: std::io::Error| {
         Error::host(format!("cannot make the journal: {error}"))
             .at(path)
-            .hint("Make its directory writable for this user, or name another journal")
+            .with_hint("Make its directory writable for this user, or name another journal")
     };
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -165,7 +167,7 @@ pub(super) fn ensure(path: &Path) -> Result<()> {
             Ok(()) => Ok(()),
         }
     });
-    // After a failure, the files of its log are left, too.
+    // After a failure, the files of the draft's log are left as well.
     for end in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(beside(&new, end));
     }
@@ -175,14 +177,14 @@ pub(super) fn ensure(path: &Path) -> Result<()> {
         .map_err(failed)
 }
 
-/// `path` with `end` after its name.
+/// Returns `path` with `end` appended to its name.
 fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(end);
     name.into()
 }
 
-/// An empty file beside `path` that nobody else uses and only its owner can read.
+/// Creates an empty file beside `path` that no other process uses and only its owner can read.
 fn draft(path: &Path) -> std::io::Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -190,17 +192,17 @@ fn draft(path: &Path) -> std::io::Result<PathBuf> {
         let new = beside(path, &format!(".{}-{number}.new", std::process::id()));
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new) {
             Ok(_) => return Ok(new),
-            // Left by a process of this number that was killed.
+            // Left by a killed process with the same id.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Makes an empty file a journal.
+/// Turns an empty file into a journal.
 fn fill(path: &Path) -> Result<(), Trouble> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    // Both only take effect before the first table.
+    // `auto_vacuum` takes effect only before the first table is created.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -211,27 +213,27 @@ fn fill(path: &Path) -> Result<(), Trouble> {
     connection.close().map_err(|(_, error)| error.into())
 }
 
-/// Opens the journal at `path`, which is there.
+/// Opens the existing journal at `path`.
 pub(super) fn connect(path: &Path, access: Access) -> Result<Connection> {
     let (application, version, connection) = attach(path, access).map_err(|trouble| trouble.at(path))?;
     if application != APPLICATION {
         return Err(Error::host("this is an SQLite file, but no journal")
             .at(path)
-            .hint("Name another file, or move this one elsewhere"));
+            .with_hint("Name another file, or move this one elsewhere"));
     }
     if version != FORMAT {
         return Err(Error::host(format!(
             "the journal has format {version}, and this program knows {FORMAT}"
         ))
         .at(path)
-        .hint("Use the version of agenthost that wrote it, or a newer one, or name another journal"));
+        .with_hint("Use the version of agenthost that wrote it, or a newer one, or name another journal"));
     }
     check_schema(&connection).map_err(|trouble| trouble.at(path))?;
     Ok(connection)
 }
 
-/// Refuses a file with tables other than those of a journal. A journal can come from a stranger, and a view, a trigger or a table with
-/// expressions of its own computes when it is read or written.
+/// Refuses a file with definitions that a journal does not have. A journal can come from a stranger, and a view, a
+/// trigger or a table with expressions of its own runs computations when it is read or written.
 fn check_schema(connection: &Connection) -> Result<(), Trouble> {
     let ours = schema(&{
         let model = Connection::open_in_memory()?;
@@ -242,14 +244,14 @@ fn check_schema(connection: &Connection) -> Result<(), Trouble> {
         if ours.get(&name) != Some(&sql) {
             return Err(Trouble::Unknown(
                 Error::host(format!("the file has a definition of `{name}` that no journal has"))
-                    .hint("Another program wrote it; name another journal, or move this file elsewhere"),
+                    .with_hint("Another program wrote it; name another journal, or move this file elsewhere"),
             ));
         }
     }
     Ok(())
 }
 
-/// The definitions of a database by name, but for the indexes that SQLite makes itself.
+/// Returns the definitions of a database by name, except for the indexes that SQLite creates itself.
 fn schema(connection: &Connection) -> Result<BTreeMap<String, String>, Trouble> {
     let mut statement = connection.prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -265,12 +267,12 @@ fn attach(path: &Path, access: Access) -> Result<(u32, u32, Connection), Trouble
     connection.busy_timeout(PATIENCE)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // The file can come from a stranger: nothing in it runs.
+    // The file can come from a stranger: nothing in it may run.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
-    // A damaged page is an error rather than a wrong answer.
+    // A damaged page becomes an error rather than a wrong result.
     connection.pragma_update(None, "cell_size_check", true)?;
     let application = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;

@@ -1,11 +1,11 @@
-//! Task ids as bytes that sort as the tree is read: `root/2` and all below it before `root/10`.
+//! Task ids as bytes that sort in the order of the tree: `root/2` and everything below it before `root/10`.
 //!
-//! The name of the root and a zero byte, then each number in 4 bytes, most significant first. What is below a task has
-//! its key as a prefix.
+//! A key is the name of the root and a zero byte, then each number as 4 bytes in big-endian order. A task's key is a
+//! prefix of the keys below it.
 
 use super::fault::Trouble;
 
-/// The key of a task.
+/// Returns the key of a task.
 pub(super) fn key(task: &str) -> Result<Vec<u8>, Trouble> {
     let mut parts = task.split('/');
     let mut key = Vec::with_capacity(16);
@@ -17,7 +17,7 @@ pub(super) fn key(task: &str) -> Result<Vec<u8>, Trouble> {
     key.push(0);
     for part in parts {
         let number: u32 = part.parse().map_err(|_| misfit())?;
-        // One number, one way to write it; the largest is kept free to stand behind all.
+        // Each number has one spelling. The largest is reserved for the end of `below`.
         if number == u32::MAX || number.to_string() != part {
             return Err(misfit());
         }
@@ -26,7 +26,7 @@ pub(super) fn key(task: &str) -> Result<Vec<u8>, Trouble> {
     Ok(key)
 }
 
-/// The keys below a task: greater than the first, less than the second. Below the empty id is every task.
+/// Returns the bounds, both exclusive, of the keys below a task. Every task is below the empty id.
 pub(super) fn below(task: &str) -> Result<(Vec<u8>, Vec<u8>), Trouble> {
     let first = if task.is_empty() { Vec::new() } else { key(task)? };
     let mut end = first.clone();

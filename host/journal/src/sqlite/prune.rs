@@ -1,9 +1,10 @@
-//! Removing runs, and giving back their space.
+//! Removes runs and frees their space.
 //!
-//! A run is live if it has no end and its process exists; it is never removed. One whose process is gone was interrupted.
+//! A run is live if it has no end and its process exists; a live run is never removed. A run without an end whose
+//! process is gone was interrupted.
 //!
-//! Each run goes in a transaction of its own, and space is given back in small steps, so that other processes get their
-//! turn. The file itself shrinks when nobody reads it any more.
+//! Each run is removed in a transaction of its own, and space is freed in small steps, so that other processes get
+//! their turn. The file itself shrinks once no process is reading it.
 
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use super::super::{Keep, Pruned};
 use super::fault::Trouble;
 use super::owner;
 
-/// Pages per step: 4 MiB.
+/// The number of pages per step: 4 MiB.
 const STEP: u32 = 1024;
-/// How long to wait for readers before the file is made shorter; if they stay, that is left to a later writer.
+/// The time to wait for readers before the file is shortened. If they stay, a later writer shortens it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Removes the runs that are neither kept nor live.
@@ -53,7 +54,7 @@ pub(super) fn prune(db: &mut Connection, keep: &Keep) -> Result<Pruned, Trouble>
     Ok(pruned)
 }
 
-/// Runs that nobody wants to keep, the latest first.
+/// Returns the runs that `keep` does not cover, the latest first.
 fn candidates(db: &Connection, keep: &Keep) -> Result<Vec<i64>, Trouble> {
     const SQL: &str = "SELECT no FROM (
             SELECT no, started_ms, row_number() OVER (ORDER BY started_ms DESC, no DESC) AS place FROM run)
@@ -86,7 +87,7 @@ fn shrink(db: &Connection) -> Result<(), Trouble> {
         left = now;
     }
     db.busy_timeout(PATIENCE)?;
-    // Says whether it could in a row of its own, which does not matter here.
+    // The pragma returns a row with its result, which does not matter here.
     let shortened = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     db.busy_timeout(super::file::PATIENCE)?;
     Ok(shortened?)

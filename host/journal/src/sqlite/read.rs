@@ -1,17 +1,17 @@
-//! Questions to the tables, with every body checked against its digest.
+//! Queries the tables, and checks every body against its digest.
 
 use rusqlite::types::{FromSql, Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
 use super::super::{CallRecord, CallSpan, ReplyRecord, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn};
 use super::entries::sum;
-use super::fault::{Place, Trouble};
+use super::fault::{RecordLocation, Trouble};
 use super::key::{below, key};
 use agenthost_core::error::Error;
 
 type Asked<T> = Result<T, Trouble>;
 
-/// How many runs a hint names.
+/// The number of runs that a hint names.
 const HINTED: usize = 5;
 
 const RUN: &str = "SELECT no, id, kind, plugin, digest, seed, clock_ms, started_ms, pid, ended_ms, state,
@@ -19,10 +19,10 @@ const RUN: &str = "SELECT no, id, kind, plugin, digest, seed, clock_ms, started_
 const TASK: &str = "SELECT task.no, id, plugin, digest, started_ms, ended_ms, input, input_sum,
     report, report_sum, returned, returned_sum, models, models_sum FROM task LEFT JOIN task_end ON task = task.no";
 
-/// One row, with the place that an error names.
+/// A row, with the place that an error names.
 struct Fields<'a, 'r> {
     row: &'a Row<'r>,
-    place: Place<'a>,
+    place: RecordLocation<'a>,
 }
 
 impl Fields<'_, '_> {
@@ -37,7 +37,7 @@ impl Fields<'_, '_> {
         self.get::<i64>(column).map(i64::cast_unsigned)
     }
 
-    /// A body that may not have been kept, checked.
+    /// Returns a checked body; `None` if it was not kept.
     fn kept(&self, column: &str) -> Asked<Option<String>> {
         let body = self.row.get_ref(column)?;
         let stored = self.row.get_ref(format!("{column}_sum").as_str())?;
@@ -51,12 +51,12 @@ impl Fields<'_, '_> {
         }
     }
 
-    /// A body, checked.
+    /// Returns a checked body that is always kept.
     fn body(&self, column: &str) -> Asked<String> {
         self.kept(column)?.ok_or_else(|| self.place.damaged(column))
     }
 
-    /// The running number of a row, which is `expected` unless one is missing before it.
+    /// Checks that the sequence number of a row is `expected`; otherwise a row before it is missing.
     fn numbered(&self, expected: usize, what: &str) -> Asked<()> {
         match usize::try_from(self.number("seq")?) {
             Ok(number) if number == expected => Ok(()),
@@ -68,7 +68,7 @@ impl Fields<'_, '_> {
     }
 }
 
-/// All rows of a question, in the shape that `read` gives them.
+/// Returns all rows of a query, each converted by `read`.
 fn all<T>(
     db: &Connection,
     sql: &str,
@@ -88,7 +88,7 @@ fn limit(most: usize) -> i64 {
     i64::try_from(most).unwrap_or(i64::MAX)
 }
 
-/// The name of what a row is about, for want of which nothing else can be named.
+/// Returns the id of the run or task that a row describes. Without it, an error cannot name anything else.
 fn name(row: &Row<'_>, what: &str) -> Asked<String> {
     row.get("id").map_err(|error| match error {
         rusqlite::Error::SqliteFailure(..) => error.into(),
@@ -100,7 +100,7 @@ fn run(row: &Row<'_>) -> Asked<RunRecord> {
     let id = name(row, "a run")?;
     let fields = Fields {
         row,
-        place: Place {
+        place: RecordLocation {
             run: &id,
             task: None,
             call: None,
@@ -128,17 +128,17 @@ fn run(row: &Row<'_>) -> Asked<RunRecord> {
     })
 }
 
-/// The latest runs.
+/// Returns the latest runs.
 pub(super) fn runs(db: &Connection, most: usize) -> Asked<Vec<RunRecord>> {
     let sql = format!("{RUN} ORDER BY started_ms DESC, no DESC LIMIT ?1");
     all(db, &sql, [limit(most)], |row, _| run(row))
 }
 
-/// The run of this id, prefix, or `last`.
+/// Returns the run with this id or prefix, or the latest run for `last`.
 pub(super) fn find(db: &Connection, id: &str) -> Asked<RunRecord> {
     if id == "last" {
         let latest = runs(db, 1)?.pop();
-        return latest.ok_or_else(|| Trouble::Unknown(Error::usage("there is no run yet").hint(NO_RUN)));
+        return latest.ok_or_else(|| Trouble::Unknown(Error::usage("there is no run yet").with_hint(NO_RUN)));
     }
     let exact = |id: &str| -> Asked<Option<RunRecord>> {
         Ok(all(db, &format!("{RUN} WHERE id = ?1"), [id], |row, _| run(row))?.pop())
@@ -150,22 +150,22 @@ pub(super) fn find(db: &Connection, id: &str) -> Asked<RunRecord> {
         ORDER BY started_ms DESC, no DESC LIMIT ?2";
     let mut alike = all(db, ALIKE, params![id, limit(HINTED + 1)], |row, _| name(row, "a run"))?;
     if let [one] = alike.as_slice() {
-        // The index does not have it where the table does.
+        // The table has the row, but the index does not.
         let missing = || Trouble::Damaged(format!("run `{one}` is not in the index"));
         return exact(one)?.ok_or_else(missing);
     }
     let more = if alike.len() > HINTED { ", and more" } else { "" };
     alike.truncate(HINTED);
     Err(Trouble::Unknown(match alike.as_slice() {
-        [] => Error::usage(format!("no run is called `{id}`")).hint(latest(db)?),
+        [] => Error::usage(format!("no run is called `{id}`")).with_hint(latest(db)?),
         _ => Error::usage(format!("several runs begin with `{id}`"))
-            .hint(format!("Write more of it: {}{more}", alike.join(", "))),
+            .with_hint(format!("Write more of it: {}{more}", alike.join(", "))),
     }))
 }
 
 const NO_RUN: &str = "The journal is empty: start a run first";
 
-/// Names the latest runs.
+/// Returns a hint that names the latest runs.
 fn latest(db: &Connection) -> Asked<String> {
     const SQL: &str = "SELECT id FROM run ORDER BY started_ms DESC, no DESC LIMIT ?1";
     let latest = all(db, SQL, [limit(HINTED)], |row, _| name(row, "a run"))?;
@@ -175,18 +175,18 @@ fn latest(db: &Connection) -> Asked<String> {
     })
 }
 
-/// The number of a run.
+/// Returns the number of a run.
 fn number(db: &Connection, run: &str) -> Asked<Option<i64>> {
     let mut statement = db.prepare_cached("SELECT no FROM run WHERE id = ?1")?;
     Ok(statement.query_row([run], |row| row.get(0)).optional()?)
 }
 
-/// A task without what it learned, and its number.
+/// Returns a task without its calls and turns, and its number.
 fn bare(run: &str, row: &Row<'_>) -> Asked<(i64, TaskRecord)> {
     let id = name(row, &format!("a task of run `{run}`"))?;
     let fields = Fields {
         row,
-        place: Place {
+        place: RecordLocation {
             run,
             task: Some(&id),
             call: None,
@@ -213,7 +213,7 @@ fn bare(run: &str, row: &Row<'_>) -> Asked<(i64, TaskRecord)> {
     Ok((fields.get("no")?, record))
 }
 
-/// A task with all that it learned.
+/// Returns a task with all its calls and turns.
 pub(super) fn task(db: &Connection, run: &str, task: &str) -> Asked<Option<TaskRecord>> {
     let Some(no) = number(db, run)? else {
         return Ok(None);
@@ -222,7 +222,7 @@ pub(super) fn task(db: &Connection, run: &str, task: &str) -> Asked<Option<TaskR
     let Some((no, mut record)) = all(db, &sql, params![no, key(task)?], |row, _| bare(run, row))?.pop() else {
         return Ok(None);
     };
-    let place = Place {
+    let place = RecordLocation {
         run,
         task: Some(task),
         call: None,
@@ -260,7 +260,7 @@ fn turn(fields: &Fields<'_, '_>, at: usize) -> Asked<Turn> {
 
 fn call(db: &Connection, task: i64, fields: &Fields<'_, '_>) -> Asked<CallRecord> {
     let ask = fields.number("ask")?;
-    let place = Place {
+    let place = RecordLocation {
         call: Some(ask),
         ..fields.place
     };
@@ -288,7 +288,7 @@ fn call(db: &Connection, task: i64, fields: &Fields<'_, '_>) -> Asked<CallRecord
     })
 }
 
-/// Tasks below `under`, behind `after`.
+/// Returns the tasks below `under`, starting after `after`.
 pub(super) fn tasks(
     db: &Connection,
     run: &str,
@@ -310,7 +310,7 @@ pub(super) fn tasks(
     })
 }
 
-/// The requests of a run.
+/// Returns the requests of a run.
 pub(super) fn calls(db: &Connection, run: &str, most: usize) -> Asked<Vec<CallSpan>> {
     let Some(no) = number(db, run)? else {
         return Ok(Vec::new());
@@ -321,7 +321,7 @@ pub(super) fn calls(db: &Connection, run: &str, most: usize) -> Asked<Vec<CallSp
         let task = name(row, &format!("a task of run `{run}`"))?;
         let fields = Fields {
             row,
-            place: Place {
+            place: RecordLocation {
                 run,
                 task: Some(&task),
                 call: None,
@@ -337,7 +337,7 @@ pub(super) fn calls(db: &Connection, run: &str, most: usize) -> Asked<Vec<CallSp
     })
 }
 
-/// The bytes that the entries of a run take: its bodies, and what stands beside each.
+/// Returns the number of bytes that the entries of a run take: their bodies, and the fixed size of each entry.
 pub(super) fn run_bytes(db: &Connection, run: &str) -> Result<u64, Trouble> {
     const SQL: &str = "WITH of AS (SELECT task.no AS task FROM task JOIN run ON task.run = run.no WHERE run.id = ?1),
         calls AS (SELECT call.no AS call FROM call JOIN of ON call.task = of.task)

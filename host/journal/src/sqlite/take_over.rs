@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::super::Entry;
+use super::super::JournalEntry;
 use super::fault::Trouble;
 use super::{entries, owner};
 use agenthost_core::error::Error;
@@ -14,12 +14,12 @@ pub(super) fn take_over(db: &mut Connection, run: &str) -> Result<(), Trouble> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if let Some(pid) = owner::running(&transaction, run)?.filter(|pid| *pid != me) {
         return Err(Trouble::Unknown(
-            Error::usage(format!("run {run} is still going on, in process {pid}")).hint(format!(
+            Error::usage(format!("run {run} is still going on, in process {pid}")).with_hint(format!(
                 "Wait for its end. To stop it, check first that process {pid} is agenthost."
             )),
         ));
     }
     let run = run.to_owned();
-    entries::write(&transaction, &Entry::RunResumed { run, pid: me })?;
+    entries::write(&transaction, &JournalEntry::RunResumed { run, pid: me })?;
     Ok(transaction.commit()?)
 }

@@ -1,4 +1,4 @@
-//! One file, many hands: what was acknowledged is there, whatever happens.
+//! Many readers and writers of one file: what was acknowledged is there, whatever happens.
 
 mod damage;
 mod faults;
@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use tempfile::TempDir;
 
 use super::super::{
-    CallRecord, CallSpan, Entry, Journal as _, ReplyRecord, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn,
+    CallRecord, CallSpan, Journal as _, JournalEntry, ReplyRecord, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn,
 };
 use super::Sqlite;
 use super::writer::{Job, Writer};
@@ -27,14 +27,14 @@ fn scratch() -> (TempDir, Sqlite) {
 }
 
 impl Sqlite {
-    /// Asks the writer's thread, after all that was sent before.
+    /// Runs `probe` on the writer's thread, after all that was sent before.
     fn probe<T: Send + 'static>(&self, probe: impl FnOnce(&mut Writer) -> T + Send + 'static) -> T {
         let (tell, told) = mpsc::channel();
         self.send(Job::Probe(Box::new(move |writer| tell.send(probe(writer)).unwrap())));
         told.recv().unwrap()
     }
 
-    async fn all(&self, entries: impl IntoIterator<Item = Entry>) -> Result<()> {
+    async fn all(&self, entries: impl IntoIterator<Item = JournalEntry>) -> Result<()> {
         let waiting: Vec<_> = entries.into_iter().map(|entry| self.append(entry)).collect();
         join_all(waiting).await.into_iter().collect()
     }
@@ -63,8 +63,8 @@ fn run_end(ended_ms: u64) -> RunEnd {
     }
 }
 
-fn task_start(run: &str, task: &str) -> Entry {
-    Entry::TaskStarted {
+fn task_start(run: &str, task: &str) -> JournalEntry {
+    JournalEntry::TaskStarted {
         run: run.into(),
         task: task.into(),
         plugin: "demo:poem@1.0.0".into(),
@@ -83,8 +83,8 @@ fn task_end() -> TaskEnd {
     }
 }
 
-fn call_start(run: &str, task: &str, ask: u64, hash: u8) -> Entry {
-    Entry::CallStarted {
+fn call_start(run: &str, task: &str, ask: u64, hash: u8) -> JournalEntry {
+    JournalEntry::CallStarted {
         run: run.into(),
         task: task.into(),
         ask,
@@ -93,8 +93,8 @@ fn call_start(run: &str, task: &str, ask: u64, hash: u8) -> Entry {
     }
 }
 
-fn sent(run: &str, task: &str, ask: u64, at_ms: u64) -> Entry {
-    Entry::RequestSent {
+fn sent(run: &str, task: &str, ask: u64, at_ms: u64) -> JournalEntry {
+    JournalEntry::RequestSent {
         run: run.into(),
         task: task.into(),
         ask,
@@ -103,8 +103,8 @@ fn sent(run: &str, task: &str, ask: u64, at_ms: u64) -> Entry {
     }
 }
 
-fn answered(run: &str, task: &str, ask: u64, reply: Option<&str>, at_ms: u64) -> Entry {
-    Entry::RequestEnded {
+fn answered(run: &str, task: &str, ask: u64, reply: Option<&str>, at_ms: u64) -> JournalEntry {
+    JournalEntry::RequestEnded {
         run: run.into(),
         task: task.into(),
         ask,
@@ -114,8 +114,8 @@ fn answered(run: &str, task: &str, ask: u64, reply: Option<&str>, at_ms: u64) ->
     }
 }
 
-fn told(run: &str, task: &str, ask: u64, result: &str) -> Entry {
-    Entry::CallEnded {
+fn told(run: &str, task: &str, ask: u64, result: &str) -> JournalEntry {
+    JournalEntry::CallEnded {
         run: run.into(),
         task: task.into(),
         ask,
@@ -123,34 +123,34 @@ fn told(run: &str, task: &str, ask: u64, result: &str) -> Entry {
     }
 }
 
-fn turned(run: &str, task: &str, turn: Turn) -> Entry {
-    Entry::Turned {
+fn turned(run: &str, task: &str, turn: Turn) -> JournalEntry {
+    JournalEntry::Turned {
         run: run.into(),
         task: task.into(),
         turn,
     }
 }
 
-fn remained(run: &str, task: &str, value: &str) -> Entry {
-    Entry::Remained {
+fn remained(run: &str, task: &str, value: &str) -> JournalEntry {
+    JournalEntry::Remained {
         run: run.into(),
         task: task.into(),
         value: value.into(),
     }
 }
 
-fn task_ended(run: &str, task: &str) -> Entry {
-    Entry::TaskEnded {
+fn task_ended(run: &str, task: &str) -> JournalEntry {
+    JournalEntry::TaskEnded {
         run: run.into(),
         task: task.into(),
         end: task_end(),
     }
 }
 
-/// A run `r` with a task `root` that made one call and learned of it.
-fn small() -> Vec<Entry> {
+/// A run `r` with a task `root` that made one call and received its reply.
+fn small() -> Vec<JournalEntry> {
     vec![
-        Entry::RunStarted(run("r", 1)),
+        JournalEntry::RunStarted(run("r", 1)),
         task_start("r", "root"),
         call_start("r", "root", 0, 1),
         sent("r", "root", 0, 10),
@@ -159,7 +159,7 @@ fn small() -> Vec<Entry> {
         turned("r", "root", Turn::Answer(0)),
         remained("r", "root", r#"{"tokens":5}"#),
         task_ended("r", "root"),
-        Entry::RunEnded {
+        JournalEntry::RunEnded {
             run: "r".into(),
             end: run_end(30),
         },
@@ -191,7 +191,7 @@ fn small_task() -> TaskRecord {
     }
 }
 
-/// Whether what [`small`] wrote can be read.
+/// Asserts that the entries of [`small`] can be read.
 fn has_small(path: &Path) {
     let journal = Sqlite::open_existing(path).unwrap().unwrap();
     let mut expected = run("r", 1);
@@ -229,7 +229,7 @@ async fn what_was_noted_is_there_after_the_next_append_and_after_the_end() {
     }
     journal.append(last).await.unwrap();
     assert_eq!(journal.task("r", "root").unwrap(), Some(small_task()));
-    journal.note(Entry::RunStarted(run("later", 2)));
+    journal.note(JournalEntry::RunStarted(run("later", 2)));
     let path = journal.path().to_owned();
     drop(journal);
     assert!(!path.with_extension("db-wal").exists(), "all is in the file");
@@ -240,7 +240,7 @@ async fn what_was_noted_is_there_after_the_next_append_and_after_the_end() {
 #[tokio::test]
 async fn a_note_reaches_the_file_though_nothing_follows() {
     let (_directory, journal) = scratch();
-    journal.note(Entry::RunStarted(run("r", 1)));
+    journal.note(JournalEntry::RunStarted(run("r", 1)));
     while journal.runs(1).unwrap().is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
@@ -271,7 +271,7 @@ async fn a_task_that_starts_again_keeps_its_calls_alone() {
     let (_directory, journal) = scratch();
     journal.all(small()).await.unwrap();
     let again = [
-        Entry::RunResumed {
+        JournalEntry::RunResumed {
             run: "r".into(),
             pid: 77,
         },
@@ -290,7 +290,7 @@ async fn a_task_that_starts_again_keeps_its_calls_alone() {
     let run = journal.find("r").unwrap();
     assert_eq!((run.end, run.pid), (None, 77));
 
-    // The request that the kill cut off stays without an end.
+    // The request that the kill cut off remains without an end.
     let more = [sent("r", "root", 0, 50), answered("r", "root", 0, None, 60)];
     journal.all(more).await.unwrap();
     let ends: Vec<_> = journal
@@ -301,7 +301,7 @@ async fn a_task_that_starts_again_keeps_its_calls_alone() {
         .collect();
     assert_eq!(ends, [Some(20), None, Some(60)]);
 
-    // Another question under the same ordinal.
+    // Another request under the same number.
     journal.append(call_start("r", "root", 0, 2)).await.unwrap();
     let calls = journal.task("r", "root").unwrap().unwrap().calls;
     assert_eq!(calls.len(), 1);
@@ -316,7 +316,7 @@ async fn tasks_come_in_the_order_of_the_tree_and_page_by_page() {
         "root/10", "root", "root/2/1", "root/2", "root/300", "root/2/0", "root/20",
     ];
     let starts = ids.map(|id| task_start("r", id));
-    journal.append(Entry::RunStarted(run("r", 1))).await.unwrap();
+    journal.append(JournalEntry::RunStarted(run("r", 1))).await.unwrap();
     journal.all(starts).await.unwrap();
     let ids = |under: &str, after: Option<&str>, most: usize| {
         let tasks = journal.tasks("r", under, after, most).unwrap();
@@ -347,9 +347,12 @@ async fn a_run_is_found_by_its_id_by_the_beginning_of_it_and_as_the_last() {
     let (_directory, journal) = scratch();
     let error = journal.find("last").unwrap_err();
     assert_eq!(error.class(), ErrorClass::Usage);
-    assert!(journal.find("x").unwrap_err().next_step().unwrap().contains("empty"));
+    assert!(journal.find("x").unwrap_err().hint().unwrap().contains("empty"));
     for (at, id) in ["aa1", "aa10", "b_2", "bx2"].into_iter().enumerate() {
-        journal.append(Entry::RunStarted(run(id, at as u64))).await.unwrap();
+        journal
+            .append(JournalEntry::RunStarted(run(id, at as u64)))
+            .await
+            .unwrap();
     }
     for (asked, id) in [
         ("last", "bx2"),
@@ -363,11 +366,11 @@ async fn a_run_is_found_by_its_id_by_the_beginning_of_it_and_as_the_last() {
     let several = journal.find("a").unwrap_err();
     assert_eq!(several.class(), ErrorClass::Usage);
     assert_eq!(several.message(), "several runs begin with `a`");
-    assert_eq!(several.next_step(), Some("Write more of it: aa10, aa1"));
+    assert_eq!(several.hint(), Some("Write more of it: aa10, aa1"));
     for none in ["", "z", "%"] {
         let none = journal.find(none).unwrap_err();
         assert_eq!(none.class(), ErrorClass::Usage);
-        assert_eq!(none.next_step(), Some("The latest are bx2, b_2, aa10, aa1"));
+        assert_eq!(none.hint(), Some("The latest are bx2, b_2, aa10, aa1"));
     }
     let latest: Vec<_> = journal.runs(2).unwrap().into_iter().map(|run| run.id).collect();
     assert_eq!(latest, ["bx2", "b_2"]);
@@ -377,7 +380,7 @@ async fn a_run_is_found_by_its_id_by_the_beginning_of_it_and_as_the_last() {
 async fn two_journals_on_one_file_write_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(".agenthost/journal.db");
-    // Both may find that there is none.
+    // Several threads may find that there is none.
     let open = |_| {
         let path = path.clone();
         std::thread::spawn(move || Sqlite::open(&path).unwrap())
@@ -386,7 +389,7 @@ async fn two_journals_on_one_file_write_at_once() {
     let journals: Vec<_> = journals.into_iter().map(|journal| journal.join().unwrap()).collect();
     let work = journals.iter().enumerate().map(|(at, journal)| async move {
         let name = format!("run-{at}");
-        journal.append(Entry::RunStarted(run(&name, 1))).await.unwrap();
+        journal.append(JournalEntry::RunStarted(run(&name, 1))).await.unwrap();
         for n in 0..50 {
             let task = format!("root/{n}");
             journal.note(task_start(&name, &task));

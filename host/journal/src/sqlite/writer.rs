@@ -1,7 +1,7 @@
 //! The thread that writes.
 //!
-//! A transaction holds at most 2,048 entries, so that nobody waits for an endless one. Entries that nobody waits for are
-//! kept for up to 10 ms, because an append is likely to follow and can carry them to the disk.
+//! A transaction holds at most 2,048 entries, which bounds how long a waiter waits. Entries without a waiter are held
+//! back for up to 10 ms, because an append is likely to follow and can carry them to the disk.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -10,27 +10,27 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::super::{Entry, Keep, Pruned};
+use super::super::{JournalEntry, Keep, Pruned};
 use super::fault::{Trouble, again};
 use super::{entries, prune, take_over};
 use agenthost_core::error::{Error, Result};
 
-/// Entries per transaction.
+/// The maximum number of entries per transaction.
 const MOST: usize = 2048;
-/// How long an entry waits for one that somebody waits for.
+/// The time that entries without a waiter are held back for one that has a waiter.
 const LINGER: Duration = Duration::from_millis(10);
 
 type Waiter = oneshot::Sender<Result<()>>;
 
-/// What the writer is asked for.
+/// A job for the writer.
 pub(super) enum Job {
-    Write(Entry, Option<Waiter>),
+    Write(JournalEntry, Option<Waiter>),
     Prune(Keep, SyncSender<Result<Pruned>>),
-    /// Tells the waiter that everything before it is written.
+    /// Notifies the waiter that everything before it is written.
     Drain(oneshot::Sender<()>),
     /// Takes over a run, unless another process runs it.
     TakeOver(String, SyncSender<Result<()>>),
-    /// Looks into the writer, or breaks something.
+    /// Inspects the writer, or breaks something.
     #[cfg(test)]
     Probe(Box<dyn FnOnce(&mut Writer) + Send>),
 }
@@ -39,26 +39,26 @@ pub(super) enum Job {
 pub(super) struct Writer {
     path: PathBuf,
     pub(super) connection: Connection,
-    /// Why nothing is written any more.
+    /// The error that stopped the writer; `None` while it writes.
     failed: Option<Error>,
-    /// How many transactions there were.
+    /// The number of transactions so far.
     #[cfg(test)]
     pub(super) commits: u64,
 }
 
-/// What goes into one transaction.
+/// The entries of one transaction.
 struct Group {
-    entries: Vec<Entry>,
+    entries: Vec<JournalEntry>,
     waiters: Vec<Waiter>,
 }
 
 impl Group {
-    fn push(&mut self, entry: Entry, waiter: Option<Waiter>) {
+    fn push(&mut self, entry: JournalEntry, waiter: Option<Waiter>) {
         self.entries.push(entry);
         self.waiters.extend(waiter);
     }
 
-    /// Takes up what is in the queue, up to a job that is no entry, which it gives back.
+    /// Takes entries from the queue, and returns the first job that is not an entry, if it reaches one.
     fn fill(&mut self, queue: &Receiver<Job>) -> Option<Job> {
         let until = Instant::now() + LINGER;
         while self.entries.len() < MOST {
@@ -87,7 +87,7 @@ impl Writer {
         }
     }
 
-    /// Writes until nobody can ask for more.
+    /// Serves jobs until no sender is left.
     pub(super) fn serve(mut self, queue: &Receiver<Job>) {
         let mut held = None;
         while let Some(job) = held.take().or_else(|| queue.recv().ok()) {
@@ -105,11 +105,11 @@ impl Writer {
                     let pruned = self.whole().and_then(|()| {
                         prune::prune(&mut self.connection, &keep).map_err(|trouble| trouble.at(&self.path))
                     });
-                    // Who asked may be gone.
+                    // The requester may be gone.
                     let _ = waiter.send(pruned);
                 }
                 Job::Drain(waiter) => {
-                    // Who waited may be gone.
+                    // The waiter may be gone.
                     let _ = waiter.send(());
                 }
                 Job::TakeOver(run, waiter) => {
@@ -117,7 +117,7 @@ impl Writer {
                     let taken = self.whole().and_then(|()| {
                         take_over::take_over(&mut self.connection, &run).map_err(|trouble| trouble.at(&self.path))
                     });
-                    // Who asked may be gone.
+                    // The requester may be gone.
                     let _ = waiter.send(taken);
                 }
                 #[cfg(test)]
@@ -126,7 +126,7 @@ impl Writer {
         }
     }
 
-    /// An error once a transaction has failed.
+    /// Returns an error if a transaction has failed.
     fn whole(&self) -> Result<()> {
         self.failed.as_ref().map_or(Ok(()), |error| Err(again(error)))
     }
@@ -140,13 +140,13 @@ impl Writer {
             self.failed = Some(error);
         }
         for waiter in group.waiters {
-            // Who waited may be gone.
+            // The waiter may be gone.
             let _ = waiter.send(self.whole());
         }
     }
 
-    fn commit(&mut self, entries: &[Entry]) -> Result<(), Trouble> {
-        // Taking the lock at once: one that begins by reading could not wait for it.
+    fn commit(&mut self, entries: &[JournalEntry]) -> Result<(), Trouble> {
+        // An immediate transaction takes the write lock at once. One that began by reading could not wait for the lock.
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;

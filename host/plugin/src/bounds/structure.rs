@@ -422,7 +422,7 @@ fn given(what: &str) -> Error {
     Error::plugin(format!(
         "the component instantiates a {what} that it imports or takes from an instance"
     ))
-    .hint(format!(
+    .with_hint(format!(
         "Such a {what} cannot be counted before it is compiled; nest it where it is instantiated."
     ))
 }

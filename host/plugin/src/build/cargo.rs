@@ -13,7 +13,7 @@ pub(super) fn run(command: &mut Command) -> Result<Output> {
 
 pub(super) fn no_tool(tool: &str, error: &std::io::Error) -> Error {
     Error::plugin(format!("cannot run {tool}: {error}"))
-        .hint("Building a plugin needs Rust with cargo, as rustup installs it; a built .wasm file needs neither.")
+        .with_hint("Building a plugin needs Rust with cargo, as rustup installs it; a built .wasm file needs neither.")
 }
 
 /// The output of one `cargo build --message-format=json`.

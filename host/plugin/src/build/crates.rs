@@ -14,7 +14,7 @@ use super::tools::Tools;
 
 /// A need of a crate that no plugin can satisfy, or not without a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Need {
+pub(super) enum CrateNeed {
     Network,
     Files,
     Threads,
@@ -70,10 +70,10 @@ const FILES: &[&str] = &[
 const THREADS: &[&str] = &["crossbeam-utils", "rayon-core", "scoped_threadpool", "threadpool"];
 
 /// The features of a crate that add the need.
-const FEATURES: &[(&str, &str, Need)] = &[
-    ("tokio", "net", Need::Network),
-    ("tokio", "fs", Need::Files),
-    ("tokio", "rt-multi-thread", Need::Threads),
+const FEATURES: &[(&str, &str, CrateNeed)] = &[
+    ("tokio", "net", CrateNeed::Network),
+    ("tokio", "fs", CrateNeed::Files),
+    ("tokio", "rt-multi-thread", CrateNeed::Threads),
 ];
 
 /// The crates of a build for [`TARGET`].
@@ -160,7 +160,7 @@ impl Graph {
     }
 
     /// Returns the outermost crates that have the need; the crates below them are implied.
-    pub(super) fn with(&self, need: Need) -> Vec<String> {
+    pub(super) fn with(&self, need: CrateNeed) -> Vec<String> {
         let found = |node: &Node| brings(node, need);
         let ways = self.ways(found);
         let mut ways: Vec<_> = ways
@@ -200,11 +200,11 @@ impl Graph {
     }
 }
 
-fn brings(node: &Node, need: Need) -> bool {
+fn brings(node: &Node, need: CrateNeed) -> bool {
     let list = match need {
-        Need::Network => NETWORK,
-        Need::Files => FILES,
-        Need::Threads => THREADS,
+        CrateNeed::Network => NETWORK,
+        CrateNeed::Files => FILES,
+        CrateNeed::Threads => THREADS,
     };
     list.contains(&node.name.as_str())
         || FEATURES.iter().any(|(name, feature, brings)| {
@@ -252,13 +252,13 @@ mod tests {
             ("ureq", &[], &[]),
         ]);
         assert_eq!(
-            graph.with(Need::Network),
+            graph.with(CrateNeed::Network),
             [
                 "reqwest 1.2.3 (sample -> reqwest)",
                 "socket2 1.2.3 (sample -> client -> socket2)"
             ]
         );
-        assert!(graph.with(Need::Threads).is_empty());
+        assert!(graph.with(CrateNeed::Threads).is_empty());
         assert_eq!(
             graph.way_to("hyper").unwrap(),
             "hyper 1.2.3 (sample -> reqwest -> hyper)"
@@ -269,8 +269,11 @@ mod tests {
     #[test]
     fn a_feature_makes_the_difference() {
         let with = |features: &[&str]| graph(&[("sample", &[], &["tokio"]), ("tokio", features, &[])]);
-        assert!(with(&["rt", "sync"]).with(Need::Network).is_empty());
-        assert_eq!(with(&["net"]).with(Need::Network), ["tokio 1.2.3 (sample -> tokio)"]);
-        assert_eq!(with(&["rt-multi-thread"]).with(Need::Threads).len(), 1);
+        assert!(with(&["rt", "sync"]).with(CrateNeed::Network).is_empty());
+        assert_eq!(
+            with(&["net"]).with(CrateNeed::Network),
+            ["tokio 1.2.3 (sample -> tokio)"]
+        );
+        assert_eq!(with(&["rt-multi-thread"]).with(CrateNeed::Threads).len(), 1);
     }
 }

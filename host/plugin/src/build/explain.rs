@@ -26,7 +26,7 @@ pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) 
         .iter()
         .any(|error| error.text.starts_with("can't find crate for `std`"))
     {
-        return Error::plugin(format!("the compile target {TARGET} is missing")).hint(by_hand());
+        return Error::plugin(format!("the compile target {TARGET} is missing")).with_hint(by_hand());
     }
     if first.package != package.id {
         return foreign(tools, dir, package, first);
@@ -49,7 +49,7 @@ pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) 
         dir.display(),
         rendered.join("\n\n")
     ))
-    .hint(hint)
+    .with_hint(hint)
 }
 
 /// Creates the error for a component that is not a plugin.
@@ -57,7 +57,7 @@ pub(super) fn no_plugin(dir: &Path, error: Error) -> Error {
     let nothing = error.message().ends_with("it exports nothing");
     let error = error.at(dir);
     match nothing {
-        true => error.hint(
+        true => error.with_hint(
             "Write the types of the task to wit/world.wit, and `agenthost_sdk::plugin!();` with a function `run` to src/lib.rs.",
         ),
         false => error,
@@ -78,7 +78,7 @@ pub(super) fn workspace(dir: &Path, metadata: &Value) -> Error {
         members => format!(", such as {}", members.join(", ")),
     };
     Error::plugin(format!("{}: a workspace without a package of its own", dir.display()))
-        .hint(format!("Give the directory of the plugin's own package{such}."))
+        .with_hint(format!("Give the directory of the plugin's own package{such}."))
 }
 
 /// The maximum number of workspace members in the hint.
@@ -97,7 +97,7 @@ fn about_the_wit(dir: &Path, error: &Diagnostic<'_>) -> Error {
         "" => "The types of a plugin come from its WIT: mend what is said of it above.".to_owned(),
         hint => sentence(hint),
     };
-    Error::plugin(format!("{}: {text}", dir.display())).hint(hint)
+    Error::plugin(format!("{}: {text}", dir.display())).with_hint(hint)
 }
 
 fn sentence(text: &str) -> String {
@@ -117,7 +117,7 @@ fn foreign(tools: &Tools, dir: &Path, package: &Package, error: &Diagnostic<'_>)
         dir.display(),
         error.rendered
     ))
-    .hint(LEAVE_OUT)
+    .with_hint(LEAVE_OUT)
 }
 
 const LEAVE_OUT: &str = "A plugin has no sockets, no threads and no C library: leave the crate out, or turn off the feature that \
@@ -139,11 +139,11 @@ fn without_diagnostics(tools: &Tools, dir: &Path, package: &Package, said: &Said
             "{}: the crate {name} cannot be built for {TARGET}: its build script failed\n{words}",
             dir.display()
         ))
-        .hint(LEAVE_OUT);
+        .with_hint(LEAVE_OUT);
     }
     if said.mentions("no library targets found") {
         return Error::plugin(format!("{}: the crate {} has no library", dir.display(), package.name))
-            .hint(super::CDYLIB);
+            .with_hint(super::CDYLIB);
     }
     let hint = if said.mentions("may not be installed") {
         by_hand()
@@ -160,5 +160,5 @@ fn without_diagnostics(tools: &Tools, dir: &Path, package: &Package, said: &Said
     } else {
         "Mend what cargo says above and run the command again.".into()
     };
-    Error::plugin(format!("{}: cargo could not build the plugin\n{words}", dir.display())).hint(hint)
+    Error::plugin(format!("{}: cargo could not build the plugin\n{words}", dir.display())).with_hint(hint)
 }

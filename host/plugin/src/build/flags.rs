@@ -124,7 +124,7 @@ pub fn reproducibly(command: &mut Command, dir: &Path) -> Result<()> {
             dir.display(),
             String::from_utf8_lossy(&output.stderr).trim_end()
         ))
-        .hint("Mend what cargo says above."));
+        .with_hint("Mend what cargo says above."));
     };
     apply(&tools, command, dir, &Places { root, target_dir })
 }

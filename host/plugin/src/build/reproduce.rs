@@ -66,7 +66,7 @@ impl BuildRules {
         let form = if recorded { Form::Release } else { Form::Plain };
         let target = tempfile::tempdir().map_err(|error| {
             Error::host(format!("no directory to build in: {error}"))
-                .hint("TMPDIR says where temporary files go; a build takes some 500 MB.")
+                .with_hint("TMPDIR says where temporary files go; a build takes some 500 MB.")
         })?;
         let built = build_for(self, dir, &[], form, Some(target.path()))?;
         let differs = differences(expected, &read(&built.path)?);

@@ -34,7 +34,7 @@ pub(super) fn check(dir: &Path) -> Result<()> {
                 contract::PACKAGE,
                 contract_version()
             ))
-            .hint(OTHER_VERSION));
+            .with_hint(OTHER_VERSION));
         }
     }
     deps.retain(|(_, text)| copied_contract(text).is_none());
@@ -43,7 +43,7 @@ pub(super) fn check(dir: &Path) -> Result<()> {
         Ok(_) => Ok(()),
         Err(why) => {
             let hint = hint(&why, &text);
-            Err(Error::plugin(format!("the WIT in {shown} is wrong: {why}")).hint(hint))
+            Err(Error::plugin(format!("the WIT in {shown} is wrong: {why}")).with_hint(hint))
         }
     }
 }
@@ -155,7 +155,8 @@ fn texts(dir: &Path, shown: &str) -> Result<Vec<(String, String)>> {
         if path.extension().is_some_and(|end| end == "wit") && path.is_file() {
             let name = format!("{shown}/{}", entry.file_name().to_string_lossy());
             let text = fs::read_to_string(&path).map_err(|error| {
-                Error::plugin(format!("{name}: {error}")).hint("A .wit file is text in UTF-8 that this user can read.")
+                Error::plugin(format!("{name}: {error}"))
+                    .with_hint("A .wit file is text in UTF-8 that this user can read.")
             })?;
             found.push((name, text));
         }

@@ -51,11 +51,11 @@ impl From<ValueError> for Error {
 
 /// A position in a value; it is stored on the stack and costs nothing until an error prints it.
 pub struct Path<'a> {
-    step: Step<'a>,
+    step: PathStep<'a>,
     depth: usize,
 }
 
-enum Step<'a> {
+enum PathStep<'a> {
     Root(&'a str),
     Name(&'a Path<'a>, &'a str),
     Index(&'a Path<'a>, usize),
@@ -68,7 +68,7 @@ impl<'a> Path<'a> {
     #[doc(hidden)]
     pub fn root(name: &'a str) -> Self {
         Self {
-            step: Step::Root(name),
+            step: PathStep::Root(name),
             depth: 1,
         }
     }
@@ -76,7 +76,7 @@ impl<'a> Path<'a> {
     /// Returns the path of a field or case.
     pub fn name(&'a self, name: &'a str) -> Self {
         Self {
-            step: Step::Name(self, name),
+            step: PathStep::Name(self, name),
             depth: self.depth + 1,
         }
     }
@@ -84,7 +84,7 @@ impl<'a> Path<'a> {
     /// Returns the path of a list item.
     pub fn index(&'a self, index: usize) -> Self {
         Self {
-            step: Step::Index(self, index),
+            step: PathStep::Index(self, index),
             depth: self.depth + 1,
         }
     }
@@ -92,7 +92,7 @@ impl<'a> Path<'a> {
     /// Returns the path of any list item, for a type rather than a value.
     pub fn each(&'a self) -> Self {
         Self {
-            step: Step::Each(self),
+            step: PathStep::Each(self),
             depth: self.depth + 1,
         }
     }
@@ -100,7 +100,7 @@ impl<'a> Path<'a> {
     /// Returns the same path one level deeper, for the value inside an option.
     pub fn inside(&'a self) -> Self {
         Self {
-            step: Step::Inside(self),
+            step: PathStep::Inside(self),
             depth: self.depth + 1,
         }
     }
@@ -142,11 +142,11 @@ impl<'a> Path<'a> {
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.step {
-            Step::Root(name) => f.write_str(name),
-            Step::Name(parent, name) => write!(f, "{parent}.{name}"),
-            Step::Index(parent, index) => write!(f, "{parent}[{index}]"),
-            Step::Each(parent) => write!(f, "{parent}[]"),
-            Step::Inside(parent) => write!(f, "{parent}"),
+            PathStep::Root(name) => f.write_str(name),
+            PathStep::Name(parent, name) => write!(f, "{parent}.{name}"),
+            PathStep::Index(parent, index) => write!(f, "{parent}[{index}]"),
+            PathStep::Each(parent) => write!(f, "{parent}[]"),
+            PathStep::Inside(parent) => write!(f, "{parent}"),
         }
     }
 }

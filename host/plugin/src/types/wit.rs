@@ -28,12 +28,12 @@ pub fn decode(component: &[u8]) -> Result<(Resolve, WorldId)> {
     // A core module decodes too, as a component without imports and exports.
     if wasmparser::Parser::is_core_wasm(component) {
         return Err(Error::plugin("not a component but a core module")
-            .hint("Build it for the target wasm32-wasip2 to get a component."));
+            .with_hint("Build it for the target wasm32-wasip2 to get a component."));
     }
     match wit_component::decode(component) {
         Ok(DecodedWasm::Component(resolve, world)) => Ok((resolve, world)),
         Ok(DecodedWasm::WitPackage(..)) => Err(Error::plugin("not a component but a WIT package in binary form")
-            .hint("Give a component that implements the package.")),
+            .with_hint("Give a component that implements the package.")),
         Err(error) => Err(Error::plugin(format!("not a valid component: {error:#}"))),
     }
 }

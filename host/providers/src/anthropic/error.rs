@@ -6,11 +6,11 @@
 
 use serde_json::Value;
 
-use crate::http::{Answer, Endpoint, gateway_text, kind_of_status};
+use crate::http::{Endpoint, HttpResponse, gateway_text, kind_of_status};
 use agenthost_core::llm::{ProviderError, ProviderErrorKind};
 
 /// Classifies the error of `answer`; `body` is its body if that is JSON.
-pub(super) fn classify(endpoint: &Endpoint, answer: &Answer, body: Option<&Value>) -> ProviderError {
+pub(super) fn classify(endpoint: &Endpoint, answer: &HttpResponse, body: Option<&Value>) -> ProviderError {
     let error = body.and_then(|body| body.get("error"));
     let text = |name: &str| {
         error
@@ -32,7 +32,7 @@ pub(super) fn classify(endpoint: &Endpoint, answer: &Answer, body: Option<&Value
 }
 
 /// The API's id of this request, from the header or from the body.
-pub(super) fn request_id(answer: &Answer, body: Option<&Value>) -> Option<String> {
+pub(super) fn request_id(answer: &HttpResponse, body: Option<&Value>) -> Option<String> {
     let header = answer.headers.get("request-id").and_then(|value| value.to_str().ok());
     let in_body = || body.and_then(|body| body.get("request_id")).and_then(Value::as_str);
     header.or_else(in_body).map(str::to_owned)

@@ -450,5 +450,5 @@ async fn no_key_comes_back_out() {
 #[test]
 fn a_base_url_with_the_version_is_refused() {
     let error = Anthropic::new(Some("https://api.anthropic.com/v1/"), SecretString::from(KEY)).unwrap_err();
-    assert!(error.next_step().unwrap().contains("/v1"));
+    assert!(error.hint().unwrap().contains("/v1"));
 }

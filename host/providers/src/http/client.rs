@@ -42,7 +42,7 @@ pub(super) fn endpoint_url(base_url: &str, path: &str) -> Result<Url, Error> {
             shown
         };
         Error::config(format!("base-url {shown}: {why}"))
-            .hint("Give a plain address such as https://api.example.com or http://127.0.0.1:11434/v1.")
+            .with_hint("Give a plain address such as https://api.example.com or http://127.0.0.1:11434/v1.")
     };
     let mut url = Url::parse(base_url.trim()).map_err(|error| refuse(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -87,7 +87,7 @@ pub(super) fn open(url: &Url, connect: Duration) -> Result<Client, Error> {
     }
     builder.build().map_err(|error| {
         Error::host(format!("no HTTPS client: {}", root_cause(&error)))
-            .hint("Install the system's root certificates (the package is usually called ca-certificates).")
+            .with_hint("Install the system's root certificates (the package is usually called ca-certificates).")
             .caused_by(error.without_url())
     })
 }

@@ -13,7 +13,7 @@ fn endpoint(url: &str, bounds: Bounds) -> Endpoint {
     Endpoint::new(url, "x", Auth::Bearer, Some(SecretString::from(KEY)), &[], bounds).unwrap()
 }
 
-async fn post(server: &Server, bounds: Bounds) -> Result<Answer, ProviderError> {
+async fn post(server: &Server, bounds: Bounds) -> Result<HttpResponse, ProviderError> {
     endpoint(&server.url(), bounds).post(&json!({"a": 1})).await
 }
 
@@ -40,7 +40,7 @@ fn a_base_url_is_a_plain_address() {
     ] {
         let error = endpoint_url(base, "x").unwrap_err();
         assert_eq!(error.class(), agenthost_core::error::ErrorClass::Config, "{base}");
-        assert!(error.next_step().is_some());
+        assert!(error.hint().is_some());
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 }
@@ -57,7 +57,7 @@ fn a_key_that_no_header_can_carry_is_refused_without_naming_it() {
             quick(),
         );
         let error = made.unwrap_err();
-        assert!(error.next_step().is_some());
+        assert!(error.hint().is_some());
         assert!(key.is_empty() || !error.to_string().contains(key), "{error}");
     }
 }
@@ -202,7 +202,7 @@ async fn a_timeout_may_be_given_and_is_never_zero() {
     assert_eq!(default.bounds.first_byte, Duration::from_secs(600));
     let error = default.with_timeout(Duration::ZERO).unwrap_err();
     assert_eq!(error.class(), agenthost_core::error::ErrorClass::Config);
-    assert!(error.next_step().is_some());
+    assert!(error.hint().is_some());
 
     let server = Server::start(Say::Stall(Vec::new())).await;
     let short = endpoint(&server.url(), Bounds::default()).with_timeout(Duration::from_millis(200));

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::http::{Answer, Endpoint, gateway_text, kind_of_status};
+use crate::http::{Endpoint, HttpResponse, gateway_text, kind_of_status};
 use agenthost_core::llm::{ProviderError, ProviderErrorKind};
 
 /// The error in `body`: at the top level, or in the first choice, where OpenRouter reports an error after the start.
@@ -17,7 +17,7 @@ pub(super) fn find(body: &Value) -> Option<&Value> {
 }
 
 /// Classifies the error of `answer`; `body` is its body if that is JSON.
-pub(super) fn classify(endpoint: &Endpoint, answer: &Answer, body: Option<&Value>) -> ProviderError {
+pub(super) fn classify(endpoint: &Endpoint, answer: &HttpResponse, body: Option<&Value>) -> ProviderError {
     let error = body.and_then(find);
     let text = |name: &str| {
         error
@@ -52,7 +52,7 @@ pub(super) fn classify(endpoint: &Endpoint, answer: &Answer, body: Option<&Value
 }
 
 /// The service's id of this request.
-pub(super) fn request_id(answer: &Answer) -> Option<String> {
+pub(super) fn request_id(answer: &HttpResponse) -> Option<String> {
     answer
         .headers
         .get("x-request-id")

@@ -2,7 +2,7 @@ use ProviderErrorKind as Kind;
 
 use super::*;
 use crate::http::testing::{Say, Server, quick};
-use agenthost_core::llm::{CacheTtl, Message, Meter, Options, Quota};
+use agenthost_core::llm::{CacheTtl, Message, Options, Quota, RateLimit};
 
 const KEY: &str = "sk-proj-QwErTyUiOp";
 
@@ -376,7 +376,7 @@ async fn limits_are_read_from_replies_and_from_errors() {
         "x-should-retry: false",
     ];
     let expected = Quota {
-        tokens: Some(Meter {
+        tokens: Some(RateLimit {
             limit: 200_000,
             remaining: 149_984,
             reset: Some(Duration::from_secs(360)),

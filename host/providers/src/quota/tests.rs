@@ -20,8 +20,8 @@ fn read(lines: &[(&str, &str)]) -> Option<Quota> {
     quota(&headers(lines), at("Fri, 09 Oct 2026 12:00:00 GMT")).map(|quota| *quota)
 }
 
-fn meter(limit: u64, remaining: u64, reset: impl Into<Option<f64>>) -> Option<Meter> {
-    Some(Meter {
+fn meter(limit: u64, remaining: u64, reset: impl Into<Option<f64>>) -> Option<RateLimit> {
+    Some(RateLimit {
         limit,
         remaining,
         reset: reset.into().map(Duration::from_secs_f64),

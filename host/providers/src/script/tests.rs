@@ -138,7 +138,7 @@ async fn answers_and_failures_tell_of_limits() {
         "#,
     );
     let meter = |limit, remaining, reset: Option<u64>| {
-        Some(Meter {
+        Some(RateLimit {
             limit,
             remaining,
             reset: reset.map(Duration::from_millis),
@@ -265,7 +265,7 @@ fn what_makes_no_sense_is_named_by_file_and_line() {
         let error = Script::parse(text, "test.toml").unwrap_err();
         assert!(error.message().starts_with(&format!("script {said}")), "{error}");
         assert_eq!(error.class(), agenthost_core::error::ErrorClass::Config);
-        assert!(error.next_step().is_some());
+        assert!(error.hint().is_some());
     }
 }
 
@@ -280,5 +280,5 @@ fn a_script_is_read_from_a_file() {
         format!("script {} with 1 rules", path.display())
     );
     let missing = Script::load(&path).unwrap_err();
-    assert!(missing.message().contains(&path.display().to_string()) && missing.next_step().is_some());
+    assert!(missing.message().contains(&path.display().to_string()) && missing.hint().is_some());
 }

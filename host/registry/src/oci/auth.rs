@@ -1,12 +1,13 @@
-//! Who is asking: credentials for one registry, from the environment or from docker's configuration.
+//! Finds the credentials for one registry, in the environment or in docker's configuration.
 //!
-//! The environment comes first. `AGENTHOST_REGISTRY` names the one host that it is meant for, with
-//! `AGENTHOST_REGISTRY_USERNAME` and `AGENTHOST_REGISTRY_PASSWORD`, or with `AGENTHOST_REGISTRY_TOKEN`, which is sent as it is
-//! as a bearer token. No other host gets any of it, and without `AGENTHOST_REGISTRY` nobody does: that is an error, so that a
-//! forgotten name is not taken for a missing right.
+//! The environment takes precedence. `AGENTHOST_REGISTRY` names the only host that receives the other variables:
+//! `AGENTHOST_REGISTRY_USERNAME` and `AGENTHOST_REGISTRY_PASSWORD`, or `AGENTHOST_REGISTRY_TOKEN`, which is sent
+//! unchanged as a bearer token. Setting one of those without `AGENTHOST_REGISTRY` is an error, so that a forgotten host
+//! is not mistaken for missing rights.
 //!
-//! Then `config.json` in `DOCKER_CONFIG` or `~/.docker`, as `docker login` leaves it: a helper for this host, the helper for
-//! all, or what stands in the file. Nothing is ever written there. A secret stands in no error and in no debug output.
+//! Next is `config.json` in `DOCKER_CONFIG` or `~/.docker`, as `docker login` leaves it: a helper for this host, the
+//! helper for all hosts, or an entry in the file. This module never writes to it. No error and no debug output contains
+//! a secret.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -15,34 +16,34 @@ use super::login::sensitive;
 use agenthost_config::Env;
 use agenthost_core::error::{Error, Result};
 
-/// Names the host that the variables below are for.
+/// The variable with the host that the variables below are for.
 pub const REGISTRY: &str = "AGENTHOST_REGISTRY";
-/// The name to log in with.
+/// The variable with the user name.
 pub const USERNAME: &str = "AGENTHOST_REGISTRY_USERNAME";
-/// The password that belongs to it.
+/// The variable with the user's password.
 pub const PASSWORD: &str = "AGENTHOST_REGISTRY_PASSWORD";
-/// A bearer token, in place of both.
+/// The variable with a bearer token, which replaces user name and password.
 pub const TOKEN: &str = "AGENTHOST_REGISTRY_TOKEN";
 
-/// What is known.
+/// A secret to log in with.
 #[derive(Debug, Clone)]
 pub(super) enum Secret {
-    /// A name and a password.
+    /// A user name and a password.
     Password { user: String, password: SecretString },
-    /// What a token server takes in place of them.
+    /// An identity token, which a token server accepts in place of a password.
     Identity(SecretString),
-    /// What the registry itself takes.
+    /// A bearer token, which the registry itself accepts.
     Token(SecretString),
 }
 
-/// What to log in with at one registry, if it asks.
+/// The credentials for one registry, sent only if it requires a login.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     known: Option<(Secret, String)>,
 }
 
 impl Credentials {
-    /// None: what anybody may read.
+    /// Returns no credentials, for public content.
     ///
     /// ```
     /// use agenthost_registry::Source as _;
@@ -62,8 +63,8 @@ impl Credentials {
         }
     }
 
-    /// Those for `host`, such as `registry.example` or `127.0.0.1:5000`. May run one of docker's credential helpers, for 10 s
-    /// at most.
+    /// Finds the credentials for `host`, such as `registry.example` or `127.0.0.1:5000`. May run one of docker's
+    /// credential helpers, for at most 10 s.
     ///
     /// ```
     /// # #[tokio::main]
@@ -89,8 +90,8 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// [`Config`](agenthost_core::error::ErrorClass::Config) where the variables or docker's configuration make no sense, and for a
-    /// helper that fails.
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) if the variables or docker's configuration are invalid, or
+    /// if a helper fails.
     pub async fn find(env: &Env, host: &str) -> Result<Self> {
         if let Some(found) = from_variables(env, host)? {
             return Ok(found);
@@ -102,12 +103,12 @@ impl Credentials {
         self.known.as_ref().map(|(secret, _)| secret)
     }
 
-    /// Where they come from, for people.
+    /// Returns a description of where the credentials come from.
     pub(super) fn source(&self) -> Option<&str> {
         self.known.as_ref().map(|(_, source)| source.as_str())
     }
 
-    /// The header of a token that the registry takes as it is.
+    /// Returns the header with a token that the registry itself accepts.
     pub(super) fn token(&self) -> Option<reqwest::header::HeaderValue> {
         match self.secret()? {
             Secret::Token(token) => sensitive(&format!("Bearer {}", token.expose_secret())),
@@ -127,7 +128,7 @@ fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
             Some((name, _)) => Err(Error::config(format!(
                 "{name} is set, and {REGISTRY} does not say for which registry"
             ))
-            .hint(format!(
+            .with_hint(format!(
                 "Set {REGISTRY} to the host that may have it, such as {REGISTRY}={host}."
             ))),
         };
@@ -141,7 +142,7 @@ fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
             if sensitive(token).is_none() {
                 return Err(
                     Error::config(format!("{TOKEN} has characters that no header can carry"))
-                        .hint("A line break at its end is a usual cause."),
+                        .with_hint("A line break at its end is a usual cause."),
                 );
             }
             Secret::Token(token.to_owned().into())
@@ -152,12 +153,12 @@ fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
         },
         (_, _, Some(_)) => {
             return Err(Error::config(format!("{TOKEN} is set, and a name or password, too"))
-                .hint(format!("Set {USERNAME} and {PASSWORD}, or {TOKEN}.")));
+                .with_hint(format!("Set {USERNAME} and {PASSWORD}, or {TOKEN}.")));
         }
         _ => {
             return Err(
                 Error::config(format!("of {USERNAME} and {PASSWORD}, one is set and the other is not"))
-                    .hint("Set both."),
+                    .with_hint("Set both."),
             );
         }
     };

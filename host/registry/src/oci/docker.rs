@@ -1,7 +1,8 @@
-//! What `docker login` has left: entries of `config.json`, or the helper programs that it names.
+//! Credentials left by `docker login`: entries of `config.json`, or the helper programs that it names.
 //!
-//! Bounds: a file of 1 MiB, 10 s for a helper, 64 KiB of what it says. A helper is a program on the `PATH` that the operator
-//! configured; it is told the host and nothing else, and the variables of [`auth`](super::auth) are not handed on to it.
+//! Bounds: 1 MiB for the file, 10 s for a helper, and 64 KiB for its output. A helper is a program on the `PATH` that
+//! the operator configured. It receives only the host, and does not inherit the user name, password and token of
+//! [`auth`](super::auth).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,22 +22,22 @@ const MAX_FILE: u64 = 1 << 20;
 const MAX_ANSWER: u64 = 64 << 10;
 const HELPER_LIMIT: Duration = Duration::from_secs(10);
 
-/// The name that says of a secret that it is an identity token.
+/// The user name that marks a secret as an identity token.
 const IDENTITY_USER: &str = "<token>";
-/// The key of docker's own registry, from an older age.
+/// The legacy key of docker's own registry.
 const HUB: &str = "https://index.docker.io/v1/";
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Config {
-    auths: BTreeMap<String, Entry>,
+    auths: BTreeMap<String, AuthEntry>,
     creds_store: String,
     cred_helpers: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Entry {
+struct AuthEntry {
     auth: String,
     username: String,
     password: String,
@@ -46,13 +47,13 @@ struct Entry {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct HelperOutput {
     #[serde(default)]
     username: String,
     secret: String,
 }
 
-/// What docker knows for `host`; nothing where it has no configuration or no entry.
+/// Returns docker's credentials for `host`; anonymous ones if docker has no configuration or no entry.
 pub(super) async fn find(env: &Env, host: &str) -> Result<Credentials> {
     let dir = match env.var("DOCKER_CONFIG") {
         Some(dir) => env.cwd().join(dir),
@@ -78,7 +79,7 @@ pub(super) async fn find(env: &Env, host: &str) -> Result<Credentials> {
         Some(Ok(Some(secret))) => Ok(Credentials::new(secret, path.display().to_string())),
         Some(Err(why)) => Err(Error::config(format!("the entry for {host} {why}"))
             .at(&path)
-            .hint(format!("Log in again with `docker login {host}`."))),
+            .with_hint(format!("Log in again with `docker login {host}`."))),
     }
 }
 
@@ -86,7 +87,7 @@ async fn read(path: &Path) -> Result<Option<Config>> {
     let failed = |why: &str| {
         Error::config(why)
             .at(path)
-            .hint("Mend the file, or log in again with `docker login`.")
+            .with_hint("Mend the file, or log in again with `docker login`.")
     };
     let file = match tokio::fs::File::open(path).await {
         Ok(file) => file,
@@ -101,7 +102,7 @@ async fn read(path: &Path) -> Result<Option<Config>> {
     if text.len() as u64 > MAX_FILE {
         return Err(failed("larger than 1 MiB"));
     }
-    // What is wrong is not said in the parser's words, which may repeat a secret.
+    // The parser's message is not repeated, because it may contain a secret.
     let config = serde_json::from_slice(&text).map_err(|error| {
         failed(&format!(
             "line {}, column {}: not docker's configuration",
@@ -112,7 +113,7 @@ async fn read(path: &Path) -> Result<Option<Config>> {
     Ok(Some(config))
 }
 
-/// Whether a key of the file is about `host`: keys may be addresses.
+/// Returns whether a key of the file means `host`; a key may be an address.
 fn is_for(key: &str, host: &str) -> bool {
     let hub = |host: &str| matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io");
     let bare = key
@@ -123,7 +124,7 @@ fn is_for(key: &str, host: &str) -> bool {
     bare.eq_ignore_ascii_case(host) || (hub(bare) && hub(host))
 }
 
-fn secret_of(entry: Entry) -> Result<Option<Secret>, &'static str> {
+fn secret_of(entry: AuthEntry) -> Result<Option<Secret>, &'static str> {
     if !entry.registrytoken.is_empty() {
         return Ok(Some(Secret::Token(entry.registrytoken.into())));
     }
@@ -146,11 +147,11 @@ fn secret_of(entry: Entry) -> Result<Option<Secret>, &'static str> {
     }))
 }
 
-/// Asks a helper; none where it does not know the host.
+/// Runs a helper; `None` if it does not know the host.
 async fn ask(env: &Env, name: &str, host: &str, path: &Path) -> Result<Option<Credentials>> {
     let program = format!("docker-credential-{name}");
     let failed = |why: String| {
-        Error::config(format!("{program}, which {} names, {why}", path.display())).hint(format!(
+        Error::config(format!("{program}, which {} names, {why}", path.display())).with_hint(format!(
             "Mend the helper, or set {} and its companions, which come first.",
             super::auth::REGISTRY
         ))
@@ -163,14 +164,14 @@ async fn ask(env: &Env, name: &str, host: &str, path: &Path) -> Result<Option<Cr
     let key = if hub { HUB } else { host };
     let (status, answer) = run(env, &program, key).await.map_err(failed)?;
     if !status.success() {
-        // The words are part of the helpers' protocol.
+        // This message is part of the helpers' protocol.
         let text = String::from_utf8_lossy(&answer).to_ascii_lowercase();
         if text.contains("credentials not found") {
             return Ok(None);
         }
         return Err(failed(format!("failed with {status}")));
     }
-    let answer: Answer =
+    let answer: HelperOutput =
         serde_json::from_slice(&answer).map_err(|_| failed("did not answer as helpers do".to_owned()))?;
     if answer.secret.is_empty() {
         return Ok(None);
@@ -200,7 +201,7 @@ async fn run(env: &Env, program: &str, key: &str) -> Result<(std::process::ExitS
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let talk = async {
         if let Some(mut stdin) = stdin {
-            // A helper that does not listen says so by its status.
+            // A helper that does not read its input fails with its exit status.
             let _ = stdin.write_all(key.as_bytes()).await;
         }
         let mut answer = Vec::new();
@@ -215,7 +216,8 @@ async fn run(env: &Env, program: &str, key: &str) -> Result<(std::process::ExitS
         .map_err(|_| format!("did not answer within {HELPER_LIMIT:?}"))?
 }
 
-/// Where a program is, by the environment's `PATH`; a relative part of it would mean the working directory, and is left out.
+/// Finds a program on the environment's `PATH`. Relative parts are ignored, because they would mean the working
+/// directory.
 fn program_path(env: &Env, program: &str) -> Result<PathBuf, String> {
     std::env::split_paths(env.var("PATH").unwrap_or_default())
         .filter(|dir| dir.is_absolute())
@@ -234,13 +236,14 @@ mod tests {
     use super::*;
     use agenthost_core::error::ErrorClass;
 
-    /// A docker configuration and, where wanted, a helper `docker-credential-test`.
+    /// A docker configuration and optionally a helper `docker-credential-test`.
     fn docker(config: &str, helper: Option<&str>) -> (tempfile::TempDir, Env) {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("config.json"), config).unwrap();
         if let Some(script) = helper {
             let path = dir.path().join("docker-credential-test");
-            // Written by another process: one that other tests start would hold the file open, and it could not be run.
+            // Written by another process. A child process of another test could inherit a file handle opened here for
+            // writing, and the helper could not be run.
             let write = std::process::Command::new("sh")
                 .args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$2\" > \"$1\"", "sh"])
                 .args([path.as_os_str(), script.as_ref()])

@@ -1,7 +1,7 @@
-//! What is said of a registry that does not do as registries do.
+//! Errors about a registry that does not behave as registries do.
 //!
-//! Its own words are not repeated but for the code of an error in the registries' own form: it could write anything there,
-//! control characters and what it was sent among it.
+//! The registry's own words are not repeated, except for the code of an error in the standard form: it could write
+//! anything there, including control characters and secrets that it received.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use reqwest::{Response, StatusCode};
 use super::wire::Wire;
 use agenthost_core::error::{Error, Result};
 
-/// The most bytes of an error's body that are looked at.
+/// The maximum number of bytes read of an error's body.
 const MAX_COMPLAINT: u64 = 64 << 10;
 
 impl Wire {
-    /// An answer that is no success, in words.
+    /// Returns the error for an unsuccessful response.
     pub(super) async fn refused(&self, response: Response, what: &str) -> Error {
         let status = response.status();
         let html = is_html(response.headers());
@@ -33,10 +33,10 @@ impl Wire {
             _ if html || body.trim_ascii_start().starts_with(b"<") => self.nonsense("a web page"),
             StatusCode::NOT_FOUND => self
                 .wrong(&format!("the registry has no {what}{code}"))
-                .hint("It has lost it, or this part of it is not for you; ask its operator."),
+                .with_hint("It has lost it, or this part of it is not for you; ask its operator."),
             StatusCode::TOO_MANY_REQUESTS => {
                 let wait = retry.map_or_else(|| "a while".to_owned(), |seconds| format!("{seconds} s"));
-                self.wrong("the registry has had too many requests").hint(format!(
+                self.wrong("the registry has had too many requests").with_hint(format!(
                     "Wait {wait} and try again; some registries allow more to those who log in."
                 ))
             }
@@ -44,14 +44,14 @@ impl Wire {
                 .wrong(&format!(
                     "the registry answers {status}{code} where {what} was asked for"
                 ))
-                .hint(match status.is_server_error() {
+                .with_hint(match status.is_server_error() {
                     true => "The registry is in trouble; try again later, or tell its operator.",
                     false => "The registry does not take what this version sends; tell its operator what it said.",
                 }),
         }
     }
 
-    /// Whether an answer of status 404 is a registry's: a web page that says so is an error.
+    /// Checks that a response with status 404 comes from a registry; a web page with that status is an error.
     pub(super) async fn missing(&self, response: Response) -> Result<()> {
         let html = is_html(response.headers());
         let body = self.read(response, MAX_COMPLAINT, "the answer").await?;
@@ -61,7 +61,7 @@ impl Wire {
         }
     }
 
-    /// The registry cannot be used, because …
+    /// Returns the error that the registry cannot be used, because of `why`.
     pub(super) fn wrong(&self, why: &str) -> Error {
         Error::plugin(format!("{}: {why}", self.place()))
     }
@@ -71,7 +71,7 @@ impl Wire {
             "{} answers with {what}, not as an OCI registry does",
             self.host
         ))
-        .hint("Check the address; a proxy or a login page in between is a usual cause, too.")
+        .with_hint("Check the address; a proxy or a login page in between is a usual cause, too.")
     }
 
     pub(super) fn no_login(&self, why: &str) -> Error {
@@ -86,12 +86,12 @@ impl Wire {
             )),
             None => self.wrong(&format!("the registry wants a login: {why}")),
         }
-        .hint(hint)
+        .with_hint(hint)
     }
 
     pub(super) fn slow(&self, limit: Duration) -> Error {
         self.wrong(&format!("no answer from {} within {limit:?}", self.host))
-            .hint("The registry or the way to it is slow; try again.")
+            .with_hint("The registry or the way to it is slow; try again.")
     }
 
     pub(super) fn broken(&self, error: &reqwest::Error) -> Error {
@@ -107,20 +107,20 @@ impl Wire {
                     "Is the registry up, is {host} its address, and does it speak https? Plain HTTP is for loopback alone."
                 ),
             };
-            return self.wrong(&format!("no connection to {host}: {cause}")).hint(hint);
+            return self.wrong(&format!("no connection to {host}: {cause}")).with_hint(hint);
         }
         self.wrong(&format!("the connection to {host} broke: {cause}"))
-            .hint("Try again; a transfer goes on where it stopped.")
+            .with_hint("Try again; a transfer goes on where it stopped.")
     }
 }
 
-/// Whether an answer calls itself a web page.
+/// Returns whether a response claims to be a web page.
 pub(super) fn is_html(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/html"))
 }
 
-/// The code of an error in the registries' own form.
+/// Returns the code of an error in the registries' standard form.
 fn complaint(body: &[u8]) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
     let code = value.pointer("/errors/0/code")?.as_str()?;
@@ -128,7 +128,7 @@ fn complaint(body: &[u8]) -> Option<String> {
     (code.len() <= 40 && code.bytes().all(plain)).then(|| code.to_owned())
 }
 
-/// The innermost cause, which is what a person can do something about.
+/// Returns the innermost cause, which a user can act on.
 pub(super) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {

@@ -1,9 +1,9 @@
-//! What a plugin, and a signature of one, look like in an OCI registry.
+//! The layout of plugins and their signatures in an OCI registry.
 //!
-//! A plugin is an image manifest in the CNCF layout for WebAssembly: a config of type `application/vnd.wasm.config.v0+json`
-//! and exactly one layer of type `application/wasm`. Anything else is refused, as `wkg` refuses it, so that nobody has to
-//! guess which of several layers is meant. Manifests that are made here have the same bytes each time: there is no clock
-//! in them.
+//! A plugin is an image manifest in the CNCF layout for WebAssembly: a config of type
+//! `application/vnd.wasm.config.v0+json` and exactly one layer of type `application/wasm`. Anything else is refused, as
+//! by `wkg`, so that it is always clear which layer is meant. The manifests made here are reproducible: they contain no
+//! time.
 
 use std::collections::BTreeMap;
 
@@ -15,27 +15,28 @@ use crate::{MAX_SIGNATURE_BYTES, Name, Publication};
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::{Digest, MAX_PLUGIN_BYTES, Plugin};
 
-/// The most bytes of a manifest or index: what registries have to accept at least, by the distribution specification.
+/// The maximum size of a manifest or index in bytes: the size that the distribution specification requires registries
+/// to accept.
 pub(super) const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
 pub(super) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// Everything that a manifest's address may give, so that it is called by its name.
+/// All types that the address of a manifest may return, so that an unsupported one is reported by its type.
 pub(super) const ANY_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 const WASM: &str = "application/wasm";
 const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
-/// What a signature's manifest calls itself.
+/// The artifact type of a signature's manifest.
 pub(super) const SIGNATURE: &str = "application/vnd.agenthost.signature.v1";
-/// The one layer of a signature: the text of a minisign file.
+/// The type of a signature's only layer: the text of a minisign file.
 const SIGNATURE_LAYER: &str = "application/vnd.agenthost.signature.v1+minisig";
-/// The prefix of the annotations that are known everywhere.
+/// The prefix of the standard annotations.
 const ANNOTATION: &str = "org.opencontainers.image.";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-/// The content of what has that type.
+/// The content of type `EMPTY`.
 pub(super) const EMPTY_BYTES: &[u8] = b"{}";
 
-/// What refers to content.
+/// A reference to content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Descriptor {
@@ -53,7 +54,7 @@ impl Descriptor {
         Self::to(media_type, &Digest::of(bytes), bytes.len() as u64)
     }
 
-    /// What is known of content that lies elsewhere.
+    /// Returns the descriptor of content that is stored elsewhere.
     pub(super) fn to(media_type: &str, digest: &Digest, size: u64) -> Self {
         Self {
             media_type: media_type.to_owned(),
@@ -81,7 +82,7 @@ struct Manifest {
     annotations: BTreeMap<String, String>,
 }
 
-/// The little that indexes and manifests have in common.
+/// The fields that distinguish indexes and old manifests from manifests.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Kind {
@@ -91,7 +92,7 @@ struct Kind {
     old: Option<serde::de::IgnoredAny>,
 }
 
-/// Blobs, and the manifest that names them.
+/// A manifest with its blobs.
 #[derive(Debug)]
 pub(super) struct Package {
     pub(super) blobs: Vec<Bytes>,
@@ -99,7 +100,7 @@ pub(super) struct Package {
 }
 
 impl Package {
-    /// How others refer to it.
+    /// Returns the descriptor with which others refer to the manifest.
     pub(super) fn descriptor(&self) -> Descriptor {
         Descriptor::of(IMAGE, &self.manifest)
     }
@@ -111,7 +112,7 @@ fn parse(bytes: &[u8]) -> Result<Manifest> {
     let media_type = kind.media_type.as_deref();
     if kind.manifests.is_some() || media_type.is_some_and(|kind| kind.contains("index") || kind.contains(".list.")) {
         return Err(
-            Error::plugin("an index of several images, and a plugin is one manifest").hint(
+            Error::plugin("an index of several images, and a plugin is one manifest").with_hint(
                 "It was pushed as an image for several platforms; ask its publisher for the plugin's own tag or digest.",
             ),
         );
@@ -130,7 +131,7 @@ fn parse(bytes: &[u8]) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Digest and size of the component that a manifest names.
+/// Returns the digest and size of the component that a manifest names.
 pub(super) fn component(manifest: &[u8]) -> Result<(Digest, u64)> {
     let manifest = parse(manifest)?;
     let hint = "Is it a plugin? Plugins are pushed with `agenthost push`, or as components with `wkg`.";
@@ -138,7 +139,7 @@ pub(super) fn component(manifest: &[u8]) -> Result<(Digest, u64)> {
         [layer] => layer,
         layers => {
             return Err(
-                Error::plugin(format!("a manifest with {} layers, and a plugin has one", layers.len())).hint(hint),
+                Error::plugin(format!("a manifest with {} layers, and a plugin has one", layers.len())).with_hint(hint),
             );
         }
     };
@@ -152,7 +153,7 @@ pub(super) fn component(manifest: &[u8]) -> Result<(Digest, u64)> {
                 "a {what} of type `{}`, and a plugin's is {wanted}",
                 found.escape_debug()
             ))
-            .hint(hint));
+            .with_hint(hint));
         }
     }
     let digest = digest(&layer.digest)?;
@@ -161,21 +162,21 @@ pub(super) fn component(manifest: &[u8]) -> Result<(Digest, u64)> {
         return Err(Error::denied(format!(
             "{size} MiB are announced, and a plugin has at most {limit} MiB"
         ))
-        .hint("Ask the publisher for a smaller build."));
+        .with_hint("Ask the publisher for a smaller build."));
     }
     Ok((digest, layer.size))
 }
 
-/// A digest as a registry writes it; other algorithms are not known here.
+/// Parses a digest as a registry writes it; other algorithms than SHA-256 are refused.
 pub(super) fn digest(text: &str) -> Result<Digest> {
     text.parse().map_err(|_| {
         let text: String = text.chars().take(100).collect();
         Error::plugin(format!("a digest `{}`, and only sha256 is known", text.escape_debug()))
-            .hint("Ask its publisher to push it with sha256 digests, as all common tools do.")
+            .with_hint("Ask its publisher to push it with sha256 digests, as all common tools do.")
     })
 }
 
-/// The blob of a signature's manifest, which has to belong to `subject`.
+/// Returns the digest and size of the blob of a signature's manifest, which must belong to `subject`.
 pub(super) fn signature(manifest: &[u8], subject: &Digest) -> Result<(Digest, u64)> {
     let manifest = parse(manifest)?;
     let kind = manifest.artifact_type.as_deref().unwrap_or(&manifest.config.media_type);
@@ -199,16 +200,16 @@ pub(super) fn signature(manifest: &[u8], subject: &Digest) -> Result<(Digest, u6
     Ok((digest(&layer.digest)?, layer.size))
 }
 
-/// A plugin as it is pushed.
+/// Returns the package to push for a plugin.
 pub(super) fn plugin_package(publication: &Publication<'_>) -> Result<Package> {
     let component = Bytes::copy_from_slice(publication.bytes);
     let mut layer = Descriptor::of(WASM, &component);
-    // General clients call the file that, and some take no file without a name.
+    // General clients use this file name, and some refuse a layer without one.
     let file = format!("{}.wasm", publication.name.name());
     layer.annotations.insert(format!("{ANNOTATION}title"), file);
     let imports = publication.plugin.imports.iter().map(|import| import.name());
     let config = json!({
-        // Readers want a date; one that is no clock's keeps the bytes the same each time.
+        // Readers expect a date; a constant one keeps the bytes reproducible.
         "created": "1970-01-01T00:00:00Z",
         "architecture": "wasm",
         "os": "wasip2",
@@ -232,7 +233,7 @@ pub(super) fn plugin_package(publication: &Publication<'_>) -> Result<Package> {
             publication.name,
             manifest.len()
         ))
-        .hint("Shorten the description in its Cargo.toml."));
+        .with_hint("Shorten the description in its Cargo.toml."));
     }
     Ok(Package {
         blobs: vec![component, config],
@@ -240,7 +241,7 @@ pub(super) fn plugin_package(publication: &Publication<'_>) -> Result<Package> {
     })
 }
 
-/// A signature as it is pushed.
+/// Returns the package to push for a signature.
 pub(super) fn signature_package(text: &str, subject: &Descriptor) -> Result<Package> {
     let text = Bytes::copy_from_slice(text.as_bytes());
     let manifest = Manifest {

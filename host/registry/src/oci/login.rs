@@ -1,8 +1,9 @@
-//! Logging in: what a registry asks for with a 401, and what it is given.
+//! Logging in: the challenges of a 401 response, and the answers to them.
 //!
-//! Two ways are known: HTTP Basic, and a token that a server of the registry's choice gives for name and password, for an
-//! identity token, or to anybody. That server is reached over TLS, or on loopback where the registry is. A token is asked for
-//! this repository alone, to read, and to write only where something is published.
+//! Two schemes are supported: HTTP Basic, and bearer tokens. A token server named by the registry issues a token for a
+//! user name and password, for an identity token, or anonymously. That server is reached over TLS, or on loopback if
+//! the registry is on loopback as well. A token is requested for this repository only, and with write access only to
+//! publish.
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, GetAll, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -14,33 +15,33 @@ use super::auth::Secret;
 use super::wire::Wire;
 use agenthost_core::error::Result;
 
-/// The largest answer of a token server, in bytes.
+/// The maximum size of a token server's response, in bytes.
 const MAX_TOKEN_ANSWER: u64 = 64 << 10;
 
-/// What a registry let in with.
+/// The authorization that a registry granted.
 #[derive(Debug)]
 pub(super) struct Granted {
-    /// Marked as sensitive, so that nothing prints it.
+    /// The authorization header, marked as sensitive so that nothing prints it.
     pub(super) header: HeaderValue,
-    /// Whether it is good for writing.
+    /// Whether it permits writing.
     pub(super) push: bool,
 }
 
-/// What a registry asks for.
+/// A challenge of a registry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     Basic,
     Bearer { realm: String, service: Option<String> },
 }
 
-/// Two names for the same.
+/// A token server's response; servers use either name for the token.
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
 }
 
-/// Reads `WWW-Authenticate`; ways that are not known here are left out.
+/// Reads `WWW-Authenticate`; unsupported schemes are left out.
 pub(super) fn challenges(headers: GetAll<'_, HeaderValue>) -> Vec<Challenge> {
     headers
         .iter()
@@ -72,7 +73,7 @@ fn challenge(text: &str) -> Option<Challenge> {
     Some(Challenge::Bearer { realm: realm?, service })
 }
 
-/// Answers one of the challenges; none where nothing is known that would.
+/// Answers one of the challenges; `None` if no credentials fit any of them.
 pub(super) async fn log_in(wire: &Wire, challenges: &[Challenge], push: bool) -> Result<Option<Granted>> {
     for challenge in challenges {
         match (challenge, wire.credentials.secret()) {
@@ -80,7 +81,7 @@ pub(super) async fn log_in(wire: &Wire, challenges: &[Challenge], push: bool) ->
                 let header = basic(user, password);
                 return Ok(header.map(|header| Granted { header, push: true }));
             }
-            // A token that was given was sent already, and is not for anybody else.
+            // A configured token was already sent to the registry, and must not be sent to any other server.
             (Challenge::Bearer { .. }, Some(Secret::Token(_))) | (Challenge::Basic, _) => {}
             (Challenge::Bearer { realm, service }, secret) => {
                 let header = token(wire, realm, service.as_deref(), secret, push).await?;
@@ -98,7 +99,7 @@ fn basic(user: &str, password: &SecretString) -> Option<HeaderValue> {
     sensitive(&format!("Basic {text}"))
 }
 
-/// A header's value that nothing prints.
+/// Returns a header value that nothing prints.
 pub(super) fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
@@ -155,7 +156,7 @@ async fn token(
     }
     let body = wire.read(response, MAX_TOKEN_ANSWER, "the token").await?;
     let nonsense = || wire.wrong("the registry's token server gives no token");
-    let answer: Answer = serde_json::from_slice(&body).map_err(|_| nonsense())?;
+    let answer: TokenResponse = serde_json::from_slice(&body).map_err(|_| nonsense())?;
     let token = answer.token.or(answer.access_token).ok_or_else(nonsense)?;
     sensitive(&format!("Bearer {token}")).ok_or_else(nonsense)
 }

@@ -1,8 +1,8 @@
-//! Publishing: blobs first, then the manifest by its digest, then its signatures, and the version's tag last.
+//! Publishing: blobs first, then the manifest by its digest, then its signatures, and the tag of the version last.
 //!
-//! So whoever sees the version sees all of it, and an interrupted publication is nothing yet. Registries know no "only if it
-//! is not there": two who publish the same version at the same moment can overwrite each other, so the tag is read back, and
-//! who lost is told.
+//! So a version is complete as soon as it is visible, and an interrupted publication leaves nothing visible. Registries
+//! have no conditional writes: two publishers of the same version can overwrite each other, so the tag is read back,
+//! and the one whose release was overwritten gets an error.
 
 use bytes::Bytes;
 use reqwest::header::LOCATION;
@@ -47,7 +47,7 @@ impl Oci {
         })
     }
 
-    /// Whether what stands under the version is what is to be published.
+    /// Checks that the release under this version has the bytes to be published.
     fn same(&self, publication: &Publication<'_>, there: &Release) -> Result<()> {
         if there.digest == publication.plugin.digest {
             return Ok(());
@@ -58,10 +58,10 @@ impl Oci {
             tag_of(publication.version),
             there.digest
         ))
-        .hint("A version is published once. Give this build a new version in its Cargo.toml."))
+        .with_hint("A version is published once. Give this build a new version in its Cargo.toml."))
     }
 
-    /// Attaches the signatures that are not there yet.
+    /// Attaches the signatures that are not attached yet.
     async fn sign(&self, subject: &Descriptor, manifest: &Digest, signatures: &[String]) -> Result<()> {
         if signatures.is_empty() {
             return Ok(());
@@ -76,7 +76,7 @@ impl Oci {
                     "{}: the release has {MAX_SIGNATURES} signatures, and no more are read",
                     self.place()
                 ))
-                .hint("Remove signatures that are not needed from the registry."));
+                .with_hint("Remove signatures that are not needed from the registry."));
             }
             self.attach(text, subject).await?;
             there.push(text.clone());
@@ -84,7 +84,7 @@ impl Oci {
         Ok(())
     }
 
-    /// Uploads a blob, if it is not there.
+    /// Uploads a blob unless it is already there.
     pub(super) async fn push_blob(&self, bytes: &Bytes) -> Result<()> {
         let wire = &self.wire;
         let digest = Digest::of(bytes);
@@ -112,7 +112,7 @@ impl Oci {
             StatusCode::CREATED => Ok(()),
             StatusCode::PAYLOAD_TOO_LARGE => Err(wire
                 .wrong(&format!("the registry does not take {} bytes", bytes.len()))
-                .hint("Ask its operator for a higher limit; a proxy in front of it is a usual cause.")),
+                .with_hint("Ask its operator for a higher limit; a proxy in front of it is a usual cause.")),
             _ => Err(wire.refused(response, "room for a blob").await),
         }
     }
@@ -133,7 +133,7 @@ fn check(publication: &Publication<'_>) -> Result<()> {
         return Err(Error::plugin(format!(
             "{name}: its version has more than 128 characters, which no tag has"
         ))
-        .hint("Give it a shorter version."));
+        .with_hint("Give it a shorter version."));
     }
     let long = |text: &String| text.is_empty() || text.len() as u64 > MAX_SIGNATURE_BYTES;
     if publication.signatures.len() > MAX_SIGNATURES || publication.signatures.iter().any(long) {

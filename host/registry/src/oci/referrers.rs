@@ -1,8 +1,9 @@
-//! Signatures beside a release: manifests that name the release's manifest as their subject.
+//! Signatures of a release: manifests that name the release's manifest as their subject.
 //!
-//! A registry that knows referrers lists them itself. For one that does not, the distribution specification has the clients
-//! keep an index under the tag `sha256-<hex>`; it is read and written here where the registry shows that it needs it. Two
-//! clients that write it at once can lose an entry, so it is read back, and written again where the entry is missing.
+//! A registry that supports referrers lists them itself. For one that does not, the distribution specification makes
+//! the clients keep an index under the tag `sha256-<hex>`; this module reads and writes it if the registry turns out to
+//! need it. Two clients that write the index at once can lose an entry, so it is read back, and written again if the
+//! entry is missing.
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -16,7 +17,7 @@ use crate::{MAX_SIGNATURES, Source as _};
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::Digest;
 
-/// How often the index is written before giving up on those who write it at the same time.
+/// The maximum number of times that the index is written, in case others write it at the same time.
 const MAX_WRITES: usize = 4;
 
 #[derive(Deserialize)]
@@ -25,7 +26,7 @@ struct Index {
 }
 
 impl Oci {
-    /// The texts of a manifest's signatures, each under the digest that it is listed with.
+    /// Returns the texts of a manifest's signatures, each checked against its listed digest.
     pub(super) async fn signatures_of(&self, subject: &Digest) -> Result<Vec<String>> {
         let context = |error: Error| error.context(&format!("{}@{subject}", self.place()));
         let mut texts = Vec::new();
@@ -39,7 +40,7 @@ impl Oci {
             }
             let digest = layout::digest(&listed.digest).map_err(context)?;
             let Some(found) = self.manifest(&listed.digest, Some(&digest)).await? else {
-                // Somebody removed it and left the list as it was.
+                // The signature was removed, but not its entry in the list.
                 tracing::warn!(place = self.place(), %digest, "a signature is listed and not there");
                 continue;
             };
@@ -52,7 +53,7 @@ impl Oci {
         Ok(texts)
     }
 
-    /// A small blob, checked.
+    /// Returns a small blob, checked.
     async fn blob(&self, digest: &Digest, size: u64) -> Result<Bytes> {
         let wire = &self.wire;
         let response = wire.send(&Call::get(wire.url(&format!("blobs/{digest}")))).await?;
@@ -63,14 +64,14 @@ impl Oci {
         match Digest::of(&bytes) == *digest {
             true => Ok(bytes),
             false => Err(Error::denied(format!("{}: what came is not {digest}", self.place()))
-                .hint("The registry gave other bytes than it announced; nothing was kept.")),
+                .with_hint("The registry gave other bytes than it announced; nothing was kept.")),
         }
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let mut url = self.wire.url(&format!("referrers/{subject}"));
         url.query_pairs_mut().append_pair("artifactType", SIGNATURE);
-        // A registry that does not know referrers may say so in any words, those of a web page too.
+        // A registry without support for referrers may answer 404 with any body, including a web page.
         if let Ok(pages) = self.pages::<Index>(url, "list of referrers").await? {
             return Ok(pages.into_iter().filter_map(|page| page.manifests).flatten().collect());
         }
@@ -87,7 +88,7 @@ impl Oci {
             "{}:{tag}: not an index, and signatures are listed there",
             self.place()
         ))
-        .hint("Somebody pushed something else under that tag; remove it from the registry.")
+        .with_hint("Somebody pushed something else under that tag; remove it from the registry.")
     }
 
     /// Attaches a signature to the manifest `subject`.
@@ -100,7 +101,7 @@ impl Oci {
         let answer = self
             .put_manifest(&descriptor.digest, layout::IMAGE, package.manifest)
             .await?;
-        // A registry that knows referrers says so here, and keeps the list itself.
+        // A registry that supports referrers sends this header, and keeps the list itself.
         if answer.contains_key("oci-subject") {
             return Ok(());
         }
@@ -108,7 +109,7 @@ impl Oci {
         self.list(&about, &descriptor).await
     }
 
-    /// Adds a signature to the index that stands in for the registry's list.
+    /// Adds a signature to the index that replaces the registry's list.
     async fn list(&self, subject: &Digest, signature: &Descriptor) -> Result<()> {
         let tag = fallback_tag(subject);
         for _ in 0..MAX_WRITES {
@@ -122,11 +123,11 @@ impl Oci {
             Some(_) => Err(self
                 .wire
                 .wrong(&format!("the list of signatures {tag} does not keep what is written"))
-                .hint("Somebody else may be publishing at the same time; try again.")),
+                .with_hint("Somebody else may be publishing at the same time; try again.")),
         }
     }
 
-    /// The index with the signature in it, and with all that it had; none where it is there already.
+    /// Returns the index with the signature and all earlier entries; `None` if the signature is already in it.
     fn extended(&self, subject: &Digest, signature: &Descriptor, old: Option<Found>) -> Result<Option<Bytes>> {
         let mut index = match old {
             None => json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}),
@@ -151,7 +152,7 @@ impl Oci {
         Ok(Some(bytes))
     }
 
-    /// Writes a manifest, and gives the headers of the answer.
+    /// Writes a manifest, and returns the headers of the response.
     pub(super) async fn put_manifest(
         &self,
         reference: &str,
@@ -168,7 +169,7 @@ impl Oci {
     }
 }
 
-/// The tag that the specification gives to the index of what refers to a manifest.
+/// Returns the tag that the specification assigns to the index of a manifest's referrers.
 fn fallback_tag(subject: &Digest) -> String {
     format!("sha256-{}", subject.hex())
 }

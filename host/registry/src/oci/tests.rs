@@ -1,4 +1,4 @@
-//! A registry that does as it is told, and the client against it.
+//! A scripted registry, and the client against it.
 
 mod answers;
 mod login;
@@ -22,14 +22,14 @@ use agenthost_plugin::{Digest, Import, Interface, Manifest, Plugin, PluginId};
 const REPOSITORY: &str = "plugins/acme/competitor";
 const COMPONENT: &[u8] = b"not really a component, but nobody here looks";
 
-/// Times that a test can wait for.
+/// Time limits that are short enough for a test.
 const BOUNDS: Bounds = Bounds {
     connect: Duration::from_secs(5),
     silence: Duration::from_millis(700),
     total: Duration::from_secs(5),
 };
 
-/// The client of a registry where anybody may read and write.
+/// Returns a client with anonymous access.
 fn oci(server: &Server) -> Oci {
     oci_as(server, Credentials::anonymous())
 }
@@ -42,7 +42,7 @@ fn oci_as(server: &Server, credentials: Credentials) -> Oci {
     Oci::with_bounds(&server.host(), REPOSITORY, credentials, bounds).unwrap()
 }
 
-/// The same with less patience.
+/// Returns the same client with shorter time limits.
 fn hasty(server: &Server) -> Oci {
     Oci::with_bounds(&server.host(), REPOSITORY, Credentials::anonymous(), BOUNDS).unwrap()
 }
@@ -51,7 +51,7 @@ fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": Digest::of(bytes).to_string(), "size": bytes.len()})
 }
 
-/// The manifest of a plugin with these bytes, as any tool might write it.
+/// Returns the manifest of a plugin with these bytes, as any tool might write it.
 fn manifest_of(bytes: &[u8]) -> Value {
     json!({
         "schemaVersion": 2,
@@ -69,7 +69,7 @@ fn release_of(bytes: &[u8]) -> Release {
     }
 }
 
-/// A plugin that says of itself that it has these bytes.
+/// Returns a plugin with the digest of these bytes.
 fn plugin(bytes: &[u8]) -> Plugin {
     let mut resolve = Resolve::default();
     let text = "package acme:competitor@0.1.0; interface task { run: func(); }";
@@ -106,10 +106,10 @@ fn plugin(bytes: &[u8]) -> Plugin {
     }
 }
 
-/// Checks an error's class, that its text has all of `parts`, and that it says what to do.
+/// Asserts an error's class, that its text contains all of `parts`, and that it has a hint.
 #[track_caller]
 fn assert_error(error: &Error, class: ErrorClass, parts: &[&str]) {
-    let text = format!("{error} / {}", error.next_step().unwrap_or("(nothing)"));
+    let text = format!("{error} / {}", error.hint().unwrap_or("(nothing)"));
     assert_eq!(error.class(), class, "{text}");
     for part in parts {
         assert!(text.contains(part), "`{part}` is missing in: {text}");

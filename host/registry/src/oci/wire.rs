@@ -1,10 +1,11 @@
-//! Talking HTTP to one registry: addresses, time limits, redirects, and answers that are bounded before they are read.
+//! Talks HTTP to one registry, with time limits, bounded redirects and bounded responses.
 //!
-//! Bounds: 10 s to connect, 30 s until an answer begins and between two pieces of it, a second more for each 64 KiB that are
-//! sent, 30 minutes for a download, five redirects. Plain HTTP is spoken with loopback alone, and a redirect never leads away from TLS. The
-//! environment's proxy settings hold, but not for loopback. What logs in goes to the registry's own origin and nowhere else.
+//! Bounds: 10 s to connect, 30 s until a response begins and between two chunks of it, one more second for each 64 KiB
+//! sent, 30 minutes for a download, five redirects. Plain HTTP is used only with loopback, and a redirect never leads
+//! away from TLS. The environment's proxy settings apply, except for loopback. Credentials are sent to the registry's
+//! own origin and, to log in, to its token server.
 //!
-//! Left out: retries. A transfer that breaks goes on where it stopped at the next call.
+//! Left out: retries. The next call continues an interrupted transfer where it stopped.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -22,19 +23,19 @@ use super::failure::root_cause;
 use super::login::{self, Granted};
 use agenthost_core::error::{Error, Result};
 
-/// The most redirects of one request.
+/// The maximum number of redirects of one request.
 const MAX_REDIRECTS: usize = 5;
-/// The bytes a second that an upload has to come to.
+/// The minimum speed of an upload, in bytes per second.
 const SLOWEST_UPLOAD: u64 = 64 << 10;
 
-/// How long things may take.
+/// The time limits of requests.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// To open a connection, TLS included.
+    /// The limit for opening a connection, including TLS.
     pub(super) connect: Duration,
-    /// Until an answer begins, and the longest silence within one.
+    /// The limit until a response begins, and for silence within one.
     pub(super) silence: Duration,
-    /// For a whole answer, a blob among them.
+    /// The limit for a whole response, such as a blob.
     pub(super) total: Duration,
 }
 
@@ -48,7 +49,7 @@ impl Default for Bounds {
     }
 }
 
-/// One request, which may have to be sent more than once.
+/// A request, which may have to be sent more than once.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     method: Method,
@@ -82,7 +83,7 @@ impl Call {
         self
     }
 
-    /// Asks for the right to write.
+    /// Requests the right to write.
     pub(super) fn push(mut self) -> Self {
         self.push = true;
         self
@@ -95,13 +96,13 @@ impl Call {
     }
 }
 
-/// A registry, as far as one repository goes.
+/// The connection to one repository of a registry.
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) client: Client,
     /// The registry's origin, with the path `/`.
     pub(super) base: Url,
-    /// The host as people write it.
+    /// The host as the user writes it.
     pub(super) host: String,
     pub(super) repository: String,
     pub(super) credentials: Credentials,
@@ -109,7 +110,7 @@ pub(super) struct Wire {
     pub(super) bounds: Bounds,
 }
 
-/// Whether an address is this machine's own.
+/// Returns whether an address is on this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -119,9 +120,9 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Where a registry is reached: over TLS, but for this machine's own.
+/// Returns the origin of a registry: over TLS, except on this machine.
 pub(super) fn origin(host: &str) -> Result<Url> {
-    // What is called docker.io is served elsewhere.
+    // The registry docker.io is served from another host.
     let server = match host {
         "docker.io" | "index.docker.io" => "registry-1.docker.io",
         other => other,
@@ -139,24 +140,24 @@ impl Wire {
         let base = origin(host)?;
         let local = base.scheme() == "http";
         if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Losing a race to another thread leaves a provider in place all the same.
+            // If another thread was first, its provider is installed.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let mut builder = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
-            // An offset counts the bytes of the blob, not those of a compressed one.
+            // An offset counts the bytes of the blob, not those of a compressed body.
             .no_gzip()
             .connect_timeout(bounds.connect)
             .user_agent(concat!("agenthost/", env!("CARGO_PKG_VERSION")));
         if local {
-            // A registry on this machine must work where no certificates are installed.
+            // A registry on this machine must work without installed root certificates.
             builder = builder.no_proxy().tls_certs_only([]);
         }
         let client = builder.build().map_err(|error| {
             Error::host(format!("no HTTPS client: {}", root_cause(&error)))
-                .hint("Install the system's root certificates (the package is usually called ca-certificates).")
+                .with_hint("Install the system's root certificates (the package is usually called ca-certificates).")
         })?;
         Ok(Self {
             client,
@@ -173,14 +174,14 @@ impl Wire {
         format!("{}/{}", self.host, self.repository)
     }
 
-    /// `v2/REPOSITORY/…`; no part of `rest` comes from the registry.
+    /// Returns the URL `v2/REPOSITORY/…`; no part of `rest` comes from the registry.
     pub(super) fn url(&self, rest: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!("/v2/{}/{rest}", self.repository));
         url
     }
 
-    /// Where the registry points to with `text`, from `url` on.
+    /// Resolves an address that the registry points to, relative to `url`.
     pub(super) fn follow(&self, url: &Url, text: &str) -> Result<Url> {
         let next = url
             .join(text)
@@ -190,17 +191,17 @@ impl Wire {
             let place = next.host_str().unwrap_or("nowhere");
             return Err(self
                 .wrong(&format!("the registry points to {}://{place}, which is not safe", next.scheme()))
-                .hint("Plain HTTP is for this machine's own registries; tell the registry's operator that it has to name https."));
+                .with_hint("Plain HTTP is for this machine's own registries; tell the registry's operator that it has to name https."));
         }
         Ok(next)
     }
 
-    /// Whether an address is the registry's own.
+    /// Returns whether an address has the registry's own origin.
     pub(super) fn is_own(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
 
-    /// Sends a request, logs in where that is wanted, and follows redirects of what only reads.
+    /// Sends a request, logs in if required, and follows redirects of requests that only read.
     pub(super) async fn send(&self, call: &Call) -> Result<Response> {
         let mut url = call.url.clone();
         let mut logged_in = false;
@@ -241,7 +242,7 @@ impl Wire {
             let Some(location) = location.filter(|_| reads) else {
                 return Err(self
                     .wrong(&format!("the registry answers a {} with a redirect", call.method))
-                    .hint("Use the address that it is redirected to, if that is a registry."));
+                    .with_hint("Use the address that it is redirected to, if that is a registry."));
             };
             hops += 1;
             if hops > MAX_REDIRECTS {
@@ -250,13 +251,13 @@ impl Wire {
                         "more than {MAX_REDIRECTS} redirects, the last to {}",
                         shown(&url)
                     ))
-                    .hint("The registry is set up wrong; tell its operator."));
+                    .with_hint("The registry is set up wrong; tell its operator."));
             }
             url = self.follow(&url, location)?;
         }
     }
 
-    /// What says who is asking, where that is known.
+    /// Returns the authorization header, if one is known.
     fn authorization(&self, push: bool) -> Option<HeaderValue> {
         let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
         match &*granted {
@@ -265,11 +266,11 @@ impl Wire {
         }
     }
 
-    /// The body of an answer, of at most `limit` bytes.
+    /// Reads the body of a response, at most `limit` bytes.
     pub(super) async fn read(&self, mut response: Response, limit: u64, what: &str) -> Result<Bytes> {
         let too_large = || {
             Error::denied(format!("{}: {what} has more than {limit} bytes", self.place()))
-                .hint("The registry is broken or hostile; nothing was kept.")
+                .with_hint("The registry is broken or hostile; nothing was kept.")
         };
         if response.content_length().is_some_and(|length| length > limit) {
             return Err(too_large());
@@ -299,7 +300,7 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// An address without what may be secret in it.
+/// Returns an address without the parts that may be secret.
 fn shown(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
 }

@@ -1,4 +1,4 @@
-//! One policy file: what may be written there, and where each rule stands.
+//! Reads one policy file, with the place of each rule.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,31 +10,31 @@ use semver::Version;
 use crate::Name;
 use crate::reference::word;
 use crate::signature::PublicKey;
-use agenthost_config::reader::{Entry, Section, Source};
+use agenthost_config::reader::{Section, Source, TomlEntry};
 use agenthost_config::{Env, Origin as Place};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Limits, LimitsPatch};
 use agenthost_plugin::{Digest, Plugin};
 
-/// The newest form that this version reads.
+/// The newest format that this version reads.
 const FORMAT: &str = "1";
 
-/// What one file says; nothing is filled in.
+/// The settings of one file, without defaults.
 #[derive(Debug, Clone)]
 pub(super) struct File {
-    /// As people should read it.
+    /// The file's name for display.
     pub(super) shown: String,
-    /// Nobody where the file says nothing of signers.
+    /// The signers; empty if the file has none.
     pub(super) signers: Vec<Signer>,
     pub(super) bounds: Vec<Bound>,
     pub(super) references: Rules,
     pub(super) paths: Rules,
     pub(super) deny: Vec<Denial>,
-    /// Absolute.
+    /// Absolute paths.
     pub(super) vetted: Vec<PathBuf>,
 }
 
-/// Who may publish what.
+/// A signer, and the names that it may publish.
 #[derive(Debug, Clone)]
 pub(super) struct Signer {
     pub(super) name: String,
@@ -49,7 +49,7 @@ impl Signer {
     }
 }
 
-/// The most that plugins of some names may be granted.
+/// The maximum that plugins with these names may be granted.
 #[derive(Debug, Clone)]
 pub(super) struct Bound {
     pub(super) names: Pattern,
@@ -57,21 +57,21 @@ pub(super) struct Bound {
     pub(super) models: Option<BTreeSet<String>>,
 }
 
-/// What is allowed of plugins that come one way.
+/// The rules for plugins of one origin.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rules {
     pub(super) unsigned: Option<Rule>,
     pub(super) unvetted: Option<Rule>,
 }
 
-/// One choice and where it was made.
+/// A rule and its place.
 #[derive(Debug, Clone)]
 pub(super) struct Rule {
     pub(super) allow: bool,
     pub(super) place: Place,
 }
 
-/// Something that never runs.
+/// An entry of `deny`: something that may never run.
 #[derive(Debug, Clone)]
 pub(super) struct Denial {
     pub(super) what: Denied,
@@ -89,7 +89,7 @@ impl Denied {
     pub(super) fn covers(&self, plugin: &Plugin) -> bool {
         match self {
             Self::Names(pattern) => pattern.matches(&plugin.id.name),
-            // What cannot tell its version may be that one. Build metadata makes no other release.
+            // A plugin without a version may be the denied one. Build metadata does not make another release.
             Self::Release(name, version) => {
                 let release = plugin.release().and_then(|release| release.parse::<Version>().ok());
                 let same = release.is_none_or(|release| release.cmp_precedence(version).is_eq());
@@ -129,7 +129,7 @@ impl fmt::Display for Denied {
     }
 }
 
-/// Names of plugins: one, all of a namespace, or all.
+/// A pattern for plugin names: one name, all names of a namespace, or all names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Pattern {
     Any,
@@ -182,7 +182,7 @@ fn told(error: Error) -> String {
 /// Reads the file at `path`.
 pub(super) fn read(env: &Env, path: PathBuf) -> Result<File> {
     let source = Source::read(env, path, true)
-        .map_err(|error| error.hint("Name a policy file that exists and that this user can read."))?;
+        .map_err(|error| error.with_hint("Name a policy file that exists and that this user can read."))?;
     let (table, _) = source.parse()?;
     let top = Section::top(&source, table.get_ref());
     top.only(&[
@@ -197,7 +197,7 @@ pub(super) fn read(env: &Env, path: PathBuf) -> Result<File> {
     ])?;
     let format = top.get("format").ok_or_else(|| {
         let error = source.at(0).error("`format` is missing");
-        error.hint("Write `format = 1` at the top of the file.")
+        error.with_hint("Write `format = 1` at the top of the file.")
     })?;
     format.number_as(|text| match text {
         FORMAT => Ok(()),
@@ -224,35 +224,35 @@ pub(super) fn read(env: &Env, path: PathBuf) -> Result<File> {
     })
 }
 
-/// The entries of the table `key`; none where it is not there.
-fn entries<'a>(top: &Section<'a>, key: &str) -> Result<Vec<Entry<'a>>> {
+/// Returns the entries of the table `key`; empty if there is no such table.
+fn entries<'a>(top: &Section<'a>, key: &str) -> Result<Vec<TomlEntry<'a>>> {
     let section = top.get(key).map(|entry| entry.section()).transpose()?;
     Ok(section.map_or_else(Vec::new, |section| section.entries().collect()))
 }
 
-fn signer(entry: &Entry<'_>) -> Result<Signer> {
+fn signer(entry: &TomlEntry<'_>) -> Result<Signer> {
     const HINT: &str = "Write it as\n\n[signers.acme]\nkey = \"RW…\"\npublishes = [\"acme:*\"]";
-    let section = entry.section().map_err(|error| error.hint(HINT))?;
+    let section = entry.section().map_err(|error| error.with_hint(HINT))?;
     word(entry.key).map_err(|_| {
         entry
             .wrong("this is no name for a signer")
-            .hint("Use lower-case letters, digits and single dashes, beginning with a letter.")
+            .with_hint("Use lower-case letters, digits and single dashes, beginning with a letter.")
     })?;
     section.only(&["key", "publishes"])?;
     let (Some(key), Some(publishes)) = (section.get("key"), section.get("publishes")) else {
-        return Err(entry.wrong("it needs `key` and `publishes`").hint(HINT));
+        return Err(entry.wrong("it needs `key` and `publishes`").with_hint(HINT));
     };
     Ok(Signer {
         name: entry.key.to_owned(),
         key: key.text_as(|text| text.parse().map_err(told)).map_err(|error| {
-            error.hint("Write the line that `agenthost key new` printed, or the second line of a .pub file.")
+            error.with_hint("Write the line that `agenthost key new` printed, or the second line of a .pub file.")
         })?,
         publishes: publishes.list_as(str::parse)?,
         place: entry.origin(),
     })
 }
 
-fn bound(entry: &Entry<'_>, names: Pattern) -> Result<Bound> {
+fn bound(entry: &TomlEntry<'_>, names: Pattern) -> Result<Bound> {
     let section = entry.section()?;
     section.only(&[LimitsPatch::KEYS, &["models"]].concat())?;
     let mut patch = LimitsPatch::default();
@@ -270,7 +270,7 @@ fn bound(entry: &Entry<'_>, names: Pattern) -> Result<Bound> {
     })
 }
 
-/// As `[models]` of a configuration has them.
+/// Reads a model name, by the rule for `[models]` of a configuration.
 fn model_name(text: &str) -> Result<String, String> {
     let fine = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     match (1..=64).contains(&text.len()) && text.bytes().all(fine) {
@@ -310,7 +310,9 @@ fn denials(top: &Section<'_>) -> Result<Vec<Denial>> {
         return Ok(Vec::new());
     };
     let denied = entry.list_as(str::parse).map_err(|error| {
-        error.hint("Write a name (acme:bad), a namespace (acme:*), a release (acme:bad@1.2.0), or a digest (sha256:…).")
+        error.with_hint(
+            "Write a name (acme:bad), a namespace (acme:*), a release (acme:bad@1.2.0), or a digest (sha256:…).",
+        )
     })?;
     let denial = |what| Denial {
         what,

@@ -1,4 +1,4 @@
-//! What each rule refuses, in which words, and that of several files the stricter wins.
+//! The refusals of each rule and their messages; the strictest of several files wins.
 
 use super::*;
 use crate::signature::{SecretKey, sign};
@@ -10,7 +10,7 @@ use agenthost_plugin::Digest;
 
 const BYTES: &[u8] = b"the bytes of a component";
 
-/// Policies and vet files of one test, with keys to sign with.
+/// The policies and vet files of one test, with keys to sign with.
 struct Bench {
     dir: tempfile::TempDir,
     env: Env,
@@ -31,7 +31,7 @@ impl Bench {
         }
     }
 
-    /// A policy of these files, `ACME` and `OTHER` being keys.
+    /// Loads a policy of these files; `ACME` and `OTHER` are replaced by keys.
     fn policy(&self, texts: &[&str]) -> Policy {
         self.load(texts).unwrap()
     }
@@ -65,7 +65,13 @@ impl Bench {
         VetFile::load(&self.env, Path::new(file)).unwrap().entries().to_vec()
     }
 
-    fn judge(&self, policy: &Policy, origin: Origin, signatures: &[String], vetted: &[Vetted]) -> Result<Verdict> {
+    fn judge(
+        &self,
+        policy: &Policy,
+        origin: Origin,
+        signatures: &[String],
+        vetted: &[Vetted],
+    ) -> Result<PolicyDecision> {
         policy.judge(&Candidate {
             plugin: &self.plugin,
             bytes: BYTES,
@@ -75,14 +81,11 @@ impl Bench {
         })
     }
 
-    /// Message and hint of a refusal of a reference.
+    /// Returns the message and hint of the refusal of a reference.
     fn refusal(&self, policy: &Policy, signatures: &[String], vetted: &[Vetted]) -> (String, String) {
         let error = self.judge(policy, reference(), signatures, vetted).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Denied);
-        (
-            error.message().to_owned(),
-            error.next_step().unwrap_or_default().to_owned(),
-        )
+        (error.message().to_owned(), error.hint().unwrap_or_default().to_owned())
     }
 }
 
@@ -171,7 +174,7 @@ fn a_refusal_of_a_signature_says_whose_it_is_and_what_to_add() {
     );
     let (message, _) = bench.refusal(&bench.policy(&[]), &[bench.sign(&bench.acme)], &[]);
     assert!(message.contains("and no policy file has [signers]"), "{message}");
-    // Changed: refused whatever is allowed.
+    // A changed signature is refused whatever is allowed.
     let policy = bench.policy(&[&format!(
         "[references]\nunsigned = \"allow\"\nunvetted = \"allow\"\n{ACME}"
     )]);
@@ -208,13 +211,13 @@ fn a_refusal_of_what_nobody_vetted_says_how_to_vet() {
             .ends_with("[paths] unvetted = \"deny\" (policy-0.toml:4)"),
         "{error}"
     );
-    let hint = error.next_step().unwrap();
+    let hint = error.hint().unwrap();
     assert!(
         hint.starts_with("Look at it and vouch for it: `agenthost vet plugins/competitor.wasm --accept`. Or"),
         "{hint}"
     );
 
-    // An entry of other bytes is none, and one that says what is not so is refused.
+    // An entry for other bytes does not count, and an entry with false content is refused.
     let policy = bench.policy(&[&format!("vetted = [\"vetted.toml\"]\n{ACME}")]);
     let wrong = |change: fn(&mut Vetted)| {
         let mut entry = bench.entry();
@@ -280,14 +283,15 @@ fn of_several_files_the_stricter_wins() {
     let bench = Bench::new();
     let allow = "[references]\nunsigned = \"allow\"\nunvetted = \"allow\"\n";
     let deny = "[references]\nunsigned = \"deny\"\nunvetted = \"deny\"\n";
-    // Silence says nothing; a refusal anywhere is one.
+    // A missing setting has no effect; a refusal in any file is a refusal.
     bench.judge(&bench.policy(&[allow, ""]), reference(), &[], &[]).unwrap();
     for texts in [[allow, deny], [deny, allow]] {
         let (message, _) = bench.refusal(&bench.policy(&texts), &[], &[]);
         assert!(message.contains("unsigned = \"deny\" (policy-"), "{message}");
     }
 
-    // Limits are the smallest, model names those of all, and a name's bound never widens.
+    // The smallest limits apply, only model names of all files are allowed, and the bound of a name never widens
+    // anything.
     let one = "[max]\ntokens = \"100k\"\ncalls = 10\nmodels = [\"fast\", \"strong\"]\n[max-for.\"acme:*\"]\ncalls = 20\ntimeout = \"1m\"\n";
     let other = "[max]\ntokens = \"200k\"\nmodels = [\"fast\", \"small\"]\n[max-for.\"acme:competitor\"]\ncalls = 5\ncost = \"none\"\n[max-for.\"demo:*\"]\ncalls = 1\n";
     let verdict = bench.judge(&bench.policy(&[one, other]), path(), &[], &[]).unwrap();
@@ -298,7 +302,7 @@ fn of_several_files_the_stricter_wins() {
     assert_eq!(verdict.max, expected);
     assert_eq!(verdict.models, Some(["fast".to_owned()].into()));
 
-    // Each file with signers wants one of its own.
+    // Each file with signers requires one of its own.
     let open = "[references]\nunvetted = \"allow\"\n";
     let ours = format!("{open}{ACME}");
     let theirs = "[signers.platform]\nkey = \"OTHER\"\npublishes = [\"*\"]\n";
@@ -431,9 +435,9 @@ fn a_wrong_file_is_named_with_its_line() {
         assert_eq!(error.class(), ErrorClass::Config, "{text}");
         assert!(error.message().starts_with(why), "{text}: {error}");
         assert!(
-            error.next_step().unwrap_or_default().starts_with(hint),
+            error.hint().unwrap_or_default().starts_with(hint),
             "{text}: {:?}",
-            error.next_step()
+            error.hint()
         );
     }
     let file = |text: &str| {

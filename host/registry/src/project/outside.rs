@@ -1,6 +1,6 @@
-//! The part of a project that goes out to registries: finding releases, and fetching them into the cache.
+//! The part of a project that contacts registries: finding releases, and fetching them into the cache.
 //!
-//! Commands alone come here. Nothing that is found is accepted by that, and nothing that is fetched is believed.
+//! Only commands use it. Finding a release does not accept it, and fetched bytes are not trusted.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -17,21 +17,24 @@ use agenthost_core::error::{Error, ErrorClass, Result};
 use agenthost_plugin::{Digest, Plugin};
 
 impl Project {
-    /// Where the releases of a plugin are kept, as the configuration has it.
+    /// Returns the source of a plugin's releases, from the configuration.
     ///
     /// # Errors
     ///
-    /// [`Config`](agenthost_core::error::ErrorClass::Config) where no registry is named for its namespace, or one that makes no sense.
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) if no registry is configured for its namespace, or an
+    /// invalid one.
     pub async fn registry(&self, name: &Name) -> Result<Box<dyn Source>> {
         let namespace = name.namespace();
         let entry = [namespace, "*"]
             .into_iter()
             .find_map(|key| Some((key, self.registries.get(key)?)));
         let Some((key, registry)) = entry else {
-            return Err(Error::config(format!("no registry is named for {name}")).hint(format!(
-                "Say where plugins of {namespace} are kept: [registries] in agenthost.toml, {namespace} = \
+            return Err(
+                Error::config(format!("no registry is named for {name}")).with_hint(format!(
+                    "Say where plugins of {namespace} are kept: [registries] in agenthost.toml, {namespace} = \
                  \"registry.example/plugins\" or a directory."
-            )));
+                )),
+            );
         };
         match registry {
             RegistryConfig::Dir(dir) => Ok(Box::new(Local::new(&plain(dir), name))),
@@ -39,7 +42,7 @@ impl Project {
                 let (host, repository) = OciReference::parse_place(&format!("{prefix}/{namespace}/{}", name.name()))
                     .map_err(|error| {
                         Error::config(format!("[registries] {key}: {error}"))
-                            .hint(error.next_step().unwrap_or_default())
+                            .with_hint(error.hint().unwrap_or_default())
                     })?;
                 self.oci(&host, &repository).await
             }
@@ -51,7 +54,7 @@ impl Project {
         Ok(Box::new(Oci::new(host, repository, credentials)?))
     }
 
-    /// The source behind a reference.
+    /// Returns the source behind a reference.
     ///
     /// # Errors
     ///
@@ -63,7 +66,7 @@ impl Project {
         }
     }
 
-    /// The source that a lock entry names.
+    /// Returns the source that a lock entry names.
     async fn locked_source(&self, locked: &Locked) -> Result<Box<dyn Source>> {
         if locked.source.starts_with(['.', '/']) {
             return Ok(Box::new(Local::at(plain(&self.root.join(&locked.source)))));
@@ -73,12 +76,12 @@ impl Project {
         self.oci(&host, &repository).await
     }
 
-    /// Finds a release, brings it into the cache and reads what it is. Nothing is accepted by that.
+    /// Finds a release, fetches it into the cache and reads it. This accepts nothing.
     ///
     /// # Errors
     ///
-    /// As [`Source`]; [`Denied`](agenthost_core::error::ErrorClass::Denied) for a plugin of another name or version than was asked for,
-    /// and for a version whose bytes are not those that the lock file has.
+    /// As [`Source`]; [`Denied`](agenthost_core::error::ErrorClass::Denied) if the plugin has another name or version
+    /// than requested, or if the version has other bytes than in the lock file.
     pub async fn find(&self, reference: &Reference) -> Result<Found> {
         let source = self.source(reference).await?;
         let tag = match reference {
@@ -94,7 +97,7 @@ impl Project {
             Reference::Oci(_) => None,
         };
         match (self.fetched(&*source, &tag, name).await, &tag) {
-            // Which releases there are helps more than that this one is not there.
+            // A list of the existing releases helps more than the error about this one.
             (Err(error), Tag::Version(version)) if error.class() == ErrorClass::Plugin => {
                 match source.versions().await {
                     Ok(versions) if !versions.contains(version) => Err(missing(&*source, reference, &versions)),
@@ -105,7 +108,7 @@ impl Project {
         }
     }
 
-    /// The newest release that a lock entry allows, where it is newer than the entry's, from the place where that was found.
+    /// Returns the newest release that a lock entry allows, from the entry's source; `None` if no newer one is allowed.
     ///
     /// # Errors
     ///
@@ -129,7 +132,7 @@ impl Project {
         }
     }
 
-    /// Fetches what a tag means and reads it; `wanted` is the name that it has to have.
+    /// Fetches and reads the release behind a tag; `wanted` is the name that it must have.
     async fn fetched(&self, source: &dyn Source, tag: &Tag, wanted: Option<&Name>) -> Result<Found> {
         let release = source.find(tag).await?;
         source.fetch(&release, &self.cache).await?;
@@ -139,7 +142,7 @@ impl Project {
         let (name, version) = statement::identity(&plugin).map_err(|error| error.context(&at))?;
         let other = |what: String| {
             Error::denied(format!("{at}: what is kept there is {what}"))
-                .hint("The registry gives another plugin than its address says; tell those who run it.")
+                .with_hint("The registry gives another plugin than its address says; tell those who run it.")
         };
         if wanted.is_some_and(|wanted| *wanted != name) {
             return Err(other(name.to_string()));
@@ -166,7 +169,8 @@ impl Project {
         })
     }
 
-    /// A directory as the lock file names it: relative to the project where they have a folder in common.
+    /// Returns a directory as the lock file names it: relative to the project if they share a parent other than the
+    /// root directory.
     fn written(&self, place: &str) -> String {
         let path = Path::new(place);
         if !path.is_absolute() {
@@ -174,7 +178,7 @@ impl Project {
         }
         let shared = |(a, b): &(Component<'_>, Component<'_>)| a == b;
         let common = self.root.components().zip(path.components()).take_while(shared).count();
-        // The root directory alone is no neighbourhood.
+        // Sharing only the root directory does not count.
         if common < 2 {
             return place.to_owned();
         }
@@ -187,7 +191,8 @@ impl Project {
         relative.display().to_string()
     }
 
-    /// Fetches what is missing in the cache of `name` and all below it in the lock file, after it told `about` it.
+    /// Fetches everything that `name` and the plugins below it in the lock file lack in the cache, and calls `about`
+    /// for each plugin before fetching it.
     ///
     /// # Errors
     ///
@@ -215,7 +220,7 @@ impl Project {
             manifest: None,
         };
         if let Err(error) = source.fetch(&release, &self.cache).await {
-            // That other bytes have come under its version explains more.
+            // If the version now has other bytes, that explains more than the error.
             let there = source.find(&Tag::Version(locked.version.clone())).await;
             return Err(match there {
                 Ok(there) if there.digest != locked.digest => moved(locked, &there.digest),
@@ -238,7 +243,7 @@ impl Project {
     }
 }
 
-/// A path without `.` and `..`, as far as its text tells.
+/// Returns a path without `.` and `..`, using only its text.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
@@ -253,7 +258,7 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// The highest version that will do.
+/// Returns the highest version that meets the requirement.
 async fn best(source: &dyn Source, reference: &Reference, requirement: &Requirement) -> Result<Version> {
     let versions = source.versions().await?;
     requirement
@@ -261,14 +266,14 @@ async fn best(source: &dyn Source, reference: &Reference, requirement: &Requirem
         .ok_or_else(|| missing(source, reference, &versions))
 }
 
-/// That none of `versions`, which are those that there are, will do.
+/// Returns the error if none of the existing `versions` meets the requirement.
 fn missing(source: &dyn Source, reference: &Reference, versions: &[Version]) -> Error {
     let said = versions.iter().map(ToString::to_string).collect::<Vec<_>>();
     let there = match said.as_slice() {
         [] => "There is none of any version: see whether the name is right, and [registries].".to_owned(),
         said => format!("There are {}; a pre-release has to be named in full.", said.join(", ")),
     };
-    Error::plugin(format!("{}: no release of {reference}", source.place())).hint(there)
+    Error::plugin(format!("{}: no release of {reference}", source.place())).with_hint(there)
 }
 
 fn moved(locked: &Locked, found: &Digest) -> Error {
@@ -276,7 +281,7 @@ fn moved(locked: &Locked, found: &Digest) -> Error {
         "{} {}: the registry has other bytes under this version than when it was locked: {found} in the place of {}",
         locked.name, locked.version, locked.digest
     ))
-    .hint(
+    .with_hint(
         "A version is published once, so somebody replaced it: ask its publisher. To take the new bytes all the same, remove \
          the entry from agenthost.lock and add the plugin again.",
     )

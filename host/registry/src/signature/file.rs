@@ -1,4 +1,4 @@
-//! A component in a file and its signature in the file beside it, as the public tool has them.
+//! Components in files, with their signatures in files beside them, as the minisign tool stores them.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use agenthost_core::error::{Error, Result};
 use agenthost_core::plain_file::{self, Links};
 use agenthost_plugin::Plugin;
 
-/// Where the signature of a component lies: its path with `.minisig` behind it.
+/// Returns the path for the signature of a component: its path with `.minisig` appended.
 ///
 /// ```
 /// use agenthost_registry::signature::beside;
@@ -28,7 +28,7 @@ pub fn beside(component: &Path) -> PathBuf {
     path.into()
 }
 
-/// Signs the component at `path` and writes the signature beside it, in place of one that is there.
+/// Signs the component at `path` and writes the signature beside it, replacing an existing one.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -61,12 +61,12 @@ pub fn sign_file(path: &Path, secret: &SecretKey) -> Result<Statement> {
     let target = beside(path);
     replace(&target, &text).map_err(|error| {
         Error::host(format!("cannot write {}: {error}", target.display()))
-            .hint("The signature is written beside the plugin; that directory has to be writable.")
+            .with_hint("The signature is written beside the plugin; that directory has to be writable.")
     })?;
     Ok(statement)
 }
 
-/// Verifies the component at `path` with the signature at `signature`, and what it says of the component.
+/// Verifies the signature in the file `signature` for the component at `path`, and that its statement is true.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
@@ -92,10 +92,10 @@ pub fn sign_file(path: &Path, secret: &SecretKey) -> Result<Statement> {
 ///
 /// # Errors
 ///
-/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for a file that is no plugin, or has no signature;
-/// [`Denied`](agenthost_core::error::ErrorClass::Denied) for a signature that does not verify or says what is not so.
+/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if the file is not a plugin, or has no signature;
+/// [`Denied`](agenthost_core::error::ErrorClass::Denied) if the signature does not verify or its statement is false.
 pub fn verify_file(path: &Path, signature: &Path, key: &PublicKey) -> Result<Verified> {
-    // First, so that nothing reads a component that somebody changed.
+    // Verified first, so that a tampered component is never parsed.
     let bytes = agenthost_plugin::read(path)?;
     let verified = read_text(signature)
         .and_then(|text| Signature::parse(&text))
@@ -118,7 +118,7 @@ fn read(path: &Path) -> Result<(Plugin, Vec<u8>)> {
 fn read_text(path: &Path) -> Result<String> {
     let failed = |error: std::io::Error| {
         Error::plugin(format!("cannot read the signature {}: {error}", path.display()))
-            .hint("Name the file with --signature, or make one with `agenthost key sign`.")
+            .with_hint("Name the file with --signature, or make one with `agenthost key sign`.")
     };
     let mut bytes = Vec::new();
     let file = plain_file::open(path, Links::Follow).map_err(failed)?;

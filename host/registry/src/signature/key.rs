@@ -1,7 +1,7 @@
-//! The two halves of a minisign key, as values.
+//! The two halves of a minisign key.
 //!
-//! A public key is text that stands in policies and on web pages. A secret key is opaque: it signs, and nothing here
-//! prints it. Neither library wipes memory, so it stays in the process's memory until that is used again.
+//! A public key is a text for policies and web pages. A secret key is opaque: it signs, and nothing here prints it.
+//! Neither library wipes memory, so the key remains in the memory of the process until that memory is reused.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,25 +13,25 @@ use serde::{Deserialize, Serialize};
 
 use agenthost_core::error::{Error, Result};
 
-/// How both kinds of file begin.
+/// The beginning of both kinds of key files.
 pub(super) const UNTRUSTED: &str = "untrusted comment: ";
 
-/// The longest text that is looked at for a public key.
+/// The maximum length of a text that is read as a public key, in bytes.
 const MAX_PUBLIC_BYTES: usize = 4 << 10;
 
-/// A public key of minisign: an algorithm, a key id and an Ed25519 key, 42 bytes together.
+/// A minisign public key: an algorithm, a key id and an Ed25519 key, 42 bytes together.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PublicKey([u8; 42]);
 
 impl PublicKey {
-    /// The key id, 16 hexadecimal digits, as the public tool prints it. It names a key and proves nothing: anyone can
-    /// make a key with the id of another.
+    /// Returns the key id as the minisign tool prints it, in 16 hexadecimal digits. It names a key but proves nothing:
+    /// anyone can make a key with the same id.
     pub fn id(&self) -> String {
         shown(self.key_id())
     }
 
-    /// The text of a `.pub` file.
+    /// Returns the text of a `.pub` file.
     pub fn file(&self) -> String {
         format!("{UNTRUSTED}minisign public key {}\n{self}\n", self.id())
     }
@@ -41,13 +41,13 @@ impl PublicKey {
         [a, b, c, d, e, f, g, h]
     }
 
-    /// The same as the library that verifies wants it.
+    /// Converts the key to the type of the library that verifies.
     pub(super) fn reader(&self) -> Result<reader::PublicKey> {
         reader::PublicKey::from_base64(&self.to_string()).map_err(|error| Error::host(error.to_string()))
     }
 }
 
-/// A key id for people.
+/// Formats a key id for display.
 pub(super) fn shown(id: [u8; 8]) -> String {
     format!("{:016X}", u64::from_le_bytes(id))
 }
@@ -59,7 +59,7 @@ impl FromStr for PublicKey {
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
             Error::usage(format!("not a minisign public key: {why}"))
-                .hint("Give the 56 characters that begin with RW, or the text of a .pub file.")
+                .with_hint("Give the 56 characters that begin with RW, or the text of a .pub file.")
         };
         if text.len() > MAX_PUBLIC_BYTES {
             return Err(wrong("it is longer than 4 KiB"));
@@ -123,7 +123,7 @@ impl SecretKey {
         Ok(Self { secret, public })
     }
 
-    /// The public half.
+    /// Returns the public half.
     pub fn public(&self) -> PublicKey {
         self.public
     }
@@ -145,7 +145,7 @@ impl fmt::Debug for SecretKey {
 mod tests {
     use super::*;
 
-    // Made and shown with the public tool.
+    // Made and printed by the minisign tool.
     const LINE: &str = "RWTYOOhod0SVv7UbPLn8we+4gUU8JTlaqbx4H9LX/n4rufrYWct4mRCl";
 
     #[test]

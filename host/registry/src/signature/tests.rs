@@ -1,4 +1,4 @@
-//! Round trips, what a changed byte does, and whose signatures count.
+//! Round trips, changed bytes, and which keys' signatures count.
 
 use super::*;
 use crate::testing::{key, plugin};
@@ -11,7 +11,7 @@ fn signed(secret: &SecretKey) -> String {
     sign(secret, BYTES, &Statement::of(&plugin).unwrap()).unwrap()
 }
 
-/// As the public tool signs.
+/// Signs as the minisign tool does.
 fn signed_by_tool(secret: &SecretKey, comment: &str, untrusted: &str) -> String {
     let signed = minisign::sign(None, secret.secret(), BYTES, Some(comment), Some(untrusted));
     signed.unwrap().into_string()
@@ -156,13 +156,13 @@ fn only_known_keys_count_and_theirs_must_be_right() {
     assert_eq!(who(&both, &[nobody]), Ok(vec![]));
     assert_eq!(who(&[], &[our_key]), Ok(vec![]));
 
-    // A changed byte of a known key's, even beside a good one.
+    // A changed byte in a known key's signature is an error, even beside a valid signature.
     let changed = signed(&ours).replacen("\"version\":\"1.2.0\"", "\"version\":\"1.3.0\"", 1);
     let error = who(&[changed.clone(), signed(&theirs)], &[our_key, their_key]).unwrap_err();
     assert!(error.contains("does not verify"), "{error}");
     assert_eq!(who(&[changed, signed(&theirs)], &[their_key]), Ok(vec![their_key]));
 
-    // Right, and about another plugin.
+    // A valid signature about another plugin.
     let other = crate::testing::plugin("acme:competitor", "1.3.0", BYTES);
     let text = sign(&ours, BYTES, &Statement::of(&other).unwrap()).unwrap();
     let error = who(&[text], &[our_key]).unwrap_err();
@@ -182,7 +182,7 @@ fn only_known_keys_count_and_theirs_must_be_right() {
 #[test]
 fn a_key_with_the_id_of_another_changes_nothing() {
     let (ours, our_key) = key();
-    // The same id, and a key that signs for nobody.
+    // A key with the same id that signed nothing.
     let mut bytes = BASE64.decode(our_key.to_string()).unwrap();
     let (_, other) = key();
     bytes[10..].copy_from_slice(&BASE64.decode(other.to_string()).unwrap()[10..]);

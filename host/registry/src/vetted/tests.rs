@@ -1,4 +1,4 @@
-//! What is written is what is read, in an order that a reviewer can follow; what is broken is named with its line.
+//! Entries are read as they were written, in an order that a reviewer can follow; an error names its line.
 
 use serde_json::json;
 
@@ -30,7 +30,7 @@ fn said(error: &Error) -> String {
     error.message().to_owned()
 }
 
-/// What was written down of a digest.
+/// Returns the entries for a digest.
 fn of<'a>(file: &'a VetFile, digest: &Digest) -> Vec<&'a Vetted> {
     file.entries().iter().filter(|entry| entry.digest == *digest).collect()
 }
@@ -96,7 +96,7 @@ checks = [
         "nothing is left beside it"
     );
 
-    // The same person and digest once more; another header stays.
+    // The same person and digest again; another header is kept.
     fs::write(dir.path().join(VET_FILE), text.replace(HEADER, "# Ours.\n\n")).unwrap();
     let mut again = entry("1.9.0", "Bob");
     again.notes = "Looked again.".into();

@@ -46,7 +46,7 @@ pub(super) fn compile(
     };
     let mut running = start(program, &job, source.bytes).map_err(|error| {
         Error::host(format!("cannot start the compiler {}: {error}", program.display()))
-            .hint("The machine may be out of processes or memory; `agenthost doctor` shows what it allows.")
+            .with_hint("The machine may be out of processes or memory; `agenthost doctor` shows what it allows.")
     })?;
     let gave = running.wait(deadline, source);
     let gave = gave.map_err(|error| Error::host(format!("cannot read from the compiler: {error}")))?;
@@ -57,7 +57,7 @@ pub(super) fn compile(
             "the plugin's native code is larger than {} MiB",
             MAX_IMAGE >> 20
         ))
-        .hint("Leave out what the plugin does not need, and build it in release mode.")),
+        .with_hint("Leave out what the plugin does not need, and build it in release mode.")),
         Gave::Abandoned => Err(Error::host("loading the plugin was abandoned")),
     }
 }
@@ -186,7 +186,7 @@ fn result(status: ExitStatus, mut out: Vec<u8>, words: &[u8], limits: CompileLim
         let header = header.filter(|header| header.length == out.len().saturating_sub(line + 1) as u64);
         let Some(header) = header else {
             return Err(Error::host("the program that should compile is no compiler")
-                .hint("Call `sandbox::compile_and_exit` first in its `main`."));
+                .with_hint("Call `sandbox::compile_and_exit` first in its `main`."));
         };
         out.drain(..=line);
         return Ok(Compiled {
@@ -223,7 +223,7 @@ fn result(status: ExitStatus, mut out: Vec<u8>, words: &[u8], limits: CompileLim
     };
     Err(
         Error::plugin(format!("the compiler gave no code for the plugin: {}", how.trim_end()))
-            .hint("Do not use this plugin unless you trust it; if you do, report it to its author."),
+            .with_hint("Do not use this plugin unless you trust it; if you do, report it to its author."),
     )
 }
 
@@ -232,14 +232,14 @@ fn too_large(limits: CompileLimits) -> Error {
         0 => format!("{} bytes", limits.memory),
         mib => format!("{mib} MiB"),
     };
-    Error::plugin(format!("compiling the plugin needs more than {limit} of memory, the limit `memory` in [compile]")).hint(
+    Error::plugin(format!("compiling the plugin needs more than {limit} of memory, the limit `memory` in [compile]")).with_hint(
         "Do not use a plugin that you do not trust; for one that you do, write a larger `memory` under [compile] in your own configuration.",
     )
 }
 
 fn too_long(limits: CompileLimits) -> Error {
     let limit = limits.time;
-    Error::plugin(format!("compiling the plugin takes longer than {limit:?}, the limit `time` in [compile]")).hint(
+    Error::plugin(format!("compiling the plugin takes longer than {limit:?}, the limit `time` in [compile]")).with_hint(
         "Do not use a plugin that you do not trust; for one that you do, write a longer `time` under [compile] in your own configuration.",
     )
 }

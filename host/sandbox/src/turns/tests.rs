@@ -6,13 +6,13 @@ use futures_util::future::join_all;
 /// Fuel for nothing.
 struct Free;
 
-impl Bursts for Free {
+impl FuelSource for Free {
     async fn begin(&mut self) {}
 
     fn end(&mut self) {}
 }
 
-impl Order for Free {}
+impl TurnOrder for Free {}
 
 /// Asks for replies that come after `delays` and returns the order in which a busy guest saw them.
 async fn order(delays: &[u64]) -> Vec<usize> {
@@ -42,7 +42,7 @@ async fn order(delays: &[u64]) -> Vec<usize> {
     let cancel = CancellationToken::new();
     assert!(matches!(
         turns.drive(join_all(asks), &mut Free, &Free, None, &cancel).await,
-        Driven::Ended(_)
+        GuestEnd::Ended(_)
     ));
     Arc::try_unwrap(seen).unwrap().into_inner().unwrap()
 }
@@ -83,7 +83,7 @@ async fn a_dropped_ask_aborts_its_effect() {
     let cancel = CancellationToken::new();
     assert_eq!(
         turns.drive(guest, &mut Free, &Free, None, &cancel).await,
-        Driven::Ended(())
+        GuestEnd::Ended(())
     );
     assert!(was_done.recv().await.is_none());
 }
@@ -102,19 +102,19 @@ async fn deadlines_and_cancels_end_a_waiting_and_a_computing_guest() {
     let waiting = asker.ask(asker.next(), (), std::future::pending::<()>());
     assert!(matches!(
         turns_a.drive(waiting, &mut Free, &Free, soon, &cancel).await,
-        Driven::TimeUp
+        GuestEnd::TimeUp
     ));
     tokio::time::resume();
     let (_asker, turns_b) = turns();
     assert_eq!(
         turns_b.drive(computing(), &mut Free, &Free, soon, &cancel).await,
-        Driven::TimeUp
+        GuestEnd::TimeUp
     );
     cancel.cancel();
     let (_asker, turns_c) = turns();
     assert_eq!(
         turns_c.drive(computing(), &mut Free, &Free, None, &cancel).await,
-        Driven::Cancelled
+        GuestEnd::Cancelled
     );
 }
 
@@ -127,7 +127,7 @@ async fn a_finished_result_is_not_lost_to_a_cancel() {
         turns
             .drive(std::future::ready(7), &mut Free, &Free, None, &cancel)
             .await,
-        Driven::Ended(7)
+        GuestEnd::Ended(7)
     );
 }
 
@@ -139,7 +139,7 @@ async fn a_guest_that_waits_for_nothing_is_stuck() {
         turns
             .drive(std::future::pending::<()>(), &mut Free, &Free, None, &cancel)
             .await,
-        Driven::Stuck
+        GuestEnd::Stuck
     );
 }
 
@@ -148,7 +148,7 @@ async fn an_effect_that_panics_is_an_error_not_a_hang() {
     let (asker, turns) = turns();
     let guest = asker.ask(asker.next(), (), async { panic!("boom") });
     let cancel = CancellationToken::new();
-    let Driven::Ended(Err(EffectLost)) = turns.drive(guest, &mut Free, &Free, None, &cancel).await else {
+    let GuestEnd::Ended(Err(EffectLost)) = turns.drive(guest, &mut Free, &Free, None, &cancel).await else {
         panic!("expected the loss to be seen");
     };
 }
@@ -156,9 +156,11 @@ async fn an_effect_that_panics_is_an_error_not_a_hang() {
 /// An order that is of another guest: it names asks that are not there.
 struct Elsewhere(Mutex<Vec<u64>>, bool);
 
-impl Order for Elsewhere {
-    fn next(&self) -> Next {
-        lock(&self.0).first().map_or(Next::Any, |ask| Next::Answer(*ask))
+impl TurnOrder for Elsewhere {
+    fn next(&self) -> NextTurn {
+        lock(&self.0)
+            .first()
+            .map_or(NextTurn::Any, |ask| NextTurn::Answer(*ask))
     }
 
     fn lost(&self) -> bool {
@@ -174,7 +176,7 @@ impl Order for Elsewhere {
 }
 
 /// A guest with three asks: it drops the second, and waits for the others.
-async fn drive_elsewhere(order: &[u64], goes_on: bool) -> (Driven<()>, Vec<u64>) {
+async fn drive_elsewhere(order: &[u64], goes_on: bool) -> (GuestEnd<()>, Vec<u64>) {
     let (asker, turns) = turns();
     let asks: Vec<_> = (0..3).map(|n| asker.ask(asker.next(), (), async move { n })).collect();
     let seen = Mutex::new(Vec::new());
@@ -190,9 +192,9 @@ async fn drive_elsewhere(order: &[u64], goes_on: bool) -> (Driven<()>, Vec<u64>)
     let cancel = CancellationToken::new();
     let driven = turns.drive(guest, &mut Free, &order, None, &cancel).await;
     let driven = match driven {
-        Driven::Ended(_) => Driven::Ended(()),
-        Driven::Diverged => Driven::Diverged,
-        _ => Driven::Stuck,
+        GuestEnd::Ended(_) => GuestEnd::Ended(()),
+        GuestEnd::Diverged => GuestEnd::Diverged,
+        _ => GuestEnd::Stuck,
     };
     (driven, seen.into_inner().unwrap())
 }
@@ -201,11 +203,11 @@ async fn drive_elsewhere(order: &[u64], goes_on: bool) -> (Driven<()>, Vec<u64>)
 async fn an_answer_that_nobody_waits_for_is_passed_over_or_ends_the_guest() {
     assert_eq!(
         drive_elsewhere(&[2, 1, 7, 0], true).await,
-        (Driven::Ended(()), vec![2, 0]),
+        (GuestEnd::Ended(()), vec![2, 0]),
         "what was dropped and what was never asked is passed over, and the rest keeps its order"
     );
     for order in [[1, 0], [7, 0]] {
-        assert_eq!(drive_elsewhere(&order, false).await, (Driven::Diverged, vec![]));
+        assert_eq!(drive_elsewhere(&order, false).await, (GuestEnd::Diverged, vec![]));
     }
 }
 
@@ -215,7 +217,7 @@ struct Disk {
     ended: usize,
 }
 
-impl Bursts for Disk {
+impl FuelSource for Disk {
     async fn begin(&mut self) {}
 
     fn end(&mut self) {
@@ -254,7 +256,7 @@ async fn a_guest_that_waits_in_a_call_is_neither_stuck_nor_given_a_turn() {
     };
     assert_eq!(
         turns_a.drive(guest, &mut disk, &Free, None, &cancel).await,
-        Driven::Ended(())
+        GuestEnd::Ended(())
     );
     assert_eq!(disk.ended, 0, "the burst goes on");
     let soon = Some(Instant::now() + second);
@@ -262,13 +264,13 @@ async fn a_guest_that_waits_in_a_call_is_neither_stuck_nor_given_a_turn() {
     let waits = std::future::pending::<()>();
     assert_eq!(
         turns_b.drive(waits, &mut disk, &Free, soon, &cancel).await,
-        Driven::TimeUp
+        GuestEnd::TimeUp
     );
     disk.in_call = false;
     let (_asker, turns_c) = turns();
     let waits = std::future::pending::<()>();
     assert_eq!(
         turns_c.drive(waits, &mut disk, &Free, None, &cancel).await,
-        Driven::Stuck
+        GuestEnd::Stuck
     );
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use agenthost::config::Config;
-use agenthost::host::{Host, LoadOptions, LoadedPlugin, Place};
+use agenthost::host::{Host, LoadOptions, LoadedPlugin, PluginSource};
 use agenthost::limits::LimitsPatch;
 use agenthost::llm::{Provider, ProviderError, Reply, Request};
 use agenthost::providers::script::Script;
@@ -48,7 +48,7 @@ pub(super) fn cancels_random(program: &Program) -> Measured {
         .build()
         .unwrap();
     let (misses, counts) = runtime.block_on(async {
-        let place = |name: &str| Place::parse(name, &machine.cwd()).unwrap();
+        let place = |name: &str| PluginSource::parse(name, &machine.cwd()).unwrap();
         let with = BTreeMap::from([("attack:neighbour".to_owned(), place("neighbour.wasm"))]);
         let options = LoadOptions {
             with,

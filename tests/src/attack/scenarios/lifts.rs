@@ -57,7 +57,7 @@ const EDGES: [char; 16] = [
 pub(super) fn texts_random(program: &Program) -> Measured {
     let mut measured = Measured::default();
     let wanted = if program.soaks { SOAK } else { TEXTS };
-    let host = Host::builder(Config::usual().unwrap()).build().unwrap();
+    let host = Host::builder(Config::builtin().unwrap()).build().unwrap();
     let mut plugins = Vec::new();
     for encoding in [
         StringEncoding::UTF8,

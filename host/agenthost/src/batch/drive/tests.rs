@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::batch::items::Place;
+use crate::batch::items::ItemLocation;
 use crate::batch::tasks::Bad;
 use agenthost_core::task::{Failure, FailureClass, Outcome};
 
@@ -84,7 +84,7 @@ impl<F: Fn(u64) -> Duration + Send + Sync> Runner for Waits<F> {
 fn tasks(items: u64, size: u64) -> impl Iterator<Item = Result<Task>> {
     (0..items.div_ceil(size)).map(move |number| {
         let indexes = number * size..items.min((number + 1) * size);
-        let places = indexes.clone().map(|index| Place { index, line: index + 1 });
+        let places = indexes.clone().map(|index| ItemLocation { index, line: index + 1 });
         Ok(Task {
             number,
             items: places.collect(),
@@ -271,7 +271,7 @@ async fn a_bad_item_is_a_failure_that_runs_nothing() {
             items: Vec::new(),
             input: None,
             bad: vec![Bad {
-                at: Place {
+                at: ItemLocation {
                     index: number,
                     line: number + 1,
                 },

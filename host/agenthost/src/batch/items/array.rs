@@ -5,7 +5,7 @@
 
 use std::io::BufRead;
 
-use super::{Next, json, too_long};
+use super::{NextItem, json, too_long};
 
 pub(super) struct Array<R> {
     from: R,
@@ -48,7 +48,7 @@ impl<R: BufRead> Array<R> {
         }
     }
 
-    pub(super) fn next(&mut self) -> Next {
+    pub(super) fn next(&mut self) -> NextItem {
         match self.at {
             At::Start => {
                 match self.after_space()? {
@@ -69,7 +69,7 @@ impl<R: BufRead> Array<R> {
     }
 
     /// Checks that nothing follows the array.
-    fn end(&mut self) -> Next {
+    fn end(&mut self) -> NextItem {
         self.at = At::End;
         match self.after_space()? {
             None => Ok(None),

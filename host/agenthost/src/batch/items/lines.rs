@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use super::{Next, json, too_long};
+use super::{NextItem, json, too_long};
 
 pub(super) struct Lines<R> {
     from: R,
@@ -22,7 +22,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    pub(super) fn next(&mut self) -> Next {
+    pub(super) fn next(&mut self) -> NextItem {
         loop {
             self.text.clear();
             let Some(fits) = self.line()? else { return Ok(None) };

@@ -8,7 +8,7 @@ use std::io::BufRead;
 
 use csv_core::ReadRecordResult;
 
-use super::{Found, Next, too_long};
+use super::{Found, NextItem, too_long};
 
 pub(super) struct Table<R> {
     from: R,
@@ -40,7 +40,7 @@ impl<R: BufRead> Table<R> {
         }
     }
 
-    pub(super) fn next(&mut self) -> Next {
+    pub(super) fn next(&mut self) -> NextItem {
         if self.header.is_none() {
             let Some(row) = self.row()? else { return Ok(None) };
             let header = row.cells.map_err(|problem| format!("the header: {problem}"))?;

@@ -12,7 +12,7 @@ fn source(format: Format, text: impl AsRef<[u8]>, most: usize) -> Source {
 /// Returns the line of each item, with its value or the reason why it is malformed.
 fn items(format: Format, text: impl AsRef<[u8]>) -> Vec<(u64, Value)> {
     let source = source(format, text, 1_000);
-    let entries: Vec<Entry> = source.read().unwrap().map(Result::unwrap).collect();
+    let entries: Vec<BatchItem> = source.read().unwrap().map(Result::unwrap).collect();
     for (index, entry) in entries.iter().enumerate() {
         assert_eq!(entry.at.index, index as u64);
     }
@@ -37,7 +37,7 @@ fn fatal(format: Format, text: &str) -> String {
     let mut reader = source.read().unwrap();
     let error = reader.find_map(Result::err).unwrap();
     assert!(reader.next().is_none(), "after an error there is nothing");
-    assert!(error.next_step().is_some());
+    assert!(error.hint().is_some());
     error.to_string()
 }
 
@@ -200,7 +200,7 @@ fn a_file_says_its_format_and_the_copy_of_a_stream_leaves_nothing_behind() {
         assert_eq!(open(name, format).unwrap().read().unwrap().count(), 1, "{name}");
     }
     let unnamed = open("a.txt", None).unwrap_err();
-    assert!(unnamed.next_step().unwrap().contains("--format"), "{unnamed}");
+    assert!(unnamed.hint().unwrap().contains("--format"), "{unnamed}");
     assert!(
         open("missing.csv", None)
             .unwrap_err()

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::*;
 
-fn place(index: u64) -> Place {
-    Place { index, line: index + 1 }
+fn place(index: u64) -> ItemLocation {
+    ItemLocation { index, line: index + 1 }
 }
 
 fn ended(outcome: Outcome) -> ItemEnd {
@@ -25,7 +25,7 @@ fn ended(outcome: Outcome) -> ItemEnd {
 }
 
 fn lines(items: &[u64], outcome: Outcome, bad: &[u64], layout: Layout) -> (Vec<Value>, Vec<u64>) {
-    let places: Vec<Place> = items.iter().copied().map(place).collect();
+    let places: Vec<ItemLocation> = items.iter().copied().map(place).collect();
     let bad = bad.iter().map(|index| Bad {
         at: place(*index),
         reason: "no".into(),
@@ -167,5 +167,5 @@ fn a_full_disk_is_named() {
         error.to_string().starts_with("cannot write the results to out.jsonl: "),
         "{error}"
     );
-    assert!(error.next_step().unwrap().starts_with("Make room"));
+    assert!(error.hint().unwrap().starts_with("Make room"));
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::told::Told;
+use super::told::RecordedReply;
 use super::{Mode, keeps, read_end};
 use agenthost_core::llm::Allowance;
 use agenthost_core::task::TaskId;
@@ -74,7 +74,7 @@ impl Past {
                         if let Ok(sub_task) = serde_json::from_str::<SubTask>(result) {
                             return sub_task.keeps(mode);
                         }
-                        serde_json::from_str::<Told>(result).is_ok_and(|told| told.is_final(mode))
+                        serde_json::from_str::<RecordedReply>(result).is_ok_and(|told| told.is_final(mode))
                     }),
             };
             let kept = turns.iter().take_while(|turn| is_final(turn)).count();

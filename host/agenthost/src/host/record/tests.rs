@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::difference::first_difference;
 use super::past::Past;
-use super::{Mode, Told, redact};
+use super::{Mode, RecordedReply, redact};
 use agenthost_core::limits::Spent;
 use agenthost_core::limits::ledger::Used;
 use agenthost_core::llm::{CallError, CallResult, Reply, Stop};
@@ -23,7 +23,7 @@ fn reply() -> Reply {
 /// Returns a task with this outcome that received the results of two calls.
 fn task(outcome: &Value, second: &CallResult) -> TaskRecord {
     let told = |result: &CallResult| {
-        let told = Told::new(result, &Used::default(), true, Vec::new());
+        let told = RecordedReply::new(result, &Used::default(), true, Vec::new());
         Some(serde_json::to_string(&told).unwrap())
     };
     let call = |ask, result: &CallResult| CallRecord {

@@ -13,9 +13,9 @@ use agenthost_journal::CallRecord;
 
 /// The result of a model call that a task received, with what the call used.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Told {
+pub(crate) struct RecordedReply {
     #[serde(flatten)]
-    result: Answer,
+    result: RecordedResult,
     pub(super) used: UsedJson,
     #[serde(default)]
     pub(crate) models: Vec<ModelReport>,
@@ -23,7 +23,7 @@ pub(crate) struct Told {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Answer {
+enum RecordedResult {
     Ok(Reply),
     Err(CallError),
 }
@@ -60,12 +60,12 @@ impl UsedJson {
     }
 }
 
-impl Told {
+impl RecordedReply {
     pub(crate) fn new(result: &CallResult, used: &Used, sent: bool, models: Vec<ModelReport>) -> Self {
         Self {
             result: match result {
-                Ok(reply) => Answer::Ok(reply.clone()),
-                Err(error) => Answer::Err(error.clone()),
+                Ok(reply) => RecordedResult::Ok(reply.clone()),
+                Err(error) => RecordedResult::Err(error.clone()),
             },
             used: UsedJson::new(used, sent),
             models,
@@ -74,8 +74,8 @@ impl Told {
 
     pub(crate) fn result(self) -> CallResult {
         match self.result {
-            Answer::Ok(reply) => Ok(reply),
-            Answer::Err(error) => Err(error),
+            RecordedResult::Ok(reply) => Ok(reply),
+            RecordedResult::Err(error) => Err(error),
         }
     }
 
@@ -87,10 +87,10 @@ impl Told {
     /// Returns whether the same request would give no better result another time.
     pub(super) fn is_final(&self, mode: Mode) -> bool {
         match &self.result {
-            Answer::Ok(_) => true,
+            RecordedResult::Ok(_) => true,
             // Running failed tasks again includes making their failed calls again.
-            Answer::Err(_) if mode == (Mode::Resume { failed: true }) => false,
-            Answer::Err(error) => match error {
+            RecordedResult::Err(_) if mode == (Mode::Resume { failed: true }) => false,
+            RecordedResult::Err(error) => match error {
                 CallError::Denied(_)
                 | CallError::ContextOverflow
                 | CallError::Refused(_)

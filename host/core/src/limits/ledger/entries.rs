@@ -2,12 +2,12 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use super::{Amounts, Books, Caps, Entry, Fit, MIN_OUTPUT_TOKENS, Pages, Want};
+use super::{AccountEntry, AccountPages, Amounts, Caps, Fit, Ledger, MIN_OUTPUT_TOKENS, Want};
 use crate::limits::LimitKind;
 
-pub(super) struct Entries<'a>(MutexGuard<'a, Pages>);
+pub(super) struct Entries<'a>(MutexGuard<'a, AccountPages>);
 
-impl Books {
+impl Ledger {
     pub(super) fn lock(&self) -> Entries<'_> {
         // A panic while the lock is held cannot leave a sum half done: every change is a single assignment.
         Entries(self.entries.lock().unwrap_or_else(PoisonError::into_inner))
@@ -16,7 +16,7 @@ impl Books {
 
 impl Entries<'_> {
     /// Stores `entry` in a free place and returns its index.
-    pub(super) fn open(&mut self, entry: Entry) -> usize {
+    pub(super) fn open(&mut self, entry: AccountEntry) -> usize {
         match self.0.free.pop() {
             Some(index) => {
                 if let Some(place) = self.0.all.get_mut(index) {
@@ -40,22 +40,22 @@ impl Entries<'_> {
         self.0.free.push(index);
     }
 
-    pub(super) fn get(&self, index: usize) -> Option<&Entry> {
+    pub(super) fn get(&self, index: usize) -> Option<&AccountEntry> {
         self.0.all.get(index)
     }
 
-    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Entry> {
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut AccountEntry> {
         self.0.all.get_mut(index)
     }
 
     /// Iterates over the entry and all entries above it.
-    pub(super) fn chain(&self, index: usize) -> impl Iterator<Item = &Entry> {
+    pub(super) fn chain(&self, index: usize) -> impl Iterator<Item = &AccountEntry> {
         std::iter::successors(self.get(index), |entry| {
             entry.parent.and_then(|parent| self.get(parent))
         })
     }
 
-    pub(super) fn each_up(&mut self, index: usize, mut change: impl FnMut(&mut Entry)) {
+    pub(super) fn each_up(&mut self, index: usize, mut change: impl FnMut(&mut AccountEntry)) {
         let mut next = Some(index);
         while let Some(entry) = next.and_then(|index| self.get_mut(index)) {
             change(entry);
@@ -109,7 +109,7 @@ impl Entries<'_> {
             calls,
             ..Amounts::default()
         };
-        let fits = |entry: &Entry| {
+        let fits = |entry: &AccountEntry| {
             let after = entry.total.plus(entry.reserved).plus(held);
             let within = |cap: Option<u64>, amount: u64| cap.is_none_or(|cap| amount <= cap);
             within(entry.limits.tokens, after.tokens)
@@ -124,7 +124,7 @@ impl Entries<'_> {
 }
 
 #[cfg(feature = "failpoints")]
-impl Entry {
+impl AccountEntry {
     /// Returns whether nothing is reserved, no call waits and no task is live.
     fn is_idle(&self) -> bool {
         self.reserved == Amounts::default() && self.waiting == 0 && self.live == 0

@@ -1,6 +1,6 @@
 //! The part of the ledger that is not about model calls: fuel leases and sub-tasks.
 
-use super::{Account, Amounts, Entry, Exhausted};
+use super::{Account, AccountEntry, Amounts, Exhausted};
 use crate::limits::LimitKind;
 
 /// The smallest fuel lease of a task that shares a fuel limit, if that much is left: about 0.1 s of computing.
@@ -90,7 +90,7 @@ impl Account {
 
     /// The fuel that is neither used nor leased, here or above; `None` if no limit applies.
     pub fn fuel_left(&self) -> Option<u64> {
-        let left = |entry: &Entry| {
+        let left = |entry: &AccountEntry| {
             Some(
                 entry
                     .limits
@@ -108,7 +108,7 @@ impl Account {
             ..Amounts::default()
         };
         let mut entries = self.books.lock();
-        let full = |entry: &Entry| entry.limits.tasks.is_some_and(|most| entry.total.tasks >= most);
+        let full = |entry: &AccountEntry| entry.limits.tasks.is_some_and(|most| entry.total.tasks >= most);
         if entries.chain(self.index).any(full) {
             return Err(Exhausted {
                 limit: LimitKind::Tasks,

@@ -1,4 +1,5 @@
-//! Files that are no journal, or one no more: an error that says what and where, never a panic or a wrong body.
+//! Files that are not a journal, or not anymore: an error that names the problem and its place, never a panic or a
+//! wrong body.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -8,18 +9,18 @@ use rusqlite::Connection;
 use super::*;
 use agenthost_core::error::Error;
 
-/// The error of opening `path`, the same whether it should be made or be there.
+/// Returns the error of opening `path`, which must be the same for [`Sqlite::open`] and [`Sqlite::open_existing`].
 fn refused(path: &Path) -> Error {
     let error = Sqlite::open(path).unwrap_err();
     let again = Sqlite::open_existing(path).unwrap_err();
     assert_eq!(error.message(), again.message());
     assert_eq!(error.class(), ErrorClass::Host);
     assert!(error.message().contains(path.to_str().unwrap()), "{error}");
-    assert!(error.next_step().is_some(), "{error}");
+    assert!(error.hint().is_some(), "{error}");
     error
 }
 
-/// A closed journal with [`small`] in it.
+/// A closed journal that contains [`small`].
 async fn closed() -> (TempDir, std::path::PathBuf) {
     let (directory, journal) = scratch();
     journal.all(small()).await.unwrap();
@@ -53,7 +54,7 @@ async fn what_is_no_journal_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn a_directory_that_cannot_be_made_is_named() {
-    // Nobody makes directories there, not even the superuser.
+    // No user can create directories there, not even the superuser.
     let path = Path::new("/proc/agenthost/journal.db");
     let error = Sqlite::open(path).unwrap_err();
     assert!(
@@ -62,7 +63,7 @@ async fn a_directory_that_cannot_be_made_is_named() {
             .starts_with("/proc/agenthost/journal.db: cannot make the journal: "),
         "{error}"
     );
-    assert!(error.next_step().unwrap().contains("writable"));
+    assert!(error.hint().unwrap().contains("writable"));
 }
 
 #[tokio::test]
@@ -78,7 +79,7 @@ async fn a_journal_of_a_newer_version_is_refused_and_left_alone() {
         error.message().contains("has format 2, and this program knows 1"),
         "{error}"
     );
-    assert!(error.next_step().unwrap().contains("newer"));
+    assert!(error.hint().unwrap().contains("newer"));
     set(1);
     has_small(&path);
 }
@@ -162,7 +163,7 @@ async fn a_changed_byte_of_a_body_is_found_where_it_is() {
                 journal.path().display()
             );
             assert_eq!(error.message(), expected);
-            assert!(error.next_step().unwrap().contains(".recover"));
+            assert!(error.hint().unwrap().contains(".recover"));
         }
         db.execute(&format!("UPDATE {table} SET {column} = ?1"), [before])
             .unwrap();
@@ -221,7 +222,7 @@ async fn a_missing_turn_or_reply_is_found() {
 #[tokio::test]
 async fn no_damaged_page_gives_a_wrong_body_or_a_panic() {
     let (directory, journal) = scratch();
-    journal.append(Entry::RunStarted(run("r", 1))).await.unwrap();
+    journal.append(JournalEntry::RunStarted(run("r", 1))).await.unwrap();
     let id = |n: u64| format!("root/{n}");
     let long = |n: u64| format!(r#""{}""#, n.to_string().repeat(700));
     for n in 0..20 {
@@ -282,7 +283,10 @@ async fn no_damaged_page_gives_a_wrong_body_or_a_panic() {
 #[tokio::test]
 async fn an_index_that_disagrees_with_its_table_is_damage() {
     let (_directory, journal) = scratch();
-    journal.append(Entry::RunStarted(run("whole-run", 1))).await.unwrap();
+    journal
+        .append(JournalEntry::RunStarted(run("whole-run", 1)))
+        .await
+        .unwrap();
     let path = journal.path().to_owned();
     drop(journal);
     let whole = fs::read(&path).unwrap();

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::*;
 
-/// The variable that makes [`child`] write, with the path of the journal.
+/// The variable that makes [`child`] write; its value is the path of the journal.
 const CHILD: &str = "AGENTHOST_TEST_JOURNAL";
 
-/// Appends turns until one fails: how many were acknowledged, and the error.
+/// Appends turns until one fails; returns how many were acknowledged, and the error.
 async fn until_it_fails(journal: &Sqlite) -> (u64, agenthost_core::error::Error) {
     for ask in 1.. {
         let turn = turned("r", "root", Turn::Answer(ask));
@@ -22,7 +22,7 @@ async fn until_it_fails(journal: &Sqlite) -> (u64, agenthost_core::error::Error)
     unreachable!()
 }
 
-/// The turns of the task of [`small`], which are 0, 1, 2 ….
+/// Returns the number of turns of the task of [`small`], which are 0, 1, 2 ….
 fn turns(path: &Path) -> u64 {
     let journal = Sqlite::open_existing(path).unwrap().unwrap();
     let task = journal.task("r", "root").unwrap().unwrap();
@@ -47,16 +47,19 @@ async fn a_full_disk_stops_the_journal_and_loses_nothing() {
         let path = journal.path().to_owned();
         let expected = format!("{}: no room to write the journal: ", path.display());
         assert!(error.message().starts_with(&expected), "{error}");
-        assert!(error.next_step().unwrap().contains("Free space"), "{error:?}");
+        assert!(error.hint().unwrap().contains("Free space"), "{error:?}");
 
-        // Though there is room again, what follows would have a gap before it.
+        // Even though there is room again, an entry would follow a gap.
         journal.probe(|writer| {
             let sql = "PRAGMA max_page_count = 100000";
             writer.connection.query_row(sql, [], |_| Ok(())).unwrap();
         });
-        let later = journal.append(Entry::RunStarted(run("later", 2))).await.unwrap_err();
+        let later = journal
+            .append(JournalEntry::RunStarted(run("later", 2)))
+            .await
+            .unwrap_err();
         assert_eq!(later.message(), error.message());
-        assert_eq!(later.next_step(), error.next_step());
+        assert_eq!(later.hint(), error.hint());
         let later = journal.prune(&Default::default()).unwrap_err();
         assert_eq!(later.message(), error.message());
         assert_eq!(journal.runs(9).unwrap().len(), 1, "it can still be read");
@@ -70,12 +73,12 @@ async fn a_journal_that_cannot_be_written_says_so() {
     let (_directory, journal) = scratch();
     journal.all(small()).await.unwrap();
     journal.probe(|writer| writer.connection.pragma_update(None, "query_only", true).unwrap());
-    // The next append tells of a note that failed.
+    // The next append returns the error of a note that failed.
     journal.note(turned("r", "root", Turn::Answer(1)));
     std::thread::sleep(Duration::from_millis(50));
     let error = journal.append(turned("r", "root", Turn::Answer(1))).await.unwrap_err();
     assert!(error.message().contains("the journal cannot be written: "), "{error}");
-    assert!(error.next_step().unwrap().contains("writable"));
+    assert!(error.hint().unwrap().contains("writable"));
     has_small(journal.path());
 }
 
@@ -97,18 +100,18 @@ async fn a_journal_that_is_kept_locked_says_so() {
         error.message().contains("another process keeps the journal locked"),
         "{error}"
     );
-    assert!(error.next_step().unwrap().contains("Wait"));
+    assert!(error.hint().unwrap().contains("Wait"));
 }
 
 #[tokio::test]
 async fn an_entry_that_hangs_in_the_air_is_refused() {
-    let entries: [Entry; 8] = [
-        Entry::RunStarted(run("r", 1)),
-        Entry::RunResumed {
+    let entries: [JournalEntry; 8] = [
+        JournalEntry::RunStarted(run("r", 1)),
+        JournalEntry::RunResumed {
             run: "none".into(),
             pid: 1,
         },
-        Entry::RunEnded {
+        JournalEntry::RunEnded {
             run: "none".into(),
             end: run_end(1),
         },
@@ -140,8 +143,8 @@ async fn a_copy_of_the_files_has_all_that_was_acknowledged() {
         if ask % 50 != 0 {
             continue;
         }
-        // As a power loss would leave them: without the shared memory. By another process, since to close a file drops
-        // this one's locks on it.
+        // As a power loss would leave the files: without the shared memory. Another process copies them, because
+        // closing a file drops this process's locks on it.
         let copy = directory.path().join(format!("{ask}.db"));
         for end in ["", "-wal"] {
             let name = |path: &Path| format!("{}{end}", path.display());
@@ -162,7 +165,7 @@ async fn child() {
     journal.all(small()).await.unwrap();
     for ask in 1.. {
         journal.append(turned("r", "root", Turn::Answer(ask))).await.unwrap();
-        // Not captured, unlike what is printed.
+        // Unlike `println!`, this is not captured by the test harness.
         writeln!(std::io::stdout(), "acknowledged {ask}").unwrap();
     }
 }

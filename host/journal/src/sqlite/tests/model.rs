@@ -1,4 +1,4 @@
-//! Whatever is written, the journal says the same as a model in memory.
+//! After any sequence of entries, the journal returns the same as a model in memory.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use super::*;
 #[derive(Default)]
 struct Run {
     record: Option<RunRecord>,
-    /// By the numbers of their ids.
+    /// The tasks, by the numbers in their ids.
     tasks: BTreeMap<Vec<u32>, TaskRecord>,
-    /// With whether a reply may still come.
+    /// The calls, each with whether a reply may still arrive.
     spans: Vec<(CallSpan, bool)>,
 }
 
@@ -20,7 +20,7 @@ fn numbers(task: &str) -> Vec<u32> {
     task.split('/').skip(1).map(|number| number.parse().unwrap()).collect()
 }
 
-/// One step, before it is known whether it fits.
+/// A step, before it is known whether it fits.
 #[derive(Debug, Clone)]
 struct Step {
     kind: u8,
@@ -53,8 +53,8 @@ fn step() -> impl Strategy<Value = Step> {
     )
 }
 
-/// The entry of a step, and what it does to the model; none where it would be refused.
-fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
+/// Applies a step to the model and returns its entry; `None` if the journal would refuse it.
+fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<JournalEntry> {
     let Step {
         ask, text, kept, at_ms, ..
     } = step;
@@ -67,13 +67,13 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
         let mut record = super::run(name, at_ms);
         record.command = text;
         state.record = Some(record.clone());
-        return Some(Entry::RunStarted(record));
+        return Some(JournalEntry::RunStarted(record));
     };
     match step.kind {
         0 => {
             record.pid = u32::from(step.hash);
             record.end = None;
-            return Some(Entry::RunResumed { run, pid: record.pid });
+            return Some(JournalEntry::RunResumed { run, pid: record.pid });
         }
         1 => {
             let end = RunEnd {
@@ -82,7 +82,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
                 report: text,
             };
             record.end = Some(end.clone());
-            return Some(Entry::RunEnded { run, end });
+            return Some(JournalEntry::RunEnded { run, end });
         }
         2..6 => {
             let earlier = state.tasks.remove(&numbers(task)).unwrap_or_default();
@@ -99,7 +99,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
             for (span, open) in &mut state.spans {
                 *open &= span.task != task;
             }
-            return Some(Entry::TaskStarted {
+            return Some(JournalEntry::TaskStarted {
                 run,
                 task: id,
                 plugin: text,
@@ -126,7 +126,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
                 None => record.calls.push(fresh),
             }
             record.calls.sort_by_key(|call| call.ask);
-            Entry::CallStarted {
+            JournalEntry::CallStarted {
                 run,
                 task: id,
                 ask,
@@ -143,7 +143,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
                 ended_ms: None,
             };
             state.spans.push((span, true));
-            Entry::RequestSent {
+            JournalEntry::RequestSent {
                 run,
                 task: id,
                 ask,
@@ -159,7 +159,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
                 span.ended_ms = Some(at_ms);
                 *open = false;
             }
-            Entry::RequestEnded {
+            JournalEntry::RequestEnded {
                 run,
                 task: id,
                 ask,
@@ -170,7 +170,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
         }
         17..19 => {
             record.calls[call?].result = Some(text.clone());
-            Entry::CallEnded {
+            JournalEntry::CallEnded {
                 run,
                 task: id,
                 ask,
@@ -186,11 +186,11 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
                 },
             };
             record.turns.push(turn);
-            Entry::Turned { run, task: id, turn }
+            JournalEntry::Turned { run, task: id, turn }
         }
         21 => {
             record.remaining.push(text.clone());
-            Entry::Remained {
+            JournalEntry::Remained {
                 run,
                 task: id,
                 value: text,
@@ -204,12 +204,12 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<Entry> {
                 models: text,
             };
             record.end = Some(end.clone());
-            Entry::TaskEnded { run, task: id, end }
+            JournalEntry::TaskEnded { run, task: id, end }
         }
     })
 }
 
-/// Compares all that can be asked.
+/// Compares the results of all queries.
 fn compare(journal: &Sqlite, model: &BTreeMap<&'static str, Run>) {
     assert_eq!(journal.runs(99).unwrap().len(), model.len());
     for (name, run) in model {

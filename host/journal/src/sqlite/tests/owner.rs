@@ -1,15 +1,15 @@
-//! Who may take over a run.
+//! Which process may take over a run.
 
 use std::process::{Child, Command};
 
 use super::*;
 
-/// A process of somebody else, and a run that it began.
+/// Another process, and a run that it owns.
 async fn of_another(journal: &Sqlite) -> Child {
     let child = Command::new("sleep").arg("60").spawn().unwrap();
     let mut record = run("r", 1);
     record.pid = child.id();
-    journal.append(Entry::RunStarted(record)).await.unwrap();
+    journal.append(JournalEntry::RunStarted(record)).await.unwrap();
     child
 }
 
@@ -29,7 +29,7 @@ async fn a_live_run_is_not_taken_over_and_the_refusal_breaks_nothing() {
         error.message().ends_with(&format!("in process {}", child.id())),
         "{error}"
     );
-    assert!(error.next_step().is_some());
+    assert!(error.hint().is_some());
     let before = journal.find("r").unwrap();
     assert_eq!(before.pid, child.id());
     journal.append(task_start("r", "root")).await.unwrap();
@@ -49,7 +49,7 @@ async fn a_live_run_is_not_taken_over_and_the_refusal_breaks_nothing() {
 async fn a_run_that_has_ended_is_taken_over_once() {
     let (directory, journal) = scratch();
     let child = of_another(&journal).await;
-    let end_of = |run: &str| Entry::RunEnded {
+    let end_of = |run: &str| JournalEntry::RunEnded {
         run: run.into(),
         end: run_end(5),
     };

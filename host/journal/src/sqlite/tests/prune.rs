@@ -1,9 +1,9 @@
-//! What is pruned, and what never is.
+//! The runs that are pruned, and those that never are.
 
 use super::super::super::Keep;
 use super::*;
 
-/// A number that no process has.
+/// Returns the id of a process that has ended.
 fn dead() -> u32 {
     let mut child = std::process::Command::new("true").spawn().unwrap();
     child.wait().unwrap();
@@ -19,7 +19,7 @@ async fn several() -> (TempDir, Sqlite) {
             record.pid = dead();
         }
         record.end = (1..=3).contains(&at).then(|| run_end(at));
-        let mut entries = vec![Entry::RunStarted(record)];
+        let mut entries = vec![JournalEntry::RunStarted(record)];
         for n in 0..10 {
             let task = format!("root/{n}");
             entries.push(task_start(id, &task));
@@ -60,7 +60,7 @@ async fn a_live_run_stays_whatever_is_asked() {
     }
     assert_eq!(journal.calls("live", 99).unwrap().len(), 10);
 
-    // Nothing of the others is left, and the journal goes on.
+    // Nothing of the removed runs is left, and the journal still works.
     let rows: i64 = journal.probe(|writer| {
         let sql = "SELECT (SELECT count(*) FROM task) + (SELECT count(*) FROM task_end) + (SELECT count(*) FROM call)
             + (SELECT count(*) FROM call_end) + (SELECT count(*) FROM reply) + (SELECT count(*) FROM turn)

@@ -1,4 +1,4 @@
-//! How fast it is, on request: `cargo test -p agenthost --lib -- --ignored --nocapture journal::sqlite::tests::speed`.
+//! Measures speed, on request: `cargo test -p agenthost-journal --lib -- --ignored --nocapture sqlite::tests::speed`.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};

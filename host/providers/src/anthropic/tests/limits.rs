@@ -1,6 +1,6 @@
 use super::*;
 use crate::http::testing::Say;
-use agenthost_core::llm::{Meter, Quota};
+use agenthost_core::llm::{Quota, RateLimit};
 
 #[tokio::test]
 async fn limits_are_read_from_replies_and_from_errors() {
@@ -12,7 +12,7 @@ async fn limits_are_read_from_replies_and_from_errors() {
         "x-should-retry: false",
     ];
     let expected = Quota {
-        output_tokens: Some(Meter {
+        output_tokens: Some(RateLimit {
             limit: 400_000,
             remaining: 385_000,
             reset: Some(Duration::from_secs(3)),

@@ -1,4 +1,4 @@
-//! Names, lists and manifests, and what is said where they are not what they should be.
+//! Names, lists and manifests, and the errors for malformed ones.
 
 use super::*;
 use crate::oci::wire::origin;
@@ -8,7 +8,7 @@ fn latest() -> Tag {
     Tag::Name("latest".into())
 }
 
-/// What `find` says where every request is answered with `reply`.
+/// Returns the error of `find` if every request is answered with `reply`.
 async fn said(reply: Reply) -> Error {
     let server = Server::start(move |_| reply.clone()).await;
     oci(&server).find(&latest()).await.unwrap_err()
@@ -95,7 +95,7 @@ async fn no_byte_of_a_manifest_can_differ_from_its_digest() {
     let count = std::sync::atomic::AtomicUsize::new(0);
     let server = Server::start(move |_| {
         let mut bytes = manifest.clone();
-        // The first answer is the right one; then one bit after the other is wrong.
+        // The first response is correct; each later one has one wrong bit.
         if let Some(at) = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst).checked_sub(1) {
             bytes[at] ^= 1 << (at % 8);
         }
@@ -106,7 +106,7 @@ async fn no_byte_of_a_manifest_can_differ_from_its_digest() {
     oci.find(&Tag::Manifest(digest)).await.unwrap();
     for at in 0..length {
         let error = oci.find(&Tag::Manifest(digest)).await.unwrap_err();
-        // The first byte is what says that there is JSON at all.
+        // The first byte decides whether the body is JSON at all.
         let class = if at == 0 {
             ErrorClass::Plugin
         } else {

@@ -1,4 +1,4 @@
-//! Who is let in, with what, and who never gets to see it.
+//! Which credentials are sent to which server, and which server never receives them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,7 @@ fn latest() -> Tag {
     Tag::Name("latest".into())
 }
 
-/// What is known when the environment or docker's configuration says this of a registry.
+/// Returns the credentials for a registry from these variables and this docker configuration.
 async fn known(host: &str, vars: &[(&str, &str)], docker: Option<Value>) -> Credentials {
     let dir = tempfile::tempdir().unwrap();
     if let Some(config) = docker {
@@ -28,7 +28,8 @@ fn manifest() -> Reply {
     Reply::new(200).body(manifest_of(COMPONENT).to_string())
 }
 
-/// A registry with a token server at `/token`, which gives `token-1`, `token-2`, … to whom `may` lets in.
+/// Starts a registry with a token server at `/token`, which issues `token-1`, `token-2`, … for requests that `may`
+/// accepts.
 async fn with_tokens(may: fn(&Request) -> bool, good: fn(&str) -> bool) -> Server {
     let count = AtomicUsize::new(0);
     Server::start(move |request| {
@@ -65,7 +66,7 @@ async fn name_and_password_of_docker_log_in_where_the_registry_asks() {
     let oci_known = oci_as(&server, known(&host, &[], Some(config)).await);
     oci_known.find(&latest()).await.unwrap();
     oci_known.find(&latest()).await.unwrap();
-    // Once without, once with, and then with at once.
+    // Once without a header, once with it, and from then on always with it.
     let sent: Vec<_> = server
         .seen()
         .iter()
@@ -130,7 +131,7 @@ async fn anybody_may_have_a_token_where_the_registry_says_so() {
         ErrorClass::Plugin,
         &["wants a login: its token server answers 401", "docker login"],
     );
-    // A token that does not help is not asked for again and again.
+    // A token that does not help is not requested again and again.
     let server = with_tokens(|_| true, |_| false).await;
     let error = oci(&server).find(&latest()).await.unwrap_err();
     assert_error(&error, ErrorClass::Plugin, &["wants a login: 401"]);
@@ -202,7 +203,7 @@ async fn what_logs_in_goes_to_nobody_else() {
     assert_eq!(server.seen()[0].header("authorization"), "Bearer given");
     assert_eq!(elsewhere.seen()[0].header("authorization"), "");
 
-    // Nor to a token server that anybody on the way could read along with.
+    // Nor to a token server whose connection anyone on the way could read.
     let server =
         Server::start(|_| Reply::new(401).with("www-authenticate", "Bearer realm=\"http://auth.example/\"")).await;
     let error = oci(&server).find(&latest()).await.unwrap_err();

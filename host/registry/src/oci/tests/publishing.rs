@@ -1,4 +1,4 @@
-//! Releases and their signatures, on registries that know referrers and on those that do not.
+//! Releases and their signatures, on registries that support referrers and on those that do not.
 
 use std::sync::{Arc, Mutex};
 
@@ -166,7 +166,7 @@ async fn the_index_that_stands_in_keeps_what_others_wrote() {
     assert_eq!(index["manifests"][0], foreign);
     assert_eq!(index["manifests"].as_array().unwrap().len(), 3);
     assert_eq!(index["annotations"], json!({"kept": "yes"}));
-    // What stands there and is no index is neither believed nor overwritten.
+    // If the tag has something other than an index, it is neither trusted nor overwritten.
     memory.lock().unwrap().manifests.get_mut(&tag).unwrap().1 = manifest_of(COMPONENT).to_string().into_bytes();
     let error = oci(&server).signatures(&release).await.unwrap_err();
     assert_error(&error, ErrorClass::Denied, &["not an index", "remove it"]);
@@ -213,7 +213,7 @@ async fn tampered_signatures_are_denied_wherever_they_are_touched() {
     }
 }
 
-/// What is said where the list has this as a signature of the release.
+/// Returns the error if the list has this entry as a signature of the release.
 async fn listed(change: fn(&mut Value)) -> Error {
     let (server, memory) = registry(false).await;
     let release = publish(&server, COMPONENT, &["one"]).await.unwrap().release;
@@ -283,7 +283,7 @@ async fn only_so_many_signatures_are_read_and_attached() {
 async fn who_loses_a_race_for_a_version_is_told() {
     let memory = Arc::new(Mutex::new(Memory::default()));
     let other = manifest_of(b"theirs").to_string();
-    // Somebody else's manifest takes the place of ours right after it was put there.
+    // Another publisher's manifest replaces ours right after it was written.
     let server = Server::start(
         move |request| match (request.method.as_str(), request.path().ends_with("/1.2.0")) {
             ("PUT", true) => {

@@ -1,4 +1,4 @@
-//! HTTP on loopback, one request a connection, answered by a closure.
+//! An HTTP server on loopback with one request per connection, answered by a closure.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -28,7 +28,7 @@ impl Request {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// The query's value of `name`, decoded.
+    /// Returns the decoded value of `name` in the query.
     pub(super) fn query(&self, name: &str) -> Option<String> {
         let query = self.target.split_once('?')?.1;
         let mut pairs = url::form_urlencoded::parse(query.as_bytes());
@@ -41,9 +41,9 @@ pub(super) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
-    /// How much of the body is sent before the connection ends.
+    /// The number of bytes of the body that are sent before the connection ends.
     cut: Option<usize>,
-    /// How much is sent before nothing more comes, and the connection stays open.
+    /// The number of bytes of the body that are sent before the server stalls with the connection open.
     stall: Option<usize>,
     sized: bool,
 }
@@ -73,7 +73,7 @@ impl Reply {
             .body(page)
     }
 
-    /// An error in the registries' own form.
+    /// Creates an error in the registries' standard form.
     pub(super) fn complaint(status: u16, code: &str) -> Self {
         let body = json!({"errors": [{"code": code, "message": "\u{1b}[31mred"}]});
         Self {
@@ -102,14 +102,14 @@ impl Reply {
         self
     }
 
-    /// Says nothing of its length: it ends with the connection.
+    /// Sends no length: the body ends with the connection.
     pub(super) fn unsized_body(mut self) -> Self {
         self.sized = false;
         self
     }
 }
 
-/// It ends with the test's runtime.
+/// A server that ends with the test's runtime.
 pub(super) struct Server {
     port: u16,
     seen: Arc<Mutex<Vec<Request>>>,
@@ -146,7 +146,7 @@ impl Server {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Methods and paths, in order.
+    /// Returns methods and paths, in order.
     pub(super) fn log(&self) -> Vec<String> {
         let seen = self.seen();
         seen.iter()
@@ -214,11 +214,11 @@ async fn write(stream: &mut TcpStream, request: &Request, reply: Reply) {
     let _ = stream.shutdown().await;
 }
 
-/// A whole registry in memory, in which tests may tamper.
+/// A whole registry in memory, which tests may tamper with.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) blobs: BTreeMap<String, Vec<u8>>,
-    /// By tag and by digest, each with its type.
+    /// The manifests with their types, by tag and by digest.
     pub(super) manifests: BTreeMap<String, (String, Vec<u8>)>,
     /// Whether it keeps lists of referrers itself.
     pub(super) referrers: bool,
@@ -234,7 +234,7 @@ impl Memory {
         )
     }
 
-    /// The first manifest that has `text` in it.
+    /// Returns the first manifest that contains `text`.
     pub(super) fn with(&self, text: &str) -> Value {
         let mut all = self
             .manifests
@@ -287,7 +287,7 @@ impl Memory {
 
     fn referrers(&self, subject: &str) -> Reply {
         let about = |(reference, (kind, bytes)): (&String, &(String, Vec<u8>))| {
-            // What a test has made of it may be no JSON any more.
+            // A test may have turned this into something other than JSON.
             let manifest: Value = serde_json::from_slice(bytes).ok()?;
             (reference.starts_with("sha256:") && manifest["subject"]["digest"] == subject).then(|| {
                 let artifact = &manifest["artifactType"];

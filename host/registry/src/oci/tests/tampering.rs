@@ -1,4 +1,4 @@
-//! Whatever is changed in a registry: what is taken from it are the signed bytes, or nothing.
+//! Whatever is changed in a registry, the client returns the signed bytes or nothing.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use crate::statement::Statement;
 use crate::testing::key;
 use crate::{Name, Publication, Source as _, Tag};
 
-/// A registry with one release, and the key that signed it.
+/// Starts a registry with one release, and returns it with the key that signed the release.
 async fn published(referrers: bool) -> (Server, Arc<Mutex<Memory>>, PublicKey) {
     let memory = Memory {
         referrers,
@@ -31,7 +31,7 @@ async fn published(referrers: bool) -> (Server, Arc<Mutex<Memory>>, PublicKey) {
     (server, memory, public)
 }
 
-/// The component that somebody would take who asks for the release and believes the key alone.
+/// Fetches the component as a client would that requests the release and trusts only the key.
 async fn taken(oci: &Oci, public: &PublicKey) -> Result<Vec<u8>, Error> {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::new(dir.path().join("plugins"));
@@ -46,7 +46,7 @@ async fn taken(oci: &Oci, public: &PublicKey) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// A number that looks like chance and is the same in every run.
+/// Returns a number that looks random and is the same in every run.
 fn dice(n: u64) -> usize {
     let digest = Digest::of(&n.to_le_bytes());
     let bytes = digest.bytes();
@@ -94,8 +94,8 @@ async fn a_changed_registry_gives_the_signed_bytes_or_nothing() {
             let mut memory = memory.lock().unwrap();
             (memory.blobs, memory.manifests) = (blobs.clone(), manifests.clone());
         }
-        // Of the artefacts that are read, a changed byte is found out, but in an annotation or a space between two words;
-        // others, such as the configuration, nobody reads.
+        // A changed byte of an artifact that is read is detected, unless it is in an annotation or insignificant white
+        // space. Other artifacts, such as the configuration, are not read.
         assert!((150..500).contains(&refused), "{refused} of 500 were refused");
         assert_eq!(taken(&oci, &public).await.unwrap(), COMPONENT);
     }

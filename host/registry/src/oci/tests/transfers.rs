@@ -1,4 +1,4 @@
-//! Components on their way into the cache: whole, in parts, and not what they should be.
+//! Transfers of components into the cache: complete, partial, and with wrong bytes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,7 +17,7 @@ fn part(bytes: &[u8], from: usize) -> Reply {
     Reply::new(206).with("content-range", &range).body(&bytes[from..])
 }
 
-/// The first transfer breaks after ten bytes; `then` answers the second.
+/// Interrupts the first transfer with `first`; `then` answers the second.
 async fn interrupted(first: Reply, then: fn(&Request) -> Reply) -> (Server, Result<Vec<u8>, Error>) {
     let count = AtomicUsize::new(0);
     let server = Server::start(move |request| match count.fetch_add(1, Ordering::SeqCst) {

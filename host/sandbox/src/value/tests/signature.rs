@@ -203,7 +203,7 @@ fn what_is_no_component_is_refused() {
     let error = decode(b"\0asm\x01\0\0\0").unwrap_err();
     assert_eq!(error.class(), ErrorClass::Plugin);
     assert_eq!(error.to_string(), "not a component but a core module");
-    assert!(error.next_step().unwrap().contains("wasm32-wasip2"));
+    assert!(error.hint().unwrap().contains("wasm32-wasip2"));
     assert!(
         decode(b"hello")
             .unwrap_err()

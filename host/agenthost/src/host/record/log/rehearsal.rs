@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Begins, Hash, Recorded, Recorder, TaskLog, Told, lock};
+use super::{Hash, Recorded, RecordedReply, Recorder, SubTaskReplay, TaskLog, lock};
 use agenthost_core::limits::ledger::Used;
 use agenthost_core::llm::CallError;
 use agenthost_core::task::TaskId;
-use agenthost_journal::{CallRecord, Entry};
+use agenthost_journal::{CallRecord, JournalEntry};
 
 impl TaskLog {
     /// Records the current request, and returns the recorded reply unless the request is refused.
@@ -25,7 +25,7 @@ impl TaskLog {
         let (run, task) = (recorder.run.clone(), self.task.to_string());
         self.note(
             recorder,
-            Entry::CallStarted {
+            JournalEntry::CallStarted {
                 run: run.clone(),
                 task: task.clone(),
                 ask,
@@ -33,20 +33,20 @@ impl TaskLog {
                 body: Some(body),
             },
         );
-        let unpaid = |error| Box::new(Told::new(&Err(error), &Used::default(), false, Vec::new()));
+        let unpaid = |error| Box::new(RecordedReply::new(&Err(error), &Used::default(), false, Vec::new()));
         if let Some(why) = refused {
             let told = unpaid(CallError::Denied(why));
             let result = serde_json::to_string(&told).unwrap_or_default();
-            self.note(recorder, Entry::CallEnded { run, task, ask, result });
+            self.note(recorder, JournalEntry::CallEnded { run, task, ask, result });
             return Recorded::Told(told);
         }
         let result = known.and_then(|known| known.result);
-        let told = result.and_then(|result| Some((serde_json::from_str::<Told>(&result).ok()?, result)));
+        let told = result.and_then(|result| Some((serde_json::from_str::<RecordedReply>(&result).ok()?, result)));
         let Some((told, result)) = told else {
             let why = "the cassette holds no answer to this call";
             return Recorded::Told(unpaid(CallError::Other("cassette".into(), why.into())));
         };
-        self.note(recorder, Entry::CallEnded { run, task, ask, result });
+        self.note(recorder, JournalEntry::CallEnded { run, task, ask, result });
         Recorded::Told(Box::new(told))
     }
 
@@ -57,17 +57,17 @@ impl TaskLog {
         ask: u64,
         child: &TaskId,
         known: Option<CallRecord>,
-    ) -> Begins {
+    ) -> SubTaskReplay {
         let hash = Hash::from(Sha256::digest(child.to_string()));
         if known.is_none_or(|known| known.hash != hash) {
-            return Begins::Now;
+            return SubTaskReplay::Now;
         }
         let began = recorder.past(child).is_ok_and(|past| past.is_some());
         match began {
-            true => Begins::Again,
-            false if lock(&self.past).is_told(ask) => Begins::Refused,
+            true => SubTaskReplay::Again,
+            false if lock(&self.past).is_told(ask) => SubTaskReplay::Refused,
             // Its parent dropped it before it began.
-            false => Begins::Differs,
+            false => SubTaskReplay::Differs,
         }
     }
 }

@@ -41,7 +41,7 @@ use agenthost_journal::RunRecord;
 /// use tokio_util::sync::CancellationToken;
 ///
 /// # let component = double();
-/// let host = Host::builder(Config::usual()?).build()?;
+/// let host = Host::builder(Config::builtin()?).build()?;
 /// let double = Arc::new(host.load_bytes(&component)?);
 /// let all_together = LimitsPatch { tokens: Some(Cap::At(1_000_000)), ..LimitsPatch::default() };
 /// let limits = (&LimitsPatch::default(), &all_together);
@@ -70,7 +70,7 @@ pub struct Batch {
 }
 
 /// How to continue a recorded batch.
-pub enum Again<'a> {
+pub enum BatchResume<'a> {
     /// Resume the batch.
     Resume {
         /// The run.
@@ -95,8 +95,8 @@ impl Host {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::sync::Arc;
     /// use agenthost::batch::Runner as _;
-    /// use agenthost::config::{Bodies, Config};
-    /// use agenthost::host::{Again, Host};
+    /// use agenthost::config::{BodyRetention, Config};
+    /// use agenthost::host::{BatchResume, Host};
     /// use agenthost::journal::{Journal as _, sqlite::Sqlite};
     /// use agenthost::limits::LimitsPatch;
     /// use serde_json::{Value, json};
@@ -105,7 +105,7 @@ impl Host {
     /// # let component = double();
     /// # let dir = tempfile::tempdir()?;
     /// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
-    /// let host = Host::builder(Config::usual()?).journal(journal.clone(), Bodies::All).build()?;
+    /// let host = Host::builder(Config::builtin()?).journal(journal.clone(), BodyRetention::All).build()?;
     /// let double = Arc::new(host.load_bytes(&component)?);
     /// let (limits, stop) = (LimitsPatch::default(), CancellationToken::new());
     /// let batch = host.open_batch(&double, (&limits, &limits), &Value::Null, None, &stop).await?;
@@ -113,7 +113,7 @@ impl Host {
     /// drop(batch); // as if the process had been killed
     ///
     /// let record = journal.find("last")?;
-    /// let again = Again::Resume { record: &record, failed: false };
+    /// let again = BatchResume::Resume { record: &record, failed: false };
     /// let batch = host.open_batch(&double, (&limits, &limits), &Value::Null, Some(again), &stop).await?;
     /// let end = batch.run(0, json!(21)).await;
     /// assert!(end.recorded, "it is not run again");
@@ -132,13 +132,13 @@ impl Host {
         plugin: &Arc<LoadedPlugin>,
         (asked, sums): (&LimitsPatch, &LimitsPatch),
         command: &Value,
-        again: Option<Again<'_>>,
+        again: Option<BatchResume<'_>>,
         stop: &CancellationToken,
     ) -> Result<Batch> {
         let (record, mode) = match again {
             None => (self.new_record("batch", plugin, command)?, Mode::Live),
-            Some(Again::Resume { record, failed }) => (record.clone(), Mode::Resume { failed }),
-            Some(Again::Replay { record }) => (record.clone(), Mode::Replay),
+            Some(BatchResume::Resume { record, failed }) => (record.clone(), Mode::Resume { failed }),
+            Some(BatchResume::Replay { record }) => (record.clone(), Mode::Replay),
         };
         let recorder = self.recorder(&record, mode);
         // The tasks of a batch have no event receivers.

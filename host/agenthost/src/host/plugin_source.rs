@@ -11,14 +11,14 @@ use agenthost_registry::Reference;
 /// The place of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Place {
+pub enum PluginSource {
     /// A component file, or a crate directory, which is built.
     Path(PathBuf),
     /// A reference to a plugin in the lock file.
     Reference(Reference),
 }
 
-impl Place {
+impl PluginSource {
     /// Parses an argument of a user: text that looks like a reference is one, whatever files exist, so that no file can
     /// replace a locked plugin. Any other text is a path below `cwd`.
     ///
@@ -26,15 +26,15 @@ impl Place {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let cwd = tempfile::tempdir()?;
     /// # let cwd = cwd.path();
-    /// use agenthost::host::Place;
+    /// use agenthost::host::PluginSource;
     ///
-    /// let place = Place::parse("acme:competitor@^1.2", cwd)?;
-    /// assert_eq!(place, Place::Reference("acme:competitor@^1.2".parse()?));
-    /// assert_eq!(Place::parse("plugins/competitor", cwd)?, Place::Path(cwd.join("plugins/competitor")));
+    /// let place = PluginSource::parse("acme:competitor@^1.2", cwd)?;
+    /// assert_eq!(place, PluginSource::Reference("acme:competitor@^1.2".parse()?));
+    /// assert_eq!(PluginSource::parse("plugins/competitor", cwd)?, PluginSource::Path(cwd.join("plugins/competitor")));
     ///
     /// std::fs::write(cwd.join("acme:competitor"), "")?;
-    /// assert!(matches!(Place::parse("acme:competitor", cwd)?, Place::Reference(_)));
-    /// assert!(matches!(Place::parse("./acme:competitor", cwd)?, Place::Path(_)));
+    /// assert!(matches!(PluginSource::parse("acme:competitor", cwd)?, PluginSource::Reference(_)));
+    /// assert!(matches!(PluginSource::parse("./acme:competitor", cwd)?, PluginSource::Path(_)));
     /// # Ok(())
     /// # }
     /// ```
@@ -48,7 +48,7 @@ impl Place {
             return Ok(Self::Path(path));
         }
         let meant = |error: Error| match path.exists() {
-            true => error.hint(format!(
+            true => error.with_hint(format!(
                 "If the file or directory of that name is meant, write ./{text}"
             )),
             false => error,
@@ -61,12 +61,12 @@ impl Place {
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use agenthost::config::SubAgent;
-    /// use agenthost::host::Place;
+    /// use agenthost::host::PluginSource;
     ///
-    /// let place = Place::configured("demo:compare", &SubAgent::Reference("acme:compare@^1.2".into()))?;
-    /// assert_eq!(place, Place::Reference("acme:compare@^1.2".parse()?));
+    /// let place = PluginSource::configured("demo:compare", &SubAgent::Reference("acme:compare@^1.2".into()))?;
+    /// assert_eq!(place, PluginSource::Reference("acme:compare@^1.2".parse()?));
     ///
-    /// let error = Place::configured("demo:compare", &SubAgent::Reference("compare".into())).err().ok_or("half a name")?;
+    /// let error = PluginSource::configured("demo:compare", &SubAgent::Reference("compare".into())).err().ok_or("half a name")?;
     /// assert_eq!(error.to_string(), "the sub-agent demo:compare: `compare` is not a plugin's name: there is no colon");
     /// # Ok(())
     /// # }
@@ -87,34 +87,34 @@ impl Place {
 }
 
 fn error_of(name: &str, error: &Error) -> Error {
-    Error::config(format!("the sub-agent {name}: {error}")).hint(error.next_step().unwrap_or_default())
+    Error::config(format!("the sub-agent {name}: {error}")).with_hint(error.hint().unwrap_or_default())
 }
 
-impl From<PathBuf> for Place {
+impl From<PathBuf> for PluginSource {
     fn from(path: PathBuf) -> Self {
         Self::Path(path)
     }
 }
 
-impl From<&Path> for Place {
+impl From<&Path> for PluginSource {
     fn from(path: &Path) -> Self {
         Self::Path(path.to_owned())
     }
 }
 
-impl From<&PathBuf> for Place {
+impl From<&PathBuf> for PluginSource {
     fn from(path: &PathBuf) -> Self {
         Self::Path(path.clone())
     }
 }
 
-impl From<Reference> for Place {
+impl From<Reference> for PluginSource {
     fn from(reference: Reference) -> Self {
         Self::Reference(reference)
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for PluginSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => path.display().fmt(f),
@@ -124,7 +124,7 @@ impl fmt::Display for Place {
 }
 
 /// Parses the form in which a journal keeps a place. Paths are absolute there.
-impl TryFrom<String> for Place {
+impl TryFrom<String> for PluginSource {
     type Error = Error;
 
     fn try_from(text: String) -> Result<Self> {
@@ -135,8 +135,8 @@ impl TryFrom<String> for Place {
     }
 }
 
-impl From<Place> for String {
-    fn from(place: Place) -> Self {
+impl From<PluginSource> for String {
+    fn from(place: PluginSource) -> Self {
         place.to_string()
     }
 }
