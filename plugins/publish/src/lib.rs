@@ -34,13 +34,13 @@ async fn run(brief: Brief) -> Result<Publication, Failure> {
 /// All checks at once, each on the same draft.
 async fn check(document: &Document) -> Objections {
     let results = join::settled([
-        lane("fact-check", fact_check::run(document.clone())),
-        lane("brand-voice", brand_voice::run(document.clone())),
-        lane("security-review", security_review::run(document.clone())),
+        branch("fact-check", fact_check::run(document.clone())),
+        branch("brand-voice", brand_voice::run(document.clone())),
+        branch("security-review", security_review::run(document.clone())),
     ])
     .await;
     let checks = [Check::Facts, Check::Voice, Check::Security];
-    merge(checks.into_iter().zip(results.into_iter().map(|lane| lane.value)))
+    merge(checks.into_iter().zip(results.into_iter().map(|branch| branch.value)))
 }
 
 /// One issue per fault and passage, in the order of the checks, with all that raised it.

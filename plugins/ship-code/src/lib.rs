@@ -76,13 +76,13 @@ async fn ask(job: &Job, failure: &Failure) -> Opinions {
         failure: failure.clone(),
     };
     let results = join::settled([
-        lane("simplify", async {
+        branch("simplify", async {
             simplify::run(setback.clone()).await.map(Opinion::Simplification)
         }),
-        lane("alternatives", async {
+        branch("alternatives", async {
             alternatives::run(setback.clone()).await.map(Opinion::Approaches)
         }),
-        lane("diagnose", async {
+        branch("diagnose", async {
             diagnose::run(setback.clone()).await.map(Opinion::Diagnosis)
         }),
     ])
@@ -93,13 +93,13 @@ async fn ask(job: &Job, failure: &Failure) -> Opinions {
         diagnosis: None,
         silent: Vec::new(),
     };
-    for lane in results {
-        match lane.value {
+    for branch in results {
+        match branch.value {
             Ok(Opinion::Simplification(simplification)) => opinions.simplification = Some(simplification),
             Ok(Opinion::Approaches(approaches)) => opinions.approaches = approaches,
             Ok(Opinion::Diagnosis(diagnosis)) => opinions.diagnosis = Some(diagnosis),
             Err(failure) => opinions.silent.push(Silent {
-                sub_agent: lane.name,
+                sub_agent: branch.name,
                 failure,
             }),
         }

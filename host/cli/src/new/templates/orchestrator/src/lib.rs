@@ -8,17 +8,17 @@ use my_plugin_expert as expert; // the imported task: its types, and `run`, whic
 async fn run(question: Question) -> Result<Advice, Failure> {
     let ask = |role: String| {
         let (name, text) = (role.clone(), question.text.clone());
-        lane(name, expert::run(expert::Matter { text, role }))
+        branch(name, expert::run(expert::Matter { text, role }))
     };
-    // Every result is kept, and a failed lane is a value; `join` has other policies, too.
-    let lanes = once(question.roles).into_iter().map(ask);
-    let (done, failed) = join::split(join::settled(lanes).at_once(8).await);
+    // Every result is kept, and a failed branch is a value; `join` has other policies, too.
+    let branches = once(question.roles).into_iter().map(ask);
+    let (done, failed) = join::split(join::settled(branches).max_concurrent(8).await);
     let missing = failed.iter().map(ToString::to_string).collect();
     if done.is_empty() {
         let first = failed.into_iter().next();
         return Err(first.map_or(Failure::failed("there is nobody to ask"), Failure::from));
     }
-    let mut opinions: Vec<Opinion> = done.into_iter().map(|lane| lane.value).collect();
+    let mut opinions: Vec<Opinion> = done.into_iter().map(|branch| branch.value).collect();
     opinions.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
     let mut prompt = Prompt::new("Condense the opinions.").data("question", &question.text);
     for opinion in &opinions {
