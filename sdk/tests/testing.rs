@@ -250,3 +250,11 @@ fn a_task_that_wakes_itself_goes_on_before_the_next_reply() {
     });
     assert_eq!(turns.get(), 5);
 }
+
+#[test]
+fn a_sub_agent_that_is_not_async_answers_at_once() {
+    let host = Host::new().sub_agent(toast::run, |names| Ok(format!("To {}!", names.join(" and "))));
+    let names = ["Ada", "Bob"].map(str::to_owned);
+    assert_eq!(host.run(async { toast::run(&names) }), Ok("To Ada and Bob!".to_owned()));
+    assert_eq!(host.inputs(toast::run), [names]);
+}

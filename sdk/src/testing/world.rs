@@ -18,6 +18,7 @@ use super::{Progress, Reply, SubAgent};
 use crate::llm::{self, Allowance, Request};
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
+type Answer = Box<dyn FnMut(&Request) -> Reply>;
 type AnyTask = Box<dyn FnMut(Box<dyn Any>) -> Task<Box<dyn Any>>>;
 
 #[derive(Default)]
@@ -33,7 +34,7 @@ pub(crate) struct World {
 #[derive(Default)]
 struct Model {
     replies: VecDeque<Reply>,
-    otherwise: Option<Box<dyn FnMut(&Request) -> Reply>>,
+    otherwise: Option<Answer>,
 }
 
 /// What the task did.
