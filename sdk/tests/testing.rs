@@ -1,5 +1,7 @@
 //! A plugin under a scripted host: models and sub-agents, their order in time, and what the test learns of the task.
 
+#![expect(clippy::unwrap_used, reason = "a test, with helpers outside of its functions")]
+
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;

@@ -36,3 +36,67 @@ async fn run(market: Market) -> Result<Comparison, Failure> {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use agenthost_sdk::testing::{Host, sleep};
+
+    fn market(companies: usize) -> Market {
+        Market {
+            companies: (0..companies).map(|n| format!("company {n}")).collect(),
+            questions: vec!["What does it cost?".to_owned()],
+        }
+    }
+
+    fn host() -> Host {
+        let host = Host::new().sub_agent(compare::run, |material| {
+            Ok(Comparison {
+                summary: format!("{} reports", material.reports.len()),
+                aspects: vec![],
+                missing: material.missing,
+            })
+        });
+        host.sub_agent_async(competitor::run, async |topic| {
+            sleep(Duration::from_secs(1)).await;
+            match topic.company.as_str() {
+                "company 1" => Err(Failure::Exhausted(Limit::Tokens)),
+                _ => Ok(competitor::Report {
+                    company: topic.company,
+                    summary: String::new(),
+                    findings: vec![],
+                    confidence: 1.0,
+                }),
+            }
+        })
+    }
+
+    #[test]
+    fn a_company_that_fails_is_named_and_does_not_stop_the_others() {
+        let host = host();
+        let comparison = host.run(run(market(20))).unwrap();
+        assert_eq!(comparison.summary, "19 reports");
+        let missing = compare::Missing {
+            company: "company 1".to_owned(),
+            failure: Failure::Exhausted(Limit::Tokens),
+        };
+        assert_eq!(comparison.missing, [missing]);
+        assert_eq!(
+            (host.most_concurrent(), host.elapsed()),
+            (MAX_CONCURRENT, Duration::from_secs(3))
+        );
+        assert_eq!(host.inputs(compare::run)[0].questions, ["What does it cost?"]);
+    }
+
+    #[test]
+    fn without_a_report_nothing_is_compared() {
+        let host = Host::new().sub_agent(competitor::run, |_| Err(Failure::Denied("fast".to_owned())));
+        assert_eq!(host.run(run(market(2))), Err(Failure::Denied("fast".to_owned())));
+        assert_eq!(
+            host.run(run(market(0))),
+            Err(Failure::failed("no companies to compare"))
+        );
+    }
+}

@@ -7,6 +7,16 @@ use serde::Serialize;
 use crate::llm::{self, Part, Stop, Usage};
 
 /// A model's reply, or the error that takes its place.
+///
+/// ```
+/// use agenthost_sdk::Prompt;
+/// use agenthost_sdk::llm::{Error, Stop};
+/// use agenthost_sdk::testing::{Host, Reply};
+///
+/// let host = Host::new().model("fast", [Reply::text("Once upon a").stop(Stop::MaxTokens)]);
+/// let reply = host.run(Prompt::new("Tell a story.").reply()).unwrap();
+/// assert_eq!((reply.text().as_str(), reply.stop), ("Once upon a", Stop::MaxTokens));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub(super) result: Result<llm::Reply, llm::Error>,
