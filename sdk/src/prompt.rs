@@ -20,9 +20,10 @@ use crate::llm::{Allowance, Error, Message, Part, Reply, Request, Role, Stop, co
 /// Nothing happens until [`text`](Prompt::text), [`json`](Prompt::json) or [`reply`](Prompt::reply) is awaited. Calls made
 /// together run together, as with [`join_all`](crate::join_all).
 ///
-/// ```no_run
-/// // Model calls are made inside a host, hence not run here.
+/// ```
 /// use agenthost_sdk::prelude::*;
+/// use agenthost_sdk::serde_json::json;
+/// use agenthost_sdk::testing::{Host, Reply};
 ///
 /// #[derive(Deserialize, JsonSchema)]
 /// struct Verdict {
@@ -39,6 +40,11 @@ use crate::llm::{Allowance, Error, Message, Part, Reply, Request, Role, Stop, co
 ///         .await?;
 ///     Ok(verdict.fits)
 /// }
+///
+/// let host = Host::new() // in a test; in a run, the operator's models answer
+///     .model("fast", [Reply::text("We have moved.")])
+///     .model("strong", [Reply::json(json!({"fits": true}))]);
+/// assert_eq!(host.run(judge("Wir sind umgezogen.")), Ok(true));
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a prompt does nothing until `text`, `json` or `reply` is awaited"]
@@ -260,13 +266,13 @@ impl Prompt {
 
     /// Asks, and takes the reply's text. A reply that was cut off at the token limit is given as it stands.
     ///
-    /// ```no_run
-    /// // Only a host can answer, hence not run here.
-    /// use agenthost_sdk::prelude::*;
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    /// use agenthost_sdk::testing::{Host, Reply};
     ///
-    /// async fn translate(text: &str) -> Result<String, Failure> {
-    ///     Ok(Prompt::new("Translate into English.").data("text", text).max_tokens(500).text().await?)
-    /// }
+    /// let host = Host::new().model("fast", [Reply::text("Good morning")]);
+    /// let prompt = Prompt::new("Translate into English.").data("text", "Guten Morgen").max_tokens(500);
+    /// assert_eq!(host.run(prompt.text()), Ok("Good morning".to_owned()));
     /// ```
     ///
     /// # Errors
@@ -283,9 +289,10 @@ impl Prompt {
     /// Asks for JSON of this type: its JSON Schema is sent along, and the reply is parsed. Doc comments on the type and its
     /// fields reach the model as descriptions, and the fields are asked for in the order of the type.
     ///
-    /// ```no_run
-    /// // Only a host can answer, hence not run here.
+    /// ```
     /// use agenthost_sdk::prelude::*;
+    /// use agenthost_sdk::serde_json::json;
+    /// use agenthost_sdk::testing::{Host, Reply};
     ///
     /// /// What the model makes of a mail.
     /// #[derive(Deserialize, JsonSchema)]
@@ -298,6 +305,9 @@ impl Prompt {
     /// async fn triage(mail: &str) -> Result<Triage, Failure> {
     ///     Ok(Prompt::new("Sort the mail.").data("mail", mail).json().await?)
     /// }
+    ///
+    /// let host = Host::new().model("fast", [Reply::json(json!({"summary": "It is broken.", "urgent": true}))]);
+    /// assert!(host.run(triage("HELP!")).is_ok_and(|triage| triage.urgent));
     /// ```
     ///
     /// # Errors
@@ -314,10 +324,10 @@ impl Prompt {
 
     /// Asks, and takes the whole reply: its parts, why it ended, the tokens it took.
     ///
-    /// ```no_run
-    /// // Only a host can answer, hence not run here.
+    /// ```
     /// use agenthost_sdk::llm::Stop;
     /// use agenthost_sdk::prelude::*;
+    /// use agenthost_sdk::testing::{Host, Reply};
     ///
     /// async fn story() -> Result<String, Failure> {
     ///     let reply = Prompt::new("Tell a story.").max_tokens(300).reply().await?;
@@ -326,6 +336,9 @@ impl Prompt {
     ///         _ => Ok(reply.text()),
     ///     }
     /// }
+    ///
+    /// let host = Host::new().model("fast", [Reply::text("Once upon a").stop(Stop::MaxTokens)]);
+    /// assert_eq!(host.run(story()), Err(Failure::failed("cut off after 0 tokens")));
     /// ```
     ///
     /// # Errors
