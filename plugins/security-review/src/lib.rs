@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn the_issues_are_the_models() {
+    fn the_issues_come_from_the_model() {
         let issue = json!({"fault": "sensitive-data", "passage": "June", "problem": "It is not.", "remedy": "Cut it."});
         let replies = [
             Reply::json(json!({"issues": [issue]})),

@@ -1,4 +1,4 @@
-//! What a scripted model says, and when.
+//! The replies of a scripted model, and their delays.
 
 use std::time::Duration;
 

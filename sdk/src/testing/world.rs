@@ -37,7 +37,7 @@ struct Model {
     otherwise: Option<Answer>,
 }
 
-/// What the task did.
+/// The record of a task.
 #[derive(Default)]
 struct Seen {
     requests: Vec<Request>,
