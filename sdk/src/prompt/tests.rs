@@ -1,3 +1,5 @@
+//! Requests made of prompts, and values made of replies.
+
 use super::*;
 use crate::llm::{Media, Usage};
 use agenthost_sdk_macros::{Deserialize, JsonSchema};
