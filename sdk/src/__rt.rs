@@ -6,13 +6,56 @@ use serde::{Deserializer, Serializer};
 
 pub use wit_bindgen;
 
-/// Ends a call of the host where there is none: in a plugin's native tests.
-#[expect(
-    clippy::panic,
-    reason = "there is no value to go on with, and the name of the function is the whole help"
-)]
-pub fn no_host(function: &str) {
-    panic!("host functions exist only inside agenthost: {function}");
+#[cfg(not(target_family = "wasm"))]
+pub use native::{complete, key, remaining, report, start, start_now, unscriptable};
+
+/// The host's functions where there is no host: in a plugin's native tests, where the test's own host answers.
+#[cfg(not(target_family = "wasm"))]
+mod native {
+    use std::any::TypeId;
+
+    use crate::llm::{Allowance, Error, Reply, Request};
+    use crate::testing::World;
+
+    /// Asks the scripted model.
+    ///
+    /// # Errors
+    ///
+    /// The scripted ones.
+    pub async fn complete(request: Request) -> Result<Reply, Error> {
+        World::current("agenthost:plugin/llm#complete").complete(request).await
+    }
+
+    /// The scripted rest of the limits.
+    pub fn remaining() -> Allowance {
+        World::current("agenthost:plugin/llm#remaining").remaining()
+    }
+
+    /// Notes the task's progress.
+    pub fn report(done: u32, total: Option<u32>, message: &str) {
+        World::current("agenthost:plugin/progress#report").report(done, total, message);
+    }
+
+    /// The key under which the script of an imported function is kept.
+    pub fn key<F: 'static>(run: &F) -> TypeId {
+        crate::testing::key(run)
+    }
+
+    /// Runs the script of an imported function that is `async`.
+    pub async fn start<I: Clone + 'static, O: 'static>(key: TypeId, plugin: &str, input: I) -> O {
+        World::current(plugin).start(key, plugin, input).await
+    }
+
+    /// Runs the script of an imported function that is not `async`.
+    pub fn start_now<I: Clone + 'static, O: 'static>(key: TypeId, plugin: &str, input: I) -> O {
+        World::current(plugin).start_now(key, plugin, input)
+    }
+
+    /// Ends a call of a function that has no script.
+    #[expect(clippy::panic, reason = "there is no value to go on with")]
+    pub fn unscriptable(function: &str) -> ! {
+        panic!("host functions exist only inside agenthost, and tests have no script for this one: {function}");
+    }
 }
 
 /// Flags as the list of the names that are set.

@@ -4,6 +4,7 @@
 #![allow(
     missing_docs,
     unreachable_pub,
+    unused,
     clippy::all,
     reason = "generated; the WIT carries the documentation"
 )]

@@ -11,17 +11,17 @@
 //! | [`vote`] | the answer with the most votes | on a tie that may not be broken, or without votes | when the rest cannot change it |
 //!
 //! A call that is left is dropped, which cancels the sub-task and gives back what it had reserved; so is every call of a
-//! policy that is itself dropped. `at_once` bounds how many calls run at a time, in order; without it, all of them.
+//! policy that is itself dropped. `max_concurrent` bounds how many calls run at a time, in order; without it, all of them.
 //!
 //! ```
-//! use agenthost_sdk::join::{self, lane};
+//! use agenthost_sdk::join::{self, branch};
 //! # async fn research(company: &str) -> Result<String, String> {
 //! #     if company == "Globex" { Err("no such company".to_owned()) } else { Ok(format!("{company} sells robots")) }
 //! # }
 //! # let main = async {
 //!
 //! let companies = ["Acme", "Globex", "Initech"];
-//! let results = join::settled(companies.map(|company| lane(company, research(company)))).at_once(2).await;
+//! let results = join::settled(companies.map(|company| branch(company, research(company)))).max_concurrent(2).await;
 //!
 //! let (done, failed) = join::split(results);
 //! assert_eq!(done[1].value, "Initech sells robots");
@@ -32,22 +32,22 @@
 //!
 //! Results keep their place: a [`Done`] says which call it was by index, name and attempt. The calls that run are polled
 //! in the order in which they were given, never in the order in which they woke, so a replay that brings the same replies
-//! in the same order comes to the same decision. Polling every running call again for each reply is the price; `at_once`
+//! in the same order comes to the same decision. Polling every running call again for each reply is the price; `max_concurrent`
 //! bounds it.
 //!
 //! Left out: starting a call after a delay (the clock of a task stands still), and retries. A further attempt is a further
 //! call, by whatever rule the plugin has:
 //!
 //! ```
-//! use agenthost_sdk::join::{self, lane};
+//! use agenthost_sdk::join::{self, branch};
 //! # use std::cell::Cell;
 //! # let calls = Cell::new(0);
 //! # let draft = |_: &str| { calls.set(calls.get() + 1); let n = calls.get(); async move { if n == 1 { Err("crashed") } else { Ok(n) } } };
 //! # let main = async {
 //!
-//! let done = match join::first([lane("draft", draft("a poem"))]).await {
+//! let done = match join::first([branch("draft", draft("a poem"))]).await {
 //!     Ok(done) => done,
-//!     Err(_) => join::first([lane("draft", draft("a shorter poem")).attempt(2)]).await?,
+//!     Err(_) => join::first([branch("draft", draft("a shorter poem")).attempt(2)]).await?,
 //! };
 //! assert_eq!(done.attempt, 2);
 //! # Ok::<(), join::Unreached<i32, &str>>(())
@@ -55,8 +55,8 @@
 //! # futures_util::FutureExt::now_or_never(main).unwrap().unwrap();
 //! ```
 
+mod branches;
 mod each;
-mod lanes;
 mod quorum;
 mod vote;
 
@@ -72,9 +72,9 @@ pub use each::{All, Settled, all, settled};
 pub use quorum::{First, Quorum, Unreached, first, quorum};
 pub use vote::{Tally, Tie, Undecided, Vote, vote, vote_by_key};
 
-/// A call to be made, with the name that its result will carry. Made by [`lane`].
-#[must_use = "a lane does nothing until a policy runs it"]
-pub struct Lane<'a, T, E> {
+/// A call to be made, with the name that its result will carry. Made by [`branch`].
+#[must_use = "a branch does nothing until a policy runs it"]
+pub struct Branch<'a, T, E> {
     name: String,
     attempt: u32,
     call: Pin<Box<dyn Future<Output = Result<T, E>> + 'a>>,
@@ -85,31 +85,31 @@ pub struct Lane<'a, T, E> {
 /// Calls of different sub-agents with the same result type go into one policy.
 ///
 /// ```
-/// use agenthost_sdk::join::{self, lane};
+/// use agenthost_sdk::join::{self, branch};
 /// # async fn review(draft: &str) -> Result<bool, String> { Ok(draft.len() > 3) }
 /// # let main = async {
-/// let reviews = [lane("voice", review("a draft")), lane("facts", async { Err("no source".to_owned()) })];
+/// let reviews = [branch("voice", review("a draft")), branch("facts", async { Err("no source".to_owned()) })];
 /// let results = join::settled(reviews).await;
 /// assert_eq!((results[0].name.as_str(), &results[0].value), ("voice", &Ok(true)));
 /// assert_eq!((results[1].name.as_str(), &results[1].value), ("facts", &Err("no source".to_owned())));
 /// # };
 /// # futures_util::FutureExt::now_or_never(main).unwrap();
 /// ```
-pub fn lane<'a, T, E>(name: impl Into<String>, call: impl Future<Output = Result<T, E>> + 'a) -> Lane<'a, T, E> {
-    Lane {
+pub fn branch<'a, T, E>(name: impl Into<String>, call: impl Future<Output = Result<T, E>> + 'a) -> Branch<'a, T, E> {
+    Branch {
         name: name.into(),
         attempt: 1,
         call: Box::pin(call),
     }
 }
 
-impl<T, E> Lane<'_, T, E> {
+impl<T, E> Branch<'_, T, E> {
     /// Says that this call is the `number`-th attempt at its work; without it, the first.
     ///
     /// ```
-    /// use agenthost_sdk::join::{self, lane};
+    /// use agenthost_sdk::join::{self, branch};
     /// # let main = async {
-    /// let error = join::all([lane("draft", async { Err::<(), _>("crashed") }).attempt(2)]).await.unwrap_err();
+    /// let error = join::all([branch("draft", async { Err::<(), _>("crashed") }).attempt(2)]).await.unwrap_err();
     /// assert_eq!(error.to_string(), "draft (attempt 2): crashed");
     /// # };
     /// # futures_util::FutureExt::now_or_never(main).unwrap();
@@ -120,9 +120,9 @@ impl<T, E> Lane<'_, T, E> {
     }
 }
 
-impl<T, E> Debug for Lane<'_, T, E> {
+impl<T, E> Debug for Branch<'_, T, E> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lane")
+        f.debug_struct("Branch")
             .field("name", &self.name)
             .field("attempt", &self.attempt)
             .finish_non_exhaustive()
@@ -134,7 +134,7 @@ impl<T, E> Debug for Lane<'_, T, E> {
 pub struct Done<V> {
     /// The call's place among those given to the policy, from 0.
     pub index: usize,
-    /// The name given to [`lane`].
+    /// The name given to [`branch`].
     pub name: String,
     /// Which attempt it was, from 1.
     pub attempt: u32,
@@ -216,9 +216,9 @@ impl From<Done<Failure>> for Failure {
 /// Parts results from errors, each in the order given.
 ///
 /// ```
-/// use agenthost_sdk::join::{self, lane};
+/// use agenthost_sdk::join::{self, branch};
 /// # let main = async {
-/// let results = join::settled([lane("a", async { Err("crashed") }), lane("b", async { Ok(2) })]).await;
+/// let results = join::settled([branch("a", async { Err("crashed") }), branch("b", async { Ok(2) })]).await;
 /// let (done, failed) = join::split(results);
 /// assert_eq!((done[0].value, failed[0].to_string().as_str()), (2, "a: crashed"));
 /// # };

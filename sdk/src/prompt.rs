@@ -3,20 +3,27 @@
 //! Bounded by what the host grants: which model names, how many tokens and calls; it answers with an error of its own
 //! class otherwise. Left out: retries and rate limits, which are the host's, and streaming.
 
+mod options;
+#[cfg(test)]
+mod tests;
+
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 
-use crate::llm::{Error, Message, Part, Reply, Request, Role, Stop, complete};
+pub use options::{Cache, Effort};
+
+use crate::llm::{Allowance, Error, Message, Part, Reply, Request, Role, Stop, complete};
 
 /// A model call to be made: what is said, to which model, within how many tokens.
 ///
 /// Nothing happens until [`text`](Prompt::text), [`json`](Prompt::json) or [`reply`](Prompt::reply) is awaited. Calls made
 /// together run together, as with [`join_all`](crate::join_all).
 ///
-/// ```no_run
-/// // Model calls are made inside a host, hence not run here.
+/// ```
 /// use agenthost_sdk::prelude::*;
+/// use agenthost_sdk::serde_json::json;
+/// use agenthost_sdk::testing::{Host, Reply};
 ///
 /// #[derive(Deserialize, JsonSchema)]
 /// struct Verdict {
@@ -33,6 +40,11 @@ use crate::llm::{Error, Message, Part, Reply, Request, Role, Stop, complete};
 ///         .await?;
 ///     Ok(verdict.fits)
 /// }
+///
+/// let host = Host::new() // in a test; in a run, the operator's models answer
+///     .model("fast", [Reply::text("We have moved.")])
+///     .model("strong", [Reply::json(json!({"fits": true}))]);
+/// assert_eq!(host.run(judge("Wir sind umgezogen.")), Ok(true));
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a prompt does nothing until `text`, `json` or `reply` is awaited"]
@@ -106,8 +118,8 @@ impl Prompt {
         self
     }
 
-    /// A further setting by name, such as `effort`; a name that the host does not know is an invalid request. The same
-    /// name again replaces its value.
+    /// A further setting by name, for one that has no method here; a name that the host does not know is an invalid
+    /// request. The same name again replaces its value.
     ///
     /// ```
     /// use agenthost_sdk::Prompt;
@@ -120,6 +132,30 @@ impl Prompt {
         self.request.options.retain(|(known, _)| *known != name);
         self.request.options.push((name, value.into()));
         self
+    }
+
+    /// How hard the model thinks, if it can be told.
+    ///
+    /// ```
+    /// use agenthost_sdk::{Effort, Prompt};
+    ///
+    /// let request = Prompt::new("Prove it.").effort(Effort::High).into_request();
+    /// assert_eq!(request.options, [("effort".to_owned(), "high".to_owned())]);
+    /// ```
+    pub fn effort(self, effort: Effort) -> Prompt {
+        self.option("effort", effort.name())
+    }
+
+    /// How long the provider keeps the beginning of the prompt in its cache, if it can be told.
+    ///
+    /// ```
+    /// use agenthost_sdk::{Cache, Prompt};
+    ///
+    /// let request = Prompt::new("Find the clause.").cache(Cache::OneHour).into_request();
+    /// assert_eq!(request.options, [("cache".to_owned(), "1h".to_owned())]);
+    /// ```
+    pub fn cache(self, cache: Cache) -> Prompt {
+        self.option("cache", cache.name())
     }
 
     /// Adds text from outside to the last message, as material: on lines of its own, between `<label>` and `</label>`,
@@ -230,13 +266,13 @@ impl Prompt {
 
     /// Asks, and takes the reply's text. A reply that was cut off at the token limit is given as it stands.
     ///
-    /// ```no_run
-    /// // Only a host can answer, hence not run here.
-    /// use agenthost_sdk::prelude::*;
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    /// use agenthost_sdk::testing::{Host, Reply};
     ///
-    /// async fn translate(text: &str) -> Result<String, Failure> {
-    ///     Ok(Prompt::new("Translate into English.").data("text", text).max_tokens(500).text().await?)
-    /// }
+    /// let host = Host::new().model("fast", [Reply::text("Good morning")]);
+    /// let prompt = Prompt::new("Translate into English.").data("text", "Guten Morgen").max_tokens(500);
+    /// assert_eq!(host.run(prompt.text()), Ok("Good morning".to_owned()));
     /// ```
     ///
     /// # Errors
@@ -245,7 +281,7 @@ impl Prompt {
     ///
     /// # Panics
     ///
-    /// Natively, where there is no host.
+    /// Natively, outside a test's host.
     pub async fn text(self) -> Result<String, Error> {
         text(self.reply().await?)
     }
@@ -253,9 +289,10 @@ impl Prompt {
     /// Asks for JSON of this type: its JSON Schema is sent along, and the reply is parsed. Doc comments on the type and its
     /// fields reach the model as descriptions, and the fields are asked for in the order of the type.
     ///
-    /// ```no_run
-    /// // Only a host can answer, hence not run here.
+    /// ```
     /// use agenthost_sdk::prelude::*;
+    /// use agenthost_sdk::serde_json::json;
+    /// use agenthost_sdk::testing::{Host, Reply};
     ///
     /// /// What the model makes of a mail.
     /// #[derive(Deserialize, JsonSchema)]
@@ -268,6 +305,9 @@ impl Prompt {
     /// async fn triage(mail: &str) -> Result<Triage, Failure> {
     ///     Ok(Prompt::new("Sort the mail.").data("mail", mail).json().await?)
     /// }
+    ///
+    /// let host = Host::new().model("fast", [Reply::json(json!({"summary": "It is broken.", "urgent": true}))]);
+    /// assert!(host.run(triage("HELP!")).is_ok_and(|triage| triage.urgent));
     /// ```
     ///
     /// # Errors
@@ -277,17 +317,17 @@ impl Prompt {
     ///
     /// # Panics
     ///
-    /// Natively, where there is no host.
+    /// Natively, outside a test's host.
     pub async fn json<T: DeserializeOwned + JsonSchema>(self) -> Result<T, Error> {
         parse(self.schema(schema::<T>()).reply().await?)
     }
 
     /// Asks, and takes the whole reply: its parts, why it ended, the tokens it took.
     ///
-    /// ```no_run
-    /// // Only a host can answer, hence not run here.
+    /// ```
     /// use agenthost_sdk::llm::Stop;
     /// use agenthost_sdk::prelude::*;
+    /// use agenthost_sdk::testing::{Host, Reply};
     ///
     /// async fn story() -> Result<String, Failure> {
     ///     let reply = Prompt::new("Tell a story.").max_tokens(300).reply().await?;
@@ -296,6 +336,9 @@ impl Prompt {
     ///         _ => Ok(reply.text()),
     ///     }
     /// }
+    ///
+    /// let host = Host::new().model("fast", [Reply::text("Once upon a").stop(Stop::MaxTokens)]);
+    /// assert_eq!(host.run(story()), Err(Failure::failed("cut off after 0 tokens")));
     /// ```
     ///
     /// # Errors
@@ -304,7 +347,7 @@ impl Prompt {
     ///
     /// # Panics
     ///
-    /// Natively, where there is no host.
+    /// Natively, outside a test's host.
     pub async fn reply(self) -> Result<Reply, Error> {
         complete(self.into_request()).await
     }
@@ -328,6 +371,41 @@ impl Reply {
             _ => None,
         });
         texts.collect()
+    }
+}
+
+impl Request {
+    /// The texts of all messages, one below the other, without the system text.
+    ///
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    ///
+    /// let request = Prompt::new("Name a colour.").assistant("Blue.").user("Another one.").into_request();
+    /// assert_eq!(request.text(), "Name a colour.\nBlue.\nAnother one.");
+    /// ```
+    #[must_use]
+    pub fn text(&self) -> String {
+        let parts = self.messages.iter().flat_map(|message| &message.content);
+        let texts: Vec<&str> = parts
+            .filter_map(|part| match part {
+                Part::Text(text) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect();
+        texts.join("\n")
+    }
+}
+
+/// No limits.
+impl Default for Allowance {
+    fn default() -> Allowance {
+        Allowance {
+            tokens: None,
+            cost_micro_usd: None,
+            calls: None,
+            fuel: None,
+            time_ms: None,
+        }
     }
 }
 
@@ -367,190 +445,4 @@ fn schema<T: JsonSchema>() -> String {
         .into_root_schema_for::<T>()
         .as_value()
         .to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::llm::{Media, Usage};
-    use agenthost_sdk_macros::{Deserialize, JsonSchema};
-    use serde_json::{Value, json};
-
-    #[derive(Debug, Deserialize, JsonSchema, PartialEq)]
-    struct Inner {
-        /// From 0 to 1.
-        weight: f32,
-    }
-
-    /// What was found.
-    #[derive(Debug, Deserialize, JsonSchema, PartialEq)]
-    #[serde(rename_all = "kebab-case")]
-    struct Found {
-        all_of: Vec<Inner>,
-        note: Option<String>,
-        next: Option<Box<Found>>,
-    }
-
-    fn reply(stop: Stop, texts: &[&str]) -> Reply {
-        let usage = Usage {
-            input: 1,
-            cached_input: 0,
-            cache_write_input: 0,
-            output: 1,
-            reasoning_output: 0,
-        };
-        let mut content: Vec<Part> = texts.iter().map(|text| Part::Text((*text).to_owned())).collect();
-        content.insert(
-            0,
-            Part::Media(Media {
-                mime: "image/png".into(),
-                data: vec![1],
-            }),
-        );
-        Reply {
-            content,
-            model: "m".into(),
-            stop,
-            usage,
-        }
-    }
-
-    #[test]
-    fn a_prompt_is_one_user_message_for_the_fast_model() {
-        let request = Prompt::new("hi").into_request();
-        let expected = Request {
-            model: "fast".into(),
-            system: None,
-            messages: vec![Message {
-                role: Role::User,
-                content: vec![Part::Text("hi".into())],
-            }],
-            max_tokens: None,
-            schema: None,
-            options: vec![],
-        };
-        assert_eq!(request, expected);
-    }
-
-    #[test]
-    fn settings_reach_the_request_and_an_option_is_replaced() {
-        let prompt = Prompt::new("hi")
-            .system("s")
-            .model("strong")
-            .max_tokens(512)
-            .schema("{}");
-        let request = prompt
-            .option("effort", "low")
-            .option("cache", "1h")
-            .option("effort", "high")
-            .into_request();
-        assert_eq!(request.system.as_deref(), Some("s"));
-        assert_eq!(request.model, "strong");
-        assert_eq!(request.max_tokens, Some(512));
-        assert_eq!(request.schema.as_deref(), Some("{}"));
-        assert_eq!(
-            request.options,
-            [("cache".into(), "1h".into()), ("effort".into(), "high".into())]
-        );
-    }
-
-    #[test]
-    fn data_cannot_end_its_mark_and_the_rule_stands_behind_the_system_text_once() {
-        for text in ["a </data> b", "</da</data>ta>", "<</data>", "</data"] {
-            let request = Prompt::new("hi")
-                .data("data", text)
-                .system("s")
-                .data("more", "x")
-                .into_request();
-            let [Part::Text(sent)] = request.messages[0].content.as_slice() else {
-                panic!("one text")
-            };
-            assert_eq!(sent.matches("</data").count(), 1, "{sent}");
-            assert!(
-                sent.starts_with("hi\n<data>\n") && sent.ends_with("\n</data>\n<more>\nx\n</more>"),
-                "{sent}"
-            );
-            assert_eq!(request.system, Some(format!("s\n\n{DATA_RULE}")));
-        }
-        let image = Part::Media(Media {
-            mime: "image/png".into(),
-            data: vec![],
-        });
-        let request = Prompt::new("hi").part(image).data("d", "x").into_request();
-        assert_eq!(request.messages[0].content[2], Part::Text("\n<d>\nx\n</d>".into()));
-        assert_eq!(request.system.as_deref(), Some(DATA_RULE));
-    }
-
-    #[test]
-    fn a_conversation_keeps_its_order_and_a_part_joins_the_last_message() {
-        let image = Part::Media(Media {
-            mime: "image/png".into(),
-            data: vec![1, 2],
-        });
-        let request = Prompt::new("a")
-            .assistant("b")
-            .user("c")
-            .part(image.clone())
-            .into_request();
-        let roles: Vec<Role> = request.messages.iter().map(|message| message.role).collect();
-        assert_eq!(roles, [Role::User, Role::Assistant, Role::User]);
-        assert_eq!(request.messages[2].content, [Part::Text("c".into()), image]);
-    }
-
-    #[test]
-    fn the_schema_stands_in_place_with_names_and_docs() {
-        let schema: Value = serde_json::from_str(&schema::<Vec<Inner>>()).unwrap();
-        assert_eq!(schema["items"]["properties"]["weight"]["description"], "From 0 to 1.");
-        assert_eq!(schema.get("$schema"), None);
-        assert_eq!(schema.get("$defs"), None);
-
-        let schema: Value = serde_json::from_str(&self::schema::<Found>()).unwrap();
-        assert_eq!(schema["title"], "Found");
-        assert_eq!(schema["description"], "What was found.");
-        assert!(schema["properties"]["all-of"].is_object(), "{schema}");
-        assert_eq!(schema["required"], json!(["all-of"]));
-        let fields: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
-        assert_eq!(fields, ["all-of", "note", "next"], "the order of the type");
-    }
-
-    #[test]
-    fn text_joins_the_text_parts() {
-        assert_eq!(text(reply(Stop::End, &["a", "b"])), Ok("ab".to_owned()));
-        assert_eq!(text(reply(Stop::MaxTokens, &["a"])), Ok("a".to_owned()));
-        assert_eq!(text(reply(Stop::Refusal, &["no"])), Err(Error::Refused("no".into())));
-    }
-
-    #[test]
-    fn a_reply_parses_or_is_an_invalid_reply() {
-        let found = parse::<Found>(reply(Stop::End, &[r#"{"all-of": [{"weight": 0.5}]}"#]));
-        assert_eq!(
-            found,
-            Ok(Found {
-                all_of: vec![Inner { weight: 0.5 }],
-                note: None,
-                next: None
-            })
-        );
-
-        let error = parse::<Inner>(reply(Stop::End, &["{}"])).unwrap_err();
-        assert_eq!(
-            error,
-            Error::InvalidReply("missing field `weight` at line 1 column 2".into())
-        );
-        let error = parse::<Inner>(reply(Stop::MaxTokens, &["{"])).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("invalid reply: cut off at the output limit: "),
-            "{error}"
-        );
-    }
-
-    #[test]
-    #[should_panic(expected = "host functions exist only inside agenthost: agenthost:plugin/llm@0.1.0#complete")]
-    fn a_call_without_a_host_panics_with_its_name() {
-        let mut future = Box::pin(Prompt::new("hi").text());
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let _ = future.as_mut().poll(&mut context);
-    }
 }

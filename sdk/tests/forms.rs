@@ -107,7 +107,7 @@ fn a_sub_agent_is_a_module_and_shares_the_types() {
 }
 
 #[test]
-#[should_panic(expected = "host functions exist only inside agenthost: forms:helper/task@0.2.0#run")]
+#[should_panic(expected = "host functions exist only inside agenthost: forms:helper@0.2.0")]
 fn a_sub_agent_without_a_host_panics_with_its_name() {
     let mut call = Box::pin(helper::run(helper::Hint { text: String::new() }));
     let _ = call

@@ -25,33 +25,33 @@ async fn once(input: &Plan) -> (String, Vec<Lane>) {
         .prompts
         .iter()
         .enumerate()
-        .map(|(n, prompt)| lane(format!("lane {n}"), leaf::run(prompt.clone())));
+        .map(|(n, prompt)| branch(format!("lane {n}"), leaf::run(prompt.clone())));
     let most = input.at_once.map_or(usize::MAX, |most| most as usize);
     let ok = "ok".to_owned();
     match input.policy {
-        Policy::All => match join::all(calls).at_once(most).await {
+        Policy::All => match join::all(calls).max_concurrent(most).await {
             Ok(done) => (ok, list("done", done)),
             Err(error) => (error.to_string(), list("failed", [error])),
         },
         Policy::Settled => {
-            let told = join::settled(calls).at_once(most).await.into_iter().map(|done| {
+            let told = join::settled(calls).max_concurrent(most).await.into_iter().map(|done| {
                 done.transpose()
                     .map_or_else(|error| told("failed", error), |done| told("done", done))
             });
             (ok, told.collect())
         }
-        Policy::Quorum(wanted) => match join::quorum(wanted as usize, calls).at_once(most).await {
+        Policy::Quorum(wanted) => match join::quorum(wanted as usize, calls).max_concurrent(most).await {
             Ok(done) => (ok, list("done", done)),
             Err(error) => (error.to_string(), list("failed", error.failed)),
         },
-        Policy::First => match join::first(calls).at_once(most).await {
+        Policy::First => match join::first(calls).max_concurrent(most).await {
             Ok(done) => (ok, list("done", [done])),
             Err(error) => (error.to_string(), list("failed", error.failed)),
         },
         Policy::Crash => {
             // A lane that panics when the first is done, while the policy still holds the others.
             let calls = calls.enumerate().map(|(n, call)| {
-                lane("crash", async move {
+                branch("crash", async move {
                     let done = join::first([call]).await;
                     if n == 0 {
                         panic!("as asked");
@@ -68,7 +68,7 @@ async fn once(input: &Plan) -> (String, Vec<Lane>) {
             } else {
                 Tie::Fail
             };
-            match join::vote(tie, calls).at_once(most).await {
+            match join::vote(tie, calls).max_concurrent(most).await {
                 Ok(tally) => {
                     let mut lanes = list("winner", [tally.winner]);
                     lanes.extend(list("agreed", tally.agreed));

@@ -27,3 +27,48 @@ async fn run(draft: Document) -> Result<Vec<Issue>, Failure> {
         .await?;
     Ok(found.issues)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agenthost_sdk::serde_json::json;
+    use agenthost_sdk::testing::{Host, Reply};
+
+    fn draft() -> Document {
+        let brief = draft::Brief {
+            subject: "The new office".to_owned(),
+            audience: "customers".to_owned(),
+            facts: vec!["It opens in May.".to_owned()],
+            voice: "plain".to_owned(),
+        };
+        Document {
+            brief,
+            title: "Moving".to_owned(),
+            text: "We move in June.".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_issues_come_from_the_model() {
+        let issue = json!({"fault": "off-voice", "passage": "June", "problem": "It is not.", "remedy": "Cut it."});
+        let replies = [
+            Reply::json(json!({"issues": [issue]})),
+            Reply::json(json!({"issues": []})),
+        ];
+        let host = Host::new().model("fast", replies);
+        let issues = host.run(run(draft())).unwrap();
+        assert_eq!((issues.len(), issues[0].passage.as_str()), (1, "June"));
+        assert_eq!(host.run(run(draft())), Ok(vec![]));
+        let asked = host.requests()[0].text();
+        assert!(
+            asked.contains("We move in June.") && asked.contains("<voice>\nplain\n</voice>"),
+            "{asked}"
+        );
+    }
+
+    #[test]
+    fn a_check_that_fails_is_no_pass() {
+        let host = Host::new().model("fast", [Reply::error(llm::Error::Exhausted(Limit::Calls))]);
+        assert_eq!(host.run(run(draft())), Err(Failure::Exhausted(Limit::Calls)));
+    }
+}

@@ -8,31 +8,95 @@ agenthost_sdk::plugin!();
 
 /// How many companies are looked into at once. The host holds the model calls back as its quota asks; this holds back
 /// sandboxes.
-const AT_ONCE: usize = 8;
+const MAX_CONCURRENT: usize = 8;
 
 async fn run(market: Market) -> Result<Comparison, Failure> {
-    let lanes = market.companies.iter().map(|company| {
+    let branches = market.companies.iter().map(|company| {
         let topic = competitor::Topic {
             company: company.clone(),
             questions: market.questions.clone(),
         };
-        lane(company, competitor::run(topic))
+        branch(company, competitor::run(topic))
     });
-    let (done, failed) = join::split(join::settled(lanes).at_once(AT_ONCE).await);
+    let (done, failed) = join::split(join::settled(branches).max_concurrent(MAX_CONCURRENT).await);
     if done.is_empty() {
         let first = failed.into_iter().next();
         return Err(first.map_or(Failure::failed("no companies to compare"), Failure::from));
     }
     progress(1, 2, "comparing the companies");
 
-    let missing = failed.into_iter().map(|lane| compare::Missing {
-        company: lane.name,
-        failure: lane.value,
+    let missing = failed.into_iter().map(|branch| compare::Missing {
+        company: branch.name,
+        failure: branch.value,
     });
     compare::run(compare::Material {
         missing: missing.collect(),
-        reports: done.into_iter().map(|lane| lane.value).collect(),
+        reports: done.into_iter().map(|branch| branch.value).collect(),
         questions: market.questions,
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use agenthost_sdk::testing::{Host, sleep};
+
+    fn market(companies: usize) -> Market {
+        Market {
+            companies: (0..companies).map(|n| format!("company {n}")).collect(),
+            questions: vec!["What does it cost?".to_owned()],
+        }
+    }
+
+    fn host() -> Host {
+        let host = Host::new().sub_agent(compare::run, |material| {
+            Ok(Comparison {
+                summary: format!("{} reports", material.reports.len()),
+                aspects: vec![],
+                missing: material.missing,
+            })
+        });
+        host.sub_agent_async(competitor::run, async |topic| {
+            sleep(Duration::from_secs(1)).await;
+            match topic.company.as_str() {
+                "company 1" => Err(Failure::Exhausted(Limit::Tokens)),
+                _ => Ok(competitor::Report {
+                    company: topic.company,
+                    summary: String::new(),
+                    findings: vec![],
+                    confidence: 1.0,
+                }),
+            }
+        })
+    }
+
+    #[test]
+    fn a_company_that_fails_is_named_and_does_not_stop_the_others() {
+        let host = host();
+        let comparison = host.run(run(market(20))).unwrap();
+        assert_eq!(comparison.summary, "19 reports");
+        let missing = compare::Missing {
+            company: "company 1".to_owned(),
+            failure: Failure::Exhausted(Limit::Tokens),
+        };
+        assert_eq!(comparison.missing, [missing]);
+        assert_eq!(
+            (host.most_concurrent(), host.elapsed()),
+            (MAX_CONCURRENT, Duration::from_secs(3))
+        );
+        assert_eq!(host.inputs(compare::run)[0].questions, ["What does it cost?"]);
+    }
+
+    #[test]
+    fn without_a_report_nothing_is_compared() {
+        let host = Host::new().sub_agent(competitor::run, |_| Err(Failure::Denied("fast".to_owned())));
+        assert_eq!(host.run(run(market(2))), Err(Failure::Denied("fast".to_owned())));
+        assert_eq!(
+            host.run(run(market(0))),
+            Err(Failure::failed("no companies to compare"))
+        );
+    }
 }

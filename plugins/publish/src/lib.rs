@@ -34,13 +34,13 @@ async fn run(brief: Brief) -> Result<Publication, Failure> {
 /// All checks at once, each on the same draft.
 async fn check(document: &Document) -> Objections {
     let results = join::settled([
-        lane("fact-check", fact_check::run(document.clone())),
-        lane("brand-voice", brand_voice::run(document.clone())),
-        lane("security-review", security_review::run(document.clone())),
+        branch("fact-check", fact_check::run(document.clone())),
+        branch("brand-voice", brand_voice::run(document.clone())),
+        branch("security-review", security_review::run(document.clone())),
     ])
     .await;
     let checks = [Check::Facts, Check::Voice, Check::Security];
-    merge(checks.into_iter().zip(results.into_iter().map(|lane| lane.value)))
+    merge(checks.into_iter().zip(results.into_iter().map(|branch| branch.value)))
 }
 
 /// One issue per fault and passage, in the order of the checks, with all that raised it.
@@ -96,6 +96,7 @@ fn publication(document: Document, drafts: u8, found: Objections) -> Publication
 mod tests {
     use super::draft::Fault;
     use super::*;
+    use agenthost_sdk::testing::Host;
 
     fn issue(fault: Fault, passage: &str, problem: &str) -> Issue {
         Issue {
@@ -156,5 +157,65 @@ mod tests {
             failure: Failure::Cancelled,
         };
         assert_eq!((objections.issues, objections.unchecked), (vec![], vec![expected]));
+    }
+
+    /// A host whose writer numbers its drafts, and whose facts are checked by `facts`.
+    fn host(facts: impl FnMut(Document) -> Result<Vec<Issue>, Failure> + 'static) -> Host {
+        let mut drafts = 0;
+        Host::new()
+            .sub_agent(draft::run, move |_| {
+                drafts += 1;
+                let title = drafts.to_string();
+                Ok(Document { title, ..document() })
+            })
+            .sub_agent(fact_check::run, facts)
+            .sub_agent(brand_voice::run, |_| Ok(vec![]))
+            .sub_agent(security_review::run, |_| Ok(vec![]))
+    }
+
+    #[test]
+    fn a_draft_without_issues_is_the_only_one() {
+        let host = host(|_| Ok(vec![]));
+        let published = host.run(run(document().brief)).unwrap();
+        assert_eq!((published.drafts, published.verdict), (1, Verdict::Pass));
+        assert_eq!(host.most_concurrent(), 3, "the checks run at once");
+    }
+
+    #[test]
+    fn an_issue_leads_to_one_revision_which_is_checked_again() {
+        let claim = issue(Fault::WrongFact, "June", "It is May.");
+        let found = claim.clone();
+        let host = host(move |draft| {
+            Ok(if draft.title == "1" {
+                vec![found.clone()]
+            } else {
+                vec![]
+            })
+        });
+        let published = host.run(run(document().brief)).unwrap();
+        assert_eq!((published.document.title.as_str(), published.drafts), ("2", 2));
+        assert_eq!(published.verdict, Verdict::Pass);
+        let draft::Order::Revise(revision) = &host.inputs(draft::run)[1] else {
+            panic!("the second order is a revision")
+        };
+        assert_eq!(
+            (revision.document.title.as_str(), &revision.issues),
+            ("1", &vec![claim])
+        );
+    }
+
+    #[test]
+    fn a_first_draft_is_not_lost_with_the_second() {
+        let host = host(|_| Ok(vec![issue(Fault::WrongFact, "June", "It is May.")]));
+        let host = host.sub_agent(draft::run, |order| match order {
+            draft::Order::Write(_) => Ok(document()),
+            draft::Order::Revise(_) => Err(Failure::Exhausted(Limit::Cost)),
+        });
+        let published = host.run(run(document().brief)).unwrap();
+        let Verdict::Objections(objections) = published.verdict else {
+            panic!("there is an issue")
+        };
+        assert_eq!(objections.not_revised, Some(Failure::Exhausted(Limit::Cost)));
+        assert_eq!((published.drafts, objections.issues.len()), (1, 1));
     }
 }

@@ -76,13 +76,13 @@ async fn ask(job: &Job, failure: &Failure) -> Opinions {
         failure: failure.clone(),
     };
     let results = join::settled([
-        lane("simplify", async {
+        branch("simplify", async {
             simplify::run(setback.clone()).await.map(Opinion::Simplification)
         }),
-        lane("alternatives", async {
+        branch("alternatives", async {
             alternatives::run(setback.clone()).await.map(Opinion::Approaches)
         }),
-        lane("diagnose", async {
+        branch("diagnose", async {
             diagnose::run(setback.clone()).await.map(Opinion::Diagnosis)
         }),
     ])
@@ -93,13 +93,13 @@ async fn ask(job: &Job, failure: &Failure) -> Opinions {
         diagnosis: None,
         silent: Vec::new(),
     };
-    for lane in results {
-        match lane.value {
+    for branch in results {
+        match branch.value {
             Ok(Opinion::Simplification(simplification)) => opinions.simplification = Some(simplification),
             Ok(Opinion::Approaches(approaches)) => opinions.approaches = approaches,
             Ok(Opinion::Diagnosis(diagnosis)) => opinions.diagnosis = Some(diagnosis),
             Err(failure) => opinions.silent.push(Silent {
-                sub_agent: lane.name,
+                sub_agent: branch.name,
                 failure,
             }),
         }
@@ -161,6 +161,8 @@ fn escalate(report: &Report) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agenthost_sdk::serde_json::json;
+    use agenthost_sdk::testing::{Host, Reply};
 
     fn some_plan(requirements: &str, files: &[&str]) -> generate::Plan {
         generate::Plan {
@@ -279,5 +281,85 @@ mod tests {
         assert_eq!(json["decision"]["path"], "escalate");
         assert_eq!(json["opinions"]["simplification"]["left-out"][0], "speed");
         assert_eq!(json["opinions"]["silent"][0]["failure"]["exhausted"], "time");
+    }
+
+    fn job() -> Job {
+        Job {
+            language: "Rust".to_owned(),
+            requirements: "all".to_owned(),
+            files: vec![generate::File {
+                name: "a.rs".to_owned(),
+                text: String::new(),
+            }],
+        }
+    }
+
+    /// A host whose programmer fails at all but the job `done`, and whose sub-agents have the usual opinions.
+    fn host(done: &'static str) -> Host {
+        Host::new()
+            .sub_agent(generate::run, move |job| match job.requirements == done {
+                true => Ok(generate::Program {
+                    source: done.to_owned(),
+                    notes: String::new(),
+                }),
+                false => Err(Failure::ContextOverflow),
+            })
+            .sub_agent(simplify::run, |_| Ok(opinions().simplification.unwrap()))
+            .sub_agent(alternatives::run, |_| Ok(opinions().approaches))
+            .sub_agent(diagnose::run, |_| Err(Failure::Exhausted(Limit::Time)))
+    }
+
+    fn decides(path: &str) -> Reply {
+        Reply::json(json!({"path": path, "approach": null, "reason": "It is the surest."}))
+    }
+
+    #[test]
+    fn a_first_attempt_that_works_is_all() {
+        let host = host("all");
+        let shipment = host.run(run(job())).unwrap();
+        assert_eq!((shipment.program.source.as_str(), shipment.decision), ("all", None));
+        assert_eq!(host.progress(), []);
+    }
+
+    #[test]
+    fn after_a_failure_the_chosen_path_is_taken_once() {
+        let host = host("less").model("strong", [decides("simplify")]);
+        let shipment = host.run(run(job())).unwrap();
+        assert_eq!(shipment.program.source, "less");
+        assert_eq!(shipment.decision.unwrap().path, Path::Simplify);
+        let jobs = host.inputs(generate::run);
+        assert_eq!((jobs.len(), &jobs[1].files), (2, &job().files));
+        assert_eq!(host.inputs(diagnose::run)[0].failure, Failure::ContextOverflow);
+        let asked = host.requests()[0].text();
+        assert!(asked.contains("\"silent\":[{\"sub-agent\":\"diagnose\""), "{asked}");
+    }
+
+    #[test]
+    fn a_person_gets_what_was_found_out() {
+        let cases = [
+            (
+                host("nothing").model("strong", [decides("alternative")]),
+                Some(Failure::ContextOverflow),
+            ),
+            (host("nothing").model("strong", [decides("escalate")]), None),
+            (
+                host("nothing").model("strong", [Reply::error(llm::Error::Exhausted(Limit::Calls))]),
+                Some(Failure::Exhausted(Limit::Calls)),
+            ),
+        ];
+        for (host, last) in cases {
+            let Err(Failure::Escalated(text)) = host.run(run(job())) else {
+                panic!("an escalation")
+            };
+            let report: Report = serde_json::from_str(&text).unwrap();
+            assert_eq!((report.first, report.last), (Failure::ContextOverflow, last));
+            assert_eq!(report.opinions.approaches.len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_denial_asks_for_no_opinion() {
+        let host = Host::new().sub_agent(generate::run, |_| Err(Failure::Denied("fast".to_owned())));
+        assert_eq!(host.run(run(job())), Err(Failure::Denied("fast".to_owned())));
     }
 }

@@ -39,4 +39,28 @@ mod title {
         let prompt = Prompt::new(format!("Find a title for the text. {tone}")).data("text", &text.body);
         Ok(prompt.max_tokens(300).json().await?)
     }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use agenthost_sdk::serde_json::json;
+        use agenthost_sdk::testing::{Host, Reply};
+
+        #[test]
+        fn the_tone_reaches_the_model() {
+            let reply = json!({"best": "A short story", "others": ["One", "Two", "Three"]});
+            let host = Host::new().model_with("fast", move |_| Reply::json(&reply));
+            let tones = [
+                (None, "Its tone is the text's."),
+                (Some(Tone::Playful), "It makes people curious."),
+            ];
+            for (tone, told) in tones {
+                let body = "Once upon a time.".to_owned();
+                let titles = host.run(run(Text { body, tone })).unwrap();
+                assert_eq!((titles.best.as_str(), titles.others.len()), ("A short story", 3));
+                let asked = host.requests().pop().unwrap().text();
+                assert!(asked.contains(told) && asked.contains("Once upon a time."), "{asked}");
+            }
+        }
+    }
 }

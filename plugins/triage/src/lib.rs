@@ -63,6 +63,8 @@ fn place(tickets: Vec<Ticket>, labels: &[Numbered]) -> Vec<Result<Label, String>
 mod tests {
     use super::*;
     use agenthost_sdk::serde_json;
+    use agenthost_sdk::serde_json::json;
+    use agenthost_sdk::testing::{Host, Reply};
 
     fn ticket(id: &str) -> Ticket {
         Ticket {
@@ -121,5 +123,20 @@ mod tests {
                 .iter()
                 .all(|ticket| !ticket.subject.is_empty() && !ticket.text.is_empty())
         );
+    }
+
+    #[test]
+    fn one_call_sorts_all_tickets() {
+        let label = |number| json!({"number": number, "reason": "It crashes.", "category": "bug", "priority": "high"});
+        let host = Host::new().model("fast", [Reply::json(json!({"labels": [label(2)]}))]);
+        let labels = host.run(run(["a", "b"].map(ticket).to_vec())).unwrap();
+        assert_eq!(labels[0], Err("the model gave no label for a".to_owned()));
+        assert!(
+            labels[1]
+                .as_ref()
+                .is_ok_and(|label| label.id == "b" && label.category == Category::Bug)
+        );
+        assert_eq!((host.requests().len(), host.requests()[0].max_tokens), (1, Some(360)));
+        assert_eq!(host.run(run(vec![])), Ok(vec![]), "without tickets, no model is asked");
     }
 }

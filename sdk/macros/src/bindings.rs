@@ -1,11 +1,12 @@
 //! Rust for a world: wit-bindgen-rust's output, with what an author of a plugin needs on top.
 //!
 //! The additions are derives in the JSON form of agenthost, which the generator takes as attributes, and two changes to its
-//! output: JSON for flags, and imports that panic with a clear text where there is no host. It follows the generator's
+//! output: JSON for flags, and imports that a test's own host answers natively. It follows the generator's
 //! module layout, hence its pinned version. Left out: any knowledge of the call site, which is `plugin`'s.
 
 use anyhow::{Context as _, Result, anyhow};
 use heck::{ToShoutySnakeCase as _, ToUpperCamelCase as _};
+use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use wit_bindgen_core::wit_parser::{
     Flags, FunctionKind, InterfaceId, Resolve, Type, TypeDefKind, TypeId, WorldId, WorldItem, WorldKey,
@@ -41,7 +42,7 @@ pub(crate) fn generate(resolve: &mut Resolve, world: WorldId, own: bool) -> Resu
         attributes(resolve, id, &mut opts);
         flags.extend(flag_impls(resolve, id, &module));
         if !exported {
-            imports.extend(host_guards(resolve, id, &module));
+            imports.extend(imported(resolve, id, &module));
         }
     }
 
@@ -52,8 +53,8 @@ pub(crate) fn generate(resolve: &mut Resolve, world: WorldId, own: bool) -> Resu
     for (module, item) in flags {
         module_items(&mut file, &module)?.push(item);
     }
-    for (module, function, guard) in imports {
-        guard_import(module_items(&mut file, &module)?, &function, guard);
+    for import in imports {
+        answer_natively(module_items(&mut file, &import.module)?, &import, own);
     }
     Ok(file)
 }
@@ -234,10 +235,24 @@ fn flag_impls(resolve: &Resolve, id: InterfaceId, module: &[String]) -> Vec<(Vec
         .collect()
 }
 
-/// For each imported function, the statement that stops it where there is no host.
-fn host_guards(resolve: &Resolve, id: InterfaceId, module: &[String]) -> Vec<(Vec<String>, String, syn::Stmt)> {
-    let interface = resolve.id_of(id).unwrap_or_default();
-    let functions = resolve.interfaces[id].functions.values();
+/// An imported function.
+struct Import {
+    /// The modules in which the generator puts it.
+    module: Vec<String>,
+    ident: String,
+    /// As in `demo:competitor/task@0.1.0#run`.
+    name: String,
+    /// As in `demo:competitor@0.1.0`.
+    package: String,
+}
+
+fn imported(resolve: &Resolve, id: InterfaceId, module: &[String]) -> Vec<Import> {
+    let interface = &resolve.interfaces[id];
+    let qualified = resolve.id_of(id).unwrap_or_default();
+    let package = interface
+        .package
+        .map(|package| resolve.packages[package].name.to_string());
+    let functions = interface.functions.values();
     functions
         .filter(|function| {
             matches!(
@@ -245,23 +260,68 @@ fn host_guards(resolve: &Resolve, id: InterfaceId, module: &[String]) -> Vec<(Ve
                 FunctionKind::Freestanding | FunctionKind::AsyncFreestanding
             )
         })
-        .map(|function| {
-            let name = format!("{interface}#{}", function.name);
-            let guard = syn::parse_quote! {
-                #[cfg(not(target_family = "wasm"))]
-                ::agenthost_sdk::__rt::no_host(#name);
-            };
-            (module.to_vec(), to_rust_ident(&function.name), guard)
+        .map(|function| Import {
+            module: module.to_vec(),
+            ident: to_rust_ident(&function.name),
+            name: format!("{qualified}#{}", function.name),
+            package: package.clone().unwrap_or_default(),
         })
         .collect()
 }
 
-fn guard_import(items: &mut [syn::Item], function: &str, guard: syn::Stmt) {
+/// Has the SDK answer a call of this function, where there is no host to do so.
+fn answer_natively(items: &mut [syn::Item], import: &Import, own: bool) {
     let found = items.iter_mut().find_map(|item| match item {
-        syn::Item::Fn(found) if found.sig.ident == function => Some(found),
+        syn::Item::Fn(found) if found.sig.ident == import.ident => Some(found),
         _ => None,
     });
-    if let Some(found) = found {
-        found.block.stmts.insert(0, guard);
+    let Some(found) = found else { return };
+    let answer = if own {
+        own_answer(&found.sig)
+    } else {
+        task_answer(&found.sig, import)
+    };
+    let answer = syn::parse_quote! {
+        #[cfg(not(target_family = "wasm"))]
+        return #answer;
+    };
+    found.block.stmts.insert(0, answer);
+}
+
+/// The function of the same name in the SDK.
+fn own_answer(sig: &syn::Signature) -> TokenStream {
+    let ident = &sig.ident;
+    let arguments = arguments(sig).map(|argument| &argument.pat);
+    let wait = sig.asyncness.map(|_| quote!(.await));
+    quote!(::agenthost_sdk::__rt::#ident(#(#arguments),*) #wait)
+}
+
+/// The script of another plugin's task. Its key is computed in a function of its own, because the body of an `async`
+/// function cannot depend on its own type.
+fn task_answer(sig: &syn::Signature, import: &Import) -> TokenStream {
+    let (ident, Import { name, package, .. }) = (&sig.ident, import);
+    let key = quote!({
+        fn key() -> ::core::any::TypeId {
+            ::agenthost_sdk::__rt::key(&self::#ident)
+        }
+        key()
+    });
+    let inputs: Vec<_> = arguments(sig).collect();
+    match (sig.asyncness, inputs.as_slice()) {
+        (Some(_), [input]) => {
+            let input = &input.pat;
+            quote!(::agenthost_sdk::__rt::start(#key, #package, #input).await)
+        }
+        (None, [syn::PatType { pat, ty, .. }]) if matches!(ty.as_ref(), syn::Type::Reference(_)) => {
+            quote!(::agenthost_sdk::__rt::start_now(#key, #package, ::std::borrow::ToOwned::to_owned(#pat)))
+        }
+        _ => quote!(::agenthost_sdk::__rt::unscriptable(#name)),
     }
+}
+
+fn arguments(sig: &syn::Signature) -> impl Iterator<Item = &syn::PatType> {
+    sig.inputs.iter().filter_map(|input| match input {
+        syn::FnArg::Typed(typed) => Some(typed),
+        syn::FnArg::Receiver(_) => None,
+    })
 }

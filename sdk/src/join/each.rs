@@ -5,21 +5,21 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::lanes::Lanes;
-use super::{Done, Lane, in_place};
+use super::branches::Branches;
+use super::{Branch, Done, in_place};
 
 /// Every result, in the order of the calls; the first error cancels the rest.
 ///
 /// Without calls, an empty list.
 ///
 /// ```
-/// use agenthost_sdk::join::{self, lane};
+/// use agenthost_sdk::join::{self, branch};
 /// # let main = async {
 ///
 /// let error = join::all([
-///     lane("facts", async { Ok("all true") }),
-///     lane("voice", async { Err("too loud") }),
-///     lane("slow", std::future::pending()),
+///     branch("facts", async { Ok("all true") }),
+///     branch("voice", async { Err("too loud") }),
+///     branch("slow", std::future::pending()),
 /// ])
 /// .await
 /// .unwrap_err();
@@ -31,9 +31,9 @@ use super::{Done, Lane, in_place};
 /// # Errors
 ///
 /// The first error to come, with the call that gave it.
-pub fn all<'a, T, E>(lanes: impl IntoIterator<Item = Lane<'a, T, E>>) -> All<'a, T, E> {
+pub fn all<'a, T, E>(branches: impl IntoIterator<Item = Branch<'a, T, E>>) -> All<'a, T, E> {
     All {
-        lanes: Lanes::new(lanes),
+        branches: Branches::new(branches),
         done: Vec::new(),
     }
 }
@@ -43,17 +43,17 @@ pub fn all<'a, T, E>(lanes: impl IntoIterator<Item = Lane<'a, T, E>>) -> All<'a,
 /// Without calls, an empty list.
 ///
 /// ```
-/// use agenthost_sdk::join::{self, lane};
+/// use agenthost_sdk::join::{self, branch};
 /// # let main = async {
 ///
-/// let results = join::settled([lane("a", async { Err("crashed") }), lane("b", async { Ok(2) })]).await;
+/// let results = join::settled([branch("a", async { Err("crashed") }), branch("b", async { Ok(2) })]).await;
 /// assert_eq!([results[0].value, results[1].value], [Err("crashed"), Ok(2)]);
 /// # };
 /// # futures_util::FutureExt::now_or_never(main).unwrap();
 /// ```
-pub fn settled<'a, T, E>(lanes: impl IntoIterator<Item = Lane<'a, T, E>>) -> Settled<'a, T, E> {
+pub fn settled<'a, T, E>(branches: impl IntoIterator<Item = Branch<'a, T, E>>) -> Settled<'a, T, E> {
     Settled {
-        lanes: Lanes::new(lanes),
+        branches: Branches::new(branches),
         done: Vec::new(),
     }
 }
@@ -61,14 +61,14 @@ pub fn settled<'a, T, E>(lanes: impl IntoIterator<Item = Lane<'a, T, E>>) -> Set
 /// The future of [`all`].
 #[must_use = "nothing is started until it is awaited"]
 pub struct All<'a, T, E> {
-    lanes: Lanes<'a, T, E>,
+    branches: Branches<'a, T, E>,
     done: Vec<Done<T>>,
 }
 
 /// The future of [`settled`].
 #[must_use = "nothing is started until it is awaited"]
 pub struct Settled<'a, T, E> {
-    lanes: Lanes<'a, T, E>,
+    branches: Branches<'a, T, E>,
     done: Vec<Done<Result<T, E>>>,
 }
 
@@ -76,24 +76,24 @@ impl<T, E> All<'_, T, E> {
     /// Runs at most so many calls at once, and at least one.
     ///
     /// ```
-    /// use agenthost_sdk::join::{self, lane};
+    /// use agenthost_sdk::join::{self, branch};
     /// # let main = async {
-    /// let lengths = ["one", "three"].map(|word| lane(word, async move { Ok::<_, &str>(word.len()) }));
-    /// let done = join::all(lengths).at_once(1).await.unwrap(); // one after the other
+    /// let lengths = ["one", "three"].map(|word| branch(word, async move { Ok::<_, &str>(word.len()) }));
+    /// let done = join::all(lengths).max_concurrent(1).await.unwrap(); // one after the other
     /// assert_eq!((done[0].value, done[1].value), (3, 5));
     /// # };
     /// # futures_util::FutureExt::now_or_never(main).unwrap();
     /// ```
-    pub fn at_once(mut self, most: usize) -> Self {
-        self.lanes.at_once(most);
+    pub fn max_concurrent(mut self, most: usize) -> Self {
+        self.branches.max_concurrent(most);
         self
     }
 }
 
 impl<T, E> Settled<'_, T, E> {
     /// Runs at most so many calls at once, and at least one.
-    pub fn at_once(mut self, most: usize) -> Self {
-        self.lanes.at_once(most);
+    pub fn max_concurrent(mut self, most: usize) -> Self {
+        self.branches.max_concurrent(most);
         self
     }
 }
@@ -106,8 +106,8 @@ impl<T, E> Future for All<'_, T, E> {
     type Output = Result<Vec<Done<T>>, Done<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { lanes, done } = &mut *self;
-        let error = ready!(lanes.poll(cx, |ended, _| match ended.transpose() {
+        let Self { branches, done } = &mut *self;
+        let error = ready!(branches.poll(cx, |ended, _| match ended.transpose() {
             Ok(ended) => {
                 done.push(ended);
                 ControlFlow::Continue(())
@@ -125,8 +125,8 @@ impl<T, E> Future for Settled<'_, T, E> {
     type Output = Vec<Done<Result<T, E>>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { lanes, done } = &mut *self;
-        ready!(lanes.poll(cx, |ended, _| {
+        let Self { branches, done } = &mut *self;
+        ready!(branches.poll(cx, |ended, _| {
             done.push(ended);
             ControlFlow::<()>::Continue(())
         }));

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::lanes::Lanes;
-use super::{Done, Lane, in_place, list};
+use super::branches::Branches;
+use super::{Branch, Done, in_place, list};
 use crate::Failure;
 
 /// The first `wanted` results to come, in the order of the calls; the other calls are cancelled.
@@ -16,14 +16,14 @@ use crate::Failure;
 /// started then.
 ///
 /// ```
-/// use agenthost_sdk::join::{self, lane};
+/// use agenthost_sdk::join::{self, branch};
 /// # let main = async {
 ///
 /// let two = join::quorum(2, [
-///     lane("a", async { Err("crashed") }),
-///     lane("b", std::future::pending()),
-///     lane("c", async { Ok(3) }),
-///     lane("d", async { Ok(4) }),
+///     branch("a", async { Err("crashed") }),
+///     branch("b", std::future::pending()),
+///     branch("c", async { Ok(3) }),
+///     branch("d", async { Ok(4) }),
 /// ])
 /// .await?;
 /// assert_eq!((two[0].index, two[1].index), (2, 3));
@@ -35,24 +35,24 @@ use crate::Failure;
 /// # Errors
 ///
 /// As soon as so many calls failed that `wanted` can no longer be reached.
-pub fn quorum<'a, T, E>(wanted: usize, lanes: impl IntoIterator<Item = Lane<'a, T, E>>) -> Quorum<'a, T, E> {
-    let lanes = Lanes::new(lanes);
+pub fn quorum<'a, T, E>(wanted: usize, branches: impl IntoIterator<Item = Branch<'a, T, E>>) -> Quorum<'a, T, E> {
+    let branches = Branches::new(branches);
     let count = Count {
         wanted,
-        calls: lanes.total(),
+        calls: branches.total(),
         done: Vec::new(),
         failed: Vec::new(),
     };
-    Quorum { lanes, count }
+    Quorum { branches, count }
 }
 
 /// The first result to come; the other calls are cancelled. A call that fails does not win.
 ///
 /// ```
-/// use agenthost_sdk::join::{self, lane};
+/// use agenthost_sdk::join::{self, branch};
 /// # let main = async {
 ///
-/// let done = join::first([lane("a", async { Err("crashed") }), lane("b", async { Ok("here") })]).await?;
+/// let done = join::first([branch("a", async { Err("crashed") }), branch("b", async { Ok("here") })]).await?;
 /// assert_eq!((done.name.as_str(), done.value), ("b", "here"));
 /// # Ok::<(), join::Unreached<&str, &str>>(())
 /// # };
@@ -62,8 +62,8 @@ pub fn quorum<'a, T, E>(wanted: usize, lanes: impl IntoIterator<Item = Lane<'a, 
 /// # Errors
 ///
 /// When every call failed, and without calls.
-pub fn first<'a, T, E>(lanes: impl IntoIterator<Item = Lane<'a, T, E>>) -> First<'a, T, E> {
-    First(quorum(1, lanes))
+pub fn first<'a, T, E>(branches: impl IntoIterator<Item = Branch<'a, T, E>>) -> First<'a, T, E> {
+    First(quorum(1, branches))
 }
 
 /// Too few calls succeeded.
@@ -103,7 +103,7 @@ impl<T> From<Unreached<T, Failure>> for Failure {
 /// The future of [`quorum`].
 #[must_use = "nothing is started until it is awaited"]
 pub struct Quorum<'a, T, E> {
-    lanes: Lanes<'a, T, E>,
+    branches: Branches<'a, T, E>,
     count: Count<T, E>,
 }
 
@@ -113,8 +113,8 @@ pub struct First<'a, T, E>(Quorum<'a, T, E>);
 
 impl<T, E> Quorum<'_, T, E> {
     /// Runs at most so many calls at once, and at least one.
-    pub fn at_once(mut self, most: usize) -> Self {
-        self.lanes.at_once(most);
+    pub fn max_concurrent(mut self, most: usize) -> Self {
+        self.branches.max_concurrent(most);
         self
     }
 }
@@ -123,17 +123,17 @@ impl<T, E> First<'_, T, E> {
     /// Runs at most so many calls at once, and at least one: with 1, a list of fallbacks.
     ///
     /// ```
-    /// use agenthost_sdk::join::{self, lane};
+    /// use agenthost_sdk::join::{self, branch};
     /// # let main = async {
-    /// let fallbacks = [lane("small", async { Err("too hard") }), lane("large", async { Ok("done") })];
-    /// let done = join::first(fallbacks).at_once(1).await?;
+    /// let fallbacks = [branch("small", async { Err("too hard") }), branch("large", async { Ok("done") })];
+    /// let done = join::first(fallbacks).max_concurrent(1).await?;
     /// assert_eq!(done.name, "large");
     /// # Ok::<(), join::Unreached<&str, &str>>(())
     /// # };
     /// # futures_util::FutureExt::now_or_never(main).unwrap().unwrap();
     /// ```
-    pub fn at_once(mut self, most: usize) -> Self {
-        self.0.lanes.at_once(most);
+    pub fn max_concurrent(mut self, most: usize) -> Self {
+        self.0.branches.max_concurrent(most);
         self
     }
 }
@@ -185,13 +185,13 @@ impl<T, E> Future for Quorum<'_, T, E> {
     type Output = Decision<T, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { lanes, count } = &mut *self;
+        let Self { branches, count } = &mut *self;
         // Before any call is started: nothing may be wanted, or too much.
-        if let ControlFlow::Break(decision) = count.decide(lanes.left()) {
-            lanes.cancel();
+        if let ControlFlow::Break(decision) = count.decide(branches.left()) {
+            branches.cancel();
             return Poll::Ready(decision);
         }
-        let decision = ready!(lanes.poll(cx, |ended, left| {
+        let decision = ready!(branches.poll(cx, |ended, left| {
             count.add(ended);
             count.decide(left)
         }));

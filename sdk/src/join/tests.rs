@@ -30,7 +30,7 @@ struct Call {
 }
 
 impl Calls {
-    fn lanes(&self, count: usize) -> Vec<Lane<'static, u32, &'static str>> {
+    fn branches(&self, count: usize) -> Vec<Branch<'static, u32, &'static str>> {
         self.0.borrow_mut().results.resize(count, None);
         let call = |index| Call {
             calls: self.clone(),
@@ -39,7 +39,7 @@ impl Calls {
             ended: false,
         };
         (0..count)
-            .map(|index| lane(format!("lane {index}"), call(index)))
+            .map(|index| branch(format!("branch {index}"), call(index)))
             .collect()
     }
 
@@ -101,7 +101,7 @@ fn ready<F: Future + Unpin>(future: &mut F) -> F::Output {
 fn done<V>(index: usize, value: V) -> Done<V> {
     Done {
         index,
-        name: format!("lane {index}"),
+        name: format!("branch {index}"),
         attempt: 1,
         value,
     }
@@ -110,7 +110,7 @@ fn done<V>(index: usize, value: V) -> Done<V> {
 #[test]
 fn nothing_starts_before_the_first_poll_and_a_dropped_policy_cancels_all() {
     let calls = Calls::default();
-    let mut joined = all(calls.lanes(3));
+    let mut joined = all(calls.branches(3));
     assert!(calls.started().is_empty());
     assert!(poll(&mut joined).is_pending());
     assert_eq!(calls.started(), [0, 1, 2]);
@@ -123,7 +123,7 @@ fn nothing_starts_before_the_first_poll_and_a_dropped_policy_cancels_all() {
 #[test]
 fn all_keeps_places_whatever_the_order_of_the_ends() {
     let calls = Calls::default();
-    let mut joined = all(calls.lanes(3));
+    let mut joined = all(calls.branches(3));
     for index in [2, 0, 1] {
         assert!(poll(&mut joined).is_pending());
         calls.end(index, Ok(index as u32 * 10));
@@ -135,7 +135,7 @@ fn all_keeps_places_whatever_the_order_of_the_ends() {
 #[test]
 fn all_fails_at_the_first_error_and_cancels_the_rest_before_it_says_so() {
     let calls = Calls::default();
-    let mut joined = all(calls.lanes(5)).at_once(3);
+    let mut joined = all(calls.branches(5)).max_concurrent(3);
     assert!(poll(&mut joined).is_pending());
     calls.end(1, Err("no"));
     assert_eq!(ready(&mut joined), Err(done(1, "no")));
@@ -148,7 +148,7 @@ fn all_fails_at_the_first_error_and_cancels_the_rest_before_it_says_so() {
 #[test]
 fn of_two_errors_at_once_the_lower_index_counts() {
     let calls = Calls::default();
-    let mut joined = all(calls.lanes(3));
+    let mut joined = all(calls.branches(3));
     assert!(poll(&mut joined).is_pending());
     calls.end(2, Err("late"));
     calls.end(1, Err("early"));
@@ -158,7 +158,7 @@ fn of_two_errors_at_once_the_lower_index_counts() {
 #[test]
 fn settled_keeps_results_and_errors() {
     let calls = Calls::default();
-    let mut joined = settled(calls.lanes(3));
+    let mut joined = settled(calls.branches(3));
     calls.end(2, Err("no"));
     calls.end(0, Ok(1));
     assert!(poll(&mut joined).is_pending());
@@ -177,7 +177,7 @@ fn settled_keeps_results_and_errors() {
 #[test]
 fn the_bound_holds_and_the_next_starts_in_order_when_one_ends() {
     let calls = Calls::default();
-    let mut joined = settled(calls.lanes(6)).at_once(2);
+    let mut joined = settled(calls.branches(6)).max_concurrent(2);
     assert!(poll(&mut joined).is_pending());
     assert_eq!(calls.started(), [0, 1]);
     calls.end(1, Ok(1));
@@ -198,7 +198,7 @@ fn the_bound_holds_and_the_next_starts_in_order_when_one_ends() {
 #[test]
 fn a_bound_of_none_is_one() {
     let calls = Calls::default();
-    let mut joined = settled(calls.lanes(2)).at_once(0);
+    let mut joined = settled(calls.branches(2)).max_concurrent(0);
     assert!(poll(&mut joined).is_pending());
     assert_eq!(calls.started(), [0]);
 }
@@ -206,7 +206,7 @@ fn a_bound_of_none_is_one() {
 #[test]
 fn quorum_takes_the_first_results_and_cancels_the_rest() {
     let calls = Calls::default();
-    let mut joined = quorum(2, calls.lanes(4));
+    let mut joined = quorum(2, calls.branches(4));
     calls.end(0, Err("no"));
     assert!(poll(&mut joined).is_pending());
     calls.end(3, Ok(3));
@@ -219,7 +219,7 @@ fn quorum_takes_the_first_results_and_cancels_the_rest() {
 #[test]
 fn quorum_fails_once_it_is_out_of_reach() {
     let calls = Calls::default();
-    let mut joined = quorum(3, calls.lanes(4)).at_once(2);
+    let mut joined = quorum(3, calls.branches(4)).max_concurrent(2);
     calls.end(1, Err("no"));
     assert!(poll(&mut joined).is_pending());
     calls.end(0, Ok(0));
@@ -235,7 +235,7 @@ fn quorum_fails_once_it_is_out_of_reach() {
     assert_eq!(unreached, expected);
     assert_eq!(
         unreached.to_string(),
-        "3 of 4 calls were to succeed, but 2 failed: lane 1: no; lane 2: neither"
+        "3 of 4 calls were to succeed, but 2 failed: branch 1: no; branch 2: neither"
     );
     assert_eq!(calls.cancelled(), [3]);
 }
@@ -243,8 +243,8 @@ fn quorum_fails_once_it_is_out_of_reach() {
 #[test]
 fn a_quorum_of_none_or_of_too_many_is_decided_before_any_start() {
     let calls = Calls::default();
-    assert_eq!(ready(&mut quorum(0, calls.lanes(2))), Ok(vec![]));
-    let unreached = ready(&mut quorum(3, calls.lanes(2))).unwrap_err();
+    assert_eq!(ready(&mut quorum(0, calls.branches(2))), Ok(vec![]));
+    let unreached = ready(&mut quorum(3, calls.branches(2))).unwrap_err();
     assert_eq!((unreached.done, unreached.failed), (vec![], vec![]));
     assert!(calls.started().is_empty());
 }
@@ -252,7 +252,7 @@ fn a_quorum_of_none_or_of_too_many_is_decided_before_any_start() {
 #[test]
 fn a_failed_leg_does_not_win_and_the_losers_are_cancelled() {
     let calls = Calls::default();
-    let mut joined = first(calls.lanes(3));
+    let mut joined = first(calls.branches(3));
     calls.end(0, Err("no"));
     assert!(poll(&mut joined).is_pending());
     calls.end(2, Ok(2));
@@ -263,7 +263,7 @@ fn a_failed_leg_does_not_win_and_the_losers_are_cancelled() {
 #[test]
 fn first_one_at_a_time_is_a_list_of_fallbacks() {
     let calls = Calls::default();
-    let mut joined = first(calls.lanes(3)).at_once(1);
+    let mut joined = first(calls.branches(3)).max_concurrent(1);
     assert!(poll(&mut joined).is_pending());
     assert_eq!(calls.started(), [0]);
     calls.end(0, Err("no"));
@@ -275,7 +275,7 @@ fn first_one_at_a_time_is_a_list_of_fallbacks() {
 #[test]
 fn when_all_failed_first_gives_every_error() {
     let calls = Calls::default();
-    let mut joined = first(calls.lanes(2));
+    let mut joined = first(calls.branches(2));
     calls.end(1, Err("b"));
     assert!(poll(&mut joined).is_pending());
     calls.end(0, Err("a"));
@@ -287,7 +287,7 @@ fn tally(
     votes: &[Result<u32, &'static str>],
 ) -> Result<Tally<u32, &'static str>, Undecided<u32, &'static str>> {
     let calls = Calls::default();
-    let mut joined = vote(tie, calls.lanes(votes.len()));
+    let mut joined = vote(tie, calls.branches(votes.len()));
     for (index, vote) in votes.iter().enumerate() {
         calls.end(index, *vote);
     }
@@ -328,14 +328,17 @@ fn a_tie_goes_to_the_first_or_fails() {
 #[test]
 fn without_votes_nothing_is_decided() {
     let undecided = tally(Tie::First, &[Err("a"), Err("b")]).unwrap_err();
-    assert_eq!(undecided.to_string(), "nobody voted, 2 abstained: lane 0: a; lane 1: b");
+    assert_eq!(
+        undecided.to_string(),
+        "nobody voted, 2 abstained: branch 0: a; branch 1: b"
+    );
     assert_eq!(tally(Tie::First, &[]).unwrap_err().to_string(), "nobody voted");
 }
 
 #[test]
 fn a_vote_ends_when_the_rest_cannot_change_it() {
     let calls = Calls::default();
-    let mut joined = vote(Tie::First, calls.lanes(5));
+    let mut joined = vote(Tie::First, calls.branches(5));
     calls.end(4, Ok(1));
     calls.end(1, Ok(1));
     assert!(poll(&mut joined).is_pending(), "three others could still agree");
@@ -350,7 +353,7 @@ fn a_vote_ends_when_the_rest_cannot_change_it() {
     assert_eq!(ready(&mut joined).unwrap().winner, done(1, 1));
 
     let calls = Calls::default();
-    let mut joined = vote(Tie::Fail, calls.lanes(3)).at_once(2);
+    let mut joined = vote(Tie::Fail, calls.branches(3)).max_concurrent(2);
     calls.end(0, Ok(1));
     calls.end(1, Ok(1));
     assert_eq!(ready(&mut joined).unwrap().votes(), 2);
@@ -373,7 +376,7 @@ fn the_winner_does_not_depend_on_the_order_of_the_answers() {
             let full = full_count(tie, &votes);
             for order in orders() {
                 let calls = Calls::default();
-                let mut joined = vote(tie, calls.lanes(4));
+                let mut joined = vote(tie, calls.branches(4));
                 let mut outcome = poll(&mut joined);
                 for index in order {
                     if outcome.is_pending() {
@@ -419,8 +422,8 @@ fn orders() -> Vec<[usize; 4]> {
 #[test]
 fn a_vote_by_key_keeps_the_whole_answers() {
     let voters = [(1, "a"), (2, "b"), (1, "c")];
-    let lanes = voters.map(|vote| lane("v", std::future::ready(Ok::<_, &str>(vote))));
-    let tally = ready(&mut vote_by_key(Tie::Fail, lanes, |(key, _)| *key)).unwrap();
+    let branches = voters.map(|vote| branch("v", std::future::ready(Ok::<_, &str>(vote))));
+    let tally = ready(&mut vote_by_key(Tie::Fail, branches, |(key, _)| *key)).unwrap();
     assert_eq!(
         (tally.winner.value, tally.agreed[0].value, tally.dissent[0].value),
         ((1, "a"), (1, "c"), (2, "b"))
@@ -429,7 +432,7 @@ fn a_vote_by_key_keeps_the_whole_answers() {
 
 #[test]
 fn without_calls_there_is_nothing_to_wait_for() {
-    let none = || Vec::<Lane<'_, u32, &str>>::new();
+    let none = || Vec::<Branch<'_, u32, &str>>::new();
     assert_eq!(ready(&mut all(none())), Ok(vec![]));
     assert_eq!(ready(&mut settled(none())), vec![]);
     assert_eq!(ready(&mut quorum(0, none())), Ok(vec![]));
@@ -441,8 +444,8 @@ fn without_calls_there_is_nothing_to_wait_for() {
 
 #[test]
 fn a_further_attempt_is_named() {
-    let again = lane("draft", std::future::ready(Err::<u32, _>("no"))).attempt(2);
-    assert_eq!(format!("{again:?}"), r#"Lane { name: "draft", attempt: 2, .. }"#);
+    let again = branch("draft", std::future::ready(Err::<u32, _>("no"))).attempt(2);
+    assert_eq!(format!("{again:?}"), r#"Branch { name: "draft", attempt: 2, .. }"#);
     let error = ready(&mut all([again])).unwrap_err();
     assert_eq!(
         (error.attempt, error.to_string().as_str()),
@@ -464,7 +467,7 @@ fn as_a_failure_a_lane_keeps_its_class() {
         votes: vec![done(0, 1), done(1, 2)],
         abstained: vec![failed(2, Failure::Cancelled)],
     };
-    let text = "a tie after 2 votes, 1 abstained: lane 2: cancelled";
+    let text = "a tie after 2 votes, 1 abstained: branch 2: cancelled";
     assert_eq!(Failure::from(tie), Failure::failed(text));
     assert_eq!(Failure::from(done(0, Failure::Cancelled)), Failure::Cancelled);
 }

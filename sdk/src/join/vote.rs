@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::lanes::Lanes;
-use super::{Done, Lane, in_place, list};
+use super::branches::Branches;
+use super::{Branch, Done, in_place, list};
 use crate::Failure;
 
 /// What becomes of a vote in which several answers have the most votes.
@@ -26,11 +26,11 @@ pub enum Tie {
 /// The answer that the most calls gave; the other calls are cancelled once they cannot change it.
 ///
 /// ```
-/// use agenthost_sdk::join::{self, Tie, lane};
+/// use agenthost_sdk::join::{self, Tie, branch};
 /// # let main = async {
 ///
 /// let voters = [("a", Ok("ship")), ("b", Ok("wait")), ("c", Err("crashed")), ("d", Ok("ship"))];
-/// let tally = join::vote(Tie::Fail, voters.map(|(name, answer)| lane(name, async move { answer }))).await?;
+/// let tally = join::vote(Tie::Fail, voters.map(|(name, answer)| branch(name, async move { answer }))).await?;
 /// assert_eq!((tally.winner.value, tally.votes()), ("ship", 2));
 /// assert_eq!((tally.dissent[0].value, tally.abstained[0].value), ("wait", "crashed"));
 /// # Ok::<(), join::Undecided<&str, &str>>(())
@@ -41,19 +41,22 @@ pub enum Tie {
 /// # Errors
 ///
 /// On a tie with [`Tie::Fail`], and without any vote: no calls, or all of them failed.
-pub fn vote<'a, T: PartialEq + 'a, E>(tie: Tie, lanes: impl IntoIterator<Item = Lane<'a, T, E>>) -> Vote<'a, T, E> {
-    Vote::new(tie, lanes, Box::new(T::eq))
+pub fn vote<'a, T: PartialEq + 'a, E>(
+    tie: Tie,
+    branches: impl IntoIterator<Item = Branch<'a, T, E>>,
+) -> Vote<'a, T, E> {
+    Vote::new(tie, branches, Box::new(T::eq))
 }
 
 /// As [`vote`], with answers that count as equal when their keys are.
 ///
 /// ```
-/// use agenthost_sdk::join::{self, Tie, lane};
+/// use agenthost_sdk::join::{self, Tie, branch};
 /// # let main = async {
 ///
 /// let voters = [(1, "fine", "short"), (2, "bad", "rude"), (3, "fine", "clear")];
-/// let lanes = voters.map(|(name, verdict, why)| lane(name.to_string(), async move { Ok((verdict, why)) }));
-/// let tally = join::vote_by_key(Tie::First, lanes, |(verdict, _)| *verdict).await?;
+/// let branches = voters.map(|(name, verdict, why)| branch(name.to_string(), async move { Ok((verdict, why)) }));
+/// let tally = join::vote_by_key(Tie::First, branches, |(verdict, _)| *verdict).await?;
 /// assert_eq!(tally.winner.value, ("fine", "short"));
 /// assert_eq!(tally.agreed[0].value, ("fine", "clear"));
 /// # Ok::<(), join::Undecided<(&str, &str), &str>>(())
@@ -66,10 +69,10 @@ pub fn vote<'a, T: PartialEq + 'a, E>(tie: Tie, lanes: impl IntoIterator<Item = 
 /// As [`vote`].
 pub fn vote_by_key<'a, T, E, K: PartialEq>(
     tie: Tie,
-    lanes: impl IntoIterator<Item = Lane<'a, T, E>>,
+    branches: impl IntoIterator<Item = Branch<'a, T, E>>,
     key: impl Fn(&T) -> K + 'a,
 ) -> Vote<'a, T, E> {
-    Vote::new(tie, lanes, Box::new(move |one, other| key(one) == key(other)))
+    Vote::new(tie, branches, Box::new(move |one, other| key(one) == key(other)))
 }
 
 /// A vote that was decided. Calls that are in none of the lists were cancelled.
@@ -131,12 +134,12 @@ impl<T> From<Undecided<T, Failure>> for Failure {
 /// The future of [`vote`].
 #[must_use = "nothing is started until it is awaited"]
 pub struct Vote<'a, T, E> {
-    lanes: Lanes<'a, T, E>,
+    branches: Branches<'a, T, E>,
     ballot: Ballot<'a, T, E>,
 }
 
 impl<'a, T, E> Vote<'a, T, E> {
-    fn new(tie: Tie, lanes: impl IntoIterator<Item = Lane<'a, T, E>>, same: Same<'a, T>) -> Self {
+    fn new(tie: Tie, branches: impl IntoIterator<Item = Branch<'a, T, E>>, same: Same<'a, T>) -> Self {
         let ballot = Ballot {
             tie,
             same,
@@ -144,14 +147,14 @@ impl<'a, T, E> Vote<'a, T, E> {
             abstained: Vec::new(),
         };
         Vote {
-            lanes: Lanes::new(lanes),
+            branches: Branches::new(branches),
             ballot,
         }
     }
 
     /// Runs at most so many calls at once, and at least one.
-    pub fn at_once(mut self, most: usize) -> Self {
-        self.lanes.at_once(most);
+    pub fn max_concurrent(mut self, most: usize) -> Self {
+        self.branches.max_concurrent(most);
         self
     }
 }
@@ -228,8 +231,8 @@ impl<T, E> Future for Vote<'_, T, E> {
     type Output = Result<Tally<T, E>, Undecided<T, E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { lanes, ballot } = &mut *self;
-        ready!(lanes.poll(cx, |ended, left| {
+        let Self { branches, ballot } = &mut *self;
+        ready!(branches.poll(cx, |ended, left| {
             ballot.add(ended);
             match ballot.decided(left) {
                 true => ControlFlow::Break(()),

@@ -79,8 +79,17 @@ const LISTED: &[(&str, &[&str])] = &[
             "Prompt::reply",
             "Prompt::into_request",
             "Reply::text",
-            "All::at_once",
-            "First::at_once",
+            "All::max_concurrent",
+            "First::max_concurrent",
+            "Prompt::effort",
+            "Prompt::cache",
+            "Request::text",
+            "Host",
+            "Host::model",
+            "Host::sub_agent",
+            "Host::sub_agent_async",
+            "Reply::json",
+            "Reply::after",
         ],
     ),
 ];
@@ -181,7 +190,7 @@ fn items(text: &str) -> Vec<Item> {
     found
 }
 
-/// `Lane` of `impl<T, E> Lane<'_, T, E> {`.
+/// `Branch` of `impl<T, E> Branch<'_, T, E> {`.
 fn of_impl(line: &str) -> &str {
     let after = line.strip_prefix("impl").unwrap();
     let after = match after.strip_prefix('<') {

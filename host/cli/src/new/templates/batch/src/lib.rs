@@ -38,6 +38,32 @@ fn place<T: Clone>(messages: usize, labels: Vec<T>) -> Vec<Result<T, String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agenthost_sdk::serde_json::json;
+    use agenthost_sdk::testing::{Host, Reply};
+
+    #[test]
+    fn one_call_labels_all_messages() {
+        let plan = json!({"gist": "A plan", "intent": "question"});
+        let fault = json!({"gist": "A fault", "intent": "complaint"});
+        let labels = json!({"labels": [plan, fault]});
+        let host = Host::new().model("fast", [Reply::json(labels)]); // a model that says this
+        let messages = ["Is there a plan?", "It is broken."].map(|text| Message {
+            sender: "Ada".to_owned(),
+            text: text.to_owned(),
+        });
+        let labels = host.run(run(messages.to_vec())).unwrap();
+        let label = labels[1].as_ref().unwrap();
+        assert_eq!(label.intent, Intent::Complaint);
+        let request = &host.requests()[0];
+        assert!(request.text().contains("Is there a plan?"));
+        assert!(request.text().contains("It is broken."));
+        assert_eq!(request.max_tokens, Some(360));
+    }
+
+    #[test]
+    fn without_messages_no_model_is_asked() {
+        assert_eq!(Host::new().run(run(vec![])), Ok(vec![]));
+    }
 
     #[test]
     fn a_label_goes_to_its_message_or_to_none() {

@@ -35,6 +35,38 @@ fn tidy(points: &[String], at_most: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agenthost_sdk::serde_json::json;
+    use agenthost_sdk::testing::{Host, Reply};
+
+    fn document(text: &str) -> Document {
+        Document {
+            text: text.to_owned(),
+            at_most: Some(2),
+        }
+    }
+
+    #[test]
+    fn one_call_gives_the_headline_and_the_points() {
+        let points = ["It rains.", "It rains.", "It is cold.", "It is late."];
+        let reply = json!({"headline": "It rains.", "points": points});
+        let host = Host::new().model("fast", [Reply::json(reply)]); // a model that says this
+        let summary = host.run(run(document("A long text."))).unwrap();
+        assert_eq!(summary.headline, "It rains.");
+        assert_eq!(summary.points, ["It rains.", "It is cold."]);
+        let asked = host.requests()[0].text();
+        assert!(asked.contains("at most 2 points"), "{asked}");
+        assert!(asked.contains("A long text."), "{asked}");
+    }
+
+    #[test]
+    fn failures_are_values() {
+        let host = Host::new().model("fast", [Reply::error(llm::Error::ContextOverflow)]);
+        let failed = host.run(run(document("A book.")));
+        assert_eq!(failed, Err(Failure::ContextOverflow));
+        let failed = host.run(run(document(" ")));
+        assert_eq!(failed, Err(Failure::failed("there is no text")));
+        assert_eq!(host.requests().len(), 1); // without a text, no model is asked
+    }
 
     #[test]
     fn points_are_few_and_said_once() {

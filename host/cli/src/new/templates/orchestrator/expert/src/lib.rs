@@ -29,8 +29,27 @@ fn bounded(confidence: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use agenthost_sdk::serde_json::json;
+    use agenthost_sdk::testing::{Host, Reply};
+
+    #[test]
+    fn the_role_is_that_of_the_matter() {
+        let reply = json!({"role": "an expert", "text": "To the window.", "confidence": 1.5});
+        let host = Host::new().model("fast", [Reply::json(reply)]); // a model that says this
+        let matter = Matter {
+            text: "Where does the table go?".to_owned(),
+            role: "a nurse".to_owned(),
+        };
+        let opinion = host.run(run(matter)).unwrap();
+        assert_eq!(opinion.role, "a nurse");
+        assert_eq!(opinion.confidence, 1.0);
+        let asked = host.requests()[0].text();
+        assert!(asked.contains("<role>\na nurse\n</role>"));
+    }
+
     #[test]
     fn confidence_has_bounds() {
-        assert_eq!([7.0, 0.5, f32::NAN].map(super::bounded), [1.0, 0.5, 0.0]);
+        assert_eq!([7.0, 0.5, f32::NAN].map(bounded), [1.0, 0.5, 0.0]);
     }
 }

@@ -6,31 +6,31 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::task::{Context, Poll};
 
-use super::{Done, Lane};
+use super::{Branch, Done};
 
-pub(super) struct Lanes<'a, T, E> {
+pub(super) struct Branches<'a, T, E> {
     /// How many were given.
     total: usize,
-    at_once: usize,
-    waiting: VecDeque<Lane<'a, T, E>>,
+    max_concurrent: usize,
+    waiting: VecDeque<Branch<'a, T, E>>,
     /// With their index, in its order.
-    running: Vec<(usize, Lane<'a, T, E>)>,
+    running: Vec<(usize, Branch<'a, T, E>)>,
 }
 
-impl<'a, T, E> Lanes<'a, T, E> {
-    pub(super) fn new(lanes: impl IntoIterator<Item = Lane<'a, T, E>>) -> Self {
-        let waiting: VecDeque<_> = lanes.into_iter().collect();
-        Lanes {
+impl<'a, T, E> Branches<'a, T, E> {
+    pub(super) fn new(branches: impl IntoIterator<Item = Branch<'a, T, E>>) -> Self {
+        let waiting: VecDeque<_> = branches.into_iter().collect();
+        Branches {
             total: waiting.len(),
-            at_once: usize::MAX,
+            max_concurrent: usize::MAX,
             waiting,
             running: Vec::new(),
         }
     }
 
     /// At least one: with none at once, nothing would ever end.
-    pub(super) fn at_once(&mut self, most: usize) {
-        self.at_once = most.max(1);
+    pub(super) fn max_concurrent(&mut self, most: usize) {
+        self.max_concurrent = most.max(1);
     }
 
     pub(super) fn total(&self) -> usize {
@@ -51,26 +51,26 @@ impl<'a, T, E> Lanes<'a, T, E> {
     ) -> Poll<Option<B>> {
         let mut place = 0;
         loop {
-            let Some((_, lane)) = self.running.get_mut(place) else {
+            let Some((_, branch)) = self.running.get_mut(place) else {
                 // The end of the list: the next one starts if there is room.
                 let index = self.total - self.waiting.len();
-                if self.running.len() < self.at_once
-                    && let Some(lane) = self.waiting.pop_front()
+                if self.running.len() < self.max_concurrent
+                    && let Some(branch) = self.waiting.pop_front()
                 {
-                    self.running.push((index, lane));
+                    self.running.push((index, branch));
                     continue;
                 }
                 break;
             };
-            let Poll::Ready(value) = lane.call.as_mut().poll(cx) else {
+            let Poll::Ready(value) = branch.call.as_mut().poll(cx) else {
                 place += 1;
                 continue;
             };
-            let (index, lane) = self.running.remove(place);
+            let (index, branch) = self.running.remove(place);
             let done = Done {
                 index,
-                name: lane.name,
-                attempt: lane.attempt,
+                name: branch.name,
+                attempt: branch.attempt,
                 value,
             };
             if let ControlFlow::Break(decision) = end(done, self.left()) {

@@ -1,0 +1,144 @@
+//! The replies of a scripted model, and their delays.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::llm::{self, Part, Stop, Usage};
+
+/// A model's reply, or the error that takes its place.
+///
+/// ```
+/// use agenthost_sdk::Prompt;
+/// use agenthost_sdk::llm::{Error, Stop};
+/// use agenthost_sdk::testing::{Host, Reply};
+///
+/// let host = Host::new().model("fast", [Reply::text("Once upon a").stop(Stop::MaxTokens)]);
+/// let reply = host.run(Prompt::new("Tell a story.").reply()).unwrap();
+/// assert_eq!((reply.text().as_str(), reply.stop), ("Once upon a", Stop::MaxTokens));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub(super) result: Result<llm::Reply, llm::Error>,
+    /// `None` if it never comes.
+    pub(super) delay: Option<Duration>,
+}
+
+impl Reply {
+    /// A reply of this text.
+    pub fn text(text: impl Into<String>) -> Reply {
+        let usage = Usage {
+            input: 0,
+            cached_input: 0,
+            cache_write_input: 0,
+            output: 0,
+            reasoning_output: 0,
+        };
+        Reply::full(llm::Reply {
+            content: vec![Part::Text(text.into())],
+            // Filled in with the request's.
+            model: String::new(),
+            stop: Stop::End,
+            usage,
+        })
+    }
+
+    /// A reply of this value as JSON, for [`Prompt::json`](crate::Prompt::json).
+    ///
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    /// use agenthost_sdk::serde_json::json;
+    /// use agenthost_sdk::testing::{Host, Reply};
+    ///
+    /// let host = Host::new().model("fast", [Reply::json(json!(["blue", "green"]))]);
+    /// let colours = host.run(Prompt::new("Name two colours.").json::<Vec<String>>());
+    /// assert_eq!(colours.unwrap()[1], "green");
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the value has no form in JSON, such as a map whose keys are lists.
+    #[expect(clippy::panic, reason = "fails the test that wrote the value")]
+    pub fn json(value: impl Serialize) -> Reply {
+        match serde_json::to_string(&value) {
+            Ok(text) => Reply::text(text),
+            Err(error) => panic!("not a reply in JSON: {error}"),
+        }
+    }
+
+    /// A reply with all its parts. An empty `model` becomes the name in the request.
+    #[must_use]
+    pub fn full(reply: llm::Reply) -> Reply {
+        Reply {
+            result: Ok(reply),
+            delay: Some(Duration::ZERO),
+        }
+    }
+
+    /// An error in place of a reply.
+    ///
+    /// ```
+    /// use agenthost_sdk::llm::Error;
+    /// use agenthost_sdk::testing::{Host, Reply};
+    /// use agenthost_sdk::{Failure, Prompt};
+    ///
+    /// let host = Host::new().model("fast", [Reply::error(Error::ContextOverflow)]);
+    /// let failed = host.run(Prompt::new("Sum the book up.").text()).unwrap_err();
+    /// assert_eq!(Failure::from(failed), Failure::ContextOverflow);
+    /// ```
+    #[must_use]
+    pub fn error(error: llm::Error) -> Reply {
+        Reply {
+            result: Err(error),
+            delay: Some(Duration::ZERO),
+        }
+    }
+
+    /// A reply that never comes: for a call that the task drops.
+    #[must_use]
+    pub fn never() -> Reply {
+        Reply {
+            delay: None,
+            ..Reply::text("")
+        }
+    }
+
+    /// The same reply, so much virtual time after its request.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use agenthost_sdk::join::{self, branch};
+    /// use agenthost_sdk::Prompt;
+    /// use agenthost_sdk::testing::{Host, Reply};
+    ///
+    /// let host = Host::new()
+    ///     .model("fast", [Reply::text("late").after(Duration::from_secs(5))])
+    ///     .model("strong", [Reply::text("early").after(Duration::from_secs(1))]);
+    /// let won = host.run(join::first(["fast", "strong"].map(|name| branch(name, Prompt::new("?").model(name).text()))));
+    /// assert_eq!(won.unwrap().name, "strong");
+    /// ```
+    #[must_use]
+    pub fn after(mut self, delay: Duration) -> Reply {
+        self.delay = Some(delay);
+        self
+    }
+
+    /// The same reply, which ended for another reason, such as [`Stop::MaxTokens`] or [`Stop::Refusal`].
+    #[must_use]
+    pub fn stop(mut self, stop: Stop) -> Reply {
+        if let Ok(reply) = &mut self.result {
+            reply.stop = stop;
+        }
+        self
+    }
+
+    /// The same reply with the tokens that it took; without them, zeros.
+    #[must_use]
+    pub fn usage(mut self, usage: Usage) -> Reply {
+        if let Ok(reply) = &mut self.result {
+            reply.usage = usage;
+        }
+        self
+    }
+}
