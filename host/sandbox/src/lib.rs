@@ -51,6 +51,7 @@ use self::cache::Cache;
 use self::code::ErrorShape;
 use self::engine::{Reservation, compiler, pool, pooled_engine};
 use self::fuel::{Meter, Tank};
+use self::hostcalls::Charges;
 use self::memory::Refused;
 use self::room::Room;
 use self::store::{State, TooMuchOpen};
@@ -342,7 +343,7 @@ impl Sandbox {
         })?;
         let error = returns.as_ref().map_or(ErrorShape::Own, ErrorShape::of);
         Ok(Code {
-            copies_unseen: unseen::copies_unseen(bytes),
+            unseen: unseen::UnseenWork::of(bytes),
             wide: component
                 .resources_required()
                 .is_none_or(|required| required.num_memories > engine::MEMORIES_PER_TASK),
@@ -421,11 +422,12 @@ impl Sandbox {
         };
         let (asker, turns) = turns::turns();
         let effects = turns.effects();
-        let mut store = match store::new(&self.engine, &call, code.copies_unseen, asker, &log) {
+        let tank = Tank::new();
+        let charges = Charges::new(code.unseen, tank.yields());
+        let mut store = match store::new(&self.engine, &call, charges, asker, &log) {
             Ok(store) => store,
             Err(error) => return never_ran(End::Host(format!("cannot make a store: {error}"))),
         };
-        let tank = Tank::new();
         let mut meter = Meter::new(tank.clone(), Arc::clone(&call.capabilities), !call.dirs.is_empty());
         let driven = {
             let guest = code.call(&mut store, &tank, call.input.value);
