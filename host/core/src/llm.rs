@@ -371,18 +371,18 @@ impl Reply {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Quota {
     /// Requests.
-    pub requests: Option<Meter>,
+    pub requests: Option<RateLimit>,
     /// Input and output tokens together.
-    pub tokens: Option<Meter>,
+    pub tokens: Option<RateLimit>,
     /// Input tokens.
-    pub input_tokens: Option<Meter>,
+    pub input_tokens: Option<RateLimit>,
     /// Output tokens.
-    pub output_tokens: Option<Meter>,
+    pub output_tokens: Option<RateLimit>,
 }
 
 /// One rate limit, as the provider saw it when it answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Meter {
+pub struct RateLimit {
     /// The most in a window, at least 1.
     pub limit: u64,
     /// What is left of it, at most `limit`.

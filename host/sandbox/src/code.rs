@@ -7,8 +7,8 @@ use serde_json::Value;
 use wasmtime::AsContextMut as _;
 use wasmtime::component::{ComponentExportIndex, InstancePre, Type, Val};
 
-use super::fuel::Tank;
-use super::store::State;
+use super::fuel::FuelTank;
+use super::store::StoreData;
 use super::unseen::UnseenWork;
 use super::{End, Input, Returned};
 use crate::value;
@@ -17,7 +17,7 @@ use agenthost_core::limits::LimitKind;
 
 /// A plugin's code, compiled and linked.
 pub struct Code {
-    pub(super) pre: InstancePre<State>,
+    pub(super) pre: InstancePre<StoreData>,
     pub(super) run: ComponentExportIndex,
     pub(super) input: Type,
     pub(super) returns: Option<Type>,
@@ -42,8 +42,8 @@ impl Code {
     /// Starts an instance and calls its `run`, with fuel from the tank.
     pub(super) async fn call(
         &self,
-        store: &mut wasmtime::Store<State>,
-        tank: &Tank,
+        store: &mut wasmtime::Store<StoreData>,
+        tank: &FuelTank,
         input: Val,
     ) -> wasmtime::Result<Option<Val>> {
         tank.poll(&mut *store)?;
@@ -103,7 +103,7 @@ impl Code {
         value::from_json(&self.input, json, "input")
             .map(Input::new)
             .map_err(|error| {
-                Error::input(error.to_string()).hint(format!("The input has this form: {}", self.sample()))
+                Error::input(error.to_string()).with_hint(format!("The input has this form: {}", self.sample()))
             })
     }
 

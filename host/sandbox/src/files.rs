@@ -39,7 +39,7 @@ pub(super) use self::quota::Refusals;
 use self::quota::{Account, Counted};
 use super::RunMemory;
 use super::hostcalls::{Charges, price};
-use super::store::State;
+use super::store::StoreData;
 
 /// Only a place in the tree, where there is such a handle: the directories above need not be readable.
 #[cfg(target_os = "linux")]
@@ -85,9 +85,9 @@ impl OpenDir {
 }
 
 /// Adds the file system, which has the task's granted directories in it and nothing else.
-pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    types::add_to_linker::<State, Files>(linker, State::files)?;
-    preopens::add_to_linker::<State, Files>(linker, State::files)
+pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
+    types::add_to_linker::<StoreData, Files>(linker, StoreData::files)?;
+    preopens::add_to_linker::<StoreData, Files>(linker, StoreData::files)
 }
 
 struct Files;

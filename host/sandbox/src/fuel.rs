@@ -16,17 +16,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use wasmtime::{AsContextMut, StoreContextMut};
 
 use super::Capabilities;
-use super::store::State;
-use super::turns::Bursts;
+use super::store::StoreData;
+use super::turns::FuelSource;
 
 /// No lease is waiting to be taken over.
 const NONE: u64 = u64::MAX;
 
 /// What passes between the driver, which leases, and the guest's event loop, which can reach the store.
 #[derive(Clone)]
-pub(super) struct Tank(Arc<Gauge>);
+pub(super) struct FuelTank(Arc<FuelGauge>);
 
-struct Gauge {
+struct FuelGauge {
     /// A new lease for the store, or [`NONE`].
     lease: AtomicU64,
     /// The store's fuel when the event loop was last polled.
@@ -37,9 +37,9 @@ struct Gauge {
     yields: Arc<AtomicU64>,
 }
 
-impl Tank {
+impl FuelTank {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Gauge {
+        Self(Arc::new(FuelGauge {
             lease: AtomicU64::new(NONE),
             left: AtomicU64::new(0),
             polled: AtomicBool::new(false),
@@ -54,8 +54,8 @@ impl Tank {
 
     /// Puts a new lease into the store, if there is one. Called whenever the guest's event loop is polled: before a burst,
     /// which is when there is a lease, and after it, which is when what is left is noted.
-    pub(super) fn poll(&self, mut store: impl AsContextMut<Data = State>) -> wasmtime::Result<()> {
-        let mut store: StoreContextMut<'_, State> = store.as_context_mut();
+    pub(super) fn poll(&self, mut store: impl AsContextMut<Data = StoreData>) -> wasmtime::Result<()> {
+        let mut store: StoreContextMut<'_, StoreData> = store.as_context_mut();
         let lease = self.0.lease.swap(NONE, Ordering::AcqRel);
         if lease != NONE {
             store.set_fuel(lease)?;
@@ -68,15 +68,15 @@ impl Tank {
 }
 
 /// The driver's side: leases and settles.
-pub(super) struct Meter {
-    tank: Tank,
+pub(super) struct FuelMeter {
+    tank: FuelTank,
     capabilities: Arc<dyn Capabilities>,
     files: bool,
     leased: Option<u64>,
     used: u64,
 }
 
-impl Bursts for Meter {
+impl FuelSource for FuelMeter {
     /// Waits for a lease, where others hold what there is.
     async fn begin(&mut self) {
         failpoint!("call.fuel");
@@ -106,9 +106,9 @@ impl Bursts for Meter {
     }
 }
 
-impl Meter {
+impl FuelMeter {
     /// `files` says whether the guest can wait for the disk.
-    pub(super) fn new(tank: Tank, capabilities: Arc<dyn Capabilities>, files: bool) -> Self {
+    pub(super) fn new(tank: FuelTank, capabilities: Arc<dyn Capabilities>, files: bool) -> Self {
         Self {
             tank,
             capabilities,
@@ -135,7 +135,7 @@ impl Meter {
     }
 }
 
-impl Drop for Meter {
+impl Drop for FuelMeter {
     /// A task that is dropped in the middle gives its lease back as used: nobody can tell any more.
     fn drop(&mut self) {
         self.settle(0);

@@ -28,7 +28,7 @@ use std::task::Poll;
 
 use wasmtime::{AsContext, AsContextMut, CallHook, CallHookHandler, StoreContextMut, Trap};
 
-use super::store::State;
+use super::store::StoreData;
 use super::unseen::UnseenWork;
 use agenthost_core::weaken::{self, Defence};
 
@@ -145,13 +145,13 @@ pub(super) fn cost_of(fixed: u64, per_byte: u64, bytes: u64) -> u64 {
 /// # Errors
 ///
 /// [`Trap::OutOfFuel`], with no fuel left.
-pub(super) fn charge(mut store: impl AsContextMut<Data = State>, fuel: u64) -> wasmtime::Result<()> {
+pub(super) fn charge(mut store: impl AsContextMut<Data = StoreData>, fuel: u64) -> wasmtime::Result<()> {
     let mut store = store.as_context_mut();
     store.data_mut().charges.priced = true;
     take(&mut store, fuel)
 }
 
-fn take(store: &mut StoreContextMut<'_, State>, fuel: u64) -> wasmtime::Result<()> {
+fn take(store: &mut StoreContextMut<'_, StoreData>, fuel: u64) -> wasmtime::Result<()> {
     if weaken::off(Defence::HostCallFuel) {
         return Ok(());
     }
@@ -168,8 +168,12 @@ fn take(store: &mut StoreContextMut<'_, State>, fuel: u64) -> wasmtime::Result<(
 pub(super) struct ChargeHook;
 
 #[async_trait::async_trait]
-impl CallHookHandler<State> for ChargeHook {
-    async fn handle_call_event(&self, mut store: StoreContextMut<'_, State>, event: CallHook) -> wasmtime::Result<()> {
+impl CallHookHandler<StoreData> for ChargeHook {
+    async fn handle_call_event(
+        &self,
+        mut store: StoreContextMut<'_, StoreData>,
+        event: CallHook,
+    ) -> wasmtime::Result<()> {
         match event {
             CallHook::CallingWasm => take(&mut store, price::CROSSING),
             CallHook::ReturningFromWasm => Ok(()),

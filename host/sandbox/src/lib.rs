@@ -50,12 +50,12 @@ use wasmtime_wasi::I32Exit;
 use self::cache::Cache;
 use self::code::ErrorShape;
 use self::engine::{Reservation, compiler, pool, pooled_engine};
-use self::fuel::{Meter, Tank};
+use self::fuel::{FuelMeter, FuelTank};
 use self::hostcalls::Charges;
 use self::memory::Refused;
 use self::room::Room;
-use self::store::{State, TooMuchOpen};
-use self::turns::{Driven, EffectLost};
+use self::store::{StoreData, TooMuchOpen};
+use self::turns::{EffectLost, GuestEnd};
 use agenthost_core::error::Error;
 use agenthost_core::limits::LimitKind;
 use agenthost_core::llm::{Allowance, Ask, CallResult};
@@ -68,7 +68,7 @@ pub use self::files::{OpenDir, Quota};
 pub use self::machine::Machine;
 pub use self::memory::{KeptMemory, MemoryBound, MemorySource, RunMemory};
 pub use self::store::MAX_CALL_BYTES;
-pub use self::turns::{Next, Order};
+pub use self::turns::{NextTurn, TurnOrder};
 
 /// What a running guest may ask of its task.
 pub trait Capabilities: Send + Sync + 'static {
@@ -113,7 +113,7 @@ pub struct Settings {
 /// The engine, the linker and the room for guests.
 pub struct Sandbox {
     engine: Engine,
-    linker: Linker<State>,
+    linker: Linker<StoreData>,
     reservation: Reservation,
     cache: Option<Cache>,
     compile: Compile,
@@ -183,7 +183,7 @@ pub struct GuestCall {
     /// Ends it early.
     pub cancel: CancellationToken,
     /// The order in which it learns things.
-    pub order: Arc<dyn Order>,
+    pub order: Arc<dyn TurnOrder>,
 }
 
 /// What a guest left behind.
@@ -337,7 +337,7 @@ impl Sandbox {
                 .map_err(|error| host_error(&format!("cannot link {import}"), &error))?;
         }
         let pre = linker.instantiate_pre(&component).map_err(|error| {
-            Error::plugin(format!("the plugin does not fit this host: {}", error.root_cause())).hint(
+            Error::plugin(format!("the plugin does not fit this host: {}", error.root_cause())).with_hint(
                 "It was built against another version of agenthost:plugin; build it with the agenthost-sdk of this host's version.",
             )
         })?;
@@ -361,7 +361,7 @@ impl Sandbox {
         task: &str,
     ) -> Result<(ComponentExportIndex, Type, Option<Type>), Error> {
         const SHAPE: &str = "The interface `task` has one function: `run: async func(input: T) -> result<U, failure>`.";
-        let missing = || Error::plugin(format!("the plugin's interface {task} has no function `run`")).hint(SHAPE);
+        let missing = || Error::plugin(format!("the plugin's interface {task} has no function `run`")).with_hint(SHAPE);
         let ty = component.component_type();
         let Some(ComponentItem::ComponentInstance(interface)) =
             ty.get_export(&self.engine, task).map(|export| export.ty)
@@ -375,7 +375,9 @@ impl Sandbox {
         let params: Vec<_> = run.params().map(|(_, ty)| ty).collect();
         let Ok([input]) = <[Type; 1]>::try_from(params) else {
             let count = run.params().len();
-            return Err(Error::plugin(format!("{task}: `run` takes {count} parameters instead of one")).hint(SHAPE));
+            return Err(
+                Error::plugin(format!("{task}: `run` takes {count} parameters instead of one")).with_hint(SHAPE),
+            );
         };
         let output = run.results().next();
         let instance = component.get_export_index(None, task).ok_or_else(missing)?;
@@ -422,13 +424,13 @@ impl Sandbox {
         };
         let (asker, turns) = turns::turns();
         let effects = turns.effects();
-        let tank = Tank::new();
+        let tank = FuelTank::new();
         let charges = Charges::new(code.unseen, tank.yields());
         let mut store = match store::new(&self.engine, &call, charges, asker, &log) {
             Ok(store) => store,
             Err(error) => return never_ran(End::Host(format!("cannot make a store: {error}"))),
         };
-        let mut meter = Meter::new(tank.clone(), Arc::clone(&call.capabilities), !call.dirs.is_empty());
+        let mut meter = FuelMeter::new(tank.clone(), Arc::clone(&call.capabilities), !call.dirs.is_empty());
         let driven = {
             let guest = code.call(&mut store, &tank, call.input.value);
             let driven = turns.drive(guest, &mut meter, &*call.order, call.deadline, &call.cancel);
@@ -440,21 +442,21 @@ impl Sandbox {
         let held = &store.data().held;
         let (peak, refused) = (held.peak, held.refused);
         let notes = store.data().files.refusals.notes(&call.dirs);
-        let (end, returned) = match driven.unwrap_or(Driven::Ended(Err(EffectLost.into()))) {
-            Driven::Ended(Ok(value)) => {
+        let (end, returned) = match driven.unwrap_or(GuestEnd::Ended(Err(EffectLost.into()))) {
+            GuestEnd::Ended(Ok(value)) => {
                 let end = code.output(value.as_ref());
                 // What cannot be told as JSON is not handed on either: the report and the parent see the same.
                 let kept = value.filter(|_| call.keep_returned && !matches!(end, End::Exhausted(..)));
                 (end, kept.map(Returned))
             }
-            Driven::Ended(Err(error)) => (self.crashed(&error, refused, &log), None),
-            Driven::TimeUp => (time_up(), None),
-            Driven::Cancelled => (End::Cancelled, None),
-            Driven::Diverged => {
+            GuestEnd::Ended(Err(error)) => (self.crashed(&error, refused, &log), None),
+            GuestEnd::TimeUp => (time_up(), None),
+            GuestEnd::Cancelled => (End::Cancelled, None),
+            GuestEnd::Diverged => {
                 let why = "the task did not ask for what it asked for when it was recorded";
                 (End::Host(why.into()), None)
             }
-            Driven::Stuck => {
+            GuestEnd::Stuck => {
                 let why = "the task waits for something that can never come, such as a future that nothing wakes";
                 (End::Trapped(why.into()), None)
             }

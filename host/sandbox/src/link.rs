@@ -12,7 +12,7 @@ use wasmtime::{AsContext, Engine};
 use super::Input;
 use super::bindings::agenthost::plugin::{llm as wit, progress, types};
 use super::hostcalls::{self, charge, price};
-use super::store::State;
+use super::store::StoreData;
 use agenthost_core::limits::LimitKind;
 use agenthost_core::llm::{Ask, CallError, Message, Part, Reply, Role, Stop};
 
@@ -22,17 +22,17 @@ const PART_BYTES: usize = 64;
 const MAX_PROGRESS_BYTES: usize = 200;
 
 /// Links the contract and the inert part of WASI.
-pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<StoreData>> {
     let mut linker = Linker::new(engine);
     super::wasi::add_to_linker(&mut linker)?;
-    types::add_to_linker::<State, Contract>(&mut linker, |state| state)?;
-    wit::add_to_linker::<State, Contract>(&mut linker, |state| state)?;
-    progress::add_to_linker::<State, Contract>(&mut linker, |state| state)?;
+    types::add_to_linker::<StoreData, Contract>(&mut linker, |state| state)?;
+    wit::add_to_linker::<StoreData, Contract>(&mut linker, |state| state)?;
+    progress::add_to_linker::<StoreData, Contract>(&mut linker, |state| state)?;
     Ok(linker)
 }
 
 /// Links the task of another plugin: every call of it starts a sub-task and waits, in a turn, for what it returns.
-pub(super) fn sub_agent(linker: &mut Linker<State>, import: &str) -> wasmtime::Result<()> {
+pub(super) fn sub_agent(linker: &mut Linker<StoreData>, import: &str) -> wasmtime::Result<()> {
     let name: Arc<str> = import.into();
     linker
         .instance(import)?
@@ -64,16 +64,16 @@ pub(super) fn sub_agent(linker: &mut Linker<State>, import: &str) -> wasmtime::R
 struct Contract;
 
 impl HasData for Contract {
-    type Data<'a> = &'a mut State;
+    type Data<'a> = &'a mut StoreData;
 }
 
-impl types::Host for State {}
+impl types::Host for StoreData {}
 
-impl wit::Host for State {}
+impl wit::Host for StoreData {}
 
-impl wit::HostWithStore<State> for Contract {
+impl wit::HostWithStore<StoreData> for Contract {
     async fn complete(
-        store: &Accessor<State, Self>,
+        store: &Accessor<StoreData, Self>,
         request: wit::Request,
     ) -> wasmtime::Result<Result<wit::Reply, wit::Error>> {
         failpoint!("guest.complete", wasmtime::Error::new(super::EffectLost));
@@ -105,7 +105,7 @@ impl wit::HostWithStore<State> for Contract {
         })
     }
 
-    fn remaining(mut store: Access<'_, State, Self>) -> wasmtime::Result<wit::Allowance> {
+    fn remaining(mut store: Access<'_, StoreData, Self>) -> wasmtime::Result<wit::Allowance> {
         charge(&mut store, price::REMAINING)?;
         let fuel = store.as_context().get_fuel()?;
         let left = store.get().capabilities.remaining(fuel);
@@ -119,7 +119,7 @@ impl wit::HostWithStore<State> for Contract {
     }
 }
 
-impl progress::Host for State {
+impl progress::Host for StoreData {
     fn report(&mut self, done: u32, total: Option<u32>, message: String) -> wasmtime::Result<()> {
         self.charges.add(price::PROGRESS);
         self.charges.bytes(message.len() as u64);

@@ -37,7 +37,7 @@ const TABLE_ELEMENT_BYTES: u64 = 16;
 /// Core instances, memories and tables of a guest; a component made by componentize-py has about forty modules.
 const MAX_PARTS: usize = 100;
 /// The data of a task's store.
-pub(super) struct State {
+pub(super) struct StoreData {
     pub(super) table: ResourceTable,
     pub(super) wasi: WasiCtx,
     pub(super) random: wasi::Random,
@@ -59,13 +59,13 @@ pub(super) fn new(
     charges: Charges,
     asker: Asker,
     log: &Log,
-) -> wasmtime::Result<Store<State>> {
+) -> wasmtime::Result<Store<StoreData>> {
     let mut table = ResourceTable::new();
     table.set_max_capacity(match call.dirs.is_empty() {
         true => MAX_HANDLES,
         false => MAX_HANDLES_WITH_FILES,
     });
-    let state = State {
+    let state = StoreData {
         table,
         wasi: wasi::context(log),
         random: wasi::Random::new(call.seed),
@@ -226,7 +226,7 @@ impl Drop for OpenShare {
     }
 }
 
-impl WasiView for State {
+impl WasiView for StoreData {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
             ctx: &mut self.wasi,
@@ -235,7 +235,7 @@ impl WasiView for State {
     }
 }
 
-impl State {
+impl StoreData {
     pub(super) fn clock(&mut self) -> FrozenClock<'_> {
         FrozenClock {
             table: &mut self.table,

@@ -8,7 +8,7 @@
 //!
 //! A guest with directories can also wait inside a call, for the disk: it is not idle then, and gets no turn.
 //!
-//! The order is written down, and given when a task is run again, through [`Order`]: each ask has its *ordinal*, which
+//! The order is written down, and given when a task is run again, through [`TurnOrder`]: each ask has its *ordinal*, which
 //! the guest's own doing determines, and a turn is an ordinal. A task that was cut off (its time was up, or it was
 //! cancelled) is cut off again after as many polls: a poll of a computing guest runs it for a fixed slice of fuel.
 //!
@@ -37,7 +37,7 @@ type Turn = Box<dyn FnOnce() -> bool + Send>;
 
 /// What a task learns next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum NextTurn {
     /// Whatever is there first.
     Any,
     /// The answer to the ask of this ordinal.
@@ -54,10 +54,10 @@ pub enum Next {
 }
 
 /// The order in which a task learns things: where it is written down, and where it is given.
-pub trait Order: Send + Sync {
+pub trait TurnOrder: Send + Sync {
     /// What comes next.
-    fn next(&self) -> Next {
-        Next::Any
+    fn next(&self) -> NextTurn {
+        NextTurn::Any
     }
 
     /// The guest waits and did not ask for what comes next. Whether it may go on with whatever is there.
@@ -186,7 +186,7 @@ const MAX_YIELDS: u32 = 40;
 
 /// How driving a guest ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Driven<T> {
+pub(super) enum GuestEnd<T> {
     /// The guest came to its own end.
     Ended(T),
     /// The deadline passed first.
@@ -210,34 +210,34 @@ impl Turns {
     pub(super) async fn drive<T>(
         mut self,
         guest: impl Future<Output = T>,
-        meter: &mut impl Bursts,
-        order: &dyn Order,
+        meter: &mut impl FuelSource,
+        order: &dyn TurnOrder,
         deadline: Option<Instant>,
         cancel: &CancellationToken,
-    ) -> Driven<T> {
+    ) -> GuestEnd<T> {
         let mut guest = pin!(guest);
         let mut cut = pin!(async {
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => Driven::Cancelled,
-                () = super::until(deadline) => Driven::TimeUp,
+                () = cancel.cancelled() => GuestEnd::Cancelled,
+                () = super::until(deadline) => GuestEnd::TimeUp,
             }
         });
         let awake = Arc::new(Awake::default());
         let mut polls = 0;
-        let cut_off = |cut: Driven<T>, polls: u64| {
-            order.cut(matches!(cut, Driven::TimeUp), polls);
+        let cut_off = |cut: GuestEnd<T>, polls: u64| {
+            order.cut(matches!(cut, GuestEnd::TimeUp), polls);
             cut
         };
         let due = |polls: u64| match order.next() {
-            Next::Cut {
+            NextTurn::Cut {
                 time_up: true,
                 polls: at,
-            } if polls >= at => Some(Driven::TimeUp),
-            Next::Cut {
+            } if polls >= at => Some(GuestEnd::TimeUp),
+            NextTurn::Cut {
                 time_up: false,
                 polls: at,
-            } if polls >= at => Some(Driven::Cancelled),
+            } if polls >= at => Some(GuestEnd::Cancelled),
             _ => None,
         };
         loop {
@@ -269,7 +269,7 @@ impl Turns {
                     let own = awake.over(cx.waker());
                     polls += 1;
                     if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(&own)) {
-                        return Poll::Ready(Some(Driven::Ended(end)));
+                        return Poll::Ready(Some(GuestEnd::Ended(end)));
                     }
                     if let Some(cut) = due(polls) {
                         return Poll::Ready(Some(cut));
@@ -279,7 +279,7 @@ impl Turns {
                     }
                     // Timers fire late where every worker computes.
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                        return Poll::Ready(Some(Driven::TimeUp));
+                        return Poll::Ready(Some(GuestEnd::TimeUp));
                     }
                     if awake.woken.load(Ordering::Acquire) {
                         // The guest has more to compute; the wake-up has already reached the outer waker.
@@ -293,7 +293,7 @@ impl Turns {
                     if meter.can_wait_in_calls() {
                         // Where it waits shows in what a second poll reaches.
                         if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(&own)) {
-                            return Poll::Ready(Some(Driven::Ended(end)));
+                            return Poll::Ready(Some(GuestEnd::Ended(end)));
                         }
                         if awake.woken.load(Ordering::Acquire) || meter.waits_in_call() {
                             return Poll::Pending;
@@ -303,7 +303,7 @@ impl Turns {
                 }
             });
             match burst.await {
-                Some(ended @ Driven::Ended(_)) => return ended,
+                Some(ended @ GuestEnd::Ended(_)) => return ended,
                 Some(cut) => return cut_off(cut, polls),
                 None => meter.end(),
             }
@@ -319,28 +319,30 @@ impl Turns {
                 loop {
                     let next = order.next();
                     let answer = match next {
-                        Next::Cut { time_up: true, .. } => return Poll::Ready(Some(Driven::TimeUp)),
-                        Next::Cut { time_up: false, .. } => return Poll::Ready(Some(Driven::Cancelled)),
-                        Next::Answer(ask) if !lock(&self.open).contains(&ask) => {
+                        NextTurn::Cut { time_up: true, .. } => return Poll::Ready(Some(GuestEnd::TimeUp)),
+                        NextTurn::Cut { time_up: false, .. } => return Poll::Ready(Some(GuestEnd::Cancelled)),
+                        NextTurn::Answer(ask) if !lock(&self.open).contains(&ask) => {
                             if order.lost() {
                                 continue;
                             }
-                            return Poll::Ready(Some(Driven::Diverged));
+                            return Poll::Ready(Some(GuestEnd::Diverged));
                         }
-                        Next::Nothing if !lock(&self.open).is_empty() => return Poll::Ready(Some(Driven::Diverged)),
-                        Next::Nothing => return Poll::Ready(Some(Driven::Stuck)),
-                        Next::Answer(ask) => self.early.remove_entry(&ask),
-                        Next::Any => self.early.pop_first(),
+                        NextTurn::Nothing if !lock(&self.open).is_empty() => {
+                            return Poll::Ready(Some(GuestEnd::Diverged));
+                        }
+                        NextTurn::Nothing => return Poll::Ready(Some(GuestEnd::Stuck)),
+                        NextTurn::Answer(ask) => self.early.remove_entry(&ask),
+                        NextTurn::Any => self.early.pop_first(),
                     };
                     let (ask, turn) =
                         match answer.map_or_else(|| self.inbox.poll_recv(cx), |early| Poll::Ready(Some(early))) {
                             Poll::Ready(Some(answer)) => answer,
                             Poll::Ready(None) | Poll::Pending if lock(&self.open).is_empty() => {
-                                return Poll::Ready(Some(Driven::Stuck));
+                                return Poll::Ready(Some(GuestEnd::Stuck));
                             }
                             Poll::Ready(None) | Poll::Pending => return Poll::Pending,
                         };
-                    if next != Next::Any && next != Next::Answer(ask) {
+                    if next != NextTurn::Any && next != NextTurn::Answer(ask) {
                         self.early.insert(ask, turn);
                     } else if turn() {
                         failpoint!("collect.given");
@@ -353,7 +355,7 @@ impl Turns {
             });
             match next.await {
                 None => {}
-                Some(cut @ (Driven::TimeUp | Driven::Cancelled)) => return cut_off(cut, polls),
+                Some(cut @ (GuestEnd::TimeUp | GuestEnd::Cancelled)) => return cut_off(cut, polls),
                 Some(driven) => return driven,
             }
         }
@@ -366,7 +368,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Told when a guest begins and ends a burst of computing.
-pub(super) trait Bursts {
+pub(super) trait FuelSource {
     /// May wait before the guest goes on.
     fn begin(&mut self) -> impl Future<Output = ()> + Send;
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{Judged, is_answer, judge, repair, request};
 use super::attempts::{Call, SpentBefore};
 use super::estimate::InputSize;
-use super::record::{Begins, Hash, PaidReply, PastCall, Recorded, TaskLog};
+use super::record::{Hash, PaidReply, PastCall, Recorded, SubTaskReplay, TaskLog};
 use super::tree::RunState;
 use super::{Inner, LoadedPlugin};
 use agenthost_config::ModelRef;
@@ -26,13 +26,13 @@ use agenthost_core::limits::ledger::{Account, Exhausted, Used};
 use agenthost_core::llm::{Allowance, Ask, CallError, CallResult, Reply, Request};
 use agenthost_core::run::{Abandoned, Event, ModelReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
-use agenthost_gate::Line;
+use agenthost_gate::FairnessKey;
 use agenthost_sandbox::{Capabilities, Input, Returned};
 
 const TASKS_REACHED: &str = "the limit of sub-tasks is reached";
 
 /// What one task may do, and what it did.
-pub(super) struct TaskCalls {
+pub(super) struct TaskContext {
     pub(super) host: Arc<Inner>,
     pub(super) run: Arc<RunState>,
     /// What the task runs; its sub-agents hang on it.
@@ -51,7 +51,7 @@ pub(super) struct TaskCalls {
     pub(super) deadline: Option<Instant>,
     pub(super) events: broadcast::Sender<Event>,
     /// Whose turn at the gate its calls take: one line for the tasks of one parent.
-    pub(super) line: Line,
+    pub(super) line: FairnessKey,
     /// What is written down of it, and what was.
     pub(super) log: Arc<TaskLog>,
     /// What each model was used for, in the order of the first call.
@@ -60,10 +60,10 @@ pub(super) struct TaskCalls {
     pub(super) checking: Arc<Semaphore>,
 }
 
-/// [`TaskCalls`], as the guest's side holds it.
-pub(super) struct Handle(pub(super) Arc<TaskCalls>);
+/// [`TaskContext`], as the guest's side holds it.
+pub(super) struct TaskHandle(pub(super) Arc<TaskContext>);
 
-impl Capabilities for Handle {
+impl Capabilities for TaskHandle {
     fn complete(&self, ordinal: u64, ask: Ask) -> BoxFuture<'static, CallResult> {
         failpoint!("call.complete");
         // What is known of it is looked up now and not when the call gets its time: a guest may have dropped it by then.
@@ -106,21 +106,21 @@ impl Capabilities for Handle {
         let calls = Arc::clone(&self.0);
         let import = import.to_owned();
         match begins {
-            Begins::Now => async move { calls.start(ordinal, id, allowed, &import, input).await }.boxed(),
-            Begins::Again => {
+            SubTaskReplay::Now => async move { calls.start(ordinal, id, allowed, &import, input).await }.boxed(),
+            SubTaskReplay::Again => {
                 // Whatever its parent does: it is cut off where it was.
                 let run = Arc::clone(&self.0.run);
                 let ended = run.keep(async move { calls.start(ordinal, id, Ok(()), &import, input).await });
                 let lost = || Err("the host failed while it ran the sub-task".to_owned());
                 async move { ended.await.unwrap_or_else(|_| lost()) }.boxed()
             }
-            Begins::Refused => {
+            SubTaskReplay::Refused => {
                 let shared = || Failure::exhausted(LimitKind::Tasks, TASKS_REACHED);
                 let refused = Err(allowed.err().unwrap_or_else(shared));
                 async move { calls.start(ordinal, id, refused, &import, input).await }.boxed()
             }
-            Begins::Never => pending().boxed(),
-            Begins::Differs => {
+            SubTaskReplay::Never => pending().boxed(),
+            SubTaskReplay::Differs => {
                 let why = "the task starts a sub-task that it did not start when it was recorded";
                 ready(Err(why.to_owned())).boxed()
             }
@@ -151,7 +151,7 @@ impl Capabilities for Handle {
     }
 }
 
-impl TaskCalls {
+impl TaskContext {
     /// The answer to a call, of which the journal has `recorded`. Books at once what was spent on it before.
     fn recorded(self: Arc<Self>, ordinal: u64, ask: Ask, recorded: Recorded) -> BoxFuture<'static, CallResult> {
         match recorded {

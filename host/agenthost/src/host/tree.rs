@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::calls::{Handle, TaskCalls};
+use super::calls::{TaskContext, TaskHandle};
 use super::record::{Recorder, Settled, TaskLog};
 use super::run::{LOST, caught, clock};
 use super::{Host, LoadedPlugin, SubAgent};
@@ -24,10 +24,10 @@ use agenthost_core::limits::ledger::Account;
 use agenthost_core::limits::{LimitKind, Limits, Spent};
 use agenthost_core::run::{Event, ModelReport, REPORT_FORMAT, RunId, RunReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
-use agenthost_gate::Line;
+use agenthost_gate::FairnessKey;
 use agenthost_journal::RunRecord;
 use agenthost_sandbox::{
-    End, GuestCall, Input, KeptMemory, MemoryBound, MemorySource, OpenDir, Order, Quota, Returned, RunMemory,
+    End, GuestCall, Input, KeptMemory, MemoryBound, MemorySource, OpenDir, Quota, Returned, RunMemory, TurnOrder,
 };
 
 /// What may be put into each directory that a run may write to: plugins with the same grant share it.
@@ -49,7 +49,7 @@ fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>
                     "{name} is granted {host} as {}, which cannot be opened: {error}",
                     dir.guest
                 ))
-                .hint(format!(
+                .with_hint(format!(
                     "Make the directory, or correct --dir or `dirs` in [grants.\"{name}\"]; it must not be a link."
                 ))
             })
@@ -166,7 +166,7 @@ impl RunState {
     /// Runs a sub-task of `parent`. Dropping the future cancels the sub-task.
     pub(super) async fn sub_task(
         self: &Arc<Self>,
-        parent: &TaskCalls,
+        parent: &TaskContext,
         id: TaskId,
         sub_agent: &SubAgent,
         input: Input,
@@ -274,8 +274,8 @@ impl RunState {
     ) -> (Outcome, Option<Returned>) {
         failpoint!(await "spawn.task");
         let log = match self.log(&task, &input, keep_returned) {
-            Ok(Begin::Now(log)) => Arc::clone(begun.log.get_or_init(|| Arc::new(*log))),
-            Ok(Begin::Settled(outcome, returned)) => return (outcome, returned),
+            Ok(TaskStart::Now(log)) => Arc::clone(begun.log.get_or_init(|| Arc::new(*log))),
+            Ok(TaskStart::Settled(outcome, returned)) => return (outcome, returned),
             Err(error) => {
                 let fault = Outcome::Failure(Failure::new(FailureClass::Host, error.to_string()));
                 return (self.lost(&begun, fault), None);
@@ -297,7 +297,7 @@ impl RunState {
             task: id.clone(),
             plugin: plugin.id.to_string(),
         });
-        let calls = Arc::new(TaskCalls {
+        let calls = Arc::new(TaskContext {
             host: Arc::clone(&self.host.inner),
             run: Arc::clone(&self),
             loaded: Arc::clone(&plugin),
@@ -326,9 +326,9 @@ impl RunState {
             now: self.now,
             dirs: self.dirs.get(&plugin.id.name).cloned().unwrap_or_default(),
             log_bytes: usize::try_from(config.run().log_bytes).unwrap_or(usize::MAX),
-            capabilities: Arc::new(Handle(Arc::clone(&calls))),
+            capabilities: Arc::new(TaskHandle(Arc::clone(&calls))),
             cancel: cancel.clone(),
-            order: Arc::clone(&log) as Arc<dyn Order>,
+            order: Arc::clone(&log) as Arc<dyn TurnOrder>,
         };
         // In a task of its own, so that a fault of the host in it is an outcome and not a hang.
         let mut guest = {
@@ -442,9 +442,9 @@ impl RunState {
     }
 
     /// The log of a task that is about to start, or how it came out before.
-    fn log(&self, task: &NewTask, input: &Input, keep_returned: bool) -> Result<Begin> {
+    fn log(&self, task: &NewTask, input: &Input, keep_returned: bool) -> Result<TaskStart> {
         let Some(recorder) = &self.recorder else {
-            return Ok(Begin::Now(Box::new(TaskLog::none(task.id.clone()))));
+            return Ok(TaskStart::Now(Box::new(TaskLog::none(task.id.clone()))));
         };
         failpoint!("spawn.past", Error::host("failpoint"));
         let plugin = &task.plugin;
@@ -461,11 +461,11 @@ impl RunState {
         let id = plugin.id.to_string();
         let log = TaskLog::begin(recorder, &task.id, (&id, &digest), input, past);
         failpoint!("spawn.log");
-        Ok(Begin::Now(Box::new(log)))
+        Ok(TaskStart::Now(Box::new(log)))
     }
 
     /// Puts a task that is finished into the report and the books as it was recorded, with all below it.
-    fn take_over(&self, task: &NewTask, settled: Settled, keep_returned: bool) -> Option<Begin> {
+    fn take_over(&self, task: &NewTask, settled: Settled, keep_returned: bool) -> Option<TaskStart> {
         let outcome = settled.report.outcome.clone();
         let returned = settled.returned.as_ref().and_then(|json| {
             let json = serde_json::from_str(json).ok()?;
@@ -483,7 +483,7 @@ impl RunState {
             }
             ended.push((report, models));
         }
-        Some(Begin::Settled(outcome, returned.filter(|_| keep_returned)))
+        Some(TaskStart::Settled(outcome, returned.filter(|_| keep_returned)))
     }
 
     fn report(&self, outcome: Outcome, started: Instant) -> RunReport {
@@ -549,7 +549,7 @@ struct Begun {
 }
 
 /// How a task begins.
-enum Begin {
+enum TaskStart {
     /// With this log.
     Now(Box<TaskLog>),
     /// Not at all: it came out so before.
@@ -557,7 +557,7 @@ enum Begin {
 }
 
 /// The tasks of one parent wait for the gate in one line.
-fn line(run: &RunId, task: &TaskId) -> Line {
+fn line(run: &RunId, task: &TaskId) -> FairnessKey {
     let parent = task.parent().map(|parent| parent.to_string()).unwrap_or_default();
     format!("{run} {parent}").into()
 }

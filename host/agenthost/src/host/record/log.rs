@@ -13,22 +13,22 @@ use tokio_util::task::TaskTracker;
 
 use super::difference::first_difference;
 use super::past::{Past, Remained, SubTask};
-use super::told::{Hash, LostRequest, PaidReply, PastCall, Told};
+use super::told::{Hash, LostRequest, PaidReply, PastCall, RecordedReply};
 use super::{FULL, Recorder, keeps, lock, now_ms, read_end, redact};
-use agenthost_config::Bodies;
+use agenthost_config::BodyRetention;
 use agenthost_core::limits::ledger::Used;
 use agenthost_core::llm::{Allowance, Ask, CallError, Reply};
 use agenthost_core::run::ModelReport;
 use agenthost_core::task::{Failure, Outcome, TaskId, TaskReport};
-use agenthost_journal::{CallRecord, Entry, TaskEnd, TaskRecord, Turn};
-use agenthost_sandbox::{Next, Order};
+use agenthost_journal::{CallRecord, JournalEntry, TaskEnd, TaskRecord, Turn};
+use agenthost_sandbox::{NextTurn, TurnOrder};
 
 /// What the journal has of a model call.
 pub(crate) enum Recorded {
     /// Nothing that helps: it has to be made, with what came of it before.
     Make(PastCall),
     /// What the task was told.
-    Told(Box<Told>),
+    Told(Box<RecordedReply>),
     /// A replay knows that the task was never told anything.
     Unanswered,
     /// A replay asks for something else than was recorded.
@@ -36,7 +36,7 @@ pub(crate) enum Recorded {
 }
 
 /// What becomes of a sub-task that a guest starts.
-pub(crate) enum Begins {
+pub(crate) enum SubTaskReplay {
     /// It is run.
     Now,
     /// A replay runs it: it was run then, and perhaps given up by its parent.
@@ -121,12 +121,12 @@ impl TaskLog {
             Past::of(past, recorder.mode)
         });
         if recorder.writes() {
-            recorder.note(Entry::TaskStarted {
+            recorder.note(JournalEntry::TaskStarted {
                 run: recorder.run.clone(),
                 task: task.to_string(),
                 plugin: plugin.to_owned(),
                 digest: digest.to_owned(),
-                input: input.filter(|_| recorder.bodies != Bodies::None),
+                input: input.filter(|_| recorder.bodies != BodyRetention::None),
                 at_ms: now_ms(),
             });
         }
@@ -143,7 +143,7 @@ impl TaskLog {
         log
     }
 
-    fn note(&self, recorder: &Recorder, entry: Entry) {
+    fn note(&self, recorder: &Recorder, entry: JournalEntry) {
         self.undrained.fetch_add(entry.bytes(), Ordering::Relaxed);
         recorder.note(entry);
     }
@@ -211,7 +211,7 @@ impl TaskLog {
             return self.rehearse(recorder, ordinal, (hash, body), (known, refused()));
         }
         let told = |known: &CallRecord| {
-            let told: Told = serde_json::from_str(known.result.as_ref()?).ok()?;
+            let told: RecordedReply = serde_json::from_str(known.result.as_ref()?).ok()?;
             Some(Box::new(told))
         };
         if recorder.is_replay() {
@@ -258,27 +258,28 @@ impl TaskLog {
         };
         self.note(
             recorder,
-            Entry::CallStarted {
+            JournalEntry::CallStarted {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
                 ask: ordinal,
                 hash,
-                body: (recorder.bodies == Bodies::All && (keep_body || body.len() <= MAX_REFUSED_BODY)).then_some(body),
+                body: (recorder.bodies == BodyRetention::All && (keep_body || body.len() <= MAX_REFUSED_BODY))
+                    .then_some(body),
             },
         );
         Recorded::Make(past)
     }
 
     /// Notes that an ask starts a sub-task.
-    pub(crate) fn starts(&self, ordinal: u64, child: &TaskId) -> Begins {
+    pub(crate) fn starts(&self, ordinal: u64, child: &TaskId) -> SubTaskReplay {
         let Some(recorder) = &self.recorder else {
-            return Begins::Now;
+            return SubTaskReplay::Now;
         };
         let known = lock(&self.past).calls.remove(&ordinal);
         if recorder.writes() {
             self.note(
                 recorder,
-                Entry::CallStarted {
+                JournalEntry::CallStarted {
                     run: recorder.run.clone(),
                     task: self.task.to_string(),
                     ask: ordinal,
@@ -288,7 +289,7 @@ impl TaskLog {
             );
             return match recorder.is_rehearsal() {
                 true => self.rehearse_start(recorder, ordinal, child, known),
-                false => Begins::Now,
+                false => SubTaskReplay::Now,
             };
         }
         if known.is_none_or(|known| known.hash != Hash::from(Sha256::digest(child.to_string()))) {
@@ -297,7 +298,7 @@ impl TaskLog {
                 Some(ordinal),
                 "this sub-task was not started when the run was recorded",
             );
-            return Begins::Differs;
+            return SubTaskReplay::Differs;
         }
         // Every task that began in a run that has ended has an end, too. Where the journal cannot be read, the sub-task
         // itself says so.
@@ -305,9 +306,9 @@ impl TaskLog {
             .past(child)
             .map(|past| past.is_some_and(|past| past.end.is_some()));
         match began.unwrap_or(true) {
-            true => Begins::Again,
-            false if lock(&self.past).is_told(ordinal) => Begins::Refused,
-            false => Begins::Never,
+            true => SubTaskReplay::Again,
+            false if lock(&self.past).is_told(ordinal) => SubTaskReplay::Refused,
+            false => SubTaskReplay::Never,
         }
     }
 
@@ -321,7 +322,7 @@ impl TaskLog {
         };
         self.note(
             recorder,
-            Entry::CallEnded {
+            JournalEntry::CallEnded {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
                 ask: ordinal,
@@ -334,7 +335,7 @@ impl TaskLog {
     pub(crate) async fn sending(&self, ask: u64, model: &str) -> std::result::Result<(), CallError> {
         let Some(recorder) = self.written() else { return Ok(()) };
         recorder
-            .append(Entry::RequestSent {
+            .append(JournalEntry::RequestSent {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
                 ask,
@@ -353,14 +354,14 @@ impl TaskLog {
     pub(crate) fn paid(&self, ask: u64, hash: Hash, reply: &Reply, used: &Used) {
         let paid = PaidReply {
             reply: reply.clone(),
-            used: Told::new(&Err(CallError::ContextOverflow), used, true, Vec::new()).used,
+            used: RecordedReply::new(&Err(CallError::ContextOverflow), used, true, Vec::new()).used,
         };
         self.request_ended(ask, hash, serde_json::to_string(&paid).ok());
     }
 
     fn request_ended(&self, ask: u64, hash: Hash, reply: Option<String>) {
         let Some(recorder) = self.written() else { return };
-        let reply = reply.filter(|_| recorder.bodies != Bodies::None);
+        let reply = reply.filter(|_| recorder.bodies != BodyRetention::None);
         self.note_end(recorder, ask, hash, reply);
     }
 
@@ -374,7 +375,7 @@ impl TaskLog {
     fn note_end(&self, recorder: &Recorder, ask: u64, hash: Hash, reply: Option<String>) {
         self.note(
             recorder,
-            Entry::RequestEnded {
+            JournalEntry::RequestEnded {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
                 ask,
@@ -386,14 +387,14 @@ impl TaskLog {
     }
 
     /// Makes what the task is told durable, before it is told.
-    pub(crate) async fn told(&self, ask: u64, told: &Told) -> std::result::Result<(), CallError> {
+    pub(crate) async fn told(&self, ask: u64, told: &RecordedReply) -> std::result::Result<(), CallError> {
         let Some(recorder) = self.written() else { return Ok(()) };
         let result = match recorder.bodies {
-            Bodies::None => json!({"used": told.used, "models": told.models}).to_string(),
-            Bodies::All | Bodies::Replies => serde_json::to_string(told).unwrap_or_default(),
+            BodyRetention::None => json!({"used": told.used, "models": told.models}).to_string(),
+            BodyRetention::All | BodyRetention::Replies => serde_json::to_string(told).unwrap_or_default(),
         };
         recorder
-            .append(Entry::CallEnded {
+            .append(JournalEntry::CallEnded {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
                 ask,
@@ -422,7 +423,7 @@ impl TaskLog {
             };
             self.note(
                 recorder,
-                Entry::Remained {
+                JournalEntry::Remained {
                     run: recorder.run.clone(),
                     task: self.task.to_string(),
                     value: serde_json::to_string(&value).unwrap_or_default(),
@@ -477,18 +478,18 @@ impl TaskLog {
             return;
         }
         let mut report = serde_json::to_value(report).unwrap_or_default();
-        if recorder.bodies == Bodies::None {
+        if recorder.bodies == BodyRetention::None {
             redact(&mut report);
         }
         self.note(
             recorder,
-            Entry::TaskEnded {
+            JournalEntry::TaskEnded {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
                 end: TaskEnd {
                     ended_ms: now_ms(),
                     report: report.to_string(),
-                    returned: returned.filter(|_| recorder.bodies != Bodies::None),
+                    returned: returned.filter(|_| recorder.bodies != BodyRetention::None),
                     models: serde_json::to_string(models).unwrap_or_default(),
                 },
             },
@@ -535,7 +536,7 @@ pub(super) fn is_same_ask(known: &CallRecord, ask: &Ask) -> bool {
     ask.has_media() && recorded().is_some_and(|recorded| recorded == *ask)
 }
 
-impl Order for TaskLog {
+impl TurnOrder for TaskLog {
     fn room(&self) -> Option<BoxFuture<'static, ()>> {
         let recorder = self.written()?;
         if !self.apart.is_empty() {
@@ -552,17 +553,17 @@ impl Order for TaskLog {
         recorder.journal.drained()
     }
 
-    fn next(&self) -> Next {
+    fn next(&self) -> NextTurn {
         match lock(&self.past).turns.front() {
-            None if self.is_rehearsal() => Next::Any,
-            None if self.is_replay() && self.end.is_none() => Next::Cut {
+            None if self.is_rehearsal() => NextTurn::Any,
+            None if self.is_replay() && self.end.is_none() => NextTurn::Cut {
                 time_up: false,
                 polls: 0,
             },
-            None if self.is_replay() => Next::Nothing,
-            None => Next::Any,
-            Some(Turn::Answer(ask)) => Next::Answer(*ask),
-            Some(Turn::Cut { time_up, polls }) => Next::Cut {
+            None if self.is_replay() => NextTurn::Nothing,
+            None => NextTurn::Any,
+            Some(Turn::Answer(ask)) => NextTurn::Answer(*ask),
+            Some(Turn::Cut { time_up, polls }) => NextTurn::Cut {
                 time_up: *time_up,
                 polls: *polls,
             },
@@ -603,7 +604,7 @@ impl TaskLog {
         if let Some(recorder) = self.written() {
             self.note(
                 recorder,
-                Entry::Turned {
+                JournalEntry::Turned {
                     run: recorder.run.clone(),
                     task: self.task.to_string(),
                     turn,

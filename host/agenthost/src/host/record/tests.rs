@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::difference::first_difference;
 use super::log::is_same_ask;
 use super::past::Past;
-use super::{Mode, Told, redact};
+use super::{Mode, RecordedReply, redact};
 use agenthost_core::limits::Spent;
 use agenthost_core::limits::ledger::Used;
 use agenthost_core::llm::{Ask, CallError, CallResult, Message, Part, Reply, Role, Stop};
@@ -24,7 +24,7 @@ fn reply() -> Reply {
 /// A task that ended so after it was told what came of two asks.
 fn task(outcome: &Value, second: &CallResult) -> TaskRecord {
     let told = |result: &CallResult| {
-        let told = Told::new(result, &Used::default(), true, Vec::new());
+        let told = RecordedReply::new(result, &Used::default(), true, Vec::new());
         Some(serde_json::to_string(&told).unwrap())
     };
     let call = |ask, result: &CallResult| CallRecord {
