@@ -4,6 +4,7 @@
 //! its key and nothing else: not the task that asks, not its limits, no retry and no queue. Those are decided once for
 //! all providers, before a request gets here.
 
+mod base64_data;
 mod call;
 
 use std::fmt;
@@ -129,7 +130,8 @@ pub enum Part {
     Media {
         /// The media type, such as `image/png`.
         mime: String,
-        /// The bytes.
+        /// The bytes; base64 in JSON.
+        #[serde(with = "base64_data")]
         data: Vec<u8>,
     },
     /// A kind of content that the contract has no case for, as JSON.

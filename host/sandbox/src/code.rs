@@ -9,6 +9,7 @@ use wasmtime::component::{ComponentExportIndex, InstancePre, Type, Val};
 
 use super::fuel::FuelTank;
 use super::store::StoreData;
+use super::unseen::UnseenWork;
 use super::{End, Input, Returned};
 use crate::value;
 use agenthost_core::error::Error;
@@ -24,8 +25,8 @@ pub struct Code {
     pub(super) input: Type,
     pub(super) returns: Option<Type>,
     pub(super) error: ErrorShape,
-    /// Whether built-ins of it may copy bytes out of the host's sight.
-    pub(super) copies_unseen: bool,
+    /// What built-ins of it may do out of the host's sight.
+    pub(super) unseen: UnseenWork,
     /// The bytes that an instance holds beside its memories and tables.
     pub(super) instance_bytes: u64,
     /// Whether it has more memories than every place has.

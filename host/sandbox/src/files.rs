@@ -8,13 +8,14 @@
 //!
 //! What a grant gives away: real time, by the timestamps of files; and repeatability, since a journal holds no files, so
 //! that a run with a directory cannot be reproduced from its journal alone. What bounds a guest: a quota on what its run
-//! puts into the directory (see [`quota`]), and the number of files that it holds open (see [`store`](super::store)).
+//! puts into the directory (see [`quota`]), what the listings of directories hold (see [`listing`]), and the number of files that it holds open (see [`store`](super::store)).
 //! Reading and writing block a thread of tokio's pool for them, never a worker.
 //!
 //! Only plain files and directories are opened: a pipe, socket or device is refused before anything waits for it. A guest
 //! cannot make one. If there is one, and the guest may write, two tasks can move it to the place of a plain file between
 //! the look and the opening; then a task of theirs waits until its time is up.
 
+mod listing;
 mod quota;
 
 use std::collections::HashMap;
@@ -32,9 +33,12 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
+use self::listing::Listing;
 pub use self::quota::Quota;
 pub(super) use self::quota::Refusals;
 use self::quota::{Account, Counted};
+use super::RunMemory;
+use super::hostcalls::{Charges, price};
 use super::store::StoreData;
 
 /// Only a place in the tree, where there is such a handle: the directories above need not be readable.
@@ -99,6 +103,9 @@ pub(super) struct FilesState {
     owners: HashMap<u32, usize>,
     /// The directories that had no room for something.
     pub(super) refusals: Refusals,
+    /// The open listings, and what they hold together.
+    listings: usize,
+    listed_bytes: u64,
 }
 
 /// The file system of a task: that of `wasmtime-wasi`, with everything that takes room counted first.
@@ -106,6 +113,8 @@ pub(super) struct FilesView<'a> {
     pub(super) wasi: WasiFilesystemCtxView<'a>,
     pub(super) dirs: &'a Arc<[OpenDir]>,
     pub(super) state: &'a mut FilesState,
+    pub(super) charges: &'a mut Charges,
+    pub(super) run: &'a Arc<RunMemory>,
 }
 
 impl FilesView<'_> {
@@ -274,7 +283,23 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn read_directory(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>> {
-        self.wasi.read_directory(fd).await
+        let Descriptor::Dir(dir) = self.wasi.table.get(&fd)? else {
+            return Err(ErrorCode::NotDirectory.into());
+        };
+        if self.state.listings == listing::MAX_OPEN {
+            return Err(ErrorCode::InsufficientMemory.into());
+        }
+        let (dir, run) = (Arc::clone(&dir.dir), Arc::clone(self.run));
+        let room = listing::MAX_BYTES.saturating_sub(self.state.listed_bytes);
+        let read = tokio::task::spawn_blocking(move || Listing::read(&dir, room, &run)).await;
+        let listing = read.map_err(|error| FsError::trap(wasmtime::Error::from(error)))??;
+        let bytes = listing.bytes;
+        self.charges.add(listing.len() as u64 * price::DIRECTORY_ENTRY);
+        let stream = self.wasi.table.push(listing)?;
+        self.state.listings += 1;
+        self.state.listed_bytes += bytes;
+        // The table has a listing of ours there, and every function that takes one is below.
+        Ok(Resource::new_own(stream.rep()))
     }
 
     async fn sync(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
@@ -416,11 +441,18 @@ impl HostDirectoryEntryStream for FilesView<'_> {
         &mut self,
         stream: Resource<DirectoryEntryStream>,
     ) -> FsResult<Option<DirectoryEntry>> {
-        self.wasi.read_directory_entry(stream).await
+        let listing: Resource<Listing> = Resource::new_borrow(stream.rep());
+        let entry = self.wasi.table.get_mut(&listing)?.next()?;
+        self.charges
+            .bytes(entry.as_ref().map_or(0, |entry| entry.name.len() as u64));
+        Ok(entry)
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        HostDirectoryEntryStream::drop(&mut self.wasi, stream)
+        let listing = self.wasi.table.delete(Resource::<Listing>::new_own(stream.rep()))?;
+        self.state.listings = self.state.listings.saturating_sub(1);
+        self.state.listed_bytes = self.state.listed_bytes.saturating_sub(listing.bytes);
+        Ok(())
     }
 }
 

@@ -33,6 +33,8 @@ struct FuelGauge {
     left: AtomicU64,
     /// Whether the event loop was polled since this was last cleared.
     polled: AtomicBool,
+    /// How often the guest let others run while it had more to compute.
+    yields: Arc<AtomicU64>,
 }
 
 impl FuelTank {
@@ -41,7 +43,13 @@ impl FuelTank {
             lease: AtomicU64::new(NONE),
             left: AtomicU64::new(0),
             polled: AtomicBool::new(false),
+            yields: Arc::default(),
         }))
+    }
+
+    /// How often the guest let others run while it had more to compute.
+    pub(super) fn yields(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.0.yields)
     }
 
     /// Puts a new lease into the store, if there is one. Called whenever the guest's event loop is polled: before a burst,
@@ -51,7 +59,7 @@ impl FuelTank {
         let lease = self.0.lease.swap(NONE, Ordering::AcqRel);
         if lease != NONE {
             store.set_fuel(lease)?;
-            store.data_mut().charges.yielded(lease);
+            store.data_mut().charges.refueled(lease);
         }
         self.0.left.store(store.get_fuel()?, Ordering::Release);
         self.0.polled.store(true, Ordering::Release);
@@ -82,6 +90,10 @@ impl FuelSource for FuelMeter {
         failpoint!("settle.fuel");
         let left = self.tank.0.left.load(Ordering::Acquire);
         self.settle(left);
+    }
+
+    fn yielded(&self) {
+        self.tank.0.yields.fetch_add(1, Ordering::Relaxed);
     }
 
     fn can_wait_in_calls(&self) -> bool {

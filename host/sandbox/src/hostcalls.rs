@@ -13,20 +13,28 @@
 //! again and again would never reach a yield of the engine. The hook therefore yields by itself once a guest has used
 //! [`SLICE`] since its last yield. Between two yields a guest uses at most two slices and one host call.
 //!
+//! **Which crossing is free.** The engine crosses the border, too, when it yields for a guest that has used its interval.
+//! The host knows that crossing by two marks: the interval is over, and the guest was polled once more with nothing to wait
+//! for. A built-in that copies does not yield, so a guest cannot pass one off as the other.
+//!
 //! Every price is a function of what the guest did, and none of the clock: a replay uses the same fuel and yields at the same
 //! points.
 //!
 //! Left out: time that a host function waits. A waiting guest does not compute.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use wasmtime::{AsContext, AsContextMut, CallHook, CallHookHandler, StoreContextMut, Trap};
 
 use super::store::StoreData;
+use super::unseen::UnseenWork;
 use agenthost_core::weaken::{self, Defence};
 
-/// Fuel after which a computing guest lets others run: one to two milliseconds.
-pub(super) const SLICE: u64 = 5_000_000;
+/// Fuel after which a computing guest lets others run. Fuel counts instructions, and the slowest (a load that misses every
+/// cache) takes about 100 ns, 500 times as long as the fastest: so a slice takes between 20 µs and 10 ms.
+pub(super) const SLICE: u64 = 100_000;
 
 /// Prices in units of fuel. A unit is about 0.2 ns of computing, so a price is five times the nanoseconds that the work
 /// takes, rounded up.
@@ -49,8 +57,12 @@ pub(super) mod price {
     pub(crate) const CALL_BYTE: u64 = 20;
     /// A sub-task: a store, an instance, accounts and entries of the journal.
     pub(crate) const SUB_TASK: u64 = 500_000;
+    /// An entry of a directory that is listed: read, copied and kept.
+    pub(crate) const DIRECTORY_ENTRY: u64 = 1_000;
     /// What a built-in that copies bytes out of the host's sight costs for every two bytes of memory that the guest holds.
     pub(crate) const TWO_HELD_BYTES: u64 = 1;
+    /// The same for each byte that the guest holds, if the built-in can change the encoding of strings.
+    pub(crate) const TRANSCODED_BYTE: u64 = 10;
 }
 
 /// What a guest owes, and since when it has not let others run.
@@ -62,14 +74,20 @@ pub(super) struct Charges {
     priced: bool,
     /// The store's fuel when the guest last let others run.
     since: u64,
-    /// Whether built-ins of this guest may copy any number of bytes: streams, and strings between composed components.
-    copies_unseen: bool,
+    /// The store's fuel when the engine's interval began.
+    interval: u64,
+    /// How often the guest let others run, counted by the driver, and what it was when the crossing began.
+    yields: Arc<AtomicU64>,
+    yields_before: u64,
+    /// What built-ins of this guest may do out of the host's sight.
+    unseen: UnseenWork,
 }
 
 impl Charges {
-    pub(super) fn new(copies_unseen: bool) -> Self {
+    pub(super) fn new(unseen: UnseenWork, yields: Arc<AtomicU64>) -> Self {
         Self {
-            copies_unseen,
+            unseen,
+            yields,
             ..Self::default()
         }
     }
@@ -89,9 +107,31 @@ impl Charges {
         self.since.saturating_sub(left) >= SLICE
     }
 
-    /// Notes that the guest has let others run and has `fuel` now.
-    pub(super) fn yielded(&mut self, fuel: u64) {
+    /// Notes that the guest has let others run and has `fuel` now, in a new interval of the engine.
+    pub(super) fn refueled(&mut self, fuel: u64) {
         self.since = fuel;
+        self.interval = fuel;
+    }
+
+    fn crossing_begins(&mut self) {
+        self.priced = false;
+        self.yields_before = self.yields.load(Ordering::Relaxed);
+    }
+
+    /// Whether the crossing that ends was the engine's, which yielded for the guest.
+    fn was_yield(&self, left: u64) -> bool {
+        !self.priced
+            && self.interval.saturating_sub(left) >= SLICE
+            && self.yields.load(Ordering::Relaxed) != self.yields_before
+    }
+
+    /// The price of what a built-in may have done with `held` bytes of memory.
+    fn unseen(&self, held: u64) -> u64 {
+        match self.unseen {
+            UnseenWork::Copies if !self.priced => held / 2 * price::TWO_HELD_BYTES,
+            UnseenWork::Transcodes if !self.priced => held.saturating_mul(price::TRANSCODED_BYTE),
+            UnseenWork::None | UnseenWork::Copies | UnseenWork::Transcodes => 0,
+        }
     }
 }
 
@@ -117,6 +157,7 @@ fn take(store: &mut StoreContextMut<'_, StoreData>, fuel: u64) -> wasmtime::Resu
     }
     let left = store.as_context().get_fuel()?;
     store.set_fuel(left.saturating_sub(fuel))?;
+    store.data_mut().charges.interval = left.saturating_sub(fuel);
     match left < fuel {
         true => Err(Trap::OutOfFuel.into()),
         false => Ok(()),
@@ -137,24 +178,25 @@ impl CallHookHandler<StoreData> for ChargeHook {
             CallHook::CallingWasm => take(&mut store, price::CROSSING),
             CallHook::ReturningFromWasm => Ok(()),
             CallHook::CallingHost => {
-                let left = store.as_context().get_fuel()?;
-                let charges = &mut store.data_mut().charges;
-                // After a whole slice it is most likely the engine, which comes to refuel.
-                charges.priced = charges.slice_is_over(left);
+                store.data_mut().charges.crossing_begins();
                 Ok(())
             }
             CallHook::ReturningFromHost => {
+                let left = store.as_context().get_fuel()?;
                 let held = store.data().held.memory();
                 let charges = &mut store.data_mut().charges;
-                let mut owed = std::mem::take(&mut charges.owed).saturating_add(price::CROSSING);
-                if charges.copies_unseen && !charges.priced {
-                    owed = owed.saturating_add(held / 2 * price::TWO_HELD_BYTES);
+                if charges.was_yield(left) {
+                    charges.refueled(left);
+                    return Ok(());
                 }
+                let owed = std::mem::take(&mut charges.owed)
+                    .saturating_add(price::CROSSING)
+                    .saturating_add(charges.unseen(held));
                 take(&mut store, owed)?;
                 let left = store.as_context().get_fuel()?;
                 if store.data().charges.slice_is_over(left) {
                     yield_now().await;
-                    store.data_mut().charges.yielded(left);
+                    store.data_mut().charges.since = left;
                 }
                 Ok(())
             }

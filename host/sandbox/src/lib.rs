@@ -51,6 +51,7 @@ use self::cache::Cache;
 use self::code::ErrorShape;
 use self::engine::{Reservation, compiler, pool, pooled_engine};
 use self::fuel::{FuelMeter, FuelTank};
+use self::hostcalls::Charges;
 use self::memory::Refused;
 use self::room::Room;
 use self::store::{StoreData, TooMuchOpen};
@@ -342,7 +343,7 @@ impl Sandbox {
         })?;
         let error = returns.as_ref().map_or(ErrorShape::Own, ErrorShape::of);
         Ok(Code {
-            copies_unseen: unseen::copies_unseen(bytes),
+            unseen: unseen::UnseenWork::of(bytes),
             instance_bytes: bounds::instance_bytes(bytes)?,
             wide: component
                 .resources_required()
@@ -428,11 +429,12 @@ impl Sandbox {
         };
         let (asker, turns) = turns::turns();
         let effects = turns.effects();
-        let mut store = match store::new(&self.engine, &call, code.copies_unseen, asker, &log) {
+        let tank = FuelTank::new();
+        let charges = Charges::new(code.unseen, tank.yields());
+        let mut store = match store::new(&self.engine, &call, charges, asker, &log) {
             Ok(store) => store,
             Err(error) => return never_ran(End::Host(format!("cannot make a store: {error}"))),
         };
-        let tank = FuelTank::new();
         let mut meter = FuelMeter::new(tank.clone(), Arc::clone(&call.capabilities), !call.dirs.is_empty());
         let driven = {
             let guest = code.call(&mut store, &tank, call.input.value);

@@ -144,7 +144,8 @@ fn progress_line(message: &str) -> String {
 fn request_bytes(request: &wit::Request) -> u64 {
     let part = |part: &wit::Part| match part {
         wit::Part::Text(text) => text.len(),
-        wit::Part::Media(media) => media.mime.len() + media.data.len(),
+        // As base64, which the journal and the wire have it in.
+        wit::Part::Media(media) => media.mime.len() + media.data.len().div_ceil(3) * 4,
         wit::Part::Extension(extension) => extension.kind.len() + extension.json.len(),
     };
     let message = |message: &wit::Message| message.content.iter().map(|p| PART_BYTES + part(p)).sum::<usize>();

@@ -181,6 +181,19 @@ pub struct KeptMemory {
     bytes: u64,
 }
 
+impl KeptMemory {
+    /// Holds `bytes` more.
+    ///
+    /// # Errors
+    ///
+    /// The bound that would be passed, for people.
+    pub(super) fn grow(&mut self, bytes: u64) -> Result<(), String> {
+        self.memory.hold(bytes).map_err(|refused| refused.to_string())?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
 impl Drop for KeptMemory {
     fn drop(&mut self) {
         self.memory.give_back(self.bytes);

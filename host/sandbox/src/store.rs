@@ -56,7 +56,7 @@ pub(super) struct StoreData {
 pub(super) fn new(
     engine: &Engine,
     call: &GuestCall,
-    copies_unseen: bool,
+    charges: Charges,
     asker: Asker,
     log: &Log,
 ) -> wasmtime::Result<Store<StoreData>> {
@@ -82,7 +82,7 @@ pub(super) fn new(
             refused: None,
             run: Arc::clone(&call.run_memory),
         },
-        charges: Charges::new(copies_unseen),
+        charges,
         open_bytes: OpenBytes::new(call.memory),
     };
     let mut store = Store::new(engine, state);
@@ -266,6 +266,8 @@ impl StoreData {
             },
             dirs: &self.dirs,
             state: &mut self.files,
+            charges: &mut self.charges,
+            run: self.held.run(),
         }
     }
 }

@@ -21,6 +21,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
@@ -177,6 +178,12 @@ impl Drop for OpenAsk {
     }
 }
 
+/// How long a computing guest keeps a worker: the shorter of this time, to which its last slice is added, and of a number of
+/// slices. Between slices its deadline and a cancel are looked at. Giving up the worker costs some microseconds more.
+const WORKER_TIME: Duration = Duration::from_millis(1);
+/// Few enough for the budget that tokio gives one poll.
+const MAX_YIELDS: u32 = 40;
+
 /// How driving a guest ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum GuestEnd<T> {
@@ -245,42 +252,55 @@ impl Turns {
             // A burst: the guest computes until it ends or waits.
             let mut room = None;
             let burst = std::future::poll_fn(|cx| {
-                if room.is_none() {
-                    room = order.room();
-                }
-                if let Some(waiting) = &mut room {
-                    if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
-                        return Poll::Ready(Some(cut));
+                let began = std::time::Instant::now();
+                let mut yields = 0;
+                loop {
+                    if room.is_none() {
+                        room = order.room();
                     }
-                    std::task::ready!(waiting.as_mut().poll(cx));
-                    room = None;
-                }
-                awake.woken.store(false, Ordering::Release);
-                let own = awake.over(cx.waker());
-                polls += 1;
-                if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(&own)) {
-                    return Poll::Ready(Some(GuestEnd::Ended(end)));
-                }
-                if let Some(cut) = due(polls) {
-                    return Poll::Ready(Some(cut));
-                }
-                if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
-                    return Poll::Ready(Some(cut));
-                }
-                if awake.woken.load(Ordering::Acquire) {
-                    // The guest has more to compute; the wake-up has already reached the outer waker.
-                    return Poll::Pending;
-                }
-                if meter.can_wait_in_calls() {
-                    // Where it waits shows in what a second poll reaches.
+                    if let Some(waiting) = &mut room {
+                        if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
+                            return Poll::Ready(Some(cut));
+                        }
+                        std::task::ready!(waiting.as_mut().poll(cx));
+                        room = None;
+                    }
+                    awake.woken.store(false, Ordering::Release);
+                    let own = awake.over(cx.waker());
+                    polls += 1;
                     if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(&own)) {
                         return Poll::Ready(Some(GuestEnd::Ended(end)));
                     }
-                    if awake.woken.load(Ordering::Acquire) || meter.waits_in_call() {
+                    if let Some(cut) = due(polls) {
+                        return Poll::Ready(Some(cut));
+                    }
+                    if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
+                        return Poll::Ready(Some(cut));
+                    }
+                    // Timers fire late where every worker computes.
+                    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                        return Poll::Ready(Some(GuestEnd::TimeUp));
+                    }
+                    if awake.woken.load(Ordering::Acquire) {
+                        // The guest has more to compute; the wake-up has already reached the outer waker.
+                        meter.yielded();
+                        yields += 1;
+                        if yields < MAX_YIELDS && began.elapsed() < WORKER_TIME {
+                            continue;
+                        }
                         return Poll::Pending;
                     }
+                    if meter.can_wait_in_calls() {
+                        // Where it waits shows in what a second poll reaches.
+                        if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(&own)) {
+                            return Poll::Ready(Some(GuestEnd::Ended(end)));
+                        }
+                        if awake.woken.load(Ordering::Acquire) || meter.waits_in_call() {
+                            return Poll::Pending;
+                        }
+                    }
+                    return Poll::Ready(None);
                 }
-                Poll::Ready(None)
             });
             match burst.await {
                 Some(ended @ GuestEnd::Ended(_)) => return ended,
@@ -354,6 +374,9 @@ pub(super) trait FuelSource {
 
     /// The guest waits.
     fn end(&mut self);
+
+    /// The guest lets others run, and has more to compute.
+    fn yielded(&self) {}
 
     /// Whether the guest can wait in the middle of a call. If so it is polled once more, to ask
     /// [`waits_in_call`](Self::waits_in_call).

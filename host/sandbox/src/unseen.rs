@@ -1,40 +1,74 @@
-//! Whether the engine may copy bytes for a component at a guest's command without the host seeing how many.
+//! The bytes that the engine may copy for a component at a guest's command without the host seeing how many.
 //!
-//! Two things do: the read and write built-ins of streams and futures, and the string adapters between the parts of a
+//! Two things copy so: the read and write built-ins of streams and futures, and the string adapters between the parts of a
 //! composed component. Neither is found in what a compiler makes of one plugin. A component that has either pays for each
-//! built-in as if it copied all its memory; see [`hostcalls`](super::hostcalls).
+//! built-in as if it copied all its memory, and more if its strings can change their encoding on the way; see
+//! [`hostcalls`](super::hostcalls).
 
-use wasmparser::{CanonicalFunction, Parser, Payload};
+use wasmparser::{CanonicalFunction, CanonicalOption, Parser, Payload};
 
-/// Whether `component` has stream or future built-ins, or parts that call each other.
-pub(super) fn copies_unseen(component: &[u8]) -> bool {
-    let mut depth = 0_u32;
-    for payload in Parser::new(0).parse_all(component) {
-        match payload {
-            Ok(Payload::ComponentSection { .. } | Payload::ModuleSection { .. }) => depth += 1,
-            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
-            Ok(Payload::ComponentCanonicalSection(functions)) => {
-                for function in functions {
-                    match function {
-                        Ok(
+/// What a built-in of a component can do with the component's memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum UnseenWork {
+    /// No more than the host sees.
+    #[default]
+    None,
+    /// Copies bytes.
+    Copies,
+    /// Copies strings from one encoding to another.
+    Transcodes,
+}
+
+impl UnseenWork {
+    /// The work that `component` can make the engine do.
+    pub(super) fn of(component: &[u8]) -> Self {
+        let mut depth = 0_u32;
+        let (mut copies, mut encodes) = (false, false);
+        for payload in Parser::new(0).parse_all(component) {
+            match payload {
+                Ok(Payload::ComponentSection { .. } | Payload::ModuleSection { .. }) => depth += 1,
+                Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+                Ok(Payload::ComponentCanonicalSection(functions)) => {
+                    for function in functions {
+                        // What cannot be read does not compile, either.
+                        let Ok(function) = function else {
+                            return Self::Transcodes;
+                        };
+                        copies |= match &function {
                             CanonicalFunction::StreamRead { .. }
                             | CanonicalFunction::StreamWrite { .. }
                             | CanonicalFunction::FutureRead { .. }
-                            | CanonicalFunction::FutureWrite { .. },
-                        ) => return true,
-                        // A part that lifts a function of its own does so for another part to call.
-                        Ok(CanonicalFunction::Lift { .. }) if depth > 0 => return true,
-                        Ok(_) => {}
-                        Err(_) => return true,
+                            | CanonicalFunction::FutureWrite { .. } => true,
+                            // A part that lifts a function of its own does so for another part to call.
+                            CanonicalFunction::Lift { .. } => depth > 0,
+                            _ => false,
+                        };
+                        encodes |= has_other_encoding(&function);
                     }
                 }
+                Ok(_) => {}
+                Err(_) => return Self::Transcodes,
             }
-            Ok(_) => {}
-            // It does not compile, either.
-            Err(_) => return true,
+        }
+        match (copies, encodes) {
+            (false, _) => Self::None,
+            (true, false) => Self::Copies,
+            (true, true) => Self::Transcodes,
         }
     }
-    false
+}
+
+/// Whether the strings of `function` are in another encoding than UTF-8.
+fn has_other_encoding(function: &CanonicalFunction) -> bool {
+    let options = match function {
+        CanonicalFunction::Lift { options, .. }
+        | CanonicalFunction::Lower { options, .. }
+        | CanonicalFunction::TaskReturn { options, .. } => options,
+        _ => return false,
+    };
+    options
+        .iter()
+        .any(|option| matches!(option, CanonicalOption::UTF16 | CanonicalOption::CompactUTF16))
 }
 
 #[cfg(test)]
@@ -43,8 +77,12 @@ mod tests {
 
     const CORE: &str = r#"(core module $m (func (export "f"))) (core instance $i (instantiate $m))"#;
 
+    fn work(text: &str) -> UnseenWork {
+        UnseenWork::of(&wat::parse_str(text).unwrap())
+    }
+
     fn of(text: &str) -> bool {
-        copies_unseen(&wat::parse_str(text).unwrap())
+        work(text) != UnseenWork::None
     }
 
     #[test]
@@ -61,5 +99,23 @@ mod tests {
         assert!(!of(&format!(
             "(component {CORE} {stream} (core func (canon stream.new $s)) {lift})"
         )));
+    }
+
+    #[test]
+    fn a_composed_component_with_another_encoding_transcodes() {
+        let memory = r#"(core module $m (memory (export "m") 1) (func (export "f") (param i32 i32))
+            (func (export "r") (param i32 i32 i32 i32) (result i32) unreachable)) (core instance $i (instantiate $m))"#;
+        let lift = |encoding: &str| {
+            format!(
+                r#"(func (export "f") (param "s" string) (canon lift (core func $i "f") (memory (core memory $i "m"))
+                    (realloc (core func $i "r")) {encoding}))"#
+            )
+        };
+        let part = |encoding: &str| format!("(component {memory} {})", lift(encoding));
+        assert_eq!(work(&format!("(component {})", part(""))), UnseenWork::Copies);
+        for encoding in ["string-encoding=utf16", "string-encoding=latin1+utf16"] {
+            assert_eq!(work(&format!("(component {})", part(encoding))), UnseenWork::Transcodes);
+            assert_eq!(work(&part(encoding)), UnseenWork::None);
+        }
     }
 }

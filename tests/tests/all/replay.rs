@@ -401,6 +401,22 @@ fn equal_requests_keep_their_own_replies() {
     assert_eq!(texts.len(), 5, "{document}");
 }
 
+/// A long request is noted apart from the threads that tasks run on, in the order in which it was made.
+#[test]
+fn long_requests_replay_beside_short_ones() {
+    let server = Server::start(|request| Reply::text(format!("{} bytes", request.prompt().len())));
+    let long = "aaa".repeat(23_000);
+    let (document, asked) = replays(
+        recording(&server.config()),
+        Some(server),
+        &guest("asks"),
+        &questions(&["b", &long, "c", "d"], "parallel"),
+        &["--tokens", "none"],
+    );
+    assert_eq!(asked, 4);
+    assert_eq!(end(&document), "ok");
+}
+
 /// The first 16 bytes of a body's digest, which stand beside it.
 fn sum(body: &str) -> Vec<u8> {
     Sha256::digest(body)[..16].to_vec()

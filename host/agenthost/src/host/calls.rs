@@ -68,28 +68,28 @@ impl Capabilities for TaskHandle {
     fn complete(&self, ordinal: u64, ask: Ask) -> BoxFuture<'static, CallResult> {
         failpoint!("call.complete");
         // The record is looked up now and not when the future is first polled: the guest may have dropped it by then.
-        let refused = || self.0.loaded.ceiling.own_refusal(&self.0.plugin, &ask.model);
-        match self.0.log.call(ordinal, &ask, self.0.may_be_sent(&ask), refused) {
-            Recorded::Make(past) => {
-                let before = self.0.restore_lost(ordinal, &ask, &past);
-                let calls = Arc::clone(&self.0);
-                async move { calls.complete(ordinal, ask, past.paid, before).await }.boxed()
-            }
-            Recorded::Told(told) => {
-                if let Some(used) = told.used() {
-                    self.0.account.restore(&used, 1);
+        let keep_body = self.0.may_be_sent(&ask);
+        if let Some(apart) = self.0.log.apart(&ask) {
+            let calls = Arc::clone(&self.0);
+            let known = apart.spawn_blocking(move || {
+                let recorded = calls.log.call(ordinal, &ask, keep_body, || None);
+                calls.recorded(ordinal, ask, recorded)
+            });
+            return async move {
+                match known.await {
+                    Ok(answer) => answer.await,
+                    Err(error) => match error.try_into_panic() {
+                        Ok(panic) => std::panic::resume_unwind(panic),
+                        // The host is shutting down.
+                        Err(_) => pending().await,
+                    },
                 }
-                for model in &told.models {
-                    self.0.note(model.clone());
-                }
-                ready(told.result()).boxed()
             }
-            Recorded::Unanswered => pending().boxed(),
-            Recorded::Differs => {
-                let why = "the task asks for something that it did not ask for when it was recorded";
-                ready(Err(CallError::Other("replay".into(), why.into()))).boxed()
-            }
+            .boxed();
         }
+        let refused = || self.0.loaded.ceiling.own_refusal(&self.0.plugin, &ask.model);
+        let recorded = self.0.log.call(ordinal, &ask, keep_body, refused);
+        Arc::clone(&self.0).recorded(ordinal, ask, recorded)
     }
 
     fn remaining(&self, fuel: u64) -> Allowance {
@@ -153,6 +153,30 @@ impl Capabilities for TaskHandle {
 }
 
 impl TaskContext {
+    /// Returns the answer to a call, of which the journal has `recorded`. What was spent on it before is booked at once.
+    fn recorded(self: Arc<Self>, ordinal: u64, ask: Ask, recorded: Recorded) -> BoxFuture<'static, CallResult> {
+        match recorded {
+            Recorded::Make(past) => {
+                let before = self.restore_lost(ordinal, &ask, &past);
+                async move { self.complete(ordinal, ask, past.paid, before).await }.boxed()
+            }
+            Recorded::Told(told) => {
+                if let Some(used) = told.used() {
+                    self.account.restore(&used, 1);
+                }
+                for model in &told.models {
+                    self.note(model.clone());
+                }
+                ready(told.result()).boxed()
+            }
+            Recorded::Unanswered => pending().boxed(),
+            Recorded::Differs => {
+                let why = "the task asks for something that it did not ask for when it was recorded";
+                ready(Err(CallError::Other("replay".into(), why.into()))).boxed()
+            }
+        }
+    }
+
     /// Returns the remaining limits of the task. `fuel` is the fuel that the guest has already leased and not used.
     fn left(&self, fuel: u64) -> Allowance {
         let (tokens, cost, calls) = self.account.left();

@@ -348,6 +348,7 @@ impl RunState {
         };
         let ended = ended.ok();
         failpoint!(await "collect.guest");
+        log.noted().await;
         let mut spent = calls.account.spent();
         spent.wall = started.elapsed();
         let mut shared_memory_refused = false;

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::LimitKind;
 
-use super::{Message, Reply};
+use super::{Message, Part, Reply};
 
 /// A model call of a task.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Ask {
     /// The model name: `fast`, `strong`, or another that the operator's config maps to a model.
@@ -24,6 +24,27 @@ pub struct Ask {
     pub schema: Option<String>,
     /// Further settings by name.
     pub options: Vec<(String, String)>,
+}
+
+impl Ask {
+    /// The bytes of its texts and media.
+    pub fn bytes(&self) -> usize {
+        let part = |part: &Part| match part {
+            Part::Text(text) => text.len(),
+            Part::Media { mime, data } => mime.len() + data.len(),
+            Part::Extension { kind, json } => kind.len() + json.len(),
+        };
+        let parts = self.messages.iter().flat_map(|message| &message.content).map(part);
+        let texts = [&self.system, &self.schema].into_iter().flatten().map(String::len);
+        let options = self.options.iter().map(|(name, value)| name.len() + value.len());
+        self.model.len() + parts.chain(texts).chain(options).sum::<usize>()
+    }
+
+    /// Whether it has media.
+    pub fn has_media(&self) -> bool {
+        let mut parts = self.messages.iter().flat_map(|message| &message.content);
+        parts.any(|part| matches!(part, Part::Media { .. }))
+    }
 }
 
 /// The reason why a call has no reply, in the terms of the plugin contract.

@@ -1,5 +1,6 @@
 //! Texts and requests in the form of a cassette: line by line, for readers and for `diff`.
 
+use agenthost_core::llm::Part;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -71,8 +72,9 @@ fn message(message: &Value) -> Value {
         let Some(media) = part.get("media") else {
             return part.clone();
         };
-        let data = media.get("data").and_then(Value::as_array).into_iter().flatten();
-        let data: Vec<u8> = data.filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect();
+        let Ok(Part::Media { data, .. }) = serde_json::from_value(part.clone()) else {
+            return part.clone();
+        };
         let digest: String = Sha256::digest(&data).iter().map(|byte| format!("{byte:02x}")).collect();
         json!({"media": {"mime": media.get("mime"), "bytes": data.len(), "sha256": digest}})
     };

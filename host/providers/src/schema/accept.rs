@@ -177,9 +177,17 @@ fn drop_nulls(root: &Value, schema: &Value, value: &mut Value, depth: usize) {
                     !(member.is_null() && optional && properties.get(name).is_some_and(refused))
                 });
             }
-            for (name, member) in members {
-                if let Some(property) = properties.get(name) {
-                    drop_nulls(root, property, member, depth + 1);
+            if properties.len() < members.len() {
+                for (name, property) in properties {
+                    if let Some(member) = members.get_mut(name) {
+                        drop_nulls(root, property, member, depth + 1);
+                    }
+                }
+            } else {
+                for (name, member) in members {
+                    if let Some(property) = properties.get(name) {
+                        drop_nulls(root, property, member, depth + 1);
+                    }
                 }
             }
         }
@@ -217,22 +225,37 @@ fn resembles(root: &Value, branch: &Value, value: &Value) -> bool {
         return false;
     }
     let Value::Object(members) = value else { return true };
-    let properties = branch.get("properties").and_then(Value::as_object);
     let required = branch.get("required").and_then(Value::as_array).into_iter().flatten();
-    let closed = branch.get("additionalProperties") == Some(&Value::Bool(false));
-    required
+    if !required
         .filter_map(Value::as_str)
         .all(|name| members.contains_key(name))
-        && members
-            .iter()
-            .all(|(name, member)| match properties.and_then(|known| known.get(name)) {
-                Some(property) => {
-                    property.get("const").is_none_or(|tag| tag == member)
-                        && property
-                            .get("enum")
-                            .and_then(Value::as_array)
-                            .is_none_or(|tags| tags.contains(member) || member.is_null())
-                }
-                None => !closed,
-            })
+    {
+        return false;
+    }
+    let closed = branch.get("additionalProperties") == Some(&Value::Bool(false));
+    let Some(properties) = branch.get("properties").and_then(Value::as_object) else {
+        return !closed || members.is_empty();
+    };
+    // There can be many branches and many members, so the smaller side is gone through.
+    if properties.len() < members.len() {
+        // At least one member is not known.
+        !closed
+            && properties
+                .iter()
+                .all(|(name, property)| members.get(name).is_none_or(|member| has_tag(property, member)))
+    } else {
+        members.iter().all(|(name, member)| match properties.get(name) {
+            Some(property) => has_tag(property, member),
+            None => !closed,
+        })
+    }
+}
+
+/// Whether `member` has the value that `property` names, if it names any.
+fn has_tag(property: &Value, member: &Value) -> bool {
+    property.get("const").is_none_or(|tag| tag == member)
+        && property
+            .get("enum")
+            .and_then(Value::as_array)
+            .is_none_or(|tags| tags.contains(member) || member.is_null())
 }

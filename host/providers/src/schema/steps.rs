@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::patterns::Patterns;
 use super::walk::{IN_PLACE, UNEVALUATED_FACTOR, target_of};
@@ -98,9 +98,10 @@ impl Count<'_> {
                 sum = self.all(all.values().map(|part| (part, value)), depth)?;
             }
             (name, part) if IN_PLACE.contains(&name) => sum = self.part(part, value, depth)?,
-            ("properties", Value::Object(all)) if value.is_object() => {
-                let known = members().filter_map(|(name, member)| Some((all.get(name)?, member)));
-                sum = self.all(known, depth)?.saturating_add(all.len() as u64 / CHEAP);
+            ("properties", Value::Object(all)) => {
+                if let Value::Object(members) = value {
+                    sum = self.properties(all, members, depth)?;
+                }
             }
             ("patternProperties", Value::Object(all)) => {
                 for (name, member) in members() {
@@ -130,6 +131,27 @@ impl Count<'_> {
             _ => sum = self.own(keyword, part, value),
         }
         Ok(sum)
+    }
+
+    /// The steps of `properties`. Looks up the names of the smaller side in the larger one, and counts both: the members are
+    /// gone through once more when nulls are dropped.
+    fn properties(
+        &mut self,
+        known: &Map<String, Value>,
+        members: &Map<String, Value>,
+        depth: usize,
+    ) -> Result<u64, String> {
+        let own = (known.len() as u64 + members.len() as u64) / CHEAP;
+        let parts = if known.len() < members.len() {
+            let pairs = known.iter().filter_map(|(name, part)| Some((part, members.get(name)?)));
+            self.all(pairs, depth)?
+        } else {
+            let pairs = members
+                .iter()
+                .filter_map(|(name, member)| Some((known.get(name)?, member)));
+            self.all(pairs, depth)?
+        };
+        Ok(parts.saturating_add(own))
     }
 
     fn all<'v>(&mut self, pairs: impl Iterator<Item = (&'v Value, &'v Value)>, depth: usize) -> Result<u64, String> {

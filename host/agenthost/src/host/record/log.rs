@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::difference::first_difference;
 use super::past::{Past, Remained, SubTask};
@@ -59,7 +60,13 @@ pub(crate) struct TaskLog {
     caught_up: CancellationToken,
     /// The bytes that it has noted since it last waited for them to be written.
     undrained: AtomicU64,
+    /// Long requests that are being looked up and noted, apart from the threads that tasks run on.
+    apart: TaskTracker,
 }
+
+/// The bytes of a request from which on it is serialized and hashed apart from the threads that tasks run on: a fraction of
+/// a millisecond.
+const LONG_REQUEST: usize = 64 << 10;
 
 /// The bytes that a task may note before it waits for them to be written: some 400 small entries. The entries of all tasks
 /// are written in one order, so this is also what a task that floods the journal makes each of the others wait for.
@@ -78,6 +85,7 @@ impl TaskLog {
             end: None,
             caught_up: CancellationToken::new(),
             undrained: AtomicU64::new(0),
+            apart: TaskTracker::new(),
         }
     }
 
@@ -129,6 +137,7 @@ impl TaskLog {
             end,
             caught_up: CancellationToken::new(),
             undrained: AtomicU64::new(0),
+            apart: TaskTracker::new(),
         };
         log.see_whether_caught_up(&lock(&log.past));
         log
@@ -169,6 +178,20 @@ impl TaskLog {
         self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay())
     }
 
+    /// Where `ask` is to be looked up apart from the threads that tasks run on, if it is long and the task is live. Until
+    /// that is done, the task has no [`room`](Order::room), so that its entries keep their order and at most one such request
+    /// waits.
+    pub(crate) fn apart(&self, ask: &Ask) -> Option<&TaskTracker> {
+        let recorder = self.written()?;
+        (!recorder.is_rehearsal() && ask.bytes() > LONG_REQUEST).then_some(&self.apart)
+    }
+
+    /// Waits until no long request is being noted.
+    pub(crate) async fn noted(&self) {
+        self.apart.close();
+        self.apart.wait().await;
+    }
+
     /// What the journal has of this call, which is noted to begin if it has to be made, with its body if `keep_body` or if the body is short. `refused` says why the plugin's own
     /// manifest does not allow it; that counts in a rehearsal: a live call is refused where it is made, and a replay repeats.
     pub(crate) fn call(
@@ -200,7 +223,7 @@ impl TaskLog {
                 );
                 return Recorded::Differs;
             };
-            if known.hash != hash {
+            if known.hash != hash && !is_same_ask(&known, ask) {
                 let what = known.body.as_ref().map_or_else(
                     || "the request differs; what was asked was not kept".to_owned(),
                     |recorded| format!("the request differs: {}", first_difference(recorded, &body)),
@@ -224,7 +247,7 @@ impl TaskLog {
             past.unanswered = true;
             return Recorded::Unanswered;
         }
-        let past = match known.filter(|known| known.hash == hash) {
+        let past = match known.filter(|known| known.hash == hash || is_same_ask(known, ask)) {
             None => PastCall::default(),
             Some(known) => {
                 if let Some(told) = told(&known).filter(|told| told.is_final(recorder.mode)) {
@@ -507,9 +530,22 @@ impl TaskLog {
     }
 }
 
+/// Whether a recorded request is `ask`, although its hash differs: media were once written as lists of numbers.
+pub(super) fn is_same_ask(known: &CallRecord, ask: &Ask) -> bool {
+    let recorded = || serde_json::from_str::<Ask>(known.body.as_ref()?).ok();
+    ask.has_media() && recorded().is_some_and(|recorded| recorded == *ask)
+}
+
 impl TurnOrder for TaskLog {
     fn room(&self) -> Option<BoxFuture<'static, ()>> {
         let recorder = self.written()?;
+        if !self.apart.is_empty() {
+            let apart = self.apart.clone();
+            return Some(Box::pin(async move {
+                apart.close();
+                apart.wait().await;
+            }));
+        }
         if self.undrained.load(Ordering::Relaxed) < MAX_UNDRAINED {
             return None;
         }

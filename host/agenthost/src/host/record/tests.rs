@@ -1,11 +1,12 @@
 use serde_json::{Value, json};
 
 use super::difference::first_difference;
+use super::log::is_same_ask;
 use super::past::Past;
 use super::{Mode, RecordedReply, redact};
 use agenthost_core::limits::Spent;
 use agenthost_core::limits::ledger::Used;
-use agenthost_core::llm::{CallError, CallResult, Reply, Stop};
+use agenthost_core::llm::{Ask, CallError, CallResult, Message, Part, Reply, Role, Stop};
 use agenthost_journal::{CallRecord, TaskEnd, TaskRecord, Turn};
 
 fn reply() -> Reply {
@@ -102,4 +103,33 @@ fn a_difference_is_shown_where_it_is() {
         first_difference("{\"a\":1}", "{}"),
         "at /a: 1 was recorded, now nothing"
     );
+}
+
+#[test]
+fn a_request_with_media_is_known_in_its_older_form() {
+    let ask = |data: Vec<u8>| Ask {
+        model: "fast".into(),
+        system: None,
+        messages: vec![Message {
+            role: Role::User,
+            content: vec![Part::Media {
+                mime: "image/png".into(),
+                data,
+            }],
+        }],
+        max_tokens: None,
+        schema: None,
+        options: Vec::new(),
+    };
+    let now = ask(vec![1, 2, 255]);
+    let body = serde_json::to_string(&now).unwrap();
+    let older = body.replace(r#""AQL/""#, "[1,2,255]");
+    assert_ne!(older, body);
+    let known = |body: Option<&str>| CallRecord {
+        body: body.map(str::to_owned),
+        ..CallRecord::default()
+    };
+    assert!(is_same_ask(&known(Some(&older)), &now));
+    assert!(!is_same_ask(&known(Some(&older)), &ask(vec![1, 2])));
+    assert!(!is_same_ask(&known(None), &now));
 }

@@ -142,6 +142,46 @@ fn a_reply_that_costs_too_much_to_validate_is_refused() {
     );
 }
 
+/// Each branch was held against every member, which nothing counted: half a minute for this reply.
+#[test]
+fn many_branches_and_many_members_do_not_multiply() {
+    let branches: Vec<_> = (0..900).map(|n| json!({"properties": {"zz": {"const": n}}})).collect();
+    let mut members: Map<_, _> = (0..20_000).map(|n| (n.to_string(), json!(0))).collect();
+    members.insert("zz".into(), json!(-1));
+    for (union, branches) in [
+        ("anyOf", branches.clone()),
+        ("oneOf", branches.clone()),
+        ("allOf", branches),
+    ] {
+        let error = accept(&json!({union: branches}), &json!(members).to_string()).unwrap_err();
+        assert!(error.contains("steps to validate"), "{union}: {error}");
+    }
+    let without_properties = json!({"anyOf": vec![json!({"type": "object", "required": ["none"]}); 900]});
+    assert!(accept(&without_properties, &json!(members).to_string()).is_err());
+    let few: Vec<_> = (0..20).map(|n| json!({"properties": {"zz": {"const": n}}})).collect();
+    members.insert("zz".into(), json!(19));
+    assert!(accept(&json!({"anyOf": few}), &json!(members).to_string()).is_ok());
+}
+
+#[test]
+fn the_branch_of_a_union_is_found_from_either_side() {
+    let branch = |tag: &str, closed: bool| {
+        json!({
+            "properties": {"tag": {"const": tag}, "n": {"type": "integer"}, "m": {}, "o": {}},
+            "required": ["tag"],
+            "additionalProperties": !closed,
+        })
+    };
+    let schema = json!({"anyOf": [branch("a", true), branch("b", false)]});
+    let dropped = |text: &str| accept(&schema, text).unwrap();
+    assert_eq!(dropped(r#"{"tag": "a", "n": null}"#), json!({"tag": "a"}));
+    assert_eq!(dropped(r#"{"tag": "b", "n": null}"#), json!({"tag": "b"}));
+    let many = r#"{"tag": "b", "n": null, "p": 1, "q": 2, "r": 3}"#;
+    assert_eq!(dropped(many), json!({"tag": "b", "p": 1, "q": 2, "r": 3}));
+    let unknown = r#"{"tag": "a", "n": 1, "p": 1, "q": 2, "r": 3}"#;
+    assert!(accept(&schema, unknown).is_err());
+}
+
 #[test]
 fn faults_are_short_however_long_the_reply_and_the_schema_are() {
     let literals: Vec<_> = (0..5_000).map(|n| format!("literal {n}")).collect();
