@@ -7,9 +7,9 @@ use super::room::wide_tasks;
 /// The layout of linear memories, which native code depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Reservation {
-    /// 4 GiB of address space for each, in a pool.
+    /// 4 GiB of address space for each memory, in a pool.
     Full,
-    /// As many bytes of address space as it may grow to: where that is short.
+    /// Only the address space that a memory may grow to, in bytes, for machines with little address space.
     AtMost(u64),
 }
 

@@ -137,8 +137,9 @@ impl Input {
         Self { value, kept: None }
     }
 
-    /// The input that a guest gives to a sub-task. From now on it counts as memory of the run, here and where it was lifted
-    /// to; if that is too much, its task fails before it begins, and nothing is copied. `bytes` is its size.
+    /// Creates an input that a guest passes to a sub-task. It counts as memory of the run, twice its size of `bytes`:
+    /// here, and where it was lifted to. If that exceeds the limit, nothing is copied, and the sub-task fails before it
+    /// starts.
     fn of_guest(value: &Val, bytes: u64, run: &Arc<RunMemory>) -> Self {
         let kept = run.keep(bytes.saturating_mul(2)).map(Arc::new);
         Self {

@@ -114,7 +114,7 @@ pub struct RunMemory {
 }
 
 impl RunMemory {
-    /// The memory of all runs of a host.
+    /// Creates the memory shared by all runs of a host.
     pub fn of_host(bound: MemoryBound) -> Self {
         Self {
             bound,

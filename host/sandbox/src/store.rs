@@ -107,7 +107,7 @@ pub(super) struct Held {
     memory: u64,
     /// The most bytes of linear memory held at any time.
     pub(super) peak: u64,
-    /// Elements of its tables.
+    /// The elements of the guest's tables.
     elements: u64,
     /// The reason for the last refusal of memory. A trap that follows means that the guest needed the memory.
     pub(super) refused: Option<Refused>,

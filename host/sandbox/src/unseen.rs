@@ -1,12 +1,12 @@
-//! Whether the engine may copy bytes for a component at a guest's command without the host seeing how many.
+//! Detects components for which the engine may copy bytes at a guest's command that the host cannot count.
 //!
-//! Two things do: the read and write built-ins of streams and futures, and the string adapters between the parts of a
-//! composed component. Neither is found in what a compiler makes of one plugin. A component that has either pays for each
+//! Two things do so: the read and write built-ins of streams and futures, and the string adapters between the parts of
+//! a composed component. Compilers produce neither for a single plugin. A component that has either pays for each
 //! built-in as if it copied all its memory; see [`hostcalls`](super::hostcalls).
 
 use wasmparser::{CanonicalFunction, Parser, Payload};
 
-/// Whether `component` has stream or future built-ins, or parts that call each other.
+/// Returns whether `component` has stream or future built-ins, or parts that call each other.
 pub(super) fn copies_unseen(component: &[u8]) -> bool {
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(component) {
@@ -22,7 +22,7 @@ pub(super) fn copies_unseen(component: &[u8]) -> bool {
                             | CanonicalFunction::FutureRead { .. }
                             | CanonicalFunction::FutureWrite { .. },
                         ) => return true,
-                        // A part that lifts a function of its own does so for another part to call.
+                        // A nested component that lifts a function does so for another part to call.
                         Ok(CanonicalFunction::Lift { .. }) if depth > 0 => return true,
                         Ok(_) => {}
                         Err(_) => return true,
@@ -30,7 +30,7 @@ pub(super) fn copies_unseen(component: &[u8]) -> bool {
                 }
             }
             Ok(_) => {}
-            // It does not compile, either.
+            // It does not compile either.
             Err(_) => return true,
         }
     }

@@ -36,7 +36,7 @@ pub(super) struct Job {
 pub(super) struct Header {
     /// The length of the image.
     pub(super) length: u64,
-    /// The most memory that was held, in bytes, if the system tells.
+    /// The peak memory in bytes; `None` if the system does not report it.
     pub(super) peak_memory: Option<u64>,
 }
 
