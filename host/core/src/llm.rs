@@ -286,15 +286,15 @@ impl Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stop {
-    /// It was done.
+    /// The model was done.
     End,
     /// `max_tokens` was reached.
     MaxTokens,
-    /// A stop sequence came up.
+    /// A stop sequence occurred.
     StopSequence,
-    /// It wants a tool.
+    /// The model requested a tool.
     ToolUse,
-    /// It declined.
+    /// The model declined.
     Refusal,
     /// The context window was full before it was done.
     ContextFull,
@@ -306,7 +306,7 @@ pub enum Stop {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Usage {
-    /// All input, cached input included.
+    /// All input, including cached input.
     pub input: u64,
     /// The part of `input` read from the provider's cache.
     pub cached_input: u64,

@@ -26,7 +26,7 @@ pub struct Machine {
     pub memory: Option<u64>,
     /// The bytes that the control groups of this process leave it; `None` if no group has a limit.
     pub control_group: Option<u64>,
-    /// The limit of the address space in bytes; `None` if there is no limit.
+    /// The limit of the address space in bytes; `None` if it is unlimited.
     pub address_space: Option<u64>,
 }
 

@@ -24,7 +24,7 @@ const UNKNOWN: u64 = 1 << 30;
 /// A shared memory limit, and its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryBound {
-    /// The maximum in bytes; `None` if there is no limit.
+    /// The maximum in bytes; `None` if it is unlimited.
     pub bytes: Option<u64>,
     /// The source of the number.
     pub source: MemorySource,

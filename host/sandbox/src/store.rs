@@ -94,7 +94,7 @@ pub(super) fn new(
     store.limiter(|state| &mut state.held);
     store.set_hostcall_fuel(MAX_CALL_BYTES);
     store.set_max_component_handles(MAX_HANDLES);
-    // There is no fuel before the first burst: see `fuel`.
+    // A guest has no fuel before its first burst: see `fuel`.
     store.set_fuel(0)?;
     store.fuel_async_yield_interval(Some(SLICE))?;
     store.call_hook_async(ChargeHook);

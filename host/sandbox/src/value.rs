@@ -15,7 +15,7 @@
 //! | `variant` | `"name"`, or `{"name": payload}` where the case has one |
 //! | `enum`, `flags` | the name; a list of names without duplicates |
 //! | `option<T>` | `null` or the value; an option directly inside an option writes `{"some": …}` |
-//! | `result<T, E>` | `{"ok": …}` or `{"err": …}`, `null` where there is no payload |
+//! | `result<T, E>` | `{"ok": …}` or `{"err": …}`; the value is `null` if the case has no payload |
 //!
 //! Handles to resources, futures, streams and error contexts belong to a running component and have no JSON form.
 //!
