@@ -216,7 +216,8 @@ const LINKED_EXPORTS: Bound = Bound {
     things: "exports",
     hint: FLATTEN,
 };
-/// Entries of element segments, once for each instance of the module: an instance resolves them before any fuel is spent.
+/// Entries of element segments, once for each instance of the module: an instance resolves them before any fuel is
+/// spent.
 const INSTANCE_ELEMENTS: Bound = Bound {
     most: 500_000,
     does: "instantiating the component writes",

@@ -153,7 +153,8 @@ impl Compiler {
         })
     }
 
-    /// Compiles a plugin that [`Plugin::read`](agenthost_plugin::Plugin::read) accepts, or finds it in the cache. Blocks.
+    /// Compiles a plugin that [`Plugin::read`](agenthost_plugin::Plugin::read) accepts, or loads it from the cache.
+    /// Blocks.
     ///
     /// # Errors
     ///

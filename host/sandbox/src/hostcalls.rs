@@ -53,7 +53,7 @@ pub(super) mod price {
     pub(crate) const TWO_HELD_BYTES: u64 = 1;
 }
 
-/// The fuel that a guest owes, and the time of its last yield measured in fuel.
+/// The fuel that a guest owes, and its fuel at its last yield.
 #[derive(Debug, Default)]
 pub(super) struct Charges {
     /// The units of fuel that host functions have charged and the guest has not paid yet.

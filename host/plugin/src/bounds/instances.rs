@@ -39,7 +39,7 @@ pub(super) struct Module {
     segments: u64,
     /// Entries of all element segments.
     entries: u64,
-    /// Entries of the passive ones.
+    /// Entries of the passive element segments.
     passive: u64,
     /// Bytes of the active data segments.
     data_bytes: u64,

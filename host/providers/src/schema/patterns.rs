@@ -1,8 +1,8 @@
 //! Estimates the cost of a schema's patterns from their syntax, before any of them is compiled.
 //!
-//! A regular expression of a few bytes can compile to megabytes, because counted repetitions are written out. The number
-//! of states bounds both the memory of a compiled pattern and the time per byte of text, as the engine looks at each
-//! state at most once for a byte.
+//! A regular expression of a few bytes can compile to megabytes, because counted repetitions are written out. The
+//! number of states bounds both the memory of a compiled pattern and the time per byte of text, because the engine
+//! visits each state at most once per byte.
 
 use std::collections::HashMap;
 

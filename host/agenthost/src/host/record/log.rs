@@ -62,8 +62,8 @@ pub(crate) struct TaskLog {
 }
 
 /// The bytes that a task may note before it waits for them to be written: about 400 small entries. The entries of all
-/// tasks are written in one order, so this is also how long a task that floods the journal can delay each of the
-/// others.
+/// tasks are written in one order, so this also bounds how much a task that floods the journal makes each of the others
+/// wait for.
 const MAX_UNDRAINED: u64 = 64 << 10;
 
 /// The maximum length of a stored body for a call that is refused immediately, because a guest can make any number of
@@ -414,7 +414,7 @@ impl TaskLog {
     }
 
     /// Returns the fuel limit of a replayed task: the recorded usage if the task ended by running out of fuel,
-    /// otherwise practically unlimited. `None` outside of a replay.
+    /// otherwise practically unlimited. `None` if the task is not replayed, or in a rehearsal.
     pub(crate) fn fuel(&self) -> Option<u64> {
         if !self.is_replay() || self.is_rehearsal() {
             return None;
