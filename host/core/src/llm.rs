@@ -87,7 +87,7 @@ pub trait Provider: Send + Sync + fmt::Debug {
     }
 }
 
-/// How a service counts tokens against its rate limits.
+/// The way in which a service counts tokens against its rate limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Counting {
     /// Input and output separately, as they are used. Neither cached input nor the output limit counts (Anthropic).
@@ -97,7 +97,7 @@ pub enum Counting {
     UpFront,
 }
 
-/// How a service caches prompts with a common prefix.
+/// The way in which a service caches prompts with a common prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Caching {
     /// Not known.
@@ -149,7 +149,7 @@ pub struct Message {
     pub content: Vec<Part>,
 }
 
-/// How hard the model should think, if the model supports the setting.
+/// The amount of reasoning, if the model supports the setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the cases are the vendors' own words")]
 pub enum Effort {
@@ -160,7 +160,7 @@ pub enum Effort {
     Max,
 }
 
-/// How long the provider should cache the prompt's prefix, if it supports the setting.
+/// The time for which the provider should cache the prompt's prefix, if it supports the setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CacheTtl {
     /// Five minutes, the vendors' default.
@@ -282,7 +282,7 @@ impl Request {
     }
 }
 
-/// Why the model stopped.
+/// The reason why the model stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stop {
@@ -339,7 +339,7 @@ pub struct Reply {
     pub content: Vec<Part>,
     /// The model that replied, as the provider names it.
     pub model: String,
-    /// Why the model stopped.
+    /// The reason why the model stopped.
     pub stop: Stop,
     /// The model's reason for declining, if `stop` is [`Stop::Refusal`].
     pub refusal: Option<String>,

@@ -26,7 +26,7 @@ use agenthost_plugin::{Digest, bounds};
 
 pub use self::child::compile_and_exit;
 
-/// Where plugins are compiled.
+/// The process in which plugins are compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Compile {

@@ -105,7 +105,7 @@ pub struct Settings {
     pub max_tasks: u32,
     /// The directory of the cache of compiled plugins. If `None`, plugins are compiled every time.
     pub cache: Option<PathBuf>,
-    /// Where plugins are compiled: in this process or in a child process.
+    /// The process in which plugins are compiled.
     pub compile: Compile,
 }
 
@@ -189,7 +189,7 @@ pub struct GuestCall {
 /// The result of a call.
 #[derive(Debug)]
 pub struct Ended {
-    /// How the call ended.
+    /// The end of the call.
     pub end: End,
     /// The value that `run` returned; `None` if it was not requested or `run` did not return.
     pub returned: Option<Returned>,
@@ -207,7 +207,7 @@ pub struct Ended {
     pub log_dropped: u64,
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum End {
     /// The guest returned an output.

@@ -178,7 +178,7 @@ impl Drop for OpenAsk {
     }
 }
 
-/// How driving a guest ended.
+/// The result of driving a guest.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum GuestEnd<T> {
     /// The guest ended on its own.

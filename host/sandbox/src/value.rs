@@ -11,7 +11,7 @@
 //! | `f32`, `f64` | a number, or `"NaN"`, `"Infinity"`, `"-Infinity"`; an `f32` prints in its own shortest form |
 //! | `list<T>`, `list<T, N>`, `tuple<…>` | a list |
 //! | `map<K, V>` | a list of `[key, value]` pairs, whatever the key |
-//! | `record` | an object; an absent `option` field is none, an unknown field is refused |
+//! | `record` | an object; an absent `option` field is `none`, an unknown field is refused |
 //! | `variant` | `"name"`, or `{"name": payload}` where the case has one |
 //! | `enum`, `flags` | the name; a list of names without duplicates |
 //! | `option<T>` | `null` or the value; an option directly inside an option writes `{"some": …}` |

@@ -93,7 +93,7 @@ impl Drop for Running {
     }
 }
 
-/// How the wait for a child ended.
+/// The result of waiting for a child.
 enum Gave {
     Result {
         status: ExitStatus,
