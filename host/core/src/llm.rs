@@ -445,8 +445,8 @@ pub struct ProviderError {
     pub retry_after: Option<Duration>,
     /// Whether the provider reported that a retry cannot help.
     pub no_retry: bool,
-    /// Whether the provider may bill the request: it was sent completely and no error response arrived. The host
-    /// charges such a request with its full reservation.
+    /// Whether the provider may bill the request: it was written to the connection, and no error response arrived.
+    /// The host charges such a request with its full reservation.
     pub may_be_billed: bool,
     /// The provider's id of this request.
     pub request_id: Option<String>,

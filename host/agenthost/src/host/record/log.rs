@@ -1,4 +1,4 @@
-//! The journal of one task: records it while it runs, and supplies the recorded replies when it runs again.
+//! The journal of one task: records the task while it runs, and supplies the recorded replies when it runs again.
 
 mod rehearsal;
 
