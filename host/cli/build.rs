@@ -1,8 +1,8 @@
 //! Lists the SDK's sources for `agenthost new`, which writes them into a project.
 //!
-//! They lie beside this crate in the repository. In a package of this crate alone they do not, the list is empty, and a
-//! new project takes the SDK of the same version from where this crate came from. The SDK's integration tests are left
-//! out: they are no part of what a plugin needs.
+//! In the repository they are next to this crate. In a package of this crate alone they are missing, the list is empty,
+//! and a new project takes the SDK of the same version from where this crate came from. The SDK's integration tests are
+//! left out, because a plugin does not need them.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -11,7 +11,7 @@ fn main() {
     println!("cargo::rerun-if-changed=../../Cargo.lock");
 }
 
-/// Returns the version of wasmtime that is compiled in, as the lock file has it; `unknown` if there is no lock file.
+/// Returns the version of wasmtime that is compiled in, as the lock file has it; `unknown` without a lock file.
 fn engine(lock: &Path) -> String {
     let lock = fs::read_to_string(lock).unwrap_or_default();
     let mut lines = lock.lines().skip_while(|line| *line != "name = \"wasmtime\"").skip(1);

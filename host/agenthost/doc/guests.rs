@@ -64,7 +64,7 @@ fn ask() -> Vec<u8> {
         ]);
     }
     run.extend([I::End, I::I32Const(GIVEN), I::End]);
-    // Room is given away from `INPUT` on and never taken back; the global 0 says how far.
+    // Memory is allocated from `INPUT` on and never freed; the global 0 is the next free address.
     let grow = [
         I::GlobalGet(0),
         I::GlobalGet(0),

@@ -19,7 +19,7 @@ pub(super) enum Column {
     Cut,
 }
 
-/// Returns the terminal's width, or a readable one if there is no terminal.
+/// Returns the terminal's width, or a readable one without a terminal.
 pub(super) fn width() -> usize {
     Stream::Stdout.columns().map_or(PIPED, |columns| columns.clamp(60, 200))
 }

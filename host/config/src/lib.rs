@@ -570,7 +570,7 @@ impl Config {
     }
 
     /// Returns the limits that the plugin's entry in `[grants]` sets, regardless of [`Config::limits`]; unlimited if
-    /// there is no entry.
+    /// the plugin has no entry.
     pub fn granted_limits(&self, plugin: &str) -> Limits {
         self.grants
             .get(plugin)

@@ -69,7 +69,7 @@ pub struct Limits {
 
 impl Limits {
     /// The default limits of a task: 200,000 tokens, 100 calls, 20 G fuel, 64 MiB, 5 minutes, 1,000 sub-tasks, depth 5.
-    /// There is no default limit on cost, because a cost limit rejects every model whose price is unknown.
+    /// Cost has no default limit, because a cost limit rejects every model whose price is unknown.
     pub fn task_default() -> Self {
         Self {
             tokens: Some(TASK_TOKENS),

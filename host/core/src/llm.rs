@@ -1,8 +1,8 @@
-//! A model call, and the seam behind which every model service stands.
+//! Model calls, and the interface that every model service implements.
 //!
-//! [`Provider`] is the contract: one request in, one reply or one classified error out. A provider knows its wire and
-//! its key and nothing else: not the task that asks, not its limits, no retry and no queue. Those are decided once for
-//! all providers, before a request gets here.
+//! [`Provider`] is the contract: one request in, one reply or one classified error out. A provider knows its wire
+//! format and its key, and nothing else: not the task behind a request, not its limits, no retries and no queue. The
+//! host handles those for all providers, before a request gets here.
 
 mod base64_data;
 mod call;
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 pub use self::call::{Allowance, Ask, CallError, CallResult};
 
-/// A model service: one kind of wire, one address, one key.
+/// A model service: one wire format, one address, one key.
 ///
 /// ```
 /// # #[tokio::main]
@@ -65,52 +65,51 @@ pub use self::call::{Allowance, Ask, CallError, CallResult};
 /// # }
 /// ```
 pub trait Provider: Send + Sync + fmt::Debug {
-    /// Sends `request` once and waits for the whole reply. Dropping the future closes the connection; the host charges a
-    /// request that is dropped as if it had been answered at its full length.
+    /// Sends `request` once and waits for the whole reply. Dropping the future closes the connection. The host charges
+    /// a dropped request as if it had been answered at its full length.
     fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>>;
 
-    /// One line for people: what it is and where, never a key.
+    /// Returns a one-line description for people: the service and its address, never a key.
     fn summary(&self) -> String;
 
-    /// Whether answers are made up on this machine, so that reports can say so.
+    /// Returns whether replies are made up on this machine, so that reports can mark them.
     fn is_offline(&self) -> bool {
         false
     }
 
-    /// How the service counts tokens against its rate limits.
+    /// Returns how the service counts tokens against its rate limits.
     fn counting(&self) -> Counting {
         Counting::AsUsed
     }
 
-    /// What the service does with prompts that begin alike.
+    /// Returns how the service caches prompts with a common prefix.
     fn caching(&self) -> Caching {
         Caching::None
     }
 }
 
-/// How a service counts tokens against its rate limits.
+/// The way in which a service counts tokens against its rate limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Counting {
-    /// Input and output apart, as they are used: cached input does not count, and neither does the output limit
-    /// (Anthropic).
+    /// Input and output separately, as they are used. Neither cached input nor the output limit counts (Anthropic).
     AsUsed,
-    /// What a request may use at the most, when it arrives: the larger of its input's estimate and its output limit
+    /// The maximum that a request may use, on its arrival: the larger of its input's estimate and its output limit
     /// (OpenAI).
     UpFront,
 }
 
-/// What a service does with prompts that begin alike.
+/// The way in which a service caches prompts with a common prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Caching {
-    /// Nothing that is known.
+    /// Not known.
     None,
-    /// Keeps what a request marks (Anthropic).
+    /// Caches the prefix that a request marks (Anthropic).
     Marked,
-    /// Keeps prefixes by itself (OpenAI).
+    /// Caches prefixes automatically (OpenAI).
     Automatic,
 }
 
-/// Who speaks in a message.
+/// The author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -136,23 +135,23 @@ pub enum Part {
     },
     /// A kind of content that the contract has no case for, as JSON.
     Extension {
-        /// Its name.
+        /// The name of the kind.
         kind: String,
-        /// Its JSON text.
+        /// The JSON text.
         json: String,
     },
 }
 
-/// One turn of the conversation.
+/// One message of the conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks.
+    /// The author.
     pub role: Role,
-    /// What is said.
+    /// The content.
     pub content: Vec<Part>,
 }
 
-/// How hard the model should think, where it can be told.
+/// The amount of reasoning, if the model supports the setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the cases are the vendors' own words")]
 pub enum Effort {
@@ -163,7 +162,7 @@ pub enum Effort {
     Max,
 }
 
-/// How long the provider should keep the prompt's prefix in its cache, where it can be told.
+/// The time for which the provider should cache the prompt's prefix, if it supports the setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CacheTtl {
     /// Five minutes, the vendors' default.
@@ -182,7 +181,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads the contract's name and value pairs; an unknown name or value is an error that lists the known ones.
+    /// Parses the contract's name and value pairs. An unknown name or value is an error that lists the known ones.
     ///
     /// ```
     /// use agenthost_core::llm::{Effort, Options};
@@ -223,7 +222,7 @@ impl Options {
     }
 }
 
-/// One model call as a provider gets it: everything about limits, grants and names is settled.
+/// One model call as a provider receives it. Limits, grants and names are already resolved.
 ///
 /// ```
 /// # #[tokio::main]
@@ -252,21 +251,22 @@ pub struct Request {
     pub system: Option<String>,
     /// The conversation, not empty.
     pub messages: Vec<Message>,
-    /// The most output tokens, at least 1.
+    /// The maximum number of output tokens, at least 1.
     pub max_tokens: u32,
-    /// A JSON Schema for the reply's text, as the task wrote it; `agenthost_providers::schema::fit` makes it acceptable to the wire.
+    /// A JSON Schema for the reply's text, as the task wrote it. `agenthost_providers::schema::fit` converts it to a
+    /// form that the provider accepts.
     pub schema: Option<Value>,
     /// Further settings.
     pub options: Options,
-    /// Ask the service to keep what comes before the message part of this index (counted over all messages' parts; 0:
-    /// the system text alone) in its prompt cache. A wire without such marks ignores it, and so does one that has
-    /// nothing before that part.
+    /// The index of a message part, counted over the parts of all messages. It asks the service to keep everything
+    /// before that part in its prompt cache; for 0, that is the system text alone. A provider without such marks
+    /// ignores it, and so does one with nothing before that part.
     pub mark_prefix: Option<usize>,
 }
 
 impl Request {
-    /// The UTF-8 bytes of everything that the model will read, and the number of messages: what an estimate of the input
-    /// tokens is made from. Media count with their bytes, which is far more than they cost.
+    /// Returns the UTF-8 bytes of everything that the model will read, and the number of messages, to estimate the
+    /// input tokens. Media count with their bytes, which is far more than they cost.
     pub fn size(&self) -> (u64, u64) {
         let parts = self
             .messages
@@ -284,19 +284,19 @@ impl Request {
     }
 }
 
-/// Why the model stopped.
+/// The reason why the model stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stop {
-    /// It was done.
+    /// The model was done.
     End,
     /// `max_tokens` was reached.
     MaxTokens,
-    /// A stop sequence came up.
+    /// A stop sequence occurred.
     StopSequence,
-    /// It wants a tool.
+    /// The model requested a tool.
     ToolUse,
-    /// It declined.
+    /// The model declined.
     Refusal,
     /// The context window was full before it was done.
     ContextFull,
@@ -304,24 +304,24 @@ pub enum Stop {
     Other,
 }
 
-/// Tokens as the provider counted them.
+/// Token counts of the provider.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Usage {
-    /// All input, cached input included.
+    /// All input, including cached input.
     pub input: u64,
     /// The part of `input` read from the provider's cache.
     pub cached_input: u64,
     /// The part of `input` written to the provider's cache.
     pub cache_write_input: u64,
-    /// All output, reasoning included.
+    /// All output, including reasoning.
     pub output: u64,
     /// The part of `output` that was reasoning.
     pub reasoning_output: u64,
 }
 
 impl Usage {
-    /// What two replies used together.
+    /// Returns the sum of the usage of two replies.
     pub fn plus(&self, other: &Self) -> Self {
         Self {
             input: self.input.saturating_add(other.input),
@@ -333,29 +333,29 @@ impl Usage {
     }
 }
 
-/// What came back.
+/// A provider's reply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Reply {
-    /// The parts of the answer; thinking is left out.
+    /// The parts of the reply, without thinking.
     pub content: Vec<Part>,
-    /// The model that answered, as the provider names it.
+    /// The model that replied, as the provider names it.
     pub model: String,
-    /// Why it stopped.
+    /// The reason why the model stopped.
     pub stop: Stop,
-    /// The model's words on why it declined, where `stop` is [`Stop::Refusal`].
+    /// The model's reason for declining, if `stop` is [`Stop::Refusal`].
     pub refusal: Option<String>,
-    /// The provider's count; none when the reply carried none or one that cannot be true.
+    /// The provider's token counts; `None` if the reply had none, or impossible ones.
     pub usage: Option<Usage>,
     /// The provider's id of this request, for its support.
     pub request_id: Option<String>,
-    /// What the answer's headers said of rate limits; none when no such header was there.
+    /// The rate limits in the reply's headers; `None` if there were none.
     #[serde(skip)]
     pub quota: Option<Box<Quota>>,
 }
 
 impl Reply {
-    /// All text parts, joined.
+    /// Returns all text parts, joined.
     pub fn text(&self) -> String {
         self.content
             .iter()
@@ -367,7 +367,7 @@ impl Reply {
     }
 }
 
-/// What an answer's headers say of the rate limits behind it; none where they do not say.
+/// The rate limits in the headers of a reply; each is `None` if the headers do not contain it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Quota {
     /// Requests.
@@ -380,39 +380,39 @@ pub struct Quota {
     pub output_tokens: Option<RateLimit>,
 }
 
-/// One rate limit, as the provider saw it when it answered.
+/// One rate limit, as of the provider's reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
-    /// The most in a window, at least 1.
+    /// The limit per window, at least 1.
     pub limit: u64,
-    /// What is left of it, at most `limit`.
+    /// The remaining amount, at most `limit`.
     pub remaining: u64,
-    /// Until it is full again, at most a year.
+    /// The time until the full limit is available again, at most a year.
     pub reset: Option<Duration>,
 }
 
-/// What kind of failure a provider met. The gate decides by this alone whether another try can help.
+/// The kind of a provider failure. The gate decides by this alone whether a retry can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProviderErrorKind {
-    /// Too many requests or tokens for now.
+    /// Too many requests or tokens at present.
     RateLimited,
     /// The service is overloaded, or a gateway in front of it is.
     Overloaded,
     /// The service failed.
     Server,
-    /// No connection, or it broke.
+    /// The connection could not be made, or it broke.
     Connection,
-    /// No answer in time.
+    /// No reply in time.
     Timeout,
-    /// An answer that is not of the wire: no JSON, too large, fields missing. It may have been billed.
+    /// A malformed reply: invalid JSON, too large, fields missing. It may have been billed.
     BadReply,
-    /// The request is wrong.
+    /// The request is invalid.
     InvalidRequest,
     /// The input does not fit the model's context.
     ContextOverflow,
-    /// The service refuses the key.
+    /// The service rejects the key.
     Authentication,
-    /// The key may not do this.
+    /// The key has no permission for this.
     Permission,
     /// No such model or address.
     NotFound,
@@ -437,28 +437,28 @@ pub enum ProviderErrorKind {
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProviderError {
-    /// What kind of failure.
+    /// The kind of failure.
     pub kind: ProviderErrorKind,
-    /// What the provider said, shortened and without anything that looks like a key.
+    /// The provider's error text, shortened and without anything that looks like a key.
     pub message: String,
-    /// The HTTP status, where there was one.
+    /// The HTTP status, if there was a response.
     pub status: Option<u16>,
-    /// Before this has passed, the provider wants no further request.
+    /// The time to wait before the next request, as requested by the provider.
     pub retry_after: Option<Duration>,
-    /// The provider itself says that another try cannot help.
+    /// Whether the provider reported that a retry cannot help.
     pub no_retry: bool,
-    /// Whether the provider may bill the request: it was written, and no error answered it. Such a request is charged as
-    /// it was reserved.
+    /// Whether the provider may bill the request: it was written to the connection, and no error response arrived.
+    /// The host charges such a request with its full reservation.
     pub may_be_billed: bool,
     /// The provider's id of this request.
     pub request_id: Option<String>,
-    /// What the answer's headers said of rate limits; none when no such header was there.
+    /// The rate limits in the response's headers; `None` if there were none.
     pub quota: Option<Box<Quota>>,
 }
 
 impl ProviderError {
-    /// An error with no HTTP answer behind it. It may be billed if the kind says that a request was sent and no answer can
-    /// be read: [`Timeout`](ProviderErrorKind::Timeout) and [`BadReply`](ProviderErrorKind::BadReply).
+    /// Creates an error without an HTTP response. It may be billed if a request of this kind was sent and its reply
+    /// cannot be read: [`Timeout`](ProviderErrorKind::Timeout) and [`BadReply`](ProviderErrorKind::BadReply).
     pub fn new(kind: ProviderErrorKind, message: impl Into<String>) -> Self {
         Self {
             may_be_billed: matches!(kind, ProviderErrorKind::Timeout | ProviderErrorKind::BadReply),

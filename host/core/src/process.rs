@@ -12,7 +12,7 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 /// The start time of the process `pid`, as text that distinguishes it from every other process with this number, even
-/// after a reboot. `None` if there is no such process, or the system does not provide the time.
+/// after a reboot. `None` if the process does not exist, or the system does not provide the time.
 ///
 /// ```
 /// use agenthost_core::process::{is_alive_since, start_of};

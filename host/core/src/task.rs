@@ -270,7 +270,7 @@ impl Outcome {
     ///
     /// # Errors
     ///
-    /// Returns the failure if there is no output.
+    /// Returns the failure of a task without an output.
     pub fn into_result(self) -> Result<Value, Failure> {
         match self {
             Self::Ok(value) => Ok(value),

@@ -478,8 +478,8 @@ impl Reply {
     }
 }
 
-/// Returns the cassettes of the plugin in `dir` with their paths, in the order of their names; empty if there is no
-/// directory for them.
+/// Returns the cassettes of the plugin in `dir` with their paths, in the order of their names; empty if the plugin has
+/// no directory for them.
 ///
 /// ```
 /// use agenthost_journal::cassette;

@@ -16,7 +16,7 @@
 //!
 //! **The format** is the `user_version` of the file; `application_id` marks the file as a journal. A newer format is
 //! refused. An older one is upgraded by one step per version, all in one transaction when the file is opened; version 1
-//! is the first, so there are no steps yet. A change that version 1 can read (a new field in a body, or a new table,
+//! is the first, so no steps exist yet. A change that version 1 can read (a new field in a body, or a new table,
 //! which it ignores) keeps the version; a changed table does not.
 //!
 //! Left out: encryption, and network file systems, on which the shared memory of the write-ahead log does not work.

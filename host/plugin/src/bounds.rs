@@ -1,16 +1,18 @@
-//! The bounds on what a component may hold, counted in its bytes before anything decodes, expands or compiles them.
+//! Bounds on the contents of a component, counted in its bytes before anything decodes, expands or compiles them.
 //!
-//! `structure` takes one pass over all nested components and modules, and one over their types; its cost is linear in
-//! the bytes, and what it counts bounds every later step of reading a plugin: instances are counted as they multiply
-//! through nested components, and types as they expand where they are used. `code` takes one pass over the bodies of the
+//! `structure` takes one pass over all nested components and modules, and one over their types. Its cost is linear in
+//! the bytes, and its counts bound every later step of reading a plugin: instances are counted as they multiply through
+//! nested components, and types as they expand where they are used. `code` takes one pass over the bodies of the
 //! functions, before they are compiled. `instance_bytes` estimates what the engine holds for an instance.
 //!
-//! What validating a component costs is counted as well: it compares types part by part, again for each argument of each instance.
+//! The cost of validating a component is counted as well, because validation compares types part by part, again for
+//! each argument of each instance.
 //!
 //! `wit` counts the words of embedded WIT text.
 //!
-//! Each bound is a constant with its reason. The largest components in use (CPython with its libraries, 40 modules) stay
-//! below each. What a bound cannot foresee, the limits on the compiler's own time and memory end, where it has a process of its own.
+//! Each bound is a constant with its reason. The largest components in use (CPython with its libraries, 40 modules)
+//! stay below each. If the compiler runs in its own process, limits on its time and memory catch what a bound cannot
+//! foresee.
 
 mod code;
 mod instances;
@@ -29,17 +31,17 @@ pub use self::structure::instance_bytes;
 pub(super) use self::structure::structure;
 pub(super) use self::wit::wit;
 
-/// The most of one thing that a component may have.
+/// The maximum number of one thing in a component.
 struct Bound {
     most: u64,
-    /// What is counted, as a sentence that ends with the number and `things`.
+    /// The beginning of the error message, which continues with the number and `things`.
     does: &'static str,
     things: &'static str,
     hint: &'static str,
 }
 
 impl Bound {
-    /// Returns an error if `count` is more than the bound.
+    /// Returns an error if `count` exceeds the bound.
     fn check(&self, count: u64) -> Result<(), Error> {
         if count <= self.most || weaken::off(Defence::CompileBounds) {
             return Ok(());
@@ -52,14 +54,14 @@ impl Bound {
         Err(Error::plugin(format!("{does} {count} {things}; at most {most} are allowed")).with_hint(self.hint))
     }
 
-    /// Adds to a count, and returns an error if it is more than the bound then.
+    /// Adds to a count, and returns an error if the sum exceeds the bound.
     fn add(&self, count: &mut u64, more: u64) -> Result<(), Error> {
         *count = count.saturating_add(more);
         self.check(*count)
     }
 }
 
-/// A number as people write it: `1,073,741,824`.
+/// Formats a number with thousands separators: `1,073,741,824`.
 fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -78,15 +80,15 @@ const NAME_TYPES: &str = "Make the types of the interface smaller; a type counts
 const SHORTEN: &str = "Shorten the names of the types in the plugin's WIT.";
 const SPLIT_FUNCTION: &str = "Split the function, or build the plugin with less inlining.";
 
-/// Nested components and modules. Tools that compose components nest two or three deep.
+/// Nested components and modules. Tools that compose components nest two or three levels deep.
 const NESTING: Bound = Bound {
     most: 16,
     does: "the component nests",
     things: "components deep",
     hint: FLATTEN,
 };
-/// Core instances, over all copies of nested components. Each takes memory of the host in every task, and the
-/// pool has room for 100 in one component.
+/// Core instances, over all copies of nested components. Each takes memory of the host in every task, and the pool has
+/// room for 100 in one component.
 const CORE_INSTANCES: Bound = Bound {
     most: 1_000,
     does: "the component instantiates",
@@ -100,8 +102,8 @@ const COMPONENT_INSTANCES: Bound = Bound {
     things: "components",
     hint: FLATTEN,
 };
-/// Imports, exports, aliases, types and adapters at the level of components, over all copies. Each is compiled or resolved once for
-/// each copy; a Rust plugin has 300.
+/// Imports, exports, aliases, types and adapters at the level of components, over all copies. Each is compiled or
+/// resolved once per copy; a Rust plugin has 300.
 const DEFINITIONS: Bound = Bound {
     most: 50_000,
     does: "the component makes",
@@ -122,7 +124,7 @@ const MODULES: Bound = Bound {
     things: "core modules",
     hint: LEAVE_OUT,
 };
-/// Functions and adapters: 900,000 empty functions take half a minute and 5 GB.
+/// Functions and adapters: compiling 900,000 empty functions takes half a minute and 5 GB.
 const FUNCTIONS: Bound = Bound {
     most: 200_000,
     does: "the component has",
@@ -171,7 +173,7 @@ const TABLES: Bound = Bound {
     things: "tables and memories",
     hint: LEAVE_OUT,
 };
-/// Elements that a table has from the start: the pool of instances has no room for more.
+/// The initial elements of a table: the pool of instances has no room for more.
 const TABLE_ELEMENTS: Bound = Bound {
     most: 20_000,
     does: "a table starts with",
@@ -199,7 +201,8 @@ const DATA_SEGMENTS: Bound = Bound {
     things: "data segments",
     hint: LEAVE_OUT,
 };
-/// Imports of core modules, once for each instance of the module: each is looked up by its names. 100,000 take 20 ms.
+/// Imports of core modules, once for each instance of the module: each is looked up by its names. Looking up 100,000
+/// takes 20 ms.
 const LINKED_IMPORTS: Bound = Bound {
     most: 200_000,
     does: "the core instances link",
@@ -213,23 +216,24 @@ const LINKED_EXPORTS: Bound = Bound {
     things: "exports",
     hint: FLATTEN,
 };
-/// Entries of element segments, once for each instance of the module: an instance resolves them before any fuel is spent.
+/// Entries of element segments, once for each instance of the module: an instance resolves them before any fuel is
+/// spent.
 const INSTANCE_ELEMENTS: Bound = Bound {
     most: 500_000,
     does: "instantiating the component writes",
     things: "entries of element segments",
     hint: FLATTEN,
 };
-/// Bytes of data segments, once for each instance of the module: they are copied before any fuel is spent. Each byte of the largest
-/// plugin may be copied once.
+/// Bytes of data segments, once for each instance of the module: they are copied before any fuel is spent. Each byte of
+/// the largest plugin may be copied once.
 const INSTANCE_DATA: Bound = Bound {
     most: 64 << 20,
     does: "instantiating the component copies",
     things: "bytes of data segments",
     hint: FLATTEN,
 };
-/// Bytes that the engine holds for one instance, beside memories and tables: CPython with its libraries takes 0.7 MiB, and the pool
-/// has room for more than this.
+/// Bytes that the engine holds for one instance, without memories and tables: CPython with its libraries takes 0.7 MiB,
+/// and the pool has room for more than this.
 const INSTANCE_BYTES: Bound = Bound {
     most: 4 << 20,
     does: "an instance of the component takes",
@@ -243,89 +247,90 @@ const CUSTOM_SECTIONS: Bound = Bound {
     things: "custom sections",
     hint: LEAVE_OUT,
 };
-/// Sections with WIT text, each of which is parsed. A component that links the code of several plugins has one of each.
+/// Sections with WIT text, each of which is parsed. A component that links the code of several plugins has one for
+/// each.
 const WIT_SECTIONS: Bound = Bound {
     most: 16,
     does: "the component embeds",
     things: "sections of WIT text",
     hint: LEAVE_OUT,
 };
-/// Bytes of WIT text: a long file has 20 KB. What the text may hold is counted before it is parsed.
+/// Bytes of WIT text: a long file has 20 KB. The contents of the text are counted before it is parsed.
 const WIT_BYTES: Bound = Bound {
     most: 512 << 10,
     does: "the embedded sections of WIT text have",
     things: "bytes",
     hint: "Embed the plugin's own WIT and that of its dependencies, without generated text.",
 };
-/// Bytes of one name of an import or export. The longest of WASI has 80.
+/// Bytes of one name of an import or export. The longest in WASI has 80.
 const NAME_BYTES: Bound = Bound {
     most: 1_000,
     does: "a name of an import or export has",
     things: "bytes",
     hint: "Shorten the names of the plugin's WIT package and interfaces.",
 };
-/// Component types, those inside other types included.
+/// Component types, including those inside other types.
 const TYPES: Bound = Bound {
     most: 20_000,
     does: "the component has",
     things: "component types and declarations in them",
     hint: NAME_TYPES,
 };
-/// Types of components and instances that are declared in other types. An interface has none; tools that describe WIT packages use a
-/// few.
+/// Types of components and instances that are declared in other types. An interface has none; tools that describe WIT
+/// packages use a few.
 const NESTED_TYPES: Bound = Bound {
     most: 20,
     does: "the component types declare",
     things: "types of components and instances in other types",
     hint: NAME_TYPES,
 };
-/// Bytes of one name of a field, case or parameter. Those of WASI have fewer than 40.
+/// Bytes of one name of a field, case or parameter. Those in WASI have fewer than 40.
 const LABEL_BYTES: Bound = Bound {
     most: 200,
     does: "a name of a field, case or parameter has",
     things: "bytes",
     hint: SHORTEN,
 };
-/// The same over all types. A large interface has some KB.
+/// The same over all types. A large interface has a few KB.
 const LABELS: Bound = Bound {
     most: 1 << 20,
     does: "the names of fields, cases and parameters have",
     things: "bytes together",
     hint: SHORTEN,
 };
-/// The same in one type when every use of another type in it is written out, as samples and messages do.
+/// The same in one type if every use of another type in it is written out, as in samples and messages.
 const TYPE_LABELS: Bound = Bound {
     most: 200_000,
     does: "the names in a type have",
     things: "bytes when all types that it uses are written out",
     hint: SHORTEN,
 };
-/// Parts of types that are compared or walked when the component is validated: those of each argument of an instance, of each import and
-/// export, and of the function of each adapter, written out. 16 bytes of a name are a part, too. A comparison takes about 50 ns; CPython
-/// with its libraries takes 5,000.
+/// Parts of types that are compared or walked when the component is validated: those of each argument of an instance,
+/// of each import and export, and of the function of each adapter, written out. 16 bytes of a name also count as a
+/// part. A comparison takes about 50 ns; CPython with its libraries takes 5,000.
 const COMPARISONS: Bound = Bound {
     most: 2_000_000,
     does: "validating the component compares",
     things: "parts of types",
     hint: "Make the types of the interface smaller, or nest fewer components; a type is compared wherever it is used.",
 };
-/// Types of components and instances inside each other. WIT needs three.
+/// The nesting of types of components and instances. WIT needs three levels.
 const TYPE_NESTING: Bound = Bound {
     most: 16,
     does: "the component types nest",
     things: "instances deep",
     hint: NAME_TYPES,
 };
-/// Parts of one type when every use of another type in it is written out: schemas, samples and code that copies values grow with it.
-/// The largest type of WASI has 100.
+/// Parts of one type if every use of another type in it is written out: schemas, samples and code that copies values
+/// grow with it. The largest type in WASI has 100.
 const TYPE_PARTS: Bound = Bound {
     most: 10_000,
     does: "a type has",
     things: "parts when all types that it uses are written out",
     hint: NAME_TYPES,
 };
-/// Types inside each other: what walks a type, such as the one that makes its JSON Schema, calls itself for each. The deepest type of
-/// WASI has 6.
+/// The nesting of types: code that walks a type, such as the conversion to JSON Schema, recurses for each level. The
+/// deepest type in WASI has 6.
 const TYPE_LEVELS: Bound = Bound {
     most: 40,
     does: "a type nests",
@@ -333,22 +338,22 @@ const TYPE_LEVELS: Bound = Bound {
     hint: NAME_TYPES,
 };
 
-/// Bytes of one function body: what the compiler keeps of a function grows with it.
+/// Bytes of one function body: the compiler's memory for a function grows with it.
 const BODY_BYTES: Bound = Bound {
     most: 1 << 20,
     does: "a function body has",
     things: "bytes",
     hint: SPLIT_FUNCTION,
 };
-/// Blocks, loops and branches of one function, inside each other.
+/// The nesting of blocks, loops and branches of one function.
 const CONTROL_NESTING: Bound = Bound {
     most: 5_000,
     does: "the control flow of a function nests",
     things: "blocks deep",
     hint: SPLIT_FUNCTION,
 };
-/// Locals times loops of one function: in each loop, each local may be a value of its own, for which the compiler needs far more than
-/// linear time.
+/// Locals times loops of one function: in each loop, each local may be a separate value, for which the compiler needs
+/// far more than linear time.
 const LOOP_VALUES: Bound = Bound {
     most: 400_000,
     does: "the loops of a function carry",
@@ -362,7 +367,7 @@ const BLOCK_VALUES: Bound = Bound {
     things: "locals together",
     hint: SPLIT_FUNCTION,
 };
-/// Parameters and results of all calls and blocks of one function: each is a value that the compiler keeps.
+/// Parameters and results of all calls and blocks of one function: the compiler keeps each as a value.
 const CALL_VALUES: Bound = Bound {
     most: 500_000,
     does: "the calls and blocks of a function pass",
@@ -383,7 +388,7 @@ const BRANCH_TARGETS: Bound = Bound {
     things: "targets",
     hint: SPLIT_FUNCTION,
 };
-/// Locals of all functions together; a compact form of a few bytes declares 50,000 of one function.
+/// Locals of all functions together: a compact form of a few bytes declares 50,000 in one function.
 const ALL_LOCALS: Bound = Bound {
     most: 20_000_000,
     does: "the functions have",

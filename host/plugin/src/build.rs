@@ -80,9 +80,9 @@ pub struct Built {
 ///
 /// # Errors
 ///
-/// Returns an error of class [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) if there is no crate,
-/// the WIT does not parse, the toolchain is incomplete, the crate does not build for [`TARGET`], or the code does not
-/// compile. The imports of the component are not checked here.
+/// Returns an error of class [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) if `dir` contains no
+/// crate, the WIT does not parse, the toolchain is incomplete, the crate does not build for [`TARGET`], or the code
+/// does not compile. The imports of the component are not checked here.
 pub fn build(dir: &Path) -> Result<Built> {
     BuildRules::any().build(dir)
 }

@@ -1,8 +1,9 @@
-//! The custom sections that a build embeds: the plugin's WIT text, with its docs, its manifest, and its provenance.
+//! The custom sections that a build embeds: the plugin's WIT text with its docs, its manifest, and its provenance.
 //!
-//! A compiled component keeps the types but not the comments, so `inspect`, schemas and tool descriptions read them from
-//! here. The sections lie in the component itself or in one of its core modules, where the linker leaves those of the
-//! SDK's macro; a component that links several plugins' code may hold several, told apart by the package in their name.
+//! A compiled component keeps the types but not the comments, so `inspect`, schemas and tool descriptions read them
+//! from here. The sections are in the component itself or in one of its core modules, where the linker leaves those of
+//! the SDK's macro. A component that links several plugins' code may have several, which the package in their name
+//! distinguishes.
 
 use std::collections::BTreeMap;
 
@@ -19,16 +20,16 @@ pub(crate) const WIT_SECTION: &str = "agenthost:wit";
 pub(crate) const MANIFEST_SECTION: &str = "agenthost:manifest";
 /// The section with the provenance.
 pub(crate) const PROVENANCE_SECTION: &str = "agenthost:provenance";
-/// The most bytes of one section that are read: a long WIT file has 20 KB.
+/// The maximum number of bytes of a section that is read: a long WIT file has 20 KB.
 const MAX_SECTION: usize = 1 << 20;
-/// The most tools that are read of one section: a component of three languages has about ten.
+/// The maximum number of tools read from one section: a component of three languages has about ten.
 const MAX_PRODUCERS: usize = 50;
 
-/// What was found, not yet believed.
+/// The embedded sections, not yet compared with the component.
 #[derive(Default)]
 pub(super) struct Embedded {
     wit: Vec<WitText>,
-    /// What made the code, and the libraries that it is made with, each with its version.
+    /// The tools that made the code and the libraries in it, each with its version.
     pub(super) made_with: BTreeMap<String, String>,
     pub(super) manifest: Option<Manifest>,
     pub(super) provenance: Option<Provenance>,
@@ -84,7 +85,7 @@ pub(super) fn read(bytes: &[u8]) -> Embedded {
     found
 }
 
-/// The custom sections of this very name, at any depth.
+/// Returns the custom sections with exactly this name, at any depth.
 pub(super) fn sections<'b>(bytes: &'b [u8], name: &'b str) -> impl Iterator<Item = &'b [u8]> {
     let payloads = wasmparser::Parser::new(0).parse_all(bytes);
     payloads.filter_map(move |payload| match payload {
@@ -97,7 +98,7 @@ pub(super) fn sections<'b>(bytes: &'b [u8], name: &'b str) -> impl Iterator<Item
     })
 }
 
-/// The tools and libraries that a section of the tools' own form names.
+/// Returns the tools and libraries that a `producers` section names.
 fn producers(section: &wasmparser::CustomSectionReader<'_>) -> Vec<(String, String)> {
     let reader = wasmparser::BinaryReader::new(section.data(), section.data_offset());
     let fields = wasmparser::ProducersSectionReader::new(reader).into_iter().flatten();
@@ -110,12 +111,13 @@ fn producers(section: &wasmparser::CustomSectionReader<'_>) -> Vec<(String, Stri
 }
 
 impl Embedded {
-    /// The WIT texts, the plugin's own first: a component that links one plugin's code has one.
+    /// Returns the WIT texts. A component that links one plugin's code has one.
     pub(super) fn wit(&self) -> &[WitText] {
         &self.wit
     }
 
-    /// The documented twin of `run`, if WIT for the interface `task` is embedded; an error says why it is not believed.
+    /// Returns the documented twin of `run` if WIT for the interface `task` is embedded, or an error with the reason
+    /// why the WIT is not trusted.
     pub(super) fn docs(
         &self,
         task: &str,
@@ -126,7 +128,7 @@ impl Embedded {
         Ok(believed.map(|believed| (believed.resolve, believed.run)))
     }
 
-    /// The same, with the text that has it.
+    /// Returns the same, together with its text.
     pub(super) fn believed(&self, task: &str, real: &Resolve, run: &Function) -> Result<Option<Believed<'_>>, String> {
         let texts = self.wit.iter().map(|text| text.files.iter().chain(&text.deps));
         bounds::wit(texts.map(|files| files.map(|(_, text)| text.as_str())))
@@ -156,14 +158,14 @@ impl Embedded {
     }
 }
 
-/// Embedded text that agrees with the component.
+/// An embedded text that agrees with the component.
 pub(super) struct Believed<'e> {
     pub(super) text: &'e WitText,
     resolve: Resolve,
     run: Function,
 }
 
-/// The function `run` of the interface `task` in the given text, if the text is about that interface.
+/// Returns the function `run` of the interface `task` in the given text, if the text contains that interface.
 fn parse(text: &WitText, task: &str) -> Result<Option<(Resolve, Function)>, String> {
     let resolve = resolve(text, "deps")?;
     let run = resolve
@@ -175,8 +177,8 @@ fn parse(text: &WitText, task: &str) -> Result<Option<(Resolve, Function)>, Stri
     Ok(run.map(|run| (resolve, run)))
 }
 
-/// The packages of the given text, and the contract; `below` is how the names of the files of other packages begin. An
-/// error has the place, and the line of it, as text.
+/// Resolves the packages of the given text, and the contract. `below` is the directory of the files of other packages.
+/// An error is rendered with its place and line.
 pub(super) fn resolve(text: &WitText, below: &str) -> Result<Resolve, String> {
     let group = |files: &[&(String, String)]| {
         let mut map = SourceMap::default();
@@ -187,7 +189,7 @@ pub(super) fn resolve(text: &WitText, below: &str) -> Result<Resolve, String> {
     };
     let mut packages: BTreeMap<&str, Vec<&(String, String)>> = BTreeMap::new();
     for file in &text.deps {
-        // `deps/name/file.wit` belongs to the package `name`, `deps/file.wit` is one of its own.
+        // `deps/name/file.wit` belongs to the package `name`; `deps/file.wit` is a package of its own.
         packages
             .entry(
                 file.0

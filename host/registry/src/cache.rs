@@ -75,7 +75,7 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if there is no such entry;
+    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if the entry does not exist;
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if the entry is a link or its bytes do not match the
     /// digest.
     pub fn read(&self, digest: &Digest) -> Result<Vec<u8>> {

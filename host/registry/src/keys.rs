@@ -164,7 +164,7 @@ pub fn create(dir: &Path, name: &str, password: Option<&SecretString>) -> Result
 ///
 /// # Errors
 ///
-/// [`Usage`](agenthost_core::error::ErrorClass::Usage) if there is no such key;
+/// [`Usage`](agenthost_core::error::ErrorClass::Usage) if the key does not exist;
 /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if it is a link, if others can use it, or if the password is
 /// wrong; [`Config`](agenthost_core::error::ErrorClass::Config) if the file is not a key; and any error of `password`.
 pub fn open(dir: &Path, name: &str, password: impl FnOnce() -> Result<SecretString>) -> Result<SecretKey> {

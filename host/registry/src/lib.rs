@@ -118,8 +118,8 @@ pub trait Source: Send + Sync {
     /// Returns the place as lock files write it: `127.0.0.1:5000/plugins/acme/competitor`, or the path of a directory.
     fn place(&self) -> String;
 
-    /// Returns the released versions in ascending order, without tags that are not versions. Empty if there is no such
-    /// plugin.
+    /// Returns the released versions in ascending order, without tags that are not versions. Empty if the plugin does
+    /// not exist.
     async fn versions(&self) -> Result<Vec<Version>>;
 
     /// Finds the release behind a tag, which may move, or behind the digest of a manifest, which may not.

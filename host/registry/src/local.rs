@@ -57,7 +57,7 @@ impl Local {
         self.dir.join(format!("{version}.wasm"))
     }
 
-    /// Returns the file names in the directory; empty if there is no such directory.
+    /// Returns the file names in the directory; empty if the directory does not exist.
     fn names(&self) -> Result<Vec<String>> {
         let failed = |error: io::Error| unreadable(&self.dir, &error);
         let entries = match fs::read_dir(&self.dir) {

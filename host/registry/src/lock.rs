@@ -192,7 +192,7 @@ impl Lock {
         self.plugins.get(name)
     }
 
-    /// Returns whether there are no entries.
+    /// Returns whether the lock has no entries.
     pub fn is_empty(&self) -> bool {
         self.plugins.is_empty()
     }

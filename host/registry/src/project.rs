@@ -238,8 +238,8 @@ impl Project {
     ///
     /// # Errors
     ///
-    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if there is no entry, or only one with another version or
-    /// place.
+    /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if the lock has no entry, or only one with another version
+    /// or place.
     pub fn locked(&self, reference: &Reference) -> Result<&Locked> {
         let add = format!("Add it with `agenthost add {reference}`, which shows what it asks for.");
         let missing = || Error::plugin(format!("{reference} is not in {}", self.lock.path().display())).with_hint(&add);

@@ -1,7 +1,7 @@
-//! Published advisories on the engine, and which of them this program has not taken up.
+//! Published advisories about the engine, and those that are not fixed in this program.
 //!
-//! The list stands in `advisories.toml`, with its source and date; it is looked at when a plugin is vetted, and by `doctor`. It
-//! knows what was known when it was written, and nothing is fetched.
+//! The list is stored in `advisories.toml`, with its source and date, and is checked when a plugin is vetted and by
+//! `doctor`. It contains what was known when it was written; nothing is fetched.
 
 use semver::Version;
 use serde::Deserialize;
@@ -10,17 +10,17 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Advisory {
-    /// Its id in the GitHub advisory database.
+    /// The id in the GitHub advisory database.
     pub id: String,
-    /// The first release of the line that has the fix.
+    /// The first release of the line that contains the fix.
     pub fixed: Version,
-    /// What it is about.
+    /// The subject.
     pub about: String,
-    /// The part of the engine that it is about.
+    /// The affected part of the engine.
     part: String,
 }
 
-/// A part of the engine that advisories are about, and whether this host has it.
+/// A part of the engine, and whether this host uses it.
 struct EnginePart {
     name: &'static str,
     used: bool,
@@ -35,7 +35,7 @@ const fn unused(name: &'static str, why: &'static str) -> EnginePart {
     EnginePart { name, used: false, why }
 }
 
-/// All parts. A test compares what is said of features with the manifest.
+/// All parts. A test compares the claims about features with the manifest.
 const PARTS: &[EnginePart] = &[
     used("components", "every plugin is a component"),
     used(
@@ -66,12 +66,12 @@ const PARTS: &[EnginePart] = &[
 ];
 
 impl Advisory {
-    /// Whether this host has the part of the engine that the advisory is about.
+    /// Returns whether this host uses the part of the engine that the advisory is about.
     pub fn affects_this_host(&self) -> bool {
         self.engine_part().is_none_or(|part| part.used)
     }
 
-    /// Why it affects this host, or why it does not.
+    /// Returns why it affects this host, or why it does not.
     pub fn why(&self) -> &'static str {
         self.engine_part().map_or("nobody has looked at it", |part| part.why)
     }
@@ -84,13 +84,13 @@ impl Advisory {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
-    /// The release line that the entries are about.
+    /// The release line of the entries.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "the list says it to its reader, and a test checks it")
     )]
     line: String,
-    /// When the sources were read.
+    /// The date when the sources were read.
     read: String,
     #[serde(rename = "advisory")]
     advisories: Vec<Advisory>,
@@ -103,24 +103,24 @@ fn list() -> Option<List> {
 /// The version of the engine in this program.
 const VERSION: &str = env!("AGENTHOST_WASMTIME");
 
-/// The engine in this program, with its version: `wasmtime 48.0.8`, say.
+/// Returns the name and version of the engine in this program, such as `wasmtime 48.0.8`.
 pub fn engine() -> String {
     format!("wasmtime {VERSION}")
 }
 
-/// When the list was brought up to date.
+/// Returns the date of the list.
 pub fn read() -> String {
     list().map(|list| list.read).unwrap_or_default()
 }
 
-/// The advisories that this program's engine has not taken up.
+/// Returns the advisories that are not fixed in this program's engine.
 pub fn open() -> Vec<Advisory> {
     open_in(VERSION)
 }
 
 fn open_in(engine: &str) -> Vec<Advisory> {
     let mut advisories = list().map(|list| list.advisories).unwrap_or_default();
-    // Of an engine that nobody knows, every one is open.
+    // For an engine with an unknown version, every advisory is open.
     let Ok(engine) = engine.parse::<Version>() else {
         return advisories;
     };
@@ -165,7 +165,7 @@ mod tests {
         assert!(!says("GHSA-43j2").0 && says("GHSA-rc4p").0 && says("GHSA-xrvr").0);
     }
 
-    /// What is said of parts that are not compiled in is what the manifest says.
+    /// The manifest confirms the claims about parts that are not compiled in.
     #[test]
     fn the_parts_are_those_of_the_manifest() {
         let manifest: toml::Table = include_str!("../../../Cargo.toml").parse().unwrap();

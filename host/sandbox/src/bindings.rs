@@ -1,4 +1,4 @@
-//! The generated host side of `wit/`. Nothing else in the crate calls `bindgen!`.
+//! The generated host bindings of `wit/`. Nothing else in the crate calls `bindgen!`.
 
 #![allow(clippy::all, clippy::indexing_slicing, clippy::unwrap_used, reason = "generated")]
 

@@ -1,10 +1,10 @@
 //! Compiled plugins on disk.
 //!
-//! A compiled plugin is native code that runs with the host's rights once it is loaded, so the cache trusts nothing it
-//! finds: an entry counts only if it lies in a directory of this user that nobody else can write, is a plain file, and
-//! carries a MAC over its bytes, the plugin's digest and the engine's version and settings, made with a key that only
-//! this user can read. The bytes that were checked are the bytes that are loaded. Anything else is compiled anew; a
-//! cache that cannot be used costs time, never a run.
+//! A compiled plugin is native code that runs with the host's rights once it is loaded, so the cache trusts nothing
+//! that it finds. An entry is valid only if it is in a directory of this user that no other user can write, is a plain
+//! file, and carries a MAC over its bytes, the plugin's digest and the engine's version and settings, made with a key
+//! that only this user can read. The bytes that were checked are the bytes that are loaded. Anything else is compiled
+//! again. A cache that cannot be used costs time, but never fails a run.
 
 use std::fs::{self, OpenOptions};
 use std::hash::{Hash, Hasher};
@@ -25,12 +25,12 @@ const MAC_BYTES: usize = 32;
 /// A directory of compiled plugins.
 pub(super) struct Cache {
     dir: PathBuf,
-    /// Keyed with this user's key.
+    /// The MAC state, initialized with this user's key.
     mac: Hmac<Sha256>,
 }
 
 impl Cache {
-    /// Opens or creates the cache in `dir`; none when it cannot be made safe, with the reason in the log.
+    /// Opens or creates the cache in `dir`. Returns `None` and logs the reason if the cache cannot be made safe.
     pub(super) fn open(dir: &Path) -> Option<Self> {
         match Self::try_open(dir) {
             Ok(cache) => Some(cache),
@@ -62,7 +62,7 @@ impl Cache {
         })
     }
 
-    /// Makes the key; of several processes that start at once, one wins and the others read its key.
+    /// Creates the key. If several processes do so at once, one wins and the others read its key.
     fn new_key(dir: &Path, path: &Path) -> io::Result<Vec<u8>> {
         let mut key = vec![0; KEY_BYTES];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
@@ -77,7 +77,7 @@ impl Cache {
         }
     }
 
-    /// The compiled plugin, if there is an entry that this user made with this engine.
+    /// Returns the compiled plugin if there is an entry that this user made with this engine.
     pub(super) fn load(&self, engine: &Engine, digest: &Digest) -> Option<Component> {
         let path = self.entry(engine, digest);
         let bytes = match Self::read_private(&path) {
@@ -93,14 +93,15 @@ impl Cache {
             tracing::warn!(path = %path.display(), "cached plugin was changed and is not loaded");
             return None;
         }
-        // It was read once, into memory that nobody else can write, and its MAC with this user's key was verified there.
+        // The image was read once, into memory that no other user can write, and its MAC with this user's key was
+        // verified there.
         let component = own_image(engine, image);
         component
             .inspect_err(|error| tracing::debug!(%error, "cached plugin does not fit this engine"))
             .ok()
     }
 
-    /// Keeps a compiled plugin. Failing is no error.
+    /// Stores a compiled plugin. A failure is only logged.
     pub(super) fn store(&self, engine: &Engine, digest: &Digest, image: &[u8]) {
         let path = self.entry(engine, digest);
         let mac = self.mac(&path, image).finalize().into_bytes();
@@ -112,7 +113,8 @@ impl Cache {
         }
     }
 
-    /// Digest, engine version, settings and target are all in the name, and the name is under the MAC.
+    /// Returns the path of an entry. Its name contains digest, engine version, settings and target, and is covered by
+    /// the MAC.
     fn entry(&self, engine: &Engine, digest: &Digest) -> PathBuf {
         let mut hasher = Compatibility::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -136,7 +138,7 @@ impl Cache {
     }
 
     fn read_private(path: &Path) -> io::Result<Vec<u8>> {
-        // No link is followed: an entry is a file that this user put here.
+        // Links are not followed: an entry is a file that this user put here.
         let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
         let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let meta = file.metadata()?;
@@ -157,21 +159,21 @@ impl Cache {
     }
 }
 
-/// Loads native code that this host made: the bytes are those of an image that [`Component::serialize`] gave or that a compiler process
-/// of this host wrote, unchanged since.
+/// Loads native code that this host made. The bytes must be an unchanged image that [`Component::serialize`] returned
+/// or a compiler process of this host wrote.
 pub(super) fn own_image(engine: &Engine, image: &[u8]) -> wasmtime::Result<Component> {
     #[expect(
         unsafe_code,
         reason = "the image was made by this engine or by a compiler process of this host"
     )]
-    // SAFETY: both callers have it from this host alone: out of the cache under a MAC with this user's key, or through the pipe of
-    // a child process that runs the host's own program.
+    // SAFETY: both callers got the image from this host: from the cache under a MAC with this user's key, or through
+    // the pipe of a child process that runs the host's own program.
     unsafe {
         Component::deserialize(engine, image)
     }
 }
 
-/// A hasher with a result that is the same in every process, which that of `std` is not promised to be.
+/// A hasher whose result is the same in every process, which `std` does not promise for its own.
 struct Compatibility(Sha256);
 
 impl Compatibility {
@@ -194,7 +196,7 @@ impl Hasher for Compatibility {
         self.0.update(bytes);
     }
 
-    /// Not asked for: the whole digest is taken instead.
+    /// Unused: the whole digest is taken instead.
     fn finish(&self) -> u64 {
         0
     }

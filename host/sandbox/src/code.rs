@@ -1,4 +1,4 @@
-//! A compiled and linked plugin: how it is called, and what it gives.
+//! A compiled and linked plugin: its call and its result.
 
 use agenthost_core::failpoint;
 use std::pin::pin;
@@ -15,7 +15,7 @@ use crate::value;
 use agenthost_core::error::Error;
 use agenthost_core::limits::LimitKind;
 
-/// The most bytes of a sample in a hint.
+/// The maximum number of bytes of a sample in a hint.
 const MAX_SAMPLE_BYTES: usize = 2_000;
 
 /// A plugin's code, compiled and linked.
@@ -29,17 +29,17 @@ pub struct Code {
     pub(super) unseen: UnseenWork,
     /// The bytes that an instance holds beside its memories and tables.
     pub(super) instance_bytes: u64,
-    /// Whether it has more memories than every place has.
+    /// Whether it has more memories than a regular slot of the pool.
     pub(super) wide: bool,
 }
 
-/// What the `err` side of `run`'s result is.
+/// The type of the `err` side of `run`'s result.
 pub(super) enum ErrorShape {
     /// The contract's `failure`.
     Failure,
     /// A text.
     Text,
-    /// A type of the plugin's own, or none.
+    /// A type of the plugin's own, or no type.
     Own,
 }
 
@@ -74,8 +74,8 @@ impl Code {
         Ok(results.pop())
     }
 
-    /// What `run` returns when the host has to say that the task failed, in the plugin's own type: a case of `failure`
-    /// or a text. None where the type has no room for it.
+    /// Returns the result of `run` for a task that the host failed, in the plugin's own type: a case of `failure` or a
+    /// text. `None` if the type cannot represent it.
     pub fn returned_failure(&self, case: &str, text: &str, limit: Option<LimitKind>) -> Option<Returned> {
         let text = || Box::new(Val::String(text.into()));
         let error = match self.error {
@@ -103,7 +103,7 @@ impl Code {
         Some(Returned(Val::Result(Err(Some(Box::new(error))))))
     }
 
-    /// Turns JSON into an input of this plugin.
+    /// Converts JSON to an input of this plugin.
     pub fn input(&self, json: &Value) -> Result<Input, Error> {
         value::from_json(&self.input, json, "input")
             .map(Input::new)
@@ -112,33 +112,33 @@ impl Code {
             })
     }
 
-    /// An input as JSON; none for one that JSON cannot tell.
+    /// Converts an input to JSON; `None` if JSON cannot represent it.
     pub fn input_json(&self, input: &Input) -> Option<Value> {
-        // What was refused was never copied.
+        // A refused input was never copied.
         match input.kept {
             Some(Err(_)) => None,
             _ => value::to_json(&input.value, "input").ok(),
         }
     }
 
-    /// What `run` returned, as JSON.
+    /// Converts the value that `run` returned to JSON.
     pub fn returned_json(&self, returned: &Returned) -> Option<Value> {
         value::to_json(&returned.0, "returned").ok()
     }
 
-    /// What `run` returned, from the JSON of [`Code::returned_json`].
+    /// Converts the JSON of [`Code::returned_json`] back to the value that `run` returned.
     pub fn returned(&self, json: &Value) -> Option<Returned> {
         value::from_json(self.returns.as_ref()?, json, "returned")
             .ok()
             .map(Returned)
     }
 
-    /// A small input of the right type.
+    /// Returns a small input of the right type.
     pub fn sample(&self) -> Value {
         value::sample(&self.input)
     }
 
-    /// The beginning of the sample, for people.
+    /// Returns the beginning of the sample, for people.
     fn sample_text(&self) -> String {
         let mut text = self.sample().to_string();
         if text.len() > MAX_SAMPLE_BYTES {

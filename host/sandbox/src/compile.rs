@@ -1,10 +1,10 @@
-//! From the bytes of a plugin to native code, within limits on time and memory.
+//! Compiles plugins to native code, within limits on time and memory.
 //!
-//! Compiling is bounded twice. What its cost grows with is counted first, in one pass over the bytes
-//! ([`bounds`](agenthost_plugin)). Then the compiler runs where the embedder says ([`Compile`]): in a child process whose address
-//! space, computing time and wall time are limited, or in this process, where nothing but the counting bounds it. A child can
-//! open no file and no socket, has an empty environment, and dies with the process that started it. The image that it returns is
-//! authenticated and cached by this process, like one that was compiled here.
+//! Compiling is bounded twice. First, one pass over the bytes counts everything that the cost of compiling grows with
+//! ([`bounds`](agenthost_plugin)). Then the compiler runs where the embedder chooses ([`Compile`]): in a child process
+//! with limited address space, computing time and wall time, or in this process, where only the counting bounds it. A
+//! child can open no file and no socket, has an empty environment, and dies with the process that started it. This
+//! process authenticates and caches the returned image like one that it compiled itself.
 //!
 //! Left out: limits on the time and memory of a compiler in this process, which cannot be interrupted.
 
@@ -26,24 +26,25 @@ use agenthost_plugin::{Digest, bounds};
 
 pub use self::child::compile_and_exit;
 
-/// Where plugins are compiled.
+/// The process in which plugins are compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Compile {
-    /// In this process, on the thread that loads the plugin. What a component may hold is bounded; the memory and the time of the
-    /// compiler are not.
+    /// In this process, on the thread that loads the plugin. The contents of a component are bounded; the memory and
+    /// the time of the compiler are not.
     #[default]
     InProcess,
-    /// In a child process, which is killed when it exceeds its limits, when the load is abandoned, and when this process ends.
+    /// In a child process, which is killed when it exceeds its limits, when the load is abandoned, and when this
+    /// process ends.
     Child {
         /// The program to run: `agenthost`, or one that calls [`compile_and_exit`] first, such as `/proc/self/exe`.
         program: PathBuf,
-        /// What the child may use.
+        /// The limits of the child.
         limits: CompileLimits,
     },
 }
 
-/// What compiling one plugin may use.
+/// The limits for compiling one plugin.
 ///
 /// ```
 /// use agenthost_sandbox::CompileLimits;
@@ -55,12 +56,13 @@ pub enum Compile {
 pub struct CompileLimits {
     /// Bytes of address space.
     pub memory: u64,
-    /// Wall time, and the computing time of all threads together.
+    /// Wall time, and the total computing time of all threads.
     pub time: Duration,
 }
 
 impl Default for CompileLimits {
-    /// The largest plugins in use hold CPython, 20 MB. In a release build they compile in 6 to 7 s of computing time, with 380 MiB.
+    /// The largest plugins in use contain CPython, 20 MB. A release build compiles them in 6 to 7 s of computing time,
+    /// with 380 MiB.
     fn default() -> Self {
         Self {
             memory: 2 << 30,
@@ -74,9 +76,9 @@ impl Default for CompileLimits {
 pub struct Compilation {
     /// Whether the native code was in the cache, so that nothing was compiled.
     pub cached: bool,
-    /// How long it took to have the code.
+    /// The time until the code was available.
     pub time: Duration,
-    /// The most memory that the compiler held, in bytes; `None` if the code was cached or compiled in this process.
+    /// The peak memory of the compiler, in bytes; `None` if the code was cached or compiled in this process.
     pub peak_memory: Option<u64>,
 }
 
@@ -84,7 +86,7 @@ pub struct Compilation {
 #[derive(Debug)]
 pub struct Abandon(Stop);
 
-/// Whether a load was abandoned, and which compiler is to be told.
+/// Whether a load was abandoned, and the compiler to notify.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<Mutex<StopState>>);
 
@@ -94,7 +96,8 @@ struct StopState {
     watcher: Option<mpsc::Sender<parent::Event>>,
 }
 
-/// A way to abandon a load from another thread: dropping the [`Abandon`] ends the compiler process that the [`Stop`] was given to.
+/// Returns a way to abandon a load from another thread: dropping the [`Abandon`] ends the compiler process that the
+/// [`Stop`] was given to.
 pub fn stop() -> (Abandon, Stop) {
     let stop = Stop::default();
     (Abandon(stop.clone()), stop)
@@ -105,7 +108,7 @@ impl Stop {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends [`parent::Event::Abandoned`] when the load is abandoned, or at once if it was.
+    /// Sends [`parent::Event::Abandoned`] when the load is abandoned, or immediately if it already was.
     fn watch(&self, watcher: mpsc::Sender<parent::Event>) {
         let mut state = self.state();
         if state.abandoned {
@@ -134,7 +137,7 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// Makes a compiler; what it compiles is cached for a sandbox with the same settings.
+    /// Creates a compiler. It caches its results for a sandbox with the same settings.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         let machine = Machine::read();
         let (slots, _) = machine.task_slots();
@@ -150,11 +153,13 @@ impl Compiler {
         })
     }
 
-    /// Compiles a plugin that [`Plugin::read`](agenthost_plugin::Plugin::read) accepts, or finds it in the cache. Blocks.
+    /// Compiles a plugin that [`Plugin::read`](agenthost_plugin::Plugin::read) accepts, or loads it from the cache.
+    /// Blocks.
     ///
     /// # Errors
     ///
-    /// An error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for one that cannot be compiled or exceeds a bound or a limit.
+    /// Returns an error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for a plugin that cannot be
+    /// compiled or exceeds a limit.
     pub fn check(&self, bytes: &[u8], digest: &Digest) -> Result<Compilation, Error> {
         let source = Source {
             bytes,
@@ -166,14 +171,14 @@ impl Compiler {
     }
 }
 
-/// What is compiled.
+/// The plugin to compile.
 pub(super) struct Source<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) digest: &'a Digest,
     pub(super) stop: Option<&'a Stop>,
 }
 
-/// Compiles a plugin, or takes the result of an earlier time from the cache.
+/// Compiles a plugin, or loads it from the cache.
 pub(super) fn compile(
     engine: &Engine,
     reservation: Reservation,
@@ -229,7 +234,7 @@ pub(super) fn compile(
     }
 }
 
-/// The error for a component that has more instances, memories or tables than a place in the pool has room for.
+/// Returns the error for a component with more instances, memories or tables than a slot of the pool has room for.
 fn too_large(error: &wasmtime::Error) -> Option<Error> {
     let of_pool = error
         .chain()

@@ -4,12 +4,12 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 
 use super::room::wide_tasks;
 
-/// How linear memories are laid out, which native code depends on.
+/// The layout of linear memories, which native code depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Reservation {
-    /// 4 GiB of address space for each, in a pool.
+    /// 4 GiB of address space for each memory, in a pool.
     Full,
-    /// As many bytes of address space as it may grow to: where that is short.
+    /// Only the address space that a memory may grow to, in bytes, for machines with little address space.
     AtMost(u64),
 }
 
@@ -22,14 +22,14 @@ impl Reservation {
     }
 }
 
-/// The engine with a pool.
+/// Creates an engine with a pool.
 pub(super) fn pooled_engine(pool: PoolingAllocationConfig) -> wasmtime::Result<Engine> {
     let mut config = config(Reservation::Full);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)
 }
 
-/// The engine without a pool. What it compiles, an engine with the same reservation can load.
+/// Creates an engine without a pool. An engine with the same reservation can load the code that it compiles.
 pub(super) fn compiler(reservation: Reservation) -> wasmtime::Result<Engine> {
     Engine::new(&config(reservation))
 }
@@ -40,10 +40,10 @@ fn config(reservation: Reservation) -> Config {
         .wasm_component_model(true)
         .wasm_component_model_async(true)
         .consume_fuel(true)
-        // Runs must replay, on every machine.
+        // Runs must be replayable on every machine.
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
-        // Parts that no plugin needs, each a source of past sandbox or accounting faults.
+        // Features that no plugin needs, each a source of past sandbox or accounting bugs.
         .wasm_memory64(false)
         .wasm_tail_call(false)
         .wasm_custom_page_sizes(false)
@@ -56,21 +56,23 @@ fn config(reservation: Reservation) -> Config {
     config
 }
 
-/// The most core instances of one component. A component of Rust has four, one made by componentize-py about forty.
+/// The maximum number of core instances of one component. A Rust component has four, one made by componentize-py about
+/// forty.
 const CORE_INSTANCES: u32 = 100;
-/// The most tables of one component. A component of Rust has two.
+/// The maximum number of tables of one component. A Rust component has two.
 const TABLES: u32 = 32;
-/// The most memories of one component: each is 4 GiB of address space.
+/// The maximum number of memories of one component. Each takes 4 GiB of address space.
 const MEMORIES: u32 = 4;
-/// The memories that every place in the pool has. A component with more takes one of the wide places, too.
+/// The number of memories in every slot of the pool. A component with more also takes one of the wide slots.
 pub(super) const MEMORIES_PER_TASK: u32 = 2;
 
-/// The most bytes of one instance beside its memories and tables. Nothing is reserved for it, and the bounds on a plugin allow a quarter.
+/// The maximum size of one instance without its memories and tables, in bytes. Nothing is reserved for it, and the
+/// bounds on a plugin allow a quarter.
 const INSTANCE_BYTES: usize = 16 << 20;
 
-/// Room for `tasks` guests, so that none of them finds the pool empty, whatever its component is made of. Core instances are only
-/// counted and a table is little address space, so there are as many as `tasks` of the largest components need. Memories are
-/// dear, so tasks wait for those beyond the second.
+/// Configures a pool for `tasks` guests in which no guest finds the pool exhausted, whatever its component consists of.
+/// Core instances are only counted, and a table takes little address space, so the pool has enough for `tasks` of the
+/// largest components. Memories are expensive, so tasks wait for those beyond the second.
 pub(super) fn pool(tasks: u32, max_memory: u64) -> PoolingAllocationConfig {
     let memories = tasks.saturating_mul(MEMORIES_PER_TASK);
     let more = wide_tasks(tasks).saturating_mul(MEMORIES - MEMORIES_PER_TASK);
@@ -86,8 +88,8 @@ pub(super) fn pool(tasks: u32, max_memory: u64) -> PoolingAllocationConfig {
         .max_core_instance_size(INSTANCE_BYTES)
         .max_component_instance_size(INSTANCE_BYTES)
         .max_memory_size(usize::try_from(max_memory).unwrap_or(usize::MAX))
-        // Pages kept by a free slot: enough that small guests start without faults, little enough that ten thousand
-        // slots hold 160 MiB.
+        // The resident bytes of a free slot: enough for small guests to start without page faults, few enough that ten
+        // thousand slots hold 160 MiB.
         .linear_memory_keep_resident(16 << 10);
     pool
 }

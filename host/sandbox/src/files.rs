@@ -1,19 +1,19 @@
-//! The file system of a task that was granted directories; without a grant it is not linked, and nothing here runs.
+//! The file system of a task with granted directories. Without a grant it is not linked, and nothing here runs.
 //!
-//! A granted directory is opened once, when its run starts, and every task of the plugin in that run works on what was
-//! opened: a name that changes meanwhile leads nowhere else. Opening follows no link, for a guest that may write to a
-//! directory above could have left one there. Inside, `wasmtime-wasi` resolves every path of the guest below the opened
-//! directory (on Linux by `openat2` with `RESOLVE_BENEATH`), so that `..`, an absolute path and a link that leads out
-//! are errors for the guest, and it refuses every change where the grant is read-only.
+//! A granted directory is opened once, when its run starts, and every task of the plugin in that run uses the opened
+//! directory: a later change of the path leads nowhere else. Opening follows no links, because a guest with write
+//! access to a parent directory could have left one there. Inside, `wasmtime-wasi` resolves every path of the guest
+//! below the opened directory (on Linux with `openat2` and `RESOLVE_BENEATH`), so that `..`, an absolute path and a
+//! link that leads out are errors for the guest. It refuses every change if the grant is read-only.
 //!
-//! What a grant gives away: real time, by the timestamps of files; and repeatability, since a journal holds no files, so
-//! that a run with a directory cannot be reproduced from its journal alone. What bounds a guest: a quota on what its run
-//! puts into the directory (see [`quota`]), what the listings of directories hold (see [`listing`]), and the number of files that it holds open (see [`store`](super::store)).
-//! Reading and writing block a thread of tokio's pool for them, never a worker.
+//! A grant gives away real time, through the timestamps of files, and reproducibility: a journal holds no files, so a
+//! run with a directory cannot be reproduced from its journal alone. A guest is bounded by a quota on what its run puts
+//! into the directory (see [`quota`]), and by the number of files that it holds open (see [`store`](super::store)).
+//! Reading and writing block a thread of tokio's pool for blocking work, never a worker.
 //!
-//! Only plain files and directories are opened: a pipe, socket or device is refused before anything waits for it. A guest
-//! cannot make one. If there is one, and the guest may write, two tasks can move it to the place of a plain file between
-//! the look and the opening; then a task of theirs waits until its time is up.
+//! Only plain files and directories are opened: a pipe, socket or device is refused before anything waits for it. A
+//! guest cannot create one. If one exists and the guest may write, two tasks can move it to the path of a plain file
+//! between the check and the opening; then one of their own tasks waits until its time is up.
 
 mod listing;
 mod quota;
@@ -41,27 +41,28 @@ use super::RunMemory;
 use super::hostcalls::{Charges, price};
 use super::store::StoreData;
 
-/// Only a place in the tree, where there is such a handle: the directories above need not be readable.
+/// Opens only a location in the tree, if the system has such handles: parent directories need not be readable.
 #[cfg(target_os = "linux")]
 const PLACE: OFlags = OFlags::PATH;
 #[cfg(not(target_os = "linux"))]
 const PLACE: OFlags = OFlags::RDONLY;
 
-/// A directory that is open for a run's tasks.
+/// A directory that is open for the tasks of a run.
 #[derive(Clone)]
 pub struct OpenDir {
     dir: Dir,
     guest: String,
-    /// What may be put there; `None` if nothing may.
+    /// The quota for writing; `None` if the directory is read-only.
     quota: Option<Arc<Quota>>,
 }
 
 impl OpenDir {
-    /// Opens `host`, an absolute path without links, to be called `guest`, for reading, and with a `quota` for writing.
+    /// Opens `host`, an absolute path without links, under the guest path `guest`: read-only, or with a `quota` for
+    /// writing.
     ///
     /// # Errors
     ///
-    /// What the system says; a link on the way is an error like any other file that is no directory.
+    /// Returns the error of the system. A link in the path is an error like any other file that is not a directory.
     pub fn open(host: &Path, guest: &str, quota: Option<Arc<Quota>>) -> io::Result<Self> {
         let flags = PLACE | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut dir = open("/", flags, Mode::empty())?;
@@ -84,7 +85,7 @@ impl OpenDir {
     }
 }
 
-/// Adds the file system, which has the task's granted directories in it and nothing else.
+/// Adds the file system, which contains the task's granted directories and nothing else.
 pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
     types::add_to_linker::<StoreData, Files>(linker, StoreData::files)?;
     preopens::add_to_linker::<StoreData, Files>(linker, StoreData::files)
@@ -96,19 +97,19 @@ impl HasData for Files {
     type Data<'a> = FilesView<'a>;
 }
 
-/// What a task knows of its directories.
+/// The state of a task's directories.
 #[derive(Default)]
 pub(super) struct FilesState {
-    /// The directory below which each open descriptor lies, by the descriptor's number.
+    /// The granted directory of each open descriptor, by the descriptor's number.
     owners: HashMap<u32, usize>,
-    /// The directories that had no room for something.
+    /// The directories whose quota was exceeded.
     pub(super) refusals: Refusals,
     /// The open listings, and what they hold together.
     listings: usize,
     listed_bytes: u64,
 }
 
-/// The file system of a task: that of `wasmtime-wasi`, with everything that takes room counted first.
+/// The file system of a task: that of `wasmtime-wasi`, with everything that takes space counted first.
 pub(super) struct FilesView<'a> {
     pub(super) wasi: WasiFilesystemCtxView<'a>,
     pub(super) dirs: &'a Arc<[OpenDir]>,
@@ -118,14 +119,14 @@ pub(super) struct FilesView<'a> {
 }
 
 impl FilesView<'_> {
-    /// The account of the directory below which a descriptor lies; `None` if nothing may be written there.
+    /// Returns the account of the granted directory of a descriptor; `None` if it is read-only.
     fn account(&self, of: &Resource<Descriptor>) -> Option<Account> {
         let place = *self.state.owners.get(&of.rep())?;
         let quota = self.dirs.get(place)?.quota.as_ref()?;
         Some(Account::new(quota, place, &self.state.refusals))
     }
 
-    /// Takes one file from the account for something that `made` says was made, or was not.
+    /// Returns `made`, and gives the file back to the account if `made` is an error.
     fn count_made<T>(account: Option<Account>, made: FsResult<T>) -> FsResult<T> {
         if let (Some(account), Err(_)) = (&account, &made) {
             account.not_made();
@@ -133,7 +134,7 @@ impl FilesView<'_> {
         made
     }
 
-    /// The account for something that is about to be made below a directory, with one file taken.
+    /// Returns the account for something that is about to be created in a directory, with one file taken.
     fn will_make(&self, dir: &Resource<Descriptor>) -> FsResult<Option<Account>> {
         let account = self.account(dir);
         if let Some(account) = &account {
@@ -142,7 +143,8 @@ impl FilesView<'_> {
         Ok(account)
     }
 
-    /// Refuses what is neither a file nor a directory. What cannot be looked at is left to the opening.
+    /// Refuses anything that is neither a file, a directory nor a link. If the path cannot be inspected, opening it
+    /// decides.
     async fn check_kind(&mut self, dir: u32, flags: PathFlags, path: &str) -> FsResult<()> {
         let stat = self
             .wasi
@@ -156,8 +158,8 @@ impl FilesView<'_> {
         }
     }
 
-    /// Opens a file that is made if it is not there. Whether it was made is known for sure: opening without making it is
-    /// tried first.
+    /// Opens a file, and creates it if it does not exist. It first tries to open without creating, so that it knows for
+    /// certain whether it created the file.
     async fn open_or_make(
         &mut self,
         dir: Resource<Descriptor>,
@@ -168,7 +170,7 @@ impl FilesView<'_> {
     ) -> FsResult<Resource<Descriptor>> {
         if !how.contains(OpenFlags::EXCLUSIVE) {
             let there = Resource::new_borrow(dir.rep());
-            // Making a file opens it for writing.
+            // Creating a file opens it for writing.
             let (how, flags) = (how ^ OpenFlags::CREATE, flags | DescriptorFlags::WRITE);
             match self.wasi.open_at(there, path_flags, path.clone(), how, flags).await {
                 Ok(opened) => return Ok(opened),
@@ -183,7 +185,7 @@ impl FilesView<'_> {
         Self::count_made(account, opened)
     }
 
-    /// Counts what goes through a stream into a file.
+    /// Wraps a stream into a file to count what is written.
     fn counted(
         &mut self,
         file: &Resource<Descriptor>,
@@ -205,7 +207,7 @@ impl FilesView<'_> {
     }
 }
 
-/// The same resource once more, for a call that takes it.
+/// Borrows the same resource again, for a call that takes it.
 fn again(descriptor: &Resource<Descriptor>) -> Resource<Descriptor> {
     Resource::new_borrow(descriptor.rep())
 }
@@ -384,7 +386,7 @@ impl HostDescriptor for FilesView<'_> {
         new_dir: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
-        // What moves from one directory to another is one file more there.
+        // A file that moves from one directory to another counts as a new file there.
         let moves = match (self.account(&fd), self.account(&new_dir)) {
             (Some(from), Some(to)) => !from.is_same(&to),
             _ => false,

@@ -1,13 +1,13 @@
-//! How a guest gets fuel: by the burst.
+//! Leases fuel to a guest, one burst at a time.
 //!
 //! A guest computes in bursts, between which it waits for a reply. Fuel is leased from the task's account when a burst
-//! begins and what is left is given back when it ends, so that a guest that waits holds none, and a thousand of them can
-//! share what one limit allows without ever passing it. A store's fuel cannot be changed while its guest is in the middle
-//! of a burst, so a burst ends at the lease.
+//! begins, and the rest is returned when it ends. So a waiting guest holds no fuel, and a thousand guests can share one
+//! limit without ever exceeding it. A store's fuel cannot be changed during a burst, so a burst ends when its lease is
+//! used up.
 //!
-//! A guest with directories also waits in the middle of a call, for the disk. That is no end of a burst: the store is out
-//! of reach until the call returns, so neither could what is left be read nor a new lease be taken over. It keeps its
-//! lease for as long as the disk takes.
+//! A guest with directories also waits for the disk in the middle of a call. That does not end a burst: the store is
+//! out of reach until the call returns, so the host can neither read the remaining fuel nor add a new lease. The guest
+//! keeps its lease until the disk replies.
 
 use agenthost_core::failpoint;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use super::Capabilities;
 use super::store::StoreData;
 use super::turns::FuelSource;
 
-/// No lease is waiting to be taken over.
+/// The value of a lease if none is pending.
 const NONE: u64 = u64::MAX;
 
-/// What passes between the driver, which leases, and the guest's event loop, which can reach the store.
+/// The state shared by the driver, which leases, and the guest's event loop, which can reach the store.
 #[derive(Clone)]
 pub(super) struct FuelTank(Arc<FuelGauge>);
 
@@ -31,7 +31,7 @@ struct FuelGauge {
     lease: AtomicU64,
     /// The store's fuel when the event loop was last polled.
     left: AtomicU64,
-    /// Whether the event loop was polled since this was last cleared.
+    /// Whether the event loop has been polled since this was last cleared.
     polled: AtomicBool,
     /// How often the guest let others run while it had more to compute.
     yields: Arc<AtomicU64>,
@@ -67,7 +67,7 @@ impl FuelTank {
     }
 }
 
-/// The driver's side: leases and settles.
+/// The driver's side, which leases and settles.
 pub(super) struct FuelMeter {
     tank: FuelTank,
     capabilities: Arc<dyn Capabilities>,
@@ -77,7 +77,7 @@ pub(super) struct FuelMeter {
 }
 
 impl FuelSource for FuelMeter {
-    /// Waits for a lease, where others hold what there is.
+    /// Takes a lease. Waits while other tasks hold all the fuel.
     async fn begin(&mut self) {
         failpoint!("call.fuel");
         let lease = self.capabilities.lease_fuel().await.min(NONE - 1);
@@ -107,7 +107,7 @@ impl FuelSource for FuelMeter {
 }
 
 impl FuelMeter {
-    /// `files` says whether the guest can wait for the disk.
+    /// Creates a meter; `files` is whether the guest can wait for the disk.
     pub(super) fn new(tank: FuelTank, capabilities: Arc<dyn Capabilities>, files: bool) -> Self {
         Self {
             tank,
@@ -118,9 +118,9 @@ impl FuelMeter {
         }
     }
 
-    /// After the last burst, with what the store has left; gives all that was used.
+    /// Settles the last burst, with `left` in the store, and returns the total fuel used.
     pub(super) fn finish(&mut self, left: u64) -> u64 {
-        // A lease that the store never took over is wholly left.
+        // A lease that the store never took over is entirely unused.
         let untouched = self.tank.0.lease.swap(NONE, Ordering::AcqRel);
         self.settle(if untouched == NONE { left } else { untouched });
         self.used
@@ -136,7 +136,7 @@ impl FuelMeter {
 }
 
 impl Drop for FuelMeter {
-    /// A task that is dropped in the middle gives its lease back as used: nobody can tell any more.
+    /// Settles the lease of a task that is dropped during a burst as fully used, because the real usage is unknown.
     fn drop(&mut self) {
         self.settle(0);
     }

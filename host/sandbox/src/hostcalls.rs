@@ -1,26 +1,22 @@
-//! What a guest pays for the work that it makes the host do.
+//! The fuel that a guest pays for work that it makes the host do.
 //!
-//! Compiled code pays for itself: one unit of fuel an instruction, and one a byte for bulk operations. Whatever runs outside
-//! of it (host functions, the built-ins of the component model, a callback that is called once more) would be free, and a
-//! guest that loops over it would neither use up its fuel nor let others run. So the host charges for each way out and each
-//! way in, in proportion to the bytes and the work, at the prices in [`price`].
+//! Compiled code pays for itself: one unit of fuel per instruction, and one per byte for bulk operations. Everything
+//! that runs outside of it (host functions, the built-ins of the component model, repeated callbacks) would be free,
+//! and a guest that loops over it would neither use up its fuel nor yield. So the host charges for each crossing in
+//! either direction, in proportion to the bytes and the work, at the prices in [`price`].
 //!
-//! **How it is charged.** [`ChargeHook`] is called by the engine at every border crossing. Host functions add what they
-//! cost to what is owed, and the hook takes it out of the store's fuel before the guest goes on. A guest that cannot pay
-//! traps as one that computes without fuel does.
+//! **How it is charged.** The engine calls [`ChargeHook`] at every crossing of the boundary. Host functions add their
+//! cost to the amount owed, and the hook takes it out of the store's fuel before the guest continues. A guest that
+//! cannot pay traps like one that computes without fuel.
 //!
-//! **How others get to run.** `Store::set_fuel` starts the engine's own interval anew, so a guest that makes the host call it
-//! again and again would never reach a yield of the engine. The hook therefore yields by itself once a guest has used
-//! [`SLICE`] since its last yield. Between two yields a guest uses at most two slices and one host call.
+//! **How other tasks get to run.** `Store::set_fuel` restarts the engine's own yield interval, so a guest that calls
+//! the host repeatedly would never reach a yield of the engine. Therefore the hook itself yields once a guest has used
+//! [`SLICE`] since its last yield. Between two yields, a guest uses at most two slices and one host call.
 //!
-//! **Which crossing is free.** The engine crosses the border, too, when it yields for a guest that has used its interval.
-//! The host knows that crossing by two marks: the interval is over, and the guest was polled once more with nothing to wait
-//! for. A built-in that copies does not yield, so a guest cannot pass one off as the other.
-//!
-//! Every price is a function of what the guest did, and none of the clock: a replay uses the same fuel and yields at the same
+//! Prices depend only on what the guest did, never on the clock: a replay uses the same fuel and yields at the same
 //! points.
 //!
-//! Left out: time that a host function waits. A waiting guest does not compute.
+//! Left out: the time that a host function waits, because a waiting guest does not compute.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +35,7 @@ pub(super) const SLICE: u64 = 100_000;
 /// Prices in units of fuel. A unit is about 0.2 ns of computing, so a price is five times the nanoseconds that the work
 /// takes, rounded up.
 pub(super) mod price {
-    /// Any border crossing: saving registers, looking up the function, the hook itself (100 ns).
+    /// Any crossing of the boundary: saving registers, looking up the function, the hook itself (100 ns).
     pub(crate) const CROSSING: u64 = 500;
     /// A byte that is checked and copied between guest and host.
     pub(crate) const BYTE: u64 = 2;
@@ -49,13 +45,13 @@ pub(super) mod price {
     pub(crate) const POLLABLE: u64 = 1_000;
     /// A progress report: an event for each watcher.
     pub(crate) const PROGRESS: u64 = 10_000;
-    /// An answer of `remaining`: the accounts are read, and an entry of the journal is made.
+    /// A call of `remaining`: reads the accounts and writes a journal entry.
     pub(crate) const REMAINING: u64 = 25_000;
-    /// A model call: the ledger, the gate and four entries of the journal.
+    /// A model call: the ledger, the gate and four journal entries.
     pub(crate) const CALL: u64 = 250_000;
     /// A byte of a model call's request: serialized and hashed for the journal, written to it, and sent.
     pub(crate) const CALL_BYTE: u64 = 20;
-    /// A sub-task: a store, an instance, accounts and entries of the journal.
+    /// A sub-task: a store, an instance, accounts and journal entries.
     pub(crate) const SUB_TASK: u64 = 500_000;
     /// An entry of a directory that is listed: read, copied and kept.
     pub(crate) const DIRECTORY_ENTRY: u64 = 1_000;
@@ -65,14 +61,14 @@ pub(super) mod price {
     pub(crate) const TRANSCODED_BYTE: u64 = 10;
 }
 
-/// What a guest owes, and since when it has not let others run.
+/// The fuel that a guest owes, and its fuel at its last yield.
 #[derive(Debug, Default)]
 pub(super) struct Charges {
-    /// Units of fuel that host functions have charged and the guest has not paid.
+    /// The units of fuel that host functions have charged and the guest has not paid yet.
     owed: u64,
-    /// Whether one of the host's functions charged for the crossing that is under way.
+    /// Whether a function of the host has charged for the current crossing.
     priced: bool,
-    /// The store's fuel when the guest last let others run.
+    /// The store's fuel at the last yield.
     since: u64,
     /// The store's fuel when the engine's interval began.
     interval: u64,
@@ -92,7 +88,7 @@ impl Charges {
         }
     }
 
-    /// Charges `fuel`, which is taken when the guest goes on.
+    /// Charges `fuel`, which is taken when the guest continues.
     pub(super) fn add(&mut self, fuel: u64) {
         self.owed = self.owed.saturating_add(fuel);
         self.priced = true;
@@ -135,16 +131,16 @@ impl Charges {
     }
 }
 
-/// The cost of work that has a fixed part and one for each byte.
+/// Returns the cost of work that has a fixed part and a part per byte.
 pub(super) fn cost_of(fixed: u64, per_byte: u64, bytes: u64) -> u64 {
     fixed.saturating_add(per_byte.saturating_mul(bytes))
 }
 
-/// Takes `fuel` from the store at once, so that nothing is done that the guest cannot pay for.
+/// Takes `fuel` from the store immediately, so that the host does no work that the guest cannot pay for.
 ///
 /// # Errors
 ///
-/// [`Trap::OutOfFuel`], with no fuel left.
+/// Returns [`Trap::OutOfFuel`], and leaves no fuel, if the guest has less than `fuel`.
 pub(super) fn charge(mut store: impl AsContextMut<Data = StoreData>, fuel: u64) -> wasmtime::Result<()> {
     let mut store = store.as_context_mut();
     store.data_mut().charges.priced = true;
@@ -164,7 +160,7 @@ fn take(store: &mut StoreContextMut<'_, StoreData>, fuel: u64) -> wasmtime::Resu
     }
 }
 
-/// Charges for border crossings, and makes a guest that has used its slice yield.
+/// Charges for crossings of the boundary, and makes a guest yield once it has used its slice.
 pub(super) struct ChargeHook;
 
 #[async_trait::async_trait]
@@ -204,8 +200,8 @@ impl CallHookHandler<StoreData> for ChargeHook {
     }
 }
 
-/// Lets others run. The wake-up comes at once, which tells the driver that the guest is computing and not idle; that of
-/// `tokio::task::yield_now` comes later.
+/// Yields to other tasks. Wakes immediately, so that the driver knows that the guest is computing and not idle;
+/// `tokio::task::yield_now` wakes later.
 async fn yield_now() {
     let mut yielded = false;
     std::future::poll_fn(|cx| {

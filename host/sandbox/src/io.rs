@@ -1,7 +1,7 @@
 //! The streams and pollables of WASI, with a price on each call.
 //!
-//! What the calls do is `wasmtime-wasi`'s. What is added here is what they cost, and a bound on the length of a poll list:
-//! such a list may name one handle a million times.
+//! `wasmtime-wasi` implements the calls. This module adds their prices, and a limit on the length of a poll list,
+//! because such a list may name one handle a million times.
 
 use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::io::{poll, streams};
@@ -10,7 +10,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, StreamErro
 use super::hostcalls::{Charges, price};
 use super::store::MAX_HANDLES;
 
-/// The handles of a task, and what their use is charged to.
+/// The handles of a task, and the charges for their use.
 pub(super) struct MeteredTable<'a> {
     pub(super) table: &'a mut ResourceTable,
     pub(super) charges: &'a mut Charges,
@@ -34,7 +34,7 @@ impl MeteredTable<'_> {
         read
     }
 
-    /// Charges for as many bytes as were moved.
+    /// Charges for the bytes that were moved.
     fn moved(&mut self, moved: StreamResult<u64>) -> StreamResult<u64> {
         self.charges.bytes(*moved.as_ref().unwrap_or(&0));
         moved
@@ -147,7 +147,7 @@ impl streams::HostOutputStream for MeteredTable<'_> {
     }
 
     fn write_zeroes(&mut self, stream: Resource<DynOutputStream>, len: u64) -> StreamResult<()> {
-        // More than a stream takes at a time is an error there, and nothing is written.
+        // A stream returns an error, and writes nothing, if `len` is more than it takes at a time.
         self.charged(len.min(u64::from(u32::MAX)), |table| table.write_zeroes(stream, len))
     }
 

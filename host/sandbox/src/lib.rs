@@ -1,14 +1,14 @@
-//! One guest, one store, one call: the only part of the host that knows wasmtime.
+//! Runs guests: one guest, one store, one call. This is the only part of the host that knows wasmtime.
 //!
-//! A [`Sandbox`] is made once per process: one engine, one linker, one pool. `Sandbox::load` turns bytes into a
-//! [`Code`] that can be run any number of times; [`Sandbox::run`] runs it once, in a store of its own that is dropped
-//! afterwards, and says how it ended. What bounds a run: its fuel (which also makes a computing guest let others run),
-//! the sum of its linear memories, a deadline around the whole call, the bytes of any one value that crosses the border,
-//! and the caps in [`store`](self). What a guest can reach: [`Capabilities`], and nothing else.
+//! A [`Sandbox`] is created once per process: one engine, one linker, one pool. `Sandbox::load` turns bytes into a
+//! [`Code`] that can be run any number of times. [`Sandbox::run`] runs it once, in its own store, which is dropped
+//! afterwards, and returns how it ended. A run is bounded by its fuel (which also makes a computing guest yield), the
+//! sum of its linear memories, a deadline for the whole call, the size of any one value that crosses the boundary, and
+//! the caps in [`store`](self). A guest can reach its [`Capabilities`] and nothing else.
 //!
 //! Deliberately absent: threads, shared memory, 64-bit memories, garbage collection and exceptions (each has had
-//! sandbox or accounting faults and no plugin needs them); the baseline compiler; epochs (fuel gives the time slices and
-//! a tokio timer the wall clock); any store that lives longer than a call.
+//! sandbox or accounting bugs, and no plugin needs them); the baseline compiler; epochs (fuel provides time slices, and
+//! a tokio timer the wall clock); any store that outlives a call.
 
 pub mod advisories;
 mod bindings;
@@ -70,16 +70,16 @@ pub use self::memory::{KeptMemory, MemoryBound, MemorySource, RunMemory};
 pub use self::store::MAX_CALL_BYTES;
 pub use self::turns::{NextTurn, TurnOrder};
 
-/// What a running guest may ask of its task.
+/// The functions of the task that a running guest can use.
 pub trait Capabilities: Send + Sync + 'static {
-    /// Makes a model call, the ask of this ordinal. The future runs on its own; the guest learns the result in a turn.
+    /// Makes the model call with this ordinal. The future runs independently; the guest receives the result in a turn.
     fn complete(&self, ordinal: u64, ask: Ask) -> BoxFuture<'static, CallResult>;
 
-    /// What is left of the task's limits, `fuel` being what the guest has left.
+    /// Returns the remaining part of the task's limits; `fuel` is the amount that the guest has left.
     fn remaining(&self, fuel: u64) -> Allowance;
 
-    /// Starts the sub-agent behind an import. The future runs on its own and gives what the sub-task's `run` returned, or
-    /// why nothing can be returned; dropping it cancels the sub-task.
+    /// Starts the sub-agent behind an import. The future runs independently and returns the value of the sub-task's
+    /// `run`, or the reason why no value can be returned. Dropping the future cancels the sub-task.
     fn start(
         &self,
         ordinal: u64,
@@ -87,30 +87,30 @@ pub trait Capabilities: Send + Sync + 'static {
         input: Input,
     ) -> BoxFuture<'static, std::result::Result<Returned, String>>;
 
-    /// Leases fuel for a burst of computing; waits while others hold what there is.
+    /// Leases fuel for a burst of computing. Waits while other tasks hold all the fuel.
     fn lease_fuel(&self) -> BoxFuture<'_, u64>;
 
-    /// Gives a lease of `leased` units back, `used` of which were used.
+    /// Returns a lease of `leased` units, of which `used` were used.
     fn settle_fuel(&self, leased: u64, used: u64);
 
-    /// Passes on how far the guest says it is.
+    /// Reports the progress of the guest.
     fn progress(&self, done: u32, total: Option<u32>, message: String);
 }
 
-/// How a [`Sandbox`] is set up.
+/// The configuration of a [`Sandbox`].
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The most linear memory of any guest, in bytes.
+    /// The maximum linear memory of one guest, in bytes.
     pub max_memory: u64,
-    /// The most guests alive at once; what the machine allows bounds it further.
+    /// The maximum number of live guests; the machine may limit it further.
     pub max_tasks: u32,
-    /// Where compiled plugins are kept; none compiles every time.
+    /// The directory of the cache of compiled plugins. If `None`, plugins are compiled every time.
     pub cache: Option<PathBuf>,
-    /// Where plugins are compiled.
+    /// The process in which plugins are compiled.
     pub compile: Compile,
 }
 
-/// The engine, the linker and the room for guests.
+/// The engine, the linker and the slots for guests.
 pub struct Sandbox {
     engine: Engine,
     linker: Linker<StoreData>,
@@ -129,7 +129,7 @@ pub struct Sandbox {
 #[derive(Debug, Clone)]
 pub struct Input {
     value: Val,
-    /// What a guest that made it holds for it, or why it may not; `None` if no guest did.
+    /// The memory that the host holds for an input made by a guest, or why it was refused; `None` if no guest made it.
     kept: Option<Result<Arc<KeptMemory>, String>>,
 }
 
@@ -138,8 +138,9 @@ impl Input {
         Self { value, kept: None }
     }
 
-    /// The input that a guest gives to a sub-task. From now on it counts as memory of the run, here and where it was lifted
-    /// to; if that is too much, its task fails before it begins, and nothing is copied. `bytes` is its size.
+    /// Creates an input that a guest passes to a sub-task. It counts as memory of the run, twice its size of `bytes`:
+    /// here, and where it was lifted to. If that exceeds the limit, nothing is copied, and the sub-task fails before it
+    /// starts.
     fn of_guest(value: &Val, bytes: u64, run: &Arc<RunMemory>) -> Self {
         let kept = run.keep(bytes.saturating_mul(2)).map(Arc::new);
         Self {
@@ -152,85 +153,85 @@ impl Input {
     }
 }
 
-/// What a plugin's `run` returned, whatever it is.
+/// The value that a plugin's `run` returned: an output or an error.
 #[derive(Debug, Clone)]
 pub struct Returned(Val);
 
-/// One call of a guest.
+/// The parameters of one call of a guest.
 pub struct GuestCall {
-    /// The input, of the type that [`Code::input`] made it for.
+    /// The input, converted by [`Code::input`] for this plugin or passed by its parent.
     pub input: Input,
-    /// How many tasks stand above it.
+    /// The number of tasks above it.
     pub depth: u32,
-    /// Whether its parent wants what it returns.
+    /// Whether the parent needs the returned value.
     pub keep_returned: bool,
-    /// Bytes of linear memory.
+    /// The limit of linear memory, in bytes.
     pub memory: u64,
-    /// What all tasks of its run may hold together.
+    /// The memory that all tasks of the run share.
     pub run_memory: Arc<RunMemory>,
-    /// When it must have ended.
+    /// The task's deadline.
     pub deadline: Option<Instant>,
-    /// The seed of its random numbers.
+    /// The seed of the task's random numbers.
     pub seed: [u8; 32],
-    /// Where its clock stands.
+    /// The time that the task's clock shows.
     pub now: SystemTime,
-    /// The directories that it has; those of a plugin that was loaded without the file system are never seen.
+    /// The granted directories. A plugin that was loaded without the file system cannot see them.
     pub dirs: Arc<[OpenDir]>,
-    /// How much of its stdout and stderr is kept, in bytes.
+    /// The maximum number of bytes of stdout and stderr that are kept.
     pub log_bytes: usize,
-    /// What it may ask for.
+    /// The functions that the guest can use.
     pub capabilities: Arc<dyn Capabilities>,
-    /// Ends it early.
+    /// Cancels the call.
     pub cancel: CancellationToken,
-    /// The order in which it learns things.
+    /// The order in which the guest receives its turns.
     pub order: Arc<dyn TurnOrder>,
 }
 
-/// What a guest left behind.
+/// The result of a call.
 #[derive(Debug)]
 pub struct Ended {
-    /// How it ended.
+    /// The end of the call.
     pub end: End,
-    /// What its `run` returned, where that was asked for and it did return.
+    /// The value that `run` returned; `None` if it was not requested or `run` did not return.
     pub returned: Option<Returned>,
-    /// Fuel used.
+    /// The fuel used.
     pub fuel: u64,
-    /// The most bytes of linear memory held.
+    /// The peak of linear memory, in bytes.
     pub peak_memory: u64,
-    /// Whether memory was refused last because of what tasks hold together, and not for the task's own limit.
+    /// Whether the last refusal of memory was caused by a shared limit and not by the task's own.
     pub shared_memory_refused: bool,
-    /// What the host has to say of it, for people: a directory that was full, for example.
+    /// Human-readable notes of the host, for example that a directory was full.
     pub notes: Vec<String>,
-    /// What is kept of its stdout and stderr.
+    /// The kept part of stdout and stderr.
     pub log: String,
-    /// How many bytes of them were dropped.
+    /// The number of bytes of stdout and stderr that were dropped.
     pub log_dropped: u64,
 }
 
-/// How a guest ended.
+/// The end of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum End {
-    /// It gave an output.
+    /// The guest returned an output.
     Output(Value),
-    /// It gave a `failure`, in the JSON form of that type.
+    /// The guest returned a `failure`, in the JSON form of that type.
     Failure(Value),
-    /// It gave an error text.
+    /// The guest returned an error text.
     Text(String),
-    /// It gave an error of its own type, or none.
+    /// The guest returned an error of the plugin's own type, or one without a payload.
     Error(Value),
-    /// It ran into a limit.
+    /// The task reached a limit.
     Exhausted(LimitKind, String),
-    /// It crashed.
+    /// The guest trapped.
     Trapped(String),
-    /// It was cancelled.
+    /// The call was cancelled.
     Cancelled,
-    /// The host failed it.
+    /// The host failed.
     Host(String),
 }
 
 impl Sandbox {
-    /// Makes the engine and reserves room for guests: a pool where the machine allows one, else each guest allocates
-    /// its own.
+    /// Creates the engine and reserves room for guests: a pool if the machine allows one, otherwise each guest
+    /// allocates its own.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         let machine = Machine::read();
         let (slots, bound) = machine.task_slots();
@@ -275,41 +276,41 @@ impl Sandbox {
         })
     }
 
-    /// The most guests alive at once; more wait for their turn.
+    /// Returns the maximum number of live guests; further tasks wait.
     pub fn max_tasks(&self) -> u32 {
         self.max_tasks
     }
 
-    /// The most linear memory of any guest, in bytes.
+    /// Returns the maximum linear memory of one guest, in bytes.
     pub fn max_memory(&self) -> u64 {
         self.max_memory
     }
 
-    /// The most memory that the tasks of a run hold together unless the operator says: what the machine had when this was
-    /// made allows.
+    /// Returns the default memory limit of a run, computed from the memory that was available when this sandbox was
+    /// created.
     pub fn run_memory(&self) -> MemoryBound {
         self.run_memory
     }
 
-    /// The most memory that all runs hold together unless the operator says.
+    /// Returns the default memory limit of all runs together.
     pub fn host_memory(&self) -> MemoryBound {
         self.host_memory
     }
 
-    /// Whether no guest has a place.
+    /// Returns whether no guest has a slot.
     #[cfg(feature = "failpoints")]
     pub fn is_idle(&self) -> bool {
         self.room.is_empty()
     }
 
-    /// Whether guests come from a pool.
+    /// Returns whether guests come from a pool.
     pub fn is_pooled(&self) -> bool {
         self.pooled
     }
 
-    /// Compiles `bytes` and links them; `task` is the name of the exported task interface, `sub_agents` are the imports
-    /// that start other plugins, and with `files` it may import the file system. Takes as long as compiling takes, so call
-    /// it where blocking is fine; `stop` ends it early.
+    /// Compiles and links `bytes`. `task` is the name of the exported task interface, `sub_agents` are the imports that
+    /// start other plugins, and `files` allows imports of the file system. Blocks while the plugin is compiled; `stop`
+    /// ends that early.
     pub fn load(
         &self,
         bytes: &[u8],
@@ -386,11 +387,11 @@ impl Sandbox {
         Ok((run, input, output))
     }
 
-    /// Runs `code` once. Waits for room first, where too many guests are alive.
+    /// Runs `code` once. Waits for a slot first if too many guests are alive.
     pub async fn run(&self, code: &Code, call: GuestCall) -> Ended {
         let log = wasi::Log::new(call.log_bytes);
         let never_ran = |end| Ended::new(end, None, 0, 0, &log);
-        // The host keeps the input while the task waits for room, and until it has ended.
+        // The host keeps the input while the task waits for a slot, and until the task has ended.
         let kept = match call.input.kept.clone() {
             Some(kept) => kept,
             None => call
@@ -422,7 +423,7 @@ impl Sandbox {
         let Some(_room) = room else {
             return never_ran(End::Host("the host is shutting down".into()));
         };
-        // The state of the instances, which the engine allocates when the component is instantiated, until the store is dropped.
+        // The state of the instances, which the engine allocates on instantiation and frees with the store.
         let _instance = match call.run_memory.keep(code.instance_bytes) {
             Ok(kept) => kept,
             Err(why) => return refused(why),
@@ -439,8 +440,8 @@ impl Sandbox {
         let driven = {
             let guest = code.call(&mut store, &tank, call.input.value);
             let driven = turns.drive(guest, &mut meter, &*call.order, call.deadline, &call.cancel);
-            // A fault of the host in the middle of a call comes through the guest's frames; what follows has to happen
-            // all the same.
+            // A panic of the host during a call unwinds through the guest's frames. The cleanup below must run even
+            // then.
             AssertUnwindSafe(driven).catch_unwind().await
         };
         let fuel = meter.finish(store.get_fuel().unwrap_or(0));
@@ -450,7 +451,8 @@ impl Sandbox {
         let (end, returned) = match driven.unwrap_or(GuestEnd::Ended(Err(EffectLost.into()))) {
             GuestEnd::Ended(Ok(value)) => {
                 let end = code.output(value.as_ref());
-                // What cannot be told as JSON is not handed on either: the report and the parent see the same.
+                // A value that has no JSON form is not passed on either, so that the report and the parent see the
+                // same.
                 let kept = value.filter(|_| call.keep_returned && !matches!(end, End::Exhausted(..)));
                 (end, kept.map(Returned))
             }
@@ -466,7 +468,7 @@ impl Sandbox {
                 (End::Trapped(why.into()), None)
             }
         };
-        // What the guest still waited for ends with it, and what that used is known once it has.
+        // The guest's pending calls end with it. Their usage is known once they have ended.
         drop(store);
         failpoint!(await "collect.effects");
         effects.close();
@@ -496,7 +498,7 @@ impl Sandbox {
                 format!("a value was larger than the {limit} MiB that one call may carry"),
             )
         } else if error.chain().any(|cause| cause.is::<std::io::Error>()) {
-            // The machine refused what an instance needs; the plugin has no part in it.
+            // The machine refused resources for an instance; this is not the plugin's fault.
             End::Host(format!("the machine cannot start another task: {}", error.root_cause()))
         } else if let Some(refused) = refused {
             End::Exhausted(LimitKind::Memory, refused.to_string())
@@ -544,7 +546,7 @@ impl Ended {
     }
 }
 
-/// The text of a panic in what a Rust guest wrote to stderr.
+/// Returns the panic message in what a Rust guest wrote to stderr.
 fn panic_message(log: &str) -> Option<String> {
     const LONGEST: usize = 500;
     let (_, panic) = log.rsplit_once("panicked at ")?;

@@ -1,7 +1,7 @@
-//! The host functions of the plugin contract, and the one linker that holds them.
+//! The host functions of the plugin contract, and the linker that holds them.
 //!
-//! Values are turned from the generated types into the host's own and back here, and nowhere else. What a call may do is
-//! decided behind [`super::Capabilities`].
+//! Values are converted between the generated types and the host's own types here and nowhere else.
+//! [`super::Capabilities`] decides what a call may do.
 
 use agenthost_core::failpoint;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use super::store::StoreData;
 use agenthost_core::limits::LimitKind;
 use agenthost_core::llm::{Ask, CallError, Message, Part, Reply, Role, Stop};
 
-/// What a message, a part or an option costs beside its texts, in bytes: the fields around them.
+/// The bytes charged for a message, a part or an option besides its texts: the fields around them.
 const PART_BYTES: usize = 64;
-/// The longest progress message that is kept, in bytes.
+/// The maximum length of a progress message, in bytes.
 const MAX_PROGRESS_BYTES: usize = 200;
 
 /// Links the contract and the inert part of WASI.
@@ -31,7 +31,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<StoreData>> {
     Ok(linker)
 }
 
-/// Links the task of another plugin: every call of it starts a sub-task and waits, in a turn, for what it returns.
+/// Links the task of another plugin: every call starts a sub-task and waits, in a turn, for its returned value.
 pub(super) fn sub_agent(linker: &mut Linker<StoreData>, import: &str) -> wasmtime::Result<()> {
     let name: Arc<str> = import.into();
     linker
@@ -84,7 +84,7 @@ impl wit::HostWithStore<StoreData> for Contract {
             let Ok(share) = state.open_bytes.take(bytes) else {
                 return Ok(Err(CallError::Exhausted(LimitKind::Size)));
             };
-            // Here, and as the body of what is sent.
+            // Once here, and once as the body of the request that is sent.
             let Ok(kept) = state.held.run().keep(2 * bytes) else {
                 return Ok(Err(CallError::Exhausted(LimitKind::Memory)));
             };
@@ -128,8 +128,8 @@ impl progress::Host for StoreData {
     }
 }
 
-/// The beginning of a progress message, on one line. It is a text of its own: the guest's may be 8 MiB, and an event of it
-/// waits for every watcher.
+/// Returns the beginning of a progress message, on one line. It is a copy, because the guest's message may be 8 MiB and
+/// an event with it waits for every watcher.
 fn progress_line(message: &str) -> String {
     let beginning = message
         .get(..message.floor_char_boundary(4 * MAX_PROGRESS_BYTES))
@@ -140,7 +140,7 @@ fn progress_line(message: &str) -> String {
     line
 }
 
-/// Bytes of what a guest hands over with a call: its texts and media, and something for each part.
+/// Returns the bytes that a guest passes with a call: its texts and media, and a fixed amount for each part.
 fn request_bytes(request: &wit::Request) -> u64 {
     let part = |part: &wit::Part| match part {
         wit::Part::Text(text) => text.len(),

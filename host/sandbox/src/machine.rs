@@ -1,32 +1,32 @@
-//! What this machine allows: how many tasks can be alive at once before the kernel says no.
+//! The limits of this machine: the number of tasks that can be alive at once before the kernel refuses resources.
 //!
-//! A waiting task costs about 60 KiB of memory, one connection, and 5 to 6 memory mappings; on a stock Linux the last
-//! runs out first (`vm.max_map_count` is 65,530). The figures were measured on Linux with wasmtime 48.
+//! A waiting task costs about 60 KiB of memory, one connection, and 5 to 6 memory mappings. On a stock Linux, the
+//! mappings run out first (`vm.max_map_count` is 65,530). The figures were measured on Linux with wasmtime 48.
 
-/// Mappings of a waiting task: two for its stack, three for its memory, one spare.
+/// The mappings of a waiting task: two for its stack, three for its memory, one spare.
 const MAPS_PER_TASK: u64 = 6;
-/// Mappings that the process itself needs: code, heaps, threads, compiled plugins.
+/// The mappings that the process itself needs: code, heaps, threads, compiled plugins.
 const MAPS_RESERVED: u64 = 5_530;
-/// File descriptors that the process itself needs.
+/// The file descriptors that the process itself needs.
 const FILES_RESERVED: u64 = 256;
-/// Memory of a waiting task, page tables included.
+/// The memory of a waiting task, including page tables.
 const BYTES_PER_TASK: u64 = 76 * 1024;
-/// The 47-bit address space holds this many 4 GiB memory slots when the executable is position-independent.
+/// The number of 4 GiB memory slots that fit into the 47-bit address space if the executable is position-independent.
 const SLOTS_OF_ADDRESS_SPACE: u64 = 20_000;
 
 /// The limits of this machine that bound the number of live tasks and their memory; `None` if the system does not
-/// tell.
+/// report the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
     /// `vm.max_map_count`: memory mappings per process.
     pub max_map_count: Option<u64>,
     /// The hard limit of open files.
     pub open_files: Option<u64>,
-    /// Bytes of memory available now.
+    /// The currently available memory, in bytes.
     pub memory: Option<u64>,
-    /// Bytes that the control groups of this process leave it, if one of them has a limit.
+    /// The bytes that the control groups of this process leave it; `None` if no group has a limit.
     pub control_group: Option<u64>,
-    /// The limit of the address space in bytes, where one is set.
+    /// The limit of the address space in bytes; `None` if it is unlimited.
     pub address_space: Option<u64>,
 }
 
@@ -52,8 +52,8 @@ impl Machine {
         }
     }
 
-    /// Bytes of memory that this process can still take: the least that the machine, a control group and the limit of
-    /// the address space leave. `None` if the system does not say.
+    /// Returns the memory that this process can still take, in bytes: the minimum of what the machine, a control group
+    /// and the limit of the address space leave. `None` if the system reports none of them.
     pub fn available(&self) -> Option<u64> {
         [self.memory, self.control_group, self.address_space]
             .into_iter()
@@ -61,7 +61,7 @@ impl Machine {
             .min()
     }
 
-    /// How many tasks can be alive at once, and which limit says so.
+    /// Returns the number of tasks that can be alive at once, and the limit that determines it.
     pub fn task_slots(&self) -> (u32, &'static str) {
         let bounds = [
             (
@@ -88,14 +88,14 @@ impl Machine {
         (u32::try_from(slots).unwrap_or(u32::MAX).max(1), by)
     }
 
-    /// Whether a pool of `slots` memories of 4 GiB address space each can be reserved.
+    /// Returns whether a pool of `slots` memories with 4 GiB of address space each can be reserved.
     pub(super) fn can_reserve(&self, slots: u32) -> bool {
         let needed = u64::from(slots) * (4 << 30) + (u64::from(slots) << 25);
         self.address_space.is_none_or(|limit| limit > needed.saturating_mul(2))
     }
 }
 
-/// Where control groups are mounted, of version 2 and of version 1, with the names of their files.
+/// The mount points of control groups, version 2 and version 1, with the names of their files.
 const GROUPS: [Groups; 2] = [
     Groups {
         root: "/sys/fs/cgroup",
@@ -115,11 +115,11 @@ struct Groups {
     root: &'static str,
     limit: &'static str,
     used: &'static str,
-    /// The line of `memory.stat` with the bytes that are given up when somebody needs them.
+    /// The line of `memory.stat` with the bytes that the kernel reclaims under memory pressure.
     cache: &'static str,
 }
 
-/// The least that the control groups of this process and those above them leave.
+/// Returns the minimum that the control groups of this process and their ancestors leave.
 fn control_group_left() -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let left = own.lines().flat_map(|line| {
@@ -131,7 +131,7 @@ fn control_group_left() -> Option<u64> {
             _ => None,
         };
         groups.into_iter().flat_map(move |groups| {
-            // In a container, the path may be that of the machine, of which only the root is there.
+            // In a container, the path may be that of the machine, of which only the root is visible.
             std::path::Path::new(path)
                 .ancestors()
                 .filter_map(move |path| groups.left(&path.to_string_lossy()))
@@ -141,9 +141,9 @@ fn control_group_left() -> Option<u64> {
 }
 
 impl Groups {
-    /// What the group at `path` leaves; `None` if it has no limit.
+    /// Returns the bytes that the group at `path` leaves; `None` if it has no limit.
     fn left(&self, path: &str) -> Option<u64> {
-        /// Version 1 writes a number that no machine has for no limit.
+        /// Version 1 represents "no limit" as a number larger than any machine's memory.
         const ENDLESS: u64 = 1 << 60;
         let dir = format!("{}{}", self.root, path.trim_end_matches('/'));
         let text = |name: &str| std::fs::read_to_string(format!("{dir}/{name}")).ok();

@@ -1,9 +1,9 @@
-//! The memory that all tasks of a run hold together, and all runs of a host.
+//! The memory limits that the tasks of a run share, and the runs of a host.
 //!
-//! What counts: the linear memories and tables of every live task, and the copies of values that the host keeps for tasks:
-//! the input of a sub-task until it has ended, and the outputs in a run's report. A run has a bound of its own, and the
-//! host one for all its runs. What would pass either is refused, and nothing waits for memory: tasks that hold some may
-//! wait for tasks that want some.
+//! These count: the linear memories and tables of every live task, and the copies of values that the host keeps for
+//! tasks, which are the input of a sub-task until it ends and the outputs in a run's report. Each run has a limit, and
+//! the host has one for all its runs. An allocation that would exceed either is refused. Nothing waits for memory,
+//! because tasks that hold memory may be waiting for tasks that need some.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,38 +12,38 @@ use super::machine::Machine;
 use agenthost_core::limits::units::show_bytes;
 use agenthost_core::weaken::{self, Defence};
 
-/// The default bound of a run, if the machine has twice as much: room for the default number of tasks.
+/// The default limit of a run if the machine has twice as much: room for the default number of tasks.
 const USUAL: u64 = 2 << 30;
-/// What a bound allows for each task that may be alive: a waiting task of a Rust plugin holds a little over 1 MiB.
+/// The memory allowed for each task that may be alive: a waiting task of a Rust plugin holds a little over 1 MiB.
 const PER_TASK: u64 = 2 << 20;
-/// Bounds are whole numbers of this many bytes, so that they can be read.
+/// Limits are multiples of this many bytes, to be readable.
 const STEP: u64 = 1 << 20;
-/// The bound where the system does not say what is available.
+/// The limit if the system does not report the available memory.
 const UNKNOWN: u64 = 1 << 30;
 
-/// How much memory may be held together, and who says so.
+/// A shared memory limit, and its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryBound {
-    /// The most bytes; `None` if nothing bounds them.
+    /// The maximum in bytes; `None` if it is unlimited.
     pub bytes: Option<u64>,
-    /// Where the number comes from.
+    /// The source of the number.
     pub source: MemorySource,
 }
 
-/// Where a [`MemoryBound`] comes from.
+/// The source of a [`MemoryBound`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemorySource {
     /// `memory` under `[run.limits]`.
     Configured,
-    /// Half of what was available when the host started.
+    /// Half of the memory that was available when the host started.
     Half,
-    /// What the tasks that may be alive at once need, which is less than half of what was available.
+    /// The needs of the tasks that may be alive at once, which are less than half of the memory that was available.
     Tasks,
 }
 
 impl MemoryBound {
-    /// The bound of a run that nothing was configured for, on `machine`, with `tasks` alive at once: half of what is
-    /// available, and at most 2 GiB, or 2 MiB for each task if that is more.
+    /// The default limit of a run on `machine` with `tasks` alive at once: half of the available memory, and at most 2
+    /// GiB, or 2 MiB for each task if that is more.
     pub(super) fn of_run(machine: &Machine, tasks: u32) -> Self {
         let half = Self::of_host(machine);
         let needed = USUAL.max(u64::from(tasks).saturating_mul(PER_TASK));
@@ -56,7 +56,7 @@ impl MemoryBound {
         }
     }
 
-    /// The bound of all runs of a host together: half of what is available.
+    /// The limit of all runs of a host together: half of the available memory.
     pub(super) fn of_host(machine: &Machine) -> Self {
         let half = machine.available().map_or(UNKNOWN, |bytes| bytes / 2);
         Self {
@@ -65,7 +65,7 @@ impl MemoryBound {
         }
     }
 
-    /// A bound that was set, or lifted.
+    /// A configured limit, or none.
     pub fn configured(bytes: Option<u64>) -> Self {
         Self {
             bytes,
@@ -73,7 +73,7 @@ impl MemoryBound {
         }
     }
 
-    /// The bound for people, such as `2 GiB, …`.
+    /// Describes the limit for people, such as `2 GiB, …`.
     pub fn describe(&self) -> String {
         let Some(bytes) = self.bytes else {
             return "none".into();
@@ -87,34 +87,34 @@ impl MemoryBound {
     }
 }
 
-/// Why memory was refused.
+/// The reason for a refusal of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// The task's own limit, or the machine's.
+    /// The limit of the task, or of the machine.
     Task,
-    /// What is held together.
+    /// A shared limit.
     Shared(MemoryBound, Sharers),
 }
 
-/// Who shares a bound.
+/// The tasks or runs that share a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sharers {
     Run,
     Host,
 }
 
-/// A cap on memory that is held at the same time, and what is held of it.
+/// A shared memory limit, and the number of bytes currently held.
 #[derive(Debug)]
 pub struct RunMemory {
     bound: MemoryBound,
     sharers: Sharers,
     held: AtomicU64,
-    /// What all runs of the host hold together.
+    /// The memory that all runs of the host share.
     host: Option<Arc<RunMemory>>,
 }
 
 impl RunMemory {
-    /// The memory of all runs of a host.
+    /// Creates the memory shared by all runs of a host.
     pub fn of_host(bound: MemoryBound) -> Self {
         Self {
             bound,
@@ -124,7 +124,7 @@ impl RunMemory {
         }
     }
 
-    /// The memory of one run, a part of what `host` bounds.
+    /// Creates the memory of one run, which also counts towards `host`.
     pub fn of_run(bound: MemoryBound, host: &Arc<RunMemory>) -> Self {
         Self {
             bound,
@@ -134,7 +134,7 @@ impl RunMemory {
         }
     }
 
-    /// Holds `bytes` more, if both caps allow it.
+    /// Holds `bytes` more if both limits allow it.
     pub(super) fn hold(&self, bytes: u64) -> Result<(), Refused> {
         let most = match self.bound.bytes {
             Some(most) if !weaken::off(Defence::RunMemory) => most,
@@ -160,11 +160,11 @@ impl RunMemory {
         }
     }
 
-    /// Holds `bytes` for a copy that the host keeps, until the guard is dropped.
+    /// Holds `bytes` for a copy that the host keeps, until the returned guard is dropped.
     ///
     /// # Errors
     ///
-    /// The bound that would be passed, for people.
+    /// Returns a description of the limit that would be exceeded.
     pub fn keep(self: &Arc<Self>, bytes: u64) -> Result<KeptMemory, String> {
         self.hold(bytes).map_err(|refused| refused.to_string())?;
         Ok(KeptMemory {
@@ -174,7 +174,7 @@ impl RunMemory {
     }
 }
 
-/// Memory that is held until this is dropped.
+/// A guard that releases its memory when dropped.
 #[derive(Debug)]
 pub struct KeptMemory {
     memory: Arc<RunMemory>,

@@ -1,4 +1,4 @@
-//! The outcome of a task, made from how its guest ended.
+//! Converts the end of a guest to the outcome of its task.
 
 use serde_json::Value;
 

@@ -1,30 +1,30 @@
-//! Room for guests, shared so that a tree of tasks cannot block itself.
+//! Slots for guests, shared so that a tree of tasks cannot block itself.
 //!
-//! A task that waits for its sub-tasks keeps its place. If tasks took places first come first served, a thousand parents
-//! could fill the room and wait for ever for children that find none. So some places are kept for deeper tasks: those at
-//! depth `d` and above may together take all places but a share for each level below. The deepest can always go on, so
-//! the ones above them can, up to the root.
+//! A task that waits for its sub-tasks keeps its slot. If slots were first come first served, a thousand parents could
+//! take them all and wait forever for children that get none. So some slots are reserved for deeper tasks: the tasks at
+//! depth `d` and above may together take all slots except a share for each level below. The deepest tasks can always
+//! continue, so the ones above them can too, up to the root.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Levels that have places kept for them; deeper tasks share those of the last.
+/// The number of levels with reserved slots; deeper tasks share those of the last level.
 pub(super) const LEVELS: u32 = 8;
 
-/// The number of wide guests, those with more memories than every place has, that are alive at once, of `tasks` guests.
+/// Returns the maximum number of live wide guests, which have more memories than a regular slot, among `tasks` guests.
 pub(super) fn wide_tasks(tasks: u32) -> u32 {
     (tasks / 20).max(LEVELS)
 }
 
-/// Places for guests, and as many places more for wide guests as the pool has memories for: [`wide_tasks`]. A wide guest takes
-/// one of each.
+/// Slots for guests, and additional slots for wide guests, as many as the pool has memories for: [`wide_tasks`]. A wide
+/// guest takes one of each.
 pub(super) struct Room {
     places: Levels,
     wide: Levels,
 }
 
-/// A place; dropping it makes room.
+/// A slot; dropping it frees the slot.
 pub(super) struct RoomPermit {
     _permits: Vec<OwnedSemaphorePermit>,
 }
@@ -37,13 +37,13 @@ impl Room {
         }
     }
 
-    /// Whether every place is free.
+    /// Returns whether every slot is free.
     #[cfg(feature = "failpoints")]
     pub(super) fn is_empty(&self) -> bool {
         self.places.is_empty() && self.wide.is_empty()
     }
 
-    /// Waits for a place at `depth`; `None` if the room is closed.
+    /// Waits for a slot at `depth`; returns `None` if the room is closed.
     pub(super) async fn enter(&self, depth: u32, wide: bool) -> Option<RoomPermit> {
         let mut permits = Vec::new();
         if wide {
@@ -63,9 +63,9 @@ struct Levels {
 
 impl Levels {
     fn new(places: u32) -> Self {
-        // Every level needs a place of its own, or a parent could hold the only one that its child can take.
+        // Every level needs its own slot, or a parent could hold the only one that its child can take.
         let places = places.max(LEVELS);
-        // A twentieth for each level, or one: eight levels keep at most two fifths of a large room.
+        // One twentieth for each level, or one slot: eight levels reserve at most two fifths of a large room.
         let share = (places / 20).max(1);
         let level = |level: u32| {
             let kept = share.saturating_mul(LEVELS - 1 - level);
@@ -86,7 +86,8 @@ impl Levels {
     }
 
     async fn enter(&self, depth: u32, permits: &mut Vec<OwnedSemaphorePermit>) -> Option<()> {
-        // From the own level to the deepest: a task with a place further down never waits for one further up.
+        // From the task's own level to the deepest: a task that holds a slot of a deeper level never waits for a higher
+        // one.
         for level in self.levels.iter().skip(depth.min(LEVELS - 1) as usize) {
             permits.push(Arc::clone(level).acquire_owned().await.ok()?);
         }
@@ -99,7 +100,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// Every task of a full tree takes its place and waits for its children, in a room far smaller than the tree.
+    /// Runs a full tree in which every task takes a slot and waits for its children, in a room far smaller than the
+    /// tree.
     fn family(room: Arc<Room>, depth: u32, children: u32) -> futures_util::future::BoxFuture<'static, u32> {
         Box::pin(async move {
             let _place = room.enter(depth, depth.is_multiple_of(2)).await.unwrap();

@@ -1,4 +1,4 @@
-//! What lives beside one guest instance, and the caps on what it may hold.
+//! The host data of one guest instance, and the caps on what the guest may hold.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,24 +17,29 @@ use super::turns::Asker;
 use super::wasi::{self, FrozenClock, Log, SeededRandom};
 use super::{Capabilities, GuestCall, RunMemory};
 
-/// Bytes that one call between guest and host may carry: a prompt, a reply, an output. Four times the text of a full
-/// context of 200,000 tokens; without a cap of its own, a thousand guests could each make the host hold 128 MiB.
+/// The maximum number of bytes that one call between guest and host may carry: a prompt, a reply, an output. Four times
+/// the text of a full context of 200,000 tokens. Without this cap, each of a thousand guests could make the host hold
+/// 128 MiB.
 pub const MAX_CALL_BYTES: usize = 8 << 20;
-/// Live handles of a guest: streams and pollables of its standard library, and one per model call in flight.
+/// The maximum number of live handles of a guest: streams and pollables of its standard library, and one per model call
+/// in flight.
 pub(super) const MAX_HANDLES: usize = 2_000;
-/// The same for a guest with directories, whose handles are mostly open files: each takes one of the host's own, of which
-/// a stock system gives a process 1,024. Walking a deep tree needs some twenty.
+/// The same for a guest with directories, whose handles are mostly open files. Each takes one of the host's file
+/// descriptors, of which a stock system gives a process 1,024. Walking a deep tree needs about twenty.
 const MAX_HANDLES_WITH_FILES: usize = 128;
-/// Bytes that the open calls and sub-tasks of one guest may carry together, unless its memory limit is larger: eight of the
-/// largest. A guest can pass the same memory again and again, and the host holds a copy for each.
+/// The maximum number of bytes that the open calls and sub-tasks of one guest may carry together, unless its memory
+/// limit is larger: eight of the largest. A guest can pass the same memory repeatedly, and the host holds a copy each
+/// time.
 const MIN_OPEN_BYTES: u64 = 64 << 20;
 /// The same for a guest without a memory limit, or with a very large one.
 const MAX_OPEN_BYTES: u64 = 1 << 30;
-/// Elements of all tables of a guest; a Rust guest has a few hundred, a Python guest some ten thousand.
+/// The maximum number of elements of all tables of a guest. A Rust guest has a few hundred, a Python guest about ten
+/// thousand.
 const MAX_TABLE_ELEMENTS: u64 = 100_000;
-/// What an element of a table takes on the host.
+/// The memory that a table element takes on the host, in bytes.
 const TABLE_ELEMENT_BYTES: u64 = 16;
-/// Core instances, memories and tables of a guest; a component made by componentize-py has about forty modules.
+/// The maximum number of core instances, memories and tables of a guest. A component made by componentize-py has about
+/// forty modules.
 const MAX_PARTS: usize = 100;
 /// The data of a task's store.
 pub(super) struct StoreData {
@@ -52,7 +57,7 @@ pub(super) struct StoreData {
     pub(super) open_bytes: OpenBytes,
 }
 
-/// Makes the store of one task; it is dropped with the task and never used again.
+/// Creates the store of one task. It is dropped with the task and never reused.
 pub(super) fn new(
     engine: &Engine,
     call: &GuestCall,
@@ -89,34 +94,34 @@ pub(super) fn new(
     store.limiter(|state| &mut state.held);
     store.set_hostcall_fuel(MAX_CALL_BYTES);
     store.set_max_component_handles(MAX_HANDLES);
-    // Until the first burst, none: see `fuel`.
+    // A guest has no fuel before its first burst: see `fuel`.
     store.set_fuel(0)?;
     store.fuel_async_yield_interval(Some(SLICE))?;
     store.call_hook_async(ChargeHook);
     Ok(store)
 }
 
-/// Memory and tables that the guest holds.
+/// The memory and table elements that the guest holds.
 pub(super) struct Held {
     memory_limit: u64,
     memory: u64,
     /// The most bytes of linear memory held at any time.
     pub(super) peak: u64,
-    /// Elements of its tables.
+    /// The elements of the guest's tables.
     elements: u64,
-    /// Why a growth was refused last; a trap that follows is the guest's way of saying that it needs the memory.
+    /// The reason for the last refusal of memory. A trap that follows means that the guest needed the memory.
     pub(super) refused: Option<Refused>,
-    /// What all tasks of the run hold together.
+    /// The memory that all tasks of the run share.
     run: Arc<RunMemory>,
 }
 
 impl Held {
-    /// Bytes of linear memory held now.
+    /// Returns the current linear memory, in bytes.
     pub(super) fn memory(&self) -> u64 {
         self.memory
     }
 
-    /// What all tasks of the run hold together.
+    /// Returns the memory that all tasks of the run share.
     pub(super) fn run(&self) -> &Arc<RunMemory> {
         &self.run
     }
@@ -179,22 +184,22 @@ impl ResourceLimiter for Held {
     }
 }
 
-/// What the open calls and sub-tasks of a guest carry. A call is open until the guest has its answer or drops it, so what is
-/// refused depends on nothing but the guest and the order of its turns.
+/// The bytes that the open calls and sub-tasks of a guest carry. A call is open until the guest receives or drops its
+/// reply, so a refusal depends only on the guest and the order of its turns.
 #[derive(Debug)]
 pub(super) struct OpenBytes {
     most: u64,
     held: Arc<AtomicU64>,
 }
 
-/// The share of one call; dropping it gives it back.
+/// The share of one call; dropping it returns the bytes.
 #[derive(Debug)]
 pub(super) struct OpenShare {
     bytes: u64,
     held: Arc<AtomicU64>,
 }
 
-/// A guest has more bytes in open calls and sub-tasks than it may.
+/// A guest exceeded the limit on bytes in open calls and sub-tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the task's open calls and sub-tasks carry more than the {} MiB that they may carry together", self.0 >> 20)]
 pub(super) struct TooMuchOpen(u64);
@@ -277,7 +282,7 @@ mod tests {
     use super::super::MemoryBound;
     use super::*;
 
-    /// What tasks of a run of at most `most` bytes hold.
+    /// The memory of a run that is limited to `most` bytes.
     fn run_of(most: Option<u64>) -> Arc<RunMemory> {
         let bound = MemoryBound::configured(most);
         let host = Arc::new(RunMemory::of_host(MemoryBound::configured(None)));

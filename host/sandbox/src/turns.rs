@@ -1,18 +1,18 @@
-//! The order in which a task learns things.
+//! The order in which a task receives its replies.
 //!
-//! A task asks the outside world for replies and gets them in *turns*: one at a time, and only while the guest is idle,
-//! which is when a poll of it leaves it waiting without having woken itself (a guest that yields for fuel wakes itself).
-//! So what a guest computes is a function of its input, of the replies and of the order of its turns; record that order
-//! and it can be replayed to the unit of fuel. If several replies could queue before the guest looked, that would not
-//! hold: it would see them in the order of its own bookkeeping.
+//! A task requests replies from outside and receives them in *turns*: one at a time, and only while the guest is idle,
+//! which is when a poll leaves it pending without having woken itself (a guest that yields for fuel wakes itself). So
+//! the guest's computation is a function of its input, the replies and the order of its turns. If that order is
+//! recorded, the computation can be replayed to the unit of fuel. This would not hold if several replies could queue
+//! before the guest looked: it would see them in the order of its own bookkeeping.
 //!
-//! A guest with directories can also wait inside a call, for the disk: it is not idle then, and gets no turn.
+//! A guest with directories can also wait inside a call, for the disk. It is not idle then, and receives no turn.
 //!
-//! The order is written down, and given when a task is run again, through [`TurnOrder`]: each ask has its *ordinal*, which
-//! the guest's own doing determines, and a turn is an ordinal. A task that was cut off (its time was up, or it was
-//! cancelled) is cut off again after as many polls: a poll of a computing guest runs it for a fixed slice of fuel.
+//! [`TurnOrder`] records the order, and supplies it when a task runs again. Each request has an *ordinal*, which only
+//! the guest determines, and a turn is an ordinal. A task that was cut off (its time was up, or it was cancelled) is
+//! cut off again after the same number of polls: a poll of a computing guest runs it for a fixed slice of fuel.
 //!
-//! What this module leaves out: what a reply is, and where the order is kept.
+//! Left out: the contents of a reply, and the storage of the order.
 
 use agenthost_core::failpoint;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,75 +29,76 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Asks that have not been answered or dropped.
+/// The ordinals of the requests that have been neither answered nor dropped.
 type Open = Arc<Mutex<BTreeSet<u64>>>;
 
-/// Hands one finished effect to the guest; false when the guest no longer waits for it.
+/// Delivers one finished effect to the guest; returns false if the guest no longer waits for it.
 type Turn = Box<dyn FnOnce() -> bool + Send>;
 
-/// What a task learns next.
+/// The next turn of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextTurn {
-    /// Whatever is there first.
+    /// The first reply that is available.
     Any,
-    /// The answer to the ask of this ordinal.
+    /// The reply to the request with this ordinal.
     Answer(u64),
-    /// Nothing: it comes to its own end.
+    /// No further turn: the guest ends on its own.
     Nothing,
-    /// Nothing: it is cut off, after so many polls since its last turn.
+    /// No further turn: the guest is cut off after this number of polls since its last turn.
     Cut {
-        /// Whether its time was up; else it was cancelled.
+        /// Whether its time was up; otherwise it was cancelled.
         time_up: bool,
-        /// Polls.
+        /// The number of polls.
         polls: u64,
     },
 }
 
-/// The order in which a task learns things: where it is written down, and where it is given.
+/// The order in which a task receives its replies: records it, and supplies a recorded one.
 pub trait TurnOrder: Send + Sync {
-    /// What comes next.
+    /// Returns the next turn.
     fn next(&self) -> NextTurn {
         NextTurn::Any
     }
 
-    /// The guest waits and did not ask for what comes next. Whether it may go on with whatever is there.
+    /// Called if the guest waits and has not made the request whose reply is next. Returns whether it may continue with
+    /// any reply.
     fn lost(&self) -> bool {
         false
     }
 
-    /// Resolves once the guest may go on computing; `None` if it may now. The guest is made to wait while what it made
-    /// others write down is not yet written.
+    /// Returns a future that resolves once the guest may continue computing; `None` if it may now. The guest waits
+    /// while journal entries that it caused are not yet written.
     fn room(&self) -> Option<BoxFuture<'static, ()>> {
         None
     }
 
-    /// The guest gets the answer to its ask of this ordinal now.
+    /// Called when the guest receives the reply to the request with this ordinal.
     fn answered(&self, _ask: u64) {}
 
-    /// The guest is cut off now.
+    /// Called when the guest is cut off.
     fn cut(&self, _time_up: bool, _polls: u64) {}
 }
 
-/// The asking side, held by the task's host functions.
+/// The requesting side, held by the task's host functions.
 #[derive(Clone)]
 pub(super) struct Asker {
     inbox: mpsc::UnboundedSender<(u64, Turn)>,
     open: Open,
-    /// Asks until now; the next one's ordinal.
+    /// The number of requests so far, which is the next ordinal.
     asks: Arc<AtomicU64>,
     effects: TaskTracker,
 }
 
-/// The giving side, held by the task's driver.
+/// The delivering side, held by the task's driver.
 pub(super) struct Turns {
     inbox: mpsc::UnboundedReceiver<(u64, Turn)>,
     open: Open,
-    /// Answers that are there before their turn.
+    /// Replies that arrived before their turn.
     early: BTreeMap<u64, Turn>,
     effects: TaskTracker,
 }
 
-/// The effect behind a reply ended without giving one: it panicked.
+/// The error if the effect behind a reply ended without one because it panicked.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the host failed while it worked on a call of this task")]
 pub(super) struct EffectLost;
@@ -123,14 +124,14 @@ pub(super) fn turns() -> (Asker, Turns) {
 }
 
 impl Asker {
-    /// The ordinal of the next ask.
+    /// Returns the ordinal of the next request.
     pub(super) fn next(&self) -> u64 {
         self.asks.fetch_add(1, Ordering::AcqRel)
     }
 
-    /// Runs `effect`, the ask of this ordinal, in a tokio task of its own and resolves, in a turn, with what it gave.
-    /// Dropping the returned future aborts the effect: a guest that races calls cancels the losers. `held` is kept until
-    /// the guest has the answer or gives it up.
+    /// Runs `effect`, the request with this ordinal, in its own tokio task and resolves, in a turn, with its result.
+    /// Dropping the returned future aborts the effect: a guest that races calls cancels the losers. `held` is kept
+    /// until the guest receives or gives up the reply.
     pub(super) fn ask<T, F, H>(
         &self,
         ordinal: u64,
@@ -187,26 +188,27 @@ const MAX_YIELDS: u32 = 40;
 /// How driving a guest ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum GuestEnd<T> {
-    /// The guest came to its own end.
+    /// The guest ended on its own.
     Ended(T),
     /// The deadline passed first.
     TimeUp,
-    /// Someone cancelled it first.
+    /// The task was cancelled first.
     Cancelled,
-    /// The guest waits, but for nothing that it asked for: it would wait for ever.
+    /// The guest waits, but for nothing that it requested: it would wait forever.
     Stuck,
-    /// The guest waits, and did not ask for what it has to learn next: it is not the guest that the order is of.
+    /// The guest waits, but has not made the request whose reply is next: it does not behave as recorded.
     Diverged,
 }
 
 impl Turns {
-    /// The work on all asks. Once the guest and its store are gone, what is left of it ends soon.
+    /// Returns the tracker of the work on all requests. Once the guest and its store are dropped, the remaining work
+    /// ends soon.
     pub(super) fn effects(&self) -> TaskTracker {
         self.effects.clone()
     }
 
-    /// Drives `guest` to its end, giving it one turn whenever it is idle. A result that is there wins over a cancel
-    /// that comes in the same moment. `meter` is asked for fuel before each burst of computing.
+    /// Drives `guest` to its end, and gives it one turn whenever it is idle. A result that is ready takes precedence
+    /// over a simultaneous cancellation. `meter` provides fuel before each burst of computing.
     pub(super) async fn drive<T>(
         mut self,
         guest: impl Future<Output = T>,
@@ -350,7 +352,7 @@ impl Turns {
                         polls = 0;
                         return Poll::Ready(None);
                     }
-                    // A reply that nobody waits for any more is no turn.
+                    // A reply that the guest no longer waits for is not a turn.
                 }
             });
             match next.await {
@@ -363,16 +365,16 @@ impl Turns {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing is left half done under this lock.
+    // Every change under this lock is a single operation, so a panic leaves nothing half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Told when a guest begins and ends a burst of computing.
+/// Provides fuel, and is notified when a guest begins and ends a burst of computing.
 pub(super) trait FuelSource {
-    /// May wait before the guest goes on.
+    /// Called before a burst; may wait before the guest continues.
     fn begin(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// The guest waits.
+    /// Called when the guest waits.
     fn end(&mut self);
 
     /// The guest lets others run, and has more to compute.
@@ -384,13 +386,13 @@ pub(super) trait FuelSource {
         false
     }
 
-    /// Whether the last poll got stuck in a call, so that the guest's event loop was not reached.
+    /// Returns whether the last poll stopped inside a call, so that the guest's event loop was not reached.
     fn waits_in_call(&self) -> bool {
         false
     }
 }
 
-/// Notes that the guest was woken, and passes it on.
+/// A waker that records that the guest was woken, and wakes the outer waker.
 #[derive(Default)]
 struct Awake {
     woken: AtomicBool,

@@ -1,9 +1,8 @@
-//! The bytes that the engine may copy for a component at a guest's command without the host seeing how many.
+//! Detects components for which the engine may copy bytes at a guest's command that the host cannot count.
 //!
-//! Two things copy so: the read and write built-ins of streams and futures, and the string adapters between the parts of a
-//! composed component. Neither is found in what a compiler makes of one plugin. A component that has either pays for each
-//! built-in as if it copied all its memory, and more if its strings can change their encoding on the way; see
-//! [`hostcalls`](super::hostcalls).
+//! Two things do so: the read and write built-ins of streams and futures, and the string adapters between the parts of
+//! a composed component. Compilers produce neither for a single plugin. A component that has either pays for each
+//! built-in as if it copied all its memory; see [`hostcalls`](super::hostcalls).
 
 use wasmparser::{CanonicalFunction, CanonicalOption, Parser, Payload};
 

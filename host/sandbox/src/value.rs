@@ -1,7 +1,8 @@
-//! WIT values as JSON, and back. What types look like without a value is in [`agenthost_plugin::types`].
+//! Converts WIT values to JSON and back. [`agenthost_plugin::types`] describes types without a value.
 //!
-//! What a person or a script writes as a task's input becomes a [`Val`](wasmtime::component::Val) of the plugin's own type, and what the plugin
-//! returns becomes JSON again. The mapping is a contract that people script against:
+//! The input that a person or a script writes for a task becomes a [`Val`](wasmtime::component::Val) of the plugin's
+//! own type, and the value that the plugin returns becomes JSON again. The mapping is a contract that people script
+//! against:
 //!
 //! | WIT | JSON |
 //! |---|---|
@@ -10,18 +11,18 @@
 //! | `f32`, `f64` | a number, or `"NaN"`, `"Infinity"`, `"-Infinity"`; an `f32` prints in its own shortest form |
 //! | `list<T>`, `list<T, N>`, `tuple<…>` | a list |
 //! | `map<K, V>` | a list of `[key, value]` pairs, whatever the key |
-//! | `record` | an object; an absent `option` field is none, an unknown field is refused |
+//! | `record` | an object; an absent `option` field is `none`, an unknown field is refused |
 //! | `variant` | `"name"`, or `{"name": payload}` where the case has one |
 //! | `enum`, `flags` | the name; a list of names without duplicates |
 //! | `option<T>` | `null` or the value; an option directly inside an option writes `{"some": …}` |
-//! | `result<T, E>` | `{"ok": …}` or `{"err": …}`, `null` where there is no payload |
+//! | `result<T, E>` | `{"ok": …}` or `{"err": …}`; the value is `null` if the case has no payload |
 //!
 //! Handles to resources, futures, streams and error contexts belong to a running component and have no JSON form.
 //!
-//! Bounds: [`MAX_NODES`] values and [`MAX_TEXT`] bytes of strings in one call, [`MAX_DEPTH`] levels. Every conversion
-//! takes time in proportion to the value, and copies each string once.
+//! The bounds are [`MAX_NODES`] values, [`MAX_TEXT`] bytes of strings, and [`MAX_DEPTH`] levels in one call. Every
+//! conversion takes time in proportion to the value, and copies each string once.
 //!
-//! Left out: JSON text. Reading it, and bounding how much of it is read, is the business of whoever has the bytes.
+//! Left out: JSON text. The caller reads it, and bounds how much it reads.
 
 mod decode;
 mod encode;
@@ -42,16 +43,18 @@ pub use agenthost_plugin::types::{MAX_DEPTH, ValueError, ValueErrorKind};
 
 use agenthost_plugin::types::Path;
 
-/// The most values in one conversion: every list item, field and payload counts, and so does an absent `option` field.
+/// The maximum number of values in one conversion. Every list item, field and payload counts, and so does an absent
+/// `option` field.
 ///
-/// One value takes 40 bytes as a [`Val`](wasmtime::component::Val) and 72 as a [`serde_json::Value`], so this bounds a conversion to about
-/// 112 MiB besides its strings. A `list<u8>` can carry 1 MiB.
+/// One value takes 40 bytes as a [`Val`](wasmtime::component::Val) and 72 as a [`serde_json::Value`], so this bounds a
+/// conversion to about 112 MiB besides its strings. A `list<u8>` can carry 1 MiB.
 pub const MAX_NODES: usize = 1 << 20;
 
-/// The most bytes of strings in one conversion: what the default memory limit of a task, 64 MiB, could never hold.
+/// The maximum number of bytes of strings in one conversion: the default memory limit of a task, 64 MiB, which leaves
+/// no room for more.
 pub const MAX_TEXT: usize = 64 << 20;
 
-/// What is left of the bounds of one conversion.
+/// The remaining bounds of one conversion.
 struct Budget {
     nodes: usize,
     text: usize,
@@ -65,7 +68,7 @@ impl Budget {
         }
     }
 
-    /// Takes `count` values, before any room is made for them.
+    /// Takes `count` values, before any memory is allocated for them.
     fn nodes(&mut self, count: usize, at: &Path<'_>) -> Result<(), ValueError> {
         self.nodes = self.nodes.checked_sub(count).ok_or_else(|| {
             at.fail(
@@ -76,7 +79,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Takes the bytes of `text` and gives them back as a copy.
+    /// Takes the bytes of `text` and returns a copy.
     fn text(&mut self, text: &str, at: &Path<'_>) -> Result<String, ValueError> {
         self.text = self.text.checked_sub(text.len()).ok_or_else(|| {
             at.fail(

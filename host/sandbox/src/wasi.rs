@@ -1,15 +1,15 @@
 //! The inert part of WASI: what a guest built with Rust's standard library needs in order to start, and nothing that
-//! reaches anything outside its task.
+//! reaches outside its task.
 //!
 //! - no arguments, no environment, an empty stdin;
-//! - clocks that stand still at the run's start: a sleep returns at once, and a loop that waits for time to pass ends
-//!   with its fuel;
+//! - clocks that are frozen at the start of the run: a sleep returns immediately, and a loop that waits for time to
+//!   pass ends when its fuel is used up;
 //! - random numbers from a seed of the task, so that a run can be replayed;
-//! - stdout and stderr go to the task's bounded log: what exceeds the bound is dropped and counted, and the guest never
-//!   sees an error for it.
+//! - stdout and stderr, which go to the task's bounded log: what exceeds the bound is dropped and counted, and the
+//!   guest never sees an error for it.
 //!
-//! Files come with a granted directory only, see [`files`](super::files). Sockets and HTTP are never linked, so importing
-//! them is refused before anything runs.
+//! Files are available only with a granted directory, see [`files`](super::files). Sockets and HTTP are never linked,
+//! so a plugin that imports them is refused before anything runs.
 
 use agenthost_core::failpoint;
 use std::io;
@@ -33,7 +33,7 @@ use super::hostcalls::{Charges, price};
 use super::io::Metered;
 use super::store::StoreData;
 
-/// The most random bytes of one call: enough for keys and seeds, too few to be a memory bomb.
+/// The maximum number of random bytes of one call: enough for keys and seeds, too few for a memory bomb.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;
 
 /// Adds the inert interfaces.
@@ -61,7 +61,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
     Ok(())
 }
 
-/// The WASI state of one task; its random numbers are in [`Random`].
+/// Creates the WASI state of one task; its random numbers are in [`Random`].
 pub(super) fn context(log: &Log) -> WasiCtx {
     let mut builder = WasiCtxBuilder::new();
     builder.stdout(log.clone()).stderr(log.clone());
@@ -87,7 +87,7 @@ impl Random {
     }
 }
 
-/// As many bytes, drawn at once.
+/// Draws `len` random bytes.
 fn bytes(random: &mut ChaCha20Rng, len: u64) -> wasmtime::Result<Vec<u8>> {
     let len = usize::try_from(len.min(MAX_RANDOM_BYTES + 1)).unwrap_or(usize::MAX);
     if len as u64 > MAX_RANDOM_BYTES {
@@ -112,7 +112,7 @@ impl HasData for Seeded {
     type Data<'a> = SeededRandom<'a>;
 }
 
-/// Random numbers from the seed of the task, and what they are charged to.
+/// Random numbers from the seed of the task, and the charges for them.
 pub(super) struct SeededRandom<'a> {
     pub(super) random: &'a mut Random,
     pub(super) charges: &'a mut Charges,
@@ -157,14 +157,14 @@ impl HasData for Frozen {
     type Data<'a> = FrozenClock<'a>;
 }
 
-/// A clock that stands still at `now`.
+/// A clock that is frozen at `now`.
 pub(super) struct FrozenClock<'a> {
     pub(super) table: &'a mut ResourceTable,
     pub(super) now: SystemTime,
     pub(super) charges: &'a mut Charges,
 }
 
-/// A timer of a clock that stands still: waiting for it could only mean waiting for ever, so it is always due.
+/// A timer of a frozen clock. It is always due, because it could otherwise never become due.
 struct Due;
 
 #[async_trait::async_trait]
@@ -216,7 +216,7 @@ impl wall_clock::Host for FrozenClock<'_> {
     }
 }
 
-/// What a task wrote to stdout and stderr, up to a bound.
+/// The log of a task's stdout and stderr, up to a bound.
 #[derive(Clone)]
 pub(super) struct Log(Arc<Mutex<LogBuffer>>);
 
@@ -235,14 +235,14 @@ impl Log {
         })))
     }
 
-    /// The kept text, and how many bytes were dropped.
+    /// Returns the kept text and the number of dropped bytes.
     pub(super) fn take(&self) -> (String, u64) {
         let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = std::mem::take(&mut written.kept);
         (String::from_utf8_lossy(&kept).into_owned(), written.dropped)
     }
 
-    /// Looks at the kept text so far.
+    /// Calls `look` with the text kept so far.
     pub(super) fn with<T>(&self, look: impl FnOnce(&str) -> T) -> T {
         let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         look(&String::from_utf8_lossy(&written.kept))

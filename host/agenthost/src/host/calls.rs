@@ -387,7 +387,7 @@ impl TaskContext {
     }
 
     pub(super) fn emit(&self, event: Event) {
-        // Sending fails if there are no receivers.
+        // Sending fails if the channel has no receivers.
         let _ = self.events.send(event);
     }
 }

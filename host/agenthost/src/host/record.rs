@@ -230,7 +230,7 @@ impl Recorder {
         self.journal.append(entry).await
     }
 
-    /// Returns the record of a task from an earlier execution of the run, or `None` if there is no such record.
+    /// Returns the record of a task from an earlier execution of the run; `None` if the task was not recorded.
     pub(super) fn past(&self, task: &TaskId) -> Result<Option<TaskRecord>> {
         match self.mode {
             Mode::Live => Ok(None),

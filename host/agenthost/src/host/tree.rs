@@ -438,7 +438,7 @@ impl RunState {
     }
 
     fn emit(&self, event: Event) {
-        // Sending fails if there are no receivers.
+        // Sending fails if the channel has no receivers.
         let _ = self.events.send(event);
     }
 

@@ -21,8 +21,8 @@ use super::super::Env;
 /// The key's length in hexadecimal digits, for 32 bytes.
 const KEY_DIGITS: usize = 64;
 
-/// Returns the seal of `command`, made with this user's key; creates the key if there is none. `None` if there is no
-/// place for a key or it cannot be written. The command then counts as a stranger's, which costs a flag at `resume`.
+/// Returns the seal of `command`, made with this user's key; creates the key if it does not exist. `None` if the key
+/// has no place or cannot be written. The command then counts as a stranger's, which costs a flag at `resume`.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -77,8 +77,8 @@ fn read(path: &Path) -> Option<String> {
     (key.len() == KEY_DIGITS).then(|| key.to_owned())
 }
 
-/// Creates the key. If two processes do so at once, the later one wins, and what the other sealed before that is no
-/// longer sealed.
+/// Creates the key. If two processes do so at once, the later one wins, and the seals made with the other key become
+/// invalid.
 fn make(path: &Path) -> io::Result<String> {
     let mut key = [0; KEY_DIGITS / 2];
     getrandom::fill(&mut key).map_err(io::Error::other)?;

@@ -119,7 +119,7 @@ fn one(changed: usize, complaint: impl FnOnce() -> Trouble) -> Done {
     if changed == 1 { Ok(()) } else { Err(complaint()) }
 }
 
-/// Returns the number of a task; `None` if there is no such task.
+/// Returns the number of a task; `None` if the task does not exist.
 fn seek_task(db: &Connection, run: &str, task: &str) -> Result<Option<i64>, Trouble> {
     const SQL: &str = "SELECT task.no FROM run JOIN task ON task.run = run.no WHERE run.id = ?1 AND task.key = ?2";
     let mut statement = db.prepare_cached(SQL)?;

@@ -1,19 +1,20 @@
-//! The bodies of functions, counted in one pass.
+//! Counts the contents of function bodies in one pass.
 
 use wasmparser::{BlockType, CompositeInnerType, FunctionBody, Operator, Parser, Payload, TypeRef};
 
 use super::*;
 
-/// Counts what compiling the functions of the component `bytes` grows with. Call it before they are compiled.
+/// Counts everything that the cost of compiling the functions of the component `bytes` grows with. Call it before they
+/// are compiled.
 ///
 /// # Errors
 ///
-/// An error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) that names the bound that is exceeded and the count, or says that
-/// the bytes cannot be parsed.
+/// Returns an error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) with the exceeded bound and the
+/// count, or if the bytes cannot be parsed.
 #[doc(hidden)]
 pub fn code(bytes: &[u8]) -> Result<(), Error> {
     let mut all = All::default();
-    // Modules do not nest, so that one is enough.
+    // Modules do not nest, so one is enough.
     let mut module = Module::default();
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(|error| broken(&error))? {
@@ -80,7 +81,7 @@ struct Module {
     types: Vec<Signature>,
     /// The types of the functions, imported ones first.
     functions: Vec<u32>,
-    /// How many functions come before the next body.
+    /// The number of functions before the next body.
     imported: usize,
 }
 

@@ -1,7 +1,8 @@
-//! The parts that a component makes when it is instantiated, over all copies of nested components, and what the engine holds for it.
+//! Counts the parts that instantiating a component creates, over all copies of nested components, and what the engine
+//! holds for them.
 //!
-//! The bytes are an upper estimate of what the engine lays out for an instance. Memories and tables are left out: they are counted when
-//! they grow.
+//! The bytes are an upper estimate of what the engine allocates for an instance. Memories and tables are left out,
+//! because they are counted when they grow.
 
 use wasmparser::{Data, DataKind, Element, ElementItems, ElementKind, Import, TypeRef};
 
@@ -12,15 +13,15 @@ use super::{
 
 /// Bytes for one instance of a component.
 pub(super) const COMPONENT_INSTANCE_BYTES: u64 = 256;
-/// Bytes for one adapter: its trampoline, its lowering, and what its options name.
+/// Bytes for one adapter: its trampoline, its lowering, and the items that its options name.
 pub(super) const CANON_BYTES: u64 = 112;
-/// Bytes for one core instance, whatever it has.
+/// Bytes for one core instance, whatever it contains.
 const CORE_INSTANCE_BYTES: u64 = 1_024;
-/// Bytes for an import, and for a function to which there may be a reference.
+/// Bytes for an import, and for a function that may be referenced.
 const POINTERS: u64 = 48;
 /// Bytes for a global, and for an entry of a passive segment.
 const VALUE: u64 = 16;
-/// Bytes for a memory or a table beside its contents.
+/// Bytes for a memory or a table, without its contents.
 const AREA: u64 = 256;
 /// Bytes for a segment.
 const SEGMENT: u64 = 32;
@@ -38,7 +39,7 @@ pub(super) struct Module {
     segments: u64,
     /// Entries of all element segments.
     entries: u64,
-    /// Entries of the passive ones.
+    /// Entries of the passive element segments.
     passive: u64,
     /// Bytes of the active data segments.
     data_bytes: u64,
@@ -73,10 +74,10 @@ impl Module {
         entries
     }
 
-    /// The bytes that the engine holds for one instance.
+    /// Returns the bytes that the engine holds for one instance.
     fn state_bytes(&self) -> u64 {
-        // A reference to a function exists only if an export, an element segment or a global names the function, or it starts the
-        // module.
+        // A function can be referenced only if an export, an element segment or a global names it, or if it is the
+        // start function of the module.
         let named = self.exports.saturating_add(self.entries).saturating_add(self.globals) + 1;
         let functions = self.functions.saturating_add(self.imported_functions).min(named);
         [
@@ -94,7 +95,7 @@ impl Module {
     }
 }
 
-/// The parts that one instance of a component makes, with those of all instances in it.
+/// The parts of one instance of a component, including those of all instances in it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Totals {
     pub(super) core_instances: u64,
@@ -138,7 +139,7 @@ impl Totals {
         add(&mut self.state_bytes, other.state_bytes);
     }
 
-    /// Checks what linking core instances takes when a component is validated.
+    /// Checks the cost of linking core instances when a component is validated.
     pub(super) fn check_links(&self) -> Result<(), Error> {
         LINKED_IMPORTS.check(self.linked_imports)?;
         LINKED_EXPORTS.check(self.linked_exports)

@@ -1,4 +1,4 @@
-//! The parts of a component, counted in one pass.
+//! Counts the parts of a component in one pass.
 
 use std::ops::Range;
 
@@ -12,22 +12,23 @@ use super::instances::{CANON_BYTES, COMPONENT_INSTANCE_BYTES, Module, Totals};
 use super::*;
 use crate::embedded::WIT_SECTION;
 
-/// Counts the parts of the component `bytes`, and then what its types expand to.
+/// Counts the parts of the component `bytes`, and then the expanded size of its types.
 ///
 /// # Errors
 ///
-/// An error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) that names the bound that is exceeded and the count, or says that
-/// the bytes cannot be parsed.
+/// Returns an error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) with the exceeded bound and the
+/// count, or if the bytes cannot be parsed.
 pub(crate) fn structure(bytes: &[u8]) -> Result<(), Error> {
     parts(bytes)?;
     validation::check(bytes)
 }
 
-/// An upper estimate of the bytes that the engine holds for one instance of the component `bytes`, without its memories and tables.
+/// Returns an upper estimate of the bytes that the engine holds for one instance of the component `bytes`, without its
+/// memories and tables.
 ///
 /// # Errors
 ///
-/// As those of [`structure`].
+/// Returns the same errors as [`structure`].
 #[doc(hidden)]
 pub fn instance_bytes(bytes: &[u8]) -> Result<u64, Error> {
     Ok(parts(bytes)?.state_bytes)
@@ -69,7 +70,7 @@ fn parts(bytes: &[u8]) -> Result<Totals, Error> {
 #[derive(Default)]
 struct Frame {
     is_component: bool,
-    /// The components that it can instantiate, by index; `None` for one that is given to it.
+    /// The components that it can instantiate, by index; `None` for an imported one.
     components: Vec<Option<Totals>>,
     /// The core modules that it can instantiate, in the same way.
     modules: Vec<Option<Module>>,
@@ -78,7 +79,7 @@ struct Frame {
     module: Module,
 }
 
-/// Parts of which there is one for each time that they stand in the bytes.
+/// The parts that count once for each occurrence in the bytes.
 #[derive(Default)]
 struct Counts {
     components: u64,
@@ -99,8 +100,8 @@ struct Counts {
     types: u64,
     nested_types: u64,
     labels: u64,
-    /// Definitions, linked imports and linked exports where they are written, also in components that are never instantiated: each is
-    /// validated once.
+    /// Definitions, linked imports and linked exports as written, including those of components that are never
+    /// instantiated: each is validated once.
     written: Totals,
 }
 
@@ -170,7 +171,7 @@ impl Counts {
     }
 
     fn component_payload(&mut self, bytes: &[u8], payload: &Payload<'_>, frames: &mut [Frame]) -> Result<(), Error> {
-        // What an outer alias means, before the frame itself is changed.
+        // The frame that an outer alias refers to. Computed before the current frame is changed.
         let outer = |frames: &[Frame], count: u32| frames.len().checked_sub(1 + count as usize);
         match payload {
             Payload::ComponentTypeSection(section) => {
@@ -297,7 +298,7 @@ impl Counts {
         }
     }
 
-    /// Counts definitions of a component: where they are written, and for each copy of the component.
+    /// Counts definitions of a component: as written, and for each copy of the component.
     fn define(&mut self, frame: &mut Frame, count: usize) -> Result<(), Error> {
         frame.totals.definitions = frame.totals.definitions.saturating_add(count as u64);
         DEFINITIONS.add(&mut self.written.definitions, count as u64)
@@ -308,7 +309,7 @@ impl Counts {
         LABELS.add(&mut self.labels, label.len() as u64)
     }
 
-    /// Counts the names in a type that is not one of a component or an instance.
+    /// Counts the names in a type that is not a component or instance type.
     fn labels(&mut self, ty: &ComponentType<'_>) -> Result<(), Error> {
         match ty {
             ComponentType::Defined(ComponentDefinedType::Record(fields)) => {
@@ -336,7 +337,8 @@ impl Counts {
         Ok(())
     }
 
-    /// Walks over the declarations of a section of types without recursion: the parser itself goes as deep as the types nest.
+    /// Walks the declarations of a section of types without recursion, because the parser's own recursion is as deep as
+    /// the types nest.
     fn component_types(&mut self, bytes: &[u8], range: Range<usize>) -> Result<(), Error> {
         const TYPE: u8 = 0x01;
         const IMPORT: u8 = 0x03;
@@ -344,7 +346,7 @@ impl Counts {
         const INSTANCE: u8 = 0x42;
         let section = bytes.get(range.clone()).unwrap_or_default();
         let mut reader = BinaryReader::new(section, range.start);
-        // How many declarations are left, of the section and of each type that is open; those of the section are types.
+        // The number of declarations left in the section and in each open type; those of the section are types.
         let mut open = vec![reader.read_var_u32().map_err(|error| broken(&error))?];
         while let Some(left) = open.last_mut() {
             let Some(less) = left.checked_sub(1) else {
@@ -409,7 +411,7 @@ impl Frame {
     }
 }
 
-/// The component that is being read.
+/// Returns the component that is being read.
 fn own(frames: &mut [Frame]) -> Result<&mut Frame, Error> {
     frames.last_mut().ok_or_else(|| broken(&"a section without a header"))
 }
@@ -427,7 +429,7 @@ fn given(what: &str) -> Error {
     ))
 }
 
-/// The items of a section, with errors of ours.
+/// Returns the items of a section, with converted errors.
 fn each<'a, T: wasmparser::FromReader<'a>>(
     section: wasmparser::SectionLimited<'a, T>,
 ) -> impl Iterator<Item = Result<T, Error>> {

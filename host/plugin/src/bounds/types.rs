@@ -1,4 +1,4 @@
-//! What types expand to when every use of another type is written out.
+//! Computes the size of types when every use of another type is written out.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use super::{Error, TYPE_LABELS, TYPE_LEVELS, TYPE_PARTS};
 struct Size {
     /// Itself and all that it holds.
     parts: u64,
-    /// Types inside each other, itself included.
+    /// The nesting of types, including this one.
     levels: u64,
     /// Bytes of names.
     labels: u64,
@@ -37,7 +37,7 @@ impl Size {
         TYPE_LABELS.check(self.labels)
     }
 
-    /// The size with something inside it that may have a name.
+    /// Returns the size with something added inside, which may have a name.
     fn with(self, name: &str, inside: Self) -> Self {
         Self {
             parts: self.parts.saturating_add(inside.parts),
@@ -51,7 +51,7 @@ impl Size {
     }
 }
 
-/// The cost of comparing a name, in parts of types.
+/// Returns the cost of comparing a name, in parts of types.
 pub(super) fn units(name: &str) -> u64 {
     name.len() as u64 / 16
 }
@@ -181,12 +181,12 @@ impl Sizes {
         }
     }
 
-    /// The parser has bounded how deep types nest, which bounds the recursion.
+    /// Returns the size of a type. The parser has bounded the nesting of types, which bounds this recursion.
     fn defined(&mut self, types: &TypesRef<'_>, id: ComponentDefinedTypeId) -> Size {
         if let Some(known) = self.defined.get(&id) {
             return *known;
         }
-        // Itself, and what it holds; a case without a type is a part, too.
+        // The type itself and its contents; a case without a type also counts as a part.
         let mut sum = |parts: &mut dyn Iterator<Item = (&str, Option<ComponentValType>)>| {
             parts.fold(Size::ONE, |sum, (name, ty)| {
                 sum.with(name, ty.map_or(Size::ONE, |ty| self.value(types, ty)))

@@ -1,10 +1,11 @@
-//! The cost of validating a component: the parts of types that are compared and walked.
+//! Counts the cost of validating a component: the parts of types that are compared and walked.
 //!
-//! The validator compares the type of each argument of an instance with that of the import, part by part, and walks the types of all
-//! imports, exports, adapters and outer aliases. A type that is used a hundred times is walked a hundred times. So the items of each
-//! section are given to the validator one by one, and what an item costs is counted first: the weights of the types that it uses, which
-//! are computed once for each type. What cannot be known before an item is validated (a type that it declares) is counted right after;
-//! the validator bounds one such type to a million parts.
+//! The validator compares the type of each argument of an instance with that of the import, part by part, and walks the
+//! types of all imports, exports, adapters and outer aliases. A type that is used a hundred times is walked a hundred
+//! times. So the items of each section are passed to the validator one by one, and the cost of an item is counted
+//! first: the weights of the types that it uses, which are computed once for each type. The weight of a type that an
+//! item declares is known only after the item is validated, and is counted then; the validator limits one such type to
+//! a million parts.
 
 use wasmparser::component_types::{ComponentCoreTypeId, ComponentEntityType};
 use wasmparser::types::TypesRef;
@@ -90,7 +91,7 @@ impl<'a> Check<'a> {
                 |_, _, _| Ok(0),
             ),
             payload => {
-                // Before the validator leaves a component: its types are reached by their indices.
+                // Before the validator leaves a component, because its types are reached by their indices.
                 if let (Payload::End(_), Some(types)) = (payload, self.validator.types(0)) {
                     self.sizes.all(&types)?;
                 }
@@ -119,7 +120,7 @@ impl<'a> Check<'a> {
                 None => end,
             };
             self.charge(before, &item)?;
-            // The item with a count before it.
+            // The item, preceded by a count of one.
             one.clear();
             one.push(1);
             one.extend_from_slice(self.bytes.get(start..end).unwrap_or_default());
@@ -140,7 +141,7 @@ impl<'a> Check<'a> {
 }
 
 fn refused(error: &wasmparser::BinaryReaderError) -> Error {
-    // The validator counts the parts of a type, too, up to a million.
+    // The validator also counts the parts of a type, up to a million.
     if error.message().contains("effective type size")
         && let Err(error) = TYPE_PARTS.check(u64::MAX)
     {
@@ -149,12 +150,12 @@ fn refused(error: &wasmparser::BinaryReaderError) -> Error {
     broken(error)
 }
 
-/// The weight of the type that was declared last.
+/// Returns the weight of the type that was declared last.
 fn last_type(sizes: &mut Sizes, types: &TypesRef<'_>) -> Result<u64, Error> {
     type_at(sizes, types, types.component_type_count().wrapping_sub(1))
 }
 
-/// The weight of the type of this index; an index that is not valid weighs nothing, and the validator refuses it.
+/// Returns the weight of the type with this index. An invalid index weighs nothing, and the validator refuses it.
 fn type_at(sizes: &mut Sizes, types: &TypesRef<'_>, index: u32) -> Result<u64, Error> {
     match index < types.component_type_count() {
         true => sizes.any(types, types.component_any_type_at(index)),
@@ -162,7 +163,7 @@ fn type_at(sizes: &mut Sizes, types: &TypesRef<'_>, index: u32) -> Result<u64, E
     }
 }
 
-/// The weight of an item that is passed or exported.
+/// Returns the weight of an item that is passed or exported.
 fn item(sizes: &mut Sizes, types: &TypesRef<'_>, kind: ComponentExternalKind, index: u32) -> Result<u64, Error> {
     let entity = match kind {
         ComponentExternalKind::Type => return type_at(sizes, types, index),
@@ -183,7 +184,7 @@ fn item(sizes: &mut Sizes, types: &TypesRef<'_>, kind: ComponentExternalKind, in
     sizes.entity(types, &entity)
 }
 
-/// The weight of the type that an import or export has to have.
+/// Returns the weight of the required type of an import or export.
 fn type_ref(sizes: &mut Sizes, types: &TypesRef<'_>, ty: ComponentTypeRef) -> Result<u64, Error> {
     match ty {
         ComponentTypeRef::Module(index) if index < types.core_type_count_in_component() => {
@@ -215,7 +216,7 @@ fn export(sizes: &mut Sizes, types: &TypesRef<'_>, export: &ComponentExport<'_>)
 fn instance(sizes: &mut Sizes, types: &TypesRef<'_>, instance: &ComponentInstance<'_>) -> Result<u64, Error> {
     match instance {
         ComponentInstance::Instantiate { component_index, args } => {
-            // Its imports are compared with the arguments, and its exports are rewritten in terms of them.
+            // The component's imports are compared with the arguments, and its exports are rewritten in terms of them.
             let component = item(sizes, types, ComponentExternalKind::Component, *component_index)?;
             args.iter().try_fold(component, |sum, arg| {
                 let weight = item(sizes, types, arg.kind, arg.index)?;

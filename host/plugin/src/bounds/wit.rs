@@ -1,8 +1,9 @@
 //! The bounds on embedded WIT text, counted in one pass over its words before it is parsed.
 //!
-//! A short text can stand for a large world: `include` copies the included world, and a world imports all interfaces that its own imports
-//! use. The parser also calls itself for each interface that uses another. So the words that make copies are counted, outside of comments
-//! and strings, by the rules of the parser. A text that exceeds a bound is not parsed, and the plugin is shown without its docs.
+//! A short text can describe a large world: `include` copies the included world, and a world imports all interfaces
+//! that its own imports use. The parser also recurses for each interface that uses another. So the words that create
+//! copies are counted, outside of comments and strings, by the rules of the parser. A text that exceeds a bound is not
+//! parsed, and the plugin is shown without its docs.
 
 use std::iter::Peekable;
 use std::str::CharIndices;
@@ -11,14 +12,14 @@ use super::{Bound, Error};
 
 const SHORTEN: &str = "Embed the plugin's own WIT and that of its dependencies, without generated text.";
 
-/// Files of one text. All of WASI have about 40.
+/// The files of one text. All of WASI has about 40.
 const FILES: Bound = Bound {
     most: 200,
     does: "the text has",
     things: "files",
     hint: SHORTEN,
 };
-/// Interfaces: the parser calls itself for each that another uses. All of WASI have about 30.
+/// Interfaces: the parser recurses for each that another uses. All of WASI has about 30.
 const INTERFACES: Bound = Bound {
     most: 500,
     does: "the text has",
@@ -32,15 +33,15 @@ const WORLDS: Bound = Bound {
     things: "worlds and packages",
     hint: SHORTEN,
 };
-/// Bytes that `include` can copy, without comments and spaces: each copies at most the whole text, and once more for each name that is
-/// given to a copy. What the parser makes of a copy is up to 40 times as large.
+/// Bytes that `include` can copy, without comments and spaces: each `include` copies at most the whole text, and once
+/// more for each name that is given to a copy. The parser's result for a copy is up to 40 times as large.
 const INCLUDED: Bound = Bound {
     most: 2 << 20,
     does: "the text includes worlds of",
     things: "bytes",
     hint: SHORTEN,
 };
-/// The same with comments and spaces: comments are copied as they are.
+/// The same with comments and spaces, because comments are copied unchanged.
 const INCLUDED_DOCS: Bound = Bound {
     most: 32 << 20,
     does: "the text includes worlds with docs of",
@@ -55,11 +56,11 @@ const WORD_BYTES: Bound = Bound {
     hint: SHORTEN,
 };
 
-/// Counts what the embedded texts of one component hold; each is given as its files.
+/// Counts the contents of the embedded texts of one component; each text is passed as its files.
 ///
 /// # Errors
 ///
-/// An error that names the bound that is exceeded and the count.
+/// Returns an error with the exceeded bound and the count.
 pub(crate) fn wit<'t, T: Iterator<Item = &'t str>>(texts: impl Iterator<Item = T>) -> Result<(), Error> {
     let (mut included, mut included_docs) = (0, 0);
     for files in texts {
@@ -84,7 +85,7 @@ struct Counts {
     files: u64,
     /// Bytes of all files.
     bytes: u64,
-    /// Those outside of comments that are not spaces.
+    /// The bytes outside of comments that are not spaces.
     code_bytes: u64,
     interfaces: u64,
     worlds: u64,
@@ -96,7 +97,8 @@ struct Counts {
 impl Counts {
     fn text(&mut self, text: &str) -> Result<(), Error> {
         let mut chars = text.char_indices().peekable();
-        // The bytes of the name, version or string that is being read: several words, if nothing but a dot or its like is between them.
+        // The bytes of the name, version or string that is being read: several words if only a dot or a similar
+        // character is between them.
         let mut joined = 0;
         while let Some((start, first)) = chars.next() {
             let mut comment = false;
@@ -159,7 +161,7 @@ fn in_word(char: char) -> bool {
     char.is_ascii_alphanumeric() || char == '-' || char == '_' || !char.is_ascii()
 }
 
-/// Skips the rest of a comment, with those in it.
+/// Skips the rest of a comment, including nested comments.
 fn block_comment(chars: &mut Peekable<CharIndices<'_>>) {
     let mut depth = 1_u32;
     while depth > 0 {
@@ -242,7 +244,7 @@ mod tests {
             check(&padded(twice, " ", spaces + 1)),
             "the text includes worlds with docs of 33,554,434 bytes; at most 33,554,432 are allowed"
         );
-        // A copy may get new names, and so be one more copy.
+        // A copy may be given new names, and then counts as another copy.
         let renamed = "world/**/w{include/**/x/**/with{a/**/as b}}";
         assert_eq!(check(&padded(renamed, ";", (1 << 20) + 17)), "fine");
         assert_eq!(check(&padded(renamed, ";", (1 << 20) + 18)), refused);

@@ -104,7 +104,7 @@ fn names_root(root: &Path, configs: &[toml::Table]) -> bool {
 ///
 /// # Errors
 ///
-/// Returns a plugin error if cargo or rustc cannot be run, or there is no crate in `dir`.
+/// Returns a plugin error if cargo or rustc cannot be run, or `dir` contains no crate.
 pub fn reproducibly(command: &mut Command, dir: &Path) -> Result<()> {
     let tools = Tools::default();
     let mut metadata = tools.cargo(dir, None);

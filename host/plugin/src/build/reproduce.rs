@@ -47,8 +47,8 @@ impl Reproduction {
 /// # Errors
 ///
 /// Returns the errors of [`build`](super::build), and an error of class
-/// [`Host`](agenthost_core::error::ErrorClass::Host) if there is no temporary directory. Differing bytes are not an
-/// error.
+/// [`Host`](agenthost_core::error::ErrorClass::Host) if a temporary directory cannot be created. Differing bytes are
+/// not an error.
 pub fn reproduces(dir: &Path, expected: &[u8]) -> Result<Reproduction> {
     BuildRules::any().reproduces(dir, expected)
 }

@@ -234,8 +234,8 @@ fn closed(properties: Map<String, Json>, required: Vec<Json>) -> Schema {
     object(json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false}))
 }
 
-/// Returns a schema for a choice of names, with a description line for each documented name; `None` if there is no name
-/// to choose.
+/// Returns a schema for a choice of names, with a description line for each documented name; `None` if `cases` is
+/// empty.
 fn names<'d>(cases: impl Iterator<Item = (&'d str, &'d Docs)>) -> Option<Schema> {
     let mut names = Vec::new();
     let mut lines = Vec::new();

@@ -1,7 +1,7 @@
 //! Formats a function's signature as WIT text for people: every type that it uses, with the doc comments, and the
 //! function last.
 //!
-//! Left out: a complete package that a parser would accept. There is no `interface` around the text, and types from
+//! Left out: a complete package that a parser would accept. The text has no `interface` around it, and types from
 //! different interfaces that share a name are prefixed with the interface's name (`types.failure`).
 
 use std::collections::VecDeque;

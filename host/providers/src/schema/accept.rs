@@ -1,4 +1,4 @@
-//! Holding a reply against the schema.
+//! Validates a reply against the schema.
 
 use std::collections::HashSet;
 
@@ -10,19 +10,21 @@ use super::steps::steps;
 use super::walk::{allows_null, bounded, resolve, types};
 use agenthost_core::weaken::{self, Defence};
 
-/// How many faults of a reply are named: enough for a model to repair it, short enough for a person.
+/// The maximum number of faults reported for a reply: enough for a model to repair it, short enough for a person.
 const NAMED_FAULTS: usize = 3;
-/// The characters of one fault; a validator quotes whole lists and names from the reply.
+/// The maximum number of characters of one fault; a validator quotes whole lists and names from the reply.
 const FAULT_CHARS: usize = 500;
-/// The steps up to which more than the first fault is looked for: finding all of them takes memory for each.
+/// The number of steps up to which more than the first fault is searched for, because finding all of them takes memory
+/// for each.
 const STEPS_FOR_FAULTS: u64 = 20_000;
-/// Bytes that one compiled pattern may take. The states of [`patterns`](super::patterns) are the tighter bound.
+/// The maximum number of bytes of one compiled pattern. The states of [`patterns`](super::patterns) are the tighter
+/// bound.
 const PATTERN_SIZE: usize = 1 << 20;
-/// Bytes that the engine may keep of what it worked out while it looks for one pattern.
+/// The maximum number of bytes of the engine's cache while it searches for one pattern.
 const PATTERN_CACHE: usize = 128 * 1024;
-/// The bytes of a reply that is held against a schema: ten times the longest that common models write.
+/// The maximum number of bytes of a reply: ten times the longest that common models write.
 const MAX_REPLY_BYTES: usize = 2 * 1024 * 1024;
-/// What a schema may come to for its compiled form to be kept: a few hundred kilobytes.
+/// The maximum size of a schema whose compiled form is kept: a few hundred kilobytes.
 const SMALL_NODES: u64 = 2_000;
 const SMALL_STATES: u64 = 2_000;
 
@@ -39,7 +41,7 @@ impl Checker {
     ///
     /// # Errors
     ///
-    /// The schema is invalid, or exceeds a bound, which the message names.
+    /// Returns an error if the schema is invalid, or exceeds a bound, which the message names.
     #[doc(hidden)]
     pub fn new(schema: &Value) -> Result<Self, String> {
         if !schema.is_object() {
@@ -73,22 +75,22 @@ impl Checker {
         })
     }
 
-    /// Whether it takes little memory.
+    /// Returns whether the compiled schema takes little memory.
     pub fn is_small(&self) -> bool {
         super::nodes(&self.schema) <= SMALL_NODES && self.patterns.sum() <= SMALL_STATES
     }
 
-    /// Does what [`accept`] does.
+    /// Validates a reply like [`accept`].
     ///
     /// # Errors
     ///
-    /// The faults of the reply.
+    /// Returns the faults of the reply.
     pub fn accept(&self, text: &str) -> Result<Value, String> {
         if text.len() > MAX_REPLY_BYTES {
             return Err(format!("the reply is longer than {MAX_REPLY_BYTES} bytes"));
         }
         let schema = &self.schema;
-        // serde_json refuses more than 128 levels by itself.
+        // serde_json itself rejects more than 128 levels.
         let mut value = serde_json::from_str::<Value>(unfenced(text)).map_err(|error| format!("no JSON: {error}"))?;
         let steps = steps(schema, &self.patterns, &value)?;
         drop_nulls(schema, schema, &mut value, 0);
@@ -105,7 +107,7 @@ impl Checker {
     }
 }
 
-/// A fault with its place.
+/// Formats a fault with its place.
 fn named(fault: &ValidationError<'_>) -> String {
     let path = fault.instance_path().to_string();
     let path = if path.is_empty() { "/" } else { &path };
@@ -118,8 +120,8 @@ fn named(fault: &ValidationError<'_>) -> String {
 
 /// Reads the JSON value in `text` and validates it against `schema`.
 ///
-/// White space around the value and one Markdown fence are taken off. A `null` for a property that is optional and
-/// allows none is dropped first: a vendor's strict mode knows no other way to leave a property out.
+/// White space around the value and one Markdown fence are removed. A `null` for an optional property that does not
+/// allow it is dropped first, because a vendor's strict mode has no other way to omit a property.
 ///
 /// ```
 /// use agenthost_providers::schema::accept;
@@ -133,12 +135,12 @@ fn named(fault: &ValidationError<'_>) -> String {
 ///
 /// # Errors
 ///
-/// What is wrong, each fault with its path: `/findings/0/claim: value is not of type "string"`.
+/// Returns the faults, each with its path: `/findings/0/claim: value is not of type "string"`.
 pub fn accept(schema: &Value, text: &str) -> Result<Value, String> {
     Checker::new(schema)?.accept(text)
 }
 
-/// `text` without the white space and the one Markdown fence around it.
+/// Returns `text` without the white space and the one Markdown fence around it.
 fn unfenced(text: &str) -> &str {
     let text = text.trim();
     let inside = text.strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
@@ -206,8 +208,8 @@ fn drop_nulls(root: &Value, schema: &Value, value: &mut Value, depth: usize) {
     }
 }
 
-/// Whether `value` looks like one of `branch`: the right type, the right tags, every required member there. Only picks
-/// the branch in which nulls are dropped; the validator has the last word.
+/// Returns whether `value` looks like a value of `branch`: the right type, the right tags, all required members. This
+/// only selects the branch in which nulls are dropped; the validator decides.
 fn resembles(root: &Value, branch: &Value, value: &Value) -> bool {
     let Some(branch) = resolve(root, branch) else {
         return false;

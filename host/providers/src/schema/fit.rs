@@ -1,10 +1,10 @@
-//! Rewriting a schema into the subset that a vendor's structured output takes.
+//! Rewrites a schema into the subset that a vendor's structured output accepts.
 //!
-//! Both vendors take objects that are closed, unions as `anyOf`, `enum`, `const`, and references to definitions. Both
-//! refuse part of the rest, each a different part, so what only narrows a value (lengths, bounds, patterns) is not sent
-//! as a keyword but as words in the description: the model reads it, and the reply is validated anyway. What changes the
-//! *shape* of a value and cannot be said (a map with free keys, a tuple, a part with no schema) makes the whole schema
-//! unfit, and the caller asks for it in words.
+//! Both vendors accept closed objects, unions as `anyOf`, `enum`, `const`, and references to definitions. Each rejects
+//! a different part of the rest. So constraints that only narrow a value (lengths, bounds, patterns) are not sent as
+//! keywords but as words in the description: the model reads them, and the reply is validated anyway. If a schema
+//! changes the *shape* of a value in a way that the subset cannot express (a map with free keys, a tuple, a part
+//! without a schema), the whole schema is unfit, and the caller asks for it in words.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::walk::{allows_null, target_of, types};
 
-/// Whose rules a schema has to follow.
+/// The vendor whose rules a schema has to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// Anthropic: optional properties stay optional, at most 24 of them; at most 16 unions; no recursion.
@@ -22,13 +22,14 @@ pub enum Dialect {
     OpenAi,
 }
 
-/// The optional properties and unions that Anthropic takes in one schema.
+/// The maximum number of optional properties and unions in one schema for Anthropic.
 const ANTHROPIC_OPTIONAL: usize = 24;
 const ANTHROPIC_UNIONS: usize = 16;
-/// The JSON values that may be copied or made while a schema is rewritten. A list of types is written out as a union with
-/// a copy for each, so that nested ones double with every level; such a schema is asked for in words.
+/// The maximum number of JSON values that may be copied or created while a schema is rewritten. A list of types is
+/// written out as a union with a copy for each, so nested lists double with every level. The caller asks for such a
+/// schema in words.
 const MAX_WORK: u64 = 50_000;
-/// The string formats that both vendors know.
+/// The string formats that both vendors accept.
 const FORMATS: [&str; 9] = [
     "date-time",
     "time",
@@ -41,7 +42,7 @@ const FORMATS: [&str; 9] = [
     "uuid",
 ];
 
-/// `schema` as `dialect` takes it.
+/// Rewrites `schema` for `dialect`.
 ///
 /// ```
 /// use agenthost_providers::schema::{Dialect, fit};
@@ -56,7 +57,7 @@ const FORMATS: [&str; 9] = [
 ///
 /// # Errors
 ///
-/// Why it cannot be said in this dialect, with the place.
+/// Returns the reason why the dialect cannot express the schema, with its place.
 pub fn fit(schema: &Value, dialect: Dialect) -> Result<Value, String> {
     let mut fitter = Fitter {
         root: schema,
@@ -103,7 +104,7 @@ struct Fitter<'a> {
     dialect: Dialect,
     optional: usize,
     unions: usize,
-    /// JSON values that were copied or made.
+    /// The number of JSON values that were copied or created.
     work: u64,
 }
 
@@ -121,7 +122,8 @@ impl Fitter<'_> {
         if let Some(target) = keywords.get("$ref") {
             let target = target.as_str().filter(|target| is_definition(self.root, target));
             let target = target.ok_or_else(|| format!("{path}: a reference to something else than a definition"))?;
-            // Beside a reference both vendors take nothing; what only describes can go, what narrows cannot.
+            // Both vendors reject keywords next to a reference. Those that only describe are dropped; those that narrow
+            // cannot be.
             let narrows =
                 |name: &String| !matches!(name.as_str(), "$ref" | "$defs" | "definitions") && !describes(name);
             if let Some(name) = keywords.keys().find(|name| narrows(name)) {
@@ -188,7 +190,7 @@ impl Fitter<'_> {
                 | "maxLength" | "pattern" | "maxItems" | "uniqueItems" | "minProperties" | "maxProperties" => {
                     words.push(format!("{name} {value}"));
                 }
-                // Each changes which shapes are allowed, in a way that neither vendor takes.
+                // Each changes the allowed shapes in a way that neither vendor accepts.
                 "not"
                 | "if"
                 | "then"
@@ -226,7 +228,7 @@ impl Fitter<'_> {
         Ok(Value::Object(out))
     }
 
-    /// Counts `values` that are copied or made.
+    /// Counts `values` that are copied or created.
     fn works(&mut self, values: u64, path: &str) -> Result<(), String> {
         self.work = self.work.saturating_add(values);
         if self.work > MAX_WORK {
@@ -235,7 +237,7 @@ impl Fitter<'_> {
         Ok(())
     }
 
-    /// `type: ["string", "null"]` as a union of one schema per type.
+    /// Rewrites `type: ["string", "null"]` as a union of one schema per type.
     fn several_types(
         &mut self,
         keywords: &Map<String, Value>,
@@ -261,7 +263,7 @@ impl Fitter<'_> {
         self.schema(&Value::Object(union), path, depth + 1)
     }
 
-    /// OpenAI wants a type beside literals where there is one; Anthropic's own SDK takes it away.
+    /// Adds a type next to literals if they have one type. OpenAI requires it; Anthropic's own SDK removes it.
     fn type_of_literals<'v>(
         &self,
         out: &mut Map<String, Value>,
@@ -287,8 +289,8 @@ impl Fitter<'_> {
     ) -> Result<(), String> {
         let none = Map::new();
         let properties = keywords.get("properties").and_then(Value::as_object).unwrap_or(&none);
-        // Free keys beside known ones, which most schemas allow by saying nothing, need not be offered; a map with
-        // nothing but free keys would become an empty object.
+        // Most schemas allow free keys next to known ones by not mentioning them; those need not be offered. A map with
+        // only free keys would become an empty object.
         match keywords.get("additionalProperties") {
             Some(Value::Object(_)) => return Err(format!("{path}: an object with free keys")),
             Some(Value::Bool(false)) => {}
@@ -349,7 +351,8 @@ impl Fitter<'_> {
     }
 }
 
-/// `schema` without the `null` that it allows: what may be left out need not be a union as well, and unions are scarce.
+/// Returns `schema` without the `null` that it allows: an optional property need not be a union as well, and unions are
+/// scarce.
 fn without_null(schema: &Value) -> Cow<'_, Value> {
     let is_null = |branch: &Value| branch.get("type") == Some(&json!("null"));
     let mut copy = schema.clone();
@@ -372,7 +375,7 @@ fn without_null(schema: &Value) -> Cow<'_, Value> {
         if let [Value::Object(only)] = branches.as_slice() {
             let only = only.clone();
             keywords.shift_remove(keyword);
-            // The outer description speaks of the property, the inner one of its type.
+            // The outer description is about the property, the inner one about its type.
             let described = std::mem::replace(keywords, only);
             if !keywords.contains_key("$ref") {
                 keywords.extend(described);
@@ -383,7 +386,7 @@ fn without_null(schema: &Value) -> Cow<'_, Value> {
     Cow::Borrowed(schema)
 }
 
-/// Whether `target` names the root or one of its definitions; other places may look different once they are rewritten.
+/// Returns whether `target` names the root or one of its definitions; other places may change when they are rewritten.
 fn is_definition(root: &Value, target: &str) -> bool {
     let name = target
         .strip_prefix("#/$defs/")
@@ -392,7 +395,7 @@ fn is_definition(root: &Value, target: &str) -> bool {
     place && target_of(root, target).is_some()
 }
 
-/// Whether a keyword only describes.
+/// Returns whether a keyword only describes.
 fn describes(name: &str) -> bool {
     matches!(
         name,
@@ -409,7 +412,7 @@ fn describes(name: &str) -> bool {
     )
 }
 
-/// Literals have to be plain: text, numbers, true, false, null.
+/// Checks that a literal is plain: text, a number, true, false or null.
 fn simple(value: &Value, path: &str) -> Result<(), String> {
     if value.is_object() || value.is_array() {
         Err(format!("{path}: a literal that is an object or array"))
@@ -418,7 +421,7 @@ fn simple(value: &Value, path: &str) -> Result<(), String> {
     }
 }
 
-/// Refuses definitions that come back to themselves.
+/// Refuses recursive definitions.
 fn recursion(root: &Value) -> Result<(), String> {
     let mut done = HashSet::new();
     let mut open = HashSet::new();
@@ -444,7 +447,7 @@ fn acyclic<'a>(
                 for (keyword, value) in keywords {
                     match value.as_str() {
                         Some(target) if keyword == "$ref" => acyclic(root, target, open, done)?,
-                        // The definitions are visited where something refers to them.
+                        // Definitions are visited through the references to them.
                         _ if matches!(keyword.as_str(), "$defs" | "definitions") && std::ptr::eq(part, root) => {}
                         _ => parts.push(value),
                     }

@@ -1,21 +1,21 @@
-//! The work that a schema's patterns make: estimated from their syntax, before any of them is compiled.
+//! Estimates the cost of a schema's patterns from their syntax, before any of them is compiled.
 //!
-//! A regular expression of a few bytes can compile to megabytes, because counted repetitions are written out. The number
-//! of states bounds both the memory of a compiled pattern and the time per byte of text, as the engine looks at each
-//! state at most once for a byte.
+//! A regular expression of a few bytes can compile to megabytes, because counted repetitions are written out. The
+//! number of states bounds both the memory of a compiled pattern and the time per byte of text, because the engine
+//! visits each state at most once per byte.
 
 use std::collections::HashMap;
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 use serde_json::Value;
 
-/// The number of patterns in one schema: far more than a schema of a type has.
+/// The maximum number of patterns in one schema: far more than a schema of a type has.
 const MAX_PATTERNS: usize = 256;
-/// The bytes of one pattern: longer ones are lists of words, which `enum` says better.
+/// The maximum length of one pattern in bytes: longer ones are lists of words, for which `enum` is better.
 const MAX_PATTERN_BYTES: usize = 4 * 1024;
-/// The states of one compiled pattern: about half a megabyte.
+/// The maximum number of states of one compiled pattern: about half a megabyte.
 const MAX_PATTERN_STATES: u64 = 10_000;
-/// The states of all patterns of a schema together: a few megabytes.
+/// The maximum number of states of all patterns of a schema together: a few megabytes.
 const MAX_STATES: u64 = 50_000;
 
 /// The states of each pattern of a schema, by its text.
@@ -23,7 +23,7 @@ const MAX_STATES: u64 = 50_000;
 pub(super) struct Patterns(HashMap<String, u64>);
 
 impl Patterns {
-    /// Collects the patterns of `root`, wherever they are, and returns the bound that they exceed as an error.
+    /// Collects the patterns of `root`, wherever they are. Returns an error with the bound that they exceed.
     pub(super) fn of(root: &Value) -> Result<Self, String> {
         let mut patterns = Self::default();
         let (mut count, mut sum) = (0, 0_u64);
@@ -49,7 +49,7 @@ impl Patterns {
                         "a pattern of the schema is longer than {MAX_PATTERN_BYTES} bytes"
                     ));
                 }
-                // Each place compiles its own.
+                // Each occurrence is compiled separately.
                 let states = patterns.0.get(pattern).copied().unwrap_or_else(|| states(pattern));
                 if states > MAX_PATTERN_STATES {
                     return Err(format!(
@@ -69,24 +69,24 @@ impl Patterns {
         Ok(patterns)
     }
 
-    /// The states of `pattern`.
+    /// Returns the number of states of `pattern`.
     pub(super) fn states(&self, pattern: &str) -> u64 {
         self.0.get(pattern).copied().unwrap_or(MAX_PATTERN_STATES)
     }
 
-    /// The states of all patterns.
+    /// Returns the number of states of all patterns.
     pub(super) fn sum(&self) -> u64 {
         self.0.values().sum()
     }
 }
 
-/// The states of `pattern`, estimated high. The most that is allowed if its syntax is not known here: then the size limit
-/// of the engine bounds it, or the engine refuses it, too.
+/// Returns a high estimate of the states of `pattern`. If its syntax is unknown here, returns the allowed maximum: then
+/// the size limit of the engine bounds it, or the engine rejects it too.
 fn states(pattern: &str) -> u64 {
     regex_syntax::parse(&ascii_classes(pattern)).map_or(MAX_PATTERN_STATES, |hir| size(&hir))
 }
 
-/// `pattern` with `\d`, `\w` and `\s` as JSON Schema means them: of ASCII alone for the first two.
+/// Rewrites `\d` and `\w` in `pattern` to ASCII classes, which is their meaning in JSON Schema.
 fn ascii_classes(pattern: &str) -> String {
     let mut text = String::with_capacity(pattern.len());
     let mut chars = pattern.chars();
@@ -107,20 +107,20 @@ fn ascii_classes(pattern: &str) -> String {
     text
 }
 
-/// The nesting of `hir` is bounded by the parser.
+/// Estimates the states of `hir`. The parser bounds its nesting.
 fn size(hir: &Hir) -> u64 {
     match hir.kind() {
         HirKind::Empty => 0,
         HirKind::Look(_) => 1,
         HirKind::Literal(literal) => literal.0.len() as u64,
-        // Ranges of ASCII share a state; the others are written out in up to four bytes each.
+        // Ranges of ASCII share a state; the others expand to up to four bytes each.
         HirKind::Class(Class::Unicode(class)) => {
             1 + 3 * class.ranges().iter().filter(|range| !range.end().is_ascii()).count() as u64
         }
         HirKind::Class(Class::Bytes(_)) => 1,
         HirKind::Repetition(repetition) => {
             let times = repetition.max.unwrap_or_else(|| repetition.min.saturating_add(1));
-            // What may match nothing still takes a state for each time.
+            // An expression that may match nothing still takes a state per repetition.
             size(&repetition.sub).max(1).saturating_mul(u64::from(times.max(1)))
         }
         HirKind::Capture(capture) => size(&capture.sub).saturating_add(2),

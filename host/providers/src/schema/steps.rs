@@ -1,4 +1,5 @@
-//! The work of holding one reply against a schema, counted before it is done: a validator cannot be interrupted.
+//! Counts the work of validating one reply against a schema before it is done, because a validator cannot be
+//! interrupted.
 
 use std::collections::HashMap;
 
@@ -7,25 +8,25 @@ use serde_json::{Map, Value};
 use super::patterns::Patterns;
 use super::walk::{IN_PLACE, UNEVALUATED_FACTOR, target_of};
 
-/// The steps that holding one reply against a schema may take: about a second of computing on one busy
-/// processor, and 150 MB with the reply itself.
+/// The maximum number of steps for validating one reply: about a second of computing on one busy processor, and 150 MB
+/// with the reply itself.
 pub(super) const MAX_STEPS: u64 = 500_000;
-/// How deep those steps may be nested, which bounds the stack that they need.
+/// The maximum nesting of those steps, which bounds the stack that they need.
 const MAX_STEP_DEPTH: usize = 400;
-/// How many cheap operations (a comparison, a look-up) cost as much as a step.
+/// The number of cheap operations (a comparison, a look-up) that cost as much as a step.
 const CHEAP: u64 = 8;
-/// How many states of a pattern, times bytes of text, cost as much as a step.
+/// The number of pattern states, times bytes of text, that cost as much as a step.
 const STATES_PER_STEP: u64 = 64;
-/// Steps for a text that has to be a pattern itself, which is compiled.
+/// The steps for a text that has to be a pattern itself, because it is compiled.
 const COMPILED_STEPS: u64 = 5_000;
 
-/// Returns the steps that it takes to hold `value` against `root`. Counts every sub-schema against every value that it
-/// may apply to, as a validator without a memory would; a schema that goes into the same member twice in a circle doubles
+/// Returns the number of steps for validating `value` against `root`. Counts every sub-schema against every value that
+/// it may apply to, like a validator without memoization; a recursive schema that visits the same member twice doubles
 /// that with every level of the reply. `root` has to be [`bounded`](super::walk::bounded).
 ///
 /// # Errors
 ///
-/// There are more than [`MAX_STEPS`].
+/// Returns an error if the count exceeds [`MAX_STEPS`].
 pub(super) fn steps(root: &Value, patterns: &Patterns, value: &Value) -> Result<u64, String> {
     let mut count = Count {
         root,
@@ -43,7 +44,7 @@ struct Count<'a> {
     known: HashMap<(*const Value, *const Value), u64>,
     /// The number of values in lists of literals.
     literals: HashMap<*const Value, u64>,
-    /// Pairs that were looked at, so that counting is bounded like what it counts.
+    /// The number of visited pairs, so that counting is bounded like the work that it counts.
     visited: u64,
 }
 
@@ -57,7 +58,7 @@ impl Count<'_> {
             return Err(too_many());
         }
         let Value::Object(keywords) = schema else { return Ok(1) };
-        // Plain values are cheap to count again and would fill the memory.
+        // Plain values are cheap to count again, and would fill the memory.
         let key =
             (value.is_object() || value.is_array()).then(|| (std::ptr::from_ref(schema), std::ptr::from_ref(value)));
         if let Some(steps) = key.and_then(|key| self.known.get(&key)) {
@@ -80,7 +81,7 @@ impl Count<'_> {
         Ok(total)
     }
 
-    /// The steps of one keyword.
+    /// Returns the steps of one keyword.
     fn keyword(&mut self, keyword: &str, part: &Value, value: &Value, depth: usize) -> Result<u64, String> {
         let members = || value.as_object().into_iter().flatten();
         let items = || value.as_array().into_iter().flatten();
@@ -106,7 +107,7 @@ impl Count<'_> {
             ("patternProperties", Value::Object(all)) => {
                 for (name, member) in members() {
                     for (pattern, part) in all {
-                        // `additionalProperties` asks for the match once more.
+                        // `additionalProperties` repeats the match.
                         let matched = self.matching(name, pattern).saturating_mul(2);
                         sum = sum
                             .saturating_add(self.part(part, member, depth)?)
@@ -162,7 +163,7 @@ impl Count<'_> {
         Ok(sum)
     }
 
-    /// The steps of a keyword that has no sub-schema.
+    /// Returns the steps of a keyword without a sub-schema.
     fn own(&mut self, keyword: &str, part: &Value, value: &Value) -> u64 {
         match (keyword, part, value) {
             ("pattern", Value::String(pattern), Value::String(text)) => self.matching(text, pattern),
@@ -177,7 +178,7 @@ impl Count<'_> {
                 let known = self.literals.entry(std::ptr::from_ref(literals));
                 *known.or_insert_with(|| super::nodes(literals)) / CHEAP
             }
-            // A fault may be named for each of them.
+            // Each of them may cause a fault.
             ("required", Value::Array(names), Value::Object(_)) => names.len() as u64 / CHEAP,
             ("dependentRequired" | "dependencies", Value::Object(all), Value::Object(_)) => {
                 super::nodes(part) / CHEAP + all.len() as u64
@@ -187,7 +188,7 @@ impl Count<'_> {
         }
     }
 
-    /// The steps of looking for `pattern` in `text`.
+    /// Returns the steps of searching for `pattern` in `text`.
     fn matching(&self, text: &str, pattern: &str) -> u64 {
         (text.len() as u64).saturating_mul(self.patterns.states(pattern)) / STATES_PER_STEP + 1
     }

@@ -59,7 +59,7 @@ fn of<T: JsonSchema>() -> Value {
     schemars::schema_for!(T).to_value()
 }
 
-/// Every keyword that stands in a schema, property names left out.
+/// Collects every keyword in a schema, without property names.
 fn keywords(schema: &Value, found: &mut Vec<String>) {
     for (name, value) in schema.as_object().into_iter().flatten() {
         found.push(name.clone());
@@ -336,7 +336,7 @@ fn a_fault_is_named_by_its_path_and_without_the_value() {
 
 #[test]
 fn a_null_that_stands_for_left_out_is_dropped() {
-    // As serde writes an option with `skip_serializing_if`: it may be left out, but may not be null.
+    // As serde writes an option with `skip_serializing_if`: it may be absent, but not null.
     let schema = json!({
         "type": "object",
         "properties": {
@@ -480,7 +480,7 @@ fn no_reply_overflows_the_stack() {
     let nested = (0..126).fold(json!({}), |inner, _| json!({"a": inner})).to_string();
     let plain = json!({"type": "object", "properties": {"a": {"$ref": "#"}}});
     assert!(check_on_a_small_stack(plain, nested.clone()).is_ok());
-    // As deep as the bound on steps lets it become.
+    // As deep as the bound on steps allows.
     let deeper = json!({"type": "object", "properties": {"a": {"allOf": [{"$ref": "#"}]}}});
     assert!(check_on_a_small_stack(deeper, nested.clone()).is_ok());
 

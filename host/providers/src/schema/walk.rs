@@ -1,21 +1,21 @@
-//! Reading a schema: references, types, and what of it would make a validator run away: a reference that goes in a
-//! circle, and unions that multiply the work with every level of the reply.
+//! Reads a schema: its references, its types, and the parts that would make a validator run away, which are circular
+//! references and unions that multiply the work with every level of the reply.
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-/// How many sub-schemas one value may have to be held against before its members are looked at. Real schemas stay far
+/// The maximum number of sub-schemas that apply to one value before its members are visited. Real schemas stay far
 /// below; a chain of unions of unions doubles it with every link.
 const MAX_ALTERNATIVES: u64 = 1_000;
 
-/// How many references and unions may follow one another before a member is gone into.
+/// The maximum number of consecutive references and unions before a member is visited.
 const MAX_CHAIN: usize = 32;
-/// How many times `unevaluatedProperties` and `unevaluatedItems` make a validator go through the parts beside them: once
-/// for the value and twice for what is evaluated, measured at 2.8 a level.
+/// The number of times that `unevaluatedProperties` and `unevaluatedItems` make a validator visit the parts next to
+/// them: once for the value and twice for what is evaluated, measured at 2.8 per level.
 pub(super) const UNEVALUATED_FACTOR: u64 = 3;
 
-/// What `schema` points at, following local references; none where one leads out of `root` or in a circle.
+/// Returns the target of `schema`'s chain of local references; `None` if one leads out of `root` or in a circle.
 pub(crate) fn resolve<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
     let mut schema = schema;
     for _ in 0..super::MAX_DEPTH {
@@ -27,7 +27,7 @@ pub(crate) fn resolve<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Valu
     None
 }
 
-/// What the local reference `target` names: `#`, or a JSON pointer after `#`.
+/// Returns the target of the local reference `target`: `#`, or a JSON pointer after `#`.
 pub(super) fn target_of<'a>(root: &'a Value, target: &str) -> Option<&'a Value> {
     let pointer = target.strip_prefix('#')?;
     if pointer.contains('%') {
@@ -37,7 +37,7 @@ pub(super) fn target_of<'a>(root: &'a Value, target: &str) -> Option<&'a Value> 
     }
 }
 
-/// The types that `schema` names; empty where it names none.
+/// Returns the types that `schema` names; empty if it names none.
 pub(crate) fn types(schema: &Value) -> Vec<&str> {
     match schema.get("type") {
         Some(Value::String(name)) => vec![name],
@@ -46,7 +46,7 @@ pub(crate) fn types(schema: &Value) -> Vec<&str> {
     }
 }
 
-/// Whether `null` can satisfy `schema`. Errs towards yes where it cannot tell.
+/// Returns whether `null` can satisfy `schema`. Returns true if this cannot be determined.
 pub(crate) fn allows_null(root: &Value, schema: &Value) -> bool {
     allows_null_within(root, schema, super::MAX_DEPTH)
 }
@@ -77,9 +77,9 @@ fn allows_null_within(root: &Value, schema: &Value, depth: usize) -> bool {
     })
 }
 
-/// Refuses what would make a validator run away on one value: a reference that comes back to itself without going into a
+/// Refuses what would make a validator run away on one value: a reference that leads back to itself without visiting a
 /// member, and unions that multiply. Also refuses references that are not local, and a part with an identifier of its
-/// own, because references below it would mean something else to the validator than to this module.
+/// own, because references below it would have another meaning for the validator than for this module.
 pub(super) fn bounded(root: &Value) -> Result<(), String> {
     let mut known = HashMap::new();
     let mut seen = HashSet::new();
@@ -95,7 +95,7 @@ pub(super) fn bounded(root: &Value) -> Result<(), String> {
             }
             alternatives(root, schema, &mut known, 0)?;
             open.extend(parts(schema));
-            // A reference may lead to a place that is no part of any schema by itself.
+            // A reference may lead to a place that is not itself part of a schema.
             open.extend(
                 schema
                     .get("$ref")
@@ -119,7 +119,7 @@ pub(super) const IN_PLACE: [&str; 8] = [
     "dependentSchemas",
 ];
 
-/// The sub-schemas that stand in `schema`'s keywords, not following references.
+/// Returns the sub-schemas in `schema`'s keywords, without following references.
 fn parts(schema: &Value) -> Vec<&Value> {
     let mut parts = Vec::new();
     for (keyword, value) in schema.as_object().into_iter().flatten() {
@@ -152,8 +152,8 @@ fn parts(schema: &Value) -> Vec<&Value> {
     parts
 }
 
-/// How many sub-schemas apply to the same value as `schema` does, itself included. `known` holds a none for every schema
-/// that is being counted, which is how a circle shows.
+/// Returns the number of sub-schemas that apply to the same value as `schema`, including itself. `known` contains
+/// `None` for every schema that is being counted, which reveals a circle.
 fn alternatives(
     root: &Value,
     schema: &Value,

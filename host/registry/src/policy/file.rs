@@ -224,7 +224,7 @@ pub(super) fn read(env: &Env, path: PathBuf) -> Result<File> {
     })
 }
 
-/// Returns the entries of the table `key`; empty if there is no such table.
+/// Returns the entries of the table `key`; empty if the table does not exist.
 fn entries<'a>(top: &Section<'a>, key: &str) -> Result<Vec<TomlEntry<'a>>> {
     let section = top.get(key).map(|entry| entry.section()).transpose()?;
     Ok(section.map_or_else(Vec::new, |section| section.entries().collect()))

@@ -51,8 +51,9 @@ pub fn beside(component: &Path) -> PathBuf {
 ///
 /// # Errors
 ///
-/// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for a file that is no plugin, or one that cannot be published;
-/// [`Host`](agenthost_core::error::ErrorClass::Host) where the signature cannot be written.
+/// Returns an error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for a file that is not a plugin or
+/// cannot be published, and of class [`Host`](agenthost_core::error::ErrorClass::Host) if the signature cannot be
+/// written.
 #[cfg(feature = "signing")]
 pub fn sign_file(path: &Path, secret: &SecretKey) -> Result<Statement> {
     let (plugin, bytes) = read(path)?;

@@ -1,4 +1,4 @@
-//! The child process: it limits itself, reads a plugin, and writes native code.
+//! The child process: limits itself, reads a plugin, and writes native code.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -11,39 +11,39 @@ use crate::engine::{Reservation, compiler};
 
 /// The argument that makes a program a compiler.
 pub(super) const ARGUMENT: &str = "__compile";
-/// The exit code for a plugin that is not valid; the reason is on stderr.
+/// The exit code for an invalid plugin; the reason is on stderr.
 pub(super) const INVALID: u8 = 65;
-/// The exit code for a child that could not begin.
+/// The exit code of a child that could not start.
 pub(super) const CANNOT_START: u8 = 71;
 
-/// What the parent asks for, in the second argument.
+/// The request of the parent, passed as the second argument.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Job {
-    /// The bytes of the plugin, on stdin.
+    /// The number of bytes of the plugin, which is on stdin.
     pub(super) length: u64,
     /// Bytes of address space.
     pub(super) memory: u64,
     /// Seconds of computing time.
     pub(super) cpu_seconds: u64,
     pub(super) reservation: Reservation,
-    /// The process that asks.
+    /// The id of the parent process.
     pub(super) parent: i32,
 }
 
-/// What the child says of itself, in a line of JSON before the image.
+/// The header that the child writes before the image, as a line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Header {
     /// The length of the image.
     pub(super) length: u64,
-    /// The most memory that was held, in bytes, if the system tells.
+    /// The peak memory in bytes; `None` if the system does not report it.
     pub(super) peak_memory: Option<u64>,
 }
 
-/// Does the work of a compiler process and returns its exit code, if this process was started as one; else returns `None`.
+/// Compiles and returns the exit code if this process was started as a compiler; otherwise returns `None`.
 ///
-/// A program that lets its host compile with [`Compile::Child`](super::Compile::Child) and itself as the program calls this first in `main`,
-/// before it starts any thread.
+/// A program that is itself the program of [`Compile::Child`](super::Compile::Child) calls this first in `main`, before
+/// it starts any thread.
 ///
 /// ```
 /// // At the top of `main`:
@@ -96,12 +96,12 @@ fn work(job: &Job) -> io::Result<u8> {
     Ok(0)
 }
 
-/// Binds this process to its parent and to its limits, before it has read anything. Returns its status file: no other can be opened
-/// from here on.
+/// Ties this process to its parent and applies its limits, before it has read anything. Returns its status file,
+/// because no other file can be opened from here on.
 fn limit(job: &Job) -> io::Result<File> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    // A parent that ended before that does not send the signal any more.
+    // A parent that ended before that call no longer sends the signal.
     if rustix::process::getppid().map(Pid::as_raw_nonzero) != std::num::NonZero::new(job.parent) {
         return Err(io::Error::other("the process that asked for this has ended"));
     }
@@ -119,12 +119,12 @@ fn limit(job: &Job) -> io::Result<File> {
     set(Resource::Core, 0, 0)?;
     set(Resource::As, job.memory, job.memory)?;
     set(Resource::Cpu, job.cpu_seconds, job.cpu_seconds.saturating_add(1))?;
-    // 0, 1, 2 and the status file are all: no file, pipe or socket can be opened.
+    // 0, 1, 2 and the status file take all descriptors: no other file, pipe or socket can be opened.
     set(Resource::Nofile, 4, 4)?;
     Ok(status)
 }
 
-/// Closes what the parent was given without close-on-exec, by whatever program started it.
+/// Closes the descriptors that the parent inherited without close-on-exec from the program that started it.
 fn close_inherited() {
     let Ok(dir) = std::fs::read_dir("/proc/self/fd") else {
         return;
@@ -136,8 +136,8 @@ fn close_inherited() {
         .collect();
     for fd in open {
         #[expect(unsafe_code, reason = "descriptors that this process inherited have no owner in it")]
-        // SAFETY: this runs first in a process with one thread, which has opened nothing but the directory above; that is closed
-        // by now, which the look at the number finds out.
+        // SAFETY: this runs first in a process with one thread, which has opened nothing but the directory above. That
+        // is closed by now, and `fcntl_getfd` fails for its descriptor.
         unsafe {
             if rustix::io::fcntl_getfd(BorrowedFd::borrow_raw(fd)).is_ok() {
                 rustix::io::close(fd);
@@ -146,7 +146,7 @@ fn close_inherited() {
     }
 }
 
-/// The most memory that this process held.
+/// Returns the peak memory of this process.
 fn peak_memory(status: &mut File) -> Option<u64> {
     let mut text = String::new();
     status.rewind().ok()?;

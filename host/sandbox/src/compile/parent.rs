@@ -1,4 +1,4 @@
-//! The parent's side of a compiler process: start it, wait for it within limits, and say how it ended.
+//! The parent's side of a compiler process: starts it, waits for it within limits, and reports how it ended.
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -16,14 +16,14 @@ use super::{CompileLimits, Source};
 use crate::engine::Reservation;
 use agenthost_core::error::Error;
 
-/// The largest image: code for a plugin of the largest size, with room.
+/// The maximum size of an image: the code of a plugin of the largest size, with room to spare.
 const MAX_IMAGE: usize = 512 << 20;
-/// What is kept of the child's stderr.
+/// The maximum number of bytes kept of the child's stderr.
 const MAX_WORDS: usize = 16 << 10;
-/// Threads of the compiler at most: each takes address space of its own.
+/// The maximum number of threads of the compiler. Each takes its own address space.
 const MAX_THREADS: usize = 4;
 
-/// What a child compiled.
+/// The result of a child.
 pub(super) struct Compiled {
     pub(super) image: Vec<u8>,
     pub(super) peak_memory: Option<u64>,
@@ -63,7 +63,7 @@ pub(super) fn compile(
 }
 
 fn start(program: &Path, job: &Job, bytes: &[u8]) -> io::Result<Running> {
-    // The child reads it at its own pace, and no thread has to feed it.
+    // The child reads it at its own pace, and no thread needs to feed it.
     let mut input = File::from(rustix::fs::memfd_create("plugin", MemfdFlags::CLOEXEC)?);
     input.write_all(bytes)?;
     io::Seek::rewind(&mut input)?;
@@ -83,7 +83,7 @@ fn start(program: &Path, job: &Job, bytes: &[u8]) -> io::Result<Running> {
     Ok(Running(child))
 }
 
-/// A child that is killed when it is dropped, if it still runs.
+/// A child that is killed when dropped, if it is still running.
 struct Running(Child);
 
 impl Drop for Running {
@@ -93,7 +93,7 @@ impl Drop for Running {
     }
 }
 
-/// How waiting for a child ended.
+/// The result of waiting for a child.
 enum Gave {
     Result {
         status: ExitStatus,
@@ -105,25 +105,25 @@ enum Gave {
     Abandoned,
 }
 
-/// What happens while a child runs.
+/// An event while a child runs.
 pub(super) enum Event {
-    /// It closed its stdout, with all that it wrote there.
+    /// The child closed its stdout, with everything that it wrote there.
     Out(io::Result<Vec<u8>>),
-    /// It closed its stderr.
+    /// The child closed its stderr.
     Words(io::Result<Vec<u8>>),
-    /// Nobody waits for the plugin any more.
+    /// The load was abandoned.
     Abandoned,
 }
 
 impl Running {
-    /// Reads what the child writes until it has ended, its time is up, or the load is abandoned.
+    /// Reads the child's output until it has ended, its time is up, or the load is abandoned.
     fn wait(&mut self, deadline: Instant, source: &Source<'_>) -> io::Result<Gave> {
         let (sender, events) = mpsc::channel();
         if let Some(stop) = source.stop {
             stop.watch(sender.clone());
         }
         let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
-        // A thread ends when its pipe closes: at the latest when the child is killed.
+        // A thread ends when its pipe closes, at the latest when the child is killed.
         read(stdout, MAX_IMAGE, sender.clone(), Event::Out)?;
         read(stderr, MAX_WORDS, sender, Event::Words)?;
         let (mut out, mut words) = (None, None);
@@ -138,7 +138,7 @@ impl Running {
                 return Ok(Gave::TooMuch);
             }
         }
-        // It has closed both and is about to end.
+        // The child has closed both pipes and is about to exit.
         loop {
             if let Some(status) = self.0.try_wait()? {
                 let (out, words) = (out.unwrap_or_default(), words.unwrap_or_default());
@@ -152,8 +152,8 @@ impl Running {
     }
 }
 
-/// Reads a pipe to its end on a thread of its own, and keeps one byte more than `most` at most. What the child writes to stderr beyond
-/// that is read and dropped, so that it is not held up.
+/// Reads a pipe to its end on its own thread, and keeps at most one byte more than `most`. The rest of stderr is read
+/// and dropped, so that the child does not block.
 fn read(
     pipe: Option<impl Read + Send + 'static>,
     most: usize,
@@ -175,7 +175,7 @@ fn read(
     Ok(())
 }
 
-/// What a child that has ended gave, or why it failed.
+/// Returns the result of a child that has ended, or why it failed.
 fn result(status: ExitStatus, mut out: Vec<u8>, words: &[u8], limits: CompileLimits) -> Result<Compiled, Error> {
     let words = String::from_utf8_lossy(words);
     let first = words.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
@@ -197,7 +197,7 @@ fn result(status: ExitStatus, mut out: Vec<u8>, words: &[u8], limits: CompileLim
     if status.code() == Some(i32::from(INVALID)) {
         return Err(agenthost_plugin::broken(&first));
     }
-    // What the allocator of Rust, the system's thread library and the compiler say when they are refused memory.
+    // The messages of Rust's allocator, the system's thread library and the compiler when memory is refused.
     let refused = [
         "memory allocation of",
         "Cannot allocate memory",

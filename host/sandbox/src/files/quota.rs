@@ -1,11 +1,11 @@
-//! How much a run may put into a directory that it may write to.
+//! The quota of a run for a directory that it may write to.
 //!
-//! Every byte that is written counts, and so does every byte that a file grows without being written; every file,
-//! directory and link that is made counts as a file. Nothing is given back: neither by deleting nor by overwriting. So no
-//! order of operations, and no race between tasks, gets more out of it. What was there before the run does not count.
+//! Every byte written counts, and so does every byte that a file grows without being written. Every file, directory and
+//! link that is created counts as a file. Neither deleting nor overwriting gives anything back, so no order of
+//! operations and no race between tasks exceeds the quota. Files that existed before the run do not count.
 //!
-//! The one exception: a write far behind the end of a file that another task is changing at that moment can make a hole
-//! that is not counted. A hole takes no room on the disk.
+//! There is one exception: a write far past the end of a file that another task is changing at the same moment can
+//! create a hole that is not counted. A hole takes no space on the disk.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamError, St
 
 use agenthost_core::limits::units::show_bytes;
 
-/// What the tasks of a run may put into a directory, and what they have.
+/// The quota of a run for one directory, and how much of it is used.
 #[derive(Debug)]
 pub struct Quota {
     most_bytes: Option<u64>,
@@ -28,7 +28,7 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// At most so many bytes and files; `None` is no bound.
+    /// Creates a quota of bytes and files; `None` means no limit.
     pub fn new(most_bytes: Option<u64>, most_files: Option<u64>) -> Self {
         Self {
             most_bytes,
@@ -38,7 +38,7 @@ impl Quota {
         }
     }
 
-    /// The bounds for people.
+    /// Describes the limits for people.
     fn describe(&self) -> String {
         let bytes = self.most_bytes.map(show_bytes);
         let files = self.most_files.map(|files| format!("{files} files"));
@@ -47,34 +47,34 @@ impl Quota {
     }
 }
 
-/// Adds to a counter, unless that passes `most`.
+/// Adds to a counter unless the sum exceeds `most`. Returns whether it was added.
 fn take(counter: &AtomicU64, most: Option<u64>, more: u64) -> bool {
     let most = most.unwrap_or(u64::MAX);
     let sum = |taken: u64| taken.checked_add(more).filter(|sum| *sum <= most);
     counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, sum).is_ok()
 }
 
-/// A directory's quota as one task uses it.
+/// A directory's quota as used by one task.
 #[derive(Debug, Clone)]
 pub(super) struct Account {
     quota: Arc<Quota>,
-    /// The place of the directory among those of the task.
+    /// The index of the directory among those of the task.
     place: usize,
     refusals: Refusals,
 }
 
-/// The directories of a task that had no room for something.
+/// The directories of a task whose quota was exceeded.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Refusals(Arc<AtomicU64>);
 
 impl Refusals {
-    /// Those among the first 64; a task has a handful.
+    /// Records a refusal, for the first 64 directories; a task has a handful.
     fn note(&self, place: usize) {
         let bit = u32::try_from(place).ok().and_then(|place| 1_u64.checked_shl(place));
         self.0.fetch_or(bit.unwrap_or(0), Ordering::AcqRel);
     }
 
-    /// A line for people about each.
+    /// Returns one line for people about each full directory.
     pub(crate) fn notes(&self, dirs: &[super::OpenDir]) -> Vec<String> {
         let refused = self.0.load(Ordering::Acquire);
         let full = dirs
@@ -102,12 +102,12 @@ impl Account {
         }
     }
 
-    /// Whether both are of one directory.
+    /// Returns whether both are accounts of the same directory.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.quota, &other.quota)
     }
 
-    /// Takes so many bytes.
+    /// Takes `bytes` bytes.
     pub(super) fn bytes(&self, bytes: u64) -> io::Result<()> {
         self.checked(take(&self.quota.bytes, self.quota.most_bytes, bytes))
     }
@@ -117,12 +117,12 @@ impl Account {
         self.checked(take(&self.quota.files, self.quota.most_files, 1))
     }
 
-    /// Gives back a file that was not made after all.
+    /// Gives back a file that was not created after all.
     pub(super) fn not_made(&self) {
         self.quota.files.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Takes what writing `length` bytes at `position` adds: at the end of the file for `None`.
+    /// Takes the bytes that writing `length` bytes at `position` adds; `None` is the end of the file.
     pub(super) fn write(&self, file: &File, position: Option<u64>, length: usize) -> io::Result<()> {
         let end = file.metadata().map_or(0, |file| file.len());
         let hole = position.map_or(0, |position| position.saturating_sub(end));
@@ -138,11 +138,11 @@ impl Account {
     }
 }
 
-/// A stream into a file that counts what goes through it.
+/// A stream into a file that counts the written bytes.
 pub(super) struct Counted {
     pub(super) stream: DynOutputStream,
     pub(super) file: Arc<File>,
-    /// Where the next byte goes; at the end of the file for `None`.
+    /// The position of the next byte; `None` is the end of the file.
     pub(super) position: Option<u64>,
     pub(super) account: Account,
 }

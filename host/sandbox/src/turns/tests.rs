@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-/// Fuel for nothing.
+/// A fuel source that does nothing.
 struct Free;
 
 impl FuelSource for Free {
@@ -14,7 +14,7 @@ impl FuelSource for Free {
 
 impl TurnOrder for Free {}
 
-/// Asks for replies that come after `delays` and returns the order in which a busy guest saw them.
+/// Requests replies that arrive after `delays`, and returns the order in which a busy guest saw them.
 async fn order(delays: &[u64]) -> Vec<usize> {
     let (asker, turns) = turns();
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -27,7 +27,7 @@ async fn order(delays: &[u64]) -> Vec<usize> {
             async move {
                 reply.await.unwrap();
                 seen.lock().unwrap().push(n);
-                // Computing between two replies, as a fuel yield looks from outside.
+                // Computes between two replies; from outside, this looks like a fuel yield.
                 for _ in 0..50 {
                     yield_once().await;
                     assert_eq!(
@@ -153,7 +153,7 @@ async fn an_effect_that_panics_is_an_error_not_a_hang() {
     };
 }
 
-/// An order that is of another guest: it names asks that are not there.
+/// The order of another guest, with requests that this guest does not make.
 struct Elsewhere(Mutex<Vec<u64>>, bool);
 
 impl TurnOrder for Elsewhere {
@@ -175,7 +175,7 @@ impl TurnOrder for Elsewhere {
     }
 }
 
-/// A guest with three asks: it drops the second, and waits for the others.
+/// A guest with three requests, which drops the second and waits for the others.
 async fn drive_elsewhere(order: &[u64], goes_on: bool) -> (GuestEnd<()>, Vec<u64>) {
     let (asker, turns) = turns();
     let asks: Vec<_> = (0..3).map(|n| asker.ask(asker.next(), (), async move { n })).collect();
@@ -244,7 +244,7 @@ async fn a_guest_that_waits_in_a_call_is_neither_stuck_nor_given_a_turn() {
     let (asker, turns_a) = turns();
     let guest = async {
         let reply = asker.ask(asker.next(), (), async {});
-        // A reply is there, but the guest is in a call.
+        // A reply has arrived, but the guest is in a call.
         tokio::time::sleep(second).await;
         let mut reply = pin!(reply);
         assert!(

@@ -1,8 +1,8 @@
 //! JSON to WIT values.
 //!
-//! Field and case names are looked for in the type, never the other way round, so unknown names cost nothing until an
-//! error lists what is known. A search among a variant's cases is paid for like values are: a type with thousands of
-//! cases in a list of a million items must not keep a thread busy for minutes.
+//! Field and case names from the JSON are looked up in the type, never the other way round, so unknown names cost
+//! nothing until an error lists the known ones. A search among a variant's cases is charged like values: a type with
+//! thousands of cases in a list of a million items must not keep a thread busy for minutes.
 
 use serde_json::Value as Json;
 use wasmtime::component::types::{Case, Record, Variant};
@@ -12,10 +12,10 @@ use super::number::{float32, float64, integer};
 use super::words::{choices, expected, found, quoted, unknown, word};
 use super::{Budget, Path, ValueError};
 
-/// This many names looked at cost as much as one value.
+/// The number of names whose comparison costs as much as one value.
 const NAMES_PER_NODE: usize = 16;
 
-/// Reads `json` as a value of `ty`; `path` is what the root is called in errors, such as `input`.
+/// Reads `json` as a value of `ty`. `path` is the name of the root in errors, such as `input`.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -33,7 +33,8 @@ const NAMES_PER_NODE: usize = 16;
 ///
 /// # Errors
 ///
-/// The first place where `json` is not of the type, in the order of the type's fields; or a bound of [`super`].
+/// Returns the first place where `json` does not match the type, in the order of the type's fields, or the exceeded
+/// bound of [`super`].
 pub fn from_json(ty: &Type, json: &Json, path: &str) -> Result<Val, ValueError> {
     let mut decoder = Decoder { budget: Budget::new() };
     let root = Path::root(path);
@@ -46,7 +47,7 @@ struct Decoder {
 }
 
 impl Decoder {
-    /// The caller has paid for the value itself; this pays for what is in it.
+    /// Reads one value. The caller has paid for the value itself; this pays for its contents.
     fn value(&mut self, ty: &Type, json: &Json, at: &Path<'_>) -> Result<Val, ValueError> {
         at.check_depth()?;
         Ok(match ty {
@@ -181,7 +182,7 @@ impl Decoder {
                     self.value(ty, json, &at.name(field.name))?
                 }
                 (None, Type::Option(_)) => Val::Option(None),
-                // Where a field is missing and another is unknown, the unknown one is likely the slip.
+                // If one field is missing and another is unknown, the unknown one is probably the mistake.
                 (None, ty) => {
                     let missing = || at.mismatch(format!("missing field {} ({})", quoted(field.name), word(ty)));
                     return Err(stray().unwrap_or_else(missing));
@@ -283,7 +284,7 @@ fn exactly(items: &[Json], count: usize, word: &str, at: &Path<'_>) -> Result<()
     Ok(())
 }
 
-/// The only field of an object that has exactly one.
+/// Returns the only field of an object that has exactly one.
 fn single(json: &Json) -> Option<(&String, &Json)> {
     let object = json.as_object()?;
     if object.len() == 1 { object.iter().next() } else { None }

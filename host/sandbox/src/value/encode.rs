@@ -1,6 +1,7 @@
 //! WIT values to JSON.
 //!
-//! No type is needed: the one place where JSON depends on it, an option directly inside an option, shows in the value.
+//! No type is needed: JSON depends on the type only for an option directly inside an option, which is visible in the
+//! value.
 
 use serde_json::{Map, Value as Json};
 use wasmtime::component::Val;
@@ -8,7 +9,7 @@ use wasmtime::component::Val;
 use super::number::{print_f32, print_f64};
 use super::{Budget, Path, ValueError};
 
-/// Writes `val` as JSON; `path` is what the root is called in errors, such as `output`.
+/// Writes `val` as JSON. `path` is the name of the root in errors, such as `output`.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,7 +29,7 @@ use super::{Budget, Path, ValueError};
 ///
 /// # Errors
 ///
-/// A handle that belongs to the running component, or a bound of [`super`].
+/// Returns an error for a handle that belongs to the running component, or an exceeded bound of [`super`].
 pub fn to_json(val: &Val, path: &str) -> Result<Json, ValueError> {
     let mut encoder = Encoder { budget: Budget::new() };
     let root = Path::root(path);
@@ -41,7 +42,7 @@ struct Encoder {
 }
 
 impl Encoder {
-    /// The caller has paid for the value itself; this pays for what is in it.
+    /// Writes one value. The caller has paid for the value itself; this pays for its contents.
     fn value(&mut self, val: &Val, at: &Path<'_>) -> Result<Json, ValueError> {
         at.check_depth()?;
         Ok(match val {

@@ -1,4 +1,4 @@
-//! Numbers in both directions: exact integers, and floats in their own shortest form.
+//! Converts numbers in both directions: exact integers, and floats in their own shortest form.
 
 use std::fmt::Display;
 
@@ -9,10 +9,10 @@ use agenthost_plugin::types::MAX_F32;
 use super::words::{expected, quoted};
 use super::{Path, ValueError};
 
-/// Above this, a float that looks whole may have lost digits: 2^53.
+/// The largest float below which a whole number cannot have lost digits: 2^53.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// A whole number of `T`'s range; of the 64-bit types also as a decimal string in its canonical form.
+/// Reads a whole number in the range of `T`. The 64-bit types also accept a decimal string in canonical form.
 pub(super) fn integer<T: TryFrom<i128> + Display>(
     json: &Json,
     at: &Path<'_>,
@@ -32,7 +32,7 @@ pub(super) fn integer<T: TryFrom<i128> + Display>(
                     "expected {word}, found the float {number}, which may have lost digits; write all digits, or a string of them"
                 )));
             }
-            // Beyond i128 it saturates, out of every range.
+            // Beyond i128, the cast saturates to a value outside of every range.
             (None, Some(float)) => Some(float as i128),
             (None, None) => None,
         },
@@ -52,7 +52,7 @@ pub(super) fn integer<T: TryFrom<i128> + Display>(
         .ok_or_else(|| at.mismatch(format!("expected {word} ({min} to {max}), found {json}")))
 }
 
-/// `-12`, `0`, `34`: no plus sign, no leading zeros, at most 20 digits.
+/// Parses `-12`, `0`, `34`: no plus sign, no leading zeros, at most 20 digits.
 fn decimal(text: &str) -> Option<i128> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let is_canonical = match digits.as_bytes() {
@@ -82,15 +82,16 @@ pub(super) fn float32(json: &Json, at: &Path<'_>) -> Result<f32, ValueError> {
     if wide.is_finite() && wide.abs() > MAX_F32 {
         return Err(at.mismatch(format!("expected f32 (-3.4028235e38 to 3.4028235e38), found {json}")));
     }
-    // Halfway between two f32s, the even one need not be the one whose decimal this is: `7.038531e-26` is such a number.
+    // Halfway between two f32s, rounding to even may pick the one that this decimal does not denote, such as
+    // `7.038531e-26`.
     let is_halfway = wide.to_bits() << 35 == 1 << 63;
     let narrow = is_halfway.then(|| format!("{wide:e}").parse().ok()).flatten();
     Ok(narrow.unwrap_or(wide as f32))
 }
 
-/// The shortest decimal that is this `f32` and no other: `0.1`, where widening would give `0.10000000149011612`.
+/// Returns the shortest decimal that identifies this `f32`: `0.1`, where widening would give `0.10000000149011612`.
 pub(super) fn print_f32(value: f32) -> Json {
-    // A decimal of up to 9 digits survives the way through an f64 unchanged.
+    // A decimal of up to 9 digits survives the conversion through an f64 unchanged.
     let wide = format!("{value:e}").parse().unwrap_or(f64::from(value));
     print_f64(wide)
 }

@@ -1,15 +1,16 @@
-//! A small input that shows what a type looks like.
+//! A small input that illustrates a type.
 
 use serde_json::{Map, Value as Json, json};
 use wasmtime::component::Type;
 
-/// When a sample has this many values, further lists stay empty and further options `null`.
+/// The number of values after which further lists stay empty and further options are `null`.
 const ENOUGH: usize = 100;
 
-/// A small value of `ty`, always the same: texts are `…`, numbers 0, lists have one item, options are filled in so that
-/// their type shows, and of several cases the first stands.
+/// Returns a small value of `ty`, always the same: strings are `…`, numbers are 0, lists have one item, options are
+/// filled in to show their type, and the first of several cases is used.
 ///
-/// [`super::from_json`] accepts it, unless the type holds handles (shown as `null`) or a `list<T, N>` of more than 100.
+/// [`super::from_json`] accepts it, unless the type contains handles (shown as `null`) or a `list<T, N>` of more than
+/// 100.
 ///
 /// ```
 /// use agenthost_sandbox::value::sample;

@@ -1,8 +1,8 @@
-//! How much memory a value takes.
+//! The memory that a value takes.
 
 use wasmtime::component::Val;
 
-/// The bytes that `value` takes: its parts and its texts. Takes time in proportion to the number of its parts.
+/// Returns the bytes that `value` takes: its parts and its texts. Takes time in proportion to the number of its parts.
 pub(crate) fn size(value: &Val) -> u64 {
     let own = size_of::<Val>() as u64;
     let boxed = |value: &Option<Box<Val>>| value.as_deref().map_or(0, size);

@@ -1,4 +1,4 @@
-//! What errors call things: types, JSON values, and the names that would have been right.
+//! The words of errors: names of types and JSON values, and the names that would have been right.
 
 use serde_json::Value as Json;
 use wasmtime::component::Type;
@@ -7,10 +7,11 @@ use agenthost_core::nearest::nearest;
 
 use super::{Path, ValueError};
 
-/// Names longer than this are no typing slip, and comparing them takes time in proportion to their square.
+/// The longest name that can be a typing mistake. Comparing names takes time in proportion to the square of their
+/// length.
 const MAX_TYPED: usize = 64;
 
-/// More choices than this do not help.
+/// The maximum number of choices that an error lists.
 const MAX_CHOICES: usize = 12;
 
 pub(super) fn expected(word: &str, json: &Json, at: &Path<'_>) -> ValueError {
@@ -89,7 +90,8 @@ pub(super) fn choices<'t>(known: impl Iterator<Item = &'t str>) -> String {
     text
 }
 
-/// In backquotes, without characters that a terminal acts on, and cut to a length that fits in a line.
+/// Quotes a name in backquotes, escapes characters that a terminal acts on, and cuts the name to a length that fits in
+/// a line.
 pub(super) fn quoted(name: &str) -> String {
     let mut shown = String::from("`");
     let mut chars = name.chars();

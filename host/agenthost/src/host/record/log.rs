@@ -1,4 +1,4 @@
-//! The journal of one task: what it writes down while it runs, and what it is told when it runs again.
+//! The journal of one task: records the task while it runs, and supplies the recorded replies when it runs again.
 
 mod rehearsal;
 
@@ -23,29 +23,29 @@ use agenthost_core::task::{Failure, Outcome, TaskId, TaskReport};
 use agenthost_journal::{CallRecord, JournalEntry, TaskEnd, TaskRecord, Turn};
 use agenthost_sandbox::{NextTurn, TurnOrder};
 
-/// What the journal has of a model call.
+/// The journal's content for a model call.
 pub(crate) enum Recorded {
-    /// Nothing that helps: it has to be made, with what came of it before.
+    /// No final reply: the call has to be made, with what is known of earlier attempts.
     Make(PastCall),
-    /// What the task was told.
+    /// The recorded reply.
     Told(Box<RecordedReply>),
-    /// A replay knows that the task was never told anything.
+    /// The task never received a reply (in a replay).
     Unanswered,
-    /// A replay asks for something else than was recorded.
+    /// The request differs from the recorded one (in a replay).
     Differs,
 }
 
-/// What becomes of a sub-task that a guest starts.
+/// The treatment of a sub-task that a guest starts.
 pub(crate) enum SubTaskReplay {
-    /// It is run.
+    /// It runs.
     Now,
-    /// A replay runs it: it was run then, and perhaps given up by its parent.
+    /// The replay runs it again: it ran when recorded, and its parent may have given it up.
     Again,
-    /// A replay refuses it: it was refused then.
+    /// The replay refuses it, as when recorded.
     Refused,
-    /// A replay knows that its parent gave it up before it began.
+    /// Its parent gave it up before it began (in a replay).
     Never,
-    /// A replay starts something that was not started then.
+    /// It was not started when recorded (in a replay).
     Differs,
 }
 
@@ -54,11 +54,11 @@ pub(crate) struct TaskLog {
     recorder: Option<Arc<Recorder>>,
     task: TaskId,
     past: Mutex<Past>,
-    /// How it ended when it was recorded, with what it used of each model; for a replay.
+    /// The recorded end of the task and its usage of each model, for a replay.
     end: Option<(TaskReport, Vec<ModelReport>)>,
-    /// Everything that was recorded for it to learn has been given.
+    /// Cancelled once all recorded turns have been delivered.
     caught_up: CancellationToken,
-    /// The bytes that it has noted since it last waited for them to be written.
+    /// The bytes noted since the task last waited for the journal to be written.
     undrained: AtomicU64,
     /// Long requests that are being looked up and noted, apart from the threads that tasks run on.
     apart: TaskTracker,
@@ -72,11 +72,12 @@ const LONG_REQUEST: usize = 64 << 10;
 /// are written in one order, so this is also what a task that floods the journal makes each of the others wait for.
 const MAX_UNDRAINED: u64 = 64 << 10;
 
-/// The longest body that is kept of a call which is refused at once. A guest can have as many of those as it likes.
+/// The maximum length of a stored body for a call that is refused immediately, because a guest can make any number of
+/// those.
 const MAX_REFUSED_BODY: usize = 16 << 10;
 
 impl TaskLog {
-    /// The log of a task of which nothing is recorded.
+    /// Creates the log of a task without a journal.
     pub(crate) fn none(task: TaskId) -> Self {
         Self {
             recorder: None,
@@ -89,7 +90,7 @@ impl TaskLog {
         }
     }
 
-    /// The log of a task that begins now, or again with `past`.
+    /// Creates the log of a task that starts, or that runs again with the record `past`.
     pub(crate) fn begin(
         recorder: &Arc<Recorder>,
         task: &TaskId,
@@ -113,7 +114,7 @@ impl TaskLog {
             }
             let mut past = past;
             if past.digest != digest && !recorder.is_replay() {
-                // Another plugin learns things in an order of its own; what was paid for is still good.
+                // Another plugin has its own order of turns, but paid replies remain usable.
                 past.turns.clear();
                 past.remaining.clear();
             }
@@ -154,8 +155,8 @@ impl TaskLog {
         }
     }
 
-    /// Waits until a resumed task is where it stopped, unless it has to learn what comes of this ask before: of what it
-    /// drops on the way there, nothing is paid for once more.
+    /// Waits until a resumed task has reached the point where it stopped, so that no paid request is repeated for a
+    /// call that the task drops on the way. Does not wait if a recorded turn delivers the reply to this request.
     pub(crate) async fn caught_up(&self, ask: u64) {
         if self.live().is_some() && !lock(&self.past).is_told(ask) {
             self.caught_up.cancelled().await;
@@ -243,7 +244,7 @@ impl TaskLog {
                 );
                 return Recorded::Differs;
             }
-            // Its task ended or gave it up before anything was told.
+            // The task ended, or gave the call up, before it received a reply.
             past.unanswered = true;
             return Recorded::Unanswered;
         }
@@ -270,7 +271,7 @@ impl TaskLog {
         Recorded::Make(past)
     }
 
-    /// Notes that an ask starts a sub-task.
+    /// Notes that a request starts a sub-task.
     pub(crate) fn starts(&self, ordinal: u64, child: &TaskId) -> SubTaskReplay {
         let Some(recorder) = &self.recorder else {
             return SubTaskReplay::Now;
@@ -300,8 +301,8 @@ impl TaskLog {
             );
             return SubTaskReplay::Differs;
         }
-        // Every task that began in a run that has ended has an end, too. Where the journal cannot be read, the sub-task
-        // itself says so.
+        // Every task that began in a finished run also has an end. If the journal cannot be read, the sub-task itself
+        // reports the error.
         let began = recorder
             .past(child)
             .map(|past| past.is_some_and(|past| past.end.is_some()));
@@ -312,7 +313,7 @@ impl TaskLog {
         }
     }
 
-    /// Notes how the sub-task of an ask came out, before its parent learns it.
+    /// Notes the outcome of a sub-task, before its parent receives it.
     pub(crate) fn came_out(&self, ordinal: u64, child: &TaskId, outcome: &Outcome) {
         let Some(recorder) = self.written() else { return };
         let sub_task = SubTask {
@@ -331,7 +332,7 @@ impl TaskLog {
         );
     }
 
-    /// Writes down that a request is about to be sent; it must not be if this fails.
+    /// Records that a request is about to be sent. The request must not be sent if this fails.
     pub(crate) async fn sending(&self, ask: u64, model: &str) -> std::result::Result<(), CallError> {
         let Some(recorder) = self.written() else { return Ok(()) };
         recorder
@@ -345,12 +346,12 @@ impl TaskLog {
             .await
     }
 
-    /// Notes that a request was answered, or failed.
+    /// Notes that a request was answered or failed.
     pub(crate) fn answered(&self, ask: u64) {
         self.request_ended(ask, [0; 32], None);
     }
 
-    /// Notes a reply that is paid for and is not yet what the task is told.
+    /// Notes a paid reply that is not yet the final reply to the task.
     pub(crate) fn paid(&self, ask: u64, hash: Hash, reply: &Reply, used: &Used) {
         let paid = PaidReply {
             reply: reply.clone(),
@@ -365,7 +366,7 @@ impl TaskLog {
         self.note_end(recorder, ask, hash, reply);
     }
 
-    /// Notes that a request was given up, and what was charged for it, which is no text of anyone.
+    /// Notes that a request was given up, and its charge. The entry contains no text of the request.
     pub(crate) fn lost(&self, ask: u64, used: &Used, model: &ModelReport) {
         let Some(recorder) = self.written() else { return };
         let lost = serde_json::to_string(&LostRequest::new(used, model)).ok();
@@ -386,7 +387,7 @@ impl TaskLog {
         );
     }
 
-    /// Makes what the task is told durable, before it is told.
+    /// Makes the reply durable before the task receives it.
     pub(crate) async fn told(&self, ask: u64, told: &RecordedReply) -> std::result::Result<(), CallError> {
         let Some(recorder) = self.written() else { return Ok(()) };
         let result = match recorder.bodies {
@@ -403,7 +404,7 @@ impl TaskLog {
             .await
     }
 
-    /// What `remaining` answers: as it was recorded, or `live`.
+    /// Returns the recorded result of `remaining`, or `live` if there is none.
     pub(crate) fn remaining(&self, live: impl FnOnce() -> Allowance) -> Allowance {
         let Some(recorder) = &self.recorder else { return live() };
         let mut past = lock(&self.past);
@@ -433,7 +434,8 @@ impl TaskLog {
         left
     }
 
-    /// The fuel that the task may use when it is replayed: as much as it used, where that is what ended it.
+    /// Returns the fuel limit of a replayed task: the recorded usage if the task ended by running out of fuel,
+    /// otherwise practically unlimited. `None` if the task is not replayed, or in a rehearsal.
     pub(crate) fn fuel(&self) -> Option<u64> {
         if !self.is_replay() || self.is_rehearsal() {
             return None;
@@ -444,7 +446,7 @@ impl TaskLog {
         Some(out_of_fuel.map_or(u64::MAX / 4, |(end, _)| end.spent.fuel))
     }
 
-    /// Resolves once the run has written more than it may; never if nothing is written.
+    /// Resolves once the run exceeds its journal limit; never if nothing is written.
     pub(crate) async fn journal_filled(&self) {
         match self.written() {
             Some(recorder) => recorder.filled().await,
@@ -452,7 +454,8 @@ impl TaskLog {
         }
     }
 
-    /// The failure of a task that was cancelled because its run had written more than it may. A replay repeats it.
+    /// Returns the failure of a task that was cancelled because its run exceeded the journal limit. A replay repeats
+    /// it.
     pub(crate) fn journal_full(&self) -> Option<Failure> {
         if let Some(recorder) = self.written() {
             return recorder.full();
@@ -464,13 +467,14 @@ impl TaskLog {
             .cloned()
     }
 
-    /// In a replay, what the task used of models where some of it cannot be repeated: nothing came of it.
+    /// Returns the recorded end and usage in a replay in which a call had no recorded reply, so that its usage cannot
+    /// be repeated.
     pub(crate) fn not_repeated(&self) -> Option<&(TaskReport, Vec<ModelReport>)> {
         let unanswered = lock(&self.past).unanswered;
         self.end.as_ref().filter(|_| unanswered)
     }
 
-    /// Writes down how the task ended; in a replay, compares.
+    /// Records how the task ended; a replay compares it with the record.
     pub(crate) fn ended(&self, report: &TaskReport, returned: Option<String>, models: &[ModelReport]) {
         let Some(recorder) = &self.recorder else { return };
         if !recorder.writes() {
@@ -517,7 +521,7 @@ impl TaskLog {
             );
             recorder.differs(&self.task, None, what);
         }
-        // What was asked and never told may be of an earlier time, before the run was resumed.
+        // Unanswered requests without a turn may be from before the run was resumed.
         let past = lock(&self.past);
         let untold = past.turns.iter().find_map(|turn| match turn {
             Turn::Answer(ask) if past.calls.contains_key(ask) => Some(*ask),
@@ -575,7 +579,7 @@ impl TurnOrder for TaskLog {
             lock(&self.past).turns.pop_front();
             return true;
         }
-        // A replay has nothing else to go by; a run that goes on can ask anew.
+        // A replay depends on the recorded order, but a resumed run can make new requests.
         let goes_on = !self.is_replay();
         if goes_on {
             let mut past = lock(&self.past);

@@ -22,7 +22,7 @@ fn refused(schema: &Value, words: &str) {
 
 #[test]
 fn a_text_is_refused_by_its_length_before_it_is_parsed() {
-    // Not JSON at all: only its length is looked at.
+    // This is not JSON at all: only its length is checked.
     let error = read(&"[".repeat(4 << 20)).unwrap_err();
     assert!(error.contains("longer than 262144 bytes"), "{error}");
     let lists = format!("{{\"x\":[{}[]]}}", "[],".repeat(30_000));
@@ -72,7 +72,7 @@ fn references_and_identifiers_are_bounded() {
         json!({"$ref": "#/$defs/a0", "$defs": definitions})
     };
     refused(&chain(2_500), "more than 2000 references");
-    // The longest chain that is allowed does not overflow the stack of a thread for work.
+    // The longest allowed chain does not overflow the stack of a worker thread.
     let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
     let schema = chain(1_900);
     assert_eq!(thread.spawn(move || check(&schema)).unwrap().join().unwrap(), Ok(()));

@@ -1,4 +1,4 @@
-//! Every type both ways, and every error's text.
+//! Conversions of every type in both directions, and the text of every error.
 
 use serde_json::{Value as Json, json};
 use wasmtime::component::{Type, Val};
@@ -7,7 +7,7 @@ use super::super::{ValueErrorKind, from_json, sample, to_json};
 use super::typed;
 use agenthost_core::error::{Error, ErrorClass};
 
-/// `json` is a value of `ty`, and prints as `printed`.
+/// Checks that `json` is a value of `ty` and prints as `printed`.
 #[track_caller]
 fn prints(ty: &Type, json: &Json, printed: &Json) {
     let val = from_json(ty, json, "input").unwrap_or_else(|error| panic!("{error}"));
@@ -55,7 +55,7 @@ fn integers_keep_to_their_range() {
             same(&ty, serde_json::from_str(&value.to_string()).unwrap());
         }
         for value in [min - 1, max + 1] {
-            // What no 64-bit integer holds, serde_json reads as a float.
+            // serde_json reads an integer that does not fit in 64 bits as a float.
             let json: Json = serde_json::from_str(&value.to_string()).unwrap();
             let error = from_json(&ty, &json, "input").unwrap_err().to_string();
             match json.is_f64() {
@@ -390,7 +390,7 @@ fn options() {
     let thrice = typed("", "option<option<option<u8>>>");
     same(&thrice, json!({"some": {"some": 5}}));
     same(&thrice, json!({"some": {"some": null}}));
-    // Nothing is ambiguous when something stands between.
+    // With a type in between, nothing is ambiguous.
     same(&typed("", "option<list<option<u8>>>"), json!([null, 1]));
     same(&typed("", "option<result>"), json!({"ok": null}));
 }

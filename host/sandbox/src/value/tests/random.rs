@@ -1,4 +1,5 @@
-//! Random types with random values: what is printed is read back, the schema agrees, and so it does about wrong values.
+//! Random types with random values: the printed value reads back, and the schema agrees with it, also about wrong
+//! values.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,7 +10,7 @@ use super::super::{from_json, sample, to_json};
 use super::load;
 use agenthost_plugin::types::schema::schema;
 
-/// A type as the tests make it up.
+/// A random type.
 #[derive(Debug, Clone)]
 enum Ty {
     Plain(&'static str),
@@ -26,7 +27,7 @@ enum Ty {
 }
 
 impl Ty {
-    /// The type's text; what needs a block of its own goes to `items`.
+    /// Returns the type's text; a type that needs its own block is added to `items`.
     fn wit(&self, items: &mut Vec<String>) -> String {
         let named = |items: &mut Vec<String>, word: &str, members: Vec<String>| {
             let name = format!("t{}", items.len());
@@ -173,7 +174,7 @@ fn types() -> impl Strategy<Value = Ty> {
     })
 }
 
-/// Something else than what stands at one place of `json`: place and change come from `seed`.
+/// Replaces the value at one place of `json`; `seed` determines the place and the change.
 fn mutate(json: &mut Json, seed: usize) {
     fn count(json: &Json) -> usize {
         1 + match json {

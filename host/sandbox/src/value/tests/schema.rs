@@ -1,4 +1,4 @@
-//! Schemas as people and models read them; that they agree with the values is in `random`.
+//! Schemas as people and models read them. The tests in `random` check that they agree with the values.
 
 use serde_json::{Value as Json, json};
 

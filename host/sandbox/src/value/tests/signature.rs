@@ -1,4 +1,4 @@
-//! Signatures, shapes, and what a compiled component still tells.
+//! Signatures, shapes, and what a compiled component keeps of them.
 
 use super::resolve;
 use agenthost_core::error::ErrorClass;
