@@ -1,4 +1,4 @@
-//! What generated code calls. Not for use by hand, and without any promise of stability.
+//! Functions that generated code calls. Not for direct use, and without any promise of stability.
 
 use serde::Deserialize as _;
 use serde::de::Error as _;
@@ -6,7 +6,7 @@ use serde::{Deserializer, Serializer};
 
 pub use wit_bindgen;
 
-/// Ends a call of the host where there is none: in a plugin's native tests.
+/// Panics in place of a host call outside a host, as in a plugin's native tests.
 #[expect(
     clippy::panic,
     reason = "there is no value to go on with, and the name of the function is the whole help"
@@ -15,20 +15,20 @@ pub fn no_host(function: &str) {
     panic!("host functions exist only inside agenthost: {function}");
 }
 
-/// Flags as the list of the names that are set.
+/// Serializes flags as the list of the names that are set.
 ///
 /// # Errors
 ///
-/// The serializer's.
+/// Returns the serializer's error.
 pub fn serialize_flags<S: Serializer>(serializer: S, flags: &[(&str, bool)]) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(flags.iter().filter(|(_, set)| *set).map(|(name, _)| name))
 }
 
-/// The flags that a list names, joined.
+/// Deserializes flags from the list of their names.
 ///
 /// # Errors
 ///
-/// A name that is no flag, and the deserializer's.
+/// Returns an error for an unknown name, and the deserializer's error.
 pub fn deserialize_flags<'de, D, F>(deserializer: D, flags: &[(&'static str, F)], none: F) -> Result<F, D::Error>
 where
     D: Deserializer<'de>,
@@ -43,7 +43,7 @@ where
     })
 }
 
-/// serde's and schemars' traits for a flags type.
+/// Implements serde's and schemars' traits for a flags type.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __flags_json {

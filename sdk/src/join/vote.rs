@@ -1,8 +1,8 @@
 //! The policy that compares the results: `vote`.
 //!
-//! The most votes win; more than half is not asked for, and a caller that wants it looks at the counts. A call that failed
-//! abstains. The vote ends once the calls that are left could not change the winner, so who wins never depends on the
-//! order in which the answers come.
+//! The most votes win; more than half is not asked for, and a caller that wants it looks at the counts. A call that
+//! failed abstains. The vote ends once the calls that are left could not change the winner, so who wins never depends
+//! on the order in which the answers come.
 
 use std::fmt::{self, Debug, Display, Formatter};
 use std::mem::take;
@@ -14,7 +14,7 @@ use super::lanes::Lanes;
 use super::{Done, Lane, in_place, list};
 use crate::Failure;
 
-/// What becomes of a vote in which several answers have the most votes.
+/// The outcome of a vote in which several answers have the most votes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tie {
     /// Of these answers, the one that the call of the lowest index gave.
