@@ -10,8 +10,8 @@
 //! | [`first`] | the first result | when every call failed | on that result |
 //! | [`vote`] | the answer with the most votes | on a tie that may not be broken, or without votes | when the rest cannot change it |
 //!
-//! A call that is left is dropped, which cancels the sub-task and gives back what it had reserved; so is every call of
-//! a policy that is itself dropped. `at_once` bounds how many calls run at a time, in order; without it, all of them.
+//! A call that is left is dropped, which cancels the sub-task and gives back what it had reserved; so is every call of a
+//! policy that is itself dropped. `at_once` bounds how many calls run at a time, in order; without it, all of them.
 //!
 //! ```
 //! use agenthost_sdk::join::{self, lane};
@@ -31,12 +31,12 @@
 //! ```
 //!
 //! Results keep their place: a [`Done`] identifies its call by index, name and attempt. The calls that run are polled
-//! in the order in which they were given, never in the order in which they woke, so a replay that brings the same
-//! replies in the same order comes to the same decision. Polling every running call again for each reply is the price;
-//! `at_once` bounds it.
+//! in the order in which they were given, never in the order in which they woke, so a replay that brings the same replies
+//! in the same order comes to the same decision. Polling every running call again for each reply is the price; `at_once`
+//! bounds it.
 //!
-//! Left out: starting a call after a delay (the clock of a task stands still), and retries. A further attempt is a
-//! further call, by whatever rule the plugin has:
+//! Left out: starting a call after a delay (a task's clock does not move), and retries. A further attempt is a further
+//! call, by whatever rule the plugin has:
 //!
 //! ```
 //! use agenthost_sdk::join::{self, lane};

@@ -1,7 +1,6 @@
 //! The names that a plugin usually needs: `use agenthost_sdk::prelude::*;`.
 //!
-//! The derives `Serialize`, `Deserialize` and `JsonSchema` are serde's and schemars', usable without depending on
-//! either:
+//! The derives `Serialize`, `Deserialize` and `JsonSchema` are serde's and schemars', usable without depending on either:
 //!
 //! ```
 //! use agenthost_sdk::prelude::*;

@@ -1,8 +1,8 @@
 //! The policy that compares the results: `vote`.
 //!
-//! The most votes win; more than half is not asked for, and a caller that wants it looks at the counts. A call that
-//! failed abstains. The vote ends once the calls that are left could not change the winner, so who wins never depends
-//! on the order in which the answers come.
+//! The most votes win; more than half is not asked for, and a caller that wants it looks at the counts. A call that failed
+//! abstains. The vote ends once the calls that are left could not change the winner, so who wins never depends on the
+//! order in which the answers come.
 
 use std::fmt::{self, Debug, Display, Formatter};
 use std::mem::take;
