@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use agenthost_tests::guests::workspace;
 
-/// What users call after they began, as it stands in the source.
+/// The functions that users call after they began, as written in the source.
 const LISTED: &[(&str, &[&str])] = &[
     (
         "host",
@@ -94,7 +94,7 @@ const INSIDE: [&str; 6] = [
     // Hidden from the documentation: other crates of the host share them.
     "host/config/src/reader",
     "host/core/src/plain_file",
-    // What the macros name.
+    // Named by the macros.
     "sdk/src/__rt",
     "sdk/src/bindings",
 ];

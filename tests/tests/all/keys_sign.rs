@@ -1,4 +1,4 @@
-//! Keys and signatures from outside, with the public minisign beside us where it can be had.
+//! Keys and signatures from outside, compared with the public minisign if it is available.
 //!
 //! `AGENTHOST_MINISIGN` names the tool; otherwise the one on PATH is taken, or Debian's package is unpacked below the
 //! build directory. Where none of these works, the tests that need it say so and do nothing.
@@ -119,7 +119,7 @@ fn what_does_not_verify_is_refused() {
     let document = machine.run(args.into_iter().chain(["--json"])).json(4);
     assert_eq!(document["error"]["class"], "denied");
 
-    // Nothing is written where nothing can be signed.
+    // Nothing is written if nothing can be signed.
     machine.write("x.wasm", "no plugin");
     let output = machine.run(["key", "sign", "x.wasm", "--key", "acme"]);
     assert!(output.error(2).contains("is not WebAssembly"), "{output}");

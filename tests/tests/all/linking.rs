@@ -1,4 +1,5 @@
-//! What stands behind a plugin's imports: where it is looked for, what fits, and how its failures are told.
+//! The plugins behind a plugin's imports: where the host looks for them, which ones fit, and how their failures are
+//! reported.
 
 use std::path::{Path, PathBuf};
 
@@ -112,7 +113,7 @@ fn a_crate_names_its_sub_agents_in_its_manifest() {
         plugins,
         ["demo:market-scan@0.1.0", "demo:competitor@0.1.0", "demo:compare@0.1.0"]
     );
-    // The flag takes the place of what the manifest says.
+    // The flag overrides the manifest.
     let fails = with("demo:competitor", guest("competitor-fails").as_ref());
     let market = json!({"companies": ["fail"], "questions": []}).to_string();
     let document = machine
@@ -232,7 +233,7 @@ fn plugins_that_start_each_other_in_a_circle_are_refused_before_any_call() {
         "{said}"
     );
 
-    // One sub-agent below two others is no circle.
+    // One sub-agent below two others is not a cycle.
     let base = starter("base", &[]);
     machine.write("base.wasm", dummy::component(&[&base]));
     for name in ["left", "right"] {

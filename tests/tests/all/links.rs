@@ -1,4 +1,5 @@
-//! What a project or a registry puts in the way of the host: links out of the folder, pipes, and input without an end.
+//! Obstacles that a project or a registry puts in the host's way: links out of the folder, pipes, and input without an
+//! end.
 
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path};

@@ -17,7 +17,7 @@ fn kept(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
-/// Git in `dir`, with nobody's configuration.
+/// Runs git in `dir`, without any configuration.
 fn git(dir: &Path, args: &[&str]) -> String {
     let output = Command::new("git")
         .args([
@@ -193,7 +193,7 @@ fn in_a_repository_the_revision_is_recorded(machine: &TestEnv, project: &Path, t
     let clean = std::fs::read(target.join("agenthost/ballad.wasm")).unwrap();
     assert!(!contains(&clean, &machine.cwd().display().to_string()));
 
-    // What lies beside the crate is not read by the build.
+    // The build does not read files beside the crate.
     std::fs::write(top.join("beside.txt"), "x").unwrap();
     assert_eq!(inspected().0["source"]["dirty"], false);
     std::fs::write(project.join("vendor/agenthost-sdk/NOTES"), "x").unwrap();

@@ -150,7 +150,7 @@ fn a_file_above_the_crate_that_names_a_program_is_asked_about() {
         machine.write(&format!("repo/{file}"), text.replace("WORK", &work));
         let said = machine.run(["inspect", "repo/plugin"]);
         assert!(said.error(4).contains(&format!("repo/{file}")), "{said}");
-        // Nor is it run where nothing is built.
+        // Nor is it run if nothing is built.
         let at = machine.cwd().join("repo");
         let (doctor, _) = machine.shell(&at, "agenthost doctor", 0);
         assert!(doctor.stdout.contains("cargo"), "{doctor}");
