@@ -23,7 +23,7 @@ impl Screen {
     ///
     /// # Panics
     ///
-    /// When the system has no terminal left.
+    /// If the system cannot open another terminal.
     pub(crate) fn attach(command: &mut Command) -> Self {
         let (master, slave) = open();
         let mut modes = tcgetattr(&slave).unwrap();

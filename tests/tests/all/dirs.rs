@@ -1,4 +1,4 @@
-//! Granted directories: what a plugin sees with one, and that there is no way out of it.
+//! Granted directories: what a plugin sees with one, and that it cannot leave it.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;

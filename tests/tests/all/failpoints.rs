@@ -223,7 +223,7 @@ impl Scenario {
     }
 }
 
-/// What is asked after a fault: what the journal has not, once; and never what it has.
+/// Checks the requests after a fault: each one that the journal does not have, once; and never one that it has.
 #[track_caller]
 fn paid_once(
     scenario: &Scenario,
@@ -248,8 +248,8 @@ fn calls() -> LimitsPatch {
     limits(&[("calls", "50")])
 }
 
-/// Runs once with a fault at the `n`th place and goes on until it is done. `resumed` says that the place is counted from
-/// a resume, of a run that was cancelled while its first request was on its way.
+/// Runs once with a fault at the `n`th place and goes on until it is done. With `resumed`, the place is counted from a
+/// resume, of a run that was cancelled while its first request was in flight.
 async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed {
     let at = format!("{fault:?} {n}");
     let scenario = Scenario::gathering(format!("[{resumed} {fault:?} {n}]"));

@@ -686,8 +686,8 @@ fn a_wait_that_ends_after_the_deadline_fails_at_once() {
     }
 }
 
-/// A service that says nothing of its limits, and an operator who knows them: 2 a second, and what the gate lets out at
-/// once, a tenth of the minute's.
+/// A service that does not report its limits, and an operator who knows them: 2 a second, and the burst that the gate
+/// allows, a tenth of the minute's.
 #[test]
 fn the_operators_rate_holds_in_every_window() {
     for dialect in Dialect::ALL {

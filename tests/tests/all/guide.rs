@@ -1,5 +1,5 @@
-//! The guide in `docs/guide`, followed by somebody who reads it from its first line to its last: files are written, commands
-//! are typed, and what is shown is compared with what comes out. A block that cannot be checked fails the test.
+//! The guide in `docs/guide`, followed from its first line to its last: files are written, commands are typed, and
+//! their output is compared with the output shown. A block that cannot be checked fails the test.
 //!
 //! The language of a block and the comment before it define its kind:
 //!
@@ -12,7 +12,7 @@
 //! | `<!-- part: PATH -->` | the file has these lines, however far they are indented |
 //! | `rust` without a comment | in the chapters of [`DOCTESTED`] alone |
 //!
-//! `…` in a line stands for any text, and as a line for any lines. JSON is shown as a terminal gets it, over several lines.
+//! `…` in a line matches any text, and as a line any lines. JSON is shown as a terminal gets it, over several lines.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

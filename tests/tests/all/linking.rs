@@ -88,7 +88,7 @@ fn a_sub_agent_comes_from_the_flag_the_configuration_or_the_file_beside() {
     let output = run(&machine, &joins, &["--with", "guests:leaf=nowhere.wasm"]);
     assert!(output.error(2).contains("nowhere.wasm"), "{output}");
 
-    // And the configuration for more than the file beside, a file named from where the configuration stands.
+    // The configuration overrides the file beside, and its paths are relative to the configuration.
     machine.write("alone/leaf.wasm", std::fs::read(&leaf).unwrap());
     machine.write("agenthost.toml", "[sub-agents]\n\"guests:leaf\" = \"missing.wasm\"\n");
     let output = run(&machine, &joins, &[]);
@@ -165,7 +165,7 @@ fn another_interface_version_does_not_fit() {
     let said = output.error(2);
     assert!(said.contains("guests:joins@0.1.0 starts guests:leaf@0.1.0"), "{said}");
     assert!(said.contains("guests:leaf@0.2.0") && said.contains("version"), "{said}");
-    // A later patch promises to be the same, and says so as an import of an earlier one.
+    // A later patch release promises the same interface, so it satisfies an import of an earlier one.
     let patch = starter("leaf", &[]).replace("guests:leaf@0.1.0", "guests:leaf@0.1.7");
     assert!(!given(&patch).stderr.contains("interface version"));
 }
@@ -307,7 +307,7 @@ fn a_failure_arrives_in_the_type_of_the_caller() {
         "{message}"
     );
     assert_eq!(document["tasks"].as_array().unwrap().len(), 2);
-    // What the plugin itself returns as its error does arrive.
+    // An error that the plugin itself returns does arrive.
     let real = with("guests:own-error", guest("own-error").as_ref());
     let document = run("\"its-own\"", &real).json(0);
     assert!(

@@ -1,4 +1,4 @@
-//! Model servers that fail: each failure is the task's, says what happened, and costs nothing beyond it.
+//! Model servers that fail: each failure is the task's, explains what happened, and costs nothing beyond it.
 
 use std::time::Duration;
 

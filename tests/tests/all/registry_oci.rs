@@ -1,7 +1,8 @@
 //! The registry's client against a registry that others wrote: Debian's `docker-registry`, and back with another client.
 //!
-//! The program is looked for in `AGENTHOST_DOCKER_REGISTRY` and on the `PATH`; where it is not, the package is fetched with
-//! apt into the target directory, which needs no rights. Where that does not work either the test says so and is skipped.
+//! The program is looked for in `AGENTHOST_DOCKER_REGISTRY` and on the `PATH`; if it is not found, the package is
+//! fetched with apt into the target directory, which needs no rights. If that fails too, the test prints a note and is
+//! skipped.
 //!
 //! The other client is `oras` for Python, imported by `python3` or by the program that `AGENTHOST_ORAS_PYTHON` names; without
 //! it, skopeo. Without either, that half is skipped, and the test prints why.
@@ -32,7 +33,7 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Runs a command to its end, for two minutes at most, and gives what it said.
+/// Runs a command to its end, for two minutes at most, and returns its output.
 fn finished(command: &mut Command) -> Result<String, String> {
     let shown = format!("{command:?}");
     let mut log = tempfile::tempfile().unwrap();

@@ -343,7 +343,7 @@ fn a_batch_that_is_killed_at_random_loses_no_item_and_pays_for_none_twice() {
     machine.write("items.jsonl", items);
     let workers = WORKERS.to_string();
     let leaf = guest("leaf");
-    // What the tasks come to is known, but for what is reserved for the last of them, and what is lost with each kill.
+    // The tasks' total is known, except for the reservations of the last tasks and the loss at each kill.
     let lost = kills * WORKERS * MOST_LOST;
     let tokens = (ITEMS * 15 + 10_000 + lost).to_string();
     let batch = [

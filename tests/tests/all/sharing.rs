@@ -525,8 +525,8 @@ impl Tampered {
     }
 }
 
-/// Changes `file` at 1,000 random positions, one at a time: a bit, a byte, a byte less, a byte more. After each, `check` says
-/// whether anything but the real thing was loaded; gives how often it was refused.
+/// Changes `file` at 1,000 random positions, one at a time: a bit, a byte, a byte less, a byte more. After each, runs
+/// `check`, which returns whether the file was refused; returns the number of refusals.
 fn tamper(file: &Path, seed: u64, check: impl Fn() -> bool) -> usize {
     let good = std::fs::read(file).unwrap();
     let mut refused = 0;

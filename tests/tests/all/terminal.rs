@@ -161,7 +161,7 @@ fn owned(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
-/// What was shown is safe, whatever it says. `false` if none of it is somebody else's.
+/// Checks that the output is safe for a terminal. `false` if none of it is from others.
 #[track_caller]
 fn safe(args: &[String], (code, shown): &(i32, String)) -> bool {
     let told = || format!("{args:?}: exit code {code}\n{}", shown.escape_debug());

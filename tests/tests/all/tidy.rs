@@ -1,4 +1,5 @@
-//! The house in order: which crate may use which library, that every module says what it is for, and that no guest is forgotten.
+//! The house in order: which crate may use which library, that every module has documentation, and that no guest is
+//! forgotten.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Projects of strangers: what their files may do before the operator trusts them. Each attack stands beside the same thing
-//! done by somebody who is trusted.
+//! Projects of strangers: what their files may do before the operator trusts them. Each attack is beside the same
+//! action in a trusted project.
 
 use std::path::Path;
 
@@ -326,8 +326,8 @@ fn prompts_go_to_no_address_that_a_project_chose() {
     );
 }
 
-/// Takes the mark from the command of every run in the project's journal, as if somebody else had written it, and changes
-/// its text.
+/// Takes the mark from the command of every run in the project's journal, as if another user had written it, and
+/// changes its text.
 fn forge(machine: &TestEnv, change: impl Fn(&mut Value)) {
     forge_in(&machine.cwd(), change);
 }
