@@ -1,4 +1,4 @@
-//! What generated code calls. Not for use by hand, and without any promise of stability.
+//! Functions that generated code calls. Not for direct use, and without any promise of stability.
 
 use serde::Deserialize as _;
 use serde::de::Error as _;
@@ -58,20 +58,20 @@ mod native {
     }
 }
 
-/// Flags as the list of the names that are set.
+/// Serializes flags as the list of the names that are set.
 ///
 /// # Errors
 ///
-/// The serializer's.
+/// Returns the serializer's error.
 pub fn serialize_flags<S: Serializer>(serializer: S, flags: &[(&str, bool)]) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(flags.iter().filter(|(_, set)| *set).map(|(name, _)| name))
 }
 
-/// The flags that a list names, joined.
+/// Deserializes flags from the list of their names.
 ///
 /// # Errors
 ///
-/// A name that is no flag, and the deserializer's.
+/// Returns an error for an unknown name, and the deserializer's error.
 pub fn deserialize_flags<'de, D, F>(deserializer: D, flags: &[(&'static str, F)], none: F) -> Result<F, D::Error>
 where
     D: Deserializer<'de>,
@@ -86,7 +86,7 @@ where
     })
 }
 
-/// serde's and schemars' traits for a flags type.
+/// Implements serde's and schemars' traits for a flags type.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __flags_json {

@@ -1,13 +1,14 @@
-//! Errors: their texts, and how one becomes another with `?`.
+//! Errors: their texts, and their conversion with `?`.
 //!
-//! A model call's error keeps its class where `failure` has the same one; all others are `model` with the error's text.
+//! A model call's error keeps its class if `Failure` has the same one; all others become `Failure::Model` with the
+//! error's text.
 
 use std::fmt::{Display, Formatter, Result};
 
 use crate::{Failure, Limit, llm};
 
 impl Failure {
-    /// The task could not be done, for this reason.
+    /// Returns the failure of a task that could not be done, with the reason.
     ///
     /// ```
     /// use agenthost_sdk::Failure;
@@ -69,7 +70,7 @@ impl Display for Limit {
     }
 }
 
-/// So that `?` carries a model call's error out of `run`.
+/// Lets `?` return a model call's error from `run`.
 ///
 /// ```
 /// use agenthost_sdk::{Failure, Limit, llm};

@@ -30,12 +30,12 @@
 //! # futures_util::FutureExt::now_or_never(main).unwrap();
 //! ```
 //!
-//! Results keep their place: a [`Done`] says which call it was by index, name and attempt. The calls that run are polled
+//! Results keep their place: a [`Done`] identifies its call by index, name and attempt. The calls that run are polled
 //! in the order in which they were given, never in the order in which they woke, so a replay that brings the same replies
 //! in the same order comes to the same decision. Polling every running call again for each reply is the price; `max_concurrent`
 //! bounds it.
 //!
-//! Left out: starting a call after a delay (the clock of a task stands still), and retries. A further attempt is a further
+//! Left out: starting a call after a delay (a task's clock does not move), and retries. A further attempt is a further
 //! call, by whatever rule the plugin has:
 //!
 //! ```
@@ -129,7 +129,7 @@ impl<T, E> Debug for Branch<'_, T, E> {
     }
 }
 
-/// What one call gave, and which call it was.
+/// The outcome of one call, and which call it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done<V> {
     /// The call's place among those given to the policy, from 0.
@@ -173,7 +173,7 @@ impl<T, E> Done<Result<T, E>> {
     ///
     /// # Errors
     ///
-    /// Where the call failed.
+    /// Returns the error if the call failed.
     pub fn transpose(self) -> Result<Done<T>, Done<E>> {
         let Done {
             index,
@@ -194,7 +194,7 @@ impl<T, E> Done<Result<T, E>> {
     }
 }
 
-/// As in `Globex: no such company`, with the attempt where it was not the first.
+/// As in `Globex: no such company`, with the attempt if it was not the first.
 impl<V: Display> Display for Done<V> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.attempt {

@@ -1,4 +1,4 @@
-//! What a plugin usually needs: `use agenthost_sdk::prelude::*;`.
+//! The names that a plugin usually needs: `use agenthost_sdk::prelude::*;`.
 //!
 //! The derives `Serialize`, `Deserialize` and `JsonSchema` are serde's and schemars', usable without depending on either:
 //!
@@ -17,7 +17,7 @@
 //! # Ok::<(), agenthost_sdk::serde_json::Error>(())
 //! ```
 //!
-//! They take no generic types; for these, depend on `serde` and `schemars` and use the derives from there.
+//! They do not support generic types; for these, depend on `serde` and `schemars` and use the derives from there.
 
 pub use crate::join::{self, branch};
 pub use crate::{Cache, Effort, Failure, Limit, Prompt, join_all, llm, progress, remaining, try_join_all};

@@ -1,4 +1,4 @@
-//! What the compiler says of a module that `task` refuses, and where: `ui/task.rs` with what it expects beside each line.
+//! The compiler's errors for modules that `task` refuses: `ui/task.rs`, with the expected error beside each line.
 //!
 //! The file is compiled once, by the compiler itself, against the library that this test was built with.
 #![allow(
@@ -21,7 +21,7 @@ const FILE: &str = "tests/ui/task.rs";
 /// Line, marked text, message.
 type Said = (u64, String, String);
 
-/// The library that cargo has built last, beside this test.
+/// The most recently built library beside this test.
 fn library(deps: &Path) -> PathBuf {
     let files = fs::read_dir(deps).unwrap().map(|entry| entry.unwrap().path());
     let library = |path: &PathBuf| {
@@ -34,7 +34,7 @@ fn library(deps: &Path) -> PathBuf {
     newest.unwrap_or_else(|| panic!("no library in {}", deps.display()))
 }
 
-/// The errors that no code of the compiler stands before: those of the macro.
+/// The errors without an error code of the compiler: those of the macro.
 fn said(file: &str) -> BTreeSet<Said> {
     let test = env::current_exe().unwrap();
     let deps = test.parent().unwrap();
@@ -72,7 +72,7 @@ fn said(file: &str) -> BTreeSet<Said> {
     errors
 }
 
-/// The text that an error marks, which lies in one line.
+/// The text that an error marks, which is within one line.
 fn marked(span: &Value) -> Option<String> {
     let line: Vec<char> = span["text"][0]["text"].as_str()?.chars().collect();
     let column = |name: &str| usize::try_from(span[name].as_u64()?).ok()?.checked_sub(1);
@@ -83,7 +83,7 @@ fn marked(span: &Value) -> Option<String> {
     )
 }
 
-/// What stands behind `//~`.
+/// The errors expected by the `//~` comments.
 fn expected(file: &str) -> BTreeSet<Said> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
     let line = |(number, line): (usize, &str)| {

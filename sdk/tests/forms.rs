@@ -1,4 +1,4 @@
-//! What `plugin!` brings into scope, and the JSON form of its types. Natively, hence without a host.
+//! The names that `plugin!` brings into scope, and the JSON form of its types. Native, hence without a host.
 
 use agenthost_sdk::prelude::*;
 use agenthost_sdk::schemars::schema_for;
@@ -101,7 +101,7 @@ fn the_schema_carries_names_and_comments_of_the_wit() {
 
 #[test]
 fn a_sub_agent_is_a_module_and_shares_the_types() {
-    // The types are equal, so this compiles; natively there is no host to call.
+    // The types are equal, so this compiles; it is never run, because a native test has no host to call.
     let hint: helper::Hint = input().hint;
     let _call = async { Ok::<usize, Failure>(helper::run(hint).await?.len()) };
 }

@@ -1,4 +1,4 @@
-//! What `task` makes of a module. Natively, hence without a host.
+//! The expansion of `task`. Native, hence without a host.
 
 use agenthost_sdk::schemars::schema_for;
 use agenthost_sdk::serde_json::{json, to_value};
@@ -99,7 +99,7 @@ fn run_is_an_ordinary_function_with_the_authors_types() {
         .as_mut()
         .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
     assert_eq!(polled, std::task::Poll::Ready(Ok(asks::hint())));
-    // It has to be `Clone` for the bindings, and so it is.
+    // The bindings need `Clone`, so the macro derives it.
     assert!(matches!(asks::Way::Long.clone(), asks::Way::Long));
 }
 

@@ -1,6 +1,6 @@
-//! Components that have types and nothing behind them: whatever is called traps.
+//! Components with types but without code: every call traps.
 //!
-//! They are made from WIT text in no time, for tests of what is looked at before anything runs.
+//! They are made quickly from WIT text, for tests of the checks that precede a run.
 
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve};
@@ -11,7 +11,7 @@ const CONTRACT: &str = include_str!("../../wit/plugin.wit");
 ///
 /// # Panics
 ///
-/// When the WIT makes no sense.
+/// If the WIT is invalid.
 pub fn component(packages: &[&str]) -> Vec<u8> {
     let mut resolve = Resolve::default();
     resolve.push_str("plugin.wit", CONTRACT).unwrap();

@@ -1,4 +1,4 @@
-//! A machine of its own for one test: home, working directory and environment that nobody else sees.
+//! A machine of its own for one test: home, working directory and environment that no other test sees.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -30,11 +30,11 @@ pub struct TestEnv {
 /// How a run of the command line came out.
 #[derive(Debug)]
 pub struct Output {
-    /// The exit code; 128 and the signal's number where a signal ended it.
+    /// The exit code; 128 plus the signal's number if a signal ended it.
     pub code: i32,
-    /// What stood on stdout.
+    /// The contents of stdout.
     pub stdout: String,
-    /// What stood on stderr.
+    /// The contents of stderr.
     pub stderr: String,
 }
 
@@ -132,8 +132,8 @@ impl TestEnv {
         self
     }
 
-    /// Runs the command line with an empty stdin, with no file that it writes growing beyond so many KiB: as on a disk
-    /// without room, but for whoever runs the test.
+    /// Runs the command line with an empty stdin and a limit in KiB on the size of each file that it writes: as on a
+    /// full disk, but without filling one.
     ///
     /// # Panics
     ///
@@ -149,8 +149,9 @@ impl TestEnv {
         self.spawn(shell, args, None).finish()
     }
 
-    /// Has a shell do what a person types in `dir`, with the command line on the PATH as `agenthost`; what it says stands on
-    /// stdout, as on a terminal. `before` is the exit code of what was typed before. Gives the directory that it ends in.
+    /// Has a shell run what a person types in `dir`, with the command line on the PATH as `agenthost`; all output is on
+    /// stdout, as on a terminal. `before` is the exit code of the previous command. Returns the directory that it ends
+    /// in.
     ///
     /// # Panics
     ///
@@ -192,7 +193,7 @@ impl TestEnv {
         self.root.path().join("work")
     }
 
-    /// Where the command line keeps compiled plugins.
+    /// The directory in which the command line keeps compiled plugins.
     pub fn compiled(&self) -> PathBuf {
         Path::new(&self.vars["XDG_CACHE_HOME"]).join("agenthost/compiled")
     }
@@ -266,7 +267,7 @@ impl TestEnv {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         if let Some(text) = stdin {
-            // Whoever reads no stdin closes it.
+            // A command that does not read stdin closes it.
             let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
         }
         let (stdout, stderr) = (
@@ -302,13 +303,13 @@ impl Running {
     ///
     /// # Panics
     ///
-    /// When there is no shell.
+    /// If the shell is missing.
     pub fn interrupt(&self) {
         let kill = format!("kill -INT {}", self.pid());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// Whether it has not ended yet.
+    /// Returns whether it has not ended yet.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
@@ -356,11 +357,11 @@ impl Running {
 }
 
 impl Output {
-    /// What stands on stdout, which must be one line of JSON, where the exit code is `code`.
+    /// Returns the JSON on stdout, which must be one line; the exit code must be `code`.
     ///
     /// # Panics
     ///
-    /// When it is not.
+    /// If either is not the case.
     #[track_caller]
     pub fn json(&self, code: i32) -> Value {
         assert_eq!(self.code, code, "{self}");
@@ -368,11 +369,11 @@ impl Output {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self}"))
     }
 
-    /// What stands on stderr, where the exit code is `code` and stdout is empty: the message and its hint.
+    /// Returns the message on stderr and its hint; the exit code must be `code` and stdout must be empty.
     ///
     /// # Panics
     ///
-    /// When that is not so, or there is no error or no hint.
+    /// If either is not the case, or if the error or the hint is missing.
     #[track_caller]
     pub fn error(&self, code: i32) -> &str {
         assert_eq!(self.code, code, "{self}");

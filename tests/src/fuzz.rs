@@ -1,4 +1,4 @@
-//! What is fuzzed: one function for each kind of bytes that reach the host from outside.
+//! The fuzz targets: one function for each kind of bytes that reach the host from outside.
 //!
 //! Each takes any bytes and panics if a promise is broken: that nothing panics, that what is read and written is read
 //! again as the same, that an accepted plugin can be described. `fuzz/` hands them to cargo-fuzz, and the test `fuzz`
@@ -58,7 +58,7 @@ fn host() -> &'static Host {
     HOST.get_or_init(|| Host::builder(Config::builtin().unwrap()).build().unwrap())
 }
 
-/// A directory that is used by all inputs, one after the other; in memory where there is such a place.
+/// A directory that is used by all inputs, one after the other; in memory if the system has such a place.
 fn scratch() -> &'static std::path::Path {
     static SCRATCH: OnceLock<tempfile::TempDir> = OnceLock::new();
     let memory = std::path::Path::new("/dev/shm");
@@ -69,7 +69,7 @@ fn scratch() -> &'static std::path::Path {
     dir.path()
 }
 
-/// The inputs that a target starts from, made by the host itself where it can: names and bytes.
+/// The inputs that a target starts from, made by the host itself if it can: names and bytes.
 pub fn seeds(target: &str) -> Vec<(&'static str, Vec<u8>)> {
     match target {
         "component" => vec![("double", plugins::demo_double()), ("ask", plugins::demo_ask())],

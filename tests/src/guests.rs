@@ -22,11 +22,11 @@ pub fn workspace() -> &'static Path {
         .expect("the crate lies in the workspace")
 }
 
-/// Builds all guests at the first call, adding the compile target where it is missing, and says so on stderr.
+/// Builds all guests at the first call, and reports it on stderr. Adds the compile target if it is missing.
 ///
 /// # Panics
 ///
-/// When cargo cannot build them; what it says stands on stderr.
+/// If cargo cannot build them; its messages are on stderr.
 pub fn guests() -> &'static Guests {
     static GUESTS: OnceLock<Guests> = OnceLock::new();
     GUESTS.get_or_init(|| {
@@ -78,7 +78,7 @@ impl Guests {
     ///
     /// # Panics
     ///
-    /// When there is no such guest.
+    /// If that guest does not exist.
     pub fn path(&self, name: &str) -> &Path {
         self.components
             .get(name)
@@ -89,7 +89,7 @@ impl Guests {
     ///
     /// # Panics
     ///
-    /// When there is no such guest.
+    /// If that guest does not exist.
     pub fn bytes(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.path(name)).unwrap()
     }
@@ -117,7 +117,7 @@ fn examples() -> BTreeMap<String, PathBuf> {
         .current_dir(workspace())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
-    // What the cargo that runs this test has set for its own build would make this one build everything anew.
+    // The variables that the cargo running this test sets for its own build would make this one rebuild everything.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         let own = [
@@ -133,7 +133,7 @@ fn examples() -> BTreeMap<String, PathBuf> {
             cargo.env_remove(&*name);
         }
     }
-    // What builds the plugins compiles the same dependencies: with the same flags that is done once.
+    // The build of the plugins compiles the same dependencies: with the same flags that is done once.
     build::reproducibly(&mut cargo, workspace()).unwrap_or_else(|error| panic!("{error}"));
     let output = cargo.output().expect("cargo runs");
     assert!(output.status.success(), "cargo cannot build the guests; see above");

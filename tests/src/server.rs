@@ -1,4 +1,4 @@
-//! A model server on loopback that does as it is told, and remembers what it saw.
+//! A scripted model server on loopback, which remembers the requests that it saw.
 //!
 //! It speaks both wires (`/v1/messages`, `/v1/chat/completions`) over plain HTTP/1.1 and keeps connections open. A
 //! handler answers each request with a [`Reply`]: after how long, what, and how badly. With [`Limits`] it refuses what is
@@ -22,7 +22,7 @@ pub use self::quota::{Dialect, Limits};
 pub use self::reply::Reply;
 pub use self::trace::Trace;
 
-/// What is waited for must come within this, or the test fails.
+/// The longest wait for anything before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request as the server saw it.
@@ -48,7 +48,7 @@ pub struct Request {
     pub closed_by_client: bool,
     /// The status of the answer, once it was out.
     pub status: Option<u16>,
-    /// Until when the answer said to wait with the next request.
+    /// The time until which the answer asked to wait with the next request.
     pub wait_until: Option<Instant>,
 }
 
@@ -130,7 +130,7 @@ impl Gate {
     }
 
     async fn opened(&self) {
-        // Nobody is ever let in; what ends the wait is the close.
+        // No permit is ever added; closing the semaphore ends the wait.
         let _ = self.0.acquire().await;
     }
 }

@@ -1,7 +1,7 @@
 //! A pseudo-terminal for the command line, and what a terminal must never be sent.
 //!
 //! The terminal changes nothing of what is written to it, so that what comes out of the other end is what the program wrote.
-//! What is hidden is told by Unicode's categories, apart from the product's own table.
+//! Hidden characters are found by Unicode's categories, independently of the product's own table.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -23,7 +23,7 @@ impl Screen {
     ///
     /// # Panics
     ///
-    /// When the system has no terminal left.
+    /// If the system cannot open another terminal.
     pub(crate) fn attach(command: &mut Command) -> Self {
         let (master, slave) = open();
         let mut modes = tcgetattr(&slave).unwrap();
@@ -47,7 +47,7 @@ impl Screen {
         Self { reader }
     }
 
-    /// What was shown, once every end that a program has is closed.
+    /// The output, once every end that a program has is closed.
     ///
     /// # Panics
     ///
@@ -72,7 +72,7 @@ fn open() -> (OwnedFd, OwnedFd) {
         )
     };
     assert_eq!(result, 0, "no terminal is left");
-    // SAFETY: they were just opened, and nobody else owns them.
+    // SAFETY: they were just opened, and nothing else owns them.
     unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) }
 }
 
@@ -87,7 +87,7 @@ const OWN: &[&str] = &[
     "\u{1b}[2K",
 ];
 
-/// What `shown` holds that a terminal must not be sent, each with some of the text around it.
+/// The parts of `shown` that a terminal must not be sent, each with some of the text around it.
 pub fn hidden(shown: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = shown;

@@ -166,7 +166,7 @@ fn counted(document: &Value) -> u64 {
     number(&spent["input_tokens"]) + number(&spent["output_tokens"]) - abandoned
 }
 
-/// What a replay gives again of a report: everything but the times and what the gate did.
+/// The part of a report that a replay reproduces: everything but the times and the gate's actions.
 fn essence(document: &Value) -> Value {
     let spent = |spent: &Value| {
         let mut spent = spent.clone();

@@ -1,4 +1,4 @@
-//! Holds a draft against the voice and the audience of its brief. One call of the fast model.
+//! Checks a draft against the voice and the audience of its brief. One call of the fast model.
 
 use agenthost_sdk::prelude::*;
 

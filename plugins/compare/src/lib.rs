@@ -1,7 +1,7 @@
 //! Turns reports about several companies into one comparison, with one call of the strong model.
 //!
-//! The companies without a report are named by this code and not by the model, which is only told of them. Left out:
-//! checking what the reports say.
+//! This code lists the companies without a report; the model only learns that they are missing. Left out: checking the
+//! contents of the reports.
 
 use agenthost_sdk::prelude::*;
 use agenthost_sdk::serde_json;

@@ -1,4 +1,4 @@
-//! Says why a job failed, and whether it was the right one. One call of the fast model.
+//! Explains why a job failed, and whether it was the right job. One call of the fast model.
 
 use agenthost_sdk::prelude::*;
 

@@ -1,6 +1,6 @@
-//! Writes a document to a brief, or writes it again with what was held against it. One call of the fast model.
+//! Writes a document to a brief, or revises it to fix the issues raised against it. One call of the fast model.
 //!
-//! Left out: checking the result, which is the business of others than the writer.
+//! Left out: checking the result, which is the job of other plugins.
 
 use agenthost_sdk::prelude::*;
 use agenthost_sdk::serde_json;

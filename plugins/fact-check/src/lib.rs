@@ -1,4 +1,4 @@
-//! Holds a draft against the facts of its brief: what contradicts them, and what goes beyond them. One call of the fast
+//! Checks a draft against the facts of its brief: claims that contradict them or go beyond them. One call of the fast
 //! model.
 //!
 //! Left out: whether the facts themselves are true.

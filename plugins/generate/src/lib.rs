@@ -1,6 +1,6 @@
 //! Writes a program to a list of requirements. One call of the fast model.
 //!
-//! Left out: running or testing the program; a plugin cannot.
+//! Left out: running or testing the program, which a plugin cannot do.
 
 use agenthost_sdk::prelude::*;
 

@@ -1,6 +1,6 @@
 //! Looks into several companies at once, one `competitor` each, and has `compare` put the reports side by side.
 //!
-//! A company that could not be looked into does not stop the comparison: it is named there, with its failure.
+//! If a company's report fails, the others are still compared, and the comparison lists that company with its failure.
 
 use agenthost_sdk::prelude::*;
 

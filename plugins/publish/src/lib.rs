@@ -1,7 +1,7 @@
 //! Drafts a document, has it checked three ways at once, and revises it at most once.
 //!
-//! The checks get the very same draft, once it is there, and their issues are merged by fault and passage. A check that
-//! fails is no pass: the verdict names it. Left out: a third draft; after the second, a person decides.
+//! All checks get the same draft, and their issues are merged by fault and passage. A check that fails does not count
+//! as passed: the verdict names it. Left out: a third draft; after the second, a person decides.
 
 use agenthost_sdk::prelude::*;
 
@@ -23,7 +23,7 @@ async fn run(brief: Brief) -> Result<Publication, Failure> {
             let found = check(&second).await;
             Ok(publication(second, 2, found))
         }
-        // The first draft and what was found are not lost with the second.
+        // If the second draft fails, the first draft and its issues are kept.
         Err(failure) => {
             found.not_revised = Some(failure);
             Ok(publication(document, 1, found))

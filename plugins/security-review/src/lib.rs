@@ -1,5 +1,5 @@
-//! Looks in a draft for what must not be published: secrets, people's data, advice that does harm. One call of the fast
-//! model.
+//! Looks in a draft for content that must not be published: secrets, personal data, harmful advice. One call of the
+//! fast model.
 
 use agenthost_sdk::prelude::*;
 

@@ -1,5 +1,5 @@
-//! Has a program written; when that fails, gathers three opinions at once and takes the best path once, or hands over to
-//! a person with all that was found out.
+//! Has a program written; if that fails, gathers three opinions at once and takes the best path once, or hands over to
+//! a person with all findings.
 //!
 //! The model only chooses a path; what the path means is plain code. Left out: a third attempt.
 
@@ -19,7 +19,7 @@ async fn run(job: Job) -> Result<Shipment, Failure> {
                 decision: None,
             });
         }
-        // No other way of doing the job would change these.
+        // Another way of doing the job would not change these.
         Err(failure @ (Failure::Denied(_) | Failure::Cancelled | Failure::Escalated(_))) => return Err(failure),
         Err(failure) => failure,
     };

@@ -1,4 +1,4 @@
-//! Cuts the requirements of a failed job down to what can be done. One call of the fast model.
+//! Reduces the requirements of a failed job to those that can be met. One call of the fast model.
 
 use agenthost_sdk::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Finds a title for a text, with one model call. The interface is written in Rust, so there is no WIT file.
+//! Finds a title for a text, with one model call. The interface is written in Rust, without a WIT file.
 
 /// Finds a title for a text.
 #[agenthost_sdk::task(package = "demo:title@0.1.0")]

@@ -1,7 +1,7 @@
 //! Sorts a batch of support tickets by category and priority, with one call of the fast model.
 //!
-//! The model answers by number and not by id, and this code puts the labels in place: each ticket comes back once, in
-//! order, and one that the model left out has an error of its own. Left out: asking again for such a ticket.
+//! The model answers by number and not by id, and this code assigns the labels: each ticket is returned once, in order,
+//! and a ticket that the model left out has an error of its own. Left out: asking again for such a ticket.
 
 use agenthost_sdk::prelude::*;
 

@@ -1,8 +1,8 @@
-//! Rust for a world: wit-bindgen-rust's output, with what an author of a plugin needs on top.
+//! Rust bindings for a world: wit-bindgen-rust's output, extended for authors of plugins.
 //!
-//! The additions are derives in the JSON form of agenthost, which the generator takes as attributes, and two changes to its
-//! output: JSON for flags, and imports that a test's own host answers natively. It follows the generator's
-//! module layout, hence its pinned version. Left out: any knowledge of the call site, which is `plugin`'s.
+//! The additions are derives for agenthost's JSON form, which the generator takes as attributes, and two changes to its
+//! output: JSON for flags, and imports that panic with a clear message outside a host. The changes depend on the
+//! generator's module layout, hence its pinned version. Left out: any knowledge of the call site, which is `plugin`'s.
 
 use anyhow::{Context as _, Result, anyhow};
 use heck::{ToShoutySnakeCase as _, ToUpperCamelCase as _};
@@ -16,13 +16,13 @@ use wit_bindgen_rust::{Opts, WithOption, to_rust_ident};
 
 use crate::source::is_contract;
 
-/// Where the SDK keeps its bindings of `agenthost:plugin`.
+/// The path of the SDK's bindings of `agenthost:plugin`.
 const SDK_BINDINGS: &str = "::agenthost_sdk::bindings::agenthost::plugin";
 const RUNTIME: &str = "::agenthost_sdk::__rt::wit_bindgen::rt";
 const JSON_DERIVES: &str = "#[derive(::agenthost_sdk::serde::Serialize, ::agenthost_sdk::serde::Deserialize, \
                             ::agenthost_sdk::schemars::JsonSchema)]";
 
-/// Generates the world. With `own`, the shared package's interfaces are generated too, which only the SDK does.
+/// Generates the world. With `own`, which only the SDK uses, the shared package's interfaces are generated too.
 pub(crate) fn generate(resolve: &mut Resolve, world: WorldId, own: bool) -> Result<syn::File> {
     let mut opts = Opts {
         runtime_path: Some(RUNTIME.to_owned()),
@@ -59,7 +59,7 @@ pub(crate) fn generate(resolve: &mut Resolve, world: WorldId, own: bool) -> Resu
     Ok(file)
 }
 
-/// The interfaces of a world, with whether it exports them.
+/// The interfaces of a world, each with whether the world exports it.
 fn interfaces(resolve: &Resolve, world: WorldId) -> Vec<(InterfaceId, bool)> {
     let world = &resolve.worlds[world];
     let imports = world.imports.values().map(|item| (item, false));
@@ -84,7 +84,7 @@ pub(crate) fn sdk_path(resolve: &Resolve, id: InterfaceId) -> Option<String> {
     })
 }
 
-/// The modules in which the generator puts an interface.
+/// The path of the module in which the generator puts an interface.
 pub(crate) fn module_path(resolve: &Resolve, id: InterfaceId, exported: bool) -> Result<Vec<String>> {
     let interface = &resolve.interfaces[id];
     let (Some(package), Some(name)) = (interface.package, &interface.name) else {
@@ -158,14 +158,14 @@ fn attributes(resolve: &Resolve, id: InterfaceId, opts: &mut Opts) {
     }
 }
 
-/// What the derives can do with a type.
+/// How far the derives support a type.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
-    /// It holds a handle, future or stream.
+    /// Holds a handle, future or stream.
     Opaque,
-    /// A value, whose form in serde is not agenthost's.
+    /// A value whose serde form is not agenthost's JSON form.
     Plain,
-    /// A value whose form in serde is agenthost's.
+    /// A value whose serde form is agenthost's JSON form.
     Json,
 }
 
@@ -188,7 +188,7 @@ fn form(resolve: &Resolve, ty: &Type) -> Form {
         TypeDefKind::Variant(variant) => all(variant.cases.iter().map(|case| case.ty.as_ref()).collect()),
         TypeDefKind::Tuple(tuple) => all(tuple.types.iter().map(Some).collect()),
         TypeDefKind::Type(ty) | TypeDefKind::List(ty) => form(resolve, ty),
-        // serde stops at 32.
+        // serde supports arrays of up to 32 elements.
         TypeDefKind::FixedLengthList(ty, length) if *length > 32 => form(resolve, ty).min(Form::Plain),
         TypeDefKind::FixedLengthList(ty, _) => form(resolve, ty),
         TypeDefKind::Option(ty) if is_option(resolve, ty) => form(resolve, ty).min(Form::Plain),
@@ -211,7 +211,7 @@ fn is_option(resolve: &Resolve, ty: &Type) -> bool {
     }
 }
 
-/// serde and schemars for flags, which the generator's attributes do not reach.
+/// The serde and schemars implementations for flags, which the generator's attributes do not reach.
 fn flag_impls(resolve: &Resolve, id: InterfaceId, module: &[String]) -> Vec<(Vec<String>, syn::Item)> {
     let item = |name: &str, ty: TypeId, flags: &Flags| {
         let ident = format_ident!("{}", type_ident(name));

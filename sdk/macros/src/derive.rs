@@ -1,9 +1,9 @@
 //! serde's and schemars' derives for a crate that depends on neither.
 //!
-//! Their derives name the crates `serde` and `schemars` unless an attribute on the type says otherwise, and a derive macro
-//! cannot add attributes to the type it stands on. So each derive here writes a copy of the type that carries the attribute
-//! (serde calls the pattern a remote derive), and an implementation for the type itself that goes through the copy.
-//! Left out: generics; such a type takes the crates' own derives.
+//! Their derives refer to the crates `serde` and `schemars` unless an attribute on the type overrides the path, and a
+//! derive macro cannot add attributes to its own type. So each derive here generates a copy of the type that has the
+//! attribute (serde calls the pattern a remote derive), and an implementation for the type itself that uses the copy.
+//! Left out: generic types, which need the crates' own derives.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -117,11 +117,11 @@ fn retain(attributes: &mut Vec<Attribute>, keep: &[&str]) {
     });
 }
 
-/// Whether a serde or schemars attribute gives the type another name.
+/// Returns whether a serde or schemars attribute renames the type.
 fn renames(attribute: &Attribute) -> bool {
     let mut found = false;
     if attribute.path().is_ident("serde") || attribute.path().is_ident("schemars") {
-        // What is not understood here is reported by the derive itself.
+        // The derive itself reports syntax that is not understood here.
         let _ = attribute.parse_nested_meta(|meta| {
             found |= meta.path.is_ident("rename");
             if meta.input.peek(syn::Token![=]) {

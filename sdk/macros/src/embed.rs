@@ -1,7 +1,7 @@
-//! What a component keeps about itself: its WIT with the comments, and its manifest, each as JSON in a custom section.
+//! The custom sections of a component: its WIT with the comments, and its manifest, each as JSON.
 //!
-//! The linker joins sections of one name, so the package's name is part of it: `agenthost:wit:demo:competitor` and
-//! `agenthost:manifest:demo:competitor`. Both documents carry `"format": 1`. Left out: checking limits and sub-agents,
+//! The linker joins sections of the same name, so that name contains the package's: `agenthost:wit:demo:competitor` and
+//! `agenthost:manifest:demo:competitor`. Both documents have `"format": 1`. Left out: checking limits and sub-agents,
 //! which the host does when it reads them.
 
 use std::env;
@@ -49,7 +49,8 @@ fn texts(files: &[File]) -> Vec<[&str; 2]> {
         .collect()
 }
 
-/// The manifest of the crate that is being compiled: cargo gives the package's fields, its file the rest.
+/// The manifest of the crate being compiled. The package's fields come from cargo's environment variables, the rest
+/// from `Cargo.toml`.
 fn manifest(path: &Path) -> Result<Value> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let field = |name: &str| {
@@ -71,10 +72,10 @@ fn manifest(path: &Path) -> Result<Value> {
     }))
 }
 
-/// What `[package.metadata.agenthost]` says.
+/// The contents of `[package.metadata.agenthost]`.
 struct Metadata {
     limits: Value,
-    /// Null where the author does not say.
+    /// Null if the author does not list the models.
     models: Value,
     sub_agents: Value,
 }

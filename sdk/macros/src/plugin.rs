@@ -1,7 +1,7 @@
-//! The expansion of `plugin!`, and what `task` shares with it: the bindings in a module of their own, the names that the
-//! author uses, and the glue from the exported task to the author's `run`.
+//! The expansion of `plugin!`: the bindings in a module of their own, the names that the author uses, and the glue from
+//! the exported task to the author's `run`. `task` uses the bindings and the glue too.
 //!
-//! The glue is spelled at the call site, with types by name, so that a `run` of another signature is an ordinary
+//! The glue is written at the call site, with types by name, so that a `run` with another signature is an ordinary type
 //! mismatch. Only a component exports it; natively the crate compiles, and its tests run, without the export's symbols.
 
 use std::collections::BTreeMap;
@@ -64,7 +64,7 @@ impl Parse for Args {
 pub(crate) fn sdk_bindings() -> Result<TokenStream> {
     let (mut resolve, world) = contract()?;
     let mut file = generate(&mut resolve, world, true)?;
-    // The SDK writes these texts itself.
+    // The SDK implements `Display` for this error itself.
     let llm = ["agenthost", "plugin", "llm"].map(str::to_owned);
     module_items(&mut file, &llm)?.retain(|item| !implements(item, "Display", "Error"));
     Ok(file.into_token_stream())
@@ -79,7 +79,7 @@ fn implements(item: &syn::Item, name: &str, ty: &str) -> bool {
     last(&path.path, ty) && item.trait_.as_ref().is_some_and(|(_, path, _)| last(path, name))
 }
 
-/// The whole of `plugin!`.
+/// Expands `plugin!`.
 pub(crate) fn expand(args: &Args) -> Result<TokenStream> {
     let root = root()?;
     let source = Source::read(&root, args.path.as_deref().unwrap_or("wit"), args.world.as_deref())?;
@@ -95,8 +95,8 @@ pub(crate) fn root() -> Result<PathBuf> {
     ))
 }
 
-/// The bindings, the modules of the sub-agents and the export, for a call site that has the function `run`; `own` are
-/// the task's types that the call site has too.
+/// Generates the bindings, the modules of the sub-agents and the export, for a call site that defines the function
+/// `run`; `own` lists the task's types that the call site defines itself.
 pub(crate) fn glue(mut source: Source, root: &Path, own: &[Own]) -> Result<TokenStream> {
     let manifest = root.join("Cargo.toml");
     let sections = embed::sections(&source, &manifest)?;
@@ -148,7 +148,7 @@ pub(crate) fn glue(mut source: Source, root: &Path, own: &[Own]) -> Result<Token
     })
 }
 
-/// A module of the bindings as seen from the call site.
+/// The path of a module of the bindings, as seen from the call site.
 fn path(module: &[String]) -> TokenStream {
     let segments = module.iter().map(|name| format_ident!("{}", name));
     quote!(self::__agenthost_plugin #(::#segments)*)
@@ -173,7 +173,7 @@ fn names(source: &Source) -> Result<TokenStream> {
     Ok(tokens)
 }
 
-/// The SDK's module and the WIT name of the shared type that this one stands for.
+/// The SDK's module and the WIT name of the shared type that this one is an alias of.
 fn shared(source: &Source, mut id: TypeId) -> Option<(String, String)> {
     let resolve = &source.resolve;
     while let TypeDefKind::Type(Type::Id(next)) = resolve.types[id].kind {
@@ -196,8 +196,8 @@ fn sub_agents(source: &Source) -> Result<TokenStream> {
     Ok(tokens)
 }
 
-/// The imported tasks, under the names of their modules. Two packages of one name are told apart by namespace and, where
-/// that is equal too, by version.
+/// The imported tasks, by the names of their modules. Packages with the same name are distinguished by namespace and,
+/// if that is equal too, by version.
 pub(crate) fn tasks(resolve: &Resolve, world: WorldId) -> Vec<(String, InterfaceId)> {
     let mut tasks: BTreeMap<String, Vec<(PackageId, InterfaceId)>> = BTreeMap::new();
     for item in resolve.worlds[world].imports.values() {
@@ -273,8 +273,8 @@ fn run(items: &[syn::Item], task: &TokenStream) -> Result<Run> {
 
 /// The body of the generated export macro, for the type `Plugin`.
 ///
-/// Expanded here and not by the compiler, because lints of the author's crate reach into a macro that it defines itself:
-/// the exports would fall to `deny(unsafe_code)`.
+/// Expanded here and not by the compiler, because lints of the author's crate apply to macros that the crate defines:
+/// `deny(unsafe_code)` would reject the exports.
 fn exports(items: &[syn::Item], task: &TokenStream) -> Result<TokenStream> {
     let tokens = items.iter().find_map(|item| match item {
         syn::Item::Macro(definition) if definition.mac.path.is_ident("macro_rules") => {
@@ -291,7 +291,7 @@ fn exports(items: &[syn::Item], task: &TokenStream) -> Result<TokenStream> {
         .context("the generator gave no export macro")
 }
 
-/// Puts `Plugin` for `$ty`, and the module for `$($path_to_types)*`.
+/// Replaces `$ty` with `Plugin`, and `$($path_to_types)*` with the module.
 fn substitute(tokens: TokenStream, task: &TokenStream) -> TokenStream {
     let (mut out, mut tokens) = (TokenStream::new(), tokens.into_iter());
     while let Some(token) = tokens.next() {

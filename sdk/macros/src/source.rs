@@ -1,7 +1,7 @@
 //! A crate's WIT: its files, read and resolved, and the world that makes it a plugin.
 //!
-//! Bounded by what a plugin may be: text files, one package of its own, one world that exports an interface `task` with
-//! the one function `run`. Left out: fetching anything; what `wit/deps/` lacks is an error.
+//! Bounded by the form of a plugin: text files, one package of its own, one world that exports an interface `task` with
+//! the single function `run`. Left out: fetching anything; a package that is missing in `wit/deps/` is an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use wit_bindgen_core::wit_parser::{
     WorldId, WorldItem, WorldKey,
 };
 
-/// The shared package's text; the SDK speaks exactly this version.
+/// The shared package's text; the SDK supports exactly this version.
 const CONTRACT: &str = include_str!("../plugin.wit");
 
 /// One WIT file of the crate.
@@ -38,7 +38,7 @@ pub(crate) struct Source {
     pub(crate) read: Vec<PathBuf>,
 }
 
-/// Whether this is the package that the SDK brings.
+/// Returns whether this is the shared package, which comes with the SDK.
 pub(crate) fn is_contract(name: &PackageName) -> bool {
     name.namespace == "agenthost" && name.name == "plugin"
 }
@@ -70,7 +70,7 @@ impl Source {
         Ok(source)
     }
 
-    /// The package of this text.
+    /// Resolves the package in this text.
     pub(crate) fn written(text: String, deps: Deps) -> Result<Source> {
         Source::resolve("wit", written(text), deps, None)
     }
@@ -93,14 +93,14 @@ impl Source {
     }
 }
 
-/// The only world of this text, which needs no task.
+/// Resolves the only world in this text, which need not export a task.
 pub(crate) fn world(text: String, deps: Deps) -> Result<(Resolve, WorldId)> {
     let (resolve, package) = resolve("wit", &written(text), deps.groups)?;
     let world = resolve.select_world(&[package], None)?;
     Ok((resolve, world))
 }
 
-/// Text that lies in no file, as the file in which an author would write it.
+/// Wraps generated text as the file in which an author would write it.
 fn written(text: String) -> Vec<File> {
     vec![File {
         path: PathBuf::new(),
@@ -126,7 +126,7 @@ pub(crate) struct Deps {
 }
 
 impl Deps {
-    /// Reads what lies in `dir`, which messages call `path`; nothing, where there is no directory `deps`.
+    /// Reads the directory `deps` in `dir`, if it exists. Error messages call `dir` by the name `path`.
     pub(crate) fn read(dir: &Path, path: &str) -> Result<Deps> {
         let mut deps = Deps::default();
         for files in packages(&dir.join("deps"))? {
@@ -222,7 +222,7 @@ fn push(resolve: &mut Resolve, main: UnresolvedPackageGroup, deps: Vec<Unresolve
         .map_err(|error| anyhow!("{}", error.render(&resolve.source_map)))
 }
 
-/// A copy of the shared package is allowed as long as it says the same as the SDK's.
+/// Returns an error unless a copy of the shared package equals the SDK's, apart from comments.
 fn ensure_same(dir: &str, files: &[File], copy: &UnresolvedPackage) -> Result<()> {
     let place = format!("{dir}/{}", files.first().map_or("deps", |file| file.name.as_str()));
     let (ours, _) = contract()?;
@@ -244,7 +244,7 @@ fn ensure_same(dir: &str, files: &[File], copy: &UnresolvedPackage) -> Result<()
     Ok(())
 }
 
-/// What a resolved package says, its comments left out.
+/// A resolved package as JSON, without its comments.
 fn shape(resolve: &Resolve) -> Result<serde_json::Value> {
     fn strip(value: &mut serde_json::Value) {
         match value {
@@ -317,7 +317,7 @@ fn exported(resolve: &Resolve, world: WorldId, name: &str) -> Option<InterfaceId
         })
 }
 
-/// The exported interface, if it is one that a host can call as a task.
+/// Returns the exported interface `task`, or an error if a host cannot call it as a task.
 fn task(resolve: &Resolve, world: WorldId) -> Result<InterfaceId> {
     let named = &resolve.worlds[world];
     let Some(id) = exported(resolve, world, "task") else {

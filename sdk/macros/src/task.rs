@@ -1,7 +1,8 @@
-//! The expansion of `task`: a module's Rust types and its function `run`, as WIT, and from there as `plugin!` does it.
+//! The expansion of `task`: converts a module's Rust types and its function `run` to WIT, and continues as `plugin!`
+//! does.
 //!
-//! The author's items stay as they are, tokens and spans; the bindings use them in the place of generated types. What has no
-//! form in WIT is an error where it stands. Left out: `flags`, resources and several interfaces, for which an author
+//! The author's items keep their tokens and spans; the bindings use them in place of generated types. An item that has
+//! no form in WIT is an error at its place. Left out: `flags`, resources and several interfaces, for which an author
 //! writes the WIT.
 
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ mod tests;
 mod types;
 mod wit;
 
-/// The whole of `#[task(args)] item`.
+/// Expands `#[task(args)] item`.
 pub(crate) fn expand(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut module = match syn::parse2::<ItemMod>(item.clone()) {
         Ok(module) => module,
@@ -48,14 +49,15 @@ pub(crate) fn expand(args: TokenStream, item: TokenStream) -> TokenStream {
             quote!(#module)
         }
         Err(error) => {
-            // What else is wrong in the module is said too, and not that nothing uses it.
+            // The compiler still reports other errors in the module, but not that its items are unused.
             let error = error.into_compile_error();
             quote!(#error #[allow(dead_code, unused_imports)] #module)
         }
     }
 }
 
-/// What the module needs besides the author's items; of these, only an enum that has to be `Clone` is changed.
+/// Generates the items that the module needs besides the author's. Of these, only an enum that has to be `Clone` is
+/// changed.
 fn in_module(args: TokenStream, module: &mut ItemMod) -> Result<TokenStream> {
     let args: Args = syn::parse2(args)?;
     let Some((_, items)) = &mut module.content else {
@@ -76,7 +78,7 @@ fn in_module(args: TokenStream, module: &mut ItemMod) -> Result<TokenStream> {
     source.and_then(|source| glue(source, &root, &own(&task))).map_err(here)
 }
 
-/// The package's name as it stands in WIT text.
+/// The package's name as written in WIT text.
 fn package(args: &Args, module: Span) -> Result<String> {
     let (name, span) = match &args.package {
         Some(given) => (given.value(), given.span()),
@@ -110,14 +112,14 @@ fn package_name(text: &str) -> Option<PackageName> {
     })
 }
 
-/// The imported tasks, and where their WIT lies.
+/// The imported tasks, and the directory of their WIT.
 struct Imports {
     /// As in `demo:competitor/task@0.1.0`.
     interfaces: Vec<String>,
     dir: PathBuf,
-    /// The directory as messages name it.
+    /// The directory as error messages name it.
     path: String,
-    /// Where the first of them is named.
+    /// The place that names the first of them.
     span: Span,
 }
 
@@ -160,7 +162,7 @@ impl Imports {
         Ok(imports)
     }
 
-    /// The packages that the task needs: without imports, none is read.
+    /// Reads the packages that the task needs; without imports, it reads none.
     fn deps(&self) -> Result<Deps> {
         match self.interfaces.is_empty() {
             true => Ok(Deps::default()),
@@ -218,7 +220,7 @@ fn own(task: &Task) -> Vec<Own> {
         .collect()
 }
 
-/// Makes enums without payloads `Clone` where the module does not.
+/// Makes enums without payloads `Clone` unless the module does.
 fn clonable(items: &mut [syn::Item], task: &Task) {
     let implemented: Vec<String> = items.iter().filter_map(implements_clone).collect();
     let plain = |ident: &syn::Ident| {
@@ -240,7 +242,7 @@ fn clonable(items: &mut [syn::Item], task: &Task) {
 fn derives_clone(attribute: &syn::Attribute) -> bool {
     let mut found = false;
     if attribute.path().is_ident("derive") {
-        // What is not understood here is reported by the compiler.
+        // The compiler reports syntax that is not understood here.
         let _ = attribute.parse_nested_meta(|meta| {
             found |= meta.path.segments.last().is_some_and(|last| last.ident == "Clone");
             Ok(())

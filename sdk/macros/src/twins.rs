@@ -1,8 +1,8 @@
-//! The author's own types in the place of those that the generator wrote for them.
+//! Puts the author's own types in place of those that the generator wrote for them.
 //!
-//! The generated code takes records and variants apart and puts them together by their names, which are the author's. Of
-//! an enum without payloads it asks more: the number of its case, which is `clone() as i32`, and the case of a number,
-//! which is `_lift`. It follows the generator's output, hence its pinned version.
+//! The generated code destructures and builds records and variants by their names, which the author's types share. An
+//! enum without payloads needs more: the number of a case, which is `clone() as i32`, and the case of a number, which
+//! is `_lift`. This depends on the generator's output, hence its pinned version.
 
 use quote::{format_ident, quote};
 
@@ -13,7 +13,8 @@ pub(crate) struct Own {
     pub(crate) cases: Option<Vec<String>>,
 }
 
-/// Leaves out what the generator wrote for these types, and takes the call site's, `up` modules above.
+/// Removes the items that the generator wrote for these types, and imports the call site's types from `up` modules
+/// above.
 pub(crate) fn replace(items: &mut Vec<syn::Item>, own: &[Own], up: usize) {
     let find = |ident: &syn::Ident| own.iter().find(|own| ident == own.ident.as_str());
     let mut kept = Vec::new();
@@ -37,7 +38,7 @@ pub(crate) fn replace(items: &mut Vec<syn::Item>, own: &[Own], up: usize) {
     *items = kept;
 }
 
-/// The type of an implementation, where it is one of this module.
+/// The type of an implementation, if it is one of this module.
 fn implementor(item: &syn::ItemImpl) -> Option<&syn::Ident> {
     match item.self_ty.as_ref() {
         syn::Type::Path(path) => path.path.get_ident(),
@@ -45,14 +46,15 @@ fn implementor(item: &syn::ItemImpl) -> Option<&syn::Ident> {
     }
 }
 
-/// `_lift` with the generator's signature, and without its transmute: the layout of the author's enum is not fixed.
+/// `_lift` with the generator's signature but without its transmute, because the layout of the author's enum is not
+/// fixed.
 fn lift(twin: &syn::ItemImpl, cases: &[String]) -> Option<syn::Item> {
     let mut twin = twin.clone();
     let function = twin.items.iter_mut().find_map(|item| match item {
         syn::ImplItem::Fn(function) if function.sig.ident == "_lift" => Some(function),
         _ => None,
     })?;
-    // The number was checked before it comes here, so the last case needs none.
+    // The number is already checked, so the last case needs no pattern.
     let (last, others) = cases.split_last()?;
     let arms = others.iter().enumerate().map(|(number, case)| {
         let (number, case) = (

@@ -140,7 +140,7 @@ impl<T, E> First<'_, T, E> {
 
 type Decision<T, E> = Result<Vec<Done<T>>, Unreached<T, E>>;
 
-/// What came so far.
+/// The results so far.
 struct Count<T, E> {
     wanted: usize,
     calls: usize,

@@ -1,4 +1,4 @@
-//! The policies over calls that are driven by hand: each ends when its test says so, and shows when it was started and
+//! The policies over calls that are driven by hand: each ends when its test decides, and shows when it was started and
 //! whether it was dropped before its end.
 
 use std::cell::RefCell;
@@ -14,7 +14,7 @@ struct Calls(Rc<RefCell<State>>);
 
 #[derive(Default)]
 struct State {
-    /// What each call is to give.
+    /// The result that each call returns.
     results: Vec<Option<Result<u32, &'static str>>>,
     started: Vec<usize>,
     cancelled: Vec<usize>,

@@ -14,7 +14,7 @@ use super::branches::Branches;
 use super::{Branch, Done, in_place, list};
 use crate::Failure;
 
-/// What becomes of a vote in which several answers have the most votes.
+/// The outcome of a vote in which several answers have the most votes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tie {
     /// Of these answers, the one that the call of the lowest index gave.

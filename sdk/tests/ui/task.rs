@@ -1,4 +1,4 @@
-//! Modules that `task` refuses. Behind `//~` stands what is marked in that line, and what is said of it.
+//! Modules that `task` refuses. Each `//~` is followed by the text marked in that line, and by the error message.
 #![allow(unused)]
 
 use agenthost_sdk::prelude::*;

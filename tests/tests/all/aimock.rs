@@ -1,7 +1,7 @@
 //! A fan-out against a model server that others wrote, with its chaos on: the npm package `@copilotkit/aimock`.
 //!
-//! It needs node, npm and their network, so it runs only where `AGENTHOST_AIMOCK=1` is set, and says so where it is not.
-//! `AGENTHOST_AIMOCK_DIR` names a directory in which the package is installed already.
+//! It needs node, npm and their network, so it runs only if `AGENTHOST_AIMOCK=1` is set, and prints a note if it is
+//! not. `AGENTHOST_AIMOCK_DIR` names a directory in which the package is installed already.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

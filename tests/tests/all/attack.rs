@@ -1,4 +1,4 @@
-//! The attack corpus: that it is whole, that `docs/security.md` tells of all of it, and a few seconds of it.
+//! The attack corpus: that it is complete, that `docs/security.md` describes all of it, and a few seconds of it.
 //!
 //! `cargo xtask attack` runs all of it.
 

@@ -1,4 +1,4 @@
-//! What bad input gets: an error that names the place, a hint, the right exit code, and never a panic.
+//! Bad input gets an error that names the place, a hint, the right exit code, and never a panic.
 
 use std::fs::File;
 

@@ -19,14 +19,14 @@ fn lines(text: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The results on stdout, where the exit code is `code`.
+/// The results on stdout; the exit code must be `code`.
 #[track_caller]
 fn results(output: &Output, code: i32) -> Vec<Value> {
     assert_eq!(output.code, code, "{output}");
     lines(&output.stdout)
 }
 
-/// What the batch says of itself at its end, without the name of the run.
+/// The batch's summary at its end, without the name of the run.
 #[track_caller]
 fn summary(output: &Output) -> &str {
     let line = output.stderr.lines().find(|line| line.starts_with("run "));
@@ -69,7 +69,7 @@ fn echo(request: &Request) -> Reply {
     Reply::text(request.prompt())
 }
 
-/// What each line's `asks` was told.
+/// The reply that each line's `asks` received.
 fn told(lines: &[Value]) -> Vec<&str> {
     lines
         .iter()
@@ -183,7 +183,7 @@ fn bad_items_run_nothing_or_only_the_others() {
     );
 }
 
-/// Gives each ticket a label, but the one that says `lost`.
+/// Gives each ticket a label, except the one that contains `lost`.
 fn clerk(request: &Request) -> Reply {
     let labels: Vec<Value> = request
         .data("ticket")
@@ -246,7 +246,7 @@ fn ten_at_a_time_one_failed_item_is_one_failed_item() {
         "{output}"
     );
 
-    // Without a size the hint says what is missing, and with one for another plugin as well.
+    // The error explains a missing size, and a size for a plugin that takes neither a list nor a record.
     let whole = machine.run(["batch", &triage, "tickets.jsonl"]);
     assert!(
         whole.error(2).contains("hint: The plugin takes a list: --size N"),

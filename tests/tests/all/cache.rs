@@ -67,7 +67,7 @@ fn a_tampered_entry_is_compiled_anew_and_not_loaded() {
         run(&machine);
     }
     assert_ne!(entries(&machine)[0].1, written);
-    // Native code of somebody else's making, as large as the real one.
+    // Native code from another source, as large as the real one.
     fs::write(&path, vec![0x90; good.len()]).unwrap();
     run(&machine);
     fs::write(&path, b"").unwrap();

@@ -17,7 +17,7 @@ fn write(path: &Path, value: &Value) {
     std::fs::write(path, serde_json::to_string_pretty(value).unwrap()).unwrap();
 }
 
-/// What changed in the only cassette, by kind.
+/// The changes in the only cassette, by kind.
 fn kinds(machine: &TestEnv, code: i32) -> Vec<String> {
     let document = machine.run(["test", "edited", "--json"]).json(code);
     let changes = document["cassettes"][0]["changes"].as_array().unwrap();
@@ -124,7 +124,7 @@ fn a_changed_plugin_fails_until_the_change_is_accepted() {
     assert_eq!(machine.run(["test", "edited", "--update", "-q"]).code, 0);
     assert!(read(&file)["expect"]["fuel"].as_u64() > Some(100_000));
 
-    // What the cassette cannot answer cannot be accepted, and ends all the same.
+    // A request that the cassette cannot answer cannot be accepted, and the test ends all the same.
     let mut changed = after.clone();
     changed["input"]["questions"]
         .as_array_mut()
@@ -143,7 +143,7 @@ fn a_changed_plugin_fails_until_the_change_is_accepted() {
     write(&file, &changed);
     assert_eq!(self::kinds(&machine, 1), ["input"]);
 
-    // Limits come from what was measured, and a build says which lie too low.
+    // Limits come from measurements, and a build reports those that are too low.
     write(&file, &after);
     let profile = machine.run(["profile", "edited", "--json"]).json(0);
     assert_eq!(profile["measured"]["calls"], 4);
@@ -433,7 +433,7 @@ fn limits_come_from_runs_of_inputs_too() {
         "what is paid for is recorded: {recorded}"
     );
 
-    // What fails says nothing of what is needed.
+    // A failed run shows nothing about the needed limits.
     let refused = json!({"prompts": "none", "mode": "parallel"}).to_string();
     let args = ["profile", &asks, "--input", &short, "--input", &refused, "--json"];
     assert_eq!(machine.run(args).code, 2);

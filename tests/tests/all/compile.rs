@@ -86,7 +86,7 @@ fn wait_for<T>(what: &str, mut of: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Whether a process has ended; one that nobody has waited for yet has.
+/// Whether a process has ended; a zombie counts as ended.
 fn ended(pid: u32) -> Option<()> {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Err(_) => Some(()),
@@ -219,7 +219,7 @@ fn a_compiler_dies_with_the_process_that_started_it_and_that_one_stays_small() {
     });
     let parent = memory(pid, "VmHWM:").unwrap();
     assert!(parent < 100 << 10, "the parent held {parent} KiB while its child grew");
-    // It has no environment and no more descriptors than it needs.
+    // It has an empty environment and only the descriptors that it needs.
     assert_eq!(
         std::fs::read_dir(format!("/proc/{child}/fd")).unwrap().count(),
         4,

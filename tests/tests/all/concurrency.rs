@@ -1,4 +1,4 @@
-//! Many tasks at once, many calls in one task, and calls that nobody waits for any more.
+//! Many tasks at once, many calls in one task, and calls whose tasks no longer wait for them.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Granted directories: what a plugin sees with one, and that there is no way out of it.
+//! Granted directories: what a plugin sees with one, and that it cannot leave it.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ fn refused(output: &Output) -> String {
     document["outcome"]["failure"]["error"].as_str().unwrap().to_owned()
 }
 
-/// A configuration that says where the sub-agent is, with more.
+/// A configuration with the path of the sub-agent, followed by `more`.
 fn sub_agent(more: &str) -> String {
     format!("[sub-agents]\n\"guests:reads-files\" = \"reads-files.wasm\"\n{more}")
 }

@@ -1,4 +1,4 @@
-//! What the documents say is true: configurations load, links lead somewhere, flags exist.
+//! The documents are correct: configurations load, links have a target, flags exist.
 
 use std::path::{Path, PathBuf};
 

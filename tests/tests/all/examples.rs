@@ -2,18 +2,18 @@
 //! host.
 //!
 //! An entry point is where a user begins: a public trait, a public function, and an associated one that takes no `self`,
-//! for it makes a value. It has an example if one stands on it or on its type, or if an example of its file calls it. What
-//! is used from then on is [listed](LISTED), and has an example of its own.
+//! for it makes a value. It has an example if one is on it or on its type, or if an example of its file calls it. The
+//! functions used from then on are [listed](LISTED), and each has an example of its own.
 //!
-//! The source is read line by line, as rustfmt leaves it. What macros write is not seen, and an example is taken at its
-//! word: whether it says anything is for people to judge.
+//! The source is read line by line, as rustfmt leaves it. Left out: the output of macros, and the quality of an
+//! example, which people have to judge.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use agenthost_tests::guests::workspace;
 
-/// What users call after they began, as it stands in the source.
+/// The functions that users call after they began, as written in the source.
 const LISTED: &[(&str, &[&str])] = &[
     (
         "host",
@@ -103,7 +103,7 @@ const INSIDE: [&str; 6] = [
     // Hidden from the documentation: other crates of the host share them.
     "host/config/src/reader",
     "host/core/src/plain_file",
-    // What the macros name.
+    // Named by the macros.
     "sdk/src/__rt",
     "sdk/src/bindings",
 ];

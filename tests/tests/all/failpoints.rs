@@ -97,7 +97,7 @@ impl Provider for Echo {
     }
 }
 
-/// What one walk works on: one host, one journal and one provider for all of its runs.
+/// The parts that one walk works on: one host, one journal and one provider for all of its runs.
 struct Bench {
     host: Host,
     journal: Arc<Sqlite>,
@@ -137,7 +137,7 @@ impl Bench {
         }
     }
 
-    /// What was asked in the scenario `name`, and how often.
+    /// The prompts sent in the scenario `name`, and how often.
     fn asked(&self, name: &str) -> BTreeMap<String, usize> {
         let asked = self.asked.lock().unwrap();
         let own = asked.iter().filter(|(prompt, _)| prompt.starts_with(name));
@@ -223,7 +223,7 @@ impl Scenario {
     }
 }
 
-/// What is asked after a fault: what the journal has not, once; and never what it has.
+/// Checks the requests after a fault: each one that the journal does not have, once; and never one that it has.
 #[track_caller]
 fn paid_once(
     scenario: &Scenario,
@@ -248,8 +248,8 @@ fn calls() -> LimitsPatch {
     limits(&[("calls", "50")])
 }
 
-/// Runs once with a fault at the `n`th place and goes on until it is done. `resumed` says that the place is counted from
-/// a resume, of a run that was cancelled while its first request was on its way.
+/// Runs once with a fault at the `n`th place and goes on until it is done. With `resumed`, the place is counted from a
+/// resume, of a run that was cancelled while its first request was in flight.
 async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed {
     let at = format!("{fault:?} {n}");
     let scenario = Scenario::gathering(format!("[{resumed} {fault:?} {n}]"));
@@ -271,7 +271,7 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
         run.report().await;
         assert_eq!(failpoint::disarm().hit, Some("call.sent"));
         let record = bench.journal.find(&id).unwrap();
-        // What was on its way when it was cancelled is asked once more.
+        // Requests in flight at the cancellation are sent once more.
         bench
             .asked
             .lock()

@@ -94,7 +94,7 @@ fn three_lanes_take_about_the_time_of_one_and_the_comparison_comes_after_them() 
         );
     }
 
-    // The report says which model each task used, and the sum is that of its parts.
+    // The report lists the models that each task used, and the sum is that of its parts.
     let tasks = document["tasks"].as_array().unwrap();
     let models: Vec<_> = tasks.iter().map(|task| &task["models"]).collect();
     let (none, small, large) = (json!([]), json!(["local/small"]), json!(["local/large"]));

@@ -23,7 +23,7 @@ fn items(count: usize, bytes: usize) -> Value {
     questions(&prompts.iter().map(String::as_str).collect::<Vec<_>>(), "parallel")
 }
 
-/// The report of `asks` with `input`, made by the library, as a command line has no room for long prompts.
+/// The report of `asks` with `input`, made by the library, because long prompts do not fit on a command line.
 async fn asked(machine: &TestEnv, input: &Value) -> Value {
     let host = machine.host();
     let asks = load(&host, &guest("asks")).await;
@@ -37,7 +37,7 @@ fn answered(document: &Value) -> usize {
     answers.iter().filter(|answer| answer["text"].is_string()).count()
 }
 
-/// What the report says of the only model that was asked.
+/// The report's entry for the only model that was used.
 #[track_caller]
 fn model(document: &Value) -> &Value {
     let models = document["models"].as_array().unwrap();
@@ -236,7 +236,7 @@ async fn requests_in_flight_start_few_rise_and_fall_when_they_are_refused() {
         let risen = peak(0, first + 1);
         assert!(risen >= 8, "{risen} at the most while the quota was free");
         for (refused, before) in [(first, risen), (second, peak(second - 3, second + 1))] {
-            // What was on its way at the time still arrives.
+            // Requests in flight at the time still arrive.
             let heard = seen[refused].end() + Duration::from_millis(50);
             let later: Vec<_> = seen.iter().filter(|request| request.arrived > heard).take(3).collect();
             assert_eq!(later.len(), 3);
@@ -414,7 +414,7 @@ fn walk(dialect: Dialect) {
         let met = report["limits_met"]["rate-limited"].as_u64().unwrap_or_default();
         assert_eq!(met, if limited { requests as u64 } else { 0 }, "{what}: {report}");
         if what == "closed" {
-            // The server had each request, and never said what it counted: each is charged as it was reserved.
+            // The server had each request, and never reported its usage: each is charged as it was reserved.
             assert_eq!(report["abandoned"]["requests"], json!(requests), "{document}");
         }
         assert_books(&document, &server);
@@ -574,7 +574,7 @@ fn triage(server: &Server, dialect: Dialect) -> agenthost_tests::env::Output {
     machine_at(server, dialect, "").run(run_json(&path, &ticket, &[]))
 }
 
-/// What `triage` asks for, with this as the number of the ticket.
+/// The reply that `triage` asks for, with this as the number of the ticket.
 fn labels(number: impl Into<Value>) -> String {
     let number = number.into();
     json!({"labels": [{"number": number, "reason": "money", "category": "billing", "priority": "normal"}]}).to_string()
@@ -686,8 +686,8 @@ fn a_wait_that_ends_after_the_deadline_fails_at_once() {
     }
 }
 
-/// A service that says nothing of its limits, and an operator who knows them: 2 a second, and what the gate lets out at
-/// once, a tenth of the minute's.
+/// A service that does not report its limits, and an operator who knows them: 2 a second, and the burst that the gate
+/// allows, a tenth of the minute's.
 #[test]
 fn the_operators_rate_holds_in_every_window() {
     for dialect in Dialect::ALL {

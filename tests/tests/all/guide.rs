@@ -1,7 +1,7 @@
-//! The guide in `docs/guide`, followed by somebody who reads it from its first line to its last: files are written, commands
-//! are typed, and what is shown is compared with what comes out. A block that cannot be checked fails the test.
+//! The guide in `docs/guide`, followed from its first line to its last: files are written, commands are typed, and
+//! their output is compared with the output shown. A block that cannot be checked fails the test.
 //!
-//! What a block is, its language and a comment before it say:
+//! The language of a block and the comment before it define its kind:
 //!
 //! | | |
 //! |---|---|
@@ -12,7 +12,7 @@
 //! | `<!-- part: PATH -->` | the file has these lines, however far they are indented |
 //! | `rust` without a comment | in the chapters of [`DOCTESTED`] alone |
 //!
-//! `…` in a line stands for any text, and as a line for any lines. JSON is shown as a terminal gets it, over several lines.
+//! `…` in a line matches any text, and as a line any lines. JSON is shown as a terminal gets it, over several lines.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ struct Block {
     /// The line of its fence, from 1.
     line: usize,
     language: String,
-    /// What the comment before it says.
+    /// The contents of the comment before it.
     comment: Option<(String, String)>,
     text: Vec<String>,
 }
@@ -96,7 +96,7 @@ fn blocks(text: &str) -> (Vec<Block>, Vec<String>) {
     (blocks, complaints)
 }
 
-/// Whether `line` is as `shown`, where `…` stands for any text.
+/// Whether `line` is as `shown`; `…` matches any text.
 fn fits_line(shown: &str, line: &str) -> bool {
     let Some((start, rest)) = shown.split_once('…') else {
         return shown == line;
@@ -108,7 +108,7 @@ fn fits_line(shown: &str, line: &str) -> bool {
     ends.any(|at| fits_line(rest, &line[at..]))
 }
 
-/// The same of lines, where a line `…` stands for any number of them.
+/// The same of lines; a line `…` matches any number of them.
 fn fits(shown: &[String], lines: &[String]) -> bool {
     match (shown.split_first(), lines.split_first()) {
         (None, None) => true,
@@ -118,7 +118,7 @@ fn fits(shown: &[String], lines: &[String]) -> bool {
     }
 }
 
-/// What a terminal shows: JSON over several lines.
+/// The text as a terminal shows it: JSON over several lines.
 fn terminal(text: &str) -> Vec<String> {
     let mut shown = Vec::new();
     for line in text.lines() {
@@ -162,7 +162,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Types the commands of a block. All that is wrong is told at once.
+    /// Types the commands of a block. All errors are reported together.
     fn console(&mut self, lines: &[String]) -> Result<(), String> {
         let (mut wrong, mut lines) = (Vec::new(), lines.iter().peekable());
         while let Some(line) = lines.next() {

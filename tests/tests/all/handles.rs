@@ -1,4 +1,4 @@
-//! What a program that embeds the host holds of its runs: it starts them, goes on, and gathers later.
+//! Run handles of a program that embeds the host: it starts runs, continues, and collects the results later.
 
 use std::time::Duration;
 

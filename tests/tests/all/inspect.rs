@@ -1,4 +1,4 @@
-//! What a reviewer reads of a plugin.
+//! The page that a reviewer reads about a plugin.
 
 use agenthost_tests::dummy;
 
@@ -90,7 +90,7 @@ fn a_built_plugin_says_what_its_author_says() {
     ] {
         assert!(page.contains(line), "{line}: {page}");
     }
-    // What every guest of Rust's standard library imports is one line.
+    // The imports of every guest that uses Rust's standard library are one line.
     assert!(!page.contains("wasi:cli/"), "{page}");
     assert!(page.contains("inert WASI interfaces (--imports names all)\n"), "{page}");
     let document = machine.run(["inspect", &competitor, "--json"]).json(0);

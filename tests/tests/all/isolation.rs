@@ -1,4 +1,4 @@
-//! What a task can see of the world: nothing but its input and the replies to its own calls.
+//! A task can see nothing of the world but its input and the replies to its own calls.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -164,7 +164,7 @@ async fn first_takes_the_first_success_and_cancels_the_losers_on_the_wire() {
             ("root/4", "ok")
         ]
     );
-    // What the losers were sent for is in the books: a call each, at its worst case, as nobody counted it.
+    // The losers' requests are booked: a call each, at its worst case, because their usage is unknown.
     let spent = |n: usize| &report["tasks"][n]["spent"];
     assert_eq!(
         (&spent(2)["calls"], &spent(2)["output_tokens"], &spent(4)["calls"]),

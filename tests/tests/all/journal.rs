@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{guest, machine_for, run_json};
 
-/// What is run; `more` are flags.
+/// The run under test; `more` are flags.
 fn hello(machine: &TestEnv, more: &[&str]) -> Output {
     machine.run(run_json(&guest("leaf"), &json!("hello"), more))
 }

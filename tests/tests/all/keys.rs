@@ -73,7 +73,7 @@ fn no_answer_of_a_server_brings_the_key_to_light() {
         Reply::raw(200, echo("{\"KEY\": 1}")),
         Reply::raw(200, echo("{\"error\": \"KEY\"}")),
         Reply::raw(302, "").header("location", &echo("http://127.0.0.1:1/?key=KEY")),
-        // A good answer in every way, but for what it says.
+        // A good answer in every way, apart from its text.
         Reply::text(echo("Your key is KEY, by the way.")),
         Reply::cut_off(),
         Reply::close(),

@@ -1,7 +1,7 @@
-//! Keys and signatures from outside, with the public minisign beside us where it can be had.
+//! Keys and signatures from outside, compared with the public minisign if it is available.
 //!
 //! `AGENTHOST_MINISIGN` names the tool; otherwise the one on PATH is taken, or Debian's package is unpacked below the
-//! build directory. Where none of these works, the tests that need it say so and do nothing.
+//! build directory. If none of these works, the tests that need it print a note and do nothing.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -119,7 +119,7 @@ fn what_does_not_verify_is_refused() {
     let document = machine.run(args.into_iter().chain(["--json"])).json(4);
     assert_eq!(document["error"]["class"], "denied");
 
-    // Nothing is written where nothing can be signed.
+    // Nothing is written if nothing can be signed.
     machine.write("x.wasm", "no plugin");
     let output = machine.run(["key", "sign", "x.wasm", "--key", "acme"]);
     assert!(output.error(2).contains("is not WebAssembly"), "{output}");
@@ -146,7 +146,7 @@ fn a_key_is_kept_to_oneself() {
     );
     let output = machine.run(["key", "new", "../acme", "--no-password"]);
     assert!(output.error(2).contains("is no name for a key"), "{output}");
-    // Without a variable and without a terminal there is nobody to ask.
+    // Without a variable and without a terminal the command cannot ask for a password.
     let output = machine.run(["key", "new", "second"]);
     assert!(output.error(2).contains("there is no terminal to ask on"), "{output}");
     assert!(output.stderr.contains("AGENTHOST_KEY_PASSWORD"), "{output}");
@@ -225,7 +225,7 @@ fn run(command: &mut Command) -> Result<(), String> {
     }
 }
 
-/// Runs the public tool in the machine's directory: whether it was content, and all that it said.
+/// Runs the public tool in the machine's directory: whether it succeeded, and all its output.
 fn minisign(machine: &TestEnv, args: &[&str]) -> Option<(bool, String)> {
     let (program, libraries) = match tool() {
         Ok(tool) => tool,

@@ -1,4 +1,4 @@
-//! Limits hold exactly: reserved before a call, settled after it, refused where it could never fit.
+//! Limits hold exactly: reserved before a call, settled after it, refused if it could never fit.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{guest, limits, load, machine, machine_at, questions, run_json, strict_questions};
 
-/// What the answers of `asks` say: the text or the error of each.
+/// The answers of `asks`: the text or the error of each.
 fn answers(document: &Value) -> Vec<&str> {
     let answers = document["outcome"]["ok"]
         .as_array()

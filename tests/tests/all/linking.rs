@@ -1,4 +1,5 @@
-//! What stands behind a plugin's imports: where it is looked for, what fits, and how its failures are told.
+//! The plugins behind a plugin's imports: where the host looks for them, which ones fit, and how their failures are
+//! reported.
 
 use std::path::{Path, PathBuf};
 
@@ -87,7 +88,7 @@ fn a_sub_agent_comes_from_the_flag_the_configuration_or_the_file_beside() {
     let output = run(&machine, &joins, &["--with", "guests:leaf=nowhere.wasm"]);
     assert!(output.error(2).contains("nowhere.wasm"), "{output}");
 
-    // And the configuration for more than the file beside, a file named from where the configuration stands.
+    // The configuration overrides the file beside, and its paths are relative to the configuration.
     machine.write("alone/leaf.wasm", std::fs::read(&leaf).unwrap());
     machine.write("agenthost.toml", "[sub-agents]\n\"guests:leaf\" = \"missing.wasm\"\n");
     let output = run(&machine, &joins, &[]);
@@ -112,7 +113,7 @@ fn a_crate_names_its_sub_agents_in_its_manifest() {
         plugins,
         ["demo:market-scan@0.1.0", "demo:competitor@0.1.0", "demo:compare@0.1.0"]
     );
-    // The flag takes the place of what the manifest says.
+    // The flag overrides the manifest.
     let fails = with("demo:competitor", guest("competitor-fails").as_ref());
     let market = json!({"companies": ["fail"], "questions": []}).to_string();
     let document = machine
@@ -164,7 +165,7 @@ fn another_interface_version_does_not_fit() {
     let said = output.error(2);
     assert!(said.contains("guests:joins@0.1.0 starts guests:leaf@0.1.0"), "{said}");
     assert!(said.contains("guests:leaf@0.2.0") && said.contains("version"), "{said}");
-    // A later patch promises to be the same, and says so as an import of an earlier one.
+    // A later patch release promises the same interface, so it satisfies an import of an earlier one.
     let patch = starter("leaf", &[]).replace("guests:leaf@0.1.0", "guests:leaf@0.1.7");
     assert!(!given(&patch).stderr.contains("interface version"));
 }
@@ -232,7 +233,7 @@ fn plugins_that_start_each_other_in_a_circle_are_refused_before_any_call() {
         "{said}"
     );
 
-    // One sub-agent below two others is no circle.
+    // One sub-agent below two others is not a cycle.
     let base = starter("base", &[]);
     machine.write("base.wasm", dummy::component(&[&base]));
     for name in ["left", "right"] {
@@ -306,7 +307,7 @@ fn a_failure_arrives_in_the_type_of_the_caller() {
         "{message}"
     );
     assert_eq!(document["tasks"].as_array().unwrap().len(), 2);
-    // What the plugin itself returns as its error does arrive.
+    // An error that the plugin itself returns does arrive.
     let real = with("guests:own-error", guest("own-error").as_ref());
     let document = run("\"its-own\"", &real).json(0);
     assert!(

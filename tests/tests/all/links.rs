@@ -1,4 +1,5 @@
-//! What a project or a registry puts in the way of the host: links out of the folder, pipes, and input without an end.
+//! Obstacles that a project or a registry puts in the host's way: links out of the folder, pipes, and input without an
+//! end.
 
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path};
@@ -76,7 +77,7 @@ fn a_pipe_in_the_place_of_a_projects_file_is_not_waited_for() {
     ] {
         let machine = machine();
         pipe(&machine.cwd().join(name));
-        // It ends, whatever it says.
+        // Any message is fine, as long as the command ends.
         let output = machine.run(args);
         assert_ne!(output.code, 70, "{name}: {output}");
     }

@@ -20,7 +20,7 @@ const KINDS: [(&str, &[&str], &str); 3] = [
     ),
 ];
 
-/// Where the projects of all runs are built, so that third-party crates are built once.
+/// The directory in which the projects of all runs are built, so that third-party crates are built once.
 fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("new")
 }
@@ -31,11 +31,11 @@ pub(crate) fn projects() -> TestEnv {
         .var("CARGO_TARGET_DIR", &target().display().to_string())
 }
 
-/// Runs cargo in a project, with what it says as text where it fails.
+/// Runs cargo in a project; if it fails, panics with its output.
 fn cargo(dir: &Path, args: &[&str]) {
     let mut cargo = Command::new("cargo");
     cargo.args(args).current_dir(dir);
-    // What the cargo that runs this test has set is meant for its own build.
+    // The variables that the cargo running this test sets are meant for its own build.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if (text.starts_with("CARGO") && text != "CARGO_HOME") || text == "RUSTFLAGS" {

@@ -1,4 +1,4 @@
-//! What is told before anything is spent.
+//! The estimate before anything is spent.
 
 use agenthost_tests::server::{Reply, Server};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! The same source gives the same bytes wherever it lies, and a release says what it was built from.
+//! The same source gives the same bytes in any directory, and a release records the source that it was built from.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn kept(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
-/// Git in `dir`, with nobody's configuration.
+/// Runs git in `dir`, without any configuration.
 fn git(dir: &Path, args: &[&str]) -> String {
     let output = Command::new("git")
         .args([
@@ -52,8 +52,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(status.success());
 }
 
-/// Types what is given at the project in `dir`, with the directories of cargo that it is given; what stood on stdout and
-/// stderr, and the exit code.
+/// Types the given command at the project in `dir`, with the given cargo directories; returns stdout and stderr, and
+/// the exit code.
 fn typed(machine: &TestEnv, dir: &Path, target: &Path, home: &Path, command: &str) -> (String, i32) {
     let (output, _) = machine.shell(
         dir,
@@ -140,7 +140,7 @@ fn the_same_source_gives_the_same_bytes_wherever_it_lies() {
     let changed = text.replace("Sum the text up in at most", "Sum the text up in no more than");
     assert_ne!(text, changed);
     std::fs::write(&lib, changed).unwrap();
-    // However old it says it is: what an earlier build left in the target directory is not believed.
+    // Leftovers of an earlier build in the target directory are not trusted, however old the source claims to be.
     let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
     let file = std::fs::File::options().write(true).open(&lib).unwrap();
     file.set_modified(long_ago).unwrap();
@@ -162,7 +162,7 @@ fn the_same_source_gives_the_same_bytes_wherever_it_lies() {
 /// The project becomes a directory of a repository.
 fn in_a_repository_the_revision_is_recorded(machine: &TestEnv, project: &Path, target: &Path, home: &Path) {
     let top = project.parent().unwrap();
-    // Whatever a repository tells git to run is not run.
+    // Commands that a repository configures for git are not run.
     let trap = machine.write("trap", "#!/bin/sh\ntouch \"$0.sprung\"\n");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     std::fs::set_permissions(&trap, mode).unwrap();
@@ -193,7 +193,7 @@ fn in_a_repository_the_revision_is_recorded(machine: &TestEnv, project: &Path, t
     let clean = std::fs::read(target.join("agenthost/ballad.wasm")).unwrap();
     assert!(!contains(&clean, &machine.cwd().display().to_string()));
 
-    // What lies beside the crate is not read by the build.
+    // The build does not read files beside the crate.
     std::fs::write(top.join("beside.txt"), "x").unwrap();
     assert_eq!(inspected().0["source"]["dirty"], false);
     std::fs::write(project.join("vendor/agenthost-sdk/NOTES"), "x").unwrap();

@@ -1,4 +1,4 @@
-//! Model servers that fail: each failure is the task's, says what happened, and costs nothing beyond it.
+//! Model servers that fail: each failure is the task's, explains what happened, and costs nothing beyond it.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn both_wires_answer() {
 
 #[test]
 fn a_server_that_is_down_is_named() {
-    // A port that was free a moment ago, and that nobody listens on.
+    // A port that was free a moment ago, and without a listener.
     let url = {
         let server = Server::scripted([Reply::text("x")]);
         server.url()

@@ -1,4 +1,4 @@
-//! A plugin that is not written in Rust: built by componentize-py where that is installed, and run like any other.
+//! A plugin that is not written in Rust: built by componentize-py if that is installed, and run like any other.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What a plugin may put into a directory that it may write to: so much and no more, however it goes about it.
+//! Quotas of writable directories: a plugin cannot store more than its quota, in any way.
 
 use agenthost_tests::env::TestEnv;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ fn steps(machine: &TestEnv, quota: &str, steps: &Value) -> (Vec<String>, Value) 
     (told, output["tasks"][0]["notes"].clone())
 }
 
-/// Whether a step ended for want of room. The C library of a Rust guest makes an I/O error of what a stream says.
+/// Whether a step ended for want of room. The C library of a Rust guest turns a stream's error into an I/O error.
 fn is_full(told: &str) -> bool {
     told.contains("No space left") || told.contains("I/O error")
 }

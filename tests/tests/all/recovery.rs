@@ -57,7 +57,7 @@ fn plan(requirements: &str, file: &str) -> Value {
     json!({"requirements": requirements, "files": [file]})
 }
 
-/// What the three say, and the decision; nothing is generated.
+/// The replies of the three opinions, and the decision; nothing is generated.
 fn opinion(request: &Request, decision: &Value) -> Reply {
     let approach = |name: &str, file: &str| json!({"name": name, "plan": plan(name, file), "trade-off": "slow"});
     Reply::text(match step(request) {

@@ -1,7 +1,8 @@
 //! The registry's client against a registry that others wrote: Debian's `docker-registry`, and back with another client.
 //!
-//! The program is looked for in `AGENTHOST_DOCKER_REGISTRY` and on the `PATH`; where it is not, the package is fetched with
-//! apt into the target directory, which needs no rights. Where that does not work either the test says so and is skipped.
+//! The program is looked for in `AGENTHOST_DOCKER_REGISTRY` and on the `PATH`; if it is not found, the package is
+//! fetched with apt into the target directory, which needs no rights. If that fails too, the test prints a note and is
+//! skipped.
 //!
 //! The other client is `oras` for Python, imported by `python3` or by the program that `AGENTHOST_ORAS_PYTHON` names; without
 //! it, skopeo. Without either, that half is skipped, and the test prints why.
@@ -32,7 +33,7 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Runs a command to its end, for two minutes at most, and gives what it said.
+/// Runs a command to its end, for two minutes at most, and returns its output.
 fn finished(command: &mut Command) -> Result<String, String> {
     let shown = format!("{command:?}");
     let mut log = tempfile::tempfile().unwrap();
@@ -171,7 +172,7 @@ impl Registry {
         registry
     }
 
-    /// A registry for anybody, where the program can be had; says so where it cannot.
+    /// A registry without authentication, if the program is available; prints a note if it is not.
     pub(super) fn open() -> Option<Self> {
         match program() {
             Ok(program) => Some(Self::start(&program, false)),
@@ -182,7 +183,7 @@ impl Registry {
         }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub(super) fn host(&self) -> &str {
         &self.host
     }
@@ -257,7 +258,7 @@ async fn a_plugin_goes_through_a_real_registry_and_comes_back_the_same() {
 
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::new(dir.path().join("plugins"));
-    // What an interrupted transfer left is taken up.
+    // A new transfer continues from the rest of an interrupted one.
     let half = built.1.len() / 2;
     let mut part = cache.receive(&release.digest, release.size).unwrap();
     part.write(&built.1[..half]).unwrap();
@@ -332,7 +333,7 @@ fn oras() -> Option<PathBuf> {
     pythons.find(|python| finished(Command::new(python).args(["-c", "import oras"])).is_ok())
 }
 
-/// The component as another client reads it; none where there is no other client.
+/// The component as another client reads it; `None` if another client is not installed.
 fn another_client(host: &str, version: &str, dir: &Path) -> Option<Result<Vec<u8>, String>> {
     let place = format!("{host}/{REPOSITORY}:{version}");
     let out = dir.join("read-back");

@@ -93,7 +93,7 @@ fn end(document: &Value) -> String {
     }
 }
 
-/// Answers anything that the example plugins ask for, some of it badly, after a while that nobody can foresee.
+/// Answers anything that the example plugins ask for, some of it badly, after an unpredictable delay.
 fn anything(request: &Request) -> Reply {
     let prompt = request.prompt();
     let plan = |name: &str| json!({"requirements": name, "files": ["a.rs"]});
@@ -183,7 +183,7 @@ fn every_plugin_replays_what_the_offline_provider_made_up() {
     let mut names: Vec<_> = std::fs::read_dir(workspace().join("plugins"))
         .unwrap()
         .map(|entry| entry.unwrap())
-        // One in another language is no crate.
+        // A plugin in another language is not a crate.
         .filter(|entry| entry.path().join("Cargo.toml").is_file())
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
@@ -205,7 +205,7 @@ fn plan(policy: &Value, prompts: &[String]) -> Value {
     json!({"policy": policy, "prompts": prompts, "after": "after"})
 }
 
-/// Answers with one of three letters, after a while that nobody can foresee, and sometimes not.
+/// Answers with one of three letters, after an unpredictable delay, and sometimes not.
 fn racing(request: &Request) -> Reply {
     // Of the time of day, so that no two runs are alike.
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos() as usize;
@@ -525,7 +525,7 @@ fn another_plugin_is_refused_unless_it_is_asked_for() {
     let path = machine.write("plugin.wasm", std::fs::read(guest("leaf")).unwrap());
     let path = path.display().to_string();
     machine.run(run_json(&path, &json!("hello"), &[])).json(0);
-    // The same component with one more section that says nothing.
+    // The same component with one more, meaningless section.
     let mut bytes = std::fs::read(guest("leaf")).unwrap();
     bytes.extend([0, 5, 3, b'n', b'e', b'w', 0]);
     machine.write("plugin.wasm", &bytes);

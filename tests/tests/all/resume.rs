@@ -92,7 +92,7 @@ fn a_run_that_is_killed_again_and_again_comes_to_the_same_end() {
                 .collect::<Vec<_>>()
         };
         assert_eq!(fuel(&document), fuel(&undisturbed));
-        // What was on its way when the process was killed is booked at its worst case, and named.
+        // Requests in flight at the kill are booked at their worst case, and reported.
         assert_eq!(counted(&document), counted(&undisturbed));
         // Each of the lanes has at most its two questions on their way.
         let most = calls + killed * 8;
@@ -190,7 +190,7 @@ fn a_limit_that_was_raised_lets_a_run_finish() {
         assert_eq!(failed["outcome"]["failure"]["limit"], limit);
         let paid = server.count();
         assert!((2..5).contains(&paid), "{paid}");
-        // With the limits that it had it comes to the same end, and asks nobody.
+        // With the same limits it ends in the same way, and sends no request.
         let again = machine.run(["resume", "last", "--json"]).json(3);
         assert_eq!(again["outcome"], failed["outcome"]);
         assert_eq!(server.count(), paid);
@@ -300,7 +300,7 @@ fn another_plugin_does_not_go_on_with_a_run() {
     let running = machine.start(run_json(&path, &questions(&["a", "b"], "sequential"), &[]), None);
     server.wait_until("the second call", |seen| seen.len() == 2);
     running.kill();
-    // One more section that says nothing.
+    // One more, meaningless section.
     bytes.extend([0, 5, 3, b'n', b'e', b'w', 0]);
     machine.write("plugin.wasm", &bytes);
     let refused = machine.run(["resume", "last"]);
@@ -343,7 +343,7 @@ fn a_batch_that_is_killed_at_random_loses_no_item_and_pays_for_none_twice() {
     machine.write("items.jsonl", items);
     let workers = WORKERS.to_string();
     let leaf = guest("leaf");
-    // What the tasks come to is known, but for what is reserved for the last of them, and what is lost with each kill.
+    // The tasks' total is known, except for the reservations of the last tasks and the loss at each kill.
     let lost = kills * WORKERS * MOST_LOST;
     let tokens = (ITEMS * 15 + 10_000 + lost).to_string();
     let batch = [
@@ -381,7 +381,7 @@ fn a_batch_that_is_killed_at_random_loses_no_item_and_pays_for_none_twice() {
     assert_eq!(runs.len(), 1);
     let spent = &runs[0]["spent"];
     assert_eq!(spent["calls"], json!(ITEMS), "each item is in the books once: {runs:?}");
-    // What was on its way at a kill is in the books at its worst case, and nothing else twice.
+    // Requests in flight at a kill are booked at their worst case, and nothing else twice.
     let number = |field: &str| usize::try_from(spent[field].as_u64().unwrap()).unwrap();
     let more = number("input_tokens") + number("output_tokens") - ITEMS * 15;
     assert!(more <= lost, "{more} of {lost}: {runs:?}");
@@ -483,7 +483,7 @@ fn other_items_are_another_batch() {
         "{resumed}"
     );
 
-    // What came in through a pipe is gone.
+    // Input from a pipe is gone.
     let piped = machine.piped(["batch", &guest("leaf"), "-"], "\"a\"\n");
     assert_eq!(piped.code, 0, "{piped}");
 }
@@ -521,7 +521,7 @@ fn memory_stays_flat_over_a_large_batch() {
     let mut whole = None;
     while running.is_running() {
         std::thread::sleep(Duration::from_millis(20));
-        // The first line tells how long the others are, nearly.
+        // The first line gives the approximate length of the others.
         let written = std::fs::metadata(&out).map_or(0, |file| file.len());
         if whole.is_none() && written > 0 {
             let text = std::fs::read_to_string(&out).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the journal tells of runs, and of a machine where nothing has run yet.
+//! The journal's list of runs, also on a machine that has not run anything yet.
 
 use agenthost::journal::sqlite::Sqlite;
 use agenthost::journal::{Journal, JournalEntry, RunEnd, RunRecord, TaskEnd};

@@ -209,7 +209,7 @@ fn input_tokens_are_estimated_and_then_put_right_without_what_came_from_the_cach
         asked(four.clone(), Reply::text("x").usage(1_500, 1).cached(1_500)),
         (10, 4_000)
     );
-    // What was made counts, and not what might have been; it may leave a debt.
+    // Actual tokens count, not the possible ones; they may leave a debt.
     assert_eq!(
         asked(limits(None, Some(4_000)), Reply::text("x").usage(10, 3_000)),
         (2, 0)

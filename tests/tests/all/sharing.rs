@@ -94,7 +94,7 @@ fn two_teams(registry: &str) {
     assert!(refused.stderr.contains("[signers."), "{refused}");
     user.write("agenthost-policy.toml", policy(&public));
 
-    // What it asks for is shown, and taken once it is accepted.
+    // The requested grants are shown, and are added once they are accepted.
     let shown = user.run(add);
     assert!(
         (shown.code == 4 && shown.stderr.contains("not accepted yet")),
@@ -153,7 +153,7 @@ fn two_teams(registry: &str) {
     let found = "1 plugin locked; policy agenthost-policy.toml; 1 vetted";
     assert!(doctor.stdout.contains(found), "{doctor}");
 
-    // The report says which release it was, beside the version of its interface.
+    // The report gives the release, beside the version of its interface.
     let report = user.run([&run[..], &["--json"]].concat()).json(0);
     let task = &report["tasks"][0];
     assert_eq!(
@@ -161,7 +161,7 @@ fn two_teams(registry: &str) {
         (&"demo:competitor@0.1.0".into(), &"1.0.0".into())
     );
 
-    // Where the cache is empty it is fetched, and that is said; offline it is not.
+    // If the cache is empty the plugin is fetched, with a message; offline it is not.
     let cache = user.surroundings().var("XDG_CACHE_HOME").map(PathBuf::from).unwrap();
     std::fs::remove_dir_all(cache.join("agenthost/plugins")).unwrap();
     let offline = [&run[..], &["--offline"]].concat();
@@ -243,7 +243,7 @@ fn two_teams(registry: &str) {
     let signer = format!("\n[signers.second]\nkey = \"{second}\"\npublishes = [\"demo:*\"]\n");
     user.write("agenthost-policy.toml", policy(&public) + &signer);
     publisher.write("plugin.wasm", release("competitor", "1.3.0", &["fast"], 20_000));
-    // By its own name, which need not be said.
+    // By its own name, which is the default.
     let pushed = publisher.run(["push", "plugin.wasm", "--key", "second"]);
     assert_eq!(pushed.code, 0, "{pushed}");
     let refused = user.run(["update"]);
@@ -259,7 +259,7 @@ fn two_teams(registry: &str) {
 fn two_teams_share_a_plugin_by_a_directory() {
     let registry = tempfile::tempdir().unwrap();
     two_teams(&registry.path().display().to_string());
-    // A version that somebody replaced behind everybody's back.
+    // A version that was replaced secretly.
     let (publisher, user) = (
         team(&registry.path().display().to_string()),
         team(&registry.path().display().to_string()),
@@ -432,7 +432,7 @@ fn a_policy_bounds_what_a_plugin_is_given() {
         "the policy allows demo:competitor no model `fast`",
     );
 
-    // What a plugin names is all that it gets, wherever it is from.
+    // A plugin gets only the models that it names, wherever it is from.
     user.write("other.wasm", release("competitor", "1.0.0", &["strong"], 40_000));
     user.write("agenthost-policy.toml", &policy);
     let report = user.run(["run", "other.wasm", "--input", INPUT, "--json"]).json(4);
@@ -490,7 +490,7 @@ impl Tampered {
         Project::open(&Config::load(&env)?, &env, cache)
     }
 
-    /// The digest of what would run; none where the lock file does not name it any more.
+    /// The digest of the plugin that would run; `None` if the lock file no longer names it.
     fn loaded(&self) -> agenthost::error::Result<Option<Digest>> {
         let project = self.project()?;
         let name: Name = "demo:tiny".parse().unwrap();
@@ -500,7 +500,7 @@ impl Tampered {
         }
     }
 
-    /// What somebody would get who adds it anew, and whether it may run.
+    /// The digest that a new user would get by adding it, if it may run.
     fn found(&self) -> agenthost::error::Result<Digest> {
         let reference: Reference = "demo:tiny".parse().unwrap();
         let project = self.project()?;
@@ -525,8 +525,8 @@ impl Tampered {
     }
 }
 
-/// Changes `file` at 1,000 random positions, one at a time: a bit, a byte, a byte less, a byte more. After each, `check` says
-/// whether anything but the real thing was loaded; gives how often it was refused.
+/// Changes `file` at 1,000 random positions, one at a time: a bit, a byte, a byte less, a byte more. After each, runs
+/// `check`, which returns whether the file was refused; returns the number of refusals.
 fn tamper(file: &Path, seed: u64, check: impl Fn() -> bool) -> usize {
     let good = std::fs::read(file).unwrap();
     let mut refused = 0;
@@ -550,7 +550,7 @@ fn tamper(file: &Path, seed: u64, check: impl Fn() -> bool) -> usize {
 #[test]
 fn nothing_that_was_tampered_with_ever_loads() {
     let tampered = Tampered::new();
-    // True where it was refused; anything that loads is the real thing.
+    // True if it was refused; anything that loads is the real thing.
     let runs = || match tampered.loaded() {
         Ok(None) | Err(_) => true,
         Ok(Some(digest)) => {
@@ -561,7 +561,7 @@ fn nothing_that_was_tampered_with_ever_loads() {
     let lock = tampered.user.cwd().join("agenthost.lock");
     let vetted = tampered.user.cwd().join("vetted.toml");
     let mut changes = 0;
-    // What may be changed without a refusal are comments, remarks and equal bytes.
+    // Only comments, remarks and equal bytes may be changed without a refusal.
     for (file, least) in [
         (tampered.cached(".wasm"), 990),
         (tampered.cached(".minisig"), 990),

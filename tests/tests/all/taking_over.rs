@@ -68,7 +68,7 @@ fn of_two_that_resume_a_killed_batch_one_goes_on() {
             *asked.entry(prompt).or_default() += 1;
         }
         assert_eq!(asked.len(), ITEMS);
-        // What was on its way when the first was killed is asked once more, and nothing else.
+        // Requests in flight when the first was killed are sent once more, and no others.
         let twice = asked.values().filter(|count| **count > 1).count();
         assert!(asked.values().all(|count| *count <= 2) && twice <= WORKERS, "{asked:?}");
     }
@@ -108,7 +108,7 @@ async fn a_program_cannot_resume_what_it_runs() {
     });
     let machine = machine_for(&server.config());
     let journal = Arc::new(Sqlite::open(&machine.cwd().join("runs.db")).unwrap());
-    // Two hosts of one process are no different from one.
+    // Two hosts of one process behave like one.
     let host = || {
         let config = Config::load(&machine.surroundings()).unwrap();
         let builder = Host::builder(config).cache_dir(Some(machine.compiled()));

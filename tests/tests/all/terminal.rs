@@ -20,11 +20,11 @@ const EVIL: &str = "A\u{1b}[2J\u{1b}[31mPWNED\u{1b}]0;title\u{7}\u{9b}31mC1\u{85
 /// The same without what a file's name cannot hold or WIT text refuses.
 const QUIET: &str = "PWNED\u{200b}\u{ad}\u{feff}\u{2028}\u{e0041}\u{3164}end";
 
-/// A machine where everything that others may write says [`EVIL`].
+/// A machine where everything that others may write contains [`EVIL`].
 struct Stage {
     machine: TestEnv,
     server: Server,
-    /// Machines whose configuration cannot be read, for what it says.
+    /// Machines whose configuration is invalid because of its contents.
     broken: Vec<TestEnv>,
 }
 
@@ -70,7 +70,7 @@ impl Stage {
         }
     }
 
-    /// A plugin that nobody can run, with an author who says [`EVIL`] of it.
+    /// A plugin that cannot run, and whose author describes it with [`EVIL`].
     fn plugin(&self) -> String {
         const WORLD: &str = "package demo:tiny@1.0.0;\ninterface task { run: async func(input: u32) -> result<string, string>; }\n\
             world tiny { export task; }";
@@ -82,7 +82,7 @@ impl Stage {
         name
     }
 
-    /// Writes a run that says [`EVIL`] wherever it can.
+    /// Writes a run that contains [`EVIL`] wherever it can.
     fn record(&self, id: &str) {
         let journal = Sqlite::open(&self.machine.cwd().join(".agenthost/journal.db")).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -161,7 +161,7 @@ fn owned(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
-/// What was shown is safe, whatever it says. `false` if none of it is somebody else's.
+/// Checks that the output is safe for a terminal. `false` if none of it is from others.
 #[track_caller]
 fn safe(args: &[String], (code, shown): &(i32, String)) -> bool {
     let told = || format!("{args:?}: exit code {code}\n{}", shown.escape_debug());
@@ -345,7 +345,7 @@ fn every_command_is_safe_on_a_terminal() {
         }
     }
     assert!(stage.server.count() > 0, "a model was asked");
-    // What these show is the program's own, or says nothing more than that all is well.
+    // These print only the program's own text, or only that all is well.
     silent.retain(|command| !["completions", "key list", "key sign", "push", "update"].contains(command));
     assert!(silent.is_empty(), "these showed nothing that others wrote: {silent:?}");
 }

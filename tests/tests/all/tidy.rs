@@ -1,4 +1,5 @@
-//! The house in order: which crate may use which library, that every module says what it is for, and that no guest is forgotten.
+//! The house in order: which crate may use which library, that every module has documentation, and that no guest is
+//! forgotten.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -155,7 +156,7 @@ fn every_module_says_what_it_is_for_and_is_short() {
         "plugins",
     ];
     let paths = dirs.iter().flat_map(|dir| files(&workspace().join(dir)));
-    // A part of other programs, which say what they are for.
+    // A part of other programs, which have their own documentation.
     for path in paths.filter(|path| !path.ends_with("doc/guests.rs")) {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(

@@ -1,4 +1,5 @@
-//! What a build that cannot go well says: what happened, where, and what to do. The texts are part of the product.
+//! The messages of a build that cannot succeed: what happened, where, and what to do. The texts are part of the
+//! product.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -33,7 +34,7 @@ fn on(name: &str) -> String {
     format!("[dependencies]\n{name} = {{ path = \"../{name}\" }}\n")
 }
 
-/// What building `dir` says, with the exit code.
+/// The messages of building `dir`; the exit code must be `code`.
 fn said(machine: &TestEnv, dir: &str, code: i32) -> String {
     let output = machine.run(["build", dir]);
     machine.redact(output.error(code))
@@ -298,7 +299,7 @@ fn a_missing_target_says_how_to_get_it() {
         let path = machine.write(&format!("bin/{name}"), format!("#!/bin/sh\n{script}\n"));
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
     };
-    // A compiler that has no such target, and no rustup.
+    // A compiler without the target, and without rustup.
     tool("rustc", "echo /nowhere");
     let path = std::env::var_os("PATH").unwrap();
     let mut dirs = std::env::split_paths(&path).map(|dir| dir.join("cargo"));
@@ -397,7 +398,7 @@ fn a_crate_that_brings_sockets_or_threads_is_named_with_the_way_to_it() {
     );
     assert!(inspected.stdout.contains("; is refused, for "), "{inspected}");
 
-    // Where no crate is known for it, that is said instead of a guess.
+    // If no crate is known for it, the message states that instead of a guess.
     write_crate(
         &machine,
         "client",

@@ -1,4 +1,4 @@
-//! The tree of tasks under one root: where each stands, what bounds all of it, and how it ends together.
+//! The tree of tasks under one root: the place of each task, the limits of the whole tree, and how it ends together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn echo() -> Server {
     Server::start(|request| Reply::text(request.prompt()))
 }
 
-/// What the lanes of `joins` say.
+/// The texts of the lanes of `joins`.
 fn texts(report: &Value) -> Vec<&str> {
     let lanes = report["outcome"]["ok"]["lanes"]
         .as_array()
@@ -81,7 +81,7 @@ fn a_task_too_deep_is_a_failure_that_its_parent_sees() {
     assert_eq!(texts(&run("relay", "2").json(0)), ["prompt 0", "prompt 1"]);
     assert_eq!(texts(&run("joins", "1").json(0)), ["prompt 0", "prompt 1"]);
 
-    // An operator can say the same for all tasks of a plugin below the root.
+    // An operator can set the same for all tasks of a plugin below the root.
     let grant = "[grants.\"guests:joins\"]\nmodels = [\"fast\"]\nlimits = { depth = 0 }\n";
     let machine = machine_for(&format!("{}{grant}", server.config()));
     let document = machine
@@ -269,7 +269,7 @@ async fn a_spinning_child_costs_its_siblings_nothing() {
     }
 }
 
-/// What the children use is the parent's: together never more than its limit.
+/// The children's use counts for the parent: together never more than its limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_fuel_of_the_parent_bounds_all_below_it() {
     let host = machine_for("").host();
@@ -333,7 +333,7 @@ async fn a_thousand_sub_tasks_that_wait_for_nothing_lose_nothing() {
     assert_eq!(ends(&report).len(), 1001);
 }
 
-/// How many cancels in `random_cancels_leave_nothing_behind`, unless `AGENTHOST_SOAK` says otherwise.
+/// The number of cancels in `random_cancels_leave_nothing_behind`, unless `AGENTHOST_SOAK` overrides it.
 const CANCELS: usize = 3000;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -372,7 +372,7 @@ async fn random_cancels_leave_nothing_behind() {
                     }
                     None => done += 1,
                 }
-                // Whatever was started is told of, below something that is told of too.
+                // Every started task is in the report, below a parent that is in the report too.
                 let ids: Vec<_> = report.tasks.iter().map(|task| &task.id).collect();
                 assert!(
                     report

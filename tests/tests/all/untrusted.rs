@@ -1,5 +1,5 @@
-//! Projects of strangers: what their files may do before the operator trusts them. Each attack stands beside the same thing
-//! done by somebody who is trusted.
+//! Projects of strangers: what their files may do before the operator trusts them. Each attack is beside the same
+//! action in a trusted project.
 
 use std::path::Path;
 
@@ -150,7 +150,7 @@ fn a_file_above_the_crate_that_names_a_program_is_asked_about() {
         machine.write(&format!("repo/{file}"), text.replace("WORK", &work));
         let said = machine.run(["inspect", "repo/plugin"]);
         assert!(said.error(4).contains(&format!("repo/{file}")), "{said}");
-        // Nor is it run where nothing is built.
+        // Nor is it run if nothing is built.
         let at = machine.cwd().join("repo");
         let (doctor, _) = machine.shell(&at, "agenthost doctor", 0);
         assert!(doctor.stdout.contains("cargo"), "{doctor}");
@@ -326,8 +326,8 @@ fn prompts_go_to_no_address_that_a_project_chose() {
     );
 }
 
-/// Takes the mark from the command of every run in the project's journal, as if somebody else had written it, and changes
-/// its text.
+/// Takes the mark from the command of every run in the project's journal, as if another user had written it, and
+/// changes its text.
 fn forge(machine: &TestEnv, change: impl Fn(&mut Value)) {
     forge_in(&machine.cwd(), change);
 }

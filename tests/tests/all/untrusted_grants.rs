@@ -1,4 +1,4 @@
-//! What the files of an untrusted project may have: directories, limits, prices and keys.
+//! Grants in the files of an untrusted project: directories, limits, prices and keys.
 
 use agenthost_tests::env::{Output, TestEnv};
 use agenthost_tests::server::{Reply, Server};
@@ -115,7 +115,7 @@ fn what_the_operator_grants_to_a_name_goes_to_no_stranger_of_that_name() {
         "{through}"
     );
 
-    // What the command line gives under that name takes the place of the grant, and does not widen it.
+    // A directory that the command line gives under that name replaces the grant, and does not widen it.
     machine.write("clone/data/file", "mine");
     let given = ["--dir", "clone/data::/keys"];
     assert_eq!(run(&machine, READS, &input, &given).json(0), "mine");

@@ -60,7 +60,7 @@ fn issues(passages: &[(&str, &str)]) -> Reply {
     Reply::text(json!({"issues": passages.iter().map(issue).collect::<Vec<_>>()}).to_string())
 }
 
-/// A draft that nobody objects to.
+/// A draft that gets no objection.
 fn fine(request: &Request) -> Reply {
     match step(request) {
         Step::Draft => draft("It lifts 20 kg, <b>every</b> day. \u{1f916}"),

@@ -1,7 +1,7 @@
-//! Names of Rust as names of WIT, and only such as come back the same.
+//! Converts Rust names to WIT names, and accepts only those that survive the round trip.
 //!
-//! WIT writes `dark-green` for `DarkGreen` and `dark_green`, and the bindings make the Rust name anew. `HTTPError` would
-//! come back as `HttpError`, so it is refused with that proposal.
+//! WIT writes `dark-green` for `DarkGreen` and `dark_green`, and the bindings derive the Rust name from that.
+//! `HTTPError` would become `HttpError`, so it is refused with that suggestion.
 
 use heck::{ToKebabCase as _, ToUpperCamelCase as _};
 use syn::ext::IdentExt as _;
@@ -9,7 +9,7 @@ use syn::{Error, Ident, Result};
 use wit_bindgen_core::wit_parser::validate_id;
 use wit_bindgen_rust::to_rust_ident;
 
-/// The words that WIT text escapes with `%` where they are names.
+/// The keywords of WIT, which are escaped with `%` when used as names.
 const KEYWORDS: &[&str] = &[
     "as",
     "async",
@@ -56,7 +56,7 @@ const KEYWORDS: &[&str] = &[
     "world",
 ];
 
-/// Names that mean something else in a task's module, and what they mean.
+/// Names with another meaning in a task's module, each with that meaning.
 const RESERVED: &[(&str, &str)] = &[
     ("Guest", "the bindings' trait"),
     ("Option", "Rust's own type"),
@@ -66,7 +66,7 @@ const RESERVED: &[(&str, &str)] = &[
     ("Vec", "Rust's own type"),
 ];
 
-/// The name of a type, without escapes.
+/// The WIT name of a type, without escapes.
 pub(super) fn of_type(ident: &Ident) -> Result<String> {
     if let Some((name, meaning)) = RESERVED.iter().find(|(name, _)| ident == name) {
         return Err(Error::new(
@@ -77,17 +77,17 @@ pub(super) fn of_type(ident: &Ident) -> Result<String> {
     of(ident, |name| name.to_upper_camel_case())
 }
 
-/// The name of an enum's case, without escapes.
+/// The WIT name of an enum's case, without escapes.
 pub(super) fn of_case(ident: &Ident) -> Result<String> {
     of(ident, |name| name.to_upper_camel_case())
 }
 
-/// The name of a field, without escapes.
+/// The WIT name of a field, without escapes.
 pub(super) fn of_field(ident: &Ident) -> Result<String> {
     of(ident, to_rust_ident)
 }
 
-/// The name of a parameter: only people read it, so what WIT cannot say is `input`.
+/// The WIT name of a parameter. Only people read it, so a name that WIT cannot express becomes `input`.
 pub(super) fn of_parameter(pattern: &syn::Pat) -> String {
     match pattern {
         syn::Pat::Ident(name) => of_field(&name.ident).unwrap_or_else(|_| "input".to_owned()),
@@ -95,7 +95,7 @@ pub(super) fn of_parameter(pattern: &syn::Pat) -> String {
     }
 }
 
-/// A name as it stands in WIT text.
+/// A name as written in WIT text.
 pub(super) fn escaped(name: &str) -> String {
     let escape = if KEYWORDS.contains(&name) { "%" } else { "" };
     format!("{escape}{name}")

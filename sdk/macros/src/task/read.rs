@@ -1,7 +1,7 @@
-//! A module as the description of a task: the function `run`, and the structs and enums that its signature reaches.
+//! Reads a module as the description of a task: the function `run`, and the structs and enums that its signature
+//! reaches.
 //!
-//! Everything else in the module is the author's own affair and is not looked at. All that is wrong is reported at once,
-//! each at its place.
+//! Everything else in the module is ignored. All errors are reported together, each at its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,11 @@ use syn::{
 use super::names;
 use super::types::{arguments, refuse};
 
-/// What the WIT says.
+/// The contents of the WIT.
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) docs: Vec<String>,
-    /// By interface: the names of its types, with those under which they are used where these differ.
+    /// By interface: the WIT names of its types, each with the name under which it is used.
     pub(super) uses: BTreeMap<String, BTreeMap<String, String>>,
     /// In the module's order.
     pub(super) types: Vec<Named>,
@@ -57,8 +57,7 @@ pub(super) struct Run {
     pub(super) output: String,
 }
 
-/// Types that come from elsewhere: an interface, under the name of its module in Rust; without one, where its types stand by
-/// themselves.
+/// The types of another interface. `module` is the name of its module in Rust, empty if its types are used without one.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) module: String,
@@ -74,7 +73,7 @@ pub(super) struct Reader<'m> {
     uses: BTreeMap<String, BTreeMap<String, String>>,
     /// The types that are being read, the outermost first.
     open: Vec<String>,
-    /// None where it cannot be read.
+    /// `None` if the type cannot be read.
     read: BTreeMap<String, Option<Named>>,
     errors: Vec<Error>,
 }
@@ -188,12 +187,12 @@ impl Reader<'_> {
         })
     }
 
-    /// Whether the module has a type of this name.
+    /// Returns whether the module has a type of this name.
     pub(super) fn defines(&self, name: &str) -> bool {
         self.items.contains_key(name)
     }
 
-    /// A type of the module, read when it is first met.
+    /// The WIT name of a type of the module, which is read on first use.
     pub(super) fn own(&mut self, ident: &Ident) -> Result<String> {
         let name = ident.to_string();
         if self.open.contains(&name) {
@@ -223,14 +222,14 @@ impl Reader<'_> {
                 _ => Err(refuse("is no struct or enum: make it one")),
             };
             self.open.pop();
-            // What is wrong with it is said once.
+            // Its errors are reported only once.
             let named = self.keep(named);
             self.read.insert(name.clone(), named);
         }
         Ok(names::of_type(ident).map_or(name, |name| names::escaped(&name)))
     }
 
-    /// A type of another interface, under the name that it has in this one.
+    /// The name in this interface of a type of another interface.
     pub(super) fn shared(&mut self, module: &str, name: &str) -> Option<String> {
         let of = self.shared.iter().find(|shared| shared.module == module)?;
         let wit = of.types.get(name)?.clone();
@@ -339,7 +338,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A macro sees an item before `cfg` is looked at.
+    /// Refuses `cfg`, because a macro sees an item before `cfg` is evaluated.
     fn refuse_cfg(&mut self, attributes: &[Attribute]) {
         for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")) {
             self.errors

@@ -1,5 +1,5 @@
-//! The WIT text of modules, as an author would have written it. What is refused is in the SDK's own tests, which ask the
-//! compiler.
+//! The WIT text of modules, as an author would have written it. Refused modules are in the SDK's own tests, which run
+//! the compiler.
 
 use std::collections::BTreeMap;
 

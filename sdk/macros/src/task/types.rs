@@ -1,7 +1,7 @@
-//! Rust's types in WIT, and what to use instead of those that it has not.
+//! Converts Rust types to WIT, with a suggestion for each type that WIT does not have.
 //!
-//! Read as they are written: a macro sees names, not what they stand for. Hence no aliases, and no types from elsewhere but
-//! those of the SDK and of imported tasks.
+//! Types are read as written: a macro sees names, not their definitions. Hence no aliases, and no types from elsewhere
+//! except those of the SDK and of imported tasks.
 
 use quote::ToTokens;
 use syn::{Error, GenericArgument, PathArguments, Result, Type};
@@ -25,7 +25,7 @@ const SCALARS: &[(&str, &str)] = &[
 ];
 
 impl Reader<'_> {
-    /// The type in WIT.
+    /// Converts a type to WIT.
     pub(super) fn ty(&mut self, ty: &Type) -> Result<String> {
         match ty {
             Type::Paren(inner) => self.ty(&inner.elem),
@@ -56,7 +56,7 @@ impl Reader<'_> {
         let arguments = arguments(&last.arguments);
         let name = last.ident.to_string();
         match parents.as_slice() {
-            // Arguments are refused where the type has parameters.
+            // Generic arguments need no check: the definition of a type with parameters is refused.
             [] | ["self"] if self.defines(&name) => self.own(&last.ident),
             [] | ["std" | "core" | "alloc", ..] => match (self.standard(&name, &arguments), parents.as_slice()) {
                 (Some(found), _) => found,
@@ -79,7 +79,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A type that Rust brings and WIT has too.
+    /// Converts a standard type of Rust; `None` if WIT does not have it.
     fn standard(&mut self, name: &str, arguments: &[&Type]) -> Option<Result<String>> {
         if let Some((_, name)) = SCALARS.iter().find(|(known, _)| *known == name) {
             return Some(Ok((*name).to_owned()));
@@ -126,7 +126,7 @@ pub(super) fn refuse(tokens: impl ToTokens, why: impl std::fmt::Display) -> Erro
     Error::new_spanned(tokens, why)
 }
 
-/// Why a type that is no name has no form in WIT.
+/// The reason why a type that is not a name has no form in WIT.
 fn unnamed(ty: &Type) -> String {
     let (what, instead) = match ty {
         Type::Reference(reference) => match reference.elem.as_ref() {
@@ -153,7 +153,7 @@ fn unnamed(ty: &Type) -> String {
     format!("a task cannot take or give {what}: use {instead}")
 }
 
-/// Why a named type has no form in WIT.
+/// The reason why a named type has no form in WIT.
 fn unknown(name: &str, arguments: &[&Type]) -> String {
     let last = name.rsplit("::").next().unwrap_or(name);
     if let ("Box" | "Rc" | "Arc", [object @ Type::TraitObject(_)]) = (last, arguments) {
@@ -191,7 +191,7 @@ fn unknown(name: &str, arguments: &[&Type]) -> String {
     format!("a task cannot take or give `{name}{generic}`: use {instead}")
 }
 
-/// Rust as people write it: tokens print with a space between any two.
+/// Formats Rust as people write it, because tokens print with a space between any two.
 fn compact(tokens: &impl ToTokens) -> String {
     let text = tokens.to_token_stream().to_string();
     let word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');

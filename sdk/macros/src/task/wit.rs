@@ -1,4 +1,4 @@
-//! A task as WIT text, written as an author would write it.
+//! Writes a task as WIT text, as an author would write it.
 
 use std::fmt::Write as _;
 
@@ -40,13 +40,13 @@ pub(super) fn text(package: &str, imports: &[String], task: &Task) -> String {
     text
 }
 
-/// The package with no task yet, for what its imports bring.
+/// The package without its task, to resolve the types that its imports bring.
 pub(super) fn imports(package: &str, imports: &[String]) -> String {
     format!("package {package};\n\n{}", world(package, imports, false))
 }
 
 fn world(package: &str, imports: &[String], export: bool) -> String {
-    // The interface has the name `task` for itself.
+    // The name `task` belongs to the interface.
     let name = match package.split([':', '@']).nth(1) {
         Some(name) if name != "task" => name,
         _ => "plugin",
