@@ -117,8 +117,8 @@ fn document(journal: &dyn Journal, record: &RunRecord) -> Result<Value> {
     }))
 }
 
-/// The outcome of a run that there is nothing to go on with. A run that goes on is refused here, before anything is loaded
-/// for it; what decides is the moment in which it is taken over.
+/// Returns the outcome of a run that has nothing left to resume. A run that is still going on is refused here, before
+/// anything is loaded for it; taking it over decides for good.
 fn ended(journal: &dyn Journal, record: &RunRecord, failed: bool) -> Result<Option<Outcome>> {
     if record.end.is_some() {
         return Ok(Host::settled(record, failed));

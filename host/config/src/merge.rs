@@ -20,12 +20,7 @@ use super::resolve::{LOG_BYTES, MAX_RUN_BYTES};
 use super::trust::lifts::{Lift, TrustedLift};
 use super::{BodyRetention, DirGrant, DirQuota, MaxTokensField, RegistryConfig, SubAgent};
 use agenthost_core::limits::units::show_bytes;
-use agenthost_core::limits::{Cap, Limits, LimitsPatch};
-
-/// The largest memory limit that any machine's default gives to a run with the default number of tasks.
-const RUN_MEMORY: u64 = 2 << 30;
-/// The default number of tasks alive at once.
-const CONCURRENT_TASKS: u32 = 1_000;
+use agenthost_core::limits::{Cap, DEFAULT_CONCURRENT_TASKS, DEFAULT_RUN_MEMORY, Limits, LimitsPatch};
 
 pub(super) type Origins = BTreeMap<String, Origin>;
 
@@ -287,7 +282,7 @@ impl Merger<'_> {
             max_concurrent_tasks: self.most_default(
                 "run.max-concurrent-tasks",
                 yours.max_concurrent_tasks,
-                Some(CONCURRENT_TASKS),
+                Some(DEFAULT_CONCURRENT_TASKS),
                 theirs.max_concurrent_tasks,
             ),
             log_bytes: self.most_default("run.log-bytes", yours.log_bytes, Some(LOG_BYTES), theirs.log_bytes),
@@ -304,7 +299,7 @@ impl Merger<'_> {
             return (self.cap(entry, yours, None, theirs, |bytes| show_bytes(*bytes)), false);
         };
         let shown = match theirs {
-            Cap::At(bytes) if bytes <= RUN_MEMORY => return (Some(theirs), true),
+            Cap::At(bytes) if bytes <= DEFAULT_RUN_MEMORY => return (Some(theirs), true),
             Cap::At(bytes) => show_bytes(bytes),
             Cap::Unlimited => "none".to_owned(),
         };

@@ -302,6 +302,18 @@ fn digest(three: [&[u8]; 3]) -> String {
         })
 }
 
+/// Returns `None` if the record of the file of `origin` has what `known` looks for. Otherwise returns the words that say whether
+/// anything else was accepted for that file.
+fn unaccepted(config: &Config, origin: &Origin, known: impl Fn(&TrustRecord) -> bool) -> Result<Option<&'static str>> {
+    let canonical = canonical(&config.env, origin.file())?;
+    let record = list(&config.env)?.into_iter().find(|record| record.file == canonical);
+    Ok(match record {
+        None => Some(""),
+        Some(record) if known(&record) => None,
+        Some(_) => Some("; this is not what was accepted for the file before"),
+    })
+}
+
 fn canonical(env: &Env, file: &Path) -> Result<PathBuf> {
     fs::canonicalize(file).map_err(|error| {
         let missing = error.kind() == io::ErrorKind::NotFound;

@@ -18,6 +18,12 @@ pub use self::patch::{Cap, LimitsPatch};
 pub use self::spent::Spent;
 pub use self::usd::Usd;
 
+/// The most tasks that may be alive at once, unless configured otherwise: far more than one fan-out needs, and possible on a
+/// stock Linux system.
+pub const DEFAULT_CONCURRENT_TASKS: u32 = 1_000;
+/// The memory that the tasks of a run may hold together, unless configured otherwise, if the machine has twice as much: room
+/// for the default number of tasks.
+pub const DEFAULT_RUN_MEMORY: u64 = 2 << 30;
 /// 200,000 tokens, input and output together: one full context window of the common models, so that a task can read a
 /// long document once but not in a loop.
 const TASK_TOKENS: u64 = 200_000;

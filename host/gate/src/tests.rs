@@ -93,13 +93,17 @@ async fn a_permit_that_was_granted_and_never_received_is_given_back() {
     assert_eq!(gate.pressure(), (0, 0));
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_stops_waiting_or_is_dropped_leaves_nothing_behind() {
-    let settings = Settings {
+/// A gate that lets one request through at a time.
+fn one_at_a_time() -> Gate {
+    Gate::new(Settings {
         max_concurrency: 1,
         ..Settings::default()
-    };
-    let (gate, line) = (Gate::new(settings), line("a"));
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_waiting_or_is_dropped_leaves_nothing_behind() {
+    let (gate, line) = (one_at_a_time(), line("a"));
     let first = gate.admit(ticket("m", &line)).await.unwrap();
     let mut second = Box::pin(gate.admit(ticket("m", &line)));
     let mut third = Box::pin(gate.admit(ticket("m", &line)));
@@ -117,11 +121,7 @@ async fn who_stops_waiting_or_is_dropped_leaves_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn a_grant_that_is_given_up_before_it_is_taken_lets_the_next_one_in() {
-    let settings = Settings {
-        max_concurrency: 1,
-        ..Settings::default()
-    };
-    let (gate, line) = (Gate::new(settings), line("a"));
+    let (gate, line) = (one_at_a_time(), line("a"));
     let first = gate.admit(ticket("m", &line)).await.unwrap();
     let mut second = Box::pin(gate.admit(ticket("m", &line)));
     let mut third = Box::pin(gate.admit(ticket("m", &line)));
@@ -137,11 +137,7 @@ async fn a_grant_that_is_given_up_before_it_is_taken_lets_the_next_one_in() {
 
 #[tokio::test(start_paused = true)]
 async fn a_large_fan_out_does_not_starve_another_run() {
-    let settings = Settings {
-        max_concurrency: 1,
-        ..Settings::default()
-    };
-    let gate = Gate::new(settings);
+    let gate = one_at_a_time();
     let (large, small) = (line("large"), line("small"));
     let held = gate.admit(ticket("m", &large)).await.unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));

@@ -27,7 +27,6 @@ use agenthost_core::error::Error;
 use agenthost_core::weaken::{self, Defence};
 
 pub use self::code::code;
-pub use self::structure::instance_bytes;
 pub(super) use self::structure::structure;
 pub(super) use self::wit::wit;
 

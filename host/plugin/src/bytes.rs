@@ -52,8 +52,9 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     plain_file::read(path, Links::Follow, MAX_PLUGIN_BYTES).map_err(error)
 }
 
-/// Returns an error that identifies `bytes` if they are not a component.
-pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {
+/// Counts the parts of a component and returns the bytes that an instance of it holds, as
+/// [`structure`](super::bounds::structure) does. Returns an error that identifies `bytes` if they are not a component.
+pub(super) fn check(bytes: &[u8]) -> Result<u64, Error> {
     const BUILD: &str = "Build it with `agenthost build`, or with `cargo build --release --target wasm32-wasip2`.";
     match bytes {
         [] => Err(Error::plugin("the file is empty").with_hint(BUILD)),

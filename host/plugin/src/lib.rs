@@ -189,6 +189,8 @@ pub struct Plugin {
     /// The compilers, tools and libraries that were used to build the plugin, each with its version, as they report
     /// themselves.
     pub made_with: BTreeMap<String, String>,
+    /// An upper estimate of the bytes that the engine holds for one instance, without its memories and tables.
+    pub instance_bytes: u64,
     /// The reasons why embedded docs, the manifest or the provenance were ignored, for `inspect`.
     pub doubts: Vec<String>,
 }
@@ -220,7 +222,7 @@ impl Plugin {
     /// # }
     /// ```
     pub fn read(bytes: &[u8]) -> Result<Self> {
-        bytes::check(bytes)?;
+        let instance_bytes = bytes::check(bytes)?;
         let (resolve, world) = match wit_component::decode(bytes) {
             Ok(wit_component::DecodedWasm::Component(resolve, world)) => (resolve, world),
             Ok(wit_component::DecodedWasm::WitPackage(..)) => {
@@ -270,6 +272,7 @@ impl Plugin {
             manifest: embedded.manifest,
             provenance: embedded.provenance,
             made_with: embedded.made_with,
+            instance_bytes,
             doubts,
         })
     }

@@ -43,6 +43,7 @@ pub(super) fn plugin(name: &str, version: &str, bytes: &[u8]) -> Plugin {
         }),
         provenance: None,
         made_with: BTreeMap::new(),
+        instance_bytes: 0,
         doubts: Vec::new(),
     }
 }

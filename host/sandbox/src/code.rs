@@ -1,6 +1,5 @@
 //! A compiled and linked plugin: its call and its result.
 
-use agenthost_core::failpoint;
 use std::pin::pin;
 
 use serde_json::Value;
@@ -13,6 +12,7 @@ use super::unseen::UnseenWork;
 use super::{End, Input, Returned};
 use crate::value;
 use agenthost_core::error::Error;
+use agenthost_core::failpoint;
 use agenthost_core::limits::LimitKind;
 
 /// The maximum number of bytes of a sample in a hint.
@@ -25,7 +25,7 @@ pub struct Code {
     pub(super) input: Type,
     pub(super) returns: Option<Type>,
     pub(super) error: ErrorShape,
-    /// What built-ins of it may do out of the host's sight.
+    /// The work that its built-ins can do without the host seeing how much.
     pub(super) unseen: UnseenWork,
     /// The bytes that an instance holds beside its memories and tables.
     pub(super) instance_bytes: u64,

@@ -9,7 +9,6 @@
 //! out of reach until the call returns, so the host can neither read the remaining fuel nor add a new lease. The guest
 //! keeps its lease until the disk replies.
 
-use agenthost_core::failpoint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -18,6 +17,7 @@ use wasmtime::{AsContextMut, StoreContextMut};
 use super::Capabilities;
 use super::store::StoreData;
 use super::turns::FuelSource;
+use agenthost_core::failpoint;
 
 /// The value of a lease if none is pending.
 const NONE: u64 = u64::MAX;
@@ -33,7 +33,7 @@ struct FuelGauge {
     left: AtomicU64,
     /// Whether the event loop has been polled since this was last cleared.
     polled: AtomicBool,
-    /// How often the guest let others run while it had more to compute.
+    /// The number of times that the guest yielded with more to compute.
     yields: Arc<AtomicU64>,
 }
 
@@ -47,13 +47,13 @@ impl FuelTank {
         }))
     }
 
-    /// How often the guest let others run while it had more to compute.
+    /// Returns the number of times that the guest yielded with more to compute.
     pub(super) fn yields(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.0.yields)
     }
 
-    /// Puts a new lease into the store, if there is one. Called whenever the guest's event loop is polled: before a burst,
-    /// which is when there is a lease, and after it, which is when what is left is noted.
+    /// Puts a new lease into the store, if there is one, and notes the remaining fuel. Called whenever the guest's event loop is
+    /// polled, before a burst and after it.
     pub(super) fn poll(&self, mut store: impl AsContextMut<Data = StoreData>) -> wasmtime::Result<()> {
         let mut store: StoreContextMut<'_, StoreData> = store.as_context_mut();
         let lease = self.0.lease.swap(NONE, Ordering::AcqRel);

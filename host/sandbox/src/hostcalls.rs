@@ -9,9 +9,10 @@
 //! cost to the amount owed, and the hook takes it out of the store's fuel before the guest continues. A guest that
 //! cannot pay traps like one that computes without fuel.
 //!
-//! **How other tasks get to run.** `Store::set_fuel` restarts the engine's own yield interval, so a guest that calls
-//! the host repeatedly would never reach a yield of the engine. Therefore the hook itself yields once a guest has used
-//! [`SLICE`] since its last yield. Between two yields, a guest uses at most two slices and one host call.
+//! **How a guest is stopped.** `Store::set_fuel` restarts the engine's own yield interval, so a guest that calls the host
+//! repeatedly would never reach a yield of the engine. Therefore the hook itself yields once a guest has used [`SLICE`]
+//! since its last yield. Between two yields, a guest uses at most two slices and one host call. At each yield the driver
+//! ([`turns`](super::turns)) checks the deadline, and lets other tasks run after a millisecond.
 //!
 //! Prices depend only on what the guest did, never on the clock: a replay uses the same fuel and yields at the same
 //! points.
@@ -28,8 +29,8 @@ use super::store::StoreData;
 use super::unseen::UnseenWork;
 use agenthost_core::weaken::{self, Defence};
 
-/// Fuel after which a computing guest lets others run. Fuel counts instructions, and the slowest (a load that misses every
-/// cache) takes about 100 ns, 500 times as long as the fastest: so a slice takes between 20 µs and 10 ms.
+/// The fuel after which a computing guest yields to its driver. Fuel counts instructions. The slowest, a load that misses
+/// every cache, takes about 100 ns, 500 times as long as the fastest, so a slice takes between 20 µs and 10 ms.
 pub(super) const SLICE: u64 = 100_000;
 
 /// Prices in units of fuel. A unit is about 0.2 ns of computing, so a price is five times the nanoseconds that the work
@@ -55,9 +56,9 @@ pub(super) mod price {
     pub(crate) const SUB_TASK: u64 = 500_000;
     /// An entry of a directory that is listed: read, copied and kept.
     pub(crate) const DIRECTORY_ENTRY: u64 = 1_000;
-    /// What a built-in that copies bytes out of the host's sight costs for every two bytes of memory that the guest holds.
+    /// Two bytes of memory that the guest holds, at a built-in that copies an unknown number of them.
     pub(crate) const TWO_HELD_BYTES: u64 = 1;
-    /// The same for each byte that the guest holds, if the built-in can change the encoding of strings.
+    /// A byte of memory that the guest holds, at a built-in that can also change the encoding of strings.
     pub(crate) const TRANSCODED_BYTE: u64 = 10;
 }
 
@@ -72,10 +73,10 @@ pub(super) struct Charges {
     since: u64,
     /// The store's fuel when the engine's interval began.
     interval: u64,
-    /// How often the guest let others run, counted by the driver, and what it was when the crossing began.
+    /// The number of yields, counted by the driver, now and when the crossing began.
     yields: Arc<AtomicU64>,
     yields_before: u64,
-    /// What built-ins of this guest may do out of the host's sight.
+    /// The work that built-ins of this guest can do without the host seeing how much.
     unseen: UnseenWork,
 }
 
@@ -103,7 +104,7 @@ impl Charges {
         self.since.saturating_sub(left) >= SLICE
     }
 
-    /// Notes that the guest has let others run and has `fuel` now, in a new interval of the engine.
+    /// Notes that the guest has yielded and has `fuel` now, in a new interval of the engine.
     pub(super) fn refueled(&mut self, fuel: u64) {
         self.since = fuel;
         self.interval = fuel;
@@ -114,14 +115,14 @@ impl Charges {
         self.yields_before = self.yields.load(Ordering::Relaxed);
     }
 
-    /// Whether the crossing that ends was the engine's, which yielded for the guest.
+    /// Returns whether the crossing that ends was a yield of the engine.
     fn was_yield(&self, left: u64) -> bool {
         !self.priced
             && self.interval.saturating_sub(left) >= SLICE
             && self.yields.load(Ordering::Relaxed) != self.yields_before
     }
 
-    /// The price of what a built-in may have done with `held` bytes of memory.
+    /// Returns the price of the work that a built-in may have done on `held` bytes of memory.
     fn unseen(&self, held: u64) -> u64 {
         match self.unseen {
             UnseenWork::Copies if !self.priced => held / 2 * price::TWO_HELD_BYTES,

@@ -31,7 +31,6 @@ mod unseen;
 pub mod value;
 mod wasi;
 
-use agenthost_core::failpoint;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,9 +56,10 @@ use self::room::Room;
 use self::store::{StoreData, TooMuchOpen};
 use self::turns::{EffectLost, GuestEnd};
 use agenthost_core::error::Error;
+use agenthost_core::failpoint;
 use agenthost_core::limits::LimitKind;
 use agenthost_core::llm::{Allowance, Ask, CallResult};
-use agenthost_plugin::{Digest, bounds};
+use agenthost_plugin::Plugin;
 
 pub use self::code::Code;
 pub use self::compile::{Abandon, Stop, stop};
@@ -308,19 +308,21 @@ impl Sandbox {
         self.pooled
     }
 
-    /// Compiles and links `bytes`. `task` is the name of the exported task interface, `sub_agents` are the imports that
-    /// start other plugins, and `files` allows imports of the file system. Blocks while the plugin is compiled; `stop`
-    /// ends that early.
+    /// Compiles and links `plugin`, which is made of `bytes`. `sub_agents` are the imports that start other plugins, and
+    /// `files` allows imports of the file system. Blocks while the plugin is compiled; `stop` ends that early.
     pub fn load(
         &self,
+        plugin: &Plugin,
         bytes: &[u8],
-        digest: &Digest,
-        task: &str,
         sub_agents: &[&str],
         files: bool,
         stop: Option<&Stop>,
     ) -> Result<Code, Error> {
-        let source = compile::Source { bytes, digest, stop };
+        let source = compile::Source {
+            bytes,
+            digest: &plugin.digest,
+            stop,
+        };
         let (component, _) = compile::compile(
             &self.engine,
             self.reservation,
@@ -328,7 +330,7 @@ impl Sandbox {
             self.cache.as_ref(),
             &self.compile,
         )?;
-        let (run, input, returns) = self.signature(&component, task)?;
+        let (run, input, returns) = self.signature(&component, &plugin.task)?;
         let mut linker = self.linker.clone();
         if files {
             files::add_to_linker(&mut linker).map_err(|error| host_error("cannot link the file system", &error))?;
@@ -345,7 +347,7 @@ impl Sandbox {
         let error = returns.as_ref().map_or(ErrorShape::Own, ErrorShape::of);
         Ok(Code {
             unseen: unseen::UnseenWork::of(bytes),
-            instance_bytes: bounds::instance_bytes(bytes)?,
+            instance_bytes: plugin.instance_bytes,
             wide: component
                 .resources_required()
                 .is_none_or(|required| required.num_memories > engine::MEMORIES_PER_TASK),

@@ -3,7 +3,6 @@
 //! Values are converted between the generated types and the host's own types here and nowhere else.
 //! [`super::Capabilities`] decides what a call may do.
 
-use agenthost_core::failpoint;
 use std::sync::Arc;
 
 use wasmtime::component::{Access, Accessor, HasData, Linker};
@@ -13,6 +12,7 @@ use super::Input;
 use super::bindings::agenthost::plugin::{llm as wit, progress, types};
 use super::hostcalls::{self, charge, price};
 use super::store::StoreData;
+use agenthost_core::failpoint;
 use agenthost_core::limits::LimitKind;
 use agenthost_core::llm::{Ask, CallError, Message, Part, Reply, Role, Stop};
 

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::machine::Machine;
+use agenthost_core::limits::DEFAULT_RUN_MEMORY;
 use agenthost_core::limits::units::show_bytes;
 use agenthost_core::weaken::{self, Defence};
 
-/// The default limit of a run if the machine has twice as much: room for the default number of tasks.
-const USUAL: u64 = 2 << 30;
 /// The memory allowed for each task that may be alive: a waiting task of a Rust plugin holds a little over 1 MiB.
 const PER_TASK: u64 = 2 << 20;
 /// Limits are multiples of this many bytes, to be readable.
@@ -46,7 +45,7 @@ impl MemoryBound {
     /// GiB, or 2 MiB for each task if that is more.
     pub(super) fn of_run(machine: &Machine, tasks: u32) -> Self {
         let half = Self::of_host(machine);
-        let needed = USUAL.max(u64::from(tasks).saturating_mul(PER_TASK));
+        let needed = DEFAULT_RUN_MEMORY.max(u64::from(tasks).saturating_mul(PER_TASK));
         match half.bytes {
             Some(bytes) if bytes > needed => Self {
                 bytes: Some(needed),

@@ -14,7 +14,6 @@
 //!
 //! Left out: the contents of a reply, and the storage of the order.
 
-use agenthost_core::failpoint;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
@@ -23,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use agenthost_core::failpoint;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -179,10 +179,10 @@ impl Drop for OpenAsk {
     }
 }
 
-/// How long a computing guest keeps a worker: the shorter of this time, to which its last slice is added, and of a number of
-/// slices. Between slices its deadline and a cancel are looked at. Giving up the worker costs some microseconds more.
+/// The time for which a computing guest keeps a worker thread. The slice that is running when it is over is finished. The
+/// deadline and a cancellation are checked after each slice; giving up the worker costs some microseconds more.
 const WORKER_TIME: Duration = Duration::from_millis(1);
-/// Few enough for the budget that tokio gives one poll.
+/// The most slices for which it keeps the worker: few enough for the budget that tokio gives one poll.
 const MAX_YIELDS: u32 = 40;
 
 /// How driving a guest ended.
@@ -279,7 +279,7 @@ impl Turns {
                     if let Poll::Ready(cut) = cut.as_mut().poll(cx) {
                         return Poll::Ready(Some(cut));
                     }
-                    // Timers fire late where every worker computes.
+                    // Timers fire late if every worker computes.
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                         return Poll::Ready(Some(GuestEnd::TimeUp));
                     }
@@ -377,7 +377,7 @@ pub(super) trait FuelSource {
     /// Called when the guest waits.
     fn end(&mut self);
 
-    /// The guest lets others run, and has more to compute.
+    /// Called when the guest has yielded and has more to compute.
     fn yielded(&self) {}
 
     /// Whether the guest can wait in the middle of a call. If so it is polled once more, to ask

@@ -6,10 +6,10 @@
 
 use wasmparser::{CanonicalFunction, CanonicalOption, Parser, Payload};
 
-/// What a built-in of a component can do with the component's memory.
+/// The work that a built-in can do on its component's memory without the host seeing how much.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum UnseenWork {
-    /// No more than the host sees.
+    /// None.
     #[default]
     None,
     /// Copies bytes.
@@ -19,7 +19,7 @@ pub(super) enum UnseenWork {
 }
 
 impl UnseenWork {
-    /// The work that `component` can make the engine do.
+    /// Returns the work that `component` can make the engine do.
     pub(super) fn of(component: &[u8]) -> Self {
         let mut depth = 0_u32;
         let (mut copies, mut encodes) = (false, false);
@@ -29,7 +29,7 @@ impl UnseenWork {
                 Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
                 Ok(Payload::ComponentCanonicalSection(functions)) => {
                     for function in functions {
-                        // What cannot be read does not compile, either.
+                        // A function that cannot be read does not compile either.
                         let Ok(function) = function else {
                             return Self::Transcodes;
                         };
@@ -57,7 +57,7 @@ impl UnseenWork {
     }
 }
 
-/// Whether the strings of `function` are in another encoding than UTF-8.
+/// Returns whether the strings of `function` have an encoding other than UTF-8.
 fn has_other_encoding(function: &CanonicalFunction) -> bool {
     let options = match function {
         CanonicalFunction::Lift { options, .. }

@@ -11,7 +11,6 @@
 //! Files are available only with a granted directory, see [`files`](super::files). Sockets and HTTP are never linked,
 //! so a plugin that imports them is refused before anything runs.
 
-use agenthost_core::failpoint;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +31,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiView};
 use super::hostcalls::{Charges, price};
 use super::io::Metered;
 use super::store::StoreData;
+use agenthost_core::failpoint;
 
 /// The maximum number of random bytes of one call: enough for keys and seeds, too few for a memory bomb.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;

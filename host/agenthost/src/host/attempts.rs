@@ -8,7 +8,6 @@
 
 mod in_flight;
 
-use agenthost_core::failpoint;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,6 +23,7 @@ use super::record::{Hash, PaidReply, RecordedReply, request_hash};
 use crate::price::Price;
 use crate::telemetry;
 use agenthost_config::ModelRef;
+use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::{Used, Want};
 use agenthost_core::limits::{LimitKind, Usd};
 use agenthost_core::llm::{CacheTtl, CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request};

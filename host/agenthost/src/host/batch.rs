@@ -1,7 +1,6 @@
 //! A batch as one run: its tasks are siblings under a virtual root, which is not itself a task, and share the run's
 //! limits.
 
-use agenthost_core::failpoint;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -17,6 +16,7 @@ use super::tree::{NewTask, RunState};
 use super::{Host, LoadedPlugin};
 use crate::batch::{ItemEnd, Runner};
 use agenthost_core::error::Result;
+use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::Account;
 use agenthost_core::limits::{LimitKind, Limits, LimitsPatch, Spent};
 use agenthost_core::run::{Difference, ModelReport, RunId};

@@ -4,7 +4,6 @@
 //! several, each reserved and settled), and judged by [`judge`]; a reply that violates its schema gets one attempt to
 //! repair it.
 
-use agenthost_core::failpoint;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +21,7 @@ use super::record::{Hash, PaidReply, PastCall, Recorded, SubTaskReplay, TaskLog}
 use super::tree::RunState;
 use super::{Inner, LoadedPlugin};
 use agenthost_config::ModelRef;
+use agenthost_core::failpoint;
 use agenthost_core::limits::LimitKind;
 use agenthost_core::limits::ledger::{Account, Exhausted, Used};
 use agenthost_core::llm::{Allowance, Ask, CallError, CallResult, Reply, Request};

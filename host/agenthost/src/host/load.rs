@@ -235,14 +235,11 @@ impl<'a> Loader<'a> {
         }
         self.above.pop();
         let imports: Vec<_> = sub_agents.keys().map(String::as_str).collect();
-        let code = self.host.inner.sandbox.load(
-            bytes,
-            &plugin.digest,
-            &plugin.task,
-            &imports,
-            !dirs.is_empty(),
-            self.stop.as_ref(),
-        )?;
+        let code = self
+            .host
+            .inner
+            .sandbox
+            .load(&plugin, bytes, &imports, !dirs.is_empty(), self.stop.as_ref())?;
         Ok(LoadedPlugin {
             plugin,
             code,

@@ -14,7 +14,6 @@ mod log;
 mod past;
 mod told;
 
-use agenthost_core::failpoint;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -25,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use agenthost_config::BodyRetention;
 use agenthost_core::error::{Error, Result};
+use agenthost_core::failpoint;
 use agenthost_core::limits::units::show_bytes;
 use agenthost_core::limits::{LimitKind, Spent};
 use agenthost_core::llm::CallError;

@@ -1,6 +1,5 @@
 //! A run from its start to its report: starting, resuming, replaying and rehearsing it, and the handle to it.
 
-use agenthost_core::failpoint;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +16,7 @@ use super::tree::{NewTask, RunState};
 use super::{Host, LoadedPlugin};
 use agenthost_config::BodyRetention;
 use agenthost_core::error::{Error, Result};
+use agenthost_core::failpoint;
 use agenthost_core::limits::LimitsPatch;
 use agenthost_core::limits::ledger::Account;
 use agenthost_core::run::{Event, RunId, RunReport};

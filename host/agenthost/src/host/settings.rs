@@ -1,11 +1,8 @@
 //! The sandbox settings that follow from the configuration.
 
 use agenthost_config::Config;
+use agenthost_core::limits::DEFAULT_CONCURRENT_TASKS;
 use agenthost_sandbox::{Compile, Settings};
-
-/// The most tasks that may be alive at once, unless configured otherwise: far more than one fan-out needs, and possible
-/// on a stock Linux system.
-const MAX_TASKS: u32 = 1_000;
 
 /// The size limit of a 32-bit memory.
 pub(super) const MAX_LINEAR_MEMORY: u64 = 4 << 30;
@@ -31,7 +28,7 @@ pub fn sandbox_settings(config: &Config) -> Settings {
             .memory
             .unwrap_or(MAX_LINEAR_MEMORY)
             .min(MAX_LINEAR_MEMORY),
-        max_tasks: config.run().max_concurrent_tasks.unwrap_or(MAX_TASKS),
+        max_tasks: config.run().max_concurrent_tasks.unwrap_or(DEFAULT_CONCURRENT_TASKS),
         cache: None,
         compile: Compile::InProcess,
     }

@@ -1,6 +1,5 @@
 //! The tree of tasks under one root, while it runs.
 
-use agenthost_core::failpoint;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
@@ -20,6 +19,7 @@ use super::run::{LOST, caught, clock};
 use super::{Host, LoadedPlugin, SubAgent};
 use agenthost_config::{DirGrant, DirQuota};
 use agenthost_core::error::{Error, Result};
+use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::Account;
 use agenthost_core::limits::{LimitKind, Limits, Spent};
 use agenthost_core::run::{Event, ModelReport, REPORT_FORMAT, RunId, RunReport};

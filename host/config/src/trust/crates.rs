@@ -224,7 +224,7 @@ pub fn check(env: &Env, dir: &Path) -> Result<()> {
 }
 
 /// Returns whether `path` is in the folder `dir`, or is that folder, and not in a repository below it.
-fn within(path: &Path, dir: &Path) -> bool {
+pub(super) fn within(path: &Path, dir: &Path) -> bool {
     let below = || path.ancestors().take_while(|above| *above != dir);
     path.starts_with(dir) && !below().any(|above| fs::symlink_metadata(above.join(".git")).is_ok())
 }

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{canonical, digest, list};
+use super::crates::within;
+use super::{TrustRecord, digest, list, unaccepted};
 use crate::dirs::{DirQuota, place};
 use crate::{Config, DirGrant, Origin};
 use agenthost_core::error::{Error, Result};
@@ -38,18 +39,11 @@ pub struct TrustedDir {
 
 /// Checks one directory.
 pub(super) fn check(config: &Config, dir: &TrustedDir, origin: &Origin) -> Result<()> {
-    let canonical = canonical(&config.env, origin.file())?;
-    let records = list(&config.env)?;
-    let record = records.iter().find(|record| record.file == canonical);
-    if record.is_some_and(|record| record.dirs.iter().any(|known| known.sha256 == dir.sha256)) {
+    let known = |record: &TrustRecord| record.dirs.iter().any(|known| known.sha256 == dir.sha256);
+    let Some(since) = unaccepted(config, origin, known)? else {
         return Ok(());
-    }
-    let file = config.env.shown(origin.file());
-    let since = if record.is_some() {
-        "; this is not what was accepted for the file before"
-    } else {
-        ""
     };
+    let file = config.env.shown(origin.file());
     let why = match is_beside(&dir.dir, origin) {
         true => "where it could change what this project runs and what its files allow",
         false => "which lies outside the folder of this file",
@@ -122,12 +116,12 @@ pub fn is_meant(config: &Config, plugin: &str, path: &Path) -> Result<bool> {
     let origin = config.origin(&format!("grants.{plugin}.dirs"));
     let project = origin.filter(|origin| config.user_file() != Some(origin.file()));
     let own = project.and_then(|origin| place(origin.file()).parent().map(Path::to_owned));
-    if own.is_some_and(|folder| is_within(&path, &folder)) {
+    if own.is_some_and(|folder| within(&path, &folder)) {
         return Ok(true);
     }
     let records = list(&config.env)?;
     let mut folders = records.iter().filter_map(|record| record.crates.as_ref());
-    Ok(folders.any(|folder| is_within(&path, &folder.dir)))
+    Ok(folders.any(|folder| within(&path, &folder.dir)))
 }
 
 /// Returns the error that refuses `dirs` to a plugin that they are not meant for.
@@ -155,11 +149,4 @@ pub fn refusal(config: &Config, plugin: &str, path: &Path, dirs: &[DirGrant]) ->
          with --dir.",
         shell_word(&folder)
     ))
-}
-
-/// Returns whether `path` is in the folder `dir`, or is that folder, and not in a repository below it, which is a
-/// separate project.
-fn is_within(path: &Path, dir: &Path) -> bool {
-    let below = || path.ancestors().take_while(|above| *above != dir);
-    path.starts_with(dir) && !below().any(|above| fs::symlink_metadata(above.join(".git")).is_ok())
 }

@@ -12,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-use super::{canonical, digest, dirs, list};
+use super::{TrustRecord, digest, dirs, unaccepted};
 use crate::resolve::usual_key_variable;
 use crate::{Config, KeySource, Origin, ProviderConfig, SetBy};
 use agenthost_core::error::{Error, Result};
@@ -59,23 +59,16 @@ pub(crate) fn check_provider(config: &Config, name: &str) -> Result<()> {
     else {
         return Ok(());
     };
-    let canonical = canonical(&config.env, origin.file())?;
-    let records = list(&config.env)?;
-    let record = records.iter().find(|record| record.file == canonical);
-    if record.is_some_and(|record| record.pairs.iter().any(|known| known.sha256 == pair.sha256)) {
+    let known = |record: &TrustRecord| record.pairs.iter().any(|known| known.sha256 == pair.sha256);
+    let Some(since) = unaccepted(config, origin, known)? else {
         return Ok(());
-    }
+    };
     let file = config.env.shown(origin.file());
     let what = match with_key {
         true => format!("the key in {}", pair.key),
         false => "prompts".to_owned(),
     };
     let how = if clear { ", in clear text" } else { "" };
-    let since = if record.is_some() {
-        "; this is not what was accepted for the file before"
-    } else {
-        ""
-    };
     Err(Error::denied(format!(
         "{origin}: provider `{name}` would send {what} to {}{how}{since}",
         pair.address

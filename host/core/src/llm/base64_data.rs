@@ -1,4 +1,4 @@
-//! The bytes of a medium in JSON: as base64, which takes a third of the room of a list of numbers. Lists are still read.
+//! The bytes of a medium in JSON: base64, which is a third as long as a list of numbers. Lists are still read.
 
 use std::fmt;
 

@@ -12,26 +12,17 @@ use super::instances::{CANON_BYTES, COMPONENT_INSTANCE_BYTES, Module, Totals};
 use super::*;
 use crate::embedded::WIT_SECTION;
 
-/// Counts the parts of the component `bytes`, and then the expanded size of its types.
+/// Counts the parts of the component `bytes`, and then the expanded size of its types. Returns an upper estimate of the bytes
+/// that the engine holds for one instance of it, without its memories and tables.
 ///
 /// # Errors
 ///
 /// Returns an error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) with the exceeded bound and the
 /// count, or if the bytes cannot be parsed.
-pub(crate) fn structure(bytes: &[u8]) -> Result<(), Error> {
-    parts(bytes)?;
-    validation::check(bytes)
-}
-
-/// Returns an upper estimate of the bytes that the engine holds for one instance of the component `bytes`, without its
-/// memories and tables.
-///
-/// # Errors
-///
-/// Returns the same errors as [`structure`].
-#[doc(hidden)]
-pub fn instance_bytes(bytes: &[u8]) -> Result<u64, Error> {
-    Ok(parts(bytes)?.state_bytes)
+pub(crate) fn structure(bytes: &[u8]) -> Result<u64, Error> {
+    let totals = parts(bytes)?;
+    validation::check(bytes)?;
+    Ok(totals.state_bytes)
 }
 
 /// Counts the parts of the component `bytes`.

@@ -134,8 +134,8 @@ impl Count<'_> {
         Ok(sum)
     }
 
-    /// The steps of `properties`. Looks up the names of the smaller side in the larger one, and counts both: the members are
-    /// gone through once more when nulls are dropped.
+    /// Returns the steps of `properties`. Looks up the names of the smaller map in the larger one, and counts both, because all
+    /// members are visited again when nulls are dropped.
     fn properties(
         &mut self,
         known: &Map<String, Value>,

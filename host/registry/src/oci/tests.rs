@@ -102,6 +102,7 @@ fn plugin(bytes: &[u8]) -> Plugin {
         }),
         provenance: None,
         made_with: Default::default(),
+        instance_bytes: 0,
         doubts: Vec::new(),
     }
 }

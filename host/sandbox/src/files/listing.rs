@@ -1,8 +1,8 @@
 //! The entries of a directory, read at once and held until the guest drops their stream.
 //!
-//! `wasmtime-wasi` holds as many entries as the directory has, out of every account. Here a listing has at most
-//! [`MAX_ENTRIES`], the open ones of a task have at most [`MAX_BYTES`] together, and what they hold counts for the run. What
-//! does not fit is an error for the guest, `insufficient-memory`, and no part of it is kept.
+//! `wasmtime-wasi` holds any number of entries, which no limit counts. Here a listing has at most [`MAX_ENTRIES`], the open
+//! listings of a task hold at most [`MAX_BYTES`] together, and these bytes count as memory of the run. A listing that does not
+//! fit is the error `insufficient-memory` for the guest, and none of it is kept.
 //!
 //! Left out: time. The guest pays for the entries once they are read.
 
@@ -18,18 +18,18 @@ use crate::memory::KeptMemory;
 
 /// The most entries of a directory that can be listed.
 pub(super) const MAX_ENTRIES: usize = 50_000;
-/// What the open listings of a task hold together.
+/// The most bytes that the open listings of a task hold together.
 pub(super) const MAX_BYTES: u64 = 16 << 20;
 /// The open listings of a task: a walk through a tree has one for each level.
 pub(super) const MAX_OPEN: usize = 32;
-/// What an entry holds beside its name: the fields, the allocation, and room that its list has grown ahead.
+/// The bytes of an entry without its name: its fields, its allocation, and its share of the spare capacity of the list.
 const ENTRY_BYTES: u64 = 96;
 
 /// The listing of a directory.
 #[derive(Debug)]
 pub(super) struct Listing {
     entries: std::vec::IntoIter<Result<DirectoryEntry, ErrorCode>>,
-    /// What it holds.
+    /// The bytes that it holds.
     pub(super) bytes: u64,
     _kept: KeptMemory,
 }
@@ -41,7 +41,7 @@ impl Listing {
         let mut kept = run.keep(0).map_err(|_| full())?;
         let mut bytes = 0;
         let mut entries = Vec::new();
-        // Opened once more, because what is open may be a place only, and has one position for all.
+        // Opened again, because the open handle may be a location only, and has one position for all its readers.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = openat(dir, ".", flags, Mode::empty()).map_err(std::io::Error::from)?;
         let mut dir = Dir::new(opened).map_err(std::io::Error::from)?;
@@ -60,7 +60,7 @@ impl Listing {
                 FileType::Unknown => {
                     match statat(dir.fd().map_err(std::io::Error::from)?, name, AtFlags::SYMLINK_NOFOLLOW) {
                         Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                        // It was removed meanwhile.
+                        // It was removed in the meantime.
                         Err(rustix::io::Errno::NOENT) => continue,
                         Err(error) => return Err(std::io::Error::from(error).into()),
                     }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_listing_holds_is_bounded_and_given_back() {
+    fn the_memory_of_listings_is_bounded_and_given_back() {
         let scratch = tempfile::tempdir().unwrap();
         for n in 0..20 {
             std::fs::write(scratch.path().join(format!("file{n:02}")), "").unwrap();

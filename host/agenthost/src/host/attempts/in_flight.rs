@@ -1,7 +1,6 @@
 //! A request on its way: counted when it is sent, settled when it is answered, reported as abandoned when it is
 //! dropped.
 
-use agenthost_core::failpoint;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
@@ -11,6 +10,7 @@ use super::super::estimate::InputSize;
 use super::super::record::request_hash;
 use super::{Call, Failed, Model, millis};
 use crate::telemetry;
+use agenthost_core::failpoint;
 use agenthost_core::limits::Usd;
 use agenthost_core::limits::ledger::{Reservation, Used};
 use agenthost_core::llm::{ProviderError, ProviderErrorKind, Reply, Request, Usage};

@@ -60,12 +60,12 @@ pub(crate) struct TaskLog {
     caught_up: CancellationToken,
     /// The bytes noted since the task last waited for the journal to be written.
     undrained: AtomicU64,
-    /// Long requests that are being looked up and noted, apart from the threads that tasks run on.
+    /// The long requests that are being looked up on blocking threads.
     apart: TaskTracker,
 }
 
-/// The bytes of a request from which on it is serialized and hashed apart from the threads that tasks run on: a fraction of
-/// a millisecond.
+/// The size in bytes above which a request is serialized and hashed on a blocking thread. Up to this size, that takes a
+/// fraction of a millisecond.
 const LONG_REQUEST: usize = 64 << 10;
 
 /// The bytes that a task may note before it waits for them to be written: some 400 small entries. The entries of all tasks
@@ -179,8 +179,8 @@ impl TaskLog {
         self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay())
     }
 
-    /// Where `ask` is to be looked up apart from the threads that tasks run on, if it is long and the task is live. Until
-    /// that is done, the task has no [`room`](Order::room), so that its entries keep their order and at most one such request
+    /// Returns the tracker for looking up `ask` on a blocking thread, if it is long and the task is live. The guest does not
+    /// continue until the lookup is done ([`TurnOrder::room`]), so its entries keep their order and at most one long request
     /// waits.
     pub(crate) fn apart(&self, ask: &Ask) -> Option<&TaskTracker> {
         let recorder = self.written()?;
@@ -193,8 +193,9 @@ impl TaskLog {
         self.apart.wait().await;
     }
 
-    /// What the journal has of this call, which is noted to begin if it has to be made, with its body if `keep_body` or if the body is short. `refused` says why the plugin's own
-    /// manifest does not allow it; that counts in a rehearsal: a live call is refused where it is made, and a replay repeats.
+    /// Returns the record of this call. If the call has to be made, notes that it begins, with its body if `keep_body` is true
+    /// or the body is short. `refused` returns the reason why the plugin's own manifest does not allow the call. It is asked
+    /// only in a rehearsal: a live call is refused where it is made, and a replay repeats the recorded result.
     pub(crate) fn call(
         &self,
         ordinal: u64,
