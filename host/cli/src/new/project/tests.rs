@@ -119,7 +119,10 @@ fn the_code_is_short_and_has_a_test() {
         {
             let (code, tests) = text.split_once("#[cfg(test)]").unwrap();
             assert!(code.lines().count() < 50, "{kind:?} {place}");
-            assert!(code.starts_with("//! ") && tests.contains("#[test]"), "{kind:?} {place}");
+            assert!(
+                code.starts_with("//! ") && tests.contains("#[test]"),
+                "{kind:?} {place}"
+            );
         }
     }
 }
