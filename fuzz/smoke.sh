@@ -27,6 +27,7 @@ for target in $(cargo +nightly fuzz list --fuzz-dir .); do
         echo "fuzz: $target: $(grep -oE 'Done [0-9]+ runs in [0-9]+ second' "$log" | tail -n 1)s, $(grep -oE 'cov: [0-9]+ ft: [0-9]+' "$log" | tail -n 1)"
     else
         echo "fuzz: $target FAILED"
+        grep -m 1 -A 5 'panicked at' "$log" || true
         tail -n 40 "$log"
         failed=1
     fi

@@ -490,3 +490,16 @@ fn a_sample_of_a_huge_type_stays_small_where_it_can() {
     assert!(json.to_string().len() < 4000);
     from_json(&ty, &json, "input").unwrap();
 }
+
+#[test]
+fn a_sample_fills_every_list_of_a_fixed_length() {
+    // Valid whatever comes after the first hundred values: 4^4 leaves, 200 items, a list below other lists.
+    let four = "list<list<list<list<option<u8>, 4>, 4>, 4>, 4>";
+    for text in [four, "list<u8, 200>", "tuple<list<u8, 120>, list<list<string, 2>, 3>, list<u8>>"] {
+        let ty = typed("", text);
+        from_json(&ty, &sample(&ty), "input").unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+    // Past 10,000 values it stops, so a short type does not fill the memory.
+    let json = sample(&typed("", "list<list<list<u8, 1000>, 1000>, 1000>"));
+    assert!(json.to_string().len() < 100_000);
+}
