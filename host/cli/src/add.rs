@@ -14,17 +14,17 @@ use agenthost::registry::Reference;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A name with a version or a range, such as acme:competitor, acme:competitor@1.2.0 or acme:competitor@^1.2, or a place in
-    /// an OCI registry, such as registry.example/acme/competitor:1.2.0
+    /// A name, alone or with a version or range, such as acme:competitor@^1.2, or a place in an OCI registry, such as
+    /// registry.example/acme/competitor:1.2.0
     #[arg(value_name = "REF")]
     reference: String,
-    /// Accept what it asks for; without this, it is shown, and nothing is changed
+    /// Accept the requested capabilities; without this flag, they are only shown
     #[arg(long)]
     accept: bool,
-    /// Change nothing: fail where the lock file does not have it already
+    /// Change nothing, and fail if the plugin is not in the lock file
     #[arg(long, conflicts_with = "accept")]
     locked: bool,
-    /// Print one JSON document with what was found
+    /// Print one JSON document about the plugin that was found
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -40,34 +40,34 @@ pub(super) struct Args {
     which: PluginArgs,
     /// The items: a .jsonl, .csv or .json file, or - for stdin
     items: PathBuf,
-    /// How the items are written, where the file's name does not say it [default for stdin: jsonl]
+    /// The format of the items, if the file name does not show it [default for stdin: jsonl]
     #[arg(long, value_name = "FORMAT")]
     format: Option<ItemFormat>,
-    /// Give each task N items, where the plugin takes a list
+    /// Give each task N items, if the plugin takes a list
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     size: Option<u64>,
-    /// Tasks that run at once: a number, or auto, which begins with 4 and grows while no request waits
+    /// The number of tasks that run at once; auto starts with 4 and grows while no request waits
     #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = workers)]
     workers: WorkerCount,
-    /// Write the results to this file, as JSON lines; what is in it is replaced [default: -, which is stdout]
+    /// Write the results to this file as JSON lines, replacing its content [default: -, which is stdout]
     #[arg(long, short, value_name = "FILE|-")]
     output: Option<PathBuf>,
-    /// Start nothing more once N items have failed
+    /// Start no more tasks after N items have failed
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     max_failures: Option<u64>,
-    /// Only the first N items
+    /// Use only the first N items
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// What to do when an item is malformed or not of the plugin's type: run nothing, or run all others
+    /// Run nothing (fail) or all other items (skip) if an item is malformed or not of the plugin's type
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     on_bad_item: OnBadItem,
-    /// Tell the worst case before anything is spent, and run nothing
+    /// Estimate the worst-case cost, and run nothing
     #[arg(long)]
     plan: bool,
-    /// With --plan: end with exit code 3 where the worst case may cost more than this, or nobody can tell
+    /// With --plan: end with exit code 3 if the worst case may cost more than this, or its cost is unknown
     #[arg(long, value_name = "USD", requires = "plan")]
     fail_above: Option<Usd>,
-    /// Print one JSON document about the whole batch on stdout; needs --output FILE
+    /// Print one JSON document about the whole batch on stdout; requires --output FILE
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]

@@ -21,16 +21,16 @@ pub(super) struct Args {
     /// The directory of the plugin's crate
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// Record tools and source revision, for a component that is handed on; optimised is every build
+    /// Record tools and source revision, for distribution; every build is optimized
     #[arg(long)]
     release: bool,
-    /// Compare the result with this .wasm file, byte for byte; exit code 1 and what differs where it is another
+    /// Compare the result with this .wasm file, byte for byte; exit code 1 and a list of differences if they differ
     #[arg(long, value_name = "FILE", conflicts_with = "emit_wit")]
     check: Option<PathBuf>,
     /// Print one JSON document with the path, the identity and the digest, or with the result of --check
     #[arg(long)]
     pub(super) json: bool,
-    /// Print the component's WIT in place of its path
+    /// Print the component's WIT instead of its path
     #[arg(long, conflicts_with = "json")]
     emit_wit: bool,
 }

@@ -22,15 +22,15 @@ use agenthost::registry::asks::Asks;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .wasm file, the directory of a plugin's crate, which is built first, or a plugin of agenthost.lock by its name
+    /// The plugin: a .wasm file, a crate directory to build, or a name in agenthost.lock
     plugin: String,
-    /// Name every import, with what it means; -v adds the JSON Schemas, too
+    /// List every import with its meaning; -v adds the JSON Schemas
     #[arg(long)]
     imports: bool,
-    /// Compile it, too, within the limits of [compile], and say how long that took and how much memory
+    /// Compile the plugin, too, within the limits of [compile], and report the time and memory used
     #[arg(long)]
     check: bool,
-    /// Print one JSON document with all that is known, the JSON Schemas of input and output among it
+    /// Print one JSON document with everything known, including the JSON Schemas of input and output
     #[arg(long)]
     pub(super) json: bool,
 }

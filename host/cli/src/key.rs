@@ -32,48 +32,50 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Make a key to sign plugins with, and print its public half
+    /// Create a signing key and print its public half
     ///
-    /// NAME.key and NAME.pub are kept in ~/.config/agenthost/keys, in the formats of minisign. The password comes from
-    /// AGENTHOST_KEY_PASSWORD, or is asked for twice on the terminal.
+    /// NAME.key and NAME.pub are stored in ~/.config/agenthost/keys, in the formats of minisign. The password is read
+    /// from AGENTHOST_KEY_PASSWORD, or asked for twice on the terminal.
     New {
-        /// What to call it here: lower-case letters, digits and dashes
+        /// The key's name: lowercase letters, digits and dashes
         name: String,
-        /// Keep the secret half without a password
+        /// Store the secret half without a password
         #[arg(long)]
         no_password: bool,
-        /// Print one JSON document on stdout
+        /// Print one JSON document
         #[arg(long)]
         json: bool,
     },
     /// List your keys
     List {
-        /// Print one JSON document on stdout
+        /// Print one JSON document
         #[arg(long)]
         json: bool,
     },
-    /// Sign a plugin, what it is and what it asks for, and write PLUGIN.wasm.minisig beside it
+    /// Sign a plugin and write PLUGIN.wasm.minisig beside it
+    ///
+    /// The signature covers its identity and the capabilities that it requests.
     Sign {
         /// A .wasm file
         plugin: PathBuf,
         /// The key's name
         #[arg(long, value_name = "NAME")]
         key: String,
-        /// Print one JSON document on stdout
+        /// Print one JSON document
         #[arg(long)]
         json: bool,
     },
-    /// Check who signed a plugin, and that what the signature says of it is so
+    /// Verify a plugin's signature and the statement in it
     Verify {
         /// A .wasm file
         plugin: PathBuf,
-        /// The signer's public key: the line that begins with RW, or a .pub file
+        /// The signer's public key: a line that begins with RW, or a .pub file
         #[arg(long, value_name = "KEY|FILE")]
         public_key: String,
-        /// The signature [default: PLUGIN.wasm.minisig]
+        /// The signature file [default: PLUGIN.wasm.minisig]
         #[arg(long, value_name = "FILE")]
         signature: Option<PathBuf>,
-        /// Print one JSON document on stdout
+        /// Print one JSON document
         #[arg(long)]
         json: bool,
     },

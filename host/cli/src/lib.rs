@@ -80,7 +80,7 @@ struct Cli {
 
 #[derive(Debug, clap::Args)]
 struct Global {
-    /// Use this file instead of the agenthost.toml found upwards from here
+    /// Use this file instead of the agenthost.toml in this directory or above
     #[arg(
         long,
         global = true,
@@ -89,7 +89,7 @@ struct Global {
         hide_env_values = true
     )]
     config: Option<PathBuf>,
-    /// The record of runs is this file [default: see `[journal]` in agenthost.toml]
+    /// Use this journal file [default: see `[journal]` in agenthost.toml]
     #[arg(
         long,
         global = true,
@@ -98,10 +98,10 @@ struct Global {
         hide_env_values = true
     )]
     journal: Option<PathBuf>,
-    /// Say more on stderr: the task's log, and what the host does (twice: everything)
+    /// Print more on stderr: the task's log and the host's actions (twice: everything)
     #[arg(long, short, global = true, action = ArgAction::Count)]
     verbose: u8,
-    /// Say nothing on stderr but errors
+    /// Print only errors on stderr
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     quiet: bool,
 }
@@ -110,59 +110,69 @@ struct Global {
 enum Command {
     /// Run one task and print its output as JSON
     Run(Box<run::Args>),
-    /// Tell the worst case of a run before anything is spent, and what earlier runs came to
+    /// Estimate the worst-case cost of a run
+    ///
+    /// Nothing is spent. If the journal has earlier runs of the plugin, what they used is shown, too.
     Plan(Box<plan::Args>),
-    /// Go on with a run that stopped: what is finished stays, what was answered is not paid again
+    /// Resume a stopped run without paying twice for answered calls
     ///
-    /// After a kill, Ctrl-C, a failed model or a limit; raise the limit with a flag. What the run has used counts. Limits
-    /// are those of the first time, with these in their place.
+    /// Works after a kill, Ctrl-C, a failed model or a limit. Finished tasks are kept, and what the run has already
+    /// used counts. The limits are those of the first time; a flag replaces one of them, for example to raise a limit
+    /// that was reached.
     Resume(Box<resume::Args>),
-    /// Run a recorded run again with no provider, no key and no network
+    /// Replay a recorded run without a provider, a key or a network
     ///
-    /// Everything that its tasks learned comes from the record. Says where requests, outcomes or fuel are not what they were,
-    /// and ends with exit code 1 then.
+    /// Everything that its tasks receive comes from the record. Differences in requests, outcomes or fuel are reported,
+    /// and the exit code is then 1.
     Replay(replay::Args),
-    /// List the runs that were recorded, or remove old ones
+    /// List recorded runs, or remove old ones
     Runs(runs::Args),
-    /// Show what became of a run, task by task, and what ran at once
+    /// Show a run's tasks, their outcomes, and how they ran in parallel
     Show(show::Args),
-    /// Run a task for each item of a file, or for every few of them, and write the results in the order of the items
+    /// Run a task for each item of a file
+    ///
+    /// With --size, each task gets several items. The results are written in the order of the items.
     Batch(Box<batch::Args>),
-    /// Make a new plugin that builds, tests and runs as it is
+    /// Create a plugin from a template, ready to build, test and run
     New(new::Args),
-    /// Build a plugin, play its cassettes to it offline, and check what comes out
+    /// Build a plugin and check it against its cassettes, offline
     Test(test::Args),
-    /// Run a plugin's cassettes, or inputs, and suggest limits from what was measured
+    /// Measure a plugin and suggest limits for it
+    ///
+    /// Runs the plugin's cassettes, or the inputs of --input.
     Profile(profile::Args),
     /// Build a plugin's crate into a component and print its path
     Build(build::Args),
-    /// Show what a plugin is, what it may do, and its typed interface
+    /// Show a plugin's identity, capabilities and typed interface
     Inspect(inspect::Args),
-    /// Add a plugin of a registry, with all that it starts, to this project's agenthost.lock
+    /// Add a plugin of a registry to this project's agenthost.lock
     ///
-    /// Shows what it asks for; --accept takes it. From then on `agenthost run NAMESPACE:NAME` runs exactly these bytes.
+    /// Its sub-agents are added, too. Shows the capabilities that it requests; --accept accepts them. From then on,
+    /// `agenthost run NAMESPACE:NAME` runs exactly these bytes.
     Add(add::Args),
-    /// Fetch plugins into the cache, or one of them into a file
+    /// Fetch plugins into the cache, or one plugin into a file
     Pull(pull::Args),
-    /// Publish a plugin to a registry, signed with a key of yours
+    /// Publish a plugin to a registry, signed with one of your keys
     Push(push::Args),
-    /// Bring plugins of agenthost.lock up to date, and show what they ask for beyond what was accepted
-    Update(update::Args),
-    /// Check a plugin, and write down who vouches for it
+    /// Update the plugins in agenthost.lock
     ///
-    /// Shows what it asks for and how the checks came out, beginning with what changed since the release that was vetted
-    /// last. With --accept an entry goes into the project's vetted.toml, to be reviewed and committed.
+    /// Shows the capabilities that a new release requests beyond the accepted ones; such an update needs --accept.
+    Update(update::Args),
+    /// Check a plugin and record who vouches for it
+    ///
+    /// Shows the capabilities that it requests and the results of the checks, beginning with the changes since the last
+    /// vetted release. With --accept, writes an entry to the project's vetted.toml, to be reviewed and committed.
     Vet(vet::Args),
-    /// List the plugins of agenthost.lock, or the releases that a registry has
+    /// List the plugins in agenthost.lock, or the releases of one in its registry
     List(list::Args),
     /// Check the toolchain, the configuration, the keys and this machine's limits
     Doctor(doctor::Args),
-    /// Trust a project's crates and its configuration
+    /// Trust a project's crates and configuration
     ///
-    /// Its crates may be built, which runs their code. Its configuration may send prompts and keys to its addresses, use
-    /// directories outside of it, and lift limits of yours, exactly as shown.
+    /// Trusted crates may be built, which runs their code. A trusted configuration may send prompts and keys to its
+    /// addresses, use directories outside of the project, and lift your limits, exactly as shown.
     Trust(trust::Args),
-    /// Make keys, sign plugins with them, and verify what others signed
+    /// Create keys, sign plugins, and verify signatures
     Key(key::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),

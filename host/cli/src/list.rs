@@ -16,7 +16,7 @@ use agenthost::registry::project::Project;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Ask the registry for the releases of this plugin instead
+    /// List the releases of this plugin in its registry instead
     #[arg(value_name = "REF")]
     reference: Option<String>,
     /// Print one JSON document

@@ -21,15 +21,15 @@ use agenthost::error::{Error, Result};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The plugin's name, such as `haiku`, or with its namespace: `acme:haiku`
+    /// The plugin's name, such as `haiku`, or with its namespace, such as `acme:haiku`
     name: String,
-    /// Make a plugin that starts sub-agents, with one of them
+    /// Create an orchestrator with one sub-agent
     #[arg(long, conflicts_with = "batch")]
     orchestrator: bool,
-    /// Make a plugin that takes a list and gives a result for each item
+    /// Create a plugin that takes a list and returns a result for each item
     #[arg(long)]
     batch: bool,
-    /// Make it in this directory
+    /// Create the project in this directory
     #[arg(long, value_name = "DIR", default_value = ".")]
     path: PathBuf,
     /// The namespace of the plugin's identity [default: local]

@@ -33,13 +33,13 @@ const LOOKED_AT: usize = 1_000;
 pub(super) struct Args {
     #[command(flatten)]
     which: PluginArgs,
-    /// See whether this input fits: JSON, @FILE, or - for stdin
+    /// Check whether this input fits: JSON, @FILE, or - for stdin
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Option<String>,
     /// Plan for a batch of N items
     #[arg(long, value_name = "N", default_value = "1", value_parser = units::parse_count)]
     items: u64,
-    /// End with exit code 3 where the worst case may cost more than this, or nobody can tell
+    /// End with exit code 3 if the worst case may cost more than this, or its cost is unknown
     #[arg(long, value_name = "USD")]
     fail_above: Option<Usd>,
     /// Print one JSON document

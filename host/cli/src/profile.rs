@@ -25,18 +25,18 @@ use agenthost::run::RunReport;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The directory of a plugin's crate, which is built first; with --input also a .wasm file
+    /// The plugin: a crate directory to build; with --input, also a .wasm file
     plugin: PathBuf,
-    /// Run this input with the configured models instead of the cassettes; may be given several times
+    /// Run this input with the configured models instead of the cassettes; can be repeated
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Vec<String>,
-    /// How often each input is run
+    /// Run each input N times
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=1_000), requires = "input")]
     times: u32,
-    /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
+    /// Use this .wasm file or crate directory as the sub-agent NAMESPACE:NAME
     #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
     with: Vec<String>,
-    /// Print one JSON document with what was measured and suggested
+    /// Print one JSON document with the measurements and the suggested limits
     #[arg(long)]
     pub(super) json: bool,
 }

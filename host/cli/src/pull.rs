@@ -14,13 +14,13 @@ use agenthost::registry::Name;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What to fetch [default: all that agenthost.lock has and the cache has not]
+    /// The plugin to fetch [default: all plugins of agenthost.lock that the cache lacks]
     #[arg(value_name = "REF")]
     reference: Option<String>,
     /// Write the component to this file, and its first signature to FILE.minisig
     #[arg(long, short, value_name = "FILE", requires = "reference")]
     output: Option<PathBuf>,
-    /// Print one JSON document with what was fetched
+    /// Print one JSON document with the fetched plugins
     #[arg(long)]
     pub(super) json: bool,
 }

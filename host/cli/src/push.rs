@@ -19,17 +19,16 @@ use agenthost::registry::{Name, OciReference, Publication, Reference, Requiremen
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .wasm file, or the directory of a plugin's crate, which is built first
+    /// The plugin: a .wasm file, or a crate directory to build
     plugin: String,
-    /// Where to: the plugin's own name, such as acme:competitor, whose registry [registries] names, or a place in an OCI
-    /// registry, such as registry.example/acme/competitor; a version, where one is given, has to be the plugin's
-    /// [default: its own name]
+    /// The destination: the plugin's own name, for the registry in [registries], or a place in an OCI registry, such as
+    /// registry.example/acme/competitor; a version must be the plugin's [default: its own name]
     #[arg(value_name = "REF")]
     reference: Option<String>,
-    /// Sign it with this key of yours; signatures that lie beside the file, as PLUGIN.wasm.minisig, go along in any case
+    /// Sign the plugin with this key; signatures beside the file, in PLUGIN.wasm.minisig, are published in any case
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
-    /// Print one JSON document with what was published
+    /// Print one JSON document about the published release
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -9,26 +9,25 @@ use clap::{Arg, Command};
 const BEGIN: &str = "\
 # The command line
 
-Every command and flag, as `--help` shows them. This file is written from the program's own definitions; after a change of
-those, `AGENTHOST_BLESS=1 cargo test -p agenthost-cli --lib reference` writes it anew.
+Every command and flag, as `--help` shows them. This file is generated from the definitions in the program. After a change
+to them, run `AGENTHOST_BLESS=1 cargo test -p agenthost-cli --lib reference`.
 
-## Text of others
+## Untrusted text
 
-Text that agenthost did not write itself comes from plugins, models, registries, files and their names. Its hidden
-characters are shown as escapes such as `\\u{1b}`. Hidden are control characters other than line breaks and tabs, characters
-that change the direction of text, and characters that show nothing: zero-width characters, soft hyphens, fillers, tags, and
-variation selectors and joiners outside of emoji.
+Plugins, models, registries, files and file names contain text that agenthost did not write. Hidden characters in it are
+shown as escapes such as `\\u{1b}`. Hidden characters are control characters other than line breaks and tabs, characters that
+change the direction of text, and invisible characters: zero-width characters, soft hyphens, fillers, tags, and variation
+selectors and joiners outside of emoji.
 
 | where | what is escaped |
 |---|---|
-| stderr, logs included, and pages on stdout such as those of `show` and `inspect` | hidden characters, also in a pipe |
+| stderr, including logs, and pages on stdout such as those of `show` and `inspect` | hidden characters, also in a pipe |
 | JSON on stdout, and the results of `batch` in a file | hidden characters, as `\\u009b`: the value stays the same |
-| other data on stdout: paths, WIT, completions, suggested limits | hidden characters on a terminal, nothing elsewhere |
+| other data on stdout, such as paths, WIT, completions and suggested limits | hidden characters on a terminal, nothing elsewhere |
 | the journal, cassettes, `agenthost.lock` and other files | what their format requires |
 
-A message of several lines is indented below its first line, so a line on stderr that begins at the left margin is
-agenthost's own. A terminal that wraps a long line begins the rest at the margin, too. Characters that look like others are
-not marked.
+The lines of a message after the first are indented, so a line on stderr that begins at the left margin is agenthost's own.
+A terminal that wraps a long line begins the rest at the margin, too. Characters that only look like others are not marked.
 ";
 
 fn reference(mut root: Command) -> String {
@@ -50,7 +49,7 @@ fn reference(mut root: Command) -> String {
         );
     }
     let (global, _): (Vec<&Arg>, Vec<_>) = root.get_arguments().partition(|arg| arg.is_global_set());
-    text.push_str("\nOf every command:\n\n");
+    text.push_str("\nOptions of every command:\n\n");
     table(&global, &mut text);
     for command in commands {
         section(command, "agenthost", &mut text);
@@ -111,18 +110,18 @@ fn meaning(arg: &Arg) -> String {
     let named = values.iter().filter(|value| !value.is_hide_set());
     let named: Vec<_> = named.map(|value| format!("`{}`", value.get_name())).collect();
     if arg.get_action().takes_values() && !named.is_empty() {
-        let _ = write!(meaning, "; one of {}", named.join(", "));
+        let _ = write!(meaning, " [possible values: {}]", named.join(", "));
     }
     let defaults = arg
         .get_default_values()
         .iter()
         .map(|value| format!("`{}`", value.to_string_lossy()));
     let defaults: Vec<_> = defaults.collect();
-    if arg.get_action().takes_values() && !defaults.is_empty() {
-        let _ = write!(meaning, "; without it {}", defaults.join(", "));
+    if arg.get_action().takes_values() && !arg.is_hide_default_value_set() && !defaults.is_empty() {
+        let _ = write!(meaning, " [default: {}]", defaults.join(", "));
     }
     if let Some(variable) = arg.get_env() {
-        let _ = write!(meaning, "; also from `{}`", variable.to_string_lossy());
+        let _ = write!(meaning, " [env: `{}`]", variable.to_string_lossy());
     }
     meaning
 }

@@ -15,15 +15,16 @@ use agenthost::printable::shell_word;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The run's id, or its beginning, or `last`
+    /// The run's id, the beginning of its id, or `last`
     run: String,
-    /// Replay although a plugin is not the one that was recorded, to see where it differs
+    /// Replay although a plugin has changed, to see the differences
     #[arg(long)]
     changed_plugins: bool,
-    /// Run the recorded command line although the journal does not show that you gave it
+    /// Run the recorded command line even if the journal does not show that you gave it
     #[arg(long)]
     accept_command: bool,
-    /// Print one JSON document with the outcome, what was spent, every task and every difference; a batch prints its lines
+    /// Print one JSON document with the outcome, the amounts spent, every task and every difference; a batch prints its
+    /// lines
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -21,18 +21,19 @@ use agenthost::task::Outcome;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The run's id, or its beginning, or `last`
+    /// The run's id, the beginning of its id, or `last`
     run: String,
-    /// Keep outputs alone: run tasks again, too, whose failure would otherwise stay; they are told the same answers
+    /// Keep only outputs: also run failed tasks again, with the answers that they had received
     #[arg(long)]
     failed: bool,
-    /// Go on although a plugin is not the one that the run began with: its tasks run again, and pay only for new requests
+    /// Resume although a plugin has changed: its tasks run again, and only new requests are paid for
     #[arg(long)]
     changed_plugins: bool,
-    /// Run the recorded command line although the journal does not show that you gave it
+    /// Run the recorded command line even if the journal does not show that you gave it
     #[arg(long)]
     accept_command: bool,
-    /// Print one JSON document with the outcome, what was spent, and every task; a batch prints as its own command said
+    /// Print one JSON document with the outcome, the amounts spent, and every task; a batch prints in the form of its
+    /// own command
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]

@@ -36,13 +36,13 @@ pub(super) const OFFLINE: &str = "the offline provider made the answers up; set 
 pub(super) struct Args {
     #[command(flatten)]
     which: PluginArgs,
-    /// The task's input: JSON, @FILE, or - for stdin [default: stdin, where it is piped]
+    /// The task's input: JSON, @FILE, or - for stdin [default: stdin, if piped]
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Option<String>,
-    /// Write the model calls and what comes out to this file, such as cassettes/first.json, for `agenthost test`
+    /// Record the model calls and the outcome in this file, such as cassettes/first.json, for `agenthost test`
     #[arg(long, value_name = "FILE", conflicts_with = "dir")]
     record: Option<PathBuf>,
-    /// Print one JSON document with the outcome, what was spent, and every task
+    /// Print one JSON document with the outcome, the amounts spent, and every task
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub(super) struct LimitArgs {
     /// Linear memory, such as 64MiB
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
-    /// Wall time, such as 90s
+    /// Wall-clock time, such as 90s
     #[arg(long, value_name = "TIME")]
     timeout: Option<String>,
     /// Sub-tasks, at any depth

@@ -37,13 +37,13 @@ enum RunsCommand {
 
 #[derive(Debug, clap::Args)]
 struct Prune {
-    /// Remove runs that began longer ago than this, such as 30d or 12h
+    /// Remove runs that started longer ago than this, such as 30d or 12h
     #[arg(long, value_name = "TIME", required_unless_present = "keep", value_parser = age)]
     older_than: Option<Duration>,
     /// Remove all runs but the latest N
     #[arg(long, value_name = "N", conflicts_with = "older_than")]
     keep: Option<usize>,
-    /// Say which runs would go, and remove none
+    /// List the runs to remove, and remove none
     #[arg(long)]
     dry_run: bool,
 }

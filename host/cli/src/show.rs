@@ -32,12 +32,12 @@ const CALLS: usize = 1_000_000;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The run's id, or its beginning, or `last`
+    /// The run's id, the beginning of its id, or `last`
     run: String,
     /// Show this task, such as root/0, and those below it
     #[arg(long, value_name = "ID")]
     task: Option<String>,
-    /// Show every task and call, however many there are
+    /// Show all tasks and calls
     #[arg(long)]
     all: bool,
     /// Print one JSON document

@@ -24,16 +24,16 @@ use agenthost::printable::one_line;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The directory of the plugin's crate, with its cassettes in cassettes/*.json
+    /// The directory of the plugin's crate, with cassettes in cassettes/*.json
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// Accept what has changed: write requests, output, calls and passed ceilings anew; replies stay
+    /// Accept changes: rewrite requests, output, calls and exceeded ceilings, and keep the replies
     #[arg(long)]
     update: bool,
-    /// Take the sub-agent NAMESPACE:NAME from this .wasm file or crate directory
+    /// Use this .wasm file or crate directory as the sub-agent NAMESPACE:NAME
     #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
     with: Vec<String>,
-    /// Print one JSON document with every cassette and what has changed
+    /// Print one JSON document with every cassette and its changes
     #[arg(long)]
     pub(super) json: bool,
 }

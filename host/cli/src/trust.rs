@@ -14,17 +14,17 @@ use agenthost::printable::one_line;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The project's folder or its configuration file, or the folder of a crate [default: the agenthost.toml found upwards
-    /// from here]
+    /// The project's folder or configuration file, or the folder of a crate [default: the agenthost.toml in this
+    /// directory or above]
     #[arg(value_name = "PATH")]
     file: Option<PathBuf>,
     /// Only show what would be trusted
     #[arg(long)]
     dry_run: bool,
-    /// Take the trust back
+    /// Revoke the trust
     #[arg(long, conflicts_with = "dry_run")]
     revoke: bool,
-    /// Show every file that is trusted, and for what
+    /// List all trusted files and their permissions
     #[arg(long, conflicts_with_all = ["file", "dry_run", "revoke"])]
     list: bool,
 }

@@ -16,13 +16,13 @@ use agenthost::registry::project::Project;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Only these plugins
+    /// Update only these plugins
     #[arg(value_name = "NAMESPACE:NAME")]
     names: Vec<String>,
-    /// Accept updates that ask for more: other imports, model names, sub-agents or higher limits
+    /// Accept updates that request more: other imports, model names, sub-agents or higher limits
     #[arg(long)]
     accept: bool,
-    /// Change nothing, and end with exit code 4 where there is something to update
+    /// Change nothing, and end with exit code 4 if there is an update
     #[arg(long, conflicts_with = "accept")]
     locked: bool,
     /// Print one JSON document with every change

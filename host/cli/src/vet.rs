@@ -28,15 +28,15 @@ use agenthost::registry::vetted::{VET_FILE, VetFile, Vetted};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A plugin of agenthost.lock or of a registry, by its reference, a .wasm file, or the directory of a crate
+    /// The plugin: a reference in agenthost.lock or a registry, a .wasm file, or a crate directory
     plugin: String,
-    /// The directory of its crate: its cassettes are played to the plugin, and a build of it is compared byte for byte
+    /// The plugin's crate directory, to play its cassettes to the plugin and compare a build of it byte for byte
     #[arg(long, value_name = "DIR")]
     source: Option<PathBuf>,
-    /// Vouch for it: write an entry into the project's vetted.toml
+    /// Vouch for the plugin: write an entry to the project's vetted.toml
     #[arg(long)]
     accept: bool,
-    /// What to write down of the review
+    /// Notes on the review
     #[arg(
         long,
         value_name = "TEXT",
@@ -45,7 +45,7 @@ pub(super) struct Args {
         requires = "accept"
     )]
     notes: String,
-    /// Who vouches [default: git's user.name and user.email]
+    /// The person who vouches [default: git's user.name and user.email]
     #[arg(long, value_name = "NAME", requires = "accept")]
     who: Option<String>,
     /// Print one JSON document with every check

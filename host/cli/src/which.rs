@@ -15,21 +15,19 @@ use agenthost::host::{Host, LoadOptions, LoadedPlugin, PluginSource};
 /// A plugin, as flags name it.
 #[derive(Debug, clap::Args)]
 pub(super) struct PluginArgs {
-    /// A .wasm file, the directory of a plugin's crate, which is built first, or a plugin of agenthost.lock by its name,
-    /// such as acme:competitor
+    /// The plugin: a .wasm file, a crate directory to build, or a name in agenthost.lock, such as acme:competitor
     plugin: String,
-    /// Take the sub-agent NAMESPACE:NAME from this .wasm file, crate directory or entry of agenthost.lock
+    /// Use this .wasm file, crate directory or plugin of agenthost.lock as the sub-agent NAMESPACE:NAME
     #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
     with: Vec<String>,
-    /// Let the plugin, but not its sub-agents, read the directory HOST as GUEST, such as reports::/data; with :rw it may
-    /// write there, too
+    /// Let the plugin, but not its sub-agents, read the directory HOST as GUEST, such as reports::/data; :rw lets it
+    /// write, too
     #[arg(long, value_name = "HOST::GUEST[:rw]")]
     dir: Vec<String>,
-    /// Fetch nothing: what agenthost.lock names has to be in the cache already
+    /// Fetch nothing, and fail if a plugin of agenthost.lock is not in the cache
     #[arg(long)]
     offline: bool,
-    /// Take plugins of registries exactly as agenthost.lock has them; they never come from anywhere else, so this is for
-    /// scripts that want to say so
+    /// Use registry plugins exactly as in agenthost.lock (always the case; for scripts that state it)
     #[arg(long)]
     locked: bool,
 }
