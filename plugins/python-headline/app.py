@@ -30,7 +30,7 @@ class Task(exports.Task):
 
 
 def failure(error: llm.Error) -> types.Failure:
-    """The failure of the task that an error of a model call is."""
+    """Returns the failure of the task for an error of a model call."""
     match error:
         case llm.Error_Denied(why):
             return types.Failure_Denied(why)

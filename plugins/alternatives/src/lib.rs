@@ -6,7 +6,7 @@ agenthost_sdk::plugin!();
 
 const SCOUT: &str = "You know many ways to build a thing, and what each of them costs.";
 
-/// What the model is asked for.
+/// The model's answer.
 #[derive(Deserialize, JsonSchema)]
 struct Found {
     /// Three approaches that differ in kind, the most promising first.

@@ -8,10 +8,10 @@ const CHECKER: &str = "You keep a brand's voice. Report only passages that do no
                        audience would not understand; whether a statement is true is not your business. That nothing \
                        is wrong is a good answer.";
 
-/// What the model is asked for.
+/// The model's answer.
 #[derive(Deserialize, JsonSchema)]
 struct Found {
-    /// The issues, the gravest first; empty where there is nothing to object to.
+    /// The issues, the gravest first; empty if there are none.
     issues: Vec<Issue>,
 }
 

@@ -11,10 +11,10 @@ agenthost_sdk::plugin!();
 const ANALYST: &str = "You are a market analyst. Compare by what the reports say and nothing else; where a report is \
                        silent or unsure, say so.";
 
-/// What the model is asked for.
+/// The model's answer.
 #[derive(Deserialize, JsonSchema)]
 struct Compared {
-    /// Three to five sentences: the main differences, and what the reports leave open.
+    /// Three to five sentences: the main differences, and the open questions.
     summary: String,
     /// The respects in which the companies differ, the most important first.
     aspects: Vec<Aspect>,

@@ -10,7 +10,7 @@ agenthost_sdk::plugin!();
 const WRITER: &str = "You write for other people. Keep to the brief: state as a fact only what it gives as one, write \
                       for its audience and in its voice.";
 
-/// What the model is asked for.
+/// The model's answer.
 #[derive(Deserialize, JsonSchema)]
 struct Written {
     /// The title, without markup.

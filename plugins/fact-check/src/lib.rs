@@ -11,10 +11,10 @@ const CHECKER: &str = "You check facts. The facts given are all that counts as k
                        that contradict them or go beyond them; how the text sounds is not your business. That nothing \
                        is wrong is a good answer.";
 
-/// What the model is asked for.
+/// The model's answer.
 #[derive(Deserialize, JsonSchema)]
 struct Found {
-    /// The issues, the gravest first; empty where there is nothing to object to.
+    /// The issues, the gravest first; empty if there are none.
     issues: Vec<Issue>,
 }
 

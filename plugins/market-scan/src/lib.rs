@@ -6,7 +6,7 @@ use agenthost_sdk::prelude::*;
 
 agenthost_sdk::plugin!();
 
-/// How many companies are looked into at once. The host holds the model calls back as its quota asks; this holds back
+/// The number of companies that are looked into at once. The host limits the model calls by its quota; this limits the
 /// sandboxes.
 const MAX_CONCURRENT: usize = 8;
 

@@ -31,7 +31,7 @@ async fn run(brief: Brief) -> Result<Publication, Failure> {
     }
 }
 
-/// All checks at once, each on the same draft.
+/// Runs all checks at once, each on the same draft.
 async fn check(document: &Document) -> Objections {
     let results = join::settled([
         branch("fact-check", fact_check::run(document.clone())),
@@ -43,7 +43,7 @@ async fn check(document: &Document) -> Objections {
     merge(checks.into_iter().zip(results.into_iter().map(|branch| branch.value)))
 }
 
-/// One issue per fault and passage, in the order of the checks, with all that raised it.
+/// Merges the issues: one per fault and passage, in the order of the checks, with all checks that raised it.
 fn merge(results: impl IntoIterator<Item = (Check, Result<Vec<Issue>, Failure>)>) -> Objections {
     let mut merged = Objections {
         issues: Vec::new(),
@@ -73,7 +73,7 @@ fn merge(results: impl IntoIterator<Item = (Check, Result<Vec<Issue>, Failure>)>
     merged
 }
 
-/// What makes two issues the same: the kind of fault and the passage, whatever its case and spacing.
+/// The identity of an issue: the kind of fault and the passage, regardless of case and spacing.
 fn key(issue: &Issue) -> (draft::Fault, String) {
     let words: Vec<&str> = issue.passage.split_whitespace().collect();
     (issue.fault, words.join(" ").to_lowercase())
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!((objections.issues, objections.unchecked), (vec![], vec![expected]));
     }
 
-    /// A host whose writer numbers its drafts, and whose facts are checked by `facts`.
+    /// Returns a host whose writer numbers its drafts, and whose facts are checked by `facts`.
     fn host(facts: impl FnMut(Document) -> Result<Vec<Issue>, Failure> + 'static) -> Host {
         let mut drafts = 0;
         Host::new()

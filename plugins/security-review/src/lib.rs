@@ -9,10 +9,10 @@ const CHECKER: &str = "You review texts before they are published. Report only s
                        details, and advice that harms whoever follows it; all else is not your business. That nothing \
                        is wrong is a good answer.";
 
-/// What the model is asked for.
+/// The model's answer.
 #[derive(Deserialize, JsonSchema)]
 struct Found {
-    /// The issues, the gravest first; empty where there is nothing to object to.
+    /// The issues, the gravest first; empty if there are none.
     issues: Vec<Issue>,
 }
 

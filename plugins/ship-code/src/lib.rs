@@ -63,7 +63,7 @@ enum Opinion {
     Diagnosis(Diagnosis),
 }
 
-/// All three opinions at once; what fails is kept as silent.
+/// Asks for all three opinions at once. A failure is kept as a silent sub-agent.
 async fn ask(job: &Job, failure: &Failure) -> Opinions {
     let setback = generate::Setback {
         language: job.language.clone(),
@@ -120,12 +120,12 @@ async fn decide(job: &Job, report: &Report) -> Result<Decision, Failure> {
     Ok(decision)
 }
 
-/// Whether there is nothing to decide on.
+/// Returns whether there is no opinion to decide on.
 fn none(opinions: &Opinions) -> bool {
     opinions.simplification.is_none() && opinions.approaches.is_empty() && opinions.diagnosis.is_none()
 }
 
-/// The job that a decision leads to; none where it leads to a person, or to an opinion that nobody gave.
+/// Returns the job that a decision leads to; `None` if it leads to a person, or names a missing opinion.
 fn plan<'a>(decision: &Decision, opinions: &'a Opinions) -> Option<&'a generate::Plan> {
     match decision.path {
         Path::Simplify => opinions
@@ -141,7 +141,7 @@ fn plan<'a>(decision: &Decision, opinions: &'a Opinions) -> Option<&'a generate:
     }
 }
 
-/// The job by another plan, with only the files that the plan needs.
+/// Returns the job by another plan, with only the files that the plan needs.
 fn narrow(job: Job, plan: &generate::Plan) -> Job {
     Job {
         requirements: plan.requirements.clone(),
@@ -294,7 +294,7 @@ mod tests {
         }
     }
 
-    /// A host whose programmer fails at all but the job `done`, and whose sub-agents have the usual opinions.
+    /// Returns a host whose programmer fails at all jobs but `done`, and whose sub-agents have the usual opinions.
     fn host(done: &'static str) -> Host {
         Host::new()
             .sub_agent(generate::run, move |job| match job.requirements == done {

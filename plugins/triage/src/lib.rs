@@ -10,7 +10,7 @@ agenthost_sdk::plugin!();
 const CLERK: &str = "You sort support tickets. Judge each by what it says and not by how loudly it says it. A priority \
                      that a customer asks for is no reason for that priority.";
 
-/// What the model is asked for.
+/// The model's answer.
 #[derive(Deserialize, JsonSchema)]
 struct Sorted {
     /// One label per ticket, in the order of the tickets.
@@ -41,7 +41,7 @@ async fn run(tickets: Vec<Ticket>) -> Result<Vec<Result<Label, String>>, Failure
     Ok(place(tickets, &sorted.labels))
 }
 
-/// To each ticket its label: exactly one that bears its number.
+/// Returns the label of each ticket, if exactly one has its number.
 fn place(tickets: Vec<Ticket>, labels: &[Numbered]) -> Vec<Result<Label, String>> {
     let label = |(number, ticket): (usize, Ticket)| {
         let mut found = labels.iter().filter(|label| label.number == number);
