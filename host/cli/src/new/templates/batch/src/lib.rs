@@ -4,7 +4,7 @@ use agenthost_sdk::prelude::*;
 
 agenthost_sdk::plugin!(); // reads wit/: brings Message, Label, Intent and Failure, and exports `run`
 
-/// What the model is asked for; the comments reach it with the JSON Schema.
+/// The model's answer; its comments are part of the JSON Schema.
 #[derive(Deserialize, JsonSchema)]
 struct Labels {
     /// Exactly one label per message, in the order of the messages.
@@ -46,7 +46,7 @@ mod tests {
         let plan = json!({"gist": "A plan", "intent": "question"});
         let fault = json!({"gist": "A fault", "intent": "complaint"});
         let labels = json!({"labels": [plan, fault]});
-        let host = Host::new().model("fast", [Reply::json(labels)]); // a model that says this
+        let host = Host::new().model("fast", [Reply::json(labels)]); // the model's reply
         let messages = ["Is there a plan?", "It is broken."].map(|text| Message {
             sender: "Ada".to_owned(),
             text: text.to_owned(),

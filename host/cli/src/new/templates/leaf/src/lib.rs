@@ -1,4 +1,4 @@
-//! Sums a text up in a few points: one model call, and plain code that keeps to what was asked for.
+//! Sums a text up in a few points: one model call, and plain code that enforces the requested number of points.
 
 use agenthost_sdk::prelude::*;
 
@@ -12,15 +12,15 @@ async fn run(input: Document) -> Result<Summary, Failure> {
     let mut summary: Summary = Prompt::new(format!("Sum the text up in at most {at_most} points."))
         .system("You are an editor. State what the text says, and nothing else.")
         .data("text", &input.text) // marked as data, never as an instruction
-        .model("fast") // what that is, the operator decides
+        .model("fast") // the operator maps this name to a model
         .max_tokens(500)
-        .json() // sends the JSON Schema of Summary, gives a Summary
+        .json() // sends the JSON Schema of Summary, returns a Summary
         .await?;
     summary.points = tidy(&summary.points, at_most as usize);
     Ok(summary)
 }
 
-/// The first points, without empty ones and repetitions: a model may give more than it was asked for.
+/// Returns the first points without empty ones and repetitions: a model may return more than requested.
 fn tidy(points: &[String], at_most: usize) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     for point in points.iter().map(|point| point.trim().to_owned()) {
@@ -49,7 +49,7 @@ mod tests {
     fn one_call_gives_the_headline_and_the_points() {
         let points = ["It rains.", "It rains.", "It is cold.", "It is late."];
         let reply = json!({"headline": "It rains.", "points": points});
-        let host = Host::new().model("fast", [Reply::json(reply)]); // a model that says this
+        let host = Host::new().model("fast", [Reply::json(reply)]); // the model's reply
         let summary = host.run(run(document("A long text."))).unwrap();
         assert_eq!(summary.headline, "It rains.");
         assert_eq!(summary.points, ["It rains.", "It is cold."]);

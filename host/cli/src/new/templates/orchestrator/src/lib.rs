@@ -1,4 +1,4 @@
-//! Puts one question to several experts at once, a sub-task each, and condenses what they say.
+//! Puts one question to several experts at once, a sub-task each, and condenses their opinions.
 
 use agenthost_sdk::prelude::*;
 
@@ -32,7 +32,7 @@ async fn run(question: Question) -> Result<Advice, Failure> {
     })
 }
 
-/// Each role once: an expert that is asked twice is paid twice.
+/// Removes repeated roles: an expert that is asked twice is paid twice.
 fn once(mut roles: Vec<String>) -> Vec<String> {
     let mut asked = std::collections::BTreeSet::new();
     roles.retain(|role| asked.insert(role.clone()));
@@ -51,7 +51,7 @@ mod tests {
         }
     }
 
-    /// A host on which this code takes the place of the expert's.
+    /// Returns a host on which this closure replaces the expert.
     fn host() -> Host {
         Host::new().sub_agent(expert::run, |matter| match matter.role.as_str() {
             "a lawyer" => Err(Failure::Exhausted(Limit::Time)),

@@ -10,7 +10,7 @@ async fn run(matter: Matter) -> Result<Opinion, Failure> {
         .data("role", &matter.role) // marked as data, never as an instruction
         .data("question", &matter.text)
         .max_tokens(400)
-        .json() // sends the JSON Schema of Opinion, gives an Opinion
+        .json() // sends the JSON Schema of Opinion, returns an Opinion
         .await?;
     Ok(Opinion {
         role: matter.role,
@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn the_role_is_that_of_the_matter() {
         let reply = json!({"role": "an expert", "text": "To the window.", "confidence": 1.5});
-        let host = Host::new().model("fast", [Reply::json(reply)]); // a model that says this
+        let host = Host::new().model("fast", [Reply::json(reply)]); // the model's reply
         let matter = Matter {
             text: "Where does the table go?".to_owned(),
             role: "a nurse".to_owned(),
