@@ -9,7 +9,7 @@ pub use wit_bindgen;
 #[cfg(not(target_family = "wasm"))]
 pub use native::{complete, key, remaining, report, start, start_now, unscriptable};
 
-/// The host's functions where there is no host: in a plugin's native tests, where the test's own host answers.
+/// The host's functions for a plugin's native tests, in which the test's own host answers.
 #[cfg(not(target_family = "wasm"))]
 mod native {
     use std::any::TypeId;

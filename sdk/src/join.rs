@@ -1,4 +1,4 @@
-//! Many sub-agent calls at once, and what to make of their results.
+//! Policies for many sub-agent calls at once, and for their results.
 //!
 //! A call of an imported task is a future, and so are these policies over several of them. Each waits in its own way:
 //!
@@ -10,8 +10,9 @@
 //! | [`first`] | the first result | when every call failed | on that result |
 //! | [`vote`] | the answer with the most votes | on a tie that may not be broken, or without votes | when the rest cannot change it |
 //!
-//! A call that is left is dropped, which cancels the sub-task and gives back what it had reserved; so is every call of a
-//! policy that is itself dropped. `max_concurrent` bounds how many calls run at a time, in order; without it, all of them.
+//! A call that a policy leaves is dropped, which cancels the sub-task and gives its reservations back. Dropping a
+//! policy drops all of its calls. `max_concurrent` bounds how many calls run at a time, in order; without it, all of
+//! them run.
 //!
 //! ```
 //! use agenthost_sdk::join::{self, branch};
@@ -31,12 +32,12 @@
 //! ```
 //!
 //! Results keep their place: a [`Done`] identifies its call by index, name and attempt. The calls that run are polled
-//! in the order in which they were given, never in the order in which they woke, so a replay that brings the same replies
-//! in the same order comes to the same decision. Polling every running call again for each reply is the price; `max_concurrent`
-//! bounds it.
+//! in the order in which they were given, never in the order in which they woke, so a replay with the same replies in
+//! the same order makes the same decision. The cost is that every running call is polled again for each reply;
+//! `max_concurrent` bounds it.
 //!
-//! Left out: starting a call after a delay (a task's clock does not move), and retries. A further attempt is a further
-//! call, by whatever rule the plugin has:
+//! Left out: starting a call after a delay (a task's clock does not move), and retries. Another attempt is another
+//! call, by the plugin's own rule:
 //!
 //! ```
 //! use agenthost_sdk::join::{self, branch};
@@ -72,7 +73,7 @@ pub use each::{All, Settled, all, settled};
 pub use quorum::{First, Quorum, Unreached, first, quorum};
 pub use vote::{Tally, Tie, Undecided, Vote, vote, vote_by_key};
 
-/// A call to be made, with the name that its result will carry. Made by [`branch`].
+/// A call that has not started, and the name for its result. Created by [`branch`].
 #[must_use = "a branch does nothing until a policy runs it"]
 pub struct Branch<'a, T, E> {
     name: String,
@@ -80,9 +81,9 @@ pub struct Branch<'a, T, E> {
     call: Pin<Box<dyn Future<Output = Result<T, E>> + 'a>>,
 }
 
-/// Names a call: which sub-agent, or which piece of the work.
+/// Names a call, after its sub-agent or its part of the work.
 ///
-/// Calls of different sub-agents with the same result type go into one policy.
+/// Calls of different sub-agents with the same result type can be combined in one policy.
 ///
 /// ```
 /// use agenthost_sdk::join::{self, branch};
@@ -104,7 +105,7 @@ pub fn branch<'a, T, E>(name: impl Into<String>, call: impl Future<Output = Resu
 }
 
 impl<T, E> Branch<'_, T, E> {
-    /// Says that this call is the `number`-th attempt at its work; without it, the first.
+    /// Sets the number of this attempt at the work; the default is 1.
     ///
     /// ```
     /// use agenthost_sdk::join::{self, branch};
@@ -129,14 +130,14 @@ impl<T, E> Debug for Branch<'_, T, E> {
     }
 }
 
-/// The outcome of one call, and which call it was.
+/// The outcome of one call, with the identity of the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done<V> {
     /// The call's place among those given to the policy, from 0.
     pub index: usize,
     /// The name given to [`branch`].
     pub name: String,
-    /// Which attempt it was, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
     /// The result, the error, or either.
     pub value: V,
@@ -213,7 +214,7 @@ impl From<Done<Failure>> for Failure {
     }
 }
 
-/// Parts results from errors, each in the order given.
+/// Separates results from errors, each in the order given.
 ///
 /// ```
 /// use agenthost_sdk::join::{self, branch};
@@ -235,7 +236,7 @@ pub fn split<T, E>(results: impl IntoIterator<Item = Done<Result<T, E>>>) -> (Ve
     (done, failed)
 }
 
-/// Puts what ended in the order in which it was given.
+/// Sorts the ended calls by the order in which they were given.
 fn in_place<V>(mut done: Vec<Done<V>>) -> Vec<Done<V>> {
     done.sort_unstable_by_key(|done| done.index);
     done

@@ -134,7 +134,7 @@ impl Prompt {
         self
     }
 
-    /// How hard the model thinks, if it can be told.
+    /// Sets how hard the model thinks, if the model supports it.
     ///
     /// ```
     /// use agenthost_sdk::{Effort, Prompt};
@@ -146,7 +146,7 @@ impl Prompt {
         self.option("effort", effort.name())
     }
 
-    /// How long the provider keeps the beginning of the prompt in its cache, if it can be told.
+    /// Sets how long the provider keeps the beginning of the prompt in its cache, if the provider supports it.
     ///
     /// ```
     /// use agenthost_sdk::{Cache, Prompt};

@@ -1,7 +1,7 @@
 //! A scripted host for native tests: the model's replies and the sub-agents come from the test.
 //!
-//! With it, `cargo test` covers the whole of a plugin: what it asks a model, what it makes of the replies, how it joins
-//! sub-agents, and how it fails. No Wasm is built and no command is run.
+//! With it, `cargo test` covers the whole plugin: its requests to models, its use of the replies, its joins of
+//! sub-agents, and its failures. No Wasm is built and no command is run.
 //!
 //! ```
 //! use agenthost_sdk::llm;
@@ -31,17 +31,18 @@
 //!
 //! # Order and time
 //!
-//! A reply reaches the task as it does in a run: one at a time, and only while the task waits. The next one is always the
-//! one with the shortest delay left, and among equals the one that was asked for first. Time is virtual:
-//! [`Reply::after`] and [`sleep`] move a clock and take no time, so races and deadlines are decided the same way each time.
+//! A reply reaches the task as it does in a run: one at a time, and only while the task waits. The next one is always
+//! the one with the shortest delay left, and among equals the one that was asked for first. Time is virtual:
+//! [`Reply::after`] and [`sleep`] move a clock and take no time, so races and deadlines are decided the same way each
+//! time.
 //!
 //! # Failures
 //!
-//! A call that the test does not script panics, which fails the test, and the message says what to add. So does a task
-//! that waits for something that never comes.
+//! A call that the test does not script panics, which fails the test, and the message shows what to add. A task that
+//! waits for an event that never comes panics, too.
 //!
-//! Left out: limits are not counted (a test scripts `Exhausted` where it wants it), replies are not checked against the
-//! request's schema beyond what the Rust type demands, and crashes of sub-agents are failures like others
+//! Left out: limits are not counted (a test scripts `Exhausted` instead), replies are checked only against the Rust
+//! type and not against the request's schema, and crashes of sub-agents are ordinary failures
 //! ([`Failure::Trapped`](crate::Failure::Trapped)). The module does not exist in a component.
 
 mod reply;
@@ -57,7 +58,7 @@ pub(crate) use world::{World, key};
 
 use crate::llm::{Allowance, Request};
 
-/// The host that a test scripts, and the record of what the task asked of it.
+/// A scripted host, and the record of the task's calls.
 ///
 /// ```
 /// use agenthost_sdk::prelude::*;
@@ -90,7 +91,7 @@ pub struct Progress {
 }
 
 impl Host {
-    /// A host without a model and without sub-agents.
+    /// Creates a host without a model and without sub-agents.
     #[must_use]
     pub fn new() -> Host {
         Host::default()
@@ -111,7 +112,7 @@ impl Host {
         self
     }
 
-    /// Answers every request that names this model with what `reply` returns for it, once the replies of
+    /// Answers every request that names this model with the result of `reply`, once the replies of
     /// [`model`](Host::model) are used up.
     ///
     /// ```
@@ -127,7 +128,7 @@ impl Host {
         self
     }
 
-    /// Puts `task` in the place of an imported task, which is named by its function `run`.
+    /// Replaces an imported task, identified by its function `run`, with `task`.
     ///
     /// ```
     /// use agenthost_sdk::prelude::*;
@@ -161,7 +162,7 @@ impl Host {
         self
     }
 
-    /// As [`sub_agent`](Host::sub_agent), with a task that can wait: for [`sleep`], or for a model.
+    /// Like [`sub_agent`](Host::sub_agent), with a task that can wait for [`sleep`] or for a model.
     ///
     /// ```
     /// use std::time::Duration;
@@ -200,8 +201,8 @@ impl Host {
         self
     }
 
-    /// Answers each call of [`remaining`](crate::remaining()) with the next of these, and the last one again after that.
-    /// Without it, the task has no limits.
+    /// Answers each call of [`remaining`](crate::remaining()) with the next of these, and the last one again after
+    /// that. Without it, the task has no limits.
     ///
     /// ```
     /// use agenthost_sdk::llm::Allowance;
@@ -216,66 +217,66 @@ impl Host {
         self
     }
 
-    /// Runs the task until it ends, and returns its output. A second call goes on with the rest of the script, at the time
-    /// at which the first ended.
+    /// Runs the task until it ends, and returns its output. A second call continues with the rest of the script, at the
+    /// time at which the first one ended.
     ///
     /// A `run` that is not `async` is run as `host.run(async { run(input) })`.
     ///
     /// # Panics
     ///
-    /// On a call that is not scripted, and if the task waits for something that never comes.
+    /// Panics on a call that is not scripted, and if the task waits for an event that never comes.
     pub fn run<T>(&self, task: impl Future<Output = T>) -> T {
         self.world.run(task)
     }
 
-    /// The model requests so far, in the order in which they were sent.
+    /// Returns the model requests so far, in the order in which they were sent.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.world.requests()
     }
 
-    /// The inputs of one sub-agent's tasks so far, in the order in which they were started.
+    /// Returns the inputs of one sub-agent's tasks so far, in the order in which they were started.
     pub fn inputs<F: SubAgent<Kind>, Kind>(&self, run: F) -> Vec<F::Input> {
         self.world.inputs::<F, Kind>(&run)
     }
 
-    /// The calls of [`progress`](crate::progress()) so far.
+    /// Returns the calls of [`progress`](crate::progress()) so far.
     #[must_use]
     pub fn progress(&self) -> Vec<Progress> {
         self.world.progress()
     }
 
-    /// The calls that were dropped before their reply came, in the order in which they were dropped: a model's as
-    /// `model fast`, a sub-agent's as `demo:greeter@0.1.0`.
+    /// Returns the calls that were dropped before their reply came, in the order in which they were dropped: a model's
+    /// as `model fast`, a sub-agent's as `demo:greeter@0.1.0`.
     #[must_use]
     pub fn cancelled(&self) -> Vec<String> {
         self.world.cancelled()
     }
 
-    /// The most calls, of models and sub-agents, that ran at the same time.
+    /// Returns the most calls, of models and sub-agents, that ran at the same time.
     #[must_use]
     pub fn most_concurrent(&self) -> usize {
         self.world.most_concurrent()
     }
 
-    /// The number of scripted replies that no request has taken.
+    /// Returns the number of scripted replies that no request has taken.
     #[must_use]
     pub fn unused_replies(&self) -> usize {
         self.world.unused_replies()
     }
 
-    /// The virtual time that has passed.
+    /// Returns the virtual time that has passed.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.world.now()
     }
 }
 
-/// Waits until so much virtual time has passed: for the tasks of [`Host::sub_agent_async`].
+/// Waits for this much virtual time, in the tasks of [`Host::sub_agent_async`].
 ///
 /// # Panics
 ///
-/// Outside [`Host::run`].
+/// Panics outside [`Host::run`].
 pub async fn sleep(time: Duration) {
     World::current("sleep").turn("a sleep".to_owned(), Some(time)).await;
 }

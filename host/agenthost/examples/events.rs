@@ -1,4 +1,4 @@
-//! Events: what a run does is watched from the side, while the program goes on with something else.
+//! Events: a program watches a run while it does other work.
 //!
 //! `cargo run --example events` needs no key: the offline provider answers.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]

@@ -1,7 +1,7 @@
 //! Fan-out: a run of `competitor` for each company, all at once, and one of `compare` over what came back.
 //!
-//! `cargo run --example fan_out` needs no key: the offline provider answers. One company is allowed a single call, which
-//! is too little, so the comparison names it as missing and has the others.
+//! `cargo run --example fan_out` needs no key: the offline provider answers. One company is allowed a single call,
+//! which is too little, so the comparison names it as missing and has the others.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::path::Path;
@@ -33,7 +33,7 @@ async fn main() -> anyhow::Result<()> {
             "Initech" => &one_call,
             _ => &LimitsPatch::default(),
         };
-        // Returns at once; the run goes on by itself for as long as its handle lives.
+        // Returns at once; the run continues by itself as long as its handle lives.
         let run = host.spawn(
             &competitor,
             &json!({"company": company, "questions": QUESTIONS}),

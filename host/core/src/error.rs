@@ -53,7 +53,7 @@ impl ErrorClass {
 
 /// An error with its class, the place where it happened, and the next step.
 ///
-/// The message is a lower-case fragment without a full stop that names the file, plugin, interface or limit. The hint
+/// The message is a lowercase fragment without a full stop that names the file, plugin, interface or limit. The hint
 /// is a whole sentence that suggests what to do.
 ///
 /// ```

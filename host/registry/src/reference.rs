@@ -1,6 +1,6 @@
 //! Names of plugins: `acme:competitor`, with a version or a range, or a place in an OCI registry.
 //!
-//! Names become paths, tags and keys of files, so this module alone decides which names are valid: lower-case words of
+//! Names become paths, tags and keys of files, so this module alone decides which names are valid: lowercase words of
 //! letters and digits, joined by `-`. Everything else is refused, including look-alikes from other alphabets.
 
 use std::fmt;

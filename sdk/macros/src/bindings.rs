@@ -269,7 +269,7 @@ fn imported(resolve: &Resolve, id: InterfaceId, module: &[String]) -> Vec<Import
         .collect()
 }
 
-/// Has the SDK answer a call of this function, where there is no host to do so.
+/// Makes the SDK answer a call of this function natively, without a host.
 fn answer_natively(items: &mut [syn::Item], import: &Import, own: bool) {
     let found = items.iter_mut().find_map(|item| match item {
         syn::Item::Fn(found) if found.sig.ident == import.ident => Some(found),

@@ -1,6 +1,7 @@
 //! The calls under a policy: started in order within the bound, polled in order, dropped together.
 //!
-//! A plain list and not a set of woken futures: which call is looked at first must not depend on who woke first.
+//! This is a plain list and not a set of woken futures, because the order of polling must not depend on the order of
+//! waking.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -42,8 +43,8 @@ impl<'a, T, E> Branches<'a, T, E> {
         self.waiting.len() + self.running.len()
     }
 
-    /// Starts and polls what may run, and shows each call that ends, with how many are left then, until `end` breaks.
-    /// `None` when all have ended. After a break nothing runs any more.
+    /// Starts and polls the calls that may run, and passes each call that ends to `end`, with the number of remaining
+    /// calls, until `end` breaks. `None` when all have ended. After a break nothing runs any more.
     pub(super) fn poll<B>(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! The policies that want every call's result: `all` at any price, `settled` with what failed.
+//! The policies that wait for every call: `all` requires every result, `settled` also returns the errors.
 
 use std::mem::take;
 use std::ops::ControlFlow;
@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 use super::branches::Branches;
 use super::{Branch, Done, in_place};
 
-/// Every result, in the order of the calls; the first error cancels the rest.
+/// Returns every result, in the order of the calls; the first error cancels the rest.
 ///
-/// Without calls, an empty list.
+/// Returns an empty list if there are no calls.
 ///
 /// ```
 /// use agenthost_sdk::join::{self, branch};
@@ -30,7 +30,7 @@ use super::{Branch, Done, in_place};
 ///
 /// # Errors
 ///
-/// The first error to come, with the call that gave it.
+/// Returns the first error, with its call.
 pub fn all<'a, T, E>(branches: impl IntoIterator<Item = Branch<'a, T, E>>) -> All<'a, T, E> {
     All {
         branches: Branches::new(branches),
@@ -38,9 +38,10 @@ pub fn all<'a, T, E>(branches: impl IntoIterator<Item = Branch<'a, T, E>>) -> Al
     }
 }
 
-/// Every result and every error, in the order of the calls; nothing is cancelled. [`split`](super::split) parts them.
+/// Returns every result and every error, in the order of the calls, and cancels nothing. [`split`](super::split)
+/// separates them.
 ///
-/// Without calls, an empty list.
+/// Returns an empty list if there are no calls.
 ///
 /// ```
 /// use agenthost_sdk::join::{self, branch};

@@ -1,4 +1,4 @@
-//! The policies that want some of the results: `quorum` the first few, `first` one.
+//! The policies that wait for some of the results: `quorum` for the first `k`, `first` for one.
 
 use std::fmt::{self, Debug, Display, Formatter};
 use std::mem::take;
@@ -10,7 +10,7 @@ use super::branches::Branches;
 use super::{Branch, Done, in_place, list};
 use crate::Failure;
 
-/// The first `wanted` results to come, in the order of the calls; the other calls are cancelled.
+/// Returns the first `wanted` results, in the order of the calls, and cancels the other calls.
 ///
 /// With `wanted` 0 it is reached at once, and with more than there are calls it is out of reach at once; no call is
 /// started then.
@@ -34,7 +34,7 @@ use crate::Failure;
 ///
 /// # Errors
 ///
-/// As soon as so many calls failed that `wanted` can no longer be reached.
+/// Returns an error as soon as so many calls have failed that `wanted` can no longer be reached.
 pub fn quorum<'a, T, E>(wanted: usize, branches: impl IntoIterator<Item = Branch<'a, T, E>>) -> Quorum<'a, T, E> {
     let branches = Branches::new(branches);
     let count = Count {
@@ -46,7 +46,7 @@ pub fn quorum<'a, T, E>(wanted: usize, branches: impl IntoIterator<Item = Branch
     Quorum { branches, count }
 }
 
-/// The first result to come; the other calls are cancelled. A call that fails does not win.
+/// Returns the first result, and cancels the other calls. A call that fails does not win.
 ///
 /// ```
 /// use agenthost_sdk::join::{self, branch};
@@ -61,7 +61,7 @@ pub fn quorum<'a, T, E>(wanted: usize, branches: impl IntoIterator<Item = Branch
 ///
 /// # Errors
 ///
-/// When every call failed, and without calls.
+/// Returns an error if every call failed, or if there are no calls.
 pub fn first<'a, T, E>(branches: impl IntoIterator<Item = Branch<'a, T, E>>) -> First<'a, T, E> {
     First(quorum(1, branches))
 }
@@ -69,11 +69,11 @@ pub fn first<'a, T, E>(branches: impl IntoIterator<Item = Branch<'a, T, E>>) -> 
 /// Too few calls succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreached<T, E> {
-    /// How many results were wanted.
+    /// The number of results that were wanted.
     pub wanted: usize,
-    /// How many calls there were; what is neither done nor failed was cancelled.
+    /// The number of calls; those that are neither done nor failed were canceled.
     pub calls: usize,
-    /// The results that came all the same, in the order of the calls.
+    /// The results that did arrive, in the order of the calls.
     pub done: Vec<Done<T>>,
     /// The errors, in the order of the calls.
     pub failed: Vec<Done<E>>,
@@ -156,7 +156,7 @@ impl<T, E> Count<T, E> {
         }
     }
 
-    /// The results, or why they are too few, once that is certain with so many calls left.
+    /// Returns the results, or the reason why they are too few, once either is certain with this many calls left.
     fn decide(&mut self, left: usize) -> ControlFlow<Decision<T, E>> {
         if self.done.len() >= self.wanted {
             ControlFlow::Break(Ok(in_place(take(&mut self.done))))
@@ -186,7 +186,7 @@ impl<T, E> Future for Quorum<'_, T, E> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { branches, count } = &mut *self;
-        // Before any call is started: nothing may be wanted, or too much.
+        // Before any call is started: `wanted` may be 0, or larger than the number of calls.
         if let ControlFlow::Break(decision) = count.decide(branches.left()) {
             branches.cancel();
             return Poll::Ready(decision);

@@ -1,8 +1,8 @@
 //! The policy that compares the results: `vote`.
 //!
-//! The most votes win; more than half is not asked for, and a caller that wants it looks at the counts. A call that failed
-//! abstains. The vote ends once the calls that are left could not change the winner, so who wins never depends on the
-//! order in which the answers come.
+//! The answer with the most votes wins. More than half is not required; a caller that requires it checks the counts. A
+//! failed call abstains. The vote ends once the remaining calls cannot change the winner, so the winner never depends
+//! on the order in which the answers arrive.
 
 use std::fmt::{self, Debug, Display, Formatter};
 use std::mem::take;
@@ -17,13 +17,13 @@ use crate::Failure;
 /// The outcome of a vote in which several answers have the most votes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tie {
-    /// Of these answers, the one that the call of the lowest index gave.
+    /// Of these answers, the one from the call of the lowest index wins.
     First,
     /// The vote fails.
     Fail,
 }
 
-/// The answer that the most calls gave; the other calls are cancelled once they cannot change it.
+/// Returns the most frequent answer, and cancels the other calls once they cannot change it.
 ///
 /// ```
 /// use agenthost_sdk::join::{self, Tie, branch};
@@ -40,7 +40,7 @@ pub enum Tie {
 ///
 /// # Errors
 ///
-/// On a tie with [`Tie::Fail`], and without any vote: no calls, or all of them failed.
+/// Returns an error on a tie with [`Tie::Fail`], and without any vote: there are no calls, or all of them failed.
 pub fn vote<'a, T: PartialEq + 'a, E>(
     tie: Tie,
     branches: impl IntoIterator<Item = Branch<'a, T, E>>,
@@ -75,7 +75,7 @@ pub fn vote_by_key<'a, T, E, K: PartialEq>(
     Vote::new(tie, branches, Box::new(move |one, other| key(one) == key(other)))
 }
 
-/// A vote that was decided. Calls that are in none of the lists were cancelled.
+/// A decided vote. Calls that are in none of the lists were canceled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally<T, E> {
     /// The winning answer, from the call of the lowest index that gave it.
@@ -89,7 +89,7 @@ pub struct Tally<T, E> {
 }
 
 impl<T, E> Tally<T, E> {
-    /// How many calls gave the winning answer.
+    /// The number of calls with the winning answer.
     #[must_use]
     pub fn votes(&self) -> usize {
         1 + self.agreed.len()
@@ -187,7 +187,7 @@ impl<T, E> Ballot<'_, T, E> {
         }
     }
 
-    /// Whether so many further votes could not make another winner, nor a tie.
+    /// Returns whether this many further votes can make neither another winner nor a tie.
     fn decided(&self, left: usize) -> bool {
         let (mut most, mut second) = (0, 0);
         for votes in self.answers.iter().map(Vec::len) {
@@ -203,7 +203,7 @@ impl<T, E> Ballot<'_, T, E> {
     fn count(&mut self) -> Result<Tally<T, E>, Undecided<T, E>> {
         let mut answers: Vec<_> = take(&mut self.answers).into_iter().map(in_place).collect();
         let abstained = in_place(take(&mut self.abstained));
-        // The most votes in front, and of equal ones that of the lowest index.
+        // The most votes first, and of equal ones the lowest index first.
         let lowest = |group: &Vec<Done<T>>| group.first().map(|vote| vote.index);
         answers.sort_by(|one, other| other.len().cmp(&one.len()).then(lowest(one).cmp(&lowest(other))));
         let tied = matches!(answers.as_slice(), [one, other, ..] if one.len() == other.len());

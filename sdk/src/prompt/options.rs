@@ -1,6 +1,6 @@
 //! The values of the options that the contract names.
 
-/// How hard a model thinks; the operator's model decides what each step means.
+/// The effort with which a model thinks; the operator's model defines the meaning of each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the cases are the vendors' own words")]
 pub enum Effort {
@@ -23,7 +23,7 @@ impl Effort {
     }
 }
 
-/// How long a provider keeps the beginning of a prompt in its cache.
+/// The time for which a provider keeps the beginning of a prompt in its cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cache {
     /// Five minutes, the providers' default.

@@ -11,7 +11,7 @@ struct Inner {
     weight: f32,
 }
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 struct Found {
@@ -135,7 +135,7 @@ fn the_schema_stands_in_place_with_names_and_docs() {
 
     let schema: Value = serde_json::from_str(&self::schema::<Found>()).unwrap();
     assert_eq!(schema["title"], "Found");
-    assert_eq!(schema["description"], "What was found.");
+    assert_eq!(schema["description"], "The findings.");
     assert!(schema["properties"]["all-of"].is_object(), "{schema}");
     assert_eq!(schema["required"], json!(["all-of"]));
     let fields: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();

@@ -25,7 +25,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A reply of this text.
+    /// Creates a reply of this text.
     pub fn text(text: impl Into<String>) -> Reply {
         let usage = Usage {
             input: 0,
@@ -43,7 +43,7 @@ impl Reply {
         })
     }
 
-    /// A reply of this value as JSON, for [`Prompt::json`](crate::Prompt::json).
+    /// Creates a reply of this value as JSON, for [`Prompt::json`](crate::Prompt::json).
     ///
     /// ```
     /// use agenthost_sdk::Prompt;
@@ -57,7 +57,7 @@ impl Reply {
     ///
     /// # Panics
     ///
-    /// If the value has no form in JSON, such as a map whose keys are lists.
+    /// Panics if the value cannot be written as JSON, such as a map whose keys are lists.
     #[expect(clippy::panic, reason = "fails the test that wrote the value")]
     pub fn json(value: impl Serialize) -> Reply {
         match serde_json::to_string(&value) {
@@ -66,7 +66,7 @@ impl Reply {
         }
     }
 
-    /// A reply with all its parts. An empty `model` becomes the name in the request.
+    /// Creates a reply with all its parts. An empty `model` becomes the name in the request.
     #[must_use]
     pub fn full(reply: llm::Reply) -> Reply {
         Reply {
@@ -75,7 +75,7 @@ impl Reply {
         }
     }
 
-    /// An error in place of a reply.
+    /// Creates an error instead of a reply.
     ///
     /// ```
     /// use agenthost_sdk::llm::Error;
@@ -94,7 +94,7 @@ impl Reply {
         }
     }
 
-    /// A reply that never comes: for a call that the task drops.
+    /// Creates a reply that never comes, for a call that the task drops.
     #[must_use]
     pub fn never() -> Reply {
         Reply {
@@ -103,7 +103,7 @@ impl Reply {
         }
     }
 
-    /// The same reply, so much virtual time after its request.
+    /// Delays the reply: it comes this much virtual time after its request.
     ///
     /// ```
     /// use std::time::Duration;
@@ -124,7 +124,7 @@ impl Reply {
         self
     }
 
-    /// The same reply, which ended for another reason, such as [`Stop::MaxTokens`] or [`Stop::Refusal`].
+    /// Sets the reason why the reply ended, such as [`Stop::MaxTokens`] or [`Stop::Refusal`].
     #[must_use]
     pub fn stop(mut self, stop: Stop) -> Reply {
         if let Ok(reply) = &mut self.result {
@@ -133,7 +133,7 @@ impl Reply {
         self
     }
 
-    /// The same reply with the tokens that it took; without them, zeros.
+    /// Sets the tokens that the reply took; the default is zero.
     #[must_use]
     pub fn usage(mut self, usage: Usage) -> Reply {
         if let Ok(reply) = &mut self.result {

@@ -23,8 +23,8 @@ use std::marker::PhantomData;
 /// }
 /// ```
 ///
-/// The parameter tells a function that is `async` from one that is not, and is inferred. A function that is not `async`
-/// and takes anything but a reference cannot be scripted.
+/// The parameter distinguishes functions that are `async` from those that are not, and is inferred. A function that is
+/// not `async` and takes anything but a reference cannot be scripted.
 pub trait SubAgent<Kind>: 'static {
     /// The task's input.
     type Input: Clone + 'static;

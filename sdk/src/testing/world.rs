@@ -1,7 +1,7 @@
 //! The state of a scripted host, and the loop that runs a task against it.
 //!
-//! Everything is on one thread. A task is polled, and when it waits, the next turn is due: the clock moves there, that one
-//! wait ends, and the task is polled again.
+//! Everything is on one thread. A task is polled, and when it waits, the next turn is due: the clock moves there, that
+//! one wait ends, and the task is polled again.
 
 use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell};
@@ -117,7 +117,7 @@ impl World {
             if let Poll::Ready(output) = task.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return output;
             }
-            // A task that woke itself goes on before any reply comes.
+            // A task that woke itself continues before any reply comes.
             if !woken.0.swap(false, Ordering::Relaxed) {
                 self.next_turn();
                 woken.0.store(false, Ordering::Relaxed);
@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    /// Ends the wait that is due next.
+    /// Ends the next wait that is due.
     #[expect(clippy::panic, reason = "the task would wait for ever")]
     fn next_turn(&self) {
         let mut waits = self.waits.borrow_mut();
@@ -217,7 +217,7 @@ impl World {
         reply
     }
 
-    /// Runs the task that takes the place of a sub-agent's.
+    /// Runs the task that replaces a sub-agent's.
     pub(crate) async fn start<I: Clone + 'static, O: 'static>(
         self: Rc<Self>,
         key: TypeId,
@@ -311,7 +311,7 @@ impl fmt::Debug for World {
     }
 }
 
-/// Tells the functions of imported tasks apart.
+/// Identifies the function of an imported task.
 pub(crate) fn key<F: 'static>(_run: &F) -> TypeId {
     TypeId::of::<F>()
 }
@@ -341,7 +341,7 @@ impl Wake for Woken {
     }
 }
 
-/// A call that is counted as cancelled if it is dropped before it ends.
+/// A call that counts as canceled if it is dropped before it ends.
 struct Call {
     world: Rc<World>,
     name: Option<String>,

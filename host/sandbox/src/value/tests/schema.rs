@@ -17,7 +17,7 @@ fn of(items: &str, ty: &str) -> Json {
 #[test]
 fn a_record_with_docs() {
     let items = "
-        /// What was found.
+        /// The findings.
         record finding { claim: string, level: level }
         /// How sure.
         enum level {
@@ -53,7 +53,7 @@ fn a_record_with_docs() {
             "$defs": {
                 "finding": {
                     "type": "object",
-                    "description": "What was found.",
+                    "description": "The findings.",
                     "properties": {"claim": {"type": "string"}, "level": {"$ref": "#/$defs/level"}},
                     "required": ["claim", "level"],
                     "additionalProperties": false,
