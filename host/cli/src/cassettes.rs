@@ -55,7 +55,7 @@ impl Recording {
         host_with(config, env, max_memory, Some((tape, BodyRetention::All)))
     }
 
-    /// Writes the file, unless the run was cancelled or the host failed. `limits` are those of its root.
+    /// Writes the file, unless the run was canceled or the host failed. `limits` are those of its root.
     pub(super) fn finish(self, limits: &Limits, printer: &Printer) -> Result<()> {
         let shown = self.file.display();
         let cassette = self.tape.cassette(cassette::unusual(limits));

@@ -29,7 +29,7 @@ pub(super) mod exit {
     pub(crate) const INTERRUPTED: u8 = 130;
 }
 
-/// Returns the exit code for an outcome. `interrupted` means that the operator cancelled the run.
+/// Returns the exit code for an outcome. `interrupted` means that the operator canceled the run.
 pub(super) fn exit_code(outcome: &Outcome, interrupted: bool) -> ExitCode {
     let Some(failure) = outcome.failure() else {
         return ExitCode::from(exit::DONE);

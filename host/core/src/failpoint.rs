@@ -48,7 +48,7 @@ pub use self::armed::{leak, pass, wait};
 mod armed {
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
-    /// How many times to yield so that a cancelled run can drop the future that waits at the place of the cancellation.
+    /// How many times to yield so that a canceled run can drop the future that waits at the place of the cancellation.
     const TURNS_TO_DROP: usize = 1_000;
 
     /// The fault to inject.
@@ -58,7 +58,7 @@ mod armed {
         Panic,
         /// The function returns an error. Places that cannot fail are not counted.
         Error,
-        /// The run is cancelled, and the future that waits there is dropped if possible.
+        /// The run is canceled, and the future that waits there is dropped if possible.
         Cancel,
     }
 

@@ -78,7 +78,7 @@ pub enum FailureClass {
     ContextOverflow,
     /// The guest crashed.
     Trapped,
-    /// The parent or the operator cancelled the task.
+    /// The parent or the operator canceled the task.
     Cancelled,
     /// The task hands the decision to a person.
     Escalated,

@@ -6,7 +6,7 @@
 //! added here and removed from everything that the server returns.
 //!
 //! Left out: retries, queues and streaming. Only HTTP/1.1 is used: each call in flight has its own connection, and
-//! dropping the call closes it, which is how a cancelled call stops costing money. A connection is reused for the next
+//! dropping the call closes it, which is how a canceled call stops costing money. A connection is reused for the next
 //! call once its reply has been read.
 
 mod client;

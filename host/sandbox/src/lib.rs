@@ -223,7 +223,7 @@ pub enum End {
     Exhausted(LimitKind, String),
     /// The guest trapped.
     Trapped(String),
-    /// The call was cancelled.
+    /// The call was canceled.
     Cancelled,
     /// The host failed.
     Host(String),

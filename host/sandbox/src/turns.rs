@@ -9,7 +9,7 @@
 //! A guest with directories can also wait inside a call, for the disk. It is not idle then, and receives no turn.
 //!
 //! [`TurnOrder`] records the order, and supplies it when a task runs again. Each request has an *ordinal*, which only
-//! the guest determines, and a turn is an ordinal. A task that was cut off (its time was up, or it was cancelled) is
+//! the guest determines, and a turn is an ordinal. A task that was cut off (its time was up, or it was canceled) is
 //! cut off again after the same number of polls: a poll of a computing guest runs it for a fixed slice of fuel.
 //!
 //! Left out: the contents of a reply, and the storage of the order.
@@ -46,7 +46,7 @@ pub enum NextTurn {
     Nothing,
     /// No further turn: the guest is cut off after this number of polls since its last turn.
     Cut {
-        /// Whether its time was up; otherwise it was cancelled.
+        /// Whether its time was up; otherwise it was canceled.
         time_up: bool,
         /// The number of polls.
         polls: u64,
@@ -192,7 +192,7 @@ pub(super) enum GuestEnd<T> {
     Ended(T),
     /// The deadline passed first.
     TimeUp,
-    /// The task was cancelled first.
+    /// The task was canceled first.
     Cancelled,
     /// The guest waits, but for nothing that it requested: it would wait forever.
     Stuck,

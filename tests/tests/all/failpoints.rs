@@ -1,4 +1,4 @@
-//! Every place on the path of a run at which the host can fail or be cancelled, one by one: what had been paid for stays
+//! Every place on the path of a run at which the host can fail or be canceled, one by one: what had been paid for stays
 //! paid, nothing is left held, and the run goes on to the same end.
 //!
 //! Failpoints hold for a whole process, so each walk runs in one of its own: this binary, with [`WALK`] set.
@@ -249,7 +249,7 @@ fn calls() -> LimitsPatch {
 }
 
 /// Runs once with a fault at the `n`th place and goes on until it is done. With `resumed`, the place is counted from a
-/// resume, of a run that was cancelled while its first request was in flight.
+/// resume, of a run that was canceled while its first request was in flight.
 async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed {
     let at = format!("{fault:?} {n}");
     let scenario = Scenario::gathering(format!("[{resumed} {fault:?} {n}]"));

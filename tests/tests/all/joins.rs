@@ -1,4 +1,4 @@
-//! The join policies over real sub-tasks: who wins, who is cancelled, and what the model's server sees of it.
+//! The join policies over real sub-tasks: who wins, who is canceled, and what the model's server sees of it.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ async fn all_cancels_the_rest_at_the_first_failure() {
     assert!(decision(&report).starts_with("lane 1: "), "{}", decision(&report));
     assert_closed(&server, &["slow 0", "slow 2"]);
     assert_eq!(server.count(), 4);
-    // Cancelled is not failed.
+    // Canceled is not failed.
     assert_eq!(
         ends(&report),
         [

@@ -136,7 +136,7 @@ async fn a_program_cannot_resume_what_it_runs() {
     );
     let again = host.resume(&leaf, &record, &none, false).unwrap();
     assert!(again.id() == run.id());
-    // Its call was cancelled and is made again, which stalls once more.
+    // Its call was canceled and is made again, which stalls once more.
     server.wait_until("the second", |seen| seen.len() == 2);
     again.cancel();
     again.report().await;

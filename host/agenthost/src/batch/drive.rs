@@ -51,7 +51,7 @@ pub enum Stop {
     MaxFailures(u64),
     /// The sum of all tasks reached this limit.
     Limit(LimitKind),
-    /// The caller cancelled it.
+    /// The caller canceled it.
     Interrupted,
     /// The items could not be read, or the results could not be written.
     Failed(Error),
@@ -113,7 +113,7 @@ impl Summary {
 }
 
 /// Runs `tasks` and writes their results. `watch` is called whenever the state may have changed. Once `stop` is
-/// cancelled, no further task is started.
+/// canceled, no further task is started.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));

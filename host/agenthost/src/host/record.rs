@@ -65,7 +65,7 @@ pub(super) struct Recorder {
     max_bytes: u64,
     /// The bytes that the run has written.
     bytes_written: AtomicU64,
-    /// Cancelled once `bytes_written` exceeds `max_bytes`.
+    /// Canceled once `bytes_written` exceeds `max_bytes`.
     full: CancellationToken,
     /// Held while tasks of this process work on the run.
     live: Mutex<Option<LiveRun>>,

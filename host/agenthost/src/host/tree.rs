@@ -175,7 +175,7 @@ impl RunState {
         let started = Instant::now();
         let limits = self.host.sub_task_limits(sub_agent);
         let own_deadline = limits.time.map(|time| started + time);
-        // A replayed task ends where it ended in the record, even if its parent is cancelled earlier.
+        // A replayed task ends where it ended in the record, even if its parent is canceled earlier.
         let replay = self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
         let cancel = if replay {
             self.stop.child_token()

@@ -102,7 +102,7 @@ pub(super) fn print(
     Ok(())
 }
 
-/// Returns a line for each of the first failed sub-tasks. Cancelled ones lost a race or ended with their parent.
+/// Returns a line for each of the first failed sub-tasks. Canceled ones lost a race or ended with their parent.
 fn failed_sub_tasks(report: &RunReport) -> Vec<String> {
     let failed = || {
         report

@@ -1,4 +1,4 @@
-//! Runs that are cancelled at moments drawn at random.
+//! Runs that are canceled at moments drawn at random.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use serde_json::json;
 use super::super::run::{Measured, Program};
 use super::{Panics, Random, machine};
 
-/// Runs that are cancelled, and for a soak.
+/// Runs that are canceled, and for a soak.
 const CANCELS: u64 = 2_000;
 const SOAK: u64 = 100_000;
 /// Runs at a time, and the tasks that have a place at once.
 const WORKERS: u64 = 8;
 const PLACES: usize = 24;
-/// How long the host may take to be done once the last run was cancelled.
+/// How long the host may take to be done once the last run was canceled.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Drops or cancels runs of a few sub-tasks that call a model, and then looks for what they left.
@@ -96,7 +96,7 @@ struct Bench {
     crowd: Arc<LoadedPlugin>,
     wanted: u64,
     next: AtomicU64,
-    /// Of the runs that were cancelled and waited for: those that ended so, and those that ended by themselves.
+    /// Of the runs that were canceled and waited for: those that ended so, and those that ended by themselves.
     cancelled: AtomicU64,
     ended: AtomicU64,
 }

@@ -56,7 +56,7 @@ pub(crate) struct TaskLog {
     past: Mutex<Past>,
     /// The recorded end of the task and its usage of each model, for a replay.
     end: Option<(TaskReport, Vec<ModelReport>)>,
-    /// Cancelled once all recorded turns have been delivered.
+    /// Canceled once all recorded turns have been delivered.
     caught_up: CancellationToken,
     /// The bytes noted since the task last waited for the journal to be written.
     undrained: AtomicU64,
@@ -455,7 +455,7 @@ impl TaskLog {
         }
     }
 
-    /// Returns the failure of a task that was cancelled because its run exceeded the journal limit. A replay repeats
+    /// Returns the failure of a task that was canceled because its run exceeded the journal limit. A replay repeats
     /// it.
     pub(crate) fn journal_full(&self) -> Option<Failure> {
         if let Some(recorder) = self.written() {

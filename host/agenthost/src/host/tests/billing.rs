@@ -2,7 +2,7 @@
 //!
 //! A whole host runs tasks in a guest that interprets a drawn program: it starts calls and sub-tasks, waits for any of
 //! them, drops some, and returns while others are open. Calls are hedged, retried, repaired and passed on to the next
-//! model of a chain; tasks have time limits, and the run is cancelled at a drawn moment. The server bills every request
+//! model of a chain; tasks have time limits, and the run is canceled at a drawn moment. The server bills every request
 //! when it receives it. Time is paused.
 
 mod server;
@@ -69,7 +69,7 @@ struct Case {
     calls: u64,
     /// Milliseconds that the root task and each sub-task may take.
     time: [u64; 2],
-    /// When the run is cancelled, in milliseconds.
+    /// When the run is canceled, in milliseconds.
     cancel: Option<u64>,
     program: Vec<Step>,
     treatments: Vec<Treatment>,

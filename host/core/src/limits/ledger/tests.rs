@@ -442,7 +442,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever is reserved, settled and cancelled concurrently: no limit is ever exceeded, by the spent amount or by
+    /// Whatever is reserved, settled and canceled concurrently: no limit is ever exceeded, by the spent amount or by
     /// the spent and reserved amounts together; nothing stays reserved; the remaining amount is the limit minus the
     /// usage; nothing hangs.
     #[test]
