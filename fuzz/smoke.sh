@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for a few seconds (7 unless the first argument says otherwise), one after the other: about a
-# minute. Says why and does nothing if there is no nightly toolchain or no cargo-fuzz. Further arguments are libFuzzer's.
+# Runs every fuzz target for a few seconds (7 unless the first argument sets another number), one after the other: about a
+# minute. Prints a note and does nothing without a nightly toolchain or cargo-fuzz. Further arguments are libFuzzer's.
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-7}

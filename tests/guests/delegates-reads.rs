@@ -1,4 +1,4 @@
-//! Reads a file itself and has `reads-files` read it, too, and tells what each saw.
+//! Reads a file itself and has `reads-files` read it, too, and returns what each saw.
 
 agenthost_sdk::plugin!(path = "wit/delegates-reads");
 

@@ -1,4 +1,4 @@
-//! Starts a leaf per prompt under one of the SDK's join policies, and tells what came of it.
+//! Starts a leaf per prompt under one of the SDK's join policies, and returns the result.
 #![expect(clippy::panic, reason = "what a policy of its own is for")]
 
 use std::fmt::Display;

@@ -1,7 +1,7 @@
-//! Gives back what it gets, with an interface written in Rust; `kinds` has the same, written in WIT.
+//! Returns its input, with an interface written in Rust; `kinds` has the same, written in WIT.
 #![forbid(unsafe_code)]
 
-/// Gives back what it gets: every kind of type that Rust and WIT both have.
+/// Returns its input: every kind of type that Rust and WIT both have.
 #[agenthost_sdk::task(package = "guests:kinds@0.1.0")]
 mod kinds {
     use agenthost_sdk::prelude::*;
@@ -99,7 +99,7 @@ mod kinds {
         last: Option<agenthost_sdk::Failure>,
     }
 
-    /// What the signature does not reach may be of any type.
+    /// Items outside the signature may be of any type.
     struct Counted<'a>(std::collections::BTreeMap<&'a str, usize>);
 
     /// The same, or the failure that is in it.

@@ -1,4 +1,4 @@
-//! Gives back what it gets, with an interface written in WIT; `kinds-from-rust` has the same, written in Rust.
+//! Returns its input, with an interface written in WIT; `kinds-from-rust` has the same, written in Rust.
 
 agenthost_sdk::plugin!(path = "wit/kinds");
 

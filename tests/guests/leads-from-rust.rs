@@ -5,7 +5,7 @@
 mod leads {
     use agenthost_sdk::prelude::*;
 
-    /// What the leaves are asked.
+    /// The questions for the leaves.
     struct Plan {
         prompts: Vec<String>,
     }

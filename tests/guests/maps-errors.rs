@@ -1,4 +1,4 @@
-//! Starts a sub-agent whose error type is not `failure`, and tells how it failed.
+//! Starts a sub-agent whose error type is not `failure`, and returns how it failed.
 
 agenthost_sdk::plugin!(path = "wit/maps-errors");
 

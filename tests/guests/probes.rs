@@ -40,7 +40,7 @@ async fn run(input: Probe) -> Result<Findings, Failure> {
     })
 }
 
-/// Counts the places in memory where `flipped` stands with its bits flipped back.
+/// Counts the places in memory that contain `flipped` with its bits flipped back.
 #[cfg(target_arch = "wasm32")]
 fn search(flipped: &[u8]) -> (u32, u64) {
     core::arch::wasm32::memory_grow::<0>(MORE_PAGES);

@@ -1,4 +1,4 @@
-//! Tells what is left of its limits before and after a model call.
+//! Returns the rest of its limits before and after a model call.
 
 use agenthost_sdk::prelude::*;
 

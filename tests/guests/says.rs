@@ -1,4 +1,4 @@
-//! Says what it is told to, in every way that a guest has: logs, progress, output, failures and panics.
+//! Outputs the given text in every way that a guest has: logs, progress, output, failures and panics.
 #![expect(clippy::panic, clippy::print_stdout, clippy::print_stderr, reason = "what it is for")]
 
 use agenthost_sdk::prelude::*;

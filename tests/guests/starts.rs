@@ -1,4 +1,4 @@
-//! Starts `misbehaves` as a sub-agent, once for each behaviour that its input names.
+//! Starts `misbehaves` as a sub-agent, once for each behavior that its input names.
 
 use agenthost_sdk::join_all;
 

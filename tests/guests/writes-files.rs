@@ -1,4 +1,4 @@
-//! Puts things into directories in many ways, and tells how far each got.
+//! Writes into directories in many ways, and returns how far each got.
 
 use std::fs::{self, File};
 use std::io::{Error, Seek, SeekFrom, Write};

@@ -38,7 +38,7 @@ pub struct Output {
     pub stderr: String,
 }
 
-/// A run that goes on.
+/// A run that is in progress.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -314,7 +314,8 @@ impl Running {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Ends it at once, as a loss of power does, and waits until it is gone. It may have come to its own end just before.
+    /// Ends it at once, as a loss of power does, and waits until it is gone. It may have come to its own end just
+    /// before.
     pub fn kill(mut self) -> Output {
         let _ = self.child.kill();
         self.finish()

@@ -1,7 +1,7 @@
 //! A pseudo-terminal for the command line, and what a terminal must never be sent.
 //!
-//! The terminal changes nothing of what is written to it, so that what comes out of the other end is what the program wrote.
-//! Hidden characters are found by Unicode's categories, independently of the product's own table.
+//! The terminal changes nothing of what is written to it, so that what comes out of the other end is what the program
+//! wrote. Hidden characters are found by Unicode's categories, independently of the product's own table.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -107,7 +107,7 @@ pub fn hidden(shown: &str) -> Vec<String> {
     found
 }
 
-/// The length of a cursor movement up or down by less than a hundred lines, or back to the margin to draw a line anew.
+/// The length of a cursor movement up or down by less than a hundred lines, or back to the margin to redraw a line.
 fn moves(text: &str) -> Option<usize> {
     if text.starts_with("\r\u{1b}[2K") || text.starts_with("\r\u{1b}[") && moves(&text[1..]).is_some() {
         return Some(1);

@@ -129,7 +129,7 @@ fn assemble(types: &[Vec<u8>], functions: &[u32], bodies: &[Vec<u8>], sections: 
         section(10, &vector(&codes)),
     ];
     parts.extend(sections.iter().cloned());
-    // A section's place follows its number, which is its first byte; all these stand in that order.
+    // A section's place follows its number, which is its first byte; all of these are in that order.
     parts.sort_by_key(|part| part[0]);
     let module = [b"\0asm\x01\0\0\0".to_vec(), parts.concat()].concat();
     let around = text(&task("string", ""));
@@ -227,7 +227,7 @@ fn elements(count: usize) -> Vec<u8> {
     [vec![1, 0, 0x41, 0, 0x0b], leb(count), vec![0; count]].concat()
 }
 
-/// A plugin with this input type, in text form; `more` stands after its module.
+/// A plugin with this input type, in text form; `more` follows its module.
 fn task(input: &str, more: &str) -> String {
     let params = if input == "string" { "i32 i32" } else { "i32" };
     format!(
@@ -397,7 +397,8 @@ fn wit_includes(imports: usize, worlds: usize) -> String {
     format!("world w {{ {imports} }}\n{worlds}")
 }
 
-/// Worlds each of which includes the one before twice, the second time with other names, and a long comment that is copied with them.
+/// Worlds each of which includes the one before twice, the second time with other names, and a long comment that is
+/// copied with them.
 fn wit_renames(levels: usize) -> String {
     let mut text = format!("world w0 {{ /// {}\n import i0: func(); }}\n", "x".repeat(8_000));
     for level in 1..levels {
@@ -434,7 +435,7 @@ fn wit_types(count: usize) -> String {
     text
 }
 
-/// A plugin with so many descriptions of its interface, each of which says what a large one would be.
+/// A plugin with this many descriptions of its interface, each of a large one.
 fn interfaces(count: usize) -> Vec<u8> {
     let described = super::component::component("loop-run");
     let mut one = Vec::new();

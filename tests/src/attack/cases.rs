@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::corpus;
 
-/// One way to attack, and what has to come of it.
+/// An attack, and its expected result.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Case {
@@ -16,10 +16,10 @@ pub struct Case {
     /// The guest, if its name is not the case's.
     #[serde(default)]
     pub guest: Option<String>,
-    /// What [`bombs`](super::bombs) makes, in place of a guest.
+    /// The component from [`bombs`](super::bombs) to use instead of a guest.
     #[serde(default)]
     pub bomb: Option<String>,
-    /// What a function of the harness does, in place of one run of a guest.
+    /// The function of the harness to call instead of one run of a guest.
     #[serde(default)]
     pub scenario: Option<String>,
     /// The guest that sub-tasks run.
@@ -31,10 +31,10 @@ pub struct Case {
     /// The input, as JSON.
     #[serde(default = "any_input")]
     pub input: String,
-    /// What [`inputs`](super::inputs) makes, in place of an input.
+    /// The input from [`inputs`](super::inputs) to use.
     #[serde(default)]
     pub input_of: Option<String>,
-    /// What the model server does.
+    /// The behavior of the model server.
     #[serde(default)]
     pub server: Option<String>,
     /// More of `agenthost.toml`.
@@ -54,7 +54,7 @@ pub struct Case {
     /// The limits that may end it; any of them is right.
     #[serde(default)]
     pub limits: Vec<String>,
-    /// What has to be said on stdout or stderr.
+    /// The expected text on stdout or stderr.
     #[serde(default)]
     pub says: Vec<String>,
     /// The most resident memory of the process and its children, in MiB.
@@ -69,7 +69,7 @@ pub struct Case {
     /// Whether the documented test command runs it, too.
     #[serde(default)]
     pub fast: bool,
-    /// The defence without which it has to fail.
+    /// The defense without which it has to fail.
     #[serde(default)]
     pub weakened: Option<String>,
 }
@@ -94,15 +94,15 @@ fn usual_seconds() -> f64 {
     30.0
 }
 
-/// A threat, and what stands against it.
+/// A threat, and the defense against it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Threat {
     /// Its number.
     pub number: u32,
-    /// What an attacker does.
+    /// The action of an attacker.
     pub threat: String,
-    /// What the host does against it.
+    /// The defense of the host.
     pub defence: String,
     /// Tests of the documented command that prove it beside the cases, by their full names in `tests/tests/all.rs`.
     #[serde(default)]

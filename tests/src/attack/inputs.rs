@@ -34,7 +34,7 @@ pub fn input(name: &str) -> String {
                 .to_string()
         }
         "large" => json!({"enum": [ "y".repeat(6 << 20) ]}).to_string(),
-        // What takes long is a reply that is checked against it.
+        // The check of a reply against it takes long.
         "unique" => json!({"type": "array", "uniqueItems": true}).to_string(),
         "branches" => {
             let mut schema = json!({"type": "integer"});

@@ -1,4 +1,4 @@
-//! The tables of `docs/security.md`: what was measured for each threat, and what happens without a defence.
+//! The tables of `docs/security.md`: the figures for each threat, and the results without a defense.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ pub const FILE: &str = "docs/security.md";
 pub enum Part {
     /// The table of threats.
     Threats,
-    /// The table of defences that were switched off.
+    /// The table of defenses that were switched off.
     Weakened,
 }
 
@@ -42,7 +42,7 @@ impl Part {
     }
 }
 
-/// What was measured for one threat: its cases, and the tests that stand beside them.
+/// The figures for one threat: its cases, and the tests that belong to them.
 #[derive(Debug, Default)]
 pub struct Row {
     /// Cases, and those of them that were as expected.
@@ -157,8 +157,8 @@ fn groups(names: Vec<&str>) -> Vec<String> {
     shown
 }
 
-/// The table of defences: which one was off, the case, how it ended with the defence and what it missed without; and `how` it
-/// was measured.
+/// The table of defenses: which one was off, the case, how it ended with the defense and what it missed without; and
+/// `how` it was measured.
 pub fn weakened(lines: &[[String; 4]], how: &str) -> String {
     let mut table = "\n| defence | case | with it | without it |\n|---|---|---|---|\n".to_owned();
     for [defence, case, with, without] in lines {

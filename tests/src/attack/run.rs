@@ -21,22 +21,25 @@ const START: f64 = 4.0;
 pub struct Program {
     /// The command line.
     pub binary: PathBuf,
-    /// Whether it is a release build. What the host does for a guest takes many times as long in a debug build, and costs as much.
+    /// Whether it is a release build. The host's work for a guest takes many times as long in a debug build, and costs
+    /// the same.
     pub is_optimized: bool,
-    /// The defence that is switched off, or `None`. Takes a build with the feature `weaken`.
+    /// The defense that is switched off, or `None`. Needs a build with the feature `weaken`.
     pub without: Option<String>,
-    /// Whether the scenarios that draw at random draw as often as the threat's figure asks for, which takes many minutes.
+    /// Whether the scenarios that draw at random draw as often as the threat's figure asks for, which takes many
+    /// minutes.
     pub soaks: bool,
 }
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Debug, Default)]
 pub struct Measured {
-    /// What was not as expected; empty if all was.
+    /// The deviations from the expectation; empty if there are none.
     pub misses: Vec<String>,
     /// How it ended, in a few words.
     pub ended: String,
-    /// Figures by name: `memory` (MiB), `wall` (s), `over` (ms after the time limit), `disk` (KiB), and those of a scenario.
+    /// Figures by name: `memory` (MiB), `wall` (s), `over` (ms after the time limit), `disk` (KiB), and those of a
+    /// scenario.
     pub figures: BTreeMap<String, f64>,
 }
 
@@ -106,7 +109,7 @@ pub fn bytes(case: &Case) -> Option<Vec<u8>> {
 pub(super) fn arrange(machine: &TestEnv, case: &Case, server: Option<&Server>) -> Vec<String> {
     let models = server.map(Server::config).unwrap_or_default();
     if !models.is_empty() || !case.config.is_empty() {
-        // Single keys stand before the first table.
+        // Single keys come before the first table.
         machine.write("agenthost.toml", format!("{}\n{models}", case.config));
     }
     // The directory that a case may grant.

@@ -95,15 +95,15 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Fifty sub-tasks that each make ten calls of 100 ms, alone and beside two that loop over a host call: how much longer the
-/// fifty take.
+/// Fifty sub-tasks that each make ten calls of 100 ms, alone and beside two that loop over a host call: how much longer
+/// the fifty take.
 fn neighbours(program: &Program) -> Measured {
     const GOOD: usize = 50;
     let mut measured = Measured::default();
     let server = Server::start(|_| Reply::text("fine").after(Duration::from_millis(100)));
     let machine = machine(program, "crowd", &server.config());
     let times = |measured: &mut Measured, hostile: &str, seconds: f64| {
-        // What is hostile goes on until the time of the run is up.
+        // The hostile part continues until the time of the run is up.
         let timeout = format!("{:.0}ms", seconds * 1000.0);
         let flags = [&WITH[..], &["--timeout", &timeout, "--fuel", "none", "--calls", "none"]].concat();
         let (watched, report) = run(&machine, &format!("{}{hostile}", "g".repeat(GOOD)), &flags);
@@ -184,8 +184,8 @@ fn cancel(program: &Program) -> Measured {
     measured
 }
 
-/// Two hundred sub-tasks where there is room for twelve tasks, then sixty that each have as many parts as a plugin may have and are
-/// alive for a while.
+/// Two hundred sub-tasks where there is room for twelve tasks, then sixty that each have as many parts as a plugin may
+/// have and are alive for a while.
 fn no_room(program: &Program) -> Measured {
     let mut measured = Measured::default();
     let server = Server::start(|_| Reply::text("fine").after(Duration::from_millis(5)));
@@ -217,7 +217,7 @@ fn no_room(program: &Program) -> Measured {
     measured
 }
 
-/// What could unpack an archive is not even among the dependencies.
+/// No dependency can unpack an archive.
 fn archives() -> Measured {
     const READERS: [&str; 8] = [
         "tar",
@@ -243,7 +243,8 @@ fn archives() -> Measured {
     measured
 }
 
-/// The advisories that are open against the version of the engine that is built in, and those that this host is open to.
+/// The advisories that are open against the version of the engine that is built in, and those that this host is open
+/// to.
 fn advisories() -> Measured {
     let mut measured = Measured::default();
     let open = agenthost::sandbox::advisories::open();

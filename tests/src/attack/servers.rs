@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::server::{Reply, Server};
 
-/// A server that does what this name says.
+/// Returns the server with this name.
 ///
 /// # Panics
 ///
@@ -78,7 +78,7 @@ fn reply(usage: &serde_json::Value) -> serde_json::Value {
 fn gzip(mebibytes: usize) -> Vec<u8> {
     let mut once = Vec::with_capacity(64 << 10);
     let mut packer = Compress::new(Compression::best(), false);
-    // What is flushed in full can be repeated: nothing in it refers to what came before.
+    // A fully flushed block can be repeated: nothing in it refers to earlier blocks.
     packer
         .compress_vec(&vec![b' '; 1 << 20], &mut once, FlushCompress::Full)
         .unwrap();

@@ -115,7 +115,7 @@ fn build(options: &Options, features: &[&str], dir: &str) -> PathBuf {
         .join("agenthost")
 }
 
-/// Whether a case is one of those that are asked for.
+/// Returns whether a case is one of those that are asked for.
 fn is_wanted(case: &Case, words: &[String]) -> bool {
     words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str()))
 }
@@ -206,7 +206,7 @@ fn attack(options: &Options) -> bool {
     misses == 0
 }
 
-/// Runs the tests that stand beside the cases, and gives the number of those that did not pass.
+/// Runs the tests that belong to the cases, and returns the number of failures.
 fn test(threats: &[Threat], rows: &mut BTreeMap<u32, Row>) -> usize {
     let figures = tempfile::NamedTempFile::new().unwrap();
     let mut misses = 0;
@@ -247,7 +247,7 @@ fn test(threats: &[Threat], rows: &mut BTreeMap<u32, Row>) -> usize {
     misses
 }
 
-/// Runs the case of each defence with it and without it; it has to fail without.
+/// Runs the case of each defense with it and without it; it has to fail without.
 fn weakened(options: &Options) -> bool {
     let binary = build(options, &["weaken"], "target/weakened");
     let mut good = true;

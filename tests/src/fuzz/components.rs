@@ -16,7 +16,7 @@ pub fn component(bytes: &[u8]) {
     }
 }
 
-/// What a build embeds in a component: the first byte says which section, and the rest is what stands in it.
+/// The sections that a build embeds in a component: the first byte selects the section, and the rest is its content.
 pub fn sections(bytes: &[u8]) {
     static BASE: OnceLock<Vec<u8>> = OnceLock::new();
     const NAMES: [&str; 6] = [
@@ -39,14 +39,14 @@ pub fn sections(bytes: &[u8]) {
     component.push(0);
     leb(section.len(), &mut component);
     component.extend(section);
-    // `package-docs` is a part of the component's types for whoever reads them, and may make no sense.
+    // `package-docs` is a part of the component's types for their readers, and may make no sense.
     match Plugin::read(&component) {
         Ok(plugin) => describe(&plugin, &component),
         Err(error) => assert!(name == "package-docs", "{name}: {error}"),
     }
 }
 
-/// What `inspect`, `vet` and `add` say of a plugin.
+/// The description of a plugin by `inspect`, `vet` and `add`.
 fn describe(plugin: &Plugin, bytes: &[u8]) {
     assert_eq!(plugin.digest, Digest::of(bytes));
     assert_eq!(plugin.digest.to_string().parse::<Digest>().unwrap(), plugin.digest);

@@ -43,7 +43,7 @@ pub fn references(bytes: &[u8]) {
     }
 }
 
-/// What is read is written so that it is read as the same.
+/// A parsed document is written so that it parses to the same.
 fn again<T: FromStr + Display + PartialEq + Debug>(text: &str) {
     if let Ok(read) = text.parse::<T>() {
         let written = read.to_string();
@@ -54,7 +54,7 @@ fn again<T: FromStr + Display + PartialEq + Debug>(text: &str) {
     }
 }
 
-/// A file of a project, or of a user: the first byte says which.
+/// A file of a project or of a user; the first byte selects which.
 pub fn files(bytes: &[u8]) {
     let Some((which, text)) = bytes.split_first() else {
         return;

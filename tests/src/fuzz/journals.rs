@@ -1,4 +1,4 @@
-//! Journals that were damaged, or written by somebody else.
+//! Journals that were damaged, or written by others.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 
 use super::{plugins, scratch};
 
-/// What the run of a journal is about.
+/// The subject of a journal's run.
 const QUESTION: &str = "Name a colour.";
 
 fn runtime() -> &'static Runtime {
@@ -51,8 +51,8 @@ pub(super) fn whole() -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-/// The file of a journal. With 0 as the first byte the rest are patches of a good one: three bytes of an offset and one to
-/// put there; otherwise the rest is the file.
+/// The file of a journal. With 0 as the first byte the rest are patches of a good one: three bytes of an offset and one
+/// to put there; otherwise the rest is the file.
 pub fn journal(bytes: &[u8]) {
     static WHOLE: OnceLock<Vec<u8>> = OnceLock::new();
     let Some((kind, rest)) = bytes.split_first() else {
@@ -97,7 +97,7 @@ fn read_all(path: &Path) {
     });
 }
 
-/// A journal of one run whose records are what somebody wrote; what is written to it is forgotten.
+/// A journal of one run with records written by others; writes to it are dropped.
 #[derive(Debug, Default)]
 struct Forged {
     records: Mutex<Option<(RunRecord, TaskRecord)>>,
@@ -164,7 +164,7 @@ pub fn records(bytes: &[u8]) {
         let journal = Arc::new(Forged::default());
         runtime().block_on(async {
             let (host, ask) = host(Arc::clone(&journal) as Arc<dyn Journal>);
-            // It tells the digest of the one call.
+            // It contains the digest of the one call.
             host.spawn(&ask, &json!(QUESTION), &limits).unwrap().report().await;
             (host, ask, journal)
         })

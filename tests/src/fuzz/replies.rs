@@ -1,4 +1,4 @@
-//! What model services answer.
+//! Answers of model services.
 
 use std::sync::OnceLock;
 
@@ -10,7 +10,7 @@ use agenthost::providers::openai::{MaxTokensField, OpenAi};
 /// The key, which nothing that comes out may hold.
 const KEY: &str = "sk-fuzz-0123456789";
 
-/// The body of an answer. The first byte says which wire and which status, and the line after it is a header's value.
+/// The body of an answer. The first byte selects the wire and the status, and the line after it is a header's value.
 pub fn replies(bytes: &[u8]) {
     static SERVICES: OnceLock<(OpenAi, Anthropic)> = OnceLock::new();
     let (openai, anthropic) = SERVICES.get_or_init(|| {

@@ -35,7 +35,7 @@ pub fn values(bytes: &[u8]) {
         let json: Json = serde_json::from_str(&json.to_string()).unwrap();
         assert_eq!(from_json(&ty, &json, "input").unwrap(), value, "{text}: {json}");
     }
-    // What is left of the bytes is JSON that somebody wrote.
+    // The rest of the bytes is JSON written by others.
     if let Ok(json) = serde_json::from_slice::<Json>(made.take_rest())
         && let Ok(value) = from_json(&ty, &json, "input")
     {
@@ -107,7 +107,7 @@ fn ty(made: &mut Unstructured<'_>, items: &mut Vec<String>, depth: u32) -> Resul
     })
 }
 
-/// The type `text` in both worlds; none where it nests too deep for the validator.
+/// The type `text` in both worlds; `None` if it nests too deep for the validator.
 fn load(items: &[String], text: &str) -> Option<(Type, Resolve, Function)> {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     let engine = ENGINE.get_or_init(|| {

@@ -1,7 +1,7 @@
 //! Rate limits of the scripted server: buckets that refill all the time, counted as each vendor counts.
 //!
-//! Anthropic estimates the input when a request arrives, puts the estimate right when the reply is done, leaves out what
-//! came from the cache, and counts output as it was made; `max_tokens` counts nothing. OpenAI takes the larger of
+//! Anthropic estimates the input when a request arrives, puts the estimate right when the reply is done, leaves out
+//! what came from the cache, and counts output as it was made; `max_tokens` counts nothing. OpenAI takes the larger of
 //! `max_tokens` and the estimate at once and for good, and a request that it refuses counts as a request all the same.
 //! An estimate is a quarter of the body's bytes. What is not written down by the vendors is chosen here: a request that
 //! failed at Anthropic gives its input back, and one refused for its tokens at OpenAI takes none.
@@ -30,7 +30,7 @@ impl Dialect {
     pub const ALL: [Self; 2] = [Self::Anthropic, Self::OpenAi];
 }
 
-/// What the server allows; no limit where there is none.
+/// The server's limits; `None` means no limit.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Requests a minute.
@@ -43,9 +43,9 @@ pub struct Limits {
     pub tokens_per_minute: Option<u64>,
     /// A bucket holds what refills in this time; the headers show the minute's limit all the same.
     pub burst: Duration,
-    /// Whether a refusal says when to come again.
+    /// Whether a refusal states when to retry.
     pub retry_after: bool,
-    /// The most requests in flight; one more is told that the service is overloaded.
+    /// The most requests in flight; one more gets an overload error.
     pub concurrency: Option<usize>,
 }
 
@@ -63,7 +63,7 @@ impl Default for Limits {
     }
 }
 
-/// What a bucket counts, as the headers name it.
+/// The unit that a bucket counts, as the headers name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     Requests,
@@ -130,7 +130,7 @@ impl Bucket {
     }
 }
 
-/// What an admitted request holds until its reply is done.
+/// The amounts that an admitted request holds until its reply is done.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Charge {
     input: f64,
@@ -212,7 +212,7 @@ impl Quota {
         }
     }
 
-    /// Puts the estimate right, once the reply is done. Nothing was used where there is no count.
+    /// Corrects the estimate once the reply is done. Nothing was used if there is no count.
     pub(super) fn settle(&self, charge: Charge, usage: Option<Usage>, now: Instant) {
         if self.dialect == Dialect::OpenAi {
             return;
@@ -276,7 +276,7 @@ impl Quota {
         None
     }
 
-    /// What must be there for a request to be let in.
+    /// The amounts that must be available to admit a request.
     fn need(&self, unit: Unit, request: &Request) -> f64 {
         match unit {
             // Output is counted when it is made: any room will do.

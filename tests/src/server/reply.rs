@@ -1,4 +1,4 @@
-//! What a handler may have the server answer: when, what, and how badly.
+//! The answers that a handler can choose for the server, with their delays and faults.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(super) enum End {
     Refusal,
 }
 
-/// What a reply counts.
+/// The usage of a reply.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Usage {
     /// All input.
@@ -107,7 +107,7 @@ impl Reply {
         )
     }
 
-    /// Nothing, for ever.
+    /// Nothing, forever.
     pub fn stall() -> Self {
         Self::of(200, Body::Stall)
     }
@@ -117,12 +117,12 @@ impl Reply {
         Self::of(200, Body::Endless)
     }
 
-    /// A good start and then a byte after each `step`, for ever.
+    /// A good start and then a byte after each `step`, forever.
     pub fn drip(step: Duration) -> Self {
         Self::of(200, Body::Drip { step, headers: false })
     }
 
-    /// A header after each `step`, for ever.
+    /// A header after each `step`, forever.
     pub fn drip_headers(step: Duration) -> Self {
         Self::of(200, Body::Drip { step, headers: true })
     }
@@ -137,7 +137,7 @@ impl Reply {
         Self::of(200, Body::Close)
     }
 
-    /// The address of somebody else.
+    /// A redirect to another address.
     pub fn redirect(to: &str) -> Self {
         Self::raw(307, "").header("location", to)
     }

@@ -1,10 +1,10 @@
-//! What a server saw, seen as a whole.
+//! An overview of the requests that a server saw.
 
 use std::time::{Duration, Instant};
 
 use super::Request;
 
-/// What was on its way when a refusal was written may still arrive for this long.
+/// Requests in flight when a refusal was written may still arrive for this long.
 const GRACE: Duration = Duration::from_millis(250);
 
 /// All requests of a server once they had ended, in the order of their arrival.
@@ -22,7 +22,7 @@ impl Trace {
         self.with_status(429).into_iter().map(Request::end).collect()
     }
 
-    /// The numbers of the requests that came although an answer had said to wait longer, the ones left out that were on
+    /// The numbers of the requests that came although an answer had asked to wait longer, except those that were on
     /// their way at the time.
     pub fn early(&self) -> Vec<usize> {
         let told: Vec<_> = self

@@ -59,7 +59,7 @@ async fn exchange(stream: &mut TcpStream, bytes: &mut Vec<u8>, shared: &Shared, 
     let (status, told) = (reply.status, told(&reply));
     let (mut from, mut to) = stream.split();
     let gone = async {
-        // Whoever says more before the answer is there has sent the next request early.
+        // Bytes before the answer are an early next request.
         while matches!(from.read_buf(bytes).await, Ok(1..)) {}
     };
     let closed_by_client = tokio::select! {
@@ -83,7 +83,7 @@ async fn exchange(stream: &mut TcpStream, bytes: &mut Vec<u8>, shared: &Shared, 
     whole && !closed_by_client
 }
 
-/// How long a reply says to wait.
+/// The time for which a reply asks to wait.
 fn told(reply: &Reply) -> Option<Duration> {
     let header = |name: &str| {
         let found = reply.headers.iter().find(|(known, _)| known == name);
@@ -200,7 +200,7 @@ async fn answer(
 fn wire(request: &Request, text: &str, usage: Option<Usage>, end: End) -> Vec<u8> {
     let model = &request.body["model"];
     let body = if request.path.ends_with("/messages") {
-        // What came from the cache is not inside this wire's input tokens.
+        // This wire's input tokens do not include the tokens from the cache.
         let usage = usage.map(|usage| {
             json!({
                 "input_tokens": usage.input - usage.cached - usage.written, "cache_read_input_tokens": usage.cached,

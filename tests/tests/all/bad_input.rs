@@ -268,7 +268,7 @@ fn a_huge_file_is_refused_without_being_read() {
     let machine = machine();
     for (name, bytes) in [("large.wasm", 100 << 20), ("huge.wasm", 1 << 40)] {
         let path = machine.write(name, b"\0asm\x0d\0\x01\0");
-        // Sparse: it takes no room, and reading it would take for ever.
+        // Sparse: it takes no room, and reading it would take forever.
         File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
         let output = machine.run(["run", name, "-i", "1"]);
         let size = format!("{name}: {} MiB, and a plugin has at most 64 MiB", bytes >> 20);
@@ -476,7 +476,7 @@ fn a_model_name_that_nobody_mapped_is_denied() {
     );
     assert_eq!(server.count(), 0, "nothing was asked");
 
-    // A guest that can do without goes on.
+    // A guest that does not need it continues.
     let unknown = json!({"prompts": ["a"], "mode": "parallel", "model": "tiny"});
     let document = machine_at(&server).run(run_json(&guest("asks"), &unknown, &[])).json(0);
     assert_eq!(document["outcome"]["ok"][0]["error"], "denied");

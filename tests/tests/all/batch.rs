@@ -64,7 +64,7 @@ fn prompts(count: usize) -> String {
         .collect()
 }
 
-/// Says what it was asked for.
+/// Repeats its prompt.
 fn echo(request: &Request) -> Reply {
     Reply::text(request.prompt())
 }

@@ -14,7 +14,7 @@ fn run(machine: &TestEnv) -> Output {
     output
 }
 
-/// The compiled plugins, each with what changes when it is written anew.
+/// The compiled plugins, each with a value that changes when it is written again.
 fn entries(machine: &TestEnv) -> Vec<(PathBuf, (u64, i64, i64))> {
     let Ok(dir) = fs::read_dir(machine.compiled()) else {
         return Vec::new();

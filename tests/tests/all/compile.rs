@@ -109,7 +109,7 @@ fn a_component_that_multiplies_is_refused_by_every_command_before_it_is_decoded(
         let refused = machine.run(&command);
         assert_eq!(refused.code, 2, "{command:?}: {refused}");
         if command[0] == "push" {
-            continue; // It has no registry, and says so first.
+            continue; // It has no registry, and reports that first.
         }
         let said = "the component instantiates 100,000,001 core instances; at most 1,000 are allowed";
         assert!(refused.stderr.contains(said), "{command:?}: {refused}");

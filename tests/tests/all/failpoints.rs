@@ -1,5 +1,5 @@
 //! Every place on the path of a run at which the host can fail or be canceled, one by one: what had been paid for stays
-//! paid, nothing is left held, and the run goes on to the same end.
+//! paid, nothing is left held, and the run continues to the same end.
 //!
 //! Failpoints hold for a whole process, so each walk runs in one of its own: this binary, with [`WALK`] set.
 
@@ -248,8 +248,8 @@ fn calls() -> LimitsPatch {
     limits(&[("calls", "50")])
 }
 
-/// Runs once with a fault at the `n`th place and goes on until it is done. With `resumed`, the place is counted from a
-/// resume, of a run that was canceled while its first request was in flight.
+/// Runs once with a fault at the `n`th place and continues until it is done. With `resumed`, the place is counted from
+/// a resume, of a run that was canceled while its first request was in flight.
 async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed {
     let at = format!("{fault:?} {n}");
     let scenario = Scenario::gathering(format!("[{resumed} {fault:?} {n}]"));
@@ -263,7 +263,7 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
             cancel,
         });
     };
-    // Nothing of it goes on before the first wait: there is one thread.
+    // None of it continues before the first wait: there is one thread.
     let mut run = Arc::new(bench.host.spawn(&bench.gathers, &scenario.input, &calls()).unwrap());
     let id = run.id().to_string();
     if resumed {

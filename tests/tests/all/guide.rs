@@ -8,7 +8,7 @@
 //! | `console` | commands after `$ `, each with its output. A command that fails is followed by `$ echo $?` |
 //! | `<!-- file: PATH -->` | the file is written; what was there is replaced |
 //! | `<!-- append: PATH -->` | the text is put at the end of the file |
-//! | `<!-- change: PATH -->` and `diff` | the lines with `-` go, those with `+` come; the others say where |
+//! | `<!-- change: PATH -->` and `diff` | the lines with `-` are removed, those with `+` are added; the others mark the place |
 //! | `<!-- part: PATH -->` | the file has these lines, however far they are indented |
 //! | `rust` without a comment | in the chapters of [`DOCTESTED`] alone |
 //!

@@ -155,7 +155,7 @@ fn a_journal_without_room_stops_the_run_and_keeps_what_it_has() {
     let paid = server.count();
     assert!(paid < 150, "it stops: {paid}");
 
-    // With room again it goes on from there.
+    // With room again, it continues from there.
     let document = machine.run(["resume", "last", "--json"]).json(0);
     assert_eq!(document["outcome"]["ok"].as_array().unwrap().len(), 200);
     assert!((201..=203).contains(&server.count()), "{}", server.count());
@@ -266,7 +266,7 @@ fn a_run_that_writes_too_much_ends_and_goes_on_under_a_higher_bound() {
     let replayed = machine.run(["replay", "last", "--json"]).json(3);
     assert_eq!(replayed["differences"], json!([]), "{replayed}");
 
-    // What is written counts when the run goes on, too.
+    // Earlier writes count when the run continues, too.
     machine.run(["resume", "last", "--json"]).json(3);
     let made = server.count();
     let machine = machine.config(&config("1MiB"));

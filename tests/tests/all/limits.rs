@@ -269,7 +269,7 @@ fn a_task_that_waits_for_a_model_stops_at_its_time() {
         (Some("time"), &json!(1))
     );
     assert!(document["spent"]["wall_ms"].as_u64().unwrap() >= 400);
-    // Nobody will ever know what was counted: the worst case is charged, and named.
+    // The count is unknown: the worst case is charged, and reported.
     let spent = (&document["spent"]["input_tokens"], &document["spent"]["output_tokens"]);
     let model = &document["models"][0];
     assert_eq!(spent, (&model["input_tokens"], &model["output_tokens"]));

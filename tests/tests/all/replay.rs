@@ -1,4 +1,5 @@
-//! Any run once more, with the server gone and no key: the same outcome, the same tasks, the same fuel, or the difference.
+//! Any run once more, with the server gone and no key: the same outcome, the same tasks, the same fuel, or the
+//! difference.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ fn recording(config: &str) -> TestEnv {
     machine_for(config).var("ANTHROPIC_API_KEY", "secret")
 }
 
-/// Replays the last run with no server behind the models and without a key, and gives what came of it.
+/// Replays the last run with no server behind the models and without a key, and returns the result.
 fn again(machine: TestEnv) -> (TestEnv, Output) {
     let machine =
         machine
@@ -417,7 +418,7 @@ fn long_requests_replay_beside_short_ones() {
     assert_eq!(end(&document), "ok");
 }
 
-/// The first 16 bytes of a body's digest, which stand beside it.
+/// The first 16 bytes of a body's digest, which are stored beside it.
 fn sum(body: &str) -> Vec<u8> {
     Sha256::digest(body)[..16].to_vec()
 }

@@ -1,5 +1,5 @@
-//! Runs and batches that were killed, interrupted or ran out of something, and then go on: nothing is lost, nothing is
-//! done twice, and nothing is paid twice but what was on its way.
+//! Runs and batches that were killed, interrupted or ran out of something, and then continue: nothing is lost, nothing
+//! is done twice, and nothing is paid twice but what was on its way.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Two teams share plugins: one publishes, the other adds, vets, locks and runs; what changes is shown, and what was tampered
-//! with never loads.
+//! Two teams share plugins: one publishes, the other adds, vets, locks and runs; what changes is shown, and what was
+//! tampered with never loads.
 
 use std::path::{Path, PathBuf};
 
@@ -126,7 +126,7 @@ fn two_teams(registry: &str) {
     let run = ["run", "demo:competitor", "--input", INPUT];
     assert!(user.run(run).stderr.contains("nobody has vetted it"));
 
-    // Somebody vouches for it, and it runs.
+    // A person vouches for it, and it runs.
     let vetted = user.run([
         "vet",
         "demo:competitor",

@@ -238,7 +238,7 @@ async fn a_parent_that_returns_takes_its_children_along() {
     );
 }
 
-/// One child spins; its siblings, and its parent, go on.
+/// One child spins; its siblings and its parent continue.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spinning_child_costs_its_siblings_nothing() {
     let grant = "[grants.\"guests:misbehaves\"]\nmodels = []\nlimits = { fuel = \"400M\" }\n";

@@ -369,7 +369,7 @@ fn a_journal_that_somebody_else_wrote_gives_nothing_away() {
     let dir = format!("{}::/data", secret.display());
     let run = machine.run(["run", &reads, "-q", "-i", input, "--dir", &dir]);
     assert_eq!(run.json(0), "secret");
-    // The operator's own command is gone on with as it was given.
+    // The operator's own command is resumed unchanged.
     assert_eq!(machine.run(["replay", "last", "-q"]).json(0), "secret");
 
     forge(&machine, |command| command["seal"] = json!("00"));
@@ -451,7 +451,7 @@ fn a_journal_is_given_no_more_because_of_where_it_is_read() {
             "{args:?}: {replay}"
         );
     }
-    // What it has of its own stays within reach where its own file counts, and is asked about where it does not.
+    // Its own directories are allowed if its own file applies, and need trust if it does not.
     forge_in(&clone, |command| command["dirs"] = json!(["./data::/data"]));
     assert!(machine.run(journal).error(4).contains("the directory "));
     let own = [&journal[..], &config, &["-q"]].concat();

@@ -134,7 +134,7 @@ impl Bench {
             }
         }
         match random.below(4) {
-            // What is dropped is not waited for: its end falls together with the start of others.
+            // Dropped tasks are not waited for: they end while others start.
             0 => drop(run),
             1 => {
                 run.cancel();

@@ -1,4 +1,4 @@
-//! What must not get from one place to another: memory, keys, headers, compiled code.
+//! Content that must not leak from one place to another: memory, keys, headers, compiled code.
 
 use std::path::{Path, PathBuf};
 
@@ -82,7 +82,7 @@ pub(super) fn canary(program: &Program) -> Measured {
     measured
 }
 
-/// A byte of the compiled plugin is changed, at places spread over all of it: it is compiled anew each time.
+/// A byte of the compiled plugin is changed, at places spread over all of it: it is compiled again each time.
 pub(super) fn image_tampered(program: &Program) -> Measured {
     const PLACES: usize = 40;
     let mut measured = Measured::default();
@@ -116,7 +116,7 @@ pub(super) fn image_tampered(program: &Program) -> Measured {
         measured.expect(watched.output.code == first.output.code, || {
             format!("place {place}: {}", watched.output)
         });
-        // What was compiled anew is written anew.
+        // A plugin that was compiled again is also written again.
         loaded += usize::from(std::fs::read(&entry).unwrap() == bad);
     }
     measured.figure("flipped", PLACES as f64);
@@ -126,7 +126,7 @@ pub(super) fn image_tampered(program: &Program) -> Measured {
     measured
 }
 
-/// A server that repeats the key in whatever it says: no output and no file has it.
+/// A server that repeats the key in every answer: no output and no file contains it.
 pub(super) fn key_echoed(program: &Program) -> Measured {
     const KEY: &str = "sk-canary-4f1b2c9d8e7a6053";
     let mut measured = Measured::default();

@@ -1,8 +1,9 @@
 //! Texts that the host lifts out of a guest's memory, drawn at random.
 //!
-//! A run gets an area of memory: a list of texts, and bytes that each text points to. Most texts are right, with characters
-//! from the edges of every length; some are broken in one of many ways. What has to come of an area is known here, from a
-//! second reading that shares nothing with the engine's: exactly these texts, or a trap at the first that is broken.
+//! A run gets an area of memory: a list of texts, and bytes that each text points to. Most texts are right, with
+//! characters from the edges of every length; some are broken in one of many ways. The expected result of an area is
+//! known here, from a second reading that shares nothing with the engine's: exactly these texts, or a trap at the first
+//! that is broken.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ const BROKEN_IN: u64 = 16;
 /// Where a guest's areas begin, and the bytes of its memory.
 const AREA: u32 = 1024;
 const MEMORY: u64 = 65_536;
-/// The bit of a length that says that a text is UTF-16 and not Latin-1.
+/// The bit of a length that marks a text as UTF-16 and not Latin-1.
 const WIDE: u32 = 1 << 31;
 
 /// Characters at the edges of the lengths and ranges of UTF-8 and UTF-16.
@@ -302,7 +303,7 @@ fn overwrite(random: &mut Random, text: &mut [u8], with: &[u8]) {
     }
 }
 
-/// Reads a text as the canonical ABI says. Beyond the area memory is zero.
+/// Reads a text by the rules of the canonical ABI. Beyond the area, memory is zero.
 fn text(area: &[u8], at: u32, length: u32, encoding: StringEncoding) -> Result<String, &'static str> {
     let wide = match encoding {
         StringEncoding::UTF8 => false,

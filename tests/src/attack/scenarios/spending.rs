@@ -1,4 +1,4 @@
-//! What is billed against what is booked.
+//! Compares billed amounts with booked amounts.
 
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ pub(super) fn overspend(program: &Program) -> Measured {
     measured
 }
 
-/// A guest that drops its calls once they are sent, or returns before they are answered, at a server that bills each request
-/// when it has arrived, for all that it may have.
+/// A guest that drops its calls once they are sent, or returns before they are answered, at a server that bills each
+/// request when it has arrived, for all that it may have.
 pub(super) fn dropped_calls(program: &Program) -> Measured {
     const LIMIT: u64 = 50_000;
     // The guest's prompts are one byte or a few thousand.

@@ -1,4 +1,4 @@
-//! What the vendors write about their limits: the headers of every answer, and the refusals.
+//! The vendors' reports of their limits: the headers of every answer, and the refusals.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -34,7 +34,7 @@ pub(super) fn headers(dialect: Dialect, meters: &[Meter]) -> Vec<(String, String
             for meter in meters {
                 write(meter.unit.name(), meter);
             }
-            // The narrowest limit of tokens stands there once more.
+            // The narrowest limit of tokens is repeated there.
             let tokens = meters.iter().filter(|meter| meter.unit != Unit::Requests);
             if let Some(narrowest) = tokens.min_by_key(|meter| meter.remaining) {
                 write("tokens", narrowest);
