@@ -50,7 +50,7 @@ async fn releases(project: &Project, reference: &Reference, json: bool, printer:
         .try_for_each(|version| printer.text(version.to_string()))
 }
 
-/// Whether a locked plugin can run.
+/// The state of a locked plugin.
 enum ListedState {
     /// It can; these people vetted it.
     Runs(Vec<String>),

@@ -44,7 +44,7 @@ pub(super) struct Offer {
     pub(super) found: Found,
     pub(super) verdict: PolicyDecision,
     pub(super) wanted: Requirement,
-    /// Why it would not run at the moment, if vetting it would fix that.
+    /// The reason why it would not run at the moment, if vetting it would fix that.
     pub(super) pending: Option<Error>,
     /// The changes since it was last accepted; `None` if it never was.
     pub(super) changes: Option<Vec<Change>>,

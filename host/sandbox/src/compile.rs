@@ -86,7 +86,7 @@ pub struct Compilation {
 #[derive(Debug)]
 pub struct Abandon(Stop);
 
-/// Whether a load was abandoned, and the compiler to notify.
+/// The state of a load that can be abandoned, and the compiler to notify.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<Mutex<StopState>>);
 

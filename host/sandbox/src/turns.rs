@@ -185,7 +185,7 @@ const WORKER_TIME: Duration = Duration::from_millis(1);
 /// The most slices for which it keeps the worker: few enough for the budget that tokio gives one poll.
 const MAX_YIELDS: u32 = 40;
 
-/// How driving a guest ended.
+/// The end of driving a guest.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum GuestEnd<T> {
     /// The guest ended on its own.
@@ -293,7 +293,7 @@ impl Turns {
                         return Poll::Pending;
                     }
                     if meter.can_wait_in_calls() {
-                        // Where it waits shows in what a second poll reaches.
+                        // A second poll shows where it waits.
                         if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(&own)) {
                             return Poll::Ready(Some(GuestEnd::Ended(end)));
                         }

@@ -158,7 +158,7 @@ fn attributes(resolve: &Resolve, id: InterfaceId, opts: &mut Opts) {
     }
 }
 
-/// How far the derives support a type.
+/// The extent to which the derives support a type.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
     /// Holds a handle, future or stream.

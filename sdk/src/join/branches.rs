@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use super::{Branch, Done};
 
 pub(super) struct Branches<'a, T, E> {
-    /// How many were given.
+    /// The number of calls that were given.
     total: usize,
     max_concurrent: usize,
     waiting: VecDeque<Branch<'a, T, E>>,
@@ -38,7 +38,7 @@ impl<'a, T, E> Branches<'a, T, E> {
         self.total
     }
 
-    /// How many have not ended.
+    /// Returns the number of calls that have not ended.
     pub(super) fn left(&self) -> usize {
         self.waiting.len() + self.running.len()
     }

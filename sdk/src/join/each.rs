@@ -74,7 +74,7 @@ pub struct Settled<'a, T, E> {
 }
 
 impl<T, E> All<'_, T, E> {
-    /// Runs at most so many calls at once, and at least one.
+    /// Sets the maximum number of calls that run at once; at least one runs.
     ///
     /// ```
     /// use agenthost_sdk::join::{self, branch};
@@ -92,7 +92,7 @@ impl<T, E> All<'_, T, E> {
 }
 
 impl<T, E> Settled<'_, T, E> {
-    /// Runs at most so many calls at once, and at least one.
+    /// Sets the maximum number of calls that run at once; at least one runs.
     pub fn max_concurrent(mut self, most: usize) -> Self {
         self.branches.max_concurrent(most);
         self

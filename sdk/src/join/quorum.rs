@@ -112,7 +112,7 @@ pub struct Quorum<'a, T, E> {
 pub struct First<'a, T, E>(Quorum<'a, T, E>);
 
 impl<T, E> Quorum<'_, T, E> {
-    /// Runs at most so many calls at once, and at least one.
+    /// Sets the maximum number of calls that run at once; at least one runs.
     pub fn max_concurrent(mut self, most: usize) -> Self {
         self.branches.max_concurrent(most);
         self
@@ -120,7 +120,7 @@ impl<T, E> Quorum<'_, T, E> {
 }
 
 impl<T, E> First<'_, T, E> {
-    /// Runs at most so many calls at once, and at least one: with 1, a list of fallbacks.
+    /// Sets the maximum number of calls that run at once; at least one runs. With 1, the calls are a list of fallbacks.
     ///
     /// ```
     /// use agenthost_sdk::join::{self, branch};

@@ -152,7 +152,7 @@ impl<'a, T, E> Vote<'a, T, E> {
         }
     }
 
-    /// Runs at most so many calls at once, and at least one.
+    /// Sets the maximum number of calls that run at once; at least one runs.
     pub fn max_concurrent(mut self, most: usize) -> Self {
         self.branches.max_concurrent(most);
         self

@@ -31,7 +31,7 @@ pub struct Settings {
     pub workers: Workers,
     /// The number of failed items after which no further task is started.
     pub max_failures: Option<u64>,
-    /// How outputs are split into items.
+    /// The way in which outputs are split into items.
     pub layout: Layout,
 }
 
@@ -44,7 +44,7 @@ pub fn window(workers: u32) -> u64 {
     u64::from(workers) * 4 + 64
 }
 
-/// Why a batch stopped before its end.
+/// The reason why a batch stopped before its end.
 #[derive(Debug)]
 pub enum Stop {
     /// This number of items failed.
@@ -89,7 +89,7 @@ pub struct Summary {
     pub workers: u32,
     /// The number of running tasks.
     pub running: usize,
-    /// Why it stopped before its end, if it did.
+    /// The reason why it stopped before its end, if it did.
     pub stop: Option<Stop>,
 }
 

@@ -22,7 +22,7 @@ use agenthost_core::limits::Spent;
 use agenthost_core::printable;
 use agenthost_core::task::{Failure, FailureClass, Outcome};
 
-/// How the output of a task is split into items.
+/// The way in which the output of a task is split into items.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Layout {
     /// Whether tasks take several items.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::items::{BatchItem, Found, ItemLocation, Reader};
 use agenthost_core::error::{Error, Result};
 
-/// How an input is made from items.
+/// The way in which an input is made from items.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shape {
     /// An item is an input.
@@ -77,7 +77,7 @@ pub type Check<'c> = dyn Fn(&Value) -> Result<(), String> + 'c;
 pub struct Bad {
     /// The place of the item.
     pub at: ItemLocation,
-    /// Why it does not fit.
+    /// The reason why it does not fit.
     pub reason: String,
 }
 

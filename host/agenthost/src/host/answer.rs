@@ -15,7 +15,7 @@ pub(super) enum Judged {
     Broken {
         /// The reply.
         reply: Reply,
-        /// How it violates it.
+        /// The violation.
         why: String,
     },
 }

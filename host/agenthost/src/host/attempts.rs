@@ -70,7 +70,7 @@ struct Model<'a> {
     price: Option<Price>,
 }
 
-/// Why a request brought no reply.
+/// The reason why a request brought no reply.
 enum Failed {
     /// A failure of the provider or the gate: another attempt or another model may succeed.
     Provider(ProviderError),

@@ -535,7 +535,7 @@ impl TaskLog {
     }
 }
 
-/// Whether a recorded request is `ask`, although its hash differs: media were once written as lists of numbers.
+/// Returns whether a recorded request is `ask`, although its hash differs: media were once written as lists of numbers.
 pub(super) fn is_same_ask(known: &CallRecord, ask: &Ask) -> bool {
     let recorded = || serde_json::from_str::<Ask>(known.body.as_ref()?).ok();
     ask.has_media() && recorded().is_some_and(|recorded| recorded == *ask)
