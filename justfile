@@ -25,7 +25,7 @@ test *args:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --exclude agenthost-tests --exclude agenthost-guests
 
-# Write docs/cli.md anew from the definition of the command line
+# Regenerate docs/cli.md from the definition of the command line
 bless:
     AGENTHOST_BLESS=1 cargo test -p agenthost-cli --lib reference
 
