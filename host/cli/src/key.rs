@@ -1,4 +1,4 @@
-//! `agenthost key`: make keys, sign plugins with them, verify what others signed.
+//! `agenthost key`: creates keys, signs plugins, and verifies signatures.
 //!
 //! A password comes from AGENTHOST_KEY_PASSWORD or from the terminal, without echo; never from stdin or a flag, which
 //! other people or programs could see.

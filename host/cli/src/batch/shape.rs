@@ -1,4 +1,4 @@
-//! Whether a plugin takes a list of items, and whether it returns a result for each, by its types.
+//! Determines whether a plugin takes a list of items, and whether it returns a result for each, by its types.
 
 use serde_json::Value;
 
