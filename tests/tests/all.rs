@@ -44,6 +44,7 @@ mod all {
     mod replay;
     mod resume;
     mod runs;
+    mod screens;
     mod rust_first;
     mod server;
     mod sharing;
