@@ -44,8 +44,8 @@ mod all {
     mod replay;
     mod resume;
     mod runs;
-    mod screens;
     mod rust_first;
+    mod screens;
     mod server;
     mod sharing;
     mod taking_over;
@@ -56,16 +56,16 @@ mod all {
     mod untrusted_grants;
     mod validation;
     mod values;
-}
 
-/// Tests that run cargo, which builds crates: `cargo test --workspace -- --skip slow::` leaves them out.
-mod slow {
-    mod cassettes;
-    mod guide;
-    mod new;
-    mod provenance;
-    mod python;
-    mod toolchain;
+    /// Tests that build crates with cargo. `cargo test --workspace -- --skip slow::` leaves them out.
+    mod slow {
+        mod cassettes;
+        mod guide;
+        mod new;
+        mod provenance;
+        mod python;
+        mod toolchain;
+    }
 }
 
 use std::sync::Arc;

@@ -28,7 +28,10 @@ fn the_page_begins_with_what_a_reviewer_decides_by() {
     let page = machine.run(["inspect", "above.wasm"]).stdout;
     let digest = agenthost::plugin::Digest::of(&bytes);
     let size = bytes.len().div_ceil(1024);
-    assert!(page.contains(&format!("\nsize       {size} KiB\ndigest     {digest}\n")), "{page}");
+    assert!(
+        page.contains(&format!("\nsize       {size} KiB\ndigest     {digest}\n")),
+        "{page}"
+    );
     let _filters = filters();
     insta::assert_snapshot!(screen(&machine, &["inspect", "above.wasm"]), @"");
 

@@ -99,7 +99,10 @@ fn a_run_and_its_page() {
 fn a_batch_and_its_page() {
     let (_server, machine) = answering(&["fails"]);
     let _filters = filters();
-    machine.write("items.jsonl", "{\"failed\": \"as asked\"}\n{\"escalated\": \"too dear\"}\n");
+    machine.write(
+        "items.jsonl",
+        "{\"failed\": \"as asked\"}\n{\"escalated\": \"too dear\"}\n",
+    );
     insta::assert_snapshot!(screen(&machine, &["batch", "fails.wasm", "items.jsonl"]), @"");
     insta::assert_snapshot!(screen(&machine, &["show", &newest(&machine)]), @"");
 }
@@ -119,7 +122,11 @@ fn what_doctor_finds_in_a_configuration() {
     // The other checks depend on the machine and on the engine.
     let stable = ["configuration", "model ", "limits of a task", "plugins of registries"];
     let page = screen(&machine, &["doctor"]);
-    let lines = page.lines().filter(|line| stable.iter().any(|check| line.get(5..).is_some_and(|line| line.starts_with(check))));
+    let lines = page.lines().filter(|line| {
+        stable
+            .iter()
+            .any(|check| line.get(5..).is_some_and(|line| line.starts_with(check)))
+    });
     insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @"");
 }
 
