@@ -2,6 +2,7 @@
 //!
 //! `cargo insta test --accept --workspace --test all -- screens inspect` writes the snapshots again after a change.
 
+use agenthost_tests::dummy;
 use agenthost_tests::env::{Output, TestEnv};
 use agenthost_tests::server::{Reply, Server};
 
@@ -18,12 +19,15 @@ pub(crate) fn filters() -> impl Drop {
         (r"\bdigest [0-9a-f]{12}\b", "digest [digest]"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "[time]"),
         (r"\d+ m?s ago", "[age]"),
-        (r"\d+\.\d+ s\b", "[duration]"),
+        (r", \d+\.\d+ s waited in all", ""),
+        (r"( ?) *\b\d+\.\d+ s\b", "$1[duration]"),
+        (r"OUTCOME +TIME", "OUTCOME TIME"),
+        (r"127\.0\.0\.1:\d+", "[address]"),
         (r"\d+(\.\d+)? items/s", "[rate]"),
         (r"size( +)\d+ KiB", "size$1[size]"),
         (r"wit-component \d+\.\d+\.\d+", "wit-component [version]"),
         // The diagram of the calls depends on their times.
-        (r"(?s)\n +0 +\[duration\]\n.*", "\n[diagram]"),
+        (r"(?s)\n +0 \[duration\]\n.*", "\n[diagram]"),
     ] {
         settings.add_filter(pattern, word);
     }
@@ -103,7 +107,7 @@ fn a_batch_and_its_page() {
         "items.jsonl",
         "{\"failed\": \"as asked\"}\n{\"escalated\": \"too dear\"}\n",
     );
-    insta::assert_snapshot!(screen(&machine, &["batch", "fails.wasm", "items.jsonl"]), @"");
+    insta::assert_snapshot!(screen(&machine, &["batch", "fails.wasm", "items.jsonl", "--output", "results.jsonl"]), @"");
     insta::assert_snapshot!(screen(&machine, &["show", &newest(&machine)]), @"");
 }
 
@@ -159,8 +163,13 @@ fn a_configuration_with_an_unknown_key() {
 
 #[test]
 fn a_plugin_that_wants_more_than_a_host_offers() {
-    let (_server, machine) = answering(&["connects"]);
-    let args = ["run", "connects.wasm", "--input", "\"127.0.0.1:80\""];
+    let machine = machine();
+    let sockets = "package wasi:sockets@0.2.3; interface tcp-create-socket { create: func() -> u32; }";
+    let dials = "package demo:dials@0.1.0;
+        interface task { run: async func(input: string) -> string; }
+        world dials { import wasi:sockets/tcp-create-socket@0.2.3; export task; }";
+    machine.write("dials.wasm", dummy::component(&[sockets, dials]));
+    let args = ["run", "dials.wasm", "--input", "\"127.0.0.1:80\""];
     insta::assert_snapshot!(screen(&machine, &args), @"");
 }
 
