@@ -33,7 +33,30 @@ fn the_page_begins_with_what_a_reviewer_decides_by() {
         "{page}"
     );
     let _filters = filters();
-    insta::assert_snapshot!(screen(&machine, &["inspect", "above.wasm"]), @"");
+    insta::assert_snapshot!(screen(&machine, &["inspect", "above.wasm"]), @"
+    plugin     demo:above@0.2.0
+    may do     calls models; starts demo:below; nothing else
+    models     any name (it does not say which)
+    sub-agent  demo:below@0.1.0
+    imports    the contract; 1 sub-agent (--imports names all)
+    licence    not stated
+    source     not stated
+    made with  wit-component [version]
+    revision   not recorded
+    size       [size]
+    digest     sha256:[digest]
+               SHA-256 of the file; compare it with `sha256sum` of a build of the same source with the same tools
+
+    interface demo:above/task@0.2.0
+      record question {
+        text: string,
+        most: option<u32>,
+      }
+
+      run: async func(input: question) -> result<string, string>;
+
+      (no docs are embedded; those of a Rust plugin are when it uses the SDK's macro)
+    ");
 
     let more = machine.run(["inspect", "above.wasm", "--imports"]).stdout;
     assert!(
