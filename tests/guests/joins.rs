@@ -3,10 +3,77 @@
 
 use std::fmt::Display;
 
-use agenthost_sdk::join::{Done, Tie};
+use agenthost_sdk::join::{Labeled, Tie};
 use agenthost_sdk::prelude::*;
 
-agenthost_sdk::plugin!(path = "wit/joins");
+agenthost_sdk::plugin!(
+    inline = r#"
+/// Starts a leaf per prompt under one of the SDK's join policies, and tells what came of it.
+package guests:joins@0.1.0;
+
+interface task {
+  use agenthost:plugin/types@0.1.0.{failure};
+
+  variant policy {
+    all,
+    settled,
+    quorum(u32),
+    first,
+    /// With the first answer where there is a tie.
+    vote,
+    /// Without a winner where there is a tie.
+    vote-or-fail,
+    /// Panics when the first is done, with the others on their way.
+    crash,
+  }
+
+  record plan {
+    policy: policy,
+    /// One leaf each.
+    prompts: list<string>,
+    /// How many leaves run at a time.
+    at-once: option<u32>,
+    /// Do all of it so many times, one after the other, and tell of the last.
+    rounds: option<u32>,
+    /// Asked of one more leaf at the end.
+    after: option<string>,
+  }
+
+  record lane {
+    /// `done`, `failed`, `winner`, `agreed`, `dissent` or `abstained`.
+    how: string,
+    index: u32,
+    name: string,
+    /// The answer, or the failure.
+    text: string,
+  }
+
+  record joined {
+    /// `ok`, or why the policy failed.
+    decision: string,
+    lanes: list<lane>,
+    after: option<string>,
+  }
+
+  run: async func(input: plan) -> result<joined, failure>;
+}
+
+world joins {
+  include agenthost:plugin/plugin@0.1.0;
+  import guests:leaf/task@0.1.0;
+  export task;
+}
+
+/// Asks a model once, and answers with its words.
+package guests:leaf@0.1.0 {
+  interface task {
+    use agenthost:plugin/types@0.1.0.{failure};
+    /// Takes the prompt. One that starts with `=` is the answer itself, and nobody is asked.
+    run: async func(input: string) -> result<string, failure>;
+  }
+}
+"#
+);
 
 async fn run(input: Plan) -> Result<Joined, Failure> {
     for _ in 1..input.rounds.unwrap_or(1) {
@@ -73,20 +140,20 @@ async fn once(input: &Plan) -> (String, Vec<Lane>) {
                     let mut lanes = list("winner", [tally.winner]);
                     lanes.extend(list("agreed", tally.agreed));
                     lanes.extend(list("dissent", tally.dissent));
-                    lanes.extend(list("abstained", tally.abstained));
+                    lanes.extend(list("abstained", tally.failed));
                     (ok, lanes)
                 }
-                Err(error) => (error.to_string(), list("abstained", error.abstained)),
+                Err(error) => (error.to_string(), list("abstained", error.failed)),
             }
         }
     }
 }
 
-fn list<V: Display>(how: &str, done: impl IntoIterator<Item = Done<V>>) -> Vec<Lane> {
+fn list<V: Display>(how: &str, done: impl IntoIterator<Item = Labeled<V>>) -> Vec<Lane> {
     done.into_iter().map(|done| told(how, done)).collect()
 }
 
-fn told<V: Display>(how: &str, done: Done<V>) -> Lane {
+fn told<V: Display>(how: &str, done: Labeled<V>) -> Lane {
     Lane {
         how: how.to_owned(),
         index: done.index as u32,

@@ -103,7 +103,7 @@ pub struct Threat {
     /// The action of an attacker.
     pub threat: String,
     /// The defense of the host.
-    pub defence: String,
+    pub defense: String,
     /// Tests of the documented command that prove it beside the cases, by their full names in `tests/tests/all.rs`.
     #[serde(default)]
     pub tests: Vec<String>,

@@ -63,7 +63,7 @@ impl Program {
     pub fn machine(&self) -> TestEnv {
         let machine = TestEnv::new(&self.binary.display().to_string());
         match &self.without {
-            Some(defence) => machine.var("AGENTHOST_WEAKEN", defence),
+            Some(defense) => machine.var("AGENTHOST_WEAKEN", defense),
             None => machine,
         }
     }
