@@ -3,7 +3,8 @@
 //! The library's errors carry data, and their own hints name files and keys. This module adds commands and flags for
 //! the errors that have one. There is one function for each crate.
 
-use agenthost::error::Error;
+use agenthost::error::{Classify as _, Error};
+use agenthost::journal::{CassetteError, JournalError};
 use agenthost::plugin::{ComponentError, ImportsRefused};
 use agenthost::sandbox::SandboxError;
 
@@ -11,9 +12,28 @@ use agenthost::sandbox::SandboxError;
 /// library's.
 pub(super) fn hint(error: &Error) -> Option<String> {
     let set = error.added_hint().map(str::to_owned);
-    set.or_else(|| plugin(error))
+    set.or_else(|| journal(error))
+        .or_else(|| plugin(error))
         .or_else(|| sandbox(error))
         .or_else(|| error.hint().map(str::to_owned))
+}
+
+fn journal(error: &Error) -> Option<String> {
+    if let Some(cassette) = error.downcast_ref::<CassetteError>() {
+        return match cassette {
+            CassetteError::Read { .. } | CassetteError::TooLarge { .. } | CassetteError::Invalid { .. } => {
+                Some("Fix the file, or record it again: agenthost run PLUGIN --input … --record FILE".into())
+            }
+            _ => cassette.hint(),
+        };
+    }
+    match error.downcast_ref()? {
+        JournalError::Link { .. } => Some(
+            "Remove the link; to keep the journal elsewhere, name its place with --journal, or with `file` under [journal] in your own configuration"
+                .into(),
+        ),
+        _ => None,
+    }
 }
 
 fn plugin(error: &Error) -> Option<String> {
@@ -60,6 +80,13 @@ mod tests {
             "`dirs = [\"HOST::GUEST\"]` in [grants.\"demo:reader\"], or --dir HOST::GUEST if it is the plugin that is run."
         ));
         assert!(!refused("wasi:sockets/tcp@0.2.6").contains("--dir"));
+    }
+
+    #[test]
+    fn the_flag_that_moves_the_journal_is_named_for_a_link() {
+        let error = Error::from(JournalError::Link { path: "j.db".into() });
+        assert!(hint(&error).unwrap().contains("--journal"));
+        assert!(!error.hint().unwrap().contains("--journal"));
     }
 
     #[test]
