@@ -7,13 +7,14 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::hints::hint;
 use super::output::{Printer, counted, exit};
 use super::table::thousands;
 use super::terminal::{Style, Styled, indented};
 use super::{Global, cache_dir, registry};
 use agenthost::config::trust::crates::CrateBuild;
 use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
-use agenthost::error::{Error, Result};
+use agenthost::error::{ErrorClass, Result, with_causes};
 use agenthost::gate::{self, Holder, Sharing};
 use agenthost::host::Host;
 use agenthost::limits::{LimitKind, units};
@@ -85,7 +86,12 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
             configuration(&mut report, &config, env);
             plugins(&mut report, &config, env);
         }
-        Err(error) => report.add("configuration", CheckStatus::Fail, error.to_string(), error.hint()),
+        Err(error) => report.add(
+            "configuration",
+            CheckStatus::Fail,
+            with_causes(&error),
+            hint(&error).as_deref(),
+        ),
     }
     engine(&mut report);
     core_dumps(&mut report);
@@ -163,10 +169,10 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
     report.add("configuration", CheckStatus::Ok, found, None);
 
     let own = PriceTable::of(config);
-    let wrong_price = own.as_ref().err().map(Error::to_string);
-    let (prices, state, hint) = match &own {
+    let wrong_price = own.as_ref().err().map(|error| with_causes(error));
+    let (prices, state, advice) = match &own {
         Ok(prices) => (prices, CheckStatus::Ok, None),
-        Err(error) => (&PriceTable::builtin(), CheckStatus::Fail, error.hint()),
+        Err(error) => (&PriceTable::builtin(), CheckStatus::Fail, hint(error)),
     };
     for (name, chain) in config.models() {
         models(report, config, prices, name, chain);
@@ -178,7 +184,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
         };
         format!("{first}the embedded table of {}", prices.as_of())
     });
-    report.add("prices", state, found, hint);
+    report.add("prices", state, found, advice.as_deref());
     if config.is_offline_default() {
         report.add(
             "models",
@@ -219,8 +225,13 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
             );
         }
         // Reported already.
-        Err(error) if Some(error.to_string()) == wrong_price => {}
-        Err(error) => report.add("sandbox", CheckStatus::Fail, error.to_string(), error.hint()),
+        Err(error) if wrong_price.is_some() && error.class() == ErrorClass::Config => {}
+        Err(error) => report.add(
+            "sandbox",
+            CheckStatus::Fail,
+            with_causes(&error),
+            hint(&error).as_deref(),
+        ),
     }
     match cache_dir(env) {
         Some(dir) => report.add("compiled plugins", CheckStatus::Ok, dir.display().to_string(), None),
@@ -270,7 +281,7 @@ fn plugins(report: &mut Report, config: &Config, env: &Env) {
     const NAME: &str = "plugins of registries";
     let project = match registry::project(config, env) {
         Ok(project) => project,
-        Err(error) => return report.add(NAME, CheckStatus::Fail, error.to_string(), error.hint()),
+        Err(error) => return report.add(NAME, CheckStatus::Fail, with_causes(&error), hint(&error).as_deref()),
     };
     let locked = counted(project.lock().plugins().count() as u64, "plugins");
     let away = project
@@ -462,7 +473,7 @@ fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (CheckStatus, 
     match (config.key(name), &provider.key) {
         (Ok(Some(_)), Some(source)) => (CheckStatus::Ok, format!("key from {source}, at {address}"), None),
         (Ok(_), _) => (CheckStatus::Ok, format!("no key, at {address}"), None),
-        (Err(error), _) => (CheckStatus::Fail, error.to_string(), error.hint().map(str::to_owned)),
+        (Err(error), _) => (CheckStatus::Fail, with_causes(&error), hint(&error)),
     }
 }
 

@@ -3,12 +3,13 @@
 
 use serde_json::{Value, json};
 
+use super::hints::hint;
 use super::output::Printer;
 use super::table::thousands;
 use super::terminal::{Styled, indented};
 use super::{Global, cache_home};
 use agenthost::config::{Config, Env};
-use agenthost::error::{Error, Result};
+use agenthost::error::{Error, Result, with_causes};
 use agenthost::host::PluginSource;
 use agenthost::plugin::Plugin;
 use agenthost::printable::one_line;
@@ -158,8 +159,8 @@ impl Offer {
     /// Prints what is still missing.
     pub(super) fn say_pending(&self, printer: &Printer) {
         if let Some(pending) = &self.pending {
-            printer.note(&format!("before it runs: {}", pending.message()));
-            if let Some(hint) = pending.hint() {
+            printer.note(&format!("before it runs: {}", with_causes(pending)));
+            if let Some(hint) = hint(pending) {
                 printer.say(&format!("hint: {hint}"));
             }
         }

@@ -307,7 +307,7 @@ impl Project {
             .cache
             .read(&locked.digest)
             .map_err(|error| error.context(&format!("{} {}", locked.name, locked.version)))?;
-        let plugin = Plugin::read(&bytes).map_err(|error| error.context(&locked.name.to_string()))?;
+        let plugin = Plugin::read(&bytes).map_err(|error| Error::from(error).context(&locked.name.to_string()))?;
         locked.check(&plugin)?;
         let signatures = locked.signatures.iter().map(|digest| self.cache.signature(digest));
         Ok((plugin, bytes, signatures.collect::<Result<Vec<_>>>()?))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use agenthost_core::error::{Error, Result};
+use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_registry::Reference;
 
 /// The place of a plugin.
@@ -87,7 +87,7 @@ impl PluginSource {
 }
 
 fn error_of(name: &str, error: &Error) -> Error {
-    Error::config(format!("the sub-agent {name}: {error}")).with_hint(error.hint().unwrap_or_default())
+    Error::config(format!("the sub-agent {name}: {}", with_causes(error))).with_hint(error.hint().unwrap_or_default())
 }
 
 impl From<PathBuf> for PluginSource {

@@ -105,7 +105,10 @@ impl FromStr for Denied {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.starts_with("sha256:") {
-            return text.parse().map(Self::Digest).map_err(told);
+            return text
+                .parse()
+                .map(Self::Digest)
+                .map_err(|error: agenthost_plugin::InvalidDigest| error.to_string());
         }
         match text.split_once('@') {
             Some((name, version)) => {

@@ -138,7 +138,7 @@ impl Project {
         source.fetch(&release, &self.cache).await?;
         let bytes = self.cache.read(&release.digest)?;
         let at = format!("{}{tag}", source.place());
-        let plugin = Plugin::read(&bytes).map_err(|error| error.context(&at))?;
+        let plugin = Plugin::read(&bytes).map_err(|error| Error::from(error).context(&at))?;
         let (name, version) = statement::identity(&plugin).map_err(|error| error.context(&at))?;
         let other = |what: String| {
             Error::denied(format!("{at}: what is kept there is {what}"))

@@ -102,7 +102,7 @@ pub fn verify_file(path: &Path, signature: &Path, key: &PublicKey) -> Result<Ver
         .and_then(|text| Signature::parse(&text))
         .and_then(|signature| signature.verify(key, &bytes))
         .map_err(|error| error.at(path))?;
-    let plugin = Plugin::read(&bytes).map_err(|error| error.at(path))?;
+    let plugin = Plugin::read(&bytes).map_err(|error| Error::from(error).at(path))?;
     if let Some(statement) = &verified.statement {
         statement.check(&plugin)?;
     }
@@ -112,7 +112,7 @@ pub fn verify_file(path: &Path, signature: &Path, key: &PublicKey) -> Result<Ver
 #[cfg(feature = "signing")]
 fn read(path: &Path) -> Result<(Plugin, Vec<u8>)> {
     let bytes = agenthost_plugin::read(path)?;
-    let plugin = Plugin::read(&bytes).map_err(|error| error.at(path))?;
+    let plugin = Plugin::read(&bytes).map_err(|error| Error::from(error).at(path))?;
     Ok((plugin, bytes))
 }
 
