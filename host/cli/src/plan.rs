@@ -204,7 +204,7 @@ impl<'a> Plan<'a> {
                 "calls": limits.calls,
                 "fuel": limits.fuel,
                 "memory_bytes": limits.memory,
-                "timeout_ms": limits.time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+                "timeout_ms": limits.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
                 "tasks": limits.tasks,
                 "depth": limits.depth,
             },

@@ -349,8 +349,8 @@ pub fn unusual(limits: &Limits) -> serde_json::Map<String, Value> {
         ("memory", limits.memory != usual.memory, count(limits.memory)),
         (
             "timeout",
-            limits.time != usual.time,
-            text(limits.time.map(|time| format!("{}ms", time.as_millis()))),
+            limits.timeout != usual.timeout,
+            text(limits.timeout.map(|time| format!("{}ms", time.as_millis()))),
         ),
         ("tasks", limits.tasks != usual.tasks, count(limits.tasks)),
         ("depth", limits.depth != usual.depth, count(limits.depth.map(u64::from))),

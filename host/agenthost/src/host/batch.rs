@@ -243,7 +243,7 @@ impl Batch {
             id: TaskId::root().child(number),
             plugin: Arc::clone(&self.plugin),
             account: self.account.child(&limits),
-            deadline: limits.time.filter(|_| !replay).map(|time| started + time),
+            deadline: limits.timeout.filter(|_| !replay).map(|timeout| started + timeout),
             // The tasks of a batch are one level below the root.
             deepest: limits.depth.map_or(u32::MAX, |depth| depth.saturating_add(1)),
             cancel: self.stop.child_token(),

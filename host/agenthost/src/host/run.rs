@@ -549,7 +549,7 @@ impl Host {
             plugin: Arc::clone(plugin),
             account: Account::root(&self.config().run().limits).child(&limits),
             // A replay takes a different time than the recorded run.
-            deadline: limits.time.filter(|_| !replay).map(|time| started + time),
+            deadline: limits.timeout.filter(|_| !replay).map(|timeout| started + timeout),
             deepest: limits.depth.unwrap_or(u32::MAX),
             cancel: cancel.clone(),
             limits,

@@ -174,7 +174,7 @@ impl RunState {
         failpoint!(await "spawn.sub-task");
         let started = Instant::now();
         let limits = self.host.sub_task_limits(sub_agent);
-        let own_deadline = limits.time.map(|time| started + time);
+        let own_deadline = limits.timeout.map(|timeout| started + timeout);
         // A replayed task ends where it ended in the record, even if its parent is cancelled earlier.
         let replay = self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
         let cancel = if replay {

@@ -323,7 +323,7 @@ fn only_unusual_limits_are_kept() {
         calls: None,
         fuel: Some(7),
         cost: Some("0.5".parse().unwrap()),
-        time: Some(std::time::Duration::from_millis(1_500)),
+        timeout: Some(std::time::Duration::from_millis(1_500)),
         ..Limits::task_default()
     };
     let kept = unusual(&limits);

@@ -256,7 +256,7 @@ impl Case {
         LimitsPatch {
             tokens: self.tokens[1].map(Cap::At),
             cost: self.cost[1].map(|pico| Cap::At(Usd::from_pico(pico))),
-            time: Some(Cap::At(Duration::from_millis(self.time[0]))),
+            timeout: Some(Cap::At(Duration::from_millis(self.time[0]))),
             ..LimitsPatch::default()
         }
     }
