@@ -10,12 +10,12 @@ use serde::Serialize;
 use super::output::{Printer, counted, exit};
 use super::table::thousands;
 use super::terminal::{Style, Styled, indented};
-use super::{Global, cache_dir, registry};
+use super::{Global, builder, cache_dir, registry};
+use agenthost::Host;
 use agenthost::config::trust::crates::CrateBuild;
 use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
 use agenthost::error::{Error, Result};
 use agenthost::gate::{self, Holder, Sharing};
-use agenthost::host::Host;
 use agenthost::limits::{LimitKind, units};
 use agenthost::plugin::build;
 use agenthost::price::PriceTable;
@@ -207,7 +207,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
     .collect();
     report.add("limits of a task", CheckStatus::Ok, shown.join(", "), None);
 
-    match Host::builder(config.clone()).cache_dir(cache_dir(env)).build() {
+    match builder(env).config(config.clone()).build() {
         Ok(host) => {
             memory(report, &host);
             let (slots, bound) = host.machine().task_slots();
@@ -441,7 +441,7 @@ fn rates(provider: &ProviderConfig) -> String {
 /// Returns whether the provider's key is there, and where; never the key.
 fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (CheckStatus, String, Option<String>) {
     match &provider.kind {
-        ProviderKind::Offline => return (CheckStatus::Ok, "offline".into(), None),
+        ProviderKind::Offline | ProviderKind::Code { .. } => return (CheckStatus::Ok, "offline".into(), None),
         ProviderKind::Script { file } if file.is_file() => {
             return (CheckStatus::Ok, format!("script {}", file.display()), None);
         }

@@ -466,15 +466,11 @@ impl Reply {
         let json = self.json.as_ref().map(Value::to_string);
         let text = json.or_else(|| self.text.as_ref().map(text::Text::joined));
         let content = text.map(|text| vec![Part::Text(text)]);
-        llm::Reply {
-            content: content.or_else(|| self.content.clone()).unwrap_or_default(),
-            model: self.model.clone(),
-            stop: self.stop,
-            refusal: self.refusal.clone(),
-            usage: self.usage.as_ref().map(Tokens::usage),
-            request_id: None,
-            quota: None,
-        }
+        llm::Reply::of(content.or_else(|| self.content.clone()).unwrap_or_default())
+            .with_model(&self.model)
+            .with_stop(self.stop)
+            .with_refusal(self.refusal.clone())
+            .with_usage(self.usage.as_ref().map(Tokens::usage))
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::{Limits, Usd};
 use super::units::{parse_bytes, parse_count, parse_duration};
+use super::{Limits, Usd};
 
 /// One limit as it is written: a value, or the word `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -229,15 +229,7 @@ fn texts_come_back_as_they_were() {
         "[1,2]",
         "{\"a\":1e3}",
     ] {
-        let reply = llm::Reply {
-            content: vec![Part::Text(text.to_owned())],
-            model: "m".into(),
-            stop: Stop::End,
-            refusal: None,
-            usage: None,
-            request_id: None,
-            quota: None,
-        };
+        let reply = llm::Reply::new(text).with_model("m");
         let written = serde_json::to_string(&Reply::of(&reply)).unwrap();
         let read: Reply = serde_json::from_str(&written).unwrap();
         assert_eq!(read.reply(), reply, "{written}");
