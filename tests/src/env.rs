@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use agenthost::Host;
 use agenthost::config::{Config, Env};
-use agenthost::host::Host;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -289,7 +289,11 @@ impl TestEnv {
     /// When the configuration is wrong or the machine refuses.
     pub fn host(&self) -> Host {
         let config = Config::load(&self.surroundings()).unwrap();
-        Host::builder(config).cache_dir(Some(self.compiled())).build().unwrap()
+        Host::builder()
+            .config(config)
+            .cache_dir(self.compiled())
+            .build()
+            .unwrap()
     }
 }
 

@@ -13,8 +13,7 @@ mod values;
 
 use std::sync::OnceLock;
 
-use agenthost::config::Config;
-use agenthost::host::Host;
+use agenthost::Host;
 
 pub use self::components::{component, sections};
 pub use self::documents::{files, references};
@@ -55,7 +54,7 @@ mod plugins {
 /// A host that is used by all inputs.
 fn host() -> &'static Host {
     static HOST: OnceLock<Host> = OnceLock::new();
-    HOST.get_or_init(|| Host::builder(Config::builtin().unwrap()).build().unwrap())
+    HOST.get_or_init(|| Host::builder().build().unwrap())
 }
 
 /// A directory that is used by all inputs, one after the other; in memory if the system has such a place.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use agenthost::plugin::{Digest, Plugin, build};
+use agenthost::plugin::{Digest, PluginInfo, build};
 use serde_json::{Value, json};
 
 /// The components of all guests and of the example plugins.
@@ -65,7 +65,7 @@ fn build_plugin(name: &str, built: &mut BTreeMap<String, PathBuf>) -> PathBuf {
     let dir = workspace().join("plugins").join(name);
     let component = build::build(&dir).unwrap_or_else(|error| panic!("{error}"));
     let bytes = std::fs::read(&component.path).unwrap();
-    for below in Plugin::read(&bytes).unwrap().sub_agents {
+    for below in PluginInfo::read(&bytes).unwrap().sub_agents {
         let (_, short) = below.plugin.name.split_once(':').unwrap();
         build_plugin(short, built);
     }

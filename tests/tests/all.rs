@@ -68,11 +68,10 @@ mod all {
     }
 }
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use agenthost::host::{Host, LoadedPlugin};
 use agenthost::limits::LimitsPatch;
+use agenthost::{Host, Plugin};
 use agenthost_tests::env::TestEnv;
 use agenthost_tests::guests::guests;
 use agenthost_tests::server::Server;
@@ -99,13 +98,13 @@ fn guest(name: &str) -> String {
 }
 
 /// A guest, loaded into `host`.
-async fn load(host: &Host, path: &str) -> Arc<LoadedPlugin> {
-    Arc::new(host.load(std::path::Path::new(path)).await.unwrap())
+async fn load(host: &Host, path: &str) -> Plugin {
+    host.load(path).await.unwrap()
 }
 
 /// The report of one run, as `--json` prints it.
-async fn report(host: &Host, plugin: &Arc<LoadedPlugin>, input: &Value, flags: &[(&str, &str)]) -> Value {
-    let run = host.spawn(plugin, input, &limits(flags)).unwrap();
+async fn report(host: &Host, plugin: &Plugin, input: &Value, flags: &[(&str, &str)]) -> Value {
+    let run = host.run(plugin, input).limits(&limits(flags)).start().unwrap();
     // Far longer than any of them takes: something is waited for that never comes.
     let report = tokio::time::timeout(Duration::from_secs(60), run.report()).await;
     serde_json::to_value(&*report.expect("the run hangs")).unwrap()

@@ -1,40 +1,30 @@
-//! Events: a program watches a run while it does other work.
+//! Events: watches a run from the side, while the program goes on with something else.
 //!
 //! `cargo run --example events` needs no key: the offline provider answers.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::path::Path;
-use std::sync::Arc;
 
-use agenthost::config::{Config, Env};
-use agenthost::host::Host;
-use agenthost::limits::LimitsPatch;
-use agenthost::run::Event;
+use agenthost::config::Env;
+use agenthost::{Config, Event, Host};
 use serde_json::json;
-use tokio::sync::broadcast::error::RecvError;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let host = Host::builder(Config::load(&Env::from_process()?)?).build()?;
-    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
-    let competitor = Arc::new(host.load(&plugins.join("competitor")).await?);
+    let host = Host::builder().config(Config::load(&Env::from_process()?)?).build()?;
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
+    let competitor = host.load(plugins.join("competitor")).await?;
 
-    let questions = [
-        "What does it sell?",
-        "How does it charge?",
-        "What do its customers complain about?",
-    ];
+    let questions = ["What does it sell?", "How does it charge?"];
     let input = json!({"company": "Acme Robotics", "questions": questions});
-    let run = host.spawn(&competitor, &input, &LimitsPatch::default())?;
+    let run = host.run(&competitor, &input).start()?;
 
     let mut events = run.events();
     let watcher = tokio::spawn(async move {
-        loop {
-            match events.recv().await {
+        while let Some(event) = events.next().await {
+            match event {
                 Ok(event) => println!("  {}", in_words(&event)),
-                Err(RecvError::Lagged(missed)) => println!("  ({missed} events were too fast to be shown)"),
-                // The run has ended.
-                Err(RecvError::Closed) => break,
+                Err(lagged) => println!("  ({lagged})"),
             }
         }
     });
@@ -46,15 +36,10 @@ async fn main() -> anyhow::Result<()> {
     let sum: u64 = (1..=1_000).sum();
     println!("the numbers up to 1,000 add up to {sum}");
 
-    // The report can be asked for at any time, and again.
     let report = run.report().await;
     watcher.await?;
-    println!(
-        "{} calls, {} tokens",
-        report.spent.calls,
-        report.spent.input_tokens + report.spent.output_tokens
-    );
-    println!("{:#}", run.outcome().await.into_result()?);
+    let tokens = report.spent.input_tokens + report.spent.output_tokens;
+    println!("{} calls, {tokens} tokens", report.spent.calls);
     Ok(())
 }
 
@@ -64,9 +49,11 @@ fn in_words(event: &Event) -> String {
         Event::Started { plugin, .. } => format!("{task}: {plugin} started"),
         Event::Progress { message, .. } => format!("{task}: {message}"),
         Event::CallSent { model, .. } => format!("{task}: asks {model}"),
-        Event::CallRetried { error, wait, .. } => format!("{task}: asks again in {wait:?}: {error}"),
-        Event::CallSettled { error: Some(error), .. } => format!("{task}: a call failed: {error}"),
         Event::CallSettled { spent, .. } => format!("{task}: {} output tokens so far", spent.output_tokens),
-        Event::Ended { .. } => format!("{task}: ended"),
+        Event::Ended { report, .. } => match report.outcome.failure() {
+            Some(failure) => format!("{task}: {failure}"),
+            None => format!("{task}: done"),
+        },
+        other => format!("{task}: {other:?}"),
     }
 }

@@ -1,45 +1,34 @@
-//! Fan-out: a run of `competitor` for each company, all at once, and one of `compare` over what came back.
+//! Fan-out: runs `competitor` for each company, all at once, and then `compare` over the reports.
 //!
 //! `cargo run --example fan_out` needs no key: the offline provider answers. One company is allowed a single call,
 //! which is too little, so the comparison names it as missing and has the others.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::path::Path;
-use std::sync::Arc;
 
-use agenthost::config::{Config, Env};
-use agenthost::host::Host;
-use agenthost::limits::{Cap, LimitsPatch};
-use agenthost::task::Outcome;
-use serde_json::json;
+use agenthost::config::Env;
+use agenthost::{Config, Host, Limits, Outcome};
+use serde_json::{Value, json};
 
 const COMPANIES: [&str; 4] = ["Acme Robotics", "Initech", "Globex", "Umbrella"];
 const QUESTIONS: [&str; 2] = ["What does it sell, and to whom?", "How does it charge?"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let host = Host::builder(Config::load(&Env::from_process()?)?).build()?;
-    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
-    let competitor = Arc::new(host.load(&plugins.join("competitor")).await?);
-    let compare = Arc::new(host.load(&plugins.join("compare")).await?);
+    let host = Host::builder().config(Config::load(&Env::from_process()?)?).build()?;
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
+    let competitor = host.load(plugins.join("competitor")).await?;
+    let compare = host.load(plugins.join("compare")).await?;
 
-    let one_call = LimitsPatch {
-        calls: Some(Cap::At(1)),
-        ..LimitsPatch::default()
-    };
     let mut runs = Vec::new();
     for company in COMPANIES {
-        let limits = match company {
-            "Initech" => &one_call,
-            _ => &LimitsPatch::default(),
+        let run = host.run(&competitor, &json!({"company": company, "questions": QUESTIONS}));
+        let run = match company {
+            "Initech" => run.limits(Limits::new().calls(1)),
+            _ => run,
         };
-        // Returns at once; the run continues by itself as long as its handle lives.
-        let run = host.spawn(
-            &competitor,
-            &json!({"company": company, "questions": QUESTIONS}),
-            limits,
-        )?;
-        runs.push((company, run));
+        // Returns at once; the run goes on for as long as its handle lives.
+        runs.push((company, run.start()?));
     }
     println!("{} runs are under way", runs.len());
 
@@ -55,8 +44,7 @@ async fn main() -> anyhow::Result<()> {
     }
 
     let material = json!({"questions": QUESTIONS, "reports": reports, "missing": missing});
-    let run = host.spawn(&compare, &material, &LimitsPatch::default())?;
-    let comparison = run.outcome().await.into_result()?;
+    let comparison: Value = host.run(&compare, &material).await?.output()?;
     println!("{comparison:#}");
     Ok(())
 }

@@ -1,41 +1,62 @@
-//! Recovery: a failure is a value with a class, so what to do about it is a `match`: more of what ran out, another
-//! plugin, or giving up.
+//! Recovery: a failure is a value with a class, so the program matches on it: more of what ran out, another plugin, or
+//! giving up.
 //!
 //! `cargo run --example recover` needs no key: the offline provider answers. The job's file does not fit the limit of
 //! tokens, and the first attempt has too little fuel besides.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
-#![expect(clippy::indexing_slicing, reason = "a field that JSON lacks is null")]
 
 use std::path::Path;
-use std::sync::Arc;
 
-use agenthost::config::{Config, Env};
-use agenthost::host::Host;
-use agenthost::limits::{Cap, LimitKind, LimitsPatch};
-use agenthost::task::{FailureClass, Outcome};
+use agenthost::config::Env;
+use agenthost::{Config, FailureClass, Host, LimitKind, Limits, Outcome};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+#[derive(Serialize)]
+struct Job {
+    language: String,
+    requirements: String,
+    files: Vec<File>,
+}
+
+#[derive(Serialize)]
+struct File {
+    name: String,
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct Simplification {
+    plan: Plan,
+}
+
+#[derive(Deserialize)]
+struct Plan {
+    requirements: String,
+}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let host = Host::builder(Config::load(&Env::from_process()?)?).build()?;
-    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
-    let generate = Arc::new(host.load(&plugins.join("generate")).await?);
-    let simplify = Arc::new(host.load(&plugins.join("simplify")).await?);
+    let host = Host::builder().config(Config::load(&Env::from_process()?)?).build()?;
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
+    let generate = host.load(plugins.join("generate")).await?;
+    let simplify = host.load(plugins.join("simplify")).await?;
 
-    let table = "id,name,price\n".repeat(20_000);
-    let mut job = json!({
-        "language": "Rust",
-        "requirements": "Read the table and print the sum of its prices.",
-        "files": [{"name": "table.csv", "text": table}],
-    });
+    let mut job = Job {
+        language: "Rust".into(),
+        requirements: "Read the table and print the sum of its prices.".into(),
+        files: vec![File {
+            name: "table.csv".into(),
+            text: "id,name,price\n".repeat(20_000),
+        }],
+    };
     let mut fuel = 100_000;
     for attempt in 1..=4 {
-        let limits = LimitsPatch {
-            fuel: Some(Cap::At(fuel)),
-            tokens: Some(Cap::At(20_000)),
-            ..LimitsPatch::default()
-        };
-        let failure = match host.spawn(&generate, &job, &limits)?.outcome().await {
+        let report = host
+            .run(&generate, &job)
+            .limits(Limits::new().fuel(fuel).tokens(20_000))
+            .await?;
+        let failure = match report.outcome {
             Outcome::Ok(program) => {
                 println!("attempt {attempt}: done\n{program:#}");
                 return Ok(());
@@ -50,18 +71,20 @@ async fn main() -> anyhow::Result<()> {
             }
             (FailureClass::ContextOverflow, _) | (FailureClass::Exhausted, Some(LimitKind::Tokens)) => {
                 println!("  too much to read: another plugin cuts the job down");
+                let files = job.files.drain(..);
+                let files: Vec<_> = files
+                    .map(|file| format!("{} ({} bytes)", file.name, file.text.len()))
+                    .collect();
                 let setback = json!({
-                    "language": job["language"],
-                    "requirements": job["requirements"],
-                    "files": [format!("table.csv ({} bytes)", table.len())],
+                    "language": job.language,
+                    "requirements": job.requirements,
+                    "files": files,
                     "failure": failure.to_contract_json(),
                 });
-                let run = host.spawn(&simplify, &setback, &LimitsPatch::default())?;
-                let smaller = run.outcome().await.into_result()?;
-                job["requirements"] = smaller["plan"]["requirements"].clone();
-                job["files"] = json!([]);
+                let smaller: Simplification = host.run(&simplify, &setback).await?.output()?;
+                job.requirements = smaller.plan.requirements;
             }
-            // A trap would only come again, and a denial is the operator's word.
+            // A trap would only come again, and a denial is the operator's decision.
             _ => return Err(failure.into()),
         }
     }

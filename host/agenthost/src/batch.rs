@@ -20,13 +20,14 @@ use serde_json::Value;
 use agenthost_core::limits::{LimitKind, Spent};
 use agenthost_core::run::ModelReport;
 use agenthost_core::task::Outcome;
+use agenthost_gate::Pressure;
 
-/// Runs the tasks of a batch. The host's own runner is [`Batch`](crate::host::Batch).
+/// Runs the tasks of a batch. The host's own runner is [`Batch`](crate::Batch).
 ///
 /// ```
 /// use agenthost::batch::{ItemEnd, Runner};
-/// use agenthost::limits::{LimitKind, Spent};
-/// use agenthost::task::Outcome;
+/// use agenthost::gate::Pressure;
+/// use agenthost::{LimitKind, Outcome};
 /// use futures_util::future::BoxFuture;
 /// use serde_json::{Value, json};
 ///
@@ -35,12 +36,11 @@ use agenthost_core::task::Outcome;
 ///
 /// impl Runner for Echo {
 ///     fn run(&self, _number: u64, input: Value) -> BoxFuture<'_, ItemEnd> {
-///         let (outcome, spent, models) = (Outcome::Ok(input), Spent::default(), Vec::new());
-///         Box::pin(async { ItemEnd { outcome, spent, tasks: 1, models, recorded: false } })
+///         Box::pin(async { ItemEnd::new(Outcome::Ok(input)) })
 ///     }
 ///
-///     fn pressure(&self) -> (u64, u64) {
-///         (0, 0)
+///     fn pressure(&self) -> Pressure {
+///         Pressure::default()
 ///     }
 ///
 ///     fn exhausted(&self) -> Option<LimitKind> {
@@ -59,8 +59,8 @@ pub trait Runner: Send + Sync {
     /// the batch is interrupted, the runner has to end the running tasks.
     fn run(&self, number: u64, input: Value) -> BoxFuture<'_, ItemEnd>;
 
-    /// Returns the number of requests in flight to models, and of requests that wait at the gate.
-    fn pressure(&self) -> (u64, u64);
+    /// Returns the requests to models that are in flight and that wait at the gate.
+    fn pressure(&self) -> Pressure;
 
     /// Returns the limit on the sum over all tasks that is used up, if there is one. No further task is started then.
     fn exhausted(&self) -> Option<LimitKind>;
@@ -68,6 +68,7 @@ pub trait Runner: Send + Sync {
 
 /// The end of one task of a batch.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ItemEnd {
     /// The output or the failure.
     pub outcome: Outcome,
@@ -79,4 +80,17 @@ pub struct ItemEnd {
     pub models: Vec<ModelReport>,
     /// Whether the outcome was taken from the record, without running the task again.
     pub recorded: bool,
+}
+
+impl ItemEnd {
+    /// Creates the end of a task that used nothing.
+    pub fn new(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            spent: Spent::default(),
+            tasks: 0,
+            models: Vec::new(),
+            recorded: false,
+        }
+    }
 }

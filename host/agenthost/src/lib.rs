@@ -5,91 +5,133 @@
 //! plugin may start the plugins that it imports. This crate runs them; the command `agenthost` is a thin layer on its
 //! public API.
 //!
-//! - [`config::Config`] holds the operator's decisions: models, providers, limits, grants. It reads its surroundings
-//!   through [`config::Env`], so an embedder decides which variables and directories it sees.
-//! - [`host::Host`] holds the engine and the providers; make one per process. [`host::Host::load`] makes a
-//!   [`host::LoadedPlugin`] from a file or a crate, [`host::Host::spawn`] starts a run of it and returns at once.
-//! - [`gate`] is the one path of all model calls to a provider: rate limits, concurrency, retries. [`run::ModelReport`]
-//!   reports on them. Spans and events use `tracing`, with OpenTelemetry's names.
-//! - [`host::RunHandle`] is a run: its outcome, its events, its report. Dropping it cancels the run.
-//! - [`journal`] is the record of runs. A host that is built with one ([`host::HostBuilder::journal`]) makes each reply
-//!   durable before its task sees it, resumes runs that stopped ([`host::Host::resume`]) and replays runs that ended
-//!   ([`host::Host::replay`]). A [`host::Batch`] is a run of many tasks.
-//! - [`task::Outcome`] is the outcome of a task: an output as JSON, or a failure with its class. A problem that
-//!   prevents a task from starting is an [`error::Error`], with its class and a hint.
-//!
-//! # Example
-//!
-//! A plugin that doubles a number, run in a directory without any configuration:
-//!
 //! ```
-//! use std::collections::BTreeMap;
-//! use std::sync::Arc;
-//!
-//! use agenthost::config::{BodyRetention, Config, Env};
-//! use agenthost::host::Host;
-//! use agenthost::journal::{Journal as _, sqlite::Sqlite};
-//! use agenthost::limits::LimitsPatch;
-//! use serde_json::json;
-//!
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+//! use agenthost::llm::{BoxFuture, Provider, ProviderError, Reply, Request, Usage};
+//! use agenthost::{Host, Journal, Limits};
+//!
+//! /// Answers each question with its size.
+//! #[derive(Debug)]
+//! struct Counting;
+//!
+//! impl Provider for Counting {
+//!     fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>> {
+//!         let (bytes, _) = request.size();
+//!         let usage = Usage { input: bytes, output: 2, ..Usage::default() };
+//!         Box::pin(async move { Ok(Reply::new(format!("{bytes} bytes")).with_usage(usage)) })
+//!     }
+//!
+//!     fn summary(&self) -> String {
+//!         "counts bytes".to_owned()
+//!     }
+//! }
+//!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let component = double();
+//! # let component = ask();
 //! # let dir = tempfile::tempdir()?;
 //! # let dir = dir.path();
-//! // No variables, no home: nothing of this process is seen. `Env::from_process()` sees all of it.
-//! let config = Config::load(&Env::new(BTreeMap::new(), dir, None))?;
-//! assert!(config.is_offline_default(), "no key and no [models]: model calls would be answered offline");
+//! let host = Host::builder()
+//!     .model("fast", "own/any")
+//!     .provider("own", Counting)
+//!     .journal(Journal::sqlite(dir.join("journal.db"))?)
+//!     .build()?;
+//! let ask = host.load_bytes(&component)?; // `host.load(path)` takes a file or a crate
 //!
-//! let journal = Arc::new(Sqlite::open(&dir.join("journal.db"))?); // without one, runs leave no record
-//! let host = Host::builder(config).journal(journal.clone(), BodyRetention::All).build()?;
-//! let plugin = Arc::new(host.load_bytes(&component)?); // `host.load(path)` takes a file or a crate
-//! assert_eq!(plugin.id.to_string(), "demo:double@0.1.0");
-//!
-//! let run = host.spawn(&plugin, &json!(21), &LimitsPatch::default())?; // returns at once
-//! assert_eq!(run.outcome().await.ok(), Some(&json!(42)));
-//! assert_eq!(run.report().await.spent.calls, 0); // the report may be asked for again and again
-//!
-//! // The same run once more, from its record alone: no model would be asked.
-//! let recorded = journal.find(&run.id().to_string())?;
-//! let again = host.replay(&plugin, &recorded, &LimitsPatch::default())?;
-//! assert_eq!(again.outcome().await.ok(), Some(&json!(42)));
-//! assert!(again.report().await.differences.as_ref().is_some_and(Vec::is_empty));
-//!
-//! // A value of another type never reaches the plugin.
-//! let error = host.spawn(&plugin, &json!("many"), &LimitsPatch::default()).err().ok_or("it was taken")?;
-//! assert_eq!(error.to_string(), "input: expected u32, found string");
+//! let report = host
+//!     .run(&ask, "Name a color.") // a value that is `Serialize`
+//!     .limits(Limits::new().calls(2).tokens(40_000))
+//!     .await?;
+//! let answer: String = report.output()?; // a value that is `DeserializeOwned`
+//! assert_eq!(answer, "13 bytes");
+//! assert_eq!(report.spent.calls, 1);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! The examples of this documentation use this plugin and `demo:ask`, which sends its input to the model `fast` and
-//! returns the reply; `component` holds the bytes of one of them.
+//! # Contents
 //!
-//! Longer programs (a fan-out, events, staged validation, recovery) are in `host/agenthost/examples`.
+//! | to | see |
+//! |---|---|
+//! | declare models, providers, prices, limits and grants | [`HostBuilder`], or [`config`] for the files of the command |
+//! | load a plugin | [`Host::load`], [`Host::load_with`], [`Plugin`], [`plugin`] |
+//! | run it | [`Host::run`], [`RunBuilder`], [`RunHandle`], [`RunReport`] |
+//! | limit it | [`Limits`], [`LimitsPatch`], [`limits`] |
+//! | understand its end | [`Outcome`], [`Failure`], [`OutputError`]; [`Error`] if it does not start |
+//! | watch it | [`RunHandle::events`], [`Events`], [`Event`] |
+//! | record, resume and replay it | [`Journal`], [`Host::resume`], [`Host::replay`], [`journal`] |
+//! | test a plugin without a model | [`Host::rehearse`], [`journal::cassette`] |
+//! | run it for many items | [`Host::batch`], [`batch`] |
+//! | serve models | [`llm::Provider`], [`providers`], [`gate`] |
+//! | know what calls cost | [`price`] |
+//! | share plugins | [`registry`] |
+//! | decide how plugins are compiled | [`sandbox`] |
+//!
+//! The examples of this documentation use the plugin `demo:ask`, which sends its input to the model `fast` and returns
+//! the reply, and `demo:double`, which doubles a number; `component` holds the bytes of one of them. Longer programs (a
+//! fan-out, events, staged validation, recovery) are in `host/agenthost/examples`. Spans and events use `tracing`, with
+//! OpenTelemetry's names.
+//!
+//! # Features
+//!
+//! | feature | by default | brings |
+//! |---|---|---|
+//! | `build` | yes | building plugins from source with cargo; without it, plugins are component files and references |
+//! | `journal` | yes | [`Journal::sqlite`]; without it, runs are recorded on a cassette or by a [`journal::JournalStore`] |
+//! | `registry` | yes | [`registry`]: references, lock files, signatures and policies; without it, plugins are files and crates |
+//! | `signing` | no | signing plugins with keys on disk; verification belongs to `registry` |
 //!
 //! # Bounds
 //!
-//! One engine per [`host::Host`]; a store per task, used once. A host needs a tokio runtime and a Unix system (it is
+//! One engine per [`Host`]; a store per task, used once. A host needs a tokio runtime and a Unix system (it is
 //! tested on Linux): keys, the cache of compiled plugins, the record of trust and shared rate limits rest on Unix file
 //! modes. The journal is one SQLite file, which must not be on a network file system. This crate has no server: it
-//! reads registries ([`registry`]) and does not host one.
+//! reads registries and does not host one.
 
 pub mod batch;
-pub mod host;
+mod cancellation;
+mod host;
+pub mod journal;
 pub mod price;
+/// Descriptions of plugins, read from their bytes without running them; building them.
+pub mod plugin {
+    #[doc(hidden)]
+    pub use agenthost_plugin::bounds;
+    #[cfg(feature = "build")]
+    pub use agenthost_plugin::build;
+    pub use agenthost_plugin::{
+        ComponentError, Digest, Import, ImportsRefused, Interface, MAX_PLUGIN_BYTES, Manifest, Plugin as PluginInfo,
+        PluginFileError, PluginId, Provenance, SubAgentImport, manifest, provenance, read, refuse, types,
+    };
+}
 mod telemetry;
 
+pub use cancellation::Cancellation;
+pub use host::{
+    Batch, BatchBuilder, Events, FailedTasks, Host, HostBuilder, Lagged, LoadOptions, Plugin, PluginSource, Rehearsal,
+    RunBuilder, RunHandle,
+};
+pub use journal::Journal;
+
+pub use agenthost_config::{Config, Grant, PriceConfig, ProviderSettings};
+pub use agenthost_core::error::{Error, ErrorClass, Result};
+pub use agenthost_core::limits::{Cap, LimitKind, Limits, LimitsPatch, Spent, Usd};
+pub use agenthost_core::run::{Event, RunId, RunReport};
+pub use agenthost_core::task::{Failure, FailureClass, Outcome, OutputError, TaskId, TaskReport};
+
 pub use agenthost_config as config;
-#[cfg(feature = "failpoints")]
-pub use agenthost_core::failpoint;
-pub use agenthost_core::{error, limits, llm, printable, process, run, task};
+pub use agenthost_core::{error, limits, llm, run, task};
 pub use agenthost_gate as gate;
-pub use agenthost_journal as journal;
-pub use agenthost_journal::cassette;
-pub use agenthost_plugin as plugin;
 pub use agenthost_providers as providers;
+#[cfg(feature = "registry")]
 pub use agenthost_registry as registry;
 pub use agenthost_sandbox as sandbox;
+
+#[cfg(feature = "failpoints")]
+pub use agenthost_core::failpoint;
+#[doc(hidden)]
+pub use agenthost_core::{printable, process};
+#[doc(hidden)]
 pub use agenthost_sandbox::value;
+#[doc(hidden)]
+pub use host::sandbox_settings;

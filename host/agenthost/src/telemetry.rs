@@ -76,7 +76,7 @@ mod tests {
     use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
     use super::*;
-    use agenthost_core::llm::{Options, ProviderErrorKind, Stop, Usage};
+    use agenthost_core::llm::{Options, ProviderErrorKind, Usage};
 
     /// Every recorded field of any span, as text.
     #[derive(Clone, Default)]
@@ -121,20 +121,14 @@ mod tests {
 
     #[test]
     fn a_request_is_told_in_the_conventions_words_and_nothing_of_its_text() {
-        let reply = Reply {
-            content: vec![agenthost_core::llm::Part::Text("a secret answer".into())],
-            model: "small-1".into(),
-            stop: Stop::End,
-            refusal: None,
-            usage: Some(Usage {
-                input: 12,
-                cached_input: 8,
-                output: 3,
-                ..Usage::default()
-            }),
-            request_id: Some("req-1".into()),
-            quota: None,
+        let usage = Usage {
+            input: 12,
+            cached_input: 8,
+            output: 3,
+            ..Usage::default()
         };
+        let reply = Reply::new("a secret answer").with_model("small-1").with_usage(usage);
+        let reply = reply.with_request_id(Some("req-1".into()));
         let fields = seen(Ok(&reply));
         for (name, value) in [
             ("otel.name", "chat small"),

@@ -9,11 +9,10 @@ mod shape;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
+use agenthost::Cancellation;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
-use tokio_util::sync::CancellationToken;
 
 pub(super) use self::again::{Earlier, How, again};
 use self::again::{RecordedBatchCommand, digest};
@@ -31,8 +30,8 @@ use agenthost::batch::tasks::{Shape, Survey, Tasks, survey};
 use agenthost::batch::workers::{MOST, Workers};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::host::{BatchResume, Host, LoadedPlugin};
 use agenthost::limits::{LimitsPatch, Usd};
+use agenthost::{FailedTasks, Host, Plugin};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -221,7 +220,7 @@ async fn go(
         .with_hint("Bring the items back as they were; other items are another batch."));
     }
     let host = recording_host(global.config(env)?, global, env, max_memory(&limits))?;
-    let plugin = Arc::new(args.which.load(&host, env, printer).await?);
+    let plugin = args.which.load(&host, env, printer).await?;
     note_narrowed(&host, &plugin, &limits, printer);
     if let Some((earlier, _)) = &earlier {
         let changed = host.changed_plugins(&plugin, &earlier.record)?;
@@ -279,18 +278,15 @@ async fn go(
         false => command,
     };
     let command = serde_json::to_value(&command).unwrap_or_default();
-    let again = earlier.as_ref().map(|(earlier, _)| match earlier.how {
-        How::Resume { failed, .. } => BatchResume::Resume {
-            record: &earlier.record,
-            failed,
-        },
-        How::Replay => BatchResume::Replay {
-            record: &earlier.record,
-        },
-    });
-    let runner = host
-        .open_batch(&plugin, (&limits, &sums), &command, again, &stop)
-        .await?;
+    let runner = host.batch(&plugin).limits(&limits).run_limits(&sums);
+    let runner = runner.command(command).stop(&stop);
+    let runner = match earlier.as_ref().map(|(earlier, _)| (&earlier.record, &earlier.how)) {
+        None => runner,
+        Some((record, How::Resume { failed: true, .. })) => runner.resume(record, FailedTasks::Repeat),
+        Some((record, How::Resume { failed: false, .. })) => runner.resume(record, FailedTasks::Keep),
+        Some((record, How::Replay)) => runner.replay(record),
+    };
+    let runner = runner.open().await?;
     // The file is emptied only now, once this process owns the run.
     let mut output = results.begin(printer)?;
     let line = ProgressLine::new(found.items, printer);
@@ -323,14 +319,7 @@ async fn go(
     if let Some(fault) = runner.fault() {
         summary.stop = Some(Stop::Failed(Error::host(fault)));
     }
-    let state = match &summary.stop {
-        None if summary.failures() == 0 => "done",
-        Some(Stop::Interrupted) => "interrupted",
-        _ => "failed",
-    };
-    runner
-        .end(state, (summary.ok, summary.failures()), &summary.spent, &summary.models)
-        .await?;
+    runner.end(&summary).await?;
     say(run, &summary, found.items, printer);
     let unfinished = summary.stop.is_some() && !replay;
     if unfinished && host.keeps_journal() && args.items != Path::new("-") {
@@ -359,7 +348,7 @@ fn judge(
     found: &Survey,
     source: &Source,
     args: &Args,
-    plugin: &LoadedPlugin,
+    plugin: &Plugin,
     shape: &Shape,
     printer: &Printer,
 ) -> Result<()> {
@@ -389,8 +378,8 @@ fn judge(
 }
 
 /// Returns a token that the first Ctrl-C cancels. The second one exits at once.
-fn stop_on_interrupt() -> CancellationToken {
-    let stop = CancellationToken::new();
+fn stop_on_interrupt() -> Cancellation {
+    let stop = Cancellation::new();
     let interrupted = stop.clone();
     tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {

@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::terminal::indented;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::plugin::{Plugin, build as builder};
+use agenthost::plugin::{PluginInfo, build as builder};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -51,7 +51,7 @@ pub(super) fn build(args: &Args, global: &Global, env: &Env, printer: &Printer) 
     for note in &built.notes {
         printer.note(note);
     }
-    let plugin = Plugin::open(&built.path)?;
+    let plugin = PluginInfo::open(&built.path)?;
     // Whether it gets a directory is decided when it is run.
     agenthost::plugin::refuse(&plugin.id.name, &plugin.imports, true, built.blame.as_deref())?;
     let bytes = agenthost::plugin::read(&built.path)?;
@@ -88,7 +88,7 @@ pub(super) fn build(args: &Args, global: &Global, env: &Env, printer: &Printer) 
 
 /// Checks that a build of the crate in `dir` gives exactly the bytes of `file`.
 fn check(dir: &Path, file: &Path, args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode> {
-    let plugin = Plugin::open(file)?;
+    let plugin = PluginInfo::open(file)?;
     let expected = std::fs::read(file).map_err(|error| Error::plugin(error.to_string()).at(file))?;
     let rules = rules_naming(dir, env, printer)?;
     let waiting = Progress::waiting(&format!("building {}", args.dir.display()), printer);

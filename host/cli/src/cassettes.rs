@@ -6,19 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::output::Printer;
-use super::{Global, cache_dir, host_with, open_journal};
+use super::{Global, builder, host_with, open_journal};
 use agenthost::config::{BodyRetention, Config, Env};
 use agenthost::error::{Error, ErrorClass, Result, with_causes};
-use agenthost::host::{Host, LoadedPlugin};
-use agenthost::journal::Journal;
 use agenthost::journal::cassette::compare::{Change, Kind};
 use agenthost::journal::cassette::tape::Tape;
 use agenthost::journal::cassette::{self, Cassette};
 use agenthost::limits::{Cap, Limits, LimitsPatch};
-use agenthost::plugin::Plugin;
+use agenthost::plugin::PluginInfo;
 use agenthost::plugin::build::BuildRules;
 use agenthost::registry::lock::LOCK_FILE;
 use agenthost::run::RunReport;
+use agenthost::{Host, Journal, Plugin, Rehearsal};
 
 /// A cassette that is being recorded.
 pub(super) struct Recording {
@@ -45,14 +44,17 @@ impl Recording {
         Ok(Self {
             file: file.to_owned(),
             alone: journal.is_some() && !all,
-            tape: Arc::new(journal.filter(|_| all).map_or_else(Tape::new, Tape::beside)),
+            tape: Arc::new(
+                journal
+                    .filter(|_| all)
+                    .map_or_else(Tape::new, |journal| Tape::beside(journal.store().clone())),
+            ),
         })
     }
 
     /// Creates the host whose run is recorded.
     pub(super) fn host(&self, config: Config, env: &Env, max_memory: Option<u64>) -> Result<Host> {
-        let tape = Arc::clone(&self.tape) as Arc<dyn Journal>;
-        host_with(config, env, max_memory, Some((tape, BodyRetention::All)))
+        host_with(config, env, max_memory, Some(Journal::new(self.tape.clone())))
     }
 
     /// Writes the file, unless the run was canceled or the host failed. `limits` are those of its root.
@@ -93,10 +95,7 @@ pub(super) fn offline_host(
             Some(Cap::Unlimited) => Some(u64::MAX),
             None => None,
         });
-    let mut builder = Host::builder(Config::builtin()?)
-        .cache_dir(cache_dir(env))
-        .builds(builds)
-        .compile(super::compiled::how_at(env)?);
+    let mut builder = builder(env).builds(builds).compile(super::compiled::how_at(env)?);
     if dir.ancestors().any(|above| above.join(LOCK_FILE).is_file()) {
         let at = env.at(dir);
         builder = builder.project(super::registry::project(&Config::load(&at)?, &at)?);
@@ -137,19 +136,15 @@ pub(super) struct Played {
 }
 
 /// Plays a cassette, the one in the file `path`, to `plugin`.
-pub(super) async fn play(
-    host: &Host,
-    plugin: &Arc<LoadedPlugin>,
-    (path, cassette): (&Path, &Cassette),
-) -> Result<Played> {
-    if cassette.plugin_name() != plugin.id.name {
-        let why = format!("a cassette of {}, and the plugin is {}", cassette.plugin, plugin.id);
+pub(super) async fn play(host: &Host, plugin: &Plugin, (path, cassette): (&Path, &Cassette)) -> Result<Played> {
+    if cassette.plugin_name() != plugin.id().name {
+        let why = format!("a cassette of {}, and the plugin is {}", cassette.plugin, plugin.id());
         return Err(Error::input(why)
             .at(path)
             .with_hint("Move it to its own plugin, or record one of this."));
     }
-    let (run, tape) = match host.rehearse(plugin, cassette) {
-        Ok(run) => run,
+    let Rehearsal { run, tape, .. } = match host.rehearse(plugin, cassette) {
+        Ok(rehearsal) => rehearsal,
         Err(error) if error.class() == ErrorClass::Input => {
             return Ok(Played {
                 now: None,
@@ -170,7 +165,7 @@ pub(super) async fn play(
 }
 
 /// Describes the limits that a manifest declares and that its cassettes may exceed.
-pub(super) fn too_low(dir: &Path, plugin: &Plugin) -> Vec<String> {
+pub(super) fn too_low(dir: &Path, plugin: &PluginInfo) -> Vec<String> {
     let cassettes = match cassette::of_plugin(dir) {
         Ok(cassettes) => cassettes,
         Err(error) => return vec![with_causes(&error)],

@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::table::thousands;
 use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result};
-use agenthost::plugin::Plugin;
+use agenthost::plugin::PluginInfo;
 use agenthost::sandbox::{Compilation, Compile, CompileLimits, Compiler, Settings};
 
 /// Returns how the command line compiles: in a process of this program.
@@ -35,7 +35,7 @@ pub(super) fn how_at(env: &Env) -> Result<Compile> {
 
 /// Compiles `bytes`, or finds the result in the cache. A plugin that exceeds a limit is an error.
 pub(super) fn check(
-    plugin: &Plugin,
+    plugin: &PluginInfo,
     bytes: &[u8],
     config: &Config,
     env: &Env,
@@ -45,7 +45,7 @@ pub(super) fn check(
     let compiler = Compiler::new(&Settings {
         compile: how(config),
         cache: cache_dir(env),
-        ..agenthost::host::sandbox_settings(config)
+        ..agenthost::sandbox_settings(config)
     });
     let compiled = compiler.and_then(|compiler| compiler.check(bytes, &plugin.digest));
     waiting.finish();

@@ -11,12 +11,12 @@ use super::hints::hint;
 use super::output::{Printer, counted, exit};
 use super::table::thousands;
 use super::terminal::{Style, Styled, indented};
-use super::{Global, cache_dir, registry};
+use super::{Global, builder, cache_dir, registry};
+use agenthost::Host;
 use agenthost::config::trust::crates::CrateBuild;
 use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
 use agenthost::error::{ErrorClass, Result, with_causes};
 use agenthost::gate::{self, Holder, Sharing};
-use agenthost::host::Host;
 use agenthost::limits::{LimitKind, units};
 use agenthost::plugin::build;
 use agenthost::price::PriceTable;
@@ -213,7 +213,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
     .collect();
     report.add("limits of a task", CheckStatus::Ok, shown.join(", "), None);
 
-    match Host::builder(config.clone()).cache_dir(cache_dir(env)).build() {
+    match builder(env).config(config.clone()).build() {
         Ok(host) => {
             memory(report, &host);
             let (slots, bound) = host.machine().task_slots();
@@ -452,7 +452,7 @@ fn rates(provider: &ProviderConfig) -> String {
 /// Returns whether the provider's key is there, and where; never the key.
 fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (CheckStatus, String, Option<String>) {
     match &provider.kind {
-        ProviderKind::Offline => return (CheckStatus::Ok, "offline".into(), None),
+        ProviderKind::Offline | ProviderKind::Code { .. } => return (CheckStatus::Ok, "offline".into(), None),
         ProviderKind::Script { file } if file.is_file() => {
             return (CheckStatus::Ok, format!("script {}", file.display()), None);
         }

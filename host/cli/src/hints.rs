@@ -68,7 +68,7 @@ fn sandbox(error: &Error) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agenthost::plugin::{Import, Plugin, refuse};
+    use agenthost::plugin::{Import, PluginInfo, refuse};
 
     #[test]
     fn the_flag_that_grants_a_directory_is_named_for_the_file_system_alone() {
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_a_component_can_be_built() {
         let told = |bytes: &[u8]| {
-            let error = Error::from(Plugin::read(bytes).unwrap_err()).at("x.wasm".as_ref());
+            let error = Error::from(PluginInfo::read(bytes).unwrap_err()).at("x.wasm".as_ref());
             hint(&error).unwrap()
         };
         assert!(told(b"(component)").contains("`agenthost build`"));

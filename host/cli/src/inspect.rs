@@ -13,10 +13,10 @@ use super::output::{Printer, counted};
 use super::registry::{limits, models};
 use super::table::thousands;
 use super::terminal::{Styled, indented};
+use agenthost::PluginSource;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::host::PluginSource;
-use agenthost::plugin::{Import, Plugin, Provenance};
+use agenthost::plugin::{Import, PluginInfo, Provenance};
 use agenthost::printable::{json as json_text, one_line};
 use agenthost::registry::asks::Asks;
 
@@ -54,7 +54,7 @@ pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer
             (project.cache().read(&locked.digest)?, None)
         }
     };
-    let plugin = Plugin::read(&bytes).map_err(|error| match &file {
+    let plugin = PluginInfo::read(&bytes).map_err(|error| match &file {
         Some(file) => Error::from(error).at(file),
         None => Error::from(error).context(&args.plugin),
     })?;
@@ -81,7 +81,7 @@ pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer
     Ok(ExitCode::SUCCESS)
 }
 
-fn document(plugin: &Plugin) -> Result<Value> {
+fn document(plugin: &PluginInfo) -> Result<Value> {
     let import = |import: &Import| json!({"name": import.name(), "kind": import.kind(), "meaning": import.meaning()});
     let sub_agents = plugin.sub_agents.iter().map(|sub_agent| {
         json!({
@@ -114,7 +114,7 @@ fn document(plugin: &Plugin) -> Result<Value> {
     }))
 }
 
-fn page(plugin: &Plugin, imports: bool, schemas: bool) -> Result<Styled> {
+fn page(plugin: &PluginInfo, imports: bool, schemas: bool) -> Result<Styled> {
     let mut page = summary(plugin);
     if imports {
         page.push("\n\n").bold("imports");
@@ -150,7 +150,7 @@ const CHECK: &str = "SHA-256 of the file; what stands at `built with` and `revis
                      --check FILE`, in that revision and with these tools, gives the same";
 
 /// Returns the rows at the top. Except for the digest, the size and the powers, their content is the author's text.
-fn summary(plugin: &Plugin) -> Styled {
+fn summary(plugin: &PluginInfo) -> Styled {
     let mut page = Styled::default();
     let mut first = true;
     let mut row = |name: &str, value: &str| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Global;
 use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result};
-use agenthost::journal::Journal;
+use agenthost::journal::JournalStore;
 use agenthost::journal::sqlite::Sqlite;
 
 /// The directory of a project's journal, beside its configuration.
@@ -35,7 +35,7 @@ pub(super) fn journal_path(config: &Config, env: &Env, given: Option<&Path>) -> 
 /// A journal, or the reason why there is none.
 pub(super) enum Found {
     /// A journal for reading.
-    Journal(Box<dyn Journal>),
+    Journal(Box<dyn JournalStore>),
     /// Nothing is recorded yet; the reason is a sentence fragment.
     Nothing(String),
 }
@@ -60,7 +60,7 @@ impl Found {
     /// # Errors
     ///
     /// Class `usage` if nothing is recorded.
-    pub(super) fn needed(self) -> Result<Box<dyn Journal>> {
+    pub(super) fn needed(self) -> Result<Box<dyn JournalStore>> {
         match self {
             Self::Journal(journal) => Ok(journal),
             Self::Nothing(why) => Err(Error::usage(format!("no runs yet: {why}"))

@@ -46,18 +46,15 @@ mod which;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use self::hints::hint;
 use self::output::Printer;
-use agenthost::config::{BodyRetention, Config, Env};
+use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result};
-use agenthost::host::Host;
-use agenthost::journal::Journal;
-use agenthost::journal::sqlite::Sqlite;
+use agenthost::{Host, HostBuilder, Journal};
 
 /// A WebAssembly host for sub-agent tasks
 ///
@@ -299,44 +296,49 @@ fn host(config: Config, env: &Env, max_memory: Option<u64>) -> Result<Host> {
 /// Creates a host that records its runs, if the journal is enabled and has a place.
 fn recording_host(config: Config, global: &Global, env: &Env, max_memory: Option<u64>) -> Result<Host> {
     let journal = open_journal(&config, global, env)?;
-    let bodies = config.journal().bodies;
-    host_with(config, env, max_memory, journal.map(|journal| (journal, bodies)))
+    host_with(config, env, max_memory, journal)
 }
 
 /// Opens the journal for recording; `None` if it is disabled or has no place.
-fn open_journal(config: &Config, global: &Global, env: &Env) -> Result<Option<Arc<dyn Journal>>> {
+fn open_journal(config: &Config, global: &Global, env: &Env) -> Result<Option<Journal>> {
     let Some(path) = journal::journal_path(config, env, global.journal.as_deref()) else {
         return Ok(None);
     };
-    let journal = Sqlite::open(&path).map_err(|error| {
+    let journal = Journal::sqlite(&path).map_err(|error| {
         let own = hint(&error).map(|own| format!("{}. ", own.trim_end_matches('.')));
         error.with_hint(format!(
             "{}To run without a journal, write `enabled = false` under [journal]; such a run cannot be resumed.",
             own.unwrap_or_default()
         ))
     })?;
-    Ok(Some(Arc::new(journal)))
+    Ok(Some(journal.bodies(config.journal().bodies)))
 }
 
-fn host_with(
-    config: Config,
-    env: &Env,
-    max_memory: Option<u64>,
-    journal: Option<(Arc<dyn Journal>, BodyRetention)>,
-) -> Result<Host> {
+fn host_with(config: Config, env: &Env, max_memory: Option<u64>, journal: Option<Journal>) -> Result<Host> {
     let project = registry::project(&config, env)?;
     let compile = compiled::how(&config);
     let builds = crates::rules(env, &config);
-    let builder = Host::builder(config)
+    let mut builder = builder(env)
+        .config(config)
         .project(project)
         .builds(builds)
-        .cache_dir(cache_dir(env))
         .compile(compile)
-        .state_dir(env.state_dir())
         .max_memory(max_memory.unwrap_or(0));
-    match journal {
-        Some((journal, bodies)) => builder.journal(journal, bodies).build(),
-        None => builder.build(),
+    if let Some(dir) = env.state_dir() {
+        builder = builder.state_dir(dir);
+    }
+    if let Some(journal) = journal {
+        builder = builder.journal(journal);
+    }
+    builder.build()
+}
+
+/// Returns a builder of a host that keeps compiled plugins.
+fn builder(env: &Env) -> HostBuilder {
+    let builder = Host::builder();
+    match cache_dir(env) {
+        Some(dir) => builder.cache_dir(dir),
+        None => builder,
     }
 }
 

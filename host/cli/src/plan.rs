@@ -20,11 +20,11 @@ use super::which::PluginArgs;
 use super::{Global, host};
 use agenthost::config::{Config, Env};
 use agenthost::error::Result;
-use agenthost::host::{Host, LoadedPlugin};
 use agenthost::limits::{Limits, Usd, units};
 use agenthost::plugin::Import;
 use agenthost::price::PriceTable;
 use agenthost::printable::one_line;
+use agenthost::{Host, Plugin};
 
 /// The number of latest runs, of any plugin, that are searched for runs of this one.
 const LOOKED_AT: usize = 1_000;
@@ -51,7 +51,7 @@ pub(super) struct Args {
 
 /// A complete plan.
 struct Plan<'a> {
-    plugin: &'a LoadedPlugin,
+    plugin: &'a Plugin,
     config: &'a Config,
     limits: Limits,
     items: u64,
@@ -104,7 +104,7 @@ pub(super) struct PlanOptions {
 /// Prints the worst case of tasks with these limits on each, and on all of them together.
 pub(super) fn tell(
     host: &Host,
-    plugin: &LoadedPlugin,
+    plugin: &Plugin,
     (limits, run): (Limits, &Limits),
     told: &PlanOptions,
     global: &Global,
@@ -119,7 +119,7 @@ pub(super) fn tell(
             .map(|record| Run::new(record, 0, |run| is_running(&*journal, run)))
             .collect();
         let offline = plan.models.iter().any(|model| model.offline);
-        plan.typical = Typical::of(&runs, &plugin.id.name, offline);
+        plan.typical = Typical::of(&runs, &plugin.id().name, offline);
     }
     if told.json {
         printer.data(&plan.document(told.fail_above))?;
@@ -144,7 +144,7 @@ pub(super) fn tell(
 }
 
 impl<'a> Plan<'a> {
-    fn of(host: &'a Host, plugin: &'a LoadedPlugin, limits: Limits, run: &Limits, items: u64) -> Result<Self> {
+    fn of(host: &'a Host, plugin: &'a Plugin, limits: Limits, run: &Limits, items: u64) -> Result<Self> {
         let config = host.config();
         let own = limits.narrowed_by(run);
         let starts = own.tasks != Some(0) && own.depth != Some(0);
@@ -196,15 +196,15 @@ impl<'a> Plan<'a> {
         });
         json!({
             "format": 1,
-            "plugin": self.plugin.id.to_string(),
-            "digest": self.plugin.digest.hex(),
+            "plugin": self.plugin.id().to_string(),
+            "digest": self.plugin.digest().hex(),
             "limits": {
                 "tokens": limits.tokens,
                 "cost_usd": limits.cost,
                 "calls": limits.calls,
                 "fuel": limits.fuel,
                 "memory_bytes": limits.memory,
-                "timeout_ms": limits.time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+                "timeout_ms": limits.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
                 "tasks": limits.tasks,
                 "depth": limits.depth,
             },
@@ -220,10 +220,10 @@ impl<'a> Plan<'a> {
     }
 
     fn page(&self) -> Styled {
-        let digest = self.plugin.digest.hex();
+        let digest = self.plugin.digest().hex();
         let mut page = Styled::default();
         page.bold("plugin")
-            .push(format!(" {}, digest {}\n\n", self.plugin.id, short(&digest)))
+            .push(format!(" {}, digest {}\n\n", self.plugin.id(), short(&digest)))
             .append(titled("worst case", &self.worst_table()))
             .push("\n\n")
             .bold("models that may be asked")
@@ -352,7 +352,7 @@ fn typical_table(typical: &Typical) -> String {
 }
 
 /// Collects the model names that `plugin` can use, and those of the plugins below it if it may start them.
-fn asked_for(config: &Config, plugin: &LoadedPlugin, starts: bool, names: &mut BTreeSet<String>) {
+fn asked_for(config: &Config, plugin: &Plugin, starts: bool, names: &mut BTreeSet<String>) {
     names.extend(models_of(config, plugin));
     if starts {
         plugin
@@ -362,8 +362,8 @@ fn asked_for(config: &Config, plugin: &LoadedPlugin, starts: bool, names: &mut B
 }
 
 /// Returns the model names that `plugin` itself can use.
-fn models_of(config: &Config, plugin: &LoadedPlugin) -> BTreeSet<String> {
-    match plugin.imports.iter().any(Import::is_llm) {
+fn models_of(config: &Config, plugin: &Plugin) -> BTreeSet<String> {
+    match plugin.info().imports.iter().any(Import::is_llm) {
         true => plugin.models(config),
         false => BTreeSet::new(),
     }
@@ -393,14 +393,14 @@ fn candidates(config: &Config, names: &BTreeSet<String>) -> Result<Vec<Candidate
 }
 
 /// Returns the plugins below `plugin`, as JSON.
-fn below(config: &Config, plugin: &LoadedPlugin) -> Vec<Value> {
+fn below(config: &Config, plugin: &Plugin) -> Vec<Value> {
     plugin
         .sub_agents()
         .map(|(import, plugin)| {
             json!({
                 "import": import,
-                "plugin": plugin.id.to_string(),
-                "digest": plugin.digest.hex(),
+                "plugin": plugin.id().to_string(),
+                "digest": plugin.digest().hex(),
                 "models": models_of(config, plugin),
                 "sub_agents": below(config, plugin),
             })
@@ -408,12 +408,12 @@ fn below(config: &Config, plugin: &LoadedPlugin) -> Vec<Value> {
         .collect()
 }
 
-fn tree(config: &Config, plugin: &LoadedPlugin, depth: usize, lines: &mut Vec<String>) {
+fn tree(config: &Config, plugin: &Plugin, depth: usize, lines: &mut Vec<String>) {
     for (_, plugin) in plugin.sub_agents() {
         let models = models_of(config, plugin).into_iter().collect::<Vec<_>>().join(", ");
         let models = if models.is_empty() { "no models".into() } else { models };
-        let (indent, digest) = ("  ".repeat(depth), plugin.digest.hex());
-        let line = format!("{}, digest {}: {models}", plugin.id, short(&digest));
+        let (indent, digest) = ("  ".repeat(depth), plugin.digest().hex());
+        let line = format!("{}, digest {}: {models}", plugin.id(), short(&digest));
         lines.push(format!("{indent}{}", one_line(&line)));
         tree(config, plugin, depth + 1, lines);
     }

@@ -15,13 +15,12 @@ use super::crates::{ask, rules_alone};
 use super::output::{Bound, Printer, counted, exit_code};
 use super::run::{OFFLINE, read_input};
 use super::table::thousands;
-use super::which::{find, sub_agents};
+use super::which::{find, options, sub_agents};
 use super::{Global, recording_host};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::host::{Host, LoadOptions, LoadedPlugin, PluginSource};
-use agenthost::limits::LimitsPatch;
 use agenthost::run::RunReport;
+use agenthost::{Host, Plugin, PluginSource};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -98,10 +97,7 @@ impl Most {
 
 pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let path = env.cwd().join(&args.plugin);
-    let options = LoadOptions {
-        with: sub_agents(&args.with, env)?,
-        dirs: Vec::new(),
-    };
+    let options = options(sub_agents(&args.with, env)?, Vec::new());
     let mut most = Most::default();
     let plugin = if args.input.is_empty() {
         let cassettes = needed(&path, &args.plugin)?;
@@ -147,15 +143,14 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
 /// Runs every input `times` times. Returns the exit code of the first run that fails.
 async fn measure(
     host: &Host,
-    plugin: &Arc<LoadedPlugin>,
+    plugin: &Plugin,
     (inputs, times): (&[Value], u32),
     most: &mut Most,
     printer: &Printer,
 ) -> Result<Option<ExitCode>> {
     for input in inputs {
         for _ in 0..times {
-            let run = host.spawn(plugin, input, &LimitsPatch::default())?;
-            let report = run.report().await;
+            let report = host.run(plugin, input).await?;
             if let Some(failure) = report.outcome.failure() {
                 printer.failure(&format!("run {}", report.run), failure, Bound::Task);
                 return Ok(Some(exit_code(&report.outcome, false)));
@@ -170,12 +165,12 @@ async fn measure(
     Ok(None)
 }
 
-fn print(plugin: &LoadedPlugin, most: &Most, json: bool, printer: &Printer) -> Result<()> {
+fn print(plugin: &Plugin, most: &Most, json: bool, printer: &Printer) -> Result<()> {
     let suggested = most.suggested();
     if json {
         return printer.data(&json!({
             "format": 1,
-            "plugin": plugin.id.to_string(),
+            "plugin": plugin.id().to_string(),
             "runs": most.runs,
             "measured": {
                 "tokens": most.tokens,
@@ -272,6 +267,7 @@ fn duration(least: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agenthost::limits::LimitsPatch;
 
     #[test]
     fn figures_are_rounded_up_to_readable_ones() {

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use tokio::sync::broadcast::error::RecvError;
 
 use super::output::{Printer, counted};
-use agenthost::host::RunHandle;
+use agenthost::RunHandle;
 use agenthost::printable::one_line;
 use agenthost::run::Event;
 
@@ -39,12 +38,10 @@ impl Progress {
         let shown = lines.clone();
         let watcher = tokio::spawn(async move {
             let mut tasks = BTreeMap::new();
-            loop {
-                match events.recv().await {
-                    Ok(event) => show(&shown, &mut tasks, event),
-                    // Too many events to show all; the next ones update the lines.
-                    Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => break,
+            while let Some(event) = events.next().await {
+                // If there were too many events to show all, the next ones update the lines.
+                if let Ok(event) = event {
+                    show(&shown, &mut tasks, event);
                 }
             }
         });
@@ -123,7 +120,7 @@ fn show(lines: &MultiProgress, tasks: &mut BTreeMap<String, Live>, event: Event)
                 live.words = error;
             }
         }
-        Event::Ended { .. } => {}
+        _ => {}
     }
     // The tree, by its depth: a sub-task is indented further than its parent.
     let indent = "  ".repeat(task.matches('/').count());

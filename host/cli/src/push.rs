@@ -9,10 +9,10 @@ use super::Global;
 use super::compiled;
 use super::output::Printer;
 use super::registry::open;
+use agenthost::PluginSource;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::host::PluginSource;
-use agenthost::plugin::{Manifest, Plugin};
+use agenthost::plugin::{Manifest, PluginInfo};
 use agenthost::registry::signature::{self, PublicKey, sign};
 use agenthost::registry::statement::{Statement, identity};
 use agenthost::registry::{Name, OciReference, Publication, Reference, Requirement, Source, Tag, local};
@@ -59,7 +59,7 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
         false => path,
     };
     let bytes = agenthost::plugin::read(&path)?;
-    let plugin = Plugin::read(&bytes).map_err(|error| Error::from(error).at(&path))?;
+    let plugin = PluginInfo::read(&bytes).map_err(|error| Error::from(error).at(&path))?;
     agenthost::plugin::refuse(&plugin.id.name, &plugin.imports, true, None)?;
     let compiled = compiled::check(&plugin, &bytes, &global.config(env)?, env, printer)?;
     let (name, version) = identity(&plugin)?;
@@ -120,7 +120,13 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
 
 /// Returns whether the registry has a signature of this key, with its statement, for these very bytes. An error counts
 /// as `false`, since publishing will meet it again.
-async fn has_signed(source: &dyn Source, key: &PublicKey, plugin: &Plugin, version: &Version, bytes: &[u8]) -> bool {
+async fn has_signed(
+    source: &dyn Source,
+    key: &PublicKey,
+    plugin: &PluginInfo,
+    version: &Version,
+    bytes: &[u8],
+) -> bool {
     let there = async {
         let release = source.find(&Tag::Version(version.clone())).await?;
         source.signatures(&release).await

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::table;
 use agenthost::error::Error;
-use agenthost::journal::{Journal, RunRecord, TaskRecord};
+use agenthost::journal::{JournalStore, RunRecord, TaskRecord};
 use agenthost::limits::Usd;
 
 /// The resources that a run or a task used.
@@ -217,7 +217,7 @@ impl Task {
 }
 
 /// Returns whether a live process is working on a run.
-pub(super) fn is_running(journal: &dyn Journal, run: &RunRecord) -> bool {
+pub(super) fn is_running(journal: &dyn JournalStore, run: &RunRecord) -> bool {
     journal.running(&run.id).is_ok_and(|process| process.is_some())
 }
 

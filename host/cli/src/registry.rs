@@ -8,10 +8,10 @@ use super::output::Printer;
 use super::table::thousands;
 use super::terminal::{Styled, indented};
 use super::{Global, cache_home};
+use agenthost::PluginSource;
 use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result, with_causes};
-use agenthost::host::PluginSource;
-use agenthost::plugin::Plugin;
+use agenthost::plugin::PluginInfo;
 use agenthost::printable::one_line;
 use agenthost::registry::asks::{Asks, Change};
 use agenthost::registry::lock::{Locked, plugin_of};
@@ -224,7 +224,7 @@ pub(super) async fn along(project: &Project, config: &Config, offers: Vec<&Offer
 
 /// Returns the sub-agents of `plugin` that the lock file needs and does not have. Those that the configuration names as
 /// a file or a crate are not needed.
-fn missing_below(project: &Project, config: &Config, plugin: &Plugin, taken: &[Name]) -> Vec<Reference> {
+fn missing_below(project: &Project, config: &Config, plugin: &PluginInfo, taken: &[Name]) -> Vec<Reference> {
     let wanted = plugin.sub_agents.iter().filter_map(|sub_agent| {
         let name = plugin_of(&sub_agent.import)?;
         let known = |name: &Name| project.lock().get(name).is_some() || taken.contains(name);
@@ -245,7 +245,7 @@ fn missing_below(project: &Project, config: &Config, plugin: &Plugin, taken: &[N
 }
 
 /// Returns the reference that the manifest declares, if it is one; otherwise any version of `name`.
-fn declared(plugin: &Plugin, name: Name) -> Reference {
+fn declared(plugin: &PluginInfo, name: Name) -> Reference {
     let declared = plugin
         .manifest
         .as_ref()

@@ -67,6 +67,6 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
         .with_hint("Bring the old one back, or add --changed-plugins to see where the new one differs."));
     }
     let asked = host.config().limits().overridden_by(&limits);
-    let run = host.replay(&plugin, &record, &limits)?;
+    let run = host.replay(&plugin, &record).limits(&limits).start()?;
     watch(run, &host, &plugin, &asked, args.json, global, printer).await
 }

@@ -13,11 +13,11 @@ use super::run::{LimitArgs, RecordedRunCommand, max_memory, watch};
 use super::{Global, recording_host};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::host::Host;
-use agenthost::journal::{Journal, RunRecord};
+use agenthost::journal::{JournalStore, RunRecord};
 use agenthost::limits::LimitsPatch;
 use agenthost::run::REPORT_FORMAT;
 use agenthost::task::Outcome;
+use agenthost::{FailedTasks, Host};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -89,12 +89,15 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         return Err(recorded::changed(&record, &changed));
     }
     let asked = host.config().limits().overridden_by(&limits);
-    let run = host.resume(&plugin, &record, &limits, args.failed)?;
+    let run = host
+        .resume(&plugin, &record, failed(args.failed))
+        .limits(&limits)
+        .start()?;
     watch(run, &host, &plugin, &asked, args.json, global, printer).await
 }
 
 /// Returns the document that `run --json` printed for a run that has ended.
-fn document(journal: &dyn Journal, record: &RunRecord) -> Result<Value> {
+fn document(journal: &dyn JournalStore, record: &RunRecord) -> Result<Value> {
     /// The number of records that are read at a time.
     const PAGE: usize = 1_000;
     let mut tasks = Vec::new();
@@ -120,9 +123,9 @@ fn document(journal: &dyn Journal, record: &RunRecord) -> Result<Value> {
 
 /// Returns the outcome of a run that has nothing left to resume. A run that is still going on is refused here, before
 /// anything is loaded for it; taking it over decides for good.
-fn ended(journal: &dyn Journal, record: &RunRecord, failed: bool) -> Result<Option<Outcome>> {
+fn ended(journal: &dyn JournalStore, record: &RunRecord, failed: bool) -> Result<Option<Outcome>> {
     if record.end.is_some() {
-        return Ok(Host::settled(record, failed));
+        return Ok(Host::settled(record, self::failed(failed)));
     }
     match journal.running(&record.id)? {
         Some(pid) if pid != std::process::id() => {
@@ -134,4 +137,9 @@ fn ended(journal: &dyn Journal, record: &RunRecord, failed: bool) -> Result<Opti
         }
         _ => Ok(None),
     }
+}
+
+/// Reads the flag `--failed`.
+fn failed(flag: bool) -> FailedTasks {
+    if flag { FailedTasks::Repeat } else { FailedTasks::Keep }
 }

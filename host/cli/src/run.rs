@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,12 +18,12 @@ use super::which::{PluginArgs, RecordedPluginArgs};
 use super::{Global, recording_host};
 use agenthost::config::{Config, Env, trust};
 use agenthost::error::{Error, Result};
-use agenthost::host::{Host, LoadedPlugin, RunHandle};
 use agenthost::journal::RunRecord;
 use agenthost::limits::{Cap, Limits, LimitsPatch};
 use agenthost::registry::policy::POLICY_FILE;
 use agenthost::run::Difference;
 use agenthost::sandbox::MAX_CALL_BYTES;
+use agenthost::{Host, Plugin, RunHandle};
 
 /// The most bytes of input JSON: the most that a guest can receive in one call, with room for JSON's punctuation.
 pub(super) const MAX_INPUT_BYTES: u64 = 4 * MAX_CALL_BYTES as u64;
@@ -125,7 +124,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         Some(cassette) => cassette.host(config, env, memory)?,
         None => recording_host(config, global, env, memory)?,
     };
-    let plugin = Arc::new(args.which.load(&host, env, printer).await?);
+    let plugin = args.which.load(&host, env, printer).await?;
     let Some(input) = input else {
         return Err(Error::input("no input: --input was not given and nothing was piped in")
             .with_hint(format!("Give one of this form: --input '{}'", plugin.sample_input())));
@@ -142,7 +141,8 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         false => command,
     };
     let asked = host.config().limits().overridden_by(&limits);
-    let run = host.spawn_as(&plugin, &input, &limits, &command.to_json()?)?;
+    let run = host.run(&plugin, &input).limits(&limits).command(command.to_json()?);
+    let run = run.start()?;
     let code = watch(run, &host, &plugin, &asked, args.json, global, printer).await?;
     if let Some(cassette) = cassette {
         cassette.finish(&host.limits(&plugin, &limits), printer)?;
@@ -154,7 +154,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
 pub(super) async fn watch(
     run: RunHandle,
     host: &Host,
-    plugin: &LoadedPlugin,
+    plugin: &Plugin,
     asked: &Limits,
     json: bool,
     global: &Global,
@@ -175,7 +175,7 @@ pub(super) async fn watch(
     };
     progress.finish();
     let bound = report.outcome.failure().map_or(Bound::Task, |failure| {
-        bound(failure, &plugin.id.name, asked, plugin.allowed(), host.config())
+        bound(failure, &plugin.id().name, asked, plugin.allowed(), host.config())
     });
     print(&report, json, global, printer, bound)?;
     if host.config().is_offline_default() && report.is_offline() && report.differences.is_none() && !json {
@@ -281,7 +281,7 @@ impl RecordedRunCommand {
     }
 
     /// Loads the plugin of the run as it was loaded for the run.
-    pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<LoadedPlugin> {
+    pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<Plugin> {
         self.which.load(host, env, printer).await
     }
 }
@@ -311,12 +311,7 @@ pub(super) fn max_memory(limits: &LimitsPatch) -> Option<u64> {
 }
 
 /// Prints a note if a grant keeps limits below those of the flags.
-pub(super) fn note_narrowed(
-    host: &agenthost::host::Host,
-    plugin: &LoadedPlugin,
-    limits: &LimitsPatch,
-    printer: &Printer,
-) {
+pub(super) fn note_narrowed(host: &Host, plugin: &Plugin, limits: &LimitsPatch, printer: &Printer) {
     let config = host.config();
     let asked = config.limits().overridden_by(limits);
     for note in host.config_notes() {
@@ -325,9 +320,9 @@ pub(super) fn note_narrowed(
     if *limits == LimitsPatch::default() {
         return;
     }
-    let grant = format!("[grants.\"{}\"]", plugin.id.name);
+    let grant = format!("[grants.\"{}\"]", plugin.id().name);
     for (by, most) in [
-        (grant.as_str(), &config.granted_limits(&plugin.id.name)),
+        (grant.as_str(), &config.granted_limits(&plugin.id().name)),
         (POLICY_FILE, plugin.allowed()),
     ] {
         if asked.narrowed_by(most) != asked {

@@ -13,7 +13,7 @@ use super::recorded::{self, Run, is_running};
 use super::table::{self, Column};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result, with_causes};
-use agenthost::journal::{Journal, Keep, RunRecord};
+use agenthost::journal::{JournalStore, Keep, RunRecord};
 use agenthost::limits::units;
 use agenthost::printable::one_line;
 
@@ -137,7 +137,7 @@ fn table(runs: &[Run<'_>], now: u64, width: Option<usize>) -> String {
     table::columns(&kinds, &rows, width)
 }
 
-fn prune(journal: &dyn Journal, args: &Prune, printer: &Printer) -> Result<ExitCode> {
+fn prune(journal: &dyn JournalStore, args: &Prune, printer: &Printer) -> Result<ExitCode> {
     let now = recorded::now_ms();
     let keep = Keep {
         after_ms: args.older_than.map(|age| now.saturating_sub(millis(age))),
@@ -198,7 +198,7 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// Returns the run of this id, or an error if there is none.
-pub(super) fn find(found: Found, id: &str) -> Result<(Box<dyn Journal>, RunRecord)> {
+pub(super) fn find(found: Found, id: &str) -> Result<(Box<dyn JournalStore>, RunRecord)> {
     let journal = found.needed()?;
     let run = journal.find(id).map_err(|error| match hint(&error) {
         Some(_) => error,

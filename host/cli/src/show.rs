@@ -18,7 +18,7 @@ use super::output::Printer;
 use super::recorded::{self, Run, Task, Used, parsed};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::journal::{CallSpan, Journal, RunRecord, TaskRecord};
+use agenthost::journal::{CallSpan, JournalStore, RunRecord, TaskRecord};
 use agenthost::printable::shell_word;
 
 /// The first task of a run; all others are below it.
@@ -76,7 +76,7 @@ pub(super) fn show(args: &Args, global: &Global, env: &Env, printer: &Printer) -
 }
 
 impl<'a> Shown<'a> {
-    fn read(journal: &dyn Journal, mut run: Run<'a>, args: &Args) -> Result<Self> {
+    fn read(journal: &dyn JournalStore, mut run: Run<'a>, args: &Args) -> Result<Self> {
         let record: &RunRecord = run.record;
         let top = args.task.as_deref().unwrap_or(ROOT);
         let one = journal.task(&record.id, top)?;

@@ -14,10 +14,9 @@ use super::crates::rules_naming;
 use super::output::{Printer, counted, exit};
 use super::table::thousands;
 use super::terminal::indented;
-use super::which::{find, sub_agents};
+use super::which::{find, options, sub_agents};
 use agenthost::config::Env;
 use agenthost::error::Result;
-use agenthost::host::LoadOptions;
 use agenthost::journal::cassette::Cassette;
 use agenthost::journal::cassette::compare::Kind;
 use agenthost::printable::one_line;
@@ -50,10 +49,7 @@ pub(super) async fn test(args: &Args, env: &Env, printer: &Printer) -> Result<Ex
     let dir = env.cwd().join(&args.dir);
     let cassettes = needed(&dir, &args.dir)?;
     let host = offline_host(env, &dir, &cassettes, rules_naming(&dir, env, printer)?)?;
-    let options = LoadOptions {
-        with: sub_agents(&args.with, env)?,
-        dirs: Vec::new(),
-    };
+    let options = options(sub_agents(&args.with, env)?, Vec::new());
     let plugin = Arc::new(
         find(
             &host,
@@ -84,7 +80,7 @@ pub(super) async fn test(args: &Args, env: &Env, printer: &Printer) -> Result<Ex
     if args.json {
         printer.data(&json!({
             "format": 1,
-            "plugin": plugin.id.to_string(),
+            "plugin": plugin.id().to_string(),
             "passed": passed,
             "failed": failed,
             "cassettes": documents,

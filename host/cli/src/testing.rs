@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use agenthost::error::{Error, Result};
-use agenthost::journal::{CallSpan, Journal, JournalEntry, Keep, Pruned, RunEnd, RunRecord, TaskEnd, TaskRecord};
+use agenthost::journal::{CallSpan, JournalEntry, JournalStore, Keep, Pruned, RunEnd, RunRecord, TaskEnd, TaskRecord};
 
 /// Returns a run of `demo:scan` with its state, end and number of tasks.
 pub(super) fn run(id: &str, started_ms: u64, end: Option<(&str, u64, u64)>) -> RunRecord {
@@ -79,7 +79,7 @@ pub(super) struct Fake {
     pub(super) calls: Vec<CallSpan>,
 }
 
-impl Journal for Fake {
+impl JournalStore for Fake {
     fn append(&self, _: JournalEntry) -> BoxFuture<'static, Result<()>> {
         Box::pin(std::future::ready(Err(Error::host("read-only"))))
     }

@@ -16,10 +16,10 @@ use super::compiled;
 use super::output::Printer;
 use super::registry::{changes_document, limits, models, note, project};
 use super::terminal::{Styled, indented};
+use agenthost::PluginSource;
 use agenthost::config::{Env, trust};
 use agenthost::error::{Error, Result};
-use agenthost::host::PluginSource;
-use agenthost::plugin::Plugin;
+use agenthost::plugin::PluginInfo;
 use agenthost::registry::asks::Asks;
 use agenthost::registry::local::signatures_beside;
 use agenthost::registry::project::Project;
@@ -164,7 +164,7 @@ async fn find(args: &Args, project: &Project, env: &Env, printer: &Printer) -> R
     let read = |path: &Path| -> Result<Subject> {
         let bytes = agenthost::plugin::read(path)?;
         Ok(Subject {
-            plugin: Plugin::read(&bytes).map_err(|error| Error::from(error).at(path))?,
+            plugin: PluginInfo::read(&bytes).map_err(|error| Error::from(error).at(path))?,
             signatures: signatures_beside(path)?,
             bytes,
         })

@@ -10,7 +10,7 @@ use super::output::Printer;
 use super::progress::Progress;
 use agenthost::config::{self, Config, DirGrant, Env};
 use agenthost::error::{Error, Result};
-use agenthost::host::{Host, LoadOptions, LoadedPlugin, PluginSource};
+use agenthost::{Host, LoadOptions, Plugin, PluginSource};
 
 /// A plugin, as flags name it.
 #[derive(Debug, clap::Args)]
@@ -44,11 +44,8 @@ pub(super) struct RecordedPluginArgs {
 
 impl PluginArgs {
     /// Loads the plugin, and prints a note if `--dir` has no effect.
-    pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<LoadedPlugin> {
-        let options = LoadOptions {
-            with: sub_agents(&self.with, env)?,
-            dirs: dirs(&self.dir, env)?,
-        };
+    pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<Plugin> {
+        let options = options(sub_agents(&self.with, env)?, dirs(&self.dir, env)?);
         let place = PluginSource::parse(&self.plugin, env.cwd())?;
         if !self.offline {
             fetch(host, &place, &options, printer).await?;
@@ -59,8 +56,8 @@ impl PluginArgs {
             }
         }
         let plugin = find(host, &self.plugin, &place, options, printer).await?;
-        if !self.dir.is_empty() && !plugin.reads_files() {
-            printer.note(&format!("{} reads no files: --dir gives it nothing", plugin.id.name));
+        if !self.dir.is_empty() && !plugin.info().reads_files() {
+            printer.note(&format!("{} reads no files: --dir gives it nothing", plugin.id().name));
         }
         Ok(plugin)
     }
@@ -100,11 +97,8 @@ impl RecordedPluginArgs {
     }
 
     /// Loads the plugin as it was loaded for the recorded run.
-    pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<LoadedPlugin> {
-        let options = LoadOptions {
-            with: self.with.clone(),
-            dirs: dirs(&self.dirs, &env.at(&self.cwd))?,
-        };
+    pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<Plugin> {
+        let options = options(self.with.clone(), dirs(&self.dirs, &env.at(&self.cwd))?);
         fetch(host, &self.plugin, &options, printer).await?;
         find(host, &self.plugin.to_string(), &self.plugin, options, printer).await
     }
@@ -128,6 +122,13 @@ pub(super) fn is_inside(path: &Path, config: &Config, env: &Env) -> bool {
         Some(path.parent()?.canonicalize().ok()?.join(name))
     });
     place.is_some_and(|place| place.starts_with(folder))
+}
+
+pub(super) fn options(with: BTreeMap<String, PluginSource>, dirs: Vec<DirGrant>) -> LoadOptions {
+    let mut options = LoadOptions::new();
+    options.with = with;
+    options.dirs = dirs;
+    options
 }
 
 /// Parses `--with NAMESPACE:NAME=PLUGIN`.
@@ -196,7 +197,7 @@ pub(super) async fn find(
     place: &PluginSource,
     options: LoadOptions,
     printer: &Printer,
-) -> Result<LoadedPlugin> {
+) -> Result<Plugin> {
     let waiting = Progress::waiting(&format!("loading {text}"), printer);
     let plugin = host.load_with(place.clone(), options).await;
     waiting.finish();

@@ -12,6 +12,7 @@
 //! This crate decides nothing about a task: it does not open a provider, enforce a limit or look for a plugin.
 
 mod compile;
+mod declare;
 mod dirs;
 mod env;
 mod file;
@@ -33,6 +34,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use self::compile::CompileConfig;
+#[doc(hidden)]
+pub use self::declare::Declarations;
+pub use self::declare::{Grant, ProviderSettings};
 pub use self::dirs::{DirGrant, DirQuota};
 pub use self::env::Env;
 use self::merge::Accepted;
@@ -57,7 +61,7 @@ pub struct Config {
     run: RunConfig,
     compile: CompileConfig,
     journal: JournalConfig,
-    grants: BTreeMap<String, Grant>,
+    grants: BTreeMap<String, EffectiveGrant>,
     sub_agents: BTreeMap<String, SubAgent>,
     prices: BTreeMap<ModelRef, PriceConfig>,
     registries: BTreeMap<String, RegistryConfig>,
@@ -158,16 +162,22 @@ pub enum ProviderKind {
         /// The file, as an absolute path.
         file: PathBuf,
     },
+    /// An implementation that the embedding program brings.
+    Code {
+        /// The kind of service that it speaks to, as [`ProviderKind::name`] returns it.
+        kind: &'static str,
+    },
 }
 
 impl ProviderKind {
-    /// Returns the kind as it is written in a configuration file.
+    /// Returns the kind as it is written in a configuration file. Prices and estimates depend on it.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Anthropic => "anthropic",
             Self::OpenAi { .. } => "openai",
             Self::Offline => "offline",
             Self::Script { .. } => "script",
+            Self::Code { kind } => kind,
         }
     }
 }
@@ -267,7 +277,7 @@ pub enum BodyRetention {
 
 /// The rights that the operator grants to a plugin.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Grant {
+pub struct EffectiveGrant {
     /// The model names it may use, all of them in [`Config::models`].
     pub models: BTreeSet<String>,
     /// The limits of its tasks, at most [`Config::limits`].
@@ -319,6 +329,30 @@ pub struct RatesConfig {
     pub cache_write: Option<Usd>,
     /// `cache-write-1h`: with a lifetime of one hour.
     pub cache_write_1h: Option<Usd>,
+}
+
+impl PriceConfig {
+    /// Creates a price from the rates of plain input and output, in US dollars per million tokens.
+    ///
+    /// ```
+    /// use agenthost_config::PriceConfig;
+    ///
+    /// let price = PriceConfig::per_million("$0.25".parse()?, "$1.25".parse()?);
+    /// assert_eq!(price.rates.output.map(|rate| rate.to_string()).as_deref(), Some("$1.25"));
+    /// # Ok::<(), String>(())
+    /// ```
+    pub fn per_million(input: Usd, output: Usd) -> Self {
+        let (input, output) = (Some(input), Some(output));
+        let rates = RatesConfig {
+            input,
+            output,
+            ..RatesConfig::default()
+        };
+        Self {
+            rates,
+            long_context: None,
+        }
+    }
 }
 
 impl Config {
@@ -560,8 +594,8 @@ impl Config {
 
     /// Returns the grant of the plugin `namespace:name`: its entry in `[grants]`, or, without one, every model within
     /// [`Config::limits`] and no directory.
-    pub fn grant(&self, plugin: &str) -> Grant {
-        self.grants.get(plugin).cloned().unwrap_or_else(|| Grant {
+    pub fn grant(&self, plugin: &str) -> EffectiveGrant {
+        self.grants.get(plugin).cloned().unwrap_or_else(|| EffectiveGrant {
             models: self.models.keys().cloned().collect(),
             limits: self.limits.clone(),
             own_limits: Limits::none(),

@@ -253,11 +253,11 @@ impl Merger<'_> {
             memory: self.cap(&entry("memory"), yours.memory, usual.memory, theirs.memory, |bytes| {
                 show_bytes(*bytes)
             }),
-            time: self.cap(
+            timeout: self.cap(
                 &entry("timeout"),
-                yours.time,
-                usual.time,
-                theirs.time,
+                yours.timeout,
+                usual.timeout,
+                theirs.timeout,
                 |time: &Duration| format!("{time:?}"),
             ),
             tasks: self.cap(&entry("tasks"), yours.tasks, usual.tasks, theirs.tasks, u64::to_string),

@@ -14,7 +14,8 @@ use super::dirs::place;
 use super::file::{Kind, Layer, RawGrant, RawProvider, base_url};
 use super::merge::{Accepted, Merged, Origins, merge};
 use super::{
-    Address, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind, RunConfig, SetBy,
+    Address, Config, EffectiveGrant, Env, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind, RunConfig,
+    SetBy,
 };
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Cap, Limits};
@@ -262,7 +263,7 @@ fn assumed_models(env: &Env, providers: &BTreeMap<String, ProviderConfig>) -> BT
     BTreeMap::from([model("fast", fast), model("strong", strong)])
 }
 
-fn check_models(
+pub(super) fn check_models(
     models: &BTreeMap<String, Vec<ModelRef>>,
     providers: &BTreeMap<String, ProviderConfig>,
     origins: &Origins,
@@ -301,7 +302,7 @@ fn grants(
     models: &BTreeMap<String, Vec<ModelRef>>,
     limits: &Limits,
     origins: &Origins,
-) -> Result<BTreeMap<String, Grant>> {
+) -> Result<BTreeMap<String, EffectiveGrant>> {
     let resolve = |(plugin, raw): (String, RawGrant)| {
         if let Some(name) = raw.models.iter().flatten().find(|name| !models.contains_key(*name)) {
             let message = format!("`models` in [grants.\"{plugin}\"] names the unknown model `{name}`");
@@ -314,7 +315,7 @@ fn grants(
             );
         }
         let own_limits = Limits::none().overridden_by(&raw.limits);
-        let grant = Grant {
+        let grant = EffectiveGrant {
             models: raw
                 .models
                 .map_or_else(|| models.keys().cloned().collect(), |names| names.into_iter().collect()),

@@ -358,7 +358,7 @@ fn a_grant_only_narrows() {
     assert_eq!(a.models, BTreeSet::from(["fast".to_owned()]));
     assert_eq!((a.limits.tokens, a.limits.calls), (Some(1_000), Some(3)));
     assert_eq!(
-        (a.limits.time, a.limits.memory),
+        (a.limits.timeout, a.limits.memory),
         (Some(Duration::from_secs(60)), Some(64 << 20))
     );
     let root = scratch.root().to_str().unwrap();

@@ -44,13 +44,13 @@ const TASK_DEPTH: u32 = 5;
 /// The upper bounds on what a task or a whole run may use. `None` means no limit.
 ///
 /// ```
-/// use agenthost_core::limits::{Cap, Limits, LimitsPatch};
+/// use agenthost_core::limits::Limits;
 ///
-/// let asked = LimitsPatch { calls: Some(Cap::At(500)), tokens: Some(Cap::Unlimited), ..LimitsPatch::default() };
-/// let limits = Limits::task_default().overridden_by(&asked);
-/// assert_eq!((limits.calls, limits.tokens), (Some(500), None));
+/// let asked = Limits::new().calls(500).timeout(std::time::Duration::from_secs(20));
+/// let limits = Limits::task_default().overridden_by(&asked.into());
+/// assert_eq!((limits.calls, limits.tokens), (Some(500), Some(200_000)));
 ///
-/// let grant = Limits { calls: Some(20), ..Limits::none() };
+/// let grant = Limits::new().calls(20);
 /// assert_eq!(limits.narrowed_by(&grant).calls, Some(20));
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +66,7 @@ pub struct Limits {
     /// Linear memory, in bytes.
     pub memory: Option<u64>,
     /// Wall time.
-    pub time: Option<Duration>,
+    pub timeout: Option<Duration>,
     /// Sub-tasks started, at any depth below.
     pub tasks: Option<u64>,
     /// Levels of sub-tasks below; 0 allows none.
@@ -83,10 +83,72 @@ impl Limits {
             calls: Some(TASK_CALLS),
             fuel: Some(TASK_FUEL),
             memory: Some(TASK_MEMORY),
-            time: Some(TASK_TIME),
+            timeout: Some(TASK_TIME),
             tasks: Some(TASK_TASKS),
             depth: Some(TASK_DEPTH),
         }
+    }
+
+    /// Creates limits of which none is set, to set some: `Limits::new().calls(2).tokens(40_000)`. Where limits override
+    /// others, as those of a run override the configured ones, a limit that is not set stays as it is.
+    pub fn new() -> Self {
+        Self::none()
+    }
+
+    /// Sets the limit of input and output tokens together.
+    #[must_use]
+    pub fn tokens(self, tokens: u64) -> Self {
+        let tokens = Some(tokens);
+        Self { tokens, ..self }
+    }
+
+    /// Sets the limit of money for model calls. It rejects every model whose price is unknown.
+    #[must_use]
+    pub fn cost(self, cost: Usd) -> Self {
+        let cost = Some(cost);
+        Self { cost, ..self }
+    }
+
+    /// Sets the limit of model calls.
+    #[must_use]
+    pub fn calls(self, calls: u64) -> Self {
+        let calls = Some(calls);
+        Self { calls, ..self }
+    }
+
+    /// Sets the limit of fuel.
+    #[must_use]
+    pub fn fuel(self, fuel: u64) -> Self {
+        let fuel = Some(fuel);
+        Self { fuel, ..self }
+    }
+
+    /// Sets the limit of linear memory, in bytes.
+    #[must_use]
+    pub fn memory(self, bytes: u64) -> Self {
+        let memory = Some(bytes);
+        Self { memory, ..self }
+    }
+
+    /// Sets the limit of wall time.
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        let timeout = Some(timeout);
+        Self { timeout, ..self }
+    }
+
+    /// Sets the limit of sub-tasks.
+    #[must_use]
+    pub fn tasks(self, tasks: u64) -> Self {
+        let tasks = Some(tasks);
+        Self { tasks, ..self }
+    }
+
+    /// Sets the limit of levels of sub-tasks.
+    #[must_use]
+    pub fn depth(self, levels: u32) -> Self {
+        let depth = Some(levels);
+        Self { depth, ..self }
     }
 
     /// No limits at all.
@@ -97,7 +159,7 @@ impl Limits {
             calls: None,
             fuel: None,
             memory: None,
-            time: None,
+            timeout: None,
             tasks: None,
             depth: None,
         }
@@ -112,7 +174,7 @@ impl Limits {
             calls: smaller(self.calls, other.calls),
             fuel: smaller(self.fuel, other.fuel),
             memory: smaller(self.memory, other.memory),
-            time: smaller(self.time, other.time),
+            timeout: smaller(self.timeout, other.timeout),
             tasks: smaller(self.tasks, other.tasks),
             depth: smaller(self.depth, other.depth),
         }
@@ -127,10 +189,17 @@ impl Limits {
             calls: replaced(self.calls, patch.calls),
             fuel: replaced(self.fuel, patch.fuel),
             memory: replaced(self.memory, patch.memory),
-            time: replaced(self.time, patch.time),
+            timeout: replaced(self.timeout, patch.timeout),
             tasks: replaced(self.tasks, patch.tasks),
             depth: replaced(self.depth, patch.depth),
         }
+    }
+}
+
+/// Returns limits of which none is set.
+impl Default for Limits {
+    fn default() -> Self {
+        Self::none()
     }
 }
 
@@ -143,7 +212,7 @@ impl Limits {
             LimitKind::Calls => self.calls.map(|n| n.to_string()),
             LimitKind::Fuel => self.fuel.map(|n| n.to_string()),
             LimitKind::Memory => self.memory.map(units::show_bytes),
-            LimitKind::Time => self.time.map(|time| format!("{time:?}")),
+            LimitKind::Time => self.timeout.map(|timeout| format!("{timeout:?}")),
             LimitKind::Tasks => self.tasks.map(|n| n.to_string()),
             LimitKind::Depth => self.depth.map(|n| n.to_string()),
             LimitKind::Size | LimitKind::Other => None,
@@ -287,7 +356,7 @@ mod tests {
         assert_eq!(limits.calls, Some(100));
         assert_eq!(limits.fuel, Some(20_000_000_000));
         assert_eq!(limits.memory, Some(67_108_864));
-        assert_eq!(limits.time, Some(Duration::from_secs(300)));
+        assert_eq!(limits.timeout, Some(Duration::from_secs(300)));
         assert_eq!(limits.tasks, Some(1_000));
         assert_eq!(limits.depth, Some(5));
     }

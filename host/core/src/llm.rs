@@ -8,11 +8,13 @@ mod base64_data;
 mod call;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use futures_util::future::BoxFuture;
 
 pub use self::call::{Allowance, Ask, CallError, CallResult};
 
@@ -21,8 +23,9 @@ pub use self::call::{Allowance, Ask, CallError, CallResult};
 /// ```
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use agenthost_core::llm::{Message, Options, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role, Stop, Usage};
-/// use futures_util::future::BoxFuture;
+/// use agenthost_core::llm::{
+///     BoxFuture, Message, Options, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role, Usage,
+/// };
 ///
 /// /// Answers with what it was asked, in capitals.
 /// #[derive(Debug)]
@@ -34,15 +37,8 @@ pub use self::call::{Allowance, Ask, CallError, CallResult};
 ///             let Some(Part::Text(text)) = request.messages.last().and_then(|message| message.content.last()) else {
 ///                 return Err(ProviderError::new(ProviderErrorKind::InvalidRequest, "nothing was asked"));
 ///             };
-///             Ok(Reply {
-///                 content: vec![Part::Text(text.to_uppercase())],
-///                 model: request.model.clone(),
-///                 stop: Stop::End,
-///                 refusal: None,
-///                 usage: Some(Usage { input: 5, output: 5, ..Usage::default() }),
-///                 request_id: None,
-///                 quota: None,
-///             })
+///             let usage = Usage { input: 5, output: 5, ..Usage::default() };
+///             Ok(Reply::new(text.to_uppercase()).with_model(&request.model).with_usage(usage))
 ///         })
 ///     }
 ///
@@ -72,6 +68,12 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// Returns a one-line description for people: the service and its address, never a key.
     fn summary(&self) -> String;
 
+    /// Returns the kind of service, as configuration files write it: `anthropic` or `openai` if it serves the models of
+    /// that vendor. Token estimates and the built-in prices depend on it.
+    fn kind(&self) -> &'static str {
+        "custom"
+    }
+
     /// Returns whether replies are made up on this machine, so that reports can mark them.
     fn is_offline(&self) -> bool {
         false
@@ -85,6 +87,32 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// Returns how the service caches prompts with a common prefix.
     fn caching(&self) -> Caching {
         Caching::None
+    }
+}
+
+impl<P: Provider + ?Sized> Provider for Arc<P> {
+    fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>> {
+        (**self).complete(request)
+    }
+
+    fn summary(&self) -> String {
+        (**self).summary()
+    }
+
+    fn kind(&self) -> &'static str {
+        (**self).kind()
+    }
+
+    fn is_offline(&self) -> bool {
+        (**self).is_offline()
+    }
+
+    fn counting(&self) -> Counting {
+        (**self).counting()
+    }
+
+    fn caching(&self) -> Caching {
+        (**self).caching()
     }
 }
 
@@ -334,12 +362,21 @@ impl Usage {
 }
 
 /// A provider's reply.
+///
+/// ```
+/// use agenthost_core::llm::{Reply, Stop, Usage};
+///
+/// let usage = Usage { input: 5, output: 1, ..Usage::default() };
+/// let reply = Reply::new("Blue.").with_usage(usage).with_stop(Stop::MaxTokens);
+/// assert_eq!((reply.text(), reply.usage), ("Blue.".to_owned(), Some(usage)));
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct Reply {
     /// The parts of the reply, without thinking.
     pub content: Vec<Part>,
-    /// The model that replied, as the provider names it.
+    /// The model that replied, as the provider names it; empty if it does not name it.
     pub model: String,
     /// The reason why the model stopped.
     pub stop: Stop,
@@ -355,6 +392,67 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Creates a complete reply with one part of text, without token counts. A request whose reply has no counts is
+    /// charged in full.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self::of(vec![Part::Text(text.into())])
+    }
+
+    /// Creates a complete reply with these parts.
+    pub fn of(content: Vec<Part>) -> Self {
+        Self {
+            content,
+            model: String::new(),
+            stop: Stop::End,
+            refusal: None,
+            usage: None,
+            request_id: None,
+            quota: None,
+        }
+    }
+
+    /// Names the model that replied.
+    #[must_use]
+    pub fn with_model(mut self, model: impl Into<String>) -> Self {
+        self.model = model.into();
+        self
+    }
+
+    /// Sets the reason why the model stopped.
+    #[must_use]
+    pub fn with_stop(mut self, stop: Stop) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// Sets the model's reason for declining, for [`Stop::Refusal`].
+    #[must_use]
+    pub fn with_refusal(mut self, refusal: Option<String>) -> Self {
+        self.refusal = refusal;
+        self
+    }
+
+    /// Sets the provider's token counts.
+    #[must_use]
+    pub fn with_usage(mut self, usage: impl Into<Option<Usage>>) -> Self {
+        self.usage = usage.into();
+        self
+    }
+
+    /// Sets the provider's id of this request.
+    #[must_use]
+    pub fn with_request_id(mut self, id: Option<String>) -> Self {
+        self.request_id = id;
+        self
+    }
+
+    /// Sets the rate limits of the reply's headers.
+    #[must_use]
+    pub fn with_quota(mut self, quota: Option<Quota>) -> Self {
+        self.quota = quota.map(Box::new);
+        self
+    }
+
     /// Returns all text parts, joined.
     pub fn text(&self) -> String {
         self.content

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::limits::ledger::Used;
 use crate::limits::{Spent, Usd};
-use crate::task::{Outcome, TaskId, TaskReport};
+use crate::task::{Outcome, OutputError, TaskId, TaskReport};
 
 /// The version of the JSON report; readers ignore fields that they do not know.
 pub const REPORT_FORMAT: u32 = 1;
@@ -47,6 +49,12 @@ impl RunId {
     }
 }
 
+impl AsRef<str> for RunId {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -55,6 +63,7 @@ impl fmt::Display for RunId {
 
 /// An event of a run.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Event {
     /// A task began.
     Started {
@@ -105,6 +114,8 @@ pub enum Event {
     Ended {
         /// The task.
         task: TaskId,
+        /// Its report, with its outcome.
+        report: Arc<TaskReport>,
     },
 }
 
@@ -117,7 +128,7 @@ impl Event {
             | Self::CallSent { task, .. }
             | Self::CallRetried { task, .. }
             | Self::CallSettled { task, .. }
-            | Self::Ended { task } => task,
+            | Self::Ended { task, .. } => task,
         }
     }
 }
@@ -250,7 +261,8 @@ pub struct RunReport {
     /// The usage of the whole run.
     pub spent: Spent,
     /// Every task, including the root.
-    pub tasks: Vec<TaskReport>,
+    #[serde(serialize_with = "shared")]
+    pub tasks: Vec<Arc<TaskReport>>,
     /// The usage of each model.
     pub models: Vec<ModelReport>,
     /// The differences between a replay and its record; `None` for a run that is not a replay.
@@ -270,7 +282,20 @@ pub struct Difference {
     pub what: String,
 }
 
+fn shared<S: Serializer>(tasks: &[Arc<TaskReport>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(tasks.iter().map(|task| &**task))
+}
+
 impl RunReport {
+    /// Returns the output of the root task as a value of the program's own type.
+    ///
+    /// # Errors
+    ///
+    /// As [`Outcome::output`].
+    pub fn output<T: DeserializeOwned>(&self) -> Result<T, OutputError> {
+        self.outcome.output()
+    }
+
     /// Returns whether the offline provider generated any reply.
     pub fn is_offline(&self) -> bool {
         self.models.iter().any(|model| model.offline)

@@ -8,6 +8,7 @@ mod read;
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -278,6 +279,33 @@ impl Outcome {
         }
     }
 
+    /// Returns the output as a value of the program's own type. WIT names are in kebab case, so a type with fields of
+    /// several words needs `#[serde(rename_all = "kebab-case")]`.
+    ///
+    /// ```
+    /// use agenthost_core::task::{Failure, FailureClass, Outcome, OutputError};
+    /// use serde_json::json;
+    ///
+    /// assert_eq!(Outcome::Ok(json!([1, 2])).output::<Vec<u8>>()?, [1, 2]);
+    ///
+    /// let failed = Outcome::Failure(Failure::new(FailureClass::Trapped, "unreachable"));
+    /// match failed.output::<Vec<u8>>() {
+    ///     Err(OutputError::Failure(failure)) => assert_eq!(failure.class, FailureClass::Trapped),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), OutputError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError::Failure`] if the task has no output, and [`OutputError::Type`] if the output is not a `T`.
+    pub fn output<T: DeserializeOwned>(&self) -> Result<T, OutputError> {
+        match self {
+            Self::Ok(output) => T::deserialize(output).map_err(OutputError::Type),
+            Self::Failure(failure) => Err(OutputError::Failure(failure.clone())),
+        }
+    }
+
     /// The output, if there is one.
     pub fn ok(&self) -> Option<&Value> {
         match self {
@@ -291,6 +319,34 @@ impl Outcome {
         match self {
             Self::Ok(_) => None,
             Self::Failure(failure) => Some(failure),
+        }
+    }
+}
+
+/// The reason why a task has no output of the requested type.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OutputError {
+    /// The task failed.
+    Failure(Failure),
+    /// The task has an output of another type.
+    Type(serde_json::Error),
+}
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failure(failure) => failure.fmt(f),
+            Self::Type(error) => write!(f, "the output is not of the requested type: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for OutputError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Failure(failure) => Some(failure),
+            Self::Type(error) => Some(error),
         }
     }
 }

@@ -114,7 +114,7 @@ impl Default for Settings {
 ///     assert!(matches!(gate.judge("small", &error, 0, None), RetryDecision::Again(_)));
 /// });
 /// drop(second?);
-/// assert_eq!(gate.pressure(), (0, 0));
+/// assert_eq!(gate.pressure(), Pressure::default());
 /// # Ok(())
 /// # }
 /// ```
@@ -283,6 +283,24 @@ impl Drop for Queued<'_> {
     }
 }
 
+/// The requests of a gate at some time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// The number of requests that were sent and not answered.
+    pub in_flight: u64,
+    /// The number of requests that wait to be sent.
+    pub waiting: u64,
+}
+
+impl std::iter::Sum for Pressure {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            in_flight: sum.in_flight + one.in_flight,
+            waiting: sum.waiting + one.waiting,
+        })
+    }
+}
+
 impl Gate {
     /// Creates a gate without requests.
     pub fn new(settings: Settings) -> Self {
@@ -373,14 +391,13 @@ impl Gate {
             .is_some_and(|lane| lane.budget.withdraw())
     }
 
-    /// The number of requests in flight, and the number of waiting ones.
-    pub fn pressure(&self) -> (u64, u64) {
-        self.lock().lanes.values().fold((0, 0), |(in_flight, waiting), lane| {
-            (
-                in_flight + u64::from(lane.in_flight),
-                waiting + lane.queue.iter().count() as u64,
-            )
-        })
+    /// The requests of all models.
+    pub fn pressure(&self) -> Pressure {
+        let pressure = |lane: &ModelQueue| Pressure {
+            in_flight: u64::from(lane.in_flight),
+            waiting: lane.queue.iter().count() as u64,
+        };
+        self.lock().lanes.values().map(pressure).sum()
     }
 
     /// The number of requests in flight to `model`, and the number of waiting ones.

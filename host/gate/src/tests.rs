@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use agenthost_core::llm::{ProviderErrorKind, Quota, RateLimit, Stop, Usage};
+use agenthost_core::llm::{ProviderErrorKind, Quota, RateLimit, Usage};
 
 fn line(name: &str) -> FairnessKey {
     name.into()
@@ -20,19 +20,15 @@ fn ticket<'a>(model: &'a str, line: &'a FairnessKey) -> Ticket<'a> {
 }
 
 fn reply(quota: Option<Quota>) -> Reply {
-    Reply {
-        content: Vec::new(),
-        model: "m".into(),
-        stop: Stop::End,
-        refusal: None,
-        usage: Some(Usage {
-            input: 100,
-            output: 10,
-            ..Usage::default()
-        }),
-        request_id: None,
-        quota: quota.map(Box::new),
-    }
+    let usage = Usage {
+        input: 100,
+        output: 10,
+        ..Usage::default()
+    };
+    Reply::of(Vec::new())
+        .with_model("m")
+        .with_usage(usage)
+        .with_quota(quota)
 }
 
 fn refused(kind: ProviderErrorKind, retry_after: Option<Duration>) -> ProviderError {
@@ -90,7 +86,7 @@ async fn a_permit_that_was_granted_and_never_received_is_given_back() {
     drop(fifth);
     assert_eq!(gate.load("m"), (3, 0));
     drop(permits);
-    assert_eq!(gate.pressure(), (0, 0));
+    assert_eq!(gate.pressure(), Pressure::default());
 }
 
 /// A gate that lets one request through at a time.

@@ -354,8 +354,8 @@ pub fn unusual(limits: &Limits) -> serde_json::Map<String, Value> {
         ("memory", limits.memory != usual.memory, count(limits.memory)),
         (
             "timeout",
-            limits.time != usual.time,
-            text(limits.time.map(|time| format!("{}ms", time.as_millis()))),
+            limits.timeout != usual.timeout,
+            text(limits.timeout.map(|time| format!("{}ms", time.as_millis()))),
         ),
         ("tasks", limits.tasks != usual.tasks, count(limits.tasks)),
         ("depth", limits.depth != usual.depth, count(limits.depth.map(u64::from))),
@@ -471,15 +471,11 @@ impl Reply {
         let json = self.json.as_ref().map(Value::to_string);
         let text = json.or_else(|| self.text.as_ref().map(text::Text::joined));
         let content = text.map(|text| vec![Part::Text(text)]);
-        llm::Reply {
-            content: content.or_else(|| self.content.clone()).unwrap_or_default(),
-            model: self.model.clone(),
-            stop: self.stop,
-            refusal: self.refusal.clone(),
-            usage: self.usage.as_ref().map(Tokens::usage),
-            request_id: None,
-            quota: None,
-        }
+        llm::Reply::of(content.or_else(|| self.content.clone()).unwrap_or_default())
+            .with_model(&self.model)
+            .with_stop(self.stop)
+            .with_refusal(self.refusal.clone())
+            .with_usage(self.usage.as_ref().map(Tokens::usage))
     }
 }
 

@@ -31,6 +31,10 @@ impl Provider for Offline {
         std::future::ready(Ok(answer(request))).boxed()
     }
 
+    fn kind(&self) -> &'static str {
+        "offline"
+    }
+
     fn summary(&self) -> String {
         "offline: made-up answers, no model is called".to_owned()
     }
@@ -56,19 +60,15 @@ fn answer(request: &Request) -> Reply {
     } else {
         (text, Stop::End)
     };
-    Reply {
-        model: request.model.clone(),
-        stop,
-        refusal: None,
-        usage: Some(Usage {
-            input: input_tokens(request),
-            output: tokens(&text),
-            ..Usage::default()
-        }),
-        request_id: None,
-        quota: None,
-        content: vec![Part::Text(text)],
-    }
+    let usage = Usage {
+        input: input_tokens(request),
+        output: tokens(&text),
+        ..Usage::default()
+    };
+    Reply::new(text)
+        .with_model(&request.model)
+        .with_stop(stop)
+        .with_usage(usage)
 }
 
 /// The number of input tokens to report for `request`: a quarter of its bytes, rounded up.

@@ -167,18 +167,18 @@ impl OpenAi {
             Some("tool_calls" | "function_call") => Stop::ToolUse,
             _ => Stop::Other,
         };
-        Ok(Reply {
-            content,
-            model: body
-                .get("model")
-                .and_then(Value::as_str)
-                .map_or_else(|| request.model.clone(), |model| self.endpoint.clean(model)),
-            stop,
-            refusal,
-            usage: body.get("usage").and_then(usage),
-            request_id: error::request_id(answer).and_then(|id| self.endpoint.clean_id(&id)),
-            quota: quota::quota(&answer.headers, SystemTime::now()),
-        })
+        let model = body
+            .get("model")
+            .and_then(Value::as_str)
+            .map_or_else(|| request.model.clone(), |model| self.endpoint.clean(model));
+        let mut reply = Reply::of(content)
+            .with_model(model)
+            .with_stop(stop)
+            .with_refusal(refusal)
+            .with_usage(body.get("usage").and_then(usage))
+            .with_request_id(error::request_id(answer).and_then(|id| self.endpoint.clean_id(&id)));
+        reply.quota = quota::quota(&answer.headers, SystemTime::now());
+        Ok(reply)
     }
 
     fn bad_reply(&self, answer: &HttpResponse, message: &str) -> ProviderError {
@@ -203,6 +203,10 @@ impl OpenAi {
 impl Provider for OpenAi {
     fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>> {
         self.call(request).boxed()
+    }
+
+    fn kind(&self) -> &'static str {
+        "openai"
     }
 
     fn summary(&self) -> String {

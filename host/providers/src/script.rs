@@ -197,16 +197,13 @@ impl Script {
         if !rule.latency.is_zero() {
             tokio::time::sleep(rule.latency).await;
         }
-        let reply = |text: &str, stop, refusal: Option<&String>, usage| Reply {
-            content: if refusal.is_some() {
+        let reply = |text: &str, stop, refusal: Option<&String>, usage| {
+            let content = if refusal.is_some() {
                 Vec::new()
             } else {
                 vec![Part::Text(text.to_owned())]
-            },
-            model: request.model.clone(),
-            stop,
-            refusal: refusal.cloned(),
-            usage: match usage {
+            };
+            let usage = match usage {
                 ScriptedUsage::Missing => None,
                 ScriptedUsage::Given(usage) => Some(usage),
                 ScriptedUsage::Counted => Some(Usage {
@@ -214,9 +211,14 @@ impl Script {
                     output: tokens(text),
                     ..Usage::default()
                 }),
-            },
-            request_id: None,
-            quota: rule.quota.clone(),
+            };
+            let mut reply = Reply::of(content)
+                .with_model(&request.model)
+                .with_stop(stop)
+                .with_refusal(refusal.cloned())
+                .with_usage(usage);
+            reply.quota.clone_from(&rule.quota);
+            reply
         };
         match &rule.answer {
             ScriptedReply::Reply { text, stop, usage } => Ok(reply(text, *stop, None, *usage)),
@@ -243,6 +245,10 @@ impl Script {
 impl Provider for Script {
     fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>> {
         self.play(request).boxed()
+    }
+
+    fn kind(&self) -> &'static str {
+        "script"
     }
 
     fn summary(&self) -> String {

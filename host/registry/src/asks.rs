@@ -140,7 +140,7 @@ fn grows(key: &str, before: &Limits, after: &Limits) -> bool {
         "calls" => more(before.calls, after.calls),
         "fuel" => more(before.fuel, after.fuel),
         "memory" => more(before.memory, after.memory),
-        "timeout" => more(before.time, after.time),
+        "timeout" => more(before.timeout, after.timeout),
         "tasks" => more(before.tasks, after.tasks),
         "depth" => more(before.depth, after.depth),
         // A limit that this version does not know may mean anything.

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use agenthost::plugin::{Digest, Import, Plugin, refuse};
+use agenthost::plugin::{Digest, Import, PluginInfo, refuse};
 use agenthost::registry::asks::Asks;
 use agenthost::registry::statement;
 
@@ -10,7 +10,7 @@ use super::{host, plugins};
 
 /// A component: whatever can be read can be described, and loads or is refused.
 pub fn component(bytes: &[u8]) {
-    if let Ok(plugin) = Plugin::read(bytes) {
+    if let Ok(plugin) = PluginInfo::read(bytes) {
         describe(&plugin, bytes);
         let _ = host().load_bytes(bytes);
     }
@@ -39,15 +39,15 @@ pub fn sections(bytes: &[u8]) {
     component.push(0);
     leb(section.len(), &mut component);
     component.extend(section);
-    // `package-docs` is a part of the component's types for their readers, and may make no sense.
-    match Plugin::read(&component) {
+    // `package-docs` is a part of the component's types for whoever reads them, and may make no sense.
+    match PluginInfo::read(&component) {
         Ok(plugin) => describe(&plugin, &component),
         Err(error) => assert!(name == "package-docs", "{name}: {error}"),
     }
 }
 
-/// The description of a plugin by `inspect`, `vet` and `add`.
-fn describe(plugin: &Plugin, bytes: &[u8]) {
+/// What `inspect`, `vet` and `add` say of a plugin.
+fn describe(plugin: &PluginInfo, bytes: &[u8]) {
     assert_eq!(plugin.digest, Digest::of(bytes));
     assert_eq!(plugin.digest.to_string().parse::<Digest>().unwrap(), plugin.digest);
     let _ = (plugin.signature(), plugin.powers(), plugin.release(), plugin.sdk());

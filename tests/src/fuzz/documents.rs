@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
-use agenthost::cassette::Cassette;
+use agenthost::PluginSource;
 use agenthost::config::{Config, Env, ModelRef};
-use agenthost::host::PluginSource;
+use agenthost::journal::cassette::Cassette;
 use agenthost::limits::{LimitsPatch, Usd};
 use agenthost::plugin::Digest;
 use agenthost::providers::script::Script;

@@ -3,16 +3,15 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use agenthost::config::{BodyRetention, Config};
 use agenthost::error::{Error, Result};
-use agenthost::host::{Host, LoadedPlugin};
 use agenthost::journal::sqlite::Sqlite;
 use agenthost::journal::{
-    CallRecord, CallSpan, Journal, JournalEntry, Keep, Pruned, ReplyRecord, RunEnd, RunRecord, TaskEnd, TaskRecord,
-    Turn,
+    CallRecord, CallSpan, JournalEntry, JournalStore, Keep, Pruned, ReplyRecord, RunEnd, RunRecord, TaskEnd,
+    TaskRecord, Turn,
 };
 use agenthost::limits::{Cap, LimitsPatch};
 use agenthost::providers::script::Script;
+use agenthost::{FailedTasks, Host, Journal, Plugin};
 use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -31,11 +30,11 @@ fn runtime() -> &'static Runtime {
 }
 
 /// A host that keeps `journal`, and the plugin `ask` in it.
-fn host(journal: Arc<dyn Journal>) -> (Host, Arc<LoadedPlugin>) {
+fn host(journal: Arc<dyn JournalStore>) -> (Host, Plugin) {
     let script = Script::parse("[[rule]]\ntext = 'Blue.'", "blue").unwrap();
-    let builder = Host::builder(Config::builtin().unwrap()).provider("offline", Arc::new(script));
-    let host = builder.journal(journal, BodyRetention::All).build().unwrap();
-    let ask = Arc::new(host.load_bytes(&plugins::demo_ask()).unwrap());
+    let builder = Host::builder().provider("offline", Arc::new(script));
+    let host = builder.journal(Journal::new(journal)).build().unwrap();
+    let ask = host.load_bytes(&plugins::demo_ask()).unwrap();
     (host, ask)
 }
 
@@ -45,7 +44,7 @@ pub(super) fn whole() -> Vec<u8> {
     let path = dir.path().join("journal.db");
     runtime().block_on(async {
         let (host, ask) = host(Arc::new(Sqlite::open(&path).unwrap()));
-        let run = host.spawn(&ask, &json!(QUESTION), &LimitsPatch::default()).unwrap();
+        let run = host.run(&ask, &json!(QUESTION)).start().unwrap();
         assert_eq!(run.outcome().await.ok(), Some(&json!("Blue.")));
     });
     std::fs::read(path).unwrap()
@@ -85,7 +84,7 @@ fn read_all(path: &Path) {
         let _ = (
             journal.find(&run.id),
             journal.calls(&run.id, 10),
-            Host::settled(&run, false),
+            Host::settled(&run, FailedTasks::Keep),
         );
         for task in journal.tasks(&run.id, "", None, 10).unwrap_or_default() {
             let _ = journal.task(&run.id, &task.id);
@@ -117,7 +116,7 @@ impl Forged {
     }
 }
 
-impl Journal for Forged {
+impl JournalStore for Forged {
     fn append(&self, _: JournalEntry) -> BoxFuture<'static, Result<()>> {
         Box::pin(std::future::ready(Ok(())))
     }
@@ -155,7 +154,7 @@ impl Journal for Forged {
 
 /// The bodies of records, with a byte 0 between them: a run is resumed and replayed with them.
 pub fn records(bytes: &[u8]) {
-    static STAGE: OnceLock<(Host, Arc<LoadedPlugin>, Arc<Forged>)> = OnceLock::new();
+    static STAGE: OnceLock<(Host, Plugin, Arc<Forged>)> = OnceLock::new();
     let limits = LimitsPatch {
         fuel: Some(Cap::At(10_000_000)),
         ..LimitsPatch::default()
@@ -163,9 +162,14 @@ pub fn records(bytes: &[u8]) {
     let (host, ask, journal) = STAGE.get_or_init(|| {
         let journal = Arc::new(Forged::default());
         runtime().block_on(async {
-            let (host, ask) = host(Arc::clone(&journal) as Arc<dyn Journal>);
-            // It contains the digest of the one call.
-            host.spawn(&ask, &json!(QUESTION), &limits).unwrap().report().await;
+            let (host, ask) = host(Arc::clone(&journal) as Arc<dyn JournalStore>);
+            // It tells the digest of the one call.
+            host.run(&ask, &json!(QUESTION))
+                .limits(&limits)
+                .start()
+                .unwrap()
+                .report()
+                .await;
             (host, ask, journal)
         })
     });
@@ -177,7 +181,7 @@ pub fn records(bytes: &[u8]) {
     let flag = |at: usize| flags.as_bytes().get(at).is_some_and(|byte| byte % 2 == 1);
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     let hash = *journal.asked.lock().unwrap();
-    let (plugin, digest) = (ask.id.to_string(), ask.digest.hex());
+    let (plugin, digest) = (ask.id().to_string(), ask.digest().hex());
     let run = RunRecord {
         id: "1m843gzav-gts0e".into(),
         kind: if flag(0) { "batch" } else { "run" }.into(),
@@ -218,12 +222,17 @@ pub fn records(bytes: &[u8]) {
         remaining: some(remaining).into_iter().collect(),
     };
     *journal.records.lock().unwrap() = Some((run.clone(), task));
-    let _ = Host::settled(&run, flag(2));
+    let failed = if flag(2) {
+        FailedTasks::Repeat
+    } else {
+        FailedTasks::Keep
+    };
+    let _ = Host::settled(&run, failed);
     runtime().block_on(async {
-        if let Ok(run) = host.resume(ask, &run, &limits, flag(2)) {
+        if let Ok(run) = host.resume(ask, &run, failed).limits(&limits).start() {
             run.report().await;
         }
-        if let Ok(run) = host.replay(ask, &run, &limits) {
+        if let Ok(run) = host.replay(ask, &run).limits(&limits).start() {
             let report = run.report().await;
             assert!(report.differences.is_some());
             let _ = serde_json::to_string(&*report).unwrap();

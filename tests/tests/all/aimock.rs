@@ -137,11 +137,9 @@ async fn a_fan_out_through_chaos_accounts_for_every_item() {
         let asks = load(&host, &guest("asks")).await;
         let begin = Instant::now();
         let run = host
-            .spawn(
-                &asks,
-                &input,
-                &limits(&[("calls", "none"), ("tokens", "none"), ("timeout", "8m")]),
-            )
+            .run(&asks, &input)
+            .limits(&limits(&[("calls", "none"), ("tokens", "none"), ("timeout", "8m")]))
+            .start()
             .unwrap();
         // Its refusals name a limit of 60 requests a minute, and that is kept.
         let ended = tokio::time::timeout(Duration::from_mins(9), run.report()).await;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use agenthost::Host;
 use agenthost::error::ErrorClass;
-use agenthost::host::Host;
-use agenthost::plugin::Plugin;
+use agenthost::plugin::PluginInfo;
 use agenthost::sandbox::{Compile, CompileLimits};
 use agenthost_tests::env::TestEnv;
 use serde_json::Value;
@@ -252,10 +252,9 @@ async fn an_embedder_compiles_in_a_child_too_and_abandons_it_by_dropping_the_loa
         program: env!("CARGO_BIN_EXE_agenthost-cli").into(),
         limits: CompileLimits::default(),
     };
-    let config = agenthost::config::Config::builtin().unwrap();
-    let host = Host::builder(config).compile(compile).build().unwrap();
+    let host = Host::builder().compile(compile).build().unwrap();
     assert_eq!(
-        host.load(small.as_path()).await.unwrap().id.to_string(),
+        host.load(small.as_path()).await.unwrap().id().to_string(),
         "evil:bomb@0.1.0"
     );
 
@@ -311,12 +310,12 @@ fn types_that_expand_are_refused_before_they_are_written_out() {
         );
         wat::parse_str(text).unwrap()
     };
-    let error = Plugin::read(&doubled(18)).err().unwrap();
+    let error = PluginInfo::read(&doubled(18)).err().unwrap();
     assert_eq!(
         error.to_string(),
         "a type has 16,383 parts when all types that it uses are written out; at most 10,000 are allowed"
     );
-    let plugin = Plugin::read(&doubled(12)).unwrap();
+    let plugin = PluginInfo::read(&doubled(12)).unwrap();
     let schema = plugin.input_schema().unwrap().to_string();
     assert!(schema.len() < 1 << 20 && plugin.signature().len() < 1 << 20);
 }

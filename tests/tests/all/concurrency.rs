@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use agenthost::limits::LimitsPatch;
 use agenthost_tests::server::{Reply, Server};
 use serde_json::json;
 
@@ -25,14 +24,11 @@ async fn a_hundred_tasks_overlap_and_a_trap_leaves_the_rest_untouched() {
         .map(|n| {
             if n % 10 == 0 {
                 let crash = ["panic", "recurse", "exit"][n / 10 % 3];
-                crashes.push(host.spawn(&misbehaves, &json!(crash), &LimitsPatch::default()).unwrap());
+                crashes.push(host.run(&misbehaves, &json!(crash)).start().unwrap());
             }
-            host.spawn(
-                &asks,
-                &questions(&[&format!("task {n}")], "parallel"),
-                &LimitsPatch::default(),
-            )
-            .unwrap()
+            host.run(&asks, &questions(&[&format!("task {n}")], "parallel"))
+                .start()
+                .unwrap()
         })
         .collect();
     for (n, task) in tasks.iter().enumerate() {
@@ -106,18 +102,14 @@ async fn a_run_whose_handle_is_dropped_stops_and_closes_its_connections() {
     let machine = machine_at(&server);
     let host = machine.host();
     let asks = load(&host, &guest("asks")).await;
-    let run = host
-        .spawn(&asks, &questions(&["a", "b"], "parallel"), &LimitsPatch::default())
-        .unwrap();
+    let run = host.run(&asks, &questions(&["a", "b"], "parallel")).start().unwrap();
     server.wait_until("both calls", |seen| seen.len() == 2);
     drop(run);
     server.wait_until("the end of both", |seen| {
         seen.iter().all(|request| request.closed_by_client)
     });
 
-    let run = host
-        .spawn(&asks, &questions(&["a"], "parallel"), &LimitsPatch::default())
-        .unwrap();
+    let run = host.run(&asks, &questions(&["a"], "parallel")).start().unwrap();
     server.wait_until("a third call", |seen| seen.len() == 3);
     run.cancel();
     let report = run.report().await;
@@ -137,10 +129,11 @@ async fn a_computing_task_lets_others_run() {
     // More of them than there are threads.
     let endless = crate::limits(&[("fuel", "none"), ("timeout", "60s")]);
     let loops: Vec<_> = (0..8)
-        .map(|_| host.spawn(&misbehaves, &json!("loop"), &endless).unwrap())
+        .map(|_| host.run(&misbehaves, &json!("loop")).limits(&endless).start().unwrap())
         .collect();
     let outcome = host
-        .spawn(&asks, &questions(&["a", "b"], "sequential"), &LimitsPatch::default())
+        .run(&asks, &questions(&["a", "b"], "sequential"))
+        .start()
         .unwrap()
         .outcome()
         .await;

@@ -1,11 +1,9 @@
 //! Granted directories: what a plugin sees with one, and that it cannot leave it.
 
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 
+use agenthost::LoadOptions;
 use agenthost::config::DirGrant;
-use agenthost::host::LoadOptions;
-use agenthost::limits::LimitsPatch;
 use agenthost_tests::env::{Output, TestEnv};
 use serde_json::{Value, json};
 
@@ -309,14 +307,10 @@ fn what_a_guest_reads_is_paid_in_fuel_to_the_unit_and_bounded_by_its_limits() {
 async fn a_run_keeps_to_what_was_opened_and_a_link_put_in_its_place_is_refused() {
     let machine = with_files();
     let host = machine.host();
-    let dirs = vec![DirGrant::parse(&machine.surroundings(), "data::/data").unwrap()];
-    let options = LoadOptions {
-        dirs,
-        ..LoadOptions::default()
-    };
-    let path: PathBuf = guest("reads-files").into();
-    let plugin = std::sync::Arc::new(host.load_with(&path, options).await.unwrap());
-    let spawn = |input: &Value| host.spawn(&plugin, input, &LimitsPatch::default());
+    let dir = DirGrant::parse(&machine.surroundings(), "data::/data").unwrap();
+    let options = LoadOptions::new().dir(dir);
+    let plugin = host.load_with(&*guest("reads-files"), options).await.unwrap();
+    let spawn = |input: &Value| host.run(&plugin, input).start();
     let text = spawn(&json!({"path": "/data/file"})).unwrap().outcome().await;
     assert_eq!(text.ok(), Some(&json!("inside")));
     std::fs::rename(machine.cwd().join("data"), machine.cwd().join("away")).unwrap();

@@ -1,35 +1,49 @@
 //! Events of a run, as a program that embeds the host sees them.
 
-use agenthost::limits::LimitsPatch;
-use agenthost::run::Event;
+use agenthost::{Event, Events};
 use serde_json::json;
-use tokio::sync::broadcast::error::RecvError;
 
 use crate::{guest, load, machine};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_first_watcher_sees_all_and_is_told_of_the_end() {
-    let host = machine().host();
-    let plugin = load(&host, &guest("misbehaves")).await;
-    let run = host.spawn(&plugin, &json!("ok"), &LimitsPatch::default()).unwrap();
-    // However late it asks.
-    run.report().await;
-    let mut events = run.events();
-    let started = events.recv().await.unwrap();
-    assert!(matches!(&started, Event::Started { plugin, .. } if plugin == "guests:misbehaves@0.1.0"));
-    assert!(matches!(events.recv().await.unwrap(), Event::Ended { .. }));
-    assert_eq!(events.recv().await.unwrap_err(), RecvError::Closed);
-    assert_eq!(run.events().recv().await.unwrap_err(), RecvError::Closed);
+/// Reads the events up to the end of the run, each as a word and the class of a failure.
+async fn rest(mut events: Events) -> Vec<String> {
+    let mut read = Vec::new();
+    while let Some(event) = events.next().await {
+        read.push(match event.unwrap() {
+            Event::Started { plugin, .. } => format!("started {plugin}"),
+            Event::Ended { report, .. } => match report.outcome.failure() {
+                None => "ended".to_owned(),
+                Some(failure) => format!("ended: {}", failure.class.name()),
+            },
+            other => format!("{other:?}"),
+        });
+    }
+    read
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_later_watcher_sees_what_happens_from_then_on() {
+async fn every_watcher_sees_all_and_is_told_of_the_end() {
     let host = machine().host();
     let plugin = load(&host, &guest("misbehaves")).await;
-    let run = host.spawn(&plugin, &json!("loop"), &LimitsPatch::default()).unwrap();
-    assert!(matches!(run.events().recv().await.unwrap(), Event::Started { .. }));
-    let mut later = run.events();
+    let run = host.run(&plugin, &json!("ok")).start().unwrap();
+    let early = run.events();
+    run.report().await;
+    let all = ["started guests:misbehaves@0.1.0", "ended"];
+    // However late it asks, and however often.
+    for events in [early, run.events(), run.events()] {
+        assert_eq!(rest(events).await, all);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_of_a_running_task_starts_at_its_beginning_and_learns_how_it_ended() {
+    let host = machine().host();
+    let plugin = load(&host, &guest("misbehaves")).await;
+    let run = host.run(&plugin, &json!("loop")).start().unwrap();
+    let started = run.events().next().await.unwrap().unwrap();
+    assert!(matches!(started, Event::Started { .. }));
+    let later = run.events();
     run.cancel();
-    assert!(matches!(later.recv().await.unwrap(), Event::Ended { .. }));
-    assert_eq!(later.recv().await.unwrap_err(), RecvError::Closed);
+    let all = ["started guests:misbehaves@0.1.0", "ended: cancelled"];
+    assert_eq!(rest(later).await, all);
 }

@@ -8,20 +8,21 @@ use std::io::Write as _;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use agenthost::Cancellation;
 use agenthost::batch::Runner as _;
-use agenthost::config::{BodyRetention, Config};
+use agenthost::batch::drive::{Stop, Summary};
+use agenthost::config::Config;
 use agenthost::failpoint::{self, Fault, Passed, Plan};
-use agenthost::host::{BatchResume, Host, LoadedPlugin};
-use agenthost::journal::Journal as _;
+use agenthost::journal::JournalStore as _;
 use agenthost::journal::sqlite::Sqlite;
-use agenthost::limits::{LimitsPatch, Spent};
-use agenthost::llm::{Part, Provider, ProviderError, Reply, Request, Stop, Usage};
+use agenthost::limits::LimitsPatch;
+use agenthost::llm::{Part, Provider, ProviderError, Reply, Request, Usage};
 use agenthost::task::Outcome;
+use agenthost::{FailedTasks, Host, Journal, Plugin};
 use agenthost_tests::env::TestEnv;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use crate::{guest, limits, load, machine};
 
@@ -71,19 +72,13 @@ impl Provider for Echo {
                 .collect();
             *self.0.lock().unwrap().entry(prompt.clone()).or_default() += 1;
             tokio::task::yield_now().await;
-            Ok(Reply {
-                content: vec![Part::Text(format!("re: {prompt}"))],
-                model: request.model.clone(),
-                stop: Stop::End,
-                refusal: None,
-                usage: Some(Usage {
-                    input: 10,
-                    output: 5,
-                    ..Usage::default()
-                }),
-                request_id: None,
-                quota: None,
-            })
+            let usage = Usage {
+                input: 10,
+                output: 5,
+                ..Usage::default()
+            };
+            let reply = Reply::new(format!("re: {prompt}")).with_model(&request.model);
+            Ok(reply.with_usage(usage))
         }
         .boxed()
     }
@@ -101,8 +96,8 @@ impl Provider for Echo {
 struct Bench {
     host: Host,
     journal: Arc<Sqlite>,
-    gathers: Arc<LoadedPlugin>,
-    touches: Arc<LoadedPlugin>,
+    gathers: Plugin,
+    touches: Plugin,
     /// How often each prompt was asked.
     asked: Arc<Mutex<BTreeMap<String, usize>>>,
     _machine: TestEnv,
@@ -121,9 +116,10 @@ impl Bench {
         let asked = Arc::new(Mutex::new(BTreeMap::new()));
         let machine = machine().cache(env!("CARGO_TARGET_TMPDIR"));
         let journal = Arc::new(Sqlite::open(&machine.cwd().join("journal.db")).unwrap());
-        let host = Host::builder(Config::load(&machine.surroundings()).unwrap())
-            .cache_dir(Some(machine.compiled()))
-            .journal(journal.clone(), BodyRetention::All)
+        let host = Host::builder()
+            .config(Config::load(&machine.surroundings()).unwrap())
+            .cache_dir(machine.compiled())
+            .journal(Journal::new(journal.clone()))
             .provider("offline", Arc::new(Echo(Arc::clone(&asked))))
             .build()
             .unwrap();
@@ -253,7 +249,7 @@ fn calls() -> LimitsPatch {
 async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed {
     let at = format!("{fault:?} {n}");
     let scenario = Scenario::gathering(format!("[{resumed} {fault:?} {n}]"));
-    let arm = |run: &Arc<agenthost::host::RunHandle>, at, name, fault| {
+    let arm = |run: &Arc<agenthost::RunHandle>, at, name, fault| {
         let run = Arc::clone(run);
         let cancel = Box::new(move || run.cancel());
         failpoint::arm(Plan {
@@ -263,8 +259,15 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
             cancel,
         });
     };
-    // None of it continues before the first wait: there is one thread.
-    let mut run = Arc::new(bench.host.spawn(&bench.gathers, &scenario.input, &calls()).unwrap());
+    // Nothing of it goes on before the first wait: there is one thread.
+    let mut run = Arc::new(
+        bench
+            .host
+            .run(&bench.gathers, &scenario.input)
+            .limits(&calls())
+            .start()
+            .unwrap(),
+    );
     let id = run.id().to_string();
     if resumed {
         arm(&run, 1, Some("call.sent"), Fault::Cancel);
@@ -277,7 +280,14 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
             .lock()
             .unwrap()
             .retain(|prompt, _| !prompt.starts_with(&scenario.name));
-        run = Arc::new(bench.host.resume(&bench.gathers, &record, &calls(), false).unwrap());
+        run = Arc::new(
+            bench
+                .host
+                .resume(&bench.gathers, &record, FailedTasks::Keep)
+                .limits(&calls())
+                .start()
+                .unwrap(),
+        );
     }
     arm(&run, n, None, fault);
     let report = run.report().await;
@@ -299,12 +309,17 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
         "{at}"
     );
     let durable = bench.durable(&id, &scenario.prompts);
-    if let Some(outcome) = Host::settled(&record, false) {
+    if let Some(outcome) = Host::settled(&record, FailedTasks::Keep) {
         assert_eq!(outcome.ok(), Some(&scenario.expected), "{at}: it cannot be resumed");
         assert_eq!(durable.len(), scenario.prompts.len(), "{at}");
         return passed;
     }
-    let run = match bench.host.resume(&bench.gathers, &record, &calls(), false) {
+    let run = match bench
+        .host
+        .resume(&bench.gathers, &record, FailedTasks::Keep)
+        .limits(&calls())
+        .start()
+    {
         Ok(run) => run,
         Err(error) => {
             assert!(
@@ -329,7 +344,9 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
     bench.nothing_is_left(&at);
     let replay = bench
         .host
-        .replay(&bench.gathers, &bench.journal.find(&id).unwrap(), &calls())
+        .replay(&bench.gathers, &bench.journal.find(&id).unwrap())
+        .limits(&calls())
+        .start()
         .unwrap();
     let replay = replay.report().await;
     assert_eq!(
@@ -344,17 +361,13 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
 /// The same for a batch of two items.
 async fn one_batch(bench: &Bench, fault: Fault, n: usize) -> Passed {
     let scenario = Scenario::items(format!("[batch {fault:?} {n}]"));
-    let stop = CancellationToken::new();
+    let stop = Cancellation::new();
     let cancel = {
         let stop = stop.clone();
         Box::new(move || stop.cancel())
     };
-    let limits = (&calls(), &LimitsPatch::default());
-    let batch = bench
-        .host
-        .open_batch(&bench.touches, limits, &Value::Null, None, &stop)
-        .await
-        .unwrap();
+    let batch = bench.host.batch(&bench.touches).limits(calls()).stop(&stop);
+    let batch = batch.open().await.unwrap();
     let id = batch.id().to_string();
     let items = || {
         scenario
@@ -382,26 +395,22 @@ async fn one_batch(bench: &Bench, fault: Fault, n: usize) -> Passed {
         "{at}: the other item failed, too"
     );
     // Whatever was noted before is in the file once this is.
-    batch.end("interrupted", (0, 2), &Spent::default(), &[]).await.unwrap();
+    let mut summary = Summary::default();
+    summary.stop = Some(Stop::Interrupted);
+    batch.end(&summary).await.unwrap();
     drop(batch);
     bench.nothing_is_left(&at);
     let (before, durable) = (bench.asked(&scenario.name), bench.durable(&id, &scenario.prompts));
     let record = bench.journal.find(&id).unwrap();
-    let stop = CancellationToken::new();
-    let again = BatchResume::Resume {
-        record: &record,
-        failed: false,
-    };
-    let batch = bench
-        .host
-        .open_batch(&bench.touches, limits, &Value::Null, Some(again), &stop)
-        .await
-        .unwrap();
+    let batch = bench.host.batch(&bench.touches).limits(calls());
+    let batch = batch.resume(&record, FailedTasks::Keep).open().await.unwrap();
     let ends = join_all(items().map(|(number, input)| batch.run(number, input))).await;
     let outputs: Vec<_> = ends.iter().map(|end| end.outcome.ok().cloned()).collect();
     assert_eq!(json!(outputs), scenario.expected, "{at}: {ends:?}");
     paid_once(&scenario, &before, &durable, &bench.asked(&scenario.name), &at);
-    batch.end("done", (2, 0), &Spent::default(), &[]).await.unwrap();
+    let mut summary = Summary::default();
+    summary.ok = 2;
+    batch.end(&summary).await.unwrap();
     drop(batch);
     bench.nothing_is_left(&at);
     passed
@@ -505,7 +514,7 @@ async fn host_functions_child() {
                 .map(|prompt| format!("{scenario} {prompt}"))
                 .collect();
             let input = json!({"prompts": prompts, "question": scenario, "tolerant": true});
-            let run = bench.host.spawn(&bench.gathers, &input, &calls()).unwrap();
+            let run = bench.host.run(&bench.gathers, &input).limits(&calls()).start().unwrap();
             failpoint::arm(Plan {
                 at,
                 name: Some(name),

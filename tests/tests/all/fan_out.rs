@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use agenthost::host::LoadOptions;
+use agenthost::LoadOptions;
 use agenthost_tests::guests::plugin;
 use agenthost_tests::server::{Reply, Request, Server};
 use serde_json::{Value, json};
@@ -244,19 +244,8 @@ async fn a_lane_that_crashes_or_runs_wild_is_named_in_the_comparison() {
         let grant =
             "[grants.\"demo:competitor\"]\nmodels = [\"fast\"]\nlimits = { fuel = \"300M\", memory = \"16MiB\" }\n";
         let host = machine_for(&format!("{}{grant}", server.config())).host();
-        let with = LoadOptions {
-            with: [(
-                "demo:competitor".to_owned(),
-                std::path::PathBuf::from(guest("competitor-fails")).into(),
-            )]
-            .into(),
-            ..LoadOptions::default()
-        };
-        let scan = std::sync::Arc::new(
-            host.load_with(std::path::PathBuf::from(market_scan()), with)
-                .await
-                .unwrap(),
-        );
+        let with = LoadOptions::new().sub_agent("demo:competitor", &*guest("competitor-fails"));
+        let scan = host.load_with(&*market_scan(), with).await.unwrap();
         let input = json!({"companies": ["Acme", bad, "Initech"], "questions": []});
         let document = report(&host, &scan, &input, &[]).await;
         assert_eq!(

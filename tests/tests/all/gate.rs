@@ -796,12 +796,14 @@ async fn every_retry_can_be_watched() {
     let host = machine_at(&server, dialect, "").host();
     let asks = load(&host, &guest("asks")).await;
     let run = host
-        .spawn(&asks, &questions(&["hello"], "parallel"), &limits(&[]))
+        .run(&asks, &questions(&["hello"], "parallel"))
+        .limits(&limits(&[]))
+        .start()
         .unwrap();
     let report = serde_json::to_value(&*run.report().await).unwrap();
     let mut told = Vec::new();
     let mut events = run.events();
-    while let Ok(event) = events.recv().await {
+    while let Some(Ok(event)) = events.next().await {
         told.push(format!("{event:?}"));
     }
     let count = |start: &str| told.iter().filter(|event| event.starts_with(start)).count();

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use agenthost::limits::LimitsPatch;
 use agenthost::run::Event;
 use agenthost_tests::server::{Gate, Reply, Server};
 use serde_json::json;
@@ -26,10 +25,7 @@ async fn spawning_waits_for_nothing_and_outcomes_can_be_gathered_twice() {
     let leaf = load(&host, &guest("leaf")).await;
     // On one thread, and not awaiting anything: no run can have got anywhere when the last is started.
     let runs: Vec<_> = (0..5)
-        .map(|n| {
-            host.spawn(&leaf, &json!(format!("task {n}")), &LimitsPatch::default())
-                .unwrap()
-        })
+        .map(|n| host.run(&leaf, &json!(format!("task {n}"))).start().unwrap())
         .collect();
     assert_eq!(server.count(), 0);
     // The caller does other things while all of them wait for their answers.
@@ -56,8 +52,8 @@ async fn a_dropped_handle_cancels_and_a_detached_one_does_not() {
     let (server, gate) = held();
     let host = machine_for(&server.config()).host();
     let leaf = load(&host, &guest("leaf")).await;
-    let [dropped, detached, cancelled] = ["dropped", "detached", "cancelled"]
-        .map(|prompt| host.spawn(&leaf, &json!(prompt), &LimitsPatch::default()).unwrap());
+    let [dropped, detached, cancelled] =
+        ["dropped", "detached", "cancelled"].map(|prompt| host.run(&leaf, &json!(prompt)).start().unwrap());
     server.wait_until("all three calls", |seen| seen.len() == 3);
     drop(dropped);
     detached.detach();
@@ -91,10 +87,7 @@ async fn as_many_results_as_tasks_when_all_of_them_finish_at_once() {
     let host = machine_for(&server.config()).host();
     let leaf = load(&host, &guest("leaf")).await;
     let runs: Vec<_> = (0..TASKS)
-        .map(|n| {
-            host.spawn(&leaf, &json!(format!("task {n}")), &LimitsPatch::default())
-                .unwrap()
-        })
+        .map(|n| host.run(&leaf, &json!(format!("task {n}"))).start().unwrap())
         .collect();
     for (n, run) in runs.iter().enumerate() {
         assert_eq!(run.outcome().await.ok(), Some(&json!(format!("task {n}"))));
@@ -108,16 +101,19 @@ async fn the_events_of_a_run_tell_of_every_task() {
     let host = machine_for(&server.config()).host();
     let joins = load(&host, &guest("joins")).await;
     let plan = json!({"policy": "settled", "prompts": ["a", "b"]});
-    let run = host.spawn(&joins, &plan, &LimitsPatch::default()).unwrap();
-    // On one thread the run has not begun yet, so nothing is missed.
+    let run = host.run(&joins, &plan).start().unwrap();
     let mut events = run.events();
     run.outcome().await;
     let (mut started, mut ended, mut calls) = (Vec::new(), Vec::new(), 0);
-    while let Ok(event) = events.try_recv() {
+    while let Some(event) = events.next().await {
+        let event = event.unwrap();
         let task = event.task().to_string();
         match event {
             Event::Started { .. } => started.push(task),
-            Event::Ended { .. } => ended.push(task),
+            Event::Ended { report, .. } => {
+                assert!(report.outcome.ok().is_some());
+                ended.push(task);
+            }
             Event::CallSettled { .. } => calls += 1,
             _ => {}
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use agenthost::limits::LimitsPatch;
 use agenthost_tests::server::{Reply, Server};
 use serde_json::{Value, json};
 
@@ -50,7 +49,11 @@ async fn tasks_share_no_memory_and_no_random_numbers() {
     // Searching some megabytes is most of what this guest does.
     let patch = limits(&[("fuel", "20G")]);
     let run = async |leave: &str, look_for: &str| {
-        let run = host.spawn(&plugin, &probe(leave, look_for), &patch).unwrap();
+        let run = host
+            .run(&plugin, &probe(leave, look_for))
+            .limits(&patch)
+            .start()
+            .unwrap();
         run.outcome().await.ok().unwrap().clone()
     };
     let own = run(canary, canary).await;
@@ -129,9 +132,7 @@ async fn a_task_never_sees_anothers_prompts_or_replies() {
         let prompts: Vec<_> = (0..5).map(|call| canary(task, call)).collect();
         questions(&prompts.iter().map(String::as_str).collect::<Vec<_>>(), "parallel")
     });
-    let runs: Vec<_> = inputs
-        .map(|input| host.spawn(&plugin, &input, &LimitsPatch::default()).unwrap())
-        .collect();
+    let runs: Vec<_> = inputs.map(|input| host.run(&plugin, &input).start().unwrap()).collect();
     for (task, run) in runs.iter().enumerate() {
         let outcome = run.outcome().await;
         for call in 0..5 {

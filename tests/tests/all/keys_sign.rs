@@ -259,7 +259,7 @@ fn the_public_tool_verifies_ours_and_prints_the_statement() {
         return;
     };
     assert!(fine, "{said}");
-    let plugin = agenthost::plugin::Plugin::open(&machine.cwd().join("plugin.wasm")).unwrap();
+    let plugin = agenthost::plugin::PluginInfo::open(&machine.cwd().join("plugin.wasm")).unwrap();
     let statement = Statement::of(&plugin).unwrap().text().unwrap();
     assert!(said.contains(&format!("Trusted comment: {statement}")), "{said}");
 
@@ -307,7 +307,7 @@ fn we_verify_what_the_public_tool_signs() {
         "{output}"
     );
 
-    let plugin = agenthost::plugin::Plugin::open(&machine.cwd().join("plugin.wasm")).unwrap();
+    let plugin = agenthost::plugin::PluginInfo::open(&machine.cwd().join("plugin.wasm")).unwrap();
     let mut statement = Statement::of(&plugin).unwrap();
     let output = sign(&["-t", &statement.text().unwrap()]);
     assert_eq!(output.code, 0, "{output}");

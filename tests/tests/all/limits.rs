@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use agenthost::limits::LimitsPatch;
 use agenthost_tests::server::{Reply, Server};
 use serde_json::{Value, json};
 
@@ -187,11 +186,7 @@ async fn spent_is_what_the_provider_counted() {
     let plugin = load(&host, &guest("asks")).await;
     let prompts: Vec<_> = (0..50).map(|n| format!("prompt {n}")).collect();
     let input = questions(&prompts.iter().map(String::as_str).collect::<Vec<_>>(), "parallel");
-    let report = host
-        .spawn(&plugin, &input, &LimitsPatch::default())
-        .unwrap()
-        .report()
-        .await;
+    let report = host.run(&plugin, &input).start().unwrap().report().await;
     let (counted_in, counted_out) = server.counted();
     assert_eq!(server.count(), 50);
     let spent = &report.spent;
@@ -350,7 +345,9 @@ async fn a_refused_call_leaves_the_rest_of_the_task_alone() {
     let long = "word ".repeat(2_000);
     let input = questions(&["a", &long, "b"], "parallel");
     let outcome = host
-        .spawn(&plugin, &input, &limits(&[("tokens", "1000")]))
+        .run(&plugin, &input)
+        .limits(&limits(&[("tokens", "1000")]))
+        .start()
         .unwrap()
         .outcome()
         .await;

@@ -1,6 +1,5 @@
 //! Guests that end badly: each ends its own task, with the right class, within its limits, and nothing else.
 
-use agenthost::limits::LimitsPatch;
 use agenthost_tests::env::TestEnv;
 use agenthost_tests::server::{Reply, Server};
 use serde_json::{Value, json};
@@ -146,11 +145,7 @@ async fn the_host_goes_on() {
         load(&host, &guest("asks")).await,
     );
     let input = questions(&["a", "b", "c", "d", "e"], "sequential");
-    let alone = host
-        .spawn(&good, &input, &LimitsPatch::default())
-        .unwrap()
-        .outcome()
-        .await;
+    let alone = host.run(&good, &input).start().unwrap().outcome().await;
     assert_eq!(alone.ok().unwrap()[4]["text"], "reply to e");
 
     let patch = limits(&[("fuel", "500M"), ("memory", "16MiB")]);
@@ -170,16 +165,14 @@ async fn the_host_goes_on() {
         } else {
             patch.clone()
         };
-        host.spawn(&bad, &json!(behaviour), &fuel).unwrap()
+        host.run(&bad, &json!(behaviour)).limits(&fuel).start().unwrap()
     };
     let all: Vec<_> = behaviours
         .iter()
         .chain(&behaviours)
         .map(|behaviour| start(behaviour))
         .collect();
-    let together: Vec<_> = (0..4)
-        .map(|_| host.spawn(&good, &input, &LimitsPatch::default()).unwrap())
-        .collect();
+    let together: Vec<_> = (0..4).map(|_| host.run(&good, &input).start().unwrap()).collect();
     for run in together {
         assert_eq!(run.outcome().await, alone);
     }
@@ -199,11 +192,7 @@ async fn the_host_goes_on() {
         assert_eq!(class, expected[n % 8], "{}", behaviours[n % 8]);
     }
     assert_eq!(
-        host.spawn(&bad, &json!("ok"), &LimitsPatch::default())
-            .unwrap()
-            .outcome()
-            .await
-            .ok(),
+        host.run(&bad, &json!("ok")).start().unwrap().outcome().await.ok(),
         Some(&json!("fine"))
     );
 }

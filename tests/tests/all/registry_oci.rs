@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use agenthost::config::Env;
 use agenthost::error::ErrorClass;
-use agenthost::plugin::{Digest, Plugin};
+use agenthost::plugin::{Digest, PluginInfo};
 use agenthost::registry::cache::Cache;
 use agenthost::registry::oci::{Credentials, Oci};
 use agenthost::registry::statement::identity;
@@ -194,20 +194,20 @@ impl Registry {
 }
 
 /// The real plugin.
-fn competitor() -> (Plugin, Vec<u8>) {
+fn competitor() -> (PluginInfo, Vec<u8>) {
     let bytes = guests().bytes("competitor");
-    (Plugin::read(&bytes).unwrap(), bytes)
+    (PluginInfo::read(&bytes).unwrap(), bytes)
 }
 
 /// The same plugin with one more section, which changes nothing but the bytes.
-fn rebuilt(bytes: &[u8]) -> (Plugin, Vec<u8>) {
+fn rebuilt(bytes: &[u8]) -> (PluginInfo, Vec<u8>) {
     let bytes = [bytes, &[0, 3, 2, b'x', b'y']].concat();
-    (Plugin::read(&bytes).unwrap(), bytes)
+    (PluginInfo::read(&bytes).unwrap(), bytes)
 }
 
 async fn publish(
     oci: &Oci,
-    (plugin, bytes): &(Plugin, Vec<u8>),
+    (plugin, bytes): &(PluginInfo, Vec<u8>),
     signatures: &[&str],
 ) -> Result<Published, agenthost::error::Error> {
     let (name, version) = identity(plugin).unwrap();

@@ -1,7 +1,7 @@
 //! The journal's list of runs, also on a machine that has not run anything yet.
 
 use agenthost::journal::sqlite::Sqlite;
-use agenthost::journal::{Journal, JournalEntry, RunEnd, RunRecord, TaskEnd};
+use agenthost::journal::{JournalEntry, JournalStore, RunEnd, RunRecord, TaskEnd};
 use agenthost_tests::env::TestEnv;
 use serde_json::{Value, json};
 

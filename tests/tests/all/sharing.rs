@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use agenthost::config::Config;
-use agenthost::plugin::{Digest, Plugin};
+use agenthost::plugin::{Digest, PluginInfo};
 use agenthost::registry::project::Project;
 use agenthost::registry::{Name, Reference};
 use agenthost_tests::dummy;
@@ -683,5 +683,5 @@ fn a_plugin_pushed_under_another_name_is_not_taken() {
         (refused.code == 4 && refused.stderr.contains("what is kept there is demo:competitor 1.0.0")),
         "{refused}"
     );
-    assert!(Plugin::open(&user.cwd().join("plugin.wasm")).is_ok());
+    assert!(PluginInfo::open(&user.cwd().join("plugin.wasm")).is_ok());
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agenthost::config::{BodyRetention, Config};
+use agenthost::config::Config;
 use agenthost::error::ErrorClass;
-use agenthost::host::Host;
-use agenthost::journal::Journal as _;
+use agenthost::journal::JournalStore as _;
 use agenthost::journal::sqlite::Sqlite;
 use agenthost::limits::LimitsPatch;
+use agenthost::{FailedTasks, Host, Journal};
 use agenthost_tests::env::TestEnv;
 use agenthost_tests::server::{Reply, Request, Server};
 use serde_json::{Value, json};
@@ -111,17 +111,22 @@ async fn a_program_cannot_resume_what_it_runs() {
     // Two hosts of one process behave like one.
     let host = || {
         let config = Config::load(&machine.surroundings()).unwrap();
-        let builder = Host::builder(config).cache_dir(Some(machine.compiled()));
-        builder.journal(journal.clone(), BodyRetention::All).build().unwrap()
+        let builder = Host::builder().config(config).cache_dir(machine.compiled());
+        builder.journal(Journal::new(journal.clone())).build().unwrap()
     };
     let (host, other) = (host(), host());
     let none = LimitsPatch::default();
     let leaf = load(&host, &guest("leaf")).await;
-    let run = host.spawn(&leaf, &json!("one"), &none).unwrap();
+    let run = host.run(&leaf, &json!("one")).limits(&none).start().unwrap();
     server.wait_until("the first", |seen| seen.len() == 1);
     let record = journal.find("last").unwrap();
     for host in [&host, &other] {
-        let error = host.resume(&leaf, &record, &none, false).err().unwrap();
+        let error = host
+            .resume(&leaf, &record, FailedTasks::Keep)
+            .limits(&none)
+            .start()
+            .err()
+            .unwrap();
         assert_eq!(error.class(), ErrorClass::Usage);
         assert!(
             error.message().contains("is still going on, in this process"),
@@ -134,13 +139,21 @@ async fn a_program_cannot_resume_what_it_runs() {
         journal.find("last").unwrap().end.is_some(),
         "the refusals changed nothing"
     );
-    let again = host.resume(&leaf, &record, &none, false).unwrap();
+    let again = host
+        .resume(&leaf, &record, FailedTasks::Keep)
+        .limits(&none)
+        .start()
+        .unwrap();
     assert!(again.id() == run.id());
     // Its call was canceled and is made again, which stalls once more.
     server.wait_until("the second", |seen| seen.len() == 2);
     again.cancel();
     again.report().await;
     let leaf = load(&other, &guest("leaf")).await;
-    let third = other.resume(&leaf, &record, &none, false).unwrap();
+    let third = other
+        .resume(&leaf, &record, FailedTasks::Keep)
+        .limits(&none)
+        .start()
+        .unwrap();
     assert_eq!(third.outcome().await.ok(), Some(&json!("done")));
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use agenthost::journal::sqlite::Sqlite;
-use agenthost::journal::{Journal, JournalEntry, RunEnd, RunRecord, TaskEnd};
+use agenthost::journal::{JournalEntry, JournalStore, RunEnd, RunRecord, TaskEnd};
 use agenthost_tests::dummy;
 use agenthost_tests::env::TestEnv;
 use agenthost_tests::server::{Reply, Server};

@@ -1,9 +1,8 @@
 //! The tree of tasks under one root: the place of each task, the limits of the whole tree, and how it ends together.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use agenthost::host::Host;
+use agenthost::Host;
 use agenthost_tests::server::{Gate, Reply, Server};
 use serde_json::{Value, json};
 
@@ -151,7 +150,7 @@ async fn the_tokens_of_the_parent_bound_its_children() {
 }
 
 /// A server that never answers, and `relay` over two tasks that wait for it.
-async fn stalled() -> (Server, Host, Arc<agenthost::host::LoadedPlugin>) {
+async fn stalled() -> (Server, Host, agenthost::Plugin) {
     let server = Server::scripted([Reply::stall()]);
     let host = machine_for(&server.config()).host();
     let relay = load(&host, &guest("relay")).await;
@@ -161,7 +160,11 @@ async fn stalled() -> (Server, Host, Arc<agenthost::host::LoadedPlugin>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_run_takes_everything_below_it_along() {
     let (server, host, relay) = stalled().await;
-    let run = host.spawn(&relay, &plan(&prompts(0..4)), &limits(&[])).unwrap();
+    let run = host
+        .run(&relay, &plan(&prompts(0..4)))
+        .limits(&limits(&[]))
+        .start()
+        .unwrap();
     server.wait_until("four calls", |seen| seen.len() == 4);
     run.cancel();
     let document = serde_json::to_value(&*run.report().await).unwrap();
@@ -352,12 +355,12 @@ async fn random_cancels_leave_nothing_behind() {
     let cancels = std::env::var("AGENTHOST_SOAK").map_or(CANCELS, |count| count.parse().unwrap());
 
     let workers = (0..AT_ONCE).map(|worker| {
-        let (host, joins) = (host.clone(), Arc::clone(&joins));
+        let (host, joins) = (host.clone(), joins.clone());
         tokio::spawn(async move {
             let plan = json!({"policy": "first", "prompts": ["a", "b", "c"], "rounds": 2, "after": "d"});
             let (mut cancelled, mut done) = (0, 0);
             for n in (worker..cancels).step_by(AT_ONCE) {
-                let run = host.spawn(&joins, &plan, &limits(&[])).unwrap();
+                let run = host.run(&joins, &plan).limits(&limits(&[])).start().unwrap();
                 tokio::time::sleep(Duration::from_micros(random(n as u64) % 25_000)).await;
                 if n % 4 == 0 {
                     drop(run);
@@ -396,10 +399,10 @@ async fn random_cancels_leave_nothing_behind() {
     // All the room is there: 26 of 40 places at the root, and 2 for the level below it.
     let before = server.count();
     let roots: Vec<_> = (0..25)
-        .map(|_| host.spawn(&leaf, &json!("held"), &limits(&[])).unwrap())
+        .map(|_| host.run(&leaf, &json!("held")).limits(&limits(&[])).start().unwrap())
         .collect();
     let plan = json!({"policy": "settled", "prompts": ["held", "held"]});
-    let parent = host.spawn(&joins, &plan, &limits(&[])).unwrap();
+    let parent = host.run(&joins, &plan).limits(&limits(&[])).start().unwrap();
     server.wait_until("27 calls at once", |seen| seen.len() == before + 27);
     assert_eq!(server.in_flight(), 27);
     gate.open();

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::output::{Layout, Output, Record, records};
 use super::tasks::Task;
 use super::workers::Workers;
 use super::{ItemEnd, Runner};
+use crate::cancellation::Cancellation;
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{LimitKind, Spent};
 use agenthost_core::run::ModelReport;
@@ -71,6 +71,7 @@ impl Stop {
 
 /// The state of a batch at some time.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Summary {
     /// The number of items with an output.
     pub ok: u64,
@@ -119,26 +120,22 @@ impl Summary {
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use std::sync::Arc;
 /// use agenthost::batch::drive::{Settings, drive};
 /// use agenthost::batch::items::Source;
 /// use agenthost::batch::output::{Layout, Output};
 /// use agenthost::batch::tasks::{Shape, Tasks};
 /// use agenthost::batch::workers::Workers;
-/// use agenthost::config::Config;
-/// use agenthost::host::Host;
-/// use agenthost::limits::LimitsPatch;
+/// use agenthost::{Cancellation, Host};
 /// use serde_json::Value;
-/// use tokio_util::sync::CancellationToken;
 ///
 /// # let component = double();
 /// # let dir = tempfile::tempdir()?;
 /// let file = dir.path().join("numbers.jsonl");
 /// std::fs::write(&file, "1\n2\n\"three\"\n")?;
-/// let host = Host::builder(Config::builtin()?).build()?;
-/// let double = Arc::new(host.load_bytes(&component)?);
-/// let (limits, stop) = (LimitsPatch::default(), CancellationToken::new());
-/// let batch = host.open_batch(&double, (&limits, &limits), &Value::Null, None, &stop).await?;
+/// let host = Host::builder().build()?;
+/// let double = host.load_bytes(&component)?;
+/// let stop = Cancellation::new();
+/// let batch = host.batch(&double).stop(&stop).open().await?;
 ///
 /// let items = Source::open(&file, None, 1 << 20, dir.path())?;
 /// let fits = |input: &Value| double.check_input(input).map_err(|error| error.to_string());
@@ -159,7 +156,7 @@ pub async fn drive<W: Write>(
     tasks: impl Iterator<Item = Result<Task>>,
     settings: Settings,
     output: &mut Output<W>,
-    stop: &CancellationToken,
+    stop: &Cancellation,
     mut watch: impl FnMut(&Summary),
 ) -> Summary {
     let started = Instant::now();
@@ -213,7 +210,7 @@ pub async fn drive<W: Write>(
             }
         };
         let Some((number, items, bad, end)) = ended else { break };
-        let (_, waiting) = runner.pressure();
+        let waiting = runner.pressure().waiting;
         batch.summary.workers = settings
             .workers
             .after_end(batch.summary.workers, running.len() + 1, waiting);
@@ -239,7 +236,7 @@ struct BatchProgress<'o, W> {
 }
 
 impl<W: Write> BatchProgress<'_, W> {
-    fn may_start(&mut self, runner: &dyn Runner, stop: &CancellationToken) -> bool {
+    fn may_start(&mut self, runner: &dyn Runner, stop: &Cancellation) -> bool {
         if stop.is_cancelled() {
             self.stop(Stop::Interrupted);
         }

@@ -6,21 +6,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::events::EventLog;
 use super::record::{Mode, Recorder};
 use super::run::caught;
 use super::tree::{NewTask, RunState};
-use super::{Host, LoadedPlugin};
+use super::{FailedTasks, Host, LoadedPlugin, Plugin};
+use crate::batch::drive::{Stop, Summary};
 use crate::batch::{ItemEnd, Runner};
+use crate::cancellation::Cancellation;
 use agenthost_core::error::{Result, with_causes};
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::Account;
 use agenthost_core::limits::{LimitKind, Limits, LimitsPatch, Spent};
-use agenthost_core::run::{Difference, ModelReport, RunId};
+use agenthost_core::run::{Difference, RunId};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
+use agenthost_gate::Pressure;
 use agenthost_journal::RunRecord;
 
 /// A batch that is under way.
@@ -32,27 +35,23 @@ use agenthost_journal::RunRecord;
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use std::sync::Arc;
-/// use agenthost::batch::Runner as _;
-/// use agenthost::config::Config;
-/// use agenthost::host::Host;
-/// use agenthost::limits::{Cap, LimitsPatch, Spent};
-/// use serde_json::{Value, json};
-/// use tokio_util::sync::CancellationToken;
+/// use agenthost::batch::{Runner as _, drive::Summary};
+/// use agenthost::{Host, Limits};
+/// use serde_json::json;
 ///
 /// # let component = double();
-/// let host = Host::builder(Config::builtin()?).build()?;
-/// let double = Arc::new(host.load_bytes(&component)?);
-/// let all_together = LimitsPatch { tokens: Some(Cap::At(1_000_000)), ..LimitsPatch::default() };
-/// let limits = (&LimitsPatch::default(), &all_together);
-/// let batch = host.open_batch(&double, limits, &Value::Null, None, &CancellationToken::new()).await?;
-/// let mut spent = Spent::default();
+/// let host = Host::builder().build()?;
+/// let double = host.load_bytes(&component)?;
+/// let all_together = Limits::new().tokens(1_000_000);
+/// let batch = host.batch(&double).run_limits(all_together).open().await?;
+/// let mut summary = Summary::default();
 /// for number in 0..3 {
 ///     let end = batch.run(number, json!(number)).await;
-///     assert_eq!(end.outcome.into_result()?, json!(2 * number));
-///     spent.add(&end.spent);
+///     assert_eq!(end.outcome.output::<u64>()?, 2 * number);
+///     summary.ok += 1;
+///     summary.spent.add(&end.spent);
 /// }
-/// batch.end("done", (3, 0), &spent, &[]).await?; // for the journal, if one is kept
+/// batch.end(&summary).await?; // for the journal, if one is kept
 /// # Ok(())
 /// # }
 /// ```
@@ -69,102 +68,147 @@ pub struct Batch {
     spent: Mutex<Spent>,
 }
 
-/// How to continue a recorded batch.
-pub enum BatchResume<'a> {
-    /// Resume the batch.
-    Resume {
-        /// The run.
-        record: &'a RunRecord,
-        /// Whether to run tasks with a final failure again, too.
-        failed: bool,
-    },
-    /// Replay the batch from its record alone.
-    Replay {
-        /// The run.
-        record: &'a RunRecord,
-    },
+/// A batch that has not begun.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::batch::Runner as _;
+/// use agenthost::{FailedTasks, Host, Journal};
+/// use serde_json::json;
+///
+/// # let component = double();
+/// # let dir = tempfile::tempdir()?;
+/// let journal = Journal::sqlite(dir.path().join("journal.db"))?;
+/// let host = Host::builder().journal(journal.clone()).build()?;
+/// let double = host.load_bytes(&component)?;
+/// let batch = host.batch(&double).open().await?;
+/// assert!(!batch.run(0, json!(21)).await.recorded);
+/// drop(batch); // as if the process had been killed
+///
+/// let record = journal.find("last")?;
+/// let batch = host.batch(&double).resume(&record, FailedTasks::Keep).open().await?;
+/// let end = batch.run(0, json!(21)).await;
+/// assert!(end.recorded, "it is not run again");
+/// assert_eq!(end.outcome.output::<u32>()?, 42);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a batch begins when it is opened"]
+pub struct BatchBuilder {
+    host: Host,
+    plugin: Plugin,
+    limits: LimitsPatch,
+    run_limits: LimitsPatch,
+    command: Value,
+    from: Option<(RunRecord, Mode)>,
+    stop: Cancellation,
 }
 
 impl Host {
-    /// Begins a batch of tasks of `plugin`, or continues a recorded one. `asked` overrides the limits of each task, and
-    /// `sums` those of all tasks together. Cancelling `stop` cancels the running tasks.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use std::sync::Arc;
-    /// use agenthost::batch::Runner as _;
-    /// use agenthost::config::{BodyRetention, Config};
-    /// use agenthost::host::{BatchResume, Host};
-    /// use agenthost::journal::{Journal as _, sqlite::Sqlite};
-    /// use agenthost::limits::LimitsPatch;
-    /// use serde_json::{Value, json};
-    /// use tokio_util::sync::CancellationToken;
-    ///
-    /// # let component = double();
-    /// # let dir = tempfile::tempdir()?;
-    /// let journal = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
-    /// let host = Host::builder(Config::builtin()?).journal(journal.clone(), BodyRetention::All).build()?;
-    /// let double = Arc::new(host.load_bytes(&component)?);
-    /// let (limits, stop) = (LimitsPatch::default(), CancellationToken::new());
-    /// let batch = host.open_batch(&double, (&limits, &limits), &Value::Null, None, &stop).await?;
-    /// assert!(!batch.run(0, json!(21)).await.recorded);
-    /// drop(batch); // as if the process had been killed
-    ///
-    /// let record = journal.find("last")?;
-    /// let again = BatchResume::Resume { record: &record, failed: false };
-    /// let batch = host.open_batch(&double, (&limits, &limits), &Value::Null, Some(again), &stop).await?;
-    /// let end = batch.run(0, json!(21)).await;
-    /// assert!(end.recorded, "it is not run again");
-    /// assert_eq!(end.outcome.into_result()?, json!(42));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Prepares a batch of tasks of `plugin`.
+    pub fn batch(&self, plugin: &Plugin) -> BatchBuilder {
+        BatchBuilder {
+            host: self.clone(),
+            plugin: plugin.clone(),
+            limits: LimitsPatch::default(),
+            run_limits: LimitsPatch::default(),
+            command: Value::Null,
+            from: None,
+            stop: Cancellation::new(),
+        }
+    }
+}
+
+impl BatchBuilder {
+    /// Overrides the limits of each task.
+    pub fn limits(mut self, limits: impl Into<LimitsPatch>) -> Self {
+        self.limits = limits.into().over(self.limits);
+        self
+    }
+
+    /// Overrides the limits of all tasks together.
+    pub fn run_limits(mut self, limits: impl Into<LimitsPatch>) -> Self {
+        self.run_limits = limits.into().over(self.run_limits);
+        self
+    }
+
+    /// Records `command` in the journal: the data that the program needs to start the batch again. A continued batch
+    /// keeps the command of its record.
+    pub fn command(mut self, command: Value) -> Self {
+        self.command = command;
+        self
+    }
+
+    /// Continues a recorded batch. Tasks that ended are not run again.
+    pub fn resume(mut self, record: &RunRecord, failed: FailedTasks) -> Self {
+        let mode = Mode::Resume {
+            failed: failed.repeat(),
+        };
+        self.from = Some((record.clone(), mode));
+        self
+    }
+
+    /// Replays a recorded batch from its record alone.
+    pub fn replay(mut self, record: &RunRecord) -> Self {
+        self.from = Some((record.clone(), Mode::Replay));
+        self
+    }
+
+    /// Cancels the running tasks once `stop` is cancelled.
+    pub fn stop(mut self, stop: &Cancellation) -> Self {
+        self.stop = stop.clone();
+        self
+    }
+
+    /// Begins the batch.
     ///
     /// # Errors
     ///
-    /// As [`Host::spawn`]; [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the journal cannot be
-    /// written, and [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage) if the batch is still going on, in
-    /// this process or another.
-    pub async fn open_batch(
-        &self,
-        plugin: &Arc<LoadedPlugin>,
-        (asked, sums): (&LimitsPatch, &LimitsPatch),
-        command: &Value,
-        again: Option<BatchResume<'_>>,
-        stop: &CancellationToken,
-    ) -> Result<Batch> {
-        let (record, mode) = match again {
-            None => (self.new_record("batch", plugin, command)?, Mode::Live),
-            Some(BatchResume::Resume { record, failed }) => (record.clone(), Mode::Resume { failed }),
-            Some(BatchResume::Replay { record }) => (record.clone(), Mode::Replay),
+    /// As [`RunBuilder::start`](super::RunBuilder::start);
+    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the journal cannot be written, and
+    /// [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage) if the batch is still going on, in this process
+    /// or another.
+    pub async fn open(self) -> Result<Batch> {
+        let Self {
+            host,
+            plugin,
+            limits,
+            run_limits,
+            command,
+            from,
+            stop,
+        } = self;
+        let plugin = plugin.loaded;
+        let (record, mode) = match from {
+            None => (host.new_record("batch", &plugin, &command)?, Mode::Live),
+            Some(recorded) => recorded,
         };
-        let recorder = self.recorder(&record, mode);
-        // The tasks of a batch have no event receivers.
-        let (events, _) = broadcast::channel(1);
-        let run = RunState::new(self, plugin, &record, recorder.clone(), stop, events)?;
+        let recorder = host.recorder(&record, mode);
+        let events = EventLog::none();
+        let run = RunState::new(&host, &plugin, &record, recorder.clone(), stop.token(), events)?;
         if let Some(recorder) = &recorder {
             recorder.claim()?;
             recorder.begin(record).await?;
         }
-        let sums = self.config().run().limits.overridden_by(sums);
+        let sums = host.config().run().limits.overridden_by(&run_limits);
         let account = Account::root(&sums);
         // Booked all at once, so that no new request is sent against a limit that an earlier execution has used up.
         let (spent, tasks) = match &recorder {
-            Some(recorder) => recorder.settled_already(&plugin.digest.hex())?,
+            Some(recorder) => recorder.settled_already(&plugin.info.digest.hex())?,
             None => (Spent::default(), 0),
         };
         account.restore_below(&spent, tasks);
         Ok(Batch {
-            host: self.clone(),
-            plugin: Arc::clone(plugin),
-            limits: self.limits(plugin, asked),
+            limits: host.task_limits(&plugin, &limits),
+            host,
+            plugin,
             account,
             sums,
             run,
             recorder,
-            stop: stop.clone(),
+            stop: stop.token().clone(),
             spent: Mutex::new(spent),
         })
     }
@@ -205,30 +249,30 @@ impl Batch {
             .map(str::to_owned)
     }
 
-    /// Records the end of the batch: its state (`done`, `failed` or `interrupted`), its counts and what it spent.
+    /// Records the end of the batch: its state, its counts and what it spent.
     ///
     /// # Errors
     ///
     /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the journal cannot be written.
-    pub async fn end(
-        &self,
-        state: &str,
-        (ok, failed): (u64, u64),
-        spent: &Spent,
-        models: &[ModelReport],
-    ) -> Result<()> {
+    pub async fn end(&self, summary: &Summary) -> Result<()> {
         self.run.flush_gates().await;
         let Some(recorder) = &self.recorder else {
             return Ok(());
         };
+        let state = match &summary.stop {
+            None if summary.failures() == 0 => "done",
+            Some(Stop::Interrupted) => "interrupted",
+            _ => "failed",
+        };
+        let (ok, failed) = (summary.ok, summary.failures());
         let counts = json!({"tasks": ok + failed, "ok": ok, "failed": failed});
-        let report = json!({"spent": spent, "models": models, "counts": counts});
+        let report = json!({"spent": summary.spent, "models": summary.models, "counts": counts});
         recorder.end(state, &report).await
     }
 
     async fn item(&self, number: u64, input: Value) -> ItemEnd {
         failpoint!(await "batch.item");
-        let failed = |why: String| not_run(Outcome::Failure(Failure::new(FailureClass::Host, why)));
+        let failed = |why: String| ItemEnd::new(Outcome::Failure(Failure::new(FailureClass::Host, why)));
         let input = match self.plugin.code.input(&input) {
             Ok(input) => input,
             Err(error) => return failed(with_causes(&error)),
@@ -244,7 +288,7 @@ impl Batch {
             id: TaskId::root().child(number),
             plugin: Arc::clone(&self.plugin),
             account: self.account.child(&limits),
-            deadline: limits.time.filter(|_| !replay).map(|time| started + time),
+            deadline: limits.timeout.filter(|_| !replay).map(|timeout| started + timeout),
             // The tasks of a batch are one level below the root.
             deepest: limits.depth.map_or(u32::MAX, |depth| depth.saturating_add(1)),
             cancel: self.stop.child_token(),
@@ -271,24 +315,13 @@ impl Batch {
     }
 }
 
-/// Returns the end of an item whose task was not run.
-fn not_run(outcome: Outcome) -> ItemEnd {
-    ItemEnd {
-        outcome,
-        spent: Spent::default(),
-        tasks: 0,
-        models: Vec::new(),
-        recorded: false,
-    }
-}
-
 impl Runner for Batch {
     fn run(&self, number: u64, input: Value) -> BoxFuture<'_, ItemEnd> {
         // A panic is caught here because one future polls this item and the others.
-        async move { caught(self.item(number, input)).await.unwrap_or_else(not_run) }.boxed()
+        async move { caught(self.item(number, input)).await.unwrap_or_else(ItemEnd::new) }.boxed()
     }
 
-    fn pressure(&self) -> (u64, u64) {
+    fn pressure(&self) -> Pressure {
         self.host.pressure()
     }
 

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, pending, ready};
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Judged, is_answer, judge, repair, request};
 use super::attempts::{Call, SpentBefore};
 use super::estimate::InputSize;
+use super::events::EventLog;
 use super::record::{Hash, PaidReply, PastCall, Recorded, SubTaskReplay, TaskLog};
 use super::tree::RunState;
 use super::{Inner, LoadedPlugin};
@@ -50,7 +51,7 @@ pub(super) struct TaskContext {
     pub(super) models: BTreeSet<String>,
     pub(super) account: Account,
     pub(super) deadline: Option<Instant>,
-    pub(super) events: broadcast::Sender<Event>,
+    pub(super) events: Arc<EventLog>,
     /// The queue of its calls at the gate. The tasks of one parent share a queue.
     pub(super) line: FairnessKey,
     /// The task's part of the journal.
@@ -238,12 +239,14 @@ impl TaskContext {
         let class = failure.class.name();
         sub_agent
             .plugin
+            .loaded
             .code
             .returned_failure(class, &failure.message, failure.limit)
             .ok_or_else(|| {
                 format!(
                     "the sub-agent {} gave no output: {class}: {}",
-                    sub_agent.plugin.id, failure.message
+                    sub_agent.plugin.id(),
+                    failure.message
                 )
             })
     }
@@ -387,7 +390,6 @@ impl TaskContext {
     }
 
     pub(super) fn emit(&self, event: Event) {
-        // Sending fails if the channel has no receivers.
-        let _ = self.events.send(event);
+        self.events.push(event);
     }
 }

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use agenthost_core::limits::Limits;
-use agenthost_plugin::Plugin;
-use agenthost_registry::policy::{POLICY_FILE, PolicyDecision};
+use agenthost_plugin::Plugin as PluginInfo;
+#[cfg(feature = "registry")]
+use agenthost_registry::policy::PolicyDecision;
 
 /// The upper bound of what a plugin gets.
 #[derive(Debug, Clone)]
@@ -20,7 +21,7 @@ pub(super) struct Ceiling {
 
 impl Ceiling {
     /// Returns the ceiling of a plugin's own manifest: if it lists models, the plugin gets no others.
-    pub(super) fn own(plugin: &Plugin) -> Self {
+    pub(super) fn own(plugin: &PluginInfo) -> Self {
         Self {
             limits: Limits::none(),
             own: plugin.manifest.as_ref().and_then(|manifest| manifest.models.clone()),
@@ -29,6 +30,7 @@ impl Ceiling {
     }
 
     /// Narrows the ceiling by the verdict of the policies.
+    #[cfg(feature = "registry")]
     pub(super) fn within(self, verdict: &PolicyDecision) -> Self {
         Self {
             limits: self.limits.narrowed_by(&verdict.max),
@@ -50,7 +52,7 @@ impl Ceiling {
         self.own_refusal(plugin, model).or_else(|| {
             lacks(self.policy.as_ref(), model).then(|| {
                 format!(
-                    "the policy allows {plugin} no model `{model}`: see `models` in [max] and [max-for] of {POLICY_FILE}"
+                    "the policy allows {plugin} no model `{model}`: see `models` in [max] and [max-for] of agenthost-policy.toml"
                 )
             })
         })

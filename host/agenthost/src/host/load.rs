@@ -11,19 +11,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Ceiling, Host, LoadedPlugin, PluginSource, SubAgent};
+use super::ceiling::Ceiling;
+use super::{Host, LoadedPlugin, Plugin, PluginSource, SubAgent};
 use agenthost_config::{DirGrant, trust};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Limits, LimitsPatch};
 #[cfg(feature = "build")]
 use agenthost_plugin::build::BuildRules;
 use agenthost_plugin::types::shape;
-use agenthost_plugin::{Plugin, PluginId, SubAgentImport};
+use agenthost_plugin::{Plugin as PluginInfo, PluginId, SubAgentImport};
+#[cfg(feature = "registry")]
 use agenthost_registry::policy::PolicyDecision;
+#[cfg(feature = "registry")]
 use agenthost_registry::{Name, Reference, Requirement};
 use agenthost_sandbox::Stop;
 
@@ -37,6 +39,7 @@ pub(super) struct Origin<'a> {
     /// The cause of imports that the host does not offer, if a build found it.
     blame: Option<&'a str>,
     /// The verdict of the project's policies, if they have been checked already.
+    #[cfg(feature = "registry")]
     verdict: Option<&'a PolicyDecision>,
 }
 
@@ -55,7 +58,7 @@ pub(super) struct Loader<'a> {
     /// Additional directories for the root.
     dirs: Vec<DirGrant>,
     /// Plugins that are loaded already, by file or crate directory.
-    loaded: HashMap<PathBuf, Arc<LoadedPlugin>>,
+    loaded: HashMap<PathBuf, Plugin>,
     /// The names in `with` that some plugin has used.
     given: BTreeSet<String>,
     /// The plugins above the one that is being loaded.
@@ -90,7 +93,7 @@ impl<'a> Loader<'a> {
             return Ok(root);
         };
         let known: Vec<_> = root
-            .plugin
+            .info
             .sub_agents
             .iter()
             .map(|import| import.plugin.name.as_str())
@@ -98,8 +101,8 @@ impl<'a> Loader<'a> {
         Err(
             Error::usage(format!("no plugin starts {unused}, for which a plugin was given")).with_hint(
                 match known.as_slice() {
-                    [] => format!("{} starts no sub-agents.", root.plugin.id),
-                    known => format!("{} starts {}.", root.plugin.id, known.join(", ")),
+                    [] => format!("{} starts no sub-agents.", root.info.id),
+                    known => format!("{} starts {}.", root.info.id, known.join(", ")),
                 },
             ),
         )
@@ -108,11 +111,13 @@ impl<'a> Loader<'a> {
     fn load(&mut self, place: &PluginSource, by: NamedBy) -> Result<LoadedPlugin> {
         match place {
             PluginSource::Path(path) => self.load_path(path, by),
+            #[cfg(feature = "registry")]
             PluginSource::Reference(reference) => self.load_locked(reference),
         }
     }
 
     /// Loads a plugin of the lock file from the cache. Nothing is fetched here.
+    #[cfg(feature = "registry")]
     fn load_locked(&mut self, reference: &Reference) -> Result<LoadedPlugin> {
         let Some(project) = self.host.inner.project.clone() else {
             return Err(
@@ -132,6 +137,7 @@ impl<'a> Loader<'a> {
     /// Builds the crate in `path`: the component's file, notes, and what brought imports in.
     #[cfg(feature = "build")]
     fn build(&self, path: &Path, by: NamedBy) -> Result<(PathBuf, Vec<String>, Option<String>)> {
+        #[cfg(feature = "registry")]
         if let Some(project) = &self.host.inner.project {
             project.judge_crate(path)?;
         }
@@ -177,7 +183,7 @@ impl<'a> Loader<'a> {
                     home,
                     file: Some(&file),
                     blame: blame.as_deref(),
-                    verdict: None,
+                    ..Origin::default()
                 },
             )
             .map_err(|error| error.at(&file))?;
@@ -186,22 +192,26 @@ impl<'a> Loader<'a> {
     }
 
     /// Returns the ceiling of a plugin, and human-readable notes about it.
-    fn ceiling(&self, plugin: &Plugin, bytes: &[u8], origin: Origin<'_>) -> Result<(Ceiling, Vec<String>)> {
+    fn ceiling(&self, plugin: &PluginInfo, bytes: &[u8], origin: Origin<'_>) -> Result<(Ceiling, Vec<String>)> {
         let own = Ceiling::own(plugin);
+        #[cfg(not(feature = "registry"))]
+        let _ = (bytes, origin);
+        #[cfg(feature = "registry")]
         match (origin.verdict, origin.file, &self.host.inner.project) {
-            (Some(verdict), ..) => Ok((own.within(verdict), verdict.notes.clone())),
+            (Some(verdict), ..) => return Ok((own.within(verdict), verdict.notes.clone())),
             (None, Some(file), Some(project)) => {
                 let verdict = project.judge_path(file, plugin, bytes)?;
-                Ok((own.within(&verdict), verdict.notes))
+                return Ok((own.within(&verdict), verdict.notes));
             }
-            // Bytes from the embedder, or a host without a project and so without policies.
-            _ => Ok((own, Vec::new())),
+            _ => {}
         }
+        // Bytes from the embedder, or a host without a project and so without policies.
+        Ok((own, Vec::new()))
     }
 
     /// Loads the plugin and all plugins below it.
     pub(super) fn load_bytes(&mut self, bytes: &[u8], origin: Origin<'_>) -> Result<LoadedPlugin> {
-        let plugin = Plugin::read(bytes)?;
+        let plugin = PluginInfo::read(bytes)?;
         let (ceiling, notes) = self.ceiling(&plugin, bytes, origin)?;
         let dirs = self.dirs(&plugin, origin)?;
         agenthost_plugin::refuse(&plugin.id.name, &plugin.imports, !dirs.is_empty(), origin.blame)?;
@@ -224,7 +234,7 @@ impl<'a> Loader<'a> {
             let sub_agent = self
                 .sub_agent(&source, by)
                 .map_err(|error| error.context(&format!("sub-agent {}", import.plugin)))?;
-            fits(&plugin, import, &sub_agent)?;
+            fits(&plugin, import, sub_agent.info())?;
             sub_agents.insert(
                 import.import.clone(),
                 SubAgent {
@@ -241,7 +251,7 @@ impl<'a> Loader<'a> {
             .sandbox
             .load(&plugin, bytes, &imports, !dirs.is_empty(), self.stop.as_ref())?;
         Ok(LoadedPlugin {
-            plugin,
+            info: plugin,
             code,
             sub_agents,
             dirs,
@@ -251,7 +261,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Returns the directories that a plugin gets.
-    fn dirs(&mut self, plugin: &Plugin, origin: Origin<'_>) -> Result<Vec<DirGrant>> {
+    fn dirs(&mut self, plugin: &PluginInfo, origin: Origin<'_>) -> Result<Vec<DirGrant>> {
         let config = self.host.config();
         let name = &plugin.id.name;
         let mut dirs = config.grant(name).dirs;
@@ -281,24 +291,33 @@ impl<'a> Loader<'a> {
         Ok(dirs)
     }
 
-    fn sub_agent(&mut self, place: &PluginSource, by: NamedBy) -> Result<Arc<LoadedPlugin>> {
+    fn sub_agent(&mut self, place: &PluginSource, by: NamedBy) -> Result<Plugin> {
         let key = match place {
             PluginSource::Path(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
             // The key cannot equal a path: an absolute path has no colon in its first component.
+            #[cfg(feature = "registry")]
             PluginSource::Reference(reference) => PathBuf::from(reference.to_string()),
         };
         if let Some(known) = self.loaded.get(&key) {
-            return Ok(Arc::clone(known));
+            return Ok(known.clone());
         }
-        let loaded = Arc::new(self.load(place, by)?);
-        self.loaded.insert(key, Arc::clone(&loaded));
+        let loaded = Plugin::from(self.load(place, by)?);
+        self.loaded.insert(key, loaded.clone());
         Ok(loaded)
+    }
+
+    /// Returns the name of a plugin that the lock file has.
+    #[cfg(feature = "registry")]
+    fn locked(&self, name: &str) -> Option<Name> {
+        let project = self.host.inner.project.as_ref()?;
+        let name = name.parse::<Name>().ok()?;
+        project.lock().get(&name).map(|_| name)
     }
 
     /// Returns the place of the plugin behind an import, the limits of its tasks, and the source of the place.
     fn place(
         &mut self,
-        plugin: &Plugin,
+        plugin: &PluginInfo,
         import: &SubAgentImport,
         origin: Origin<'_>,
     ) -> Result<(PluginSource, Limits, NamedBy)> {
@@ -333,14 +352,12 @@ impl<'a> Loader<'a> {
         if let Some(beside) = beside.filter(|beside| beside.is_file() && Some(beside.as_path()) != origin.file) {
             return Ok((beside.into(), limits, NamedBy::Caller));
         }
+        #[cfg(feature = "registry")]
         if let Some(reference) = declared.and_then(|declared| declared.reference) {
             return Ok((reference.into(), limits, NamedBy::Caller));
         }
-        let locked = name.parse::<Name>().ok().filter(|name| {
-            let project = self.host.inner.project.as_ref();
-            project.is_some_and(|project| project.lock().get(name).is_some())
-        });
-        if let Some(name) = locked {
+        #[cfg(feature = "registry")]
+        if let Some(name) = self.locked(name) {
             let requirement = Requirement::any();
             return Ok((Reference::Named { name, requirement }.into(), limits, NamedBy::Caller));
         }
@@ -359,6 +376,7 @@ impl<'a> Loader<'a> {
 /// A declaration in a manifest: a path or reference as text, or a table.
 struct Declared {
     path: Option<PathBuf>,
+    #[cfg(feature = "registry")]
     reference: Option<Reference>,
     limits: Limits,
 }
@@ -371,10 +389,12 @@ impl Declared {
         };
         let mut declared = Self {
             path: None,
+            #[cfg(feature = "registry")]
             reference: None,
             limits: Limits::none(),
         };
         let fields = match value {
+            #[cfg(feature = "registry")]
             Value::String(text) if Reference::looks_like_one(text) => {
                 declared.reference = Some(text.parse().map_err(|error: Error| wrong(&error.to_string()))?);
                 return Ok(declared);
@@ -402,7 +422,7 @@ impl Declared {
 }
 
 /// Checks that `found` is what `import` was built against: the same plugin, a compatible version, equal types.
-fn fits(importer: &Plugin, import: &SubAgentImport, found: &LoadedPlugin) -> Result<()> {
+fn fits(importer: &PluginInfo, import: &SubAgentImport, found: &PluginInfo) -> Result<()> {
     let wanted = &import.plugin;
     let error = |why: String| {
         Error::plugin(format!("{} starts {wanted}, but {why}", importer.id)).with_hint(format!(
@@ -419,7 +439,7 @@ fn fits(importer: &Plugin, import: &SubAgentImport, found: &LoadedPlugin) -> Res
             found.id
         )));
     }
-    shape::same_shape(&importer.resolve, &import.run, &found.plugin.resolve, &found.plugin.run).map_err(|difference| {
+    shape::same_shape(&importer.resolve, &import.run, &found.resolve, &found.run).map_err(|difference| {
         error(format!(
             "the types of `run` differ: {difference} (here: {}, there: {})",
             importer.id, found.id
@@ -465,6 +485,7 @@ mod tests {
         let read = |value| Declared::read("demo:sub", &value);
         let path = read(json!("../sub")).unwrap();
         assert_eq!((path.path, path.limits), (Some("../sub".into()), Limits::none()));
+        #[cfg(feature = "registry")]
         assert_eq!(
             read(json!("demo:sub@1.0.0"))
                 .unwrap()

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use agenthost_core::error::{Error, Result, with_causes};
+#[cfg(feature = "registry")]
 use agenthost_registry::Reference;
 
 /// The place of a plugin.
@@ -15,6 +16,7 @@ pub enum PluginSource {
     /// A component file, or a crate directory, which is built.
     Path(PathBuf),
     /// A reference to a plugin in the lock file.
+    #[cfg(feature = "registry")]
     Reference(Reference),
 }
 
@@ -26,7 +28,7 @@ impl PluginSource {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let cwd = tempfile::tempdir()?;
     /// # let cwd = cwd.path();
-    /// use agenthost::host::PluginSource;
+    /// use agenthost::PluginSource;
     ///
     /// let place = PluginSource::parse("acme:competitor@^1.2", cwd)?;
     /// assert_eq!(place, PluginSource::Reference("acme:competitor@^1.2".parse()?));
@@ -42,6 +44,7 @@ impl PluginSource {
     /// # Errors
     ///
     /// [`Usage`](agenthost_core::error::ErrorClass::Usage) for text that looks like a reference and is not valid.
+    #[cfg(feature = "registry")]
     pub fn parse(text: &str, cwd: &Path) -> Result<Self> {
         let path = cwd.join(text);
         if !Reference::looks_like_one(text) {
@@ -61,7 +64,7 @@ impl PluginSource {
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use agenthost::config::SubAgent;
-    /// use agenthost::host::PluginSource;
+    /// use agenthost::PluginSource;
     ///
     /// let place = PluginSource::configured("demo:compare", &SubAgent::Reference("acme:compare@^1.2".into()))?;
     /// assert_eq!(place, PluginSource::Reference("acme:compare@^1.2".parse()?));
@@ -78,16 +81,32 @@ impl PluginSource {
     pub fn configured(name: &str, from: &agenthost_config::SubAgent) -> Result<Self> {
         match from {
             agenthost_config::SubAgent::Path(path) => Ok(Self::Path(path.clone())),
-            agenthost_config::SubAgent::Reference(text) => match text.parse() {
-                Ok(reference) => Ok(Self::Reference(reference)),
-                Err(error) => Err(error_of(name, &error)),
-            },
+            agenthost_config::SubAgent::Reference(text) => reference(text).map_err(|error| error_of(name, &error)),
         }
     }
 }
 
+#[cfg(feature = "registry")]
+fn reference(text: &str) -> Result<PluginSource> {
+    text.parse().map(PluginSource::Reference)
+}
+
+#[cfg(not(feature = "registry"))]
+fn reference(text: &str) -> Result<PluginSource> {
+    Err(Error::plugin(format!(
+        "`{text}` is a reference, and this host was built without the feature `registry`"
+    )))
+}
+
 fn error_of(name: &str, error: &Error) -> Error {
     Error::config(format!("the sub-agent {name}: {}", with_causes(error))).with_hint(error.hint().unwrap_or_default())
+}
+
+/// A path, even if it looks like a reference; [`PluginSource::parse`] reads both.
+impl From<&str> for PluginSource {
+    fn from(path: &str) -> Self {
+        Self::Path(path.into())
+    }
 }
 
 impl From<PathBuf> for PluginSource {
@@ -108,6 +127,7 @@ impl From<&PathBuf> for PluginSource {
     }
 }
 
+#[cfg(feature = "registry")]
 impl From<Reference> for PluginSource {
     fn from(reference: Reference) -> Self {
         Self::Reference(reference)
@@ -118,6 +138,7 @@ impl fmt::Display for PluginSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => path.display().fmt(f),
+            #[cfg(feature = "registry")]
             Self::Reference(reference) => reference.fmt(f),
         }
     }
@@ -130,7 +151,7 @@ impl TryFrom<String> for PluginSource {
     fn try_from(text: String) -> Result<Self> {
         match Path::new(&text).is_absolute() {
             true => Ok(Self::Path(text.into())),
-            false => text.parse().map(Self::Reference),
+            false => reference(&text),
         }
     }
 }

@@ -8,12 +8,13 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::calls::{TaskContext, TaskHandle};
+use super::events::EventLog;
 use super::record::{Recorder, Settled, TaskLog};
 use super::run::{LOST, caught, clock};
 use super::{Host, LoadedPlugin, SubAgent};
@@ -35,8 +36,8 @@ type Quotas = BTreeMap<(PathBuf, Option<u64>, Option<u64>), Arc<Quota>>;
 
 /// Opens the directories of `plugin` and of all plugins below it.
 fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>>, quotas: &mut Quotas) -> Result<()> {
-    let name = &plugin.id.name;
-    if plugin.reads_files() && !opened.contains_key(name) {
+    let name = &plugin.info.id.name;
+    if plugin.info.reads_files() && !opened.contains_key(name) {
         let mut open = |dir: &DirGrant| {
             let quota = dir.write.then(|| {
                 let DirQuota { bytes, files } = dir.quota;
@@ -60,7 +61,7 @@ fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>
     plugin
         .sub_agents
         .values()
-        .try_for_each(|below| open_dirs(&below.plugin, opened, quotas))
+        .try_for_each(|below| open_dirs(&below.plugin.loaded, opened, quotas))
 }
 
 /// The state that the tasks of one run share.
@@ -75,7 +76,7 @@ pub(super) struct RunState {
     kept: Mutex<Vec<KeptMemory>>,
     /// Cancels the whole run. In a replay, nothing else cancels a sub-task.
     stop: CancellationToken,
-    events: broadcast::Sender<Event>,
+    events: Arc<EventLog>,
     /// The open directories of each plugin that has some.
     dirs: BTreeMap<String, Arc<[OpenDir]>>,
     /// Whether the spending of settled tasks was booked when the run was resumed.
@@ -83,7 +84,7 @@ pub(super) struct RunState {
     /// Tracks every task that has not written its report yet.
     tasks: TaskTracker,
     /// The reports of ended tasks, with the models that each used.
-    ended: Mutex<Vec<(TaskReport, Vec<ModelReport>)>>,
+    ended: Mutex<Vec<(Arc<TaskReport>, Vec<ModelReport>)>>,
 }
 
 /// A task that is about to start.
@@ -106,7 +107,7 @@ impl RunState {
         record: &RunRecord,
         recorder: Option<Arc<Recorder>>,
         stop: &CancellationToken,
-        events: broadcast::Sender<Event>,
+        events: Arc<EventLog>,
     ) -> Result<Arc<Self>> {
         let mut dirs = BTreeMap::new();
         open_dirs(plugin, &mut dirs, &mut Quotas::new())?;
@@ -144,7 +145,7 @@ impl RunState {
             memory: Arc::clone(&self.memory),
             kept: Mutex::default(),
             stop: self.stop.clone(),
-            events: self.events.clone(),
+            events: Arc::clone(&self.events),
             dirs: self.dirs.clone(),
             settled_is_booked: self.settled_is_booked,
             tasks: TaskTracker::new(),
@@ -179,8 +180,8 @@ impl RunState {
         failpoint!(await "spawn.sub-task");
         let started = Instant::now();
         let limits = self.host.sub_task_limits(sub_agent);
-        let own_deadline = limits.time.map(|time| started + time);
-        // A replayed task ends where it ended in the record, even if its parent is canceled earlier.
+        let own_deadline = limits.timeout.map(|timeout| started + timeout);
+        // A replayed task ends where it ended in the record, even if its parent is cancelled earlier.
         let replay = self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
         let cancel = if replay {
             self.stop.child_token()
@@ -189,7 +190,7 @@ impl RunState {
         };
         let _cancelled_with_us = (!replay).then(|| cancel.clone().drop_guard());
         let task = NewTask {
-            plugin: Arc::clone(&sub_agent.plugin),
+            plugin: Arc::clone(&sub_agent.plugin.loaded),
             account: parent.account.child(&limits),
             deadline: [own_deadline, parent.deadline].into_iter().flatten().min(),
             deepest: limits
@@ -223,7 +224,7 @@ impl RunState {
         let run = Arc::clone(self);
         let begun = Arc::new(Begun {
             id: task.id.clone(),
-            plugin: task.plugin.id.to_string(),
+            plugin: task.plugin.info.id.to_string(),
             account: task.account.clone(),
             started: task.started,
             log: OnceLock::new(),
@@ -265,9 +266,13 @@ impl RunState {
         if let Some(log) = begun.log.get() {
             log.ended(&report, None, &[]);
         }
-        ended.push((report, Vec::new()));
+        let report = Arc::new(report);
+        ended.push((Arc::clone(&report), Vec::new()));
         drop(ended);
-        self.emit(Event::Ended { task: begun.id.clone() });
+        self.emit(Event::Ended {
+            task: begun.id.clone(),
+            report,
+        });
         fault
     }
 
@@ -301,7 +306,7 @@ impl RunState {
         let config = self.host.config();
         self.emit(Event::Started {
             task: id.clone(),
-            plugin: plugin.id.to_string(),
+            plugin: plugin.info.id.to_string(),
         });
         let calls = Arc::new(TaskContext {
             host: Arc::clone(&self.host.inner),
@@ -311,11 +316,11 @@ impl RunState {
             deepest,
             children: AtomicU32::new(0),
             task: id.clone(),
-            plugin: plugin.id.name.clone(),
+            plugin: plugin.info.id.name.clone(),
             models: plugin.models(config),
             account,
             deadline,
-            events: self.events.clone(),
+            events: Arc::clone(&self.events),
             line: line(&self.id, &id),
             log: Arc::clone(&log),
             used: Mutex::default(),
@@ -330,7 +335,7 @@ impl RunState {
             deadline,
             seed: task_seed(&self.seed, &id),
             now: self.now,
-            dirs: self.dirs.get(&plugin.id.name).cloned().unwrap_or_default(),
+            dirs: self.dirs.get(&plugin.info.id.name).cloned().unwrap_or_default(),
             log_bytes: usize::try_from(config.run().log_bytes).unwrap_or(usize::MAX),
             capabilities: Arc::new(TaskHandle(Arc::clone(&calls))),
             cancel: cancel.clone(),
@@ -416,12 +421,13 @@ impl RunState {
             }
         }
         let release = plugin
+            .info
             .release()
-            .filter(|release| Some(*release) != plugin.id.version.as_deref());
+            .filter(|release| Some(*release) != plugin.info.id.version.as_deref());
         let report = TaskReport {
             parent: id.parent(),
             id: id.clone(),
-            plugin: plugin.id.to_string(),
+            plugin: plugin.info.id.to_string(),
             release: release.map(str::to_owned),
             models,
             outcome: outcome.clone(),
@@ -434,17 +440,17 @@ impl RunState {
         failpoint!(await "collect.report");
         log.ended(&report, returned.as_ref().and_then(json), &used);
         failpoint!(await "collect.ended");
+        let report = Arc::new(report);
         self.ended
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push((report, used));
-        self.emit(Event::Ended { task: id });
+            .push((Arc::clone(&report), used));
+        self.emit(Event::Ended { task: id, report });
         (outcome, returned)
     }
 
     fn emit(&self, event: Event) {
-        // Sending fails if the channel has no receivers.
-        let _ = self.events.send(event);
+        self.events.push(event);
     }
 
     /// Returns the log of a task that is about to start, or its recorded outcome if it need not run again.
@@ -454,7 +460,7 @@ impl RunState {
         };
         failpoint!("spawn.past", Error::host("failpoint"));
         let plugin = &task.plugin;
-        let digest = plugin.digest.hex();
+        let digest = plugin.info.digest.hex();
         let input = plugin.code.input_json(input).map(|input| input.to_string());
         let past = recorder.past(&task.id)?;
         if let Some(settled) = past
@@ -464,7 +470,7 @@ impl RunState {
         {
             return Ok(begin);
         }
-        let id = plugin.id.to_string();
+        let id = plugin.info.id.to_string();
         let log = TaskLog::begin(recorder, &task.id, (&id, &digest), input, past);
         failpoint!("spawn.log");
         Ok(TaskStart::Now(Box::new(log)))
@@ -487,7 +493,7 @@ impl RunState {
             if !self.settled_is_booked {
                 task.account.restore_below(&report.spent, tasks);
             }
-            ended.push((report, models));
+            ended.push((Arc::new(report), models));
         }
         Some(TaskStart::Settled(outcome, returned.filter(|_| keep_returned)))
     }

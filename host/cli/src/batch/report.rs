@@ -192,12 +192,11 @@ mod tests {
     use agenthost::limits::LimitKind;
 
     fn summary(ok: u64, failed: &[(&'static str, u64)], stop: Option<Stop>) -> Summary {
-        Summary {
-            ok,
-            failed: failed.iter().copied().collect(),
-            stop,
-            ..Summary::default()
-        }
+        let mut summary = Summary::default();
+        summary.ok = ok;
+        summary.failed = failed.iter().copied().collect();
+        summary.stop = stop;
+        summary
     }
 
     #[test]

@@ -2,18 +2,18 @@
 
 use serde_json::Value;
 
+use agenthost::Plugin;
 use agenthost::batch::tasks::Shape;
 use agenthost::error::{Error, Result};
-use agenthost::host::LoadedPlugin;
 
 /// Returns how items become inputs, with or without `--size`.
-pub(super) fn of(plugin: &LoadedPlugin, size: Option<u64>) -> Result<Shape> {
+pub(super) fn of(plugin: &Plugin, size: Option<u64>) -> Result<Shape> {
     match size {
         None => Ok(Shape::Whole),
         Some(_) => list(plugin).ok_or_else(|| {
             Error::usage(format!(
                 "--size: {} takes neither a list nor a record that needs nothing but one list",
-                plugin.id.name
+                plugin.id().name
             ))
             .with_hint(format!(
                 "Leave out --size, and give inputs of this form as items: {}",
@@ -23,12 +23,12 @@ pub(super) fn of(plugin: &LoadedPlugin, size: Option<u64>) -> Result<Shape> {
     }
 }
 
-pub(super) fn takes_a_list(plugin: &LoadedPlugin) -> bool {
+pub(super) fn takes_a_list(plugin: &Plugin) -> bool {
     list(plugin).is_some()
 }
 
-fn list(plugin: &LoadedPlugin) -> Option<Shape> {
-    let schema = plugin.input_schema().unwrap_or_default();
+fn list(plugin: &Plugin) -> Option<Shape> {
+    let schema = plugin.info().input_schema().unwrap_or_default();
     let input = follow(&schema, &schema);
     let fields = input.get("properties").and_then(Value::as_object);
     let lists = fields.into_iter().flatten().filter_map(|(name, field)| {
@@ -39,8 +39,8 @@ fn list(plugin: &LoadedPlugin) -> Option<Shape> {
 }
 
 /// Returns whether the output is a list of WIT results.
-pub(super) fn gives_results(plugin: &LoadedPlugin) -> bool {
-    let schema = plugin.output_schema().unwrap_or_default();
+pub(super) fn gives_results(plugin: &Plugin) -> bool {
+    let schema = plugin.info().output_schema().unwrap_or_default();
     let Some(item) = follow(&schema, &schema).get("items") else {
         return false;
     };

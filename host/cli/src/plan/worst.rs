@@ -68,7 +68,7 @@ impl Worst {
                 Cost::AtMost(Usd::ZERO)
             },
             sub_tasks: only_if(starts && own.depth != Some(0), own.tasks),
-            time: limits.time,
+            time: limits.timeout,
         }
     }
 

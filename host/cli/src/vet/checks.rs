@@ -1,11 +1,10 @@
 //! The checks of a plugin before a person vouches for it.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::cache_dir;
+use crate::builder;
 use crate::cassettes::{play, too_low};
 use crate::compiled;
 use crate::crates::rules_alone;
@@ -14,19 +13,20 @@ use crate::progress::Progress;
 use crate::table::thousands;
 use agenthost::config::{Config, Env};
 use agenthost::error::{Result, with_causes};
-use agenthost::host::{Host, LoadOptions, LoadedPlugin, PluginSource};
-use agenthost::plugin::{Import, Plugin};
+use agenthost::journal::cassette;
+use agenthost::plugin::{Import, PluginInfo};
 use agenthost::registry::project::Project;
 use agenthost::registry::signature;
+use agenthost::sandbox;
 use agenthost::sandbox::Compilation;
-use agenthost::{cassette, sandbox};
+use agenthost::{LoadOptions, PluginSource};
 
 /// The size above which a component is worth a look: more than the runtimes of other languages need.
 const LARGE: u64 = 32 << 20;
 
 /// The plugin to be checked.
 pub(super) struct Subject {
-    pub(super) plugin: Plugin,
+    pub(super) plugin: PluginInfo,
     pub(super) bytes: Vec<u8>,
     pub(super) signatures: Vec<String>,
 }
@@ -105,7 +105,7 @@ pub(super) async fn all(
     Ok((checks, compiled))
 }
 
-fn imports(plugin: &Plugin) -> Check {
+fn imports(plugin: &PluginInfo) -> Check {
     let refused: Vec<_> = plugin
         .imports
         .iter()
@@ -122,7 +122,7 @@ fn imports(plugin: &Plugin) -> Check {
     }
 }
 
-fn models(plugin: &Plugin) -> Check {
+fn models(plugin: &PluginInfo) -> Check {
     let calls = plugin.imports.iter().any(Import::is_llm);
     let named = plugin.manifest.as_ref().and_then(|manifest| manifest.models.as_ref());
     match named {
@@ -144,7 +144,7 @@ fn models(plugin: &Plugin) -> Check {
 }
 
 /// Checks that the manifest is valid.
-fn manifest(plugin: &Plugin) -> Check {
+fn manifest(plugin: &PluginInfo) -> Check {
     let check = |state, said: String| Check::new("manifest", state, said);
     let Some(manifest) = &plugin.manifest else {
         return check(
@@ -186,7 +186,7 @@ fn signatures(project: &Project, subject: &Subject) -> Result<Check> {
     }
 }
 
-fn size(plugin: &Plugin) -> Check {
+fn size(plugin: &PluginInfo) -> Check {
     let size = format!("{} KiB", thousands(&plugin.size.div_ceil(1024).to_string()));
     let state = if plugin.size > LARGE {
         CheckState::Look
@@ -219,7 +219,7 @@ fn engine() -> Check {
 /// Plays the source's cassettes to this very component, and compares its declared limits with what they may use.
 async fn cassettes(
     dir: &Path,
-    plugin: &Plugin,
+    plugin: &PluginInfo,
     (place, project, config): (&PluginSource, Project, &Config),
     env: &Env,
 ) -> Result<Vec<Check>> {
@@ -236,9 +236,8 @@ async fn cassettes(
     }
     // The limits and models of this project do not apply to a recording from elsewhere; the places of its sub-agents
     // do.
-    let host = Host::builder(Config::builtin()?)
+    let host = builder(env)
         .builds(rules_alone(env))
-        .cache_dir(cache_dir(env))
         .compile(compiled::how(config))
         .project(project)
         .build()?;
@@ -251,9 +250,9 @@ async fn cassettes(
                 .insert(name.clone(), PluginSource::configured(name, configured)?);
         }
     }
-    let plugin: Arc<LoadedPlugin> = match host.load_with(place.clone(), options).await {
-        Ok(plugin) => Arc::new(plugin),
-        Err(error) => return Ok(vec![Check::new("cassettes", CheckState::Failed, with_causes(&error))]),
+    let plugin = match host.load_with(place.clone(), options).await {
+        Ok(plugin) => plugin,
+        Err(error) => return Ok(vec![Check::new("cassettes", CheckState::Failed, error.to_string())]),
     };
     let mut failed = Vec::new();
     for (path, cassette) in &found {
@@ -272,7 +271,7 @@ async fn cassettes(
         [] => Check::new("cassettes", CheckState::Passed, format!("{count} came out as recorded")),
         failed => Check::new("cassettes", CheckState::Failed, failed.join("; ")),
     };
-    let low = too_low(dir, &plugin);
+    let low = too_low(dir, plugin.info());
     let limits = match low.as_slice() {
         [] => Check::new(
             "limits",

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::Usd;
 use super::units::{parse_bytes, parse_count, parse_duration};
+use super::{Limits, Usd};
 
 /// One limit as it is written: a value, or the word `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub struct LimitsPatch {
     /// `memory`: bytes, such as `"64MiB"`.
     pub memory: Option<Cap<u64>>,
     /// `timeout`: seconds, or a duration such as `"1h30m"`; not zero.
-    pub time: Option<Cap<Duration>>,
+    pub timeout: Option<Cap<Duration>>,
     /// `tasks`: a count.
     pub tasks: Option<Cap<u64>>,
     /// `depth`: a count.
@@ -93,7 +93,7 @@ impl LimitsPatch {
             "calls" => self.calls = Some(Cap::parse(text, parse_count)?),
             "fuel" => self.fuel = Some(Cap::parse(text, parse_count)?),
             "memory" => self.memory = Some(Cap::parse(text, parse_bytes)?),
-            "timeout" => self.time = Some(Cap::parse(text, parse_duration)?),
+            "timeout" => self.timeout = Some(Cap::parse(text, parse_duration)?),
             "tasks" => self.tasks = Some(Cap::parse(text, parse_count)?),
             "depth" => self.depth = Some(Cap::parse(text, parse_depth)?),
             _ => {
@@ -115,10 +115,33 @@ impl LimitsPatch {
             calls: self.calls.or(base.calls),
             fuel: self.fuel.or(base.fuel),
             memory: self.memory.or(base.memory),
-            time: self.time.or(base.time),
+            timeout: self.timeout.or(base.timeout),
             tasks: self.tasks.or(base.tasks),
             depth: self.depth.or(base.depth),
         }
+    }
+}
+
+/// Overrides with the limits that are set. The others are not given.
+impl From<Limits> for LimitsPatch {
+    fn from(limits: Limits) -> Self {
+        Self {
+            tokens: limits.tokens.map(Cap::At),
+            cost: limits.cost.map(Cap::At),
+            calls: limits.calls.map(Cap::At),
+            fuel: limits.fuel.map(Cap::At),
+            memory: limits.memory.map(Cap::At),
+            timeout: limits.timeout.map(Cap::At),
+            tasks: limits.tasks.map(Cap::At),
+            depth: limits.depth.map(Cap::At),
+        }
+    }
+}
+
+/// Gives the same limits.
+impl From<&LimitsPatch> for LimitsPatch {
+    fn from(patch: &LimitsPatch) -> Self {
+        patch.clone()
     }
 }
 
@@ -191,7 +214,6 @@ impl<'de> Deserialize<'de> for LimitText {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Limits;
     use super::*;
 
     fn patch(toml: &str) -> Result<LimitsPatch, String> {
@@ -210,7 +232,7 @@ mod tests {
         assert_eq!(limits.calls, Some(5));
         assert_eq!(limits.fuel, Some(20_000_000_000));
         assert_eq!(limits.memory, Some(64 << 20));
-        assert_eq!(limits.time, Some(Duration::from_secs(5_400)));
+        assert_eq!(limits.timeout, Some(Duration::from_secs(5_400)));
         assert_eq!((limits.tasks, limits.depth), (Some(9), Some(2)));
     }
 

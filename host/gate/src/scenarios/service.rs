@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::file::{Condition, CountingName, Headers, Load, RetryAfter, Scenario};
-use agenthost_core::llm::{ProviderError, ProviderErrorKind, Quota, RateLimit, Reply, Stop, Usage};
+use agenthost_core::llm::{ProviderError, ProviderErrorKind, Quota, RateLimit, Reply, Usage};
 
 /// The network latency in each direction.
 const WAY: Duration = Duration::from_millis(10);
@@ -191,21 +191,15 @@ impl<'a> Service<'a> {
             Headers::Together => Some(counted),
             Headers::Apart => Some(self.quota(&state, &load.model)),
         };
-        Ok(Reply {
-            content: Vec::new(),
-            model: load.model.clone(),
-            stop: Stop::End,
-            refusal: None,
-            usage: Some(Usage {
-                input: load.input,
-                cached_input: cached,
-                cache_write_input: if writes { load.input - 100 } else { 0 },
-                output,
-                ..Usage::default()
-            }),
-            request_id: None,
-            quota: quota.map(Box::new),
-        })
+        let usage = Usage {
+            input: load.input,
+            cached_input: cached,
+            cache_write_input: if writes { load.input - 100 } else { 0 },
+            output,
+            ..Usage::default()
+        };
+        let reply = Reply::of(Vec::new()).with_model(load.model.as_str());
+        Ok(reply.with_usage(usage).with_quota(quota))
     }
 
     /// Takes from all limits or from none.

@@ -229,15 +229,7 @@ fn texts_come_back_as_they_were() {
         "[1,2]",
         "{\"a\":1e3}",
     ] {
-        let reply = llm::Reply {
-            content: vec![Part::Text(text.to_owned())],
-            model: "m".into(),
-            stop: Stop::End,
-            refusal: None,
-            usage: None,
-            request_id: None,
-            quota: None,
-        };
+        let reply = llm::Reply::new(text).with_model("m");
         let written = serde_json::to_string(&Reply::of(&reply)).unwrap();
         let read: Reply = serde_json::from_str(&written).unwrap();
         assert_eq!(read.reply(), reply, "{written}");
@@ -323,7 +315,7 @@ fn only_unusual_limits_are_kept() {
         calls: None,
         fuel: Some(7),
         cost: Some("0.5".parse().unwrap()),
-        time: Some(std::time::Duration::from_millis(1_500)),
+        timeout: Some(std::time::Duration::from_millis(1_500)),
         ..Limits::task_default()
     };
     let kept = unusual(&limits);

@@ -298,7 +298,7 @@ fn of_several_files_the_stricter_wins() {
     let mut expected = Limits::none();
     expected.tokens = Some(100_000);
     expected.calls = Some(5);
-    expected.time = Some(std::time::Duration::from_mins(1));
+    expected.timeout = Some(std::time::Duration::from_mins(1));
     assert_eq!(verdict.max, expected);
     assert_eq!(verdict.models, Some(["fast".to_owned()].into()));
 

@@ -1,16 +1,15 @@
 //! Runs that are canceled at moments drawn at random.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use agenthost::config::Config;
-use agenthost::host::{Host, LoadOptions, LoadedPlugin, PluginSource};
-use agenthost::limits::LimitsPatch;
+use agenthost::gate::Pressure;
 use agenthost::llm::{Provider, ProviderError, Reply, Request};
 use agenthost::providers::script::Script;
 use agenthost::task::FailureClass;
+use agenthost::{Host, LoadOptions, Plugin, PluginSource};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::json;
@@ -38,7 +37,8 @@ pub(super) fn cancels_random(program: &Program) -> Measured {
         asked: AtomicU64::new(0),
         open: Arc::clone(&open),
     };
-    let host = Host::builder(Config::load(&machine.surroundings()).unwrap())
+    let host = Host::builder()
+        .config(Config::load(&machine.surroundings()).unwrap())
         .provider("offline", Arc::new(provider))
         .build()
         .unwrap();
@@ -49,15 +49,11 @@ pub(super) fn cancels_random(program: &Program) -> Measured {
         .unwrap();
     let (misses, counts) = runtime.block_on(async {
         let place = |name: &str| PluginSource::parse(name, &machine.cwd()).unwrap();
-        let with = BTreeMap::from([("attack:neighbour".to_owned(), place("neighbour.wasm"))]);
-        let options = LoadOptions {
-            with,
-            ..LoadOptions::default()
-        };
+        let options = LoadOptions::new().sub_agent("attack:neighbour", place("neighbour.wasm"));
         let crowd = host.load_with(place("guest.wasm"), options).await.unwrap();
         let bench = Arc::new(Bench {
             host,
-            crowd: Arc::new(crowd),
+            crowd,
             wanted,
             next: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
@@ -93,7 +89,7 @@ pub(super) fn cancels_random(program: &Program) -> Measured {
 
 struct Bench {
     host: Host,
-    crowd: Arc<LoadedPlugin>,
+    crowd: Plugin,
     wanted: u64,
     next: AtomicU64,
     /// Of the runs that were canceled and waited for: those that ended so, and those that ended by themselves.
@@ -118,7 +114,7 @@ impl Bench {
     async fn cancel(&self, seed: u64) -> Result<(), String> {
         let mut random = Random::new(seed);
         let input = "g".repeat(random.below(5) as usize + 1);
-        let run = self.host.spawn(&self.crowd, &json!(input), &LimitsPatch::default());
+        let run = self.host.run(&self.crowd, &json!(input)).start();
         let run = run.map_err(|error| error.to_string())?;
         match random.below(3) {
             0 => {
@@ -159,7 +155,7 @@ impl Bench {
         let start = Instant::now();
         while !self.host.is_idle() || open.load(Ordering::SeqCst) > 0 {
             if start.elapsed() > PATIENCE {
-                let (in_flight, waiting) = self.host.pressure();
+                let Pressure { in_flight, waiting, .. } = self.host.pressure();
                 let open = open.load(Ordering::SeqCst);
                 return Err(format!(
                     "left: {in_flight} requests in flight, {waiting} waiting, {open} open, or a task"
@@ -168,7 +164,7 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let input = json!("x".repeat(8 * PLACES));
-        let run = self.host.spawn(&self.crowd, &input, &LimitsPatch::default());
+        let run = self.host.run(&self.crowd, &input).start();
         let report = run.map_err(|error| error.to_string())?.report().await;
         let good = report.tasks.iter().filter(|task| task.outcome.ok().is_some()).count();
         match good == 8 * PLACES + 1 {

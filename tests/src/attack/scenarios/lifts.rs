@@ -9,10 +9,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use agenthost::config::Config;
-use agenthost::host::{Host, LoadedPlugin};
-use agenthost::limits::LimitsPatch;
 use agenthost::task::FailureClass;
+use agenthost::{Host, Plugin};
 use serde_json::json;
 use wit_component::StringEncoding;
 
@@ -58,7 +56,7 @@ const EDGES: [char; 16] = [
 pub(super) fn texts_random(program: &Program) -> Measured {
     let mut measured = Measured::default();
     let wanted = if program.soaks { SOAK } else { TEXTS };
-    let host = Host::builder(Config::builtin().unwrap()).build().unwrap();
+    let host = Host::builder().build().unwrap();
     let mut plugins = Vec::new();
     for encoding in [
         StringEncoding::UTF8,
@@ -67,7 +65,7 @@ pub(super) fn texts_random(program: &Program) -> Measured {
     ] {
         for (guest, returns) in [("texts-returned", true), ("texts-passed", false)] {
             let plugin = host.load_bytes(&component_with(guest, encoding)).unwrap();
-            plugins.push((encoding, returns, Arc::new(plugin)));
+            plugins.push((encoding, returns, plugin));
         }
     }
     let bench = Arc::new(Bench {
@@ -111,7 +109,7 @@ pub(super) fn texts_random(program: &Program) -> Measured {
 
 struct Bench {
     host: Host,
-    plugins: Vec<(StringEncoding, bool, Arc<LoadedPlugin>)>,
+    plugins: Vec<(StringEncoding, bool, Plugin)>,
     wanted: u64,
     next: AtomicU64,
     lifted: AtomicU64,
@@ -133,7 +131,7 @@ impl Bench {
         let (encoding, returns, plugin) = random.one_of(&self.plugins);
         let area = Area::draw(&mut random, *encoding);
         let texts = area.read(*encoding);
-        let run = self.host.spawn(plugin, &json!(area.words), &LimitsPatch::default());
+        let run = self.host.run(plugin, &json!(area.words)).start();
         let outcome = run.map_err(|error| error.to_string())?.outcome().await;
         let lifted = match &texts {
             Ok(texts) => {

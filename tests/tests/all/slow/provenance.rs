@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use agenthost::plugin::{Digest, Plugin, build};
+use agenthost::plugin::{Digest, PluginInfo, build};
 use agenthost_tests::dummy;
 use agenthost_tests::env::TestEnv;
 use serde_json::{Value, json};
@@ -112,14 +112,18 @@ fn the_same_source_gives_the_same_bytes_wherever_it_lies() {
         assert!(!contains(&bytes, &dir), "{dir}");
     }
     assert!(contains(&bytes, "/cargo/registry/src/"), "a panic names where it was");
-    assert_eq!(Plugin::read(&bytes).unwrap().provenance, None, "only a release has it");
+    assert_eq!(
+        PluginInfo::read(&bytes).unwrap().provenance,
+        None,
+        "only a release has it"
+    );
 
     // A release, in no repository: of the tools.
     let release = second.join("release.wasm");
     let (said, code) = build_second("agenthost build --release && agenthost build --check ../../../ballad.wasm");
     assert_eq!(code, 2, "{said}");
     std::fs::copy(other_target.join("agenthost/ballad.wasm"), &release).unwrap();
-    let provenance = Plugin::open(&release).unwrap().provenance.unwrap();
+    let provenance = PluginInfo::open(&release).unwrap().provenance.unwrap();
     assert!(
         provenance.rustc.starts_with("rustc 1.") && provenance.cargo.starts_with("cargo 1."),
         "{provenance:?}"
@@ -131,7 +135,10 @@ fn the_same_source_gives_the_same_bytes_wherever_it_lies() {
     let (said, code) = build_first(&format!("agenthost build --check {release:?}"));
     assert_eq!(
         (said.as_str(), code),
-        (&*format!("the same: {}\n", Plugin::open(&release).unwrap().digest), 0)
+        (
+            &*format!("the same: {}\n", PluginInfo::open(&release).unwrap().digest),
+            0
+        )
     );
 
     // Other text, other bytes.

@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use agenthost::error::Classify as _;
-use agenthost::plugin::{Plugin, build};
+use agenthost::plugin::{PluginInfo, build};
 use agenthost_tests::env::TestEnv;
 use agenthost_tests::guests::workspace;
 use wit_component::StringEncoding;
@@ -477,7 +477,7 @@ fn what_the_macro_finds_wrong_is_said_once_and_with_a_hint() {
     }
     write_crate(&machine, "shapes", CDYLIB, &more, &format!("{call}{fits}"));
     let built = build::build(&dir).unwrap();
-    let plugin = Plugin::open(&built.path).unwrap();
+    let plugin = PluginInfo::open(&built.path).unwrap();
     assert_eq!(
         plugin.sdk(),
         Some(env!("CARGO_PKG_VERSION")),

@@ -12,6 +12,7 @@ use super::*;
 use crate::batch::items::ItemLocation;
 use crate::batch::tasks::Bad;
 use agenthost_core::task::{Failure, FailureClass, Outcome};
+use agenthost_gate::Pressure;
 
 /// Takes a given time for each task. The tasks in `failing` fail.
 struct Waits<F> {
@@ -24,7 +25,7 @@ struct Waits<F> {
     running: AtomicU64,
     most: AtomicU64,
     started: Mutex<Vec<u64>>,
-    cancelled: CancellationToken,
+    cancelled: Cancellation,
 }
 
 fn waits<F: Fn(u64) -> Duration + Send + Sync>(takes: F) -> Waits<F> {
@@ -36,7 +37,7 @@ fn waits<F: Fn(u64) -> Duration + Send + Sync>(takes: F) -> Waits<F> {
         running: AtomicU64::new(0),
         most: AtomicU64::new(0),
         started: Mutex::default(),
-        cancelled: CancellationToken::new(),
+        cancelled: Cancellation::new(),
     }
 }
 
@@ -69,9 +70,12 @@ impl<F: Fn(u64) -> Duration + Send + Sync> Runner for Waits<F> {
         })
     }
 
-    fn pressure(&self) -> (u64, u64) {
+    fn pressure(&self) -> Pressure {
         let running = self.running.load(Ordering::Relaxed);
-        (running.min(self.gate), running.saturating_sub(self.gate))
+        Pressure {
+            in_flight: running.min(self.gate),
+            waiting: running.saturating_sub(self.gate),
+        }
     }
 
     fn exhausted(&self) -> Option<LimitKind> {
@@ -115,7 +119,7 @@ async fn run(
 ) -> (Summary, Vec<Value>) {
     let mut bytes = Vec::new();
     let mut output = Output::new(&mut bytes, "here");
-    let stop = CancellationToken::new();
+    let stop = Cancellation::new();
     let summary = drive(runner, tasks, settings, &mut output, &stop, |_| {}).await;
     let text = String::from_utf8(bytes).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
@@ -324,7 +328,7 @@ async fn a_full_disk_stops_the_batch_once_what_runs_has_ended() {
     let runner = waits(second);
     let full = AtomicBool::new(false);
     let mut output = Output::new(Full(&full, 5), "out.jsonl");
-    let stop = CancellationToken::new();
+    let stop = Cancellation::new();
     let fixed = settings(Workers::Fixed(4));
     let summary = drive(&runner, tasks(100, 1), fixed, &mut output, &stop, |_| {}).await;
     let Some(Stop::Failed(error)) = &summary.stop else {

@@ -6,19 +6,11 @@ use super::past::Past;
 use super::{Mode, RecordedReply, redact};
 use agenthost_core::limits::Spent;
 use agenthost_core::limits::ledger::Used;
-use agenthost_core::llm::{Ask, CallError, CallResult, Message, Part, Reply, Role, Stop};
+use agenthost_core::llm::{Ask, CallError, CallResult, Message, Part, Reply, Role};
 use agenthost_journal::{CallRecord, TaskEnd, TaskRecord, Turn};
 
 fn reply() -> Reply {
-    Reply {
-        content: Vec::new(),
-        model: "small".into(),
-        stop: Stop::End,
-        refusal: None,
-        usage: None,
-        request_id: None,
-        quota: None,
-    }
+    Reply::of(Vec::new()).with_model("small")
 }
 
 /// Returns a task with this outcome that received the results of two calls.

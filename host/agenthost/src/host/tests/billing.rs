@@ -25,6 +25,7 @@ use agenthost_config::{Config, Env};
 use agenthost_core::limits::{Cap, LimitsPatch, Spent, Usd};
 use agenthost_core::run::RunReport;
 use agenthost_core::task::TaskId;
+use agenthost_gate::Pressure;
 
 /// The number of cases if `PROPTEST_CASES` is not set: enough to reach everything in [`Seen`].
 const CASES: u32 = 80;
@@ -256,7 +257,7 @@ impl Case {
         LimitsPatch {
             tokens: self.tokens[1].map(Cap::At),
             cost: self.cost[1].map(|pico| Cap::At(Usd::from_pico(pico))),
-            time: Some(Cap::At(Duration::from_millis(self.time[0]))),
+            timeout: Some(Cap::At(Duration::from_millis(self.time[0]))),
             ..LimitsPatch::default()
         }
     }
@@ -269,7 +270,7 @@ impl Case {
         std::fs::write(file, self.config()).unwrap();
         let config = Config::load(&Env::new(BTreeMap::new(), home.path(), Some(home.path().into()))).unwrap();
         let bill = Bill::new(&self.treatments);
-        let mut builder = Host::builder(config).cache_dir(Some(dir.join("compiled")));
+        let mut builder = Host::builder().config(config).cache_dir(dir.join("compiled"));
         for (name, kind, rates) in PROVIDERS {
             let server = Server {
                 kind,
@@ -277,17 +278,17 @@ impl Case {
                 strict: self.strict,
                 bill: bill.clone(),
             };
-            builder = builder.provider(name, Arc::new(server));
+            builder = builder.provider(name, server);
         }
         let host = builder.build().unwrap();
-        let with = [("bill:below".to_owned(), dir.join("below.wasm").into())].into();
-        let options = LoadOptions {
-            with,
-            ..LoadOptions::default()
-        };
-        let plugin = Arc::new(host.load_with(&*dir.join("root.wasm"), options).await.unwrap());
+        let options = LoadOptions::new().sub_agent("bill:below", dir.join("below.wasm"));
+        let plugin = host.load_with(&*dir.join("root.wasm"), options).await.unwrap();
         let program = written(&self.program, b'A', &mut (b'B'..));
-        let run = host.spawn(&plugin, &Value::String(program), &self.asked()).unwrap();
+        let run = host
+            .run(&plugin, &Value::String(program))
+            .limits(&self.asked())
+            .start()
+            .unwrap();
         let report = match self.cancel {
             Some(after) => {
                 let _ = tokio::time::timeout(Duration::from_millis(after), run.report()).await;
@@ -296,7 +297,7 @@ impl Case {
             }
             None => run.report().await,
         };
-        assert_eq!(host.pressure(), (0, 0), "a request outlived its run");
+        assert_eq!(host.pressure(), Pressure::default(), "a request outlived its run");
         let received = bill.received().clone();
         (report, received)
     }

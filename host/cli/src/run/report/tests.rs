@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::*;
@@ -16,7 +18,7 @@ fn report(tasks: Vec<TaskReport>, models: Vec<ModelReport>) -> RunReport {
         run: RunId::new(std::time::SystemTime::UNIX_EPOCH, &[0; 32]),
         outcome: Outcome::Ok(Value::Null),
         spent: Spent::default(),
-        tasks,
+        tasks: tasks.into_iter().map(Arc::new).collect(),
         models,
         differences: None,
     }

@@ -7,7 +7,7 @@ use futures_util::future::{BoxFuture, pending};
 use proptest::prelude::*;
 
 use super::super::super::estimate::{Estimates, InputSize};
-use agenthost_core::llm::{Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Stop, Usage};
+use agenthost_core::llm::{Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Usage};
 
 /// Pico-dollars per token.
 #[derive(Debug, Clone, Copy)]
@@ -172,14 +172,9 @@ impl Provider for Server {
         Box::pin(async move {
             let (treatment, usage) = self.receive(request);
             tokio::time::sleep(Duration::from_millis(treatment.delay)).await;
-            let reply = |fits, usage| Reply {
-                content: vec![Part::Text(if fits { "{\"n\": 1}" } else { "none" }.to_owned())],
-                model: request.model.clone(),
-                stop: Stop::End,
-                refusal: None,
-                usage,
-                request_id: None,
-                quota: None,
+            let reply = |fits, usage: Option<Usage>| {
+                let text = if fits { "{\"n\": 1}" } else { "none" };
+                Reply::new(text).with_model(&request.model).with_usage(usage)
             };
             match treatment.end {
                 Ending::Answer { fits } => Ok(reply(fits, Some(usage))),

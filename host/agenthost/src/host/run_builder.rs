@@ -1,0 +1,245 @@
+//! A run before it starts: its plugin, its limits, and the record that it continues, if there is one.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::record::Mode;
+use super::{Host, Plugin, RunHandle};
+use agenthost_core::error::{Error, Result};
+use agenthost_core::limits::LimitsPatch;
+use agenthost_core::run::RunReport;
+use agenthost_journal::RunRecord;
+
+/// The tasks of a resumed run that ended with a final failure, such as a trap or a reached limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedTasks {
+    /// They keep their failure.
+    Keep,
+    /// They run again.
+    Repeat,
+}
+
+impl FailedTasks {
+    /// Returns whether failed tasks run again.
+    pub(super) fn repeat(self) -> bool {
+        self == Self::Repeat
+    }
+}
+
+/// A run that has not started. Awaiting it runs the plugin and returns the report; [`RunBuilder::start`] returns a
+/// handle at once. Dropping the future or the handle cancels the run.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use agenthost::{FailureClass, Host, LimitKind, Limits, OutputError};
+///
+/// # let component = double();
+/// let host = Host::builder().build()?;
+/// let double = host.load_bytes(&component)?;
+/// let report = host.run(&double, &21).limits(Limits::new().memory(1 << 20)).await?;
+/// assert_eq!(report.output::<u32>()?, 42);
+///
+/// // Reaching a limit is an outcome, not an error.
+/// let report = host.run(&double, &21).limits(Limits::new().fuel(1)).await?;
+/// match report.output::<u32>() {
+///     Err(OutputError::Failure(failure)) => {
+///         assert_eq!((failure.class, failure.limit), (FailureClass::Exhausted, Some(LimitKind::Fuel)));
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a run starts when it is awaited or started"]
+pub struct RunBuilder {
+    host: Host,
+    plugin: Plugin,
+    from: RunOrigin,
+    limits: LimitsPatch,
+    command: Value,
+}
+
+/// The origin of a run's input.
+enum RunOrigin {
+    /// The program.
+    Input(Result<Value>),
+    /// The record of a run that is continued in this mode.
+    Record(Box<RunRecord>, Mode),
+}
+
+impl Host {
+    /// Prepares a run of `plugin` with `input`, a value whose JSON form is of the plugin's input type.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::Host;
+    ///
+    /// # let component = double();
+    /// let host = Host::builder().build()?;
+    /// let double = host.load_bytes(&component)?;
+    /// // Several runs proceed concurrently.
+    /// let runs = [1, 2, 3].map(|number| host.run(&double, &number).start());
+    /// for (run, expected) in runs.into_iter().zip([2, 4, 6]) {
+    ///     assert_eq!(run?.report().await.output::<u32>()?, expected);
+    /// }
+    ///
+    /// // A value of another type never reaches the plugin.
+    /// let error = host.run(&double, "many").await.err().ok_or("it was taken")?;
+    /// assert_eq!(error.to_string(), "input: expected u32, found string");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn run<I: Serialize + ?Sized>(&self, plugin: &Plugin, input: &I) -> RunBuilder {
+        let input = serde_json::to_value(input);
+        let input = input.map_err(|error| Error::input(format!("the input cannot be written as JSON: {error}")));
+        self.prepare(plugin, RunOrigin::Input(input))
+    }
+
+    /// Prepares to resume a run that stopped before its end. Finished tasks are kept, and answered calls are not made
+    /// again.
+    ///
+    /// The run does not start if the journal does not hold its input, or if it is still going on, in this process or
+    /// another ([`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage)). If several callers resume a run at
+    /// once, one of them succeeds.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::{FailedTasks, Host, Journal, Limits};
+    /// use agenthost::providers::script::Script;
+    ///
+    /// # let component = ask();
+    /// # let dir = tempfile::tempdir()?;
+    /// let once = Script::parse("[[rule]]\ntimes = 1\ntext = 'Blue.'", "once")?; // a second request would fail
+    /// let journal = Journal::sqlite(dir.path().join("journal.db"))?;
+    /// let builder = Host::builder().model("fast", "own/any").provider("own", once);
+    /// let host = builder.journal(journal.clone()).build()?;
+    /// let ask = host.load_bytes(&component)?;
+    ///
+    /// // Enough fuel for the call, and too little to process the reply.
+    /// let stopped = host.run(&ask, "Name a color.").limits(Limits::new().fuel(255_500)).await?;
+    /// assert_eq!(stopped.outcome.failure().map(|failure| failure.class.name()), Some("exhausted"));
+    /// assert_eq!(stopped.spent.calls, 1);
+    ///
+    /// let resumed = host.resume(&ask, &journal.find(&stopped.run)?, FailedTasks::Keep).await?;
+    /// assert_eq!(resumed.output::<String>()?, "Blue.");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn resume(&self, plugin: &Plugin, record: &RunRecord, failed: FailedTasks) -> RunBuilder {
+        let mode = Mode::Resume {
+            failed: failed.repeat(),
+        };
+        self.prepare(plugin, RunOrigin::Record(Box::new(record.clone()), mode))
+    }
+
+    /// Prepares to replay a recorded run without any provider: all replies that its tasks receive come from the
+    /// journal. The report lists every difference from the record.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::{Host, Journal};
+    /// use agenthost::providers::script::Script;
+    ///
+    /// # let component = ask();
+    /// # let dir = tempfile::tempdir()?;
+    /// let once = Script::parse("[[rule]]\ntimes = 1\ntext = 'Blue.'", "once")?; // a second request would fail
+    /// let journal = Journal::sqlite(dir.path().join("journal.db"))?;
+    /// let builder = Host::builder().model("fast", "own/any").provider("own", once);
+    /// let host = builder.journal(journal.clone()).build()?;
+    /// let ask = host.load_bytes(&component)?;
+    /// assert_eq!(host.run(&ask, "Name a color.").await?.output::<String>()?, "Blue.");
+    ///
+    /// let record = journal.find("last")?;
+    /// let replayed = host.replay(&ask, &record).await?;
+    /// assert_eq!(replayed.output::<String>()?, "Blue.");
+    /// assert_eq!(replayed.differences.as_deref(), Some(&[][..]));
+    /// assert_eq!(host.changed_plugins(&ask, &record)?, [""; 0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn replay(&self, plugin: &Plugin, record: &RunRecord) -> RunBuilder {
+        self.prepare(plugin, RunOrigin::Record(Box::new(record.clone()), Mode::Replay))
+    }
+
+    fn prepare(&self, plugin: &Plugin, from: RunOrigin) -> RunBuilder {
+        RunBuilder {
+            host: self.clone(),
+            plugin: plugin.clone(),
+            from,
+            limits: LimitsPatch::default(),
+            command: Value::Null,
+        }
+    }
+}
+
+impl RunBuilder {
+    /// Overrides the limits of the root task, within the plugin's grant. Limits that are not set stay as they are
+    /// configured.
+    pub fn limits(mut self, limits: impl Into<LimitsPatch>) -> Self {
+        self.limits = limits.into().over(self.limits);
+        self
+    }
+
+    /// Records `command` in the journal: the data that the program needs to start the run again. A continued run
+    /// keeps the command of its record.
+    pub fn command(mut self, command: Value) -> Self {
+        self.command = command;
+        self
+    }
+
+    /// Starts the run and returns its handle at once.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input) for an input that is not of the plugin's type;
+    /// [`ErrorClass::Config`](agenthost_core::error::ErrorClass::Config) for a granted directory that cannot be opened.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside a tokio runtime.
+    pub fn start(self) -> Result<RunHandle> {
+        let Self {
+            host,
+            plugin,
+            from,
+            limits,
+            command,
+        } = self;
+        let (record, mode, input) = match from {
+            RunOrigin::Input(input) => (host.new_record("run", &plugin.loaded, &command)?, Mode::Live, input?),
+            RunOrigin::Record(record, mode) => {
+                let input = host.recorded_input(&record)?;
+                (*record, mode, input)
+            }
+        };
+        let recorder = host.recorder(&record, mode);
+        host.launch(&plugin.loaded, &input, &limits, record, recorder)
+    }
+}
+
+/// Runs to the end. Dropping the future cancels the run.
+impl IntoFuture for RunBuilder {
+    type Output = Result<RunReport>;
+    type IntoFuture = BoxFuture<'static, Result<RunReport>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        async move {
+            let run = self.start()?;
+            Ok(Arc::unwrap_or_clone(run.report().await))
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,300 @@
+//! Adds what a program declares in code to a configuration, with the same checks as for a file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::resolve::check_models;
+use super::{Config, DirGrant, EffectiveGrant, ModelRef, PriceConfig, ProviderConfig, ProviderKind};
+use agenthost_core::error::{Error, Result};
+use agenthost_core::limits::{Limits, LimitsPatch};
+
+/// Everything that a program declares in code. Each entry replaces the entry of the same name in the configuration.
+#[doc(hidden)]
+#[derive(Debug, Clone, Default)]
+pub struct Declarations {
+    /// Models by name, in the order in which they are tried.
+    pub models: BTreeMap<String, Vec<ModelRef>>,
+    /// Providers whose implementation the program brings, by name; `kind` is that of the implementation.
+    pub providers: BTreeMap<String, (&'static str, Option<ProviderSettings>)>,
+    /// Limits of each task.
+    pub limits: LimitsPatch,
+    /// Limits of all tasks of a run together.
+    pub run_limits: LimitsPatch,
+    /// Prices.
+    pub prices: BTreeMap<ModelRef, PriceConfig>,
+    /// Grants, by plugin.
+    pub grants: BTreeMap<String, Grant>,
+}
+
+/// The rate limits and retries of a provider that a program brings. Each setting that is not given has its default.
+///
+/// ```
+/// use agenthost_config::ProviderSettings;
+///
+/// let settings = ProviderSettings::new().requests_per_minute(600).max_concurrency(8).retries(2);
+/// assert_eq!(settings, settings.clone());
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProviderSettings {
+    requests_per_minute: Option<u64>,
+    tokens_per_minute: Option<u64>,
+    max_concurrency: Option<u32>,
+    initial_concurrency: Option<u32>,
+    retries: Option<u32>,
+    hedge_after: Option<Duration>,
+    warm_prefix: Option<bool>,
+}
+
+impl ProviderSettings {
+    /// Creates settings of which none is given.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the maximum number of requests per minute, summed over all models.
+    #[must_use]
+    pub fn requests_per_minute(mut self, most: u64) -> Self {
+        self.requests_per_minute = Some(most);
+        self
+    }
+
+    /// Sets the maximum number of input and output tokens per minute, summed over all models.
+    #[must_use]
+    pub fn tokens_per_minute(mut self, most: u64) -> Self {
+        self.tokens_per_minute = Some(most);
+        self
+    }
+
+    /// Sets the maximum number of requests in flight per model; 0 counts as 1.
+    #[must_use]
+    pub fn max_concurrency(mut self, most: u32) -> Self {
+        self.max_concurrency = Some(most.max(1));
+        self
+    }
+
+    /// Sets the initial number of requests in flight per model; 0 counts as 1.
+    #[must_use]
+    pub fn initial_concurrency(mut self, requests: u32) -> Self {
+        self.initial_concurrency = Some(requests.max(1));
+        self
+    }
+
+    /// Sets the number of retries after a retryable error; 0 disables retries.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = Some(retries);
+        self
+    }
+
+    /// Sends a second request after this time without a reply.
+    #[must_use]
+    pub fn hedge_after(mut self, time: Duration) -> Self {
+        self.hedge_after = Some(time);
+        self
+    }
+
+    /// Selects whether one of several requests that share a long prefix is sent first.
+    #[must_use]
+    pub fn warm_prefix(mut self, warm: bool) -> Self {
+        self.warm_prefix = Some(warm);
+        self
+    }
+
+    fn apply(&self, config: &mut ProviderConfig) {
+        config.requests_per_minute = self.requests_per_minute;
+        config.tokens_per_minute = self.tokens_per_minute;
+        config.max_concurrency = self.max_concurrency;
+        config.initial_concurrency = self.initial_concurrency;
+        config.retries = self.retries;
+        config.hedge_after = self.hedge_after;
+        config.warm_prefix = self.warm_prefix;
+    }
+}
+
+/// The rights of a plugin, declared in code. Without a grant, a plugin may use every model within the limits of all
+/// tasks, and no directory.
+///
+/// ```
+/// use agenthost_config::Grant;
+/// use agenthost_core::limits::Limits;
+///
+/// let grant = Grant::new().models(["fast"]).limits(Limits::new().calls(3));
+/// # let _ = grant;
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Grant {
+    models: Option<BTreeSet<String>>,
+    limits: Limits,
+    dirs: Vec<DirGrant>,
+}
+
+impl Grant {
+    /// Creates a grant of every model, without limits of its own and without directories.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Grants these model names and no others.
+    #[must_use]
+    pub fn models<M: Into<String>>(mut self, names: impl IntoIterator<Item = M>) -> Self {
+        self.models = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Narrows the limits of the plugin's tasks.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Grants a directory.
+    #[must_use]
+    pub fn dir(mut self, dir: DirGrant) -> Self {
+        self.dirs.push(dir);
+        self
+    }
+}
+
+impl Config {
+    /// Adds what a program declares.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) for a model at an unknown provider, and for a grant of an
+    /// unknown model or of two directories under one path.
+    #[doc(hidden)]
+    pub fn declare(mut self, declared: Declarations) -> Result<Self> {
+        for (name, (kind, settings)) in declared.providers {
+            let provider = self
+                .providers
+                .entry(name)
+                .or_insert_with(|| ProviderConfig::of_code(kind));
+            if let Some(settings) = settings {
+                settings.apply(provider);
+            }
+        }
+        if !declared.models.is_empty() {
+            // As in a file: named models replace all of the assumed ones.
+            if std::mem::take(&mut self.models_assumed) {
+                self.models.clear();
+            }
+            for name in declared.models.keys() {
+                self.origins.remove(&format!("models.{name}"));
+            }
+            self.models.extend(declared.models);
+            check_models(&self.models, &self.providers, &self.origins)?;
+        }
+        self.limits = self.limits.overridden_by(&declared.limits);
+        self.run.limits = self.run.limits.overridden_by(&declared.run_limits);
+        if declared.run_limits.memory.is_some() {
+            self.run.memory = declared.run_limits.memory;
+            self.run.memory_within_default = false;
+        }
+        self.prices.extend(declared.prices);
+        for (plugin, grant) in declared.grants {
+            let Grant { models, limits, dirs } = grant;
+            if let Some(name) = models.iter().flatten().find(|name| !self.models.contains_key(*name)) {
+                return Err(Error::config(format!(
+                    "the grant of {plugin} names the unknown model `{name}`"
+                )));
+            }
+            DirGrant::check_distinct(&dirs)
+                .map_err(|twice| Error::config(format!("the grant of {plugin}: {twice}")))?;
+            let grant = EffectiveGrant {
+                models: models.unwrap_or_else(|| self.models.keys().cloned().collect()),
+                limits: self.limits.narrowed_by(&limits),
+                own_limits: limits,
+                dirs,
+            };
+            self.grants.insert(plugin, grant);
+        }
+        for grant in self.grants.values_mut() {
+            grant.limits = self.limits.narrowed_by(&grant.own_limits);
+        }
+        Ok(self)
+    }
+}
+
+impl ProviderConfig {
+    /// The settings of a provider that a program brings, all at their defaults.
+    fn of_code(kind: &'static str) -> Self {
+        Self {
+            kind: ProviderKind::Code { kind },
+            address: None,
+            key: None,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            max_concurrency: None,
+            initial_concurrency: None,
+            retries: None,
+            hedge_after: None,
+            warm_prefix: None,
+            timeout: None,
+            key_assumed: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agenthost_core::limits::Cap;
+
+    fn models(entries: &[(&str, &str)]) -> BTreeMap<String, Vec<ModelRef>> {
+        let entry = |(name, model): &(&str, &str)| ((*name).to_owned(), vec![model.parse().unwrap()]);
+        entries.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn declared_models_replace_the_assumed_ones_and_need_a_provider() {
+        let providers = [("own".to_owned(), ("custom", None))];
+        let declared = Declarations {
+            models: models(&[("fast", "own/any")]),
+            providers: providers.into(),
+            ..Declarations::default()
+        };
+        let config = Config::builtin().unwrap().declare(declared).unwrap();
+        assert_eq!(config.models().keys().collect::<Vec<_>>(), ["fast"]);
+        assert!(!config.is_offline_default());
+        assert_eq!(config.provider("own").unwrap().kind.name(), "custom");
+
+        let declared = Declarations {
+            models: models(&[("fast", "owm/any")]),
+            ..Declarations::default()
+        };
+        let error = Config::builtin().unwrap().declare(declared).unwrap_err();
+        assert_eq!(error.to_string(), "`fast` in [models] names the unknown provider `owm`");
+    }
+
+    #[test]
+    fn declared_limits_and_grants_combine_as_those_of_a_file_do() {
+        let grant = Grant::new()
+            .models(["fast"])
+            .limits(Limits::new().calls(500).tokens(10));
+        let declared = Declarations {
+            limits: LimitsPatch {
+                calls: Some(Cap::At(7)),
+                ..LimitsPatch::default()
+            },
+            grants: [("demo:ask".to_owned(), grant)].into(),
+            ..Declarations::default()
+        };
+        let config = Config::builtin().unwrap().declare(declared).unwrap();
+        let grant = config.grant("demo:ask");
+        assert_eq!((grant.limits.calls, grant.limits.tokens), (Some(7), Some(10)));
+        assert_eq!(grant.models.into_iter().collect::<Vec<_>>(), ["fast"]);
+        assert_eq!(config.grant("demo:other").limits.calls, Some(7));
+
+        let grants = [("demo:ask".to_owned(), Grant::new().models(["fsat"]))].into();
+        let declared = Declarations {
+            grants,
+            ..Declarations::default()
+        };
+        let error = Config::builtin().unwrap().declare(declared).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the grant of demo:ask names the unknown model `fsat`"
+        );
+    }
+}
