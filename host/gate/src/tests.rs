@@ -362,7 +362,7 @@ async fn a_foreign_lock_holder_delays_no_other_work() {
     assert_eq!(*order.lock().unwrap(), ["worked", "admitted"]);
     drop(second);
     gate.flush().await;
-    assert_eq!(gate.pressure(), (0, 0));
+    assert_eq!(gate.pressure(), Pressure::default());
 }
 
 #[tokio::test(start_paused = true)]
