@@ -77,6 +77,7 @@
 //! reads registries ([`registry`]) and does not host one.
 
 pub mod batch;
+pub mod error;
 pub mod host;
 pub mod price;
 mod telemetry;
@@ -84,7 +85,7 @@ mod telemetry;
 pub use agenthost_config as config;
 #[cfg(feature = "failpoints")]
 pub use agenthost_core::failpoint;
-pub use agenthost_core::{error, limits, llm, printable, process, run, task};
+pub use agenthost_core::{limits, llm, printable, process, run, task};
 pub use agenthost_gate as gate;
 pub use agenthost_journal as journal;
 pub use agenthost_journal::cassette;
