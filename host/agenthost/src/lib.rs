@@ -90,6 +90,7 @@
 
 pub mod batch;
 mod cancellation;
+pub mod error;
 mod host;
 pub mod journal;
 pub mod price;
@@ -114,13 +115,13 @@ pub use host::{
 pub use journal::Journal;
 
 pub use agenthost_config::{Config, Grant, PriceConfig, ProviderSettings};
-pub use agenthost_core::error::{Error, ErrorClass, Result};
+pub use error::{Error, ErrorClass, Result};
 pub use agenthost_core::limits::{Cap, LimitKind, Limits, LimitsPatch, Spent, Usd};
 pub use agenthost_core::run::{Event, RunId, RunReport};
 pub use agenthost_core::task::{Failure, FailureClass, Outcome, OutputError, TaskId, TaskReport};
 
 pub use agenthost_config as config;
-pub use agenthost_core::{error, limits, llm, run, task};
+pub use agenthost_core::{limits, llm, run, task};
 pub use agenthost_gate as gate;
 pub use agenthost_providers as providers;
 #[cfg(feature = "registry")]

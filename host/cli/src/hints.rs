@@ -3,7 +3,9 @@
 //! The library's errors carry data, and their own hints name files and keys. This module adds commands and flags for
 //! the errors that have one. There is one function for each crate.
 
-use agenthost::error::{Classify as _, Error};
+use std::io::ErrorKind;
+
+use agenthost::error::{BatchError, Classify as _, Error, LoadError};
 use agenthost::journal::{CassetteError, JournalError};
 use agenthost::plugin::{ComponentError, ImportsRefused};
 use agenthost::sandbox::SandboxError;
@@ -12,10 +14,49 @@ use agenthost::sandbox::SandboxError;
 /// library's.
 pub(super) fn hint(error: &Error) -> Option<String> {
     let set = error.added_hint().map(str::to_owned);
-    set.or_else(|| journal(error))
+    set.or_else(|| load(error))
+        .or_else(|| batch(error))
+        .or_else(|| journal(error))
         .or_else(|| plugin(error))
         .or_else(|| sandbox(error))
         .or_else(|| error.hint().map(str::to_owned))
+}
+
+fn load(error: &Error) -> Option<String> {
+    match error.downcast_ref()? {
+        LoadError::CannotBuild { .. } => Some("Give the .wasm file that `agenthost build` makes.".into()),
+        LoadError::Directory { plugin, .. } => Some(format!(
+            "Create the directory, or correct --dir or `dirs` in [grants.\"{plugin}\"]; it must not be a link."
+        )),
+        LoadError::Undeclared { name, .. } => Some(format!(
+            "Name its place: `agenthost add {name}` for one of a registry, --with {name}=PLUGIN, or `\"{name}\" = \"PATH\"` \
+             under [sub-agents] in agenthost.toml, or [package.metadata.agenthost.sub-agents] in the plugin's Cargo.toml."
+        )),
+        LoadError::Mismatch { name, wanted_name, .. } => Some(format!(
+            "Build {name} again against the {wanted_name} that it is given (`agenthost build` copies its WIT), or give it another."
+        )),
+        _ => None,
+    }
+}
+
+fn batch(error: &Error) -> Option<String> {
+    let hint = match error.downcast_ref()? {
+        BatchError::UnknownFormat { .. } => "Give --format jsonl, --format csv or --format json.",
+        BatchError::Device { .. } => "Give a file of items, or `-` for stdin.",
+        BatchError::Format { .. } => {
+            "The items are JSON Lines, CSV or a JSON array, as the file's name or --format specifies."
+        }
+        BatchError::Together { .. } => "Put fewer items into a task with a smaller --size.",
+        BatchError::Write { source, .. } => match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                "Make room, or name a file elsewhere with --output."
+            }
+            ErrorKind::BrokenPipe => "The reader of the results has ended; keep them with --output FILE.",
+            _ => "Name a file that can be written with --output.",
+        },
+        _ => return None,
+    };
+    Some(hint.into())
 }
 
 fn journal(error: &Error) -> Option<String> {

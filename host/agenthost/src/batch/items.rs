@@ -26,7 +26,8 @@ use serde_json::Value;
 use self::array::Array;
 use self::lines::Lines;
 use self::table::Table;
-use agenthost_core::error::{Error, Result};
+use crate::error::BatchError;
+use agenthost_core::error::Result;
 
 /// The format of a file of items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,21 +145,20 @@ impl Source {
             .unwrap_or(path.as_os_str())
             .to_string_lossy()
             .into_owned();
-        let format = format.or_else(|| Format::of(path)).ok_or_else(|| {
-            Error::usage(format!("{name}: the name does not say how the items are written"))
-                .with_hint("Give --format jsonl, --format csv or --format json.")
-        })?;
-        let failed = |error: std::io::Error| {
-            Error::input(format!("{}: {error}", path.display())).with_hint("Give a file of items that can be read.")
+        let format = format
+            .or_else(|| Format::of(path))
+            .ok_or_else(|| BatchError::UnknownFormat { name: name.clone() })?;
+        let failed = |source| BatchError::Read {
+            name: path.display().to_string(),
+            source,
         };
         let file = File::open(path).map_err(failed)?;
         let kind = file.metadata().map_err(failed)?;
         if kind.file_type().is_char_device() || kind.file_type().is_block_device() {
-            return Err(Error::input(format!("{}: is a device", path.display()))
-                .with_hint("Give a file of items, or `-` for stdin."));
+            return Err(BatchError::Device { path: path.to_owned() }.into());
         }
         if kind.is_dir() {
-            return Err(Error::input(format!("{}: is a directory", path.display())).with_hint("Give a file of items."));
+            return Err(BatchError::Directory { path: path.to_owned() }.into());
         }
         if !kind.is_file() {
             return Self::spool_first(file, &name, format, most, spool, items);
@@ -220,9 +220,10 @@ impl Source {
         spool: &Path,
         items: Option<u64>,
     ) -> Result<Self> {
-        let failed = |error: std::io::Error| {
-            Error::host(format!("{name}: cannot be copied to {}: {error}", spool.display()))
-                .with_hint("Make room there, set TMPDIR to another directory, or give the items as a file.")
+        let failed = |source| BatchError::Spool {
+            name: name.to_owned(),
+            spool: spool.to_owned(),
+            source,
         };
         let mut file = nameless(spool).map_err(failed)?;
         match items {
@@ -253,8 +254,9 @@ impl Source {
     ///
     /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input) if the file cannot be read.
     pub fn read(&self) -> Result<Reader> {
-        let failed = |error: std::io::Error| {
-            Error::input(format!("{}: {error}", self.name)).with_hint("Give a file of items that can be read.")
+        let failed = |source| BatchError::Read {
+            name: self.name.clone(),
+            source,
         };
         let mut file = self.file.try_clone().map_err(failed)?;
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
@@ -388,9 +390,8 @@ impl Iterator for Reader {
             }
             Err(problem) => {
                 self.kind = None;
-                Some(Err(Error::input(format!("{}: {problem}", self.name)).with_hint(
-                    "The items are JSON Lines, CSV or a JSON array, as the file's name or --format says.",
-                )))
+                let name = self.name.clone();
+                Some(Err(BatchError::Format { name, problem }.into()))
             }
         }
     }

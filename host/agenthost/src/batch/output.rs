@@ -8,7 +8,7 @@
 //! Hidden characters (see [`printable`]) are escaped. Lines are written whole and flushed whenever no further line is
 //! ready, so a reader sees whole lines early.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -17,7 +17,8 @@ use serde_json::Value;
 use super::ItemEnd;
 use super::items::ItemLocation;
 use super::tasks::Bad;
-use agenthost_core::error::{Error, Result};
+use crate::error::BatchError;
+use agenthost_core::error::Result;
 use agenthost_core::limits::Spent;
 use agenthost_core::printable;
 use agenthost_core::task::{Failure, FailureClass, Outcome};
@@ -208,8 +209,10 @@ impl<W: Write> Output<W> {
     ///
     /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the line cannot be written.
     pub fn write(&mut self, record: &Record) -> Result<()> {
-        let line = serde_json::to_string(record)
-            .map_err(|error| Error::host(format!("{}: cannot write JSON: {error}", self.name)))?;
+        let line = serde_json::to_string(record).map_err(|source| BatchError::Json {
+            name: self.name.clone(),
+            source,
+        })?;
         self.line.extend_from_slice(printable::json(&line).as_bytes());
         self.line.push(b'\n');
         if self.line.len() >= GATHERED {
@@ -228,15 +231,12 @@ impl<W: Write> Output<W> {
         self.line.clear();
         // A large buffer is released once it is written.
         self.line.shrink_to(GATHERED);
-        written.map_err(|error| {
-            let hint = match error.kind() {
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-                    "Make room, or name a file elsewhere with --output."
-                }
-                ErrorKind::BrokenPipe => "Whoever read the results has gone; keep them with --output FILE.",
-                _ => "Name a file that can be written with --output.",
-            };
-            Error::host(format!("cannot write the results to {}: {error}", self.name)).with_hint(hint)
+        written.map_err(|source| {
+            BatchError::Write {
+                name: self.name.clone(),
+                source,
+            }
+            .into()
         })
     }
 }

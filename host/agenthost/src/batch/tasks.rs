@@ -9,7 +9,8 @@
 use serde_json::{Map, Value};
 
 use super::items::{BatchItem, Found, ItemLocation, Reader};
-use agenthost_core::error::{Error, Result};
+use crate::error::BatchError;
+use agenthost_core::error::Result;
 
 /// The way in which an input is made from items.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,14 +162,11 @@ impl<'c> Tasks<'c> {
         if let (Some(input), Some(first), Some(last)) = (&input, items.first(), items.last())
             && first != last
         {
-            (self.check)(input).map_err(|problem| {
-                Error::input(format!(
-                    "{}: the items on lines {} to {} do not fit together: {problem}",
-                    reader.name(),
-                    first.line,
-                    last.line
-                ))
-                .with_hint("Put fewer items into a task with a smaller --size.")
+            (self.check)(input).map_err(|problem| BatchError::Together {
+                name: reader.name().to_owned(),
+                first: first.line,
+                last: last.line,
+                problem,
             })?;
         }
         let number = self.number;

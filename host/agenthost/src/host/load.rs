@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::ceiling::Ceiling;
 use super::{Host, LoadedPlugin, Plugin, PluginSource, SubAgent};
+use crate::error::LoadError;
 use agenthost_config::{DirGrant, trust};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Limits, LimitsPatch};
@@ -92,20 +93,13 @@ impl<'a> Loader<'a> {
         let Some(unused) = self.with.keys().find(|name| !self.given.contains(*name)) else {
             return Ok(root);
         };
-        let known: Vec<_> = root
-            .info
-            .sub_agents
-            .iter()
-            .map(|import| import.plugin.name.as_str())
-            .collect();
-        Err(
-            Error::usage(format!("no plugin starts {unused}, for which a plugin was given")).with_hint(
-                match known.as_slice() {
-                    [] => format!("{} starts no sub-agents.", root.info.id),
-                    known => format!("{} starts {}.", root.info.id, known.join(", ")),
-                },
-            ),
-        )
+        let known = root.info.sub_agents.iter().map(|import| import.plugin.name.clone());
+        Err(LoadError::UnusedSubAgent {
+            name: unused.clone(),
+            root: root.info.id.to_string(),
+            starts: known.collect(),
+        }
+        .into())
     }
 
     fn load(&mut self, place: &PluginSource, by: NamedBy) -> Result<LoadedPlugin> {
@@ -120,10 +114,10 @@ impl<'a> Loader<'a> {
     #[cfg(feature = "registry")]
     fn load_locked(&mut self, reference: &Reference) -> Result<LoadedPlugin> {
         let Some(project) = self.host.inner.project.clone() else {
-            return Err(
-                Error::plugin(format!("{reference} is a reference, and this host has no project"))
-                    .with_hint("Give the host one with `HostBuilder::project`, or give a .wasm file."),
-            );
+            return Err(LoadError::NoProject {
+                reference: reference.to_string(),
+            }
+            .into());
         };
         let admitted = project.admit(project.locked(reference)?)?;
         let origin = Origin {
@@ -148,11 +142,7 @@ impl<'a> Loader<'a> {
     #[cfg(not(feature = "build"))]
     #[expect(clippy::unused_self, reason = "with the feature `build` it is used")]
     fn build(&self, path: &Path, _: NamedBy) -> Result<(PathBuf, Vec<String>, Option<String>)> {
-        Err(
-            Error::plugin("a directory, and this host was built without the feature `build`")
-                .at(path)
-                .with_hint("Give the .wasm file that `agenthost build` makes."),
-        )
+        Err(LoadError::CannotBuild { path: path.to_owned() }.into())
     }
 
     /// The rules for building a crate, depending on who named it.
@@ -216,16 +206,11 @@ impl<'a> Loader<'a> {
         let dirs = self.dirs(&plugin, origin)?;
         agenthost_plugin::refuse(&plugin.id.name, &plugin.imports, !dirs.is_empty(), origin.blame)?;
         if self.above.iter().any(|above| above.name == plugin.id.name) {
-            let circle: Vec<_> = self
-                .above
-                .iter()
-                .chain([&plugin.id])
-                .map(|id| id.name.as_str())
-                .collect();
-            return Err(
-                Error::plugin(format!("plugins start each other in a circle: {}", circle.join(" -> ")))
-                    .with_hint("A plugin cannot stand below itself; put the shared part into a plugin of its own."),
-            );
+            let circle = self.above.iter().chain([&plugin.id]).map(|id| id.name.clone());
+            return Err(LoadError::Circle {
+                plugins: circle.collect(),
+            }
+            .into());
         }
         self.above.push(plugin.id.clone());
         let mut sub_agents = BTreeMap::new();
@@ -284,9 +269,9 @@ impl<'a> Loader<'a> {
         if self.above.is_empty() {
             dirs.append(&mut self.dirs);
         }
-        DirGrant::check_distinct(&dirs).map_err(|twice| {
-            Error::usage(format!("{}: {twice}", plugin.id.name))
-                .with_hint("Give each directory a path of its own, those in the plugin's [grants] entry included.")
+        DirGrant::check_distinct(&dirs).map_err(|problem| LoadError::SamePath {
+            plugin: plugin.id.name.clone(),
+            problem,
         })?;
         Ok(dirs)
     }
@@ -361,15 +346,12 @@ impl<'a> Loader<'a> {
             let requirement = Requirement::any();
             return Ok((Reference::Named { name, requirement }.into(), limits, NamedBy::Caller));
         }
-        Err(Error::plugin(format!(
-            "{} starts {}, and no sub-agent is declared for it",
-            plugin.id, import.plugin
-        ))
-        .with_hint(format!(
-            "Say where it is: `agenthost add {name}` for one of a registry, --with {name}=PLUGIN, or `\"{name}\" = \"PATH\"` under \
-             [sub-agents] in agenthost.toml, \
-                 or [package.metadata.agenthost.sub-agents] in the plugin's Cargo.toml."
-        )))
+        Err(LoadError::Undeclared {
+            plugin: plugin.id.to_string(),
+            sub_agent: import.plugin.to_string(),
+            name: name.clone(),
+        }
+        .into())
     }
 }
 
@@ -383,9 +365,9 @@ struct Declared {
 
 impl Declared {
     fn read(name: &str, value: &Value) -> Result<Self> {
-        let wrong = |why: &str| {
-            Error::plugin(format!("the manifest's sub-agent {name}: {why}"))
-                .with_hint("Write `path = \"../crate\"` or a .wasm file, and perhaps `limits = { tokens = \"20k\" }`.")
+        let wrong = |problem: &str| LoadError::Declaration {
+            name: name.to_owned(),
+            problem: problem.to_owned(),
         };
         let mut declared = Self {
             path: None,
@@ -404,7 +386,7 @@ impl Declared {
                 return Ok(declared);
             }
             Value::Object(fields) => fields,
-            _ => return Err(wrong("neither a path nor a table")),
+            _ => return Err(wrong("neither a path nor a table").into()),
         };
         for (key, value) in fields {
             match (key.as_str(), value) {
@@ -414,7 +396,7 @@ impl Declared {
                         serde_json::from_value(limits.clone()).map_err(|error| wrong(&format!("limits: {error}")))?;
                     declared.limits = Limits::none().overridden_by(&patch);
                 }
-                _ => return Err(wrong(&format!("unknown or wrong key `{key}`"))),
+                _ => return Err(wrong(&format!("unknown or wrong key `{key}`")).into()),
             }
         }
         Ok(declared)
@@ -422,13 +404,14 @@ impl Declared {
 }
 
 /// Checks that `found` is what `import` was built against: the same plugin, a compatible version, equal types.
-fn fits(importer: &PluginInfo, import: &SubAgentImport, found: &PluginInfo) -> Result<()> {
+fn fits(importer: &PluginInfo, import: &SubAgentImport, found: &PluginInfo) -> Result<(), LoadError> {
     let wanted = &import.plugin;
-    let error = |why: String| {
-        Error::plugin(format!("{} starts {wanted}, but {why}", importer.id)).with_hint(format!(
-            "Build {} again against the {} that it is given (`agenthost build` copies its WIT), or give it another.",
-            importer.id.name, wanted.name
-        ))
+    let error = |problem: String| LoadError::Mismatch {
+        plugin: importer.id.to_string(),
+        name: importer.id.name.clone(),
+        wanted: wanted.to_string(),
+        wanted_name: wanted.name.clone(),
+        problem,
     };
     if found.id.name != wanted.name {
         return Err(error(format!("what it is given is {}", found.id)));

@@ -18,6 +18,7 @@ use super::events::EventLog;
 use super::record::{Recorder, Settled, TaskLog};
 use super::run::{LOST, caught, clock};
 use super::{Host, LoadedPlugin, SubAgent};
+use crate::error::LoadError;
 use agenthost_config::{DirGrant, DirQuota};
 use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::failpoint;
@@ -44,18 +45,14 @@ fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>
                 let shared = quotas.entry((dir.host.clone(), bytes, files));
                 Arc::clone(shared.or_insert_with(|| Arc::new(Quota::new(bytes, files))))
             });
-            OpenDir::open(&dir.host, &dir.guest, quota).map_err(|error| {
-                let host = dir.host.display();
-                Error::config(format!(
-                    "{name} is granted {host} as {}, which cannot be opened: {error}",
-                    dir.guest
-                ))
-                .with_hint(format!(
-                    "Make the directory, or correct --dir or `dirs` in [grants.\"{name}\"]; it must not be a link."
-                ))
+            OpenDir::open(&dir.host, &dir.guest, quota).map_err(|source| LoadError::Directory {
+                plugin: name.clone(),
+                host: dir.host.clone(),
+                guest: dir.guest.clone(),
+                source,
             })
         };
-        let dirs = plugin.dirs.iter().map(&mut open).collect::<Result<_>>()?;
+        let dirs = plugin.dirs.iter().map(&mut open).collect::<Result<_, LoadError>>()?;
         opened.insert(name.clone(), dirs);
     }
     plugin

@@ -96,7 +96,7 @@ impl<'a> Check<'a> {
                     self.sizes.all(&types)?;
                 }
                 let validated = self.validator.payload(payload);
-                validated.map(|_| ()).map_err(|error| ComponentError::broken(error))
+                validated.map(|_| ()).map_err(ComponentError::broken)
             }
         }
     }
@@ -125,7 +125,7 @@ impl<'a> Check<'a> {
             one.push(1);
             one.extend_from_slice(self.bytes.get(start..end).unwrap_or_default());
             let reader = BinaryReader::new(&one, start.saturating_sub(1));
-            validate(&mut self.validator, reader).map_err(|error| ComponentError::broken(error))?;
+            validate(&mut self.validator, reader).map_err(ComponentError::broken)?;
             self.charge(after, &item)?;
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! The lines that scripts read.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use serde_json::json;
