@@ -42,6 +42,7 @@ mod all {
     mod plan;
     mod provenance;
     mod providers;
+    mod public_api;
     mod python;
     mod quota;
     mod recovery;

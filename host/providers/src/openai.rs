@@ -66,8 +66,8 @@ impl OpenAi {
     ///
     /// Returns an error of class `config` if `base_url` is not a plain http(s) address, or the key is not valid in a
     /// header. Returns an error of class `host` if the system has no root certificates.
-    pub fn new(base_url: Option<&str>, key: Option<SecretString>, max_tokens: MaxTokensField) -> Result<Self, Error> {
-        Self::bounded(base_url, key, max_tokens, Bounds::default())
+    pub fn new(base_url: Option<&str>, key: Option<String>, max_tokens: MaxTokensField) -> Result<Self, Error> {
+        Self::bounded(base_url, key.map(SecretString::from), max_tokens, Bounds::default())
     }
 
     fn bounded(
