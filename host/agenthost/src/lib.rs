@@ -16,7 +16,7 @@
 //!
 //! impl Provider for Counting {
 //!     fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>> {
-//!         let (bytes, _) = request.size();
+//!         let bytes = request.bytes();
 //!         let usage = Usage { input: bytes, output: 2, ..Usage::default() };
 //!         Box::pin(async move { Ok(Reply::new(format!("{bytes} bytes")).with_usage(usage)) })
 //!     }
