@@ -38,6 +38,7 @@ mod all {
     mod misbehaving;
     mod plan;
     mod providers;
+    mod public_api;
     mod quota;
     mod recovery;
     mod registry_oci;

@@ -8,11 +8,13 @@ mod answer;
 mod attempts;
 mod batch;
 mod builder;
+mod call_context;
 mod calls;
 mod ceiling;
 mod checks;
 mod estimate;
 mod events;
+mod fault;
 mod load;
 mod loaded;
 mod plugin_source;
@@ -55,8 +57,8 @@ pub use self::events::{Events, Lagged};
 pub use self::loaded::{LoadOptions, Plugin};
 use self::loaded::{LoadedPlugin, SubAgent};
 pub use self::plugin_source::PluginSource;
-pub use self::run::{Rehearsal, RunHandle};
-pub use self::run_builder::{FailedTasks, RunBuilder};
+pub use self::run::{FailedTasks, Rehearsal, RunHandle};
+pub use self::run_builder::RunBuilder;
 pub use self::settings::sandbox_settings;
 
 /// A host of sub-agent tasks. Clones are cheap and refer to the same host.
@@ -272,7 +274,7 @@ impl Host {
         let loaded = loaded
             .await
             .map_err(|_| Error::host("the host failed while it loaded the plugin"))?;
-        loaded.map(Plugin::from)
+        loaded.map(LoadedPlugin::shared)
     }
 
     /// Loads a plugin from its bytes, with the sub-agents that the configuration names. Compiling blocks the thread.
@@ -295,7 +297,9 @@ impl Host {
     /// As [`Host::load_with`].
     pub fn load_bytes(&self, bytes: &[u8]) -> Result<Plugin> {
         let mut loader = load::Loader::new(self, BTreeMap::new(), Vec::new());
-        loader.load_bytes(bytes, load::Origin::default()).map(Plugin::from)
+        loader
+            .load_bytes(bytes, load::Origin::default())
+            .map(LoadedPlugin::shared)
     }
 
     /// Returns the project whose lock file and policies apply.
@@ -417,7 +421,10 @@ impl Inner {
 
     fn open_provider(&self, name: &str, config: &ProviderConfig) -> Result<Arc<dyn Provider>> {
         let url = config.address.as_ref().map(|address| address.url.as_str());
-        let key = || self.config.key(name);
+        let key = || {
+            let key = self.config.key(name)?;
+            Ok::<_, Error>(key.map(|key| key.expose_secret().to_owned()))
+        };
         Ok(match &config.kind {
             ProviderKind::Anthropic => {
                 let key = key()?.ok_or_else(|| {

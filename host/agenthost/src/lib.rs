@@ -16,7 +16,7 @@
 //!
 //! impl Provider for Counting {
 //!     fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>> {
-//!         let (bytes, _) = request.size();
+//!         let bytes = request.bytes();
 //!         let usage = Usage { input: bytes, output: 2, ..Usage::default() };
 //!         Box::pin(async move { Ok(Reply::new(format!("{bytes} bytes")).with_usage(usage)) })
 //!     }
@@ -94,39 +94,79 @@ pub mod error;
 mod host;
 pub mod journal;
 pub mod price;
-/// Descriptions of plugins, read from their bytes without running them; building them.
-pub mod plugin {
-    #[doc(hidden)]
-    pub use agenthost_plugin::bounds;
-    #[cfg(feature = "build")]
-    pub use agenthost_plugin::build;
-    pub use agenthost_plugin::{
-        ComponentError, Digest, Import, ImportsRefused, Interface, MAX_PLUGIN_BYTES, Manifest, Plugin as PluginInfo,
-        PluginFileError, PluginId, Provenance, SubAgentImport, manifest, provenance, read, refuse, types,
-    };
-}
 mod telemetry;
 
+pub use agenthost_config::{Config, Grant, PriceConfig, ProviderSettings};
+pub use agenthost_core::limits::{Cap, LimitKind, Limits, LimitsPatch, Spent, Usd};
+pub use agenthost_core::run::{Event, RunId, RunReport};
+pub use agenthost_core::task::{Failure, FailureClass, Outcome, OutputError, TaskId, TaskReport};
 pub use cancellation::Cancellation;
+pub use error::{Error, ErrorClass, Result};
 pub use host::{
     Batch, BatchBuilder, Events, FailedTasks, Host, HostBuilder, Lagged, LoadOptions, Plugin, PluginSource, Rehearsal,
     RunBuilder, RunHandle,
 };
 pub use journal::Journal;
 
-pub use agenthost_config::{Config, Grant, PriceConfig, ProviderSettings};
-pub use error::{Error, ErrorClass, Result};
-pub use agenthost_core::limits::{Cap, LimitKind, Limits, LimitsPatch, Spent, Usd};
-pub use agenthost_core::run::{Event, RunId, RunReport};
-pub use agenthost_core::task::{Failure, FailureClass, Outcome, OutputError, TaskId, TaskReport};
-
 pub use agenthost_config as config;
-pub use agenthost_core::{limits, llm, run, task};
-pub use agenthost_gate as gate;
-pub use agenthost_providers as providers;
+pub use agenthost_core::task;
 #[cfg(feature = "registry")]
 pub use agenthost_registry as registry;
-pub use agenthost_sandbox as sandbox;
+
+/// The path of all requests to a provider: rate limits, concurrency, retries.
+pub mod gate {
+    pub use agenthost_gate::Pressure;
+    #[doc(hidden)]
+    pub use agenthost_gate::*;
+}
+
+/// Limits on what a task may use, how an operator writes them, and how they combine.
+pub mod limits {
+    pub use agenthost_core::limits::{
+        Cap, DEFAULT_CONCURRENT_TASKS, DEFAULT_RUN_MEMORY, LimitKind, Limits, LimitsPatch, Spent, Usd, units,
+    };
+}
+
+/// Model calls, and the interface that every model service implements.
+pub mod llm {
+    pub use agenthost_core::llm::{
+        BoxFuture, CacheTtl, Caching, Counting, Effort, Message, Options, Part, Provider, ProviderError,
+        ProviderErrorKind, Quota, RateLimit, Reply, Request, Role, Stop, Usage,
+    };
+}
+
+/// Descriptions of plugins, read from their bytes without running them; building them.
+pub mod plugin {
+    #[cfg(feature = "build")]
+    pub use agenthost_plugin::build;
+    pub use agenthost_plugin::{
+        Digest, Import, Interface, MAX_PLUGIN_BYTES, Manifest, Plugin as PluginInfo, PluginId, Provenance,
+        SubAgentImport, provenance, read, refuse,
+    };
+    #[doc(hidden)]
+    pub use agenthost_plugin::{bounds, types};
+}
+
+/// The supported model services.
+pub mod providers {
+    #[doc(hidden)]
+    pub use agenthost_providers::*;
+    pub use agenthost_providers::{anthropic, offline, openai, script};
+}
+
+/// A run: its id, its events and its report.
+pub mod run {
+    pub use agenthost_core::run::{Abandoned, Difference, Event, ModelReport, REPORT_FORMAT, RunId, RunReport};
+}
+
+/// The compiler of plugins, and the limits of this machine.
+pub mod sandbox {
+    #[doc(hidden)]
+    pub use agenthost_sandbox::*;
+    pub use agenthost_sandbox::{
+        Compile, CompileLimits, MAX_CALL_BYTES, Machine, MemoryBound, MemorySource, compile_and_exit,
+    };
+}
 
 #[cfg(feature = "failpoints")]
 pub use agenthost_core::failpoint;

@@ -5,9 +5,8 @@
 
 use std::io::ErrorKind;
 
-use agenthost::error::{BatchError, Classify as _, Error, LoadError};
+use agenthost::error::{BatchError, Classify as _, ComponentError, Error, ImportsRefused, LoadError};
 use agenthost::journal::{CassetteError, JournalError};
-use agenthost::plugin::{ComponentError, ImportsRefused};
 use agenthost::sandbox::SandboxError;
 
 /// Returns the hint for an error: the one that a command set, else the command line's for the typed error, else the

@@ -37,6 +37,7 @@ impl Config {
     /// needs [`trust`] first, or if the key file can be read by others;
     /// [`Config`](agenthost_core::error::ErrorClass::Config) for an unknown provider, and for a key that is missing,
     /// empty or malformed.
+    #[doc(hidden)]
     pub fn key(&self, provider: &str) -> Result<Option<SecretString>> {
         let Some(config) = self.provider(provider) else {
             return Err(Error::config(format!("unknown provider `{provider}`")));

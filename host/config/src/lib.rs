@@ -232,6 +232,7 @@ impl fmt::Display for KeySource {
 
 /// Settings of a run as a whole.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct RunConfig {
     /// Whether the reservation for input is its number of bytes, a true upper bound, instead of an estimate of its
     /// tokens.
@@ -251,6 +252,7 @@ pub struct RunConfig {
 
 /// Settings of the durable record of runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct JournalConfig {
     /// Whether runs are recorded.
     pub enabled: bool,

@@ -293,9 +293,9 @@ pub struct Request {
 }
 
 impl Request {
-    /// Returns the UTF-8 bytes of everything that the model will read, and the number of messages, to estimate the
-    /// input tokens. Media count with their bytes, which is far more than they cost.
-    pub fn size(&self) -> (u64, u64) {
+    /// Returns the number of bytes of everything that the model will read, to estimate the input tokens. Text counts
+    /// with its UTF-8 bytes, and media with their bytes, which is far more than they cost.
+    pub fn bytes(&self) -> u64 {
         let parts = self
             .messages
             .iter()
@@ -308,7 +308,7 @@ impl Request {
         let system = self.system.as_ref().map_or(0, String::len);
         let schema = self.schema.as_ref().map_or(0, |schema| schema.to_string().len());
         let bytes = parts.sum::<usize>() + system + schema;
-        (bytes as u64, self.messages.len() as u64)
+        bytes as u64
     }
 }
 

@@ -143,8 +143,10 @@ impl fmt::Display for PluginId {
 /// The typed interface of a plugin's task.
 pub struct Interface {
     /// The types.
+    #[doc(hidden)]
     pub resolve: Resolve,
     /// The function `run`.
+    #[doc(hidden)]
     pub run: Function,
     /// Whether the types carry the author's docs.
     pub documented: bool,
@@ -157,6 +159,7 @@ pub struct SubAgentImport {
     /// The plugin that provides the task.
     pub plugin: PluginId,
     /// The function `run` as the importer was built with it.
+    #[doc(hidden)]
     pub run: Function,
 }
 
@@ -177,8 +180,10 @@ pub struct Plugin {
     /// The tasks of other plugins that it imports.
     pub sub_agents: Vec<SubAgentImport>,
     /// The component's own types, without docs, which `run` and [`SubAgentImport::run`] belong to.
+    #[doc(hidden)]
     pub resolve: Resolve,
     /// The function `run`, in those types.
+    #[doc(hidden)]
     pub run: Function,
     /// The author's description, if a build embedded one.
     pub manifest: Option<Manifest>,

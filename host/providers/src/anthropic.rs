@@ -45,9 +45,9 @@ impl Anthropic {
     /// use agenthost_core::llm::Provider as _;
     /// use agenthost_providers::anthropic::Anthropic;
     ///
-    /// let provider = Anthropic::new(None, "sk-example".into())?;
+    /// let provider = Anthropic::new(None, "sk-example")?;
     /// assert!(provider.summary().contains("api.anthropic.com") && !provider.summary().contains("sk-example"));
-    /// assert!(Anthropic::new(Some("https://proxy.example/v1"), "sk-example".into()).is_err());
+    /// assert!(Anthropic::new(Some("https://proxy.example/v1"), "sk-example").is_err());
     /// # Ok::<(), agenthost_providers::ProviderSetupError>(())
     /// ```
     ///
@@ -55,8 +55,8 @@ impl Anthropic {
     ///
     /// Returns an error of class `config` if `base_url` is not a plain http(s) address, or the key is not valid in a
     /// header. Returns an error of class `host` if the system has no root certificates.
-    pub fn new(base_url: Option<&str>, key: SecretString) -> Result<Self, ProviderSetupError> {
-        Self::bounded(base_url, key, Bounds::default())
+    pub fn new(base_url: Option<&str>, key: impl Into<String>) -> Result<Self, ProviderSetupError> {
+        Self::bounded(base_url, SecretString::from(key.into()), Bounds::default())
     }
 
     fn bounded(base_url: Option<&str>, key: SecretString, bounds: Bounds) -> Result<Self, ProviderSetupError> {

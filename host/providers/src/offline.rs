@@ -73,7 +73,7 @@ fn answer(request: &Request) -> Reply {
 
 /// The number of input tokens to report for `request`: a quarter of its bytes, rounded up.
 pub(super) fn input_tokens(request: &Request) -> u64 {
-    request.size().0.div_ceil(BYTES_PER_TOKEN)
+    request.bytes().div_ceil(BYTES_PER_TOKEN)
 }
 
 /// The number of output tokens to report for a reply, computed in the same way.

@@ -68,10 +68,10 @@ impl OpenAi {
     /// header. Returns an error of class `host` if the system has no root certificates.
     pub fn new(
         base_url: Option<&str>,
-        key: Option<SecretString>,
+        key: Option<String>,
         max_tokens: MaxTokensField,
     ) -> Result<Self, ProviderSetupError> {
-        Self::bounded(base_url, key, max_tokens, Bounds::default())
+        Self::bounded(base_url, key.map(SecretString::from), max_tokens, Bounds::default())
     }
 
     fn bounded(

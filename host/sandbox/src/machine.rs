@@ -17,6 +17,7 @@ const SLOTS_OF_ADDRESS_SPACE: u64 = 20_000;
 /// The limits of this machine that bound the number of live tasks and their memory; `None` if the system does not
 /// report the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Machine {
     /// `vm.max_map_count`: memory mappings per process.
     pub max_map_count: Option<u64>,

@@ -17,7 +17,7 @@ use futures_util::future::{Either, select};
 
 use self::in_flight::InFlight;
 use super::Served;
-use super::calls::TaskContext;
+use super::call_context::CallContext;
 use super::estimate::InputSize;
 use super::record::{Hash, PaidReply, RecordedReply, request_hash};
 use crate::price::Price;
@@ -32,7 +32,7 @@ use agenthost_gate::{Prefix, RetryDecision, Ticket};
 
 /// One call of a task, with all requests that it takes.
 pub(super) struct Call<'a> {
-    task: &'a TaskContext,
+    task: &'a CallContext,
     /// The requested model name.
     name: &'a str,
     /// The number of the call among the task's requests.
@@ -82,7 +82,7 @@ impl<'a> Call<'a> {
     /// Creates the call number `ordinal` of `task`. `before` has the costs of an earlier execution that led to no
     /// reply, which are already booked.
     pub(super) fn new(
-        task: &'a TaskContext,
+        task: &'a CallContext,
         name: &'a str,
         ordinal: u64,
         paid: Vec<(Hash, PaidReply)>,

@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::events::EventLog;
+use super::fault::caught;
 use super::record::{Mode, Recorder};
-use super::run::caught;
+use super::run::FailedTasks;
 use super::tree::{NewTask, RunState};
-use super::{FailedTasks, Host, LoadedPlugin, Plugin};
+use super::{Host, LoadedPlugin, Plugin};
 use crate::batch::drive::{Stop, Summary};
 use crate::batch::{ItemEnd, Runner};
 use crate::cancellation::Cancellation;

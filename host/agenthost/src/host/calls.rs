@@ -5,38 +5,36 @@
 //! repair it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, pending, ready};
-use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Judged, is_answer, judge, repair, request};
 use super::attempts::{Call, SpentBefore};
+use super::call_context::CallContext;
 use super::estimate::InputSize;
-use super::events::EventLog;
-use super::record::{Hash, PaidReply, PastCall, Recorded, SubTaskReplay, TaskLog};
-use super::tree::RunState;
-use super::{Inner, LoadedPlugin};
+use super::record::{Hash, PaidReply, PastCall, Recorded, SubTaskReplay};
+use super::{LoadedPlugin, SubAgent};
 use agenthost_config::ModelRef;
 use agenthost_core::failpoint;
 use agenthost_core::limits::LimitKind;
-use agenthost_core::limits::ledger::{Account, Exhausted, Used};
+use agenthost_core::limits::ledger::{Exhausted, Used};
 use agenthost_core::llm::{Allowance, Ask, CallError, CallResult, Reply, Request};
 use agenthost_core::run::{Abandoned, Event, ModelReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
-use agenthost_gate::FairnessKey;
 use agenthost_sandbox::{Capabilities, Input, Returned};
 
 const TASKS_REACHED: &str = "the limit of sub-tasks is reached";
 
 /// The capabilities of one task, and what it has used.
 pub(super) struct TaskContext {
-    pub(super) host: Arc<Inner>,
-    pub(super) run: Arc<RunState>,
+    pub(super) call: CallContext,
+    pub(super) run: Arc<dyn SubTasks>,
     /// The task's plugin, with its sub-agents.
     pub(super) loaded: Arc<LoadedPlugin>,
     /// Cancels the task and all tasks below it.
@@ -45,22 +43,28 @@ pub(super) struct TaskContext {
     pub(super) deepest: u32,
     /// Sub-tasks started so far.
     pub(super) children: AtomicU32,
-    pub(super) task: TaskId,
     pub(super) plugin: String,
     /// The model names that the task may use.
     pub(super) models: BTreeSet<String>,
-    pub(super) account: Account,
-    pub(super) deadline: Option<Instant>,
-    pub(super) events: Arc<EventLog>,
-    /// The queue of its calls at the gate. The tasks of one parent share a queue.
-    pub(super) line: FairnessKey,
-    /// The task's part of the journal.
-    pub(super) log: Arc<TaskLog>,
-    /// The use of each model, in the order of the first calls.
-    pub(super) used: Mutex<Vec<ModelReport>>,
-    /// Admits one check of a schema or reply of the task at a time.
-    pub(super) checking: Arc<Semaphore>,
 }
+
+/// The run of a task, as far as the task can use it.
+pub(super) trait SubTasks: Send + Sync {
+    /// Runs a sub-task of `parent`. Dropping the future cancels the sub-task.
+    fn sub_task<'a>(
+        self: Arc<Self>,
+        parent: &'a TaskContext,
+        id: TaskId,
+        sub_agent: &'a SubAgent,
+        input: Input,
+    ) -> BoxFuture<'a, (Outcome, Option<Returned>)>;
+
+    /// Runs `work` to its end even if the returned handle is dropped. The run waits for it.
+    fn keep(&self, work: BoxFuture<'static, Started>) -> JoinHandle<Started>;
+}
+
+/// The result of a sub-task for the guest that started it.
+pub(super) type Started = Result<Returned, String>;
 
 /// The guest's handle to its [`TaskContext`].
 pub(super) struct TaskHandle(pub(super) Arc<TaskContext>);
@@ -70,10 +74,10 @@ impl Capabilities for TaskHandle {
         failpoint!("call.complete");
         // The record is looked up now and not when the future is first polled: the guest may have dropped it by then.
         let keep_body = self.0.may_be_sent(&ask);
-        if let Some(apart) = self.0.log.apart(&ask) {
+        if let Some(apart) = self.0.call.log.apart(&ask) {
             let calls = Arc::clone(&self.0);
             let known = apart.spawn_blocking(move || {
-                let recorded = calls.log.call(ordinal, &ask, keep_body, || None);
+                let recorded = calls.call.log.call(ordinal, &ask, keep_body, || None);
                 calls.recorded(ordinal, ask, recorded)
             });
             return async move {
@@ -89,21 +93,21 @@ impl Capabilities for TaskHandle {
             .boxed();
         }
         let refused = || self.0.loaded.ceiling.own_refusal(&self.0.plugin, &ask.model);
-        let recorded = self.0.log.call(ordinal, &ask, keep_body, refused);
+        let recorded = self.0.call.log.call(ordinal, &ask, keep_body, refused);
         Arc::clone(&self.0).recorded(ordinal, ask, recorded)
     }
 
     fn remaining(&self, fuel: u64) -> Allowance {
         failpoint!("call.remaining");
-        self.0.log.remaining(|| self.0.left(fuel))
+        self.0.call.log.remaining(|| self.0.left(fuel))
     }
 
     fn start(&self, ordinal: u64, import: &str, input: Input) -> BoxFuture<'static, Result<Returned, String>> {
         failpoint!("call.start");
         // The id and the permission of the sub-task are taken now, in the order of the guest's calls, which a replay
         // repeats.
-        let id = self.0.task.child(self.0.children.fetch_add(1, Ordering::Relaxed));
-        let begins = self.0.log.starts(ordinal, &id);
+        let id = self.0.call.task.child(self.0.children.fetch_add(1, Ordering::Relaxed));
+        let begins = self.0.call.log.starts(ordinal, &id);
         let allowed = self.0.allow(&id);
         let calls = Arc::clone(&self.0);
         let import = import.to_owned();
@@ -112,7 +116,7 @@ impl Capabilities for TaskHandle {
             SubTaskReplay::Again => {
                 // The sub-task ends where it ended in the record, whatever its parent does.
                 let run = Arc::clone(&self.0.run);
-                let ended = run.keep(async move { calls.start(ordinal, id, Ok(()), &import, input).await });
+                let ended = run.keep(async move { calls.start(ordinal, id, Ok(()), &import, input).await }.boxed());
                 let lost = || Err("the host failed while it ran the sub-task".to_owned());
                 async move { ended.await.unwrap_or_else(|_| lost()) }.boxed()
             }
@@ -130,22 +134,22 @@ impl Capabilities for TaskHandle {
     }
 
     fn lease_fuel(&self) -> BoxFuture<'_, u64> {
-        match self.0.log.fuel() {
-            Some(fuel) => ready(fuel.saturating_sub(self.0.account.spent().fuel)).boxed(),
-            None => self.0.account.lease_fuel().boxed(),
+        match self.0.call.log.fuel() {
+            Some(fuel) => ready(fuel.saturating_sub(self.0.call.account.spent().fuel)).boxed(),
+            None => self.0.call.account.lease_fuel().boxed(),
         }
     }
 
     fn settle_fuel(&self, leased: u64, used: u64) {
         // The fuel of a replay does not come from the account.
-        let leased = if self.0.log.fuel().is_some() { 0 } else { leased };
-        self.0.account.settle_fuel(leased, used);
+        let leased = if self.0.call.log.fuel().is_some() { 0 } else { leased };
+        self.0.call.account.settle_fuel(leased, used);
     }
 
     fn progress(&self, done: u32, total: Option<u32>, message: String) {
         failpoint!("call.progress");
-        self.0.emit(Event::Progress {
-            task: self.0.task.clone(),
+        self.0.call.emit(Event::Progress {
+            task: self.0.call.task.clone(),
             done,
             total,
             message,
@@ -163,10 +167,10 @@ impl TaskContext {
             }
             Recorded::Told(told) => {
                 if let Some(used) = told.used() {
-                    self.account.restore(&used, 1);
+                    self.call.account.restore(&used, 1);
                 }
                 for model in &told.models {
-                    self.note(model.clone());
+                    self.call.note(model.clone());
                 }
                 ready(told.result()).boxed()
             }
@@ -180,22 +184,23 @@ impl TaskContext {
 
     /// Returns the remaining limits of the task. `fuel` is the fuel that the guest has already leased and not used.
     fn left(&self, fuel: u64) -> Allowance {
-        let (tokens, cost, calls) = self.account.left();
+        let (tokens, cost, calls) = self.call.account.left();
         let left = self
+            .call
             .deadline
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
         Allowance {
             tokens,
             cost_micro_usd: cost.map(|cost| cost.pico() / 1_000_000),
             calls,
-            fuel: self.account.fuel_left().map(|left| left.saturating_add(fuel)),
+            fuel: self.call.account.fuel_left().map(|left| left.saturating_add(fuel)),
             time_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
         }
     }
 
     /// Returns whether `ask` can lead to a request. The body of a call that is refused at once is not worth keeping.
     fn may_be_sent(&self, ask: &Ask) -> bool {
-        let (_, _, calls) = self.account.left();
+        let (_, _, calls) = self.call.account.left();
         calls != Some(0) && self.granted(&ask.model).is_ok()
     }
 
@@ -206,7 +211,7 @@ impl TaskContext {
             return Err(Failure::exhausted(LimitKind::Depth, message));
         }
         let full = |exhausted: Exhausted| Failure::exhausted(exhausted.limit, TASKS_REACHED);
-        self.account.start_task().map_err(full)
+        self.call.account.start_task().map_err(full)
     }
 
     /// Runs a sub-task to its end if it is allowed, and converts its outcome to the type that the caller expects.
@@ -221,14 +226,14 @@ impl TaskContext {
         let Some(sub_agent) = self.loaded.sub_agents.get(import) else {
             return Err(format!("no sub-agent is declared for {import}"));
         };
-        self.log.caught_up(ordinal).await;
+        self.call.log.caught_up(ordinal).await;
         failpoint!(await "call.started");
         let failure = match allowed {
             Err(refused) => refused,
             Ok(()) => {
-                let (outcome, returned) = self.run.sub_task(self, id.clone(), sub_agent, input).await;
+                let (outcome, returned) = Arc::clone(&self.run).sub_task(self, id.clone(), sub_agent, input).await;
                 failpoint!(await "collect.sub-task");
-                self.log.came_out(ordinal, &id, &outcome);
+                self.call.log.came_out(ordinal, &id, &outcome);
                 match (outcome, returned) {
                     (_, Some(returned)) => return Ok(returned),
                     (Outcome::Failure(failure), None) => failure,
@@ -258,18 +263,18 @@ impl TaskContext {
         let mut sum = past.lost;
         let mut reports = past.models.clone();
         for model in &past.in_flight {
-            let Ok(request) = request(ask.clone(), self.host.config.reply_tokens()) else {
+            let Ok(request) = request(ask.clone(), self.call.host.config.reply_tokens()) else {
                 break;
             };
             let parsed = model.parse::<ModelRef>().ok();
             let served = parsed
                 .as_ref()
-                .and_then(|model| self.host.provider(&model.provider).ok());
+                .and_then(|model| self.call.host.provider(&model.provider).ok());
             let size = InputSize::of(&request, served.map_or("", |served| served.kind));
-            let strict = self.host.config.run().strict_tokens;
-            let input = self.host.estimates.input(model, &size, strict);
+            let strict = self.call.host.config.run().strict_tokens;
+            let input = self.call.host.estimates.input(model, &size, strict);
             let output = u64::from(request.max_tokens);
-            let price = parsed.as_ref().and_then(|model| self.host.price(model));
+            let price = parsed.as_ref().and_then(|model| self.call.host.price(model));
             let used = Used {
                 input,
                 cached_input: 0,
@@ -287,18 +292,18 @@ impl TaskContext {
                 ..ModelReport::default()
             };
             // The journal has only the model of a request in flight. Later executions read the cost that is noted here.
-            self.log.lost(ordinal, &used, &report);
+            self.call.log.lost(ordinal, &used, &report);
             reports.push(report);
             sum = Some(sum.map_or(used, |sum| sum.plus(&used)));
         }
         let used = sum?;
-        self.account.restore(&used, 1);
+        self.call.account.restore(&used, 1);
         if reports.iter().all(|report| report.calls == 0)
             && let Some(first) = reports.first_mut()
         {
             first.calls = 1;
         }
-        reports.iter().cloned().for_each(|report| self.note(report));
+        reports.iter().cloned().for_each(|report| self.call.note(report));
         Some(SpentBefore { used, models: reports })
     }
 
@@ -309,13 +314,13 @@ impl TaskContext {
         paid: Vec<(Hash, PaidReply)>,
         before: Option<SpentBefore>,
     ) -> CallResult {
-        self.log.caught_up(ordinal).await;
+        self.call.log.caught_up(ordinal).await;
         failpoint!(await "call.made");
         let name = ask.model.clone();
-        let call = Call::new(self, &name, ordinal, paid, before);
+        let call = Call::new(&self.call, &name, ordinal, paid, before);
         let result = self.make(&call, ask).await.map_err(CallError::shortened);
         failpoint!(await "settle.told");
-        self.log.told(ordinal, &call.told(&result)).await?;
+        self.call.log.told(ordinal, &call.told(&result)).await?;
         failpoint!(await "settle.durable");
         call.noted();
         result
@@ -324,7 +329,7 @@ impl TaskContext {
     /// Makes a model call: the first try, and one to repair an invalid reply.
     async fn make(&self, call: &Call<'_>, ask: Ask) -> CallResult {
         let models = self.granted(&ask.model)?;
-        let request = request(ask, self.host.config.reply_tokens())?;
+        let request = request(ask, self.call.host.config.reply_tokens())?;
         let reply = call.serve(models, request.clone()).await?;
         let (broken, why) = match self.judged(reply, &request).await? {
             Judged::Fine(reply) => return Ok(reply),
@@ -351,9 +356,13 @@ impl TaskContext {
     /// Validates a reply against its request. Schemas are checked on blocking threads.
     async fn judged(&self, reply: Reply, request: &Request) -> Result<Judged, CallError> {
         let accepted = match &request.schema {
-            Some(schema) if is_answer(&reply) => {
-                Some(self.host.checks.accept(schema, reply.text(), &self.checking).await?)
-            }
+            Some(schema) if is_answer(&reply) => Some(
+                self.call
+                    .host
+                    .checks
+                    .accept(schema, reply.text(), &self.call.checking)
+                    .await?,
+            ),
             _ => None,
         };
         Ok(judge(reply, accepted))
@@ -362,8 +371,8 @@ impl TaskContext {
     /// Returns the models behind a name, in the order in which they are tried, if the name exists and the task may use
     /// it.
     fn granted(&self, name: &str) -> Result<&[ModelRef], CallError> {
-        let Some(models) = self.host.models(name) else {
-            let known: Vec<_> = self.host.config.models().keys().map(String::as_str).collect();
+        let Some(models) = self.call.host.models(name) else {
+            let known: Vec<_> = self.call.host.config.models().keys().map(String::as_str).collect();
             return Err(CallError::Denied(format!(
                 "no model is named `{name}`: [models] has {}; map the name there",
                 if known.is_empty() {
@@ -383,13 +392,5 @@ impl TaskContext {
             )));
         }
         Ok(models)
-    }
-
-    pub(super) fn note(&self, report: ModelReport) {
-        report.into_list(&mut self.used.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    pub(super) fn emit(&self, event: Event) {
-        self.events.push(event);
     }
 }

@@ -86,11 +86,11 @@ impl InputSize {
 
     /// Like [`InputSize::of`], on a blocking thread if the texts are long.
     pub(super) async fn measure(request: &Request, kind: &'static str) -> Self {
-        if request.size().0 <= LONG_BYTES {
+        if request.bytes() <= LONG_BYTES {
             return Self::of(request, kind);
         }
         let request = request.clone();
-        let (bytes, messages) = request.size();
+        let (bytes, messages) = (request.bytes(), request.messages.len() as u64);
         let bytes = bytes.saturating_mul(NORMALIZED_GROWTH);
         let measured = tokio::task::spawn_blocking(move || Self::of(&request, kind)).await;
         measured.unwrap_or(Self {

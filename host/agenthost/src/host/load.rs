@@ -286,7 +286,7 @@ impl<'a> Loader<'a> {
         if let Some(known) = self.loaded.get(&key) {
             return Ok(known.clone());
         }
-        let loaded = Plugin::from(self.load(place, by)?);
+        let loaded = self.load(place, by)?.shared();
         self.loaded.insert(key, loaded.clone());
         Ok(loaded)
     }

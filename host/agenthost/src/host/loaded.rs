@@ -154,14 +154,13 @@ impl fmt::Debug for Plugin {
     }
 }
 
-impl From<LoadedPlugin> for Plugin {
-    fn from(loaded: LoadedPlugin) -> Self {
-        let loaded = Arc::new(loaded);
-        Self { loaded }
-    }
-}
-
 impl LoadedPlugin {
+    /// Returns the handle to this plugin.
+    pub(super) fn shared(self) -> Plugin {
+        let loaded = Arc::new(self);
+        Plugin { loaded }
+    }
+
     pub(super) fn models(&self, config: &Config) -> BTreeSet<String> {
         self.ceiling.models(config.grant(&self.info.id.name).models)
     }

@@ -1,20 +1,18 @@
 //! A run from its start to its report, and the handle to it.
 
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::events::{EndsLog, EventLog, Events};
+use super::fault::caught;
 use super::record::{Mode, Recorder, keeps, now_ms};
-use super::tree::{NewTask, RunState};
-use super::{FailedTasks, Host, LoadedPlugin, Plugin};
+use super::tree::{NewTask, RunState, clock};
+use super::{Host, LoadedPlugin, Plugin};
 use agenthost_config::BodyRetention;
 use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::failpoint;
@@ -26,8 +24,21 @@ use agenthost_journal::cassette::Cassette;
 use agenthost_journal::cassette::tape::Tape;
 use agenthost_journal::{Journal, RunRecord};
 
-/// The message of a task that a fault of the host ended.
-pub(super) const LOST: &str = "the host failed while it ran the task";
+/// The tasks of a resumed run that ended with a final failure, such as a trap or a reached limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedTasks {
+    /// They keep their failure.
+    Keep,
+    /// They run again.
+    Repeat,
+}
+
+impl FailedTasks {
+    /// Returns whether failed tasks run again.
+    pub(super) fn repeat(self) -> bool {
+        self == Self::Repeat
+    }
+}
 
 /// A started run. Dropping the handle cancels the run; [`RunHandle::detach`] lets it continue without the handle.
 ///
@@ -417,12 +428,6 @@ impl Host {
     }
 }
 
-/// Runs `work`. If it panics, returns a failure of class `host` as the error.
-pub(super) async fn caught<T>(work: impl Future<Output = T>) -> std::result::Result<T, Outcome> {
-    let lost = |_| Outcome::Failure(Failure::new(FailureClass::Host, LOST));
-    AssertUnwindSafe(work).catch_unwind().await.map_err(lost)
-}
-
 /// Returns the recorded state of a run that ended.
 pub(super) fn state(outcome: &Outcome, interrupted: bool) -> &'static str {
     match outcome {
@@ -442,11 +447,6 @@ fn summary(report: &RunReport) -> Value {
         "models": report.models,
         "counts": {"tasks": tasks, "ok": ok, "failed": tasks - ok},
     })
-}
-
-/// Converts milliseconds since 1970.
-pub(super) fn clock(ms: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
 }
 
 /// Collects the digests of a plugin and of all plugins below it, by name.

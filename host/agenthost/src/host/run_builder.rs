@@ -9,27 +9,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::record::Mode;
-use super::{Host, Plugin, RunHandle};
+use super::run::{FailedTasks, RunHandle};
+use super::{Host, Plugin};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::LimitsPatch;
 use agenthost_core::run::RunReport;
 use agenthost_journal::RunRecord;
-
-/// The tasks of a resumed run that ended with a final failure, such as a trap or a reached limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailedTasks {
-    /// They keep their failure.
-    Keep,
-    /// They run again.
-    Repeat,
-}
-
-impl FailedTasks {
-    /// Returns whether failed tasks run again.
-    pub(super) fn repeat(self) -> bool {
-        self == Self::Repeat
-    }
-}
 
 /// A run that has not started. Awaiting it runs the plugin and returns the report; [`RunBuilder::start`] returns a
 /// handle at once. Dropping the future or the handle cancels the run.

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
@@ -13,10 +15,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::calls::{TaskContext, TaskHandle};
+use super::call_context::CallContext;
+use super::calls::{Started, SubTasks, TaskContext, TaskHandle};
 use super::events::EventLog;
+use super::fault::{LOST, caught};
 use super::record::{Recorder, Settled, TaskLog};
-use super::run::{LOST, caught, clock};
 use super::{Host, LoadedPlugin, SubAgent};
 use crate::error::LoadError;
 use agenthost_config::{DirGrant, DirQuota};
@@ -166,50 +169,6 @@ impl RunState {
         self.host.flush_gates().await;
     }
 
-    /// Runs a sub-task of `parent`. Dropping the future cancels the sub-task.
-    pub(super) async fn sub_task(
-        self: &Arc<Self>,
-        parent: &TaskContext,
-        id: TaskId,
-        sub_agent: &SubAgent,
-        input: Input,
-    ) -> (Outcome, Option<Returned>) {
-        failpoint!(await "spawn.sub-task");
-        let started = Instant::now();
-        let limits = self.host.sub_task_limits(sub_agent);
-        let own_deadline = limits.timeout.map(|timeout| started + timeout);
-        // A replayed task ends where it ended in the record, even if its parent is cancelled earlier.
-        let replay = self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
-        let cancel = if replay {
-            self.stop.child_token()
-        } else {
-            parent.cancel.child_token()
-        };
-        let _cancelled_with_us = (!replay).then(|| cancel.clone().drop_guard());
-        let task = NewTask {
-            plugin: Arc::clone(&sub_agent.plugin.loaded),
-            account: parent.account.child(&limits),
-            deadline: [own_deadline, parent.deadline].into_iter().flatten().min(),
-            deepest: limits
-                .depth
-                .map_or(u32::MAX, |depth| id.depth().saturating_add(depth))
-                .min(parent.deepest),
-            cancel,
-            limits,
-            started,
-            id,
-        };
-        self.start(task, input, true).await
-    }
-
-    /// Runs `work` to its end even if the handle is dropped. The run waits for it.
-    pub(super) fn keep<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> tokio::task::JoinHandle<T> {
-        self.tasks.spawn(work)
-    }
-
     /// Starts a task at once, unless the journal has its final outcome. The future resolves to its outcome. Its report
     /// is written even if the future is dropped.
     pub(super) fn start(
@@ -306,22 +265,24 @@ impl RunState {
             plugin: plugin.info.id.to_string(),
         });
         let calls = Arc::new(TaskContext {
-            host: Arc::clone(&self.host.inner),
-            run: Arc::clone(&self),
+            call: CallContext {
+                host: Arc::clone(&self.host.inner),
+                task: id.clone(),
+                account,
+                deadline,
+                events: Arc::clone(&self.events),
+                line: line(&self.id, &id),
+                log: Arc::clone(&log),
+                used: Mutex::default(),
+                checking: Arc::new(Semaphore::new(1)),
+            },
+            run: Arc::clone(&self) as Arc<dyn SubTasks>,
             loaded: Arc::clone(&plugin),
             cancel: cancel.clone(),
             deepest,
             children: AtomicU32::new(0),
-            task: id.clone(),
             plugin: plugin.info.id.name.clone(),
             models: plugin.models(config),
-            account,
-            deadline,
-            events: Arc::clone(&self.events),
-            line: line(&self.id, &id),
-            log: Arc::clone(&log),
-            used: Mutex::default(),
-            checking: Arc::new(Semaphore::new(1)),
         });
         let call = GuestCall {
             input,
@@ -356,7 +317,7 @@ impl RunState {
         let ended = ended.ok();
         failpoint!(await "collect.guest");
         log.noted().await;
-        let mut spent = calls.account.spent();
+        let mut spent = calls.call.account.spent();
         spent.wall = started.elapsed();
         let mut shared_memory_refused = false;
         let mut notes = Vec::new();
@@ -401,7 +362,7 @@ impl RunState {
                 Outcome::Failure(Failure::exhausted(LimitKind::Memory, why))
             }
         };
-        let mut used = calls.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut used = calls.call.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((recorded, models)) = log.not_repeated() {
             spent = Spent {
                 fuel: spent.fuel,
@@ -527,6 +488,50 @@ impl RunState {
     }
 }
 
+impl SubTasks for RunState {
+    fn sub_task<'a>(
+        self: Arc<Self>,
+        parent: &'a TaskContext,
+        id: TaskId,
+        sub_agent: &'a SubAgent,
+        input: Input,
+    ) -> BoxFuture<'a, (Outcome, Option<Returned>)> {
+        async move {
+            failpoint!(await "spawn.sub-task");
+            let started = Instant::now();
+            let limits = self.host.sub_task_limits(sub_agent);
+            let own_deadline = limits.timeout.map(|timeout| started + timeout);
+            // A replayed task ends where it ended in the record, even if its parent is cancelled earlier.
+            let replay = self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
+            let cancel = if replay {
+                self.stop.child_token()
+            } else {
+                parent.cancel.child_token()
+            };
+            let _cancelled_with_us = (!replay).then(|| cancel.clone().drop_guard());
+            let task = NewTask {
+                plugin: Arc::clone(&sub_agent.plugin.loaded),
+                account: parent.call.account.child(&limits),
+                deadline: [own_deadline, parent.call.deadline].into_iter().flatten().min(),
+                deepest: limits
+                    .depth
+                    .map_or(u32::MAX, |depth| id.depth().saturating_add(depth))
+                    .min(parent.deepest),
+                cancel,
+                limits,
+                started,
+                id,
+            };
+            self.start(task, input, true).await
+        }
+        .boxed()
+    }
+
+    fn keep(&self, work: BoxFuture<'static, Started>) -> tokio::task::JoinHandle<Started> {
+        self.tasks.spawn(work)
+    }
+}
+
 /// Estimates the bytes that an outcome takes.
 fn bytes_of(outcome: &Outcome) -> u64 {
     fn json(value: &Value) -> u64 {
@@ -563,6 +568,11 @@ enum TaskStart {
     Now(Box<TaskLog>),
     /// Do not run the task: this is its recorded outcome.
     Settled(Outcome, Option<Returned>),
+}
+
+/// Converts milliseconds since 1970.
+pub(super) fn clock(ms: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
 }
 
 /// Returns the queue at the gate for the calls of `task`. The tasks of one parent share a queue.

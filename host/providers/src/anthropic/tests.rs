@@ -442,7 +442,7 @@ async fn no_key_comes_back_out() {
         &json!({"model": KEY}),
     );
     let reply = told(200, &[&format!("request-id: {KEY}")], &reply).await.unwrap();
-    let provider = Anthropic::new(None, SecretString::from(KEY)).unwrap();
+    let provider = Anthropic::new(None, KEY).unwrap();
     let all = format!("{error:?} {reply:?} {provider:?} {}", provider.summary());
     assert!(!all.contains("QwErTy"), "{all}");
     assert_eq!(provider.summary(), "anthropic at https://api.anthropic.com/v1/messages");
@@ -450,7 +450,7 @@ async fn no_key_comes_back_out() {
 
 #[test]
 fn a_base_url_with_the_version_is_refused() {
-    let error = Anthropic::new(Some("https://api.anthropic.com/v1/"), SecretString::from(KEY)).unwrap_err();
+    let error = Anthropic::new(Some("https://api.anthropic.com/v1/"), KEY).unwrap_err();
     assert!(matches!(error, ProviderSetupError::VersionInBaseUrl));
     assert!(error.hint().unwrap().contains("/v1"));
 }

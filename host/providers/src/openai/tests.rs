@@ -421,7 +421,7 @@ async fn an_error_tells_when_to_come_back_and_keeps_the_key() {
         error.to_string(),
         "Incorrect API key provided: [key], not [key]. See docs (request req_1)"
     );
-    let provider = OpenAi::new(None, Some(SecretString::from(KEY)), MaxTokensField::default()).unwrap();
+    let provider = OpenAi::new(None, Some(KEY.to_owned()), MaxTokensField::default()).unwrap();
     assert!(!format!("{provider:?}").contains("QwErTy"));
     assert_eq!(
         provider.summary(),

@@ -120,7 +120,7 @@ impl Server {
     /// Returns the most input tokens that `request` can have by docs/limits.md, without the error of the estimate.
     fn bound(&self, request: &Request) -> u64 {
         if self.strict {
-            let (bytes, messages) = request.size();
+            let (bytes, messages) = (request.bytes(), request.messages.len() as u64);
             return bytes + 64 + 8 * messages;
         }
         Estimates::default().input("any", &InputSize::of(request, self.kind), false)

@@ -1,0 +1,42 @@
+//! The part of a task that its model calls need.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::Inner;
+use super::events::EventLog;
+use super::record::TaskLog;
+use agenthost_core::limits::ledger::Account;
+use agenthost_core::run::{Event, ModelReport};
+use agenthost_core::task::TaskId;
+use agenthost_gate::FairnessKey;
+
+/// The account, the log and the place in the queue of one task, and what its calls have used.
+pub(super) struct CallContext {
+    pub(super) host: Arc<Inner>,
+    pub(super) task: TaskId,
+    pub(super) account: Account,
+    pub(super) deadline: Option<Instant>,
+    pub(super) events: Arc<EventLog>,
+    /// The queue of the task's calls at the gate. The tasks of one parent share a queue.
+    pub(super) line: FairnessKey,
+    /// The task's part of the journal.
+    pub(super) log: Arc<TaskLog>,
+    /// The use of each model, in the order of the first calls.
+    pub(super) used: Mutex<Vec<ModelReport>>,
+    /// Admits one check of a schema or reply of the task at a time.
+    pub(super) checking: Arc<Semaphore>,
+}
+
+impl CallContext {
+    /// Adds to the use of the models.
+    pub(super) fn note(&self, report: ModelReport) {
+        report.into_list(&mut self.used.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn emit(&self, event: Event) {
+        self.events.push(event);
+    }
+}
