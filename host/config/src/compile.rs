@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use super::file::{Layer, parse};
-use super::reader::Section;
-use super::resolve::at;
+use crate::reader::{Origins, Section, at};
 use agenthost_core::error::Result;
 use agenthost_core::limits::units::{parse_bytes, parse_duration};
 
@@ -33,33 +31,32 @@ pub(super) struct RawCompile {
 pub(super) fn read(section: &Section<'_>) -> Result<RawCompile> {
     section.only(&["memory", "time"])?;
     Ok(RawCompile {
-        memory: parse(section, "memory", parse_bytes)?,
-        time: parse(section, "time", parse_duration)?,
+        memory: section.number_as("memory", parse_bytes)?,
+        time: section.number_as("time", parse_duration)?,
     })
 }
 
 /// Returns the limits on compiling a plugin. A project's file may lower the user's limits but not raise them, because
 /// it may come with the plugin.
-pub(super) fn resolve(user: &RawCompile, project: &Layer) -> Result<CompileConfig> {
+pub(super) fn resolve(user: &RawCompile, project: &RawCompile, origins: &Origins) -> Result<CompileConfig> {
     let allowed = CompileConfig {
         memory: user.memory.unwrap_or(COMPILE_MEMORY),
         time: user.time.unwrap_or(COMPILE_TIME),
     };
     let more = |key: &str| {
         let message = format!("`{key}` in [compile] is more than the user's own configuration allows");
-        at(&project.origins, &format!("compile.{key}"), &message).with_hint(format!(
+        at(origins, &format!("compile.{key}"), &message).with_hint(format!(
             "Write `{key}` under [compile] in ~/.config/agenthost/config.toml."
         ))
     };
-    let wanted = &project.compile;
-    if wanted.memory.is_some_and(|memory| memory > allowed.memory) {
+    if project.memory.is_some_and(|memory| memory > allowed.memory) {
         return Err(more("memory"));
     }
-    if wanted.time.is_some_and(|time| time > allowed.time) {
+    if project.time.is_some_and(|time| time > allowed.time) {
         return Err(more("time"));
     }
     Ok(CompileConfig {
-        memory: wanted.memory.unwrap_or(allowed.memory),
-        time: wanted.time.unwrap_or(allowed.time),
+        memory: project.memory.unwrap_or(allowed.memory),
+        time: project.time.unwrap_or(allowed.time),
     })
 }

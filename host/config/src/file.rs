@@ -9,10 +9,11 @@ use std::time::Duration;
 use url::Url;
 
 use super::compile::{self, RawCompile};
-use super::reader::{Origin, Section, Source, TomlEntry};
-use super::{
-    BodyRetention, DirGrant, Env, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig,
-    SubAgent,
+use super::reader::{Origin, Origins, Section, Source, TomlEntry};
+use crate::dirs::DirGrant;
+use crate::env::Env;
+use crate::settings::{
+    BodyRetention, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig, SubAgent,
 };
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::units::{parse_bytes, parse_count, parse_duration};
@@ -35,7 +36,7 @@ pub(super) struct Layer {
     pub(super) price_floors: BTreeMap<ModelRef, PriceConfig>,
     pub(super) registries: BTreeMap<String, RegistryConfig>,
     pub(super) policies: Vec<PathBuf>,
-    pub(super) origins: BTreeMap<String, Origin>,
+    pub(super) origins: Origins,
 }
 
 #[derive(Default)]
@@ -132,7 +133,7 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
             "limits" => {
                 (layer.limits, layer.reply_tokens) = (
                     limits(&section, &["reply-tokens"])?,
-                    parse(&section, "reply-tokens", positive_u32)?,
+                    section.number_as("reply-tokens", positive_u32)?,
                 );
             }
             "run" => layer.run = run(&section)?,
@@ -202,14 +203,6 @@ fn chain(entry: &TomlEntry<'_>) -> Result<Vec<ModelRef>> {
     }
 }
 
-pub(super) fn parse<T>(
-    section: &Section<'_>,
-    key: &str,
-    parse: impl FnOnce(&str) -> Result<T, String>,
-) -> Result<Option<T>> {
-    section.get(key).map(|entry| entry.number_as(parse)).transpose()
-}
-
 fn limits(section: &Section<'_>, more: &[&str]) -> Result<LimitsPatch> {
     section.only(&[LimitsPatch::KEYS, more].concat())?;
     let mut patch = LimitsPatch::default();
@@ -265,24 +258,24 @@ fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider> {
             .map(|entry| Ok::<_, Error>((entry.text_as(base_url)?, entry.origin())))
             .transpose()?,
         key,
-        requests_per_minute: parse(&section, "requests-per-minute", positive)
+        requests_per_minute: section.number_as("requests-per-minute", positive)
             .map_err(|error| error.with_hint("Write how many requests a minute may have; leave it out for no such limit."))?,
-        tokens_per_minute: parse(&section, "tokens-per-minute", positive)
+        tokens_per_minute: section.number_as("tokens-per-minute", positive)
             .map_err(|error| error.with_hint("Write how many tokens a minute may have; leave it out for no such limit."))?,
-        max_concurrency: parse(&section, "max-concurrency", positive_u32)
+        max_concurrency: section.number_as("max-concurrency", positive_u32)
             .map_err(|error| error.with_hint("Write how many requests to one model may be in flight, such as 64."))?,
-        initial_concurrency: parse(&section, "initial-concurrency", positive_u32)
+        initial_concurrency: section.number_as("initial-concurrency", positive_u32)
             .map_err(|error| error.with_hint("Write how many requests may be in flight at the start, such as 4."))?,
-        retries: parse(&section, "retries", count_u32)
+        retries: section.number_as("retries", count_u32)
             .map_err(|error| error.with_hint("Write how many attempts may follow the first, such as 4; 0 for none."))?,
-        hedge_after: parse(&section, "hedge-after", parse_duration).map_err(|error| {
+        hedge_after: section.number_as("hedge-after", parse_duration).map_err(|error| {
             error.with_hint("Write after what time without an answer a second attempt starts, such as \"20s\"; leave it out for none.")
         })?,
         warm_prefix: text("warm-prefix")
             .map(|entry| entry.boolean())
             .transpose()
             .map_err(|error| error.with_hint("Write false to send requests that share a long prefix all at once."))?,
-        timeout: parse(&section, "timeout", parse_duration)
+        timeout: section.number_as("timeout", parse_duration)
             .map_err(|error| error.with_hint("Write how long the first byte of an answer may take, such as \"2m\"."))?,
         file: text("file").map(|entry| entry.text_as(path)).transpose()?,
         max_tokens_field: text("max-tokens-field")
@@ -303,8 +296,8 @@ fn run(section: &Section<'_>) -> Result<RawRun> {
     }
     Ok(RawRun {
         strict_tokens: section.get("strict-tokens").map(|entry| entry.boolean()).transpose()?,
-        max_concurrent_tasks: parse(section, "max-concurrent-tasks", positive_u32)?,
-        log_bytes: parse(section, "log-bytes", parse_bytes)?,
+        max_concurrent_tasks: section.number_as("max-concurrent-tasks", positive_u32)?,
+        log_bytes: section.number_as("log-bytes", parse_bytes)?,
         limits: inner_limits(section)?,
         memory_within_default: false,
     })
@@ -317,7 +310,7 @@ fn journal(section: &Section<'_>) -> Result<RawJournal> {
         enabled: section.get("enabled").map(|entry| entry.boolean()).transpose()?,
         file: section.get("file").map(|entry| entry.text_as(path)).transpose()?,
         bodies: section.get("bodies").map(|entry| entry.text_as(bodies)).transpose()?,
-        max_run_bytes: parse(section, "max-run-bytes", |text| Cap::parse(text, parse_bytes))?,
+        max_run_bytes: section.number_as("max-run-bytes", |text| Cap::parse(text, parse_bytes))?,
     })
 }
 
@@ -367,7 +360,7 @@ fn long_context(entry: &TomlEntry<'_>) -> Result<(u64, RatesConfig)> {
     let section = entry.section().map_err(|error| error.with_hint(hint))?;
     section.only(&[&["above"], RATES].concat())?;
     let rates = rates(&section)?;
-    match parse(&section, "above", positive)? {
+    match section.number_as("above", positive)? {
         Some(above) if rates.input.is_some() && rates.output.is_some() => Ok((above, rates)),
         _ => Err(entry.wrong("it needs `above`, `input` and `output`").with_hint(hint)),
     }
@@ -376,7 +369,7 @@ fn long_context(entry: &TomlEntry<'_>) -> Result<(u64, RatesConfig)> {
 const RATES: &[&str] = &["input", "output", "cache-read", "cache-write", "cache-write-1h"];
 
 fn rates(section: &Section<'_>) -> Result<RatesConfig> {
-    let usd = |key| parse(section, key, str::parse::<Usd>);
+    let usd = |key| section.number_as(key, str::parse::<Usd>);
     Ok(RatesConfig {
         input: usd("input")?,
         output: usd("output")?,

@@ -3,29 +3,20 @@
 //! This module keeps no key, and no error repeats one, not even an invalid one. A key file that others may read is
 //! refused, as with private keys elsewhere.
 
-use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use secrecy::SecretString;
 
-use super::{Config, Env, KeySource, ProviderConfig, SetBy, trust};
+use crate::config::Config;
+use crate::settings::{KeySource, ProviderConfig, SetBy};
+use crate::trust;
 use agenthost_core::error::{Error, Result};
 use agenthost_core::plain_file::{self, Links};
 
 /// The maximum size of a key file. No vendor's key is as long, so a larger file is not a key file.
 const MAX_KEY_BYTES: u64 = 8 << 10;
-
-impl KeySource {
-    /// Returns whether the source exists, without judging its content.
-    pub(super) fn is_at_hand(&self, env: &Env) -> bool {
-        match self {
-            Self::Variable(name) => env.var(name).is_some(),
-            Self::File(path) => fs::symlink_metadata(path).is_ok(),
-        }
-    }
-}
 
 impl Config {
     /// Returns the key of `provider`; `None` for a service without keys. If the address is not the vendor's own, the
@@ -109,6 +100,7 @@ fn checked(text: &str, source: &KeySource) -> Result<SecretString> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use secrecy::ExposeSecret;

@@ -52,6 +52,17 @@ impl fmt::Display for Origin {
     }
 }
 
+/// The places of all entries, by their keys joined with dots.
+pub type Origins = BTreeMap<String, Origin>;
+
+/// Returns an error at the place where `entry` is set.
+pub(crate) fn at(origins: &Origins, entry: &str, message: &str) -> Error {
+    match origins.get(entry) {
+        Some(origin) => origin.error(message),
+        None => Error::config(message),
+    }
+}
+
 /// A file's text and how to name it.
 pub struct Source<'e> {
     pub env: &'e Env,
@@ -92,7 +103,7 @@ impl<'e> Source<'e> {
     }
 
     /// Parses the file into its tables and the places of all keys.
-    pub fn parse(&self) -> Result<(Spanned<DeTable<'_>>, BTreeMap<String, Origin>)> {
+    pub fn parse(&self) -> Result<(Spanned<DeTable<'_>>, Origins)> {
         let table = DeTable::parse(&self.text).map_err(|error| {
             // The parser's message can have several lines; the first describes the error.
             let message = error.message().lines().next().unwrap_or("no TOML").to_owned();
@@ -108,7 +119,7 @@ impl<'e> Source<'e> {
         Ok((table, origins))
     }
 
-    fn record(&self, prefix: &str, table: &DeTable<'_>, origins: &mut BTreeMap<String, Origin>) {
+    fn record(&self, prefix: &str, table: &DeTable<'_>, origins: &mut Origins) {
         for (key, value) in table {
             let path = format!("{prefix}{}", key.get_ref());
             if let DeValue::Table(inner) = value.get_ref() {
@@ -185,6 +196,11 @@ impl<'a> Section<'a> {
     /// Returns the entry with this key.
     pub fn get(&self, key: &str) -> Option<TomlEntry<'a>> {
         self.entries().find(|entry| entry.key == key)
+    }
+
+    /// Returns the value of this key as a number or a string that `parse` accepts; `None` if the key is missing.
+    pub fn number_as<T>(&self, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Option<T>> {
+        self.get(key).map(|entry| entry.number_as(parse)).transpose()
     }
 
     /// Returns all entries, in the order of their names.

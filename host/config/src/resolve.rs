@@ -12,9 +12,13 @@ use std::path::{Component, Path, PathBuf};
 use super::compile;
 use super::dirs::place;
 use super::file::{Kind, Layer, RawGrant, RawProvider, base_url};
-use super::merge::{Accepted, Merged, Origins, merge};
-use super::{
-    Address, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind, RunConfig, SetBy,
+use super::merge::{Accepted, Merged, merge};
+use crate::config::Config;
+use crate::env::Env;
+use crate::reader::{Origins, at};
+use crate::settings::{
+    Address, Grant, JournalConfig, KeySource, LOG_BYTES, MAX_RUN_BYTES, ModelRef, ProviderConfig, ProviderKind,
+    RunConfig, SetBy,
 };
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Cap, Limits};
@@ -23,11 +27,6 @@ use agenthost_core::nearest::nearest;
 /// Output tokens reserved for a call that sets no maximum: enough for a long structured reply, and a small part of a
 /// task's default 200,000.
 const REPLY_TOKENS: u32 = 8_192;
-/// 64 KiB of a task's output: about 800 lines, enough to see what went wrong.
-pub(super) const LOG_BYTES: u64 = 64 << 10;
-/// About a thousand model calls with long prompts. Without a bound, a plugin that repeats refused calls would fill the
-/// disk.
-pub(super) const MAX_RUN_BYTES: u64 = 1 << 30;
 
 /// A vendor with a provider kind of its own.
 struct Vendor {
@@ -91,7 +90,7 @@ pub(super) fn resolve(
     accepted: &Accepted,
 ) -> Result<Config> {
     check_journal(&upper, project_file.as_deref())?;
-    let compile = compile::resolve(&lower.compile, &upper)?;
+    let compile = compile::resolve(&lower.compile, &upper.compile, &upper.origins)?;
     let Merged { layer, lifts } = merge(lower, upper, accepted);
     let providers = providers(env, layer.providers, &layer.origins)?;
     let limits = Limits::task_default().overridden_by(&layer.limits);
@@ -140,14 +139,6 @@ pub(super) fn resolve(
         user_file,
         env: env.clone(),
     })
-}
-
-/// Returns an error at the place where `entry` is set.
-pub(super) fn at(origins: &Origins, entry: &str, message: &str) -> Error {
-    match origins.get(entry) {
-        Some(origin) => origin.error(message),
-        None => Error::config(message),
-    }
 }
 
 fn providers(

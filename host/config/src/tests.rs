@@ -1,7 +1,9 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::scratch::Scratch;
 use super::*;
+use agenthost_core::limits::Limits;
 
 mod complaints;
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use sha2::{Digest as _, Sha256};
 
-use super::MAX_SIGNATURE_BYTES;
+use super::signature::MAX_SIGNATURE_BYTES;
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::{Digest, MAX_PLUGIN_BYTES};
 

@@ -9,8 +9,10 @@
 //! digests other than SHA-256, and chunked uploads, because a component has at most 64 MiB.
 
 pub mod auth;
+mod credentials;
 mod docker;
 mod failure;
+mod http;
 mod layout;
 mod login;
 mod push;
@@ -31,11 +33,13 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-pub use self::auth::Credentials;
+pub use self::credentials::Credentials;
+use self::http::Bounds;
 use self::layout::{ANY_MANIFEST, MAX_MANIFEST_BYTES};
-use self::wire::{Bounds, Call, Wire};
+use self::wire::{Call, Wire};
+use super::reference::{OciReference, Tag};
 use super::reference::{tag_of, version_of};
-use super::{OciReference, Publication, Published, Release, Source, Tag};
+use super::source::{Publication, Published, Release, Source};
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::Digest;
 
@@ -96,7 +100,7 @@ impl Oci {
     /// Returns a manifest by tag or digest; `None` if there is none.
     async fn manifest(&self, reference: &str, expected: Option<&Digest>) -> Result<Option<Found>> {
         let wire = &self.wire;
-        let call = Call::get(wire.url(&format!("manifests/{reference}"))).accept(ANY_MANIFEST);
+        let call = Call::get(wire.http.url(&format!("manifests/{reference}"))).accept(ANY_MANIFEST);
         let response = wire.send(&call).await?;
         match response.status() {
             StatusCode::OK => {}
@@ -119,9 +123,12 @@ impl Oci {
     /// Reads the JSON body of a response.
     async fn body(&self, response: Response, what: &str) -> Result<Bytes> {
         let html = failure::is_html(response.headers());
-        let bytes = self.wire.read(response, MAX_MANIFEST_BYTES, what).await?;
+        let bytes = self.wire.http.read(response, MAX_MANIFEST_BYTES, what).await?;
         if html || !bytes.trim_ascii_start().starts_with(b"{") {
-            return Err(self.wire.nonsense(if html { "a web page" } else { "what is no JSON" }));
+            return Err(self
+                .wire
+                .http
+                .nonsense(if html { "a web page" } else { "what is no JSON" }));
         }
         Ok(bytes)
     }
@@ -140,19 +147,20 @@ impl Oci {
             }
             let next = response.headers().get(LINK).and_then(next_page);
             let bytes = self.body(response, what).await?;
-            let page =
-                serde_json::from_slice(&bytes).map_err(|_| self.wire.nonsense("another list than was asked for"))?;
+            let page = serde_json::from_slice(&bytes)
+                .map_err(|_| self.wire.http.nonsense("another list than was asked for"))?;
             pages.push(page);
             let Some(next) = next else {
                 return Ok(Ok(pages));
             };
-            url = self.wire.follow(&url, &next)?;
-            if !self.wire.is_own(&url) {
-                return Err(self.wire.wrong("the next page of a list is at another registry"));
+            url = self.wire.http.follow(&url, &next)?;
+            if !self.wire.http.is_own(&url) {
+                return Err(self.wire.http.wrong("the next page of a list is at another registry"));
             }
         }
         Err(self
             .wire
+            .http
             .wrong(&format!("{what} has more than {MAX_PAGES} pages"))
             .with_hint("Name a version or a digest; the list is too long to be looked through."))
     }
@@ -185,11 +193,11 @@ impl Oci {
 #[async_trait]
 impl Source for Oci {
     fn place(&self) -> String {
-        self.wire.place()
+        self.wire.http.place()
     }
 
     async fn versions(&self) -> Result<Vec<Version>> {
-        let mut url = self.wire.url("tags/list");
+        let mut url = self.wire.http.url("tags/list");
         url.query_pairs_mut().append_pair("n", &PAGE.to_string());
         let pages: Vec<Tags> = match self.pages(url, "list of tags").await? {
             Ok(pages) => pages,
@@ -217,7 +225,7 @@ impl Source for Oci {
             return Ok((from, stream::empty().boxed()));
         }
         let from = if from > release.size { 0 } else { from };
-        let mut call = Call::get(self.wire.url(&format!("blobs/{}", release.digest)));
+        let mut call = Call::get(self.wire.http.url(&format!("blobs/{}", release.digest)));
         if from > 0
             && let Ok(range) = HeaderValue::from_str(&format!("bytes={from}-"))
         {
@@ -230,7 +238,7 @@ impl Source for Oci {
                 .headers()
                 .get(CONTENT_RANGE)
                 .and_then(begin)
-                .ok_or_else(|| self.wire.nonsense("a part without saying which"))?,
+                .ok_or_else(|| self.wire.http.nonsense("a part without saying which"))?,
             // The content there is shorter than the offset: fetch all of it, and let the digest decide.
             StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => return self.open(release, 0).await,
             _ => {
@@ -241,7 +249,7 @@ impl Source for Oci {
             }
         };
         if failure::is_html(response.headers()) {
-            return Err(self.wire.nonsense("a web page"));
+            return Err(self.wire.http.nonsense("a web page"));
         }
         let left = release.size.saturating_sub(begins);
         if let Some(length) = response.content_length().filter(|length| *length != left) {
@@ -274,7 +282,7 @@ impl Source for Oci {
 impl Oci {
     /// Streams the chunks of a body as they arrive; the first error ends the stream.
     fn stream(&self, response: Response) -> BoxStream<'static, Result<Bytes>> {
-        let (silence, total) = (self.wire.bounds.silence, self.wire.bounds.total);
+        let (silence, total) = (self.wire.http.bounds.silence, self.wire.http.bounds.total);
         let slow = move |place: &str, limit: std::time::Duration| {
             Error::plugin(format!(
                 "{place}: the transfer stood still or went on for more than {limit:?}"
@@ -293,7 +301,7 @@ impl Oci {
                     Ok(Ok(Some(chunk))) => Some((Ok(chunk), Some(response))),
                     Ok(Ok(None)) => None,
                     Ok(Err(error)) => {
-                        let cause = failure::root_cause(&error);
+                        let cause = http::root_cause(&error);
                         let error = Error::plugin(format!("{place}: the transfer broke: {cause}"))
                             .with_hint("Try again: it goes on where it stopped.");
                         Some((Err(error), None))

@@ -25,9 +25,14 @@ pub use self::key::PublicKey;
 pub use self::key::SecretKey;
 use self::key::UNTRUSTED;
 use super::statement::Statement;
-use super::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES};
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::{Digest, Plugin};
+
+/// The maximum size of a signature file, in bytes. Minisign's own limits on comments add up to less than 10 KiB.
+pub const MAX_SIGNATURE_BYTES: u64 = 16 << 10;
+
+/// The maximum number of signatures of one release.
+pub const MAX_SIGNATURES: usize = 32;
 
 const TRUSTED: &str = "trusted comment: ";
 

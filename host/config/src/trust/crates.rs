@@ -14,25 +14,13 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use super::{Env, TrustRecord, canonical, keep, list};
+use super::record::{TrustRecord, TrustedCrates, canonical, keep, list};
+use crate::env::Env;
 use agenthost_core::error::{Error, Result};
 use agenthost_core::printable::{one_line, shell_word};
 
 /// The number of bytes read of each file, more than any of these files has.
 const MOST_BYTES: u64 = 1 << 20;
-
-/// A folder whose crates may be built.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrustedCrates {
-    /// The folder, with all links resolved.
-    pub dir: PathBuf,
-    /// The files above the folder that influence a build, as found when the folder was trusted.
-    #[serde(default)]
-    pub outside: Vec<PathBuf>,
-}
 
 impl TrustedCrates {
     /// Returns the folder `dir` with the relevant files above it; `None` for a folder that holds more than projects:
@@ -49,6 +37,16 @@ impl TrustedCrates {
             dir,
         }))
     }
+}
+
+/// Returns the record for a folder without a configuration file: its crates may be built.
+pub(super) fn crates_of(env: &Env, folder: &Path) -> Result<TrustRecord> {
+    let file = canonical(env, folder)?;
+    let Some(crates) = TrustedCrates::below(env, &file)? else {
+        return Err(Error::usage(format!("{} is too much to trust", env.shown(&file)))
+            .with_hint("Name the folder of one project, or of one crate."));
+    };
+    Ok(TrustRecord::of_crates(file, crates))
 }
 
 /// The code that building a crate would run.
@@ -176,7 +174,7 @@ impl CrateBuild {
     ///
     /// [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be written.
     pub fn accept(&self, env: &Env) -> Result<TrustRecord> {
-        super::crates_of(env, &self.dir).and_then(|mut record| {
+        crates_of(env, &self.dir).and_then(|mut record| {
             // The record of its configuration is kept.
             let before = list(env)?.into_iter().find(|old| old.file == record.file);
             if let Some(before) = before {

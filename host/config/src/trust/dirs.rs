@@ -12,30 +12,15 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 use super::crates::within;
-use super::{TrustRecord, digest, list, unaccepted};
-use crate::dirs::{DirQuota, place};
-use crate::{Config, DirGrant, Origin};
+use super::record::{TrustRecord, TrustedDir, digest, list, unaccepted};
+use crate::config::Config;
+use crate::dirs::{DirGrant, DirQuota, place};
+use crate::reader::Origin;
 use agenthost_core::error::{Error, Result};
 use agenthost_core::printable::shell_word;
-
-/// A directory and the plugin that may access it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrustedDir {
-    /// `namespace:name`.
-    pub plugin: String,
-    /// The directory, with all links resolved.
-    pub dir: PathBuf,
-    /// A description of the access: read, or read and write, with a quota that is not the default.
-    pub access: String,
-    /// The SHA-256 digest of the three fields above, in hexadecimal, which later grants are compared with.
-    pub sha256: String,
-}
 
 /// Checks one directory.
 pub(super) fn check(config: &Config, dir: &TrustedDir, origin: &Origin) -> Result<()> {

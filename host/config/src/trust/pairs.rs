@@ -9,28 +9,16 @@
 //! provider's kind, a file in the project's folder, or the key source that the operator's own file gives this provider.
 //! Otherwise a project could send out any one-line secret. Such a pair has to be accepted whatever the address is.
 
-use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-use super::{TrustRecord, digest, dirs, unaccepted};
+use super::dirs;
+use super::record::{TrustRecord, TrustedPair, digest, unaccepted};
+use crate::config::Config;
+use crate::reader::Origin;
 use crate::resolve::usual_key_variable;
-use crate::{Config, KeySource, Origin, ProviderConfig, SetBy};
+use crate::settings::{KeySource, ProviderConfig, SetBy};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::printable::shell_word;
-
-/// A provider and the address that its prompts may be sent to, with its key source if it has one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrustedPair {
-    /// The provider's name.
-    pub provider: String,
-    /// The base URL.
-    pub address: String,
-    /// A description of the key source; empty for a provider without a key.
-    pub key: String,
-    /// The SHA-256 digest of the three fields above, in hexadecimal, which later pairs are compared with.
-    pub sha256: String,
-}
 
 /// A pair that the operator has to accept.
 pub(super) struct Question<'c> {

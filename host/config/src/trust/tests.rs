@@ -587,7 +587,7 @@ fn directories_of_the_operators_grant_are_covered_with_their_quota() {
     let dirs = |dirs: &str| {
         let scratch = Scratch::project(&format!("[grants.\"demo:reader\"]\ndirs = [{dirs}]")).user(user);
         // An accepted grant has all its directories; otherwise only those that the operator's cover.
-        Config::unchecked(&scratch.env(), None, Lifting::Accepted)
+        unchecked(&scratch.env(), None, Lifting::Accepted)
             .unwrap()
             .grant("demo:reader")
             .dirs

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
-use super::auth::{Credentials, PASSWORD, Secret, TOKEN, USERNAME};
+use super::credentials::{Credentials, PASSWORD, REGISTRY, Secret, TOKEN, USERNAME};
 use agenthost_config::Env;
 use agenthost_core::error::{Error, Result};
 
@@ -153,7 +153,7 @@ async fn ask(env: &Env, name: &str, host: &str, path: &Path) -> Result<Option<Cr
     let failed = |why: String| {
         Error::config(format!("{program}, which {} names, {why}", path.display())).with_hint(format!(
             "Mend the helper, or set {} and its companions, which come first.",
-            super::auth::REGISTRY
+            REGISTRY
         ))
     };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);

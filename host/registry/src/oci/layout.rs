@@ -11,7 +11,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{MAX_SIGNATURE_BYTES, Name, Publication};
+use crate::reference::Name;
+use crate::signature::MAX_SIGNATURE_BYTES;
+use crate::source::Publication;
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::{Digest, MAX_PLUGIN_BYTES, Plugin};
 

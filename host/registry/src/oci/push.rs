@@ -11,8 +11,9 @@ use reqwest::{Method, StatusCode};
 use super::layout::{self, Descriptor};
 use super::wire::Call;
 use super::{Oci, is_tag};
-use crate::reference::tag_of;
-use crate::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES, Publication, Published, Release, Source as _, Tag};
+use crate::reference::{Tag, tag_of};
+use crate::signature::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES};
+use crate::source::{Publication, Published, Release, Source as _};
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::{Digest, MAX_PLUGIN_BYTES};
 
@@ -88,21 +89,21 @@ impl Oci {
     pub(super) async fn push_blob(&self, bytes: &Bytes) -> Result<()> {
         let wire = &self.wire;
         let digest = Digest::of(bytes);
-        let head = Call::new(Method::HEAD, wire.url(&format!("blobs/{digest}"))).push();
+        let head = Call::new(Method::HEAD, wire.http.url(&format!("blobs/{digest}"))).push();
         let response = wire.send(&head).await?;
         match response.status() {
             StatusCode::OK => return Ok(()),
             StatusCode::NOT_FOUND => {}
             _ => return Err(wire.refused(response, "a blob").await),
         }
-        let begin = Call::new(Method::POST, wire.url("blobs/uploads/")).push();
+        let begin = Call::new(Method::POST, wire.http.url("blobs/uploads/")).push();
         let response = wire.send(&begin).await?;
         if response.status() != StatusCode::ACCEPTED {
             return Err(wire.refused(response, "room for a blob").await);
         }
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let location = location.ok_or_else(|| wire.nonsense("no place to send a blob to"))?;
-        let mut url = wire.follow(&wire.base, location)?;
+        let location = location.ok_or_else(|| wire.http.nonsense("no place to send a blob to"))?;
+        let mut url = wire.http.follow(&wire.http.base, location)?;
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
         let put = Call::new(Method::PUT, url)
             .push()
@@ -111,6 +112,7 @@ impl Oci {
         match response.status() {
             StatusCode::CREATED => Ok(()),
             StatusCode::PAYLOAD_TOO_LARGE => Err(wire
+                .http
                 .wrong(&format!("the registry does not take {} bytes", bytes.len()))
                 .with_hint("Ask its operator for a higher limit; a proxy in front of it is a usual cause.")),
             _ => Err(wire.refused(response, "room for a blob").await),

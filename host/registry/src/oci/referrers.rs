@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::layout::{self, Descriptor, INDEX, MAX_MANIFEST_BYTES, SIGNATURE};
 use super::wire::Call;
 use super::{Found, Oci};
-use crate::{MAX_SIGNATURES, Source as _};
+use crate::signature::MAX_SIGNATURES;
+use crate::source::Source as _;
 use agenthost_core::error::{Error, Result};
 use agenthost_plugin::Digest;
 
@@ -56,11 +57,11 @@ impl Oci {
     /// Returns a small blob, checked.
     async fn blob(&self, digest: &Digest, size: u64) -> Result<Bytes> {
         let wire = &self.wire;
-        let response = wire.send(&Call::get(wire.url(&format!("blobs/{digest}")))).await?;
+        let response = wire.send(&Call::get(wire.http.url(&format!("blobs/{digest}")))).await?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(wire.refused(response, &format!("blob {digest}")).await);
         }
-        let bytes = wire.read(response, size, "a signature").await?;
+        let bytes = wire.http.read(response, size, "a signature").await?;
         match Digest::of(&bytes) == *digest {
             true => Ok(bytes),
             false => Err(Error::denied(format!("{}: what came is not {digest}", self.place()))
@@ -69,7 +70,7 @@ impl Oci {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        let mut url = self.wire.url(&format!("referrers/{subject}"));
+        let mut url = self.wire.http.url(&format!("referrers/{subject}"));
         url.query_pairs_mut().append_pair("artifactType", SIGNATURE);
         // A registry without support for referrers may answer 404 with any body, including a web page.
         if let Ok(pages) = self.pages::<Index>(url, "list of referrers").await? {
@@ -122,6 +123,7 @@ impl Oci {
             None => Ok(()),
             Some(_) => Err(self
                 .wire
+                .http
                 .wrong(&format!("the list of signatures {tag} does not keep what is written"))
                 .with_hint("Somebody else may be publishing at the same time; try again.")),
         }
@@ -147,7 +149,7 @@ impl Oci {
         }));
         let bytes = layout::written(&index)?;
         if bytes.len() as u64 > MAX_MANIFEST_BYTES {
-            return Err(self.wire.wrong("the list of signatures has no room for another"));
+            return Err(self.wire.http.wrong("the list of signatures has no room for another"));
         }
         Ok(Some(bytes))
     }
@@ -159,7 +161,7 @@ impl Oci {
         media_type: &'static str,
         bytes: Bytes,
     ) -> Result<reqwest::header::HeaderMap> {
-        let url = self.wire.url(&format!("manifests/{reference}"));
+        let url = self.wire.http.url(&format!("manifests/{reference}"));
         let call = Call::new(Method::PUT, url).push().body(media_type, bytes);
         let mut response = self.wire.send(&call).await?;
         match response.status().is_success() {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use wit_parser::Resolve;
 
 use self::server::{Reply, Request, Server};
-use super::wire::Bounds;
+use super::http::Bounds;
 use super::{Credentials, Oci};
 use crate::Release;
 use agenthost_core::error::{Error, ErrorClass};

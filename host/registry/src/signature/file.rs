@@ -3,10 +3,9 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::{PublicKey, Signature, Verified};
+use super::{MAX_SIGNATURE_BYTES, PublicKey, Signature, Verified};
 #[cfg(feature = "signing")]
 use super::{SecretKey, sign};
-use crate::MAX_SIGNATURE_BYTES;
 #[cfg(feature = "signing")]
 use crate::files::replace;
 #[cfg(feature = "signing")]

@@ -1,7 +1,7 @@
 //! Names, lists and manifests, and the errors for malformed ones.
 
 use super::*;
-use crate::oci::wire::origin;
+use crate::oci::http::origin;
 use crate::{Source as _, Tag};
 
 fn latest() -> Tag {
