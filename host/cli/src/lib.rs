@@ -13,6 +13,7 @@ mod completions;
 mod core_dumps;
 mod crates;
 mod doctor;
+mod hints;
 mod inspect;
 mod journal;
 mod key;

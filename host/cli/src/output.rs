@@ -1,6 +1,5 @@
 //! The output of the command line: data, errors with their hints, and exit codes.
 
-use std::error::Error as _;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,9 +8,10 @@ use clap::error::{ContextValue, ErrorKind};
 use serde::Serialize;
 use serde_json::json;
 
+use super::hints::hint;
 use super::table;
 use super::terminal::{Stream, Style, Styled, hanging, indented};
-use agenthost::error::{Error, ErrorClass};
+use agenthost::error::{Error, ErrorClass, with_causes};
 use agenthost::limits::LimitKind;
 use agenthost::printable::{json as printable_json, one_line};
 use agenthost::task::{Failure, FailureClass, Outcome};
@@ -190,9 +190,9 @@ impl Printer {
     /// Prints an error from before the run, and returns its exit code.
     pub(super) fn error(&self, error: &Error) -> ExitCode {
         if self.json {
-            print_json_error(error.class().name(), &with_causes(error), error.hint());
+            print_json_error(error.class().name(), &with_causes(error), hint(error).as_deref());
         } else {
-            print_error(&with_causes(error), error.hint());
+            print_error(&with_causes(error), hint(error).as_deref());
         }
         ExitCode::from(error_code(error.class()))
     }
@@ -204,7 +204,7 @@ impl Printer {
             return Err(error);
         }
         if let Some(fields) = document.as_object_mut() {
-            let (class, hint) = (error.class().name(), error.hint());
+            let (class, hint) = (error.class().name(), hint(&error));
             let error = json!({"class": class, "message": with_causes(&error), "hint": hint});
             fields.insert("error".to_owned(), error);
         }
@@ -245,16 +245,6 @@ pub(super) fn counted(count: u64, words: &str) -> String {
         None if count == 1 => format!("{number} {}", words.trim_end_matches('s')),
         _ => format!("{number} {words}"),
     }
-}
-
-fn with_causes(error: &Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    message
 }
 
 /// Converts the result of writing to stdout.

@@ -164,7 +164,13 @@ pub struct Ticket<'a> {
 }
 
 /// The error for a request that could be sent only after its task's deadline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} lets the next request through in {} s, after the task's deadline",
+    limiter(*.met),
+    .wait_ms.div_ceil(1_000)
+)]
+#[non_exhaustive]
 pub struct TooLate {
     /// The reason for the wait.
     pub met: WaitReason,
@@ -172,25 +178,17 @@ pub struct TooLate {
     pub wait_ms: u64,
 }
 
-impl std::fmt::Display for TooLate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let what = match self.met {
-            WaitReason::Requests => "the rate limit of requests",
-            WaitReason::Tokens => "the rate limit of tokens",
-            WaitReason::InputTokens => "the rate limit of input tokens",
-            WaitReason::OutputTokens => "the rate limit of output tokens",
-            WaitReason::RetryAfter => "the time that the service asked for",
-            WaitReason::Concurrency | WaitReason::Prefix => "other requests",
-        };
-        let seconds = self.wait_ms.div_ceil(1_000);
-        write!(
-            f,
-            "{what} lets the next request through in {seconds} s, after the task's deadline"
-        )
+/// The subject of the message of [`TooLate`].
+fn limiter(met: WaitReason) -> &'static str {
+    match met {
+        WaitReason::Requests => "the rate limit of requests",
+        WaitReason::Tokens => "the rate limit of tokens",
+        WaitReason::InputTokens => "the rate limit of input tokens",
+        WaitReason::OutputTokens => "the rate limit of output tokens",
+        WaitReason::RetryAfter => "the time that the service asked for",
+        WaitReason::Concurrency | WaitReason::Prefix => "other requests",
     }
 }
-
-impl std::error::Error for TooLate {}
 
 /// The right to send one request. Dropping it frees its slot.
 #[derive(Debug)]

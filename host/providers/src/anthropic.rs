@@ -18,10 +18,10 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
+use super::error::ProviderSetupError;
 use super::http::{Auth, Bounds, Endpoint, HttpResponse, count};
 use super::quota;
 use super::schema::{self, Dialect};
-use agenthost_core::error::{Error, ErrorClass};
 use agenthost_core::llm::{
     CacheTtl, Caching, Counting, Effort, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role, Stop,
     Usage,
@@ -48,24 +48,21 @@ impl Anthropic {
     /// let provider = Anthropic::new(None, "sk-example".into())?;
     /// assert!(provider.summary().contains("api.anthropic.com") && !provider.summary().contains("sk-example"));
     /// assert!(Anthropic::new(Some("https://proxy.example/v1"), "sk-example".into()).is_err());
-    /// # Ok::<(), agenthost_core::error::Error>(())
+    /// # Ok::<(), agenthost_providers::ProviderSetupError>(())
     /// ```
     ///
     /// # Errors
     ///
     /// Returns an error of class `config` if `base_url` is not a plain http(s) address, or the key is not valid in a
     /// header. Returns an error of class `host` if the system has no root certificates.
-    pub fn new(base_url: Option<&str>, key: SecretString) -> Result<Self, Error> {
+    pub fn new(base_url: Option<&str>, key: SecretString) -> Result<Self, ProviderSetupError> {
         Self::bounded(base_url, key, Bounds::default())
     }
 
-    fn bounded(base_url: Option<&str>, key: SecretString, bounds: Bounds) -> Result<Self, Error> {
+    fn bounded(base_url: Option<&str>, key: SecretString, bounds: Bounds) -> Result<Self, ProviderSetupError> {
         let base_url = base_url.unwrap_or(BASE_URL);
         if base_url.trim_end_matches('/').ends_with("/v1") {
-            return Err(
-                Error::new(ErrorClass::Config, "base-url of an anthropic provider ends with /v1")
-                    .with_hint("Leave /v1 out; it is added to every request."),
-            );
+            return Err(ProviderSetupError::VersionInBaseUrl);
         }
         let fixed = [("anthropic-version", VERSION)];
         let endpoint = Endpoint::new(
@@ -85,7 +82,7 @@ impl Anthropic {
     /// # Errors
     ///
     /// Returns an error of class `config` if `first_byte` is zero.
-    pub fn with_timeout(self, first_byte: Duration) -> Result<Self, Error> {
+    pub fn with_timeout(self, first_byte: Duration) -> Result<Self, ProviderSetupError> {
         Ok(Self {
             endpoint: self.endpoint.with_timeout(first_byte)?,
         })

@@ -23,8 +23,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
+use super::error::ProviderSetupError;
 use super::quota;
-use agenthost_core::error::Error;
 use agenthost_core::llm::{ProviderError, ProviderErrorKind};
 
 /// The bounds of one exchange.
@@ -123,7 +123,7 @@ impl Endpoint {
         key: Option<SecretString>,
         fixed: &[(&'static str, &'static str)],
         bounds: Bounds,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ProviderSetupError> {
         let url = client::endpoint_url(base_url, path)?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -142,14 +142,7 @@ impl Endpoint {
             let mut value = HeaderValue::try_from(text)
                 .ok()
                 .filter(|_| !key.expose_secret().is_empty())
-                .ok_or_else(|| {
-                    Error::config(format!(
-                        "the key for {url} is empty or has characters that no header can carry"
-                    ))
-                    .with_hint(
-                        "Check the variable or file that holds the key; a line break at its end is a usual cause.",
-                    )
-                })?;
+                .ok_or_else(|| ProviderSetupError::Key { url: url.to_string() })?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -173,10 +166,11 @@ impl Endpoint {
     /// # Errors
     ///
     /// Returns an error of class `config` if `first_byte` is zero.
-    pub(super) fn with_timeout(mut self, first_byte: Duration) -> Result<Self, Error> {
+    pub(super) fn with_timeout(mut self, first_byte: Duration) -> Result<Self, ProviderSetupError> {
         if first_byte.is_zero() {
-            return Err(Error::config(format!("the timeout for {} is zero", self.url))
-                .with_hint("Give the time that a model may take to answer, such as 10m, or leave the timeout out."));
+            return Err(ProviderSetupError::ZeroTimeout {
+                url: self.url.to_string(),
+            });
         }
         self.bounds.first_byte = first_byte;
         self.bounds.total = first_byte.saturating_add(Duration::from_secs(60));

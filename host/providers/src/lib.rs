@@ -4,6 +4,7 @@
 //! tasks, limits, retries or queues. [`schema`] decides which schemas a structured reply may have.
 
 pub mod anthropic;
+mod error;
 mod http;
 pub mod offline;
 pub mod openai;
@@ -11,5 +12,6 @@ mod quota;
 pub mod schema;
 pub mod script;
 
+pub use self::error::{BaseUrlProblem, ProviderSetupError};
 #[cfg(feature = "fuzzing")]
 pub use self::http::RawAnswer;

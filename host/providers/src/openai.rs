@@ -18,10 +18,10 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
+use super::error::ProviderSetupError;
 use super::http::{Auth, Bounds, Endpoint, HttpResponse, count};
 use super::quota;
 use super::schema::{self, Dialect};
-use agenthost_core::error::Error;
 use agenthost_core::llm::{
     Caching, Counting, Effort, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role, Stop, Usage,
 };
@@ -59,14 +59,18 @@ impl OpenAi {
     /// // A server on this machine, without a key.
     /// let provider = OpenAi::new(Some("http://127.0.0.1:11434/v1"), None, MaxTokensField::MaxTokens)?;
     /// assert!(provider.summary().contains("127.0.0.1:11434"));
-    /// # Ok::<(), agenthost_core::error::Error>(())
+    /// # Ok::<(), agenthost_providers::ProviderSetupError>(())
     /// ```
     ///
     /// # Errors
     ///
     /// Returns an error of class `config` if `base_url` is not a plain http(s) address, or the key is not valid in a
     /// header. Returns an error of class `host` if the system has no root certificates.
-    pub fn new(base_url: Option<&str>, key: Option<SecretString>, max_tokens: MaxTokensField) -> Result<Self, Error> {
+    pub fn new(
+        base_url: Option<&str>,
+        key: Option<SecretString>,
+        max_tokens: MaxTokensField,
+    ) -> Result<Self, ProviderSetupError> {
         Self::bounded(base_url, key, max_tokens, Bounds::default())
     }
 
@@ -75,7 +79,7 @@ impl OpenAi {
         key: Option<SecretString>,
         max_tokens: MaxTokensField,
         bounds: Bounds,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ProviderSetupError> {
         let base_url = base_url.unwrap_or(BASE_URL);
         let endpoint = Endpoint::new(base_url, "chat/completions", Auth::Bearer, key, &[], bounds)?;
         Ok(Self { endpoint, max_tokens })
@@ -87,7 +91,7 @@ impl OpenAi {
     /// # Errors
     ///
     /// Returns an error of class `config` if `first_byte` is zero.
-    pub fn with_timeout(self, first_byte: Duration) -> Result<Self, Error> {
+    pub fn with_timeout(self, first_byte: Duration) -> Result<Self, ProviderSetupError> {
         Ok(Self {
             endpoint: self.endpoint.with_timeout(first_byte)?,
             ..self

@@ -51,8 +51,8 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::error::ProviderSetupError;
 use super::offline::{input_tokens, tokens};
-use agenthost_core::error::Error;
 use agenthost_core::llm::{
     Part, Provider, ProviderError, ProviderErrorKind, Quota, RateLimit, Reply, Request, Stop, Usage,
 };
@@ -115,21 +115,21 @@ impl Script {
     /// use agenthost_providers::script::Script;
     ///
     /// let error = Script::load("no-such.toml".as_ref()).unwrap_err();
-    /// assert!(error.message().starts_with("script no-such.toml: "), "{error}");
+    /// assert_eq!(error.to_string(), "script no-such.toml");
     /// ```
     ///
     /// # Errors
     ///
     /// Returns an error of class `config`, with the file and the line, if the file cannot be read, is not valid TOML,
     /// or has an invalid rule.
-    pub fn load(path: &Path) -> Result<Self, Error> {
-        let name = path.display().to_string();
-        let text = plain_file::read_text(path, Links::Follow, MAX_SCRIPT_BYTES).map_err(|error| {
-            Error::config(format!("script {name}: {error}"))
-                .with_hint("Check the path of the script in the provider's configuration.")
-                .caused_by(error)
+    pub fn load(path: &Path) -> Result<Self, ProviderSetupError> {
+        let text = plain_file::read_text(path, Links::Follow, MAX_SCRIPT_BYTES).map_err(|source| {
+            ProviderSetupError::ReadScript {
+                path: path.to_owned(),
+                source,
+            }
         })?;
-        Self::parse(&text, &name)
+        Self::parse(&text, &path.display().to_string())
     }
 
     /// Parses the script in `text`; error messages use `name` as its name.
@@ -167,11 +167,11 @@ impl Script {
     /// # Errors
     ///
     /// Same as [`Script::load`].
-    pub fn parse(text: &str, name: &str) -> Result<Self, Error> {
-        let fail = |at: Option<usize>, message: &str| {
-            let line = at.map(|at| format!(":{}", text.get(..at).unwrap_or_default().matches('\n').count() + 1));
-            Error::config(format!("script {name}{}: {message}", line.unwrap_or_default()))
-                .with_hint("The format of a script stands in the documentation of agenthost_providers::script.")
+    pub fn parse(text: &str, name: &str) -> Result<Self, ProviderSetupError> {
+        let fail = |at: Option<usize>, problem: &str| ProviderSetupError::Script {
+            name: name.to_owned(),
+            line: at.map(|at| text.get(..at).unwrap_or_default().matches('\n').count() + 1),
+            problem: problem.to_owned(),
         };
         let file: File =
             toml::from_str(text).map_err(|error| fail(error.span().map(|span| span.start), error.message()))?;

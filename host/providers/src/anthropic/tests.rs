@@ -2,6 +2,7 @@ use ProviderErrorKind as Kind;
 
 use super::*;
 use crate::http::testing::{Server, quick};
+use agenthost_core::error::Classify as _;
 use agenthost_core::llm::{Message, Options};
 
 mod limits;
@@ -450,5 +451,6 @@ async fn no_key_comes_back_out() {
 #[test]
 fn a_base_url_with_the_version_is_refused() {
     let error = Anthropic::new(Some("https://api.anthropic.com/v1/"), SecretString::from(KEY)).unwrap_err();
+    assert!(matches!(error, ProviderSetupError::VersionInBaseUrl));
     assert!(error.hint().unwrap().contains("/v1"));
 }

@@ -14,8 +14,7 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Url};
 
-use super::root_cause;
-use agenthost_core::error::Error;
+use crate::error::{BaseUrlProblem, ProviderSetupError};
 
 /// The time after which an idle connection is closed.
 const IDLE: Duration = Duration::from_secs(90);
@@ -25,8 +24,8 @@ const MOST_IDLE: usize = 256;
 const PROBE: Duration = Duration::from_secs(30);
 
 /// Returns the address of `path` below `base_url`, which must be plain.
-pub(super) fn endpoint_url(base_url: &str, path: &str) -> Result<Url, Error> {
-    let refuse = |why: &str| {
+pub(super) fn endpoint_url(base_url: &str, path: &str) -> Result<Url, ProviderSetupError> {
+    let refuse = |problem| {
         // The rejected address may contain a password, or a key in its query, so the message repeats only the part that
         // is surely public.
         let shown: String = base_url
@@ -41,21 +40,20 @@ pub(super) fn endpoint_url(base_url: &str, path: &str) -> Result<Url, Error> {
         } else {
             shown
         };
-        Error::config(format!("base-url {shown}: {why}"))
-            .with_hint("Give a plain address such as https://api.example.com or http://127.0.0.1:11434/v1.")
+        ProviderSetupError::BaseUrl { shown, problem }
     };
-    let mut url = Url::parse(base_url.trim()).map_err(|error| refuse(&error.to_string()))?;
+    let mut url = Url::parse(base_url.trim()).map_err(|error| refuse(BaseUrlProblem::Syntax(error.to_string())))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(refuse("neither http nor https"));
+        return Err(refuse(BaseUrlProblem::Scheme));
     }
     if url.host_str().is_none_or(str::is_empty) {
-        return Err(refuse("no host"));
+        return Err(refuse(BaseUrlProblem::NoHost));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(refuse("has a user name or password in it"));
+        return Err(refuse(BaseUrlProblem::Credentials));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(refuse("has a query or fragment"));
+        return Err(refuse(BaseUrlProblem::Query));
     }
     let joined = format!("{}/{path}", url.path().trim_end_matches('/'));
     url.set_path(&joined);
@@ -63,7 +61,7 @@ pub(super) fn endpoint_url(base_url: &str, path: &str) -> Result<Url, Error> {
 }
 
 /// Creates a client for `url` that gives up on a connection after `connect`.
-pub(super) fn open(url: &Url, connect: Duration) -> Result<Client, Error> {
+pub(super) fn open(url: &Url, connect: Duration) -> Result<Client, ProviderSetupError> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // If another thread wins the race, a provider is installed all the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -85,11 +83,9 @@ pub(super) fn open(url: &Url, connect: Duration) -> Result<Client, Error> {
         // A local model server must work on a machine without installed certificates.
         builder = builder.tls_certs_only([]);
     }
-    builder.build().map_err(|error| {
-        Error::host(format!("no HTTPS client: {}", root_cause(&error)))
-            .with_hint("Install the system's root certificates (the package is usually called ca-certificates).")
-            .caused_by(error.without_url())
-    })
+    builder
+        .build()
+        .map_err(|error| ProviderSetupError::HttpsClient(error.without_url().into()))
 }
 
 /// The system's resolver, without addresses that no name should resolve to.

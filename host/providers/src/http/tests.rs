@@ -6,6 +6,8 @@ use serde_json::json;
 use super::client::endpoint_url;
 use super::testing::{Say, Server, quick, reply};
 use super::*;
+use crate::error::BaseUrlProblem;
+use agenthost_core::error::{Classify as _, ErrorClass};
 
 const KEY: &str = "sk-test-4f3a9c8b7d6e5f";
 
@@ -26,21 +28,26 @@ fn a_base_url_is_a_plain_address() {
     ] {
         assert_eq!(endpoint_url(base, "x").unwrap().as_str(), url);
     }
-    for base in [
-        "",
-        "api.example.com",
-        "ftp://example.com",
-        "file:///etc/passwd",
-        "unix:///socket",
-        "http://",
-        "https://user:secret@example.com",
-        "https://secret@example.com",
-        "https://example.com?key=secret",
-        "https://example.com/#secret",
+    let syntax = |problem: &str| BaseUrlProblem::Syntax(problem.to_owned());
+    for (base, expected) in [
+        ("", syntax("relative URL without a base")),
+        ("api.example.com", syntax("relative URL without a base")),
+        ("ftp://example.com", BaseUrlProblem::Scheme),
+        ("file:///etc/passwd", BaseUrlProblem::Scheme),
+        ("unix:///socket", BaseUrlProblem::Scheme),
+        ("http://", syntax("empty host")),
+        ("https://user:secret@example.com", BaseUrlProblem::Credentials),
+        ("https://secret@example.com", BaseUrlProblem::Credentials),
+        ("https://example.com?key=secret", BaseUrlProblem::Query),
+        ("https://example.com/#secret", BaseUrlProblem::Query),
     ] {
         let error = endpoint_url(base, "x").unwrap_err();
-        assert_eq!(error.class(), agenthost_core::error::ErrorClass::Config, "{base}");
+        assert!(
+            matches!(&error, ProviderSetupError::BaseUrl { problem, .. } if *problem == expected),
+            "{error:?}"
+        );
         assert!(error.hint().is_some());
+        assert!(!format!("{error:?}").contains("secret"), "{error:?}");
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 }
@@ -57,6 +64,10 @@ fn a_key_that_no_header_can_carry_is_refused_without_naming_it() {
             quick(),
         );
         let error = made.unwrap_err();
+        assert!(
+            matches!(&error, ProviderSetupError::Key { url } if url == "http://127.0.0.1/x"),
+            "{error:?}"
+        );
         assert!(error.hint().is_some());
         assert!(key.is_empty() || !error.to_string().contains(key), "{error}");
     }
@@ -201,8 +212,8 @@ async fn a_timeout_may_be_given_and_is_never_zero() {
     let default = endpoint("http://127.0.0.1", Bounds::default());
     assert_eq!(default.bounds.first_byte, Duration::from_secs(600));
     let error = default.with_timeout(Duration::ZERO).unwrap_err();
-    assert_eq!(error.class(), agenthost_core::error::ErrorClass::Config);
-    assert!(error.hint().is_some());
+    assert_eq!(error.class(), ErrorClass::Config);
+    assert!(matches!(error, ProviderSetupError::ZeroTimeout { .. }) && error.hint().is_some());
 
     let server = Server::start(Say::Stall(Vec::new())).await;
     let short = endpoint(&server.url(), Bounds::default()).with_timeout(Duration::from_millis(200));

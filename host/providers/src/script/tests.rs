@@ -4,6 +4,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
+use agenthost_core::error::{Classify as _, ErrorClass};
 use agenthost_core::llm::{Message, Options, Role};
 
 fn request(model: &str, text: &str) -> Request {
@@ -263,8 +264,12 @@ fn what_makes_no_sense_is_named_by_file_and_line() {
         ("[[rule]]\ntext = 'a", "test.toml:2: "),
     ] {
         let error = Script::parse(text, "test.toml").unwrap_err();
-        assert!(error.message().starts_with(&format!("script {said}")), "{error}");
-        assert_eq!(error.class(), agenthost_core::error::ErrorClass::Config);
+        assert!(error.to_string().starts_with(&format!("script {said}")), "{error}");
+        assert!(
+            matches!(&error, ProviderSetupError::Script { line: Some(1..), .. }),
+            "{error:?}"
+        );
+        assert_eq!(error.class(), ErrorClass::Config);
         assert!(error.hint().is_some());
     }
 }
@@ -280,5 +285,9 @@ fn a_script_is_read_from_a_file() {
         format!("script {} with 1 rules", path.display())
     );
     let missing = Script::load(&path).unwrap_err();
-    assert!(missing.message().contains(&path.display().to_string()) && missing.hint().is_some());
+    assert!(missing.to_string().contains(&path.display().to_string()) && missing.hint().is_some());
+    let ProviderSetupError::ReadScript { path: named, source } = missing else {
+        panic!("{missing:?}");
+    };
+    assert_eq!((named, source.kind()), (path, std::io::ErrorKind::NotFound));
 }
