@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use crate::reader::{Origins, Section, at};
-use agenthost_core::error::Result;
+use crate::error::{ConfigError, FileError};
+use crate::origin::Origins;
+use crate::reader::Section;
 use agenthost_core::limits::units::{parse_bytes, parse_duration};
 
 /// The compiler's default address space: 19.6 MB of CPython need a quarter of it.
@@ -28,7 +29,7 @@ pub(super) struct RawCompile {
 }
 
 /// Reads the section.
-pub(super) fn read(section: &Section<'_>) -> Result<RawCompile> {
+pub(super) fn read(section: &Section<'_>) -> Result<RawCompile, FileError> {
     section.only(&["memory", "time"])?;
     Ok(RawCompile {
         memory: section.number_as("memory", parse_bytes)?,
@@ -38,16 +39,18 @@ pub(super) fn read(section: &Section<'_>) -> Result<RawCompile> {
 
 /// Returns the limits on compiling a plugin. A project's file may lower the user's limits but not raise them, because
 /// it may come with the plugin.
-pub(super) fn resolve(user: &RawCompile, project: &RawCompile, origins: &Origins) -> Result<CompileConfig> {
+pub(super) fn resolve(
+    user: &RawCompile,
+    project: &RawCompile,
+    origins: &Origins,
+) -> Result<CompileConfig, ConfigError> {
     let allowed = CompileConfig {
         memory: user.memory.unwrap_or(COMPILE_MEMORY),
         time: user.time.unwrap_or(COMPILE_TIME),
     };
-    let more = |key: &str| {
-        let message = format!("`{key}` in [compile] is more than the user's own configuration allows");
-        at(origins, &format!("compile.{key}"), &message).with_hint(format!(
-            "Write `{key}` under [compile] in ~/.config/agenthost/config.toml."
-        ))
+    let more = |key: &'static str| ConfigError::CompileLimit {
+        at: origins.get(&format!("compile.{key}")).cloned(),
+        key,
     };
     if project.memory.is_some_and(|memory| memory > allowed.memory) {
         return Err(more("memory"));

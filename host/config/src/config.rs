@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::compile::CompileConfig;
 use crate::env::Env;
-use crate::reader::{Origin, Origins};
+use crate::origin::{Origin, Origins};
 use crate::settings::{
     Grant, JournalConfig, KeySource, ModelRef, PriceConfig, ProviderConfig, ProviderKind, RegistryConfig, RunConfig,
     SubAgent,

@@ -15,10 +15,12 @@ mod compile;
 mod config;
 mod dirs;
 mod env;
+mod error;
 mod file;
 mod key;
 mod load;
 mod merge;
+mod origin;
 #[doc(hidden)]
 pub mod reader;
 mod resolve;
@@ -31,16 +33,16 @@ use std::path::Path;
 
 pub use self::compile::CompileConfig;
 pub use self::config::Config;
-pub use self::dirs::{DirGrant, DirQuota};
-pub use self::env::Env;
+pub use self::dirs::{DirGrant, DirGrantError, DirQuota};
+pub use self::env::{Env, NoWorkingDir};
+pub use self::error::{ConfigError, EntryProblem, FileError, KeyError, TrustError};
 pub use self::load::PROJECT_FILE;
 use self::load::{Lifting, unchecked};
-pub use self::reader::Origin;
+pub use self::origin::Origin;
 pub use self::settings::{
     Address, BodyRetention, Grant, JournalConfig, KeySource, MaxTokensField, ModelRef, PriceConfig, ProviderConfig,
     ProviderKind, RatesConfig, RegistryConfig, RunConfig, SetBy, SubAgent,
 };
-use agenthost_core::error::Result;
 
 impl Config {
     /// Loads the configuration that applies in `env`'s working directory.
@@ -66,7 +68,7 @@ impl Config {
     /// [`Config`](agenthost_core::error::ErrorClass::Config) if a file cannot be read or is invalid;
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if a key would be sent to an address, or a plugin would
     /// get a directory, that needs [`trust`] first.
-    pub fn load(env: &Env) -> Result<Self> {
+    pub fn load(env: &Env) -> Result<Self, ConfigError> {
         let config = unchecked(env, None, Lifting::Accepted)?;
         trust::check(&config)?;
         Ok(config)
@@ -80,7 +82,7 @@ impl Config {
     /// # let dir = dir.path();
     /// use std::collections::BTreeMap;
     /// use agenthost_config::{Config, Env};
-    /// use agenthost_core::error::ErrorClass;
+    /// use agenthost_core::error::{Classify as _, ErrorClass};
     ///
     /// let env = Env::new(BTreeMap::new(), dir, None);
     /// std::fs::write(dir.join("ci.toml"), "[limits]\ncost = 0.5\n")?;
@@ -90,7 +92,7 @@ impl Config {
     /// std::fs::write(dir.join("ci.toml"), "[limits]\nmoney = 0.5\n")?;
     /// let error = Config::load_from(&env, "ci.toml".as_ref()).err().ok_or("a key that nobody knows")?;
     /// assert_eq!(error.class(), ErrorClass::Config);
-    /// assert!(error.message().contains("ci.toml:2"), "{error}");
+    /// assert!(error.to_string().contains("ci.toml:2"), "{error}");
     /// # Ok(())
     /// # }
     /// ```
@@ -98,7 +100,7 @@ impl Config {
     /// # Errors
     ///
     /// As [`Config::load`]: a file named by the user may come from a stranger, just like one that was found.
-    pub fn load_from(env: &Env, file: &Path) -> Result<Self> {
+    pub fn load_from(env: &Env, file: &Path) -> Result<Self, ConfigError> {
         let config = unchecked(env, Some(file), Lifting::Accepted)?;
         trust::check(&config)?;
         Ok(config)

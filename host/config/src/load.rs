@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::env::Env;
+use crate::error::{ConfigError, FileError};
 use crate::file;
 use crate::merge::Accepted;
 use crate::resolve::resolve;
 use crate::trust::record;
-use agenthost_core::error::{Error, Result};
 
 /// The name of a project's configuration file.
 pub const PROJECT_FILE: &str = "agenthost.toml";
@@ -39,7 +39,7 @@ impl Config {
     /// # Errors
     ///
     /// None that a user can cause.
-    pub fn builtin() -> Result<Self> {
+    pub fn builtin() -> Result<Self, ConfigError> {
         resolve(
             &Env::new(BTreeMap::new(), "/", None),
             (file::Layer::default(), None),
@@ -67,7 +67,7 @@ impl Config {
     /// # Errors
     ///
     /// [`Config`](agenthost_core::error::ErrorClass::Config) if a directory cannot be searched.
-    pub fn find_project_file(env: &Env) -> Result<Option<PathBuf>> {
+    pub fn find_project_file(env: &Env) -> Result<Option<PathBuf>, ConfigError> {
         for dir in env.cwd().ancestors() {
             let path = dir.join(PROJECT_FILE);
             if exists(&path)? {
@@ -79,7 +79,7 @@ impl Config {
 }
 
 /// Loads the configuration without checking trust.
-pub(crate) fn unchecked(env: &Env, named: Option<&Path>, lifting: Lifting) -> Result<Config> {
+pub(crate) fn unchecked(env: &Env, named: Option<&Path>, lifting: Lifting) -> Result<Config, ConfigError> {
     let found = named.is_none();
     let project = match named {
         Some(file) => Some(env.cwd().join(file)),
@@ -105,10 +105,15 @@ pub(crate) fn unchecked(env: &Env, named: Option<&Path>, lifting: Lifting) -> Re
 
 /// Returns whether `path` exists. A dangling link counts, so that it becomes an error when read instead of being
 /// skipped.
-fn exists(path: &Path) -> Result<bool> {
+fn exists(path: &Path) -> Result<bool, FileError> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
-        Err(error) => Err(Error::config(format!("cannot read {}: {error}", path.display()))),
+        Err(source) => Err(FileError::Read {
+            path: path.to_owned(),
+            shown: path.display().to_string(),
+            named: false,
+            source,
+        }),
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::compile::RawCompile;
 use super::file::{Kind, Layer, RawGrant, RawJournal, RawProvider, RawRun};
-use super::reader::Origins;
+use super::origin::Origins;
 use super::trust::lifts::{Lift, TrustedLift};
 use crate::dirs::{DirGrant, DirQuota};
 use crate::settings::{BodyRetention, LOG_BYTES, MAX_RUN_BYTES, MaxTokensField, RegistryConfig, SubAgent};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::dirs::DirGrant;
 use crate::env::Env;
-use crate::reader::Origin;
+use crate::origin::Origin;
 use agenthost_core::limits::{Cap, Limits, Usd};
 
 /// The default of [`RunConfig::log_bytes`], 64 KiB: about 800 lines, enough to see what went wrong.

@@ -39,10 +39,9 @@ pub use self::record::{TrustRecord, TrustedCrates, TrustedDir, TrustedPair, list
 use self::record::{canonical, keep, write};
 use crate::config::Config;
 use crate::env::Env;
+use crate::error::{ConfigError, TrustError};
 use crate::load::{Lifting, PROJECT_FILE, unchecked};
-use crate::reader::Origin;
-use agenthost_core::error::{Error, Result};
-use agenthost_core::printable::shell_word;
+use crate::origin::Origin;
 
 /// Returns the record that [`accept`] would write for `file`: every pair, directory and lift that needs the operator's
 /// acceptance, used or not, and the folder of its crates. `file` may be a folder, which means the `agenthost.toml` in
@@ -51,14 +50,14 @@ use agenthost_core::printable::shell_word;
 /// # Errors
 ///
 /// As [`Config::load`], except for the errors that ask for trust.
-pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
+pub fn review(env: &Env, file: &Path) -> Result<TrustRecord, ConfigError> {
     let mut file = env.cwd().join(file);
     refuse_link(env, &file)?;
     if file.is_dir() {
         let inner = file.join(PROJECT_FILE);
         refuse_link(env, &inner)?;
         if !inner.is_file() {
-            return crates_of(env, &file);
+            return Ok(crates_of(env, &file)?);
         }
         file = inner;
     }
@@ -90,18 +89,16 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
 
 /// Refuses a link. A repository could hold one that leads to a folder of many projects, and an acceptance that was
 /// meant for the repository would be recorded for all of them.
-fn refuse_link(env: &Env, path: &Path) -> Result<()> {
+fn refuse_link(env: &Env, path: &Path) -> Result<(), TrustError> {
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
         return Ok(());
     }
-    let shown = env.shown(path);
     let target = canonical(env, path)?;
-    Err(
-        Error::usage(format!("{shown} is a link to {}", env.shown(&target))).with_hint(format!(
-            "Name that file or folder itself if you mean it: `agenthost trust {}`.",
-            shell_word(&target.to_string_lossy())
-        )),
-    )
+    Err(TrustError::Link {
+        shown: env.shown(path),
+        target_shown: env.shown(&target),
+        target,
+    })
 }
 
 /// Records the operator's acceptance of everything that `file` asks for, and replaces the earlier record of this file.
@@ -114,7 +111,7 @@ fn refuse_link(env: &Env, path: &Path) -> Result<()> {
 /// # let dir = dir.path();
 /// use std::collections::BTreeMap;
 /// use agenthost_config::{Config, Env, trust};
-/// use agenthost_core::error::ErrorClass;
+/// use agenthost_core::error::{Classify as _, ErrorClass};
 ///
 /// let vars = BTreeMap::from([("ANTHROPIC_API_KEY".to_owned(), "sk-example".to_owned())]);
 /// let env = Env::new(vars, dir, Some(dir.join("home")));
@@ -136,8 +133,8 @@ fn refuse_link(env: &Env, path: &Path) -> Result<()> {
 /// # Errors
 ///
 /// As [`review`]; [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be written.
-pub fn accept(env: &Env, file: &Path) -> Result<TrustRecord> {
-    keep(env, review(env, file)?)
+pub fn accept(env: &Env, file: &Path) -> Result<TrustRecord, ConfigError> {
+    Ok(keep(env, review(env, file)?)?)
 }
 
 /// Removes the record of `file`; returns false if there was none. The file itself need not exist anymore.
@@ -145,7 +142,7 @@ pub fn accept(env: &Env, file: &Path) -> Result<TrustRecord> {
 /// # Errors
 ///
 /// [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be read or written.
-pub fn revoke(env: &Env, file: &Path) -> Result<bool> {
+pub fn revoke(env: &Env, file: &Path) -> Result<bool, TrustError> {
     let given = env.cwd().join(file);
     let canonical = fs::canonicalize(&given).unwrap_or_else(|_| given.clone());
     let inner = canonical.join(PROJECT_FILE);
@@ -160,7 +157,7 @@ pub fn revoke(env: &Env, file: &Path) -> Result<bool> {
 }
 
 /// Checks all granted directories, and all providers that models map to and that would receive something.
-pub(super) fn check(config: &Config) -> Result<()> {
+pub(super) fn check(config: &Config) -> Result<(), TrustError> {
     dirs::asked(config).try_for_each(|(dir, origin)| dirs::check(config, &dir, origin))?;
     let mut names: Vec<&str> = config
         .models()

@@ -14,11 +14,10 @@ use url::{Host, Url};
 use super::dirs;
 use super::record::{TrustRecord, TrustedPair, digest, unaccepted};
 use crate::config::Config;
-use crate::reader::Origin;
+use crate::error::TrustError;
+use crate::origin::Origin;
 use crate::resolve::usual_key_variable;
 use crate::settings::{KeySource, ProviderConfig, SetBy};
-use agenthost_core::error::{Error, Result};
-use agenthost_core::printable::shell_word;
 
 /// A pair that the operator has to accept.
 pub(super) struct Question<'c> {
@@ -37,7 +36,7 @@ pub(super) fn sends(config: &Config, name: &str) -> bool {
 }
 
 /// Checks one provider, whether or not a model maps to it.
-pub(crate) fn check_provider(config: &Config, name: &str) -> Result<()> {
+pub(crate) fn check_provider(config: &Config, name: &str) -> Result<(), TrustError> {
     let Some(Question {
         pair,
         origin,
@@ -48,24 +47,18 @@ pub(crate) fn check_provider(config: &Config, name: &str) -> Result<()> {
         return Ok(());
     };
     let known = |record: &TrustRecord| record.pairs.iter().any(|known| known.sha256 == pair.sha256);
-    let Some(since) = unaccepted(config, origin, known)? else {
+    let Some(changed) = unaccepted(config, origin, known)? else {
         return Ok(());
     };
-    let file = config.env.shown(origin.file());
-    let what = match with_key {
-        true => format!("the key in {}", pair.key),
-        false => "prompts".to_owned(),
-    };
-    let how = if clear { ", in clear text" } else { "" };
-    Err(Error::denied(format!(
-        "{origin}: provider `{name}` would send {what} to {}{how}{since}",
-        pair.address
-    ))
-    .with_hint(format!(
-        "Read {file}, then run `agenthost trust {}` if {} may go there.",
-        shell_word(&file),
-        if with_key { "the key" } else { "they" }
-    )))
+    Err(TrustError::Provider {
+        at: origin.clone(),
+        file: config.env.shown(origin.file()),
+        provider: name.to_owned(),
+        address: pair.address,
+        key: with_key.then_some(pair.key),
+        clear,
+        changed,
+    })
 }
 
 fn at_hand(config: &Config, provider: &ProviderConfig) -> bool {

@@ -15,8 +15,8 @@ use sha2::{Digest as _, Sha256};
 use super::lifts::TrustedLift;
 use crate::config::Config;
 use crate::env::Env;
-use crate::reader::Origin;
-use agenthost_core::error::{Error, Result};
+use crate::error::TrustError;
+use crate::origin::Origin;
 
 /// The record of what the operator accepted for one file or folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +107,7 @@ pub struct TrustedCrates {
 }
 
 /// Stores `record` in place of an earlier record of the same file.
-pub(super) fn keep(env: &Env, record: TrustRecord) -> Result<TrustRecord> {
+pub(super) fn keep(env: &Env, record: TrustRecord) -> Result<TrustRecord, TrustError> {
     let mut records = list(env)?;
     let before = records.len();
     records.retain(|old| old.file != record.file);
@@ -126,25 +126,25 @@ pub(super) fn keep(env: &Env, record: TrustRecord) -> Result<TrustRecord> {
 /// # Errors
 ///
 /// [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be read.
-pub fn list(env: &Env) -> Result<Vec<TrustRecord>> {
+pub fn list(env: &Env) -> Result<Vec<TrustRecord>, TrustError> {
     let Some(path) = store_path(env) else {
         return Ok(Vec::new());
-    };
-    let broken = |why: &dyn std::fmt::Display| {
-        Error::host(format!("cannot read {}: {why}", path.display()))
-            .with_hint("Remove the file, then run `agenthost trust` again where it is needed.")
     };
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(broken(&error)),
+        Err(source) => return Err(TrustError::ReadRecord { path, source }),
     };
-    let store: TrustFile = toml::from_str(&text).map_err(|error| broken(&error.message()))?;
+    let store: TrustFile = toml::from_str(&text).map_err(|error| TrustError::BrokenRecord {
+        path: path.clone(),
+        problem: error.message().to_owned(),
+    })?;
     if !(1..=FORMAT).contains(&store.format) {
-        return Err(broken(&format!(
-            "its format is {}, and only those up to {FORMAT} are known",
-            store.format
-        )));
+        return Err(TrustError::RecordFormat {
+            path,
+            found: store.format,
+            known: FORMAT,
+        });
     }
     Ok(store.trusted)
 }
@@ -170,30 +170,26 @@ pub(super) fn digest(three: [&[u8]; 3]) -> String {
         })
 }
 
-/// Returns `None` if the record of the file of `origin` has what `known` looks for. Otherwise returns the words that say whether
-/// anything else was accepted for that file.
+/// Returns `None` if the record of the file of `origin` has what `known` looks for. Otherwise returns whether anything
+/// else was accepted for that file.
 pub(super) fn unaccepted(
     config: &Config,
     origin: &Origin,
     known: impl Fn(&TrustRecord) -> bool,
-) -> Result<Option<&'static str>> {
+) -> Result<Option<bool>, TrustError> {
     let canonical = canonical(&config.env, origin.file())?;
     let record = list(&config.env)?.into_iter().find(|record| record.file == canonical);
     Ok(match record {
-        None => Some(""),
+        None => Some(false),
         Some(record) if known(&record) => None,
-        Some(_) => Some("; this is not what was accepted for the file before"),
+        Some(_) => Some(true),
     })
 }
 
-pub(super) fn canonical(env: &Env, file: &Path) -> Result<PathBuf> {
-    fs::canonicalize(file).map_err(|error| {
-        let missing = error.kind() == io::ErrorKind::NotFound;
-        let error = Error::config(format!("cannot read {}: {error}", env.shown(file)));
-        if missing {
-            return error.with_hint("Name a configuration file that exists.");
-        }
-        error
+pub(super) fn canonical(env: &Env, file: &Path) -> Result<PathBuf, TrustError> {
+    fs::canonicalize(file).map_err(|source| TrustError::Read {
+        shown: env.shown(file),
+        source,
     })
 }
 
@@ -201,18 +197,17 @@ fn store_path(env: &Env) -> Option<PathBuf> {
     Some(env.state_dir()?.join("trust.toml"))
 }
 
-pub(super) fn write(env: &Env, trusted: Vec<TrustRecord>) -> Result<()> {
+pub(super) fn write(env: &Env, trusted: Vec<TrustRecord>) -> Result<(), TrustError> {
     let Some(path) = store_path(env) else {
-        return Err(Error::host("there is no home directory to keep the record of trust in")
-            .with_hint("Set HOME or XDG_STATE_HOME to an absolute path."));
+        return Err(TrustError::NoHome);
     };
-    let failed = |why: &dyn std::fmt::Display| Error::host(format!("cannot write {}: {why}", path.display()));
     let store = TrustFile {
         format: FORMAT,
         trusted,
     };
-    let text = toml::to_string(&store).map_err(|error| failed(&error))?;
-    replace(&path, text.as_bytes()).map_err(|error| failed(&error))
+    let text = toml::to_string(&store).map_err(io::Error::other);
+    text.and_then(|text| replace(&path, text.as_bytes()))
+        .map_err(|source| TrustError::WriteRecord { path, source })
 }
 
 /// Replaces the file at `path` atomically; only the owner can read it.
