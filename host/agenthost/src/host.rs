@@ -30,7 +30,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::price::{Price, PriceTable};
 use agenthost_config::{BodyRetention, Config, DirGrant, ModelRef, ProviderConfig, ProviderKind};
-use agenthost_core::error::{Error, Result};
+use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::limits::{Cap, Limits, LimitsPatch};
 use agenthost_core::llm::{CallError, Provider};
 use agenthost_gate::Gate;
@@ -652,8 +652,8 @@ impl Inner {
         let slot = self.providers.get(name).ok_or_else(missing)?;
         let made = slot.made.get_or_init(|| {
             self.make_provider(name).map_err(|error| match error.hint() {
-                Some(hint) => format!("{error} (hint: {hint})"),
-                None => error.to_string(),
+                Some(hint) => format!("{} (hint: {hint})", with_causes(&error)),
+                None => with_causes(&error),
             })
         });
         made.as_ref().map_err(|error| CallError::Unavailable(error.clone()))

@@ -7,13 +7,14 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::hints::hint;
 use super::output::{Printer, counted, exit};
 use super::table::thousands;
 use super::terminal::{Style, Styled, indented};
 use super::{Global, cache_dir, registry};
 use agenthost::config::trust::crates::CrateBuild;
 use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
-use agenthost::error::{Error, Result};
+use agenthost::error::{Error, Result, with_causes};
 use agenthost::gate::{self, Holder, Sharing};
 use agenthost::host::Host;
 use agenthost::limits::{LimitKind, units};
@@ -71,6 +72,10 @@ impl Report {
             hint,
         });
     }
+
+    fn failed(&mut self, name: &str, error: &Error) {
+        self.add(name, CheckStatus::Fail, with_causes(error), hint(error).as_deref());
+    }
 }
 
 pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
@@ -85,7 +90,7 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
             configuration(&mut report, &config, env);
             plugins(&mut report, &config, env);
         }
-        Err(error) => report.add("configuration", CheckStatus::Fail, error.to_string(), error.hint()),
+        Err(error) => report.failed("configuration", &error),
     }
     engine(&mut report);
     core_dumps(&mut report);
@@ -220,7 +225,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
         }
         // Reported already.
         Err(error) if Some(error.to_string()) == wrong_price => {}
-        Err(error) => report.add("sandbox", CheckStatus::Fail, error.to_string(), error.hint()),
+        Err(error) => report.failed("sandbox", &error),
     }
     match cache_dir(env) {
         Some(dir) => report.add("compiled plugins", CheckStatus::Ok, dir.display().to_string(), None),
@@ -270,7 +275,7 @@ fn plugins(report: &mut Report, config: &Config, env: &Env) {
     const NAME: &str = "plugins of registries";
     let project = match registry::project(config, env) {
         Ok(project) => project,
-        Err(error) => return report.add(NAME, CheckStatus::Fail, error.to_string(), error.hint()),
+        Err(error) => return report.failed(NAME, &error),
     };
     let locked = counted(project.lock().plugins().count() as u64, "plugins");
     let away = project
@@ -462,7 +467,10 @@ fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (CheckStatus, 
     match (config.key(name), &provider.key) {
         (Ok(Some(_)), Some(source)) => (CheckStatus::Ok, format!("key from {source}, at {address}"), None),
         (Ok(_), _) => (CheckStatus::Ok, format!("no key, at {address}"), None),
-        (Err(error), _) => (CheckStatus::Fail, error.to_string(), error.hint().map(str::to_owned)),
+        (Err(error), _) => {
+            let error = Error::from(error);
+            (CheckStatus::Fail, with_causes(&error), hint(&error))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::output::Printer;
 use super::registry::{limits, models, open};
 use super::table::{Column, columns, width};
 use agenthost::config::Env;
-use agenthost::error::{Error, Result};
+use agenthost::error::{Error, Result, with_causes};
 use agenthost::registry::Reference;
 use agenthost::registry::lock::Locked;
 use agenthost::registry::project::Project;
@@ -72,12 +72,14 @@ impl ListedState {
                 return Self::NotFetched;
             }
             if let Err(error) = project.admit(sub_agent) {
-                return Self::Refused(error.context(&format!("{} starts {}", locked.name, sub_agent.name)));
+                return Self::Refused(
+                    Error::from(error).context(&format!("{} starts {}", locked.name, sub_agent.name)),
+                );
             }
         }
         match project.admit(locked) {
             Ok(admitted) => Self::Runs(admitted.verdict.vetted_by),
-            Err(error) => Self::Refused(error),
+            Err(error) => Self::Refused(error.into()),
         }
     }
 
@@ -101,7 +103,7 @@ fn plugins(project: &Project, json: bool, printer: &Printer) -> Result<()> {
     if json {
         let plugins = rows.iter().map(|(locked, state)| {
             let (runs, state) = match state {
-                ListedState::Refused(error) => (false, format!("refused: {error}")),
+                ListedState::Refused(error) => (false, format!("refused: {}", with_causes(error))),
                 state => (matches!(state, ListedState::Runs(_)), state.word()),
             };
             json!({
@@ -137,7 +139,7 @@ fn plugins(project: &Project, json: bool, printer: &Printer) -> Result<()> {
     printer.text(columns(&kinds, &cells, Some(width())))?;
     for (_, state) in &rows {
         if let ListedState::Refused(error) = state {
-            printer.note(&error.to_string());
+            printer.note(&with_causes(error));
         }
     }
     Ok(())

@@ -17,7 +17,7 @@ use self::project::Kind;
 use super::output::Printer;
 use agenthost::config::Env;
 use agenthost::config::trust::crates::CrateBuild;
-use agenthost::error::{Error, Result};
+use agenthost::error::{Error, Result, with_causes};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -57,7 +57,10 @@ pub(super) fn new(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode>
     let files = project::write(kind, &name, &dir)?;
     // The new files are the operator's own; files above them that a build would read are not.
     if let Err(error) = CrateBuild::of(env, &dir).and_then(|build| build.accept_alone(env)) {
-        printer.note(&format!("that its crate may be built is not recorded: {error}"));
+        printer.note(&format!(
+            "that its crate may be built is not recorded: {}",
+            with_causes(&error)
+        ));
     }
 
     let id = format!("{}:{}", name.namespace, name.name);

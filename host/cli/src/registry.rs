@@ -3,12 +3,13 @@
 
 use serde_json::{Value, json};
 
+use super::hints::hint;
 use super::output::Printer;
 use super::table::thousands;
 use super::terminal::{Styled, indented};
 use super::{Global, cache_home};
 use agenthost::config::{Config, Env};
-use agenthost::error::{Error, Result};
+use agenthost::error::{Error, Result, with_causes};
 use agenthost::host::PluginSource;
 use agenthost::plugin::Plugin;
 use agenthost::printable::one_line;
@@ -20,7 +21,8 @@ use agenthost::registry::{Name, Reference, Requirement};
 
 /// Opens the project of a configuration.
 pub(super) fn project(config: &Config, env: &Env) -> Result<Project> {
-    Project::open(config, env, cache_home(env).map(|cache| cache.join("plugins")))
+    let cache = cache_home(env).map(|cache| cache.join("plugins"));
+    Ok(Project::open(config, env, cache)?)
 }
 
 /// Opens the project that a command is about.
@@ -67,7 +69,7 @@ impl Offer {
         // Vetting comes later, so that the vetted bytes are the locked ones.
         let (verdict, pending) = match project.judge(&found, true) {
             Ok(verdict) => (verdict, None),
-            Err(pending) => (project.judge(&found, false)?, Some(pending)),
+            Err(pending) => (project.judge(&found, false)?, Some(pending.into())),
         };
         let before = project.lock().get(&found.name);
         let signer = verdict.signer.as_ref().map(|(_, key)| key.to_string());
@@ -158,8 +160,8 @@ impl Offer {
     /// Prints what is still missing.
     pub(super) fn say_pending(&self, printer: &Printer) {
         if let Some(pending) = &self.pending {
-            printer.note(&format!("before it runs: {}", pending.message()));
-            if let Some(hint) = pending.hint() {
+            printer.note(&format!("before it runs: {}", with_causes(pending)));
+            if let Some(hint) = hint(pending) {
                 printer.say(&format!("hint: {hint}"));
             }
         }

@@ -11,6 +11,7 @@
 
 pub mod asks;
 pub mod cache;
+mod error;
 mod files;
 #[cfg(feature = "signing")]
 pub mod keys;
@@ -28,6 +29,11 @@ pub mod statement;
 mod testing;
 pub mod vetted;
 
+pub use self::error::{
+    CacheError, CredentialsError, KeyDirProblem, LocalError, LockError, ManifestProblem, OciError, OciProblem,
+    OciRequestError, PolicyError, PolicyRule, PublicKeyError, ReferenceError, Refusal, RegistryError, SignatureError,
+    SigningKeyError, StatementError, TamperProblem, VetError,
+};
 pub use self::reference::{Name, OciReference, Reference, Requirement, Tag};
 pub use self::signature::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES};
 pub use self::source::{Publication, Published, Release, Source};

@@ -9,8 +9,8 @@ use futures_util::stream::BoxStream;
 use semver::Version;
 
 use crate::cache::Cache;
+use crate::error::RegistryError;
 use crate::reference::{Name, Tag};
-use agenthost_core::error::{Error, Result};
 use agenthost_plugin::{Digest, MAX_PLUGIN_BYTES, Plugin};
 
 /// A release as a registry describes it, with the expected size and digest.
@@ -87,22 +87,26 @@ pub trait Source: Send + Sync {
 
     /// Returns the released versions in ascending order, without tags that are not versions. Empty if the plugin does
     /// not exist.
-    async fn versions(&self) -> Result<Vec<Version>>;
+    async fn versions(&self) -> Result<Vec<Version>, RegistryError>;
 
     /// Finds the release behind a tag, which may move, or behind the digest of a manifest, which may not.
-    async fn find(&self, tag: &Tag) -> Result<Release>;
+    async fn find(&self, tag: &Tag) -> Result<Release, RegistryError>;
 
     /// Streams the bytes of a release from an offset on, unchecked. A source that cannot start in the middle starts at
     /// the beginning; the returned offset is `from` or zero accordingly.
-    async fn open(&self, release: &Release, from: u64) -> Result<(u64, BoxStream<'static, Result<Bytes>>)>;
+    async fn open(
+        &self,
+        release: &Release,
+        from: u64,
+    ) -> Result<(u64, BoxStream<'static, Result<Bytes, RegistryError>>), RegistryError>;
 
     /// Returns the signatures attached to a release, unchecked: at most [`MAX_SIGNATURES`](crate::MAX_SIGNATURES), each of at most
     /// [`MAX_SIGNATURE_BYTES`](crate::MAX_SIGNATURE_BYTES).
-    async fn signatures(&self, release: &Release) -> Result<Vec<String>>;
+    async fn signatures(&self, release: &Release) -> Result<Vec<String>, RegistryError>;
 
     /// Publishes a release with its signatures. A version is published only once; other bytes under the same version
     /// are refused.
-    async fn publish(&self, publication: Publication<'_>) -> Result<Published>;
+    async fn publish(&self, publication: Publication<'_>) -> Result<Published, RegistryError>;
 
     /// Fetches a release into the cache. After an interruption, the bytes received so far are kept and the transfer
     /// continues. Bytes that exceed the announced size or do not match the digest are discarded.
@@ -111,24 +115,24 @@ pub trait Source: Send + Sync {
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if the bytes do not match the digest; otherwise as
     /// [`Source::open`] and [`Cache::receive`].
-    async fn fetch(&self, release: &Release, cache: &Cache) -> Result<PathBuf> {
+    async fn fetch(&self, release: &Release, cache: &Cache) -> Result<PathBuf, RegistryError> {
         if cache.has(&release.digest) {
             return Ok(cache.path(&release.digest));
         }
         if release.size > MAX_PLUGIN_BYTES {
-            let (size, limit) = (release.size >> 20, MAX_PLUGIN_BYTES >> 20);
-            return Err(Error::denied(format!(
-                "{}: {size} MiB are announced, and a plugin has at most {limit} MiB",
-                self.place()
-            ))
-            .with_hint("Ask the publisher for a smaller build."));
+            return Err(RegistryError::TooLarge {
+                place: self.place(),
+                size: release.size,
+                limit: MAX_PLUGIN_BYTES,
+            });
         }
         let mut part = cache.receive(&release.digest, release.size)?;
         let (from, mut stream) = self.open(release, part.len()).await?;
         part.go_on_from(from)?;
+        let at_place = |error| RegistryError::Cache(error).at(self.place());
         while let Some(chunk) = stream.next().await {
-            part.write(&chunk?).map_err(|error| error.context(&self.place()))?;
+            part.write(&chunk?).map_err(at_place)?;
         }
-        part.finish().map_err(|error| error.context(&self.place()))
+        part.finish().map_err(at_place)
     }
 }

@@ -298,7 +298,7 @@ async fn a_real_registry_lets_in_who_logs_in_as_docker_does() {
     let built = competitor();
     let error = publish(&registry.oci(), &built, &[]).await.unwrap_err();
     let hint = error.hint().unwrap_or_default();
-    assert!(error.to_string().contains("the registry wants a login: 401"), "{error}");
+    assert!(error.to_string().contains("the registry requires a login: 401"), "{error}");
     assert!(hint.contains(&format!("docker login {}", registry.host)), "{hint}");
 
     // `ada:open-sesame` in base64.

@@ -24,7 +24,7 @@ use agenthost_plugin::build::BuildRules;
 use agenthost_plugin::types::shape;
 use agenthost_plugin::{Plugin, PluginId, SubAgentImport};
 use agenthost_registry::policy::PolicyDecision;
-use agenthost_registry::{Name, Reference, Requirement};
+use agenthost_registry::{Name, Reference, ReferenceError, Requirement};
 use agenthost_sandbox::Stop;
 
 /// The origin of a plugin's bytes.
@@ -157,7 +157,7 @@ impl<'a> Loader<'a> {
             (None, NamedBy::Caller) => BuildRules::any(),
             (None, NamedBy::Project) => {
                 let env = self.host.config().env().clone();
-                BuildRules::permitting(move |dir| trust::crates::check(&env, dir))
+                BuildRules::permitting(move |dir| Ok(trust::crates::check(&env, dir)?))
             }
         }
     }
@@ -268,7 +268,7 @@ impl<'a> Loader<'a> {
             };
             dirs.retain(|dir| !is_given(dir));
             if !dirs.is_empty() {
-                return Err(trust::dirs::refusal(config, name, path, &dirs));
+                return Err(trust::dirs::refusal(config, name, path, &dirs).into());
             }
         }
         if self.above.is_empty() {
@@ -376,7 +376,10 @@ impl Declared {
         };
         let fields = match value {
             Value::String(text) if Reference::looks_like_one(text) => {
-                declared.reference = Some(text.parse().map_err(|error: Error| wrong(&error.to_string()))?);
+                declared.reference = Some(
+                    text.parse()
+                        .map_err(|error: ReferenceError| wrong(&error.to_string()))?,
+                );
                 return Ok(declared);
             }
             Value::String(text) => {

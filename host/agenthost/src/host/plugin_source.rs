@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use agenthost_core::error::{Error, Result};
-use agenthost_registry::Reference;
+use agenthost_core::error::{Classify as _, Error, Result};
+use agenthost_registry::{Reference, ReferenceError};
 
 /// The place of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,11 +47,11 @@ impl PluginSource {
         if !Reference::looks_like_one(text) {
             return Ok(Self::Path(path));
         }
-        let meant = |error: Error| match path.exists() {
-            true => error.with_hint(format!(
+        let meant = |error: ReferenceError| match path.exists() {
+            true => Error::from(error).with_hint(format!(
                 "If the file or directory of that name is meant, write ./{text}"
             )),
-            false => error,
+            false => error.into(),
         };
         text.parse().map(Self::Reference).map_err(meant)
     }
@@ -86,7 +86,7 @@ impl PluginSource {
     }
 }
 
-fn error_of(name: &str, error: &Error) -> Error {
+fn error_of(name: &str, error: &ReferenceError) -> Error {
     Error::config(format!("the sub-agent {name}: {error}")).with_hint(error.hint().unwrap_or_default())
 }
 
@@ -130,7 +130,7 @@ impl TryFrom<String> for PluginSource {
     fn try_from(text: String) -> Result<Self> {
         match Path::new(&text).is_absolute() {
             true => Ok(Self::Path(text.into())),
-            false => text.parse().map(Self::Reference),
+            false => Ok(Self::Reference(text.parse()?)),
         }
     }
 }

@@ -12,8 +12,8 @@
 pub use super::credentials::{Credentials, PASSWORD, REGISTRY, TOKEN, USERNAME};
 use super::credentials::{Secret, sensitive};
 use super::docker;
+use crate::error::CredentialsError;
 use agenthost_config::Env;
-use agenthost_core::error::{Error, Result};
 
 impl Credentials {
     /// Finds the credentials for `host`, such as `registry.example` or `127.0.0.1:5000`. May run one of docker's
@@ -45,7 +45,7 @@ impl Credentials {
     ///
     /// [`Config`](agenthost_core::error::ErrorClass::Config) if the variables or docker's configuration are invalid, or
     /// if a helper fails.
-    pub async fn find(env: &Env, host: &str) -> Result<Self> {
+    pub async fn find(env: &Env, host: &str) -> Result<Self, CredentialsError> {
         if let Some(found) = from_variables(env, host)? {
             return Ok(found);
         }
@@ -53,7 +53,7 @@ impl Credentials {
     }
 }
 
-fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
+fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>, CredentialsError> {
     let (user, password, token) = (env.var(USERNAME), env.var(PASSWORD), env.var(TOKEN));
     let Some(registry) = env.var(REGISTRY) else {
         return match [(USERNAME, user), (PASSWORD, password), (TOKEN, token)]
@@ -61,12 +61,10 @@ fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
             .find(|(_, value)| value.is_some())
         {
             None => Ok(None),
-            Some((name, _)) => Err(Error::config(format!(
-                "{name} is set, and {REGISTRY} does not say for which registry"
-            ))
-            .with_hint(format!(
-                "Set {REGISTRY} to the host that may have it, such as {REGISTRY}={host}."
-            ))),
+            Some((variable, _)) => Err(CredentialsError::NoRegistry {
+                variable,
+                host: host.to_owned(),
+            }),
         };
     };
     if !registry.eq_ignore_ascii_case(host) {
@@ -76,10 +74,7 @@ fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
         (None, None, None) => return Ok(None),
         (None, None, Some(token)) => {
             if sensitive(token).is_none() {
-                return Err(
-                    Error::config(format!("{TOKEN} has characters that no header can carry"))
-                        .with_hint("A line break at its end is a usual cause."),
-                );
+                return Err(CredentialsError::Token);
             }
             Secret::Token(token.to_owned().into())
         }
@@ -87,16 +82,8 @@ fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
             user: user.to_owned(),
             password: password.to_owned().into(),
         },
-        (_, _, Some(_)) => {
-            return Err(Error::config(format!("{TOKEN} is set, and a name or password, too"))
-                .with_hint(format!("Set {USERNAME} and {PASSWORD}, or {TOKEN}.")));
-        }
-        _ => {
-            return Err(
-                Error::config(format!("of {USERNAME} and {PASSWORD}, one is set and the other is not"))
-                    .with_hint("Set both."),
-            );
-        }
+        (_, _, Some(_)) => return Err(CredentialsError::TokenAndPassword),
+        _ => return Err(CredentialsError::HalfPassword),
     };
     Ok(Some(Credentials::new(secret, "the environment")))
 }
@@ -104,7 +91,7 @@ fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agenthost_core::error::ErrorClass;
+    use agenthost_core::error::{Classify as _, ErrorClass};
 
     pub(super) fn env(vars: &[(&str, &str)]) -> Env {
         let vars = vars
@@ -145,7 +132,7 @@ mod tests {
         ] {
             let error = from_variables(&env(vars), "r.example").unwrap_err();
             assert_eq!(error.class(), ErrorClass::Config);
-            let text = format!("{error:?}");
+            let text = format!("{error:?} {error}");
             assert!(
                 text.contains("AGENTHOST_REGISTRY") && !text.contains("s3cret"),
                 "{text}"

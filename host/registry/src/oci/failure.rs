@@ -7,17 +7,17 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode};
 
 use super::wire::Wire;
-use agenthost_core::error::{Error, Result};
+use crate::error::{OciError, OciProblem};
 
 /// The maximum number of bytes read of an error's body.
 const MAX_COMPLAINT: u64 = 64 << 10;
 
 impl Wire {
     /// Returns the error for an unsuccessful response.
-    pub(super) async fn refused(&self, response: Response, what: &str) -> Error {
+    pub(super) async fn refused(&self, response: Response, what: &str) -> OciError {
         let status = response.status();
         let html = is_html(response.headers());
-        let retry = response
+        let retry_after = response
             .headers()
             .get(reqwest::header::RETRY_AFTER)
             .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -26,38 +26,28 @@ impl Wire {
             .read(response, MAX_COMPLAINT, "the answer")
             .await
             .unwrap_or_default();
-        let code = complaint(&body).map(|code| format!(" ({code})")).unwrap_or_default();
+        let code = complaint(&body);
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                self.http.no_login(&self.credentials, &format!("{status}{code}"))
+                let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
+                self.http.no_login(&self.credentials, format!("{status}{code}"))
             }
             _ if html || body.trim_ascii_start().starts_with(b"<") => self.http.nonsense("a web page"),
-            StatusCode::NOT_FOUND => self
-                .http
-                .wrong(&format!("the registry has no {what}{code}"))
-                .with_hint("It has lost it, or this part of it is not for you; ask its operator."),
-            StatusCode::TOO_MANY_REQUESTS => {
-                let wait = retry.map_or_else(|| "a while".to_owned(), |seconds| format!("{seconds} s"));
-                self.http
-                    .wrong("the registry has had too many requests")
-                    .with_hint(format!(
-                        "Wait {wait} and try again; some registries allow more to those who log in."
-                    ))
-            }
-            _ => self
-                .http
-                .wrong(&format!(
-                    "the registry answers {status}{code} where {what} was asked for"
-                ))
-                .with_hint(match status.is_server_error() {
-                    true => "The registry is in trouble; try again later, or tell its operator.",
-                    false => "The registry does not take what this version sends; tell its operator what it said.",
-                }),
+            StatusCode::NOT_FOUND => self.http.error(OciProblem::Missing {
+                what: what.to_owned(),
+                code,
+            }),
+            StatusCode::TOO_MANY_REQUESTS => self.http.error(OciProblem::TooManyRequests { retry_after }),
+            _ => self.http.error(OciProblem::Status {
+                status,
+                code,
+                what: what.to_owned(),
+            }),
         }
     }
 
     /// Checks that a response with status 404 comes from a registry; a web page with that status is an error.
-    pub(super) async fn missing(&self, response: Response) -> Result<()> {
+    pub(super) async fn missing(&self, response: Response) -> Result<(), OciError> {
         let html = is_html(response.headers());
         let body = self.http.read(response, MAX_COMPLAINT, "the answer").await?;
         match html || body.trim_ascii_start().starts_with(b"<") {

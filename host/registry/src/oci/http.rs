@@ -1,7 +1,4 @@
-//! One registry as an HTTP server: its addresses, bounded reading, and the errors that say what it did.
-//!
-//! The registry's own words are not repeated: it could write anything there, including control characters and secrets
-//! that it received.
+//! One registry as an HTTP server: its client, its addresses, and bounded reading.
 
 use std::time::Duration;
 
@@ -11,7 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::{Host, Url};
 
 use super::credentials::Credentials;
-use agenthost_core::error::{Error, Result};
+use crate::error::{OciError, OciProblem, OciRequestError};
 
 /// The time limits of requests.
 #[derive(Debug, Clone, Copy)]
@@ -57,22 +54,24 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 }
 
 /// Returns the origin of a registry: over TLS, except on this machine.
-pub(super) fn origin(host: &str) -> Result<Url> {
+pub(super) fn origin(host: &str) -> Result<Url, OciRequestError> {
     // The registry docker.io is served from another host.
     let server = match host {
         "docker.io" | "index.docker.io" => "registry-1.docker.io",
         other => other,
     };
     let parse = |scheme: &str| {
-        Url::parse(&format!("{scheme}://{server}/"))
-            .map_err(|error| Error::usage(format!("`{}` is no host: {error}", host.escape_debug())))
+        Url::parse(&format!("{scheme}://{server}/")).map_err(|problem| OciRequestError::Host {
+            host: host.to_owned(),
+            problem,
+        })
     };
     let url = parse("https")?;
     if is_loopback(&url) { parse("http") } else { Ok(url) }
 }
 
 impl Http {
-    pub(super) fn new(host: &str, repository: &str, bounds: Bounds) -> Result<Self> {
+    pub(super) fn new(host: &str, repository: &str, bounds: Bounds) -> Result<Self, OciRequestError> {
         let base = origin(host)?;
         let local = base.scheme() == "http";
         if rustls::crypto::CryptoProvider::get_default().is_none() {
@@ -91,9 +90,8 @@ impl Http {
             // A registry on this machine must work without installed root certificates.
             builder = builder.no_proxy().tls_certs_only([]);
         }
-        let client = builder.build().map_err(|error| {
-            Error::host(format!("no HTTPS client: {}", root_cause(&error)))
-                .with_hint("Install the system's root certificates (the package is usually called ca-certificates).")
+        let client = builder.build().map_err(|error| OciRequestError::Client {
+            cause: root_cause(&error),
         })?;
         Ok(Self {
             client,
@@ -116,16 +114,14 @@ impl Http {
     }
 
     /// Resolves an address that the registry points to, relative to `url`.
-    pub(super) fn follow(&self, url: &Url, text: &str) -> Result<Url> {
-        let next = url
-            .join(text)
-            .map_err(|_| self.wrong("the registry points to an address that is none"))?;
+    pub(super) fn follow(&self, url: &Url, text: &str) -> Result<Url, OciError> {
+        let next = url.join(text).map_err(|_| self.error(OciProblem::InvalidAddress))?;
         let local = next.scheme() == "http" && is_loopback(&next) && self.base.scheme() == "http";
         if next.scheme() != "https" && !local {
             let place = next.host_str().unwrap_or("nowhere");
-            return Err(self
-                .wrong(&format!("the registry points to {}://{place}, which is not safe", next.scheme()))
-                .with_hint("Plain HTTP is for this machine's own registries; tell the registry's operator that it has to name https."));
+            return Err(self.error(OciProblem::UnsafeAddress {
+                address: format!("{}://{place}", next.scheme()),
+            }));
         }
         Ok(next)
     }
@@ -136,10 +132,12 @@ impl Http {
     }
 
     /// Reads the body of a response, at most `limit` bytes.
-    pub(super) async fn read(&self, mut response: Response, limit: u64, what: &str) -> Result<Bytes> {
+    pub(super) async fn read(&self, mut response: Response, limit: u64, what: &str) -> Result<Bytes, OciError> {
         let too_large = || {
-            Error::denied(format!("{}: {what} has more than {limit} bytes", self.place()))
-                .with_hint("The registry is broken or hostile; nothing was kept.")
+            self.error(OciProblem::TooLarge {
+                what: what.to_owned(),
+                limit,
+            })
         };
         if response.content_length().is_some_and(|length| length > limit) {
             return Err(too_large());
@@ -164,56 +162,45 @@ impl Http {
         }
     }
 
-    /// Returns the error that the registry cannot be used, because of `why`.
-    pub(super) fn wrong(&self, why: &str) -> Error {
-        Error::plugin(format!("{}: {why}", self.place()))
-    }
-
-    pub(super) fn nonsense(&self, what: &str) -> Error {
-        self.wrong(&format!(
-            "{} answers with {what}, not as an OCI registry does",
-            self.host
-        ))
-        .with_hint("Check the address; a proxy or a login page in between is a usual cause, too.")
-    }
-
-    pub(super) fn no_login(&self, credentials: &Credentials, why: &str) -> Error {
-        let host = &self.host;
-        let hint = format!(
-            "Log in with `docker login {host}`, or set AGENTHOST_REGISTRY={host} with AGENTHOST_REGISTRY_USERNAME and \
-             AGENTHOST_REGISTRY_PASSWORD, or with AGENTHOST_REGISTRY_TOKEN."
-        );
-        match credentials.source() {
-            Some(source) => self.wrong(&format!(
-                "the registry does not let in who logs in as {source} says: {why}"
-            )),
-            None => self.wrong(&format!("the registry wants a login: {why}")),
+    /// Returns the error about this repository.
+    pub(super) fn error(&self, problem: OciProblem) -> OciError {
+        OciError {
+            at: self.place(),
+            problem,
         }
-        .with_hint(hint)
     }
 
-    pub(super) fn slow(&self, limit: Duration) -> Error {
-        self.wrong(&format!("no answer from {} within {limit:?}", self.host))
-            .with_hint("The registry or the way to it is slow; try again.")
+    pub(super) fn nonsense(&self, answer: &'static str) -> OciError {
+        let host = self.host.clone();
+        self.error(OciProblem::NotRegistry { host, answer })
     }
 
-    pub(super) fn broken(&self, error: &reqwest::Error) -> Error {
-        let host = &self.host;
-        let cause = root_cause(error);
+    pub(super) fn no_login(&self, credentials: &Credentials, reason: String) -> OciError {
+        self.error(OciProblem::Login {
+            host: self.host.clone(),
+            used: credentials.source().map(str::to_owned),
+            reason,
+        })
+    }
+
+    pub(super) fn slow(&self, limit: Duration) -> OciError {
+        let host = self.host.clone();
+        self.error(OciProblem::Slow { host, limit })
+    }
+
+    pub(super) fn broken(&self, error: &reqwest::Error) -> OciError {
+        let (host, cause) = (self.host.clone(), root_cause(error));
         if error.is_timeout() {
             return self.slow(self.bounds.connect);
         }
-        if error.is_connect() {
-            let hint = match self.base.scheme() {
-                "http" => format!("Is the registry running, and is {host} its address?"),
-                _ => format!(
-                    "Is the registry up, is {host} its address, and does it speak https? Plain HTTP is for loopback alone."
-                ),
-            };
-            return self.wrong(&format!("no connection to {host}: {cause}")).with_hint(hint);
-        }
-        self.wrong(&format!("the connection to {host} broke: {cause}"))
-            .with_hint("Try again; a transfer goes on where it stopped.")
+        self.error(match error.is_connect() {
+            true => OciProblem::Unreachable {
+                host,
+                cause,
+                plain: self.base.scheme() == "http",
+            },
+            false => OciProblem::Broken { host, cause },
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use url::form_urlencoded;
 
 use super::credentials::{Credentials, Secret, sensitive};
 use super::http::Http;
-use agenthost_core::error::Result;
+use crate::error::{OciError, OciProblem};
 
 /// The maximum size of a token server's response, in bytes.
 const MAX_TOKEN_ANSWER: u64 = 64 << 10;
@@ -79,7 +79,7 @@ pub(super) async fn log_in(
     credentials: &Credentials,
     challenges: &[Challenge],
     push: bool,
-) -> Result<Option<Granted>> {
+) -> Result<Option<Granted>, OciError> {
     for challenge in challenges {
         match (challenge, credentials.secret()) {
             (Challenge::Basic, Some(Secret::Password { user, password })) => {
@@ -110,7 +110,7 @@ async fn token(
     realm: &str,
     service: Option<&str>,
     push: bool,
-) -> Result<HeaderValue> {
+) -> Result<HeaderValue, OciError> {
     let secret = credentials.secret();
     let mut url = http.follow(&http.base, realm)?;
     let actions = if push { "pull,push" } else { "pull" };
@@ -139,7 +139,8 @@ async fn token(
         }
     };
     if let Some(Secret::Password { user, password }) = secret {
-        let header = basic(user, password).ok_or_else(|| http.no_login(credentials, "the password cannot be sent"))?;
+        let header = basic(user, password)
+            .ok_or_else(|| http.no_login(credentials, "the password cannot be sent".to_owned()))?;
         request = request.header(AUTHORIZATION, header);
     }
     let response = timeout(http.bounds.silence, request.send())
@@ -148,13 +149,13 @@ async fn token(
         .map_err(|error| http.broken(&error))?;
     let status = response.status();
     if matches!(status.as_u16(), 400 | 401 | 403) {
-        return Err(http.no_login(credentials, &format!("its token server answers {status}")));
+        return Err(http.no_login(credentials, format!("its token server answers {status}")));
     }
     if !status.is_success() {
-        return Err(http.wrong(&format!("the registry's token server answers {status}")));
+        return Err(http.error(OciProblem::TokenStatus { status }));
     }
     let body = http.read(response, MAX_TOKEN_ANSWER, "the token").await?;
-    let nonsense = || http.wrong("the registry's token server gives no token");
+    let nonsense = || http.error(OciProblem::NoToken);
     let answer: TokenResponse = serde_json::from_slice(&body).map_err(|_| nonsense())?;
     let token = answer.token.or(answer.access_token).ok_or_else(nonsense)?;
     sensitive(&format!("Bearer {token}")).ok_or_else(nonsense)

@@ -21,7 +21,7 @@ use url::Url;
 use super::credentials::Credentials;
 use super::http::{Bounds, Http};
 use super::login::{self, Granted};
-use agenthost_core::error::Result;
+use crate::error::{OciError, OciProblem, OciRequestError};
 
 /// The maximum number of redirects of one request.
 const MAX_REDIRECTS: usize = 5;
@@ -84,7 +84,12 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(host: &str, repository: &str, credentials: Credentials, bounds: Bounds) -> Result<Self> {
+    pub(super) fn new(
+        host: &str,
+        repository: &str,
+        credentials: Credentials,
+        bounds: Bounds,
+    ) -> Result<Self, OciRequestError> {
         Ok(Self {
             http: Http::new(host, repository, bounds)?,
             credentials,
@@ -93,7 +98,7 @@ impl Wire {
     }
 
     /// Sends a request, logs in if required, and follows redirects of requests that only read.
-    pub(super) async fn send(&self, call: &Call) -> Result<Response> {
+    pub(super) async fn send(&self, call: &Call) -> Result<Response, OciError> {
         let mut url = call.url.clone();
         let mut logged_in = false;
         let mut hops = 0;
@@ -132,20 +137,16 @@ impl Wire {
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             let reads = call.method == Method::GET || call.method == Method::HEAD;
             let Some(location) = location.filter(|_| reads) else {
-                return Err(self
-                    .http
-                    .wrong(&format!("the registry answers a {} with a redirect", call.method))
-                    .with_hint("Use the address that it is redirected to, if that is a registry."));
+                return Err(self.http.error(OciProblem::RedirectedWrite {
+                    method: call.method.to_string(),
+                }));
             };
             hops += 1;
             if hops > MAX_REDIRECTS {
-                return Err(self
-                    .http
-                    .wrong(&format!(
-                        "more than {MAX_REDIRECTS} redirects, the last to {}",
-                        shown(&url)
-                    ))
-                    .with_hint("The registry is set up wrong; tell its operator."));
+                return Err(self.http.error(OciProblem::TooManyRedirects {
+                    limit: MAX_REDIRECTS,
+                    last: shown(&url),
+                }));
             }
             url = self.http.follow(&url, location)?;
         }
