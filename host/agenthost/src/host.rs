@@ -188,7 +188,8 @@ struct SubAgent {
 impl LoadedPlugin {
     /// Checks that `json` is a valid input of this plugin.
     pub fn check_input(&self, json: &serde_json::Value) -> Result<()> {
-        self.code.input(json).map(|_| ())
+        self.code.input(json)?;
+        Ok(())
     }
 
     /// Returns a small input of the right type.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::output::Printer;
 use super::{Global, cache_dir, host_with, open_journal};
 use agenthost::config::{BodyRetention, Config, Env};
-use agenthost::error::{Error, ErrorClass, Result};
+use agenthost::error::{Error, ErrorClass, Result, with_causes};
 use agenthost::host::{Host, LoadedPlugin};
 use agenthost::journal::Journal;
 use agenthost::journal::cassette::compare::{Change, Kind};
@@ -153,7 +153,7 @@ pub(super) async fn play(
         Err(error) if error.class() == ErrorClass::Input => {
             return Ok(Played {
                 now: None,
-                changes: vec![Change::new(Kind::Input, error.to_string())],
+                changes: vec![Change::new(Kind::Input, with_causes(&error))],
                 report: None,
             });
         }
@@ -173,7 +173,7 @@ pub(super) async fn play(
 pub(super) fn too_low(dir: &Path, plugin: &Plugin) -> Vec<String> {
     let cassettes = match cassette::of_plugin(dir) {
         Ok(cassettes) => cassettes,
-        Err(error) => return vec![error.to_string()],
+        Err(error) => return vec![with_causes(&error)],
     };
     let declared = plugin.manifest.as_ref().map(|manifest| manifest.limits.clone());
     let declared = serde_json::from_value(declared.unwrap_or_default().into());

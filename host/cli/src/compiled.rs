@@ -9,7 +9,7 @@ use super::output::Printer;
 use super::progress::Progress;
 use super::table::thousands;
 use agenthost::config::{Config, Env};
-use agenthost::error::Result;
+use agenthost::error::{Error, Result};
 use agenthost::plugin::Plugin;
 use agenthost::sandbox::{Compilation, Compile, CompileLimits, Compiler, Settings};
 
@@ -48,7 +48,7 @@ pub(super) fn check(
     });
     let compiled = compiler.and_then(|compiler| compiler.check(bytes, &plugin.digest));
     waiting.finish();
-    compiled.map_err(|error| error.context(&plugin.id.to_string()))
+    compiled.map_err(|error| Error::from(error).context(&plugin.id.to_string()))
 }
 
 /// Returns a phrase such as `in 1.2 s with 85 MiB of memory`.

@@ -14,7 +14,7 @@ use super::terminal::{Style, Styled, indented};
 use super::{Global, cache_dir, registry};
 use agenthost::config::trust::crates::CrateBuild;
 use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
-use agenthost::error::{Error, Result, with_causes};
+use agenthost::error::{Error, ErrorClass, Result, with_causes};
 use agenthost::gate::{self, Holder, Sharing};
 use agenthost::host::Host;
 use agenthost::limits::{LimitKind, units};
@@ -168,10 +168,10 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
     report.add("configuration", CheckStatus::Ok, found, None);
 
     let own = PriceTable::of(config);
-    let wrong_price = own.as_ref().err().map(Error::to_string);
-    let (prices, state, hint) = match &own {
+    let wrong_price = own.as_ref().err().map(|error| with_causes(error));
+    let (prices, state, advice) = match &own {
         Ok(prices) => (prices, CheckStatus::Ok, None),
-        Err(error) => (&PriceTable::builtin(), CheckStatus::Fail, error.hint()),
+        Err(error) => (&PriceTable::builtin(), CheckStatus::Fail, hint(error)),
     };
     for (name, chain) in config.models() {
         models(report, config, prices, name, chain);
@@ -183,7 +183,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
         };
         format!("{first}the embedded table of {}", prices.as_of())
     });
-    report.add("prices", state, found, hint);
+    report.add("prices", state, found, advice.as_deref());
     if config.is_offline_default() {
         report.add(
             "models",
@@ -224,7 +224,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
             );
         }
         // Reported already.
-        Err(error) if Some(error.to_string()) == wrong_price => {}
+        Err(error) if wrong_price.is_some() && error.class() == ErrorClass::Config => {}
         Err(error) => report.failed("sandbox", &error),
     }
     match cache_dir(env) {

@@ -14,7 +14,7 @@ use super::registry::{limits, models};
 use super::table::thousands;
 use super::terminal::{Styled, indented};
 use agenthost::config::Env;
-use agenthost::error::Result;
+use agenthost::error::{Error, Result};
 use agenthost::host::PluginSource;
 use agenthost::plugin::{Import, Plugin, Provenance};
 use agenthost::printable::{json as json_text, one_line};
@@ -55,8 +55,8 @@ pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer
         }
     };
     let plugin = Plugin::read(&bytes).map_err(|error| match &file {
-        Some(file) => error.at(file),
-        None => error.context(&args.plugin),
+        Some(file) => Error::from(error).at(file),
+        None => Error::from(error).context(&args.plugin),
     })?;
     let compiled = match args.check {
         true => Some(compiled::check(&plugin, &bytes, &global.config(env)?, env, printer)?),

@@ -51,6 +51,7 @@ use std::sync::Arc;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::fmt::format::FmtSpan;
 
+use self::hints::hint;
 use self::output::Printer;
 use agenthost::config::{BodyRetention, Config, Env};
 use agenthost::error::{Error, Result};
@@ -298,7 +299,7 @@ fn open_journal(config: &Config, global: &Global, env: &Env) -> Result<Option<Ar
         return Ok(None);
     };
     let journal = Sqlite::open(&path).map_err(|error| {
-        let own = error.hint().map(|own| format!("{}. ", own.trim_end_matches('.')));
+        let own = hint(&error).map(|own| format!("{}. ", own.trim_end_matches('.')));
         error.with_hint(format!(
             "{}To run without a journal, write `enabled = false` under [journal]; such a run cannot be resumed.",
             own.unwrap_or_default()

@@ -60,7 +60,7 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
         false => path,
     };
     let bytes = agenthost::plugin::read(&path)?;
-    let plugin = Plugin::read(&bytes).map_err(|error| error.at(&path))?;
+    let plugin = Plugin::read(&bytes).map_err(|error| Error::from(error).at(&path))?;
     agenthost::plugin::refuse(&plugin.id.name, &plugin.imports, true, None)?;
     let compiled = compiled::check(&plugin, &bytes, &global.config(env)?, env, printer)?;
     let (name, version) = identity(&plugin)?;

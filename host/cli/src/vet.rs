@@ -164,7 +164,7 @@ async fn find(args: &Args, project: &Project, env: &Env, printer: &Printer) -> R
     let read = |path: &Path| -> Result<Subject> {
         let bytes = agenthost::plugin::read(path)?;
         Ok(Subject {
-            plugin: Plugin::read(&bytes).map_err(|error| error.at(path))?,
+            plugin: Plugin::read(&bytes).map_err(|error| Error::from(error).at(path))?,
             signatures: signatures_beside(path)?,
             bytes,
         })

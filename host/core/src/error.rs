@@ -135,7 +135,9 @@ fn chain<'a>(first: Option<&'a (dyn StdError + 'static)>) -> impl Iterator<Item 
 pub struct Error {
     class: ErrorClass,
     message: String,
-    hint: Option<String>,
+    /// The hint of the typed error.
+    own_hint: Option<String>,
+    added_hint: Option<String>,
     cause: Cause,
 }
 
@@ -153,7 +155,8 @@ impl Error {
         Self {
             class,
             message: message.into(),
-            hint: None,
+            own_hint: None,
+            added_hint: None,
             cause: Cause::None,
         }
     }
@@ -202,10 +205,10 @@ impl Error {
         self
     }
 
-    /// Adds the next step, as a sentence.
+    /// Sets the next step, as a sentence. It replaces the hint of the typed error.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.added_hint = Some(hint.into());
         self
     }
 
@@ -228,7 +231,13 @@ impl Error {
 
     /// The suggested next step, if there is one.
     pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
+        self.added_hint().or(self.own_hint.as_deref())
+    }
+
+    /// The hint that was set with [`with_hint`](Self::with_hint), and not by the typed error.
+    #[doc(hidden)]
+    pub fn added_hint(&self) -> Option<&str> {
+        self.added_hint.as_deref()
     }
 
     /// Returns the error, or the nearest of its causes, in the type `E` of one crate.
@@ -260,7 +269,8 @@ impl<E: Classify> From<E> for Error {
         Self {
             class: error.class(),
             message: error.to_string(),
-            hint: error.hint(),
+            own_hint: error.hint(),
+            added_hint: None,
             cause: Cause::Typed(Box::new(error)),
         }
     }
@@ -334,6 +344,11 @@ mod tests {
             with_causes(&error),
             "no page 7",
             "the typed error is not a cause of itself"
+        );
+        let error = error.with_hint("Turn the page.");
+        assert_eq!(
+            (error.hint(), error.added_hint()),
+            (Some("Turn the page."), Some("Turn the page."))
         );
         let error = Error::from(BookError::Print(io::Error::other("no paper"))).at("a.txt".as_ref());
         assert_eq!((error.class(), error.hint()), (ErrorClass::Host, None));

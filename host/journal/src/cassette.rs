@@ -22,7 +22,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use agenthost_core::error::{Error, Result};
+use super::CassetteError;
 use agenthost_core::limits::{Limits, LimitsPatch};
 use agenthost_core::llm::{self, Allowance, CallError, Part, Stop, Usage};
 use agenthost_core::plain_file::{self, Links};
@@ -33,7 +33,6 @@ pub const FORMAT: u32 = 1;
 pub const DIR: &str = "cassettes";
 /// The maximum size of a cassette. A run of a thousand long calls takes about 20 MB.
 const MAX_BYTES: u64 = 64 << 20;
-const HINT: &str = "Mend the file, or record it anew: agenthost run PLUGIN --input … --record FILE";
 
 /// A recorded run with its expected result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -218,13 +217,16 @@ impl Cassette {
     /// # Errors
     ///
     /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input), with the file and the problem.
-    pub fn read(path: &Path) -> Result<Self> {
-        let wrong = |why: String| Error::input(why).at(path).with_hint(HINT);
-        let text = plain_file::read_text(path, Links::Follow, MAX_BYTES).map_err(|error| match error.kind() {
-            std::io::ErrorKind::FileTooLarge => wrong(format!("more than {} MiB", MAX_BYTES >> 20)),
-            _ => wrong(error.to_string()),
+    pub fn read(path: &Path) -> Result<Self, CassetteError> {
+        let owned = || path.to_owned();
+        let text = plain_file::read_text(path, Links::Follow, MAX_BYTES).map_err(|source| match source.kind() {
+            ErrorKind::FileTooLarge => CassetteError::TooLarge {
+                path: owned(),
+                most: MAX_BYTES,
+            },
+            _ => CassetteError::Read { path: owned(), source },
         })?;
-        Self::parse(&text).map_err(|why| wrong(format!("not a cassette: {why}")))
+        Self::parse(&text).map_err(|problem| CassetteError::Invalid { path: owned(), problem })
     }
 
     fn parse(text: &str) -> std::result::Result<Self, String> {
@@ -246,19 +248,22 @@ impl Cassette {
     /// # Errors
     ///
     /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host), naming the file.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).map_err(|error| Error::host(error.to_string()))?;
+    pub fn write(&self, path: &Path) -> Result<(), CassetteError> {
         // Written beside the target and renamed, so that no reader sees half of it.
         let beside = path.with_extension(format!("{}.part", std::process::id()));
         let written = (|| {
+            let text = serde_json::to_string_pretty(self)?;
             let mut file = std::fs::File::create(&beside)?;
             file.write_all(text.as_bytes())?;
             file.write_all(b"\n")?;
             std::fs::rename(&beside, path)
         })();
-        written.map_err(|error| {
+        written.map_err(|source| {
             let _ = std::fs::remove_file(&beside);
-            Error::host(format!("the cassette cannot be written: {error}")).at(path)
+            CassetteError::Write {
+                path: path.to_owned(),
+                source,
+            }
         })
     }
 
@@ -487,15 +492,18 @@ impl Reply {
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let crate_without_cassettes = dir.path();
 /// assert!(cassette::of_plugin(crate_without_cassettes)?.is_empty());
-/// # Ok::<(), agenthost_core::error::Error>(())
+/// # Ok::<(), agenthost_journal::CassetteError>(())
 /// ```
 ///
 /// # Errors
 ///
 /// As [`Cassette::read`], and if the directory cannot be read.
-pub fn of_plugin(dir: &Path) -> Result<Vec<(std::path::PathBuf, Cassette)>> {
+pub fn of_plugin(dir: &Path) -> Result<Vec<(std::path::PathBuf, Cassette)>, CassetteError> {
     let dir = dir.join(DIR);
-    let wrong = |error: std::io::Error| Error::input(error.to_string()).at(&dir).with_hint("Make it readable.");
+    let wrong = |source| CassetteError::ReadDirectory {
+        dir: dir.clone(),
+        source,
+    };
     let entries = match std::fs::read_dir(&dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

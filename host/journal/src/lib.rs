@@ -16,6 +16,7 @@
 //! Left out: the meaning of a run. The journal does not interpret plugins, prices or limits.
 
 pub mod cassette;
+mod error;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -24,6 +25,8 @@ use std::fmt;
 use futures_util::future::BoxFuture;
 
 use agenthost_core::error::Result;
+
+pub use self::error::{CassetteError, DatabaseProblem, JournalError};
 
 /// The version of the format. A journal with a newer version is refused; one with an older version is upgraded when it
 /// is opened. Within a version, readers ignore unknown fields of bodies.

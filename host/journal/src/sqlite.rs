@@ -45,6 +45,7 @@ use tokio::sync::oneshot;
 use self::fault::Trouble;
 use self::writer::{Job, Writer};
 use super::{CallSpan, Journal, JournalEntry, Keep, Pruned, RunRecord, TaskRecord};
+use crate::error::JournalError;
 use agenthost_core::error::{Error, Result};
 
 /// A journal in an SQLite file.
@@ -130,7 +131,7 @@ impl Sqlite {
         let writer = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.serve(&queue))
-            .map_err(|error| Error::host("cannot start the thread of the journal").caused_by(error))?;
+            .map_err(|error| JournalError::Thread(error.into()))?;
         Ok(Self {
             path: path.to_owned(),
             reader: Mutex::new(reader),
@@ -152,13 +153,13 @@ impl Sqlite {
             .transaction()
             .map_err(Trouble::from)
             .and_then(|moment| what(&moment));
-        read.map_err(|trouble| trouble.at(&self.path))
+        Ok(read.map_err(|trouble| trouble.at(&self.path))?)
     }
 }
 
 /// Returns the error for a writer that has died.
 fn stopped(path: &Path) -> Error {
-    Error::host("the thread that writes the journal has died").at(path)
+    JournalError::WriterDied { path: path.to_owned() }.into()
 }
 
 impl Journal for Sqlite {

@@ -23,7 +23,7 @@ mod types;
 mod validation;
 mod wit;
 
-use agenthost_core::error::Error;
+use crate::error::ComponentError;
 use agenthost_core::weaken::{self, Defence};
 
 pub use self::code::code;
@@ -41,36 +41,24 @@ struct Bound {
 
 impl Bound {
     /// Returns an error if `count` exceeds the bound.
-    fn check(&self, count: u64) -> Result<(), Error> {
+    fn check(&self, count: u64) -> Result<(), ComponentError> {
         if count <= self.most || weaken::off(Defence::CompileBounds) {
             return Ok(());
         }
-        let count = match count {
-            u64::MAX => "countless".to_owned(),
-            count => thousands(count),
-        };
-        let (does, things, most) = (self.does, self.things, thousands(self.most));
-        Err(Error::plugin(format!("{does} {count} {things}; at most {most} are allowed")).with_hint(self.hint))
+        Err(ComponentError::OverBound {
+            subject: self.does,
+            count,
+            things: self.things,
+            most: self.most,
+            advice: self.hint,
+        })
     }
 
     /// Adds to a count, and returns an error if the sum exceeds the bound.
-    fn add(&self, count: &mut u64, more: u64) -> Result<(), Error> {
+    fn add(&self, count: &mut u64, more: u64) -> Result<(), ComponentError> {
         *count = count.saturating_add(more);
         self.check(*count)
     }
-}
-
-/// Formats a number with thousands separators: `1,073,741,824`.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 const LEAVE_OUT: &str = "Leave out what the plugin does not need, and build it in release mode.";
@@ -394,10 +382,3 @@ const ALL_LOCALS: Bound = Bound {
     things: "locals together",
     hint: LEAVE_OUT,
 };
-
-/// Returns the error for bytes that are not a component.
-#[doc(hidden)]
-pub fn broken(cause: &dyn std::fmt::Display) -> Error {
-    Error::plugin(format!("the component is broken: {cause}"))
-        .with_hint("The file may be truncated or damaged; build or download it again.")
-}

@@ -5,6 +5,7 @@
 
 mod cargo;
 mod crates;
+mod error;
 mod explain;
 mod flags;
 mod provenance;
@@ -25,19 +26,16 @@ use self::crates::{CrateNeed, Graph};
 use self::sections::{append_section, with_manifest};
 use self::tools::Tools;
 use super::manifest::Manifest;
-use super::{Import, Plugin, deps, embedded};
+use super::{Import, Plugin, PluginFileError, deps, embedded};
 use crate::types;
-use agenthost_core::error::{Error, Result};
 
+pub use self::error::{BuildError, CargoFailure};
 pub use self::flags::reproducibly;
 pub use self::reproduce::{Reproduction, reproduces};
 pub use self::rules::BuildRules;
 
 /// The compile target of plugins.
 pub const TARGET: &str = "wasm32-wasip2";
-
-const CDYLIB: &str =
-    "A plugin is a library: give it a src/lib.rs, and `crate-type = [\"cdylib\"]` under [lib] in its Cargo.toml.";
 
 /// The crate that has the same version as the contract's bindings.
 const SDK: &str = "agenthost-sdk";
@@ -63,18 +61,19 @@ pub struct Built {
 ///
 /// let built = build("plugins/competitor".as_ref())?;
 /// assert_eq!(Plugin::open(&built.path)?.id.name, "demo:competitor");
-/// # Ok::<(), agenthost_core::error::Error>(())
+/// # Ok::<(), agenthost_plugin::build::BuildError>(())
 /// ```
 ///
 /// A failed build returns an error with the reason and the next step:
 ///
 /// ```
+/// use agenthost_core::error::Classify as _;
 /// use agenthost_plugin::build::build;
 ///
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let empty = dir.path();
 /// let error = build(empty).unwrap_err();
-/// assert!(error.message().ends_with("no crate: it has no Cargo.toml"), "{error}");
+/// assert!(error.to_string().ends_with("not a crate: it has no Cargo.toml"), "{error}");
 /// assert!(error.hint().is_some_and(|hint| hint.starts_with("Give the directory")));
 /// ```
 ///
@@ -83,7 +82,7 @@ pub struct Built {
 /// Returns an error of class [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) if `dir` contains no
 /// crate, the WIT does not parse, the toolchain is incomplete, the crate does not build for [`TARGET`], or the code
 /// does not compile. The imports of the component are not checked here.
-pub fn build(dir: &Path) -> Result<Built> {
+pub fn build(dir: &Path) -> Result<Built, BuildError> {
     BuildRules::any().build(dir)
 }
 
@@ -99,13 +98,13 @@ pub fn build(dir: &Path) -> Result<Built> {
 /// if let Some(provenance) = Plugin::open(&built.path)?.provenance {
 ///     println!("{}", provenance.tools());
 /// }
-/// # Ok::<(), agenthost_core::error::Error>(())
+/// # Ok::<(), agenthost_plugin::build::BuildError>(())
 /// ```
 ///
 /// # Errors
 ///
 /// Same as [`build`].
-pub fn release(dir: &Path) -> Result<Built> {
+pub fn release(dir: &Path) -> Result<Built, BuildError> {
     BuildRules::any().release(dir)
 }
 
@@ -119,42 +118,35 @@ enum Form {
 
 /// Builds the crate in `dir` for the crates `above`, each of which needs the interface of the next. If `target` is
 /// given, it replaces the crate's own target directory.
-fn build_for(rules: &BuildRules, dir: &Path, above: &[PathBuf], form: Form, target: Option<&Path>) -> Result<Built> {
+fn build_for(
+    rules: &BuildRules,
+    dir: &Path,
+    above: &[PathBuf],
+    form: Form,
+    target: Option<&Path>,
+) -> Result<Built, BuildError> {
     // Normalizes the `.` of `agenthost build .`.
     let dir = &dir.components().collect::<PathBuf>();
     if !dir.is_dir() {
-        return Err(Error::plugin(format!("{}: no such directory", dir.display()))
-            .with_hint("Give a crate directory or a .wasm file that exists."));
+        return Err(BuildError::NoDirectory { dir: dir.clone() });
     }
     if !dir.join("Cargo.toml").is_file() {
-        return Err(
-            Error::plugin(format!("{}: no crate: it has no Cargo.toml", dir.display()))
-                .with_hint("Give the directory that holds the plugin's Cargo.toml, or a .wasm file."),
-        );
+        return Err(BuildError::NoManifest { dir: dir.clone() });
     }
     // This comes before any tool runs there: a project's toolchain file alone decides what runs as cargo.
     rules.check(dir)?;
     let tools = rules.tools();
     let mut notes = Vec::new();
     let package = package(tools, dir, target)?;
-    package.manifest.suggested().map_err(|why| {
-        Error::plugin(format!(
-            "{}: [package.metadata.agenthost.limits] in Cargo.toml: {why}",
-            dir.display()
-        ))
-        .with_hint(
-            "Write limits as under [limits] in agenthost.toml: tokens = 20_000, memory = \"32MiB\", timeout = \"1m\".",
-        )
+    package.manifest.suggested().map_err(|problem| BuildError::Limits {
+        dir: dir.clone(),
+        problem,
     })?;
     let mut circle = above.to_vec();
     circle.push(dir.canonicalize().unwrap_or_else(|_| dir.to_owned()));
     notes.extend(deps::copy(dir, &package.manifest.sub_agents, |below| {
         if below.canonicalize().is_ok_and(|below| circle.contains(&below)) {
-            return Err(
-                Error::plugin(format!("{}: it is a sub-agent of itself", below.display())).with_hint(
-                    "Break the circle in [package.metadata.agenthost.sub-agents]: of two plugins, one starts the other.",
-                ),
-            );
+            return Err(BuildError::Circle { dir: below.to_owned() });
         }
         Ok(build_for(rules, below, &circle, Form::Plain, target)?.path)
     })?);
@@ -172,22 +164,24 @@ fn build_for(rules: &BuildRules, dir: &Path, above: &[PathBuf], form: Form, targ
     if !output.status.success() {
         return Err(explain::failed(tools, dir, &package, &said));
     }
-    let artifact = artifact(&said, &package).ok_or_else(|| {
-        Error::plugin(format!(
-            "{}: the crate {} builds no component",
-            dir.display(),
-            package.name
-        ))
-        .with_hint(CDYLIB)
+    let artifact = artifact(&said, &package).ok_or_else(|| BuildError::NoComponent {
+        dir: dir.clone(),
+        package: package.name.clone(),
     })?;
-    let unreadable = |path: &Path, error: std::io::Error| Error::plugin(format!("{}: {error}", path.display()));
+    let unreadable = |path: &Path, source| BuildError::Result {
+        path: path.to_owned(),
+        source,
+    };
     let bytes = std::fs::read(&artifact).map_err(|error| unreadable(&artifact, error))?;
-    let plugin = Plugin::read(&bytes).map_err(|error| explain::no_plugin(dir, error))?;
+    let plugin = Plugin::read(&bytes).map_err(|source| BuildError::NotAPlugin {
+        dir: dir.clone(),
+        source,
+    })?;
     let blame = blame(tools, dir, &package, &plugin);
     notes.extend(threads(tools, dir, &package, &said));
     let sdk = sdk(&said);
     notes.extend(sdk.as_deref().and_then(other_version));
-    let mut bytes = with_manifest(bytes, &plugin, &package, sdk).map_err(|error| error.at(&artifact))?;
+    let mut bytes = with_manifest(bytes, &plugin, &package, sdk, &artifact)?;
     if form == Form::Release {
         let record = provenance::record(tools, dir, &package, &said)?;
         notes.extend(flags::leaks(&bytes, &places, &said));
@@ -297,16 +291,23 @@ fn crate_of(id: &str) -> (&str, &str) {
 /// # Errors
 ///
 /// Returns a plugin error if the file cannot be read or is not a plugin.
-pub fn wit(path: &Path) -> Result<String> {
+pub fn wit(path: &Path) -> Result<String, BuildError> {
     let bytes = super::read(path)?;
-    let plugin = Plugin::read(&bytes).map_err(|error| error.at(path))?;
+    let invalid = |source| PluginFileError::Invalid {
+        path: path.to_owned(),
+        source,
+    };
+    let plugin = Plugin::read(&bytes).map_err(invalid)?;
     let embedded = embedded::read(&bytes);
     if let Ok(Some(believed)) = embedded.believed(&plugin.task, &plugin.resolve, &plugin.run) {
         let texts: Vec<&str> = believed.text.files.iter().map(|(_, text)| text.trim_end()).collect();
         return Ok(texts.join("\n\n"));
     }
-    let unprinted = |error: String| Error::plugin(format!("{}: its WIT cannot be printed: {error}", path.display()));
-    let (resolve, world) = types::decode(&bytes)?;
+    let unprinted = |problem| BuildError::PrintWit {
+        path: path.to_owned(),
+        problem,
+    };
+    let (resolve, world) = types::decode(&bytes).map_err(invalid)?;
     let world = resolve.worlds.get(world).and_then(|world| world.package);
     let main = world.ok_or_else(|| unprinted("its world has no package".to_owned()))?;
     let others: Vec<_> = resolve
@@ -332,17 +333,13 @@ struct Package {
     manifest: Manifest,
 }
 
-fn package(tools: &Tools, dir: &Path, target: Option<&Path>) -> Result<Package> {
+fn package(tools: &Tools, dir: &Path, target: Option<&Path>) -> Result<Package, BuildError> {
     let output = run(tools
         .cargo(dir, target)
         .args(["metadata", "--no-deps", "--format-version", "1"]))?;
-    let wrong = |why: &str| {
-        Error::plugin(format!(
-            "{}: cargo cannot read the crate\n{}",
-            dir.display(),
-            why.trim_end()
-        ))
-        .with_hint("Mend what cargo says above; `cargo metadata` in that directory repeats it.")
+    let wrong = |why: &str| BuildError::Metadata {
+        dir: dir.to_owned(),
+        output: why.trim_end().to_owned(),
     };
     if !output.status.success() {
         return Err(wrong(&String::from_utf8_lossy(&output.stderr)));
@@ -389,17 +386,15 @@ fn package(tools: &Tools, dir: &Path, target: Option<&Path>) -> Result<Package> 
 }
 
 /// Reads `models = ["fast"]` under `[package.metadata.agenthost]`.
-fn models(dir: &Path, own: Option<&Value>) -> Result<Option<BTreeSet<String>>> {
+fn models(dir: &Path, own: Option<&Value>) -> Result<Option<BTreeSet<String>>, BuildError> {
     let Some(models) = own.and_then(|own| own.get("models")) else {
         return Ok(None);
     };
-    serde_json::from_value(models.clone()).map(Some).map_err(|_| {
-        Error::plugin(format!(
-            "{}: `models` under [package.metadata.agenthost] is no list of model names",
-            dir.join("Cargo.toml").display()
-        ))
-        .with_hint("Write the names that the plugin asks for, such as models = [\"fast\"].")
-    })
+    serde_json::from_value(models.clone())
+        .map(Some)
+        .map_err(|_| BuildError::Models {
+            manifest: dir.join("Cargo.toml"),
+        })
 }
 
 /// The component among the artifacts that cargo reports.
@@ -419,27 +414,23 @@ fn artifact(said: &Said, package: &Package) -> Option<PathBuf> {
 /// if build::install_target("plugins/competitor".as_ref())? {
 ///     println!("added the compile target {}", build::TARGET);
 /// }
-/// # Ok::<(), agenthost_core::error::Error>(())
+/// # Ok::<(), agenthost_plugin::build::BuildError>(())
 /// ```
-pub fn install_target(dir: &Path) -> Result<bool> {
+pub fn install_target(dir: &Path) -> Result<bool, BuildError> {
     add_target(&Tools::default(), dir)
 }
 
-fn add_target(tools: &Tools, dir: &Path) -> Result<bool> {
+fn add_target(tools: &Tools, dir: &Path) -> Result<bool, BuildError> {
     if has_target(tools, dir)? {
         return Ok(false);
     }
-    let by_hand = explain::by_hand();
     match tools.command("rustup", dir).args(["target", "add", TARGET]).output() {
         Ok(output) if output.status.success() => Ok(true),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(Error::plugin(format!(
-                "the compile target {TARGET} is missing and rustup cannot add it\n{said}"
-            ))
-            .with_hint(by_hand))
+            Err(BuildError::TargetMissing { rustup: Some(said) })
         }
-        Err(_) => Err(Error::plugin(format!("the compile target {TARGET} is missing")).with_hint(by_hand)),
+        Err(_) => Err(BuildError::TargetMissing { rustup: None }),
     }
 }
 
@@ -456,11 +447,11 @@ fn add_target(tools: &Tools, dir: &Path) -> Result<bool> {
 /// # Ok(())
 /// # }
 /// ```
-pub fn target_installed(dir: &Path) -> Result<bool> {
+pub fn target_installed(dir: &Path) -> Result<bool, BuildError> {
     has_target(&Tools::default(), dir)
 }
 
-fn has_target(tools: &Tools, dir: &Path) -> Result<bool> {
+fn has_target(tools: &Tools, dir: &Path) -> Result<bool, BuildError> {
     let path = tools.rustc(dir, &["--print", "target-libdir", "--target", TARGET])?;
     // For an unknown target the compiler prints nothing.
     Ok(!path.trim().is_empty() && Path::new(path.trim()).is_dir())
@@ -473,20 +464,22 @@ fn has_target(tools: &Tools, dir: &Path) -> Result<bool> {
 /// use agenthost_plugin::build;
 ///
 /// assert!(build::tool_version("cargo", Path::new("/"))?.starts_with("cargo "));
-/// # Ok::<(), agenthost_core::error::Error>(())
+/// # Ok::<(), agenthost_plugin::build::BuildError>(())
 /// ```
 ///
 /// # Errors
 ///
 /// Returns a plugin error if the tool cannot be run or fails; the latter includes its output.
-pub fn tool_version(tool: &str, dir: &Path) -> Result<String> {
+pub fn tool_version(tool: &str, dir: &Path) -> Result<String, BuildError> {
     let command = Tools::default().command(tool, dir).arg("--version").output();
-    let output = command.map_err(|error| no_tool(tool, &error))?;
+    let output = command.map_err(|error| no_tool(tool, error))?;
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     match output.status.success() {
         true => Ok(said(&output.stdout)),
-        false => Err(Error::plugin(format!("{tool} fails: {}", said(&output.stderr)))
-            .with_hint("See what it says; `rustup show` tells which toolchain is in use.")),
+        false => Err(BuildError::ToolFails {
+            tool: tool.to_owned(),
+            output: said(&output.stderr),
+        }),
     }
 }
 

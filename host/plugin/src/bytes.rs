@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use agenthost_core::error::Error;
+use crate::error::{ComponentError, CoreEnvironment, PluginFileError};
 use agenthost_core::plain_file::{self, Links};
 
 /// The maximum size of a plugin, in bytes. A component made by componentize-py, the largest in use, has 20 MB.
@@ -26,67 +26,49 @@ pub const MAX_PLUGIN_BYTES: u64 = 64 << 20;
 /// assert!(agenthost_plugin::read(dir.path()).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let error = |error: std::io::Error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                "Give a .wasm file or a crate directory that exists, or a plugin of agenthost.lock as NAMESPACE:NAME."
-            }
-            _ => "Make the file readable for this user.",
-        };
-        Error::plugin(format!("{}: {error}", path.display())).with_hint(hint)
-    };
+pub fn read(path: &Path) -> Result<Vec<u8>, PluginFileError> {
+    let owned = || path.to_owned();
+    let error = |source| PluginFileError::Read { path: owned(), source };
     let meta = std::fs::metadata(path).map_err(error)?;
     if !meta.is_file() {
-        return Err(Error::plugin(format!("{}: not a file", path.display()))
-            .with_hint("Give a .wasm file or a crate directory."));
+        return Err(PluginFileError::NotAFile { path: owned() });
     }
     if meta.len() > MAX_PLUGIN_BYTES {
-        let (size, limit) = (meta.len() >> 20, MAX_PLUGIN_BYTES >> 20);
-        return Err(Error::plugin(format!(
-            "{}: {size} MiB, and a plugin has at most {limit} MiB",
-            path.display()
-        ))
-        .with_hint("Build it in release mode and without debug information, or give the right file."));
+        return Err(PluginFileError::TooLarge {
+            path: owned(),
+            bytes: meta.len(),
+            most: MAX_PLUGIN_BYTES,
+        });
     }
     plain_file::read(path, Links::Follow, MAX_PLUGIN_BYTES).map_err(error)
 }
 
 /// Counts the parts of a component and returns the bytes that an instance of it holds, as
 /// [`structure`](super::bounds::structure) does. Returns an error that identifies `bytes` if they are not a component.
-pub(super) fn check(bytes: &[u8]) -> Result<u64, Error> {
-    const BUILD: &str = "Build it with `agenthost build`, or with `cargo build --release --target wasm32-wasip2`.";
-    match bytes {
-        [] => Err(Error::plugin("the file is empty").with_hint(BUILD)),
-        [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => super::bounds::structure(bytes),
-        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => {
-            let modules = core_imports(bytes);
-            let imports = |known: fn(&str) -> bool| modules.iter().any(|module| known(module));
-            let (what, target) = if imports(|module| module.starts_with("wasi_")) {
-                ("a core module for WASI preview 1", "wasm32-wasip1")
-            } else if imports(|module| module.contains("wbindgen") || module == "wbg") {
-                ("a core module for a web page", "wasm32-unknown-unknown")
-            } else {
-                (
-                    "a core WebAssembly module",
-                    "wasm32-unknown-unknown or another target without components",
-                )
-            };
-            let what = format!("{what}, not a component");
-            let hint =
-                format!("It was built for {target}; build it for wasm32-wasip2, for example with `agenthost build`.");
-            Err(Error::plugin(format!("the file is {what}")).with_hint(hint))
-        }
-        [b'\0', b'a', b's', b'm', ..] if bytes.len() >= 8 => {
-            Err(Error::plugin("the file is WebAssembly of a version that this host does not know").with_hint(BUILD))
-        }
-        _ if bytes.starts_with(b"\x7fELF") => Err(Error::plugin("the file is native code, not WebAssembly")
-            .with_hint("Precompiled plugins are never loaded; give the .wasm file.")),
-        _ if bytes.trim_ascii_start().starts_with(b"(") => {
-            Err(Error::plugin("the file is WebAssembly text, not a binary component").with_hint(BUILD))
-        }
-        _ => Err(Error::plugin("the file is not WebAssembly").with_hint(BUILD)),
-    }
+pub(super) fn check(bytes: &[u8]) -> Result<u64, ComponentError> {
+    Err(match bytes {
+        [] => ComponentError::Empty,
+        [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => return super::bounds::structure(bytes),
+        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => core_module(bytes),
+        [b'\0', b'a', b's', b'm', ..] if bytes.len() >= 8 => ComponentError::OtherVersion,
+        _ if bytes.starts_with(b"\x7fELF") => ComponentError::NativeCode,
+        _ if bytes.trim_ascii_start().starts_with(b"(") => ComponentError::Text,
+        _ => ComponentError::NotWasm,
+    })
+}
+
+/// Returns the error for a core module.
+pub(super) fn core_module(bytes: &[u8]) -> ComponentError {
+    let modules = core_imports(bytes);
+    let imports = |known: fn(&str) -> bool| modules.iter().any(|module| known(module));
+    let built_for = if imports(|module| module.starts_with("wasi_")) {
+        CoreEnvironment::Preview1
+    } else if imports(|module| module.contains("wbindgen") || module == "wbg") {
+        CoreEnvironment::Web
+    } else {
+        CoreEnvironment::Unknown
+    };
+    ComponentError::CoreModule { built_for }
 }
 
 /// The names of the modules that a core module imports from.

@@ -11,15 +11,15 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{bytes, embedded};
-use agenthost_core::error::{Error, Result};
+use crate::build::BuildError;
 
 /// Copies the WIT of every sub-agent that is declared with a path. Returns a note for each that was new or changed.
 /// `build` builds the component of a crate.
 pub(super) fn copy(
     dir: &Path,
     sub_agents: &BTreeMap<String, Value>,
-    build: impl Fn(&Path) -> Result<PathBuf>,
-) -> Result<Vec<String>> {
+    build: impl Fn(&Path) -> Result<PathBuf, BuildError>,
+) -> Result<Vec<String>, BuildError> {
     let mut notes = Vec::new();
     for (name, declared) in sub_agents {
         let path = declared.get("path").unwrap_or(declared).as_str();
@@ -37,7 +37,10 @@ pub(super) fn copy(
             true => of_crate(&wit, short),
             false => of_component(&source, short),
         };
-        let files = files.map_err(|error| error.context(&format!("sub-agent {name}")))?;
+        let files = files.map_err(|source| BuildError::SubAgent {
+            name: name.clone(),
+            source: Box::new(source),
+        })?;
         let mut changed = false;
         for (file, text) in files {
             changed |= write(&dir.join("wit").join("deps").join(file), &text)?;
@@ -50,7 +53,7 @@ pub(super) fn copy(
 }
 
 /// The files of a crate's `wit/`: its own package under `short`, its dependencies under their names there.
-fn of_crate(wit: &Path, short: &str) -> Result<Vec<(PathBuf, String)>> {
+fn of_crate(wit: &Path, short: &str) -> Result<Vec<(PathBuf, String)>, BuildError> {
     let mut files = Vec::new();
     for (name, text) in texts(wit)? {
         files.push((Path::new(short).join(name), text));
@@ -65,8 +68,7 @@ fn of_crate(wit: &Path, short: &str) -> Result<Vec<(PathBuf, String)>> {
         }
     }
     if files.is_empty() {
-        return Err(Error::plugin(format!("{} holds no .wit files", wit.display()))
-            .with_hint("Give the directory of the sub-agent's crate, or its .wasm file."));
+        return Err(BuildError::NoWit { dir: wit.to_owned() });
     }
     Ok(files)
 }
@@ -76,9 +78,10 @@ fn has_text(wit: &Path) -> bool {
     texts(wit).is_ok_and(|texts| !texts.is_empty())
 }
 
-fn texts(dir: &Path) -> Result<Vec<(String, String)>> {
-    let unreadable = |path: &Path, error: std::io::Error| {
-        Error::plugin(format!("{}: {error}", path.display())).with_hint("Give the directory of the sub-agent's crate.")
+fn texts(dir: &Path) -> Result<Vec<(String, String)>, BuildError> {
+    let unreadable = |path: &Path, source| BuildError::ReadSubAgent {
+        path: path.to_owned(),
+        source,
     };
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(|error| unreadable(dir, error))? {
@@ -99,11 +102,13 @@ fn texts(dir: &Path) -> Result<Vec<(String, String)>> {
 }
 
 /// The files embedded in a component. Their names are untrusted and therefore checked.
-fn of_component(file: &Path, short: &str) -> Result<Vec<(PathBuf, String)>> {
+fn of_component(file: &Path, short: &str) -> Result<Vec<(PathBuf, String)>, BuildError> {
     let found = embedded::read(&bytes::read(file)?);
     let Some(text) = found.wit().first() else {
-        return Err(Error::plugin(format!("{} has no WIT text embedded", file.display()))
-            .with_hint(format!("Copy the plugin's .wit files into wit/deps/{short} by hand.")));
+        return Err(BuildError::NoEmbeddedWit {
+            file: file.to_owned(),
+            short: short.to_owned(),
+        });
     };
     let plain = |name: &str| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -117,25 +122,25 @@ fn of_component(file: &Path, short: &str) -> Result<Vec<(PathBuf, String)>> {
     own.chain(deps)
         .map(|(parts, text)| match parts.iter().all(|part| plain(part)) {
             true => Ok((parts.iter().collect(), text.clone())),
-            false => Err(
-                Error::plugin(format!("{} embeds a file of the name {parts:?}", file.display()))
-                    .with_hint("The component is not to be trusted: names of WIT files are plain."),
-            ),
+            false => Err(BuildError::EmbeddedName {
+                file: file.to_owned(),
+                name: parts.into_iter().map(str::to_owned).collect(),
+            }),
         })
         .collect()
 }
 
 /// Writes a file if it differs. Returns true if it did.
-fn write(path: &Path, text: &str) -> Result<bool> {
+fn write(path: &Path, text: &str) -> Result<bool, BuildError> {
     if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(false);
     }
     let parent = path.parent().unwrap_or(path);
     fs::create_dir_all(parent)
         .and_then(|()| fs::write(path, text))
-        .map_err(|error| {
-            Error::plugin(format!("{}: {error}", path.display()))
-                .with_hint("The build keeps the sub-agents' WIT there.")
+        .map_err(|source| BuildError::WriteSubAgent {
+            path: path.to_owned(),
+            source,
         })?;
     Ok(true)
 }
@@ -143,6 +148,8 @@ fn write(path: &Path, text: &str) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PluginFileError;
+    use agenthost_core::error::{Classify as _, with_causes};
     use serde_json::json;
 
     fn put(path: PathBuf, text: &str) {
@@ -213,7 +220,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let declared = BTreeMap::from([("demo:sub".to_owned(), json!("nowhere"))]);
         let error = copy(dir.path(), &declared, |_| unreachable!()).unwrap_err();
-        assert!(error.to_string().starts_with("sub-agent demo:sub: "), "{error}");
+        assert!(with_causes(&error).starts_with("sub-agent demo:sub: "), "{error}");
         assert!(error.hint().is_some());
+        let BuildError::SubAgent { name, source } = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(name, "demo:sub");
+        assert!(
+            matches!(*source, BuildError::File(PluginFileError::Read { .. })),
+            "{source:?}"
+        );
     }
 }

@@ -3,7 +3,9 @@
 //! All imports are checked before linking, because a linker reports only the first missing one, and in Rust the first
 //! is often a consequence: one `TcpStream` makes the standard library import the file system before the sockets.
 
-use agenthost_core::error::Error;
+use std::fmt;
+
+use agenthost_core::error::{Classify, ErrorClass};
 
 /// An import of a plugin, by its effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,58 +182,103 @@ const OTHER_SDK: &str = concat!(
     ", or use an agenthost of the version of that SDK."
 );
 
-/// Returns one error that lists every refused import of `plugin` (`namespace:name`) with its cause, and the fix for the
-/// one that explains the rest. `files` is whether the plugin is granted a directory; `blame` names the crates that
-/// cause the imports, if a build has found them.
+/// The error for a plugin with imports that are not offered. Its text lists each with its likely cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ImportsRefused {
+    /// The plugin, as `namespace:name`.
+    pub plugin: String,
+    /// The refused imports, in the component's order.
+    pub imports: Vec<String>,
+    /// The crates that cause the imports, if a build has found them.
+    pub blame: Option<String>,
+}
+
+impl ImportsRefused {
+    /// Returns whether a granted directory would be enough to offer the import that explains the others.
+    pub fn is_about_files(&self) -> bool {
+        matches!(self.main().map(Import::classify), Some(Import::Files(_)))
+    }
+
+    /// Returns the import that explains the others: in Rust, sockets bring the file system along.
+    fn main(&self) -> Option<&str> {
+        self.sockets().or(self.imports.first()).map(String::as_str)
+    }
+
+    fn sockets(&self) -> Option<&String> {
+        self.imports.iter().find(|name| name.starts_with("wasi:sockets/"))
+    }
+}
+
+impl fmt::Display for ImportsRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.imports.iter().map(String::as_str).collect();
+        let list = listed(&names, |name| {
+            match (self.sockets(), name.starts_with("wasi:filesystem/")) {
+                (Some(_), true) => "comes with the sockets, in Rust's standard library",
+                _ => cause(name).0,
+            }
+        });
+        let imports = match names.len() {
+            1 => "1 import that is".to_owned(),
+            count => format!("{count} imports that are"),
+        };
+        write!(f, "the plugin has {imports} not offered:{list}")?;
+        match &self.blame {
+            Some(blame) => write!(f, "\n{blame}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ImportsRefused {}
+
+impl Classify for ImportsRefused {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Denied
+    }
+
+    fn hint(&self) -> Option<String> {
+        let mut cure = cause(self.main()?).1.to_owned();
+        if self.is_about_files() {
+            cure += &format!(
+                " Or grant it a directory: `dirs = [\"HOST::GUEST\"]` in [grants.\"{}\"].",
+                self.plugin
+            );
+        }
+        Some(cure)
+    }
+}
+
+/// Checks the imports of `plugin` (`namespace:name`). `files` is whether the plugin is granted a directory; `blame`
+/// names the crates that cause the imports, if a build has found them.
 ///
 /// ```
-/// use agenthost_core::error::ErrorClass;
 /// use agenthost_plugin::{Import, refuse};
 ///
 /// let sockets = Import::classify("wasi:sockets/tcp@0.2.6");
 /// let denied = refuse("demo:spider", &[sockets], false, None).unwrap_err();
-/// assert_eq!(denied.class(), ErrorClass::Denied);
-/// assert!(denied.message().contains("wasi:sockets/tcp@0.2.6"), "{denied}");
+/// assert_eq!(denied.imports, ["wasi:sockets/tcp@0.2.6"]);
 /// ```
 ///
 /// # Errors
 ///
-/// Returns an error of class [`ErrorClass::Denied`](agenthost_core::error::ErrorClass::Denied) if any of `imports` is
-/// refused.
-pub fn refuse(plugin: &str, imports: &[Import], files: bool, blame: Option<&str>) -> Result<(), Error> {
-    let refused: Vec<&str> = imports
-        .iter()
-        .filter(|import| match import {
-            Import::Refused(_) => true,
-            Import::Files(_) => !files,
-            _ => false,
-        })
-        .map(Import::name)
-        .collect();
-    let Some(first) = refused.first() else {
-        return Ok(());
-    };
-    let sockets = refused.iter().find(|name| name.starts_with("wasi:sockets/"));
-    let list = listed(&refused, |name| match (sockets, name.starts_with("wasi:filesystem/")) {
-        (Some(_), true) => "comes with the sockets, in Rust's standard library",
-        _ => cause(name).0,
+/// Returns one error for all imports that are refused.
+pub fn refuse(plugin: &str, imports: &[Import], files: bool, blame: Option<&str>) -> Result<(), ImportsRefused> {
+    let refused = imports.iter().filter(|import| match import {
+        Import::Refused(_) => true,
+        Import::Files(_) => !files,
+        _ => false,
     });
-    let count = refused.len();
-    let plural = if count == 1 {
-        "import that is"
-    } else {
-        "imports that are"
-    };
-    let first = sockets.unwrap_or(first);
-    let mut cure = cause(first).1.to_owned();
-    if matches!(Import::classify(first), Import::Files(_)) {
-        cure += &format!(
-            " Or grant it a directory: `dirs = [\"HOST::GUEST\"]` in [grants.\"{plugin}\"], or --dir HOST::GUEST where it \
-             is the plugin that is run."
-        );
+    let refused: Vec<_> = refused.map(|import| import.name().to_owned()).collect();
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Err(ImportsRefused {
+            plugin: plugin.to_owned(),
+            imports: refused,
+            blame: blame.map(str::to_owned),
+        }),
     }
-    let blame = blame.map(|blame| format!("\n{blame}")).unwrap_or_default();
-    Err(Error::denied(format!("the plugin has {count} {plural} not offered:{list}{blame}")).with_hint(cure))
 }
 
 /// Formats a line for each import; imports with the same cause are grouped, with the cause after the last of them.
@@ -326,7 +373,7 @@ mod tests {
             "the plugin has 1 import that is not offered:\n  \
              wasi:filesystem/types@0.2.6: the file system (std::fs, std::env::current_dir, or a crate that reads files)\n\
              hint: A plugin sees no files: take the content as part of the input. Or grant it a directory: \
-             `dirs = [\"HOST::GUEST\"]` in [grants.\"demo:reader\"], or --dir HOST::GUEST where it is the plugin that is run."
+             `dirs = [\"HOST::GUEST\"]` in [grants.\"demo:reader\"]."
         );
         let mut imports = ["wasi:filesystem/types@0.2.6", "wasi:filesystem/preopens@0.2.0"]
             .map(Import::classify)
@@ -334,7 +381,11 @@ mod tests {
         assert!(refuse("demo:reader", &imports, true, None).is_ok());
         imports.push(Import::classify("wasi:sockets/tcp@0.2.6"));
         let error = refuse("demo:reader", &imports, true, None).unwrap_err();
-        assert!(!error.message().contains("wasi:filesystem"), "{error}");
-        assert!(error.message().contains("has 1 import that is not offered"), "{error}");
+        assert_eq!(error.imports, ["wasi:sockets/tcp@0.2.6"]);
+        assert!(
+            error.to_string().contains("has 1 import that is not offered"),
+            "{error}"
+        );
+        assert!(!error.is_about_files());
     }
 }

@@ -12,8 +12,10 @@ pub mod bounds;
 pub mod build;
 mod bytes;
 mod contract;
+#[cfg(feature = "build")]
 mod deps;
 mod embedded;
+mod error;
 mod imports;
 pub mod manifest;
 pub mod provenance;
@@ -29,12 +31,11 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use wit_parser::{Function, Resolve, Type, TypeDefKind, WorldItem, WorldKey};
 
-use agenthost_core::error::{Error, Result};
+use self::types::ValueError;
 
-#[doc(hidden)]
-pub use self::bounds::broken;
 pub use self::bytes::{MAX_PLUGIN_BYTES, read};
-pub use self::imports::{Import, refuse};
+pub use self::error::{ComponentError, CoreEnvironment, InvalidDigest, PluginFileError};
+pub use self::imports::{Import, ImportsRefused, refuse};
 pub use self::manifest::Manifest;
 pub use self::provenance::Provenance;
 
@@ -68,14 +69,11 @@ impl Digest {
 }
 
 impl FromStr for Digest {
-    type Err = Error;
+    type Err = InvalidDigest;
 
     /// Parses `sha256:` and 64 lower-case hexadecimal digits.
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong = || {
-            Error::usage(format!("`{}` is no digest", text.escape_debug()))
-                .with_hint("Write sha256: and 64 lower-case hexadecimal digits.")
-        };
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        let wrong = || InvalidDigest { text: text.to_owned() };
         let hex = text.strip_prefix("sha256:").ok_or_else(wrong)?;
         let digits = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if hex.len() != 64 || !hex.bytes().all(digits) {
@@ -221,17 +219,19 @@ impl Plugin {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn read(bytes: &[u8]) -> Result<Self> {
+    pub fn read(bytes: &[u8]) -> Result<Self, ComponentError> {
         let instance_bytes = bytes::check(bytes)?;
         let (resolve, world) = match wit_component::decode(bytes) {
             Ok(wit_component::DecodedWasm::Component(resolve, world)) => (resolve, world),
             Ok(wit_component::DecodedWasm::WitPackage(..)) => {
-                return Err(Error::plugin("the file is a WIT package without code")
-                    .with_hint("Give the plugin's own .wasm file; this one only describes interfaces."));
+                return Err(ComponentError::WitPackage);
             }
-            Err(error) => return Err(broken(&error.root_cause())),
+            Err(error) => return Err(ComponentError::broken(error.root_cause())),
         };
-        let world = resolve.worlds.get(world).ok_or_else(|| broken(&"it has no world"))?;
+        let world = resolve
+            .worlds
+            .get(world)
+            .ok_or_else(|| ComponentError::broken("it has no world"))?;
         let (imports, sub_agents) = imports(&resolve, world)?;
         let (id, task, run) = Self::task(&resolve, world)?;
         check_types(&task, &resolve, &run)?;
@@ -299,8 +299,11 @@ impl Plugin {
     ///
     /// Returns an error of class [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) if the file cannot
     /// be read, is larger than [`MAX_PLUGIN_BYTES`], or is not a plugin.
-    pub fn open(path: &Path) -> Result<Self> {
-        Self::read(&bytes::read(path)?).map_err(|error| error.at(path))
+    pub fn open(path: &Path) -> Result<Self, PluginFileError> {
+        Self::read(&bytes::read(path)?).map_err(|source| PluginFileError::Invalid {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// Formats the function `run` and every type that it uses as WIT text, with docs if there are any.
@@ -309,24 +312,24 @@ impl Plugin {
     }
 
     /// Returns the JSON Schema of the input.
-    pub fn input_schema(&self) -> Result<Value> {
+    pub fn input_schema(&self) -> Result<Value, ValueError> {
         let input = self.interface.run.params.first().map(|param| param.ty);
         self.schema(input, "input")
     }
 
     /// Returns the JSON Schema of the output, or of its `ok` side if `run` returns a `result`.
-    pub fn output_schema(&self) -> Result<Value> {
+    pub fn output_schema(&self) -> Result<Value, ValueError> {
         self.schema(self.returns().0, "output")
     }
 
     /// Returns the JSON Schema of the plugin's error type; `null` if it has none.
-    pub fn error_schema(&self) -> Result<Value> {
+    pub fn error_schema(&self) -> Result<Value, ValueError> {
         self.schema(self.returns().1, "error")
     }
 
-    fn schema(&self, ty: Option<Type>, side: &str) -> Result<Value> {
+    fn schema(&self, ty: Option<Type>, side: &str) -> Result<Value, ValueError> {
         match ty {
-            Some(ty) => Ok(types::schema::schema(&self.interface.resolve, &ty, side)?),
+            Some(ty) => types::schema::schema(&self.interface.resolve, &ty, side),
             None => Ok(Value::Null),
         }
     }
@@ -345,8 +348,7 @@ impl Plugin {
     }
 
     /// Finds the only exported interface named `task`.
-    fn task(resolve: &Resolve, world: &wit_parser::World) -> Result<(PluginId, String, Function)> {
-        const SHAPE: &str = "A plugin's world exports one interface `task` of its own package: `world my-plugin { include agenthost:plugin/plugin@0.1.0; export task; }`.";
+    fn task(resolve: &Resolve, world: &wit_parser::World) -> Result<(PluginId, String, Function), ComponentError> {
         let mut exports = Vec::new();
         for (key, item) in &world.exports {
             let (WorldKey::Interface(id), WorldItem::Interface { .. }) = (key, item) else {
@@ -362,33 +364,22 @@ impl Plugin {
         let (task, interface) = match exports.as_slice() {
             [one] => one,
             [] => {
-                let others: Vec<_> = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
-                let exports = if others.is_empty() {
-                    "nothing".to_owned()
-                } else {
-                    others.join(", ")
-                };
-                return Err(Error::plugin(format!(
-                    "the component exports no interface `task`; it exports {exports}"
-                ))
-                .with_hint(SHAPE));
+                let exports = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
+                return Err(ComponentError::NoTask { exports });
             }
             several => {
-                let names: Vec<_> = several.iter().map(|(name, _)| name.as_str()).collect();
-                return Err(
-                    Error::plugin(format!("the component exports several tasks: {}", names.join(", ")))
-                        .with_hint(SHAPE),
-                );
+                let tasks = several.iter().map(|(name, _)| name.clone()).collect();
+                return Err(ComponentError::SeveralTasks { tasks });
             }
         };
         let package = interface
             .package
             .and_then(|package| resolve.packages.get(package))
-            .ok_or_else(|| Error::plugin("the interface `task` belongs to no package").with_hint(SHAPE))?;
-        let run = interface.functions.get("run").ok_or_else(|| {
-            Error::plugin(format!("the plugin's interface {task} has no function `run`"))
-                .with_hint("The interface `task` has one function: `run: async func(input: T) -> result<U, failure>`.")
-        })?;
+            .ok_or(ComponentError::NoPackage)?;
+        let run = interface
+            .functions
+            .get("run")
+            .ok_or_else(|| ComponentError::NoRun { task: task.clone() })?;
         let id = PluginId::of(package);
         Ok((id, task.clone(), run.clone()))
     }
@@ -439,7 +430,7 @@ impl Plugin {
 
 /// Returns the imports of a world, and among them the tasks of other plugins. An interface `task` of which only types
 /// are used starts nothing and is classified separately.
-fn imports(resolve: &Resolve, world: &wit_parser::World) -> Result<(Vec<Import>, Vec<SubAgentImport>)> {
+fn imports(resolve: &Resolve, world: &wit_parser::World) -> Result<(Vec<Import>, Vec<SubAgentImport>), ComponentError> {
     let (mut imports, mut sub_agents) = (Vec::new(), Vec::new());
     for key in world.imports.keys() {
         let import = resolve.name_world_key(key);
@@ -462,8 +453,7 @@ fn imports(resolve: &Resolve, world: &wit_parser::World) -> Result<(Vec<Import>,
         let run = interface.and_then(|interface| interface.functions.get("run"));
         let package = interface.and_then(|interface| resolve.packages.get(interface.package?));
         let (Some(run), Some(package)) = (run, package) else {
-            return Err(Error::plugin(format!("the plugin imports {import}, which has no function `run`"))
-                .with_hint("An interface `task` is the task of another plugin: `run: async func(input: T) -> result<U, failure>`."));
+            return Err(ComponentError::SubAgentWithoutRun { import });
         };
         imports.push(class);
         sub_agents.push(SubAgentImport {
@@ -477,20 +467,18 @@ fn imports(resolve: &Resolve, world: &wit_parser::World) -> Result<(Vec<Import>,
 
 /// Checks that `run` has one parameter, and that its types are plain values: handles to a running component have no
 /// form outside it.
-fn check_types(task: &str, resolve: &Resolve, run: &Function) -> Result<()> {
+fn check_types(task: &str, resolve: &Resolve, run: &Function) -> Result<(), ComponentError> {
     let [input] = run.params.as_slice() else {
-        let count = run.params.len();
-        return Err(
-            Error::plugin(format!("{task}: `run` takes {count} parameters instead of one")).with_hint(
-                "Put what the task needs into one record: `run: async func(input: T) -> result<U, failure>`.",
-            ),
-        );
+        return Err(ComponentError::Parameters {
+            task: task.to_owned(),
+            count: run.params.len(),
+        });
     };
     let sides = [(Some(&input.ty), "input"), (run.result.as_ref(), "output")];
     for (ty, side) in sides.into_iter().filter_map(|(ty, side)| Some((ty?, side))) {
-        types::schema::schema(resolve, ty, side).map_err(|error| {
-            Error::plugin(format!("{task}: {error}"))
-                .with_hint("A task takes and gives plain values; give what the resource holds instead of the resource.")
+        types::schema::schema(resolve, ty, side).map_err(|source| ComponentError::UnsupportedType {
+            task: task.to_owned(),
+            source,
         })?;
     }
     Ok(())

@@ -19,7 +19,7 @@ pub use self::names::{ReferenceError, StatementError};
 pub use self::oci::{CredentialsError, ManifestProblem, OciError, OciProblem, OciRequestError};
 pub use self::policy::{PolicyError, PolicyRule, Refusal};
 use agenthost_core::error::{Classify, Error, ErrorClass};
-use agenthost_plugin::Digest;
+use agenthost_plugin::{ComponentError, Digest};
 
 /// A plugin that cannot be found, fetched, accepted or admitted.
 ///
@@ -72,7 +72,15 @@ pub enum RegistryError {
     /// The plugin cannot be published or signed under its name and version.
     #[error(transparent)]
     Statement(#[from] StatementError),
-    /// The component is not a plugin, or another registry failed: an error of a type that this crate does not know.
+    /// The component is not a plugin.
+    #[error("{subject}")]
+    Component {
+        /// The plugin or its address.
+        subject: String,
+        /// The cause.
+        source: ComponentError,
+    },
+    /// Another implementation of [`Source`](crate::Source) failed.
     #[error(transparent)]
     Other(Error),
     /// No registry is configured for a namespace.
@@ -175,6 +183,11 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    pub(crate) fn component(subject: impl ToString, source: ComponentError) -> Self {
+        let subject = subject.to_string();
+        Self::Component { subject, source }
+    }
+
     /// Names the plugin or the place that the error is about.
     pub(crate) fn at(self, subject: impl ToString) -> Self {
         Self::At {
@@ -203,6 +216,7 @@ impl Classify for RegistryError {
             Self::Policy(error) => error.class(),
             Self::Vet(error) => error.class(),
             Self::Statement(error) => error.class(),
+            Self::Component { source, .. } => source.class(),
             Self::Other(error) => error.class(),
             Self::UnknownNamespace { .. } | Self::Registry { .. } => ErrorClass::Config,
             Self::NoRelease { .. }
@@ -226,6 +240,7 @@ impl Classify for RegistryError {
             Self::Policy(error) => return error.hint(),
             Self::Vet(error) => return error.hint(),
             Self::Statement(error) => return error.hint(),
+            Self::Component { source, .. } => return source.hint(),
             Self::Other(error) => return error.hint().map(str::to_owned),
             Self::At { source, .. } => return source.hint(),
             Self::Registry { source, .. } => return source.hint(),

@@ -308,7 +308,7 @@ impl Project {
             .cache
             .read(&locked.digest)
             .map_err(|error| RegistryError::Cache(error).at(format!("{} {}", locked.name, locked.version)))?;
-        let plugin = Plugin::read(&bytes).map_err(|error| RegistryError::Other(error).at(&locked.name))?;
+        let plugin = Plugin::read(&bytes).map_err(|source| RegistryError::component(&locked.name, source))?;
         locked.check(&plugin)?;
         let signatures = locked.signatures.iter().map(|digest| self.cache.signature(digest));
         Ok((plugin, bytes, signatures.collect::<Result<Vec<_>, _>>()?))

@@ -9,9 +9,8 @@ use wasmtime::component::{ComponentExportIndex, InstancePre, Type, Val};
 use super::fuel::FuelTank;
 use super::store::StoreData;
 use super::unseen::UnseenWork;
-use super::{End, Input, Returned};
+use super::{End, Input, InvalidInput, Returned};
 use crate::value;
-use agenthost_core::error::Error;
 use agenthost_core::failpoint;
 use agenthost_core::limits::LimitKind;
 
@@ -104,11 +103,12 @@ impl Code {
     }
 
     /// Converts JSON to an input of this plugin.
-    pub fn input(&self, json: &Value) -> Result<Input, Error> {
+    pub fn input(&self, json: &Value) -> Result<Input, InvalidInput> {
         value::from_json(&self.input, json, "input")
             .map(Input::new)
-            .map_err(|error| {
-                Error::input(error.to_string()).with_hint(format!("The input has this form: {}", self.sample_text()))
+            .map_err(|problem| InvalidInput {
+                problem,
+                sample: self.sample_text(),
             })
     }
 

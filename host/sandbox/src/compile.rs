@@ -20,9 +20,8 @@ use wasmtime::component::Component;
 
 use super::cache::{self, Cache};
 use super::engine::{Reservation, compiler};
-use super::{Machine, Settings, host_error, room};
-use agenthost_core::error::Error;
-use agenthost_plugin::{Digest, bounds};
+use super::{Machine, SandboxError, Settings, room};
+use agenthost_plugin::{ComponentError, Digest, bounds};
 
 pub use self::child::compile_and_exit;
 
@@ -138,13 +137,13 @@ pub struct Compiler {
 
 impl Compiler {
     /// Creates a compiler. It caches its results for a sandbox with the same settings.
-    pub fn new(settings: &Settings) -> Result<Self, Error> {
+    pub fn new(settings: &Settings) -> Result<Self, SandboxError> {
         let machine = Machine::read();
         let (slots, _) = machine.task_slots();
         let pooled = machine.can_reserve(slots.min(settings.max_tasks).max(room::LEVELS));
         let reservation = Reservation::new(pooled, settings.max_memory);
         let engine =
-            compiler(reservation).map_err(|error| host_error("cannot start the WebAssembly compiler", &error))?;
+            compiler(reservation).map_err(|error| SandboxError::engine("start the WebAssembly compiler", error))?;
         Ok(Self {
             engine,
             reservation,
@@ -160,7 +159,7 @@ impl Compiler {
     ///
     /// Returns an error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) for a plugin that cannot be
     /// compiled or exceeds a limit.
-    pub fn check(&self, bytes: &[u8], digest: &Digest) -> Result<Compilation, Error> {
+    pub fn check(&self, bytes: &[u8], digest: &Digest) -> Result<Compilation, SandboxError> {
         let source = Source {
             bytes,
             digest,
@@ -185,7 +184,7 @@ pub(super) fn compile(
     source: &Source<'_>,
     cache: Option<&Cache>,
     how: &Compile,
-) -> Result<(Component, Compilation), Error> {
+) -> Result<(Component, Compilation), SandboxError> {
     let start = Instant::now();
     let done = |component, cached, peak_memory| {
         let time = start.elapsed();
@@ -202,45 +201,28 @@ pub(super) fn compile(
         return Ok(done(known, true, None));
     }
     bounds::code(source.bytes)?;
-    match how {
+    let (image, peak_memory) = match how {
         Compile::InProcess => {
-            let component = Component::from_binary(engine, source.bytes)
-                .map_err(|error| too_large(&error).unwrap_or_else(|| agenthost_plugin::broken(&error.root_cause())))?;
-            if let Some(cache) = cache {
-                match component.serialize() {
-                    Ok(image) => cache.store(engine, source.digest, &image),
-                    Err(error) => tracing::warn!(%error, "compiled plugin cannot be cached"),
-                }
-            }
-            Ok(done(component, false, None))
+            let image = engine.precompile_component(source.bytes);
+            let image = image.map_err(|error| ComponentError::broken(error.root_cause()))?;
+            (image, None)
         }
         Compile::Child { program, limits } => {
             let compiled = parent::compile(program, *limits, reservation, source)?;
-            if let Some(cache) = cache {
-                cache.store(engine, source.digest, &compiled.image);
-            }
-            let component = cache::own_image(engine, &compiled.image).map_err(|error| {
-                if let Some(refused) = too_large(&error) {
-                    return refused;
-                }
-                Error::host(format!(
-                    "the compiler's result does not fit this host: {}",
-                    error.root_cause()
-                ))
-                .with_hint("Let the host compile with the program of its own version.")
-            })?;
-            Ok(done(component, false, compiled.peak_memory))
+            (compiled.image, compiled.peak_memory)
         }
+    };
+    let component = cache::own_image(engine, &image).map_err(|error| {
+        if error.chain().any(|cause| cause.is::<std::io::Error>()) {
+            return SandboxError::engine("load the compiled plugin", error);
+        }
+        // The plugin is valid, so a pool without room for it is the only reason left.
+        SandboxError::TooLarge {
+            problem: error.root_cause().to_string(),
+        }
+    })?;
+    if let Some(cache) = cache {
+        cache.store(engine, source.digest, &image);
     }
-}
-
-/// Returns the error for a component with more instances, memories or tables than a slot of the pool has room for.
-fn too_large(error: &wasmtime::Error) -> Option<Error> {
-    let of_pool = error
-        .chain()
-        .any(|cause| cause.to_string().contains("pooling allocator"));
-    of_pool.then(|| {
-        Error::plugin(format!("the plugin is too large for this host: {}", error.root_cause()))
-            .with_hint("Leave out what the plugin does not need, or build it from fewer modules.")
-    })
+    Ok(done(component, false, peak_memory))
 }

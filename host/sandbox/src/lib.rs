@@ -16,6 +16,7 @@ mod cache;
 mod code;
 mod compile;
 mod engine;
+mod error;
 mod files;
 mod fuel;
 mod hostcalls;
@@ -55,15 +56,15 @@ use self::memory::Refused;
 use self::room::Room;
 use self::store::{StoreData, TooMuchOpen};
 use self::turns::{EffectLost, GuestEnd};
-use agenthost_core::error::Error;
 use agenthost_core::failpoint;
 use agenthost_core::limits::LimitKind;
 use agenthost_core::llm::{Allowance, Ask, CallResult};
-use agenthost_plugin::Plugin;
+use agenthost_plugin::{ComponentError, Plugin};
 
 pub use self::code::Code;
 pub use self::compile::{Abandon, Stop, stop};
 pub use self::compile::{Compilation, Compile, CompileLimits, Compiler, compile_and_exit};
+pub use self::error::{InvalidInput, SandboxError};
 pub use self::files::{OpenDir, Quota};
 pub use self::machine::Machine;
 pub use self::memory::{KeptMemory, MemoryBound, MemorySource, RunMemory};
@@ -232,7 +233,7 @@ pub enum End {
 impl Sandbox {
     /// Creates the engine and reserves room for guests: a pool if the machine allows one, otherwise each guest
     /// allocates its own.
-    pub fn new(settings: &Settings) -> Result<Self, Error> {
+    pub fn new(settings: &Settings) -> Result<Self, SandboxError> {
         let machine = Machine::read();
         let (slots, bound) = machine.task_slots();
         let max_tasks = slots.min(settings.max_tasks).max(room::LEVELS);
@@ -255,12 +256,12 @@ impl Sandbox {
                 }
                 (
                     compiler(Reservation::AtMost(settings.max_memory))
-                        .map_err(|error| host_error("cannot start the WebAssembly engine", &error))?,
+                        .map_err(|error| SandboxError::engine("start the WebAssembly engine", error))?,
                     false,
                 )
             }
         };
-        let linker = link::linker(&engine).map_err(|error| host_error("cannot link the host functions", &error))?;
+        let linker = link::linker(&engine).map_err(|error| SandboxError::engine("link the host functions", error))?;
         Ok(Self {
             engine,
             linker,
@@ -317,7 +318,7 @@ impl Sandbox {
         sub_agents: &[&str],
         files: bool,
         stop: Option<&Stop>,
-    ) -> Result<Code, Error> {
+    ) -> Result<Code, SandboxError> {
         let source = compile::Source {
             bytes,
             digest: &plugin.digest,
@@ -333,17 +334,17 @@ impl Sandbox {
         let (run, input, returns) = self.signature(&component, &plugin.task)?;
         let mut linker = self.linker.clone();
         if files {
-            files::add_to_linker(&mut linker).map_err(|error| host_error("cannot link the file system", &error))?;
+            files::add_to_linker(&mut linker).map_err(|error| SandboxError::engine("link the file system", error))?;
         }
         for import in sub_agents {
             link::sub_agent(&mut linker, import)
-                .map_err(|error| host_error(&format!("cannot link {import}"), &error))?;
+                .map_err(|error| SandboxError::engine(format!("link {import}"), error))?;
         }
-        let pre = linker.instantiate_pre(&component).map_err(|error| {
-            Error::plugin(format!("the plugin does not fit this host: {}", error.root_cause())).with_hint(
-                "It was built against another version of agenthost:plugin; build it with the agenthost-sdk of this host's version.",
-            )
-        })?;
+        let pre = linker
+            .instantiate_pre(&component)
+            .map_err(|error| SandboxError::OtherContract {
+                problem: error.root_cause().to_string(),
+            })?;
         let error = returns.as_ref().map_or(ErrorShape::Own, ErrorShape::of);
         Ok(Code {
             unseen: unseen::UnseenWork::of(bytes),
@@ -363,9 +364,8 @@ impl Sandbox {
         &self,
         component: &Component,
         task: &str,
-    ) -> Result<(ComponentExportIndex, Type, Option<Type>), Error> {
-        const SHAPE: &str = "The interface `task` has one function: `run: async func(input: T) -> result<U, failure>`.";
-        let missing = || Error::plugin(format!("the plugin's interface {task} has no function `run`")).with_hint(SHAPE);
+    ) -> Result<(ComponentExportIndex, Type, Option<Type>), ComponentError> {
+        let missing = || ComponentError::NoRun { task: task.to_owned() };
         let ty = component.component_type();
         let Some(ComponentItem::ComponentInstance(interface)) =
             ty.get_export(&self.engine, task).map(|export| export.ty)
@@ -378,10 +378,10 @@ impl Sandbox {
         };
         let params: Vec<_> = run.params().map(|(_, ty)| ty).collect();
         let Ok([input]) = <[Type; 1]>::try_from(params) else {
-            let count = run.params().len();
-            return Err(
-                Error::plugin(format!("{task}: `run` takes {count} parameters instead of one")).with_hint(SHAPE),
-            );
+            return Err(ComponentError::Parameters {
+                task: task.to_owned(),
+                count: run.params().len(),
+            });
         };
         let output = run.results().next();
         let instance = component.get_export_index(None, task).ok_or_else(missing)?;
@@ -490,10 +490,7 @@ impl Sandbox {
             End::Exhausted(LimitKind::Size, too_much.to_string())
         } else if error.downcast_ref::<EffectLost>().is_some() {
             End::Host(error.root_cause().to_string())
-        } else if error
-            .chain()
-            .any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
-        {
+        } else if carried_too_much(error) {
             let limit = MAX_CALL_BYTES >> 20;
             End::Exhausted(
                 LimitKind::Size,
@@ -519,6 +516,14 @@ impl Sandbox {
             })
         }
     }
+}
+
+/// Returns whether a call carried more than [`MAX_CALL_BYTES`]. The engine's type for this error is private, so this is
+/// the only place that reads the text of an error; a test from outside fails if the text changes.
+fn carried_too_much(error: &wasmtime::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
 }
 
 fn time_up() -> End {
@@ -564,10 +569,6 @@ fn panic_message(log: &str) -> Option<String> {
         "panicked at {}",
         text.get(..text.floor_char_boundary(LONGEST)).unwrap_or(text)
     ))
-}
-
-fn host_error(what: &str, error: &wasmtime::Error) -> Error {
-    Error::host(format!("{what}: {error:#}"))
 }
 
 #[cfg(test)]

@@ -40,11 +40,11 @@ fn a_journal_that_cannot_be_made_or_read_stops_the_run_before_it_costs_anything(
     std::fs::create_dir(machine.cwd().join("directory.db")).unwrap();
     for (journal, said) in [
         ("file/journal.db", "the journal cannot be reached"),
-        ("/proc/journal.db", "cannot make the journal"),
+        ("/proc/journal.db", "cannot create the journal"),
         ("directory.db", "not a regular file"),
-        ("garbage.db", "this is no journal"),
+        ("garbage.db", "this is not a journal"),
         ("empty.db", "the journal is empty"),
-        ("other.db", "this is an SQLite file, but no journal"),
+        ("other.db", "this is an SQLite file, but not a journal"),
     ] {
         let before = std::fs::read(machine.cwd().join(journal)).ok();
         for args in [

@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use agenthost::error::Classify as _;
 use agenthost::plugin::{Plugin, build};
 use agenthost_tests::env::TestEnv;
 use agenthost_tests::guests::workspace;
@@ -68,14 +69,14 @@ fn a_directory_that_is_no_plugin_says_why() {
     for (dir, says) in [
         (
             "empty",
-            "no crate: it has no Cargo.toml\n\n\
-             hint: Give the directory that holds the plugin's Cargo.toml, or a .wasm file.\n",
+            "not a crate: it has no Cargo.toml\n\n\
+             hint: Give the directory that contains the plugin's Cargo.toml, or a .wasm file.\n",
         ),
         (
             "not-toml",
             "cargo cannot read the crate\n  \
              error: unclosed table, expected `]`\n   --> Cargo.toml:1:9\n    |\n  1 | [package\n    |         ^\n\n\
-             hint: Mend what cargo says above; `cargo metadata` in that directory repeats it.\n",
+             hint: Fix the error that cargo shows above; `cargo metadata` in that directory repeats it.\n",
         ),
         // The compiler's own words, once.
         (
@@ -86,7 +87,7 @@ fn a_directory_that_is_no_plugin_says_why() {
              |               ---   ^^^^^^^^^^^ expected `u32`, found `&str`\n    \
              |               |\n    \
              |               expected `u32` because of return type\n\n\
-             hint: Mend what the compiler says above and run the command again.\n",
+             hint: Fix the errors that the compiler shows above and run the command again.\n",
         ),
         (
             "no-cdylib",
@@ -139,7 +140,7 @@ fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
             "syntax",
             "package demo:x@0.1.0;\n\ninterface task {\n  run: async func(input strin) -> string;\n}\n",
             format!(
-                "expected ':', found an identifier{}hint: Mend the WIT at the place that is shown.\n",
+                "expected ':', found an identifier{}hint: Fix the WIT at the place that is shown.\n",
                 place(
                     "syntax",
                     "25",
@@ -152,7 +153,7 @@ fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
             "name",
             "package demo:x@0.1.0;\n\ninterface task {\n  run: async func(input: strin) -> string;\n}\n",
             format!(
-                "name `strin` does not exist{}hint: Mend the WIT at the place that is shown: the nearest name is `string`.\n",
+                "name `strin` does not exist{}hint: Fix the WIT at the place that is shown: the nearest name is `string`.\n",
                 place(
                     "name",
                     "26",
@@ -165,7 +166,7 @@ fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
             "type",
             "package demo:x@0.1.0;\n\ninterface task {\n  run: async func(input: sentimant) -> u8;\n  enum sentiment { good, bad }\n}\n",
             format!(
-                "name `sentimant` does not exist{}hint: Mend the WIT at the place that is shown: the nearest name is `sentiment`.\n",
+                "name `sentimant` does not exist{}hint: Fix the WIT at the place that is shown: the nearest name is `sentiment`.\n",
                 place(
                     "type",
                     "26",
@@ -178,7 +179,7 @@ fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
             "elsewhere",
             "package demo:x@0.1.0;\n\ninterface task {\n  run: async func(input: mood) -> u8;\n}\ninterface types {\n  enum mood { good }\n}\n",
             format!(
-                "name `mood` does not exist{}hint: Mend the WIT at the place that is shown: `mood` is of another interface, and \
+                "name `mood` does not exist{}hint: Fix the WIT at the place that is shown: `mood` is of another interface, and \
                  `use INTERFACE.{{mood}};` brings it here.\n",
                 place(
                     "elsewhere",
@@ -192,7 +193,7 @@ fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
             "failure",
             "package demo:x@0.1.0;\n\ninterface task {\n  run: async func() -> result<u8, failure>;\n}\n",
             format!(
-                "name `failure` does not exist{}hint: Mend the WIT at the place that is shown: `failure` is of another interface, \
+                "name `failure` does not exist{}hint: Fix the WIT at the place that is shown: `failure` is of another interface, \
                  and `use agenthost:plugin/types@0.1.0.{{failure}};` brings it here.\n",
                 place(
                     "failure",
@@ -231,7 +232,7 @@ fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
                 "package 'demo:other@0.1.0' not found. known packages:\n    agenthost:plugin@0.1.0\n    demo:other@0.2.0\n    \
                  demo:x@0.1.0{}\
                  hint: The plugin that is declared, or lies in wit/deps, is demo:other@0.2.0, and the WIT names demo:other at \
-                 0.1.0: name demo:other@0.2.0 in wit/world.wit, and mend what has changed with it.\n",
+                 0.1.0: name demo:other@0.2.0 in wit/world.wit, and fix what has changed with it.\n",
                 place(
                     "changed",
                     "10",
@@ -247,7 +248,7 @@ fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
             format!(
                 "package 'demo:x-other@0.1.0' not found. known packages:\n    agenthost:plugin@0.1.0\n    demo:x@0.1.0{}\
                  hint: The plugin that is declared, or lies in wit/deps, is demo:x-other@0.2.0, and the WIT names demo:x-other at \
-                 0.1.0: name demo:x-other@0.2.0 in wit/world.wit, and mend what has changed with it.\n",
+                 0.1.0: name demo:x-other@0.2.0 in wit/world.wit, and fix what has changed with it.\n",
                 place(
                     "changed-later",
                     "10",
@@ -470,9 +471,9 @@ fn what_the_macro_finds_wrong_is_said_once_and_with_a_hint() {
         write_crate(&machine, "shapes", CDYLIB, &more, &code);
         machine.write("shapes/wit/world.wit", wit);
         let error = build::build(&dir).unwrap_err();
-        let said = machine.redact(error.message());
+        let said = machine.redact(&error.to_string());
         assert!(said.starts_with(&format!("[work]/shapes: {begins}")), "{said}");
-        assert_eq!(error.hint(), Some(hint), "{said}");
+        assert_eq!(error.hint().as_deref(), Some(hint), "{said}");
     }
     write_crate(&machine, "shapes", CDYLIB, &more, &format!("{call}{fits}"));
     let built = build::build(&dir).unwrap();

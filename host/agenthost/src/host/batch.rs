@@ -15,7 +15,7 @@ use super::run::caught;
 use super::tree::{NewTask, RunState};
 use super::{Host, LoadedPlugin};
 use crate::batch::{ItemEnd, Runner};
-use agenthost_core::error::Result;
+use agenthost_core::error::{Result, with_causes};
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::Account;
 use agenthost_core::limits::{LimitKind, Limits, LimitsPatch, Spent};
@@ -230,7 +230,7 @@ impl Batch {
         let failed = |why: String| not_run(Outcome::Failure(Failure::new(FailureClass::Host, why)));
         let input = match self.plugin.code.input(&input) {
             Ok(input) => input,
-            Err(error) => return failed(error.to_string()),
+            Err(error) => return failed(with_causes(&error)),
         };
         let Ok(number) = u32::try_from(number) else {
             return failed(format!("a batch has at most {} tasks", u32::MAX));

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use agenthost_config::BodyRetention;
-use agenthost_core::error::{Error, Result};
+use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::failpoint;
 use agenthost_core::limits::units::show_bytes;
 use agenthost_core::limits::{LimitKind, Spent};
@@ -219,7 +219,7 @@ impl Recorder {
         let written = self.write(entry).await;
         failpoint!(await "journal.appended");
         written.map_err(|error| {
-            let said = error.to_string();
+            let said = with_causes(&error);
             let _ = self.fault.set(said.clone());
             CallError::Other("journal".into(), said)
         })

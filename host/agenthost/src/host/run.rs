@@ -15,7 +15,7 @@ use super::record::{Mode, Recorder, keeps, now_ms};
 use super::tree::{NewTask, RunState};
 use super::{Host, LoadedPlugin};
 use agenthost_config::BodyRetention;
-use agenthost_core::error::{Error, Result};
+use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::failpoint;
 use agenthost_core::limits::LimitsPatch;
 use agenthost_core::limits::ledger::Account;
@@ -574,7 +574,7 @@ impl Host {
                 failpoint!(await "run.begin");
                 if let Some(recorder) = &recorder {
                     if let Err(error) = recorder.begin(record).await {
-                        return Outcome::Failure(Failure::new(FailureClass::Host, error.to_string()));
+                        return Outcome::Failure(Failure::new(FailureClass::Host, with_causes(&error)));
                     }
                     recorded = true;
                 }

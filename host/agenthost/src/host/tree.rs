@@ -18,7 +18,7 @@ use super::record::{Recorder, Settled, TaskLog};
 use super::run::{LOST, caught, clock};
 use super::{Host, LoadedPlugin, SubAgent};
 use agenthost_config::{DirGrant, DirQuota};
-use agenthost_core::error::{Error, Result};
+use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::Account;
 use agenthost_core::limits::{LimitKind, Limits, Spent};
@@ -278,7 +278,7 @@ impl RunState {
             Ok(TaskStart::Now(log)) => Arc::clone(begun.log.get_or_init(|| Arc::new(*log))),
             Ok(TaskStart::Settled(outcome, returned)) => return (outcome, returned),
             Err(error) => {
-                let fault = Outcome::Failure(Failure::new(FailureClass::Host, error.to_string()));
+                let fault = Outcome::Failure(Failure::new(FailureClass::Host, with_causes(&error)));
                 return (self.lost(&begun, fault), None);
             }
         };

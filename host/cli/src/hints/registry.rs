@@ -103,7 +103,6 @@ fn of_signature(error: &SignatureError) -> Option<String> {
         SignatureError::Read { .. } => "Name the file with --signature, or make one with `agenthost key sign`.",
         SignatureError::Statement(error) => return of_statement(error),
         SignatureError::Of { source, .. } => return of_signature(source),
-        SignatureError::Plugin(error) => return super::hint(error),
         _ => return None,
     };
     Some(hint.to_owned())

@@ -13,7 +13,7 @@ use crate::output::{Printer, counted};
 use crate::progress::Progress;
 use crate::table::thousands;
 use agenthost::config::{Config, Env};
-use agenthost::error::Result;
+use agenthost::error::{Result, with_causes};
 use agenthost::host::{Host, LoadOptions, LoadedPlugin, PluginSource};
 use agenthost::plugin::{Import, Plugin};
 use agenthost::registry::project::Project;
@@ -164,7 +164,7 @@ fn signatures(project: &Project, subject: &Subject) -> Result<Check> {
     let keys = project.policy().keys();
     let verified = match signature::check(&subject.signatures, &keys, &subject.plugin, &subject.bytes) {
         Ok(verified) => verified,
-        Err(error) => return Ok(Check::new("signature", CheckState::Failed, error.to_string())),
+        Err(error) => return Ok(Check::new("signature", CheckState::Failed, with_causes(&error))),
     };
     let said = |state, text: String| Ok(Check::new("signature", state, text));
     match (verified.as_slice(), subject.signatures.len() as u64) {
@@ -225,7 +225,7 @@ async fn cassettes(
 ) -> Result<Vec<Check>> {
     let found = match cassette::of_plugin(dir) {
         Ok(found) => found,
-        Err(error) => return Ok(vec![Check::new("cassettes", CheckState::Failed, error.to_string())]),
+        Err(error) => return Ok(vec![Check::new("cassettes", CheckState::Failed, with_causes(&error))]),
     };
     if found.is_empty() {
         let said = format!("{} has none", dir.display());
@@ -253,7 +253,7 @@ async fn cassettes(
     }
     let plugin: Arc<LoadedPlugin> = match host.load_with(place.clone(), options).await {
         Ok(plugin) => Arc::new(plugin),
-        Err(error) => return Ok(vec![Check::new("cassettes", CheckState::Failed, error.to_string())]),
+        Err(error) => return Ok(vec![Check::new("cassettes", CheckState::Failed, with_causes(&error))]),
     };
     let mut failed = Vec::new();
     for (path, cassette) in &found {
@@ -264,7 +264,7 @@ async fn cassettes(
                 "{file}: {}",
                 counted(played.changes.len() as u64, "differences")
             )),
-            Err(error) => failed.push(format!("{file}: {error}")),
+            Err(error) => failed.push(format!("{file}: {}", with_causes(&error))),
         }
     }
     let count = counted(found.len() as u64, "cassettes");
@@ -291,6 +291,6 @@ fn reproduced(dir: &Path, bytes: &[u8], env: &Env) -> Check {
             Check::new("build", CheckState::Passed, "the source gives these very bytes")
         }
         Ok(reproduction) => Check::new("build", CheckState::Failed, reproduction.differs.join("; ")),
-        Err(error) => Check::new("build", CheckState::Failed, error.to_string()),
+        Err(error) => Check::new("build", CheckState::Failed, with_causes(&error)),
     }
 }

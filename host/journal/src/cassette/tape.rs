@@ -14,8 +14,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::text::request;
 use super::{Ask, Cassette, Cut, Expect, FORMAT, Remained, Reply, Task, Tokens};
+use crate::JournalError;
 use crate::{CallRecord, CallSpan, Journal, JournalEntry, Keep, Pruned, RunRecord, TaskRecord, Turn};
-use agenthost_core::error::{Error, Result};
+use agenthost_core::error::Result;
 use agenthost_core::llm::{self, CallError};
 
 /// An in-memory journal of one run.
@@ -393,7 +394,7 @@ impl Journal for Tape {
     }
 
     fn find(&self, _: &str) -> Result<RunRecord> {
-        let none = || Error::usage("nothing was recorded yet").with_hint("Run something first.");
+        let none = || JournalError::NoRuns.into();
         self.runs(1)?.pop().ok_or_else(none)
     }
 

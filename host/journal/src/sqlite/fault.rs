@@ -1,11 +1,11 @@
-//! Describes what went wrong with the file: SQLite's error, and what to do about it.
+//! Turns errors of SQLite and of the file's content into [`JournalError`]s.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use agenthost_core::error::{Error, ErrorClass};
+use crate::error::{DatabaseProblem, JournalError};
 
 /// A failed operation, before the name of the file is added.
 #[derive(Debug)]
@@ -16,9 +16,10 @@ pub(super) enum Trouble {
     Damaged(String),
     /// An entry or a query that does not fit the content of the journal.
     Misfit(String),
-    /// A complete error, without the name of the file: no run or several runs match, a run is still going on, or the
-    /// file has foreign definitions.
-    Unknown(Error),
+    /// The name of a definition that no journal has.
+    Foreign(String),
+    /// A complete error: no run or several runs match, or a run is still going on.
+    Complete(JournalError),
 }
 
 impl From<rusqlite::Error> for Trouble {
@@ -34,14 +35,14 @@ impl Trouble {
     }
 
     /// The error for the journal at `path`.
-    pub(super) fn at(self, path: &Path) -> Error {
+    pub(super) fn at(self, path: &Path) -> JournalError {
+        let path = path.to_owned();
         match self {
             Self::Sqlite(error) => sqlite(path, error),
-            Self::Damaged(what) => Error::host(format!("the journal was changed or damaged: {what}"))
-                .at(path)
-                .with_hint(damaged(path)),
-            Self::Misfit(what) => Error::host(what).at(path),
-            Self::Unknown(error) => error,
+            Self::Damaged(record) => JournalError::Damaged { path, record },
+            Self::Misfit(problem) => JournalError::Misfit { path, problem },
+            Self::Foreign(name) => JournalError::ForeignDefinition { path, name },
+            Self::Complete(error) => error,
         }
     }
 }
@@ -74,56 +75,22 @@ impl fmt::Display for RecordLocation<'_> {
     }
 }
 
-/// Copies an error, because every waiter of a failed transaction receives it.
-pub(super) fn again(error: &Error) -> Error {
-    let copy = Error::new(error.class(), error.message());
-    match error.hint() {
-        Some(hint) => copy.with_hint(hint),
-        None => copy,
-    }
-}
-
-fn damaged(path: &Path) -> String {
-    format!(
-        "Move it and the files that begin with its name elsewhere and start anew; \
-         `sqlite3 {} .recover` prints what can still be read",
-        path.display()
-    )
-}
-
-fn sqlite(path: &Path, error: rusqlite::Error) -> Error {
-    let said = match &error {
+/// Describes an error of SQLite.
+fn sqlite(path: PathBuf, error: rusqlite::Error) -> JournalError {
+    let problem = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Some(DatabaseProblem::Full),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Some(DatabaseProblem::ReadOnly),
+        Some(ErrorCode::CannotOpen) => Some(DatabaseProblem::CannotOpen),
+        Some(ErrorCode::DatabaseCorrupt) => Some(DatabaseProblem::Damaged),
+        Some(ErrorCode::NotADatabase) => Some(DatabaseProblem::NotAJournal),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Some(DatabaseProblem::Locked),
+        Some(ErrorCode::SystemIoFailure) => Some(DatabaseProblem::Io),
+        _ => None,
+    };
+    let report = match error {
         // The message of the connection, or else that of the code.
-        rusqlite::Error::SqliteFailure(_, Some(said)) => said.clone(),
+        rusqlite::Error::SqliteFailure(_, Some(report)) => report,
         other => other.to_string(),
     };
-    let (what, hint) = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => (
-            "no room to write the journal",
-            "Free space on the file system of the journal, then resume the run".into(),
-        ),
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
-            "the journal cannot be written",
-            "Make the file and its directory writable for this user".into(),
-        ),
-        Some(ErrorCode::CannotOpen) => (
-            "the journal cannot be opened",
-            "Check that it is a file, and that this user may read and write it and its directory".into(),
-        ),
-        Some(ErrorCode::DatabaseCorrupt) => ("the journal is damaged", damaged(path)),
-        Some(ErrorCode::NotADatabase) => (
-            "this is no journal",
-            "Name another file, or move this one elsewhere".into(),
-        ),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
-            "another process keeps the journal locked",
-            "Wait until it is done, or name another journal for this one".into(),
-        ),
-        Some(ErrorCode::SystemIoFailure) => (
-            "the journal cannot be read or written",
-            "Look for faults of the disk in the system's log".into(),
-        ),
-        _ => return Error::new(ErrorClass::Host, said).at(path),
-    };
-    Error::host(format!("{what}: {said}")).at(path).with_hint(hint)
+    JournalError::Database { path, problem, report }
 }

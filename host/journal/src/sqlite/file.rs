@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::super::FORMAT;
 use super::fault::Trouble;
-use agenthost_core::error::{Error, Result};
+use crate::error::JournalError;
 
 /// The application id that marks the file as a journal: `AgHj`.
 const APPLICATION: u32 = 0x4167_486a;
@@ -78,33 +78,28 @@ pub(super) enum Access {
 }
 
 /// Returns whether there is a file at `path`.
-pub(super) fn is_there(path: &Path) -> Result<bool> {
+pub(super) fn is_there(path: &Path) -> Result<bool, JournalError> {
     refuse_links(path)?;
     // A log left beside a missing file would be taken for a part of the new one.
     let left = beside(path, "-wal");
     let stale = left.exists();
     match fs::metadata(path) {
         // A new journal has its tables before it is linked there, so an empty file is a damaged one.
-        Ok(file) if file.len() == 0 => Err(Error::host("the journal is empty: all that it held is lost")
-            .at(path)
-            .with_hint("Remove the file to start a new journal, or bring the journal back from a backup")),
+        Ok(file) if file.len() == 0 => Err(JournalError::Empty { path: path.to_owned() }),
         Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound && stale => {
-            Err(Error::host("the journal is gone, but its newest entries are left")
-                .at(&left)
-                .with_hint("Bring the journal back, or remove what is left to start a new one"))
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound && stale => Err(JournalError::LogAlone { log: left }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Error::host(format!("the journal cannot be reached: {error}"))
-            .at(path)
-            .with_hint("Make its directory one that this user can enter, or name another journal")),
+        Err(error) => Err(JournalError::Unreachable {
+            path: path.to_owned(),
+            source: error.into(),
+        }),
     }
 }
 
 /// Refuses a journal that is not a regular file or is a link, and one in a directory `.agenthost` that is a link. A
 /// project, or a plugin that may write there, could have left the link, and prompts and replies would be written to its
 /// target.
-fn refuse_links(path: &Path) -> Result<()> {
+fn refuse_links(path: &Path) -> Result<(), JournalError> {
     let project = path
         .parent()
         .filter(|parent| parent.file_name().is_some_and(|name| name == ".agenthost"));
@@ -112,30 +107,25 @@ fn refuse_links(path: &Path) -> Result<()> {
     for file in &files {
         // SQLite would block until another process opens the other end of a pipe.
         if fs::symlink_metadata(file).is_ok_and(|found| !found.is_file() && !found.is_symlink()) {
-            return Err(Error::host("not a regular file")
-                .at(file)
-                .with_hint("Remove it, or name another journal"));
+            return Err(JournalError::NotAFile { path: file.clone() });
         }
     }
     for place in project.map(Path::to_owned).into_iter().chain(files) {
         if fs::symlink_metadata(&place).is_ok_and(|found| found.is_symlink()) {
-            return Err(Error::denied("a journal does not go through a link")
-                .at(&place)
-                .with_hint("Remove the link; to keep the journal elsewhere, name its place with --journal, or with `file` under [journal] in your own configuration"));
+            return Err(JournalError::Link { path: place });
         }
     }
     Ok(())
 }
 
 /// Creates the journal at `path` unless there is one.
-pub(super) fn ensure(path: &Path) -> Result<()> {
+pub(super) fn ensure(path: &Path) -> Result<(), JournalError> {
     if is_there(path)? {
         return Ok(());
     }
-    let failed = |error: std::io::Error| {
-        Error::host(format!("cannot make the journal: {error}"))
-            .at(path)
-            .with_hint("Make its directory writable for this user, or name another journal")
+    let failed = |error: std::io::Error| JournalError::Create {
+        path: path.to_owned(),
+        source: error.into(),
     };
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -214,19 +204,17 @@ fn fill(path: &Path) -> Result<(), Trouble> {
 }
 
 /// Opens the existing journal at `path`.
-pub(super) fn connect(path: &Path, access: Access) -> Result<Connection> {
+pub(super) fn connect(path: &Path, access: Access) -> Result<Connection, JournalError> {
     let (application, version, connection) = attach(path, access).map_err(|trouble| trouble.at(path))?;
     if application != APPLICATION {
-        return Err(Error::host("this is an SQLite file, but no journal")
-            .at(path)
-            .with_hint("Name another file, or move this one elsewhere"));
+        return Err(JournalError::OtherDatabase { path: path.to_owned() });
     }
     if version != FORMAT {
-        return Err(Error::host(format!(
-            "the journal has format {version}, and this program knows {FORMAT}"
-        ))
-        .at(path)
-        .with_hint("Use the version of agenthost that wrote it, or a newer one, or name another journal"));
+        return Err(JournalError::Format {
+            path: path.to_owned(),
+            found: version,
+            known: FORMAT,
+        });
     }
     check_schema(&connection).map_err(|trouble| trouble.at(path))?;
     Ok(connection)
@@ -242,10 +230,7 @@ fn check_schema(connection: &Connection) -> Result<(), Trouble> {
     })?;
     for (name, sql) in schema(connection)? {
         if ours.get(&name) != Some(&sql) {
-            return Err(Trouble::Unknown(
-                Error::host(format!("the file has a definition of `{name}` that no journal has"))
-                    .with_hint("Another program wrote it; name another journal, or move this file elsewhere"),
-            ));
+            return Err(Trouble::Foreign(name));
         }
     }
     Ok(())

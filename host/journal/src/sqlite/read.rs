@@ -7,7 +7,7 @@ use super::super::{CallRecord, CallSpan, ReplyRecord, RunEnd, RunRecord, TaskEnd
 use super::entries::sum;
 use super::fault::{RecordLocation, Trouble};
 use super::key::{below, key};
-use agenthost_core::error::Error;
+use crate::error::JournalError;
 
 type Asked<T> = Result<T, Trouble>;
 
@@ -138,7 +138,7 @@ pub(super) fn runs(db: &Connection, most: usize) -> Asked<Vec<RunRecord>> {
 pub(super) fn find(db: &Connection, id: &str) -> Asked<RunRecord> {
     if id == "last" {
         let latest = runs(db, 1)?.pop();
-        return latest.ok_or_else(|| Trouble::Unknown(Error::usage("there is no run yet").with_hint(NO_RUN)));
+        return latest.ok_or(Trouble::Complete(JournalError::NoRuns));
     }
     let exact = |id: &str| -> Asked<Option<RunRecord>> {
         Ok(all(db, &format!("{RUN} WHERE id = ?1"), [id], |row, _| run(row))?.pop())
@@ -154,25 +154,26 @@ pub(super) fn find(db: &Connection, id: &str) -> Asked<RunRecord> {
         let missing = || Trouble::Damaged(format!("run `{one}` is not in the index"));
         return exact(one)?.ok_or_else(missing);
     }
-    let more = if alike.len() > HINTED { ", and more" } else { "" };
+    let more = alike.len() > HINTED;
     alike.truncate(HINTED);
-    Err(Trouble::Unknown(match alike.as_slice() {
-        [] => Error::usage(format!("no run is called `{id}`")).with_hint(latest(db)?),
-        _ => Error::usage(format!("several runs begin with `{id}`"))
-            .with_hint(format!("Write more of it: {}{more}", alike.join(", "))),
+    let id = id.to_owned();
+    Err(Trouble::Complete(match alike.is_empty() {
+        true => JournalError::NoSuchRun {
+            id,
+            latest: latest(db)?,
+        },
+        false => JournalError::AmbiguousRun {
+            id,
+            matches: alike,
+            more,
+        },
     }))
 }
 
-const NO_RUN: &str = "The journal is empty: start a run first";
-
-/// Returns a hint that names the latest runs.
-fn latest(db: &Connection) -> Asked<String> {
+/// Returns the ids of the latest runs.
+fn latest(db: &Connection) -> Asked<Vec<String>> {
     const SQL: &str = "SELECT id FROM run ORDER BY started_ms DESC, no DESC LIMIT ?1";
-    let latest = all(db, SQL, [limit(HINTED)], |row, _| name(row, "a run"))?;
-    Ok(match latest.as_slice() {
-        [] => NO_RUN.into(),
-        _ => format!("The latest are {}", latest.join(", ")),
-    })
+    all(db, SQL, [limit(HINTED)], |row, _| name(row, "a run"))
 }
 
 /// Returns the number of a run.

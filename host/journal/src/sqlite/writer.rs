@@ -11,9 +11,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::super::{JournalEntry, Keep, Pruned};
-use super::fault::{Trouble, again};
+use super::fault::Trouble;
 use super::{entries, prune, take_over};
-use agenthost_core::error::{Error, Result};
+use crate::error::JournalError;
+use agenthost_core::error::Result;
 
 /// The maximum number of entries per transaction.
 const MOST: usize = 2048;
@@ -40,7 +41,7 @@ pub(super) struct Writer {
     path: PathBuf,
     pub(super) connection: Connection,
     /// The error that stopped the writer; `None` while it writes.
-    failed: Option<Error>,
+    failed: Option<JournalError>,
     /// The number of transactions so far.
     #[cfg(test)]
     pub(super) commits: u64,
@@ -103,7 +104,7 @@ impl Writer {
                 }
                 Job::Prune(keep, waiter) => {
                     let pruned = self.whole().and_then(|()| {
-                        prune::prune(&mut self.connection, &keep).map_err(|trouble| trouble.at(&self.path))
+                        prune::prune(&mut self.connection, &keep).map_err(|trouble| trouble.at(&self.path).into())
                     });
                     // The requester may be gone.
                     let _ = waiter.send(pruned);
@@ -115,7 +116,8 @@ impl Writer {
                 Job::TakeOver(run, waiter) => {
                     // A refusal changes nothing, so the journal stays whole.
                     let taken = self.whole().and_then(|()| {
-                        take_over::take_over(&mut self.connection, &run).map_err(|trouble| trouble.at(&self.path))
+                        take_over::take_over(&mut self.connection, &run)
+                            .map_err(|trouble| trouble.at(&self.path).into())
                     });
                     // The requester may be gone.
                     let _ = waiter.send(taken);
@@ -128,7 +130,7 @@ impl Writer {
 
     /// Returns an error if a transaction has failed.
     fn whole(&self) -> Result<()> {
-        self.failed.as_ref().map_or(Ok(()), |error| Err(again(error)))
+        self.failed.clone().map_or(Ok(()), |error| Err(error.into()))
     }
 
     fn write(&mut self, group: Group) {

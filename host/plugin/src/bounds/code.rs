@@ -3,6 +3,7 @@
 use wasmparser::{BlockType, CompositeInnerType, FunctionBody, Operator, Parser, Payload, TypeRef};
 
 use super::*;
+use crate::error::ComponentError;
 
 /// Counts everything that the cost of compiling the functions of the component `bytes` grows with. Call it before they
 /// are compiled.
@@ -12,16 +13,16 @@ use super::*;
 /// Returns an error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) with the exceeded bound and the
 /// count, or if the bytes cannot be parsed.
 #[doc(hidden)]
-pub fn code(bytes: &[u8]) -> Result<(), Error> {
+pub fn code(bytes: &[u8]) -> Result<(), ComponentError> {
     let mut all = All::default();
     // Modules do not nest, so one is enough.
     let mut module = Module::default();
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(|error| broken(&error))? {
+        match payload.map_err(|error| ComponentError::broken(&error))? {
             Payload::Version { .. } => module = Module::default(),
             Payload::TypeSection(section) => {
                 for group in section {
-                    for ty in group.map_err(|error| broken(&error))?.types() {
+                    for ty in group.map_err(|error| ComponentError::broken(&error))?.types() {
                         module.types.push(match &ty.composite_type.inner {
                             CompositeInnerType::Func(func) => Signature::new(func.params().len(), func.results().len()),
                             _ => Signature::default(),
@@ -31,7 +32,9 @@ pub fn code(bytes: &[u8]) -> Result<(), Error> {
             }
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
-                    if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = import.map_err(|error| broken(&error))?.ty {
+                    if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) =
+                        import.map_err(|error| ComponentError::broken(&error))?.ty
+                    {
                         module.functions.push(ty);
                     }
                 }
@@ -39,7 +42,9 @@ pub fn code(bytes: &[u8]) -> Result<(), Error> {
             Payload::FunctionSection(section) => {
                 module.imported = module.functions.len();
                 for ty in section {
-                    module.functions.push(ty.map_err(|error| broken(&error))?);
+                    module
+                        .functions
+                        .push(ty.map_err(|error| ComponentError::broken(&error))?);
                 }
             }
             Payload::CodeSectionEntry(body) => {
@@ -95,22 +100,27 @@ impl Module {
         ty.map_or(0, |ty| self.ty(*ty).values)
     }
 
-    fn body(&self, body: &FunctionBody<'_>, ty: u32, all: &mut All) -> Result<(), Error> {
+    fn body(&self, body: &FunctionBody<'_>, ty: u32, all: &mut All) -> Result<(), ComponentError> {
         let mut locals = self.ty(ty).params;
-        for group in body.get_locals_reader().map_err(|error| broken(&error))? {
-            let (count, _) = group.map_err(|error| broken(&error))?;
+        for group in body
+            .get_locals_reader()
+            .map_err(|error| ComponentError::broken(&error))?
+        {
+            let (count, _) = group.map_err(|error| ComponentError::broken(&error))?;
             locals = locals.saturating_add(u64::from(count));
         }
         ALL_LOCALS.add(&mut all.locals, locals)?;
         let (mut loops, mut blocks, mut nesting) = (0_u64, 1_u64, 0_u64);
         let (mut values, mut targets) = (0, 0);
-        let mut reader = body.get_operators_reader().map_err(|error| broken(&error))?;
+        let mut reader = body
+            .get_operators_reader()
+            .map_err(|error| ComponentError::broken(&error))?;
         while !reader.eof() {
             let block = |ty: BlockType| match ty {
                 BlockType::Empty | BlockType::Type(_) => 0,
                 BlockType::FuncType(ty) => self.ty(ty).values,
             };
-            let passed = match reader.read().map_err(|error| broken(&error))? {
+            let passed = match reader.read().map_err(|error| ComponentError::broken(&error))? {
                 Operator::Block { blockty } | Operator::If { blockty } => {
                     nesting += 1;
                     blocks += 1;

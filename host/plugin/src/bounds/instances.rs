@@ -7,9 +7,10 @@
 use wasmparser::{Data, DataKind, Element, ElementItems, ElementKind, Import, TypeRef};
 
 use super::{
-    COMPONENT_INSTANCES, CORE_INSTANCES, DEFINITIONS, Error, INSTANCE_BYTES, INSTANCE_DATA, INSTANCE_ELEMENTS,
-    LINKED_EXPORTS, LINKED_IMPORTS,
+    COMPONENT_INSTANCES, CORE_INSTANCES, DEFINITIONS, INSTANCE_BYTES, INSTANCE_DATA, INSTANCE_ELEMENTS, LINKED_EXPORTS,
+    LINKED_IMPORTS,
 };
+use crate::error::ComponentError;
 
 /// Bytes for one instance of a component.
 pub(super) const COMPONENT_INSTANCE_BYTES: u64 = 256;
@@ -140,12 +141,12 @@ impl Totals {
     }
 
     /// Checks the cost of linking core instances when a component is validated.
-    pub(super) fn check_links(&self) -> Result<(), Error> {
+    pub(super) fn check_links(&self) -> Result<(), ComponentError> {
         LINKED_IMPORTS.check(self.linked_imports)?;
         LINKED_EXPORTS.check(self.linked_exports)
     }
 
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&self) -> Result<(), ComponentError> {
         CORE_INSTANCES.check(self.core_instances)?;
         COMPONENT_INSTANCES.check(self.component_instances)?;
         DEFINITIONS.check(self.definitions)?;

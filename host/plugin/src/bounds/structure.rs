@@ -11,6 +11,7 @@ use wasmparser::{
 use super::instances::{CANON_BYTES, COMPONENT_INSTANCE_BYTES, Module, Totals};
 use super::*;
 use crate::embedded::WIT_SECTION;
+use crate::error::ComponentError;
 
 /// Counts the parts of the component `bytes`, and then the expanded size of its types. Returns an upper estimate of the bytes
 /// that the engine holds for one instance of it, without its memories and tables.
@@ -19,19 +20,19 @@ use crate::embedded::WIT_SECTION;
 ///
 /// Returns an error of class [`Plugin`](agenthost_core::error::ErrorClass::Plugin) with the exceeded bound and the
 /// count, or if the bytes cannot be parsed.
-pub(crate) fn structure(bytes: &[u8]) -> Result<u64, Error> {
+pub(crate) fn structure(bytes: &[u8]) -> Result<u64, ComponentError> {
     let totals = parts(bytes)?;
     validation::check(bytes)?;
     Ok(totals.state_bytes)
 }
 
 /// Counts the parts of the component `bytes`.
-fn parts(bytes: &[u8]) -> Result<Totals, Error> {
+fn parts(bytes: &[u8]) -> Result<Totals, ComponentError> {
     let mut counts = Counts::default();
     let mut frames: Vec<Frame> = Vec::new();
     let mut root = Totals::default();
     for payload in Parser::new(0).parse_all(bytes) {
-        let payload = payload.map_err(|error| broken(&error))?;
+        let payload = payload.map_err(|error| ComponentError::broken(&error))?;
         if let Payload::Version { encoding, .. } = payload {
             frames.push(Frame {
                 is_component: encoding == Encoding::Component,
@@ -97,7 +98,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn payload(&mut self, bytes: &[u8], payload: &Payload<'_>, frames: &mut [Frame]) -> Result<(), Error> {
+    fn payload(&mut self, bytes: &[u8], payload: &Payload<'_>, frames: &mut [Frame]) -> Result<(), ComponentError> {
         match payload {
             Payload::CustomSection(section) => {
                 CUSTOM_SECTIONS.add(&mut self.custom_sections, 1)?;
@@ -116,7 +117,7 @@ impl Counts {
                 let module = &mut own(frames)?.module;
                 for import in section.clone().into_imports() {
                     CORE_IMPORTS.add(&mut self.core_imports, 1)?;
-                    module.import(&import.map_err(|error| broken(&error))?);
+                    module.import(&import.map_err(|error| ComponentError::broken(&error))?);
                 }
             }
             Payload::FunctionSection(section) => {
@@ -161,7 +162,12 @@ impl Counts {
         Ok(())
     }
 
-    fn component_payload(&mut self, bytes: &[u8], payload: &Payload<'_>, frames: &mut [Frame]) -> Result<(), Error> {
+    fn component_payload(
+        &mut self,
+        bytes: &[u8],
+        payload: &Payload<'_>,
+        frames: &mut [Frame],
+    ) -> Result<(), ComponentError> {
         // The frame that an outer alias refers to. Computed before the current frame is changed.
         let outer = |frames: &[Frame], count: u32| frames.len().checked_sub(1 + count as usize);
         match payload {
@@ -290,18 +296,18 @@ impl Counts {
     }
 
     /// Counts definitions of a component: as written, and for each copy of the component.
-    fn define(&mut self, frame: &mut Frame, count: usize) -> Result<(), Error> {
+    fn define(&mut self, frame: &mut Frame, count: usize) -> Result<(), ComponentError> {
         frame.totals.definitions = frame.totals.definitions.saturating_add(count as u64);
         DEFINITIONS.add(&mut self.written.definitions, count as u64)
     }
 
-    fn label(&mut self, label: &str) -> Result<(), Error> {
+    fn label(&mut self, label: &str) -> Result<(), ComponentError> {
         LABEL_BYTES.check(label.len() as u64)?;
         LABELS.add(&mut self.labels, label.len() as u64)
     }
 
     /// Counts the names in a type that is not a component or instance type.
-    fn labels(&mut self, ty: &ComponentType<'_>) -> Result<(), Error> {
+    fn labels(&mut self, ty: &ComponentType<'_>) -> Result<(), ComponentError> {
         match ty {
             ComponentType::Defined(ComponentDefinedType::Record(fields)) => {
                 fields.iter().try_for_each(|(label, _)| self.label(label))
@@ -317,7 +323,7 @@ impl Counts {
         }
     }
 
-    fn core_type(&mut self, group: &wasmparser::RecGroup) -> Result<(), Error> {
+    fn core_type(&mut self, group: &wasmparser::RecGroup) -> Result<(), ComponentError> {
         for ty in group.types() {
             CORE_TYPES.add(&mut self.core_types, 1)?;
             if let wasmparser::CompositeInnerType::Func(func) = &ty.composite_type.inner {
@@ -330,7 +336,7 @@ impl Counts {
 
     /// Walks the declarations of a section of types without recursion, because the parser's own recursion is as deep as
     /// the types nest.
-    fn component_types(&mut self, bytes: &[u8], range: Range<usize>) -> Result<(), Error> {
+    fn component_types(&mut self, bytes: &[u8], range: Range<usize>) -> Result<(), ComponentError> {
         const TYPE: u8 = 0x01;
         const IMPORT: u8 = 0x03;
         const COMPONENT: u8 = 0x41;
@@ -338,7 +344,7 @@ impl Counts {
         let section = bytes.get(range.clone()).unwrap_or_default();
         let mut reader = BinaryReader::new(section, range.start);
         // The number of declarations left in the section and in each open type; those of the section are types.
-        let mut open = vec![reader.read_var_u32().map_err(|error| broken(&error))?];
+        let mut open = vec![reader.read_var_u32().map_err(|error| ComponentError::broken(&error))?];
         while let Some(left) = open.last_mut() {
             let Some(less) = left.checked_sub(1) else {
                 open.pop();
@@ -361,19 +367,21 @@ impl Counts {
                     count.map(|count| open.push(count))
                 }
                 (Some(TYPE), _) if !inner => {
-                    let ty = reader.read::<ComponentType<'_>>().map_err(|error| broken(&error))?;
+                    let ty = reader
+                        .read::<ComponentType<'_>>()
+                        .map_err(|error| ComponentError::broken(&error))?;
                     self.labels(&ty)?;
                     Ok(())
                 }
                 (Some(IMPORT), _) => {
                     let import = reader.read_u8().and_then(|_| reader.read::<ComponentImport<'_>>());
-                    let import = import.map_err(|error| broken(&error))?;
+                    let import = import.map_err(|error| ComponentError::broken(&error))?;
                     name(import.name.name)?;
                     Ok(())
                 }
                 _ => {
                     let declaration = reader.read::<InstanceTypeDeclaration<'_>>();
-                    match declaration.map_err(|error| broken(&error))? {
+                    match declaration.map_err(|error| ComponentError::broken(&error))? {
                         InstanceTypeDeclaration::Export { name: export, .. } => name(export.name)?,
                         InstanceTypeDeclaration::Type(ty) => self.labels(&ty)?,
                         InstanceTypeDeclaration::CoreType(CoreType::Rec(group)) => self.core_type(&group)?,
@@ -385,7 +393,7 @@ impl Counts {
                     Ok(())
                 }
             };
-            read.map_err(|error| broken(&error))?;
+            read.map_err(|error| ComponentError::broken(&error))?;
             TYPE_NESTING.check(open.len() as u64 - 1)?;
         }
         Ok(())
@@ -403,26 +411,25 @@ impl Frame {
 }
 
 /// Returns the component that is being read.
-fn own(frames: &mut [Frame]) -> Result<&mut Frame, Error> {
-    frames.last_mut().ok_or_else(|| broken(&"a section without a header"))
+fn own(frames: &mut [Frame]) -> Result<&mut Frame, ComponentError> {
+    frames
+        .last_mut()
+        .ok_or_else(|| ComponentError::broken("a section without a header"))
 }
 
-fn name(name: &str) -> Result<(), Error> {
+fn name(name: &str) -> Result<(), ComponentError> {
     NAME_BYTES.check(name.len() as u64)
 }
 
-fn given(what: &str) -> Error {
-    Error::plugin(format!(
-        "the component instantiates a {what} that it imports or takes from an instance"
-    ))
-    .with_hint(format!(
-        "Such a {what} cannot be counted before it is compiled; nest it where it is instantiated."
-    ))
+fn given(part: &'static str) -> ComponentError {
+    ComponentError::Uncountable { part }
 }
 
 /// Returns the items of a section, with converted errors.
 fn each<'a, T: wasmparser::FromReader<'a>>(
     section: wasmparser::SectionLimited<'a, T>,
-) -> impl Iterator<Item = Result<T, Error>> {
-    section.into_iter().map(|item| item.map_err(|error| broken(&error)))
+) -> impl Iterator<Item = Result<T, ComponentError>> {
+    section
+        .into_iter()
+        .map(|item| item.map_err(|error| ComponentError::broken(&error)))
 }

@@ -8,7 +8,8 @@ use wasmparser::component_types::{
 };
 use wasmparser::types::TypesRef;
 
-use super::{Error, TYPE_LABELS, TYPE_LEVELS, TYPE_PARTS};
+use super::{TYPE_LABELS, TYPE_LEVELS, TYPE_PARTS};
+use crate::error::ComponentError;
 
 /// The expanded size of one type of a value.
 #[derive(Clone, Copy)]
@@ -31,7 +32,7 @@ impl Size {
         weight: 1,
     };
 
-    fn check(self) -> Result<(), Error> {
+    fn check(self) -> Result<(), ComponentError> {
         TYPE_LEVELS.check(self.levels)?;
         TYPE_PARTS.check(self.parts)?;
         TYPE_LABELS.check(self.labels)
@@ -68,7 +69,7 @@ pub(super) struct Sizes {
 
 impl Sizes {
     /// Checks all types and functions of one component.
-    pub(super) fn all(&mut self, types: &TypesRef<'_>) -> Result<(), Error> {
+    pub(super) fn all(&mut self, types: &TypesRef<'_>) -> Result<(), ComponentError> {
         for index in 0..types.component_type_count() {
             self.any(types, types.component_any_type_at(index))?;
         }
@@ -79,7 +80,7 @@ impl Sizes {
     }
 
     /// Checks a type and returns its weight.
-    pub(super) fn any(&mut self, types: &TypesRef<'_>, id: ComponentAnyTypeId) -> Result<u64, Error> {
+    pub(super) fn any(&mut self, types: &TypesRef<'_>, id: ComponentAnyTypeId) -> Result<u64, ComponentError> {
         match id {
             ComponentAnyTypeId::Defined(id) => {
                 let size = self.defined(types, id);
@@ -94,7 +95,7 @@ impl Sizes {
     }
 
     /// Checks the types of an import, export or argument and returns their weight.
-    pub(super) fn entity(&mut self, types: &TypesRef<'_>, entity: &ComponentEntityType) -> Result<u64, Error> {
+    pub(super) fn entity(&mut self, types: &TypesRef<'_>, entity: &ComponentEntityType) -> Result<u64, ComponentError> {
         match *entity {
             ComponentEntityType::Func(id) => self.func(types, id),
             ComponentEntityType::Value(ty) => {
@@ -109,7 +110,7 @@ impl Sizes {
         }
     }
 
-    fn func(&mut self, types: &TypesRef<'_>, id: ComponentFuncTypeId) -> Result<u64, Error> {
+    fn func(&mut self, types: &TypesRef<'_>, id: ComponentFuncTypeId) -> Result<u64, ComponentError> {
         if let Some(known) = self.funcs.get(&id) {
             return Ok(*known);
         }
@@ -141,7 +142,7 @@ impl Sizes {
         weight
     }
 
-    fn instance(&mut self, types: &TypesRef<'_>, id: ComponentInstanceTypeId) -> Result<u64, Error> {
+    fn instance(&mut self, types: &TypesRef<'_>, id: ComponentInstanceTypeId) -> Result<u64, ComponentError> {
         if let Some(known) = self.instances.get(&id) {
             return Ok(*known);
         }
@@ -152,7 +153,7 @@ impl Sizes {
         Ok(weight)
     }
 
-    fn component(&mut self, types: &TypesRef<'_>, id: ComponentTypeId) -> Result<u64, Error> {
+    fn component(&mut self, types: &TypesRef<'_>, id: ComponentTypeId) -> Result<u64, ComponentError> {
         if let Some(known) = self.components.get(&id) {
             return Ok(*known);
         }
@@ -167,7 +168,7 @@ impl Sizes {
         &mut self,
         types: &TypesRef<'_>,
         mut items: impl Iterator<Item = (&'t String, &'t ComponentEntityType)>,
-    ) -> Result<u64, Error> {
+    ) -> Result<u64, ComponentError> {
         items.try_fold(1_u64, |sum, (name, ty)| {
             let weight = self.entity(types, ty)?;
             Ok(sum.saturating_add(weight).saturating_add(units(name) + 1))

@@ -15,12 +15,12 @@ use wasmparser::{
     TypeBounds, Validator, WasmFeatures,
 };
 
-use super::broken;
+use super::COMPARISONS;
 use super::types::{Sizes, units};
-use super::{COMPARISONS, Error, TYPE_PARTS};
+use crate::error::ComponentError;
 
 /// Validates the component `bytes`, except for the bodies of functions, and checks all types in it.
-pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn check(bytes: &[u8]) -> Result<(), ComponentError> {
     let mut check = Check {
         bytes,
         validator: Validator::new_with_features(WasmFeatures::all()),
@@ -28,7 +28,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {
         comparisons: 0,
     };
     for payload in Parser::new(0).parse_all(bytes) {
-        check.payload(&payload.map_err(|error| broken(&error))?)?;
+        check.payload(&payload.map_err(|error| ComponentError::broken(&error))?)?;
     }
     Ok(())
 }
@@ -41,12 +41,12 @@ struct Check<'a> {
 }
 
 /// Computes the weight of an item before or after it is validated.
-type Weigh<T> = fn(&mut Sizes, &TypesRef<'_>, &T) -> Result<u64, Error>;
+type Weigh<T> = fn(&mut Sizes, &TypesRef<'_>, &T) -> Result<u64, ComponentError>;
 /// Validates a section of one item.
 type One = fn(&mut Validator, BinaryReader<'_>) -> wasmparser::Result<()>;
 
 impl<'a> Check<'a> {
-    fn payload(&mut self, payload: &Payload<'a>) -> Result<(), Error> {
+    fn payload(&mut self, payload: &Payload<'a>) -> Result<(), ComponentError> {
         match payload {
             Payload::ComponentTypeSection(section) => self.items(
                 section,
@@ -96,7 +96,7 @@ impl<'a> Check<'a> {
                     self.sizes.all(&types)?;
                 }
                 let validated = self.validator.payload(payload);
-                validated.map(|_| ()).map_err(|error| refused(&error))
+                validated.map(|_| ()).map_err(|error| ComponentError::broken(error))
             }
         }
     }
@@ -108,15 +108,15 @@ impl<'a> Check<'a> {
         validate: One,
         before: Weigh<T>,
         after: Weigh<T>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), ComponentError> {
         let end = section.range().end;
         let mut items = section.clone().into_iter_with_offsets().peekable();
         let mut one = Vec::new();
         while let Some(read) = items.next() {
-            let (start, item) = read.map_err(|error| broken(&error))?;
+            let (start, item) = read.map_err(|error| ComponentError::broken(&error))?;
             let end = match items.peek() {
                 Some(Ok((next, _))) => *next,
-                Some(Err(error)) => return Err(broken(error)),
+                Some(Err(error)) => return Err(ComponentError::broken(error)),
                 None => end,
             };
             self.charge(before, &item)?;
@@ -125,13 +125,13 @@ impl<'a> Check<'a> {
             one.push(1);
             one.extend_from_slice(self.bytes.get(start..end).unwrap_or_default());
             let reader = BinaryReader::new(&one, start.saturating_sub(1));
-            validate(&mut self.validator, reader).map_err(|error| refused(&error))?;
+            validate(&mut self.validator, reader).map_err(|error| ComponentError::broken(error))?;
             self.charge(after, &item)?;
         }
         Ok(())
     }
 
-    fn charge<T>(&mut self, weigh: Weigh<T>, item: &T) -> Result<(), Error> {
+    fn charge<T>(&mut self, weigh: Weigh<T>, item: &T) -> Result<(), ComponentError> {
         let Some(types) = self.validator.types(0) else {
             return Ok(());
         };
@@ -140,23 +140,13 @@ impl<'a> Check<'a> {
     }
 }
 
-fn refused(error: &wasmparser::BinaryReaderError) -> Error {
-    // The validator also counts the parts of a type, up to a million.
-    if error.message().contains("effective type size")
-        && let Err(error) = TYPE_PARTS.check(u64::MAX)
-    {
-        return error;
-    }
-    broken(error)
-}
-
 /// Returns the weight of the type that was declared last.
-fn last_type(sizes: &mut Sizes, types: &TypesRef<'_>) -> Result<u64, Error> {
+fn last_type(sizes: &mut Sizes, types: &TypesRef<'_>) -> Result<u64, ComponentError> {
     type_at(sizes, types, types.component_type_count().wrapping_sub(1))
 }
 
 /// Returns the weight of the type with this index. An invalid index weighs nothing, and the validator refuses it.
-fn type_at(sizes: &mut Sizes, types: &TypesRef<'_>, index: u32) -> Result<u64, Error> {
+fn type_at(sizes: &mut Sizes, types: &TypesRef<'_>, index: u32) -> Result<u64, ComponentError> {
     match index < types.component_type_count() {
         true => sizes.any(types, types.component_any_type_at(index)),
         false => Ok(0),
@@ -164,7 +154,12 @@ fn type_at(sizes: &mut Sizes, types: &TypesRef<'_>, index: u32) -> Result<u64, E
 }
 
 /// Returns the weight of an item that is passed or exported.
-fn item(sizes: &mut Sizes, types: &TypesRef<'_>, kind: ComponentExternalKind, index: u32) -> Result<u64, Error> {
+fn item(
+    sizes: &mut Sizes,
+    types: &TypesRef<'_>,
+    kind: ComponentExternalKind,
+    index: u32,
+) -> Result<u64, ComponentError> {
     let entity = match kind {
         ComponentExternalKind::Type => return type_at(sizes, types, index),
         ComponentExternalKind::Module if index < types.module_count() => {
@@ -185,7 +180,7 @@ fn item(sizes: &mut Sizes, types: &TypesRef<'_>, kind: ComponentExternalKind, in
 }
 
 /// Returns the weight of the required type of an import or export.
-fn type_ref(sizes: &mut Sizes, types: &TypesRef<'_>, ty: ComponentTypeRef) -> Result<u64, Error> {
+fn type_ref(sizes: &mut Sizes, types: &TypesRef<'_>, ty: ComponentTypeRef) -> Result<u64, ComponentError> {
     match ty {
         ComponentTypeRef::Module(index) if index < types.core_type_count_in_component() => {
             match types.core_type_at_in_component(index) {
@@ -203,17 +198,17 @@ fn type_ref(sizes: &mut Sizes, types: &TypesRef<'_>, ty: ComponentTypeRef) -> Re
     }
 }
 
-fn import(sizes: &mut Sizes, types: &TypesRef<'_>, import: &ComponentImport<'_>) -> Result<u64, Error> {
+fn import(sizes: &mut Sizes, types: &TypesRef<'_>, import: &ComponentImport<'_>) -> Result<u64, ComponentError> {
     Ok(type_ref(sizes, types, import.ty)?.saturating_add(units(import.name.name)))
 }
 
-fn export(sizes: &mut Sizes, types: &TypesRef<'_>, export: &ComponentExport<'_>) -> Result<u64, Error> {
+fn export(sizes: &mut Sizes, types: &TypesRef<'_>, export: &ComponentExport<'_>) -> Result<u64, ComponentError> {
     let ascribed = export.ty.map_or(Ok(0), |ty| type_ref(sizes, types, ty))?;
     let own = item(sizes, types, export.kind, export.index)?;
     Ok(own.saturating_add(ascribed).saturating_add(units(export.name.name)))
 }
 
-fn instance(sizes: &mut Sizes, types: &TypesRef<'_>, instance: &ComponentInstance<'_>) -> Result<u64, Error> {
+fn instance(sizes: &mut Sizes, types: &TypesRef<'_>, instance: &ComponentInstance<'_>) -> Result<u64, ComponentError> {
     match instance {
         ComponentInstance::Instantiate { component_index, args } => {
             // The component's imports are compared with the arguments, and its exports are rewritten in terms of them.
@@ -230,7 +225,7 @@ fn instance(sizes: &mut Sizes, types: &TypesRef<'_>, instance: &ComponentInstanc
     }
 }
 
-fn adapter(sizes: &mut Sizes, types: &TypesRef<'_>, adapter: &CanonicalFunction) -> Result<u64, Error> {
+fn adapter(sizes: &mut Sizes, types: &TypesRef<'_>, adapter: &CanonicalFunction) -> Result<u64, ComponentError> {
     match adapter {
         CanonicalFunction::Lift { type_index, .. } => type_at(sizes, types, *type_index),
         CanonicalFunction::Lower { func_index, .. } => item(sizes, types, ComponentExternalKind::Func, *func_index),

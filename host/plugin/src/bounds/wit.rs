@@ -8,7 +8,8 @@
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-use super::{Bound, Error};
+use super::Bound;
+use crate::error::ComponentError;
 
 const SHORTEN: &str = "Embed the plugin's own WIT and that of its dependencies, without generated text.";
 
@@ -61,7 +62,7 @@ const WORD_BYTES: Bound = Bound {
 /// # Errors
 ///
 /// Returns an error with the exceeded bound and the count.
-pub(crate) fn wit<'t, T: Iterator<Item = &'t str>>(texts: impl Iterator<Item = T>) -> Result<(), Error> {
+pub(crate) fn wit<'t, T: Iterator<Item = &'t str>>(texts: impl Iterator<Item = T>) -> Result<(), ComponentError> {
     let (mut included, mut included_docs) = (0, 0);
     for files in texts {
         let mut counts = Counts::default();
@@ -95,7 +96,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn text(&mut self, text: &str) -> Result<(), Error> {
+    fn text(&mut self, text: &str) -> Result<(), ComponentError> {
         let mut chars = text.char_indices().peekable();
         // The bytes of the name, version or string that is being read: several words if only a dot or a similar
         // character is between them.
@@ -136,7 +137,7 @@ impl Counts {
         Ok(())
     }
 
-    fn word(&mut self, word: &str) -> Result<(), Error> {
+    fn word(&mut self, word: &str) -> Result<(), ComponentError> {
         match word {
             "interface" => INTERFACES.add(&mut self.interfaces, 1),
             "world" | "package" => WORLDS.add(&mut self.worlds, 1),

@@ -5,15 +5,17 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use agenthost_core::error::{Error, Result};
+use super::BuildError;
 
-pub(super) fn run(command: &mut Command) -> Result<Output> {
-    command.output().map_err(|error| no_tool("cargo", &error))
+pub(super) fn run(command: &mut Command) -> Result<Output, BuildError> {
+    command.output().map_err(|error| no_tool("cargo", error))
 }
 
-pub(super) fn no_tool(tool: &str, error: &std::io::Error) -> Error {
-    Error::plugin(format!("cannot run {tool}: {error}"))
-        .with_hint("Building a plugin needs Rust with cargo, as rustup installs it; a built .wasm file needs neither.")
+pub(super) fn no_tool(tool: &str, source: std::io::Error) -> BuildError {
+    BuildError::Tool {
+        tool: tool.to_owned(),
+        source,
+    }
 }
 
 /// The output of one `cargo build --message-format=json`.

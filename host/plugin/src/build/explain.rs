@@ -11,13 +11,12 @@ use serde_json::Value;
 use super::cargo::{Diagnostic, Said};
 use super::crates::Graph;
 use super::tools::Tools;
-use super::{Package, TARGET};
-use agenthost_core::error::Error;
+use super::{BuildError, CargoFailure, Package};
 
-const MEND: &str = "Mend what the compiler says above and run the command again.";
+const FIX: &str = "Fix the errors that the compiler shows above and run the command again.";
 
 /// Creates the error of a build that failed.
-pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Error {
+pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> BuildError {
     let errors = said.errors();
     let Some(first) = errors.first() else {
         return without_diagnostics(tools, dir, package, said);
@@ -26,7 +25,7 @@ pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) 
         .iter()
         .any(|error| error.text.starts_with("can't find crate for `std`"))
     {
-        return Error::plugin(format!("the compile target {TARGET} is missing")).with_hint(by_hand());
+        return BuildError::TargetMissing { rustup: None };
     }
     if first.package != package.id {
         return foreign(tools, dir, package, first);
@@ -36,68 +35,50 @@ pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) 
         return about_the_wit(dir, first);
     }
     // The code that the macro generates calls `run`, so a missing `run` is first reported there.
-    let hint = match (of_the_macro, first.code) {
+    let advice = match (of_the_macro, first.code) {
         (true, Some("E0425")) if first.text.contains("`run`") => {
             "Write the function `run` beside `plugin!()`, with the parameter and the result of `run` in wit/."
         }
         (true, Some(_)) => "The function `run` must have the parameter and the result of `run` in wit/.",
-        _ => MEND,
+        _ => FIX,
     };
     let rendered: Vec<_> = errors.iter().map(|error| error.rendered).collect();
-    Error::plugin(format!(
-        "{}: the plugin does not compile\n{}",
-        dir.display(),
-        rendered.join("\n\n")
-    ))
-    .with_hint(hint)
-}
-
-/// Creates the error for a component that is not a plugin.
-pub(super) fn no_plugin(dir: &Path, error: Error) -> Error {
-    let nothing = error.message().ends_with("it exports nothing");
-    let error = error.at(dir);
-    match nothing {
-        true => error.with_hint(
-            "Write the types of the task to wit/world.wit, and `agenthost_sdk::plugin!();` with a function `run` to src/lib.rs.",
-        ),
-        false => error,
+    BuildError::Compile {
+        dir: dir.to_owned(),
+        output: rendered.join("\n\n"),
+        advice,
     }
 }
 
 /// Creates the error for the directory of a workspace, whose plugins are in subdirectories.
-pub(super) fn workspace(dir: &Path, metadata: &Value) -> Error {
+pub(super) fn workspace(dir: &Path, metadata: &Value) -> BuildError {
     let root = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let packages = metadata.get("packages").and_then(Value::as_array);
     let members = packages.into_iter().flatten().filter_map(|package| {
         let path = Path::new(package.get("manifest_path")?.as_str()?).parent()?;
         Some(path.strip_prefix(&root).unwrap_or(path).display().to_string())
     });
-    let members: Vec<_> = members.take(MEMBERS).collect();
-    let such = match members.as_slice() {
-        [] => String::new(),
-        members => format!(", such as {}", members.join(", ")),
-    };
-    Error::plugin(format!("{}: a workspace without a package of its own", dir.display()))
-        .with_hint(format!("Give the directory of the plugin's own package{such}."))
+    BuildError::Workspace {
+        dir: dir.to_owned(),
+        members: members.take(MEMBERS).collect(),
+    }
 }
 
 /// The maximum number of workspace members in the hint.
 const MEMBERS: usize = 5;
 
-/// Returns a hint for installing the target.
-pub(super) fn by_hand() -> String {
-    format!("Run `rustup target add {TARGET}`, or install the {TARGET} standard library of your Rust.")
-}
-
 /// Creates the error for an error of the macro. It is about the WIT and has its own hint; the location of the macro
 /// does not matter.
-fn about_the_wit(dir: &Path, error: &Diagnostic<'_>) -> Error {
-    let (text, hint) = error.text.split_once("\nhint: ").unwrap_or((error.text, ""));
-    let hint = match hint {
-        "" => "The types of a plugin come from its WIT: mend what is said of it above.".to_owned(),
-        hint => sentence(hint),
+fn about_the_wit(dir: &Path, error: &Diagnostic<'_>) -> BuildError {
+    let (text, advice) = match error.text.split_once("\nhint: ") {
+        Some((text, hint)) => (text, Some(sentence(hint))),
+        None => (error.text, None),
     };
-    Error::plugin(format!("{}: {text}", dir.display())).with_hint(hint)
+    BuildError::Macro {
+        dir: dir.to_owned(),
+        problem: text.to_owned(),
+        advice,
+    }
 }
 
 fn sentence(text: &str) -> String {
@@ -108,20 +89,17 @@ fn sentence(text: &str) -> String {
 }
 
 /// Creates the error for a dependency that does not compile.
-fn foreign(tools: &Tools, dir: &Path, package: &Package, error: &Diagnostic<'_>) -> Error {
+fn foreign(tools: &Tools, dir: &Path, package: &Package, error: &Diagnostic<'_>) -> BuildError {
     let graph = Graph::read(tools, dir, &package.id);
     let way = graph.and_then(|graph| graph.way_to(error.package));
     let name = way.unwrap_or_else(|| plain(error.package).to_owned());
-    Error::plugin(format!(
-        "{}: the crate {name} cannot be built for {TARGET}\n{}",
-        dir.display(),
-        error.rendered
-    ))
-    .with_hint(LEAVE_OUT)
+    BuildError::Dependency {
+        dir: dir.to_owned(),
+        package: name,
+        build_script: false,
+        output: error.rendered.to_owned(),
+    }
 }
-
-const LEAVE_OUT: &str = "A plugin has no sockets, no threads and no C library: leave the crate out, or turn off the feature that \
-                         brings it, often with `default-features = false`.";
 
 /// Returns `mio@1.0.2` for `registry+…#mio@1.0.2`.
 fn plain(id: &str) -> &str {
@@ -129,24 +107,27 @@ fn plain(id: &str) -> &str {
 }
 
 /// Creates the error for a failure of cargo itself: nothing was compiled, or a build script failed.
-fn without_diagnostics(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Error {
+fn without_diagnostics(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> BuildError {
     let words = said.own_words();
     if let Some(failed) = said.between("failed to run custom build command for `", "`") {
         let name = failed.split(' ').next().unwrap_or(failed);
         let way = Graph::read(tools, dir, &package.id).and_then(|graph| graph.way_to_name(name));
         let name = way.unwrap_or_else(|| failed.to_owned());
-        return Error::plugin(format!(
-            "{}: the crate {name} cannot be built for {TARGET}: its build script failed\n{words}",
-            dir.display()
-        ))
-        .with_hint(LEAVE_OUT);
+        return BuildError::Dependency {
+            dir: dir.to_owned(),
+            package: name,
+            build_script: true,
+            output: words,
+        };
     }
     if said.mentions("no library targets found") {
-        return Error::plugin(format!("{}: the crate {} has no library", dir.display(), package.name))
-            .with_hint(super::CDYLIB);
+        return BuildError::NoLibrary {
+            dir: dir.to_owned(),
+            package: package.name.clone(),
+        };
     }
-    let hint = if said.mentions("may not be installed") {
-        by_hand()
+    let cause = if said.mentions("may not be installed") {
+        CargoFailure::TargetMissing
     } else if [
         "failed to select a version",
         "failed to get",
@@ -156,9 +137,13 @@ fn without_diagnostics(tools: &Tools, dir: &Path, package: &Package, said: &Said
     .iter()
     .any(|words| said.mentions(words))
     {
-        "A dependency cannot be fetched or resolved; cargo says which one above.".into()
+        CargoFailure::Dependency
     } else {
-        "Mend what cargo says above and run the command again.".into()
+        CargoFailure::Other
     };
-    Error::plugin(format!("{}: cargo could not build the plugin\n{words}", dir.display())).with_hint(hint)
+    BuildError::Cargo {
+        dir: dir.to_owned(),
+        output: words,
+        cause,
+    }
 }

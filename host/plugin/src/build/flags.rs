@@ -16,8 +16,7 @@ use toml::Value;
 
 use super::cargo::{Said, run};
 use super::tools::Tools;
-use super::{Package, TARGET};
-use agenthost_core::error::{Error, Result};
+use super::{BuildError, Package, TARGET};
 
 /// The directories that cargo uses.
 pub(super) struct Places {
@@ -105,7 +104,7 @@ fn names_root(root: &Path, configs: &[toml::Table]) -> bool {
 /// # Errors
 ///
 /// Returns a plugin error if cargo or rustc cannot be run, or `dir` contains no crate.
-pub fn reproducibly(command: &mut Command, dir: &Path) -> Result<()> {
+pub fn reproducibly(command: &mut Command, dir: &Path) -> Result<(), BuildError> {
     let tools = Tools::default();
     let mut metadata = tools.cargo(dir, None);
     metadata.args(["metadata", "--no-deps", "--format-version", "1"]);
@@ -119,18 +118,16 @@ pub fn reproducibly(command: &mut Command, dir: &Path) -> Result<()> {
     let said: Json = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let place = |name: &str| said.get(name).and_then(Json::as_str).map(PathBuf::from);
     let (Some(root), Some(target_dir)) = (place("workspace_root"), place("target_directory")) else {
-        return Err(Error::plugin(format!(
-            "{}: cargo cannot read the crate\n{}",
-            dir.display(),
-            String::from_utf8_lossy(&output.stderr).trim_end()
-        ))
-        .with_hint("Mend what cargo says above."));
+        return Err(BuildError::Metadata {
+            dir: dir.to_owned(),
+            output: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
+        });
     };
     apply(&tools, command, dir, &Places { root, target_dir })
 }
 
 /// Adds the flags to a build in `dir`.
-pub(super) fn apply(tools: &Tools, command: &mut Command, dir: &Path, places: &Places) -> Result<()> {
+pub(super) fn apply(tools: &Tools, command: &mut Command, dir: &Path, places: &Places) -> Result<(), BuildError> {
     let mut ours = Vec::new();
     let mut rename = |path: &Path, name: &str| {
         // Cargo accepts flags only as text.
@@ -241,7 +238,7 @@ fn var(command: &Command, name: &str) -> Option<OsString> {
 }
 
 /// Returns the path of the standard library's source, if it is installed, and its name in a toolchain without it.
-fn library_source(tools: &Tools, dir: &Path) -> Result<Option<(PathBuf, String)>> {
+fn library_source(tools: &Tools, dir: &Path) -> Result<Option<(PathBuf, String)>, BuildError> {
     let sysroot = tools.rustc(dir, &["--print", "sysroot"])?;
     let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
     if !source.is_dir() {

@@ -8,14 +8,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::super::provenance::{Provenance, Source};
+use super::BuildError;
 use super::cargo::{Said, run};
 use super::tools::Tools;
 use super::{Package, TARGET};
 use crate::Digest;
-use agenthost_core::error::{Error, Result};
 
 /// Returns the record of the build with this output, as JSON.
-pub(super) fn record(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Result<Vec<u8>> {
+pub(super) fn record(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Result<Vec<u8>, BuildError> {
     let rustc = tools.rustc(dir, &["-vV"])?;
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: "));
     let cargo = run(tools.cargo(dir, None).arg("-V"))?;
@@ -32,7 +32,7 @@ pub(super) fn record(tools: &Tools, dir: &Path, package: &Package, said: &Said) 
             .map(|lock| Digest::of(&lock)),
         source: source(tools, dir, package, said),
     };
-    serde_json::to_vec(&provenance).map_err(|error| Error::host(error.to_string()))
+    serde_json::to_vec(&provenance).map_err(BuildError::Record)
 }
 
 /// Returns the commit, and whether the build's input matches it. The input is the crate's directory, the directories of

@@ -8,8 +8,7 @@ use std::path::Path;
 use super::super::provenance::Provenance;
 use super::super::{embedded, read};
 use super::rules::BuildRules;
-use super::{Form, build_for};
-use agenthost_core::error::{Error, Result};
+use super::{BuildError, Form, build_for};
 
 /// The result of a rebuild.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +48,7 @@ impl Reproduction {
 /// Returns the errors of [`build`](super::build), and an error of class
 /// [`Host`](agenthost_core::error::ErrorClass::Host) if a temporary directory cannot be created. Differing bytes are
 /// not an error.
-pub fn reproduces(dir: &Path, expected: &[u8]) -> Result<Reproduction> {
+pub fn reproduces(dir: &Path, expected: &[u8]) -> Result<Reproduction, BuildError> {
     BuildRules::any().reproduces(dir, expected)
 }
 
@@ -59,15 +58,12 @@ impl BuildRules {
     /// # Errors
     ///
     /// Those of [`reproduces`], and that of the rules.
-    pub fn reproduces(&self, dir: &Path, expected: &[u8]) -> Result<Reproduction> {
+    pub fn reproduces(&self, dir: &Path, expected: &[u8]) -> Result<Reproduction, BuildError> {
         let recorded = embedded::sections(expected, embedded::PROVENANCE_SECTION)
             .next()
             .is_some();
         let form = if recorded { Form::Release } else { Form::Plain };
-        let target = tempfile::tempdir().map_err(|error| {
-            Error::host(format!("no directory to build in: {error}"))
-                .with_hint("TMPDIR says where temporary files go; a build takes some 500 MB.")
-        })?;
+        let target = tempfile::tempdir().map_err(BuildError::Scratch)?;
         let built = build_for(self, dir, &[], form, Some(target.path()))?;
         let differs = differences(expected, &read(&built.path)?);
         let notes = built.notes;

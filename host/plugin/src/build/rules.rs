@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::tools::Tools;
-use super::{Built, Form, build_for};
-use agenthost_core::error::Result;
+use super::{BuildError, Built, Form, build_for};
+use agenthost_core::error::Error;
 
 /// Decides whether the crate in a directory may be built; an error contains the reason.
-type Permit = dyn Fn(&Path) -> Result<()> + Send + Sync;
+type Permit = dyn Fn(&Path) -> Result<(), Error> + Send + Sync;
 
 /// Rules for which crates may be built, and which variables their builds must not see.
 ///
@@ -32,7 +32,7 @@ type Permit = dyn Fn(&Path) -> Result<()> + Send + Sync;
 /// })
 /// .hiding(["CORP_MODELS".to_owned()]);
 /// let error = rules.build(dir).err().ok_or("it was built")?;
-/// assert!(error.message().ends_with("is not one of ours"), "{error}");
+/// assert!(error.to_string().ends_with("is not one of ours"), "{error}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -48,7 +48,7 @@ impl BuildRules {
     }
 
     /// Permits a crate if `permit` accepts its directory.
-    pub fn permitting(permit: impl Fn(&Path) -> Result<()> + Send + Sync + 'static) -> Self {
+    pub fn permitting(permit: impl Fn(&Path) -> Result<(), Error> + Send + Sync + 'static) -> Self {
         Self {
             permit: Arc::new(permit),
             tools: Tools::default(),
@@ -67,7 +67,7 @@ impl BuildRules {
     /// # Errors
     ///
     /// Returns the errors of [`build`](super::build), and that of the rules.
-    pub fn build(&self, dir: &Path) -> Result<Built> {
+    pub fn build(&self, dir: &Path) -> Result<Built, BuildError> {
         build_for(self, dir, &[], Form::Plain, None)
     }
 
@@ -76,12 +76,12 @@ impl BuildRules {
     /// # Errors
     ///
     /// Returns the errors of [`release`](super::release), and that of the rules.
-    pub fn release(&self, dir: &Path) -> Result<Built> {
+    pub fn release(&self, dir: &Path) -> Result<Built, BuildError> {
         build_for(self, dir, &[], Form::Release, None)
     }
 
-    pub(super) fn check(&self, dir: &Path) -> Result<()> {
-        (self.permit)(dir)
+    pub(super) fn check(&self, dir: &Path) -> Result<(), BuildError> {
+        (self.permit)(dir).map_err(BuildError::NotPermitted)
     }
 
     pub(super) fn tools(&self) -> &Tools {

@@ -1,9 +1,10 @@
 //! The sections that a build adds to cargo's component: the manifest, and metadata in the standard format of Wasm
 //! tools.
 
+use std::path::Path;
+
 use super::super::{Plugin, embedded};
-use super::{Package, SDK};
-use agenthost_core::error::{Error, Result};
+use super::{BuildError, Package, SDK};
 
 /// Adds the SDK's version and the crate's name, description, license, source and version in the standard format of Wasm
 /// tools, and the manifest if the SDK's macro has not added it.
@@ -12,12 +13,13 @@ pub(super) fn with_manifest(
     plugin: &Plugin,
     package: &Package,
     sdk: Option<String>,
-) -> Result<Vec<u8>> {
+    path: &Path,
+) -> Result<Vec<u8>, BuildError> {
     use wasm_metadata::{AddMetadata, AddMetadataField};
     let field = |value: &Option<String>| value.clone().map_or(AddMetadataField::Keep, AddMetadataField::Set);
     let mut bytes = bytes;
     if plugin.manifest.is_none() {
-        let json = serde_json::to_vec(&package.manifest).map_err(|error| Error::host(error.to_string()))?;
+        let json = serde_json::to_vec(&package.manifest).map_err(BuildError::Record)?;
         append_section(&mut bytes, embedded::MANIFEST_SECTION, &json);
     }
     let mut add = AddMetadata::default();
@@ -27,8 +29,10 @@ pub(super) fn with_manifest(
     add.licenses = field_parsed(&package.manifest.license);
     add.source = field_parsed(&package.manifest.repository);
     add.version = field_parsed(&package.manifest.version);
-    add.to_wasm(&bytes)
-        .map_err(|error| Error::plugin(format!("cannot add metadata to the component: {error:#}")))
+    add.to_wasm(&bytes).map_err(|error| BuildError::Metadatum {
+        path: path.to_owned(),
+        problem: format!("{error:#}"),
+    })
 }
 
 /// Parses a field. A field that does not parse (such as a license that is not an SPDX expression) is left out; the

@@ -13,8 +13,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::BuildError;
 use super::cargo::no_tool;
-use agenthost_core::error::Result;
 
 /// Variables that are passed on unchanged.
 const PASSED: &[&str] = &[
@@ -141,10 +141,10 @@ impl Tools {
     }
 
     /// Returns the output of the compiler that cargo uses in `dir`.
-    pub(super) fn rustc(&self, dir: &Path, args: &[&str]) -> Result<String> {
+    pub(super) fn rustc(&self, dir: &Path, args: &[&str]) -> Result<String, BuildError> {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
         let mut rustc = self.command(rustc, dir);
-        let output = rustc.args(args).output().map_err(|error| no_tool("rustc", &error))?;
+        let output = rustc.args(args).output().map_err(|error| no_tool("rustc", error))?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 

@@ -10,10 +10,10 @@ use std::path::Path;
 
 use super::super::contract;
 use super::super::embedded::{self, WitText};
-use agenthost_core::error::{Error, Result};
+use super::BuildError;
 
 /// Checks the WIT of the crate in `dir`.
-pub(super) fn check(dir: &Path) -> Result<()> {
+pub(super) fn check(dir: &Path) -> Result<(), BuildError> {
     let wit = dir.join("wit");
     let shown = wit.display().to_string();
     let files = texts(&wit, &shown)?;
@@ -28,28 +28,25 @@ pub(super) fn check(dir: &Path) -> Result<()> {
     }
     for (name, text) in &deps {
         if let Some(version) = copied_contract(text).filter(|version| *version != contract_version()) {
-            return Err(Error::plugin(format!(
-                "{name}: it is {}@{version}, and this host has {}@{}",
-                contract::PACKAGE,
-                contract::PACKAGE,
-                contract_version()
-            ))
-            .with_hint(OTHER_VERSION));
+            return Err(BuildError::OtherContract {
+                file: name.clone(),
+                package: contract::PACKAGE,
+                found: version.to_owned(),
+                known: contract_version(),
+            });
         }
     }
     deps.retain(|(_, text)| copied_contract(text).is_none());
     let text = WitText { format: 1, files, deps };
     match embedded::resolve(&text, &below) {
         Ok(_) => Ok(()),
-        Err(why) => {
-            let hint = hint(&why, &text);
-            Err(Error::plugin(format!("the WIT in {shown} is wrong: {why}")).with_hint(hint))
-        }
+        Err(problem) => Err(BuildError::Wit {
+            dir: shown,
+            advice: hint(&problem, &text),
+            problem,
+        }),
     }
 }
-
-const OTHER_VERSION: &str = "Delete the copy, which agenthost-sdk brings along, and use the agenthost-sdk of this host's version; or use an \
-                             agenthost of that version.";
 
 fn hint(why: &str, text: &WitText) -> String {
     if why.contains("no `package` header") {
@@ -67,7 +64,7 @@ fn hint(why: &str, text: &WitText) -> String {
          its WIT; or put the .wit files into wit/deps/NAME."
             .into()
     } else {
-        let place = "Mend the WIT at the place that is shown";
+        let place = "Fix the WIT at the place that is shown";
         match meant(why, &text.files) {
             Some(meant) => format!("{place}: {meant}."),
             None => format!("{place}."),
@@ -125,7 +122,7 @@ fn other_version(why: &str, deps: &[(String, String)]) -> Option<String> {
     (!known.is_empty()).then(|| {
         format!(
             "The plugin that is declared, or lies in wit/deps, is {known}, and the WIT names {name} at {version}: name {known} in \
-             wit/world.wit, and mend what has changed with it.",
+             wit/world.wit, and fix what has changed with it.",
             known = known.into_iter().collect::<Vec<_>>().join(" and ")
         )
     })
@@ -148,15 +145,15 @@ fn contract_version() -> &'static str {
 }
 
 /// Reads the .wit files directly in `dir`, with names that start with `shown`.
-fn texts(dir: &Path, shown: &str) -> Result<Vec<(String, String)>> {
+fn texts(dir: &Path, shown: &str) -> Result<Vec<(String, String)>, BuildError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|end| end == "wit") && path.is_file() {
             let name = format!("{shown}/{}", entry.file_name().to_string_lossy());
-            let text = fs::read_to_string(&path).map_err(|error| {
-                Error::plugin(format!("{name}: {error}"))
-                    .with_hint("A .wit file is text in UTF-8 that this user can read.")
+            let text = fs::read_to_string(&path).map_err(|source| BuildError::ReadWit {
+                path: name.clone(),
+                source,
             })?;
             found.push((name, text));
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use agenthost_core::error::Error;
+use agenthost_core::error::{Classify, ErrorClass};
 
 use super::MAX_DEPTH;
 
@@ -43,9 +43,9 @@ impl ValueError {
     }
 }
 
-impl From<ValueError> for Error {
-    fn from(error: ValueError) -> Self {
-        Self::input(error.to_string())
+impl Classify for ValueError {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Input
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use wit_component::DecodedWasm;
 use wit_parser::{Docs, Handle, Resolve, Type, TypeDefKind, TypeId, TypeOwner, WorldId};
 
-use agenthost_core::error::{Error, Result};
+use crate::bytes;
+use crate::error::ComponentError;
 
 /// Decodes the world of a compiled component: its imports and exports with their types, but no doc comments, which a
 /// component does not keep.
@@ -24,17 +25,15 @@ use agenthost_core::error::{Error, Result};
 /// # Errors
 ///
 /// Returns a plugin error if the bytes are not a valid component: a core module, a WIT package, or not Wasm at all.
-pub fn decode(component: &[u8]) -> Result<(Resolve, WorldId)> {
+pub fn decode(component: &[u8]) -> Result<(Resolve, WorldId), ComponentError> {
     // A core module decodes too, as a component without imports and exports.
     if wasmparser::Parser::is_core_wasm(component) {
-        return Err(Error::plugin("not a component but a core module")
-            .with_hint("Build it for the target wasm32-wasip2 to get a component."));
+        return Err(bytes::core_module(component));
     }
     match wit_component::decode(component) {
         Ok(DecodedWasm::Component(resolve, world)) => Ok((resolve, world)),
-        Ok(DecodedWasm::WitPackage(..)) => Err(Error::plugin("not a component but a WIT package in binary form")
-            .with_hint("Give a component that implements the package.")),
-        Err(error) => Err(Error::plugin(format!("not a valid component: {error:#}"))),
+        Ok(DecodedWasm::WitPackage(..)) => Err(ComponentError::WitPackage),
+        Err(error) => Err(ComponentError::broken(error.root_cause())),
     }
 }
 

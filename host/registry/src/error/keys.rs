@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::names::StatementError;
 use agenthost_core::error::{Classify, Error, ErrorClass};
+use agenthost_plugin::{ComponentError, Digest, PluginFileError};
 
 /// A text that is not a minisign public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,7 +79,7 @@ pub enum SignatureError {
     #[error("the statement is about {digest}, and these are other bytes")]
     OtherStatement {
         /// The digest in the statement.
-        digest: agenthost_plugin::Digest,
+        digest: Digest,
     },
     /// The signed statement is broken or not true.
     #[error(transparent)]
@@ -137,9 +138,17 @@ pub enum SignatureError {
         /// The cause.
         source: Box<SignatureError>,
     },
-    /// The plugin itself cannot be read.
+    /// The file of the plugin cannot be read.
     #[error(transparent)]
-    Plugin(Error),
+    File(#[from] PluginFileError),
+    /// The file is not a plugin.
+    #[error("{path}")]
+    Component {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: ComponentError,
+    },
 }
 
 impl SignatureError {
@@ -171,7 +180,8 @@ impl Classify for SignatureError {
             | Self::UnusableKey { .. } => ErrorClass::Host,
             Self::Statement(error) => error.class(),
             Self::Of { source, .. } => source.class(),
-            Self::Plugin(error) => error.class(),
+            Self::File(error) => error.class(),
+            Self::Component { source, .. } => source.class(),
         }
     }
 
@@ -190,7 +200,8 @@ impl Classify for SignatureError {
             Self::Write { .. } => "The signature is written beside the plugin; that directory has to be writable.",
             Self::Statement(error) => return error.hint(),
             Self::Of { source, .. } => return source.hint(),
-            Self::Plugin(error) => return error.hint().map(str::to_owned),
+            Self::File(error) => return error.hint(),
+            Self::Component { source, .. } => return source.hint(),
             Self::TooMany { .. }
             | Self::OtherBytes
             | Self::OtherStatement { .. }

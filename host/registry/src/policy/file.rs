@@ -107,7 +107,7 @@ impl FromStr for Denied {
             return text
                 .parse()
                 .map(Self::Digest)
-                .map_err(|error: agenthost_core::error::Error| error.to_string());
+                .map_err(|error: agenthost_plugin::InvalidDigest| error.to_string());
         }
         match text.split_once('@') {
             Some((name, version)) => {

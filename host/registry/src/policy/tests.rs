@@ -391,7 +391,7 @@ fn a_wrong_file_is_named_with_its_line() {
         ),
         (
             "deny = [\"sha256:00\"]",
-            "policy-0.toml:2: `deny`: `sha256:00` is no digest",
+            "policy-0.toml:2: `deny`: `sha256:00` is not a digest",
             "Write a name",
         ),
         (

@@ -139,7 +139,7 @@ impl Project {
         source.fetch(&release, &self.cache).await?;
         let bytes = self.cache.read(&release.digest)?;
         let at = format!("{}{tag}", source.place());
-        let plugin = Plugin::read(&bytes).map_err(|error| RegistryError::Other(error).at(&at))?;
+        let plugin = Plugin::read(&bytes).map_err(|source| RegistryError::component(&at, source))?;
         let (name, version) = statement::identity(&plugin).map_err(|error| RegistryError::Statement(error).at(&at))?;
         let other = |found: String| RegistryError::OtherPlugin { at: at.clone(), found };
         if wanted.is_some_and(|wanted| *wanted != name) {

@@ -12,7 +12,7 @@ use crate::files::replace;
 #[cfg(feature = "signing")]
 use crate::statement::Statement;
 use agenthost_core::plain_file::{self, Links};
-use agenthost_plugin::Plugin;
+use agenthost_plugin::{ComponentError, Plugin};
 
 /// Returns the path for the signature of a component: its path with `.minisig` appended.
 ///
@@ -93,12 +93,12 @@ pub fn sign_file(path: &Path, secret: &SecretKey) -> Result<Statement, Signature
 /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if the signature does not verify or its statement is false.
 pub fn verify_file(path: &Path, signature: &Path, key: &PublicKey) -> Result<Verified, SignatureError> {
     // Verified first, so that a tampered component is never parsed.
-    let bytes = agenthost_plugin::read(path).map_err(SignatureError::Plugin)?;
+    let bytes = agenthost_plugin::read(path)?;
     let verified = read_text(signature)
         .and_then(|text| Signature::parse(&text))
         .and_then(|signature| signature.verify(key, &bytes))
         .map_err(|error| error.of(path.display()))?;
-    let plugin = Plugin::read(&bytes).map_err(|error| SignatureError::Plugin(error.at(path)))?;
+    let plugin = Plugin::read(&bytes).map_err(component(path))?;
     if let Some(statement) = &verified.statement {
         statement.check(&plugin)?;
     }
@@ -107,9 +107,14 @@ pub fn verify_file(path: &Path, signature: &Path, key: &PublicKey) -> Result<Ver
 
 #[cfg(feature = "signing")]
 fn read(path: &Path) -> Result<(Plugin, Vec<u8>), SignatureError> {
-    let bytes = agenthost_plugin::read(path).map_err(SignatureError::Plugin)?;
-    let plugin = Plugin::read(&bytes).map_err(|error| SignatureError::Plugin(error.at(path)))?;
+    let bytes = agenthost_plugin::read(path)?;
+    let plugin = Plugin::read(&bytes).map_err(component(path))?;
     Ok((plugin, bytes))
+}
+
+fn component(path: &Path) -> impl FnOnce(ComponentError) -> SignatureError {
+    let path = path.to_owned();
+    |source| SignatureError::Component { path, source }
 }
 
 fn read_text(path: &Path) -> Result<String, SignatureError> {

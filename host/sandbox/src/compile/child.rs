@@ -11,6 +11,8 @@ use crate::engine::{Reservation, compiler};
 
 /// The argument that makes a program a compiler.
 pub(super) const ARGUMENT: &str = "__compile";
+/// The version of the program, without which the parent accepts no code.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The exit code for an invalid plugin; the reason is on stderr.
 pub(super) const INVALID: u8 = 65;
 /// The exit code of a child that could not start.
@@ -34,6 +36,9 @@ pub(super) struct Job {
 /// The header that the child writes before the image, as a line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Header {
+    /// The version of the program; empty for one that does not report it.
+    #[serde(default)]
+    pub(super) version: String,
     /// The length of the image.
     pub(super) length: u64,
     /// The peak memory in bytes; `None` if the system does not report it.
@@ -85,6 +90,7 @@ fn work(job: &Job) -> io::Result<u8> {
         }
     };
     let header = Header {
+        version: VERSION.to_owned(),
         length: image.len() as u64,
         peak_memory: peak_memory(&mut status),
     };

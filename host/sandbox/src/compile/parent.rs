@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::MemfdFlags;
 use rustix::process::Signal;
 
-use super::child::{ARGUMENT, CANNOT_START, Header, INVALID, Job};
+use super::child::{ARGUMENT, CANNOT_START, Header, INVALID, Job, VERSION};
 use super::{CompileLimits, Source};
 use crate::engine::Reservation;
-use agenthost_core::error::Error;
+use crate::error::SandboxError;
+use agenthost_plugin::ComponentError;
 
 /// The maximum size of an image: the code of a plugin of the largest size, with room to spare.
 const MAX_IMAGE: usize = 512 << 20;
@@ -35,7 +36,7 @@ pub(super) fn compile(
     limits: CompileLimits,
     reservation: Reservation,
     source: &Source<'_>,
-) -> Result<Compiled, Error> {
+) -> Result<Compiled, SandboxError> {
     let deadline = Instant::now() + limits.time;
     let job = Job {
         length: source.bytes.len() as u64,
@@ -44,21 +45,16 @@ pub(super) fn compile(
         reservation,
         parent: rustix::process::getpid().as_raw_nonzero().get(),
     };
-    let mut running = start(program, &job, source.bytes).map_err(|error| {
-        Error::host(format!("cannot start the compiler {}: {error}", program.display()))
-            .with_hint("The machine may be out of processes or memory; `agenthost doctor` shows what it allows.")
+    let mut running = start(program, &job, source.bytes).map_err(|source| SandboxError::StartCompiler {
+        program: program.to_owned(),
+        source,
     })?;
-    let gave = running.wait(deadline, source);
-    let gave = gave.map_err(|error| Error::host(format!("cannot read from the compiler: {error}")))?;
+    let gave = running.wait(deadline, source).map_err(SandboxError::ReadCompiler)?;
     match gave {
         Gave::Result { status, out, words } => result(status, out, &words, limits),
-        Gave::TimeUp => Err(too_long(limits)),
-        Gave::TooMuch => Err(Error::plugin(format!(
-            "the plugin's native code is larger than {} MiB",
-            MAX_IMAGE >> 20
-        ))
-        .with_hint("Leave out what the plugin does not need, and build it in release mode.")),
-        Gave::Abandoned => Err(Error::host("loading the plugin was abandoned")),
+        Gave::TimeUp => Err(SandboxError::CompileTime { limit: limits.time }),
+        Gave::TooMuch => Err(SandboxError::CodeTooLarge { most: MAX_IMAGE as u64 }),
+        Gave::Abandoned => Err(SandboxError::Abandoned),
     }
 }
 
@@ -176,7 +172,7 @@ fn read(
 }
 
 /// Returns the result of a child that has ended, or why it failed.
-fn result(status: ExitStatus, mut out: Vec<u8>, words: &[u8], limits: CompileLimits) -> Result<Compiled, Error> {
+fn result(status: ExitStatus, mut out: Vec<u8>, words: &[u8], limits: CompileLimits) -> Result<Compiled, SandboxError> {
     let words = String::from_utf8_lossy(words);
     let first = words.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let is = |signal: Signal| status.signal() == Some(signal.as_raw());
@@ -185,9 +181,14 @@ fn result(status: ExitStatus, mut out: Vec<u8>, words: &[u8], limits: CompileLim
         let header: Option<Header> = out.get(..line).and_then(|line| serde_json::from_slice(line).ok());
         let header = header.filter(|header| header.length == out.len().saturating_sub(line + 1) as u64);
         let Some(header) = header else {
-            return Err(Error::host("the program that should compile is no compiler")
-                .with_hint("Call `sandbox::compile_and_exit` first in its `main`."));
+            return Err(SandboxError::NotACompiler);
         };
+        if header.version != VERSION {
+            return Err(SandboxError::OtherCompiler {
+                found: header.version,
+                own: VERSION,
+            });
+        }
         out.drain(..=line);
         return Ok(Compiled {
             image: out,
@@ -195,7 +196,7 @@ fn result(status: ExitStatus, mut out: Vec<u8>, words: &[u8], limits: CompileLim
         });
     }
     if status.code() == Some(i32::from(INVALID)) {
-        return Err(agenthost_plugin::broken(&first));
+        return Err(ComponentError::broken(first).into());
     }
     // The messages of Rust's allocator, the system's thread library and the compiler when memory is refused.
     let refused = [
@@ -206,13 +207,15 @@ fn result(status: ExitStatus, mut out: Vec<u8>, words: &[u8], limits: CompileLim
         "WouldBlock",
     ];
     if refused.iter().any(|says| words.contains(says)) {
-        return Err(too_large(limits));
+        return Err(SandboxError::CompileMemory { limit: limits.memory });
     }
     if is(Signal::XCPU) {
-        return Err(too_long(limits));
+        return Err(SandboxError::CompileTime { limit: limits.time });
     }
     if status.code() == Some(i32::from(CANNOT_START)) {
-        return Err(Error::host(format!("the compiler cannot start: {first}")));
+        return Err(SandboxError::CompilerSetup {
+            problem: first.to_owned(),
+        });
     }
     let how = match status.signal() {
         Some(signal) if is(Signal::KILL) => {
@@ -221,25 +224,7 @@ fn result(status: ExitStatus, mut out: Vec<u8>, words: &[u8], limits: CompileLim
         Some(signal) => format!("it crashed (signal {signal}) {first}"),
         None => format!("it failed: {first}"),
     };
-    Err(
-        Error::plugin(format!("the compiler gave no code for the plugin: {}", how.trim_end()))
-            .with_hint("Do not use this plugin unless you trust it; if you do, report it to its author."),
-    )
-}
-
-fn too_large(limits: CompileLimits) -> Error {
-    let limit = match limits.memory >> 20 {
-        0 => format!("{} bytes", limits.memory),
-        mib => format!("{mib} MiB"),
-    };
-    Error::plugin(format!("compiling the plugin needs more than {limit} of memory, the limit `memory` in [compile]")).with_hint(
-        "Do not use a plugin that you do not trust; for one that you do, write a larger `memory` under [compile] in your own configuration.",
-    )
-}
-
-fn too_long(limits: CompileLimits) -> Error {
-    let limit = limits.time;
-    Error::plugin(format!("compiling the plugin takes longer than {limit:?}, the limit `time` in [compile]")).with_hint(
-        "Do not use a plugin that you do not trust; for one that you do, write a longer `time` under [compile] in your own configuration.",
-    )
+    Err(SandboxError::CompilerFailed {
+        problem: how.trim_end().to_owned(),
+    })
 }

@@ -37,7 +37,7 @@ async fn what_is_no_journal_is_refused_and_left_alone() {
     let text = directory.path().join("text.db");
     fs::write(&text, "dear diary, ".repeat(500)).unwrap();
     let error = refused(&text);
-    assert!(error.message().contains("this is no journal: "), "{error}");
+    assert!(error.message().contains("this is not a journal: "), "{error}");
     assert_eq!(fs::read(&text).unwrap().len(), 6000);
 
     let other = directory.path().join("other.db");
@@ -45,7 +45,7 @@ async fn what_is_no_journal_is_refused_and_left_alone() {
         .unwrap()
         .execute_batch("CREATE TABLE mine (a)")
         .unwrap();
-    assert!(refused(&other).message().contains("an SQLite file, but no journal"));
+    assert!(refused(&other).message().contains("an SQLite file, but not a journal"));
 
     let below = Sqlite::open(&path.join("journal.db")).unwrap_err();
     assert!(below.message().contains("journal.db/journal.db: "), "{below}");
@@ -58,9 +58,8 @@ async fn a_directory_that_cannot_be_made_is_named() {
     let path = Path::new("/proc/agenthost/journal.db");
     let error = Sqlite::open(path).unwrap_err();
     assert!(
-        error
-            .message()
-            .starts_with("/proc/agenthost/journal.db: cannot make the journal: "),
+        agenthost_core::error::with_causes(&error)
+            .starts_with("/proc/agenthost/journal.db: cannot create the journal: "),
         "{error}"
     );
     assert!(error.hint().unwrap().contains("writable"));
@@ -99,7 +98,7 @@ async fn a_shortened_file_is_refused() {
         let error = refused(&path);
         let message = error.message();
         assert!(
-            message.contains("damaged") || message.contains("no journal"),
+            message.contains("damaged") || message.contains("not a journal"),
             "{rest}: {error}"
         );
     }
