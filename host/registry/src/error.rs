@@ -272,3 +272,6 @@ impl Classify for RegistryError {
         Some(hint)
     }
 }
+
+#[cfg(test)]
+mod tests;

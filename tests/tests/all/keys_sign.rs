@@ -99,7 +99,7 @@ fn what_does_not_verify_is_refused() {
     assert!(
         output
             .error(2)
-            .contains("which is no file either: not a minisign public key"),
+            .contains("which is not a file either: not a minisign public key"),
         "{output}"
     );
 
