@@ -28,9 +28,8 @@ pub(super) fn how(config: &Config) -> Compile {
 
 /// Like [`how`], with the limits of the configuration at `env`, or the usual ones if it cannot be read.
 pub(super) fn how_at(env: &Env) -> Result<Compile> {
-    Config::load(env)
-        .or_else(|_| Config::builtin())
-        .map(|config| how(&config))
+    let config = Config::load(env).or_else(|_| Config::builtin())?;
+    Ok(how(&config))
 }
 
 /// Compiles `bytes`, or finds the result in the cache. A plugin that exceeds a limit is an error.

@@ -19,13 +19,13 @@ use agenthost::registry::project::Project;
 pub(super) fn rules(env: &Env, config: &Config) -> BuildRules {
     let trusted = env.clone();
     let keys: Vec<String> = config.key_variables().map(str::to_owned).collect();
-    BuildRules::permitting(move |dir| crates::check(&trusted, dir)).hiding(keys)
+    BuildRules::permitting(move |dir| Ok(crates::check(&trusted, dir)?)).hiding(keys)
 }
 
 /// Like [`rules`], for a command that needs no configuration: one that cannot be read hides nothing.
 pub(super) fn rules_alone(env: &Env) -> BuildRules {
     let trusted = env.clone();
-    BuildRules::permitting(move |dir| crates::check(&trusted, dir)).hiding(keys(env))
+    BuildRules::permitting(move |dir| Ok(crates::check(&trusted, dir)?)).hiding(keys(env))
 }
 
 fn keys(env: &Env) -> Vec<String> {
@@ -51,7 +51,11 @@ pub(super) fn rules_naming(dir: &Path, env: &Env, printer: &Printer) -> Result<B
     let named = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     Ok(BuildRules::permitting(move |dir| {
         let inside = dir.canonicalize().is_ok_and(|dir| dir.starts_with(&named));
-        if inside { Ok(()) } else { crates::check(&trusted, dir) }
+        if inside {
+            Ok(())
+        } else {
+            Ok(crates::check(&trusted, dir)?)
+        }
     })
     .hiding(keys(env)))
 }

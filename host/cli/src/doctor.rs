@@ -15,7 +15,7 @@ use super::{Global, builder, cache_dir, registry};
 use agenthost::Host;
 use agenthost::config::trust::crates::CrateBuild;
 use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
-use agenthost::error::{ErrorClass, Result, with_causes};
+use agenthost::error::{Error, ErrorClass, Result, with_causes};
 use agenthost::gate::{self, Holder, Sharing};
 use agenthost::limits::{LimitKind, units};
 use agenthost::plugin::build;
@@ -72,6 +72,10 @@ impl Report {
             hint,
         });
     }
+
+    fn failed(&mut self, name: &str, error: &Error) {
+        self.add(name, CheckStatus::Fail, with_causes(error), hint(error).as_deref());
+    }
 }
 
 pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
@@ -86,12 +90,7 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
             configuration(&mut report, &config, env);
             plugins(&mut report, &config, env);
         }
-        Err(error) => report.add(
-            "configuration",
-            CheckStatus::Fail,
-            with_causes(&error),
-            hint(&error).as_deref(),
-        ),
+        Err(error) => report.failed("configuration", &error),
     }
     engine(&mut report);
     core_dumps(&mut report);
@@ -226,12 +225,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
         }
         // Reported already.
         Err(error) if wrong_price.is_some() && error.class() == ErrorClass::Config => {}
-        Err(error) => report.add(
-            "sandbox",
-            CheckStatus::Fail,
-            with_causes(&error),
-            hint(&error).as_deref(),
-        ),
+        Err(error) => report.failed("sandbox", &error),
     }
     match cache_dir(env) {
         Some(dir) => report.add("compiled plugins", CheckStatus::Ok, dir.display().to_string(), None),
@@ -281,7 +275,7 @@ fn plugins(report: &mut Report, config: &Config, env: &Env) {
     const NAME: &str = "plugins of registries";
     let project = match registry::project(config, env) {
         Ok(project) => project,
-        Err(error) => return report.add(NAME, CheckStatus::Fail, with_causes(&error), hint(&error).as_deref()),
+        Err(error) => return report.failed(NAME, &error),
     };
     let locked = counted(project.lock().plugins().count() as u64, "plugins");
     let away = project
@@ -473,7 +467,10 @@ fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (CheckStatus, 
     match (config.key(name), &provider.key) {
         (Ok(Some(_)), Some(source)) => (CheckStatus::Ok, format!("key from {source}, at {address}"), None),
         (Ok(_), _) => (CheckStatus::Ok, format!("no key, at {address}"), None),
-        (Err(error), _) => (CheckStatus::Fail, with_causes(&error), hint(&error)),
+        (Err(error), _) => {
+            let error = Error::from(error);
+            (CheckStatus::Fail, with_causes(&error), hint(&error))
+        }
     }
 }
 

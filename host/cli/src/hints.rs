@@ -3,6 +3,9 @@
 //! The library's errors carry data, and their own hints name files and keys. This module adds commands and flags for
 //! the errors that have one. There is one function for each crate.
 
+mod config;
+mod registry;
+
 use std::io::ErrorKind;
 
 use agenthost::error::{BatchError, Classify as _, ComponentError, Error, ImportsRefused, LoadError};
@@ -15,6 +18,8 @@ pub(super) fn hint(error: &Error) -> Option<String> {
     let set = error.added_hint().map(str::to_owned);
     set.or_else(|| load(error))
         .or_else(|| batch(error))
+        .or_else(|| config::hint(error))
+        .or_else(|| registry::hint(error))
         .or_else(|| journal(error))
         .or_else(|| plugin(error))
         .or_else(|| sandbox(error))

@@ -17,6 +17,7 @@ use super::terminal::indented;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::printable::one_line;
+use agenthost::registry::PublicKeyError;
 use agenthost::registry::asks::Asks;
 use agenthost::registry::keys;
 use agenthost::registry::signature::{self, PublicKey, SecretKey, Verified};
@@ -175,7 +176,7 @@ fn list(json: bool, env: &Env, printer: &Printer) -> Result<()> {
 
 /// Opens the secret half of a key of this user, for `push`.
 pub(super) fn secret(name: &str, env: &Env) -> Result<SecretKey> {
-    keys::open(&dir(env)?, name, || old_password(name, env))
+    Ok(keys::open(&dir(env)?, name, || old_password(name, env))?)
 }
 
 fn sign(plugin: &Path, name: &str, json: bool, env: &Env, printer: &Printer) -> Result<()> {
@@ -236,17 +237,18 @@ fn said(statement: &Statement) -> String {
 fn public(text: &str, env: &Env) -> Result<PublicKey> {
     let error: Error = match text.parse() {
         Ok(key) => return Ok(key),
-        Err(error) => error,
+        Err(error) => PublicKeyError::into(error),
     };
     let path = env.cwd().join(text);
     match fs::metadata(&path) {
         Ok(meta) if meta.is_file() && meta.len() <= 4 << 10 => {
             let text = fs::read_to_string(&path)
                 .map_err(|error| Error::usage(format!("cannot read the key {}: {error}", path.display())))?;
-            text.parse().map_err(|error: Error| error.at(&path))
+            text.parse()
+                .map_err(|error: PublicKeyError| Error::from(error).at(&path))
         }
         Ok(_) => Err(error.at(&path)),
-        Err(_) => Err(error.context(&format!("`{}`, which is no file either", text.escape_debug()))),
+        Err(_) => Err(error.context(&format!("`{}`, which is not a file either", text.escape_debug()))),
     }
 }
 

@@ -263,10 +263,10 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
 
 impl Global {
     fn config(&self, env: &Env) -> Result<Config> {
-        match &self.config {
-            Some(file) => Config::load_from(env, file),
-            None => Config::load(env),
-        }
+        Ok(match &self.config {
+            Some(file) => Config::load_from(env, file)?,
+            None => Config::load(env)?,
+        })
     }
 }
 

@@ -72,12 +72,14 @@ impl ListedState {
                 return Self::NotFetched;
             }
             if let Err(error) = project.admit(sub_agent) {
-                return Self::Refused(error.context(&format!("{} starts {}", locked.name, sub_agent.name)));
+                return Self::Refused(
+                    Error::from(error).context(&format!("{} starts {}", locked.name, sub_agent.name)),
+                );
             }
         }
         match project.admit(locked) {
             Ok(admitted) => Self::Runs(admitted.verdict.vetted_by),
-            Err(error) => Self::Refused(error),
+            Err(error) => Self::Refused(error.into()),
         }
     }
 

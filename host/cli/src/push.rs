@@ -77,7 +77,7 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
     let mut signatures = local::signatures_beside(&path)?;
     for text in &signatures {
         // The reader decides which signers to trust; this only checks that the file is a signature.
-        signature::Signature::parse(text).map_err(|error| error.at(&signature::beside(&path)))?;
+        signature::Signature::parse(text).map_err(|error| Error::from(error).at(&signature::beside(&path)))?;
     }
     let source = project.source(&reference).await?;
     let mut signed = false;

@@ -21,7 +21,8 @@ use agenthost::registry::{Name, Reference, Requirement};
 
 /// Opens the project of a configuration.
 pub(super) fn project(config: &Config, env: &Env) -> Result<Project> {
-    Project::open(config, env, cache_home(env).map(|cache| cache.join("plugins")))
+    let cache = cache_home(env).map(|cache| cache.join("plugins"));
+    Ok(Project::open(config, env, cache)?)
 }
 
 /// Opens the project that a command is about.
@@ -68,7 +69,7 @@ impl Offer {
         // Vetting comes later, so that the vetted bytes are the locked ones.
         let (verdict, pending) = match project.judge(&found, true) {
             Ok(verdict) => (verdict, None),
-            Err(pending) => (project.judge(&found, false)?, Some(pending)),
+            Err(pending) => (project.judge(&found, false)?, Some(pending.into())),
         };
         let before = project.lock().get(&found.name);
         let signer = verdict.signer.as_ref().map(|(_, key)| key.to_string());

@@ -35,9 +35,9 @@ pub(super) async fn update(args: &Args, global: &Global, env: &Env, printer: &Pr
     let mut project = project(&config, env)?;
     let mut offers = Vec::new();
     let names = args.names.iter().map(|name| name.parse());
-    for locked in chosen(&project, &names.collect::<Result<Vec<Name>>>()?)? {
+    for locked in chosen(&project, &names.collect::<Result<Vec<Name>, _>>()?)? {
         let about = |error: Error| error.context(&locked.name.to_string());
-        if let Some(found) = project.newer(&locked).await.map_err(about)? {
+        if let Some(found) = project.newer(&locked).await.map_err(|error| about(error.into()))? {
             let offer = Offer::of(&project, found, locked.wanted.clone()).map_err(about)?;
             offers.push((locked, offer));
         }

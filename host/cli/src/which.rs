@@ -87,7 +87,7 @@ impl RecordedPluginArgs {
             beyond.push(format!("the directory {}", self.cwd.display()));
         }
         for text in &self.dirs {
-            let dir = DirGrant::parse(&env.at(&self.cwd), text).map_err(|error| error.context("--dir"))?;
+            let dir = DirGrant::parse(&env.at(&self.cwd), text).map_err(|error| Error::from(error).context("--dir"))?;
             // A writable directory could change what the project runs, just as a grant of its file could.
             if dir.write || !is_inside(&dir.host, config, env) {
                 beyond.push(format!("--dir {text}"));
@@ -148,7 +148,7 @@ pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String,
 /// Parses `--dir HOST::GUEST[:rw]`.
 fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
     let parse = |text: &String| {
-        let dir = DirGrant::parse(env, text).map_err(|error| error.context("--dir"))?;
+        let dir = DirGrant::parse(env, text).map_err(|error| Error::from(error).context("--dir"))?;
         match dir.host.is_dir() {
             true => Ok(dir),
             false => Err(

@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use super::file::{Layer, parse};
-use super::reader::Section;
-use super::resolve::at;
-use agenthost_core::error::Result;
+use crate::error::{ConfigError, FileError};
+use crate::origin::Origins;
+use crate::reader::Section;
 use agenthost_core::limits::units::{parse_bytes, parse_duration};
 
 /// The compiler's default address space: 19.6 MB of CPython need a quarter of it.
@@ -30,36 +29,37 @@ pub(super) struct RawCompile {
 }
 
 /// Reads the section.
-pub(super) fn read(section: &Section<'_>) -> Result<RawCompile> {
+pub(super) fn read(section: &Section<'_>) -> Result<RawCompile, FileError> {
     section.only(&["memory", "time"])?;
     Ok(RawCompile {
-        memory: parse(section, "memory", parse_bytes)?,
-        time: parse(section, "time", parse_duration)?,
+        memory: section.number_as("memory", parse_bytes)?,
+        time: section.number_as("time", parse_duration)?,
     })
 }
 
 /// Returns the limits on compiling a plugin. A project's file may lower the user's limits but not raise them, because
 /// it may come with the plugin.
-pub(super) fn resolve(user: &RawCompile, project: &Layer) -> Result<CompileConfig> {
+pub(super) fn resolve(
+    user: &RawCompile,
+    project: &RawCompile,
+    origins: &Origins,
+) -> Result<CompileConfig, ConfigError> {
     let allowed = CompileConfig {
         memory: user.memory.unwrap_or(COMPILE_MEMORY),
         time: user.time.unwrap_or(COMPILE_TIME),
     };
-    let more = |key: &str| {
-        let message = format!("`{key}` in [compile] is more than the user's own configuration allows");
-        at(&project.origins, &format!("compile.{key}"), &message).with_hint(format!(
-            "Write `{key}` under [compile] in ~/.config/agenthost/config.toml."
-        ))
+    let more = |key: &'static str| ConfigError::CompileLimit {
+        at: origins.get(&format!("compile.{key}")).cloned(),
+        key,
     };
-    let wanted = &project.compile;
-    if wanted.memory.is_some_and(|memory| memory > allowed.memory) {
+    if project.memory.is_some_and(|memory| memory > allowed.memory) {
         return Err(more("memory"));
     }
-    if wanted.time.is_some_and(|time| time > allowed.time) {
+    if project.time.is_some_and(|time| time > allowed.time) {
         return Err(more("time"));
     }
     Ok(CompileConfig {
-        memory: wanted.memory.unwrap_or(allowed.memory),
-        time: wanted.time.unwrap_or(allowed.time),
+        memory: project.memory.unwrap_or(allowed.memory),
+        time: project.time.unwrap_or(allowed.time),
     })
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::resolve::check_models;
-use super::{Config, DirGrant, EffectiveGrant, ModelRef, PriceConfig, ProviderConfig, ProviderKind};
+use crate::config::Config;
+use crate::dirs::DirGrant;
+use crate::settings::{EffectiveGrant, ModelRef, PriceConfig, ProviderConfig, ProviderKind};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Limits, LimitsPatch};
 

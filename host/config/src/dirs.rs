@@ -11,8 +11,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use super::Env;
-use agenthost_core::error::{Error, Result};
+use super::env::Env;
+use agenthost_core::error::{Classify, ErrorClass};
 use agenthost_core::limits::units::{parse_bytes, parse_count};
 
 /// A directory that a plugin may access.
@@ -45,6 +45,25 @@ impl Default for DirQuota {
             bytes: Some(64 << 20),
             files: Some(10_000),
         }
+    }
+}
+
+/// A text that does not grant a directory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+#[non_exhaustive]
+pub struct DirGrantError {
+    /// The mistake, with the text.
+    pub problem: String,
+}
+
+impl Classify for DirGrantError {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("For example reports::/data, or reports::/data:rw to let the plugin write there.".to_owned())
     }
 }
 
@@ -83,11 +102,8 @@ impl DirGrant {
     /// # Errors
     ///
     /// [`Usage`](agenthost_core::error::ErrorClass::Usage) if the text does not have this form.
-    pub fn parse(env: &Env, text: &str) -> Result<Self> {
-        Self::read(env, text, env.cwd()).map_err(|why| {
-            Error::usage(why)
-                .with_hint("For example reports::/data, or reports::/data:rw to let the plugin write there.")
-        })
+    pub fn parse(env: &Env, text: &str) -> Result<Self, DirGrantError> {
+        Self::read(env, text, env.cwd()).map_err(|problem| DirGrantError { problem })
     }
 
     pub(super) fn read(env: &Env, text: &str, base: &Path) -> Result<Self, String> {
@@ -96,7 +112,7 @@ impl DirGrant {
                 "`{text}` is not a directory; write HOST::GUEST, or HOST::GUEST:rw to let it write"
             ));
         };
-        let only = || format!("`{text}`: only :rw can stand behind the guest's path, or :rw,quota=SIZE,files=N");
+        let only = || format!("`{text}`: only :rw can follow the guest's path, or :rw,quota=SIZE,files=N");
         let (guest, write, quota) = match guest.split_once(':') {
             None => (guest, false, DirQuota::default()),
             Some((guest, "rw")) => (guest, true, DirQuota::default()),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use agenthost_core::error::{Error, Result};
+use agenthost_core::error::{Classify, ErrorClass};
 
 /// The environment in which configuration is read.
 ///
@@ -32,6 +32,17 @@ pub struct Env {
     home: Option<PathBuf>,
 }
 
+/// The error if the process has no working directory.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot determine the working directory")]
+pub struct NoWorkingDir(#[source] std::io::Error);
+
+impl Classify for NoWorkingDir {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Host
+    }
+}
+
 impl Env {
     /// Creates an environment from its parts; `cwd` and `home` are absolute.
     pub fn new(vars: BTreeMap<String, String>, cwd: impl Into<PathBuf>, home: Option<PathBuf>) -> Self {
@@ -43,9 +54,8 @@ impl Env {
     }
 
     /// Returns the environment of this process. Fails if the process has no working directory.
-    pub fn from_process() -> Result<Self> {
-        let cwd = std::env::current_dir()
-            .map_err(|error| Error::host(format!("cannot tell the working directory: {error}")))?;
+    pub fn from_process() -> Result<Self, NoWorkingDir> {
+        let cwd = std::env::current_dir().map_err(NoWorkingDir)?;
         // A value that is not UTF-8 is kept, with replacement characters: a key is then refused instead of being
         // treated as missing.
         let vars = std::env::vars_os()

@@ -9,12 +9,14 @@ use std::time::Duration;
 use url::Url;
 
 use super::compile::{self, RawCompile};
-use super::reader::{Origin, Section, Source, TomlEntry};
-use super::{
-    BodyRetention, DirGrant, Env, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig,
-    SubAgent,
+use super::error::FileError;
+use super::origin::{Origin, Origins};
+use super::reader::{Section, Source, TomlEntry};
+use crate::dirs::DirGrant;
+use crate::env::Env;
+use crate::settings::{
+    BodyRetention, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig, SubAgent,
 };
-use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::units::{parse_bytes, parse_count, parse_duration};
 use agenthost_core::limits::{Cap, LimitsPatch, Usd};
 
@@ -35,7 +37,7 @@ pub(super) struct Layer {
     pub(super) price_floors: BTreeMap<ModelRef, PriceConfig>,
     pub(super) registries: BTreeMap<String, RegistryConfig>,
     pub(super) policies: Vec<PathBuf>,
-    pub(super) origins: BTreeMap<String, Origin>,
+    pub(super) origins: Origins,
 }
 
 #[derive(Default)]
@@ -103,7 +105,7 @@ pub(super) struct RawGrant {
 }
 
 /// Reads the file at `path`; see [`Source::read`] for `found`.
-pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
+pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer, FileError> {
     let source = Source::read(env, path, found)?;
     let (table, origins) = source.parse()?;
     let top = Section::top(&source, table.get_ref());
@@ -132,15 +134,15 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
             "limits" => {
                 (layer.limits, layer.reply_tokens) = (
                     limits(&section, &["reply-tokens"])?,
-                    parse(&section, "reply-tokens", positive_u32)?,
+                    section.number_as("reply-tokens", positive_u32)?,
                 );
             }
             "run" => layer.run = run(&section)?,
             "compile" => layer.compile = compile::read(&section)?,
             "journal" => layer.journal = journal(&section)?,
-            "grants" => layer.grants = named(&section, Some(GRANT_HINT), plugin_name, grant)?,
+            "grants" => layer.grants = named(&section, None, plugin_name, grant)?,
             "sub-agents" => {
-                layer.sub_agents = named(&section, Some(PLUGIN_HINT), plugin_name, |entry| {
+                layer.sub_agents = named(&section, None, plugin_name, |entry| {
                     entry.text_as(|text| sub_agent(section.source, text))
                 })?;
             }
@@ -163,23 +165,20 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer> {
     Ok(layer)
 }
 
-const GRANT_HINT: &str = "`agenthost inspect PLUGIN` shows the plugin's name; the models that it may ask for stand inside, as models = [\"fast\"].";
-const PLUGIN_HINT: &str = "`agenthost inspect PLUGIN` shows the plugin's name.";
-
 const REGISTRY_HINT: &str =
     "Write acme = \"registry.example/plugins\", or a directory: acme = \"./registry\"; \"*\" is every other namespace.";
 
 /// Reads all entries of a section whose keys the user chooses; `hint` is attached to the error for an invalid key.
 fn named<'a, K: Ord, T>(
     section: &Section<'a>,
-    hint: Option<&str>,
+    hint: Option<&'static str>,
     name: impl Fn(&str) -> Result<K, String>,
-    value: impl Fn(&TomlEntry<'a>) -> Result<T>,
-) -> Result<BTreeMap<K, T>> {
+    value: impl Fn(&TomlEntry<'a>) -> Result<T, FileError>,
+) -> Result<BTreeMap<K, T>, FileError> {
     let name = |entry: &TomlEntry<'a>| {
         name(entry.key).map_err(|error| match hint {
-            Some(hint) => entry.wrong(error).with_hint(hint),
-            None => entry.wrong(error),
+            Some(hint) => entry.wrong_name(error).with_advice(hint),
+            None => entry.wrong_name(error),
         })
     };
     section
@@ -189,28 +188,20 @@ fn named<'a, K: Ord, T>(
 }
 
 /// Reads one model, or a list of models that are tried in turn.
-fn chain(entry: &TomlEntry<'_>) -> Result<Vec<ModelRef>> {
+fn chain(entry: &TomlEntry<'_>) -> Result<Vec<ModelRef>, FileError> {
     let models: Vec<ModelRef> = entry
         .one_or_more_as(str::parse)
-        .map_err(|error| error.with_hint("Write one model in quotes, or a list of models that are tried in turn."))?;
+        .map_err(|error| error.with_advice("Write one model in quotes, or a list of models that are tried in turn."))?;
     let mut before = BTreeSet::new();
     match models.iter().find(|model| !before.insert(*model)) {
         Some(twice) => Err(entry
             .wrong(format!("the list names `{twice}` twice"))
-            .with_hint("Name each model once; what another attempt can help is tried again anyway.")),
+            .with_advice("Name each model once; what another attempt can help is tried again anyway.")),
         None => Ok(models),
     }
 }
 
-pub(super) fn parse<T>(
-    section: &Section<'_>,
-    key: &str,
-    parse: impl FnOnce(&str) -> Result<T, String>,
-) -> Result<Option<T>> {
-    section.get(key).map(|entry| entry.number_as(parse)).transpose()
-}
-
-fn limits(section: &Section<'_>, more: &[&str]) -> Result<LimitsPatch> {
+fn limits(section: &Section<'_>, more: &[&str]) -> Result<LimitsPatch, FileError> {
     section.only(&[LimitsPatch::KEYS, more].concat())?;
     let mut patch = LimitsPatch::default();
     for entry in section.entries().filter(|entry| !more.contains(&entry.key)) {
@@ -219,13 +210,13 @@ fn limits(section: &Section<'_>, more: &[&str]) -> Result<LimitsPatch> {
     Ok(patch)
 }
 
-fn inner_limits(section: &Section<'_>) -> Result<LimitsPatch> {
+fn inner_limits(section: &Section<'_>) -> Result<LimitsPatch, FileError> {
     section
         .get("limits")
         .map_or_else(|| Ok(LimitsPatch::default()), |entry| limits(&entry.section()?, &[]))
 }
 
-fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider> {
+fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider, FileError> {
     const KEYS: [&str; 14] = [
         "kind",
         "base-url",
@@ -245,9 +236,9 @@ fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider> {
     let section = entry.section()?;
     for key in ["key", "api-key", "api_key", "token"] {
         if let Some(entry) = section.get(key) {
-            return Err(entry
-                .wrong("a key does not stand in this file")
-                .with_hint("Name where it is: key-env = \"A_VARIABLE\", or key-file = \"a file only you can read\"."));
+            return Err(entry.wrong("a key must not be in this file").with_advice(
+                "Name where it is: key-env = \"A_VARIABLE\", or key-file = \"a file only you can read\".",
+            ));
         }
     }
     section.only(&KEYS)?;
@@ -262,28 +253,28 @@ fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider> {
     Ok(RawProvider {
         kind: text("kind").map(|entry| entry.text_as(Kind::parse)).transpose()?,
         base_url: text("base-url")
-            .map(|entry| Ok::<_, Error>((entry.text_as(base_url)?, entry.origin())))
+            .map(|entry| Ok::<_, FileError>((entry.text_as(base_url)?, entry.origin())))
             .transpose()?,
         key,
-        requests_per_minute: parse(&section, "requests-per-minute", positive)
-            .map_err(|error| error.with_hint("Write how many requests a minute may have; leave it out for no such limit."))?,
-        tokens_per_minute: parse(&section, "tokens-per-minute", positive)
-            .map_err(|error| error.with_hint("Write how many tokens a minute may have; leave it out for no such limit."))?,
-        max_concurrency: parse(&section, "max-concurrency", positive_u32)
-            .map_err(|error| error.with_hint("Write how many requests to one model may be in flight, such as 64."))?,
-        initial_concurrency: parse(&section, "initial-concurrency", positive_u32)
-            .map_err(|error| error.with_hint("Write how many requests may be in flight at the start, such as 4."))?,
-        retries: parse(&section, "retries", count_u32)
-            .map_err(|error| error.with_hint("Write how many attempts may follow the first, such as 4; 0 for none."))?,
-        hedge_after: parse(&section, "hedge-after", parse_duration).map_err(|error| {
-            error.with_hint("Write after what time without an answer a second attempt starts, such as \"20s\"; leave it out for none.")
+        requests_per_minute: section.number_as("requests-per-minute", positive)
+            .map_err(|error| error.with_advice("Write how many requests a minute may have; leave it out for no such limit."))?,
+        tokens_per_minute: section.number_as("tokens-per-minute", positive)
+            .map_err(|error| error.with_advice("Write how many tokens a minute may have; leave it out for no such limit."))?,
+        max_concurrency: section.number_as("max-concurrency", positive_u32)
+            .map_err(|error| error.with_advice("Write how many requests to one model may be in flight, such as 64."))?,
+        initial_concurrency: section.number_as("initial-concurrency", positive_u32)
+            .map_err(|error| error.with_advice("Write how many requests may be in flight at the start, such as 4."))?,
+        retries: section.number_as("retries", count_u32)
+            .map_err(|error| error.with_advice("Write how many attempts may follow the first, such as 4; 0 for none."))?,
+        hedge_after: section.number_as("hedge-after", parse_duration).map_err(|error| {
+            error.with_advice("Write after what time without an answer a second attempt starts, such as \"20s\"; leave it out for none.")
         })?,
         warm_prefix: text("warm-prefix")
             .map(|entry| entry.boolean())
             .transpose()
-            .map_err(|error| error.with_hint("Write false to send requests that share a long prefix all at once."))?,
-        timeout: parse(&section, "timeout", parse_duration)
-            .map_err(|error| error.with_hint("Write how long the first byte of an answer may take, such as \"2m\"."))?,
+            .map_err(|error| error.with_advice("Write false to send requests that share a long prefix all at once."))?,
+        timeout: section.number_as("timeout", parse_duration)
+            .map_err(|error| error.with_advice("Write how long the first byte of an answer may take, such as \"2m\"."))?,
         file: text("file").map(|entry| entry.text_as(path)).transpose()?,
         max_tokens_field: text("max-tokens-field")
             .map(|entry| entry.text_as(max_tokens_field))
@@ -291,33 +282,33 @@ fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider> {
     })
 }
 
-fn run(section: &Section<'_>) -> Result<RawRun> {
+fn run(section: &Section<'_>) -> Result<RawRun, FileError> {
     section.only(&["strict-tokens", "max-concurrent-tasks", "log-bytes", "limits"])?;
     if let Some(limits) = section.get("limits") {
         let limits = limits.section()?;
         if let Some(entry) = ["timeout", "depth"].iter().find_map(|key| limits.get(key)) {
             return Err(entry
                 .wrong("bounds a task, not what a run spends")
-                .with_hint("Write it under [limits]; a task's sub-tasks are within it."));
+                .with_advice("Write it under [limits]; a task's sub-tasks are within it."));
         }
     }
     Ok(RawRun {
         strict_tokens: section.get("strict-tokens").map(|entry| entry.boolean()).transpose()?,
-        max_concurrent_tasks: parse(section, "max-concurrent-tasks", positive_u32)?,
-        log_bytes: parse(section, "log-bytes", parse_bytes)?,
+        max_concurrent_tasks: section.number_as("max-concurrent-tasks", positive_u32)?,
+        log_bytes: section.number_as("log-bytes", parse_bytes)?,
         limits: inner_limits(section)?,
         memory_within_default: false,
     })
 }
 
-fn journal(section: &Section<'_>) -> Result<RawJournal> {
+fn journal(section: &Section<'_>) -> Result<RawJournal, FileError> {
     section.only(&["enabled", "file", "bodies", "max-run-bytes"])?;
     let path = |text: &str| section.source.env.resolve(text, section.source.dir());
     Ok(RawJournal {
         enabled: section.get("enabled").map(|entry| entry.boolean()).transpose()?,
         file: section.get("file").map(|entry| entry.text_as(path)).transpose()?,
         bodies: section.get("bodies").map(|entry| entry.text_as(bodies)).transpose()?,
-        max_run_bytes: parse(section, "max-run-bytes", |text| Cap::parse(text, parse_bytes))?,
+        max_run_bytes: section.number_as("max-run-bytes", |text| Cap::parse(text, parse_bytes))?,
     })
 }
 
@@ -330,14 +321,14 @@ fn bodies(text: &str) -> Result<BodyRetention, String> {
     }
 }
 
-fn grant(entry: &TomlEntry<'_>) -> Result<RawGrant> {
+fn grant(entry: &TomlEntry<'_>) -> Result<RawGrant, FileError> {
     let section = entry.section()?;
     section.only(&["models", "limits", "dirs"])?;
     let dir = |text: &str| DirGrant::read(section.source.env, text, section.source.dir());
     let dirs = |entry: TomlEntry<'_>| {
         let dirs = entry.list_as(dir)?;
         DirGrant::check_distinct(&dirs).map_err(|twice| entry.wrong(twice))?;
-        Ok::<_, Error>(dirs)
+        Ok::<_, FileError>(dirs)
     };
     Ok(RawGrant {
         models: section
@@ -349,7 +340,7 @@ fn grant(entry: &TomlEntry<'_>) -> Result<RawGrant> {
     })
 }
 
-fn price(entry: &TomlEntry<'_>) -> Result<PriceConfig> {
+fn price(entry: &TomlEntry<'_>) -> Result<PriceConfig, FileError> {
     let section = entry.section()?;
     section.only(&[RATES, &["long-context"]].concat())?;
     Ok(PriceConfig {
@@ -361,22 +352,22 @@ fn price(entry: &TomlEntry<'_>) -> Result<PriceConfig> {
     })
 }
 
-fn long_context(entry: &TomlEntry<'_>) -> Result<(u64, RatesConfig)> {
+fn long_context(entry: &TomlEntry<'_>) -> Result<(u64, RatesConfig), FileError> {
     let hint =
         "Write long-context = { above = 100_000, input = 0.50, output = 2.50 }, with prices in USD per million tokens.";
-    let section = entry.section().map_err(|error| error.with_hint(hint))?;
+    let section = entry.section().map_err(|error| error.with_advice(hint))?;
     section.only(&[&["above"], RATES].concat())?;
     let rates = rates(&section)?;
-    match parse(&section, "above", positive)? {
+    match section.number_as("above", positive)? {
         Some(above) if rates.input.is_some() && rates.output.is_some() => Ok((above, rates)),
-        _ => Err(entry.wrong("it needs `above`, `input` and `output`").with_hint(hint)),
+        _ => Err(entry.wrong("it needs `above`, `input` and `output`").with_advice(hint)),
     }
 }
 
 const RATES: &[&str] = &["input", "output", "cache-read", "cache-write", "cache-write-1h"];
 
-fn rates(section: &Section<'_>) -> Result<RatesConfig> {
-    let usd = |key| parse(section, key, str::parse::<Usd>);
+fn rates(section: &Section<'_>) -> Result<RatesConfig, FileError> {
+    let usd = |key| section.number_as(key, str::parse::<Usd>);
     Ok(RatesConfig {
         input: usd("input")?,
         output: usd("output")?,
@@ -410,7 +401,7 @@ fn registry(source: &Source<'_>, text: &str) -> Result<RegistryConfig, String> {
         true => Ok(RegistryConfig::Dir(source.env.resolve(text, source.dir())?)),
         false if text.contains("://") => Err(format!("`{text}` has a scheme; write the host alone: HOST/REPOSITORY")),
         false if !looks_like_a_host(text) => Err(format!(
-            "`{text}` is no registry: a host has a dot or a port, and a directory begins with ./, ../, / or ~/"
+            "`{text}` is not a registry: a host has a dot or a port, and a directory begins with ./, ../, / or ~/"
         )),
         false => Ok(RegistryConfig::Oci(text.trim_end_matches('/').to_owned())),
     }

@@ -3,29 +3,20 @@
 //! This module keeps no key, and no error repeats one, not even an invalid one. A key file that others may read is
 //! refused, as with private keys elsewhere.
 
-use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use secrecy::SecretString;
 
-use super::{Config, Env, KeySource, ProviderConfig, SetBy, trust};
-use agenthost_core::error::{Error, Result};
+use crate::config::Config;
+use crate::error::KeyError;
+use crate::settings::{KeySource, ProviderConfig, SetBy};
+use crate::trust;
 use agenthost_core::plain_file::{self, Links};
 
 /// The maximum size of a key file. No vendor's key is as long, so a larger file is not a key file.
 const MAX_KEY_BYTES: u64 = 8 << 10;
-
-impl KeySource {
-    /// Returns whether the source exists, without judging its content.
-    pub(super) fn is_at_hand(&self, env: &Env) -> bool {
-        match self {
-            Self::Variable(name) => env.var(name).is_some(),
-            Self::File(path) => fs::symlink_metadata(path).is_ok(),
-        }
-    }
-}
 
 impl Config {
     /// Returns the key of `provider`; `None` for a service without keys. If the address is not the vendor's own, the
@@ -38,9 +29,11 @@ impl Config {
     /// [`Config`](agenthost_core::error::ErrorClass::Config) for an unknown provider, and for a key that is missing,
     /// empty or malformed.
     #[doc(hidden)]
-    pub fn key(&self, provider: &str) -> Result<Option<SecretString>> {
+    pub fn key(&self, provider: &str) -> Result<Option<SecretString>, KeyError> {
         let Some(config) = self.provider(provider) else {
-            return Err(Error::config(format!("unknown provider `{provider}`")));
+            return Err(KeyError::UnknownProvider {
+                provider: provider.to_owned(),
+            });
         };
         trust::check_provider(self, provider)?;
         let Some(source) = &config.key else {
@@ -51,12 +44,10 @@ impl Config {
             KeySource::Variable(name) => match self.env.raw_var(name) {
                 Some(text) => checked(text, source).map(Some),
                 None if config.key_assumed && !at_vendor(config) => Ok(None),
-                None => Err(Error::config(format!(
-                    "no key for provider `{provider}`: the environment variable {name} is not set"
-                ))
-                .with_hint(format!(
-                    "Set {name}, or name another place with key-env or key-file in [providers.{provider}]."
-                ))),
+                None => Err(KeyError::Unset {
+                    provider: provider.to_owned(),
+                    variable: name.clone(),
+                }),
             },
         }
     }
@@ -69,54 +60,53 @@ fn at_vendor(provider: &ProviderConfig) -> bool {
         .is_some_and(|address| address.set_by == SetBy::Vendor)
 }
 
-fn read(path: &Path) -> Result<String> {
-    let failed = |error| Error::config(format!("cannot read the key file {}: {error}", path.display()));
+fn read(path: &Path) -> Result<String, KeyError> {
+    let failed = |source| KeyError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let file = plain_file::open(path, Links::Follow).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode();
     if mode & 0o077 != 0 {
-        return Err(Error::denied(format!(
-            "the key file {} can be used by others (mode {:03o})",
-            path.display(),
-            mode & 0o777
-        ))
-        .with_hint(format!("Run `chmod 600 {}`.", path.display())));
+        return Err(KeyError::OpenToOthers {
+            path: path.to_owned(),
+            mode: mode & 0o777,
+        });
     }
     let mut text = String::new();
     file.take(MAX_KEY_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > MAX_KEY_BYTES {
-        return Err(Error::config(format!(
-            "the key file {} is larger than 8 KiB",
-            path.display()
-        )));
+        return Err(KeyError::TooLarge {
+            path: path.to_owned(),
+            limit: MAX_KEY_BYTES,
+        });
     }
     Ok(text)
 }
 
-fn checked(text: &str, source: &KeySource) -> Result<SecretString> {
+fn checked(text: &str, source: &KeySource) -> Result<SecretString, KeyError> {
     let key = text
         .strip_suffix('\n')
         .map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
     if key.is_empty() {
-        return Err(Error::config(format!("{source} is empty")).with_hint("Put the key there, alone on one line."));
+        return Err(KeyError::Empty { place: source.clone() });
     }
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Error::config(format!(
-            "what {source} holds is not a key: there is a blank, a line break or another character that no key has"
-        ))
-        .with_hint("Put the key there, alone on one line."));
+        return Err(KeyError::Malformed { place: source.clone() });
     }
     Ok(SecretString::from(key))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use secrecy::ExposeSecret;
 
     use super::super::scratch::Scratch;
     use super::*;
-    use agenthost_core::error::ErrorClass;
+    use agenthost_core::error::{Classify as _, ErrorClass};
 
     fn key(scratch: &Scratch, provider: &str) -> Result<Option<String>, String> {
         let key = scratch.load().key(provider).map_err(|error| scratch.shown(&error))?;
@@ -164,7 +154,7 @@ mod tests {
             assert_eq!(
                 key(&scratch, "openai"),
                 Err(
-                    "what the environment variable OPENAI_API_KEY holds is not a key: there is a blank, a line break \
+                    "the environment variable OPENAI_API_KEY does not hold a valid key: there is a blank, a line break \
                      or another character that no key has\nPut the key there, alone on one line."
                         .to_owned()
                 )

@@ -15,14 +15,12 @@ use std::time::Duration;
 
 use super::compile::RawCompile;
 use super::file::{Kind, Layer, RawGrant, RawJournal, RawProvider, RawRun};
-use super::reader::Origin;
-use super::resolve::{LOG_BYTES, MAX_RUN_BYTES};
+use super::origin::Origins;
 use super::trust::lifts::{Lift, TrustedLift};
-use super::{BodyRetention, DirGrant, DirQuota, MaxTokensField, RegistryConfig, SubAgent};
+use crate::dirs::{DirGrant, DirQuota};
+use crate::settings::{BodyRetention, LOG_BYTES, MAX_RUN_BYTES, MaxTokensField, RegistryConfig, SubAgent};
 use agenthost_core::limits::units::show_bytes;
 use agenthost_core::limits::{Cap, DEFAULT_CONCURRENT_TASKS, DEFAULT_RUN_MEMORY, Limits, LimitsPatch};
-
-pub(super) type Origins = BTreeMap<String, Origin>;
 
 /// The lifts that take effect.
 pub(super) enum Accepted {

@@ -4,7 +4,6 @@
 //! needs and keeps a link to an endless file from filling memory.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -14,43 +13,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::env::Env;
-use agenthost_core::error::{Error, Result};
-use agenthost_core::nearest::nearest;
+use super::error::{EntryProblem, FileError};
+use super::origin::{Origin, Origins};
 use agenthost_core::plain_file::{self, Links};
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
-
-/// The place of a setting: a file and a line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    file: Arc<Path>,
-    shown: Arc<str>,
-    line: usize,
-}
-
-impl Origin {
-    /// Returns the file.
-    pub fn file(&self) -> &Path {
-        &self.file
-    }
-
-    /// Returns the line, starting at 1.
-    pub fn line(&self) -> usize {
-        self.line
-    }
-
-    /// Returns a configuration error at this place.
-    pub fn error(&self, message: impl fmt::Display) -> Error {
-        Error::config(format!("{self}: {message}"))
-    }
-}
-
-/// Writes `agenthost.toml:7`, with a path relative to the working directory if the file is below it.
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.shown, self.line)
-    }
-}
 
 /// A file's text and how to name it.
 pub struct Source<'e> {
@@ -63,16 +30,26 @@ pub struct Source<'e> {
 impl<'e> Source<'e> {
     /// Reads `path`. A file that was found rather than named by the user must be a regular file, so that the host never
     /// waits on a pipe or a device that a stranger put there.
-    pub fn read(env: &'e Env, path: PathBuf, found: bool) -> Result<Self> {
+    pub fn read(env: &'e Env, path: PathBuf, found: bool) -> Result<Self, FileError> {
         let shown = env.shown(&path);
-        let text = read_text(&path, found).map_err(|error| {
-            let missing = error.kind() == io::ErrorKind::NotFound;
-            let error = Error::config(format!("cannot read {shown}: {error}"));
-            if missing && !found {
-                return error.with_hint("Name a file that exists, or leave out --config (and AGENTHOST_CONFIG) to use the agenthost.toml found upwards from here.");
+        let text = match read_text(&path, found) {
+            Ok(Some(text)) => text,
+            Ok(None) => {
+                return Err(FileError::TooLarge {
+                    path,
+                    shown,
+                    limit: MAX_FILE_BYTES,
+                });
             }
-            error
-        })?;
+            Err(source) => {
+                return Err(FileError::Read {
+                    path,
+                    shown,
+                    named: !found,
+                    source,
+                });
+            }
+        };
         Ok(Self {
             env,
             file: path.into(),
@@ -92,23 +69,22 @@ impl<'e> Source<'e> {
     }
 
     /// Parses the file into its tables and the places of all keys.
-    pub fn parse(&self) -> Result<(Spanned<DeTable<'_>>, BTreeMap<String, Origin>)> {
+    pub fn parse(&self) -> Result<(Spanned<DeTable<'_>>, Origins), FileError> {
         let table = DeTable::parse(&self.text).map_err(|error| {
             // The parser's message can have several lines; the first describes the error.
-            let message = error.message().lines().next().unwrap_or("no TOML").to_owned();
-            let duplicate = message.starts_with("duplicate");
-            let error = self.at(error.span().map_or(0, |span| span.start)).error(message);
-            if duplicate {
-                return error;
+            let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
+            FileError::Syntax {
+                at: self.at(error.span().map_or(0, |span| span.start)),
+                duplicate: message.starts_with("duplicate"),
+                problem: message,
             }
-            error.with_hint("Write [SECTION] on a line of its own, and below it lines such as key = \"text\", key = 5 or key = [\"a\", \"b\"].")
         })?;
         let mut origins = BTreeMap::new();
         self.record("", table.get_ref(), &mut origins);
         Ok((table, origins))
     }
 
-    fn record(&self, prefix: &str, table: &DeTable<'_>, origins: &mut BTreeMap<String, Origin>) {
+    fn record(&self, prefix: &str, table: &DeTable<'_>, origins: &mut Origins) {
         for (key, value) in table {
             let path = format!("{prefix}{}", key.get_ref());
             if let DeValue::Table(inner) = value.get_ref() {
@@ -121,25 +97,20 @@ impl<'e> Source<'e> {
     /// Returns the place of a byte of the text.
     pub fn at(&self, byte: usize) -> Origin {
         let before = self.text.get(..byte).unwrap_or(&self.text);
-        Origin {
-            file: Arc::clone(&self.file),
-            shown: Arc::clone(&self.shown),
-            line: before.matches('\n').count() + 1,
-        }
+        let line = before.matches('\n').count() + 1;
+        Origin::new(Arc::clone(&self.file), Arc::clone(&self.shown), line)
     }
 }
 
-fn read_text(path: &Path, must_be_regular: bool) -> io::Result<String> {
+/// Returns the text of a file; `None` if it is too large.
+fn read_text(path: &Path, must_be_regular: bool) -> io::Result<Option<String>> {
     let file = match must_be_regular {
         true => plain_file::open(path, Links::Follow)?,
         false => File::open(path)?,
     };
     let mut text = String::new();
     file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other("it is larger than 1 MiB"));
-    }
-    Ok(text)
+    Ok((text.len() as u64 <= MAX_FILE_BYTES).then_some(text))
 }
 
 /// A table of a file.
@@ -160,31 +131,31 @@ impl<'a> Section<'a> {
     }
 
     /// Refuses a key that is not among `known`. The error names the first such key of the file.
-    pub fn only(&self, known: &[&str]) -> Result<()> {
+    pub fn only(&self, known: &[&str]) -> Result<(), FileError> {
         let strangers = self.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
         let Some(key) = strangers.min_by_key(|key| key.span().start) else {
             return Ok(());
         };
-        let name = key.get_ref();
-        let place = if self.name.is_empty() {
-            "at the top level".to_owned()
-        } else {
-            format!("in [{}]", self.name)
-        };
-        let hint = match nearest(name, known.iter().copied()) {
-            Some(near) => format!("Did you mean `{near}`?"),
-            None => format!("The known keys here are {}.", known.join(", ")),
-        };
-        Err(self
-            .source
-            .at(key.span().start)
-            .error(format!("unknown key `{name}` {place}"))
-            .with_hint(hint))
+        Err(FileError::UnknownKey {
+            at: self.source.at(key.span().start),
+            section: self.name.clone(),
+            key: key.get_ref().to_string(),
+            known: known.iter().map(|known| (*known).to_owned()).collect(),
+        })
     }
 
     /// Returns the entry with this key.
     pub fn get(&self, key: &str) -> Option<TomlEntry<'a>> {
         self.entries().find(|entry| entry.key == key)
+    }
+
+    /// Returns the value of this key as a number or a string that `parse` accepts; `None` if the key is missing.
+    pub fn number_as<T>(
+        &self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, FileError> {
+        self.get(key).map(|entry| entry.number_as(parse)).transpose()
     }
 
     /// Returns all entries, in the order of their names.
@@ -210,7 +181,7 @@ pub struct TomlEntry<'a> {
 
 impl<'a> TomlEntry<'a> {
     /// Returns the value as a table of its own.
-    pub fn section(&self) -> Result<Section<'a>> {
+    pub fn section(&self) -> Result<Section<'a>, FileError> {
         let DeValue::Table(table) = self.value.get_ref() else {
             return Err(self.expected("a table"));
         };
@@ -236,17 +207,17 @@ impl<'a> TomlEntry<'a> {
     }
 
     /// Returns the value as a string.
-    pub fn text(&self) -> Result<&'a str> {
+    pub fn text(&self) -> Result<&'a str, FileError> {
         self.value.get_ref().as_str().ok_or_else(|| self.expected("a string"))
     }
 
     /// Returns the value as a string that `parse` accepts.
-    pub fn text_as<T>(&self, parse: impl FnOnce(&'a str) -> Result<T, String>) -> Result<T> {
+    pub fn text_as<T>(&self, parse: impl FnOnce(&'a str) -> Result<T, String>) -> Result<T, FileError> {
         parse(self.text()?).map_err(|message| self.wrong(message))
     }
 
     /// Returns the value as a number or a string that `parse` accepts.
-    pub fn number_as<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T> {
+    pub fn number_as<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, FileError> {
         let read = match self.value.get_ref() {
             DeValue::String(text) => parse(text),
             DeValue::Integer(number) if number.radix() == 10 => parse(number.as_str()),
@@ -258,7 +229,7 @@ impl<'a> TomlEntry<'a> {
     }
 
     /// Returns the value as a boolean.
-    pub fn boolean(&self) -> Result<bool> {
+    pub fn boolean(&self) -> Result<bool, FileError> {
         self.value
             .get_ref()
             .as_bool()
@@ -266,7 +237,7 @@ impl<'a> TomlEntry<'a> {
     }
 
     /// Returns the value as a list of strings that `parse` accepts.
-    pub fn list_as<T>(&self, parse: impl Fn(&'a str) -> Result<T, String>) -> Result<Vec<T>> {
+    pub fn list_as<T>(&self, parse: impl Fn(&'a str) -> Result<T, String>) -> Result<Vec<T>, FileError> {
         let DeValue::Array(items) = self.value.get_ref() else {
             return Err(self.expected("a list of strings"));
         };
@@ -275,13 +246,13 @@ impl<'a> TomlEntry<'a> {
                 .get_ref()
                 .as_str()
                 .ok_or_else(|| self.expected("a list of strings"))?;
-            parse(text).map_err(|message| self.wrong_at(item.span().start, &message))
+            parse(text).map_err(|message| self.wrong_at(item.span().start, EntryProblem::Value(message)))
         };
         items.iter().map(read).collect()
     }
 
     /// Returns the value as one string that `parse` accepts, or as a nonempty list of them.
-    pub fn one_or_more_as<T>(&self, parse: impl Fn(&'a str) -> Result<T, String>) -> Result<Vec<T>> {
+    pub fn one_or_more_as<T>(&self, parse: impl Fn(&'a str) -> Result<T, String>) -> Result<Vec<T>, FileError> {
         match self.value.get_ref() {
             DeValue::Array(items) if items.is_empty() => Err(self.wrong("the list is empty")),
             DeValue::Array(_) => self.list_as(parse),
@@ -296,20 +267,27 @@ impl<'a> TomlEntry<'a> {
     }
 
     /// Returns an error about this entry's value.
-    pub fn wrong(&self, message: impl AsRef<str>) -> Error {
-        self.wrong_at(self.start, message.as_ref())
+    pub fn wrong(&self, problem: impl Into<String>) -> FileError {
+        self.wrong_at(self.start, EntryProblem::Value(problem.into()))
     }
 
-    fn wrong_at(&self, byte: usize, message: &str) -> Error {
-        let place = if self.section.is_empty() {
-            String::new()
-        } else {
-            format!(" in [{}]", self.section)
-        };
-        self.source.at(byte).error(format!("`{}`{place}: {message}", self.key))
+    /// Returns an error about this entry's key.
+    pub fn wrong_name(&self, problem: impl Into<String>) -> FileError {
+        self.wrong_at(self.start, EntryProblem::Name(problem.into()))
     }
 
-    fn expected(&self, what: &str) -> Error {
-        self.wrong(format!("expected {what}, found {}", self.value.get_ref().type_str()))
+    fn wrong_at(&self, byte: usize, problem: EntryProblem) -> FileError {
+        FileError::Entry {
+            at: self.source.at(byte),
+            section: self.section.clone(),
+            key: self.key.to_owned(),
+            problem,
+            advice: None,
+        }
+    }
+
+    fn expected(&self, expected: &'static str) -> FileError {
+        let found = self.value.get_ref().type_str();
+        self.wrong_at(self.start, EntryProblem::Type { expected, found })
     }
 }

@@ -12,23 +12,20 @@ use std::path::{Component, Path, PathBuf};
 use super::compile;
 use super::dirs::place;
 use super::file::{Kind, Layer, RawGrant, RawProvider, base_url};
-use super::merge::{Accepted, Merged, Origins, merge};
-use super::{
-    Address, Config, EffectiveGrant, Env, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind, RunConfig,
-    SetBy,
+use super::merge::{Accepted, Merged, merge};
+use crate::config::Config;
+use crate::env::Env;
+use crate::error::ConfigError;
+use crate::origin::Origins;
+use crate::settings::{
+    Address, EffectiveGrant, JournalConfig, KeySource, LOG_BYTES, MAX_RUN_BYTES, ModelRef, ProviderConfig,
+    ProviderKind, RunConfig, SetBy,
 };
-use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Cap, Limits};
-use agenthost_core::nearest::nearest;
 
 /// Output tokens reserved for a call that sets no maximum: enough for a long structured reply, and a small part of a
 /// task's default 200,000.
 const REPLY_TOKENS: u32 = 8_192;
-/// 64 KiB of a task's output: about 800 lines, enough to see what went wrong.
-pub(super) const LOG_BYTES: u64 = 64 << 10;
-/// About a thousand model calls with long prompts. Without a bound, a plugin that repeats refused calls would fill the
-/// disk.
-pub(super) const MAX_RUN_BYTES: u64 = 1 << 30;
 
 /// A vendor with a provider kind of its own.
 struct Vendor {
@@ -90,9 +87,9 @@ pub(super) fn resolve(
     (lower, user_file): (Layer, Option<PathBuf>),
     (upper, project_file): (Layer, Option<PathBuf>),
     accepted: &Accepted,
-) -> Result<Config> {
+) -> Result<Config, ConfigError> {
     check_journal(&upper, project_file.as_deref())?;
-    let compile = compile::resolve(&lower.compile, &upper)?;
+    let compile = compile::resolve(&lower.compile, &upper.compile, &upper.origins)?;
     let Merged { layer, lifts } = merge(lower, upper, accepted);
     let providers = providers(env, layer.providers, &layer.origins)?;
     let limits = Limits::task_default().overridden_by(&layer.limits);
@@ -143,19 +140,11 @@ pub(super) fn resolve(
     })
 }
 
-/// Returns an error at the place where `entry` is set.
-pub(super) fn at(origins: &Origins, entry: &str, message: &str) -> Error {
-    match origins.get(entry) {
-        Some(origin) => origin.error(message),
-        None => Error::config(message),
-    }
-}
-
 fn providers(
     env: &Env,
     mut raw: BTreeMap<String, RawProvider>,
     origins: &Origins,
-) -> Result<BTreeMap<String, ProviderConfig>> {
+) -> Result<BTreeMap<String, ProviderConfig>, ConfigError> {
     for name in [ANTHROPIC.name, OPENAI.name, OFFLINE] {
         raw.entry(name.to_owned()).or_default();
     }
@@ -164,11 +153,15 @@ fn providers(
         .collect()
 }
 
-fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Result<ProviderConfig> {
+fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Result<ProviderConfig, ConfigError> {
     let entry = format!("providers.{name}");
+    let incomplete = |key| ConfigError::IncompleteProvider {
+        at: origins.get(&entry).cloned(),
+        provider: name.to_owned(),
+        key,
+    };
     let Some(kind) = raw.kind.or_else(|| Kind::of(name)) else {
-        return Err(at(origins, &entry, &format!("[{entry}] has no `kind`"))
-            .with_hint("Add kind = \"anthropic\", \"openai\", \"offline\" or \"script\"."));
+        return Err(incomplete("kind"));
     };
     let foreign: &[&str] = match kind {
         Kind::Anthropic => &["file", "max-tokens-field"],
@@ -184,16 +177,19 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
         (Kind::Offline, _) => ProviderKind::Offline,
         (Kind::Script, Some(file)) => ProviderKind::Script { file },
         (Kind::Script, None) => {
-            return Err(at(origins, &entry, &format!("[{entry}] has no `file`"))
-                .with_hint("Add file = \"…\" with the answers that the script gives."));
+            return Err(incomplete("file"));
         }
     };
     if let Some(key) = foreign
         .iter()
         .find(|key| origins.contains_key(&format!("{entry}.{key}")))
     {
-        let message = format!("`{key}` in [{entry}] does not go with kind = \"{}\"", full.name());
-        return Err(at(origins, &format!("{entry}.{key}"), &message));
+        return Err(ConfigError::KeyOfOtherKind {
+            at: origins.get(&format!("{entry}.{key}")).cloned(),
+            provider: name.to_owned(),
+            key,
+            kind: full.name(),
+        });
     }
     let vendor = kind.vendor();
     let address = match (raw.base_url, vendor) {
@@ -227,12 +223,12 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
     })
 }
 
-fn usual_address(env: &Env, vendor: &Vendor) -> Result<Address> {
+fn usual_address(env: &Env, vendor: &Vendor) -> Result<Address, ConfigError> {
     match env.var(vendor.url_var) {
         Some(text) => Ok(Address {
-            url: base_url(text).map_err(|error| {
-                Error::config(format!("the environment variable {}: {error}", vendor.url_var))
-                    .with_hint("Correct the variable, or unset it.")
+            url: base_url(text).map_err(|problem| ConfigError::AddressVariable {
+                variable: vendor.url_var,
+                problem,
             })?,
             set_by: SetBy::Variable(vendor.url_var),
         }),
@@ -267,12 +263,15 @@ pub(super) fn check_models(
     models: &BTreeMap<String, Vec<ModelRef>>,
     providers: &BTreeMap<String, ProviderConfig>,
     origins: &Origins,
-) -> Result<()> {
+) -> Result<(), ConfigError> {
     for (name, chain) in models {
         if let Some(ModelRef { provider, .. }) = chain.iter().find(|model| !providers.contains_key(&model.provider)) {
-            let message = format!("`{name}` in [models] names the unknown provider `{provider}`");
-            let hint = unknown(provider, providers.keys(), "providers");
-            return Err(at(origins, &format!("models.{name}"), &message).with_hint(hint));
+            return Err(ConfigError::UnknownProvider {
+                at: origins.get(&format!("models.{name}")).cloned(),
+                model: name.clone(),
+                provider: provider.clone(),
+                known: providers.keys().cloned().collect(),
+            });
         }
     }
     Ok(())
@@ -280,7 +279,7 @@ pub(super) fn check_models(
 
 /// Refuses a journal outside the folder of a project's file: the file may come from a stranger, who must not choose
 /// where on this machine prompts and replies are written.
-fn check_journal(upper: &Layer, project_file: Option<&Path>) -> Result<()> {
+fn check_journal(upper: &Layer, project_file: Option<&Path>) -> Result<(), ConfigError> {
     let (Some(file), Some(project)) = (&upper.journal.file, project_file.and_then(Path::parent)) else {
         return Ok(());
     };
@@ -291,10 +290,9 @@ fn check_journal(upper: &Layer, project_file: Option<&Path>) -> Result<()> {
     if inside && place(file).starts_with(place(project)) {
         return Ok(());
     }
-    let message = "`file` in [journal] lies outside the folder of a project's file";
-    Err(at(&upper.origins, "journal.file", message).with_hint(
-        "Name a file below the folder, or set it in your own file, with --journal or with AGENTHOST_JOURNAL.",
-    ))
+    Err(ConfigError::JournalOutside {
+        at: upper.origins.get("journal.file").cloned(),
+    })
 }
 
 fn grants(
@@ -302,17 +300,15 @@ fn grants(
     models: &BTreeMap<String, Vec<ModelRef>>,
     limits: &Limits,
     origins: &Origins,
-) -> Result<BTreeMap<String, EffectiveGrant>> {
+) -> Result<BTreeMap<String, EffectiveGrant>, ConfigError> {
     let resolve = |(plugin, raw): (String, RawGrant)| {
         if let Some(name) = raw.models.iter().flatten().find(|name| !models.contains_key(*name)) {
-            let message = format!("`models` in [grants.\"{plugin}\"] names the unknown model `{name}`");
-            return Err(
-                at(origins, &format!("grants.{plugin}.models"), &message).with_hint(unknown(
-                    name,
-                    models.keys(),
-                    "models",
-                )),
-            );
+            return Err(ConfigError::UnknownModel {
+                at: origins.get(&format!("grants.{plugin}.models")).cloned(),
+                model: name.clone(),
+                known: models.keys().cloned().collect(),
+                plugin,
+            });
         }
         let own_limits = Limits::none().overridden_by(&raw.limits);
         let grant = EffectiveGrant {
@@ -326,13 +322,4 @@ fn grants(
         Ok((plugin, grant))
     };
     raw.into_iter().map(resolve).collect()
-}
-
-/// Returns the hint for an unknown name.
-fn unknown<'k>(name: &str, known: impl Iterator<Item = &'k String> + Clone, what: &str) -> String {
-    let all = known.clone().map(String::as_str).collect::<Vec<_>>().join(", ");
-    match nearest(name, known.map(String::as_str)) {
-        Some(near) => format!("Did you mean `{near}`? The known {what} are {all}."),
-        None => format!("The known {what} are {all}."),
-    }
 }

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Config, Env};
-use agenthost_core::error::Error;
+use super::{Config, ConfigError, Env};
+use agenthost_core::error::{Classify, with_causes};
 
 pub(super) struct Scratch {
     root: PathBuf,
@@ -75,15 +75,15 @@ impl Scratch {
         Config::load(&self.env()).unwrap()
     }
 
-    pub(super) fn load_error(&self) -> Error {
+    pub(super) fn load_error(&self) -> ConfigError {
         Config::load(&self.env()).unwrap_err()
     }
 
-    /// Returns the message and the hint, on two lines, without the path of this scratch.
-    pub(super) fn shown(&self, error: &Error) -> String {
+    /// Returns the message with its causes, and the hint, on two lines, without the path of this scratch.
+    pub(super) fn shown(&self, error: &impl Classify) -> String {
         let text = match error.hint() {
-            Some(hint) => format!("{}\n{hint}", error.message()),
-            None => error.message().to_owned(),
+            Some(hint) => format!("{}\n{hint}", with_causes(error)),
+            None => with_causes(error),
         };
         text.replace(self.root.to_str().unwrap(), "")
     }

@@ -26,74 +26,22 @@ pub mod crates;
 pub mod dirs;
 pub(super) mod lifts;
 mod pairs;
+pub(super) mod record;
 pub mod seal;
 
-use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-
-pub use self::crates::TrustedCrates;
-pub use self::dirs::TrustedDir;
+use self::crates::crates_of;
 pub use self::lifts::TrustedLift;
-pub use self::pairs::TrustedPair;
 pub(super) use self::pairs::check_provider;
-use super::{Config, Env, Lifting, Origin, PROJECT_FILE};
-use agenthost_core::error::{Error, Result};
-use agenthost_core::printable::shell_word;
-
-/// The record of what the operator accepted for one file or folder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrustRecord {
-    /// The configuration file, or the folder if it has none, with all links resolved.
-    pub file: PathBuf,
-    /// The pairs, sorted by provider.
-    #[serde(default)]
-    pub pairs: Vec<TrustedPair>,
-    /// The directories outside the file's folder, and those that plugins may write to, sorted by plugin.
-    #[serde(default)]
-    pub dirs: Vec<TrustedDir>,
-    /// The lifts of the operator's own file or of a default, sorted by entry.
-    #[serde(default)]
-    pub lifts: Vec<TrustedLift>,
-    /// The folder whose crates may be built.
-    #[serde(default)]
-    pub crates: Option<TrustedCrates>,
-}
-
-impl TrustRecord {
-    /// Returns the record of a folder without a configuration file.
-    fn of_crates(file: PathBuf, crates: TrustedCrates) -> Self {
-        Self {
-            file,
-            pairs: Vec::new(),
-            dirs: Vec::new(),
-            lifts: Vec::new(),
-            crates: Some(crates),
-        }
-    }
-
-    /// Returns whether nothing needs the operator's acceptance.
-    pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty() && self.dirs.is_empty() && self.lifts.is_empty() && self.crates.is_none()
-    }
-}
-
-/// The version of the record's format. Format 1 has neither lifts nor crates, and is read as a record without them.
-const FORMAT: u32 = 2;
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Store {
-    format: u32,
-    #[serde(default)]
-    trusted: Vec<TrustRecord>,
-}
+pub use self::record::{TrustRecord, TrustedCrates, TrustedDir, TrustedPair, list};
+use self::record::{canonical, keep, write};
+use crate::config::Config;
+use crate::env::Env;
+use crate::error::{ConfigError, TrustError};
+use crate::load::{Lifting, PROJECT_FILE, unchecked};
+use crate::origin::Origin;
 
 /// Returns the record that [`accept`] would write for `file`: every pair, directory and lift that needs the operator's
 /// acceptance, used or not, and the folder of its crates. `file` may be a folder, which means the `agenthost.toml` in
@@ -102,14 +50,14 @@ struct Store {
 /// # Errors
 ///
 /// As [`Config::load`], except for the errors that ask for trust.
-pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
+pub fn review(env: &Env, file: &Path) -> Result<TrustRecord, ConfigError> {
     let mut file = env.cwd().join(file);
     refuse_link(env, &file)?;
     if file.is_dir() {
         let inner = file.join(PROJECT_FILE);
         refuse_link(env, &inner)?;
         if !inner.is_file() {
-            return crates_of(env, &file);
+            return Ok(crates_of(env, &file)?);
         }
         file = inner;
     }
@@ -117,7 +65,7 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
     let own = env
         .user_file()
         .is_some_and(|own| fs::canonicalize(own).is_ok_and(|own| own == canonical));
-    let config = Config::unchecked(env, (!own).then_some(&file), Lifting::All)?;
+    let config = unchecked(env, (!own).then_some(&file), Lifting::All)?;
     let chosen_by = |origin: &Origin| fs::canonicalize(origin.file()).is_ok_and(|path| path == canonical);
     let pairs = config
         .providers()
@@ -141,28 +89,16 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord> {
 
 /// Refuses a link. A repository could hold one that leads to a folder of many projects, and an acceptance that was
 /// meant for the repository would be recorded for all of them.
-fn refuse_link(env: &Env, path: &Path) -> Result<()> {
+fn refuse_link(env: &Env, path: &Path) -> Result<(), TrustError> {
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
         return Ok(());
     }
-    let shown = env.shown(path);
     let target = canonical(env, path)?;
-    Err(
-        Error::usage(format!("{shown} is a link to {}", env.shown(&target))).with_hint(format!(
-            "Name that file or folder itself if you mean it: `agenthost trust {}`.",
-            shell_word(&target.to_string_lossy())
-        )),
-    )
-}
-
-/// Returns the record for a folder without a configuration file: its crates may be built.
-fn crates_of(env: &Env, folder: &Path) -> Result<TrustRecord> {
-    let file = canonical(env, folder)?;
-    let Some(crates) = TrustedCrates::below(env, &file)? else {
-        return Err(Error::usage(format!("{} is too much to trust", env.shown(&file)))
-            .with_hint("Name the folder of one project, or of one crate."));
-    };
-    Ok(TrustRecord::of_crates(file, crates))
+    Err(TrustError::Link {
+        shown: env.shown(path),
+        target_shown: env.shown(&target),
+        target,
+    })
 }
 
 /// Records the operator's acceptance of everything that `file` asks for, and replaces the earlier record of this file.
@@ -175,7 +111,7 @@ fn crates_of(env: &Env, folder: &Path) -> Result<TrustRecord> {
 /// # let dir = dir.path();
 /// use std::collections::BTreeMap;
 /// use agenthost_config::{Config, Env, trust};
-/// use agenthost_core::error::ErrorClass;
+/// use agenthost_core::error::{Classify as _, ErrorClass};
 ///
 /// let vars = BTreeMap::from([("ANTHROPIC_API_KEY".to_owned(), "sk-example".to_owned())]);
 /// let env = Env::new(vars, dir, Some(dir.join("home")));
@@ -197,51 +133,8 @@ fn crates_of(env: &Env, folder: &Path) -> Result<TrustRecord> {
 /// # Errors
 ///
 /// As [`review`]; [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be written.
-pub fn accept(env: &Env, file: &Path) -> Result<TrustRecord> {
-    keep(env, review(env, file)?)
-}
-
-/// Stores `record` in place of an earlier record of the same file.
-fn keep(env: &Env, record: TrustRecord) -> Result<TrustRecord> {
-    let mut records = list(env)?;
-    let before = records.len();
-    records.retain(|old| old.file != record.file);
-    if !record.is_empty() {
-        records.push(record.clone());
-        records.sort_by(|a, b| a.file.cmp(&b.file));
-    }
-    if before > 0 || !records.is_empty() {
-        write(env, records)?;
-    }
-    Ok(record)
-}
-
-/// Returns all records, sorted by file.
-///
-/// # Errors
-///
-/// [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be read.
-pub fn list(env: &Env) -> Result<Vec<TrustRecord>> {
-    let Some(path) = store_path(env) else {
-        return Ok(Vec::new());
-    };
-    let broken = |why: &dyn std::fmt::Display| {
-        Error::host(format!("cannot read {}: {why}", path.display()))
-            .with_hint("Remove the file, then run `agenthost trust` again where it is needed.")
-    };
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(broken(&error)),
-    };
-    let store: Store = toml::from_str(&text).map_err(|error| broken(&error.message()))?;
-    if !(1..=FORMAT).contains(&store.format) {
-        return Err(broken(&format!(
-            "its format is {}, and only those up to {FORMAT} are known",
-            store.format
-        )));
-    }
-    Ok(store.trusted)
+pub fn accept(env: &Env, file: &Path) -> Result<TrustRecord, ConfigError> {
+    Ok(keep(env, review(env, file)?)?)
 }
 
 /// Removes the record of `file`; returns false if there was none. The file itself need not exist anymore.
@@ -249,7 +142,7 @@ pub fn list(env: &Env) -> Result<Vec<TrustRecord>> {
 /// # Errors
 ///
 /// [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be read or written.
-pub fn revoke(env: &Env, file: &Path) -> Result<bool> {
+pub fn revoke(env: &Env, file: &Path) -> Result<bool, TrustError> {
     let given = env.cwd().join(file);
     let canonical = fs::canonicalize(&given).unwrap_or_else(|_| given.clone());
     let inner = canonical.join(PROJECT_FILE);
@@ -263,18 +156,8 @@ pub fn revoke(env: &Env, file: &Path) -> Result<bool> {
     Ok(found)
 }
 
-/// Returns the lifts that were accepted for a project's file; empty if the record cannot be read.
-pub(super) fn accepted_lifts(env: &Env, file: Option<&Path>) -> Vec<TrustedLift> {
-    let canonical = file.and_then(|file| fs::canonicalize(file).ok());
-    let records = canonical.as_ref().and_then(|_| list(env).ok()).unwrap_or_default();
-    let record = records
-        .into_iter()
-        .find(|record| Some(&record.file) == canonical.as_ref());
-    record.map(|record| record.lifts).unwrap_or_default()
-}
-
 /// Checks all granted directories, and all providers that models map to and that would receive something.
-pub(super) fn check(config: &Config) -> Result<()> {
+pub(super) fn check(config: &Config) -> Result<(), TrustError> {
     dirs::asked(config).try_for_each(|(dir, origin)| dirs::check(config, &dir, origin))?;
     let mut names: Vec<&str> = config
         .models()
@@ -289,94 +172,6 @@ pub(super) fn check(config: &Config) -> Result<()> {
         .into_iter()
         .filter(|name| pairs::sends(config, name))
         .try_for_each(|name| check_provider(config, name))
-}
-
-fn digest(three: [&[u8]; 3]) -> String {
-    // None of the three contains a zero byte, so different lists yield different texts.
-    Sha256::digest(three.join(&0))
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-}
-
-/// Returns `None` if the record of the file of `origin` has what `known` looks for. Otherwise returns the words that say whether
-/// anything else was accepted for that file.
-fn unaccepted(config: &Config, origin: &Origin, known: impl Fn(&TrustRecord) -> bool) -> Result<Option<&'static str>> {
-    let canonical = canonical(&config.env, origin.file())?;
-    let record = list(&config.env)?.into_iter().find(|record| record.file == canonical);
-    Ok(match record {
-        None => Some(""),
-        Some(record) if known(&record) => None,
-        Some(_) => Some("; this is not what was accepted for the file before"),
-    })
-}
-
-fn canonical(env: &Env, file: &Path) -> Result<PathBuf> {
-    fs::canonicalize(file).map_err(|error| {
-        let missing = error.kind() == io::ErrorKind::NotFound;
-        let error = Error::config(format!("cannot read {}: {error}", env.shown(file)));
-        if missing {
-            return error.with_hint("Name a configuration file that exists.");
-        }
-        error
-    })
-}
-
-fn store_path(env: &Env) -> Option<PathBuf> {
-    Some(env.state_dir()?.join("trust.toml"))
-}
-
-fn write(env: &Env, trusted: Vec<TrustRecord>) -> Result<()> {
-    let Some(path) = store_path(env) else {
-        return Err(Error::host("there is no home directory to keep the record of trust in")
-            .with_hint("Set HOME or XDG_STATE_HOME to an absolute path."));
-    };
-    let failed = |why: &dyn std::fmt::Display| Error::host(format!("cannot write {}: {why}", path.display()));
-    let store = Store {
-        format: FORMAT,
-        trusted,
-    };
-    let text = toml::to_string(&store).map_err(|error| failed(&error))?;
-    replace(&path, text.as_bytes()).map_err(|error| failed(&error))
-}
-
-/// Replaces the file at `path` atomically; only the owner can read it.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let written = create(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    let renamed = written.and_then(|()| fs::rename(&temporary, path));
-    if renamed.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&temporary);
-    }
-    renamed
-}
-
-fn create(temporary: &Path) -> io::Result<File> {
-    let open = || {
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(temporary)
-    };
-    match open() {
-        // Left by a killed process with the same id.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            fs::remove_file(temporary)?;
-            open()
-        }
-        opened => opened,
-    }
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use sha2::{Digest as _, Sha256};
 
-use super::MAX_SIGNATURE_BYTES;
-use agenthost_core::error::{Error, Result};
+use super::error::{CacheError, TamperProblem};
+use super::signature::MAX_SIGNATURE_BYTES;
 use agenthost_plugin::{Digest, MAX_PLUGIN_BYTES};
 
 /// The cache of fetched plugins and their signatures.
@@ -78,7 +78,7 @@ impl Cache {
     /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if the entry does not exist;
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if the entry is a link or its bytes do not match the
     /// digest.
-    pub fn read(&self, digest: &Digest) -> Result<Vec<u8>> {
+    pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, CacheError> {
         self.checked(&self.path(digest), digest, MAX_PLUGIN_BYTES)
     }
 
@@ -87,10 +87,10 @@ impl Cache {
     /// # Errors
     ///
     /// As [`Cache::read`].
-    pub fn signature(&self, digest: &Digest) -> Result<String> {
+    pub fn signature(&self, digest: &Digest) -> Result<String, CacheError> {
         let path = self.signature_path(digest);
         let bytes = self.checked(&path, digest, MAX_SIGNATURE_BYTES)?;
-        String::from_utf8(bytes).map_err(|_| Error::denied("the signature is not text").at(&path))
+        String::from_utf8(bytes).map_err(|_| CacheError::NotText { path })
     }
 
     /// Stores a component.
@@ -98,7 +98,7 @@ impl Cache {
     /// # Errors
     ///
     /// [`Host`](agenthost_core::error::ErrorClass::Host) if the cache cannot be written.
-    pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest, CacheError> {
         let digest = Digest::of(bytes);
         self.write(&self.path(&digest), bytes)?;
         Ok(digest)
@@ -109,7 +109,7 @@ impl Cache {
     /// # Errors
     ///
     /// [`Host`](agenthost_core::error::ErrorClass::Host) if the cache cannot be written.
-    pub fn put_signature(&self, text: &str) -> Result<Digest> {
+    pub fn put_signature(&self, text: &str) -> Result<Digest, CacheError> {
         let digest = Digest::of(text.as_bytes());
         self.write(&self.signature_path(&digest), text.as_bytes())?;
         Ok(digest)
@@ -120,10 +120,9 @@ impl Cache {
     /// # Errors
     ///
     /// [`Host`](agenthost_core::error::ErrorClass::Host) if the cache cannot be written.
-    pub fn receive(&self, digest: &Digest, size: u64) -> Result<Part> {
+    pub fn receive(&self, digest: &Digest, size: u64) -> Result<Part, CacheError> {
         self.open_dir()?;
         let shared = self.dir.join(format!("{}.part", digest.hex()));
-        let failed = |path: &Path, error: io::Error| unwritable(path, &error);
         let open = |path: &Path| {
             OpenOptions::new()
                 .read(true)
@@ -135,11 +134,11 @@ impl Cache {
                 .open(path)
         };
         let mut path = shared;
-        let mut file = open(&path).map_err(|error| failed(&path, error))?;
+        let mut file = open(&path).map_err(unwritable(&path))?;
         // If another process holds the lock, this one fetches into a file of its own: waiting could take forever.
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             path = self.temporary(digest);
-            file = open(&path).map_err(|error| failed(&path, error))?;
+            file = open(&path).map_err(unwritable(&path))?;
         }
         let mut part = Part {
             target: self.path(digest),
@@ -155,53 +154,45 @@ impl Cache {
     }
 
     /// Reads a plain file and checks its digest.
-    fn checked(&self, path: &Path, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+    fn checked(&self, path: &Path, digest: &Digest, limit: u64) -> Result<Vec<u8>, CacheError> {
         let file = OpenOptions::new().read(true).custom_flags(NO_LINKS).open(path);
         let file = match file {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(
-                    Error::plugin(format!("{digest} is not in the cache")).with_hint("Fetch it with `agenthost pull`.")
-                );
+                return Err(CacheError::Missing { digest: *digest });
             }
             Err(error) if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) => {
                 tracing::debug!(%error, path = %path.display(), "a link in the cache");
-                return Err(suspicious(path, "it is a link, and the cache has none"));
+                return Err(suspicious(path, TamperProblem::Link));
             }
-            Err(error) => return Err(Error::host(format!("{}: {error}", path.display()))),
+            Err(source) => return Err(unreadable(path)(source)),
         };
         let mut bytes = Vec::new();
-        let meta = file.metadata().map_err(|error| unwritable(path, &error))?;
+        let meta = file.metadata().map_err(unreadable(path))?;
         if !meta.is_file() {
-            return Err(suspicious(path, "it is not a plain file"));
+            return Err(suspicious(path, TamperProblem::NotFile));
         }
-        file.take(limit + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| Error::host(format!("{}: {error}", path.display())))?;
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable(path))?;
         match Digest::of(&bytes) == *digest {
             true => Ok(bytes),
-            false => Err(suspicious(path, "its bytes are not those of its digest")),
+            false => Err(suspicious(path, TamperProblem::WrongDigest)),
         }
     }
 
-    fn open_dir(&self) -> Result<()> {
-        let failed = |error: io::Error| unwritable(&self.dir, &error);
+    fn open_dir(&self) -> Result<(), CacheError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.dir)
-            .map_err(failed)?;
-        let meta = fs::symlink_metadata(&self.dir).map_err(failed)?;
+            .map_err(unwritable(&self.dir))?;
+        let meta = fs::symlink_metadata(&self.dir).map_err(unwritable(&self.dir))?;
         if !meta.is_dir() || meta.uid() != rustix::process::getuid().as_raw() || meta.mode() & 0o022 != 0 {
-            return Err(
-                Error::denied(format!("{}: not a directory of this user alone", self.dir.display()))
-                    .with_hint("Remove it, or take the rights of others to write there away."),
-            );
+            return Err(CacheError::OpenToOthers { dir: self.dir.clone() });
         }
         Ok(())
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
         self.open_dir()?;
         let temporary = self.temporary(&Digest::of(bytes));
         let write = || -> io::Result<()> {
@@ -216,7 +207,7 @@ impl Cache {
         };
         write().map_err(|error| {
             let _ = fs::remove_file(&temporary);
-            unwritable(path, &error)
+            unwritable(path)(error)
         })
     }
 
@@ -235,15 +226,21 @@ pub(super) const NO_LINKS: i32 = rustix::fs::OFlags::NOFOLLOW
     .bits()
     .cast_signed();
 
-fn suspicious(path: &Path, why: &str) -> Error {
-    Error::denied(format!("{}: refused: {why}", path.display())).with_hint(
-        "Somebody or something changed the cache. Remove the entry, then fetch it again with `agenthost pull`.",
-    )
+fn suspicious(path: &Path, problem: TamperProblem) -> CacheError {
+    CacheError::Tampered {
+        path: path.to_owned(),
+        problem,
+    }
 }
 
-fn unwritable(path: &Path, error: &io::Error) -> Error {
-    Error::host(format!("{}: {error}", path.display()))
-        .with_hint("The cache of plugins has to be writable; XDG_CACHE_HOME says where it is.")
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> CacheError {
+    let path = path.to_owned();
+    |source| CacheError::Read { path, source }
+}
+
+fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> CacheError {
+    let path = path.to_owned();
+    |source| CacheError::Write { path, source }
 }
 
 /// A component that is being transferred into the cache.
@@ -279,13 +276,10 @@ impl Part {
 
     /// Reads what an interrupted transfer left. If it is longer than the component, it is something else and is
     /// discarded.
-    fn read_what_is_there(&mut self) -> Result<()> {
+    fn read_what_is_there(&mut self) -> Result<(), CacheError> {
         let mut buffer = vec![0; 64 << 10];
         loop {
-            let read = self
-                .file
-                .read(&mut buffer)
-                .map_err(|error| unwritable(&self.path, &error))?;
+            let read = self.file.read(&mut buffer).map_err(unwritable(&self.path))?;
             let Some(read) = buffer.get(..read).filter(|read| !read.is_empty()) else {
                 return Ok(());
             };
@@ -297,12 +291,12 @@ impl Part {
         }
     }
 
-    fn restart(&mut self) -> Result<()> {
+    fn restart(&mut self) -> Result<(), CacheError> {
         let mut restart = || -> io::Result<()> {
             self.file.set_len(0)?;
             self.file.seek(SeekFrom::Start(0)).map(|_| ())
         };
-        restart().map_err(|error| unwritable(&self.path, &error))?;
+        restart().map_err(unwritable(&self.path))?;
         (self.hash, self.len) = (Sha256::new(), 0);
         Ok(())
     }
@@ -312,14 +306,14 @@ impl Part {
     /// # Errors
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for any other offset.
-    pub fn go_on_from(&mut self, offset: u64) -> Result<()> {
+    pub fn go_on_from(&mut self, offset: u64) -> Result<(), CacheError> {
         match offset {
             _ if offset == self.len => Ok(()),
             0 => self.restart(),
-            _ => Err(Error::denied(format!(
-                "the registry begins at byte {offset} where {} was asked for",
-                self.len
-            ))),
+            _ => Err(CacheError::Offset {
+                offset,
+                wanted: self.len,
+            }),
         }
     }
 
@@ -329,17 +323,12 @@ impl Part {
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if there are more bytes than announced, in which case
     /// everything is discarded; [`Host`](agenthost_core::error::ErrorClass::Host) if the cache cannot be written.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), CacheError> {
         if self.len + bytes.len() as u64 > self.size {
             self.discard();
-            return Err(
-                Error::denied(format!("more bytes came than the {} that were announced", self.size))
-                    .with_hint("The registry is broken or hostile; nothing was kept."),
-            );
+            return Err(CacheError::TooMany { announced: self.size });
         }
-        self.file
-            .write_all(bytes)
-            .map_err(|error| unwritable(&self.path, &error))?;
+        self.file.write_all(bytes).map_err(unwritable(&self.path))?;
         self.hash.update(bytes);
         self.len += bytes.len() as u64;
         Ok(())
@@ -352,23 +341,22 @@ impl Part {
     /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if bytes are missing, in which case the received ones are
     /// kept for the next time; [`Denied`](agenthost_core::error::ErrorClass::Denied) if the bytes do not match the
     /// digest, in which case they are discarded.
-    pub fn finish(self) -> Result<PathBuf> {
+    pub fn finish(self) -> Result<PathBuf, CacheError> {
         if self.len < self.size {
-            return Err(
-                Error::plugin(format!("the transfer ended after {} of {} bytes", self.len, self.size))
-                    .with_hint("Try again: it goes on where it stopped."),
-            );
+            return Err(CacheError::Interrupted {
+                received: self.len,
+                announced: self.size,
+            });
         }
         let found: [u8; 32] = self.hash.clone().finalize().into();
         if found != *self.digest.bytes() {
             self.discard();
-            return Err(Error::denied(format!("what came is not {}", self.digest))
-                .with_hint("The registry gave other bytes than it announced; nothing was kept."));
+            return Err(CacheError::WrongDigest { wanted: self.digest });
         }
         self.file
             .sync_all()
             .and_then(|()| fs::rename(&self.path, &self.target))
-            .map_err(|error| unwritable(&self.target, &error))?;
+            .map_err(unwritable(&self.target))?;
         Ok(self.target.clone())
     }
 
@@ -380,7 +368,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agenthost_core::error::ErrorClass;
+    use agenthost_core::error::{Classify as _, ErrorClass, with_causes};
 
     fn cache() -> (tempfile::TempDir, Cache) {
         let dir = tempfile::tempdir().unwrap();
@@ -407,7 +395,7 @@ mod tests {
         fs::rename(cache.path(&digest), &elsewhere).unwrap();
         std::os::unix::fs::symlink(&elsewhere, cache.path(&digest)).unwrap();
         let error = cache.read(&digest).unwrap_err();
-        assert!(error.to_string().contains("it is a link"), "{error}");
+        assert!(with_causes(&error).contains("it is a link"), "{error}");
         assert_eq!(error.class(), ErrorClass::Denied);
         // Nothing is written through a link either.
         let part = cache.dir.join(format!("{}.part", Digest::of(b"x").hex()));
@@ -433,7 +421,7 @@ mod tests {
         let mut part = cache.receive(&digest, 10).unwrap();
         part.write(b"01234").unwrap();
         let error = part.finish().unwrap_err();
-        assert_eq!(error.to_string(), "the transfer ended after 5 of 10 bytes");
+        assert_eq!(with_causes(&error), "the transfer ended after 5 of 10 bytes");
         let mut part = cache.receive(&digest, 10).unwrap();
         assert_eq!(part.len(), 5);
         assert!(part.go_on_from(3).is_err());

@@ -14,9 +14,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::error::{KeyDirProblem, PublicKeyError, SigningKeyError};
 use super::reference::word;
 use super::signature::{PublicKey, SecretKey};
-use agenthost_core::error::{Error, Result};
+use agenthost_core::error::Error;
 
 /// The maximum size of a key file, far above that of either kind.
 const MAX_KEY_BYTES: u64 = 4 << 10;
@@ -100,14 +101,13 @@ pub fn public_path(dir: &Path, name: &str) -> PathBuf {
 /// [`Usage`](agenthost_core::error::ErrorClass::Usage) if the name is invalid, or the password is empty or longer than
 /// 1,024 bytes; [`Denied`](agenthost_core::error::ErrorClass::Denied) if others can write to the directory, or the name
 /// is taken; [`Host`](agenthost_core::error::ErrorClass::Host) if the key cannot be written.
-pub fn create(dir: &Path, name: &str, password: Option<&SecretString>) -> Result<PublicKey> {
+pub fn create(dir: &Path, name: &str, password: Option<&SecretString>) -> Result<PublicKey, SigningKeyError> {
     check_name(name)?;
-    let failed = |error: io::Error| unwritable(dir, &error);
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(failed)?;
+        .map_err(unwritable(dir))?;
     check_dir(dir)?;
     let (secret, public) = (secret_path(dir, name), public_path(dir, name));
     // An early check that saves the work; the write itself cannot overwrite either.
@@ -120,20 +120,25 @@ pub fn create(dir: &Path, name: &str, password: Option<&SecretString>) -> Result
     let made = match password.map(SecretString::expose_secret) {
         None => minisign::KeyPair::generate_unencrypted_keypair(),
         Some("") => {
-            return Err(Error::usage("the password is empty")
-                .with_hint("Give a password, or say with --no-password that the key is kept without one."));
+            return Err(SigningKeyError::EmptyPassword);
         }
-        Some(long) if long.len() > MAX_PASSWORD_BYTES => {
-            return Err(Error::usage("the password is longer than 1,024 bytes").with_hint("Give a shorter one."));
-        }
+        Some(long) if long.len() > MAX_PASSWORD_BYTES => return Err(SigningKeyError::LongPassword),
         Some(password) => minisign::KeyPair::generate_encrypted_keypair(Some(password.to_owned())),
     };
-    let failed = |error: minisign::PError| Error::host(format!("cannot make a key: {error}"));
-    let pair = made.map_err(failed)?;
-    let key: PublicKey = pair.pk.to_base64().parse()?;
+    let failed = |problem: String| SigningKeyError::Generate { problem };
+    let pair = made.map_err(|error| failed(error.to_string()))?;
+    let key: PublicKey = pair
+        .pk
+        .to_base64()
+        .parse()
+        .map_err(|error: PublicKeyError| failed(error.to_string()))?;
     let kind = if password.is_some() { "encrypted" } else { "plain" };
     let comment = format!("minisign {kind} secret key {}", key.id());
-    let text = pair.sk.to_box(Some(&comment)).map_err(failed)?.into_string();
+    let text = pair
+        .sk
+        .to_box(Some(&comment))
+        .map_err(|error| failed(error.to_string()))?
+        .into_string();
     place(&secret, 0o600, text.as_bytes())?;
     if let Err(error) = place(&public, 0o644, key.file().as_bytes()) {
         // Half a pair would block the name.
@@ -167,27 +172,30 @@ pub fn create(dir: &Path, name: &str, password: Option<&SecretString>) -> Result
 /// [`Usage`](agenthost_core::error::ErrorClass::Usage) if the key does not exist;
 /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if it is a link, if others can use it, or if the password is
 /// wrong; [`Config`](agenthost_core::error::ErrorClass::Config) if the file is not a key; and any error of `password`.
-pub fn open(dir: &Path, name: &str, password: impl FnOnce() -> Result<SecretString>) -> Result<SecretKey> {
+pub fn open(
+    dir: &Path,
+    name: &str,
+    password: impl FnOnce() -> Result<SecretString, Error>,
+) -> Result<SecretKey, SigningKeyError> {
     check_name(name)?;
     let path = secret_path(dir, name);
     let missing = || {
         let names = list(dir).map(|keys| keys.into_iter().filter(|key| key.secret).map(|key| key.name).collect());
         let names: Vec<String> = names.unwrap_or_default();
-        let known = match names.is_empty() {
-            true => String::new(),
-            false => format!(" Those that are there: {}.", names.join(", ")),
-        };
-        Error::usage(format!("there is no key `{name}` in {}", dir.display()))
-            .with_hint(format!("Make it with `agenthost key new {name}`.{known}"))
+        SigningKeyError::Missing {
+            name: name.to_owned(),
+            dir: dir.to_owned(),
+            known: names,
+        }
     };
     if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return Err(missing());
     }
     check_dir(dir)?;
     let text = read(&path, true)?;
-    let broken = |why: &str| {
-        Error::config(format!("{}: not a secret key of minisign: {why}", path.display()))
-            .with_hint("Restore the file from a backup, or make another key with `agenthost key new`.")
+    let broken = |problem: &str| SigningKeyError::Secret {
+        path: path.clone(),
+        problem: problem.to_owned(),
     };
     let line = text
         .lines()
@@ -200,20 +208,17 @@ pub fn open(dir: &Path, name: &str, password: impl FnOnce() -> Result<SecretStri
         [0, 0] if fields.checksum.iter().all(|byte| *byte == 0) => minisign::SecretKey::from_bytes(&bytes),
         [0, 0] => minisign::SecretKey::from_unencrypted_box(text.into()),
         [b'S', b'c'] if fields.work <= MAX_WORK && fields.memory <= MAX_MEMORY => {
-            let password = password()?;
+            let password = password().map_err(SigningKeyError::Password)?;
             minisign::SecretKey::from_box(text.into(), Some(password.expose_secret().to_owned()))
         }
         [b'S', b'c'] => return Err(broken("it asks for too much memory")),
         _ => return Err(broken("it is encrypted in an unknown way")),
     };
     let secret = opened.map_err(|error| match (error.kind(), fields.kdf) {
-        (minisign::ErrorKind::Verify, [b'S', b'c']) => {
-            Error::denied(format!("the password is not that of the key `{name}`"))
-                .with_hint("Try again; nobody can recover a key whose password is lost.")
-        }
+        (minisign::ErrorKind::Verify, [b'S', b'c']) => SigningKeyError::WrongPassword { name: name.to_owned() },
         _ => broken(&error.to_string().to_lowercase()),
     })?;
-    SecretKey::new(secret)
+    SecretKey::new(secret).map_err(|problem| broken(&problem))
 }
 
 /// Returns the keys in `dir`, sorted by name; empty if the directory does not exist. Other files are ignored.
@@ -238,24 +243,26 @@ pub fn open(dir: &Path, name: &str, password: impl FnOnce() -> Result<SecretStri
 /// [`Config`](agenthost_core::error::ErrorClass::Config) if a `.pub` file is not a key;
 /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if it is a link;
 /// [`Host`](agenthost_core::error::ErrorClass::Host) if the directory cannot be read.
-pub fn list(dir: &Path) -> Result<Vec<Key>> {
+pub fn list(dir: &Path) -> Result<Vec<Key>, SigningKeyError> {
+    let failed = |source| SigningKeyError::ReadDir {
+        dir: dir.to_owned(),
+        source,
+    };
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::host(format!("{}: {error}", dir.display()))),
+        Err(source) => return Err(failed(source)),
     };
     let mut keys = Vec::new();
     for entry in entries {
-        let path = entry
-            .map_err(|error| Error::host(format!("{}: {error}", dir.display())))?
-            .path();
+        let path = entry.map_err(failed)?.path();
         let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let Some(name) = file.strip_suffix(".pub").filter(|name| word(name).is_ok()) else {
             continue;
         };
-        let public = read(&path, false)?.parse().map_err(|error: Error| {
-            Error::config(format!("{}: {error}", path.display()))
-                .with_hint("Restore it with `minisign -R`, or remove the file.")
+        let public = read(&path, false)?.parse().map_err(|problem| SigningKeyError::Public {
+            path: path.clone(),
+            problem,
         })?;
         let secret = fs::symlink_metadata(secret_path(dir, name)).is_ok();
         let name = name.to_owned();
@@ -265,51 +272,49 @@ pub fn list(dir: &Path) -> Result<Vec<Key>> {
     Ok(keys)
 }
 
-fn check_name(name: &str) -> Result<()> {
-    word(name).map_err(|why| {
-        let why = why.replace("one half", "it").replace("each half", "it");
-        Error::usage(format!("`{}` is no name for a key: {why}", name.escape_debug()))
-            .with_hint("Use lower-case letters, digits and single dashes, at most 64, beginning with a letter.")
+fn check_name(name: &str) -> Result<(), SigningKeyError> {
+    word(name).map_err(|why| SigningKeyError::Name {
+        name: name.to_owned(),
+        problem: why.replace("one half", "it").replace("each half", "it"),
     })
 }
 
-fn check_dir(dir: &Path) -> Result<()> {
-    let meta = fs::symlink_metadata(dir).map_err(|error| unwritable(dir, &error))?;
-    let refused = |why: &str, hint: String| Err(Error::denied(format!("{}: {why}", dir.display())).with_hint(hint));
+fn check_dir(dir: &Path) -> Result<(), SigningKeyError> {
+    let meta = fs::symlink_metadata(dir).map_err(unwritable(dir))?;
+    let refused = |problem| {
+        Err(SigningKeyError::Directory {
+            dir: dir.to_owned(),
+            problem,
+        })
+    };
     if !meta.is_dir() {
-        return refused(
-            "not a directory",
-            "Remove it; keys are kept in a directory of their own.".into(),
-        );
+        return refused(KeyDirProblem::NotDirectory);
     }
     if meta.uid() != rustix::process::getuid().as_raw() {
-        return refused(
-            "the directory belongs to another user",
-            "Keep keys in one of your own.".into(),
-        );
+        return refused(KeyDirProblem::OtherUser);
     }
     if meta.mode() & 0o022 != 0 {
-        return refused(
-            "others can put keys into this directory",
-            format!(
-                "Run `chmod 700 {}`, and look whether the keys in it are yours.",
-                dir.display()
-            ),
-        );
+        return refused(KeyDirProblem::OpenToOthers);
     }
     Ok(())
 }
 
 /// Reads a plain file; a secret key only if others have no access to it.
-fn read(path: &Path, secret: bool) -> Result<String> {
+fn read(path: &Path, secret: bool) -> Result<String, SigningKeyError> {
     const FLAGS: i32 = rustix::fs::OFlags::NOFOLLOW
         .union(rustix::fs::OFlags::NONBLOCK)
         .bits()
         .cast_signed();
-    let refused = |why: &str| Error::denied(format!("the key {} is {why}", path.display()));
-    let failed = |error: io::Error| match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_symlink() => refused("a link").with_hint("Put the key itself there."),
-        _ => Error::config(format!("cannot read the key {}: {error}", path.display())),
+    let not_file = |link| SigningKeyError::NotFile {
+        path: path.to_owned(),
+        link,
+    };
+    let failed = |source: io::Error| match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_symlink() => not_file(true),
+        _ => SigningKeyError::Read {
+            path: path.to_owned(),
+            source,
+        },
     };
     let file = OpenOptions::new()
         .read(true)
@@ -318,23 +323,21 @@ fn read(path: &Path, secret: bool) -> Result<String> {
         .map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if !meta.is_file() {
-        return Err(refused("not a regular file").with_hint("Put the key itself there."));
+        return Err(not_file(false));
     }
     if secret && meta.mode() & 0o077 != 0 {
-        return Err(
-            refused(&format!("open to others (mode {:03o})", meta.mode() & 0o777)).with_hint(format!(
-                "Run `chmod 600 {}`; if others may have read it, make another key.",
-                path.display()
-            )),
-        );
+        return Err(SigningKeyError::OpenToOthers {
+            path: path.to_owned(),
+            mode: meta.mode() & 0o777,
+        });
     }
     let mut text = String::new();
     file.take(MAX_KEY_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
     match text.len() as u64 > MAX_KEY_BYTES {
-        true => Err(Error::config(format!(
-            "the key {} is larger than 4 KiB",
-            path.display()
-        ))),
+        true => Err(SigningKeyError::TooLarge {
+            path: path.to_owned(),
+            limit: MAX_KEY_BYTES,
+        }),
         false => Ok(text),
     }
 }
@@ -360,7 +363,7 @@ fn fields(bytes: &[u8]) -> Option<Fields> {
 }
 
 /// Creates the file at `path` completely or not at all, and never over an existing one.
-fn place(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
+fn place(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), SigningKeyError> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     let written = OpenOptions::new()
         .write(true)
@@ -376,20 +379,17 @@ fn place(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     let _ = fs::remove_file(&temporary);
     written.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => taken(path),
-        _ => unwritable(path, &error),
+        _ => unwritable(path)(error),
     })
 }
 
-fn taken(path: &Path) -> Error {
-    Error::denied(format!(
-        "{} is there already, and no key is overwritten",
-        path.display()
-    ))
-    .with_hint("Choose another name, or move the old key away.")
+fn taken(path: &Path) -> SigningKeyError {
+    SigningKeyError::Exists { path: path.to_owned() }
 }
 
-fn unwritable(path: &Path, error: &io::Error) -> Error {
-    Error::host(format!("{}: {error}", path.display())).with_hint("The directory of keys has to be writable.")
+fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> SigningKeyError {
+    let path = path.to_owned();
+    |source| SigningKeyError::Write { path, source }
 }
 
 #[cfg(test)]
@@ -397,9 +397,9 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
-    use agenthost_core::error::ErrorClass;
+    use agenthost_core::error::{Classify as _, ErrorClass, with_causes};
 
-    fn never() -> Result<SecretString> {
+    fn never() -> Result<SecretString, Error> {
         panic!("no password is needed")
     }
 
@@ -421,10 +421,10 @@ mod tests {
         let key = open(&keys, "acme", || Ok("correct horse".into())).unwrap();
         assert_eq!(key.public(), public);
         let error = open(&keys, "acme", || Ok("wrong horse".into())).unwrap_err();
-        assert_eq!(error.to_string(), "the password is not that of the key `acme`");
+        assert_eq!(with_causes(&error), "the password is not that of the key `acme`");
         assert_eq!(error.class(), ErrorClass::Denied);
         let error = open(&keys, "acme", || Err(Error::usage("no terminal"))).unwrap_err();
-        assert_eq!(error.to_string(), "no terminal");
+        assert_eq!(with_causes(&error), "no terminal");
 
         // The password parameters are checked before the password is tried.
         let path = secret_path(&keys, "acme");
@@ -450,7 +450,7 @@ mod tests {
         let before = fs::read(&secret_file).unwrap();
         let error = create(&keys, "acme", None).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Denied);
-        assert!(error.to_string().contains("no key is overwritten"), "{error}");
+        assert!(with_causes(&error).contains("no key is overwritten"), "{error}");
         fs::remove_file(&secret_file).unwrap();
         assert!(create(&keys, "acme", None).is_err(), "half a key is a key");
         assert!(!secret_file.exists());
@@ -484,7 +484,7 @@ mod tests {
         ] {
             assert_eq!(error.class(), ErrorClass::Denied);
             assert!(
-                error.to_string().ends_with("others can put keys into this directory"),
+                with_causes(&error).ends_with("others can put keys into this directory"),
                 "{error}"
             );
         }
@@ -497,7 +497,7 @@ mod tests {
         symlink(secret_path(&keys, "acme"), secret_path(&keys, "linked")).unwrap();
         let error = open(&keys, "linked", never).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Denied);
-        assert!(error.to_string().ends_with("is a link"), "{error}");
+        assert!(with_causes(&error).ends_with("is a link"), "{error}");
         assert!(create(&keys, "linked", None).is_err());
         symlink(&keys, dir.path().join("keys")).unwrap();
         let error = open(&dir.path().join("keys"), "acme", never).unwrap_err().to_string();
@@ -520,7 +520,7 @@ mod tests {
         ] {
             fs::write(secret_path(&keys, "acme"), &text).unwrap();
             let error = open(&keys, "acme", never).unwrap_err();
-            assert!(error.to_string().contains(why), "{text}: {error}");
+            assert!(with_causes(&error).contains(why), "{text}: {error}");
             assert_eq!(error.class(), ErrorClass::Config);
         }
     }
@@ -543,12 +543,12 @@ mod tests {
         ] {
             let error = create(&keys, name, None).unwrap_err();
             assert_eq!(error.class(), ErrorClass::Usage, "{name:?}");
-            assert!(error.to_string().contains("is no name for a key"), "{error}");
+            assert!(with_causes(&error).contains("is not a name for a key"), "{error}");
             assert!(open(&keys, name, never).is_err(), "{name:?}");
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         let error = create(&keys, "a", Some(&"".into())).unwrap_err();
-        assert_eq!(error.to_string(), "the password is empty");
+        assert_eq!(with_causes(&error), "the password is empty");
         assert!(create(&keys, "a", Some(&"x".repeat(1_025).into())).is_err());
     }
 
@@ -568,10 +568,7 @@ mod tests {
         assert_eq!(found, [("a", a, true), ("b", b, false)]);
         let error = open(&keys, "c", never).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Usage);
-        assert_eq!(
-            error.hint().unwrap(),
-            "Make it with `agenthost key new c`. Those that are there: a."
-        );
+        assert_eq!(error.hint().unwrap(), "Make it first. Those that are there: a.");
         fs::write(public_path(&keys, "c"), "no key").unwrap();
         let error = list(&keys).unwrap_err().to_string();
         assert!(error.contains("c.pub: not a minisign public key"), "{error}");

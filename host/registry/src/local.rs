@@ -16,8 +16,10 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use semver::Version;
 
 use super::cache::NO_LINKS;
-use super::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES, Name, Publication, Published, Release, Source, Tag};
-use agenthost_core::error::{Error, Result};
+use super::error::{LocalError, RegistryError};
+use super::reference::{Name, Tag};
+use super::signature::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES};
+use super::source::{Publication, Published, Release, Source};
 use agenthost_core::plain_file::{self, Links};
 use agenthost_plugin::{Digest, MAX_PLUGIN_BYTES};
 
@@ -58,40 +60,39 @@ impl Local {
     }
 
     /// Returns the file names in the directory; empty if the directory does not exist.
-    fn names(&self) -> Result<Vec<String>> {
-        let failed = |error: io::Error| unreadable(&self.dir, &error);
+    fn names(&self) -> Result<Vec<String>, LocalError> {
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
+            Err(source) => return Err(unreadable(&self.dir)(source)),
         };
         let mut names = Vec::new();
         for entry in entries {
             // A name that is not UTF-8 is not the name of a release.
-            names.extend(entry.map_err(failed)?.file_name().into_string());
+            names.extend(entry.map_err(unreadable(&self.dir))?.file_name().into_string());
         }
         names.sort();
         Ok(names)
     }
 
-    fn read(&self, version: &Version) -> Result<Vec<u8>> {
+    fn read(&self, version: &Version) -> Result<Vec<u8>, LocalError> {
         read(&self.component(version), MAX_PLUGIN_BYTES)
     }
 
     /// Returns the version whose component has this digest.
-    fn version_of(&self, digest: &Digest) -> Result<Version> {
+    fn version_of(&self, digest: &Digest) -> Result<Version, LocalError> {
         for version in self.found()? {
             if self.read(&version).is_ok_and(|bytes| Digest::of(&bytes) == *digest) {
                 return Ok(version);
             }
         }
-        Err(
-            Error::plugin(format!("{}: no release has {digest}", self.dir.display()))
-                .with_hint("Somebody removed or replaced it; ask its publisher."),
-        )
+        Err(LocalError::NoDigest {
+            dir: self.dir.clone(),
+            digest: *digest,
+        })
     }
 
-    fn found(&self) -> Result<Vec<Version>> {
+    fn found(&self) -> Result<Vec<Version>, LocalError> {
         let names = self.names()?;
         let version = |name: &String| name.strip_suffix(".wasm")?.parse().ok();
         let mut versions: Vec<Version> = names.iter().filter_map(version).collect();
@@ -99,7 +100,7 @@ impl Local {
         Ok(versions)
     }
 
-    fn sign(&self, version: &Version, signatures: &[String]) -> Result<()> {
+    fn sign(&self, version: &Version, signatures: &[String]) -> Result<(), LocalError> {
         let known = signatures_beside(&self.component(version))?;
         for signature in signatures.iter().filter(|signature| !known.contains(signature)) {
             let plain = self.dir.join(format!("{version}.wasm.minisig"));
@@ -123,25 +124,21 @@ impl Source for Local {
         self.dir.display().to_string()
     }
 
-    async fn versions(&self) -> Result<Vec<Version>> {
-        self.found()
+    async fn versions(&self) -> Result<Vec<Version>, RegistryError> {
+        Ok(self.found()?)
     }
 
-    async fn find(&self, tag: &Tag) -> Result<Release> {
+    async fn find(&self, tag: &Tag) -> Result<Release, RegistryError> {
         let Tag::Version(version) = tag else {
-            return Err(
-                Error::usage(format!("{}: a directory has versions and no other tags", self.place()))
-                    .with_hint("Name a version, such as @1.2.0."),
-            );
+            return Err(LocalError::NotVersion { dir: self.dir.clone() }.into());
         };
         if fs::symlink_metadata(self.component(version)).is_err() {
-            let versions = self.found()?.iter().map(ToString::to_string).collect::<Vec<_>>();
-            let there = match versions.as_slice() {
-                [] => "there are none".to_owned(),
-                versions => format!("there are {}", versions.join(", ")),
+            let missing = LocalError::NoRelease {
+                dir: self.dir.clone(),
+                version: version.clone(),
+                known: self.found()?,
             };
-            return Err(Error::plugin(format!("{}: no release {version}", self.place()))
-                .with_hint(format!("Of this plugin {there}.")));
+            return Err(missing.into());
         }
         let bytes = self.read(version)?;
         Ok(Release {
@@ -151,39 +148,43 @@ impl Source for Local {
         })
     }
 
-    async fn open(&self, release: &Release, from: u64) -> Result<(u64, BoxStream<'static, Result<Bytes>>)> {
+    async fn open(
+        &self,
+        release: &Release,
+        from: u64,
+    ) -> Result<(u64, BoxStream<'static, Result<Bytes, RegistryError>>), RegistryError> {
         let path = self.component(&self.version_of(&release.digest)?);
         let mut file = open(&path)?;
-        file.seek(SeekFrom::Start(from))
-            .map_err(|error| unreadable(&path, &error))?;
+        file.seek(SeekFrom::Start(from)).map_err(unreadable(&path))?;
         let chunks = stream::try_unfold((file, path), |(mut file, path)| async move {
             let mut buffer = vec![0; 256 << 10];
-            let read = file.read(&mut buffer).map_err(|error| unreadable(&path, &error))?;
+            let read = file.read(&mut buffer).map_err(unreadable(&path))?;
             buffer.truncate(read);
             Ok((read > 0).then(|| (Bytes::from(buffer), (file, path))))
         });
         Ok((from, chunks.boxed()))
     }
 
-    async fn signatures(&self, release: &Release) -> Result<Vec<String>> {
-        signatures_beside(&self.component(&self.version_of(&release.digest)?))
+    async fn signatures(&self, release: &Release) -> Result<Vec<String>, RegistryError> {
+        Ok(signatures_beside(&self.component(&self.version_of(&release.digest)?))?)
     }
 
-    async fn publish(&self, publication: Publication<'_>) -> Result<Published> {
+    async fn publish(&self, publication: Publication<'_>) -> Result<Published, RegistryError> {
         let version = publication.version;
         let path = self.component(version);
-        fs::create_dir_all(&self.dir).map_err(|error| unwritable(&self.dir, &error))?;
+        fs::create_dir_all(&self.dir).map_err(unwritable(&self.dir))?;
         let existed = match create(&path, publication.bytes) {
             Ok(()) => false,
-            Err(error) if fs::symlink_metadata(&path).is_err() => return Err(error),
+            Err(error) if fs::symlink_metadata(&path).is_err() => return Err(error.into()),
             Err(_) => {
                 let there = Digest::of(&self.read(version)?);
                 if there != publication.plugin.digest {
-                    return Err(Error::denied(format!(
-                        "{}: there is another {version} already, {there}",
-                        path.display()
-                    ))
-                    .with_hint("A version is published once: give the plugin a new one in its Cargo.toml."));
+                    let published = LocalError::Published {
+                        path,
+                        version: version.clone(),
+                        digest: there,
+                    };
+                    return Err(published.into());
                 }
                 true
             }
@@ -219,7 +220,7 @@ impl Source for Local {
 /// # Errors
 ///
 /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if a signature cannot be read.
-pub fn signatures_beside(component: &Path) -> Result<Vec<String>> {
+pub fn signatures_beside(component: &Path) -> Result<Vec<String>, LocalError> {
     let (Some(dir), Some(name)) = (component.parent(), component.file_name()) else {
         return Ok(Vec::new());
     };
@@ -237,30 +238,32 @@ pub fn signatures_beside(component: &Path) -> Result<Vec<String>> {
         .collect()
 }
 
-fn signature(file: &Path) -> Result<String> {
+fn signature(file: &Path) -> Result<String, LocalError> {
     let bytes = read(file, MAX_SIGNATURE_BYTES)?;
-    String::from_utf8(bytes).map_err(|_| Error::denied("the signature is not text").at(file))
+    String::from_utf8(bytes).map_err(|_| LocalError::NotText { path: file.to_owned() })
 }
 
-fn open(path: &Path) -> Result<File> {
-    plain_file::open(path, Links::Refuse).map_err(|error| unreadable(path, &error))
+fn open(path: &Path) -> Result<File, LocalError> {
+    plain_file::open(path, Links::Refuse).map_err(unreadable(path))
 }
 
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, LocalError> {
     let mut bytes = Vec::new();
     open(path)?
         .take(limit + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| unreadable(path, &error))?;
+        .map_err(unreadable(path))?;
     match bytes.len() as u64 > limit {
-        true => Err(Error::denied(format!("{}: larger than {limit} bytes", path.display()))
-            .with_hint("It is none of what a registry holds; remove it.")),
+        true => Err(LocalError::TooLarge {
+            path: path.to_owned(),
+            limit,
+        }),
         false => Ok(bytes),
     }
 }
 
 /// Writes a new file as a whole; fails if the file exists.
-fn create(path: &Path, bytes: &[u8]) -> Result<()> {
+fn create(path: &Path, bytes: &[u8]) -> Result<(), LocalError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let temporary = path.with_file_name(format!(".{name}-{}", std::process::id()));
     let write = || -> io::Result<()> {
@@ -277,25 +280,24 @@ fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     };
     let written = write();
     let _ = fs::remove_file(&temporary);
-    written.map_err(|error| unwritable(path, &error))
+    written.map_err(unwritable(path))
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Error {
-    Error::plugin(format!("{}: {error}", path.display())).with_hint(
-        "A directory that is a registry has to be readable, and holds plain files: no links, pipes or devices.",
-    )
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> LocalError {
+    let path = path.to_owned();
+    |source| LocalError::Read { path, source }
 }
 
-fn unwritable(path: &Path, error: &io::Error) -> Error {
-    Error::plugin(format!("{}: {error}", path.display()))
-        .with_hint("Publishing needs a directory that this user may write.")
+fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> LocalError {
+    let path = path.to_owned();
+    |source| LocalError::Write { path, source }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cache::Cache;
-    use agenthost_core::error::ErrorClass;
+    use agenthost_core::error::{Classify as _, ErrorClass};
 
     fn registry() -> (tempfile::TempDir, Local, Cache) {
         let dir = tempfile::tempdir().unwrap();
@@ -326,7 +328,7 @@ mod tests {
         local.fetch(&release, &cache).await.unwrap();
         assert_eq!(cache.read(&release.digest).unwrap(), b"two");
         let error = local.find(&Tag::Version("2.0.0".parse().unwrap())).await.unwrap_err();
-        assert_eq!(error.hint(), Some("Of this plugin there are 1.2.0, 1.10.0."));
+        assert_eq!(error.hint().as_deref(), Some("Of this plugin there are 1.2.0, 1.10.0."));
     }
 
     #[tokio::test]

@@ -14,9 +14,9 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use super::asks::{Asked, Asks, Change};
+use super::error::LockError;
 use super::reference::{Name, Requirement};
 use super::{files, statement};
-use agenthost_core::error::{Error, Result};
 use agenthost_core::plain_file::{self, Links};
 use agenthost_plugin::{Digest, Plugin};
 
@@ -74,15 +74,12 @@ impl Locked {
     /// # Errors
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the first difference.
-    pub fn check(&self, plugin: &Plugin) -> Result<()> {
-        let differs = |what: &str, locked: &str, found: &str| {
-            Error::denied(format!(
-                "{}: {LOCK_FILE} says {what} {locked}, and the component says {found}",
-                self.name
-            ))
-            .with_hint(
-                "The lock file was changed by hand or merged badly: restore it, or `agenthost add` the plugin again.",
-            )
+    pub fn check(&self, plugin: &Plugin) -> Result<(), LockError> {
+        let differs = |what, locked: &str, found: &str| LockError::Differs {
+            name: self.name.to_string(),
+            what,
+            locked: locked.to_owned(),
+            found: found.to_owned(),
         };
         let (name, version) = statement::identity(plugin)?;
         if name != self.name {
@@ -95,13 +92,10 @@ impl Locked {
             return Err(differs("digest", &self.digest.to_string(), &plugin.digest.to_string()));
         }
         match self.asks.changes(&Asks::of(plugin)).first() {
-            Some(change) => Err(Error::denied(format!(
-                "{}: {LOCK_FILE} does not say what the component asks for: {change}",
-                self.name
-            ))
-            .with_hint(
-                "The lock file was changed by hand or merged badly: restore it, or `agenthost add` the plugin again.",
-            )),
+            Some(change) => Err(LockError::Asks {
+                name: self.name.to_string(),
+                change: change.to_string(),
+            }),
             None => Ok(()),
         }
     }
@@ -131,11 +125,11 @@ impl Lock {
     /// # Errors
     ///
     /// [`Config`](agenthost_core::error::ErrorClass::Config), with the line, if the file cannot be read or is invalid.
-    pub(super) fn read(dir: &Path) -> Result<Self> {
+    pub(super) fn read(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join(LOCK_FILE);
-        let wrong = |why: String| {
-            Error::config(format!("{}: {why}", path.display()))
-                .with_hint("Restore the file from version control; `agenthost add` and `update` write it.")
+        let failed = |source| LockError::Read {
+            path: path.clone(),
+            source,
         };
         let meta = match fs::metadata(&path) {
             Ok(meta) => meta,
@@ -145,33 +139,38 @@ impl Lock {
                     plugins: BTreeMap::new(),
                 });
             }
-            Err(error) => return Err(wrong(error.to_string())),
+            Err(error) => return Err(failed(error)),
         };
         if !meta.is_file() || meta.len() > MAX_LOCK_BYTES {
-            return Err(wrong("it is no file that a lock file could be".into()));
+            return Err(LockError::NotFile { path });
         }
-        let text =
-            plain_file::read_text(&path, Links::Follow, MAX_LOCK_BYTES).map_err(|error| wrong(error.to_string()))?;
+        let text = plain_file::read_text(&path, Links::Follow, MAX_LOCK_BYTES).map_err(failed)?;
         let file: File = toml::from_str(&text).map_err(|error| {
             let line = error.span().map(|span| {
                 let before = text.get(..span.start).unwrap_or_default();
                 1 + before.matches('\n').count()
             });
-            let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
-            wrong(format!("{line}{}", error.message()))
+            LockError::Syntax {
+                path: path.clone(),
+                line,
+                problem: error.message().to_owned(),
+            }
         })?;
         if file.format != Self::FORMAT {
-            return Err(wrong(format!(
-                "its format is {}, and this version reads {}",
-                file.format,
-                Self::FORMAT
-            )));
+            return Err(LockError::Format {
+                path,
+                found: file.format,
+                known: Self::FORMAT,
+            });
         }
         let mut plugins = BTreeMap::new();
         for plugin in file.plugins {
             let name = plugin.name.clone();
             if plugins.insert(name.clone(), plugin).is_some() {
-                return Err(wrong(format!("{name} stands there twice")));
+                return Err(LockError::Duplicate {
+                    path,
+                    name: name.to_string(),
+                });
             }
         }
         Ok(Self { path, plugins })
@@ -226,17 +225,18 @@ impl Lock {
     /// # Errors
     ///
     /// [`Config`](agenthost_core::error::ErrorClass::Config) if the file cannot be written.
-    pub fn write(&self) -> Result<()> {
+    pub fn write(&self) -> Result<(), LockError> {
         let file = File {
             format: Self::FORMAT,
             plugins: self.plugins.values().cloned().collect(),
         };
-        let toml = toml::to_string(&file).map_err(|error| Error::host(error.to_string()))?;
+        let failed = |source| LockError::Write {
+            path: self.path.clone(),
+            source,
+        };
+        let toml = toml::to_string(&file).map_err(|error| failed(io::Error::other(error)))?;
         let text = format!("# The plugins of this project, written by agenthost. Commit it.\n{toml}");
-        files::replace(&self.path, &text).map_err(|error| {
-            Error::config(format!("cannot write {}: {error}", self.path.display()))
-                .with_hint("Make the project's folder writable for this user.")
-        })
+        files::replace(&self.path, &text).map_err(failed)
     }
 }
 
@@ -329,6 +329,6 @@ mod tests {
         let entry = text.split_once("[[plugin]]").unwrap().1;
         fs::write(lock.path(), format!("{text}\n[[plugin]]{entry}")).unwrap();
         let error = Lock::read(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("demo:a stands there twice"), "{error}");
+        assert!(error.contains("demo:a has two entries"), "{error}");
     }
 }

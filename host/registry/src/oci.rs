@@ -9,8 +9,10 @@
 //! digests other than SHA-256, and chunked uploads, because a component has at most 64 MiB.
 
 pub mod auth;
+mod credentials;
 mod docker;
 mod failure;
+mod http;
 mod layout;
 mod login;
 mod push;
@@ -31,12 +33,14 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-pub use self::auth::Credentials;
+pub use self::credentials::Credentials;
+use self::http::Bounds;
 use self::layout::{ANY_MANIFEST, MAX_MANIFEST_BYTES};
-use self::wire::{Bounds, Call, Wire};
+use self::wire::{Call, Wire};
+use super::error::{OciError, OciProblem, OciRequestError, RegistryError};
+use super::reference::{OciReference, Tag};
 use super::reference::{tag_of, version_of};
-use super::{OciReference, Publication, Published, Release, Source, Tag};
-use agenthost_core::error::{Error, Result};
+use super::source::{Publication, Published, Release, Source};
 use agenthost_plugin::Digest;
 
 /// The maximum number of pages of a list.
@@ -74,7 +78,7 @@ impl Oci {
     /// assert_eq!(oci.place(), "127.0.0.1:5000/plugins/acme/competitor");
     ///
     /// let error = Oci::new("plugins", "acme/competitor", Credentials::anonymous()).err().ok_or("a host")?;
-    /// assert!(error.message().ends_with("what stands before the first `/` is no host"), "{error}");
+    /// assert!(error.to_string().ends_with("the part before the first `/` is not a host"), "{error}");
     /// # Ok(())
     /// # }
     /// ```
@@ -83,51 +87,62 @@ impl Oci {
     ///
     /// [`Usage`](agenthost_core::error::ErrorClass::Usage) if the host or the repository is invalid, and
     /// [`Host`](agenthost_core::error::ErrorClass::Host) if the system has no root certificates.
-    pub fn new(host: &str, repository: &str, credentials: Credentials) -> Result<Self> {
+    pub fn new(host: &str, repository: &str, credentials: Credentials) -> Result<Self, OciRequestError> {
         Self::with_bounds(host, repository, credentials, Bounds::default())
     }
 
-    fn with_bounds(host: &str, repository: &str, credentials: Credentials, bounds: Bounds) -> Result<Self> {
+    fn with_bounds(
+        host: &str,
+        repository: &str,
+        credentials: Credentials,
+        bounds: Bounds,
+    ) -> Result<Self, OciRequestError> {
         let (host, repository) = OciReference::parse_place(&format!("{host}/{repository}"))?;
         let wire = Wire::new(&host, &repository, credentials, bounds)?;
         Ok(Self { wire })
     }
 
     /// Returns a manifest by tag or digest; `None` if there is none.
-    async fn manifest(&self, reference: &str, expected: Option<&Digest>) -> Result<Option<Found>> {
+    async fn manifest(&self, reference: &str, expected: Option<&Digest>) -> Result<Option<Found>, RegistryError> {
         let wire = &self.wire;
-        let call = Call::get(wire.url(&format!("manifests/{reference}"))).accept(ANY_MANIFEST);
+        let call = Call::get(wire.http.url(&format!("manifests/{reference}"))).accept(ANY_MANIFEST);
         let response = wire.send(&call).await?;
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return wire.missing(response).await.map(|()| None),
-            _ => return Err(wire.refused(response, "a manifest").await),
+            StatusCode::NOT_FOUND => return Ok(wire.missing(response).await.map(|()| None)?),
+            _ => return Err(wire.refused(response, "a manifest").await.into()),
         }
         let said = response.headers().get("docker-content-digest").cloned();
         let bytes = self.body(response, "a manifest").await?;
         let digest = Digest::of(&bytes);
         let said = said.and_then(|said| said.to_str().ok()?.parse::<Digest>().ok());
         if let Some(wanted) = expected.copied().or(said).filter(|wanted| *wanted != digest) {
-            return Err(
-                Error::denied(format!("{}: what came is not the manifest {wanted}", self.place()))
-                    .with_hint("The registry gave other bytes than it announced; nothing was kept."),
-            );
+            let what = "manifest";
+            return Err(wire.http.error(OciProblem::WrongDigest { what, wanted }).into());
         }
         Ok(Some(Found { bytes, digest }))
     }
 
     /// Reads the JSON body of a response.
-    async fn body(&self, response: Response, what: &str) -> Result<Bytes> {
+    async fn body(&self, response: Response, what: &str) -> Result<Bytes, OciError> {
         let html = failure::is_html(response.headers());
-        let bytes = self.wire.read(response, MAX_MANIFEST_BYTES, what).await?;
+        let bytes = self.wire.http.read(response, MAX_MANIFEST_BYTES, what).await?;
         if html || !bytes.trim_ascii_start().starts_with(b"{") {
-            return Err(self.wire.nonsense(if html { "a web page" } else { "what is no JSON" }));
+            return Err(self.wire.http.nonsense(if html {
+                "a web page"
+            } else {
+                "something that is not JSON"
+            }));
         }
         Ok(bytes)
     }
 
     /// Returns the parsed pages of a list, or the response itself if the first page is missing.
-    async fn pages<T: DeserializeOwned>(&self, first: Url, what: &str) -> Result<Result<Vec<T>, Response>> {
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        first: Url,
+        what: &str,
+    ) -> Result<Result<Vec<T>, Response>, RegistryError> {
         let mut pages = Vec::new();
         let mut url = first;
         while pages.len() < MAX_PAGES {
@@ -136,43 +151,45 @@ impl Oci {
             match response.status() {
                 StatusCode::OK => {}
                 StatusCode::NOT_FOUND if pages.is_empty() => return Ok(Err(response)),
-                _ => return Err(self.wire.refused(response, what).await),
+                _ => return Err(self.wire.refused(response, what).await.into()),
             }
             let next = response.headers().get(LINK).and_then(next_page);
             let bytes = self.body(response, what).await?;
-            let page =
-                serde_json::from_slice(&bytes).map_err(|_| self.wire.nonsense("another list than was asked for"))?;
+            let page = serde_json::from_slice(&bytes)
+                .map_err(|_| self.wire.http.nonsense("another list than was requested"))?;
             pages.push(page);
             let Some(next) = next else {
                 return Ok(Ok(pages));
             };
-            url = self.wire.follow(&url, &next)?;
-            if !self.wire.is_own(&url) {
-                return Err(self.wire.wrong("the next page of a list is at another registry"));
+            url = self.wire.http.follow(&url, &next)?;
+            if !self.wire.http.is_own(&url) {
+                return Err(self.wire.http.error(OciProblem::OtherRegistry).into());
             }
         }
         Err(self
             .wire
-            .wrong(&format!("{what} has more than {MAX_PAGES} pages"))
-            .with_hint("Name a version or a digest; the list is too long to be looked through."))
+            .http
+            .error(OciProblem::TooManyPages {
+                what: what.to_owned(),
+                limit: MAX_PAGES,
+            })
+            .into())
     }
 
     /// Returns the release behind a tag, with the size of its manifest; `None` if there is none.
-    async fn look_up(&self, tag: &Tag) -> Result<Option<(Release, u64)>> {
+    async fn look_up(&self, tag: &Tag) -> Result<Option<(Release, u64)>, RegistryError> {
         let (reference, expected) = match tag {
             Tag::Manifest(digest) => (digest.to_string(), Some(digest)),
             Tag::Version(version) => (tag_of(version), None),
             Tag::Name(name) => (name.clone(), None),
         };
         if expected.is_none() && !is_tag(&reference) {
-            return Err(Error::usage(format!("`{}` is no tag", reference.escape_debug()))
-                .with_hint("Tags have at most 128 letters, digits, dots, dashes and underscores."));
+            return Err(OciRequestError::Tag { text: reference }.into());
         }
         let Some(found) = self.manifest(&reference, expected).await? else {
             return Ok(None);
         };
-        let named = |error: Error| error.context(&format!("{}{tag}", self.place()));
-        let (digest, size) = layout::component(&found.bytes).map_err(named)?;
+        let (digest, size) = layout::component(&found.bytes).map_err(|problem| self.at(tag, problem.into()))?;
         let release = Release {
             digest,
             size,
@@ -185,15 +202,15 @@ impl Oci {
 #[async_trait]
 impl Source for Oci {
     fn place(&self) -> String {
-        self.wire.place()
+        self.wire.http.place()
     }
 
-    async fn versions(&self) -> Result<Vec<Version>> {
-        let mut url = self.wire.url("tags/list");
+    async fn versions(&self) -> Result<Vec<Version>, RegistryError> {
+        let mut url = self.wire.http.url("tags/list");
         url.query_pairs_mut().append_pair("n", &PAGE.to_string());
         let pages: Vec<Tags> = match self.pages(url, "list of tags").await? {
             Ok(pages) => pages,
-            Err(response) => return self.wire.missing(response).await.map(|()| Vec::new()),
+            Err(response) => return Ok(self.wire.missing(response).await.map(|()| Vec::new())?),
         };
         let tags = pages.into_iter().flat_map(|page| page.tags.unwrap_or_default());
         let mut versions: Vec<_> = tags.filter_map(|tag| version_of(&tag)).collect();
@@ -202,22 +219,23 @@ impl Source for Oci {
         Ok(versions)
     }
 
-    async fn find(&self, tag: &Tag) -> Result<Release> {
+    async fn find(&self, tag: &Tag) -> Result<Release, RegistryError> {
         match self.look_up(tag).await? {
             Some((release, _)) => Ok(release),
-            None => Err(
-                Error::plugin(format!("{}{tag}: there is no such plugin or version", self.place()))
-                    .with_hint("Is the name right? Some registries say this of what one may not read, too."),
-            ),
+            None => Err(self.at(tag, OciProblem::NoRelease).into()),
         }
     }
 
-    async fn open(&self, release: &Release, from: u64) -> Result<(u64, BoxStream<'static, Result<Bytes>>)> {
+    async fn open(
+        &self,
+        release: &Release,
+        from: u64,
+    ) -> Result<(u64, BoxStream<'static, Result<Bytes, RegistryError>>), RegistryError> {
         if from == release.size && from > 0 {
             return Ok((from, stream::empty().boxed()));
         }
         let from = if from > release.size { 0 } else { from };
-        let mut call = Call::get(self.wire.url(&format!("blobs/{}", release.digest)));
+        let mut call = Call::get(self.wire.http.url(&format!("blobs/{}", release.digest)));
         if from > 0
             && let Ok(range) = HeaderValue::from_str(&format!("bytes={from}-"))
         {
@@ -230,57 +248,54 @@ impl Source for Oci {
                 .headers()
                 .get(CONTENT_RANGE)
                 .and_then(begin)
-                .ok_or_else(|| self.wire.nonsense("a part without saying which"))?,
+                .ok_or_else(|| self.wire.http.nonsense("a part without saying which"))?,
             // The content there is shorter than the offset: fetch all of it, and let the digest decide.
             StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => return self.open(release, 0).await,
             _ => {
-                return Err(self
-                    .wire
-                    .refused(response, &format!("component {}", release.digest))
-                    .await);
+                let what = format!("component {}", release.digest);
+                return Err(self.wire.refused(response, &what).await.into());
             }
         };
         if failure::is_html(response.headers()) {
-            return Err(self.wire.nonsense("a web page"));
+            return Err(self.wire.http.nonsense("a web page").into());
         }
         let left = release.size.saturating_sub(begins);
         if let Some(length) = response.content_length().filter(|length| *length != left) {
-            return Err(Error::denied(format!(
-                "{}: {length} bytes of {} are offered, and {left} were announced",
-                self.place(),
-                release.digest
-            ))
-            .with_hint("The registry is broken or hostile; nothing was kept."));
+            let wrong_size = OciProblem::WrongSize {
+                digest: release.digest,
+                offered: length,
+                announced: left,
+            };
+            return Err(self.wire.http.error(wrong_size).into());
         }
         Ok((begins, self.stream(response)))
     }
 
-    async fn signatures(&self, release: &Release) -> Result<Vec<String>> {
+    async fn signatures(&self, release: &Release) -> Result<Vec<String>, RegistryError> {
         match &release.manifest {
             Some(manifest) => self.signatures_of(manifest).await,
-            None => Err(Error::plugin(format!(
-                "{}: signatures are found by the manifest's digest, and it is not known",
-                self.place()
-            ))
-            .with_hint("Look the release up by its version or by its manifest's digest.")),
+            None => Err(self.wire.http.error(OciProblem::NoManifestDigest).into()),
         }
     }
 
-    async fn publish(&self, publication: Publication<'_>) -> Result<Published> {
+    async fn publish(&self, publication: Publication<'_>) -> Result<Published, RegistryError> {
         self.push(publication).await
     }
 }
 
 impl Oci {
+    /// Returns the error about a tag of this repository.
+    fn at(&self, tag: &Tag, problem: OciProblem) -> OciError {
+        OciError {
+            at: format!("{}{tag}", self.place()),
+            problem,
+        }
+    }
+
     /// Streams the chunks of a body as they arrive; the first error ends the stream.
-    fn stream(&self, response: Response) -> BoxStream<'static, Result<Bytes>> {
-        let (silence, total) = (self.wire.bounds.silence, self.wire.bounds.total);
-        let slow = move |place: &str, limit: std::time::Duration| {
-            Error::plugin(format!(
-                "{place}: the transfer stood still or went on for more than {limit:?}"
-            ))
-            .with_hint("Try again: it goes on where it stopped.")
-        };
+    fn stream(&self, response: Response) -> BoxStream<'static, Result<Bytes, RegistryError>> {
+        let (silence, total) = (self.wire.http.bounds.silence, self.wire.http.bounds.total);
+        let failed = |at: String, problem| RegistryError::from(OciError { at, problem });
         let end = Instant::now() + total;
         let place = self.place();
         stream::unfold(Some(response), move |response| {
@@ -293,9 +308,8 @@ impl Oci {
                     Ok(Ok(Some(chunk))) => Some((Ok(chunk), Some(response))),
                     Ok(Ok(None)) => None,
                     Ok(Err(error)) => {
-                        let cause = failure::root_cause(&error);
-                        let error = Error::plugin(format!("{place}: the transfer broke: {cause}"))
-                            .with_hint("Try again: it goes on where it stopped.");
+                        let cause = http::root_cause(&error);
+                        let error = failed(place, OciProblem::TransferBroken { cause });
                         Some((Err(error), None))
                     }
                     Err(_) => {
@@ -304,7 +318,7 @@ impl Oci {
                         } else {
                             silence
                         };
-                        Some((Err(slow(&place, limit)), None))
+                        Some((Err(failed(place, OciProblem::TransferSlow { limit })), None))
                     }
                 }
             }

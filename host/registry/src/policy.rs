@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 
 use self::file::{Denied, File, Rule, Rules, Signer};
 use super::asks::Asks;
+use super::error::{PolicyError, PolicyRule, Refusal};
 use super::signature::{self, PublicKey, Signature, Verified};
 use super::vetted::Vetted;
-use agenthost_config::Env;
-use agenthost_core::error::{Error, Result};
+use agenthost_config::{Env, Origin as Place};
 use agenthost_core::limits::Limits;
 use agenthost_core::printable::shell_word;
 use agenthost_plugin::Plugin;
@@ -99,10 +99,33 @@ enum Lack {
 /// The combined ruling of all files.
 struct Ruling {
     allow: bool,
-    /// `[references] unsigned = "deny" (FILE:LINE)`
-    text: String,
-    /// The file to change, and how.
-    other: String,
+    section: &'static str,
+    key: &'static str,
+    /// The place of the strictest rule; `None` for the default.
+    place: Option<Place>,
+    /// The file to change, for display.
+    file: String,
+}
+
+impl Ruling {
+    /// Returns the rule, which refuses.
+    fn rule(&self) -> PolicyRule {
+        PolicyRule {
+            section: self.section,
+            key: self.key,
+            place: self.place.clone(),
+            file: self.file.clone(),
+        }
+    }
+
+    /// Describes the rule, which allows.
+    fn permission(&self) -> String {
+        let place = match &self.place {
+            Some(place) => place.to_string(),
+            None => "the default, as no policy file says otherwise".to_owned(),
+        };
+        format!("[{}] {} = \"allow\" ({place})", self.section, self.key)
+    }
 }
 
 impl Policy {
@@ -112,10 +135,10 @@ impl Policy {
     /// # Errors
     ///
     /// [`Config`](agenthost_core::error::ErrorClass::Config), with the line, if a file cannot be read or is invalid.
-    pub(super) fn load(env: &Env, files: &[PathBuf]) -> Result<Self> {
+    pub(super) fn load(env: &Env, files: &[PathBuf]) -> Result<Self, PolicyError> {
         let files = files.iter().map(|path| file::read(env, env.cwd().join(path)));
         Ok(Self {
-            files: files.collect::<Result<_>>()?,
+            files: files.collect::<Result<_, _>>()?,
         })
     }
 
@@ -148,16 +171,17 @@ impl Policy {
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if it may not run, if a signature of a known signer does
     /// not verify, or if a vet file describes it incorrectly.
-    pub fn judge(&self, candidate: &Candidate<'_>) -> Result<PolicyDecision> {
+    pub fn judge(&self, candidate: &Candidate<'_>) -> Result<PolicyDecision, PolicyError> {
         let (plugin, name) = (candidate.plugin, &candidate.plugin.id.name);
         for denial in self.files.iter().flat_map(|file| &file.deny) {
             if denial.what.covers(plugin) {
-                return Err(
-                    refused(plugin, format!("`deny` has {} ({})", denial.what, denial.place)).with_hint(format!(
-                        "Use another release or plugin; whoever keeps the policy can take {} out of `deny`.",
-                        denial.what
-                    )),
-                );
+                return Err(refused(
+                    plugin,
+                    Refusal::Denied {
+                        entry: denial.what.to_string(),
+                        place: denial.place.clone(),
+                    },
+                ));
             }
         }
         let mut notes = Vec::new();
@@ -195,42 +219,30 @@ impl Policy {
     /// # Errors
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the rule.
-    pub fn judge_crate(&self, candidate: &CrateCandidate) -> Result<()> {
-        let shown = candidate.dir.display();
-        let refused = |why: String| Error::denied(format!("{shown} is not built: {why}"));
+    pub fn judge_crate(&self, candidate: &CrateCandidate) -> Result<(), PolicyError> {
+        let refused = |refusal| PolicyError::NotBuilt {
+            dir: candidate.dir.clone(),
+            refusal: Box::new(refusal),
+        };
         let covers = |what: &Denied| match (what, &candidate.name) {
             (Denied::Names(pattern), Some(name)) => pattern.matches(name),
             _ => false,
         };
         let denials = self.files.iter().flat_map(|file| &file.deny);
         if let Some(denial) = denials.into_iter().find(|denial| covers(&denial.what)) {
-            return Err(
-                refused(format!("`deny` has {} ({})", denial.what, denial.place)).with_hint(format!(
-                    "Use another plugin; whoever keeps the policy can take {} out of `deny`.",
-                    denial.what
-                )),
-            );
+            return Err(refused(Refusal::Denied {
+                entry: denial.what.to_string(),
+                place: denial.place.clone(),
+            }));
         }
         let origin = Origin::Path(candidate.dir.clone());
-        for (lack, possible, what) in [
-            (
-                Lack::Unsigned,
-                candidate.may_be_signed,
-                "what is built here is not signed",
-            ),
-            (
-                Lack::Unvetted,
-                candidate.may_be_vetted,
-                "nobody has vetted a plugin of its name",
-            ),
-        ] {
-            let ruling = self.ruling(&origin, lack);
-            if !ruling.allow && !possible {
-                return Err(refused(format!("{what}, and {}", ruling.text)).with_hint(format!(
-                    "Run a signed and vetted .wasm file of it, or {}.",
-                    ruling.other
-                )));
-            }
+        let unsigned = self.ruling(&origin, Lack::Unsigned);
+        if !unsigned.allow && !candidate.may_be_signed {
+            return Err(refused(Refusal::BuildUnsigned { rule: unsigned.rule() }));
+        }
+        let unvetted = self.ruling(&origin, Lack::Unvetted);
+        if !unvetted.allow && !candidate.may_be_vetted {
+            return Err(refused(Refusal::BuildUnvetted { rule: unvetted.rule() }));
         }
         Ok(())
     }
@@ -242,7 +254,7 @@ impl Policy {
         candidate: &Candidate<'_>,
         verified: &[Verified],
         notes: &mut Vec<String>,
-    ) -> Result<Option<(String, PublicKey)>> {
+    ) -> Result<Option<(String, PublicKey)>, PolicyError> {
         let name = &candidate.plugin.id.name;
         let has = |signer: &&Signer| verified.iter().any(|verified| verified.key == signer.key);
         let ruling = self.ruling(&candidate.origin, Lack::Unsigned);
@@ -260,7 +272,7 @@ impl Policy {
             if found.is_none() {
                 notes.push(format!(
                     "no signer who may publish it has signed it, which {} permits",
-                    ruling.text
+                    ruling.permission()
                 ));
             }
             return Ok(found);
@@ -273,7 +285,12 @@ impl Policy {
 
     /// Returns the people who vetted the plugin. If unvetted plugins are refused, every file that names vet files
     /// requires an entry in one of them.
-    fn vetted(&self, candidate: &Candidate<'_>, entries: &[&Vetted], notes: &mut Vec<String>) -> Result<Vec<String>> {
+    fn vetted(
+        &self,
+        candidate: &Candidate<'_>,
+        entries: &[&Vetted],
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<String>, PolicyError> {
         let plugin = candidate.plugin;
         let entries = entries.iter().filter(|entry| entry.digest == plugin.digest);
         let entries = entries.copied().collect::<Vec<_>>();
@@ -287,7 +304,7 @@ impl Policy {
         let ruling = self.ruling(&candidate.origin, Lack::Unvetted);
         if ruling.allow {
             if who.is_empty() {
-                notes.push(format!("nobody has vetted it, which {} permits", ruling.text));
+                notes.push(format!("nobody has vetted it, which {} permits", ruling.permission()));
             }
             return Ok(who);
         }
@@ -301,21 +318,21 @@ impl Policy {
         if lacking.is_none() && !who.is_empty() {
             return Ok(who);
         }
-        let by = match (who.is_empty(), lacking) {
-            (true, _) | (_, None) => "nobody has vetted it".to_owned(),
-            (false, Some(file)) => format!("nobody has vetted it in a file that {} names", file.shown),
-        };
-        let what = match &candidate.origin {
+        let named = match &candidate.origin {
             Origin::Reference { .. } => plugin.release().map_or_else(
                 || plugin.id.name.clone(),
                 |version| format!("{}@{version}", plugin.id.name),
             ),
             Origin::Path(path) => shell_word(&path.to_string_lossy()).into_owned(),
         };
-        Err(refused(plugin, format!("{by}, and {}", ruling.text)).with_hint(format!(
-            "Look at it and vouch for it: `agenthost vet {what} --accept`. Or {}.",
-            ruling.other
-        )))
+        Err(refused(
+            plugin,
+            Refusal::Unvetted {
+                plugin: named,
+                required: lacking.filter(|_| !who.is_empty()).map(|file| file.shown.clone()),
+                rule: ruling.rule(),
+            },
+        ))
     }
 
     /// Returns the combined ruling of all files on plugins that lack something.
@@ -332,24 +349,24 @@ impl Policy {
         let said = self.files.iter().filter_map(|file| Some((file, rule(rules(file))?)));
         let strictest = said.min_by_key(|(_, rule)| rule.allow);
         let allow = strictest.map_or(default, |(_, rule)| rule.allow);
-        let word = if allow { "allow" } else { "deny" };
-        let (place, file) = match strictest {
-            Some((file, rule)) => (rule.place.to_string(), file.shown.as_str()),
-            None => ("the default, as no policy file says otherwise".to_owned(), POLICY_FILE),
-        };
         Ruling {
             allow,
-            text: format!("[{section}] {key} = \"{word}\" ({place})"),
-            other: format!("write {key} = \"allow\" under [{section}] in {file}"),
+            section,
+            key,
+            place: strictest.map(|(_, rule)| rule.place.clone()),
+            file: strictest.map_or(POLICY_FILE, |(file, _)| &file.shown).to_owned(),
         }
     }
 }
 
-fn refused(plugin: &Plugin, why: impl AsRef<str>) -> Error {
+fn refused(plugin: &Plugin, refusal: Refusal) -> PolicyError {
     let release = plugin
         .release()
         .map_or_else(String::new, |release| format!(" {release}"));
-    Error::denied(format!("{}{release} may not run: {}", plugin.id.name, why.as_ref()))
+    PolicyError::Refused {
+        subject: format!("{}{release}", plugin.id.name),
+        refusal: Box::new(refusal),
+    }
 }
 
 /// Returns the error for insufficient signatures, for the file that requires one of its own signers.
@@ -358,61 +375,47 @@ fn unsigned(
     ruling: &Ruling,
     lacking: Option<&File>,
     has: impl Fn(&&Signer) -> bool,
-) -> Error {
+) -> PolicyError {
     let (plugin, name) = (candidate.plugin, &candidate.plugin.id.name);
     let signers = lacking.map_or(&[][..], |file| &file.signers);
     let shown = lacking.map_or(POLICY_FILE, |file| &file.shown);
     if candidate.signatures.is_empty() {
-        return refused(plugin, format!("it is not signed, and {}", ruling.text)).with_hint(format!(
-            "Ask its publisher for a signature (`agenthost key sign`), or {}.",
-            ruling.other
-        ));
+        return refused(plugin, Refusal::Unsigned { rule: ruling.rule() });
     }
     if let Some(signer) = signers.iter().find(has) {
-        let names = signer.publishes.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let may = if names.is_empty() {
-            "nothing".to_owned()
-        } else {
-            names.join(", ")
+        let refusal = Refusal::OtherPublisher {
+            name: name.clone(),
+            signer: signer.name.clone(),
+            publishes: signer.publishes.iter().map(ToString::to_string).collect(),
+            place: signer.place.clone(),
+            file: shown.to_owned(),
+            rule: ruling.rule(),
         };
-        let why = format!(
-            "its signer {} may publish {may} ({}), and {}",
-            signer.name, signer.place, ruling.text
-        );
-        return refused(plugin, why).with_hint(format!(
-            "If {} may publish it, add \"{name}\" to `publishes` under [signers.{}] in {shown}.",
-            signer.name, signer.name
-        ));
+        return refused(plugin, refusal);
     }
     let ids = candidate
         .signatures
         .iter()
         .filter_map(|text| Signature::parse(text).ok());
     let ids = ids.map(|signature| signature.key_id()).collect::<BTreeSet<_>>();
-    let ids = ids.into_iter().collect::<Vec<_>>().join(", ");
-    let none = match lacking {
-        Some(file) => format!("which is no signer's in {}", file.shown),
-        None => "and no policy file has [signers]".to_owned(),
+    let refusal = Refusal::UnknownSigner {
+        name: name.clone(),
+        keys: ids.into_iter().collect(),
+        lacking: lacking.map(|file| file.shown.clone()),
+        file: shown.to_owned(),
+        rule: ruling.rule(),
     };
-    let namespace = name.split_once(':').map_or(name.as_str(), |(namespace, _)| namespace);
-    refused(
-        plugin,
-        format!("it is signed by the key {ids}, {none}, and {}", ruling.text),
-    )
-    .with_hint(format!(
-        "If you trust its publisher, add their key, as they tell it to you, to {shown}:\n\n\
-         [signers.{namespace}]\nkey = \"RW…\"\npublishes = [\"{name}\"]"
-    ))
+    refused(plugin, refusal)
 }
 
 /// Checks that a vet entry describes the plugin correctly.
-fn agrees(entry: &Vetted, plugin: &Plugin) -> Result<()> {
+fn agrees(entry: &Vetted, plugin: &Plugin) -> Result<(), PolicyError> {
     let place = entry
         .place()
         .map_or_else(|| "a vet file".to_owned(), ToString::to_string);
-    let wrong = |what: String| {
-        Err(refused(plugin, format!("{place} has its digest, and says {what}"))
-            .with_hint("Somebody changed that file by hand; vet the plugin again, or restore the file."))
+    let wrong = |difference: String| {
+        let place = place.clone();
+        Err(refused(plugin, Refusal::VetDiffers { place, difference }))
     };
     if entry.plugin.to_string() != plugin.id.name {
         return wrong(format!("it is {}", entry.plugin));

@@ -12,15 +12,15 @@ use std::path::{Path, PathBuf};
 
 use semver::Version;
 
-use super::Release;
 use super::asks::Asks;
 use super::cache::Cache;
-use super::lock::{LOCK_FILE, Lock, Locked};
+use super::error::{PolicyError, RegistryError};
+use super::lock::{Lock, Locked};
 use super::policy::{Candidate, CrateCandidate, Origin, POLICY_FILE, Policy, PolicyDecision};
 use super::reference::{Name, Reference, Requirement, Tag};
+use super::source::Release;
 use super::vetted::{VET_FILE, VetFile, Vetted, latest};
 use agenthost_config::{Config, Env, RegistryConfig};
-use agenthost_core::error::{Error, Result};
 use agenthost_plugin::{Digest, Plugin};
 
 /// A project's lock, cache and policies. A plugin is found, judged and locked once, and admitted each time it runs:
@@ -124,7 +124,7 @@ impl Project {
     /// # Errors
     ///
     /// [`Config`](agenthost_core::error::ErrorClass::Config) if a file cannot be read or is invalid.
-    pub fn open(config: &Config, env: &Env, cache: Option<PathBuf>) -> Result<Self> {
+    pub fn open(config: &Config, env: &Env, cache: Option<PathBuf>) -> Result<Self, RegistryError> {
         let root = config.project_dir();
         let own = Some(root.join(POLICY_FILE)).filter(|file| std::fs::symlink_metadata(file).is_ok());
         let policies: Vec<PathBuf> = config.policies().iter().cloned().chain(own).collect();
@@ -195,7 +195,7 @@ impl Project {
     /// # Errors
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the rule.
-    pub fn judge(&self, found: &Found, vetted: bool) -> Result<PolicyDecision> {
+    pub fn judge(&self, found: &Found, vetted: bool) -> Result<PolicyDecision, PolicyError> {
         let entries = self.vetted_as(&found.plugin.digest);
         self.policy.judge(&Candidate {
             plugin: &found.plugin,
@@ -217,9 +217,9 @@ impl Project {
     /// # Errors
     ///
     /// [`Host`](agenthost_core::error::ErrorClass::Host) if the cache cannot be written.
-    pub fn entry(&self, found: &Found, wanted: Requirement, verdict: &PolicyDecision) -> Result<Locked> {
+    pub fn entry(&self, found: &Found, wanted: Requirement, verdict: &PolicyDecision) -> Result<Locked, RegistryError> {
         let signatures = found.signatures.iter().map(|text| self.cache.put_signature(text));
-        let mut signatures = signatures.collect::<Result<Vec<_>>>()?;
+        let mut signatures = signatures.collect::<Result<Vec<_>, _>>()?;
         signatures.sort_by_key(Digest::hex);
         Ok(Locked {
             name: found.name.clone(),
@@ -240,19 +240,22 @@ impl Project {
     ///
     /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if the lock has no entry, or only one with another version
     /// or place.
-    pub fn locked(&self, reference: &Reference) -> Result<&Locked> {
-        let add = format!("Add it with `agenthost add {reference}`, which shows what it asks for.");
-        let missing = || Error::plugin(format!("{reference} is not in {}", self.lock.path().display())).with_hint(&add);
+    pub fn locked(&self, reference: &Reference) -> Result<&Locked, RegistryError> {
+        let missing = || RegistryError::NotLocked {
+            reference: reference.to_string(),
+            path: self.lock.path().to_owned(),
+        };
         match reference {
             Reference::Named { name, requirement } => {
                 let locked = self.lock.get(name).ok_or_else(missing)?;
                 match requirement.matches(&locked.version) || requirement.is_any() {
                     true => Ok(locked),
-                    false => Err(Error::plugin(format!(
-                        "{LOCK_FILE} has {name} {}, and {requirement} was asked for",
-                        locked.version
-                    ))
-                    .with_hint(&add)),
+                    false => Err(RegistryError::OtherVersion {
+                        reference: reference.to_string(),
+                        name: name.to_string(),
+                        locked: locked.version.clone(),
+                        wanted: requirement.to_string(),
+                    }),
                 }
             }
             Reference::Oci(place) => {
@@ -261,13 +264,11 @@ impl Project {
                 match &place.tag {
                     Some(Tag::Version(version)) if *version != locked.version => Err(missing()),
                     // Only the registry knows which release this means, and it is not contacted.
-                    Some(Tag::Name(_) | Tag::Manifest(_)) => Err(Error::plugin(format!(
-                        "{LOCK_FILE} knows {} {} by its version, not by {}",
-                        locked.name,
-                        locked.version,
-                        place.tag.as_ref().map(ToString::to_string).unwrap_or_default()
-                    ))
-                    .with_hint(format!("Name it {}.", locked.name))),
+                    Some(tag @ (Tag::Name(_) | Tag::Manifest(_))) => Err(RegistryError::LockedByVersion {
+                        name: locked.name.to_string(),
+                        version: locked.version.clone(),
+                        tag: tag.to_string(),
+                    }),
                     Some(Tag::Version(_)) | None => Ok(locked),
                 }
             }
@@ -280,7 +281,7 @@ impl Project {
     ///
     /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if it is not in the cache;
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if something does not match, or if a policy forbids it.
-    pub fn admit(&self, locked: &Locked) -> Result<Admitted> {
+    pub fn admit(&self, locked: &Locked) -> Result<Admitted, RegistryError> {
         let (plugin, bytes, signatures) = self.checked(locked)?;
         let entries = self.vetted_as(&plugin.digest);
         let verdict = self.policy.judge(&Candidate {
@@ -302,15 +303,15 @@ impl Project {
     ///
     /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if they are not in the cache;
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if something does not match.
-    pub fn checked(&self, locked: &Locked) -> Result<(Plugin, Vec<u8>, Vec<String>)> {
+    pub fn checked(&self, locked: &Locked) -> Result<(Plugin, Vec<u8>, Vec<String>), RegistryError> {
         let bytes = self
             .cache
             .read(&locked.digest)
-            .map_err(|error| error.context(&format!("{} {}", locked.name, locked.version)))?;
-        let plugin = Plugin::read(&bytes).map_err(|error| Error::from(error).context(&locked.name.to_string()))?;
+            .map_err(|error| RegistryError::Cache(error).at(format!("{} {}", locked.name, locked.version)))?;
+        let plugin = Plugin::read(&bytes).map_err(|source| RegistryError::component(&locked.name, source))?;
         locked.check(&plugin)?;
         let signatures = locked.signatures.iter().map(|digest| self.cache.signature(digest));
-        Ok((plugin, bytes, signatures.collect::<Result<Vec<_>>>()?))
+        Ok((plugin, bytes, signatures.collect::<Result<Vec<_>, _>>()?))
     }
 
     /// Judges a crate by the policies before it is built, as far as its files allow.
@@ -318,7 +319,7 @@ impl Project {
     /// # Errors
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the rule.
-    pub fn judge_crate(&self, dir: &Path) -> Result<()> {
+    pub fn judge_crate(&self, dir: &Path) -> Result<(), PolicyError> {
         let name = wit_package(dir);
         let entries = || self.vetted.iter();
         let of_name = |name: &String| entries().any(|entry| entry.plugin.to_string() == *name);
@@ -337,15 +338,15 @@ impl Project {
     /// # Errors
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the rule.
-    pub fn judge_path(&self, path: &Path, plugin: &Plugin, bytes: &[u8]) -> Result<PolicyDecision> {
+    pub fn judge_path(&self, path: &Path, plugin: &Plugin, bytes: &[u8]) -> Result<PolicyDecision, RegistryError> {
         let signatures: Vec<String> = super::local::signatures_beside(path)?;
-        self.policy.judge(&Candidate {
+        Ok(self.policy.judge(&Candidate {
             plugin,
             bytes,
             origin: Origin::Path(path.to_owned()),
             signatures: &signatures,
             vetted: (!self.before_vetting).then_some(&self.vetted_as(&plugin.digest)),
-        })
+        })?)
     }
 }
 

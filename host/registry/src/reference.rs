@@ -9,7 +9,7 @@ use std::str::FromStr;
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 
-use agenthost_core::error::{Error, Result};
+use crate::error::ReferenceError;
 use agenthost_plugin::Digest;
 
 /// The maximum length of each half of a name, in bytes.
@@ -42,14 +42,12 @@ impl fmt::Display for Name {
 }
 
 impl FromStr for Name {
-    type Err = Error;
+    type Err = ReferenceError;
 
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong = |why: &str| {
-            Error::usage(format!("`{}` is not a plugin's name: {why}", text.escape_debug())).with_hint(
-                "A name is NAMESPACE:NAME, such as acme:competitor; each half is lower-case letters, digits and single \
-                 dashes, begins with a letter and has at most 64 characters.",
-            )
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let wrong = |problem| ReferenceError::Name {
+            text: text.to_owned(),
+            problem,
         };
         let (namespace, name) = text.split_once(':').ok_or_else(|| wrong("there is no colon"))?;
         for half in [namespace, name] {
@@ -63,9 +61,9 @@ impl FromStr for Name {
 }
 
 impl TryFrom<String> for Name {
-    type Error = Error;
+    type Error = ReferenceError;
 
-    fn try_from(text: String) -> Result<Self> {
+    fn try_from(text: String) -> Result<Self, ReferenceError> {
         text.parse()
     }
 }
@@ -195,9 +193,9 @@ impl fmt::Display for Requirement {
 }
 
 impl FromStr for Requirement {
-    type Err = Error;
+    type Err = ReferenceError;
 
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
         if text.is_empty() {
             return Ok(Self::any());
         }
@@ -212,19 +210,18 @@ impl FromStr for Requirement {
                 text: text.to_owned(),
                 range,
             }),
-            Err(error) => Err(Error::usage(format!(
-                "`{}` is neither a version nor a range: {error}",
-                text.escape_debug()
-            ))
-            .with_hint("Write a version, such as 1.2.0, or a range, such as ^1.2 or `>=1.2, <1.5`.")),
+            Err(problem) => Err(ReferenceError::Requirement {
+                text: text.to_owned(),
+                problem,
+            }),
         }
     }
 }
 
 impl TryFrom<String> for Requirement {
-    type Error = Error;
+    type Error = ReferenceError;
 
-    fn try_from(text: String) -> Result<Self> {
+    fn try_from(text: String) -> Result<Self, ReferenceError> {
         text.parse()
     }
 }
@@ -288,23 +285,20 @@ impl OciReference {
     /// # Errors
     ///
     /// [`Usage`](agenthost_core::error::ErrorClass::Usage) if the text does not have this form.
-    pub(super) fn parse_place(text: &str) -> Result<(String, String)> {
-        let wrong =
-            |why: &str| {
-                Error::usage(format!("`{}` is no place in an OCI registry: {why}", text.escape_debug())).with_hint(
-                "Write HOST/REPOSITORY, such as registry.example/plugins; a repository is lower-case letters, digits, \
-                 and `.`, `_`, `-` and `/` between them.",
-            )
-            };
+    pub(super) fn parse_place(text: &str) -> Result<(String, String), ReferenceError> {
+        let wrong = |problem| ReferenceError::Place {
+            text: text.to_owned(),
+            problem,
+        };
         if text.contains("://") {
-            return Err(wrong("leave out what stands up to the `//`"));
+            return Err(wrong("leave out the scheme and the `//`"));
         }
         let (host, repository) = text.split_once('/').ok_or_else(|| wrong("there is no `/`"))?;
         if !is_host(host) {
-            return Err(wrong("what stands before the first `/` is no host"));
+            return Err(wrong("the part before the first `/` is not a host"));
         }
         if repository.len() > 255 || !repository.split('/').all(is_component) {
-            return Err(wrong("what stands after the host is no repository"));
+            return Err(wrong("the part after the host is not a repository"));
         }
         Ok((host.to_owned(), repository.to_owned()))
     }
@@ -318,19 +312,18 @@ impl fmt::Display for OciReference {
 }
 
 impl FromStr for OciReference {
-    type Err = Error;
+    type Err = ReferenceError;
 
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong = |why: &str| {
-            Error::usage(format!("`{}`: {why}", text.escape_debug())).with_hint(
-                "Write HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:DIGEST, such as registry.example/acme/competitor:1.2.0.",
-            )
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let wrong = |problem| ReferenceError::Tag {
+            text: text.to_owned(),
+            problem,
         };
         let (place, tag) = match text.split_once('@') {
             Some((place, digest)) => {
                 let digest = digest
                     .parse()
-                    .map_err(|_| wrong("what stands after `@` is not sha256: and 64 hexadecimal digits"))?;
+                    .map_err(|_| wrong("the part after `@` is not sha256: and 64 hexadecimal digits"))?;
                 // As in `docker`, a tag before a digest is ignored.
                 let place = match place.rsplit_once(':') {
                     Some((place, tag)) if !tag.contains('/') => place,
@@ -354,7 +347,7 @@ fn parse_tag(tag: &str) -> Result<Tag, &'static str> {
         && tag.bytes().next().is_some_and(word)
         && tag.bytes().all(|byte| word(byte) || byte == b'.' || byte == b'-');
     match version_of(tag) {
-        _ if !fine => Err("what stands after the last `:` is no tag"),
+        _ if !fine => Err("the part after the last `:` is not a tag"),
         Some(version) => Ok(Tag::Version(version)),
         None => Ok(Tag::Name(tag.to_owned())),
     }
@@ -439,18 +432,15 @@ impl fmt::Display for Reference {
 }
 
 impl FromStr for Reference {
-    type Err = Error;
+    type Err = ReferenceError;
 
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
         if text.contains('/') {
             return Ok(Self::Oci(text.parse()?));
         }
         let (name, requirement) = text.split_once('@').unwrap_or((text, ""));
         if text.ends_with('@') {
-            return Err(
-                Error::usage(format!("`{}`: there is no version after the `@`", text.escape_debug()))
-                    .with_hint("Write a version or a range after it, or leave the `@` out."),
-            );
+            return Err(ReferenceError::NoVersion { text: text.to_owned() });
         }
         Ok(Self::Named {
             name: name.parse()?,

@@ -24,10 +24,15 @@ pub use self::key::PublicKey;
 #[cfg(feature = "signing")]
 pub use self::key::SecretKey;
 use self::key::UNTRUSTED;
+use super::error::SignatureError;
 use super::statement::Statement;
-use super::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES};
-use agenthost_core::error::{Error, Result};
 use agenthost_plugin::{Digest, Plugin};
+
+/// The maximum size of a signature file, in bytes. Minisign's own limits on comments add up to less than 10 KiB.
+pub const MAX_SIGNATURE_BYTES: u64 = 16 << 10;
+
+/// The maximum number of signatures of one release.
+pub const MAX_SIGNATURES: usize = 32;
 
 const TRUSTED: &str = "trusted comment: ";
 
@@ -61,14 +66,16 @@ const TOOL_COMMENT: &str = "signature from minisign secret key";
 /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for a statement about other bytes;
 /// [`Host`](agenthost_core::error::ErrorClass::Host) where the system gives no random numbers, or the key is damaged.
 #[cfg(feature = "signing")]
-pub fn sign(secret: &SecretKey, bytes: &[u8], statement: &Statement) -> Result<String> {
+pub fn sign(secret: &SecretKey, bytes: &[u8], statement: &Statement) -> Result<String, SignatureError> {
     if Digest::of(bytes) != statement.digest {
-        return Err(Error::denied(format!(
-            "the statement is about {}, and these are other bytes",
-            statement.digest
-        )));
+        return Err(SignatureError::OtherStatement {
+            digest: statement.digest,
+        });
     }
-    let failed = |error: minisign::PError| Error::host(format!("cannot sign with {}: {error}", secret.public().id()));
+    let failed = |error: minisign::PError| SignatureError::Sign {
+        key: secret.public().id(),
+        problem: error.to_string(),
+    };
     let comment = statement.text()?;
     let signed = minisign::sign(
         None,
@@ -81,7 +88,10 @@ pub fn sign(secret: &SecretKey, bytes: &[u8], statement: &Statement) -> Result<S
     // A key whose halves do not belong together makes signatures that never verify.
     Signature::parse(&text)?
         .verify(&secret.public(), bytes)
-        .map_err(|error| Error::host(format!("the key {} is damaged: {error}", secret.public().id())))?;
+        .map_err(|error| SignatureError::DamagedKey {
+            key: secret.public().id(),
+            source: Box::new(error),
+        })?;
     Ok(text)
 }
 
@@ -138,11 +148,8 @@ impl Signature {
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for any other text, and for more than
     /// [`MAX_SIGNATURE_BYTES`].
-    pub fn parse(text: &str) -> Result<Self> {
-        let wrong = |why: &str| {
-            Error::denied(format!("the signature is broken: {why}"))
-                .with_hint("It may be truncated or changed; get it again, or ask its publisher.")
-        };
+    pub fn parse(text: &str) -> Result<Self, SignatureError> {
+        let wrong = |problem| SignatureError::Broken { problem };
         if text.len() as u64 > MAX_SIGNATURE_BYTES {
             return Err(wrong("it is longer than 16 KiB"));
         }
@@ -164,7 +171,7 @@ impl Signature {
         let decoded = |line: &str| {
             BASE64
                 .decode(line)
-                .map_err(|_| wrong("there is no base64 where it should be"))
+                .map_err(|_| wrong("there is no base64 where there should be"))
         };
         if decoded(global)?.len() != 64 {
             return Err(wrong("line 4 has another length"));
@@ -199,29 +206,19 @@ impl Signature {
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if the signature does not verify, is not prehashed, or has
     /// a broken statement.
-    pub fn verify(&self, key: &PublicKey, bytes: &[u8]) -> Result<Verified> {
+    pub fn verify(&self, key: &PublicKey, bytes: &[u8]) -> Result<Verified, SignatureError> {
         if self.key_id != key.key_id() {
-            return Err(Error::denied(format!(
-                "the signature is of the key {}, not of {}",
-                self.key_id(),
-                key.id()
-            ))
-            .with_hint("Ask the publisher which key signs, and compare it in full."));
+            return Err(SignatureError::OtherKey {
+                found: self.key_id(),
+                wanted: key.id(),
+            });
         }
         if !self.prehashed {
-            return Err(Error::denied(format!(
-                "the signature of {} is in the old form, which is not prehashed",
-                self.key_id()
-            ))
-            .with_hint("Ask for one of `agenthost key sign`, or of `minisign -S` without -l."));
+            return Err(SignatureError::NotPrehashed { key: self.key_id() });
         }
         let wrong = |error: minisign_verify::Error| {
             tracing::debug!(%error, key = %key.id(), "a signature does not verify");
-            Error::denied(format!(
-                "the signature of {} does not verify: these are not the bytes or the words that were signed",
-                key.id()
-            ))
-            .with_hint("The plugin or the signature was changed, or they do not belong together; get both again.")
+            SignatureError::Invalid { key: key.id() }
         };
         let signature = minisign_verify::Signature::decode(&self.text).map_err(wrong)?;
         key.reader()?.verify(bytes, &signature, false).map_err(wrong)?;
@@ -230,14 +227,10 @@ impl Signature {
             && self.untrusted != untrusted(statement)
             && self.untrusted != TOOL_COMMENT
         {
-            return Err(Error::denied(format!(
-                "the first line of the signature of {} is not the one that belongs to its statement",
-                key.id()
-            ))
-            .with_hint(format!(
-                "Nobody signs that line; it should end in `{}`.",
-                untrusted(statement)
-            )));
+            return Err(SignatureError::FirstLine {
+                key: key.id(),
+                expected: untrusted(statement),
+            });
         }
         Ok(Verified {
             key: *key,
@@ -279,16 +272,21 @@ impl Signature {
 ///
 /// [`Denied`](agenthost_core::error::ErrorClass::Denied) for such a signature, for one that cannot be parsed, and for
 /// more than [`MAX_SIGNATURES`].
-pub fn check(signatures: &[String], keys: &[PublicKey], plugin: &Plugin, bytes: &[u8]) -> Result<Vec<Verified>> {
-    let about = |error: Error| error.context(&plugin.id.to_string());
+pub fn check(
+    signatures: &[String],
+    keys: &[PublicKey],
+    plugin: &Plugin,
+    bytes: &[u8],
+) -> Result<Vec<Verified>, SignatureError> {
+    let about = |error: SignatureError| error.of(&plugin.id);
     if signatures.len() > MAX_SIGNATURES {
-        let many = signatures.len();
-        return Err(about(Error::denied(format!(
-            "{many} signatures, and at most {MAX_SIGNATURES} are read"
-        ))));
+        return Err(about(SignatureError::TooMany {
+            found: signatures.len(),
+            limit: MAX_SIGNATURES,
+        }));
     }
     if !signatures.is_empty() && Digest::of(bytes) != plugin.digest {
-        return Err(about(Error::host("these are not the bytes that it was read from")));
+        return Err(about(SignatureError::OtherBytes));
     }
     let mut found: Vec<Verified> = Vec::new();
     for text in signatures {

@@ -8,8 +8,8 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use super::asks::Asks;
+use super::error::StatementError;
 use super::reference::Name;
-use agenthost_core::error::{Error, Result};
 use agenthost_plugin::{Digest, Plugin};
 
 /// The maximum length in bytes of a trusted comment that the minisign tool reads.
@@ -56,7 +56,7 @@ impl Statement {
     ///
     /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if the plugin's name or version cannot be published, or if
     /// the statement is longer than [`MAX_STATEMENT_BYTES`].
-    pub fn of(plugin: &Plugin) -> Result<Self> {
+    pub fn of(plugin: &Plugin) -> Result<Self, StatementError> {
         let (name, version) = identity(plugin)?;
         let statement = Self {
             agenthost: Self::FORMAT,
@@ -68,11 +68,11 @@ impl Statement {
         };
         let length = statement.text()?.len();
         if length > MAX_STATEMENT_BYTES {
-            return Err(Error::plugin(format!(
-                "{}: what it asks for takes {length} bytes to say, and a signature has room for {MAX_STATEMENT_BYTES}",
-                plugin.id
-            ))
-            .with_hint("Give it fewer imports, sub-agents or model names."));
+            return Err(StatementError::TooLong {
+                plugin: plugin.id.to_string(),
+                length,
+                limit: MAX_STATEMENT_BYTES,
+            });
         }
         Ok(statement)
     }
@@ -82,8 +82,8 @@ impl Statement {
     /// # Errors
     ///
     /// [`Host`](agenthost_core::error::ErrorClass::Host), which cannot happen for a statement that was read or created.
-    pub fn text(&self) -> Result<String> {
-        let json = serde_json::to_string(self).map_err(|error| Error::host(error.to_string()))?;
+    pub fn text(&self) -> Result<String, StatementError> {
+        let json = serde_json::to_string(self).map_err(StatementError::Write)?;
         let mut text = String::with_capacity(json.len());
         for unit in json.chars() {
             match unit.is_ascii() {
@@ -104,18 +104,19 @@ impl Statement {
     /// # Errors
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if the statement is broken or has a newer format.
-    pub(super) fn read(comment: &str) -> Result<Option<Self>> {
+    pub(super) fn read(comment: &str) -> Result<Option<Self>, StatementError> {
         if !comment.starts_with('{') {
             return Ok(None);
         }
-        let statement: Self = serde_json::from_str(comment)
-            .map_err(|error| Error::denied(format!("the signed statement cannot be read: {error}")))?;
+        let statement: Self = serde_json::from_str(comment).map_err(|error| StatementError::Broken {
+            problem: error.to_string(),
+        })?;
         match statement.agenthost {
             Self::FORMAT => Ok(Some(statement)),
-            newer => Err(Error::denied(format!(
-                "the signed statement has form {newer}, and this version reads 1"
-            ))
-            .with_hint("Use a newer agenthost, or ask for a signature made with this one.")),
+            found => Err(StatementError::Format {
+                found,
+                known: Self::FORMAT,
+            }),
         }
     }
 
@@ -124,13 +125,12 @@ impl Statement {
     /// # Errors
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the first difference.
-    pub fn check(&self, plugin: &Plugin) -> Result<()> {
-        let differs = |what: &str, said: &str, found: &str| {
-            Error::denied(format!(
-                "{}: the signed statement says {what} {said}, and the component says {found}",
-                plugin.id
-            ))
-            .with_hint("The signature belongs to another plugin or release; ask its publisher.")
+    pub fn check(&self, plugin: &Plugin) -> Result<(), StatementError> {
+        let differs = |what, stated: &str, found: &str| StatementError::Differs {
+            plugin: plugin.id.to_string(),
+            what,
+            stated: stated.to_owned(),
+            found: found.to_owned(),
         };
         let (name, version) = identity(plugin)?;
         if self.digest != plugin.digest {
@@ -146,11 +146,10 @@ impl Statement {
             return Err(differs("interface", &self.interface, &plugin.task));
         }
         if let Some(change) = self.asks.changes(&Asks::of(plugin)).first() {
-            return Err(Error::denied(format!(
-                "{}: the signed statement does not say what the component asks for: {change}",
-                plugin.id
-            ))
-            .with_hint("The statement was made of another build; ask its publisher."));
+            return Err(StatementError::Asks {
+                plugin: plugin.id.to_string(),
+                change: change.to_string(),
+            });
         }
         Ok(())
     }
@@ -179,22 +178,15 @@ impl Statement {
 /// # Errors
 ///
 /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if either is missing or invalid.
-pub fn identity(plugin: &Plugin) -> Result<(Name, Version)> {
-    let name: Name = plugin
-        .id
-        .name
-        .parse()
-        .map_err(|error: Error| Error::plugin(error.to_string()).with_hint(error.hint().unwrap_or_default()))?;
-    let release = plugin.release().ok_or_else(|| {
-        Error::plugin(format!("{name} has no version"))
-            .with_hint("Build it with `agenthost build`, which embeds the version of its Cargo.toml.")
-    })?;
-    let version = release.parse().map_err(|error| {
-        Error::plugin(format!(
-            "{name}: its version `{}` is none: {error}",
-            release.escape_debug()
-        ))
-        .with_hint("Versions are semver: three numbers, such as 1.2.0.")
+pub fn identity(plugin: &Plugin) -> Result<(Name, Version), StatementError> {
+    let name: Name = plugin.id.name.parse().map_err(StatementError::Name)?;
+    let release = plugin
+        .release()
+        .ok_or_else(|| StatementError::NoVersion { name: name.to_string() })?;
+    let version = release.parse().map_err(|problem| StatementError::Version {
+        name: name.to_string(),
+        version: release.to_owned(),
+        problem,
     })?;
     Ok((name, version))
 }

@@ -14,12 +14,12 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::Name;
 use super::asks::Asks;
+use super::error::VetError;
 use super::files::replace;
+use super::reference::Name;
 use agenthost_config::reader::Source;
 use agenthost_config::{Env, Origin as Place};
-use agenthost_core::error::{Error, Result};
 use agenthost_plugin::Digest;
 
 /// The usual name of a vet file.
@@ -178,7 +178,7 @@ impl VetFile {
     /// # Errors
     ///
     /// [`Config`](agenthost_core::error::ErrorClass::Config), with the line, if the file cannot be read or is invalid.
-    pub fn load(env: &Env, path: &Path) -> Result<Self> {
+    pub fn load(env: &Env, path: &Path) -> Result<Self, VetError> {
         let path = env.cwd().join(path);
         if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             return Ok(Self {
@@ -187,24 +187,32 @@ impl VetFile {
             });
         }
         let source = Source::read(env, path, true)?;
-        let restore =
-            |error: Error| error.with_hint("Correct or restore the file; entries are made with `agenthost vet`.");
-        let document: Document = toml::from_str(&source.text).map_err(|error| {
-            let message = error.message().lines().next().unwrap_or("no TOML");
-            restore(source.at(error.span().map_or(0, |span| span.start)).error(message))
+        let document: Document = toml::from_str(&source.text).map_err(|error| VetError::Syntax {
+            at: source.at(error.span().map_or(0, |span| span.start)),
+            problem: error.message().lines().next().unwrap_or("not TOML").to_owned(),
         })?;
         if document.format != FORMAT {
-            let message = format!("this version reads format {FORMAT}, not {}", document.format);
-            return Err(source.at(0).error(message).with_hint("Use a newer agenthost."));
+            return Err(VetError::Format {
+                at: source.at(0),
+                found: document.format,
+                known: FORMAT,
+            });
         }
         let entry = |entry: Spanned<Vetted>| {
             let place = source.at(entry.span().start);
             let mut entry = entry.into_inner();
-            entry.check().map_err(|why| restore(place.error(why)))?;
+            entry.check().map_err(|problem| VetError::Syntax {
+                at: place.clone(),
+                problem: problem.to_owned(),
+            })?;
             entry.place = Some(place);
             Ok(entry)
         };
-        let mut entries = document.vetted.into_iter().map(entry).collect::<Result<Vec<_>>>()?;
+        let mut entries = document
+            .vetted
+            .into_iter()
+            .map(entry)
+            .collect::<Result<Vec<_>, VetError>>()?;
         sort(&mut entries);
         let top = source
             .text
@@ -247,27 +255,26 @@ impl VetFile {
     ///
     /// As [`VetFile::load`]; [`Usage`](agenthost_core::error::ErrorClass::Usage) if the entry is invalid;
     /// [`Host`](agenthost_core::error::ErrorClass::Host) if the file cannot be written.
-    pub fn record(env: &Env, path: &Path, entry: Vetted) -> Result<()> {
+    pub fn record(env: &Env, path: &Path, entry: Vetted) -> Result<(), VetError> {
         let mut file = Self::load(env, path)?;
-        entry.check().map_err(Error::usage)?;
+        entry.check().map_err(|problem| VetError::Entry { problem })?;
         file.entries
             .retain(|other| other.digest != entry.digest || other.who != entry.who);
         file.entries.push(entry);
         sort(&mut file.entries);
         let path = env.cwd().join(path);
-        let text = file.text()?;
-        replace(&path, &text).map_err(|error| {
-            Error::host(format!("cannot write {}: {error}", path.display()))
-                .with_hint("The file and its directory have to be writable.")
-        })
+        file.text()
+            .map_err(io::Error::other)
+            .and_then(|text| replace(&path, &text))
+            .map_err(|source| VetError::Write { path, source })
     }
 
-    fn text(&self) -> Result<String> {
+    fn text(&self) -> Result<String, toml::ser::Error> {
         let written = VetEntryToml {
             format: FORMAT,
             vetted: &self.entries,
         };
-        let body = toml::to_string_pretty(&written).map_err(|error| Error::host(error.to_string()))?;
+        let body = toml::to_string_pretty(&written)?;
         Ok(format!("{}{body}", self.header))
     }
 }

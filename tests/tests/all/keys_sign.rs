@@ -99,7 +99,7 @@ fn what_does_not_verify_is_refused() {
     assert!(
         output
             .error(2)
-            .contains("which is no file either: not a minisign public key"),
+            .contains("which is not a file either: not a minisign public key"),
         "{output}"
     );
 
@@ -145,7 +145,7 @@ fn a_key_is_kept_to_oneself() {
         "{output}"
     );
     let output = machine.run(["key", "new", "../acme", "--no-password"]);
-    assert!(output.error(2).contains("is no name for a key"), "{output}");
+    assert!(output.error(2).contains("is not a name for a key"), "{output}");
     // Without a variable and without a terminal the command cannot ask for a password.
     let output = machine.run(["key", "new", "second"]);
     assert!(output.error(2).contains("there is no terminal to ask on"), "{output}");
@@ -315,7 +315,7 @@ fn we_verify_what_the_public_tool_signs() {
     statement.version = "1.3.0".parse().unwrap();
     let output = sign(&["-t", &statement.text().unwrap()]);
     assert!(
-        output.error(4).contains("the signed statement says version 1.3.0"),
+        output.error(4).contains("the signed statement has the version 1.3.0"),
         "{output}"
     );
     let output = sign(&["-l"]);

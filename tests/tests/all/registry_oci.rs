@@ -15,12 +15,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use agenthost::config::Env;
-use agenthost::error::ErrorClass;
+use agenthost::error::{Classify as _, ErrorClass};
 use agenthost::plugin::{Digest, PluginInfo};
 use agenthost::registry::cache::Cache;
 use agenthost::registry::oci::{Credentials, Oci};
 use agenthost::registry::statement::identity;
-use agenthost::registry::{Publication, Published, Source as _, Tag};
+use agenthost::registry::{Publication, Published, RegistryError, Source as _, Tag};
 use agenthost_tests::guests::guests;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -209,7 +209,7 @@ async fn publish(
     oci: &Oci,
     (plugin, bytes): &(PluginInfo, Vec<u8>),
     signatures: &[&str],
-) -> Result<Published, agenthost::error::Error> {
+) -> Result<Published, RegistryError> {
     let (name, version) = identity(plugin).unwrap();
     let signatures: Vec<_> = signatures.iter().map(|text| (*text).to_owned()).collect();
     oci.publish(Publication {
@@ -298,7 +298,10 @@ async fn a_real_registry_lets_in_who_logs_in_as_docker_does() {
     let built = competitor();
     let error = publish(&registry.oci(), &built, &[]).await.unwrap_err();
     let hint = error.hint().unwrap_or_default();
-    assert!(error.to_string().contains("the registry wants a login: 401"), "{error}");
+    assert!(
+        error.to_string().contains("the registry requires a login: 401"),
+        "{error}"
+    );
     assert!(hint.contains(&format!("docker login {}", registry.host)), "{hint}");
 
     // `ada:open-sesame` in base64.

@@ -325,7 +325,7 @@ fn an_orchestrator_brings_its_sub_agents_along() {
     let missing = user.run(["add", "demo:market-scan", "--accept"]);
     assert!(missing.stderr.contains("sub-agent demo:compare: "), "{missing}");
     assert!(!user.cwd().join("agenthost.lock").exists(), "all or nothing");
-    assert!(missing.stderr.contains("see whether the name is right"), "{missing}");
+    assert!(missing.stderr.contains("check the name"), "{missing}");
     let path = plugin("compare").display().to_string();
     assert_eq!(
         publisher.run(["push", &path, "demo:compare", "--key", "release"]).code,
@@ -487,7 +487,7 @@ impl Tampered {
         let cache = env
             .var("XDG_CACHE_HOME")
             .map(|dir| PathBuf::from(dir).join("agenthost/plugins"));
-        Project::open(&Config::load(&env)?, &env, cache)
+        Ok(Project::open(&Config::load(&env)?, &env, cache)?)
     }
 
     /// The digest of the plugin that would run; `None` if the lock file no longer names it.
@@ -495,7 +495,7 @@ impl Tampered {
         let project = self.project()?;
         let name: Name = "demo:tiny".parse().unwrap();
         match project.lock().get(&name) {
-            Some(locked) => project.admit(locked).map(|admitted| Some(Digest::of(&admitted.bytes))),
+            Some(locked) => Ok(Some(Digest::of(&project.admit(locked)?.bytes))),
             None => Ok(None),
         }
     }
@@ -610,12 +610,12 @@ fn bad_names_and_references_are_refused_with_a_reason() {
     let machine = team("/nowhere");
     for (reference, said) in [
         ("demo:..", "is not a plugin's name"),
-        ("demo:a/../b", "is no host"),
+        ("demo:a/../b", "is not a host"),
         ("Demo:x", "is not a plugin's name"),
         ("demo:x@latest", "neither a version nor a range"),
         ("demo:\u{0445}", "is not a plugin's name"),
         ("demo:x\u{7}", "is not a plugin's name"),
-        ("http://registry.example/x:1", "is no"),
+        ("http://registry.example/x:1", "is not a place"),
         ("registry.example/x@sha256:12", "64 hexadecimal digits"),
     ] {
         for command in [["add", reference].as_slice(), &["run", reference, "--input", "{}"]] {
@@ -625,7 +625,7 @@ fn bad_names_and_references_are_refused_with_a_reason() {
         }
     }
     let none = machine.run(["add", "acme:x"]);
-    assert!(none.stderr.contains("no registry is named for acme:x"), "{none}");
+    assert!(none.stderr.contains("no registry is configured for acme:x"), "{none}");
     assert!(none.stderr.contains("[registries]"), "{none}");
     let empty = machine.run(["add", "demo:x"]);
     assert!(empty.stderr.contains("no release of demo:x"), "{empty}");
@@ -672,7 +672,7 @@ fn a_plugin_pushed_under_another_name_is_not_taken() {
     std::fs::copy(user.cwd().join("plugin.wasm"), dir.join("1.0.0.wasm")).unwrap();
     let refused = user.run(["add", "demo:other", "--accept"]);
     assert!(
-        (refused.code == 4 && refused.stderr.contains("what is kept there is demo:competitor")),
+        (refused.code == 4 && refused.stderr.contains("the plugin there is demo:competitor")),
         "{refused}"
     );
     let dir = registry.path().join("demo/competitor");
@@ -680,7 +680,7 @@ fn a_plugin_pushed_under_another_name_is_not_taken() {
     std::fs::copy(user.cwd().join("plugin.wasm"), dir.join("9.0.0.wasm")).unwrap();
     let refused = user.run(["add", "demo:competitor", "--accept"]);
     assert!(
-        (refused.code == 4 && refused.stderr.contains("what is kept there is demo:competitor 1.0.0")),
+        (refused.code == 4 && refused.stderr.contains("the plugin there is demo:competitor 1.0.0")),
         "{refused}"
     );
     assert!(PluginInfo::open(&user.cwd().join("plugin.wasm")).is_ok());

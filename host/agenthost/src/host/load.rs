@@ -18,7 +18,7 @@ use super::ceiling::Ceiling;
 use super::{Host, LoadedPlugin, Plugin, PluginSource, SubAgent};
 use crate::error::LoadError;
 use agenthost_config::{DirGrant, trust};
-use agenthost_core::error::{Error, Result};
+use agenthost_core::error::Result;
 use agenthost_core::limits::{Limits, LimitsPatch};
 #[cfg(feature = "build")]
 use agenthost_plugin::build::BuildRules;
@@ -27,7 +27,7 @@ use agenthost_plugin::{Plugin as PluginInfo, PluginId, SubAgentImport};
 #[cfg(feature = "registry")]
 use agenthost_registry::policy::PolicyDecision;
 #[cfg(feature = "registry")]
-use agenthost_registry::{Name, Reference, Requirement};
+use agenthost_registry::{Name, Reference, ReferenceError, Requirement};
 use agenthost_sandbox::Stop;
 
 /// The origin of a plugin's bytes.
@@ -153,7 +153,7 @@ impl<'a> Loader<'a> {
             (None, NamedBy::Caller) => BuildRules::any(),
             (None, NamedBy::Project) => {
                 let env = self.host.config().env().clone();
-                BuildRules::permitting(move |dir| trust::crates::check(&env, dir))
+                BuildRules::permitting(move |dir| Ok(trust::crates::check(&env, dir)?))
             }
         }
     }
@@ -263,7 +263,7 @@ impl<'a> Loader<'a> {
             };
             dirs.retain(|dir| !is_given(dir));
             if !dirs.is_empty() {
-                return Err(trust::dirs::refusal(config, name, path, &dirs));
+                return Err(trust::dirs::refusal(config, name, path, &dirs).into());
             }
         }
         if self.above.is_empty() {
@@ -378,7 +378,10 @@ impl Declared {
         let fields = match value {
             #[cfg(feature = "registry")]
             Value::String(text) if Reference::looks_like_one(text) => {
-                declared.reference = Some(text.parse().map_err(|error: Error| wrong(&error.to_string()))?);
+                declared.reference = Some(
+                    text.parse()
+                        .map_err(|error: ReferenceError| wrong(&error.to_string()))?,
+                );
                 return Ok(declared);
             }
             Value::String(text) => {

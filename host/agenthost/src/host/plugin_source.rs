@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use agenthost_core::error::{Error, Result, with_causes};
 #[cfg(feature = "registry")]
-use agenthost_registry::Reference;
+use agenthost_registry::{Reference, ReferenceError};
 
 /// The place of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,11 +50,11 @@ impl PluginSource {
         if !Reference::looks_like_one(text) {
             return Ok(Self::Path(path));
         }
-        let meant = |error: Error| match path.exists() {
-            true => error.with_hint(format!(
+        let meant = |error: ReferenceError| match path.exists() {
+            true => Error::from(error).with_hint(format!(
                 "If the file or directory of that name is meant, write ./{text}"
             )),
-            false => error,
+            false => error.into(),
         };
         text.parse().map(Self::Reference).map_err(meant)
     }
@@ -88,7 +88,7 @@ impl PluginSource {
 
 #[cfg(feature = "registry")]
 fn reference(text: &str) -> Result<PluginSource> {
-    text.parse().map(PluginSource::Reference)
+    Ok(PluginSource::Reference(text.parse()?))
 }
 
 #[cfg(not(feature = "registry"))]

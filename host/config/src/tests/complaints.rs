@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::super::scratch::Scratch;
-use agenthost_core::error::ErrorClass;
+use agenthost_core::error::{Classify as _, ErrorClass};
 
 fn complaint(project: &str) -> String {
     Scratch::project(project).complaint()
@@ -184,7 +184,7 @@ fn wrong_values_name_their_place() {
         ),
         (
             "[providers.openai]\napi-key = \"sk-secret\"",
-            "agenthost.toml:2: `api-key` in [providers.openai]: a key does not stand in this file\n\
+            "agenthost.toml:2: `api-key` in [providers.openai]: a key must not be in this file\n\
              Name where it is: key-env = \"A_VARIABLE\", or key-file = \"a file only you can read\".",
         ),
         (
@@ -225,12 +225,11 @@ fn wrong_values_name_their_place() {
         ),
         (
             "[grants.competitor]",
-            "agenthost.toml:1: `competitor` in [grants]: `competitor` is not a plugin; write namespace:name without a version, such as demo:competitor\n\
-             `agenthost inspect PLUGIN` shows the plugin's name; the models that it may ask for stand inside, as models = [\"fast\"].",
+            "agenthost.toml:1: `competitor` in [grants]: `competitor` is not a plugin; write namespace:name without a version, such as demo:competitor",
         ),
         (
             "[sub-agents]\n\"a:b@0.1.0\" = \"x\"",
-            "agenthost.toml:2: `a:b@0.1.0` in [sub-agents]: `a:b@0.1.0` is not a plugin; write namespace:name without a version, such as demo:competitor\n`agenthost inspect PLUGIN` shows the plugin's name.",
+            "agenthost.toml:2: `a:b@0.1.0` in [sub-agents]: `a:b@0.1.0` is not a plugin; write namespace:name without a version, such as demo:competitor",
         ),
         (
             "[grants.\"a:b\"]\nmodels = \"fast\"",

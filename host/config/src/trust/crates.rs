@@ -14,30 +14,18 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use super::{Env, TrustRecord, canonical, keep, list};
-use agenthost_core::error::{Error, Result};
-use agenthost_core::printable::{one_line, shell_word};
+use super::record::{TrustRecord, TrustedCrates, canonical, keep, list};
+use crate::env::Env;
+use crate::error::TrustError;
+use agenthost_core::printable::one_line;
 
 /// The number of bytes read of each file, more than any of these files has.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// A folder whose crates may be built.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrustedCrates {
-    /// The folder, with all links resolved.
-    pub dir: PathBuf,
-    /// The files above the folder that influence a build, as found when the folder was trusted.
-    #[serde(default)]
-    pub outside: Vec<PathBuf>,
-}
-
 impl TrustedCrates {
     /// Returns the folder `dir` with the relevant files above it; `None` for a folder that holds more than projects:
     /// the home directory and the directories above it.
-    pub(super) fn below(env: &Env, dir: &Path) -> Result<Option<Self>> {
+    pub(super) fn below(env: &Env, dir: &Path) -> Result<Option<Self>, TrustError> {
         let dir = canonical(env, dir)?;
         let home = env.home().and_then(|home| home.canonicalize().ok());
         if dir.parent().is_none() || home.is_some_and(|home| home.starts_with(&dir)) {
@@ -49,6 +37,17 @@ impl TrustedCrates {
             dir,
         }))
     }
+}
+
+/// Returns the record for a folder without a configuration file: its crates may be built.
+pub(super) fn crates_of(env: &Env, folder: &Path) -> Result<TrustRecord, TrustError> {
+    let file = canonical(env, folder)?;
+    let Some(crates) = TrustedCrates::below(env, &file)? else {
+        return Err(TrustError::TooMuch {
+            shown: env.shown(&file),
+        });
+    };
+    Ok(TrustRecord::of_crates(file, crates))
 }
 
 /// The code that building a crate would run.
@@ -95,7 +94,7 @@ impl CrateBuild {
     /// # Errors
     ///
     /// [`Config`](agenthost_core::error::ErrorClass::Config) if the directory does not exist.
-    pub fn of(env: &Env, dir: &Path) -> Result<Self> {
+    pub fn of(env: &Env, dir: &Path) -> Result<Self, TrustError> {
         let dir = canonical(env, &env.cwd().join(dir))?;
         let shown = match env.shown(&dir) {
             shown if shown.is_empty() => ".".to_owned(),
@@ -124,7 +123,7 @@ impl CrateBuild {
     /// # Errors
     ///
     /// [`Host`](agenthost_core::error::ErrorClass::Host) if the trust record cannot be read.
-    pub fn is_trusted(&self, env: &Env) -> Result<bool> {
+    pub fn is_trusted(&self, env: &Env) -> Result<bool, TrustError> {
         if own_workspace().is_some_and(|own| within(&self.dir, &own)) {
             return Ok(true);
         }
@@ -141,16 +140,12 @@ impl CrateBuild {
     }
 
     /// Returns the error for a crate that may not be built, with what would run and how to allow it.
-    pub fn refusal(&self) -> Error {
-        Error::denied(format!(
-            "building {} runs its code on this machine, outside of any sandbox: {}",
-            one_line(&self.shown),
-            self.runs.join("; ")
-        ))
-        .with_hint(format!(
-            "Read them, then run `agenthost trust {}` if they may run.",
-            shell_word(&self.shown)
-        ))
+    pub fn refusal(&self) -> TrustError {
+        TrustError::Crate {
+            dir: self.dir.clone(),
+            shown: self.shown.clone(),
+            runs: self.runs.clone(),
+        }
     }
 
     /// Records that crates in this directory may be built, as long as no file above it influences the build. Used for
@@ -159,7 +154,7 @@ impl CrateBuild {
     /// # Errors
     ///
     /// [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be written.
-    pub fn accept_alone(&self, env: &Env) -> Result<()> {
+    pub fn accept_alone(&self, env: &Env) -> Result<(), TrustError> {
         if self.is_trusted(env)? {
             return Ok(());
         }
@@ -175,8 +170,8 @@ impl CrateBuild {
     /// # Errors
     ///
     /// [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be written.
-    pub fn accept(&self, env: &Env) -> Result<TrustRecord> {
-        super::crates_of(env, &self.dir).and_then(|mut record| {
+    pub fn accept(&self, env: &Env) -> Result<TrustRecord, TrustError> {
+        crates_of(env, &self.dir).and_then(|mut record| {
             // The record of its configuration is kept.
             let before = list(env)?.into_iter().find(|old| old.file == record.file);
             if let Some(before) = before {
@@ -198,14 +193,17 @@ impl CrateBuild {
 /// # let dir = dir.path();
 /// # std::fs::create_dir(dir.join("plugin"))?;
 /// # std::fs::write(dir.join("plugin/Cargo.toml"), "[package]\nname = 'plugin'\n")?;
-/// use agenthost_config::Env;
+/// use agenthost_config::{Env, TrustError};
 /// use agenthost_config::trust::{self, crates};
-/// use agenthost_core::error::ErrorClass;
 ///
 /// let env = Env::new([].into(), dir, Some(dir.join("home")));
-/// let denied = crates::check(&env, &dir.join("plugin")).err().ok_or("it would run")?;
-/// assert_eq!(denied.class(), ErrorClass::Denied);
-/// assert_eq!(denied.hint(), Some("Read them, then run `agenthost trust plugin` if they may run."));
+/// match crates::check(&env, &dir.join("plugin")) {
+///     Err(TrustError::Crate { shown, runs, .. }) => {
+///         assert_eq!(shown, "plugin");
+///         assert_eq!(runs[0], "cargo build in plugin");
+///     }
+///     other => panic!("{other:?}"),
+/// }
 /// trust::accept(&env, "plugin".as_ref())?;
 /// crates::check(&env, &dir.join("plugin"))?;
 /// # Ok(())
@@ -215,7 +213,7 @@ impl CrateBuild {
 /// # Errors
 ///
 /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with what would run and how to allow it.
-pub fn check(env: &Env, dir: &Path) -> Result<()> {
+pub fn check(env: &Env, dir: &Path) -> Result<(), TrustError> {
     let build = CrateBuild::of(env, dir)?;
     match build.is_trusted(env)? {
         true => Ok(()),

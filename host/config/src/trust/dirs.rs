@@ -12,52 +12,30 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 use super::crates::within;
-use super::{TrustRecord, digest, list, unaccepted};
-use crate::dirs::{DirQuota, place};
-use crate::{Config, DirGrant, Origin};
-use agenthost_core::error::{Error, Result};
-use agenthost_core::printable::shell_word;
-
-/// A directory and the plugin that may access it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrustedDir {
-    /// `namespace:name`.
-    pub plugin: String,
-    /// The directory, with all links resolved.
-    pub dir: PathBuf,
-    /// A description of the access: read, or read and write, with a quota that is not the default.
-    pub access: String,
-    /// The SHA-256 digest of the three fields above, in hexadecimal, which later grants are compared with.
-    pub sha256: String,
-}
+use super::record::{TrustRecord, TrustedDir, digest, list, unaccepted};
+use crate::config::Config;
+use crate::dirs::{DirGrant, DirQuota, place};
+use crate::error::TrustError;
+use crate::origin::Origin;
 
 /// Checks one directory.
-pub(super) fn check(config: &Config, dir: &TrustedDir, origin: &Origin) -> Result<()> {
+pub(super) fn check(config: &Config, dir: &TrustedDir, origin: &Origin) -> Result<(), TrustError> {
     let known = |record: &TrustRecord| record.dirs.iter().any(|known| known.sha256 == dir.sha256);
-    let Some(since) = unaccepted(config, origin, known)? else {
+    let Some(changed) = unaccepted(config, origin, known)? else {
         return Ok(());
     };
-    let file = config.env.shown(origin.file());
-    let why = match is_beside(&dir.dir, origin) {
-        true => "where it could change what this project runs and what its files allow",
-        false => "which lies outside the folder of this file",
-    };
-    Err(Error::denied(format!(
-        "{origin}: {} could {} {}, {why}{since}",
-        dir.plugin,
-        dir.access,
-        dir.dir.display()
-    ))
-    .with_hint(format!(
-        "Read {file}, then run `agenthost trust {}` if the plugin may have that directory.",
-        shell_word(&file)
-    )))
+    Err(TrustError::Directory {
+        at: origin.clone(),
+        file: config.env.shown(origin.file()),
+        plugin: dir.plugin.clone(),
+        access: dir.access.clone(),
+        dir: dir.dir.clone(),
+        inside: is_beside(&dir.dir, origin),
+        changed,
+    })
 }
 
 /// Returns the granted directories that the operator has to accept, with the place of each grant: those that are
@@ -109,7 +87,7 @@ pub(super) fn is_beside(path: &Path, origin: &Origin) -> bool {
 ///
 /// [`Host`](agenthost_core::error::ErrorClass::Host) if the trust record cannot be read.
 #[doc(hidden)]
-pub fn is_meant(config: &Config, plugin: &str, path: &Path) -> Result<bool> {
+pub fn is_meant(config: &Config, plugin: &str, path: &Path) -> Result<bool, TrustError> {
     let Ok(path) = fs::canonicalize(path) else {
         return Ok(false);
     };
@@ -126,11 +104,7 @@ pub fn is_meant(config: &Config, plugin: &str, path: &Path) -> Result<bool> {
 
 /// Returns the error that refuses `dirs` to a plugin that they are not meant for.
 #[doc(hidden)]
-pub fn refusal(config: &Config, plugin: &str, path: &Path, dirs: &[DirGrant]) -> Error {
-    let granted = config
-        .origin(&format!("grants.{plugin}.dirs"))
-        .map_or_else(|| "the configuration".to_owned(), ToString::to_string);
-    let shown: Vec<_> = dirs.iter().map(ToString::to_string).collect();
+pub fn refusal(config: &Config, plugin: &str, path: &Path, dirs: &[DirGrant]) -> TrustError {
     let folder = match path.is_dir() {
         true => path,
         false => path.parent().unwrap_or(path),
@@ -139,14 +113,11 @@ pub fn refusal(config: &Config, plugin: &str, path: &Path, dirs: &[DirGrant]) ->
         shown if shown.is_empty() => ".".to_owned(),
         shown => shown,
     };
-    Error::denied(format!(
-        "{} calls itself {plugin}, but you do not trust its folder, and {granted} grants that name {}",
-        config.env.shown(path),
-        shown.join(", ")
-    ))
-    .with_hint(format!(
-        "Run `agenthost trust {}` if the plugins there may have what is granted to them, or give this one each directory \
-         with --dir.",
-        shell_word(&folder)
-    ))
+    TrustError::PluginName {
+        shown: config.env.shown(path),
+        folder,
+        plugin: plugin.to_owned(),
+        granted_by: config.origin(&format!("grants.{plugin}.dirs")).cloned(),
+        dirs: dirs.to_vec(),
+    }
 }

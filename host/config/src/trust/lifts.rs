@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::Origin;
+use crate::origin::Origin;
 
 /// A lift that a project's file asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

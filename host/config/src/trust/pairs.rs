@@ -9,28 +9,15 @@
 //! provider's kind, a file in the project's folder, or the key source that the operator's own file gives this provider.
 //! Otherwise a project could send out any one-line secret. Such a pair has to be accepted whatever the address is.
 
-use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-use super::{TrustRecord, digest, dirs, unaccepted};
+use super::dirs;
+use super::record::{TrustRecord, TrustedPair, digest, unaccepted};
+use crate::config::Config;
+use crate::error::TrustError;
+use crate::origin::Origin;
 use crate::resolve::usual_key_variable;
-use crate::{Config, KeySource, Origin, ProviderConfig, SetBy};
-use agenthost_core::error::{Error, Result};
-use agenthost_core::printable::shell_word;
-
-/// A provider and the address that its prompts may be sent to, with its key source if it has one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrustedPair {
-    /// The provider's name.
-    pub provider: String,
-    /// The base URL.
-    pub address: String,
-    /// A description of the key source; empty for a provider without a key.
-    pub key: String,
-    /// The SHA-256 digest of the three fields above, in hexadecimal, which later pairs are compared with.
-    pub sha256: String,
-}
+use crate::settings::{KeySource, ProviderConfig, SetBy};
 
 /// A pair that the operator has to accept.
 pub(super) struct Question<'c> {
@@ -49,7 +36,7 @@ pub(super) fn sends(config: &Config, name: &str) -> bool {
 }
 
 /// Checks one provider, whether or not a model maps to it.
-pub(crate) fn check_provider(config: &Config, name: &str) -> Result<()> {
+pub(crate) fn check_provider(config: &Config, name: &str) -> Result<(), TrustError> {
     let Some(Question {
         pair,
         origin,
@@ -60,24 +47,18 @@ pub(crate) fn check_provider(config: &Config, name: &str) -> Result<()> {
         return Ok(());
     };
     let known = |record: &TrustRecord| record.pairs.iter().any(|known| known.sha256 == pair.sha256);
-    let Some(since) = unaccepted(config, origin, known)? else {
+    let Some(changed) = unaccepted(config, origin, known)? else {
         return Ok(());
     };
-    let file = config.env.shown(origin.file());
-    let what = match with_key {
-        true => format!("the key in {}", pair.key),
-        false => "prompts".to_owned(),
-    };
-    let how = if clear { ", in clear text" } else { "" };
-    Err(Error::denied(format!(
-        "{origin}: provider `{name}` would send {what} to {}{how}{since}",
-        pair.address
-    ))
-    .with_hint(format!(
-        "Read {file}, then run `agenthost trust {}` if {} may go there.",
-        shell_word(&file),
-        if with_key { "the key" } else { "they" }
-    )))
+    Err(TrustError::Provider {
+        at: origin.clone(),
+        file: config.env.shown(origin.file()),
+        provider: name.to_owned(),
+        address: pair.address,
+        key: with_key.then_some(pair.key),
+        clear,
+        changed,
+    })
 }
 
 fn at_hand(config: &Config, provider: &ProviderConfig) -> bool {

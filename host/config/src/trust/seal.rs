@@ -16,7 +16,8 @@ use std::path::Path;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use super::super::Env;
+use super::record::replace;
+use crate::env::Env;
 
 /// The key's length in hexadecimal digits, for 32 bytes.
 const KEY_DIGITS: usize = 64;
@@ -82,7 +83,7 @@ fn read(path: &Path) -> Option<String> {
 fn make(path: &Path) -> io::Result<String> {
     let mut key = [0; KEY_DIGITS / 2];
     getrandom::fill(&mut key).map_err(io::Error::other)?;
-    super::replace(path, format!("{}\n", hex(&key)).as_bytes())?;
+    replace(path, format!("{}\n", hex(&key)).as_bytes())?;
     // Reads the key that was written last, which may be another process's.
     read(path).ok_or_else(|| io::Error::other("the key file is not this user's alone"))
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::scratch::Scratch;
 use super::*;
-use agenthost_core::error::ErrorClass;
+use agenthost_core::error::{Classify as _, ErrorClass};
 use agenthost_core::limits::{Cap, Limits};
 
 const FILE: &str = "agenthost.toml";
@@ -26,7 +26,7 @@ fn a_projects_address_for_the_operators_key_needs_trust() {
         scratch.complaint(),
         "agenthost.toml:2: provider `anthropic` would send the key in the environment variable ANTHROPIC_API_KEY to \
          https://evil.example\n\
-         Read agenthost.toml, then run `agenthost trust agenthost.toml` if the key may go there."
+         Read agenthost.toml, then trust it if the key may go there."
     );
     let record = accept(&scratch.env(), Path::new(FILE)).unwrap();
     assert_eq!(record.file, scratch.path("project/agenthost.toml"));
@@ -127,8 +127,7 @@ fn the_operators_own_file_is_asked_about_clear_text() {
         scratch.complaint(),
         "/home/.config/agenthost/config.toml:2: provider `anthropic` would send the key in the environment variable \
          ANTHROPIC_API_KEY to http://corp.example, in clear text\n\
-         Read /home/.config/agenthost/config.toml, then run `agenthost trust /home/.config/agenthost/config.toml` \
-         if the key may go there."
+         Read /home/.config/agenthost/config.toml, then trust it if the key may go there."
     );
     accept(&scratch.env(), &scratch.path("home/.config/agenthost/config.toml")).unwrap();
     assert!(is_fine(&scratch));
@@ -256,7 +255,7 @@ fn a_broken_record_is_named_and_trusts_nothing() {
     assert_eq!(
         says("format = 3"),
         "cannot read /home/.local/state/agenthost/trust.toml: its format is 3, and only those up to 2 are known\n\
-         Remove the file, then run `agenthost trust` again where it is needed."
+         Remove the file, then trust the projects again."
     );
     assert!(says("format =").starts_with("cannot read /home/.local/state/agenthost/trust.toml: "));
     assert!(says("format = 1\nmore = 1").contains("unknown field `more`"));
@@ -288,7 +287,7 @@ fn a_projects_grant_of_a_directory_outside_its_folder_needs_trust() {
     assert_eq!(
         scratch.complaint(),
         "agenthost.toml:2: demo:reader could read /home/letters, which lies outside the folder of this file\n\
-         Read agenthost.toml, then run `agenthost trust agenthost.toml` if the plugin may have that directory."
+         Read agenthost.toml, then trust it if the plugin may have that directory."
     );
     let record = accept(&scratch.env(), Path::new(FILE)).unwrap();
     assert_eq!((record.pairs.len(), record.dirs.len()), (0, 1));
@@ -363,7 +362,7 @@ fn a_named_file_is_asked_about_directories_and_the_operators_own_is_not() {
     let error = Config::load_from(&scratch.env(), &scratch.path("home/named.toml")).unwrap_err();
     assert_eq!(error.class(), ErrorClass::Denied);
     assert!(
-        error.message().contains("demo:reader could read and write /, which"),
+        error.to_string().contains("demo:reader could read and write /, which"),
         "{error}"
     );
     // A project's entry replaces the operator's for the same plugin, so it counts as the project's.
@@ -396,7 +395,7 @@ fn prompts_without_a_key_need_trust_as_well() {
     assert_eq!(
         scratch.complaint(),
         "agenthost.toml:5: provider `x` would send prompts to http://192.0.2.2:28473/v1, in clear text\n\
-         Read agenthost.toml, then run `agenthost trust agenthost.toml` if they may go there."
+         Read agenthost.toml, then trust it if they may go there."
     );
     let record = accept(&scratch.env(), Path::new(FILE)).unwrap();
     assert_eq!((record.pairs[0].key.as_str(), record.pairs.len()), ("", 1));
@@ -587,7 +586,7 @@ fn directories_of_the_operators_grant_are_covered_with_their_quota() {
     let dirs = |dirs: &str| {
         let scratch = Scratch::project(&format!("[grants.\"demo:reader\"]\ndirs = [{dirs}]")).user(user);
         // An accepted grant has all its directories; otherwise only those that the operator's cover.
-        Config::unchecked(&scratch.env(), None, Lifting::Accepted)
+        unchecked(&scratch.env(), None, Lifting::Accepted)
             .unwrap()
             .grant("demo:reader")
             .dirs
@@ -669,7 +668,7 @@ fn crates_are_built_in_trusted_folders_alone() {
         may("project/a").unwrap_err(),
         "building a runs its code on this machine, outside of any sandbox: cargo build in a; its build script build.rs; \
          build scripts and macros of what it depends on\n\
-         Read them, then run `agenthost trust a` if they may run."
+         Read them, then trust a if they may run."
     );
     accept(&scratch.env(), Path::new(".")).unwrap();
     assert_eq!(may("project/a"), Ok(()), "the project's folder is that of its crates");

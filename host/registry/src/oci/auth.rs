@@ -9,60 +9,13 @@
 //! helper for all hosts, or an entry in the file. This module never writes to it. No error and no debug output contains
 //! a secret.
 
-use secrecy::{ExposeSecret as _, SecretString};
-
+pub use super::credentials::{Credentials, PASSWORD, REGISTRY, TOKEN, USERNAME};
+use super::credentials::{Secret, sensitive};
 use super::docker;
-use super::login::sensitive;
+use crate::error::CredentialsError;
 use agenthost_config::Env;
-use agenthost_core::error::{Error, Result};
-
-/// The variable with the host that the variables below are for.
-pub const REGISTRY: &str = "AGENTHOST_REGISTRY";
-/// The variable with the user name.
-pub const USERNAME: &str = "AGENTHOST_REGISTRY_USERNAME";
-/// The variable with the user's password.
-pub const PASSWORD: &str = "AGENTHOST_REGISTRY_PASSWORD";
-/// The variable with a bearer token, which replaces user name and password.
-pub const TOKEN: &str = "AGENTHOST_REGISTRY_TOKEN";
-
-/// A secret to log in with.
-#[derive(Debug, Clone)]
-pub(super) enum Secret {
-    /// A user name and a password.
-    Password { user: String, password: SecretString },
-    /// An identity token, which a token server accepts in place of a password.
-    Identity(SecretString),
-    /// A bearer token, which the registry itself accepts.
-    Token(SecretString),
-}
-
-/// The credentials for one registry, sent only if it requires a login.
-#[derive(Debug, Clone, Default)]
-pub struct Credentials {
-    known: Option<(Secret, String)>,
-}
 
 impl Credentials {
-    /// Returns no credentials, for public content.
-    ///
-    /// ```
-    /// use agenthost_registry::Source as _;
-    /// use agenthost_registry::oci::{Credentials, Oci};
-    ///
-    /// let oci = Oci::new("registry.example", "plugins/acme/competitor", Credentials::anonymous())?;
-    /// assert_eq!(oci.place(), "registry.example/plugins/acme/competitor");
-    /// # Ok::<(), agenthost_core::error::Error>(())
-    /// ```
-    pub fn anonymous() -> Self {
-        Self::default()
-    }
-
-    pub(super) fn new(secret: Secret, source: impl Into<String>) -> Self {
-        Self {
-            known: Some((secret, source.into())),
-        }
-    }
-
     /// Finds the credentials for `host`, such as `registry.example` or `127.0.0.1:5000`. May run one of docker's
     /// credential helpers, for at most 10 s.
     ///
@@ -92,32 +45,15 @@ impl Credentials {
     ///
     /// [`Config`](agenthost_core::error::ErrorClass::Config) if the variables or docker's configuration are invalid, or
     /// if a helper fails.
-    pub async fn find(env: &Env, host: &str) -> Result<Self> {
+    pub async fn find(env: &Env, host: &str) -> Result<Self, CredentialsError> {
         if let Some(found) = from_variables(env, host)? {
             return Ok(found);
         }
         docker::find(env, host).await
     }
-
-    pub(super) fn secret(&self) -> Option<&Secret> {
-        self.known.as_ref().map(|(secret, _)| secret)
-    }
-
-    /// Returns a description of where the credentials come from.
-    pub(super) fn source(&self) -> Option<&str> {
-        self.known.as_ref().map(|(_, source)| source.as_str())
-    }
-
-    /// Returns the header with a token that the registry itself accepts.
-    pub(super) fn token(&self) -> Option<reqwest::header::HeaderValue> {
-        match self.secret()? {
-            Secret::Token(token) => sensitive(&format!("Bearer {}", token.expose_secret())),
-            _ => None,
-        }
-    }
 }
 
-fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
+fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>, CredentialsError> {
     let (user, password, token) = (env.var(USERNAME), env.var(PASSWORD), env.var(TOKEN));
     let Some(registry) = env.var(REGISTRY) else {
         return match [(USERNAME, user), (PASSWORD, password), (TOKEN, token)]
@@ -125,12 +61,10 @@ fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
             .find(|(_, value)| value.is_some())
         {
             None => Ok(None),
-            Some((name, _)) => Err(Error::config(format!(
-                "{name} is set, and {REGISTRY} does not say for which registry"
-            ))
-            .with_hint(format!(
-                "Set {REGISTRY} to the host that may have it, such as {REGISTRY}={host}."
-            ))),
+            Some((variable, _)) => Err(CredentialsError::NoRegistry {
+                variable,
+                host: host.to_owned(),
+            }),
         };
     };
     if !registry.eq_ignore_ascii_case(host) {
@@ -140,10 +74,7 @@ fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
         (None, None, None) => return Ok(None),
         (None, None, Some(token)) => {
             if sensitive(token).is_none() {
-                return Err(
-                    Error::config(format!("{TOKEN} has characters that no header can carry"))
-                        .with_hint("A line break at its end is a usual cause."),
-                );
+                return Err(CredentialsError::Token);
             }
             Secret::Token(token.to_owned().into())
         }
@@ -151,16 +82,8 @@ fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
             user: user.to_owned(),
             password: password.to_owned().into(),
         },
-        (_, _, Some(_)) => {
-            return Err(Error::config(format!("{TOKEN} is set, and a name or password, too"))
-                .with_hint(format!("Set {USERNAME} and {PASSWORD}, or {TOKEN}.")));
-        }
-        _ => {
-            return Err(
-                Error::config(format!("of {USERNAME} and {PASSWORD}, one is set and the other is not"))
-                    .with_hint("Set both."),
-            );
-        }
+        (_, _, Some(_)) => return Err(CredentialsError::TokenAndPassword),
+        _ => return Err(CredentialsError::HalfPassword),
     };
     Ok(Some(Credentials::new(secret, "the environment")))
 }
@@ -168,7 +91,7 @@ fn from_variables(env: &Env, host: &str) -> Result<Option<Credentials>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agenthost_core::error::ErrorClass;
+    use agenthost_core::error::{Classify as _, ErrorClass};
 
     pub(super) fn env(vars: &[(&str, &str)]) -> Env {
         let vars = vars
@@ -209,7 +132,7 @@ mod tests {
         ] {
             let error = from_variables(&env(vars), "r.example").unwrap_err();
             assert_eq!(error.class(), ErrorClass::Config);
-            let text = format!("{error:?}");
+            let text = format!("{error:?} {error}");
             assert!(
                 text.contains("AGENTHOST_REGISTRY") && !text.contains("s3cret"),
                 "{text}"

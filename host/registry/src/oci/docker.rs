@@ -14,9 +14,9 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
-use super::auth::{Credentials, PASSWORD, Secret, TOKEN, USERNAME};
+use super::credentials::{Credentials, PASSWORD, Secret, TOKEN, USERNAME};
+use crate::error::CredentialsError;
 use agenthost_config::Env;
-use agenthost_core::error::{Error, Result};
 
 const MAX_FILE: u64 = 1 << 20;
 const MAX_ANSWER: u64 = 64 << 10;
@@ -54,7 +54,7 @@ struct HelperOutput {
 }
 
 /// Returns docker's credentials for `host`; anonymous ones if docker has no configuration or no entry.
-pub(super) async fn find(env: &Env, host: &str) -> Result<Credentials> {
+pub(super) async fn find(env: &Env, host: &str) -> Result<Credentials, CredentialsError> {
     let dir = match env.var("DOCKER_CONFIG") {
         Some(dir) => env.cwd().join(dir),
         None => match env.home() {
@@ -77,38 +77,37 @@ pub(super) async fn find(env: &Env, host: &str) -> Result<Credentials> {
     match entry.map(|(_, entry)| secret_of(entry)) {
         None | Some(Ok(None)) => Ok(Credentials::anonymous()),
         Some(Ok(Some(secret))) => Ok(Credentials::new(secret, path.display().to_string())),
-        Some(Err(why)) => Err(Error::config(format!("the entry for {host} {why}"))
-            .at(&path)
-            .with_hint(format!("Log in again with `docker login {host}`."))),
+        Some(Err(problem)) => Err(CredentialsError::Entry {
+            path,
+            host: host.to_owned(),
+            problem,
+        }),
     }
 }
 
-async fn read(path: &Path) -> Result<Option<Config>> {
-    let failed = |why: &str| {
-        Error::config(why)
-            .at(path)
-            .with_hint("Mend the file, or log in again with `docker login`.")
+async fn read(path: &Path) -> Result<Option<Config>, CredentialsError> {
+    let failed = |source| CredentialsError::Read {
+        path: path.to_owned(),
+        source,
     };
     let file = match tokio::fs::File::open(path).await {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(&error.to_string())),
+        Err(error) => return Err(failed(error)),
     };
     let mut text = Vec::new();
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut text)
-        .await
-        .map_err(|error| failed(&error.to_string()))?;
+    file.take(MAX_FILE + 1).read_to_end(&mut text).await.map_err(failed)?;
     if text.len() as u64 > MAX_FILE {
-        return Err(failed("larger than 1 MiB"));
+        return Err(CredentialsError::TooLarge {
+            path: path.to_owned(),
+            limit: MAX_FILE,
+        });
     }
     // The parser's message is not repeated, because it may contain a secret.
-    let config = serde_json::from_slice(&text).map_err(|error| {
-        failed(&format!(
-            "line {}, column {}: not docker's configuration",
-            error.line(),
-            error.column()
-        ))
+    let config = serde_json::from_slice(&text).map_err(|error| CredentialsError::Syntax {
+        path: path.to_owned(),
+        line: error.line(),
+        column: error.column(),
     })?;
     Ok(Some(config))
 }
@@ -136,8 +135,8 @@ fn secret_of(entry: AuthEntry) -> Result<Option<Secret>, &'static str> {
     } else {
         let bytes = base64::engine::general_purpose::STANDARD
             .decode(entry.auth.trim())
-            .map_err(|_| "is no base64")?;
-        let text = String::from_utf8(bytes).map_err(|_| "is no text")?;
+            .map_err(|_| "is not base64")?;
+        let text = String::from_utf8(bytes).map_err(|_| "is not text")?;
         let (user, password) = text.split_once(':').ok_or("has no colon between name and password")?;
         (user.to_owned(), password.trim_end_matches('\0').to_owned())
     };
@@ -148,17 +147,16 @@ fn secret_of(entry: AuthEntry) -> Result<Option<Secret>, &'static str> {
 }
 
 /// Runs a helper; `None` if it does not know the host.
-async fn ask(env: &Env, name: &str, host: &str, path: &Path) -> Result<Option<Credentials>> {
+async fn ask(env: &Env, name: &str, host: &str, path: &Path) -> Result<Option<Credentials>, CredentialsError> {
     let program = format!("docker-credential-{name}");
-    let failed = |why: String| {
-        Error::config(format!("{program}, which {} names, {why}", path.display())).with_hint(format!(
-            "Mend the helper, or set {} and its companions, which come first.",
-            super::auth::REGISTRY
-        ))
+    let failed = |problem: String| CredentialsError::Helper {
+        program: program.clone(),
+        path: path.to_owned(),
+        problem,
     };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if !name.bytes().all(plain) {
-        return Err(Error::config("a credential helper's name is no program's name").at(path));
+        return Err(CredentialsError::HelperName { path: path.to_owned() });
     }
     let hub = is_for(HUB, host);
     let key = if hub { HUB } else { host };
@@ -234,7 +232,7 @@ mod tests {
     use secrecy::ExposeSecret as _;
 
     use super::*;
-    use agenthost_core::error::ErrorClass;
+    use agenthost_core::error::{Classify as _, ErrorClass};
 
     /// A docker configuration and optionally a helper `docker-credential-test`.
     fn docker(config: &str, helper: Option<&str>) -> (tempfile::TempDir, Env) {
@@ -352,7 +350,7 @@ mod tests {
                 .await
                 .unwrap_err()
                 .to_string()
-                .contains("no program's name")
+                .contains("not the name of a program")
         );
     }
 }

@@ -11,8 +11,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{MAX_SIGNATURE_BYTES, Name, Publication};
-use agenthost_core::error::{Error, Result};
+use crate::error::{ManifestProblem, OciRequestError};
+use crate::reference::Name;
+use crate::signature::MAX_SIGNATURE_BYTES;
+use crate::source::Publication;
 use agenthost_plugin::{Digest, MAX_PLUGIN_BYTES, Plugin};
 
 /// The maximum size of a manifest or index in bytes: the size that the distribution specification requires registries
@@ -106,102 +108,87 @@ impl Package {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Manifest> {
-    let kind: Kind =
-        serde_json::from_slice(bytes).map_err(|error| Error::plugin(format!("a broken manifest: {error}")))?;
+fn broken(error: serde_json::Error) -> ManifestProblem {
+    ManifestProblem::Broken(error.to_string())
+}
+
+fn parse(bytes: &[u8]) -> Result<Manifest, ManifestProblem> {
+    let kind: Kind = serde_json::from_slice(bytes).map_err(broken)?;
     let media_type = kind.media_type.as_deref();
     if kind.manifests.is_some() || media_type.is_some_and(|kind| kind.contains("index") || kind.contains(".list.")) {
-        return Err(
-            Error::plugin("an index of several images, and a plugin is one manifest").with_hint(
-                "It was pushed as an image for several platforms; ask its publisher for the plugin's own tag or digest.",
-            ),
-        );
+        return Err(ManifestProblem::Index);
     }
     if kind.old.is_some() {
-        return Err(Error::plugin("a manifest of the first form, which no plugin has"));
+        return Err(ManifestProblem::Format(1));
     }
-    let manifest: Manifest =
-        serde_json::from_slice(bytes).map_err(|error| Error::plugin(format!("a broken manifest: {error}")))?;
+    let manifest: Manifest = serde_json::from_slice(bytes).map_err(broken)?;
     if manifest.schema_version != 2 {
-        let version = manifest.schema_version;
-        return Err(Error::plugin(format!(
-            "a manifest of form {version}, which no plugin has"
-        )));
+        return Err(ManifestProblem::Format(manifest.schema_version));
     }
     Ok(manifest)
 }
 
 /// Returns the digest and size of the component that a manifest names.
-pub(super) fn component(manifest: &[u8]) -> Result<(Digest, u64)> {
+pub(super) fn component(manifest: &[u8]) -> Result<(Digest, u64), ManifestProblem> {
     let manifest = parse(manifest)?;
-    let hint = "Is it a plugin? Plugins are pushed with `agenthost push`, or as components with `wkg`.";
     let layer = match manifest.layers.as_slice() {
         [layer] => layer,
-        layers => {
-            return Err(
-                Error::plugin(format!("a manifest with {} layers, and a plugin has one", layers.len())).with_hint(hint),
-            );
-        }
+        layers => return Err(ManifestProblem::Layers(layers.len())),
     };
-    for (what, found, wanted) in [
+    for (part, found, wanted) in [
         ("layer", &layer.media_type, WASM),
         ("config", &manifest.config.media_type, WASM_CONFIG),
     ] {
         if found != wanted {
-            let found: String = found.chars().take(100).collect();
-            return Err(Error::plugin(format!(
-                "a {what} of type `{}`, and a plugin's is {wanted}",
-                found.escape_debug()
-            ))
-            .with_hint(hint));
+            return Err(ManifestProblem::MediaType {
+                part,
+                found: found.chars().take(100).collect(),
+                wanted,
+            });
         }
     }
     let digest = digest(&layer.digest)?;
     if layer.size > MAX_PLUGIN_BYTES {
-        let (size, limit) = (layer.size >> 20, MAX_PLUGIN_BYTES >> 20);
-        return Err(Error::denied(format!(
-            "{size} MiB are announced, and a plugin has at most {limit} MiB"
-        ))
-        .with_hint("Ask the publisher for a smaller build."));
+        return Err(ManifestProblem::TooLarge {
+            size: layer.size,
+            limit: MAX_PLUGIN_BYTES,
+        });
     }
     Ok((digest, layer.size))
 }
 
 /// Parses a digest as a registry writes it; other algorithms than SHA-256 are refused.
-pub(super) fn digest(text: &str) -> Result<Digest> {
-    text.parse().map_err(|_| {
-        let text: String = text.chars().take(100).collect();
-        Error::plugin(format!("a digest `{}`, and only sha256 is known", text.escape_debug()))
-            .with_hint("Ask its publisher to push it with sha256 digests, as all common tools do.")
-    })
+pub(super) fn digest(text: &str) -> Result<Digest, ManifestProblem> {
+    text.parse()
+        .map_err(|_| ManifestProblem::Digest(text.chars().take(100).collect()))
 }
 
 /// Returns the digest and size of the blob of a signature's manifest, which must belong to `subject`.
-pub(super) fn signature(manifest: &[u8], subject: &Digest) -> Result<(Digest, u64)> {
+pub(super) fn signature(manifest: &[u8], subject: &Digest) -> Result<(Digest, u64), ManifestProblem> {
     let manifest = parse(manifest)?;
     let kind = manifest.artifact_type.as_deref().unwrap_or(&manifest.config.media_type);
     if kind != SIGNATURE {
-        return Err(Error::denied("what is listed as a signature does not call itself one"));
+        return Err(ManifestProblem::NotSignature);
     }
     let about = manifest.subject.map(|subject| subject.digest);
     if about != Some(subject.to_string()) {
-        return Err(Error::denied("what is listed as a signature is about something else"));
+        return Err(ManifestProblem::OtherSubject);
     }
     let layer = match manifest.layers.as_slice() {
         [layer] if layer.media_type == SIGNATURE_LAYER => layer,
-        _ => return Err(Error::denied("a signature has another form than one minisign file")),
+        _ => return Err(ManifestProblem::SignatureForm),
     };
     if layer.size > MAX_SIGNATURE_BYTES {
-        let size = layer.size;
-        return Err(Error::denied(format!(
-            "a signature of {size} bytes is announced, and one has at most {MAX_SIGNATURE_BYTES}"
-        )));
+        return Err(ManifestProblem::SignatureTooLarge {
+            size: layer.size,
+            limit: MAX_SIGNATURE_BYTES,
+        });
     }
     Ok((digest(&layer.digest)?, layer.size))
 }
 
 /// Returns the package to push for a plugin.
-pub(super) fn plugin_package(publication: &Publication<'_>) -> Result<Package> {
+pub(super) fn plugin_package(publication: &Publication<'_>) -> Result<Package, OciRequestError> {
     let component = Bytes::copy_from_slice(publication.bytes);
     let mut layer = Descriptor::of(WASM, &component);
     // General clients use this file name, and some refuse a layer without one.
@@ -228,12 +215,11 @@ pub(super) fn plugin_package(publication: &Publication<'_>) -> Result<Package> {
     };
     let manifest = written(&manifest)?;
     if manifest.len() as u64 > MAX_MANIFEST_BYTES {
-        return Err(Error::plugin(format!(
-            "{}: its description makes a manifest of {} bytes, and registries take {MAX_MANIFEST_BYTES}",
-            publication.name,
-            manifest.len()
-        ))
-        .with_hint("Shorten the description in its Cargo.toml."));
+        return Err(OciRequestError::LongDescription {
+            name: publication.name.to_string(),
+            size: manifest.len(),
+            limit: MAX_MANIFEST_BYTES,
+        });
     }
     Ok(Package {
         blobs: vec![component, config],
@@ -242,7 +228,7 @@ pub(super) fn plugin_package(publication: &Publication<'_>) -> Result<Package> {
 }
 
 /// Returns the package to push for a signature.
-pub(super) fn signature_package(text: &str, subject: &Descriptor) -> Result<Package> {
+pub(super) fn signature_package(text: &str, subject: &Descriptor) -> Result<Package, OciRequestError> {
     let text = Bytes::copy_from_slice(text.as_bytes());
     let manifest = Manifest {
         schema_version: 2,
@@ -259,8 +245,8 @@ pub(super) fn signature_package(text: &str, subject: &Descriptor) -> Result<Pack
     })
 }
 
-pub(super) fn written(value: &impl Serialize) -> Result<Bytes> {
-    let text = serde_json::to_vec(value).map_err(|error| Error::host(error.to_string()))?;
+pub(super) fn written(value: &impl Serialize) -> Result<Bytes, OciRequestError> {
+    let text = serde_json::to_vec(value).map_err(OciRequestError::Write)?;
     Ok(text.into())
 }
 

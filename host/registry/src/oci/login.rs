@@ -11,9 +11,9 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use url::form_urlencoded;
 
-use super::auth::Secret;
-use super::wire::Wire;
-use agenthost_core::error::Result;
+use super::credentials::{Credentials, Secret, sensitive};
+use super::http::Http;
+use crate::error::{OciError, OciProblem};
 
 /// The maximum size of a token server's response, in bytes.
 const MAX_TOKEN_ANSWER: u64 = 64 << 10;
@@ -74,17 +74,22 @@ fn challenge(text: &str) -> Option<Challenge> {
 }
 
 /// Answers one of the challenges; `None` if no credentials fit any of them.
-pub(super) async fn log_in(wire: &Wire, challenges: &[Challenge], push: bool) -> Result<Option<Granted>> {
+pub(super) async fn log_in(
+    http: &Http,
+    credentials: &Credentials,
+    challenges: &[Challenge],
+    push: bool,
+) -> Result<Option<Granted>, OciError> {
     for challenge in challenges {
-        match (challenge, wire.credentials.secret()) {
+        match (challenge, credentials.secret()) {
             (Challenge::Basic, Some(Secret::Password { user, password })) => {
                 let header = basic(user, password);
                 return Ok(header.map(|header| Granted { header, push: true }));
             }
             // A configured token was already sent to the registry, and must not be sent to any other server.
             (Challenge::Bearer { .. }, Some(Secret::Token(_))) | (Challenge::Basic, _) => {}
-            (Challenge::Bearer { realm, service }, secret) => {
-                let header = token(wire, realm, service.as_deref(), secret, push).await?;
+            (Challenge::Bearer { realm, service }, _) => {
+                let header = token(http, credentials, realm, service.as_deref(), push).await?;
                 return Ok(Some(Granted { header, push }));
             }
         }
@@ -99,23 +104,17 @@ fn basic(user: &str, password: &SecretString) -> Option<HeaderValue> {
     sensitive(&format!("Basic {text}"))
 }
 
-/// Returns a header value that nothing prints.
-pub(super) fn sensitive(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
 async fn token(
-    wire: &Wire,
+    http: &Http,
+    credentials: &Credentials,
     realm: &str,
     service: Option<&str>,
-    secret: Option<&Secret>,
     push: bool,
-) -> Result<HeaderValue> {
-    let mut url = wire.follow(&wire.base, realm)?;
+) -> Result<HeaderValue, OciError> {
+    let secret = credentials.secret();
+    let mut url = http.follow(&http.base, realm)?;
     let actions = if push { "pull,push" } else { "pull" };
-    let scope = format!("repository:{}:{actions}", wire.repository);
+    let scope = format!("repository:{}:{actions}", http.repository);
     let mut request = match secret {
         Some(Secret::Identity(identity)) => {
             let mut form = form_urlencoded::Serializer::new(String::new());
@@ -126,7 +125,7 @@ async fn token(
             if let Some(service) = service {
                 form.append_pair("service", service);
             }
-            wire.client
+            http.client
                 .post(url)
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form.finish())
@@ -136,26 +135,27 @@ async fn token(
             if let Some(service) = service {
                 url.query_pairs_mut().append_pair("service", service);
             }
-            wire.client.get(url)
+            http.client.get(url)
         }
     };
     if let Some(Secret::Password { user, password }) = secret {
-        let header = basic(user, password).ok_or_else(|| wire.no_login("the password cannot be sent"))?;
+        let header = basic(user, password)
+            .ok_or_else(|| http.no_login(credentials, "the password cannot be sent".to_owned()))?;
         request = request.header(AUTHORIZATION, header);
     }
-    let response = timeout(wire.bounds.silence, request.send())
+    let response = timeout(http.bounds.silence, request.send())
         .await
-        .map_err(|_| wire.slow(wire.bounds.silence))?
-        .map_err(|error| wire.broken(&error))?;
+        .map_err(|_| http.slow(http.bounds.silence))?
+        .map_err(|error| http.broken(&error))?;
     let status = response.status();
     if matches!(status.as_u16(), 400 | 401 | 403) {
-        return Err(wire.no_login(&format!("its token server answers {status}")));
+        return Err(http.no_login(credentials, format!("its token server answers {status}")));
     }
     if !status.is_success() {
-        return Err(wire.wrong(&format!("the registry's token server answers {status}")));
+        return Err(http.error(OciProblem::TokenStatus { status }));
     }
-    let body = wire.read(response, MAX_TOKEN_ANSWER, "the token").await?;
-    let nonsense = || wire.wrong("the registry's token server gives no token");
+    let body = http.read(response, MAX_TOKEN_ANSWER, "the token").await?;
+    let nonsense = || http.error(OciProblem::NoToken);
     let answer: TokenResponse = serde_json::from_slice(&body).map_err(|_| nonsense())?;
     let token = answer.token.or(answer.access_token).ok_or_else(nonsense)?;
     sensitive(&format!("Bearer {token}")).ok_or_else(nonsense)

@@ -11,13 +11,14 @@ use reqwest::{Method, StatusCode};
 use super::layout::{self, Descriptor};
 use super::wire::Call;
 use super::{Oci, is_tag};
-use crate::reference::tag_of;
-use crate::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES, Publication, Published, Release, Source as _, Tag};
-use agenthost_core::error::{Error, Result};
+use crate::error::{OciError, OciProblem, OciRequestError, RegistryError};
+use crate::reference::{Tag, tag_of};
+use crate::signature::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES};
+use crate::source::{Publication, Published, Release, Source as _};
 use agenthost_plugin::{Digest, MAX_PLUGIN_BYTES};
 
 impl Oci {
-    pub(super) async fn push(&self, publication: Publication<'_>) -> Result<Published> {
+    pub(super) async fn push(&self, publication: Publication<'_>) -> Result<Published, RegistryError> {
         check(&publication)?;
         let tag = Tag::Version(publication.version.clone());
         if let Some((release, size)) = self.look_up(&tag).await? {
@@ -48,21 +49,18 @@ impl Oci {
     }
 
     /// Checks that the release under this version has the bytes to be published.
-    fn same(&self, publication: &Publication<'_>, there: &Release) -> Result<()> {
+    fn same(&self, publication: &Publication<'_>, there: &Release) -> Result<(), OciError> {
         if there.digest == publication.plugin.digest {
             return Ok(());
         }
-        Err(Error::denied(format!(
-            "{}:{}: that version is published already, with other bytes: {}",
-            self.place(),
-            tag_of(publication.version),
-            there.digest
-        ))
-        .with_hint("A version is published once. Give this build a new version in its Cargo.toml."))
+        Err(OciError {
+            at: format!("{}:{}", self.place(), tag_of(publication.version)),
+            problem: OciProblem::Published { digest: there.digest },
+        })
     }
 
     /// Attaches the signatures that are not attached yet.
-    async fn sign(&self, subject: &Descriptor, manifest: &Digest, signatures: &[String]) -> Result<()> {
+    async fn sign(&self, subject: &Descriptor, manifest: &Digest, signatures: &[String]) -> Result<(), RegistryError> {
         if signatures.is_empty() {
             return Ok(());
         }
@@ -72,11 +70,8 @@ impl Oci {
                 continue;
             }
             if there.len() >= MAX_SIGNATURES {
-                return Err(Error::denied(format!(
-                    "{}: the release has {MAX_SIGNATURES} signatures, and no more are read",
-                    self.place()
-                ))
-                .with_hint("Remove signatures that are not needed from the registry."));
+                let limit = MAX_SIGNATURES;
+                return Err(self.wire.http.error(OciProblem::TooManySignatures { limit }).into());
             }
             self.attach(text, subject).await?;
             there.push(text.clone());
@@ -85,24 +80,24 @@ impl Oci {
     }
 
     /// Uploads a blob unless it is already there.
-    pub(super) async fn push_blob(&self, bytes: &Bytes) -> Result<()> {
+    pub(super) async fn push_blob(&self, bytes: &Bytes) -> Result<(), RegistryError> {
         let wire = &self.wire;
         let digest = Digest::of(bytes);
-        let head = Call::new(Method::HEAD, wire.url(&format!("blobs/{digest}"))).push();
+        let head = Call::new(Method::HEAD, wire.http.url(&format!("blobs/{digest}"))).push();
         let response = wire.send(&head).await?;
         match response.status() {
             StatusCode::OK => return Ok(()),
             StatusCode::NOT_FOUND => {}
-            _ => return Err(wire.refused(response, "a blob").await),
+            _ => return Err(wire.refused(response, "a blob").await.into()),
         }
-        let begin = Call::new(Method::POST, wire.url("blobs/uploads/")).push();
+        let begin = Call::new(Method::POST, wire.http.url("blobs/uploads/")).push();
         let response = wire.send(&begin).await?;
         if response.status() != StatusCode::ACCEPTED {
-            return Err(wire.refused(response, "room for a blob").await);
+            return Err(wire.refused(response, "room for a blob").await.into());
         }
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let location = location.ok_or_else(|| wire.nonsense("no place to send a blob to"))?;
-        let mut url = wire.follow(&wire.base, location)?;
+        let location = location.ok_or_else(|| wire.http.nonsense("no place to send a blob to"))?;
+        let mut url = wire.http.follow(&wire.http.base, location)?;
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
         let put = Call::new(Method::PUT, url)
             .push()
@@ -110,36 +105,36 @@ impl Oci {
         let response = wire.send(&put).await?;
         match response.status() {
             StatusCode::CREATED => Ok(()),
-            StatusCode::PAYLOAD_TOO_LARGE => Err(wire
-                .wrong(&format!("the registry does not take {} bytes", bytes.len()))
-                .with_hint("Ask its operator for a higher limit; a proxy in front of it is a usual cause.")),
-            _ => Err(wire.refused(response, "room for a blob").await),
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                let bytes = bytes.len();
+                Err(wire.http.error(OciProblem::BlobTooLarge { bytes }).into())
+            }
+            _ => Err(wire.refused(response, "room for a blob").await.into()),
         }
     }
 }
 
-fn check(publication: &Publication<'_>) -> Result<()> {
-    let name = publication.name;
+fn check(publication: &Publication<'_>) -> Result<(), OciRequestError> {
+    let name = publication.name.to_string();
     if Digest::of(publication.bytes) != publication.plugin.digest {
-        return Err(Error::usage(format!("{name}: the bytes are not the plugin's")));
+        return Err(OciRequestError::OtherBytes { name });
     }
     if publication.bytes.len() as u64 > MAX_PLUGIN_BYTES {
-        return Err(Error::plugin(format!(
-            "{name}: larger than {} MiB, and a plugin has at most that",
-            MAX_PLUGIN_BYTES >> 20
-        )));
+        return Err(OciRequestError::TooLarge {
+            name,
+            limit: MAX_PLUGIN_BYTES,
+        });
     }
     if !is_tag(&tag_of(publication.version)) {
-        return Err(Error::plugin(format!(
-            "{name}: its version has more than 128 characters, which no tag has"
-        ))
-        .with_hint("Give it a shorter version."));
+        return Err(OciRequestError::LongVersion { name });
     }
     let long = |text: &String| text.is_empty() || text.len() as u64 > MAX_SIGNATURE_BYTES;
     if publication.signatures.len() > MAX_SIGNATURES || publication.signatures.iter().any(long) {
-        return Err(Error::usage(format!(
-            "{name}: at most {MAX_SIGNATURES} signatures of at most {MAX_SIGNATURE_BYTES} bytes can be attached"
-        )));
+        return Err(OciRequestError::Signatures {
+            name,
+            count: MAX_SIGNATURES,
+            bytes: MAX_SIGNATURE_BYTES,
+        });
     }
     Ok(())
 }

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use super::layout::{self, Descriptor, INDEX, MAX_MANIFEST_BYTES, SIGNATURE};
 use super::wire::Call;
 use super::{Found, Oci};
-use crate::{MAX_SIGNATURES, Source as _};
-use agenthost_core::error::{Error, Result};
+use crate::error::{ManifestProblem, OciError, OciProblem, RegistryError};
+use crate::signature::MAX_SIGNATURES;
+use crate::source::Source as _;
 use agenthost_plugin::Digest;
 
 /// The maximum number of times that the index is written, in case others write it at the same time.
@@ -27,8 +28,11 @@ struct Index {
 
 impl Oci {
     /// Returns the texts of a manifest's signatures, each checked against its listed digest.
-    pub(super) async fn signatures_of(&self, subject: &Digest) -> Result<Vec<String>> {
-        let context = |error: Error| error.context(&format!("{}@{subject}", self.place()));
+    pub(super) async fn signatures_of(&self, subject: &Digest) -> Result<Vec<String>, RegistryError> {
+        let context = |problem: ManifestProblem| OciError {
+            at: format!("{}@{subject}", self.place()),
+            problem: problem.into(),
+        };
         let mut texts = Vec::new();
         for listed in self.referrers(subject).await? {
             if listed.artifact_type.as_deref() != Some(SIGNATURE) {
@@ -46,30 +50,34 @@ impl Oci {
             };
             let (blob, size) = layout::signature(&found.bytes, subject).map_err(context)?;
             let bytes = self.blob(&blob, size).await?;
-            let text =
-                String::from_utf8(bytes.into()).map_err(|_| context(Error::denied("a signature is not text")))?;
+            let text = String::from_utf8(bytes.into()).map_err(|_| context(ManifestProblem::SignatureNotText))?;
             texts.push(text);
         }
         Ok(texts)
     }
 
     /// Returns a small blob, checked.
-    async fn blob(&self, digest: &Digest, size: u64) -> Result<Bytes> {
+    async fn blob(&self, digest: &Digest, size: u64) -> Result<Bytes, RegistryError> {
         let wire = &self.wire;
-        let response = wire.send(&Call::get(wire.url(&format!("blobs/{digest}")))).await?;
+        let response = wire.send(&Call::get(wire.http.url(&format!("blobs/{digest}")))).await?;
         if response.status() != reqwest::StatusCode::OK {
-            return Err(wire.refused(response, &format!("blob {digest}")).await);
+            return Err(wire.refused(response, &format!("blob {digest}")).await.into());
         }
-        let bytes = wire.read(response, size, "a signature").await?;
+        let bytes = wire.http.read(response, size, "a signature").await?;
         match Digest::of(&bytes) == *digest {
             true => Ok(bytes),
-            false => Err(Error::denied(format!("{}: what came is not {digest}", self.place()))
-                .with_hint("The registry gave other bytes than it announced; nothing was kept.")),
+            false => Err(wire
+                .http
+                .error(OciProblem::WrongDigest {
+                    what: "blob",
+                    wanted: *digest,
+                })
+                .into()),
         }
     }
 
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        let mut url = self.wire.url(&format!("referrers/{subject}"));
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, RegistryError> {
+        let mut url = self.wire.http.url(&format!("referrers/{subject}"));
         url.query_pairs_mut().append_pair("artifactType", SIGNATURE);
         // A registry without support for referrers may answer 404 with any body, including a web page.
         if let Ok(pages) = self.pages::<Index>(url, "list of referrers").await? {
@@ -79,20 +87,18 @@ impl Oci {
             return Ok(Vec::new());
         };
         let index: Index = serde_json::from_slice(&found.bytes).map_err(|_| self.no_index(subject))?;
-        index.manifests.ok_or_else(|| self.no_index(subject))
+        Ok(index.manifests.ok_or_else(|| self.no_index(subject))?)
     }
 
-    fn no_index(&self, subject: &Digest) -> Error {
-        let tag = fallback_tag(subject);
-        Error::denied(format!(
-            "{}:{tag}: not an index, and signatures are listed there",
-            self.place()
-        ))
-        .with_hint("Somebody pushed something else under that tag; remove it from the registry.")
+    fn no_index(&self, subject: &Digest) -> OciError {
+        OciError {
+            at: format!("{}:{}", self.place(), fallback_tag(subject)),
+            problem: OciProblem::NotIndex,
+        }
     }
 
     /// Attaches a signature to the manifest `subject`.
-    pub(super) async fn attach(&self, text: &str, subject: &Descriptor) -> Result<()> {
+    pub(super) async fn attach(&self, text: &str, subject: &Descriptor) -> Result<(), RegistryError> {
         let package = layout::signature_package(text, subject)?;
         for blob in &package.blobs {
             self.push_blob(blob).await?;
@@ -105,12 +111,12 @@ impl Oci {
         if answer.contains_key("oci-subject") {
             return Ok(());
         }
-        let about = layout::digest(&subject.digest)?;
+        let about = layout::digest(&subject.digest).map_err(|problem| self.wire.http.error(problem.into()))?;
         self.list(&about, &descriptor).await
     }
 
     /// Adds a signature to the index that replaces the registry's list.
-    async fn list(&self, subject: &Digest, signature: &Descriptor) -> Result<()> {
+    async fn list(&self, subject: &Digest, signature: &Descriptor) -> Result<(), RegistryError> {
         let tag = fallback_tag(subject);
         for _ in 0..MAX_WRITES {
             let Some(index) = self.extended(subject, signature, self.manifest(&tag, None).await?)? else {
@@ -120,15 +126,17 @@ impl Oci {
         }
         match self.extended(subject, signature, self.manifest(&tag, None).await?)? {
             None => Ok(()),
-            Some(_) => Err(self
-                .wire
-                .wrong(&format!("the list of signatures {tag} does not keep what is written"))
-                .with_hint("Somebody else may be publishing at the same time; try again.")),
+            Some(_) => Err(self.wire.http.error(OciProblem::IndexNotKept { tag }).into()),
         }
     }
 
     /// Returns the index with the signature and all earlier entries; `None` if the signature is already in it.
-    fn extended(&self, subject: &Digest, signature: &Descriptor, old: Option<Found>) -> Result<Option<Bytes>> {
+    fn extended(
+        &self,
+        subject: &Digest,
+        signature: &Descriptor,
+        old: Option<Found>,
+    ) -> Result<Option<Bytes>, RegistryError> {
         let mut index = match old {
             None => json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}),
             Some(old) => serde_json::from_slice(&old.bytes).map_err(|_| self.no_index(subject))?,
@@ -147,7 +155,7 @@ impl Oci {
         }));
         let bytes = layout::written(&index)?;
         if bytes.len() as u64 > MAX_MANIFEST_BYTES {
-            return Err(self.wire.wrong("the list of signatures has no room for another"));
+            return Err(self.wire.http.error(OciProblem::IndexFull).into());
         }
         Ok(Some(bytes))
     }
@@ -158,13 +166,13 @@ impl Oci {
         reference: &str,
         media_type: &'static str,
         bytes: Bytes,
-    ) -> Result<reqwest::header::HeaderMap> {
-        let url = self.wire.url(&format!("manifests/{reference}"));
+    ) -> Result<reqwest::header::HeaderMap, RegistryError> {
+        let url = self.wire.http.url(&format!("manifests/{reference}"));
         let call = Call::new(Method::PUT, url).push().body(media_type, bytes);
         let mut response = self.wire.send(&call).await?;
         match response.status().is_success() {
             true => Ok(std::mem::take(response.headers_mut())),
-            false => Err(self.wire.refused(response, "room for a manifest").await),
+            false => Err(self.wire.refused(response, "room for a manifest").await.into()),
         }
     }
 }

@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use wit_parser::Resolve;
 
 use self::server::{Reply, Request, Server};
-use super::wire::Bounds;
+use super::http::Bounds;
 use super::{Credentials, Oci};
 use crate::Release;
-use agenthost_core::error::{Error, ErrorClass};
+use crate::error::RegistryError;
+use agenthost_core::error::{Classify, ErrorClass, with_causes};
 use agenthost_plugin::{Digest, Import, Interface, Manifest, Plugin, PluginId};
 
 const REPOSITORY: &str = "plugins/acme/competitor";
@@ -109,8 +110,9 @@ fn plugin(bytes: &[u8]) -> Plugin {
 
 /// Asserts an error's class, that its text contains all of `parts`, and that it has a hint.
 #[track_caller]
-fn assert_error(error: &Error, class: ErrorClass, parts: &[&str]) {
-    let text = format!("{error} / {}", error.hint().unwrap_or("(nothing)"));
+fn assert_error(error: &RegistryError, class: ErrorClass, parts: &[&str]) {
+    let hint = error.hint().unwrap_or_else(|| "(nothing)".to_owned());
+    let text = format!("{} / {hint}", with_causes(error));
     assert_eq!(error.class(), class, "{text}");
     for part in parts {
         assert!(text.contains(part), "`{part}` is missing in: {text}");

@@ -7,12 +7,11 @@ use std::str::FromStr;
 
 use semver::Version;
 
-use crate::Name;
-use crate::reference::word;
+use crate::error::{PublicKeyError, ReferenceError};
+use crate::reference::{Name, word};
 use crate::signature::PublicKey;
 use agenthost_config::reader::{Section, Source, TomlEntry};
-use agenthost_config::{Env, Origin as Place};
-use agenthost_core::error::{Error, Result};
+use agenthost_config::{Env, FileError, Origin as Place};
 use agenthost_core::limits::{Limits, LimitsPatch};
 use agenthost_plugin::{Digest, Plugin};
 
@@ -114,8 +113,11 @@ impl FromStr for Denied {
             Some((name, version)) => {
                 let version = version
                     .parse()
-                    .map_err(|error| format!("`{version}` is no version: {error}"))?;
-                Ok(Self::Release(name.parse().map_err(told)?, version))
+                    .map_err(|error| format!("`{version}` is not a version: {error}"))?;
+                Ok(Self::Release(
+                    name.parse().map_err(|error: ReferenceError| error.to_string())?,
+                    version,
+                ))
             }
             None => text.parse().map(Self::Names),
         }
@@ -160,7 +162,7 @@ impl FromStr for Pattern {
             _ => match text.parse() {
                 Ok(name) => Ok(Self::Name(name)),
                 Err(_) => Err(format!(
-                    "`{}` names no plugins; write NAMESPACE:NAME, NAMESPACE:*, or *",
+                    "`{}` does not name plugins; write NAMESPACE:NAME, NAMESPACE:*, or *",
                     text.escape_debug()
                 )),
             },
@@ -178,14 +180,9 @@ impl fmt::Display for Pattern {
     }
 }
 
-fn told(error: Error) -> String {
-    error.to_string()
-}
-
 /// Reads the file at `path`.
-pub(super) fn read(env: &Env, path: PathBuf) -> Result<File> {
-    let source = Source::read(env, path, true)
-        .map_err(|error| error.with_hint("Name a policy file that exists and that this user can read."))?;
+pub(super) fn read(env: &Env, path: PathBuf) -> Result<File, FileError> {
+    let source = Source::read(env, path, true)?;
     let (table, _) = source.parse()?;
     let top = Section::top(&source, table.get_ref());
     top.only(&[
@@ -198,9 +195,10 @@ pub(super) fn read(env: &Env, path: PathBuf) -> Result<File> {
         "deny",
         "vetted",
     ])?;
-    let format = top.get("format").ok_or_else(|| {
-        let error = source.at(0).error("`format` is missing");
-        error.with_hint("Write `format = 1` at the top of the file.")
+    let format = top.get("format").ok_or_else(|| FileError::MissingKey {
+        at: source.at(0),
+        key: "format",
+        advice: "Write `format = 1` at the top of the file.",
     })?;
     format.number_as(|text| match text {
         FORMAT => Ok(()),
@@ -211,14 +209,14 @@ pub(super) fn read(env: &Env, path: PathBuf) -> Result<File> {
         bounds.push(bound(&entry, Pattern::Any)?);
     }
     for entry in entries(&top, "max-for")? {
-        let names = entry.key.parse().map_err(|why: String| entry.wrong(why))?;
+        let names = entry.key.parse().map_err(|why: String| entry.wrong_name(why))?;
         bounds.push(bound(&entry, names)?);
     }
     let path = |text: &str| env.resolve(text, source.dir());
     let vetted = top.get("vetted").map(|entry| entry.list_as(path)).transpose()?;
     Ok(File {
         shown: source.shown().to_owned(),
-        signers: entries(&top, "signers")?.iter().map(signer).collect::<Result<_>>()?,
+        signers: entries(&top, "signers")?.iter().map(signer).collect::<Result<_, _>>()?,
         bounds,
         references: rules(&top, "references")?,
         paths: rules(&top, "paths")?,
@@ -228,34 +226,36 @@ pub(super) fn read(env: &Env, path: PathBuf) -> Result<File> {
 }
 
 /// Returns the entries of the table `key`; empty if the table does not exist.
-fn entries<'a>(top: &Section<'a>, key: &str) -> Result<Vec<TomlEntry<'a>>> {
+fn entries<'a>(top: &Section<'a>, key: &str) -> Result<Vec<TomlEntry<'a>>, FileError> {
     let section = top.get(key).map(|entry| entry.section()).transpose()?;
     Ok(section.map_or_else(Vec::new, |section| section.entries().collect()))
 }
 
-fn signer(entry: &TomlEntry<'_>) -> Result<Signer> {
+fn signer(entry: &TomlEntry<'_>) -> Result<Signer, FileError> {
     const HINT: &str = "Write it as\n\n[signers.acme]\nkey = \"RW…\"\npublishes = [\"acme:*\"]";
-    let section = entry.section().map_err(|error| error.with_hint(HINT))?;
+    let section = entry.section().map_err(|error| error.with_advice(HINT))?;
     word(entry.key).map_err(|_| {
         entry
-            .wrong("this is no name for a signer")
-            .with_hint("Use lower-case letters, digits and single dashes, beginning with a letter.")
+            .wrong_name("this is not a name for a signer")
+            .with_advice("Use lower-case letters, digits and single dashes, beginning with a letter.")
     })?;
     section.only(&["key", "publishes"])?;
     let (Some(key), Some(publishes)) = (section.get("key"), section.get("publishes")) else {
-        return Err(entry.wrong("it needs `key` and `publishes`").with_hint(HINT));
+        return Err(entry.wrong("it needs `key` and `publishes`").with_advice(HINT));
     };
     Ok(Signer {
         name: entry.key.to_owned(),
-        key: key.text_as(|text| text.parse().map_err(told)).map_err(|error| {
-            error.with_hint("Write the line that `agenthost key new` printed, or the second line of a .pub file.")
-        })?,
+        key: key
+            .text_as(|text| text.parse().map_err(|error: PublicKeyError| error.to_string()))
+            .map_err(|error| {
+                error.with_advice("Write the line that begins with RW: the second line of a .pub file.")
+            })?,
         publishes: publishes.list_as(str::parse)?,
         place: entry.origin(),
     })
 }
 
-fn bound(entry: &TomlEntry<'_>, names: Pattern) -> Result<Bound> {
+fn bound(entry: &TomlEntry<'_>, names: Pattern) -> Result<Bound, FileError> {
     let section = entry.section()?;
     section.only(&[LimitsPatch::KEYS, &["models"]].concat())?;
     let mut patch = LimitsPatch::default();
@@ -285,7 +285,7 @@ fn model_name(text: &str) -> Result<String, String> {
     }
 }
 
-fn rules(top: &Section<'_>, key: &str) -> Result<Rules> {
+fn rules(top: &Section<'_>, key: &str) -> Result<Rules, FileError> {
     let Some(section) = top.get(key).map(|entry| entry.section()).transpose()? else {
         return Ok(Rules::default());
     };
@@ -299,7 +299,7 @@ fn rules(top: &Section<'_>, key: &str) -> Result<Rules> {
                 _ => Err(format!("`{}` is not known; write allow or deny", text.escape_debug())),
             })?;
             let place = entry.origin();
-            Ok::<_, Error>(Rule { allow, place })
+            Ok::<_, FileError>(Rule { allow, place })
         })
     };
     Ok(Rules {
@@ -308,12 +308,12 @@ fn rules(top: &Section<'_>, key: &str) -> Result<Rules> {
     })
 }
 
-fn denials(top: &Section<'_>) -> Result<Vec<Denial>> {
+fn denials(top: &Section<'_>) -> Result<Vec<Denial>, FileError> {
     let Some(entry) = top.get("deny") else {
         return Ok(Vec::new());
     };
     let denied = entry.list_as(str::parse).map_err(|error| {
-        error.with_hint(
+        error.with_advice(
             "Write a name (acme:bad), a namespace (acme:*), a release (acme:bad@1.2.0), or a digest (sha256:…).",
         )
     })?;

@@ -7,13 +7,15 @@ use std::path::{Component, Path, PathBuf};
 use semver::Version;
 
 use super::{Found, Project};
+use crate::error::RegistryError;
 use crate::local::Local;
 use crate::lock::{LOCK_FILE, Locked};
 use crate::oci::{Credentials, Oci};
 use crate::reference::{Name, OciReference, Reference, Requirement, Tag};
-use crate::{Release, Source, statement};
+use crate::source::{Release, Source};
+use crate::statement;
 use agenthost_config::RegistryConfig;
-use agenthost_core::error::{Error, ErrorClass, Result};
+use agenthost_core::error::{Classify as _, ErrorClass};
 use agenthost_plugin::{Digest, Plugin};
 
 impl Project {
@@ -23,33 +25,31 @@ impl Project {
     ///
     /// [`Config`](agenthost_core::error::ErrorClass::Config) if no registry is configured for its namespace, or an
     /// invalid one.
-    pub async fn registry(&self, name: &Name) -> Result<Box<dyn Source>> {
+    pub async fn registry(&self, name: &Name) -> Result<Box<dyn Source>, RegistryError> {
         let namespace = name.namespace();
         let entry = [namespace, "*"]
             .into_iter()
             .find_map(|key| Some((key, self.registries.get(key)?)));
         let Some((key, registry)) = entry else {
-            return Err(
-                Error::config(format!("no registry is named for {name}")).with_hint(format!(
-                    "Say where plugins of {namespace} are kept: [registries] in agenthost.toml, {namespace} = \
-                 \"registry.example/plugins\" or a directory."
-                )),
-            );
+            return Err(RegistryError::UnknownNamespace {
+                name: name.to_string(),
+                namespace: namespace.to_owned(),
+            });
         };
         match registry {
             RegistryConfig::Dir(dir) => Ok(Box::new(Local::new(&plain(dir), name))),
             RegistryConfig::Oci(prefix) => {
                 let (host, repository) = OciReference::parse_place(&format!("{prefix}/{namespace}/{}", name.name()))
-                    .map_err(|error| {
-                        Error::config(format!("[registries] {key}: {error}"))
-                            .with_hint(error.hint().unwrap_or_default())
+                    .map_err(|source| RegistryError::Registry {
+                        key: key.to_owned(),
+                        source,
                     })?;
                 self.oci(&host, &repository).await
             }
         }
     }
 
-    async fn oci(&self, host: &str, repository: &str) -> Result<Box<dyn Source>> {
+    async fn oci(&self, host: &str, repository: &str) -> Result<Box<dyn Source>, RegistryError> {
         let credentials = Credentials::find(&self.env, host).await?;
         Ok(Box::new(Oci::new(host, repository, credentials)?))
     }
@@ -59,7 +59,7 @@ impl Project {
     /// # Errors
     ///
     /// As [`Project::registry`].
-    pub async fn source(&self, reference: &Reference) -> Result<Box<dyn Source>> {
+    pub async fn source(&self, reference: &Reference) -> Result<Box<dyn Source>, RegistryError> {
         match reference {
             Reference::Named { name, .. } => self.registry(name).await,
             Reference::Oci(place) => self.oci(&place.host, &place.repository).await,
@@ -67,12 +67,13 @@ impl Project {
     }
 
     /// Returns the source that a lock entry names.
-    async fn locked_source(&self, locked: &Locked) -> Result<Box<dyn Source>> {
+    async fn locked_source(&self, locked: &Locked) -> Result<Box<dyn Source>, RegistryError> {
         if locked.source.starts_with(['.', '/']) {
             return Ok(Box::new(Local::at(plain(&self.root.join(&locked.source)))));
         }
-        let (host, repository) = OciReference::parse_place(&locked.source)
-            .map_err(|error| error.context(&format!("{LOCK_FILE}: the source of {}", locked.name)))?;
+        let (host, repository) = OciReference::parse_place(&locked.source).map_err(|error| {
+            RegistryError::Reference(error).at(format!("{LOCK_FILE}: the source of {}", locked.name))
+        })?;
         self.oci(&host, &repository).await
     }
 
@@ -82,7 +83,7 @@ impl Project {
     ///
     /// As [`Source`]; [`Denied`](agenthost_core::error::ErrorClass::Denied) if the plugin has another name or version
     /// than requested, or if the version has other bytes than in the lock file.
-    pub async fn find(&self, reference: &Reference) -> Result<Found> {
+    pub async fn find(&self, reference: &Reference) -> Result<Found, RegistryError> {
         let source = self.source(reference).await?;
         let tag = match reference {
             Reference::Named { requirement, .. } => match requirement.exact() {
@@ -113,7 +114,7 @@ impl Project {
     /// # Errors
     ///
     /// As [`Project::find`].
-    pub async fn newer(&self, locked: &Locked) -> Result<Option<Found>> {
+    pub async fn newer(&self, locked: &Locked) -> Result<Option<Found>, RegistryError> {
         let source = self.locked_source(locked).await?;
         let versions = source.versions().await?;
         if versions.contains(&locked.version) {
@@ -133,17 +134,14 @@ impl Project {
     }
 
     /// Fetches and reads the release behind a tag; `wanted` is the name that it must have.
-    async fn fetched(&self, source: &dyn Source, tag: &Tag, wanted: Option<&Name>) -> Result<Found> {
+    async fn fetched(&self, source: &dyn Source, tag: &Tag, wanted: Option<&Name>) -> Result<Found, RegistryError> {
         let release = source.find(tag).await?;
         source.fetch(&release, &self.cache).await?;
         let bytes = self.cache.read(&release.digest)?;
         let at = format!("{}{tag}", source.place());
-        let plugin = Plugin::read(&bytes).map_err(|error| Error::from(error).context(&at))?;
-        let (name, version) = statement::identity(&plugin).map_err(|error| error.context(&at))?;
-        let other = |what: String| {
-            Error::denied(format!("{at}: what is kept there is {what}"))
-                .with_hint("The registry gives another plugin than its address says; tell those who run it.")
-        };
+        let plugin = Plugin::read(&bytes).map_err(|source| RegistryError::component(&at, source))?;
+        let (name, version) = statement::identity(&plugin).map_err(|error| RegistryError::Statement(error).at(&at))?;
+        let other = |found: String| RegistryError::OtherPlugin { at: at.clone(), found };
         if wanted.is_some_and(|wanted| *wanted != name) {
             return Err(other(name.to_string()));
         }
@@ -197,7 +195,7 @@ impl Project {
     /// # Errors
     ///
     /// As [`Source`].
-    pub async fn ready(&self, name: &Name, mut about: impl FnMut(&Locked)) -> Result<()> {
+    pub async fn ready(&self, name: &Name, mut about: impl FnMut(&Locked)) -> Result<(), RegistryError> {
         for name in self.lock.below(name) {
             let Some(locked) = self.lock.get(&name) else { continue };
             let there = self.cache.has(&locked.digest)
@@ -206,13 +204,13 @@ impl Project {
                 about(locked);
                 self.fetch(locked)
                     .await
-                    .map_err(|error| error.context(&format!("{name} {}", locked.version)))?;
+                    .map_err(|error| error.at(format!("{name} {}", locked.version)))?;
             }
         }
         Ok(())
     }
 
-    async fn fetch(&self, locked: &Locked) -> Result<()> {
+    async fn fetch(&self, locked: &Locked) -> Result<(), RegistryError> {
         let source = self.locked_source(locked).await?;
         let release = Release {
             digest: locked.digest,
@@ -259,7 +257,7 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 /// Returns the highest version that meets the requirement.
-async fn best(source: &dyn Source, reference: &Reference, requirement: &Requirement) -> Result<Version> {
+async fn best(source: &dyn Source, reference: &Reference, requirement: &Requirement) -> Result<Version, RegistryError> {
     let versions = source.versions().await?;
     requirement
         .best(&versions)
@@ -267,22 +265,19 @@ async fn best(source: &dyn Source, reference: &Reference, requirement: &Requirem
 }
 
 /// Returns the error if none of the existing `versions` meets the requirement.
-fn missing(source: &dyn Source, reference: &Reference, versions: &[Version]) -> Error {
-    let said = versions.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let there = match said.as_slice() {
-        [] => "There is none of any version: see whether the name is right, and [registries].".to_owned(),
-        said => format!("There are {}; a pre-release has to be named in full.", said.join(", ")),
-    };
-    Error::plugin(format!("{}: no release of {reference}", source.place())).with_hint(there)
+fn missing(source: &dyn Source, reference: &Reference, versions: &[Version]) -> RegistryError {
+    RegistryError::NoRelease {
+        place: source.place(),
+        reference: reference.to_string(),
+        known: versions.to_vec(),
+    }
 }
 
-fn moved(locked: &Locked, found: &Digest) -> Error {
-    Error::denied(format!(
-        "{} {}: the registry has other bytes under this version than when it was locked: {found} in the place of {}",
-        locked.name, locked.version, locked.digest
-    ))
-    .with_hint(
-        "A version is published once, so somebody replaced it: ask its publisher. To take the new bytes all the same, remove \
-         the entry from agenthost.lock and add the plugin again.",
-    )
+fn moved(locked: &Locked, found: &Digest) -> RegistryError {
+    RegistryError::Moved {
+        name: locked.name.to_string(),
+        version: locked.version.clone(),
+        locked: locked.digest,
+        found: *found,
+    }
 }

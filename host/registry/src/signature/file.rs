@@ -3,17 +3,16 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::{PublicKey, Signature, Verified};
+use super::{MAX_SIGNATURE_BYTES, PublicKey, Signature, Verified};
 #[cfg(feature = "signing")]
 use super::{SecretKey, sign};
-use crate::MAX_SIGNATURE_BYTES;
+use crate::error::SignatureError;
 #[cfg(feature = "signing")]
 use crate::files::replace;
 #[cfg(feature = "signing")]
 use crate::statement::Statement;
-use agenthost_core::error::{Error, Result};
 use agenthost_core::plain_file::{self, Links};
-use agenthost_plugin::Plugin;
+use agenthost_plugin::{ComponentError, Plugin};
 
 /// Returns the path for the signature of a component: its path with `.minisig` appended.
 ///
@@ -55,15 +54,12 @@ pub fn beside(component: &Path) -> PathBuf {
 /// cannot be published, and of class [`Host`](agenthost_core::error::ErrorClass::Host) if the signature cannot be
 /// written.
 #[cfg(feature = "signing")]
-pub fn sign_file(path: &Path, secret: &SecretKey) -> Result<Statement> {
+pub fn sign_file(path: &Path, secret: &SecretKey) -> Result<Statement, SignatureError> {
     let (plugin, bytes) = read(path)?;
     let statement = Statement::of(&plugin)?;
     let text = sign(secret, &bytes, &statement)?;
     let target = beside(path);
-    replace(&target, &text).map_err(|error| {
-        Error::host(format!("cannot write {}: {error}", target.display()))
-            .with_hint("The signature is written beside the plugin; that directory has to be writable.")
-    })?;
+    replace(&target, &text).map_err(|source| SignatureError::Write { path: target, source })?;
     Ok(statement)
 }
 
@@ -95,14 +91,14 @@ pub fn sign_file(path: &Path, secret: &SecretKey) -> Result<Statement> {
 ///
 /// [`Plugin`](agenthost_core::error::ErrorClass::Plugin) if the file is not a plugin, or has no signature;
 /// [`Denied`](agenthost_core::error::ErrorClass::Denied) if the signature does not verify or its statement is false.
-pub fn verify_file(path: &Path, signature: &Path, key: &PublicKey) -> Result<Verified> {
+pub fn verify_file(path: &Path, signature: &Path, key: &PublicKey) -> Result<Verified, SignatureError> {
     // Verified first, so that a tampered component is never parsed.
     let bytes = agenthost_plugin::read(path)?;
     let verified = read_text(signature)
         .and_then(|text| Signature::parse(&text))
         .and_then(|signature| signature.verify(key, &bytes))
-        .map_err(|error| error.at(path))?;
-    let plugin = Plugin::read(&bytes).map_err(|error| Error::from(error).at(path))?;
+        .map_err(|error| error.of(path.display()))?;
+    let plugin = Plugin::read(&bytes).map_err(component(path))?;
     if let Some(statement) = &verified.statement {
         statement.check(&plugin)?;
     }
@@ -110,21 +106,26 @@ pub fn verify_file(path: &Path, signature: &Path, key: &PublicKey) -> Result<Ver
 }
 
 #[cfg(feature = "signing")]
-fn read(path: &Path) -> Result<(Plugin, Vec<u8>)> {
+fn read(path: &Path) -> Result<(Plugin, Vec<u8>), SignatureError> {
     let bytes = agenthost_plugin::read(path)?;
-    let plugin = Plugin::read(&bytes).map_err(|error| Error::from(error).at(path))?;
+    let plugin = Plugin::read(&bytes).map_err(component(path))?;
     Ok((plugin, bytes))
 }
 
-fn read_text(path: &Path) -> Result<String> {
-    let failed = |error: std::io::Error| {
-        Error::plugin(format!("cannot read the signature {}: {error}", path.display()))
-            .with_hint("Name the file with --signature, or make one with `agenthost key sign`.")
+fn component(path: &Path) -> impl FnOnce(ComponentError) -> SignatureError {
+    let path = path.to_owned();
+    |source| SignatureError::Component { path, source }
+}
+
+fn read_text(path: &Path) -> Result<String, SignatureError> {
+    let failed = |source| SignatureError::Read {
+        path: path.to_owned(),
+        source,
     };
     let mut bytes = Vec::new();
     let file = plain_file::open(path, Links::Follow).map_err(failed)?;
     file.take(MAX_SIGNATURE_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
-    String::from_utf8(bytes).map_err(|_| Error::denied(format!("the signature {} is not text", path.display())))
+    String::from_utf8(bytes).map_err(|_| SignatureError::NotText { path: path.to_owned() })
 }

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use minisign_verify as reader;
 use serde::{Deserialize, Serialize};
 
-use agenthost_core::error::{Error, Result};
+use crate::error::{PublicKeyError, SignatureError};
 
 /// The beginning of both kinds of key files.
 pub(super) const UNTRUSTED: &str = "untrusted comment: ";
@@ -42,8 +42,11 @@ impl PublicKey {
     }
 
     /// Converts the key to the type of the library that verifies.
-    pub(super) fn reader(&self) -> Result<reader::PublicKey> {
-        reader::PublicKey::from_base64(&self.to_string()).map_err(|error| Error::host(error.to_string()))
+    pub(super) fn reader(&self) -> Result<reader::PublicKey, SignatureError> {
+        reader::PublicKey::from_base64(&self.to_string()).map_err(|error| SignatureError::UnusableKey {
+            key: self.id(),
+            problem: error.to_string(),
+        })
     }
 }
 
@@ -53,14 +56,11 @@ pub(super) fn shown(id: [u8; 8]) -> String {
 }
 
 impl FromStr for PublicKey {
-    type Err = Error;
+    type Err = PublicKeyError;
 
     /// Reads the line `RW…`, or a whole `.pub` file.
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong = |why: &str| {
-            Error::usage(format!("not a minisign public key: {why}"))
-                .with_hint("Give the 56 characters that begin with RW, or the text of a .pub file.")
-        };
+    fn from_str(text: &str) -> Result<Self, PublicKeyError> {
+        let wrong = |problem| PublicKeyError { problem };
         if text.len() > MAX_PUBLIC_BYTES {
             return Err(wrong("it is longer than 4 KiB"));
         }
@@ -95,9 +95,9 @@ impl fmt::Debug for PublicKey {
 }
 
 impl TryFrom<String> for PublicKey {
-    type Error = Error;
+    type Error = PublicKeyError;
 
-    fn try_from(text: String) -> Result<Self> {
+    fn try_from(text: String) -> Result<Self, PublicKeyError> {
         text.parse()
     }
 }
@@ -117,9 +117,13 @@ pub struct SecretKey {
 
 #[cfg(feature = "signing")]
 impl SecretKey {
-    pub(crate) fn new(secret: minisign::SecretKey) -> Result<Self> {
-        let public = minisign::PublicKey::from_secret_key(&secret).map_err(|error| Error::host(error.to_string()))?;
-        let public = public.to_base64().parse()?;
+    /// Returns the key; the error describes why it has no public half.
+    pub(crate) fn new(secret: minisign::SecretKey) -> Result<Self, String> {
+        let public = minisign::PublicKey::from_secret_key(&secret).map_err(|error| error.to_string())?;
+        let public = public
+            .to_base64()
+            .parse()
+            .map_err(|error: PublicKeyError| error.to_string())?;
         Ok(Self { secret, public })
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{key, plugin};
-use agenthost_core::error::ErrorClass;
+use agenthost_core::error::{Classify as _, ErrorClass, with_causes};
 
 const BYTES: &[u8] = b"the bytes of a component";
 
@@ -40,7 +40,7 @@ fn what_is_signed_verifies_and_says_who_and_what() {
     let error = signature.verify(&other, BYTES).unwrap_err();
     assert_eq!(error.class(), ErrorClass::Denied);
     let expected = format!("the signature is of the key {}, not of {}", public.id(), other.id());
-    assert_eq!(error.to_string(), expected);
+    assert_eq!(with_causes(&error), expected);
     let statement = Statement::of(&plugin).unwrap();
     assert_eq!(
         sign(&secret, b"others", &statement).unwrap_err().class(),
@@ -52,8 +52,8 @@ fn what_is_signed_verifies_and_says_who_and_what() {
 fn no_byte_of_a_signature_can_be_another() {
     let (secret, public) = key();
     let text = signed(&secret);
-    let opened = |text: &[u8]| -> Result<Verified> {
-        let text = std::str::from_utf8(text).map_err(|_| Error::denied("not text"))?;
+    let opened = |text: &[u8]| -> Result<Verified, SignatureError> {
+        let text = std::str::from_utf8(text).map_err(|_| SignatureError::Broken { problem: "not text" })?;
         Signature::parse(text)?.verify(&public, BYTES)
     };
     opened(text.as_bytes()).unwrap();
@@ -91,7 +91,7 @@ fn anything_at_all_is_read_without_a_panic() {
         "é".repeat(9_000),
     ] {
         let error = Signature::parse(&text).unwrap_err();
-        assert!(error.to_string().starts_with("the signature is broken: "), "{error}");
+        assert!(with_causes(&error).starts_with("the signature is broken: "), "{error}");
         assert_eq!(error.class(), ErrorClass::Denied);
     }
 }
@@ -118,11 +118,14 @@ fn a_statement_that_the_public_tool_signed_counts() {
     };
     assert_eq!(with(TOOL_COMMENT).unwrap().statement, Some(statement));
     let error = with("signature of acme:competitor 1.3.0").unwrap_err();
-    assert!(error.to_string().contains("the first line of the signature"), "{error}");
+    assert!(
+        with_causes(&error).contains("the first line of the signature"),
+        "{error}"
+    );
     let broken = signed_by_tool(&secret, "{\"agenthost\":1}", TOOL_COMMENT);
     let error = Signature::parse(&broken).unwrap().verify(&public, BYTES).unwrap_err();
     assert!(
-        error.to_string().starts_with("the signed statement cannot be read"),
+        with_causes(&error).starts_with("the signed statement cannot be read"),
         "{error}"
     );
 }
@@ -139,7 +142,7 @@ fn the_old_form_is_refused() {
         stFS6+RHe8o7uIM1N62Os1620HJGjcFnP+vXT5iM8HCCI2RES/WeQpcZNBmHPqZ1VLdZqGuHqVvFtzVgVBlwDw==\n";
     let error = Signature::parse(text).unwrap().verify(&key, b"hi\n").unwrap_err();
     assert_eq!(error.class(), ErrorClass::Denied);
-    assert!(error.to_string().ends_with("which is not prehashed"), "{error}");
+    assert!(with_causes(&error).ends_with("which is not prehashed"), "{error}");
 }
 
 #[test]
@@ -148,7 +151,7 @@ fn only_known_keys_count_and_theirs_must_be_right() {
     let plugin = plugin("acme:competitor", "1.2.0", BYTES);
     let both = [signed(&theirs), signed(&ours)];
     let who = |signatures: &[String], keys: &[PublicKey]| {
-        let found = check(signatures, keys, &plugin, BYTES).map_err(|error| error.to_string())?;
+        let found = check(signatures, keys, &plugin, BYTES).map_err(|error| with_causes(&error))?;
         Ok::<_, String>(found.iter().map(|verified| verified.key).collect::<Vec<_>>())
     };
     assert_eq!(who(&both, &[our_key, their_key]), Ok(vec![their_key, our_key]));
@@ -166,7 +169,7 @@ fn only_known_keys_count_and_theirs_must_be_right() {
     let other = crate::testing::plugin("acme:competitor", "1.3.0", BYTES);
     let text = sign(&ours, BYTES, &Statement::of(&other).unwrap()).unwrap();
     let error = who(&[text], &[our_key]).unwrap_err();
-    assert!(error.contains("the signed statement says version 1.3.0"), "{error}");
+    assert!(error.contains("the signed statement has the version 1.3.0"), "{error}");
 
     assert!(
         who(&["x".to_owned()], &[our_key])
@@ -176,7 +179,7 @@ fn only_known_keys_count_and_theirs_must_be_right() {
     let many = vec![signed(&ours); MAX_SIGNATURES + 1];
     assert!(who(&many, &[our_key]).unwrap_err().contains("33 signatures"));
     let error = check(&both, &[our_key], &plugin, b"others").unwrap_err();
-    assert!(error.to_string().contains("not the bytes"), "{error}");
+    assert!(with_causes(&error).contains("not the bytes"), "{error}");
 }
 
 #[test]

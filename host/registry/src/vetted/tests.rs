@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use agenthost_core::error::ErrorClass;
+use agenthost_core::error::{Classify as _, ErrorClass, with_causes};
 
 fn scratch() -> (tempfile::TempDir, Env) {
     let dir = tempfile::tempdir().unwrap();
@@ -26,8 +26,8 @@ fn entry(version: &str, who: &str) -> Vetted {
     }
 }
 
-fn said(error: &Error) -> String {
-    error.message().to_owned()
+fn said(error: &VetError) -> String {
+    with_causes(error)
 }
 
 /// Returns the entries for a digest.

@@ -1,7 +1,8 @@
 //! Names, lists and manifests, and the errors for malformed ones.
 
 use super::*;
-use crate::oci::wire::origin;
+use crate::OciProblem;
+use crate::oci::http::origin;
 use crate::{Source as _, Tag};
 
 fn latest() -> Tag {
@@ -9,7 +10,7 @@ fn latest() -> Tag {
 }
 
 /// Returns the error of `find` if every request is answered with `reply`.
-async fn said(reply: Reply) -> Error {
+async fn said(reply: Reply) -> RegistryError {
     let server = Server::start(move |_| reply.clone()).await;
     oci(&server).find(&latest()).await.unwrap_err()
 }
@@ -130,9 +131,9 @@ async fn what_is_no_plugin_is_called_by_its_name() {
         (Reply::json(&bare), "an index of several images"),
         (
             Reply::json(&json!({"schemaVersion": 1, "fsLayers": []})),
-            "a manifest of the first form",
+            "a manifest of format 1",
         ),
-        (edit(|m| m["schemaVersion"] = json!(3)), "a manifest of form 3"),
+        (edit(|m| m["schemaVersion"] = json!(3)), "a manifest of format 3"),
         (
             edit(|m| m["layers"] = json!([])),
             "a manifest with 0 layers, and a plugin has one",
@@ -177,12 +178,38 @@ async fn what_is_no_plugin_is_called_by_its_name() {
 }
 
 #[tokio::test]
+async fn the_problem_of_a_registry_has_its_data() {
+    let problem = async |reply| match said(reply).await {
+        RegistryError::Oci(error) => error.problem,
+        other => panic!("{other:?}"),
+    };
+    let busy = problem(Reply::complaint(429, "TOOMANYREQUESTS").with("retry-after", "7")).await;
+    assert!(
+        matches!(busy, OciProblem::TooManyRequests { retry_after: Some(7) }),
+        "{busy:?}"
+    );
+    let login = problem(Reply::complaint(401, "UNAUTHORIZED")).await;
+    assert!(matches!(login, OciProblem::Login { used: None, .. }), "{login:?}");
+    let page = problem(Reply::html(200)).await;
+    assert!(matches!(page, OciProblem::NotRegistry { .. }), "{page:?}");
+    let status = problem(Reply::complaint(503, "DOWN")).await;
+    assert!(
+        matches!(&status, OciProblem::Status { status, code: Some(code), .. } if status.as_u16() == 503 && code == "DOWN"),
+        "{status:?}"
+    );
+    assert!(matches!(problem(Reply::new(404)).await, OciProblem::NoRelease));
+}
+
+#[tokio::test]
 async fn a_registry_that_cannot_be_used_is_told_why() {
     let hint = "Check the address";
     for (reply, parts) in [
         (Reply::html(200), &["answers with a web page", hint][..]),
         (Reply::html(404), &["answers with a web page", hint]),
-        (Reply::new(200).body("pong"), &["answers with what is no JSON", hint]),
+        (
+            Reply::new(200).body("pong"),
+            &["answers with something that is not JSON", hint],
+        ),
         (
             Reply::complaint(404, "MANIFEST_UNKNOWN"),
             &["there is no such plugin or version", "Is the name right?"],
@@ -191,7 +218,7 @@ async fn a_registry_that_cannot_be_used_is_told_why() {
         (
             Reply::complaint(401, "UNAUTHORIZED"),
             &[
-                "wants a login: 401",
+                "requires a login: 401",
                 "(UNAUTHORIZED)",
                 "docker login 127.0.0.1:",
                 "AGENTHOST_REGISTRY=",
@@ -199,15 +226,18 @@ async fn a_registry_that_cannot_be_used_is_told_why() {
         ),
         (
             Reply::complaint(403, "DENIED"),
-            &["wants a login: 403", "(DENIED)", "docker login"],
+            &["requires a login: 403", "(DENIED)", "docker login"],
         ),
-        (Reply::html(403), &["wants a login: 403", "docker login"]),
+        (Reply::html(403), &["requires a login: 403", "docker login"]),
         (
             Reply::complaint(429, "TOOMANYREQUESTS").with("retry-after", "7"),
             &["too many requests", "Wait 7 s"],
         ),
         (Reply::new(503), &["503 Service Unavailable", "try again later"]),
-        (Reply::complaint(400, "\u{1b}[31m"), &["answers 400 Bad Request where"]),
+        (
+            Reply::complaint(400, "\u{1b}[31m"),
+            &["answers 400 Bad Request to the request for"],
+        ),
         (Reply::new(204), &["answers 204 No Content"]),
         (Reply::new(302), &["with a redirect"]),
         (Reply::new(302).with("location", "latest"), &["more than 5 redirects"]),
@@ -222,7 +252,7 @@ async fn a_registry_that_cannot_be_used_is_told_why() {
     ] {
         let error = said(reply).await;
         assert_error(&error, ErrorClass::Plugin, parts);
-        assert!(!error.to_string().contains('\u{1b}'), "{error}");
+        assert!(!with_causes(&error).contains('\u{1b}'), "{error}");
     }
 }
 
@@ -266,7 +296,11 @@ async fn what_is_too_large_or_another_than_announced_is_denied() {
     let other = Digest::of(b"other").to_string();
     let manifest = manifest_of(COMPONENT).to_string();
     let error = said(Reply::new(200).with("docker-content-digest", &other).body(manifest)).await;
-    assert_error(&error, ErrorClass::Denied, &["what came is not the manifest sha256:"]);
+    assert_error(
+        &error,
+        ErrorClass::Denied,
+        &["the received bytes are not the manifest sha256:"],
+    );
 }
 
 #[tokio::test]

@@ -83,7 +83,7 @@ async fn name_and_password_of_docker_log_in_where_the_registry_asks() {
     assert_error(
         &error,
         ErrorClass::Plugin,
-        &["does not let in", "config.json says: 401", "docker login"],
+        &["refuses the login", "config.json: 401", "docker login"],
     );
     assert!(!format!("{error:?}").contains("s3cret"));
 }
@@ -129,12 +129,12 @@ async fn anybody_may_have_a_token_where_the_registry_says_so() {
     assert_error(
         &error,
         ErrorClass::Plugin,
-        &["wants a login: its token server answers 401", "docker login"],
+        &["requires a login: its token server answers 401", "docker login"],
     );
     // A token that does not help is not requested again and again.
     let server = with_tokens(|_| true, |_| false).await;
     let error = oci(&server).find(&latest()).await.unwrap_err();
-    assert_error(&error, ErrorClass::Plugin, &["wants a login: 401"]);
+    assert_error(&error, ErrorClass::Plugin, &["requires a login: 401"]);
     assert_eq!(server.log().len(), 3);
 }
 
@@ -181,7 +181,7 @@ async fn a_token_of_the_environment_goes_to_its_registry_and_to_no_token_server(
     assert_error(
         &error,
         ErrorClass::Plugin,
-        &["who logs in as the environment says: 401"],
+        &["refuses the login from the environment: 401"],
     );
     assert!(!server.log().iter().any(|request| request.contains("token")));
 }
@@ -219,7 +219,7 @@ async fn a_token_server_that_talks_nonsense_is_told_so() {
         })
         .await;
         let error = oci(&server).find(&latest()).await.unwrap_err();
-        assert!(error.to_string().contains("gives no token"), "{body}: {error}");
+        assert!(with_causes(&error).contains("gives no token"), "{body}: {error}");
         assert_eq!(error.class(), ErrorClass::Plugin);
     }
 }

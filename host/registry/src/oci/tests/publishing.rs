@@ -16,7 +16,7 @@ async fn registry(referrers: bool) -> (Server, Arc<Mutex<Memory>>) {
     memory.serve().await
 }
 
-async fn publish(server: &Server, bytes: &[u8], signatures: &[&str]) -> Result<Published, Error> {
+async fn publish(server: &Server, bytes: &[u8], signatures: &[&str]) -> Result<Published, RegistryError> {
     let signatures: Vec<_> = signatures.iter().map(|text| (*text).to_owned()).collect();
     let (plugin, name, version) = (
         plugin(bytes),
@@ -201,7 +201,11 @@ async fn tampered_signatures_are_denied_wherever_they_are_touched() {
         for at in 0.."a signature".len() {
             memory.lock().unwrap().blobs.get_mut(&blob).unwrap()[at] ^= 1;
             let error = oci.signatures(&release).await.unwrap_err();
-            assert_error(&error, ErrorClass::Denied, &["what came is not sha256:"]);
+            assert_error(
+                &error,
+                ErrorClass::Denied,
+                &["the received bytes are not the blob sha256:"],
+            );
             memory.lock().unwrap().blobs.get_mut(&blob).unwrap()[at] ^= 1;
         }
         memory.lock().unwrap().blobs.get_mut(&blob).unwrap().push(b'!');
@@ -214,7 +218,7 @@ async fn tampered_signatures_are_denied_wherever_they_are_touched() {
 }
 
 /// Returns the error if the list has this entry as a signature of the release.
-async fn listed(change: fn(&mut Value)) -> Error {
+async fn listed(change: fn(&mut Value)) -> RegistryError {
     let (server, memory) = registry(false).await;
     let release = publish(&server, COMPONENT, &["one"]).await.unwrap().release;
     let tag = format!("sha256-{}", release.manifest.unwrap().hex());
@@ -246,7 +250,7 @@ async fn what_is_listed_as_a_signature_has_to_be_one_of_this_release() {
         (listed(|m| m["subject"] = Value::Null).await, "about something else"),
         (
             listed(|m| m["artifactType"] = json!("x/y")).await,
-            "does not call itself one",
+            "does not have the type of one",
         ),
         (listed(|m| m["layers"] = json!([])).await, "another form"),
         (
@@ -259,7 +263,7 @@ async fn what_is_listed_as_a_signature_has_to_be_one_of_this_release() {
         ),
     ] {
         assert_eq!(error.class(), ErrorClass::Denied, "{error}");
-        assert!(error.to_string().contains(part), "{error}");
+        assert!(with_causes(&error).contains(part), "{error}");
     }
 }
 
@@ -310,7 +314,7 @@ async fn a_registry_that_takes_no_uploads_is_told_so() {
         (
             Reply::complaint(403, "DENIED"),
             ErrorClass::Plugin,
-            &["wants a login: 403", "docker login"][..],
+            &["requires a login: 403", "docker login"][..],
         ),
         (
             Reply::complaint(405, "UNSUPPORTED"),

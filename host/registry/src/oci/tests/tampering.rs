@@ -32,7 +32,7 @@ async fn published(referrers: bool) -> (Server, Arc<Mutex<Memory>>, PublicKey) {
 }
 
 /// Fetches the component as a client would that requests the release and trusts only the key.
-async fn taken(oci: &Oci, public: &PublicKey) -> Result<Vec<u8>, Error> {
+async fn taken(oci: &Oci, public: &PublicKey) -> Result<Vec<u8>, RegistryError> {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::new(dir.path().join("plugins"));
     let release = oci.find(&Tag::Version("1.2.0".parse().unwrap())).await?;
@@ -42,7 +42,7 @@ async fn taken(oci: &Oci, public: &PublicKey) -> Result<Vec<u8>, Error> {
     let verified = check(&signatures, &[*public], &plugin(&bytes), &bytes)?;
     match verified.iter().any(|verified| verified.statement.is_some()) {
         true => Ok(bytes),
-        false => Err(Error::denied("not signed")),
+        false => Err(RegistryError::Other(agenthost_core::error::Error::denied("not signed"))),
     }
 }
 

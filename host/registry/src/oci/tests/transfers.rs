@@ -18,7 +18,7 @@ fn part(bytes: &[u8], from: usize) -> Reply {
 }
 
 /// Interrupts the first transfer with `first`; `then` answers the second.
-async fn interrupted(first: Reply, then: fn(&Request) -> Reply) -> (Server, Result<Vec<u8>, Error>) {
+async fn interrupted(first: Reply, then: fn(&Request) -> Reply) -> (Server, Result<Vec<u8>, RegistryError>) {
     let count = AtomicUsize::new(0);
     let server = Server::start(move |request| match count.fetch_add(1, Ordering::SeqCst) {
         0 => first.clone(),
@@ -112,7 +112,7 @@ async fn more_less_and_other_bytes_are_denied_and_nothing_stays() {
             Reply::new(200).body(longer).unsized_body(),
             "more bytes came than the 45 that were announced",
         ),
-        (Reply::new(200).body(other), "what came is not sha256:"),
+        (Reply::new(200).body(other), "the received bytes are not sha256:"),
     ] {
         let server = Server::start(move |_| reply.clone()).await;
         let (dir, cache) = cache();
@@ -139,7 +139,7 @@ async fn a_component_that_is_not_to_be_had_is_told_so() {
             ][..],
         ),
         (Reply::html(200), &["a web page"]),
-        (Reply::new(401), &["wants a login"]),
+        (Reply::new(401), &["requires a login"]),
         (Reply::new(500), &["500 Internal Server Error"]),
     ] {
         let server = Server::start(move |_| reply.clone()).await;

@@ -1,0 +1,202 @@
+//! The effective configuration. How it is read is in `load`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::compile::CompileConfig;
+use crate::env::Env;
+use crate::origin::{Origin, Origins};
+use crate::settings::{
+    EffectiveGrant, JournalConfig, KeySource, ModelRef, PriceConfig, ProviderConfig, ProviderKind, RegistryConfig,
+    RunConfig, SubAgent,
+};
+use crate::trust::lifts::{Lift, TrustedLift};
+use agenthost_core::limits::Limits;
+use agenthost_core::printable::shell_word;
+
+/// The effective configuration: both files merged, validated, and completed with defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) models: BTreeMap<String, Vec<ModelRef>>,
+    pub(crate) models_assumed: bool,
+    pub(crate) providers: BTreeMap<String, ProviderConfig>,
+    pub(crate) limits: Limits,
+    pub(crate) reply_tokens: u32,
+    pub(crate) run: RunConfig,
+    pub(crate) compile: CompileConfig,
+    pub(crate) journal: JournalConfig,
+    pub(crate) grants: BTreeMap<String, EffectiveGrant>,
+    pub(crate) sub_agents: BTreeMap<String, SubAgent>,
+    pub(crate) prices: BTreeMap<ModelRef, PriceConfig>,
+    pub(crate) registries: BTreeMap<String, RegistryConfig>,
+    pub(crate) price_floors: BTreeMap<ModelRef, PriceConfig>,
+    pub(crate) policies: Vec<PathBuf>,
+    pub(crate) lifts: Vec<Lift>,
+    pub(crate) origins: Origins,
+    pub(crate) project_file: Option<PathBuf>,
+    pub(crate) user_file: Option<PathBuf>,
+    pub(crate) env: Env,
+}
+
+impl Config {
+    /// Returns human-readable notes on the lifts that the project's file asks for and the operator has not accepted,
+    /// each with the command that accepts it.
+    pub fn notes(&self) -> Vec<String> {
+        let held = self.lifts.iter().filter(|lift| !lift.accepted);
+        let note = |lift: &Lift| {
+            let TrustedLift { entry, yours, theirs } = &lift.trusted;
+            let place = lift
+                .origin
+                .as_ref()
+                .map(|origin| format!("{origin}: "))
+                .unwrap_or_default();
+            let file = self
+                .project_file
+                .as_deref()
+                .map(|file| self.env.shown(file))
+                .unwrap_or_default();
+            format!(
+                "{place}{entry} stays at your {yours}, not {theirs}; `agenthost trust {}` lifts it",
+                shell_word(&file)
+            )
+        };
+        held.map(note).collect()
+    }
+
+    /// Returns the prices of the operator's own file. A project's file cannot set a lower price for a model.
+    pub fn price_floors(&self) -> &BTreeMap<ModelRef, PriceConfig> {
+        &self.price_floors
+    }
+
+    /// Returns whether a file other than the operator's own sets `entry`, which is its keys joined with dots.
+    pub fn is_by_project(&self, entry: &str) -> bool {
+        self.origin(entry)
+            .is_some_and(|origin| self.user_file() != Some(origin.file()))
+    }
+
+    /// Returns the environment variables that hold keys.
+    pub fn key_variables(&self) -> impl Iterator<Item = &str> {
+        self.providers.values().filter_map(|provider| match &provider.key {
+            Some(KeySource::Variable(name)) => Some(name.as_str()),
+            Some(KeySource::File(_)) | None => None,
+        })
+    }
+
+    /// Returns the environment in which the configuration was read.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Returns the models behind each model name: at least one, in the order in which they are tried.
+    pub fn models(&self) -> &BTreeMap<String, Vec<ModelRef>> {
+        &self.models
+    }
+
+    /// Returns whether no model is configured and no vendor's key is available, so that all replies are made up on this
+    /// machine.
+    pub fn is_offline_default(&self) -> bool {
+        self.models_assumed
+            && self.models.values().flatten().all(|model| {
+                self.providers
+                    .get(&model.provider)
+                    .is_some_and(|provider| provider.kind == ProviderKind::Offline)
+            })
+    }
+
+    /// Returns a provider by its name.
+    pub fn provider(&self, name: &str) -> Option<&ProviderConfig> {
+        self.providers.get(name)
+    }
+
+    /// Returns all providers, including unused ones.
+    pub fn providers(&self) -> &BTreeMap<String, ProviderConfig> {
+        &self.providers
+    }
+
+    /// Returns the limits of a task that no grant narrows.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Returns the number of output tokens reserved for a call that sets no maximum; 8,192 by default.
+    pub fn reply_tokens(&self) -> u32 {
+        self.reply_tokens
+    }
+
+    /// Returns the settings of a run as a whole.
+    pub fn run(&self) -> &RunConfig {
+        &self.run
+    }
+
+    /// Returns the limits on compiling one plugin.
+    pub fn compile(&self) -> CompileConfig {
+        self.compile
+    }
+
+    /// Returns the settings of the durable record of runs.
+    pub fn journal(&self) -> &JournalConfig {
+        &self.journal
+    }
+
+    /// Returns the grant of the plugin `namespace:name`: its entry in `[grants]`, or, without one, every model within
+    /// [`Config::limits`] and no directory.
+    pub fn grant(&self, plugin: &str) -> EffectiveGrant {
+        self.grants.get(plugin).cloned().unwrap_or_else(|| EffectiveGrant {
+            models: self.models.keys().cloned().collect(),
+            limits: self.limits.clone(),
+            own_limits: Limits::none(),
+            dirs: Vec::new(),
+        })
+    }
+
+    /// Returns the limits that the plugin's entry in `[grants]` sets, regardless of [`Config::limits`]; unlimited if
+    /// the plugin has no entry.
+    pub fn granted_limits(&self, plugin: &str) -> Limits {
+        self.grants
+            .get(plugin)
+            .map_or_else(Limits::none, |grant| grant.own_limits.clone())
+    }
+
+    /// Returns the sources of the plugins behind imports, by `namespace:name`.
+    pub fn sub_agents(&self) -> &BTreeMap<String, SubAgent> {
+        &self.sub_agents
+    }
+
+    /// Returns the configured prices.
+    pub fn prices(&self) -> &BTreeMap<ModelRef, PriceConfig> {
+        &self.prices
+    }
+
+    /// Returns the registry of each namespace; `*` is the key for all other namespaces.
+    pub fn registries(&self) -> &BTreeMap<String, RegistryConfig> {
+        &self.registries
+    }
+
+    /// Returns the policy files named by the operator's file and by the project's file. The project's own policy file
+    /// is not among them.
+    pub fn policies(&self) -> &[PathBuf] {
+        &self.policies
+    }
+
+    /// Returns the project's folder: the folder of its file, or the working directory.
+    pub fn project_dir(&self) -> PathBuf {
+        let folder = self.project_file.as_deref().and_then(Path::parent);
+        folder.map_or_else(|| self.env.cwd().to_owned(), Path::to_owned)
+    }
+
+    /// Returns where `entry` was set, given its keys joined with dots: `models.fast`, `providers.corp.base-url`. `None`
+    /// for a default.
+    pub fn origin(&self, entry: &str) -> Option<&Origin> {
+        self.origins.get(entry)
+    }
+
+    /// Returns the project's file, or the file named in its place.
+    pub fn project_file(&self) -> Option<&Path> {
+        self.project_file.as_deref()
+    }
+
+    /// Returns the operator's own file; `None` if there is none.
+    pub fn user_file(&self) -> Option<&Path> {
+        self.user_file.as_deref()
+    }
+}
