@@ -30,7 +30,7 @@ impl Cache {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dir = tempfile::tempdir()?;
     /// # let dir = dir.path();
-    /// use agenthost_core::error::ErrorClass;
+    /// use agenthost_core::error::{Classify as _, ErrorClass};
     /// use agenthost_registry::cache::Cache;
     ///
     /// let cache = Cache::new(dir.join("plugins"));

@@ -84,7 +84,7 @@ pub fn public_path(dir: &Path, name: &str) -> PathBuf {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// # let dir = dir.path();
-/// use agenthost_core::error::ErrorClass;
+/// use agenthost_core::error::{Classify as _, ErrorClass};
 /// use agenthost_registry::keys;
 ///
 /// let key = keys::create(&dir.join("keys"), "acme", None)?;

@@ -116,7 +116,7 @@ impl Project {
     ///
     /// let plugin = Plugin::read(&component)?;
     /// let error = project.judge_path(&dir.join("double.wasm"), &plugin, &component).err().ok_or("it may run")?;
-    /// assert!(error.message().ends_with("[paths] unsigned = \"deny\" (agenthost-policy.toml:3)"), "{error}");
+    /// assert!(error.to_string().ends_with("[paths] unsigned = \"deny\" (agenthost-policy.toml:3)"), "{error}");
     /// # Ok(())
     /// # }
     /// ```

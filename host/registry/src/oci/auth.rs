@@ -29,7 +29,7 @@ impl Credentials {
     /// let mut vars = BTreeMap::from([(TOKEN.to_owned(), "s3cret".to_owned())]);
     /// let env = Env::new(vars.clone(), "/", None);
     /// let error = Credentials::find(&env, "registry.example").await.err().ok_or("whose is it?")?;
-    /// assert!(error.message().ends_with("AGENTHOST_REGISTRY does not say for which registry"), "{error}");
+    /// assert!(error.to_string().ends_with("AGENTHOST_REGISTRY does not say for which registry"), "{error}");
     ///
     /// vars.insert(REGISTRY.to_owned(), "registry.example".to_owned());
     /// let env = Env::new(vars, "/", None);

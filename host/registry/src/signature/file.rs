@@ -72,7 +72,7 @@ pub fn sign_file(path: &Path, secret: &SecretKey) -> Result<Statement, Signature
 /// # let dir = dir.path();
 /// # agenthost_registry::keys::create(dir, "acme", None)?;
 /// # let secret = agenthost_registry::keys::open(dir, "acme", || Err(agenthost_core::error::Error::usage("it is plain")))?;
-/// use agenthost_core::error::ErrorClass;
+/// use agenthost_core::error::{Classify as _, ErrorClass};
 /// use agenthost_registry::signature::{beside, sign_file, verify_file};
 ///
 /// # let file = dir.join("double.wasm");
