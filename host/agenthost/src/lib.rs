@@ -53,7 +53,7 @@
 //!
 //! // The same run once more, from its record alone: no model would be asked.
 //! let recorded = journal.find(&run.id().to_string())?;
-//! let again = host.replay(&plugin, &recorded, &LimitsPatch::default())?;
+//! let again = host.replay(&plugin, &recorded, &LimitsPatch::default()).await?;
 //! assert_eq!(again.outcome().await.ok(), Some(&json!(42)));
 //! assert!(again.report().await.differences.as_ref().is_some_and(Vec::is_empty));
 //!

@@ -32,6 +32,7 @@ use agenthost::batch::workers::{MOST, Workers};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::host::{BatchResume, Host, LoadedPlugin};
+use agenthost::journal::RunStatus;
 use agenthost::limits::{LimitsPatch, Usd};
 
 #[derive(Debug, clap::Args)]
@@ -224,7 +225,7 @@ async fn go(
     let plugin = Arc::new(args.which.load(&host, env, printer).await?);
     note_narrowed(&host, &plugin, &limits, printer);
     if let Some((earlier, _)) = &earlier {
-        let changed = host.changed_plugins(&plugin, &earlier.record)?;
+        let changed = host.changed_plugins(&plugin, &earlier.record).await?;
         if !changed.is_empty() && !earlier.changed_plugins {
             return Err(super::recorded::changed(&earlier.record, &changed));
         }
@@ -311,7 +312,7 @@ async fn go(
         task => task,
     });
     // A replay leaves out tasks that never began.
-    let began = |number| runner.has(number).unwrap_or(true);
+    let began = |number| runner.has(number);
     let tasks = tasks.take_while(|task| !matches!(task, Ok(task) if task.input.is_some() && !began(task.number)));
     let mut summary = drive(&runner, tasks, settings, &mut output, &stop, |summary| {
         line.show(summary)
@@ -324,9 +325,9 @@ async fn go(
         summary.stop = Some(Stop::Failed(Error::host(fault)));
     }
     let state = match &summary.stop {
-        None if summary.failures() == 0 => "done",
-        Some(Stop::Interrupted) => "interrupted",
-        _ => "failed",
+        None if summary.failures() == 0 => RunStatus::Done,
+        Some(Stop::Interrupted) => RunStatus::Interrupted,
+        _ => RunStatus::Failed,
     };
     runner
         .end(state, (summary.ok, summary.failures()), &summary.spent, &summary.models)

@@ -12,8 +12,8 @@ use agenthost::batch::Runner as _;
 use agenthost::config::{BodyRetention, Config};
 use agenthost::failpoint::{self, Fault, Passed, Plan};
 use agenthost::host::{BatchResume, Host, LoadedPlugin};
-use agenthost::journal::Journal as _;
 use agenthost::journal::sqlite::Sqlite;
+use agenthost::journal::{AskResult, Journal as _, RunStatus};
 use agenthost::limits::{LimitsPatch, Spent};
 use agenthost::llm::{Part, Provider, ProviderError, Reply, Request, Stop, Usage};
 use agenthost::task::Outcome;
@@ -149,11 +149,9 @@ impl Bench {
         let below = self.journal.tasks(run, "root", None, 1_000).unwrap();
         let ids = below.iter().map(|task| task.id.as_str()).chain(["root"]);
         let tasks: Vec<_> = ids.filter_map(|id| self.journal.task(run, id).unwrap()).collect();
-        let replied = tasks.iter().flat_map(|task| &task.calls).filter(|call| {
-            let result: Option<Value> = call.result.as_ref().map(|text| serde_json::from_str(text).unwrap());
-            result.is_some_and(|result| result.get("ok").is_some())
-        });
-        let bodies: Vec<_> = replied.filter_map(|call| call.body.as_ref()).collect();
+        let asks = tasks.iter().flat_map(|task| &task.asks);
+        let replied = asks.filter(|ask| matches!(ask.result, Some(AskResult::Reply { .. })));
+        let bodies: Vec<_> = replied.map(|ask| format!("{:?}", ask.what)).collect();
         let is_durable = |prompt: &&String| bodies.iter().any(|body| body.contains(*prompt));
         prompts.iter().filter(is_durable).cloned().collect()
     }
@@ -277,7 +275,13 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
             .lock()
             .unwrap()
             .retain(|prompt, _| !prompt.starts_with(&scenario.name));
-        run = Arc::new(bench.host.resume(&bench.gathers, &record, &calls(), false).unwrap());
+        run = Arc::new(
+            bench
+                .host
+                .resume(&bench.gathers, &record, &calls(), false)
+                .await
+                .unwrap(),
+        );
     }
     arm(&run, n, None, fault);
     let report = run.report().await;
@@ -304,7 +308,7 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
         assert_eq!(durable.len(), scenario.prompts.len(), "{at}");
         return passed;
     }
-    let run = match bench.host.resume(&bench.gathers, &record, &calls(), false) {
+    let run = match bench.host.resume(&bench.gathers, &record, &calls(), false).await {
         Ok(run) => run,
         Err(error) => {
             assert!(
@@ -330,6 +334,7 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
     let replay = bench
         .host
         .replay(&bench.gathers, &bench.journal.find(&id).unwrap(), &calls())
+        .await
         .unwrap();
     let replay = replay.report().await;
     assert_eq!(
@@ -382,7 +387,10 @@ async fn one_batch(bench: &Bench, fault: Fault, n: usize) -> Passed {
         "{at}: the other item failed, too"
     );
     // Whatever was noted before is in the file once this is.
-    batch.end("interrupted", (0, 2), &Spent::default(), &[]).await.unwrap();
+    batch
+        .end(RunStatus::Interrupted, (0, 2), &Spent::default(), &[])
+        .await
+        .unwrap();
     drop(batch);
     bench.nothing_is_left(&at);
     let (before, durable) = (bench.asked(&scenario.name), bench.durable(&id, &scenario.prompts));
@@ -401,7 +409,10 @@ async fn one_batch(bench: &Bench, fault: Fault, n: usize) -> Passed {
     let outputs: Vec<_> = ends.iter().map(|end| end.outcome.ok().cloned()).collect();
     assert_eq!(json!(outputs), scenario.expected, "{at}: {ends:?}");
     paid_once(&scenario, &before, &durable, &bench.asked(&scenario.name), &at);
-    batch.end("done", (2, 0), &Spent::default(), &[]).await.unwrap();
+    batch
+        .end(RunStatus::Done, (2, 0), &Spent::default(), &[])
+        .await
+        .unwrap();
     drop(batch);
     bench.nothing_is_left(&at);
     passed

@@ -1,11 +1,12 @@
 //! A batch as one run: its tasks are siblings under a virtual root, which is not itself a task, and share the run's
 //! limits.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,7 @@ use agenthost_core::limits::ledger::Account;
 use agenthost_core::limits::{LimitKind, Limits, LimitsPatch, Spent};
 use agenthost_core::run::{Difference, ModelReport, RunId};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
-use agenthost_journal::RunRecord;
+use agenthost_journal::{RunKind, RunRecord, RunStatus, RunSummary, TaskCounts};
 
 /// A batch that is under way.
 ///
@@ -36,6 +37,7 @@ use agenthost_journal::RunRecord;
 /// use agenthost::batch::Runner as _;
 /// use agenthost::config::Config;
 /// use agenthost::host::Host;
+/// use agenthost::journal::RunStatus;
 /// use agenthost::limits::{Cap, LimitsPatch, Spent};
 /// use serde_json::{Value, json};
 /// use tokio_util::sync::CancellationToken;
@@ -52,7 +54,7 @@ use agenthost_journal::RunRecord;
 ///     assert_eq!(end.outcome.into_result()?, json!(2 * number));
 ///     spent.add(&end.spent);
 /// }
-/// batch.end("done", (3, 0), &spent, &[]).await?; // for the journal, if one is kept
+/// batch.end(RunStatus::Done, (3, 0), &spent, &[]).await?; // for the journal, if one is kept
 /// # Ok(())
 /// # }
 /// ```
@@ -64,6 +66,8 @@ pub struct Batch {
     account: Account,
     run: Arc<RunState>,
     recorder: Option<Arc<Recorder>>,
+    /// The tasks that had begun when the batch was recorded, for a replay.
+    begun: Option<BTreeSet<u64>>,
     stop: CancellationToken,
     /// The sum of what all tasks have used.
     spent: Mutex<Spent>,
@@ -136,7 +140,7 @@ impl Host {
         stop: &CancellationToken,
     ) -> Result<Batch> {
         let (record, mode) = match again {
-            None => (self.new_record("batch", plugin, command)?, Mode::Live),
+            None => (self.new_record(RunKind::Batch, plugin, command)?, Mode::Live),
             Some(BatchResume::Resume { record, failed }) => (record.clone(), Mode::Resume { failed }),
             Some(BatchResume::Replay { record }) => (record.clone(), Mode::Replay),
         };
@@ -145,15 +149,19 @@ impl Host {
         let (events, _) = broadcast::channel(1);
         let run = RunState::new(self, plugin, &record, recorder.clone(), stop, events)?;
         if let Some(recorder) = &recorder {
-            recorder.claim()?;
+            recorder.claim().await?;
             recorder.begin(record).await?;
         }
         let sums = self.config().run().limits.overridden_by(sums);
         let account = Account::root(&sums);
         // Booked all at once, so that no new request is sent against a limit that an earlier execution has used up.
         let (spent, tasks) = match &recorder {
-            Some(recorder) => recorder.settled_already(&plugin.digest.hex())?,
+            Some(recorder) => recorder.settled_already(&plugin.digest.hex()).await?,
             None => (Spent::default(), 0),
+        };
+        let begun = match &recorder {
+            Some(recorder) => recorder.begun().await?,
+            None => None,
         };
         account.restore_below(&spent, tasks);
         Ok(Batch {
@@ -164,6 +172,7 @@ impl Host {
             sums,
             run,
             recorder,
+            begun,
             stop: stop.clone(),
             spent: Mutex::new(spent),
         })
@@ -178,15 +187,8 @@ impl Batch {
 
     /// Returns whether the task `number` is part of this batch. A replay leaves out tasks that did not begin when the
     /// batch was recorded; otherwise every task is part of it.
-    ///
-    /// # Errors
-    ///
-    /// An error of the journal.
-    pub fn has(&self, number: u64) -> Result<bool> {
-        let (Some(recorder), Ok(number)) = (&self.recorder, u32::try_from(number)) else {
-            return Ok(true);
-        };
-        Ok(!recorder.is_replay() || recorder.began(&TaskId::root().child(number))?)
+    pub fn has(&self, number: u64) -> bool {
+        self.begun.as_ref().is_none_or(|begun| begun.contains(&number))
     }
 
     /// Returns the differences of a replay from the record so far.
@@ -205,14 +207,14 @@ impl Batch {
             .map(str::to_owned)
     }
 
-    /// Records the end of the batch: its state (`done`, `failed` or `interrupted`), its counts and what it spent.
+    /// Records the end of the batch: its state, the numbers of its tasks that succeeded and failed, and what it spent.
     ///
     /// # Errors
     ///
     /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the journal cannot be written.
     pub async fn end(
         &self,
-        state: &str,
+        state: RunStatus,
         (ok, failed): (u64, u64),
         spent: &Spent,
         models: &[ModelReport],
@@ -220,9 +222,13 @@ impl Batch {
         let Some(recorder) = &self.recorder else {
             return Ok(());
         };
-        let counts = json!({"tasks": ok + failed, "ok": ok, "failed": failed});
-        let report = json!({"spent": spent, "models": models, "counts": counts});
-        recorder.end(state, &report).await
+        let summary = RunSummary {
+            outcome: None,
+            spent: spent.clone(),
+            models: models.to_vec(),
+            counts: TaskCounts::new(ok, failed),
+        };
+        recorder.end(state, summary).await
     }
 
     async fn item(&self, number: u64, input: Value) -> ItemEnd {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{Judged, is_answer, judge, repair, request};
 use super::attempts::{Call, SpentBefore};
 use super::estimate::InputSize;
-use super::record::{Hash, PaidReply, PastCall, Recorded, SubTaskReplay, TaskLog};
+use super::record::{PaidReply, PastCall, Recorded, SubTaskReplay, TaskLog};
 use super::tree::RunState;
 use super::{Inner, LoadedPlugin};
 use agenthost_config::ModelRef;
@@ -161,13 +161,13 @@ impl TaskContext {
                 async move { self.complete(ordinal, ask, past.paid, before).await }.boxed()
             }
             Recorded::Told(told) => {
-                if let Some(used) = told.used() {
+                if let Some(used) = told.used {
                     self.account.restore(&used, 1);
                 }
-                for model in &told.models {
-                    self.note(model.clone());
+                for model in told.models {
+                    self.note(model);
                 }
-                ready(told.result()).boxed()
+                ready(told.result).boxed()
             }
             Recorded::Unanswered => pending().boxed(),
             Recorded::Differs => {
@@ -299,20 +299,14 @@ impl TaskContext {
         Some(SpentBefore { used, models: reports })
     }
 
-    async fn complete(
-        &self,
-        ordinal: u64,
-        ask: Ask,
-        paid: Vec<(Hash, PaidReply)>,
-        before: Option<SpentBefore>,
-    ) -> CallResult {
+    async fn complete(&self, ordinal: u64, ask: Ask, paid: Vec<PaidReply>, before: Option<SpentBefore>) -> CallResult {
         self.log.caught_up(ordinal).await;
         failpoint!(await "call.made");
         let name = ask.model.clone();
         let call = Call::new(self, &name, ordinal, paid, before);
         let result = self.make(&call, ask).await.map_err(CallError::shortened);
         failpoint!(await "settle.told");
-        self.log.told(ordinal, &call.told(&result)).await?;
+        self.log.told(ordinal, call.told(&result)).await?;
         failpoint!(await "settle.durable");
         call.noted();
         result

@@ -1,12 +1,13 @@
 //! A run from its start to its report: starting, resuming, replaying and rehearsing it, and the handle to it.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,8 @@ use agenthost_core::run::{Event, RunId, RunReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
 use agenthost_journal::cassette::Cassette;
 use agenthost_journal::cassette::tape::Tape;
-use agenthost_journal::{Journal, RunRecord};
+use agenthost_journal::{Journal, RunKind, RunRecord, RunStatus, RunSummary, read};
+use agenthost_sandbox::Input;
 
 /// The message of a task that a fault of the host ended.
 pub(super) const LOST: &str = "the host failed while it ran the task";
@@ -168,7 +170,7 @@ impl RunHandle {
     /// use std::sync::Arc;
     /// use agenthost::config::{BodyRetention, Config};
     /// use agenthost::host::Host;
-    /// use agenthost::journal::{Journal as _, sqlite::Sqlite};
+    /// use agenthost::journal::{Journal as _, RunStatus, sqlite::Sqlite};
     /// use agenthost::limits::LimitsPatch;
     /// use serde_json::json;
     ///
@@ -182,7 +184,7 @@ impl RunHandle {
     /// while journal.find("last").ok().and_then(|run| run.end).is_none() {
     ///     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     /// }
-    /// assert_eq!(journal.find("last")?.end.map(|end| end.state).as_deref(), Some("done"));
+    /// assert_eq!(journal.find("last")?.end.map(|end| end.state), Some(RunStatus::Done));
     /// # Ok(())
     /// # }
     /// ```
@@ -259,9 +261,12 @@ impl Host {
         asked: &LimitsPatch,
         command: &Value,
     ) -> Result<RunHandle> {
-        let record = self.new_record("run", plugin, command)?;
+        let record = self.new_record(RunKind::Run, plugin, command)?;
         let recorder = self.recorder(&record, Mode::Live);
-        self.launch(plugin, input, asked, record, recorder)
+        let run = self.prepare(plugin, input, asked, record, recorder)?;
+        // The run is claimed last, so that a run that cannot start leaves its record unchanged.
+        run.claim_new()?;
+        Ok(run.start())
     }
 
     /// Resumes a run that stopped before its end. Finished tasks are kept, and answered calls are not made again. With
@@ -294,7 +299,7 @@ impl Host {
     /// assert_eq!(run.report().await.spent.calls, 1);
     ///
     /// let record = journal.find(&run.id().to_string())?;
-    /// let resumed = host.resume(&ask, &record, &LimitsPatch::default(), false)?;
+    /// let resumed = host.resume(&ask, &record, &LimitsPatch::default(), false).await?;
     /// assert_eq!(resumed.outcome().await.into_result()?, json!("Blue."));
     /// # Ok(())
     /// # }
@@ -309,16 +314,18 @@ impl Host {
     /// # Panics
     ///
     /// Panics outside a tokio runtime.
-    pub fn resume(
+    pub async fn resume(
         &self,
         plugin: &Arc<LoadedPlugin>,
         record: &RunRecord,
         asked: &LimitsPatch,
         failed: bool,
     ) -> Result<RunHandle> {
-        let input = self.recorded_input(record)?;
+        let input = self.recorded_input(record).await?;
         let recorder = self.recorder(record, Mode::Resume { failed });
-        self.launch(plugin, &input, asked, record.clone(), recorder)
+        let run = self.prepare(plugin, &input, asked, record.clone(), recorder)?;
+        run.claim().await?;
+        Ok(run.start())
     }
 
     /// Replays a recorded run without any provider: all replies that its tasks receive come from the journal. The
@@ -347,10 +354,10 @@ impl Host {
     /// assert_eq!(run.outcome().await.into_result()?, json!("Blue."));
     ///
     /// let record = journal.find("last")?;
-    /// let replayed = host.replay(&ask, &record, &LimitsPatch::default())?.report().await;
+    /// let replayed = host.replay(&ask, &record, &LimitsPatch::default()).await?.report().await;
     /// assert_eq!(replayed.outcome.ok(), Some(&json!("Blue.")));
     /// assert_eq!(replayed.differences.as_deref(), Some(&[][..]));
-    /// assert_eq!(host.changed_plugins(&ask, &record)?, [""; 0]);
+    /// assert_eq!(host.changed_plugins(&ask, &record).await?, [""; 0]);
     /// # Ok(())
     /// # }
     /// ```
@@ -362,10 +369,17 @@ impl Host {
     /// # Panics
     ///
     /// Panics outside a tokio runtime.
-    pub fn replay(&self, plugin: &Arc<LoadedPlugin>, record: &RunRecord, asked: &LimitsPatch) -> Result<RunHandle> {
-        let input = self.recorded_input(record)?;
+    pub async fn replay(
+        &self,
+        plugin: &Arc<LoadedPlugin>,
+        record: &RunRecord,
+        asked: &LimitsPatch,
+    ) -> Result<RunHandle> {
+        let input = self.recorded_input(record).await?;
         let recorder = self.recorder(record, Mode::Replay);
-        self.launch(plugin, &input, asked, record.clone(), recorder)
+        let run = self.prepare(plugin, &input, asked, record.clone(), recorder)?;
+        run.claim_new()?;
+        Ok(run.start())
     }
 
     /// Plays a cassette to `plugin` without any provider. A task's *n*th request receives the *n*th recorded reply,
@@ -416,8 +430,9 @@ impl Host {
         let record = tape.find("last")?;
         let journal = Arc::clone(&tape) as Arc<dyn Journal>;
         let recorder = Recorder::new(journal, record.id.clone(), Mode::Rehearsal, BodyRetention::All, None);
-        let run = self.launch(plugin, &cassette.input, &cassette.limits(), record, Some(recorder))?;
-        Ok((run, tape))
+        let run = self.prepare(plugin, &cassette.input, &cassette.limits(), record, Some(recorder))?;
+        run.claim_new()?;
+        Ok((run.start(), tape))
     }
 
     /// Returns the plugins of a recorded run, the root plugin and its sub-agents, whose digests have changed since.
@@ -425,27 +440,28 @@ impl Host {
     /// # Errors
     ///
     /// An error of the journal.
-    pub fn changed_plugins(&self, plugin: &LoadedPlugin, record: &RunRecord) -> Result<Vec<String>> {
+    pub async fn changed_plugins(&self, plugin: &LoadedPlugin, record: &RunRecord) -> Result<Vec<String>> {
+        /// The number of tasks of a batch that are compared. It has the same plugins in every item.
+        const OF_BATCH: usize = 1_000;
         let mut now = BTreeMap::new();
         digests(plugin, &mut now);
-        let mut changed = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            /// The number of records that are read at a time.
-            const PAGE: usize = 1_000;
-            let page = self.journal()?.tasks(&record.id, "", after.as_deref(), PAGE)?;
-            for task in &page {
+        let (run, kind) = (record.id.clone(), record.kind);
+        read(self.journal()?, move |journal| {
+            let (mut changed, mut seen) = (Vec::new(), 0);
+            journal.each_task(&run, "", &mut |task| {
                 let name = task.plugin.split('@').next().unwrap_or_default();
                 if now.get(name).is_some_and(|digest| *digest != task.digest) && !changed.contains(&task.plugin) {
-                    changed.push(task.plugin.clone());
+                    changed.push(task.plugin);
                 }
-            }
-            after = page.last().map(|task| task.id.clone());
-            // A batch has the same plugins in every item.
-            if page.len() < PAGE || record.kind == "batch" {
-                return Ok(changed);
-            }
-        }
+                seen += 1;
+                match kind {
+                    RunKind::Batch if seen == OF_BATCH => ControlFlow::Break(()),
+                    RunKind::Batch | RunKind::Run => ControlFlow::Continue(()),
+                }
+            })?;
+            Ok(changed)
+        })
+        .await
     }
 
     /// Returns the outcome of a recorded run that has nothing left to resume, else `None`. With `failed`, every failure
@@ -474,8 +490,8 @@ impl Host {
     /// # }
     /// ```
     pub fn settled(record: &RunRecord, failed: bool) -> Option<Outcome> {
-        let report: Value = serde_json::from_str(&record.end.as_ref()?.report).ok()?;
-        Outcome::read(report.get("outcome")?).filter(|outcome| keeps(outcome, failed))
+        let outcome = record.end.as_ref()?.summary.outcome.clone();
+        outcome.filter(|outcome| keeps(outcome, failed))
     }
 
     fn journal(&self) -> Result<&Arc<dyn Journal>> {
@@ -483,32 +499,30 @@ impl Host {
         self.inner.journal.as_ref().map(|(journal, _)| journal).ok_or_else(none)
     }
 
-    fn recorded_input(&self, record: &RunRecord) -> Result<Value> {
-        let root = self.journal()?.task(&record.id, "root")?;
-        let input = root
-            .and_then(|root| root.input)
-            .and_then(|input| serde_json::from_str(&input).ok());
-        input.ok_or_else(|| {
+    async fn recorded_input(&self, record: &RunRecord) -> Result<Value> {
+        let run = record.id.clone();
+        let root = read(self.journal()?, move |journal| journal.task(&run, "root")).await?;
+        root.and_then(|root| root.input).ok_or_else(|| {
             Error::usage(format!("the journal does not hold the input of run {}", record.id))
                 .with_hint("It stopped before it began, or `bodies` in [journal] was \"none\"; run it anew.")
         })
     }
 
     /// Creates the record of a run that begins now.
-    pub(super) fn new_record(&self, kind: &str, plugin: &LoadedPlugin, command: &Value) -> Result<RunRecord> {
+    pub(super) fn new_record(&self, kind: RunKind, plugin: &LoadedPlugin, command: &Value) -> Result<RunRecord> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|error| Error::host(format!("the system gives no random numbers: {error}")))?;
         let now = now_ms();
         Ok(RunRecord {
             id: RunId::new(clock(now), &seed).to_string(),
-            kind: kind.to_owned(),
+            kind,
             plugin: plugin.id.to_string(),
             digest: plugin.digest.hex(),
             seed,
             clock_ms: now,
             started_ms: now,
-            command: command.to_string(),
+            command: command.clone(),
             pid: std::process::id(),
             end: None,
         })
@@ -527,23 +541,22 @@ impl Host {
         ))
     }
 
-    fn launch(
+    /// Prepares a run, and fails if it cannot start.
+    fn prepare(
         &self,
         plugin: &Arc<LoadedPlugin>,
         input: &Value,
         asked: &LimitsPatch,
         record: RunRecord,
         recorder: Option<Arc<Recorder>>,
-    ) -> Result<RunHandle> {
+    ) -> Result<PreparedRun> {
         let started = Instant::now();
         let limits = self.limits(plugin, asked);
         let input = plugin.code.input(input)?;
         let cancel = CancellationToken::new();
         let (events, from_start) = broadcast::channel(EVENT_BACKLOG);
-        let (sender, report) = watch::channel(None);
         let replay = recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
         let run = RunState::new(self, plugin, &record, recorder.clone(), &cancel, events.clone())?;
-        let id = run.id().clone();
         let task = NewTask {
             id: TaskId::root(),
             plugin: Arc::clone(plugin),
@@ -555,12 +568,60 @@ impl Host {
             limits,
             started,
         };
-        // The run is claimed last, so that a run that cannot start leaves its record unchanged.
-        if let Some(recorder) = &recorder {
-            recorder.claim()?;
+        Ok(PreparedRun {
+            run,
+            record,
+            recorder,
+            task,
+            input,
+            cancel,
+            events,
+            from_start,
+        })
+    }
+}
+
+/// A run that can start.
+struct PreparedRun {
+    run: Arc<RunState>,
+    record: RunRecord,
+    recorder: Option<Arc<Recorder>>,
+    task: NewTask,
+    input: Input,
+    cancel: CancellationToken,
+    events: broadcast::Sender<Event>,
+    from_start: broadcast::Receiver<Event>,
+}
+
+impl PreparedRun {
+    /// Claims a new run, a replay or a rehearsal.
+    fn claim_new(&self) -> Result<()> {
+        self.recorder.as_ref().map_or(Ok(()), |recorder| recorder.claim_new())
+    }
+
+    /// Claims a run that is resumed.
+    async fn claim(&self) -> Result<()> {
+        match &self.recorder {
+            Some(recorder) => recorder.claim().await,
+            None => Ok(()),
         }
+    }
+
+    fn start(self) -> RunHandle {
+        let Self {
+            run,
+            record,
+            recorder,
+            task,
+            input,
+            cancel,
+            events,
+            from_start,
+        } = self;
+        let started = task.started;
+        let (sender, report) = watch::channel(None);
         let handle = RunHandle {
-            id: id.clone(),
+            id: run.id().clone(),
             cancel: cancel.clone(),
             cancel_on_drop: true,
             events: events.downgrade(),
@@ -593,8 +654,7 @@ impl Host {
                 }
                 report.differences = recorder.is_replay().then(|| recorder.differences());
                 let interrupted = cancel.is_cancelled();
-                let summary = summary(&report);
-                let end = recorder.end(state(&report.outcome, interrupted), &summary);
+                let end = recorder.end(state(&report.outcome, interrupted), RunSummary::of(&report));
                 match caught(end).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::error!("the end of run {} is not in the journal: {error}", report.run),
@@ -604,7 +664,7 @@ impl Host {
             drop(run);
             sender.send_replace(Some(Arc::new(report)));
         });
-        Ok(handle)
+        handle
     }
 }
 
@@ -615,24 +675,12 @@ pub(super) async fn caught<T>(work: impl Future<Output = T>) -> std::result::Res
 }
 
 /// Returns the recorded state of a run that ended.
-pub(super) fn state(outcome: &Outcome, interrupted: bool) -> &'static str {
+pub(super) fn state(outcome: &Outcome, interrupted: bool) -> RunStatus {
     match outcome {
-        Outcome::Ok(_) => "done",
-        Outcome::Failure(_) if interrupted => "interrupted",
-        Outcome::Failure(_) => "failed",
+        Outcome::Ok(_) => RunStatus::Done,
+        Outcome::Failure(_) if interrupted => RunStatus::Interrupted,
+        Outcome::Failure(_) => RunStatus::Failed,
     }
-}
-
-/// Returns the part of a run's report that the journal keeps with the run. Its tasks have records of their own.
-fn summary(report: &RunReport) -> Value {
-    let ok = report.tasks.iter().filter(|task| task.outcome.ok().is_some()).count();
-    let tasks = report.tasks.len();
-    json!({
-        "outcome": report.outcome,
-        "spent": report.spent,
-        "models": report.models,
-        "counts": {"tasks": tasks, "ok": ok, "failed": tasks - ok},
-    })
 }
 
 /// Converts milliseconds since 1970.
