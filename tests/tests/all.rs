@@ -22,6 +22,7 @@ mod all {
     mod examples;
     mod failpoints;
     mod fan_out;
+    mod format_1;
     mod fuzz;
     mod gate;
     mod handles;

@@ -58,7 +58,7 @@ pub use self::loaded::{LoadOptions, Plugin};
 use self::loaded::{LoadedPlugin, SubAgent};
 pub use self::plugin_source::PluginSource;
 pub use self::run::{FailedTasks, Rehearsal, RunHandle};
-pub use self::run_builder::RunBuilder;
+pub use self::run_builder::{RecordedRunBuilder, RunBuilder};
 pub use self::settings::sandbox_settings;
 
 /// A host of sub-agent tasks. Clones are cheap and refer to the same host.

@@ -11,8 +11,9 @@ pub use agenthost_journal::cassette;
 #[cfg(feature = "journal")]
 pub use agenthost_journal::sqlite;
 pub use agenthost_journal::{
-    CallRecord, CallSpan, CassetteError, FORMAT, Journal as JournalStore, JournalEntry, JournalError, Keep, Pruned,
-    ReplyRecord, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn,
+    AskRecord, AskResult, Asked, CallSpan, CassetteError, Cut, FORMAT, FormatVersion, Journal as JournalStore,
+    JournalEntry, JournalError, Keep, Pruned, RecordedUse, Remaining, RequestEnd, RequestHash, RequestRecord, RunEnd,
+    RunKind, RunRecord, RunStatus, RunSummary, TaskCounts, TaskEnd, TaskRecord, Turn, read,
 };
 
 /// A journal that a host keeps, and the texts that the host writes to it. Clones are cheap and refer to the same

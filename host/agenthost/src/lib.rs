@@ -103,8 +103,8 @@ pub use agenthost_core::task::{Failure, FailureClass, Outcome, OutputError, Task
 pub use cancellation::Cancellation;
 pub use error::{Error, ErrorClass, Result};
 pub use host::{
-    Batch, BatchBuilder, Events, FailedTasks, Host, HostBuilder, Lagged, LoadOptions, Plugin, PluginSource, Rehearsal,
-    RunBuilder, RunHandle,
+    Batch, BatchBuilder, Events, FailedTasks, Host, HostBuilder, Lagged, LoadOptions, Plugin, PluginSource,
+    RecordedRunBuilder, Rehearsal, RunBuilder, RunHandle,
 };
 pub use journal::Journal;
 
@@ -130,7 +130,7 @@ pub mod limits {
 /// Model calls, and the interface that every model service implements.
 pub mod llm {
     pub use agenthost_core::llm::{
-        BoxFuture, CacheTtl, Caching, Counting, Effort, Message, Options, Part, Provider, ProviderError,
+        Ask, BoxFuture, CacheTtl, Caching, Counting, Effort, Message, Options, Part, Provider, ProviderError,
         ProviderErrorKind, Quota, RateLimit, Reply, Request, Role, Stop, Usage,
     };
 }

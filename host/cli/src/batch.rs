@@ -223,7 +223,7 @@ async fn go(
     let plugin = args.which.load(&host, env, printer).await?;
     note_narrowed(&host, &plugin, &limits, printer);
     if let Some((earlier, _)) = &earlier {
-        let changed = host.changed_plugins(&plugin, &earlier.record)?;
+        let changed = host.changed_plugins(&plugin, &earlier.record).await?;
         if !changed.is_empty() && !earlier.changed_plugins {
             return Err(super::recorded::changed(&earlier.record, &changed));
         }
@@ -307,7 +307,7 @@ async fn go(
         task => task,
     });
     // A replay leaves out tasks that never began.
-    let began = |number| runner.has(number).unwrap_or(true);
+    let began = |number| runner.has(number);
     let tasks = tasks.take_while(|task| !matches!(task, Ok(task) if task.input.is_some() && !began(task.number)));
     let mut summary = drive(&runner, tasks, settings, &mut output, &stop, |summary| {
         line.show(summary)

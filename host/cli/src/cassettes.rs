@@ -17,6 +17,7 @@ use agenthost::plugin::PluginInfo;
 use agenthost::plugin::build::BuildRules;
 use agenthost::registry::lock::LOCK_FILE;
 use agenthost::run::RunReport;
+use agenthost::task::FailureClass;
 use agenthost::{Host, Journal, Plugin, Rehearsal};
 
 /// A cassette that is being recorded.
@@ -61,13 +62,16 @@ impl Recording {
     pub(super) fn finish(self, limits: &Limits, printer: &Printer) -> Result<()> {
         let shown = self.file.display();
         let cassette = self.tape.cassette(cassette::unusual(limits));
-        let class = cassette.as_ref().and_then(|cassette| failure_class(cassette));
-        let (Some(cassette), false) = (&cassette, matches!(class, Some("cancelled" | "host"))) else {
+        let class = cassette.as_ref().and_then(failure_class);
+        let cut_short = matches!(class, Some(FailureClass::Cancelled | FailureClass::Host));
+        let (Some(cassette), false) = (&cassette, cut_short) else {
             printer.note(&format!("{shown} was not written: the run came to no end of its own"));
             return Ok(());
         };
         cassette.clone().with_headroom().write(&self.file)?;
-        let what = class.map_or_else(String::new, |class| format!("; it expects a failure of class {class}"));
+        let what = class.map_or_else(String::new, |class| {
+            format!("; it expects a failure of class {}", class.name())
+        });
         printer.note(&format!("recorded {shown}{what}"));
         if self.alone {
             printer.note("the run stands in the cassette alone, since [journal] keeps no requests");
@@ -76,8 +80,8 @@ impl Recording {
     }
 }
 
-fn failure_class(cassette: &Cassette) -> Option<&str> {
-    cassette.expect.failure.as_ref()?.get("class")?.as_str()
+fn failure_class(cassette: &Cassette) -> Option<FailureClass> {
+    Some(cassette.expect.failure.as_ref()?.class)
 }
 
 /// Creates a host for cassettes: no configuration, no key, no network. References to sub-agents are resolved by the

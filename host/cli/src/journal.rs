@@ -43,13 +43,17 @@ pub(super) enum Found {
 impl Found {
     /// Opens the journal that the command line and the configuration name.
     pub(super) fn open(global: &Global, config: &Config, env: &Env) -> Result<Self> {
-        let Some(path) = journal_path(config, env, global.journal.as_deref()) else {
-            return Ok(Self::Nothing(match config.journal().enabled {
+        match journal_path(config, env, global.journal.as_deref()) {
+            Some(path) => Self::at(&path),
+            None => Ok(Self::Nothing(match config.journal().enabled {
                 true => "there is no home directory for a journal".into(),
                 false => "the journal is switched off in [journal]".into(),
-            }));
-        };
-        Ok(match Sqlite::open_existing(&path)? {
+            })),
+        }
+    }
+
+    fn at(path: &Path) -> Result<Self> {
+        Ok(match Sqlite::open_existing(path)? {
             Some(journal) => Self::Journal(Box::new(journal)),
             None => Self::Nothing(format!("there is no journal at {}", path.display())),
         })
@@ -67,6 +71,26 @@ impl Found {
                 .with_hint("Run something first, or name another journal with --journal FILE.")),
         }
     }
+}
+
+/// Opens the journal, which must be there, and reads it on a thread that may block.
+///
+/// # Errors
+///
+/// As [`Found::needed`] and `read`.
+pub(super) async fn read<T: Send + 'static>(
+    global: &Global,
+    config: &Config,
+    env: &Env,
+    read: impl FnOnce(&dyn JournalStore) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let Some(path) = journal_path(config, env, global.journal.as_deref()) else {
+        return Found::open(global, config, env)?
+            .needed()
+            .and_then(|journal| read(&*journal));
+    };
+    let found = tokio::task::spawn_blocking(move || read(&*Found::at(&path)?.needed()?));
+    found.await.map_err(|_| Error::host("the journal was not read"))?
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! Reading the journal's JSON about runs and tasks. It is read leniently: a record of another version may lack fields,
-//! or have more.
+//! Runs and tasks as the commands show them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,8 +7,10 @@ use serde_json::{Value, json};
 
 use super::table;
 use agenthost::error::Error;
-use agenthost::journal::{JournalStore, RunRecord, TaskRecord};
-use agenthost::limits::Usd;
+use agenthost::journal::{JournalStore, RunKind, RunRecord, RunStatus, RunSummary, TaskCounts, TaskRecord};
+use agenthost::limits::{Spent, Usd};
+use agenthost::run::ModelReport;
+use agenthost::task::{Failure, Outcome};
 
 /// The resources that a run or a task used.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -31,17 +32,14 @@ impl Used {
         }
     }
 
-    /// Reads the `spent` of a report.
-    pub(super) fn read(report: &Value) -> Option<Self> {
-        let spent = report.get("spent")?.as_object()?;
-        let number = |key: &str| spent.get(key).and_then(Value::as_u64).unwrap_or(0);
-        Some(Self {
-            input_tokens: number("input_tokens"),
-            cached_input_tokens: number("cached_input_tokens"),
-            output_tokens: number("output_tokens"),
-            cost_usd: spent.get("cost_usd").and_then(usd),
-            calls: number("calls"),
-        })
+    pub(super) fn of(spent: &Spent) -> Self {
+        Self {
+            input_tokens: spent.input_tokens,
+            cached_input_tokens: spent.cached_input_tokens,
+            output_tokens: spent.output_tokens,
+            cost_usd: spent.known_cost(),
+            calls: spent.calls,
+        }
     }
 
     pub(super) fn add(&mut self, other: &Self) {
@@ -62,76 +60,114 @@ impl Used {
     }
 }
 
-/// Converts an amount in JSON, in dollars.
-pub(super) fn usd(value: &Value) -> Option<Usd> {
-    let pico = value.as_f64().filter(|usd| *usd >= 0.0)? * 1e12;
-    Some(Usd::from_pico(pico.round() as u64))
+/// The state of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RunProgress {
+    Running,
+    Ended(RunStatus),
+}
+
+impl RunProgress {
+    /// Returns `running`, `done`, `failed` or `interrupted`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Ended(status) => status.name(),
+        }
+    }
 }
 
 /// A run, as its record shows it.
 pub(super) struct Run<'a> {
     pub(super) record: &'a RunRecord,
-    /// Its report; null before its end.
-    pub(super) report: Value,
-    /// `running`, `done`, `failed` or `interrupted`.
-    pub(super) state: String,
+    pub(super) state: RunProgress,
     /// Its duration, so far if it is running; `None` if its end was not recorded.
     pub(super) wall_ms: Option<u64>,
     pub(super) used: Option<Used>,
 }
 
+/// A run as JSON, without its tasks.
+#[derive(Serialize)]
+pub(super) struct RunDocument<'a> {
+    id: &'a str,
+    kind: RunKind,
+    plugin: &'a str,
+    digest: &'a str,
+    state: &'static str,
+    started: String,
+    started_ms: u64,
+    ended_ms: Option<u64>,
+    wall_ms: Option<u64>,
+    pid: u32,
+    /// Left out of a list of runs, because outputs may be large.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Option<&'a Outcome>>,
+    /// What all of it has spent, or for a run without an end, what its ended tasks have.
+    spent: Value,
+    models: Option<&'a [ModelReport]>,
+    counts: Option<TaskCounts>,
+}
+
 impl<'a> Run<'a> {
     pub(super) fn new(record: &'a RunRecord, now_ms: u64, alive: impl Fn(&RunRecord) -> bool) -> Self {
-        let report = record.end.as_ref().map(|end| parsed(&end.report)).unwrap_or_default();
-        let state = match &record.end {
-            Some(end) => end.state.clone(),
-            None if alive(record) => "running".into(),
-            None => "interrupted".into(),
-        };
         let since = |end: u64| end.saturating_sub(record.started_ms);
-        let wall_ms = match &record.end {
-            Some(end) => {
-                let own = report.pointer("/spent/wall_ms").and_then(Value::as_u64);
-                Some(own.unwrap_or_else(|| since(end.ended_ms)))
-            }
-            None if state == "running" => Some(since(now_ms)),
-            None => None,
+        let (state, wall_ms) = match &record.end {
+            Some(end) => (RunProgress::Ended(end.state), Some(millis(&end.summary.spent))),
+            None if alive(record) => (RunProgress::Running, Some(since(now_ms))),
+            None => (RunProgress::Ended(RunStatus::Interrupted), None),
         };
         Self {
             record,
-            used: Used::read(&report),
-            report,
             state,
             wall_ms,
+            used: record.end.as_ref().map(|end| Used::of(&end.summary.spent)),
         }
     }
 
-    /// Returns the number of its tasks, if its report has it.
-    pub(super) fn tasks(&self) -> Option<u64> {
-        self.report.pointer("/counts/tasks")?.as_u64()
+    /// Returns what it came to; `None` before its end.
+    pub(super) fn summary(&self) -> Option<&'a RunSummary> {
+        self.record.end.as_ref().map(|end| &end.summary)
     }
 
-    /// Returns the run as JSON, without its tasks.
-    pub(super) fn document(&self) -> Value {
-        let record = self.record;
-        let part = |key: &str| self.report.get(key).cloned().unwrap_or_default();
-        json!({
-            "id": record.id,
-            "kind": record.kind,
-            "plugin": record.plugin,
-            "digest": record.digest,
-            "state": self.state,
-            "started": format!("{}Z", table::utc(record.started_ms).replace(' ', "T")),
-            "started_ms": record.started_ms,
-            "ended_ms": record.end.as_ref().map(|end| end.ended_ms),
-            "wall_ms": self.wall_ms,
-            "pid": record.pid,
-            "outcome": part("outcome"),
-            "spent": part("spent"),
-            "models": part("models"),
-            "counts": part("counts"),
-        })
+    /// Returns its failure, if it failed.
+    pub(super) fn failure(&self) -> Option<&'a Failure> {
+        self.summary()?.outcome.as_ref()?.failure()
     }
+
+    /// Returns the run for a list.
+    pub(super) fn entry(&self) -> RunDocument<'a> {
+        let (record, summary) = (self.record, self.summary());
+        RunDocument {
+            id: &record.id,
+            kind: record.kind,
+            plugin: &record.plugin,
+            digest: &record.digest,
+            state: self.state.name(),
+            started: format!("{}Z", table::utc(record.started_ms).replace(' ', "T")),
+            started_ms: record.started_ms,
+            ended_ms: record.end.as_ref().map(|end| end.ended_ms),
+            wall_ms: self.wall_ms,
+            pid: record.pid,
+            outcome: None,
+            spent: json!(summary.map(|summary| &summary.spent)),
+            models: summary.map(|summary| summary.models.as_slice()),
+            counts: summary.map(|summary| summary.counts),
+        }
+    }
+
+    /// Returns the run with its outcome.
+    pub(super) fn document(&self) -> RunDocument<'a> {
+        let summary = self.summary();
+        RunDocument {
+            outcome: Some(summary.and_then(|summary| summary.outcome.as_ref())),
+            spent: summary.map_or_else(|| json!(self.used), |summary| json!(summary.spent)),
+            ..self.entry()
+        }
+    }
+}
+
+fn millis(spent: &Spent) -> u64 {
+    u64::try_from(spent.wall.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A task, as its record shows it.
@@ -140,54 +176,69 @@ pub(super) struct Task {
     pub(super) plugin: String,
     pub(super) started_ms: u64,
     pub(super) ended_ms: Option<u64>,
-    /// The recorded outcome; null before its end.
-    pub(super) outcome: Value,
+    /// The recorded outcome; `None` before its end, and if it is not kept.
+    outcome: Option<Outcome>,
     /// Its own use, without sub-tasks; `None` before its end.
     pub(super) used: Option<Used>,
     wall_ms: Option<u64>,
 }
 
+/// A task as JSON.
+#[derive(Serialize)]
+pub(super) struct TaskDocument<'a> {
+    id: &'a str,
+    parent: Option<&'a str>,
+    plugin: &'a str,
+    started_ms: u64,
+    ended_ms: Option<u64>,
+    wall_ms: Option<u64>,
+    outcome: Option<&'a Outcome>,
+    spent: Option<&'a Used>,
+}
+
 impl Task {
     pub(super) fn new(record: TaskRecord) -> Self {
-        let ended_ms = record.end.as_ref().map(|end| end.ended_ms);
-        let mut report = record.end.as_ref().map(|end| parsed(&end.report)).unwrap_or_default();
+        let spent = record.end.as_ref().map(|end| &end.report.spent);
         Self {
+            used: spent.map(Used::of),
+            wall_ms: spent.map(millis),
+            ended_ms: record.end.as_ref().map(|end| end.ended_ms),
+            outcome: record.end.and_then(|end| end.report.outcome),
             id: record.id,
             plugin: record.plugin,
             started_ms: record.started_ms,
-            ended_ms,
-            used: Used::read(&report),
-            wall_ms: report.pointer("/spent/wall_ms").and_then(Value::as_u64),
-            outcome: report.get_mut("outcome").map(Value::take).unwrap_or_default(),
         }
     }
 
-    /// Returns its duration.
+    /// Returns its duration; `None` before its end.
     pub(super) fn wall_ms(&self) -> Option<u64> {
-        let seen = self.ended_ms.map(|ended| ended.saturating_sub(self.started_ms));
-        self.wall_ms.or(seen)
+        self.wall_ms
+    }
+
+    fn failure(&self) -> Option<&Failure> {
+        self.outcome.as_ref()?.failure()
     }
 
     /// Returns `ok`, a failure's class, or `unfinished`.
-    pub(super) fn class(&self) -> &str {
-        match (&self.ended_ms, self.outcome.get("failure")) {
+    pub(super) fn class(&self) -> &'static str {
+        match (self.ended_ms, self.failure()) {
             (None, _) => "unfinished",
-            (_, None) => "ok",
-            (_, Some(failure)) => failure.get("class").and_then(Value::as_str).unwrap_or("other"),
+            (Some(_), None) => "ok",
+            (Some(_), Some(failure)) => failure.class.name(),
         }
     }
 
     /// Returns the class, with the limit that was reached.
     pub(super) fn words(&self) -> String {
-        match self.outcome.pointer("/failure/limit").and_then(Value::as_str) {
-            Some(limit) => format!("{}({limit})", self.class()),
+        match self.failure().and_then(|failure| failure.limit) {
+            Some(limit) => format!("{}({})", self.class(), limit.name()),
             None => self.class().to_owned(),
         }
     }
 
     /// Returns the failure message, on one line.
     pub(super) fn message(&self) -> String {
-        let message = self.outcome.pointer("/failure/message").and_then(Value::as_str);
+        let message = self.failure().map(|failure| failure.message.as_str());
         let words: Vec<_> = message.unwrap_or_default().split_whitespace().collect();
         words.join(" ")
     }
@@ -202,28 +253,23 @@ impl Task {
         parts.map(|n| n.parse().unwrap_or(u64::MAX)).collect()
     }
 
-    pub(super) fn document(&self) -> Value {
-        json!({
-            "id": self.id,
-            "parent": self.id.rsplit_once('/').map(|(parent, _)| parent),
-            "plugin": self.plugin,
-            "started_ms": self.started_ms,
-            "ended_ms": self.ended_ms,
-            "wall_ms": self.wall_ms(),
-            "outcome": self.outcome,
-            "spent": self.used,
-        })
+    pub(super) fn document(&self) -> TaskDocument<'_> {
+        TaskDocument {
+            id: &self.id,
+            parent: self.id.rsplit_once('/').map(|(parent, _)| parent),
+            plugin: &self.plugin,
+            started_ms: self.started_ms,
+            ended_ms: self.ended_ms,
+            wall_ms: self.wall_ms,
+            outcome: self.outcome.as_ref(),
+            spent: self.used.as_ref(),
+        }
     }
 }
 
 /// Returns whether a live process is working on a run.
 pub(super) fn is_running(journal: &dyn JournalStore, run: &RunRecord) -> bool {
     journal.running(&run.id).is_ok_and(|process| process.is_some())
-}
-
-/// Parses recorded JSON; null if it is invalid.
-pub(super) fn parsed(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_default()
 }
 
 /// Returns the first twelve digits of a digest.

@@ -4,12 +4,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::batch::{self, Earlier, How};
-use super::journal::Found;
+use super::journal;
 use super::output::Printer;
 use super::run::{RecordedRunCommand, max_memory, watch};
 use super::{Global, recording_host};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
+use agenthost::journal::RunKind;
 use agenthost::limits::LimitsPatch;
 use agenthost::printable::shell_word;
 
@@ -31,7 +32,8 @@ pub(super) struct Args {
 
 pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let config = global.config(env)?;
-    let record = Found::open(global, &config, env)?.needed()?.find(&args.run)?;
+    let id = args.run.clone();
+    let record = journal::read(global, &config, env, move |journal| journal.find(&id)).await?;
     if record.end.is_none() {
         return Err(
             Error::usage(format!("run {} has no end that a replay could come to", record.id)).with_hint(format!(
@@ -40,7 +42,7 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
             )),
         );
     }
-    if record.kind == "batch" {
+    if record.kind == RunKind::Batch {
         let earlier = Earlier {
             record,
             how: How::Replay,
@@ -57,7 +59,7 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
         printer.note(&note);
     }
     let plugin = Arc::new(command.load(&host, env, printer).await?);
-    let changed = host.changed_plugins(&plugin, &record)?;
+    let changed = host.changed_plugins(&plugin, &record).await?;
     if !changed.is_empty() && !args.changed_plugins {
         return Err(Error::usage(format!(
             "not the plugin that run {} is of: {}",
@@ -67,6 +69,6 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
         .with_hint("Bring the old one back, or add --changed-plugins to see where the new one differs."));
     }
     let asked = host.config().limits().overridden_by(&limits);
-    let run = host.replay(&plugin, &record).limits(&limits).start()?;
+    let run = host.replay(&plugin, &record).limits(&limits).start().await?;
     watch(run, &host, &plugin, &asked, args.json, global, printer).await
 }

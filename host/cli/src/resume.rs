@@ -1,22 +1,23 @@
 //! `agenthost resume`: resumes a run that stopped before its end.
 
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::batch::{self, Earlier, How, SumArgs};
-use super::journal::Found;
+use super::journal;
 use super::output::{Printer, exit_code};
-use super::recorded::{self, parsed};
+use super::recorded;
 use super::run::{LimitArgs, RecordedRunCommand, max_memory, watch};
 use super::{Global, recording_host};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::journal::{JournalStore, RunRecord};
-use agenthost::limits::LimitsPatch;
-use agenthost::run::REPORT_FORMAT;
-use agenthost::task::Outcome;
+use agenthost::journal::{JournalStore, RunKind, RunRecord};
+use agenthost::limits::{LimitsPatch, Spent};
+use agenthost::run::{ModelReport, REPORT_FORMAT};
+use agenthost::task::{Outcome, RecordedReport};
 use agenthost::{FailedTasks, Host};
 
 #[derive(Debug, clap::Args)]
@@ -45,16 +46,25 @@ pub(super) struct Args {
 pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let (limits, sums) = (args.limits.patch()?, args.sums.patch()?);
     let config = global.config(env)?;
-    let journal = Found::open(global, &config, env)?.needed()?;
-    let record = journal.find(&args.run)?;
-    if record.kind != "batch" && sums != LimitsPatch::default() {
-        return Err(Error::usage(format!("run {} is no batch", record.id))
+    let (id, failed) = (args.run.clone(), failed(args.failed));
+    // The host opens the journal itself.
+    let (record, ended) = journal::read(global, &config, env, move |journal| {
+        let record = journal.find(&id)?;
+        let ended = ended(journal, &record, failed)?;
+        Ok((record, ended))
+    })
+    .await?;
+    if record.kind != RunKind::Batch && sums != LimitsPatch::default() {
+        return Err(Error::usage(format!("run {} is not a batch", record.id))
             .with_hint("Limits with --run- are those of all tasks of a batch; without it, those of the run."));
     }
-    if let Some(ended) = ended(&*journal, &record, args.failed)? {
+    if let Some(ended) = ended {
         printer.note(&format!("run {} has ended; nothing is run again", record.id));
         match (&ended, args.json) {
-            (_, true) => printer.data(&document(&*journal, &record)?)?,
+            (_, true) => {
+                let report = journal::read(global, &config, env, move |journal| report(journal, record));
+                printer.data(&report.await?)?;
+            }
             (Outcome::Ok(output), false) => printer.data(output)?,
             (Outcome::Failure(failure), false) => {
                 printer.note(&format!("it failed: {failure}; --failed runs it again"))
@@ -62,9 +72,7 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         }
         return Ok(exit_code(&ended, false));
     }
-    // The host opens the journal itself.
-    drop(journal);
-    if record.kind == "batch" {
+    if record.kind == RunKind::Batch {
         let earlier = Earlier {
             record,
             how: How::Resume {
@@ -84,48 +92,48 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         printer.note(&note);
     }
     let plugin = Arc::new(command.load(&host, env, printer).await?);
-    let changed = host.changed_plugins(&plugin, &record)?;
+    let changed = host.changed_plugins(&plugin, &record).await?;
     if !changed.is_empty() && !args.changed_plugins {
         return Err(recorded::changed(&record, &changed));
     }
     let asked = host.config().limits().overridden_by(&limits);
-    let run = host
-        .resume(&plugin, &record, failed(args.failed))
-        .limits(&limits)
-        .start()?;
-    watch(run, &host, &plugin, &asked, args.json, global, printer).await
+    let run = host.resume(&plugin, &record, failed).limits(&limits);
+    watch(run.start().await?, &host, &plugin, &asked, args.json, global, printer).await
 }
 
-/// Returns the document that `run --json` printed for a run that has ended.
-fn document(journal: &dyn JournalStore, record: &RunRecord) -> Result<Value> {
-    /// The number of records that are read at a time.
-    const PAGE: usize = 1_000;
+/// The document that `run --json` printed for a run that has ended.
+#[derive(Serialize)]
+struct RecordedRunReport {
+    format: u32,
+    run: String,
+    outcome: Option<Outcome>,
+    spent: Spent,
+    tasks: Vec<RecordedReport>,
+    models: Vec<ModelReport>,
+}
+
+fn report(journal: &dyn JournalStore, record: RunRecord) -> Result<RecordedRunReport> {
     let mut tasks = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = journal.tasks(&record.id, "", after.as_deref(), PAGE)?;
-        tasks.extend(page.iter().filter_map(|task| Some(parsed(&task.end.as_ref()?.report))));
-        after = page.last().map(|task| task.id.clone());
-        if page.len() < PAGE {
-            break;
-        }
-    }
-    let report = record.end.as_ref().map(|end| parsed(&end.report)).unwrap_or_default();
-    Ok(json!({
-        "format": REPORT_FORMAT,
-        "run": record.id,
-        "outcome": report.get("outcome"),
-        "spent": report.get("spent"),
-        "tasks": tasks,
-        "models": report.get("models"),
-    }))
+    journal.each_task(&record.id, "", &mut |task| {
+        tasks.extend(task.end.map(|end| end.report));
+        ControlFlow::Continue(())
+    })?;
+    let summary = record.end.map(|end| end.summary).unwrap_or_default();
+    Ok(RecordedRunReport {
+        format: REPORT_FORMAT,
+        run: record.id,
+        outcome: summary.outcome,
+        spent: summary.spent,
+        tasks,
+        models: summary.models,
+    })
 }
 
 /// Returns the outcome of a run that has nothing left to resume. A run that is still going on is refused here, before
 /// anything is loaded for it; taking it over decides for good.
-fn ended(journal: &dyn JournalStore, record: &RunRecord, failed: bool) -> Result<Option<Outcome>> {
+fn ended(journal: &dyn JournalStore, record: &RunRecord, failed: FailedTasks) -> Result<Option<Outcome>> {
     if record.end.is_some() {
-        return Ok(Host::settled(record, self::failed(failed)));
+        return Ok(Host::settled(record, failed));
     }
     match journal.running(&record.id)? {
         Some(pid) if pid != std::process::id() => {

@@ -264,7 +264,7 @@ impl RecordedRunCommand {
 
     /// Reads the command that a run was started with.
     pub(super) fn of(record: &RunRecord) -> Result<Self> {
-        serde_json::from_str(&record.command).map_err(|_| {
+        Self::deserialize(&record.command).map_err(|_| {
             Error::usage(format!("run {} was not started from the command line", record.id))
                 .with_hint("A program that embeds the host resumes its runs itself, with Host::resume.")
         })

@@ -78,17 +78,7 @@ pub(super) fn runs(args: &Args, global: &Global, env: &Env, printer: &Printer) -
         .map(|record| Run::new(record, now, |run| is_running(&*journal, run)))
         .collect();
     if args.json {
-        let runs: Vec<_> = runs
-            .iter()
-            .map(|run| {
-                let mut document = run.document();
-                // Outputs may be large; `show` has them.
-                if let Some(fields) = document.as_object_mut() {
-                    fields.shift_remove("outcome");
-                }
-                document
-            })
-            .collect();
+        let runs: Vec<_> = runs.iter().map(Run::entry).collect();
         printer.data(&json!({"format": 1, "runs": runs}))?;
     } else if runs.is_empty() {
         printer.note("no runs yet");
@@ -120,10 +110,10 @@ fn table(runs: &[Run<'_>], now: u64, width: Option<usize>) -> String {
             record.id.clone(),
             table::utc(record.started_ms),
             table::ago(now.saturating_sub(record.started_ms)),
-            record.kind.clone(),
+            record.kind.name().into(),
             record.plugin.clone(),
-            run.state.clone(),
-            or_dash(run.tasks().map(table::count)),
+            run.state.name().into(),
+            or_dash(run.summary().map(|summary| table::count(summary.counts.tasks))),
             or_dash(used.map(|used| table::count(used.tokens()))),
             or_dash(used.map(recorded::Used::cost)),
             or_dash(run.wall_ms.map(table::time)),
@@ -211,10 +201,11 @@ pub(super) fn find(found: Found, id: &str) -> Result<(Box<dyn JournalStore>, Run
 mod tests {
     use super::super::testing;
     use super::*;
+    use agenthost::journal::RunStatus;
 
     #[test]
     fn a_row_tells_what_a_run_came_to() {
-        let done = testing::run("1m83dpd8k-n9h2r", 1_000, Some(("done", 13_000, 4)));
+        let done = testing::run("1m83dpd8k-n9h2r", 1_000, Some((RunStatus::Done, 13_000, 4)));
         let open = testing::run("1m83dpd8k-00000", 61_000, None);
         let records = [open, done];
         let now = 3_601_000;
@@ -262,15 +253,15 @@ mod tests {
             ]
         );
         let running = Run::new(&records[0], now, |run| run.pid == 4_242);
-        assert_eq!((running.state.as_str(), running.wall_ms), ("running", Some(3_540_000)));
+        assert_eq!((running.state.name(), running.wall_ms), ("running", Some(3_540_000)));
     }
 
     #[test]
     fn pruning_spares_what_is_kept_and_what_runs() {
         let records = [
             testing::run("d", 4_000, None),
-            testing::run("c", 3_000, Some(("done", 3_100, 1))),
-            testing::run("b", 2_000, Some(("failed", 2_100, 1))),
+            testing::run("c", 3_000, Some((RunStatus::Done, 3_100, 1))),
+            testing::run("b", 2_000, Some((RunStatus::Failed, 2_100, 1))),
             testing::run("a", 1_000, None),
         ];
         let gone = |keep: Keep, alive: bool| -> Vec<&str> {

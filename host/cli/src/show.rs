@@ -7,24 +7,25 @@ mod parallel;
 mod timeline;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use self::parallel::Parallel;
 use super::Global;
 use super::journal::Found;
 use super::output::Printer;
-use super::recorded::{self, Run, Task, Used, parsed};
+use super::recorded::{self, Run, RunDocument, Task, TaskDocument, Used};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::journal::{CallSpan, JournalStore, RunRecord, TaskRecord};
+use agenthost::journal::{AskResult, Asked, CallSpan, JournalStore, RunRecord, TaskRecord};
+use agenthost::llm::Ask;
 use agenthost::printable::shell_word;
+use agenthost::task::RecordedReport;
 
 /// The first task of a run; all others are below it.
 const ROOT: &str = "root";
-/// The number of tasks that are read at a time.
-const PAGE: usize = 1_000;
 /// The most tasks that are kept in memory without `--all`, of those with an output and likewise of the others.
 const KEPT: usize = 10_000;
 /// The most model calls that are read: some 100 bytes each.
@@ -92,13 +93,10 @@ impl<'a> Shown<'a> {
         if let Some(one) = &one {
             kept.add(Task::new(one.clone()));
         }
-        let mut after: Option<String> = None;
-        loop {
-            let page = journal.tasks(&record.id, top, after.as_deref(), PAGE)?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.id.clone());
-            page.into_iter().for_each(|task| kept.add(Task::new(task)));
-        }
+        journal.each_task(&record.id, top, &mut |task| {
+            kept.add(Task::new(task));
+            ControlFlow::Continue(())
+        })?;
         let mut calls = journal.calls(&record.id, CALLS)?;
         if args.task.is_some() {
             let below = format!("{top}/");
@@ -133,57 +131,73 @@ impl<'a> Shown<'a> {
         })
     }
 
-    fn document(&self) -> Value {
-        let calls = self.calls.iter().map(|call| {
-            json!({
-                "task": call.task,
-                "ask": call.ask,
-                "model": call.model,
-                "sent_ms": call.sent_ms,
-                "ended_ms": call.ended_ms,
-            })
-        });
-        let mut run = self.run.document();
-        if let (Some(fields), true) = (run.as_object_mut(), self.run.record.end.is_none()) {
-            // Spent so far, or up to the interruption.
-            fields.insert("spent".into(), json!(self.run.used));
+    fn document(&self) -> ShownDocument<'_> {
+        ShownDocument {
+            format: 1,
+            run: self.run.document(),
+            classes: &self.classes,
+            tasks: self.tasks.iter().map(Task::document).collect(),
+            tasks_left_out: self.left_out,
+            calls: &self.calls,
+            parallel: &self.parallel,
+            task: self.one.as_ref().map(detail),
         }
-        let mut document = json!({
-            "format": 1,
-            "run": run,
-            "classes": self.classes,
-            "tasks": self.tasks.iter().map(Task::document).collect::<Vec<_>>(),
-            "tasks_left_out": self.left_out,
-            "calls": calls.collect::<Vec<_>>(),
-            "parallel": self.parallel,
-        });
-        if let (Some(one), Some(fields)) = (&self.one, document.as_object_mut()) {
-            fields.insert("task".into(), detail(one));
-        }
-        document
     }
 }
 
-/// Returns one task with its input, its log and the replies that it received.
-fn detail(task: &TaskRecord) -> Value {
-    let report = task.end.as_ref().map(|end| parsed(&end.report)).unwrap_or_default();
-    let body = |text: &Option<String>| text.as_deref().map(parsed);
-    let calls = task.calls.iter().map(|call| {
-        json!({
-            "ask": call.ask,
-            "request": body(&call.body),
-            "replies": call.replies.len(),
-            "result": body(&call.result),
-        })
+/// The document of `show --json`.
+#[derive(Serialize)]
+struct ShownDocument<'a> {
+    format: u32,
+    run: RunDocument<'a>,
+    classes: &'a BTreeMap<String, u64>,
+    tasks: Vec<TaskDocument<'a>>,
+    tasks_left_out: u64,
+    calls: &'a [CallSpan],
+    parallel: &'a Parallel,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<TaskDetail<'a>>,
+}
+
+/// One task with its input, its report and its asks.
+#[derive(Serialize)]
+struct TaskDetail<'a> {
+    id: &'a str,
+    plugin: &'a str,
+    digest: &'a str,
+    input: Option<&'a serde_json::Value>,
+    report: Option<&'a RecordedReport>,
+    calls: Vec<AskDetail<'a>>,
+}
+
+/// One ask of a task.
+#[derive(Serialize)]
+struct AskDetail<'a> {
+    ask: u64,
+    request: Option<&'a Ask>,
+    /// The number of replies and lost requests before the result.
+    replies: usize,
+    result: Option<&'a AskResult>,
+}
+
+fn detail(task: &TaskRecord) -> TaskDetail<'_> {
+    let asks = task.asks.iter().map(|ask| AskDetail {
+        ask: ask.ask,
+        request: match &ask.what {
+            Asked::Model { request, .. } => request.as_ref(),
+            Asked::SubTask { .. } => None,
+        },
+        replies: ask.requests.len(),
+        result: ask.result.as_ref(),
     });
-    json!({
-        "id": task.id,
-        "plugin": task.plugin,
-        "digest": task.digest,
-        "input": body(&task.input),
-        "report": report,
-        "calls": calls.collect::<Vec<_>>(),
-    })
+    TaskDetail {
+        id: &task.id,
+        plugin: &task.plugin,
+        digest: &task.digest,
+        input: task.input.as_ref(),
+        report: task.end.as_ref().map(|end| &end.report),
+        calls: asks.collect(),
+    }
 }
 
 /// The tasks that have been read, and the sums over all of them.

@@ -1,60 +1,106 @@
 //! A fake journal.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use agenthost::error::{Error, Result};
-use agenthost::journal::{CallSpan, JournalEntry, JournalStore, Keep, Pruned, RunEnd, RunRecord, TaskEnd, TaskRecord};
+use agenthost::journal::{
+    CallSpan, JournalEntry, JournalStore, Keep, Pruned, RunEnd, RunKind, RunRecord, RunStatus, RunSummary, TaskCounts,
+    TaskEnd, TaskRecord,
+};
+use agenthost::limits::{LimitKind, Spent};
+use agenthost::run::ModelReport;
+use agenthost::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 
 /// Returns a run of `demo:scan` with its state, end and number of tasks.
-pub(super) fn run(id: &str, started_ms: u64, end: Option<(&str, u64, u64)>) -> RunRecord {
+pub(super) fn run(id: &str, started_ms: u64, end: Option<(RunStatus, u64, u64)>) -> RunRecord {
+    let cost = "0.0123".parse().unwrap();
     let end = end.map(|(state, ended_ms, tasks)| RunEnd {
         ended_ms,
-        state: state.into(),
-        report: json!({
-            "outcome": {"ok": "fine"},
-            "spent": {"input_tokens": 1_000, "cached_input_tokens": 400, "output_tokens": 300, "cost_usd": 0.0123,
-                "calls": 3, "fuel": 5, "peak_memory_bytes": 6, "wall_ms": ended_ms - started_ms},
-            "models": [{"name": "fast", "model": "local/small", "calls": 3, "requests": 4, "retries": 1,
-                "waited_ms": 250, "input_tokens": 1_000, "output_tokens": 300, "cost_usd": 0.0123, "offline": false}],
-            "counts": {"tasks": tasks, "ok": tasks, "failed": 0},
-        })
-        .to_string(),
+        state,
+        summary: RunSummary {
+            outcome: Some(Outcome::Ok(json!("fine"))),
+            spent: Spent {
+                input_tokens: 1_000,
+                cached_input_tokens: 400,
+                output_tokens: 300,
+                cost,
+                calls: 3,
+                fuel: 5,
+                peak_memory: 6,
+                wall: Duration::from_millis(ended_ms - started_ms),
+                ..Spent::default()
+            },
+            models: vec![ModelReport {
+                name: "fast".into(),
+                model: "local/small".into(),
+                calls: 3,
+                requests: 4,
+                retries: 1,
+                waited_ms: 250,
+                input_tokens: 1_000,
+                output_tokens: 300,
+                cost_usd: Some(cost),
+                ..ModelReport::default()
+            }],
+            counts: TaskCounts::new(tasks, 0),
+        },
     });
     RunRecord {
         id: id.into(),
-        kind: "run".into(),
+        kind: RunKind::Run,
         plugin: "demo:scan@0.1.0".into(),
         digest: "0123456789abcdef".into(),
         seed: [0; 32],
         clock_ms: started_ms,
         started_ms,
-        command: "{}".into(),
+        command: json!({}),
         pid: 4_242,
         end,
     }
 }
 
 /// Returns a task with its end and, if it failed, its class.
-pub(super) fn task(id: &str, started_ms: u64, ended_ms: Option<u64>, failure: Option<&str>) -> TaskRecord {
+pub(super) fn task(id: &str, started_ms: u64, ended_ms: Option<u64>, failure: Option<FailureClass>) -> TaskRecord {
     let outcome = match failure {
-        Some(class) => json!({"failure": {"class": class, "message": "why\n\u{1b}[2Jnot", "limit": "calls"}}),
-        None => json!({"ok": 1}),
+        Some(class) => Outcome::Failure(Failure {
+            limit: Some(LimitKind::Calls),
+            ..Failure::new(class, "why\n\u{1b}[2Jnot")
+        }),
+        None => Outcome::Ok(json!(1)),
     };
     TaskRecord {
         id: id.into(),
         plugin: "demo:leaf@0.1.0".into(),
         digest: "ff".into(),
-        input: Some("{\"company\":\"Acme\"}".into()),
+        input: Some(json!({"company": "Acme"})),
         started_ms,
         end: ended_ms.map(|ended_ms| TaskEnd {
             ended_ms,
-            report: json!({"id": id, "outcome": outcome, "log": "said\n", "spent": {"input_tokens": 10,
-                "cached_input_tokens": 2, "output_tokens": 5, "cost_usd": 0.001, "calls": 1,
-                "wall_ms": ended_ms - started_ms}})
-            .to_string(),
+            report: TaskReport {
+                id: TaskId::recorded(id),
+                parent: TaskId::recorded(id).parent(),
+                plugin: "demo:leaf@0.1.0".into(),
+                release: None,
+                models: Vec::new(),
+                outcome: Some(outcome),
+                spent: Spent {
+                    input_tokens: 10,
+                    cached_input_tokens: 2,
+                    output_tokens: 5,
+                    cost: "0.001".parse().unwrap(),
+                    calls: 1,
+                    wall: Duration::from_millis(ended_ms - started_ms),
+                    ..Spent::default()
+                },
+                log: "said\n".into(),
+                log_dropped_bytes: 0,
+                notes: Vec::new(),
+            },
             returned: None,
-            models: "[]".into(),
+            models: Vec::new(),
         }),
         ..TaskRecord::default()
     }

@@ -1,5 +1,5 @@
 //! The vocabulary that all parts of agenthost share: errors, limits and the ledger that enforces them, model requests
-//! and replies, outcomes of tasks, and reports of runs.
+//! and replies, outcomes of tasks, and reports and records of runs.
 //!
 //! Nothing here runs a plugin, sends a request or touches a database.
 
@@ -15,6 +15,7 @@ pub mod nearest;
 pub mod plain_file;
 pub mod printable;
 pub mod process;
+pub mod record;
 pub mod run;
 pub mod task;
 #[doc(hidden)]

@@ -134,7 +134,7 @@ impl Event {
 }
 
 /// The usage of one model in a run.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelReport {
     /// The model name that the plugin asked for.
@@ -175,7 +175,7 @@ pub struct ModelReport {
 }
 
 /// Requests that were sent and whose cost is unknown, because they were dropped or their replies broke off.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Abandoned {
     /// The number of requests.

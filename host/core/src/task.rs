@@ -4,13 +4,10 @@
 //! in a guest (a trap, a loop, a denied model) becomes a failure of its task only. A fault of the host itself is a
 //! failure of class `host`.
 
-mod read;
-
 use std::fmt;
 
 use serde::de::DeserializeOwned;
-use serde::ser::{SerializeMap, Serializer};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use crate::limits::{LimitKind, Limits, Spent};
@@ -31,6 +28,12 @@ impl TaskId {
     /// The id of the first task of a run.
     pub fn root() -> Self {
         Self("root".into())
+    }
+
+    /// Wraps the recorded id of a task.
+    #[doc(hidden)]
+    pub fn recorded(id: &str) -> Self {
+        Self(id.to_owned())
     }
 
     /// The id of the `n`th task that this one started.
@@ -65,7 +68,8 @@ impl fmt::Display for TaskId {
 }
 
 /// The reason why a task has no output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FailureClass {
     /// The plugin reports that it could not do the task.
     Failed,
@@ -118,16 +122,23 @@ impl FailureClass {
 /// // For a plugin that takes the contract's `failure` as input:
 /// assert_eq!(failure.to_contract_json(), json!({"escalated": "which of the two accounts?"}));
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// The class of the failure.
     pub class: FailureClass,
     /// The description of the failure.
     pub message: String,
     /// The limit that was reached, for [`FailureClass::Exhausted`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<LimitKind>,
     /// The plugin's own error value, if its error type is not the contract's `failure`.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
+}
+
+/// Deserializes a field that is present, even if it is `null`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 impl Failure {
@@ -226,21 +237,6 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-impl Serialize for Failure {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("class", self.class.name())?;
-        map.serialize_entry("message", &self.message)?;
-        if let Some(limit) = self.limit {
-            map.serialize_entry("limit", limit.name())?;
-        }
-        if let Some(error) = &self.error {
-            map.serialize_entry("error", error)?;
-        }
-        map.end()
-    }
-}
-
 /// The outcome of a task.
 ///
 /// ```
@@ -258,7 +254,8 @@ impl Serialize for Failure {
 ///     other => panic!("{other:?}"),
 /// }
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// The plugin's output, as JSON.
     Ok(Value),
@@ -351,20 +348,9 @@ impl std::error::Error for OutputError {
     }
 }
 
-impl Serialize for Outcome {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1))?;
-        match self {
-            Self::Ok(value) => map.serialize_entry("ok", value)?,
-            Self::Failure(failure) => map.serialize_entry("failure", failure)?,
-        }
-        map.end()
-    }
-}
-
-/// The report of a task that has ended.
-#[derive(Debug, Clone, Serialize)]
-pub struct TaskReport {
+/// The report of a task that has ended. `O` is the type of its outcome: see [`RecordedReport`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskReport<O = Outcome> {
     /// The position of the task in the run.
     pub id: TaskId,
     /// The task that started this one; `None` for the root.
@@ -372,26 +358,30 @@ pub struct TaskReport {
     /// The plugin's identity, with the version of its interface.
     pub plugin: String,
     /// The release version of the plugin, if it differs from the interface version.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
     /// The models that it called, as `provider/model`, in the order of their first call.
+    #[serde(default)]
     pub models: Vec<String>,
     /// The outcome.
-    pub outcome: Outcome,
+    pub outcome: O,
     /// The usage of the task itself, without its sub-tasks.
     pub spent: Spent,
     /// The task's output on stdout and stderr, up to a size limit.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub log: String,
     /// The number of bytes of the log that were dropped.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub log_dropped_bytes: u64,
     /// Notes of the host for people, for example that a directory was full.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
-impl TaskReport {
+/// The report of a task as its record has it. Its outcome is `None` if an output is not kept.
+pub type RecordedReport = TaskReport<Option<Outcome>>;
+
+impl<O> TaskReport<O> {
     /// Describes the plugin that ran: `demo:competitor@0.1.0`, followed by `, release 0.1.3` if its release version
     /// differs.
     pub fn plugin_and_release(&self) -> String {
@@ -399,6 +389,36 @@ impl TaskReport {
             Some(release) => format!("{}, release {release}", self.plugin),
             None => self.plugin.clone(),
         }
+    }
+
+    fn with_outcome<P>(self, outcome: impl FnOnce(O) -> P) -> TaskReport<P> {
+        TaskReport {
+            id: self.id,
+            parent: self.parent,
+            plugin: self.plugin,
+            release: self.release,
+            models: self.models,
+            outcome: outcome(self.outcome),
+            spent: self.spent,
+            log: self.log,
+            log_dropped_bytes: self.log_dropped_bytes,
+            notes: self.notes,
+        }
+    }
+}
+
+impl TaskReport {
+    /// Returns the report for the task's record.
+    pub fn recorded(self) -> RecordedReport {
+        self.with_outcome(Some)
+    }
+}
+
+impl RecordedReport {
+    /// Returns the whole report; `None` if the outcome is not kept.
+    pub fn whole(mut self) -> Option<TaskReport> {
+        let outcome = self.outcome.take()?;
+        Some(self.with_outcome(|_| outcome))
     }
 }
 
@@ -418,6 +438,13 @@ mod tests {
 
     #[test]
     fn every_case_of_failure_has_its_class() {
+        for class in [
+            FailureClass::ContextOverflow,
+            FailureClass::Cancelled,
+            FailureClass::Other,
+        ] {
+            assert_eq!(json!(class), class.name());
+        }
         for name in ["failed", "denied", "model", "trapped", "escalated"] {
             let (class, message, limit) = class(json!({ name: "why" }));
             assert_eq!((class.name(), message.as_str(), limit), (name, "why", None));
@@ -467,5 +494,46 @@ mod tests {
     fn ids_are_positional() {
         assert_eq!(TaskId("root/0/3".into()).parent(), Some(TaskId("root/0".into())));
         assert_eq!(TaskId::root().parent(), None);
+    }
+
+    #[test]
+    fn a_report_reads_back_as_it_was_written() {
+        for outcome in [
+            Outcome::Ok(json!({"a": [1, null]})),
+            Outcome::Failure(Failure::exhausted(LimitKind::Tokens, "no more")),
+            Outcome::Failure(Failure {
+                error: Some(json!({"code": 7})),
+                ..Failure::new(FailureClass::Failed, "why")
+            }),
+            Outcome::Failure(Failure {
+                error: Some(Value::Null),
+                ..Failure::new(FailureClass::ContextOverflow, "")
+            }),
+        ] {
+            let report = TaskReport {
+                id: TaskId::root().child(3),
+                parent: Some(TaskId::root()),
+                plugin: "a:b@0.1.0".into(),
+                release: Some("0.1.7".into()),
+                models: vec!["x/y".into()],
+                outcome,
+                spent: Spent {
+                    input_tokens: 10,
+                    cost: crate::limits::Usd::from_pico(123_456_789),
+                    calls: 2,
+                    fuel: 12_345,
+                    ..Spent::default()
+                },
+                log: "said\n".into(),
+                log_dropped_bytes: 3,
+                notes: vec!["/out is full".into()],
+            };
+            let text = serde_json::to_string(&report).unwrap();
+            assert_eq!(serde_json::from_str::<TaskReport>(&text).unwrap(), report);
+            let recorded: RecordedReport = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&recorded).unwrap(), text);
+            assert_eq!(recorded.whole(), Some(report));
+        }
+        assert!(serde_json::from_str::<RecordedReport>("{}").is_err());
     }
 }

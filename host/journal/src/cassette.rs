@@ -14,6 +14,7 @@
 pub mod compare;
 pub mod tape;
 mod text;
+mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write as _};
@@ -24,11 +25,14 @@ use serde_json::Value;
 
 use super::CassetteError;
 use agenthost_core::limits::{Limits, LimitsPatch};
-use agenthost_core::llm::{self, Allowance, CallError, Part, Stop, Usage};
+use agenthost_core::llm::{self, CallError, Part, Stop, Usage};
 use agenthost_core::plain_file::{self, Links};
+use agenthost_core::record::{Cut, FormatVersion, Remaining};
+use agenthost_core::task::Failure;
 
-/// The version of the format.
-pub const FORMAT: u32 = 1;
+/// The version of the format. What may change within a version is the rule of [`FormatVersion`], except that an unknown
+/// field is refused, so a new field raises the version, too.
+pub const FORMAT: FormatVersion = FormatVersion::new(1);
 /// The directory of a plugin's cassettes, beside its `Cargo.toml`.
 pub const DIR: &str = "cassettes";
 /// The maximum size of a cassette. A run of a thousand long calls takes about 20 MB.
@@ -39,7 +43,7 @@ const MAX_BYTES: u64 = 64 << 20;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cassette {
     /// The version of the format: 1.
-    pub format: u32,
+    pub format: FormatVersion,
     /// The plugin, as `namespace:name@version`.
     pub plugin: String,
     /// The root task's input.
@@ -64,9 +68,9 @@ pub struct Expect {
     /// The expected output; `None` if a failure is expected.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
-    /// The expected failure: `class`, `message` and the other fields of a report; `None` if an output is expected.
+    /// The expected failure; `None` if an output is expected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<serde_json::Map<String, Value>>,
+    pub failure: Option<Failure>,
     /// The number of model calls by task; tasks without calls are left out.
     pub calls: BTreeMap<String, u64>,
     /// The maximum fuel of all tasks together.
@@ -96,30 +100,10 @@ pub struct Task {
     pub cut: Option<Cut>,
     /// The results of `remaining`, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remaining: Vec<Remained>,
+    pub remaining: Vec<Remaining>,
     /// The task's asks, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub asks: Vec<Ask>,
-}
-
-/// The end of a task from outside.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Cut {
-    /// Whether the task ran out of time; otherwise it was canceled.
-    pub time_up: bool,
-    /// The number of polls of the guest since its last turn.
-    pub polls: u64,
-}
-
-/// A result of `remaining`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Remained {
-    /// The number of turns before it.
-    pub after: u64,
-    /// The allowance that was left.
-    pub left: Allowance,
 }
 
 /// An ask: the start of a sub-task, or a model call with its reply or error. A call has neither if the task ended
@@ -142,8 +126,8 @@ pub struct Ask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<CallError>,
     /// The accounted tokens, if they differ from those of the reply.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub used: Option<Tokens>,
+    #[serde(default, with = "tokens", skip_serializing_if = "Option::is_none")]
+    pub used: Option<Usage>,
 }
 
 /// A model's reply: one of `json`, `text` and `content`.
@@ -167,34 +151,8 @@ pub struct Reply {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
     /// The token usage as reported to the task.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Tokens>,
-}
-
-/// Token counts; zeros are left out of the file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Tokens {
-    /// All input tokens.
-    #[serde(skip_serializing_if = "zero")]
-    pub input: u64,
-    /// The input tokens that were read from a cache.
-    #[serde(skip_serializing_if = "zero")]
-    pub cached_input: u64,
-    /// The input tokens that were written to a cache.
-    #[serde(skip_serializing_if = "zero")]
-    pub cache_write_input: u64,
-    /// All output tokens.
-    #[serde(skip_serializing_if = "zero")]
-    pub output: u64,
-    /// The output tokens that were reasoning.
-    #[serde(skip_serializing_if = "zero")]
-    pub reasoning_output: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn zero(n: &u64) -> bool {
-    *n == 0
+    #[serde(default, with = "tokens", skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 impl Cassette {
@@ -232,12 +190,12 @@ impl Cassette {
     fn parse(text: &str) -> std::result::Result<Self, String> {
         #[derive(Deserialize)]
         struct Versioned {
-            format: u32,
+            format: FormatVersion,
         }
         let Versioned { format } = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if format != FORMAT {
-            return Err(format!("it has format {format}, and this version reads {FORMAT}"));
-        }
+        format
+            .check(&(FORMAT..=FORMAT))
+            .map_err(|error| format!("it has {error}"))?;
         let cassette: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         cassette.check()?;
         Ok(cassette)
@@ -414,35 +372,8 @@ impl Task {
 
 impl Ask {
     /// Returns the accounted tokens; `None` if nothing was sent.
-    pub fn tokens(&self) -> Option<Tokens> {
+    pub fn tokens(&self) -> Option<Usage> {
         self.used.or_else(|| self.reply.as_ref()?.usage)
-    }
-}
-
-impl Tokens {
-    fn of(usage: &Usage) -> Self {
-        Self {
-            input: usage.input,
-            cached_input: usage.cached_input,
-            cache_write_input: usage.cache_write_input,
-            output: usage.output,
-            reasoning_output: usage.reasoning_output,
-        }
-    }
-
-    fn usage(&self) -> Usage {
-        Usage {
-            input: self.input,
-            cached_input: self.cached_input,
-            cache_write_input: self.cache_write_input,
-            output: self.output,
-            reasoning_output: self.reasoning_output,
-        }
-    }
-
-    /// Returns the sum of input and output.
-    pub fn sum(&self) -> u64 {
-        self.input.saturating_add(self.output)
     }
 }
 
@@ -452,7 +383,7 @@ impl Reply {
         match reply.content.as_slice() {
             [Part::Text(only)] => match text::compact(only) {
                 Some(value) => json = Some(value),
-                None => text = Some(text::Text::of(only)),
+                None => text = Some(text::Text(only.clone())),
             },
             parts => content = Some(parts.to_vec()),
         }
@@ -463,19 +394,19 @@ impl Reply {
             model: reply.model.clone(),
             stop: reply.stop,
             refusal: reply.refusal.clone(),
-            usage: reply.usage.as_ref().map(Tokens::of),
+            usage: reply.usage,
         }
     }
 
     fn reply(&self) -> llm::Reply {
         let json = self.json.as_ref().map(Value::to_string);
-        let text = json.or_else(|| self.text.as_ref().map(text::Text::joined));
+        let text = json.or_else(|| self.text.as_ref().map(|text| text.0.clone()));
         let content = text.map(|text| vec![Part::Text(text)]);
         llm::Reply::of(content.or_else(|| self.content.clone()).unwrap_or_default())
             .with_model(&self.model)
             .with_stop(self.stop)
             .with_refusal(self.refusal.clone())
-            .with_usage(self.usage.as_ref().map(Tokens::usage))
+            .with_usage(self.usage)
     }
 }
 

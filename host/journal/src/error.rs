@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use agenthost_core::error::{Classify, ErrorClass};
+use agenthost_core::record::FormatError;
 
 /// The reason for which a journal cannot be used, or has no answer.
 ///
@@ -70,14 +71,28 @@ pub enum JournalError {
         path: PathBuf,
     },
     /// The journal has a format that this version does not know.
-    #[error("{path}: the journal has format {found}, and this program knows {known}")]
+    #[error("{path}: the journal has {format}")]
     Format {
         /// The journal.
         path: PathBuf,
-        /// Its format.
-        found: u32,
-        /// The format of this version.
-        known: u32,
+        /// Its format, and those that this version knows.
+        format: FormatError,
+    },
+    /// The journal has an older format, and the file or its directory cannot be written.
+    #[error("{path}: the journal has an older format and must be migrated, but it cannot be written")]
+    MigrateReadOnly {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// The journal has an older format, and a process of the older version works on a run in it.
+    #[error("{path}: the journal has an older format, and run {run} is still going on in it, in process {pid}")]
+    MigrateRunning {
+        /// The journal.
+        path: PathBuf,
+        /// The id of the run.
+        run: String,
+        /// The id of the process.
+        pid: u32,
     },
     /// The file has a table, a view or a trigger that no journal has.
     #[error("{path}: the file has a definition of `{name}` that no journal has")]
@@ -212,8 +227,20 @@ impl Classify for JournalError {
             }
             Self::Create { .. } => "Make its directory writable for this user, or name another journal",
             Self::OtherDatabase { .. } => "Name another file, or move this one elsewhere",
+            Self::Format {
+                format: FormatError::TooOld { .. },
+                ..
+            } => "Open it with an older version of agenthost first, or name another journal",
             Self::Format { .. } => {
                 "Use the version of agenthost that wrote it, or a newer one, or name another journal"
+            }
+            Self::MigrateReadOnly { .. } => {
+                "Make the file and its directory writable for this user, or name a copy of it"
+            }
+            Self::MigrateRunning { pid, .. } => {
+                return Some(format!(
+                    "Wait for its end, and the journal is migrated. To stop it, check first that process {pid} is agenthost."
+                ));
             }
             Self::ForeignDefinition { .. } => {
                 "Another program wrote it; name another journal, or move this file elsewhere"
@@ -323,9 +350,9 @@ impl Classify for CassetteError {
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
     use super::*;
-    use crate::Journal as _;
     use crate::cassette::Cassette;
     use crate::sqlite::Sqlite;
+    use crate::{FormatVersion, Journal as _};
 
     fn refused(path: &std::path::Path) -> JournalError {
         let error = Sqlite::open(path).err().unwrap();
@@ -351,7 +378,10 @@ mod tests {
         drop(newer);
         assert!(matches!(
             refused(&at("newer.db")),
-            JournalError::Format { found: 999, .. }
+            JournalError::Format {
+                format: FormatError::TooNew { found, .. },
+                ..
+            } if found == FormatVersion::new(999)
         ));
     }
 

@@ -2,13 +2,10 @@
 //! task received its replies.
 //!
 //! [`Journal`] is the contract: one writer appends entries in order, an entry is durable once [`Journal::append`] has
-//! resolved, and entries can be read back by run and by task. Bodies are opaque JSON text. The record serves two
-//! purposes: *resume* continues a stopped run without repeating an answered request, and *replay* re-executes a run
-//! with no provider. Both rely on a task being a function of its input, its seed and the replies it received, in that
-//! order.
-//!
-//! A task numbers its *asks*, which are its model calls and the sub-tasks that it starts, from 0. A *turn* is one
-//! delivery of a reply into a task.
+//! resolved, and entries can be read back by run and by task. Entries consist of the types of
+//! [`agenthost_core::record`]. The record serves two purposes: *resume* continues a stopped run without repeating an
+//! answered request, and *replay* re-executes a run with no provider. Both rely on a task being a function of its input,
+//! its seed and the replies it received, in that order.
 //!
 //! The order of entries is a guarantee: everything that a guest received precedes everything that it asked afterward,
 //! so a journal that is cut off at any entry describes a state that the run was in.
@@ -21,35 +18,47 @@ mod error;
 pub mod sqlite;
 
 use std::fmt;
+use std::io;
+use std::ops::{ControlFlow, RangeInclusive};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde_json::Value;
 
-use agenthost_core::error::Result;
+use agenthost_core::error::{Error, Result};
 
 pub use self::error::{CassetteError, DatabaseProblem, JournalError};
+pub use agenthost_core::record::{
+    AskRecord, AskResult, Asked, CallSpan, Cut, FormatVersion, RecordedUse, Remaining, RequestEnd, RequestHash,
+    RequestRecord, RunEnd, RunKind, RunRecord, RunStatus, RunSummary, TaskCounts, TaskEnd, TaskRecord, Turn,
+};
 
-/// The version of the format. A journal with a newer version is refused; one with an older version is upgraded when it
-/// is opened. Within a version, readers ignore unknown fields of bodies.
-pub const FORMAT: u32 = 1;
+/// The version of the format in which journals are written. What may change within a version is the rule of
+/// [`FormatVersion`].
+pub const FORMAT: FormatVersion = FormatVersion::new(2);
+/// The versions of journals that can be opened. One with an older version than [`FORMAT`] is migrated when it is opened.
+pub const FORMATS: RangeInclusive<FormatVersion> = FormatVersion::new(1)..=FORMAT;
 
 /// A durable record of runs.
 ///
 /// ```
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use agenthost_journal::{JournalEntry, Journal, Keep, RunRecord, sqlite::Sqlite};
+/// use agenthost_journal::{JournalEntry, Journal, Keep, RunKind, RunRecord, sqlite::Sqlite};
+/// use serde_json::Value;
 ///
 /// # let dir = tempfile::tempdir()?;
 /// let journal: Box<dyn Journal> = Box::new(Sqlite::open(&dir.path().join("journal.db"))?);
 /// let run = RunRecord {
 ///     id: "1m843gzav-gts0e".into(),
-///     kind: "run".into(),
+///     kind: RunKind::Run,
 ///     plugin: "demo:ask@0.1.0".into(),
 ///     digest: "00".repeat(32),
 ///     seed: [0; 32],
 ///     clock_ms: 1_795_000_000_000,
 ///     started_ms: 1_795_000_000_000,
-///     command: "null".into(),
+///     command: Value::Null,
 ///     pid: std::process::id(),
 ///     end: None,
 /// };
@@ -60,6 +69,8 @@ pub const FORMAT: u32 = 1;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Methods that read may block, for example on a disk. Async code calls them by [`read`].
 pub trait Journal: Send + Sync + fmt::Debug {
     /// Appends `entry` after all earlier entries, and resolves once it is durable.
     ///
@@ -124,7 +135,7 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage) if no run or several runs match.
     fn find(&self, id: &str) -> Result<RunRecord>;
 
-    /// Returns a task of a run with all its calls and turns; `None` if it never started.
+    /// Returns a task of a run with all its asks and turns; `None` if it never started.
     ///
     /// # Errors
     ///
@@ -132,141 +143,74 @@ pub trait Journal: Send + Sync + fmt::Debug {
     fn task(&self, run: &str, task: &str) -> Result<Option<TaskRecord>>;
 
     /// Returns the tasks of a run below `under` (at all levels, without `under` itself), in the order of their ids and
-    /// without their calls and turns: at most `most`, starting after `after`.
+    /// without their asks and turns: at most `most`, starting after `after`.
     fn tasks(&self, run: &str, under: &str, after: Option<&str>, most: usize) -> Result<Vec<TaskRecord>>;
 
-    /// Returns the model calls of a run, in the order in which they were sent and without bodies: at most `most`.
+    /// Calls `with` for every task that [`Journal::tasks`] returns, page by page, until it breaks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::tasks`].
+    fn each_task(&self, run: &str, under: &str, with: &mut dyn FnMut(TaskRecord) -> ControlFlow<()>) -> Result<()> {
+        /// The number of records that are read at a time.
+        const PAGE: usize = 500;
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.tasks(run, under, after.as_deref(), PAGE)?;
+            let is_last = page.len() < PAGE;
+            after = page.last().map(|task| task.id.clone());
+            for task in page {
+                if with(task).is_break() {
+                    return Ok(());
+                }
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Returns the requests of a run, in the order in which they were sent: at most `most`.
     fn calls(&self, run: &str, most: usize) -> Result<Vec<CallSpan>>;
 
     /// Removes runs that are neither kept nor live, and frees their space. Returns the number of runs and bytes.
     fn prune(&self, keep: &Keep) -> Result<Pruned>;
 }
 
-/// The record of a run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RunRecord {
-    /// The run's id.
-    pub id: String,
-    /// `run` or `batch`.
-    pub kind: String,
-    /// The plugin, as `namespace:name@version`.
-    pub plugin: String,
-    /// The plugin's digest, in hex.
-    pub digest: String,
-    /// The seed of the run's random numbers.
-    pub seed: [u8; 32],
-    /// The time on the tasks' clock, in milliseconds since 1970.
-    pub clock_ms: u64,
-    /// The start time, in milliseconds since 1970.
-    pub started_ms: u64,
-    /// The parameters needed to start the run again, as JSON.
-    pub command: String,
-    /// The id of the process that runs it, or ran it last.
-    pub pid: u32,
-    /// The end of the run; `None` until it has ended.
-    pub end: Option<RunEnd>,
-}
-
-/// The end of a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunEnd {
-    /// The end time, in milliseconds since 1970.
-    pub ended_ms: u64,
-    /// `done`, `failed` or `interrupted`.
-    pub state: String,
-    /// The run's outcome, spending and usage per model, as JSON.
-    pub report: String,
-}
-
-/// The record of a task.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct TaskRecord {
-    /// The task's id.
-    pub id: String,
-    /// The plugin, as `namespace:name@version`.
-    pub plugin: String,
-    /// The plugin's digest, in hex.
-    pub digest: String,
-    /// The task's input as JSON; `None` if bodies are not kept.
-    pub input: Option<String>,
-    /// The start time, in milliseconds since 1970.
-    pub started_ms: u64,
-    /// The end of the task; `None` until it has ended.
-    pub end: Option<TaskEnd>,
-    /// The task's model calls, in the order of their ask numbers.
-    pub calls: Vec<CallRecord>,
-    /// The task's turns, in order.
-    pub turns: Vec<Turn>,
-    /// The results of `remaining`, in order, as JSON.
-    pub remaining: Vec<String>,
-}
-
-/// The end of a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaskEnd {
-    /// The end time, in milliseconds since 1970.
-    pub ended_ms: u64,
-    /// The task's report as JSON.
-    pub report: String,
-    /// The return value of the task's function, as JSON, if its parent may need it again.
-    pub returned: Option<String>,
-    /// The task's usage per model, as JSON.
-    pub models: String,
-}
-
-/// One model call of a task.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CallRecord {
-    /// The number of the ask within its task, counted from 0.
-    pub ask: u64,
-    /// The digest of the request.
-    pub hash: [u8; 32],
-    /// The request as JSON; `None` if bodies are not kept.
-    pub body: Option<String>,
-    /// The replies to the call's requests, in the order in which they arrived.
-    pub replies: Vec<ReplyRecord>,
-    /// The result delivered to the task, as JSON; `None` until it is known.
-    pub result: Option<String>,
-    /// The models, as `provider/model`, of the requests that were sent since the task last started and have not ended.
-    pub in_flight: Vec<String>,
-}
-
-/// A provider's reply.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ReplyRecord {
-    /// The digest of the request that it answers.
-    pub hash: [u8; 32],
-    /// The reply and what it cost, as JSON.
-    pub body: String,
-}
-
-/// A delivery into a task, or the end of the task from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// The reply to the ask with this number.
-    Answer(u64),
-    /// The task was cut off: it ran out of time or was canceled.
-    Cut {
-        /// Whether the task ran out of time; otherwise it was canceled.
-        time_up: bool,
-        /// The number of polls of the guest since the last turn.
-        polls: u64,
-    },
-}
-
-/// The time that a model call was in flight.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CallSpan {
-    /// The task.
-    pub task: String,
-    /// The number of the ask within its task.
-    pub ask: u64,
-    /// The model, as `provider/model`.
-    pub model: String,
-    /// The time at which the call was sent, in milliseconds since 1970.
-    pub sent_ms: u64,
-    /// The time at which the call was answered; `None` if it never was.
-    pub ended_ms: Option<u64>,
+/// Reads `journal` on a thread that may block, for async code.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use agenthost_journal::{Journal, read, sqlite::Sqlite};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let journal: Arc<dyn Journal> = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
+/// assert!(read(&journal, |journal| journal.runs(10)).await?.is_empty());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// As `reader`.
+///
+/// # Panics
+///
+/// Panics outside a tokio runtime, and if `reader` does.
+pub async fn read<T: Send + 'static>(
+    journal: &Arc<dyn Journal>,
+    reader: impl FnOnce(&dyn Journal) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let journal = Arc::clone(journal);
+    match tokio::task::spawn_blocking(move || reader(&*journal)).await {
+        Ok(read) => read,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::host("the host is shutting down")),
+        },
+    }
 }
 
 /// An event that the journal records.
@@ -288,7 +232,7 @@ pub enum JournalEntry {
         /// The end of the run.
         end: RunEnd,
     },
-    /// A task began. If it began before, its turns, its `remaining` results and its end are removed, and its calls are
+    /// A task began. If it began before, its turns, its `remaining` results and its end are removed, and its asks are
     /// kept.
     TaskStarted {
         /// The run.
@@ -299,23 +243,21 @@ pub enum JournalEntry {
         plugin: String,
         /// The plugin's digest, in hex.
         digest: String,
-        /// The task's input as JSON; `None` if it is not kept.
-        input: Option<String>,
+        /// The task's input; `None` if it is not kept.
+        input: Option<Value>,
         /// The start time, in milliseconds since 1970.
         at_ms: u64,
     },
-    /// A task called a model.
-    CallStarted {
+    /// A task asked for something. If it asked for something else under the same number, that ask is replaced.
+    Asked {
         /// The run.
         run: String,
         /// The task.
         task: String,
         /// The number of the ask within its task.
         ask: u64,
-        /// The digest of the request. Another digest under the same number replaces the earlier call.
-        hash: [u8; 32],
-        /// The request as JSON; `None` if it is not kept.
-        body: Option<String>,
+        /// What the task asked for.
+        what: Asked,
     },
     /// A request of a call is about to be sent.
     RequestSent {
@@ -338,25 +280,24 @@ pub enum JournalEntry {
         task: String,
         /// The number of the ask within its task.
         ask: u64,
-        /// The digest of the request.
-        hash: [u8; 32],
-        /// The reply as JSON; `None` if the request failed.
-        reply: Option<String>,
+        /// The end of the request; `None` if it is part of the result of the call, if it failed without a charge, or if
+        /// it is not kept.
+        request: Option<RequestRecord>,
         /// The end time, in milliseconds since 1970.
         at_ms: u64,
     },
-    /// The result of a call is known.
-    CallEnded {
+    /// The result of an ask is known.
+    Answered {
         /// The run.
         run: String,
         /// The task.
         task: String,
         /// The number of the ask within its task.
         ask: u64,
-        /// The result that the task will receive, as JSON.
-        result: String,
+        /// The result that the task will receive.
+        result: AskResult,
     },
-    /// A task had a turn: it received a reply, or was cut off.
+    /// A task had a turn: it received a result, or was cut off.
     Turned {
         /// The run.
         run: String,
@@ -371,8 +312,8 @@ pub enum JournalEntry {
         run: String,
         /// The task.
         task: String,
-        /// The result, as JSON.
-        value: String,
+        /// The result.
+        remaining: Remaining,
     },
     /// A task ended.
     TaskEnded {
@@ -395,25 +336,52 @@ impl JournalEntry {
     /// ```
     /// use agenthost_journal::JournalEntry;
     ///
-    /// let entry = |value: &str| JournalEntry::Remained { run: "r".into(), task: "root".into(), value: value.into() };
-    /// assert_eq!(entry("12345").bytes() - entry("").bytes(), 5);
+    /// let sent = |model: &str| JournalEntry::RequestSent {
+    ///     run: "r".into(), task: "root".into(), ask: 0, model: model.into(), at_ms: 0,
+    /// };
+    /// assert_eq!(sent("12345").bytes() - sent("").bytes(), 5);
     /// ```
     pub fn bytes(&self) -> u64 {
-        let maybe = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let bodies = match self {
-            Self::RunStarted(run) => run.command.len() + run.plugin.len(),
-            Self::RunEnded { end, .. } => end.report.len(),
-            Self::TaskStarted { plugin, input, .. } => plugin.len() + maybe(input),
-            Self::CallStarted { body, .. } => maybe(body),
+            Self::RunStarted(run) => json_bytes(&run.command) + run.plugin.len(),
+            Self::RunEnded { end, .. } => json_bytes(&end.summary),
+            Self::TaskStarted { plugin, input, .. } => plugin.len() + input.as_ref().map_or(0, json_bytes),
+            Self::Asked { what, .. } => match what {
+                Asked::Model { request, .. } => request.as_ref().map_or(0, json_bytes),
+                Asked::SubTask { task } => json_bytes(task),
+            },
             Self::RequestSent { model, .. } => model.len(),
-            Self::RequestEnded { reply, .. } => maybe(reply),
-            Self::CallEnded { result, .. } => result.len(),
-            Self::Remained { value, .. } => value.len(),
-            Self::TaskEnded { end, .. } => end.report.len() + maybe(&end.returned) + end.models.len(),
+            Self::RequestEnded { request, .. } => request.as_ref().map_or(0, |request| json_bytes(&request.end)),
+            Self::Answered { result, .. } => json_bytes(result),
+            Self::Remained { remaining, .. } => json_bytes(remaining),
+            Self::TaskEnded { end, .. } => {
+                json_bytes(&end.report) + end.returned.as_ref().map_or(0, json_bytes) + json_bytes(&end.models)
+            }
             Self::RunResumed { .. } | Self::Turned { .. } => 0,
         };
         (ENTRY_BYTES + bodies) as u64
     }
+}
+
+/// Returns the length of a value as JSON, without writing it anywhere.
+fn json_bytes(value: &impl Serialize) -> usize {
+    struct Counter(usize);
+
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.saturating_add(bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut counter = Counter(0);
+    // A record is always JSON, and counting cannot fail.
+    let _ = serde_json::to_writer(&mut counter, value);
+    counter.0
 }
 
 /// The runs to keep when pruning. A run is kept if either condition holds.

@@ -14,10 +14,10 @@
 //! gaps; both are checked on every read. This detects damage; it does not protect from an attacker who can write
 //! digests.
 //!
-//! **The format** is the `user_version` of the file; `application_id` marks the file as a journal. A newer format is
-//! refused. An older one is upgraded by one step per version, all in one transaction when the file is opened; version 1
-//! is the first, so no steps exist yet. A change that version 1 can read (a new field in a body, or a new table,
-//! which it ignores) keeps the version; a changed table does not.
+//! **The format** is the `user_version` of the file; `application_id` marks the file as a journal. Bodies are the types of
+//! [`agenthost_core::record`] as JSON, and its [`FormatVersion`](agenthost_core::record::FormatVersion) has the rule for
+//! changes. A new or changed table raises the version, too. A newer format is refused. An older one is migrated in one
+//! transaction when the file is opened, unless a run in it is still going on.
 //!
 //! Left out: encryption, and network file systems, on which the shared memory of the write-ahead log does not work.
 
@@ -25,6 +25,7 @@ mod entries;
 mod fault;
 mod file;
 mod key;
+mod migrate;
 mod owner;
 mod prune;
 mod read;

@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 use agenthost::error::{Error, Result};
 use agenthost::journal::sqlite::Sqlite;
 use agenthost::journal::{
-    CallRecord, CallSpan, JournalEntry, JournalStore, Keep, Pruned, ReplyRecord, RunEnd, RunRecord, TaskEnd,
-    TaskRecord, Turn,
+    AskRecord, Asked, CallSpan, JournalEntry, JournalStore, Keep, Pruned, RequestRecord, RunEnd, RunKind, RunRecord,
+    RunStatus, TaskEnd, TaskRecord, Turn,
 };
 use agenthost::limits::{Cap, LimitsPatch};
 use agenthost::providers::script::Script;
 use agenthost::{FailedTasks, Host, Journal, Plugin};
 use futures_util::future::BoxFuture;
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::{plugins, scratch};
@@ -50,21 +51,25 @@ pub(super) fn whole() -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
+/// A journal of format 1, which is migrated when it is opened.
+const OF_FORMAT_1: &[u8] = include_bytes!("../../../host/journal/testdata/format-1/journal.db");
+
 /// The file of a journal. With 0 as the first byte the rest are patches of a good one: three bytes of an offset and one
-/// to put there; otherwise the rest is the file.
+/// to put there. With 2, they are patches of one of format 1. Otherwise the rest is the file.
 pub fn journal(bytes: &[u8]) {
     static WHOLE: OnceLock<Vec<u8>> = OnceLock::new();
     let Some((kind, rest)) = bytes.split_first() else {
         return;
     };
-    let mut file = rest.to_vec();
-    if *kind == 0 {
-        file.clone_from(WHOLE.get_or_init(whole));
-        for patch in rest.chunks_exact(4) {
-            let at = usize::from(patch[0]) << 16 | usize::from(patch[1]) << 8 | usize::from(patch[2]);
-            let length = file.len();
-            file[at % length] = patch[3];
-        }
+    let (mut file, patches) = match kind {
+        0 => (WHOLE.get_or_init(whole).clone(), rest),
+        2 => (OF_FORMAT_1.to_vec(), rest),
+        _ => (rest.to_vec(), &[][..]),
+    };
+    for patch in patches.chunks_exact(4) {
+        let at = usize::from(patch[0]) << 16 | usize::from(patch[1]) << 8 | usize::from(patch[2]);
+        let length = file.len();
+        file[at % length] = patch[3];
     }
     let path = scratch().join("journal.db");
     for end in ["", "-wal", "-shm"] {
@@ -122,7 +127,11 @@ impl JournalStore for Forged {
     }
 
     fn note(&self, entry: JournalEntry) {
-        if let JournalEntry::CallStarted { hash, .. } = entry {
+        if let JournalEntry::Asked {
+            what: Asked::Model { hash, .. },
+            ..
+        } = entry
+        {
             *self.asked.lock().unwrap() = hash;
         }
     }
@@ -152,7 +161,8 @@ impl JournalStore for Forged {
     }
 }
 
-/// The bodies of records, with a byte 0 between them: a run is resumed and replayed with them.
+/// The bodies of records, with a byte 0 between them: a run is resumed and replayed with those that can be read as what
+/// belongs there. A journal refuses the others.
 pub fn records(bytes: &[u8]) {
     static STAGE: OnceLock<(Host, Plugin, Arc<Forged>)> = OnceLock::new();
     let limits = LimitsPatch {
@@ -179,47 +189,55 @@ pub fn records(bytes: &[u8]) {
     let (flags, report, run_report, returned, models) = (part(), part(), part(), part(), part());
     let (result, reply, body, remaining) = (part(), part(), part(), part());
     let flag = |at: usize| flags.as_bytes().get(at).is_some_and(|byte| byte % 2 == 1);
-    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    fn some<T: DeserializeOwned>(text: &str) -> Option<T> {
+        serde_json::from_str(text).ok()
+    }
     let hash = *journal.asked.lock().unwrap();
     let (plugin, digest) = (ask.id().to_string(), ask.digest().hex());
     let run = RunRecord {
         id: "1m843gzav-gts0e".into(),
-        kind: if flag(0) { "batch" } else { "run" }.into(),
+        kind: if flag(0) { RunKind::Batch } else { RunKind::Run },
         plugin: plugin.clone(),
         digest: digest.clone(),
         seed: [7; 32],
         clock_ms: 1_795_000_000_000,
         started_ms: 1_795_000_000_000,
-        command: "null".into(),
+        command: Value::Null,
         pid: 1,
-        end: some(run_report).map(|report| RunEnd {
+        end: some(&run_report).map(|summary| RunEnd {
             ended_ms: 1_795_000_000_001,
-            state: "failed".into(),
-            report,
+            state: RunStatus::Failed,
+            summary,
         }),
     };
     let task = TaskRecord {
         id: "root".into(),
         plugin,
         digest,
-        input: Some(json!(QUESTION).to_string()),
+        input: Some(json!(QUESTION)),
         started_ms: 1_795_000_000_000,
-        end: some(report).map(|report| TaskEnd {
+        end: some(&report).map(|report| TaskEnd {
             ended_ms: 1_795_000_000_001,
             report,
-            returned: some(returned),
-            models,
+            returned: some(&returned),
+            models: some(&models).unwrap_or_default(),
         }),
-        calls: vec![CallRecord {
-            ask: 0,
-            hash,
-            body: some(body),
-            replies: some(reply).map(|body| ReplyRecord { hash, body }).into_iter().collect(),
-            result: some(result),
-            ..CallRecord::default()
+        asks: vec![AskRecord {
+            requests: some(&reply)
+                .map(|end| RequestRecord { hash, end })
+                .into_iter()
+                .collect(),
+            result: some(&result),
+            ..AskRecord::new(
+                0,
+                Asked::Model {
+                    hash,
+                    request: some(&body),
+                },
+            )
         }],
         turns: if flag(1) { vec![Turn::Answer(0)] } else { Vec::new() },
-        remaining: some(remaining).into_iter().collect(),
+        remaining: some(&remaining).into_iter().collect(),
     };
     *journal.records.lock().unwrap() = Some((run.clone(), task));
     let failed = if flag(2) {
@@ -229,10 +247,10 @@ pub fn records(bytes: &[u8]) {
     };
     let _ = Host::settled(&run, failed);
     runtime().block_on(async {
-        if let Ok(run) = host.resume(ask, &run, failed).limits(&limits).start() {
+        if let Ok(run) = host.resume(ask, &run, failed).limits(&limits).start().await {
             run.report().await;
         }
-        if let Ok(run) = host.replay(ask, &run).limits(&limits).start() {
+        if let Ok(run) = host.replay(ask, &run).limits(&limits).start().await {
             let report = run.report().await;
             assert!(report.differences.is_some());
             let _ = serde_json::to_string(&*report).unwrap();

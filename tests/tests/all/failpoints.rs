@@ -13,8 +13,8 @@ use agenthost::batch::Runner as _;
 use agenthost::batch::drive::{Stop, Summary};
 use agenthost::config::Config;
 use agenthost::failpoint::{self, Fault, Passed, Plan};
-use agenthost::journal::JournalStore as _;
 use agenthost::journal::sqlite::Sqlite;
+use agenthost::journal::{AskResult, JournalStore as _};
 use agenthost::limits::LimitsPatch;
 use agenthost::llm::{Part, Provider, ProviderError, Reply, Request, Usage};
 use agenthost::task::Outcome;
@@ -145,11 +145,9 @@ impl Bench {
         let below = self.journal.tasks(run, "root", None, 1_000).unwrap();
         let ids = below.iter().map(|task| task.id.as_str()).chain(["root"]);
         let tasks: Vec<_> = ids.filter_map(|id| self.journal.task(run, id).unwrap()).collect();
-        let replied = tasks.iter().flat_map(|task| &task.calls).filter(|call| {
-            let result: Option<Value> = call.result.as_ref().map(|text| serde_json::from_str(text).unwrap());
-            result.is_some_and(|result| result.get("ok").is_some())
-        });
-        let bodies: Vec<_> = replied.filter_map(|call| call.body.as_ref()).collect();
+        let asks = tasks.iter().flat_map(|task| &task.asks);
+        let replied = asks.filter(|ask| matches!(ask.result, Some(AskResult::Reply { .. })));
+        let bodies: Vec<_> = replied.map(|ask| format!("{:?}", ask.what)).collect();
         let is_durable = |prompt: &&String| bodies.iter().any(|body| body.contains(*prompt));
         prompts.iter().filter(is_durable).cloned().collect()
     }
@@ -286,6 +284,7 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
                 .resume(&bench.gathers, &record, FailedTasks::Keep)
                 .limits(&calls())
                 .start()
+                .await
                 .unwrap(),
         );
     }
@@ -314,12 +313,8 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
         assert_eq!(durable.len(), scenario.prompts.len(), "{at}");
         return passed;
     }
-    let run = match bench
-        .host
-        .resume(&bench.gathers, &record, FailedTasks::Keep)
-        .limits(&calls())
-        .start()
-    {
+    let again = bench.host.resume(&bench.gathers, &record, FailedTasks::Keep);
+    let run = match again.limits(calls()).start().await {
         Ok(run) => run,
         Err(error) => {
             assert!(
@@ -347,6 +342,7 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
         .replay(&bench.gathers, &bench.journal.find(&id).unwrap())
         .limits(&calls())
         .start()
+        .await
         .unwrap();
     let replay = replay.report().await;
     assert_eq!(

@@ -289,7 +289,9 @@ fn the_long_body_of_a_call_that_is_refused_at_once_is_not_kept() {
         let bodies = |machine: &TestEnv| -> i64 {
             let journal = Connection::open(machine.cwd().join(".agenthost/journal.db")).unwrap();
             journal
-                .query_row("SELECT count(*) FROM call WHERE body IS NOT NULL", [], |row| row.get(0))
+                .query_row("SELECT count(*) FROM ask WHERE request IS NOT NULL", [], |row| {
+                    row.get(0)
+                })
                 .unwrap()
         };
         machine.run(run_json(&guest("asks"), &input, flags)).json(0);

@@ -444,7 +444,7 @@ fn one_changed_byte_of_a_reply_is_caught() {
     let journal = journal(&machine);
     let (no, reply): (i64, String) = journal
         .query_row(
-            "SELECT call, result FROM call_end JOIN call ON no = call WHERE ask = 1",
+            "SELECT no, result FROM ask_result JOIN ask ON no = ask_result.ask WHERE number = 1",
             [],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
@@ -452,7 +452,7 @@ fn one_changed_byte_of_a_reply_is_caught() {
     let changed = reply.replace("re: two", "re: twO");
     assert_ne!(reply, changed);
     let write = |body: &str, sum: &[u8]| {
-        let sql = "UPDATE call_end SET result = ?1, result_sum = ?2 WHERE call = ?3";
+        let sql = "UPDATE ask_result SET result = ?1, result_sum = ?2 WHERE ask = ?3";
         assert_eq!(journal.execute(sql, (body, sum, no)).unwrap(), 1);
     };
     // Damage is found by the digest beside it.
@@ -461,7 +461,7 @@ fn one_changed_byte_of_a_reply_is_caught() {
     assert_eq!(output.code, 70, "{output}");
     let said = format!("{output}");
     assert!(
-        said.contains("the journal was changed or damaged") && said.contains("task `root`") && said.contains("call 1"),
+        said.contains("the journal was changed or damaged") && said.contains("task `root`") && said.contains("ask 1"),
         "{said}"
     );
     // One who knows to write the digest, too, changes what the task comes to.
@@ -493,8 +493,8 @@ fn a_changed_reply_that_leads_to_another_request_is_named_with_its_call() {
     let journal = journal(&machine);
     let (no, reply): (i64, String) = journal
         .query_row(
-            "SELECT call, result FROM call_end JOIN call ON call.no = call JOIN task ON task.no = call.task
-             WHERE ask = 0 AND id = 'root/0'",
+            "SELECT ask.no, result FROM ask_result JOIN ask ON ask.no = ask_result.ask JOIN task ON task.no = ask.task
+             WHERE number = 0 AND id = 'root/0'",
             [],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
@@ -503,7 +503,7 @@ fn a_changed_reply_that_leads_to_another_request_is_named_with_its_call() {
     assert_ne!(reply, changed);
     journal
         .execute(
-            "UPDATE call_end SET result = ?1, result_sum = ?2 WHERE call = ?3",
+            "UPDATE ask_result SET result = ?1, result_sum = ?2 WHERE ask = ?3",
             (&changed, sum(&changed), no),
         )
         .unwrap();

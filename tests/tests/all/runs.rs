@@ -1,7 +1,7 @@
 //! The journal's list of runs, also on a machine that has not run anything yet.
 
 use agenthost::journal::sqlite::Sqlite;
-use agenthost::journal::{JournalEntry, JournalStore, RunEnd, RunRecord, TaskEnd};
+use agenthost::journal::{JournalEntry, JournalStore, RunEnd, RunKind, RunRecord, RunStatus, TaskEnd};
 use agenthost_tests::env::TestEnv;
 use serde_json::{Value, json};
 
@@ -19,13 +19,13 @@ fn record(machine: &TestEnv, run: &str, plugin: &str, started_ms: u64, ended: bo
         "fuel": 1, "peak_memory_bytes": 1, "wall_ms": 2_500});
     write(JournalEntry::RunStarted(RunRecord {
         id: run.into(),
-        kind: "run".into(),
+        kind: RunKind::Run,
         plugin: plugin.into(),
         digest: "0123456789abcdef".repeat(4),
         seed: [7; 32],
         clock_ms: started_ms,
         started_ms,
-        command: "{}".into(),
+        command: json!({}),
         // The largest that Linux gives, plus one.
         pid: 4_194_305,
         end: None,
@@ -36,7 +36,7 @@ fn record(machine: &TestEnv, run: &str, plugin: &str, started_ms: u64, ended: bo
             task: task.into(),
             plugin: plugin.into(),
             digest: "ab".repeat(32),
-            input: Some("{\"company\":\"Acme\"}".into()),
+            input: Some(json!({"company": "Acme"})),
             at_ms: started_ms,
         });
         if task != "root" {
@@ -51,8 +51,7 @@ fn record(machine: &TestEnv, run: &str, plugin: &str, started_ms: u64, ended: bo
                 run: run.into(),
                 task: task.into(),
                 ask: 0,
-                hash: [1; 32],
-                reply: None,
+                request: None,
                 at_ms: started_ms + 2_100,
             });
         }
@@ -61,27 +60,28 @@ fn record(machine: &TestEnv, run: &str, plugin: &str, started_ms: u64, ended: bo
             false => json!({"ok": "fine"}),
         };
         if task != "root" || ended {
+            let report = json!({"id": task, "plugin": plugin, "outcome": outcome, "spent": spent});
             write(JournalEntry::TaskEnded {
                 run: run.into(),
                 task: task.into(),
                 end: TaskEnd {
                     ended_ms: started_ms + 2_400,
-                    report: json!({"id": task, "outcome": outcome, "spent": spent}).to_string(),
+                    report: serde_json::from_value(report).unwrap(),
                     returned: None,
-                    models: "[]".into(),
+                    models: Vec::new(),
                 },
             });
         }
     }
     if ended {
-        let report = json!({"outcome": {"ok": "fine"}, "spent": spent, "models": [],
+        let summary = json!({"outcome": {"ok": "fine"}, "spent": spent, "models": [],
             "counts": {"tasks": 3, "ok": 2, "failed": 1}});
         write(JournalEntry::RunEnded {
             run: run.into(),
             end: RunEnd {
                 ended_ms: started_ms + 2_500,
-                state: "done".into(),
-                report: report.to_string(),
+                state: RunStatus::Done,
+                summary: serde_json::from_value(summary).unwrap(),
             },
         });
     }

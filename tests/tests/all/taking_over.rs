@@ -121,12 +121,8 @@ async fn a_program_cannot_resume_what_it_runs() {
     server.wait_until("the first", |seen| seen.len() == 1);
     let record = journal.find("last").unwrap();
     for host in [&host, &other] {
-        let error = host
-            .resume(&leaf, &record, FailedTasks::Keep)
-            .limits(&none)
-            .start()
-            .err()
-            .unwrap();
+        let resumed = host.resume(&leaf, &record, FailedTasks::Keep);
+        let error = resumed.limits(&none).start().await.err().unwrap();
         assert_eq!(error.class(), ErrorClass::Usage);
         assert!(
             error.message().contains("is still going on, in this process"),
@@ -139,21 +135,15 @@ async fn a_program_cannot_resume_what_it_runs() {
         journal.find("last").unwrap().end.is_some(),
         "the refusals changed nothing"
     );
-    let again = host
-        .resume(&leaf, &record, FailedTasks::Keep)
-        .limits(&none)
-        .start()
-        .unwrap();
+    let again = host.resume(&leaf, &record, FailedTasks::Keep).limits(&none);
+    let again = again.start().await.unwrap();
     assert!(again.id() == run.id());
     // Its call was canceled and is made again, which stalls once more.
     server.wait_until("the second", |seen| seen.len() == 2);
     again.cancel();
     again.report().await;
     let leaf = load(&other, &guest("leaf")).await;
-    let third = other
-        .resume(&leaf, &record, FailedTasks::Keep)
-        .limits(&none)
-        .start()
-        .unwrap();
+    let third = other.resume(&leaf, &record, FailedTasks::Keep).limits(&none);
+    let third = third.start().await.unwrap();
     assert_eq!(third.outcome().await.ok(), Some(&json!("done")));
 }

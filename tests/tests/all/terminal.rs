@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use agenthost::journal::sqlite::Sqlite;
-use agenthost::journal::{JournalEntry, JournalStore, RunEnd, RunRecord, TaskEnd};
+use agenthost::journal::{JournalEntry, JournalStore, RunEnd, RunKind, RunRecord, RunStatus, TaskEnd};
 use agenthost_tests::dummy;
 use agenthost_tests::env::TestEnv;
 use agenthost_tests::server::{Reply, Server};
 use agenthost_tests::terminal::hidden;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::sharing::with_manifest;
@@ -87,17 +88,20 @@ impl Stage {
         let journal = Sqlite::open(&self.machine.cwd().join(".agenthost/journal.db")).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let write = |entry| runtime.block_on(journal.append(entry)).unwrap();
+        fn typed<T: DeserializeOwned>(value: Value) -> T {
+            serde_json::from_value(value).unwrap()
+        }
         let spent = json!({"input_tokens": 1, "output_tokens": 2, "cost_usd": 0.5, "calls": 2, "wall_ms": 2_500});
-        let failure = json!({"failure": {"class": EVIL, "message": EVIL, "limit": EVIL}});
+        let failure = json!({"failure": {"class": "failed", "message": EVIL, "limit": EVIL}});
         write(JournalEntry::RunStarted(RunRecord {
             id: id.into(),
-            kind: "run".into(),
+            kind: RunKind::Run,
             plugin: EVIL.into(),
             digest: EVIL.into(),
             seed: [7; 32],
             clock_ms: 1,
             started_ms: 1,
-            command: EVIL.into(),
+            command: json!(EVIL),
             pid: 4_194_305,
             end: None,
         }));
@@ -107,7 +111,7 @@ impl Stage {
                 task: task.into(),
                 plugin: EVIL.into(),
                 digest: EVIL.into(),
-                input: Some(json!(EVIL).to_string()),
+                input: Some(json!(EVIL)),
                 at_ms: 1,
             });
             write(JournalEntry::RequestSent {
@@ -122,9 +126,9 @@ impl Stage {
                 task: task.into(),
                 end: TaskEnd {
                     ended_ms: 9,
-                    report: json!({"id": task, "outcome": failure, "spent": spent, "log": EVIL}).to_string(),
+                    report: typed(json!({"id": task, "plugin": EVIL, "outcome": failure, "spent": spent, "log": EVIL})),
                     returned: None,
-                    models: "[]".into(),
+                    models: Vec::new(),
                 },
             });
         }
@@ -133,8 +137,8 @@ impl Stage {
             run: id.into(),
             end: RunEnd {
                 ended_ms: 10,
-                state: EVIL.into(),
-                report: json!({"outcome": failure, "spent": spent, "models": [model]}).to_string(),
+                state: RunStatus::Failed,
+                summary: typed(json!({"outcome": failure, "spent": spent, "models": [model]})),
             },
         });
     }

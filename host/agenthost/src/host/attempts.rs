@@ -19,7 +19,7 @@ use self::in_flight::InFlight;
 use super::Served;
 use super::call_context::CallContext;
 use super::estimate::InputSize;
-use super::record::{Hash, PaidReply, RecordedReply, request_hash};
+use super::record::{PaidReply, request_hash};
 use crate::price::Price;
 use crate::telemetry;
 use agenthost_config::ModelRef;
@@ -29,6 +29,7 @@ use agenthost_core::limits::{LimitKind, Usd};
 use agenthost_core::llm::{CacheTtl, CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request};
 use agenthost_core::run::{Event, ModelReport};
 use agenthost_gate::{Prefix, RetryDecision, Ticket};
+use agenthost_journal::{AskResult, RecordedUse, RequestHash};
 
 /// One call of a task, with all requests that it takes.
 pub(super) struct Call<'a> {
@@ -54,11 +55,11 @@ pub(super) struct SpentBefore {
 #[derive(Default)]
 struct SoFar {
     /// Replies that were paid for in an earlier execution of the task.
-    paid: Vec<(Hash, PaidReply)>,
+    paid: Vec<PaidReply>,
     used: Used,
     models: Vec<ModelReport>,
     /// The request that was answered last, and what it used.
-    last: Option<(Hash, Used)>,
+    last: Option<(RequestHash, Used)>,
     /// Whether a request was answered and the journal does not have its end yet.
     unnoted: bool,
 }
@@ -85,7 +86,7 @@ impl<'a> Call<'a> {
         task: &'a CallContext,
         name: &'a str,
         ordinal: u64,
-        paid: Vec<(Hash, PaidReply)>,
+        paid: Vec<PaidReply>,
         before: Option<SpentBefore>,
     ) -> Self {
         let counted = before.is_some();
@@ -113,14 +114,13 @@ impl<'a> Call<'a> {
     }
 
     /// Returns the result of the call as the journal keeps it.
-    pub(super) fn told(&self, result: &CallResult) -> RecordedReply {
+    pub(super) fn told(&self, result: &CallResult) -> AskResult {
         let so_far = self.so_far();
-        RecordedReply::new(
-            result,
-            &so_far.used,
-            self.counted.load(Ordering::Relaxed),
-            so_far.models.clone(),
-        )
+        let used = RecordedUse {
+            sent: self.counted.load(Ordering::Relaxed),
+            ..RecordedUse::sent(&so_far.used)
+        };
+        AskResult::of_call(result.clone(), used, so_far.models.clone())
     }
 
     /// Notes that a repair of `broken`, which is paid for, follows.
@@ -180,20 +180,20 @@ impl<'a> Call<'a> {
     }
 
     /// Books what a request used.
-    fn book(&self, hash: Hash, used: Used) {
+    fn book(&self, hash: RequestHash, used: Used) {
         let mut so_far = self.so_far();
         so_far.used = so_far.used.plus(&used);
         so_far.last = Some((hash, used));
     }
 
     /// Returns the recorded reply to this request and books it, or `None` if the request has to be sent.
-    fn paid(&self, hash: &Hash, model: &Model<'_>) -> Option<Reply> {
+    fn paid(&self, hash: &RequestHash, model: &Model<'_>) -> Option<Reply> {
         let paid = {
             let mut so_far = self.so_far();
-            let at = so_far.paid.iter().position(|(known, _)| known == hash)?;
-            so_far.paid.remove(at).1
+            let at = so_far.paid.iter().position(|paid| paid.hash == *hash)?;
+            so_far.paid.remove(at)
         };
-        let used = paid.used();
+        let used = paid.used;
         let first = !self.counted.swap(true, Ordering::Relaxed);
         self.task.account.restore(&used, u64::from(first));
         self.book(*hash, used);

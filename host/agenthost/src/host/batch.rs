@@ -1,11 +1,12 @@
 //! A batch as one run: its tasks are siblings under a virtual root, which is not itself a task, and share the run's
 //! limits.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +26,7 @@ use agenthost_core::limits::{LimitKind, Limits, LimitsPatch, Spent};
 use agenthost_core::run::{Difference, RunId};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
 use agenthost_gate::Pressure;
-use agenthost_journal::RunRecord;
+use agenthost_journal::{RunKind, RunRecord, RunStatus, RunSummary, TaskCounts};
 
 /// A batch that is under way.
 ///
@@ -64,6 +65,8 @@ pub struct Batch {
     account: Account,
     run: Arc<RunState>,
     recorder: Option<Arc<Recorder>>,
+    /// The tasks that had begun when the batch was recorded, for a replay.
+    begun: Option<BTreeSet<u64>>,
     stop: CancellationToken,
     /// The sum of what all tasks have used.
     spent: Mutex<Spent>,
@@ -183,22 +186,26 @@ impl BatchBuilder {
         } = self;
         let plugin = plugin.loaded;
         let (record, mode) = match from {
-            None => (host.new_record("batch", &plugin, &command)?, Mode::Live),
+            None => (host.new_record(RunKind::Batch, &plugin, &command)?, Mode::Live),
             Some(recorded) => recorded,
         };
         let recorder = host.recorder(&record, mode);
         let events = EventLog::none();
         let run = RunState::new(&host, &plugin, &record, recorder.clone(), stop.token(), events)?;
         if let Some(recorder) = &recorder {
-            recorder.claim()?;
+            recorder.claim().await?;
             recorder.begin(record).await?;
         }
         let sums = host.config().run().limits.overridden_by(&run_limits);
         let account = Account::root(&sums);
         // Booked all at once, so that no new request is sent against a limit that an earlier execution has used up.
         let (spent, tasks) = match &recorder {
-            Some(recorder) => recorder.settled_already(&plugin.info.digest.hex())?,
+            Some(recorder) => recorder.settled_already(&plugin.info.digest.hex()).await?,
             None => (Spent::default(), 0),
+        };
+        let begun = match &recorder {
+            Some(recorder) => recorder.begun().await?,
+            None => None,
         };
         account.restore_below(&spent, tasks);
         Ok(Batch {
@@ -209,6 +216,7 @@ impl BatchBuilder {
             sums,
             run,
             recorder,
+            begun,
             stop: stop.token().clone(),
             spent: Mutex::new(spent),
         })
@@ -223,15 +231,8 @@ impl Batch {
 
     /// Returns whether the task `number` is part of this batch. A replay leaves out tasks that did not begin when the
     /// batch was recorded; otherwise every task is part of it.
-    ///
-    /// # Errors
-    ///
-    /// An error of the journal.
-    pub fn has(&self, number: u64) -> Result<bool> {
-        let (Some(recorder), Ok(number)) = (&self.recorder, u32::try_from(number)) else {
-            return Ok(true);
-        };
-        Ok(!recorder.is_replay() || recorder.began(&TaskId::root().child(number))?)
+    pub fn has(&self, number: u64) -> bool {
+        self.begun.as_ref().is_none_or(|begun| begun.contains(&number))
     }
 
     /// Returns the differences of a replay from the record so far.
@@ -260,15 +261,18 @@ impl Batch {
         let Some(recorder) = &self.recorder else {
             return Ok(());
         };
-        let state = match &summary.stop {
-            None if summary.failures() == 0 => "done",
-            Some(Stop::Interrupted) => "interrupted",
-            _ => "failed",
+        let status = match &summary.stop {
+            None if summary.failures() == 0 => RunStatus::Done,
+            Some(Stop::Interrupted) => RunStatus::Interrupted,
+            _ => RunStatus::Failed,
         };
-        let (ok, failed) = (summary.ok, summary.failures());
-        let counts = json!({"tasks": ok + failed, "ok": ok, "failed": failed});
-        let report = json!({"spent": summary.spent, "models": summary.models, "counts": counts});
-        recorder.end(state, &report).await
+        let recorded = RunSummary {
+            outcome: None,
+            spent: summary.spent.clone(),
+            models: summary.models.clone(),
+            counts: TaskCounts::new(summary.ok, summary.failures()),
+        };
+        recorder.end(status, recorded).await
     }
 
     async fn item(&self, number: u64, input: Value) -> ItemEnd {

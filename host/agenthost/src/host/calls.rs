@@ -18,7 +18,7 @@ use super::answer::{Judged, is_answer, judge, repair, request};
 use super::attempts::{Call, SpentBefore};
 use super::call_context::CallContext;
 use super::estimate::InputSize;
-use super::record::{Hash, PaidReply, PastCall, Recorded, SubTaskReplay};
+use super::record::{PaidReply, PastCall, Recorded, SubTaskReplay};
 use super::{LoadedPlugin, SubAgent};
 use agenthost_config::ModelRef;
 use agenthost_core::failpoint;
@@ -166,13 +166,13 @@ impl TaskContext {
                 async move { self.complete(ordinal, ask, past.paid, before).await }.boxed()
             }
             Recorded::Told(told) => {
-                if let Some(used) = told.used() {
+                if let Some(used) = told.used {
                     self.call.account.restore(&used, 1);
                 }
-                for model in &told.models {
-                    self.call.note(model.clone());
+                for model in told.models {
+                    self.call.note(model);
                 }
-                ready(told.result()).boxed()
+                ready(told.result).boxed()
             }
             Recorded::Unanswered => pending().boxed(),
             Recorded::Differs => {
@@ -307,20 +307,14 @@ impl TaskContext {
         Some(SpentBefore { used, models: reports })
     }
 
-    async fn complete(
-        &self,
-        ordinal: u64,
-        ask: Ask,
-        paid: Vec<(Hash, PaidReply)>,
-        before: Option<SpentBefore>,
-    ) -> CallResult {
+    async fn complete(&self, ordinal: u64, ask: Ask, paid: Vec<PaidReply>, before: Option<SpentBefore>) -> CallResult {
         self.call.log.caught_up(ordinal).await;
         failpoint!(await "call.made");
         let name = ask.model.clone();
         let call = Call::new(&self.call, &name, ordinal, paid, before);
         let result = self.make(&call, ask).await.map_err(CallError::shortened);
         failpoint!(await "settle.told");
-        self.call.log.told(ordinal, &call.told(&result)).await?;
+        self.call.log.told(ordinal, call.told(&result)).await?;
         failpoint!(await "settle.durable");
         call.noted();
         result

@@ -15,6 +15,7 @@ mod past;
 mod told;
 
 use std::collections::{BTreeSet, HashSet};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
@@ -31,10 +32,10 @@ use agenthost_core::llm::CallError;
 use agenthost_core::run::{Difference, ModelReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 use agenthost_core::weaken::{self, Defence};
-use agenthost_journal::{Journal, JournalEntry, RunEnd, RunRecord, TaskEnd, TaskRecord};
+use agenthost_journal::{Journal, JournalEntry, RunEnd, RunRecord, RunStatus, RunSummary, TaskEnd, TaskRecord, read};
 
 pub(super) use self::log::{Recorded, SubTaskReplay, TaskLog};
-pub(super) use self::told::{Hash, PaidReply, PastCall, RecordedReply, request_hash};
+pub(super) use self::told::{PaidReply, PastCall, request_hash};
 
 /// How a run uses its journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,25 +112,40 @@ impl Recorder {
         self.mode != Mode::Replay
     }
 
-    /// Marks the run as going on in this process, until [`Recorder::end`] or until this recorder is dropped. A resumed
-    /// run is taken over from the process in which it stopped.
+    /// Marks a new run as going on in this process, until [`Recorder::end`] or until this recorder is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the run is already going on in this process.
+    pub(super) fn claim_new(&self) -> Result<()> {
+        if !self.is_replay() {
+            *lock(&self.live) = Some(self.live_run()?);
+        }
+        Ok(())
+    }
+
+    /// Marks a recorded run as going on in this process, as [`Recorder::claim_new`] does. A resumed run is taken over from
+    /// the process in which it stopped.
     ///
     /// # Errors
     ///
     /// Fails if the run is already going on, in this process or another.
-    pub(super) fn claim(&self) -> Result<()> {
-        if self.is_replay() {
-            return Ok(());
-        }
-        let live = LiveRun::new(&self.run).ok_or_else(|| {
-            Error::usage(format!("run {} is still going on, in this process", self.run))
-                .with_hint("Wait for its end, or cancel it first.")
-        })?;
-        if let Mode::Resume { .. } = self.mode {
-            self.journal.take_over(&self.run)?;
-        }
+    pub(super) async fn claim(&self) -> Result<()> {
+        let Mode::Resume { .. } = self.mode else {
+            return self.claim_new();
+        };
+        let live = self.live_run()?;
+        let run = self.run.clone();
+        read(&self.journal, move |journal| journal.take_over(&run)).await?;
         *lock(&self.live) = Some(live);
         Ok(())
+    }
+
+    fn live_run(&self) -> Result<LiveRun> {
+        LiveRun::new(&self.run).ok_or_else(|| {
+            Error::usage(format!("run {} is still going on, in this process", self.run))
+                .with_hint("Wait for its end, or cancel it first.")
+        })
     }
 
     /// Records the start of the run. A resumed run was taken over by [`Recorder::claim`].
@@ -138,7 +154,8 @@ impl Recorder {
         match self.mode {
             Mode::Live | Mode::Rehearsal => self.journal.append(JournalEntry::RunStarted(record)).await,
             Mode::Resume { .. } => {
-                self.count(self.journal.run_bytes(&self.run)?);
+                let run = self.run.clone();
+                self.count(read(&self.journal, move |journal| journal.run_bytes(&run)).await?);
                 Ok(())
             }
             Mode::Replay => Ok(()),
@@ -146,18 +163,17 @@ impl Recorder {
     }
 
     /// Records the end of the run.
-    pub(super) async fn end(&self, state: &str, report: &Value) -> Result<()> {
+    pub(super) async fn end(&self, state: RunStatus, mut summary: RunSummary) -> Result<()> {
         if !self.writes() {
             return Ok(());
         }
-        let mut report = report.clone();
         if self.bodies == BodyRetention::None {
-            redact(&mut report);
+            summary = summary.without_texts();
         }
         let end = RunEnd {
             ended_ms: now_ms(),
-            state: state.to_owned(),
-            report: report.to_string(),
+            state,
+            summary,
         };
         failpoint!(await "journal.end");
         failpoint!("journal.write-end", agenthost_core::error::Error::host("failpoint"));
@@ -187,10 +203,12 @@ impl Recorder {
         });
     }
 
-    /// Queues `entry` for the journal without waiting for it, in the order of the calls.
-    fn note(&self, entry: JournalEntry) {
-        self.count(entry.bytes());
+    /// Queues `entry` for the journal without waiting for it, in the order of the calls. Returns its size.
+    fn note(&self, entry: JournalEntry) -> u64 {
+        let bytes = entry.bytes();
+        self.count(bytes);
         self.journal.note(entry);
+        bytes
     }
 
     /// Counts written bytes.
@@ -230,12 +248,31 @@ impl Recorder {
         self.journal.append(entry).await
     }
 
-    /// Returns the record of a task from an earlier execution of the run; `None` if the task was not recorded.
-    pub(super) fn past(&self, task: &TaskId) -> Result<Option<TaskRecord>> {
-        match self.mode {
-            Mode::Live => Ok(None),
-            Mode::Resume { .. } | Mode::Replay | Mode::Rehearsal => self.journal.task(&self.run, &task.to_string()),
+    /// Returns what the journal has of a task from an earlier execution of the run; `None` if the task was not recorded.
+    /// `digest` and `input` are those of the task that is about to start.
+    pub(super) async fn earlier(&self, task: &TaskId, digest: &str, input: Option<&Value>) -> Result<Option<Earlier>> {
+        let mode = self.mode;
+        if mode == Mode::Live {
+            return Ok(None);
         }
+        let (run, task, digest, input) = (self.run.clone(), task.clone(), digest.to_owned(), input.cloned());
+        let earlier = read(&self.journal, move |journal| {
+            let Some(record) = journal.task(&run, &task.to_string())? else {
+                return Ok(None);
+            };
+            Ok(Some(Earlier {
+                settled: settled(journal, &run, &record, mode, &digest, input.as_ref()),
+                began: began(journal, &run, &task, mode),
+                record,
+            }))
+        })
+        .await?;
+        if let Some(settled) = earlier.as_ref().and_then(|earlier| earlier.settled.as_ref())
+            && settled.report.parent == Some(TaskId::root())
+        {
+            lock(&self.taken_over).insert(settled.report.id.to_string());
+        }
+        Ok(earlier)
     }
 
     /// Returns whether a task was taken over from the journal. Only the first call for a task can return `true`.
@@ -243,72 +280,108 @@ impl Recorder {
         lock(&self.taken_over).remove(&task.to_string())
     }
 
-    /// Returns whether a task had begun when the run was recorded.
-    pub(super) fn began(&self, task: &TaskId) -> Result<bool> {
-        Ok(self.journal.task(&self.run, &task.to_string())?.is_some())
+    /// Returns the numbers of the tasks of a batch that had begun when it was recorded; `None` if it is not replayed.
+    pub(super) async fn begun(&self) -> Result<Option<BTreeSet<u64>>> {
+        if self.mode != Mode::Replay {
+            return Ok(None);
+        }
+        let run = self.run.clone();
+        read(&self.journal, move |journal| {
+            let mut begun = BTreeSet::new();
+            journal.each_task(&run, "root", &mut |task| {
+                let number = task.id.strip_prefix("root/");
+                begun.extend(number.and_then(|number| number.parse::<u64>().ok()));
+                ControlFlow::Continue(())
+            })?;
+            Ok(Some(begun))
+        })
+        .await
     }
 
     /// Returns what the finished tasks of a batch have used, with all tasks below them, and the number of these tasks.
     /// A task counts if its plugin has this digest and if resuming keeps its outcome.
-    pub(super) fn settled_already(&self, digest: &str) -> Result<(Spent, u64)> {
+    pub(super) async fn settled_already(&self, digest: &str) -> Result<(Spent, u64)> {
         let Mode::Resume { failed } = self.mode else {
             return Ok((Spent::default(), 0));
         };
-        let (mut sum, mut tasks, mut stays) = (Spent::default(), 0, false);
-        self.each_task("root", |task| {
-            let report = task.end.as_ref().and_then(|end| TaskReport::read(&end.report));
-            if task.id.matches('/').count() == 1 {
-                stays = task.digest == digest && report.as_ref().is_some_and(|report| keeps(&report.outcome, failed));
-            }
-            if let Some(report) = report.filter(|_| stays) {
-                sum.add(&report.spent);
-                tasks += 1;
-            }
-        })?;
-        Ok((sum, tasks))
-    }
-
-    /// Calls `with` for the records of all tasks below `under`.
-    fn each_task(&self, under: &str, mut with: impl FnMut(&TaskRecord)) -> Result<()> {
-        /// The number of records that are read at a time.
-        const PAGE: usize = 500;
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.journal.tasks(&self.run, under, after.as_deref(), PAGE)?;
-            page.iter().for_each(&mut with);
-            match page.last() {
-                Some(last) if page.len() == PAGE => after = Some(last.id.clone()),
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    /// Returns the recorded end of a task that need not run again: its report, its output, and the records of all tasks
-    /// below it.
-    pub(super) fn settled(&self, past: &TaskRecord, digest: &str, input: Option<&str>) -> Option<Settled> {
-        let Mode::Resume { failed } = self.mode else {
-            return None;
-        };
-        let end = past.end.as_ref()?;
-        let report = TaskReport::read(&end.report)?;
-        let same = past.digest == digest && (past.input.is_none() || input.is_none() || past.input.as_deref() == input);
-        if !same || !keeps(&report.outcome, failed) {
-            return None;
-        }
-        let mut below = Vec::new();
-        let read = |task: &TaskRecord| below.extend(task.end.as_ref().and_then(read_end));
-        self.each_task(&past.id, read).ok()?;
-        let models = serde_json::from_str(&end.models).unwrap_or_default();
-        if report.parent == Some(TaskId::root()) {
-            lock(&self.taken_over).insert(past.id.clone());
-        }
-        Some(Settled {
-            report,
-            models,
-            returned: end.returned.clone(),
-            below,
+        let (run, digest) = (self.run.clone(), digest.to_owned());
+        read(&self.journal, move |journal| {
+            let (mut sum, mut tasks, mut stays) = (Spent::default(), 0, false);
+            journal.each_task(&run, "root", &mut |task| {
+                let report = task.end.and_then(|end| end.report.whole());
+                if task.id.matches('/').count() == 1 {
+                    let keeps = report.as_ref().is_some_and(|report| keeps(&report.outcome, failed));
+                    stays = task.digest == digest && keeps;
+                }
+                if let Some(report) = report.filter(|_| stays) {
+                    sum.add(&report.spent);
+                    tasks += 1;
+                }
+                ControlFlow::Continue(())
+            })?;
+            Ok((sum, tasks))
         })
+        .await
     }
+}
+
+/// What the journal has of a task from an earlier execution of the run.
+pub(super) struct Earlier {
+    record: TaskRecord,
+    /// The end of the task, if it need not run again.
+    pub(super) settled: Option<Settled>,
+    /// The sub-tasks that began, for a replay; `None` if they are not known.
+    began: Option<BTreeSet<TaskId>>,
+}
+
+/// Returns the recorded end of a task that need not run again.
+fn settled(
+    journal: &dyn Journal,
+    run: &str,
+    past: &TaskRecord,
+    mode: Mode,
+    digest: &str,
+    input: Option<&Value>,
+) -> Option<Settled> {
+    let Mode::Resume { failed } = mode else {
+        return None;
+    };
+    let end = past.end.as_ref()?;
+    let same = past.digest == digest && (past.input.is_none() || input.is_none() || past.input.as_ref() == input);
+    let (report, models) = whole_end(end.clone())?;
+    if !same || !keeps(&report.outcome, failed) {
+        return None;
+    }
+    let mut below = Vec::new();
+    let mut add = |task: TaskRecord| {
+        below.extend(task.end.and_then(whole_end));
+        ControlFlow::Continue(())
+    };
+    journal.each_task(run, &past.id, &mut add).ok()?;
+    Some(Settled {
+        report,
+        models,
+        returned: end.returned.clone(),
+        below,
+    })
+}
+
+/// Returns the sub-tasks of `task` that a replay starts again. In a finished run, every task that began also has an end; a
+/// cassette has no ends.
+fn began(journal: &dyn Journal, run: &str, task: &TaskId, mode: Mode) -> Option<BTreeSet<TaskId>> {
+    if !matches!(mode, Mode::Replay | Mode::Rehearsal) {
+        return None;
+    }
+    let mut began = BTreeSet::new();
+    let mut add = |below: TaskRecord| {
+        let id = TaskId::recorded(&below.id);
+        if id.parent().as_ref() == Some(task) && (below.end.is_some() || mode == Mode::Rehearsal) {
+            began.insert(id);
+        }
+        ControlFlow::Continue(())
+    };
+    journal.each_task(run, &task.to_string(), &mut add).ok()?;
+    Some(began)
 }
 
 /// The ids of the runs that are going on in this process. The journal knows only which process a run belongs to.
@@ -335,17 +408,15 @@ impl Drop for LiveRun {
 pub(super) struct Settled {
     pub(super) report: TaskReport,
     pub(super) models: Vec<ModelReport>,
-    /// Its output, as JSON.
-    pub(super) returned: Option<String>,
+    /// The value that its function returned.
+    pub(super) returned: Option<Value>,
     /// All tasks below it.
     pub(super) below: Vec<(TaskReport, Vec<ModelReport>)>,
 }
 
-fn read_end(end: &TaskEnd) -> Option<(TaskReport, Vec<ModelReport>)> {
-    Some((
-        TaskReport::read(&end.report)?,
-        serde_json::from_str(&end.models).unwrap_or_default(),
-    ))
+/// Returns the report of a task and its usage of each model; `None` if the outcome is not kept.
+fn whole_end(end: TaskEnd) -> Option<(TaskReport, Vec<ModelReport>)> {
+    Some((end.report.whole()?, end.models))
 }
 
 /// Returns whether resuming keeps an outcome, because running the task again would give the same. With `failed`, only
@@ -364,22 +435,6 @@ pub(super) fn keeps(outcome: &Outcome, failed: bool) -> bool {
             | FailureClass::Escalated
             | FailureClass::Other => !failed,
         },
-    }
-}
-
-/// Removes from a report whatever may contain text of a model: outputs, failure messages, and the log.
-fn redact(report: &mut Value) {
-    let Some(report) = report.as_object_mut() else { return };
-    report.remove("log");
-    let Some(outcome) = report.get_mut("outcome") else {
-        return;
-    };
-    match outcome.get_mut("failure").and_then(Value::as_object_mut) {
-        Some(failure) => {
-            failure.insert("message".into(), "".into());
-            failure.remove("error");
-        }
-        None => *outcome = Value::Null,
     }
 }
 

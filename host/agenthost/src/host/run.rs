@@ -1,9 +1,10 @@
 //! A run from its start to its report, and the handle to it.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,8 @@ use agenthost_core::run::{RunId, RunReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
 use agenthost_journal::cassette::Cassette;
 use agenthost_journal::cassette::tape::Tape;
-use agenthost_journal::{Journal, RunRecord};
+use agenthost_journal::{Journal, RunKind, RunRecord, RunStatus, RunSummary, read};
+use agenthost_sandbox::Input;
 
 /// The tasks of a resumed run that ended with a final failure, such as a trap or a reached limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +165,7 @@ impl RunHandle {
     /// while journal.find("last").ok().and_then(|run| run.end).is_none() {
     ///     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     /// }
-    /// assert_eq!(journal.find("last")?.end.map(|end| end.state).as_deref(), Some("done"));
+    /// assert_eq!(journal.find("last")?.end.map(|end| end.state), Some(RunStatus::Done));
     /// # Ok(())
     /// # }
     /// ```
@@ -235,14 +237,15 @@ impl Host {
         let record = tape.find("last")?;
         let journal = Arc::clone(&tape) as Arc<dyn Journal>;
         let recorder = Recorder::new(journal, record.id.clone(), Mode::Rehearsal, BodyRetention::All, None);
-        let run = self.launch(
+        let run = self.prepare_run(
             &plugin.loaded,
             &cassette.input,
             &cassette.limits(),
             record,
             Some(recorder),
         )?;
-        Ok(Rehearsal { run, tape })
+        run.claim_new()?;
+        Ok(Rehearsal { run: run.start(), tape })
     }
 
     /// Returns the plugins of a recorded run, the root plugin and its sub-agents, whose digests have changed since.
@@ -250,27 +253,28 @@ impl Host {
     /// # Errors
     ///
     /// An error of the journal.
-    pub fn changed_plugins(&self, plugin: &Plugin, record: &RunRecord) -> Result<Vec<String>> {
+    pub async fn changed_plugins(&self, plugin: &Plugin, record: &RunRecord) -> Result<Vec<String>> {
+        /// The number of tasks of a batch that are compared. It has the same plugins in every item.
+        const OF_BATCH: usize = 1_000;
         let mut now = BTreeMap::new();
         digests(&plugin.loaded, &mut now);
-        let mut changed = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            /// The number of records that are read at a time.
-            const PAGE: usize = 1_000;
-            let page = self.journal()?.tasks(&record.id, "", after.as_deref(), PAGE)?;
-            for task in &page {
+        let (run, kind) = (record.id.clone(), record.kind);
+        read(self.journal()?, move |journal| {
+            let (mut changed, mut seen) = (Vec::new(), 0);
+            journal.each_task(&run, "", &mut |task| {
                 let name = task.plugin.split('@').next().unwrap_or_default();
                 if now.get(name).is_some_and(|digest| *digest != task.digest) && !changed.contains(&task.plugin) {
-                    changed.push(task.plugin.clone());
+                    changed.push(task.plugin);
                 }
-            }
-            after = page.last().map(|task| task.id.clone());
-            // A batch has the same plugins in every item.
-            if page.len() < PAGE || record.kind == "batch" {
-                return Ok(changed);
-            }
-        }
+                seen += 1;
+                match kind {
+                    RunKind::Batch if seen == OF_BATCH => ControlFlow::Break(()),
+                    RunKind::Batch | RunKind::Run => ControlFlow::Continue(()),
+                }
+            })?;
+            Ok(changed)
+        })
+        .await
     }
 
     /// Returns the outcome of a recorded run that has nothing left to resume, else `None`.
@@ -293,8 +297,8 @@ impl Host {
     /// # }
     /// ```
     pub fn settled(record: &RunRecord, failed: FailedTasks) -> Option<Outcome> {
-        let report: Value = serde_json::from_str(&record.end.as_ref()?.report).ok()?;
-        Outcome::read(report.get("outcome")?).filter(|outcome| keeps(outcome, failed.repeat()))
+        let outcome = record.end.as_ref()?.summary.outcome.clone();
+        outcome.filter(|outcome| keeps(outcome, failed.repeat()))
     }
 
     fn journal(&self) -> Result<&Arc<dyn Journal>> {
@@ -302,32 +306,30 @@ impl Host {
         self.inner.journal.as_ref().map(|(journal, _)| journal).ok_or_else(none)
     }
 
-    pub(super) fn recorded_input(&self, record: &RunRecord) -> Result<Value> {
-        let root = self.journal()?.task(&record.id, "root")?;
-        let input = root
-            .and_then(|root| root.input)
-            .and_then(|input| serde_json::from_str(&input).ok());
-        input.ok_or_else(|| {
+    pub(super) async fn recorded_input(&self, record: &RunRecord) -> Result<Value> {
+        let run = record.id.clone();
+        let root = read(self.journal()?, move |journal| journal.task(&run, "root")).await?;
+        root.and_then(|root| root.input).ok_or_else(|| {
             Error::usage(format!("the journal does not hold the input of run {}", record.id))
                 .with_hint("It stopped before it began, or `bodies` in [journal] was \"none\"; run it anew.")
         })
     }
 
     /// Creates the record of a run that begins now.
-    pub(super) fn new_record(&self, kind: &str, plugin: &LoadedPlugin, command: &Value) -> Result<RunRecord> {
+    pub(super) fn new_record(&self, kind: RunKind, plugin: &LoadedPlugin, command: &Value) -> Result<RunRecord> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|error| Error::host(format!("the system gives no random numbers: {error}")))?;
         let now = now_ms();
         Ok(RunRecord {
             id: RunId::new(clock(now), &seed).to_string(),
-            kind: kind.to_owned(),
+            kind,
             plugin: plugin.info.id.to_string(),
             digest: plugin.info.digest.hex(),
             seed,
             clock_ms: now,
             started_ms: now,
-            command: command.to_string(),
+            command: command.clone(),
             pid: std::process::id(),
             end: None,
         })
@@ -346,23 +348,22 @@ impl Host {
         ))
     }
 
-    pub(super) fn launch(
+    /// Prepares a run, and fails if it cannot start.
+    pub(super) fn prepare_run(
         &self,
         plugin: &Arc<LoadedPlugin>,
         input: &Value,
         asked: &LimitsPatch,
         record: RunRecord,
         recorder: Option<Arc<Recorder>>,
-    ) -> Result<RunHandle> {
+    ) -> Result<PreparedRun> {
         let started = Instant::now();
         let limits = self.task_limits(plugin, asked);
         let input = plugin.code.input(input)?;
         let cancel = CancellationToken::new();
         let events = EventLog::new();
-        let (sender, report) = watch::channel(None);
         let replay = recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
         let run = RunState::new(self, plugin, &record, recorder.clone(), &cancel, Arc::clone(&events))?;
-        let id = run.id().clone();
         let task = NewTask {
             id: TaskId::root(),
             plugin: Arc::clone(plugin),
@@ -374,12 +375,57 @@ impl Host {
             limits,
             started,
         };
-        // The run is claimed last, so that a run that cannot start leaves its record unchanged.
-        if let Some(recorder) = &recorder {
-            recorder.claim()?;
+        Ok(PreparedRun {
+            run,
+            record,
+            recorder,
+            task,
+            input,
+            cancel,
+            events,
+        })
+    }
+}
+
+/// A run that can start.
+pub(super) struct PreparedRun {
+    run: Arc<RunState>,
+    record: RunRecord,
+    recorder: Option<Arc<Recorder>>,
+    task: NewTask,
+    input: Input,
+    cancel: CancellationToken,
+    events: Arc<EventLog>,
+}
+
+impl PreparedRun {
+    /// Claims a new run, a replay or a rehearsal.
+    pub(super) fn claim_new(&self) -> Result<()> {
+        self.recorder.as_ref().map_or(Ok(()), |recorder| recorder.claim_new())
+    }
+
+    /// Claims a run that is resumed.
+    pub(super) async fn claim(&self) -> Result<()> {
+        match &self.recorder {
+            Some(recorder) => recorder.claim().await,
+            None => Ok(()),
         }
+    }
+
+    pub(super) fn start(self) -> RunHandle {
+        let Self {
+            run,
+            record,
+            recorder,
+            task,
+            input,
+            cancel,
+            events,
+        } = self;
+        let started = task.started;
+        let (sender, report) = watch::channel(None);
         let handle = RunHandle {
-            id: id.clone(),
+            id: run.id().clone(),
             cancel: cancel.clone(),
             cancel_on_drop: true,
             events: Arc::clone(&events),
@@ -412,8 +458,7 @@ impl Host {
                 }
                 report.differences = recorder.is_replay().then(|| recorder.differences());
                 let interrupted = cancel.is_cancelled();
-                let summary = summary(&report);
-                let end = recorder.end(state(&report.outcome, interrupted), &summary);
+                let end = recorder.end(state(&report.outcome, interrupted), RunSummary::of(&report));
                 match caught(end).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::error!("the end of run {} is not in the journal: {error}", report.run),
@@ -424,29 +469,17 @@ impl Host {
             drop(ends);
             sender.send_replace(Some(Arc::new(report)));
         });
-        Ok(handle)
+        handle
     }
 }
 
 /// Returns the recorded state of a run that ended.
-pub(super) fn state(outcome: &Outcome, interrupted: bool) -> &'static str {
+pub(super) fn state(outcome: &Outcome, interrupted: bool) -> RunStatus {
     match outcome {
-        Outcome::Ok(_) => "done",
-        Outcome::Failure(_) if interrupted => "interrupted",
-        Outcome::Failure(_) => "failed",
+        Outcome::Ok(_) => RunStatus::Done,
+        Outcome::Failure(_) if interrupted => RunStatus::Interrupted,
+        Outcome::Failure(_) => RunStatus::Failed,
     }
-}
-
-/// Returns the part of a run's report that the journal keeps with the run. Its tasks have records of their own.
-fn summary(report: &RunReport) -> Value {
-    let ok = report.tasks.iter().filter(|task| task.outcome.ok().is_some()).count();
-    let tasks = report.tasks.len();
-    json!({
-        "outcome": report.outcome,
-        "spent": report.spent,
-        "models": report.models,
-        "counts": {"tasks": tasks, "ok": ok, "failed": tasks - ok},
-    })
 }
 
 /// Collects the digests of a plugin and of all plugins below it, by name.

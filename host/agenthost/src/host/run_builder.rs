@@ -14,7 +14,7 @@ use super::{Host, Plugin};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::LimitsPatch;
 use agenthost_core::run::RunReport;
-use agenthost_journal::RunRecord;
+use agenthost_journal::{RunKind, RunRecord};
 
 /// A run that has not started. Awaiting it runs the plugin and returns the report; [`RunBuilder::start`] returns a
 /// handle at once. Dropping the future or the handle cancels the run.
@@ -46,17 +46,21 @@ use agenthost_journal::RunRecord;
 pub struct RunBuilder {
     host: Host,
     plugin: Plugin,
-    from: RunOrigin,
+    input: Result<Value>,
     limits: LimitsPatch,
     command: Value,
 }
 
-/// The origin of a run's input.
-enum RunOrigin {
-    /// The program.
-    Input(Result<Value>),
-    /// The record of a run that is continued in this mode.
-    Record(Box<RunRecord>, Mode),
+/// A recorded run that is about to be resumed or replayed. Awaiting it runs the plugin and returns the report;
+/// [`RecordedRunBuilder::start`] returns a handle once the record is read. Dropping the future or the handle cancels
+/// the run. Created by [`Host::resume`] and [`Host::replay`].
+#[must_use = "a run starts when it is awaited or started"]
+pub struct RecordedRunBuilder {
+    host: Host,
+    plugin: Plugin,
+    record: RunRecord,
+    mode: Mode,
+    limits: LimitsPatch,
 }
 
 impl Host {
@@ -86,7 +90,13 @@ impl Host {
     pub fn run<I: Serialize + ?Sized>(&self, plugin: &Plugin, input: &I) -> RunBuilder {
         let input = serde_json::to_value(input);
         let input = input.map_err(|error| Error::input(format!("the input cannot be written as JSON: {error}")));
-        self.prepare(plugin, RunOrigin::Input(input))
+        RunBuilder {
+            host: self.clone(),
+            plugin: plugin.clone(),
+            input,
+            limits: LimitsPatch::default(),
+            command: Value::Null,
+        }
     }
 
     /// Prepares to resume a run that stopped before its end. Finished tasks are kept, and answered calls are not made
@@ -121,11 +131,11 @@ impl Host {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn resume(&self, plugin: &Plugin, record: &RunRecord, failed: FailedTasks) -> RunBuilder {
+    pub fn resume(&self, plugin: &Plugin, record: &RunRecord, failed: FailedTasks) -> RecordedRunBuilder {
         let mode = Mode::Resume {
             failed: failed.repeat(),
         };
-        self.prepare(plugin, RunOrigin::Record(Box::new(record.clone()), mode))
+        self.recorded(plugin, record, mode)
     }
 
     /// Prepares to replay a recorded run without any provider: all replies that its tasks receive come from the
@@ -151,21 +161,21 @@ impl Host {
     /// let replayed = host.replay(&ask, &record).await?;
     /// assert_eq!(replayed.output::<String>()?, "Blue.");
     /// assert_eq!(replayed.differences.as_deref(), Some(&[][..]));
-    /// assert_eq!(host.changed_plugins(&ask, &record)?, [""; 0]);
+    /// assert_eq!(host.changed_plugins(&ask, &record).await?, [""; 0]);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn replay(&self, plugin: &Plugin, record: &RunRecord) -> RunBuilder {
-        self.prepare(plugin, RunOrigin::Record(Box::new(record.clone()), Mode::Replay))
+    pub fn replay(&self, plugin: &Plugin, record: &RunRecord) -> RecordedRunBuilder {
+        self.recorded(plugin, record, Mode::Replay)
     }
 
-    fn prepare(&self, plugin: &Plugin, from: RunOrigin) -> RunBuilder {
-        RunBuilder {
+    fn recorded(&self, plugin: &Plugin, record: &RunRecord, mode: Mode) -> RecordedRunBuilder {
+        RecordedRunBuilder {
             host: self.clone(),
             plugin: plugin.clone(),
-            from,
+            record: record.clone(),
+            mode,
             limits: LimitsPatch::default(),
-            command: Value::Null,
         }
     }
 }
@@ -178,8 +188,7 @@ impl RunBuilder {
         self
     }
 
-    /// Records `command` in the journal: the data that the program needs to start the run again. A continued run
-    /// keeps the command of its record.
+    /// Records `command` in the journal: the data that the program needs to start the run again.
     pub fn command(mut self, command: Value) -> Self {
         self.command = command;
         self
@@ -196,22 +205,41 @@ impl RunBuilder {
     ///
     /// Panics outside a tokio runtime.
     pub fn start(self) -> Result<RunHandle> {
-        let Self {
-            host,
-            plugin,
-            from,
-            limits,
-            command,
-        } = self;
-        let (record, mode, input) = match from {
-            RunOrigin::Input(input) => (host.new_record("run", &plugin.loaded, &command)?, Mode::Live, input?),
-            RunOrigin::Record(record, mode) => {
-                let input = host.recorded_input(&record)?;
-                (*record, mode, input)
-            }
-        };
-        let recorder = host.recorder(&record, mode);
-        host.launch(&plugin.loaded, &input, &limits, record, recorder)
+        let (host, plugin) = (self.host, self.plugin.loaded);
+        let record = host.new_record(RunKind::Run, &plugin, &self.command)?;
+        let recorder = host.recorder(&record, Mode::Live);
+        let run = host.prepare_run(&plugin, &self.input?, &self.limits, record, recorder)?;
+        // The run is claimed last, so that a run that cannot start leaves its record unchanged.
+        run.claim_new()?;
+        Ok(run.start())
+    }
+}
+
+impl RecordedRunBuilder {
+    /// Overrides the limits of the root task, within the plugin's grant. Limits that are not set stay as they are
+    /// configured.
+    pub fn limits(mut self, limits: impl Into<LimitsPatch>) -> Self {
+        self.limits = limits.into().over(self.limits);
+        self
+    }
+
+    /// Reads the record, starts the run and returns its handle.
+    ///
+    /// # Errors
+    ///
+    /// As [`RunBuilder::start`]; [`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage) if the journal does
+    /// not hold the input of the run, and if the run is still going on, in this process or another.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside a tokio runtime.
+    pub async fn start(self) -> Result<RunHandle> {
+        let (host, plugin) = (self.host, self.plugin.loaded);
+        let input = host.recorded_input(&self.record).await?;
+        let recorder = host.recorder(&self.record, self.mode);
+        let run = host.prepare_run(&plugin, &input, &self.limits, self.record, recorder)?;
+        run.claim().await?;
+        Ok(run.start())
     }
 }
 
@@ -223,6 +251,20 @@ impl IntoFuture for RunBuilder {
     fn into_future(self) -> Self::IntoFuture {
         async move {
             let run = self.start()?;
+            Ok(Arc::unwrap_or_clone(run.report().await))
+        }
+        .boxed()
+    }
+}
+
+/// Runs to the end. Dropping the future cancels the run.
+impl IntoFuture for RecordedRunBuilder {
+    type Output = Result<RunReport>;
+    type IntoFuture = BoxFuture<'static, Result<RunReport>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        async move {
+            let run = self.start().await?;
             Ok(Arc::unwrap_or_clone(run.report().await))
         }
         .boxed()

@@ -30,7 +30,7 @@ use agenthost_core::limits::{LimitKind, Limits, Spent};
 use agenthost_core::run::{Event, ModelReport, REPORT_FORMAT, RunId, RunReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 use agenthost_gate::FairnessKey;
-use agenthost_journal::RunRecord;
+use agenthost_journal::{RunKind, RunRecord};
 use agenthost_sandbox::{
     End, GuestCall, Input, KeptMemory, MemoryBound, MemorySource, OpenDir, Quota, Returned, RunMemory, TurnOrder,
 };
@@ -127,7 +127,7 @@ impl RunState {
             stop: stop.clone(),
             events,
             dirs,
-            settled_is_booked: record.kind == "batch",
+            settled_is_booked: record.kind == RunKind::Batch,
             tasks: TaskTracker::new(),
             ended: Mutex::default(),
             host: host.clone(),
@@ -240,7 +240,7 @@ impl RunState {
         begun: Arc<Begun>,
     ) -> (Outcome, Option<Returned>) {
         failpoint!(await "spawn.task");
-        let log = match self.log(&task, &input, keep_returned) {
+        let log = match self.log(&task, &input, keep_returned).await {
             Ok(TaskStart::Now(log)) => Arc::clone(begun.log.get_or_init(|| Arc::new(*log))),
             Ok(TaskStart::Settled(outcome, returned)) => return (outcome, returned),
             Err(error) => {
@@ -394,7 +394,7 @@ impl RunState {
             log_dropped_bytes,
             notes,
         };
-        let json = |returned: &Returned| plugin.code.returned_json(returned).map(|json| json.to_string());
+        let json = |returned: &Returned| plugin.code.returned_json(returned);
         failpoint!(await "collect.report");
         log.ended(&report, returned.as_ref().and_then(json), &used);
         failpoint!(await "collect.ended");
@@ -412,24 +412,22 @@ impl RunState {
     }
 
     /// Returns the log of a task that is about to start, or its recorded outcome if it need not run again.
-    fn log(&self, task: &NewTask, input: &Input, keep_returned: bool) -> Result<TaskStart> {
+    async fn log(&self, task: &NewTask, input: &Input, keep_returned: bool) -> Result<TaskStart> {
         let Some(recorder) = &self.recorder else {
             return Ok(TaskStart::Now(Box::new(TaskLog::none(task.id.clone()))));
         };
         failpoint!("spawn.past", Error::host("failpoint"));
         let plugin = &task.plugin;
         let digest = plugin.info.digest.hex();
-        let input = plugin.code.input_json(input).map(|input| input.to_string());
-        let past = recorder.past(&task.id)?;
-        if let Some(settled) = past
-            .as_ref()
-            .and_then(|past| recorder.settled(past, &digest, input.as_deref()))
+        let input = plugin.code.input_json(input);
+        let mut earlier = recorder.earlier(&task.id, &digest, input.as_ref()).await?;
+        if let Some(settled) = earlier.as_mut().and_then(|earlier| earlier.settled.take())
             && let Some(begin) = self.take_over(task, settled, keep_returned)
         {
             return Ok(begin);
         }
         let id = plugin.info.id.to_string();
-        let log = TaskLog::begin(recorder, &task.id, (&id, &digest), input, past);
+        let log = TaskLog::begin(recorder, &task.id, (&id, &digest), input, earlier);
         failpoint!("spawn.log");
         Ok(TaskStart::Now(Box::new(log)))
     }
@@ -437,10 +435,8 @@ impl RunState {
     /// Adds a finished task, with all tasks below it, to the report and the books as it was recorded.
     fn take_over(&self, task: &NewTask, settled: Settled, keep_returned: bool) -> Option<TaskStart> {
         let outcome = settled.report.outcome.clone();
-        let returned = settled.returned.as_ref().and_then(|json| {
-            let json = serde_json::from_str(json).ok()?;
-            task.plugin.code.returned(&json)
-        });
+        let returned = settled.returned.as_ref();
+        let returned = returned.and_then(|json| task.plugin.code.returned(json));
         if keep_returned && returned.is_none() && outcome.ok().is_some() {
             return None;
         }

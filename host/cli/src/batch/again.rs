@@ -106,7 +106,7 @@ pub(crate) async fn again(
     printer: &Printer,
 ) -> Result<ExitCode> {
     let id = &earlier.record.id;
-    let command: RecordedBatchCommand = serde_json::from_str(&earlier.record.command).map_err(|_| {
+    let command = RecordedBatchCommand::deserialize(&earlier.record.command).map_err(|_| {
         Error::usage(format!("run {id} was not started from the command line"))
             .with_hint("A program that embeds the host takes its batches up itself, with Host::open_batch.")
     })?;

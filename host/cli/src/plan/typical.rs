@@ -1,9 +1,9 @@
 //! The resources that a plugin's latest runs used.
 
 use serde::Serialize;
-use serde_json::Value;
 
-use super::super::recorded::{Run, Used};
+use super::super::recorded::{Run, RunProgress, Used};
+use agenthost::journal::{RunKind, RunStatus};
 use agenthost::limits::Usd;
 
 /// The most runs that are measured, the latest first.
@@ -38,8 +38,8 @@ impl Typical {
         let is_it = |plugin: &str| plugin.split('@').next() == Some(name);
         let measured: Vec<(&Used, u64)> = runs
             .iter()
-            .filter(|run| run.record.kind == "run" && run.state == "done" && is_it(&run.record.plugin))
-            .filter(|run| was_offline(&run.report) == offline)
+            .filter(|run| run.record.kind == RunKind::Run && is_it(&run.record.plugin))
+            .filter(|run| run.state == RunProgress::Ended(RunStatus::Done) && was_offline(run) == offline)
             .filter_map(|run| Some((run.used.as_ref()?, run.wall_ms?)))
             .take(RUNS)
             .collect();
@@ -59,10 +59,9 @@ impl Typical {
 }
 
 /// Returns whether any reply was generated offline, without a model.
-fn was_offline(report: &Value) -> bool {
-    let models = report.get("models").and_then(Value::as_array);
-    let mut models = models.into_iter().flatten();
-    models.any(|model| model.get("offline").and_then(Value::as_bool) == Some(true))
+fn was_offline(run: &Run<'_>) -> bool {
+    let models = run.summary().map(|summary| summary.models.as_slice());
+    models.unwrap_or_default().iter().any(|model| model.offline)
 }
 
 /// Computes percentiles by nearest rank: each is a measured value.
@@ -96,11 +95,11 @@ mod tests {
     #[test]
     fn only_runs_of_the_plugin_that_gave_an_output_count() {
         let mut records: Vec<_> = (0..30)
-            .map(|n| testing::run(&format!("{n}"), 0, Some(("done", 500 + 100 * n, 1))))
+            .map(|n| testing::run(&format!("{n}"), 0, Some((RunStatus::Done, 500 + 100 * n, 1))))
             .collect();
-        records[0].end.as_mut().unwrap().state = "failed".into();
+        records[0].end.as_mut().unwrap().state = RunStatus::Failed;
         records[1].plugin = "demo:scanner@0.1.0".into();
-        records[2].kind = "batch".into();
+        records[2].kind = RunKind::Batch;
         records[3].end = None;
         records[4].plugin = "demo:scan@0.2.0".into();
         let typical = |offline: bool| {
@@ -125,9 +124,9 @@ mod tests {
 
     #[test]
     fn an_unknown_price_makes_the_typical_cost_unknown() {
-        let mut record = testing::run("a", 0, Some(("done", 900, 1)));
+        let mut record = testing::run("a", 0, Some((RunStatus::Done, 900, 1)));
         let end = record.end.as_mut().unwrap();
-        end.report = end.report.replacen("0.0123", "null", 1);
+        end.summary.spent.unpriced_calls = 1;
         let run = Run::new(&record, 0, |_| true);
         let typical = Typical::of(&[run], "demo:scan", false).unwrap();
         assert_eq!((typical.runs, typical.cost_usd), (1, None));

@@ -1,15 +1,16 @@
 //! The page of `show`: the head, the tree, the timeline, and the gain from concurrency.
 
-use serde_json::Value;
+use serde::Serialize;
 
 use super::super::output::counted;
-use super::super::recorded::{Task, parsed, short};
+use super::super::recorded::{Task, short};
 use super::super::table::{self, Column, count};
 use super::super::terminal::{Styled, indented};
 use super::Shown;
 use super::timeline::{self, Bar};
-use agenthost::journal::TaskRecord;
+use agenthost::journal::{RunKind, TaskRecord};
 use agenthost::printable::one_line;
+use agenthost::run::ModelReport;
 
 /// The most rows of the tree without `--all`.
 const ROWS: usize = 50;
@@ -26,8 +27,8 @@ pub(super) fn page(shown: &Shown<'_>, all: bool, now: u64, width: usize) -> Styl
     if let Some(one) = &shown.one {
         parts.push(detail(one));
     }
-    parts.push(match shown.run.record.kind.as_str() {
-        "batch" if shown.one.is_none() && !all => batch(shown, width),
+    parts.push(match shown.run.record.kind {
+        RunKind::Batch if shown.one.is_none() && !all => batch(shown, width),
         _ => tree(shown, most(ROWS), width),
     });
     let bars = bars(shown, most(BARS));
@@ -51,7 +52,7 @@ pub(super) fn page(shown: &Shown<'_>, all: bool, now: u64, width: usize) -> Styl
 fn head(shown: &Shown<'_>, now: u64) -> Styled {
     let (run, record) = (&shown.run, shown.run.record);
     let mut rows = vec![
-        ("run", format!("{} ({})", record.id, run.state)),
+        ("run", format!("{} ({})", record.id, run.state.name())),
         ("plugin", format!("{}, digest {}", record.plugin, short(&record.digest))),
         (
             "started",
@@ -83,12 +84,10 @@ fn head(shown: &Shown<'_>, now: u64) -> Styled {
             ),
         ));
     }
-    let failure = run.report.pointer("/outcome/failure");
-    if let Some(failure) = failure {
-        let part = |key: &str| failure.get(key).and_then(Value::as_str).unwrap_or_default();
-        rows.push(("failure", format!("{}: {}", part("class"), part("message"))));
+    if let Some(failure) = run.failure() {
+        rows.push(("failure", failure.to_string()));
     }
-    for model in run.report.get("models").and_then(Value::as_array).into_iter().flatten() {
+    for model in run.summary().iter().flat_map(|summary| &summary.models) {
         rows.push(("model", model_line(model)));
     }
     let mut page = Styled::default();
@@ -102,63 +101,62 @@ fn head(shown: &Shown<'_>, now: u64) -> Styled {
 }
 
 /// Returns a line such as `fast = local/small: 3 calls, 4 requests, 1 retry, …`, without zero counts.
-fn model_line(model: &Value) -> String {
-    let text = |key: &str| model.get(key).and_then(Value::as_str).unwrap_or("?");
-    let number = |key: &str| model.get(key).and_then(Value::as_u64).unwrap_or(0);
+fn model_line(model: &ModelReport) -> String {
     let mut parts = vec![format!(
         "{}, {}",
-        counted(number("calls"), "calls"),
-        counted(number("requests"), "requests")
+        counted(model.calls, "calls"),
+        counted(model.requests, "requests")
     )];
-    for (key, words) in [
-        ("retries", "retries"),
-        ("repairs", "repairs"),
-        ("hedges", "hedges"),
-        ("warmed", "sent ahead to warm a prefix"),
+    for (number, words) in [
+        (model.retries, "retries"),
+        (model.repairs, "repairs"),
+        (model.hedges, "hedges"),
+        (model.warmed, "sent ahead to warm a prefix"),
     ] {
-        if number(key) > 0 {
-            parts.push(counted(number(key), words));
+        if number > 0 {
+            parts.push(counted(number, words));
         }
     }
-    if let Some(requests) = model
-        .pointer("/abandoned/requests")
-        .and_then(Value::as_u64)
-        .filter(|n| *n > 0)
-    {
-        parts.push(format!("{} given up", count(requests)));
+    if model.abandoned.requests > 0 {
+        parts.push(format!("{} given up", count(model.abandoned.requests)));
     }
-    if number("waited_ms") > 0 {
-        parts.push(format!("{} waited in all", table::time(number("waited_ms"))));
+    if model.waited_ms > 0 {
+        parts.push(format!("{} waited in all", table::time(model.waited_ms)));
     }
-    if model.get("offline").and_then(Value::as_bool) == Some(true) {
+    if model.offline {
         parts.push("made up offline".into());
     }
-    format!("{} = {}: {}", text("name"), text("model"), parts.join(", "))
+    format!("{} = {}: {}", model.name, model.model, parts.join(", "))
 }
 
 fn detail(task: &TaskRecord) -> String {
-    let report = task.end.as_ref().map(|end| parsed(&end.report)).unwrap_or_default();
-    let line = |text: &str| one_line(&table::shortened(text, VALUE)).into_owned();
     let head = format!("task {} ({}, digest {})", task.id, task.plugin, short(&task.digest));
     let mut rows = vec![one_line(&head).into_owned()];
     if let Some(input) = &task.input {
         rows.push(format!("input    {}", line(input)));
     }
-    if let Some(outcome) = report.get("outcome") {
-        rows.push(format!("outcome  {}", line(&outcome.to_string())));
+    if let Some(end) = &task.end {
+        rows.push(format!("outcome  {}", line(&end.report.outcome)));
     }
-    for call in &task.calls {
-        let replies = match call.replies.len() {
+    for ask in &task.asks {
+        let replies = match ask.requests.len() {
             1 => "1 reply".into(),
             n => format!("{n} replies"),
         };
-        let result = call.result.as_deref().map_or_else(|| "no result".into(), line);
-        rows.push(format!("ask {}    {replies}: {result}", call.ask));
+        let result = ask.result.as_ref().map_or_else(|| "no result".into(), line);
+        rows.push(format!("ask {}    {replies}: {result}", ask.ask));
     }
-    if let Some(log) = report.get("log").and_then(Value::as_str).filter(|log| !log.is_empty()) {
-        rows.push(format!("log\n  {}", indented(log.trim_end(), 2)));
+    let log = task.end.as_ref().map(|end| end.report.log.trim_end());
+    if let Some(log) = log.filter(|log| !log.is_empty()) {
+        rows.push(format!("log\n  {}", indented(log, 2)));
     }
     rows.join("\n")
+}
+
+/// Returns a value as JSON on one line, cut if it is long.
+fn line(value: &impl Serialize) -> String {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    one_line(&table::shortened(&text, VALUE)).into_owned()
 }
 
 fn tree(shown: &Shown<'_>, most: usize, width: usize) -> String {

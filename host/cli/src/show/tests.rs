@@ -1,5 +1,9 @@
+use serde_json::json;
+
 use super::super::testing::{self, Fake};
 use super::*;
+use agenthost::journal::{RunKind, RunStatus};
+use agenthost::task::FailureClass;
 
 fn args(task: Option<&str>, all: bool) -> Args {
     Args {
@@ -11,13 +15,13 @@ fn args(task: Option<&str>, all: bool) -> Args {
 }
 
 /// Returns a journal of a root that starts two tasks at once, the second of which fails.
-fn fan_out(end: Option<(&str, u64, u64)>) -> Fake {
+fn fan_out(end: Option<(RunStatus, u64, u64)>) -> Fake {
     Fake {
         runs: vec![testing::run("1m8-a", 1_000, end)],
         tasks: vec![
             testing::task("root", 1_000, end.map(|(_, ended, _)| ended), None),
             testing::task("root/0", 1_100, Some(3_100), None),
-            testing::task("root/1", 1_100, Some(3_000), Some("exhausted")),
+            testing::task("root/1", 1_100, Some(3_000), Some(FailureClass::Exhausted)),
         ],
         calls: vec![
             testing::call("root/0", 0, 1_100, Some(3_100)),
@@ -35,8 +39,8 @@ fn with<T>(journal: &Fake, args: &Args, look: impl FnOnce(&Shown<'_>) -> T) -> T
 
 #[test]
 fn a_run_is_one_document() {
-    let journal = fan_out(Some(("failed", 5_000, 3)));
-    let document = with(&journal, &args(None, false), |shown| shown.document());
+    let journal = fan_out(Some((RunStatus::Failed, 5_000, 3)));
+    let document = with(&journal, &args(None, false), |shown| json!(shown.document()));
     assert_eq!(document["format"], 1);
     assert_eq!(document["run"]["id"], "1m8-a");
     assert_eq!(document["run"]["started"], "1970-01-01T00:00:01Z");
@@ -64,7 +68,7 @@ fn a_run_is_one_document() {
 
 #[test]
 fn the_page_has_head_tree_timeline_and_gain() {
-    let journal = fan_out(Some(("done", 5_000, 3)));
+    let journal = fan_out(Some((RunStatus::Done, 5_000, 3)));
     let page = with(&journal, &args(None, false), |shown| {
         page::page(shown, false, 65_000, 100).plain()
     });
@@ -88,9 +92,9 @@ fn the_page_has_head_tree_timeline_and_gain() {
 fn an_interrupted_run_shows_what_its_tasks_used() {
     let journal = fan_out(None);
     with(&journal, &args(None, false), |shown| {
-        assert_eq!(shown.run.state, "interrupted");
+        assert_eq!(shown.run.state.name(), "interrupted");
         assert_eq!(shown.tasks[0].class(), "unfinished");
-        let document = shown.document();
+        let document = json!(shown.document());
         assert_eq!(document["run"]["spent"]["input_tokens"], 20);
         assert_eq!(document["run"]["wall_ms"], json!(null));
         assert_eq!(document["tasks"][0]["spent"], json!(null));
@@ -99,14 +103,14 @@ fn an_interrupted_run_shows_what_its_tasks_used() {
 
 #[test]
 fn one_task_is_shown_with_what_is_below_it() {
-    let mut journal = fan_out(Some(("done", 5_000, 4)));
+    let mut journal = fan_out(Some((RunStatus::Done, 5_000, 4)));
     journal.tasks.push(testing::task("root/1/0", 1_200, Some(1_300), None));
     journal.tasks.push(testing::task("root/10", 1_200, Some(1_300), None));
     with(&journal, &args(Some("root/1"), false), |shown| {
         let ids: Vec<_> = shown.tasks.iter().map(|task| task.id.as_str()).collect();
         assert_eq!(ids, ["root/1", "root/1/0"]);
         assert_eq!(shown.calls.len(), 2);
-        let document = shown.document();
+        let document = json!(shown.document());
         assert_eq!(document["task"]["input"], json!({"company": "Acme"}));
         assert_eq!(document["task"]["report"]["log"], "said\n");
         let page = page::page(shown, false, 65_000, 100).plain();
@@ -123,10 +127,10 @@ fn one_task_is_shown_with_what_is_below_it() {
 
 #[test]
 fn a_wide_run_is_cut_and_a_batch_shows_what_failed_first() {
-    let mut journal = fan_out(Some(("done", 5_000, 3_000)));
+    let mut journal = fan_out(Some((RunStatus::Done, 5_000, 3_000)));
     journal.calls.clear();
     let tasks = (2..2_500).map(|n| {
-        let failure = (n % 100 == 0).then_some("model");
+        let failure = (n % 100 == 0).then_some(FailureClass::Model);
         testing::task(&format!("root/{n}"), 2_000, Some(2_500), failure)
     });
     journal.tasks.extend(tasks);
@@ -142,7 +146,7 @@ fn a_wide_run_is_cut_and_a_batch_shows_what_failed_first() {
     );
     assert!(shown(&args(None, true)).contains("\n  root/2499 "));
 
-    journal.runs[0].kind = "batch".into();
+    journal.runs[0].kind = RunKind::Batch;
     let page = with(&journal, &args(None, false), |shown| {
         page::page(shown, false, 65_000, 100).plain()
     });
@@ -161,7 +165,7 @@ fn memory_stays_bounded_whatever_a_batch_holds() {
             &format!("root/{n}"),
             0,
             Some(1),
-            (n > 4).then_some("model"),
+            (n > 4).then_some(FailureClass::Model),
         )));
     }
     assert_eq!((kept.tasks.len(), kept.left_out), (4, 3));

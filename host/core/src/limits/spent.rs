@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::ser::{SerializeStruct, Serializer};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 use super::Usd;
 use super::ledger::Used;
@@ -19,7 +17,8 @@ use super::ledger::Used;
 /// assert_eq!((sum.calls, sum.input_tokens), (3, 100));
 /// assert_eq!(sum.known_cost(), None, "one of the calls has no known price");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "SpentJson", into = "SpentJson")]
 pub struct Spent {
     /// Input tokens, including cached ones.
     pub input_tokens: u64,
@@ -76,39 +75,48 @@ impl Spent {
     }
 }
 
-impl Spent {
-    /// Reads the form that [`Serialize`] writes. If its cost is missing, all calls count as unpriced.
-    pub fn read(json: &Value) -> Option<Self> {
-        let count = |name: &str| json.get(name).and_then(Value::as_u64);
-        let cost: Option<Usd> = json
-            .get("cost_usd")
-            .and_then(|cost| serde_json::from_value(cost.clone()).ok());
-        let calls = count("calls")?;
-        Some(Self {
-            input_tokens: count("input_tokens")?,
-            cached_input_tokens: count("cached_input_tokens")?,
-            output_tokens: count("output_tokens")?,
-            cost: cost.unwrap_or_default(),
-            unpriced_calls: if cost.is_some() { 0 } else { calls.max(1) },
-            calls,
-            fuel: count("fuel")?,
-            peak_memory: count("peak_memory_bytes")?,
-            wall: Duration::from_millis(count("wall_ms")?),
-        })
+/// [`Spent`] in JSON, with one cost, which is null if part of it is unknown. If it is, all calls count as unpriced when it
+/// is read.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct SpentJson {
+    input_tokens: u64,
+    cached_input_tokens: u64,
+    output_tokens: u64,
+    cost_usd: Option<Usd>,
+    calls: u64,
+    fuel: u64,
+    peak_memory_bytes: u64,
+    wall_ms: u64,
+}
+
+impl From<Spent> for SpentJson {
+    fn from(spent: Spent) -> Self {
+        Self {
+            input_tokens: spent.input_tokens,
+            cached_input_tokens: spent.cached_input_tokens,
+            output_tokens: spent.output_tokens,
+            cost_usd: spent.known_cost(),
+            calls: spent.calls,
+            fuel: spent.fuel,
+            peak_memory_bytes: spent.peak_memory,
+            wall_ms: u64::try_from(spent.wall.as_millis()).unwrap_or(u64::MAX),
+        }
     }
 }
 
-impl Serialize for Spent {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("spent", 8)?;
-        fields.serialize_field("input_tokens", &self.input_tokens)?;
-        fields.serialize_field("cached_input_tokens", &self.cached_input_tokens)?;
-        fields.serialize_field("output_tokens", &self.output_tokens)?;
-        fields.serialize_field("cost_usd", &self.known_cost())?;
-        fields.serialize_field("calls", &self.calls)?;
-        fields.serialize_field("fuel", &self.fuel)?;
-        fields.serialize_field("peak_memory_bytes", &self.peak_memory)?;
-        fields.serialize_field("wall_ms", &u64::try_from(self.wall.as_millis()).unwrap_or(u64::MAX))?;
-        fields.end()
+impl From<SpentJson> for Spent {
+    fn from(json: SpentJson) -> Self {
+        Self {
+            input_tokens: json.input_tokens,
+            cached_input_tokens: json.cached_input_tokens,
+            output_tokens: json.output_tokens,
+            cost: json.cost_usd.unwrap_or_default(),
+            unpriced_calls: if json.cost_usd.is_some() { 0 } else { json.calls.max(1) },
+            calls: json.calls,
+            fuel: json.fuel,
+            peak_memory: json.peak_memory_bytes,
+            wall: Duration::from_millis(json.wall_ms),
+        }
     }
 }

@@ -8,16 +8,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, ready};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use serde_json::Value;
 
-use super::text::request;
-use super::{Ask, Cassette, Cut, Expect, FORMAT, Remained, Reply, Task, Tokens};
-use crate::JournalError;
-use crate::{CallRecord, CallSpan, Journal, JournalEntry, Keep, Pruned, RunRecord, TaskRecord, Turn};
+use super::{Ask, Cassette, Expect, FORMAT, Reply, Task, text};
+use crate::{
+    AskRecord, AskResult, Asked, CallSpan, Journal, JournalEntry, JournalError, Keep, Pruned, RecordedUse, RequestHash,
+    RunKind, RunRecord, TaskRecord, Turn,
+};
 use agenthost_core::error::Result;
-use agenthost_core::llm::{self, CallError};
+use agenthost_core::llm::Usage;
+use agenthost_core::task::{Outcome, TaskId};
 
 /// An in-memory journal of one run.
 ///
@@ -50,23 +50,6 @@ struct RecordedRun {
     tasks: BTreeMap<Vec<u64>, TaskRecord>,
 }
 
-/// The result that a task received, in the host's JSON form.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum RecordedReply {
-    Ok(llm::Reply),
-    Err(CallError),
-}
-
-/// The accounted usage of the same call.
-#[derive(Default, Clone, Copy, Serialize, Deserialize)]
-struct ReplyUsage {
-    input: u64,
-    cached: u64,
-    output: u64,
-    sent: bool,
-}
-
 impl Tape {
     /// Creates an empty tape.
     pub fn new() -> Self {
@@ -94,17 +77,20 @@ impl Tape {
     pub fn cassette(&self, limits: serde_json::Map<String, Value>) -> Option<Cassette> {
         let written = self.written();
         let run = written.run.as_ref()?;
-        let report: Value = serde_json::from_str(&run.end.as_ref()?.report).ok()?;
+        let outcome = run.end.as_ref()?.summary.outcome.clone();
+        let (output, failure) = match outcome {
+            Some(Outcome::Ok(output)) => (Some(output), None),
+            Some(Outcome::Failure(failure)) => (None, Some(failure)),
+            None => (None, None),
+        };
         let mut expect = Expect {
-            output: report.pointer("/outcome/ok").cloned(),
-            failure: report.pointer("/outcome/failure").and_then(Value::as_object).cloned(),
+            output,
+            failure,
             ..Expect::default()
         };
         let mut tasks = Vec::new();
         for record in written.tasks.values() {
-            let end = record.end.as_ref();
-            let end: Option<Value> = end.and_then(|end| serde_json::from_str(&end.report).ok());
-            let fuel = end.as_ref().and_then(|end| end.pointer("/spent/fuel")?.as_u64());
+            let fuel = record.end.as_ref().map(|end| end.report.spent.fuel);
             expect.fuel = expect.fuel.saturating_add(fuel.unwrap_or_default());
             let task = task(record);
             let calls = task.asks.iter().filter(|ask| ask.starts.is_none()).count() as u64;
@@ -118,7 +104,7 @@ impl Tape {
         Some(Cassette {
             format: FORMAT,
             plugin: run.plugin.clone(),
-            input: serde_json::from_str(root.input.as_ref()?).ok()?,
+            input: root.input.clone()?,
             limits,
             expect,
             seed: run.seed.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -137,7 +123,7 @@ impl Tape {
 pub(super) fn tokens(tasks: &[Task]) -> u64 {
     let asks = tasks.iter().flat_map(|task| &task.asks);
     asks.filter_map(Ask::tokens)
-        .map(|tokens| tokens.sum())
+        .map(|tokens| tokens.input.saturating_add(tokens.output))
         .fold(0, u64::saturating_add)
 }
 
@@ -147,109 +133,87 @@ fn task(record: &TaskRecord) -> Task {
     for turn in &record.turns {
         match *turn {
             Turn::Answer(ask) => turns.push(ask.to_string()),
-            Turn::Cut { time_up, polls } => cut = Some(Cut { time_up, polls }),
+            Turn::Cut(at) => cut = Some(at),
         }
     }
-    let mut children = 0;
-    let mut ask = |call: &CallRecord| match &call.body {
-        Some(body) => model_call(call, body),
-        None => {
-            children += 1;
-            Ask {
-                starts: Some(format!("{}/{}", record.id, children - 1)),
-                ..nothing(call.ask)
-            }
-        }
-    };
     Task {
         id: record.id.clone(),
         plugin: record.plugin.clone(),
         turns: turns.join(" "),
         cut,
-        remaining: record
-            .remaining
-            .iter()
-            .filter_map(|value| serde_json::from_str(value).ok())
-            .collect(),
-        asks: record.calls.iter().map(&mut ask).collect(),
+        remaining: record.remaining.clone(),
+        asks: record.asks.iter().map(Ask::of).collect(),
     }
-}
-
-fn nothing(ask: u64) -> Ask {
-    Ask {
-        ask,
-        starts: None,
-        request: None,
-        reply: None,
-        error: None,
-        used: None,
-    }
-}
-
-fn model_call(call: &CallRecord, body: &str) -> Ask {
-    let mut ask = Ask {
-        request: Some(request(body)),
-        ..nothing(call.ask)
-    };
-    let Some(result) = call
-        .result
-        .as_ref()
-        .and_then(|result| serde_json::from_str::<Value>(result).ok())
-    else {
-        return ask;
-    };
-    if let Some(reply) = result.get("ok").and_then(|ok| llm::Reply::deserialize(ok).ok()) {
-        ask.reply = Some(Reply::of(&reply));
-    } else if let Some(error) = result.get("err").and_then(|err| CallError::deserialize(err).ok()) {
-        ask.error = Some(error);
-    }
-    let books = result.get("used").and_then(|used| ReplyUsage::deserialize(used).ok());
-    let books = books.filter(|books| books.sent).map(|books| Tokens {
-        input: books.input,
-        cached_input: books.cached,
-        output: books.output,
-        ..Tokens::default()
-    });
-    let said = ask.reply.as_ref().and_then(|reply| reply.usage).map(|usage| Tokens {
-        cache_write_input: 0,
-        reasoning_output: 0,
-        ..usage
-    });
-    ask.used = books.filter(|books| Some(*books) != said);
-    ask
 }
 
 impl Ask {
-    /// Returns the call as a journal record.
-    fn record(&self) -> CallRecord {
-        let told = match (&self.reply, &self.error) {
-            (Some(reply), _) => Some(RecordedReply::Ok(reply.reply())),
-            (None, Some(error)) => Some(RecordedReply::Err(error.clone())),
+    /// Converts the record of an ask.
+    fn of(record: &AskRecord) -> Self {
+        let mut ask = Self {
+            ask: record.ask,
+            starts: None,
+            request: None,
+            reply: None,
+            error: None,
+            used: None,
+        };
+        match &record.what {
+            Asked::SubTask { task } => ask.starts = Some(task.to_string()),
+            Asked::Model { request, .. } => {
+                // The journal leaves out a long request that was refused at once.
+                let not_kept = || Value::from("not kept");
+                ask.request = Some(request.as_ref().map_or_else(not_kept, text::request));
+            }
+        }
+        match &record.result {
+            Some(AskResult::Reply { reply, .. }) => ask.reply = Some(Reply::of(reply)),
+            Some(AskResult::Error { error, .. }) => ask.error = Some(error.clone()),
+            Some(AskResult::NotKept { .. } | AskResult::SubTask { .. }) | None => {}
+        }
+        let charge = record.result.as_ref().and_then(AskResult::charge);
+        let charged = charge.filter(|(used, _)| used.sent).map(|(used, _)| Usage {
+            input: used.input,
+            cached_input: used.cached,
+            output: used.output,
+            ..Usage::default()
+        });
+        let reported = ask.reply.as_ref().and_then(|reply| reply.usage).map(|usage| Usage {
+            cache_write_input: 0,
+            reasoning_output: 0,
+            ..usage
+        });
+        ask.used = charged.filter(|charged| Some(*charged) != reported);
+        ask
+    }
+
+    /// Returns the record of the ask.
+    fn record(&self) -> AskRecord {
+        let result = match (&self.reply, &self.error) {
+            (Some(reply), _) => Some(Ok(reply.reply())),
+            (None, Some(error)) => Some(Err(error.clone())),
             (None, None) => None,
         };
-        let tokens = self.tokens();
-        let books = tokens.map_or_else(ReplyUsage::default, |tokens| ReplyUsage {
+        // A cassette has no prices, so the call costs nothing.
+        let used = self.tokens().map_or_else(RecordedUse::unsent, |tokens| RecordedUse {
             input: tokens.input,
             cached: tokens.cached_input,
             output: tokens.output,
+            pico_usd: Some(0),
             sent: true,
         });
-        let result = told.and_then(|told| {
-            let mut result = serde_json::to_value(told).ok()?;
-            // A cassette has no prices, so the call costs nothing.
-            let mut used = json!(books);
-            used.as_object_mut()?.insert("pico_usd".into(), 0.into());
-            result.as_object_mut()?.insert("used".into(), used);
-            Some(result.to_string())
-        });
-        let starts = self.starts.as_ref().map(|child| Sha256::digest(child).into());
-        CallRecord {
-            ask: self.ask,
-            hash: starts.unwrap_or_default(),
-            body: self.request.as_ref().map(Value::to_string),
-            replies: Vec::new(),
-            result,
-            in_flight: Vec::new(),
+        let what = match &self.starts {
+            Some(task) => Asked::SubTask {
+                task: TaskId::recorded(task),
+            },
+            // A rehearsal replays by number, and compares requests afterwards.
+            None => Asked::Model {
+                hash: RequestHash::default(),
+                request: None,
+            },
+        };
+        AskRecord {
+            result: result.map(|result| AskResult::of_call(result, used, Vec::new())),
+            ..AskRecord::new(self.ask, what)
         }
     }
 }
@@ -259,13 +223,13 @@ impl Cassette {
     fn run(&self) -> RunRecord {
         RunRecord {
             id: "cassette".into(),
-            kind: "run".into(),
+            kind: RunKind::Run,
             plugin: self.plugin.clone(),
             digest: String::new(),
             seed: self.seed_bytes().unwrap_or_default(),
             clock_ms: self.clock_ms,
             started_ms: self.clock_ms,
-            command: "null".into(),
+            command: Value::Null,
             pid: std::process::id(),
             end: None,
         }
@@ -274,18 +238,13 @@ impl Cassette {
     fn record(&self, id: &str) -> Option<TaskRecord> {
         let task = self.tasks.iter().find(|task| task.id == id)?;
         let turns = task.turns().unwrap_or_default().into_iter().map(Turn::Answer);
-        let cut = task.cut.as_ref().map(|cut| Turn::Cut {
-            time_up: cut.time_up,
-            polls: cut.polls,
-        });
-        let remaining = |remained: &Remained| serde_json::to_string(remained).unwrap_or_default();
         Some(TaskRecord {
             id: task.id.clone(),
             plugin: task.plugin.clone(),
-            input: (id == "root").then(|| self.input.to_string()),
-            calls: task.asks.iter().map(Ask::record).collect(),
-            turns: turns.chain(cut).collect(),
-            remaining: task.remaining.iter().map(remaining).collect(),
+            input: (id == "root").then(|| self.input.clone()),
+            asks: task.asks.iter().map(Ask::record).collect(),
+            turns: turns.chain(task.cut.map(Turn::Cut)).collect(),
+            remaining: task.remaining.clone(),
             ..TaskRecord::default()
         })
     }
@@ -294,10 +253,6 @@ impl Cassette {
 impl RecordedRun {
     fn task(&mut self, id: &str) -> Option<&mut TaskRecord> {
         self.tasks.get_mut(&order(id))
-    }
-
-    fn call(&mut self, task: &str, ask: u64) -> Option<&mut CallRecord> {
-        self.task(task)?.calls.iter_mut().find(|call| call.ask == ask)
     }
 
     fn take(&mut self, entry: JournalEntry) {
@@ -326,33 +281,24 @@ impl RecordedRun {
                 };
                 self.tasks.insert(order(&record.id), record);
             }
-            JournalEntry::CallStarted {
-                task, ask, hash, body, ..
-            } => {
+            JournalEntry::Asked { task, ask, what, .. } => {
                 if let Some(record) = self.task(&task) {
-                    let call = CallRecord {
-                        ask,
-                        hash,
-                        body,
-                        ..CallRecord::default()
-                    };
-                    let at = record.calls.partition_point(|call| call.ask < ask);
-                    record.calls.insert(at, call);
+                    let at = record.asks.partition_point(|known| known.ask < ask);
+                    record.asks.insert(at, AskRecord::new(ask, what));
                 }
             }
-            JournalEntry::CallEnded { task, ask, result, .. } => {
-                if let Some(call) = self.call(&task, ask) {
-                    call.result = Some(result);
+            JournalEntry::Answered { task, ask, result, .. } => {
+                let record = self.task(&task);
+                if let Some(known) = record.and_then(|record| record.asks.iter_mut().find(|known| known.ask == ask)) {
+                    known.result = Some(result);
                 }
             }
             JournalEntry::Turned { task, turn, .. } => {
                 self.task(&task).into_iter().for_each(|record| record.turns.push(turn))
             }
-            JournalEntry::Remained { task, value, .. } => {
+            JournalEntry::Remained { task, remaining, .. } => {
                 let record = self.task(&task);
-                record
-                    .into_iter()
-                    .for_each(|record| record.remaining.push(value.clone()));
+                record.into_iter().for_each(|record| record.remaining.push(remaining));
             }
             JournalEntry::TaskEnded { task, end, .. } => {
                 if let Some(record) = self.task(&task) {

@@ -3,12 +3,48 @@ use serde_json::json;
 use super::compare::Kind;
 use super::tape::Tape;
 use super::*;
-use crate::{Journal, JournalEntry, RunEnd, RunRecord, TaskEnd, Turn};
+use crate::{
+    AskResult, Asked, Journal, JournalEntry, RecordedUse, RunEnd, RunKind, RunRecord, RunStatus, RunSummary, TaskEnd,
+    Turn,
+};
+use agenthost_core::run::ModelReport;
+use agenthost_core::task::{FailureClass, Outcome, RecordedReport, TaskId};
 
 const RUN: &str = "run";
 
 fn note(tape: &Tape, entry: JournalEntry) {
     tape.note(entry);
+}
+
+/// A report of a task that used 1,000 fuel.
+fn report(task: &str) -> RecordedReport {
+    let value = json!({"id": task, "plugin": "demo:x@0.1.0", "outcome": {"ok": 1}, "spent": {"fuel": 1_000}});
+    serde_json::from_value(value).unwrap()
+}
+
+fn ask(text: &str) -> llm::Ask {
+    llm::Ask {
+        model: "fast".into(),
+        system: None,
+        messages: vec![llm::Message {
+            role: llm::Role::User,
+            content: vec![Part::Text(text.into())],
+        }],
+        max_tokens: Some(10),
+        schema: Some("{\"type\":\"object\"}".into()),
+        options: Vec::new(),
+    }
+}
+
+fn reply(text: &str) -> llm::Reply {
+    llm::Reply::of(vec![Part::Text(text.into())])
+        .with_model("m")
+        .with_usage(Usage {
+            input: 100,
+            output: 10,
+            ..Usage::default()
+        })
+        .with_request_id(Some("secret".into()))
 }
 
 /// A run whose root calls a model twice and starts one sub-task, as the host records it.
@@ -20,13 +56,13 @@ fn recorded(prompt: &str) -> Tape {
         &tape,
         JournalEntry::RunStarted(RunRecord {
             id: run(),
-            kind: "run".into(),
+            kind: RunKind::Run,
             plugin: "demo:x@0.1.0".into(),
             digest: "ff".into(),
             seed: [7; 32],
             clock_ms: 5,
             started_ms: 5,
-            command: "{\"cwd\":\"/somewhere\"}".into(),
+            command: json!({"cwd": "/somewhere"}),
             pid: 1,
             end: None,
         }),
@@ -39,43 +75,51 @@ fn recorded(prompt: &str) -> Tape {
                 task: task.into(),
                 plugin: "demo:x@0.1.0".into(),
                 digest: "ff".into(),
-                input: Some("{\"a\":1}".into()),
+                input: Some(json!({"a": 1})),
                 at_ms: 6,
             },
         );
     }
-    let ask = |text: &str| {
-        json!({"model": "fast", "system": null, "messages": [{"role": "user", "content": [{"text": text}]}],
-            "max-tokens": 10, "schema": "{\"type\":\"object\"}", "options": []})
+    let model = |text: &str| Asked::Model {
+        hash: [0; 32],
+        request: Some(ask(text)),
     };
-    let bodies = [Some(ask(prompt)), None, Some(ask("two\nlines"))];
-    for (n, body) in (0..).zip(bodies) {
+    let child = TaskId::root().child(0);
+    let start = Asked::SubTask { task: child.clone() };
+    for (n, what) in (0..).zip([model(prompt), start, model("two\nlines")]) {
         note(
             &tape,
-            JournalEntry::CallStarted {
+            JournalEntry::Asked {
                 run: run(),
                 task: root(),
                 ask: n,
-                hash: [0; 32],
-                body: body.map(|body| body.to_string()),
+                what,
             },
         );
     }
-    let usage = json!({"input": 100, "cached-input": 0, "cache-write-input": 0, "output": 10, "reasoning-output": 0});
-    let reply = |text: &str| json!({"content": [{"text": text}], "model": "m", "stop": "end", "refusal": null, "usage": usage, "request_id": "secret"});
-    let used = json!({"input": 100, "cached": 0, "output": 10, "pico_usd": 3, "sent": true});
-    for (n, result) in [
-        (
-            0,
-            json!({"ok": reply("{\"b\":1.5}"), "used": used, "models": [{"waited_ms": 9}]}),
-        ),
-        (1, json!({"task": "root/0", "ok": true, "keeps": true})),
-        (2, json!({"err": {"other": ["x", "y"]}, "used": used, "models": []})),
-    ] {
-        let result = result.to_string();
+    let used = RecordedUse {
+        input: 100,
+        output: 10,
+        pico_usd: Some(3),
+        sent: true,
+        ..RecordedUse::default()
+    };
+    let waited = ModelReport {
+        waited_ms: 9,
+        ..ModelReport::default()
+    };
+    for (n, result) in (0..).zip([
+        AskResult::of_call(Ok(reply("{\"b\":1.5}")), used, vec![waited]),
+        AskResult::SubTask {
+            task: child,
+            ok: true,
+            keeps: true,
+        },
+        AskResult::of_call(Err(CallError::Other("x".into(), "y".into())), used, Vec::new()),
+    ]) {
         note(
             &tape,
-            JournalEntry::CallEnded {
+            JournalEntry::Answered {
                 run: run(),
                 task: root(),
                 ask: n,
@@ -86,10 +130,10 @@ fn recorded(prompt: &str) -> Tape {
     for turn in [
         Turn::Answer(1),
         Turn::Answer(0),
-        Turn::Cut {
+        Turn::Cut(Cut {
             time_up: true,
             polls: 4,
-        },
+        }),
     ] {
         note(
             &tape,
@@ -103,9 +147,9 @@ fn recorded(prompt: &str) -> Tape {
     for task in ["root/0", "root"] {
         let end = TaskEnd {
             ended_ms: 9,
-            report: json!({"spent": {"fuel": 1_000}}).to_string(),
+            report: report(task),
             returned: None,
-            models: "[]".into(),
+            models: Vec::new(),
         };
         note(
             &tape,
@@ -118,8 +162,11 @@ fn recorded(prompt: &str) -> Tape {
     }
     let end = RunEnd {
         ended_ms: 9,
-        state: "done".into(),
-        report: json!({"outcome": {"ok": {"c": "d"}}}).to_string(),
+        state: RunStatus::Done,
+        summary: RunSummary {
+            outcome: Some(Outcome::Ok(json!({"c": "d"}))),
+            ..RunSummary::default()
+        },
     };
     note(&tape, JournalEntry::RunEnded { run: run(), end });
     tape
@@ -182,31 +229,38 @@ fn what_is_played_is_what_was_recorded() {
         ([7; 32], 5, "demo:x@0.1.0")
     );
     let root = tape.task("", "root").unwrap().unwrap();
-    assert_eq!(root.input.as_deref(), Some("{\"a\":1}"));
+    assert_eq!(root.input, Some(json!({"a": 1})));
     assert_eq!(
         root.turns,
         [
             Turn::Answer(1),
             Turn::Answer(0),
-            Turn::Cut {
+            Turn::Cut(Cut {
                 time_up: true,
                 polls: 4
-            }
+            })
         ]
     );
-    let result = |n: usize| {
-        root.calls
-            .get(n)
-            .and_then(|call| call.result.clone())
-            .unwrap_or_default()
+    let used = RecordedUse {
+        input: 100,
+        output: 10,
+        pico_usd: Some(0),
+        sent: true,
+        ..RecordedUse::default()
     };
-    let told: Value = serde_json::from_str(&result(0)).unwrap();
-    assert_eq!(told["ok"]["content"], json!([{"text": "{\"b\":1.5}"}]));
-    assert_eq!(told["used"]["input"], 100);
+    let told = reply("{\"b\":1.5}").with_request_id(None);
+    let failed = CallError::Other("x".into(), "y".into());
+    let results: Vec<_> = root.asks.iter().map(|ask| ask.result.clone()).collect();
     assert_eq!(
-        serde_json::from_str::<Value>(&result(2)).unwrap()["err"],
-        json!({"other": ["x", "y"]})
+        results,
+        [
+            Some(AskResult::of_call(Ok(told), used, Vec::new())),
+            None,
+            Some(AskResult::of_call(Err(failed), used, Vec::new())),
+        ]
     );
+    let child = TaskId::root().child(0);
+    assert_eq!(root.asks[1].what, Asked::SubTask { task: child });
     let below: Vec<_> = tape.tasks("", "root", None, 10).unwrap();
     assert_eq!(
         below.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(),
@@ -233,6 +287,50 @@ fn texts_come_back_as_they_were() {
         let written = serde_json::to_string(&Reply::of(&reply)).unwrap();
         let read: Reply = serde_json::from_str(&written).unwrap();
         assert_eq!(read.reply(), reply, "{written}");
+    }
+}
+
+#[test]
+fn requests_are_shown_line_by_line_and_media_by_their_digest() {
+    let mut ask = ask("one");
+    ask.system = Some("two\nlines".into());
+    ask.schema = Some("{ \"type\": 1 }".into());
+    ask.options = vec![("effort".into(), "low".into())];
+    let media = Part::Media {
+        mime: "image/png".into(),
+        data: vec![1, 2, 255],
+    };
+    let other = Part::Extension {
+        kind: "x".into(),
+        json: "{}".into(),
+    };
+    ask.messages[0].content.extend([media, other]);
+    let digest = "cf0d41f2e6bdaef99b0b8a3a2c29bc8dc16aa05d9ecd7d3a3c83e0cb91aa30b0";
+    let shown = text::request(&ask);
+    assert_eq!(
+        shown["messages"][0]["content"][1]["media"]["sha256"]
+            .as_str()
+            .map(str::len),
+        Some(digest.len())
+    );
+    assert_eq!(
+        serde_json::to_string(&shown).unwrap().replace(
+            shown["messages"][0]["content"][1]["media"]["sha256"].as_str().unwrap(),
+            "…"
+        ),
+        r#"{"model":"fast","system":["two","lines"],"messages":[{"role":"user","content":[{"text":"one"},{"media":{"mime":"image/png","bytes":3,"sha256":"…"}},{"extension":{"kind":"x","json":"{}"}}]}],"max-tokens":10,"schema":"{ \"type\": 1 }","options":[["effort","low"]]}"#
+    );
+}
+
+#[test]
+fn cassettes_of_the_first_version_are_read_and_written_as_they_are() {
+    for name in ["cassette-done.json", "cassette-cut.json"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("testdata/format-1")
+            .join(name);
+        let cassette = Cassette::read(&path).unwrap();
+        let written = serde_json::to_string_pretty(&cassette).unwrap() + "\n";
+        assert_eq!(written, std::fs::read_to_string(&path).unwrap());
     }
 }
 
@@ -292,7 +390,7 @@ fn every_other_change_has_its_kind() {
     assert_eq!(kinds(&before, &mut hungry), [Kind::Fuel]);
     let mut failed = cassette("one line");
     failed.expect.output = None;
-    failed.expect.failure = json!({"class": "failed", "message": "no"}).as_object().cloned();
+    failed.expect.failure = Some(Failure::new(FailureClass::Failed, "no"));
     let changes = before.changes(&mut failed);
     assert_eq!(
         changes[0].message,
@@ -333,12 +431,12 @@ fn a_broken_cassette_is_refused_with_what_is_wrong() {
     };
     for (expected, change) in [
         (
-            "it has format 2, and this version reads 1",
+            "it has format 2, which is too new: this version reads format 1",
             &(|v: &mut Value| v["format"] = json!(2)) as &dyn Fn(&mut Value),
         ),
         ("seed: not 64 hex digits", &|v| v["seed"] = json!("x")),
         ("expect: give either an output or a failure", &|v| {
-            v["expect"]["failure"] = json!({"class": "failed"});
+            v["expect"]["failure"] = json!({"class": "failed", "message": "no"});
         }),
         ("limits: `token`: unknown limit", &|v| v["limits"] = json!({"token": 1})),
         ("task root: ask 0: give either a reply or an error", &|v| {
@@ -356,13 +454,16 @@ fn a_broken_cassette_is_refused_with_what_is_wrong() {
         ("task root: it is there twice", &|v| v["tasks"][1]["id"] = json!("root")),
         ("it has no task root", &|v| v["tasks"] = json!([])),
         ("unknown field `surprise`", &|v| v["tasks"][0]["surprise"] = json!(1)),
+        ("unknown field `ouput`", &|v| {
+            v["tasks"][0]["asks"][0]["reply"]["usage"] = json!({"ouput": 5});
+        }),
         ("missing field `model`", &|v| {
             v["tasks"][0]["asks"][0]["reply"]
                 .as_object_mut()
                 .unwrap()
                 .remove("model");
         }),
-        ("expected a text or a list of lines", &|v| {
+        ("invalid type: integer `7`, expected a text or a list of lines", &|v| {
             v["tasks"][0]["asks"][0]["reply"] = json!({"text": 7, "model": "m", "stop": "end"});
         }),
     ] {

@@ -1,40 +1,52 @@
 //! Texts and requests in the form of a cassette: line by line, for readers and for `diff`.
 
-use agenthost_core::llm::Part;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use std::fmt;
+
+use agenthost_core::llm::{Ask, Message, Part, Role};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// A text: on one line, or as a list of lines.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a text or a list of lines")]
-pub enum Text {
-    /// A text of one line.
-    One(String),
-    /// The lines of a text, without their line ends.
-    Lines(Vec<String>),
+/// A text. In the file, it is a string if it is on one line, and otherwise the list of its lines without their line ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text(pub(super) String);
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.contains('\n') {
+            serializer.collect_seq(self.0.split('\n'))
+        } else {
+            serializer.serialize_str(&self.0)
+        }
+    }
 }
 
-impl Text {
-    pub(super) fn of(text: &str) -> Self {
-        match text.contains('\n') {
-            true => Self::Lines(text.split('\n').map(str::to_owned).collect()),
-            false => Self::One(text.to_owned()),
-        }
-    }
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Lines;
 
-    pub(super) fn joined(&self) -> String {
-        match self {
-            Self::One(text) => text.clone(),
-            Self::Lines(lines) => lines.join("\n"),
-        }
-    }
+        impl<'de> Visitor<'de> for Lines {
+            type Value = Text;
 
-    fn value(text: &str) -> Value {
-        match Self::of(text) {
-            Self::One(text) => text.into(),
-            Self::Lines(lines) => lines.into(),
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a list of lines")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Text, A::Error> {
+                let mut lines: Vec<String> = Vec::new();
+                while let Some(line) = list.next_element()? {
+                    lines.push(line);
+                }
+                Ok(Text(lines.join("\n")))
+            }
         }
+
+        deserializer.deserialize_any(Lines)
     }
 }
 
@@ -45,50 +57,88 @@ pub(super) fn compact(text: &str) -> Option<Value> {
     ((value.is_object() || value.is_array()) && again == text).then_some(value)
 }
 
-/// Converts a request from the host's form (an [`Ask`](agenthost_core::llm::Ask) in JSON) to that of a cassette.
-pub(super) fn request(body: &str) -> Value {
-    let Ok(Value::Object(fields)) = serde_json::from_str(body) else {
-        return Value::String(body.to_owned());
-    };
-    let empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-    let fields = fields.into_iter().filter(|(_, value)| !empty(value));
-    let shown = fields.map(|(key, value)| {
-        let value = match (key.as_str(), &value) {
-            ("system", Value::String(text)) => Text::value(text),
-            ("schema", Value::String(text)) => compact(text).unwrap_or_else(|| Text::value(text)),
-            ("messages", Value::Array(messages)) => messages.iter().map(message).collect(),
-            _ => value,
-        };
-        (key, value)
-    });
-    Value::Object(shown.collect())
+/// A request as a cassette shows it. Empty fields are left out.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ShownRequest<'a> {
+    model: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<Text>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    messages: Vec<ShownMessage<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<Value>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    options: &'a [(String, String)],
 }
 
-fn message(message: &Value) -> Value {
-    let part = |part: &Value| {
-        if let Some(text) = part.get("text").and_then(Value::as_str) {
-            return json!({"text": Text::value(text)});
-        }
-        let Some(media) = part.get("media") else {
-            return part.clone();
-        };
-        let Ok(Part::Media { data, .. }) = serde_json::from_value(part.clone()) else {
-            return part.clone();
-        };
-        let digest: String = Sha256::digest(&data).iter().map(|byte| format!("{byte:02x}")).collect();
-        json!({"media": {"mime": media.get("mime"), "bytes": data.len(), "sha256": digest}})
+/// A message: `text` if that is all of its content.
+#[derive(Serialize)]
+struct ShownMessage<'a> {
+    role: Role,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<Vec<ShownPart<'a>>>,
+}
+
+/// A part of a message. The data of a medium are a digest.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum ShownPart<'a> {
+    Text(Text),
+    Media {
+        mime: &'a str,
+        bytes: usize,
+        sha256: String,
+    },
+    Extension {
+        kind: &'a str,
+        json: &'a str,
+    },
+}
+
+/// Converts a request to the form of a cassette.
+pub(super) fn request(ask: &Ask) -> Value {
+    let text = |text: &String| Text(text.clone());
+    let shown = ShownRequest {
+        model: &ask.model,
+        system: ask.system.as_ref().map(text),
+        messages: ask.messages.iter().map(message).collect(),
+        max_tokens: ask.max_tokens,
+        schema: ask
+            .schema
+            .as_ref()
+            .map(|schema| compact(schema).unwrap_or_else(|| json!(Text(schema.clone())))),
+        options: &ask.options,
     };
-    let content = message.get("content").and_then(Value::as_array);
-    let parts: Vec<Value> = content.into_iter().flatten().map(part).collect();
-    let mut shown = Map::new();
-    shown.insert("role".into(), message.get("role").cloned().unwrap_or_default());
-    match parts.as_slice() {
-        [Value::Object(only)] if only.contains_key("text") => shown.extend(only.clone()),
-        _ => {
-            shown.insert("content".into(), parts.into());
-        }
+    json!(shown)
+}
+
+fn part(part: &Part) -> ShownPart<'_> {
+    match part {
+        Part::Text(text) => ShownPart::Text(Text(text.clone())),
+        Part::Media { mime, data } => ShownPart::Media {
+            mime,
+            bytes: data.len(),
+            sha256: Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect(),
+        },
+        Part::Extension { kind, json } => ShownPart::Extension { kind, json },
     }
-    Value::Object(shown)
+}
+
+fn message(message: &Message) -> ShownMessage<'_> {
+    let (text, content) = match message.content.as_slice() {
+        [Part::Text(only)] => (Some(Text(only.clone())), None),
+        parts => (None, Some(parts.iter().map(part).collect())),
+    };
+    ShownMessage {
+        role: message.role,
+        text,
+        content,
+    }
 }
 
 /// Returns a request for display, line by line.
@@ -125,7 +175,7 @@ pub(super) fn shown(request: &Value) -> String {
 
 fn text_lines(value: &Value) -> Vec<String> {
     if let Ok(text) = serde_json::from_value::<Text>(value.clone()) {
-        return text.joined().split('\n').map(str::to_owned).collect();
+        return text.0.split('\n').map(str::to_owned).collect();
     }
     let pretty = serde_json::to_string_pretty(value).unwrap_or_default();
     pretty.lines().map(str::to_owned).collect()

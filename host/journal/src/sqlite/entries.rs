@@ -4,14 +4,36 @@
 //! be read back.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::super::{JournalEntry, RunEnd, RunRecord, TaskEnd, Turn};
+use super::super::{Asked, JournalEntry, RequestRecord, RunEnd, RunRecord, TaskEnd, Turn};
 use super::fault::Trouble;
 use super::key::key;
 use super::owner;
 
 type Done = Result<(), Trouble>;
+
+/// A value as it is stored in two columns: JSON text, and its checksum.
+pub(super) struct Body {
+    pub(super) text: String,
+    pub(super) sum: [u8; 16],
+}
+
+impl Body {
+    pub(super) fn of(value: &impl Serialize) -> Result<Self, Trouble> {
+        let text = serde_json::to_string(value).map_err(|error| Trouble::Misfit(format!("not JSON: {error}")))?;
+        Ok(Self { sum: sum(&text), text })
+    }
+
+    fn of_kept(value: Option<&impl Serialize>) -> Result<(Option<String>, Option<[u8; 16]>), Trouble> {
+        Ok(value
+            .map(Self::of)
+            .transpose()?
+            .map(|body| (body.text, body.sum))
+            .unzip())
+    }
+}
 
 /// Returns the checksum that is stored with a body.
 pub(super) fn sum(body: &str) -> [u8; 16] {
@@ -53,17 +75,11 @@ pub(super) fn write(db: &Connection, entry: &JournalEntry) -> Done {
                 SELECT no, ?2, ?3, ?4, ?5, ?6, ?7, ?8 FROM run WHERE id = ?1
                 ON CONFLICT (run, key) DO UPDATE SET plugin = excluded.plugin, digest = excluded.digest,
                 started_ms = excluded.started_ms, input = excluded.input, input_sum = excluded.input_sum";
-            let sum = input.as_deref().map(sum);
+            let (input, sum) = Body::of_kept(input.as_ref())?;
             let fields = params![run, key(task)?, task, plugin, digest, int(*at_ms), input, sum];
             one(db.prepare_cached(SQL)?.execute(fields)?, || Trouble::no_run(run))
         }
-        JournalEntry::CallStarted {
-            run,
-            task,
-            ask,
-            hash,
-            body,
-        } => call_started(db, find_task(db, run, task)?, *ask, hash, body.as_deref()),
+        JournalEntry::Asked { run, task, ask, what } => asked(db, find_task(db, run, task)?, *ask, what),
         JournalEntry::RequestSent {
             run,
             task,
@@ -81,14 +97,14 @@ pub(super) fn write(db: &Connection, entry: &JournalEntry) -> Done {
             run,
             task,
             ask,
-            hash,
-            reply,
+            request,
             at_ms,
-        } => request_ended(db, (run, task, *ask), hash, reply.as_deref(), *at_ms),
-        JournalEntry::CallEnded { run, task, ask, result } => {
-            const SQL: &str = "INSERT OR REPLACE INTO call_end (call, result, result_sum) VALUES (?1, ?2, ?3)";
-            let call = find_call(db, (run, task, *ask))?;
-            db.prepare_cached(SQL)?.execute(params![call, result, sum(result)])?;
+        } => request_ended(db, (run, task, *ask), request.as_ref(), *at_ms),
+        JournalEntry::Answered { run, task, ask, result } => {
+            const SQL: &str = "INSERT OR REPLACE INTO ask_result (ask, result, result_sum) VALUES (?1, ?2, ?3)";
+            let ask = find_ask(db, (run, task, *ask))?;
+            let result = Body::of(result)?;
+            db.prepare_cached(SQL)?.execute(params![ask, result.text, result.sum])?;
             Ok(())
         }
         JournalEntry::Turned { run, task, turn } => {
@@ -96,17 +112,18 @@ pub(super) fn write(db: &Connection, entry: &JournalEntry) -> Done {
                 SELECT ?1, ifnull(max(seq) + 1, 0), ?2, ?3 FROM turn WHERE task = ?1";
             let (kind, value) = match turn {
                 Turn::Answer(ask) => ("answer", *ask),
-                Turn::Cut { time_up: true, polls } => ("time-up", *polls),
-                Turn::Cut { time_up: false, polls } => ("cancelled", *polls),
+                Turn::Cut(cut) if cut.time_up => ("time-up", cut.polls),
+                Turn::Cut(cut) => ("cancelled", cut.polls),
             };
             let fields = params![find_task(db, run, task)?, kind, int(value)];
             db.prepare_cached(SQL)?.execute(fields)?;
             Ok(())
         }
-        JournalEntry::Remained { run, task, value } => {
+        JournalEntry::Remained { run, task, remaining } => {
             const SQL: &str = "INSERT INTO remaining (task, seq, remaining, remaining_sum)
                 SELECT ?1, ifnull(max(seq) + 1, 0), ?2, ?3 FROM remaining WHERE task = ?1";
-            let fields = params![find_task(db, run, task)?, value, sum(value)];
+            let remaining = Body::of(remaining)?;
+            let fields = params![find_task(db, run, task)?, remaining.text, remaining.sum];
             db.prepare_cached(SQL)?.execute(fields)?;
             Ok(())
         }
@@ -134,34 +151,31 @@ fn find_task(db: &Connection, run: &str, task: &str) -> Result<i64, Trouble> {
         .ok_or_else(|| Trouble::Misfit(format!("task `{task}` of run `{run}` has never been started")))
 }
 
-/// Returns the number of a call.
-fn find_call(db: &Connection, (run, task, ask): (&str, &str, u64)) -> Result<i64, Trouble> {
-    const SQL: &str = "SELECT no FROM call WHERE task = ?1 AND ask = ?2";
+/// Returns the number of an ask.
+fn find_ask(db: &Connection, (run, task, ask): (&str, &str, u64)) -> Result<i64, Trouble> {
+    const SQL: &str = "SELECT no FROM ask WHERE task = ?1 AND number = ?2";
     let mut statement = db.prepare_cached(SQL)?;
     let fields = params![find_task(db, run, task)?, int(ask)];
-    let call = statement.query_row(fields, |row| row.get(0)).optional()?;
-    call.ok_or_else(|| {
-        Trouble::Misfit(format!(
-            "call {ask} of task `{task}` of run `{run}` has never been started"
-        ))
-    })
+    let found = statement.query_row(fields, |row| row.get(0)).optional()?;
+    found.ok_or_else(|| Trouble::Misfit(format!("ask {ask} of task `{task}` of run `{run}` has never been made")))
 }
 
 fn run_started(db: &Connection, run: &RunRecord) -> Done {
     const SQL: &str =
         "INSERT INTO run (id, kind, plugin, digest, seed, clock_ms, started_ms, pid, command, command_sum)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING";
+    let command = Body::of(&run.command)?;
     let changed = db.prepare_cached(SQL)?.execute(params![
         run.id,
-        run.kind,
+        run.kind.name(),
         run.plugin,
         run.digest,
         run.seed,
         int(run.clock_ms),
         int(run.started_ms),
         run.pid,
-        run.command,
-        sum(&run.command),
+        command.text,
+        command.sum,
     ])?;
     one(changed, || {
         Trouble::Misfit(format!("there is a run `{}` already", run.id))
@@ -172,7 +186,8 @@ fn run_started(db: &Connection, run: &RunRecord) -> Done {
 
 fn run_ended(db: &Connection, run: &str, end: &RunEnd) -> Done {
     const SQL: &str = "UPDATE run SET ended_ms = ?2, state = ?3, report = ?4, report_sum = ?5 WHERE id = ?1";
-    let fields = params![run, int(end.ended_ms), end.state, end.report, sum(&end.report)];
+    let summary = Body::of(&end.summary)?;
+    let fields = params![run, int(end.ended_ms), end.state.name(), summary.text, summary.sum];
     one(db.prepare_cached(SQL)?.execute(fields)?, || Trouble::no_run(run))
 }
 
@@ -193,42 +208,51 @@ fn start_over(db: &Connection, run: &str, task: &str) -> Done {
     Ok(())
 }
 
-fn call_started(db: &Connection, task: i64, ask: u64, hash: &[u8; 32], body: Option<&str>) -> Done {
-    const SEEK: &str = "SELECT no, hash = ?3 FROM call WHERE task = ?1 AND ask = ?2";
+fn asked(db: &Connection, task: i64, ask: u64, what: &Asked) -> Done {
+    let (hash, request, sub_task) = match what {
+        Asked::Model { hash, request } => (Some(hash), request.as_ref(), None),
+        Asked::SubTask { task } => (None, None, Some(task.to_string())),
+    };
+    const SEEK: &str = "SELECT no, hash IS ?3 AND sub_task IS ?4 FROM ask WHERE task = ?1 AND number = ?2";
     let earlier: Option<(i64, bool)> = db
         .prepare_cached(SEEK)?
-        .query_row(params![task, int(ask), hash], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row(params![task, int(ask), hash, sub_task], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .optional()?;
     match earlier {
         Some((_, true)) => return Ok(()),
         Some((no, false)) => {
             for sql in [
-                "DELETE FROM reply WHERE call = ?1",
-                "DELETE FROM call_end WHERE call = ?1",
-                "DELETE FROM call WHERE no = ?1",
+                "DELETE FROM request_end WHERE ask = ?1",
+                "DELETE FROM ask_result WHERE ask = ?1",
+                "DELETE FROM ask WHERE no = ?1",
             ] {
                 db.prepare_cached(sql)?.execute([no])?;
             }
         }
         None => {}
     }
-    const SQL: &str = "INSERT INTO call (task, ask, hash, body, body_sum) VALUES (?1, ?2, ?3, ?4, ?5)";
-    let fields = params![task, int(ask), hash, body, body.map(sum)];
+    const SQL: &str = "INSERT INTO ask (task, number, hash, request, request_sum, sub_task)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let (request, sum) = Body::of_kept(request)?;
+    let fields = params![task, int(ask), hash, request, sum, sub_task];
     db.prepare_cached(SQL)?.execute(fields)?;
     Ok(())
 }
 
-fn request_ended(db: &Connection, call: (&str, &str, u64), hash: &[u8; 32], reply: Option<&str>, at_ms: u64) -> Done {
+fn request_ended(db: &Connection, ask: (&str, &str, u64), request: Option<&RequestRecord>, at_ms: u64) -> Done {
     // The requests of one call are not identified here: the one that was sent first is assumed to end first.
     const END: &str = "UPDATE request SET ended_ms = ?3, open = 0
         WHERE no = (SELECT min(no) FROM request WHERE task = ?1 AND ask = ?2 AND open = 1)";
-    let (run, task, ask) = call;
-    let fields = params![find_task(db, run, task)?, int(ask), int(at_ms)];
+    let (run, task, number) = ask;
+    let fields = params![find_task(db, run, task)?, int(number), int(at_ms)];
     db.prepare_cached(END)?.execute(fields)?;
-    if let Some(reply) = reply {
-        const SQL: &str = "INSERT INTO reply (call, seq, hash, reply, reply_sum)
-            SELECT ?1, ifnull(max(seq) + 1, 0), ?2, ?3, ?4 FROM reply WHERE call = ?1";
-        let fields = params![find_call(db, call)?, hash, reply, sum(reply)];
+    if let Some(RequestRecord { hash, end }) = request {
+        const SQL: &str = "INSERT INTO request_end (ask, seq, hash, body, body_sum)
+            SELECT ?1, ifnull(max(seq) + 1, 0), ?2, ?3, ?4 FROM request_end WHERE ask = ?1";
+        let end = Body::of(end)?;
+        let fields = params![find_ask(db, ask)?, hash, end.text, end.sum];
         db.prepare_cached(SQL)?.execute(fields)?;
     }
     Ok(())
@@ -238,15 +262,17 @@ fn task_ended(db: &Connection, task: i64, end: &TaskEnd) -> Done {
     const SQL: &str = "INSERT OR REPLACE INTO task_end
         (task, ended_ms, report, report_sum, returned, returned_sum, models, models_sum)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let (report, models) = (Body::of(&end.report)?, Body::of(&end.models)?);
+    let (returned, returned_sum) = Body::of_kept(end.returned.as_ref())?;
     db.prepare_cached(SQL)?.execute(params![
         task,
         int(end.ended_ms),
-        end.report,
-        sum(&end.report),
-        end.returned,
-        end.returned.as_deref().map(sum),
-        end.models,
-        sum(&end.models),
+        report.text,
+        report.sum,
+        returned,
+        returned_sum,
+        models.text,
+        models.sum,
     ])?;
     Ok(())
 }

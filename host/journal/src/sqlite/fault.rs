@@ -52,7 +52,7 @@ impl Trouble {
 pub(super) struct RecordLocation<'a> {
     pub(super) run: &'a str,
     pub(super) task: Option<&'a str>,
-    pub(super) call: Option<u64>,
+    pub(super) ask: Option<u64>,
 }
 
 impl RecordLocation<'_> {
@@ -68,8 +68,8 @@ impl fmt::Display for RecordLocation<'_> {
         if let Some(task) = self.task {
             write!(f, ", task `{task}`")?;
         }
-        match self.call {
-            Some(call) => write!(f, ", call {call}"),
+        match self.ask {
+            Some(ask) => write!(f, ", ask {ask}"),
             None => Ok(()),
         }
     }

@@ -15,9 +15,11 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::super::FORMAT;
+use super::super::{FORMAT, FORMATS};
 use super::fault::Trouble;
+use super::migrate;
 use crate::error::JournalError;
+use agenthost_core::record::FormatVersion;
 
 /// The application id that marks the file as a journal: `AgHj`.
 const APPLICATION: u32 = 0x4167_486a;
@@ -26,9 +28,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// The number of prepared statements that a connection caches: more than there are.
 const STATEMENTS: usize = 64;
 
-/// The tables of version 1. The results of tasks and calls, which are added later, are in tables of their own, so that
-/// no large row is written twice.
-const TABLES: &str = "
+/// The tables of the current format. The results of tasks and asks, which are added later, are in tables of their own, so
+/// that no large row is written twice.
+pub(super) const TABLES: &str = "
 CREATE TABLE run (
     no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, plugin TEXT NOT NULL, digest TEXT NOT NULL,
     seed BLOB NOT NULL, clock_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL, pid INTEGER NOT NULL,
@@ -43,16 +45,17 @@ CREATE TABLE task_end (
     task INTEGER PRIMARY KEY, ended_ms INTEGER NOT NULL, report TEXT NOT NULL, report_sum BLOB NOT NULL,
     returned TEXT, returned_sum BLOB, models TEXT NOT NULL, models_sum BLOB NOT NULL
 ) STRICT;
-CREATE TABLE call (
-    no INTEGER PRIMARY KEY, task INTEGER NOT NULL, ask INTEGER NOT NULL, hash BLOB NOT NULL, body TEXT, body_sum BLOB,
-    UNIQUE (task, ask)
+CREATE TABLE ask (
+    no INTEGER PRIMARY KEY, task INTEGER NOT NULL, number INTEGER NOT NULL, hash BLOB, request TEXT, request_sum BLOB,
+    sub_task TEXT,
+    UNIQUE (task, number)
 ) STRICT;
-CREATE TABLE reply (
-    no INTEGER PRIMARY KEY, call INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
-    reply TEXT NOT NULL, reply_sum BLOB NOT NULL,
-    UNIQUE (call, seq)
+CREATE TABLE request_end (
+    no INTEGER PRIMARY KEY, ask INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
+    body TEXT NOT NULL, body_sum BLOB NOT NULL,
+    UNIQUE (ask, seq)
 ) STRICT;
-CREATE TABLE call_end (call INTEGER PRIMARY KEY, result TEXT NOT NULL, result_sum BLOB NOT NULL) STRICT;
+CREATE TABLE ask_result (ask INTEGER PRIMARY KEY, result TEXT NOT NULL, result_sum BLOB NOT NULL) STRICT;
 CREATE TABLE turn (
     task INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, value INTEGER NOT NULL,
     PRIMARY KEY (task, seq)
@@ -203,29 +206,30 @@ fn fill(path: &Path) -> Result<(), Trouble> {
     connection.close().map_err(|(_, error)| error.into())
 }
 
-/// Opens the existing journal at `path`.
+/// Opens the existing journal at `path`. One of an older format is migrated when it is opened to be written.
 pub(super) fn connect(path: &Path, access: Access) -> Result<Connection, JournalError> {
-    let (application, version, connection) = attach(path, access).map_err(|trouble| trouble.at(path))?;
+    let (application, version, mut connection) = attach(path, access).map_err(|trouble| trouble.at(path))?;
     if application != APPLICATION {
         return Err(JournalError::OtherDatabase { path: path.to_owned() });
     }
-    if version != FORMAT {
-        return Err(JournalError::Format {
-            path: path.to_owned(),
-            found: version,
-            known: FORMAT,
-        });
+    let version = FormatVersion::new(version);
+    version.check(&FORMATS).map_err(|format| JournalError::Format {
+        path: path.to_owned(),
+        format,
+    })?;
+    if version != FORMAT && access == Access::Write {
+        migrate::migrate(&mut connection, path).map_err(|trouble| trouble.at(path))?;
     }
-    check_schema(&connection).map_err(|trouble| trouble.at(path))?;
+    check_schema(&connection, TABLES).map_err(|trouble| trouble.at(path))?;
     Ok(connection)
 }
 
-/// Refuses a file with definitions that a journal does not have. A journal can come from a stranger, and a view, a
-/// trigger or a table with expressions of its own runs computations when it is read or written.
-fn check_schema(connection: &Connection) -> Result<(), Trouble> {
+/// Refuses a file with definitions that are not in `tables`. A journal can come from a stranger, and a view, a trigger or
+/// a table with expressions of its own runs computations when it is read or written.
+pub(super) fn check_schema(connection: &Connection, tables: &str) -> Result<(), Trouble> {
     let ours = schema(&{
         let model = Connection::open_in_memory()?;
-        model.execute_batch(TABLES)?;
+        model.execute_batch(tables)?;
         model
     })?;
     for (name, sql) in schema(connection)? {

@@ -31,11 +31,11 @@ pub(super) fn prune(db: &mut Connection, keep: &Keep) -> Result<Pruned, Trouble>
         }
         owner::forget(&transaction, no)?;
         for sql in [
-            "DELETE FROM reply WHERE call IN
-                (SELECT call.no FROM call JOIN task ON task.no = call.task WHERE task.run = ?1)",
-            "DELETE FROM call_end WHERE call IN
-                (SELECT call.no FROM call JOIN task ON task.no = call.task WHERE task.run = ?1)",
-            "DELETE FROM call WHERE task IN (SELECT no FROM task WHERE run = ?1)",
+            "DELETE FROM request_end WHERE ask IN
+                (SELECT ask.no FROM ask JOIN task ON task.no = ask.task WHERE task.run = ?1)",
+            "DELETE FROM ask_result WHERE ask IN
+                (SELECT ask.no FROM ask JOIN task ON task.no = ask.task WHERE task.run = ?1)",
+            "DELETE FROM ask WHERE task IN (SELECT no FROM task WHERE run = ?1)",
             "DELETE FROM turn WHERE task IN (SELECT no FROM task WHERE run = ?1)",
             "DELETE FROM remaining WHERE task IN (SELECT no FROM task WHERE run = ?1)",
             "DELETE FROM task_end WHERE task IN (SELECT no FROM task WHERE run = ?1)",

@@ -2,14 +2,18 @@
 
 use rusqlite::types::{FromSql, Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
+use serde::de::DeserializeOwned;
 
-use super::super::{CallRecord, CallSpan, ReplyRecord, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn};
+use super::super::{
+    AskRecord, Asked, CallSpan, Cut, RequestRecord, RunEnd, RunKind, RunRecord, RunStatus, TaskEnd, TaskRecord, Turn,
+};
 use super::entries::sum;
 use super::fault::{RecordLocation, Trouble};
 use super::key::{below, key};
 use crate::error::JournalError;
+use agenthost_core::task::TaskId;
 
-type Asked<T> = Result<T, Trouble>;
+type Read<T> = Result<T, Trouble>;
 
 /// The number of runs that a hint names.
 const HINTED: usize = 5;
@@ -26,38 +30,44 @@ struct Fields<'a, 'r> {
 }
 
 impl Fields<'_, '_> {
-    fn get<T: FromSql>(&self, column: &str) -> Asked<T> {
+    fn get<T: FromSql>(&self, column: &str) -> Read<T> {
         self.row.get(column).map_err(|error| match error {
             rusqlite::Error::SqliteFailure(..) => error.into(),
             _ => self.place.damaged(column),
         })
     }
 
-    fn number(&self, column: &str) -> Asked<u64> {
+    fn number(&self, column: &str) -> Read<u64> {
         self.get::<i64>(column).map(i64::cast_unsigned)
     }
 
+    /// Returns the value whose name is in a column.
+    fn named<T>(&self, column: &str, from_name: impl FnOnce(&str) -> Option<T>) -> Read<T> {
+        from_name(&self.get::<String>(column)?).ok_or_else(|| self.place.damaged(column))
+    }
+
     /// Returns a checked body; `None` if it was not kept.
-    fn kept(&self, column: &str) -> Asked<Option<String>> {
+    fn kept<T: DeserializeOwned>(&self, column: &str) -> Read<Option<T>> {
         let body = self.row.get_ref(column)?;
         let stored = self.row.get_ref(format!("{column}_sum").as_str())?;
         match (body, stored) {
             (ValueRef::Null, ValueRef::Null) => Ok(None),
-            (ValueRef::Text(body), ValueRef::Blob(stored)) => match str::from_utf8(body) {
-                Ok(body) if sum(body) == stored => Ok(Some(body.to_owned())),
-                _ => Err(self.place.damaged(column)),
-            },
+            (ValueRef::Text(body), ValueRef::Blob(stored)) => {
+                let body = str::from_utf8(body).ok().filter(|body| sum(body) == stored);
+                let value = body.and_then(|body| serde_json::from_str(body).ok());
+                value.map(Some).ok_or_else(|| self.place.damaged(column))
+            }
             _ => Err(self.place.damaged(column)),
         }
     }
 
     /// Returns a checked body that is always kept.
-    fn body(&self, column: &str) -> Asked<String> {
+    fn body<T: DeserializeOwned>(&self, column: &str) -> Read<T> {
         self.kept(column)?.ok_or_else(|| self.place.damaged(column))
     }
 
     /// Checks that the sequence number of a row is `expected`; otherwise a row before it is missing.
-    fn numbered(&self, expected: usize, what: &str) -> Asked<()> {
+    fn numbered(&self, expected: usize, what: &str) -> Read<()> {
         match usize::try_from(self.number("seq")?) {
             Ok(number) if number == expected => Ok(()),
             _ => Err(Trouble::Damaged(format!(
@@ -73,8 +83,8 @@ fn all<T>(
     db: &Connection,
     sql: &str,
     params: impl Params,
-    mut read: impl FnMut(&Row<'_>, usize) -> Asked<T>,
-) -> Asked<Vec<T>> {
+    mut read: impl FnMut(&Row<'_>, usize) -> Read<T>,
+) -> Read<Vec<T>> {
     let mut statement = db.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
     let mut found = Vec::new();
@@ -89,33 +99,33 @@ fn limit(most: usize) -> i64 {
 }
 
 /// Returns the id of the run or task that a row describes. Without it, an error cannot name anything else.
-fn name(row: &Row<'_>, what: &str) -> Asked<String> {
+fn name(row: &Row<'_>, what: &str) -> Read<String> {
     row.get("id").map_err(|error| match error {
         rusqlite::Error::SqliteFailure(..) => error.into(),
         _ => Trouble::Damaged(format!("the id of {what}")),
     })
 }
 
-fn run(row: &Row<'_>) -> Asked<RunRecord> {
+fn run(row: &Row<'_>) -> Read<RunRecord> {
     let id = name(row, "a run")?;
     let fields = Fields {
         row,
         place: RecordLocation {
             run: &id,
             task: None,
-            call: None,
+            ask: None,
         },
     };
     let end = match fields.row.get_ref("ended_ms")?.data_type() {
         Type::Null => None,
         _ => Some(RunEnd {
             ended_ms: fields.number("ended_ms")?,
-            state: fields.get("state")?,
-            report: fields.body("report")?,
+            state: fields.named("state", RunStatus::from_name)?,
+            summary: fields.body("report")?,
         }),
     };
     Ok(RunRecord {
-        kind: fields.get("kind")?,
+        kind: fields.named("kind", RunKind::from_name)?,
         plugin: fields.get("plugin")?,
         digest: fields.get("digest")?,
         seed: fields.get("seed")?,
@@ -129,18 +139,18 @@ fn run(row: &Row<'_>) -> Asked<RunRecord> {
 }
 
 /// Returns the latest runs.
-pub(super) fn runs(db: &Connection, most: usize) -> Asked<Vec<RunRecord>> {
+pub(super) fn runs(db: &Connection, most: usize) -> Read<Vec<RunRecord>> {
     let sql = format!("{RUN} ORDER BY started_ms DESC, no DESC LIMIT ?1");
     all(db, &sql, [limit(most)], |row, _| run(row))
 }
 
 /// Returns the run with this id or prefix, or the latest run for `last`.
-pub(super) fn find(db: &Connection, id: &str) -> Asked<RunRecord> {
+pub(super) fn find(db: &Connection, id: &str) -> Read<RunRecord> {
     if id == "last" {
         let latest = runs(db, 1)?.pop();
         return latest.ok_or(Trouble::Complete(JournalError::NoRuns));
     }
-    let exact = |id: &str| -> Asked<Option<RunRecord>> {
+    let exact = |id: &str| -> Read<Option<RunRecord>> {
         Ok(all(db, &format!("{RUN} WHERE id = ?1"), [id], |row, _| run(row))?.pop())
     };
     if let Some(run) = exact(id)? {
@@ -171,26 +181,26 @@ pub(super) fn find(db: &Connection, id: &str) -> Asked<RunRecord> {
 }
 
 /// Returns the ids of the latest runs.
-fn latest(db: &Connection) -> Asked<Vec<String>> {
+fn latest(db: &Connection) -> Read<Vec<String>> {
     const SQL: &str = "SELECT id FROM run ORDER BY started_ms DESC, no DESC LIMIT ?1";
     all(db, SQL, [limit(HINTED)], |row, _| name(row, "a run"))
 }
 
 /// Returns the number of a run.
-fn number(db: &Connection, run: &str) -> Asked<Option<i64>> {
+fn number(db: &Connection, run: &str) -> Read<Option<i64>> {
     let mut statement = db.prepare_cached("SELECT no FROM run WHERE id = ?1")?;
     Ok(statement.query_row([run], |row| row.get(0)).optional()?)
 }
 
-/// Returns a task without its calls and turns, and its number.
-fn bare(run: &str, row: &Row<'_>) -> Asked<(i64, TaskRecord)> {
+/// Returns a task without its asks and turns, and its number.
+fn bare(run: &str, row: &Row<'_>) -> Read<(i64, TaskRecord)> {
     let id = name(row, &format!("a task of run `{run}`"))?;
     let fields = Fields {
         row,
         place: RecordLocation {
             run,
             task: Some(&id),
-            call: None,
+            ask: None,
         },
     };
     let end = match fields.row.get_ref("ended_ms")?.data_type() {
@@ -214,8 +224,8 @@ fn bare(run: &str, row: &Row<'_>) -> Asked<(i64, TaskRecord)> {
     Ok((fields.get("no")?, record))
 }
 
-/// Returns a task with all its calls and turns.
-pub(super) fn task(db: &Connection, run: &str, task: &str) -> Asked<Option<TaskRecord>> {
+/// Returns a task with all its asks and turns.
+pub(super) fn task(db: &Connection, run: &str, task: &str) -> Read<Option<TaskRecord>> {
     let Some(no) = number(db, run)? else {
         return Ok(None);
     };
@@ -226,7 +236,7 @@ pub(super) fn task(db: &Connection, run: &str, task: &str) -> Asked<Option<TaskR
     let place = RecordLocation {
         run,
         task: Some(task),
-        call: None,
+        ask: None,
     };
     const TURN: &str = "SELECT seq, kind, value FROM turn WHERE task = ?1 ORDER BY seq";
     record.turns = all(db, TURN, [no], |row, at| turn(&Fields { row, place }, at))?;
@@ -236,54 +246,58 @@ pub(super) fn task(db: &Connection, run: &str, task: &str) -> Asked<Option<TaskR
         fields.numbered(at, "answer of `remaining`")?;
         fields.body("remaining")
     })?;
-    const CALL: &str = "SELECT no, ask, hash, body, body_sum, result, result_sum
-        FROM call LEFT JOIN call_end ON call = no WHERE task = ?1 ORDER BY ask";
-    record.calls = all(db, CALL, [no], |row, _| call(db, no, &Fields { row, place }))?;
+    const ASK: &str = "SELECT no, number, hash, request, request_sum, sub_task, result, result_sum
+        FROM ask LEFT JOIN ask_result ON ask_result.ask = no WHERE task = ?1 ORDER BY number";
+    record.asks = all(db, ASK, [no], |row, _| ask(db, no, &Fields { row, place }))?;
     Ok(Some(record))
 }
 
-fn turn(fields: &Fields<'_, '_>, at: usize) -> Asked<Turn> {
+fn turn(fields: &Fields<'_, '_>, at: usize) -> Read<Turn> {
     fields.numbered(at, "turn")?;
     let value = fields.number("value")?;
     match fields.get::<String>("kind")?.as_str() {
         "answer" => Ok(Turn::Answer(value)),
-        "time-up" => Ok(Turn::Cut {
-            time_up: true,
+        kind @ ("time-up" | "cancelled") => Ok(Turn::Cut(Cut {
+            time_up: kind == "time-up",
             polls: value,
-        }),
-        "cancelled" => Ok(Turn::Cut {
-            time_up: false,
-            polls: value,
-        }),
+        })),
         _ => Err(fields.place.damaged("kind")),
     }
 }
 
-fn call(db: &Connection, task: i64, fields: &Fields<'_, '_>) -> Asked<CallRecord> {
-    let ask = fields.number("ask")?;
+fn ask(db: &Connection, task: i64, fields: &Fields<'_, '_>) -> Read<AskRecord> {
+    let ask = fields.number("number")?;
     let place = RecordLocation {
-        call: Some(ask),
+        ask: Some(ask),
         ..fields.place
     };
     let fields = Fields { row: fields.row, place };
-    const REPLY: &str = "SELECT seq, hash, reply, reply_sum FROM reply WHERE call = ?1 ORDER BY seq";
-    let replies = all(db, REPLY, [fields.get::<i64>("no")?], |row, at| {
+    const END: &str = "SELECT seq, hash, body, body_sum FROM request_end WHERE ask = ?1 ORDER BY seq";
+    let requests = all(db, END, [fields.get::<i64>("no")?], |row, at| {
         let fields = Fields { row, place };
         fields.numbered(at, "reply")?;
-        Ok(ReplyRecord {
+        Ok(RequestRecord {
             hash: fields.get("hash")?,
-            body: fields.body("reply")?,
+            end: fields.body("body")?,
         })
     })?;
     const IN_FLIGHT: &str = "SELECT model FROM request WHERE task = ?1 AND ask = ?2 AND open = 1 ORDER BY no";
     let in_flight = all(db, IN_FLIGHT, params![task, ask.cast_signed()], |row, _| {
         Fields { row, place }.get("model")
     })?;
-    Ok(CallRecord {
+    let what = match fields.get::<Option<String>>("sub_task")? {
+        Some(task) => Asked::SubTask {
+            task: TaskId::recorded(&task),
+        },
+        None => Asked::Model {
+            hash: fields.get("hash")?,
+            request: fields.kept("request")?,
+        },
+    };
+    Ok(AskRecord {
         ask,
-        hash: fields.get("hash")?,
-        body: fields.kept("body")?,
-        replies,
+        what,
+        requests,
         result: fields.kept("result")?,
         in_flight,
     })
@@ -296,7 +310,7 @@ pub(super) fn tasks(
     under: &str,
     after: Option<&str>,
     most: usize,
-) -> Asked<Vec<TaskRecord>> {
+) -> Read<Vec<TaskRecord>> {
     let Some(no) = number(db, run)? else {
         return Ok(Vec::new());
     };
@@ -312,7 +326,7 @@ pub(super) fn tasks(
 }
 
 /// Returns the requests of a run.
-pub(super) fn calls(db: &Connection, run: &str, most: usize) -> Asked<Vec<CallSpan>> {
+pub(super) fn calls(db: &Connection, run: &str, most: usize) -> Read<Vec<CallSpan>> {
     let Some(no) = number(db, run)? else {
         return Ok(Vec::new());
     };
@@ -325,7 +339,7 @@ pub(super) fn calls(db: &Connection, run: &str, most: usize) -> Asked<Vec<CallSp
             place: RecordLocation {
                 run,
                 task: Some(&task),
-                call: None,
+                ask: None,
             },
         };
         Ok(CallSpan {
@@ -341,13 +355,13 @@ pub(super) fn calls(db: &Connection, run: &str, most: usize) -> Asked<Vec<CallSp
 /// Returns the number of bytes that the entries of a run take: their bodies, and the fixed size of each entry.
 pub(super) fn run_bytes(db: &Connection, run: &str) -> Result<u64, Trouble> {
     const SQL: &str = "WITH of AS (SELECT task.no AS task FROM task JOIN run ON task.run = run.no WHERE run.id = ?1),
-        calls AS (SELECT call.no AS call FROM call JOIN of ON call.task = of.task)
+        asks AS (SELECT ask.no AS ask FROM ask JOIN of ON ask.task = of.task)
         SELECT ifnull((SELECT sum(150 + ifnull(octet_length(input), 0)) FROM task JOIN of ON task.no = of.task), 0)
         + ifnull((SELECT sum(150 + octet_length(report) + ifnull(octet_length(returned), 0) + octet_length(models))
             FROM task_end JOIN of ON task_end.task = of.task), 0)
-        + ifnull((SELECT sum(150 + ifnull(octet_length(body), 0)) FROM call JOIN of ON call.task = of.task), 0)
-        + ifnull((SELECT sum(150 + octet_length(reply)) FROM reply JOIN calls ON reply.call = calls.call), 0)
-        + ifnull((SELECT sum(150 + octet_length(result)) FROM call_end JOIN calls ON call_end.call = calls.call), 0)
+        + ifnull((SELECT sum(150 + ifnull(octet_length(request), 0)) FROM ask JOIN of ON ask.task = of.task), 0)
+        + ifnull((SELECT sum(150 + octet_length(body)) FROM request_end JOIN asks ON request_end.ask = asks.ask), 0)
+        + ifnull((SELECT sum(150 + octet_length(result)) FROM ask_result JOIN asks ON ask_result.ask = asks.ask), 0)
         + ifnull((SELECT sum(150 + octet_length(remaining)) FROM remaining JOIN of ON remaining.task = of.task), 0)
         + ifnull((SELECT 150 * count(*) FROM turn JOIN of ON turn.task = of.task), 0)";
     let bytes: i64 = db.prepare_cached(SQL)?.query_row([run], |row| row.get(0))?;

@@ -2,6 +2,7 @@
 
 mod damage;
 mod faults;
+mod migration;
 mod model;
 mod owner;
 mod prune;
@@ -13,12 +14,19 @@ use std::sync::mpsc;
 use futures_util::future::join_all;
 use tempfile::TempDir;
 
+use serde_json::json;
+
 use super::super::{
-    CallRecord, CallSpan, Journal as _, JournalEntry, ReplyRecord, RunEnd, RunRecord, TaskEnd, TaskRecord, Turn,
+    AskRecord, AskResult, Asked, CallSpan, Cut, Journal as _, JournalEntry, RecordedUse, Remaining, RequestEnd,
+    RequestRecord, RunEnd, RunKind, RunRecord, RunStatus, RunSummary, TaskCounts, TaskEnd, TaskRecord, Turn,
 };
 use super::Sqlite;
 use super::writer::{Job, Writer};
 use agenthost_core::error::{ErrorClass, Result};
+use agenthost_core::limits::Spent;
+use agenthost_core::llm::{Allowance, Ask, Message, Part, Reply, Role};
+use agenthost_core::run::ModelReport;
+use agenthost_core::task::{Outcome, TaskId, TaskReport};
 
 fn scratch() -> (TempDir, Sqlite) {
     let directory = tempfile::tempdir().unwrap();
@@ -43,13 +51,13 @@ impl Sqlite {
 fn run(id: &str, started_ms: u64) -> RunRecord {
     RunRecord {
         id: id.into(),
-        kind: "run".into(),
+        kind: RunKind::Run,
         plugin: "demo:poem@1.0.0".into(),
         digest: "ab12".into(),
         seed: [7; 32],
         clock_ms: 1_700_000_000_000,
         started_ms,
-        command: format!(r#"{{"input":"{id}"}}"#),
+        command: json!({ "input": id }),
         pid: std::process::id(),
         end: None,
     }
@@ -58,8 +66,12 @@ fn run(id: &str, started_ms: u64) -> RunRecord {
 fn run_end(ended_ms: u64) -> RunEnd {
     RunEnd {
         ended_ms,
-        state: "done".into(),
-        report: r#"{"outcome":"ok"}"#.into(),
+        state: RunStatus::Done,
+        summary: RunSummary {
+            outcome: Some(Outcome::Ok(json!("fine"))),
+            counts: TaskCounts::new(1, 0),
+            ..RunSummary::default()
+        },
     }
 }
 
@@ -69,7 +81,7 @@ fn task_start(run: &str, task: &str) -> JournalEntry {
         task: task.into(),
         plugin: "demo:poem@1.0.0".into(),
         digest: "ab12".into(),
-        input: Some(format!(r#""{task}""#)),
+        input: Some(json!(task)),
         at_ms: 5,
     }
 }
@@ -77,19 +89,83 @@ fn task_start(run: &str, task: &str) -> JournalEntry {
 fn task_end() -> TaskEnd {
     TaskEnd {
         ended_ms: 9,
-        report: r#"{"outcome":1}"#.into(),
-        returned: Some("[1]".into()),
-        models: r#"{"a/b":1}"#.into(),
+        report: TaskReport {
+            id: TaskId::root(),
+            parent: None,
+            plugin: "demo:poem@1.0.0".into(),
+            release: None,
+            models: vec!["a/b".into()],
+            outcome: Some(Outcome::Ok(json!(1))),
+            spent: Spent {
+                calls: 1,
+                ..Spent::default()
+            },
+            log: String::new(),
+            log_dropped_bytes: 0,
+            notes: Vec::new(),
+        },
+        returned: Some(json!([1])),
+        models: vec![ModelReport {
+            name: "a".into(),
+            model: "a/b".into(),
+            cost_usd: Some("0.25".parse().unwrap()),
+            ..ModelReport::default()
+        }],
+    }
+}
+
+fn request(text: &str) -> Ask {
+    Ask {
+        model: "a".into(),
+        system: None,
+        messages: vec![Message {
+            role: Role::User,
+            content: vec![Part::Text(text.into())],
+        }],
+        max_tokens: Some(9),
+        schema: None,
+        options: Vec::new(),
+    }
+}
+
+fn reply(text: &str) -> Reply {
+    Reply::of(vec![Part::Text(text.into())]).with_model("b")
+}
+
+fn paid(text: &str) -> RequestRecord {
+    RequestRecord {
+        hash: [9; 32],
+        end: RequestEnd::Paid {
+            reply: reply(text),
+            used: RecordedUse::default(),
+        },
+    }
+}
+
+fn result(text: &str) -> AskResult {
+    AskResult::of_call(Ok(reply(text)), RecordedUse::default(), Vec::new())
+}
+
+fn remaining(after: u64) -> Remaining {
+    Remaining {
+        after,
+        left: Allowance::default(),
+    }
+}
+
+fn call(hash: u8, ask: u64) -> Asked {
+    Asked::Model {
+        hash: [hash; 32],
+        request: Some(request(&ask.to_string())),
     }
 }
 
 fn call_start(run: &str, task: &str, ask: u64, hash: u8) -> JournalEntry {
-    JournalEntry::CallStarted {
+    JournalEntry::Asked {
         run: run.into(),
         task: task.into(),
         ask,
-        hash: [hash; 32],
-        body: Some(format!(r#"{{"ask":{ask}}}"#)),
+        what: call(hash, ask),
     }
 }
 
@@ -108,18 +184,17 @@ fn answered(run: &str, task: &str, ask: u64, reply: Option<&str>, at_ms: u64) ->
         run: run.into(),
         task: task.into(),
         ask,
-        hash: [9; 32],
-        reply: reply.map(Into::into),
+        request: reply.map(paid),
         at_ms,
     }
 }
 
-fn told(run: &str, task: &str, ask: u64, result: &str) -> JournalEntry {
-    JournalEntry::CallEnded {
+fn told(run: &str, task: &str, ask: u64, text: &str) -> JournalEntry {
+    JournalEntry::Answered {
         run: run.into(),
         task: task.into(),
         ask,
-        result: result.into(),
+        result: result(text),
     }
 }
 
@@ -131,11 +206,11 @@ fn turned(run: &str, task: &str, turn: Turn) -> JournalEntry {
     }
 }
 
-fn remained(run: &str, task: &str, value: &str) -> JournalEntry {
+fn remained(run: &str, task: &str, after: u64) -> JournalEntry {
     JournalEntry::Remained {
         run: run.into(),
         task: task.into(),
-        value: value.into(),
+        remaining: remaining(after),
     }
 }
 
@@ -154,10 +229,10 @@ fn small() -> Vec<JournalEntry> {
         task_start("r", "root"),
         call_start("r", "root", 0, 1),
         sent("r", "root", 0, 10),
-        answered("r", "root", 0, Some(r#"{"text":"hello"}"#), 20),
-        told("r", "root", 0, r#""hello""#),
+        answered("r", "root", 0, Some("he"), 20),
+        told("r", "root", 0, "hello"),
         turned("r", "root", Turn::Answer(0)),
-        remained("r", "root", r#"{"tokens":5}"#),
+        remained("r", "root", 1),
         task_ended("r", "root"),
         JournalEntry::RunEnded {
             run: "r".into(),
@@ -172,22 +247,16 @@ fn small_task() -> TaskRecord {
         id: "root".into(),
         plugin: "demo:poem@1.0.0".into(),
         digest: "ab12".into(),
-        input: Some(r#""root""#.into()),
+        input: Some(json!("root")),
         started_ms: 5,
         end: Some(task_end()),
-        calls: vec![CallRecord {
-            ask: 0,
-            hash: [1; 32],
-            body: Some(r#"{"ask":0}"#.into()),
-            replies: vec![ReplyRecord {
-                hash: [9; 32],
-                body: r#"{"text":"hello"}"#.into(),
-            }],
-            result: Some(r#""hello""#.into()),
-            in_flight: vec![],
+        asks: vec![AskRecord {
+            requests: vec![paid("he")],
+            result: Some(result("hello")),
+            ..AskRecord::new(0, call(1, 0))
         }],
         turns: vec![Turn::Answer(0)],
-        remaining: vec![r#"{"tokens":5}"#.into()],
+        remaining: vec![remaining(1)],
     }
 }
 
@@ -303,10 +372,23 @@ async fn a_task_that_starts_again_keeps_its_calls_alone() {
 
     // Another request under the same number.
     journal.append(call_start("r", "root", 0, 2)).await.unwrap();
-    let calls = journal.task("r", "root").unwrap().unwrap().calls;
-    assert_eq!(calls.len(), 1);
-    assert_eq!(calls[0].hash, [2; 32]);
-    assert!(calls[0].replies.is_empty() && calls[0].result.is_none());
+    let asks = || journal.task("r", "root").unwrap().unwrap().asks;
+    assert_eq!(asks(), [AskRecord::new(0, call(2, 0))]);
+
+    // A sub-task under the same number, twice.
+    let start = Asked::SubTask {
+        task: TaskId::root().child(3),
+    };
+    for _ in 0..2 {
+        let entry = JournalEntry::Asked {
+            run: "r".into(),
+            task: "root".into(),
+            ask: 0,
+            what: start.clone(),
+        };
+        journal.append(entry).await.unwrap();
+    }
+    assert_eq!(asks(), [AskRecord::new(0, start)]);
 }
 
 #[tokio::test]

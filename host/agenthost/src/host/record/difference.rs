@@ -2,16 +2,10 @@
 
 use serde_json::Value;
 
-/// Describes the first difference between two JSON texts: its path, and both values there.
-pub(super) fn first_difference(recorded: &str, now: &str) -> String {
-    let (Ok(a), Ok(b)) = (
-        serde_json::from_str::<Value>(recorded),
-        serde_json::from_str::<Value>(now),
-    ) else {
-        return "it is no JSON any more".into();
-    };
+/// Describes the first difference between two values: its path, and both values there.
+pub(super) fn first_difference(recorded: &Value, now: &Value) -> String {
     let mut path = String::new();
-    let (a, b) = descend(&a, &b, &mut path);
+    let (a, b) = descend(recorded, now, &mut path);
     let text = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
     let (a, b) = (text(a), text(b));
     let alike = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();

@@ -6,21 +6,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::difference::first_difference;
-use super::past::{Past, Remained, SubTask};
-use super::told::{Hash, LostRequest, PaidReply, PastCall, RecordedReply};
-use super::{FULL, Recorder, keeps, lock, now_ms, read_end, redact};
+use super::past::Past;
+use super::told::{PastCall, RecordedReply, is_final};
+use super::{Earlier, FULL, Recorder, keeps, lock, now_ms, whole_end};
 use agenthost_config::BodyRetention;
 use agenthost_core::limits::ledger::Used;
 use agenthost_core::llm::{Allowance, Ask, CallError, Reply};
+use agenthost_core::record::report_without_texts;
 use agenthost_core::run::ModelReport;
 use agenthost_core::task::{Failure, Outcome, TaskId, TaskReport};
-use agenthost_journal::{CallRecord, JournalEntry, TaskEnd, TaskRecord, Turn};
+use agenthost_journal::{
+    AskResult, Asked, Cut, JournalEntry, RecordedUse, Remaining, RequestEnd, RequestHash, RequestRecord, TaskEnd, Turn,
+};
 use agenthost_sandbox::{NextTurn, TurnOrder};
 
 /// The journal's content for a model call.
@@ -95,11 +98,12 @@ impl TaskLog {
         recorder: &Arc<Recorder>,
         task: &TaskId,
         (plugin, digest): (&str, &str),
-        input: Option<String>,
-        past: Option<TaskRecord>,
+        input: Option<Value>,
+        earlier: Option<Earlier>,
     ) -> Self {
         let mut end = None;
-        let given = past.map_or_else(Past::default, |past| {
+        let given = earlier.map_or_else(Past::default, |earlier| {
+            let past = earlier.record;
             if past.digest != digest {
                 recorder.differs(task, None, format!("{plugin} is not the plugin that was recorded"));
             }
@@ -118,8 +122,11 @@ impl TaskLog {
                 past.turns.clear();
                 past.remaining.clear();
             }
-            end = past.end.as_ref().and_then(read_end);
-            Past::of(past, recorder.mode)
+            end = past.end.clone().and_then(whole_end);
+            Past {
+                began: earlier.began,
+                ..Past::of(past, recorder.mode)
+            }
         });
         if recorder.writes() {
             recorder.note(JournalEntry::TaskStarted {
@@ -145,8 +152,8 @@ impl TaskLog {
     }
 
     fn note(&self, recorder: &Recorder, entry: JournalEntry) {
-        self.undrained.fetch_add(entry.bytes(), Ordering::Relaxed);
-        recorder.note(entry);
+        let bytes = recorder.note(entry);
+        self.undrained.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn see_whether_caught_up(&self, past: &Past) {
@@ -206,16 +213,14 @@ impl TaskLog {
         let Some(recorder) = &self.recorder else {
             return Recorded::Make(PastCall::default());
         };
-        let body = serde_json::to_string(ask).unwrap_or_default();
-        let hash: Hash = Sha256::digest(&body).into();
-        let known = lock(&self.past).calls.remove(&ordinal);
+        let text = serde_json::to_string(ask).unwrap_or_default();
+        let hash: RequestHash = Sha256::digest(&text).into();
+        let length = text.len();
+        drop(text);
+        let known = lock(&self.past).asks.remove(&ordinal);
         if recorder.is_rehearsal() {
-            return self.rehearse(recorder, ordinal, (hash, body), (known, refused()));
+            return self.rehearse(recorder, ordinal, (hash, ask), (known, refused()));
         }
-        let told = |known: &CallRecord| {
-            let told: RecordedReply = serde_json::from_str(known.result.as_ref()?).ok()?;
-            Some(Box::new(told))
-        };
         if recorder.is_replay() {
             let Some(known) = known else {
                 recorder.differs(
@@ -225,16 +230,12 @@ impl TaskLog {
                 );
                 return Recorded::Differs;
             };
-            if known.hash != hash && !is_same_ask(&known, ask) {
-                let what = known.body.as_ref().map_or_else(
-                    || "the request differs; what was asked was not kept".to_owned(),
-                    |recorded| format!("the request differs: {}", first_difference(recorded, &body)),
-                );
+            if let Some(what) = request_differs(&known.what, &hash, ask) {
                 recorder.differs(&self.task, Some(ordinal), what);
                 return Recorded::Differs;
             }
-            if let Some(told) = told(&known) {
-                return Recorded::Told(told);
+            if let Some(told) = known.result.and_then(RecordedReply::of) {
+                return Recorded::Told(Box::new(told));
             }
             let mut past = lock(&self.past);
             if past.is_told(ordinal) {
@@ -249,27 +250,32 @@ impl TaskLog {
             past.unanswered = true;
             return Recorded::Unanswered;
         }
-        let past = match known.filter(|known| known.hash == hash || is_same_ask(known, ask)) {
+        let past = match known.filter(|known| is_same_request(&known.what, &hash, ask)) {
             None => PastCall::default(),
             Some(known) => {
-                if let Some(told) = told(&known).filter(|told| told.is_final(recorder.mode)) {
-                    return Recorded::Told(told);
+                let told = known.result.clone().filter(|result| is_final(result, recorder.mode));
+                if let Some(told) = told.and_then(RecordedReply::of) {
+                    return Recorded::Told(Box::new(told));
                 }
-                PastCall::of(&known)
+                PastCall::of(known)
             }
         };
+        let keep = recorder.bodies == BodyRetention::All && (keep_body || length <= MAX_REFUSED_BODY);
+        let request = keep.then(|| ask.clone());
+        self.asked(recorder, ordinal, Asked::Model { hash, request });
+        Recorded::Make(past)
+    }
+
+    fn asked(&self, recorder: &Recorder, ask: u64, what: Asked) {
         self.note(
             recorder,
-            JournalEntry::CallStarted {
+            JournalEntry::Asked {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
-                ask: ordinal,
-                hash,
-                body: (recorder.bodies == BodyRetention::All && (keep_body || body.len() <= MAX_REFUSED_BODY))
-                    .then_some(body),
+                ask,
+                what,
             },
         );
-        Recorded::Make(past)
     }
 
     /// Notes that a request starts a sub-task.
@@ -277,24 +283,16 @@ impl TaskLog {
         let Some(recorder) = &self.recorder else {
             return SubTaskReplay::Now;
         };
-        let known = lock(&self.past).calls.remove(&ordinal);
+        let known = lock(&self.past).asks.remove(&ordinal);
+        let what = Asked::SubTask { task: child.clone() };
+        let same = known.is_some_and(|known| known.what == what);
         if recorder.writes() {
-            self.note(
-                recorder,
-                JournalEntry::CallStarted {
-                    run: recorder.run.clone(),
-                    task: self.task.to_string(),
-                    ask: ordinal,
-                    hash: Sha256::digest(child.to_string()).into(),
-                    body: None,
-                },
-            );
-            return match recorder.is_rehearsal() {
-                true => self.rehearse_start(recorder, ordinal, child, known),
-                false => SubTaskReplay::Now,
-            };
-        }
-        if known.is_none_or(|known| known.hash != Hash::from(Sha256::digest(child.to_string()))) {
+            self.asked(recorder, ordinal, what);
+            // A rehearsal starts an unknown sub-task as a live run does.
+            if !recorder.is_rehearsal() || !same {
+                return SubTaskReplay::Now;
+            }
+        } else if !same {
             recorder.differs(
                 &self.task,
                 Some(ordinal),
@@ -302,33 +300,34 @@ impl TaskLog {
             );
             return SubTaskReplay::Differs;
         }
-        // Every task that began in a finished run also has an end. If the journal cannot be read, the sub-task itself
-        // reports the error.
-        let began = recorder
-            .past(child)
-            .map(|past| past.is_some_and(|past| past.end.is_some()));
-        match began.unwrap_or(true) {
-            true => SubTaskReplay::Again,
-            false if lock(&self.past).is_told(ordinal) => SubTaskReplay::Refused,
-            false => SubTaskReplay::Never,
+        let past = lock(&self.past);
+        // If it is not known which sub-tasks began, the sub-task itself reports the error of the journal.
+        if past.began.as_ref().is_none_or(|began| began.contains(child)) {
+            SubTaskReplay::Again
+        } else if past.is_told(ordinal) {
+            SubTaskReplay::Refused
+        } else if recorder.is_rehearsal() {
+            // Its parent dropped it before it began.
+            SubTaskReplay::Differs
+        } else {
+            SubTaskReplay::Never
         }
     }
 
     /// Notes the outcome of a sub-task, before its parent receives it.
     pub(crate) fn came_out(&self, ordinal: u64, child: &TaskId, outcome: &Outcome) {
         let Some(recorder) = self.written() else { return };
-        let sub_task = SubTask {
-            task: child.clone(),
-            ok: outcome.ok().is_some(),
-            keeps: keeps(outcome, false),
-        };
         self.note(
             recorder,
-            JournalEntry::CallEnded {
+            JournalEntry::Answered {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
                 ask: ordinal,
-                result: serde_json::to_string(&sub_task).unwrap_or_default(),
+                result: AskResult::SubTask {
+                    task: child.clone(),
+                    ok: outcome.ok().is_some(),
+                    keeps: keeps(outcome, false),
+                },
             },
         );
     }
@@ -349,54 +348,52 @@ impl TaskLog {
 
     /// Notes that a request was answered or failed.
     pub(crate) fn answered(&self, ask: u64) {
-        self.request_ended(ask, [0; 32], None);
+        self.request_ended(ask, None);
     }
 
     /// Notes a paid reply that is not yet the final reply to the task.
-    pub(crate) fn paid(&self, ask: u64, hash: Hash, reply: &Reply, used: &Used) {
-        let paid = PaidReply {
-            reply: reply.clone(),
-            used: RecordedReply::new(&Err(CallError::ContextOverflow), used, true, Vec::new()).used,
-        };
-        self.request_ended(ask, hash, serde_json::to_string(&paid).ok());
-    }
-
-    fn request_ended(&self, ask: u64, hash: Hash, reply: Option<String>) {
+    pub(crate) fn paid(&self, ask: u64, hash: RequestHash, reply: &Reply, used: &Used) {
         let Some(recorder) = self.written() else { return };
-        let reply = reply.filter(|_| recorder.bodies != BodyRetention::None);
-        self.note_end(recorder, ask, hash, reply);
+        let end = (recorder.bodies != BodyRetention::None).then(|| RequestEnd::Paid {
+            reply: reply.clone(),
+            used: RecordedUse::sent(used),
+        });
+        self.request_ended(ask, end.map(|end| RequestRecord { hash, end }));
     }
 
     /// Notes that a request was given up, and its charge. The entry contains no text of the request.
     pub(crate) fn lost(&self, ask: u64, used: &Used, model: &ModelReport) {
-        let Some(recorder) = self.written() else { return };
-        let lost = serde_json::to_string(&LostRequest::new(used, model)).ok();
-        self.note_end(recorder, ask, [0; 32], lost);
+        let end = RequestEnd::Lost {
+            used: RecordedUse::sent(used),
+            model: model.clone(),
+        };
+        let hash = RequestHash::default();
+        self.request_ended(ask, Some(RequestRecord { hash, end }));
     }
 
-    fn note_end(&self, recorder: &Recorder, ask: u64, hash: Hash, reply: Option<String>) {
+    fn request_ended(&self, ask: u64, request: Option<RequestRecord>) {
+        let Some(recorder) = self.written() else { return };
         self.note(
             recorder,
             JournalEntry::RequestEnded {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
                 ask,
-                hash,
-                reply,
+                request,
                 at_ms: now_ms(),
             },
         );
     }
 
-    /// Makes the reply durable before the task receives it.
-    pub(crate) async fn told(&self, ask: u64, told: &RecordedReply) -> std::result::Result<(), CallError> {
+    /// Makes the result of a call durable before the task receives it.
+    pub(crate) async fn told(&self, ask: u64, result: AskResult) -> std::result::Result<(), CallError> {
         let Some(recorder) = self.written() else { return Ok(()) };
         let result = match recorder.bodies {
-            BodyRetention::None => json!({"used": told.used, "models": told.models}).to_string(),
-            BodyRetention::All | BodyRetention::Replies => serde_json::to_string(told).unwrap_or_default(),
+            BodyRetention::None => result.without_texts(),
+            BodyRetention::All | BodyRetention::Replies => result,
         };
         recorder
-            .append(JournalEntry::CallEnded {
+            .append(JournalEntry::Answered {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
                 ask,
@@ -409,26 +406,16 @@ impl TaskLog {
     pub(crate) fn remaining(&self, live: impl FnOnce() -> Allowance) -> Allowance {
         let Some(recorder) = &self.recorder else { return live() };
         let mut past = lock(&self.past);
-        let recorded = past
-            .remaining
-            .front()
-            .filter(|(after, _)| *after == past.given)
-            .map(|(_, left)| *left);
-        let left = recorded.unwrap_or_else(live);
-        if recorded.is_some() {
-            past.remaining.pop_front();
-        }
+        let after = past.given;
+        let recorded = past.remaining.pop_front_if(|left| left.after == after);
+        let left = recorded.map_or_else(live, |recorded| recorded.left);
         if recorder.writes() {
-            let value = Remained {
-                after: past.given,
-                left,
-            };
             self.note(
                 recorder,
                 JournalEntry::Remained {
                     run: recorder.run.clone(),
                     task: self.task.to_string(),
-                    value: serde_json::to_string(&value).unwrap_or_default(),
+                    remaining: Remaining { after, left },
                 },
             );
         }
@@ -476,15 +463,15 @@ impl TaskLog {
     }
 
     /// Records how the task ended; a replay compares it with the record.
-    pub(crate) fn ended(&self, report: &TaskReport, returned: Option<String>, models: &[ModelReport]) {
+    pub(crate) fn ended(&self, report: &TaskReport, returned: Option<Value>, models: &[ModelReport]) {
         let Some(recorder) = &self.recorder else { return };
         if !recorder.writes() {
             self.compare(recorder, report);
             return;
         }
-        let mut report = serde_json::to_value(report).unwrap_or_default();
+        let mut report = report.clone().recorded();
         if recorder.bodies == BodyRetention::None {
-            redact(&mut report);
+            report = report_without_texts(report);
         }
         self.note(
             recorder,
@@ -493,9 +480,9 @@ impl TaskLog {
                 task: self.task.to_string(),
                 end: TaskEnd {
                     ended_ms: now_ms(),
-                    report: report.to_string(),
+                    report,
                     returned: returned.filter(|_| recorder.bodies != BodyRetention::None),
-                    models: serde_json::to_string(models).unwrap_or_default(),
+                    models: models.to_vec(),
                 },
             },
         );
@@ -506,9 +493,8 @@ impl TaskLog {
             recorder.differs(&self.task, None, "this task was not recorded to its end");
             return;
         };
-        let outcome = |report: &TaskReport| serde_json::to_string(&report.outcome).unwrap_or_default();
-        let (recorded, now) = (outcome(end), outcome(report));
-        if recorded != now {
+        if end.outcome != report.outcome {
+            let (recorded, now) = (json!(end.outcome), json!(report.outcome));
             recorder.differs(
                 &self.task,
                 None,
@@ -525,7 +511,7 @@ impl TaskLog {
         // Unanswered requests without a turn may be from before the run was resumed.
         let past = lock(&self.past);
         let untold = past.turns.iter().find_map(|turn| match turn {
-            Turn::Answer(ask) if past.calls.contains_key(ask) => Some(*ask),
+            Turn::Answer(ask) if past.asks.contains_key(ask) => Some(*ask),
             _ => None,
         });
         if untold.is_some() {
@@ -535,10 +521,31 @@ impl TaskLog {
     }
 }
 
-/// Returns whether a recorded request is `ask`, although its hash differs: media were once written as lists of numbers.
-pub(super) fn is_same_ask(known: &CallRecord, ask: &Ask) -> bool {
-    let recorded = || serde_json::from_str::<Ask>(known.body.as_ref()?).ok();
-    ask.has_media() && recorded().is_some_and(|recorded| recorded == *ask)
+/// Returns whether a task asked for a reply to `ask`, whose digest is `hash`. The digest of a request with media may differ,
+/// because media were once written as lists of numbers.
+pub(super) fn is_same_request(known: &Asked, hash: &RequestHash, ask: &Ask) -> bool {
+    let Asked::Model { hash: known, request } = known else {
+        return false;
+    };
+    known == hash || (ask.has_media() && request.as_ref() == Some(ask))
+}
+
+/// Returns how the request `ask` differs from the recorded one; `None` if it does not.
+fn request_differs(known: &Asked, hash: &RequestHash, ask: &Ask) -> Option<String> {
+    if is_same_request(known, hash, ask) {
+        return None;
+    }
+    Some(match known {
+        Asked::SubTask { .. } => "this was a sub-task when the run was recorded, and is a model call now".to_owned(),
+        Asked::Model { request: None, .. } => "the request differs; what was asked was not kept".to_owned(),
+        Asked::Model {
+            request: Some(recorded),
+            ..
+        } => {
+            let difference = first_difference(&json!(recorded), &json!(ask));
+            format!("the request differs: {difference}")
+        }
+    })
 }
 
 impl TurnOrder for TaskLog {
@@ -568,7 +575,7 @@ impl TurnOrder for TaskLog {
             None if self.is_replay() => NextTurn::Nothing,
             None => NextTurn::Any,
             Some(Turn::Answer(ask)) => NextTurn::Answer(*ask),
-            Some(Turn::Cut { time_up, polls }) => NextTurn::Cut {
+            Some(Turn::Cut(Cut { time_up, polls })) => NextTurn::Cut {
                 time_up: *time_up,
                 polls: *polls,
             },
@@ -600,7 +607,7 @@ impl TurnOrder for TaskLog {
 
     fn cut(&self, time_up: bool, polls: u64) {
         lock(&self.past).turns.pop_front();
-        self.turned(Turn::Cut { time_up, polls });
+        self.turned(Turn::Cut(Cut { time_up, polls }));
     }
 }
 

@@ -1,47 +1,24 @@
 //! The part of a task's recorded history that has not been replayed to it yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde::{Deserialize, Serialize};
-
-use super::told::RecordedReply;
-use super::{Mode, keeps, read_end};
-use agenthost_core::llm::Allowance;
+use super::told::is_final;
+use super::{Mode, keeps};
 use agenthost_core::task::TaskId;
-use agenthost_journal::{CallRecord, TaskRecord, Turn};
+use agenthost_journal::{AskRecord, Remaining, TaskRecord, Turn};
 
 /// The part of a task's recorded history that has not been replayed yet.
 #[derive(Default)]
 pub(super) struct Past {
-    pub(super) calls: BTreeMap<u64, CallRecord>,
+    pub(super) asks: BTreeMap<u64, AskRecord>,
     pub(super) turns: VecDeque<Turn>,
-    /// Recorded results of `remaining`, each with the number of turns before it.
-    pub(super) remaining: VecDeque<(u64, Allowance)>,
+    pub(super) remaining: VecDeque<Remaining>,
+    /// The sub-tasks that began, for a replay; `None` if they are not known.
+    pub(super) began: Option<BTreeSet<TaskId>>,
     /// The number of turns replayed so far.
     pub(super) given: u64,
     /// Whether the task made a call that a replay cannot repeat, since the record has no result of it.
     pub(super) unanswered: bool,
-}
-
-/// The recorded result of a request that started a sub-task, in place of a model's reply.
-#[derive(Serialize, Deserialize)]
-pub(super) struct SubTask {
-    pub(super) task: TaskId,
-    pub(super) ok: bool,
-    pub(super) keeps: bool,
-}
-
-impl SubTask {
-    /// Returns whether running the sub-task again would give the same outcome.
-    pub(super) fn keeps(&self, mode: Mode) -> bool {
-        self.keeps && (self.ok || mode != Mode::Resume { failed: true })
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct Remained {
-    pub(super) after: u64,
-    pub(super) left: Allowance,
 }
 
 impl Past {
@@ -51,31 +28,19 @@ impl Past {
     }
 
     pub(super) fn of(record: TaskRecord, mode: Mode) -> Self {
-        let remaining = record.remaining.iter().filter_map(|value| {
-            let Remained { after, left } = serde_json::from_str(value).ok()?;
-            Some((after, left))
-        });
-        let mut remaining: VecDeque<_> = remaining.collect();
-        let calls: BTreeMap<_, _> = record.calls.into_iter().map(|call| (call.ask, call)).collect();
+        let mut remaining: VecDeque<_> = record.remaining.into();
+        let asks: BTreeMap<_, _> = record.asks.into_iter().map(|ask| (ask.ask, ask)).collect();
         let mut turns: VecDeque<_> = record.turns.into();
-        let failed = record
-            .end
-            .as_ref()
-            .and_then(read_end)
-            .is_some_and(|(end, _)| keeps(&end.outcome, false) && !keeps(&end.outcome, true));
+        let outcome = record.end.and_then(|end| end.report.outcome);
+        let failed = outcome.is_some_and(|outcome| keeps(&outcome, false) && !keeps(&outcome, true));
         if !matches!(mode, Mode::Replay | Mode::Rehearsal) {
             // The first reply that could be better now, and everything after it, is not replayed.
             let is_final = |turn: &Turn| match turn {
-                Turn::Cut { .. } => false,
-                Turn::Answer(ask) => calls
-                    .get(ask)
-                    .and_then(|call| call.result.as_ref())
-                    .is_some_and(|result| {
-                        if let Ok(sub_task) = serde_json::from_str::<SubTask>(result) {
-                            return sub_task.keeps(mode);
-                        }
-                        serde_json::from_str::<RecordedReply>(result).is_ok_and(|told| told.is_final(mode))
-                    }),
+                Turn::Cut(_) => false,
+                Turn::Answer(ask) => {
+                    let result = asks.get(ask).and_then(|ask| ask.result.as_ref());
+                    result.is_some_and(|result| is_final(result, mode))
+                }
             };
             let kept = turns.iter().take_while(|turn| is_final(turn)).count();
             if mode == (Mode::Resume { failed: true }) && kept == turns.len() && failed {
@@ -84,14 +49,13 @@ impl Past {
             }
             turns.truncate(kept);
             let kept = kept as u64;
-            remaining.retain(|(after, _)| *after <= kept);
+            remaining.retain(|left| left.after <= kept);
         }
         Self {
-            calls,
+            asks,
             turns,
             remaining,
-            given: 0,
-            unanswered: false,
+            ..Self::default()
         }
     }
 }

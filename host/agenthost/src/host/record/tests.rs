@@ -1,13 +1,12 @@
 use serde_json::{Value, json};
 
+use super::Mode;
 use super::difference::first_difference;
-use super::log::is_same_ask;
+use super::log::is_same_request;
 use super::past::Past;
-use super::{Mode, RecordedReply, redact};
-use agenthost_core::limits::Spent;
-use agenthost_core::limits::ledger::Used;
 use agenthost_core::llm::{Ask, CallError, CallResult, Message, Part, Reply, Role};
-use agenthost_journal::{CallRecord, TaskEnd, TaskRecord, Turn};
+use agenthost_core::record::report_without_texts;
+use agenthost_journal::{AskRecord, AskResult, Asked, RecordedUse, TaskEnd, TaskRecord, Turn};
 
 fn reply() -> Reply {
     Reply::of(Vec::new()).with_model("small")
@@ -15,27 +14,26 @@ fn reply() -> Reply {
 
 /// Returns a task with this outcome that received the results of two calls.
 fn task(outcome: &Value, second: &CallResult) -> TaskRecord {
-    let told = |result: &CallResult| {
-        let told = RecordedReply::new(result, &Used::default(), true, Vec::new());
-        Some(serde_json::to_string(&told).unwrap())
+    let call = |ask, result: &CallResult| AskRecord {
+        result: Some(AskResult::of_call(result.clone(), RecordedUse::unsent(), Vec::new())),
+        ..AskRecord::new(
+            ask,
+            Asked::Model {
+                hash: [0; 32],
+                request: None,
+            },
+        )
     };
-    let call = |ask, result: &CallResult| CallRecord {
-        ask,
-        result: told(result),
-        ..CallRecord::default()
-    };
+    let report = json!({"id": "root", "plugin": "guests:asks@0.1.0", "outcome": outcome, "spent": {}});
     TaskRecord {
         id: "root".into(),
         end: Some(TaskEnd {
             ended_ms: 0,
-            report:
-                json!({"id": "root", "parent": null, "plugin": "guests:asks@0.1.0", "models": [], "outcome": outcome,
-                "spent": Spent::default()})
-                .to_string(),
+            report: serde_json::from_value(report).unwrap(),
             returned: None,
-            models: "[]".into(),
+            models: Vec::new(),
         }),
-        calls: vec![call(0, &Ok(reply())), call(1, second)],
+        asks: vec![call(0, &Ok(reply())), call(1, second)],
         turns: vec![Turn::Answer(0), Turn::Answer(1)],
         ..TaskRecord::default()
     }
@@ -58,7 +56,7 @@ fn what_failed_of_itself_forgets_its_answers_where_it_is_to_be_tried_again() {
     ] {
         let past = Past::of(task(outcome, second), mode);
         assert_eq!(
-            (past.turns.len(), past.calls.len()),
+            (past.turns.len(), past.asks.len()),
             (turns, calls),
             "{outcome} {second:?} {mode:?}"
         );
@@ -67,7 +65,10 @@ fn what_failed_of_itself_forgets_its_answers_where_it_is_to_be_tried_again() {
 
 #[test]
 fn nothing_that_a_model_said_is_left_in_a_redacted_report() {
-    let report = |outcome: Value| json!({"id": "root", "outcome": outcome, "log": "said"});
+    let report = |outcome: Value| {
+        let log = "said";
+        json!({"id": "root", "parent": null, "plugin": "a:b@0.1.0", "models": [], "outcome": outcome, "spent": {}, "log": log})
+    };
     for (outcome, left) in [
         (json!({"ok": "said"}), Value::Null),
         (
@@ -75,16 +76,16 @@ fn nothing_that_a_model_said_is_left_in_a_redacted_report() {
             json!({"failure": {"class": "failed", "message": ""}}),
         ),
     ] {
-        let mut report = report(outcome);
-        redact(&mut report);
-        assert_eq!(report, json!({"id": "root", "outcome": left}));
+        let report = report_without_texts(serde_json::from_value(report(outcome)).unwrap());
+        let report = json!(report);
+        assert_eq!(report["outcome"], left);
+        assert!(!report.to_string().contains("said"), "{report}");
     }
 }
 
 #[test]
 fn a_difference_is_shown_where_it_is() {
-    let text =
-        |n: usize, what: &str| json!({"a": [1, format!("{}{what}{}", "x".repeat(n), "y".repeat(300))]}).to_string();
+    let text = |n: usize, what: &str| json!({"a": [1, format!("{}{what}{}", "x".repeat(n), "y".repeat(300))]});
     let said = first_difference(&text(500, "one"), &text(500, "two"));
     assert!(
         said.starts_with("at /a/1: …xxx") && said.contains("xone") && said.contains("xtwo"),
@@ -92,7 +93,7 @@ fn a_difference_is_shown_where_it_is() {
     );
     assert!(said.len() < 400, "{said}");
     assert_eq!(
-        first_difference("{\"a\":1}", "{}"),
+        first_difference(&json!({"a": 1}), &json!({})),
         "at /a: 1 was recorded, now nothing"
     );
 }
@@ -117,11 +118,13 @@ fn a_request_with_media_is_known_in_its_older_form() {
     let body = serde_json::to_string(&now).unwrap();
     let older = body.replace(r#""AQL/""#, "[1,2,255]");
     assert_ne!(older, body);
-    let known = |body: Option<&str>| CallRecord {
-        body: body.map(str::to_owned),
-        ..CallRecord::default()
+    let known = |body: Option<&str>| Asked::Model {
+        hash: [0; 32],
+        request: body.map(|body| serde_json::from_str(body).unwrap()),
     };
-    assert!(is_same_ask(&known(Some(&older)), &now));
-    assert!(!is_same_ask(&known(Some(&older)), &ask(vec![1, 2])));
-    assert!(!is_same_ask(&known(None), &now));
+    let is_same = |body: Option<&str>, ask: &Ask| is_same_request(&known(body), &[1; 32], ask);
+    assert!(is_same(Some(&older), &now));
+    assert!(!is_same(Some(&older), &ask(vec![1, 2])));
+    assert!(!is_same(None, &now));
+    assert!(is_same_request(&known(None), &[0; 32], &now), "by its digest");
 }

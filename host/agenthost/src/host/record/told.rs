@@ -1,143 +1,70 @@
-//! The results of model calls and their costs, in the form that the journal keeps.
+//! What the record has of earlier model calls: results to deliver again, and replies that are paid for.
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::Mode;
-use agenthost_core::limits::Usd;
 use agenthost_core::limits::ledger::Used;
 use agenthost_core::llm::{CallError, CallResult, Reply, Request};
 use agenthost_core::run::ModelReport;
-use agenthost_journal::CallRecord;
+use agenthost_journal::{AskRecord, AskResult, RequestEnd, RequestHash};
 
-/// The result of a model call that a task received, with what the call used.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// The recorded result of a model call, to be delivered again.
+#[derive(Debug)]
 pub(crate) struct RecordedReply {
-    #[serde(flatten)]
-    result: RecordedResult,
-    pub(super) used: UsedJson,
-    #[serde(default)]
+    pub(crate) result: CallResult,
+    /// The charge for the call; `None` if no request was sent.
+    pub(crate) used: Option<Used>,
     pub(crate) models: Vec<ModelReport>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum RecordedResult {
-    Ok(Reply),
-    Err(CallError),
-}
-
-/// [`Used`], with costs in pico-dollars.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct UsedJson {
-    input: u64,
-    cached: u64,
-    output: u64,
-    pico_usd: Option<u64>,
-    /// Whether a request was sent, so that it counts as a call.
-    sent: bool,
-}
-
-impl UsedJson {
-    fn new(used: &Used, sent: bool) -> Self {
-        Self {
-            input: used.input,
-            cached: used.cached_input,
-            output: used.output,
-            pico_usd: used.cost.map(Usd::pico),
-            sent,
-        }
-    }
-
-    fn used(&self) -> Used {
-        Used {
-            input: self.input,
-            cached_input: self.cached,
-            output: self.output,
-            cost: self.pico_usd.map(Usd::from_pico),
-        }
-    }
-}
-
 impl RecordedReply {
-    pub(crate) fn new(result: &CallResult, used: &Used, sent: bool, models: Vec<ModelReport>) -> Self {
-        Self {
-            result: match result {
-                Ok(reply) => RecordedResult::Ok(reply.clone()),
-                Err(error) => RecordedResult::Err(error.clone()),
-            },
-            used: UsedJson::new(used, sent),
+    /// Returns `None` if the result is not that of a model call, or if its texts are not kept.
+    pub(super) fn of(result: AskResult) -> Option<Self> {
+        let (used, models) = result.charge()?;
+        let (used, models) = (used.charged(), models.to_vec());
+        Some(Self {
+            result: result.into_call_result()?,
+            used,
             models,
-        }
-    }
-
-    pub(crate) fn result(self) -> CallResult {
-        match self.result {
-            RecordedResult::Ok(reply) => Ok(reply),
-            RecordedResult::Err(error) => Err(error),
-        }
-    }
-
-    /// Returns what the call used; `None` if no request was sent.
-    pub(crate) fn used(&self) -> Option<Used> {
-        self.used.sent.then(|| self.used.used())
-    }
-
-    /// Returns whether the same request would give no better result another time.
-    pub(super) fn is_final(&self, mode: Mode) -> bool {
-        match &self.result {
-            RecordedResult::Ok(_) => true,
-            // Running failed tasks again includes making their failed calls again.
-            RecordedResult::Err(_) if mode == (Mode::Resume { failed: true }) => false,
-            RecordedResult::Err(error) => match error {
-                CallError::Denied(_)
-                | CallError::ContextOverflow
-                | CallError::Refused(_)
-                | CallError::InvalidReply(_)
-                | CallError::InvalidRequest(_) => true,
-                CallError::Exhausted(_) | CallError::Unavailable(_) | CallError::Other(..) => false,
-            },
-        }
+        })
     }
 }
 
-pub(crate) type Hash = [u8; 32];
+/// Returns whether asking for the same again would give no better result another time.
+pub(super) fn is_final(result: &AskResult, mode: Mode) -> bool {
+    let failed_again = mode == (Mode::Resume { failed: true });
+    match result {
+        AskResult::Reply { .. } => true,
+        // Running failed tasks again includes making their failed calls again.
+        AskResult::Error { .. } if failed_again => false,
+        AskResult::Error { error, .. } => match error {
+            CallError::Denied(_)
+            | CallError::ContextOverflow
+            | CallError::Refused(_)
+            | CallError::InvalidReply(_)
+            | CallError::InvalidRequest(_) => true,
+            CallError::Exhausted(_) | CallError::Unavailable(_) | CallError::Other(..) => false,
+        },
+        AskResult::NotKept { .. } => false,
+        AskResult::SubTask { ok, keeps, .. } => *keeps && (*ok || !failed_again),
+    }
+}
 
 /// A reply that was paid for, with its cost.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct PaidReply {
+    /// The digest of the request.
+    pub(crate) hash: RequestHash,
     pub(crate) reply: Reply,
-    pub(super) used: UsedJson,
-}
-
-impl PaidReply {
-    pub(crate) fn used(&self) -> Used {
-        self.used.used()
-    }
-}
-
-/// A request that was abandoned after it had been sent, with what was charged for it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct LostRequest {
-    lost: UsedJson,
-    model: ModelReport,
-}
-
-impl LostRequest {
-    pub(super) fn new(used: &Used, model: &ModelReport) -> Self {
-        Self {
-            lost: UsedJson::new(used, true),
-            model: model.clone(),
-        }
-    }
+    pub(crate) used: Used,
 }
 
 /// The recorded history of a call whose result is not replayed.
 #[derive(Debug, Default)]
 pub(crate) struct PastCall {
     /// The replies to those of its requests that are not sent again.
-    pub(crate) paid: Vec<(Hash, PaidReply)>,
+    pub(crate) paid: Vec<PaidReply>,
     /// The resources that it used beyond those replies, without the requests that never ended; `None` if nothing was
     /// sent.
     pub(crate) lost: Option<Used>,
@@ -148,44 +75,40 @@ pub(crate) struct PastCall {
 }
 
 impl PastCall {
-    pub(super) fn of(record: &CallRecord) -> Self {
+    pub(super) fn of(record: AskRecord) -> Self {
         let mut past = Self {
-            in_flight: record.in_flight.clone(),
+            in_flight: record.in_flight,
             ..Self::default()
         };
-        for reply in &record.replies {
-            if let Ok(paid) = serde_json::from_str(&reply.body) {
-                past.paid.push((reply.hash, paid));
-            } else if let Ok(LostRequest { lost, model }) = serde_json::from_str(&reply.body) {
-                let lost = lost.used();
-                past.lost = Some(past.lost.map_or(lost, |sum| sum.plus(&lost)));
-                past.models.push(model);
+        for request in record.requests {
+            match request.end {
+                RequestEnd::Paid { reply, used } => past.paid.push(PaidReply {
+                    hash: request.hash,
+                    reply,
+                    used: used.used(),
+                }),
+                RequestEnd::Lost { used, model } => {
+                    let lost = used.used();
+                    past.lost = Some(past.lost.map_or(lost, |sum| sum.plus(&lost)));
+                    past.models.push(model);
+                }
             }
         }
         // The recorded result has the sum of all requests, the lost ones included.
-        #[derive(Deserialize)]
-        struct Sum {
-            used: UsedJson,
-            #[serde(default)]
-            models: Vec<ModelReport>,
-        }
-        let told = record
-            .result
-            .as_ref()
-            .and_then(|told| serde_json::from_str::<Sum>(told).ok());
-        if let Some(Sum { used: told, models }) = told.filter(|told| told.used.sent) {
+        let sum = record.result.as_ref().and_then(AskResult::charge);
+        if let Some((Some(sum), models)) = sum.map(|(used, models)| (used.charged(), models)) {
             if past.paid.is_empty() {
-                past.models = models;
+                past.models = models.to_vec();
             }
-            let paid = past.paid.iter().map(|(_, paid)| paid.used());
-            past.lost = Some(paid.fold(told.used(), |rest, paid| rest.minus(&paid)));
+            let paid = past.paid.iter().map(|paid| paid.used);
+            past.lost = Some(paid.fold(sum, |rest, paid| rest.minus(&paid)));
         }
         past
     }
 }
 
 /// Returns the digest of a request to a model. It covers the prompt and the schema, and not the limit of the reply.
-pub(crate) fn request_hash(model: &str, request: &Request) -> Hash {
+pub(crate) fn request_hash(model: &str, request: &Request) -> RequestHash {
     let told = json!([model, request.system, request.messages, request.schema]);
     Sha256::digest(told.to_string()).into()
 }

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use super::*;
 use agenthost_core::error::Error;
+use agenthost_core::record::FormatError;
 
 /// Returns the error of opening `path`, which must be the same for [`Sqlite::open`] and [`Sqlite::open_existing`].
 fn refused(path: &Path) -> Error {
@@ -66,20 +67,27 @@ async fn a_directory_that_cannot_be_made_is_named() {
 }
 
 #[tokio::test]
-async fn a_journal_of_a_newer_version_is_refused_and_left_alone() {
+async fn a_journal_of_an_unknown_version_is_refused_and_left_alone() {
     let (_directory, path) = closed().await;
     let set = |version: i64| {
         let db = Connection::open(&path).unwrap();
         db.pragma_update(None, "user_version", version).unwrap();
     };
-    set(2);
-    let error = refused(&path);
-    assert!(
-        error.message().contains("has format 2, and this program knows 1"),
-        "{error}"
-    );
-    assert!(error.hint().unwrap().contains("newer"));
-    set(1);
+    let now = super::super::super::FORMAT.number().into();
+    for (version, problem, hint) in [(now + 1, "too new", "newer"), (0, "too old", "older version")] {
+        set(version);
+        let error = refused(&path);
+        assert!(
+            error
+                .message()
+                .contains(&format!("the journal has format {version}, which is {problem}")),
+            "{error}"
+        );
+        assert!(error.hint().unwrap().contains(hint), "{error:?}");
+        let cause = std::error::Error::source(&error).unwrap();
+        assert!(cause.downcast_ref::<FormatError>().is_some(), "a program can tell why");
+    }
+    set(now);
     has_small(&path);
 }
 
@@ -127,9 +135,9 @@ async fn a_changed_byte_of_a_body_is_found_where_it_is() {
         ("task_end", "report", "`report` of run `r`, task `root`"),
         ("task_end", "returned", "`returned` of run `r`, task `root`"),
         ("task_end", "models", "`models` of run `r`, task `root`"),
-        ("call", "body", "`body` of run `r`, task `root`, call 0"),
-        ("call_end", "result", "`result` of run `r`, task `root`, call 0"),
-        ("reply", "reply", "`reply` of run `r`, task `root`, call 0"),
+        ("ask", "request", "`request` of run `r`, task `root`, ask 0"),
+        ("ask_result", "result", "`result` of run `r`, task `root`, ask 0"),
+        ("request_end", "body", "`body` of run `r`, task `root`, ask 0"),
         ("remaining", "remaining", "`remaining` of run `r`, task `root`"),
         ("run", "command", "`command` of run `r`"),
         ("run", "report", "`report` of run `r`"),
@@ -186,18 +194,42 @@ async fn a_body_that_is_gone_or_lost_its_digest_is_found() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_not_what_belongs_there_is_damage() {
+    let (_directory, journal) = scratch();
+    journal.all(small()).await.unwrap();
+    let db = Connection::open(journal.path()).unwrap();
+    for (column, text, place) in [
+        (
+            "result",
+            r#"{"kind":"dream"}"#,
+            "`result` of run `r`, task `root`, ask 0",
+        ),
+        ("result", "[]", "`result` of run `r`, task `root`, ask 0"),
+    ] {
+        let sum = super::super::entries::sum(text);
+        let sql = format!("UPDATE ask_result SET {column} = ?1, {column}_sum = ?2");
+        db.execute(&sql, rusqlite::params![text, sum]).unwrap();
+        let error = journal.task("r", "root").unwrap_err();
+        assert!(error.message().ends_with(place), "{error}");
+    }
+    db.execute("UPDATE run SET kind = 'dream'", []).unwrap();
+    let error = journal.find("r").unwrap_err();
+    assert!(error.message().ends_with("`kind` of run `r`"), "{error}");
+}
+
+#[tokio::test]
 async fn a_missing_turn_or_reply_is_found() {
     let (_directory, journal) = scratch();
     journal.all(small()).await.unwrap();
     let more = [
         turned("r", "root", Turn::Answer(1)),
-        remained("r", "root", "2"),
+        remained("r", "root", 2),
         answered("r", "root", 0, Some("2"), 30),
     ];
     journal.all(more).await.unwrap();
     let db = Connection::open(journal.path()).unwrap();
     for (table, expected) in [
-        ("reply", "reply 0 of run `r`, task `root`, call 0 is missing"),
+        ("request_end", "reply 0 of run `r`, task `root`, ask 0 is missing"),
         (
             "remaining",
             "answer of `remaining` 0 of run `r`, task `root` is missing",
@@ -223,7 +255,7 @@ async fn no_damaged_page_gives_a_wrong_body_or_a_panic() {
     let (directory, journal) = scratch();
     journal.append(JournalEntry::RunStarted(run("r", 1))).await.unwrap();
     let id = |n: u64| format!("root/{n}");
-    let long = |n: u64| format!(r#""{}""#, n.to_string().repeat(700));
+    let long = |n: u64| n.to_string().repeat(700);
     for n in 0..20 {
         let task = id(n);
         let entries = [
@@ -258,9 +290,9 @@ async fn no_damaged_page_gives_a_wrong_body_or_a_panic() {
                         found += 1;
                     }
                     Ok(task) => {
-                        for call in task.iter().flat_map(|task| &task.calls) {
-                            assert!(call.result.iter().all(|result| *result == long(n)), "page {page}");
-                            assert!(call.replies.iter().all(|reply| reply.body == long(n)), "page {page}");
+                        for ask in task.iter().flat_map(|task| &task.asks) {
+                            assert!(ask.result.iter().all(|told| *told == result(&long(n))), "page {page}");
+                            assert!(ask.requests.iter().all(|end| *end == paid(&long(n))), "page {page}");
                         }
                         whole += 1;
                     }

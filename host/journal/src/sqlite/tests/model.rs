@@ -60,12 +60,12 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<JournalE
     } = step;
     let (name, task) = (RUNS[step.run], TASKS[step.task]);
     let (run, id) = (name.to_owned(), task.to_owned());
-    let body = kept.then(|| text.clone());
+    let body = kept.then(|| json!(text));
     let hash = [step.hash; 32];
     let state = model.entry(name).or_default();
     let Some(record) = &mut state.record else {
         let mut record = super::run(name, at_ms);
-        record.command = text;
+        record.command = json!(text);
         state.record = Some(record.clone());
         return Some(JournalEntry::RunStarted(record));
     };
@@ -78,8 +78,11 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<JournalE
         1 => {
             let end = RunEnd {
                 ended_ms: at_ms,
-                state: "failed".into(),
-                report: text,
+                state: RunStatus::Failed,
+                summary: RunSummary {
+                    outcome: kept.then(|| Outcome::Ok(json!(text))),
+                    ..RunSummary::default()
+                },
             };
             record.end = Some(end.clone());
             return Some(JournalEntry::RunEnded { run, end });
@@ -92,7 +95,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<JournalE
                 digest: "cd".into(),
                 input: body.clone(),
                 started_ms: at_ms,
-                calls: earlier.calls,
+                asks: earlier.asks,
                 ..TaskRecord::default()
             };
             state.tasks.insert(numbers(task), started);
@@ -111,27 +114,34 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<JournalE
         _ => {}
     }
     let record = state.tasks.get_mut(&numbers(task))?;
-    let call = record.calls.iter().position(|call| call.ask == ask);
+    let known = record.asks.iter().position(|known| known.ask == ask);
     Some(match step.kind {
         6..10 => {
-            let fresh = CallRecord {
-                ask,
-                hash,
-                body: body.clone(),
-                ..CallRecord::default()
+            let what = match step.kind {
+                6 => Asked::SubTask {
+                    task: TaskId::root().child(step.hash.into()),
+                },
+                _ => Asked::Model {
+                    hash,
+                    request: kept.then(|| request(&text)),
+                },
             };
-            match call {
-                Some(at) if record.calls[at].hash == hash => {}
-                Some(at) => record.calls[at] = fresh,
-                None => record.calls.push(fresh),
+            let same = |known: &AskRecord| match (&known.what, &what) {
+                (Asked::Model { hash: known, .. }, Asked::Model { hash, .. }) => known == hash,
+                (known, now) => known == now,
+            };
+            let fresh = AskRecord::new(ask, what.clone());
+            match known {
+                Some(at) if same(&record.asks[at]) => {}
+                Some(at) => record.asks[at] = fresh,
+                None => record.asks.push(fresh),
             }
-            record.calls.sort_by_key(|call| call.ask);
-            JournalEntry::CallStarted {
+            record.asks.sort_by_key(|known| known.ask);
+            JournalEntry::Asked {
                 run,
                 task: id,
                 ask,
-                hash,
-                body,
+                what,
             }
         }
         10..13 => {
@@ -152,8 +162,9 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<JournalE
             }
         }
         13..17 => {
-            let call = &mut record.calls[call?];
-            call.replies.extend(body.clone().map(|body| ReplyRecord { hash, body }));
+            let known = &mut record.asks[known?];
+            let end = kept.then(|| RequestRecord { hash, ..paid(&text) });
+            known.requests.extend(end.clone());
             let mut open = state.spans.iter_mut();
             if let Some((span, open)) = open.find(|(span, open)| *open && span.task == task && span.ask == ask) {
                 span.ended_ms = Some(at_ms);
@@ -163,46 +174,49 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<JournalE
                 run,
                 task: id,
                 ask,
-                hash,
-                reply: body,
+                request: end,
                 at_ms,
             }
         }
         17..19 => {
-            record.calls[call?].result = Some(text.clone());
-            JournalEntry::CallEnded {
+            let result = match step.kind {
+                17 => result(&text),
+                _ => result(&text).without_texts(),
+            };
+            record.asks[known?].result = Some(result.clone());
+            JournalEntry::Answered {
                 run,
                 task: id,
                 ask,
-                result: text,
+                result,
             }
         }
         19..21 => {
             let turn = match step.hash {
                 0 => Turn::Answer(ask),
-                _ => Turn::Cut {
+                _ => Turn::Cut(Cut {
                     time_up: kept,
                     polls: at_ms,
-                },
+                }),
             };
             record.turns.push(turn);
             JournalEntry::Turned { run, task: id, turn }
         }
         21 => {
-            record.remaining.push(text.clone());
+            record.remaining.push(remaining(at_ms));
             JournalEntry::Remained {
                 run,
                 task: id,
-                value: text,
+                remaining: remaining(at_ms),
             }
         }
         _ => {
-            let end = TaskEnd {
+            let mut end = TaskEnd {
                 ended_ms: at_ms,
-                report: text.clone(),
                 returned: body,
-                models: text,
+                ..task_end()
             };
+            end.report.log = text;
             record.end = Some(end.clone());
             JournalEntry::TaskEnded { run, task: id, end }
         }
@@ -218,7 +232,7 @@ fn compare(journal: &Sqlite, model: &BTreeMap<&'static str, Run>) {
         assert_eq!(journal.calls(name, 999).unwrap(), spans);
         for task in TASKS {
             let mut expected = run.tasks.get(&numbers(task)).cloned();
-            for call in expected.iter_mut().flat_map(|task| &mut task.calls) {
+            for call in expected.iter_mut().flat_map(|task| &mut task.asks) {
                 let spans = run.spans.iter();
                 let open = spans.filter(|(span, open)| *open && span.task == task && span.ask == call.ask);
                 call.in_flight = open.map(|(span, _)| span.model.clone()).collect();
@@ -235,7 +249,7 @@ fn compare(journal: &Sqlite, model: &BTreeMap<&'static str, Run>) {
                 .iter()
                 .filter(|(numbers, _)| below(numbers))
                 .map(|(_, task)| TaskRecord {
-                    calls: vec![],
+                    asks: vec![],
                     turns: vec![],
                     remaining: vec![],
                     ..task.clone()

@@ -28,7 +28,7 @@ async fn several() -> (TempDir, Sqlite) {
             entries.push(answered(id, &task, 0, Some(&"x".repeat(10_000)), 2));
             entries.push(told(id, &task, 0, "1"));
             entries.push(turned(id, &task, Turn::Answer(0)));
-            entries.push(remained(id, &task, "1"));
+            entries.push(remained(id, &task, 1));
             entries.push(task_ended(id, &task));
         }
         journal.all(entries).await.unwrap();
@@ -55,15 +55,15 @@ async fn a_live_run_stays_whatever_is_asked() {
     assert_eq!(std::fs::metadata(path.with_extension("db-wal")).unwrap().len(), 0);
     for n in 0..10 {
         let task = journal.task("live", &format!("root/{n}")).unwrap().unwrap();
-        assert_eq!(task.calls[0].replies[0].body, "x".repeat(10_000));
-        assert_eq!(task.remaining, ["1"]);
+        assert_eq!(task.asks[0].requests, [paid(&"x".repeat(10_000))]);
+        assert_eq!(task.remaining, [remaining(1)]);
     }
     assert_eq!(journal.calls("live", 99).unwrap().len(), 10);
 
     // Nothing of the removed runs is left, and the journal still works.
     let rows: i64 = journal.probe(|writer| {
-        let sql = "SELECT (SELECT count(*) FROM task) + (SELECT count(*) FROM task_end) + (SELECT count(*) FROM call)
-            + (SELECT count(*) FROM call_end) + (SELECT count(*) FROM reply) + (SELECT count(*) FROM turn)
+        let sql = "SELECT (SELECT count(*) FROM task) + (SELECT count(*) FROM task_end) + (SELECT count(*) FROM ask)
+            + (SELECT count(*) FROM ask_result) + (SELECT count(*) FROM request_end) + (SELECT count(*) FROM turn)
             + (SELECT count(*) FROM remaining) + (SELECT count(*) FROM request)";
         writer.connection.query_row(sql, [], |row| row.get(0)).unwrap()
     });

@@ -21,7 +21,7 @@ async fn speed() {
         journal.note(turned("r", "root", Turn::Answer(ask)));
     }
     tell("notes, handed over", 100_000, begun.elapsed());
-    journal.append(remained("r", "root", "1")).await.unwrap();
+    journal.append(remained("r", "root", 1)).await.unwrap();
     tell("notes, written", 100_000, begun.elapsed());
 
     let before = journal.probe(|writer| writer.commits);
@@ -56,7 +56,7 @@ async fn speed() {
         }
         journal.note(task_ended("r", &task));
     }
-    journal.append(remained("r", "root", "1")).await.unwrap();
+    journal.append(remained("r", "root", 1)).await.unwrap();
     tell("entries of 5,000 tasks", 35_000, begun.elapsed());
     let begun = Instant::now();
     assert_eq!(journal.tasks("r", "root", None, 10_000).unwrap().len(), 5_000);

@@ -5,13 +5,9 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-
-use super::{Hash, Recorded, RecordedReply, Recorder, SubTaskReplay, TaskLog, lock};
-use agenthost_core::limits::ledger::Used;
-use agenthost_core::llm::CallError;
-use agenthost_core::task::TaskId;
-use agenthost_journal::{CallRecord, JournalEntry};
+use super::{Recorded, RecordedReply, Recorder, TaskLog};
+use agenthost_core::llm::{Ask, CallError};
+use agenthost_journal::{AskRecord, AskResult, Asked, JournalEntry, RecordedUse, RequestHash};
 
 impl TaskLog {
     /// Records the current request, and returns the recorded reply unless the request is refused.
@@ -19,55 +15,26 @@ impl TaskLog {
         &self,
         recorder: &Arc<Recorder>,
         ask: u64,
-        (hash, body): (Hash, String),
-        (known, refused): (Option<CallRecord>, Option<String>),
+        (hash, request): (RequestHash, &Ask),
+        (known, refused): (Option<AskRecord>, Option<String>),
     ) -> Recorded {
-        let (run, task) = (recorder.run.clone(), self.task.to_string());
-        self.note(
-            recorder,
-            JournalEntry::CallStarted {
-                run: run.clone(),
-                task: task.clone(),
-                ask,
-                hash,
-                body: Some(body),
-            },
-        );
-        let unpaid = |error| Box::new(RecordedReply::new(&Err(error), &Used::default(), false, Vec::new()));
-        if let Some(why) = refused {
-            let told = unpaid(CallError::Denied(why));
-            let result = serde_json::to_string(&told).unwrap_or_default();
-            self.note(recorder, JournalEntry::CallEnded { run, task, ask, result });
-            return Recorded::Told(told);
-        }
-        let result = known.and_then(|known| known.result);
-        let told = result.and_then(|result| Some((serde_json::from_str::<RecordedReply>(&result).ok()?, result)));
-        let Some((told, result)) = told else {
-            let why = "the cassette holds no answer to this call";
-            return Recorded::Told(unpaid(CallError::Other("cassette".into(), why.into())));
+        let request = Some(request.clone());
+        self.asked(recorder, ask, Asked::Model { hash, request });
+        let unpaid = |error| AskResult::of_call(Err(error), RecordedUse::unsent(), Vec::new());
+        let known = known.and_then(|known| known.result);
+        let (result, note) = match (refused, known) {
+            (Some(why), _) => (unpaid(CallError::Denied(why)), true),
+            (None, Some(result @ (AskResult::Reply { .. } | AskResult::Error { .. }))) => (result, true),
+            _ => {
+                let why = "the cassette holds no answer to this call";
+                (unpaid(CallError::Other("cassette".into(), why.into())), false)
+            }
         };
-        self.note(recorder, JournalEntry::CallEnded { run, task, ask, result });
-        Recorded::Told(Box::new(told))
-    }
-
-    /// Starts a recorded sub-task whatever its parent does now, and an unknown one as in a live run.
-    pub(super) fn rehearse_start(
-        &self,
-        recorder: &Recorder,
-        ask: u64,
-        child: &TaskId,
-        known: Option<CallRecord>,
-    ) -> SubTaskReplay {
-        let hash = Hash::from(Sha256::digest(child.to_string()));
-        if known.is_none_or(|known| known.hash != hash) {
-            return SubTaskReplay::Now;
+        if note {
+            let (run, task) = (recorder.run.clone(), self.task.to_string());
+            let result = result.clone();
+            self.note(recorder, JournalEntry::Answered { run, task, ask, result });
         }
-        let began = recorder.past(child).is_ok_and(|past| past.is_some());
-        match began {
-            true => SubTaskReplay::Again,
-            false if lock(&self.past).is_told(ask) => SubTaskReplay::Refused,
-            // Its parent dropped it before it began.
-            false => SubTaskReplay::Differs,
-        }
+        RecordedReply::of(result).map_or(Recorded::Unanswered, |told| Recorded::Told(Box::new(told)))
     }
 }
