@@ -84,7 +84,7 @@ mod telemetry;
 pub use agenthost_config as config;
 #[cfg(feature = "failpoints")]
 pub use agenthost_core::failpoint;
-pub use agenthost_core::{error, limits, llm, printable, process, run, task};
+pub use agenthost_core::{error, limits, llm, printable, process, record, run, task};
 pub use agenthost_gate as gate;
 pub use agenthost_journal as journal;
 pub use agenthost_journal::cassette;
