@@ -41,7 +41,7 @@ use crate::task::{Outcome, RecordedReport, TaskId};
 /// assert_eq!(FormatVersion::new(2).check(&known), Ok(()));
 /// let error = FormatVersion::new(4).check(&known).unwrap_err();
 /// assert!(matches!(error, FormatError::TooNew { found, .. } if found == FormatVersion::new(4)));
-/// assert_eq!(error.to_string(), "format 4, which is too new: this version reads formats 2 to 3");
+/// assert_eq!(error.to_string(), "format 4, and this version reads 2 to 3");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -115,16 +115,12 @@ pub enum FormatError {
 
 impl fmt::Display for FormatError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (found, how, oldest, newest) = match self {
-            Self::TooOld { found, oldest, newest } => (found, "old", oldest, newest),
-            Self::TooNew { found, oldest, newest } => (found, "new", oldest, newest),
-        };
-        write!(f, "format {found}, which is too {how}: this version reads ")?;
-        if oldest == newest {
-            write!(f, "format {newest}")
-        } else {
-            write!(f, "formats {oldest} to {newest}")
+        let (Self::TooOld { found, oldest, newest } | Self::TooNew { found, oldest, newest }) = self;
+        write!(f, "format {found}, and this version reads ")?;
+        if oldest != newest {
+            write!(f, "{oldest} to ")?;
         }
+        newest.fmt(f)
     }
 }
 
@@ -325,12 +321,14 @@ pub struct TaskEnd {
     pub models: Vec<ModelReport>,
 }
 
-/// Removes from a report whatever may contain text of a model: an output, a failure's message and value, and the log.
-#[must_use]
-pub fn report_without_texts(mut report: RecordedReport) -> RecordedReport {
-    report.log.clear();
-    report.outcome = report.outcome.and_then(outcome_without_texts);
-    report
+impl RecordedReport {
+    /// Removes whatever may contain text of a model: an output, a failure's message and value, and the log.
+    #[must_use]
+    pub fn without_texts(mut self) -> Self {
+        self.log.clear();
+        self.outcome = self.outcome.and_then(outcome_without_texts);
+        self
+    }
 }
 
 fn outcome_without_texts(outcome: Outcome) -> Option<Outcome> {

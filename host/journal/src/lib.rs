@@ -70,7 +70,7 @@ pub const FORMATS: RangeInclusive<FormatVersion> = FormatVersion::new(1)..=FORMA
 /// # }
 /// ```
 ///
-/// Methods that read may block, for example on a disk. Async code calls them by [`read`].
+/// Methods without a future may block, for example on a disk. Async code calls them by [`blocking`].
 pub trait Journal: Send + Sync + fmt::Debug {
     /// Appends `entry` after all earlier entries, and resolves once it is durable.
     ///
@@ -177,35 +177,35 @@ pub trait Journal: Send + Sync + fmt::Debug {
     fn prune(&self, keep: &Keep) -> Result<Pruned>;
 }
 
-/// Reads `journal` on a thread that may block, for async code.
+/// Calls `work` with `journal` on a thread that may block, for async code.
 ///
 /// ```
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::sync::Arc;
-/// use agenthost_journal::{Journal, read, sqlite::Sqlite};
+/// use agenthost_journal::{Journal, blocking, sqlite::Sqlite};
 ///
 /// # let dir = tempfile::tempdir()?;
 /// let journal: Arc<dyn Journal> = Arc::new(Sqlite::open(&dir.path().join("journal.db"))?);
-/// assert!(read(&journal, |journal| journal.runs(10)).await?.is_empty());
+/// assert!(blocking(&journal, |journal| journal.runs(10)).await?.is_empty());
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # Errors
 ///
-/// As `reader`.
+/// As `work`.
 ///
 /// # Panics
 ///
-/// Panics outside a tokio runtime, and if `reader` does.
-pub async fn read<T: Send + 'static>(
+/// Panics outside a tokio runtime, and if `work` does.
+pub async fn blocking<T: Send + 'static>(
     journal: &Arc<dyn Journal>,
-    reader: impl FnOnce(&dyn Journal) -> Result<T> + Send + 'static,
+    work: impl FnOnce(&dyn Journal) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let journal = Arc::clone(journal);
-    match tokio::task::spawn_blocking(move || reader(&*journal)).await {
-        Ok(read) => read,
+    match tokio::task::spawn_blocking(move || work(&*journal)).await {
+        Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(Error::host("the host is shutting down")),

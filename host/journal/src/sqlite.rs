@@ -166,13 +166,13 @@ fn stopped(path: &Path) -> Error {
 impl Journal for Sqlite {
     fn append(&self, entry: JournalEntry) -> BoxFuture<'static, Result<()>> {
         let (waiter, written) = oneshot::channel();
-        self.send(Job::Write(entry, Some(waiter)));
+        self.send(Job::Write(Box::new(entry), Some(waiter)));
         let path = self.path.clone();
         Box::pin(async move { written.await.unwrap_or_else(|_| Err(stopped(&path))) })
     }
 
     fn note(&self, entry: JournalEntry) {
-        self.send(Job::Write(entry, None));
+        self.send(Job::Write(Box::new(entry), None));
     }
 
     fn drained(&self) -> Option<BoxFuture<'static, ()>> {

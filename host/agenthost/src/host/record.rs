@@ -32,7 +32,9 @@ use agenthost_core::llm::CallError;
 use agenthost_core::run::{Difference, ModelReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 use agenthost_core::weaken::{self, Defence};
-use agenthost_journal::{Journal, JournalEntry, RunEnd, RunRecord, RunStatus, RunSummary, TaskEnd, TaskRecord, read};
+use agenthost_journal::{
+    Journal, JournalEntry, RunEnd, RunRecord, RunStatus, RunSummary, TaskEnd, TaskRecord, blocking,
+};
 
 pub(super) use self::log::{Recorded, SubTaskReplay, TaskLog};
 pub(super) use self::told::{PaidReply, PastCall, request_hash};
@@ -136,7 +138,7 @@ impl Recorder {
         };
         let live = self.live_run()?;
         let run = self.run.clone();
-        read(&self.journal, move |journal| journal.take_over(&run)).await?;
+        blocking(&self.journal, move |journal| journal.take_over(&run)).await?;
         *lock(&self.live) = Some(live);
         Ok(())
     }
@@ -155,7 +157,7 @@ impl Recorder {
             Mode::Live | Mode::Rehearsal => self.journal.append(JournalEntry::RunStarted(record)).await,
             Mode::Resume { .. } => {
                 let run = self.run.clone();
-                self.count(read(&self.journal, move |journal| journal.run_bytes(&run)).await?);
+                self.count(blocking(&self.journal, move |journal| journal.run_bytes(&run)).await?);
                 Ok(())
             }
             Mode::Replay => Ok(()),
@@ -256,7 +258,7 @@ impl Recorder {
             return Ok(None);
         }
         let (run, task, digest, input) = (self.run.clone(), task.clone(), digest.to_owned(), input.cloned());
-        let earlier = read(&self.journal, move |journal| {
+        let earlier = blocking(&self.journal, move |journal| {
             let Some(record) = journal.task(&run, &task.to_string())? else {
                 return Ok(None);
             };
@@ -286,7 +288,7 @@ impl Recorder {
             return Ok(None);
         }
         let run = self.run.clone();
-        read(&self.journal, move |journal| {
+        blocking(&self.journal, move |journal| {
             let mut begun = BTreeSet::new();
             journal.each_task(&run, "root", &mut |task| {
                 let number = task.id.strip_prefix("root/");
@@ -305,7 +307,7 @@ impl Recorder {
             return Ok((Spent::default(), 0));
         };
         let (run, digest) = (self.run.clone(), digest.to_owned());
-        read(&self.journal, move |journal| {
+        blocking(&self.journal, move |journal| {
             let (mut sum, mut tasks, mut stays) = (Spent::default(), 0, false);
             journal.each_task(&run, "root", &mut |task| {
                 let report = task.end.and_then(|end| end.report.whole());

@@ -23,7 +23,7 @@ use agenthost_core::run::{RunId, RunReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
 use agenthost_journal::cassette::Cassette;
 use agenthost_journal::cassette::tape::Tape;
-use agenthost_journal::{Journal, RunKind, RunRecord, RunStatus, RunSummary, read};
+use agenthost_journal::{Journal, RunKind, RunRecord, RunStatus, RunSummary, blocking};
 use agenthost_sandbox::Input;
 
 /// The tasks of a resumed run that ended with a final failure, such as a trap or a reached limit.
@@ -259,7 +259,7 @@ impl Host {
         let mut now = BTreeMap::new();
         digests(&plugin.loaded, &mut now);
         let (run, kind) = (record.id.clone(), record.kind);
-        read(self.journal()?, move |journal| {
+        blocking(self.journal()?, move |journal| {
             let (mut changed, mut seen) = (Vec::new(), 0);
             journal.each_task(&run, "", &mut |task| {
                 let name = task.plugin.split('@').next().unwrap_or_default();
@@ -308,7 +308,7 @@ impl Host {
 
     pub(super) async fn recorded_input(&self, record: &RunRecord) -> Result<Value> {
         let run = record.id.clone();
-        let root = read(self.journal()?, move |journal| journal.task(&run, "root")).await?;
+        let root = blocking(self.journal()?, move |journal| journal.task(&run, "root")).await?;
         root.and_then(|root| root.input).ok_or_else(|| {
             Error::usage(format!("the journal does not hold the input of run {}", record.id))
                 .with_hint("It stopped before it began, or `bodies` in [journal] was \"none\"; run it anew.")

@@ -431,7 +431,7 @@ fn a_broken_cassette_is_refused_with_what_is_wrong() {
     };
     for (expected, change) in [
         (
-            "it has format 2, which is too new: this version reads format 1",
+            "it has format 2, and this version reads 1",
             &(|v: &mut Value| v["format"] = json!(2)) as &dyn Fn(&mut Value),
         ),
         ("seed: not 64 hex digits", &|v| v["seed"] = json!("x")),

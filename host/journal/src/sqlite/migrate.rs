@@ -24,6 +24,9 @@ use super::file::{TABLES, check_schema};
 use super::owner;
 use crate::error::JournalError;
 
+/// The fields of a body.
+type Fields = Map<String, Value>;
+
 /// The tables of format 1 that format 2 does not have.
 const REPLACED: [(&str, &str); 3] = [
     (
@@ -159,7 +162,7 @@ fn bodies<T: DeserializeOwned + Serialize>(
     db: &Connection,
     from: &str,
     into: &str,
-    upgrade: fn(Map<String, Value>) -> Option<Map<String, Value>>,
+    upgrade: fn(Fields) -> Option<Fields>,
 ) -> Result<(), Trouble> {
     let (mut from, mut into) = (db.prepare(from)?, db.prepare(into)?);
     let mut rows = from.query([])?;
@@ -186,7 +189,7 @@ fn bodies<T: DeserializeOwned + Serialize>(
 }
 
 /// Upgrades the end of a request: `reply` and `used`, or `lost` and `model`.
-fn request_end(mut old: Map<String, Value>) -> Option<Map<String, Value>> {
+fn request_end(mut old: Fields) -> Option<Fields> {
     if old.contains_key("reply") {
         return Some(tagged("paid", old));
     }
@@ -197,7 +200,7 @@ fn request_end(mut old: Map<String, Value>) -> Option<Map<String, Value>> {
 
 /// Upgrades the result of an ask: `task`, `ok` and `keeps` for a sub-task, and for a model call `used`, `models`, and `ok`
 /// or `err` if texts are kept.
-fn result(old: Map<String, Value>) -> Option<Map<String, Value>> {
+fn result(old: Fields) -> Option<Fields> {
     let has = |key| old.contains_key(key);
     let kind = match () {
         () if has("keeps") => "sub-task",
@@ -210,7 +213,7 @@ fn result(old: Map<String, Value>) -> Option<Map<String, Value>> {
 }
 
 /// Returns an object with its kind first.
-fn tagged(kind: &str, old: Map<String, Value>) -> Map<String, Value> {
+fn tagged(kind: &str, old: Fields) -> Fields {
     let kind = ("kind".to_owned(), Value::from(kind));
     std::iter::once(kind).chain(old).collect()
 }

@@ -25,7 +25,7 @@ type Waiter = oneshot::Sender<Result<()>>;
 
 /// A job for the writer.
 pub(super) enum Job {
-    Write(JournalEntry, Option<Waiter>),
+    Write(Box<JournalEntry>, Option<Waiter>),
     Prune(Keep, SyncSender<Result<Pruned>>),
     /// Notifies the waiter that everything before it is written.
     Drain(oneshot::Sender<()>),
@@ -68,7 +68,7 @@ impl Group {
                 false => Duration::ZERO,
             };
             match queue.recv_timeout(patience) {
-                Ok(Job::Write(entry, waiter)) => self.push(entry, waiter),
+                Ok(Job::Write(entry, waiter)) => self.push(*entry, waiter),
                 Ok(other) => return Some(other),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
@@ -98,7 +98,7 @@ impl Writer {
                         entries: Vec::new(),
                         waiters: Vec::new(),
                     };
-                    group.push(entry, waiter);
+                    group.push(*entry, waiter);
                     held = group.fill(queue);
                     self.write(group);
                 }

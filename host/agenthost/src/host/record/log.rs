@@ -18,7 +18,6 @@ use super::{Earlier, FULL, Recorder, keeps, lock, now_ms, whole_end};
 use agenthost_config::BodyRetention;
 use agenthost_core::limits::ledger::Used;
 use agenthost_core::llm::{Allowance, Ask, CallError, Reply};
-use agenthost_core::record::report_without_texts;
 use agenthost_core::run::ModelReport;
 use agenthost_core::task::{Failure, Outcome, TaskId, TaskReport};
 use agenthost_journal::{
@@ -471,7 +470,7 @@ impl TaskLog {
         }
         let mut report = report.clone().recorded();
         if recorder.bodies == BodyRetention::None {
-            report = report_without_texts(report);
+            report = report.without_texts();
         }
         self.note(
             recorder,

@@ -5,7 +5,7 @@ use super::difference::first_difference;
 use super::log::is_same_request;
 use super::past::Past;
 use agenthost_core::llm::{Ask, CallError, CallResult, Message, Part, Reply, Role};
-use agenthost_core::record::report_without_texts;
+use agenthost_core::task::RecordedReport;
 use agenthost_journal::{AskRecord, AskResult, Asked, RecordedUse, TaskEnd, TaskRecord, Turn};
 
 fn reply() -> Reply {
@@ -76,7 +76,9 @@ fn nothing_that_a_model_said_is_left_in_a_redacted_report() {
             json!({"failure": {"class": "failed", "message": ""}}),
         ),
     ] {
-        let report = report_without_texts(serde_json::from_value(report(outcome)).unwrap());
+        let report = serde_json::from_value::<RecordedReport>(report(outcome))
+            .unwrap()
+            .without_texts();
         let report = json!(report);
         assert_eq!(report["outcome"], left);
         assert!(!report.to_string().contains("said"), "{report}");
