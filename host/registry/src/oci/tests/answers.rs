@@ -1,6 +1,7 @@
 //! Names, lists and manifests, and the errors for malformed ones.
 
 use super::*;
+use crate::error::OciProblem;
 use crate::oci::http::origin;
 use crate::{Source as _, Tag};
 
