@@ -102,36 +102,6 @@ fn path() -> Origin {
 const ACME: &str = "[signers.acme]\nkey = \"ACME\"\npublishes = [\"acme:*\"]\n";
 
 #[test]
-fn a_refusal_has_the_rule_and_its_place() {
-    let bench = Bench::new();
-    let refusal = |policy: &Policy, signatures: &[String]| match bench.judge(policy, reference(), signatures, &[]) {
-        Err(PolicyError::Refused { refusal, .. }) => *refusal,
-        other => panic!("{other:?}"),
-    };
-    match refusal(&bench.policy(&["[references]\nunsigned = \"deny\""]), &[]) {
-        Refusal::Unsigned { rule } => {
-            assert_eq!((rule.section, rule.key), ("references", "unsigned"));
-            assert_eq!(rule.place.map(|place| place.line()), Some(3));
-        }
-        other => panic!("{other:?}"),
-    }
-    match refusal(&bench.policy(&[ACME]), &[bench.sign(&bench.other)]) {
-        Refusal::UnknownSigner { keys, rule, .. } => {
-            assert_eq!((keys, rule.place), (vec![bench.other.1.id()], None), "the default refuses");
-        }
-        other => panic!("{other:?}"),
-    }
-    match refusal(&bench.policy(&[ACME]), &[bench.sign(&bench.acme)]) {
-        Refusal::Unvetted { plugin, required: None, .. } => assert_eq!(plugin, "acme:competitor@1.2.0"),
-        other => panic!("{other:?}"),
-    }
-    match refusal(&bench.policy(&["deny = [\"acme:*\"]"]), &[]) {
-        Refusal::Denied { entry, place } => assert_eq!((entry.as_str(), place.line()), ("acme:*", 2)),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
 fn without_a_file_references_are_refused_and_paths_run() {
     let bench = Bench::new();
     let policy = bench.policy(&[]);

@@ -1,7 +1,6 @@
 //! Names, lists and manifests, and the errors for malformed ones.
 
 use super::*;
-use crate::error::OciProblem;
 use crate::oci::http::origin;
 use crate::{Source as _, Tag};
 
@@ -175,29 +174,6 @@ async fn what_is_no_plugin_is_called_by_its_name() {
         ErrorClass::Denied,
         &["65 MiB are announced, and a plugin has at most 64 MiB"],
     );
-}
-
-#[tokio::test]
-async fn the_problem_of_a_registry_has_its_data() {
-    let problem = async |reply| match said(reply).await {
-        RegistryError::Oci(error) => error.problem,
-        other => panic!("{other:?}"),
-    };
-    let busy = problem(Reply::complaint(429, "TOOMANYREQUESTS").with("retry-after", "7")).await;
-    assert!(
-        matches!(busy, OciProblem::TooManyRequests { retry_after: Some(7) }),
-        "{busy:?}"
-    );
-    let login = problem(Reply::complaint(401, "UNAUTHORIZED")).await;
-    assert!(matches!(login, OciProblem::Login { used: None, .. }), "{login:?}");
-    let page = problem(Reply::html(200)).await;
-    assert!(matches!(page, OciProblem::NotRegistry { .. }), "{page:?}");
-    let status = problem(Reply::complaint(503, "DOWN")).await;
-    assert!(
-        matches!(&status, OciProblem::Status { status, code: Some(code), .. } if status.as_u16() == 503 && code == "DOWN"),
-        "{status:?}"
-    );
-    assert!(matches!(problem(Reply::new(404)).await, OciProblem::NoRelease));
 }
 
 #[tokio::test]
