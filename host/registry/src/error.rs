@@ -272,6 +272,3 @@ impl Classify for RegistryError {
         Some(hint)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -178,29 +178,6 @@ async fn what_is_no_plugin_is_called_by_its_name() {
 }
 
 #[tokio::test]
-async fn the_problem_of_a_registry_has_its_data() {
-    let problem = async |reply| match said(reply).await {
-        RegistryError::Oci(error) => error.problem,
-        other => panic!("{other:?}"),
-    };
-    let busy = problem(Reply::complaint(429, "TOOMANYREQUESTS").with("retry-after", "7")).await;
-    assert!(
-        matches!(busy, OciProblem::TooManyRequests { retry_after: Some(7) }),
-        "{busy:?}"
-    );
-    let login = problem(Reply::complaint(401, "UNAUTHORIZED")).await;
-    assert!(matches!(login, OciProblem::Login { used: None, .. }), "{login:?}");
-    let page = problem(Reply::html(200)).await;
-    assert!(matches!(page, OciProblem::NotRegistry { .. }), "{page:?}");
-    let status = problem(Reply::complaint(503, "DOWN")).await;
-    assert!(
-        matches!(&status, OciProblem::Status { status, code: Some(code), .. } if status.as_u16() == 503 && code == "DOWN"),
-        "{status:?}"
-    );
-    assert!(matches!(problem(Reply::new(404)).await, OciProblem::NoRelease));
-}
-
-#[tokio::test]
 async fn a_registry_that_cannot_be_used_is_told_why() {
     let hint = "Check the address";
     for (reply, parts) in [
