@@ -25,9 +25,10 @@ test *args:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --exclude agenthost-tests --exclude agenthost-guests
 
-# Write docs/cli.md anew from the definition of the command line
+# Write docs/cli.md and the list of the public API anew
 bless:
     AGENTHOST_BLESS=1 cargo test -p agenthost-cli --lib reference
+    AGENTHOST_BLESS=1 cargo test -p agenthost-tests --test all public_api
 
 # Check licenses, bans and sources of the dependencies
 deny:
