@@ -33,9 +33,10 @@ test-all *args:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --exclude agenthost-tests --exclude agenthost-guests
 
-# Update docs/cli.md and the snapshots of screens, which needs `cargo install cargo-insta`
+# Update docs/cli.md, the list of the public API, and the snapshots of screens, which needs `cargo install cargo-insta`
 bless:
     AGENTHOST_BLESS=1 cargo test --workspace --lib reference
+    AGENTHOST_BLESS=1 cargo test --workspace --test all public_api
     cargo insta test --accept --workspace --test all -- screens:: inspect::
 
 # Check licenses, bans and sources of the dependencies

@@ -106,7 +106,7 @@ async fn load(host: &Host, path: &str) -> Plugin {
 
 /// The report of one run, as `--json` prints it.
 async fn report(host: &Host, plugin: &Plugin, input: &Value, flags: &[(&str, &str)]) -> Value {
-    let run = host.run(plugin, input).limits(&limits(flags)).start().unwrap();
+    let run = host.run(plugin, input).limits(limits(flags)).start().unwrap();
     // Far longer than any of them takes: something is waited for that never comes.
     let report = tokio::time::timeout(Duration::from_secs(60), run.report()).await;
     serde_json::to_value(&*report.expect("the run hangs")).unwrap()

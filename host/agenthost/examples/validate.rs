@@ -64,8 +64,8 @@ impl Desk {
         for run in runs {
             let found: Vec<Value> = run.report().await.output()?;
             for issue in found {
-                let known = |known: &Value| known["passage"] == issue["passage"] && known["fault"] == issue["fault"];
-                if !issues.iter().any(known) {
+                let same = |known: &Value| ["passage", "fault"].iter().all(|key| known.get(key) == issue.get(key));
+                if !issues.iter().any(same) {
                     issues.push(issue);
                 }
             }

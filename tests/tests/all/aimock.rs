@@ -138,7 +138,7 @@ async fn a_fan_out_through_chaos_accounts_for_every_item() {
         let begin = Instant::now();
         let run = host
             .run(&asks, &input)
-            .limits(&limits(&[("calls", "none"), ("tokens", "none"), ("timeout", "8m")]))
+            .limits(limits(&[("calls", "none"), ("tokens", "none"), ("timeout", "8m")]))
             .start()
             .unwrap();
         // Its refusals name a limit of 60 requests a minute, and that is kept.

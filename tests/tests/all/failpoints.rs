@@ -262,7 +262,7 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
         bench
             .host
             .run(&bench.gathers, &scenario.input)
-            .limits(&calls())
+            .limits(calls())
             .start()
             .unwrap(),
     );
@@ -282,7 +282,7 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
             bench
                 .host
                 .resume(&bench.gathers, &record, FailedTasks::Keep)
-                .limits(&calls())
+                .limits(calls())
                 .start()
                 .await
                 .unwrap(),
@@ -340,7 +340,7 @@ async fn one_run(bench: &Bench, fault: Fault, n: usize, resumed: bool) -> Passed
     let replay = bench
         .host
         .replay(&bench.gathers, &bench.journal.find(&id).unwrap())
-        .limits(&calls())
+        .limits(calls())
         .start()
         .await
         .unwrap();
@@ -510,7 +510,7 @@ async fn host_functions_child() {
                 .map(|prompt| format!("{scenario} {prompt}"))
                 .collect();
             let input = json!({"prompts": prompts, "question": scenario, "tolerant": true});
-            let run = bench.host.run(&bench.gathers, &input).limits(&calls()).start().unwrap();
+            let run = bench.host.run(&bench.gathers, &input).limits(calls()).start().unwrap();
             failpoint::arm(Plan {
                 at,
                 name: Some(name),

@@ -797,7 +797,7 @@ async fn every_retry_can_be_watched() {
     let asks = load(&host, &guest("asks")).await;
     let run = host
         .run(&asks, &questions(&["hello"], "parallel"))
-        .limits(&limits(&[]))
+        .limits(limits(&[]))
         .start()
         .unwrap();
     let report = serde_json::to_value(&*run.report().await).unwrap();

@@ -346,7 +346,7 @@ async fn a_refused_call_leaves_the_rest_of_the_task_alone() {
     let input = questions(&["a", &long, "b"], "parallel");
     let outcome = host
         .run(&plugin, &input)
-        .limits(&limits(&[("tokens", "1000")]))
+        .limits(limits(&[("tokens", "1000")]))
         .start()
         .unwrap()
         .outcome()

@@ -162,7 +162,7 @@ async fn a_cancelled_run_takes_everything_below_it_along() {
     let (server, host, relay) = stalled().await;
     let run = host
         .run(&relay, &plan(&prompts(0..4)))
-        .limits(&limits(&[]))
+        .limits(limits(&[]))
         .start()
         .unwrap();
     server.wait_until("four calls", |seen| seen.len() == 4);
@@ -360,7 +360,7 @@ async fn random_cancels_leave_nothing_behind() {
             let plan = json!({"policy": "first", "prompts": ["a", "b", "c"], "rounds": 2, "after": "d"});
             let (mut cancelled, mut done) = (0, 0);
             for n in (worker..cancels).step_by(AT_ONCE) {
-                let run = host.run(&joins, &plan).limits(&limits(&[])).start().unwrap();
+                let run = host.run(&joins, &plan).limits(limits(&[])).start().unwrap();
                 tokio::time::sleep(Duration::from_micros(random(n as u64) % 25_000)).await;
                 if n % 4 == 0 {
                     drop(run);
@@ -399,10 +399,10 @@ async fn random_cancels_leave_nothing_behind() {
     // All the room is there: 26 of 40 places at the root, and 2 for the level below it.
     let before = server.count();
     let roots: Vec<_> = (0..25)
-        .map(|_| host.run(&leaf, &json!("held")).limits(&limits(&[])).start().unwrap())
+        .map(|_| host.run(&leaf, &json!("held")).limits(limits(&[])).start().unwrap())
         .collect();
     let plan = json!({"policy": "settled", "prompts": ["held", "held"]});
-    let parent = host.run(&joins, &plan).limits(&limits(&[])).start().unwrap();
+    let parent = host.run(&joins, &plan).limits(limits(&[])).start().unwrap();
     server.wait_until("27 calls at once", |seen| seen.len() == before + 27);
     assert_eq!(server.in_flight(), 27);
     gate.open();

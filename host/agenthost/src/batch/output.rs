@@ -164,16 +164,9 @@ fn own(result: Value) -> Outcome {
 /// use agenthost::batch::ItemEnd;
 /// use agenthost::batch::items::ItemLocation;
 /// use agenthost::batch::output::{Layout, Output, records};
-/// use agenthost::limits::Spent;
-/// use agenthost::task::Outcome;
+/// use agenthost::Outcome;
 ///
-/// let end = ItemEnd {
-///     outcome: Outcome::Ok(serde_json::json!(42)),
-///     spent: Spent::default(),
-///     tasks: 1,
-///     models: Vec::new(),
-///     recorded: false,
-/// };
+/// let end = ItemEnd::new(Outcome::Ok(serde_json::json!(42)));
 /// let mut text = Vec::new();
 /// let mut output = Output::new(&mut text, "results.jsonl");
 /// for record in records(&[ItemLocation { index: 0, line: 1 }], Some(end), Vec::new(), Layout::default()) {

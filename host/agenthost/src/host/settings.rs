@@ -12,7 +12,7 @@ pub(super) const MAX_LINEAR_MEMORY: u64 = 4 << 30;
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use agenthost::config::Config;
-/// use agenthost::host::sandbox_settings;
+/// use agenthost::sandbox_settings;
 /// use agenthost::sandbox::{Compiler, Settings};
 ///
 /// // A compiler without a cache.

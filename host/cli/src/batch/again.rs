@@ -108,7 +108,7 @@ pub(crate) async fn again(
     let id = &earlier.record.id;
     let command = RecordedBatchCommand::deserialize(&earlier.record.command).map_err(|_| {
         Error::usage(format!("run {id} was not started from the command line"))
-            .with_hint("A program that embeds the host takes its batches up itself, with Host::open_batch.")
+            .with_hint("A program that embeds the host takes its batches up itself, with Host::batch.")
     })?;
     if command.items.is_none() {
         return Err(

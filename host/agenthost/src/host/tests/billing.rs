@@ -286,7 +286,7 @@ impl Case {
         let program = written(&self.program, b'A', &mut (b'B'..));
         let run = host
             .run(&plugin, &Value::String(program))
-            .limits(&self.asked())
+            .limits(self.asked())
             .start()
             .unwrap();
         let report = match self.cancel {

@@ -1,7 +1,6 @@
 //! Names, lists and manifests, and the errors for malformed ones.
 
 use super::*;
-use crate::OciProblem;
 use crate::oci::http::origin;
 use crate::{Source as _, Tag};
 
