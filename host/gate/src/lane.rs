@@ -1,6 +1,8 @@
 //! The requests to one model: the queue, the requests in flight, and the known state of the service. Arithmetic under
 //! the gate's lock; nothing here waits.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use super::adaptive::{ConcurrencyLimit, LoadSignal};
@@ -10,7 +12,7 @@ use super::queue::Queue;
 use super::retry::{self, Budget};
 use super::warm::{Prefix, PrefixDecision, Role, Warm};
 use super::{Settings, TooLate};
-use agenthost_core::llm::{ProviderError, ProviderErrorKind, Reply};
+use agenthost_core::llm::{ProviderError, ProviderErrorKind, Quota, Reply, Usage};
 
 /// The output tokens to expect from a model's first reply, if it may be that long.
 const FIRST_OUTPUT: f64 = 1_000.0;
@@ -24,6 +26,8 @@ pub(super) struct Waiting {
     /// Whether the request is a retry.
     pub(super) again: bool,
     pub(super) since: u64,
+    /// The number of the change that added it.
+    pub(super) change: u64,
     /// The task's deadline.
     pub(super) deadline: Option<u64>,
     pub(super) met: Vec<WaitReason>,
@@ -45,6 +49,47 @@ pub(super) struct Sent {
     pub(super) role: Role,
     pub(super) waited: u64,
     pub(super) met: Vec<WaitReason>,
+}
+
+/// The outcome of a request, as far as the gate learns from it.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The time at which it arrived.
+    at: u64,
+    usage: Option<Usage>,
+    quota: Option<Box<Quota>>,
+    /// `None` if the request succeeded.
+    error: Option<AnswerError>,
+}
+
+#[derive(Debug)]
+struct AnswerError {
+    kind: ProviderErrorKind,
+    status: Option<u16>,
+    retry_after: Option<Duration>,
+}
+
+impl Answer {
+    pub(super) fn new(answer: Result<&Reply, &ProviderError>, at: u64) -> Self {
+        match answer {
+            Ok(reply) => Self {
+                at,
+                usage: reply.usage,
+                quota: reply.quota.clone(),
+                error: None,
+            },
+            Err(error) => Self {
+                at,
+                usage: None,
+                quota: error.quota.clone(),
+                error: Some(AnswerError {
+                    kind: error.kind,
+                    status: error.status,
+                    retry_after: error.retry_after,
+                }),
+            },
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -88,13 +133,15 @@ impl ModelQueue {
         }
     }
 
-    /// Sends the next request if all limits allow it. `operator` holds the limits that the operator set.
+    /// Sends the next request if all limits allow it. `operator` holds the limits that the operator set; requests of
+    /// changes after `seen` are here for the first time.
     pub(super) fn step(
         &mut self,
         model: &str,
         operator: &mut RateLimits,
         settings: &Settings,
         number: u64,
+        seen: u64,
         now: u64,
     ) -> Dispatch {
         if self.queue.is_empty() {
@@ -181,7 +228,12 @@ impl ModelQueue {
             full: self.in_flight >= most,
             prefix: waiting.prefix,
             role,
-            waited: now.saturating_sub(waiting.since),
+            // What is sent at the first look waited for nothing but the shared file.
+            waited: if waiting.change > seen {
+                0
+            } else {
+                now.saturating_sub(waiting.since)
+            },
             met: waiting.met,
         };
         Dispatch::Granted(waiting.grant, Box::new(sent))
@@ -195,23 +247,21 @@ impl ModelQueue {
         self.queue.iter().filter_map(|waiting| waiting.prefix).collect()
     }
 
-    /// Takes the reply to a request into account: frees its slot, corrects the taken amounts, learns from the headers.
+    /// Takes the answer to a request into account: corrects the taken amounts, learns from the headers. The request has
+    /// left before.
     pub(super) fn answered(
         &mut self,
         sent: &Sent,
-        answer: Result<&Reply, &ProviderError>,
+        answer: &Answer,
         operator: &mut RateLimits,
         settings: &Settings,
         next: u64,
-        now: u64,
     ) {
-        self.leave(sent);
-        let usage = answer.ok().and_then(|reply| reply.usage.as_ref());
+        let now = answer.at;
+        let error = answer.error.as_ref();
+        let usage = answer.usage.as_ref();
         let pending = self.meters.pending(&sent.taken);
-        let billed = match answer {
-            Ok(_) => true,
-            Err(error) => error.kind == ProviderErrorKind::BadReply,
-        };
+        let billed = error.is_none_or(|error| error.kind == ProviderErrorKind::BadReply);
         let counted = sent.need.counted(settings.counting, usage, billed);
         self.meters.correct(&sent.need, &counted);
         operator.correct(&sent.need, &counted);
@@ -219,26 +269,22 @@ impl ModelQueue {
             let seen = usage.output as f64;
             self.typical = Some(self.typical.map_or(seen, |typical| typical + (seen - typical) / 8.0));
         }
-        let quota = match answer {
-            Ok(reply) => reply.quota.as_deref(),
-            Err(error) => error.quota.as_deref(),
-        };
-        if let Some(quota) = quota {
+        if let Some(quota) = &answer.quota {
             self.meters.learn(quota, &pending, self.outstanding, sent.at, now);
         }
-        let sign = match answer {
-            Ok(_) => LoadSignal::Healthy {
+        let sign = match error {
+            None => LoadSignal::Healthy {
                 full: sent.full && self.meters.allow_more(),
             },
-            Err(error) => match error.kind {
+            Some(error) => match error.kind {
                 ProviderErrorKind::RateLimited | ProviderErrorKind::Overloaded => LoadSignal::Refused,
                 _ => LoadSignal::Neutral,
             },
         };
         let cut = self.law.observe(now, sent.number, next, sign);
-        match answer {
-            Ok(_) => self.probing &= self.law.cuts_in_a_row() > 0,
-            Err(error) if sign == LoadSignal::Refused => {
+        match error {
+            None => self.probing &= self.law.cuts_in_a_row() > 0,
+            Some(error) if sign == LoadSignal::Refused => {
                 if error.kind == ProviderErrorKind::RateLimited {
                     self.meters.refused();
                 }
@@ -252,8 +298,8 @@ impl ModelQueue {
                 }
             }
             // The service examined the request, so it accepts requests.
-            Err(error) if error.status.is_some_and(|status| status < 500) => self.probing = false,
-            Err(_) => {}
+            Some(error) if error.status.is_some_and(|status| status < 500) => self.probing = false,
+            Some(_) => {}
         }
         self.warm.answered(sent.prefix, sent.role, usage, settings.caching, now);
     }
@@ -265,7 +311,8 @@ impl ModelQueue {
         self.warm.answered(sent.prefix, sent.role, None, settings.caching, now);
     }
 
-    fn leave(&mut self, sent: &Sent) {
+    /// Frees the slot of a request.
+    pub(super) fn leave(&mut self, sent: &Sent) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.outstanding = (self.outstanding - sent.need.output).max(0.0);
     }

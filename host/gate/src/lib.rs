@@ -28,14 +28,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use self::clock::Clock;
-use self::lane::{Dispatch, ModelQueue, Sent, Waiting};
+use self::lane::{Answer, Dispatch, ModelQueue, Sent, Waiting};
 use self::meters::RateLimits;
 use self::queue::QueuePosition;
-use self::share::{Book, Locked, Share};
+use self::share::{Book, Share};
 use agenthost_core::llm::{Caching, Counting, ProviderError, Reply};
 
 pub use self::meters::WaitReason;
@@ -127,13 +127,18 @@ pub struct Gate {
 struct Inner {
     settings: Settings,
     clock: Clock,
+    /// The file that processes share; `None` to keep the state in this process.
     share: Option<Share>,
     state: Mutex<GateState>,
+    /// The number of changes that the shared file contains.
+    exchanged: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
 struct GateState {
     lanes: BTreeMap<String, ModelQueue>,
+    /// The answers that the limits do not reflect yet, in the order in which they arrived.
+    answers: Vec<(Sent, Answer)>,
     /// The limits that the operator set, for all lanes.
     operator: RateLimits,
     /// The number of the next request.
@@ -142,6 +147,12 @@ struct GateState {
     last: String,
     /// The time for which the next check is scheduled.
     wake: Option<u64>,
+    /// The number of changes so far.
+    changes: u64,
+    /// The number of changes at the last attempt to send what may be sent.
+    seen: u64,
+    /// Whether an [`Exchange`] is on its way.
+    exchanging: bool,
 }
 
 /// A request that is to be sent.
@@ -228,13 +239,11 @@ impl Permit {
     /// Frees the slot and takes the outcome of the request into account.
     pub fn settle(mut self, answer: Result<&Reply, &ProviderError>) {
         if let Some(sent) = self.sent.take() {
-            self.gate.change(|state, settings, now| {
-                let GateState {
-                    lanes, operator, next, ..
-                } = state;
-                if let Some(lane) = lanes.get_mut(&sent.model) {
-                    lane.answered(&sent, answer, operator, settings, *next, now);
+            self.gate.change(|state, _, now| {
+                if let Some(lane) = state.lanes.get_mut(&sent.model) {
+                    lane.leave(&sent);
                 }
+                state.answers.push((sent, Answer::new(answer, now)));
             });
         }
     }
@@ -290,11 +299,16 @@ impl Gate {
                 clock,
                 state: Mutex::new(GateState {
                     lanes: BTreeMap::new(),
+                    answers: Vec::new(),
                     operator,
                     next: 0,
                     last: String::new(),
                     wake: None,
+                    changes: 0,
+                    seen: 0,
+                    exchanging: false,
                 }),
+                exchanged: watch::Sender::new(0),
             }),
         }
     }
@@ -317,6 +331,7 @@ impl Gate {
                 prefix: ticket.prefix,
                 again: ticket.again,
                 since: now,
+                change: state.changes,
                 deadline: ticket.deadline.map(|at| self.inner.clock.of(at)),
                 met: Vec::new(),
                 grant,
@@ -388,33 +403,86 @@ impl Gate {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state between reading and writing the state that is shared with other processes, and sends every
-    /// request that may be sent.
+    /// Waits until the shared file contains everything that was settled so far, or could not be written. Returns at once
+    /// if there is no such file.
+    pub async fn flush(&self) {
+        if self.inner.share.is_some() {
+            let changes = self.lock().changes;
+            let mut exchanged = self.inner.exchanged.subscribe();
+            // The sender lives as long as this gate.
+            let _ = exchanged.wait_for(|known| *known >= changes).await;
+        }
+    }
+
+    /// Changes the state, and has every request sent that may be sent: at once if the state is in this process alone,
+    /// and otherwise by an [`Exchange`].
     fn change<T>(&self, change: impl FnOnce(&mut GateState, &Settings, u64) -> T) -> T {
-        let mut unsent = Vec::new();
         let mut state = self.lock();
         let now = self.inner.clock.now();
-        let shared = self.inner.share.as_ref().and_then(Share::open);
-        if let Some((_, book)) = &shared {
-            state.adopt(book, &self.inner.settings, now);
-        }
+        state.changes += 1;
         let value = change(&mut state, &self.inner.settings, now);
-        let wake = state.pump(&self.inner.settings, now, &mut unsent);
-        if let Some((locked, book)) = shared {
-            state.tell(locked, book, now);
+        if self.inner.share.is_none() {
+            let unsent = self.advance(&mut state, now);
+            drop(state);
+            self.give_back(unsent);
+        } else if !std::mem::replace(&mut state.exchanging, true) {
+            drop(state);
+            Exchange(self.clone()).start();
         }
-        if let Some(at) = wake {
-            self.wake(&mut state, at, now);
+        value
+    }
+
+    /// Takes the answers into account and sends every request that may be sent. Returns those whose future was dropped
+    /// at this moment.
+    fn advance(&self, state: &mut GateState, now: u64) -> Vec<Sent> {
+        let mut unsent = Vec::new();
+        state.learn(&self.inner.settings);
+        if let Some(at) = state.pump(&self.inner.settings, now, &mut unsent) {
+            self.wake(state, at, now);
         }
-        drop(state);
-        // Their futures were dropped at this moment. Dropping a permit takes the lock again.
+        state.seen = state.changes;
+        unsent
+    }
+
+    /// Frees the slots of requests that were not sent. Takes the lock.
+    fn give_back(&self, unsent: Vec<Sent>) {
         for sent in unsent {
             drop(Permit {
                 gate: self.clone(),
                 sent: Some(sent),
             });
         }
-        value
+    }
+
+    /// Reads the shared file, sends every request that may be sent, and writes the file, until it contains all changes.
+    ///
+    /// The file is locked during that, so that no two processes send what only one of them may. The lock on the state
+    /// is not held while this waits for the file.
+    fn exchange(&self, share: &Share) {
+        loop {
+            let opened = share.open();
+            let mut state = self.lock();
+            let now = self.inner.clock.now();
+            if let Some((_, book)) = &opened {
+                state.adopt(book, &self.inner.settings, now);
+            }
+            let changes = state.changes;
+            let unsent = self.advance(&mut state, now);
+            if let Some((locked, mut book)) = opened {
+                state.enter(&mut book, now);
+                drop(state);
+                locked.write(&book);
+            } else {
+                drop(state);
+            }
+            self.give_back(unsent);
+            self.inner.exchanged.send_replace(changes);
+            let mut state = self.lock();
+            if state.changes == changes {
+                state.exchanging = false;
+                return;
+            }
+        }
     }
 
     /// Schedules a check at `at`.
@@ -443,6 +511,15 @@ impl Gate {
 }
 
 impl GateState {
+    /// Takes the answers into account that have arrived since the last time.
+    fn learn(&mut self, settings: &Settings) {
+        for (sent, answer) in self.answers.drain(..) {
+            if let Some(lane) = self.lanes.get_mut(&sent.model) {
+                lane.answered(&sent, &answer, &mut self.operator, settings, self.next);
+            }
+        }
+    }
+
     /// Sends all requests that may be sent, one of each lane in turn, and returns the time of the next check. Requests
     /// whose future was dropped at this moment are added to `unsent`.
     fn pump(&mut self, settings: &Settings, now: u64, unsent: &mut Vec<Sent>) -> Option<u64> {
@@ -459,7 +536,7 @@ impl GateState {
                 let Some(lane) = self.lanes.get_mut(&name) else {
                     continue;
                 };
-                match lane.step(&name, &mut self.operator, settings, self.next, now) {
+                match lane.step(&name, &mut self.operator, settings, self.next, self.seen, now) {
                     Dispatch::Granted(grant, sent) => {
                         self.next += 1;
                         moved = true;
@@ -498,21 +575,41 @@ impl GateState {
         }
     }
 
-    fn tell(&self, locked: Locked, mut book: Book, now: u64) {
+    /// Enters the state of this process into the shared state.
+    fn enter(&self, book: &mut Book, now: u64) {
         book.operator = self.operator.clone();
         for (name, lane) in &self.lanes {
             book.models.insert(name.clone(), lane.meters.clone());
         }
         book.hold(now, self.lanes.values().map(|lane| lane.in_flight).sum());
-        locked.write(&book);
+    }
+}
+
+/// An exchange with the shared file that is due. It happens when this is dropped, so that it also happens if a runtime
+/// shuts down before it starts.
+struct Exchange(Gate);
+
+impl Exchange {
+    /// Lets it happen on a thread that may block. Without a runtime, that is this one.
+    fn start(self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(self));
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(share) = &self.0.inner.share {
+            self.0.exchange(share);
+        }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some((locked, mut book)) = self.share.as_ref().and_then(Share::open) {
-            book.release();
-            locked.write(&book);
+        if let Some(share) = self.share.take() {
+            share.release();
         }
     }
 }

@@ -2,10 +2,11 @@
 //! which a service accepts nothing.
 //!
 //! There is one small JSON file for each key and address, in a directory that only this user can access. It is read and
-//! written under an exclusive lock, which is held only for that moment. The lock belongs to the operating system and
-//! ends with its holder, so a process that dies blocks nothing. If a process hangs while it holds the lock, others wait
-//! no longer than [`PATIENCE`] and continue with their own state. The file name contains a digest of the key, but never
-//! the key itself. A lost or broken file loses nothing but recent state.
+//! written under an exclusive lock, which is held only for that moment. Waiting for the lock blocks the thread, so it
+//! happens on a thread for such work (`Exchange` in the crate's root). The lock belongs to the operating system and ends
+//! with its holder, so a process that dies blocks nothing. If a process hangs while it holds the lock, others wait no
+//! longer than [`PATIENCE`] and continue with their own state. The file name contains a digest of the key, but never the
+//! key itself. A lost or broken file loses nothing but recent state.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -49,6 +50,7 @@ pub struct Holder {
 #[derive(Debug)]
 pub(super) struct Share {
     path: PathBuf,
+    pub(super) patience: Duration,
 }
 
 /// The file, locked until this is dropped.
@@ -56,10 +58,14 @@ pub(super) struct Locked(File);
 
 impl Share {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self {
+            path,
+            patience: PATIENCE,
+        }
     }
 
-    /// Opens and locks the file, and reads its content. `None` if that is impossible.
+    /// Opens and locks the file, and reads its content. `None` if that is impossible. Blocks this thread while another
+    /// process has the lock.
     pub(super) fn open(&self) -> Option<(Locked, Book)> {
         let file = match open(&self.path) {
             Ok(file) => file,
@@ -71,8 +77,8 @@ impl Share {
         let started = Instant::now();
         loop {
             match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if started.elapsed() < PATIENCE => {
+                Ok(()) => return Some(Locked::read(file)),
+                Err(TryLockError::WouldBlock) if started.elapsed() < self.patience => {
                     std::thread::sleep(Duration::from_micros(200));
                 }
                 Err(_) => {
@@ -81,19 +87,31 @@ impl Share {
                 }
             }
         }
-        let mut locked = Locked(file);
-        let book = locked.read();
-        Some((locked, book))
+    }
+
+    /// Records that this process no longer uses the key. Waits for the lock on a thread of its own, if at all.
+    pub(super) fn release(self) {
+        let release = |(locked, mut book): (Locked, Book)| {
+            book.release();
+            locked.write(&book);
+        };
+        let Ok(file) = open(&self.path) else { return };
+        if file.try_lock().is_ok() {
+            return release(Locked::read(file));
+        }
+        let thread = std::thread::Builder::new().name("gate".into());
+        // Without a thread, other processes find out that this one has ended.
+        let _ = thread.spawn(move || self.open().map(release));
     }
 }
 
 impl Locked {
-    fn read(&mut self) -> Book {
+    /// Reads the locked file.
+    fn read(file: File) -> (Self, Book) {
         let mut text = String::new();
-        let read = (&mut self.0).take(MOST_BYTES).read_to_string(&mut text);
-        read.ok()
-            .and_then(|_| serde_json::from_str(&text).ok())
-            .unwrap_or_default()
+        let read = (&file).take(MOST_BYTES).read_to_string(&mut text);
+        let book = read.ok().and_then(|_| serde_json::from_str(&text).ok());
+        (Self(file), book.unwrap_or_default())
     }
 
     /// Replaces the content and releases the lock.

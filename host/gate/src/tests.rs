@@ -317,6 +317,120 @@ async fn two_processes_on_one_key_keep_one_bucket() {
     assert!(told.elapsed() >= Duration::from_secs(30));
     let shown = inspect(dir.path(), gates[0].inner.clock.now());
     assert_eq!(shown[0].live.len(), 1);
+    for gate in gates.iter().chain([&late]) {
+        gate.flush().await;
+    }
     drop((gates, late));
     assert!(inspect(dir.path(), 0)[0].live.is_empty(), "who ends says so");
+}
+
+/// A gate whose state is in a file, and the file as another process sees it.
+fn shared(dir: &tempfile::TempDir) -> (Gate, share::Share) {
+    let path = dir.path().join("key.json");
+    let settings = Settings {
+        share: Some(path.clone()),
+        ..Settings::default()
+    };
+    let mut gate = Gate::new(settings);
+    // Longer than any test keeps the lock, on the busiest machine.
+    let own = Arc::get_mut(&mut gate.inner).unwrap().share.as_mut().unwrap();
+    own.patience = Duration::from_secs(600);
+    (gate, share::Share::new(path))
+}
+
+#[tokio::test]
+async fn a_foreign_lock_holder_delays_no_other_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let ((gate, share), line) = (shared(&dir), line("a"));
+    let first = gate.admit(ticket("m", &line)).await.unwrap();
+    let held = share.open().unwrap();
+
+    // Each of these needs the file, and none of them waits for it on this thread, the runtime's only one.
+    let order = Mutex::new(Vec::new());
+    let admitted = async {
+        let second = gate.admit(ticket("m", &line)).await.unwrap();
+        order.lock().unwrap().push("admitted");
+        second
+    };
+    let work = async {
+        first.settle(Ok(&reply(None)));
+        drop(gate.admit(ticket("other", &line)));
+        assert_eq!(gate.load("m"), (0, 1), "a slot is free at once");
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        // Long enough to show in milliseconds.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        order.lock().unwrap().push("worked");
+        drop(held);
+    };
+    let (second, ()) = tokio::join!(admitted, work);
+    assert_eq!(*order.lock().unwrap(), ["worked", "admitted"]);
+    assert_eq!(second.waited(), Duration::ZERO, "no limit made it wait");
+    drop(second);
+    gate.flush().await;
+    assert_eq!(gate.pressure(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_settled_while_the_file_is_locked_is_in_it_after_a_flush() {
+    let dir = tempfile::tempdir().unwrap();
+    let ((gate, share), line) = (shared(&dir), line("a"));
+    let permit = gate.admit(ticket("m", &line)).await.unwrap();
+    gate.flush().await;
+    let before = share.open().unwrap();
+    let paused = refused(ProviderErrorKind::RateLimited, Some(Duration::from_secs(30)));
+    permit.settle(Err(&paused));
+    drop(before);
+    gate.flush().await;
+    let now = gate.inner.clock.now();
+    let (locked, book) = share.open().unwrap();
+    assert!(book.models["m"].paused_until >= now + 30_000, "{book:?}");
+    drop(locked);
+
+    // A runtime that ends before the exchange has begun loses nothing, either.
+    let other = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let inside = gate.clone();
+    std::thread::spawn(move || {
+        other.block_on(async {
+            let line = "b".into();
+            let late = Ticket {
+                deadline: Some(Instant::now()),
+                ..ticket("new", &line)
+            };
+            let _ = tokio::time::timeout(Duration::ZERO, inside.admit(late)).await;
+        });
+        other.shutdown_background();
+    })
+    .join()
+    .unwrap();
+    gate.flush().await;
+    assert!(share.open().unwrap().1.models.contains_key("new"));
+}
+
+#[test]
+fn the_last_handle_does_not_wait_for_a_foreign_lock_holder() {
+    let dir = tempfile::tempdir().unwrap();
+    let (gate, share) = shared(&dir);
+    let line = line("a");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        drop(gate.admit(ticket("m", &line)).await.unwrap());
+        gate.flush().await;
+    });
+    let (held, book) = share.open().unwrap();
+    assert_eq!(book.holders.len(), 1);
+    // This would hang if it waited here.
+    drop(gate);
+    drop(held);
+    let gone = || share.open().is_some_and(|(_, book)| book.holders.is_empty());
+    while !gone() {
+        std::thread::yield_now();
+    }
 }

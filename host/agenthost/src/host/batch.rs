@@ -217,6 +217,7 @@ impl Batch {
         spent: &Spent,
         models: &[ModelReport],
     ) -> Result<()> {
+        self.run.flush_gates().await;
         let Some(recorder) = &self.recorder else {
             return Ok(());
         };

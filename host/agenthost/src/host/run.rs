@@ -586,6 +586,7 @@ impl Host {
             });
             // The end of the root task cancels its remaining sub-tasks, which may still be writing their reports.
             let mut report = run.finish(outcome, started).await;
+            run.flush_gates().await;
             // A journal accepts the end of a run only after its start.
             if let Some(recorder) = recorder.as_ref().filter(|_| recorded) {
                 if let Some(fault) = recorder.fault() {

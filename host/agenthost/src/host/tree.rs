@@ -163,6 +163,11 @@ impl RunState {
         self.report(outcome, started)
     }
 
+    /// Waits until other processes can see what the gates learned, because this process may end now.
+    pub(super) async fn flush_gates(&self) {
+        self.host.flush_gates().await;
+    }
+
     /// Runs a sub-task of `parent`. Dropping the future cancels the sub-task.
     pub(super) async fn sub_task(
         self: &Arc<Self>,
