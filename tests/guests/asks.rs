@@ -2,7 +2,47 @@
 
 use agenthost_sdk::prelude::*;
 
-agenthost_sdk::plugin!(path = "wit/asks");
+agenthost_sdk::plugin!(
+    inline = r#"
+/// Asks a model, several times.
+package guests:asks@0.1.0;
+
+interface task {
+  use agenthost:plugin/types@0.1.0.{failure};
+
+  enum mode { parallel, sequential }
+
+  record questions {
+    /// One model call each.
+    prompts: list<string>,
+    mode: mode,
+    /// The model asked for; `fast` without it.
+    model: option<string>,
+    max-tokens: option<u32>,
+    /// What comes before every prompt.
+    system: option<string>,
+    /// Fail with the first error instead of returning it.
+    strict: option<bool>,
+  }
+
+  /// One per prompt, in the order of the prompts.
+  record answer {
+    text: option<string>,
+    /// The error's case, such as `exhausted`.
+    error: option<string>,
+    /// The error's text.
+    message: option<string>,
+  }
+
+  run: async func(input: questions) -> result<list<answer>, failure>;
+}
+
+world asks {
+  include agenthost:plugin/plugin@0.1.0;
+  export task;
+}
+"#
+);
 
 async fn run(input: Questions) -> Result<Vec<Answer>, Failure> {
     let calls = input.prompts.into_iter().map(|prompt| {

@@ -5,7 +5,51 @@ use std::hint::black_box;
 
 use agenthost_sdk::prelude::*;
 
-agenthost_sdk::plugin!(path = "wit/competitor-fails");
+agenthost_sdk::plugin!(
+    inline = r#"
+/// Looks into one company and reports what a model knows about it, question by question.
+package demo:competitor@0.1.0;
+
+interface task {
+  use agenthost:plugin/types@0.1.0.{failure};
+
+  /// One company to look into.
+  record topic {
+    /// The company's name, with what tells it from others of that name: "Acme Robotics, Zurich".
+    company: string,
+    /// What to find out, one model call each. Without any, one general question is asked.
+    questions: list<string>,
+  }
+
+  /// Something about the company that answers a question.
+  record finding {
+    /// The statement, in one sentence.
+    claim: string,
+    /// What in the answers supports it, or why it is uncertain.
+    support: string,
+  }
+
+  /// What was found out about the company.
+  record report {
+    /// The company as it was given.
+    company: string,
+    /// The answers in a few sentences, with what could not be found out.
+    summary: string,
+    /// The single findings, the most important first.
+    findings: list<finding>,
+    /// How far the report can be relied on, from 0 (not at all) to 1 (fully). Unanswered questions lower it.
+    confidence: f32,
+  }
+
+  run: async func(input: topic) -> result<report, failure>;
+}
+
+world competitor {
+  include agenthost:plugin/plugin@0.1.0;
+  export task;
+}
+"#
+);
 
 async fn run(input: Topic) -> Result<Report, Failure> {
     match input.company.as_str() {

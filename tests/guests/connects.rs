@@ -2,7 +2,23 @@
 
 use std::net::TcpStream;
 
-agenthost_sdk::plugin!(path = "wit/connects");
+agenthost_sdk::plugin!(
+    inline = r#"
+/// Tries to connect to an address.
+package guests:connects@0.1.0;
+
+interface task {
+  use agenthost:plugin/types@0.1.0.{failure};
+  /// Takes host:port.
+  run: async func(input: string) -> result<string, failure>;
+}
+
+world connects {
+  include agenthost:plugin/plugin@0.1.0;
+  export task;
+}
+"#
+);
 
 async fn run(input: String) -> Result<String, Failure> {
     match TcpStream::connect(input) {

@@ -1,6 +1,46 @@
 //! Reads a file itself and has `reads-files` read it, too, and tells what each saw.
 
-agenthost_sdk::plugin!(path = "wit/delegates-reads");
+agenthost_sdk::plugin!(
+    inline = r#"
+/// Reads a file itself and has a sub-agent read it, too.
+package guests:delegates-reads@0.1.0;
+
+interface task {
+  use agenthost:plugin/types@0.1.0.{failure};
+
+  /// What each saw: what the file holds, or an error.
+  record views {
+    above: result<string, string>,
+    below: result<string, string>,
+  }
+
+  /// Takes a path.
+  run: async func(input: string) -> result<views, failure>;
+}
+
+world delegates-reads {
+  include agenthost:plugin/plugin@0.1.0;
+  import guests:reads-files/task@0.1.0;
+  export task;
+}
+
+/// Reads a file, or writes one first.
+package guests:reads-files@0.1.0 {
+  interface task {
+    record access {
+      path: string,
+      /// What to write before reading.
+      write-text: option<string>,
+      /// How often to read, once without it.
+      times: option<u32>,
+    }
+
+    /// What the file holds, or the system's error.
+    run: async func(input: access) -> result<string, string>;
+  }
+}
+"#
+);
 
 async fn run(input: String) -> Result<Views, Failure> {
     let access = reads_files::Access {

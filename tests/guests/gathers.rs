@@ -3,7 +3,43 @@
 use agenthost_sdk::prelude::*;
 use futures_util::future::join;
 
-agenthost_sdk::plugin!(path = "wit/gathers");
+agenthost_sdk::plugin!(
+    inline = r#"
+/// Starts a sub-task for each prompt, and asks a model about all answers.
+package guests:gathers@0.1.0;
+
+interface task {
+  use agenthost:plugin/types@0.1.0.{failure};
+
+  record gathering {
+    /// One sub-task each.
+    prompts: list<string>,
+    /// Asked while the sub-tasks run, and again when they have ended.
+    question: string,
+    /// Return the failures of sub-tasks instead of failing with the first.
+    tolerant: bool,
+  }
+
+  /// The answers of the sub-tasks, then the two of the model.
+  run: async func(input: gathering) -> result<list<string>, failure>;
+}
+
+world gathers {
+  include agenthost:plugin/plugin@0.1.0;
+  import guests:touches/task@0.1.0;
+  export task;
+}
+
+/// Uses every host function once, and answers with a model's words.
+package guests:touches@0.1.0 {
+  interface task {
+    use agenthost:plugin/types@0.1.0.{failure};
+    /// Takes the prompt.
+    run: async func(input: string) -> result<string, failure>;
+  }
+}
+"#
+);
 
 async fn run(input: Gathering) -> Result<Vec<String>, Failure> {
     let ask = async |when: &str| {

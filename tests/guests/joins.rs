@@ -6,7 +6,74 @@ use std::fmt::Display;
 use agenthost_sdk::join::{Done, Tie};
 use agenthost_sdk::prelude::*;
 
-agenthost_sdk::plugin!(path = "wit/joins");
+agenthost_sdk::plugin!(
+    inline = r#"
+/// Starts a leaf per prompt under one of the SDK's join policies, and tells what came of it.
+package guests:joins@0.1.0;
+
+interface task {
+  use agenthost:plugin/types@0.1.0.{failure};
+
+  variant policy {
+    all,
+    settled,
+    quorum(u32),
+    first,
+    /// With the first answer where there is a tie.
+    vote,
+    /// Without a winner where there is a tie.
+    vote-or-fail,
+    /// Panics when the first is done, with the others on their way.
+    crash,
+  }
+
+  record plan {
+    policy: policy,
+    /// One leaf each.
+    prompts: list<string>,
+    /// How many leaves run at a time.
+    at-once: option<u32>,
+    /// Do all of it so many times, one after the other, and tell of the last.
+    rounds: option<u32>,
+    /// Asked of one more leaf at the end.
+    after: option<string>,
+  }
+
+  record lane {
+    /// `done`, `failed`, `winner`, `agreed`, `dissent` or `abstained`.
+    how: string,
+    index: u32,
+    name: string,
+    /// The answer, or the failure.
+    text: string,
+  }
+
+  record joined {
+    /// `ok`, or why the policy failed.
+    decision: string,
+    lanes: list<lane>,
+    after: option<string>,
+  }
+
+  run: async func(input: plan) -> result<joined, failure>;
+}
+
+world joins {
+  include agenthost:plugin/plugin@0.1.0;
+  import guests:leaf/task@0.1.0;
+  export task;
+}
+
+/// Asks a model once, and answers with its words.
+package guests:leaf@0.1.0 {
+  interface task {
+    use agenthost:plugin/types@0.1.0.{failure};
+    /// Takes the prompt. One that starts with `=` is the answer itself, and nobody is asked.
+    run: async func(input: string) -> result<string, failure>;
+  }
+}
+"#
+);
 
 async fn run(input: Plan) -> Result<Joined, Failure> {
     for _ in 1..input.rounds.unwrap_or(1) {

@@ -1,7 +1,18 @@
 //! Starts a leaf per prompt, with an interface written in Rust.
 
 /// Starts a leaf per prompt.
-#[agenthost_sdk::task(package = "guests:leads@0.1.0", path = "wit/joins", imports("guests:leaf@0.1.0"))]
+#[agenthost_sdk::task(
+    package = "guests:leads@0.1.0",
+    imports("guests:leaf@0.1.0"),
+    inline = r#"/// Asks a model once, and answers with its words.
+package guests:leaf@0.1.0;
+
+interface task {
+  use agenthost:plugin/types@0.1.0.{failure};
+  /// Takes the prompt. One that starts with `=` is the answer itself, and nobody is asked.
+  run: async func(input: string) -> result<string, failure>;
+}"#
+)]
 mod leads {
     use agenthost_sdk::prelude::*;
 

@@ -3,7 +3,45 @@
 
 use std::hint::black_box;
 
-agenthost_sdk::plugin!(path = "wit/misbehaves");
+agenthost_sdk::plugin!(
+    inline = r#"
+/// Ends badly, in the way that its input names.
+package guests:misbehaves@0.1.0;
+
+interface task {
+  use agenthost:plugin/types@0.1.0.{failure};
+
+  enum behaviour {
+    /// Returns an output, for comparison.
+    ok,
+    /// Returns a failure of its own.
+    fail,
+    /// Computes for ever.
+    loop,
+    /// Allocates until nothing is left.
+    grow-memory,
+    /// Calls itself until the stack is full.
+    recurse,
+    panic,
+    /// Leaves the process with an error code.
+    exit,
+    /// Writes to stdout and stderr for ever.
+    print-forever,
+    /// Waits for something that never comes.
+    wait,
+    /// Returns a text of nine million bytes.
+    large-output,
+  }
+
+  run: async func(input: behaviour) -> result<string, failure>;
+}
+
+world misbehaves {
+  include agenthost:plugin/plugin@0.1.0;
+  export task;
+}
+"#
+);
 
 async fn run(input: Behaviour) -> Result<String, Failure> {
     match input {

@@ -11,7 +11,48 @@ use std::io::Read;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-agenthost_sdk::plugin!(path = "wit/probes");
+agenthost_sdk::plugin!(
+    inline = r#"
+/// Looks at everything that a task could see of the world outside it.
+package guests:probes@0.1.0;
+
+interface task {
+  use agenthost:plugin/types@0.1.0.{failure};
+
+  record probe {
+    /// Written into the task's memory, and left there.
+    leave: string,
+    /// A text to look for in all of the task's memory, each byte with its bits flipped, so that the input itself is no find.
+    look-for: list<u8>,
+  }
+
+  record findings {
+    vars: list<string>,
+    args: list<string>,
+    /// Bytes that could be read from stdin.
+    stdin: u64,
+    /// Nanoseconds since 1970, before and after an hour's sleep.
+    wall-clock: list<u64>,
+    /// Nanoseconds that the sleep took.
+    slept: u64,
+    random: list<u64>,
+    /// What a static counter stood at after counting this task.
+    counter: u32,
+    /// Places in memory where the text stood.
+    found: u32,
+    /// Bytes of memory that were searched.
+    searched: u64,
+  }
+
+  run: async func(input: probe) -> result<findings, failure>;
+}
+
+world probes {
+  include agenthost:plugin/plugin@0.1.0;
+  export task;
+}
+"#
+);
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 

@@ -5,7 +5,35 @@ use std::pin::pin;
 use agenthost_sdk::prelude::*;
 use futures_util::future::select;
 
-agenthost_sdk::plugin!(path = "wit/races");
+agenthost_sdk::plugin!(
+    inline = r#"
+/// Races two model calls and drops the loser.
+package guests:races@0.1.0;
+
+interface task {
+  use agenthost:plugin/types@0.1.0.{failure};
+
+  record race {
+    one: string,
+    other: string,
+    /// Asked once the race is over.
+    after: string,
+  }
+
+  record result-of-race {
+    winner: string,
+    after: string,
+  }
+
+  run: async func(input: race) -> result<result-of-race, failure>;
+}
+
+world races {
+  include agenthost:plugin/plugin@0.1.0;
+  export task;
+}
+"#
+);
 
 async fn run(input: Race) -> Result<ResultOfRace, Failure> {
     let winner = {

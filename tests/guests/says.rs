@@ -3,7 +3,34 @@
 
 use agenthost_sdk::prelude::*;
 
-agenthost_sdk::plugin!(path = "wit/says");
+agenthost_sdk::plugin!(
+    inline = r#"
+/// Says what it is told to, in every way that a guest has.
+package guests:says@0.1.0;
+
+interface task {
+  use agenthost:plugin/types@0.1.0.{failure};
+
+  record words {
+    /// What is written to stdout and stderr.
+    log: option<string>,
+    /// What is reported as progress, before a call that the model answers.
+    progress: option<string>,
+    /// The failure; without one, the output is what the model answered, or nothing.
+    fails: option<string>,
+    /// What the plugin panics with.
+    panics: option<string>,
+  }
+
+  run: async func(input: words) -> result<string, failure>;
+}
+
+world says {
+  include agenthost:plugin/plugin@0.1.0;
+  export task;
+}
+"#
+);
 
 async fn run(input: Words) -> Result<String, Failure> {
     if let Some(log) = &input.log {

@@ -7,7 +7,23 @@ use std::time::SystemTime;
 
 use agenthost_sdk::prelude::*;
 
-agenthost_sdk::plugin!(path = "wit/touches");
+agenthost_sdk::plugin!(
+    inline = r#"
+/// Uses every host function once, and answers with a model's words.
+package guests:touches@0.1.0;
+
+interface task {
+  use agenthost:plugin/types@0.1.0.{failure};
+  /// Takes the prompt.
+  run: async func(input: string) -> result<string, failure>;
+}
+
+world touches {
+  include agenthost:plugin/plugin@0.1.0;
+  export task;
+}
+"#
+);
 
 async fn run(input: String) -> Result<String, Failure> {
     println!("{:?} {}", SystemTime::now(), RandomState::new().hash_one(1));

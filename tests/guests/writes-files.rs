@@ -3,7 +3,45 @@
 use std::fs::{self, File};
 use std::io::{Error, Seek, SeekFrom, Write};
 
-agenthost_sdk::plugin!(path = "wit/writes-files");
+agenthost_sdk::plugin!(
+    inline = r#"
+/// Puts things into directories in many ways.
+package guests:writes-files@0.1.0;
+
+interface task {
+  /// A path, and how many bytes or things.
+  type much = tuple<string, u64>;
+
+  variant step {
+    /// Writes a file anew, in pieces of 64 KiB.
+    write(much),
+    /// Writes to the end of a file.
+    append(much),
+    /// Gives a file a size.
+    set-size(much),
+    /// Writes one byte at that place.
+    write-at(much),
+    /// Makes so many empty files in a directory.
+    make-files(much),
+    make-directories(much),
+    /// Makes so many hard links to a file, beside it.
+    make-links(much),
+    make-symbolic-links(much),
+    remove(string),
+    /// Opens a file for reading.
+    open(string),
+  }
+
+  /// For each step how much of it was done, or the system's error.
+  run: async func(input: list<step>) -> result<list<string>, string>;
+}
+
+world writes-files {
+  include agenthost:plugin/plugin@0.1.0;
+  export task;
+}
+"#
+);
 
 async fn run(input: Vec<Step>) -> Result<Vec<String>, String> {
     Ok(input.into_iter().map(told).collect())

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use agenthost::plugin::{Plugin, build};
-use serde_json::Value;
+use agenthost::plugin::{Digest, Plugin, build};
+use serde_json::{Value, json};
 
 /// The components of all guests and of the example plugins.
 #[derive(Debug)]
@@ -100,19 +100,83 @@ impl Guests {
     }
 }
 
-/// The examples of the crate of guests, by name.
+/// The folder of the guests' sources.
+fn sources() -> PathBuf {
+    workspace().join("tests/guests")
+}
+
+/// The WIT inside the source of the guest `name`.
+///
+/// # Panics
+///
+/// If that guest has none.
+pub fn interface(name: &str) -> String {
+    let source = std::fs::read_to_string(sources().join(name).with_extension("rs")).unwrap();
+    let (_, after) = source.split_once("inline = r#\"").expect("an interface in WIT");
+    let (wit, _) = after.split_once("\"#").unwrap();
+    wit.trim().to_owned()
+}
+
+/// Writes the package that has each guest as an example, and returns its manifest. A file of the folder is a guest;
+/// cargo's own discovery of examples would make programs of them, with a `main`.
+fn package(target: &Path) -> PathBuf {
+    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap().parse::<toml::Table>().unwrap();
+    let shared = read(workspace().join("Cargo.toml"))["workspace"]["dependencies"].clone();
+    let own = read(sources().join("Cargo.toml"));
+    let dependencies = own["dependencies"].as_table().unwrap().keys().map(|name| {
+        let mut dependency = shared[name].clone();
+        if let Some(path) = dependency.get_mut("path") {
+            *path = workspace().join(path.as_str().unwrap()).display().to_string().into();
+        }
+        (name.clone(), dependency)
+    });
+    let files = std::fs::read_dir(sources()).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect();
+    files.sort();
+    let examples = files.iter().map(|path| {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        json!({"name": name, "path": path, "crate-type": ["cdylib"]})
+    });
+    let lock = workspace().join("Cargo.lock");
+    let manifest = json!({
+        "package": {
+            "name": "guests",
+            "version": env!("CARGO_PKG_VERSION"),
+            "edition": "2024",
+            // The lock file below is a copy of this one.
+            "metadata": {"lock": Digest::of(&std::fs::read(&lock).unwrap()).to_string()},
+        },
+        "dependencies": dependencies.collect::<toml::Table>(),
+        "example": examples.collect::<Vec<_>>(),
+        // Not a member of the workspace that it is below.
+        "workspace": {},
+    });
+    let dir = target.join("guests");
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("Cargo.toml");
+    let text = toml::to_string(&manifest).unwrap();
+    // A guest is built again when this file is newer.
+    if std::fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+        std::fs::write(&path, text).unwrap();
+        std::fs::copy(lock, dir.join("Cargo.lock")).unwrap();
+    }
+    path
+}
+
+/// The components of the guests, by name.
 fn examples() -> BTreeMap<String, PathBuf> {
+    let target = std::env::current_exe().unwrap();
+    let target = target.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists());
+    let target = target.expect("a test runs from cargo's target directory");
     let mut cargo = Command::new("cargo");
     cargo
-        .args([
-            "build",
-            "--release",
-            "--target",
-            build::TARGET,
-            "-p",
-            "agenthost-guests",
-            "--examples",
-        ])
+        .args(["build", "--release", "--target", build::TARGET, "--examples"])
+        .arg("--manifest-path")
+        .arg(package(target))
+        .arg("--target-dir")
+        .arg(target)
         .arg("--message-format=json-render-diagnostics")
         .current_dir(workspace())
         .stdin(Stdio::null())

@@ -20,20 +20,28 @@ use wit_bindgen_rust::to_rust_ident;
 
 use crate::bindings::{generate, module_items, module_path, sdk_path, type_ident};
 use crate::embed;
-use crate::source::{Source, contract};
+use crate::source::{Deps, Source, contract};
 use crate::twins::{self, Own};
 
 /// The arguments of `plugin!`.
 pub(crate) struct Args {
     world: Option<String>,
-    path: Option<String>,
+    wit: Wit,
+}
+
+/// The place of the WIT.
+enum Wit {
+    /// A directory of the crate.
+    Path(String),
+    /// The text itself.
+    Inline(String),
 }
 
 impl Parse for Args {
     fn parse(input: ParseStream<'_>) -> syn::Result<Args> {
         let mut args = Args {
             world: None,
-            path: None,
+            wit: Wit::Path("wit".to_owned()),
         };
         if input.peek(syn::LitStr) {
             args.world = Some(input.parse::<syn::LitStr>()?.value());
@@ -43,18 +51,24 @@ impl Parse for Args {
         }
         if !input.is_empty() {
             let name: syn::Ident = input.parse()?;
-            if name != "path" {
-                return Err(syn::Error::new(
-                    name.span(),
-                    "expected a world's name or `path = \"…\"`",
-                ));
-            }
+            let place = match name.to_string().as_str() {
+                "path" => Wit::Path,
+                "inline" => Wit::Inline,
+                _ => {
+                    return Err(syn::Error::new(
+                        name.span(),
+                        "expected a world's name, `path = \"…\"` or `inline = \"…\"`",
+                    ));
+                }
+            };
             input.parse::<syn::Token![=]>()?;
-            args.path = Some(input.parse::<syn::LitStr>()?.value());
+            args.wit = place(input.parse::<syn::LitStr>()?.value());
             input.parse::<Option<syn::Token![,]>>()?;
         }
         if !input.is_empty() {
-            return Err(input.error("`plugin!` takes a world's name and `path = \"…\"`, in this order"));
+            return Err(
+                input.error("`plugin!` takes a world's name, and `path = \"…\"` or `inline = \"…\"`, in this order")
+            );
         }
         Ok(args)
     }
@@ -82,7 +96,11 @@ fn implements(item: &syn::Item, name: &str, ty: &str) -> bool {
 /// Expands `plugin!`.
 pub(crate) fn expand(args: &Args) -> Result<TokenStream> {
     let root = root()?;
-    let source = Source::read(&root, args.path.as_deref().unwrap_or("wit"), args.world.as_deref())?;
+    let world = args.world.as_deref();
+    let source = match &args.wit {
+        Wit::Path(path) => Source::read(&root, path, world)?,
+        Wit::Inline(text) => Source::written(text.clone(), Deps::default(), world)?,
+    };
     let names = names(&source)?;
     let glue = glue(source, &root, &[])?;
     Ok(quote!(#glue #names))

@@ -71,8 +71,8 @@ impl Source {
     }
 
     /// Resolves the package in this text.
-    pub(crate) fn written(text: String, deps: Deps) -> Result<Source> {
-        Source::resolve("wit", written(text), deps, None)
+    pub(crate) fn written(text: String, deps: Deps, world: Option<&str>) -> Result<Source> {
+        Source::resolve("wit", written(text), deps, world)
     }
 
     fn resolve(path: &str, own: Vec<File>, deps: Deps, world: Option<&str>) -> Result<Source> {
@@ -141,6 +141,21 @@ impl Deps {
             }
         }
         Ok(deps)
+    }
+
+    /// Reads the package in this text. Error messages call its directory by the name `path`.
+    pub(crate) fn written(text: &str, path: &str) -> Result<Deps> {
+        let file = File {
+            path: PathBuf::new(),
+            name: "deps/inline.wit".to_owned(),
+            text: text.to_owned(),
+        };
+        let groups = vec![parse_files(path, std::slice::from_ref(&file))?];
+        Ok(Deps {
+            files: vec![file],
+            groups,
+            read: Vec::new(),
+        })
     }
 
     /// The packages.

@@ -73,7 +73,7 @@ fn in_module(args: TokenStream, module: &mut ItemMod) -> Result<TokenStream> {
     let shared = imports.shared(&package)?;
 
     let task = read::read(&module.ident, &module.attrs, items, &shared)?;
-    let source = Source::written(wit::text(&package, &imports.interfaces, &task), imports.deps()?);
+    let source = Source::written(wit::text(&package, &imports.interfaces, &task), imports.deps()?, None);
     clonable(items, &task);
     source.and_then(|source| glue(source, &root, &own(&task))).map_err(here)
 }
@@ -119,6 +119,8 @@ struct Imports {
     dir: PathBuf,
     /// The directory as error messages name it.
     path: String,
+    /// The WIT itself, if it is not in the directory.
+    inline: Option<String>,
     /// The place that names the first of them.
     span: Span,
 }
@@ -129,6 +131,7 @@ impl Imports {
         let mut imports = Imports {
             interfaces: Vec::new(),
             dir: root.join(&path),
+            inline: args.inline.as_ref().map(LitStr::value),
             span: args.imports.first().map_or_else(Span::call_site, LitStr::span),
             path,
         };
@@ -171,7 +174,11 @@ impl Imports {
     }
 
     fn existing(&self) -> Result<Deps> {
-        Deps::read(&self.dir, &self.path).map_err(|error| self.error(&error))
+        let deps = match &self.inline {
+            Some(text) => Deps::written(text, &self.path),
+            None => Deps::read(&self.dir, &self.path),
+        };
+        deps.map_err(|error| self.error(&error))
     }
 
     fn error(&self, error: &anyhow::Error) -> Error {

@@ -152,7 +152,7 @@ mod plain {
     }
 }
 
-#[task(name = "x")] //~ `name` unknown argument `name`: `task` takes `package = "demo:competitor@0.1.0"`, `imports("demo:compare@0.1.0")` and `path = "wit"`
+#[task(name = "x")] //~ `name` unknown argument `name`: `task` takes `package = "demo:competitor@0.1.0"`, `imports("demo:compare@0.1.0")`, and `path = "wit"` or `inline = "package …"`
 mod argument {}
 
 #[task(package = "Demo:x@1")] //~ `"Demo:x@1"` `Demo:x@1` is no package of WIT with a version: name it `package = "namespace:name@0.1.0"`, in lower-case words with `-` between them

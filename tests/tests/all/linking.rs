@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use agenthost_tests::dummy;
 use agenthost_tests::env::{Output, TestEnv};
-use agenthost_tests::guests::workspace;
+use agenthost_tests::guests::{interface, workspace};
 use serde_json::{Value, json};
 
 use crate::{guest, machine_for};
@@ -272,11 +272,12 @@ fn a_failure_arrives_in_the_type_of_the_caller() {
     );
 
     // Where the type is text, the failure is its text; where it is the plugin's own, no value can be made up.
-    let text_error =
-        std::fs::read_to_string(workspace().join("tests/guests/wit/maps-errors/deps/text-error/world.wit"));
-    let text_error = machine.write("text-error.wasm", dummy::component(&[&text_error.unwrap()]));
-    let own_error = std::fs::read_to_string(workspace().join("tests/guests/wit/own-error/world.wit"));
-    let own_error = machine.write("own-error.wasm", dummy::component(&[&own_error.unwrap()]));
+    let text_error = "package guests:text-error@0.1.0;
+        interface task { run: async func(input: u32) -> result<string, string>; }
+        world text-error { include agenthost:plugin/plugin@0.1.0; export task; }";
+    let text_error = machine.write("text-error.wasm", dummy::component(&[text_error]));
+    let own_error = interface("own-error");
+    let own_error = machine.write("own-error.wasm", dummy::component(&[&own_error]));
     let (text_error, own_error) = (
         with("guests:text-error", &text_error),
         with("guests:own-error", &own_error),

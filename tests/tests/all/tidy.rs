@@ -177,25 +177,10 @@ fn every_module_says_what_it_is_for_and_is_short() {
 
 #[test]
 fn no_guest_is_forgotten() {
-    let dir = workspace().join("tests/guests");
-    let manifest: toml::Table = std::fs::read_to_string(dir.join("Cargo.toml"))
-        .unwrap()
-        .parse()
-        .unwrap();
-    let examples = manifest["example"].as_array().unwrap();
-    let named: BTreeSet<_> = examples
-        .iter()
-        .map(|example| example["name"].as_str().unwrap().to_owned())
+    let files_of_guests = std::fs::read_dir(workspace().join("tests/guests")).unwrap();
+    let named: BTreeSet<_> = files_of_guests
+        .filter_map(|entry| Some(entry.unwrap().file_name().to_str()?.strip_suffix(".rs")?.to_owned()))
         .collect();
-
-    let sources = files(&dir)
-        .into_iter()
-        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
-    assert_eq!(
-        sources.filter(|name| name != "lib").collect::<BTreeSet<_>>(),
-        named,
-        "one example for each file"
-    );
     let built: BTreeSet<_> = guests()
         .names()
         .filter(|name| *name != "competitor")

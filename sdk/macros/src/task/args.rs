@@ -10,6 +10,7 @@ use syn::{Error, LitStr, Result, Token};
 pub(super) struct Args {
     pub(super) package: Option<LitStr>,
     pub(super) path: Option<LitStr>,
+    pub(super) inline: Option<LitStr>,
     pub(super) imports: Vec<LitStr>,
 }
 
@@ -21,6 +22,7 @@ impl Parse for Args {
             match name.to_string().as_str() {
                 "package" => args.package = Some(text(input)?),
                 "path" => args.path = Some(text(input)?),
+                "inline" => args.inline = Some(text(input)?),
                 "imports" => {
                     let list;
                     syn::parenthesized!(list in input);
@@ -32,7 +34,7 @@ impl Parse for Args {
                         name.span(),
                         format!(
                             "unknown argument `{other}`: `task` takes `package = \"demo:competitor@0.1.0\"`, \
-                             `imports(\"demo:compare@0.1.0\")` and `path = \"wit\"`"
+                             `imports(\"demo:compare@0.1.0\")`, and `path = \"wit\"` or `inline = \"package …\"`"
                         ),
                     ));
                 }

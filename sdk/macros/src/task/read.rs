@@ -10,7 +10,7 @@ use syn::{
 };
 
 use super::names;
-use super::types::{arguments, refuse};
+use super::types::{Names, arguments, refuse};
 
 /// The contents of the WIT.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub(super) struct Shared {
     pub(super) types: BTreeMap<String, String>,
 }
 
-pub(super) struct Reader<'m> {
+struct Reader<'m> {
     items: BTreeMap<String, &'m Item>,
     shared: &'m [Shared],
     uses: BTreeMap<String, BTreeMap<String, String>>,
@@ -132,6 +132,73 @@ fn type_ident(item: &Item) -> Option<&Ident> {
     }
 }
 
+impl Names for Reader<'_> {
+    fn defines(&self, name: &str) -> bool {
+        self.items.contains_key(name)
+    }
+
+    /// Reads the type on first use.
+    fn own(&mut self, ident: &Ident) -> Result<String> {
+        let name = ident.to_string();
+        if self.open.contains(&name) {
+            return Err(Error::new(
+                ident.span(),
+                format!(
+                    "`{name}` contains itself, and WIT has no recursive types: use a `Vec` of all entries that name each other \
+                     by index"
+                ),
+            ));
+        }
+        let refuse = |why: &str| Error::new(ident.span(), format!("`{name}` {why}"));
+        let item = match self.items.get(&name).copied() {
+            Some(Item::Type(_)) => {
+                return Err(refuse(
+                    "is an alias, which WIT does not see: write the type itself, or make it a struct",
+                ));
+            }
+            Some(item) => item,
+            None => return Err(refuse("is no type of this module")),
+        };
+        if !self.read.contains_key(&name) {
+            self.open.push(name.clone());
+            let named = match item {
+                Item::Struct(item) => self.record(item),
+                Item::Enum(item) => self.cases(item),
+                _ => Err(refuse("is no struct or enum: make it one")),
+            };
+            self.open.pop();
+            // Its errors are reported only once.
+            let named = self.keep(named);
+            self.read.insert(name.clone(), named);
+        }
+        Ok(names::of_type(ident).map_or(name, |name| names::escaped(&name)))
+    }
+
+    fn shared(&mut self, module: &str, name: &str) -> Option<String> {
+        let of = self.shared.iter().find(|shared| shared.module == module)?;
+        let wit = of.types.get(name)?.clone();
+        if let Some(used) = self.uses.get(&of.interface).and_then(|uses| uses.get(&wit)) {
+            return Some(names::escaped(used));
+        }
+        let own = self
+            .items
+            .values()
+            .filter_map(|item| names::of_type(type_ident(item)?).ok());
+        let used = self.uses.values().flat_map(|uses| uses.values().cloned());
+        let taken: BTreeSet<String> = own.chain(used).collect();
+        let prefixed = format!(
+            "{}-{wit}",
+            if module.is_empty() { "agenthost" } else { module }.replace('_', "-")
+        );
+        let local = if taken.contains(&wit) { prefixed } else { wit.clone() };
+        self.uses
+            .entry(of.interface.clone())
+            .or_default()
+            .insert(wit, local.clone());
+        Some(names::escaped(&local))
+    }
+}
+
 impl Reader<'_> {
     fn run(&mut self, function: &ItemFn) -> Option<Run> {
         let sig = &function.sig;
@@ -185,73 +252,6 @@ impl Reader<'_> {
             input: input_type?,
             output: output?,
         })
-    }
-
-    /// Returns whether the module has a type of this name.
-    pub(super) fn defines(&self, name: &str) -> bool {
-        self.items.contains_key(name)
-    }
-
-    /// The WIT name of a type of the module, which is read on first use.
-    pub(super) fn own(&mut self, ident: &Ident) -> Result<String> {
-        let name = ident.to_string();
-        if self.open.contains(&name) {
-            return Err(Error::new(
-                ident.span(),
-                format!(
-                    "`{name}` contains itself, and WIT has no recursive types: use a `Vec` of all entries that name each other \
-                     by index"
-                ),
-            ));
-        }
-        let refuse = |why: &str| Error::new(ident.span(), format!("`{name}` {why}"));
-        let item = match self.items.get(&name).copied() {
-            Some(Item::Type(_)) => {
-                return Err(refuse(
-                    "is an alias, which WIT does not see: write the type itself, or make it a struct",
-                ));
-            }
-            Some(item) => item,
-            None => return Err(refuse("is no type of this module")),
-        };
-        if !self.read.contains_key(&name) {
-            self.open.push(name.clone());
-            let named = match item {
-                Item::Struct(item) => self.record(item),
-                Item::Enum(item) => self.cases(item),
-                _ => Err(refuse("is no struct or enum: make it one")),
-            };
-            self.open.pop();
-            // Its errors are reported only once.
-            let named = self.keep(named);
-            self.read.insert(name.clone(), named);
-        }
-        Ok(names::of_type(ident).map_or(name, |name| names::escaped(&name)))
-    }
-
-    /// The name in this interface of a type of another interface.
-    pub(super) fn shared(&mut self, module: &str, name: &str) -> Option<String> {
-        let of = self.shared.iter().find(|shared| shared.module == module)?;
-        let wit = of.types.get(name)?.clone();
-        if let Some(used) = self.uses.get(&of.interface).and_then(|uses| uses.get(&wit)) {
-            return Some(names::escaped(used));
-        }
-        let own = self
-            .items
-            .values()
-            .filter_map(|item| names::of_type(type_ident(item)?).ok());
-        let used = self.uses.values().flat_map(|uses| uses.values().cloned());
-        let taken: BTreeSet<String> = own.chain(used).collect();
-        let prefixed = format!(
-            "{}-{wit}",
-            if module.is_empty() { "agenthost" } else { module }.replace('_', "-")
-        );
-        let local = if taken.contains(&wit) { prefixed } else { wit.clone() };
-        self.uses
-            .entry(of.interface.clone())
-            .or_default()
-            .insert(wit, local.clone());
-        Some(names::escaped(&local))
     }
 
     fn record(&mut self, item: &ItemStruct) -> Result<Named> {

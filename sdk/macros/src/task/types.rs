@@ -4,9 +4,7 @@
 //! except those of the SDK and of imported tasks.
 
 use quote::ToTokens;
-use syn::{Error, GenericArgument, PathArguments, Result, Type};
-
-use super::read::Reader;
+use syn::{Error, GenericArgument, Ident, PathArguments, Result, Type};
 
 const SCALARS: &[(&str, &str)] = &[
     ("String", "string"),
@@ -24,9 +22,19 @@ const SCALARS: &[(&str, &str)] = &[
     ("u8", "u8"),
 ];
 
-impl Reader<'_> {
+/// The types that have a name, as far as the reader of the module knows them; and the conversion, which asks for them.
+pub(super) trait Names {
+    /// Returns whether the module defines a type of this name.
+    fn defines(&self, name: &str) -> bool;
+
+    /// Reads a type of the module, and returns its name in WIT.
+    fn own(&mut self, ident: &Ident) -> Result<String>;
+
+    /// Returns the name in this interface of a type of another interface.
+    fn shared(&mut self, module: &str, name: &str) -> Option<String>;
+
     /// Converts a type to WIT.
-    pub(super) fn ty(&mut self, ty: &Type) -> Result<String> {
+    fn ty(&mut self, ty: &Type) -> Result<String> {
         match ty {
             Type::Paren(inner) => self.ty(&inner.elem),
             Type::Group(inner) => self.ty(&inner.elem),

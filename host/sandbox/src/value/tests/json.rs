@@ -495,7 +495,11 @@ fn a_sample_of_a_huge_type_stays_small_where_it_can() {
 fn a_sample_fills_every_list_of_a_fixed_length() {
     // Valid whatever comes after the first hundred values: 4^4 leaves, 200 items, a list below other lists.
     let four = "list<list<list<list<option<u8>, 4>, 4>, 4>, 4>";
-    for text in [four, "list<u8, 200>", "tuple<list<u8, 120>, list<list<string, 2>, 3>, list<u8>>"] {
+    for text in [
+        four,
+        "list<u8, 200>",
+        "tuple<list<u8, 120>, list<list<string, 2>, 3>, list<u8>>",
+    ] {
         let ty = typed("", text);
         from_json(&ty, &sample(&ty), "input").unwrap_or_else(|error| panic!("{text}: {error}"));
     }
