@@ -18,6 +18,116 @@ impl Failure {
     pub fn failed(reason: impl Into<String>) -> Failure {
         Failure::Failed(reason.into())
     }
+
+    /// Returns a failure of a class that the contract has no case for, with its text.
+    ///
+    /// ```
+    /// use agenthost_sdk::Failure;
+    ///
+    /// let failure = Failure::other("quota", "no pages are left");
+    /// assert_eq!((failure.class(), failure.text()), ("quota", Some("no pages are left")));
+    /// assert_eq!(failure.to_string(), "quota: no pages are left");
+    /// ```
+    pub fn other(class: impl Into<String>, text: impl Into<String>) -> Failure {
+        Failure::Other((class.into(), text.into()))
+    }
+
+    /// The class as reports name it, such as `context-overflow`. For a class that the contract has no case for, its
+    /// name.
+    ///
+    /// ```
+    /// use agenthost_sdk::{Failure, Limit};
+    ///
+    /// assert_eq!(Failure::Exhausted(Limit::Calls).class(), "exhausted");
+    /// ```
+    pub fn class(&self) -> &str {
+        match self {
+            Failure::Failed(_) => "failed",
+            Failure::Exhausted(_) => "exhausted",
+            Failure::Denied(_) => "denied",
+            Failure::Model(_) => "model",
+            Failure::ContextOverflow => "context-overflow",
+            Failure::Trapped(_) => "trapped",
+            Failure::Cancelled => "cancelled",
+            Failure::Escalated(_) => "escalated",
+            Failure::Other((class, _)) => class,
+        }
+    }
+
+    /// The text without the class; `None` if a failure of this class has none.
+    ///
+    /// ```
+    /// use agenthost_sdk::Failure;
+    ///
+    /// assert_eq!(Failure::failed("no such company").text(), Some("no such company"));
+    /// assert_eq!(Failure::Cancelled.text(), None);
+    /// ```
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Failure::Failed(text)
+            | Failure::Denied(text)
+            | Failure::Model(text)
+            | Failure::Trapped(text)
+            | Failure::Escalated(text)
+            | Failure::Other((_, text)) => Some(text),
+            Failure::Exhausted(_) | Failure::ContextOverflow | Failure::Cancelled => None,
+        }
+    }
+}
+
+impl llm::Error {
+    /// Returns an error of a class that the contract has no case for, with its text; for a test's scripted model.
+    ///
+    /// ```
+    /// use agenthost_sdk::llm::Error;
+    ///
+    /// let error = Error::other("spend-cap", "the month's budget is used up");
+    /// assert_eq!((error.class(), error.text()), ("spend-cap", Some("the month's budget is used up")));
+    /// ```
+    pub fn other(class: impl Into<String>, text: impl Into<String>) -> llm::Error {
+        llm::Error::Other((class.into(), text.into()))
+    }
+
+    /// The class as the contract names it, such as `context-overflow`. For a class that the contract has no case for,
+    /// its name.
+    ///
+    /// ```
+    /// use agenthost_sdk::llm::Error;
+    ///
+    /// assert_eq!(Error::Unavailable("503".into()).class(), "unavailable");
+    /// ```
+    pub fn class(&self) -> &str {
+        match self {
+            llm::Error::Denied(_) => "denied",
+            llm::Error::Exhausted(_) => "exhausted",
+            llm::Error::ContextOverflow => "context-overflow",
+            llm::Error::Refused(_) => "refused",
+            llm::Error::InvalidReply(_) => "invalid-reply",
+            llm::Error::Unavailable(_) => "unavailable",
+            llm::Error::InvalidRequest(_) => "invalid-request",
+            llm::Error::Other((class, _)) => class,
+        }
+    }
+
+    /// The text without the class; `None` if an error of this class has none.
+    ///
+    /// ```
+    /// use agenthost_sdk::llm::Error;
+    ///
+    /// assert_eq!(Error::Refused("not about people".into()).text(), Some("not about people"));
+    /// assert_eq!(Error::ContextOverflow.text(), None);
+    /// ```
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            llm::Error::Denied(text)
+            | llm::Error::Refused(text)
+            | llm::Error::InvalidReply(text)
+            | llm::Error::Unavailable(text)
+            | llm::Error::InvalidRequest(text)
+            | llm::Error::Other((_, text)) => Some(text),
+            llm::Error::Exhausted(_) | llm::Error::ContextOverflow => None,
+        }
+    }
 }
 
 impl Display for Failure {
@@ -123,7 +233,7 @@ mod tests {
                 Failure::Model("invalid request: bad".into()),
             ),
             (
-                llm::Error::Other(("quota".into(), "none left".into())),
+                llm::Error::other("quota", "none left"),
                 Failure::Model("quota: none left".into()),
             ),
         ];
@@ -143,10 +253,7 @@ mod tests {
     fn texts_name_the_limit_as_the_interface_does() {
         assert_eq!(Failure::Exhausted(Limit::Tokens).to_string(), "limit reached: tokens");
         assert_eq!(llm::Error::Exhausted(Limit::Time).to_string(), "limit reached: time");
-        assert_eq!(
-            Failure::Other(("quota".into(), "none".into())).to_string(),
-            "quota: none"
-        );
+        assert_eq!(Failure::other("quota", "none").to_string(), "quota: none");
         for limit in [Limit::Tokens, Limit::Cost, Limit::Fuel, Limit::Depth, Limit::Other] {
             assert_eq!(serde_json::to_value(limit).unwrap(), limit.to_string());
         }

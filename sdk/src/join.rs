@@ -30,7 +30,7 @@
 //! # futures_util::FutureExt::now_or_never(main).unwrap();
 //! ```
 //!
-//! Results keep their place: a [`Done`] identifies its call by index, name and attempt. The calls that run are polled
+//! Results keep their place: a [`Labeled`] identifies its call by index, name and attempt. The calls that run are polled
 //! in the order in which they were given, never in the order in which they woke, so a replay that brings the same replies
 //! in the same order comes to the same decision. Polling every running call again for each reply is the price; `max_concurrent`
 //! bounds it.
@@ -70,7 +70,7 @@ use crate::Failure;
 
 pub use each::{All, Settled, all, settled};
 pub use quorum::{First, Quorum, Unreached, first, quorum};
-pub use vote::{Tally, Tie, Undecided, Vote, vote, vote_by_key};
+pub use vote::{Tie, Undecided, Vote, VoteResult, vote, vote_by_key};
 
 /// A call to be made, with the name that its result will carry. Made by [`branch`].
 #[must_use = "a branch does nothing until a policy runs it"]
@@ -129,9 +129,9 @@ impl<T, E> Debug for Branch<'_, T, E> {
     }
 }
 
-/// The outcome of one call, and which call it was.
+/// A value that came from a call, with the label of that call: its place, its name and its attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Done<V> {
+pub struct Labeled<V> {
     /// The call's place among those given to the policy, from 0.
     pub index: usize,
     /// The name given to [`branch`].
@@ -142,17 +142,17 @@ pub struct Done<V> {
     pub value: V,
 }
 
-impl<V> Done<V> {
+impl<V> Labeled<V> {
     /// The same call with another value.
     ///
     /// ```
-    /// use agenthost_sdk::join::Done;
+    /// use agenthost_sdk::join::Labeled;
     ///
-    /// let done = Done { index: 0, name: "facts".to_owned(), attempt: 1, value: "all true" };
+    /// let done = Labeled { index: 0, name: "facts".to_owned(), attempt: 1, value: "all true" };
     /// assert_eq!(done.map(str::len).value, 8);
     /// ```
-    pub fn map<U>(self, change: impl FnOnce(V) -> U) -> Done<U> {
-        Done {
+    pub fn map<U>(self, change: impl FnOnce(V) -> U) -> Labeled<U> {
+        Labeled {
             index: self.index,
             name: self.name,
             attempt: self.attempt,
@@ -161,27 +161,27 @@ impl<V> Done<V> {
     }
 }
 
-impl<T, E> Done<Result<T, E>> {
+impl<T, E> Labeled<Result<T, E>> {
     /// Moves the provenance inside the result.
     ///
     /// ```
-    /// use agenthost_sdk::join::Done;
+    /// use agenthost_sdk::join::Labeled;
     ///
-    /// let done = Done { index: 0, name: "facts".to_owned(), attempt: 1, value: Err::<(), _>("no source") };
+    /// let done = Labeled { index: 0, name: "facts".to_owned(), attempt: 1, value: Err::<(), _>("no source") };
     /// assert_eq!(done.transpose().unwrap_err().to_string(), "facts: no source");
     /// ```
     ///
     /// # Errors
     ///
     /// Returns the error if the call failed.
-    pub fn transpose(self) -> Result<Done<T>, Done<E>> {
-        let Done {
+    pub fn transpose(self) -> Result<Labeled<T>, Labeled<E>> {
+        let Labeled {
             index,
             name,
             attempt,
             value,
         } = self;
-        let done = Done {
+        let done = Labeled {
             index,
             name,
             attempt,
@@ -195,7 +195,7 @@ impl<T, E> Done<Result<T, E>> {
 }
 
 /// As in `Globex: no such company`, with the attempt if it was not the first.
-impl<V: Display> Display for Done<V> {
+impl<V: Display> Display for Labeled<V> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.attempt {
             1 => write!(f, "{}: {}", self.name, self.value),
@@ -204,11 +204,11 @@ impl<V: Display> Display for Done<V> {
     }
 }
 
-impl<V: Debug + Display> std::error::Error for Done<V> {}
+impl<V: Debug + Display> std::error::Error for Labeled<V> {}
 
 /// The failure as it is: its class counts for more than the name of the call.
-impl From<Done<Failure>> for Failure {
-    fn from(done: Done<Failure>) -> Failure {
+impl From<Labeled<Failure>> for Failure {
+    fn from(done: Labeled<Failure>) -> Failure {
         done.value
     }
 }
@@ -224,7 +224,7 @@ impl From<Done<Failure>> for Failure {
 /// # };
 /// # futures_util::FutureExt::now_or_never(main).unwrap();
 /// ```
-pub fn split<T, E>(results: impl IntoIterator<Item = Done<Result<T, E>>>) -> (Vec<Done<T>>, Vec<Done<E>>) {
+pub fn split<T, E>(results: impl IntoIterator<Item = Labeled<Result<T, E>>>) -> (Vec<Labeled<T>>, Vec<Labeled<E>>) {
     let (mut done, mut failed) = (Vec::new(), Vec::new());
     for result in results {
         match result.transpose() {
@@ -236,12 +236,12 @@ pub fn split<T, E>(results: impl IntoIterator<Item = Done<Result<T, E>>>) -> (Ve
 }
 
 /// Puts what ended in the order in which it was given.
-fn in_place<V>(mut done: Vec<Done<V>>) -> Vec<Done<V>> {
+fn in_place<V>(mut done: Vec<Labeled<V>>) -> Vec<Labeled<V>> {
     done.sort_unstable_by_key(|done| done.index);
     done
 }
 
 /// A list of calls for an error's text.
-fn list<V: Display>(done: &[Done<V>]) -> String {
-    done.iter().map(Done::to_string).collect::<Vec<_>>().join("; ")
+fn list<V: Display>(done: &[Labeled<V>]) -> String {
+    done.iter().map(Labeled::to_string).collect::<Vec<_>>().join("; ")
 }

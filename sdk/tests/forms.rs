@@ -26,7 +26,7 @@ fn input() -> Input {
         initial: 'é',
         hint: Hint { text: "h".to_owned() },
         limit: Limit::Memory,
-        last: Some(Failure::Other(("quota".to_owned(), "none".to_owned()))),
+        last: Some(Failure::other("quota", "none")),
     }
 }
 

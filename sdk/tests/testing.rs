@@ -144,7 +144,7 @@ fn every_error_of_a_model_can_be_scripted() {
         Error::InvalidReply("no".to_owned()),
         Error::Unavailable("503".to_owned()),
         Error::InvalidRequest("no".to_owned()),
-        Error::Other(("new".to_owned(), "no".to_owned())),
+        Error::other("new", "no"),
     ];
     let host = Host::new().model("fast", errors.clone().map(Reply::error));
     for error in errors {

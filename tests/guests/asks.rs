@@ -95,15 +95,9 @@ fn answer(result: Result<String, llm::Error>) -> Answer {
     }
 }
 
-fn case(error: &llm::Error) -> &'static str {
+fn case(error: &llm::Error) -> &str {
     match error {
-        llm::Error::Denied(_) => "denied",
-        llm::Error::Exhausted(_) => "exhausted",
-        llm::Error::ContextOverflow => "context-overflow",
-        llm::Error::Refused(_) => "refused",
-        llm::Error::InvalidReply(_) => "invalid-reply",
-        llm::Error::Unavailable(_) => "unavailable",
-        llm::Error::InvalidRequest(_) => "invalid-request",
         llm::Error::Other(_) => "other",
+        error => error.class(),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use agenthost_sdk::join::{Done, Tie};
+use agenthost_sdk::join::{Labeled, Tie};
 use agenthost_sdk::prelude::*;
 
 agenthost_sdk::plugin!(
@@ -140,20 +140,20 @@ async fn once(input: &Plan) -> (String, Vec<Lane>) {
                     let mut lanes = list("winner", [tally.winner]);
                     lanes.extend(list("agreed", tally.agreed));
                     lanes.extend(list("dissent", tally.dissent));
-                    lanes.extend(list("abstained", tally.abstained));
+                    lanes.extend(list("abstained", tally.failed));
                     (ok, lanes)
                 }
-                Err(error) => (error.to_string(), list("abstained", error.abstained)),
+                Err(error) => (error.to_string(), list("abstained", error.failed)),
             }
         }
     }
 }
 
-fn list<V: Display>(how: &str, done: impl IntoIterator<Item = Done<V>>) -> Vec<Lane> {
+fn list<V: Display>(how: &str, done: impl IntoIterator<Item = Labeled<V>>) -> Vec<Lane> {
     done.into_iter().map(|done| told(how, done)).collect()
 }
 
-fn told<V: Display>(how: &str, done: Done<V>) -> Lane {
+fn told<V: Display>(how: &str, done: Labeled<V>) -> Lane {
     Lane {
         how: how.to_owned(),
         index: done.index as u32,

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::task::{Context, Poll};
 
-use super::{Branch, Done};
+use super::{Branch, Labeled};
 
 pub(super) struct Branches<'a, T, E> {
     /// How many were given.
@@ -47,7 +47,7 @@ impl<'a, T, E> Branches<'a, T, E> {
     pub(super) fn poll<B>(
         &mut self,
         cx: &mut Context<'_>,
-        mut end: impl FnMut(Done<Result<T, E>>, usize) -> ControlFlow<B>,
+        mut end: impl FnMut(Labeled<Result<T, E>>, usize) -> ControlFlow<B>,
     ) -> Poll<Option<B>> {
         let mut place = 0;
         loop {
@@ -67,7 +67,7 @@ impl<'a, T, E> Branches<'a, T, E> {
                 continue;
             };
             let (index, branch) = self.running.remove(place);
-            let done = Done {
+            let done = Labeled {
                 index,
                 name: branch.name,
                 attempt: branch.attempt,

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::branches::Branches;
-use super::{Branch, Done, in_place};
+use super::{Branch, Labeled, in_place};
 
 /// Every result, in the order of the calls; the first error cancels the rest.
 ///
@@ -62,14 +62,14 @@ pub fn settled<'a, T, E>(branches: impl IntoIterator<Item = Branch<'a, T, E>>) -
 #[must_use = "nothing is started until it is awaited"]
 pub struct All<'a, T, E> {
     branches: Branches<'a, T, E>,
-    done: Vec<Done<T>>,
+    done: Vec<Labeled<T>>,
 }
 
 /// The future of [`settled`].
 #[must_use = "nothing is started until it is awaited"]
 pub struct Settled<'a, T, E> {
     branches: Branches<'a, T, E>,
-    done: Vec<Done<Result<T, E>>>,
+    done: Vec<Labeled<Result<T, E>>>,
 }
 
 impl<T, E> All<'_, T, E> {
@@ -103,7 +103,7 @@ impl<T, E> Unpin for All<'_, T, E> {}
 impl<T, E> Unpin for Settled<'_, T, E> {}
 
 impl<T, E> Future for All<'_, T, E> {
-    type Output = Result<Vec<Done<T>>, Done<E>>;
+    type Output = Result<Vec<Labeled<T>>, Labeled<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { branches, done } = &mut *self;
@@ -122,7 +122,7 @@ impl<T, E> Future for All<'_, T, E> {
 }
 
 impl<T, E> Future for Settled<'_, T, E> {
-    type Output = Vec<Done<Result<T, E>>>;
+    type Output = Vec<Labeled<Result<T, E>>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { branches, done } = &mut *self;

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::branches::Branches;
-use super::{Branch, Done, in_place, list};
+use super::{Branch, Labeled, in_place, list};
 use crate::Failure;
 
 /// The first `wanted` results to come, in the order of the calls; the other calls are cancelled.
@@ -74,9 +74,9 @@ pub struct Unreached<T, E> {
     /// How many calls there were; what is neither done nor failed was cancelled.
     pub calls: usize,
     /// The results that came all the same, in the order of the calls.
-    pub done: Vec<Done<T>>,
+    pub done: Vec<Labeled<T>>,
     /// The errors, in the order of the calls.
-    pub failed: Vec<Done<E>>,
+    pub failed: Vec<Labeled<E>>,
 }
 
 impl<T, E: Display> Display for Unreached<T, E> {
@@ -138,18 +138,18 @@ impl<T, E> First<'_, T, E> {
     }
 }
 
-type Decision<T, E> = Result<Vec<Done<T>>, Unreached<T, E>>;
+type Decision<T, E> = Result<Vec<Labeled<T>>, Unreached<T, E>>;
 
 /// The results so far.
 struct Count<T, E> {
     wanted: usize,
     calls: usize,
-    done: Vec<Done<T>>,
-    failed: Vec<Done<E>>,
+    done: Vec<Labeled<T>>,
+    failed: Vec<Labeled<E>>,
 }
 
 impl<T, E> Count<T, E> {
-    fn add(&mut self, ended: Done<Result<T, E>>) {
+    fn add(&mut self, ended: Labeled<Result<T, E>>) {
         match ended.transpose() {
             Ok(done) => self.done.push(done),
             Err(error) => self.failed.push(error),
@@ -200,7 +200,7 @@ impl<T, E> Future for Quorum<'_, T, E> {
 }
 
 impl<T, E> Future for First<'_, T, E> {
-    type Output = Result<Done<T>, Unreached<T, E>>;
+    type Output = Result<Labeled<T>, Unreached<T, E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let done = ready!(Pin::new(&mut self.0).poll(cx))?;

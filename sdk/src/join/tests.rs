@@ -98,8 +98,8 @@ fn ready<F: Future + Unpin>(future: &mut F) -> F::Output {
     }
 }
 
-fn done<V>(index: usize, value: V) -> Done<V> {
-    Done {
+fn done<V>(index: usize, value: V) -> Labeled<V> {
+    Labeled {
         index,
         name: format!("branch {index}"),
         attempt: 1,
@@ -285,7 +285,7 @@ fn when_all_failed_first_gives_every_error() {
 fn tally(
     tie: Tie,
     votes: &[Result<u32, &'static str>],
-) -> Result<Tally<u32, &'static str>, Undecided<u32, &'static str>> {
+) -> Result<VoteResult<u32, &'static str>, Undecided<u32, &'static str>> {
     let calls = Calls::default();
     let mut joined = vote(tie, calls.branches(votes.len()));
     for (index, vote) in votes.iter().enumerate() {
@@ -297,11 +297,11 @@ fn tally(
 #[test]
 fn the_most_votes_win_and_dissent_and_abstention_are_kept() {
     let tally = tally(Tie::Fail, &[Ok(7), Ok(5), Err("ill"), Ok(5)]).unwrap();
-    let expected = Tally {
+    let expected = VoteResult {
         winner: done(1, 5),
         agreed: vec![done(3, 5)],
         dissent: vec![done(0, 7)],
-        abstained: vec![done(2, "ill")],
+        failed: vec![done(2, "ill")],
     };
     assert_eq!(tally, expected);
     assert_eq!(tally.votes(), 2);
@@ -465,7 +465,7 @@ fn as_a_failure_a_lane_keeps_its_class() {
     assert_eq!(Failure::from(unreached), Failure::ContextOverflow);
     let tie = Undecided {
         votes: vec![done(0, 1), done(1, 2)],
-        abstained: vec![failed(2, Failure::Cancelled)],
+        failed: vec![failed(2, Failure::Cancelled)],
     };
     let text = "a tie after 2 votes, 1 abstained: branch 2: cancelled";
     assert_eq!(Failure::from(tie), Failure::failed(text));

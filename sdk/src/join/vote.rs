@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::branches::Branches;
-use super::{Branch, Done, in_place, list};
+use super::{Branch, Labeled, in_place, list};
 use crate::Failure;
 
 /// The outcome of a vote in which several answers have the most votes.
@@ -32,7 +32,7 @@ pub enum Tie {
 /// let voters = [("a", Ok("ship")), ("b", Ok("wait")), ("c", Err("crashed")), ("d", Ok("ship"))];
 /// let tally = join::vote(Tie::Fail, voters.map(|(name, answer)| branch(name, async move { answer }))).await?;
 /// assert_eq!((tally.winner.value, tally.votes()), ("ship", 2));
-/// assert_eq!((tally.dissent[0].value, tally.abstained[0].value), ("wait", "crashed"));
+/// assert_eq!((tally.dissent[0].value, tally.failed[0].value), ("wait", "crashed"));
 /// # Ok::<(), join::Undecided<&str, &str>>(())
 /// # };
 /// # futures_util::FutureExt::now_or_never(main).unwrap().unwrap();
@@ -77,18 +77,18 @@ pub fn vote_by_key<'a, T, E, K: PartialEq>(
 
 /// A vote that was decided. Calls that are in none of the lists were cancelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tally<T, E> {
+pub struct VoteResult<T, E> {
     /// The winning answer, from the call of the lowest index that gave it.
-    pub winner: Done<T>,
+    pub winner: Labeled<T>,
     /// The further answers equal to it, in the order of the calls.
-    pub agreed: Vec<Done<T>>,
+    pub agreed: Vec<Labeled<T>>,
     /// The other answers, in the order of the calls.
-    pub dissent: Vec<Done<T>>,
+    pub dissent: Vec<Labeled<T>>,
     /// The calls that failed, in their order.
-    pub abstained: Vec<Done<E>>,
+    pub failed: Vec<Labeled<E>>,
 }
 
-impl<T, E> Tally<T, E> {
+impl<T, E> VoteResult<T, E> {
     /// How many calls gave the winning answer.
     #[must_use]
     pub fn votes(&self) -> usize {
@@ -100,9 +100,9 @@ impl<T, E> Tally<T, E> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecided<T, E> {
     /// The answers, in the order of the calls.
-    pub votes: Vec<Done<T>>,
+    pub votes: Vec<Labeled<T>>,
     /// The calls that failed, in their order.
-    pub abstained: Vec<Done<E>>,
+    pub failed: Vec<Labeled<E>>,
 }
 
 impl<T, E: Display> Display for Undecided<T, E> {
@@ -111,10 +111,10 @@ impl<T, E: Display> Display for Undecided<T, E> {
             0 => f.write_str("nobody voted")?,
             votes => write!(f, "a tie after {votes} votes")?,
         }
-        if self.abstained.is_empty() {
+        if self.failed.is_empty() {
             return Ok(());
         }
-        write!(f, ", {} abstained: {}", self.abstained.len(), list(&self.abstained))
+        write!(f, ", {} abstained: {}", self.failed.len(), list(&self.failed))
     }
 }
 
@@ -124,7 +124,7 @@ impl<T: Debug, E: Debug + Display> std::error::Error for Undecided<T, E> {}
 impl<T> From<Undecided<T, Failure>> for Failure {
     fn from(undecided: Undecided<T, Failure>) -> Failure {
         let text = undecided.to_string();
-        match undecided.abstained.into_iter().next() {
+        match undecided.failed.into_iter().next() {
             Some(first) if undecided.votes.is_empty() => first.into(),
             _ => Failure::Failed(text),
         }
@@ -144,7 +144,7 @@ impl<'a, T, E> Vote<'a, T, E> {
             tie,
             same,
             answers: Vec::new(),
-            abstained: Vec::new(),
+            failed: Vec::new(),
         };
         Vote {
             branches: Branches::new(branches),
@@ -166,15 +166,15 @@ struct Ballot<'a, T, E> {
     tie: Tie,
     same: Same<'a, T>,
     /// Equal answers together; no group is empty.
-    answers: Vec<Vec<Done<T>>>,
-    abstained: Vec<Done<E>>,
+    answers: Vec<Vec<Labeled<T>>>,
+    failed: Vec<Labeled<E>>,
 }
 
 impl<T, E> Ballot<'_, T, E> {
-    fn add(&mut self, ended: Done<Result<T, E>>) {
+    fn add(&mut self, ended: Labeled<Result<T, E>>) {
         let vote = match ended.transpose() {
             Ok(vote) => vote,
-            Err(error) => return self.abstained.push(error),
+            Err(error) => return self.failed.push(error),
         };
         let same = &self.same;
         let group = self
@@ -200,25 +200,25 @@ impl<T, E> Ballot<'_, T, E> {
         most > second + left
     }
 
-    fn count(&mut self) -> Result<Tally<T, E>, Undecided<T, E>> {
+    fn count(&mut self) -> Result<VoteResult<T, E>, Undecided<T, E>> {
         let mut answers: Vec<_> = take(&mut self.answers).into_iter().map(in_place).collect();
-        let abstained = in_place(take(&mut self.abstained));
+        let failed = in_place(take(&mut self.failed));
         // The most votes in front, and of equal ones that of the lowest index.
-        let lowest = |group: &Vec<Done<T>>| group.first().map(|vote| vote.index);
+        let lowest = |group: &Vec<Labeled<T>>| group.first().map(|vote| vote.index);
         answers.sort_by(|one, other| other.len().cmp(&one.len()).then(lowest(one).cmp(&lowest(other))));
         let tied = matches!(answers.as_slice(), [one, other, ..] if one.len() == other.len());
         let front = answers.first().map_or(0, Vec::len);
         let mut votes = answers.into_iter().flatten();
         match votes.next() {
-            Some(winner) if !tied || self.tie == Tie::First => Ok(Tally {
+            Some(winner) if !tied || self.tie == Tie::First => Ok(VoteResult {
                 winner,
                 agreed: votes.by_ref().take(front - 1).collect(),
                 dissent: in_place(votes.collect()),
-                abstained,
+                failed,
             }),
             vote => Err(Undecided {
                 votes: in_place(vote.into_iter().chain(votes).collect()),
-                abstained,
+                failed,
             }),
         }
     }
@@ -228,7 +228,7 @@ impl<T, E> Ballot<'_, T, E> {
 impl<T, E> Unpin for Vote<'_, T, E> {}
 
 impl<T, E> Future for Vote<'_, T, E> {
-    type Output = Result<Tally<T, E>, Undecided<T, E>>;
+    type Output = Result<VoteResult<T, E>, Undecided<T, E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { branches, ballot } = &mut *self;
