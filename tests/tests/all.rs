@@ -13,7 +13,6 @@ mod all {
     mod bad_input;
     mod batch;
     mod cache;
-    mod cassettes;
     mod cli;
     mod compile;
     mod concurrency;
@@ -25,7 +24,6 @@ mod all {
     mod fan_out;
     mod fuzz;
     mod gate;
-    mod guide;
     mod handles;
     mod inspect;
     mod isolation;
@@ -38,11 +36,8 @@ mod all {
     mod links;
     mod memory;
     mod misbehaving;
-    mod new;
     mod plan;
-    mod provenance;
     mod providers;
-    mod python;
     mod quota;
     mod recovery;
     mod registry_oci;
@@ -55,12 +50,21 @@ mod all {
     mod taking_over;
     mod terminal;
     mod tidy;
-    mod toolchain;
     mod tree;
     mod untrusted;
     mod untrusted_grants;
     mod validation;
     mod values;
+
+    /// Tests that build crates with cargo. `cargo test --workspace -- --skip slow::` leaves them out.
+    mod slow {
+        mod cassettes;
+        mod guide;
+        mod new;
+        mod provenance;
+        mod python;
+        mod toolchain;
+    }
 }
 
 use std::sync::Arc;

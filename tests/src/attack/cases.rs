@@ -69,7 +69,7 @@ pub struct Case {
     /// Whether the documented test command runs it, too.
     #[serde(default)]
     pub fast: bool,
-    /// The defence without which it has to fail.
+    /// The defense without which it has to fail.
     #[serde(default)]
     pub weakened: Option<String>,
 }
@@ -103,7 +103,7 @@ pub struct Threat {
     /// What an attacker does.
     pub threat: String,
     /// What the host does against it.
-    pub defence: String,
+    pub defense: String,
     /// Tests of the documented command that prove it beside the cases, by their full names in `tests/tests/all.rs`.
     #[serde(default)]
     pub tests: Vec<String>,

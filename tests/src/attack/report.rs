@@ -1,4 +1,4 @@
-//! The tables of `docs/security.md`: what was measured for each threat, and what happens without a defence.
+//! The tables of `docs/security.md`: what was measured for each threat, and what happens without a defense.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ pub const FILE: &str = "docs/security.md";
 pub enum Part {
     /// The table of threats.
     Threats,
-    /// The table of defences that were switched off.
+    /// The table of defenses that were switched off.
     Weakened,
 }
 
@@ -24,7 +24,7 @@ impl Part {
             Self::Threats => ("<!-- cargo xtask attack --write -->\n", "<!-- end of the threats -->\n"),
             Self::Weakened => (
                 "<!-- cargo xtask attack --weakened --write -->\n",
-                "<!-- end of the defences -->\n",
+                "<!-- end of the defenses -->\n",
             ),
         }
     }
@@ -107,7 +107,7 @@ fn number(name: &str, value: f64) -> String {
 
 /// The table of threats, and `how` it was measured.
 pub fn threats(rows: &[(Threat, String)], cases: &[Case], how: &str) -> String {
-    let mut table = "\n| # | threat | defence | shown by | last measured |\n|---|---|---|---|---|\n".to_owned();
+    let mut table = "\n| # | threat | defense | shown by | last measured |\n|---|---|---|---|---|\n".to_owned();
     for (threat, words) in rows {
         let _ = writeln!(table, "{}{words} |", fixed(threat, cases));
     }
@@ -131,10 +131,10 @@ pub fn fixed(threat: &Threat, cases: &[Case]) -> String {
     let Threat {
         number,
         threat,
-        defence,
+        defense,
         ..
     } = threat;
-    format!("| {number} | {threat} | {defence} | {} | ", shown.join(", "))
+    format!("| {number} | {threat} | {defense} | {} | ", shown.join(", "))
 }
 
 /// Names as code, where many that begin with the same word are one.
@@ -157,12 +157,12 @@ fn groups(names: Vec<&str>) -> Vec<String> {
     shown
 }
 
-/// The table of defences: which one was off, the case, how it ended with the defence and what it missed without; and `how` it
+/// The table of defenses: which one was off, the case, how it ended with the defense and what it missed without; and `how` it
 /// was measured.
 pub fn weakened(lines: &[[String; 4]], how: &str) -> String {
-    let mut table = "\n| defence | case | with it | without it |\n|---|---|---|---|\n".to_owned();
-    for [defence, case, with, without] in lines {
-        let _ = writeln!(table, "| `{defence}` | `{case}` | {with} | {without} |");
+    let mut table = "\n| defense | case | with it | without it |\n|---|---|---|---|\n".to_owned();
+    for [defense, case, with, without] in lines {
+        let _ = writeln!(table, "| `{defense}` | `{case}` | {with} | {without} |");
     }
     format!("{table}\n{how}\n\n")
 }

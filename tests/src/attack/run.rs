@@ -23,7 +23,7 @@ pub struct Program {
     pub binary: PathBuf,
     /// Whether it is a release build. What the host does for a guest takes many times as long in a debug build, and costs as much.
     pub is_optimized: bool,
-    /// The defence that is switched off, or `None`. Takes a build with the feature `weaken`.
+    /// The defense that is switched off, or `None`. Takes a build with the feature `weaken`.
     pub without: Option<String>,
     /// Whether the scenarios that draw at random draw as often as the threat's figure asks for, which takes many minutes.
     pub soaks: bool,
@@ -60,7 +60,7 @@ impl Program {
     pub fn machine(&self) -> TestEnv {
         let machine = TestEnv::new(&self.binary.display().to_string());
         match &self.without {
-            Some(defence) => machine.var("AGENTHOST_WEAKEN", defence),
+            Some(defense) => machine.var("AGENTHOST_WEAKEN", defense),
             None => machine,
         }
     }

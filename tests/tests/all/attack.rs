@@ -56,7 +56,7 @@ fn every_threat_has_a_case_or_a_test_and_every_case_a_threat() {
 }
 
 #[test]
-fn the_document_has_every_threat_with_a_figure_and_every_defence_that_was_switched_off() {
+fn the_document_has_every_threat_with_a_figure_and_every_defense_that_was_switched_off() {
     let (cases, threats) = (cases(), threats());
     let text = std::fs::read_to_string(workspace().join(FILE)).unwrap();
     let table = &text[Part::Threats.find(&text)];
@@ -78,8 +78,8 @@ fn the_document_has_every_threat_with_a_figure_and_every_defence_that_was_switch
 
     let table = &text[Part::Weakened.find(&text)];
     for case in &cases {
-        if let Some(defence) = &case.weakened {
-            let start = format!("| `{defence}` | `{}` | ", case.name);
+        if let Some(defense) = &case.weakened {
+            let start = format!("| `{defense}` | `{}` | ", case.name);
             assert!(
                 table.contains(&start),
                 "{FILE} lacks this line; run `cargo xtask attack --weakened --write`: {start}"

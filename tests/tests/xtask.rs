@@ -31,8 +31,10 @@ Usage: cargo xtask attack [OPTIONS] [CASE]...
   --release   Attack a release build
   --binary F  Attack this program instead of one that is built here
   --export D  Write the components of the cases into this directory instead of running them
-  --weakened  Switch defences off one by one, and expect the matching case to fail
+  --weakened  Switch defenses off one by one, and expect the matching case to fail
   --write     Write the figures into docs/security.md
+
+F and D are relative to the root of the repository.
 ";
 
 #[derive(Default)]
@@ -69,7 +71,7 @@ fn main() -> ExitCode {
         }
     }
     if let Some(dir) = &options.export {
-        export(dir, &options.words);
+        export(&workspace().join(dir), &options.words);
         return ExitCode::SUCCESS;
     }
     let start = Instant::now();
@@ -84,10 +86,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Builds the command line, and gives its path.
+/// Builds the command line unless it is built, and returns its path.
 fn build(options: &Options, features: &[&str], dir: &str) -> PathBuf {
     if let Some(binary) = &options.binary {
-        return binary.clone();
+        return workspace().join(binary);
+    }
+    if !options.release && features.is_empty() {
+        return PathBuf::from(env!("CARGO_BIN_EXE_agenthost-cli"));
     }
     let target = workspace().join(dir);
     let mut cargo = Command::new("cargo");
@@ -231,9 +236,9 @@ fn test(threats: &[Threat], rows: &mut BTreeMap<u32, Row>) -> usize {
         .env("AGENTHOST_FIGURES", figures.path());
     let cargo = cargo.current_dir(workspace()).stderr(std::process::Stdio::inherit());
     let output = cargo.output().expect("cargo runs");
-    let said = String::from_utf8_lossy(&output.stdout);
+    let stdout = String::from_utf8_lossy(&output.stdout);
     for (row, test) in named {
-        let passed = said.contains(&format!("test {test} ... ok"));
+        let passed = stdout.contains(&format!("test {test} ... ok"));
         println!("{} test {test}", if passed { "ok  " } else { "MISS" });
         misses += usize::from(!passed);
         rows.entry(row).or_default().tests += usize::from(passed);
@@ -247,13 +252,13 @@ fn test(threats: &[Threat], rows: &mut BTreeMap<u32, Row>) -> usize {
     misses
 }
 
-/// Runs the case of each defence with it and without it; it has to fail without.
+/// Runs the case of each defense with it and without it; it has to fail without.
 fn weakened(options: &Options) -> bool {
     let binary = build(options, &["weaken"], "target/weakened");
     let mut good = true;
     let mut lines = Vec::new();
     for case in cases() {
-        let Some(defence) = case.weakened.as_ref().filter(|_| is_wanted(&case, &options.words)) else {
+        let Some(defense) = case.weakened.as_ref().filter(|_| is_wanted(&case, &options.words)) else {
             continue;
         };
         let with = one(
@@ -269,13 +274,13 @@ fn weakened(options: &Options) -> bool {
             &Program {
                 binary: binary.clone(),
                 is_optimized: options.release,
-                without: Some(defence.clone()),
+                without: Some(defense.clone()),
                 soaks: false,
             },
             &case,
         );
         let noticed = with.misses.is_empty() && !without.misses.is_empty();
-        println!("{} without {defence}", if noticed { "ok  " } else { "MISS" });
+        println!("{} without {defense}", if noticed { "ok  " } else { "MISS" });
         good &= noticed;
         // Only the first line of a message, and nothing that would end a cell.
         let short = |text: &str| {
@@ -294,7 +299,7 @@ fn weakened(options: &Options) -> bool {
             .take(2)
             .collect::<Vec<_>>();
         lines.push([
-            defence.clone(),
+            defense.clone(),
             case.name.clone(),
             short(&with.ended),
             missed.join("; "),
