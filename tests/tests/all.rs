@@ -45,6 +45,7 @@ mod all {
     mod resume;
     mod runs;
     mod rust_first;
+    mod screens;
     mod server;
     mod sharing;
     mod taking_over;
