@@ -17,17 +17,26 @@ lint:
 test-crate crate *args:
     cargo test -p {{ crate }} {{ args }}
 
-# Run all tests
+# Run the quick tests: all but those that build crates with cargo
 test *args:
+    cargo test --workspace -- --skip slow:: {{ args }}
+
+# Run the tests that build crates with cargo
+test-slow *args:
+    cargo test --workspace --test all slow:: {{ args }}
+
+# Run all tests
+test-all *args:
     cargo test --workspace {{ args }}
 
 # Build the API documentation with warnings as errors
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --exclude agenthost-tests --exclude agenthost-guests
 
-# Write docs/cli.md anew from the definition of the command line
+# Update docs/cli.md and the snapshots of screens, which needs `cargo install cargo-insta`
 bless:
-    AGENTHOST_BLESS=1 cargo test -p agenthost-cli --lib reference
+    AGENTHOST_BLESS=1 cargo test --workspace --lib reference
+    cargo insta test --accept --workspace --test all -- screens:: inspect::
 
 # Check licenses, bans and sources of the dependencies
 deny:
