@@ -26,6 +26,8 @@ pub(super) struct Waiting {
     /// Whether the request is a retry.
     pub(super) again: bool,
     pub(super) since: u64,
+    /// The number of the change that added it.
+    pub(super) change: u64,
     /// The task's deadline.
     pub(super) deadline: Option<u64>,
     pub(super) met: Vec<WaitReason>,
@@ -131,13 +133,15 @@ impl ModelQueue {
         }
     }
 
-    /// Sends the next request if all limits allow it. `operator` holds the limits that the operator set.
+    /// Sends the next request if all limits allow it. `operator` holds the limits that the operator set; requests of
+    /// changes after `seen` are here for the first time.
     pub(super) fn step(
         &mut self,
         model: &str,
         operator: &mut RateLimits,
         settings: &Settings,
         number: u64,
+        seen: u64,
         now: u64,
     ) -> Dispatch {
         if self.queue.is_empty() {
@@ -224,7 +228,12 @@ impl ModelQueue {
             full: self.in_flight >= most,
             prefix: waiting.prefix,
             role,
-            waited: now.saturating_sub(waiting.since),
+            // What is sent at the first look waited for nothing but the shared file.
+            waited: if waiting.change > seen {
+                0
+            } else {
+                now.saturating_sub(waiting.since)
+            },
             met: waiting.met,
         };
         Dispatch::Granted(waiting.grant, Box::new(sent))

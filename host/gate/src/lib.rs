@@ -149,6 +149,8 @@ struct GateState {
     wake: Option<u64>,
     /// The number of changes so far.
     changes: u64,
+    /// The number of changes at the last attempt to send what may be sent.
+    seen: u64,
     /// Whether an [`Exchange`] is on its way.
     exchanging: bool,
 }
@@ -319,6 +321,7 @@ impl Gate {
                     last: String::new(),
                     wake: None,
                     changes: 0,
+                    seen: 0,
                     exchanging: false,
                 }),
                 exchanged: watch::Sender::new(0),
@@ -344,6 +347,7 @@ impl Gate {
                 prefix: ticket.prefix,
                 again: ticket.again,
                 since: now,
+                change: state.changes,
                 deadline: ticket.deadline.map(|at| self.inner.clock.of(at)),
                 met: Vec::new(),
                 grant,
@@ -430,8 +434,8 @@ impl Gate {
     fn change<T>(&self, change: impl FnOnce(&mut GateState, &Settings, u64) -> T) -> T {
         let mut state = self.lock();
         let now = self.inner.clock.now();
-        let value = change(&mut state, &self.inner.settings, now);
         state.changes += 1;
+        let value = change(&mut state, &self.inner.settings, now);
         if self.inner.share.is_none() {
             let unsent = self.advance(&mut state, now);
             drop(state);
@@ -451,6 +455,7 @@ impl Gate {
         if let Some(at) = state.pump(&self.inner.settings, now, &mut unsent) {
             self.wake(state, at, now);
         }
+        state.seen = state.changes;
         unsent
     }
 
@@ -546,7 +551,7 @@ impl GateState {
                 let Some(lane) = self.lanes.get_mut(&name) else {
                     continue;
                 };
-                match lane.step(&name, &mut self.operator, settings, self.next, now) {
+                match lane.step(&name, &mut self.operator, settings, self.next, self.seen, now) {
                     Dispatch::Granted(grant, sent) => {
                         self.next += 1;
                         moved = true;

@@ -355,11 +355,14 @@ async fn a_foreign_lock_holder_delays_no_other_work() {
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
+        // Long enough to show in milliseconds.
+        tokio::time::sleep(Duration::from_millis(5)).await;
         order.lock().unwrap().push("worked");
         drop(held);
     };
     let (second, ()) = tokio::join!(admitted, work);
     assert_eq!(*order.lock().unwrap(), ["worked", "admitted"]);
+    assert_eq!(second.waited(), Duration::ZERO, "no limit made it wait");
     drop(second);
     gate.flush().await;
     assert_eq!(gate.pressure(), Pressure::default());

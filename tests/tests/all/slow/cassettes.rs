@@ -268,17 +268,9 @@ fn what_cannot_be_written_is_said_before_anything_is_paid_for() {
 }
 
 /// The guest `name` as a crate of its own, under the same name; `metadata` ends its manifest.
-fn crate_of(machine: &TestEnv, name: &str, wit: &[&str], metadata: &str) {
-    let from = workspace().join("tests/guests");
-    let source = std::fs::read_to_string(from.join(format!("{name}.rs"))).unwrap();
-    machine.write(
-        &format!("{name}/src/lib.rs"),
-        source.replace(&format!("plugin!(path = \"wit/{name}\")"), "plugin!()"),
-    );
-    for file in wit {
-        let text = std::fs::read(from.join("wit").join(name).join(file)).unwrap();
-        machine.write(&format!("{name}/wit/{file}"), text);
-    }
+fn crate_of(machine: &TestEnv, name: &str, metadata: &str) {
+    let source = std::fs::read(workspace().join("tests/guests").join(format!("{name}.rs")));
+    machine.write(&format!("{name}/src/lib.rs"), source.unwrap());
     machine.write(
         &format!("{name}/Cargo.lock"),
         std::fs::read(workspace().join("Cargo.lock")).unwrap(),
@@ -300,16 +292,12 @@ fn crate_of(machine: &TestEnv, name: &str, wit: &[&str], metadata: &str) {
     assert_eq!(trusted.code, 0, "{trusted}");
 }
 
-fn crate_of_joins(machine: &TestEnv) {
-    crate_of(machine, "joins", &["world.wit", "deps/leaf/world.wit"], "");
-}
-
 #[test]
 fn a_model_that_the_manifest_does_not_name_is_refused_as_in_a_run() {
     let machine = machine();
     let names = |model: &str| format!("[package.metadata.agenthost]\nmodels = [{model:?}]\n");
-    crate_of_joins(&machine);
-    crate_of(&machine, "leaf", &["world.wit"], &names("fast"));
+    crate_of(&machine, "joins", "");
+    crate_of(&machine, "leaf", &names("fast"));
     let with = "guests:leaf=leaf";
     let plan = json!({"policy": "settled", "prompts": ["one", "=two"], "after": null}).to_string();
     let (file, above) = ("leaf/cassettes/first.json", "joins/cassettes/first.json");
@@ -320,7 +308,7 @@ fn a_model_that_the_manifest_does_not_name_is_refused_as_in_a_run() {
     assert_eq!(machine.run(["test", "leaf"]).code, 0);
     assert_eq!(machine.run(["test", "joins", "--with", with]).code, 0);
 
-    crate_of(&machine, "leaf", &["world.wit"], &names("strong"));
+    crate_of(&machine, "leaf", &names("strong"));
     let why = "denied: guests:leaf asks for the model `fast` and does not name it among its `models`";
     let run = machine.run(["run", "leaf", "--input", "\"one\""]);
     assert!(run.error(4).contains(why), "{run}");
@@ -355,7 +343,7 @@ fn a_race_is_played_with_the_winner_and_the_loser_that_it_had() {
         other => Reply::text(format!("about {other}")),
     });
     let machine = machine_for(&server.config());
-    crate_of_joins(&machine);
+    crate_of(&machine, "joins", "");
     let leaf = format!("guests:leaf={}", guest("leaf"));
     let input = json!({"policy": "first", "prompts": ["slow", "quick"], "after": "end"}).to_string();
     let file = "joins/cassettes/first.json";

@@ -35,7 +35,7 @@ fn a_plugin_in_python_runs_like_any_other() {
     ]);
     let machine = crate::machine().with(&server);
     // In a debug build on a busy machine, CPython takes longer to compile than the default allows.
-    machine.write("../home/.config/agenthost/config.toml", "[compile]\ntime = \"5m\"\n");
+    machine.write("../config/agenthost/config.toml", "[compile]\ntime = \"5m\"\n");
     let source = workspace().join("plugins/python-headline");
     // A copy, because Python writes what it compiled beside it.
     machine.write("app.py", std::fs::read(source.join("app.py")).unwrap());
