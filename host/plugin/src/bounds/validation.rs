@@ -28,7 +28,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), ComponentError> {
         comparisons: 0,
     };
     for payload in Parser::new(0).parse_all(bytes) {
-        check.payload(&payload.map_err(|error| ComponentError::broken(&error))?)?;
+        check.payload(&payload.map_err(ComponentError::broken)?)?;
     }
     Ok(())
 }
@@ -96,7 +96,7 @@ impl<'a> Check<'a> {
                     self.sizes.all(&types)?;
                 }
                 let validated = self.validator.payload(payload);
-                validated.map(|_| ()).map_err(|error| ComponentError::broken(error))
+                validated.map(|_| ()).map_err(ComponentError::broken)
             }
         }
     }
@@ -113,7 +113,7 @@ impl<'a> Check<'a> {
         let mut items = section.clone().into_iter_with_offsets().peekable();
         let mut one = Vec::new();
         while let Some(read) = items.next() {
-            let (start, item) = read.map_err(|error| ComponentError::broken(&error))?;
+            let (start, item) = read.map_err(ComponentError::broken)?;
             let end = match items.peek() {
                 Some(Ok((next, _))) => *next,
                 Some(Err(error)) => return Err(ComponentError::broken(error)),
@@ -125,7 +125,7 @@ impl<'a> Check<'a> {
             one.push(1);
             one.extend_from_slice(self.bytes.get(start..end).unwrap_or_default());
             let reader = BinaryReader::new(&one, start.saturating_sub(1));
-            validate(&mut self.validator, reader).map_err(|error| ComponentError::broken(error))?;
+            validate(&mut self.validator, reader).map_err(ComponentError::broken)?;
             self.charge(after, &item)?;
         }
         Ok(())
