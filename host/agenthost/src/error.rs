@@ -67,6 +67,13 @@ pub enum Cause<'a> {
 }
 
 /// Returns the typed error behind `error`, or the outermost of its typed causes.
+///
+/// ```
+/// use agenthost::error::{Cause, Error, JournalError, cause};
+///
+/// let error = Error::from(JournalError::NoRuns);
+/// assert!(matches!(cause(&error), Cause::Journal(JournalError::NoRuns)));
+/// ```
 pub fn cause(error: &Error) -> Cause<'_> {
     let built = || {
         #[cfg(feature = "build")]

@@ -106,6 +106,14 @@ pub trait Classify: StdError + Send + Sync + 'static {
 }
 
 /// Describes an error and its causes: `cannot read the notes: permission denied`.
+///
+/// ```
+/// use agenthost_core::error::{Error, with_causes};
+///
+/// let denied = std::io::Error::other("permission denied");
+/// let error = Error::host("cannot read the notes").caused_by(denied);
+/// assert_eq!(with_causes(&error), "cannot read the notes: permission denied");
+/// ```
 pub fn with_causes(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     for cause in chain(error.source()) {

@@ -347,7 +347,8 @@ impl Classify for CassetteError {
     }
 }
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod tests {
     use super::*;
     use crate::cassette::Cassette;

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use wit_parser::{Function, Resolve, SourceMap};
+use wit_parser::{Function, PackageName, ParseErrorKind, Resolve, ResolveErrorKind, SourceMap};
 
 use super::manifest::Manifest;
 use super::provenance::Provenance;
@@ -167,7 +167,7 @@ pub(super) struct Believed<'e> {
 
 /// Returns the function `run` of the interface `task` in the given text, if the text contains that interface.
 fn parse(text: &WitText, task: &str) -> Result<Option<(Resolve, Function)>, String> {
-    let resolve = resolve(text, "deps")?;
+    let resolve = resolve(text, "deps").map_err(|error| error.text)?;
     let run = resolve
         .interfaces
         .iter()
@@ -178,14 +178,19 @@ fn parse(text: &WitText, task: &str) -> Result<Option<(Resolve, Function)>, Stri
 }
 
 /// Resolves the packages of the given text, and the contract. `below` is the directory of the files of other packages.
-/// An error is rendered with its place and line.
-pub(super) fn resolve(text: &WitText, below: &str) -> Result<Resolve, String> {
+pub(super) fn resolve(text: &WitText, below: &str) -> Result<Resolve, WitError> {
     let group = |files: &[&(String, String)]| {
         let mut map = SourceMap::default();
         for (name, text) in files {
             map.push_str(name, text.as_str());
         }
-        map.parse().map_err(|(map, error)| error.render(&map))
+        map.parse().map_err(|(map, error)| WitError {
+            text: error.render(&map),
+            cause: match error.kind() {
+                ParseErrorKind::ItemNotFound { name, .. } => WitCause::NoItem(name.clone()),
+                _ => WitCause::Other,
+            },
+        })
     };
     let mut packages: BTreeMap<&str, Vec<&(String, String)>> = BTreeMap::new();
     for file in &text.deps {
@@ -211,6 +216,28 @@ pub(super) fn resolve(text: &WitText, below: &str) -> Result<Resolve, String> {
     };
     match resolve.push_groups(main, deps) {
         Ok(_) => Ok(resolve),
-        Err(error) => Err(error.render(&resolve.source_map)),
+        Err(error) => Err(WitError {
+            text: error.render(&resolve.source_map),
+            cause: match error.kind() {
+                ResolveErrorKind::PackageNotFound { requested, .. } => WitCause::NoPackage(requested.clone()),
+                _ => WitCause::Other,
+            },
+        }),
     }
+}
+
+/// The error for WIT text that cannot be resolved.
+pub(super) struct WitError {
+    /// The error with its place and line.
+    pub(super) text: String,
+    pub(super) cause: WitCause,
+}
+
+/// The cause of a [`WitError`], as far as there is advice for it.
+pub(super) enum WitCause {
+    /// A package that is not among the given text.
+    NoPackage(PackageName),
+    /// A name that its package does not declare.
+    NoItem(String),
+    Other,
 }

@@ -23,7 +23,7 @@ use super::record::{Recorder, Settled, TaskLog};
 use super::{Host, LoadedPlugin, SubAgent};
 use crate::error::LoadError;
 use agenthost_config::{DirGrant, DirQuota};
-use agenthost_core::error::{Error, Result, with_causes};
+use agenthost_core::error::{Result, with_causes};
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::Account;
 use agenthost_core::limits::{LimitKind, Limits, Spent};
@@ -416,7 +416,7 @@ impl RunState {
         let Some(recorder) = &self.recorder else {
             return Ok(TaskStart::Now(Box::new(TaskLog::none(task.id.clone()))));
         };
-        failpoint!("spawn.past", Error::host("failpoint"));
+        failpoint!("spawn.past", agenthost_core::error::Error::host("failpoint"));
         let plugin = &task.plugin;
         let digest = plugin.info.digest.hex();
         let input = plugin.code.input_json(input);

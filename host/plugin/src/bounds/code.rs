@@ -18,11 +18,11 @@ pub fn code(bytes: &[u8]) -> Result<(), ComponentError> {
     // Modules do not nest, so one is enough.
     let mut module = Module::default();
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(|error| ComponentError::broken(&error))? {
+        match payload.map_err(ComponentError::broken)? {
             Payload::Version { .. } => module = Module::default(),
             Payload::TypeSection(section) => {
                 for group in section {
-                    for ty in group.map_err(|error| ComponentError::broken(&error))?.types() {
+                    for ty in group.map_err(ComponentError::broken)?.types() {
                         module.types.push(match &ty.composite_type.inner {
                             CompositeInnerType::Func(func) => Signature::new(func.params().len(), func.results().len()),
                             _ => Signature::default(),
@@ -32,9 +32,7 @@ pub fn code(bytes: &[u8]) -> Result<(), ComponentError> {
             }
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
-                    if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) =
-                        import.map_err(|error| ComponentError::broken(&error))?.ty
-                    {
+                    if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = import.map_err(ComponentError::broken)?.ty {
                         module.functions.push(ty);
                     }
                 }
@@ -42,9 +40,7 @@ pub fn code(bytes: &[u8]) -> Result<(), ComponentError> {
             Payload::FunctionSection(section) => {
                 module.imported = module.functions.len();
                 for ty in section {
-                    module
-                        .functions
-                        .push(ty.map_err(|error| ComponentError::broken(&error))?);
+                    module.functions.push(ty.map_err(ComponentError::broken)?);
                 }
             }
             Payload::CodeSectionEntry(body) => {
@@ -102,25 +98,20 @@ impl Module {
 
     fn body(&self, body: &FunctionBody<'_>, ty: u32, all: &mut All) -> Result<(), ComponentError> {
         let mut locals = self.ty(ty).params;
-        for group in body
-            .get_locals_reader()
-            .map_err(|error| ComponentError::broken(&error))?
-        {
-            let (count, _) = group.map_err(|error| ComponentError::broken(&error))?;
+        for group in body.get_locals_reader().map_err(ComponentError::broken)? {
+            let (count, _) = group.map_err(ComponentError::broken)?;
             locals = locals.saturating_add(u64::from(count));
         }
         ALL_LOCALS.add(&mut all.locals, locals)?;
         let (mut loops, mut blocks, mut nesting) = (0_u64, 1_u64, 0_u64);
         let (mut values, mut targets) = (0, 0);
-        let mut reader = body
-            .get_operators_reader()
-            .map_err(|error| ComponentError::broken(&error))?;
+        let mut reader = body.get_operators_reader().map_err(ComponentError::broken)?;
         while !reader.eof() {
             let block = |ty: BlockType| match ty {
                 BlockType::Empty | BlockType::Type(_) => 0,
                 BlockType::FuncType(ty) => self.ty(ty).values,
             };
-            let passed = match reader.read().map_err(|error| ComponentError::broken(&error))? {
+            let passed = match reader.read().map_err(ComponentError::broken)? {
                 Operator::Block { blockty } | Operator::If { blockty } => {
                     nesting += 1;
                     blocks += 1;

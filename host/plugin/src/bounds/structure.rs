@@ -32,7 +32,7 @@ fn parts(bytes: &[u8]) -> Result<Totals, ComponentError> {
     let mut frames: Vec<Frame> = Vec::new();
     let mut root = Totals::default();
     for payload in Parser::new(0).parse_all(bytes) {
-        let payload = payload.map_err(|error| ComponentError::broken(&error))?;
+        let payload = payload.map_err(ComponentError::broken)?;
         if let Payload::Version { encoding, .. } = payload {
             frames.push(Frame {
                 is_component: encoding == Encoding::Component,
@@ -117,7 +117,7 @@ impl Counts {
                 let module = &mut own(frames)?.module;
                 for import in section.clone().into_imports() {
                     CORE_IMPORTS.add(&mut self.core_imports, 1)?;
-                    module.import(&import.map_err(|error| ComponentError::broken(&error))?);
+                    module.import(&import.map_err(ComponentError::broken)?);
                 }
             }
             Payload::FunctionSection(section) => {
@@ -344,7 +344,7 @@ impl Counts {
         let section = bytes.get(range.clone()).unwrap_or_default();
         let mut reader = BinaryReader::new(section, range.start);
         // The number of declarations left in the section and in each open type; those of the section are types.
-        let mut open = vec![reader.read_var_u32().map_err(|error| ComponentError::broken(&error))?];
+        let mut open = vec![reader.read_var_u32().map_err(ComponentError::broken)?];
         while let Some(left) = open.last_mut() {
             let Some(less) = left.checked_sub(1) else {
                 open.pop();
@@ -367,21 +367,19 @@ impl Counts {
                     count.map(|count| open.push(count))
                 }
                 (Some(TYPE), _) if !inner => {
-                    let ty = reader
-                        .read::<ComponentType<'_>>()
-                        .map_err(|error| ComponentError::broken(&error))?;
+                    let ty = reader.read::<ComponentType<'_>>().map_err(ComponentError::broken)?;
                     self.labels(&ty)?;
                     Ok(())
                 }
                 (Some(IMPORT), _) => {
                     let import = reader.read_u8().and_then(|_| reader.read::<ComponentImport<'_>>());
-                    let import = import.map_err(|error| ComponentError::broken(&error))?;
+                    let import = import.map_err(ComponentError::broken)?;
                     name(import.name.name)?;
                     Ok(())
                 }
                 _ => {
                     let declaration = reader.read::<InstanceTypeDeclaration<'_>>();
-                    match declaration.map_err(|error| ComponentError::broken(&error))? {
+                    match declaration.map_err(ComponentError::broken)? {
                         InstanceTypeDeclaration::Export { name: export, .. } => name(export.name)?,
                         InstanceTypeDeclaration::Type(ty) => self.labels(&ty)?,
                         InstanceTypeDeclaration::CoreType(CoreType::Rec(group)) => self.core_type(&group)?,
@@ -393,7 +391,7 @@ impl Counts {
                     Ok(())
                 }
             };
-            read.map_err(|error| ComponentError::broken(&error))?;
+            read.map_err(ComponentError::broken)?;
             TYPE_NESTING.check(open.len() as u64 - 1)?;
         }
         Ok(())
@@ -429,7 +427,5 @@ fn given(part: &'static str) -> ComponentError {
 fn each<'a, T: wasmparser::FromReader<'a>>(
     section: wasmparser::SectionLimited<'a, T>,
 ) -> impl Iterator<Item = Result<T, ComponentError>> {
-    section
-        .into_iter()
-        .map(|item| item.map_err(|error| ComponentError::broken(&error)))
+    section.into_iter().map(|item| item.map_err(ComponentError::broken))
 }

@@ -28,7 +28,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), ComponentError> {
         comparisons: 0,
     };
     for payload in Parser::new(0).parse_all(bytes) {
-        check.payload(&payload.map_err(|error| ComponentError::broken(&error))?)?;
+        check.payload(&payload.map_err(ComponentError::broken)?)?;
     }
     Ok(())
 }
@@ -113,7 +113,7 @@ impl<'a> Check<'a> {
         let mut items = section.clone().into_iter_with_offsets().peekable();
         let mut one = Vec::new();
         while let Some(read) = items.next() {
-            let (start, item) = read.map_err(|error| ComponentError::broken(&error))?;
+            let (start, item) = read.map_err(ComponentError::broken)?;
             let end = match items.peek() {
                 Some(Ok((next, _))) => *next,
                 Some(Err(error)) => return Err(ComponentError::broken(error)),

@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use wit_parser::PackageName;
+
 use super::super::contract;
-use super::super::embedded::{self, WitText};
+use super::super::embedded::{self, WitCause, WitText};
 use super::BuildError;
 
 /// Checks the WIT of the crate in `dir`.
@@ -40,41 +42,45 @@ pub(super) fn check(dir: &Path) -> Result<(), BuildError> {
     let text = WitText { format: 1, files, deps };
     match embedded::resolve(&text, &below) {
         Ok(_) => Ok(()),
-        Err(problem) => Err(BuildError::Wit {
+        Err(error) => Err(BuildError::Wit {
             dir: shown,
-            advice: hint(&problem, &text),
-            problem,
+            advice: advice(&error.cause, &text),
+            problem: error.text,
         }),
     }
 }
 
-fn hint(why: &str, text: &WitText) -> String {
-    if why.contains("no `package` header") {
-        "Begin the file with `package NAMESPACE:NAME@0.1.0;`: it is the plugin's name.".into()
-    } else if why.starts_with("package 'agenthost:plugin@") {
-        format!(
+fn advice(cause: &WitCause, text: &WitText) -> String {
+    match cause {
+        _ if text.files.iter().all(|(_, text)| package(text).is_none()) => {
+            "Begin the file with `package NAMESPACE:NAME@0.1.0;`: it is the plugin's name.".into()
+        }
+        WitCause::NoPackage(missing) if is_contract(missing) => format!(
             "This host has {}@{}: name that version in `use` and `include`, or use an agenthost of the other version.",
             contract::PACKAGE,
             contract_version()
-        )
-    } else if let Some(hint) = other_version(why, &text.deps) {
-        hint
-    } else if why.starts_with("package '") && why.contains("not found") {
-        "Declare the plugin that it belongs to under [package.metadata.agenthost.sub-agents] in Cargo.toml, and the build copies \
-         its WIT; or put the .wit files into wit/deps/NAME."
-            .into()
-    } else {
-        let place = "Fix the WIT at the place that is shown";
-        match meant(why, &text.files) {
-            Some(meant) => format!("{place}: {meant}."),
-            None => format!("{place}."),
-        }
+        ),
+        WitCause::NoPackage(missing) => other_version(missing, &text.deps).unwrap_or_else(|| {
+            "Declare the plugin that it belongs to under [package.metadata.agenthost.sub-agents] in Cargo.toml, and the build \
+             copies its WIT; or put the .wit files into wit/deps/NAME."
+                .into()
+        }),
+        WitCause::NoItem(name) => match meant(name, &text.files) {
+            Some(meant) => format!("{PLACE}: {meant}."),
+            None => format!("{PLACE}."),
+        },
+        WitCause::Other => format!("{PLACE}."),
     }
 }
 
+const PLACE: &str = "Fix the WIT at the place that is shown";
+
+fn is_contract(package: &PackageName) -> bool {
+    contract::PACKAGE.split_once(':') == Some((&package.namespace, &package.name))
+}
+
 /// Suggests a correction for a name that does not exist.
-fn meant(why: &str, files: &[(String, String)]) -> Option<String> {
-    let (name, _) = why.strip_prefix("name `")?.split_once("` does not exist")?;
+fn meant(name: &str, files: &[(String, String)]) -> Option<String> {
     let declared: Vec<&str> = files.iter().flat_map(|(_, text)| declared(text)).collect();
     let interface = match name {
         FAILURE => format!("{}/types@{}", contract::PACKAGE, contract_version()),
@@ -112,9 +118,9 @@ fn declared(text: &str) -> impl Iterator<Item = &str> {
 
 /// Returns a hint if the missing package exists in another version because a sub-agent has changed its interface. The
 /// error itself lists only packages that were read before.
-fn other_version(why: &str, deps: &[(String, String)]) -> Option<String> {
-    let (wanted, _) = why.strip_prefix("package '")?.split_once("' not found")?;
-    let (name, version) = wanted.split_once('@')?;
+fn other_version(missing: &PackageName, deps: &[(String, String)]) -> Option<String> {
+    let name = format!("{}:{}", missing.namespace, missing.name);
+    let version = missing.version.as_ref()?;
     let known = deps.iter().filter_map(|(_, text)| package(text));
     let known: BTreeSet<_> = known
         .filter(|package| package.split_once('@').is_some_and(|(known, _)| known == name))
@@ -167,4 +173,61 @@ fn directories(dir: &Path) -> Vec<std::path::PathBuf> {
     let mut found: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     found.sort();
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the advice for WIT, with a package `demo:other@0.2.0` in `wit/deps`.
+    fn advised(wit: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let deps = dir.path().join("wit/deps/other");
+        fs::create_dir_all(&deps).unwrap();
+        fs::write(dir.path().join("wit/world.wit"), wit).unwrap();
+        let other = "package demo:other@0.2.0;\ninterface task {\n  run: async func(input: u8) -> u8;\n}\n";
+        fs::write(deps.join("world.wit"), other).unwrap();
+        match check(dir.path()) {
+            Err(BuildError::Wit { advice, .. }) => advice,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_mistake_has_its_advice() {
+        let task = |body: &str| format!("package demo:x@0.1.0;\n\ninterface task {{\n  {body}\n}}\n");
+        let import = |name: &str| format!("package demo:x@0.1.0;\n\nworld x {{\n  import {name};\n}}\n");
+        for (wit, advice) in [
+            (
+                task("run: async func(input strin) -> string;"),
+                "Fix the WIT at the place that is shown.",
+            ),
+            (
+                task("run: async func(input: strin) -> string;"),
+                "the nearest name is `string`",
+            ),
+            (
+                task("run: async func() -> result<u8, failure>;"),
+                "use agenthost:plugin/types@0.1.0.{failure};",
+            ),
+            (
+                "interface task {\n}\n".to_owned(),
+                "Begin the file with `package NAMESPACE:NAME@0.1.0;`",
+            ),
+            (
+                import("demo:unknown/task@0.1.0"),
+                "Declare the plugin that it belongs to",
+            ),
+            (
+                import("demo:other/task@0.1.0"),
+                "name demo:other@0.2.0 in wit/world.wit",
+            ),
+            (
+                import("agenthost:plugin/llm@0.9.0"),
+                "This host has agenthost:plugin@0.1.0",
+            ),
+        ] {
+            assert!(advised(&wit).contains(advice), "{wit}: {}", advised(&wit));
+        }
+    }
 }

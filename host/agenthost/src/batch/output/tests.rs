@@ -164,9 +164,7 @@ fn a_full_disk_is_named() {
     let mut output = Output::new(Full(10), "out.jsonl");
     output.write(&records[0]).unwrap();
     let error = output.flush().unwrap_err();
-    assert!(
-        error.to_string().starts_with("cannot write the results to out.jsonl: "),
-        "{error}"
-    );
+    let text = agenthost_core::error::with_causes(&error);
+    assert!(text.starts_with("cannot write the results to out.jsonl: "), "{text}");
     assert!(error.hint().unwrap().starts_with("Make room"));
 }
