@@ -145,14 +145,6 @@ impl Host {
         }
     }
 
-    /// Waits until the files that this user's processes share contain what the gates learned.
-    async fn flush_gates(&self) {
-        let slots = self.inner.providers.values();
-        for served in slots.filter_map(|slot| slot.made.get()?.as_ref().ok()) {
-            served.gate.flush().await;
-        }
-    }
-
     /// Returns whether runs are recorded in a journal.
     pub fn keeps_journal(&self) -> bool {
         self.inner.journal.is_some()
