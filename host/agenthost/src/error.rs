@@ -4,23 +4,17 @@
 //! error behind it, for a program that acts on the reason.
 //!
 //! ```
-//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use agenthost::config::Config;
-//! use agenthost::error::{Cause, ErrorClass, cause};
-//! use agenthost::host::Host;
+//! use agenthost::error::{Cause, Error, ErrorClass, cause};
+//! use agenthost::plugin::Plugin;
 //!
-//! let host = Host::builder(Config::builtin()).build()?;
-//! let error = host.load_bytes(b"(component)").err().ok_or("it was loaded")?;
+//! let error = Error::from(Plugin::read(b"(component)").unwrap_err());
 //! assert_eq!(error.class(), ErrorClass::Plugin);
 //! match cause(&error) {
 //!     Cause::Component(error) => println!("this is not a plugin: {error}"),
 //!     Cause::File(error) => println!("the file cannot be read: {error}"),
 //!     Cause::Imports(refused) => println!("{} wants {}", refused.plugin, refused.imports.join(" and ")),
-//!     _ => return Err(error.into()),
+//!     _ => println!("{error}"),
 //! }
-//! # Ok(())
-//! # }
 //! ```
 //!
 //! A failure *inside* a task is an outcome of the task and not an error: see [`Outcome`](crate::task::Outcome).
