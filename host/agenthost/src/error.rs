@@ -21,12 +21,15 @@
 
 use std::path::PathBuf;
 
+pub use agenthost_config::{ConfigError, KeyError, TrustError};
 pub use agenthost_core::error::{Classify, Error, ErrorClass, Result, with_causes};
 pub use agenthost_journal::{CassetteError, JournalError};
 #[cfg(feature = "build")]
 pub use agenthost_plugin::build::BuildError;
 pub use agenthost_plugin::{ComponentError, ImportsRefused, InvalidDigest, PluginFileError};
 pub use agenthost_providers::ProviderSetupError;
+#[cfg(feature = "registry")]
+pub use agenthost_registry::{LockError, PolicyError, ReferenceError, RegistryError};
 pub use agenthost_sandbox::{InvalidInput, SandboxError};
 
 /// The typed error behind an [`Error`], by the part of the host that it comes from.
@@ -56,6 +59,24 @@ pub enum Cause<'a> {
     Journal(&'a JournalError),
     /// A provider cannot be opened.
     Provider(&'a ProviderSetupError),
+    /// A provider has no key, or the key cannot be read.
+    Key(&'a KeyError),
+    /// The operator has not accepted something that a file asks for.
+    Trust(&'a TrustError),
+    /// The configuration cannot be read or is invalid.
+    Config(&'a ConfigError),
+    /// The text is not a reference to a plugin.
+    #[cfg(feature = "registry")]
+    Reference(&'a ReferenceError),
+    /// A policy refuses the plugin.
+    #[cfg(feature = "registry")]
+    Policy(&'a PolicyError),
+    /// The lock file cannot be read or written, or does not fit the plugin.
+    #[cfg(feature = "registry")]
+    Lock(&'a LockError),
+    /// A registry, the cache of plugins, or a file beside them cannot be used.
+    #[cfg(feature = "registry")]
+    Registry(&'a RegistryError),
     /// The error has no type of its own.
     Other,
 }
@@ -75,6 +96,15 @@ pub fn cause(error: &Error) -> Cause<'_> {
         #[cfg(not(feature = "build"))]
         None
     };
+    let registry = || {
+        #[cfg(feature = "registry")]
+        return (error.downcast_ref().map(Cause::Reference))
+            .or_else(|| error.downcast_ref().map(Cause::Policy))
+            .or_else(|| error.downcast_ref().map(Cause::Lock))
+            .or_else(|| error.downcast_ref().map(Cause::Registry));
+        #[cfg(not(feature = "registry"))]
+        None
+    };
     let found = error.downcast_ref().map(Cause::Load);
     found
         .or_else(|| error.downcast_ref().map(Cause::Batch))
@@ -87,6 +117,10 @@ pub fn cause(error: &Error) -> Cause<'_> {
         .or_else(|| error.downcast_ref().map(Cause::Cassette))
         .or_else(|| error.downcast_ref().map(Cause::Journal))
         .or_else(|| error.downcast_ref().map(Cause::Provider))
+        .or_else(|| error.downcast_ref().map(Cause::Key))
+        .or_else(|| error.downcast_ref().map(Cause::Trust))
+        .or_else(|| error.downcast_ref().map(Cause::Config))
+        .or_else(registry)
         .unwrap_or(Cause::Other)
 }
 
