@@ -5,9 +5,9 @@
 //!
 //! ```
 //! use agenthost::error::{Cause, Error, ErrorClass, cause};
-//! use agenthost::plugin::Plugin;
+//! use agenthost::plugin::PluginInfo;
 //!
-//! let error = Error::from(Plugin::read(b"(component)").unwrap_err());
+//! let error = Error::from(PluginInfo::read(b"(component)").unwrap_err());
 //! assert_eq!(error.class(), ErrorClass::Plugin);
 //! match cause(&error) {
 //!     Cause::Component(error) => println!("this is not a plugin: {error}"),
