@@ -57,6 +57,8 @@ impl Budget {
 pub enum RetryDecision {
     /// Make another attempt after this time.
     Again(Duration),
+    /// Make another attempt after this time, and do not count this one: the server cannot be reached.
+    AgainUncounted(Duration),
     /// Make no other attempt. Holds the reason if another attempt could have helped.
     Final(Option<&'static str>),
 }
@@ -81,7 +83,7 @@ pub(super) fn worth(kind: ProviderErrorKind, retries: u32) -> u32 {
 /// An attempt that failed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Attempt {
-    /// Its number; the first is 0.
+    /// Its number among those that count; the first is 0.
     pub number: u32,
     /// The task's deadline.
     pub deadline: Option<Instant>,
@@ -108,8 +110,10 @@ pub(super) fn judge(
     if worth == 0 || error.no_retry {
         return RetryDecision::Final(None);
     }
-    // The gate sends one request at a time until the server is back, so these attempts need no other bound.
-    let kept = outage && !fallback && (Outage::is_sign(error) || error.kind == ProviderErrorKind::Overloaded);
+    // The gate sends one request at a time until the server is back, so these attempts need no other bound. A request
+    // that reached the server counts: it may be the reason why the connection broke, and it may be billed.
+    let unreached = Outage::is_sign(error) && !error.may_be_billed;
+    let kept = outage && !fallback && (unreached || error.kind == ProviderErrorKind::Overloaded);
     if number >= worth && !kept {
         return RetryDecision::Final((number > 0).then_some("no attempt is left"));
     }
@@ -122,7 +126,10 @@ pub(super) fn judge(
     if deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) {
         return RetryDecision::Final(Some("another attempt would come after the task's deadline"));
     }
-    if !kept && !budget.withdraw() {
+    if kept {
+        return RetryDecision::AgainUncounted(wait);
+    }
+    if !budget.withdraw() {
         return RetryDecision::Final(Some("too many calls to this model are being retried already"));
     }
     RetryDecision::Again(wait)
@@ -225,7 +232,7 @@ mod tests {
             let attempt = Attempt { fallback, ..nth(20) };
             judge(&error(kind), attempt, true, retries, &mut budget, 0.5)
         };
-        let again = RetryDecision::Again(FIRST.mul_f64(0.75));
+        let again = RetryDecision::AgainUncounted(FIRST.mul_f64(0.75));
         assert_eq!(decide(ProviderErrorKind::Connection, false, 4), again);
         assert_eq!(decide(ProviderErrorKind::Overloaded, false, 4), again, "it starts up");
         let last = RetryDecision::Final(Some("no attempt is left"));
@@ -234,6 +241,15 @@ mod tests {
         assert_eq!(
             decide(ProviderErrorKind::Connection, false, 0),
             RetryDecision::Final(None)
+        );
+        let broke = ProviderError {
+            may_be_billed: true,
+            ..error(ProviderErrorKind::Connection)
+        };
+        assert_eq!(
+            judge(&broke, nth(2), true, 4, &mut Budget::new(32), 0.5),
+            last,
+            "it may break each connection"
         );
         assert_eq!(budget.left, budget.most);
     }

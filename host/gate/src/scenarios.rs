@@ -73,11 +73,13 @@ impl Play<'_> {
         let deadline = load
             .deadline
             .map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
-        for attempt in 0.. {
+        let mut attempt = 0;
+        let mut again = false;
+        loop {
             let ticket = Ticket {
                 model: &load.model,
                 line: &line,
-                again: attempt > 0,
+                again,
                 input: (load.input as f64 * (1.0 + load.overestimate)) as u64,
                 output: load.max_output,
                 prefix: load.prefix.then(|| Prefix::of(&long(&load.model))).flatten(),
@@ -118,17 +120,21 @@ impl Play<'_> {
                     retry_after: error.retry_after.filter(|_| limited).map(|wait| wait.as_secs_f64()),
                 },
             );
-            let attempt = Attempt {
+            let failed = Attempt {
                 number: attempt,
                 deadline,
                 fallback: false,
             };
-            match gate.judge(&load.model, &error, attempt) {
-                RetryDecision::Again(wait) => sleep(wait).await,
+            again = true;
+            match gate.judge(&load.model, &error, failed) {
+                RetryDecision::Again(wait) => {
+                    attempt += 1;
+                    sleep(wait).await;
+                }
+                RetryDecision::AgainUncounted(wait) => sleep(wait).await,
                 RetryDecision::Final(why) => return Err(why.unwrap_or("final").to_owned()),
             }
         }
-        Ok(())
     }
 }
 

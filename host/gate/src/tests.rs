@@ -214,7 +214,7 @@ async fn a_server_that_is_gone_is_asked_by_one_request_at_a_time() {
             ..Attempt::default()
         },
     );
-    assert!(matches!(decision, RetryDecision::Again(_)), "{decision:?}");
+    assert!(matches!(decision, RetryDecision::AgainUncounted(_)), "{decision:?}");
     // All others go on with the first answer.
     probe.settle(Ok(&reply(None)));
     next.await.unwrap().settle(Ok(&reply(None)));

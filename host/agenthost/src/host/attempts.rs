@@ -260,6 +260,8 @@ impl<'a> Call<'a> {
     /// Calls one model, and retries if that can help. `last` is whether no other model can take over.
     async fn attempts(&self, model: &Model<'_>, request: &Request, last: bool) -> Result<Reply, Failed> {
         let mut attempt = 0;
+        // Attempts in an outage do not count.
+        let mut counted = 0;
         let size = InputSize::measure(request, model.served.kind).await;
         loop {
             let mut error = match self.attempt(model, request, &size, attempt).await {
@@ -268,12 +270,16 @@ impl<'a> Call<'a> {
             };
             let gate = &model.served.gate;
             let failed = Attempt {
-                number: attempt,
+                number: counted,
                 deadline: self.task.deadline,
                 fallback: !last,
             };
             let wait = match gate.judge(&request.model, &error, failed) {
-                RetryDecision::Again(wait) => wait,
+                RetryDecision::Again(wait) => {
+                    counted += 1;
+                    wait
+                }
+                RetryDecision::AgainUncounted(wait) => wait,
                 RetryDecision::Final(why) => {
                     if let Some(why) = why {
                         error.message = format!("{}; {why}", error.message);
