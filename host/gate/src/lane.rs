@@ -21,6 +21,9 @@ const CEILINGS: [f64; 2] = [64.0, 1_024.0];
 /// The slots above those that a rate limit needs with the average latency.
 const SPARE: f64 = 1.5;
 
+/// Milliseconds since the last reply for which a service that rejects everything is waited for.
+const WINDOW: u64 = 90_000;
+
 /// A request that waits.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -66,7 +69,9 @@ pub(super) struct ModelQueue {
     typical: Option<f64>,
     /// The typical latency of a reply, in milliseconds; `None` before the first.
     latency: Option<f64>,
-    pub(super) outage: Outage,
+    /// The time of the last reply.
+    replied: Option<u64>,
+    outage: Outage,
     /// Set after a rejection that no known limit explains: one request at a time until one of them succeeds.
     probing: bool,
     pub(super) budget: Budget,
@@ -97,6 +102,7 @@ impl ModelQueue {
             warm: Warm::new(settings.caching, settings.warm_prefix),
             typical: None,
             latency: None,
+            replied: None,
             outage: Outage::default(),
             probing: false,
             budget: Budget::new(settings.highest_concurrency(MAX_CONCURRENCY)),
@@ -251,6 +257,7 @@ impl ModelQueue {
         }
         match answer {
             Ok(_) => {
+                self.replied = Some(now);
                 let latency = now.saturating_sub(sent.at) as f64;
                 let length = usage.map_or(0.0, |usage| usage.output as f64);
                 let average = self.latency.get_or_insert(latency);
@@ -269,6 +276,14 @@ impl ModelQueue {
             Err(error) => self.failed(sent, error, next, now),
         }
         self.warm.answered(sent.prefix, sent.role, usage, settings.caching, now);
+    }
+
+    /// Returns whether a call that failed with `error` is kept until the service accepts requests again.
+    pub(super) fn keeps(&self, error: &ProviderError, now: u64) -> bool {
+        // A limit for a minute that is given back at its end. A longer one is not waited for.
+        let recent = self.replied.is_some_and(|at| now.saturating_sub(at) < WINDOW);
+        self.outage.keeps(error, now)
+            || (error.kind == ProviderErrorKind::RateLimited && recent && self.meters.are_used_up())
     }
 
     /// Learns about the service from a failure.

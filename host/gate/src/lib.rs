@@ -3,7 +3,8 @@
 //! A request calls [`Gate::admit`] and receives a [`Permit`] once it may be sent. Three conditions must hold: the model
 //! is below its adaptive concurrency limit (`adaptive`); every known rate limit, both configured and reported by the
 //! service, has enough capacity left (`meters`, `bucket`), including what this user's other processes have consumed
-//! (`share`); and no `retry-after` is in effect. The caller reports the outcome through [`Permit::settle`], which frees
+//! (`share`), and so has a limit that only refusals show (`pace`); and no `retry-after` and no outage (`outage`) is in
+//! effect. The caller reports the outcome through [`Permit::settle`], which frees
 //! the slot and updates the limits. Dropping a permit frees its slot; dropping the `admit` future leaves the queue.
 //!
 //! There is one gate per provider and one lane in it per model, because services limit each model separately. The
@@ -366,8 +367,8 @@ impl Gate {
             .lanes
             .entry(model.to_owned())
             .or_insert_with(|| ModelQueue::new(settings));
-        let outage = lane.outage.keeps(self.inner.clock.now());
-        retry::judge(error, attempt, outage, settings.retries, &mut lane.budget, random())
+        let kept = lane.keeps(error, self.inner.clock.now());
+        retry::judge(error, attempt, kept, settings.retries, &mut lane.budget, random())
     }
 
     /// Returns whether the retry budget has room for a hedge, and takes it from the budget.

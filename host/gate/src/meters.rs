@@ -22,7 +22,7 @@ pub enum WaitReason {
     InputTokens,
     /// The output token limit.
     OutputTokens,
-    /// The service named a time before which it accepts no requests.
+    /// The service named a time before which it accepts no requests, or it is overloaded or cannot be reached.
     RetryAfter,
     /// The concurrency limit was reached.
     Concurrency,
@@ -287,6 +287,11 @@ impl RateLimits {
     /// which nothing should be sent.
     pub(super) fn refused(&mut self, sent: u64, now: u64) -> Option<Duration> {
         self.hidden.refused(sent, now)
+    }
+
+    /// Returns whether the service accepts nothing at present, as far as its rejections show.
+    pub(super) fn are_used_up(&self) -> bool {
+        self.hidden.is_used_up()
     }
 
     /// Handles a rejection of a request that should have fit the known limits.

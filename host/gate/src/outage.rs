@@ -51,10 +51,13 @@ impl Outage {
         self.now.is_some()
     }
 
-    /// Returns whether a call is kept for the end of the outage.
-    pub(super) fn keeps(&self, now: u64) -> bool {
+    /// Returns whether a call that failed with `error` is kept for the end of the outage. A call that reached the server
+    /// is not: it may be the reason why the connection broke, and it may be billed.
+    pub(super) fn keeps(&self, error: &ProviderError, now: u64) -> bool {
+        let unreached = Self::is_sign(error) && !error.may_be_billed;
         self.now
             .is_some_and(|failing| now.saturating_sub(failing.since) < GIVEN_UP)
+            && (unreached || error.kind == ProviderErrorKind::Overloaded)
     }
 
     /// The time before which nothing is sent, if that is later than now.
@@ -136,7 +139,15 @@ mod tests {
             now = until;
         }
         assert_eq!(pauses, [1_000, 2_000, 2_000, 2_000, 2_000]);
-        assert!(outage.keeps(now) && !outage.keeps(1_000 + GIVEN_UP));
+        let lost = ProviderError::new(ProviderErrorKind::Connection, "no");
+        assert!(outage.keeps(&lost, now) && !outage.keeps(&lost, 1_000 + GIVEN_UP));
+        let starts = ProviderError::new(ProviderErrorKind::Overloaded, "no");
+        assert!(outage.keeps(&starts, now));
+        let broke = ProviderError {
+            may_be_billed: true,
+            ..lost
+        };
+        assert!(!outage.keeps(&broke, now), "it may break each connection");
         outage.answered();
         assert!(outage.is_on(), "a 503 while it starts is no end");
         outage.end();

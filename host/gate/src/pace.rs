@@ -140,6 +140,11 @@ impl HiddenLimit {
         pace.per_ms = wanted.min(most);
     }
 
+    /// Returns whether the service has accepted nothing since its last rejection.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.pace.is_some_and(|pace| pace.vain > 0)
+    }
+
     /// Learns from the rejection of a request that was sent at `sent`. Returns the time for which nothing should be
     /// sent, besides the pace.
     pub(super) fn refused(&mut self, sent: u64, now: u64) -> Option<Duration> {

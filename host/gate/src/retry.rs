@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::outage::Outage;
 use agenthost_core::llm::{ProviderError, ProviderErrorKind};
 
 /// The first wait for an error without a `retry-after`; it doubles with each attempt.
@@ -57,7 +56,7 @@ impl Budget {
 pub enum RetryDecision {
     /// Make another attempt after this time.
     Again(Duration),
-    /// Make another attempt after this time, and do not count this one: the server cannot be reached.
+    /// Make another attempt after this time, and do not count this one: the service accepts no request at present.
     AgainUncounted(Duration),
     /// Make no other attempt. Holds the reason if another attempt could have helped.
     Final(Option<&'static str>),
@@ -91,12 +90,12 @@ pub struct Attempt {
     pub fallback: bool,
 }
 
-/// Decides about a failed attempt. `outage` is whether the server cannot be reached and is expected back; `random` is
-/// between 0 and 1.
+/// Decides about a failed attempt. `kept` is whether the gate sends one request at a time until the service accepts
+/// requests again, so that attempts need no other bound; `random` is between 0 and 1.
 pub(super) fn judge(
     error: &ProviderError,
     attempt: Attempt,
-    outage: bool,
+    kept: bool,
     retries: u32,
     budget: &mut Budget,
     random: f64,
@@ -110,10 +109,7 @@ pub(super) fn judge(
     if worth == 0 || error.no_retry {
         return RetryDecision::Final(None);
     }
-    // The gate sends one request at a time until the server is back, so these attempts need no other bound. A request
-    // that reached the server counts: it may be the reason why the connection broke, and it may be billed.
-    let unreached = Outage::is_sign(error) && !error.may_be_billed;
-    let kept = outage && !fallback && (unreached || error.kind == ProviderErrorKind::Overloaded);
+    let kept = kept && !fallback;
     if number >= worth && !kept {
         return RetryDecision::Final((number > 0).then_some("no attempt is left"));
     }
@@ -226,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_takes_no_attempts_unless_another_model_can_take_over() {
+    fn a_call_that_is_kept_takes_no_attempts_unless_another_model_can_take_over() {
         let mut budget = Budget::new(32);
         let mut decide = |kind, fallback, retries| {
             let attempt = Attempt { fallback, ..nth(20) };
@@ -237,19 +233,9 @@ mod tests {
         assert_eq!(decide(ProviderErrorKind::Overloaded, false, 4), again, "it starts up");
         let last = RetryDecision::Final(Some("no attempt is left"));
         assert_eq!(decide(ProviderErrorKind::Connection, true, 4), last);
-        assert_eq!(decide(ProviderErrorKind::RateLimited, false, 4), last);
         assert_eq!(
             decide(ProviderErrorKind::Connection, false, 0),
             RetryDecision::Final(None)
-        );
-        let broke = ProviderError {
-            may_be_billed: true,
-            ..error(ProviderErrorKind::Connection)
-        };
-        assert_eq!(
-            judge(&broke, nth(2), true, 4, &mut Budget::new(32), 0.5),
-            last,
-            "it may break each connection"
         );
         assert_eq!(budget.left, budget.most);
     }
