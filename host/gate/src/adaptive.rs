@@ -174,8 +174,6 @@ pub(super) struct ConcurrencyLimit {
     since: u64,
     /// Whether the last round was much slower than those before it.
     slower: bool,
-    /// Whether a lower limit than the first that did not pay was tried.
-    tried_lower: bool,
     /// The number of the first request whose rejection counts: earlier ones were sent under the limit before the last
     /// cut.
     cut_before: u64,
@@ -202,7 +200,6 @@ impl ConcurrencyLimit {
             round: Replies::default(),
             since: 0,
             slower: false,
-            tried_lower: false,
             cut_before: 0,
             refused_at: None,
             consecutive_cuts: 0,
@@ -275,14 +272,14 @@ impl ConcurrencyLimit {
 
     fn set(&mut self, limit: f64, now: u64) {
         let limit = limit.round().min(self.ceiling).max(1.0);
-        let early = if limit > self.limit {
-            self.here.latency.exp() * EARLY
+        self.since = if limit > self.limit {
+            now.saturating_sub((self.here.latency.exp() * EARLY) as u64)
         } else {
-            0.0
+            // Those of this moment may have entered the longer queue.
+            now.saturating_add(1)
         };
         self.limit = limit;
         self.round = Replies::default();
-        self.since = now.saturating_sub(early as u64);
         self.slower = false;
     }
 
@@ -382,8 +379,7 @@ impl ConcurrencyLimit {
 
     /// Begins a trial with a lower limit.
     fn down(&mut self, now: u64) {
-        let share = if self.tried_lower { 0.75 } else { 0.5 };
-        self.lower((self.limit * share).floor(), now);
+        self.lower((self.limit * 0.75).floor(), now);
     }
 
     fn lower(&mut self, limit: f64, now: u64) {
@@ -426,9 +422,8 @@ impl ConcurrencyLimit {
                 if gain > SAME {
                     self.set((self.limit * gain).ceil().min(trial.base), now);
                     (self.down, self.wait, self.step) = (false, self.patience, 1.0);
-                    self.tried_lower = true;
                 } else {
-                    self.down(now);
+                    self.lower((self.limit / 2.0).floor(), now);
                 }
             }
             (true, _) => {
@@ -448,7 +443,6 @@ impl ConcurrencyLimit {
             (false, _) => {
                 self.set(trial.base, now);
                 (self.down, self.wait, self.step) = (false, self.patience, 1.0);
-                self.tried_lower = true;
             }
         }
     }
