@@ -166,6 +166,8 @@ pub(super) struct ConcurrencyLimit {
     step: f64,
     /// Whether the next trial lowers the limit.
     down: bool,
+    /// The highest limit that was seen to pay, compared with a lower one.
+    paid: f64,
     /// The rounds until the next trial.
     wait: u32,
     patience: u32,
@@ -195,6 +197,7 @@ impl ConcurrencyLimit {
             trial: None,
             step: 1.0,
             down: false,
+            paid: 0.0,
             wait: 0,
             patience: PATIENCE[0],
             round: Replies::default(),
@@ -360,7 +363,7 @@ impl ConcurrencyLimit {
     /// Begins a trial with a higher limit.
     fn up(&mut self, careful: bool, now: u64) {
         if self.limit >= self.ceiling {
-            (self.down, self.wait) = (true, self.patience);
+            (self.down, self.wait) = (self.limit > self.paid, self.patience);
             self.patience = (self.patience * 2).min(PATIENCE[1]);
             return;
         }
@@ -414,6 +417,9 @@ impl ConcurrencyLimit {
             // It pays: go on in this direction.
             (true, Verdict::Higher) => {
                 self.step = (self.limit - trial.base) * 2.0;
+                if self.doubling {
+                    self.paid = self.limit;
+                }
                 self.patience = PATIENCE[0];
                 self.up(careful, now);
             }
@@ -421,8 +427,10 @@ impl ConcurrencyLimit {
                 self.patience = PATIENCE[0];
                 if gain > SAME {
                     self.set((self.limit * gain).ceil().min(trial.base), now);
+                    self.paid = self.limit;
                     (self.down, self.wait, self.step) = (false, self.patience, 1.0);
                 } else {
+                    self.paid = 0.0;
                     self.lower((self.limit / 2.0).floor(), now);
                 }
             }
@@ -432,9 +440,13 @@ impl ConcurrencyLimit {
                     let slots = if gain > SAME { trial.base * gain } else { trial.base };
                     self.set(slots.ceil().min(self.limit), now);
                 }
-                (self.wait, self.down, self.step) = (self.patience, true, 1.0);
+                self.down = trial.base > self.paid;
+                if !self.down {
+                    self.paid = self.limit;
+                }
+                (self.wait, self.step) = (self.patience, 1.0);
                 self.patience = (self.patience * 2).min(PATIENCE[1]);
-                if std::mem::take(&mut self.doubling) {
+                if std::mem::take(&mut self.doubling) && self.down {
                     // No lower limit than the first was tried yet, and the first requests found an empty queue.
                     self.here = Replies::default();
                     self.wait = 0;
@@ -442,6 +454,7 @@ impl ConcurrencyLimit {
             }
             (false, _) => {
                 self.set(trial.base, now);
+                self.paid = self.limit;
                 (self.down, self.wait, self.step) = (false, self.patience, 1.0);
             }
         }
@@ -532,7 +545,7 @@ mod tests {
     #[test]
     fn a_server_that_queues_is_used_well_and_not_filled_whatever_its_slots() {
         for slots in [1, 2, 3, 4, 5, 6, 8, 11, 16, 24, 40, 64, 100] {
-            for (noise, least) in [(0.0, 0.9), (0.2, 0.9), (0.5, 0.8)] {
+            for (noise, least) in [(0.0, 0.9), (0.2, 0.9), (0.5, 0.9)] {
                 for seed in 0..2 {
                     let mut server = Server::new(ConcurrencyLimit::new(4, 1, 256), slots, seed);
                     server.serve(20 * slots as u64 + 60, noise);
