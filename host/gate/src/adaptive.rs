@@ -31,7 +31,7 @@ const SLOWER: f64 = 1.3;
 /// The number of tokens whose time the time of a reply has in addition to that of its own tokens.
 const OFFSET: f64 = 32.0;
 /// The part of a latency by which a request may have been sent before the limit was raised and still count for it.
-const EARLY: f64 = 0.1;
+const EARLY: f64 = 0.15;
 
 /// The load signal of one reply.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -218,6 +218,11 @@ impl ConcurrencyLimit {
     pub(super) fn limit(&self) -> u32 {
         // The value is between 1 and `u32::MAX`.
         self.limit as u32
+    }
+
+    /// Returns whether the limit still doubles.
+    pub(super) fn is_doubling(&self) -> bool {
+        self.doubling
     }
 
     /// Sets the highest limit.

@@ -21,6 +21,9 @@ const CEILINGS: [f64; 2] = [64.0, 1_024.0];
 /// The slots above those that a rate limit needs with the average latency.
 const SPARE: f64 = 1.5;
 
+/// While the limit doubles, the requests of a round are sent in this part of a latency, so that a rejection of the first
+/// of them can hold back the others.
+const SPREAD: f64 = 0.1;
 /// Milliseconds since the last reply for which a service that rejects everything is waited for.
 const WINDOW: u64 = 90_000;
 
@@ -69,6 +72,8 @@ pub(super) struct ModelQueue {
     typical: Option<f64>,
     /// The typical latency of a reply, in milliseconds; `None` before the first.
     latency: Option<f64>,
+    /// The time when the last request was sent.
+    sent: u64,
     /// The time of the last reply.
     replied: Option<u64>,
     outage: Outage,
@@ -102,6 +107,7 @@ impl ModelQueue {
             warm: Warm::new(settings.caching, settings.warm_prefix),
             typical: None,
             latency: None,
+            sent: 0,
             replied: None,
             outage: Outage::default(),
             probing: false,
@@ -158,6 +164,15 @@ impl ModelQueue {
             });
             return Dispatch::Blocked(None);
         }
+        if let Some(latency) = self.latency
+            && self.law.is_doubling()
+            && !self.meters.are_known()
+        {
+            let until = self.sent.saturating_add((latency * SPREAD / f64::from(most)) as u64);
+            if until > now {
+                return Dispatch::Blocked(Some(wake.map_or(until, |at| at.min(until))));
+            }
+        }
         let expected = self
             .typical
             .map_or(FIRST_OUTPUT, |typical| typical * 1.25)
@@ -198,6 +213,7 @@ impl ModelQueue {
         self.meters.take(&need, now);
         operator.take(&need, now);
         self.in_flight += 1;
+        self.sent = now;
         self.outstanding += need.output;
         self.warm.sent(waiting.prefix, role, now);
         let sent = Sent {
