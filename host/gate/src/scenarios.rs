@@ -151,8 +151,8 @@ fn long(model: &str) -> Request {
     }
 }
 
-/// Plays a scenario and returns the violated expectations.
-async fn play(name: &str, scenario: &Scenario) -> Vec<String> {
+/// Plays a scenario and returns its figures and the violated expectations.
+async fn play(scenario: &Scenario) -> (String, Vec<String>) {
     let start = Instant::now();
     let dir = tempfile::tempdir().unwrap();
     let processes = scenario.gate.processes.unwrap_or(1);
@@ -179,19 +179,10 @@ async fn play(name: &str, scenario: &Scenario) -> Vec<String> {
             wrong.push("something is left in the gate".into());
         }
     }
-    print(name, &figures(&play));
     if !wrong.is_empty() {
         wrong.push(story(&play.seen.lock().unwrap()));
     }
-    wrong
-}
-
-#[expect(
-    clippy::print_stdout,
-    reason = "people who work on the gate see the figures with `--nocapture`"
-)]
-fn print(name: &str, figures: &str) {
-    println!("{name}: {figures}");
+    (figures(&play), wrong)
 }
 
 /// The figures of a run in one line.
@@ -396,7 +387,7 @@ async fn every_scenario_goes_as_its_file_says() {
     files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     assert!(files.len() >= 12, "{files:?}");
-    let mut wrong = String::new();
+    let (mut wrong, mut figures) = (String::new(), String::new());
     // Only some of them, for work on the gate: the beginning of their names.
     let only = std::env::var("SCENARIO").unwrap_or_default();
     for path in files {
@@ -408,12 +399,17 @@ async fn every_scenario_goes_as_its_file_says() {
             Ok(scenario) => scenario,
             Err(error) => panic!("{name}: {error}"),
         };
-        for said in play(&name, &scenario).await {
+        let (line, violated) = play(&scenario).await;
+        let _ = writeln!(figures, "{name}: {line}");
+        for said in violated {
             let _ = write!(wrong, "\n{name}: {said}");
         }
         if wrong.contains(&format!("\n{name}: ")) {
             let _ = write!(wrong, "\n  ({})", scenario.about.trim());
         }
+    }
+    if let Ok(path) = std::env::var("SCENARIO_FIGURES") {
+        std::fs::write(path, figures).unwrap();
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
