@@ -355,10 +355,8 @@ impl Served {
         let settings = agenthost_gate::Settings {
             requests_per_minute: config.requests_per_minute,
             tokens_per_minute: config.tokens_per_minute,
-            max_concurrency: config.max_concurrency.unwrap_or(agenthost_gate::MAX_CONCURRENCY),
-            initial_concurrency: config
-                .initial_concurrency
-                .unwrap_or(agenthost_gate::INITIAL_CONCURRENCY),
+            max_concurrency: config.max_concurrency,
+            initial_concurrency: config.initial_concurrency,
             retries: config.retries.unwrap_or(agenthost_gate::RETRIES),
             counting: provider.counting(),
             caching: provider.caching(),

@@ -102,6 +102,11 @@ impl Bucket {
         self.level = (self.level + too_much).min(self.burst);
     }
 
+    /// The amount that refills per millisecond.
+    pub(super) fn rate(&self) -> f64 {
+        self.per_ms
+    }
+
     /// The remaining part of a full bucket, between 0 and 1.
     pub(super) fn share(&self) -> f64 {
         (self.level / self.burst).clamp(0.0, 1.0)

@@ -5,17 +5,29 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::adaptive::{ConcurrencyLimit, LoadSignal};
+use super::adaptive::{ConcurrencyLimit, LoadSignal, Observed};
 use super::clock::millis;
 use super::meters::{RateLimits, RequestCost, Snapshot, WaitReason};
+use super::outage::Outage;
 use super::queue::Queue;
 use super::retry::{self, Budget};
 use super::warm::{Prefix, PrefixDecision, Role, Warm};
-use super::{Settings, TooLate};
+use super::{INITIAL_CONCURRENCY, MAX_CONCURRENCY, Settings, TooLate};
 use agenthost_core::llm::{ProviderError, ProviderErrorKind, Quota, Reply, Usage};
 
 /// The output tokens to expect from a model's first reply, if it may be that long.
 const FIRST_OUTPUT: f64 = 1_000.0;
+
+/// The bounds of the highest concurrency limit that follows from reported rate limits.
+const CEILINGS: [f64; 2] = [64.0, 1_024.0];
+/// The slots above those that a rate limit needs with the average latency.
+const SPARE: f64 = 1.5;
+
+/// While the limit doubles, the requests of a round are sent in this part of a latency, so that a rejection of the first
+/// of them can hold back the others.
+const SPREAD: f64 = 0.1;
+/// Milliseconds since the last reply for which a service that rejects everything is waited for.
+const WINDOW: u64 = 90_000;
 
 /// A request that waits.
 #[derive(Debug)]
@@ -56,6 +68,8 @@ pub(super) struct Sent {
 pub(super) struct Answer {
     /// The time at which it arrived.
     at: u64,
+    /// Whether the concurrency limit was used up when the request was sent or when it was answered.
+    full: bool,
     usage: Option<Usage>,
     quota: Option<Box<Quota>>,
     /// `None` if the request succeeded.
@@ -67,25 +81,31 @@ struct AnswerError {
     kind: ProviderErrorKind,
     status: Option<u16>,
     retry_after: Option<Duration>,
+    /// Whether it shows that the server cannot be reached.
+    lost: bool,
 }
 
 impl Answer {
-    pub(super) fn new(answer: Result<&Reply, &ProviderError>, at: u64) -> Self {
+    /// Creates the outcome of a request that has [left](ModelQueue::leave).
+    pub(super) fn new(answer: Result<&Reply, &ProviderError>, at: u64, full: bool) -> Self {
         match answer {
             Ok(reply) => Self {
                 at,
+                full,
                 usage: reply.usage,
                 quota: reply.quota.clone(),
                 error: None,
             },
             Err(error) => Self {
                 at,
+                full,
                 usage: None,
                 quota: error.quota.clone(),
                 error: Some(AnswerError {
                     kind: error.kind,
                     status: error.status,
                     retry_after: error.retry_after,
+                    lost: Outage::is_sign(error),
                 }),
             },
         }
@@ -103,6 +123,13 @@ pub(super) struct ModelQueue {
     warm: Warm,
     /// The typical number of output tokens of a reply; `None` before the first.
     typical: Option<f64>,
+    /// The typical latency of a reply, in milliseconds; `None` before the first.
+    latency: Option<f64>,
+    /// The time when the last request was sent.
+    sent: u64,
+    /// The time of the last reply.
+    replied: Option<u64>,
+    outage: Outage,
     /// Set after a rejection that no known limit explains: one request at a time until one of them succeeds.
     probing: bool,
     pub(super) budget: Budget,
@@ -121,15 +148,23 @@ pub(super) enum Dispatch {
 impl ModelQueue {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            law: ConcurrencyLimit::new(settings.initial_concurrency, settings.max_concurrency),
+            law: ConcurrencyLimit::new(
+                settings.initial_concurrency.unwrap_or(INITIAL_CONCURRENCY),
+                settings.initial_concurrency.unwrap_or(1),
+                settings.highest_concurrency(MAX_CONCURRENCY),
+            ),
             queue: Queue::default(),
             in_flight: 0,
             outstanding: 0.0,
             meters: RateLimits::default(),
             warm: Warm::new(settings.caching, settings.warm_prefix),
             typical: None,
+            latency: None,
+            sent: 0,
+            replied: None,
+            outage: Outage::default(),
             probing: false,
-            budget: Budget::new(settings.max_concurrency),
+            budget: Budget::new(settings.highest_concurrency(MAX_CONCURRENCY)),
         }
     }
 
@@ -174,14 +209,24 @@ impl ModelQueue {
             }
             return Dispatch::Blocked(wake);
         };
-        let most = if self.probing { 1 } else { self.law.limit() };
+        let probing = self.probing || self.outage.is_on();
+        let most = if probing { 1 } else { self.law.limit() };
         if self.in_flight >= most {
-            waiting.meet(if self.probing {
+            waiting.meet(if probing {
                 WaitReason::RetryAfter
             } else {
                 WaitReason::Concurrency
             });
             return Dispatch::Blocked(None);
+        }
+        if let Some(latency) = self.latency
+            && self.law.is_doubling()
+            && !self.meters.are_known()
+        {
+            let until = self.sent.saturating_add((latency * SPREAD / f64::from(most)) as u64);
+            if until > now {
+                return Dispatch::Blocked(Some(wake.map_or(until, |at| at.min(until))));
+            }
         }
         let expected = self
             .typical
@@ -190,7 +235,13 @@ impl ModelQueue {
         let need = RequestCost::ahead(settings.counting, waiting.input, expected, waiting.output);
         let own = self.meters.wait(&need, now);
         let theirs = operator.wait(&need, now);
-        if let Some((met, until)) = own.into_iter().chain(theirs).max_by_key(|(_, until)| *until) {
+        let down = self.outage.wait(now).map(|until| (WaitReason::RetryAfter, until));
+        if let Some((met, until)) = own
+            .into_iter()
+            .chain(theirs)
+            .chain(down)
+            .max_by_key(|(_, until)| *until)
+        {
             waiting.meet(met);
             if waiting.deadline.is_some_and(|deadline| until >= deadline) {
                 let refused = TooLate {
@@ -214,9 +265,10 @@ impl ModelQueue {
         if !waiting.again {
             self.budget.deposit();
         }
-        self.meters.take(&need);
-        operator.take(&need);
+        self.meters.take(&need, now);
+        operator.take(&need, now);
         self.in_flight += 1;
+        self.sent = now;
         self.outstanding += need.output;
         self.warm.sent(waiting.prefix, role, now);
         let sent = Sent {
@@ -272,36 +324,85 @@ impl ModelQueue {
         if let Some(quota) = &answer.quota {
             self.meters.learn(quota, &pending, self.outstanding, sent.at, now);
         }
-        let sign = match error {
-            None => LoadSignal::Healthy {
-                full: sent.full && self.meters.allow_more(),
-            },
-            Some(error) => match error.kind {
-                ProviderErrorKind::RateLimited | ProviderErrorKind::Overloaded => LoadSignal::Refused,
-                _ => LoadSignal::Neutral,
-            },
-        };
-        let cut = self.law.observe(now, sent.number, next, sign);
         match error {
-            None => self.probing &= self.law.cuts_in_a_row() > 0,
-            Some(error) if sign == LoadSignal::Refused => {
-                if error.kind == ProviderErrorKind::RateLimited {
-                    self.meters.refused();
-                }
-                // Without a pause for all requests, the whole queue would be sent into an outage, one request after
-                // another.
-                let pause = cut.then(|| retry::backoff(self.law.cuts_in_a_row() - 1));
-                if let Some(wait) = error.retry_after.max(pause) {
-                    let until = now.saturating_add(millis(wait).saturating_add(1));
-                    self.meters.paused_until = self.meters.paused_until.max(until);
-                    self.probing |= error.kind == ProviderErrorKind::Overloaded || !self.meters.are_known();
-                }
+            None => {
+                self.replied = Some(now);
+                let latency = now.saturating_sub(sent.at) as f64;
+                let length = usage.map_or(0.0, |usage| usage.output as f64);
+                let average = self.latency.get_or_insert(latency);
+                *average += (latency - *average) / 32.0;
+                let ceiling = self.ceiling(&counted);
+                self.law.set_ceiling(settings.highest_concurrency(ceiling));
+                let sign = LoadSignal::Healthy {
+                    full: answer.full && self.meters.allow_more(),
+                    latency,
+                    length,
+                };
+                self.law.observe(now, sent.observed(), next, sign);
+                self.probing &= self.law.cuts_in_a_row() > 0;
+                self.outage.end();
             }
-            // The service examined the request, so it accepts requests.
-            Some(error) if error.status.is_some_and(|status| status < 500) => self.probing = false,
-            Some(_) => {}
+            Some(error) => self.failed(sent, error, next, now),
         }
         self.warm.answered(sent.prefix, sent.role, usage, settings.caching, now);
+    }
+
+    /// Returns whether a call that failed with `error` is kept until the service accepts requests again.
+    pub(super) fn keeps(&self, error: &ProviderError, now: u64) -> bool {
+        // A limit for a minute that is given back at its end. A longer one is not waited for.
+        let recent = self.replied.is_some_and(|at| now.saturating_sub(at) < WINDOW);
+        self.outage.keeps(error, now)
+            || (error.kind == ProviderErrorKind::RateLimited && recent && self.meters.are_used_up())
+    }
+
+    /// Learns about the service from a failure.
+    fn failed(&mut self, sent: &Sent, error: &AnswerError, next: u64, now: u64) {
+        if error.lost {
+            self.outage.lost(sent.number, next, now);
+            return;
+        }
+        // Nothing is sent before the time that the service named.
+        let mut pause = error.retry_after.filter(|_| retry::worth(error.kind, 1) > 0);
+        let mut probe = false;
+        match error.kind {
+            // The service has used up a limit: that of the headers, faster than these show because others use it, or
+            // one that it does not report.
+            ProviderErrorKind::RateLimited if self.meters.explain(&sent.need, now) => {
+                pause = pause.max(self.meters.refused(sent.at, now));
+            }
+            ProviderErrorKind::RateLimited | ProviderErrorKind::Overloaded => {
+                // Without a pause for all requests, the whole queue would be sent into an outage, one request after
+                // another.
+                if error.kind == ProviderErrorKind::RateLimited {
+                    self.meters.refused_with_room();
+                }
+                if self.law.observe(now, sent.observed(), next, LoadSignal::Refused) {
+                    pause = pause.max(Some(retry::backoff(self.law.cuts_in_a_row() - 1)));
+                }
+                probe = pause.is_some() && error.kind == ProviderErrorKind::Overloaded;
+            }
+            // The service examined the request, so it accepts requests.
+            _ if error.status.is_some_and(|status| status < 500) => {
+                self.probing = false;
+                self.outage.end();
+            }
+            _ => {}
+        }
+        self.outage.answered();
+        if let Some(wait) = pause {
+            let until = now.saturating_add(millis(wait).saturating_add(1));
+            self.meters.paused_until = self.meters.paused_until.max(until);
+        }
+        self.probing |= probe;
+    }
+
+    /// The highest concurrency limit that the reported rate limits make useful for requests like `need`.
+    fn ceiling(&mut self, need: &RequestCost) -> u32 {
+        match (self.meters.rate(need), self.latency) {
+            // The bounds are whole numbers of this size.
+            (Some(rate), Some(latency)) => (rate * latency * SPARE).clamp(CEILINGS[0], CEILINGS[1]) as u32,
+            _ => MAX_CONCURRENCY,
+        }
     }
 
     /// Handles a request whose reply is no longer awaited. The taken amounts are not returned, because the service has
@@ -311,10 +412,24 @@ impl ModelQueue {
         self.warm.answered(sent.prefix, sent.role, None, settings.caching, now);
     }
 
+    /// Returns whether the concurrency limit is used up.
+    pub(super) fn is_full(&self) -> bool {
+        self.in_flight >= self.law.limit()
+    }
+
     /// Frees the slot of a request.
     pub(super) fn leave(&mut self, sent: &Sent) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.outstanding = (self.outstanding - sent.need.output).max(0.0);
+    }
+}
+
+impl Sent {
+    fn observed(&self) -> Observed {
+        Observed {
+            number: self.number,
+            sent: self.at,
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! A request calls [`Gate::admit`] and receives a [`Permit`] once it may be sent. Three conditions must hold: the model
 //! is below its adaptive concurrency limit (`adaptive`); every known rate limit, both configured and reported by the
 //! service, has enough capacity left (`meters`, `bucket`), including what this user's other processes have consumed
-//! (`share`); and no `retry-after` is in effect. The caller reports the outcome through [`Permit::settle`], which frees
+//! (`share`), and so has a limit that only refusals show (`pace`); and no `retry-after` and no outage (`outage`) is in
+//! effect. The caller reports the outcome through [`Permit::settle`], which frees
 //! the slot and updates the limits. Dropping a permit frees its slot; dropping the `admit` future leaves the queue.
 //!
 //! There is one gate per provider and one lane in it per model, because services limit each model separately. The
@@ -18,6 +19,8 @@ mod bucket;
 mod clock;
 mod lane;
 mod meters;
+mod outage;
+mod pace;
 mod queue;
 mod retry;
 mod share;
@@ -40,14 +43,15 @@ use agenthost_core::llm::{Caching, Counting, ProviderError, Reply};
 
 pub use self::meters::WaitReason;
 pub use self::queue::FairnessKey;
-pub use self::retry::RetryDecision;
+pub use self::retry::{Attempt, RetryDecision};
 pub use self::share::{Holder, Sharing, inspect};
 pub use self::warm::Prefix;
 
-/// The default of [`Settings::initial_concurrency`].
+/// The concurrency limit at the start, unless [`Settings::initial_concurrency`] sets another.
 pub const INITIAL_CONCURRENCY: u32 = 4;
-/// The default of [`Settings::max_concurrency`].
-pub const MAX_CONCURRENCY: u32 = 64;
+/// The highest concurrency limit of a service that reports no rate limits, unless [`Settings::max_concurrency`] sets
+/// another.
+pub const MAX_CONCURRENCY: u32 = 256;
 /// The default of [`Settings::retries`].
 pub const RETRIES: u32 = 4;
 
@@ -61,10 +65,12 @@ pub struct Settings {
     pub requests_per_minute: Option<u64>,
     /// Tokens per minute of all models together, if the operator set a limit.
     pub tokens_per_minute: Option<u64>,
-    /// The maximum number of requests in flight to one model.
-    pub max_concurrency: u32,
-    /// The initial concurrency limit of one model.
-    pub initial_concurrency: u32,
+    /// The maximum number of requests in flight to one model; `None` for [`MAX_CONCURRENCY`], or what the rate limits
+    /// allow that the service reports.
+    pub max_concurrency: Option<u32>,
+    /// The initial concurrency limit of one model, below which only rejections lower it; `None` for
+    /// [`INITIAL_CONCURRENCY`], which a queue lowers as well.
+    pub initial_concurrency: Option<u32>,
     /// The maximum number of attempts after the first.
     pub retries: u32,
     /// The way in which the service counts tokens.
@@ -82,8 +88,8 @@ impl Default for Settings {
         Self {
             requests_per_minute: None,
             tokens_per_minute: None,
-            max_concurrency: MAX_CONCURRENCY,
-            initial_concurrency: INITIAL_CONCURRENCY,
+            max_concurrency: None,
+            initial_concurrency: None,
             retries: RETRIES,
             counting: Counting::AsUsed,
             caching: Caching::None,
@@ -93,15 +99,23 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// Returns the highest concurrency limit of one model, where `usual` is useful.
+    fn highest_concurrency(&self, usual: u32) -> u32 {
+        self.max_concurrency
+            .unwrap_or_else(|| usual.max(self.initial_concurrency.unwrap_or(1)))
+    }
+}
+
 /// The gate of one provider. Cloning it is cheap, and the clone is the same gate.
 ///
 /// ```
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use agenthost_gate::{Gate, FairnessKey, Settings, Ticket, RetryDecision};
+/// use agenthost_gate::{Attempt, Gate, FairnessKey, Settings, Ticket, RetryDecision};
 /// use agenthost_core::llm::{ProviderError, ProviderErrorKind};
 ///
-/// let gate = Gate::new(Settings { max_concurrency: 1, ..Settings::default() });
+/// let gate = Gate::new(Settings { max_concurrency: Some(1), ..Settings::default() });
 /// let line: FairnessKey = "run 1".into();
 /// let ticket = Ticket { model: "small", line: &line, again: false, input: 500, output: 100, prefix: None, deadline: None };
 /// let permit = gate.admit(ticket.clone()).await?;
@@ -111,7 +125,7 @@ impl Default for Settings {
 /// let (second, ()) = tokio::join!(gate.admit(ticket), async {
 ///     let error = ProviderError::new(ProviderErrorKind::Overloaded, "too much to do");
 ///     permit.settle(Err(&error));
-///     assert!(matches!(gate.judge("small", &error, 0, None), RetryDecision::Again(_)));
+///     assert!(matches!(gate.judge("small", &error, Attempt::default()), RetryDecision::Again(_)));
 /// });
 /// drop(second?);
 /// assert_eq!(gate.pressure(), Pressure::default());
@@ -238,10 +252,12 @@ impl Permit {
     pub fn settle(mut self, answer: Result<&Reply, &ProviderError>) {
         if let Some(sent) = self.sent.take() {
             self.gate.change(|state, _, now| {
+                let mut full = sent.full;
                 if let Some(lane) = state.lanes.get_mut(&sent.model) {
+                    full |= lane.is_full();
                     lane.leave(&sent);
                 }
-                state.answers.push((sent, Answer::new(answer, now)));
+                state.answers.push((sent, Answer::new(answer, now, full)));
             });
         }
     }
@@ -376,15 +392,16 @@ impl Gate {
         }
     }
 
-    /// Decides whether to retry a call to `model` after the failure of attempt number `attempt` (the first is 0).
-    pub fn judge(&self, model: &str, error: &ProviderError, attempt: u32, deadline: Option<Instant>) -> RetryDecision {
+    /// Decides whether to retry a call to `model` after the failure of an attempt.
+    pub fn judge(&self, model: &str, error: &ProviderError, attempt: Attempt) -> RetryDecision {
         let mut state = self.lock();
         let settings = &self.inner.settings;
         let lane = state
             .lanes
             .entry(model.to_owned())
             .or_insert_with(|| ModelQueue::new(settings));
-        retry::judge(error, attempt, settings.retries, deadline, &mut lane.budget, random())
+        let kept = lane.keeps(error, self.inner.clock.now());
+        retry::judge(error, attempt, kept, settings.retries, &mut lane.budget, random())
     }
 
     /// Returns whether the retry budget has room for a hedge, and takes it from the budget.

@@ -3,9 +3,12 @@
 //!
 //! This state is what processes on the same key share with each other.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::bucket::Bucket;
+use super::pace::HiddenLimit;
 use agenthost_core::llm::{Counting, Quota, RateLimit, Usage};
 
 /// The reason why a request waited.
@@ -19,7 +22,7 @@ pub enum WaitReason {
     InputTokens,
     /// The output token limit.
     OutputTokens,
-    /// The service named a time before which it accepts no requests.
+    /// The service named a time before which it accepts no requests, or it is overloaded or cannot be reached.
     RetryAfter,
     /// The concurrency limit was reached.
     Concurrency,
@@ -97,6 +100,8 @@ pub(super) struct RateLimits {
     /// The total that was ever taken, with corrections. It includes limits that are not known yet, for requests that
     /// are in flight when one becomes known.
     taken: Snapshot,
+    /// What refusals show about a limit that no header names.
+    hidden: HiddenLimit,
 }
 
 /// The amounts that had been taken of each limit at some moment, such as when a request was sent, including that
@@ -139,6 +144,7 @@ impl RateLimits {
             }
         }
         self.taken = other.taken;
+        self.hidden.adopt(&other.hidden, now);
         /// A longer pause than any service asks for was written by a wrong clock.
         const LONGEST_PAUSE: u64 = 3_600_000;
         if other.paused_until <= now.saturating_add(LONGEST_PAUSE) {
@@ -178,19 +184,23 @@ impl RateLimits {
         if self.paused_until > now {
             longest = Some((WaitReason::RetryAfter, self.paused_until));
         }
-        for (met, bucket) in self.known() {
-            let Some(bucket) = bucket else { continue };
-            bucket.refill(now);
-            let wait = bucket.wait(need.of(met));
+        let mut wait_for = |met, wait| {
             let until = now.saturating_add(wait);
             if wait > 0 && longest.is_none_or(|(_, at)| until > at) {
                 longest = Some((met, until));
             }
+        };
+        for (met, bucket) in self.known() {
+            let Some(bucket) = bucket else { continue };
+            bucket.refill(now);
+            wait_for(met, bucket.wait(need.of(met)));
         }
+        wait_for(WaitReason::Requests, self.hidden.wait(now));
         longest
     }
 
-    pub(super) fn take(&mut self, need: &RequestCost) {
+    pub(super) fn take(&mut self, need: &RequestCost, now: u64) {
+        self.hidden.take(now);
         self.taken.add(need, 1.0);
         self.taken.requests += 1.0;
         for (met, bucket) in self.known() {
@@ -242,6 +252,15 @@ impl RateLimits {
         learn(&mut self.output, &quota.output_tokens, pending.output.max(in_flight));
     }
 
+    /// The most requests like `need` per millisecond that the limits allow. `None` if no limit is known.
+    pub(super) fn rate(&mut self, need: &RequestCost) -> Option<f64> {
+        let rates = self.known().into_iter().filter_map(|(met, bucket)| {
+            let bucket = bucket.filter(|_| need.of(met) > 0.0)?;
+            Some(bucket.rate() / need.of(met))
+        });
+        rates.reduce(f64::min)
+    }
+
     /// Returns whether enough of every limit is left that more concurrency is useful.
     pub(super) fn allow_more(&mut self) -> bool {
         /// Below this share of a limit, the remaining capacity is used up without more concurrency.
@@ -252,8 +271,31 @@ impl RateLimits {
             .all(|bucket| bucket.share() > SCARCE)
     }
 
+    /// Returns whether the limits explain the rejection of a request like `need`, now that its headers are taken into
+    /// account: one is used up, or none is known.
+    pub(super) fn explain(&mut self, need: &RequestCost, now: u64) -> bool {
+        let used_up = |(met, bucket): (WaitReason, Option<&mut Bucket>)| {
+            bucket.is_some_and(|bucket| {
+                bucket.refill(now);
+                bucket.wait(need.of(met)) > 0
+            })
+        };
+        !self.are_known() || self.known().into_iter().any(used_up)
+    }
+
+    /// Handles a rejection of a request that was sent at `sent`, for a limit that is used up. Returns the time for
+    /// which nothing should be sent.
+    pub(super) fn refused(&mut self, sent: u64, now: u64) -> Option<Duration> {
+        self.hidden.refused(sent, now)
+    }
+
+    /// Returns whether the service accepts nothing at present, as far as its rejections show.
+    pub(super) fn are_used_up(&self) -> bool {
+        self.hidden.is_used_up()
+    }
+
     /// Handles a rejection of a request that should have fit the known limits.
-    pub(super) fn refused(&mut self) {
+    pub(super) fn refused_with_room(&mut self) {
         if let Some(bucket) = &mut self.requests {
             bucket.refused();
         }

@@ -56,6 +56,8 @@ impl Budget {
 pub enum RetryDecision {
     /// Make another attempt after this time.
     Again(Duration),
+    /// Make another attempt after this time, and do not count this one: the service accepts no request at present.
+    AgainUncounted(Duration),
     /// Make no other attempt. Holds the reason if another attempt could have helped.
     Final(Option<&'static str>),
 }
@@ -77,29 +79,51 @@ pub(super) fn worth(kind: ProviderErrorKind, retries: u32) -> u32 {
     }
 }
 
-/// Decides about the failure of attempt number `attempt` (the first is 0). `random` is between 0 and 1.
+/// An attempt that failed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Attempt {
+    /// Its number among those that count; the first is 0.
+    pub number: u32,
+    /// The task's deadline.
+    pub deadline: Option<Instant>,
+    /// Whether another model can take over.
+    pub fallback: bool,
+}
+
+/// Decides about a failed attempt. `kept` is whether the gate sends one request at a time until the service accepts
+/// requests again, so that attempts need no other bound; `random` is between 0 and 1.
 pub(super) fn judge(
     error: &ProviderError,
-    attempt: u32,
+    attempt: Attempt,
+    kept: bool,
     retries: u32,
-    deadline: Option<Instant>,
     budget: &mut Budget,
     random: f64,
 ) -> RetryDecision {
+    let Attempt {
+        number,
+        deadline,
+        fallback,
+    } = attempt;
     let worth = worth(error.kind, retries);
     if worth == 0 || error.no_retry {
         return RetryDecision::Final(None);
     }
-    if attempt >= worth {
-        return RetryDecision::Final((attempt > 0).then_some("no attempt is left"));
+    let kept = kept && !fallback;
+    if number >= worth && !kept {
+        return RetryDecision::Final((number > 0).then_some("no attempt is left"));
     }
     let wait = match error.retry_after {
         // The gate holds everything back until then. The addition spreads the requests that received the same time.
         Some(after) => after + spread(after).mul_f64(random),
-        None => backoff(attempt).mul_f64(0.5 + random / 2.0),
+        None if kept => FIRST.mul_f64(0.5 + random / 2.0),
+        None => backoff(number).mul_f64(0.5 + random / 2.0),
     };
     if deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) {
         return RetryDecision::Final(Some("another attempt would come after the task's deadline"));
+    }
+    if kept {
+        return RetryDecision::AgainUncounted(wait);
     }
     if !budget.withdraw() {
         return RetryDecision::Final(Some("too many calls to this model are being retried already"));
@@ -126,12 +150,19 @@ mod tests {
         ProviderError::new(kind, "no")
     }
 
+    fn nth(number: u32) -> Attempt {
+        Attempt {
+            number,
+            ..Attempt::default()
+        }
+    }
+
     fn attempts(error: &ProviderError, retries: u32) -> u32 {
         let mut budget = Budget::new(32);
         (0..100)
             .take_while(|attempt| {
                 matches!(
-                    judge(error, *attempt, retries, None, &mut budget, 0.5),
+                    judge(error, nth(*attempt), false, retries, &mut budget, 0.5),
                     RetryDecision::Again(_)
                 )
             })
@@ -173,7 +204,7 @@ mod tests {
         let mut budget = Budget::new(32);
         let overloaded = error(ProviderErrorKind::Overloaded);
         let mut wait =
-            |error: &ProviderError, attempt, random| match judge(error, attempt, 9, None, &mut budget, random) {
+            |error: &ProviderError, attempt, random| match judge(error, nth(attempt), false, 9, &mut budget, random) {
                 RetryDecision::Again(wait) => wait.as_millis(),
                 verdict => panic!("{verdict:?}"),
             };
@@ -190,6 +221,25 @@ mod tests {
         assert_eq!(wait(&told, 3, 1.0), 10_500);
     }
 
+    #[test]
+    fn a_call_that_is_kept_takes_no_attempts_unless_another_model_can_take_over() {
+        let mut budget = Budget::new(32);
+        let mut decide = |kind, fallback, retries| {
+            let attempt = Attempt { fallback, ..nth(20) };
+            judge(&error(kind), attempt, true, retries, &mut budget, 0.5)
+        };
+        let again = RetryDecision::AgainUncounted(FIRST.mul_f64(0.75));
+        assert_eq!(decide(ProviderErrorKind::Connection, false, 4), again);
+        assert_eq!(decide(ProviderErrorKind::Overloaded, false, 4), again, "it starts up");
+        let last = RetryDecision::Final(Some("no attempt is left"));
+        assert_eq!(decide(ProviderErrorKind::Connection, true, 4), last);
+        assert_eq!(
+            decide(ProviderErrorKind::Connection, false, 0),
+            RetryDecision::Final(None)
+        );
+        assert_eq!(budget.left, budget.most);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn nothing_is_tried_that_comes_after_the_deadline() {
         let mut budget = Budget::new(32);
@@ -198,7 +248,11 @@ mod tests {
             ..error(ProviderErrorKind::RateLimited)
         };
         let in_a_minute = Some(Instant::now() + Duration::from_secs(60));
-        let verdict = judge(&told, 0, 4, in_a_minute, &mut budget, 0.0);
+        let attempt = Attempt {
+            deadline: in_a_minute,
+            ..nth(0)
+        };
+        let verdict = judge(&told, attempt, false, 4, &mut budget, 0.0);
         assert!(
             matches!(verdict, RetryDecision::Final(Some(why)) if why.contains("deadline")),
             "{verdict:?}"
@@ -216,7 +270,7 @@ mod tests {
             budget.deposit();
             for attempt in 0.. {
                 sent += 1;
-                if judge(&failing, attempt, 4, None, &mut budget, 0.5)
+                if judge(&failing, nth(attempt), false, 4, &mut budget, 0.5)
                     == RetryDecision::Final(Some("no attempt is left"))
                 {
                     break;

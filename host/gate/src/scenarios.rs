@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::file::{Falls, Load, Scenario};
 use self::service::Service;
-use super::{FairnessKey, Gate, Prefix, RetryDecision, Ticket};
+use super::{Attempt, FairnessKey, Gate, Prefix, RetryDecision, Settings, Ticket};
 use agenthost_core::llm::{Options, ProviderErrorKind, Request};
 
 /// An observed event and its time.
@@ -32,14 +32,15 @@ struct Seen {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum What {
     Sent { leads: bool },
-    Answered { hit: bool },
+    Answered { hit: bool, took: f64 },
     Error { status: u16, retry_after: Option<f64> },
     Dropped,
 }
 
 /// One run of a scenario.
 struct Play<'a> {
-    gate: Gate,
+    /// One gate for each process.
+    gates: Vec<Gate>,
     service: Service<'a>,
     start: Instant,
     seen: Mutex<Vec<Seen>>,
@@ -60,30 +61,33 @@ impl Play<'_> {
         });
     }
 
-    async fn call(&self, load: &Load, at: f64) {
+    async fn call(&self, gate: &Gate, load: &Load, at: f64) {
         sleep_until(self.start + Duration::from_secs_f64(at)).await;
-        let outcome = self.attempts(load).await;
+        let outcome = self.attempts(gate, load).await;
         let mut done = self.done.lock().unwrap();
         done.push((load.line.clone(), self.now(), outcome.err()));
     }
 
-    async fn attempts(&self, load: &Load) -> Result<(), String> {
+    async fn attempts(&self, gate: &Gate, load: &Load) -> Result<(), String> {
         let line: FairnessKey = load.line.as_str().into();
         let deadline = load
             .deadline
             .map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
-        for attempt in 0.. {
+        let mut attempt = 0;
+        let mut again = false;
+        loop {
             let ticket = Ticket {
                 model: &load.model,
                 line: &line,
-                again: attempt > 0,
+                again,
                 input: (load.input as f64 * (1.0 + load.overestimate)) as u64,
                 output: load.max_output,
                 prefix: load.prefix.then(|| Prefix::of(&long(&load.model))).flatten(),
                 deadline,
             };
-            let permit = self.gate.admit(ticket).await.map_err(|late| late.to_string())?;
+            let permit = gate.admit(ticket).await.map_err(|late| late.to_string())?;
             self.see(&load.model, What::Sent { leads: permit.leads() });
+            let sent = self.now();
             if let Some(seconds) = load.hangs {
                 let never = std::future::pending::<()>();
                 assert!(timeout(Duration::from_secs_f64(seconds), never).await.is_err());
@@ -97,7 +101,13 @@ impl Play<'_> {
             let error = match answer {
                 Ok(reply) => {
                     let hit = reply.usage.is_some_and(|usage| usage.cached_input > 0);
-                    self.see(&load.model, What::Answered { hit });
+                    self.see(
+                        &load.model,
+                        What::Answered {
+                            hit,
+                            took: self.now() - sent,
+                        },
+                    );
                     return Ok(());
                 }
                 Err(error) => error,
@@ -110,12 +120,21 @@ impl Play<'_> {
                     retry_after: error.retry_after.filter(|_| limited).map(|wait| wait.as_secs_f64()),
                 },
             );
-            match self.gate.judge(&load.model, &error, attempt, deadline) {
-                RetryDecision::Again(wait) => sleep(wait).await,
+            let failed = Attempt {
+                number: attempt,
+                deadline,
+                fallback: false,
+            };
+            again = true;
+            match gate.judge(&load.model, &error, failed) {
+                RetryDecision::Again(wait) => {
+                    attempt += 1;
+                    sleep(wait).await;
+                }
+                RetryDecision::AgainUncounted(wait) => sleep(wait).await,
                 RetryDecision::Final(why) => return Err(why.unwrap_or("final").to_owned()),
             }
         }
-        Ok(())
     }
 }
 
@@ -132,11 +151,17 @@ fn long(model: &str) -> Request {
     }
 }
 
-/// Plays a scenario and returns the violated expectations.
-async fn play(scenario: &Scenario) -> Vec<String> {
+/// Plays a scenario and returns its figures and the violated expectations.
+async fn play(scenario: &Scenario) -> (String, Vec<String>) {
     let start = Instant::now();
+    let dir = tempfile::tempdir().unwrap();
+    let processes = scenario.gate.processes.unwrap_or(1);
+    let settings = Settings {
+        share: (processes > 1).then(|| dir.path().join("key.json")),
+        ..scenario.gate.settings()
+    };
     let play = Arc::new(Play {
-        gate: Gate::new(scenario.gate.settings()),
+        gates: (0..processes).map(|_| Gate::new(settings.clone())).collect(),
         service: Service::new(scenario, start),
         start,
         seen: Mutex::default(),
@@ -146,17 +171,36 @@ async fn play(scenario: &Scenario) -> Vec<String> {
         .load
         .iter()
         .flat_map(|load| (0..load.calls).map(move |n| (load, load.at + load.every * f64::from(n))));
-    join_all(calls.map(|(load, at)| play.call(load, at))).await;
+    let gates = play.gates.iter().cycle();
+    join_all(calls.zip(gates).map(|((load, at), gate)| play.call(gate, load, at))).await;
     let mut wrong = check(scenario, &play);
     for load in &scenario.load {
-        if play.gate.load(&load.model) != (0, 0) {
+        if play.gates.iter().any(|gate| gate.load(&load.model) != (0, 0)) {
             wrong.push("something is left in the gate".into());
         }
     }
     if !wrong.is_empty() {
         wrong.push(story(&play.seen.lock().unwrap()));
     }
-    wrong
+    (figures(&play), wrong)
+}
+
+/// The figures of a run in one line.
+fn figures(play: &Play<'_>) -> String {
+    let seen = play.seen.lock().unwrap();
+    let done = play.done.lock().unwrap();
+    let count = |is: &dyn Fn(What) -> bool| seen.iter().filter(|one| is(one.what)).count();
+    let flight = in_flight(&seen, None);
+    format!(
+        "done after {:.1} s, {} sent, {} refused, {} lost, {} failed, median {:.2} s, a peak of {} in flight",
+        done.iter().map(|(_, at, _)| *at).fold(0.0, f64::max),
+        count(&|what| matches!(what, What::Sent { .. })),
+        count(&|what| matches!(what, What::Error { status, .. } if status > 0)),
+        count(&|what| matches!(what, What::Error { status: 0, .. })),
+        done.iter().filter(|(_, _, why)| why.is_some()).count(),
+        median(&seen, 0.0, f64::INFINITY),
+        flight.iter().map(|(_, count)| *count).max().unwrap_or(0),
+    )
 }
 
 fn check(scenario: &Scenario, play: &Play<'_>) -> Vec<String> {
@@ -192,7 +236,7 @@ fn check(scenario: &Scenario, play: &Play<'_>) -> Vec<String> {
     hold(expect.sent.is_none_or(|most| sent <= most), format!("{sent} were sent"));
     let leads = count(&|one| one.what == What::Sent { leads: true });
     hold(leads == expect.leads, format!("{leads} led"));
-    let hits = count(&|one| one.what == What::Answered { hit: true });
+    let hits = count(&|one| matches!(one.what, What::Answered { hit: true, .. }));
     hold(hits >= expect.hits, format!("{hits} read the cache"));
     for bound in &expect.errors {
         let errors = count(&|one| {
@@ -240,6 +284,22 @@ fn check(scenario: &Scenario, play: &Play<'_>) -> Vec<String> {
             format!("a share of {share:.3} was used, but {bound:?}"),
         );
     }
+    for bound in &expect.rates {
+        let inside =
+            |one: &Seen| matches!(one.what, What::Answered { .. }) && (bound.from..bound.until).contains(&one.at);
+        let rate = count(&inside) as f64 / (bound.until - bound.from);
+        hold(
+            rate >= bound.least,
+            format!("{rate:.2} replies per second, but {bound:?}"),
+        );
+    }
+    for bound in &expect.medians {
+        let median = median(&seen, bound.from, bound.until);
+        hold(
+            median <= bound.most,
+            format!("a median of {median:.2} s, but {bound:?}"),
+        );
+    }
     for told in seen.iter() {
         let What::Error {
             retry_after: Some(wait),
@@ -258,6 +318,19 @@ fn check(scenario: &Scenario, play: &Play<'_>) -> Vec<String> {
         hold(early.is_none(), format!("{early:?} was sent although {told:?}"));
     }
     wrong
+}
+
+/// The median latency of the replies between two moments.
+fn median(seen: &[Seen], from: f64, until: f64) -> f64 {
+    let inside = seen.iter().filter(|one| (from..until).contains(&one.at));
+    let mut times: Vec<f64> = inside
+        .filter_map(|one| match one.what {
+            What::Answered { took, .. } => Some(took),
+            _ => None,
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// The number of requests in flight from each moment on.
@@ -314,19 +387,29 @@ async fn every_scenario_goes_as_its_file_says() {
     files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     assert!(files.len() >= 12, "{files:?}");
-    let mut wrong = String::new();
+    let (mut wrong, mut figures) = (String::new(), String::new());
+    // Only some of them, for work on the gate: the beginning of their names.
+    let only = std::env::var("SCENARIO").unwrap_or_default();
     for path in files {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if !name.starts_with(&only) {
+            continue;
+        }
         let scenario: Scenario = match toml::from_str(&std::fs::read_to_string(&path).unwrap()) {
             Ok(scenario) => scenario,
             Err(error) => panic!("{name}: {error}"),
         };
-        for said in play(&scenario).await {
+        let (line, violated) = play(&scenario).await;
+        let _ = writeln!(figures, "{name}: {line}");
+        for said in violated {
             let _ = write!(wrong, "\n{name}: {said}");
         }
         if wrong.contains(&format!("\n{name}: ")) {
             let _ = write!(wrong, "\n  ({})", scenario.about.trim());
         }
+    }
+    if let Ok(path) = std::env::var("SCENARIO_FIGURES") {
+        std::fs::write(path, figures).unwrap();
     }
     assert!(wrong.is_empty(), "{wrong}");
 }

@@ -92,7 +92,7 @@ async fn a_permit_that_was_granted_and_never_received_is_given_back() {
 /// A gate that lets one request through at a time.
 fn one_at_a_time() -> Gate {
     Gate::new(Settings {
-        max_concurrency: 1,
+        max_concurrency: Some(1),
         ..Settings::default()
     })
 }
@@ -177,11 +177,72 @@ async fn nothing_is_sent_before_retry_after_and_then_one_goes_ahead() {
     assert!(told.elapsed() >= Duration::from_secs(7), "{:?}", told.elapsed());
     assert!(told.elapsed() < Duration::from_secs(8), "{:?}", told.elapsed());
     assert_eq!(probe.met(), [WaitReason::RetryAfter]);
-    // While the limit is unknown, the next one waits for the outcome of the first one.
+    // While the limit is unknown, the next one comes some time after the first one.
     let mut next = Box::pin(gate.admit(ticket("m", &line)));
     assert!(waits(&mut next).await);
     probe.settle(Ok(&reply(None)));
     next.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_gone_is_asked_by_one_request_at_a_time() {
+    let (gate, line) = (Gate::new(Settings::default()), line("a"));
+    gate.admit(ticket("m", &line)).await.unwrap().settle(Ok(&reply(None)));
+    let permits = [
+        gate.admit(ticket("m", &line)).await.unwrap(),
+        gate.admit(ticket("m", &line)).await.unwrap(),
+    ];
+    let lost = ProviderError::new(ProviderErrorKind::Connection, "connection refused");
+    for permit in permits {
+        permit.settle(Err(&lost));
+    }
+    let begun = Instant::now();
+    let probe = gate.admit(ticket("m", &line)).await.unwrap();
+    assert_eq!(probe.met(), [WaitReason::RetryAfter]);
+    assert!(begun.elapsed() >= Duration::from_millis(500), "{:?}", begun.elapsed());
+    let mut next = Box::pin(gate.admit(ticket("m", &line)));
+    assert!(waits(&mut next).await);
+    let decision = gate.judge(
+        "m",
+        &lost,
+        Attempt {
+            number: 9,
+            ..Attempt::default()
+        },
+    );
+    assert!(matches!(decision, RetryDecision::AgainUncounted(_)), "{decision:?}");
+    // All others go on with the first answer.
+    probe.settle(Ok(&reply(None)));
+    next.await.unwrap().settle(Ok(&reply(None)));
+    let decision = gate.judge(
+        "m",
+        &lost,
+        Attempt {
+            number: 9,
+            ..Attempt::default()
+        },
+    );
+    assert!(matches!(decision, RetryDecision::Final(_)), "{decision:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_any_passing_failure_names_is_kept() {
+    for kind in [
+        ProviderErrorKind::Server,
+        ProviderErrorKind::Overloaded,
+        ProviderErrorKind::RateLimited,
+    ] {
+        let (gate, line) = (Gate::new(Settings::default()), line("a"));
+        let first = gate.admit(ticket("m", &line)).await.unwrap();
+        first.settle(Err(&refused(kind, Some(Duration::from_secs(20)))));
+        let told = Instant::now();
+        drop(gate.admit(ticket("m", &line)).await.unwrap());
+        assert!(
+            told.elapsed() >= Duration::from_secs(20),
+            "{kind:?}: {:?}",
+            told.elapsed()
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

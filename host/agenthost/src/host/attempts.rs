@@ -28,7 +28,7 @@ use agenthost_core::limits::ledger::{Used, Want};
 use agenthost_core::limits::{LimitKind, Usd};
 use agenthost_core::llm::{CacheTtl, CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request};
 use agenthost_core::run::{Event, ModelReport};
-use agenthost_gate::{Prefix, RetryDecision, Ticket};
+use agenthost_gate::{Attempt, Prefix, RetryDecision, Ticket};
 use agenthost_journal::{AskResult, RecordedUse, RequestHash};
 
 /// One call of a task, with all requests that it takes.
@@ -212,7 +212,7 @@ impl<'a> Call<'a> {
     /// Calls the models of the chain in turn until one has answered.
     pub(super) async fn serve(&self, models: &[ModelRef], mut request: Request) -> CallResult {
         let mut before: Option<CallError> = None;
-        for model in models {
+        for (n, model) in models.iter().enumerate() {
             let full_name = model.to_string();
             let price = self.task.host.price(model);
             let served = if price.is_none() && self.task.account.has_cost_limit() {
@@ -240,7 +240,8 @@ impl<'a> Call<'a> {
                 served,
                 price,
             };
-            match self.attempts(&model, &request).await {
+            let last = n + 1 == models.len();
+            match self.attempts(&model, &request, last).await {
                 Ok(reply) => return Ok(reply),
                 Err(Failed::Call(error)) => return Err(before.unwrap_or(error)),
                 Err(Failed::Provider(error)) => {
@@ -256,9 +257,11 @@ impl<'a> Call<'a> {
         Err(before.unwrap_or_else(|| CallError::Unavailable(format!("no model stands behind `{}`", self.name))))
     }
 
-    /// Calls one model, and retries if that can help.
-    async fn attempts(&self, model: &Model<'_>, request: &Request) -> Result<Reply, Failed> {
+    /// Calls one model, and retries if that can help. `last` is whether no other model can take over.
+    async fn attempts(&self, model: &Model<'_>, request: &Request, last: bool) -> Result<Reply, Failed> {
         let mut attempt = 0;
+        // Attempts in an outage do not count.
+        let mut counted = 0;
         let size = InputSize::measure(request, model.served.kind).await;
         loop {
             let mut error = match self.attempt(model, request, &size, attempt).await {
@@ -266,8 +269,17 @@ impl<'a> Call<'a> {
                 other => return other,
             };
             let gate = &model.served.gate;
-            let wait = match gate.judge(&request.model, &error, attempt, self.task.deadline) {
-                RetryDecision::Again(wait) => wait,
+            let failed = Attempt {
+                number: counted,
+                deadline: self.task.deadline,
+                fallback: !last,
+            };
+            let wait = match gate.judge(&request.model, &error, failed) {
+                RetryDecision::Again(wait) => {
+                    counted += 1;
+                    wait
+                }
+                RetryDecision::AgainUncounted(wait) => wait,
                 RetryDecision::Final(why) => {
                     if let Some(why) = why {
                         error.message = format!("{}; {why}", error.message);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::{MAX_CONCURRENCY, RETRIES, Settings};
+use crate::{RETRIES, Settings};
 use agenthost_core::llm::{Caching, Counting};
 
 #[derive(Debug, Deserialize)]
@@ -31,6 +31,8 @@ pub(super) struct GatePart {
     pub(super) retries: Option<u32>,
     pub(super) counting: CountingName,
     pub(super) caching: CachingName,
+    /// The number of processes that share the calls and a file.
+    pub(super) processes: Option<usize>,
 }
 
 impl GatePart {
@@ -38,7 +40,7 @@ impl GatePart {
         Settings {
             requests_per_minute: self.requests_per_minute,
             tokens_per_minute: self.tokens_per_minute,
-            max_concurrency: self.max_concurrency.unwrap_or(MAX_CONCURRENCY),
+            max_concurrency: self.max_concurrency,
             retries: self.retries.unwrap_or(RETRIES),
             counting: match self.counting {
                 CountingName::AsUsed => Counting::AsUsed,
@@ -83,9 +85,18 @@ pub(super) struct ServicePart {
     /// The window of its limits, in seconds.
     #[serde(default = "window")]
     pub(super) window_s: f64,
+    /// Whether a limit is given back at once at the end of each window, instead of continuously.
+    #[serde(default)]
+    pub(super) fixed_windows: bool,
     /// The share by which latency varies, up or down.
     #[serde(default)]
     pub(super) jitter: f64,
+    /// Milliseconds that each token of output takes, in addition to the latency.
+    #[serde(default)]
+    pub(super) token_ms: f64,
+    /// Whether the requests share the slots evenly, as with continuous batching, instead of waiting for one.
+    #[serde(default)]
+    pub(super) even: bool,
     #[serde(default)]
     pub(super) caches: bool,
     /// The condition of the service at the start.
@@ -142,6 +153,12 @@ pub(super) struct Condition {
     pub(super) down: Option<bool>,
     /// The share of every limit that other clients use all the time.
     pub(super) others: Option<f64>,
+    /// The number of requests that are served at once; more wait for a slot and are never refused.
+    pub(super) slots: Option<u32>,
+    /// Whether nothing listens at the address. Requests in flight at the start of this condition lose their connection.
+    pub(super) gone: Option<bool>,
+    /// The share of requests that are refused with 429 at random.
+    pub(super) moody: Option<f64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -223,6 +240,10 @@ pub(super) struct Expect {
     pub(super) rises: Vec<Falls>,
     #[serde(default)]
     pub(super) uses: Vec<Uses>,
+    #[serde(default)]
+    pub(super) rates: Vec<Rate>,
+    #[serde(default)]
+    pub(super) medians: Vec<Median>,
     /// The latest time at which the last call of a line is done.
     #[serde(default)]
     pub(super) line_within: BTreeMap<String, f64>,
@@ -267,6 +288,26 @@ pub(super) struct Uses {
     pub(super) from: f64,
     pub(super) until: f64,
     pub(super) share: f64,
+}
+
+/// The minimum number of replies per second in an interval.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rate {
+    pub(super) from: f64,
+    pub(super) until: f64,
+    pub(super) least: f64,
+}
+
+/// The maximum of the median latency, in seconds, of the replies in an interval.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Median {
+    #[serde(default)]
+    pub(super) from: f64,
+    #[serde(default = "always")]
+    pub(super) until: f64,
+    pub(super) most: f64,
 }
 
 fn m() -> String {

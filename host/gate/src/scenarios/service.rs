@@ -2,10 +2,13 @@
 //! which these change. It is independent of the gate.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use futures_util::future::{Either, select};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::file::{Condition, CountingName, Headers, Load, RetryAfter, Scenario};
 use agenthost_core::llm::{ProviderError, ProviderErrorKind, Quota, RateLimit, Reply, Usage};
@@ -23,6 +26,8 @@ pub(super) struct Service<'a> {
     scenario: &'a Scenario,
     start: Instant,
     state: Mutex<ServiceState>,
+    /// Notified when a slot becomes free.
+    left: Notify,
 }
 
 struct ServiceState {
@@ -32,6 +37,14 @@ struct ServiceState {
     at: f64,
     models: BTreeMap<String, Buckets>,
     in_service: u32,
+    /// The requests that wait for a slot.
+    queue: BTreeSet<u64>,
+    /// The number of the next request that waits.
+    next: u64,
+    /// The requests that occupy a slot, or share the slots.
+    served: u32,
+    /// Seconds for which each of them has been served since the start, if it was there all the time.
+    progress: f64,
     cached: BTreeSet<String>,
     random: u64,
     used: Vec<Use>,
@@ -48,12 +61,28 @@ struct Use {
     amount: f64,
 }
 
-/// Counts a request while it is served.
+/// Counts a request while the service has it.
 struct Serving<'a>(&'a Mutex<ServiceState>);
 
 impl Drop for Serving<'_> {
     fn drop(&mut self) {
         self.0.lock().unwrap().in_service -= 1;
+    }
+}
+
+/// Counts a request while it waits for a slot or has one.
+struct Slot<'a, 'b> {
+    service: &'a Service<'b>,
+    number: u64,
+}
+
+impl Drop for Slot<'_, '_> {
+    fn drop(&mut self) {
+        let mut state = self.service.state();
+        if !state.queue.remove(&self.number) {
+            state.served -= 1;
+        }
+        self.service.left.notify_waiters();
     }
 }
 
@@ -72,6 +101,9 @@ impl Condition {
         self.over = by.over.or(self.over);
         self.down = by.down.or(self.down);
         self.others = by.others.or(self.others);
+        self.slots = by.slots.or(self.slots);
+        self.gone = by.gone.or(self.gone);
+        self.moody = by.moody.or(self.moody);
     }
 }
 
@@ -97,10 +129,15 @@ impl<'a> Service<'a> {
                 at: 0.0,
                 models: BTreeMap::new(),
                 in_service: 0,
+                queue: BTreeSet::new(),
+                next: 0,
+                served: 0,
+                progress: 0.0,
                 cached: BTreeSet::new(),
                 random: 1,
                 used: Vec::new(),
             }),
+            left: Notify::new(),
         }
     }
 
@@ -129,24 +166,103 @@ impl<'a> Service<'a> {
 
     fn refill(&self, state: &mut ServiceState, until: f64) {
         let passed = until - state.at;
+        let windows = |at: f64| (at / self.scenario.service.window_s).floor();
+        let new_window = windows(until) > windows(state.at);
         state.at = until;
+        state.progress += passed * self.speed(state);
         let mine = 1.0 - state.now.others.unwrap_or(0.0);
         let limits = state.now.limits();
         for buckets in state.models.values_mut() {
             for (level, limit) in buckets.0.iter_mut().zip(limits) {
-                if let Some(limit) = limit {
+                let Some(limit) = limit else { continue };
+                if !self.scenario.service.fixed_windows {
                     *level = (*level + passed * self.rate(limit) * mine).min(self.holds(limit));
+                } else if new_window {
+                    *level = limit;
                 }
             }
         }
     }
 
+    /// The seconds of service that each request gets per second.
+    fn speed(&self, state: &ServiceState) -> f64 {
+        let slots = state.now.slots.map_or(f64::INFINITY, f64::from);
+        if self.scenario.service.even {
+            (slots / f64::from(state.served)).min(1.0)
+        } else {
+            1.0
+        }
+    }
+
     /// Answers one request; `marked` is whether it asked for its prefix to be cached.
     pub(super) async fn complete(&self, load: &Load, marked: bool) -> Result<Reply, ProviderError> {
-        sleep(WAY).await;
-        let answer = self.serve(load, marked).await;
-        sleep(WAY).await;
-        answer
+        let lost = |billed| ProviderError {
+            may_be_billed: billed,
+            ..ProviderError::new(ProviderErrorKind::Connection, "no connection")
+        };
+        if self.state().now.gone == Some(true) {
+            return Err(lost(false));
+        }
+        let now = self.start.elapsed().as_secs_f64();
+        let mut ends = self
+            .scenario
+            .phase
+            .iter()
+            .filter(|phase| phase.change.gone == Some(true));
+        let end = ends.find(|phase| phase.at > now).map(|phase| phase.at);
+        let answer = pin!(async {
+            sleep(WAY).await;
+            let answer = self.serve(load, marked).await;
+            sleep(WAY).await;
+            answer
+        });
+        let Some(end) = end else { return answer.await };
+        match select(answer, pin!(sleep_until(self.start + Duration::from_secs_f64(end)))).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => Err(lost(true)),
+        }
+    }
+
+    /// Waits for a slot and for the end of a request that takes `seconds` of service.
+    async fn work(&self, seconds: f64) {
+        let mut conditions = self.scenario.phase.iter().map(|phase| &phase.change);
+        if self.scenario.service.start.slots.is_none() && conditions.all(|now| now.slots.is_none()) {
+            sleep(Duration::from_secs_f64(seconds)).await;
+            return;
+        }
+        let even = self.scenario.service.even;
+        let slot = {
+            let mut state = self.state();
+            let number = state.next;
+            state.next += 1;
+            state.queue.insert(number);
+            Slot { service: self, number }
+        };
+        let mut end = None;
+        loop {
+            let left = self.left.notified();
+            let wait = {
+                let mut state = self.state();
+                let first = state.queue.first() == Some(&slot.number);
+                let free = even || state.now.slots.is_none_or(|slots| state.served < slots);
+                if end.is_none() && (even || first) && free {
+                    state.queue.remove(&slot.number);
+                    state.served += 1;
+                    end = Some(state.progress + seconds);
+                    // The next one may start, or the others become slower.
+                    self.left.notify_waiters();
+                }
+                end.map(|end| (end - state.progress) / self.speed(&state))
+            };
+            match wait {
+                Some(wait) if wait <= 1e-6 => return,
+                Some(wait) => {
+                    let wait = Duration::from_secs_f64(wait.min(1e6)) + Duration::from_nanos(1);
+                    let _ = timeout(wait, left).await;
+                }
+                None => left.await,
+            }
+        }
     }
 
     async fn serve(&self, load: &Load, marked: bool) -> Result<Reply, ProviderError> {
@@ -164,6 +280,14 @@ impl<'a> Service<'a> {
                     ..ProviderError::new(kind, "overloaded")
                 });
             }
+            if let Some(share) = state.now.moody
+                && state.random() < share
+            {
+                return Err(ProviderError {
+                    status: Some(429),
+                    ..ProviderError::new(ProviderErrorKind::RateLimited, "not now")
+                });
+            }
             let cached = if load.prefix && state.cached.contains(&load.model) {
                 load.input - 100
             } else {
@@ -174,11 +298,12 @@ impl<'a> Service<'a> {
             let latency = state.now.latency_ms.unwrap_or(1_000.0) * varied;
             let [least, most] = load.output;
             let output = least + ((most - least) as f64 * state.random()) as u64;
+            let latency = latency + output as f64 * self.scenario.service.token_ms;
             state.in_service += 1;
             let counted = self.quota(&state, &load.model);
             (Serving(&self.state), latency, output, cached, counted)
         };
-        sleep(Duration::from_secs_f64(latency / 1_000.0)).await;
+        self.work(latency / 1_000.0).await;
         drop(serving);
         let mut state = self.state();
         self.spend(&mut state, &load.model, OUTPUT, output as f64);
