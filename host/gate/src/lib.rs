@@ -114,7 +114,7 @@ impl Default for Settings {
 ///     assert!(matches!(gate.judge("small", &error, 0, None), RetryDecision::Again(_)));
 /// });
 /// drop(second?);
-/// assert_eq!(gate.pressure(), Pressure::default());
+/// assert_eq!(gate.pressure(), agenthost_gate::Pressure::default());
 /// # Ok(())
 /// # }
 /// ```
