@@ -128,7 +128,7 @@ impl Settings {
 ///     assert!(matches!(gate.judge("small", &error, Attempt::default()), RetryDecision::Again(_)));
 /// });
 /// drop(second?);
-/// assert_eq!(gate.pressure(), Pressure::default());
+/// assert_eq!(gate.pressure(), agenthost_gate::Pressure::default());
 /// # Ok(())
 /// # }
 /// ```
