@@ -6,6 +6,7 @@ use tracing::Span;
 use tracing::field::Empty;
 
 use agenthost_core::llm::{ProviderError, Reply, Request};
+use agenthost_providers::schema::Around;
 
 /// Creates the span of one request to a provider: one attempt of a call.
 pub(crate) fn request(task: &str, provider: &str, request: &Request, attempt: u32, waited_ms: u64) -> Span {
@@ -63,6 +64,19 @@ pub(crate) fn retry(task: &str, model: &str, error: &ProviderError, wait_ms: u64
         agenthost.wait_ms = wait_ms,
         "another attempt follows: {error}"
     );
+}
+
+/// Emits an event for a structured reply that had something around its value.
+pub(crate) fn cleaned(task: &str, model: &str, around: &[Around]) {
+    if !around.is_empty() {
+        let around: Vec<String> = around.iter().map(ToString::to_string).collect();
+        tracing::info!(
+            agenthost.task = task,
+            gen_ai.response.model = model,
+            "removed from the reply: {}",
+            around.join(", ")
+        );
+    }
 }
 
 #[cfg(test)]

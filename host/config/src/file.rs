@@ -12,7 +12,7 @@ use super::compile::{self, RawCompile};
 use super::reader::{Origin, Section, Source, TomlEntry};
 use super::{
     BodyRetention, DirGrant, Env, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig,
-    SubAgent,
+    StructuredOutput, SubAgent,
 };
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::units::{parse_bytes, parse_count, parse_duration};
@@ -51,6 +51,8 @@ pub(super) struct RawProvider {
     pub(super) hedge_after: Option<Duration>,
     pub(super) warm_prefix: Option<bool>,
     pub(super) timeout: Option<Duration>,
+    pub(super) silence: Option<Duration>,
+    pub(super) structured_output: Option<StructuredOutput>,
     pub(super) file: Option<PathBuf>,
     pub(super) max_tokens_field: Option<MaxTokensField>,
 }
@@ -226,7 +228,7 @@ fn inner_limits(section: &Section<'_>) -> Result<LimitsPatch> {
 }
 
 fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider> {
-    const KEYS: [&str; 14] = [
+    const KEYS: [&str; 16] = [
         "kind",
         "base-url",
         "key-env",
@@ -239,6 +241,8 @@ fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider> {
         "hedge-after",
         "warm-prefix",
         "timeout",
+        "silence",
+        "structured-output",
         "file",
         "max-tokens-field",
     ];
@@ -284,6 +288,11 @@ fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider> {
             .map_err(|error| error.with_hint("Write false to send requests that share a long prefix all at once."))?,
         timeout: parse(&section, "timeout", parse_duration)
             .map_err(|error| error.with_hint("Write how long the first byte of an answer may take, such as \"2m\"."))?,
+        silence: parse(&section, "silence", parse_duration)
+            .map_err(|error| error.with_hint("Write how long an answer may pause once it has begun, such as \"30s\"."))?,
+        structured_output: text("structured-output")
+            .map(|entry| entry.text_as(structured_output))
+            .transpose()?,
         file: text("file").map(|entry| entry.text_as(path)).transpose()?,
         max_tokens_field: text("max-tokens-field")
             .map(|entry| entry.text_as(max_tokens_field))
@@ -467,6 +476,18 @@ fn max_tokens_field(text: &str) -> Result<MaxTokensField, String> {
         "max-tokens" => Ok(MaxTokensField::MaxTokens),
         _ => Err(format!(
             "`{text}` is not known; write max-completion-tokens or max-tokens"
+        )),
+    }
+}
+
+fn structured_output(text: &str) -> Result<StructuredOutput, String> {
+    match text {
+        "auto" => Ok(StructuredOutput::Auto),
+        "schema" => Ok(StructuredOutput::Schema),
+        "json-object" => Ok(StructuredOutput::JsonObject),
+        "prompt" => Ok(StructuredOutput::Prompt),
+        _ => Err(format!(
+            "`{text}` is not known; write auto, schema, json-object or prompt"
         )),
     }
 }

@@ -15,6 +15,7 @@ use super::file::{Kind, Layer, RawGrant, RawProvider, base_url};
 use super::merge::{Accepted, Merged, Origins, merge};
 use super::{
     Address, Config, Env, Grant, JournalConfig, KeySource, ModelRef, ProviderConfig, ProviderKind, RunConfig, SetBy,
+    StructuredOutput,
 };
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Cap, Limits};
@@ -172,8 +173,23 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
     let foreign: &[&str] = match kind {
         Kind::Anthropic => &["file", "max-tokens-field"],
         Kind::OpenAi => &["file"],
-        Kind::Offline => &["base-url", "key-env", "key-file", "file", "max-tokens-field"],
-        Kind::Script => &["base-url", "key-env", "key-file", "max-tokens-field"],
+        Kind::Offline => &[
+            "base-url",
+            "key-env",
+            "key-file",
+            "file",
+            "max-tokens-field",
+            "silence",
+            "structured-output",
+        ],
+        Kind::Script => &[
+            "base-url",
+            "key-env",
+            "key-file",
+            "max-tokens-field",
+            "silence",
+            "structured-output",
+        ],
     };
     let full = match (kind, raw.file) {
         (Kind::Anthropic, _) => ProviderKind::Anthropic,
@@ -193,6 +209,12 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
     {
         let message = format!("`{key}` in [{entry}] does not go with kind = \"{}\"", full.name());
         return Err(at(origins, &format!("{entry}.{key}"), &message));
+    }
+    if kind == Kind::Anthropic && raw.structured_output == Some(StructuredOutput::JsonObject) {
+        let key = format!("{entry}.structured-output");
+        let message =
+            format!("`structured-output` in [{entry}] is json-object, which kind = \"anthropic\" does not have");
+        return Err(at(origins, &key, &message).with_hint("Write auto, schema or prompt."));
     }
     let vendor = kind.vendor();
     let address = match (raw.base_url, vendor) {
@@ -222,6 +244,8 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
         hedge_after: raw.hedge_after,
         warm_prefix: raw.warm_prefix,
         timeout: raw.timeout,
+        silence: raw.silence,
+        structured_output: raw.structured_output.unwrap_or_default(),
         key_assumed,
     })
 }

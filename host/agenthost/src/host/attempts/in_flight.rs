@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use tracing::Instrument as _;
 
+use super::super::answer::OutputLimit;
 use super::super::estimate::InputSize;
 use super::super::record::request_hash;
 use super::{Call, Failed, Model, millis};
@@ -120,7 +121,7 @@ impl InFlight<'_> {
         failpoint!("settle.charge");
         let price = self.model.price.as_ref();
         let used = match answer {
-            Ok(Reply { usage: Some(usage), .. }) => {
+            Ok(Reply { usage: Some(usage), .. }) | Err(ProviderError { usage: Some(usage), .. }) => {
                 let estimates = &task.host.estimates;
                 estimates.learn(&self.model.full_name, &self.size, usage.input);
                 Used {
@@ -142,8 +143,13 @@ impl InFlight<'_> {
         };
         reservation.settle(used);
         failpoint!("settle.charged");
-        if answer.is_ok() {
-            self.call.book(request_hash(&self.model.full_name, &self.request), used);
+        if let Ok(reply) = answer {
+            let limit = OutputLimit {
+                tokens: self.request.max_tokens,
+                counted: reply.usage.map(|usage| usage.output),
+            };
+            let hash = request_hash(&self.model.full_name, &self.request);
+            self.call.book(hash, used, limit);
         } else {
             let mut so_far = self.call.so_far();
             so_far.used = so_far.used.plus(&used);
@@ -152,7 +158,7 @@ impl InFlight<'_> {
         if matches!(answer, Err(error) if error.kind == ProviderErrorKind::RateLimited) {
             limits_met.insert("rate-limited".to_owned(), 1);
         }
-        let lost = matches!(answer, Err(error) if error.may_be_billed);
+        let lost = matches!(answer, Err(error) if error.may_be_billed && error.usage.is_none());
         self.call.note(ModelReport {
             abandoned: if lost {
                 Abandoned::one(&used)

@@ -31,7 +31,7 @@ async fn limits_are_read_from_replies_and_from_errors() {
     assert_eq!(failure.quota.as_deref(), Some(&expected));
     let failure = told(429, &[], &error("rate_limit_error", "x", None)).await.unwrap_err();
     assert_eq!((failure.quota, failure.no_retry), (None, false));
-    let provider = Anthropic::new(None, SecretString::from(KEY)).unwrap();
+    let provider = Anthropic::new(None, Some(SecretString::from(KEY))).unwrap();
     assert_eq!(
         (provider.counting(), provider.caching()),
         (Counting::AsUsed, Caching::Marked)
@@ -42,7 +42,7 @@ async fn limits_are_read_from_replies_and_from_errors() {
 async fn a_timeout_of_its_own_bounds_the_wait() {
     let server = Server::start(Say::Stall(Vec::new())).await;
     let make = |timeout| {
-        Anthropic::new(Some(&server.url()), SecretString::from(KEY))
+        Anthropic::new(Some(&server.url()), Some(SecretString::from(KEY)))
             .unwrap()
             .with_timeout(timeout)
     };
