@@ -5,6 +5,7 @@
 use tracing::Span;
 use tracing::field::Empty;
 
+use agenthost_core::limits::ledger::Used;
 use agenthost_core::llm::{ProviderError, Reply, Request};
 use agenthost_providers::schema::Around;
 
@@ -75,6 +76,27 @@ pub(crate) fn cleaned(task: &str, model: &str, around: &[Around]) {
             gen_ai.response.model = model,
             "removed from the reply: {}",
             around.join(", ")
+        );
+    }
+}
+
+/// Emits a warning for a request of which the provider counted more than was reserved.
+pub(crate) fn overshoot(task: &str, model: &str, reserved: &Used, used: &Used) {
+    if used.output > reserved.output {
+        let (counted, limit) = (used.output, reserved.output);
+        tracing::warn!(
+            agenthost.task = task,
+            gen_ai.request.model = model,
+            "{model} counted {counted} output tokens for a request with a limit of {limit}; if it ignores the limit, set \
+             max-tokens-field for its provider"
+        );
+    } else {
+        let (counted, most) = (used.input, reserved.input);
+        tracing::warn!(
+            agenthost.task = task,
+            gen_ai.request.model = model,
+            "{model} counted {counted} input tokens for a request estimated at {most} at most; strict-tokens = true \
+             reserves more"
         );
     }
 }

@@ -500,7 +500,7 @@ pub struct ProviderError {
     pub may_be_billed: bool,
     /// The token counts that the error reports; `None` if it has none. The host charges these instead of the
     /// reservation.
-    pub usage: Option<Usage>,
+    pub usage: Option<Box<Usage>>,
     /// The provider's id of this request.
     pub request_id: Option<String>,
     /// The rate limits in the response's headers; `None` if there were none.

@@ -142,7 +142,7 @@ impl Anthropic {
         if failed || error::find(&body).is_some() {
             let error = error::classify(&self.endpoint, answer, Some(&body));
             return Err(ProviderError {
-                usage: usage(&body),
+                usage: usage(&body).map(Box::new),
                 ..error
             });
         }
@@ -216,7 +216,7 @@ impl Anthropic {
         let id = error::request_id(answer, body);
         let kind = ProviderErrorKind::BadReply;
         ProviderError {
-            usage: body.and_then(usage),
+            usage: body.and_then(usage).map(Box::new),
             ..self.endpoint.error(answer, kind, message, id.as_deref())
         }
     }

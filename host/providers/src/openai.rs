@@ -150,7 +150,7 @@ impl OpenAi {
         };
         if failed || error::find(&body).is_some() {
             let error = ProviderError {
-                usage: usage(&body),
+                usage: usage(&body).map(Box::new),
                 ..error::classify(&self.endpoint, answer, Some(&body), self.max_tokens)
             };
             return match error.kind {
@@ -236,7 +236,7 @@ impl OpenAi {
         let id = error::request_id(answer);
         let kind = ProviderErrorKind::BadReply;
         ProviderError {
-            usage: body.and_then(usage),
+            usage: body.and_then(usage).map(Box::new),
             ..self.endpoint.error(answer, kind, message, id.as_deref())
         }
     }
@@ -250,7 +250,7 @@ fn rejected(request: &Request, body: &Value, error: ProviderError) -> Reply {
         model: request.model.clone(),
         stop: Stop::Other,
         refusal: None,
-        usage: error.usage,
+        usage: error.usage.map(|usage| *usage),
         request_id: error.request_id,
         quota: error.quota,
     }

@@ -109,7 +109,8 @@ pub(crate) fn blocks(text: &str, opening: Opening, opaque: &Opaque) -> Vec<Range
             && ends_a_block(text, tag.range.end)
         {
             // The template has written the beginning into the prompt.
-            blocks = vec![0..tag.range.end];
+            blocks.clear();
+            blocks.push(0..tag.range.end);
         }
     }
     blocks

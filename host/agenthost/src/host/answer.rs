@@ -145,3 +145,113 @@ pub(super) fn repair(request: &Request, broken: &Reply, why: &str) -> Request {
     request.messages.push(text(Role::User, asked));
     request
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use agenthost_core::llm::Usage;
+
+    fn reply(text: &str, stop: Stop) -> Reply {
+        Reply {
+            content: vec![Part::Text(text.to_owned())],
+            model: "m".to_owned(),
+            stop,
+            refusal: None,
+            usage: Some(Usage {
+                input: 100,
+                output: 20,
+                ..Usage::default()
+            }),
+            request_id: None,
+            quota: None,
+        }
+    }
+
+    fn limit(tokens: u32, counted: impl Into<Option<u64>>) -> OutputLimit {
+        OutputLimit {
+            tokens,
+            counted: counted.into(),
+        }
+    }
+
+    #[test]
+    fn a_reply_that_was_cut_off_is_not_repaired() {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]});
+        let cut = "{\"a\": \"b";
+        for (text, stop, limit, is_cut) in [
+            (cut, Stop::MaxTokens, limit(300, 280), true),
+            (cut, Stop::MaxTokens, limit(300, None), true),
+            // The server gives another reason, but the count tells.
+            (cut, Stop::End, limit(300, 300), true),
+            (cut, Stop::Other, limit(300, 301), true),
+            (cut, Stop::End, limit(300, 20), false),
+            (cut, Stop::End, limit(300, None), false),
+            // All of the limit went into reasoning.
+            ("<think>so", Stop::End, limit(300, 300), true),
+            // The server counts past the limit, and the reply is whole.
+            ("{\"a\": 1}", Stop::End, limit(300, 90_000), false),
+        ] {
+            let checker = schema::Checker::new(&schema).unwrap();
+            let judged = judge(reply(text, stop), Some(checker.accept(text)), limit);
+            match judged {
+                Judged::Wrong(CallError::InvalidReply(why)) => {
+                    assert!(is_cut, "{text}: {why}");
+                    let after = limit
+                        .counted
+                        .map_or(String::new(), |counted| format!(" after {counted} tokens"));
+                    assert!(why.starts_with(&format!("the reply was cut off{after}, ")), "{why}");
+                    assert!(why.ends_with("its limit was 300 tokens"), "{why}");
+                }
+                Judged::Broken { .. } => assert!(!is_cut, "{text}"),
+                _ => panic!("{text} {stop:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_task_never_receives_reasoning() {
+        for (text, kept) in [
+            ("<think>hm</think>\n\nParis", Some("Paris")),
+            ("hm\n</think>\n\nParis", Some("Paris")),
+            ("Paris", Some("Paris")),
+            ("<think>hm", None),
+        ] {
+            let Judged::Fine(reply) = judge(reply(text, Stop::End), None, limit(300, 20)) else {
+                panic!("{text}");
+            };
+            let content: Vec<Part> = kept.map(|text| Part::Text(text.to_owned())).into_iter().collect();
+            assert_eq!(reply.content, content, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_repair_shows_the_reply_without_reasoning_and_the_schema() {
+        let request = Request {
+            model: "m".to_owned(),
+            system: None,
+            messages: Vec::new(),
+            max_tokens: 300,
+            schema: Some(json!({"type": "object"})),
+            options: Options::default(),
+            mark_prefix: None,
+        };
+        let texts = |broken: &str| -> Vec<String> {
+            let repair = repair(&request, &reply(broken, Stop::End), "no JSON");
+            let texts = repair.messages.into_iter().flat_map(|message| message.content);
+            texts.map(|part| format!("{part:?}")).collect()
+        };
+        let [wrote, asked] = texts("<think>hm</think>[1]").try_into().unwrap();
+        assert!(wrote.contains("[1]") && !wrote.contains("hm"), "{wrote}");
+        assert!(
+            asked.contains("no JSON") && asked.contains(r#"{\"type\":\"object\"}"#),
+            "{asked}"
+        );
+        assert_eq!(
+            texts("<think>hm</think>").len(),
+            1,
+            "an empty message is refused by the services"
+        );
+    }
+}

@@ -4,6 +4,8 @@ use super::*;
 use crate::http::testing::{Say, Server, quick};
 use agenthost_core::llm::{CacheTtl, Message, Options, Quota, RateLimit};
 
+mod cases;
+
 const KEY: &str = "sk-proj-QwErTyUiOp";
 
 fn request(text: &str) -> Request {
@@ -340,7 +342,12 @@ async fn a_failure_is_charged_what_it_reports() {
         (400, json!({"error": {"message": "odd"}, "usage": usage})),
     ] {
         assert_eq!(
-            told(status, &[], &body.to_string()).await.unwrap_err().usage,
+            told(status, &[], &body.to_string())
+                .await
+                .unwrap_err()
+                .usage
+                .as_deref()
+                .copied(),
             counted,
             "{body}"
         );
