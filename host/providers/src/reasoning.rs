@@ -12,22 +12,24 @@ use std::ops::Range;
 struct Tags {
     open: &'static str,
     close: &'static str,
+    /// Whether prompts ask for such a block too. It is reasoning around JSON, but part of a text for people.
+    asked_for: bool,
 }
 
-/// The tags of common chat templates. ASCII letters match in any case.
+/// The tags of common chat templates. ASCII letters match in any case, except in brackets.
 const TAGS: [Tags; 16] = [
     tags("<think>", "</think>"),
     tags("<thinking>", "</thinking>"),
     tags("<thought>", "</thought>"),
     tags("<thoughts>", "</thoughts>"),
     tags("<reasoning>", "</reasoning>"),
-    tags("<reflection>", "</reflection>"),
-    tags("<analysis>", "</analysis>"),
-    tags("<scratchpad>", "</scratchpad>"),
+    asked_for("<reflection>", "</reflection>"),
+    asked_for("<analysis>", "</analysis>"),
+    asked_for("<scratchpad>", "</scratchpad>"),
     // ByteDance Seed, LongCat, Magistral, Kimi-VL, Cohere, OpenThinker, MedGemma, gpt-oss.
     tags("<seed:think>", "</seed:think>"),
     tags("<longcat_think>", "</longcat_think>"),
-    tags("[think]", "[/think]"),
+    tags("[THINK]", "[/THINK]"),
     tags("◁think▷", "◁/think▷"),
     tags("<|start_thinking|>", "<|end_thinking|>"),
     tags("<|begin_of_thought|>", "<|end_of_thought|>"),
@@ -36,7 +38,19 @@ const TAGS: [Tags; 16] = [
 ];
 
 const fn tags(open: &'static str, close: &'static str) -> Tags {
-    Tags { open, close }
+    Tags {
+        open,
+        close,
+        asked_for: false,
+    }
+}
+
+const fn asked_for(open: &'static str, close: &'static str) -> Tags {
+    Tags {
+        open,
+        close,
+        asked_for: true,
+    }
 }
 
 /// The places at which an opening tag counts.
@@ -94,6 +108,9 @@ pub(crate) fn blocks(text: &str, opening: Opening, opaque: &Opaque) -> Vec<Range
             before.chars().all(is_blank)
         };
         at = tag.range.end;
+        if opening == Opening::AtStart && TAGS.get(tag.kind).is_some_and(|tags| tags.asked_for) {
+            continue;
+        }
         if tag.opens {
             if opening == Opening::AtStart && !blank_before() {
                 if let Some(named) = named.get_mut(tag.kind) {
@@ -154,8 +171,9 @@ fn next_tag(text: &str, from: usize, not_in: &[Range<usize>]) -> Option<Tag> {
             .position(|byte| matches!(byte, b'<' | b'[' | 0xe2))?;
         let rest = bytes.get(at..)?;
         let starts = |tag: &str| {
+            let exact = tag.starts_with('[');
             rest.get(..tag.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(tag.as_bytes()))
+                .is_some_and(|start| start == tag.as_bytes() || !exact && start.eq_ignore_ascii_case(tag.as_bytes()))
         };
         let found = TAGS.iter().enumerate().find_map(|(kind, tags)| {
             let opens = starts(tags.open);
@@ -264,6 +282,8 @@ mod tests {
             "The tags are <think>…</think>.",
             "It ends with </think>, a tag.",
             "a < b [think] c",
+            "[Think] of it.",
+            "<analysis>a</analysis>\n<result>b</result>",
             "```\n<think>\na\n</think>\n```",
         ] {
             assert_eq!(without(text), text);
