@@ -224,7 +224,10 @@ fn what_a_provider_counts_beyond_a_limit_is_charged_and_stops_the_call_and_the_n
     assert_eq!(answers(&document), ["exhausted", "exhausted"]);
     assert_eq!(document["spent"]["input_tokens"], 5000, "it is reported as it is");
     let overshoot = &document["models"][0]["overshoot"];
-    assert_eq!((&overshoot["requests"], &overshoot["used_tokens"]), (&json!(1), &json!(5010)));
+    assert_eq!(
+        (&overshoot["requests"], &overshoot["used_tokens"]),
+        (&json!(1), &json!(5010))
+    );
     assert_eq!(server.count(), 1);
 }
 
