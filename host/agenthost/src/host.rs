@@ -43,6 +43,7 @@ use agenthost_gate::{Gate, Pressure};
 use agenthost_journal::Journal;
 #[cfg(feature = "build")]
 use agenthost_plugin::build::BuildRules;
+use agenthost_providers::StructuredOutput;
 use agenthost_providers::anthropic::Anthropic;
 use agenthost_providers::offline::Offline;
 use agenthost_providers::openai::{self, OpenAi};
@@ -423,18 +424,22 @@ impl Inner {
             let key = self.config.key(name)?;
             Ok::<_, Error>(key.map(|key| key.expose_secret().to_owned()))
         };
+        let structured_output = match config.structured_output {
+            agenthost_config::StructuredOutput::Auto => StructuredOutput::Auto,
+            agenthost_config::StructuredOutput::Schema => StructuredOutput::Schema,
+            agenthost_config::StructuredOutput::JsonObject => StructuredOutput::JsonObject,
+            agenthost_config::StructuredOutput::Prompt => StructuredOutput::Prompt,
+        };
         Ok(match &config.kind {
             ProviderKind::Anthropic => {
-                let key = key()?.ok_or_else(|| {
-                    Error::config(format!("the provider `{name}` has no key")).with_hint(format!(
-                        "Set ANTHROPIC_API_KEY, or `key-env` or `key-file` in [providers.{name}]."
-                    ))
-                })?;
-                let provider = Anthropic::new(url, key)?;
-                match config.timeout {
-                    Some(timeout) => Arc::new(provider.with_timeout(timeout)?),
-                    None => Arc::new(provider),
+                let mut provider = Anthropic::new(url, key()?)?.with_structured_output(structured_output);
+                if let Some(timeout) = config.timeout {
+                    provider = provider.with_timeout(timeout)?;
                 }
+                if let Some(silence) = config.silence {
+                    provider = provider.with_silence(silence)?;
+                }
+                Arc::new(provider)
             }
             ProviderKind::OpenAi { max_tokens_field } => {
                 let field = match max_tokens_field {
@@ -443,11 +448,14 @@ impl Inner {
                     }
                     agenthost_config::MaxTokensField::MaxTokens => openai::MaxTokensField::MaxTokens,
                 };
-                let provider = OpenAi::new(url, key()?, field)?;
-                match config.timeout {
-                    Some(timeout) => Arc::new(provider.with_timeout(timeout)?),
-                    None => Arc::new(provider),
+                let mut provider = OpenAi::new(url, key()?, field)?.with_structured_output(structured_output);
+                if let Some(timeout) = config.timeout {
+                    provider = provider.with_timeout(timeout)?;
                 }
+                if let Some(silence) = config.silence {
+                    provider = provider.with_silence(silence)?;
+                }
+                Arc::new(provider)
             }
             ProviderKind::Offline => Arc::new(Offline),
             ProviderKind::Code { .. } => {

@@ -5,7 +5,9 @@
 use tracing::Span;
 use tracing::field::Empty;
 
+use agenthost_core::limits::ledger::Used;
 use agenthost_core::llm::{ProviderError, Reply, Request};
+use agenthost_providers::schema::Around;
 
 /// Creates the span of one request to a provider: one attempt of a call.
 pub(crate) fn request(task: &str, provider: &str, request: &Request, attempt: u32, waited_ms: u64) -> Span {
@@ -63,6 +65,40 @@ pub(crate) fn retry(task: &str, model: &str, error: &ProviderError, wait_ms: u64
         agenthost.wait_ms = wait_ms,
         "another attempt follows: {error}"
     );
+}
+
+/// Emits an event for a structured reply that had something around its value.
+pub(crate) fn cleaned(task: &str, model: &str, around: &[Around]) {
+    if !around.is_empty() {
+        let around: Vec<String> = around.iter().map(ToString::to_string).collect();
+        tracing::info!(
+            agenthost.task = task,
+            gen_ai.response.model = model,
+            "removed from the reply: {}",
+            around.join(", ")
+        );
+    }
+}
+
+/// Emits a warning for a request of which the provider counted more than was reserved.
+pub(crate) fn overshoot(task: &str, model: &str, reserved: &Used, used: &Used) {
+    if used.output > reserved.output {
+        let (counted, limit) = (used.output, reserved.output);
+        tracing::warn!(
+            agenthost.task = task,
+            gen_ai.request.model = model,
+            "{model} counted {counted} output tokens for a request with a limit of {limit}; if it ignores the limit, set \
+             max-tokens-field for its provider"
+        );
+    } else {
+        let (counted, most) = (used.input, reserved.input);
+        tracing::warn!(
+            agenthost.task = task,
+            gen_ai.request.model = model,
+            "{model} counted {counted} input tokens for a request estimated at {most} at most; strict-tokens = true \
+             reserves more"
+        );
+    }
 }
 
 #[cfg(test)]

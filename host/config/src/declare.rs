@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::resolve::check_models;
 use crate::config::Config;
 use crate::dirs::DirGrant;
-use crate::settings::{EffectiveGrant, ModelRef, PriceConfig, ProviderConfig, ProviderKind};
+use crate::settings::{EffectiveGrant, ModelRef, PriceConfig, ProviderConfig, ProviderKind, StructuredOutput};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Limits, LimitsPatch};
 
@@ -233,6 +233,8 @@ impl ProviderConfig {
             hedge_after: None,
             warm_prefix: None,
             timeout: None,
+            silence: None,
+            structured_output: StructuredOutput::Auto,
             key_assumed: true,
         }
     }

@@ -176,6 +176,14 @@ pub enum ConfigError {
         /// The missing key.
         key: &'static str,
     },
+    /// A provider of kind `anthropic` is to use the parameter for any JSON object, which that API does not have.
+    #[error("{}`structured-output` in [providers.{provider}] is json-object, which kind = \"anthropic\" does not have", place(at))]
+    NoJsonObject {
+        /// The place of the key.
+        at: Option<Origin>,
+        /// The provider's name.
+        provider: String,
+    },
     /// The section of a provider has a key that its kind does not have.
     #[error("{}`{key}` in [providers.{provider}] does not go with kind = \"{kind}\"", place(at))]
     KeyOfOtherKind {
@@ -246,6 +254,7 @@ impl Classify for ConfigError {
             Self::Trust(error) => error.class(),
             Self::IncompleteProvider { .. }
             | Self::KeyOfOtherKind { .. }
+            | Self::NoJsonObject { .. }
             | Self::UnknownProvider { .. }
             | Self::UnknownModel { .. }
             | Self::AddressVariable { .. }
@@ -257,6 +266,7 @@ impl Classify for ConfigError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::KeyOfOtherKind { .. } => return None,
+            Self::NoJsonObject { .. } => "Write auto, schema or prompt.".to_owned(),
             Self::File(error) => return error.hint(),
             Self::Trust(error) => return error.hint(),
             Self::IncompleteProvider { key: "file", .. } => {

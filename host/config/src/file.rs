@@ -15,7 +15,8 @@ use super::reader::{Section, Source, TomlEntry};
 use crate::dirs::DirGrant;
 use crate::env::Env;
 use crate::settings::{
-    BodyRetention, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig, SubAgent,
+    BodyRetention, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig, StructuredOutput,
+    SubAgent,
 };
 use agenthost_core::limits::units::{parse_bytes, parse_count, parse_duration};
 use agenthost_core::limits::{Cap, LimitsPatch, Usd};
@@ -53,6 +54,8 @@ pub(super) struct RawProvider {
     pub(super) hedge_after: Option<Duration>,
     pub(super) warm_prefix: Option<bool>,
     pub(super) timeout: Option<Duration>,
+    pub(super) silence: Option<Duration>,
+    pub(super) structured_output: Option<StructuredOutput>,
     pub(super) file: Option<PathBuf>,
     pub(super) max_tokens_field: Option<MaxTokensField>,
 }
@@ -217,7 +220,7 @@ fn inner_limits(section: &Section<'_>) -> Result<LimitsPatch, FileError> {
 }
 
 fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider, FileError> {
-    const KEYS: [&str; 14] = [
+    const KEYS: [&str; 16] = [
         "kind",
         "base-url",
         "key-env",
@@ -230,6 +233,8 @@ fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider, FileError> {
         "hedge-after",
         "warm-prefix",
         "timeout",
+        "silence",
+        "structured-output",
         "file",
         "max-tokens-field",
     ];
@@ -275,6 +280,11 @@ fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider, FileError> {
             .map_err(|error| error.with_advice("Write false to send requests that share a long prefix all at once."))?,
         timeout: section.number_as("timeout", parse_duration)
             .map_err(|error| error.with_advice("Write how long the first byte of an answer may take, such as \"2m\"."))?,
+        silence: section.number_as("silence", parse_duration)
+            .map_err(|error| error.with_advice("Write how long an answer may pause once it has begun, such as \"30s\"."))?,
+        structured_output: text("structured-output")
+            .map(|entry| entry.text_as(structured_output))
+            .transpose()?,
         file: text("file").map(|entry| entry.text_as(path)).transpose()?,
         max_tokens_field: text("max-tokens-field")
             .map(|entry| entry.text_as(max_tokens_field))
@@ -458,6 +468,18 @@ fn max_tokens_field(text: &str) -> Result<MaxTokensField, String> {
         "max-tokens" => Ok(MaxTokensField::MaxTokens),
         _ => Err(format!(
             "`{text}` is not known; write max-completion-tokens or max-tokens"
+        )),
+    }
+}
+
+fn structured_output(text: &str) -> Result<StructuredOutput, String> {
+    match text {
+        "auto" => Ok(StructuredOutput::Auto),
+        "schema" => Ok(StructuredOutput::Schema),
+        "json-object" => Ok(StructuredOutput::JsonObject),
+        "prompt" => Ok(StructuredOutput::Prompt),
+        _ => Err(format!(
+            "`{text}` is not known; write auto, schema, json-object or prompt"
         )),
     }
 }

@@ -45,7 +45,8 @@ use self::load::{Lifting, unchecked};
 pub use self::origin::Origin;
 pub use self::settings::{
     Address, BodyRetention, EffectiveGrant, JournalConfig, KeySource, MaxTokensField, ModelRef, PriceConfig,
-    ProviderConfig, ProviderKind, RatesConfig, RegistryConfig, RunConfig, SetBy, SubAgent,
+    ProviderConfig, ProviderKind, RatesConfig, RegistryConfig, RunConfig, SetBy, StructuredOutput,
+    SubAgent,
 };
 
 impl Config {

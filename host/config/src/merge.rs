@@ -493,6 +493,8 @@ fn over_fields(over: RawProvider, under: RawProvider) -> RawProvider {
         hedge_after: over.hedge_after.or(under.hedge_after),
         warm_prefix: over.warm_prefix.or(under.warm_prefix),
         timeout: over.timeout.or(under.timeout),
+        silence: over.silence.or(under.silence),
+        structured_output: over.structured_output.or(under.structured_output),
         file: over.file.or(under.file),
         max_tokens_field: over.max_tokens_field.or(under.max_tokens_field),
     }

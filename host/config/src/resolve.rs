@@ -19,7 +19,7 @@ use crate::error::ConfigError;
 use crate::origin::Origins;
 use crate::settings::{
     Address, EffectiveGrant, JournalConfig, KeySource, LOG_BYTES, MAX_RUN_BYTES, ModelRef, ProviderConfig,
-    ProviderKind, RunConfig, SetBy,
+    ProviderKind, RunConfig, SetBy, StructuredOutput,
 };
 use agenthost_core::limits::{Cap, Limits};
 
@@ -166,8 +166,23 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
     let foreign: &[&str] = match kind {
         Kind::Anthropic => &["file", "max-tokens-field"],
         Kind::OpenAi => &["file"],
-        Kind::Offline => &["base-url", "key-env", "key-file", "file", "max-tokens-field"],
-        Kind::Script => &["base-url", "key-env", "key-file", "max-tokens-field"],
+        Kind::Offline => &[
+            "base-url",
+            "key-env",
+            "key-file",
+            "file",
+            "max-tokens-field",
+            "silence",
+            "structured-output",
+        ],
+        Kind::Script => &[
+            "base-url",
+            "key-env",
+            "key-file",
+            "max-tokens-field",
+            "silence",
+            "structured-output",
+        ],
     };
     let full = match (kind, raw.file) {
         (Kind::Anthropic, _) => ProviderKind::Anthropic,
@@ -189,6 +204,12 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
             provider: name.to_owned(),
             key,
             kind: full.name(),
+        });
+    }
+    if kind == Kind::Anthropic && raw.structured_output == Some(StructuredOutput::JsonObject) {
+        return Err(ConfigError::NoJsonObject {
+            at: origins.get(&format!("{entry}.structured-output")).cloned(),
+            provider: name.to_owned(),
         });
     }
     let vendor = kind.vendor();
@@ -219,6 +240,8 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
         hedge_after: raw.hedge_after,
         warm_prefix: raw.warm_prefix,
         timeout: raw.timeout,
+        silence: raw.silence,
+        structured_output: raw.structured_output.unwrap_or_default(),
         key_assumed,
     })
 }

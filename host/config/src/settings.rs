@@ -76,6 +76,10 @@ pub struct ProviderConfig {
     pub warm_prefix: Option<bool>,
     /// The timeout for the first byte of a reply, not zero; `None` if the operator set none.
     pub timeout: Option<Duration>,
+    /// The longest silence in a reply that has begun, not zero; `None` if the operator set none.
+    pub silence: Option<Duration>,
+    /// The way in which structured output is requested.
+    pub structured_output: StructuredOutput,
     /// Whether `key` is the usual variable of the kind rather than the operator's choice.
     pub(crate) key_assumed: bool,
 }
@@ -125,6 +129,20 @@ pub enum MaxTokensField {
     MaxCompletionTokens,
     /// `max_tokens`, written `max-tokens`: used by many older compatible servers.
     MaxTokens,
+}
+
+/// The way in which a provider is asked for structured output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StructuredOutput {
+    /// `auto`: with the schema as a parameter, or in the prompt for a model that does not support that.
+    #[default]
+    Auto,
+    /// `schema`: with the schema as a parameter.
+    Schema,
+    /// `json-object`: with the parameter for any JSON object, and the schema in the prompt.
+    JsonObject,
+    /// `prompt`: with the schema in the prompt.
+    Prompt,
 }
 
 /// A provider's address and its origin.

@@ -241,6 +241,23 @@ fn settings_of_calls_go_with_every_kind_and_are_merged_one_by_one() {
         (None, None, None)
     );
     assert_eq!((unset.hedge_after, unset.timeout), (None, None));
+    assert_eq!((unset.silence, unset.structured_output), (None, StructuredOutput::Auto));
+}
+
+#[test]
+fn silence_and_structured_output_are_settings_of_a_service() {
+    let user = "[providers.openai]\nsilence = \"2m\"\nstructured-output = \"json-object\"\n[providers.anthropic]\nstructured-output = \"schema\"";
+    let project = "[providers.openai]\nstructured-output = \"prompt\"";
+    let config = Scratch::project(project).user(user).load();
+    let openai = config.provider("openai").unwrap();
+    assert_eq!(
+        (openai.silence, openai.structured_output),
+        (Some(Duration::from_secs(120)), StructuredOutput::Prompt)
+    );
+    assert_eq!(
+        config.provider("anthropic").unwrap().structured_output,
+        StructuredOutput::Schema
+    );
 }
 
 #[test]

@@ -518,6 +518,54 @@ pub enum ProviderErrorKind {
     SpendCap,
     /// A single request larger than the rate limit or the service allows; it can never pass.
     TooLarge,
+    /// A content filter declined the request or its reply.
+    Refused,
+    /// The service found that the model's reply violates the schema, and kept it.
+    InvalidReply,
+    /// The service does not support the form in which structured output was requested. The provider requests it in
+    /// another form from now on, so another attempt can help at once.
+    FormatRefused,
+}
+
+impl ProviderErrorKind {
+    const NAMES: [(&'static str, Self); 16] = [
+        ("rate-limited", Self::RateLimited),
+        ("overloaded", Self::Overloaded),
+        ("server", Self::Server),
+        ("connection", Self::Connection),
+        ("timeout", Self::Timeout),
+        ("bad-reply", Self::BadReply),
+        ("invalid-request", Self::InvalidRequest),
+        ("context-overflow", Self::ContextOverflow),
+        ("authentication", Self::Authentication),
+        ("permission", Self::Permission),
+        ("not-found", Self::NotFound),
+        ("spend-cap", Self::SpendCap),
+        ("too-large", Self::TooLarge),
+        ("refused", Self::Refused),
+        ("invalid-reply", Self::InvalidReply),
+        ("format-refused", Self::FormatRefused),
+    ];
+
+    /// Returns the kind with this name in kebab-case.
+    ///
+    /// ```
+    /// use agenthost_core::llm::ProviderErrorKind;
+    ///
+    /// assert_eq!(ProviderErrorKind::from_name("spend-cap"), Some(ProviderErrorKind::SpendCap));
+    /// assert_eq!(ProviderErrorKind::from_name("tired"), None);
+    /// ```
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, kind)| *kind)
+    }
+
+    /// Returns the names of all kinds.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::NAMES.iter().map(|(name, _)| *name)
+    }
 }
 
 /// A failed call.
@@ -548,6 +596,9 @@ pub struct ProviderError {
     /// Whether the provider may bill the request: it was written to the connection, and no error response arrived.
     /// The host charges such a request with its full reservation.
     pub may_be_billed: bool,
+    /// The token counts that the error reports; `None` if it has none. The host charges these instead of the
+    /// reservation.
+    pub usage: Option<Box<Usage>>,
     /// The provider's id of this request.
     pub request_id: Option<String>,
     /// The rate limits in the response's headers; `None` if there were none.
@@ -565,6 +616,7 @@ impl ProviderError {
             status: None,
             retry_after: None,
             no_retry: false,
+            usage: None,
             request_id: None,
             quota: None,
         }

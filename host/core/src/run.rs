@@ -162,6 +162,9 @@ pub struct ModelReport {
     /// Requests that were dropped after they had been sent. The provider's usage count for them is unknown, so they are
     /// charged their worst case, which is included in the tokens and the cost here.
     pub abandoned: Abandoned,
+    /// Requests of which the provider counted more than was reserved for them.
+    #[serde(skip_serializing_if = "Overshoot::is_none")]
+    pub overshoot: Overshoot,
     /// Input tokens, including cached ones.
     pub input_tokens: u64,
     /// The part of the input that was read from the provider's cache.
@@ -196,6 +199,25 @@ impl Abandoned {
     }
 }
 
+/// Requests of which the provider counted more than was reserved for them, because it ignored the output limit or
+/// counted more input than was estimated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Overshoot {
+    /// The number of requests.
+    pub requests: u64,
+    /// The tokens that were reserved for them.
+    pub reserved_tokens: u64,
+    /// The tokens that the provider counted.
+    pub used_tokens: u64,
+}
+
+impl Overshoot {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl ModelReport {
     /// Adds this to the entry with the same name and model, or appends it.
     pub fn into_list(self, list: &mut Vec<Self>) {
@@ -218,6 +240,7 @@ impl ModelReport {
             warmed,
             waited_ms,
             abandoned,
+            overshoot,
             input_tokens,
             cached_input_tokens,
             output_tokens,
@@ -233,6 +256,9 @@ impl ModelReport {
             (waited_ms, other.waited_ms),
             (&mut abandoned.requests, other.abandoned.requests),
             (&mut abandoned.at_most_tokens, other.abandoned.at_most_tokens),
+            (&mut overshoot.requests, other.overshoot.requests),
+            (&mut overshoot.reserved_tokens, other.overshoot.reserved_tokens),
+            (&mut overshoot.used_tokens, other.overshoot.used_tokens),
             (input_tokens, other.input_tokens),
             (cached_input_tokens, other.cached_input_tokens),
             (output_tokens, other.output_tokens),

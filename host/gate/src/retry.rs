@@ -75,7 +75,10 @@ pub(super) fn worth(kind: ProviderErrorKind, retries: u32) -> u32 {
         | Kind::Permission
         | Kind::NotFound
         | Kind::SpendCap
-        | Kind::TooLarge => 0,
+        | Kind::TooLarge
+        | Kind::Refused
+        | Kind::InvalidReply
+        | Kind::FormatRefused => 0,
     }
 }
 
@@ -187,6 +190,9 @@ mod tests {
             (Kind::NotFound, 1),
             (Kind::SpendCap, 1),
             (Kind::TooLarge, 1),
+            (Kind::Refused, 1),
+            (Kind::InvalidReply, 1),
+            (Kind::FormatRefused, 1),
         ] {
             assert_eq!(attempts(&error(kind), 4), expected, "{kind:?}");
             assert_eq!(attempts(&error(kind), 0), 1, "{kind:?} without retries");

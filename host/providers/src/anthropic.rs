@@ -8,6 +8,7 @@
 //! Left out: tools, batches, and sending back a reply's thinking.
 
 mod error;
+mod stream;
 
 use std::time::{Duration, SystemTime};
 
@@ -18,10 +19,13 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
+use super::body::{self, Assembled, Body};
 use super::error::ProviderSetupError;
-use super::http::{Auth, Bounds, Endpoint, HttpResponse, count};
+use super::http::{Auth, Bounds, Endpoint, HttpResponse, count, detail};
 use super::quota;
+use super::reasoning;
 use super::schema::{self, Dialect};
+use super::structured::{Form, Forms, StructuredOutput};
 use agenthost_core::llm::{
     CacheTtl, Caching, Counting, Effort, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role, Stop,
     Usage,
@@ -36,18 +40,20 @@ const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"]
 #[derive(Debug)]
 pub struct Anthropic {
     endpoint: Endpoint,
+    forms: Forms,
 }
 
 impl Anthropic {
-    /// Creates a provider for the API below `base_url` (without `/v1`; by default Anthropic's own) with `key`.
+    /// Creates a provider for the API below `base_url` (without `/v1`; by default Anthropic's own), with `key` if
+    /// the service needs one.
     ///
     /// ```
     /// use agenthost_core::llm::Provider as _;
     /// use agenthost_providers::anthropic::Anthropic;
     ///
-    /// let provider = Anthropic::new(None, "sk-example")?;
+    /// let provider = Anthropic::new(None, Some("sk-example".into()))?;
     /// assert!(provider.summary().contains("api.anthropic.com") && !provider.summary().contains("sk-example"));
-    /// assert!(Anthropic::new(Some("https://proxy.example/v1"), "sk-example").is_err());
+    /// assert!(Anthropic::new(Some("https://proxy.example/v1"), Some("sk-example".into())).is_err());
     /// # Ok::<(), agenthost_providers::ProviderSetupError>(())
     /// ```
     ///
@@ -55,25 +61,25 @@ impl Anthropic {
     ///
     /// Returns an error of class `config` if `base_url` is not a plain http(s) address, or the key is not valid in a
     /// header. Returns an error of class `host` if the system has no root certificates.
-    pub fn new(base_url: Option<&str>, key: impl Into<String>) -> Result<Self, ProviderSetupError> {
-        Self::bounded(base_url, SecretString::from(key.into()), Bounds::default())
+    pub fn new(base_url: Option<&str>, key: Option<String>) -> Result<Self, ProviderSetupError> {
+        Self::bounded(base_url, key.map(SecretString::from), Bounds::default())
     }
 
-    fn bounded(base_url: Option<&str>, key: SecretString, bounds: Bounds) -> Result<Self, ProviderSetupError> {
+    fn bounded(
+        base_url: Option<&str>,
+        key: Option<SecretString>,
+        bounds: Bounds,
+    ) -> Result<Self, ProviderSetupError> {
         let base_url = base_url.unwrap_or(BASE_URL);
         if base_url.trim_end_matches('/').ends_with("/v1") {
             return Err(ProviderSetupError::VersionInBaseUrl);
         }
         let fixed = [("anthropic-version", VERSION)];
-        let endpoint = Endpoint::new(
-            base_url,
-            "v1/messages",
-            Auth::Header("x-api-key"),
-            Some(key),
-            &fixed,
-            bounds,
-        )?;
-        Ok(Self { endpoint })
+        let endpoint = Endpoint::new(base_url, "v1/messages", Auth::Header("x-api-key"), key, &fixed, bounds)?;
+        Ok(Self {
+            endpoint,
+            forms: Forms::default(),
+        })
     }
 
     /// Sets the time until the body of a reply must begin (10 minutes by default). The reply must end within another
@@ -85,48 +91,99 @@ impl Anthropic {
     pub fn with_timeout(self, first_byte: Duration) -> Result<Self, ProviderSetupError> {
         Ok(Self {
             endpoint: self.endpoint.with_timeout(first_byte)?,
+            ..self
         })
     }
 
+    /// Sets the longest silence between two pieces of a reply (30 seconds by default).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error of class `config` if `silence` is zero.
+    pub fn with_silence(self, silence: Duration) -> Result<Self, ProviderSetupError> {
+        Ok(Self {
+            endpoint: self.endpoint.with_silence(silence)?,
+            ..self
+        })
+    }
+
+    /// Sets the way in which structured output is requested. This API has no parameter for any JSON object.
+    #[must_use]
+    pub fn with_structured_output(mut self, setting: StructuredOutput) -> Self {
+        self.forms.setting = setting;
+        self
+    }
+
     async fn call(&self, request: &Request) -> Result<Reply, ProviderError> {
-        let body = encode(request)?;
+        let form = self.forms.of(&request.model);
+        let body = encode(request, form)?;
         let answer = self.endpoint.post(&body).await?;
-        self.read(request, &answer)
+        let read = self.read(request, &answer);
+        read.map_err(|error| self.forms.judge(request, form, error))
     }
 
     fn read(&self, request: &Request, answer: &HttpResponse) -> Result<Reply, ProviderError> {
-        let parsed = serde_json::from_slice::<Value>(&answer.body);
         let failed = !(200..300).contains(&answer.status);
-        match parsed {
-            Ok(body) if !failed && body.get("type").and_then(Value::as_str) != Some("error") => {
-                self.decode(request, answer, &body)
+        let body = match body::read(&answer.body) {
+            Ok(Body::Document(document)) => document,
+            Ok(Body::Events { events, .. }) => {
+                let Assembled { body, broke_off } = stream::assembled(events);
+                if broke_off {
+                    let error = self.bad_reply(answer, Some(&body), "the answer is a stream that broke off");
+                    return Err(ProviderError {
+                        kind: ProviderErrorKind::Connection,
+                        ..error
+                    });
+                }
+                self.endpoint.without_key(body)
             }
-            Ok(body) => Err(error::classify(&self.endpoint, answer, Some(&body))),
-            Err(_) if failed => Err(error::classify(&self.endpoint, answer, None)),
-            Err(error) => Err(self.bad_reply(answer, &format!("the answer is no JSON: {error}"))),
+            Err(_) if failed => return Err(error::classify(&self.endpoint, answer, None)),
+            Err(error) => return Err(self.bad_reply(answer, None, &format!("the answer is no JSON: {error}"))),
+        };
+        if failed || error::find(&body).is_some() {
+            let error = error::classify(&self.endpoint, answer, Some(&body));
+            return Err(ProviderError {
+                usage: usage(&body).map(Box::new),
+                ..error
+            });
         }
+        self.decode(request, answer, &body)
     }
 
     fn decode(&self, request: &Request, answer: &HttpResponse, body: &Value) -> Result<Reply, ProviderError> {
-        let Some(blocks) = body.get("content").and_then(Value::as_array) else {
-            return Err(self.bad_reply(answer, "the answer has no content"));
+        let bad = |message: &str| self.bad_reply(answer, Some(body), message);
+        let reason = body.get("stop_reason").and_then(Value::as_str);
+        let none = Vec::new();
+        let blocks = match body.get("content") {
+            Some(Value::Array(blocks)) => blocks,
+            // Cut short, but finished and counted.
+            None | Some(Value::Null) if reason.is_some() => &none,
+            _ => return Err(bad("the answer has no content")),
         };
         let mut content = Vec::new();
         for block in blocks {
             match block.get("type").and_then(Value::as_str) {
                 Some("text") => match block.get("text").and_then(Value::as_str) {
                     Some(text) => content.push(Part::Text(text.to_owned())),
-                    None => return Err(self.bad_reply(answer, "a text block has no text")),
+                    None => return Err(bad("a text block has no text")),
                 },
                 Some("thinking" | "redacted_thinking") => {}
                 Some(kind) => content.push(Part::Extension {
                     kind: kind.to_owned(),
                     json: block.to_string(),
                 }),
-                None => return Err(self.bad_reply(answer, "a block of the answer has no type")),
+                None => return Err(bad("a block of the answer has no type")),
             }
         }
-        let stop = match body.get("stop_reason").and_then(Value::as_str) {
+        if content.is_empty() && request.schema.is_some() {
+            // Some servers take all of the text for reasoning. The schema decides whether the answer is in it.
+            let thinking = blocks.iter().filter_map(|block| block.get("thinking")?.as_str());
+            let thinking: String = thinking.collect();
+            if !thinking.trim().is_empty() {
+                content.push(Part::Text(reasoning::block(&thinking)));
+            }
+        }
+        let stop = match reason {
             Some("end_turn") => Stop::End,
             Some("max_tokens") => Stop::MaxTokens,
             Some("stop_sequence") => Stop::StopSequence,
@@ -150,16 +207,19 @@ impl Anthropic {
             .with_model(model)
             .with_stop(stop)
             .with_refusal(refusal)
-            .with_usage(body.get("usage").and_then(usage))
+            .with_usage(usage(body))
             .with_request_id(error::request_id(answer, Some(body)).and_then(|id| self.endpoint.clean_id(&id)));
         reply.quota = quota::quota(&answer.headers, SystemTime::now());
         Ok(reply)
     }
 
-    fn bad_reply(&self, answer: &HttpResponse, message: &str) -> ProviderError {
-        let id = error::request_id(answer, None);
-        self.endpoint
-            .error(answer, ProviderErrorKind::BadReply, message, id.as_deref())
+    fn bad_reply(&self, answer: &HttpResponse, body: Option<&Value>, message: &str) -> ProviderError {
+        let id = error::request_id(answer, body);
+        let kind = ProviderErrorKind::BadReply;
+        ProviderError {
+            usage: body.and_then(usage).map(Box::new),
+            ..self.endpoint.error(answer, kind, message, id.as_deref())
+        }
     }
 }
 
@@ -197,7 +257,7 @@ impl Provider for Anthropic {
     }
 }
 
-fn encode(request: &Request) -> Result<Value, ProviderError> {
+fn encode(request: &Request, form: Form) -> Result<Value, ProviderError> {
     let mut body = Map::new();
     body.insert("model".into(), json!(request.model));
     body.insert("max_tokens".into(), json!(request.max_tokens));
@@ -207,11 +267,13 @@ fn encode(request: &Request) -> Result<Value, ProviderError> {
         output.insert("effort".into(), json!(effort_name(effort)));
     }
     if let Some(wanted) = &request.schema {
-        match schema::fit(wanted, Dialect::Anthropic) {
-            Ok(fitted) => {
-                output.insert("format".into(), json!({"type": "json_schema", "schema": fitted}));
-            }
-            Err(_) => system = Some(schema::instruct(system.as_deref(), wanted)),
+        let fitted = schema::fit(wanted, Dialect::Anthropic)
+            .ok()
+            .filter(|_| form == Form::Schema);
+        if let Some(fitted) = fitted {
+            output.insert("format".into(), json!({"type": "json_schema", "schema": fitted}));
+        } else {
+            system = Some(schema::instruct(system.as_deref(), wanted));
         }
     }
     // The breakpoint of the option, at the end, covers the prefix too.
@@ -236,6 +298,8 @@ fn encode(request: &Request) -> Result<Value, ProviderError> {
         before += message.content.len();
     }
     body.insert("messages".into(), Value::Array(messages));
+    // Some compatible servers stream unless they are asked not to.
+    body.insert("stream".into(), json!(false));
     if !output.is_empty() {
         body.insert("output_config".into(), Value::Object(output));
     }
@@ -301,26 +365,27 @@ fn content(role: Role, parts: &[Part], last: Option<usize>) -> Result<Value, Pro
     Ok(Value::Array(blocks))
 }
 
-/// The reply's token counts; `None` if one is missing or implausible. This API's `input_tokens` do *not* include the
-/// tokens that were read from or written to the cache.
-fn usage(usage: &Value) -> Option<Usage> {
+/// The token counts of a body; `None` if there are none. This API's `input_tokens` do *not* include the tokens that
+/// were read from or written to the cache.
+fn usage(body: &Value) -> Option<Usage> {
+    let usage = body.get("usage")?;
     let required = |name: &str| count(usage.get(name)?);
-    let optional = |value: Option<&Value>| match value {
+    // Part of the total, unlike a detail.
+    let optional = |name: &str| match usage.get(name) {
         None | Some(Value::Null) => Some(0),
         Some(value) => count(value),
     };
     let output = required("output_tokens")?;
-    let cached_input = optional(usage.get("cache_read_input_tokens"))?;
-    let cache_write_input = optional(usage.get("cache_creation_input_tokens"))?;
-    let reasoning_output = optional(usage.pointer("/output_tokens_details/thinking_tokens"))?;
+    let cached_input = optional("cache_read_input_tokens")?;
+    let cache_write_input = optional("cache_creation_input_tokens")?;
     let input = required("input_tokens")? + cached_input + cache_write_input;
     // A request always has input; some servers report zeros if they did not count.
-    (input > 0 && reasoning_output <= output).then_some(Usage {
+    (input > 0).then(|| Usage {
         input,
         cached_input,
         cache_write_input,
         output,
-        reasoning_output,
+        reasoning_output: detail(usage.pointer("/output_tokens_details/thinking_tokens"), output),
     })
 }
 

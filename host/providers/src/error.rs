@@ -45,6 +45,12 @@ pub enum ProviderSetupError {
         /// The address that the timeout is for.
         url: String,
     },
+    /// The longest silence in a reply is zero.
+    #[error("the silence for {url} is zero")]
+    ZeroSilence {
+        /// The address that it is for.
+        url: String,
+    },
     /// The HTTPS client cannot be created, usually because the system has no root certificates.
     #[error("no HTTPS client")]
     HttpsClient(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -97,6 +103,7 @@ impl Classify for ProviderSetupError {
             | Self::VersionInBaseUrl
             | Self::Key { .. }
             | Self::ZeroTimeout { .. }
+            | Self::ZeroSilence { .. }
             | Self::ReadScript { .. }
             | Self::Script { .. } => ErrorClass::Config,
         }
@@ -113,6 +120,9 @@ impl Classify for ProviderSetupError {
             }
             Self::ZeroTimeout { .. } => {
                 "Give the time that a model may take to answer, such as 10m, or leave the timeout out."
+            }
+            Self::ZeroSilence { .. } => {
+                "Give the time that may pass between two pieces of a reply, such as 30s, or leave it out."
             }
             Self::HttpsClient(_) => {
                 "Install the system's root certificates (the package is usually called ca-certificates)."

@@ -1,7 +1,8 @@
 //! The only network access: a JSON POST to the address that the operator configured.
 //!
 //! Bounds: 10 s to connect, 10 min (or the configured time) until the body of the reply begins, a minute more until its
-//! end, 30 s of silence in between, 8 MiB of body after decompression. Redirects and the environment's proxy settings
+//! end, 30 s (or the configured time) of silence in between, 8 MiB of body after decompression. White space before a
+//! reply only keeps the connection alive and is not its beginning. Redirects and the environment's proxy settings
 //! are ignored, so a request reaches the configured host or none. A task controls nothing but the JSON body. The key is
 //! added here and removed from everything that the server returns.
 //!
@@ -24,6 +25,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
 use super::error::ProviderSetupError;
+use super::errors::Fault;
 use super::quota;
 use agenthost_core::llm::{ProviderError, ProviderErrorKind};
 
@@ -33,7 +35,8 @@ pub(super) struct Bounds {
     /// The time to open the connection, including TLS.
     pub(super) connect: Duration,
     /// The time from the start to the first byte of the reply's body, which bounds how long a model may think. The head
-    /// does not count as a reply, because some gateways send it immediately and then wait for the model.
+    /// does not count as a reply, because some gateways send it immediately and then wait for the model, and neither does
+    /// white space.
     pub(super) first_byte: Duration,
     /// The longest silence between two chunks of the body.
     pub(super) silence: Duration,
@@ -177,6 +180,21 @@ impl Endpoint {
         Ok(self)
     }
 
+    /// Sets the longest silence between two pieces of a reply.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error of class `config` if `silence` is zero.
+    pub(super) fn with_silence(mut self, silence: Duration) -> Result<Self, ProviderSetupError> {
+        if silence.is_zero() {
+            return Err(ProviderSetupError::ZeroSilence {
+                url: self.url.to_string(),
+            });
+        }
+        self.bounds.silence = silence;
+        Ok(self)
+    }
+
     /// Sends `body` and reads the whole reply, whatever its status.
     pub(super) async fn post(&self, body: &Value) -> Result<HttpResponse, ProviderError> {
         let bytes = serde_json::to_vec(body).map_err(|error| {
@@ -239,16 +257,17 @@ impl Endpoint {
             return Err(too_long());
         }
         let mut body = Vec::new();
+        let mut begun = false;
         loop {
             let spent = start.elapsed();
             let left = total.saturating_sub(spent);
-            let wait = if body.is_empty() {
-                first_byte.saturating_sub(spent)
-            } else {
+            let wait = if begun {
                 silence
+            } else {
+                first_byte.saturating_sub(spent)
             };
             let chunk = timeout(wait.min(left), response.chunk()).await.map_err(|_| {
-                if body.is_empty() {
+                if !begun {
                     self.too_slow()
                 } else if left <= silence {
                     self.late(&format!("no whole answer from {} within {total:?}", self.origin()))
@@ -265,6 +284,7 @@ impl Endpoint {
             if body.len().saturating_add(chunk.len()) > most {
                 return Err(too_long());
             }
+            begun |= !chunk.iter().all(u8::is_ascii_whitespace);
             body.extend_from_slice(&chunk);
         }
         Ok(match &self.key {
@@ -289,6 +309,13 @@ impl Endpoint {
         (!id.is_empty()).then_some(id)
     }
 
+    /// Returns `body`, which was put together from pieces, without the key.
+    pub(super) fn without_key(&self, body: Value) -> Value {
+        let Some(key) = &self.key else { return body };
+        let bytes = serde_json::to_vec(&body).unwrap_or_default();
+        serde_json::from_slice(&scrub::without_key(bytes, key.expose_secret())).unwrap_or_default()
+    }
+
     /// Creates an error of `kind` for a reply, with the server's message.
     pub(super) fn error(
         &self,
@@ -310,8 +337,27 @@ impl Endpoint {
             may_be_billed: kind == ProviderErrorKind::BadReply,
             retry_after: quota::retry_after(&answer.headers, now),
             no_retry: quota::no_retry(&answer.headers),
+            usage: None,
             request_id: id.and_then(|id| self.clean_id(id)),
             quota: quota::quota(&answer.headers, now),
+        }
+    }
+
+    /// Creates the error of a reply that reports one, with its kind and the time to come back; `body` is its body if that
+    /// is JSON.
+    pub(super) fn classify(&self, answer: &HttpResponse, body: Option<&Value>, id: Option<&str>) -> ProviderError {
+        let text = String::from_utf8_lossy(&answer.body);
+        let fault = body.map_or_else(|| Fault::read_text(&text), Fault::read);
+        let kind = fault.kind(answer.status);
+        let error = self.error(answer, kind, &fault.message(answer.status, &text), id);
+        if !matches!(kind, ProviderErrorKind::RateLimited | ProviderErrorKind::Overloaded) {
+            return error;
+        }
+        // If the headers and the body name different times, the earlier one may be too early.
+        let wait = error.retry_after.max(fault.wait);
+        ProviderError {
+            retry_after: wait.or_else(|| quota::reset_after(&answer.headers, SystemTime::now())),
+            ..error
         }
     }
 
@@ -415,9 +461,31 @@ pub(super) fn gateway_text(status: u16, body: &str) -> String {
 }
 
 /// Parses a token count. `None` for anything but a whole number up to a billion, which is far more than one call can
-/// use.
+/// use. Some servers write `100.0` or `"100"`.
 pub(super) fn count(value: &Value) -> Option<u64> {
-    value.as_u64().filter(|count| *count <= 1_000_000_000)
+    const MOST: u64 = 1_000_000_000;
+    let number = match value {
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Number(number) => number.as_u64().or_else(|| {
+            let float = number
+                .as_f64()
+                .filter(|float| float.fract() == 0.0 && (0.0..=1e9).contains(float))?;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a whole number in range"
+            )]
+            Some(float as u64)
+        }),
+        _ => None,
+    };
+    number.filter(|count| *count <= MOST)
+}
+
+/// Parses the count of a detail: 0 if it is missing or impossible, because a wrong detail does not make the totals
+/// wrong.
+pub(super) fn detail(value: Option<&Value>, most: u64) -> u64 {
+    value.and_then(count).filter(|count| *count <= most).unwrap_or(0)
 }
 
 /// Returns whether the reply arrived but cannot be decompressed. The client reports a body that breaks off in the same

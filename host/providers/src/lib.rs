@@ -4,13 +4,20 @@
 //! tasks, limits, retries or queues. [`schema`] decides which schemas a structured reply may have.
 
 pub mod anthropic;
+mod body;
 mod error;
+mod errors;
 mod http;
+mod mend;
 pub mod offline;
 pub mod openai;
 mod quota;
+pub mod reasoning;
 pub mod schema;
 pub mod script;
+mod structured;
+
+pub use self::structured::StructuredOutput;
 
 pub use self::error::{BaseUrlProblem, ProviderSetupError};
 #[cfg(feature = "fuzzing")]

@@ -1,13 +1,14 @@
 //! OpenAI's chat completions API, without streaming, which most model servers implement.
 //!
 //! The variations of other servers are accepted: no key, no usage, content as parts or `null`, an error with a status
-//! of success, a numeric error code. If strict structured output cannot express a schema, the schema becomes part of
+//! of success, a numeric error code, a stream that was not asked for. If strict structured output cannot express a schema, the schema becomes part of
 //! the system text, see [`schema::fit`]. The cache option and a marked prefix are not sent, because these services
 //! cache prompts automatically.
 //!
 //! Left out: the Responses API, tools, and sampling settings.
 
 mod error;
+mod stream;
 
 use std::time::{Duration, SystemTime};
 
@@ -18,10 +19,13 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
+use super::body::{self, Assembled, Body};
 use super::error::ProviderSetupError;
-use super::http::{Auth, Bounds, Endpoint, HttpResponse, count};
+use super::http::{Auth, Bounds, Endpoint, HttpResponse, count, detail};
 use super::quota;
+use super::reasoning;
 use super::schema::{self, Dialect};
+use super::structured::{Form, Forms, StructuredOutput};
 use agenthost_core::llm::{
     Caching, Counting, Effort, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role, Stop, Usage,
 };
@@ -46,6 +50,7 @@ pub enum MaxTokensField {
 pub struct OpenAi {
     endpoint: Endpoint,
     max_tokens: MaxTokensField,
+    forms: Forms,
 }
 
 impl OpenAi {
@@ -82,7 +87,11 @@ impl OpenAi {
     ) -> Result<Self, ProviderSetupError> {
         let base_url = base_url.unwrap_or(BASE_URL);
         let endpoint = Endpoint::new(base_url, "chat/completions", Auth::Bearer, key, &[], bounds)?;
-        Ok(Self { endpoint, max_tokens })
+        Ok(Self {
+            endpoint,
+            max_tokens,
+            forms: Forms::default(),
+        })
     }
 
     /// Sets the time until the body of a reply must begin (10 minutes by default). The reply must end within another
@@ -98,31 +107,77 @@ impl OpenAi {
         })
     }
 
+    /// Sets the longest silence between two pieces of a reply (30 seconds by default).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error of class `config` if `silence` is zero.
+    pub fn with_silence(self, silence: Duration) -> Result<Self, ProviderSetupError> {
+        Ok(Self {
+            endpoint: self.endpoint.with_silence(silence)?,
+            ..self
+        })
+    }
+
+    /// Sets the way in which structured output is requested.
+    #[must_use]
+    pub fn with_structured_output(mut self, setting: StructuredOutput) -> Self {
+        self.forms.setting = setting;
+        self
+    }
+
     async fn call(&self, request: &Request) -> Result<Reply, ProviderError> {
-        let body = encode(request, self.max_tokens)?;
+        let form = self.forms.of(&request.model);
+        let body = encode(request, self.max_tokens, form)?;
         let answer = self.endpoint.post(&body).await?;
-        self.read(request, &answer)
+        let read = self.read(request, &answer);
+        read.map_err(|error| self.forms.judge(request, form, error))
     }
 
     fn read(&self, request: &Request, answer: &HttpResponse) -> Result<Reply, ProviderError> {
-        let parsed = serde_json::from_slice::<Value>(&answer.body);
         let failed = !(200..300).contains(&answer.status);
-        match parsed {
-            Ok(body) if failed || error::find(&body).is_some() => {
-                Err(error::classify(&self.endpoint, answer, Some(&body)))
+        let body = match body::read(&answer.body) {
+            Ok(Body::Document(document)) => document,
+            Ok(Body::Events { events, ended }) => {
+                let Assembled { body, broke_off } = stream::assembled(events, ended);
+                if broke_off {
+                    let error = self.bad_reply(answer, Some(&body), "the answer is a stream that broke off");
+                    return Err(ProviderError {
+                        kind: ProviderErrorKind::Connection,
+                        ..error
+                    });
+                }
+                self.endpoint.without_key(body)
             }
-            Ok(body) => self.decode(request, answer, &body),
-            Err(_) if failed => Err(error::classify(&self.endpoint, answer, None)),
-            Err(error) => Err(self.bad_reply(answer, &format!("the answer is no JSON: {error}"))),
+            Err(_) if failed => return Err(error::classify(&self.endpoint, answer, None, self.max_tokens)),
+            Err(error) => return Err(self.bad_reply(answer, None, &format!("the answer is no JSON: {error}"))),
+        };
+        if failed || error::find(&body).is_some() {
+            let error = ProviderError {
+                usage: usage(&body).map(Box::new),
+                ..error::classify(&self.endpoint, answer, Some(&body), self.max_tokens)
+            };
+            return match error.kind {
+                // The model has answered; its reply is judged as any other.
+                ProviderErrorKind::InvalidReply if request.schema.is_some() => Ok(rejected(request, &body, error)),
+                _ => Err(error),
+            };
         }
+        self.decode(request, answer, &body)
     }
 
     fn decode(&self, request: &Request, answer: &HttpResponse, body: &Value) -> Result<Reply, ProviderError> {
+        let bad = |message: &str| self.bad_reply(answer, Some(body), message);
         let Some(choice) = body.pointer("/choices/0") else {
-            return Err(self.bad_reply(answer, "the answer has no choices"));
+            return Err(bad("the answer has no choices"));
         };
-        let Some(message) = choice.get("message").filter(|message| message.is_object()) else {
-            return Err(self.bad_reply(answer, "the answer has no message"));
+        let reason = choice.get("finish_reason").and_then(Value::as_str);
+        let nothing = json!({});
+        let message = match choice.get("message") {
+            Some(message) if message.is_object() => message,
+            // Cut short by a filter, for example, but finished and counted.
+            None | Some(Value::Null) if reason.is_some() => &nothing,
+            _ => return Err(bad("the answer has no message")),
         };
         let mut refusal = message
             .get("refusal")
@@ -142,7 +197,7 @@ impl OpenAi {
                     match part.get("type").and_then(Value::as_str) {
                         Some("text" | "output_text") => match part.get("text").and_then(Value::as_str) {
                             Some(text) => content.push(Part::Text(text.to_owned())),
-                            None => return Err(self.bad_reply(answer, "a text part of the answer has no text")),
+                            None => return Err(bad("a text part of the answer has no text")),
                         },
                         Some("refusal") => {
                             let words = part.get("refusal").and_then(Value::as_str).map(str::to_owned);
@@ -153,20 +208,20 @@ impl OpenAi {
                             kind: kind.to_owned(),
                             json: part.to_string(),
                         }),
-                        None => return Err(self.bad_reply(answer, "a part of the answer has no type")),
+                        None => return Err(bad("a part of the answer has no type")),
                     }
                 }
             }
-            Some(_) => return Err(self.bad_reply(answer, "the answer's content is neither text nor parts")),
+            Some(_) => return Err(bad("the answer's content is neither text nor parts")),
         }
-        let stop = match choice.get("finish_reason").and_then(Value::as_str) {
-            Some("content_filter") => Stop::Refusal,
-            _ if refusal.is_some() => Stop::Refusal,
-            Some("stop") => Stop::End,
-            Some("length") => Stop::MaxTokens,
-            Some("tool_calls" | "function_call") => Stop::ToolUse,
-            _ => Stop::Other,
-        };
+        if content.is_empty()
+            && request.schema.is_some()
+            && let Some(text) = reasoning_text(message)
+        {
+            // Some servers take all of the text for reasoning. The schema decides whether the answer is in it.
+            content.push(Part::Text(reasoning::block(text)));
+        }
+        let stop = if refusal.is_some() { Stop::Refusal } else { stop(reason) };
         let model = body
             .get("model")
             .and_then(Value::as_str)
@@ -175,16 +230,63 @@ impl OpenAi {
             .with_model(model)
             .with_stop(stop)
             .with_refusal(refusal)
-            .with_usage(body.get("usage").and_then(usage))
+            .with_usage(usage(body))
             .with_request_id(error::request_id(answer).and_then(|id| self.endpoint.clean_id(&id)));
         reply.quota = quota::quota(&answer.headers, SystemTime::now());
         Ok(reply)
     }
 
-    fn bad_reply(&self, answer: &HttpResponse, message: &str) -> ProviderError {
+    fn bad_reply(&self, answer: &HttpResponse, body: Option<&Value>, message: &str) -> ProviderError {
         let id = error::request_id(answer);
-        self.endpoint
-            .error(answer, ProviderErrorKind::BadReply, message, id.as_deref())
+        let kind = ProviderErrorKind::BadReply;
+        ProviderError {
+            usage: body.and_then(usage).map(Box::new),
+            ..self.endpoint.error(answer, kind, message, id.as_deref())
+        }
+    }
+}
+
+/// The reply that a service rejected because it violates the schema, with the text that the service kept of it.
+fn rejected(request: &Request, body: &Value, error: ProviderError) -> Reply {
+    let text = body.pointer("/error/failed_generation").and_then(Value::as_str);
+    let mut reply = Reply::of(text.map(|text| Part::Text(text.to_owned())).into_iter().collect())
+        .with_model(&request.model)
+        .with_stop(Stop::Other)
+        .with_usage(error.usage.map(|usage| *usage))
+        .with_request_id(error.request_id);
+    reply.quota = error.quota;
+    reply
+}
+
+/// The reasoning that a server has separated from the content.
+fn reasoning_text(message: &Value) -> Option<&str> {
+    let text = |name: &str| message.get(name)?.as_str().filter(|text| !text.trim().is_empty());
+    text("reasoning_content").or_else(|| text("reasoning"))
+}
+
+/// Reads a finish reason: the API's own, and the words of servers that pass on those of another API.
+fn stop(reason: Option<&str>) -> Stop {
+    match reason.map(str::to_ascii_lowercase).as_deref() {
+        Some("stop" | "end_turn" | "eos" | "eos_token" | "complete") => Stop::End,
+        Some("length" | "max_tokens" | "max_output_tokens" | "max_length" | "model_length" | "token_limit") => {
+            Stop::MaxTokens
+        }
+        Some("stop_sequence") => Stop::StopSequence,
+        Some("tool_calls" | "function_call" | "tool_use") => Stop::ToolUse,
+        Some(
+            "content_filter"
+            | "content_filtered"
+            | "safety"
+            | "prohibited_content"
+            | "blocklist"
+            | "spii"
+            | "recitation"
+            | "sensitive"
+            | "refusal"
+            | "guardrail_intervened",
+        ) => Stop::Refusal,
+        Some("model_context_window_exceeded") => Stop::ContextFull,
+        _ => Stop::Other,
     }
 }
 
@@ -222,18 +324,21 @@ impl Provider for OpenAi {
     }
 }
 
-fn encode(request: &Request, max_tokens: MaxTokensField) -> Result<Value, ProviderError> {
+fn encode(request: &Request, max_tokens: MaxTokensField, form: Form) -> Result<Value, ProviderError> {
     let mut body = Map::new();
     body.insert("model".into(), json!(request.model));
     let mut system = request.system.clone();
     let mut format = None;
     if let Some(wanted) = &request.schema {
-        match schema::fit(wanted, Dialect::OpenAi) {
-            Ok(fitted) => {
-                let described = json!({"name": schema_name(wanted), "strict": true, "schema": fitted});
-                format = Some(json!({"type": "json_schema", "json_schema": described}));
-            }
-            Err(_) => system = Some(schema::instruct(system.as_deref(), wanted)),
+        let fitted = schema::fit(wanted, Dialect::OpenAi)
+            .ok()
+            .filter(|_| form == Form::Schema);
+        if let Some(fitted) = fitted {
+            let described = json!({"name": schema_name(wanted), "strict": true, "schema": fitted});
+            format = Some(json!({"type": "json_schema", "json_schema": described}));
+        } else {
+            format = (form == Form::JsonObject).then(|| json!({"type": "json_object"}));
+            system = Some(schema::instruct(system.as_deref(), wanted));
         }
     }
     let mut messages = Vec::new();
@@ -248,6 +353,8 @@ fn encode(request: &Request, max_tokens: MaxTokensField) -> Result<Value, Provid
         messages.push(json!({"role": role, "content": content(message.role, &message.content)?}));
     }
     body.insert("messages".into(), Value::Array(messages));
+    // Some servers stream unless they are asked not to.
+    body.insert("stream".into(), json!(false));
     let field = match max_tokens {
         MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
         MaxTokensField::MaxTokens => "max_tokens",
@@ -307,28 +414,33 @@ fn schema_name(schema: &Value) -> String {
     }
 }
 
-/// The reply's token counts; `None` if one is missing or implausible. This API's `prompt_tokens` include cached input.
-fn usage(usage: &Value) -> Option<Usage> {
-    let optional = |pointer: &str| match usage.pointer(pointer) {
-        None | Some(Value::Null) => Some(0),
-        Some(value) => count(value),
+/// The token counts of a body; `None` if there are none. This API's `prompt_tokens` include cached input.
+fn usage(body: &Value) -> Option<Usage> {
+    let usage = body.get("usage")?;
+    let number = |name: &str| usage.get(name).and_then(count);
+    let input = number("prompt_tokens").or_else(|| number("input_tokens"));
+    let output = number("completion_tokens").or_else(|| number("output_tokens"));
+    let total = number("total_tokens").unwrap_or(0);
+    // A request always has input; some servers report zeros if they did not count.
+    let input = match (input, output) {
+        (Some(input), Some(_)) => input,
+        (None, Some(output)) => total.checked_sub(output)?,
+        _ => return None,
     };
-    let input = count(usage.get("prompt_tokens")?)?;
-    let completion = count(usage.get("completion_tokens")?)?;
+    let input = Some(input).filter(|input| *input > 0)?;
     // Some services leave reasoning out of `completion_tokens` and count it only in the total, but bill for it all the
     // same.
-    let output = completion.max(optional("/total_tokens")?.saturating_sub(input));
-    let cached_input = optional("/prompt_tokens_details/cached_tokens")?;
-    let cache_write_input = optional("/prompt_tokens_details/cache_write_tokens")?;
-    let reasoning_output = optional("/completion_tokens_details/reasoning_tokens")?;
-    // A request always has input; some servers report zeros if they did not count.
-    let possible = input > 0 && cached_input + cache_write_input <= input && reasoning_output <= output;
-    possible.then_some(Usage {
+    let output = output?.max(total.saturating_sub(input));
+    let cached_input = detail(usage.pointer("/prompt_tokens_details/cached_tokens"), input);
+    Some(Usage {
         input,
         cached_input,
-        cache_write_input,
+        cache_write_input: detail(
+            usage.pointer("/prompt_tokens_details/cache_write_tokens"),
+            input - cached_input,
+        ),
         output,
-        reasoning_output,
+        reasoning_output: detail(usage.pointer("/completion_tokens_details/reasoning_tokens"), output),
     })
 }
 

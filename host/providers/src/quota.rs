@@ -3,7 +3,8 @@
 //! Two dialects are read from every reply, because gateways in front of one vendor often use the other's. Anthropic's
 //! (`anthropic-ratelimit-requests-remaining`) gives the time of a reset in RFC 3339, which is compared with the reply's
 //! own `date` if it has one, so that a wrong clock on either side does no harm. `OpenAI`'s
-//! (`x-ratelimit-remaining-requests`) gives the wait as a Go duration. If both describe a limit, Anthropic's is used.
+//! (`x-ratelimit-remaining-requests`) gives the wait as a Go duration, and compatible services as a number of seconds or a
+//! date. If both describe a limit, Anthropic's is used.
 //!
 //! A header comes from outside: an invalid or implausible value is ignored.
 //!
@@ -12,6 +13,7 @@
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::HeaderMap;
+use serde_json::Value;
 
 use agenthost_core::llm::{Quota, RateLimit};
 
@@ -31,7 +33,7 @@ pub(super) fn quota(headers: &HeaderMap, now: SystemTime) -> Option<Box<Quota>> 
     };
     let openai = |what: &str| {
         let name = |field: &str| format!("x-ratelimit-{field}-{what}");
-        let reset = || go_duration(text(headers, &name("reset"))?);
+        let reset = || moment(text(headers, &name("reset"))?, now);
         meter(headers, &name("limit"), &name("remaining"), reset)
     };
     let input_tokens = anthropic("input-tokens");
@@ -50,21 +52,124 @@ pub(super) fn quota(headers: &HeaderMap, now: SystemTime) -> Option<Box<Quota>> 
     (quota != Quota::default()).then(|| Box::new(quota))
 }
 
-/// The wait before the next request: `retry-after-ms`, or `retry-after` in seconds or as an HTTP date. A date in the
-/// past gives zero, an invalid value `None`.
+/// The wait before the next request: `retry-after-ms`, or `retry-after` in seconds, as a duration or as a date. A date
+/// in the past gives zero, an invalid value `None`.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let milliseconds = text(headers, "retry-after-ms").and_then(|text| text.parse::<f64>().ok());
-    if let Some(wait) = milliseconds.and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok()) {
+    let milliseconds = ["retry-after-ms", "x-ms-retry-after-ms"]
+        .iter()
+        .find_map(|name| text(headers, name)?.parse::<f64>().ok());
+    let milliseconds = milliseconds.and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok());
+    milliseconds.or_else(|| moment(text(headers, "retry-after")?, clock(headers, now)))
+}
+
+/// The wait until the exhausted limits in the headers of a refusal are reset, for services that send no other time.
+pub(super) fn reset_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let now = clock(headers, now);
+    let is_exhausted = |kind: &str| {
+        let remaining = text(headers, &format!("x-ratelimit-remaining{kind}"));
+        remaining
+            .and_then(|text| text.parse::<f64>().ok())
+            .is_none_or(|remaining| remaining < 1.0)
+    };
+    let resets = ["", "-requests", "-tokens"]
+        .iter()
+        .filter(|kind| is_exhausted(kind))
+        .filter_map(|kind| {
+            let reset = text(headers, &format!("x-ratelimit-reset{kind}"))?;
+            moment(reset, now)
+        });
+    resets.filter(|reset| *reset <= FARTHEST).max()
+}
+
+/// Parses the time until a moment: a number of seconds, a duration, a date, or the number of seconds or milliseconds
+/// since 1970.
+fn moment(text: &str, now: SystemTime) -> Option<Duration> {
+    /// No wait is that many seconds long, and no clock is that early.
+    const EPOCH_SECONDS: f64 = 1e9;
+    const EPOCH_MILLISECONDS: f64 = 1e12;
+    let until = |at: SystemTime| at.duration_since(now).unwrap_or_default();
+    if let Ok(number) = text.parse::<f64>() {
+        let since_1970 = match number {
+            EPOCH_MILLISECONDS.. => number / 1000.0,
+            EPOCH_SECONDS.. => number,
+            _ => return Duration::try_from_secs_f64(number).ok(),
+        };
+        let at = Duration::try_from_secs_f64(since_1970).ok()?;
+        return SystemTime::UNIX_EPOCH.checked_add(at).map(until);
+    }
+    if let Some(wait) = go_duration(text) {
         return Some(wait);
     }
-    let text = text(headers, "retry-after")?;
-    match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        Err(_) => {
-            let at = httpdate::parse_http_date(text).ok()?;
-            Some(at.duration_since(clock(headers, now)).unwrap_or_default())
-        }
+    let at = httpdate::parse_http_date(text).ok().or_else(|| rfc3339(text))?;
+    Some(until(at))
+}
+
+/// Returns the wait that a text asks for: `Please try again in 1m2.5s`, `Please retry after 26 seconds`.
+pub(crate) fn wait_in_words(text: &str) -> Option<Duration> {
+    const BEFORE: [&str; 9] = [
+        "try again in",
+        "try again after",
+        "retry in",
+        "retry after",
+        "retry again in",
+        "retry again after",
+        "wait",
+        "available in",
+        "resets in",
+    ];
+    let text = text.to_lowercase();
+    let waits = BEFORE.iter().flat_map(|before| {
+        let after = text
+            .match_indices(before)
+            .filter_map(|(at, _)| text.get(at + before.len()..));
+        after.filter_map(spoken)
+    });
+    waits.filter(|wait| *wait <= FARTHEST).max()
+}
+
+/// Parses a duration at the start of a text: `15.2s`, `1m2s`, `1h 2m`, `26 seconds`, `6 minutes and 5 seconds`.
+fn spoken(text: &str) -> Option<Duration> {
+    let mut sum = None::<Duration>;
+    let mut rest = text.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '~' | ':'));
+    loop {
+        let filler = ["about ", "approximately ", "at least ", "another ", "and ", ", "];
+        rest = filler.iter().find_map(|word| rest.strip_prefix(word)).unwrap_or(rest);
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
+        let (number, after) = rest.split_at(end);
+        let Ok(number) = number.trim_end_matches('.').parse::<f64>() else {
+            return sum;
+        };
+        let after = after.trim_start();
+        let end = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let unit = match unit {
+            "ms" | "millis" | "millisecond" | "milliseconds" => 1e-3,
+            "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
+            "h" | "hr" | "hrs" | "hour" | "hours" => 3600.0,
+            "d" | "day" | "days" => 86400.0,
+            _ => return sum,
+        };
+        let piece = Duration::try_from_secs_f64(number * unit).ok()?;
+        sum = Some(sum.unwrap_or_default().checked_add(piece)?);
+        rest = after.trim_start();
     }
+}
+
+/// Returns the wait in a member of a body, which is a number of `unit` seconds or a duration such as `12s`.
+pub(crate) fn wait_of(value: &Value, unit: f64) -> Option<Duration> {
+    let number = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => match text.trim().parse() {
+            Ok(number) => Some(number),
+            Err(_) => return go_duration(text.trim()).filter(|wait| *wait <= FARTHEST),
+        },
+        _ => None,
+    };
+    let wait = Duration::try_from_secs_f64(number? * unit).ok()?;
+    Some(wait).filter(|wait| *wait <= FARTHEST)
 }
 
 /// Returns whether the service sent `x-should-retry: false`, which both vendors' own clients obey.

@@ -10,13 +10,13 @@
 //! reference is followed only inside the schema, never fetched. `docs/limits.md` lists the figures.
 
 mod accept;
+mod find;
 mod fit;
 mod patterns;
 mod steps;
 mod walk;
 
-pub use accept::Checker;
-pub use accept::accept;
+pub use accept::{Accepted, Around, Checker, Unfit, accept};
 pub use fit::{Dialect, fit};
 pub(super) use walk::{resolve, types};
 

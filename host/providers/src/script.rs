@@ -458,24 +458,8 @@ fn stop_named(name: &str) -> Result<Stop, String> {
 }
 
 fn kind_named(name: &str) -> Result<ProviderErrorKind, String> {
-    const KINDS: [(&str, ProviderErrorKind); 13] = [
-        ("rate-limited", ProviderErrorKind::RateLimited),
-        ("overloaded", ProviderErrorKind::Overloaded),
-        ("server", ProviderErrorKind::Server),
-        ("connection", ProviderErrorKind::Connection),
-        ("timeout", ProviderErrorKind::Timeout),
-        ("bad-reply", ProviderErrorKind::BadReply),
-        ("invalid-request", ProviderErrorKind::InvalidRequest),
-        ("context-overflow", ProviderErrorKind::ContextOverflow),
-        ("authentication", ProviderErrorKind::Authentication),
-        ("permission", ProviderErrorKind::Permission),
-        ("not-found", ProviderErrorKind::NotFound),
-        ("spend-cap", ProviderErrorKind::SpendCap),
-        ("too-large", ProviderErrorKind::TooLarge),
-    ];
-    let found = KINDS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
-    found.ok_or_else(|| {
-        let known: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
+    ProviderErrorKind::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = ProviderErrorKind::names().collect();
         format!("unknown error {name:?}; the known ones are {}", known.join(", "))
     })
 }

@@ -19,7 +19,7 @@ pub fn replies(bytes: &[u8]) {
             Some(KEY.into()),
             MaxTokensField::default(),
         );
-        let anthropic = Anthropic::new(Some("http://127.0.0.1:9"), KEY);
+        let anthropic = Anthropic::new(Some("http://127.0.0.1:9"), Some(KEY.into()));
         (openai.unwrap(), anthropic.unwrap())
     });
     const STATUS: [u16; 8] = [200, 200, 200, 400, 401, 429, 500, 529];

@@ -206,7 +206,7 @@ async fn spent_is_what_the_provider_counted() {
 }
 
 #[test]
-fn what_a_provider_counts_beyond_is_charged_and_stops_the_next_call() {
+fn what_a_provider_counts_beyond_a_limit_is_charged_and_stops_the_call_and_the_next() {
     let server = Server::scripted([Reply::text("x").usage(5000, 10)]);
     let machine = machine_at(&server);
     let document = machine
@@ -216,8 +216,13 @@ fn what_a_provider_counts_beyond_is_charged_and_stops_the_next_call() {
             &["--tokens", "1000"],
         ))
         .json(0);
-    assert_eq!(answers(&document), ["x", "exhausted"]);
+    assert_eq!(answers(&document), ["exhausted", "exhausted"]);
     assert_eq!(document["spent"]["input_tokens"], 5000, "it is reported as it is");
+    let overshoot = &document["models"][0]["overshoot"];
+    assert_eq!(
+        (&overshoot["requests"], &overshoot["used_tokens"]),
+        (&json!(1), &json!(5010))
+    );
     assert_eq!(server.count(), 1);
 }
 

@@ -1,9 +1,8 @@
 //! Converts a task's request to the provider's form, and judges the provider's reply by the request.
 
-use serde_json::Value;
-
 use agenthost_core::llm::{Ask, CallError, Message, Options, Part, Reply, Request, Role, Stop};
-use agenthost_providers::schema;
+use agenthost_providers::reasoning;
+use agenthost_providers::schema::{self, Accepted, Unfit};
 
 /// The verdict on a reply.
 pub(super) enum Judged {
@@ -52,9 +51,27 @@ pub(super) fn is_answer(reply: &Reply) -> bool {
     !matches!(reply.stop, Stop::Refusal | Stop::ContextFull)
 }
 
-/// Judges a reply by its stop reason and, if the request has a schema, by the result of validating it. The reply's
-/// usage is as booked.
-pub(super) fn judge(mut reply: Reply, accepted: Option<Result<Value, String>>) -> Judged {
+/// The output limit of a request, and the output of its reply.
+#[derive(Clone, Copy, Default)]
+pub(super) struct OutputLimit {
+    /// The limit that was sent, in tokens.
+    pub(super) tokens: u32,
+    /// The output that the provider counted; `None` if it did not count.
+    pub(super) counted: Option<u64>,
+}
+
+impl OutputLimit {
+    /// Returns whether the limit cut the reply off. Some servers do not say so, and some count past it.
+    fn cut_off(&self, stop: Stop, unfit: &Unfit) -> bool {
+        let limit = u64::from(self.tokens);
+        stop == Stop::MaxTokens
+            || self.counted == Some(limit)
+            || (unfit.is_open && self.counted.is_some_and(|counted| counted > limit))
+    }
+}
+
+/// Judges a reply by its stop reason and, if the request has a schema, by the result of validating it.
+pub(super) fn judge(mut reply: Reply, accepted: Option<Result<Accepted, Unfit>>, limit: OutputLimit) -> Judged {
     match reply.stop {
         Stop::Refusal => {
             let why = reply.refusal.take().unwrap_or_else(|| reply.text());
@@ -69,25 +86,44 @@ pub(super) fn judge(mut reply: Reply, accepted: Option<Result<Value, String>>) -
         _ => {}
     }
     let Some(accepted) = accepted else {
+        reply.content = without_reasoning(reply.content);
         return Judged::Fine(reply);
     };
     match accepted {
-        Ok(value) => {
-            reply.content = vec![Part::Text(value.to_string())];
+        Ok(accepted) => {
+            reply.content = vec![Part::Text(accepted.value.to_string())];
             Judged::Fine(reply)
         }
         // With the same token limit, the next reply would be cut off, too.
-        Err(_) if reply.stop == Stop::MaxTokens => {
-            let output = reply.usage.map_or(0, |usage| usage.output);
+        Err(unfit) if limit.cut_off(reply.stop, &unfit) => {
+            let after = match limit.counted {
+                Some(tokens) => format!(" after {tokens} tokens"),
+                None => String::new(),
+            };
             Judged::Wrong(CallError::InvalidReply(format!(
-                "the reply was cut off after {output} tokens, before its JSON was complete"
+                "the reply was cut off{after}, before its JSON was complete; its limit was {} tokens",
+                limit.tokens
             )))
         }
-        Err(why) => Judged::Broken { reply, why },
+        Err(unfit) => Judged::Broken { reply, why: unfit.why },
     }
 }
 
-/// Returns the request that shows the model its invalid reply and the reason.
+/// Removes the reasoning from the texts of a reply, and the texts that were nothing else.
+fn without_reasoning(content: Vec<Part>) -> Vec<Part> {
+    let part = |part| match part {
+        Part::Text(text) => match reasoning::without(&text) {
+            "" if !text.is_empty() => None,
+            rest if rest.len() < text.len() => Some(Part::Text(rest.to_owned())),
+            _ => Some(Part::Text(text)),
+        },
+        other => Some(other),
+    };
+    content.into_iter().filter_map(part).collect()
+}
+
+/// Returns the request that shows the model its invalid reply, the reason and the schema, which a server without
+/// structured output has not shown it.
 pub(super) fn repair(request: &Request, broken: &Reply, why: &str) -> Request {
     let text = |role, text: String| Message {
         role,
@@ -95,13 +131,127 @@ pub(super) fn repair(request: &Request, broken: &Reply, why: &str) -> Request {
     };
     let mut request = request.clone();
     let wrote = broken.text();
+    let wrote = reasoning::without(&wrote);
     // Both vendors reject an empty message.
     if !wrote.trim().is_empty() {
-        request.messages.push(text(Role::Assistant, wrote));
+        request.messages.push(text(Role::Assistant, wrote.to_owned()));
     }
-    let asked = format!(
+    let mut asked = format!(
         "This reply does not satisfy the JSON Schema: {why}\nReply again with the whole corrected JSON value and nothing else."
     );
+    if let Some(schema) = &request.schema {
+        asked.push_str(&format!(" It must satisfy this JSON Schema:\n{schema}"));
+    }
     request.messages.push(text(Role::User, asked));
     request
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use agenthost_core::llm::Usage;
+
+    fn reply(text: &str, stop: Stop) -> Reply {
+        Reply {
+            content: vec![Part::Text(text.to_owned())],
+            model: "m".to_owned(),
+            stop,
+            refusal: None,
+            usage: Some(Usage {
+                input: 100,
+                output: 20,
+                ..Usage::default()
+            }),
+            request_id: None,
+            quota: None,
+        }
+    }
+
+    fn limit(tokens: u32, counted: impl Into<Option<u64>>) -> OutputLimit {
+        OutputLimit {
+            tokens,
+            counted: counted.into(),
+        }
+    }
+
+    #[test]
+    fn a_reply_that_was_cut_off_is_not_repaired() {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]});
+        let cut = "{\"a\": \"b";
+        for (text, stop, limit, is_cut) in [
+            (cut, Stop::MaxTokens, limit(300, 280), true),
+            (cut, Stop::MaxTokens, limit(300, None), true),
+            // The server gives another reason, but the count tells.
+            (cut, Stop::End, limit(300, 300), true),
+            (cut, Stop::Other, limit(300, 301), true),
+            (cut, Stop::End, limit(300, 20), false),
+            (cut, Stop::End, limit(300, None), false),
+            // All of the limit went into reasoning.
+            ("<think>so", Stop::End, limit(300, 300), true),
+            // The server counts past the limit, and the reply is whole.
+            ("{\"a\": 1}", Stop::End, limit(300, 90_000), false),
+        ] {
+            let checker = schema::Checker::new(&schema).unwrap();
+            let judged = judge(reply(text, stop), Some(checker.accept(text)), limit);
+            match judged {
+                Judged::Wrong(CallError::InvalidReply(why)) => {
+                    assert!(is_cut, "{text}: {why}");
+                    let after = limit
+                        .counted
+                        .map_or(String::new(), |counted| format!(" after {counted} tokens"));
+                    assert!(why.starts_with(&format!("the reply was cut off{after}, ")), "{why}");
+                    assert!(why.ends_with("its limit was 300 tokens"), "{why}");
+                }
+                Judged::Broken { .. } => assert!(!is_cut, "{text}"),
+                _ => panic!("{text} {stop:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_task_never_receives_reasoning() {
+        for (text, kept) in [
+            ("<think>hm</think>\n\nParis", Some("Paris")),
+            ("hm\n</think>\n\nParis", Some("Paris")),
+            ("Paris", Some("Paris")),
+            ("<think>hm", None),
+        ] {
+            let Judged::Fine(reply) = judge(reply(text, Stop::End), None, limit(300, 20)) else {
+                panic!("{text}");
+            };
+            let content: Vec<Part> = kept.map(|text| Part::Text(text.to_owned())).into_iter().collect();
+            assert_eq!(reply.content, content, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_repair_shows_the_reply_without_reasoning_and_the_schema() {
+        let request = Request {
+            model: "m".to_owned(),
+            system: None,
+            messages: Vec::new(),
+            max_tokens: 300,
+            schema: Some(json!({"type": "object"})),
+            options: Options::default(),
+            mark_prefix: None,
+        };
+        let texts = |broken: &str| -> Vec<String> {
+            let repair = repair(&request, &reply(broken, Stop::End), "no JSON");
+            let texts = repair.messages.into_iter().flat_map(|message| message.content);
+            texts.map(|part| format!("{part:?}")).collect()
+        };
+        let [wrote, asked] = texts("<think>hm</think>[1]").try_into().unwrap();
+        assert!(wrote.contains("[1]") && !wrote.contains("hm"), "{wrote}");
+        assert!(
+            asked.contains("no JSON") && asked.contains(r#"{\"type\":\"object\"}"#),
+            "{asked}"
+        );
+        assert_eq!(
+            texts("<think>hm</think>").len(),
+            1,
+            "an empty message is refused by the services"
+        );
+    }
 }

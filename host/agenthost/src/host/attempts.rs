@@ -17,6 +17,7 @@ use futures_util::future::{Either, select};
 
 use self::in_flight::InFlight;
 use super::Served;
+use super::answer::OutputLimit;
 use super::call_context::CallContext;
 use super::estimate::InputSize;
 use super::record::{PaidReply, request_hash};
@@ -60,6 +61,8 @@ struct SoFar {
     models: Vec<ModelReport>,
     /// The request that was answered last, and what it used.
     last: Option<(RequestHash, Used)>,
+    /// The output limit of that request.
+    limit: OutputLimit,
     /// Whether a request was answered and the journal does not have its end yet.
     unnoted: bool,
 }
@@ -180,14 +183,20 @@ impl<'a> Call<'a> {
     }
 
     /// Books what a request used.
-    fn book(&self, hash: RequestHash, used: Used) {
+    fn book(&self, hash: RequestHash, used: Used, limit: OutputLimit) {
         let mut so_far = self.so_far();
         so_far.used = so_far.used.plus(&used);
         so_far.last = Some((hash, used));
+        so_far.limit = limit;
+    }
+
+    /// Returns the output limit of the request that was answered last.
+    pub(super) fn output_limit(&self) -> OutputLimit {
+        self.so_far().limit
     }
 
     /// Returns the recorded reply to this request and books it, or `None` if the request has to be sent.
-    fn paid(&self, hash: &RequestHash, model: &Model<'_>) -> Option<Reply> {
+    fn paid(&self, hash: &RequestHash, model: &Model<'_>, request: &Request) -> Option<Reply> {
         let paid = {
             let mut so_far = self.so_far();
             let at = so_far.paid.iter().position(|paid| paid.hash == *hash)?;
@@ -196,7 +205,11 @@ impl<'a> Call<'a> {
         let used = paid.used;
         let first = !self.counted.swap(true, Ordering::Relaxed);
         self.task.account.restore(&used, u64::from(first));
-        self.book(*hash, used);
+        let limit = OutputLimit {
+            tokens: request.max_tokens,
+            counted: None,
+        };
+        self.book(*hash, used, limit);
         self.note(ModelReport {
             calls: u64::from(first),
             requests: 1,
@@ -262,12 +275,19 @@ impl<'a> Call<'a> {
         let mut attempt = 0;
         // Attempts in an outage do not count.
         let mut counted = 0;
+        let mut other_form = false;
         let size = InputSize::measure(request, model.served.kind).await;
         loop {
             let mut error = match self.attempt(model, request, &size, attempt).await {
                 Err(Failed::Provider(error)) => error,
                 other => return other,
             };
+            if error.kind == ProviderErrorKind::FormatRefused && !other_form {
+                // The service works, and the provider asks in another form from now on.
+                other_form = true;
+                self.retries(model, request, &error, Duration::ZERO);
+                continue;
+            }
             let gate = &model.served.gate;
             let failed = Attempt {
                 number: counted,
@@ -287,22 +307,27 @@ impl<'a> Call<'a> {
                     return Err(Failed::Provider(error));
                 }
             };
-            telemetry::retry(&self.task.task.to_string(), &request.model, &error, millis(wait));
-            self.task.emit(Event::CallRetried {
-                task: self.task.task.clone(),
-                model: model.full_name.clone(),
-                error: error.to_string(),
-                wait,
-            });
-            self.note(ModelReport {
-                retries: 1,
-                waited_ms: millis(wait),
-                ..self.report(model)
-            });
+            self.retries(model, request, &error, wait);
             tokio::time::sleep(wait).await;
             failpoint!(await "call.again");
             attempt += 1;
         }
+    }
+
+    /// Reports that another attempt follows after `wait`.
+    fn retries(&self, model: &Model<'_>, request: &Request, error: &ProviderError, wait: Duration) {
+        telemetry::retry(&self.task.task.to_string(), &request.model, error, millis(wait));
+        self.task.emit(Event::CallRetried {
+            task: self.task.task.clone(),
+            model: model.full_name.clone(),
+            error: error.to_string(),
+            wait,
+        });
+        self.note(ModelReport {
+            retries: 1,
+            waited_ms: millis(wait),
+            ..self.report(model)
+        });
     }
 
     /// Makes one attempt, with a second request beside the first if hedging is configured and the first is slow.
@@ -313,7 +338,7 @@ impl<'a> Call<'a> {
         size: &InputSize,
         attempt: u32,
     ) -> Result<Reply, Failed> {
-        if let Some(reply) = self.paid(&request_hash(&model.full_name, request), model) {
+        if let Some(reply) = self.paid(&request_hash(&model.full_name, request), model, request) {
             return Ok(reply);
         }
         let first = self.admit(model, request, size, attempt, false).await?.send();
@@ -428,11 +453,11 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Returns whether the next model of a chain may succeed: not if the request itself is at fault.
+/// Returns whether the next model of a chain may succeed: not if the request itself is at fault or was declined.
 fn may_fall_back(kind: ProviderErrorKind) -> bool {
     !matches!(
         kind,
-        ProviderErrorKind::InvalidRequest | ProviderErrorKind::ContextOverflow
+        ProviderErrorKind::InvalidRequest | ProviderErrorKind::ContextOverflow | ProviderErrorKind::Refused
     )
 }
 
@@ -444,7 +469,11 @@ fn call_error(model: &str, error: &ProviderError) -> CallError {
     let text = format!("{model}: {error}");
     match error.kind {
         ProviderErrorKind::ContextOverflow => CallError::ContextOverflow,
-        ProviderErrorKind::InvalidRequest | ProviderErrorKind::TooLarge => CallError::InvalidRequest(text),
+        ProviderErrorKind::Refused => CallError::Refused(error.message.clone()),
+        ProviderErrorKind::InvalidReply => CallError::InvalidReply(text),
+        ProviderErrorKind::InvalidRequest | ProviderErrorKind::TooLarge | ProviderErrorKind::FormatRefused => {
+            CallError::InvalidRequest(text)
+        }
         ProviderErrorKind::RateLimited
         | ProviderErrorKind::Overloaded
         | ProviderErrorKind::Server

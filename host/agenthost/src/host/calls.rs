@@ -20,6 +20,7 @@ use super::call_context::CallContext;
 use super::estimate::InputSize;
 use super::record::{PaidReply, PastCall, Recorded, SubTaskReplay};
 use super::{LoadedPlugin, SubAgent};
+use crate::telemetry;
 use agenthost_config::ModelRef;
 use agenthost_core::failpoint;
 use agenthost_core::limits::LimitKind;
@@ -325,7 +326,7 @@ impl TaskContext {
         let models = self.granted(&ask.model)?;
         let request = request(ask, self.call.host.config.reply_tokens())?;
         let reply = call.serve(models, request.clone()).await?;
-        let (broken, why) = match self.judged(reply, &request).await? {
+        let (broken, why) = match self.judged(call, reply, &request).await? {
             Judged::Fine(reply) => return Ok(reply),
             Judged::Wrong(error) => return Err(error),
             Judged::Broken { reply, why } => (reply, why),
@@ -334,21 +335,23 @@ impl TaskContext {
         call.repairs(&broken);
         let first = broken.usage;
         let invalid = |why: String| Err(CallError::InvalidReply(why));
-        let mut repaired = match call.serve(models, repair(&request, &broken, &why)).await {
+        let repaired = match call.serve(models, repair(&request, &broken, &why)).await {
             Ok(reply) => reply,
             Err(error) => return invalid(format!("{why}; the attempt to repair it failed: {error}")),
         };
-        // The guest receives the sum of both requests, as it is booked.
-        repaired.usage = first.zip(repaired.usage).map(|(first, second)| first.plus(&second));
-        match self.judged(repaired, &request).await? {
-            Judged::Fine(reply) => Ok(reply),
+        match self.judged(call, repaired, &request).await? {
+            Judged::Fine(mut reply) => {
+                // The guest receives the sum of both requests, as it is booked.
+                reply.usage = first.zip(reply.usage).map(|(first, second)| first.plus(&second));
+                Ok(reply)
+            }
             Judged::Wrong(error) => Err(error),
             Judged::Broken { why, .. } => invalid(format!("{why}, also after one repair")),
         }
     }
 
     /// Validates a reply against its request. Schemas are checked on blocking threads.
-    async fn judged(&self, reply: Reply, request: &Request) -> Result<Judged, CallError> {
+    async fn judged(&self, call: &Call<'_>, reply: Reply, request: &Request) -> Result<Judged, CallError> {
         let accepted = match &request.schema {
             Some(schema) if is_answer(&reply) => Some(
                 self.call
@@ -359,7 +362,10 @@ impl TaskContext {
             ),
             _ => None,
         };
-        Ok(judge(reply, accepted))
+        if let Some(Ok(accepted)) = &accepted {
+            telemetry::cleaned(&self.task.to_string(), &reply.model, &accepted.around);
+        }
+        Ok(judge(reply, accepted, call.output_limit()))
     }
 
     /// Returns the models behind a name, in the order in which they are tried, if the name exists and the task may use

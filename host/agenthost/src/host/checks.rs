@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use agenthost_core::llm::CallError;
-use agenthost_providers::schema::Checker;
+use agenthost_providers::schema::{Accepted, Checker, Unfit};
 
 /// The number of small compiled schemas that are kept: more than the kinds of replies that a usual run asks for.
 const KEPT: usize = 64;
@@ -45,15 +45,16 @@ impl Checks {
         checked.map_err(CallError::InvalidRequest)
     }
 
-    /// Returns the value in `text` if it satisfies `schema`, else a description of its faults.
+    /// Returns the value in `text` that satisfies `schema`, else a description of the faults.
     pub(super) async fn accept(
         &self,
         schema: &Value,
         text: String,
         own: &Arc<Semaphore>,
-    ) -> Result<Result<Value, String>, CallError> {
+    ) -> Result<Result<Accepted, Unfit>, CallError> {
         let (kept, schema) = (Arc::clone(&self.kept), schema.clone());
-        self.apart(own, move || checker(&kept, &schema)?.accept(&text)).await
+        let accepted = move || Ok(checker(&kept, &schema)?.accept(&text));
+        self.apart(own, accepted).await?.map_err(CallError::InvalidRequest)
     }
 
     /// Runs `work` on a blocking thread, after a permit of the task and then one of the machine.

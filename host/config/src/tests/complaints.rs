@@ -175,6 +175,14 @@ fn wrong_values_name_their_place() {
             "agenthost.toml:2: `max-tokens-field` in [providers.openai]: `x` is not known; write max-completion-tokens or max-tokens",
         ),
         (
+            "[providers.openai]\nstructured-output = \"x\"",
+            "agenthost.toml:2: `structured-output` in [providers.openai]: `x` is not known; write auto, schema, json-object or prompt",
+        ),
+        (
+            "[providers.openai]\nsilence = 0",
+            "agenthost.toml:2: `silence` in [providers.openai]: `0` is no time at all\nWrite how long an answer may pause once it has begun, such as \"30s\".",
+        ),
+        (
             "[providers.openai]\nkey-env = \"sk-secret\"",
             "agenthost.toml:2: `key-env` in [providers.openai]: this is not the name of an environment variable; write letters, digits and _",
         ),
@@ -421,6 +429,14 @@ fn what_takes_both_files_to_tell() {
         (
             "[providers.anthropic]\nmax-tokens-field = \"max-tokens\"",
             "agenthost.toml:2: `max-tokens-field` in [providers.anthropic] does not go with kind = \"anthropic\"",
+        ),
+        (
+            "[providers.anthropic]\nstructured-output = \"json-object\"",
+            "agenthost.toml:2: `structured-output` in [providers.anthropic] is json-object, which kind = \"anthropic\" does not have\nWrite auto, schema or prompt.",
+        ),
+        (
+            "[providers.offline]\nstructured-output = \"prompt\"",
+            "agenthost.toml:2: `structured-output` in [providers.offline] does not go with kind = \"offline\"",
         ),
         (
             "[providers.openai]\nfile = \"x\"",

@@ -407,14 +407,14 @@ impl Reservation {
         }
     }
 
-    /// Replaces the reserved amount by the actual usage. Usage beyond the reservation is charged all the same, and can
-    /// exhaust a limit for the next call.
-    pub fn settle(mut self, used: Used) {
-        self.charge(used);
+    /// Replaces the reserved amount by the actual usage. Usage beyond the reservation is charged all the same. Returns
+    /// the limit, of this account or one above it, that the request passed with it.
+    pub fn settle(mut self, used: Used) -> Option<LimitKind> {
+        self.charge(used)
         // `self` is dropped here, which releases the reservation and wakes the waiting calls.
     }
 
-    fn charge(&mut self, used: Used) {
+    fn charge(&mut self, used: Used) -> Option<LimitKind> {
         // A request that is settled has been sent.
         self.sent();
         self.state = ReservationState::Settled;
@@ -429,6 +429,16 @@ impl Reservation {
         if let Some(entry) = entries.get_mut(account.index) {
             entry.own.charge(&used);
         }
+        // Within its reservation, a request passes no limit.
+        let beyond = (amounts.tokens > self.held.tokens, amounts.cost > self.held.cost);
+        entries.chain(account.index).find_map(|entry| {
+            let passed = |beyond, cap: Option<u64>, total| beyond && cap.is_some_and(|cap| total > cap);
+            if passed(beyond.0, entry.limits.tokens, entry.total.tokens) {
+                Some(LimitKind::Tokens)
+            } else {
+                passed(beyond.1, entry.limits.cost, entry.total.cost).then_some(LimitKind::Cost)
+            }
+        })
     }
 }
 

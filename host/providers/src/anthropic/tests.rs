@@ -26,7 +26,7 @@ fn request(text: &str) -> Request {
 }
 
 async fn ask(server: &Server, request: &Request) -> Result<Reply, ProviderError> {
-    Anthropic::bounded(Some(&server.url()), SecretString::from(KEY), quick())
+    Anthropic::bounded(Some(&server.url()), Some(SecretString::from(KEY)), quick())
         .unwrap()
         .complete(request)
         .await
@@ -93,6 +93,7 @@ async fn a_request_carries_everything_that_was_asked() {
             "model": "claude-haiku-5-5",
             "max_tokens": 100,
             "system": "Be brief.",
+            "stream": false,
             "messages": [
                 {"role": "user", "content": [
                     {"type": "text", "text": "a"},
@@ -133,12 +134,12 @@ async fn nothing_but_the_body_comes_from_the_task() {
 #[tokio::test]
 async fn a_schema_that_does_not_fit_is_asked_for_in_words() {
     let schema = json!({"type": "object", "additionalProperties": {"type": "string"}});
-    let body = encode(&Request {
+    let asked = Request {
         schema: Some(schema),
         system: Some("S".into()),
         ..request("a")
-    })
-    .unwrap();
+    };
+    let body = encode(&asked, Form::Schema).unwrap();
     assert!(body.get("output_config").is_none());
     let system = body["system"].as_str().unwrap();
     assert!(
@@ -285,8 +286,9 @@ async fn usage_is_counted_or_missing_but_never_wrong() {
         ),
         (
             json!({"input_tokens": 10, "output_tokens": 4, "output_tokens_details": {"thinking_tokens": 5}}),
-            None,
+            Some(plain),
         ),
+        (json!({"input_tokens": 10.0, "output_tokens": "4"}), Some(plain)),
     ] {
         let body = message(&json!([]), "end_turn", &json!({"usage": usage}));
         assert_eq!(told(200, &[], &body).await.unwrap().usage, expected, "{usage}");
@@ -294,6 +296,64 @@ async fn usage_is_counted_or_missing_but_never_wrong() {
     let body = json!({"type": "message", "content": [], "stop_reason": "end_turn"}).to_string();
     let reply = told(200, &[], &body).await.unwrap();
     assert_eq!((reply.usage, reply.model.as_str()), (None, "claude-haiku-5-5"));
+}
+
+#[tokio::test]
+async fn a_failure_is_charged_what_it_reports() {
+    let usage = json!({"input_tokens": 171, "output_tokens": 3});
+    for (status, body) in [
+        (200, json!({"type": "message", "content": 7, "usage": usage})),
+        (200, json!({"type": "message", "usage": usage})),
+        (
+            500,
+            json!({"type": "error", "error": {"type": "api_error", "message": "x"}, "usage": usage}),
+        ),
+    ] {
+        let error = told(status, &[], &body.to_string()).await.unwrap_err();
+        assert_eq!(
+            error.usage.map(|usage| (usage.input, usage.output)),
+            Some((171, 3)),
+            "{body}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_asked_for_is_read() {
+    let events = |events: &[Value]| -> String {
+        let event = |event: &Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap());
+        events.iter().map(event).collect()
+    };
+    let start = json!({"type": "message_start", "message": {
+        "type": "message", "model": "m-1", "content": [], "stop_reason": null, "usage": {"input_tokens": 10, "output_tokens": 1},
+    }});
+    let block =
+        |kind: &str| json!({"type": "content_block_start", "index": 0, "content_block": {"type": kind, kind: ""}});
+    let delta = |name: &str, text: &str| json!({"type": "content_block_delta", "delta": {"type": "x", name: text}});
+    let end = json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 4, "input_tokens": null}});
+    let stop = json!({"type": "message_stop"});
+    let begun = [
+        start,
+        json!({"type": "ping"}),
+        block("thinking"),
+        delta("thinking", "hm"),
+        block("text"),
+        delta("text", "one "),
+    ];
+    let whole = [&begun[..], &[delta("text", "two"), end, stop]].concat();
+    let reply = told(200, &[], &events(&whole)).await.unwrap();
+    assert_eq!(
+        (reply.text().as_str(), reply.stop, reply.model.as_str()),
+        ("one two", Stop::End, "m-1")
+    );
+    assert_eq!(reply.usage.map(|usage| (usage.input, usage.output)), Some((10, 4)));
+    let error = told(200, &[], &events(&begun)).await.unwrap_err();
+    assert_eq!((error.kind, error.may_be_billed), (Kind::Connection, true), "{error}");
+    let overloaded = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
+    let error = told(200, &[], &events(&[&begun[..], &[overloaded]].concat()))
+        .await
+        .unwrap_err();
+    assert_eq!((error.kind, error.usage.is_some()), (Kind::Overloaded, true), "{error}");
 }
 
 fn error(kind: &str, message: &str, code: Option<&str>) -> String {
@@ -442,7 +502,7 @@ async fn no_key_comes_back_out() {
         &json!({"model": KEY}),
     );
     let reply = told(200, &[&format!("request-id: {KEY}")], &reply).await.unwrap();
-    let provider = Anthropic::new(None, KEY).unwrap();
+    let provider = Anthropic::new(None, Some(KEY.into())).unwrap();
     let all = format!("{error:?} {reply:?} {provider:?} {}", provider.summary());
     assert!(!all.contains("QwErTy"), "{all}");
     assert_eq!(provider.summary(), "anthropic at https://api.anthropic.com/v1/messages");
@@ -450,7 +510,37 @@ async fn no_key_comes_back_out() {
 
 #[test]
 fn a_base_url_with_the_version_is_refused() {
-    let error = Anthropic::new(Some("https://api.anthropic.com/v1/"), KEY).unwrap_err();
+    let error = Anthropic::new(Some("https://api.anthropic.com/v1/"), Some(KEY.into())).unwrap_err();
     assert!(matches!(error, ProviderSetupError::VersionInBaseUrl));
     assert!(error.hint().unwrap().contains("/v1"));
+}
+
+#[tokio::test]
+async fn a_local_server_gets_no_key() {
+    let server = Server::replying(200, &[], &message(&json!([]), "end_turn", &json!({}))).await;
+    let provider = Anthropic::new(Some(&server.url()), None).unwrap();
+    provider.complete(&request("hi")).await.unwrap();
+    let [seen] = server.seen().try_into().unwrap();
+    assert!(!seen.head.contains("x-api-key"), "{}", seen.head);
+}
+
+#[tokio::test]
+async fn a_model_that_refuses_the_parameter_gets_the_schema_as_text_from_then_on() {
+    let body = error(
+        "invalid_request_error",
+        "output_config.format: Extra inputs are not permitted",
+        None,
+    );
+    let server = Server::replying(400, &[], &body).await;
+    let asked = Request {
+        schema: Some(json!({"type": "object", "properties": {"best": {"type": "string"}}, "required": ["best"]})),
+        ..request("hi")
+    };
+    let provider = Anthropic::new(Some(&server.url()), None).unwrap();
+    assert_eq!(provider.complete(&asked).await.unwrap_err().kind, Kind::FormatRefused);
+    assert_eq!(provider.complete(&asked).await.unwrap_err().kind, Kind::InvalidRequest);
+    let seen = server.seen();
+    assert!(seen[0].body.pointer("/output_config/format").is_some() && seen[0].body.get("system").is_none());
+    assert!(seen[1].body.get("output_config").is_none());
+    assert!(seen[1].body["system"].as_str().unwrap().contains("\"best\""));
 }

@@ -22,6 +22,8 @@ pub(crate) enum Say {
     Trickle(Vec<u8>),
     /// Sends these bytes and reads the next request on the same connection.
     Keep(Vec<u8>),
+    /// Sends each of these pieces after a wait.
+    Pieces(Vec<(Duration, Vec<u8>)>),
 }
 
 /// A request as received.
@@ -110,6 +112,16 @@ async fn answer(mut stream: TcpStream, say: Say, seen: Arc<Mutex<Vec<Seen>>>, se
                 if stream.write_all(bytes).await.is_err() {
                     return;
                 }
+            }
+            Say::Pieces(pieces) => {
+                for (wait, bytes) in pieces {
+                    tokio::time::sleep(*wait).await;
+                    if stream.write_all(bytes).await.is_err() {
+                        return;
+                    }
+                }
+                let _ = stream.shutdown().await;
+                return;
             }
             Say::Bytes(bytes) => {
                 let _ = stream.write_all(bytes).await;

@@ -169,8 +169,14 @@ async fn every_wait_has_its_bound_and_its_own_words() {
             Some(200),
         ),
         (
-            Say::Trickle(head.as_bytes().to_vec()),
+            Say::Trickle(format!("{head}{{").into_bytes()),
             "no whole answer from ORIGIN within 1s",
+            Some(200),
+        ),
+        // White space alone is not the beginning of an answer.
+        (
+            Say::Trickle(head.as_bytes().to_vec()),
+            "no answer from ORIGIN within 500ms",
             Some(200),
         ),
     ] {
@@ -197,14 +203,44 @@ async fn every_wait_has_its_bound_and_its_own_words() {
 #[tokio::test]
 async fn a_slow_answer_that_keeps_coming_is_read() {
     // Longer than each silence, and longer than the time until the body must begin.
-    let server = Server::start(Say::Trickle(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n".to_vec())).await;
+    let server = Server::start(Say::Trickle(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{".to_vec())).await;
     let bounds = Bounds {
         first_byte: Duration::from_millis(500),
         silence: Duration::from_millis(500),
         total: Duration::from_secs(10),
         ..quick()
     };
-    assert_eq!(post(&server, bounds).await.unwrap().body, [b' '; 20]);
+    assert_eq!(
+        post(&server, bounds).await.unwrap().body,
+        format!("{{{}", " ".repeat(19)).as_bytes()
+    );
+}
+
+#[tokio::test]
+async fn white_space_keeps_a_connection_alive_until_the_answer_begins() {
+    let ms = Duration::from_millis;
+    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n\n".to_vec();
+    // Each pause is longer than the silence, which counts only within an answer.
+    let pieces = [(ms(0), head), (ms(400), b"\r\n".to_vec()), (ms(400), b"{}".to_vec())];
+    let server = Server::start(Say::Pieces(pieces.into())).await;
+    let bounds = Bounds {
+        first_byte: Duration::from_secs(10),
+        total: Duration::from_secs(10),
+        silence: ms(200),
+        ..quick()
+    };
+    assert_eq!(post(&server, bounds).await.unwrap().body, b"\n\r\n{}");
+}
+
+#[tokio::test]
+async fn the_silence_may_be_given_and_is_never_zero() {
+    let server = Server::start(Say::Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{".to_vec())).await;
+    let default = || endpoint(&server.url(), Bounds::default());
+    assert_eq!(default().bounds.silence, Duration::from_secs(30));
+    assert!(default().with_silence(Duration::ZERO).unwrap_err().hint().is_some());
+    let short = default().with_silence(Duration::from_millis(200)).unwrap();
+    let error = short.post(&json!({})).await.unwrap_err();
+    assert!(error.message.contains("fell silent for 200ms"), "{error}");
 }
 
 #[tokio::test]

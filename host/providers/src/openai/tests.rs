@@ -4,6 +4,8 @@ use super::*;
 use crate::http::testing::{Say, Server, quick};
 use agenthost_core::llm::{CacheTtl, Message, Options, Quota, RateLimit};
 
+mod cases;
+
 const KEY: &str = "sk-proj-QwErTyUiOp";
 
 fn request(text: &str) -> Request {
@@ -102,6 +104,7 @@ async fn a_request_carries_everything_that_was_asked() {
                 {"role": "assistant", "content": "b"},
                 {"role": "user", "content": "c"},
             ],
+            "stream": false,
             "max_completion_tokens": 100,
             "response_format": {"type": "json_schema", "json_schema": {"name": "My_Report", "strict": true, "schema": {
                 "type": "object", "title": "My Report", "required": ["a"], "additionalProperties": false,
@@ -207,6 +210,10 @@ async fn every_finish_reason_is_known() {
     for (reason, stop) in [
         (json!("stop"), Stop::End),
         (json!("length"), Stop::MaxTokens),
+        (json!("MAX_TOKENS"), Stop::MaxTokens),
+        (json!("model_length"), Stop::MaxTokens),
+        (json!("SAFETY"), Stop::Refusal),
+        (json!("eos"), Stop::End),
         (json!("tool_calls"), Stop::ToolUse),
         (json!("function_call"), Stop::ToolUse),
         (json!("content_filter"), Stop::Refusal),
@@ -283,19 +290,174 @@ async fn usage_is_counted_or_missing_but_never_wrong() {
         (json!({"prompt_tokens": 10}), None),
         (json!({"total_tokens": 10}), None),
         (json!({"prompt_tokens": -10, "completion_tokens": 4}), None),
-        (json!({"prompt_tokens": 10, "completion_tokens": "4"}), None),
         (json!({"prompt_tokens": 10, "completion_tokens": u64::MAX}), None),
+        (json!({"prompt_tokens": 10.5, "completion_tokens": 4}), None),
+        // Other ways to write the same counts.
+        (
+            json!({"prompt_tokens": 10.0, "completion_tokens": 4.0, "total_tokens": 14.0}),
+            Some(plain),
+        ),
+        (json!({"prompt_tokens": 10, "completion_tokens": "4"}), Some(plain)),
+        (json!({"input_tokens": 10, "output_tokens": 4}), Some(plain)),
+        (json!({"completion_tokens": 4, "total_tokens": 14}), Some(plain)),
+        // An impossible detail says nothing about the counts.
         (
             json!({"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 11}}),
-            None,
+            Some(plain),
         ),
         (
             json!({"prompt_tokens": 10, "completion_tokens": 4, "completion_tokens_details": {"reasoning_tokens": 5}}),
-            None,
+            Some(plain),
+        ),
+        (
+            json!({"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 3}}),
+            Some(Usage {
+                cached_input: 8,
+                ..plain
+            }),
+        ),
+        (
+            json!({"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": "none", "completion_tokens_details": {"reasoning_tokens": -1}}),
+            Some(plain),
         ),
     ] {
         let body = completion(&said("x"), &json!("stop"), &json!({"usage": usage}));
         assert_eq!(told(200, &[], &body).await.unwrap().usage, expected, "{usage}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_is_charged_what_it_reports() {
+    let usage = json!({"prompt_tokens": 171, "completion_tokens": 3, "total_tokens": 174});
+    let counted = Some(Usage {
+        input: 171,
+        output: 3,
+        ..Usage::default()
+    });
+    for (status, body) in [
+        (200, json!({"choices": [], "usage": usage})),
+        (200, json!({"usage": usage})),
+        (200, json!({"choices": [{"message": {"content": 7}}], "usage": usage})),
+        (200, json!({"error": {"message": "odd"}, "usage": usage})),
+        (400, json!({"error": {"message": "odd"}, "usage": usage})),
+    ] {
+        assert_eq!(
+            told(status, &[], &body.to_string())
+                .await
+                .unwrap_err()
+                .usage
+                .as_deref()
+                .copied(),
+            counted,
+            "{body}"
+        );
+    }
+    assert_eq!(told(400, &[], "{}").await.unwrap_err().usage, None);
+}
+
+#[tokio::test]
+async fn a_choice_without_a_message_is_an_empty_reply_if_it_is_finished() {
+    for choice in [
+        json!({"message": null, "finish_reason": "content_filter"}),
+        json!({"finish_reason": "content_filter"}),
+    ] {
+        let body =
+            json!({"choices": [choice], "usage": {"prompt_tokens": 171, "completion_tokens": 0, "total_tokens": 171}});
+        let reply = told(200, &[], &body.to_string()).await.unwrap();
+        assert_eq!((reply.text(), reply.stop), (String::new(), Stop::Refusal), "{body}");
+        assert_eq!(reply.usage.map(|usage| (usage.input, usage.output)), Some((171, 0)));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_asked_for_is_read() {
+    let chunk = |delta: Value, finish: Value| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+        format!("data: {}\n\n", json!({"model": "m-1", "choices": [choice]}))
+    };
+    let start = chunk(json!({"role": "assistant", "content": "one "}), Value::Null);
+    let more = chunk(json!({"content": "two", "reasoning_content": "hm"}), Value::Null);
+    let end = chunk(json!({}), json!("length"));
+    let usage = "data: {\"choices\": [], \"usage\": {\"prompt_tokens\": 10, \"completion_tokens\": 4}}\n\n";
+    let done = "data: [DONE]\n\n";
+    let reply = told(
+        200,
+        &["content-type: text/event-stream"],
+        &format!(": hi\n\n{start}{more}{end}{usage}{done}"),
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        (reply.text().as_str(), reply.stop, reply.model.as_str()),
+        ("one two", Stop::MaxTokens, "m-1")
+    );
+    assert_eq!(reply.usage.map(|usage| (usage.input, usage.output)), Some((10, 4)));
+    // A key that comes in pieces is removed as well.
+    let (one, two) = KEY.split_at(9);
+    let pieces = [one, two]
+        .map(|text| chunk(json!({"content": text}), Value::Null))
+        .concat();
+    let echo = told(200, &[], &format!("{pieces}{end}{done}")).await.unwrap();
+    assert_eq!(echo.text(), "[key]");
+    // Without the end, it may be billed.
+    let error = told(200, &[], &format!("{start}{usage}")).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.may_be_billed, error.usage.is_some()),
+        (Kind::Connection, true, true),
+        "{error}"
+    );
+    let failed = "data: {\"error\": {\"message\": \"too much to do\", \"code\": 503}}\n\n";
+    let error = told(200, &[], &format!("{start}{failed}")).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.message.as_str()),
+        (Kind::Overloaded, "too much to do")
+    );
+    let whole = completion(&said("ok"), &json!("stop"), &json!({}));
+    assert_eq!(
+        told(200, &[], &format!("{whole}\n\n{done}")).await.unwrap().text(),
+        "ok"
+    );
+    assert_eq!(
+        told(200, &[], &format!("data: {whole}\n\n{done}"))
+            .await
+            .unwrap()
+            .text(),
+        "ok"
+    );
+}
+
+#[tokio::test]
+async fn broken_characters_cost_nothing_but_themselves() {
+    let body = completion(&said("A title X"), &json!("stop"), &json!({}));
+    for broken in [&b"\xf0\x9f\x98"[..], b"\\ud83d", b"\\udc00"] {
+        let at = body.find('X').unwrap();
+        let bytes = [&body.as_bytes()[..at], broken, &body.as_bytes()[at + 1..]].concat();
+        let server = Server::start(Say::Bytes(crate::http::testing::reply(200, &[], &bytes))).await;
+        let reply = ask(&server, &request("hi")).await.unwrap();
+        assert_eq!(reply.text(), "A title \u{fffd}");
+        assert_eq!(reply.usage.map(|usage| usage.input + usage.output), Some(14));
+    }
+}
+
+#[tokio::test]
+async fn reasoning_is_read_only_where_a_schema_finds_the_answer_in_it() {
+    let asked = Request {
+        schema: Some(json!({"type": "object"})),
+        ..request("hi")
+    };
+    for (message, plain, structured) in [
+        (
+            json!({"content": "", "reasoning_content": "{}"}),
+            "",
+            "<think>{}</think>",
+        ),
+        (json!({"content": null, "reasoning": "{}"}), "", "<think>{}</think>"),
+        (json!({"content": "x", "reasoning_content": "{}"}), "x", "x"),
+        (json!({"content": "", "reasoning_content": " "}), "", ""),
+    ] {
+        let server = Server::replying(200, &[], &completion(&message, &json!("stop"), &json!({}))).await;
+        assert_eq!(ask(&server, &request("hi")).await.unwrap().text(), plain, "{message}");
+        assert_eq!(ask(&server, &asked).await.unwrap().text(), structured, "{message}");
     }
 }
 
@@ -427,4 +589,192 @@ async fn an_error_tells_when_to_come_back_and_keeps_the_key() {
         provider.summary(),
         "openai-compatible at https://api.openai.com/v1/chat/completions"
     );
+}
+
+fn title_schema() -> Value {
+    json!({"type": "object", "properties": {"best": {"type": "string"}}, "required": ["best"], "additionalProperties": false})
+}
+
+fn structured() -> Request {
+    Request {
+        schema: Some(title_schema()),
+        ..request("hi")
+    }
+}
+
+fn provider_at(server: &Server) -> OpenAi {
+    OpenAi::bounded(
+        Some(&format!("{}/v1", server.url())),
+        None,
+        MaxTokensField::default(),
+        quick(),
+    )
+    .unwrap()
+}
+
+/// The `response_format` of a request, and whether its system text has the schema.
+fn asked(body: &Value) -> (Option<&str>, bool) {
+    let system = body["messages"][0]["role"] == "system"
+        && body["messages"][0]["content"].as_str().unwrap().contains("\"best\"");
+    (
+        body.pointer("/response_format/type").map(|kind| kind.as_str().unwrap()),
+        system,
+    )
+}
+
+#[tokio::test]
+async fn a_model_that_refuses_the_parameter_gets_the_schema_as_text_from_then_on() {
+    let body = error(
+        "invalid_request_error",
+        &json!("invalid_request_error"),
+        "This response_format type is unavailable now",
+    );
+    let server = Server::replying(400, &[], &body).await;
+    let provider = provider_at(&server);
+    let first = provider.complete(&structured()).await.unwrap_err();
+    assert_eq!(first.kind, Kind::FormatRefused, "{first}");
+    // A service that refuses the second form, too, has a request that it cannot serve.
+    let second = provider.complete(&structured()).await.unwrap_err();
+    assert_eq!(second.kind, Kind::InvalidRequest, "{second}");
+    let other = Request {
+        model: "other".into(),
+        ..structured()
+    };
+    provider.complete(&other).await.unwrap_err();
+    let seen = server.seen();
+    let forms: Vec<_> = seen.iter().map(|seen| asked(&seen.body)).collect();
+    assert_eq!(
+        forms,
+        [(Some("json_schema"), false), (None, true), (Some("json_schema"), false)]
+    );
+    // Without a schema, no form was refused.
+    assert_eq!(
+        provider.complete(&request("hi")).await.unwrap_err().kind,
+        Kind::InvalidRequest
+    );
+}
+
+#[tokio::test]
+async fn the_form_of_structured_output_is_a_setting() {
+    let refused = error(
+        "invalid_request_error",
+        &json!(null),
+        "This response_format type is unavailable now",
+    );
+    for (setting, form) in [
+        (StructuredOutput::Schema, (Some("json_schema"), false)),
+        (StructuredOutput::JsonObject, (Some("json_object"), true)),
+        (StructuredOutput::Prompt, (None, true)),
+    ] {
+        let server = Server::replying(400, &[], &refused).await;
+        let provider = provider_at(&server).with_structured_output(setting);
+        for _ in 0..2 {
+            let error = provider.complete(&structured()).await.unwrap_err();
+            assert_eq!(error.kind, Kind::InvalidRequest, "{setting:?}");
+        }
+        for seen in server.seen() {
+            assert_eq!(asked(&seen.body), form, "{setting:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_the_service_rejected_is_a_reply() {
+    let body = json!({"error": {
+        "message": "Failed to generate JSON.", "code": "json_validate_failed", "failed_generation": "{\"best\": ",
+    }})
+    .to_string();
+    let server = Server::replying(400, &[], &body).await;
+    let provider = provider_at(&server);
+    let reply = provider.complete(&structured()).await.unwrap();
+    assert_eq!(
+        (reply.text().as_str(), reply.stop, reply.usage),
+        ("{\"best\": ", Stop::Other, None)
+    );
+    let error = provider.complete(&request("hi")).await.unwrap_err();
+    assert_eq!(error.kind, Kind::InvalidReply);
+}
+
+#[tokio::test]
+async fn an_error_says_what_to_change() {
+    let unknown = error(
+        "invalid_request_error",
+        &json!(null),
+        "Unrecognized request argument supplied: max_completion_tokens",
+    );
+    let message = told(400, &[], &unknown).await.unwrap_err().message;
+    assert!(
+        message.ends_with("; set max-tokens-field = \"max-tokens\" for this provider"),
+        "{message}"
+    );
+    let other = error(
+        "invalid_request_error",
+        &json!("unsupported_parameter"),
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+    );
+    let server = Server::replying(400, &[], &other).await;
+    let old = OpenAi::bounded(Some(&server.url()), None, MaxTokensField::MaxTokens, quick()).unwrap();
+    let message = old.complete(&request("hi")).await.unwrap_err().message;
+    assert!(
+        message.ends_with("; set max-tokens-field = \"max-completion-tokens\" for this provider"),
+        "{message}"
+    );
+    let message = told(400, &[], &other).await.unwrap_err().message;
+    assert!(!message.contains("max-tokens-field"), "{message}");
+    let strict =
+        json!({"detail": [{"loc": ["body", "max_completion_tokens"], "msg": "Extra inputs are not permitted"}]})
+            .to_string();
+    let message = told(422, &[], &strict).await.unwrap_err().message;
+    assert!(message.contains("max-tokens-field"), "{message}");
+
+    let server = Server::replying(404, &["content-type: text/plain"], "404 page not found").await;
+    let without = OpenAi::bounded(Some(&server.url()), None, MaxTokensField::default(), quick()).unwrap();
+    let error = without.complete(&request("hi")).await.unwrap_err();
+    assert_eq!(error.kind, Kind::NotFound);
+    let asked = format!(
+        "the address was {}/chat/completions; the base-url of most such services ends in /v1",
+        server.url()
+    );
+    assert!(error.message.ends_with(&asked), "{error}");
+    let error = provider_at(&server).complete(&request("hi")).await.unwrap_err();
+    assert!(
+        error
+            .message
+            .ends_with(&format!("the address was {}/v1/chat/completions", server.url())),
+        "{error}"
+    );
+    let model = told(404, &[], &error_404()).await.unwrap_err().message;
+    assert!(!model.contains("address"), "{model}");
+}
+
+fn error_404() -> String {
+    error(
+        "not_found_error",
+        &json!(null),
+        "model \"x\" not found, try pulling it first",
+    )
+}
+
+#[tokio::test]
+async fn the_later_of_two_times_to_come_back_counts() {
+    let body = json!([{"error": {"code": 429, "message": "Please retry in 12.4s.", "status": "RESOURCE_EXHAUSTED", "details": [{"retryDelay": "12s"}]}}]).to_string();
+    for (headers, seconds) in [
+        (&[][..], 12.4),
+        (&["retry-after: 3"], 12.4),
+        (&["retry-after: 30"], 30.0),
+        (&["x-ratelimit-reset-requests: 60"], 12.4),
+    ] {
+        let error = told(429, headers, &body).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.retry_after),
+            (Kind::RateLimited, Some(Duration::from_secs_f64(seconds))),
+            "{headers:?}"
+        );
+    }
+    let silent = error("tokens", &json!("rate_limit_exceeded"), "x");
+    let error = told(429, &["x-ratelimit-reset-tokens: 9"], &silent).await.unwrap_err();
+    assert_eq!(error.retry_after, Some(Duration::from_secs(9)));
+    // Only a refusal for now has a time.
+    let error = told(400, &[], &body.replace("429", "400")).await.unwrap_err();
+    assert_eq!((error.kind, error.retry_after), (Kind::InvalidRequest, None));
 }

@@ -305,3 +305,93 @@ fn only_a_plain_no_forbids_another_try() {
     }
     assert!(!no_retry(&HeaderMap::new()));
 }
+
+#[test]
+fn a_reset_may_be_a_number_a_duration_or_a_date() {
+    let now = at("Fri, 09 Oct 2026 12:00:00 GMT");
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    for (reset, expected) in [
+        ("12", 12.0),
+        ("1.5", 1.5),
+        ("0", 0.0),
+        ("12ms", 0.012),
+        ("6m0s", 360.0),
+        ("2026-10-09T12:00:30Z", 30.0),
+        ("Fri, 09 Oct 2026 12:01:00 GMT", 60.0),
+        (&(seconds + 20).to_string(), 20.0),
+        (&format!("{}500", seconds + 20), 20.5),
+        // Already over.
+        (&(seconds - 20).to_string(), 0.0),
+    ] {
+        let lines = [
+            ("x-ratelimit-limit-requests", "30"),
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-reset-requests", reset),
+        ];
+        let reset_in = read(&lines).unwrap().requests.unwrap().reset;
+        assert_eq!(reset_in, Some(Duration::from_secs_f64(expected)), "{reset}");
+        assert_eq!(reset_after(&headers(&lines), now), reset_in, "{reset}");
+    }
+    for reset in ["soon", "-1", "NaN", "1e30", ""] {
+        let lines = [
+            ("x-ratelimit-limit-requests", "30"),
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-reset-requests", reset),
+        ];
+        assert_eq!(read(&lines).unwrap().requests.unwrap().reset, None, "{reset}");
+        assert_eq!(reset_after(&headers(&lines), now), None, "{reset}");
+    }
+}
+
+#[test]
+fn a_refusal_without_a_time_waits_for_the_exhausted_limit() {
+    let now = at("Fri, 09 Oct 2026 12:00:00 GMT");
+    for (lines, expected) in [
+        (&[("x-ratelimit-reset", "7")][..], Some(7)),
+        (
+            &[("x-ratelimit-reset-tokens", "7"), ("x-ratelimit-reset-requests", "3s")],
+            Some(7),
+        ),
+        (
+            &[
+                ("x-ratelimit-reset-tokens", "60"),
+                ("x-ratelimit-remaining-tokens", "5000"),
+                ("x-ratelimit-reset-requests", "3"),
+                ("x-ratelimit-remaining-requests", "0"),
+            ],
+            Some(3),
+        ),
+        (&[("x-ratelimit-remaining-tokens", "0")], None),
+        (&[], None),
+    ] {
+        assert_eq!(
+            reset_after(&headers(lines), now),
+            expected.map(Duration::from_secs),
+            "{lines:?}"
+        );
+    }
+}
+
+#[test]
+fn a_wait_is_found_in_words() {
+    for (text, seconds) in [
+        ("Please try again in 15.2s.", Some(15.2)),
+        ("Please try again in 84ms. Visit https://example.com", Some(0.084)),
+        ("try again in 1m2s", Some(62.0)),
+        ("Try again in 1h2m3.5s", Some(3723.5)),
+        ("Please try again in 6m0s.", Some(360.0)),
+        ("Please retry after 26 seconds.", Some(26.0)),
+        ("Please try again after 1 second", Some(1.0)),
+        ("Quota exceeded. Please retry in 12.4s.", Some(12.4)),
+        ("please wait about 2 minutes and 30 seconds", Some(150.0)),
+        ("Limit resets in: 45 sec", Some(45.0)),
+        ("try again in 5s, or retry in 8s", Some(8.0)),
+        ("try again later", None),
+        ("please wait a moment", None),
+        ("try again in 5 fortnights", None),
+        ("try again in 900000000 days", None),
+        ("wait for 3 of them", None),
+    ] {
+        assert_eq!(wait_in_words(text), seconds.map(Duration::from_secs_f64), "{text}");
+    }
+}

@@ -1,13 +1,18 @@
 //! Validates a reply against the schema.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt;
 
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
 use super::patterns::Patterns;
-use super::steps::steps;
+use super::steps::{MAX_STEPS, steps};
 use super::walk::{allows_null, bounded, resolve, types};
+use super::{find, shortened};
+use crate::mend;
+use crate::reasoning::{self, Opening};
 use agenthost_core::weaken::{self, Defence};
 
 /// The maximum number of faults reported for a reply: enough for a model to repair it, short enough for a person.
@@ -24,6 +29,8 @@ const PATTERN_SIZE: usize = 1 << 20;
 const PATTERN_CACHE: usize = 128 * 1024;
 /// The maximum number of bytes of a reply: ten times the longest that common models write.
 const MAX_REPLY_BYTES: usize = 2 * 1024 * 1024;
+/// The maximum number of searches for reasoning in one reply.
+const MAX_PASSES: usize = 4;
 /// The maximum size of a schema whose compiled form is kept: a few hundred kilobytes.
 const SMALL_NODES: u64 = 2_000;
 const SMALL_STATES: u64 = 2_000;
@@ -62,11 +69,8 @@ impl Checker {
             .map_err(|error| {
                 let path = error.instance_path().to_string();
                 let path = if path.is_empty() { "/" } else { &path };
-                let why = super::shortened(&error.to_string(), FAULT_CHARS);
-                format!(
-                    "not a usable JSON Schema: {}: {why}",
-                    super::shortened(path, FAULT_CHARS)
-                )
+                let why = shortened(&error.to_string(), FAULT_CHARS);
+                format!("not a usable JSON Schema: {}: {why}", shortened(path, FAULT_CHARS))
             })?;
         Ok(Self {
             schema: schema.clone(),
@@ -80,30 +84,228 @@ impl Checker {
         super::nodes(&self.schema) <= SMALL_NODES && self.patterns.sum() <= SMALL_STATES
     }
 
-    /// Validates a reply like [`accept`].
+    /// Finds the value of a reply like [`accept`].
     ///
     /// # Errors
     ///
     /// Returns the faults of the reply.
-    pub fn accept(&self, text: &str) -> Result<Value, String> {
+    pub fn accept(&self, text: &str) -> Result<Accepted, Unfit> {
         if text.len() > MAX_REPLY_BYTES {
-            return Err(format!("the reply is longer than {MAX_REPLY_BYTES} bytes"));
+            return Err(Unfit::new(format!("the reply is longer than {MAX_REPLY_BYTES} bytes")));
         }
+        if let Ok(value) = mend::parse(unfenced(text)) {
+            return self.whole(value, text);
+        }
+        let mut rest = text.to_owned();
+        let mut inside = String::new();
+        // A broken value in a block can hide the tags of the next one.
+        for _ in 0..MAX_PASSES {
+            let blocks = reasoning::blocks(&rest, Opening::Anywhere, &find::values(&rest).opaque);
+            if blocks.is_empty() {
+                break;
+            }
+            let (without, more) = reasoning::split(&rest, &blocks);
+            inside.push_str(&more);
+            rest = without;
+        }
+        if inside.is_empty() {
+            return self.piece(text);
+        }
+        let mut accepted = if is_blank(&rest) {
+            // Some servers deliver the answer as reasoning. A draft in the middle of it is not one.
+            let last = self.piece(&inside).ok().filter(|found| found.is_last);
+            let refused = "no JSON: all of the reply is reasoning, and it does not end with the answer";
+            last.ok_or_else(|| Unfit::new(refused.to_owned()))?
+        } else {
+            self.piece(&rest)?
+        };
+        accepted.around.insert(0, Around::Reasoning);
+        Ok(accepted)
+    }
+
+    /// Finds the value in a text without reasoning.
+    fn piece(&self, text: &str) -> Result<Accepted, Unfit> {
+        match mend::parse(unfenced(text)) {
+            Ok(value) => self.whole(value, text),
+            Err(_) if is_blank(text) => Err(Unfit::new("no JSON: the reply is empty".to_owned())),
+            Err(error) => self.search(text, &error),
+        }
+    }
+
+    /// Judges a reply that is one value.
+    fn whole(&self, mut value: Value, text: &str) -> Result<Accepted, Unfit> {
+        let mut around = Vec::new();
+        let whole = unfenced(text);
+        if whole != text.trim_matches(reasoning::is_blank) {
+            around.push(Around::Words);
+        }
+        if text.starts_with('\u{feff}') || matches!(mend::mended(whole), Cow::Owned(_)) {
+            around.push(Around::Mended);
+        }
+        let (_, mut judged) = self.validate(&mut value);
+        // A value that was written as a string.
+        if judged.is_err()
+            && let Value::String(text) = &value
+            && let Ok(mut inner) = mend::parse(text)
+            && self.validate(&mut inner).1.is_ok()
+        {
+            around.push(Around::Quotes);
+            value = inner;
+            judged = Ok(());
+        }
+        judged.map_err(Unfit::new)?;
+        Ok(Accepted {
+            value,
+            around,
+            is_last: true,
+        })
+    }
+
+    /// Finds the one value in `text` that satisfies the schema.
+    fn search(&self, text: &str, unread: &serde_json::Error) -> Result<Accepted, Unfit> {
+        let found = find::values(text);
+        let types = resolve(&self.schema, &self.schema).map(types).unwrap_or_default();
+        let fits_type = |start: &str| {
+            let name = if start.starts_with('{') { "object" } else { "array" };
+            types.is_empty() || types.contains(&name)
+        };
+        let end = text
+            .trim_end_matches(|c: char| c == '`' || reasoning::is_blank(c))
+            .len();
+        let closed = found
+            .closed
+            .iter()
+            .filter_map(|range| Some((text.get(range.clone())?, range.end >= end)));
+        let closed: Vec<(&str, bool)> = closed.filter(|(value, _)| fits_type(value)).collect();
+        let fenced = find::fenced(text).filter(|body| !body.starts_with(['{', '[']));
+        let scalars = fenced.map(|body| (body, text.get(..end).is_some_and(|text| text.ends_with(body))));
+
+        let mut fit: Option<Accepted> = None;
+        let mut faults = None;
+        let mut several = false;
+        let mut steps = 0;
+        for (text, is_last) in closed.into_iter().chain(scalars) {
+            let Ok(mut value) = mend::parse(text) else {
+                faults.get_or_insert_with(|| format!("no JSON: {unread}"));
+                continue;
+            };
+            let (taken, judged) = self.validate(&mut value);
+            steps += taken;
+            if steps > MAX_STEPS {
+                return Err(Unfit::new(
+                    "the reply has too many JSON values around its answer".to_owned(),
+                ));
+            }
+            match judged {
+                Ok(()) => match &mut fit {
+                    Some(fit) if fit.value != value => several = true,
+                    Some(fit) => fit.is_last |= is_last,
+                    None => {
+                        let mended = matches!(mend::mended(text), Cow::Owned(_));
+                        fit = Some(Accepted {
+                            value,
+                            around: [Some(Around::Words), mended.then_some(Around::Mended)]
+                                .into_iter()
+                                .flatten()
+                                .collect(),
+                            is_last,
+                        });
+                    }
+                },
+                Err(why) => {
+                    faults.get_or_insert(why);
+                }
+            }
+        }
+        if found.open {
+            return Err(Unfit {
+                why: format!("no JSON: {unread}"),
+                is_open: true,
+            });
+        }
+        if several {
+            return Err(Unfit::new(
+                "the reply has several JSON values that satisfy the schema".to_owned(),
+            ));
+        }
+        match fit {
+            // The value with the fault may be the answer.
+            Some(fit) if !found.broken => Ok(fit),
+            _ if found.broken => Err(Unfit::new(format!("no JSON: {unread}"))),
+            _ => Err(Unfit::new(faults.unwrap_or_else(|| format!("no JSON: {unread}")))),
+        }
+    }
+
+    /// Validates a value, after dropping superfluous nulls. Returns the number of steps and the faults.
+    fn validate(&self, value: &mut Value) -> (u64, Result<(), String>) {
         let schema = &self.schema;
-        // serde_json itself rejects more than 128 levels.
-        let mut value = serde_json::from_str::<Value>(unfenced(text)).map_err(|error| format!("no JSON: {error}"))?;
-        let steps = steps(schema, &self.patterns, &value)?;
-        drop_nulls(schema, schema, &mut value, 0);
-        if self.validator.is_valid(&value) {
-            return Ok(value);
+        let steps = match steps(schema, &self.patterns, value) {
+            Ok(steps) => steps,
+            Err(error) => return (MAX_STEPS, Err(error)),
+        };
+        drop_nulls(schema, schema, value, 0);
+        if self.validator.is_valid(value) {
+            return (steps, Ok(()));
         }
         let faults: Vec<String> = if steps <= STEPS_FOR_FAULTS {
-            let faults = self.validator.iter_errors(&value).take(NAMED_FAULTS);
+            let faults = self.validator.iter_errors(value).take(NAMED_FAULTS);
             faults.map(|fault| named(&fault)).collect()
         } else {
-            self.validator.validate(&value).err().iter().map(named).collect()
+            self.validator.validate(value).err().iter().map(named).collect()
         };
-        Err(faults.join("; "))
+        (steps, Err(faults.join("; ")))
+    }
+}
+
+/// The value of a reply.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accepted {
+    /// The value, which satisfies the schema.
+    pub value: Value,
+    /// The things that had to be removed to read it, without repetition.
+    pub around: Vec<Around>,
+    /// Whether nothing but white space follows it.
+    is_last: bool,
+}
+
+/// Something in a reply that is not part of its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Around {
+    /// The model's reasoning.
+    Reasoning,
+    /// Words or a Markdown fence.
+    Words,
+    /// The quotes and escapes of a JSON string that contains the value.
+    Quotes,
+    /// A byte order mark, raw control characters or halves of characters.
+    Mended,
+}
+
+/// `reasoning`
+impl fmt::Display for Around {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reasoning => "reasoning",
+            Self::Words => "words or a fence",
+            Self::Quotes => "quotes",
+            Self::Mended => "invalid characters",
+        })
+    }
+}
+
+/// The faults of a reply without a value that satisfies the schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// The faults, each with its path: `/findings/0/claim: value is not of type "string"`.
+    pub why: String,
+    /// Whether the text ends inside a value.
+    pub is_open: bool,
+}
+
+impl Unfit {
+    fn new(why: String) -> Self {
+        Self { why, is_open: false }
     }
 }
 
@@ -113,15 +315,17 @@ fn named(fault: &ValidationError<'_>) -> String {
     let path = if path.is_empty() { "/" } else { &path };
     format!(
         "{}: {}",
-        super::shortened(path, FAULT_CHARS),
-        super::shortened(&fault.masked().to_string(), FAULT_CHARS)
+        shortened(path, FAULT_CHARS),
+        shortened(&fault.masked().to_string(), FAULT_CHARS)
     )
 }
 
-/// Reads the JSON value in `text` and validates it against `schema`.
+/// Finds the JSON value in `text` that satisfies `schema`.
 ///
-/// White space around the value and one Markdown fence are removed. A `null` for an optional property that does not
-/// allow it is dropped first, because a vendor's strict mode has no other way to omit a property.
+/// Models write words, Markdown fences and reasoning around the value, and servers break characters in it. All of this
+/// is removed. A text with two different values that satisfy the schema, or with a value that has a fault, is refused:
+/// a reply is never guessed. A `null` for an optional property that does not allow it is dropped first, because a
+/// vendor's strict mode has no other way to omit a property.
 ///
 /// ```
 /// use agenthost_providers::schema::accept;
@@ -137,12 +341,17 @@ fn named(fault: &ValidationError<'_>) -> String {
 ///
 /// Returns the faults, each with its path: `/findings/0/claim: value is not of type "string"`.
 pub fn accept(schema: &Value, text: &str) -> Result<Value, String> {
-    Checker::new(schema)?.accept(text)
+    let accepted = Checker::new(schema)?.accept(text);
+    accepted.map(|accepted| accepted.value).map_err(|unfit| unfit.why)
+}
+
+fn is_blank(text: &str) -> bool {
+    text.chars().all(reasoning::is_blank)
 }
 
 /// Returns `text` without the white space and the one Markdown fence around it.
 fn unfenced(text: &str) -> &str {
-    let text = text.trim();
+    let text = text.trim_matches(reasoning::is_blank);
     let inside = text.strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
     match inside.and_then(|inside| inside.split_once('\n')) {
         Some((language, body)) if matches!(language.trim(), "" | "json" | "JSON") => body.trim(),

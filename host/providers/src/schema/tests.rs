@@ -1,3 +1,4 @@
+mod around;
 mod bounds;
 
 use std::collections::BTreeMap;
@@ -272,31 +273,6 @@ fn the_vendors_differ_in_roots_recursion_and_counts() {
             .contains("unions")
     );
     assert!(fit(&many(25, &union), Dialect::OpenAi).is_ok());
-}
-
-#[test]
-fn a_reply_is_read_out_of_what_models_wrap_around_it() {
-    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
-    for text in [
-        "{\"a\":1}",
-        "  \n{\"a\": 1}\n",
-        "```json\n{\"a\":1}\n```",
-        "```\n{\"a\":1}```",
-        "\n```JSON\n\n{\"a\":1}\n\n```\n",
-    ] {
-        assert_eq!(accept(&schema, text), Ok(json!({"a": 1})), "{text}");
-    }
-    for text in [
-        "",
-        "Sure! {\"a\":1}",
-        "{\"a\":1} Done.",
-        "```python\n{\"a\":1}\n```",
-        "{\"a\":",
-        "```json\n```",
-        "``````",
-    ] {
-        assert!(accept(&schema, text).unwrap_err().starts_with("no JSON: "), "{text}");
-    }
 }
 
 #[test]

@@ -181,21 +181,7 @@ async fn tokens_default_to_a_quarter_of_the_bytes() {
 
 #[test]
 fn every_kind_of_error_has_a_name() {
-    for kind in [
-        "rate-limited",
-        "overloaded",
-        "server",
-        "connection",
-        "timeout",
-        "bad-reply",
-        "invalid-request",
-        "context-overflow",
-        "authentication",
-        "permission",
-        "not-found",
-        "spend-cap",
-        "too-large",
-    ] {
+    for kind in ProviderErrorKind::names() {
         let found = format!("{:?}", kind_named(kind).unwrap());
         let kebab: String = found
             .char_indices()

@@ -6,16 +6,25 @@ use std::sync::atomic::Ordering;
 
 use tracing::Instrument as _;
 
+use super::super::answer::OutputLimit;
 use super::super::estimate::InputSize;
 use super::super::record::request_hash;
 use super::{Call, Failed, Model, millis};
 use crate::telemetry;
 use agenthost_core::failpoint;
-use agenthost_core::limits::Usd;
 use agenthost_core::limits::ledger::{Reservation, Used};
-use agenthost_core::llm::{ProviderError, ProviderErrorKind, Reply, Request, Usage};
-use agenthost_core::run::{Abandoned, Event, ModelReport};
+use agenthost_core::limits::{LimitKind, Usd};
+use agenthost_core::llm::{CallError, ProviderError, ProviderErrorKind, Reply, Request, Usage};
+use agenthost_core::run::{Abandoned, Event, ModelReport, Overshoot};
 use agenthost_gate::Permit;
+
+/// The end of a request in the books.
+#[derive(Default)]
+struct Booked {
+    used: Used,
+    /// The limit that it passed, because the provider counted more than was reserved.
+    passed: Option<LimitKind>,
+}
 
 /// A request that may be sent, or was. Dropping it after it was sent reports it as abandoned and charges its
 /// reservation.
@@ -59,21 +68,23 @@ impl InFlight<'_> {
         let answer = provider.provider.complete(&self.request).instrument(span.clone()).await;
         failpoint!(await "settle.answer");
         telemetry::answered(&span, answer.as_ref());
-        let used = self.arrive(answer.as_ref());
+        let Booked { used, passed } = self.arrive(answer.as_ref());
         task.emit(Event::CallSettled {
             task: task.task.clone(),
             spent: task.account.spent(),
             error: answer.as_ref().err().map(ToString::to_string),
         });
-        answer.map_err(Failed::Provider).map(|mut reply| {
-            // The guest receives the usage as it is booked.
-            reply.usage.get_or_insert(Usage {
-                input: used.input,
-                output: used.output,
-                ..Usage::default()
-            });
-            reply
-        })
+        let mut reply = answer.map_err(Failed::Provider)?;
+        if let Some(limit) = passed {
+            return Err(Failed::Call(CallError::Exhausted(limit)));
+        }
+        // The guest receives the usage as it is booked.
+        reply.usage.get_or_insert(Usage {
+            input: used.input,
+            output: used.output,
+            ..Usage::default()
+        });
+        Ok(reply)
     }
 
     /// Marks the request as sent. It is booked from here on, even if it is dropped.
@@ -104,9 +115,9 @@ impl InFlight<'_> {
     }
 
     /// Settles the request by the usage that the reply reports.
-    fn arrive(&mut self, answer: Result<&Reply, &ProviderError>) -> Used {
+    fn arrive(&mut self, answer: Result<&Reply, &ProviderError>) -> Booked {
         let (Some(reservation), Some(permit)) = (self.reservation.take(), self.permit.take()) else {
-            return Used::default();
+            return Booked::default();
         };
         let task = self.call.task;
         failpoint!("settle.arrive");
@@ -119,8 +130,12 @@ impl InFlight<'_> {
         permit.settle(answer);
         failpoint!("settle.charge");
         let price = self.model.price.as_ref();
-        let used = match answer {
-            Ok(Reply { usage: Some(usage), .. }) => {
+        let counted = match answer {
+            Ok(reply) => reply.usage.as_ref(),
+            Err(error) => error.usage.as_deref(),
+        };
+        let used = match counted {
+            Some(usage) => {
                 let estimates = &task.host.estimates;
                 estimates.learn(&self.model.full_name, &self.size, usage.input);
                 Used {
@@ -131,19 +146,23 @@ impl InFlight<'_> {
                 }
             }
             // The provider's count is not known.
-            Ok(Reply { usage: None, .. })
-            | Err(ProviderError {
-                may_be_billed: true, ..
-            }) => reservation.worst(),
-            Err(_) => Used {
+            None if answer.map_or_else(|error| error.may_be_billed, |_| true) => reservation.worst(),
+            None => Used {
                 cost: price.map(|_| Usd::ZERO),
                 ..Used::default()
             },
         };
-        reservation.settle(used);
+        let reserved = reservation.worst();
+        let passed = reservation.settle(used);
         failpoint!("settle.charged");
-        if answer.is_ok() {
-            self.call.book(request_hash(&self.model.full_name, &self.request), used);
+        let overshoot = self.overshoot(&reserved, &used, passed);
+        if let Ok(reply) = answer {
+            let limit = OutputLimit {
+                tokens: self.request.max_tokens,
+                counted: reply.usage.map(|usage| usage.output),
+            };
+            let hash = request_hash(&self.model.full_name, &self.request);
+            self.call.book(hash, used, limit);
         } else {
             let mut so_far = self.call.so_far();
             so_far.used = so_far.used.plus(&used);
@@ -152,13 +171,14 @@ impl InFlight<'_> {
         if matches!(answer, Err(error) if error.kind == ProviderErrorKind::RateLimited) {
             limits_met.insert("rate-limited".to_owned(), 1);
         }
-        let lost = matches!(answer, Err(error) if error.may_be_billed);
+        let lost = matches!(answer, Err(error) if error.may_be_billed && error.usage.is_none());
         self.call.note(ModelReport {
             abandoned: if lost {
                 Abandoned::one(&used)
             } else {
                 Abandoned::default()
             },
+            overshoot,
             input_tokens: used.input,
             cached_input_tokens: used.cached_input,
             output_tokens: used.output,
@@ -166,7 +186,24 @@ impl InFlight<'_> {
             limits_met,
             ..self.report.clone()
         });
-        used
+        Booked { used, passed }
+    }
+
+    /// Reports that the provider counted more than was reserved, if it did.
+    fn overshoot(&self, reserved: &Used, used: &Used, passed: Option<LimitKind>) -> Overshoot {
+        let sum = |used: &Used| used.input.saturating_add(used.output);
+        if sum(used) <= sum(reserved) {
+            return Overshoot::default();
+        }
+        // An estimate of the input that is too low matters to people only if a limit was passed.
+        if used.output > reserved.output || passed.is_some() {
+            telemetry::overshoot(&self.call.task.task.to_string(), &self.model.full_name, reserved, used);
+        }
+        Overshoot {
+            requests: 1,
+            reserved_tokens: sum(reserved),
+            used_tokens: sum(used),
+        }
     }
 }
 

@@ -358,7 +358,9 @@ fn play(steps: &[Step], tokens: u64, cost: u64, charged: bool) -> (u64, u64) {
                     ..used(input, output)
                 });
             }
-            _ if !charged => held.settle(used(0, 0)),
+            _ if !charged => {
+                held.settle(used(0, 0));
+            }
             Step::Lose { .. } => {
                 let worst = held.worst();
                 held.settle(worst);
@@ -517,4 +519,59 @@ proptest! {
             prop_assert!(spent.iter().map(|spent| spent.cost.pico()).sum::<u64>() <= most);
         }
     }
+}
+
+#[tokio::test]
+async fn a_request_that_uses_more_than_it_reserved_names_the_limit_that_it_passed() {
+    let usd = |micro: u64| Usd::from_pico(micro * 1_000_000);
+    let price = move |input: u64, output: u64| usd(input + output);
+    let limits = Limits {
+        tokens: Some(1_000),
+        cost: Some(usd(5_000)),
+        ..Limits::none()
+    };
+    for (input, output, cost, passed) in [
+        (100, 200, 300, None),
+        // More than reserved, but within the limits.
+        (100, 900, 1_000, None),
+        (100, 901, 1_001, Some(LimitKind::Tokens)),
+        (100, 200, 5_001, Some(LimitKind::Cost)),
+    ] {
+        let run = Account::root(&limits);
+        let task = run.child(&Limits::none());
+        let want = Want {
+            input: 100,
+            output: 200,
+            cost: Some(&price),
+            call: true,
+        };
+        let reserved = task.reserve(&want).await.unwrap();
+        let used = Used {
+            input,
+            output,
+            cost: Some(usd(cost)),
+            ..Used::default()
+        };
+        assert_eq!(reserved.settle(used), passed, "{output} {cost}");
+        assert_eq!(task.spent().output_tokens, output, "it is charged in any case");
+    }
+    // What another request used is not this one's fault.
+    let run = Account::root(&limits);
+    let want = |input| Want {
+        input,
+        output: 16,
+        cost: None,
+        call: true,
+    };
+    let (one, two) = (
+        run.reserve(&want(100)).await.unwrap(),
+        run.reserve(&want(100)).await.unwrap(),
+    );
+    let used = |output| Used {
+        input: 100,
+        output,
+        ..Used::default()
+    };
+    assert_eq!(one.settle(used(2_000)), Some(LimitKind::Tokens));
+    assert_eq!(two.settle(used(16)), None);
 }

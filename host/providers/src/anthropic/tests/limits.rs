@@ -31,7 +31,7 @@ async fn limits_are_read_from_replies_and_from_errors() {
     assert_eq!(failure.quota.as_deref(), Some(&expected));
     let failure = told(429, &[], &error("rate_limit_error", "x", None)).await.unwrap_err();
     assert_eq!((failure.quota, failure.no_retry), (None, false));
-    let provider = Anthropic::new(None, KEY).unwrap();
+    let provider = Anthropic::new(None, Some(KEY.into())).unwrap();
     assert_eq!(
         (provider.counting(), provider.caching()),
         (Counting::AsUsed, Caching::Marked)
@@ -41,7 +41,11 @@ async fn limits_are_read_from_replies_and_from_errors() {
 #[tokio::test]
 async fn a_timeout_of_its_own_bounds_the_wait() {
     let server = Server::start(Say::Stall(Vec::new())).await;
-    let make = |timeout| Anthropic::new(Some(&server.url()), KEY).unwrap().with_timeout(timeout);
+    let make = |timeout| {
+        Anthropic::new(Some(&server.url()), Some(KEY.into()))
+            .unwrap()
+            .with_timeout(timeout)
+    };
     assert!(make(Duration::ZERO).is_err());
     let patient = make(Duration::from_millis(200)).unwrap();
     let error = patient.complete(&request("hi")).await.unwrap_err();

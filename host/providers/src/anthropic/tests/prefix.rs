@@ -41,13 +41,13 @@ fn a_marked_prefix_ends_with_a_breakpoint() {
             mark_prefix: mark,
             ..request("")
         };
-        let body = encode(&request).unwrap();
+        let body = encode(&request, Form::Schema).unwrap();
         assert_eq!((&body["system"], &body["messages"]), (&system, &messages), "{mark:?}");
         assert!(body.get("cache_control").is_none());
 
         // The task's own cache option has priority.
         request.options.cache = Some(CacheTtl::FiveMinutes);
-        let body = encode(&request).unwrap();
+        let body = encode(&request, Form::Schema).unwrap();
         assert_eq!((&body["system"], &body["messages"]), (&json!("S"), &unmarked));
         assert_eq!(body["cache_control"], json!({"type": "ephemeral", "ttl": "5m"}));
     }
@@ -65,19 +65,19 @@ fn a_mark_falls_on_media_and_on_the_schemas_words_but_not_on_nothing() {
         ..request("")
     };
     request.messages[0].content = vec![media];
-    let body = encode(&request).unwrap();
+    let body = encode(&request, Form::Schema).unwrap();
     assert_eq!(body.pointer("/messages/0/content/0/cache_control"), Some(&ephemeral));
 
     request.mark_prefix = Some(0);
     for system in [None, Some(String::new())] {
         request.system.clone_from(&system);
-        let body = encode(&request).unwrap();
+        let body = encode(&request, Form::Schema).unwrap();
         assert_eq!(body.get("system").and_then(Value::as_str), system.as_deref());
         assert!(!body.to_string().contains("cache_control"));
     }
     // A schema that only text can express is part of the system text.
     request.schema = Some(json!({"type": "object", "additionalProperties": {"type": "string"}}));
-    let body = encode(&request).unwrap();
+    let body = encode(&request, Form::Schema).unwrap();
     assert_eq!(body.pointer("/system/0/cache_control"), Some(&ephemeral));
     let text = body.pointer("/system/0/text").and_then(Value::as_str).unwrap();
     assert!(text.contains("additionalProperties"), "{text}");

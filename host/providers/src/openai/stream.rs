@@ -1,0 +1,68 @@
+//! Puts the chunks of a stream together, for servers that stream although no stream was asked for.
+
+use serde_json::{Map, Value, json};
+
+use crate::body::Assembled;
+
+/// Returns the body that the chunks are parts of, with `broke_off` if there is neither an end marker nor a finish
+/// reason.
+pub(super) fn assembled(chunks: Vec<Value>, ended: bool) -> Assembled {
+    let mut body = Map::new();
+    let mut message = Map::new();
+    let mut reason = Value::Null;
+    for chunk in chunks {
+        let usage = ["/usage", "/x_groq/usage"];
+        let usage = usage
+            .iter()
+            .filter_map(|place| chunk.pointer(place))
+            .find(|usage| usage.is_object());
+        if let Some(usage) = usage {
+            body.insert("usage".into(), usage.clone());
+        }
+        for name in ["id", "model", "error"] {
+            if let Some(value) = chunk.get(name).filter(|value| !value.is_null()) {
+                body.insert(name.into(), value.clone());
+            }
+        }
+        let choices = chunk.get("choices").and_then(Value::as_array).into_iter().flatten();
+        let Some(choice) = choices
+            .into_iter()
+            .find(|choice| choice.get("index").is_none_or(|index| index == 0))
+        else {
+            continue;
+        };
+        if let Some(error) = choice.get("error").filter(|error| !error.is_null()) {
+            body.insert("error".into(), error.clone());
+        }
+        if let Some(new) = choice.get("finish_reason").filter(|reason| reason.is_string()) {
+            reason = new.clone();
+        }
+        // Some servers send one chunk with the whole message.
+        let delta = choice.get("delta").or_else(|| choice.get("message"));
+        for (name, value) in delta.and_then(Value::as_object).into_iter().flatten() {
+            append(&mut message, name, value);
+        }
+    }
+    let broke_off = !ended && reason.is_null() && !body.contains_key("error");
+    body.insert(
+        "choices".into(),
+        json!([{"index": 0, "message": message, "finish_reason": reason}]),
+    );
+    Assembled {
+        body: Value::Object(body),
+        broke_off,
+    }
+}
+
+/// Appends a piece of text or a list to a member of the message.
+fn append(message: &mut Map<String, Value>, name: &str, value: &Value) {
+    match (message.get_mut(name), value) {
+        (_, Value::Null) => {}
+        (Some(Value::String(text)), Value::String(more)) if name != "role" => text.push_str(more),
+        (Some(Value::Array(list)), Value::Array(more)) => list.extend(more.iter().cloned()),
+        (Some(_), _) => {}
+        (None, value) => {
+            message.insert(name.to_owned(), value.clone());
+        }
+    }
+}
