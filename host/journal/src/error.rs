@@ -348,8 +348,9 @@ impl Classify for CassetteError {
 }
 
 #[cfg(test)]
-#[cfg(feature = "sqlite")]
 mod tests {
+    #![cfg(feature = "sqlite")]
+
     use super::*;
     use crate::cassette::Cassette;
     use crate::sqlite::Sqlite;
