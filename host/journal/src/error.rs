@@ -347,10 +347,8 @@ impl Classify for CassetteError {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sqlite"))]
 mod tests {
-    #![cfg(feature = "sqlite")]
-
     use super::*;
     use crate::cassette::Cassette;
     use crate::sqlite::Sqlite;
