@@ -19,7 +19,7 @@ interface task {
     /// The model asked for; `fast` without it.
     model: option<string>,
     max-tokens: option<u32>,
-    /// What comes before every prompt.
+    /// The text before every prompt.
     system: option<string>,
     /// Fail with the first error instead of returning it.
     strict: option<bool>,

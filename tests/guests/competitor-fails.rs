@@ -15,9 +15,9 @@ interface task {
 
   /// One company to look into.
   record topic {
-    /// The company's name, with what tells it from others of that name: "Acme Robotics, Zurich".
+    /// The company's name, with enough detail to identify it: "Acme Robotics, Zurich".
     company: string,
-    /// What to find out, one model call each. Without any, one general question is asked.
+    /// The questions, one model call each. If there are none, one general question is asked.
     questions: list<string>,
   }
 
@@ -25,19 +25,19 @@ interface task {
   record finding {
     /// The statement, in one sentence.
     claim: string,
-    /// What in the answers supports it, or why it is uncertain.
+    /// The support for it in the answers, or the reason why it is uncertain.
     support: string,
   }
 
-  /// What was found out about the company.
+  /// The findings about the company.
   record report {
     /// The company as it was given.
     company: string,
-    /// The answers in a few sentences, with what could not be found out.
+    /// The answers in a few sentences, with the open questions.
     summary: string,
     /// The single findings, the most important first.
     findings: list<finding>,
-    /// How far the report can be relied on, from 0 (not at all) to 1 (fully). Unanswered questions lower it.
+    /// The reliability of the report, from 0 (none) to 1 (full). Unanswered questions lower it.
     confidence: f32,
   }
 

@@ -8,7 +8,7 @@ package guests:delegates-reads@0.1.0;
 interface task {
   use agenthost:plugin/types@0.1.0.{failure};
 
-  /// What each saw: what the file holds, or an error.
+  /// The content of the file that each saw, or an error.
   record views {
     above: result<string, string>,
     below: result<string, string>,
@@ -29,13 +29,13 @@ package guests:reads-files@0.1.0 {
   interface task {
     record access {
       path: string,
-      /// What to write before reading.
+      /// The text to write before reading.
       write-text: option<string>,
       /// How often to read, once without it.
       times: option<u32>,
     }
 
-    /// What the file holds, or the system's error.
+    /// The content of the file, or the system's error.
     run: async func(input: access) -> result<string, string>;
   }
 }

@@ -8,7 +8,7 @@ use agenthost_sdk::prelude::*;
 
 agenthost_sdk::plugin!(
     inline = r#"
-/// Starts a leaf per prompt under one of the SDK's join policies, and tells what came of it.
+/// Starts a leaf per prompt under one of the SDK's join policies, and returns the result.
 package guests:joins@0.1.0;
 
 interface task {
@@ -33,7 +33,7 @@ interface task {
     prompts: list<string>,
     /// How many leaves run at a time.
     at-once: option<u32>,
-    /// Do all of it so many times, one after the other, and tell of the last.
+    /// The number of repetitions, one after the other; the last one is returned.
     rounds: option<u32>,
     /// Asked of one more leaf at the end.
     after: option<string>,
@@ -68,7 +68,7 @@ world joins {
 package guests:leaf@0.1.0 {
   interface task {
     use agenthost:plugin/types@0.1.0.{failure};
-    /// Takes the prompt. One that starts with `=` is the answer itself, and nobody is asked.
+    /// Takes the prompt. One that starts with `=` is the answer itself, and no model is asked.
     run: async func(input: string) -> result<string, failure>;
   }
 }

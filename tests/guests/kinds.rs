@@ -2,7 +2,7 @@
 
 agenthost_sdk::plugin!(
     inline = r#"
-/// Gives back what it gets: every kind of type that Rust and WIT both have.
+/// Returns its input: every kind of type that Rust and WIT both have.
 package guests:kinds@0.1.0;
 
 interface task {

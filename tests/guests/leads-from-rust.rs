@@ -9,7 +9,7 @@ package guests:leaf@0.1.0;
 
 interface task {
   use agenthost:plugin/types@0.1.0.{failure};
-  /// Takes the prompt. One that starts with `=` is the answer itself, and nobody is asked.
+  /// Takes the prompt. One that starts with `=` is the answer itself, and no model is asked.
   run: async func(input: string) -> result<string, failure>;
 }"#
 )]

@@ -2,7 +2,7 @@
 
 agenthost_sdk::plugin!(
     inline = r#"
-/// Starts a sub-agent whose error type is not `failure`, and tells how it failed.
+/// Starts a sub-agent whose error type is not `failure`, and returns how it failed.
 package guests:maps-errors@0.1.0;
 
 interface task {

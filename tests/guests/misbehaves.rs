@@ -16,7 +16,7 @@ interface task {
     ok,
     /// Returns a failure of its own.
     fail,
-    /// Computes for ever.
+    /// Computes forever.
     loop,
     /// Allocates until nothing is left.
     grow-memory,
@@ -25,7 +25,7 @@ interface task {
     panic,
     /// Leaves the process with an error code.
     exit,
-    /// Writes to stdout and stderr for ever.
+    /// Writes to stdout and stderr forever.
     print-forever,
     /// Waits for something that never comes.
     wait,

@@ -22,7 +22,7 @@ interface task {
   record probe {
     /// Written into the task's memory, and left there.
     leave: string,
-    /// A text to look for in all of the task's memory, each byte with its bits flipped, so that the input itself is no find.
+    /// A text to look for in all of the task's memory, each byte with its bits flipped, so that the input itself does not match.
     look-for: list<u8>,
   }
 
@@ -36,9 +36,9 @@ interface task {
     /// Nanoseconds that the sleep took.
     slept: u64,
     random: list<u64>,
-    /// What a static counter stood at after counting this task.
+    /// The value of a static counter after counting this task.
     counter: u32,
-    /// Places in memory where the text stood.
+    /// Places in memory that contained the text.
     found: u32,
     /// Bytes of memory that were searched.
     searched: u64,

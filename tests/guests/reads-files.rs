@@ -8,13 +8,13 @@ package guests:reads-files@0.1.0;
 interface task {
   record access {
     path: string,
-    /// What to write before reading.
+    /// The text to write before reading.
     write-text: option<string>,
     /// How often to read, once without it.
     times: option<u32>,
   }
 
-  /// What the file holds, or the system's error.
+  /// The content of the file, or the system's error.
   run: async func(input: access) -> result<string, string>;
 }
 

@@ -17,7 +17,7 @@ world relay {
   export task;
 }
 
-/// Starts a leaf per prompt under one of the SDK's join policies, and tells what came of it.
+/// Starts a leaf per prompt under one of the SDK's join policies, and returns the result.
 package guests:joins@0.1.0 {
   interface task {
     use agenthost:plugin/types@0.1.0.{failure};
@@ -41,7 +41,7 @@ package guests:joins@0.1.0 {
       prompts: list<string>,
       /// How many leaves run at a time.
       at-once: option<u32>,
-      /// Do all of it so many times, one after the other, and tell of the last.
+      /// The number of repetitions, one after the other; the last one is returned.
       rounds: option<u32>,
       /// Asked of one more leaf at the end.
       after: option<string>,

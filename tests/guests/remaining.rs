@@ -4,7 +4,7 @@ use agenthost_sdk::prelude::*;
 
 agenthost_sdk::plugin!(
     inline = r#"
-/// Tells what is left of its limits before and after a model call.
+/// Returns the rest of its limits before and after a model call.
 package guests:remaining@0.1.0;
 
 interface task {

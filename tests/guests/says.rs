@@ -5,20 +5,20 @@ use agenthost_sdk::prelude::*;
 
 agenthost_sdk::plugin!(
     inline = r#"
-/// Says what it is told to, in every way that a guest has.
+/// Outputs the given text in every way that a guest has.
 package guests:says@0.1.0;
 
 interface task {
   use agenthost:plugin/types@0.1.0.{failure};
 
   record words {
-    /// What is written to stdout and stderr.
+    /// The text for stdout and stderr.
     log: option<string>,
-    /// What is reported as progress, before a call that the model answers.
+    /// The text to report as progress, before a call that the model answers.
     progress: option<string>,
     /// The failure; without one, the output is what the model answered, or nothing.
     fails: option<string>,
-    /// What the plugin panics with.
+    /// The message of a panic.
     panics: option<string>,
   }
 

@@ -4,7 +4,7 @@ use agenthost_sdk::join_all;
 
 agenthost_sdk::plugin!(
     inline = r#"
-/// Starts a sub-agent for each behaviour, all at once, and tells how each came out.
+/// Starts a sub-agent for each behavior, all at once, and returns how each ended.
 package guests:starts@0.1.0;
 
 interface task {
@@ -40,7 +40,7 @@ package guests:misbehaves@0.1.0 {
       ok,
       /// Returns a failure of its own.
       fail,
-      /// Computes for ever.
+      /// Computes forever.
       loop,
       /// Allocates until nothing is left.
       grow-memory,
@@ -49,7 +49,7 @@ package guests:misbehaves@0.1.0 {
       panic,
       /// Leaves the process with an error code.
       exit,
-      /// Writes to stdout and stderr for ever.
+      /// Writes to stdout and stderr forever.
       print-forever,
       /// Waits for something that never comes.
       wait,

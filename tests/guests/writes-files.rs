@@ -13,11 +13,11 @@ interface task {
   type much = tuple<string, u64>;
 
   variant step {
-    /// Writes a file anew, in pieces of 64 KiB.
+    /// Overwrites a file, in pieces of 64 KiB.
     write(much),
     /// Writes to the end of a file.
     append(much),
-    /// Gives a file a size.
+    /// Sets the size of a file.
     set-size(much),
     /// Writes one byte at that place.
     write-at(much),

@@ -90,6 +90,10 @@ pub enum Cause<'a> {
 /// assert!(matches!(cause(&error), Cause::Journal(JournalError::NoRuns)));
 /// ```
 pub fn cause(error: &Error) -> Cause<'_> {
+    #[cfg(feature = "build")]
+    if let Some(BuildError::NotPermitted(rules)) = error.downcast_ref() {
+        return cause(rules);
+    }
     let built = || {
         #[cfg(feature = "build")]
         return error.downcast_ref().map(Cause::Build);

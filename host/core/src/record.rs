@@ -127,6 +127,13 @@ impl fmt::Display for FormatError {
 impl std::error::Error for FormatError {}
 
 /// The kind of a run.
+///
+/// ```
+/// use agenthost_core::record::RunKind;
+///
+/// assert_eq!(RunKind::from_name("batch"), Some(RunKind::Batch));
+/// assert_eq!(RunKind::from_name("loop"), None);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunKind {
@@ -158,6 +165,12 @@ impl fmt::Display for RunKind {
 }
 
 /// How a run ended.
+///
+/// ```
+/// use agenthost_core::record::RunStatus;
+///
+/// assert_eq!(RunStatus::from_name("interrupted"), Some(RunStatus::Interrupted));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunStatus {
@@ -229,6 +242,13 @@ pub struct RunEnd {
 }
 
 /// The part of a run's report that is stored with the run. Its tasks have records of their own.
+///
+/// ```
+/// use agenthost_core::record::{RunSummary, TaskCounts};
+///
+/// let batch = RunSummary { counts: TaskCounts::new(3, 1), ..RunSummary::default() };
+/// assert_eq!((batch.counts.tasks, batch.outcome), (4, None));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunSummary {
@@ -263,6 +283,12 @@ impl RunSummary {
 }
 
 /// The number of a run's tasks.
+///
+/// ```
+/// use agenthost_core::record::TaskCounts;
+///
+/// assert_eq!(TaskCounts::new(2, 1), TaskCounts { tasks: 3, ok: 2, failed: 1 });
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TaskCounts {
@@ -343,6 +369,13 @@ fn outcome_without_texts(outcome: Outcome) -> Option<Outcome> {
 }
 
 /// One ask of a task.
+///
+/// ```
+/// use agenthost_core::record::{AskRecord, Asked};
+///
+/// let ask = AskRecord::new(0, Asked::Model { hash: [0; 32], request: None });
+/// assert_eq!(ask.result, None, "it is still in flight");
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct AskRecord {
     /// The number of the ask within its task, counted from 0.
@@ -420,6 +453,15 @@ pub enum RequestEnd {
 }
 
 /// The result of an ask, as the task receives it.
+///
+/// ```
+/// use agenthost_core::llm::CallError;
+/// use agenthost_core::record::{AskResult, RecordedUse};
+///
+/// let failed = AskResult::of_call(Err(CallError::ContextOverflow), RecordedUse::unsent(), Vec::new());
+/// assert_eq!(failed.clone().into_call_result(), Some(Err(CallError::ContextOverflow)));
+/// assert_eq!(failed.without_texts().into_call_result(), None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AskResult {
@@ -504,6 +546,15 @@ impl AskResult {
 }
 
 /// A charge, with its cost in pico-dollars, so that sums stay exact.
+///
+/// ```
+/// use agenthost_core::limits::ledger::Used;
+/// use agenthost_core::record::RecordedUse;
+///
+/// let used = Used { input: 12, output: 3, ..Used::default() };
+/// assert_eq!(RecordedUse::sent(&used).charged(), Some(used));
+/// assert_eq!(RecordedUse::unsent().charged(), None);
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RecordedUse {

@@ -29,6 +29,7 @@ mod migrate;
 mod owner;
 mod prune;
 mod read;
+mod schema;
 mod take_over;
 #[cfg(test)]
 mod tests;

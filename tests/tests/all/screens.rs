@@ -76,48 +76,45 @@ fn the_help_of_the_program() {
 
     Commands:
       run          Run one task and print its output as JSON
-      plan         Tell the worst case of a run before anything is spent, and what earlier runs came to
-      resume       Go on with a run that stopped: what is finished stays, what was answered is not paid
-                   again
-      replay       Run a recorded run again with no provider, no key and no network
-      runs         List the runs that were recorded, or remove old ones
-      show         Show what became of a run, task by task, and what ran at once
-      batch        Run a task for each item of a file, or for every few of them, and write the results
-                   in the order of the items
-      new          Make a new plugin that builds, tests and runs as it is
-      test         Build a plugin, play its cassettes to it offline, and check what comes out
-      profile      Run a plugin's cassettes, or inputs, and suggest limits from what was measured
+      plan         Estimate the worst-case cost of a run
+      resume       Resume a stopped run without paying twice for answered calls
+      replay       Replay a recorded run without a provider, a key or a network
+      runs         List recorded runs, or remove old ones
+      show         Show a run's tasks, their outcomes, and how they ran in parallel
+      batch        Run a task for each item of a file
+      new          Create a plugin from a template, ready to build, test and run
+      test         Build a plugin and check it against its cassettes, offline
+      profile      Measure a plugin and suggest limits for it
       build        Build a plugin's crate into a component and print its path
-      inspect      Show what a plugin is, what it may do, and its typed interface
-      add          Add a plugin of a registry, with all that it starts, to this project's agenthost.lock
-      pull         Fetch plugins into the cache, or one of them into a file
-      push         Publish a plugin to a registry, signed with a key of yours
-      update       Bring plugins of agenthost.lock up to date, and show what they ask for beyond what
-                   was accepted
-      vet          Check a plugin, and write down who vouches for it
-      list         List the plugins of agenthost.lock, or the releases that a registry has
+      inspect      Show a plugin's identity, capabilities and typed interface
+      add          Add a plugin of a registry to this project's agenthost.lock
+      pull         Fetch plugins into the cache, or one plugin into a file
+      push         Publish a plugin to a registry, signed with one of your keys
+      update       Update the plugins in agenthost.lock
+      vet          Check a plugin and record who vouches for it
+      list         List the plugins in agenthost.lock, or the releases of one in its registry
       doctor       Check the toolchain, the configuration, the keys and this machine's limits
-      trust        Trust a project's crates and its configuration
-      key          Make keys, sign plugins with them, and verify what others signed
+      trust        Trust a project's crates and configuration
+      key          Create keys, sign plugins, and verify signatures
       completions  Print a completion script for a shell
       help         Print this message or the help of the given subcommand(s)
 
     Options:
           --config <FILE>
-              Use this file instead of the agenthost.toml found upwards from here
+              Use this file instead of the agenthost.toml in this directory or above
               
               [env: AGENTHOST_CONFIG]
 
           --journal <FILE>
-              The record of runs is this file [default: see `[journal]` in agenthost.toml]
+              Use this journal file [default: see `[journal]` in agenthost.toml]
               
               [env: AGENTHOST_JOURNAL]
 
       -v, --verbose...
-              Say more on stderr: the task's log, and what the host does (twice: everything)
+              Print more on stderr: the task's log and the host's actions (twice: everything)
 
       -q, --quiet
-              Say nothing on stderr but errors
+              Print only errors on stderr
 
       -h, --help
               Print help (see a summary with '-h')
@@ -135,33 +132,31 @@ fn the_help_of_run() {
     Usage: agenthost run [OPTIONS] <PLUGIN>
 
     Arguments:
-      <PLUGIN>  A .wasm file, the directory of a plugin's crate, which is built first, or a plugin of
-                agenthost.lock by its name, such as acme:competitor
+      <PLUGIN>  The plugin: a .wasm file, a crate directory to build, or a name in agenthost.lock, such
+                as acme:competitor
 
     Options:
-          --with <NAMESPACE:NAME=PLUGIN>  Take the sub-agent NAMESPACE:NAME from this .wasm file, crate
-                                          directory or entry of agenthost.lock
+          --with <NAMESPACE:NAME=PLUGIN>  Use this .wasm file, crate directory or plugin of
+                                          agenthost.lock as the sub-agent NAMESPACE:NAME
           --dir <HOST::GUEST[:rw]>        Let the plugin, but not its sub-agents, read the directory
-                                          HOST as GUEST, such as reports::/data; with :rw it may write
-                                          there, too
-          --offline                       Fetch nothing: what agenthost.lock names has to be in the
-                                          cache already
-          --locked                        Take plugins of registries exactly as agenthost.lock has them;
-                                          they never come from anywhere else, so this is for scripts
-                                          that want to say so
+                                          HOST as GUEST, such as reports::/data; :rw lets it write, too
+          --offline                       Fetch nothing, and fail if a plugin of agenthost.lock is not
+                                          in the cache
+          --locked                        Use registry plugins exactly as in agenthost.lock (always the
+                                          case; for scripts that state it)
       -i, --input <JSON|@FILE|->          The task's input: JSON, @FILE, or - for stdin [default: stdin,
-                                          where it is piped]
-          --record <FILE>                 Write the model calls and what comes out to this file, such as
+                                          if piped]
+          --record <FILE>                 Record the model calls and the outcome in this file, such as
                                           cassettes/first.json, for `agenthost test`
-          --json                          Print one JSON document with the outcome, what was spent, and
-                                          every task
-          --config <FILE>                 Use this file instead of the agenthost.toml found upwards from
-                                          here [env: AGENTHOST_CONFIG]
-          --journal <FILE>                The record of runs is this file [default: see `[journal]` in
+          --json                          Print one JSON document with the outcome, the amounts spent,
+                                          and every task
+          --config <FILE>                 Use this file instead of the agenthost.toml in this directory
+                                          or above [env: AGENTHOST_CONFIG]
+          --journal <FILE>                Use this journal file [default: see `[journal]` in
                                           agenthost.toml] [env: AGENTHOST_JOURNAL]
-      -v, --verbose...                    Say more on stderr: the task's log, and what the host does
+      -v, --verbose...                    Print more on stderr: the task's log and the host's actions
                                           (twice: everything)
-      -q, --quiet                         Say nothing on stderr but errors
+      -q, --quiet                         Print only errors on stderr
       -h, --help                          Print help
       -V, --version                       Print version
 
@@ -171,7 +166,7 @@ fn the_help_of_run() {
           --calls <N>       Model calls
           --fuel <N>        Units of computing, such as 20G
           --memory <SIZE>   Linear memory, such as 64MiB
-          --timeout <TIME>  Wall time, such as 90s
+          --timeout <TIME>  Wall-clock time, such as 90s
           --tasks <N>       Sub-tasks, at any depth
           --depth <N>       Levels of sub-tasks
     ");
@@ -180,38 +175,38 @@ fn the_help_of_run() {
 #[test]
 fn the_help_of_batch() {
     insta::assert_snapshot!(screen(&machine(), &["batch", "--help"]), @"
-    Run a task for each item of a file, or for every few of them, and write the results in the order of
-    the items
+    Run a task for each item of a file
+
+    With --size, each task gets several items. The results are written in the order of the items.
 
     Usage: agenthost batch [OPTIONS] <PLUGIN> <ITEMS>
 
     Arguments:
       <PLUGIN>
-              A .wasm file, the directory of a plugin's crate, which is built first, or a plugin of
-              agenthost.lock by its name, such as acme:competitor
+              The plugin: a .wasm file, a crate directory to build, or a name in agenthost.lock, such as
+              acme:competitor
 
       <ITEMS>
               The items: a .jsonl, .csv or .json file, or - for stdin
 
     Options:
           --with <NAMESPACE:NAME=PLUGIN>
-              Take the sub-agent NAMESPACE:NAME from this .wasm file, crate directory or entry of
-              agenthost.lock
+              Use this .wasm file, crate directory or plugin of agenthost.lock as the sub-agent
+              NAMESPACE:NAME
 
           --dir <HOST::GUEST[:rw]>
               Let the plugin, but not its sub-agents, read the directory HOST as GUEST, such as
-              reports::/data; with :rw it may write there, too
+              reports::/data; :rw lets it write, too
 
           --offline
-              Fetch nothing: what agenthost.lock names has to be in the cache already
+              Fetch nothing, and fail if a plugin of agenthost.lock is not in the cache
 
           --locked
-              Take plugins of registries exactly as agenthost.lock has them; they never come from
-              anywhere else, so this is for scripts that want to say so
+              Use registry plugins exactly as in agenthost.lock (always the case; for scripts that state
+              it)
 
           --format <FORMAT>
-              How the items are written, where the file's name does not say it [default for stdin:
-              jsonl]
+              The format of the items, if the file name does not show it [default for stdin: jsonl]
 
               Possible values:
               - jsonl: A JSON value on each line
@@ -219,27 +214,26 @@ fn the_help_of_batch() {
               - json:  One JSON array
 
           --size <N>
-              Give each task N items, where the plugin takes a list
+              Give each task N items, if the plugin takes a list
 
           --workers <N|auto>
-              Tasks that run at once: a number, or auto, which begins with 4 and grows while no request
-              waits
+              The number of tasks that run at once; auto starts with 4 and grows while no request waits
               
               [default: auto]
 
       -o, --output <FILE|->
-              Write the results to this file, as JSON lines; what is in it is replaced [default: -,
-              which is stdout]
+              Write the results to this file as JSON lines, replacing its content [default: -, which is
+              stdout]
 
           --max-failures <N>
-              Start nothing more once N items have failed
+              Start no more tasks after N items have failed
 
           --limit <N>
-              Only the first N items
+              Use only the first N items
 
           --on-bad-item <WHAT>
-              What to do when an item is malformed or not of the plugin's type: run nothing, or run all
-              others
+              Run nothing (fail) or all other items (skip) if an item is malformed or not of the
+              plugin's type
 
               Possible values:
               - fail: Run nothing
@@ -248,30 +242,30 @@ fn the_help_of_batch() {
               [default: fail]
 
           --plan
-              Tell the worst case before anything is spent, and run nothing
+              Estimate the worst-case cost, and run nothing
 
           --fail-above <USD>
-              With --plan: end with exit code 3 where the worst case may cost more than this, or nobody
-              can tell
+              With --plan: end with exit code 3 if the worst case may cost more than this, or its cost
+              is unknown
 
           --json
-              Print one JSON document about the whole batch on stdout; needs --output FILE
+              Print one JSON document about the whole batch on stdout; requires --output FILE
 
           --config <FILE>
-              Use this file instead of the agenthost.toml found upwards from here
+              Use this file instead of the agenthost.toml in this directory or above
               
               [env: AGENTHOST_CONFIG]
 
           --journal <FILE>
-              The record of runs is this file [default: see `[journal]` in agenthost.toml]
+              Use this journal file [default: see `[journal]` in agenthost.toml]
               
               [env: AGENTHOST_JOURNAL]
 
       -v, --verbose...
-              Say more on stderr: the task's log, and what the host does (twice: everything)
+              Print more on stderr: the task's log and the host's actions (twice: everything)
 
       -q, --quiet
-              Say nothing on stderr but errors
+              Print only errors on stderr
 
       -h, --help
               Print help (see a summary with '-h')
@@ -296,7 +290,7 @@ fn the_help_of_batch() {
               Linear memory, such as 64MiB
 
           --timeout <TIME>
-              Wall time, such as 90s
+              Wall-clock time, such as 90s
 
           --tasks <N>
               Sub-tasks, at any depth
@@ -322,24 +316,24 @@ fn the_help_of_batch() {
 #[test]
 fn the_help_of_show() {
     insta::assert_snapshot!(screen(&machine(), &["show", "--help"]), @"
-    Show what became of a run, task by task, and what ran at once
+    Show a run's tasks, their outcomes, and how they ran in parallel
 
     Usage: agenthost show [OPTIONS] <RUN>
 
     Arguments:
-      <RUN>  The run's id, or its beginning, or `last`
+      <RUN>  The run's id, the beginning of its id, or `last`
 
     Options:
           --task <ID>       Show this task, such as root/0, and those below it
-          --all             Show every task and call, however many there are
+          --all             Show all tasks and calls
           --json            Print one JSON document
-          --config <FILE>   Use this file instead of the agenthost.toml found upwards from here [env:
+          --config <FILE>   Use this file instead of the agenthost.toml in this directory or above [env:
                             AGENTHOST_CONFIG]
-          --journal <FILE>  The record of runs is this file [default: see `[journal]` in agenthost.toml]
-                            [env: AGENTHOST_JOURNAL]
-      -v, --verbose...      Say more on stderr: the task's log, and what the host does (twice:
+          --journal <FILE>  Use this journal file [default: see `[journal]` in agenthost.toml] [env:
+                            AGENTHOST_JOURNAL]
+      -v, --verbose...      Print more on stderr: the task's log and the host's actions (twice:
                             everything)
-      -q, --quiet           Say nothing on stderr but errors
+      -q, --quiet           Print only errors on stderr
       -h, --help            Print help
       -V, --version         Print version
     ");
@@ -348,27 +342,26 @@ fn the_help_of_show() {
 #[test]
 fn the_help_of_inspect() {
     insta::assert_snapshot!(screen(&machine(), &["inspect", "--help"]), @"
-    Show what a plugin is, what it may do, and its typed interface
+    Show a plugin's identity, capabilities and typed interface
 
     Usage: agenthost inspect [OPTIONS] <PLUGIN>
 
     Arguments:
-      <PLUGIN>  A .wasm file, the directory of a plugin's crate, which is built first, or a plugin of
-                agenthost.lock by its name
+      <PLUGIN>  The plugin: a .wasm file, a crate directory to build, or a name in agenthost.lock
 
     Options:
-          --imports         Name every import, with what it means; -v adds the JSON Schemas, too
-          --check           Compile it, too, within the limits of [compile], and say how long that took
-                            and how much memory
-          --json            Print one JSON document with all that is known, the JSON Schemas of input
-                            and output among it
-          --config <FILE>   Use this file instead of the agenthost.toml found upwards from here [env:
+          --imports         List every import with its meaning; -v adds the JSON Schemas
+          --check           Compile the plugin, too, within the limits of [compile], and report the time
+                            and memory used
+          --json            Print one JSON document with everything known, including the JSON Schemas of
+                            input and output
+          --config <FILE>   Use this file instead of the agenthost.toml in this directory or above [env:
                             AGENTHOST_CONFIG]
-          --journal <FILE>  The record of runs is this file [default: see `[journal]` in agenthost.toml]
-                            [env: AGENTHOST_JOURNAL]
-      -v, --verbose...      Say more on stderr: the task's log, and what the host does (twice:
+          --journal <FILE>  Use this journal file [default: see `[journal]` in agenthost.toml] [env:
+                            AGENTHOST_JOURNAL]
+      -v, --verbose...      Print more on stderr: the task's log and the host's actions (twice:
                             everything)
-      -q, --quiet           Say nothing on stderr but errors
+      -q, --quiet           Print only errors on stderr
       -h, --help            Print help
       -V, --version         Print version
     ");
@@ -482,7 +475,7 @@ fn what_doctor_finds_in_a_configuration() {
 fn a_plugin_that_does_not_exist() {
     insta::assert_snapshot!(screen(&machine(), &["run", "nowhere.wasm", "--input", "1"]), @"
     --- stderr
-    error: [work]/nowhere.wasm: No such file or directory (os error 2)
+    error: cannot read [work]/nowhere.wasm: No such file or directory (os error 2)
 
     hint: Give a .wasm file or a crate directory that exists, or a plugin of agenthost.lock as NAMESPACE:NAME.
     --- exit code 2

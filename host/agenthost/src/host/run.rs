@@ -154,6 +154,7 @@ impl RunHandle {
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::journal::RunStatus;
     /// use agenthost::{Host, Journal};
     ///
     /// # let component = double();

@@ -123,6 +123,17 @@ pub(super) fn keep(env: &Env, record: TrustRecord) -> Result<TrustRecord, TrustE
 
 /// Returns all records, sorted by file.
 ///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// use agenthost_config::{Env, trust};
+///
+/// let env = Env::new([].into(), home.path(), Some(home.path().into()));
+/// assert_eq!(trust::list(&env)?, []);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// [`Host`](agenthost_core::error::ErrorClass::Host) if the record cannot be read.

@@ -20,8 +20,8 @@ use sha2::{Digest as _, Sha256};
 use super::super::{AskResult, FORMAT, RequestEnd, RequestHash};
 use super::entries::{Body, sum};
 use super::fault::Trouble;
-use super::file::{TABLES, check_schema};
 use super::owner;
+use super::schema::{TABLES, check_schema};
 use crate::error::JournalError;
 
 /// The fields of a body.

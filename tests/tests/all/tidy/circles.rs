@@ -22,16 +22,6 @@ const KNOWN: &[(&str, &[&str])] = &[
             "batch/items/table.rs",
         ],
     ),
-    (
-        "host/agenthost/src",
-        &[
-            "host/attempts.rs",
-            "host/attempts/in_flight.rs",
-            "host/calls.rs",
-            "host/run.rs",
-            "host/tree.rs",
-        ],
-    ),
     ("host/agenthost/src", &["host.rs", "host/load.rs"]),
     (
         "host/cli/src",
