@@ -177,7 +177,10 @@ pub enum ConfigError {
         key: &'static str,
     },
     /// A provider of kind `anthropic` is to use the parameter for any JSON object, which that API does not have.
-    #[error("{}`structured-output` in [providers.{provider}] is json-object, which kind = \"anthropic\" does not have", place(at))]
+    #[error(
+        "{}`structured-output` in [providers.{provider}] is json-object, which kind = \"anthropic\" does not have",
+        place(at)
+    )]
     NoJsonObject {
         /// The place of the key.
         at: Option<Origin>,

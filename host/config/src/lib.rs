@@ -45,8 +45,7 @@ use self::load::{Lifting, unchecked};
 pub use self::origin::Origin;
 pub use self::settings::{
     Address, BodyRetention, EffectiveGrant, JournalConfig, KeySource, MaxTokensField, ModelRef, PriceConfig,
-    ProviderConfig, ProviderKind, RatesConfig, RegistryConfig, RunConfig, SetBy, StructuredOutput,
-    SubAgent,
+    ProviderConfig, ProviderKind, RatesConfig, RegistryConfig, RunConfig, SetBy, StructuredOutput, SubAgent,
 };
 
 impl Config {

@@ -65,11 +65,7 @@ impl Anthropic {
         Self::bounded(base_url, key.map(SecretString::from), Bounds::default())
     }
 
-    fn bounded(
-        base_url: Option<&str>,
-        key: Option<SecretString>,
-        bounds: Bounds,
-    ) -> Result<Self, ProviderSetupError> {
+    fn bounded(base_url: Option<&str>, key: Option<SecretString>, bounds: Bounds) -> Result<Self, ProviderSetupError> {
         let base_url = base_url.unwrap_or(BASE_URL);
         if base_url.trim_end_matches('/').ends_with("/v1") {
             return Err(ProviderSetupError::VersionInBaseUrl);

@@ -154,19 +154,14 @@ mod tests {
     use agenthost_core::llm::Usage;
 
     fn reply(text: &str, stop: Stop) -> Reply {
-        Reply {
-            content: vec![Part::Text(text.to_owned())],
-            model: "m".to_owned(),
-            stop,
-            refusal: None,
-            usage: Some(Usage {
+        Reply::of(vec![Part::Text(text.to_owned())])
+            .with_model("m")
+            .with_stop(stop)
+            .with_usage(Some(Usage {
                 input: 100,
                 output: 20,
                 ..Usage::default()
-            }),
-            request_id: None,
-            quota: None,
-        }
+            }))
     }
 
     fn limit(tokens: u32, counted: impl Into<Option<u64>>) -> OutputLimit {

@@ -363,7 +363,7 @@ impl TaskContext {
             _ => None,
         };
         if let Some(Ok(accepted)) = &accepted {
-            telemetry::cleaned(&self.task.to_string(), &reply.model, &accepted.around);
+            telemetry::cleaned(&self.call.task.to_string(), &reply.model, &accepted.around);
         }
         Ok(judge(reply, accepted, call.output_limit()))
     }
