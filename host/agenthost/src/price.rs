@@ -166,9 +166,11 @@ impl PriceTable {
                 .split_once('/')
                 .is_some_and(|(provider, model)| !provider.is_empty() && !model.is_empty())
             {
-                return Err(Error::config(format!("prices.{key:?} is no provider/model")).with_hint(
-                    "Write the provider's name and the model's id, as in [prices.\"anthropic/claude-haiku-5-5\"].",
-                ));
+                return Err(
+                    Error::config(format!("prices.{key:?} is not a provider/model")).with_hint(
+                        "Write the provider's name and the model's id, as in [prices.\"anthropic/claude-haiku-5-5\"].",
+                    ),
+                );
             }
             self.overrides.insert(key, price);
         }

@@ -36,8 +36,10 @@ pub(super) struct Args {
 pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let project = open(global, env)?;
     let PluginSource::Path(path) = PluginSource::parse(&args.plugin, env.cwd())? else {
-        return Err(Error::usage(format!("{} is no file and no directory", args.plugin))
-            .with_hint("What is pushed is a .wasm file or a crate; what a registry has is there already."));
+        return Err(
+            Error::usage(format!("{} is neither a file nor a directory", args.plugin))
+                .with_hint("What is pushed is a .wasm file or a crate; what a registry has is there already."),
+        );
     };
     // Checked before a build, since the command would fail after it otherwise.
     let asked = args.reference.as_deref().map(str::parse::<Reference>).transpose()?;

@@ -345,7 +345,7 @@ pub(super) fn read_input(given: &str, env: &Env) -> Result<Value> {
         None => parse(given, "--input").map_err(|error| {
             // The most common mistake: a file name without its `@`.
             match env.cwd().join(given).is_file() {
-                true => Error::input(format!("--input is no JSON, but there is a file {given}"))
+                true => Error::input(format!("--input is not valid JSON, but there is a file {given}"))
                     .with_hint(format!("To read the file, write --input @{given}")),
                 false => error,
             }
@@ -383,7 +383,7 @@ fn bounded(reader: impl Read, name: &str) -> Result<String> {
 
 fn parse(text: &str, name: &str) -> Result<Value> {
     serde_json::from_str(text).map_err(|error| {
-        Error::input(format!("{name} is no JSON: {error}"))
+        Error::input(format!("{name} is not valid JSON: {error}"))
             .with_hint("Mind the shell's quoting: --input '{\"name\": \"value\"}', or --input @FILE.")
     })
 }

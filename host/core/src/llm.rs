@@ -563,6 +563,12 @@ impl ProviderErrorKind {
     }
 
     /// Returns the names of all kinds.
+    ///
+    /// ```
+    /// use agenthost_core::llm::ProviderErrorKind;
+    ///
+    /// assert!(ProviderErrorKind::names().all(|name| ProviderErrorKind::from_name(name).is_some()));
+    /// ```
     pub fn names() -> impl Iterator<Item = &'static str> {
         Self::NAMES.iter().map(|(name, _)| *name)
     }

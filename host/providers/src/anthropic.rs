@@ -134,7 +134,7 @@ impl Anthropic {
                 self.endpoint.without_key(body)
             }
             Err(_) if failed => return Err(error::classify(&self.endpoint, answer, None)),
-            Err(error) => return Err(self.bad_reply(answer, None, &format!("the answer is no JSON: {error}"))),
+            Err(error) => return Err(self.bad_reply(answer, None, &format!("the answer is not valid JSON: {error}"))),
         };
         if failed || error::find(&body).is_some() {
             let error = error::classify(&self.endpoint, answer, Some(&body));

@@ -200,7 +200,7 @@ impl Endpoint {
         let bytes = serde_json::to_vec(body).map_err(|error| {
             ProviderError::new(
                 ProviderErrorKind::InvalidRequest,
-                format!("request is no JSON: {error}"),
+                format!("request is not valid JSON: {error}"),
             )
         })?;
         let request = self

@@ -150,7 +150,7 @@ impl OpenAi {
                 self.endpoint.without_key(body)
             }
             Err(_) if failed => return Err(error::classify(&self.endpoint, answer, None, self.max_tokens)),
-            Err(error) => return Err(self.bad_reply(answer, None, &format!("the answer is no JSON: {error}"))),
+            Err(error) => return Err(self.bad_reply(answer, None, &format!("the answer is not valid JSON: {error}"))),
         };
         if failed || error::find(&body).is_some() {
             let error = ProviderError {

@@ -349,17 +349,17 @@ fn a_wrong_input_says_where_and_what_was_expected() {
             "{\"prompts\": [], \"mode\": \"parallel\", \"max-tokens\": -1}",
             "input.max-tokens: expected u32",
         ),
-        (&asks, "{\"prompts\": ", "--input is no JSON: EOF while parsing"),
-        (&asks, "", "--input is no JSON"),
+        (&asks, "{\"prompts\": ", "--input is not valid JSON: EOF while parsing"),
+        (&asks, "", "--input is not valid JSON"),
         (
             &asks,
             "input.json",
-            "--input is no JSON, but there is a file input.json",
+            "--input is not valid JSON, but there is a file input.json",
         ),
         (
             &asks,
             "@list.json",
-            "list.json is no JSON: EOF while parsing a list at line 1 column 5",
+            "list.json is not valid JSON: EOF while parsing a list at line 1 column 5",
         ),
         (&asks, "@latin1.json", "@latin1.json: not UTF-8"),
         (
@@ -373,11 +373,13 @@ fn a_wrong_input_says_where_and_what_was_expected() {
         assert!(output.error(2).contains(says), "{input}: {output}");
     }
     let output = machine.piped(["run", asks.as_str()], "{");
-    assert!(output.error(2).contains("stdin is no JSON"), "{output}");
+    assert!(output.error(2).contains("stdin is not valid JSON"), "{output}");
     let endless = "[".repeat(1_000_000);
     let output = machine.piped(["run", asks.as_str()], &endless);
     assert!(
-        output.error(2).contains("stdin is no JSON: recursion limit exceeded"),
+        output
+            .error(2)
+            .contains("stdin is not valid JSON: recursion limit exceeded"),
         "{output}"
     );
 }

@@ -334,7 +334,7 @@ fn wrong_flags_are_errors_with_a_hint() {
         ),
         (
             vec!["run", "x.wasm", "--timeout", "0s"],
-            "--timeout: `0s` is no time at all",
+            "--timeout: `0s` is not a positive time",
         ),
         (vec!["run", "x.wasm", "--cost", "-1"], "-1"),
         (vec!["run", "x.wasm", "--fuel", ""], "--fuel: `` is not a count"),

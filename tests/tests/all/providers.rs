@@ -57,17 +57,20 @@ fn a_server_that_is_down_is_named() {
 fn a_failing_answer_ends_the_task_with_the_servers_words() {
     let gateway = "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>";
     for (reply, says) in [
-        (Reply::raw(200, "this is no JSON"), "the answer is no JSON"),
+        (
+            Reply::raw(200, "this is not valid JSON"),
+            "the answer is not valid JSON",
+        ),
         (Reply::raw(200, "{\"object\": \"list\"}"), "the answer has no c"),
-        (Reply::raw(200, ""), "the answer is no JSON"),
+        (Reply::raw(200, ""), "the answer is not valid JSON"),
         (
             Reply::raw(200, b"\xff\xfe\x00garbage".to_vec()),
-            "the answer is no JSON",
+            "the answer is not valid JSON",
         ),
         (Reply::raw(502, gateway).header("content-type", "text/html"), "502"),
         (
             Reply::raw(200, gateway).header("content-type", "text/html"),
-            "the answer is no JSON",
+            "the answer is not valid JSON",
         ),
         (
             Reply::error(401, "authentication_error", "invalid key"),

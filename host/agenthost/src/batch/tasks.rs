@@ -108,7 +108,7 @@ pub struct Task {
 /// let any = |_: &Value| Ok(());
 /// let tasks: Vec<_> = Tasks::new(source.read()?, Shape::List, 2, None, &any).collect::<Result<_, _>>()?;
 /// assert_eq!(tasks[0].input, Some(json!([1])));
-/// assert_eq!(tasks[0].bad[0].at.line, 2, "that line is no JSON");
+/// assert_eq!(tasks[0].bad[0].at.line, 2, "that line is not valid JSON");
 /// assert_eq!(tasks[1].input, Some(json!([3])));
 /// # Ok(())
 /// # }

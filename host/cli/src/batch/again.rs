@@ -123,7 +123,7 @@ pub(crate) async fn again(
         ))
     })?;
     let crate::Command::Batch(mut args) = cli.command else {
-        return Err(Error::usage(format!("run {id} is no batch")));
+        return Err(Error::usage(format!("run {id} is not a batch")));
     };
     if !own {
         let beyond = beyond(&args, &earlier.how, &command.cwd, &global.config(env)?, env)?;

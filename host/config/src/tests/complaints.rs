@@ -180,7 +180,7 @@ fn wrong_values_name_their_place() {
         ),
         (
             "[providers.openai]\nsilence = 0",
-            "agenthost.toml:2: `silence` in [providers.openai]: `0` is no time at all\nWrite how long an answer may pause once it has begun, such as \"30s\".",
+            "agenthost.toml:2: `silence` in [providers.openai]: `0` is not a positive time\nWrite how long an answer may pause once it has begun, such as \"30s\".",
         ),
         (
             "[providers.openai]\nkey-env = \"sk-secret\"",
@@ -327,7 +327,7 @@ fn settings_of_calls_are_checked() {
             "hedge-after",
             "Write after what time without an answer a second attempt starts, such as \"20s\"; leave it out for none.",
             &[
-                ("0", "`0` is no time at all".to_owned()),
+                ("0", "`0` is not a positive time".to_owned()),
                 ("-5", format!("`-5` {DURATION}")),
                 ("\"9000h\"", "`9000h` is too long; the most is 8760h".to_owned()),
                 ("false", format!("{NUMBER} boolean")),
@@ -345,7 +345,7 @@ fn settings_of_calls_are_checked() {
             "timeout",
             "Write how long the first byte of an answer may take, such as \"2m\".",
             &[
-                ("\"0s\"", "`0s` is no time at all".to_owned()),
+                ("\"0s\"", "`0s` is not a positive time".to_owned()),
                 ("-0.5", format!("`-0.5` {DURATION}")),
                 ("99999999999", "`99999999999` is too long; the most is 8760h".to_owned()),
                 ("{}", format!("{NUMBER} table")),

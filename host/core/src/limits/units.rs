@@ -73,7 +73,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         format!("`{text}` is not a duration; write seconds, or numbers with h, m, s or ms, such as 90s or 1h30m")
     })?;
     if nanos == 0 {
-        return Err(format!("`{text}` is no time at all"));
+        return Err(format!("`{text}` is not a positive time"));
     }
     match u64::try_from(nanos) {
         Ok(nanos) if u128::from(nanos) <= MAX_SECONDS * NANOS => Ok(Duration::from_nanos(nanos)),
@@ -266,7 +266,7 @@ mod tests {
                 ))
             );
         }
-        assert_eq!(parse_duration("0s"), Err("`0s` is no time at all".to_owned()));
+        assert_eq!(parse_duration("0s"), Err("`0s` is not a positive time".to_owned()));
         assert_eq!(
             parse_duration("8761h"),
             Err("`8761h` is too long; the most is 8760h".to_owned())
