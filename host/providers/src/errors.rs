@@ -12,7 +12,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::http::{gateway_text, kind_of_status};
 use crate::{mend, quota};
 use agenthost_core::llm::ProviderErrorKind;
 
@@ -261,6 +260,49 @@ struct Table {
 static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| toml::from_str::<Table>(TABLE).unwrap_or_default().error);
 
 const TABLE: &str = include_str!("errors.toml");
+
+/// The kind of an HTTP status, if the body does not specify one.
+pub(super) fn kind_of_status(status: u16) -> ProviderErrorKind {
+    use ProviderErrorKind as Kind;
+    match status {
+        401 => Kind::Authentication,
+        402 => Kind::SpendCap,
+        403 => Kind::Permission,
+        // Redirects are never followed, so the address is wrong.
+        300..400 | 404 | 405 | 410 => Kind::NotFound,
+        408 | 504 => Kind::Timeout,
+        413 => Kind::TooLarge,
+        // Two requests conflicted; the vendors' own SDKs retry.
+        409 => Kind::Server,
+        429 => Kind::RateLimited,
+        502 | 503 | 529 => Kind::Overloaded,
+        400..500 => Kind::InvalidRequest,
+        500.. => Kind::Server,
+        _ => Kind::BadReply,
+    }
+}
+
+/// The message for an error reply that is not in the API's format: a gateway's page, plain text, or nothing.
+pub(super) fn gateway_text(status: u16, body: &str) -> String {
+    let page = body.trim();
+    if (300..400).contains(&status) {
+        return format!("status {status}, a redirect, which is never followed; check the base-url");
+    }
+    if page.is_empty() {
+        return format!("status {status} with no message");
+    }
+    if !page.starts_with('<') {
+        return format!("status {status}: {page}");
+    }
+    let title = page
+        .split_once("<title>")
+        .and_then(|(_, rest)| rest.split_once("</title>"))
+        .map(|(title, _)| title.trim());
+    match title {
+        Some(title) => format!("status {status} with a page titled {title:?}"),
+        None => format!("status {status} with a page instead of an answer"),
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -417,49 +417,6 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// The kind of an HTTP status, if the body does not specify one.
-pub(super) fn kind_of_status(status: u16) -> ProviderErrorKind {
-    use ProviderErrorKind as Kind;
-    match status {
-        401 => Kind::Authentication,
-        402 => Kind::SpendCap,
-        403 => Kind::Permission,
-        // Redirects are never followed, so the address is wrong.
-        300..400 | 404 | 405 | 410 => Kind::NotFound,
-        408 | 504 => Kind::Timeout,
-        413 => Kind::TooLarge,
-        // Two requests conflicted; the vendors' own SDKs retry.
-        409 => Kind::Server,
-        429 => Kind::RateLimited,
-        502 | 503 | 529 => Kind::Overloaded,
-        400..500 => Kind::InvalidRequest,
-        500.. => Kind::Server,
-        _ => Kind::BadReply,
-    }
-}
-
-/// The message for an error reply that is not in the API's format: a gateway's page, plain text, or nothing.
-pub(super) fn gateway_text(status: u16, body: &str) -> String {
-    let page = body.trim();
-    if (300..400).contains(&status) {
-        return format!("status {status}, a redirect, which is never followed; check the base-url");
-    }
-    if page.is_empty() {
-        return format!("status {status} with no message");
-    }
-    if !page.starts_with('<') {
-        return format!("status {status}: {page}");
-    }
-    let title = page
-        .split_once("<title>")
-        .and_then(|(_, rest)| rest.split_once("</title>"))
-        .map(|(title, _)| title.trim());
-    match title {
-        Some(title) => format!("status {status} with a page titled {title:?}"),
-        None => format!("status {status} with a page instead of an answer"),
-    }
-}
-
 /// Parses a token count. `None` for anything but a whole number up to a billion, which is far more than one call can
 /// use. Some servers write `100.0` or `"100"`.
 pub(super) fn count(value: &Value) -> Option<u64> {

@@ -148,6 +148,12 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Keeps a reply that the task does not receive, for a later execution.
+    fn keeps(&self, hash: RequestHash, reply: &Reply, used: &Used) {
+        self.so_far().unnoted = false;
+        self.task.log.paid(self.ordinal, hash, reply, used);
+    }
+
     /// Notes the end of the request whose reply the task receives, once the reply is durable.
     pub(super) fn noted(&self) {
         if std::mem::take(&mut self.so_far().unnoted) {

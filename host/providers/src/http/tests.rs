@@ -7,6 +7,7 @@ use super::client::endpoint_url;
 use super::testing::{Say, Server, quick, reply};
 use super::*;
 use crate::error::BaseUrlProblem;
+use crate::errors::gateway_text;
 use agenthost_core::error::{Classify as _, ErrorClass};
 
 const KEY: &str = "sk-test-4f3a9c8b7d6e5f";

@@ -392,21 +392,29 @@ fn no_two_files_import_each_other() {
     let hosts = std::fs::read_dir(workspace().join("host")).unwrap();
     let hosts = hosts.map(|entry| entry.unwrap().path().strip_prefix(workspace()).unwrap().join("src"));
     let sdks = ["sdk/src", "sdk/macros/src"].map(PathBuf::from);
+    let mut gone: BTreeSet<_> = (0..KNOWN.len()).collect();
     for dir in hosts.chain(sdks) {
         for circle in read_crate(&workspace().join(&dir)).circles() {
-            let is_known = |known: &&(&str, &[&str])| {
+            let is_known = |known: &(&str, &[&str])| {
                 Path::new(known.0) == dir
                     && circle
                         .iter()
                         .all(|file| known.1.iter().any(|known| Path::new(known) == *file))
             };
-            assert!(
-                KNOWN.iter().any(|known| is_known(&known)),
-                "in {}, these files import each other: {circle:?}; move what they share to a file below them",
-                dir.display()
-            );
+            let Some(known) = KNOWN.iter().position(is_known) else {
+                panic!(
+                    "in {}, these files import each other: {circle:?}; move what they share to a file below them",
+                    dir.display()
+                );
+            };
+            gone.remove(&known);
         }
     }
+    let gone: Vec<_> = gone.into_iter().map(|known| KNOWN[known]).collect();
+    assert!(
+        gone.is_empty(),
+        "remove these circles from the list, they are gone: {gone:?}"
+    );
 }
 
 #[test]

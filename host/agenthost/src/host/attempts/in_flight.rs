@@ -76,6 +76,9 @@ impl InFlight<'_> {
         });
         let mut reply = answer.map_err(Failed::Provider)?;
         if let Some(limit) = passed {
+            // The reply is paid for: a resumed run with a higher limit receives it.
+            let hash = request_hash(&self.model.full_name, &self.request);
+            self.call.keeps(hash, &reply, &used);
             return Err(Failed::Call(CallError::Exhausted(limit)));
         }
         // The guest receives the usage as it is booked.
