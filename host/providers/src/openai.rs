@@ -8,6 +8,7 @@
 //! Left out: the Responses API, tools, and sampling settings.
 
 mod error;
+mod max_tokens;
 mod stream;
 
 use std::time::{Duration, SystemTime};
@@ -19,6 +20,7 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
+pub use self::max_tokens::MaxTokensField;
 use super::body::{self, Assembled, Body};
 use super::error::ProviderSetupError;
 use super::http::{Auth, Bounds, Endpoint, HttpResponse, count, detail};
@@ -33,17 +35,6 @@ use agenthost_core::llm::{
 const BASE_URL: &str = "https://api.openai.com/v1";
 /// The image types that the API accepts.
 const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
-
-/// The name of the field for the maximum number of output tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum MaxTokensField {
-    /// `max_completion_tokens`, which OpenAI's reasoning models require; vLLM and OpenRouter accept it too.
-    #[default]
-    MaxCompletionTokens,
-    /// `max_tokens`, the old name. Ollama reads only this one and silently ignores the other (its pull request 14464 to
-    /// read both was open in 2026), so that with the default a reply from Ollama would be unbounded.
-    MaxTokens,
-}
 
 /// A chat completions service at one address.
 #[derive(Debug)]

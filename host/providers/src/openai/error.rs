@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::MaxTokensField;
+use super::max_tokens::MaxTokensField;
 use crate::http::{Endpoint, HttpResponse};
 use agenthost_core::llm::{ProviderError, ProviderErrorKind};
 
