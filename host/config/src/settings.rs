@@ -243,9 +243,9 @@ pub enum BodyRetention {
 /// The rights that the operator grants to a plugin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EffectiveGrant {
-    /// The model names it may use, all of them in [`Config::models`].
+    /// The model names it may use, all of them in [`Config::models`](crate::Config::models).
     pub models: BTreeSet<String>,
-    /// The limits of its tasks, at most [`Config::limits`].
+    /// The limits of its tasks, at most [`Config::limits`](crate::Config::limits).
     pub limits: Limits,
     /// The limits that the entry itself sets.
     pub(crate) own_limits: Limits,
