@@ -367,11 +367,7 @@ impl ModelQueue {
         match error.kind {
             // The service has used up a limit: that of the headers, faster than these show because others use it, or
             // one that it does not report.
-            // A service that asks for a few milliseconds has not used up a rate.
-            ProviderErrorKind::RateLimited
-                if error.retry_after.is_none_or(|wait| wait >= Duration::from_millis(100))
-                    && self.meters.explain(&sent.need, now) =>
-            {
+            ProviderErrorKind::RateLimited if self.meters.explain(&sent.need, now) => {
                 pause = pause.max(self.meters.refused(sent.at, now));
             }
             ProviderErrorKind::RateLimited | ProviderErrorKind::Overloaded => {

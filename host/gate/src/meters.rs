@@ -272,7 +272,7 @@ impl RateLimits {
     }
 
     /// Returns whether the limits explain the rejection of a request like `need`, now that its headers are taken into
-    /// account: one is used up, or none is known.
+    /// account: one is used up, or none is known and rejections show one.
     pub(super) fn explain(&mut self, need: &RequestCost, now: u64) -> bool {
         let used_up = |(met, bucket): (WaitReason, Option<&mut Bucket>)| {
             bucket.is_some_and(|bucket| {
@@ -280,7 +280,8 @@ impl RateLimits {
                 bucket.wait(need.of(met)) > 0
             })
         };
-        !self.are_known() || self.known().into_iter().any(used_up)
+        let hidden = !self.are_known() && !self.hidden.is_doubted(now);
+        hidden || self.known().into_iter().any(used_up)
     }
 
     /// Handles a rejection of a request that was sent at `sent`, for a limit that is used up. Returns the time for

@@ -5,6 +5,9 @@
 //! pace. The pace rises slowly until the next rejection, which corrects it, and faster the longer none comes, because
 //! the limit may have risen. Nothing is known about a service before its first rejection, and nothing is held back.
 //!
+//! A service may also reject requests for reasons of its own, whatever their rate. Rejections that stay as close together
+//! although each lowers the pace show this. They are then left to the concurrency control for some time.
+//!
 //! Like the concurrency control, this is arithmetic without a clock. Processes on the same key share it.
 
 use std::time::Duration;
@@ -34,6 +37,13 @@ const VAIN: f64 = 0.7;
 const SOME: f64 = 16.0;
 /// The part of the burst that the service seems to allow which is used after an idle time.
 const BURST: f64 = 0.8;
+/// The number of rejections, each within [`STEP`] requests of the last, after which they are not for a rate if the rate
+/// that they showed has fallen to [`FALLEN`] of what it was.
+const DOUBTS: u32 = 5;
+/// See [`DOUBTS`].
+const FALLEN: f64 = 0.5;
+/// The milliseconds for which rejections are then not for a rate.
+const DOUBTED: u64 = 600_000;
 /// The lowest pace, in requests per millisecond: one in ten minutes.
 const SLOWEST: f64 = 1.0 / 600_000.0;
 /// Milliseconds after which what was accepted counts half for the first guess.
@@ -50,6 +60,8 @@ pub(super) struct HiddenLimit {
     /// The requests sent since then, without those that were rejected.
     accepted: f64,
     pace: Option<Pace>,
+    /// The time until which rejections are not for a rate.
+    doubted_until: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -75,6 +87,10 @@ struct Pace {
     first: Option<(f64, f64)>,
     /// Rejections in a row without an accepted request in between.
     vain: u32,
+    /// Rejections in a row that came within [`STEP`] requests of the last.
+    close: u32,
+    /// The learned rate before these.
+    high: f64,
 }
 
 impl Pace {
@@ -145,6 +161,11 @@ impl HiddenLimit {
         self.pace.is_some_and(|pace| pace.vain > 0)
     }
 
+    /// Returns whether rejections do not show a rate at present.
+    pub(super) fn is_doubted(&self, now: u64) -> bool {
+        now < self.doubted_until
+    }
+
     /// Learns from the rejection of a request that was sent at `sent`. Returns the time for which nothing should be
     /// sent, besides the pace.
     pub(super) fn refused(&mut self, sent: u64, now: u64) -> Option<Duration> {
@@ -174,6 +195,8 @@ impl HiddenLimit {
                     guess: true,
                     first: Some((self.accepted, passed)),
                     vain: 0,
+                    close: 0,
+                    high: rate,
                 }
             }
             Some(before) => {
@@ -191,6 +214,18 @@ impl HiddenLimit {
                     _ => before.rate,
                 }
                 .max(SLOWEST);
+                let (close, high) = match vain {
+                    0 if self.accepted < STEP => (before.close + 1, before.high.max(rate)),
+                    0 => (0, rate),
+                    _ => (before.close, before.high),
+                };
+                if close >= DOUBTS && rate < high * FALLEN {
+                    *self = Self {
+                        doubted_until: now.saturating_add(DOUBTED),
+                        ..Self::default()
+                    };
+                    return None;
+                }
                 let burst = match before.first {
                     Some((accepted, took)) => ((accepted - rate * took) * BURST).max(1.0),
                     // There should have been room.
@@ -210,6 +245,8 @@ impl HiddenLimit {
                     guess: vain > 1,
                     first: None,
                     vain,
+                    close,
+                    high,
                 }
             }
         };
