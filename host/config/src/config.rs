@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::compile::CompileConfig;
+use crate::declare::Grant;
 use crate::env::Env;
 use crate::origin::{Origin, Origins};
 use crate::settings::{
@@ -25,7 +26,7 @@ pub struct Config {
     pub(crate) run: RunConfig,
     pub(crate) compile: CompileConfig,
     pub(crate) journal: JournalConfig,
-    pub(crate) grants: BTreeMap<String, EffectiveGrant>,
+    pub(crate) grants: BTreeMap<String, Grant>,
     pub(crate) sub_agents: BTreeMap<String, SubAgent>,
     pub(crate) prices: BTreeMap<ModelRef, PriceConfig>,
     pub(crate) registries: BTreeMap<String, RegistryConfig>,
@@ -141,12 +142,13 @@ impl Config {
     /// Returns the grant of the plugin `namespace:name`: its entry in `[grants]`, or, without one, every model within
     /// [`Config::limits`] and no directory.
     pub fn grant(&self, plugin: &str) -> EffectiveGrant {
-        self.grants.get(plugin).cloned().unwrap_or_else(|| EffectiveGrant {
-            models: self.models.keys().cloned().collect(),
-            limits: self.limits.clone(),
-            own_limits: Limits::none(),
-            dirs: Vec::new(),
-        })
+        let grant = self.grants.get(plugin).cloned().unwrap_or_default();
+        EffectiveGrant {
+            models: grant.models.unwrap_or_else(|| self.models.keys().cloned().collect()),
+            limits: self.limits.narrowed_by(&grant.limits),
+            own_limits: grant.limits,
+            dirs: grant.dirs,
+        }
     }
 
     /// Returns the limits that the plugin's entry in `[grants]` sets, regardless of [`Config::limits`]; unlimited if
@@ -154,7 +156,7 @@ impl Config {
     pub fn granted_limits(&self, plugin: &str) -> Limits {
         self.grants
             .get(plugin)
-            .map_or_else(Limits::none, |grant| grant.own_limits.clone())
+            .map_or_else(Limits::none, |grant| grant.limits.clone())
     }
 
     /// Returns the sources of the plugins behind imports, by `namespace:name`.

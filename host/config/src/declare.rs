@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::resolve::check_models;
 use crate::config::Config;
 use crate::dirs::DirGrant;
-use crate::settings::{EffectiveGrant, ModelRef, PriceConfig, ProviderConfig, ProviderKind, StructuredOutput};
+use crate::error::ConfigError;
+use crate::settings::{ModelRef, PriceConfig, ProviderConfig, ProviderKind, StructuredOutput};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Limits, LimitsPatch};
 
@@ -125,9 +126,10 @@ impl ProviderSettings {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Grant {
-    models: Option<BTreeSet<String>>,
-    limits: Limits,
-    dirs: Vec<DirGrant>,
+    /// The model names; `None` for every one.
+    pub(crate) models: Option<BTreeSet<String>>,
+    pub(crate) limits: Limits,
+    pub(crate) dirs: Vec<DirGrant>,
 }
 
 impl Grant {
@@ -172,6 +174,7 @@ impl Config {
                 .providers
                 .entry(name)
                 .or_insert_with(|| ProviderConfig::of_code(kind));
+            provider.kind = ProviderKind::Code { kind };
             if let Some(settings) = settings {
                 settings.apply(provider);
             }
@@ -193,26 +196,32 @@ impl Config {
             self.run.memory = declared.run_limits.memory;
             self.run.memory_within_default = false;
         }
+        for model in declared.prices.keys() {
+            self.origins.remove(&format!("prices.{model}"));
+        }
         self.prices.extend(declared.prices);
         for (plugin, grant) in declared.grants {
-            let Grant { models, limits, dirs } = grant;
-            if let Some(name) = models.iter().flatten().find(|name| !self.models.contains_key(*name)) {
-                return Err(Error::config(format!(
-                    "the grant of {plugin} names the unknown model `{name}`"
-                )));
+            if let Some(name) = grant
+                .models
+                .iter()
+                .flatten()
+                .find(|name| !self.models.contains_key(*name))
+            {
+                return Err(ConfigError::UnknownModel {
+                    at: None,
+                    model: name.clone(),
+                    known: self.models.keys().cloned().collect(),
+                    plugin,
+                }
+                .into());
             }
-            DirGrant::check_distinct(&dirs)
+            DirGrant::check_distinct(&grant.dirs)
                 .map_err(|twice| Error::config(format!("the grant of {plugin}: {twice}")))?;
-            let grant = EffectiveGrant {
-                models: models.unwrap_or_else(|| self.models.keys().cloned().collect()),
-                limits: self.limits.narrowed_by(&limits),
-                own_limits: limits,
-                dirs,
-            };
+            // The entry of a file no longer applies, so its place does not decide who gets these directories.
+            for key in ["dirs", "models"] {
+                self.origins.remove(&format!("grants.{plugin}.{key}"));
+            }
             self.grants.insert(plugin, grant);
-        }
-        for grant in self.grants.values_mut() {
-            grant.limits = self.limits.narrowed_by(&grant.own_limits);
         }
         Ok(self)
     }
@@ -243,7 +252,8 @@ impl ProviderConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agenthost_core::limits::Cap;
+    use crate::scratch::Scratch;
+    use agenthost_core::limits::{Cap, Usd};
 
     fn models(entries: &[(&str, &str)]) -> BTreeMap<String, Vec<ModelRef>> {
         let entry = |(name, model): &(&str, &str)| ((*name).to_owned(), vec![model.parse().unwrap()]);
@@ -269,6 +279,31 @@ mod tests {
         };
         let error = Config::builtin().unwrap().declare(declared).unwrap_err();
         assert_eq!(error.to_string(), "`fast` in [models] names the unknown provider `owm`");
+    }
+
+    #[test]
+    fn a_declaration_takes_the_place_of_the_files_entry() {
+        let scratch = Scratch::project(
+            "[models]\nfast = 'offline/fast'\n[prices.\"offline/fast\"]\ninput = 1\noutput = 1\n\
+             [grants.\"demo:ask\"]\nlimits.calls = 3\n[grants.\"demo:read\"]\ndirs = [\"in::/in\"]",
+        );
+        std::fs::create_dir(scratch.path("in")).unwrap();
+        let config = scratch.load();
+        let fast: ModelRef = "offline/fast".parse().unwrap();
+        assert!(config.is_by_project("prices.offline/fast") && config.origin("grants.demo:read.dirs").is_some());
+        let declared = Declarations {
+            models: models(&[("own", "offline/own")]),
+            providers: [("offline".to_owned(), ("custom", None))].into(),
+            prices: [(fast, PriceConfig::per_million(Usd::ZERO, Usd::ZERO))].into(),
+            grants: [("demo:read".to_owned(), Grant::new())].into(),
+            ..Declarations::default()
+        };
+        let config = config.declare(declared).unwrap();
+        // Neither the floor of a project's prices nor the trust of a project's grants applies to them.
+        assert!(!config.is_by_project("prices.offline/fast") && config.origin("grants.demo:read.dirs").is_none());
+        assert_eq!(config.provider("offline").unwrap().kind.name(), "custom");
+        let granted = config.grant("demo:ask").models;
+        assert!(granted.contains("own") && granted.contains("fast"), "{granted:?}");
     }
 
     #[test]
@@ -298,7 +333,7 @@ mod tests {
         let error = Config::builtin().unwrap().declare(declared).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the grant of demo:ask names the unknown model `fsat`"
+            "`models` in [grants.\"demo:ask\"] names the unknown model `fsat`"
         );
     }
 }

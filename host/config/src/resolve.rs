@@ -14,12 +14,13 @@ use super::dirs::place;
 use super::file::{Kind, Layer, RawGrant, RawProvider, base_url};
 use super::merge::{Accepted, Merged, merge};
 use crate::config::Config;
+use crate::declare::Grant;
 use crate::env::Env;
 use crate::error::ConfigError;
 use crate::origin::Origins;
 use crate::settings::{
-    Address, EffectiveGrant, JournalConfig, KeySource, LOG_BYTES, MAX_RUN_BYTES, ModelRef, ProviderConfig,
-    ProviderKind, RunConfig, SetBy, StructuredOutput,
+    Address, JournalConfig, KeySource, LOG_BYTES, MAX_RUN_BYTES, ModelRef, ProviderConfig, ProviderKind, RunConfig,
+    SetBy, StructuredOutput,
 };
 use agenthost_core::limits::{Cap, Limits};
 
@@ -100,7 +101,7 @@ pub(super) fn resolve(
         layer.models
     };
     check_models(&models, &providers, &layer.origins)?;
-    let grants = grants(layer.grants, &models, &limits, &layer.origins)?;
+    let grants = grants(layer.grants, &models, &layer.origins)?;
     Ok(Config {
         models,
         models_assumed,
@@ -321,9 +322,8 @@ fn check_journal(upper: &Layer, project_file: Option<&Path>) -> Result<(), Confi
 fn grants(
     raw: BTreeMap<String, RawGrant>,
     models: &BTreeMap<String, Vec<ModelRef>>,
-    limits: &Limits,
     origins: &Origins,
-) -> Result<BTreeMap<String, EffectiveGrant>, ConfigError> {
+) -> Result<BTreeMap<String, Grant>, ConfigError> {
     let resolve = |(plugin, raw): (String, RawGrant)| {
         if let Some(name) = raw.models.iter().flatten().find(|name| !models.contains_key(*name)) {
             return Err(ConfigError::UnknownModel {
@@ -333,13 +333,9 @@ fn grants(
                 plugin,
             });
         }
-        let own_limits = Limits::none().overridden_by(&raw.limits);
-        let grant = EffectiveGrant {
-            models: raw
-                .models
-                .map_or_else(|| models.keys().cloned().collect(), |names| names.into_iter().collect()),
-            limits: limits.narrowed_by(&own_limits),
-            own_limits,
+        let grant = Grant {
+            models: raw.models.map(|names| names.into_iter().collect()),
+            limits: Limits::none().overridden_by(&raw.limits),
             dirs: raw.dirs,
         };
         Ok((plugin, grant))

@@ -448,8 +448,8 @@ impl Reply {
 
     /// Sets the rate limits of the reply's headers.
     #[must_use]
-    pub fn with_quota(mut self, quota: Option<Quota>) -> Self {
-        self.quota = quota.map(Box::new);
+    pub fn with_quota(mut self, quota: Option<Box<Quota>>) -> Self {
+        self.quota = quota;
         self
     }
 

@@ -149,7 +149,7 @@ mod tests {
         };
         assert!(!outage.keeps(&broke, now), "it may break each connection");
         outage.answered();
-        assert!(outage.is_on(), "a 503 while it starts is no end");
+        assert!(outage.is_on(), "a 503 does not end the outage");
         outage.end();
         assert_eq!((outage.is_on(), outage.wait(now)), (false, None));
     }

@@ -118,11 +118,11 @@ pub(super) fn judge(
     }
     let wait = match error.retry_after {
         // The gate holds everything back until then. The addition spreads the requests that received the same time.
-        Some(after) => after + spread(after).mul_f64(random),
+        Some(after) => after.saturating_add(spread(after).mul_f64(random)),
         None if kept => FIRST.mul_f64(0.5 + random / 2.0),
         None => backoff(number).mul_f64(0.5 + random / 2.0),
     };
-    if deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) {
+    if deadline.is_some_and(|deadline| deadline.saturating_duration_since(Instant::now()) <= wait) {
         return RetryDecision::Final(Some("another attempt would come after the task's deadline"));
     }
     if kept {

@@ -81,7 +81,11 @@ impl Share {
                 Err(TryLockError::WouldBlock) if started.elapsed() < self.patience => {
                     std::thread::sleep(Duration::from_micros(200));
                 }
-                Err(_) => {
+                Err(TryLockError::Error(error)) => {
+                    tracing::debug!(path = %self.path.display(), %error, "rate limits are not shared between processes");
+                    return None;
+                }
+                Err(TryLockError::WouldBlock) => {
                     tracing::warn!(path = %self.path.display(), "another process keeps the shared rate limits locked; going on without it");
                     return None;
                 }

@@ -28,7 +28,7 @@ fn reply(quota: Option<Quota>) -> Reply {
     Reply::of(Vec::new())
         .with_model("m")
         .with_usage(usage)
-        .with_quota(quota)
+        .with_quota(quota.map(Box::new))
 }
 
 fn refused(kind: ProviderErrorKind, retry_after: Option<Duration>) -> ProviderError {

@@ -83,7 +83,7 @@ impl Provenance {
         for text in texts.into_iter().chain(path) {
             if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
                 return Err(format!(
-                    "`{}` is no plain line",
+                    "`{}` is not a plain line",
                     text.escape_debug().take(60).collect::<String>()
                 ));
             }
@@ -92,12 +92,12 @@ impl Provenance {
         let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if ![40, 64].contains(&source.revision.len()) || !source.revision.bytes().all(digit) {
             return Err(format!(
-                "`{}` is no git commit",
+                "`{}` is not a git commit",
                 source.revision.escape_debug().take(80).collect::<String>()
             ));
         }
         if source.path.starts_with('/') || source.path.split('/').any(|part| part == "..") {
-            return Err(format!("{} is no directory of a repository", source.path));
+            return Err(format!("{} is not a directory of a repository", source.path));
         }
         Ok(())
     }
@@ -144,12 +144,16 @@ mod tests {
         for (pointer, wrong, says) in [
             ("/format", json!(2), "it has format 2"),
             ("/format", json!("1"), "invalid type"),
-            ("/rustc", json!("rustc\u{1b}[2J"), "`rustc\\u{1b}[2J` is no plain line"),
-            ("/cargo", json!("x".repeat(501)), "is no plain line"),
-            ("/source/revision", json!("HEAD"), "`HEAD` is no git commit"),
-            ("/source/revision", json!("A".repeat(40)), "is no git commit"),
-            ("/source/path", json!("../x"), "../x is no directory of a repository"),
-            ("/source/path", json!("/x"), "/x is no directory of a repository"),
+            (
+                "/rustc",
+                json!("rustc\u{1b}[2J"),
+                "`rustc\\u{1b}[2J` is not a plain line",
+            ),
+            ("/cargo", json!("x".repeat(501)), "is not a plain line"),
+            ("/source/revision", json!("HEAD"), "`HEAD` is not a git commit"),
+            ("/source/revision", json!("A".repeat(40)), "is not a git commit"),
+            ("/source/path", json!("../x"), "../x is not a directory of a repository"),
+            ("/source/path", json!("/x"), "/x is not a directory of a repository"),
             ("/source", json!(7), "invalid type"),
         ] {
             let mut bad = good.clone();

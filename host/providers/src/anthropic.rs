@@ -124,7 +124,7 @@ impl Anthropic {
             Ok(Body::Document(document)) => document,
             Ok(Body::Events { events, .. }) => {
                 let Assembled { body, broke_off } = stream::assembled(events);
-                if broke_off {
+                if broke_off && !failed {
                     let error = self.bad_reply(answer, Some(&body), "the answer is a stream that broke off");
                     return Err(ProviderError {
                         kind: ProviderErrorKind::Connection,
@@ -171,12 +171,12 @@ impl Anthropic {
                 None => return Err(bad("a block of the answer has no type")),
             }
         }
-        if content.is_empty() && request.schema.is_some() {
+        if reasoning::is_missing(&content) && request.schema.is_some() {
             // Some servers take all of the text for reasoning. The schema decides whether the answer is in it.
             let thinking = blocks.iter().filter_map(|block| block.get("thinking")?.as_str());
             let thinking: String = thinking.collect();
             if !thinking.trim().is_empty() {
-                content.push(Part::Text(reasoning::block(&thinking)));
+                content = vec![Part::Text(reasoning::block(&thinking))];
             }
         }
         let stop = match reason {
@@ -199,14 +199,13 @@ impl Anthropic {
             .get("model")
             .and_then(Value::as_str)
             .map_or_else(|| request.model.clone(), |model| self.endpoint.clean(model));
-        let mut reply = Reply::of(content)
+        Ok(Reply::of(content)
             .with_model(model)
             .with_stop(stop)
             .with_refusal(refusal)
             .with_usage(usage(body))
-            .with_request_id(error::request_id(answer, Some(body)).and_then(|id| self.endpoint.clean_id(&id)));
-        reply.quota = quota::quota(&answer.headers, SystemTime::now());
-        Ok(reply)
+            .with_request_id(error::request_id(answer, Some(body)).and_then(|id| self.endpoint.clean_id(&id)))
+            .with_quota(quota::quota(&answer.headers, SystemTime::now())))
     }
 
     fn bad_reply(&self, answer: &HttpResponse, body: Option<&Value>, message: &str) -> ProviderError {

@@ -3,7 +3,7 @@
 //! Some servers stream although no stream was asked for, some end a plain reply with `data: [DONE]`, and some send
 //! comments until the reply is ready. Bytes that are not UTF-8 become U+FFFD, see [`mend`].
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::mend;
 
@@ -96,6 +96,19 @@ fn fields(text: &str) -> (Vec<String>, String) {
     }
     events.extend(open);
     (events, other)
+}
+
+/// Appends a piece of text or a list to a member of a message that arrives in pieces.
+pub(crate) fn append(message: &mut Map<String, Value>, name: &str, value: &Value) {
+    match (message.get_mut(name), value) {
+        (_, Value::Null) => {}
+        (Some(Value::String(text)), Value::String(more)) if name != "role" => text.push_str(more),
+        (Some(Value::Array(list)), Value::Array(more)) => list.extend(more.iter().cloned()),
+        (Some(_), _) => {}
+        (None, value) => {
+            message.insert(name.to_owned(), value.clone());
+        }
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ use agenthost_core::llm::ProviderErrorKind;
 const DEPTH: usize = 8;
 /// The number of errors that are read of a list.
 const LISTED: usize = 4;
+/// The number of messages that are read.
+const MESSAGES_READ: usize = 32;
 /// The members in which a body has its message, in the order in which they are shown.
 const MESSAGES: [&str; 11] = [
     "error",
@@ -92,6 +94,7 @@ impl Fault {
             return;
         }
         match value {
+            Value::String(_) if self.messages.len() >= MESSAGES_READ => {}
             Value::String(text) => {
                 let text = text.trim();
                 match mend::parse(text) {
@@ -114,7 +117,8 @@ impl Fault {
                     let wait = members.get(name).and_then(|value| quota::wait_of(value, seconds));
                     self.wait = self.wait.max(wait);
                 }
-                if let Some(Value::Array(place)) = members.get("loc")
+                if self.messages.len() < MESSAGES_READ
+                    && let Some(Value::Array(place)) = members.get("loc")
                     && let Some(Value::String(message)) = members.get("msg")
                 {
                     // FastAPI names the field beside the message.
@@ -146,7 +150,7 @@ impl Fault {
         let status = self.status.unwrap_or(status);
         let said = self.messages.join("\n").to_lowercase();
         let row = ROWS.iter().find(|row| row.matches(status, &self.names, &said));
-        match row.map_or_else(|| kind_without_words(status), |row| row.class.0) {
+        match row.map_or_else(|| kind_of_status(status), |row| row.class.0) {
             ProviderErrorKind::RateLimited if never_fits(&said) => ProviderErrorKind::TooLarge,
             kind => kind,
         }
@@ -160,14 +164,6 @@ impl Fault {
             [only] => only.clone(),
             [outer, inner, ..] => format!("{outer}: {inner}"),
         }
-    }
-}
-
-/// Returns the kind of a status. A status of success tells nothing of an error.
-fn kind_without_words(status: u16) -> ProviderErrorKind {
-    match status {
-        200..300 => ProviderErrorKind::Server,
-        _ => kind_of_status(status),
     }
 }
 
@@ -262,12 +258,14 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| toml::from_str::<Table>(TABLE
 const TABLE: &str = include_str!("errors.toml");
 
 /// The kind of an HTTP status, if the body does not specify one.
-pub(super) fn kind_of_status(status: u16) -> ProviderErrorKind {
+fn kind_of_status(status: u16) -> ProviderErrorKind {
     use ProviderErrorKind as Kind;
     match status {
         401 => Kind::Authentication,
         402 => Kind::SpendCap,
         403 => Kind::Permission,
+        // A success that reports an error.
+        200..300 => Kind::Server,
         // Redirects are never followed, so the address is wrong.
         300..400 | 404 | 405 | 410 => Kind::NotFound,
         408 | 504 => Kind::Timeout,
@@ -283,7 +281,7 @@ pub(super) fn kind_of_status(status: u16) -> ProviderErrorKind {
 }
 
 /// The message for an error reply that is not in the API's format: a gateway's page, plain text, or nothing.
-pub(super) fn gateway_text(status: u16, body: &str) -> String {
+pub(crate) fn gateway_text(status: u16, body: &str) -> String {
     let page = body.trim();
     if (300..400).contains(&status) {
         return format!("status {status}, a redirect, which is never followed; check the base-url");

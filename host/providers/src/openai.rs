@@ -1,9 +1,9 @@
 //! OpenAI's chat completions API, without streaming, which most model servers implement.
 //!
 //! The variations of other servers are accepted: no key, no usage, content as parts or `null`, an error with a status
-//! of success, a numeric error code, a stream that was not asked for. If strict structured output cannot express a schema, the schema becomes part of
-//! the system text, see [`schema::fit`]. The cache option and a marked prefix are not sent, because these services
-//! cache prompts automatically.
+//! of success, a numeric error code, a stream that was not asked for. If strict structured output cannot express a
+//! schema, the schema becomes part of the system text, see [`schema::fit`]. The cache option and a marked prefix are not
+//! sent, because these services cache prompts automatically.
 //!
 //! Left out: the Responses API, tools, and sampling settings.
 
@@ -131,7 +131,7 @@ impl OpenAi {
             Ok(Body::Document(document)) => document,
             Ok(Body::Events { events, ended }) => {
                 let Assembled { body, broke_off } = stream::assembled(events, ended);
-                if broke_off {
+                if broke_off && !failed {
                     let error = self.bad_reply(answer, Some(&body), "the answer is a stream that broke off");
                     return Err(ProviderError {
                         kind: ProviderErrorKind::Connection,
@@ -205,26 +205,25 @@ impl OpenAi {
             }
             Some(_) => return Err(bad("the answer's content is neither text nor parts")),
         }
-        if content.is_empty()
+        if reasoning::is_missing(&content)
             && request.schema.is_some()
             && let Some(text) = reasoning_text(message)
         {
             // Some servers take all of the text for reasoning. The schema decides whether the answer is in it.
-            content.push(Part::Text(reasoning::block(text)));
+            content = vec![Part::Text(reasoning::block(text))];
         }
         let stop = if refusal.is_some() { Stop::Refusal } else { stop(reason) };
         let model = body
             .get("model")
             .and_then(Value::as_str)
             .map_or_else(|| request.model.clone(), |model| self.endpoint.clean(model));
-        let mut reply = Reply::of(content)
+        Ok(Reply::of(content)
             .with_model(model)
             .with_stop(stop)
             .with_refusal(refusal)
             .with_usage(usage(body))
-            .with_request_id(error::request_id(answer).and_then(|id| self.endpoint.clean_id(&id)));
-        reply.quota = quota::quota(&answer.headers, SystemTime::now());
-        Ok(reply)
+            .with_request_id(error::request_id(answer).and_then(|id| self.endpoint.clean_id(&id)))
+            .with_quota(quota::quota(&answer.headers, SystemTime::now())))
     }
 
     fn bad_reply(&self, answer: &HttpResponse, body: Option<&Value>, message: &str) -> ProviderError {
@@ -240,13 +239,12 @@ impl OpenAi {
 /// The reply that a service rejected because it violates the schema, with the text that the service kept of it.
 fn rejected(request: &Request, body: &Value, error: ProviderError) -> Reply {
     let text = body.pointer("/error/failed_generation").and_then(Value::as_str);
-    let mut reply = Reply::of(text.map(|text| Part::Text(text.to_owned())).into_iter().collect())
+    Reply::of(text.map(|text| Part::Text(text.to_owned())).into_iter().collect())
         .with_model(&request.model)
         .with_stop(Stop::Other)
         .with_usage(error.usage.map(|usage| *usage))
-        .with_request_id(error.request_id);
-    reply.quota = error.quota;
-    reply
+        .with_request_id(error.request_id)
+        .with_quota(error.quota)
 }
 
 /// The reasoning that a server has separated from the content.

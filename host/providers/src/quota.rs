@@ -53,13 +53,15 @@ pub(super) fn quota(headers: &HeaderMap, now: SystemTime) -> Option<Box<Quota>> 
 }
 
 /// The wait before the next request: `retry-after-ms`, or `retry-after` in seconds, as a duration or as a date. A date
-/// in the past gives zero, an invalid value `None`.
+/// in the past gives zero, an invalid value `None`. A longer wait than [`FARTHEST`] is shortened to it.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let milliseconds = ["retry-after-ms", "x-ms-retry-after-ms"]
         .iter()
         .find_map(|name| text(headers, name)?.parse::<f64>().ok());
     let milliseconds = milliseconds.and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok());
-    milliseconds.or_else(|| moment(text(headers, "retry-after")?, clock(headers, now)))
+    let wait = milliseconds.or_else(|| moment(text(headers, "retry-after")?, clock(headers, now)));
+    // The sum of a time and a longer wait can overflow.
+    wait.map(|wait| wait.min(FARTHEST))
 }
 
 /// The wait until the exhausted limits in the headers of a refusal are reset, for services that send no other time.

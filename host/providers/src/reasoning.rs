@@ -8,6 +8,8 @@
 
 use std::ops::Range;
 
+use agenthost_core::llm::Part;
+
 /// The tags around one kind of block.
 struct Tags {
     open: &'static str,
@@ -89,6 +91,12 @@ pub fn without(text: &str) -> &str {
     text.get(end..).unwrap_or_default().trim_start()
 }
 
+/// Returns whether `content` has nothing but blank texts.
+pub(crate) fn is_missing(content: &[Part]) -> bool {
+    let is_blank = |part: &Part| matches!(part, Part::Text(text) if text.chars().all(is_blank));
+    content.iter().all(is_blank)
+}
+
 /// Returns `text` as a reasoning block.
 pub(crate) fn block(text: &str) -> String {
     format!("<think>{text}</think>")
@@ -101,6 +109,8 @@ pub(crate) fn blocks(text: &str, opening: Opening, opaque: &Opaque) -> Vec<Range
     let mut blocks: Vec<Range<usize>> = Vec::new();
     let mut named = [false; TAGS.len()];
     let mut at = 0;
+    // Whether there are words after the last block.
+    let mut words = false;
     while let Some(tag) = next_tag(text, at, not_in) {
         let last_end = blocks.last().map_or(0, |block| block.end);
         let blank_before = || {
@@ -112,7 +122,8 @@ pub(crate) fn blocks(text: &str, opening: Opening, opaque: &Opaque) -> Vec<Range
             continue;
         }
         if tag.opens {
-            if opening == Opening::AtStart && !blank_before() {
+            if opening == Opening::AtStart && (words || !blank_before()) {
+                words = true;
                 if let Some(named) = named.get_mut(tag.kind) {
                     *named = true;
                 }
@@ -127,6 +138,7 @@ pub(crate) fn blocks(text: &str, opening: Opening, opaque: &Opaque) -> Vec<Range
         {
             // The template has written the beginning into the prompt.
             blocks.clear();
+            words = false;
             blocks.push(0..tag.range.end);
         }
     }

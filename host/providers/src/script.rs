@@ -212,13 +212,12 @@ impl Script {
                     ..Usage::default()
                 }),
             };
-            let mut reply = Reply::of(content)
+            Reply::of(content)
                 .with_model(&request.model)
                 .with_stop(stop)
                 .with_refusal(refusal.cloned())
-                .with_usage(usage);
-            reply.quota.clone_from(&rule.quota);
-            reply
+                .with_usage(usage)
+                .with_quota(rule.quota.clone())
         };
         match &rule.answer {
             ScriptedReply::Reply { text, stop, usage } => Ok(reply(text, *stop, None, *usage)),

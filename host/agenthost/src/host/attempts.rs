@@ -128,14 +128,8 @@ impl<'a> Call<'a> {
 
     /// Notes that a repair of `broken`, which is paid for, follows.
     pub(super) fn repairs(&self, broken: &Reply) {
-        let (last, model) = {
-            let mut so_far = self.so_far();
-            so_far.unnoted = false;
-            (so_far.last, so_far.models.last().cloned())
-        };
-        if let Some((hash, used)) = last {
-            self.task.log.paid(self.ordinal, hash, broken, &used);
-        }
+        self.keeps(broken);
+        let model = self.so_far().models.last().cloned();
         if let Some(model) = model {
             self.note(ModelReport {
                 name: model.name,
@@ -148,10 +142,16 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Keeps a reply that the task does not receive, for a later execution.
-    fn keeps(&self, hash: RequestHash, reply: &Reply, used: &Used) {
-        self.so_far().unnoted = false;
-        self.task.log.paid(self.ordinal, hash, reply, used);
+    /// Keeps the reply to the last request, which the task does not receive, for a later execution.
+    fn keeps(&self, reply: &Reply) {
+        let last = {
+            let mut so_far = self.so_far();
+            so_far.unnoted = false;
+            so_far.last
+        };
+        if let Some((hash, used)) = last {
+            self.task.log.paid(self.ordinal, hash, reply, &used);
+        }
     }
 
     /// Notes the end of the request whose reply the task receives, once the reply is durable.
@@ -202,10 +202,14 @@ impl<'a> Call<'a> {
     }
 
     /// Returns the recorded reply to this request and books it, or `None` if the request has to be sent.
-    fn paid(&self, hash: &RequestHash, model: &Model<'_>, request: &Request) -> Option<Reply> {
+    fn paid(&self, model: &Model<'_>, request: &Request) -> Option<Reply> {
+        if self.so_far().paid.is_empty() {
+            return None;
+        }
+        let hash = request_hash(&model.full_name, request);
         let paid = {
             let mut so_far = self.so_far();
-            let at = so_far.paid.iter().position(|paid| paid.hash == *hash)?;
+            let at = so_far.paid.iter().position(|paid| paid.hash == hash)?;
             so_far.paid.remove(at)
         };
         let used = paid.used;
@@ -215,7 +219,9 @@ impl<'a> Call<'a> {
             tokens: request.max_tokens,
             counted: None,
         };
-        self.book(*hash, used, limit);
+        self.book(hash, used, limit);
+        // The journal has it already.
+        self.so_far().last = None;
         self.note(ModelReport {
             calls: u64::from(first),
             requests: 1,
@@ -273,7 +279,7 @@ impl<'a> Call<'a> {
                 }
             }
         }
-        Err(before.unwrap_or_else(|| CallError::Unavailable(format!("no model stands behind `{}`", self.name))))
+        Err(before.unwrap_or_else(|| CallError::Unavailable(format!("no model is mapped to `{}`", self.name))))
     }
 
     /// Calls one model, and retries if that can help. `last` is whether no other model can take over.
@@ -292,6 +298,7 @@ impl<'a> Call<'a> {
                 // The service works, and the provider asks in another form from now on.
                 other_form = true;
                 self.retries(model, request, &error, Duration::ZERO);
+                attempt += 1;
                 continue;
             }
             let gate = &model.served.gate;
@@ -344,7 +351,7 @@ impl<'a> Call<'a> {
         size: &InputSize,
         attempt: u32,
     ) -> Result<Reply, Failed> {
-        if let Some(reply) = self.paid(&request_hash(&model.full_name, request), model, request) {
+        if let Some(reply) = self.paid(model, request) {
             return Ok(reply);
         }
         let first = self.admit(model, request, size, attempt, false).await?.send();
@@ -436,15 +443,17 @@ impl<'a> Call<'a> {
         Ok(InFlight {
             call: self,
             model,
-            report: self.report(model),
+            report: ModelReport {
+                hedges: u64::from(hedge),
+                ..self.report(model)
+            },
             request,
             size: *size,
             attempt,
             reservation: Some(reservation),
             permit: Some(permit),
             sent: false,
-        }
-        .hedged(hedge))
+        })
     }
 
     /// Returns an empty report on this call's use of `model`.

@@ -208,7 +208,7 @@ impl TaskContext {
     /// Charges for a sub-task, or returns the limit that forbids it.
     fn allow(&self, id: &TaskId) -> Result<(), Failure> {
         if id.depth() > self.deepest {
-            let message = "the sub-task would stand deeper than the limit allows";
+            let message = "the sub-task would be deeper than the limit allows";
             return Err(Failure::exhausted(LimitKind::Depth, message));
         }
         let full = |exhausted: Exhausted| Failure::exhausted(exhausted.limit, TASKS_REACHED);
@@ -297,7 +297,8 @@ impl TaskContext {
             reports.push(report);
             sum = Some(sum.map_or(used, |sum| sum.plus(&used)));
         }
-        let used = sum?;
+        // If the kept replies are all that it cost, the first of them counts the call.
+        let used = sum.filter(|used| !reports.is_empty() || used.input > 0 || used.output > 0)?;
         self.call.account.restore(&used, 1);
         if reports.iter().all(|report| report.calls == 0)
             && let Some(first) = reports.first_mut()

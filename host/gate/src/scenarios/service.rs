@@ -324,7 +324,7 @@ impl<'a> Service<'a> {
             ..Usage::default()
         };
         let reply = Reply::of(Vec::new()).with_model(load.model.as_str());
-        Ok(reply.with_usage(usage).with_quota(quota))
+        Ok(reply.with_usage(usage).with_quota(quota.map(Box::new)))
     }
 
     /// Takes from all limits or from none.

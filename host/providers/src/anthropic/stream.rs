@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::body::Assembled;
+use crate::body::{Assembled, append};
 
 /// Returns the body that the events are parts of: a message, or an error, with the usage so far.
 pub(super) fn assembled(events: Vec<Value>) -> Assembled {
@@ -17,12 +17,9 @@ pub(super) fn assembled(events: Vec<Value>) -> Assembled {
             Some("content_block_start") => blocks.extend(member("content_block").cloned()),
             Some("content_block_delta") => {
                 let delta = event.get("delta");
-                let text = |name: &str| delta.and_then(|delta| delta.get(name)?.as_str());
                 for name in ["text", "thinking"] {
-                    if let (Some(block), Some(more)) = (blocks.last_mut(), text(name)) {
-                        let whole = block.get(name).and_then(Value::as_str).unwrap_or_default();
-                        let whole = format!("{whole}{more}");
-                        block.insert(name.to_owned(), Value::String(whole));
+                    if let (Some(block), Some(more)) = (blocks.last_mut(), delta.and_then(|delta| delta.get(name))) {
+                        append(block, name, more);
                     }
                 }
             }
@@ -36,7 +33,8 @@ pub(super) fn assembled(events: Vec<Value>) -> Assembled {
             }
             Some("message_stop") => ended = true,
             Some("error") => error = event.get("error").cloned(),
-            _ => {}
+            // Some servers send an error without a type.
+            _ => error = event.get("error").filter(|error| !error.is_null()).cloned().or(error),
         }
     }
     let finished = ended || body.get("stop_reason").is_some_and(Value::is_string);

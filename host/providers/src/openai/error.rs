@@ -25,7 +25,9 @@ pub(super) fn classify(
     field: MaxTokensField,
 ) -> ProviderError {
     // The rest of such a body is a reply.
-    let choice = body.and_then(|body| body.pointer("/choices/0/error"));
+    let choice = body
+        .and_then(|body| body.pointer("/choices/0/error"))
+        .filter(|error| !error.is_null());
     let mut error = endpoint.classify(answer, choice.or(body), request_id(answer).as_deref());
     if let Some(advice) = advice(endpoint, &error, field) {
         error.message = format!("{}; {advice}", error.message);

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::body::Assembled;
+use crate::body::{Assembled, append};
 
 /// Returns the body that the chunks are parts of, with `broke_off` if there is neither an end marker nor a finish
 /// reason.
@@ -10,7 +10,12 @@ pub(super) fn assembled(chunks: Vec<Value>, ended: bool) -> Assembled {
     let mut body = Map::new();
     let mut message = Map::new();
     let mut reason = Value::Null;
+    let mut has_choice = false;
     for chunk in chunks {
+        // Some servers send the error itself as a chunk.
+        if chunk.get("object").is_some_and(|object| object == "error") {
+            body.insert("error".into(), chunk.clone());
+        }
         let usage = ["/usage", "/x_groq/usage"];
         let usage = usage
             .iter()
@@ -31,6 +36,7 @@ pub(super) fn assembled(chunks: Vec<Value>, ended: bool) -> Assembled {
         else {
             continue;
         };
+        has_choice = true;
         if let Some(error) = choice.get("error").filter(|error| !error.is_null()) {
             body.insert("error".into(), error.clone());
         }
@@ -44,25 +50,14 @@ pub(super) fn assembled(chunks: Vec<Value>, ended: bool) -> Assembled {
         }
     }
     let broke_off = !ended && reason.is_null() && !body.contains_key("error");
-    body.insert(
-        "choices".into(),
-        json!([{"index": 0, "message": message, "finish_reason": reason}]),
-    );
+    if has_choice {
+        body.insert(
+            "choices".into(),
+            json!([{"index": 0, "message": message, "finish_reason": reason}]),
+        );
+    }
     Assembled {
         body: Value::Object(body),
         broke_off,
-    }
-}
-
-/// Appends a piece of text or a list to a member of the message.
-fn append(message: &mut Map<String, Value>, name: &str, value: &Value) {
-    match (message.get_mut(name), value) {
-        (_, Value::Null) => {}
-        (Some(Value::String(text)), Value::String(more)) if name != "role" => text.push_str(more),
-        (Some(Value::Array(list)), Value::Array(more)) => list.extend(more.iter().cloned()),
-        (Some(_), _) => {}
-        (None, value) => {
-            message.insert(name.to_owned(), value.clone());
-        }
     }
 }

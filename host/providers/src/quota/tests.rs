@@ -277,6 +277,10 @@ fn retry_after_is_read_in_all_its_forms() {
     let read = |lines: &[(&str, &str)]| retry_after(&headers(lines), now);
     let ms = |ms| Some(Duration::from_millis(ms));
     assert_eq!(read(&[("retry-after", "7")]), ms(7_000));
+    // Later additions of times cannot overflow.
+    for far in [("retry-after-ms", "1e22"), ("retry-after", "10000000000000000000s")] {
+        assert_eq!(read(&[far]), Some(FARTHEST));
+    }
     assert_eq!(read(&[("retry-after", "0.5")]), ms(500));
     assert_eq!(read(&[("retry-after-ms", "84"), ("retry-after", "1")]), ms(84));
     assert_eq!(read(&[("retry-after-ms", "84.5")]), Some(Duration::from_micros(84_500)));

@@ -43,11 +43,6 @@ pub(super) struct InFlight<'a> {
 }
 
 impl InFlight<'_> {
-    pub(super) fn hedged(mut self, hedge: bool) -> Self {
-        self.report.hedges = u64::from(hedge);
-        self
-    }
-
     /// Sends the request once and books what it used.
     pub(super) async fn send(mut self) -> Result<Reply, Failed> {
         let task = self.call.task;
@@ -76,9 +71,8 @@ impl InFlight<'_> {
         });
         let mut reply = answer.map_err(Failed::Provider)?;
         if let Some(limit) = passed {
-            // The reply is paid for: a resumed run with a higher limit receives it.
-            let hash = request_hash(&self.model.full_name, &self.request);
-            self.call.keeps(hash, &reply, &used);
+            // The reply is paid for: a resumed run receives it, and its next request meets the limit.
+            self.call.keeps(&reply);
             return Err(Failed::Call(CallError::Exhausted(limit)));
         }
         // The guest receives the usage as it is booked.

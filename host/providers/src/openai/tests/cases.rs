@@ -54,6 +54,7 @@ async fn the_title_is_found_in_every_form() {
         content(&fence),
         content(&format!("{TITLE}\n\nI hope that this helps!")),
         json!({"role": "assistant", "content": "", "reasoning_content": TITLE}),
+        json!({"role": "assistant", "content": "\n\n", "reasoning_content": TITLE}),
         json!({"role": "assistant", "content": null, "reasoning": format!("It is simple.\n{TITLE}")}),
         json!({"role": "assistant", "content": [{"type": "text", "text": TITLE}]}),
     ] {
@@ -120,6 +121,43 @@ async fn a_stream_is_read() {
     ];
     let read = best(&["content-type: text/event-stream"], stream.concat().as_bytes()).await;
     assert_eq!(read, (Ok("A title".to_owned()), None));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_no_answer_is_an_error() {
+    // A status of failure counts whatever form its body has.
+    let error = told(401, &[], "data: {\"message\": \"bad key\"}\n\n")
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind, error.may_be_billed),
+        (Kind::Authentication, false),
+        "{error}"
+    );
+    let failed = "data: {\"object\": \"error\", \"message\": \"out of memory\"}\n\ndata: [DONE]\n\n";
+    for (body, words) in [("data: [DONE]\n\n", "no choices"), (failed, "out of memory")] {
+        let error = told(200, &["content-type: text/event-stream"], body).await.unwrap_err();
+        assert!(error.message.contains(words), "{error}");
+    }
+    // An error of a first choice that is `null` hides no other.
+    let both = json!({"error": {"message": "no such model", "code": "model_not_found"}, "choices": [{"error": null}]});
+    let error = told(404, &[], &both.to_string()).await.unwrap_err();
+    assert!(error.message.contains("no such model"), "{error}");
+}
+
+#[tokio::test]
+async fn an_error_of_very_many_messages_shows_the_first_two() {
+    fn nested(depth: u32, number: &mut u32) -> Value {
+        if depth == 0 {
+            *number += 1;
+            return json!({"message": format!("m{}", *number - 1)});
+        }
+        let mut list = || (0..4).map(|_| nested(depth - 1, number)).collect::<Vec<_>>();
+        json!({"error": list(), "detail": list()})
+    }
+    let body = nested(3, &mut 0);
+    let error = told(400, &[], &body.to_string()).await.unwrap_err();
+    assert_eq!(error.message, "m0: m1");
 }
 
 #[tokio::test]
