@@ -81,7 +81,7 @@ pub enum Cause<'a> {
     Other,
 }
 
-/// Returns the typed error behind `error`, or the outermost of its typed causes.
+/// Returns the typed error behind `error`, or one of its typed causes: that of the most specific part.
 ///
 /// ```
 /// use agenthost::error::{Cause, Error, JournalError, cause};
@@ -90,39 +90,41 @@ pub enum Cause<'a> {
 /// assert!(matches!(cause(&error), Cause::Journal(JournalError::NoRuns)));
 /// ```
 pub fn cause(error: &Error) -> Cause<'_> {
-    #[cfg(feature = "build")]
-    if let Some(BuildError::NotPermitted(rules)) = error.downcast_ref() {
-        return cause(rules);
-    }
     let built = || {
         #[cfg(feature = "build")]
         return error.downcast_ref().map(Cause::Build);
         #[cfg(not(feature = "build"))]
         None
     };
-    let registry = || {
+    let parts_of_registry = || {
         #[cfg(feature = "registry")]
         return (error.downcast_ref().map(Cause::Reference))
             .or_else(|| error.downcast_ref().map(Cause::Policy))
-            .or_else(|| error.downcast_ref().map(Cause::Lock))
-            .or_else(|| error.downcast_ref().map(Cause::Registry));
+            .or_else(|| error.downcast_ref().map(Cause::Lock));
+        #[cfg(not(feature = "registry"))]
+        None
+    };
+    let registry = || {
+        #[cfg(feature = "registry")]
+        return error.downcast_ref().map(Cause::Registry);
         #[cfg(not(feature = "registry"))]
         None
     };
     let found = error.downcast_ref().map(Cause::Load);
     found
         .or_else(|| error.downcast_ref().map(Cause::Batch))
-        .or_else(built)
-        .or_else(|| error.downcast_ref().map(Cause::File))
-        .or_else(|| error.downcast_ref().map(Cause::Sandbox))
+        .or_else(|| error.downcast_ref().map(Cause::Trust))
+        .or_else(|| error.downcast_ref().map(Cause::Key))
+        .or_else(parts_of_registry)
         .or_else(|| error.downcast_ref().map(Cause::Component))
         .or_else(|| error.downcast_ref().map(Cause::Imports))
         .or_else(|| error.downcast_ref().map(Cause::Input))
+        .or_else(|| error.downcast_ref().map(Cause::File))
         .or_else(|| error.downcast_ref().map(Cause::Cassette))
         .or_else(|| error.downcast_ref().map(Cause::Journal))
         .or_else(|| error.downcast_ref().map(Cause::Provider))
-        .or_else(|| error.downcast_ref().map(Cause::Key))
-        .or_else(|| error.downcast_ref().map(Cause::Trust))
+        .or_else(built)
+        .or_else(|| error.downcast_ref().map(Cause::Sandbox))
         .or_else(|| error.downcast_ref().map(Cause::Config))
         .or_else(registry)
         .unwrap_or(Cause::Other)
@@ -374,18 +376,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_outermost_typed_error_is_the_cause() {
+    fn the_cause_is_the_typed_error_of_the_most_specific_part() {
         let file = PluginFileError::Invalid {
             path: "x.wasm".into(),
             source: ComponentError::Empty,
         };
         let error = Error::from(file).context("sub-agent demo:x");
+        assert!(matches!(cause(&error), Cause::Component(ComponentError::Empty)));
         assert!(matches!(
-            cause(&error),
-            Cause::File(PluginFileError::Invalid {
-                source: ComponentError::Empty,
-                ..
-            })
+            error.downcast_ref(),
+            Some(PluginFileError::Invalid { path, .. }) if path.ends_with("x.wasm")
         ));
         let run = || JournalError::Running {
             run: "r".into(),

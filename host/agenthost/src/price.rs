@@ -260,8 +260,7 @@ impl Price {
         })
     }
 
-    /// Returns the price of a call whose request asks the provider to keep cache entries for an hour. Only Anthropic's
-    /// API has such requests.
+    /// Returns the price of a call whose request asks the provider to keep cache entries for an hour.
     #[must_use]
     pub fn with_hour_writes(&self) -> Self {
         let hour = |rates: Rates| Rates {

@@ -225,7 +225,11 @@ async fn go(
     if let Some((earlier, _)) = &earlier {
         let changed = host.changed_plugins(&plugin, &earlier.record).await?;
         if !changed.is_empty() && !earlier.changed_plugins {
-            return Err(super::recorded::changed(&earlier.record, &changed));
+            return Err(super::recorded::changed(
+                &earlier.record,
+                &changed,
+                super::recorded::NOT_PAID_AGAIN,
+            ));
         }
     }
 
@@ -302,7 +306,7 @@ async fn go(
     let tasks = tasks()?.map(|task| match task {
         Ok(task) if on_bad_item == OnBadItem::Fail && !task.bad.is_empty() => {
             Err(Error::input(format!("{} was changed while it was read", source.name()))
-                .with_hint("Run the batch again, on a file that nobody writes to."))
+                .with_hint("Run the batch again, on a file that does not change."))
         }
         task => task,
     });

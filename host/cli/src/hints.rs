@@ -8,19 +8,13 @@ mod registry;
 
 use std::io::ErrorKind;
 
-use agenthost::error::{BatchError, BuildError, Classify as _, ComponentError, Error, ImportsRefused, LoadError};
+use agenthost::error::{BatchError, Classify as _, ComponentError, Error, ImportsRefused, LoadError};
 use agenthost::journal::{CassetteError, JournalError};
 use agenthost::sandbox::SandboxError;
 
 /// Returns the hint for an error: the one that a command set, else the command line's for the typed error, else the
 /// library's.
 pub(super) fn hint(error: &Error) -> Option<String> {
-    // The error of the rules is the whole of this one.
-    if let Some(BuildError::NotPermitted(rules)) = error.downcast_ref()
-        && error.added_hint().is_none()
-    {
-        return hint(rules);
-    }
     let set = error.added_hint().map(str::to_owned);
     set.or_else(|| load(error))
         .or_else(|| batch(error))

@@ -60,7 +60,6 @@ impl Most {
         let spent = &report.spent;
         let root = report.tasks.first().map(|root| root.plugin.as_str());
         let own = report.tasks.iter().filter(|task| Some(task.plugin.as_str()) == root);
-        let depth = |id: &agenthost::task::TaskId| id.to_string().matches('/').count() as u64;
         self.runs += 1;
         self.tokens = self.tokens.max(tokens);
         self.calls = self.calls.max(spent.calls);
@@ -69,7 +68,7 @@ impl Most {
         self.memory = self.memory.max(memory.unwrap_or_default());
         self.wall = self.wall.max(timed.then_some(spent.wall));
         self.tasks = self.tasks.max(report.tasks.len().saturating_sub(1) as u64);
-        let deepest = report.tasks.iter().map(|task| depth(&task.id)).max();
+        let deepest = report.tasks.iter().map(|task| u64::from(task.id.depth())).max();
         self.depth = self.depth.max(deepest.unwrap_or_default());
     }
 

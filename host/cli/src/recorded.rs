@@ -102,7 +102,7 @@ pub(super) struct RunDocument<'a> {
     /// Left out of a list of runs, because outputs may be large.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<Option<&'a Outcome>>,
-    /// What all of it has spent, or for a run without an end, what its ended tasks have.
+    /// The amounts spent by the run; for a run without an end, those of its ended tasks.
     spent: Value,
     models: Option<&'a [ModelReport]>,
     counts: Option<TaskCounts>,
@@ -283,14 +283,15 @@ pub(super) fn now_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Returns the error for a run whose plugins have changed.
-pub(super) fn changed(record: &RunRecord, plugins: &[String]) -> Error {
+/// The end of the hint of [`changed`] for a run that is resumed.
+pub(super) const NOT_PAID_AGAIN: &str = ": what the new one asks for in the same words is not paid for again.";
+
+/// Returns the error for a run whose plugins have changed. `hint` says what `--changed-plugins` does.
+pub(super) fn changed(record: &RunRecord, plugins: &[String], hint: &str) -> Error {
     let what = format!(
         "not the plugin that run {} began with: {}",
         record.id,
         plugins.join(", ")
     );
-    Error::usage(what).with_hint(
-        "Bring the old one back, or add --changed-plugins: what the new one asks for in the same words is not paid for again.",
-    )
+    Error::usage(what).with_hint(format!("Bring the old one back, or add --changed-plugins{hint}"))
 }

@@ -61,12 +61,11 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
     let plugin = Arc::new(command.load(&host, env, printer).await?);
     let changed = host.changed_plugins(&plugin, &record).await?;
     if !changed.is_empty() && !args.changed_plugins {
-        return Err(Error::usage(format!(
-            "not the plugin that run {} is of: {}",
-            record.id,
-            changed.join(", ")
-        ))
-        .with_hint("Bring the old one back, or add --changed-plugins to see where the new one differs."));
+        return Err(super::recorded::changed(
+            &record,
+            &changed,
+            " to see where the new one differs.",
+        ));
     }
     let asked = host.config().limits().overridden_by(&limits);
     let run = host.replay(&plugin, &record).limits(&limits).start().await?;

@@ -14,7 +14,7 @@ use super::run::{LimitArgs, RecordedRunCommand, max_memory, watch};
 use super::{Global, recording_host};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::journal::{JournalStore, RunKind, RunRecord};
+use agenthost::journal::{JournalError, JournalStore, RunKind, RunRecord};
 use agenthost::limits::{LimitsPatch, Spent};
 use agenthost::run::{ModelReport, REPORT_FORMAT};
 use agenthost::task::{Outcome, RecordedReport};
@@ -94,7 +94,7 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     let plugin = Arc::new(command.load(&host, env, printer).await?);
     let changed = host.changed_plugins(&plugin, &record).await?;
     if !changed.is_empty() && !args.changed_plugins {
-        return Err(recorded::changed(&record, &changed));
+        return Err(recorded::changed(&record, &changed, recorded::NOT_PAID_AGAIN));
     }
     let asked = host.config().limits().overridden_by(&limits);
     let run = host.resume(&plugin, &record, failed).limits(&limits);
@@ -136,13 +136,11 @@ fn ended(journal: &dyn JournalStore, record: &RunRecord, failed: FailedTasks) ->
         return Ok(Host::settled(record, failed));
     }
     match journal.running(&record.id)? {
-        Some(pid) if pid != std::process::id() => {
-            Err(
-                Error::usage(format!("run {} is still going on, in process {pid}", record.id)).with_hint(format!(
-                    "Wait for its end. To stop it, check first that process {pid} is agenthost."
-                )),
-            )
+        Some(pid) if pid != std::process::id() => Err(JournalError::Running {
+            run: record.id.clone(),
+            pid,
         }
+        .into()),
         _ => Ok(None),
     }
 }

@@ -6,13 +6,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Global;
-use super::hints::hint;
 use super::journal::Found;
 use super::output::Printer;
 use super::recorded::{self, Run, is_running};
 use super::table::{self, Column};
 use agenthost::config::Env;
-use agenthost::error::{Error, Result, with_causes};
+use agenthost::error::Result;
 use agenthost::journal::{JournalStore, Keep, RunRecord};
 use agenthost::limits::units;
 use agenthost::printable::one_line;
@@ -190,10 +189,7 @@ fn millis(time: Duration) -> u64 {
 /// Returns the run of this id, or an error if there is none.
 pub(super) fn find(found: Found, id: &str) -> Result<(Box<dyn JournalStore>, RunRecord)> {
     let journal = found.needed()?;
-    let run = journal.find(id).map_err(|error| match hint(&error) {
-        Some(_) => error,
-        None => Error::new(error.class(), with_causes(&error)).with_hint("`agenthost runs` lists the runs."),
-    })?;
+    let run = journal.find(id)?;
     Ok((journal, run))
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::compile::CompileConfig;
-use crate::declare::Grant;
 use crate::env::Env;
+use crate::grant::Grant;
 use crate::origin::{Origin, Origins};
 use crate::settings::{
     EffectiveGrant, JournalConfig, KeySource, ModelRef, PriceConfig, ProviderConfig, ProviderKind, RegistryConfig,

@@ -1,15 +1,16 @@
 //! Adds what a program declares in code to a configuration, with the same checks as for a file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::resolve::check_models;
 use crate::config::Config;
 use crate::dirs::DirGrant;
 use crate::error::ConfigError;
+use crate::grant::Grant;
 use crate::settings::{ModelRef, PriceConfig, ProviderConfig, ProviderKind, StructuredOutput};
 use agenthost_core::error::{Error, Result};
-use agenthost_core::limits::{Limits, LimitsPatch};
+use agenthost_core::limits::LimitsPatch;
 
 /// Everything that a program declares in code. Each entry replaces the entry of the same name in the configuration.
 #[doc(hidden)]
@@ -114,52 +115,6 @@ impl ProviderSettings {
     }
 }
 
-/// The rights of a plugin, declared in code. Without a grant, a plugin may use every model within the limits of all
-/// tasks, and no directory.
-///
-/// ```
-/// use agenthost_config::Grant;
-/// use agenthost_core::limits::Limits;
-///
-/// let grant = Grant::new().models(["fast"]).limits(Limits::new().calls(3));
-/// # let _ = grant;
-/// ```
-#[derive(Debug, Clone, Default)]
-pub struct Grant {
-    /// The model names; `None` for every one.
-    pub(crate) models: Option<BTreeSet<String>>,
-    pub(crate) limits: Limits,
-    pub(crate) dirs: Vec<DirGrant>,
-}
-
-impl Grant {
-    /// Creates a grant of every model, without limits of its own and without directories.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Grants these model names and no others.
-    #[must_use]
-    pub fn models<M: Into<String>>(mut self, names: impl IntoIterator<Item = M>) -> Self {
-        self.models = Some(names.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// Narrows the limits of the plugin's tasks.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Grants a directory.
-    #[must_use]
-    pub fn dir(mut self, dir: DirGrant) -> Self {
-        self.dirs.push(dir);
-        self
-    }
-}
-
 impl Config {
     /// Adds what a program declares.
     ///
@@ -253,7 +208,7 @@ impl ProviderConfig {
 mod tests {
     use super::*;
     use crate::scratch::Scratch;
-    use agenthost_core::limits::{Cap, Usd};
+    use agenthost_core::limits::{Cap, Limits, Usd};
 
     fn models(entries: &[(&str, &str)]) -> BTreeMap<String, Vec<ModelRef>> {
         let entry = |(name, model): &(&str, &str)| ((*name).to_owned(), vec![model.parse().unwrap()]);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::dirs::DirGrant;
 use crate::origin::Origin;
 use crate::settings::KeySource;
-use agenthost_core::error::{Classify, ErrorClass};
+use agenthost_core::error::{Classify, ErrorClass, Inner};
 use agenthost_core::nearest::nearest;
 use agenthost_core::printable::one_line;
 
@@ -251,6 +251,14 @@ pub enum ConfigError {
 }
 
 impl Classify for ConfigError {
+    fn inner(&self) -> Option<Inner<'_>> {
+        match self {
+            Self::File(error) => Some(Inner::Typed(error)),
+            Self::Trust(error) => Some(Inner::Typed(error)),
+            _ => None,
+        }
+    }
+
     fn class(&self) -> ErrorClass {
         match self {
             Self::File(error) => error.class(),
@@ -350,6 +358,13 @@ pub enum KeyError {
 }
 
 impl Classify for KeyError {
+    fn inner(&self) -> Option<Inner<'_>> {
+        match self {
+            Self::Trust(error) => Some(Inner::Typed(error)),
+            _ => None,
+        }
+    }
+
     fn class(&self) -> ErrorClass {
         match self {
             Self::OpenToOthers { .. } => ErrorClass::Denied,

@@ -18,6 +18,7 @@ mod dirs;
 mod env;
 mod error;
 mod file;
+mod grant;
 mod key;
 mod load;
 mod merge;
@@ -36,10 +37,11 @@ pub use self::compile::CompileConfig;
 pub use self::config::Config;
 #[doc(hidden)]
 pub use self::declare::Declarations;
-pub use self::declare::{Grant, ProviderSettings};
+pub use self::declare::ProviderSettings;
 pub use self::dirs::{DirGrant, DirGrantError, DirQuota};
 pub use self::env::{Env, NoWorkingDir};
 pub use self::error::{ConfigError, EntryProblem, FileError, KeyError, TrustError};
+pub use self::grant::Grant;
 pub use self::load::PROJECT_FILE;
 use self::load::{Lifting, unchecked};
 pub use self::origin::Origin;
@@ -94,7 +96,7 @@ impl Config {
     /// assert_eq!(config.limits().cost, Some("$0.50".parse()?));
     ///
     /// std::fs::write(dir.join("ci.toml"), "[limits]\nmoney = 0.5\n")?;
-    /// let error = Config::load_from(&env, "ci.toml".as_ref()).err().ok_or("a key that nobody knows")?;
+    /// let error = Config::load_from(&env, "ci.toml".as_ref()).err().ok_or("an unknown key")?;
     /// assert_eq!(error.class(), ErrorClass::Config);
     /// assert!(error.to_string().contains("ci.toml:2"), "{error}");
     /// # Ok(())

@@ -14,9 +14,9 @@ use super::dirs::place;
 use super::file::{Kind, Layer, RawGrant, RawProvider, base_url};
 use super::merge::{Accepted, Merged, merge};
 use crate::config::Config;
-use crate::declare::Grant;
 use crate::env::Env;
 use crate::error::ConfigError;
+use crate::grant::Grant;
 use crate::origin::Origins;
 use crate::settings::{
     Address, JournalConfig, KeySource, LOG_BYTES, MAX_RUN_BYTES, ModelRef, ProviderConfig, ProviderKind, RunConfig,

@@ -103,6 +103,21 @@ pub trait Classify: StdError + Send + Sync + 'static {
     fn hint(&self) -> Option<String> {
         None
     }
+
+    /// The error of another part that this one passes on unchanged (`#[error(transparent)]`). It is not among the
+    /// causes, but [`Error::downcast_ref`] finds it.
+    fn inner(&self) -> Option<Inner<'_>> {
+        None
+    }
+}
+
+/// An error that another one passes on unchanged.
+#[derive(Debug, Clone, Copy)]
+pub enum Inner<'a> {
+    /// An error in the type of its part.
+    Typed(&'a dyn Classify),
+    /// An error of any part.
+    Erased(&'a Error),
 }
 
 /// Describes an error and its causes: `cannot read the notes: permission denied`.
@@ -259,17 +274,29 @@ impl Error {
     /// assert_eq!(cause.map(|cause| cause.kind()), Some(std::io::ErrorKind::NotFound));
     /// ```
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
-        let first: Option<&(dyn StdError + 'static)> = match &self.cause {
-            Cause::None => None,
-            Cause::Typed(typed) => Some(&**typed),
-            Cause::Source(source) => Some(&**source),
+        let first: &(dyn StdError + 'static) = match &self.cause {
+            Cause::None => return None,
+            Cause::Typed(typed) => match find(&**typed) {
+                Some(found) => return Some(found),
+                None => typed.source()?,
+            },
+            Cause::Source(source) => &**source,
         };
-        chain(first).find_map(|error| match error.downcast_ref::<Self>() {
+        chain(Some(first)).find_map(|error| match error.downcast_ref::<Self>() {
             // Its typed error is not among its sources.
             Some(inner) => inner.downcast_ref(),
             None => error.downcast_ref(),
         })
     }
+}
+
+/// Returns `error`, or an error that it passes on, in the type `E`.
+fn find<E: StdError + 'static>(error: &dyn Classify) -> Option<&E> {
+    let itself: &(dyn StdError + 'static) = error;
+    itself.downcast_ref().or_else(|| match error.inner()? {
+        Inner::Typed(inner) => find(inner),
+        Inner::Erased(inner) => inner.downcast_ref(),
+    })
 }
 
 impl<E: Classify> From<E> for Error {

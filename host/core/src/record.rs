@@ -237,7 +237,7 @@ pub struct RunEnd {
     pub ended_ms: u64,
     /// How it ended.
     pub state: RunStatus,
-    /// What it came to.
+    /// The sums of the run.
     pub summary: RunSummary,
 }
 
@@ -380,7 +380,7 @@ fn outcome_without_texts(outcome: Outcome) -> Option<Outcome> {
 pub struct AskRecord {
     /// The number of the ask within its task, counted from 0.
     pub ask: u64,
-    /// What the task asked for.
+    /// The model call or the sub-task.
     pub what: Asked,
     /// The ends of requests that are not part of the result, in the order in which they arrived.
     pub requests: Vec<RequestRecord>,
@@ -406,7 +406,7 @@ impl AskRecord {
 /// The digest of a request.
 pub type RequestHash = [u8; 32];
 
-/// What a task asked for.
+/// A request of a task: a model call or a sub-task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Asked {
     /// A reply of a model.
@@ -617,7 +617,7 @@ pub enum Turn {
 
 /// The end of a task from outside: it ran out of time or was canceled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cut {
     /// Whether the task ran out of time; otherwise it was canceled.
     pub time_up: bool,

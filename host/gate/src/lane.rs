@@ -280,7 +280,7 @@ impl ModelQueue {
             full: self.in_flight >= most,
             prefix: waiting.prefix,
             role,
-            // What is sent at the first look waited for nothing but the shared file.
+            // A request that is sent at the first look waited only for the shared file.
             waited: if waiting.change > seen {
                 0
             } else {

@@ -100,7 +100,7 @@ pub(super) struct RateLimits {
     /// The total that was ever taken, with corrections. It includes limits that are not known yet, for requests that
     /// are in flight when one becomes known.
     taken: Snapshot,
-    /// What refusals show about a limit that no header names.
+    /// The limit that refusals show and no header names.
     hidden: HiddenLimit,
 }
 

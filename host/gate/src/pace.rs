@@ -286,7 +286,7 @@ mod tests {
             }
             let wait = limit.wait(now).max(paused.saturating_sub(now));
             if wait > 0 {
-                // What arrives in the meantime is taken into account in time.
+                // Answers that arrive in the meantime are taken into account in time.
                 now += wait.min(5);
                 continue;
             }

@@ -7,7 +7,7 @@
 //!
 //! The file is JSON, made to be read, edited and compared: a text of several lines is a list of lines, JSON inside a
 //! text is stored as JSON, and media are stored as digests. The file contains no key, no path and no duration. Unknown
-//! fields are refused, because people edit the file.
+//! fields are refused, because people edit the file, except in a failure and in a result of `remaining`.
 //!
 //! Left out: files of granted directories, and prices. A cassette does not measure the quality of a prompt.
 
@@ -264,7 +264,7 @@ impl Cassette {
         for task in &self.tasks {
             let of_task = |why: String| format!("task {}: {why}", task.id);
             if !ids.insert(task.id.as_str()) {
-                return Err(of_task("it is there twice".into()));
+                return Err(of_task("it is listed twice".into()));
             }
             task.check().map_err(of_task)?;
         }
@@ -332,7 +332,7 @@ fn headroom(measured: u64) -> u64 {
 impl Task {
     /// Returns the numbers of the answered asks.
     fn turns(&self) -> std::result::Result<Vec<u64>, String> {
-        let wrong = |word: &str| format!("turns: `{word}` is no number of an ask");
+        let wrong = |word: &str| format!("turns: `{word}` is not the number of an ask");
         let words = self.turns.split_whitespace();
         words.map(|word| word.parse().map_err(|_| wrong(word))).collect()
     }
@@ -342,7 +342,7 @@ impl Task {
         for ask in &self.asks {
             let of_ask = |why: &str| format!("ask {}: {why}", ask.ask);
             if !known.insert(ask.ask) {
-                return Err(of_ask("it is there twice"));
+                return Err(of_ask("it is listed twice"));
             }
             if ask.starts.is_some() == ask.request.is_some() {
                 return Err(of_ask("give either a request or the sub-task that it starts"));
@@ -363,7 +363,7 @@ impl Task {
         let mut answered = BTreeSet::new();
         for turn in self.turns()? {
             if !known.contains(&turn) || !answered.insert(turn) {
-                return Err(format!("turns: {turn} is no ask, or there twice"));
+                return Err(format!("turns: {turn} is not an ask, or is listed twice"));
             }
         }
         Ok(())

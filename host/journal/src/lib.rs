@@ -256,7 +256,7 @@ pub enum JournalEntry {
         task: String,
         /// The number of the ask within its task.
         ask: u64,
-        /// What the task asked for.
+        /// The model call or the sub-task.
         what: Asked,
     },
     /// A request of a call is about to be sent.

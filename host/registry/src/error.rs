@@ -18,7 +18,7 @@ pub use self::keys::{KeyDirProblem, PublicKeyError, SignatureError, SigningKeyEr
 pub use self::names::{ReferenceError, StatementError};
 pub use self::oci::{CredentialsError, ManifestProblem, OciError, OciProblem, OciRequestError};
 pub use self::policy::{PolicyError, PolicyRule, Refusal};
-use agenthost_core::error::{Classify, Error, ErrorClass};
+use agenthost_core::error::{Classify, Error, ErrorClass, Inner};
 use agenthost_plugin::{ComponentError, Digest};
 
 /// A plugin that cannot be found, fetched, accepted or admitted.
@@ -204,6 +204,24 @@ impl From<SignatureError> for RegistryError {
 }
 
 impl Classify for RegistryError {
+    fn inner(&self) -> Option<Inner<'_>> {
+        match self {
+            Self::Reference(error) => Some(Inner::Typed(error)),
+            Self::Credentials(error) => Some(Inner::Typed(error)),
+            Self::Oci(error) => Some(Inner::Typed(error)),
+            Self::OciRequest(error) => Some(Inner::Typed(error)),
+            Self::Local(error) => Some(Inner::Typed(error)),
+            Self::Cache(error) => Some(Inner::Typed(error)),
+            Self::Lock(error) => Some(Inner::Typed(error)),
+            Self::Policy(error) => Some(Inner::Typed(error)),
+            Self::Vet(error) => Some(Inner::Typed(error)),
+            Self::Statement(error) => Some(Inner::Typed(error)),
+            Self::Other(error) => Some(Inner::Erased(error)),
+            Self::At { source, .. } => Some(Inner::Typed(&**source)),
+            _ => None,
+        }
+    }
+
     fn class(&self) -> ErrorClass {
         match self {
             Self::Reference(error) => error.class(),
@@ -260,7 +278,7 @@ impl Classify for RegistryError {
                 "The registry gives another plugin than its address says; report it to its operator.".to_owned()
             }
             Self::Moved { .. } => {
-                "A version is published once, so somebody replaced it: ask its publisher. To take the new bytes all the \
+                "A version is published once, so it was replaced: ask its publisher. To take the new bytes all the \
                  same, remove the entry from agenthost.lock and add the plugin again."
                     .to_owned()
             }

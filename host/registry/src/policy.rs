@@ -304,7 +304,7 @@ impl Policy {
         let ruling = self.ruling(&candidate.origin, Lack::Unvetted);
         if ruling.allow {
             if who.is_empty() {
-                notes.push(format!("nobody has vetted it, which {} permits", ruling.permission()));
+                notes.push(format!("it is not vetted, which {} permits", ruling.permission()));
             }
             return Ok(who);
         }

@@ -43,7 +43,7 @@ use agenthost_plugin::{Digest, Plugin};
 /// let config = Config::load(&env)?; // [registries] demo = "./registry"
 /// let mut project = Project::open(&config, &env, Some(dir.join("cache")))?;
 /// let found = project.find(&"demo:double".parse()?).await?;
-/// let verdict = project.judge(&found, true)?; // here, nobody has to sign or vet it
+/// let verdict = project.judge(&found, true)?; // this project needs no signature and no vet entry
 /// let entry = project.entry(&found, Requirement::any(), &verdict)?;
 /// project.lock_mut().put(entry);
 /// project.lock().write()?;

@@ -32,7 +32,7 @@ const MAX_WHO: usize = 200;
 const MAX_NOTES: usize = 8_000;
 
 /// The comments at the top of a new file.
-const HEADER: &str = "# Plugins that somebody looked at and vouches for. `agenthost vet PLUGIN --accept` writes here;\n\
+const HEADER: &str = "# Plugins that a person has reviewed and vouches for. `agenthost vet PLUGIN --accept` writes here;\n\
                       # entries are reviewed like code.\n";
 
 /// An entry: one release, reviewed by one person.

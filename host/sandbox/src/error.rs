@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agenthost_core::error::{Classify, ErrorClass};
+use agenthost_core::error::{Classify, ErrorClass, Inner};
 use agenthost_plugin::ComponentError;
 use agenthost_plugin::types::ValueError;
 
@@ -117,6 +117,13 @@ impl SandboxError {
 }
 
 impl Classify for SandboxError {
+    fn inner(&self) -> Option<Inner<'_>> {
+        match self {
+            Self::Component(error) => Some(Inner::Typed(error)),
+            _ => None,
+        }
+    }
+
     fn class(&self) -> ErrorClass {
         match self {
             Self::Component(error) => error.class(),

@@ -89,7 +89,7 @@ fn package(args: &Args, module: Span) -> Result<String> {
         return Err(Error::new(
             span,
             format!(
-                "`{name}` is no package of WIT with a version: name it `package = \"namespace:name@0.1.0\"`, in lower-case words \
+                "`{name}` is not a WIT package with a version: name it `package = \"namespace:name@0.1.0\"`, in lower-case words \
                  with `-` between them"
             ),
         ));

@@ -330,9 +330,9 @@ fn without_votes_nothing_is_decided() {
     let undecided = tally(Tie::First, &[Err("a"), Err("b")]).unwrap_err();
     assert_eq!(
         undecided.to_string(),
-        "nobody voted, 2 abstained: branch 0: a; branch 1: b"
+        "no call voted, 2 abstained: branch 0: a; branch 1: b"
     );
-    assert_eq!(tally(Tie::First, &[]).unwrap_err().to_string(), "nobody voted");
+    assert_eq!(tally(Tie::First, &[]).unwrap_err().to_string(), "no call voted");
 }
 
 #[test]

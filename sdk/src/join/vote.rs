@@ -108,7 +108,7 @@ pub struct Undecided<T, E> {
 impl<T, E: Display> Display for Undecided<T, E> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.votes.len() {
-            0 => f.write_str("nobody voted")?,
+            0 => f.write_str("no call voted")?,
             votes => write!(f, "a tie after {votes} votes")?,
         }
         if self.failed.is_empty() {

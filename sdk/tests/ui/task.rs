@@ -27,13 +27,13 @@ mod types {
         boxed: Box<Inner>, //~ `Box<Inner>` a task cannot take or give `Box<Inner>`: use `Inner`
         function: fn(u8) -> u8, //~ `fn(u8) -> u8` a task cannot take or give a function: use data, such as an enum of what can be done
         object: Box<dyn Send>, //~ `Box<dyn Send>` a task cannot take or give a trait's type: use an enum of the types that it can be
-        unit: (), //~ `()` `()` is no value in WIT but in a `Result`: leave it out, or use `bool`
+        unit: (), //~ `()` `()` is a value in WIT only inside a `Result`: leave it out, or use `bool`
         path: std::path::PathBuf, //~ `std::path::PathBuf` a task cannot take or give `PathBuf`: use `String`
         wait: std::time::Duration, //~ `std::time::Duration` a task cannot take or give `Duration`: use `u64`, with the unit in the name, as in `wait_ms`
         names: Names, //~ `Names` `Names` is an alias, which WIT does not see: write the type itself, or make it a struct
-        bits: Bits, //~ `Bits` `Bits` is no struct or enum: make it one
-        outside: Outside, //~ `Outside` `Outside` is no type that a task can take or give: define a struct or enum of that name in this module (an alias or a `use` is not enough), or use a plain type of Rust, `Failure`, `Limit`, or a type of an imported task, as in `competitor::Report`
-        above: super::Outside, //~ `super::Outside` `super::Outside` is no type that a task can take or give: define a struct or enum of that name in this module (an alias or a `use` is not enough), or use a plain type of Rust, `Failure`, `Limit`, or a type of an imported task, as in `competitor::Report`
+        bits: Bits, //~ `Bits` `Bits` is not a struct or an enum: make it one
+        outside: Outside, //~ `Outside` `Outside` is not a type that a task can take or return: define a struct or enum of that name in this module (an alias or a `use` is not enough), or use a plain type of Rust, `Failure`, `Limit`, or a type of an imported task, as in `competitor::Report`
+        above: super::Outside, //~ `super::Outside` `super::Outside` is not a type that a task can take or return: define a struct or enum of that name in this module (an alias or a `use` is not enough), or use a plain type of Rust, `Failure`, `Limit`, or a type of an imported task, as in `competitor::Report`
     }
 
     struct Inner {
@@ -155,7 +155,7 @@ mod plain {
 #[task(name = "x")] //~ `name` unknown argument `name`: `task` takes `package = "demo:competitor@0.1.0"`, `imports("demo:compare@0.1.0")`, and `path = "wit"` or `inline = "package …"`
 mod argument {}
 
-#[task(package = "Demo:x@1")] //~ `"Demo:x@1"` `Demo:x@1` is no package of WIT with a version: name it `package = "namespace:name@0.1.0"`, in lower-case words with `-` between them
+#[task(package = "Demo:x@1")] //~ `"Demo:x@1"` `Demo:x@1` is not a WIT package with a version: name it `package = "namespace:name@0.1.0"`, in lower-case words with `-` between them
 mod package {}
 
 #[task(path = "tests/wit/forms", imports("forms:helper@9.0.0"))] //~ `"forms:helper@9.0.0"` no package `forms:helper@9.0.0` in tests/wit/forms/deps, which has forms:helper@0.2.0; the sub-agent is of another version: name `forms:helper@0.2.0` here

@@ -46,7 +46,7 @@ pub fn sections(bytes: &[u8]) {
     }
 }
 
-/// What `inspect`, `vet` and `add` say of a plugin.
+/// The description of a plugin that `inspect`, `vet` and `add` show.
 fn describe(plugin: &PluginInfo, bytes: &[u8]) {
     assert_eq!(plugin.digest, Digest::of(bytes));
     assert_eq!(plugin.digest.to_string().parse::<Digest>().unwrap(), plugin.digest);

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use agenthost::batch::Runner as _;
+use agenthost::config::PriceConfig;
 use agenthost::journal::cassette::{Cassette, unusual};
 use agenthost::journal::sqlite::Sqlite;
 use agenthost::journal::{JournalStore as _, RunKind, RunRecord};
+use agenthost::limits::Usd;
 use agenthost::providers::script::Script;
 use agenthost::{FailedTasks, Host, Journal, Limits, LoadOptions, Plugin};
 use agenthost_tests::env::TestEnv;
@@ -134,6 +136,8 @@ async fn runs_are_replayed_and_resumed_as_before() {
         .cache_dir(machine.compiled())
         .journal(Journal::sqlite(&path).unwrap())
         .provider("offline", script)
+        // As the replies that this script replaces.
+        .price("offline/fast", PriceConfig::per_million(Usd::ZERO, Usd::ZERO))
         .build()
         .unwrap();
     let (parent, ask) = (parent(&host).await, host.load(committed("ask.wasm")).await.unwrap());

@@ -252,7 +252,7 @@ async fn votes_are_counted_ties_are_ruled_on_and_dissent_is_kept() {
         assert_eq!(lanes(&report), told, "{policy} {prompts:?}");
         let why = match (told.is_empty(), prompts) {
             (true, _) => "a tie after 3 votes",
-            (_, ["bad", "bad", _]) => "nobody voted, 3 abstained",
+            (_, ["bad", "bad", _]) => "no call voted, 3 abstained",
             _ => "ok",
         };
         assert!(decision(&report).starts_with(why), "{}", decision(&report));

@@ -1,4 +1,4 @@
-//! What people see: help, pages and errors, each as a whole.
+//! Whole screens: help, pages and errors.
 //!
 //! `cargo insta test --accept --workspace --test all -- screens inspect` writes the snapshots again after a change.
 
@@ -34,7 +34,7 @@ pub(crate) fn filters() -> impl Drop {
     settings.bind_to_scope()
 }
 
-/// What a command shows: stdout, stderr if there is any, and the exit code unless it is 0.
+/// The screen of a command: stdout, stderr if there is any, and the exit code unless it is 0.
 pub(crate) fn screen(machine: &TestEnv, args: &[&str]) -> String {
     let Output { code, stdout, stderr } = machine.run(args);
     let mut text = stdout;

@@ -120,11 +120,11 @@ fn two_teams(registry: &str) {
     assert!(
         added
             .stderr
-            .contains("before it runs: demo:competitor 1.0.0 may not run: nobody has vetted it"),
+            .contains("before it runs: demo:competitor 1.0.0 may not run: it is not vetted"),
         "{added}"
     );
     let run = ["run", "demo:competitor", "--input", INPUT];
-    assert!(user.run(run).stderr.contains("nobody has vetted it"));
+    assert!(user.run(run).stderr.contains("it is not vetted"));
 
     // A person vouches for it, and it runs.
     let vetted = user.run([
@@ -204,7 +204,7 @@ fn two_teams(registry: &str) {
     let updated = user.run(["update", "--accept", "--json"]).json(0);
     assert_eq!(updated["updates"][0]["to"], "1.1.0");
     assert!(
-        user.run(run).stderr.contains("nobody has vetted it"),
+        user.run(run).stderr.contains("it is not vetted"),
         "the new bytes are not the vetted ones"
     );
     let again = user.run(["vet", "demo:competitor"]);

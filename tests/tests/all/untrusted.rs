@@ -213,7 +213,7 @@ fn a_policy_refuses_a_crate_before_it_is_built() {
         ),
         (
             "format = 1\n[paths]\nunvetted = \"deny\"\n",
-            "nobody has vetted a plugin of its name, and [paths] unvetted",
+            "no plugin of its name is vetted, and [paths] unvetted",
         ),
         ("format = 1\ndeny = [\"evil:crate\"]\n", "`deny` has evil:crate"),
     ] {

@@ -16,7 +16,7 @@ pub const MOST: u32 = 64;
 ///
 /// let workers = Workers::Auto(8);
 /// assert_eq!(workers.start(), START);
-/// assert_eq!(workers.after_end(START, START as usize, 0), START + 1); // all were busy and nobody waited
+/// assert_eq!(workers.after_end(START, START as usize, 0), START + 1); // all were busy and no request waited
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workers {

@@ -256,8 +256,8 @@ impl<'a> Call<'a> {
                     continue;
                 }
             };
-            // Only Anthropic's API can keep a cache for an hour.
-            let hour = served.kind == "anthropic" && request.options.cache == Some(CacheTtl::OneHour);
+            // OpenAI's API has no such request.
+            let hour = served.kind != "openai" && request.options.cache == Some(CacheTtl::OneHour);
             let price = price.map(|price| if hour { price.with_hour_writes() } else { price.clone() });
             request.model.clone_from(&model.model);
             let model = Model {

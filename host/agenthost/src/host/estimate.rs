@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use agenthost_core::llm::{Part, Request};
 use agenthost_providers::schema::{Dialect, fit, instruct};
 use icu_normalizer::ComposingNormalizer;
+use serde_json::Value;
 
 /// The tokens of a request that are in none of its texts: markers of roles, and additions of a vendor for a schema.
 const TOKENS_PER_REQUEST: u64 = 64;
@@ -67,18 +68,9 @@ impl InputSize {
             }
         }
         if let Some(schema) = &request.schema {
-            // The sent form is longer than the task's: names occur twice, types are written out.
-            let dialect = if kind == "anthropic" {
-                Dialect::Anthropic
-            } else {
-                Dialect::OpenAi
-            };
-            match fit(schema, dialect) {
-                Ok(fitted) => size.add(&fitted.to_string()),
-                Err(_) => size.add(&instruct(None, schema)),
-            }
+            size.add_longest(schema_forms(schema, kind));
         }
-        if kind == "anthropic" {
+        if may_serve_anthropic(kind, &request.model) {
             size.texts = (size.texts as f64 * ANTHROPIC_FACTOR).ceil() as u64;
         }
         size
@@ -116,10 +108,46 @@ impl InputSize {
         }
     }
 
+    /// Adds the longest of several forms of one text.
+    fn add_longest(&mut self, forms: impl Iterator<Item = String>) {
+        let (mut bytes, mut texts) = (self.bytes, self.texts);
+        for form in forms {
+            let mut with = *self;
+            with.add(&form);
+            bytes = bytes.max(with.bytes);
+            texts = texts.max(with.texts);
+        }
+        (self.bytes, self.texts) = (bytes, texts);
+    }
+
     fn overhead(&self) -> u64 {
         TOKENS_PER_REQUEST
             .saturating_add(TOKENS_PER_MESSAGE.saturating_mul(self.messages))
             .saturating_add(self.media)
+    }
+}
+
+/// Returns the forms in which a provider of `kind` may send `schema`: as a parameter, in which names occur twice and types
+/// are written out, or as a part of the system text, if the service refuses the parameter.
+fn schema_forms<'a>(schema: &'a Value, kind: &'a str) -> impl Iterator<Item = String> + 'a {
+    let dialects = [("anthropic", Dialect::Anthropic), ("openai", Dialect::OpenAi)];
+    let sent = dialects.into_iter().filter(move |(name, _)| match kind {
+        "anthropic" | "openai" => *name == kind,
+        _ => true,
+    });
+    let fitted = sent.filter_map(|(_, dialect)| fit(schema, dialect).ok());
+    fitted
+        .map(|fitted| fitted.to_string())
+        .chain(std::iter::once_with(|| instruct(None, schema)))
+}
+
+/// Returns whether a provider of `kind` may serve a model of Anthropic as `model`. A gateway with OpenAI's API keeps the
+/// name of the family in the name of the model. An implementation of a kind of its own can serve any model.
+fn may_serve_anthropic(kind: &str, model: &str) -> bool {
+    match kind {
+        "offline" | "script" => false,
+        "openai" => model.contains("claude"),
+        _ => true,
     }
 }
 
@@ -264,11 +292,42 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_counts_as_it_is_sent() {
+    fn a_schema_counts_in_the_longest_form_that_the_provider_may_send() {
         let schema = serde_json::json!({"type": "object", "properties": {"some-name": {"type": "string"}}});
-        let written = schema.to_string().len() as u64;
-        let mut request = request(Vec::new());
-        request.schema = Some(schema);
-        assert!(InputSize::of(&request, "openai").bytes > written);
+        let mut with_schema = request(Vec::new());
+        with_schema.schema = Some(schema.clone());
+        for (kind, dialects) in [
+            ("openai", &[Dialect::OpenAi][..]),
+            ("anthropic", &[Dialect::Anthropic]),
+            ("custom", &[Dialect::OpenAi, Dialect::Anthropic]),
+        ] {
+            let measured = InputSize::of(&with_schema, kind);
+            let fitted = dialects
+                .iter()
+                .map(|dialect| fit(&schema, *dialect).unwrap().to_string());
+            for form in fitted.chain([instruct(None, &schema)]) {
+                let mut as_text = request(Vec::new());
+                as_text.system = Some(form);
+                let sent = InputSize::of(&as_text, kind);
+                assert!(
+                    measured.bytes >= sent.bytes && measured.texts >= sent.texts,
+                    "{kind}: {sent:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_provider_whose_models_are_not_known_has_the_highest_bound() {
+        let (custom, anthropic, openai) = (
+            size(ENGLISH, "custom"),
+            size(ENGLISH, "anthropic"),
+            size(ENGLISH, "openai"),
+        );
+        assert_eq!(custom, anthropic);
+        assert!(custom.texts > openai.texts);
+        let mut passed_on = request(vec![Part::Text(ENGLISH.into())]);
+        passed_on.model = "anthropic/claude-sonnet-4.5".into();
+        assert_eq!(InputSize::of(&passed_on, "openai"), anthropic);
     }
 }

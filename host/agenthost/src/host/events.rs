@@ -39,7 +39,7 @@ impl EventLog {
         Self::keeping(KEPT)
     }
 
-    /// Creates a log that keeps nothing, for runs whose events nobody can read.
+    /// Creates a log that keeps nothing, for batches: their events have no reader.
     pub(super) fn none() -> Arc<Self> {
         Self::keeping(0)
     }

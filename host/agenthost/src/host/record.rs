@@ -250,7 +250,7 @@ impl Recorder {
         self.journal.append(entry).await
     }
 
-    /// Returns what the journal has of a task from an earlier execution of the run; `None` if the task was not recorded.
+    /// Returns the journal's record of a task from an earlier execution of the run; `None` if the task was not recorded.
     /// `digest` and `input` are those of the task that is about to start.
     pub(super) async fn earlier(&self, task: &TaskId, digest: &str, input: Option<&Value>) -> Result<Option<Earlier>> {
         let mode = self.mode;
@@ -327,7 +327,7 @@ impl Recorder {
     }
 }
 
-/// What the journal has of a task from an earlier execution of the run.
+/// The journal's record of a task from an earlier execution of the run.
 pub(super) struct Earlier {
     record: TaskRecord,
     /// The end of the task, if it need not run again.

@@ -2,19 +2,14 @@
 
 use std::io::ErrorKind;
 
-use agenthost::config::{ConfigError, EntryProblem, FileError, KeyError, TrustError};
+use agenthost::config::{ConfigError, EntryProblem, FileError, TrustError};
 use agenthost::error::Error;
 use agenthost::printable::shell_word;
 
 /// Returns the command line's own hint; `None` if the library's is the right one.
 pub(super) fn hint(error: &Error) -> Option<String> {
-    if let Some(error) = error.downcast_ref::<ConfigError>() {
-        return of_config(error);
-    }
-    if let Some(KeyError::Trust(error)) = error.downcast_ref() {
-        return of_trust(error);
-    }
-    error.downcast_ref().and_then(of_trust)
+    let config = error.downcast_ref().and_then(of_config);
+    config.or_else(|| error.downcast_ref().and_then(of_trust))
 }
 
 fn of_config(error: &ConfigError) -> Option<String> {
@@ -43,7 +38,6 @@ fn of_config(error: &ConfigError) -> Option<String> {
             "Name a file below the folder, or set it in your own file, with --journal or with AGENTHOST_JOURNAL."
                 .to_owned(),
         ),
-        ConfigError::Trust(error) => of_trust(error),
         _ => None,
     }
 }

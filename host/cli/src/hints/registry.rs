@@ -9,39 +9,20 @@ use agenthost::registry::{
 
 /// Returns the command line's own hint; `None` if the library's is the right one.
 pub(super) fn hint(error: &Error) -> Option<String> {
-    if let Some(error) = error.downcast_ref() {
-        return of_registry(error);
-    }
-    if let Some(error) = error.downcast_ref() {
-        return of_policy(error);
-    }
-    if let Some(error) = error.downcast_ref() {
-        return of_signature(error);
-    }
-    if let Some(error) = error.downcast_ref() {
-        return of_key(error);
-    }
-    if let Some(error) = error.downcast_ref() {
-        return of_lock(error);
-    }
-    if let Some(error) = error.downcast_ref() {
-        return of_vet(error);
-    }
-    if let Some(error) = error.downcast_ref() {
-        return of_cache(error);
-    }
-    error.downcast_ref().and_then(of_statement)
+    let registry = error.downcast_ref().and_then(of_registry);
+    registry
+        .or_else(|| error.downcast_ref().and_then(of_oci))
+        .or_else(|| error.downcast_ref().and_then(of_policy))
+        .or_else(|| error.downcast_ref().and_then(of_signature))
+        .or_else(|| error.downcast_ref().and_then(of_key))
+        .or_else(|| error.downcast_ref().and_then(of_lock))
+        .or_else(|| error.downcast_ref().and_then(of_vet))
+        .or_else(|| error.downcast_ref().and_then(of_cache))
+        .or_else(|| error.downcast_ref().and_then(of_statement))
 }
 
 fn of_registry(error: &RegistryError) -> Option<String> {
     match error {
-        RegistryError::Oci(error) => of_oci(error),
-        RegistryError::Cache(error) => of_cache(error),
-        RegistryError::Lock(error) => of_lock(error),
-        RegistryError::Policy(error) => of_policy(error),
-        RegistryError::Vet(error) => of_vet(error),
-        RegistryError::Statement(error) => of_statement(error),
-        RegistryError::Other(error) => super::hint(error),
         RegistryError::At { source, .. } => of_registry(source),
         RegistryError::NotLocked { reference, .. } | RegistryError::OtherVersion { reference, .. } => Some(format!(
             "Add it with `agenthost add {reference}`, which shows what it asks for."
@@ -63,7 +44,7 @@ fn of_cache(error: &CacheError) -> Option<String> {
     let hint = match error {
         CacheError::Missing { .. } => "Fetch it with `agenthost pull`.",
         CacheError::Tampered { .. } => {
-            "Somebody or something changed the cache. Remove the entry, then fetch it again with `agenthost pull`."
+            "The cache was changed. Remove the entry, then fetch it again with `agenthost pull`."
         }
         _ => return None,
     };

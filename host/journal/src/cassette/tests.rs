@@ -445,15 +445,20 @@ fn a_broken_cassette_is_refused_with_what_is_wrong() {
         ("task root: ask 0: reply: give one of json, text and content", &|v| {
             v["tasks"][0]["asks"][0]["reply"]["text"] = json!("x");
         }),
-        ("task root: turns: `x` is no number of an ask", &|v| {
+        ("task root: turns: `x` is not the number of an ask", &|v| {
             v["tasks"][0]["turns"] = json!("0 x")
         }),
-        ("task root: turns: 9 is no ask, or there twice", &|v| {
+        ("task root: turns: 9 is not an ask, or is listed twice", &|v| {
             v["tasks"][0]["turns"] = json!("9")
         }),
-        ("task root: it is there twice", &|v| v["tasks"][1]["id"] = json!("root")),
+        ("task root: it is listed twice", &|v| {
+            v["tasks"][1]["id"] = json!("root")
+        }),
         ("it has no task root", &|v| v["tasks"] = json!([])),
         ("unknown field `surprise`", &|v| v["tasks"][0]["surprise"] = json!(1)),
+        ("unknown field `surprise`", &|v| {
+            v["tasks"][0]["cut"] = json!({"time-up": true, "polls": 1, "surprise": 1});
+        }),
         ("unknown field `ouput`", &|v| {
             v["tasks"][0]["asks"][0]["reply"]["usage"] = json!({"ouput": 5});
         }),

@@ -10,7 +10,7 @@ pub(super) fn key(task: &str) -> Result<Vec<u8>, Trouble> {
     let mut parts = task.split('/');
     let mut key = Vec::with_capacity(16);
     key.extend(parts.next().unwrap_or_default().bytes());
-    let misfit = || Trouble::Misfit(format!("`{task}` is no id of a task"));
+    let misfit = || Trouble::Misfit(format!("`{task}` is not a valid task id"));
     if key.is_empty() || key.contains(&0) {
         return Err(misfit());
     }

@@ -7,7 +7,7 @@
 //! A body that does not match its checksum, or that is not what format 1 has there, is copied as it is. Reading it reports
 //! the damage of that one record, as before.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::types::ToSqlOutput;
@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::super::{AskResult, FORMAT, RequestEnd, RequestHash};
+use super::super::{AskResult, FORMAT, RequestEnd};
 use super::entries::{Body, sum};
 use super::fault::Trouble;
 use super::owner;
@@ -138,18 +138,18 @@ fn asks(db: &Connection) -> Result<(), Trouble> {
     let mut tasks = db.prepare(
         "SELECT task.no, id, count(*) FROM task JOIN call ON call.task = task.no WHERE body IS NULL GROUP BY task.no",
     )?;
-    let mut mark =
-        db.prepare("UPDATE ask SET sub_task = ?3, hash = NULL WHERE task = ?1 AND request IS NULL AND hash = ?2")?;
-    let mut hashes = db.prepare("SELECT hash FROM call WHERE task = ?1 AND body IS NULL")?;
+    let mut mark = db.prepare("UPDATE ask SET sub_task = ?2, hash = NULL WHERE no = ?1")?;
+    let mut calls = db.prepare("SELECT no, hash FROM call WHERE task = ?1 AND body IS NULL")?;
     let mut rows = tasks.query([])?;
     while let Some(row) = rows.next()? {
         let (no, id, count): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let known: BTreeSet<Vec<u8>> = hashes.query_map([no], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        for child in 0..count {
-            let child = format!("{id}/{child}");
-            let hash = RequestHash::from(Sha256::digest(&child));
-            if known.contains(hash.as_slice()) {
-                mark.execute(params![no, hash, child])?;
+        let children = (0..count).map(|child| format!("{id}/{child}"));
+        let children: BTreeMap<Vec<u8>, String> =
+            children.map(|child| (Sha256::digest(&child).to_vec(), child)).collect();
+        let mut calls = calls.query([no])?;
+        while let Some(call) = calls.next()? {
+            if let Some(child) = children.get(&call.get::<_, Vec<u8>>(1)?) {
+                mark.execute(params![call.get::<_, i64>(0)?, child])?;
             }
         }
     }

@@ -419,7 +419,7 @@ async fn tasks_come_in_the_order_of_the_tree_and_page_by_page() {
     assert_eq!(ids("root/10", Some("root"), 2), "");
     for wrong in ["root/x", "root//1", "root/01", "root/4294967295", "root/-1", "root/"] {
         let error = journal.task("r", wrong).unwrap_err();
-        assert!(error.message().contains("is no id of a task"), "{wrong}: {error}");
+        assert!(error.message().contains("is not a valid task id"), "{wrong}: {error}");
     }
     assert!(journal.tasks("none", "", None, 9).unwrap().is_empty());
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::TARGET;
 use crate::error::{ComponentError, PluginFileError};
-use agenthost_core::error::{Classify, Error, ErrorClass};
+use agenthost_core::error::{Classify, Error, ErrorClass, Inner};
 
 /// The reason for which a crate cannot be built.
 ///
@@ -292,6 +292,14 @@ fn install() -> String {
 }
 
 impl Classify for BuildError {
+    fn inner(&self) -> Option<Inner<'_>> {
+        match self {
+            Self::File(error) => Some(Inner::Typed(error)),
+            Self::NotPermitted(error) => Some(Inner::Erased(error)),
+            _ => None,
+        }
+    }
+
     fn class(&self) -> ErrorClass {
         match self {
             Self::NotPermitted(error) => error.class(),

@@ -7,7 +7,7 @@ use semver::Version;
 
 use super::names::StatementError;
 use agenthost_config::{FileError, Origin};
-use agenthost_core::error::{Classify, ErrorClass};
+use agenthost_core::error::{Classify, ErrorClass, Inner};
 use agenthost_plugin::Digest;
 
 /// An entry of the cache that cannot be used, or a transfer into the cache that failed.
@@ -25,7 +25,7 @@ pub enum CacheError {
     Tampered {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: TamperProblem,
     },
     /// A signature is not text.
@@ -86,7 +86,7 @@ pub enum CacheError {
     },
 }
 
-/// What is wrong with an entry of the cache.
+/// The reason why an entry of the cache is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TamperProblem {
@@ -118,7 +118,7 @@ impl Classify for CacheError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Missing { .. } => "Fetch it first.",
-            Self::Tampered { .. } => "Somebody or something changed the cache. Remove the entry, then fetch it again.",
+            Self::Tampered { .. } => "The cache was changed. Remove the entry, then fetch it again.",
             Self::OpenToOthers { .. } => "Remove it, or take the rights of others to write there away.",
             Self::Write { .. } => "The cache of plugins has to be writable; XDG_CACHE_HOME says where it is.",
             Self::TooMany { .. } => "The registry is broken or hostile; nothing was kept.",
@@ -220,7 +220,7 @@ impl Classify for LocalError {
                     known => format!("Of this plugin there are {}.", known.join(", ")),
                 });
             }
-            Self::NoDigest { .. } => "Somebody removed or replaced it; ask its publisher.",
+            Self::NoDigest { .. } => "It was removed or replaced; ask its publisher.",
             Self::NotVersion { .. } => "Name a version, such as @1.2.0.",
             Self::Published { .. } => "A version is published once: give the plugin a new one in its Cargo.toml.",
             Self::TooLarge { .. } => "A registry holds no such file; remove it.",
@@ -314,6 +314,13 @@ pub enum LockError {
 }
 
 impl Classify for LockError {
+    fn inner(&self) -> Option<Inner<'_>> {
+        match self {
+            Self::Identity(error) => Some(Inner::Typed(error)),
+            _ => None,
+        }
+    }
+
     fn class(&self) -> ErrorClass {
         match self {
             Self::Read { .. }
@@ -386,6 +393,13 @@ pub enum VetError {
 }
 
 impl Classify for VetError {
+    fn inner(&self) -> Option<Inner<'_>> {
+        match self {
+            Self::File(error) => Some(Inner::Typed(error)),
+            _ => None,
+        }
+    }
+
     fn class(&self) -> ErrorClass {
         match self {
             Self::File(error) => error.class(),

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::names::StatementError;
-use agenthost_core::error::{Classify, Error, ErrorClass};
+use agenthost_core::error::{Classify, Error, ErrorClass, Inner};
 use agenthost_plugin::{ComponentError, Digest, PluginFileError};
 
 /// A text that is not a minisign public key.
@@ -162,6 +162,14 @@ impl SignatureError {
 }
 
 impl Classify for SignatureError {
+    fn inner(&self) -> Option<Inner<'_>> {
+        match self {
+            Self::Statement(error) => Some(Inner::Typed(error)),
+            Self::File(error) => Some(Inner::Typed(error)),
+            _ => None,
+        }
+    }
+
     fn class(&self) -> ErrorClass {
         match self {
             Self::Broken { .. }
@@ -194,7 +202,7 @@ impl Classify for SignatureError {
                 "The plugin or the signature was changed, or they do not belong together; get both again."
             }
             Self::FirstLine { expected, .. } => {
-                return Some(format!("Nobody signs that line; it should end in `{expected}`."));
+                return Some(format!("That line is not signed; it should end in `{expected}`."));
             }
             Self::Read { .. } => "Name the signature's file, or sign the plugin.",
             Self::Write { .. } => "The signature is written beside the plugin; that directory has to be writable.",
@@ -353,6 +361,13 @@ pub enum KeyDirProblem {
 }
 
 impl Classify for SigningKeyError {
+    fn inner(&self) -> Option<Inner<'_>> {
+        match self {
+            Self::Password(error) => Some(Inner::Erased(error)),
+            _ => None,
+        }
+    }
+
     fn class(&self) -> ErrorClass {
         match self {
             Self::Name { .. } | Self::Missing { .. } | Self::EmptyPassword | Self::LongPassword => ErrorClass::Usage,
@@ -376,7 +391,7 @@ impl Classify for SigningKeyError {
             Self::Exists { .. } => "Choose another name, or move the old key away.",
             Self::EmptyPassword => "Give a password, or choose to keep the key without one.",
             Self::LongPassword => "Give a shorter one.",
-            Self::WrongPassword { .. } => "Try again; nobody can recover a key whose password is lost.",
+            Self::WrongPassword { .. } => "Try again; a key whose password is lost cannot be recovered.",
             Self::Secret { .. } => "Restore the file from a backup, or make another key.",
             Self::Public { .. } => "Restore it with `minisign -R`, or remove the file.",
             Self::Directory { dir, problem } => {

@@ -1,6 +1,6 @@
 //! Errors of names, versions and references, and of signed statements.
 
-use agenthost_core::error::{Classify, ErrorClass};
+use agenthost_core::error::{Classify, ErrorClass, Inner};
 
 /// A text that does not name a plugin, a version or a place.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +144,13 @@ pub enum StatementError {
 }
 
 impl Classify for StatementError {
+    fn inner(&self) -> Option<Inner<'_>> {
+        match self {
+            Self::Name(error) => Some(Inner::Typed(error)),
+            _ => None,
+        }
+    }
+
     fn class(&self) -> ErrorClass {
         match self {
             Self::Name(_) | Self::NoVersion { .. } | Self::Version { .. } | Self::TooLong { .. } => ErrorClass::Plugin,

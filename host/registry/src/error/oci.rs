@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::names::ReferenceError;
-use agenthost_core::error::{Classify, ErrorClass};
+use agenthost_core::error::{Classify, ErrorClass, Inner};
 use agenthost_plugin::Digest;
 
 /// An OCI registry that cannot be used, or that sent something other than what was requested.
@@ -253,7 +253,7 @@ pub enum ManifestProblem {
         /// The maximum size in bytes.
         limit: u64,
     },
-    /// What is listed as a signature has another type.
+    /// An entry in the list of signatures does not have the type of a signature.
     #[error("the listed signature does not have the type of one")]
     NotSignature,
     /// The signature is about something else.
@@ -352,8 +352,8 @@ impl Classify for OciError {
             OciProblem::WrongDigest { .. } => "The registry gave other bytes than it announced; nothing was kept.",
             OciProblem::NoRelease => "Is the name right? Some registries say this of what one may not read, too.",
             OciProblem::Manifest(problem) => return problem.hint().map(str::to_owned),
-            OciProblem::NotIndex => "Somebody pushed something else under that tag; remove it from the registry.",
-            OciProblem::IndexNotKept { .. } => "Somebody else may be publishing at the same time; try again.",
+            OciProblem::NotIndex => "Something else was pushed under that tag; remove it from the registry.",
+            OciProblem::IndexNotKept { .. } => "Another publisher may be active at the same time; try again.",
             OciProblem::TooManySignatures { .. } => "Remove signatures that are not needed from the registry.",
             OciProblem::NoManifestDigest => "Look the release up by its version or by its manifest's digest.",
             OciProblem::Published { .. } => {
@@ -461,6 +461,13 @@ pub enum OciRequestError {
 }
 
 impl Classify for OciRequestError {
+    fn inner(&self) -> Option<Inner<'_>> {
+        match self {
+            Self::Place(error) => Some(Inner::Typed(error)),
+            _ => None,
+        }
+    }
+
     fn class(&self) -> ErrorClass {
         match self {
             Self::Place(error) => error.class(),

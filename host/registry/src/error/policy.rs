@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::keys::SignatureError;
 use agenthost_config::{FileError, Origin};
-use agenthost_core::error::{Classify, ErrorClass};
+use agenthost_core::error::{Classify, ErrorClass, Inner};
 
 /// A plugin that the policies refuse, or a policy file that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -107,9 +107,9 @@ pub enum Refusal {
         /// The rule.
         rule: PolicyRule,
     },
-    /// Nobody has vetted the plugin, or not in the required file.
+    /// The plugin is not vetted, or not in the required file.
     #[error(
-        "nobody has vetted it{}, and {rule}",
+        "it is not vetted{}, and {rule}",
         required.as_ref().map(|file| format!(" in a file that {file} names")).unwrap_or_default()
     )]
     Unvetted {
@@ -134,8 +134,8 @@ pub enum Refusal {
         /// The rule.
         rule: PolicyRule,
     },
-    /// Nobody has vetted a plugin of the crate's name.
-    #[error("nobody has vetted a plugin of its name, and {rule}")]
+    /// No plugin of the crate's name is vetted.
+    #[error("no plugin of its name is vetted, and {rule}")]
     BuildUnvetted {
         /// The rule.
         rule: PolicyRule,
@@ -153,6 +153,14 @@ impl PolicyRule {
 }
 
 impl Classify for PolicyError {
+    fn inner(&self) -> Option<Inner<'_>> {
+        match self {
+            Self::File(error) => Some(Inner::Typed(error)),
+            Self::Signature(error) => Some(Inner::Typed(error)),
+            _ => None,
+        }
+    }
+
     fn class(&self) -> ErrorClass {
         match self {
             Self::File(error) => error.class(),
@@ -200,7 +208,7 @@ impl Refusal {
             }
             Self::Unvetted { rule, .. } => format!("Look at it and vouch for it, or {}.", rule.permit()),
             Self::VetDiffers { .. } => {
-                "Somebody changed that file by hand; vet the plugin again, or restore the file.".to_owned()
+                "That file was changed by hand; vet the plugin again, or restore the file.".to_owned()
             }
             Self::BuildUnsigned { rule } | Self::BuildUnvetted { rule } => {
                 format!("Run a signed and vetted .wasm file of it, or {}.", rule.permit())

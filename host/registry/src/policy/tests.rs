@@ -231,7 +231,7 @@ fn a_refusal_of_what_nobody_vetted_says_how_to_vet() {
     let (message, hint) = bench.refusal(&bench.policy(&[ACME]), &signed, &[]);
     assert_eq!(
         message,
-        "acme:competitor 1.2.0 may not run: nobody has vetted it, and [references] unvetted = \"deny\" (the default, as \
+        "acme:competitor 1.2.0 may not run: it is not vetted, and [references] unvetted = \"deny\" (the default, as \
          no policy file says otherwise)"
     );
     assert_eq!(
@@ -257,7 +257,7 @@ fn a_refusal_of_what_nobody_vetted_says_how_to_vet() {
         let vetted = bench.vetted("vetted.toml", entry);
         bench.refusal(&policy, &signed, &vetted).0
     };
-    assert!(wrong(|entry| entry.digest = Digest::of(b"other")).contains("nobody has vetted it"));
+    assert!(wrong(|entry| entry.digest = Digest::of(b"other")).contains("it is not vetted"));
     let message = wrong(|entry| entry.plugin = "acme:other".parse().unwrap());
     assert!(
         message.ends_with("vetted.toml:5 has its digest, but describes something else: it is acme:other"),
@@ -362,7 +362,7 @@ fn each_file_with_vet_files_wants_an_entry_of_its_own() {
     );
     let (message, _) = bench.refusal(&policy, &signed, &own);
     assert!(
-        message.contains("nobody has vetted it in a file that policy-0.toml names"),
+        message.contains("it is not vetted in a file that policy-0.toml names"),
         "{message}"
     );
     bench.refusal(&policy, &signed, &theirs);

@@ -157,14 +157,14 @@ impl Names for Reader<'_> {
                 ));
             }
             Some(item) => item,
-            None => return Err(refuse("is no type of this module")),
+            None => return Err(refuse("is not a type of this module")),
         };
         if !self.read.contains_key(&name) {
             self.open.push(name.clone());
             let named = match item {
                 Item::Struct(item) => self.record(item),
                 Item::Enum(item) => self.cases(item),
-                _ => Err(refuse("is no struct or enum: make it one")),
+                _ => Err(refuse("is not a struct or an enum: make it one")),
             };
             self.open.pop();
             // Its errors are reported only once.

@@ -40,7 +40,7 @@ pub(super) trait Names {
             Type::Group(inner) => self.ty(&inner.elem),
             Type::Tuple(tuple) if tuple.elems.is_empty() => Err(refuse(
                 ty,
-                "`()` is no value in WIT but in a `Result`: leave it out, or use `bool`",
+                "`()` is a value in WIT only inside a `Result`: leave it out, or use `bool`",
             )),
             Type::Tuple(tuple) => {
                 let types: Vec<_> = tuple.elems.iter().map(|ty| self.ty(ty)).collect::<Result<_>>()?;
@@ -185,7 +185,7 @@ fn unknown(name: &str, arguments: &[&Type]) -> String {
         ("Self", _) => "the type's name".to_owned(),
         _ => {
             return format!(
-                "`{name}` is no type that a task can take or give: define a struct or enum of that name in this module (an alias \
+                "`{name}` is not a type that a task can take or return: define a struct or enum of that name in this module (an alias \
                  or a `use` is not enough), or use a plain type of Rust, `Failure`, `Limit`, or a type of an imported task, \
                  as in `competitor::Report`"
             );

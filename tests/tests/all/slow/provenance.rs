@@ -294,7 +294,7 @@ fn what_a_file_says_of_itself_is_a_claim() {
         ),
         (
             &[&forged],
-            "embedded provenance cannot be read: `rustc 1\\nrevision   none` is no plain line",
+            "embedded provenance cannot be read: `rustc 1\\nrevision   none` is not a plain line",
         ),
     ] {
         let page = page(records);

@@ -1,4 +1,4 @@
-//! What the record has of earlier model calls: results to deliver again, and replies that are paid for.
+//! The recorded model calls of a task: results to deliver again, and replies that are paid for.
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};

@@ -555,7 +555,7 @@ async fn a_request_that_uses_more_than_it_reserved_names_the_limit_that_it_passe
         assert_eq!(reserved.settle(used), passed, "{output} {cost}");
         assert_eq!(task.spent().output_tokens, output, "it is charged in any case");
     }
-    // What another request used is not this one's fault.
+    // The use of another request does not count against this one.
     let run = Account::root(&limits);
     let want = |input| Want {
         input,

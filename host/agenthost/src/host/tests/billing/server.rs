@@ -192,6 +192,10 @@ impl Provider for Server {
         })
     }
 
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     fn summary(&self) -> String {
         "bills what it receives".to_owned()
     }
