@@ -130,8 +130,8 @@ pub mod limits {
 /// Model calls, and the interface that every model service implements.
 pub mod llm {
     pub use agenthost_core::llm::{
-        Ask, BoxFuture, CacheTtl, Caching, Counting, Effort, Message, Options, Part, Provider, ProviderError,
-        ProviderErrorKind, Quota, RateLimit, Reply, Request, Role, Stop, Usage,
+        Allowance, Ask, BoxFuture, CacheTtl, Caching, CallError, CallResult, Counting, Effort, Message, Options, Part,
+        Provider, ProviderError, ProviderErrorKind, Quota, RateLimit, Reply, Request, Role, Stop, Usage,
     };
 }
 
@@ -156,7 +156,9 @@ pub mod providers {
 
 /// A run: its id, its events and its report.
 pub mod run {
-    pub use agenthost_core::run::{Abandoned, Difference, Event, ModelReport, REPORT_FORMAT, RunId, RunReport};
+    pub use agenthost_core::run::{
+        Abandoned, Difference, Event, ModelReport, Overshoot, REPORT_FORMAT, RunId, RunReport,
+    };
 }
 
 /// The compiler of plugins, and the limits of this machine.

@@ -213,7 +213,10 @@ pub(super) fn compile(
         }
     };
     let component = cache::own_image(engine, &image).map_err(|error| {
-        if error.chain().any(|cause| cause.is::<std::io::Error>()) {
+        if error
+            .chain()
+            .any(|cause| cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>())
+        {
             return SandboxError::engine("load the compiled plugin", error);
         }
         // The plugin is valid, so a pool without room for it is the only reason left.

@@ -131,14 +131,11 @@ impl<'a> Call<'a> {
         self.keeps(broken);
         let model = self.so_far().models.last().cloned();
         if let Some(model) = model {
-            self.note(ModelReport {
-                name: model.name,
-                model: model.model,
-                offline: model.offline,
-                cost_usd: model.cost_usd.map(|_| Usd::ZERO),
-                repairs: 1,
-                ..ModelReport::default()
-            });
+            let mut report = ModelReport::new(model.name, model.model);
+            report.offline = model.offline;
+            report.cost_usd = model.cost_usd.map(|_| Usd::ZERO);
+            report.repairs = 1;
+            self.note(report);
         }
     }
 
@@ -180,10 +177,8 @@ impl<'a> Call<'a> {
         }
         // The report of this execution already counts the request; a report that is read from the journal must count
         // it.
-        let again = ModelReport {
-            requests: 1,
-            ..report.clone()
-        };
+        let mut again = report.clone();
+        again.requests = 1;
         self.task.log.lost(self.ordinal, used, &again);
         self.note(report);
     }
@@ -222,15 +217,10 @@ impl<'a> Call<'a> {
         self.book(hash, used, limit);
         // The journal has it already.
         self.so_far().last = None;
-        self.note(ModelReport {
-            calls: u64::from(first),
-            requests: 1,
-            input_tokens: used.input,
-            cached_input_tokens: used.cached_input,
-            output_tokens: used.output,
-            cost_usd: used.cost,
-            ..self.report(model)
-        });
+        let mut report = self.report(model).with_used(&used);
+        report.calls = u64::from(first);
+        report.requests = 1;
+        self.note(report);
         Some(paid.reply)
     }
 
@@ -336,11 +326,10 @@ impl<'a> Call<'a> {
             error: error.to_string(),
             wait,
         });
-        self.note(ModelReport {
-            retries: 1,
-            waited_ms: millis(wait),
-            ..self.report(model)
-        });
+        let mut report = self.report(model);
+        report.retries = 1;
+        report.waited_ms = millis(wait);
+        self.note(report);
     }
 
     /// Makes one attempt, with a second request beside the first if hedging is configured and the first is slow.
@@ -434,19 +423,15 @@ impl<'a> Call<'a> {
         failpoint!(await "call.admitted");
         let permit = admitted.map_err(|late| {
             let error = ProviderError::new(ProviderErrorKind::RateLimited, late.to_string());
-            Failed::Provider(ProviderError {
-                no_retry: true,
-                ..error
-            })
+            Failed::Provider(error.without_retry())
         })?;
         request.mark_prefix = permit.mark();
+        let mut report = self.report(model);
+        report.hedges = u64::from(hedge);
         Ok(InFlight {
             call: self,
             model,
-            report: ModelReport {
-                hedges: u64::from(hedge),
-                ..self.report(model)
-            },
+            report,
             request,
             size: *size,
             attempt,
@@ -458,21 +443,22 @@ impl<'a> Call<'a> {
 
     /// Returns an empty report on this call's use of `model`.
     fn report(&self, model: &Model<'_>) -> ModelReport {
-        ModelReport {
-            name: self.name.to_owned(),
-            model: model.full_name.clone(),
-            cost_usd: model.price.as_ref().map(|_| Usd::ZERO),
-            offline: model.served.provider.is_offline(),
-            ..ModelReport::default()
-        }
+        let mut report = ModelReport::new(self.name, &model.full_name);
+        report.cost_usd = model.price.as_ref().map(|_| Usd::ZERO);
+        report.offline = model.served.provider.is_offline();
+        report
     }
 }
 
-/// Returns whether the next model of a chain may succeed: not if the request itself is at fault or was declined.
+/// Returns whether the next model of a chain is asked: not if the request itself is at fault, or if the model has answered.
 fn may_fall_back(kind: ProviderErrorKind) -> bool {
     !matches!(
         kind,
-        ProviderErrorKind::InvalidRequest | ProviderErrorKind::ContextOverflow | ProviderErrorKind::Refused
+        ProviderErrorKind::InvalidRequest
+            | ProviderErrorKind::FormatRefused
+            | ProviderErrorKind::ContextOverflow
+            | ProviderErrorKind::Refused
+            | ProviderErrorKind::InvalidReply
     )
 }
 
