@@ -20,7 +20,6 @@ mod all {
     mod docs;
     mod events;
     mod examples;
-    mod failpoints;
     mod fan_out;
     mod format_1;
     mod fuzz;
@@ -59,9 +58,11 @@ mod all {
     mod validation;
     mod values;
 
-    /// Tests that build crates with cargo. `cargo test --workspace -- --skip slow::` leaves them out.
+    /// Tests that build crates with cargo, and faults at every place. `cargo test --workspace -- --skip slow::` leaves them out.
     mod slow {
         mod cassettes;
+        mod crates;
+        mod failpoints;
         mod guide;
         mod new;
         mod provenance;
