@@ -18,6 +18,7 @@ mod all {
     mod concurrency;
     mod dirs;
     mod docs;
+    mod doctor;
     mod events;
     mod examples;
     mod fan_out;

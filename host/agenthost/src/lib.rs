@@ -62,7 +62,7 @@
 //! | record, resume and replay it | [`Journal`], [`Host::resume`], [`Host::replay`], [`journal`] |
 //! | test a plugin without a model | [`Host::rehearse`], [`journal::cassette`] |
 //! | run it for many items | [`Host::batch`], [`batch`] |
-//! | serve models | [`llm::Provider`], [`providers`], [`gate`] |
+//! | serve models | [`llm::Provider`], [`providers`], [`gate`]; [`Host::probe`] tries one |
 //! | know what calls cost | [`price`] |
 //! | share plugins | [`registry`] |
 //! | decide how plugins are compiled | [`sandbox`] |
@@ -103,8 +103,8 @@ pub use agenthost_core::task::{Failure, FailureClass, Outcome, OutputError, Task
 pub use cancellation::Cancellation;
 pub use error::{Error, ErrorClass, Result};
 pub use host::{
-    Batch, BatchBuilder, Events, FailedTasks, Host, HostBuilder, Lagged, LoadOptions, Plugin, PluginSource,
-    RecordedRunBuilder, Rehearsal, RunBuilder, RunHandle,
+    Batch, BatchBuilder, Events, FailedTasks, Host, HostBuilder, Lagged, LoadOptions, ModelProbe, Plugin, PluginSource,
+    RecordedRunBuilder, Rehearsal, RunBuilder, RunHandle, SchemaSupport,
 };
 pub use journal::Journal;
 

@@ -254,7 +254,7 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
         Command::Update(args) => update::update(&args, global, &env, printer).await,
         Command::Vet(args) => vet::vet(&args, global, &env, printer).await,
         Command::List(args) => list::list(&args, global, &env, printer).await,
-        Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),
+        Command::Doctor(args) => doctor::doctor(&args, global, &env, printer).await,
         Command::Trust(args) => trust::trust(&args, global, &env, printer),
         Command::Key(args) => key::key(&args, &env, printer),
         Command::Completions(args) => completions::completions(&args, printer),

@@ -466,7 +466,8 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn call_error(model: &str, error: &ProviderError) -> CallError {
+/// Returns the error that a task receives.
+pub(super) fn call_error(model: &str, error: &ProviderError) -> CallError {
     let text = format!("{model}: {error}");
     match error.kind {
         ProviderErrorKind::ContextOverflow => CallError::ContextOverflow,
