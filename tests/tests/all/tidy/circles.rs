@@ -63,8 +63,6 @@ const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("host/cli/src", &["hints.rs", "hints/registry.rs"]),
-    ("host/core/src", &["limits.rs", "limits/patch.rs"]),
-    ("host/core/src", &["limits/ledger.rs", "limits/spent.rs"]),
     ("host/gate/src", &["lib.rs", "lane.rs"]),
     (
         "host/plugin/src",
