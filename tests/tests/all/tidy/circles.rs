@@ -63,7 +63,6 @@ const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("host/cli/src", &["hints.rs", "hints/registry.rs"]),
-    ("host/gate/src", &["lib.rs", "lane.rs"]),
     (
         "host/plugin/src",
         &[
