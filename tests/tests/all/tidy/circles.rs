@@ -99,18 +99,6 @@ const KNOWN: &[(&str, &[&str])] = &[
             "types/wit.rs",
         ],
     ),
-    ("host/providers/src", &["offline.rs", "offline/make.rs"]),
-    (
-        "host/providers/src",
-        &[
-            "schema.rs",
-            "schema/accept.rs",
-            "schema/fit.rs",
-            "schema/patterns.rs",
-            "schema/steps.rs",
-            "schema/walk.rs",
-        ],
-    ),
     (
         "host/sandbox/src",
         &[
