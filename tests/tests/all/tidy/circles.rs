@@ -99,10 +99,6 @@ const KNOWN: &[(&str, &[&str])] = &[
             "types/wit.rs",
         ],
     ),
-    (
-        "sdk/src",
-        &["join.rs", "join/branches.rs", "join/quorum.rs", "join/vote.rs"],
-    ),
 ];
 
 /// The path of a module below the root of its crate.
