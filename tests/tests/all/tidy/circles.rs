@@ -63,42 +63,6 @@ const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("host/cli/src", &["hints.rs", "hints/registry.rs"]),
-    (
-        "host/plugin/src",
-        &[
-            "build.rs",
-            "build/cargo.rs",
-            "build/crates.rs",
-            "build/error.rs",
-            "build/explain.rs",
-            "build/flags.rs",
-            "build/provenance.rs",
-            "build/rules.rs",
-            "build/sections.rs",
-            "build/tools.rs",
-            "build/wit.rs",
-            "deps.rs",
-        ],
-    ),
-    (
-        "host/plugin/src",
-        &[
-            "lib.rs",
-            "bounds.rs",
-            "bounds/code.rs",
-            "bounds/instances.rs",
-            "bounds/structure.rs",
-            "bounds/wit.rs",
-            "bytes.rs",
-            "contract.rs",
-            "embedded.rs",
-            "provenance.rs",
-            "types/schema.rs",
-            "types/shape.rs",
-            "types/signature.rs",
-            "types/wit.rs",
-        ],
-    ),
 ];
 
 /// The path of a module below the root of its crate.
