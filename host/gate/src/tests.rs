@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use agenthost_core::llm::{ProviderErrorKind, Quota, RateLimit, Usage};
+use agenthost_core::llm::{Counting, ProviderErrorKind, Quota, RateLimit, Usage};
 
 fn line(name: &str) -> FairnessKey {
     name.into()

@@ -1,11 +1,10 @@
-//! Recorded usage.
+//! Recorded usage: of a request, and of a task or a run.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Usd;
-use super::ledger::Used;
 
 /// The resources that a task or a run used.
 ///
@@ -71,6 +70,46 @@ impl Spent {
     /// The whole cost, or `None` if part of it is unknown.
     pub fn known_cost(&self) -> Option<Usd> {
         (self.unpriced_calls == 0).then_some(self.cost)
+    }
+}
+
+/// The actual usage of a request or call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Used {
+    /// All input tokens, including cached ones.
+    pub input: u64,
+    /// The part of the input that was read from a cache.
+    pub cached_input: u64,
+    /// Output tokens.
+    pub output: u64,
+    /// The cost; `None` if the price is unknown.
+    pub cost: Option<Usd>,
+}
+
+impl Used {
+    /// Returns the sum of two usages. Its cost is known if both costs are.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            cached_input: self.cached_input.saturating_add(other.cached_input),
+            output: self.output.saturating_add(other.output),
+            cost: self.cost.zip(other.cost).map(|(one, two)| one.saturating_add(two)),
+        }
+    }
+
+    /// Returns this usage without `part`. Its cost is known if both costs are.
+    #[must_use]
+    pub fn minus(&self, part: &Self) -> Self {
+        Self {
+            input: self.input.saturating_sub(part.input),
+            cached_input: self.cached_input.saturating_sub(part.cached_input),
+            output: self.output.saturating_sub(part.output),
+            cost: self
+                .cost
+                .zip(part.cost)
+                .map(|(all, part)| Usd::from_pico(all.pico().saturating_sub(part.pico()))),
+        }
     }
 }
 
