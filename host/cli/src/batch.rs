@@ -201,7 +201,7 @@ async fn go(
     };
     if args.json && !args.plan && args.output().is_none() {
         return Err(
-            Error::usage("--json prints one document on stdout, where the results would stand")
+            Error::usage("--json prints its document on stdout, which has the results already")
                 .with_hint("Name a file for the results with --output FILE."),
         );
     }

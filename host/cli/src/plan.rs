@@ -130,7 +130,7 @@ pub(super) fn tell(
         Some(bound) => {
             let worst = match plan.all.cost {
                 Cost::AtMost(usd) => format!("the worst case costs {usd}"),
-                Cost::Unknown => "the worst case cannot be told, as a model has no known price".into(),
+                Cost::Unknown => "the worst case is not known, because a model has no known price".into(),
                 Cost::Unlimited => "the worst case has no end, as neither tokens nor cost are limited".into(),
             };
             printer.refusal(

@@ -122,7 +122,7 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
             };
             most.add(report, now.expect.tokens, false);
         }
-        printer.note("cassettes know no time: for a timeout, give --input with a model that answers");
+        printer.note("a cassette records no times; for a timeout, give --input with a model that answers");
         plugin
     } else {
         let inputs: Result<Vec<Value>> = args.input.iter().map(|input| read_input(input, env)).collect();
