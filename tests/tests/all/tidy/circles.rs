@@ -14,20 +14,6 @@ use agenthost_tests::guests::workspace;
 /// Circles that are still there: the sources of a crate, and the files. A circle with any other file fails.
 const KNOWN: &[(&str, &[&str])] = &[
     (
-        "host/agenthost/src",
-        &[
-            "batch/items.rs",
-            "batch/items/array.rs",
-            "batch/items/lines.rs",
-            "batch/items/table.rs",
-        ],
-    ),
-    ("host/agenthost/src", &["host.rs", "host/builder.rs", "host/load.rs"]),
-    (
-        "host/agenthost/src",
-        &["host/attempts.rs", "host/attempts/in_flight.rs"],
-    ),
-    (
         "host/cli/src",
         &[
             "lib.rs",
