@@ -13,42 +13,7 @@ use agenthost_tests::guests::workspace;
 
 /// Circles that are still there: the sources of a crate, and the files. A circle with any other file fails.
 const KNOWN: &[(&str, &[&str])] = &[
-    (
-        "host/cli/src",
-        &[
-            "lib.rs",
-            "add.rs",
-            "batch.rs",
-            "batch/again.rs",
-            "build.rs",
-            "cassettes.rs",
-            "compiled.rs",
-            "completions.rs",
-            "doctor.rs",
-            "inspect.rs",
-            "journal.rs",
-            "list.rs",
-            "plan.rs",
-            "profile.rs",
-            "pull.rs",
-            "push.rs",
-            "registry.rs",
-            "replay.rs",
-            "resume.rs",
-            "run.rs",
-            "run/report.rs",
-            "runs.rs",
-            "show.rs",
-            "show/page.rs",
-            "test.rs",
-            "trust.rs",
-            "update.rs",
-            "vet.rs",
-            "vet/checks.rs",
-            "which.rs",
-        ],
-    ),
-    ("host/cli/src", &["hints.rs", "hints/registry.rs"]),
+
 ];
 
 /// The path of a module below the root of its crate.
