@@ -9,11 +9,14 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use self::check::{Check, CheckStatus, Report};
+use super::cache_dir::cache_dir;
+use super::global::Global;
 use super::hints::hint;
+use super::host::builder;
 use super::output::{Printer, counted, exit};
+use super::registry;
 use super::table::thousands;
 use super::terminal::{Style, Styled, indented};
-use super::{Global, builder, cache_dir, registry};
 use agenthost::Host;
 use agenthost::config::trust::crates::CrateBuild;
 use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};

@@ -12,10 +12,11 @@ use serde_json::Value;
 
 use self::report::{bound, print};
 use super::cassettes::Recording;
+use super::global::Global;
+use super::host::recording_host;
 use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
 use super::which::{PluginArgs, RecordedPluginArgs};
-use super::{Global, recording_host};
 use agenthost::config::{Config, Env, trust};
 use agenthost::error::{Error, Result};
 use agenthost::journal::RunRecord;

@@ -12,58 +12,7 @@ use super::{files, without_tests};
 use agenthost_tests::guests::workspace;
 
 /// Circles that are still there: the sources of a crate, and the files. A circle with any other file fails.
-const KNOWN: &[(&str, &[&str])] = &[
-    (
-        "host/agenthost/src",
-        &[
-            "batch/items.rs",
-            "batch/items/array.rs",
-            "batch/items/lines.rs",
-            "batch/items/table.rs",
-        ],
-    ),
-    ("host/agenthost/src", &["host.rs", "host/builder.rs", "host/load.rs"]),
-    (
-        "host/agenthost/src",
-        &["host/attempts.rs", "host/attempts/in_flight.rs"],
-    ),
-    (
-        "host/cli/src",
-        &[
-            "lib.rs",
-            "add.rs",
-            "batch.rs",
-            "batch/again.rs",
-            "build.rs",
-            "cassettes.rs",
-            "compiled.rs",
-            "completions.rs",
-            "doctor.rs",
-            "inspect.rs",
-            "journal.rs",
-            "list.rs",
-            "plan.rs",
-            "profile.rs",
-            "pull.rs",
-            "push.rs",
-            "registry.rs",
-            "replay.rs",
-            "resume.rs",
-            "run.rs",
-            "run/report.rs",
-            "runs.rs",
-            "show.rs",
-            "show/page.rs",
-            "test.rs",
-            "trust.rs",
-            "update.rs",
-            "vet.rs",
-            "vet/checks.rs",
-            "which.rs",
-        ],
-    ),
-    ("host/cli/src", &["hints.rs", "hints/registry.rs"]),
-];
+const KNOWN: &[(&str, &[&str])] = &[];
 
 /// The path of a module below the root of its crate.
 type Module = Vec<String>;

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tracing::Instrument as _;
 
 use super::super::answer::OutputLimit;
 use super::super::estimate::InputSize;
 use super::super::record::request_hash;
-use super::{Call, Failed, Model, millis};
+use super::call::{Call, Failed, Model};
 use crate::telemetry;
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::{Reservation, Used};
@@ -205,4 +206,8 @@ impl Drop for InFlight<'_> {
         report.abandoned = Abandoned::one(&used);
         self.call.lost(&used, report);
     }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
