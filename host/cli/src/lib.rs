@@ -9,6 +9,7 @@ mod batch;
 mod build;
 mod cache_dir;
 mod cassettes;
+mod command;
 mod compiled;
 mod completions;
 mod core_dumps;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::batch::again::again;
 use super::batch::recorded::{Earlier, How};
+use super::command::RecordedRunCommand;
 use super::global::Global;
 use super::host::recording_host;
 use super::journal;
 use super::output::Printer;
-use super::run::{RecordedRunCommand, max_memory, watch};
+use super::run::{max_memory, watch};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::journal::RunKind;

@@ -88,7 +88,7 @@ pub(crate) async fn again(
     };
     if !own {
         let beyond = beyond(&args, &earlier.how, &command.cwd, &global.config(env)?, env)?;
-        crate::run::refuse_foreign(&earlier.record, &beyond)?;
+        crate::command::refuse_foreign(&earlier.record, &beyond)?;
     }
     args.json |= json;
     // The journal is the one in which the batch was found, and the verbosity is that of this command.
