@@ -153,6 +153,17 @@ fn one_row_knows_the_variants_of_a_wording() {
         ),
         (400, "Unknown parameter: 'response_format'.", Kind::FormatRefused),
         (400, "prompt too long; exceeded context length", Kind::ContextOverflow),
+        (
+            400,
+            "Prompt length of 5016 is longer than the maximum model length of 4096.",
+            Kind::ContextOverflow,
+        ),
+        (
+            403,
+            "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys",
+            Kind::SpendCap,
+        ),
+        (400, "Invalid model identifier \"x\"", Kind::NotFound),
     ] {
         assert_eq!(fault(body).kind(status), kind, "{status} {body}");
     }
