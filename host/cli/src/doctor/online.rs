@@ -103,10 +103,15 @@ fn failed(model: &ModelRef, error: &CallError) -> Check {
         },
         _ => None,
     };
+    let mut found = error.to_string();
+    // Most errors name it.
+    if !found.contains(&model.to_string()) {
+        found = format!("{model}: {found}");
+    }
     Check {
         state: CheckStatus::Fail,
         hint,
-        ..Check::new(NAME, format!("{model}: {error}"))
+        ..Check::new(NAME, found)
     }
 }
 
