@@ -54,6 +54,7 @@ use std::time::Duration;
 
 pub use reply::Reply;
 pub use sub_agent::SubAgent;
+pub use world::Progress;
 pub(crate) use world::{World, key};
 
 use crate::llm::{Allowance, Request};
@@ -77,17 +78,6 @@ use crate::llm::{Allowance, Request};
 #[derive(Debug, Default)]
 pub struct Host {
     world: Rc<World>,
-}
-
-/// A call of [`progress`](crate::progress()).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// The number of steps that are done.
-    pub done: u32,
-    /// The number of all steps, if the task gave it.
-    pub total: Option<u32>,
-    /// The text for the people who watch.
-    pub message: String,
 }
 
 impl Host {

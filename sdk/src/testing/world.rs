@@ -14,12 +14,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use super::{Progress, Reply, SubAgent};
+use super::{Reply, SubAgent};
 use crate::llm::{self, Allowance, Request};
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
 type Answer = Box<dyn FnMut(&Request) -> Reply>;
 type AnyTask = Box<dyn FnMut(Box<dyn Any>) -> Task<Box<dyn Any>>>;
+
+/// A call of [`progress`](crate::progress()).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The number of steps that are done.
+    pub done: u32,
+    /// The number of all steps, if the task gave it.
+    pub total: Option<u32>,
+    /// The text for the people who watch.
+    pub message: String,
+}
 
 #[derive(Default)]
 pub(crate) struct World {
