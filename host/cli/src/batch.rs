@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 
 use self::recorded::{Earlier, How, RecordedBatchCommand, digest};
-use self::report::{ProgressLine, document, exit_code, say};
+use self::report::{ProgressLine, document, exit_code, how_to_go_on, say};
 use self::results::Results;
 use super::global::Global;
 use super::host::recording_host;
@@ -328,10 +328,7 @@ async fn go(
     say(run, &summary, found.items, printer);
     let unfinished = summary.stop.is_some() && !replay;
     if unfinished && host.keeps_journal() && args.items != Path::new("-") {
-        printer.note(&format!(
-            "what was paid for is kept; go on with `agenthost resume {}`",
-            runner.id()
-        ));
+        printer.note(&how_to_go_on(runner.id(), &summary));
     }
     if replay && super::run::differ(&runner.differences(), printer) {
         return Ok(ExitCode::from(exit::FAILED));

@@ -317,7 +317,7 @@ fn only_the_first_items_and_no_more_than_so_many_failures() {
     );
     assert!(
         few.stderr
-            .contains("note: 2 items were not started, since 1 item had failed (--max-failures 1)"),
+            .contains("note: 2 items not started, because 1 item had failed (--max-failures 1)"),
         "{few}"
     );
 }
@@ -336,7 +336,7 @@ fn the_document_counts_and_the_results_are_in_the_file() {
         (&document["format"], &document["items"], &document["stopped"]),
         (
             &json!(1),
-            &json!({"total": 3, "ok": 3, "failed": 0, "failed_by_class": {}, "not_started": 0, "recorded": 0}),
+            &json!({"total": 3, "ok": 3, "failed": 0, "failed_by_class": {}, "cut_off": 0, "not_started": 0, "recorded": 0}),
             &Value::Null
         )
     );
@@ -414,13 +414,49 @@ fn a_limit_on_all_items_together_has_an_exit_code_of_its_own() {
     let lines = results(&output, 3);
     assert_eq!(told(&lines), ["say 0", "say 1", "say 2", "say 3"]);
     assert_eq!(server.count(), 4);
-    assert!(
-        output
-            .stderr
-            .contains("note: 6 items were not started, since the limit of model calls"),
-        "{output}"
-    );
-    assert!(output.stderr.contains("(--run-calls)"), "{output}");
+    for part in [
+        "10 items: 4 ok, 6 not started;",
+        "note: 6 items not started, because the limit of model calls of all items together is reached",
+        "run the rest with `agenthost resume ",
+        " --run-calls MORE`",
+    ] {
+        assert!(output.stderr.contains(part), "{part}: {output}");
+    }
+}
+
+/// A limit that no further request fits into is reached, even if something of it is left.
+#[test]
+fn a_batch_stops_where_nothing_more_fits_and_goes_on_with_a_higher_limit() {
+    for (flag, first, more) in [("--run-tokens", "3000", "none"), ("--run-cost", "0.01", "none")] {
+        let server = Server::start(|request| echo(request).usage(40, 20));
+        let machine = machine_for(&format!(
+            "{}[prices.\"local/small\"]\ninput = 10\noutput = 20\n[prices.\"local/large\"]\ninput = 10\noutput = 20\n",
+            server.config()
+        ));
+        machine.write("items.jsonl", "\"say it\"\n".repeat(300));
+        let leaf = guest("leaf");
+        let args = ["batch", &leaf, "items.jsonl", "-o", "out.jsonl", flag, first];
+        let stopped = machine.run(args);
+        assert_eq!(stopped.code, 3, "{stopped}");
+        assert!(stopped.stderr.contains(" not started"), "{stopped}");
+        assert!(!stopped.stderr.contains(" failed"), "nothing failed: {stopped}");
+        let sent = server.count();
+        assert!((1..100).contains(&sent), "{sent}");
+
+        // The same limit leaves no room, so nothing is sent.
+        let still = machine.run(["resume", "last"]);
+        assert_eq!((still.code, server.count()), (3, sent), "{still}");
+        let rest = machine.run(["resume", "last", flag, more]);
+        assert_eq!(rest.code, 0, "{rest}");
+        assert_eq!(server.count(), 300, "every item is paid for once: {rest}");
+        assert_eq!(
+            std::fs::read_to_string(machine.cwd().join("out.jsonl"))
+                .unwrap()
+                .lines()
+                .count(),
+            300
+        );
+    }
 }
 
 #[test]
@@ -451,7 +487,7 @@ fn an_interrupt_ends_what_runs_and_starts_nothing() {
     assert!(
         output
             .stderr
-            .contains("45 items were not started, since it was interrupted"),
+            .contains("note: 45 items not started and 4 items cut off, because it was interrupted"),
         "{output}"
     );
     assert_eq!(server.count(), 5);

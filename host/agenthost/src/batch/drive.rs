@@ -23,6 +23,7 @@ use crate::cancellation::Cancellation;
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{LimitKind, Spent};
 use agenthost_core::run::ModelReport;
+use agenthost_core::task::FailureClass;
 
 /// The settings of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +78,9 @@ pub struct Summary {
     pub ok: u64,
     /// The number of items without an output, by the class of their failure.
     pub failed: BTreeMap<&'static str, u64>,
+    /// The number of items that were cut off because the batch stopped: at a limit on the sum of all tasks, or because it
+    /// was canceled. They did not fail, and a resumed batch runs them again.
+    pub cut_off: u64,
     /// The number of items whose outcome was recorded before. The other counts include them.
     pub recorded: u64,
     /// The number of tasks, sub-tasks included.
@@ -95,14 +99,14 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Returns the number of items without an output.
+    /// Returns the number of items that failed.
     pub fn failures(&self) -> u64 {
         self.failed.values().sum()
     }
 
-    /// Returns the number of items that have an outcome.
+    /// Returns the number of items whose tasks have ended.
     pub fn done(&self) -> u64 {
-        self.ok + self.failures()
+        self.ok + self.failures() + self.cut_off
     }
 
     /// Returns the number of items done per second, without those that were recorded before.
@@ -215,6 +219,7 @@ pub async fn drive<W: Write>(
             .workers
             .after_end(batch.summary.workers, running.len() + 1, waiting);
         batch.charge(&end, items.len() as u64);
+        batch.notice(runner, stop);
         batch.ended(number, records(&items, Some(end), bad, settings.layout));
     }
     batch.summary.spent.wall = started.elapsed();
@@ -236,19 +241,33 @@ struct BatchProgress<'o, W> {
 }
 
 impl<W: Write> BatchProgress<'_, W> {
-    fn may_start(&mut self, runner: &dyn Runner, stop: &Cancellation) -> bool {
+    /// Stops the batch if it is canceled or at a limit.
+    fn notice(&mut self, runner: &dyn Runner, stop: &Cancellation) {
         if stop.is_cancelled() {
             self.stop(Stop::Interrupted);
         }
         if let Some(limit) = runner.exhausted() {
             self.stop(Stop::Limit(limit));
         }
+    }
+
+    fn may_start(&mut self, runner: &dyn Runner, stop: &Cancellation) -> bool {
+        self.notice(runner, stop);
         self.summary.stop.is_none() && self.begun - self.written < window(self.summary.workers)
     }
 
     /// Stops the batch. Only the first reason is kept.
     fn stop(&mut self, why: Stop) {
         self.summary.stop.get_or_insert(why);
+    }
+
+    /// Returns whether tasks that fail with `class` were cut off by the stop of the batch.
+    fn cuts_off(&self, class: &str) -> bool {
+        match self.summary.stop {
+            Some(Stop::Limit(_)) => class == FailureClass::Exhausted.name(),
+            Some(Stop::Interrupted) => class == FailureClass::Cancelled.name(),
+            Some(Stop::MaxFailures(_) | Stop::Failed(_)) | None => false,
+        }
     }
 
     fn charge(&mut self, end: &ItemEnd, items: u64) {
@@ -267,6 +286,7 @@ impl<W: Write> BatchProgress<'_, W> {
         for record in &records {
             match record.class() {
                 None => self.summary.ok += record.items(),
+                Some(class) if self.cuts_off(class) => self.summary.cut_off += record.items(),
                 Some(class) => *self.summary.failed.entry(class).or_default() += record.items(),
             }
         }

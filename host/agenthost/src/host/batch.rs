@@ -334,6 +334,10 @@ impl Runner for Batch {
         if self.recorder.as_ref().is_some_and(|recorder| recorder.full().is_some()) {
             return Some(LimitKind::Size);
         }
+        // What is left can be less than any request needs.
+        if let Some(limit) = self.account.refused() {
+            return Some(limit);
+        }
         let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         let tokens = spent.input_tokens.saturating_add(spent.output_tokens);
         [

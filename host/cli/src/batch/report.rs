@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::output::{Printer, counted, exit};
 use agenthost::batch::drive::{Stop, Summary};
+use agenthost::limits::LimitKind;
 use agenthost::printable::one_line;
 use agenthost::run::{REPORT_FORMAT, RunId};
 use agenthost::task::FailureClass;
@@ -113,6 +114,9 @@ pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Pr
     if summary.failures() > 0 {
         counts.push_str(&format!(", {} failed{}", summary.failures(), classes(summary)));
     }
+    if summary.cut_off > 0 {
+        counts.push_str(&format!(", {} cut off", summary.cut_off));
+    }
     if not_started > 0 {
         counts.push_str(&format!(", {not_started} not started"));
     }
@@ -130,19 +134,32 @@ pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Pr
         spent.wall.as_secs_f64(),
         summary.rate(spent.wall),
     ));
-    if not_started > 0 {
+    if cut_short(summary, all) {
         let why = match &summary.stop {
             Some(Stop::MaxFailures(most)) => format!("{} had failed (--max-failures {most})", items(*most)),
-            Some(Stop::Limit(limit)) => format!(
-                "the limit of {} of all items together was reached (--run-{})",
-                limit.words(),
-                limit.name()
-            ),
+            Some(Stop::Limit(limit)) => format!("the limit of {} of all items together is reached", limit.words()),
             Some(Stop::Interrupted) => "it was interrupted".into(),
             Some(Stop::Failed(_)) | None => return,
         };
-        printer.note(&format!("{} were not started, since {why}", items(not_started)));
+        let left: Vec<_> = [(not_started, "not started"), (summary.cut_off, "cut off")]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{} {what}", items(count)))
+            .collect();
+        printer.note(&format!("{}, because {why}", left.join(" and ")));
     }
+}
+
+/// Returns how the rest of a batch that was cut short can be run.
+pub(super) fn how_to_go_on(run: &RunId, summary: &Summary) -> String {
+    let raised = match &summary.stop {
+        Some(Stop::Limit(limit)) => match limit {
+            LimitKind::Tokens | LimitKind::Cost | LimitKind::Calls => format!(" --run-{} MORE", limit.name()),
+            _ => String::new(),
+        },
+        _ => String::new(),
+    };
+    format!("what was paid for is kept; run the rest with `agenthost resume {run}{raised}`")
 }
 
 /// Returns the document of `--json`.
@@ -155,6 +172,7 @@ pub(super) fn document(run: Option<&RunId>, summary: &Summary, all: u64) -> Valu
             "ok": summary.ok,
             "failed": summary.failures(),
             "failed_by_class": summary.failed,
+            "cut_off": summary.cut_off,
             "not_started": all.saturating_sub(summary.done()),
             "recorded": summary.recorded,
         },
@@ -167,13 +185,7 @@ pub(super) fn document(run: Option<&RunId>, summary: &Summary, all: u64) -> Valu
 
 /// Returns whether a stop came before everything had ended by itself.
 fn cut_short(summary: &Summary, all: u64) -> bool {
-    let met = |class: FailureClass| summary.failed.contains_key(class.name());
-    summary.done() < all
-        || match summary.stop {
-            Some(Stop::Interrupted) => met(FailureClass::Cancelled),
-            Some(Stop::Limit(_)) => met(FailureClass::Exhausted),
-            Some(Stop::MaxFailures(_) | Stop::Failed(_)) | None => false,
-        }
+    summary.done() < all || summary.cut_off > 0
 }
 
 /// Returns 0 if every item has an output, else the code of the reason.
@@ -189,13 +201,18 @@ pub(super) fn exit_code(summary: &Summary, all: u64) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agenthost::limits::LimitKind;
 
     fn summary(ok: u64, failed: &[(&'static str, u64)], stop: Option<Stop>) -> Summary {
         let mut summary = Summary::default();
         summary.ok = ok;
         summary.failed = failed.iter().copied().collect();
         summary.stop = stop;
+        summary
+    }
+
+    fn cut_off(ok: u64, cut_off: u64, stop: Stop) -> Summary {
+        let mut summary = summary(ok, &[], Some(stop));
+        summary.cut_off = cut_off;
         summary
     }
 
@@ -207,9 +224,9 @@ mod tests {
             (summary(9, &[("input", 1)], None), 1),
             (summary(2, &[("failed", 1)], Some(Stop::MaxFailures(1))), 1),
             (summary(2, &[], Some(Stop::Limit(LimitKind::Tokens))), 3),
-            (summary(9, &[("exhausted", 1)], Some(Stop::Limit(LimitKind::Tokens))), 3),
+            (cut_off(9, 1, Stop::Limit(LimitKind::Tokens)), 3),
             (summary(2, &[], Some(Stop::Interrupted)), 130),
-            (summary(9, &[("cancelled", 1)], Some(Stop::Interrupted)), 130),
+            (cut_off(9, 1, Stop::Interrupted), 130),
             // They came when everything was done.
             (summary(10, &[], Some(Stop::Interrupted)), 0),
             (summary(10, &[], Some(Stop::Limit(LimitKind::Calls))), 0),

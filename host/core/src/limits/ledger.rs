@@ -90,6 +90,8 @@ struct AccountEntry {
     waiting: u64,
     /// Tasks of this account and all below it that have not ended.
     live: u64,
+    /// The limit of the account at the root for which a call or a task was refused for good.
+    refused: Option<LimitKind>,
 }
 
 /// Consumed amounts: the parts of [`Limits`] that add up.
@@ -246,8 +248,23 @@ impl Account {
                 }))
             }
             Fit::Later => Ok(None),
-            Fit::Never(limit) => Err(Exhausted { limit }),
+            Fit::Never(limit) => {
+                let root = entries.root(self.index);
+                if let Fit::Never(limit) = entries.fit(root, want)
+                    && let Some(entry) = entries.get_mut(root)
+                {
+                    entry.refused.get_or_insert(limit);
+                }
+                Err(Exhausted { limit })
+            }
         }
+    }
+
+    /// Returns the limit of the account at the root for which a call or a task was refused, although everything else
+    /// had settled. Only a higher limit lets more of the kind through.
+    pub fn refused(&self) -> Option<LimitKind> {
+        let entries = self.books.lock();
+        entries.get(entries.root(self.index))?.refused
     }
 
     /// Books earlier usage that is known from elsewhere, for a call that is not repeated. No limit prevents it.

@@ -55,6 +55,12 @@ impl Entries<'_> {
         })
     }
 
+    /// Returns the index of the account at the root.
+    pub(super) fn root(&self, index: usize) -> usize {
+        let up = |index: &usize| self.get(*index)?.parent;
+        std::iter::successors(Some(index), up).last().unwrap_or(index)
+    }
+
     pub(super) fn each_up(&mut self, index: usize, mut change: impl FnMut(&mut AccountEntry)) {
         let mut next = Some(index);
         while let Some(entry) = next.and_then(|index| self.get_mut(index)) {

@@ -110,6 +110,10 @@ impl Account {
         let mut entries = self.books.lock();
         let full = |entry: &AccountEntry| entry.limits.tasks.is_some_and(|most| entry.total.tasks >= most);
         if entries.chain(self.index).any(full) {
+            let root = entries.root(self.index);
+            if let Some(entry) = entries.get_mut(root).filter(|entry| full(entry)) {
+                entry.refused.get_or_insert(LimitKind::Tasks);
+            }
             return Err(Exhausted {
                 limit: LimitKind::Tasks,
             });

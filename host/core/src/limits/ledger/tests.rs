@@ -575,3 +575,37 @@ async fn a_request_that_uses_more_than_it_reserved_names_the_limit_that_it_passe
     assert_eq!(one.settle(used(2_000)), Some(LimitKind::Tokens));
     assert_eq!(two.settle(used(16)), None);
 }
+
+#[test]
+fn the_root_remembers_the_limit_that_refused_a_request_and_not_those_of_its_tasks() {
+    let run = Account::root(&Limits {
+        tokens: Some(1_000),
+        tasks: Some(1),
+        ..Limits::none()
+    });
+    let small = run.child(&Limits {
+        tokens: Some(100),
+        ..Limits::none()
+    });
+    let want = |input| Want {
+        input,
+        output: 100,
+        cost: None,
+        call: false,
+    };
+    assert!(small.try_reserve(&want(500)).is_err());
+    assert_eq!(run.refused(), None, "the task's own limit");
+    let mut held = run.child(&Limits::none()).try_reserve(&want(700)).unwrap().unwrap();
+    assert!(matches!(run.child(&Limits::none()).try_reserve(&want(700)), Ok(None)));
+    assert_eq!(run.refused(), None, "it may fit later");
+    held.sent();
+    held.settle(Used {
+        input: 700,
+        ..Used::default()
+    });
+    assert!(run.child(&Limits::none()).try_reserve(&want(700)).is_err());
+    assert_eq!(
+        (run.refused(), small.refused()),
+        (Some(LimitKind::Tokens), Some(LimitKind::Tokens))
+    );
+}
