@@ -20,6 +20,7 @@ mod all {
     mod docs;
     mod events;
     mod examples;
+    mod extra_headers;
     mod failpoints;
     mod fan_out;
     mod format_1;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use agenthost_core::llm::{ProviderError, ProviderErrorKind, Request};
+use agenthost_core::llm::{ProviderError, ProviderErrorKind, ProviderSetting, Request};
 
 /// The way in which a provider asks for structured output. In each, the host validates the reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,6 +57,10 @@ impl Forms {
         }
         ProviderError {
             kind: ProviderErrorKind::InvalidRequest,
+            setting: (form != Form::Prompt).then_some(ProviderSetting {
+                key: "structured-output",
+                value: Some("prompt"),
+            }),
             ..error
         }
     }

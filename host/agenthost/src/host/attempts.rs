@@ -70,6 +70,8 @@ struct SoFar {
 /// One model of the chain, ready to be called.
 struct Model<'a> {
     full_name: String,
+    /// The provider's name.
+    provider: &'a str,
     served: &'a Served,
     price: Option<Price>,
 }
@@ -262,6 +264,7 @@ impl<'a> Call<'a> {
             request.model.clone_from(&model.model);
             let model = Model {
                 full_name,
+                provider: &model.provider,
                 served,
                 price,
             };
@@ -314,6 +317,10 @@ impl<'a> Call<'a> {
                 }
                 RetryDecision::AgainUncounted(wait) => wait,
                 RetryDecision::Final(why) => {
+                    if let Some(advice) = self.task.host.advice(model.provider, &error) {
+                        error.message = format!("{}; {advice}", error.message);
+                        error.setting = None;
+                    }
                     if let Some(why) = why {
                         error.message = format!("{}; {why}", error.message);
                     }
