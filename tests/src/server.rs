@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Request {
     /// Which request it was, from 0.
     pub number: usize,
-    /// The path.
+    /// The path, with its query.
     pub path: String,
     /// All headers, names in lower case.
     pub headers: Vec<(String, String)>,

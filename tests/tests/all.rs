@@ -21,6 +21,7 @@ mod all {
     mod doctor;
     mod events;
     mod examples;
+    mod extra_headers;
     mod fan_out;
     mod format_1;
     mod fuzz;

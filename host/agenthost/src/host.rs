@@ -36,19 +36,21 @@ use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::price::{Price, PriceTable};
-use agenthost_config::{BodyRetention, Config, ModelRef, ProviderConfig, ProviderKind};
+use agenthost_config::{
+    BodyRetention, Config, FieldPlace, KeySource, ModelRef, ProviderConfig, ProviderKind, ReadField, RequestField,
+};
 use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::limits::{Cap, Limits, LimitsPatch};
-use agenthost_core::llm::{CallError, Provider};
+use agenthost_core::llm::{CallError, Provider, ProviderError, ProviderErrorKind};
 use agenthost_gate::{Gate, Pressure};
 use agenthost_journal::Journal;
 #[cfg(feature = "build")]
 use agenthost_plugin::build::BuildRules;
-use agenthost_providers::StructuredOutput;
 use agenthost_providers::anthropic::Anthropic;
 use agenthost_providers::offline::Offline;
 use agenthost_providers::openai::{self, OpenAi};
 use agenthost_providers::script::Script;
+use agenthost_providers::{ExtraValue, ProviderSetupError, StructuredOutput};
 #[cfg(feature = "registry")]
 use agenthost_registry::project::Project;
 use agenthost_sandbox::{Machine, MemoryBound, RunMemory, Sandbox};
@@ -265,12 +267,60 @@ impl Inner {
         let missing = || CallError::Unavailable(format!("no provider is named `{name}`"));
         let slot = self.providers.get(name).ok_or_else(missing)?;
         let made = slot.made.get_or_init(|| {
-            self.make_provider(name).map_err(|error| match error.hint() {
-                Some(hint) => format!("{} (hint: {hint})", with_causes(&error)),
-                None => with_causes(&error),
+            self.make_provider(name).map_err(|error| {
+                let place = match error.downcast_ref::<ProviderSetupError>() {
+                    Some(_) => format!("{}: ", self.config.provider_section(name, "base-url")),
+                    None => String::new(),
+                };
+                match error.hint() {
+                    Some(hint) => format!("{place}{} (hint: {hint})", with_causes(&error)),
+                    None => format!("{place}{}", with_causes(&error)),
+                }
             })
         });
         made.as_ref().map_err(|error| CallError::Unavailable(error.clone()))
+    }
+
+    /// Adds to the message of `error` what to change in the configuration of this provider, if that is known.
+    fn advised(&self, name: &str, mut error: ProviderError) -> ProviderError {
+        if let Some(advice) = self.advice(name, &error) {
+            error.message = format!("{}; {advice}", error.message);
+            error.setting = None;
+        }
+        error
+    }
+
+    fn advice(&self, name: &str, error: &ProviderError) -> Option<String> {
+        if let Some(setting) = &error.setting {
+            return Some(format!(
+                "{setting} in {}",
+                self.config.provider_section(name, setting.key)
+            ));
+        }
+        let config = self.config.provider(name)?;
+        let is_service = matches!(config.kind, ProviderKind::Anthropic | ProviderKind::OpenAi { .. });
+        if error.kind != ProviderErrorKind::Authentication || !is_service {
+            return None;
+        }
+        let credential = |field: &&RequestField| field.place.is_credential(&field.name);
+        Some(match (&config.key, config.fields.iter().find(credential)) {
+            (Some(source @ KeySource::Variable(_)), _) => {
+                let section = self.config.provider_section(name, "key-env");
+                format!("check {source}, or name another with key-env in {section}")
+            }
+            (Some(source @ KeySource::File(_)), _) => {
+                let section = self.config.provider_section(name, "key-file");
+                format!("check {source}, which key-file in {section} names")
+            }
+            (None, Some(field)) => {
+                let section = self.config.provider_section(name, "headers");
+                format!("check the {field} in {section}")
+            }
+            (None, None) => {
+                let section = self.config.provider_section(name, "key-env");
+                format!("name the variable of a key with key-env in {section}")
+            }
+        })
     }
 
     fn make_provider(&self, name: &str) -> Result<Served> {
@@ -289,12 +339,18 @@ impl Inner {
     fn share(&self, name: &str, provider: &ProviderConfig) -> Option<PathBuf> {
         let address = provider.address.as_ref()?;
         let key = self.config.key(name).ok().flatten();
-        let digest = Sha256::new()
+        let mut digest = Sha256::new()
             .chain_update("agenthost gate\n")
             .chain_update(&address.url)
             .chain_update("\n")
-            .chain_update(key.as_ref().map_or("", |key| key.expose_secret()))
-            .finalize();
+            .chain_update(key.as_ref().map_or("", |key| key.expose_secret()));
+        // Some services take the key from a header of their own.
+        for field in self.config.fields(name).ok().into_iter().flatten() {
+            for part in ["\n", &field.name, "\n", field.value.expose_secret()] {
+                digest.update(part);
+            }
+        }
+        let digest = digest.finalize();
         let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         Some(
             self.state
@@ -310,6 +366,7 @@ impl Inner {
             let key = self.config.key(name)?;
             Ok::<_, Error>(key.map(|key| key.expose_secret().to_owned()))
         };
+        let fields = || Ok::<_, Error>(self.config.fields(name)?.into_iter().map(extra));
         let structured_output = match config.structured_output {
             agenthost_config::StructuredOutput::Auto => StructuredOutput::Auto,
             agenthost_config::StructuredOutput::Schema => StructuredOutput::Schema,
@@ -319,6 +376,12 @@ impl Inner {
         Ok(match &config.kind {
             ProviderKind::Anthropic => {
                 let mut provider = Anthropic::new(url, key()?)?.with_structured_output(structured_output);
+                for (place, name, value) in fields()? {
+                    provider = match place {
+                        FieldPlace::Header => provider.with_header(&name, value)?,
+                        FieldPlace::Query => provider.with_query(&name, value)?,
+                    };
+                }
                 if let Some(timeout) = config.timeout {
                     provider = provider.with_timeout(timeout)?;
                 }
@@ -335,6 +398,12 @@ impl Inner {
                     agenthost_config::MaxTokensField::MaxTokens => openai::MaxTokensField::MaxTokens,
                 };
                 let mut provider = OpenAi::new(url, key()?, field)?.with_structured_output(structured_output);
+                for (place, name, value) in fields()? {
+                    provider = match place {
+                        FieldPlace::Header => provider.with_header(&name, value)?,
+                        FieldPlace::Query => provider.with_query(&name, value)?,
+                    };
+                }
                 if let Some(timeout) = config.timeout {
                     provider = provider.with_timeout(timeout)?;
                 }
@@ -362,4 +431,14 @@ impl Inner {
         let kind = self.config.provider(&model.provider)?.kind.name();
         self.prices.price(kind, &model.provider, &model.model)
     }
+}
+
+/// Returns a header or query parameter as a provider takes it.
+fn extra(field: ReadField) -> (FieldPlace, String, ExtraValue) {
+    let text = field.value.expose_secret();
+    let value = match field.is_secret {
+        true => ExtraValue::secret(text),
+        false => text.into(),
+    };
+    (field.place, field.name, value)
 }

@@ -131,7 +131,8 @@ pub mod limits {
 pub mod llm {
     pub use agenthost_core::llm::{
         Allowance, Ask, BoxFuture, CacheTtl, Caching, CallError, CallResult, Counting, Effort, Message, Options, Part,
-        Provider, ProviderError, ProviderErrorKind, Quota, RateLimit, Reply, Request, Role, Stop, Usage,
+        Provider, ProviderError, ProviderErrorKind, ProviderSetting, Quota, RateLimit, Reply, Request, Role, Stop,
+        Usage,
     };
 }
 
@@ -151,7 +152,7 @@ pub mod plugin {
 pub mod providers {
     #[doc(hidden)]
     pub use agenthost_providers::*;
-    pub use agenthost_providers::{anthropic, offline, openai, script};
+    pub use agenthost_providers::{ExtraValue, anthropic, offline, openai, script};
 }
 
 /// A run: its id, its events and its report.

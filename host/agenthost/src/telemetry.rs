@@ -80,15 +80,16 @@ pub(crate) fn cleaned(task: &str, model: &str, around: &[Around]) {
     }
 }
 
-/// Emits a warning for a request of which the provider counted more than was reserved.
-pub(crate) fn overshoot(task: &str, model: &str, reserved: &Used, used: &Used) {
+/// Emits a warning for a request of which the provider counted more than was reserved. `section` is the provider's
+/// section in the configuration.
+pub(crate) fn overshoot(task: &str, model: &str, section: &str, reserved: &Used, used: &Used) {
     if used.output > reserved.output {
         let (counted, limit) = (used.output, reserved.output);
         tracing::warn!(
             agenthost.task = task,
             gen_ai.request.model = model,
             "{model} counted {counted} output tokens for a request with a limit of {limit}; if it ignores the limit, set \
-             max-tokens-field for its provider"
+             max-tokens-field in {section}"
         );
     } else {
         let (counted, most) = (used.input, reserved.input);

@@ -429,9 +429,15 @@ fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (CheckStatus, 
         .address
         .as_ref()
         .map_or("the vendor's address", |address| address.url.as_str());
-    match (config.key(name), &provider.key) {
-        (Ok(Some(_)), Some(source)) => (CheckStatus::Ok, format!("key from {source}, at {address}"), None),
-        (Ok(_), _) => (CheckStatus::Ok, format!("no key, at {address}"), None),
+    let key = config.key(name).and_then(|key| config.fields(name).map(|_| key));
+    let fields: String = provider.fields.iter().map(|field| format!(", {field}")).collect();
+    match (key, &provider.key) {
+        (Ok(Some(_)), Some(source)) => (
+            CheckStatus::Ok,
+            format!("key from {source}, at {address}{fields}"),
+            None,
+        ),
+        (Ok(_), _) => (CheckStatus::Ok, format!("no key, at {address}{fields}"), None),
         (Err(error), _) => {
             let error = Error::from(error);
             (CheckStatus::Fail, with_causes(&error), hint(&error))

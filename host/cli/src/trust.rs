@@ -77,10 +77,13 @@ pub(super) fn trust(args: &Args, global: &Global, env: &Env, printer: &Printer) 
 fn show(record: &TrustRecord, printer: &Printer) -> Result<()> {
     printer.text(one_line(&record.file.to_string_lossy()))?;
     for pair in &record.pairs {
-        let what = match pair.key.is_empty() {
+        let mut what = match pair.key.is_empty() {
             true => "prompts".to_owned(),
             false => format!("the key from {}", pair.key),
         };
+        for field in &pair.fields {
+            what += &format!(", the {field}");
+        }
         let line = format!("{}: sends {what} to {}", pair.provider, pair.address);
         printer.text(format!("  {}", one_line(&line)))?;
     }

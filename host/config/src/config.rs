@@ -8,8 +8,8 @@ use crate::env::Env;
 use crate::grant::Grant;
 use crate::origin::{Origin, Origins};
 use crate::settings::{
-    EffectiveGrant, JournalConfig, KeySource, ModelRef, PriceConfig, ProviderConfig, ProviderKind, RegistryConfig,
-    RunConfig, SubAgent,
+    EffectiveGrant, FieldSource, JournalConfig, KeySource, ModelRef, PriceConfig, ProviderConfig, ProviderKind,
+    RegistryConfig, RunConfig, SubAgent,
 };
 use crate::trust::lifts::{Lift, TrustedLift};
 use agenthost_core::limits::Limits;
@@ -75,11 +75,18 @@ impl Config {
             .is_some_and(|origin| self.user_file() != Some(origin.file()))
     }
 
-    /// Returns the environment variables that hold keys.
+    /// Returns the environment variables that hold keys, and other values that are sent to providers.
     pub fn key_variables(&self) -> impl Iterator<Item = &str> {
-        self.providers.values().filter_map(|provider| match &provider.key {
-            Some(KeySource::Variable(name)) => Some(name.as_str()),
-            Some(KeySource::File(_)) | None => None,
+        self.providers.values().flat_map(|provider| {
+            let key = match &provider.key {
+                Some(KeySource::Variable(name)) => Some(name.as_str()),
+                Some(KeySource::File(_)) | None => None,
+            };
+            let fields = provider.fields.iter().filter_map(|field| match &field.value {
+                FieldSource::Variable(name) => Some(name.as_str()),
+                FieldSource::Text(_) => None,
+            });
+            key.into_iter().chain(fields)
         })
     }
 
@@ -190,6 +197,31 @@ impl Config {
     /// for a default.
     pub fn origin(&self, entry: &str) -> Option<&Origin> {
         self.origins.get(entry)
+    }
+
+    /// Returns the section of a provider for a message, with the place of its key or else of the section, such as
+    /// `[providers.corp] (agenthost.toml:7)`. A path in the home directory begins with `~`, because plugins see such
+    /// messages.
+    #[doc(hidden)]
+    pub fn provider_section(&self, provider: &str, key: &str) -> String {
+        let section = format!("providers.{provider}");
+        let place = self
+            .origin(&format!("{section}.{key}"))
+            .or_else(|| self.origin(&section));
+        place.map_or_else(
+            || format!("[{section}]"),
+            |place| format!("[{section}] ({})", self.shown_at_home(place)),
+        )
+    }
+
+    /// Returns a place for display, with `~` for the home directory.
+    pub(crate) fn shown_at_home(&self, place: &Origin) -> String {
+        let shown = place.to_string();
+        let home = self.env.home().map(|home| format!("{}/", home.display()));
+        match home.and_then(|home| shown.strip_prefix(&home).map(str::to_owned)) {
+            Some(below) => format!("~/{below}"),
+            None => shown,
+        }
     }
 
     /// Returns the project's file, or the file named in its place.

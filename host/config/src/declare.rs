@@ -199,6 +199,7 @@ impl ProviderConfig {
             timeout: None,
             silence: None,
             structured_output: StructuredOutput::Auto,
+            fields: Vec::new(),
             key_assumed: true,
         }
     }

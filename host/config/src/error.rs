@@ -9,6 +9,7 @@ use crate::settings::KeySource;
 use agenthost_core::error::{Classify, ErrorClass, Inner};
 use agenthost_core::nearest::nearest;
 use agenthost_core::printable::one_line;
+use agenthost_core::request_field::FieldProblem;
 
 /// A mistake in one TOML file: a configuration, a policy or a vet file.
 ///
@@ -199,6 +200,21 @@ pub enum ConfigError {
         /// The provider's kind.
         kind: &'static str,
     },
+    /// A header of a provider is one that the wire of its kind sets itself.
+    #[error(
+        "{at}: `{header}` in [providers.{provider}.headers]: {}",
+        if *of_key { "this header carries the provider's key" } else { "the host sets this header itself" }
+    )]
+    OwnHeader {
+        /// The place of the header.
+        at: Origin,
+        /// The provider's name.
+        provider: String,
+        /// The header.
+        header: String,
+        /// Whether it carries the key that the provider has.
+        of_key: bool,
+    },
     /// A model name is mapped to a provider that does not exist.
     #[error("{}`{model}` in [models] names the unknown provider `{provider}`", place(at))]
     UnknownProvider {
@@ -265,6 +281,7 @@ impl Classify for ConfigError {
             Self::Trust(error) => error.class(),
             Self::IncompleteProvider { .. }
             | Self::KeyOfOtherKind { .. }
+            | Self::OwnHeader { .. }
             | Self::NoJsonObject { .. }
             | Self::UnknownProvider { .. }
             | Self::UnknownModel { .. }
@@ -276,7 +293,15 @@ impl Classify for ConfigError {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::KeyOfOtherKind {
+                key: "headers" | "query",
+                ..
+            } => "Leave it out; only kind = \"anthropic\" and \"openai\" send requests to a server.".to_owned(),
             Self::KeyOfOtherKind { .. } => return None,
+            Self::OwnHeader { of_key: true, .. } => {
+                "Leave it out, or remove `key-env` and `key-file` to send this header instead of a key.".to_owned()
+            }
+            Self::OwnHeader { of_key: false, .. } => "Leave it out.".to_owned(),
             Self::NoJsonObject { .. } => "Write auto, schema or prompt.".to_owned(),
             Self::File(error) => return error.hint(),
             Self::Trust(error) => return error.hint(),
@@ -298,7 +323,8 @@ impl Classify for ConfigError {
     }
 }
 
-/// The reason for which a provider's key cannot be used. No error contains a key.
+/// The reason for which a provider's key, or a value for its headers or its query, cannot be used. No error contains
+/// either.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -313,6 +339,8 @@ pub enum KeyError {
     Unset {
         /// The provider's name.
         provider: String,
+        /// The provider's section for display, with its place.
+        section: String,
         /// The variable.
         variable: String,
     },
@@ -352,6 +380,28 @@ pub enum KeyError {
         /// The place.
         place: KeySource,
     },
+    /// The environment variable with the value of a header or query parameter is not set.
+    #[error("no value for the {field} of provider `{provider}`: the environment variable {variable} is not set")]
+    FieldUnset {
+        /// The provider's name.
+        provider: String,
+        /// The provider's section for display, with the place of the setting.
+        section: String,
+        /// The header or parameter for display.
+        field: String,
+        /// The variable.
+        variable: String,
+    },
+    /// The environment variable has a text that a header or query parameter cannot carry.
+    #[error("the environment variable {variable} does not hold a valid value for the {field}: {problem}")]
+    Field {
+        /// The header or parameter for display.
+        field: String,
+        /// The variable.
+        variable: String,
+        /// The mistake, without the value.
+        problem: FieldProblem,
+    },
     /// The address that would receive the key needs the operator's permission.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -374,18 +424,24 @@ impl Classify for KeyError {
             | Self::Read { .. }
             | Self::TooLarge { .. }
             | Self::Empty { .. }
-            | Self::Malformed { .. } => ErrorClass::Config,
+            | Self::Malformed { .. }
+            | Self::FieldUnset { .. }
+            | Self::Field { .. } => ErrorClass::Config,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownProvider { .. } | Self::Read { .. } | Self::TooLarge { .. } => None,
-            Self::Unset { provider, variable } => Some(format!(
-                "Set {variable}, or name another place with key-env or key-file in [providers.{provider}]."
+            Self::Unset { section, variable, .. } => Some(format!(
+                "Set {variable}, or name another place with key-env or key-file in {section}."
             )),
             Self::OpenToOthers { path, .. } => Some(format!("Run `chmod 600 {}`.", path.display())),
             Self::Empty { .. } | Self::Malformed { .. } => Some("Put the key there, alone on one line.".to_owned()),
+            Self::FieldUnset { section, variable, .. } => {
+                Some(format!("Set {variable}, or name another variable in {section}."))
+            }
+            Self::Field { variable, problem, .. } => Some(format!("Correct {variable}. {}", problem.hint())),
             Self::Trust(error) => error.hint(),
         }
     }
@@ -399,7 +455,7 @@ pub enum TrustError {
     /// A file sends a key or prompts to an address.
     #[error(
         "{at}: provider `{provider}` would send {} to {address}{}{}",
-        sent(key.as_deref()),
+        sent(key.as_deref(), fields),
         if *clear { ", in clear text" } else { "" },
         changed_since(*changed)
     )]
@@ -412,8 +468,10 @@ pub enum TrustError {
         provider: String,
         /// The address.
         address: String,
-        /// A description of the key's place; `None` if only prompts are sent.
+        /// A description of the key's place; `None` if no key is sent.
         key: Option<String>,
+        /// Descriptions of the headers and query parameters that are sent with each request, without their values.
+        fields: Vec<String>,
         /// Whether the connection is not encrypted.
         clear: bool,
         /// Whether something else was accepted for the file before.
@@ -554,8 +612,12 @@ impl Classify for TrustError {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Provider { file, key, .. } => {
-                let what = if key.is_some() { "the key" } else { "they" };
+            Self::Provider { file, key, fields, .. } => {
+                let what = if key.is_some() && fields.is_empty() {
+                    "the key"
+                } else {
+                    "they"
+                };
                 format!("Read {file}, then trust it if {what} may go there.")
             }
             Self::Directory { file, .. } => {
@@ -599,8 +661,15 @@ fn place(at: &Option<Origin>) -> String {
     at.as_ref().map(|at| format!("{at}: ")).unwrap_or_default()
 }
 
-fn sent(key: Option<&str>) -> String {
-    key.map_or_else(|| "prompts".to_owned(), |key| format!("the key in {key}"))
+fn sent(key: Option<&str>, fields: &[String]) -> String {
+    let first = key.map_or_else(|| "prompts".to_owned(), |key| format!("the key in {key}"));
+    match fields {
+        [] => first,
+        [before @ .., last] => {
+            let before: String = before.iter().map(|field| format!(", the {field}")).collect();
+            format!("{first}{before} and the {last}")
+        }
+    }
 }
 
 fn changed_since(changed: bool) -> &'static str {

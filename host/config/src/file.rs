@@ -15,11 +15,12 @@ use super::reader::{Section, Source, TomlEntry};
 use crate::dirs::DirGrant;
 use crate::env::Env;
 use crate::settings::{
-    BodyRetention, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig, StructuredOutput,
-    SubAgent,
+    BodyRetention, FieldSource, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig,
+    RequestField, StructuredOutput, SubAgent,
 };
 use agenthost_core::limits::units::{parse_bytes, parse_count, parse_duration};
 use agenthost_core::limits::{Cap, LimitsPatch, Usd};
+use agenthost_core::request_field::{FieldPlace, FieldProblem};
 
 /// The entries of one file, without defaults.
 #[derive(Default)]
@@ -58,6 +59,7 @@ pub(super) struct RawProvider {
     pub(super) structured_output: Option<StructuredOutput>,
     pub(super) file: Option<PathBuf>,
     pub(super) max_tokens_field: Option<MaxTokensField>,
+    pub(super) fields: Vec<RequestField>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,7 +222,7 @@ fn inner_limits(section: &Section<'_>) -> Result<LimitsPatch, FileError> {
 }
 
 fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider, FileError> {
-    const KEYS: [&str; 16] = [
+    const KEYS: [&str; 18] = [
         "kind",
         "base-url",
         "key-env",
@@ -237,6 +239,8 @@ fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider, FileError> {
         "structured-output",
         "file",
         "max-tokens-field",
+        "headers",
+        "query",
     ];
     let section = entry.section()?;
     for key in ["key", "api-key", "api_key", "token"] {
@@ -289,6 +293,65 @@ fn provider(entry: &TomlEntry<'_>) -> Result<RawProvider, FileError> {
         max_tokens_field: text("max-tokens-field")
             .map(|entry| entry.text_as(max_tokens_field))
             .transpose()?,
+        fields: [("headers", FieldPlace::Header), ("query", FieldPlace::Query)]
+            .into_iter()
+            .filter_map(|(key, place)| Some((section.get(key)?, place)))
+            .map(|(entry, place)| fields(&entry, place))
+            .collect::<Result<Vec<_>, _>>()?
+            .concat(),
+    })
+}
+
+const FIELD_HINT: &str =
+    "Write NAME = \"VALUE\", or NAME = { env = \"A_VARIABLE\" } for a value from an environment variable.";
+
+/// Reads the table of the headers or query parameters that are added to every request.
+fn fields(entry: &TomlEntry<'_>, place: FieldPlace) -> Result<Vec<RequestField>, FileError> {
+    let section = entry.section().map_err(|error| error.with_advice(FIELD_HINT))?;
+    let mut fields = Vec::new();
+    for entry in section.entries() {
+        let field = field(&entry, place)?;
+        if fields.iter().any(|other| field.is_namesake(other)) {
+            return Err(entry
+                .wrong("this header is there already, in other letters")
+                .with_advice("Write each header once."));
+        }
+        fields.push(field);
+    }
+    fields.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(fields)
+}
+
+fn field(entry: &TomlEntry<'_>, place: FieldPlace) -> Result<RequestField, FileError> {
+    let wrong = |problem: FieldProblem| entry.wrong(problem.to_string()).with_advice(problem.hint());
+    let name = place.check_name(entry.key).map_err(wrong)?;
+    let table = entry
+        .section_unless_text()
+        .map_err(|error| error.with_advice(FIELD_HINT))?;
+    let value = match table {
+        Some(table) => {
+            table.only(&["env"])?;
+            let variable = table
+                .get("env")
+                .ok_or_else(|| entry.wrong("the table has no `env`").with_advice(FIELD_HINT))?;
+            FieldSource::Variable(variable.text_as(variable_name)?)
+        }
+        None if place.is_credential(&name) => {
+            return Err(entry
+                .wrong("a key must not be in this file")
+                .with_advice("Name the environment variable that holds it: { env = \"A_VARIABLE\" }."));
+        }
+        None => {
+            let text = entry.text()?;
+            place.check_value(text).map_err(wrong)?;
+            FieldSource::Text(text.to_owned())
+        }
+    };
+    Ok(RequestField {
+        place,
+        name,
+        value,
+        origin: entry.origin(),
     })
 }
 

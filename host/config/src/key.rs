@@ -1,4 +1,5 @@
-//! Reads a provider's key at the moment of use, and never shows it.
+//! Reads a provider's key, and the values of its headers and query parameters, at the moment of use, and never shows
+//! what comes from a file or a variable.
 //!
 //! This module keeps no key, and no error repeats one, not even an invalid one. A key file that others may read is
 //! refused, as with private keys elsewhere.
@@ -11,9 +12,10 @@ use secrecy::SecretString;
 
 use crate::config::Config;
 use crate::error::KeyError;
-use crate::settings::{KeySource, ProviderConfig, SetBy};
+use crate::settings::{FieldSource, KeySource, ProviderConfig, RequestField, SetBy};
 use crate::trust;
 use agenthost_core::plain_file::{self, Links};
+use agenthost_core::request_field::FieldPlace;
 
 /// The maximum size of a key file. No vendor's key is as long, so a larger file is not a key file.
 const MAX_KEY_BYTES: u64 = 8 << 10;
@@ -46,11 +48,84 @@ impl Config {
                 None if config.key_assumed && !at_vendor(config) => Ok(None),
                 None => Err(KeyError::Unset {
                     provider: provider.to_owned(),
+                    section: self.provider_section(provider, "key-env"),
                     variable: name.clone(),
                 }),
             },
         }
     }
+}
+
+/// A header or query parameter with its value, as it is sent.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct ReadField {
+    /// The part of the request that it belongs to.
+    pub place: FieldPlace,
+    /// The name.
+    pub name: String,
+    /// The value.
+    pub value: SecretString,
+    /// Whether the value comes from a variable and must not be shown.
+    pub is_secret: bool,
+}
+
+impl Config {
+    /// Returns the headers and query parameters of every request to `provider`.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied) as for [`Config::key`];
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) for an unknown provider, and for a variable that is not
+    /// set or has a value that cannot be sent.
+    #[doc(hidden)]
+    pub fn fields(&self, provider: &str) -> Result<Vec<ReadField>, KeyError> {
+        let Some(config) = self.provider(provider) else {
+            return Err(KeyError::UnknownProvider {
+                provider: provider.to_owned(),
+            });
+        };
+        trust::check_provider(self, provider)?;
+        config
+            .fields
+            .iter()
+            .map(|field| self.read_field(provider, field))
+            .collect()
+    }
+
+    fn read_field(&self, provider: &str, field: &RequestField) -> Result<ReadField, KeyError> {
+        let read = |value: &str, is_secret| ReadField {
+            place: field.place,
+            name: field.name.clone(),
+            value: SecretString::from(value),
+            is_secret,
+        };
+        let variable = match &field.value {
+            FieldSource::Text(text) => return Ok(read(text, false)),
+            FieldSource::Variable(variable) => variable,
+        };
+        let Some(text) = self.env.raw_var(variable) else {
+            return Err(KeyError::FieldUnset {
+                provider: provider.to_owned(),
+                section: format!("[providers.{provider}] ({})", self.shown_at_home(&field.origin)),
+                field: format!("{} `{}`", field.place.name(), field.name),
+                variable: variable.clone(),
+            });
+        };
+        let text = line(text);
+        field.place.check_value(text).map_err(|problem| KeyError::Field {
+            field: format!("{} `{}`", field.place.name(), field.name),
+            variable: variable.clone(),
+            problem,
+        })?;
+        Ok(read(text, true))
+    }
+}
+
+/// Returns `text` without a line break at its end.
+fn line(text: &str) -> &str {
+    text.strip_suffix('\n')
+        .map_or(text, |line| line.strip_suffix('\r').unwrap_or(line))
 }
 
 fn at_vendor(provider: &ProviderConfig) -> bool {
@@ -85,9 +160,7 @@ fn read(path: &Path) -> Result<String, KeyError> {
 }
 
 fn checked(text: &str, source: &KeySource) -> Result<SecretString, KeyError> {
-    let key = text
-        .strip_suffix('\n')
-        .map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    let key = line(text);
     if key.is_empty() {
         return Err(KeyError::Empty { place: source.clone() });
     }
@@ -231,5 +304,75 @@ mod tests {
         let config = scratch.load();
         scratch.write_key(PATH, "new");
         assert_eq!(config.key("openai").unwrap().unwrap().expose_secret(), "new");
+    }
+
+    fn fields(scratch: &Scratch, provider: &str) -> Result<Vec<(FieldPlace, String, String, bool)>, String> {
+        let fields = scratch.load().fields(provider).map_err(|error| scratch.shown(&error))?;
+        let shown = |field: ReadField| {
+            let value = field.value.expose_secret().to_owned();
+            (field.place, field.name, value, field.is_secret)
+        };
+        Ok(fields.into_iter().map(shown).collect())
+    }
+
+    #[test]
+    fn headers_and_parameters_are_read_at_use() {
+        let azure = "[providers.azure]\nkind = \"openai\"\nbase-url = \"https://corp.openai.azure.com/openai/deployments/a\"\n\
+                     query = { api-version = \"2024-10-21\" }\nheaders = { Api-Key = { env = \"AZURE\" } }";
+        let scratch = Scratch::new().user(azure);
+        assert_eq!(
+            fields(&scratch, "azure"),
+            Err(
+                "no value for the header `api-key` of provider `azure`: the environment variable AZURE is not set\n\
+                 Set AZURE, or name another variable in [providers.azure] (~/.config/agenthost/config.toml:5)."
+                    .to_owned()
+            )
+        );
+        let scratch = scratch.var("AZURE", "k-0123\n");
+        let text = |text: &str| text.to_owned();
+        assert_eq!(
+            fields(&scratch, "azure"),
+            Ok(vec![
+                (FieldPlace::Header, text("api-key"), text("k-0123"), true),
+                (FieldPlace::Query, text("api-version"), text("2024-10-21"), false),
+            ])
+        );
+        assert_eq!(key(&scratch, "azure"), Ok(None));
+        assert!(
+            scratch.load().key_variables().any(|name| name == "AZURE"),
+            "no build sees it"
+        );
+        for (value, says) in [
+            ("", "the value is empty"),
+            ("a\nsecret", "the value has a control character"),
+        ] {
+            let error = fields(&Scratch::new().user(azure).var("AZURE", value), "azure").unwrap_err();
+            assert!(
+                error.starts_with(
+                    "the environment variable AZURE does not hold a valid value for the header `api-key`: "
+                ) && error.contains(says)
+                    && error.contains("\nCorrect AZURE. ")
+                    && !error.contains("secret"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_header_that_identifies_the_caller_takes_the_place_of_the_usual_key() {
+        for header in ["authorization", "x-api-key", "api-key"] {
+            let user = format!("[providers.openai]\nheaders.{header}.env = \"OWN\"");
+            let scratch = Scratch::new().user(&user).var("OPENAI_API_KEY", "sk-a").var("OWN", "b");
+            assert_eq!(key(&scratch, "openai"), Ok(None), "{header}");
+        }
+        let scratch = Scratch::new()
+            .user("[providers.openai]\nkey-env = \"OPENAI_API_KEY\"\nheaders.api-key.env = \"OWN\"")
+            .var("OPENAI_API_KEY", "sk-a")
+            .var("OWN", "b");
+        assert_eq!(
+            key(&scratch, "openai"),
+            Ok(Some("sk-a".to_owned())),
+            "a named key is sent too"
+        );
     }
 }

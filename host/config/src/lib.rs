@@ -33,6 +33,8 @@ pub mod trust;
 
 use std::path::Path;
 
+pub use agenthost_core::request_field::{FieldPlace, FieldProblem};
+
 pub use self::compile::CompileConfig;
 pub use self::config::Config;
 #[doc(hidden)]
@@ -42,12 +44,15 @@ pub use self::dirs::{DirGrant, DirGrantError, DirQuota};
 pub use self::env::{Env, NoWorkingDir};
 pub use self::error::{ConfigError, EntryProblem, FileError, KeyError, TrustError};
 pub use self::grant::Grant;
+#[doc(hidden)]
+pub use self::key::ReadField;
 pub use self::load::PROJECT_FILE;
 use self::load::{Lifting, unchecked};
 pub use self::origin::Origin;
 pub use self::settings::{
-    Address, BodyRetention, EffectiveGrant, JournalConfig, KeySource, MaxTokensField, ModelRef, PriceConfig,
-    ProviderConfig, ProviderKind, RatesConfig, RegistryConfig, RunConfig, SetBy, StructuredOutput, SubAgent,
+    Address, BodyRetention, EffectiveGrant, FieldSource, JournalConfig, KeySource, MaxTokensField, ModelRef,
+    PriceConfig, ProviderConfig, ProviderKind, RatesConfig, RegistryConfig, RequestField, RunConfig, SetBy,
+    StructuredOutput, SubAgent,
 };
 
 impl Config {

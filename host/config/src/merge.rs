@@ -18,7 +18,9 @@ use super::file::{Kind, Layer, RawGrant, RawJournal, RawProvider, RawRun};
 use super::origin::Origins;
 use super::trust::lifts::{Lift, TrustedLift};
 use crate::dirs::{DirGrant, DirQuota};
-use crate::settings::{BodyRetention, LOG_BYTES, MAX_RUN_BYTES, MaxTokensField, RegistryConfig, SubAgent};
+use crate::settings::{
+    BodyRetention, LOG_BYTES, MAX_RUN_BYTES, MaxTokensField, RegistryConfig, RequestField, SubAgent,
+};
 use agenthost_core::limits::units::show_bytes;
 use agenthost_core::limits::{Cap, DEFAULT_CONCURRENT_TASKS, DEFAULT_RUN_MEMORY, Limits, LimitsPatch};
 
@@ -497,7 +499,22 @@ fn over_fields(over: RawProvider, under: RawProvider) -> RawProvider {
         structured_output: over.structured_output.or(under.structured_output),
         file: over.file.or(under.file),
         max_tokens_field: over.max_tokens_field.or(under.max_tokens_field),
+        fields: over_request_fields(over.fields, under.fields),
     }
+}
+
+/// Merges headers and parameters one by one. A field that repeats the operator's remains the operator's.
+fn over_request_fields(over: Vec<RequestField>, mut under: Vec<RequestField>) -> Vec<RequestField> {
+    for field in over {
+        let yours = under.iter_mut().find(|yours| yours.is_namesake(&field));
+        match yours {
+            Some(yours) if yours.value == field.value => {}
+            Some(yours) => *yours = field,
+            None => under.push(field),
+        }
+    }
+    under.sort_by(|a, b| (a.place, &a.name).cmp(&(b.place, &b.name)));
+    under
 }
 
 fn forget(origins: &mut Origins, prefix: &str) {

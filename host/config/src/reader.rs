@@ -206,6 +206,15 @@ impl<'a> TomlEntry<'a> {
         })
     }
 
+    /// Returns the value as a table of its own; `None` if it is a string.
+    pub fn section_unless_text(&self) -> Result<Option<Section<'a>>, FileError> {
+        match self.value.get_ref() {
+            DeValue::String(_) => Ok(None),
+            DeValue::Table(_) => self.section().map(Some),
+            _ => Err(self.expected("a string or a table")),
+        }
+    }
+
     /// Returns the value as a string.
     pub fn text(&self) -> Result<&'a str, FileError> {
         self.value.get_ref().as_str().ok_or_else(|| self.expected("a string"))

@@ -19,10 +19,11 @@ use crate::error::ConfigError;
 use crate::grant::Grant;
 use crate::origin::Origins;
 use crate::settings::{
-    Address, JournalConfig, KeySource, LOG_BYTES, MAX_RUN_BYTES, ModelRef, ProviderConfig, ProviderKind, RunConfig,
-    SetBy, StructuredOutput,
+    Address, JournalConfig, KeySource, LOG_BYTES, MAX_RUN_BYTES, ModelRef, ProviderConfig, ProviderKind, RequestField,
+    RunConfig, SetBy, StructuredOutput,
 };
 use agenthost_core::limits::{Cap, Limits};
+use agenthost_core::request_field::FieldPlace;
 
 /// Output tokens reserved for a call that sets no maximum: enough for a long structured reply, and a small part of a
 /// task's default 200,000.
@@ -175,6 +176,8 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
             "max-tokens-field",
             "silence",
             "structured-output",
+            "headers",
+            "query",
         ],
         Kind::Script => &[
             "base-url",
@@ -183,6 +186,8 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
             "max-tokens-field",
             "silence",
             "structured-output",
+            "headers",
+            "query",
         ],
     };
     let full = match (kind, raw.file) {
@@ -213,6 +218,7 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
             provider: name.to_owned(),
         });
     }
+    check_headers(name, kind, &raw.fields, raw.key.is_some())?;
     let vendor = kind.vendor();
     let address = match (raw.base_url, vendor) {
         (Some((url, origin)), _) => Some(Address {
@@ -228,6 +234,7 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
         .is_some_and(|address| matches!(address.set_by, SetBy::File(_)));
     let usual_key = vendor
         .filter(|vendor| vendor.name == name || !by_file)
+        .filter(|_| !raw.fields.iter().any(RequestField::replaces_key))
         .map(|vendor| KeySource::Variable(vendor.key_var.to_owned()));
     Ok(ProviderConfig {
         kind: full,
@@ -243,7 +250,26 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
         timeout: raw.timeout,
         silence: raw.silence,
         structured_output: raw.structured_output.unwrap_or_default(),
+        fields: raw.fields,
         key_assumed,
+    })
+}
+
+/// Refuses the headers that the wire of `kind` sets itself: its version, and the key if one is named.
+fn check_headers(name: &str, kind: Kind, fields: &[RequestField], has_key: bool) -> Result<(), ConfigError> {
+    let (of_key, of_wire) = match kind {
+        Kind::Anthropic => ("x-api-key", "anthropic-version"),
+        Kind::OpenAi | Kind::Offline | Kind::Script => ("authorization", ""),
+    };
+    let mut headers = fields.iter().filter(|field| field.place == FieldPlace::Header);
+    let taken = headers.find(|field| field.name == of_wire || (field.name == of_key && has_key));
+    taken.map_or(Ok(()), |field| {
+        Err(ConfigError::OwnHeader {
+            at: field.origin.clone(),
+            provider: name.to_owned(),
+            of_key: field.name == of_key,
+            header: field.name.clone(),
+        })
     })
 }
 

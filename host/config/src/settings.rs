@@ -11,6 +11,7 @@ use crate::dirs::DirGrant;
 use crate::env::Env;
 use crate::origin::Origin;
 use agenthost_core::limits::{Cap, Limits, Usd};
+use agenthost_core::request_field::FieldPlace;
 
 /// The default of [`RunConfig::log_bytes`], 64 KiB: about 800 lines, enough to see what went wrong.
 pub(crate) const LOG_BYTES: u64 = 64 << 10;
@@ -80,6 +81,8 @@ pub struct ProviderConfig {
     pub silence: Option<Duration>,
     /// The way in which structured output is requested.
     pub structured_output: StructuredOutput,
+    /// The headers and query parameters that are added to every request, sorted by place and name.
+    pub fields: Vec<RequestField>,
     /// Whether `key` is the usual variable of the kind rather than the operator's choice.
     pub(crate) key_assumed: bool,
 }
@@ -191,6 +194,51 @@ impl fmt::Display for KeySource {
             Self::File(path) => write!(f, "the key file {}", path.display()),
         }
     }
+}
+
+/// A header or query parameter that is added to every request to a provider.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestField {
+    /// The part of the request that it belongs to.
+    pub place: FieldPlace,
+    /// The name; that of a header in lower case.
+    pub name: String,
+    /// The source of the value.
+    pub value: FieldSource,
+    /// The place of its setting.
+    pub(crate) origin: Origin,
+}
+
+impl RequestField {
+    /// Returns whether the other field replaces this one, or is replaced by it.
+    pub(crate) fn is_namesake(&self, other: &Self) -> bool {
+        (self.place, &self.name) == (other.place, &other.name)
+    }
+
+    /// Returns whether it is a header that identifies the caller to the service, in the place of a key.
+    pub(crate) fn replaces_key(&self) -> bool {
+        self.place == FieldPlace::Header && ["authorization", "x-api-key", "api-key"].contains(&self.name.as_str())
+    }
+}
+
+/// Writes `header api-key from the environment variable CORP_KEY`. A value that is written in the file is not shown.
+impl fmt::Display for RequestField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.place.name(), self.name)?;
+        match &self.value {
+            FieldSource::Text(_) => Ok(()),
+            FieldSource::Variable(name) => write!(f, " from the environment variable {name}"),
+        }
+    }
+}
+
+/// The source of the value of a header or query parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldSource {
+    /// The value itself, which is not a secret.
+    Text(String),
+    /// The environment variable with this name. Its value is treated as a secret.
+    Variable(String),
 }
 
 /// Settings of a run as a whole.

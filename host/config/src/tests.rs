@@ -461,3 +461,22 @@ fn a_projects_journal_stays_in_its_folder() {
     let own = Scratch::new().user("[journal]\nfile = \"~/runs.db\"");
     assert_eq!(own.load().journal().file, Some(own.path("home/runs.db")));
 }
+
+#[test]
+fn a_providers_section_is_named_with_its_place_and_without_the_home_directory() {
+    let scratch = Scratch::project("[providers.openai]\nretries = 1\nkey-env = \"A\"")
+        .user("[providers.corp]\nkind = \"openai\"\nbase-url = \"http://127.0.0.1:1\"");
+    let config = scratch.load();
+    for (provider, key, shown) in [
+        ("openai", "key-env", "[providers.openai] (agenthost.toml:3)"),
+        ("openai", "base-url", "[providers.openai] (agenthost.toml:1)"),
+        (
+            "corp",
+            "base-url",
+            "[providers.corp] (~/.config/agenthost/config.toml:3)",
+        ),
+        ("anthropic", "base-url", "[providers.anthropic]"),
+    ] {
+        assert_eq!(config.provider_section(provider, key), shown);
+    }
+}

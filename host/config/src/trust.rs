@@ -14,9 +14,10 @@
 //!
 //! [`Config::load`] checks the providers that models map to and that would receive something, so that a project can
 //! name a service that this machine has no key for; [`Config::key`] checks again any provider that is used. What is
-//! recorded of an acceptance is the file's path; a digest of each triple of provider, address and key source; a digest
-//! of each triple of plugin, directory and access; each lift with both values; and the folder of the crates. The file
-//! may change in any other way, but a new address, another key for it, or another directory has to be accepted again.
+//! recorded of an acceptance is the file's path; a digest of each provider with its address, key source, headers and
+//! parameters; a digest of each triple of plugin, directory and access; each lift with both values; and the folder of
+//! the crates. The file may change in any other way, but a new address, another key or header for it, or another
+//! directory has to be accepted again.
 //!
 //! The record is `trust.toml` in [`Env::state_dir`], always written as a whole. If two processes write at the same
 //! time, the later one wins, and what the other accepted has to be accepted again. It protects against files, not

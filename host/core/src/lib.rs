@@ -16,6 +16,7 @@ pub mod plain_file;
 pub mod printable;
 pub mod process;
 pub mod record;
+pub mod request_field;
 pub mod run;
 pub mod task;
 #[doc(hidden)]

@@ -608,6 +608,27 @@ pub struct ProviderError {
     pub request_id: Option<String>,
     /// The rate limits in the response's headers; `None` if there were none.
     pub quota: Option<Box<Quota>>,
+    /// The setting of the provider to look at, if the error shows which. The host adds its place to the message.
+    pub setting: Option<ProviderSetting>,
+}
+
+/// A setting of a provider that is the likely cause of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProviderSetting {
+    /// The key in the provider's section of a configuration file, such as `base-url`.
+    pub key: &'static str,
+    /// The value that avoids the error; `None` if it is not known.
+    pub value: Option<&'static str>,
+}
+
+/// Writes what to do: `set max-tokens-field = "max-tokens"`, `check base-url`.
+impl fmt::Display for ProviderSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.value {
+            Some(value) => write!(f, "set {} = \"{value}\"", self.key),
+            None => write!(f, "check {}", self.key),
+        }
+    }
 }
 
 impl ProviderError {
@@ -624,6 +645,7 @@ impl ProviderError {
             usage: None,
             request_id: None,
             quota: None,
+            setting: None,
         }
     }
 
@@ -673,6 +695,9 @@ impl ProviderError {
 impl fmt::Display for ProviderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
+        if let Some(setting) = &self.setting {
+            write!(f, "; {setting} for this provider")?;
+        }
         if let Some(id) = &self.request_id {
             write!(f, " (request {id})")?;
         }

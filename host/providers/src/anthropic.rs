@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::{self, Assembled, Body};
 use super::error::ProviderSetupError;
+use super::extra::ExtraValue;
 use super::http::{Auth, Bounds, Endpoint, HttpResponse, count, detail};
 use super::quota;
 use super::reasoning;
@@ -99,6 +100,30 @@ impl Anthropic {
     pub fn with_silence(self, silence: Duration) -> Result<Self, ProviderSetupError> {
         Ok(Self {
             endpoint: self.endpoint.with_silence(silence)?,
+            ..self
+        })
+    }
+
+    /// Adds a header to every request, such as one that a gateway reads.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error of class `config` if the name or the value is invalid, or if the host sets the header itself.
+    pub fn with_header(self, name: &str, value: impl Into<ExtraValue>) -> Result<Self, ProviderSetupError> {
+        Ok(Self {
+            endpoint: self.endpoint.with_header(name, value.into())?,
+            ..self
+        })
+    }
+
+    /// Adds a query parameter to the address of every request, such as `api-version`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error of class `config` if the name or the value is invalid.
+    pub fn with_query(self, name: &str, value: impl Into<ExtraValue>) -> Result<Self, ProviderSetupError> {
+        Ok(Self {
+            endpoint: self.endpoint.with_query(name, value.into())?,
             ..self
         })
     }

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use agenthost_core::error::{Classify, ErrorClass};
+use agenthost_core::request_field::{FieldPlace, FieldProblem};
 
 /// The reason for which a provider or a script cannot be opened.
 ///
@@ -38,6 +39,18 @@ pub enum ProviderSetupError {
     Key {
         /// The address that the key is for.
         url: String,
+    },
+    /// A header or query parameter is invalid, or is a header that the host sets itself.
+    #[error("the {} `{name}` for {url}: {problem}", place.name())]
+    Field {
+        /// The address of the requests.
+        url: String,
+        /// The part of the request.
+        place: FieldPlace,
+        /// The name for display.
+        name: String,
+        /// The mistake, without the value.
+        problem: FieldProblem,
     },
     /// The timeout is zero.
     #[error("the timeout for {url} is zero")]
@@ -102,6 +115,7 @@ impl Classify for ProviderSetupError {
             Self::BaseUrl { .. }
             | Self::VersionInBaseUrl
             | Self::Key { .. }
+            | Self::Field { .. }
             | Self::ZeroTimeout { .. }
             | Self::ZeroSilence { .. }
             | Self::ReadScript { .. }
@@ -118,6 +132,7 @@ impl Classify for ProviderSetupError {
             Self::Key { .. } => {
                 "Check the variable or file that holds the key; a line break at its end is a usual cause."
             }
+            Self::Field { problem, .. } => problem.hint(),
             Self::ZeroTimeout { .. } => {
                 "Give the time that a model may take to answer, such as 10m, or leave the timeout out."
             }

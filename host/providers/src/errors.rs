@@ -284,7 +284,7 @@ fn kind_of_status(status: u16) -> ProviderErrorKind {
 pub(crate) fn gateway_text(status: u16, body: &str) -> String {
     let page = body.trim();
     if (300..400).contains(&status) {
-        return format!("status {status}, a redirect, which is never followed; check the base-url");
+        return format!("status {status}, a redirect, which is never followed");
     }
     if page.is_empty() {
         return format!("status {status} with no message");

@@ -3,8 +3,9 @@
 //! Bounds: 10 s to connect, 10 min (or the configured time) until the body of the reply begins, a minute more until its
 //! end, 30 s (or the configured time) of silence in between, 8 MiB of body after decompression. White space before a
 //! reply only keeps the connection alive and is not its beginning. Redirects and the environment's proxy settings
-//! are ignored, so a request reaches the configured host or none. A task controls nothing but the JSON body. The key is
-//! added here and removed from everything that the server returns.
+//! are ignored, so a request reaches the configured host or none. A task controls nothing but the JSON body. The key,
+//! and the headers and query parameters of the configuration, are added here; what is secret of them is removed from
+//! everything that the server returns.
 //!
 //! Left out: retries, queues and streaming. Only HTTP/1.1 is used: each call in flight has its own connection, and
 //! dropping the call closes it, which is how a canceled call stops costing money. A connection is reused for the next
@@ -24,10 +25,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
+use self::scrub::Secrets;
 use super::error::ProviderSetupError;
 use super::errors::Fault;
+use super::extra::ExtraValue;
 use super::quota;
-use agenthost_core::llm::{ProviderError, ProviderErrorKind};
+use agenthost_core::llm::{ProviderError, ProviderErrorKind, ProviderSetting};
+use agenthost_core::request_field::{FieldPlace, FieldProblem};
 
 /// The bounds of one exchange.
 #[derive(Debug, Clone, Copy)]
@@ -68,13 +72,23 @@ pub(super) enum Auth {
     Bearer,
 }
 
+/// The setting of an address.
+pub(super) const BASE_URL: ProviderSetting = ProviderSetting {
+    key: "base-url",
+    value: None,
+};
+
 /// An address that accepts JSON.
 pub(super) struct Endpoint {
     client: Client,
+    /// The address without query parameters, which may be secret.
     url: Url,
+    query: Vec<(String, ExtraValue)>,
     bounds: Bounds,
     headers: HeaderMap,
-    key: Option<SecretString>,
+    /// The headers that the wire sets itself.
+    own: Vec<HeaderName>,
+    secrets: Secrets,
 }
 
 /// A reply of any status, read completely.
@@ -150,13 +164,73 @@ impl Endpoint {
             headers.insert(name, value);
         }
         let client = client::open(&url, bounds.connect)?;
+        let mut secrets = Secrets::default();
+        key.iter().for_each(|key| secrets.add(key.expose_secret()));
         Ok(Self {
             client,
             url,
+            query: Vec::new(),
             bounds,
+            own: headers.keys().cloned().collect(),
             headers,
-            key,
+            secrets,
         })
+    }
+
+    /// Adds a header to every request. A second value for the same name replaces the first.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error of class `config` if the name or the value is invalid, or if the host sets the header itself.
+    pub(super) fn with_header(mut self, name: &str, value: ExtraValue) -> Result<Self, ProviderSetupError> {
+        let checked = self.check(FieldPlace::Header, name, &value)?;
+        let wrong = |problem| self.wrong_field(FieldPlace::Header, name, problem);
+        let header = HeaderName::try_from(checked).map_err(|_| wrong(FieldProblem::HeaderName))?;
+        if self.own.contains(&header) {
+            return Err(wrong(FieldProblem::Owned));
+        }
+        let mut text = HeaderValue::try_from(value.expose()).map_err(|_| wrong(FieldProblem::HeaderValue))?;
+        if value.is_secret() {
+            text.set_sensitive(true);
+            self.secrets.add(value.expose());
+        }
+        self.headers.insert(header, text);
+        Ok(self)
+    }
+
+    /// Adds a query parameter to the address of every request. A second value for the same name replaces the first.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error of class `config` if the name or the value is invalid.
+    pub(super) fn with_query(mut self, name: &str, value: ExtraValue) -> Result<Self, ProviderSetupError> {
+        let name = self.check(FieldPlace::Query, name, &value)?;
+        if value.is_secret() {
+            let mut encoded = self.url.clone();
+            encoded.query_pairs_mut().append_pair("", value.expose());
+            self.secrets.add(value.expose());
+            self.secrets
+                .add(encoded.query().unwrap_or_default().trim_start_matches('='));
+        }
+        self.query.retain(|(known, _)| *known != name);
+        self.query.push((name, value));
+        Ok(self)
+    }
+
+    fn check(&self, place: FieldPlace, name: &str, value: &ExtraValue) -> Result<String, ProviderSetupError> {
+        let wrong = |problem| self.wrong_field(place, name, problem);
+        let checked = place.check_name(name).map_err(wrong)?;
+        place.check_value(value.expose()).map_err(wrong)?;
+        Ok(checked)
+    }
+
+    fn wrong_field(&self, place: FieldPlace, name: &str, problem: FieldProblem) -> ProviderSetupError {
+        ProviderSetupError::Field {
+            url: self.url.to_string(),
+            place,
+            name: scrub::shown(name),
+            problem,
+        }
     }
 
     /// The address of the requests, for people.
@@ -203,11 +277,12 @@ impl Endpoint {
                 format!("request is not valid JSON: {error}"),
             )
         })?;
-        let request = self
-            .client
-            .post(self.url.clone())
-            .headers(self.headers.clone())
-            .body(bytes);
+        let mut url = self.url.clone();
+        if !self.query.is_empty() {
+            let pairs = self.query.iter().map(|(name, value)| (name, value.expose()));
+            url.query_pairs_mut().extend_pairs(pairs);
+        }
+        let request = self.client.post(url).headers(self.headers.clone()).body(bytes);
         let start = Instant::now();
         let mut response = timeout(self.bounds.first_byte, request.send())
             .await
@@ -287,15 +362,12 @@ impl Endpoint {
             begun |= !chunk.iter().all(u8::is_ascii_whitespace);
             body.extend_from_slice(&chunk);
         }
-        Ok(match &self.key {
-            Some(key) => scrub::without_key(body, key.expose_secret()),
-            None => body,
-        })
+        Ok(self.secrets.remove_from(body))
     }
 
     /// Cleans a server's text for display: short, on one line, without the key.
     pub(super) fn clean(&self, text: &str) -> String {
-        scrub::clean(text, self.key.as_ref().map(ExposeSecret::expose_secret))
+        self.secrets.clean(text)
     }
 
     /// Cleans a header's text for use as an identifier: printable, at most 128 characters, without the key.
@@ -311,9 +383,11 @@ impl Endpoint {
 
     /// Returns `body`, which was put together from pieces, without the key.
     pub(super) fn without_key(&self, body: Value) -> Value {
-        let Some(key) = &self.key else { return body };
+        if self.secrets.is_empty() {
+            return body;
+        }
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
-        serde_json::from_slice(&scrub::without_key(bytes, key.expose_secret())).unwrap_or_default()
+        serde_json::from_slice(&self.secrets.remove_from(bytes)).unwrap_or_default()
     }
 
     /// Creates an error of `kind` for a reply, with the server's message.
@@ -338,6 +412,8 @@ impl Endpoint {
             .with_quota(quota::quota(&answer.headers, now));
         error.no_retry = quota::no_retry(&answer.headers);
         error.request_id = id.and_then(|id| self.clean_id(id));
+        // A redirect is never followed.
+        error.setting = (300..400).contains(&answer.status).then_some(BASE_URL);
         error
     }
 
@@ -404,7 +480,8 @@ impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
             .field("url", &self.url.as_str())
-            .field("key", &self.key.as_ref().map(|_| "[key]"))
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("query", &self.query.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }

@@ -7,6 +7,7 @@ pub mod anthropic;
 mod body;
 mod error;
 mod errors;
+mod extra;
 mod http;
 mod mend;
 pub mod offline;
@@ -20,5 +21,6 @@ mod structured;
 pub use self::structured::StructuredOutput;
 
 pub use self::error::{BaseUrlProblem, ProviderSetupError};
+pub use self::extra::ExtraValue;
 #[cfg(feature = "fuzzing")]
 pub use self::http::RawAnswer;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use agenthost_core::llm::{ProviderError, ProviderErrorKind, Request};
+use agenthost_core::llm::{ProviderError, ProviderErrorKind, ProviderSetting, Request};
 
 /// The way in which a provider asks for structured output. In each, the host validates the reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,6 +56,10 @@ impl Forms {
             return error;
         }
         error.kind = ProviderErrorKind::InvalidRequest;
+        error.setting = (form != Form::Prompt).then_some(ProviderSetting {
+            key: "structured-output",
+            value: Some("prompt"),
+        });
         error
     }
 

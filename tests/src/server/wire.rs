@@ -199,7 +199,8 @@ async fn answer(
 /// A reply in the form of the wire that was asked.
 fn wire(request: &Request, text: &str, usage: Option<Usage>, end: End) -> Vec<u8> {
     let model = &request.body["model"];
-    let body = if request.path.ends_with("/messages") {
+    let path = request.path.split('?').next().unwrap_or_default();
+    let body = if path.ends_with("/messages") {
         // This wire's input tokens do not include the tokens from the cache.
         let usage = usage.map(|usage| {
             json!({

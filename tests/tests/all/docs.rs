@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use agenthost::config::Config;
 use agenthost_tests::guests::workspace;
 
 use crate::machine;
@@ -56,6 +57,33 @@ fn configurations_in_the_documents_load() {
         }
     }
     assert!(count > 0);
+}
+
+#[test]
+fn each_recipe_for_a_provider_loads_and_maps_a_model_to_it() {
+    let path = workspace().join("docs/providers.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let recipes = text.split("\n## ").skip(1);
+    for recipe in recipes {
+        let service = recipe.lines().next().unwrap();
+        let blocks = blocks(recipe, "toml");
+        assert!(!blocks.is_empty(), "{service} has no lines");
+        for block in blocks {
+            let machine = machine().config(block).trusting("agenthost.toml");
+            let config = Config::load(&machine.surroundings()).unwrap_or_else(|error| panic!("{service}: {error}"));
+            let model = &config.models()["fast"][0];
+            let provider = config.provider(&model.provider).unwrap();
+            assert!(provider.address.is_some(), "{service} is not a service");
+            let named = block.contains(&format!("[providers.{}]", model.provider));
+            assert!(named || service == "Anthropic", "{service} maps a model elsewhere");
+        }
+        let listed = format!("| [{service}](#");
+        assert!(text.contains(&listed), "{service} is not in the table");
+        for word in ["- Known: ", "- Tried"] {
+            assert!(recipe.contains(word), "{service} lacks {word}");
+        }
+    }
+    assert_eq!(text.matches("\n## ").count(), text.matches("\n| [").count());
 }
 
 #[test]

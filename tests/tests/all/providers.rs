@@ -210,3 +210,85 @@ fn a_key_goes_to_no_address_that_a_project_chose_without_trust() {
     );
     assert!(!said.contains("canary"), "{said}");
 }
+
+#[test]
+fn the_hint_of_a_failed_call_names_the_providers_section_and_its_line() {
+    let unknown = json!({"error": {"message": "Unrecognized request argument supplied: max_completion_tokens"}});
+    let unknown = unknown.to_string();
+    let refused = json!({"error": {"message": "no"}}).to_string();
+    for (status, body, line, says) in [
+        (
+            404,
+            "404 page not found".to_owned(),
+            "",
+            "/v1/chat/completions; check base-url in [providers.local] (agenthost.toml:7)",
+        ),
+        (
+            302,
+            String::new(),
+            "",
+            "a redirect, which is never followed; the address was",
+        ),
+        (
+            400,
+            unknown.clone(),
+            "",
+            "max_completion_tokens; set max-tokens-field = \"max-tokens\" in [providers.local] (agenthost.toml:5)",
+        ),
+        (
+            400,
+            unknown.replace("max_completion_tokens", "max_tokens"),
+            "max-tokens-field = \"max-tokens\"\n",
+            "set max-tokens-field = \"max-completion-tokens\" in [providers.local] (agenthost.toml:8)",
+        ),
+        (
+            401,
+            refused.clone(),
+            "",
+            "; name the variable of a key with key-env in [providers.local] (agenthost.toml:5)",
+        ),
+        (
+            401,
+            refused.clone(),
+            "key-env = \"OPENAI_API_KEY\"\n",
+            "; check the environment variable OPENAI_API_KEY, or name another with key-env in [providers.local] \
+             (agenthost.toml:8)",
+        ),
+        (
+            401,
+            refused,
+            "headers = { api-key = { env = \"CORP_KEY\" } }\n",
+            "; check the header api-key from the environment variable CORP_KEY in [providers.local] (agenthost.toml:8)",
+        ),
+    ] {
+        let server = Server::scripted([Reply::raw(status, body)]);
+        let machine = machine()
+            .config(&config("openai", &server.url(), line))
+            .var("OPENAI_API_KEY", "sk-test-0123456789")
+            .var("CORP_KEY", "0123456789")
+            .trusting("agenthost.toml");
+        let output = machine.run(["run", &guest("remaining"), "-i", HELLO]);
+        let said = output.error(5);
+        assert!(said.contains(says), "{says}: {output}");
+        assert!(!said.contains("for this provider"), "{output}");
+    }
+}
+
+#[test]
+fn a_provider_that_cannot_be_opened_is_named_with_its_line() {
+    let server = Server::scripted([Reply::text("x")]);
+    for (toml, says) in [
+        (
+            config("anthropic", &server.url(), ""),
+            "[providers.local] (agenthost.toml:7): base-url of an anthropic provider ends with /v1",
+        ),
+        (
+            "[models]\nfast = \"anthropic/x\"\n[providers.anthropic]\nretries = 0\n".to_owned(),
+            "key-env or key-file in [providers.anthropic] (agenthost.toml:3).",
+        ),
+    ] {
+        let output = machine().config(&toml).run(["run", &guest("remaining"), "-i", HELLO]);
+        assert!(output.error(5).contains(says), "{output}");
+    }
+    assert_eq!(server.count(), 0);
+}

@@ -59,6 +59,7 @@ impl Call<'_> {
             request.model.clone_from(&model.model);
             let model = Model {
                 full_name,
+                provider: &model.provider,
                 served,
                 price,
             };
@@ -111,6 +112,7 @@ impl Call<'_> {
                 }
                 RetryDecision::AgainUncounted(wait) => wait,
                 RetryDecision::Final(why) => {
+                    error = self.task.host.advised(model.provider, error);
                     if let Some(why) = why {
                         error.message = format!("{}; {why}", error.message);
                     }

@@ -94,7 +94,8 @@ impl Host {
         });
         let late = |_| CallError::Unavailable(format!("{name}: no answer within {} s", TIMEOUT.as_secs()));
         let probed = probed.await.map_err(late)?;
-        let ((reply, latency), in_prompt) = probed.map_err(|error| call_error(&name, &error))?;
+        let ((reply, latency), in_prompt) =
+            probed.map_err(|error| call_error(&name, &self.inner.advised(&model.provider, error)))?;
         let schema = request.schema.unwrap_or_default();
         let schema = match schema::accept(&schema, &reply.text()) {
             Ok(_) if in_prompt => SchemaSupport::InPrompt,

@@ -44,10 +44,14 @@ fn of_config(error: &ConfigError) -> Option<String> {
 
 fn of_trust(error: &TrustError) -> Option<String> {
     let hint = match error {
-        TrustError::Provider { file, key, .. } => format!(
+        TrustError::Provider { file, key, fields, .. } => format!(
             "Read {file}, then run `agenthost trust {}` if {} may go there.",
             shell_word(file),
-            if key.is_some() { "the key" } else { "they" }
+            if key.is_some() && fields.is_empty() {
+                "the key"
+            } else {
+                "they"
+            }
         ),
         TrustError::Directory { file, .. } => format!(
             "Read {file}, then run `agenthost trust {}` if the plugin may have that directory.",

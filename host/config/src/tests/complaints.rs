@@ -289,6 +289,103 @@ fn wrong_values_name_their_place() {
 }
 
 #[test]
+fn headers_and_parameters_are_checked() {
+    const HINT: &str =
+        "Write NAME = \"VALUE\", or NAME = { env = \"A_VARIABLE\" } for a value from an environment variable.";
+    for (line, expected) in [
+        (
+            "headers = 1",
+            format!("`headers` in [providers.openai]: expected a table, found integer\n{HINT}"),
+        ),
+        (
+            "headers = { x-a = 1 }",
+            format!("`x-a` in [providers.openai.headers]: expected a string or a table, found integer\n{HINT}"),
+        ),
+        (
+            "headers = { x-a = {} }",
+            format!("`x-a` in [providers.openai.headers]: the table has no `env`\n{HINT}"),
+        ),
+        (
+            "headers = { x-a = { var = \"A\" } }",
+            "unknown key `var` in [providers.openai.headers.x-a]\nThe known keys here are env.".to_owned(),
+        ),
+        (
+            "headers = { x-a = { env = \"sk-secret\" } }",
+            "`env` in [providers.openai.headers.x-a]: this is not the name of an environment variable; write letters, \
+             digits and _"
+                .to_owned(),
+        ),
+        (
+            "headers = { \"x a\" = \"b\" }",
+            "`x a` in [providers.openai.headers]: not a valid name of a header\n\
+             Write letters, digits and -, such as x-portkey-provider."
+                .to_owned(),
+        ),
+        (
+            "headers = { Content-Type = \"text/plain\" }",
+            "`Content-Type` in [providers.openai.headers]: the host sets this header itself\nLeave it out.".to_owned(),
+        ),
+        (
+            "headers = { x-a = \"b\\nx-evil: 1\" }",
+            "`x-a` in [providers.openai.headers]: the value has a control character, a character outside of ASCII, or a \
+             blank at one end\nWrite printable ASCII characters on one line."
+                .to_owned(),
+        ),
+        (
+            "headers = { x-a = \"\" }",
+            "`x-a` in [providers.openai.headers]: the value is empty\nGive it a value, or leave it out.".to_owned(),
+        ),
+        (
+            "headers = { x-a = \"1\", X-A = \"1\" }",
+            "`x-a` in [providers.openai.headers]: this header is there already, in other letters\nWrite each header once."
+                .to_owned(),
+        ),
+        (
+            "headers = { api-key = \"sk-secret\" }",
+            "`api-key` in [providers.openai.headers]: a key must not be in this file\n\
+             Name the environment variable that holds it: { env = \"A_VARIABLE\" }."
+                .to_owned(),
+        ),
+        (
+            "query = { \"\" = \"b\" }",
+            "`` in [providers.openai.query]: not a valid name of a query parameter\nWrite the name alone, such as api-version."
+                .to_owned(),
+        ),
+        (
+            "query = { a = \"b\\u0007\" }",
+            "`a` in [providers.openai.query]: the value has a control character\n\
+             Write the value on one line, as it is before it is encoded for an address."
+                .to_owned(),
+        ),
+        (
+            "key-env = \"A\"\nheaders = { Authorization = { env = \"B\" } }",
+            "`authorization` in [providers.openai.headers]: this header carries the provider's key\n\
+             Leave it out, or remove `key-env` and `key-file` to send this header instead of a key."
+                .to_owned(),
+        ),
+    ] {
+        let found = complaint(&format!("[providers.openai]\n{line}"));
+        let place = if line.starts_with("key-env") { 3 } else { 2 };
+        assert_eq!(found, format!("agenthost.toml:{place}: {expected}"));
+        assert!(!found.contains("sk-secret"));
+    }
+    assert_eq!(
+        complaint("[providers.anthropic]\nheaders.anthropic-version = \"2023-06-01\""),
+        "agenthost.toml:2: `anthropic-version` in [providers.anthropic.headers]: the host sets this header itself\nLeave it out."
+    );
+    for kind in ["kind = \"offline\"", "kind = \"script\"\nfile = \"a\""] {
+        for key in ["headers", "query"] {
+            let found = complaint(&format!("[providers.x]\n{kind}\n{key} = {{}}"));
+            let says = format!("`{key}` in [providers.x] does not go with kind = ");
+            assert!(
+                found.contains(&says) && found.contains("\nLeave it out; only kind = "),
+                "{found}"
+            );
+        }
+    }
+}
+
+#[test]
 fn settings_of_calls_are_checked() {
     const COUNT: &str = "is not a count; write a whole number such as 200000, 200_000 or 200k (k, M, G or T)";
     const DURATION: &str = "is not a duration; write seconds, or numbers with h, m, s or ms, such as 90s or 1h30m";

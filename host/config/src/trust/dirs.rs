@@ -52,7 +52,7 @@ pub(super) fn asked(config: &Config) -> impl Iterator<Item = (TrustedDir, &Origi
             let dir = TrustedDir {
                 plugin: plugin.clone(),
                 dir: dir.host.clone(),
-                sha256: digest([plugin.as_bytes(), host, access.as_bytes()]),
+                sha256: digest(&[plugin.as_bytes(), host, access.as_bytes()]),
                 access,
             };
             (dir, origin)

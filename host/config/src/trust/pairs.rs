@@ -8,6 +8,11 @@
 //! A project's file pairs a provider with a key when it names the key source, unless that is the usual variable of the
 //! provider's kind, a file in the project's folder, or the key source that the operator's own file gives this provider.
 //! Otherwise a project could send out any one-line secret. Such a pair has to be accepted whatever the address is.
+//!
+//! Headers and query parameters belong to the pair. A project's file needs acceptance for each value that it takes from
+//! a variable, since the variable may hold any secret. It also needs it for a value that it writes itself: a gateway
+//! may read from a header to which service it forwards prompts and the operator's key. Only what a project sends to its
+//! own server on loopback, without a key, needs none. A field that repeats the operator's own is the operator's.
 
 use url::{Host, Url};
 
@@ -17,22 +22,27 @@ use crate::config::Config;
 use crate::error::TrustError;
 use crate::origin::Origin;
 use crate::resolve::usual_key_variable;
-use crate::settings::{KeySource, ProviderConfig, SetBy};
+use crate::settings::{FieldSource, KeySource, ProviderConfig, RequestField, SetBy};
 
 /// A pair that the operator has to accept.
 pub(super) struct Question<'c> {
     pub(super) pair: TrustedPair,
     pub(super) origin: &'c Origin,
     clear: bool,
-    /// Whether the key is sent, or only prompts.
+    /// Whether the key is sent.
     with_key: bool,
 }
 
-/// Returns whether the provider would receive anything. If its configured key is missing, it fails before that.
+/// Returns whether the provider would receive anything. If its configured key, or a variable of its headers and
+/// parameters, is missing, it fails before that.
 pub(super) fn sends(config: &Config, name: &str) -> bool {
-    config
-        .provider(name)
-        .is_some_and(|provider| provider.key_assumed || at_hand(config, provider))
+    config.provider(name).is_some_and(|provider| {
+        let has_fields = provider.fields.iter().all(|field| match &field.value {
+            FieldSource::Text(_) => true,
+            FieldSource::Variable(variable) => config.env.var(variable).is_some(),
+        });
+        has_fields && (provider.key_assumed || at_hand(config, provider))
+    })
 }
 
 /// Checks one provider, whether or not a model maps to it.
@@ -56,6 +66,7 @@ pub(crate) fn check_provider(config: &Config, name: &str) -> Result<(), TrustErr
         provider: name.to_owned(),
         address: pair.address,
         key: with_key.then_some(pair.key),
+        fields: pair.fields,
         clear,
         changed,
     })
@@ -75,20 +86,36 @@ pub(super) fn question<'c>(config: &'c Config, name: &str) -> Option<Question<'c
     let clear = !loopback && url.as_ref().is_none_or(|url| url.scheme() != "https");
     // If a vendor's usual variable is not set, the server is called without a key.
     let with_key = provider.key.is_some() && (!provider.key_assumed || at_hand(config, provider));
+    let has_secret = with_key || provider.fields.iter().any(|field| !is_text(field));
     let by_address = || match &address.set_by {
         SetBy::File(origin) => {
             let own = config.user_file() == Some(origin.file());
-            (!loopback && (!own || (clear && with_key))).then_some(origin)
+            (!loopback && (!own || (clear && has_secret))).then_some(origin)
         }
         SetBy::Vendor | SetBy::Variable(_) => None,
     };
-    let origin = foreign_key(config, name, provider).or_else(by_address)?;
+    let at_own_server = loopback
+        && !has_secret
+        && matches!(&address.set_by, SetBy::File(origin) if config.user_file() != Some(origin.file()));
+    let origin = foreign_key(config, name, provider)
+        .or_else(|| foreign_field(config, provider, at_own_server))
+        .or_else(by_address)?;
     let key = provider.key.as_ref().map(ToString::to_string).unwrap_or_default();
+    let mut parts = vec![name.as_bytes(), address.url.as_bytes(), key.as_bytes()];
+    for field in &provider.fields {
+        // A file that writes another value sends something else.
+        let (source, value) = match &field.value {
+            FieldSource::Text(text) => ("text", text),
+            FieldSource::Variable(variable) => ("variable", variable),
+        };
+        parts.extend([field.place.name(), &field.name, source, value].map(str::as_bytes));
+    }
     let pair = TrustedPair {
         provider: name.to_owned(),
         address: address.url.clone(),
-        sha256: digest([name.as_bytes(), address.url.as_bytes(), key.as_bytes()]),
+        sha256: digest(&parts),
         key,
+        fields: provider.fields.iter().map(ToString::to_string).collect(),
     };
     Some(Question {
         pair,
@@ -113,6 +140,23 @@ fn foreign_key<'c>(config: &'c Config, name: &str, provider: &ProviderConfig) ->
             KeySource::File(path) => dirs::is_beside(path, origin),
         };
     (!own).then_some(origin)
+}
+
+/// Returns the place where a project's file sets a header or parameter that is not its own to choose.
+fn foreign_field<'c>(config: &'c Config, provider: &'c ProviderConfig, at_own_server: bool) -> Option<&'c Origin> {
+    let may_choose = |field: &RequestField| {
+        let own = config.user_file() == Some(field.origin.file());
+        own || (at_own_server && is_text(field))
+    };
+    provider
+        .fields
+        .iter()
+        .find(|field| !may_choose(field))
+        .map(|field| &field.origin)
+}
+
+fn is_text(field: &RequestField) -> bool {
+    matches!(field.value, FieldSource::Text(_))
 }
 
 /// Returns whether the host is in 127.0.0.0/8, `::1` or `localhost`.

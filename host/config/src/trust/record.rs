@@ -56,8 +56,9 @@ impl TrustRecord {
     }
 }
 
-/// The version of the record's format. Format 1 has neither lifts nor crates, and is read as a record without them.
-const FORMAT: u32 = 2;
+/// The version of the record's format. Format 1 has neither lifts nor crates, and format 2 has no headers and
+/// parameters; both are read as records without them.
+const FORMAT: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,7 +78,11 @@ pub struct TrustedPair {
     pub address: String,
     /// A description of the key source; empty for a provider without a key.
     pub key: String,
-    /// The SHA-256 digest of the three fields above, in hexadecimal, which later pairs are compared with.
+    /// Descriptions of the headers and query parameters that are sent with each request, without their values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+    /// The SHA-256 digest of the fields above and of the values that the file itself has, in hexadecimal, which later
+    /// pairs are compared with.
     pub sha256: String,
 }
 
@@ -170,9 +175,9 @@ pub(crate) fn accepted_lifts(env: &Env, file: Option<&Path>) -> Vec<TrustedLift>
     record.map(|record| record.lifts).unwrap_or_default()
 }
 
-pub(super) fn digest(three: [&[u8]; 3]) -> String {
-    // None of the three contains a zero byte, so different lists yield different texts.
-    Sha256::digest(three.join(&0))
+pub(super) fn digest(parts: &[&[u8]]) -> String {
+    // None of the parts contains a zero byte, so different lists yield different texts.
+    Sha256::digest(parts.join(&0))
         .iter()
         .fold(String::new(), |mut text, byte| {
             // Writing to a string cannot fail.

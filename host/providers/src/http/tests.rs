@@ -378,3 +378,110 @@ fn a_gateways_words_are_named_for_what_they_are() {
     assert_eq!(gateway_text(500, "upstream down"), "status 500: upstream down");
     assert!(gateway_text(307, "<html>").contains("redirect"));
 }
+
+#[tokio::test]
+async fn headers_and_parameters_are_on_every_request() {
+    let server = Server::replying(200, &[], "{}").await;
+    let endpoint = endpoint(&server.url(), quick())
+        .with_header("X-Portkey-Provider", "openai".into())
+        .unwrap()
+        .with_header("x-team", ExtraValue::secret("canary-team-42"))
+        .unwrap()
+        .with_query("api-version", "2024-10-21".into())
+        .unwrap()
+        .with_query("a b", ExtraValue::secret("c&d=é/42"))
+        .unwrap();
+    assert_eq!(
+        endpoint.address(),
+        format!("{}/x", server.url()),
+        "without the parameters"
+    );
+    for _ in 0..2 {
+        endpoint.post(&json!({})).await.unwrap();
+    }
+    let seen = server.seen();
+    assert_eq!(seen.len(), 2);
+    for seen in seen {
+        let head = seen.head;
+        assert!(
+            head.starts_with("POST /x?api-version=2024-10-21&a+b=c%26d%3D%C3%A9%2F42 HTTP/1.1\r\n"),
+            "{head}"
+        );
+        for line in [
+            "x-portkey-provider: openai\r\n",
+            "x-team: canary-team-42\r\n",
+            "content-type: application/json\r\n",
+        ] {
+            assert_eq!(head.matches(line).count(), 1, "{head}");
+        }
+        assert!(head.contains(&format!("authorization: Bearer {KEY}\r\n")), "{head}");
+    }
+}
+
+#[test]
+fn a_header_of_the_host_and_an_invalid_field_are_refused() {
+    let endpoint = || endpoint("http://127.0.0.1", quick());
+    let refused = |name: &str, value: &str| match endpoint().with_header(name, ExtraValue::secret(value)) {
+        Err(error @ ProviderSetupError::Field { problem, .. }) => {
+            assert!(error.hint().is_some());
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+            problem
+        }
+        other => panic!("{other:?}"),
+    };
+    for name in ["content-type", "Authorization", "Host", "accept", "content-length"] {
+        assert_eq!(refused(name, "canary"), FieldProblem::Owned, "{name}");
+    }
+    assert_eq!(refused("a\nb", "canary"), FieldProblem::HeaderName);
+    assert_eq!(refused("x-a", "canary\r\nx-evil: 1"), FieldProblem::HeaderValue);
+    assert_eq!(refused("x-a", ""), FieldProblem::Empty);
+    assert!(endpoint().with_query("a", "b\0".into()).is_err());
+    let keyless = Endpoint::new("http://127.0.0.1", "x", Auth::Bearer, None, &[], quick()).unwrap();
+    assert!(
+        keyless
+            .with_header("authorization", ExtraValue::secret("Bearer a"))
+            .is_ok(),
+        "without a key it is free"
+    );
+}
+
+#[tokio::test]
+async fn no_secret_of_a_header_or_a_parameter_comes_back() {
+    let header = "Bearer canary-header-0123456789";
+    let query = "canary/query+0123456789";
+    let encoded = "canary%2Fquery%2B0123456789";
+    let echo = format!("{{\"a\": \"{header} {query} {encoded} canary-header-0123456789\"}}");
+    let server = Server::replying(400, &[&format!("x-request-id: {query}")], &echo).await;
+    let endpoint = endpoint(&server.url(), quick())
+        .with_header("helicone-auth", ExtraValue::secret(header))
+        .unwrap()
+        .with_query("key", ExtraValue::secret(query))
+        .unwrap()
+        .with_query("api-version", "2024-10-21".into())
+        .unwrap();
+    assert!(!format!("{endpoint:?} {:?}", endpoint.headers).contains("canary"));
+    let answer = endpoint.post(&json!({})).await.unwrap();
+    let body = String::from_utf8(answer.body.clone()).unwrap();
+    assert_eq!(body, "{\"a\": \"[key] [key] [key] [key]\"}");
+    let error = endpoint.error(
+        &answer,
+        ProviderErrorKind::Server,
+        &format!("POST /x?key={encoded}&api-version=2024-10-21 with canary-header-01234"),
+        Some(query),
+    );
+    assert!(!error.to_string().contains("canary"), "{error}");
+    assert!(
+        error.to_string().contains("api-version=2024-10-21"),
+        "a text of the file is no secret: {error}"
+    );
+
+    let gone = Endpoint::new("http://127.0.0.1:1", "x", Auth::Bearer, None, &[], quick())
+        .unwrap()
+        .with_query("key", ExtraValue::secret(query))
+        .unwrap();
+    let error = gone.post(&json!({})).await.unwrap_err();
+    assert!(
+        error.message.contains("127.0.0.1:1") && !error.message.contains("canary"),
+        "{error}"
+    );
+}

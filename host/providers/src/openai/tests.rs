@@ -696,13 +696,41 @@ async fn a_reply_that_the_service_rejected_is_a_reply() {
 }
 
 #[tokio::test]
+async fn a_form_that_the_operator_chose_and_the_service_refuses_names_its_setting() {
+    let refused = error(
+        "invalid_request_error",
+        &json!("unsupported_parameter"),
+        "response_format json_schema is not supported",
+    );
+    let server = Server::replying(400, &[], &refused).await;
+    let schema = Request {
+        schema: Some(json!({"type": "object"})),
+        ..request("hi")
+    };
+    for (setting, advice) in [
+        (StructuredOutput::Schema, Some("set structured-output = \"prompt\"")),
+        (StructuredOutput::JsonObject, Some("set structured-output = \"prompt\"")),
+        (StructuredOutput::Prompt, None),
+    ] {
+        let provider = provider_at(&server).with_structured_output(setting);
+        let error = provider.complete(&schema).await.unwrap_err();
+        let shown = error.setting.map(|setting| setting.to_string());
+        assert_eq!(
+            (error.kind, shown.as_deref()),
+            (Kind::InvalidRequest, advice),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_error_says_what_to_change() {
     let unknown = error(
         "invalid_request_error",
         &json!(null),
         "Unrecognized request argument supplied: max_completion_tokens",
     );
-    let message = told(400, &[], &unknown).await.unwrap_err().message;
+    let message = told(400, &[], &unknown).await.unwrap_err().to_string();
     assert!(
         message.ends_with("; set max-tokens-field = \"max-tokens\" for this provider"),
         "{message}"
@@ -714,17 +742,17 @@ async fn an_error_says_what_to_change() {
     );
     let server = Server::replying(400, &[], &other).await;
     let old = OpenAi::bounded(Some(&server.url()), None, MaxTokensField::MaxTokens, quick()).unwrap();
-    let message = old.complete(&request("hi")).await.unwrap_err().message;
+    let message = old.complete(&request("hi")).await.unwrap_err().to_string();
     assert!(
         message.ends_with("; set max-tokens-field = \"max-completion-tokens\" for this provider"),
         "{message}"
     );
-    let message = told(400, &[], &other).await.unwrap_err().message;
+    let message = told(400, &[], &other).await.unwrap_err().to_string();
     assert!(!message.contains("max-tokens-field"), "{message}");
     let strict =
         json!({"detail": [{"loc": ["body", "max_completion_tokens"], "msg": "Extra inputs are not permitted"}]})
             .to_string();
-    let message = told(422, &[], &strict).await.unwrap_err().message;
+    let message = told(422, &[], &strict).await.unwrap_err().to_string();
     assert!(message.contains("max-tokens-field"), "{message}");
 
     let server = Server::replying(404, &["content-type: text/plain"], "404 page not found").await;
@@ -732,10 +760,11 @@ async fn an_error_says_what_to_change() {
     let error = without.complete(&request("hi")).await.unwrap_err();
     assert_eq!(error.kind, Kind::NotFound);
     let asked = format!(
-        "the address was {}/chat/completions; the base-url of most such services ends in /v1",
+        "; the address was {}/chat/completions; the base-url of most such services ends in /v1; check base-url for this \
+         provider",
         server.url()
     );
-    assert!(error.message.ends_with(&asked), "{error}");
+    assert!(error.to_string().ends_with(&asked), "{error}");
     let error = provider_at(&server).complete(&request("hi")).await.unwrap_err();
     assert!(
         error
@@ -743,7 +772,14 @@ async fn an_error_says_what_to_change() {
             .ends_with(&format!("the address was {}/v1/chat/completions", server.url())),
         "{error}"
     );
-    let model = told(404, &[], &error_404()).await.unwrap_err().message;
+    let deployment = format!("{}/openai/deployments/a", server.url());
+    let azure = OpenAi::bounded(Some(&deployment), None, MaxTokensField::default(), quick()).unwrap();
+    let error = azure.complete(&request("hi")).await.unwrap_err();
+    assert!(
+        error.message.ends_with("/openai/deployments/a/chat/completions"),
+        "{error}"
+    );
+    let model = told(404, &[], &error_404()).await.unwrap_err().to_string();
     assert!(!model.contains("address"), "{model}");
 }
 

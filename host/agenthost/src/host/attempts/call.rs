@@ -52,6 +52,8 @@ pub(super) struct SoFar {
 /// One model of the chain, ready to be called.
 pub(super) struct Model<'a> {
     pub(super) full_name: String,
+    /// The provider's name.
+    pub(super) provider: &'a str,
     pub(super) served: &'a Served,
     pub(super) price: Option<Price>,
 }

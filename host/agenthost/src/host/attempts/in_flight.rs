@@ -184,7 +184,12 @@ impl InFlight<'_> {
         }
         // An estimate of the input that is too low matters to people only if a limit was passed.
         if used.output > reserved.output || passed.is_some() {
-            telemetry::overshoot(&self.call.task.task.to_string(), &self.model.full_name, reserved, used);
+            let task = self.call.task;
+            let section = task
+                .host
+                .config
+                .provider_section(self.model.provider, "max-tokens-field");
+            telemetry::overshoot(&task.task.to_string(), &self.model.full_name, &section, reserved, used);
         }
         Overshoot {
             requests: 1,

@@ -250,7 +250,7 @@ async fn every_error_has_its_class_and_its_words() {
             (kind, None, false),
             "{body}: {error}"
         );
-        assert!(error.message.contains(words) && !error.message.contains('{'), "{body}: {error}");
+        assert!(error.to_string().contains(words) && !error.message.contains('{'), "{body}: {error}");
     }
 }
 
