@@ -59,13 +59,14 @@ mod all {
     mod validation;
     mod values;
 
-    /// Tests that build crates with cargo. `cargo test --workspace -- --skip slow::` leaves them out.
+    /// Tests that build crates with cargo, or run a real model. `cargo test --workspace -- --skip slow::` leaves them out.
     mod slow {
         mod cassettes;
         mod guide;
         mod new;
         mod provenance;
         mod python;
+        mod real_model;
         mod toolchain;
     }
 }
