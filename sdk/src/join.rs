@@ -58,161 +58,18 @@
 
 mod branches;
 mod each;
+mod labeled;
 mod quorum;
 mod vote;
 
 #[cfg(test)]
 mod tests;
 
-use std::fmt::{self, Debug, Display, Formatter};
-use std::pin::Pin;
-
-use crate::Failure;
-
+pub use branches::{Branch, branch};
 pub use each::{All, Settled, all, settled};
+pub use labeled::Labeled;
 pub use quorum::{First, Quorum, Unreached, first, quorum};
 pub use vote::{Tie, Undecided, Vote, VoteResult, vote, vote_by_key};
-
-/// A call that has not started, and the name for its result. Created by [`branch`].
-#[must_use = "a branch does nothing until a policy runs it"]
-pub struct Branch<'a, T, E> {
-    name: String,
-    attempt: u32,
-    call: Pin<Box<dyn Future<Output = Result<T, E>> + 'a>>,
-}
-
-/// Names a call, after its sub-agent or its part of the work.
-///
-/// Calls of different sub-agents with the same result type can be combined in one policy.
-///
-/// ```
-/// use agenthost_sdk::join::{self, branch};
-/// # async fn review(draft: &str) -> Result<bool, String> { Ok(draft.len() > 3) }
-/// # let main = async {
-/// let reviews = [branch("voice", review("a draft")), branch("facts", async { Err("no source".to_owned()) })];
-/// let results = join::settled(reviews).await;
-/// assert_eq!((results[0].name.as_str(), &results[0].value), ("voice", &Ok(true)));
-/// assert_eq!((results[1].name.as_str(), &results[1].value), ("facts", &Err("no source".to_owned())));
-/// # };
-/// # futures_util::FutureExt::now_or_never(main).unwrap();
-/// ```
-pub fn branch<'a, T, E>(name: impl Into<String>, call: impl Future<Output = Result<T, E>> + 'a) -> Branch<'a, T, E> {
-    Branch {
-        name: name.into(),
-        attempt: 1,
-        call: Box::pin(call),
-    }
-}
-
-impl<T, E> Branch<'_, T, E> {
-    /// Sets the number of this attempt at the work; the default is 1.
-    ///
-    /// ```
-    /// use agenthost_sdk::join::{self, branch};
-    /// # let main = async {
-    /// let error = join::all([branch("draft", async { Err::<(), _>("crashed") }).attempt(2)]).await.unwrap_err();
-    /// assert_eq!(error.to_string(), "draft (attempt 2): crashed");
-    /// # };
-    /// # futures_util::FutureExt::now_or_never(main).unwrap();
-    /// ```
-    pub fn attempt(mut self, number: u32) -> Self {
-        self.attempt = number;
-        self
-    }
-}
-
-impl<T, E> Debug for Branch<'_, T, E> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Branch")
-            .field("name", &self.name)
-            .field("attempt", &self.attempt)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The outcome of one call, with the identity of the call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Labeled<V> {
-    /// The call's place among those given to the policy, from 0.
-    pub index: usize,
-    /// The name given to [`branch`].
-    pub name: String,
-    /// The number of the attempt, from 1.
-    pub attempt: u32,
-    /// The result, the error, or either.
-    pub value: V,
-}
-
-impl<V> Labeled<V> {
-    /// The same call with another value.
-    ///
-    /// ```
-    /// use agenthost_sdk::join::Labeled;
-    ///
-    /// let done = Labeled { index: 0, name: "facts".to_owned(), attempt: 1, value: "all true" };
-    /// assert_eq!(done.map(str::len).value, 8);
-    /// ```
-    pub fn map<U>(self, change: impl FnOnce(V) -> U) -> Labeled<U> {
-        Labeled {
-            index: self.index,
-            name: self.name,
-            attempt: self.attempt,
-            value: change(self.value),
-        }
-    }
-}
-
-impl<T, E> Labeled<Result<T, E>> {
-    /// Moves the provenance inside the result.
-    ///
-    /// ```
-    /// use agenthost_sdk::join::Labeled;
-    ///
-    /// let done = Labeled { index: 0, name: "facts".to_owned(), attempt: 1, value: Err::<(), _>("no source") };
-    /// assert_eq!(done.transpose().unwrap_err().to_string(), "facts: no source");
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// Returns the error if the call failed.
-    pub fn transpose(self) -> Result<Labeled<T>, Labeled<E>> {
-        let Labeled {
-            index,
-            name,
-            attempt,
-            value,
-        } = self;
-        let done = Labeled {
-            index,
-            name,
-            attempt,
-            value: (),
-        };
-        match value {
-            Ok(value) => Ok(done.map(|()| value)),
-            Err(error) => Err(done.map(|()| error)),
-        }
-    }
-}
-
-/// As in `Globex: no such company`, with the attempt if it was not the first.
-impl<V: Display> Display for Labeled<V> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self.attempt {
-            1 => write!(f, "{}: {}", self.name, self.value),
-            attempt => write!(f, "{} (attempt {attempt}): {}", self.name, self.value),
-        }
-    }
-}
-
-impl<V: Debug + Display> std::error::Error for Labeled<V> {}
-
-/// The failure as it is: its class counts for more than the name of the call.
-impl From<Labeled<Failure>> for Failure {
-    fn from(done: Labeled<Failure>) -> Failure {
-        done.value
-    }
-}
 
 /// Separates results from errors, each in the order given.
 ///
@@ -234,15 +91,4 @@ pub fn split<T, E>(results: impl IntoIterator<Item = Labeled<Result<T, E>>>) -> 
         }
     }
     (done, failed)
-}
-
-/// Sorts the ended calls by the order in which they were given.
-fn in_place<V>(mut done: Vec<Labeled<V>>) -> Vec<Labeled<V>> {
-    done.sort_unstable_by_key(|done| done.index);
-    done
-}
-
-/// A list of calls for an error's text.
-fn list<V: Display>(done: &[Labeled<V>]) -> String {
-    done.iter().map(Labeled::to_string).collect::<Vec<_>>().join("; ")
 }

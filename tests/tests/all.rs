@@ -18,9 +18,9 @@ mod all {
     mod concurrency;
     mod dirs;
     mod docs;
+    mod doctor;
     mod events;
     mod examples;
-    mod failpoints;
     mod fan_out;
     mod format_1;
     mod fuzz;
@@ -59,9 +59,12 @@ mod all {
     mod validation;
     mod values;
 
-    /// Tests that build crates with cargo, or run a real model. `cargo test --workspace -- --skip slow::` leaves them out.
+    /// Tests that build crates with cargo, run a real model, or place faults everywhere. `cargo test --workspace -- --skip slow::`
+    /// leaves them out.
     mod slow {
         mod cassettes;
+        mod crates;
+        mod failpoints;
         mod guide;
         mod new;
         mod provenance;

@@ -22,12 +22,14 @@
 use std::path::PathBuf;
 
 pub use agenthost_config::{ConfigError, KeyError, TrustError};
-pub use agenthost_core::error::{Classify, Error, ErrorClass, Result, with_causes};
-pub use agenthost_journal::{CassetteError, JournalError};
+pub use agenthost_core::error::{Classify, Error, ErrorClass, Inner, Result, with_causes};
+pub use agenthost_core::record::FormatError;
+pub use agenthost_journal::{CassetteError, DatabaseProblem, JournalError};
 #[cfg(feature = "build")]
 pub use agenthost_plugin::build::BuildError;
-pub use agenthost_plugin::{ComponentError, ImportsRefused, InvalidDigest, PluginFileError};
-pub use agenthost_providers::ProviderSetupError;
+pub use agenthost_plugin::types::{ValueError, ValueErrorKind};
+pub use agenthost_plugin::{ComponentError, CoreEnvironment, ImportsRefused, InvalidDigest, PluginFileError};
+pub use agenthost_providers::{BaseUrlProblem, ProviderSetupError};
 #[cfg(feature = "registry")]
 pub use agenthost_registry::{LockError, PolicyError, ReferenceError, RegistryError};
 pub use agenthost_sandbox::{InvalidInput, SandboxError};

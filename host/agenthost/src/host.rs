@@ -18,6 +18,7 @@ mod fault;
 mod load;
 mod loaded;
 mod plugin_source;
+mod probe;
 mod record;
 mod run;
 mod run_builder;
@@ -58,6 +59,7 @@ pub use self::events::{Events, Lagged};
 pub use self::loaded::{LoadOptions, Plugin};
 use self::loaded::{LoadedPlugin, SubAgent};
 pub use self::plugin_source::PluginSource;
+pub use self::probe::{ModelProbe, SchemaSupport};
 pub use self::run::{FailedTasks, Rehearsal, RunHandle};
 pub use self::run_builder::{RecordedRunBuilder, RunBuilder};
 pub use self::settings::sandbox_settings;
@@ -116,21 +118,6 @@ impl Served {
 }
 
 impl Host {
-    /// Returns a builder of a host.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use agenthost::Host;
-    ///
-    /// let host = Host::builder().build()?;
-    /// assert!(host.max_tasks() > 0 && !host.keeps_journal());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn builder() -> HostBuilder {
-        HostBuilder::new()
-    }
-
     /// Returns the requests to models that are in flight and that wait to be sent.
     pub fn pressure(&self) -> Pressure {
         let slots = self.inner.providers.values();
@@ -200,107 +187,6 @@ impl Host {
     /// Reads the limits of this machine.
     pub fn machine(&self) -> Machine {
         Machine::read()
-    }
-
-    /// Loads a plugin and the sub-agents that it can start, from a `.wasm` file or from a crate directory, which is
-    /// built first.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let dir = tempfile::tempdir()?;
-    /// # let dir = dir.path();
-    /// use agenthost::{ErrorClass, Host};
-    ///
-    /// # std::fs::write(dir.join("double.wasm"), double())?;
-    /// let host = Host::builder().build()?;
-    /// let plugin = host.load(&dir.join("double.wasm")).await?;
-    /// assert_eq!(plugin.id().to_string(), "demo:double@0.1.0");
-    ///
-    /// let error = host.load(&dir.join("no-such.wasm")).await.err().ok_or("it was loaded")?;
-    /// assert_eq!(error.class(), ErrorClass::Plugin);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`Host::load_with`].
-    pub async fn load(&self, place: impl Into<PluginSource>) -> Result<Plugin> {
-        self.load_with(place, LoadOptions::default()).await
-    }
-
-    /// Loads a plugin with options in addition to the configuration.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let dir = tempfile::tempdir()?;
-    /// # let dir = dir.path();
-    /// use agenthost::config::{DirGrant, Env};
-    /// use agenthost::{Host, LoadOptions};
-    ///
-    /// # std::fs::write(dir.join("double.wasm"), double())?;
-    /// let host = Host::builder().build()?;
-    /// let options = LoadOptions::new().dir(DirGrant::parse(&Env::from_process()?, "reports::/data")?);
-    /// let plugin = host.load_with(&dir.join("double.wasm"), options).await?;
-    /// assert!(!plugin.info().reads_files(), "it imports no file system, so it does not see the directory");
-    ///
-    /// // A place for a sub-agent that the plugin does not start is an error.
-    /// let options = LoadOptions::new().sub_agent("demo:competitor", dir.join("competitor"));
-    /// assert!(host.load_with(&dir.join("double.wasm"), options).await.is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) if a plugin cannot be found, built or loaded,
-    /// if a sub-agent is not declared or not of the type that its importer expects, and if plugins start each other in
-    /// a circle; [`ErrorClass::Denied`](agenthost_core::error::ErrorClass::Denied) for imports that the host does not
-    /// offer.
-    pub async fn load_with(&self, place: impl Into<PluginSource>, options: LoadOptions) -> Result<Plugin> {
-        let host = self.clone();
-        let place = place.into();
-        // Dropping this future drops `_abandon`, which ends a compiler process.
-        let (_abandon, stop) = agenthost_sandbox::stop();
-        // Reading, building and compiling block, in the worst case for seconds.
-        let loaded = tokio::task::spawn_blocking(move || {
-            load::Loader::new(&host, options.with, options.dirs)
-                .stopped_by(stop)
-                .load_root(&place)
-        });
-        let loaded = loaded
-            .await
-            .map_err(|_| Error::host("the host failed while it loaded the plugin"))?;
-        loaded.map(LoadedPlugin::shared)
-    }
-
-    /// Loads a plugin from its bytes, with the sub-agents that the configuration names. Compiling blocks the thread.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use agenthost::Host;
-    ///
-    /// # let component = double();
-    /// let host = Host::builder().build()?;
-    /// let plugin = host.load_bytes(&component)?;
-    /// assert_eq!(plugin.info().signature().trim(), "run: func(input: u32) -> u32;");
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`Host::load_with`].
-    pub fn load_bytes(&self, bytes: &[u8]) -> Result<Plugin> {
-        let mut loader = load::Loader::new(self, BTreeMap::new(), Vec::new());
-        loader
-            .load_bytes(bytes, load::Origin::default())
-            .map(LoadedPlugin::shared)
     }
 
     /// Returns the project whose lock file and policies apply.

@@ -62,7 +62,7 @@
 //! | record, resume and replay it | [`Journal`], [`Host::resume`], [`Host::replay`], [`journal`] |
 //! | test a plugin without a model | [`Host::rehearse`], [`journal::cassette`] |
 //! | run it for many items | [`Host::batch`], [`batch`] |
-//! | serve models | [`llm::Provider`], [`providers`], [`gate`] |
+//! | serve models | [`llm::Provider`], [`providers`], [`gate`]; [`Host::probe`] tries one |
 //! | know what calls cost | [`price`] |
 //! | share plugins | [`registry`] |
 //! | decide how plugins are compiled | [`sandbox`] |
@@ -103,8 +103,8 @@ pub use agenthost_core::task::{Failure, FailureClass, Outcome, OutputError, Task
 pub use cancellation::Cancellation;
 pub use error::{Error, ErrorClass, Result};
 pub use host::{
-    Batch, BatchBuilder, Events, FailedTasks, Host, HostBuilder, Lagged, LoadOptions, Plugin, PluginSource,
-    RecordedRunBuilder, Rehearsal, RunBuilder, RunHandle,
+    Batch, BatchBuilder, Events, FailedTasks, Host, HostBuilder, Lagged, LoadOptions, ModelProbe, Plugin, PluginSource,
+    RecordedRunBuilder, Rehearsal, RunBuilder, RunHandle, SchemaSupport,
 };
 pub use journal::Journal;
 
@@ -130,8 +130,8 @@ pub mod limits {
 /// Model calls, and the interface that every model service implements.
 pub mod llm {
     pub use agenthost_core::llm::{
-        Ask, BoxFuture, CacheTtl, Caching, Counting, Effort, Message, Options, Part, Provider, ProviderError,
-        ProviderErrorKind, Quota, RateLimit, Reply, Request, Role, Stop, Usage,
+        Allowance, Ask, BoxFuture, CacheTtl, Caching, CallError, CallResult, Counting, Effort, Message, Options, Part,
+        Provider, ProviderError, ProviderErrorKind, Quota, RateLimit, Reply, Request, Role, Stop, Usage,
     };
 }
 
@@ -156,7 +156,9 @@ pub mod providers {
 
 /// A run: its id, its events and its report.
 pub mod run {
-    pub use agenthost_core::run::{Abandoned, Difference, Event, ModelReport, REPORT_FORMAT, RunId, RunReport};
+    pub use agenthost_core::run::{
+        Abandoned, Difference, Event, ModelReport, Overshoot, REPORT_FORMAT, RunId, RunReport,
+    };
 }
 
 /// The compiler of plugins, and the limits of this machine.

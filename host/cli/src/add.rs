@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::Global;
 use super::compiled;
+use super::global::Global;
 use super::output::Printer;
 use super::registry::{Offer, along, project};
 use agenthost::config::Env;

@@ -2,7 +2,8 @@
 //!
 //! All items are read twice: once to check that they fit, before anything is spent, and once to run them.
 
-mod again;
+pub(super) mod again;
+pub(super) mod recorded;
 mod report;
 mod results;
 mod shape;
@@ -14,15 +15,15 @@ use agenthost::Cancellation;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 
-pub(super) use self::again::{Earlier, How, again};
-use self::again::{RecordedBatchCommand, digest};
+use self::recorded::{Earlier, How, RecordedBatchCommand, digest};
 use self::report::{ProgressLine, document, exit_code, say};
 use self::results::Results;
+use super::global::Global;
+use super::host::recording_host;
 use super::output::{Printer, exit};
 use super::plan::{self, PlanOptions};
 use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, max_memory, note_narrowed};
 use super::which::PluginArgs;
-use super::{Global, recording_host};
 use agenthost::batch::drive::{Settings, Stop, drive};
 use agenthost::batch::items::{Format, Source};
 use agenthost::batch::output::Layout;
@@ -201,7 +202,7 @@ async fn go(
     };
     if args.json && !args.plan && args.output().is_none() {
         return Err(
-            Error::usage("--json prints one document on stdout, where the results would stand")
+            Error::usage("--json prints its document on stdout, which has the results already")
                 .with_hint("Name a file for the results with --output FILE."),
         );
     }

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::Global;
 use super::cassettes::too_low;
 use super::compiled;
 use super::crates::rules_naming;
+use super::global::Global;
 use super::output::{Printer, exit};
 use super::progress::Progress;
 use super::terminal::indented;

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::global::Global;
+use super::host::{builder, host_with, open_journal};
 use super::output::Printer;
-use super::{Global, builder, host_with, open_journal};
 use agenthost::config::{BodyRetention, Config, Env};
 use agenthost::error::{Error, ErrorClass, Result, with_causes};
 use agenthost::journal::cassette::compare::{Change, Kind};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::cache_dir;
+use super::cache_dir::cache_dir;
 use super::output::Printer;
 use super::progress::Progress;
 use super::table::thousands;

@@ -13,9 +13,9 @@ pub(super) struct Args {
     shell: Shell,
 }
 
-pub(super) fn completions(args: &Args, printer: &Printer) -> Result<ExitCode> {
+pub(super) fn completions(args: &Args, mut definition: clap::Command, printer: &Printer) -> Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::definition(), "agenthost", &mut script);
+    clap_complete::generate(args.shell, &mut definition, "agenthost", &mut script);
     let script = String::from_utf8(script).map_err(|error| Error::host(error.to_string()))?;
     printer.raw(script.trim_end())?;
     Ok(ExitCode::SUCCESS)

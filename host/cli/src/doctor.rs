@@ -1,17 +1,22 @@
-//! `agenthost doctor`: checks whether everything that a run or a build needs is there. Changes nothing and asks no
-//! server.
+//! `agenthost doctor`: checks whether everything that a run or a build needs is there. Changes nothing, and asks a server
+//! only with `--online`.
+
+mod check;
+mod online;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use serde::Serialize;
-
+use self::check::{Check, CheckStatus, Report};
+use super::cache_dir::cache_dir;
+use super::global::Global;
 use super::hints::hint;
+use super::host::builder;
 use super::output::{Printer, counted, exit};
+use super::registry;
 use super::table::thousands;
 use super::terminal::{Style, Styled, indented};
-use super::{Global, builder, cache_dir, registry};
 use agenthost::Host;
 use agenthost::config::trust::crates::CrateBuild;
 use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
@@ -25,60 +30,15 @@ use agenthost::sandbox::advisories;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Send one small request to each mapped model, and show what comes back. It costs a few tokens
+    #[arg(long)]
+    online: bool,
     /// Print one JSON document
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// The result of one check.
-#[derive(Serialize)]
-struct Check {
-    name: String,
-    state: CheckStatus,
-    found: String,
-    /// For an advisory, whether it affects this host.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    affected: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum CheckStatus {
-    /// Fine.
-    Ok,
-    /// Something is missing that only some uses need.
-    Warn,
-    /// Runs will fail.
-    Fail,
-}
-
-#[derive(Serialize)]
-struct Report {
-    format: u32,
-    version: &'static str,
-    checks: Vec<Check>,
-}
-
-impl Report {
-    fn add(&mut self, name: impl Into<String>, state: CheckStatus, found: impl Into<String>, hint: Option<&str>) {
-        let hint = hint.map(str::to_owned);
-        self.checks.push(Check {
-            name: name.into(),
-            state,
-            found: found.into(),
-            affected: None,
-            hint,
-        });
-    }
-
-    fn failed(&mut self, name: &str, error: &Error) {
-        self.add(name, CheckStatus::Fail, with_causes(error), hint(error).as_deref());
-    }
-}
-
-pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+pub(super) async fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let mut report = Report {
         format: 1,
         version: env!("CARGO_PKG_VERSION"),
@@ -89,6 +49,12 @@ pub(super) fn doctor(args: &Args, global: &Global, env: &Env, printer: &Printer)
         Ok(config) => {
             configuration(&mut report, &config, env);
             plugins(&mut report, &config, env);
+            // A host that cannot be built is among the checks already.
+            if args.online
+                && let Ok(host) = builder(env).config(config).build()
+            {
+                online::probe(&mut report, &host).await;
+            }
         }
         Err(error) => report.failed("configuration", &error),
     }
@@ -320,12 +286,11 @@ fn engine(report: &mut Report) {
             true => (CheckStatus::Warn, "affects this host"),
             false => (CheckStatus::Ok, "does not affect this host"),
         };
+        let found = format!("{verdict}: {} ({})", advisory.why(), advisory.about);
         report.checks.push(Check {
-            name: advisory.id.clone(),
             state,
-            found: format!("{verdict}: {} ({})", advisory.why(), advisory.about),
             affected: Some(affected),
-            hint: None,
+            ..Check::new(&advisory.id, found)
         });
     }
 }

@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 
 use agenthost::error::{BatchError, Classify as _, ComponentError, Error, ImportsRefused, LoadError};
 use agenthost::journal::{CassetteError, JournalError};
+use agenthost::registry::SigningKeyError;
 use agenthost::sandbox::SandboxError;
 
 /// Returns the hint for an error: the one that a command set, else the command line's for the typed error, else the
@@ -20,10 +21,19 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         .or_else(|| batch(error))
         .or_else(|| config::hint(error))
         .or_else(|| registry::hint(error))
+        .or_else(|| password(error))
         .or_else(|| journal(error))
         .or_else(|| plugin(error))
         .or_else(|| sandbox(error))
         .or_else(|| error.hint().map(str::to_owned))
+}
+
+/// Returns the hint for the reason why the password of a key was not read.
+fn password(error: &Error) -> Option<String> {
+    match error.downcast_ref()? {
+        SigningKeyError::Password(error) => hint(error),
+        _ => None,
+    }
 }
 
 fn load(error: &Error) -> Option<String> {

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::Global;
 use super::compiled;
+use super::global::Global;
 use super::output::{Printer, counted};
 use super::registry::{limits, models};
 use super::table::thousands;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Global;
+use super::global::Global;
 use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result};
 use agenthost::journal::JournalStore;

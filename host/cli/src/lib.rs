@@ -7,13 +7,17 @@
 mod add;
 mod batch;
 mod build;
+mod cache_dir;
 mod cassettes;
+mod command;
 mod compiled;
 mod completions;
 mod core_dumps;
 mod crates;
 mod doctor;
+mod global;
 mod hints;
+mod host;
 mod inspect;
 mod journal;
 mod key;
@@ -44,17 +48,15 @@ mod update;
 mod vet;
 mod which;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::fmt::format::FmtSpan;
 
-use self::hints::hint;
+use self::global::Global;
 use self::output::Printer;
-use agenthost::config::{Config, Env};
+use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::{Host, HostBuilder, Journal};
 
 /// A WebAssembly host for sub-agent tasks
 ///
@@ -75,34 +77,6 @@ struct Cli {
     command: Command,
     #[command(flatten)]
     global: Global,
-}
-
-#[derive(Debug, clap::Args)]
-struct Global {
-    /// Use this file instead of the agenthost.toml in this directory or above
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "AGENTHOST_CONFIG",
-        hide_env_values = true
-    )]
-    config: Option<PathBuf>,
-    /// Use this journal file [default: see `[journal]` in agenthost.toml]
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "AGENTHOST_JOURNAL",
-        hide_env_values = true
-    )]
-    journal: Option<PathBuf>,
-    /// Print more on stderr: the task's log and the host's actions (twice: everything)
-    #[arg(long, short, global = true, action = ArgAction::Count)]
-    verbose: u8,
-    /// Print only errors on stderr
-    #[arg(long, short, global = true, conflicts_with = "verbose")]
-    quiet: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -254,91 +228,10 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
         Command::Update(args) => update::update(&args, global, &env, printer).await,
         Command::Vet(args) => vet::vet(&args, global, &env, printer).await,
         Command::List(args) => list::list(&args, global, &env, printer).await,
-        Command::Doctor(args) => doctor::doctor(&args, global, &env, printer),
+        Command::Doctor(args) => doctor::doctor(&args, global, &env, printer).await,
         Command::Trust(args) => trust::trust(&args, global, &env, printer),
         Command::Key(args) => key::key(&args, &env, printer),
-        Command::Completions(args) => completions::completions(&args, printer),
-    }
-}
-
-impl Global {
-    fn config(&self, env: &Env) -> Result<Config> {
-        Ok(match &self.config {
-            Some(file) => Config::load_from(env, file)?,
-            None => Config::load(env)?,
-        })
-    }
-}
-
-/// Returns the directory of compiled plugins.
-fn cache_dir(env: &Env) -> Option<PathBuf> {
-    Some(cache_home(env)?.join("compiled"))
-}
-
-/// Returns the directory for reproducible data: `$XDG_CACHE_HOME/agenthost`, or `~/.cache/agenthost`.
-fn cache_home(env: &Env) -> Option<PathBuf> {
-    let base = match env
-        .var("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|dir| dir.is_absolute())
-    {
-        Some(dir) => dir,
-        None => env.home()?.join(".cache"),
-    };
-    Some(base.join("agenthost"))
-}
-
-/// Creates a host with the settings of the command line.
-fn host(config: Config, env: &Env, max_memory: Option<u64>) -> Result<Host> {
-    host_with(config, env, max_memory, None)
-}
-
-/// Creates a host that records its runs, if the journal is enabled and has a place.
-fn recording_host(config: Config, global: &Global, env: &Env, max_memory: Option<u64>) -> Result<Host> {
-    let journal = open_journal(&config, global, env)?;
-    host_with(config, env, max_memory, journal)
-}
-
-/// Opens the journal for recording; `None` if it is disabled or has no place.
-fn open_journal(config: &Config, global: &Global, env: &Env) -> Result<Option<Journal>> {
-    let Some(path) = journal::journal_path(config, env, global.journal.as_deref()) else {
-        return Ok(None);
-    };
-    let journal = Journal::sqlite(&path).map_err(|error| {
-        let own = hint(&error).map(|own| format!("{}. ", own.trim_end_matches('.')));
-        error.with_hint(format!(
-            "{}To run without a journal, write `enabled = false` under [journal]; such a run cannot be resumed.",
-            own.unwrap_or_default()
-        ))
-    })?;
-    Ok(Some(journal.bodies(config.journal().bodies)))
-}
-
-fn host_with(config: Config, env: &Env, max_memory: Option<u64>, journal: Option<Journal>) -> Result<Host> {
-    let project = registry::project(&config, env)?;
-    let compile = compiled::how(&config);
-    let builds = crates::rules(env, &config);
-    let mut builder = builder(env)
-        .config(config)
-        .project(project)
-        .builds(builds)
-        .compile(compile)
-        .max_memory(max_memory.unwrap_or(0));
-    if let Some(dir) = env.state_dir() {
-        builder = builder.state_dir(dir);
-    }
-    if let Some(journal) = journal {
-        builder = builder.journal(journal);
-    }
-    builder.build()
-}
-
-/// Returns a builder of a host that keeps compiled plugins.
-fn builder(env: &Env) -> HostBuilder {
-    let builder = Host::builder();
-    match cache_dir(env) {
-        Some(dir) => builder.cache_dir(dir),
-        None => builder,
+        Command::Completions(args) => completions::completions(&args, definition(), printer),
     }
 }
 

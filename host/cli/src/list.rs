@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::Global;
+use super::global::Global;
 use super::output::Printer;
 use super::registry::{limits, models, open};
 use super::table::{Column, columns, width};

@@ -98,13 +98,13 @@ fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
                 }
             }
         },
-        FailureClass::Model => "Run `agenthost doctor` to check the models, the providers and their keys.".into(),
+        FailureClass::Model => "Run `agenthost doctor --online` to try the models, the providers and their keys.".into(),
         FailureClass::ContextOverflow => {
             "Give the task less to read, or map the model name to a model with a larger context.".into()
         }
         FailureClass::Trapped => "This is a fault of the plugin; run again with -v to see what it wrote.".into(),
         FailureClass::Denied => {
-            "What model names mean, what plugins may have and what models cost stands in [models], [grants] and [prices] of agenthost.toml; the most that they may have, in agenthost-policy.toml.".into()
+            "[models], [grants] and [prices] in agenthost.toml map model names, grant rights and set prices; agenthost-policy.toml bounds the rights.".into()
         }
         FailureClass::Escalated => "A person has to decide; the report says between what.".into(),
         FailureClass::Host => "This is a fault of the host; run again with -vv and report what it says.".into(),

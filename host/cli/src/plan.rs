@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use self::typical::{Spread, Typical};
 use self::worst::{Candidate, Cost, Worst};
+use super::global::Global;
+use super::host::host;
 use super::journal::Found;
 use super::output::{Printer, exit};
 use super::recorded::{Run, is_running, short};
@@ -17,7 +19,6 @@ use super::run::{self, LimitArgs};
 use super::table::{self, Column, count};
 use super::terminal::Styled;
 use super::which::PluginArgs;
-use super::{Global, host};
 use agenthost::config::{Config, Env};
 use agenthost::error::Result;
 use agenthost::limits::{Limits, Usd, units};
@@ -130,7 +131,7 @@ pub(super) fn tell(
         Some(bound) => {
             let worst = match plan.all.cost {
                 Cost::AtMost(usd) => format!("the worst case costs {usd}"),
-                Cost::Unknown => "the worst case cannot be told, as a model has no known price".into(),
+                Cost::Unknown => "the worst case is not known, because a model has no known price".into(),
                 Cost::Unlimited => "the worst case has no end, as neither tokens nor cost are limited".into(),
             };
             printer.refusal(

@@ -12,11 +12,12 @@ use serde_json::{Map, Value, json};
 
 use super::cassettes::{needed, offline_host, play};
 use super::crates::{ask, rules_alone};
+use super::global::Global;
+use super::host::recording_host;
 use super::output::{Bound, Printer, counted, exit_code};
 use super::run::{OFFLINE, read_input};
 use super::table::thousands;
 use super::which::{find, options, sub_agents};
-use super::{Global, recording_host};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::run::RunReport;
@@ -122,7 +123,7 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
             };
             most.add(report, now.expect.tokens, false);
         }
-        printer.note("cassettes know no time: for a timeout, give --input with a model that answers");
+        printer.note("a cassette records no times; for a timeout, give --input with a model that answers");
         plugin
     } else {
         let inputs: Result<Vec<Value>> = args.input.iter().map(|input| read_input(input, env)).collect();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::Global;
+use super::global::Global;
 use super::output::{Printer, counted};
 use super::registry::{note, open};
 use agenthost::config::Env;

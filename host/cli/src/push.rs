@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use semver::Version;
 use serde_json::json;
 
-use super::Global;
 use super::compiled;
+use super::global::Global;
 use super::output::Printer;
 use super::registry::open;
 use agenthost::PluginSource;

@@ -3,11 +3,12 @@
 
 use serde_json::{Value, json};
 
+use super::cache_dir::cache_home;
+use super::global::Global;
 use super::hints::hint;
 use super::output::Printer;
 use super::table::thousands;
 use super::terminal::{Styled, indented};
-use super::{Global, cache_home};
 use agenthost::PluginSource;
 use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result, with_causes};

@@ -3,11 +3,14 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::batch::{self, Earlier, How};
+use super::batch::again::again;
+use super::batch::recorded::{Earlier, How};
+use super::command::RecordedRunCommand;
+use super::global::Global;
+use super::host::recording_host;
 use super::journal;
 use super::output::Printer;
-use super::run::{RecordedRunCommand, max_memory, watch};
-use super::{Global, recording_host};
+use super::run::{max_memory, watch};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::journal::RunKind;
@@ -49,7 +52,7 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
             changed_plugins: args.changed_plugins,
             accept_command: args.accept_command,
         };
-        return batch::again(earlier, args.json, global, env, printer).await;
+        return again(earlier, args.json, global, env, printer).await;
     }
     let command = RecordedRunCommand::of(&record)?;
     command.check(&record, &config, env, args.accept_command)?;

@@ -6,12 +6,16 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::batch::{self, Earlier, How, SumArgs};
+use super::batch::SumArgs;
+use super::batch::again::again;
+use super::batch::recorded::{Earlier, How};
+use super::command::RecordedRunCommand;
+use super::global::Global;
+use super::host::recording_host;
 use super::journal;
 use super::output::{Printer, exit_code};
 use super::recorded;
-use super::run::{LimitArgs, RecordedRunCommand, max_memory, watch};
-use super::{Global, recording_host};
+use super::run::{LimitArgs, max_memory, watch};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::journal::{JournalError, JournalStore, RunKind, RunRecord};
@@ -82,7 +86,7 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
             changed_plugins: args.changed_plugins,
             accept_command: args.accept_command,
         };
-        return batch::again(earlier, args.json, global, env, printer).await;
+        return again(earlier, args.json, global, env, printer).await;
     }
     let command = RecordedRunCommand::of(&record)?;
     command.check(&record, &config, env, args.accept_command)?;

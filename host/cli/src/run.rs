@@ -7,18 +7,18 @@ use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::report::{bound, print};
 use super::cassettes::Recording;
+use super::command::RecordedRunCommand;
+use super::global::Global;
+use super::host::recording_host;
 use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
-use super::which::{PluginArgs, RecordedPluginArgs};
-use super::{Global, recording_host};
-use agenthost::config::{Config, Env, trust};
+use super::which::PluginArgs;
+use agenthost::config::Env;
 use agenthost::error::{Error, Result};
-use agenthost::journal::RunRecord;
 use agenthost::limits::{Cap, Limits, LimitsPatch};
 use agenthost::registry::policy::POLICY_FILE;
 use agenthost::run::Difference;
@@ -131,11 +131,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     };
     note_narrowed(&host, &plugin, &limits, printer);
 
-    let command = RecordedRunCommand {
-        which: args.which.named(env)?,
-        limits: args.limits.given(),
-        seal: None,
-    };
+    let command = RecordedRunCommand::new(&args.which, args.limits.given(), env)?;
     let command = match host.keeps_journal() {
         true => command.sealed(env)?,
         false => command,
@@ -211,94 +207,6 @@ pub(super) fn differ(differences: &[Difference], printer: &Printer) -> bool {
         (_, more) => format!("the replay is not what was recorded ({more} more differences)"),
     });
     !differences.is_empty()
-}
-
-/// The command of a run, as the journal keeps it, to start the run again.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct RecordedRunCommand {
-    #[serde(flatten)]
-    which: RecordedPluginArgs,
-    /// The limits as they were written, by key.
-    limits: BTreeMap<String, String>,
-    /// The proof that this user gave the command; see [`trust::seal`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    seal: Option<String>,
-}
-
-impl RecordedRunCommand {
-    /// Returns the command with the proof that this user gave it.
-    fn sealed(mut self, env: &Env) -> Result<Self> {
-        self.seal = None;
-        self.seal = trust::seal::seal(env, &self.to_json()?.to_string());
-        Ok(self)
-    }
-
-    /// Refuses a command of a journal that this user did not give, if it goes beyond what a project's configuration may
-    /// do. `accepted` means that the operator has read it.
-    pub(super) fn check(&self, record: &RunRecord, config: &Config, env: &Env, accepted: bool) -> Result<()> {
-        let plain = Self {
-            which: self.which.clone(),
-            limits: self.limits.clone(),
-            seal: None,
-        };
-        let text = plain.to_json()?.to_string();
-        let own = self
-            .seal
-            .as_ref()
-            .is_some_and(|seal| trust::seal::is_sealed(env, &text, seal));
-        if own || accepted {
-            return Ok(());
-        }
-        let asked = config.limits().overridden_by(&self.limits(LimitsPatch::default()));
-        let mut beyond = self.which.beyond(config, env)?;
-        if asked.narrowed_by(config.limits()) != asked {
-            let given = self.limits.iter().map(|(key, text)| format!("--{key} {text}"));
-            beyond.push(format!("the limits {}", given.collect::<Vec<_>>().join(" ")));
-        }
-        refuse_foreign(record, &beyond)
-    }
-
-    pub(super) fn to_json(&self) -> Result<Value> {
-        serde_json::to_value(self).map_err(|error| Error::usage(format!("a path is not UTF-8: {error}")))
-    }
-
-    /// Reads the command that a run was started with.
-    pub(super) fn of(record: &RunRecord) -> Result<Self> {
-        Self::deserialize(&record.command).map_err(|_| {
-            Error::usage(format!("run {} was not started from the command line", record.id))
-                .with_hint("A program that embeds the host resumes its runs itself, with Host::resume.")
-        })
-    }
-
-    /// Returns the limits, overridden by those of `over`.
-    pub(super) fn limits(&self, over: LimitsPatch) -> LimitsPatch {
-        let mut patch = LimitsPatch::default();
-        for (key, text) in &self.limits {
-            // They were valid when the run was started.
-            let _ = patch.set(key, text);
-        }
-        over.over(patch)
-    }
-
-    /// Loads the plugin of the run as it was loaded for the run.
-    pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<Plugin> {
-        self.which.load(host, env, printer).await
-    }
-}
-
-/// Refuses the command of a run that this user did not give, if anything in it is `beyond` what a project may do.
-pub(super) fn refuse_foreign(record: &RunRecord, beyond: &[String]) -> Result<()> {
-    if beyond.is_empty() {
-        return Ok(());
-    }
-    Err(Error::denied(format!(
-        "the journal does not show that you gave the command of run {}, and it has {}",
-        record.id,
-        beyond.join(", ")
-    ))
-    .with_hint(
-        "If that is what you want, add --accept-command; or start it again with `agenthost run` or `agenthost batch`.",
-    ))
 }
 
 /// Returns the most memory that any task may get, if a flag sets it.

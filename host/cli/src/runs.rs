@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Global;
+use super::global::Global;
 use super::journal::Found;
 use super::output::Printer;
 use super::recorded::{self, Run, is_running};

@@ -17,6 +17,9 @@ use agenthost::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 /// Returns a run of `demo:scan` with its state, end and number of tasks.
 pub(super) fn run(id: &str, started_ms: u64, end: Option<(RunStatus, u64, u64)>) -> RunRecord {
     let cost = "0.0123".parse().unwrap();
+    let mut model = ModelReport::new("fast", "local/small");
+    (model.calls, model.requests, model.retries, model.waited_ms) = (3, 4, 1, 250);
+    (model.input_tokens, model.output_tokens, model.cost_usd) = (1_000, 300, Some(cost));
     let end = end.map(|(state, ended_ms, tasks)| RunEnd {
         ended_ms,
         state,
@@ -33,18 +36,7 @@ pub(super) fn run(id: &str, started_ms: u64, end: Option<(RunStatus, u64, u64)>)
                 wall: Duration::from_millis(ended_ms - started_ms),
                 ..Spent::default()
             },
-            models: vec![ModelReport {
-                name: "fast".into(),
-                model: "local/small".into(),
-                calls: 3,
-                requests: 4,
-                retries: 1,
-                waited_ms: 250,
-                input_tokens: 1_000,
-                output_tokens: 300,
-                cost_usd: Some(cost),
-                ..ModelReport::default()
-            }],
+            models: vec![model],
             counts: TaskCounts::new(tasks, 0),
         },
     });
@@ -77,30 +69,24 @@ pub(super) fn task(id: &str, started_ms: u64, ended_ms: Option<u64>, failure: Op
         digest: "ff".into(),
         input: Some(json!({"company": "Acme"})),
         started_ms,
-        end: ended_ms.map(|ended_ms| TaskEnd {
-            ended_ms,
-            report: TaskReport {
-                id: TaskId::recorded(id),
-                parent: TaskId::recorded(id).parent(),
-                plugin: "demo:leaf@0.1.0".into(),
-                release: None,
+        end: ended_ms.map(|ended_ms| {
+            let mut report = TaskReport::new(TaskId::recorded(id), "demo:leaf@0.1.0", Some(outcome));
+            report.spent = Spent {
+                input_tokens: 10,
+                cached_input_tokens: 2,
+                output_tokens: 5,
+                cost: "0.001".parse().unwrap(),
+                calls: 1,
+                wall: Duration::from_millis(ended_ms - started_ms),
+                ..Spent::default()
+            };
+            report.log = "said\n".into();
+            TaskEnd {
+                ended_ms,
+                report,
+                returned: None,
                 models: Vec::new(),
-                outcome: Some(outcome),
-                spent: Spent {
-                    input_tokens: 10,
-                    cached_input_tokens: 2,
-                    output_tokens: 5,
-                    cost: "0.001".parse().unwrap(),
-                    calls: 1,
-                    wall: Duration::from_millis(ended_ms - started_ms),
-                    ..Spent::default()
-                },
-                log: "said\n".into(),
-                log_dropped_bytes: 0,
-                notes: Vec::new(),
-            },
-            returned: None,
-            models: Vec::new(),
+            }
         }),
         ..TaskRecord::default()
     }

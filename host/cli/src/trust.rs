@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::Global;
+use super::global::Global;
 use super::output::Printer;
 use agenthost::config::trust::{self, TrustRecord};
 use agenthost::config::{Config, Env};

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::Global;
+use super::global::Global;
 use super::output::{Printer, counted};
 use super::registry::{Offer, along, changes_document, project};
 use super::terminal::{Styled, indented};

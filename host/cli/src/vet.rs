@@ -11,8 +11,8 @@ use std::process::{Command, ExitCode, Stdio};
 use serde_json::json;
 
 use self::checks::{CheckState, Subject};
-use super::Global;
 use super::compiled;
+use super::global::Global;
 use super::output::Printer;
 use super::registry::{changes_document, limits, models, note, project};
 use super::terminal::{Styled, indented};

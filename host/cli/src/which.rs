@@ -1,9 +1,7 @@
 //! The plugin that a command is about, with its sub-agents and directories.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 use super::crates::ask;
 use super::output::Printer;
@@ -16,30 +14,20 @@ use agenthost::{Host, LoadOptions, Plugin, PluginSource};
 #[derive(Debug, clap::Args)]
 pub(super) struct PluginArgs {
     /// The plugin: a .wasm file, a crate directory to build, or a name in agenthost.lock, such as acme:competitor
-    plugin: String,
+    pub(super) plugin: String,
     /// Use this .wasm file, crate directory or plugin of agenthost.lock as the sub-agent NAMESPACE:NAME
     #[arg(long, value_name = "NAMESPACE:NAME=PLUGIN")]
-    with: Vec<String>,
+    pub(super) with: Vec<String>,
     /// Let the plugin, but not its sub-agents, read the directory HOST as GUEST, such as reports::/data; :rw lets it
     /// write, too
     #[arg(long, value_name = "HOST::GUEST[:rw]")]
-    dir: Vec<String>,
+    pub(super) dir: Vec<String>,
     /// Fetch nothing, and fail if a plugin of agenthost.lock is not in the cache
     #[arg(long)]
     offline: bool,
     /// Use registry plugins exactly as in agenthost.lock (always the case; for scripts that state it)
     #[arg(long)]
     locked: bool,
-}
-
-/// The plugin of a recorded command, as a journal keeps it for another time and place.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct RecordedPluginArgs {
-    plugin: PluginSource,
-    with: BTreeMap<String, PluginSource>,
-    /// The arguments as they were written, relative to `cwd`.
-    dirs: Vec<String>,
-    cwd: PathBuf,
 }
 
 impl PluginArgs {
@@ -65,42 +53,6 @@ impl PluginArgs {
     /// Returns the arguments of `--dir`, as they were written.
     pub(super) fn given_dirs(&self) -> &[String] {
         &self.dir
-    }
-
-    /// Returns the form that a journal keeps, to load the plugin again.
-    pub(super) fn named(&self, env: &Env) -> Result<RecordedPluginArgs> {
-        Ok(RecordedPluginArgs {
-            plugin: PluginSource::parse(&self.plugin, env.cwd())?,
-            with: sub_agents(&self.with, env)?,
-            dirs: self.dir.clone(),
-            cwd: env.cwd().to_owned(),
-        })
-    }
-}
-
-impl RecordedPluginArgs {
-    /// Describes what goes beyond the project's folder: the working directory, and directories for the plugin. Plugins
-    /// are checked when they are loaded.
-    pub(super) fn beyond(&self, config: &Config, env: &Env) -> Result<Vec<String>> {
-        let mut beyond = Vec::new();
-        if !is_inside(&self.cwd, config, env) {
-            beyond.push(format!("the directory {}", self.cwd.display()));
-        }
-        for text in &self.dirs {
-            let dir = DirGrant::parse(&env.at(&self.cwd), text).map_err(|error| Error::from(error).context("--dir"))?;
-            // A writable directory could change what the project runs, just as a grant of its file could.
-            if dir.write || !is_inside(&dir.host, config, env) {
-                beyond.push(format!("--dir {text}"));
-            }
-        }
-        Ok(beyond)
-    }
-
-    /// Loads the plugin as it was loaded for the recorded run.
-    pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<Plugin> {
-        let options = options(self.with.clone(), dirs(&self.dirs, &env.at(&self.cwd))?);
-        fetch(host, &self.plugin, &options, printer).await?;
-        find(host, &self.plugin.to_string(), &self.plugin, options, printer).await
     }
 }
 
@@ -146,7 +98,7 @@ pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String,
 }
 
 /// Parses `--dir HOST::GUEST[:rw]`.
-fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
+pub(super) fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
     let parse = |text: &String| {
         let dir = DirGrant::parse(env, text).map_err(|error| Error::from(error).context("--dir"))?;
         match dir.host.is_dir() {
@@ -161,7 +113,7 @@ fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
 }
 
 /// Fetches the plugins that are given as references and missing from the cache, and prints a note for each.
-async fn fetch(host: &Host, place: &PluginSource, options: &LoadOptions, printer: &Printer) -> Result<()> {
+pub(super) async fn fetch(host: &Host, place: &PluginSource, options: &LoadOptions, printer: &Printer) -> Result<()> {
     let Some(project) = host.project().filter(|project| !project.lock().is_empty()) else {
         return Ok(());
     };

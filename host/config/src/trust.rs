@@ -35,6 +35,8 @@ use std::path::Path;
 use self::crates::crates_of;
 pub use self::lifts::TrustedLift;
 pub(super) use self::pairs::check_provider;
+#[doc(hidden)]
+pub use self::pairs::is_loopback;
 pub use self::record::{TrustRecord, TrustedCrates, TrustedDir, TrustedPair, list};
 use self::record::{canonical, keep, write};
 use crate::config::Config;

@@ -220,6 +220,22 @@ impl Limits {
     }
 }
 
+/// Overrides with the limits that are set. The others are not given.
+impl From<Limits> for LimitsPatch {
+    fn from(limits: Limits) -> Self {
+        Self {
+            tokens: limits.tokens.map(Cap::At),
+            cost: limits.cost.map(Cap::At),
+            calls: limits.calls.map(Cap::At),
+            fuel: limits.fuel.map(Cap::At),
+            memory: limits.memory.map(Cap::At),
+            timeout: limits.timeout.map(Cap::At),
+            tasks: limits.tasks.map(Cap::At),
+            depth: limits.depth.map(Cap::At),
+        }
+    }
+}
+
 fn smaller<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),

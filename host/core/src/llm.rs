@@ -580,14 +580,13 @@ impl ProviderErrorKind {
 /// use std::time::Duration;
 /// use agenthost_core::llm::{ProviderError, ProviderErrorKind};
 ///
-/// let error = ProviderError {
-///     status: Some(429),
-///     retry_after: Some(Duration::from_secs(2)),
-///     ..ProviderError::new(ProviderErrorKind::RateLimited, "slow down")
-/// };
+/// let error = ProviderError::new(ProviderErrorKind::RateLimited, "slow down")
+///     .with_status(429)
+///     .with_retry_after(Duration::from_secs(2));
 /// assert_eq!(error.to_string(), "slow down");
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ProviderError {
     /// The kind of failure.
     pub kind: ProviderErrorKind,
@@ -626,6 +625,48 @@ impl ProviderError {
             request_id: None,
             quota: None,
         }
+    }
+
+    /// Sets the HTTP status of the response.
+    #[must_use]
+    pub fn with_status(mut self, status: impl Into<Option<u16>>) -> Self {
+        self.status = status.into();
+        self
+    }
+
+    /// Sets the time to wait before the next request.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: impl Into<Option<Duration>>) -> Self {
+        self.retry_after = wait.into();
+        self
+    }
+
+    /// Marks the error as one that a retry cannot help.
+    #[must_use]
+    pub fn without_retry(mut self) -> Self {
+        self.no_retry = true;
+        self
+    }
+
+    /// Sets whether the provider may bill the request.
+    #[must_use]
+    pub fn with_billing(mut self, may_be_billed: bool) -> Self {
+        self.may_be_billed = may_be_billed;
+        self
+    }
+
+    /// Sets the token counts that the error reports.
+    #[must_use]
+    pub fn with_usage(mut self, usage: impl Into<Option<Usage>>) -> Self {
+        self.usage = usage.into().map(Box::new);
+        self
+    }
+
+    /// Sets the rate limits in the response's headers.
+    #[must_use]
+    pub fn with_quota(mut self, quota: Option<Box<Quota>>) -> Self {
+        self.quota = quota;
+        self
     }
 }
 

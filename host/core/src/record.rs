@@ -508,6 +508,7 @@ pub enum AskResult {
 
 impl AskResult {
     /// Creates the result of a model call.
+    #[doc(hidden)]
     pub fn of_call(result: CallResult, used: RecordedUse, models: Vec<ModelReport>) -> Self {
         match result {
             Ok(reply) => Self::Reply { reply, used, models },
@@ -572,6 +573,7 @@ pub struct RecordedUse {
 
 impl RecordedUse {
     /// Creates the charge for requests that were sent.
+    #[doc(hidden)]
     pub fn sent(used: &Used) -> Self {
         Self {
             input: used.input,

@@ -136,6 +136,7 @@ impl Event {
 /// The usage of one model in a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct ModelReport {
     /// The model name that the plugin asked for.
     pub name: String,
@@ -219,6 +220,26 @@ impl Overshoot {
 }
 
 impl ModelReport {
+    /// Creates an empty report on `model`, written `provider/model`, behind the model name `name`.
+    pub fn new(name: impl Into<String>, model: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            model: model.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Sets the tokens and the cost.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_used(mut self, used: &Used) -> Self {
+        self.input_tokens = used.input;
+        self.cached_input_tokens = used.cached_input;
+        self.output_tokens = used.output;
+        self.cost_usd = used.cost;
+        self
+    }
+
     /// Adds this to the entry with the same name and model, or appends it.
     pub fn into_list(self, list: &mut Vec<Self>) {
         match list
@@ -277,6 +298,7 @@ impl ModelReport {
 
 /// The report of a run that has ended.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct RunReport {
     /// [`REPORT_FORMAT`].
     pub format: u32,
@@ -313,6 +335,19 @@ fn shared<S: Serializer>(tasks: &[Arc<TaskReport>], serializer: S) -> Result<S::
 }
 
 impl RunReport {
+    /// Creates the report of a run without tasks.
+    pub fn new(run: RunId, outcome: Outcome) -> Self {
+        Self {
+            format: REPORT_FORMAT,
+            run,
+            outcome,
+            spent: Spent::default(),
+            tasks: Vec::new(),
+            models: Vec::new(),
+            differences: None,
+        }
+    }
+
     /// Returns the output of the root task as a value of the program's own type.
     ///
     /// # Errors

@@ -350,6 +350,7 @@ impl std::error::Error for OutputError {
 
 /// The report of a task that has ended. `O` is the type of its outcome: see [`RecordedReport`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TaskReport<O = Outcome> {
     /// The position of the task in the run.
     pub id: TaskId,
@@ -382,6 +383,22 @@ pub struct TaskReport<O = Outcome> {
 pub type RecordedReport = TaskReport<Option<Outcome>>;
 
 impl<O> TaskReport<O> {
+    /// Creates the report of a task of `plugin` (`namespace:name@version`) that used nothing.
+    pub fn new(id: TaskId, plugin: impl Into<String>, outcome: O) -> Self {
+        Self {
+            parent: id.parent(),
+            id,
+            plugin: plugin.into(),
+            release: None,
+            models: Vec::new(),
+            outcome,
+            spent: Spent::default(),
+            log: String::new(),
+            log_dropped_bytes: 0,
+            notes: Vec::new(),
+        }
+    }
+
     /// Describes the plugin that ran: `demo:competitor@0.1.0`, followed by `, release 0.1.3` if its release version
     /// differs.
     pub fn plugin_and_release(&self) -> String {

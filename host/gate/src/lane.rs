@@ -11,8 +11,9 @@ use super::meters::{RateLimits, RequestCost, Snapshot, WaitReason};
 use super::outage::Outage;
 use super::queue::Queue;
 use super::retry::{self, Budget};
+use super::settings::{INITIAL_CONCURRENCY, MAX_CONCURRENCY, Settings};
+use super::too_late::TooLate;
 use super::warm::{Prefix, PrefixDecision, Role, Warm};
-use super::{INITIAL_CONCURRENCY, MAX_CONCURRENCY, Settings, TooLate};
 use agenthost_core::llm::{ProviderError, ProviderErrorKind, Quota, Reply, Usage};
 
 /// The output tokens to expect from a model's first reply, if it may be that long.

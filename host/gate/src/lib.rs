@@ -23,11 +23,12 @@ mod outage;
 mod pace;
 mod queue;
 mod retry;
+mod settings;
 mod share;
+mod too_late;
 mod warm;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,73 +40,18 @@ use self::lane::{Answer, Dispatch, ModelQueue, Sent, Waiting};
 use self::meters::RateLimits;
 use self::queue::QueuePosition;
 use self::share::{Book, Share};
-use agenthost_core::llm::{Caching, Counting, ProviderError, Reply};
+use agenthost_core::llm::{ProviderError, Reply};
 
 pub use self::meters::WaitReason;
 pub use self::queue::FairnessKey;
 pub use self::retry::{Attempt, RetryDecision};
+pub use self::settings::{INITIAL_CONCURRENCY, MAX_CONCURRENCY, RETRIES, Settings};
 pub use self::share::{Holder, Sharing, inspect};
+pub use self::too_late::TooLate;
 pub use self::warm::Prefix;
-
-/// The concurrency limit at the start, unless [`Settings::initial_concurrency`] sets another.
-pub const INITIAL_CONCURRENCY: u32 = 4;
-/// The highest concurrency limit of a service that reports no rate limits, unless [`Settings::max_concurrency`] sets
-/// another.
-pub const MAX_CONCURRENCY: u32 = 256;
-/// The default of [`Settings::retries`].
-pub const RETRIES: u32 = 4;
 
 /// The folder of the state directory in which processes share the state of their gates.
 pub const SHARED: &str = "gate";
-
-/// The settings of a gate.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Requests per minute to all models together, if the operator set a limit.
-    pub requests_per_minute: Option<u64>,
-    /// Tokens per minute of all models together, if the operator set a limit.
-    pub tokens_per_minute: Option<u64>,
-    /// The maximum number of requests in flight to one model; `None` for [`MAX_CONCURRENCY`], or what the rate limits
-    /// allow that the service reports.
-    pub max_concurrency: Option<u32>,
-    /// The initial concurrency limit of one model, below which only rejections lower it; `None` for
-    /// [`INITIAL_CONCURRENCY`], which a queue lowers as well.
-    pub initial_concurrency: Option<u32>,
-    /// The maximum number of attempts after the first.
-    pub retries: u32,
-    /// The way in which the service counts tokens.
-    pub counting: Counting,
-    /// The way in which the service caches prompt prefixes.
-    pub caching: Caching,
-    /// Whether one of many requests with a common prefix goes ahead.
-    pub warm_prefix: bool,
-    /// The file in which processes that use the same key share their state; `None` to keep the state in this process.
-    pub share: Option<PathBuf>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            requests_per_minute: None,
-            tokens_per_minute: None,
-            max_concurrency: None,
-            initial_concurrency: None,
-            retries: RETRIES,
-            counting: Counting::AsUsed,
-            caching: Caching::None,
-            warm_prefix: true,
-            share: None,
-        }
-    }
-}
-
-impl Settings {
-    /// Returns the highest concurrency limit of one model, where `usual` is useful.
-    fn highest_concurrency(&self, usual: u32) -> u32 {
-        self.max_concurrency
-            .unwrap_or_else(|| usual.max(self.initial_concurrency.unwrap_or(1)))
-    }
-}
 
 /// The gate of one provider. Cloning it is cheap, and the clone is the same gate.
 ///
@@ -186,33 +132,6 @@ pub struct Ticket<'a> {
     pub prefix: Option<Prefix>,
     /// The task's deadline. A request that could not be sent before it is rejected as soon as that is known.
     pub deadline: Option<Instant>,
-}
-
-/// The error for a request that could be sent only after its task's deadline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{} lets the next request through in {} s, after the task's deadline",
-    limiter(*.met),
-    .wait_ms.div_ceil(1_000)
-)]
-#[non_exhaustive]
-pub struct TooLate {
-    /// The reason for the wait.
-    pub met: WaitReason,
-    /// The duration of the wait, in milliseconds.
-    pub wait_ms: u64,
-}
-
-/// The subject of the message of [`TooLate`].
-fn limiter(met: WaitReason) -> &'static str {
-    match met {
-        WaitReason::Requests => "the rate limit of requests",
-        WaitReason::Tokens => "the rate limit of tokens",
-        WaitReason::InputTokens => "the rate limit of input tokens",
-        WaitReason::OutputTokens => "the rate limit of output tokens",
-        WaitReason::RetryAfter | WaitReason::Outage => "the pause after a failure of this model",
-        WaitReason::Concurrency | WaitReason::Prefix => "other requests",
-    }
 }
 
 /// The right to send one request. Dropping it frees its slot.

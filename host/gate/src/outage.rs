@@ -100,10 +100,9 @@ mod tests {
     #[test]
     fn a_lost_connection_is_a_sign_and_a_slow_or_a_bad_answer_is_none() {
         use ProviderErrorKind as Kind;
-        let error = |kind, status, may_be_billed| ProviderError {
-            status,
-            may_be_billed,
-            ..ProviderError::new(kind, "no")
+        let error = |kind, status, may_be_billed| {
+            let error = ProviderError::new(kind, "no");
+            error.with_status(status).with_billing(may_be_billed)
         };
         assert!(Outage::is_sign(&error(Kind::Connection, None, false)));
         assert!(
@@ -143,10 +142,7 @@ mod tests {
         assert!(outage.keeps(&lost, now) && !outage.keeps(&lost, 1_000 + GIVEN_UP));
         let starts = ProviderError::new(ProviderErrorKind::Overloaded, "no");
         assert!(outage.keeps(&starts, now));
-        let broke = ProviderError {
-            may_be_billed: true,
-            ..lost
-        };
+        let broke = lost.with_billing(true);
         assert!(!outage.keeps(&broke, now), "it may break each connection");
         outage.answered();
         assert!(outage.is_on(), "a 503 does not end the outage");

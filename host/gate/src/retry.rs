@@ -198,10 +198,7 @@ mod tests {
             assert_eq!(attempts(&error(kind), 0), 1, "{kind:?} without retries");
         }
         assert_eq!(attempts(&error(Kind::Server), 1), 2);
-        let told = ProviderError {
-            no_retry: true,
-            ..error(Kind::RateLimited)
-        };
+        let told = error(Kind::RateLimited).without_retry();
         assert_eq!(attempts(&told, 4), 1, "the service says that it is no use");
     }
 
@@ -219,10 +216,7 @@ mod tests {
             [500, 1_000, 2_000, 4_000, 8_000, 8_000]
         );
         assert_eq!(wait(&overloaded, 0, 0.0), 250);
-        let told = ProviderError {
-            retry_after: Some(Duration::from_secs(10)),
-            ..error(ProviderErrorKind::RateLimited)
-        };
+        let told = error(ProviderErrorKind::RateLimited).with_retry_after(Duration::from_secs(10));
         assert_eq!(wait(&told, 0, 0.0), 10_000);
         assert_eq!(wait(&told, 3, 1.0), 10_500);
     }
@@ -249,10 +243,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_tried_that_comes_after_the_deadline() {
         let mut budget = Budget::new(32);
-        let told = ProviderError {
-            retry_after: Some(Duration::from_secs(60)),
-            ..error(ProviderErrorKind::RateLimited)
-        };
+        let told = error(ProviderErrorKind::RateLimited).with_retry_after(Duration::from_secs(60));
         let in_a_minute = Some(Instant::now() + Duration::from_secs(60));
         let attempt = Attempt {
             deadline: in_a_minute,

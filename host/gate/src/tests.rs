@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use agenthost_core::llm::{ProviderErrorKind, Quota, RateLimit, Usage};
+use agenthost_core::llm::{Counting, ProviderErrorKind, Quota, RateLimit, Usage};
 
 fn line(name: &str) -> FairnessKey {
     name.into()
@@ -32,10 +32,7 @@ fn reply(quota: Option<Quota>) -> Reply {
 }
 
 fn refused(kind: ProviderErrorKind, retry_after: Option<Duration>) -> ProviderError {
-    ProviderError {
-        retry_after,
-        ..ProviderError::new(kind, "no")
-    }
+    ProviderError::new(kind, "no").with_retry_after(retry_after)
 }
 
 fn requests(limit: u64, remaining: u64) -> Quota {

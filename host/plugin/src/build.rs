@@ -4,10 +4,12 @@
 //! installs it. The result is a copy next to cargo's own, so that cargo's fingerprints stay valid.
 
 mod cargo;
+mod compile_target;
 mod crates;
 mod error;
 mod explain;
 mod flags;
+mod package;
 mod provenance;
 mod reproduce;
 mod rules;
@@ -15,30 +17,22 @@ mod sections;
 mod tools;
 mod wit;
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use self::cargo::{Said, no_tool, run};
+use self::cargo::{Said, crate_of, no_tool, run};
 use self::crates::{CrateNeed, Graph};
-use self::sections::{append_section, with_manifest};
+use self::package::{Package, package};
+use self::sections::{SDK, append_section, with_manifest};
 use self::tools::Tools;
-use super::manifest::Manifest;
-use super::{Import, Plugin, PluginFileError, deps, embedded};
+use super::{Import, Plugin, PluginFileError, custom_sections, deps, embedded};
 use crate::types;
 
+pub use self::compile_target::TARGET;
 pub use self::error::{BuildError, CargoFailure};
 pub use self::flags::reproducibly;
 pub use self::reproduce::{Reproduction, reproduces};
 pub use self::rules::BuildRules;
-
-/// The compile target of plugins.
-pub const TARGET: &str = "wasm32-wasip2";
-
-/// The crate that has the same version as the contract's bindings.
-const SDK: &str = "agenthost-sdk";
 
 /// A plugin that was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +100,26 @@ pub fn build(dir: &Path) -> Result<Built, BuildError> {
 /// Same as [`build`].
 pub fn release(dir: &Path) -> Result<Built, BuildError> {
     BuildRules::any().release(dir)
+}
+
+impl BuildRules {
+    /// Builds the crate in `dir` like [`build`], if the rules permit it.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`build`], and that of the rules.
+    pub fn build(&self, dir: &Path) -> Result<Built, BuildError> {
+        build_for(self, dir, &[], Form::Plain, None)
+    }
+
+    /// Builds the crate in `dir` like [`release`], if the rules permit it.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`release`], and that of the rules.
+    pub fn release(&self, dir: &Path) -> Result<Built, BuildError> {
+        build_for(self, dir, &[], Form::Release, None)
+    }
 }
 
 /// The form of a build's result.
@@ -185,7 +199,7 @@ fn build_for(
     if form == Form::Release {
         let record = provenance::record(tools, dir, &package, &said)?;
         notes.extend(flags::leaks(&bytes, &places, &said));
-        append_section(&mut bytes, embedded::PROVENANCE_SECTION, &record);
+        append_section(&mut bytes, custom_sections::PROVENANCE_SECTION, &record);
     }
     let out = package.target_dir.join("agenthost");
     std::fs::create_dir_all(&out).map_err(|error| unreadable(&out, error))?;
@@ -264,13 +278,6 @@ fn other_version(sdk: &str) -> Option<String> {
     })
 }
 
-/// The name and version in a package id: `registry+…#serde@1.0.0`, or `path+file:///…/serde#1.0.0`.
-fn crate_of(id: &str) -> (&str, &str) {
-    let (place, name) = id.rsplit_once('#').unwrap_or((id, ""));
-    name.split_once('@')
-        .unwrap_or_else(|| (place.rsplit('/').next().unwrap_or(place), name))
-}
-
 /// Returns the WIT of a component: the author's text, if it is embedded and agrees with the component's types;
 /// otherwise the types of the component, in a world `root` and without docs.
 ///
@@ -321,80 +328,6 @@ pub fn wit(path: &Path) -> Result<String, BuildError> {
         .print(&resolve, main, &others)
         .map_err(|error| unprinted(format!("{error:#}")))?;
     Ok(printer.output.to_string().trim_end().to_owned())
-}
-
-/// The crate's metadata from cargo.
-struct Package {
-    id: String,
-    name: String,
-    /// The root of the workspace, or the crate's own directory if it is not in a workspace.
-    root: PathBuf,
-    target_dir: PathBuf,
-    manifest: Manifest,
-}
-
-fn package(tools: &Tools, dir: &Path, target: Option<&Path>) -> Result<Package, BuildError> {
-    let output = run(tools
-        .cargo(dir, target)
-        .args(["metadata", "--no-deps", "--format-version", "1"]))?;
-    let wrong = |why: &str| BuildError::Metadata {
-        dir: dir.to_owned(),
-        output: why.trim_end().to_owned(),
-    };
-    if !output.status.success() {
-        return Err(wrong(&String::from_utf8_lossy(&output.stderr)));
-    }
-    let metadata: Value = serde_json::from_slice(&output.stdout).map_err(|error| wrong(&error.to_string()))?;
-    let manifest_path = dir
-        .join("Cargo.toml")
-        .canonicalize()
-        .map_err(|error| wrong(&error.to_string()))?;
-    let packages = metadata.get("packages").and_then(Value::as_array);
-    let found = packages.into_iter().flatten().find(|package| {
-        let path = package.get("manifest_path").and_then(Value::as_str).map(Path::new);
-        path.and_then(|path| path.canonicalize().ok()).as_deref() == Some(&manifest_path)
-    });
-    let Some(found) = found else {
-        return Err(explain::workspace(dir, &metadata));
-    };
-    let text = |name: &str| found.get(name).and_then(Value::as_str).map(str::to_owned);
-    let own = found.pointer("/metadata/agenthost");
-    let table = |name: &str| {
-        own.and_then(|own| own.get(name))
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default()
-    };
-    let place = |name: &str| metadata.get(name).and_then(Value::as_str).map(PathBuf::from);
-    Ok(Package {
-        id: text("id").unwrap_or_default(),
-        name: text("name").unwrap_or_default(),
-        root: place("workspace_root").unwrap_or_else(|| dir.to_owned()),
-        target_dir: place("target_directory").unwrap_or_else(|| dir.join("target")),
-        manifest: Manifest {
-            format: Manifest::FORMAT,
-            name: text("name"),
-            version: text("version"),
-            description: text("description"),
-            license: text("license"),
-            repository: text("repository"),
-            limits: table("limits"),
-            models: models(dir, own)?,
-            sub_agents: table("sub-agents").into_iter().collect(),
-        },
-    })
-}
-
-/// Reads `models = ["fast"]` under `[package.metadata.agenthost]`.
-fn models(dir: &Path, own: Option<&Value>) -> Result<Option<BTreeSet<String>>, BuildError> {
-    let Some(models) = own.and_then(|own| own.get("models")) else {
-        return Ok(None);
-    };
-    serde_json::from_value(models.clone())
-        .map(Some)
-        .map_err(|_| BuildError::Models {
-            manifest: dir.join("Cargo.toml"),
-        })
 }
 
 /// The component among the artifacts that cargo reports.
@@ -486,21 +419,6 @@ pub fn tool_version(tool: &str, dir: &Path) -> Result<String, BuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_package_id_has_a_name_and_a_version() {
-        for (id, name, version) in [
-            (
-                "registry+https://github.com/rust-lang/crates.io-index#mio@1.0.2",
-                "mio",
-                "1.0.2",
-            ),
-            ("path+file:///home/me/agenthost-sdk#0.1.0", "agenthost-sdk", "0.1.0"),
-            ("path+file:///home/me/sdk#agenthost-sdk@0.1.0", "agenthost-sdk", "0.1.0"),
-        ] {
-            assert_eq!(crate_of(id), (name, version));
-        }
-    }
 
     #[test]
     fn another_minor_version_of_the_sdk_is_said() {

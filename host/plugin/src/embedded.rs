@@ -9,19 +9,12 @@ use std::collections::BTreeMap;
 
 use wit_parser::{Function, PackageName, ParseErrorKind, Resolve, ResolveErrorKind, SourceMap};
 
+use super::custom_sections::{MANIFEST_SECTION, MAX_SECTION, PROVENANCE_SECTION, WIT_SECTION, sections};
 use super::manifest::Manifest;
 use super::provenance::Provenance;
 use super::{bounds, contract};
 use crate::types::shape;
 
-/// The prefix of sections with WIT text; the package follows, as in `agenthost:wit:demo:competitor`.
-pub(crate) const WIT_SECTION: &str = "agenthost:wit";
-/// The prefix of sections with a manifest.
-pub(crate) const MANIFEST_SECTION: &str = "agenthost:manifest";
-/// The section with the provenance.
-pub(crate) const PROVENANCE_SECTION: &str = "agenthost:provenance";
-/// The maximum number of bytes of a section that is read: a long WIT file has 20 KB.
-const MAX_SECTION: usize = 1 << 20;
 /// The maximum number of tools read from one section: a component of three languages has about ten.
 const MAX_PRODUCERS: usize = 50;
 
@@ -83,19 +76,6 @@ pub(super) fn read(bytes: &[u8]) -> Embedded {
         (None, _) => {}
     }
     found
-}
-
-/// Returns the custom sections with exactly this name, at any depth.
-pub(super) fn sections<'b>(bytes: &'b [u8], name: &'b str) -> impl Iterator<Item = &'b [u8]> {
-    let payloads = wasmparser::Parser::new(0).parse_all(bytes);
-    payloads.filter_map(move |payload| match payload {
-        Ok(wasmparser::Payload::CustomSection(section))
-            if section.name() == name && section.data().len() <= MAX_SECTION =>
-        {
-            Some(section.data())
-        }
-        _ => None,
-    })
 }
 
 /// Returns the tools and libraries that a `producers` section names.

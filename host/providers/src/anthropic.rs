@@ -125,11 +125,9 @@ impl Anthropic {
             Ok(Body::Events { events, .. }) => {
                 let Assembled { body, broke_off } = stream::assembled(events);
                 if broke_off && !failed {
-                    let error = self.bad_reply(answer, Some(&body), "the answer is a stream that broke off");
-                    return Err(ProviderError {
-                        kind: ProviderErrorKind::Connection,
-                        ..error
-                    });
+                    let mut error = self.bad_reply(answer, Some(&body), "the answer is a stream that broke off");
+                    error.kind = ProviderErrorKind::Connection;
+                    return Err(error);
                 }
                 self.endpoint.without_key(body)
             }
@@ -138,10 +136,7 @@ impl Anthropic {
         };
         if failed || error::find(&body).is_some() {
             let error = error::classify(&self.endpoint, answer, Some(&body));
-            return Err(ProviderError {
-                usage: usage(&body).map(Box::new),
-                ..error
-            });
+            return Err(error.with_usage(usage(&body)));
         }
         self.decode(request, answer, &body)
     }
@@ -211,10 +206,8 @@ impl Anthropic {
     fn bad_reply(&self, answer: &HttpResponse, body: Option<&Value>, message: &str) -> ProviderError {
         let id = error::request_id(answer, body);
         let kind = ProviderErrorKind::BadReply;
-        ProviderError {
-            usage: body.and_then(usage).map(Box::new),
-            ..self.endpoint.error(answer, kind, message, id.as_deref())
-        }
+        let error = self.endpoint.error(answer, kind, message, id.as_deref());
+        error.with_usage(body.and_then(usage))
     }
 }
 

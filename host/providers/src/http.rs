@@ -218,15 +218,15 @@ impl Endpoint {
         let now = SystemTime::now();
         match self.read(&mut response, &headers, start).await {
             Ok(body) => Ok(HttpResponse { status, headers, body }),
-            Err(error) => Err(ProviderError {
-                status: Some(status),
-                // An error is not billed, whether or not its body arrives.
-                may_be_billed: (200..300).contains(&status),
-                retry_after: quota::retry_after(&headers, now),
-                no_retry: quota::no_retry(&headers),
-                quota: quota::quota(&headers, now),
-                ..error
-            }),
+            Err(mut error) => {
+                error.no_retry = quota::no_retry(&headers);
+                Err(error
+                    .with_status(status)
+                    // An error is not billed, whether or not its body arrives.
+                    .with_billing((200..300).contains(&status))
+                    .with_retry_after(quota::retry_after(&headers, now))
+                    .with_quota(quota::quota(&headers, now)))
+            }
         }
     }
 
@@ -326,21 +326,19 @@ impl Endpoint {
     ) -> ProviderError {
         let message = self.clean(message);
         let now = SystemTime::now();
-        ProviderError {
-            kind,
-            message: if message.is_empty() {
-                format!("status {} with no message", answer.status)
-            } else {
-                message
-            },
-            status: Some(answer.status),
-            may_be_billed: kind == ProviderErrorKind::BadReply,
-            retry_after: quota::retry_after(&answer.headers, now),
-            no_retry: quota::no_retry(&answer.headers),
-            usage: None,
-            request_id: id.and_then(|id| self.clean_id(id)),
-            quota: quota::quota(&answer.headers, now),
-        }
+        let message = if message.is_empty() {
+            format!("status {} with no message", answer.status)
+        } else {
+            message
+        };
+        let mut error = ProviderError::new(kind, message)
+            .with_status(answer.status)
+            .with_billing(kind == ProviderErrorKind::BadReply)
+            .with_retry_after(quota::retry_after(&answer.headers, now))
+            .with_quota(quota::quota(&answer.headers, now));
+        error.no_retry = quota::no_retry(&answer.headers);
+        error.request_id = id.and_then(|id| self.clean_id(id));
+        error
     }
 
     /// Creates the error of a reply that reports one, with its kind and the time to come back; `body` is its body if that
@@ -355,10 +353,7 @@ impl Endpoint {
         }
         // If the headers and the body name different times, the earlier one may be too early.
         let wait = error.retry_after.max(fault.wait);
-        ProviderError {
-            retry_after: wait.or_else(|| quota::reset_after(&answer.headers, SystemTime::now())),
-            ..error
-        }
+        error.with_retry_after(wait.or_else(|| quota::reset_after(&answer.headers, SystemTime::now())))
     }
 
     fn origin(&self) -> String {
@@ -400,11 +395,8 @@ impl Endpoint {
                 format!("the connection to {origin} broke: {}", root_cause(error)),
             )
         };
-        ProviderError {
-            // A request is written only once there is a connection.
-            may_be_billed: !error.is_connect(),
-            ..ProviderError::new(kind, self.clean(&message))
-        }
+        // A request is written only once there is a connection.
+        ProviderError::new(kind, self.clean(&message)).with_billing(!error.is_connect())
     }
 }
 

@@ -13,10 +13,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sha2::{Digest as _, Sha256};
 
+use self::make::MARK;
 use agenthost_core::llm::{Part, Provider, ProviderError, Reply, Request, Role, Stop, Usage};
 
-/// The prefix of every generated text.
-pub(super) const MARK: &str = "[offline]";
 /// The length of the quote from the last message in a reply without a schema, in characters.
 const QUOTED: usize = 80;
 /// The number of bytes that count as one token.

@@ -132,11 +132,9 @@ impl OpenAi {
             Ok(Body::Events { events, ended }) => {
                 let Assembled { body, broke_off } = stream::assembled(events, ended);
                 if broke_off && !failed {
-                    let error = self.bad_reply(answer, Some(&body), "the answer is a stream that broke off");
-                    return Err(ProviderError {
-                        kind: ProviderErrorKind::Connection,
-                        ..error
-                    });
+                    let mut error = self.bad_reply(answer, Some(&body), "the answer is a stream that broke off");
+                    error.kind = ProviderErrorKind::Connection;
+                    return Err(error);
                 }
                 self.endpoint.without_key(body)
             }
@@ -144,10 +142,8 @@ impl OpenAi {
             Err(error) => return Err(self.bad_reply(answer, None, &format!("the answer is not valid JSON: {error}"))),
         };
         if failed || error::find(&body).is_some() {
-            let error = ProviderError {
-                usage: usage(&body).map(Box::new),
-                ..error::classify(&self.endpoint, answer, Some(&body), self.max_tokens)
-            };
+            let error = error::classify(&self.endpoint, answer, Some(&body), self.max_tokens);
+            let error = error.with_usage(usage(&body));
             return match error.kind {
                 // The model has answered; its reply is judged as any other.
                 ProviderErrorKind::InvalidReply if request.schema.is_some() => Ok(rejected(request, &body, error)),
@@ -229,10 +225,8 @@ impl OpenAi {
     fn bad_reply(&self, answer: &HttpResponse, body: Option<&Value>, message: &str) -> ProviderError {
         let id = error::request_id(answer);
         let kind = ProviderErrorKind::BadReply;
-        ProviderError {
-            usage: body.and_then(usage).map(Box::new),
-            ..self.endpoint.error(answer, kind, message, id.as_deref())
-        }
+        let error = self.endpoint.error(answer, kind, message, id.as_deref());
+        error.with_usage(body.and_then(usage))
     }
 }
 

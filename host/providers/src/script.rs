@@ -227,15 +227,16 @@ impl Script {
                 message,
                 status,
                 retry_after,
-            } => Err(ProviderError {
-                status: *status,
-                retry_after: *retry_after,
-                quota: rule.quota.clone(),
+            } => {
                 // An error with a status is a reply of the service.
-                may_be_billed: *kind == ProviderErrorKind::BadReply
-                    || (*kind == ProviderErrorKind::Timeout && status.is_none()),
-                ..ProviderError::new(*kind, message.clone())
-            }),
+                let may_be_billed =
+                    *kind == ProviderErrorKind::BadReply || (*kind == ProviderErrorKind::Timeout && status.is_none());
+                Err(ProviderError::new(*kind, message.clone())
+                    .with_status(*status)
+                    .with_retry_after(*retry_after)
+                    .with_quota(rule.quota.clone())
+                    .with_billing(may_be_billed))
+            }
             ScriptedReply::Hang => std::future::pending().await,
         }
     }

@@ -46,7 +46,7 @@ impl Forms {
     }
 
     /// Remembers that the service refused the form of `request`. Without another form, the request is invalid.
-    pub(crate) fn judge(&self, request: &Request, form: Form, error: ProviderError) -> ProviderError {
+    pub(crate) fn judge(&self, request: &Request, form: Form, mut error: ProviderError) -> ProviderError {
         if error.kind != ProviderErrorKind::FormatRefused {
             return error;
         }
@@ -55,10 +55,8 @@ impl Forms {
             self.refused().insert(request.model.clone());
             return error;
         }
-        ProviderError {
-            kind: ProviderErrorKind::InvalidRequest,
-            ..error
-        }
+        error.kind = ProviderErrorKind::InvalidRequest;
+        error
     }
 
     fn refused(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {

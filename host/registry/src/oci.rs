@@ -1,6 +1,6 @@
 //! A repository of an OCI registry as a source of plugins, in the layout that `wkg` also reads and writes.
 //!
-//! Bounds: 4 MiB for manifests, indexes and lists, 100 pages per list, the time limits of `wire`, and the sizes of
+//! Bounds: 4 MiB for manifests, indexes and lists, 100 pages per list, the time limits of `http`, and the sizes of
 //! components and signatures of the [parent module](super). Content requested by digest is checked against it here,
 //! except for the component itself, which is checked on its way into the cache. [`auth`] finds credentials.
 //!

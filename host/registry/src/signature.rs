@@ -302,7 +302,7 @@ pub fn check(
             .position(Result::is_ok)
             .or((!results.is_empty()).then_some(0))
         else {
-            tracing::debug!(key = signature.key_id(), plugin = %plugin.id, "signed by a key that nobody here knows");
+            tracing::debug!(key = signature.key_id(), plugin = %plugin.id, "signed by an unknown key");
             continue;
         };
         let verified = results.swap_remove(best).map_err(about)?;

@@ -73,7 +73,7 @@ impl Advisory {
 
     /// Returns why it affects this host, or why it does not.
     pub fn why(&self) -> &'static str {
-        self.engine_part().map_or("nobody has looked at it", |part| part.why)
+        self.engine_part().map_or("not assessed yet", |part| part.why)
     }
 
     fn engine_part(&self) -> Option<&'static EnginePart> {

@@ -6,10 +6,11 @@ use serde_json::Value;
 use wasmtime::AsContextMut as _;
 use wasmtime::component::{ComponentExportIndex, InstancePre, Type, Val};
 
+use super::call::{End, Input, Returned};
+use super::error::InvalidInput;
 use super::fuel::FuelTank;
 use super::store::StoreData;
 use super::unseen::UnseenWork;
-use super::{End, Input, InvalidInput, Returned};
 use crate::value;
 use agenthost_core::failpoint;
 use agenthost_core::limits::LimitKind;

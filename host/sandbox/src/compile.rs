@@ -10,9 +10,9 @@
 
 mod child;
 mod parent;
+mod process;
+mod stop;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use wasmtime::Engine;
@@ -20,55 +20,15 @@ use wasmtime::component::Component;
 
 use super::cache::{self, Cache};
 use super::engine::{Reservation, compiler};
-use super::{Machine, SandboxError, Settings, room};
+use super::error::SandboxError;
+use super::machine::Machine;
+use super::room;
+use super::settings::Settings;
 use agenthost_plugin::{ComponentError, Digest, bounds};
 
 pub use self::child::compile_and_exit;
-
-/// The process in which plugins are compiled.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Compile {
-    /// In this process, on the thread that loads the plugin. The contents of a component are bounded; the memory and
-    /// the time of the compiler are not.
-    #[default]
-    InProcess,
-    /// In a child process, which is killed when it exceeds its limits, when the load is abandoned, and when this
-    /// process ends.
-    Child {
-        /// The program to run: `agenthost`, or one that calls [`compile_and_exit`] first, such as `/proc/self/exe`.
-        program: PathBuf,
-        /// The limits of the child.
-        limits: CompileLimits,
-    },
-}
-
-/// The limits for compiling one plugin.
-///
-/// ```
-/// use agenthost_sandbox::CompileLimits;
-///
-/// let limits = CompileLimits::default();
-/// assert_eq!((limits.memory, limits.time.as_secs()), (2 << 30, 30));
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CompileLimits {
-    /// Bytes of address space.
-    pub memory: u64,
-    /// Wall time, and the total computing time of all threads.
-    pub time: Duration,
-}
-
-impl Default for CompileLimits {
-    /// The largest plugins in use contain CPython, 20 MB. A release build compiles them in 6 to 7 s of computing time,
-    /// with 380 MiB.
-    fn default() -> Self {
-        Self {
-            memory: 2 << 30,
-            time: Duration::from_secs(30),
-        }
-    }
-}
+pub use self::process::{Compile, CompileLimits};
+pub use self::stop::{Abandon, Stop, stop};
 
 /// The time and memory that compiling a plugin took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,52 +39,6 @@ pub struct Compilation {
     pub time: Duration,
     /// The peak memory of the compiler, in bytes; `None` if the code was cached or compiled in this process.
     pub peak_memory: Option<u64>,
-}
-
-/// Abandons a load when it is dropped.
-#[derive(Debug)]
-pub struct Abandon(Stop);
-
-/// The state of a load that can be abandoned, and the compiler to notify.
-#[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<Mutex<StopState>>);
-
-#[derive(Debug, Default)]
-struct StopState {
-    abandoned: bool,
-    watcher: Option<mpsc::Sender<parent::Event>>,
-}
-
-/// Returns a way to abandon a load from another thread: dropping the [`Abandon`] ends the compiler process that the
-/// [`Stop`] was given to.
-pub fn stop() -> (Abandon, Stop) {
-    let stop = Stop::default();
-    (Abandon(stop.clone()), stop)
-}
-
-impl Stop {
-    fn state(&self) -> MutexGuard<'_, StopState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sends [`parent::Event::Abandoned`] when the load is abandoned, or immediately if it already was.
-    fn watch(&self, watcher: mpsc::Sender<parent::Event>) {
-        let mut state = self.state();
-        if state.abandoned {
-            let _ = watcher.send(parent::Event::Abandoned);
-        }
-        state.watcher = Some(watcher);
-    }
-}
-
-impl Drop for Abandon {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.abandoned = true;
-        if let Some(watcher) = state.watcher.take() {
-            let _ = watcher.send(parent::Event::Abandoned);
-        }
-    }
 }
 
 /// Compiles plugins as a [`Sandbox`](super::Sandbox) with the same settings would, without running any.
@@ -208,12 +122,15 @@ pub(super) fn compile(
             (image, None)
         }
         Compile::Child { program, limits } => {
-            let compiled = parent::compile(program, *limits, reservation, source)?;
+            let compiled = parent::compile(program, *limits, reservation, source.bytes, source.stop)?;
             (compiled.image, compiled.peak_memory)
         }
     };
     let component = cache::own_image(engine, &image).map_err(|error| {
-        if error.chain().any(|cause| cause.is::<std::io::Error>()) {
+        if error
+            .chain()
+            .any(|cause| cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>())
+        {
             return SandboxError::engine("load the compiled plugin", error);
         }
         // The plugin is valid, so a pool without room for it is the only reason left.

@@ -37,9 +37,8 @@ use self::listing::Listing;
 pub use self::quota::Quota;
 pub(super) use self::quota::Refusals;
 use self::quota::{Account, Counted};
-use super::RunMemory;
-use super::hostcalls::{Charges, price};
-use super::store::StoreData;
+use super::charges::{Charges, price};
+use super::memory::RunMemory;
 
 /// Opens only a location in the tree, if the system has such handles: parent directories need not be readable.
 #[cfg(target_os = "linux")]
@@ -86,9 +85,26 @@ impl OpenDir {
 }
 
 /// Adds the file system, which contains the task's granted directories and nothing else.
-pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
-    types::add_to_linker::<StoreData, Files>(linker, StoreData::files)?;
-    preopens::add_to_linker::<StoreData, Files>(linker, StoreData::files)
+pub(super) fn add_to_linker<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    files: fn(&mut T) -> FilesView<'_>,
+) -> wasmtime::Result<()> {
+    types::add_to_linker::<T, Files>(linker, files)?;
+    preopens::add_to_linker::<T, Files>(linker, files)
+}
+
+/// Returns one line for people about each full directory.
+pub(super) fn notes(refusals: &Refusals, dirs: &[OpenDir]) -> Vec<String> {
+    let full = dirs.iter().enumerate().filter(|(place, _)| refusals.contains(*place));
+    let note = |(_, dir): (usize, &OpenDir)| {
+        let quota = dir.quota.as_ref()?;
+        Some(format!(
+            "{} is full: a run may put {} there",
+            dir.guest,
+            quota.describe()
+        ))
+    };
+    full.filter_map(note).collect()
 }
 
 struct Files;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use wasmtime::{AsContextMut, StoreContextMut};
 
-use super::Capabilities;
+use super::call::Capabilities;
 use super::store::StoreData;
 use super::turns::FuelSource;
 use agenthost_core::failpoint;

@@ -7,8 +7,11 @@ use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::io::{poll, streams};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, StreamError, StreamResult};
 
-use super::hostcalls::{Charges, price};
-use super::store::MAX_HANDLES;
+use super::charges::{Charges, price};
+
+/// The maximum number of live handles of a guest: streams and pollables of its standard library, and one per model call
+/// in flight.
+pub(super) const MAX_HANDLES: usize = 2_000;
 
 /// The handles of a task, and the charges for their use.
 pub(super) struct MeteredTable<'a> {

@@ -13,6 +13,8 @@
 pub mod advisories;
 mod bindings;
 mod cache;
+mod call;
+mod charges;
 mod code;
 mod compile;
 mod engine;
@@ -26,6 +28,7 @@ mod machine;
 mod memory;
 mod outcome;
 mod room;
+mod settings;
 mod store;
 mod turns;
 mod unseen;
@@ -33,34 +36,29 @@ pub mod value;
 mod wasi;
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use serde_json::Value;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, ComponentExportIndex, Linker, Type, Val};
+use wasmtime::component::{Component, ComponentExportIndex, Linker, Type};
 use wasmtime::{Engine, Trap};
 use wasmtime_wasi::I32Exit;
 
 use self::cache::Cache;
+use self::charges::Charges;
 use self::code::ErrorShape;
 use self::engine::{Reservation, compiler, pool, pooled_engine};
 use self::fuel::{FuelMeter, FuelTank};
-use self::hostcalls::Charges;
+use self::hostcalls::ChargeHook;
 use self::memory::Refused;
 use self::room::Room;
 use self::store::{StoreData, TooMuchOpen};
 use self::turns::{EffectLost, GuestEnd};
 use agenthost_core::failpoint;
 use agenthost_core::limits::LimitKind;
-use agenthost_core::llm::{Allowance, Ask, CallResult};
 use agenthost_plugin::{ComponentError, Plugin};
 
+pub use self::call::{Capabilities, End, Ended, GuestCall, Input, Returned};
 pub use self::code::Code;
 pub use self::compile::{Abandon, Stop, stop};
 pub use self::compile::{Compilation, Compile, CompileLimits, Compiler, compile_and_exit};
@@ -68,48 +66,9 @@ pub use self::error::{InvalidInput, SandboxError};
 pub use self::files::{OpenDir, Quota};
 pub use self::machine::Machine;
 pub use self::memory::{KeptMemory, MemoryBound, MemorySource, RunMemory};
+pub use self::settings::Settings;
 pub use self::store::MAX_CALL_BYTES;
 pub use self::turns::{NextTurn, TurnOrder};
-
-/// The functions of the task that a running guest can use.
-pub trait Capabilities: Send + Sync + 'static {
-    /// Makes the model call with this ordinal. The future runs independently; the guest receives the result in a turn.
-    fn complete(&self, ordinal: u64, ask: Ask) -> BoxFuture<'static, CallResult>;
-
-    /// Returns the remaining part of the task's limits; `fuel` is the amount that the guest has left.
-    fn remaining(&self, fuel: u64) -> Allowance;
-
-    /// Starts the sub-agent behind an import. The future runs independently and returns the value of the sub-task's
-    /// `run`, or the reason why no value can be returned. Dropping the future cancels the sub-task.
-    fn start(
-        &self,
-        ordinal: u64,
-        import: &str,
-        input: Input,
-    ) -> BoxFuture<'static, std::result::Result<Returned, String>>;
-
-    /// Leases fuel for a burst of computing. Waits while other tasks hold all the fuel.
-    fn lease_fuel(&self) -> BoxFuture<'_, u64>;
-
-    /// Returns a lease of `leased` units, of which `used` were used.
-    fn settle_fuel(&self, leased: u64, used: u64);
-
-    /// Reports the progress of the guest.
-    fn progress(&self, done: u32, total: Option<u32>, message: String);
-}
-
-/// The configuration of a [`Sandbox`].
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The maximum linear memory of one guest, in bytes.
-    pub max_memory: u64,
-    /// The maximum number of live guests; the machine may limit it further.
-    pub max_tasks: u32,
-    /// The directory of the cache of compiled plugins. If `None`, plugins are compiled every time.
-    pub cache: Option<PathBuf>,
-    /// The process in which plugins are compiled.
-    pub compile: Compile,
-}
 
 /// The engine, the linker and the slots for guests.
 pub struct Sandbox {
@@ -124,110 +83,6 @@ pub struct Sandbox {
     max_memory: u64,
     run_memory: MemoryBound,
     host_memory: MemoryBound,
-}
-
-/// A value of a plugin's input type.
-#[derive(Debug, Clone)]
-pub struct Input {
-    value: Val,
-    /// The memory that the host holds for an input made by a guest, or why it was refused; `None` if no guest made it.
-    kept: Option<Result<Arc<KeptMemory>, String>>,
-}
-
-impl Input {
-    fn new(value: Val) -> Self {
-        Self { value, kept: None }
-    }
-
-    /// Creates an input that a guest passes to a sub-task. It counts as memory of the run, twice its size of `bytes`:
-    /// here, and where it was lifted to. If that exceeds the limit, nothing is copied, and the sub-task fails before it
-    /// starts.
-    fn of_guest(value: &Val, bytes: u64, run: &Arc<RunMemory>) -> Self {
-        let kept = run.keep(bytes.saturating_mul(2)).map(Arc::new);
-        Self {
-            value: match kept {
-                Ok(_) => value.clone(),
-                Err(_) => Val::Bool(false),
-            },
-            kept: Some(kept),
-        }
-    }
-}
-
-/// The value that a plugin's `run` returned: an output or an error.
-#[derive(Debug, Clone)]
-pub struct Returned(Val);
-
-/// The parameters of one call of a guest.
-pub struct GuestCall {
-    /// The input, converted by [`Code::input`] for this plugin or passed by its parent.
-    pub input: Input,
-    /// The number of tasks above it.
-    pub depth: u32,
-    /// Whether the parent needs the returned value.
-    pub keep_returned: bool,
-    /// The limit of linear memory, in bytes.
-    pub memory: u64,
-    /// The memory that all tasks of the run share.
-    pub run_memory: Arc<RunMemory>,
-    /// The task's deadline.
-    pub deadline: Option<Instant>,
-    /// The seed of the task's random numbers.
-    pub seed: [u8; 32],
-    /// The time that the task's clock shows.
-    pub now: SystemTime,
-    /// The granted directories. A plugin that was loaded without the file system cannot see them.
-    pub dirs: Arc<[OpenDir]>,
-    /// The maximum number of bytes of stdout and stderr that are kept.
-    pub log_bytes: usize,
-    /// The functions that the guest can use.
-    pub capabilities: Arc<dyn Capabilities>,
-    /// Cancels the call.
-    pub cancel: CancellationToken,
-    /// The order in which the guest receives its turns.
-    pub order: Arc<dyn TurnOrder>,
-}
-
-/// The result of a call.
-#[derive(Debug)]
-pub struct Ended {
-    /// The end of the call.
-    pub end: End,
-    /// The value that `run` returned; `None` if it was not requested or `run` did not return.
-    pub returned: Option<Returned>,
-    /// The fuel used.
-    pub fuel: u64,
-    /// The peak of linear memory, in bytes.
-    pub peak_memory: u64,
-    /// Whether the last refusal of memory was caused by a shared limit and not by the task's own.
-    pub shared_memory_refused: bool,
-    /// Human-readable notes of the host, for example that a directory was full.
-    pub notes: Vec<String>,
-    /// The kept part of stdout and stderr.
-    pub log: String,
-    /// The number of bytes of stdout and stderr that were dropped.
-    pub log_dropped: u64,
-}
-
-/// The end of a call.
-#[derive(Debug, Clone, PartialEq)]
-pub enum End {
-    /// The guest returned an output.
-    Output(Value),
-    /// The guest returned a `failure`, in the JSON form of that type.
-    Failure(Value),
-    /// The guest returned an error text.
-    Text(String),
-    /// The guest returned an error of the plugin's own type, or one without a payload.
-    Error(Value),
-    /// The task reached a limit.
-    Exhausted(LimitKind, String),
-    /// The guest trapped.
-    Trapped(String),
-    /// The call was canceled.
-    Cancelled,
-    /// The host failed.
-    Host(String),
 }
 
 impl Sandbox {
@@ -334,7 +189,8 @@ impl Sandbox {
         let (run, input, returns) = self.signature(&component, &plugin.task)?;
         let mut linker = self.linker.clone();
         if files {
-            files::add_to_linker(&mut linker).map_err(|error| SandboxError::engine("link the file system", error))?;
+            files::add_to_linker(&mut linker, StoreData::files)
+                .map_err(|error| SandboxError::engine("link the file system", error))?;
         }
         for import in sub_agents {
             link::sub_agent(&mut linker, import)
@@ -415,7 +271,7 @@ impl Sandbox {
                 call.order.cut(false, 0);
                 return never_ran(End::Cancelled);
             }
-            () = until(call.deadline) => {
+            () = turns::until(call.deadline) => {
                 call.order.cut(true, 0);
                 return never_ran(time_up());
             }
@@ -438,6 +294,7 @@ impl Sandbox {
             Ok(store) => store,
             Err(error) => return never_ran(End::Host(format!("cannot make a store: {error}"))),
         };
+        store.call_hook_async(ChargeHook);
         let mut meter = FuelMeter::new(tank.clone(), Arc::clone(&call.capabilities), !call.dirs.is_empty());
         let driven = {
             let guest = code.call(&mut store, &tank, call.input.value);
@@ -449,7 +306,7 @@ impl Sandbox {
         let fuel = meter.finish(store.get_fuel().unwrap_or(0));
         let held = &store.data().held;
         let (peak, refused) = (held.peak, held.refused);
-        let notes = store.data().files.refusals.notes(&call.dirs);
+        let notes = files::notes(&store.data().files.refusals, &call.dirs);
         let (end, returned) = match driven.unwrap_or(GuestEnd::Ended(Err(EffectLost.into()))) {
             GuestEnd::Ended(Ok(value)) => {
                 let end = code.output(value.as_ref());
@@ -528,29 +385,6 @@ fn carried_too_much(error: &wasmtime::Error) -> bool {
 
 fn time_up() -> End {
     End::Exhausted(LimitKind::Time, "the task's time was up".into())
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
-impl Ended {
-    fn new(end: End, returned: Option<Returned>, fuel: u64, peak_memory: u64, log: &wasi::Log) -> Self {
-        let (log, log_dropped) = log.take();
-        Self {
-            end,
-            returned,
-            fuel,
-            peak_memory,
-            shared_memory_refused: false,
-            notes: Vec::new(),
-            log,
-            log_dropped,
-        }
-    }
 }
 
 /// Returns the panic message in what a Rust guest wrote to stderr.

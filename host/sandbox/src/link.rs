@@ -8,9 +8,10 @@ use std::sync::Arc;
 use wasmtime::component::{Access, Accessor, HasData, Linker};
 use wasmtime::{AsContext, Engine};
 
-use super::Input;
 use super::bindings::agenthost::plugin::{llm as wit, progress, types};
-use super::hostcalls::{self, charge, price};
+use super::call::Input;
+use super::charges::{cost_of, price};
+use super::hostcalls::charge;
 use super::store::StoreData;
 use agenthost_core::failpoint;
 use agenthost_core::limits::LimitKind;
@@ -45,7 +46,7 @@ pub(super) fn sub_agent(linker: &mut Linker<StoreData>, import: &str) -> wasmtim
                 };
                 let bytes = crate::value::size(input);
                 let returned = store.with(|mut store| -> wasmtime::Result<_> {
-                    charge(&mut store, hostcalls::cost_of(price::SUB_TASK, price::CALL_BYTE, bytes))?;
+                    charge(&mut store, cost_of(price::SUB_TASK, price::CALL_BYTE, bytes))?;
                     let state = store.get();
                     let share = state.open_bytes.take(bytes)?;
                     let input = Input::of_guest(input, bytes, state.held.run());
@@ -79,7 +80,7 @@ impl wit::HostWithStore<StoreData> for Contract {
         failpoint!("guest.complete", wasmtime::Error::new(super::EffectLost));
         let bytes = request_bytes(&request);
         let asked = store.with(|mut store| -> wasmtime::Result<_> {
-            charge(&mut store, hostcalls::cost_of(price::CALL, price::CALL_BYTE, bytes))?;
+            charge(&mut store, cost_of(price::CALL, price::CALL_BYTE, bytes))?;
             let state = store.get();
             let Ok(share) = state.open_bytes.take(bytes) else {
                 return Ok(Err(CallError::Exhausted(LimitKind::Size)));

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use agenthost_core::task::{Failure, FailureClass, Outcome};
 
-use super::End;
+use super::call::End;
 
 impl From<End> for Outcome {
     fn from(end: End) -> Self {

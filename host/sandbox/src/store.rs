@@ -9,23 +9,20 @@ use wasmtime::{Engine, ResourceLimiter, Store};
 use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use super::call::{Capabilities, GuestCall};
+use super::charges::{Charges, SLICE};
 use super::files::{FilesState, FilesView, OpenDir};
-use super::hostcalls::{ChargeHook, Charges, SLICE};
-use super::io::MeteredTable;
-use super::memory::Refused;
+use super::io::{MAX_HANDLES, MeteredTable};
+use super::memory::{Refused, RunMemory};
 use super::turns::Asker;
-use super::wasi::{self, FrozenClock, Log, SeededRandom};
-use super::{Capabilities, GuestCall, RunMemory};
+use super::wasi::{self, FrozenClock, InertView, Log, SeededRandom};
 
 /// The maximum number of bytes that one call between guest and host may carry: a prompt, a reply, an output. Four times
 /// the text of a full context of 200,000 tokens. Without this cap, each of a thousand guests could make the host hold
 /// 128 MiB.
 pub const MAX_CALL_BYTES: usize = 8 << 20;
-/// The maximum number of live handles of a guest: streams and pollables of its standard library, and one per model call
-/// in flight.
-pub(super) const MAX_HANDLES: usize = 2_000;
-/// The same for a guest with directories, whose handles are mostly open files. Each takes one of the host's file
-/// descriptors, of which a stock system gives a process 1,024. Walking a deep tree needs about twenty.
+/// The maximum number of live handles of a guest with directories, whose handles are mostly open files. Each takes one of
+/// the host's file descriptors, of which a stock system gives a process 1,024. Walking a deep tree needs about twenty.
 const MAX_HANDLES_WITH_FILES: usize = 128;
 /// The maximum number of bytes that the open calls and sub-tasks of one guest may carry together, unless its memory
 /// limit is larger: eight of the largest. A guest can pass the same memory repeatedly, and the host holds a copy each
@@ -57,7 +54,8 @@ pub(super) struct StoreData {
     pub(super) open_bytes: OpenBytes,
 }
 
-/// Creates the store of one task. It is dropped with the task and never reused.
+/// Creates the store of one task, without the hook that charges for host calls. It is dropped with the task and never
+/// reused.
 pub(super) fn new(
     engine: &Engine,
     call: &GuestCall,
@@ -97,7 +95,6 @@ pub(super) fn new(
     // A guest has no fuel before its first burst: see `fuel`.
     store.set_fuel(0)?;
     store.fuel_async_yield_interval(Some(SLICE))?;
-    store.call_hook_async(ChargeHook);
     Ok(store)
 }
 
@@ -240,8 +237,8 @@ impl WasiView for StoreData {
     }
 }
 
-impl StoreData {
-    pub(super) fn clock(&mut self) -> FrozenClock<'_> {
+impl InertView for StoreData {
+    fn clock(&mut self) -> FrozenClock<'_> {
         FrozenClock {
             table: &mut self.table,
             now: self.now,
@@ -249,20 +246,22 @@ impl StoreData {
         }
     }
 
-    pub(super) fn io(&mut self) -> MeteredTable<'_> {
+    fn io(&mut self) -> MeteredTable<'_> {
         MeteredTable {
             table: &mut self.table,
             charges: &mut self.charges,
         }
     }
 
-    pub(super) fn random(&mut self) -> SeededRandom<'_> {
+    fn random(&mut self) -> SeededRandom<'_> {
         SeededRandom {
             random: &mut self.random,
             charges: &mut self.charges,
         }
     }
+}
 
+impl StoreData {
     pub(super) fn files(&mut self) -> FilesView<'_> {
         FilesView {
             wasi: WasiFilesystemCtxView {

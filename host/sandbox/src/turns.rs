@@ -79,6 +79,14 @@ pub trait TurnOrder: Send + Sync {
     fn cut(&self, _time_up: bool, _polls: u64) {}
 }
 
+/// Waits until the deadline; forever if there is none.
+pub(super) async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The requesting side, held by the task's host functions.
 #[derive(Clone)]
 pub(super) struct Asker {
@@ -222,7 +230,7 @@ impl Turns {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => GuestEnd::Cancelled,
-                () = super::until(deadline) => GuestEnd::TimeUp,
+                () = until(deadline) => GuestEnd::TimeUp,
             }
         });
         let awake = Arc::new(Awake::default());

@@ -28,17 +28,22 @@ use wasmtime_wasi::p2::bindings::{cli, io as wasi_io, random};
 use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult, subscribe};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiView};
 
-use super::hostcalls::{Charges, price};
-use super::io::Metered;
-use super::store::StoreData;
+use super::charges::{Charges, price};
+use super::io::{Metered, MeteredTable};
 use agenthost_core::failpoint;
 
 /// The maximum number of random bytes of one call: enough for keys and seeds, too few for a memory bomb.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;
 
+/// The data of a store with the inert interfaces.
+pub(super) trait InertView: WasiView + Send + 'static {
+    fn clock(&mut self) -> FrozenClock<'_>;
+    fn io(&mut self) -> MeteredTable<'_>;
+    fn random(&mut self) -> SeededRandom<'_>;
+}
+
 /// Adds the inert interfaces.
-pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
-    type T = StoreData;
+pub(super) fn add_to_linker<T: InertView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let l = linker;
     wasi_io::error::add_to_linker::<T, Table>(l, |state| state.ctx().table)?;
     wasi_io::poll::add_to_linker::<T, Metered>(l, T::io)?;

@@ -1,13 +1,72 @@
-//! The calls under a policy: started in order within the bound, polled in order, dropped together.
+//! Named calls, and the calls under a policy: started in order within the bound, polled in order, dropped together.
 //!
-//! This is a plain list and not a set of woken futures, because the order of polling must not depend on the order of
-//! waking.
+//! The calls under a policy are a plain list and not a set of woken futures, because the order of polling must not
+//! depend on the order of waking.
 
 use std::collections::VecDeque;
+use std::fmt::{self, Debug, Formatter};
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::{Branch, Labeled};
+use super::labeled::Labeled;
+
+/// A call that has not started, and the name for its result. Created by [`branch`].
+#[must_use = "a branch does nothing until a policy runs it"]
+pub struct Branch<'a, T, E> {
+    name: String,
+    attempt: u32,
+    call: Pin<Box<dyn Future<Output = Result<T, E>> + 'a>>,
+}
+
+/// Names a call, after its sub-agent or its part of the work.
+///
+/// Calls of different sub-agents with the same result type can be combined in one policy.
+///
+/// ```
+/// use agenthost_sdk::join::{self, branch};
+/// # async fn review(draft: &str) -> Result<bool, String> { Ok(draft.len() > 3) }
+/// # let main = async {
+/// let reviews = [branch("voice", review("a draft")), branch("facts", async { Err("no source".to_owned()) })];
+/// let results = join::settled(reviews).await;
+/// assert_eq!((results[0].name.as_str(), &results[0].value), ("voice", &Ok(true)));
+/// assert_eq!((results[1].name.as_str(), &results[1].value), ("facts", &Err("no source".to_owned())));
+/// # };
+/// # futures_util::FutureExt::now_or_never(main).unwrap();
+/// ```
+pub fn branch<'a, T, E>(name: impl Into<String>, call: impl Future<Output = Result<T, E>> + 'a) -> Branch<'a, T, E> {
+    Branch {
+        name: name.into(),
+        attempt: 1,
+        call: Box::pin(call),
+    }
+}
+
+impl<T, E> Branch<'_, T, E> {
+    /// Sets the number of this attempt at the work; the default is 1.
+    ///
+    /// ```
+    /// use agenthost_sdk::join::{self, branch};
+    /// # let main = async {
+    /// let error = join::all([branch("draft", async { Err::<(), _>("crashed") }).attempt(2)]).await.unwrap_err();
+    /// assert_eq!(error.to_string(), "draft (attempt 2): crashed");
+    /// # };
+    /// # futures_util::FutureExt::now_or_never(main).unwrap();
+    /// ```
+    pub fn attempt(mut self, number: u32) -> Self {
+        self.attempt = number;
+        self
+    }
+}
+
+impl<T, E> Debug for Branch<'_, T, E> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Branch")
+            .field("name", &self.name)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
 
 pub(super) struct Branches<'a, T, E> {
     /// The number of calls that were given.

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::branches::Branches;
-use super::{Branch, Labeled, in_place};
+use super::branches::{Branch, Branches};
+use super::labeled::{Labeled, in_place};
 
 /// Returns every result, in the order of the calls; the first error cancels the rest.
 ///

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::branches::Branches;
-use super::{Branch, Labeled, in_place, list};
+use super::branches::{Branch, Branches};
+use super::labeled::{Labeled, in_place, list};
 use crate::Failure;
 
 /// Returns the first `wanted` results, in the order of the calls, and cancels the other calls.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
+use crate::Failure;
 
 /// A number of calls, from 0.
 #[derive(Clone, Default)]

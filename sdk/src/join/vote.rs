@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::branches::Branches;
-use super::{Branch, Labeled, in_place, list};
+use super::branches::{Branch, Branches};
+use super::labeled::{Labeled, in_place, list};
 use crate::Failure;
 
 /// The outcome of a vote in which several answers have the most votes.

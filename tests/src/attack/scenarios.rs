@@ -99,6 +99,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// the fifty take.
 fn neighbours(program: &Program) -> Measured {
     const GOOD: usize = 50;
+    const MOST: f64 = 1.5;
     let mut measured = Measured::default();
     let server = Server::start(|_| Reply::text("fine").after(Duration::from_millis(100)));
     let machine = machine(program, "crowd", &server.config());
@@ -121,8 +122,6 @@ fn neighbours(program: &Program) -> Measured {
                 .collect(),
         )
     };
-    let mut alone = Vec::new();
-    let mut beside = Vec::new();
     // In a debug build, random bytes cost the host twenty times what the guest pays for them.
     let hostile: &[&str] = if program.is_optimized {
         &["pp", "ll", "rr"]
@@ -130,15 +129,19 @@ fn neighbours(program: &Program) -> Measured {
         &["pp", "ll"]
     };
     for hostile in hostile.iter().copied() {
-        alone.push(times(&mut measured, "", 60.0));
-        let seconds = 3.0 * median(alone.clone()) / 1000.0 + 2.0;
-        beside.push((hostile, times(&mut measured, hostile, seconds)));
-    }
-    let alone = median(alone);
-    for (hostile, beside) in beside {
-        let slowdown = beside / alone;
+        let mut slowdown = f64::INFINITY;
+        // Other work on the machine lengthens one of the two runs, and a plugin that disturbs its neighbors always the
+        // second: the best of three pairs counts.
+        for _ in 0..3 {
+            let alone = times(&mut measured, "", 60.0);
+            let beside = times(&mut measured, hostile, 3.0 * alone / 1000.0 + 2.0);
+            slowdown = slowdown.min(beside / alone);
+            if slowdown <= MOST {
+                break;
+            }
+        }
         measured.figure("slowdown", slowdown);
-        measured.expect(slowdown <= 1.5, || {
+        measured.expect(slowdown <= MOST, || {
             format!("beside {hostile:?} the good tasks took {slowdown:.2} times as long as alone")
         });
     }

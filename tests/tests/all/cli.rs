@@ -375,38 +375,6 @@ fn help_goes_to_stdout() {
 }
 
 #[test]
-fn a_crate_directory_is_built_and_run() {
-    let machine = machine();
-    let competitor = agenthost_tests::guests::workspace()
-        .join("plugins/competitor")
-        .display()
-        .to_string();
-    // So that no two tests build it at the same time.
-    let built = guest("competitor");
-    let input = format!("@{competitor}/input.json");
-    let from_crate = machine.run(["run", &competitor, "--input", &input]).json(0);
-    let from_file = machine.run(["run", &built, "--input", &input]).json(0);
-    assert_eq!(
-        from_crate, from_file,
-        "the offline provider answers the same every time"
-    );
-    assert_eq!(from_crate["company"], "Acme Robotics, Zurich");
-    for field in ["summary", "findings", "confidence"] {
-        assert!(!from_crate[field].is_null(), "{field}");
-    }
-    let inspected = machine.run(["inspect", &built, "--json"]).json(0);
-    let text = inspected.to_string();
-    for part in [
-        "demo:competitor",
-        "sha256:",
-        "agenthost:plugin/llm@0.1.0",
-        "One company to look into.",
-    ] {
-        assert!(text.contains(part), "{part}: {inspected}");
-    }
-}
-
-#[test]
 fn doctor_and_completions_answer_on_a_fresh_machine() {
     let machine = machine();
     let report = machine.run(["doctor", "--json"]).json(0);

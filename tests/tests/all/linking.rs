@@ -98,31 +98,6 @@ fn a_sub_agent_comes_from_the_flag_the_configuration_or_the_file_beside() {
 }
 
 #[test]
-fn a_crate_names_its_sub_agents_in_its_manifest() {
-    let machine = machine_for("");
-    let crate_dir = workspace().join("plugins/market-scan").display().to_string();
-    let market = json!({"companies": ["Acme"], "questions": []}).to_string();
-    let document = machine.run(["run", &crate_dir, "-i", &market, "--json"]).json(0);
-    let plugins: Vec<_> = document["tasks"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|task| &task["plugin"])
-        .collect();
-    assert_eq!(
-        plugins,
-        ["demo:market-scan@0.1.0", "demo:competitor@0.1.0", "demo:compare@0.1.0"]
-    );
-    // The flag overrides the manifest.
-    let fails = with("demo:competitor", guest("competitor-fails").as_ref());
-    let market = json!({"companies": ["fail"], "questions": []}).to_string();
-    let document = machine
-        .run(["run", &crate_dir, "-i", &market, "--json", "--with", &fails])
-        .json(1);
-    assert_eq!(document["outcome"]["failure"]["message"], "as asked");
-}
-
-#[test]
 fn a_missing_file_and_a_wrong_plugin_are_named() {
     let (machine, joins) = lonely();
     let output = run(&machine, &joins, &["--with", "guests:leaf=gone.wasm"]);

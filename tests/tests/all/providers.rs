@@ -50,7 +50,7 @@ fn a_server_that_is_down_is_named() {
         said.contains("model: unavailable: local/small: no connection to http://127.0.0.1:"),
         "{said}"
     );
-    assert!(said.contains("hint: Run `agenthost doctor`"), "{said}");
+    assert!(said.contains("hint: Run `agenthost doctor --online`"), "{said}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use agenthost::plugin::build;
 use agenthost_tests::dummy;
-use agenthost_tests::guests::{interface, plugin};
+use agenthost_tests::guests::interface;
 use agenthost_tests::server::{Reply, Server};
 use serde_json::{Value, json};
 
@@ -93,31 +93,6 @@ fn it_starts_the_tasks_of_other_plugins() {
 }
 
 #[test]
-fn a_plugin_of_one_file_answers_in_its_own_types() {
-    let title = plugin("title").display().to_string();
-    let wit = machine().run(["build", &format!("{}/plugins/title", workspace()), "--emit-wit"]);
-    assert!(
-        wit.stdout
-            .starts_with("/// Finds a title for a text.\npackage demo:title@0.1.0;\n"),
-        "{wit}"
-    );
-    let answer = json!({"best": "Early Bees", "others": ["A", "B", "C"]});
-    let server = Server::start({
-        let answer = answer.to_string();
-        move |_| Reply::text(&answer)
-    });
-    let machine = machine_for(&server.config());
-    let output = machine.run([
-        "run",
-        &title,
-        "--input",
-        r#"{"body": "The bees came.", "tone": "playful"}"#,
-    ]);
-    assert_eq!(output.json(0), answer);
-    assert!(server.ended()[0].prompt().contains("It makes people curious."));
-}
-
-#[test]
 fn a_component_without_wit_text_shows_its_types() {
     let text = "package a:b@0.1.0;\n/// Lost.\ninterface task { run: async func(input: u8) -> string; }\nworld w { export task; }";
     let machine = machine();
@@ -125,8 +100,4 @@ fn a_component_without_wit_text_shows_its_types() {
     assert!(wit.starts_with("package root:component;\n"), "{wit}");
     assert!(wit.contains("run: async func(input: u8) -> string;"), "{wit}");
     assert!(!wit.contains("Lost"), "{wit}");
-}
-
-fn workspace() -> String {
-    agenthost_tests::guests::workspace().display().to_string()
 }

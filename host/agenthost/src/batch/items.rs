@@ -12,6 +12,7 @@
 //! Left out: compressed files, other separators than the comma, the meaning of the items.
 
 mod array;
+mod item;
 mod lines;
 mod table;
 
@@ -21,13 +22,14 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use self::array::Array;
+use self::item::NextItem;
 use self::lines::Lines;
 use self::table::Table;
 use crate::error::BatchError;
 use agenthost_core::error::Result;
+
+pub use self::item::{BatchItem, Found, ItemLocation};
 
 /// The format of a file of items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,36 +60,6 @@ impl Format {
         }
     }
 }
-
-/// The place of an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ItemLocation {
-    /// The number of the item, from 0; malformed ones count.
-    pub index: u64,
-    /// The line where it begins, from 1.
-    pub line: u64,
-}
-
-/// An item as it is in the file.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Found {
-    /// A JSON value.
-    Json(Value),
-    /// The cells of a row, each with its column's name.
-    Row(Vec<(String, String)>),
-}
-
-/// One item, or the reason why it is malformed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BatchItem {
-    /// The place of the item.
-    pub at: ItemLocation,
-    /// The item, or the reason.
-    pub found: Result<Found, String>,
-}
-
-/// An entry's first line and its item; `None` after the last entry.
-type NextItem = Result<Option<(u64, Result<Found, String>)>, String>;
 
 /// A source of items that can be read from the start any number of times, by one reader after another.
 #[derive(Debug)]
@@ -394,30 +366,6 @@ impl Iterator for Reader {
                 Some(Err(BatchError::Format { name, problem }.into()))
             }
         }
-    }
-}
-
-/// Parses JSON that begins on line `start` of its file.
-fn json(text: &[u8], start: u64) -> Result<Found, String> {
-    serde_json::from_slice(text).map(Found::Json).map_err(|error| {
-        let message = error.to_string();
-        let problem = message.split(" at line ").next().unwrap_or_default();
-        // In an array, the first line does not begin with the item, so a column there would mislead.
-        match error.line() {
-            0 => format!("not JSON: {problem}"),
-            1 => format!("not JSON: {problem}, {} bytes into it", error.column()),
-            line => format!(
-                "not JSON: {problem}, on line {}",
-                start.saturating_add(line as u64).saturating_sub(1)
-            ),
-        }
-    })
-}
-
-fn too_long(most: usize) -> String {
-    match most >> 20 {
-        0 => format!("more than {most} bytes"),
-        mib => format!("more than {mib} MiB"),
     }
 }
 

@@ -6,234 +6,31 @@
 //! dropped it, it lost a race) is charged its whole reservation, because the provider may bill all of it and will never
 //! report the count. Such a request is reported as abandoned.
 
+mod call;
 mod in_flight;
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 
-use self::in_flight::InFlight;
-use super::Served;
-use super::answer::OutputLimit;
-use super::call_context::CallContext;
+use self::call::{Failed, Model};
+use self::in_flight::{InFlight, millis};
 use super::estimate::InputSize;
-use super::record::{PaidReply, request_hash};
 use crate::price::Price;
 use crate::telemetry;
 use agenthost_config::ModelRef;
 use agenthost_core::failpoint;
-use agenthost_core::limits::ledger::{Used, Want};
+use agenthost_core::limits::ledger::Want;
 use agenthost_core::limits::{LimitKind, Usd};
 use agenthost_core::llm::{CacheTtl, CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request};
-use agenthost_core::run::{Event, ModelReport};
+use agenthost_core::run::Event;
 use agenthost_gate::{Attempt, Prefix, RetryDecision, Ticket};
-use agenthost_journal::{AskResult, RecordedUse, RequestHash};
 
-/// One call of a task, with all requests that it takes.
-pub(super) struct Call<'a> {
-    task: &'a CallContext,
-    /// The requested model name.
-    name: &'a str,
-    /// The number of the call among the task's requests.
-    ordinal: u64,
-    /// Whether the call is booked as a call, which the first sent request does.
-    counted: AtomicBool,
-    /// Whether the request's schema is known to be usable.
-    checked: AtomicBool,
-    so_far: Mutex<SoFar>,
-}
+pub(super) use self::call::{Call, SpentBefore};
 
-/// The costs of a call in an earlier execution of its task that led to no reply.
-pub(super) struct SpentBefore {
-    pub(super) used: Used,
-    pub(super) models: Vec<ModelReport>,
-}
-
-/// The state of a call so far.
-#[derive(Default)]
-struct SoFar {
-    /// Replies that were paid for in an earlier execution of the task.
-    paid: Vec<PaidReply>,
-    used: Used,
-    models: Vec<ModelReport>,
-    /// The request that was answered last, and what it used.
-    last: Option<(RequestHash, Used)>,
-    /// The output limit of that request.
-    limit: OutputLimit,
-    /// Whether a request was answered and the journal does not have its end yet.
-    unnoted: bool,
-}
-
-/// One model of the chain, ready to be called.
-struct Model<'a> {
-    full_name: String,
-    served: &'a Served,
-    price: Option<Price>,
-}
-
-/// The reason why a request brought no reply.
-enum Failed {
-    /// A failure of the provider or the gate: another attempt or another model may succeed.
-    Provider(ProviderError),
-    /// A failure that another attempt would not cure.
-    Call(CallError),
-}
-
-impl<'a> Call<'a> {
-    /// Creates the call number `ordinal` of `task`. `before` has the costs of an earlier execution that led to no
-    /// reply, which are already booked.
-    pub(super) fn new(
-        task: &'a CallContext,
-        name: &'a str,
-        ordinal: u64,
-        paid: Vec<PaidReply>,
-        before: Option<SpentBefore>,
-    ) -> Self {
-        let counted = before.is_some();
-        let SpentBefore { used, models } = before.unwrap_or_else(|| SpentBefore {
-            used: Used {
-                cost: Some(Usd::ZERO),
-                ..Used::default()
-            },
-            models: Vec::new(),
-        });
-        let mut so_far = SoFar {
-            paid,
-            used,
-            ..SoFar::default()
-        };
-        models.into_iter().for_each(|model| model.into_list(&mut so_far.models));
-        Self {
-            task,
-            name,
-            ordinal,
-            counted: AtomicBool::new(counted),
-            checked: AtomicBool::new(false),
-            so_far: Mutex::new(so_far),
-        }
-    }
-
-    /// Returns the result of the call as the journal keeps it.
-    pub(super) fn told(&self, result: &CallResult) -> AskResult {
-        let so_far = self.so_far();
-        let used = RecordedUse {
-            sent: self.counted.load(Ordering::Relaxed),
-            ..RecordedUse::sent(&so_far.used)
-        };
-        AskResult::of_call(result.clone(), used, so_far.models.clone())
-    }
-
-    /// Notes that a repair of `broken`, which is paid for, follows.
-    pub(super) fn repairs(&self, broken: &Reply) {
-        self.keeps(broken);
-        let model = self.so_far().models.last().cloned();
-        if let Some(model) = model {
-            self.note(ModelReport {
-                name: model.name,
-                model: model.model,
-                offline: model.offline,
-                cost_usd: model.cost_usd.map(|_| Usd::ZERO),
-                repairs: 1,
-                ..ModelReport::default()
-            });
-        }
-    }
-
-    /// Keeps the reply to the last request, which the task does not receive, for a later execution.
-    fn keeps(&self, reply: &Reply) {
-        let last = {
-            let mut so_far = self.so_far();
-            so_far.unnoted = false;
-            so_far.last
-        };
-        if let Some((hash, used)) = last {
-            self.task.log.paid(self.ordinal, hash, reply, &used);
-        }
-    }
-
-    /// Notes the end of the request whose reply the task receives, once the reply is durable.
-    pub(super) fn noted(&self) {
-        if std::mem::take(&mut self.so_far().unnoted) {
-            self.task.log.answered(self.ordinal);
-        }
-    }
-
-    fn so_far(&self) -> MutexGuard<'_, SoFar> {
-        // A panic under this lock leaves the data consistent.
-        self.so_far.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds to the reports of the call and of its task.
-    fn note(&self, report: ModelReport) {
-        report.clone().into_list(&mut self.so_far().models);
-        self.task.note(report);
-    }
-
-    /// Notes that a request was abandoned and charged `used`.
-    fn lost(&self, used: &Used, report: ModelReport) {
-        {
-            let mut so_far = self.so_far();
-            so_far.used = so_far.used.plus(used);
-        }
-        // The report of this execution already counts the request; a report that is read from the journal must count
-        // it.
-        let again = ModelReport {
-            requests: 1,
-            ..report.clone()
-        };
-        self.task.log.lost(self.ordinal, used, &again);
-        self.note(report);
-    }
-
-    /// Books what a request used.
-    fn book(&self, hash: RequestHash, used: Used, limit: OutputLimit) {
-        let mut so_far = self.so_far();
-        so_far.used = so_far.used.plus(&used);
-        so_far.last = Some((hash, used));
-        so_far.limit = limit;
-    }
-
-    /// Returns the output limit of the request that was answered last.
-    pub(super) fn output_limit(&self) -> OutputLimit {
-        self.so_far().limit
-    }
-
-    /// Returns the recorded reply to this request and books it, or `None` if the request has to be sent.
-    fn paid(&self, model: &Model<'_>, request: &Request) -> Option<Reply> {
-        if self.so_far().paid.is_empty() {
-            return None;
-        }
-        let hash = request_hash(&model.full_name, request);
-        let paid = {
-            let mut so_far = self.so_far();
-            let at = so_far.paid.iter().position(|paid| paid.hash == hash)?;
-            so_far.paid.remove(at)
-        };
-        let used = paid.used;
-        let first = !self.counted.swap(true, Ordering::Relaxed);
-        self.task.account.restore(&used, u64::from(first));
-        let limit = OutputLimit {
-            tokens: request.max_tokens,
-            counted: None,
-        };
-        self.book(hash, used, limit);
-        // The journal has it already.
-        self.so_far().last = None;
-        self.note(ModelReport {
-            calls: u64::from(first),
-            requests: 1,
-            input_tokens: used.input,
-            cached_input_tokens: used.cached_input,
-            output_tokens: used.output,
-            cost_usd: used.cost,
-            ..self.report(model)
-        });
-        Some(paid.reply)
-    }
-
+impl Call<'_> {
     /// Calls the models of the chain in turn until one has answered.
     pub(super) async fn serve(&self, models: &[ModelRef], mut request: Request) -> CallResult {
         let mut before: Option<CallError> = None;
@@ -336,11 +133,10 @@ impl<'a> Call<'a> {
             error: error.to_string(),
             wait,
         });
-        self.note(ModelReport {
-            retries: 1,
-            waited_ms: millis(wait),
-            ..self.report(model)
-        });
+        let mut report = self.report(model);
+        report.retries = 1;
+        report.waited_ms = millis(wait);
+        self.note(report);
     }
 
     /// Makes one attempt, with a second request beside the first if hedging is configured and the first is slow.
@@ -434,19 +230,15 @@ impl<'a> Call<'a> {
         failpoint!(await "call.admitted");
         let permit = admitted.map_err(|late| {
             let error = ProviderError::new(ProviderErrorKind::RateLimited, late.to_string());
-            Failed::Provider(ProviderError {
-                no_retry: true,
-                ..error
-            })
+            Failed::Provider(error.without_retry())
         })?;
         request.mark_prefix = permit.mark();
+        let mut report = self.report(model);
+        report.hedges = u64::from(hedge);
         Ok(InFlight {
             call: self,
             model,
-            report: ModelReport {
-                hedges: u64::from(hedge),
-                ..self.report(model)
-            },
+            report,
             request,
             size: *size,
             attempt,
@@ -455,32 +247,22 @@ impl<'a> Call<'a> {
             sent: false,
         })
     }
-
-    /// Returns an empty report on this call's use of `model`.
-    fn report(&self, model: &Model<'_>) -> ModelReport {
-        ModelReport {
-            name: self.name.to_owned(),
-            model: model.full_name.clone(),
-            cost_usd: model.price.as_ref().map(|_| Usd::ZERO),
-            offline: model.served.provider.is_offline(),
-            ..ModelReport::default()
-        }
-    }
 }
 
-/// Returns whether the next model of a chain may succeed: not if the request itself is at fault or was declined.
+/// Returns whether the next model of a chain is asked: not if the request itself is at fault, or if the model has answered.
 fn may_fall_back(kind: ProviderErrorKind) -> bool {
     !matches!(
         kind,
-        ProviderErrorKind::InvalidRequest | ProviderErrorKind::ContextOverflow | ProviderErrorKind::Refused
+        ProviderErrorKind::InvalidRequest
+            | ProviderErrorKind::FormatRefused
+            | ProviderErrorKind::ContextOverflow
+            | ProviderErrorKind::Refused
+            | ProviderErrorKind::InvalidReply
     )
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn call_error(model: &str, error: &ProviderError) -> CallError {
+/// Returns the error that a task receives.
+pub(super) fn call_error(model: &str, error: &ProviderError) -> CallError {
     let text = format!("{model}: {error}");
     match error.kind {
         ProviderErrorKind::ContextOverflow => CallError::ContextOverflow,

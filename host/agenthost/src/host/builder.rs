@@ -64,6 +64,23 @@ pub struct HostBuilder {
     providers: BTreeMap<String, Arc<dyn Provider>>,
 }
 
+impl Host {
+    /// Returns a builder of a host.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::Host;
+    ///
+    /// let host = Host::builder().build()?;
+    /// assert!(host.max_tasks() > 0 && !host.keeps_journal());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> HostBuilder {
+        HostBuilder::new()
+    }
+}
+
 impl HostBuilder {
     pub(super) fn new() -> Self {
         Self {

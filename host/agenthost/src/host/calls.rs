@@ -282,16 +282,9 @@ impl TaskContext {
                 output,
                 cost: price.map(|price| price.worst(input, output)),
             };
-            let report = ModelReport {
-                name: ask.model.clone(),
-                model: model.clone(),
-                requests: 1,
-                abandoned: Abandoned::one(&used),
-                input_tokens: input,
-                output_tokens: output,
-                cost_usd: used.cost,
-                ..ModelReport::default()
-            };
+            let mut report = ModelReport::new(&ask.model, model).with_used(&used);
+            report.requests = 1;
+            report.abandoned = Abandoned::one(&used);
             // The journal has only the model of a request in flight. Later executions read the cost that is noted here.
             self.call.log.lost(ordinal, &used, &report);
             reports.push(report);

@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::ceiling::Ceiling;
-use super::{Host, LoadedPlugin, Plugin, PluginSource, SubAgent};
+use super::{Host, LoadOptions, LoadedPlugin, Plugin, PluginSource, SubAgent};
 use crate::error::LoadError;
 use agenthost_config::{DirGrant, trust};
-use agenthost_core::error::Result;
+use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{Limits, LimitsPatch};
 #[cfg(feature = "build")]
 use agenthost_plugin::build::BuildRules;
@@ -30,9 +30,110 @@ use agenthost_registry::policy::PolicyDecision;
 use agenthost_registry::{Name, Reference, ReferenceError, Requirement};
 use agenthost_sandbox::Stop;
 
+impl Host {
+    /// Loads a plugin and the sub-agents that it can start, from a `.wasm` file or from a crate directory, which is
+    /// built first.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use agenthost::{ErrorClass, Host};
+    ///
+    /// # std::fs::write(dir.join("double.wasm"), double())?;
+    /// let host = Host::builder().build()?;
+    /// let plugin = host.load(&dir.join("double.wasm")).await?;
+    /// assert_eq!(plugin.id().to_string(), "demo:double@0.1.0");
+    ///
+    /// let error = host.load(&dir.join("no-such.wasm")).await.err().ok_or("it was loaded")?;
+    /// assert_eq!(error.class(), ErrorClass::Plugin);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::load_with`].
+    pub async fn load(&self, place: impl Into<PluginSource>) -> Result<Plugin> {
+        self.load_with(place, LoadOptions::default()).await
+    }
+
+    /// Loads a plugin with options in addition to the configuration.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use agenthost::config::{DirGrant, Env};
+    /// use agenthost::{Host, LoadOptions};
+    ///
+    /// # std::fs::write(dir.join("double.wasm"), double())?;
+    /// let host = Host::builder().build()?;
+    /// let options = LoadOptions::new().dir(DirGrant::parse(&Env::from_process()?, "reports::/data")?);
+    /// let plugin = host.load_with(&dir.join("double.wasm"), options).await?;
+    /// assert!(!plugin.info().reads_files(), "it imports no file system, so it does not see the directory");
+    ///
+    /// // A place for a sub-agent that the plugin does not start is an error.
+    /// let options = LoadOptions::new().sub_agent("demo:competitor", dir.join("competitor"));
+    /// assert!(host.load_with(&dir.join("double.wasm"), options).await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Plugin`](agenthost_core::error::ErrorClass::Plugin) if a plugin cannot be found, built or loaded,
+    /// if a sub-agent is not declared or not of the type that its importer expects, and if plugins start each other in
+    /// a circle; [`ErrorClass::Denied`](agenthost_core::error::ErrorClass::Denied) for imports that the host does not
+    /// offer.
+    pub async fn load_with(&self, place: impl Into<PluginSource>, options: LoadOptions) -> Result<Plugin> {
+        let host = self.clone();
+        let place = place.into();
+        // Dropping this future drops `_abandon`, which ends a compiler process.
+        let (_abandon, stop) = agenthost_sandbox::stop();
+        // Reading, building and compiling block, in the worst case for seconds.
+        let loaded = tokio::task::spawn_blocking(move || {
+            Loader::new(&host, options.with, options.dirs)
+                .stopped_by(stop)
+                .load_root(&place)
+        });
+        let loaded = loaded
+            .await
+            .map_err(|_| Error::host("the host failed while it loaded the plugin"))?;
+        loaded.map(LoadedPlugin::shared)
+    }
+
+    /// Loads a plugin from its bytes, with the sub-agents that the configuration names. Compiling blocks the thread.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::Host;
+    ///
+    /// # let component = double();
+    /// let host = Host::builder().build()?;
+    /// let plugin = host.load_bytes(&component)?;
+    /// assert_eq!(plugin.info().signature().trim(), "run: func(input: u32) -> u32;");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::load_with`].
+    pub fn load_bytes(&self, bytes: &[u8]) -> Result<Plugin> {
+        let mut loader = Loader::new(self, BTreeMap::new(), Vec::new());
+        loader.load_bytes(bytes, Origin::default()).map(LoadedPlugin::shared)
+    }
+}
+
 /// The origin of a plugin's bytes.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Origin<'a> {
+struct Origin<'a> {
     /// The crate directory, if there is one: the manifest's paths are relative to it.
     home: Option<&'a Path>,
     /// The component's file.
@@ -53,7 +154,7 @@ enum NamedBy {
     Project,
 }
 
-pub(super) struct Loader<'a> {
+struct Loader<'a> {
     host: &'a Host,
     with: BTreeMap<String, PluginSource>,
     /// Additional directories for the root.
@@ -69,7 +170,7 @@ pub(super) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(host: &'a Host, with: BTreeMap<String, PluginSource>, dirs: Vec<DirGrant>) -> Self {
+    fn new(host: &'a Host, with: BTreeMap<String, PluginSource>, dirs: Vec<DirGrant>) -> Self {
         Self {
             host,
             with,
@@ -82,13 +183,13 @@ impl<'a> Loader<'a> {
     }
 
     /// Stops compiling early when the other end of `stop` is dropped.
-    pub(super) fn stopped_by(mut self, stop: Stop) -> Self {
+    fn stopped_by(mut self, stop: Stop) -> Self {
         self.stop = Some(stop);
         self
     }
 
     /// Loads the root plugin. Returns an error if a place in `with` was never used.
-    pub(super) fn load_root(mut self, place: &PluginSource) -> Result<LoadedPlugin> {
+    fn load_root(mut self, place: &PluginSource) -> Result<LoadedPlugin> {
         let root = self.load(place, NamedBy::Caller)?;
         let Some(unused) = self.with.keys().find(|name| !self.given.contains(*name)) else {
             return Ok(root);
@@ -200,7 +301,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Loads the plugin and all plugins below it.
-    pub(super) fn load_bytes(&mut self, bytes: &[u8], origin: Origin<'_>) -> Result<LoadedPlugin> {
+    fn load_bytes(&mut self, bytes: &[u8], origin: Origin<'_>) -> Result<LoadedPlugin> {
         let plugin = PluginInfo::read(bytes)?;
         let (ceiling, notes) = self.ceiling(&plugin, bytes, origin)?;
         let dirs = self.dirs(&plugin, origin)?;

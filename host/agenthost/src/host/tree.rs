@@ -27,7 +27,7 @@ use agenthost_core::error::{Result, with_causes};
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::Account;
 use agenthost_core::limits::{LimitKind, Limits, Spent};
-use agenthost_core::run::{Event, ModelReport, REPORT_FORMAT, RunId, RunReport};
+use agenthost_core::run::{Event, ModelReport, RunId, RunReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 use agenthost_gate::FairnessKey;
 use agenthost_journal::{RunKind, RunRecord};
@@ -204,20 +204,10 @@ impl RunState {
         if ended.iter().any(|(report, _)| report.id == begun.id) {
             return fault;
         }
-        let report = TaskReport {
-            parent: begun.id.parent(),
-            id: begun.id.clone(),
-            plugin: begun.plugin.clone(),
-            release: None,
-            models: Vec::new(),
-            outcome: fault.clone(),
-            spent: Spent {
-                wall: begun.started.elapsed(),
-                ..begun.account.spent()
-            },
-            log: String::new(),
-            log_dropped_bytes: 0,
-            notes: Vec::new(),
+        let mut report = TaskReport::new(begun.id.clone(), &begun.plugin, fault.clone());
+        report.spent = Spent {
+            wall: begun.started.elapsed(),
+            ..begun.account.spent()
         };
         if let Some(log) = begun.log.get() {
             log.ended(&report, None, &[]);
@@ -382,18 +372,13 @@ impl RunState {
             .info
             .release()
             .filter(|release| Some(*release) != plugin.info.id.version.as_deref());
-        let report = TaskReport {
-            parent: id.parent(),
-            id: id.clone(),
-            plugin: plugin.info.id.to_string(),
-            release: release.map(str::to_owned),
-            models,
-            outcome: outcome.clone(),
-            spent,
-            log: said,
-            log_dropped_bytes,
-            notes,
-        };
+        let mut report = TaskReport::new(id.clone(), plugin.info.id.to_string(), outcome.clone());
+        report.release = release.map(str::to_owned);
+        report.models = models;
+        report.spent = spent;
+        report.log = said;
+        report.log_dropped_bytes = log_dropped_bytes;
+        report.notes = notes;
         let json = |returned: &Returned| plugin.code.returned_json(returned);
         failpoint!(await "collect.report");
         log.ended(&report, returned.as_ref().and_then(json), &used);
@@ -472,15 +457,11 @@ impl RunState {
             }
             tasks.push(task);
         }
-        RunReport {
-            format: REPORT_FORMAT,
-            run: self.id.clone(),
-            outcome,
-            spent,
-            tasks,
-            models,
-            differences: None,
-        }
+        let mut report = RunReport::new(self.id.clone(), outcome);
+        report.spent = spent;
+        report.tasks = tasks;
+        report.models = models;
+        report
     }
 }
 

@@ -1,80 +1,40 @@
 //! Resuming or replaying a recorded batch: its command line is parsed again, in its directory.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-use sha2::{Digest as _, Sha256};
+use clap::{Parser, Subcommand};
+use serde::Deserialize as _;
 
-use super::go;
+use super::recorded::{Earlier, How, RecordedBatchCommand};
+use super::{Args, go};
+use crate::global::Global;
 use crate::journal::journal_path;
 use crate::output::Printer;
 use crate::which::is_inside;
-use crate::{Cli, Global};
-use agenthost::config::{Config, Env, trust};
+use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result};
-use agenthost::journal::RunRecord;
-use agenthost::limits::LimitsPatch;
 
-/// A recorded batch to be resumed or replayed.
-pub(crate) struct Earlier {
-    pub(crate) record: RunRecord,
-    pub(crate) how: How,
-    /// Whether plugins may have changed.
-    pub(crate) changed_plugins: bool,
-    /// Whether the operator has read the command line, even if another user gave it.
-    pub(crate) accept_command: bool,
+/// The command line of a recorded batch: the one of the program, with this command alone.
+#[derive(Debug, Parser)]
+#[command(name = "agenthost", bin_name = "agenthost", version, propagate_version = true)]
+struct RecordedCommandLine {
+    #[command(subcommand)]
+    command: RecordedSubcommand,
+    #[command(flatten)]
+    global: Global,
 }
 
-/// How to continue a recorded batch.
-pub(crate) enum How {
-    /// Resume it. The limits of each task and of all together override the recorded ones.
-    Resume {
-        failed: bool,
-        limits: Box<(LimitsPatch, LimitsPatch)>,
-    },
-    /// Replay it from its record. The results go to stdout.
-    Replay,
-}
-
-/// The command of a batch, as the journal keeps it, to start the batch again.
-#[derive(Serialize, Deserialize)]
-pub(super) struct RecordedBatchCommand {
-    /// The arguments, `batch` first.
-    pub(super) argv: Vec<String>,
-    pub(super) cwd: PathBuf,
-    /// The digest of the items, in hex; `None` if they came through a pipe.
-    pub(super) items: Option<String>,
-    /// The proof that this user gave the command; see [`trust::seal`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) seal: Option<String>,
-}
-
-impl RecordedBatchCommand {
-    /// Returns the command with the proof that this user gave it.
-    pub(super) fn sealed(mut self, env: &Env) -> Self {
-        self.seal = trust::seal::seal(env, &self.unsealed());
-        self
-    }
-
-    fn is_own(&self, env: &Env) -> bool {
-        self.seal
-            .as_ref()
-            .is_some_and(|seal| trust::seal::is_sealed(env, &self.unsealed(), seal))
-    }
-
-    /// Returns the sealed text.
-    fn unsealed(&self) -> String {
-        json!([self.argv, self.cwd, self.items]).to_string()
-    }
+#[derive(Debug, Subcommand)]
+enum RecordedSubcommand {
+    Batch(Box<Args>),
+    /// Any other command, which is not recorded with a batch
+    #[command(external_subcommand)]
+    Other(#[expect(dead_code, reason = "clap requires it")] Vec<String>),
 }
 
 /// Describes the parts of a command line that go beyond the project's folder or the operator's limits.
-fn beyond(args: &super::Args, how: &How, cwd: &Path, config: &Config, env: &Env) -> Result<Vec<String>> {
+fn beyond(args: &Args, how: &How, cwd: &Path, config: &Config, env: &Env) -> Result<Vec<String>> {
     let mut beyond = Vec::new();
     let mut outside = |what: &str, path: &Path| {
         if !is_inside(&cwd.join(path), config, env) {
@@ -117,17 +77,18 @@ pub(crate) async fn again(
         );
     }
     let own = command.is_own(env) || earlier.accept_command;
-    let cli = Cli::try_parse_from(std::iter::once("agenthost".to_owned()).chain(command.argv)).map_err(|error| {
+    let argv = std::iter::once("agenthost".to_owned()).chain(command.argv);
+    let cli = RecordedCommandLine::try_parse_from(argv).map_err(|error| {
         Error::usage(format!(
             "the command line of run {id} makes no sense to this version: {error}"
         ))
     })?;
-    let crate::Command::Batch(mut args) = cli.command else {
+    let RecordedSubcommand::Batch(mut args) = cli.command else {
         return Err(Error::usage(format!("run {id} is not a batch")));
     };
     if !own {
         let beyond = beyond(&args, &earlier.how, &command.cwd, &global.config(env)?, env)?;
-        crate::run::refuse_foreign(&earlier.record, &beyond)?;
+        crate::command::refuse_foreign(&earlier.record, &beyond)?;
     }
     args.json |= json;
     // The journal is the one in which the batch was found, and the verbosity is that of this command.
@@ -150,23 +111,4 @@ pub(crate) async fn again(
         Some((earlier, command.items)),
     ))
     .await
-}
-
-/// Returns the digest of a file's content, in hex.
-pub(super) fn digest(file: &File) -> Result<String> {
-    let mut file = file;
-    let mut hasher = Sha256::new();
-    let read = file.seek(SeekFrom::Start(0)).and_then(|_| {
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(()),
-                n => hasher.update(buffer.get(..n).unwrap_or_default()),
-            }
-        }
-    });
-    read.map_err(|error| {
-        Error::input(format!("the items cannot be read: {error}")).with_hint("Give a file that can be read.")
-    })?;
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

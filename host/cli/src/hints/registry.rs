@@ -104,7 +104,6 @@ fn of_key(error: &SigningKeyError) -> Option<String> {
         SigningKeyError::Secret { .. } => {
             "Restore the file from a backup, or make another key with `agenthost key new`.".to_owned()
         }
-        SigningKeyError::Password(error) => return super::hint(error),
         _ => return None,
     };
     Some(hint)

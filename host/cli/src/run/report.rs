@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::Global;
+use crate::global::Global;
 use crate::output::{Bound, Printer, counted};
 use crate::table::thousands;
 use agenthost::config::Config;

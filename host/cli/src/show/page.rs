@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::super::output::counted;
-use super::super::recorded::{Task, short};
+use super::super::recorded::{Task, Used, short};
 use super::super::table::{self, Column, count};
 use super::super::terminal::{Styled, indented};
-use super::Shown;
+use super::shown::Shown;
 use super::timeline::{self, Bar};
 use agenthost::journal::{RunKind, TaskRecord};
 use agenthost::printable::one_line;
@@ -200,7 +200,7 @@ fn row(task: &Task, name: String) -> Vec<String> {
         task.words(),
         or_dash(task.wall_ms().map(table::time)),
         or_dash(used.map(|used| count(used.tokens()))),
-        or_dash(used.map(super::Used::cost)),
+        or_dash(used.map(Used::cost)),
         task.message(),
     ]
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::builder;
 use crate::cassettes::{play, too_low};
 use crate::compiled;
 use crate::crates::rules_alone;
+use crate::host::builder;
 use crate::output::{Printer, counted};
 use crate::progress::Progress;
 use crate::table::thousands;

@@ -116,7 +116,7 @@ fn foreign_key<'c>(config: &'c Config, name: &str, provider: &ProviderConfig) ->
 }
 
 /// Returns whether the host is in 127.0.0.0/8, `::1` or `localhost`.
-fn is_loopback(url: &Url) -> bool {
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),

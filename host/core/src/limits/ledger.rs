@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 pub use self::tasks::{FUEL_SHARE, Live};
+pub use super::spent::Used;
 use super::{LimitKind, Limits, Spent, Usd};
 
 /// The fewest output tokens that a clamped call is sent for. Fewer cannot hold an answer and would still be billed.
@@ -155,46 +156,6 @@ impl std::fmt::Debug for Reservation {
 pub struct Exhausted {
     /// The limit that is exhausted.
     pub limit: LimitKind,
-}
-
-/// The actual usage of a request or call.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Used {
-    /// All input tokens, including cached ones.
-    pub input: u64,
-    /// The part of the input that was read from a cache.
-    pub cached_input: u64,
-    /// Output tokens.
-    pub output: u64,
-    /// The cost; `None` if the price is unknown.
-    pub cost: Option<Usd>,
-}
-
-impl Used {
-    /// Returns the sum of two usages. Its cost is known if both costs are.
-    #[must_use]
-    pub fn plus(&self, other: &Self) -> Self {
-        Self {
-            input: self.input.saturating_add(other.input),
-            cached_input: self.cached_input.saturating_add(other.cached_input),
-            output: self.output.saturating_add(other.output),
-            cost: self.cost.zip(other.cost).map(|(one, two)| one.saturating_add(two)),
-        }
-    }
-
-    /// Returns this usage without `part`. Its cost is known if both costs are.
-    #[must_use]
-    pub fn minus(&self, part: &Self) -> Self {
-        Self {
-            input: self.input.saturating_sub(part.input),
-            cached_input: self.cached_input.saturating_sub(part.cached_input),
-            output: self.output.saturating_sub(part.output),
-            cost: self
-                .cost
-                .zip(part.cost)
-                .map(|(all, part)| Usd::from_pico(all.pico().saturating_sub(part.pico()))),
-        }
-    }
 }
 
 enum Fit {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
+use super::Usd;
 use super::units::{parse_bytes, parse_count, parse_duration};
-use super::{Limits, Usd};
 
 /// One limit as it is written: a value, or the word `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,22 +122,6 @@ impl LimitsPatch {
     }
 }
 
-/// Overrides with the limits that are set. The others are not given.
-impl From<Limits> for LimitsPatch {
-    fn from(limits: Limits) -> Self {
-        Self {
-            tokens: limits.tokens.map(Cap::At),
-            cost: limits.cost.map(Cap::At),
-            calls: limits.calls.map(Cap::At),
-            fuel: limits.fuel.map(Cap::At),
-            memory: limits.memory.map(Cap::At),
-            timeout: limits.timeout.map(Cap::At),
-            tasks: limits.tasks.map(Cap::At),
-            depth: limits.depth.map(Cap::At),
-        }
-    }
-}
-
 /// Gives the same limits.
 impl From<&LimitsPatch> for LimitsPatch {
     fn from(patch: &LimitsPatch) -> Self {
@@ -214,6 +198,7 @@ impl<'de> Deserialize<'de> for LimitText {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Limits;
     use super::*;
 
     fn patch(toml: &str) -> Result<LimitsPatch, String> {

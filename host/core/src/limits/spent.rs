@@ -1,11 +1,10 @@
-//! Recorded usage.
+//! Recorded usage: of a request, and of a task or a run.
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Usd;
-use super::ledger::Used;
 
 /// The resources that a task or a run used.
 ///
@@ -17,8 +16,7 @@ use super::ledger::Used;
 /// assert_eq!((sum.calls, sum.input_tokens), (3, 100));
 /// assert_eq!(sum.known_cost(), None, "one of the calls has no known price");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "SpentJson", into = "SpentJson")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spent {
     /// Input tokens, including cached ones.
     pub input_tokens: u64,
@@ -75,6 +73,46 @@ impl Spent {
     }
 }
 
+/// The actual usage of a request or call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Used {
+    /// All input tokens, including cached ones.
+    pub input: u64,
+    /// The part of the input that was read from a cache.
+    pub cached_input: u64,
+    /// Output tokens.
+    pub output: u64,
+    /// The cost; `None` if the price is unknown.
+    pub cost: Option<Usd>,
+}
+
+impl Used {
+    /// Returns the sum of two usages. Its cost is known if both costs are.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            cached_input: self.cached_input.saturating_add(other.cached_input),
+            output: self.output.saturating_add(other.output),
+            cost: self.cost.zip(other.cost).map(|(one, two)| one.saturating_add(two)),
+        }
+    }
+
+    /// Returns this usage without `part`. Its cost is known if both costs are.
+    #[must_use]
+    pub fn minus(&self, part: &Self) -> Self {
+        Self {
+            input: self.input.saturating_sub(part.input),
+            cached_input: self.cached_input.saturating_sub(part.cached_input),
+            output: self.output.saturating_sub(part.output),
+            cost: self
+                .cost
+                .zip(part.cost)
+                .map(|(all, part)| Usd::from_pico(all.pico().saturating_sub(part.pico()))),
+        }
+    }
+}
+
 /// [`Spent`] in JSON, with one cost, which is null if part of it is unknown. If it is, all calls count as unpriced when it
 /// is read.
 #[derive(Default, Serialize, Deserialize)]
@@ -90,24 +128,26 @@ struct SpentJson {
     wall_ms: u64,
 }
 
-impl From<Spent> for SpentJson {
-    fn from(spent: Spent) -> Self {
-        Self {
-            input_tokens: spent.input_tokens,
-            cached_input_tokens: spent.cached_input_tokens,
-            output_tokens: spent.output_tokens,
-            cost_usd: spent.known_cost(),
-            calls: spent.calls,
-            fuel: spent.fuel,
-            peak_memory_bytes: spent.peak_memory,
-            wall_ms: u64::try_from(spent.wall.as_millis()).unwrap_or(u64::MAX),
-        }
+impl Serialize for Spent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let json = SpentJson {
+            input_tokens: self.input_tokens,
+            cached_input_tokens: self.cached_input_tokens,
+            output_tokens: self.output_tokens,
+            cost_usd: self.known_cost(),
+            calls: self.calls,
+            fuel: self.fuel,
+            peak_memory_bytes: self.peak_memory,
+            wall_ms: u64::try_from(self.wall.as_millis()).unwrap_or(u64::MAX),
+        };
+        json.serialize(serializer)
     }
 }
 
-impl From<SpentJson> for Spent {
-    fn from(json: SpentJson) -> Self {
-        Self {
+impl<'de> Deserialize<'de> for Spent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = SpentJson::deserialize(deserializer)?;
+        Ok(Self {
             input_tokens: json.input_tokens,
             cached_input_tokens: json.cached_input_tokens,
             output_tokens: json.output_tokens,
@@ -117,6 +157,6 @@ impl From<SpentJson> for Spent {
             fuel: json.fuel,
             peak_memory: json.peak_memory_bytes,
             wall: Duration::from_millis(json.wall_ms),
-        }
+        })
     }
 }

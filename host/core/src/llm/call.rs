@@ -109,6 +109,8 @@ impl fmt::Display for CallError {
     }
 }
 
+impl std::error::Error for CallError {}
+
 /// The reply, or the reason why there is none.
 pub type CallResult = Result<Reply, CallError>;
 

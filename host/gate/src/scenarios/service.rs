@@ -196,10 +196,7 @@ impl<'a> Service<'a> {
 
     /// Answers one request; `marked` is whether it asked for its prefix to be cached.
     pub(super) async fn complete(&self, load: &Load, marked: bool) -> Result<Reply, ProviderError> {
-        let lost = |billed| ProviderError {
-            may_be_billed: billed,
-            ..ProviderError::new(ProviderErrorKind::Connection, "no connection")
-        };
+        let lost = |billed| ProviderError::new(ProviderErrorKind::Connection, "no connection").with_billing(billed);
         if self.state().now.gone == Some(true) {
             return Err(lost(false));
         }
@@ -275,18 +272,12 @@ impl<'a> Service<'a> {
                     429 => ProviderErrorKind::RateLimited,
                     _ => ProviderErrorKind::Overloaded,
                 };
-                return Err(ProviderError {
-                    status: Some(status),
-                    ..ProviderError::new(kind, "overloaded")
-                });
+                return Err(ProviderError::new(kind, "overloaded").with_status(status));
             }
             if let Some(share) = state.now.moody
                 && state.random() < share
             {
-                return Err(ProviderError {
-                    status: Some(429),
-                    ..ProviderError::new(ProviderErrorKind::RateLimited, "not now")
-                });
+                return Err(ProviderError::new(ProviderErrorKind::RateLimited, "not now").with_status(429));
             }
             let cached = if load.prefix && state.cached.contains(&load.model) {
                 load.input - 100
@@ -350,16 +341,13 @@ impl<'a> Service<'a> {
                 Headers::None => None,
                 Headers::Together | Headers::Apart => Some(self.quota(state, &load.model)),
             };
-            return Err(ProviderError {
-                status: Some(429),
-                retry_after: match self.scenario.service.retry_after {
-                    RetryAfter::None => None,
-                    RetryAfter::Seconds => Some(Duration::from_secs(wait.ceil() as u64)),
-                    RetryAfter::Zero => Some(Duration::ZERO),
-                },
-                quota: quota.map(Box::new),
-                ..ProviderError::new(ProviderErrorKind::RateLimited, "too many")
-            });
+            let retry_after = match self.scenario.service.retry_after {
+                RetryAfter::None => None,
+                RetryAfter::Seconds => Some(Duration::from_secs(wait.ceil() as u64)),
+                RetryAfter::Zero => Some(Duration::ZERO),
+            };
+            let refused = ProviderError::new(ProviderErrorKind::RateLimited, "too many").with_status(429);
+            return Err(refused.with_retry_after(retry_after).with_quota(quota.map(Box::new)));
         }
         for (limit, need) in needs.into_iter().enumerate().take(OUTPUT) {
             self.spend(state, &load.model, limit, need);

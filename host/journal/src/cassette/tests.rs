@@ -104,10 +104,8 @@ fn recorded(prompt: &str) -> Tape {
         sent: true,
         ..RecordedUse::default()
     };
-    let waited = ModelReport {
-        waited_ms: 9,
-        ..ModelReport::default()
-    };
+    let mut waited = ModelReport::default();
+    waited.waited_ms = 9;
     for (n, result) in (0..).zip([
         AskResult::of_call(Ok(reply("{\"b\":1.5}")), used, vec![waited]),
         AskResult::SubTask {

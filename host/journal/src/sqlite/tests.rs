@@ -23,7 +23,6 @@ use super::super::{
 use super::Sqlite;
 use super::writer::{Job, Writer};
 use agenthost_core::error::{ErrorClass, Result};
-use agenthost_core::limits::Spent;
 use agenthost_core::llm::{Allowance, Ask, Message, Part, Reply, Role};
 use agenthost_core::run::ModelReport;
 use agenthost_core::task::{Outcome, TaskId, TaskReport};
@@ -87,30 +86,16 @@ fn task_start(run: &str, task: &str) -> JournalEntry {
 }
 
 fn task_end() -> TaskEnd {
+    let mut report = TaskReport::new(TaskId::root(), "demo:poem@1.0.0", Some(Outcome::Ok(json!(1))));
+    report.models = vec!["a/b".into()];
+    report.spent.calls = 1;
+    let mut model = ModelReport::new("a", "a/b");
+    model.cost_usd = Some("0.25".parse().unwrap());
     TaskEnd {
         ended_ms: 9,
-        report: TaskReport {
-            id: TaskId::root(),
-            parent: None,
-            plugin: "demo:poem@1.0.0".into(),
-            release: None,
-            models: vec!["a/b".into()],
-            outcome: Some(Outcome::Ok(json!(1))),
-            spent: Spent {
-                calls: 1,
-                ..Spent::default()
-            },
-            log: String::new(),
-            log_dropped_bytes: 0,
-            notes: Vec::new(),
-        },
+        report,
         returned: Some(json!([1])),
-        models: vec![ModelReport {
-            name: "a".into(),
-            model: "a/b".into(),
-            cost_usd: Some("0.25".parse().unwrap()),
-            ..ModelReport::default()
-        }],
+        models: vec![model],
     }
 }
 

@@ -2,7 +2,7 @@
 
 use wasmparser::{BlockType, CompositeInnerType, FunctionBody, Operator, Parser, Payload, TypeRef};
 
-use super::*;
+use super::bound::*;
 use crate::error::ComponentError;
 
 /// Counts everything that the cost of compiling the functions of the component `bytes` grows with. Call it before they

@@ -6,7 +6,7 @@
 
 use wasmparser::{Data, DataKind, Element, ElementItems, ElementKind, Import, TypeRef};
 
-use super::{
+use super::bound::{
     COMPONENT_INSTANCES, CORE_INSTANCES, DEFINITIONS, INSTANCE_BYTES, INSTANCE_DATA, INSTANCE_ELEMENTS, LINKED_EXPORTS,
     LINKED_IMPORTS,
 };

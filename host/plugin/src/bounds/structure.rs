@@ -8,9 +8,10 @@ use wasmparser::{
     Parser, Payload,
 };
 
+use super::bound::*;
 use super::instances::{CANON_BYTES, COMPONENT_INSTANCE_BYTES, Module, Totals};
-use super::*;
-use crate::embedded::WIT_SECTION;
+use super::validation;
+use crate::custom_sections::WIT_SECTION;
 use crate::error::ComponentError;
 
 /// Counts the parts of the component `bytes`, and then the expanded size of its types. Returns an upper estimate of the bytes

@@ -8,7 +8,7 @@ use wasmparser::component_types::{
 };
 use wasmparser::types::TypesRef;
 
-use super::{TYPE_LABELS, TYPE_LEVELS, TYPE_PARTS};
+use super::bound::{TYPE_LABELS, TYPE_LEVELS, TYPE_PARTS};
 use crate::error::ComponentError;
 
 /// The expanded size of one type of a value.

@@ -15,7 +15,7 @@ use wasmparser::{
     TypeBounds, Validator, WasmFeatures,
 };
 
-use super::COMPARISONS;
+use super::bound::COMPARISONS;
 use super::types::{Sizes, units};
 use crate::error::ComponentError;
 

@@ -8,7 +8,7 @@
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-use super::Bound;
+use super::bound::Bound;
 use crate::error::ComponentError;
 
 const SHORTEN: &str = "Embed the plugin's own WIT and that of its dependencies, without generated text.";

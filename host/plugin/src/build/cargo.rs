@@ -112,7 +112,7 @@ impl Said {
                 .starts_with("path+")
                 .then(|| Path::new(manifest).parent())
                 .flatten()?;
-            Some((super::crate_of(id).0, dir.to_owned()))
+            Some((crate_of(id).0, dir.to_owned()))
         });
         let mut seen = std::collections::BTreeSet::new();
         manifests.filter(move |(_, dir)| seen.insert(dir.clone()))
@@ -131,6 +131,13 @@ fn is_status(line: &str) -> bool {
     let column = line.len() - verb.len();
     let word = verb.split(' ').next().unwrap_or_default();
     column > 0 && column + word.len() == 12 && word.chars().all(char::is_alphabetic)
+}
+
+/// The name and version in a package id: `registry+…#serde@1.0.0`, or `path+file:///…/serde#1.0.0`.
+pub(super) fn crate_of(id: &str) -> (&str, &str) {
+    let (place, name) = id.rsplit_once('#').unwrap_or((id, ""));
+    name.split_once('@')
+        .unwrap_or_else(|| (place.rsplit('/').next().unwrap_or(place), name))
 }
 
 #[cfg(test)]
@@ -154,6 +161,21 @@ mod tests {
             "  --> src/lib.rs:1:2",
         ] {
             assert!(!is_status(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_package_id_has_a_name_and_a_version() {
+        for (id, name, version) in [
+            (
+                "registry+https://github.com/rust-lang/crates.io-index#mio@1.0.2",
+                "mio",
+                "1.0.2",
+            ),
+            ("path+file:///home/me/agenthost-sdk#0.1.0", "agenthost-sdk", "0.1.0"),
+            ("path+file:///home/me/sdk#agenthost-sdk@0.1.0", "agenthost-sdk", "0.1.0"),
+        ] {
+            assert_eq!(crate_of(id), (name, version));
         }
     }
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::TARGET;
 use super::cargo::run;
+use super::compile_target::TARGET;
 use super::tools::Tools;
 
 /// A need of a crate that no plugin can satisfy, or not without a grant.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::TARGET;
+use super::compile_target::TARGET;
 use crate::error::{ComponentError, PluginFileError};
 use agenthost_core::error::{Classify, Error, ErrorClass, Inner};
 

@@ -6,12 +6,11 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::cargo::{Diagnostic, Said};
 use super::crates::Graph;
+use super::package::Package;
 use super::tools::Tools;
-use super::{BuildError, CargoFailure, Package};
+use super::{BuildError, CargoFailure};
 
 const FIX: &str = "Fix the errors that the compiler shows above and run the command again.";
 
@@ -49,23 +48,6 @@ pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) 
         advice,
     }
 }
-
-/// Creates the error for the directory of a workspace, whose plugins are in subdirectories.
-pub(super) fn workspace(dir: &Path, metadata: &Value) -> BuildError {
-    let root = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    let packages = metadata.get("packages").and_then(Value::as_array);
-    let members = packages.into_iter().flatten().filter_map(|package| {
-        let path = Path::new(package.get("manifest_path")?.as_str()?).parent()?;
-        Some(path.strip_prefix(&root).unwrap_or(path).display().to_string())
-    });
-    BuildError::Workspace {
-        dir: dir.to_owned(),
-        members: members.take(MEMBERS).collect(),
-    }
-}
-
-/// The maximum number of workspace members in the hint.
-const MEMBERS: usize = 5;
 
 /// Creates the error for an error of the macro. It is about the WIT and has its own hint; the location of the macro
 /// does not matter.

@@ -14,9 +14,11 @@ use std::process::Command;
 use serde_json::Value as Json;
 use toml::Value;
 
+use super::BuildError;
 use super::cargo::{Said, run};
+use super::compile_target::TARGET;
+use super::package::Package;
 use super::tools::Tools;
-use super::{BuildError, Package, TARGET};
 
 /// The directories that cargo uses.
 pub(super) struct Places {

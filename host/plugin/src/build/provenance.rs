@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use super::super::provenance::{Provenance, Source};
 use super::BuildError;
 use super::cargo::{Said, run};
+use super::compile_target::TARGET;
+use super::package::Package;
 use super::tools::Tools;
-use super::{Package, TARGET};
 use crate::Digest;
 
 /// Returns the record of the build with this output, as JSON.

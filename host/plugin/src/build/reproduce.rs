@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::super::provenance::Provenance;
-use super::super::{embedded, read};
+use super::super::{custom_sections, embedded, read};
 use super::rules::BuildRules;
 use super::{BuildError, Form, build_for};
 
@@ -59,7 +59,7 @@ impl BuildRules {
     ///
     /// Those of [`reproduces`], and that of the rules.
     pub fn reproduces(&self, dir: &Path, expected: &[u8]) -> Result<Reproduction, BuildError> {
-        let recorded = embedded::sections(expected, embedded::PROVENANCE_SECTION)
+        let recorded = custom_sections::sections(expected, custom_sections::PROVENANCE_SECTION)
             .next()
             .is_some();
         let form = if recorded { Form::Release } else { Form::Plain };
@@ -222,7 +222,10 @@ mod tests {
                 "format": 1, "rustc": rustc, "host": "h", "cargo": "c", "agenthost": "0.1.0", "target": "t",
                 "profile": "release", "source": {"revision": revision.repeat(40), "path": "", "dirty": false},
             });
-            component(1, &[(embedded::PROVENANCE_SECTION, record.to_string().as_bytes())])
+            component(
+                1,
+                &[(custom_sections::PROVENANCE_SECTION, record.to_string().as_bytes())],
+            )
         };
         assert_eq!(
             differences(&with("r1", "a"), &with("r2", "b")),

@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::BuildError;
 use super::tools::Tools;
-use super::{BuildError, Built, Form, build_for};
 use agenthost_core::error::Error;
 
 /// Decides whether the crate in a directory may be built; an error contains the reason.
@@ -60,24 +60,6 @@ impl BuildRules {
     pub fn hiding(mut self, variables: impl IntoIterator<Item = String>) -> Self {
         self.tools = Tools::hiding(variables.into_iter().collect::<BTreeSet<_>>());
         self
-    }
-
-    /// Builds the crate in `dir` like [`build`](super::build), if the rules permit it.
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of [`build`](super::build), and that of the rules.
-    pub fn build(&self, dir: &Path) -> Result<Built, BuildError> {
-        build_for(self, dir, &[], Form::Plain, None)
-    }
-
-    /// Builds the crate in `dir` like [`release`](super::release), if the rules permit it.
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of [`release`](super::release), and that of the rules.
-    pub fn release(&self, dir: &Path) -> Result<Built, BuildError> {
-        build_for(self, dir, &[], Form::Release, None)
     }
 
     pub(super) fn check(&self, dir: &Path) -> Result<(), BuildError> {

@@ -3,8 +3,12 @@
 
 use std::path::Path;
 
-use super::super::{Plugin, embedded};
-use super::{BuildError, Package, SDK};
+use super::super::{Plugin, custom_sections};
+use super::BuildError;
+use super::package::Package;
+
+/// The crate that has the same version as the contract's bindings.
+pub(super) const SDK: &str = "agenthost-sdk";
 
 /// Adds the SDK's version and the crate's name, description, license, source and version in the standard format of Wasm
 /// tools, and the manifest if the SDK's macro has not added it.
@@ -20,7 +24,7 @@ pub(super) fn with_manifest(
     let mut bytes = bytes;
     if plugin.manifest.is_none() {
         let json = serde_json::to_vec(&package.manifest).map_err(BuildError::Record)?;
-        append_section(&mut bytes, embedded::MANIFEST_SECTION, &json);
+        append_section(&mut bytes, custom_sections::MANIFEST_SECTION, &json);
     }
     let mut add = AddMetadata::default();
     add.sdk = sdk.map(|version| (SDK.to_owned(), version)).into_iter().collect();

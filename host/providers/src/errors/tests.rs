@@ -9,6 +9,9 @@ fn fault(body: &str) -> Fault {
     }
 }
 
+/// The source of a wording of which no public record was found.
+const NO_RECORD: &str = "no public record was found";
+
 #[test]
 fn every_row_of_the_table_names_its_example_and_its_source() {
     let table: Table = toml::from_str(TABLE).unwrap();
@@ -21,7 +24,8 @@ fn every_row_of_the_table_names_its_example_and_its_source() {
             example,
             ..
         } = row;
-        assert!(!services.is_empty() && source.starts_with("https://"), "{row:?}");
+        assert!(!services.is_empty(), "{row:?}");
+        assert!(source.starts_with("https://") || source == NO_RECORD, "{row:?}");
         let lower = |words: &[String]| words.iter().all(|word| *word == word.to_lowercase());
         assert!(lower(&row.codes) && lower(&row.words), "{row:?}");
         assert!(!(row.codes.is_empty() && row.words.is_empty()), "{row:?}");
@@ -121,6 +125,58 @@ fn words_do_not_overrule_a_status_that_is_clear() {
     ] {
         assert_eq!(fault(body).kind(status), kind, "{status} {body}");
     }
+}
+
+#[test]
+fn one_row_knows_the_variants_of_a_wording() {
+    use ProviderErrorKind as Kind;
+    for (status, body, kind) in [
+        (
+            400,
+            "You have reached your specified workspace API usage limits. You will regain access on 2026-12-01.",
+            Kind::SpendCap,
+        ),
+        (
+            429,
+            "No deployments available - crossed budget: Exceeded budget for deployment model_name: x",
+            Kind::SpendCap,
+        ),
+        (
+            403,
+            "The security token included in the request is expired",
+            Kind::Authentication,
+        ),
+        (
+            400,
+            "The generated text has been blocked by our content filters.",
+            Kind::Refused,
+        ),
+        (400, "Unknown parameter: 'response_format'.", Kind::FormatRefused),
+        (400, "prompt too long; exceeded context length", Kind::ContextOverflow),
+        (
+            400,
+            "Prompt length of 5016 is longer than the maximum model length of 4096.",
+            Kind::ContextOverflow,
+        ),
+        (
+            403,
+            "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys",
+            Kind::SpendCap,
+        ),
+        (400, "Invalid model identifier \"x\"", Kind::NotFound),
+    ] {
+        assert_eq!(fault(body).kind(status), kind, "{status} {body}");
+    }
+}
+
+#[test]
+fn the_words_of_a_service_count_more_than_the_name_that_litellm_gives_them() {
+    let schema = "litellm.BadRequestError: litellm.ContentPolicyViolationError: AzureException - Invalid schema for \
+                  response_format 'IntentAnalysis': In context=(), 'additionalProperties' is required to be supplied \
+                  and to be false.";
+    assert_eq!(fault(schema).kind(400), ProviderErrorKind::FormatRefused);
+    let filter = "litellm.ContentPolicyViolationError: AzureException - the prompt was filtered";
+    assert_eq!(fault(filter).kind(400), ProviderErrorKind::Refused);
 }
 
 #[test]

@@ -8,9 +8,11 @@
 use serde_json::{Map, Number, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{MARK, pattern};
+use super::pattern;
 use crate::schema::{resolve, types};
 
+/// The prefix of every generated text.
+pub(super) const MARK: &str = "[offline]";
 /// The number of items in a list if its bounds do not determine it.
 const ITEMS: u64 = 2;
 /// The maximum number of items that a list's own minimum can ask for.

@@ -7,10 +7,11 @@ use std::fmt;
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
+use super::excerpt::shortened;
 use super::patterns::Patterns;
 use super::steps::{MAX_STEPS, steps};
 use super::walk::{allows_null, bounded, resolve, types};
-use super::{find, shortened};
+use super::{bounds, find};
 use crate::mend;
 use crate::reasoning::{self, Opening};
 use agenthost_core::weaken::{self, Defence};
@@ -57,7 +58,7 @@ impl Checker {
         let mut patterns = Patterns::default();
         let mut options = PatternOptions::regex();
         if !weaken::off(Defence::SchemaBounds) {
-            super::within(schema)?;
+            bounds::within(schema)?;
             bounded(schema)?;
             patterns = Patterns::of(schema)?;
             options = options.size_limit(PATTERN_SIZE).dfa_size_limit(PATTERN_CACHE);
@@ -81,7 +82,7 @@ impl Checker {
 
     /// Returns whether the compiled schema takes little memory.
     pub fn is_small(&self) -> bool {
-        super::nodes(&self.schema) <= SMALL_NODES && self.patterns.sum() <= SMALL_STATES
+        bounds::nodes(&self.schema) <= SMALL_NODES && self.patterns.sum() <= SMALL_STATES
     }
 
     /// Finds the value of a reply like [`accept`].
@@ -360,7 +361,7 @@ fn unfenced(text: &str) -> &str {
 }
 
 fn drop_nulls(root: &Value, schema: &Value, value: &mut Value, depth: usize) {
-    if depth > super::MAX_DEPTH {
+    if depth > bounds::MAX_DEPTH {
         return;
     }
     let Some(schema) = resolve(root, schema) else { return };

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
+use super::bounds;
 use super::walk::{allows_null, target_of, types};
 
 /// The vendor whose rules a schema has to follow.
@@ -110,8 +111,8 @@ struct Fitter<'a> {
 
 impl Fitter<'_> {
     fn schema(&mut self, schema: &Value, path: &str, depth: usize) -> Result<Value, String> {
-        if depth > super::MAX_DEPTH {
-            return Err(format!("{path}: nested deeper than {} levels", super::MAX_DEPTH));
+        if depth > bounds::MAX_DEPTH {
+            return Err(format!("{path}: nested deeper than {} levels", bounds::MAX_DEPTH));
         }
         self.works(1, path)?;
         let Value::Object(keywords) = schema else {
@@ -247,7 +248,7 @@ impl Fitter<'_> {
     ) -> Result<Value, String> {
         let mut branches = Vec::new();
         let mut union = Map::new();
-        let values: u64 = keywords.values().map(super::nodes).sum();
+        let values: u64 = keywords.values().map(bounds::nodes).sum();
         for name in named {
             self.works(values, path)?;
             let mut branch = if *name == "null" { Map::new() } else { keywords.clone() };
@@ -307,7 +308,7 @@ impl Fitter<'_> {
                 self.schema(property, &place, depth + 1)?
             } else if self.dialect == Dialect::Anthropic {
                 self.optional += 1;
-                self.works(super::nodes(property), &place)?;
+                self.works(bounds::nodes(property), &place)?;
                 self.schema(&without_null(property), &place, depth + 1)?
             } else {
                 required.push(json!(name));
@@ -437,7 +438,7 @@ fn acyclic<'a>(
     if done.contains(name) {
         return Ok(());
     }
-    if !open.insert(name) || open.len() > super::MAX_DEPTH {
+    if !open.insert(name) || open.len() > bounds::MAX_DEPTH {
         return Err(format!("{name}: recursion"));
     }
     let mut parts: Vec<&Value> = target_of(root, name).into_iter().collect();

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use regex_syntax::hir::{Class, Hir, HirKind};
 use serde_json::Value;
 
+use super::excerpt::shortened;
+
 /// The maximum number of patterns in one schema: far more than a schema of a type has.
 const MAX_PATTERNS: usize = 256;
 /// The maximum length of one pattern in bytes: longer ones are lists of words, for which `enum` is better.
@@ -54,7 +56,7 @@ impl Patterns {
                 if states > MAX_PATTERN_STATES {
                     return Err(format!(
                         "the pattern {} compiles to more than {MAX_PATTERN_STATES} states; repeat less",
-                        super::shortened(pattern, 60)
+                        shortened(pattern, 60)
                     ));
                 }
                 sum = sum.saturating_add(states);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::bounds;
 use super::patterns::Patterns;
 use super::walk::{IN_PLACE, UNEVALUATED_FACTOR, target_of};
 
@@ -176,12 +177,12 @@ impl Count<'_> {
             }
             ("enum" | "const", literals, _) => {
                 let known = self.literals.entry(std::ptr::from_ref(literals));
-                *known.or_insert_with(|| super::nodes(literals)) / CHEAP
+                *known.or_insert_with(|| bounds::nodes(literals)) / CHEAP
             }
             // Each of them may cause a fault.
             ("required", Value::Array(names), Value::Object(_)) => names.len() as u64 / CHEAP,
             ("dependentRequired" | "dependencies", Value::Object(all), Value::Object(_)) => {
-                super::nodes(part) / CHEAP + all.len() as u64
+                bounds::nodes(part) / CHEAP + all.len() as u64
             }
             ("uniqueItems", Value::Bool(true), Value::Array(items)) => items.len() as u64,
             _ => 0,

@@ -5,6 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
+use super::bounds;
+
 /// The maximum number of sub-schemas that apply to one value before its members are visited. Real schemas stay far
 /// below; a chain of unions of unions doubles it with every link.
 const MAX_ALTERNATIVES: u64 = 1_000;
@@ -18,7 +20,7 @@ pub(super) const UNEVALUATED_FACTOR: u64 = 3;
 /// Returns the target of `schema`'s chain of local references; `None` if one leads out of `root` or in a circle.
 pub(crate) fn resolve<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
     let mut schema = schema;
-    for _ in 0..super::MAX_DEPTH {
+    for _ in 0..bounds::MAX_DEPTH {
         match schema.get("$ref") {
             None => return Some(schema),
             Some(target) => schema = target_of(root, target.as_str()?)?,
@@ -48,7 +50,7 @@ pub(crate) fn types(schema: &Value) -> Vec<&str> {
 
 /// Returns whether `null` can satisfy `schema`. Returns true if this cannot be determined.
 pub(crate) fn allows_null(root: &Value, schema: &Value) -> bool {
-    allows_null_within(root, schema, super::MAX_DEPTH)
+    allows_null_within(root, schema, bounds::MAX_DEPTH)
 }
 
 fn allows_null_within(root: &Value, schema: &Value, depth: usize) -> bool {

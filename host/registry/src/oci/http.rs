@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use reqwest::{Client, Response};
 use tokio::time::{Instant, timeout, timeout_at};
-use url::{Host, Url};
+use url::Url;
 
 use super::credentials::Credentials;
 use crate::error::{OciError, OciProblem, OciRequestError};
+use agenthost_config::trust::is_loopback;
 
 /// The time limits of requests.
 #[derive(Debug, Clone, Copy)]
@@ -41,16 +42,6 @@ pub(super) struct Http {
     pub(super) host: String,
     pub(super) repository: String,
     pub(super) bounds: Bounds,
-}
-
-/// Returns whether an address is on this machine.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }
 
 /// Returns the origin of a registry: over TLS, except on this machine.

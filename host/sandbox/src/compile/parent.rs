@@ -12,7 +12,8 @@ use rustix::fs::MemfdFlags;
 use rustix::process::Signal;
 
 use super::child::{ARGUMENT, CANNOT_START, Header, INVALID, Job, VERSION};
-use super::{CompileLimits, Source};
+use super::process::CompileLimits;
+use super::stop::Stop;
 use crate::engine::Reservation;
 use crate::error::SandboxError;
 use agenthost_plugin::ComponentError;
@@ -35,21 +36,22 @@ pub(super) fn compile(
     program: &Path,
     limits: CompileLimits,
     reservation: Reservation,
-    source: &Source<'_>,
+    bytes: &[u8],
+    stop: Option<&Stop>,
 ) -> Result<Compiled, SandboxError> {
     let deadline = Instant::now() + limits.time;
     let job = Job {
-        length: source.bytes.len() as u64,
+        length: bytes.len() as u64,
         memory: limits.memory,
         cpu_seconds: limits.time.as_secs() + u64::from(limits.time.subsec_nanos() > 0),
         reservation,
         parent: rustix::process::getpid().as_raw_nonzero().get(),
     };
-    let mut running = start(program, &job, source.bytes).map_err(|source| SandboxError::StartCompiler {
+    let mut running = start(program, &job, bytes).map_err(|source| SandboxError::StartCompiler {
         program: program.to_owned(),
         source,
     })?;
-    let gave = running.wait(deadline, source).map_err(SandboxError::ReadCompiler)?;
+    let gave = running.wait(deadline, stop).map_err(SandboxError::ReadCompiler)?;
     match gave {
         Gave::Result { status, out, words } => result(status, out, &words, limits),
         Gave::TimeUp => Err(SandboxError::CompileTime { limit: limits.time }),
@@ -102,7 +104,7 @@ enum Gave {
 }
 
 /// An event while a child runs.
-pub(super) enum Event {
+enum Event {
     /// The child closed its stdout, with everything that it wrote there.
     Out(io::Result<Vec<u8>>),
     /// The child closed its stderr.
@@ -113,10 +115,13 @@ pub(super) enum Event {
 
 impl Running {
     /// Reads the child's output until it has ended, its time is up, or the load is abandoned.
-    fn wait(&mut self, deadline: Instant, source: &Source<'_>) -> io::Result<Gave> {
+    fn wait(&mut self, deadline: Instant, stop: Option<&Stop>) -> io::Result<Gave> {
         let (sender, events) = mpsc::channel();
-        if let Some(stop) = source.stop {
-            stop.watch(sender.clone());
+        if let Some(stop) = stop {
+            let sender = sender.clone();
+            stop.watch(move || {
+                let _ = sender.send(Event::Abandoned);
+            });
         }
         let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
         // A thread ends when its pipe closes, at the latest when the child is killed.

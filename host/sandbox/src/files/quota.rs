@@ -39,7 +39,7 @@ impl Quota {
     }
 
     /// Describes the limits for people.
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let bytes = self.most_bytes.map(show_bytes);
         let files = self.most_files.map(|files| format!("{files} files"));
         let parts: Vec<_> = [bytes, files].into_iter().flatten().collect();
@@ -74,22 +74,9 @@ impl Refusals {
         self.0.fetch_or(bit.unwrap_or(0), Ordering::AcqRel);
     }
 
-    /// Returns one line for people about each full directory.
-    pub(crate) fn notes(&self, dirs: &[super::OpenDir]) -> Vec<String> {
-        let refused = self.0.load(Ordering::Acquire);
-        let full = dirs
-            .iter()
-            .enumerate()
-            .filter(|(place, _)| *place < 64 && refused >> place & 1 == 1);
-        let note = |(_, dir): (usize, &super::OpenDir)| {
-            let quota = dir.quota.as_ref()?;
-            Some(format!(
-                "{} is full: a run may put {} there",
-                dir.guest,
-                quota.describe()
-            ))
-        };
-        full.filter_map(note).collect()
+    /// Returns whether the quota of a directory was exceeded.
+    pub(super) fn contains(&self, place: usize) -> bool {
+        place < 64 && self.0.load(Ordering::Acquire) >> place & 1 == 1
     }
 }
 

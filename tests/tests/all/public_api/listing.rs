@@ -1,26 +1,31 @@
-//! Lists the public items of the crate `agenthost`.
+//! Lists the public items of a crate below `host/`.
 //!
-//! The crate re-exports items of the other crates below `host/`, so their sources are read as well. Each item is listed
-//! once, at its shortest path. Left out: what the documentation hides, what only test builds have, and what macros make.
+//! A crate re-exports items of other crates, so their sources are read as well. Each item is listed once, at its shortest
+//! path. A crate that is re-exported as a whole is one line: it has a listing of its own. Left out: what the documentation
+//! hides, what only test builds have, and what macros make.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::source::{Item, Module, items, read};
 
-/// Returns the listing for the crate `agenthost` whose crates are in `host`.
-pub(super) fn listing(host: &Path) -> String {
+/// The public items of a crate.
+pub(super) struct Listing {
+    pub(super) text: String,
+    /// The crates that it re-exports as a whole, by their folder.
+    pub(super) whole: BTreeSet<String>,
+}
+
+/// Returns the listing of the crate in the folder `name` of `host`.
+pub(super) fn listing(host: &Path, name: &str) -> Listing {
+    let root = crate_name(name);
     let mut crates = BTreeMap::new();
     for entry in std::fs::read_dir(host).unwrap() {
         let dir = entry.unwrap().path();
         let name = dir.file_name().unwrap().to_str().unwrap().to_owned();
         let file = dir.join("src/lib.rs");
         if file.is_file() && name != "cli" {
-            let name = match name.as_str() {
-                "agenthost" => name,
-                part => format!("agenthost_{part}"),
-            };
-            crates.insert(name, read(&file, &dir.join("src")));
+            crates.insert(crate_name(&name), read(&file, &dir.join("src")));
         }
     }
     let mut lister = Lister {
@@ -28,15 +33,27 @@ pub(super) fn listing(host: &Path) -> String {
         listed: BTreeSet::new(),
         lines: Vec::new(),
         later: Vec::new(),
+        whole: BTreeSet::new(),
     };
-    lister.module("agenthost", &[], "agenthost");
+    lister.module(&root, &[], &root);
     // Modules come after the items that are directly above them.
     while !lister.later.is_empty() {
         for (source, at, path) in std::mem::take(&mut lister.later) {
             lister.module(&source, &at, &path);
         }
     }
-    lister.lines.join("\n") + "\n"
+    Listing {
+        text: lister.lines.join("\n") + "\n",
+        whole: lister.whole,
+    }
+}
+
+/// Returns the name of the crate in the folder `name`.
+fn crate_name(name: &str) -> String {
+    match name {
+        "agenthost" => name.to_owned(),
+        part => format!("agenthost_{part}"),
+    }
 }
 
 struct Lister<'a> {
@@ -46,6 +63,7 @@ struct Lister<'a> {
     lines: Vec<String>,
     /// Modules to list later: the crate, the path in it, and the public path.
     later: Vec<(String, Vec<String>, String)>,
+    whole: BTreeSet<String>,
 }
 
 impl<'a> Lister<'a> {
@@ -108,6 +126,11 @@ impl<'a> Lister<'a> {
                 }
                 part => at.push(part.to_owned()),
             }
+        }
+        if let Some(folder) = source.strip_prefix("agenthost_").filter(|_| at.is_empty()) {
+            self.whole.insert(folder.to_owned());
+            self.lines.push(format!("pub use {source} as {path}::{name}"));
+            return;
         }
         if self.at(&source, &at).is_some() {
             self.later.push((source, at, format!("{path}::{name}")));
@@ -204,7 +227,10 @@ impl<'a> Lister<'a> {
             for inner in items(&found.body).iter().filter(|inner| inner.is_public()) {
                 match inner.kind_and_name() {
                     ("fn", _) => self.function(&inner.head, full),
-                    ("const", name) => self.lines.push(format!("pub const {full}::{name}")),
+                    ("const", name) => {
+                        let (head, _) = inner.head.split_once(" =").unwrap_or((&inner.head, ""));
+                        self.lines.push(head.replacen(name, &format!("{full}::{name}"), 1));
+                    }
                     _ => {}
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use super::{NextItem, json, too_long};
+use super::item::{NextItem, json, too_long};
 
 pub(super) struct Lines<R> {
     from: R,

@@ -8,7 +8,7 @@ use std::io::BufRead;
 
 use csv_core::ReadRecordResult;
 
-use super::{Found, NextItem, too_long};
+use super::item::{Found, NextItem, too_long};
 
 pub(super) struct Table<R> {
     from: R,

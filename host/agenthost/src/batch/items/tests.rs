@@ -1,6 +1,6 @@
 //! Tests of reading items, and of the messages for malformed ones.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tracing::Instrument as _;
 
 use super::super::answer::OutputLimit;
 use super::super::estimate::InputSize;
 use super::super::record::request_hash;
-use super::{Call, Failed, Model, millis};
+use super::call::{Call, Failed, Model};
 use crate::telemetry;
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::{Reservation, Used};
@@ -96,14 +97,13 @@ impl InFlight<'_> {
         for met in self.permit.iter().flat_map(|permit| permit.met()) {
             limits_met.insert(met.name().to_owned(), 1);
         }
-        self.call.note(ModelReport {
-            calls: u64::from(first),
-            requests: 1,
-            warmed: u64::from(self.permit.as_ref().is_some_and(Permit::leads)),
-            waited_ms: self.permit.as_ref().map_or(0, |permit| millis(permit.waited())),
-            limits_met,
-            ..self.report.clone()
-        });
+        let mut sent = self.report.clone();
+        sent.calls = u64::from(first);
+        sent.requests = 1;
+        sent.warmed = u64::from(self.permit.as_ref().is_some_and(Permit::leads));
+        sent.waited_ms = self.permit.as_ref().map_or(0, |permit| millis(permit.waited()));
+        sent.limits_met = limits_met;
+        self.call.note(sent);
         self.report.hedges = 0;
         task.emit(Event::CallSent {
             task: task.task.clone(),
@@ -164,25 +164,15 @@ impl InFlight<'_> {
             let mut so_far = self.call.so_far();
             so_far.used = so_far.used.plus(&used);
         }
-        let mut limits_met = BTreeMap::new();
+        let mut report = self.report.clone().with_used(&used);
         if matches!(answer, Err(error) if error.kind == ProviderErrorKind::RateLimited) {
-            limits_met.insert("rate-limited".to_owned(), 1);
+            report.limits_met.insert("rate-limited".to_owned(), 1);
         }
-        let lost = matches!(answer, Err(error) if error.may_be_billed && error.usage.is_none());
-        self.call.note(ModelReport {
-            abandoned: if lost {
-                Abandoned::one(&used)
-            } else {
-                Abandoned::default()
-            },
-            overshoot,
-            input_tokens: used.input,
-            cached_input_tokens: used.cached_input,
-            output_tokens: used.output,
-            cost_usd: used.cost,
-            limits_met,
-            ..self.report.clone()
-        });
+        if matches!(answer, Err(error) if error.may_be_billed && error.usage.is_none()) {
+            report.abandoned = Abandoned::one(&used);
+        }
+        report.overshoot = overshoot;
+        self.call.note(report);
         Booked { used, passed }
     }
 
@@ -212,13 +202,12 @@ impl Drop for InFlight<'_> {
         };
         let used = reservation.worst();
         drop(reservation);
-        let report = ModelReport {
-            abandoned: Abandoned::one(&used),
-            input_tokens: used.input,
-            output_tokens: used.output,
-            cost_usd: used.cost,
-            ..self.report.clone()
-        };
+        let mut report = self.report.clone().with_used(&used);
+        report.abandoned = Abandoned::one(&used);
         self.call.lost(&used, report);
     }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -241,7 +241,7 @@ impl TaskLog {
                 recorder.differs(
                     &self.task,
                     Some(ordinal),
-                    "what the task was told is not in the journal",
+                    "the journal does not contain what the task received",
                 );
                 return Recorded::Differs;
             }

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::*;
 use agenthost::config::Env;
-use agenthost::limits::{LimitsPatch, Spent};
-use agenthost::run::{Abandoned, REPORT_FORMAT, RunId};
+use agenthost::limits::LimitsPatch;
+use agenthost::run::{Abandoned, RunId};
 use agenthost::task::{Outcome, TaskId, TaskReport};
 
 fn met(met: &[(&str, u64)]) -> BTreeMap<String, u64> {
@@ -13,73 +13,51 @@ fn met(met: &[(&str, u64)]) -> BTreeMap<String, u64> {
 }
 
 fn report(tasks: Vec<TaskReport>, models: Vec<ModelReport>) -> RunReport {
-    RunReport {
-        format: REPORT_FORMAT,
-        run: RunId::new(std::time::SystemTime::UNIX_EPOCH, &[0; 32]),
-        outcome: Outcome::Ok(Value::Null),
-        spent: Spent::default(),
-        tasks: tasks.into_iter().map(Arc::new).collect(),
-        models,
-        differences: None,
-    }
+    let id = RunId::new(std::time::SystemTime::UNIX_EPOCH, &[0; 32]);
+    let mut report = RunReport::new(id, Outcome::Ok(Value::Null));
+    report.tasks = tasks.into_iter().map(Arc::new).collect();
+    report.models = models;
+    report
 }
 
 fn task(id: TaskId, failure: Option<Failure>) -> TaskReport {
-    TaskReport {
-        parent: id.parent(),
-        id,
-        plugin: "demo:x@0.1.0".into(),
-        release: None,
-        models: Vec::new(),
-        outcome: failure.map_or(Outcome::Ok(Value::Null), Outcome::Failure),
-        spent: Spent::default(),
-        log: String::new(),
-        log_dropped_bytes: 0,
-        notes: Vec::new(),
-    }
+    let outcome = failure.map_or(Outcome::Ok(Value::Null), Outcome::Failure);
+    TaskReport::new(id, "demo:x@0.1.0", outcome)
 }
 
 #[test]
 fn the_gate_is_mentioned_where_it_had_to_do_something() {
-    let calm = ModelReport {
-        requests: 40,
-        waited_ms: 1_000,
-        cached_input_tokens: 9,
-        limits_met: met(&[("concurrency", 36)]),
-        ..ModelReport::default()
-    };
+    let mut calm = ModelReport::default();
+    calm.requests = 40;
+    calm.waited_ms = 1_000;
+    calm.cached_input_tokens = 9;
+    calm.limits_met = met(&[("concurrency", 36)]);
     assert_eq!(gate_summary(&report(Vec::new(), vec![calm.clone()])), None);
-    let busy = ModelReport {
-        requests: 72,
-        retries: 12,
-        waited_ms: 7_240,
-        cached_input_tokens: 40_951,
-        limits_met: met(&[("requests", 9), ("concurrency", 5), ("rate-limited", 3)]),
-        ..ModelReport::default()
-    };
+    let mut busy = ModelReport::default();
+    busy.requests = 72;
+    busy.retries = 12;
+    busy.waited_ms = 7_240;
+    busy.cached_input_tokens = 40_951;
+    busy.limits_met = met(&[("requests", 9), ("concurrency", 5), ("rate-limited", 3)]);
     assert_eq!(
         gate_summary(&report(Vec::new(), vec![calm.clone(), busy])).unwrap(),
         "  gate: 112 requests, 12 retries, 3 rate-limited, waited 8.2 s (concurrency 41, requests 9), 40,960 cached tokens"
     );
-    let hedged = ModelReport {
-        requests: 2,
-        hedges: 1,
-        retries: 1,
-        abandoned: Abandoned {
-            requests: 1,
-            at_most_tokens: 5,
-        },
-        ..ModelReport::default()
+    let mut hedged = ModelReport::default();
+    hedged.requests = 2;
+    hedged.hedges = 1;
+    hedged.retries = 1;
+    hedged.abandoned = Abandoned {
+        requests: 1,
+        at_most_tokens: 5,
     };
     assert_eq!(
         gate_summary(&report(Vec::new(), vec![hedged])).unwrap(),
         "  gate: 2 requests, 1 retry, 1 hedge, 1 abandoned"
     );
-    let slow = ModelReport {
-        requests: 1,
-        waited_ms: 1_001,
-        ..ModelReport::default()
-    };
+    let mut slow = ModelReport::default();
+    slow.requests = 1;
+    slow.waited_ms = 1_001;
     assert_eq!(
         gate_summary(&report(Vec::new(), vec![slow])).unwrap(),
         "  gate: 1 request, waited 1.0 s"

@@ -179,14 +179,10 @@ impl Provider for Server {
             match treatment.end {
                 Ending::Answer { fits } => Ok(reply(fits, Some(usage))),
                 Ending::Uncounted => Ok(reply(true, None)),
-                Ending::Refused(kind, after) => Err(ProviderError {
-                    retry_after: after.map(Duration::from_millis),
-                    ..ProviderError::new(kind, "not now")
-                }),
-                Ending::Lost(kind) => Err(ProviderError {
-                    may_be_billed: true,
-                    ..ProviderError::new(kind, "cut off")
-                }),
+                Ending::Refused(kind, after) => {
+                    Err(ProviderError::new(kind, "not now").with_retry_after(after.map(Duration::from_millis)))
+                }
+                Ending::Lost(kind) => Err(ProviderError::new(kind, "cut off").with_billing(true)),
                 Ending::Silence => pending().await,
             }
         })

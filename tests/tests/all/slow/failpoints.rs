@@ -34,7 +34,7 @@ const FAULTS: [Fault; 3] = [Fault::Panic, Fault::Error, Fault::Cancel];
 /// Runs one of the `…_child` tests in a process of its own and returns what it printed.
 fn in_child(walk: &str, test: &str) -> String {
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("all::failpoints::{test}"), "--nocapture"])
+        .args(["--exact", &format!("all::slow::failpoints::{test}"), "--nocapture"])
         .env(WALK, walk)
         .output()
         .unwrap();

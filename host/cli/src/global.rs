@@ -1,0 +1,46 @@
+//! The options that every command takes.
+
+use std::path::PathBuf;
+
+use clap::ArgAction;
+
+use agenthost::config::{Config, Env};
+use agenthost::error::Result;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Global {
+    /// Use this file instead of the agenthost.toml in this directory or above
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "AGENTHOST_CONFIG",
+        hide_env_values = true
+    )]
+    pub(super) config: Option<PathBuf>,
+    /// Use this journal file [default: see `[journal]` in agenthost.toml]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "AGENTHOST_JOURNAL",
+        hide_env_values = true
+    )]
+    pub(super) journal: Option<PathBuf>,
+    /// Print more on stderr: the task's log and the host's actions (twice: everything)
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Print only errors on stderr
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+}
+
+impl Global {
+    /// Loads the configuration: the file of `--config`, or the files that are found.
+    pub(super) fn config(&self, env: &Env) -> Result<Config> {
+        Ok(match &self.config {
+            Some(file) => Config::load_from(env, file)?,
+            None => Config::load(env)?,
+        })
+    }
+}
