@@ -7,13 +7,14 @@ seconds=${1:-7}
 [ $# -gt 0 ] && shift
 
 if ! rustup toolchain list 2>/dev/null | grep -q '^nightly'; then
-    echo "fuzz: skipped: no nightly toolchain; add one with \`rustup toolchain install nightly\`"
+    echo "skipped: cargo-fuzz: no nightly toolchain; add one with \`rustup toolchain install nightly\`"
     exit 0
 fi
 if ! command -v cargo-fuzz >/dev/null; then
-    echo "fuzz: skipped: no cargo-fuzz; add it with \`cargo install cargo-fuzz\`"
+    echo "skipped: cargo-fuzz: not installed; add it with \`cargo install cargo-fuzz\`"
     exit 0
 fi
+echo "ran: cargo-fuzz"
 # Without a sanitizer: what is fuzzed is safe Rust, and an address sanitizer halves the number of inputs. The profile `dev` compiles
 # faster, and has debug assertions, too.
 cargo +nightly fuzz build --dev --fuzz-dir . -s none

@@ -334,7 +334,12 @@ impl Running {
         self.finish_within(HUNG)
     }
 
-    fn finish_within(mut self, most: Duration) -> Output {
+    /// Waits for the end, for as long as `most`.
+    ///
+    /// # Panics
+    ///
+    /// When it hangs; it is killed first.
+    pub fn finish_within(mut self, most: Duration) -> Output {
         use std::os::unix::process::ExitStatusExt;
         let start = Instant::now();
         let status = loop {

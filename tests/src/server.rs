@@ -2,8 +2,10 @@
 //!
 //! It speaks both wires (`/v1/messages`, `/v1/chat/completions`) over plain HTTP/1.1 and keeps connections open. A
 //! handler answers each request with a [`Reply`]: after how long, what, and how badly. With [`Limits`] it refuses what is
-//! too much, as the vendors do. Left out: streaming, TLS, and any look at what is asked beyond what the handler does.
+//! too much, as the vendors do. It is also a recording proxy of another server, see [`Reply::forwarded`]. Left out:
+//! streaming, TLS, and any look at what is asked beyond what the handler does.
 
+mod forward;
 mod quota;
 mod reply;
 mod trace;
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::quota::Quota;
 pub use self::quota::{Dialect, Limits};
@@ -152,6 +154,7 @@ struct Shared {
     handler: Box<Handler>,
     quota: Option<Quota>,
     seen: Mutex<Seen>,
+    open: watch::Sender<bool>,
 }
 
 /// The server; it ends when it is dropped.
@@ -192,6 +195,7 @@ impl Server {
             handler,
             quota,
             seen: Mutex::default(),
+            open: watch::Sender::new(true),
         });
         let (stop, stopped) = oneshot::channel();
         let served = Arc::clone(&shared);
@@ -202,16 +206,8 @@ impl Server {
                 .build()
                 .unwrap();
             runtime.block_on(async move {
-                let listener = TcpListener::from_std(listener).unwrap();
-                let accept = async {
-                    loop {
-                        if let Ok((stream, _)) = listener.accept().await {
-                            tokio::spawn(wire::serve(stream, Arc::clone(&served)));
-                        }
-                    }
-                };
                 tokio::select! {
-                    () = accept => {}
+                    () = listen(listener, address, &served) => {}
                     _ = stopped => {}
                 }
             });
@@ -232,6 +228,33 @@ impl Server {
         let replies = replies.into();
         assert!(!replies.is_empty());
         Self::start(move |request| replies[request.number.min(replies.len() - 1)].clone())
+    }
+
+    /// Ends the connections on which no request waits for its answer, and refuses new ones.
+    ///
+    /// # Panics
+    ///
+    /// If it still takes connections after a long time.
+    pub fn close(&self) {
+        self.set_open(false);
+    }
+
+    /// Takes connections again, at the same address.
+    ///
+    /// # Panics
+    ///
+    /// If it takes none after a long time.
+    pub fn open(&self) {
+        self.set_open(true);
+    }
+
+    fn set_open(&self, open: bool) {
+        self.shared.open.send_replace(open);
+        let start = Instant::now();
+        while std::net::TcpStream::connect(self.address).is_ok() != open {
+            assert!(start.elapsed() < PATIENCE, "it is not open: {open}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// The address as an OpenAI-compatible provider takes it.
@@ -337,6 +360,28 @@ impl Server {
             assert!(start.elapsed() < PATIENCE, "{what} did not happen: {:#?}", self.seen());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+}
+
+/// Takes connections as long as the server is open.
+async fn listen(listener: std::net::TcpListener, address: SocketAddr, shared: &Arc<Shared>) {
+    let mut listener = TcpListener::from_std(listener).unwrap();
+    let mut open = shared.open.subscribe();
+    loop {
+        let accept = async {
+            loop {
+                if let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(wire::serve(stream, Arc::clone(shared)));
+                }
+            }
+        };
+        tokio::select! {
+            () = accept => {}
+            _ = open.wait_for(|open| !open) => {}
+        }
+        drop(listener);
+        let _ = open.wait_for(|open| *open).await;
+        listener = TcpListener::bind(address).await.unwrap();
     }
 }
 

@@ -60,7 +60,8 @@ mod all {
     mod validation;
     mod values;
 
-    /// Tests that build crates with cargo, and faults at every place. `cargo test --workspace -- --skip slow::` leaves them out.
+    /// Tests that build crates with cargo, run a real model, or place faults everywhere. `cargo test --workspace -- --skip slow::`
+    /// leaves them out.
     mod slow {
         mod cassettes;
         mod crates;
@@ -69,6 +70,7 @@ mod all {
         mod new;
         mod provenance;
         mod python;
+        mod real_model;
         mod toolchain;
     }
 }

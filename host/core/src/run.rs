@@ -157,8 +157,8 @@ pub struct ModelReport {
     /// Milliseconds that requests waited, before they were sent and between attempts, summed over all of them.
     pub waited_ms: u64,
     /// The reasons for which requests waited, with the number of requests: `requests`, `tokens`, `input-tokens`,
-    /// `output-tokens`, `retry-after`, `concurrency`, `prefix`; and under `rate-limited`, the number of requests that
-    /// were rejected.
+    /// `output-tokens`, `retry-after`, `outage`, `concurrency`, `prefix`; and under `rate-limited`, the number of
+    /// requests that were rejected.
     pub limits_met: BTreeMap<String, u64>,
     /// Requests that were dropped after they had been sent. The provider's usage count for them is unknown, so they are
     /// charged their worst case, which is included in the tokens and the cost here.

@@ -210,14 +210,14 @@ impl ModelQueue {
             }
             return Dispatch::Blocked(wake);
         };
-        let probing = self.probing || self.outage.is_on();
-        let most = if probing { 1 } else { self.law.limit() };
+        let alone = if self.outage.is_on() {
+            Some(WaitReason::Outage)
+        } else {
+            self.probing.then_some(WaitReason::RetryAfter)
+        };
+        let most = if alone.is_some() { 1 } else { self.law.limit() };
         if self.in_flight >= most {
-            waiting.meet(if probing {
-                WaitReason::RetryAfter
-            } else {
-                WaitReason::Concurrency
-            });
+            waiting.meet(alone.unwrap_or(WaitReason::Concurrency));
             return Dispatch::Blocked(None);
         }
         if let Some(latency) = self.latency
@@ -236,7 +236,7 @@ impl ModelQueue {
         let need = RequestCost::ahead(settings.counting, waiting.input, expected, waiting.output);
         let own = self.meters.wait(&need, now);
         let theirs = operator.wait(&need, now);
-        let down = self.outage.wait(now).map(|until| (WaitReason::RetryAfter, until));
+        let down = self.outage.wait(now).map(|until| (WaitReason::Outage, until));
         if let Some((met, until)) = own
             .into_iter()
             .chain(theirs)

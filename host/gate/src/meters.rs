@@ -22,8 +22,10 @@ pub enum WaitReason {
     InputTokens,
     /// The output token limit.
     OutputTokens,
-    /// The service named a time before which it accepts no requests, or it is overloaded or cannot be reached.
+    /// The service named a time before which it accepts no requests, or it is overloaded.
     RetryAfter,
+    /// The service cannot be reached.
+    Outage,
     /// The concurrency limit was reached.
     Concurrency,
     /// Another request was writing their common prefix to the provider's cache.
@@ -39,6 +41,7 @@ impl WaitReason {
             Self::InputTokens => "input-tokens",
             Self::OutputTokens => "output-tokens",
             Self::RetryAfter => "retry-after",
+            Self::Outage => "outage",
             Self::Concurrency => "concurrency",
             Self::Prefix => "prefix",
         }
@@ -317,7 +320,11 @@ impl RequestCost {
             WaitReason::Tokens => self.tokens,
             WaitReason::InputTokens => self.input,
             WaitReason::OutputTokens => self.output,
-            WaitReason::Requests | WaitReason::RetryAfter | WaitReason::Concurrency | WaitReason::Prefix => 1.0,
+            WaitReason::Requests
+            | WaitReason::RetryAfter
+            | WaitReason::Outage
+            | WaitReason::Concurrency
+            | WaitReason::Prefix => 1.0,
         }
     }
 }

@@ -195,7 +195,7 @@ async fn a_server_that_is_gone_is_asked_by_one_request_at_a_time() {
     }
     let begun = Instant::now();
     let probe = gate.admit(ticket("m", &line)).await.unwrap();
-    assert_eq!(probe.met(), [WaitReason::RetryAfter]);
+    assert_eq!(probe.met(), [WaitReason::Outage]);
     assert!(begun.elapsed() >= Duration::from_millis(500), "{:?}", begun.elapsed());
     let mut next = Box::pin(gate.admit(ticket("m", &line)));
     assert!(waits(&mut next).await);
@@ -210,7 +210,9 @@ async fn a_server_that_is_gone_is_asked_by_one_request_at_a_time() {
     assert!(matches!(decision, RetryDecision::AgainUncounted(_)), "{decision:?}");
     // All others go on with the first answer.
     probe.settle(Ok(&reply(None)));
-    next.await.unwrap().settle(Ok(&reply(None)));
+    let next = next.await.unwrap();
+    assert_eq!(next.met(), [WaitReason::Outage]);
+    next.settle(Ok(&reply(None)));
     let decision = gate.judge(
         "m",
         &lost,

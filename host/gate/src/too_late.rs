@@ -24,7 +24,7 @@ fn limiter(met: WaitReason) -> &'static str {
         WaitReason::Tokens => "the rate limit of tokens",
         WaitReason::InputTokens => "the rate limit of input tokens",
         WaitReason::OutputTokens => "the rate limit of output tokens",
-        WaitReason::RetryAfter => "the pause after a failure of this model",
+        WaitReason::RetryAfter | WaitReason::Outage => "the pause after a failure of this model",
         WaitReason::Concurrency | WaitReason::Prefix => "other requests",
     }
 }

@@ -1,5 +1,6 @@
 //! The answers that a handler can choose for the server, with their delays and faults.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::json;
@@ -34,6 +35,8 @@ pub(super) enum Body {
     },
     CutOff,
     Close,
+    /// The answer of the server at this address.
+    Forward(SocketAddr),
 }
 
 /// How a model's reply ends.
@@ -135,6 +138,11 @@ impl Reply {
     /// The end of the connection without a word.
     pub fn close() -> Self {
         Self::of(200, Body::Close)
+    }
+
+    /// The answer of the server at `upstream`, with its status and headers; if it gives none, the end of the connection.
+    pub fn forwarded(upstream: SocketAddr) -> Self {
+        Self::of(200, Body::Forward(upstream))
     }
 
     /// A redirect to another address.

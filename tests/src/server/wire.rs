@@ -9,20 +9,28 @@ use tokio::net::TcpStream;
 
 use super::quota::Charge;
 use super::reply::{Body, End, Reply, Usage};
-use super::{Request, Shared};
+use super::{Request, Shared, forward};
 
 /// Serves one connection until either side has enough of it.
 pub(super) async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
     let mut bytes = Vec::new();
-    while let Some((path, headers, body)) = read(&mut stream, &mut bytes).await {
-        let request = arrived(&shared, path, headers, body);
-        if !exchange(&mut stream, &mut bytes, &shared, request).await {
+    let mut open = shared.open.subscribe();
+    loop {
+        let next = tokio::select! {
+            next = read(&mut stream, &mut bytes) => next,
+            _ = open.wait_for(|open| !open) => None,
+        };
+        let Some((path, headers, body)) = next else {
+            return;
+        };
+        let request = arrived(&shared, path, headers, &body);
+        if !exchange(&mut stream, &mut bytes, &shared, &request, &body).await {
             return;
         }
     }
 }
 
-fn arrived(shared: &Shared, path: String, headers: Vec<(String, String)>, body: Vec<u8>) -> Request {
+fn arrived(shared: &Shared, path: String, headers: Vec<(String, String)>, body: &[u8]) -> Request {
     let mut seen = shared.seen.lock().unwrap();
     seen.in_flight += 1;
     seen.max_in_flight = seen.max_in_flight.max(seen.in_flight);
@@ -31,7 +39,7 @@ fn arrived(shared: &Shared, path: String, headers: Vec<(String, String)>, body: 
         path,
         headers,
         bytes: body.len(),
-        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        body: serde_json::from_slice(body).unwrap_or(Value::Null),
         in_flight: seen.in_flight,
         arrived: Instant::now(),
         ended: None,
@@ -43,44 +51,45 @@ fn arrived(shared: &Shared, path: String, headers: Vec<(String, String)>, body: 
     request
 }
 
-/// Answers one request; whether the connection can be used for another.
-async fn exchange(stream: &mut TcpStream, bytes: &mut Vec<u8>, shared: &Shared, request: Request) -> bool {
-    let admitted = shared.quota.as_ref().map(|quota| quota.admit(&request));
+/// An answer that went out as a whole.
+struct Sent {
+    status: u16,
+    /// Input and output tokens.
+    counted: (u64, u64),
+}
+
+/// Answers one request with the body `raw`; whether the connection can be used for another.
+async fn exchange(stream: &mut TcpStream, bytes: &mut Vec<u8>, shared: &Shared, request: &Request, raw: &[u8]) -> bool {
+    let admitted = shared.quota.as_ref().map(|quota| quota.admit(request));
     let (reply, charge) = match admitted {
-        None => ((shared.handler)(&request), None),
-        Some(Ok(charge)) => ((shared.handler)(&request), Some(charge)),
+        None => ((shared.handler)(request), None),
+        Some(Ok(charge)) => ((shared.handler)(request), Some(charge)),
         Some(Err(refusal)) => (*refusal, None),
     };
-    let counted = match reply.body {
-        Body::Text { usage, .. } => usage.unwrap_or_default(),
-        _ => Usage::default(),
-    };
-    let whole = matches!(reply.body, Body::Text { .. } | Body::Raw(_));
-    let (status, told) = (reply.status, told(&reply));
+    let told = told(&reply);
     let (mut from, mut to) = stream.split();
     let gone = async {
         // Bytes before the answer are an early next request.
         while matches!(from.read_buf(bytes).await, Ok(1..)) {}
     };
-    let closed_by_client = tokio::select! {
+    let answered = tokio::select! {
         biased;
-        sent = answer(shared, &request, charge, reply, &mut to) => sent.is_err(),
-        () = gone => true,
+        answered = answer(shared, request, raw, charge, reply, &mut to) => answered.ok(),
+        () = gone => None,
     };
     let now = Instant::now();
     let mut seen = shared.seen.lock().unwrap();
     seen.in_flight -= 1;
-    if !closed_by_client {
-        seen.counted = (seen.counted.0 + counted.input, seen.counted.1 + counted.output);
-    }
     let entry = &mut seen.requests[request.number];
     entry.ended = Some(now);
-    entry.closed_by_client = closed_by_client;
-    if whole && !closed_by_client {
-        entry.status = Some(status);
-        entry.wait_until = told.map(|told| now + told);
-    }
-    whole && !closed_by_client
+    entry.closed_by_client = answered.is_none();
+    let Some(Some(sent)) = answered else {
+        return false;
+    };
+    entry.status = Some(sent.status);
+    entry.wait_until = told.map(|told| now + told);
+    seen.counted = (seen.counted.0 + sent.counted.0, seen.counted.1 + sent.counted.1);
+    true
 }
 
 /// The time for which a reply asks to wait.
@@ -127,24 +136,26 @@ async fn read(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(String, Ve
     Some((path, headers, body))
 }
 
+/// Writes the answer; `None` if the connection has to end after it, or instead of it.
 async fn answer(
     shared: &Shared,
     request: &Request,
+    raw: &[u8],
     charge: Option<Charge>,
     reply: Reply,
     to: &mut (impl AsyncWriteExt + Unpin),
-) -> std::io::Result<()> {
+) -> std::io::Result<Option<Sent>> {
     if let Some(gate) = &reply.gate {
         gate.opened().await;
     }
     tokio::time::sleep(reply.after).await;
     let mut headers = reply.headers;
+    let usage = match reply.body {
+        Body::Text { usage, .. } => usage,
+        _ => None,
+    };
     if let Some(quota) = &shared.quota {
         let now = Instant::now();
-        let usage = match reply.body {
-            Body::Text { usage, .. } => usage,
-            _ => None,
-        };
         if let Some(charge) = charge {
             quota.settle(charge, usage, now);
         }
@@ -158,11 +169,21 @@ async fn answer(
         Body::Text { text, usage, end } => wire(request, &text, usage, end),
         Body::Raw(body) => body,
         Body::Stall => std::future::pending().await,
-        Body::Close => return Ok(()),
+        Body::Close => return Ok(None),
+        Body::Forward(upstream) => {
+            let Ok(got) = forward::ask(upstream, &request.path, raw).await else {
+                return Ok(None);
+            };
+            to.write_all(&got.bytes).await?;
+            to.flush().await?;
+            let (status, counted) = (got.status, got.counted);
+            return Ok(Some(Sent { status, counted }));
+        }
         Body::CutOff => {
             let half = format!("{head}content-type: application/json\r\ncontent-length: 1000\r\n\r\n{{\"id\": \"half");
             to.write_all(half.as_bytes()).await?;
-            return to.flush().await;
+            to.flush().await?;
+            return Ok(None);
         }
         Body::Drip { step, headers } => {
             let (start, drop): (_, &[u8]) = match headers {
@@ -193,7 +214,12 @@ async fn answer(
     );
     to.write_all(head.as_bytes()).await?;
     to.write_all(&body).await?;
-    to.flush().await
+    to.flush().await?;
+    let usage = usage.unwrap_or_default();
+    Ok(Some(Sent {
+        status: reply.status,
+        counted: (usage.input, usage.output),
+    }))
 }
 
 /// A reply in the form of the wire that was asked.

@@ -1,21 +1,26 @@
-//! A fan-out against a model server that others wrote, with its chaos on: the npm package `@copilotkit/aimock`.
+//! Runs against a model server that others wrote, with its chaos on: the npm package `@copilotkit/aimock`.
 //!
 //! It needs node, npm and their network, so it runs only if `AGENTHOST_AIMOCK=1` is set, and prints a note if it is
 //! not. `AGENTHOST_AIMOCK_DIR` names a directory in which the package is installed already.
 
-use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use agenthost_tests::env::TestEnv;
-use serde_json::json;
+use agenthost_tests::foreign::{ForeignServer, ProxiedServer};
+use agenthost_tests::guests::plugin;
+use agenthost_tests::optional::{self, say};
+use agenthost_tests::server::config;
+use serde_json::{Value, json};
 
 use crate::{guest, limits, load, machine_for, questions};
 
+const GROUP: &str = "aimock";
 const PACKAGE: &str = "@copilotkit/aimock";
 const VERSION: &str = "1.43.0";
+/// The items of a batch.
+const ITEMS: usize = 100;
 
 /// How many items a fan-out has: aimock's refusals name a limit of 60 requests a minute, so 200 of them take some four minutes.
 fn item_count() -> usize {
@@ -26,25 +31,11 @@ fn item_count() -> usize {
     }
 }
 
-/// The server; it ends when this is dropped.
-struct Aimock {
-    child: Child,
-    port: u16,
-}
-
-impl Drop for Aimock {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-/// The directory with the package in its `node_modules`, or why there is none.
+/// The program of the package, or why there is none.
 fn installed(machine: &TestEnv) -> Result<PathBuf, String> {
+    if std::env::var("AGENTHOST_AIMOCK").as_deref() != Ok("1") {
+        return Err("set AGENTHOST_AIMOCK=1 to run against aimock".to_owned());
+    }
     let dir = match std::env::var_os("AGENTHOST_AIMOCK_DIR") {
         Some(dir) => PathBuf::from(dir),
         None => {
@@ -70,67 +61,58 @@ fn installed(machine: &TestEnv) -> Result<PathBuf, String> {
     }
 }
 
-fn start(entry: &Path, machine: &TestEnv) -> Aimock {
-    let fixture = json!({"fixtures": [{"match": {"userMessage": "item"}, "response": {"content": "done"}}]});
-    let fixtures = machine.write("fixtures/items.json", fixture.to_string());
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
-    let mut child = Command::new("node")
-        .arg(entry)
-        .args([
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &port.to_string(),
-            "--log-level",
-            "silent",
-            "-f",
-        ])
-        .arg(fixtures)
-        .args([
+/// The server with these answers and further arguments, if it is installed; prints a note if it is not.
+fn start(machine: &TestEnv, fixtures: &Value, arguments: &'static [&str]) -> Option<ForeignServer> {
+    let entry = match installed(machine) {
+        Ok(entry) => entry,
+        Err(why) => {
+            optional::skipped(GROUP, why);
+            return None;
+        }
+    };
+    optional::runs(GROUP);
+    let fixtures = machine.write("fixtures/items.json", json!({"fixtures": fixtures}).to_string());
+    Some(ForeignServer::start(move |port| {
+        let mut command = Command::new("node");
+        command
+            .arg(&entry)
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "--log-level",
+                "silent",
+                "-f",
+            ])
+            .arg(&fixtures)
+            .args(arguments);
+        command
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fan_out_through_chaos_accounts_for_every_item() {
+    let items = item_count();
+    for (kind, variable) in [("openai", "OPENAI_API_KEY"), ("anthropic", "ANTHROPIC_API_KEY")] {
+        let machine = machine_for("").var(variable, "sk-test-0123456789");
+        let fixtures = json!([{"match": {"userMessage": "item"}, "response": {"content": "done"}}]);
+        let chaos = &[
             "--chaos-ratelimit",
             "0.15",
             "--chaos-drop",
             "0.1",
             "--chaos-disconnect",
             "0.05",
-        ])
-        .args(["--chaos-malformed", "0.02"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let begin = Instant::now();
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-        assert!(child.try_wait().unwrap().is_none(), "aimock ended");
-        assert!(begin.elapsed() < Duration::from_secs(30), "aimock does not listen");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Aimock { child, port }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fan_out_through_chaos_accounts_for_every_item() {
-    if std::env::var("AGENTHOST_AIMOCK").as_deref() != Ok("1") {
-        return say("skipped: set AGENTHOST_AIMOCK=1 to run against aimock");
-    }
-    let items = item_count();
-    for (kind, variable) in [("openai", "OPENAI_API_KEY"), ("anthropic", "ANTHROPIC_API_KEY")] {
-        let machine = machine_for("").var(variable, "sk-test-0123456789");
-        let entry = match installed(&machine) {
-            Ok(entry) => entry,
-            Err(why) => return say(&format!("skipped: {why}")),
+            "--chaos-malformed",
+            "0.02",
+        ];
+        let Some(aimock) = start(&machine, &fixtures, chaos) else {
+            return;
         };
-        let aimock = start(&entry, &machine);
         let path = if kind == "openai" { "/v1" } else { "" };
-        let url = format!("http://127.0.0.1:{}{path}", aimock.port);
-        let machine = machine.config(&agenthost_tests::server::config(
-            kind,
-            &url,
-            &format!("key-env = \"{variable}\"\n"),
-        ));
+        let url = format!("http://{}{path}", aimock.address());
+        let machine = machine.config(&config(kind, &url, &format!("key-env = \"{variable}\"\n")));
         let prompts: Vec<_> = (0..items).map(|n| format!("item {n}")).collect();
         let input = questions(&prompts.iter().map(String::as_str).collect::<Vec<_>>(), "parallel");
         let host = machine.host();
@@ -157,4 +139,105 @@ async fn a_fan_out_through_chaos_accounts_for_every_item() {
         assert_eq!(document["spent"]["calls"], items, "{document}");
         assert!(good > 0, "{document}");
     }
+}
+
+/// Answers for `title`, which asks for an object; the first answers to the reports 1 to 9 violate its schema.
+fn titles() -> Value {
+    let title = json!({
+        "match": {"responseFormat": "json_schema"},
+        "response": {"content": "{\"best\": \"Bees\", \"others\": [\"More bees\"]}"},
+    });
+    let bad = |n: usize| {
+        json!({
+            "match": {"userMessage": format!("Report {n} on"), "sequenceIndex": 0},
+            "response": {"content": "{\"best\": 7}"},
+        })
+    };
+    (1..10).map(bad).chain([title]).collect()
+}
+
+/// Runs `title` for a hundred items through a proxy in front of the server, which crashes in the middle if that is asked
+/// for. Returns the report, the results, and the server.
+fn batch(arguments: &'static [&str], crash: bool) -> Option<(Value, Vec<Value>, ProxiedServer)> {
+    let machine = machine_for("");
+    let mut aimock = ProxiedServer::new(start(&machine, &titles(), arguments)?);
+    let machine = machine.config(&config("openai", &aimock.proxy.url(), ""));
+    let items: String = (0..ITEMS)
+        .map(|n| {
+            format!(
+                "{}\n",
+                json!({"body": format!("Report {n} on the bees."), "tone": null})
+            )
+        })
+        .collect();
+    machine.write("items.jsonl", items);
+    let file = plugin("title").display().to_string();
+    let running = machine.start(
+        [
+            "batch",
+            &file,
+            "items.jsonl",
+            "--json",
+            "--output",
+            "results.jsonl",
+            "--timeout",
+            "4m",
+        ],
+        None,
+    );
+    if crash {
+        aimock.crash_after(ITEMS / 2);
+    }
+    let output = running.finish_within(Duration::from_mins(5));
+    let document = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output}"));
+    let results = std::fs::read_to_string(machine.cwd().join("results.jsonl")).unwrap();
+    let results = results.lines().map(|line| serde_json::from_str(line).unwrap());
+    Some((document, results.collect(), aimock))
+}
+
+/// The number of good results. Each item has one result, in order, which is a title or a failure of the model.
+fn good(results: &[Value]) -> usize {
+    assert_eq!(results.len(), ITEMS);
+    for (n, line) in results.iter().enumerate() {
+        assert_eq!(line["index"], n, "{line}");
+        let outcome = &line["outcome"];
+        let is_good = outcome["ok"]["best"] == "Bees";
+        assert!(is_good || outcome["failure"]["class"] == "model", "{line}");
+    }
+    results.iter().filter(|line| line["outcome"]["ok"].is_object()).count()
+}
+
+#[test]
+fn a_batch_through_chaos_has_a_result_for_each_item() {
+    let chaos = &[
+        "--chaos-drop",
+        "0.1",
+        "--chaos-malformed",
+        "0.05",
+        "--chaos-disconnect",
+        "0.05",
+    ];
+    let Some((document, results, aimock)) = batch(chaos, false) else {
+        return;
+    };
+    // A lost connection or a fault is tried again, and one answer of twenty cannot be read.
+    assert!(good(&results) >= ITEMS * 8 / 10, "{document}");
+    let model = &document["models"][0];
+    assert!(model["retries"].as_u64() >= Some(5), "{document}");
+    assert!(model["repairs"].as_u64() >= Some(1), "{document}");
+    assert_eq!(model["requests"], aimock.proxy.ended().len(), "{document}");
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_batch_loses_no_item() {
+    let Some((document, results, aimock)) = batch(&["--chaos-latency", "100"], true) else {
+        return;
+    };
+    assert_eq!(good(&results), ITEMS, "{document}");
+    let model = &document["models"][0];
+    assert!(model["limits_met"]["outage"].as_u64() >= Some(1), "{document}");
+    // Nothing is sent again after its answer.
+    let repairs = model["repairs"].as_u64().unwrap() as usize;
+    let answered = aimock.proxy.trace().with_status(200).len();
+    assert_eq!(answered, ITEMS + repairs, "{document}");
 }

@@ -8,10 +8,9 @@
 //! it, skopeo. Without either, that half is skipped, and the test prints why.
 
 use std::collections::BTreeMap;
-use std::io::{Seek as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::Seek as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use agenthost::config::Env;
@@ -21,17 +20,17 @@ use agenthost::registry::cache::Cache;
 use agenthost::registry::oci::{Credentials, Oci};
 use agenthost::registry::statement::identity;
 use agenthost::registry::{Publication, Published, RegistryError, Source as _, Tag};
+use agenthost_tests::foreign::ForeignServer;
 use agenthost_tests::guests::guests;
+use agenthost_tests::optional;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
+/// The group of the tests that need the registry.
+const REGISTRY: &str = "docker-registry";
 const REPOSITORY: &str = "plugins/acme/competitor";
 /// `ada` with the password `open-sesame`, as the registry's file of users has it.
 const USERS: &str = "ada:$2b$04$abcdefghijklmnopqrstuuXcjcm5avyCiJoD2uS24xa2lb6fjMB3G\n";
-
-fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
 
 /// Runs a command to its end, for two minutes at most, and returns its output.
 fn finished(command: &mut Command) -> Result<String, String> {
@@ -110,74 +109,47 @@ fn program() -> Result<PathBuf, String> {
 
 /// The registry; it ends when this is dropped.
 pub(super) struct Registry {
-    child: Child,
+    _server: ForeignServer,
     host: String,
-    _dir: tempfile::TempDir,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Registry {
     /// A registry for anybody, or for [`USERS`] alone.
     fn start(program: &Path, closed: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let users = dir.path().join("users");
-        std::fs::write(&users, USERS).unwrap();
-        let mut config = json!({
-            "version": 0.1,
-            "log": {"level": "error"},
-            "storage": {"filesystem": {"rootdirectory": dir.path().join("data")}},
-            "http": {"addr": format!("127.0.0.1:{port}")},
+        let program = program.to_path_buf();
+        let server = ForeignServer::start(move |port| {
+            let users = dir.path().join("users");
+            std::fs::write(&users, USERS).unwrap();
+            let mut config = json!({
+                "version": 0.1,
+                "log": {"level": "error"},
+                "storage": {"filesystem": {"rootdirectory": dir.path().join("data")}},
+                "http": {"addr": format!("127.0.0.1:{port}")},
+            });
+            if closed {
+                config["auth"] = json!({"htpasswd": {"realm": "here", "path": users}});
+            }
+            // JSON is YAML, too.
+            let file = dir.path().join("config.yml");
+            std::fs::write(&file, config.to_string()).unwrap();
+            let mut command = Command::new(&program);
+            command.arg("serve").arg(&file).current_dir(dir.path());
+            command
         });
-        if closed {
-            config["auth"] = json!({"htpasswd": {"realm": "here", "path": users}});
-        }
-        // JSON is YAML, too.
-        let file = dir.path().join("config.yml");
-        std::fs::write(&file, config.to_string()).unwrap();
-        let child = Command::new(program)
-            .arg("serve")
-            .arg(&file)
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let mut registry = Self {
-            child,
-            host: format!("127.0.0.1:{port}"),
-            _dir: dir,
-        };
-        let start = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            let log = || std::fs::read_to_string(registry._dir.path().join("log")).unwrap_or_default();
-            assert!(
-                start.elapsed() < Duration::from_secs(60),
-                "the registry does not answer: {}",
-                log()
-            );
-            let ended = registry.child.try_wait().unwrap();
-            assert!(ended.is_none(), "the registry ended: {}", log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        registry
+        let host = server.address().to_string();
+        Self { _server: server, host }
     }
 
     /// A registry without authentication, if the program is available; prints a note if it is not.
     pub(super) fn open() -> Option<Self> {
         match program() {
-            Ok(program) => Some(Self::start(&program, false)),
+            Ok(program) => {
+                optional::runs(REGISTRY);
+                Some(Self::start(&program, false))
+            }
             Err(why) => {
-                say(&format!("skipped: no docker-registry: {why}"));
+                optional::skipped(REGISTRY, why);
                 None
             }
         }
@@ -226,8 +198,9 @@ async fn publish(
 async fn a_plugin_goes_through_a_real_registry_and_comes_back_the_same() {
     let program = match program() {
         Ok(program) => program,
-        Err(why) => return say(&format!("skipped: no docker-registry: {why}")),
+        Err(why) => return optional::skipped(REGISTRY, why),
     };
+    optional::runs(REGISTRY);
     let registry = Registry::start(&program, false);
     let (oci, built) = (registry.oci(), competitor());
     let (_, version) = identity(&built.0).unwrap();
@@ -273,11 +246,13 @@ async fn a_plugin_goes_through_a_real_registry_and_comes_back_the_same() {
     match another_client(&registry.host, &version.to_string(), dir.path()) {
         Some(Ok(bytes)) => assert!(bytes == built.1, "another client reads other bytes"),
         Some(Err(why)) => panic!("{why}"),
-        None => say(
-            "skipped: found neither skopeo nor a Python with `oras` (python3, or the one that AGENTHOST_ORAS_PYTHON names)",
+        None => optional::skipped(
+            "oras",
+            "found neither skopeo nor a Python with `oras` (python3, or the one that AGENTHOST_ORAS_PYTHON names)",
         ),
     }
     if let Some(python) = oras() {
+        optional::runs("oras");
         pushed_by_oras(&python, &registry, &rebuilt(&built.1).1, dir.path()).await;
     }
 
@@ -292,8 +267,9 @@ async fn a_plugin_goes_through_a_real_registry_and_comes_back_the_same() {
 async fn a_real_registry_lets_in_who_logs_in_as_docker_does() {
     let program = match program() {
         Ok(program) => program,
-        Err(why) => return say(&format!("skipped: no docker-registry: {why}")),
+        Err(why) => return optional::skipped(REGISTRY, why),
     };
+    optional::runs(REGISTRY);
     let registry = Registry::start(&program, true);
     let built = competitor();
     let error = publish(&registry.oci(), &built, &[]).await.unwrap_err();
@@ -345,7 +321,6 @@ fn another_client(host: &str, version: &str, dir: &Path) -> Option<Result<Vec<u8
                       client = oras.client.OrasClient(hostname=sys.argv[1], insecure=True)\n\
                       client.pull(target=sys.argv[2], outdir=sys.argv[3])\n";
         let pull = finished(Command::new(python).args(["-c", script, host, &place]).arg(&out));
-        say("read back with oras");
         return Some(pull.map(|_| std::fs::read(out.join("competitor.wasm")).unwrap()));
     }
     on_path("skopeo")?;
@@ -365,7 +340,7 @@ fn another_client(host: &str, version: &str, dir: &Path) -> Option<Result<Vec<u8
             .arg(format!("docker://{place}"))
             .arg(format!("dir:{}", out.display())),
     );
-    say("read back with skopeo");
+    optional::runs("skopeo");
     let digest = manifest["layers"][0]["digest"].as_str().unwrap();
     let file = digest.strip_prefix("sha256:").unwrap();
     Some(copy.map(|_| std::fs::read(out.join(file)).unwrap()))

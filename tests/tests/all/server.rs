@@ -282,3 +282,40 @@ fn one_more_in_flight_than_allowed_is_told_so() {
         assert_eq!(server.trace().in_flight(), [1, 2, 3]);
     }
 }
+
+#[test]
+fn a_proxy_passes_on_what_it_gets_and_cannot_be_reached_while_it_is_closed() {
+    let upstream = Server::scripted([
+        Reply::text("fine").usage(7, 3).header("x-kept", "yes"),
+        Reply::raw(503, "{}"),
+        Reply::close(),
+        Reply::text("fine").usage(20, 10),
+    ]);
+    let address = upstream
+        .url()
+        .replace("http://", "")
+        .replace("/v1", "")
+        .parse()
+        .unwrap();
+    let proxy = Server::start(move |_| Reply::forwarded(address));
+    let body = json!({"z": 1, "messages": []});
+    let mut client = Client::to(&proxy);
+    let answer = client.ask(Dialect::OpenAi, &body);
+    assert_eq!((answer.status, answer.header("x-kept")), (200, Some("yes")));
+    assert_eq!(answer.body["choices"][0]["message"]["content"], "fine");
+    assert_eq!(client.ask(Dialect::OpenAi, &body).status, 503);
+    assert_eq!(upstream.seen()[1].body, body);
+    // A server that gives no answer.
+    client.send(Dialect::OpenAi, &body);
+    assert_eq!(client.0.read(&mut [0; 1]).unwrap(), 0, "the connection ends");
+
+    let mut idle = Client::to(&proxy);
+    assert_eq!(idle.ask(Dialect::OpenAi, &body).status, 200);
+    proxy.close();
+    assert_eq!(idle.0.read(&mut [0; 1]).unwrap(), 0, "the connection ends");
+    proxy.open();
+    assert_eq!(Client::to(&proxy).ask(Dialect::OpenAi, &body).status, 200);
+    let statuses: Vec<_> = proxy.ended().iter().map(|request| request.status).collect();
+    assert_eq!(statuses, [Some(200), Some(503), None, Some(200), Some(200)]);
+    assert_eq!(proxy.counted(), (47, 23));
+}

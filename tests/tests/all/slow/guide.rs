@@ -21,6 +21,7 @@ use std::process::Command;
 use agenthost::plugin::build;
 use agenthost_tests::env::TestEnv;
 use agenthost_tests::guests::workspace;
+use agenthost_tests::optional;
 use serde_json::Value;
 
 use super::new;
@@ -413,10 +414,9 @@ fn a_block_that_nothing_checks_is_found() {
 fn the_book_can_be_built() {
     let here = Command::new("mdbook").arg("--version").output();
     if !here.is_ok_and(|output| output.status.success()) {
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), "skipped: there is no mdbook on the PATH");
-        return;
+        return optional::skipped("mdbook", "it is not on the PATH");
     }
+    optional::runs("mdbook");
     let out = tempfile::tempdir().unwrap();
     let built = Command::new("mdbook")
         .args([Path::new("build"), &guide(), Path::new("--dest-dir"), out.path()])

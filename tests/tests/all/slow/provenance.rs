@@ -1,12 +1,12 @@
 //! The same source gives the same bytes in any directory, and a release records the source that it was built from.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use agenthost::plugin::{Digest, PluginInfo, build};
 use agenthost_tests::dummy;
 use agenthost_tests::env::TestEnv;
+use agenthost_tests::optional;
 use serde_json::{Value, json};
 
 use super::new::projects;
@@ -160,9 +160,9 @@ fn the_same_source_gives_the_same_bytes_wherever_it_lies() {
     std::fs::write(&lib, text).unwrap();
 
     if !has_git() {
-        let _ = writeln!(std::io::stderr(), "skipped what needs git, which is not installed");
-        return;
+        return optional::skipped("git", "it is not installed");
     }
+    optional::runs("git");
     in_a_repository_the_revision_is_recorded(&machine, &first, &target, &home);
 }
 

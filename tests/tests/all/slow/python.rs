@@ -1,10 +1,10 @@
 //! A plugin that is not written in Rust: built by componentize-py if that is installed, and run like any other.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use agenthost_tests::guests::workspace;
+use agenthost_tests::optional;
 use agenthost_tests::server::{Reply, Server};
 use serde_json::json;
 
@@ -23,12 +23,12 @@ fn componentize_py() -> Option<PathBuf> {
 #[test]
 fn a_plugin_in_python_runs_like_any_other() {
     let Some(tool) = componentize_py() else {
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: componentize-py is neither on the PATH nor in the virtual environment that AGENTHOST_COMPONENTIZE_PY names"
+        return optional::skipped(
+            "componentize-py",
+            "it is neither on the PATH nor in the virtual environment that AGENTHOST_COMPONENTIZE_PY names",
         );
-        return;
     };
+    optional::runs("componentize-py");
     let server = Server::scripted([
         Reply::text("The train that is never late."),
         Reply::text("a b c d e f g h i"),
