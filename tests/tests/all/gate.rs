@@ -478,7 +478,8 @@ fn nothing_is_sent_before_the_time_that_the_service_named() {
     for dialect in Dialect::ALL {
         let server = Server::start(move |request| match request.number {
             0 => rate_limited(dialect).header("retry-after", "1"),
-            _ => Reply::text("x").after(Duration::from_millis(20)),
+            // So that the refusal arrives before the first of these ends and lets another through.
+            _ => Reply::text("x").after(Duration::from_millis(300)),
         });
         let machine = machine_at(&server, dialect, "");
         let document = machine.run(run_json(&guest("asks"), &items(20, 10), &[])).json(0);
