@@ -178,7 +178,7 @@ fn age(text: &str) -> Result<Duration, String> {
     match days {
         Some(Ok(days)) => Ok(Duration::from_secs(u64::from(days) * 86_400)),
         Some(Err(_)) => Err(format!("`{text}` is not a number of days; write for example 30d")),
-        None => units::parse_duration(text),
+        None => units::parse_duration(text).map_err(String::from),
     }
 }
 

@@ -150,10 +150,10 @@ impl<'a> Section<'a> {
     }
 
     /// Returns the value of this key as a number or a string that `parse` accepts; `None` if the key is missing.
-    pub fn number_as<T>(
+    pub fn number_as<T, E: Into<String>>(
         &self,
         key: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<Option<T>, FileError> {
         self.get(key).map(|entry| entry.number_as(parse)).transpose()
     }
@@ -221,12 +221,12 @@ impl<'a> TomlEntry<'a> {
     }
 
     /// Returns the value as a string that `parse` accepts.
-    pub fn text_as<T>(&self, parse: impl FnOnce(&'a str) -> Result<T, String>) -> Result<T, FileError> {
+    pub fn text_as<T, E: Into<String>>(&self, parse: impl FnOnce(&'a str) -> Result<T, E>) -> Result<T, FileError> {
         parse(self.text()?).map_err(|message| self.wrong(message))
     }
 
     /// Returns the value as a number or a string that `parse` accepts.
-    pub fn number_as<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, FileError> {
+    pub fn number_as<T, E: Into<String>>(&self, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<T, FileError> {
         let read = match self.value.get_ref() {
             DeValue::String(text) => parse(text),
             DeValue::Integer(number) if number.radix() == 10 => parse(number.as_str()),
@@ -246,7 +246,7 @@ impl<'a> TomlEntry<'a> {
     }
 
     /// Returns the value as a list of strings that `parse` accepts.
-    pub fn list_as<T>(&self, parse: impl Fn(&'a str) -> Result<T, String>) -> Result<Vec<T>, FileError> {
+    pub fn list_as<T, E: Into<String>>(&self, parse: impl Fn(&'a str) -> Result<T, E>) -> Result<Vec<T>, FileError> {
         let DeValue::Array(items) = self.value.get_ref() else {
             return Err(self.expected("a list of strings"));
         };
@@ -255,13 +255,16 @@ impl<'a> TomlEntry<'a> {
                 .get_ref()
                 .as_str()
                 .ok_or_else(|| self.expected("a list of strings"))?;
-            parse(text).map_err(|message| self.wrong_at(item.span().start, EntryProblem::Value(message)))
+            parse(text).map_err(|message| self.wrong_at(item.span().start, EntryProblem::Value(message.into())))
         };
         items.iter().map(read).collect()
     }
 
     /// Returns the value as one string that `parse` accepts, or as a nonempty list of them.
-    pub fn one_or_more_as<T>(&self, parse: impl Fn(&'a str) -> Result<T, String>) -> Result<Vec<T>, FileError> {
+    pub fn one_or_more_as<T, E: Into<String>>(
+        &self,
+        parse: impl Fn(&'a str) -> Result<T, E>,
+    ) -> Result<Vec<T>, FileError> {
         match self.value.get_ref() {
             DeValue::Array(items) if items.is_empty() => Err(self.wrong("the list is empty")),
             DeValue::Array(_) => self.list_as(parse),

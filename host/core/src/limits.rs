@@ -4,6 +4,7 @@
 //! overriding replaces the limits that are given and keeps the rest. This module contains only values and arithmetic:
 //! it enforces nothing and reads no clock and no file.
 
+mod invalid;
 pub mod ledger;
 mod patch;
 mod spent;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;
 
+pub use self::invalid::InvalidLimit;
 pub use self::patch::{Cap, LimitsPatch};
 pub use self::spent::Spent;
 pub use self::usd::Usd;

@@ -69,7 +69,7 @@ impl Manifest {
                 .set(key, &text)
                 .map_err(|why| match LimitsPatch::KEYS.contains(&key.as_str()) {
                     true => format!("`{key}`: {why}"),
-                    false => why,
+                    false => why.to_string(),
                 })?;
         }
         Ok(limits)

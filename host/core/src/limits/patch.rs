@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::Usd;
 use super::units::{parse_bytes, parse_count, parse_duration};
+use super::{InvalidLimit, Usd};
 
 /// One limit as it is written: a value, or the word `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +29,14 @@ impl<T> Cap<T> {
     ///
     /// assert_eq!(Cap::parse("200k", parse_count)?, Cap::At(200_000));
     /// assert_eq!(Cap::parse("none", parse_count)?, Cap::Unlimited);
-    /// # Ok::<(), String>(())
+    /// # Ok::<(), agenthost_core::limits::InvalidLimit>(())
     /// ```
-    pub fn parse(text: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Self, String> {
+    pub fn parse(text: &str, parse: impl FnOnce(&str) -> Result<T, InvalidLimit>) -> Result<Self, InvalidLimit> {
         match text.trim() {
             "none" => Ok(Self::Unlimited),
             text => parse(text)
                 .map(Self::At)
-                .map_err(|error| format!("{error}; or none for no limit")),
+                .map_err(|error| InvalidLimit::OrNone(Box::new(error))),
         }
     }
 }
@@ -58,7 +58,7 @@ impl<T> Cap<T> {
 /// let file: LimitsPatch = serde_json::from_str(r#"{"memory": "none", "calls": 10}"#).unwrap();
 /// let both = patch.over(file);
 /// assert_eq!((both.memory, both.calls), (Some(Cap::At(128 << 20)), Some(Cap::At(10))));
-/// # Ok::<(), String>(())
+/// # Ok::<(), agenthost_core::limits::InvalidLimit>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LimitsPatch {
@@ -86,7 +86,7 @@ impl LimitsPatch {
         &["tokens", "cost", "calls", "fuel", "memory", "timeout", "tasks", "depth"];
 
     /// Sets the limit `key` (one of [`Self::KEYS`]) from `text`. The error lists the accepted forms.
-    pub fn set(&mut self, key: &str, text: &str) -> Result<(), String> {
+    pub fn set(&mut self, key: &str, text: &str) -> Result<(), InvalidLimit> {
         match key {
             "tokens" => self.tokens = Some(Cap::parse(text, parse_count)?),
             "cost" => self.cost = Some(Cap::parse(text, str::parse)?),
@@ -97,10 +97,10 @@ impl LimitsPatch {
             "tasks" => self.tasks = Some(Cap::parse(text, parse_count)?),
             "depth" => self.depth = Some(Cap::parse(text, parse_depth)?),
             _ => {
-                return Err(format!(
-                    "unknown limit `{key}`; the known ones are {}",
-                    Self::KEYS.join(", ")
-                ));
+                return Err(InvalidLimit::UnknownKey {
+                    key: key.to_owned(),
+                    known: Self::KEYS,
+                });
             }
         }
         Ok(())
@@ -129,8 +129,11 @@ impl From<&LimitsPatch> for LimitsPatch {
     }
 }
 
-fn parse_depth(text: &str) -> Result<u32, String> {
-    u32::try_from(parse_count(text)?).map_err(|_| format!("`{text}` is too large; the most is {}", u32::MAX))
+fn parse_depth(text: &str) -> Result<u32, InvalidLimit> {
+    u32::try_from(parse_count(text)?).map_err(|_| InvalidLimit::TooLarge {
+        text: text.to_owned(),
+        most: u32::MAX,
+    })
 }
 
 impl<'de> Deserialize<'de> for LimitsPatch {

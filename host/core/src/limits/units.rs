@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::InvalidLimit;
+
 /// The longest duration: one year. A longer deadline is meaningless, and the system's instants may overflow.
 const MAX_SECONDS: u128 = 365 * 24 * 3_600;
 
@@ -15,9 +17,9 @@ const MAX_SECONDS: u128 = 365 * 24 * 3_600;
 ///
 /// assert_eq!(parse_count("1.5M")?, 1_500_000);
 /// assert!(parse_count("1.5").is_err(), "nothing is rounded");
-/// # Ok::<(), String>(())
+/// # Ok::<(), agenthost_core::limits::InvalidLimit>(())
 /// ```
-pub fn parse_count(text: &str) -> Result<u64, String> {
+pub fn parse_count(text: &str) -> Result<u64, InvalidLimit> {
     let (number, unit) = split_unit(text.trim());
     let factor = match unit {
         "" => Some(1),
@@ -27,9 +29,8 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
         "T" => Some(1_000_000_000_000),
         _ => None,
     };
-    factor.and_then(|factor| whole(number, factor)).ok_or_else(|| {
-        format!("`{text}` is not a count; write a whole number such as 200000, 200_000 or 200k (k, M, G or T)")
-    })
+    let count = factor.and_then(|factor| whole(number, factor));
+    count.ok_or_else(|| InvalidLimit::Count { text: text.to_owned() })
 }
 
 /// Parses a size in bytes: `65536`, `64KiB`, `1.5GiB`, `500MB`. KiB, MiB and GiB are powers of 1,024, KB, MB and GB of
@@ -39,9 +40,9 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
 /// use agenthost_core::limits::units::parse_bytes;
 ///
 /// assert_eq!(parse_bytes("64MiB")?, 64 << 20);
-/// # Ok::<(), String>(())
+/// # Ok::<(), agenthost_core::limits::InvalidLimit>(())
 /// ```
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
+pub fn parse_bytes(text: &str) -> Result<u64, InvalidLimit> {
     let (number, unit) = split_unit(text.trim());
     let factor = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => Some(1),
@@ -53,9 +54,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         "gib" => Some(1 << 30),
         _ => None,
     };
-    factor.and_then(|factor| whole(number, factor)).ok_or_else(|| {
-        format!("`{text}` is not a size; write bytes, or a number with KiB, MiB, GiB, KB, MB or GB, such as 64MiB")
-    })
+    let bytes = factor.and_then(|factor| whole(number, factor));
+    bytes.ok_or_else(|| InvalidLimit::Bytes { text: text.to_owned() })
 }
 
 /// Parses a duration: `90` (seconds), `90s`, `5m`, `1h30m`, `250ms`. The largest unit comes first. Zero and more than a
@@ -66,18 +66,17 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
 /// use agenthost_core::limits::units::parse_duration;
 ///
 /// assert_eq!(parse_duration("1h30m")?, Duration::from_secs(5_400));
-/// # Ok::<(), String>(())
+/// # Ok::<(), agenthost_core::limits::InvalidLimit>(())
 /// ```
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let nanos = nanos(text.trim()).ok_or_else(|| {
-        format!("`{text}` is not a duration; write seconds, or numbers with h, m, s or ms, such as 90s or 1h30m")
-    })?;
+pub fn parse_duration(text: &str) -> Result<Duration, InvalidLimit> {
+    let own = || text.to_owned();
+    let nanos = nanos(text.trim()).ok_or_else(|| InvalidLimit::Duration { text: own() })?;
     if nanos == 0 {
-        return Err(format!("`{text}` is not a positive time"));
+        return Err(InvalidLimit::NoTime { text: own() });
     }
     match u64::try_from(nanos) {
         Ok(nanos) if u128::from(nanos) <= MAX_SECONDS * NANOS => Ok(Duration::from_nanos(nanos)),
-        _ => Err(format!("`{text}` is too long; the most is 8760h")),
+        _ => Err(InvalidLimit::TooLong { text: own() }),
     }
 }
 
@@ -210,7 +209,7 @@ mod tests {
             "१",
         ] {
             assert_eq!(
-                parse_count(text),
+                parse_count(text).map_err(String::from),
                 Err(format!(
                     "`{text}` is not a count; write a whole number such as 200000, 200_000 or 200k (k, M, G or T)"
                 ))
@@ -235,7 +234,7 @@ mod tests {
         }
         for text in ["", "64M", "64Mi", "-1MiB", "0.3KiB", "20000000000GiB", "MiB"] {
             assert_eq!(
-                parse_bytes(text),
+                parse_bytes(text).map_err(String::from),
                 Err(format!(
                     "`{text}` is not a size; write bytes, or a number with KiB, MiB, GiB, KB, MB or GB, such as 64MiB"
                 ))
@@ -260,19 +259,22 @@ mod tests {
         }
         for text in ["", "5 minutes", "1m1h", "1m1m", "-5s", "h", "1h30", "5d", "1e3s", "s5"] {
             assert_eq!(
-                parse_duration(text),
+                parse_duration(text).map_err(String::from),
                 Err(format!(
                     "`{text}` is not a duration; write seconds, or numbers with h, m, s or ms, such as 90s or 1h30m"
                 ))
             );
         }
-        assert_eq!(parse_duration("0s"), Err("`0s` is not a positive time".to_owned()));
         assert_eq!(
-            parse_duration("8761h"),
+            parse_duration("0s").map_err(String::from),
+            Err("`0s` is not a positive time".to_owned())
+        );
+        assert_eq!(
+            parse_duration("8761h").map_err(String::from),
             Err("`8761h` is too long; the most is 8760h".to_owned())
         );
         assert_eq!(
-            parse_duration("9999999999h"),
+            parse_duration("9999999999h").map_err(String::from),
             Err("`9999999999h` is too long; the most is 8760h".to_owned())
         );
     }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::InvalidLimit;
 use super::units::decimal;
 
 /// An amount in US dollars, counted in pico-dollars (1e-12 USD): at a price of $0.01 per million tokens, each token
@@ -16,7 +17,7 @@ use super::units::decimal;
 /// let call: Usd = "0.0123".parse()?;
 /// assert_eq!(call.saturating_add(call).to_string(), "$0.0246");
 /// assert_eq!(Usd::from_pico(10_000).to_string(), "$0.000001"); // never shown as nothing
-/// # Ok::<(), String>(())
+/// # Ok::<(), agenthost_core::limits::InvalidLimit>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Usd(u64);
@@ -62,19 +63,15 @@ impl fmt::Display for Usd {
 }
 
 impl FromStr for Usd {
-    type Err = String;
+    type Err = InvalidLimit;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, InvalidLimit> {
         let number = text.trim();
         let number = number.strip_prefix('$').unwrap_or(number);
-        let pico = decimal(number, 12).ok_or_else(|| {
-            format!(
-                "`{text}` is not an amount in US dollars; write a plain number with at most 12 decimals, such as 0.5"
-            )
-        })?;
+        let pico = decimal(number, 12).ok_or_else(|| InvalidLimit::Usd { text: text.to_owned() })?;
         match u64::try_from(pico) {
             Ok(value) if pico <= MOST_WRITTEN => Ok(Self(value)),
-            _ => Err(format!("`{text}` is too much; the most is $1000000")),
+            _ => Err(InvalidLimit::TooMuch { text: text.to_owned() }),
         }
     }
 }
@@ -131,7 +128,7 @@ mod tests {
             "1 USD",
         ] {
             assert_eq!(
-                text.parse::<Usd>(),
+                text.parse::<Usd>().map_err(String::from),
                 Err(format!(
                     "`{text}` is not an amount in US dollars; write a plain number with at most 12 decimals, such as 0.5"
                 ))
@@ -139,7 +136,7 @@ mod tests {
         }
         for text in ["1000000.01", "99999999999999999999"] {
             assert_eq!(
-                text.parse::<Usd>(),
+                text.parse::<Usd>().map_err(String::from),
                 Err(format!("`{text}` is too much; the most is $1000000"))
             );
         }
