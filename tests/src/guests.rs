@@ -167,9 +167,12 @@ fn package(target: &Path) -> PathBuf {
 
 /// The components of the guests, by name.
 fn examples() -> BTreeMap<String, PathBuf> {
-    let target = std::env::current_exe().unwrap();
-    let target = target.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists());
-    let target = target.expect("a test runs from cargo's target directory");
+    // A test is TARGET/debug/deps/all-…. Cargo marks a target directory only if it creates it, so no file tells.
+    let test = std::env::current_exe().unwrap();
+    let target = test
+        .ancestors()
+        .nth(3)
+        .expect("a test runs from cargo's target directory");
     let mut cargo = Command::new("cargo");
     cargo
         .args(["build", "--release", "--target", build::TARGET, "--examples"])

@@ -454,7 +454,10 @@ impl<'de> Deserialize<'de> for PerMillion {
             PriceEntry::Number(usd) => usd.to_string(),
             PriceEntry::Text(usd) => usd,
         };
-        text.parse::<Usd>().map_err(String::from).and_then(Self::of).map_err(D::Error::custom)
+        text.parse::<Usd>()
+            .map_err(String::from)
+            .and_then(Self::of)
+            .map_err(D::Error::custom)
     }
 }
 

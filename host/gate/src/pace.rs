@@ -108,7 +108,9 @@ impl HiddenLimit {
     /// Adopts the state that another process recorded, unless it has none, or one of a wrong clock.
     pub(super) fn adopt(&mut self, other: &Self, now: u64) {
         let sound = |pace: Pace| pace.per_ms >= SLOWEST * BELOW && pace.rate > 0.0;
-        if *other != Self::default() && other.since <= now.saturating_add(RECENT) && other.pace.is_none_or(sound) {
+        let is_past =
+            other.since <= now.saturating_add(RECENT) && other.doubted_until <= now.saturating_add(RECENT + DOUBTED);
+        if *other != Self::default() && is_past && other.pace.is_none_or(sound) {
             *self = *other;
         }
     }
@@ -217,6 +219,8 @@ impl HiddenLimit {
                 let (close, high) = match vain {
                     0 if self.accepted < STEP => (before.close + 1, before.high.max(rate)),
                     0 => (0, rate),
+                    // A service that accepts nothing for so long has a limit, whatever the rejections before were for.
+                    3.. => (0, rate),
                     _ => (before.close, before.high),
                 };
                 if close >= DOUBTS && rate < high * FALLEN {
