@@ -62,7 +62,8 @@ pub trait Runner: Send + Sync {
     /// Returns the requests to models that are in flight and that wait at the gate.
     fn pressure(&self) -> Pressure;
 
-    /// Returns the limit on the sum over all tasks that is used up, if there is one. No further task is started then.
+    /// Returns the limit on the sum over all tasks that is used up, or that refused a request because too little of it is
+    /// left. No further task is started then.
     fn exhausted(&self) -> Option<LimitKind>;
 }
 

@@ -41,7 +41,7 @@ use agenthost_config::{
 };
 use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::limits::{Cap, Limits, LimitsPatch};
-use agenthost_core::llm::{CallError, Provider, ProviderError, ProviderErrorKind};
+use agenthost_core::llm::{CacheTtl, CallError, Options, Provider, ProviderError, ProviderErrorKind};
 use agenthost_gate::{Gate, Pressure};
 use agenthost_journal::Journal;
 #[cfg(feature = "build")]
@@ -425,6 +425,14 @@ impl Inner {
     /// Returns the models behind a model name, in the order in which they are tried.
     fn models(&self, name: &str) -> Option<&[ModelRef]> {
         self.config.models().get(name).map(Vec::as_slice)
+    }
+
+    /// Returns the price of a request with `options` to a model at a provider of `kind`.
+    fn request_price(&self, model: &ModelRef, kind: &str, options: &Options) -> Option<Price> {
+        // OpenAI's API has no request that keeps a cache entry for an hour.
+        let hour = kind != "openai" && options.cache == Some(CacheTtl::OneHour);
+        let price = self.price(model)?;
+        Some(if hour { price.with_hour_writes() } else { price.clone() })
     }
 
     fn price(&self, model: &ModelRef) -> Option<&Price> {

@@ -12,7 +12,7 @@ use self::check::{Check, CheckStatus, Report};
 use super::cache_dir::cache_dir;
 use super::global::Global;
 use super::hints::hint;
-use super::host::builder;
+use super::host::{builder, host};
 use super::output::{Printer, counted, exit};
 use super::registry;
 use super::table::thousands;
@@ -51,7 +51,7 @@ pub(super) async fn doctor(args: &Args, global: &Global, env: &Env, printer: &Pr
             plugins(&mut report, &config, env);
             // A host that cannot be built is among the checks already.
             if args.online
-                && let Ok(host) = builder(env).config(config).build()
+                && let Ok(host) = host(config, env, None)
             {
                 online::probe(&mut report, &host).await;
             }

@@ -44,6 +44,8 @@ const DOUBTS: u32 = 5;
 const FALLEN: f64 = 0.5;
 /// The milliseconds for which rejections are then not for a rate.
 const DOUBTED: u64 = 600_000;
+/// The rejections in a row, without an accepted request in between, that only a limit explains.
+const SILENT: u32 = 5;
 /// The lowest pace, in requests per millisecond: one in ten minutes.
 const SLOWEST: f64 = 1.0 / 600_000.0;
 /// Milliseconds after which what was accepted counts half for the first guess.
@@ -220,7 +222,7 @@ impl HiddenLimit {
                     0 if self.accepted < STEP => (before.close + 1, before.high.max(rate)),
                     0 => (0, rate),
                     // A service that accepts nothing for so long has a limit, whatever the rejections before were for.
-                    3.. => (0, rate),
+                    SILENT.. => (0, rate),
                     _ => (before.close, before.high),
                 };
                 if close >= DOUBTS && rate < high * FALLEN {

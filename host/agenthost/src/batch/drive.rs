@@ -172,6 +172,8 @@ pub async fn drive<W: Write>(
         unwritable: false,
         written: 0,
         begun: 0,
+        is_canceled: false,
+        is_at_limit: false,
         summary: Summary {
             workers: settings.workers.start(),
             ..Summary::default()
@@ -222,8 +224,14 @@ pub async fn drive<W: Write>(
         batch.notice(runner, stop);
         batch.ended(number, records(&items, Some(end), bad, settings.layout));
     }
-    batch.summary.spent.wall = started.elapsed();
-    batch.summary
+    let mut summary = batch.summary;
+    // It came when everything was done.
+    let late = matches!(summary.stop, Some(Stop::Limit(_) | Stop::Interrupted)) && summary.cut_off == 0;
+    if late && tasks.next().is_none() {
+        summary.stop = None;
+    }
+    summary.spent.wall = started.elapsed();
+    summary
 }
 
 struct BatchProgress<'o, W> {
@@ -237,6 +245,8 @@ struct BatchProgress<'o, W> {
     written: u64,
     /// The number of tasks that were started: all before this one.
     begun: u64,
+    is_canceled: bool,
+    is_at_limit: bool,
     summary: Summary,
 }
 
@@ -244,9 +254,11 @@ impl<W: Write> BatchProgress<'_, W> {
     /// Stops the batch if it is canceled or at a limit.
     fn notice(&mut self, runner: &dyn Runner, stop: &Cancellation) {
         if stop.is_cancelled() {
+            self.is_canceled = true;
             self.stop(Stop::Interrupted);
         }
         if let Some(limit) = runner.exhausted() {
+            self.is_at_limit = true;
             self.stop(Stop::Limit(limit));
         }
     }
@@ -261,13 +273,10 @@ impl<W: Write> BatchProgress<'_, W> {
         self.summary.stop.get_or_insert(why);
     }
 
-    /// Returns whether tasks that fail with `class` were cut off by the stop of the batch.
+    /// Returns whether tasks that fail with `class` were cut off because the batch ends early.
     fn cuts_off(&self, class: &str) -> bool {
-        match self.summary.stop {
-            Some(Stop::Limit(_)) => class == FailureClass::Exhausted.name(),
-            Some(Stop::Interrupted) => class == FailureClass::Cancelled.name(),
-            Some(Stop::MaxFailures(_) | Stop::Failed(_)) | None => false,
-        }
+        (self.is_canceled && class == FailureClass::Cancelled.name())
+            || (self.is_at_limit && class == FailureClass::Exhausted.name())
     }
 
     fn charge(&mut self, end: &ItemEnd, items: u64) {

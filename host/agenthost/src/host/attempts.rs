@@ -24,7 +24,7 @@ use agenthost_config::ModelRef;
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::Want;
 use agenthost_core::limits::{LimitKind, Usd};
-use agenthost_core::llm::{CacheTtl, CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request};
+use agenthost_core::llm::{CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request};
 use agenthost_core::run::Event;
 use agenthost_gate::{Attempt, Prefix, RetryDecision, Ticket};
 
@@ -36,8 +36,7 @@ impl Call<'_> {
         let mut before: Option<CallError> = None;
         for (n, model) in models.iter().enumerate() {
             let full_name = model.to_string();
-            let price = self.task.host.price(model);
-            let served = if price.is_none() && self.task.account.has_cost_limit() {
+            let served = if self.task.host.price(model).is_none() && self.task.account.has_cost_limit() {
                 Err(CallError::Denied(format!(
                     "{full_name} has no known price and a cost limit is set; give its price in [prices.\"{full_name}\"]"
                 )))
@@ -53,9 +52,7 @@ impl Call<'_> {
                     continue;
                 }
             };
-            // OpenAI's API has no such request.
-            let hour = served.kind != "openai" && request.options.cache == Some(CacheTtl::OneHour);
-            let price = price.map(|price| if hour { price.with_hour_writes() } else { price.clone() });
+            let price = self.task.host.request_price(model, served.kind, &request.options);
             request.model.clone_from(&model.model);
             let model = Model {
                 full_name,
@@ -66,6 +63,7 @@ impl Call<'_> {
             let last = n + 1 == models.len();
             match self.attempts(&model, &request, last).await {
                 Ok(reply) => return Ok(reply),
+                Err(Failed::Call(error @ CallError::Exhausted(_))) => return Err(error),
                 Err(Failed::Call(error)) => return Err(before.unwrap_or(error)),
                 Err(Failed::Provider(error)) => {
                     let said = call_error(&model.full_name, &error);

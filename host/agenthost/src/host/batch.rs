@@ -2,7 +2,7 @@
 //! limits.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -61,15 +61,12 @@ pub struct Batch {
     host: Host,
     plugin: Arc<LoadedPlugin>,
     limits: Limits,
-    sums: Limits,
     account: Account,
     run: Arc<RunState>,
     recorder: Option<Arc<Recorder>>,
     /// The tasks that had begun when the batch was recorded, for a replay.
     begun: Option<BTreeSet<u64>>,
     stop: CancellationToken,
-    /// The sum of what all tasks have used.
-    spent: Mutex<Spent>,
 }
 
 /// A batch that has not begun.
@@ -213,12 +210,10 @@ impl BatchBuilder {
             host,
             plugin,
             account,
-            sums,
             run,
             recorder,
             begun,
             stop: stop.token().clone(),
-            spent: Mutex::new(spent),
         })
     }
 }
@@ -270,7 +265,7 @@ impl Batch {
             outcome: None,
             spent: summary.spent.clone(),
             models: summary.models.clone(),
-            counts: TaskCounts::new(summary.ok, summary.failures()),
+            counts: TaskCounts::new(summary.ok, summary.failures() + summary.cut_off),
         };
         recorder.end(status, recorded).await
     }
@@ -304,12 +299,6 @@ impl Batch {
         let outcome = run.start(task, input, false).await.0;
         let report = run.finish(outcome, started).await;
         let recorded = self.recorder.as_ref().is_some_and(|recorder| recorder.took_over(&id));
-        if !recorded {
-            self.spent
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .add(&report.spent);
-        }
         ItemEnd {
             outcome: report.outcome,
             spent: report.spent,
@@ -331,25 +320,13 @@ impl Runner for Batch {
     }
 
     fn exhausted(&self) -> Option<LimitKind> {
+        // A replay ends where the record does.
+        if self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay()) {
+            return None;
+        }
         if self.recorder.as_ref().is_some_and(|recorder| recorder.full().is_some()) {
             return Some(LimitKind::Size);
         }
-        // What is left can be less than any request needs.
-        if let Some(limit) = self.account.refused() {
-            return Some(limit);
-        }
-        let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        let tokens = spent.input_tokens.saturating_add(spent.output_tokens);
-        [
-            (LimitKind::Tokens, self.sums.tokens.is_some_and(|most| tokens >= most)),
-            (LimitKind::Cost, self.sums.cost.is_some_and(|most| spent.cost >= most)),
-            (
-                LimitKind::Calls,
-                self.sums.calls.is_some_and(|most| spent.calls >= most),
-            ),
-            (LimitKind::Fuel, self.sums.fuel.is_some_and(|most| spent.fuel >= most)),
-        ]
-        .into_iter()
-        .find_map(|(kind, reached)| reached.then_some(kind))
+        self.account.exhausted()
     }
 }

@@ -264,18 +264,23 @@ impl TaskContext {
         let mut sum = past.lost;
         let mut reports = past.models.clone();
         for model in &past.in_flight {
-            let Ok(request) = request(ask.clone(), self.call.host.config.reply_tokens()) else {
+            let Ok(mut request) = request(ask.clone(), self.call.host.config.reply_tokens()) else {
                 break;
             };
             let parsed = model.parse::<ModelRef>().ok();
             let served = parsed
                 .as_ref()
                 .and_then(|model| self.call.host.provider(&model.provider).ok());
-            let size = InputSize::of(&request, served.map_or("", |served| served.kind));
+            if let Some(model) = &parsed {
+                request.model.clone_from(&model.model);
+            }
+            let kind = served.map_or("", |served| served.kind);
+            let size = InputSize::of(&request, kind);
             let strict = self.call.host.config.run().strict_tokens;
             let input = self.call.host.estimates.input(model, &size, strict);
             let output = u64::from(request.max_tokens);
-            let price = parsed.as_ref().and_then(|model| self.call.host.price(model));
+            let host = &self.call.host;
+            let price = parsed.and_then(|model| host.request_price(&model, kind, &request.options));
             let used = Used {
                 input,
                 cached_input: 0,
@@ -331,6 +336,8 @@ impl TaskContext {
         let invalid = |why: String| Err(CallError::InvalidReply(why));
         let repaired = match call.serve(models, repair(&request, &broken, &why)).await {
             Ok(reply) => reply,
+            // With a higher limit, a resumed run repairs it.
+            Err(error @ CallError::Exhausted(_)) => return Err(error),
             Err(error) => return invalid(format!("{why}; the attempt to repair it failed: {error}")),
         };
         match self.judged(call, repaired, &request).await? {

@@ -146,7 +146,7 @@ fn schema_forms<'a>(schema: &'a Value, kind: &'a str) -> impl Iterator<Item = St
 fn may_serve_anthropic(kind: &str, model: &str) -> bool {
     match kind {
         "offline" | "script" => false,
-        "openai" => model.contains("claude"),
+        "openai" => model.to_ascii_lowercase().contains("claude"),
         _ => true,
     }
 }

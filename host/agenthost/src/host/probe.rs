@@ -84,16 +84,18 @@ impl Host {
         let served = self.inner.provider(&model.provider)?;
         let request = request(model);
         let probed = tokio::time::timeout(TIMEOUT, async {
-            match self.send(served, &request).await {
+            match self.send(&name, served, &request).await {
                 // The provider asks in another form from now on.
                 Err(error) if error.kind == ProviderErrorKind::FormatRefused => {
-                    self.send(served, &request).await.map(|sent| (sent, true))
+                    self.send(&name, served, &request).await.map(|sent| (sent, true))
                 }
                 sent => sent.map(|sent| (sent, false)),
             }
         });
+        let ended = probed.await;
+        self.flush_gates().await;
         let late = |_| CallError::Unavailable(format!("{name}: no answer within {} s", TIMEOUT.as_secs()));
-        let probed = probed.await.map_err(late)?;
+        let probed = ended.map_err(late)?;
         let ((reply, latency), in_prompt) =
             probed.map_err(|error| call_error(&name, &self.inner.advised(&model.provider, error)))?;
         let schema = request.schema.unwrap_or_default();
@@ -115,14 +117,14 @@ impl Host {
     }
 
     /// Sends `request` once, and measures the time until its reply.
-    async fn send(&self, served: &Served, request: &Request) -> Result<(Reply, Duration), ProviderError> {
+    async fn send(&self, name: &str, served: &Served, request: &Request) -> Result<(Reply, Duration), ProviderError> {
         let strict = self.inner.config.run().strict_tokens;
         let size = InputSize::of(request, served.kind);
         let ticket = Ticket {
             model: &request.model,
             line: &FairnessKey::default(),
             again: false,
-            input: self.inner.estimates.input(&request.model, &size, strict),
+            input: self.inner.estimates.input(name, &size, strict),
             output: u64::from(request.max_tokens),
             prefix: None,
             deadline: None,

@@ -154,7 +154,9 @@ pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Pr
 pub(super) fn how_to_go_on(run: &RunId, summary: &Summary) -> String {
     let raised = match &summary.stop {
         Some(Stop::Limit(limit)) => match limit {
-            LimitKind::Tokens | LimitKind::Cost | LimitKind::Calls => format!(" --run-{} MORE", limit.name()),
+            LimitKind::Tokens | LimitKind::Cost | LimitKind::Calls | LimitKind::Fuel => {
+                format!(" --run-{} MORE", limit.name())
+            }
             _ => String::new(),
         },
         _ => String::new(),

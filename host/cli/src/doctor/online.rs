@@ -30,10 +30,20 @@ pub(super) async fn probe(report: &mut Report, host: &Host) {
             None,
         );
     }
+    let works: BTreeSet<_> = probes
+        .iter()
+        .filter_map(|(model, probed)| probed.is_ok().then_some(*model))
+        .collect();
     for (model, probed) in probes {
         report.checks.push(match probed {
             Ok(probe) => answered(model, &probe),
-            Err(error) => failed(model, &error),
+            Err(error) => {
+                // A failure only if no other model of a list can replace it.
+                let mut lists = config.models().values().filter(|list| list.contains(model));
+                let is_replaced = lists.all(|list| list.iter().any(|other| works.contains(other)));
+                let is_open = config.key(&model.provider).is_ok();
+                failed(model, &error, is_replaced, is_open)
+            }
         });
     }
 }
@@ -92,9 +102,12 @@ fn answered(model: &ModelRef, probe: &ModelProbe) -> Check {
     }
 }
 
-fn failed(model: &ModelRef, error: &CallError) -> Check {
+/// `is_replaced` is whether another model takes its place; `is_open` is whether the provider has all that a request needs.
+fn failed(model: &ModelRef, error: &CallError, is_replaced: bool, is_open: bool) -> Check {
     let section = format!("[providers.{}]", model.provider);
     let hint = match error {
+        // The error has its own hint.
+        CallError::Unavailable(_) if !is_open => None,
         CallError::Unavailable(_) => Some(format!("Check `base-url` in {section}, and that the server runs.")),
         CallError::Other(class, _) => match class.as_str() {
             "authentication" | "permission" => Some(format!("Check the key of {section}.")),
@@ -109,7 +122,11 @@ fn failed(model: &ModelRef, error: &CallError) -> Check {
         found = format!("{model}: {found}");
     }
     Check {
-        state: CheckStatus::Fail,
+        state: if is_replaced {
+            CheckStatus::Warn
+        } else {
+            CheckStatus::Fail
+        },
         hint,
         ..Check::new(NAME, found)
     }

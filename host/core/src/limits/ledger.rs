@@ -260,11 +260,22 @@ impl Account {
         }
     }
 
-    /// Returns the limit of the account at the root for which a call or a task was refused, although everything else
-    /// had settled. Only a higher limit lets more of the kind through.
-    pub fn refused(&self) -> Option<LimitKind> {
+    /// Returns the limit of the account at the root that is used up, or of which so little is left that a call or a task
+    /// was refused although everything else had settled.
+    pub fn exhausted(&self) -> Option<LimitKind> {
         let entries = self.books.lock();
-        entries.get(entries.root(self.index))?.refused
+        let root = entries.get(entries.root(self.index))?;
+        let (limits, total) = (&root.limits, &root.total);
+        let used_up = [
+            (LimitKind::Tokens, limits.tokens, total.tokens),
+            (LimitKind::Cost, limits.cost, total.cost),
+            (LimitKind::Calls, limits.calls, total.calls),
+            (LimitKind::Fuel, limits.fuel, total.fuel),
+        ];
+        let used_up = used_up
+            .into_iter()
+            .find(|(_, limit, total)| limit.is_some_and(|limit| *total >= limit));
+        used_up.map(|(kind, ..)| kind).or(root.refused)
     }
 
     /// Books earlier usage that is known from elsewhere, for a call that is not repeated. No limit prevents it.

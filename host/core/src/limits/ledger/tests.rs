@@ -594,10 +594,10 @@ fn the_root_remembers_the_limit_that_refused_a_request_and_not_those_of_its_task
         call: false,
     };
     assert!(small.try_reserve(&want(500)).is_err());
-    assert_eq!(run.refused(), None, "the task's own limit");
+    assert_eq!(run.exhausted(), None, "the task's own limit");
     let mut held = run.child(&Limits::none()).try_reserve(&want(700)).unwrap().unwrap();
     assert!(matches!(run.child(&Limits::none()).try_reserve(&want(700)), Ok(None)));
-    assert_eq!(run.refused(), None, "it may fit later");
+    assert_eq!(run.exhausted(), None, "it may fit later");
     held.sent();
     held.settle(Used {
         input: 700,
@@ -605,7 +605,7 @@ fn the_root_remembers_the_limit_that_refused_a_request_and_not_those_of_its_task
     });
     assert!(run.child(&Limits::none()).try_reserve(&want(700)).is_err());
     assert_eq!(
-        (run.refused(), small.refused()),
+        (run.exhausted(), small.exhausted()),
         (Some(LimitKind::Tokens), Some(LimitKind::Tokens))
     );
 }
