@@ -303,17 +303,20 @@ impl Inner {
             return None;
         }
         let credential = |field: &&RequestField| field.place.is_credential(&field.name);
-        Some(match (&config.key, config.fields.iter().find(credential)) {
+        let variable = |field: &&RequestField| matches!(field.value, agenthost_config::FieldSource::Variable(_));
+        let fields = || config.fields.iter();
+        let field = fields().find(credential).or_else(|| fields().find(variable));
+        Some(match (&config.key, field) {
             (Some(source @ KeySource::Variable(_)), _) => {
                 let section = self.config.provider_section(name, "key-env");
                 format!("check {source}, or name another with key-env in {section}")
             }
-            (Some(source @ KeySource::File(_)), _) => {
+            (Some(KeySource::File(_)), _) => {
                 let section = self.config.provider_section(name, "key-file");
-                format!("check {source}, which key-file in {section} names")
+                format!("check the key file that key-file in {section} names")
             }
             (None, Some(field)) => {
-                let section = self.config.provider_section(name, "headers");
+                let section = self.config.field_section(name, field);
                 format!("check the {field} in {section}")
             }
             (None, None) => {

@@ -9,7 +9,7 @@ use crate::grant::Grant;
 use crate::origin::{Origin, Origins};
 use crate::settings::{
     EffectiveGrant, FieldSource, JournalConfig, KeySource, ModelRef, PriceConfig, ProviderConfig, ProviderKind,
-    RegistryConfig, RunConfig, SubAgent,
+    RegistryConfig, RequestField, RunConfig, SubAgent,
 };
 use crate::trust::lifts::{Lift, TrustedLift};
 use agenthost_core::limits::Limits;
@@ -212,6 +212,12 @@ impl Config {
             || format!("[{section}]"),
             |place| format!("[{section}] ({})", self.shown_at_home(place)),
         )
+    }
+
+    /// Like [`Config::provider_section`], with the place of a header or query parameter.
+    #[doc(hidden)]
+    pub fn field_section(&self, provider: &str, field: &RequestField) -> String {
+        format!("[providers.{provider}] ({})", self.shown_at_home(&field.origin))
     }
 
     /// Returns a place for display, with `~` for the home directory.

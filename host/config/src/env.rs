@@ -129,6 +129,9 @@ impl Env {
         if text.is_empty() {
             return Err("the path is empty".to_owned());
         }
+        if text.chars().any(char::is_control) {
+            return Err("the path has a control character".to_owned());
+        }
         match (text.strip_prefix('~'), &self.home) {
             (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
                 Ok(home.join(rest.trim_start_matches('/')))

@@ -20,7 +20,7 @@ use crate::settings::{
 };
 use agenthost_core::limits::units::{parse_bytes, parse_count, parse_duration};
 use agenthost_core::limits::{Cap, LimitsPatch, Usd};
-use agenthost_core::request_field::{FieldPlace, FieldProblem};
+use agenthost_core::request_field::{self, FieldPlace, FieldProblem};
 
 /// The entries of one file, without defaults.
 #[derive(Default)]
@@ -313,11 +313,17 @@ fn fields(entry: &TomlEntry<'_>, place: FieldPlace) -> Result<Vec<RequestField>,
         let field = field(&entry, place)?;
         if fields.iter().any(|other| field.is_namesake(other)) {
             return Err(entry
-                .wrong("this header is there already, in other letters")
+                .wrong("duplicate header; case does not matter")
                 .with_advice("Write each header once."));
         }
         fields.push(field);
     }
+    let lengths = fields.iter().map(|field| {
+        let (FieldSource::Text(value) | FieldSource::Variable(value)) = &field.value;
+        field.name.len() + value.len()
+    });
+    request_field::check_all(lengths)
+        .map_err(|problem| entry.wrong(problem.to_string()).with_advice(problem.hint()))?;
     fields.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(fields)
 }

@@ -292,8 +292,11 @@ fn usual_address(env: &Env, vendor: &Vendor) -> Result<Address, ConfigError> {
 /// Maps `fast` and `strong` to the first vendor whose key is available, or else to the offline provider.
 fn assumed_models(env: &Env, providers: &BTreeMap<String, ProviderConfig>) -> BTreeMap<String, Vec<ModelRef>> {
     let at_hand = |vendor: &&Vendor| {
-        let key = providers.get(vendor.name).and_then(|provider| provider.key.as_ref());
-        key.is_some_and(|key| key.is_at_hand(env))
+        let Some(provider) = providers.get(vendor.name) else {
+            return false;
+        };
+        let key = provider.key.as_ref();
+        key.is_some_and(|key| key.is_at_hand(env)) || provider.fields.iter().any(RequestField::replaces_key)
     };
     let (provider, fast, strong) = match [&ANTHROPIC, &OPENAI].into_iter().find(at_hand) {
         Some(vendor) => (vendor.name, vendor.fast, vendor.strong),

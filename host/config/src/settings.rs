@@ -221,12 +221,12 @@ impl RequestField {
     }
 }
 
-/// Writes `header api-key from the environment variable CORP_KEY`. A value that is written in the file is not shown.
+/// Writes ``header `api-key` from the environment variable CORP_KEY`` or ``header `x-team` = "blue"``.
 impl fmt::Display for RequestField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.place.name(), self.name)?;
+        write!(f, "{} `{}`", self.place.name(), self.name)?;
         match &self.value {
-            FieldSource::Text(_) => Ok(()),
+            FieldSource::Text(text) => write!(f, " = {text:?}"),
             FieldSource::Variable(name) => write!(f, " from the environment variable {name}"),
         }
     }

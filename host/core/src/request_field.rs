@@ -8,6 +8,11 @@ const MAX_NAME: usize = 256;
 /// The longest value, in bytes. Common servers accept no longer header.
 const MAX_VALUE: usize = 8 << 10;
 
+/// The most headers and query parameters of one request.
+const MAX_FIELDS: usize = 64;
+/// The most bytes of their names and values together. Each byte of a parameter becomes up to three in the address.
+const MAX_FIELD_BYTES: usize = 16 << 10;
+
 /// The headers that describe the message or the connection, which the host alone knows.
 const OWNED: [&str; 16] = [
     "accept",
@@ -70,12 +75,15 @@ pub enum FieldProblem {
     /// The value of a header has characters that headers do not have.
     #[error("the value has a control character, a character outside of ASCII, or a blank at one end")]
     HeaderValue,
-    /// The value of a parameter has control characters.
-    #[error("the value has a control character")]
+    /// The value of a parameter has control characters, or comes from a variable that is not UTF-8.
+    #[error("the value has a control character, or is not UTF-8")]
     QueryValue,
     /// The value is too long.
     #[error("the value is longer than 8 KiB")]
     TooLong,
+    /// There are too many of them for one request.
+    #[error("there are more than {MAX_FIELDS} headers and query parameters, or they are longer than 16 KiB together")]
+    TooMany,
 }
 
 impl FieldProblem {
@@ -89,8 +97,27 @@ impl FieldProblem {
             Self::HeaderValue => "Write printable ASCII characters on one line.",
             Self::QueryValue => "Write the value on one line, as it is before it is encoded for an address.",
             Self::TooLong => "Give it a shorter value.",
+            Self::TooMany => "Leave some of them out.",
         }
     }
+}
+
+/// Checks that one request can carry all of these headers and query parameters, given as the lengths of their names and
+/// values.
+///
+/// # Errors
+///
+/// [`FieldProblem::TooMany`] if it cannot.
+pub fn check_all(lengths: impl IntoIterator<Item = usize>) -> Result<(), FieldProblem> {
+    let (mut count, mut bytes) = (0, 0_usize);
+    for length in lengths {
+        count += 1;
+        bytes = bytes.saturating_add(length);
+    }
+    if count > MAX_FIELDS || bytes > MAX_FIELD_BYTES {
+        return Err(FieldProblem::TooMany);
+    }
+    Ok(())
 }
 
 impl FieldPlace {
@@ -118,7 +145,7 @@ impl FieldPlace {
     pub fn check_name(self, name: &str) -> Result<String, FieldProblem> {
         let fits = (1..=MAX_NAME).contains(&name.len());
         match self {
-            Self::Header if !fits || !name.bytes().all(is_token) => Err(FieldProblem::HeaderName),
+            Self::Header if !fits || !name.bytes().all(is_name) => Err(FieldProblem::HeaderName),
             Self::Query if !fits || name.chars().any(char::is_control) => Err(FieldProblem::QueryName),
             Self::Query => Ok(name.to_owned()),
             Self::Header => {
@@ -144,7 +171,13 @@ impl FieldPlace {
             Self::Header if blank_end || !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) => {
                 Err(FieldProblem::HeaderValue)
             }
-            Self::Query if value.chars().any(char::is_control) => Err(FieldProblem::QueryValue),
+            Self::Query
+                if value
+                    .chars()
+                    .any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER) =>
+            {
+                Err(FieldProblem::QueryValue)
+            }
             Self::Header | Self::Query => Ok(()),
         }
     }
@@ -163,9 +196,10 @@ impl FieldPlace {
     }
 }
 
-/// Returns whether the byte may be in the name of a header (`tchar` of RFC 9110).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+/// Returns whether the byte may be in the name of a header. RFC 9110 allows more, but some servers take `_` for `-`, so that
+/// `content_length` would be a header of the host.
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-'
 }
 
 #[cfg(test)]
@@ -174,7 +208,16 @@ mod tests {
 
     #[test]
     fn names_that_are_not_a_header_or_belong_to_the_host_are_refused() {
-        for name in ["", "a b", "a:b", "a\r\nb", "é", "a\0", &"x".repeat(257)] {
+        for name in [
+            "",
+            "a b",
+            "a:b",
+            "a\r\nb",
+            "é",
+            "a\0",
+            "content_length",
+            &"x".repeat(257),
+        ] {
             assert_eq!(
                 FieldPlace::Header.check_name(name),
                 Err(FieldProblem::HeaderName),
@@ -223,7 +266,6 @@ mod tests {
             "api-key",
             "Helicone-Auth",
             "cf-aig-authorization",
-            "x_api_key",
             "cookie",
         ] {
             assert!(FieldPlace::Header.is_credential(name), "{name}");

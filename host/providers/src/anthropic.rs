@@ -146,7 +146,7 @@ impl Anthropic {
     fn read(&self, request: &Request, answer: &HttpResponse) -> Result<Reply, ProviderError> {
         let failed = !(200..300).contains(&answer.status);
         let body = match body::read(&answer.body) {
-            Ok(Body::Document(document)) => document,
+            Ok(Body::Document(document)) => self.endpoint.without_key(document),
             Ok(Body::Events { events, .. }) => {
                 let Assembled { body, broke_off } = stream::assembled(events);
                 if broke_off && !failed {

@@ -28,7 +28,8 @@ enum Text {
 }
 
 impl ExtraValue {
-    /// Creates a value that is never shown, and that is removed from everything that the server returns.
+    /// Creates a value that is never shown. If it has at least 8 bytes, it is also removed from the texts that the server
+    /// returns, if the server repeats it as it is.
     pub fn secret(value: impl Into<String>) -> Self {
         Self(Text::Secret(SecretString::from(value.into())))
     }

@@ -31,7 +31,7 @@ use super::errors::Fault;
 use super::extra::ExtraValue;
 use super::quota;
 use agenthost_core::llm::{ProviderError, ProviderErrorKind, ProviderSetting};
-use agenthost_core::request_field::{FieldPlace, FieldProblem};
+use agenthost_core::request_field::{self, FieldPlace, FieldProblem};
 
 /// The bounds of one exchange.
 #[derive(Debug, Clone, Copy)]
@@ -221,6 +221,13 @@ impl Endpoint {
         let wrong = |problem| self.wrong_field(place, name, problem);
         let checked = place.check_name(name).map_err(wrong)?;
         place.check_value(value.expose()).map_err(wrong)?;
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len());
+        let query = self.query.iter().map(|(name, value)| name.len() + value.expose().len());
+        let new = name.len() + value.expose().len();
+        request_field::check_all(headers.chain(query).chain([new])).map_err(wrong)?;
         Ok(checked)
     }
 
@@ -305,7 +312,7 @@ impl Endpoint {
         }
     }
 
-    /// Reads the body of a reply whose head has arrived, and removes the key.
+    /// Reads the body of a reply whose head has arrived.
     async fn read(
         &self,
         response: &mut Response,
@@ -362,7 +369,7 @@ impl Endpoint {
             begun |= !chunk.iter().all(u8::is_ascii_whitespace);
             body.extend_from_slice(&chunk);
         }
-        Ok(self.secrets.remove_from(body))
+        Ok(body)
     }
 
     /// Cleans a server's text for display: short, on one line, without the key.
@@ -381,13 +388,10 @@ impl Endpoint {
         (!id.is_empty()).then_some(id)
     }
 
-    /// Returns `body`, which was put together from pieces, without the key.
-    pub(super) fn without_key(&self, body: Value) -> Value {
-        if self.secrets.is_empty() {
-            return body;
-        }
-        let bytes = serde_json::to_vec(&body).unwrap_or_default();
-        serde_json::from_slice(&self.secrets.remove_from(bytes)).unwrap_or_default()
+    /// Returns the document of a reply without the key.
+    pub(super) fn without_key(&self, mut body: Value) -> Value {
+        self.secrets.remove_from(&mut body);
+        body
     }
 
     /// Creates an error of `kind` for a reply, with the server's message.

@@ -11,8 +11,9 @@
 //!
 //! **How a guest is stopped.** `Store::set_fuel` restarts the engine's own yield interval, so a guest that calls the host
 //! repeatedly would never reach a yield of the engine. Therefore the hook itself yields once a guest has used
-//! [`SLICE`](super::charges::SLICE) since its last yield. Between two yields, a guest uses at most two slices and one host call. At each yield the driver
-//! ([`turns`](super::turns)) checks the deadline, and lets other tasks run after a millisecond.
+//! [`SLICE`](super::charges::SLICE) since its last yield. Between two yields, a guest uses at most two slices and one
+//! host call. At each yield the driver ([`turns`](super::turns)) checks the deadline, and lets other tasks run after a
+//! millisecond.
 //!
 //! Prices depend only on what the guest did, never on the clock: a replay uses the same fuel and yields at the same
 //! points.

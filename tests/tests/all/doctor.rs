@@ -98,7 +98,7 @@ fn a_model_that_fails_has_a_hint_that_names_its_section() {
         (
             Reply::error(401, "authentication_error", "no such key"),
             "authentication: ",
-            "Check the key of [providers.",
+            "; name the variable of a key with key-env in [providers.",
         ),
         (
             Reply::error(404, "not_found_error", "the model does not exist"),

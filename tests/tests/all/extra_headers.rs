@@ -88,8 +88,10 @@ fn both_wires_send_them_on_every_request() {
     ] {
         let before = server.count();
         let toml = config(kind, &url, lines).replace("retries = 0", "retries = 1");
-        // Texts to a server on loopback, without a key, need no trust.
-        let output = machine().config(&toml).run(["run", &guest("remaining"), "-i", HELLO]);
+        let output = machine()
+            .config(&toml)
+            .trusting("agenthost.toml")
+            .run(["run", &guest("remaining"), "-i", HELLO]);
         assert_eq!(output.code, 0, "{output}");
         let seen = server.seen().split_off(before);
         assert_eq!(seen.len(), 2, "an attempt and its retry");
@@ -202,8 +204,8 @@ fn a_project_sends_no_variable_before_it_is_trusted() {
     let denied = machine.run(run);
     let said = denied.error(4);
     for part in [
-        "agenthost.toml:7: provider `x` would send prompts, the header x-team from the environment variable TEAM and the \
-         query parameter sub key from the environment variable SUB to http://127.0.0.1:",
+        "agenthost.toml:7: provider `x` would send prompts, the header `x-team` from the environment variable TEAM and the \
+         query parameter `sub key` from the environment variable SUB to http://127.0.0.1:",
         "`agenthost trust agenthost.toml` if they may go there",
     ] {
         assert!(said.contains(part), "{said}");
@@ -216,7 +218,7 @@ fn a_project_sends_no_variable_before_it_is_trusted() {
     assert!(
         doctor
             .stdout
-            .contains("header x-team from the environment variable TEAM"),
+            .contains("header `x-team` from the environment variable TEAM"),
         "{doctor}"
     );
     // Another variable is another question.

@@ -8,6 +8,9 @@ use crate::{guest, machine, questions};
 
 const KEY: &str = "sk-test-canary-Zx81QwErTyUiOp-0123456789";
 
+/// A retry is logged, and further ones would only take time.
+const ONE_RETRY: &str = "retries = 1\n";
+
 /// Machines that have the key in a variable and in a file, for both wires.
 fn machines(server: &Server) -> Vec<(TestEnv, &'static str)> {
     let anthropic = server.url().replace("/v1", "");
@@ -17,9 +20,9 @@ fn machines(server: &Server) -> Vec<(TestEnv, &'static str)> {
         ("anthropic", anthropic, "ANTHROPIC_API_KEY", "x-api-key"),
     ] {
         let in_variable = machine()
-            .config(&config(kind, &url, &format!("key-env = \"{variable}\"\n")))
+            .config(&config(kind, &url, &format!("key-env = \"{variable}\"\n{ONE_RETRY}")))
             .var(variable, KEY);
-        let in_file = machine().config(&config(kind, &url, "key-file = \"service.key\"\n"));
+        let in_file = machine().config(&config(kind, &url, &format!("key-file = \"service.key\"\n{ONE_RETRY}")));
         in_file.write("service.key", format!("{KEY}\n"));
         machines.extend([(in_variable, header), (in_file, header)]);
     }

@@ -258,7 +258,7 @@ fn the_hint_of_a_failed_call_names_the_providers_section_and_its_line() {
             401,
             refused,
             "headers = { api-key = { env = \"CORP_KEY\" } }\n",
-            "; check the header api-key from the environment variable CORP_KEY in [providers.local] (agenthost.toml:8)",
+            "; check the header `api-key` from the environment variable CORP_KEY in [providers.local] (agenthost.toml:8)",
         ),
     ] {
         let server = Server::scripted([Reply::raw(status, body)]);

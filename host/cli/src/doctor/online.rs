@@ -110,7 +110,8 @@ fn failed(model: &ModelRef, error: &CallError, is_replaced: bool, is_open: bool)
         CallError::Unavailable(_) if !is_open => None,
         CallError::Unavailable(_) => Some(format!("Check `base-url` in {section}, and that the server runs.")),
         CallError::Other(class, _) => match class.as_str() {
-            "authentication" | "permission" => Some(format!("Check the key of {section}.")),
+            // The message of a wrong key names what to check.
+            "permission" => Some(format!("Check what the key of {section} may use.")),
             "not-found" => Some(format!("Check the model's name, and `base-url` in {section}.")),
             _ => None,
         },

@@ -337,7 +337,7 @@ fn headers_and_parameters_are_checked() {
         ),
         (
             "headers = { x-a = \"1\", X-A = \"1\" }",
-            "`x-a` in [providers.openai.headers]: this header is there already, in other letters\nWrite each header once."
+            "`x-a` in [providers.openai.headers]: duplicate header; case does not matter\nWrite each header once."
                 .to_owned(),
         ),
         (
@@ -353,7 +353,7 @@ fn headers_and_parameters_are_checked() {
         ),
         (
             "query = { a = \"b\\u0007\" }",
-            "`a` in [providers.openai.query]: the value has a control character\n\
+            "`a` in [providers.openai.query]: the value has a control character, or is not UTF-8\n\
              Write the value on one line, as it is before it is encoded for an address."
                 .to_owned(),
         ),

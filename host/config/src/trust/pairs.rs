@@ -94,11 +94,8 @@ pub(super) fn question<'c>(config: &'c Config, name: &str) -> Option<Question<'c
         }
         SetBy::Vendor | SetBy::Variable(_) => None,
     };
-    let at_own_server = loopback
-        && !has_secret
-        && matches!(&address.set_by, SetBy::File(origin) if config.user_file() != Some(origin.file()));
     let origin = foreign_key(config, name, provider)
-        .or_else(|| foreign_field(config, provider, at_own_server))
+        .or_else(|| foreign_field(config, provider))
         .or_else(by_address)?;
     let key = provider.key.as_ref().map(ToString::to_string).unwrap_or_default();
     let mut parts = vec![name.as_bytes(), address.url.as_bytes(), key.as_bytes()];
@@ -142,17 +139,11 @@ fn foreign_key<'c>(config: &'c Config, name: &str, provider: &ProviderConfig) ->
     (!own).then_some(origin)
 }
 
-/// Returns the place where a project's file sets a header or parameter that is not its own to choose.
-fn foreign_field<'c>(config: &'c Config, provider: &'c ProviderConfig, at_own_server: bool) -> Option<&'c Origin> {
-    let may_choose = |field: &RequestField| {
-        let own = config.user_file() == Some(field.origin.file());
-        own || (at_own_server && is_text(field))
-    };
-    provider
-        .fields
-        .iter()
-        .find(|field| !may_choose(field))
-        .map(|field| &field.origin)
+/// Returns the place where a project's file sets a header or parameter. A gateway may read from any of them where to send
+/// the prompts, and a server on loopback may be a gateway.
+fn foreign_field<'c>(config: &'c Config, provider: &'c ProviderConfig) -> Option<&'c Origin> {
+    let mut origins = provider.fields.iter().map(|field| &field.origin);
+    origins.find(|origin| config.user_file() != Some(origin.file()))
 }
 
 fn is_text(field: &RequestField) -> bool {

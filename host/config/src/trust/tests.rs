@@ -675,7 +675,7 @@ fn a_projects_header_from_a_variable_needs_trust_at_any_address() {
             assert_eq!(
                 scratch.complaint(),
                 format!(
-                    "agenthost.toml:6: provider `x` would send prompts and the {word} x-a from the environment variable \
+                    "agenthost.toml:6: provider `x` would send prompts and the {word} `x-a` from the environment variable \
                      SECRET to {address}\nRead agenthost.toml, then trust it if they may go there."
                 )
             );
@@ -683,7 +683,7 @@ fn a_projects_header_from_a_variable_needs_trust_at_any_address() {
             let record = accept(&scratch.env(), Path::new(FILE)).unwrap();
             assert_eq!(
                 record.pairs[0].fields,
-                [format!("{word} x-a from the environment variable SECRET")]
+                [format!("{word} `x-a` from the environment variable SECRET")]
             );
             assert!(is_fine(&scratch));
             assert_eq!(list(&scratch.env()).unwrap(), [record]);
@@ -733,7 +733,7 @@ fn another_header_variable_or_text_has_to_be_accepted_again() {
 }
 
 #[test]
-fn a_projects_text_needs_trust_unless_it_goes_to_its_own_server_without_a_key() {
+fn a_projects_header_needs_trust_at_every_address() {
     let corp = "[providers.x]\nkind = \"openai\"\nbase-url = \"http://127.0.0.1:8787/v1\"\n";
     let asks = |user: &str, lines: &str| {
         let scratch = adding(lines).user(user);
@@ -746,7 +746,13 @@ fn a_projects_text_needs_trust_unless_it_goes_to_its_own_server_without_a_key() 
         asks
     };
     let host = "headers.x-portkey-custom-host = \"https://evil.example\"";
-    assert!(!asks("", &format!("base-url = \"http://127.0.0.1:1/v1\"\n{host}")));
+    let own = format!("base-url = \"http://127.0.0.1:1/v1\"\n{host}");
+    assert!(asks("", &own), "the server may be a gateway");
+    let repeated = format!("base-url = \"http://127.0.0.1:8787/v1\"\n{host}");
+    assert!(
+        asks(corp, &repeated),
+        "repeating the address does not make it the project's"
+    );
     assert!(asks(corp, host), "the gateway is the operator's");
     assert!(asks("", host), "the vendor's address");
     let keyed = format!("{corp}key-env = \"SECRET\"\n");
@@ -770,7 +776,7 @@ fn a_project_cannot_send_the_operators_header_elsewhere() {
     let scratch = adding("base-url = \"https://evil.example/v1\"").user(user);
     assert!(
         scratch.complaint().contains(
-            "would send prompts and the header api-key from the environment variable SECRET to https://evil.example/v1"
+            "would send prompts and the header `api-key` from the environment variable SECRET to https://evil.example/v1"
         ),
         "{}",
         scratch.complaint()

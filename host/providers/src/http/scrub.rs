@@ -1,10 +1,15 @@
 //! Removes keys and other secrets of a request from a server's text, and makes the rest safe to show.
 //!
-//! Some servers repeat the key in an error, in full or with its middle replaced by asterisks. Verbatim copies are
-//! found, and those of a query parameter also as the address has them; other encodings (base64, hex) are not.
+//! Some servers repeat the key in an error, in full or with its middle replaced by asterisks. Verbatim copies of at
+//! least eight bytes are found, and those of a query parameter also as the address has them; other encodings (base64,
+//! hex) are not.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 
 use agenthost_core::printable::{is_hidden, one_line};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 
 /// The maximum length of a server's message, in characters.
 const KEPT: usize = 300;
@@ -14,37 +19,54 @@ const MARK: &str = "[key]";
 /// only garble messages.
 const REAL_KEY: usize = 8;
 
+/// The most bytes of a text that is searched for parts of secrets. What is shown of it is shorter.
+const SEARCHED: usize = 64 << 10;
+/// The schemes that a header may have before its secret.
+const SCHEMES: [&str; 6] = ["apikey", "basic", "bearer", "digest", "key", "token"];
+
 /// The secrets that are sent with each request: the key, and the secret values of headers and query parameters.
 #[derive(Default)]
-pub(super) struct Secrets(Vec<SecretString>);
+pub(super) struct Secrets {
+    texts: Vec<SecretString>,
+    /// The hashes of all parts of [`REAL_KEY`] bytes of the secrets.
+    parts: HashSet<u64>,
+    hasher: RandomState,
+}
 
 impl Secrets {
-    /// Adds a secret, in each of the forms in which a server may repeat it: as it is, and its words.
+    /// Adds a secret, in each of the forms in which a server may repeat it: as it is, and without a scheme.
     pub(super) fn add(&mut self, secret: &str) {
-        // A header may have a scheme before its secret.
-        let words = secret.split(' ').filter(|word| word.len() >= REAL_KEY);
-        for form in std::iter::once(secret).chain(words) {
-            let known = self.0.iter().any(|known| known.expose_secret() == form);
-            if !known && !form.is_empty() {
-                self.0.push(SecretString::from(form));
+        let bare = secret.split_once(' ').filter(|(scheme, rest)| {
+            let known = SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme));
+            known && rest.len() >= REAL_KEY
+        });
+        for form in std::iter::once(secret).chain(bare.map(|(_, rest)| rest)) {
+            let known = self.texts().any(|known| known == form);
+            if known || form.is_empty() {
+                continue;
             }
+            self.texts.push(SecretString::from(form));
+            let parts = form.as_bytes().windows(REAL_KEY);
+            self.parts.extend(parts.map(|part| self.hasher.hash_one(part)));
         }
         // The longest first: none is replaced in part.
-        self.0.sort_by_key(|form| std::cmp::Reverse(form.expose_secret().len()));
-    }
-
-    /// Returns whether there is no secret.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.texts
+            .sort_by_key(|form| std::cmp::Reverse(form.expose_secret().len()));
     }
 
     fn texts(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(ExposeSecret::expose_secret)
+        self.texts.iter().map(ExposeSecret::expose_secret)
+    }
+
+    /// Returns the secrets that are too long to be a word of ordinary text.
+    fn real(&self) -> impl Iterator<Item = &str> {
+        self.texts().filter(|secret| secret.len() >= REAL_KEY)
     }
 
     /// Returns `text` shortened and on one line, without hidden characters and without a secret or anything that looks
     /// like one.
     pub(super) fn clean(&self, text: &str) -> String {
+        let text = text.get(..text.floor_char_boundary(SEARCHED)).unwrap_or_default();
         // Hidden characters are removed first: they would hide a key from the search below, but not from a reader.
         let seen = text.chars().filter(|c| c.is_control() || !is_hidden(*c));
         let line: String = seen.map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -57,14 +79,27 @@ impl Secrets {
         }
     }
 
-    /// Replaces every verbatim occurrence of a secret in `body`, so that no reply can carry it to a task.
-    pub(super) fn remove_from(&self, body: Vec<u8>) -> Vec<u8> {
-        self.texts().fold(body, without_key)
+    /// Replaces every verbatim occurrence of a secret in the texts of `body`, so that no reply can carry it to a task. The
+    /// names of fields stay, because a secret may be a word of one.
+    pub(super) fn remove_from(&self, body: &mut Value) {
+        match body {
+            Value::String(text) => {
+                for secret in self.real() {
+                    if text.contains(secret) {
+                        *text = text.replace(secret, MARK);
+                    }
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.remove_from(item)),
+            Value::Object(fields) => fields.values_mut().for_each(|value| self.remove_from(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
     }
 
     fn redact(&self, text: &str) -> String {
-        let real = self.texts().filter(|secret| secret.len() >= REAL_KEY);
-        let text = real.fold(text.to_owned(), |text, secret| text.replace(secret, MARK));
+        let text = self
+            .real()
+            .fold(text.to_owned(), |text, secret| text.replace(secret, MARK));
         let mut clean = String::with_capacity(text.len());
         let mut word = String::new();
         for c in text.chars() {
@@ -82,33 +117,16 @@ impl Secrets {
 
     /// Returns whether `word` is a secret, part of one, or starts like the vendors' keys.
     fn has(&self, word: &str) -> bool {
-        is_vendors_key(word) || self.texts().any(|secret| is_key(word, secret))
+        let mut parts = word.as_bytes().windows(REAL_KEY);
+        is_vendors_key(word)
+            || parts.any(|part| self.parts.contains(&self.hasher.hash_one(part)))
+            || self.texts().any(|secret| word == secret || is_starred(word, secret))
     }
 }
 
 /// Returns a name for a message: the beginning of it, on one line.
 pub(super) fn shown(name: &str) -> String {
     one_line(name).chars().take(64).collect()
-}
-
-/// Replaces every verbatim occurrence of `key` in `body`.
-fn without_key(body: Vec<u8>, key: &str) -> Vec<u8> {
-    let needle = key.as_bytes();
-    if needle.len() < REAL_KEY || !body.windows(needle.len()).any(|window| window == needle) {
-        return body;
-    }
-    let mut clean = Vec::with_capacity(body.len());
-    let mut rest = body.as_slice();
-    while let Some((first, after)) = rest.split_first() {
-        if let Some(after) = rest.strip_prefix(needle) {
-            clean.extend_from_slice(MARK.as_bytes());
-            rest = after;
-        } else {
-            clean.push(*first);
-            rest = after;
-        }
-    }
-    clean
 }
 
 /// Returns whether `word` starts like the vendors' keys.
@@ -122,20 +140,10 @@ fn is_vendors_key(word: &str) -> bool {
     })
 }
 
-/// Returns whether `word` is the key, contains eight consecutive characters of it, or is a starred-out form of it.
-fn is_key(word: &str, key: &str) -> bool {
-    if word == key {
-        return true;
-    }
+/// Returns whether `word` is a starred-out form of the key.
+fn is_starred(word: &str, key: &str) -> bool {
     if key.len() < REAL_KEY {
         return false;
-    }
-    if key
-        .as_bytes()
-        .windows(REAL_KEY)
-        .any(|part| word.as_bytes().windows(REAL_KEY).any(|window| window == part))
-    {
-        return true;
     }
     let starred = ["**", "..", "…"].iter().any(|gap| word.contains(gap));
     let ends = |part: Option<&str>, at_start: bool| {
@@ -153,6 +161,7 @@ fn is_key(word: &str, key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const KEY: &str = "sk-ant-api03-Zx81QwErTy";
 
@@ -207,13 +216,41 @@ mod tests {
 
     #[test]
     fn a_body_loses_every_verbatim_key() {
-        let body = format!("{{\"a\":\"{KEY}{KEY}\",\"b\":\"x{KEY}\"}}").into_bytes();
-        assert_eq!(without_key(body, KEY), b"{\"a\":\"[key][key]\",\"b\":\"x[key]\"}");
-        assert_eq!(without_key(b"none here".to_vec(), "none"), b"none here");
+        let without = |secret: &str, mut body: Value| {
+            secrets(Some(secret)).remove_from(&mut body);
+            body
+        };
+        assert_eq!(
+            without(
+                KEY,
+                json!({"a": format!("{KEY}{KEY}"), "b": [{"c": format!("x{KEY}")}]})
+            ),
+            json!({"a": "[key][key]", "b": [{"c": "x[key]"}]})
+        );
+        assert_eq!(without("none", json!("none here")), "none here");
+        // However JSON escapes it.
+        let text = r#"{"echo": "{\"api_key\":\"abcd1234\"} \/path \u00e9"}"#;
+        assert_eq!(
+            without(r#"{"api_key":"abcd1234"} /path é"#, serde_json::from_str(text).unwrap()),
+            json!({"echo": "[key]"})
+        );
+        // The words of a title are not secrets, and names stay.
+        let body = json!({"usage": {"completion_tokens": 5}, "text": "Customer completion"});
+        assert_eq!(without("Customer code completion", body.clone()), body);
+        assert_eq!(without("completion_tokens", body.clone()), body);
     }
 
     #[test]
-    fn every_secret_and_each_of_its_words_is_removed() {
+    fn a_long_text_is_searched_once() {
+        let mut secrets = Secrets::default();
+        let random = |n: usize| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        secrets.add(&(0..500).map(random).collect::<String>());
+        let said = format!("{} x", "a".repeat(8 << 20));
+        assert!(secrets.clean(&said).starts_with("aaaa"));
+    }
+
+    #[test]
+    fn every_secret_is_removed_with_and_without_its_scheme() {
         let mut secrets = secrets(Some(KEY));
         secrets.add("Bearer canary-0123456789");
         secrets.add("short");
@@ -223,7 +260,8 @@ mod tests {
             )),
             "[key], [key], [key], [key], shorter"
         );
-        let body = format!("{{\"a\":\"{KEY}\",\"b\":\"canary-0123456789 short\"}}").into_bytes();
-        assert_eq!(secrets.remove_from(body), b"{\"a\":\"[key]\",\"b\":\"[key] short\"}");
+        let mut body = json!({"a": KEY, "b": "canary-0123456789 short"});
+        secrets.remove_from(&mut body);
+        assert_eq!(body, json!({"a": "[key]", "b": "[key] short"}));
     }
 }

@@ -358,10 +358,10 @@ async fn dropping_the_call_closes_the_connection() {
 #[tokio::test]
 async fn an_echoed_key_is_taken_out() {
     let server = Server::replying(200, &[], &format!("{{\"said\":\"your key is {KEY}\"}}")).await;
-    assert_eq!(
-        post(&server, quick()).await.unwrap().body,
-        b"{\"said\":\"your key is [key]\"}"
-    );
+    let endpoint = endpoint(&server.url(), quick());
+    let answer = endpoint.post(&json!({})).await.unwrap();
+    let body = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(endpoint.without_key(body), json!({"said": "your key is [key]"}));
 }
 
 #[test]
@@ -461,8 +461,8 @@ async fn no_secret_of_a_header_or_a_parameter_comes_back() {
         .unwrap();
     assert!(!format!("{endpoint:?} {:?}", endpoint.headers).contains("canary"));
     let answer = endpoint.post(&json!({})).await.unwrap();
-    let body = String::from_utf8(answer.body.clone()).unwrap();
-    assert_eq!(body, "{\"a\": \"[key] [key] [key] [key]\"}");
+    let body = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(endpoint.without_key(body), json!({"a": "[key] [key] [key] [key]"}));
     let error = endpoint.error(
         &answer,
         ProviderErrorKind::Server,
