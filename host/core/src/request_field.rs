@@ -105,6 +105,14 @@ impl FieldProblem {
 /// Checks that one request can carry all of these headers and query parameters, given as the lengths of their names and
 /// values.
 ///
+/// ```
+/// use agenthost_core::request_field::{FieldProblem, check_all};
+///
+/// assert_eq!(check_all([40; 64]), Ok(()));
+/// assert_eq!(check_all([40; 65]), Err(FieldProblem::TooMany));
+/// assert_eq!(check_all([9 << 10; 2]), Err(FieldProblem::TooMany), "more than 16 KiB");
+/// ```
+///
 /// # Errors
 ///
 /// [`FieldProblem::TooMany`] if it cannot.

@@ -221,6 +221,13 @@ impl Overshoot {
 
 impl ModelReport {
     /// Creates an empty report on `model`, written `provider/model`, behind the model name `name`.
+    ///
+    /// ```
+    /// use agenthost_core::run::ModelReport;
+    ///
+    /// let report = ModelReport::new("fast", "local/small");
+    /// assert_eq!((report.requests, report.cost_usd), (0, None));
+    /// ```
     pub fn new(name: impl Into<String>, model: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -336,6 +343,17 @@ fn shared<S: Serializer>(tasks: &[Arc<TaskReport>], serializer: S) -> Result<S::
 
 impl RunReport {
     /// Creates the report of a run without tasks.
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    /// use agenthost_core::run::{RunId, RunReport};
+    /// use agenthost_core::task::Outcome;
+    /// use serde_json::json;
+    ///
+    /// let report = RunReport::new(RunId::new(SystemTime::now(), &[0; 32]), Outcome::Ok(json!(42)));
+    /// assert_eq!(report.output::<u32>().ok(), Some(42));
+    /// assert!(report.tasks.is_empty() && !report.is_offline());
+    /// ```
     pub fn new(run: RunId, outcome: Outcome) -> Self {
         Self {
             format: REPORT_FORMAT,

@@ -384,6 +384,14 @@ pub type RecordedReport = TaskReport<Option<Outcome>>;
 
 impl<O> TaskReport<O> {
     /// Creates the report of a task of `plugin` (`namespace:name@version`) that used nothing.
+    ///
+    /// ```
+    /// use agenthost_core::task::{Outcome, TaskId, TaskReport};
+    /// use serde_json::json;
+    ///
+    /// let report = TaskReport::new(TaskId::root().child(3), "demo:ask@0.1.0", Outcome::Ok(json!("yes")));
+    /// assert_eq!((report.parent, report.spent.calls), (Some(TaskId::root()), 0));
+    /// ```
     pub fn new(id: TaskId, plugin: impl Into<String>, outcome: O) -> Self {
         Self {
             parent: id.parent(),

@@ -151,6 +151,14 @@ fn is_text(field: &RequestField) -> bool {
 }
 
 /// Returns whether the host is in 127.0.0.0/8, `::1` or `localhost`.
+///
+/// ```
+/// use agenthost_config::trust::is_loopback;
+///
+/// assert!(is_loopback(&"http://[::1]:8080/v1".parse()?));
+/// assert!(!is_loopback(&"http://localhost.example/v1".parse()?));
+/// # Ok::<(), url::ParseError>(())
+/// ```
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
