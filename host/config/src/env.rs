@@ -129,8 +129,8 @@ impl Env {
         if text.is_empty() {
             return Err("the path is empty".to_owned());
         }
-        if text.chars().any(char::is_control) {
-            return Err("the path has a control character".to_owned());
+        if text.contains('\0') {
+            return Err("the path has a zero byte, which no path has".to_owned());
         }
         match (text.strip_prefix('~'), &self.home) {
             (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
