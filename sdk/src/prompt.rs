@@ -50,7 +50,7 @@ use crate::llm::{Allowance, Error, Message, Part, Reply, Request, Role, Stop, co
 #[must_use = "a prompt does nothing until `text`, `json` or `reply` is awaited"]
 pub struct Prompt {
     request: Request,
-    /// Whether the system text has to explain marked text.
+    /// `true` if the system text has to explain marked text.
     data: bool,
 }
 

@@ -46,7 +46,7 @@ pub struct Request {
     pub arrived: Instant,
     /// When the answer was out, or the client had gone.
     pub ended: Option<Instant>,
-    /// Whether the client closed the connection before it had the answer.
+    /// `true` if the client closed the connection before it had the answer.
     pub closed_by_client: bool,
     /// The status of the answer, once it was out.
     pub status: Option<u16>,
@@ -94,7 +94,7 @@ impl Request {
         self.ended.unwrap()
     }
 
-    /// Whether this request and the other one waited for their answers at the same time.
+    /// Returns whether this request and the other one waited for their answers at the same time.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.arrived < other.end() && other.arrived < self.end()
     }

@@ -79,7 +79,7 @@ pub struct ItemEnd {
     pub tasks: u64,
     /// The use of each model.
     pub models: Vec<ModelReport>,
-    /// Whether the outcome was taken from the record, without running the task again.
+    /// `true` if the outcome was taken from the record, without running the task again.
     pub recorded: bool,
 }
 

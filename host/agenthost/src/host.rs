@@ -106,7 +106,7 @@ struct Served {
     gate: Gate,
     /// The time without a reply after which a second request is sent beside the first.
     hedge_after: Option<Duration>,
-    /// Whether the first of several requests with the same prefix is sent ahead of the others; `None` if not
+    /// `true` if the first of several requests with the same prefix is sent ahead of the others; `None` if not
     /// configured.
     warm_prefix: Option<bool>,
 }

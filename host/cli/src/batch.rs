@@ -226,11 +226,11 @@ async fn go(
     if let Some((earlier, _)) = &earlier {
         let changed = host.changed_plugins(&plugin, &earlier.record).await?;
         if !changed.is_empty() && !earlier.changed_plugins {
-            return Err(super::recorded::changed(
-                &earlier.record,
-                &changed,
-                super::recorded::NOT_PAID_AGAIN,
-            ));
+            let use_of_it = match earlier.how {
+                How::Replay => super::recorded::SHOW_DIFFERENCES,
+                How::Resume { .. } => super::recorded::NOT_PAID_AGAIN,
+            };
+            return Err(super::recorded::changed(&earlier.record, &changed, use_of_it));
         }
     }
 

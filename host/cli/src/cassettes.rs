@@ -25,7 +25,7 @@ use agenthost::{Host, Journal, Plugin, Rehearsal};
 pub(super) struct Recording {
     file: PathBuf,
     tape: Arc<Tape>,
-    /// Whether the run is not recorded in a journal.
+    /// `true` if the run is not recorded in a journal.
     alone: bool,
 }
 

@@ -283,10 +283,12 @@ pub(super) fn now_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The end of the hint of [`changed`] for a run that is replayed.
+pub(super) const SHOW_DIFFERENCES: &str = " to see where the new one differs.";
 /// The end of the hint of [`changed`] for a run that is resumed.
 pub(super) const NOT_PAID_AGAIN: &str = ": what the new one asks for in the same words is not paid for again.";
 
-/// Returns the error for a run whose plugins have changed. `hint` says what `--changed-plugins` does.
+/// Returns the error for a run whose plugins have changed. `hint` ends the hint with the effect of `--changed-plugins`.
 pub(super) fn changed(record: &RunRecord, plugins: &[String], hint: &str) -> Error {
     let what = format!(
         "not the plugin that run {} began with: {}",

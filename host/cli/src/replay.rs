@@ -67,7 +67,7 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
         return Err(super::recorded::changed(
             &record,
             &changed,
-            " to see where the new one differs.",
+            super::recorded::SHOW_DIFFERENCES,
         ));
     }
     let asked = host.config().limits().overridden_by(&limits);

@@ -23,7 +23,7 @@ pub struct DirGrant {
     pub host: PathBuf,
     /// The path for the guest: absolute, without `.`, `..`, `:` or a trailing slash.
     pub guest: String,
-    /// Whether the guest may write as well as read.
+    /// `true` if the guest may write as well as read.
     pub write: bool,
     /// The amount that a run may write, if `write` is true.
     pub quota: DirQuota,

@@ -39,7 +39,7 @@ pub enum FileError {
         path: PathBuf,
         /// The file for display.
         shown: String,
-        /// Whether the user named the file, instead of the host finding it.
+        /// `true` if the user named the file, instead of the host finding it.
         named: bool,
         /// The cause; its kind is `NotFound` for a missing file.
         source: io::Error,
@@ -61,7 +61,7 @@ pub enum FileError {
         at: Origin,
         /// The parser's description of it.
         problem: String,
-        /// Whether a key is repeated.
+        /// `true` if a key is repeated.
         duplicate: bool,
     },
     /// A key is not known.
@@ -212,7 +212,7 @@ pub enum ConfigError {
         provider: String,
         /// The header.
         header: String,
-        /// Whether it carries the key that the provider has.
+        /// `true` if it carries the key that the provider has.
         of_key: bool,
     },
     /// A model name is mapped to a provider that does not exist.
@@ -472,9 +472,9 @@ pub enum TrustError {
         key: Option<String>,
         /// Descriptions of the headers and query parameters that are sent with each request, without their values.
         fields: Vec<String>,
-        /// Whether the connection is not encrypted.
+        /// `true` if the connection is not encrypted.
         clear: bool,
-        /// Whether something else was accepted for the file before.
+        /// `true` if something else was accepted for the file before.
         changed: bool,
     },
     /// A file grants a directory to a plugin.
@@ -498,9 +498,9 @@ pub enum TrustError {
         access: String,
         /// The directory.
         dir: PathBuf,
-        /// Whether the directory is in the folder of the file.
+        /// `true` if the directory is in the folder of the file.
         inside: bool,
-        /// Whether something else was accepted for the file before.
+        /// `true` if something else was accepted for the file before.
         changed: bool,
     },
     /// A plugin in a folder that is not trusted has a name to which directories are granted.

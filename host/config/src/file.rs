@@ -90,7 +90,7 @@ pub(super) struct RawRun {
     pub(super) max_concurrent_tasks: Option<u32>,
     pub(super) log_bytes: Option<u64>,
     pub(super) limits: LimitsPatch,
-    /// Whether the machine's default bounds `limits.memory`; see `RunConfig`.
+    /// `true` if the machine's default bounds `limits.memory`; see `RunConfig`.
     pub(super) memory_within_default: bool,
 }
 

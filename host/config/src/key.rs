@@ -66,7 +66,7 @@ pub struct ReadField {
     pub name: String,
     /// The value.
     pub value: SecretString,
-    /// Whether the value comes from a variable and must not be shown.
+    /// `true` if the value comes from a variable and must not be shown.
     pub is_secret: bool,
 }
 

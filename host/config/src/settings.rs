@@ -72,7 +72,7 @@ pub struct ProviderConfig {
     pub retries: Option<u32>,
     /// The time without a reply after which a second attempt of a call starts, not zero; `None` disables hedging.
     pub hedge_after: Option<Duration>,
-    /// Whether one of several requests that share a long prefix is sent first, so that the others read the provider's
+    /// `true` if one of several requests that share a long prefix is sent first, so that the others read the provider's
     /// prompt cache; `None` means yes.
     pub warm_prefix: Option<bool>,
     /// The timeout for the first byte of a reply, not zero; `None` if the operator set none.
@@ -83,7 +83,7 @@ pub struct ProviderConfig {
     pub structured_output: StructuredOutput,
     /// The headers and query parameters that are added to every request, sorted by place and name.
     pub fields: Vec<RequestField>,
-    /// Whether `key` is the usual variable of the kind rather than the operator's choice.
+    /// `true` if `key` is the usual variable of the kind rather than the operator's choice.
     pub(crate) key_assumed: bool,
 }
 
@@ -245,7 +245,7 @@ pub enum FieldSource {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RunConfig {
-    /// Whether the reservation for input is its number of bytes, a true upper bound, instead of an estimate of its
+    /// `true` if the reservation for input is its number of bytes, a true upper bound, instead of an estimate of its
     /// tokens.
     pub strict_tokens: bool,
     /// The maximum number of tasks alive at the same time; `None` if the operator set none.
@@ -256,8 +256,8 @@ pub struct RunConfig {
     pub limits: Limits,
     /// The `memory` entry of these limits; `None` if it is not set, in which case a default for this machine applies.
     pub memory: Option<Cap<u64>>,
-    /// Whether `memory` takes effect only if it is below the default for this machine. True if a project's file sets it
-    /// and the operator's file does not.
+    /// `true` if `memory` takes effect only below the default for this machine, because a project's file sets it and the
+    /// operator's file does not.
     pub memory_within_default: bool,
 }
 
@@ -265,7 +265,7 @@ pub struct RunConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JournalConfig {
-    /// Whether runs are recorded.
+    /// `true` if runs are recorded.
     pub enabled: bool,
     /// The journal file, as an absolute path; `None` for the default place, beside the project's file or in the user's
     /// state directory.

@@ -596,9 +596,9 @@ pub struct ProviderError {
     pub status: Option<u16>,
     /// The time to wait before the next request, as requested by the provider.
     pub retry_after: Option<Duration>,
-    /// Whether the provider reported that a retry cannot help.
+    /// `true` if the provider reported that a retry cannot help.
     pub no_retry: bool,
-    /// Whether the provider may bill the request: it was written to the connection, and no error response arrived.
+    /// `true` if the provider may bill the request: it was written to the connection, and no error response arrived.
     /// The host charges such a request with its full reservation.
     pub may_be_billed: bool,
     /// The token counts that the error reports; `None` if it has none. The host charges these instead of the

@@ -499,9 +499,9 @@ pub enum AskResult {
     SubTask {
         /// The sub-task.
         task: TaskId,
-        /// Whether it has an output.
+        /// `true` if it has an output.
         ok: bool,
-        /// Whether running it again would give the same outcome.
+        /// `true` if running it again would give the same outcome.
         keeps: bool,
     },
 }
@@ -567,7 +567,7 @@ pub struct RecordedUse {
     pub output: u64,
     /// The cost; `None` if the price is unknown.
     pub pico_usd: Option<u64>,
-    /// Whether a request was sent, so that it counts as a call.
+    /// `true` if a request was sent, so that it counts as a call.
     pub sent: bool,
 }
 
@@ -621,7 +621,7 @@ pub enum Turn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cut {
-    /// Whether the task ran out of time; otherwise it was canceled.
+    /// `true` if the task ran out of time; otherwise it was canceled.
     pub time_up: bool,
     /// The number of polls of the guest since its last turn.
     pub polls: u64,

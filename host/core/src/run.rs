@@ -174,7 +174,7 @@ pub struct ModelReport {
     pub output_tokens: u64,
     /// The cost, if the price is known.
     pub cost_usd: Option<Usd>,
-    /// Whether the offline provider generated the replies on this machine.
+    /// `true` if the offline provider generated the replies on this machine.
     pub offline: bool,
 }
 

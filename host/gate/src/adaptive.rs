@@ -157,14 +157,14 @@ pub(super) struct ConcurrencyLimit {
     ceiling: f64,
     /// The limit, a whole number.
     limit: f64,
-    /// Whether the limit doubles: until the first rejection or the first trial that does not pay.
+    /// `true` if the limit doubles: until the first rejection or the first trial that does not pay.
     doubling: bool,
     /// The latencies at the limit, if no trial is under way.
     here: Replies,
     trial: Option<Trial>,
     /// The slots that the next increase adds.
     step: f64,
-    /// Whether the next trial lowers the limit.
+    /// `true` if the next trial lowers the limit.
     down: bool,
     /// The highest limit that was seen to pay, compared with a lower one.
     paid: f64,
@@ -174,7 +174,7 @@ pub(super) struct ConcurrencyLimit {
     round: Replies,
     /// The time from which requests count for the present limit.
     since: u64,
-    /// Whether the last round was much slower than those before it.
+    /// `true` if the last round was much slower than those before it.
     slower: bool,
     /// The number of the first request whose rejection counts: earlier ones were sent under the limit before the last
     /// cut.

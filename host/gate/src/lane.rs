@@ -36,7 +36,7 @@ pub(super) struct Waiting {
     pub(super) input: u64,
     pub(super) output: u64,
     pub(super) prefix: Option<Prefix>,
-    /// Whether the request is a retry.
+    /// `true` if the request is a retry.
     pub(super) again: bool,
     pub(super) since: u64,
     /// The number of the change that added it.
@@ -56,7 +56,7 @@ pub(super) struct Sent {
     pub(super) need: RequestCost,
     /// The amounts taken from the model's own limits, including this request.
     pub(super) taken: Snapshot,
-    /// Whether the request used the last free slot.
+    /// `true` if the request used the last free slot.
     pub(super) full: bool,
     pub(super) prefix: Option<Prefix>,
     pub(super) role: Role,
@@ -69,7 +69,7 @@ pub(super) struct Sent {
 pub(super) struct Answer {
     /// The time at which it arrived.
     at: u64,
-    /// Whether the concurrency limit was used up when the request was sent or when it was answered.
+    /// `true` if the concurrency limit was used up when the request was sent or when it was answered.
     full: bool,
     usage: Option<Usage>,
     quota: Option<Box<Quota>>,
@@ -82,7 +82,7 @@ struct AnswerError {
     kind: ProviderErrorKind,
     status: Option<u16>,
     retry_after: Option<Duration>,
-    /// Whether it shows that the server cannot be reached.
+    /// `true` if it shows that the server cannot be reached.
     lost: bool,
 }
 

@@ -111,7 +111,7 @@ struct GateState {
     changes: u64,
     /// The number of changes at the last attempt to send what may be sent.
     seen: u64,
-    /// Whether an [`Exchange`] is on its way.
+    /// `true` if an [`Exchange`] is on its way.
     exchanging: bool,
 }
 
@@ -122,7 +122,7 @@ pub struct Ticket<'a> {
     pub model: &'a str,
     /// The line in which the request waits.
     pub line: &'a FairnessKey,
-    /// Whether the request is a retry, which goes to the front of its line.
+    /// `true` if the request is a retry, which goes to the front of its line.
     pub again: bool,
     /// Input tokens, estimated.
     pub input: u64,

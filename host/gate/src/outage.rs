@@ -17,7 +17,7 @@ const GIVEN_UP: u64 = 10 * 60_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Outage {
-    /// Whether the server ever answered.
+    /// `true` if the server ever answered.
     known: bool,
     now: Option<Failing>,
 }

@@ -79,11 +79,11 @@ struct Pace {
     at: u64,
     /// The requests since the last rejection that the pace made wait.
     paced: f64,
-    /// Whether the pace made the next request wait.
+    /// `true` if the pace made the next request wait.
     waits: bool,
     /// The time of the last of these.
     sent: u64,
-    /// Whether the rate is a guess.
+    /// `true` if the rate is a guess.
     guess: bool,
     /// The requests accepted until the first rejection, and the milliseconds that took, until the second rejection.
     first: Option<(f64, f64)>,

@@ -89,7 +89,7 @@ pub struct Attempt {
     pub number: u32,
     /// The task's deadline.
     pub deadline: Option<Instant>,
-    /// Whether another model can take over.
+    /// `true` if another model can take over.
     pub fallback: bool,
 }
 

@@ -31,7 +31,7 @@ pub struct Settings {
     pub counting: Counting,
     /// The way in which the service caches prompt prefixes.
     pub caching: Caching,
-    /// Whether one of many requests with a common prefix goes ahead.
+    /// `true` if one of many requests with a common prefix goes ahead.
     pub warm_prefix: bool,
     /// The file in which processes that use the same key share their state; `None` to keep the state in this process.
     pub share: Option<PathBuf>,

@@ -182,7 +182,7 @@ pub struct Sharing {
     pub live: Vec<Holder>,
     /// The processes in the file that are gone because they crashed or were killed.
     pub stale: Vec<Holder>,
-    /// Whether the file could not be opened and locked in time.
+    /// `true` if the file could not be opened and locked in time.
     pub locked: bool,
 }
 

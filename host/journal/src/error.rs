@@ -146,7 +146,7 @@ pub enum JournalError {
         id: String,
         /// The ids of the latest such runs.
         matches: Vec<String>,
-        /// Whether there are more.
+        /// `true` if there are more.
         more: bool,
     },
     /// Another process runs the run.

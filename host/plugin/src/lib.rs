@@ -74,7 +74,7 @@ pub struct Interface {
     /// The function `run`.
     #[doc(hidden)]
     pub run: Function,
-    /// Whether the types carry the author's docs.
+    /// `true` if the types carry the author's docs.
     pub documented: bool,
 }
 

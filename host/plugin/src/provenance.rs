@@ -42,7 +42,7 @@ pub struct Source {
     pub revision: String,
     /// The directory of the crate below the repository's root, with slashes; empty for the root itself.
     pub path: String,
-    /// Whether the build's input differs from that commit.
+    /// `true` if the build's input differs from that commit.
     pub dirty: bool,
 }
 

@@ -16,7 +16,7 @@ pub(crate) enum Body {
     Events {
         /// The events in order.
         events: Vec<Value>,
-        /// Whether the end marker was there.
+        /// `true` if the end marker was there.
         ended: bool,
     },
 }
@@ -25,7 +25,7 @@ pub(crate) enum Body {
 pub(crate) struct Assembled {
     /// The document.
     pub(crate) body: Value,
-    /// Whether the stream ended too early.
+    /// `true` if the stream ended too early.
     pub(crate) broke_off: bool,
 }
 

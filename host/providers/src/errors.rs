@@ -59,7 +59,7 @@ pub(crate) struct Fault {
     messages: Vec<String>,
     /// The longest wait that it asks for.
     pub(crate) wait: Option<Duration>,
-    /// Whether the body is text.
+    /// `true` if the body is text.
     is_text: bool,
 }
 

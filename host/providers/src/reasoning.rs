@@ -14,7 +14,7 @@ use agenthost_core::llm::Part;
 struct Tags {
     open: &'static str,
     close: &'static str,
-    /// Whether prompts ask for such a block too. It is reasoning around JSON, but part of a text for people.
+    /// `true` if prompts ask for such a block too. It is reasoning around JSON, but part of a text for people.
     asked_for: bool,
 }
 

@@ -274,10 +274,9 @@ impl Rule {
             return false;
         }
         let one_less = |left: u32| left.checked_sub(1);
-        self.left.as_ref().is_none_or(|left| {
-            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
-                .is_ok()
-        })
+        self.left
+            .as_ref()
+            .is_none_or(|left| left.try_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok())
     }
 }
 

@@ -206,7 +206,7 @@ pub struct Change {
     pub old: Option<String>,
     /// The new value; `None` if there is none.
     pub new: Option<String>,
-    /// Whether the new value is more than was accepted.
+    /// `true` if the new value is more than was accepted.
     pub grows: bool,
 }
 

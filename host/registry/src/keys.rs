@@ -37,7 +37,7 @@ pub struct Key {
     pub name: String,
     /// The public half.
     pub public: PublicKey,
-    /// Whether the secret half is stored as well.
+    /// `true` if the secret half is stored as well.
     pub secret: bool,
 }
 

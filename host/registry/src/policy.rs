@@ -68,9 +68,9 @@ pub struct CrateCandidate {
     pub dir: PathBuf,
     /// The plugin's `namespace:name`; `None` if the crate's WIT does not declare it.
     pub name: Option<String>,
-    /// Whether the built plugin could turn out to be signed.
+    /// `true` if the built plugin could turn out to be signed.
     pub may_be_signed: bool,
-    /// Whether the built plugin could turn out to be vetted.
+    /// `true` if the built plugin could turn out to be vetted.
     pub may_be_vetted: bool,
 }
 

@@ -63,7 +63,7 @@ pub struct Project {
     vetted: Vec<Vetted>,
     registries: BTreeMap<String, RegistryConfig>,
     env: Env,
-    /// Whether plugins count as vetted, because the command is about to vet one.
+    /// `true` if plugins count as vetted, because the command is about to vet one.
     before_vetting: bool,
 }
 

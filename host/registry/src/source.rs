@@ -44,7 +44,7 @@ pub struct Publication<'a> {
 pub struct Published {
     /// The release, as [`Source::find`] returns it.
     pub release: Release,
-    /// Whether the same bytes were already published under this version; only missing signatures were added then.
+    /// `true` if the same bytes were already published under this version; only missing signatures were added then.
     pub existed: bool,
 }
 

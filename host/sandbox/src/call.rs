@@ -81,7 +81,7 @@ pub struct GuestCall {
     pub input: Input,
     /// The number of tasks above it.
     pub depth: u32,
-    /// Whether the parent needs the returned value.
+    /// `true` if the parent needs the returned value.
     pub keep_returned: bool,
     /// The limit of linear memory, in bytes.
     pub memory: u64,
@@ -116,7 +116,7 @@ pub struct Ended {
     pub fuel: u64,
     /// The peak of linear memory, in bytes.
     pub peak_memory: u64,
-    /// Whether the last refusal of memory was caused by a shared limit and not by the task's own.
+    /// `true` if the last refusal of memory was caused by a shared limit and not by the task's own.
     pub shared_memory_refused: bool,
     /// Human-readable notes of the host, for example that a directory was full.
     pub notes: Vec<String>,

@@ -45,7 +45,7 @@ pub(super) mod price {
 pub(super) struct Charges {
     /// The units of fuel that host functions have charged and the guest has not paid yet.
     pub(super) owed: u64,
-    /// Whether a function of the host has charged for the current crossing.
+    /// `true` if a function of the host has charged for the current crossing.
     pub(super) priced: bool,
     /// The store's fuel at the last yield.
     pub(super) since: u64,

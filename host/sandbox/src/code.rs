@@ -29,7 +29,7 @@ pub struct Code {
     pub(super) unseen: UnseenWork,
     /// The bytes that an instance holds beside its memories and tables.
     pub(super) instance_bytes: u64,
-    /// Whether it has more memories than a regular slot of the pool.
+    /// `true` if it has more memories than a regular slot of the pool.
     pub(super) wide: bool,
 }
 

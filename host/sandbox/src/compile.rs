@@ -33,7 +33,7 @@ pub use self::stop::{Abandon, Stop, stop};
 /// The time and memory that compiling a plugin took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compilation {
-    /// Whether the native code was in the cache, so that nothing was compiled.
+    /// `true` if the native code was in the cache, so that nothing was compiled.
     pub cached: bool,
     /// The time until the code was available.
     pub time: Duration,

@@ -31,7 +31,7 @@ struct FuelGauge {
     lease: AtomicU64,
     /// The store's fuel when the event loop was last polled.
     left: AtomicU64,
-    /// Whether the event loop has been polled since this was last cleared.
+    /// `true` if the event loop has been polled since this was last cleared.
     polled: AtomicBool,
     /// The number of times that the guest yielded with more to compute.
     yields: Arc<AtomicU64>,

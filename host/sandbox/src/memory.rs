@@ -141,7 +141,7 @@ impl RunMemory {
         };
         let more = |held: u64| held.checked_add(bytes).filter(|held| *held <= most);
         self.held
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+            .try_update(Ordering::AcqRel, Ordering::Acquire, more)
             .map_err(|_| Refused::Shared(self.bound, self.sharers))?;
         if let Some(host) = &self.host
             && let Err(refused) = host.hold(bytes)

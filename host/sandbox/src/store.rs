@@ -212,7 +212,7 @@ impl OpenBytes {
     /// Takes a share of `bytes`.
     pub(super) fn take(&self, bytes: u64) -> Result<OpenShare, TooMuchOpen> {
         let more = |held: u64| held.checked_add(bytes).filter(|held| *held <= self.most);
-        match self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, more) {
+        match self.held.try_update(Ordering::AcqRel, Ordering::Acquire, more) {
             Ok(_) => Ok(OpenShare {
                 bytes,
                 held: Arc::clone(&self.held),

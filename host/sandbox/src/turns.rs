@@ -46,7 +46,7 @@ pub enum NextTurn {
     Nothing,
     /// No further turn: the guest is cut off after this number of polls since its last turn.
     Cut {
-        /// Whether its time was up; otherwise it was canceled.
+        /// `true` if its time was up; otherwise it was canceled.
         time_up: bool,
         /// The number of polls.
         polls: u64,
@@ -388,7 +388,7 @@ pub(super) trait FuelSource {
     /// Called when the guest has yielded and has more to compute.
     fn yielded(&self) {}
 
-    /// Whether the guest can wait in the middle of a call. If so it is polled once more, to ask
+    /// `true` if the guest can wait in the middle of a call. If so it is polled once more, to ask
     /// [`waits_in_call`](Self::waits_in_call).
     fn can_wait_in_calls(&self) -> bool {
         false

@@ -14,11 +14,19 @@ pub(crate) struct Own {
 }
 
 /// Removes the items that the generator wrote for these types, and imports the call site's types from `up` modules
-/// above.
+/// above. Traits become private to that module, because its types may be.
 pub(crate) fn replace(items: &mut Vec<syn::Item>, own: &[Own], up: usize) {
+    if own.is_empty() {
+        return;
+    }
     let find = |ident: &syn::Ident| own.iter().find(|own| ident == own.ident.as_str());
+    let supers = vec![quote!(super); up];
     let mut kept = Vec::new();
-    for item in items.drain(..) {
+    for mut item in items.drain(..) {
+        if let syn::Item::Trait(item) = &mut item {
+            item.vis = syn::parse_quote!(pub(in #(#supers)::*));
+            item.attrs.push(syn::parse_quote!(#[allow(private_interfaces)]));
+        }
         match &item {
             syn::Item::Struct(twin) if find(&twin.ident).is_some() => {}
             syn::Item::Enum(twin) if find(&twin.ident).is_some() => {}
@@ -30,7 +38,6 @@ pub(crate) fn replace(items: &mut Vec<syn::Item>, own: &[Own], up: usize) {
             _ => kept.push(item),
         }
     }
-    let supers = vec![quote!(super); up];
     for own in own {
         let ident = format_ident!("{}", own.ident);
         kept.push(syn::parse_quote!(use #(#supers::)* #ident;));

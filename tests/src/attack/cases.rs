@@ -66,7 +66,7 @@ pub struct Case {
     /// The longest that a case without a time limit may take, in seconds.
     #[serde(default = "usual_seconds")]
     pub seconds: f64,
-    /// Whether the documented test command runs it, too.
+    /// `true` if the documented test command runs it, too.
     #[serde(default)]
     pub fast: bool,
     /// The defense without which it has to fail.

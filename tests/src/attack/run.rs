@@ -21,12 +21,12 @@ const START: f64 = 4.0;
 pub struct Program {
     /// The command line.
     pub binary: PathBuf,
-    /// Whether it is a release build. The host's work for a guest takes many times as long in a debug build, and costs
+    /// `true` if it is a release build. The host's work for a guest takes many times as long in a debug build, and costs
     /// the same.
     pub is_optimized: bool,
     /// The defense that is switched off, or `None`. Needs a build with the feature `weaken`.
     pub without: Option<String>,
-    /// Whether the scenarios that draw at random draw as often as the threat's figure asks for, which takes many
+    /// `true` if the scenarios that draw at random draw as often as the threat's figure asks for, which takes many
     /// minutes.
     pub soaks: bool,
 }

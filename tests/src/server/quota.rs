@@ -43,7 +43,7 @@ pub struct Limits {
     pub tokens_per_minute: Option<u64>,
     /// A bucket holds what refills in this time; the headers show the minute's limit all the same.
     pub burst: Duration,
-    /// Whether a refusal states when to retry.
+    /// `true` if a refusal states when to retry.
     pub retry_after: bool,
     /// The most requests in flight; one more gets an overload error.
     pub concurrency: Option<usize>,

@@ -86,7 +86,7 @@ fn wait_for<T>(what: &str, mut of: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Whether a process has ended; a zombie counts as ended.
+/// Returns `Some` if a process has ended; a zombie counts as ended.
 fn ended(pid: u32) -> Option<()> {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Err(_) => Some(()),

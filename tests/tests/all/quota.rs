@@ -16,7 +16,7 @@ fn steps(machine: &TestEnv, quota: &str, steps: &Value) -> (Vec<String>, Value) 
     (told, output["tasks"][0]["notes"].clone())
 }
 
-/// Whether a step ended for want of room. The C library of a Rust guest turns a stream's error into an I/O error.
+/// `true` if a step ended for want of room. The C library of a Rust guest turns a stream's error into an I/O error.
 fn is_full(told: &str) -> bool {
     told.contains("No space left") || told.contains("I/O error")
 }

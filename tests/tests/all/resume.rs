@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{counted, dice, ends, essence, guest, machine_for, questions, run_json, strict_questions};
 
-/// Whether the long versions are wanted.
+/// `true` if the long versions are wanted.
 fn soak() -> bool {
     std::env::var_os("AGENTHOST_SOAK").is_some()
 }

@@ -239,7 +239,7 @@ struct BatchProgress<'o, W> {
     output: &'o mut Output<W>,
     /// Results that finished out of order, held back until every earlier task has finished.
     waiting: BTreeMap<u64, Vec<Record>>,
-    /// Whether a line was lost, so that no further line may be written.
+    /// `true` if a line was lost, so that no further line may be written.
     unwritable: bool,
     /// The number of tasks whose lines are written: all before this one.
     written: u64,

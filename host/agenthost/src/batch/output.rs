@@ -26,9 +26,9 @@ use agenthost_core::task::{Failure, FailureClass, Outcome};
 /// The way in which the output of a task is split into items.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// Whether tasks take several items.
+    /// `true` if tasks take several items.
     pub grouped: bool,
-    /// Whether the output is a list of WIT results: `{"ok": …}` or `{"err": …}` each.
+    /// `true` if the output is a list of WIT results: `{"ok": …}` or `{"err": …}` each.
     pub results: bool,
 }
 

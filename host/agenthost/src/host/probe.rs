@@ -77,7 +77,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// As a task receives it: [`CallError::Unavailable`] if there is no such provider, it has no key or does not
+    /// The error that a task would receive: [`CallError::Unavailable`] if the provider is unknown, has no key or does not
     /// answer, and the error of the service otherwise.
     pub async fn probe(&self, model: &ModelRef) -> Result<ModelProbe, CallError> {
         let name = model.to_string();

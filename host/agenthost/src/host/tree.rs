@@ -79,7 +79,7 @@ pub(super) struct RunState {
     events: Arc<EventLog>,
     /// The open directories of each plugin that has some.
     dirs: BTreeMap<String, Arc<[OpenDir]>>,
-    /// Whether the spending of settled tasks was booked when the run was resumed.
+    /// `true` if the spending of settled tasks was booked when the run was resumed.
     settled_is_booked: bool,
     /// Tracks every task that has not written its report yet.
     tasks: TaskTracker,

@@ -17,9 +17,9 @@ use agenthost::limits::LimitsPatch;
 pub(crate) struct Earlier {
     pub(crate) record: RunRecord,
     pub(crate) how: How,
-    /// Whether plugins may have changed.
+    /// `true` if plugins may have changed.
     pub(crate) changed_plugins: bool,
-    /// Whether the operator has read the command line, even if another user gave it.
+    /// `true` if the operator has read the command line, even if another user gave it.
     pub(crate) accept_command: bool,
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Candidate {
     pub(super) model: String,
     /// Its prices, the highest of which counts; empty if its price is not known.
     pub(super) prices: Vec<Price>,
-    /// Whether its replies are generated offline, without a model.
+    /// `true` if its replies are generated offline, without a model.
     pub(super) offline: bool,
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Parallel {
     elapsed_ms: u64,
     /// The first divided by the second; `None` if no time was measured.
     factor: Option<f64>,
-    /// Whether sub-agents were worth it.
+    /// `true` if sub-agents were worth it.
     worth_it: bool,
     /// The reason if they were not; else empty.
     note: String,

@@ -29,7 +29,7 @@ pub(super) struct Question<'c> {
     pub(super) pair: TrustedPair,
     pub(super) origin: &'c Origin,
     clear: bool,
-    /// Whether the key is sent.
+    /// `true` if the key is sent.
     with_key: bool,
 }
 

@@ -760,7 +760,7 @@ fn a_projects_header_needs_trust_at_every_address() {
         asks(&keyed, &format!("base-url = \"http://127.0.0.1:1/v1\"\n{host}")),
         "the operator's key goes there"
     );
-    // What the operator's own file has is the operator's, also if the project's file repeats it.
+    // A field of the operator's own file is the operator's, also if the project's file repeats it.
     assert!(!asks(&format!("{corp}{host}"), ""));
     assert!(!asks(&format!("{corp}{host}"), host));
     let secret = "headers.x-a.env = \"SECRET\"";

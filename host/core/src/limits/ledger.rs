@@ -121,7 +121,7 @@ pub struct Want<'a> {
     pub output: u64,
     /// The worst cost of a number of input and output tokens, increasing with both. `None` if the price is unknown.
     pub cost: Option<&'a (dyn Fn(u64, u64) -> Usd + Sync)>,
-    /// Whether to count a new call; `false` for a further request of a call that is already counted.
+    /// `true` to count a new call; `false` for a further request of a call that is already counted.
     pub call: bool,
 }
 
@@ -133,7 +133,7 @@ pub struct Reservation {
     held: Amounts,
     input: u64,
     output: u64,
-    /// Whether the model has a known price.
+    /// `true` if the model has a known price.
     priced: bool,
     state: ReservationState,
 }

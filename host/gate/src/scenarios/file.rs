@@ -85,7 +85,7 @@ pub(super) struct ServicePart {
     /// The window of its limits, in seconds.
     #[serde(default = "window")]
     pub(super) window_s: f64,
-    /// Whether a limit is given back at once at the end of each window, instead of continuously.
+    /// `true` if a limit is given back at once at the end of each window, instead of continuously.
     #[serde(default)]
     pub(super) fixed_windows: bool,
     /// The share by which latency varies, up or down.
@@ -94,7 +94,7 @@ pub(super) struct ServicePart {
     /// Milliseconds that each token of output takes, in addition to the latency.
     #[serde(default)]
     pub(super) token_ms: f64,
-    /// Whether the requests share the slots evenly, as with continuous batching, instead of waiting for one.
+    /// `true` if the requests share the slots evenly, as with continuous batching, instead of waiting for one.
     #[serde(default)]
     pub(super) even: bool,
     #[serde(default)]
@@ -155,7 +155,7 @@ pub(super) struct Condition {
     pub(super) others: Option<f64>,
     /// The number of requests that are served at once; more wait for a slot and are never refused.
     pub(super) slots: Option<u32>,
-    /// Whether nothing listens at the address. Requests in flight at the start of this condition lose their connection.
+    /// `true` if nothing listens at the address. Requests in flight at the start of this condition lose their connection.
     pub(super) gone: Option<bool>,
     /// The share of requests that are refused with 429 at random.
     pub(super) moody: Option<f64>,
@@ -183,7 +183,7 @@ pub(super) struct Load {
     /// The minimum and the maximum number of output tokens of a reply.
     pub(super) output: [u64; 2],
     pub(super) max_output: u64,
-    /// Whether the calls share a prefix, which is all but a hundred input tokens.
+    /// `true` if the calls share a prefix, which is all but a hundred input tokens.
     pub(super) prefix: bool,
     /// Set if the service never answers; the caller stops waiting after this many seconds.
     pub(super) hangs: Option<f64>,

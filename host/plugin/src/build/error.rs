@@ -194,7 +194,7 @@ pub enum BuildError {
         dir: PathBuf,
         /// The dependency, and the way to it if it is known.
         package: String,
-        /// Whether its build script failed, and not its code.
+        /// `true` if its build script failed, and not its code.
         build_script: bool,
         /// The report of the compiler or of cargo.
         output: String,

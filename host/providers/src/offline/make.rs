@@ -53,7 +53,7 @@ struct At<'a> {
     /// The name of the property, which is used in its texts.
     name: &'a str,
     path: String,
-    /// Whether to leave out optional values.
+    /// `true` to leave out optional values.
     lean: bool,
 }
 

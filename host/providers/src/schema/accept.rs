@@ -265,7 +265,7 @@ pub struct Accepted {
     pub value: Value,
     /// The things that had to be removed to read it, without repetition.
     pub around: Vec<Around>,
-    /// Whether nothing but white space follows it.
+    /// `true` if nothing but white space follows it.
     is_last: bool,
 }
 
@@ -300,7 +300,7 @@ impl fmt::Display for Around {
 pub struct Unfit {
     /// The faults, each with its path: `/findings/0/claim: value is not of type "string"`.
     pub why: String,
-    /// Whether the text ends inside a value.
+    /// `true` if the text ends inside a value.
     pub is_open: bool,
 }
 
@@ -463,7 +463,7 @@ fn resembles(root: &Value, branch: &Value, value: &Value) -> bool {
     }
 }
 
-/// Whether `member` has the value that `property` names, if it names any.
+/// Returns whether `member` has the value that `property` names, if it names any.
 fn has_tag(property: &Value, member: &Value) -> bool {
     property.get("const").is_none_or(|tag| tag == member)
         && property

@@ -23,9 +23,9 @@ pub(super) struct Values {
     pub(super) closed: Vec<Range<usize>>,
     /// The places at which tags do not count.
     pub(super) opaque: Opaque,
-    /// Whether there is a value with a fault in it.
+    /// `true` if there is a value with a fault in it.
     pub(super) broken: bool,
-    /// Whether the text ends inside a value.
+    /// `true` if the text ends inside a value.
     pub(super) open: bool,
 }
 

@@ -300,7 +300,7 @@ pub enum SigningKeyError {
     NotFile {
         /// The file.
         path: PathBuf,
-        /// Whether it is a link.
+        /// `true` if it is a link.
         link: bool,
     },
     /// Others can use a secret key.

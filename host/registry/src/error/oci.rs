@@ -41,7 +41,7 @@ pub enum OciProblem {
         host: String,
         /// The innermost cause.
         cause: String,
-        /// Whether the connection would be plain HTTP, which is for this machine alone.
+        /// `true` if the connection would be plain HTTP, which is for this machine alone.
         plain: bool,
     },
     /// The connection broke.

@@ -23,7 +23,7 @@ const MAX_TOKEN_ANSWER: u64 = 64 << 10;
 pub(super) struct Granted {
     /// The authorization header, marked as sensitive so that nothing prints it.
     pub(super) header: HeaderValue,
-    /// Whether it permits writing.
+    /// `true` if it permits writing.
     pub(super) push: bool,
 }
 

@@ -51,7 +51,7 @@ impl Quota {
 fn take(counter: &AtomicU64, most: Option<u64>, more: u64) -> bool {
     let most = most.unwrap_or(u64::MAX);
     let sum = |taken: u64| taken.checked_add(more).filter(|sum| *sum <= most);
-    counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, sum).is_ok()
+    counter.try_update(Ordering::AcqRel, Ordering::Acquire, sum).is_ok()
 }
 
 /// A directory's quota as used by one task.

@@ -159,7 +159,7 @@ impl Bench {
     }
 }
 
-/// Whether `outcome` is one that `fault` may lead to, or the expected output.
+/// Asserts that `outcome` is one that `fault` may lead to, or the expected output.
 #[track_caller]
 fn proper(outcome: &Outcome, (fault, passed): (Fault, &Passed), expected: &Value, at: &str) {
     let Some(failure) = outcome.failure().filter(|_| passed.hit.is_some()) else {

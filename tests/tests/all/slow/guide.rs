@@ -97,7 +97,7 @@ fn blocks(text: &str) -> (Vec<Block>, Vec<String>) {
     (blocks, complaints)
 }
 
-/// Whether `line` is as `shown`; `…` matches any text.
+/// Returns whether `line` is as `shown`; `…` matches any text.
 fn fits_line(shown: &str, line: &str) -> bool {
     let Some((start, rest)) = shown.split_once('…') else {
         return shown == line;
@@ -321,7 +321,7 @@ fn every_chapter_is_in_the_summary_and_every_link_leads_somewhere() {
     }
 }
 
-/// Whether a line is the heading with this anchor.
+/// Returns whether a line is the heading with this anchor.
 fn is_heading(line: &str, anchor: &str) -> bool {
     let Some(title) = line.strip_prefix('#') else {
         return false;

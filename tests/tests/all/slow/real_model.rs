@@ -246,8 +246,14 @@ fn a_crash_of_the_server_in_the_middle_of_a_batch_loses_no_item() {
     assert_eq!(answers.len(), ITEMS + sum(&document, "/repairs"), "{document}");
     let broken = requests.iter().filter(|request| request.status.is_none()).count();
     assert!(broken > 0, "the server was at work: {document}");
-    // The host cannot know what the server counted for these, and reports them separately.
-    assert_eq!(sum(&document, "/abandoned/requests"), broken, "{document}");
+    // The host cannot know what the server counted for these, and reports them separately. It cannot know either whether
+    // the proxy had read a request when it closed a connection; the proxy knows only those that it had read.
+    let unread = sum(&document, "/requests") - requests.len();
+    let abandoned = sum(&document, "/abandoned/requests");
+    assert!(
+        (broken..=broken + unread).contains(&abandoned),
+        "{broken} of {document}"
+    );
     let (input, output) = real.proxy().counted();
     assert_eq!(crate::counted(&document), input + output, "{document}");
 }

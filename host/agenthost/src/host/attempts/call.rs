@@ -21,9 +21,9 @@ pub(crate) struct Call<'a> {
     pub(super) name: &'a str,
     /// The number of the call among the task's requests.
     pub(super) ordinal: u64,
-    /// Whether the call is booked as a call, which the first sent request does.
+    /// `true` if the call is booked as a call, which the first sent request does.
     pub(super) counted: AtomicBool,
-    /// Whether the request's schema is known to be usable.
+    /// `true` if the request's schema is known to be usable.
     pub(super) checked: AtomicBool,
     pub(super) so_far: Mutex<SoFar>,
 }
@@ -45,7 +45,7 @@ pub(super) struct SoFar {
     pub(super) last: Option<(RequestHash, Used)>,
     /// The output limit of that request.
     pub(super) limit: OutputLimit,
-    /// Whether a request was answered and the journal does not have its end yet.
+    /// `true` if a request was answered and the journal does not have its end yet.
     pub(super) unnoted: bool,
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Past {
     pub(super) began: Option<BTreeSet<TaskId>>,
     /// The number of turns replayed so far.
     pub(super) given: u64,
-    /// Whether the task made a call that a replay cannot repeat, since the record has no result of it.
+    /// `true` if the task made a call that a replay cannot repeat, since the record has no result of it.
     pub(super) unanswered: bool,
 }
 

@@ -220,7 +220,7 @@ pub(super) struct Memory {
     pub(super) blobs: BTreeMap<String, Vec<u8>>,
     /// The manifests with their types, by tag and by digest.
     pub(super) manifests: BTreeMap<String, (String, Vec<u8>)>,
-    /// Whether it keeps lists of referrers itself.
+    /// `true` if it keeps lists of referrers itself.
     pub(super) referrers: bool,
 }
 

@@ -16,7 +16,7 @@ async fn run(question: Question) -> Result<Advice, Failure> {
     let missing = failed.iter().map(ToString::to_string).collect();
     if done.is_empty() {
         let first = failed.into_iter().next();
-        return Err(first.map_or(Failure::failed("there is no expert"), Failure::from));
+        return Err(first.map_or(Failure::failed("no experts given"), Failure::from));
     }
     let mut opinions: Vec<Opinion> = done.into_iter().map(|branch| branch.value).collect();
     opinions.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
