@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::server::Server;
-use crate::terminal::Screen;
+use crate::terminal::{ClosedScreen, Screen};
 
 /// After this a run counts as hung: far longer than any test's work takes on a busy machine.
 const HUNG: Duration = Duration::from_mins(2);
@@ -231,18 +231,33 @@ impl TestEnv {
         self.spawn(Command::new(&self.binary), args, stdin)
     }
 
-    /// Runs the command line on a terminal of its own, with an empty stdin: the exit code, and what was written to the
-    /// terminal.
+    /// Runs the command line on a terminal of its own, 100 columns wide and with an empty stdin: the exit code, and what
+    /// was written to the terminal.
     ///
     /// # Panics
     ///
     /// When it hangs.
     pub fn on_terminal<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> (i32, String) {
+        let (code, screen) = self.start_on_terminal(100, 40, args).finish();
+        (code, screen.written)
+    }
+
+    /// Starts the command line on a terminal of its own of this size, with an empty stdin.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn start_on_terminal<S: AsRef<str>>(
+        &self,
+        columns: u16,
+        rows: u16,
+        args: impl IntoIterator<Item = S>,
+    ) -> OnTerminal {
         let mut command = Command::new(&self.binary);
         command.args(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         command.env_clear().envs(&self.vars).env("TERM", "xterm-256color");
         command.current_dir(self.cwd()).stdin(Stdio::null());
-        let screen = Screen::attach(&mut command);
+        let screen = Screen::attach(&mut command, columns, rows);
         let child = command.spawn().unwrap();
         // Its ends of the terminal.
         drop(command);
@@ -252,7 +267,7 @@ impl TestEnv {
             stdout: empty(),
             stderr: empty(),
         };
-        (running.finish().code, screen.shown())
+        OnTerminal { running, screen }
     }
 
     fn spawn<S: AsRef<str>>(
@@ -294,6 +309,25 @@ impl TestEnv {
             .cache_dir(self.compiled())
             .build()
             .unwrap()
+    }
+}
+
+/// A command line in progress on a terminal of its own.
+pub struct OnTerminal {
+    /// The process.
+    pub running: Running,
+    /// The terminal.
+    pub screen: Screen,
+}
+
+impl OnTerminal {
+    /// Waits for the end: the exit code, and the terminal.
+    ///
+    /// # Panics
+    ///
+    /// When it hangs.
+    pub fn finish(self) -> (i32, ClosedScreen) {
+        (self.running.finish().code, self.screen.close())
     }
 }
 

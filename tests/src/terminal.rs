@@ -5,55 +5,137 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::num::NonZero;
 use std::os::fd::{AsFd, FromRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 use unicode_general_category::{GeneralCategory, get_general_category};
 
+/// The longest wait for a text: far longer than any of them takes on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(2);
+
 /// The end of a pseudo-terminal that a person would sit at.
 #[derive(Debug)]
-pub(crate) struct Screen {
-    reader: JoinHandle<String>,
+pub struct Screen {
+    columns: u16,
+    rows: u16,
+    written: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
 }
 
 impl Screen {
-    /// Gives `command` a terminal as its stdout and stderr, 100 columns wide.
+    /// Gives `command` a terminal of this size as its stdout and stderr.
     ///
     /// # Panics
     ///
     /// If the system cannot open another terminal.
-    pub(crate) fn attach(command: &mut Command) -> Self {
+    pub(crate) fn attach(command: &mut Command, columns: u16, rows: u16) -> Self {
         let (master, slave) = open();
         let mut modes = tcgetattr(&slave).unwrap();
         modes.output_modes.remove(OutputModes::OPOST);
         tcsetattr(&slave, OptionalActions::Now, &modes).unwrap();
         let size = Winsize {
-            ws_row: 40,
-            ws_col: 100,
+            ws_row: rows,
+            ws_col: columns,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
         tcsetwinsize(&slave, size).unwrap();
         let end = || Stdio::from(slave.as_fd().try_clone_to_owned().unwrap());
         command.stdout(end()).stderr(end());
-        let reader = std::thread::spawn(move || {
-            let mut shown = Vec::new();
-            // Ends with an error once the last writer has gone.
-            let _ = File::from(master).read_to_end(&mut shown);
-            String::from_utf8_lossy(&shown).into_owned()
+        let written = Arc::default();
+        let reader = std::thread::spawn({
+            let written = Arc::clone(&written);
+            move || copy(File::from(master), &written)
         });
-        Self { reader }
+        Self {
+            columns,
+            rows,
+            written,
+            reader,
+        }
     }
 
-    /// The output, once every end that a program has is closed.
+    /// The lines that a person sees now, without empty ones at the end.
     ///
     /// # Panics
     ///
     /// When it could not be read.
-    pub(crate) fn shown(self) -> String {
-        self.reader.join().unwrap()
+    pub fn lines(&self) -> Vec<String> {
+        let size = |n: u16| NonZero::new(n).unwrap();
+        let mut terminal = vt100::Parser::new(size(self.rows), size(self.columns), 0);
+        for byte in self.written.lock().unwrap().iter() {
+            // What the kernel does for a terminal that was not asked to leave bytes as they are.
+            match byte {
+                b'\n' => terminal.process(b"\r\n"),
+                byte => terminal.process(&[*byte]),
+            }
+        }
+        let rows = terminal.screen().rows(0, self.columns);
+        let mut lines: Vec<_> = rows.map(|row| row.trim_end().to_owned()).collect();
+        lines.truncate(
+            lines
+                .iter()
+                .rposition(|line| !line.is_empty())
+                .map_or(0, |last| last + 1),
+        );
+        lines
+    }
+
+    /// Waits until the screen is as `wanted` says, and returns its lines.
+    ///
+    /// # Panics
+    ///
+    /// If that does not happen.
+    #[track_caller]
+    pub fn wait_for(&self, what: &str, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let start = Instant::now();
+        loop {
+            let lines = self.lines();
+            if wanted(&lines) {
+                return lines;
+            }
+            assert!(start.elapsed() < PATIENCE, "no {what} in {lines:#?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until every end that a program has is closed.
+    ///
+    /// # Panics
+    ///
+    /// When it could not be read.
+    pub(crate) fn close(self) -> ClosedScreen {
+        let lines = {
+            while !self.reader.is_finished() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            self.lines()
+        };
+        self.reader.join().unwrap();
+        let written = String::from_utf8_lossy(&self.written.lock().unwrap()).into_owned();
+        ClosedScreen { lines, written }
+    }
+}
+
+/// A screen to which nothing is written any more.
+#[derive(Debug)]
+pub struct ClosedScreen {
+    /// The lines that a person sees, without empty ones at the end.
+    pub lines: Vec<String>,
+    /// Everything that was written.
+    pub written: String,
+}
+
+fn copy(mut from: File, to: &Mutex<Vec<u8>>) {
+    let mut buffer = [0; 4096];
+    // Ends with an error once the last writer has gone.
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        to.lock().unwrap().extend_from_slice(&buffer[..read]);
     }
 }
 

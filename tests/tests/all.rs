@@ -38,6 +38,7 @@ mod all {
     mod links;
     mod memory;
     mod misbehaving;
+    mod moving;
     mod plan;
     mod providers;
     mod public_api;

@@ -159,7 +159,7 @@ pub mod providers {
 /// A run: its id, its events and its report.
 pub mod run {
     pub use agenthost_core::run::{
-        Abandoned, Difference, Event, ModelReport, Overshoot, REPORT_FORMAT, RunId, RunReport,
+        Abandoned, Difference, Event, ModelReport, Overshoot, REPORT_FORMAT, RunId, RunReport, WaitReason,
     };
 }
 

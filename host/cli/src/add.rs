@@ -45,7 +45,7 @@ pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Print
     offers.extend(below);
     let compiled = offers.iter().map(|offer| {
         let found = &offer.found;
-        compiled::check(&found.plugin, &found.bytes, &config, env, printer)
+        compiled::check(&found.plugin, &found.bytes, &config, env)
     });
     let compiled = compiled.collect::<Result<Vec<_>>>()?;
     let known = |offer: &Offer| {

@@ -23,6 +23,7 @@ use super::host::recording_host;
 use super::output::{Printer, exit};
 use super::plan::{self, PlanOptions};
 use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, max_memory, note_narrowed};
+use super::terminal::moving;
 use super::which::PluginArgs;
 use agenthost::batch::drive::{Settings, Stop, drive};
 use agenthost::batch::items::{Format, Source};
@@ -294,7 +295,7 @@ async fn go(
     let runner = runner.open().await?;
     // The file is emptied only now, once this process owns the run.
     let mut output = results.begin(printer)?;
-    let line = ProgressLine::new(found.items, printer);
+    let line = ProgressLine::new(found.items);
     let settings = Settings {
         workers: args.workers(&host),
         max_failures: args.max_failures,
@@ -387,6 +388,7 @@ fn stop_on_interrupt() -> Cancellation {
         if tokio::signal::ctrl_c().await.is_ok() {
             interrupted.cancel();
             if tokio::signal::ctrl_c().await.is_ok() {
+                let _ = moving().clear();
                 // The reader of the results may have stopped reading, so that the loop hangs in a write.
                 std::process::exit(i32::from(exit::INTERRUPTED));
             }

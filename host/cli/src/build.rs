@@ -10,7 +10,6 @@ use super::compiled;
 use super::crates::rules_naming;
 use super::global::Global;
 use super::output::{Printer, exit};
-use super::progress::Progress;
 use super::terminal::indented;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
@@ -41,13 +40,10 @@ pub(super) fn build(args: &Args, global: &Global, env: &Env, printer: &Printer) 
         return check(&dir, &env.cwd().join(file), args, env, printer);
     }
     let rules = rules_naming(&dir, env, printer)?;
-    let waiting = Progress::waiting(&format!("building {}", args.dir.display()), printer);
     let built = match args.release {
         true => rules.release(&dir),
         false => rules.build(&dir),
-    };
-    waiting.finish();
-    let built = built?;
+    }?;
     for note in &built.notes {
         printer.note(note);
     }
@@ -55,7 +51,7 @@ pub(super) fn build(args: &Args, global: &Global, env: &Env, printer: &Printer) 
     // Whether it gets a directory is decided when it is run.
     agenthost::plugin::refuse(&plugin.id.name, &plugin.imports, true, built.blame.as_deref())?;
     let bytes = agenthost::plugin::read(&built.path)?;
-    let compiled = compiled::check(&plugin, &bytes, &global.config(env)?, env, printer)?;
+    let compiled = compiled::check(&plugin, &bytes, &global.config(env)?, env)?;
     let warnings = too_low(&dir, &plugin);
     for warning in &warnings {
         printer.note(warning);
@@ -91,10 +87,7 @@ fn check(dir: &Path, file: &Path, args: &Args, env: &Env, printer: &Printer) -> 
     let plugin = PluginInfo::open(file)?;
     let expected = std::fs::read(file).map_err(|error| Error::plugin(error.to_string()).at(file))?;
     let rules = rules_naming(dir, env, printer)?;
-    let waiting = Progress::waiting(&format!("building {}", args.dir.display()), printer);
-    let found = rules.reproduces(dir, &expected);
-    waiting.finish();
-    let found = found?;
+    let found = rules.reproduces(dir, &expected)?;
     for note in &found.notes {
         printer.note(note);
     }

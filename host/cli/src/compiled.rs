@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::cache_dir::cache_dir;
-use super::output::Printer;
 use super::progress::Progress;
 use super::table::thousands;
 use agenthost::config::{Config, Env};
@@ -33,14 +32,8 @@ pub(super) fn how_at(env: &Env) -> Result<Compile> {
 }
 
 /// Compiles `bytes`, or finds the result in the cache. A plugin that exceeds a limit is an error.
-pub(super) fn check(
-    plugin: &PluginInfo,
-    bytes: &[u8],
-    config: &Config,
-    env: &Env,
-    printer: &Printer,
-) -> Result<Compilation> {
-    let waiting = Progress::waiting(&format!("compiling {}", plugin.id), printer);
+pub(super) fn check(plugin: &PluginInfo, bytes: &[u8], config: &Config, env: &Env) -> Result<Compilation> {
+    let waiting = Progress::waiting(&format!("compiling {}", plugin.id));
     let compiler = Compiler::new(&Settings {
         compile: how(config),
         cache: cache_dir(env),

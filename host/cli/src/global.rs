@@ -30,9 +30,28 @@ pub(super) struct Global {
     /// Print more on stderr: the task's log and the host's actions (twice: everything)
     #[arg(long, short, global = true, action = ArgAction::Count)]
     pub(super) verbose: u8,
+    /// The form of log lines on stderr: `text` for people, `json` for programs, one document per line
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        global = true,
+        env = "AGENTHOST_LOG_FORMAT",
+        hide_env_values = true,
+        value_enum,
+        default_value_t = LogFormat::Text,
+        hide_possible_values = true
+    )]
+    pub(super) log_format: LogFormat,
     /// Print only errors on stderr
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub(super) quiet: bool,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
 }
 
 impl Global {

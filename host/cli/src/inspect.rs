@@ -59,7 +59,7 @@ pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer
         None => Error::from(error).context(&args.plugin),
     })?;
     let compiled = match args.check {
-        true => Some(compiled::check(&plugin, &bytes, &global.config(env)?, env, printer)?),
+        true => Some(compiled::check(&plugin, &bytes, &global.config(env)?, env)?),
         false => None,
     };
     if args.json {

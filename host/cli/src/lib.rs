@@ -22,6 +22,7 @@ mod inspect;
 mod journal;
 mod key;
 mod list;
+mod logs;
 mod new;
 mod output;
 mod plan;
@@ -51,7 +52,6 @@ mod which;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use tracing_subscriber::fmt::format::FmtSpan;
 
 use self::global::Global;
 use self::output::Printer;
@@ -192,7 +192,7 @@ pub fn main() -> ExitCode {
         Err(error) => return output::usage(error),
     };
     let printer = Printer::new(cli.command.json(), cli.global.quiet);
-    start_logging(&cli.global);
+    logs::start(&cli.global);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => {
@@ -233,32 +233,6 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
         Command::Key(args) => key::key(&args, &env, printer),
         Command::Completions(args) => completions::completions(&args, definition(), printer),
     }
-}
-
-/// Sends logs to stderr: warnings, more with `-v`, or the filter in `AGENTHOST_LOG`.
-fn start_logging(global: &Global) {
-    let level = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (_, 0) => "agenthost=warn,error",
-        (_, 1) => "agenthost=info,warn",
-        (_, _) => "agenthost=debug,info",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("AGENTHOST_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    // With -v, one line for each request to a model, once it is answered.
-    let spans = match global.verbose {
-        0 => FmtSpan::NONE,
-        _ => FmtSpan::CLOSE,
-    };
-    tracing_subscriber::fmt()
-        .with_span_events(spans)
-        .with_env_filter(filter)
-        // Colors are added later, once the text is made printable.
-        .with_ansi(false)
-        .with_writer(|| terminal::Logs)
-        .without_time()
-        .with_target(false)
-        .init();
 }
 
 /// Returns the definition of the command line, for completions and docs.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::hints::hint;
 use super::table;
-use super::terminal::{Stream, Style, Styled, hanging, indented};
+use super::terminal::{Stream, Style, Styled, hanging, hide_moving, indented};
 use agenthost::error::{Error, ErrorClass, with_causes};
 use agenthost::limits::LimitKind;
 use agenthost::printable::{json as printable_json, one_line};
@@ -120,6 +120,9 @@ pub(super) struct Printer {
 
 impl Printer {
     pub(super) fn new(json: bool, quiet: bool) -> Self {
+        if quiet {
+            hide_moving();
+        }
         Self { json, quiet }
     }
 

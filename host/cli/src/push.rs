@@ -63,7 +63,7 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
     let bytes = agenthost::plugin::read(&path)?;
     let plugin = PluginInfo::read(&bytes).map_err(|error| Error::from(error).at(&path))?;
     agenthost::plugin::refuse(&plugin.id.name, &plugin.imports, true, None)?;
-    let compiled = compiled::check(&plugin, &bytes, &global.config(env)?, env, printer)?;
+    let compiled = compiled::check(&plugin, &bytes, &global.config(env)?, env)?;
     let (name, version) = identity(&plugin)?;
     let suggested = plugin.manifest.as_ref().map(Manifest::suggested).transpose();
     suggested.map_err(|why| {

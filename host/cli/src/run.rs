@@ -156,7 +156,7 @@ pub(super) async fn watch(
     global: &Global,
     printer: &Printer,
 ) -> Result<ExitCode> {
-    let progress = Progress::watch(&run, printer);
+    let progress = Progress::watch(&run);
     let mut interrupted = false;
     let report = tokio::select! {
         report = run.report() => report,

@@ -123,7 +123,8 @@ fn table(runs: &[Run<'_>], now: u64, width: Option<usize>) -> String {
         .chain(runs.iter().map(row))
         .collect();
     let kinds = [Left, Left, Left, Left, Cut, Left, Right, Right, Right, Right];
-    table::columns(&kinds, &rows, width)
+    // The age is enough where the time of the start does not fit.
+    table::columns_without(&kinds, &rows, width, &[1, 3, 6, 7])
 }
 
 fn prune(journal: &dyn JournalStore, args: &Prune, printer: &Printer) -> Result<ExitCode> {

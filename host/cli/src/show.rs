@@ -2,6 +2,7 @@
 //!
 //! Everything is read from the journal; a run that is still going on is shown as far as it is recorded.
 
+mod detail;
 mod page;
 mod parallel;
 mod shown;

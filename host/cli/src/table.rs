@@ -2,7 +2,7 @@
 //!
 //! Nothing is drawn around the columns, so that other programs can cut piped output.
 
-use super::terminal::Stream;
+use super::terminal::{Stream, shortened, text_width};
 use agenthost::printable::one_line;
 
 /// The width of lines if stdout is not a terminal.
@@ -31,7 +31,7 @@ pub(super) fn columns(kinds: &[Column], rows: &[Vec<String>], width: Option<usiz
     let rows: Vec<Vec<String>> = rows.iter().map(line).collect();
     let widest = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        cells.map(|cell| text_width(cell)).max().unwrap_or(0)
     };
     let mut widths: Vec<usize> = (0..kinds.len()).map(widest).collect();
     let total = widths.iter().sum::<usize>() + 2 * kinds.len().saturating_sub(1);
@@ -46,21 +46,50 @@ pub(super) fn columns(kinds: &[Column], rows: &[Vec<String>], width: Option<usiz
     let lines = rows.iter().map(|row| {
         let cells = row.iter().zip(kinds).zip(&widths);
         let cells = cells.map(|((cell, kind), width)| match kind {
-            Column::Right => format!("{cell:>width$}"),
-            Column::Left => format!("{cell:<width$}"),
-            Column::Cut => format!("{:<width$}", shortened(cell, *width)),
+            Column::Right => format!("{}{cell}", padding(cell, *width)),
+            Column::Left => format!("{cell}{}", padding(cell, *width)),
+            Column::Cut => {
+                let cell = shortened(cell, *width);
+                format!("{cell}{}", padding(&cell, *width))
+            }
         });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     });
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Cuts `text` to at most `width` characters. The last one shows that text is missing.
-pub(super) fn shortened(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
+/// Like [`columns`]; leaves out whole columns, in the order of `first_to_go`, if cutting alone cannot make the lines short
+/// enough.
+pub(super) fn columns_without(
+    kinds: &[Column],
+    rows: &[Vec<String>],
+    width: Option<usize>,
+    first_to_go: &[usize],
+) -> String {
+    let most = width.unwrap_or(usize::MAX);
+    let widest = |text: &str| text.lines().map(text_width).max().unwrap_or(0);
+    let mut gone: &[usize] = &[];
+    loop {
+        let kept = |at: &usize| !gone.contains(at);
+        let pick = |row: &Vec<String>| {
+            let cells = row.iter().enumerate().filter(|(at, _)| kept(at));
+            cells.map(|(_, cell)| cell.clone()).collect()
+        };
+        let rows: Vec<Vec<String>> = rows.iter().map(pick).collect();
+        let kinds: Vec<Column> = (0..kinds.len())
+            .filter(kept)
+            .filter_map(|at| kinds.get(at).copied())
+            .collect();
+        let text = columns(&kinds, &rows, width);
+        match first_to_go.get(..gone.len() + 1) {
+            Some(more) if widest(&text) > most => gone = more,
+            _ => return text,
+        }
     }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+fn padding(cell: &str, width: usize) -> String {
+    " ".repeat(width.saturating_sub(text_width(cell)))
 }
 
 /// Formats a count with a comma before every three digits.
@@ -150,6 +179,19 @@ mod tests {
         let cut = columns(&[Left, Right, Cut], &rows, Some(25));
         assert_eq!(cut, "a    10  short\nbcd   7  a text that is …");
         assert!(cut.lines().all(|line| line.chars().count() <= 25));
+    }
+
+    #[test]
+    fn columns_go_in_their_order_until_the_others_fit() {
+        use Column::{Cut, Left, Right};
+        let rows = [["a-run", "yesterday", "a-very-long-plugin", "$0.01"]
+            .map(str::to_owned)
+            .to_vec()];
+        let fitted = |width| columns_without(&[Left, Left, Cut, Right], &rows, width, &[1, 2]);
+        assert_eq!(fitted(None), "a-run  yesterday  a-very-long-plugin  $0.01");
+        assert_eq!(fitted(Some(37)), "a-run  yesterday  a-very-long…  $0.01");
+        assert_eq!(fitted(Some(30)), "a-run  a-very-long-pl…  $0.01");
+        assert_eq!(fitted(Some(20)), "a-run  $0.01");
     }
 
     #[test]

@@ -7,13 +7,19 @@
 //! On stderr, a line that begins at the left margin is the program's own: a message of several lines is indented below
 //! its first. If a line is too long, the terminal still breaks it at the margin.
 //!
-//! The exceptions: the help, which is made from definitions alone; lines that move, which `progress` draws from texts
-//! of one line each; the question for a password, which goes to the terminal itself.
+//! Lines that move, which `progress` draws from texts of one line each, are below everything that is written: they are
+//! removed before, and drawn again after.
+//!
+//! The exceptions: the help, which is made from definitions alone, and the question for a password, which goes to the
+//! terminal itself.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
+use std::sync::LazyLock;
 
+use indicatif::{MultiProgress, ProgressDrawTarget};
 use rustix::termios::tcgetwinsize;
+use unicode_width::UnicodeWidthChar as _;
 
 use agenthost::printable::printable;
 
@@ -41,6 +47,9 @@ impl Style {
         }
     }
 }
+
+/// The indent of the rest of a line that is broken.
+const BROKEN_INDENT: usize = 2;
 
 const RESET: &str = "\x1b[0m";
 
@@ -71,6 +80,33 @@ impl Styled {
     pub(super) fn append(&mut self, other: Self) -> &mut Self {
         self.pieces.extend(other.pieces);
         self
+    }
+
+    /// Returns the text with its lines broken between words so that they take at most `width` columns, if their words do.
+    /// The rest of a broken line is indented.
+    fn broken(&self, width: usize) -> Self {
+        let (mut broken, mut used) = (Self::default(), 0);
+        for (style, text) in &self.pieces {
+            let mut shown = String::new();
+            for part in text.split_inclusive([' ', '\n']) {
+                let word = part.trim_end_matches([' ', '\n']);
+                let takes = text_width(&printable(word));
+                if used + takes > width && used > BROKEN_INDENT {
+                    shown.truncate(shown.trim_end_matches(' ').len());
+                    shown.push('\n');
+                    shown.push_str(&" ".repeat(BROKEN_INDENT));
+                    used = BROKEN_INDENT;
+                }
+                shown.push_str(part);
+                used = if part.ends_with('\n') {
+                    0
+                } else {
+                    used + takes + part.len() - word.len()
+                };
+            }
+            broken.add(*style, shown);
+        }
+        broken
     }
 
     /// Returns the text without styles.
@@ -106,6 +142,49 @@ impl<T: Into<String>> From<T> for Styled {
     }
 }
 
+/// The lines that move on the terminal, of which a process has one.
+static MOVING: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Returns the lines that move at the bottom of the terminal.
+pub(super) fn moving() -> &'static MultiProgress {
+    &MOVING
+}
+
+/// Shows no lines that move from now on.
+pub(super) fn hide_moving() {
+    MOVING.set_draw_target(ProgressDrawTarget::hidden());
+}
+
+/// Returns the number of columns that a printable text takes on a terminal.
+pub(super) fn text_width(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}
+
+/// Cuts `text` to at most `width` columns. The last one shows that text is missing. A number at the end is cut as a
+/// whole.
+pub(super) fn shortened(text: &str, width: usize) -> String {
+    if text_width(text) <= width {
+        return text.to_owned();
+    }
+    let (mut kept, mut used) = (0, 0);
+    for (at, c) in text.char_indices() {
+        used += c.width().unwrap_or(0);
+        if used >= width {
+            break;
+        }
+        kept = at + c.len_utf8();
+    }
+    let (mut shown, rest) = text.split_at(kept);
+    let of_a_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',' | '$');
+    if rest.starts_with(of_a_number) {
+        shown = shown.trim_end_matches(of_a_number);
+    }
+    match width {
+        0 => String::new(),
+        _ => format!("{shown}…"),
+    }
+}
+
 /// A standard stream of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stream {
@@ -122,17 +201,26 @@ impl Stream {
         }
     }
 
-    /// Returns the number of characters on a line of the terminal.
+    /// Returns the number of columns of the terminal.
     pub(super) fn columns(self) -> Option<usize> {
+        Some(self.size()?.0)
+    }
+
+    /// Returns the columns and the rows of the terminal.
+    pub(super) fn size(self) -> Option<(usize, usize)> {
         let size = match self {
             Self::Stdout => tcgetwinsize(io::stdout()),
             Self::Stderr => tcgetwinsize(io::stderr()),
         };
-        Some(usize::from(size.ok()?.ws_col)).filter(|columns| *columns > 0)
+        let size = size.ok()?;
+        Some((size.ws_col.into(), size.ws_row.into())).filter(|(columns, rows)| *columns > 0 && *rows > 0)
     }
 
-    /// Writes one line or several for people.
+    /// Writes one line or several for people. Messages are broken between words where the terminal ends.
     pub(super) fn line(self, text: &Styled) -> io::Result<()> {
+        let columns = self.columns().filter(|_| self == Self::Stderr && self.is_terminal());
+        let broken = columns.map(|columns| text.broken(columns));
+        let text = broken.as_ref().unwrap_or(text);
         let mut shown = text.shown(self.has_colors());
         shown.push('\n');
         self.write(shown.as_bytes())
@@ -156,6 +244,13 @@ impl Stream {
     }
 
     fn write(self, bytes: &[u8]) -> io::Result<()> {
+        match self.is_terminal() {
+            true => MOVING.suspend(|| self.write_now(bytes)),
+            false => self.write_now(bytes),
+        }
+    }
+
+    fn write_now(self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Stdout => {
                 let mut stdout = io::stdout().lock();
@@ -180,6 +275,27 @@ impl Write for Stream {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Breaks the lines of `text` between words so that they take at most `width` columns, if their words do.
+pub(super) fn wrapped(text: &str, width: usize) -> String {
+    let lines = text.split('\n').map(|line| {
+        let (mut shown, mut used) = (String::new(), 0);
+        for word in line.split(' ') {
+            let takes = text_width(word);
+            if used > 0 && used + 1 + takes > width {
+                shown.push('\n');
+                used = 0;
+            } else if used > 0 || !shown.is_empty() {
+                shown.push(' ');
+                used += 1;
+            }
+            shown.push_str(word);
+            used += takes;
+        }
+        shown
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Returns `text` with all lines but the first indented by `width`.
@@ -209,39 +325,6 @@ pub(super) fn hanging(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Writes logs to stderr: each event in one piece, printable, with its level in a color.
-pub(super) struct Logs;
-
-impl Write for Logs {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let event = String::from_utf8_lossy(bytes);
-        let event = hanging(event.trim_end_matches('\n'));
-        let mut line = Styled::default();
-        match event.split_at_checked(LEVEL) {
-            Some((level, rest)) => line.add(level_style(level), level).push(rest),
-            None => line.push(event),
-        };
-        Stream::Stderr.line(&line)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The width of a level at the beginning of an event.
-const LEVEL: usize = 5;
-
-fn level_style(level: &str) -> Style {
-    match level.trim() {
-        "ERROR" => Style::Bad,
-        "WARN" => Style::Warning,
-        "INFO" => Style::Good,
-        _ => Style::Plain,
-    }
-}
-
 /// Reports panics like any other message: they may quote a text of a plugin.
 pub(super) fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
@@ -268,6 +351,38 @@ mod tests {
         text.bold("\u{1b}[31mname").push(" \u{1b}]0;x\u{7}").add(Style::Bad, "");
         assert_eq!(text.shown(true), "\u{1b}[1m\\u{1b}[31mname\u{1b}[0m \\u{1b}]0;x\\u{7}");
         assert_eq!(text.shown(false), "\\u{1b}[31mname \\u{1b}]0;x\\u{7}");
+    }
+
+    #[test]
+    fn text_is_cut_by_columns_and_not_in_a_number() {
+        for (text, width, shown) in [
+            ("short", 5, "short"),
+            ("a long text", 7, "a long…"),
+            ("tokens 1,234,567 in all", 12, "tokens …"),
+            ("$0.0123", 4, "…"),
+            ("日本語の文", 6, "日本…"),
+            ("anything", 0, ""),
+        ] {
+            assert_eq!(shortened(text, width), shown);
+            assert!(text_width(shown) <= width);
+        }
+    }
+
+    #[test]
+    fn messages_are_broken_between_words_and_keep_their_styles() {
+        let mut text = Styled::default();
+        text.bold("note:").push(" it took 1,234,567 tokens\n  and more\n\nend");
+        let broken = text.broken(18);
+        assert_eq!(broken.plain(), "note: it took\n  1,234,567 tokens\n  and more\n\nend");
+        assert_eq!(text.broken(80), text);
+        assert_eq!(Styled::from("unbreakable").broken(4).plain(), "unbreakable");
+    }
+
+    #[test]
+    fn lines_are_broken_between_words() {
+        assert_eq!(wrapped("12,345 tokens in all\n\nx", 13), "12,345 tokens\nin all\n\nx");
+        assert_eq!(wrapped("a  b", 80), "a  b");
+        assert_eq!(wrapped("unbreakable", 4), "unbreakable");
     }
 
     #[test]

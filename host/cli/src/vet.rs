@@ -73,7 +73,7 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
         .filter(|entry| entry.digest == subject.plugin.digest);
     let known: Vec<String> = known.map(|entry| entry.who.clone()).collect();
     let file = project.root().join(VET_FILE);
-    let (checks, compiled) = checks::all(&subject, source.as_deref(), (place, project, config), env, printer).await?;
+    let (checks, compiled) = checks::all(&subject, source.as_deref(), (place, project, config), env).await?;
     let changes = before.as_ref().map(|before| before.asks.changes(&asks));
     let failed = checks.iter().filter(|check| check.state == CheckState::Failed).count();
     let who = who.filter(|_| failed == 0);

@@ -150,7 +150,7 @@ pub(super) async fn find(
     options: LoadOptions,
     printer: &Printer,
 ) -> Result<Plugin> {
-    let waiting = Progress::waiting(&format!("loading {text}"), printer);
+    let waiting = Progress::waiting(&format!("loading {text}"));
     let plugin = host.load_with(place.clone(), options).await;
     waiting.finish();
     let plugin = plugin?;

@@ -83,6 +83,17 @@ pub enum Event {
         /// Its message, on one line.
         message: String,
     },
+    /// A request of a model call cannot be sent yet. Emitted again every few seconds while it waits.
+    CallWaiting {
+        /// The task.
+        task: TaskId,
+        /// The model, as `provider/model`.
+        model: String,
+        /// The reason.
+        reason: WaitReason,
+        /// The time until the request may be sent; `None` if that depends on other requests.
+        wait: Option<Duration>,
+    },
     /// A request of a model call was sent.
     CallSent {
         /// The task.
@@ -125,10 +136,58 @@ impl Event {
         match self {
             Self::Started { task, .. }
             | Self::Progress { task, .. }
+            | Self::CallWaiting { task, .. }
             | Self::CallSent { task, .. }
             | Self::CallRetried { task, .. }
             | Self::CallSettled { task, .. }
             | Self::Ended { task, .. } => task,
+        }
+    }
+}
+
+/// The reason why a request waits.
+///
+/// ```
+/// use agenthost_core::run::WaitReason;
+///
+/// assert_eq!(WaitReason::RetryAfter.name(), "retry-after");
+/// ```
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WaitReason {
+    /// The request limit.
+    Requests,
+    /// The token limit, input and output together.
+    Tokens,
+    /// The input token limit.
+    InputTokens,
+    /// The output token limit.
+    OutputTokens,
+    /// The service named a time before which it accepts no requests, or it is overloaded.
+    RetryAfter,
+    /// The service cannot be reached.
+    Outage,
+    /// The concurrency limit was reached.
+    Concurrency,
+    /// Another request was writing their common prefix to the provider's cache.
+    Prefix,
+    /// Other calls hold what is left of a limit on tokens, cost or calls until they settle.
+    Budget,
+}
+
+impl WaitReason {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::InputTokens => "input-tokens",
+            Self::OutputTokens => "output-tokens",
+            Self::RetryAfter => "retry-after",
+            Self::Outage => "outage",
+            Self::Concurrency => "concurrency",
+            Self::Prefix => "prefix",
+            Self::Budget => "budget",
         }
     }
 }

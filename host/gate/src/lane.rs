@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::adaptive::{ConcurrencyLimit, LoadSignal, Observed};
 use super::clock::millis;
-use super::meters::{RateLimits, RequestCost, Snapshot, WaitReason};
+use super::meters::{RateLimits, RequestCost, Snapshot};
 use super::outage::Outage;
 use super::queue::Queue;
 use super::retry::{self, Budget};
@@ -15,6 +15,7 @@ use super::settings::{INITIAL_CONCURRENCY, MAX_CONCURRENCY, Settings};
 use super::too_late::TooLate;
 use super::warm::{Prefix, PrefixDecision, Role, Warm};
 use agenthost_core::llm::{ProviderError, ProviderErrorKind, Quota, Reply, Usage};
+use agenthost_core::run::WaitReason;
 
 /// The output tokens to expect from a model's first reply, if it may be that long.
 const FIRST_OUTPUT: f64 = 1_000.0;
@@ -134,6 +135,8 @@ pub(super) struct ModelQueue {
     /// Set after a rejection that no known limit explains: one request at a time until one of them succeeds.
     probing: bool,
     pub(super) budget: Budget,
+    /// The reason why the next request waits, and the time until which it does, if that is known.
+    pub(super) blocked: Option<(WaitReason, Option<u64>)>,
 }
 
 /// The result of trying to send the next request.
@@ -166,6 +169,7 @@ impl ModelQueue {
             outage: Outage::default(),
             probing: false,
             budget: Budget::new(settings.highest_concurrency(MAX_CONCURRENCY)),
+            blocked: None,
         }
     }
 
@@ -180,6 +184,7 @@ impl ModelQueue {
         seen: u64,
         now: u64,
     ) -> Dispatch {
+        self.blocked = None;
         if self.queue.is_empty() {
             return Dispatch::Blocked(None);
         }
@@ -207,6 +212,7 @@ impl ModelQueue {
         let Some((place, waiting)) = next else {
             if prefix_wait && let Some((_, waiting)) = self.queue.next(|_| true) {
                 waiting.meet(WaitReason::Prefix);
+                self.blocked = Some((WaitReason::Prefix, None));
             }
             return Dispatch::Blocked(wake);
         };
@@ -217,7 +223,9 @@ impl ModelQueue {
         };
         let most = if alone.is_some() { 1 } else { self.law.limit() };
         if self.in_flight >= most {
-            waiting.meet(alone.unwrap_or(WaitReason::Concurrency));
+            let reason = alone.unwrap_or(WaitReason::Concurrency);
+            waiting.meet(reason);
+            self.blocked = Some((reason, None));
             return Dispatch::Blocked(None);
         }
         if let Some(latency) = self.latency
@@ -226,6 +234,7 @@ impl ModelQueue {
         {
             let until = self.sent.saturating_add((latency * SPREAD / f64::from(most)) as u64);
             if until > now {
+                self.blocked = Some((WaitReason::Concurrency, Some(until)));
                 return Dispatch::Blocked(Some(wake.map_or(until, |at| at.min(until))));
             }
         }
@@ -254,6 +263,7 @@ impl ModelQueue {
                     None => Dispatch::Blocked(None),
                 };
             }
+            self.blocked = Some((met, Some(until)));
             return Dispatch::Blocked(Some(wake.map_or(until, |at| at.min(until))));
         }
         let role = match may(waiting) {

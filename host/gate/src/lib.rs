@@ -41,8 +41,8 @@ use self::meters::RateLimits;
 use self::queue::QueuePosition;
 use self::share::{Book, Share};
 use agenthost_core::llm::{ProviderError, Reply};
+use agenthost_core::run::WaitReason;
 
-pub use self::meters::WaitReason;
 pub use self::queue::FairnessKey;
 pub use self::retry::{Attempt, RetryDecision};
 pub use self::settings::{INITIAL_CONCURRENCY, MAX_CONCURRENCY, RETRIES, Settings};
@@ -338,6 +338,17 @@ impl Gate {
             waiting: lane.queue.iter().count() as u64,
         };
         self.lock().lanes.values().map(pressure).sum()
+    }
+
+    /// The reason why the next request to `model` waits, and the time until it may be sent if that does not depend on
+    /// other requests. `None` if no request waits.
+    pub fn blocked(&self, model: &str) -> Option<(WaitReason, Option<Duration>)> {
+        let now = self.inner.clock.now();
+        let (reason, until) = self.lock().lanes.get(model)?.blocked?;
+        Some((
+            reason,
+            until.map(|until| Duration::from_millis(until.saturating_sub(now))),
+        ))
     }
 
     /// The number of requests in flight to `model`, and the number of waiting ones.

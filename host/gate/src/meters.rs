@@ -10,43 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::bucket::Bucket;
 use super::pace::HiddenLimit;
 use agenthost_core::llm::{Counting, Quota, RateLimit, Usage};
-
-/// The reason why a request waited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum WaitReason {
-    /// The request limit.
-    Requests,
-    /// The token limit, input and output together.
-    Tokens,
-    /// The input token limit.
-    InputTokens,
-    /// The output token limit.
-    OutputTokens,
-    /// The service named a time before which it accepts no requests, or it is overloaded.
-    RetryAfter,
-    /// The service cannot be reached.
-    Outage,
-    /// The concurrency limit was reached.
-    Concurrency,
-    /// Another request was writing their common prefix to the provider's cache.
-    Prefix,
-}
-
-impl WaitReason {
-    /// The name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-            Self::InputTokens => "input-tokens",
-            Self::OutputTokens => "output-tokens",
-            Self::RetryAfter => "retry-after",
-            Self::Outage => "outage",
-            Self::Concurrency => "concurrency",
-            Self::Prefix => "prefix",
-        }
-    }
-}
+use agenthost_core::run::WaitReason;
 
 /// The amount that one request takes of each limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -320,11 +284,7 @@ impl RequestCost {
             WaitReason::Tokens => self.tokens,
             WaitReason::InputTokens => self.input,
             WaitReason::OutputTokens => self.output,
-            WaitReason::Requests
-            | WaitReason::RetryAfter
-            | WaitReason::Outage
-            | WaitReason::Concurrency
-            | WaitReason::Prefix => 1.0,
+            _ => 1.0,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The error for a request that could not be sent before its task's deadline.
 
-use super::meters::WaitReason;
+use agenthost_core::run::WaitReason;
 
 /// The error for a request that could be sent only after its task's deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +25,6 @@ fn limiter(met: WaitReason) -> &'static str {
         WaitReason::InputTokens => "the rate limit of input tokens",
         WaitReason::OutputTokens => "the rate limit of output tokens",
         WaitReason::RetryAfter | WaitReason::Outage => "the pause after a failure of this model",
-        WaitReason::Concurrency | WaitReason::Prefix => "other requests",
+        _ => "other requests",
     }
 }

@@ -15,12 +15,13 @@ mod reproduce;
 mod rules;
 mod sections;
 mod tools;
+mod watch;
 mod wit;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use self::cargo::{Said, crate_of, no_tool, run};
+use self::cargo::{Said, crate_of, no_tool, run_watched};
 use self::crates::{CrateNeed, Graph};
 use self::package::{Package, package};
 use self::sections::{SDK, append_section, with_manifest};
@@ -33,6 +34,7 @@ pub use self::error::{BuildError, CargoFailure};
 pub use self::flags::reproducibly;
 pub use self::reproduce::{Reproduction, reproduces};
 pub use self::rules::BuildRules;
+pub use self::watch::BuildState;
 
 /// A plugin that was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +151,7 @@ fn build_for(
     }
     // This comes before any tool runs there: a project's toolchain file alone decides what runs as cargo.
     rules.check(dir)?;
+    let watched = rules.watched(dir);
     let tools = rules.tools();
     let mut notes = Vec::new();
     let package = package(tools, dir, target)?;
@@ -171,9 +174,10 @@ fn build_for(
     let places = flags::Places::of(&package);
     let mut command = tools.cargo(dir, target);
     flags::apply(tools, &mut command, dir, &places)?;
-    let output = run(command
+    command
         .args(["build", "--release", "--lib", "--target", TARGET])
-        .arg("--message-format=json"))?;
+        .arg("--message-format=json");
+    let output = run_watched(&mut command, &watched)?;
     let said = Said::read(&output);
     if !output.status.success() {
         return Err(explain::failed(tools, dir, &package, &said));

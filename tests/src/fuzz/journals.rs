@@ -66,10 +66,10 @@ pub fn journal(bytes: &[u8]) {
         2 => (OF_FORMAT_1.to_vec(), rest),
         _ => (rest.to_vec(), &[][..]),
     };
-    for patch in patches.chunks_exact(4) {
-        let at = usize::from(patch[0]) << 16 | usize::from(patch[1]) << 8 | usize::from(patch[2]);
+    for &[high, middle, low, value] in patches.as_chunks().0 {
+        let at = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         let length = file.len();
-        file[at % length] = patch[3];
+        file[at % length] = value;
     }
     let path = scratch().join("journal.db");
     for end in ["", "-wal", "-shm"] {

@@ -220,8 +220,16 @@ fn a_truncated_plugin_is_an_error_at_every_length() {
     let machine = machine();
     let whole = guests().bytes("echo");
     let host = machine.host();
-    for n in 0..200 {
-        let length = whole.len() * n / 200;
+    // Where only custom sections are missing, the rest is a whole component.
+    let is_whole = |length: &usize| {
+        let mut validator = wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all());
+        validator.validate_all(&whole[..*length]).is_ok()
+    };
+    assert!(is_whole(&whole.len()));
+    for length in (0..200)
+        .map(|n| whole.len() * n / 200)
+        .filter(|length| !is_whole(length))
+    {
         let error = host
             .load_bytes(&whole[..length])
             .map(|_| ())

@@ -112,13 +112,15 @@ fn a_hundred_and_three_items_come_out_once_each_in_their_order() {
 
 #[test]
 fn a_fixed_number_of_workers_is_kept() {
-    let server = Server::start(|request| echo(request).after(Duration::from_millis(20)));
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server = Server::start(move |request| echo(request).held(&held));
     let machine = machine_at(&server);
     machine.write("items.jsonl", prompts(20));
-    results(
-        &machine.run(["batch", &guest("asks"), "items.jsonl", "--workers", "3"]),
-        0,
-    );
+    let running = machine.start(["batch", &guest("asks"), "items.jsonl", "--workers", "3"], None);
+    server.wait_until("three requests", |seen| seen.len() == 3);
+    gate.open();
+    results(&running.finish(), 0);
     assert_eq!(server.max_in_flight(), 3);
 }
 

@@ -25,10 +25,15 @@ use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::Want;
 use agenthost_core::limits::{LimitKind, Usd};
 use agenthost_core::llm::{CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request};
-use agenthost_core::run::Event;
+use agenthost_core::run::{Event, WaitReason};
 use agenthost_gate::{Attempt, Prefix, RetryDecision, Ticket};
 
 pub(super) use self::call::{Call, SpentBefore};
+
+/// A wait that is not reported: most are shorter, and a reader sees the next event at once.
+const UNREPORTED_WAIT: Duration = Duration::from_millis(200);
+/// The time between two reports of a wait, whose reason may change.
+const WAIT_REPORTS: Duration = Duration::from_secs(5);
 
 impl Call<'_> {
     /// Calls the models of the chain in turn until one has answered.
@@ -139,6 +144,31 @@ impl Call<'_> {
         self.note(report);
     }
 
+    /// Awaits `ready`, and reports the reason for which the request waits as long as it does.
+    async fn waiting<T>(
+        &self,
+        model: &Model<'_>,
+        ready: impl Future<Output = T>,
+        reason: impl Fn() -> Option<(WaitReason, Option<Duration>)>,
+    ) -> T {
+        let mut ready = pin!(ready);
+        let mut pause = UNREPORTED_WAIT;
+        loop {
+            match select(ready.as_mut(), pin!(tokio::time::sleep(pause))).await {
+                Either::Left((result, _)) => return result,
+                Either::Right(_) => pause = WAIT_REPORTS,
+            }
+            if let Some((reason, wait)) = reason() {
+                self.task.emit(Event::CallWaiting {
+                    task: self.task.task.clone(),
+                    model: model.full_name.clone(),
+                    reason,
+                    wait,
+                });
+            }
+        }
+    }
+
     /// Makes one attempt, with a second request beside the first if hedging is configured and the first is slow.
     async fn attempt(
         &self,
@@ -202,7 +232,8 @@ impl Call<'_> {
             let reserved = task.account.try_reserve(&want).map_err(|none| exhausted(none.limit))?;
             reserved.ok_or_else(|| exhausted(LimitKind::Tokens))?
         } else {
-            let reserved = task.account.reserve(&want).await;
+            let reserve = task.account.reserve(&want);
+            let reserved = self.waiting(model, reserve, || Some((WaitReason::Budget, None))).await;
             reserved.map_err(|none| exhausted(none.limit))?
         };
         // Checked only after the reservation: a call that no limit allows costs no work.
@@ -226,7 +257,10 @@ impl Call<'_> {
             deadline: task.deadline,
         };
         failpoint!(await "call.admit");
-        let admitted = model.served.gate.admit(ticket).await;
+        let gate = &model.served.gate;
+        let admitted = self
+            .waiting(model, gate.admit(ticket), || gate.blocked(&request.model))
+            .await;
         failpoint!(await "call.admitted");
         let permit = admitted.map_err(|late| {
             let error = ProviderError::new(ProviderErrorKind::RateLimited, late.to_string());

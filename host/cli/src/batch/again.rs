@@ -100,6 +100,7 @@ pub(crate) async fn again(
         config: config.or(recorded),
         journal: journal_path(&global.config(env)?, env, global.journal.as_deref()),
         verbose: global.verbose,
+        log_format: global.log_format,
         quiet: global.quiet,
     };
     // Boxed, since the future of a batch contains this one.

@@ -1,80 +1,92 @@
 //! The output of a batch: the moving line, the summary for people, the document, the exit code.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::output::{Printer, counted, exit};
+use crate::progress::{Lines, Part, Progress, fit, lock, seconds};
+use crate::table;
 use agenthost::batch::drive::{Stop, Summary};
 use agenthost::limits::LimitKind;
-use agenthost::printable::one_line;
 use agenthost::run::{REPORT_FORMAT, RunId};
 use agenthost::task::FailureClass;
 
+/// The width of the bar.
+const BAR: usize = 20;
+
 /// The moving line, unless `--quiet` is given or stderr is not a terminal.
 pub(super) struct ProgressLine {
-    bar: Option<ProgressBar>,
-    started: Instant,
+    line: Arc<Mutex<Line>>,
+    progress: Progress,
     items: u64,
 }
 
+struct Line {
+    parts: Vec<Part>,
+    started: Instant,
+}
+
 impl ProgressLine {
-    pub(super) fn new(items: u64, printer: &Printer) -> Self {
-        let bar = printer.moves().then(|| {
-            let bar = ProgressBar::new(items);
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:20} {pos}/{len}  {wide_msg} {elapsed}") {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        });
-        Self {
-            bar,
+    pub(super) fn new(items: u64) -> Self {
+        let line = Arc::new(Mutex::new(Line {
+            parts: vec![Part::whole(9, format!("0/{}", table::count(items)))],
             started: Instant::now(),
-            items,
-        }
+        }));
+        let progress = Progress::draw(&line);
+        Self { line, progress, items }
     }
 
     pub(super) fn show(&self, summary: &Summary) {
-        if let Some(bar) = &self.bar {
-            bar.set_position(summary.done());
-            bar.set_message(one_line(&words(summary, self.items, self.started.elapsed())).into_owned());
-        }
+        let mut line = lock(&self.line);
+        line.parts = parts(summary, self.items, line.started.elapsed());
     }
 
     /// Removes the line.
     pub(super) fn finish(self) {
-        if let Some(bar) = self.bar {
-            bar.finish_and_clear();
-        }
+        self.progress.finish();
     }
 }
 
-/// Returns a phrase such as `2 failed  8.3/s  12 s left  4120 tokens  $0.01  8 of 9 workers`.
-fn words(summary: &Summary, items: u64, elapsed: Duration) -> String {
-    let mut words = Vec::new();
+impl Lines for Line {
+    fn lines(&self, width: usize, _: usize) -> Vec<String> {
+        let mut parts = self.parts.clone();
+        parts.push(Part::whole(2, seconds(self.started.elapsed())));
+        vec![fit(parts, width)]
+    }
+}
+
+/// Returns the parts of a line such as `##---  2/9  2 failed  8.3/s  12 s left  4,120 tokens  $0.01  8 of 9 workers`.
+fn parts(summary: &Summary, items: u64, elapsed: Duration) -> Vec<Part> {
+    let done = summary.done();
+    let filled = (done * BAR as u64).checked_div(items).unwrap_or(0).min(BAR as u64) as usize;
+    let mut parts = vec![
+        Part::whole(0, format!("{}{}", "#".repeat(filled), "-".repeat(BAR - filled))),
+        Part::whole(9, format!("{}/{}", table::count(done), table::count(items))),
+    ];
     match summary.failures() {
         0 => {}
-        failed => words.push(format!("{failed} failed")),
+        failed => parts.push(Part::whole(8, format!("{} failed", table::count(failed)))),
     }
     let rate = summary.rate(elapsed);
     if rate > 0.0 {
-        let left = items.saturating_sub(summary.done()) as f64 / rate;
-        words.push(format!("{rate:.1}/s"));
-        words.push(format!("{} left", duration(left)));
+        let left = items.saturating_sub(done) as f64 / rate;
+        parts.push(Part::whole(3, format!("{rate:.1}/s")));
+        parts.push(Part::whole(5, format!("{} left", duration(left))));
     }
     let spent = &summary.spent;
-    words.push(format!(
-        "{} tokens",
-        spent.input_tokens.saturating_add(spent.output_tokens)
+    let tokens = spent.input_tokens.saturating_add(spent.output_tokens);
+    parts.push(Part::whole(4, counted(tokens, "tokens")));
+    parts.push(Part::whole(10, cost(summary)));
+    parts.push(Part::whole(
+        1,
+        format!("{} of {} workers", summary.running, summary.workers),
     ));
-    words.push(cost(summary));
-    words.push(format!("{} of {} workers", summary.running, summary.workers));
     if summary.stop.is_some() {
-        words.push("stopping".into());
+        parts.push(Part::whole(7, "stopping"));
     }
-    words.join("  ")
+    parts
 }
 
 fn duration(seconds: f64) -> String {
@@ -250,12 +262,15 @@ mod tests {
     fn the_line_says_how_fast_it_goes_and_how_long_it_takes() {
         let mut summary = summary(18, &[("failed", 2)], None);
         (summary.workers, summary.running) = (8, 7);
+        let line = |summary: &Summary, width| fit(parts(summary, 1_000, Duration::from_secs(10)), width);
         assert_eq!(
-            words(&summary, 100, Duration::from_secs(10)),
-            "2 failed  2.0/s  40 s left  0 tokens  $0.00  7 of 8 workers"
+            line(&summary, 120),
+            "--------------------  18/1,000  2 failed  2.0/s  8 min left  0 tokens  $0.00  7 of 8 workers"
         );
+        assert_eq!(line(&summary, 60), "18/1,000  2 failed  8 min left  0 tokens  $0.00");
+        assert_eq!(line(&summary, 16), "18/1,000  $0.00");
         summary.recorded = 10;
-        assert!(words(&summary, 100, Duration::from_secs(10)).contains("1.0/s  80 s left"));
+        assert!(line(&summary, 120).contains("1.0/s  16 min left"));
         assert_eq!([100.0, 7_200.0].map(duration), ["2 min", "2.0 h"]);
     }
 }

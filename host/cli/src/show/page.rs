@@ -1,14 +1,13 @@
 //! The page of `show`: the head, the tree, the timeline, and the gain from concurrency.
 
-use serde::Serialize;
-
 use super::super::output::counted;
 use super::super::recorded::{Task, Used, short};
 use super::super::table::{self, Column, count};
-use super::super::terminal::{Styled, indented};
+use super::super::terminal::{Styled, indented, wrapped};
+use super::detail::detail;
 use super::shown::Shown;
 use super::timeline::{self, Bar};
-use agenthost::journal::{RunKind, TaskRecord};
+use agenthost::journal::RunKind;
 use agenthost::printable::one_line;
 use agenthost::run::ModelReport;
 
@@ -18,8 +17,6 @@ const ROWS: usize = 50;
 const FAILED: usize = 20;
 /// The most bars of the timeline without `--all`.
 const BARS: usize = 40;
-/// The most characters of a value that are printed on a line.
-const VALUE: usize = 2_000;
 
 pub(super) fn page(shown: &Shown<'_>, all: bool, now: u64, width: usize) -> Styled {
     let most = |some: usize| if all { usize::MAX } else { some };
@@ -41,15 +38,15 @@ pub(super) fn page(shown: &Shown<'_>, all: bool, now: u64, width: usize) -> Styl
         let requests = counted(unanswered as u64, "requests");
         parts.push(format!("{requests} without an answer in the journal"));
     }
-    parts.push(shown.parallel.words());
-    let mut page = head(shown, now);
+    parts.push(wrapped(&shown.parallel.words(), width));
+    let mut page = head(shown, now, width);
     for part in parts {
         page.push(format!("\n\n{part}"));
     }
     page
 }
 
-fn head(shown: &Shown<'_>, now: u64) -> Styled {
+fn head(shown: &Shown<'_>, now: u64, width: usize) -> Styled {
     let (run, record) = (&shown.run, shown.run.record);
     let mut rows = vec![
         ("run", format!("{} ({})", record.id, run.state.name())),
@@ -95,7 +92,7 @@ fn head(shown: &Shown<'_>, now: u64) -> Styled {
         let end = if at == 0 { "" } else { "\n" };
         page.push(end)
             .bold(format!("{name:<8}"))
-            .push(format!(" {}", indented(value, 9)));
+            .push(format!(" {}", indented(&wrapped(value, width.saturating_sub(9)), 9)));
     }
     page
 }
@@ -127,36 +124,6 @@ fn model_line(model: &ModelReport) -> String {
         parts.push("made up offline".into());
     }
     format!("{} = {}: {}", model.name, model.model, parts.join(", "))
-}
-
-fn detail(task: &TaskRecord) -> String {
-    let head = format!("task {} ({}, digest {})", task.id, task.plugin, short(&task.digest));
-    let mut rows = vec![one_line(&head).into_owned()];
-    if let Some(input) = &task.input {
-        rows.push(format!("input    {}", line(input)));
-    }
-    if let Some(end) = &task.end {
-        rows.push(format!("outcome  {}", line(&end.report.outcome)));
-    }
-    for ask in &task.asks {
-        let replies = match ask.requests.len() {
-            1 => "1 reply".into(),
-            n => format!("{n} replies"),
-        };
-        let result = ask.result.as_ref().map_or_else(|| "no result".into(), line);
-        rows.push(format!("ask {}    {replies}: {result}", ask.ask));
-    }
-    let log = task.end.as_ref().map(|end| end.report.log.trim_end());
-    if let Some(log) = log.filter(|log| !log.is_empty()) {
-        rows.push(format!("log\n  {}", indented(log, 2)));
-    }
-    rows.join("\n")
-}
-
-/// Returns a value as JSON on one line, cut if it is long.
-fn line(value: &impl Serialize) -> String {
-    let text = serde_json::to_string(value).unwrap_or_default();
-    one_line(&table::shortened(&text, VALUE)).into_owned()
 }
 
 fn tree(shown: &Shown<'_>, most: usize, width: usize) -> String {

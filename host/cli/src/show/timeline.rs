@@ -1,6 +1,7 @@
 //! A timeline as text: a line for each bar, all on the same axis, so that concurrent bars are one above the other.
 
 use super::super::table;
+use super::super::terminal::shortened;
 use agenthost::printable::one_line;
 
 /// The most characters of a line that a label takes.
@@ -50,7 +51,7 @@ pub(super) fn draw(bars: &[Bar], most: usize, width: usize) -> String {
         let from = cell(bar.from).min(cells - 1);
         let to = bar.to.map_or(cells, cell).max(from + 1);
         let mark = if bar.to.is_some() { "█" } else { "░" };
-        let label = table::shortened(&name, labels);
+        let label = shortened(&name, labels);
         let line = format!(
             "{}{}{}",
             " ".repeat(from),

@@ -8,7 +8,7 @@ use crate::cassettes::{play, too_low};
 use crate::compiled;
 use crate::crates::rules_alone;
 use crate::host::builder;
-use crate::output::{Printer, counted};
+use crate::output::counted;
 use crate::progress::Progress;
 use crate::table::thousands;
 use agenthost::config::{Config, Env};
@@ -77,11 +77,10 @@ pub(super) async fn all(
     source: Option<&Path>,
     (place, project, config): (PluginSource, Project, Config),
     env: &Env,
-    printer: &Printer,
 ) -> Result<(Vec<Check>, Compilation)> {
     let plugin = &subject.plugin;
     // The other checks assume a plugin that can be compiled within the limits.
-    let compiled = compiled::check(plugin, &subject.bytes, &config, env, printer)?;
+    let compiled = compiled::check(plugin, &subject.bytes, &config, env)?;
     let mut checks = vec![
         imports(plugin),
         models(plugin),
@@ -96,7 +95,7 @@ pub(super) async fn all(
         checks.extend(["cassettes", "limits", "build"].map(|name| Check::new(name, CheckState::Skipped, why)));
         return Ok((checks, compiled));
     };
-    let waiting = Progress::waiting("checking the source", printer);
+    let waiting = Progress::waiting("checking the source");
     let played = cassettes(dir, plugin, (&place, project, &config), env).await;
     checks.extend(played?);
     let built = reproduced(dir, &subject.bytes, env);

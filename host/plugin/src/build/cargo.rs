@@ -1,14 +1,97 @@
 //! Runs cargo and parses its output.
 
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
 use super::BuildError;
+use super::watch::{BuildState, Watched};
 
 pub(super) fn run(command: &mut Command) -> Result<Output, BuildError> {
     command.output().map_err(|error| no_tool("cargo", error))
+}
+
+/// Like [`run`], and reports the states that cargo shows.
+pub(super) fn run_watched(command: &mut Command, watched: &Watched<'_>) -> Result<Output, BuildError> {
+    if !watched.is_watched() {
+        return run(command);
+    }
+    let failed = |error| no_tool("cargo", error);
+    let mut child = command
+        .env("CARGO_TERM_PROGRESS_WHEN", "always")
+        .env("CARGO_TERM_PROGRESS_WIDTH", "100")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let reader = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = out.map_or(Ok(0), |mut out| out.read_to_end(&mut bytes));
+        read.map(|_| bytes)
+    });
+    let mut stderr = Vec::new();
+    let shown = err.map_or(Ok(()), |err| shown(err, &mut stderr, watched));
+    let stdout = reader
+        .join()
+        .unwrap_or_else(|_| Err(std::io::Error::other("its output cannot be read")));
+    let status = child.wait().map_err(failed)?;
+    shown.map_err(failed)?;
+    Ok(Output {
+        status,
+        stdout: stdout.map_err(failed)?,
+        stderr,
+    })
+}
+
+/// Reads cargo's stderr to its end: reports the states that it shows, and keeps all but the lines that move.
+fn shown(from: impl Read, kept: &mut Vec<u8>, watched: &Watched<'_>) -> std::io::Result<()> {
+    let mut line = Vec::new();
+    for byte in BufReader::new(from).bytes() {
+        let byte = byte?;
+        line.push(byte);
+        // Cargo goes back to the margin to write over a line that moves.
+        if matches!(byte, b'\r' | b'\n') {
+            kept.append(&mut report(line, watched));
+            line = Vec::new();
+        }
+    }
+    kept.append(&mut report(line, watched));
+    Ok(())
+}
+
+/// Reports the state that a line shows, and returns the line unless it moves.
+fn report(line: Vec<u8>, watched: &Watched<'_>) -> Vec<u8> {
+    match state(String::from_utf8_lossy(&line).trim_end()) {
+        Some(moving @ BuildState::Compiling { .. }) => {
+            watched.report(moving);
+            Vec::new()
+        }
+        state => {
+            state.into_iter().for_each(|state| watched.report(state));
+            line
+        }
+    }
+}
+
+/// The state that a line of cargo's output shows.
+fn state(line: &str) -> Option<BuildState> {
+    let text = line.trim();
+    if let Some(moving) = text.strip_prefix("Building [") {
+        let (_, counts) = moving.split_once(']')?;
+        let (done, total) = counts.split(':').next()?.split_once('/')?;
+        return Some(BuildState::Compiling {
+            done: done.trim().parse().ok()?,
+            total: total.trim().parse().ok()?,
+        });
+    }
+    if let Some(lock) = text.strip_prefix("Blocking waiting for file lock on ") {
+        return Some(BuildState::Blocked(lock.to_owned()));
+    }
+    let is_news = is_status(line) && !text.starts_with("Compiling ");
+    is_news.then(|| BuildState::Other(text.to_owned()))
 }
 
 pub(super) fn no_tool(tool: &str, source: std::io::Error) -> BuildError {
@@ -162,6 +245,43 @@ mod tests {
         ] {
             assert!(!is_status(line), "{line}");
         }
+    }
+
+    #[test]
+    fn states_are_read_from_what_cargo_shows() {
+        let moving = "    Building [==>                        ] 11/91: foldhash, syn                  ";
+        for (line, expected) in [
+            (moving, Some(BuildState::Compiling { done: 11, total: 91 })),
+            (
+                "    Blocking waiting for file lock on build directory",
+                Some(BuildState::Blocked("build directory".to_owned())),
+            ),
+            (
+                "    Updating index",
+                Some(BuildState::Other("Updating index".to_owned())),
+            ),
+            ("   Compiling syn v3.0.10", None),
+            ("error: no such crate", None),
+            ("    Building [ broken", None),
+        ] {
+            assert_eq!(state(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn lines_that_move_are_no_part_of_the_output() {
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let states = seen.clone();
+        let rules = super::super::BuildRules::any().watching(move |_, state| states.lock().unwrap().push(state));
+        let text = "   Compiling a v1\n    Building [> ] 1/2: a   \r    Building [=>] 2/2: b   \rerror: b fails\n";
+        let mut kept = Vec::new();
+        shown(text.as_bytes(), &mut kept, &rules.watched(Path::new("b"))).unwrap();
+        assert_eq!(String::from_utf8(kept).unwrap(), "   Compiling a v1\nerror: b fails\n");
+        let compiling = |done| BuildState::Compiling { done, total: 2 };
+        assert_eq!(
+            *seen.lock().unwrap(),
+            [BuildState::Started, compiling(1), compiling(2), BuildState::Ended]
+        );
     }
 
     #[test]

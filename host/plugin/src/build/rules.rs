@@ -1,4 +1,4 @@
-//! Rules for which crates may be built, and which variables their builds must not see.
+//! Rules for which crates may be built, which variables their builds must not see, and who watches them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use super::BuildError;
 use super::tools::Tools;
+use super::watch::{BuildState, Watch, Watched};
 use agenthost_core::error::Error;
 
 /// Decides whether the crate in a directory may be built; an error contains the reason.
 type Permit = dyn Fn(&Path) -> Result<(), Error> + Send + Sync;
 
-/// Rules for which crates may be built, and which variables their builds must not see.
+/// Rules for which crates may be built, which variables their builds must not see, and who watches them.
 ///
 /// A build runs code as this user: build scripts, procedural macros, and the wrappers and toolchains that files of the
 /// project specify. So the rules are checked before any tool is started in a crate's directory, for the crate itself
@@ -39,6 +40,7 @@ type Permit = dyn Fn(&Path) -> Result<(), Error> + Send + Sync;
 pub struct BuildRules {
     permit: Arc<Permit>,
     tools: Tools,
+    watch: Option<Arc<Watch>>,
 }
 
 impl BuildRules {
@@ -52,7 +54,30 @@ impl BuildRules {
         Self {
             permit: Arc::new(permit),
             tools: Tools::default(),
+            watch: None,
         }
+    }
+
+    /// Reports the states of each build to `watch`, with the directory of its crate. Builds of sub-agents report theirs
+    /// in between.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use agenthost_plugin::build::{BuildRules, BuildState};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # std::fs::write(dir.path().join("Cargo.toml"), "")?;
+    /// let states = Arc::new(Mutex::new(Vec::new()));
+    /// let seen = states.clone();
+    /// let rules = BuildRules::any().watching(move |_, state| seen.lock().unwrap().push(state));
+    /// assert!(rules.build(dir.path()).is_err(), "the manifest is empty");
+    /// assert_eq!(*states.lock().unwrap(), [BuildState::Started, BuildState::Ended]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn watching(mut self, watch: impl Fn(&Path, BuildState) + Send + Sync + 'static) -> Self {
+        self.watch = Some(Arc::new(watch));
+        self
     }
 
     /// Hides these variables from builds, such as those that contain keys.
@@ -64,6 +89,11 @@ impl BuildRules {
 
     pub(super) fn check(&self, dir: &Path) -> Result<(), BuildError> {
         (self.permit)(dir).map_err(BuildError::NotPermitted)
+    }
+
+    /// Reports that the build of the crate in `dir` begins, and its end when the result is dropped.
+    pub(super) fn watched<'a>(&'a self, dir: &'a Path) -> Watched<'a> {
+        Watched::start(self.watch.as_deref(), dir)
     }
 
     pub(super) fn tools(&self) -> &Tools {

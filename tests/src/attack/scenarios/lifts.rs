@@ -188,11 +188,7 @@ impl Area {
             words.extend([at, length]);
         }
         bytes.resize(bytes.len().next_multiple_of(4), 0);
-        words.extend(
-            bytes
-                .chunks_exact(4)
-                .map(|word| u32::from_le_bytes(word.try_into().unwrap())),
-        );
+        words.extend(bytes.as_chunks().0.iter().copied().map(u32::from_le_bytes));
         Self { words }
     }
 
@@ -327,10 +323,7 @@ fn text(area: &[u8], at: u32, length: u32, encoding: StringEncoding) -> Result<S
     };
     let bytes: Vec<u8> = (0..bytes).map(|offset| byte(u64::from(at) + offset)).collect();
     if wide {
-        let units: Vec<u16> = bytes
-            .chunks_exact(2)
-            .map(|unit| u16::from_le_bytes([unit[0], unit[1]]))
-            .collect();
+        let units: Vec<u16> = bytes.as_chunks().0.iter().copied().map(u16::from_le_bytes).collect();
         return String::from_utf16(&units).map_err(|_| "a half surrogate pair");
     }
     match encoding {

@@ -1,0 +1,129 @@
+//! One task as text: its input, its model calls with prompts and replies, its sub-tasks, its outcome and its log.
+
+use super::super::output::counted;
+use super::super::recorded::short;
+use super::super::table::count;
+use super::super::terminal::indented;
+use agenthost::journal::{AskResult, Asked, TaskRecord};
+use agenthost::limits::Usd;
+use agenthost::llm::{Ask, Part, Reply, Role};
+use agenthost::printable::one_line;
+use agenthost::task::Outcome;
+use serde_json::Value;
+
+/// Texts are indented by this below the name of their part.
+const INDENT: usize = 4;
+
+/// Returns the task as text, without a limit on its length.
+pub(super) fn detail(task: &TaskRecord) -> String {
+    let head = format!("task {} ({}, digest {})", task.id, task.plugin, short(&task.digest));
+    let mut parts = vec![one_line(&head).into_owned()];
+    parts.push(part("input", &task.input.as_ref().map_or_else(not_kept, text)));
+    for ask in &task.asks {
+        let number = ask.ask;
+        match &ask.what {
+            Asked::Model { request, .. } => {
+                let model = request.as_ref().map_or("", |request| &request.model);
+                let model = one_line(model);
+                parts.push(format!("  call {number}  {model}").trim_end().to_owned());
+                match request {
+                    Some(request) => parts.extend(prompt(request)),
+                    None => parts.push(part("prompt", &not_kept())),
+                }
+            }
+            Asked::SubTask { task } => parts.push(format!("  sub-task {}", one_line(&task.to_string()))),
+        }
+        if !ask.requests.is_empty() {
+            let earlier = counted(ask.requests.len() as u64, "earlier requests");
+            parts.push(format!("  {earlier} without a usable reply"));
+        }
+        parts.extend(result(ask.result.as_ref()));
+    }
+    match &task.end {
+        Some(end) => {
+            parts.push(match &end.report.outcome {
+                Some(Outcome::Ok(output)) => part("output", &text(output)),
+                Some(Outcome::Failure(failure)) => part("failure", &failure.to_string()),
+                None => part("output", &not_kept()),
+            });
+            let log = end.report.log.trim_end();
+            if !log.is_empty() {
+                parts.push(part("log", log));
+            }
+        }
+        None => parts.push("  not ended".into()),
+    }
+    parts.join("\n")
+}
+
+/// Returns a text below its name.
+fn part(name: &str, text: &str) -> String {
+    let indent = " ".repeat(INDENT);
+    format!("  {name}\n{indent}{}", indented(text.trim_end(), INDENT))
+}
+
+fn not_kept() -> String {
+    "not kept, see `bodies` under [journal]".into()
+}
+
+/// Returns a value as people read it: a text as it is, anything else as JSON.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        value => serde_json::to_string_pretty(value).unwrap_or_default(),
+    }
+}
+
+fn prompt(request: &Ask) -> Vec<String> {
+    let mut parts = Vec::new();
+    parts.extend(request.system.as_ref().map(|system| part("system", system)));
+    for message in &request.messages {
+        let role = match message.role {
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        };
+        parts.push(part(role, &contents(&message.content)));
+    }
+    parts.extend(request.schema.as_ref().map(|schema| part("schema", schema)));
+    parts
+}
+
+fn contents(content: &[Part]) -> String {
+    let part = |part: &Part| match part {
+        Part::Text(text) => text.clone(),
+        Part::Media { mime, data } => format!("[{}, {}]", one_line(mime), counted(data.len() as u64, "bytes")),
+        Part::Extension { kind, json } => format!("[{}] {json}", one_line(kind)),
+    };
+    content.iter().map(part).collect::<Vec<_>>().join("\n")
+}
+
+fn result(result: Option<&AskResult>) -> Vec<String> {
+    let mut parts = match result {
+        Some(AskResult::Reply { reply, .. }) => vec![part("reply", &reply_text(reply))],
+        Some(AskResult::Error { error, .. }) => vec![part("error", &error.to_string())],
+        Some(AskResult::NotKept { .. }) => vec![part("reply", &not_kept())],
+        Some(AskResult::SubTask { ok, .. }) => {
+            let outcome = if *ok { "ended with an output" } else { "failed" };
+            vec![format!("  {outcome}; see `--task` with its id")]
+        }
+        None => vec!["  no result yet".into()],
+    };
+    if let Some((used, _)) = result.and_then(AskResult::charge) {
+        let cost = used.pico_usd.map(Usd::from_pico);
+        parts.push(format!(
+            "  used    {} tokens in ({} cached), {} out, cost {}",
+            count(used.input),
+            count(used.cached),
+            count(used.output),
+            cost.map_or_else(|| "unknown".into(), |cost| cost.to_string())
+        ));
+    }
+    parts
+}
+
+fn reply_text(reply: &Reply) -> String {
+    match &reply.refusal {
+        Some(refusal) => format!("{}\nrefused: {refusal}", contents(&reply.content)),
+        None => contents(&reply.content),
+    }
+}
