@@ -26,7 +26,7 @@ use agenthost::limits::{LimitKind, units};
 use agenthost::plugin::build;
 use agenthost::price::PriceTable;
 use agenthost::printable::one_line;
-use agenthost::sandbox::advisories;
+use agenthost::sandbox::advisories::{self, Severity};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -286,10 +286,19 @@ fn engine(report: &mut Report) {
             true => (CheckStatus::Warn, "affects this host"),
             false => (CheckStatus::Ok, "does not affect this host"),
         };
-        let found = format!("{verdict}: {} ({})", advisory.why(), advisory.about);
+        let severity = advisory.severity.map(Severity::word);
+        let link = advisory.link();
+        let found = format!(
+            "{verdict}: {} ({}); severity {}, {link}",
+            advisory.why(),
+            advisory.about,
+            severity.unwrap_or("not recorded"),
+        );
         report.checks.push(Check {
             state,
             affected: Some(affected),
+            severity,
+            link: Some(link),
             ..Check::new(&advisory.id, found)
         });
     }
