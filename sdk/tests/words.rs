@@ -6,7 +6,7 @@ mod from_wit {
     agenthost_sdk::plugin!(path = "tests/wit/words");
 
     async fn run(input: All) -> Result<All, Failure> {
-        let _ = gen_::run(gen_::Gen { gen_: String::new() });
+        drop(gen_::run(gen_::Gen { gen_: String::new() }));
         Ok(input)
     }
 
