@@ -4,6 +4,7 @@ use serde::Deserialize as _;
 use serde::de::Error as _;
 use serde::{Deserializer, Serializer};
 
+pub use futures_util::future;
 pub use wit_bindgen;
 
 #[cfg(not(target_family = "wasm"))]

@@ -10,6 +10,8 @@
 //! | [`first`] | the first result | when every call failed | on that result |
 //! | [`vote`] | the answer with the most votes | on a tie that may not be broken, or without votes | when the rest cannot change it |
 //!
+//! Calls of different types need no policy: `join!` and `try_join!` await them and give a tuple.
+//!
 //! A call that a policy leaves is dropped, which cancels the sub-task and gives its reservations back. Dropping a
 //! policy drops all of its calls. `max_concurrent` bounds how many calls run at a time, in order; without it, all of
 //! them run.
@@ -59,6 +61,7 @@
 mod branches;
 mod each;
 mod labeled;
+mod macros;
 mod quorum;
 mod vote;
 

@@ -19,8 +19,10 @@
 //!
 //! They do not support generic types; for these, depend on `serde` and `schemars` and use the derives from there.
 
-pub use crate::join::{self, branch};
-pub use crate::{Cache, Effort, Failure, Limit, Prompt, join_all, llm, progress, remaining, try_join_all};
+pub use crate::join::branch;
+pub use crate::{
+    Cache, Effort, Failure, Limit, Prompt, join, join_all, llm, progress, remaining, try_join, try_join_all,
+};
 pub use agenthost_sdk_macros::{Deserialize, JsonSchema, Serialize};
 pub use serde::de::Deserialize;
 pub use serde::ser::Serialize;

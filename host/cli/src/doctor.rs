@@ -20,13 +20,14 @@ use super::terminal::{Style, Styled, indented};
 use agenthost::Host;
 use agenthost::config::trust::crates::CrateBuild;
 use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
-use agenthost::error::{Error, ErrorClass, Result, with_causes};
+use agenthost::error::{Classify as _, Error, ErrorClass, Result, with_causes};
 use agenthost::gate::{self, Holder, Sharing};
 use agenthost::limits::{LimitKind, units};
 use agenthost::plugin::build;
 use agenthost::price::PriceTable;
 use agenthost::printable::one_line;
-use agenthost::sandbox::advisories;
+use agenthost::providers::script::Script;
+use agenthost::sandbox::advisories::{self, Severity};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -286,10 +287,19 @@ fn engine(report: &mut Report) {
             true => (CheckStatus::Warn, "affects this host"),
             false => (CheckStatus::Ok, "does not affect this host"),
         };
-        let found = format!("{verdict}: {} ({})", advisory.why(), advisory.about);
+        let severity = advisory.severity.map(Severity::word);
+        let link = advisory.link();
+        let found = format!(
+            "{verdict}: {} ({}); severity {}, {link}",
+            advisory.why(),
+            advisory.about,
+            severity.unwrap_or("not recorded"),
+        );
         report.checks.push(Check {
             state,
             affected: Some(affected),
+            severity,
+            link: Some(link),
             ..Check::new(&advisory.id, found)
         });
     }
@@ -412,16 +422,17 @@ fn rates(provider: &ProviderConfig) -> String {
 fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (CheckStatus, String, Option<String>) {
     match &provider.kind {
         ProviderKind::Offline | ProviderKind::Code { .. } => return (CheckStatus::Ok, "offline".into(), None),
-        ProviderKind::Script { file } if file.is_file() => {
-            return (CheckStatus::Ok, format!("script {}", file.display()), None);
-        }
         ProviderKind::Script { file } => {
-            let hint = "Correct `file` of the provider.".to_owned();
-            return (
-                CheckStatus::Fail,
-                format!("script {} is missing", file.display()),
-                Some(hint),
-            );
+            return match Script::load(file) {
+                Ok(_) => (CheckStatus::Ok, format!("script {}", file.display()), None),
+                Err(error) => (
+                    CheckStatus::Fail,
+                    with_causes(&error),
+                    error
+                        .hint()
+                        .or_else(|| Some("Correct `file` of the provider.".to_owned())),
+                ),
+            };
         }
         ProviderKind::Anthropic | ProviderKind::OpenAi { .. } => {}
     }

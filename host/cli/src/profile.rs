@@ -157,6 +157,7 @@ async fn measure(
             }
             if report.is_offline() && most.runs == 0 {
                 printer.note(OFFLINE);
+                printer.note("the measured tokens rest on made-up answers: real ones are longer, up to `max_tokens` of each prompt");
             }
             let tokens = report.spent.input_tokens.saturating_add(report.spent.output_tokens);
             most.add(&report, tokens, !report.is_offline());

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::compiled;
 use super::global::Global;
-use super::output::Printer;
+use super::output::{Printer, counted};
 use super::registry::open;
 use agenthost::PluginSource;
 use agenthost::config::Env;
@@ -114,8 +114,15 @@ pub(super) async fn push(args: &Args, global: &Global, env: &Env, printer: &Prin
         true => format!("{place} had it already"),
         false => format!("published to {place}"),
     });
-    if signatures.is_empty() && !signed {
-        printer.note("it is not signed, and most policies refuse that; sign it with --key NAME");
+    // An earlier publication may have signed it.
+    let there = match signatures.is_empty() && !signed {
+        true if published.existed => source.signatures(&published.release).await?.len() as u64,
+        true => 0,
+        false => return Ok(ExitCode::SUCCESS),
+    };
+    match there {
+        0 => printer.note("it is not signed, and most policies refuse that; sign it with --key NAME"),
+        there => printer.say(&format!("it has {} there already", counted(there, "signatures"))),
     }
     Ok(ExitCode::SUCCESS)
 }

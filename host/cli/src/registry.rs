@@ -12,11 +12,12 @@ use super::terminal::{Styled, indented};
 use agenthost::PluginSource;
 use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result, with_causes};
+use agenthost::limits::LimitKind;
 use agenthost::plugin::PluginInfo;
 use agenthost::printable::one_line;
 use agenthost::registry::asks::{Asks, Change};
 use agenthost::registry::lock::{Locked, plugin_of};
-use agenthost::registry::policy::PolicyDecision;
+use agenthost::registry::policy::{PolicyDecision, PolicyMax};
 use agenthost::registry::project::{Found, Project};
 use agenthost::registry::{Name, Reference, Requirement};
 
@@ -51,6 +52,8 @@ pub(super) struct Offer {
     pub(super) pending: Option<Error>,
     /// The changes since it was last accepted; `None` if it never was.
     pub(super) changes: Option<Vec<Change>>,
+    /// The maximum that the policies leave to it.
+    pub(super) max: PolicyMax,
 }
 
 impl Offer {
@@ -75,12 +78,14 @@ impl Offer {
         let before = project.lock().get(&found.name);
         let signer = verdict.signer.as_ref().map(|(_, key)| key.to_string());
         let changes = before.map(|locked| locked.changes(&Asks::of(&found.plugin), signer));
+        let max = project.policy().max(&found.plugin.id.name);
         Ok(Self {
             found,
             verdict,
             wanted,
             pending,
             changes,
+            max,
         })
     }
 
@@ -117,6 +122,9 @@ impl Offer {
         row("may do", &plugin.powers());
         row("models", &models(&Asks::of(plugin)));
         row("asks for", &limits(&Asks::of(plugin)));
+        if let Some(max) = max_of(&self.max) {
+            row("policy max", &max);
+        }
         for sub_agent in &plugin.sub_agents {
             row("sub-agent", &sub_agent.plugin.to_string());
         }
@@ -154,6 +162,8 @@ impl Offer {
             "signer": self.verdict.signer.as_ref().map(|(name, key)| json!({"name": name, "key": key.to_string()})),
             "vetted_by": self.verdict.vetted_by,
             "runs": self.pending.is_none(),
+            "missing": self.pending.as_ref().map(|pending| with_causes(pending)),
+            "max": max_document(&self.max),
             "changes": self.changes.as_deref().map(changes_document),
         })
     }
@@ -186,6 +196,58 @@ pub(super) fn models(asks: &Asks) -> String {
         None => "any name (it does not say which)".to_owned(),
         Some(names) if names.is_empty() => "none".to_owned(),
         Some(names) => names.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Returns what the policy's `[max]` leaves of what a plugin asks for, as text; `None` if there is no maximum.
+pub(super) fn max_of(max: &PolicyMax) -> Option<String> {
+    let limits = LIMITS.into_iter().filter_map(|limit| {
+        let text = max.limits.describe(limit)?;
+        let text = if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            thousands(&text)
+        } else {
+            text
+        };
+        Some(format!("{} {text}", key_of(limit)))
+    });
+    let mut parts: Vec<_> = limits.collect();
+    if let Some(models) = &max.models {
+        let names: Vec<_> = models.iter().map(String::as_str).collect();
+        parts.push(match names.as_slice() {
+            [] => "no model".to_owned(),
+            names => format!("models {}", names.join(", ")),
+        });
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// Returns the maximum as JSON, with the keys of policy files.
+pub(super) fn max_document(max: &PolicyMax) -> Value {
+    let limits = LIMITS.into_iter().filter_map(|limit| {
+        let text = max.limits.describe(limit)?;
+        let value = text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from);
+        Some((key_of(limit).to_owned(), value))
+    });
+    json!({"limits": limits.collect::<serde_json::Map<_, _>>(), "models": max.models})
+}
+
+/// The limits in the order in which they are shown.
+const LIMITS: [LimitKind; 8] = [
+    LimitKind::Tokens,
+    LimitKind::Cost,
+    LimitKind::Calls,
+    LimitKind::Fuel,
+    LimitKind::Memory,
+    LimitKind::Time,
+    LimitKind::Tasks,
+    LimitKind::Depth,
+];
+
+/// Returns the key of a limit in configuration and policy files.
+fn key_of(limit: LimitKind) -> &'static str {
+    match limit {
+        LimitKind::Time => "timeout",
+        limit => limit.name(),
     }
 }
 

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::global::Global;
 use super::output::{Printer, counted};
-use super::registry::{Offer, along, changes_document, project};
+use super::registry::{Offer, along, changes_document, max_document, max_of, project};
 use super::terminal::{Styled, indented};
 use agenthost::config::Env;
-use agenthost::error::{Error, Result};
+use agenthost::error::{Error, Result, with_causes};
 use agenthost::registry::Name;
 use agenthost::registry::lock::Locked;
 use agenthost::registry::project::Project;
@@ -45,7 +45,15 @@ pub(super) async fn update(args: &Args, global: &Global, env: &Env, printer: &Pr
     // A new sub-agent is more than was accepted, and is added once it is accepted.
     let along = along(&project, &config, offers.iter().map(|(_, offer)| offer).collect()).await?;
     let grows = !along.is_empty() || offers.iter().any(|(_, offer)| offer.needs_word());
-    let accepted = !args.locked && (args.accept || !grows);
+    let confirmed = !args.locked && (args.accept || !grows);
+    // What the policies refuse at the moment would replace releases that run.
+    let pending: Vec<_> = offers
+        .iter()
+        .map(|(_, offer)| offer)
+        .chain(&along)
+        .filter(|offer| offer.pending.is_some())
+        .collect();
+    let accepted = confirmed && pending.is_empty();
     let document = document(&offers, &along, accepted);
     if !args.json {
         print(&offers, &along, printer)?;
@@ -55,9 +63,26 @@ pub(super) async fn update(args: &Args, global: &Global, env: &Env, printer: &Pr
         let error = Error::denied(format!("{what} can be updated, and --locked forbids it"));
         return printer.refuse(document, error.with_hint("Run `agenthost update` without --locked."));
     }
-    if !accepted && !offers.is_empty() {
+    if !confirmed && !offers.is_empty() {
         let error = Error::denied("nothing was changed: an update asks for more than was accepted")
             .with_hint("Read the changes, those with a +; accept them with `agenthost update --accept`.");
+        return printer.refuse(document, error);
+    }
+    if !pending.is_empty() {
+        let missing = pending
+            .iter()
+            .filter_map(|offer| offer.pending.as_ref())
+            .map(|pending| with_causes(pending));
+        let missing = missing.collect::<Vec<_>>().join("; ");
+        let vets = pending.iter().map(|offer| {
+            let found = &offer.found;
+            format!("`agenthost vet {}@{} --accept`", found.name, found.version)
+        });
+        let error =
+            Error::denied(format!("nothing was changed, and the locked releases stay: {missing}")).with_hint(format!(
+                "Vet what is missing, then update again: {}.",
+                vets.collect::<Vec<_>>().join(", ")
+            ));
         return printer.refuse(document, error);
     }
     if offers.is_empty() {
@@ -78,7 +103,6 @@ pub(super) async fn update(args: &Args, global: &Global, env: &Env, printer: &Pr
         let what = counted(offers().count() as u64, "plugins");
         printer.say(&format!("{what} written to {}", project.lock().path().display()));
     }
-    offers().for_each(|offer| offer.say_pending(printer));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -103,6 +127,7 @@ fn document(offers: &[(Locked, Offer)], along: &[Offer], accepted: bool) -> Valu
             "from_digest": locked.digest, "to_digest": offer.found.release.digest,
             "changes": changes_document(offer.changes.as_deref().unwrap_or_default()),
             "grows": offer.needs_word(), "runs": offer.pending.is_none(),
+            "missing": offer.pending.as_ref().map(|pending| with_causes(pending)), "max": max_document(&offer.max),
         })
     });
     let along: Vec<_> = along.iter().map(Offer::document).collect();
@@ -124,6 +149,12 @@ fn print(offers: &[(Locked, Offer)], along: &[Offer], printer: &Printer) -> Resu
         }
         for change in changes {
             printer.text(format!("  {}", indented(&change.to_string(), 4)))?;
+        }
+        if let Some(max) = max_of(&offer.max) {
+            printer.text(format!("  policy max: {}", indented(&max, 4)))?;
+        }
+        if let Some(pending) = &offer.pending {
+            printer.text(format!("  before it runs: {}", indented(&with_causes(pending), 4)))?;
         }
     }
     along.iter().try_for_each(|offer| printer.text(offer.page()))

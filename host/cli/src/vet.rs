@@ -14,7 +14,7 @@ use self::checks::{CheckState, Subject};
 use super::compiled;
 use super::global::Global;
 use super::output::Printer;
-use super::registry::{changes_document, limits, models, note, project};
+use super::registry::{changes_document, limits, max_document, max_of, models, note, project};
 use super::terminal::{Styled, indented};
 use agenthost::PluginSource;
 use agenthost::config::{Env, trust};
@@ -73,6 +73,7 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
         .filter(|entry| entry.digest == subject.plugin.digest);
     let known: Vec<String> = known.map(|entry| entry.who.clone()).collect();
     let file = project.root().join(VET_FILE);
+    let max = project.policy().max(&subject.plugin.id.name);
     let (checks, compiled) = checks::all(&subject, source.as_deref(), (place, project, config), env).await?;
     let changes = before.as_ref().map(|before| before.asks.changes(&asks));
     let failed = checks.iter().filter(|check| check.state == CheckState::Failed).count();
@@ -92,7 +93,7 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
     if args.json {
         document = json!({
             "format": 1, "name": name, "version": version, "digest": subject.plugin.digest,
-            "powers": subject.plugin.powers(), "asks": asks, "checks": checks,
+            "powers": subject.plugin.powers(), "asks": asks, "max": max_document(&max), "checks": checks,
             "compile": compiled::document(&compiled),
             "vetted_by": known,
             "since": before.as_ref().map(|before| json!({
@@ -110,6 +111,9 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
         row("may do", &subject.plugin.powers())?;
         row("models", &models(&asks))?;
         row("asks for", &limits(&asks))?;
+        if let Some(max) = max_of(&max) {
+            row("policy max", &max)?;
+        }
         if !known.is_empty() {
             row("vetted by", &known.join(", "))?;
         }

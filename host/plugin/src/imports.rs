@@ -61,12 +61,12 @@ impl Import {
         let owned = || name.to_owned();
         match path {
             "agenthost:plugin/types" | "agenthost:plugin/llm" | "agenthost:plugin/progress"
-                if version.starts_with("0.1.") =>
+                if is_release(version, "0.1.") =>
             {
                 Self::Contract(owned())
             }
-            _ if INERT.contains(&path) && version.starts_with("0.2.") => Self::Inert(owned()),
-            "wasi:filesystem/types" | "wasi:filesystem/preopens" if version.starts_with("0.2.") => Self::Files(owned()),
+            _ if INERT.contains(&path) && is_release(version, "0.2.") => Self::Inert(owned()),
+            "wasi:filesystem/types" | "wasi:filesystem/preopens" if is_release(version, "0.2.") => Self::Files(owned()),
             _ if path.ends_with("/task") && !path.starts_with("wasi:") && !path.starts_with("agenthost:") => {
                 Self::SubAgent(owned())
             }
@@ -121,6 +121,13 @@ impl Import {
     }
 }
 
+/// Returns whether a version is a release of the line `line`, such as `0.2.`. A pre-release is another version: no
+/// release is compatible with it.
+fn is_release(version: &str, line: &str) -> bool {
+    let patch = version.strip_prefix(line);
+    patch.is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 fn inert_meaning(name: &str) -> &'static str {
     match name.split(['/', ':', '@']).nth(1) {
         Some("clocks") => "inert: the clock stands still at the run's start",
@@ -132,8 +139,12 @@ fn inert_meaning(name: &str) -> &'static str {
 
 /// The likely cause of a refused import in a Rust plugin, and the fix.
 fn cause(name: &str) -> (&'static str, &'static str) {
-    let path = name.split('@').next().unwrap_or(name);
+    let (path, version) = name.split_once('@').unwrap_or((name, ""));
     match path {
+        _ if path.starts_with("wasi:") && version.contains('-') => (
+            "a pre-release of WASI, which no release of WASI replaces",
+            "It was built with tools from before the release: build it with current ones, for wasm32-wasip2.",
+        ),
         _ if path.starts_with("wasi:sockets/") => (
             "network sockets (std::net, or a crate such as reqwest, hyper or tokio's net)",
             "A plugin has no network: ask a model through agenthost_sdk instead, and let the operator pass data in as input.",
@@ -323,6 +334,11 @@ mod tests {
         for name in [
             "agenthost:plugin/llm@0.2.0",
             "wasi:cli/environment@0.3.0",
+            "wasi:cli/environment@0.2.0-rc-2023-11-05",
+            "wasi:io/streams@0.2.6-rc.1",
+            "wasi:io/streams@0.2.",
+            "wasi:filesystem/types@0.2.0-rc-2023-12-05",
+            "agenthost:plugin/llm@0.1.0-draft",
             "env",
             "wasi:keyvalue/store@0.2.0",
             "wasi:filesystem/types@0.3.0",

@@ -108,6 +108,8 @@ pub enum RegistryError {
         reference: String,
         /// The versions that exist.
         known: Vec<Version>,
+        /// The tags that exist and are not versions.
+        tags: Vec<String>,
     },
     /// A release is larger than any plugin.
     #[error("{place}: {} MiB are announced, and a plugin has at most {} MiB", size >> 20, limit >> 20)]
@@ -266,11 +268,20 @@ impl Classify for RegistryError {
                 "Write where plugins of {namespace} are kept: [registries] in agenthost.toml, {namespace} = \
                  \"registry.example/plugins\" or a directory."
             ),
-            Self::NoRelease { known, .. } => {
+            Self::NoRelease { place, known, tags, .. } => {
                 let known: Vec<_> = known.iter().map(ToString::to_string).collect();
-                match known.as_slice() {
-                    [] => "There is none of any version: check the name, and [registries].".to_owned(),
-                    known => format!("There are {}; a pre-release has to be named in full.", known.join(", ")),
+                match (known.as_slice(), tags.as_slice()) {
+                    ([], []) => "There is none of any version: check the name, and [registries].".to_owned(),
+                    ([], [first, ..]) => format!(
+                        "No tag there is a version; there are {}. Name one with its place: {place}:{first}.",
+                        some_of(tags)
+                    ),
+                    (known, []) => format!("There are {}; a pre-release has to be named in full.", known.join(", ")),
+                    (known, tags) => format!(
+                        "There are {}, and the tags {}; a pre-release has to be named in full.",
+                        known.join(", "),
+                        some_of(tags)
+                    ),
                 }
             }
             Self::TooLarge { .. } => "Ask the publisher for a smaller build.".to_owned(),
@@ -288,5 +299,15 @@ impl Classify for RegistryError {
             Self::LockedByVersion { name, .. } => format!("Name it {name}."),
         };
         Some(hint)
+    }
+}
+
+/// Returns the first of many tags.
+fn some_of(tags: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let shown: Vec<_> = tags.iter().take(SHOWN).map(String::as_str).collect();
+    match tags.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }

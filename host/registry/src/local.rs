@@ -59,11 +59,17 @@ impl Local {
         self.dir.join(format!("{version}.wasm"))
     }
 
-    /// Returns the file names in the directory; empty if the directory does not exist.
+    /// Returns the file names in the directory; empty if the registry does not have it.
     fn names(&self) -> Result<Vec<String>, LocalError> {
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The registry's own directory is two levels above.
+                return match self.dir.ancestors().nth(2).filter(|root| !root.exists()) {
+                    Some(root) => Err(LocalError::NoRegistry { dir: root.to_owned() }),
+                    None => Ok(Vec::new()),
+                };
+            }
             Err(source) => return Err(unreadable(&self.dir)(source)),
         };
         let mut names = Vec::new();
@@ -305,6 +311,26 @@ mod tests {
         fs::create_dir_all(&local.dir).unwrap();
         let cache = Cache::new(dir.path().join("cache"));
         (dir, local, cache)
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_is_not_there_is_not_an_empty_one() {
+        let (dir, local, _) = registry();
+        fs::remove_dir_all(&local.dir).unwrap();
+        assert_eq!(local.versions().await.unwrap(), [], "only this plugin is missing");
+        fs::remove_dir_all(dir.path().join("registry")).unwrap();
+        let version = Tag::Version("1.0.0".parse().unwrap());
+        for error in [
+            local.versions().await.unwrap_err(),
+            local.find(&version).await.unwrap_err(),
+        ] {
+            assert_eq!(error.class(), ErrorClass::Config);
+            let text = error.to_string();
+            assert!(
+                text.ends_with("/registry: the registry's directory does not exist"),
+                "{text}"
+            );
+        }
     }
 
     #[tokio::test]

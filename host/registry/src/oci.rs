@@ -12,6 +12,7 @@ pub mod auth;
 mod credentials;
 mod docker;
 mod failure;
+mod fields;
 mod http;
 mod layout;
 mod login;
@@ -47,6 +48,8 @@ use agenthost_plugin::Digest;
 const MAX_PAGES: usize = 100;
 /// The number of entries requested per page.
 const PAGE: usize = 1000;
+/// The types of lists.
+const LIST: &str = "application/json, application/vnd.oci.image.index.v1+json";
 
 /// A repository of an OCI registry.
 #[derive(Debug)]
@@ -109,8 +112,20 @@ impl Oci {
         let response = wire.send(&call).await?;
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(wire.missing(response).await.map(|()| None)?),
-            _ => return Err(wire.refused(response, "a manifest").await.into()),
+            status => {
+                let refusal = match status {
+                    StatusCode::NOT_FOUND => match wire.missing(response).await {
+                        Ok(()) => return Ok(None),
+                        Err(error) => error,
+                    },
+                    _ => wire.refused(response, "a manifest").await,
+                };
+                let may_hide = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+                return match may_hide && expected.is_none() && self.lacks(reference).await {
+                    true => Ok(None),
+                    false => Err(refusal.into()),
+                };
+            }
         }
         let said = response.headers().get("docker-content-digest").cloned();
         let bytes = self.body(response, "a manifest").await?;
@@ -121,6 +136,27 @@ impl Oci {
             return Err(wire.http.error(OciProblem::WrongDigest { what, wanted }).into());
         }
         Ok(Some(Found { bytes, digest }))
+    }
+
+    /// Returns whether the registry gives a list of its tags, and this one is not among them.
+    ///
+    /// Some registries answer the request for a tag that does not exist as if it were forbidden or invalid.
+    async fn lacks(&self, tag: &str) -> bool {
+        let tags = self.all_tags().await;
+        tags.is_ok_and(|tags| !tags.iter().any(|known| known == tag))
+    }
+
+    async fn all_tags(&self) -> Result<Vec<String>, RegistryError> {
+        let mut url = self.wire.http.url("tags/list");
+        url.query_pairs_mut().append_pair("n", &PAGE.to_string());
+        let pages: Vec<Tags> = match self.pages(url, "list of tags").await? {
+            Ok(pages) => pages,
+            Err(response) => return Ok(self.wire.missing(response).await.map(|()| Vec::new())?),
+        };
+        Ok(pages
+            .into_iter()
+            .flat_map(|page| page.tags.unwrap_or_default())
+            .collect())
     }
 
     /// Reads the JSON body of a response.
@@ -146,14 +182,14 @@ impl Oci {
         let mut pages = Vec::new();
         let mut url = first;
         while pages.len() < MAX_PAGES {
-            let call = Call::get(url.clone()).accept("application/json, application/vnd.oci.image.index.v1+json");
+            let call = Call::get(url.clone()).accept(LIST);
             let response = self.wire.send(&call).await?;
             match response.status() {
                 StatusCode::OK => {}
                 StatusCode::NOT_FOUND if pages.is_empty() => return Ok(Err(response)),
                 _ => return Err(self.wire.refused(response, what).await.into()),
             }
-            let next = response.headers().get(LINK).and_then(next_page);
+            let next = fields::next_page(response.headers().get_all(LINK));
             let bytes = self.body(response, what).await?;
             let page = serde_json::from_slice(&bytes)
                 .map_err(|_| self.wire.http.nonsense("another list than was requested"))?;
@@ -161,10 +197,7 @@ impl Oci {
             let Some(next) = next else {
                 return Ok(Ok(pages));
             };
-            url = self.wire.http.follow(&url, &next)?;
-            if !self.wire.http.is_own(&url) {
-                return Err(self.wire.http.error(OciProblem::OtherRegistry).into());
-            }
+            url = self.next_page(&url, &next)?;
         }
         Err(self
             .wire
@@ -174,6 +207,15 @@ impl Oci {
                 limit: MAX_PAGES,
             })
             .into())
+    }
+
+    /// Resolves the address of a list's next page, which must be at the same registry.
+    fn next_page(&self, url: &Url, next: &str) -> Result<Url, OciError> {
+        let url = self.wire.http.follow(url, next)?;
+        match self.wire.http.is_own(&url) {
+            true => Ok(url),
+            false => Err(self.wire.http.error(OciProblem::OtherRegistry)),
+        }
     }
 
     /// Returns the release behind a tag, with the size of its manifest; `None` if there is none.
@@ -206,17 +248,17 @@ impl Source for Oci {
     }
 
     async fn versions(&self) -> Result<Vec<Version>, RegistryError> {
-        let mut url = self.wire.http.url("tags/list");
-        url.query_pairs_mut().append_pair("n", &PAGE.to_string());
-        let pages: Vec<Tags> = match self.pages(url, "list of tags").await? {
-            Ok(pages) => pages,
-            Err(response) => return Ok(self.wire.missing(response).await.map(|()| Vec::new())?),
-        };
-        let tags = pages.into_iter().flat_map(|page| page.tags.unwrap_or_default());
+        let tags = self.all_tags().await?.into_iter();
         let mut versions: Vec<_> = tags.filter_map(|tag| version_of(&tag)).collect();
         versions.sort();
         versions.dedup();
         Ok(versions)
+    }
+
+    async fn tags(&self) -> Result<Vec<String>, RegistryError> {
+        let mut tags = self.all_tags().await?;
+        tags.retain(|tag| is_tag(tag) && !referrers::is_fallback_tag(tag));
+        Ok(tags)
     }
 
     async fn find(&self, tag: &Tag) -> Result<Release, RegistryError> {
@@ -331,16 +373,6 @@ impl Oci {
 fn begin(value: &HeaderValue) -> Option<u64> {
     let range = value.to_str().ok()?.strip_prefix("bytes ")?;
     range.split_once('-')?.0.trim().parse().ok()
-}
-
-/// Returns the address in a header such as `</v2/…>; rel="next"`.
-fn next_page(value: &HeaderValue) -> Option<String> {
-    let text = value.to_str().ok()?;
-    text.split(',').find_map(|link| {
-        let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
-        let next = rest.replace('"', "").to_ascii_lowercase().contains("rel=next");
-        next.then(|| address.to_owned())
-    })
 }
 
 fn is_tag(text: &str) -> bool {

@@ -89,6 +89,16 @@ pub struct PolicyDecision {
     pub models: Option<BTreeSet<String>>,
 }
 
+/// The maximum that the `[max]` sections of all files leave to a plugin.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct PolicyMax {
+    /// The limits; those that are not set have no maximum.
+    pub limits: Limits,
+    /// The model names; `None` means any.
+    pub models: Option<BTreeSet<String>>,
+}
+
 /// A missing signature or a missing review.
 #[derive(Clone, Copy)]
 enum Lack {
@@ -195,22 +205,35 @@ impl Policy {
         if self.files.is_empty() {
             notes.clear();
         }
-        let mut verdict = PolicyDecision {
+        let PolicyMax { limits, models } = self.max(name);
+        Ok(PolicyDecision {
             signer,
             vetted_by,
             notes,
-            max: Limits::none(),
-            models: None,
-        };
+            max: limits,
+            models,
+        })
+    }
+
+    /// Returns the maximum that a plugin of this name may be granted.
+    ///
+    /// ```
+    /// use agenthost_registry::policy::Policy;
+    ///
+    /// let max = Policy::default().max("acme:competitor");
+    /// assert_eq!((max.limits.tokens, max.models), (None, None));
+    /// ```
+    pub fn max(&self, name: &str) -> PolicyMax {
+        let mut max = PolicyMax::default();
         let bounds = self.files.iter().flat_map(|file| &file.bounds);
         for bound in bounds.filter(|bound| bound.names.matches(name)) {
-            verdict.max = verdict.max.narrowed_by(&bound.limits);
-            verdict.models = match (verdict.models.take(), &bound.models) {
+            max.limits = max.limits.narrowed_by(&bound.limits);
+            max.models = match (max.models.take(), &bound.models) {
                 (Some(one), Some(other)) => Some(one.intersection(other).cloned().collect()),
                 (one, other) => one.or_else(|| other.clone()),
             };
         }
-        Ok(verdict)
+        max
     }
 
     /// Refuses a crate if it is clear before the build that its result may not run: a build runs code, which is

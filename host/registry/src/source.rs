@@ -89,6 +89,12 @@ pub trait Source: Send + Sync {
     /// not exist.
     async fn versions(&self) -> Result<Vec<Version>, RegistryError>;
 
+    /// Returns the tags that exist, also those that are not versions: all versions, if the source has no others.
+    async fn tags(&self) -> Result<Vec<String>, RegistryError> {
+        let versions = self.versions().await?;
+        Ok(versions.iter().map(ToString::to_string).collect())
+    }
+
     /// Finds the release behind a tag, which may move, or behind the digest of a manifest, which may not.
     async fn find(&self, tag: &Tag) -> Result<Release, RegistryError>;
 

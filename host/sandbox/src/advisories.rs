@@ -16,8 +16,37 @@ pub struct Advisory {
     pub fixed: Version,
     /// The subject.
     pub about: String,
+    /// The severity as the advisory gives it: `low`, `moderate`, `high` or `critical`; `None` if it is not recorded.
+    #[serde(default)]
+    pub severity: Option<Severity>,
     /// The affected part of the engine.
     part: String,
+}
+
+/// The severity of an advisory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Low.
+    Low,
+    /// Moderate.
+    Moderate,
+    /// High.
+    High,
+    /// Critical.
+    Critical,
+}
+
+impl Severity {
+    /// Returns the word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Moderate => "moderate",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// A part of the engine, and whether this host uses it.
@@ -66,6 +95,14 @@ const PARTS: &[EnginePart] = &[
 ];
 
 impl Advisory {
+    /// Returns the address of the advisory.
+    pub fn link(&self) -> String {
+        format!(
+            "https://github.com/bytecodealliance/wasmtime/security/advisories/{}",
+            self.id
+        )
+    }
+
     /// Returns whether this host uses the part of the engine that the advisory is about.
     pub fn affects_this_host(&self) -> bool {
         self.engine_part().is_none_or(|part| part.used)

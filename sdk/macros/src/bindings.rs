@@ -11,10 +11,11 @@ use quote::{format_ident, quote};
 use wit_bindgen_core::wit_parser::{
     Flags, FunctionKind, InterfaceId, Resolve, Type, TypeDefKind, TypeId, WorldId, WorldItem, WorldKey,
 };
-use wit_bindgen_core::{Files, WorldGenerator as _, dealias, name_package_module};
-use wit_bindgen_rust::{Opts, WithOption, to_rust_ident};
+use wit_bindgen_core::{Files, WorldGenerator as _, dealias};
+use wit_bindgen_rust::{Opts, WithOption};
 
 use crate::source::is_contract;
+use crate::words::{escaped, package_module, rust_ident};
 
 /// The path of the SDK's bindings of `agenthost:plugin`.
 const SDK_BINDINGS: &str = "::agenthost_sdk::bindings::agenthost::plugin";
@@ -49,7 +50,10 @@ pub(crate) fn generate(resolve: &mut Resolve, world: WorldId, own: bool) -> Resu
     let mut files = Files::default();
     opts.build().generate(resolve, world, &mut files)?;
     let (_, text) = files.iter().next().context("the generator gave no file")?;
-    let mut file = syn::parse_str(std::str::from_utf8(text)?).context("the generator gave no Rust")?;
+    let tokens: TokenStream = std::str::from_utf8(text)?
+        .parse()
+        .map_err(|error| anyhow!("the generator gave no Rust: {error}"))?;
+    let mut file = syn::parse2(escaped(tokens)).context("the generator gave no Rust")?;
     for (module, item) in flags {
         module_items(&mut file, &module)?.push(item);
     }
@@ -79,7 +83,7 @@ pub(crate) fn sdk_path(resolve: &Resolve, id: InterfaceId) -> Option<String> {
     is_contract(package).then(|| {
         format!(
             "{SDK_BINDINGS}::{}",
-            to_rust_ident(interface.name.as_deref().unwrap_or(""))
+            rust_ident(interface.name.as_deref().unwrap_or(""))
         )
     })
 }
@@ -90,13 +94,13 @@ pub(crate) fn module_path(resolve: &Resolve, id: InterfaceId, exported: bool) ->
     let (Some(package), Some(name)) = (interface.package, &interface.name) else {
         return Err(anyhow!("an interface without a name"));
     };
-    let namespace = to_rust_ident(&resolve.packages[package].name.namespace);
+    let namespace = rust_ident(&resolve.packages[package].name.namespace);
     let mut path = if exported {
         vec!["exports".to_owned()]
     } else {
         Vec::new()
     };
-    path.extend([namespace, name_package_module(resolve, package), to_rust_ident(name)]);
+    path.extend([namespace, package_module(resolve, package), rust_ident(name)]);
     Ok(path)
 }
 
@@ -262,7 +266,7 @@ fn imported(resolve: &Resolve, id: InterfaceId, module: &[String]) -> Vec<Import
         })
         .map(|function| Import {
             module: module.to_vec(),
-            ident: to_rust_ident(&function.name),
+            ident: rust_ident(&function.name),
             name: format!("{qualified}#{}", function.name),
             package: package.clone().unwrap_or_default(),
         })

@@ -87,7 +87,8 @@ fn copy(mut input: DeriveInput, keep: &[&str], derive: &str) -> Result<(Ident, I
         return Err(syn::Error::new_spanned(parameter, text));
     }
     let name = input.ident.clone();
-    let copy = format_ident!("__{}", name);
+    // The derives name their own type parameters `__S` or `__D`, as a copy of a type with one letter might be called.
+    let copy = format_ident!("__AgenthostCopyOf{}", name);
     input.ident = copy.clone();
     retain(&mut input.attrs, keep);
     match &mut input.data {

@@ -12,16 +12,15 @@ use anyhow::{Context as _, Result};
 use proc_macro2::{Group, TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident, quote};
 use syn::parse::{Parse, ParseStream};
-use wit_bindgen_core::name_package_module;
 use wit_bindgen_core::wit_parser::{
     InterfaceId, PackageId, Resolve, Type, TypeDefKind, TypeId, TypeOwner, WorldId, WorldItem,
 };
-use wit_bindgen_rust::to_rust_ident;
 
 use crate::bindings::{generate, module_items, module_path, sdk_path, type_ident};
 use crate::embed;
 use crate::source::{Deps, Source, contract};
 use crate::twins::{self, Own};
+use crate::words::{package_module, rust_ident};
 
 /// The arguments of `plugin!`.
 pub(crate) struct Args {
@@ -224,7 +223,7 @@ pub(crate) fn tasks(resolve: &Resolve, world: WorldId) -> Vec<(String, Interface
             && interface.name.as_deref() == Some("task")
             && let Some(package) = interface.package
         {
-            let name = to_rust_ident(&resolve.packages[package].name.name);
+            let name = rust_ident(&resolve.packages[package].name.name);
             tasks.entry(name).or_default().push((package, *id));
         }
     }
@@ -233,8 +232,8 @@ pub(crate) fn tasks(resolve: &Resolve, world: WorldId) -> Vec<(String, Interface
         several => several
             .iter()
             .map(|(package, id)| {
-                let namespace = to_rust_ident(&resolve.packages[*package].name.namespace);
-                (format!("{namespace}_{}", name_package_module(resolve, *package)), *id)
+                let namespace = rust_ident(&resolve.packages[*package].name.namespace);
+                (format!("{namespace}_{}", package_module(resolve, *package)), *id)
             })
             .collect(),
     };

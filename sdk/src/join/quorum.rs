@@ -81,22 +81,38 @@ pub struct Unreached<T, E> {
 
 impl<T, E: Display> Display for Unreached<T, E> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} calls were to succeed", self.wanted, self.calls)?;
+        let results = if self.wanted == 1 { "result" } else { "results" };
+        write!(f, "{} of the {} wanted {results}; ", self.done.len(), self.wanted)?;
         if self.failed.is_empty() {
-            return Ok(());
+            let branches = if self.calls == 1 { "branch" } else { "branches" };
+            return write!(f, "there are {} {branches}", self.calls);
         }
-        write!(f, ", but {} failed: {}", self.failed.len(), list(&self.failed))
+        write!(
+            f,
+            "{} of {} branches failed: {}",
+            self.failed.len(),
+            self.calls,
+            list(&self.failed)
+        )
     }
 }
 
 impl<T: Debug, E: Debug + Display> std::error::Error for Unreached<T, E> {}
 
-/// The failure of the first call that failed, in the order of the calls.
+/// The class of the first call that failed, in the order of the calls, with the text of the whole error.
 impl<T> From<Unreached<T, Failure>> for Failure {
     fn from(unreached: Unreached<T, Failure>) -> Failure {
         let text = unreached.to_string();
-        let first = unreached.failed.into_iter().next();
-        first.map_or(Failure::Failed(text), Failure::from)
+        let first = unreached.failed.into_iter().next().map(Failure::from);
+        match first.unwrap_or_else(|| Failure::Failed(String::new())) {
+            Failure::Failed(_) => Failure::Failed(text),
+            Failure::Denied(_) => Failure::Denied(text),
+            Failure::Model(_) => Failure::Model(text),
+            Failure::Trapped(_) => Failure::Trapped(text),
+            Failure::Escalated(_) => Failure::Escalated(text),
+            Failure::Other((class, _)) => Failure::Other((class, text)),
+            without_text @ (Failure::Exhausted(_) | Failure::ContextOverflow | Failure::Cancelled) => without_text,
+        }
     }
 }
 

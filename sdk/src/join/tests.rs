@@ -236,7 +236,7 @@ fn quorum_fails_once_it_is_out_of_reach() {
     assert_eq!(unreached, expected);
     assert_eq!(
         unreached.to_string(),
-        "3 of 4 calls were to succeed, but 2 failed: branch 1: no; branch 2: neither"
+        "1 of the 3 wanted results; 2 of 4 branches failed: branch 1: no; branch 2: neither"
     );
     assert_eq!(calls.cancelled(), [3]);
 }
@@ -439,7 +439,7 @@ fn without_calls_there_is_nothing_to_wait_for() {
     assert_eq!(ready(&mut quorum(0, none())), Ok(vec![]));
     assert_eq!(
         ready(&mut first(none())).unwrap_err().to_string(),
-        "1 of 0 calls were to succeed"
+        "0 of the 1 wanted result; there are 0 branches"
     );
 }
 

@@ -98,7 +98,7 @@ mod names {
         code: u16,
     }
     struct Run { //~ `Run` `Run` is reserved: it is the function `run`, for WIT; call the type something else
-        r#type: u8, //~ `r#type` `r#type` has no name in WIT that comes back as the same: choose another than Rust's keyword `type`
+        r#type: u8, //~ `r#type` `r#type` does not come back from WIT, where it is `type`: call it `type_`
     }
     struct Option { //~ `Option` `Option` is reserved: it is Rust's own type; call the type something else
         value: u8,
@@ -111,7 +111,7 @@ mod names {
     struct Input {
         _hidden: u8, //~ `_hidden` `_hidden` does not come back from WIT, where it is `hidden`: call it `hidden`
         camelCase: u8, //~ `camelCase` `camelCase` does not come back from WIT, where it is `camel-case`: call it `camel_case`
-        r#match: u8, //~ `r#match` `r#match` has no name in WIT that comes back as the same: choose another than Rust's keyword `match`
+        r#match: u8, //~ `r#match` `r#match` does not come back from WIT, where it is `match`: call it `match_`
         a: HTTPError,
         b: Run,
         c: Option,

@@ -182,7 +182,7 @@ async fn first_fails_only_when_every_call_failed() {
     let report = joins(&server, plan(&json!("first"), &["bad 0", "bad 1"], false)).await;
     assert_eq!(lanes(&report), ["failed 0 boom", "failed 1 boom"]);
     assert!(
-        decision(&report).starts_with("1 of 2 calls were to succeed, but 2 failed"),
+        decision(&report).starts_with("0 of the 1 wanted result; 2 of 2 branches failed"),
         "{}",
         decision(&report)
     );

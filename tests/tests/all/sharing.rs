@@ -201,24 +201,45 @@ fn two_teams(registry: &str) {
         lock,
         "nothing was changed"
     );
-    let updated = user.run(["update", "--accept", "--json"]).json(0);
-    assert_eq!(updated["updates"][0]["to"], "1.1.0");
-    assert!(
-        user.run(run).stderr.contains("it is not vetted"),
-        "the new bytes are not the vetted ones"
+    // The new bytes are not the vetted ones, so the vetted release stays, and runs.
+    let held = user.run(["update", "--accept", "--json"]).json(4);
+    assert_eq!(
+        (&held["accepted"], &held["updates"][0]["runs"]),
+        (&false.into(), &false.into()),
+        "{held}"
     );
-    let again = user.run(["vet", "demo:competitor"]);
+    assert!(
+        held["updates"][0]["missing"]
+            .as_str()
+            .unwrap()
+            .contains("it is not vetted"),
+        "{held}"
+    );
+    let hint = held["error"]["hint"].as_str().unwrap();
+    assert!(hint.contains("agenthost vet demo:competitor@1.1.0 --accept"), "{held}");
+    assert_eq!(std::fs::read(user.cwd().join("agenthost.lock")).unwrap(), lock);
+    assert_eq!(user.run(run).code, 0);
+    let again = user.run(["vet", "demo:competitor@1.1.0"]);
     assert!(again.stdout.contains("since        1.0.0 (Ada, "), "{again}");
     assert!(again.stdout.contains("+ model name: strong"), "{again}");
-    assert_eq!(user.run(["vet", "demo:competitor", "--accept", "--who", "Ada"]).code, 0);
+    let vet = ["vet", "demo:competitor@1.1.0", "--accept", "--who", "Ada"];
+    assert_eq!(user.run(vet).code, 0);
+    let updated = user.run(["update", "--accept", "--json"]).json(0);
+    assert_eq!(updated["updates"][0]["to"], "1.1.0");
     assert_eq!(user.run(run).code, 0);
 
-    // One that asks for less is taken at once.
+    // One that asks for less is taken without a word, once it is vetted.
     push(
         &publisher,
         &release("competitor", "1.2.0", &["fast"], 20_000),
         "demo:competitor",
     );
+    let held = user.run(["update"]);
+    assert_eq!(held.code, 4, "{held}");
+    assert!(held.stderr.contains("the locked releases stay"), "{held}");
+    assert!(held.stdout.contains("before it runs: demo:competitor 1.2.0"), "{held}");
+    let vet = ["vet", "demo:competitor@1.2.0", "--accept", "--who", "Ada"];
+    assert_eq!(user.run(vet).code, 0);
     let updated = user.run(["update"]);
     assert_eq!(updated.code, 0, "{updated}");
     assert!(updated.stdout.contains("- model name: strong"), "{updated}");
@@ -246,6 +267,16 @@ fn two_teams(registry: &str) {
     // By its own name, which is the default.
     let pushed = publisher.run(["push", "plugin.wasm", "--key", "second"]);
     assert_eq!(pushed.code, 0, "{pushed}");
+    // Without a key, it is signed all the same.
+    let again = publisher.run(["push", "plugin.wasm"]);
+    assert!(
+        again.code == 0
+            && !again.stderr.contains("not signed")
+            && again.stderr.contains("it has 1 signature there already"),
+        "{again}"
+    );
+    let vet = ["vet", "demo:competitor@1.3.0", "--accept", "--who", "Ada"];
+    assert_eq!(user.run(vet).code, 0);
     let refused = user.run(["update"]);
     assert_eq!(refused.code, 4, "{refused}");
     let change = format!("+ signer: {public} -> {second}");
@@ -407,7 +438,18 @@ fn a_policy_bounds_what_a_plugin_is_given() {
     );
     let policy = policy(&public) + "\n[references]\nunvetted = \"allow\"\n\n";
     user.write("agenthost-policy.toml", policy.clone() + "[max]\ncalls = 1\n");
-    assert_eq!(user.run(["add", "demo:competitor", "--accept"]).code, 0);
+    let added = user.run(["add", "demo:competitor", "--accept"]);
+    assert_eq!(added.code, 0, "{added}");
+    let max = "asks for   calls 12, tokens 40,000\n  policy max calls 1\n";
+    assert!(added.stdout.contains(max), "{added}");
+    let vetted = user.run(["vet", "demo:competitor"]);
+    assert!(vetted.stdout.contains("  policy max   calls 1\n"), "{vetted}");
+    let document = user.run(["vet", "demo:competitor", "--json"]).json(0);
+    assert_eq!(
+        document["max"],
+        json!({"limits": {"calls": 1}, "models": null}),
+        "{document}"
+    );
     let run = ["run", "demo:competitor", "--input", INPUT, "--calls", "9", "--json"];
     let report = user.run(run).json(3);
     assert_eq!(report["outcome"]["failure"]["limit"], "calls", "{report}");
@@ -627,7 +669,16 @@ fn bad_names_and_references_are_refused_with_a_reason() {
     let none = machine.run(["add", "acme:x"]);
     assert!(none.stderr.contains("no registry is configured for acme:x"), "{none}");
     assert!(none.stderr.contains("[registries]"), "{none}");
-    let empty = machine.run(["add", "demo:x"]);
+    let missing = machine.run(["add", "demo:x"]);
+    assert_eq!(missing.code, 2, "{missing}");
+    assert!(
+        missing
+            .stderr
+            .contains("/nowhere: the registry's directory does not exist"),
+        "{missing}"
+    );
+    let registry = tempfile::tempdir().unwrap();
+    let empty = team(&registry.path().display().to_string()).run(["add", "demo:x"]);
     assert!(empty.stderr.contains("no release of demo:x"), "{empty}");
     let down = machine.run(["add", "127.0.0.1:9/demo/x:1.0.0"]);
     assert_eq!(down.code, 2, "{down}");

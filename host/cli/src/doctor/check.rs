@@ -14,6 +14,12 @@ pub(super) struct Check {
     /// For an advisory, whether it affects this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) affected: Option<bool>,
+    /// The severity of an advisory, if it is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) severity: Option<&'static str>,
+    /// The address of an advisory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) link: Option<String>,
     /// The reply of a model, with `--online`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) probe: Option<ProbeReport>,
@@ -29,6 +35,8 @@ impl Check {
             state: CheckStatus::Ok,
             found: found.into(),
             affected: None,
+            severity: None,
+            link: None,
             probe: None,
             hint: None,
         }

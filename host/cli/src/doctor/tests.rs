@@ -141,9 +141,14 @@ fn each_open_advisory_says_whether_this_host_is_affected() {
             "{}",
             row.found
         );
-        assert_eq!(
-            serde_json::to_value(row).unwrap()["affected"],
-            advisory.affects_this_host()
+        let document = serde_json::to_value(row).unwrap();
+        assert_eq!(document["affected"], advisory.affects_this_host());
+        let link = document["link"].as_str().unwrap();
+        assert!(
+            link.starts_with("https://") && link.ends_with(&advisory.id) && row.found.ends_with(link),
+            "{}",
+            row.found
         );
+        assert!(row.found.contains("; severity "), "{}", row.found);
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use wit_parser::PackageName;
+use wit_parser::{PackageName, Resolve, Type, TypeDefKind, TypeId};
 
 use super::super::contract;
 use super::super::embedded::{self, WitCause, WitText};
@@ -41,10 +41,21 @@ pub(super) fn check(dir: &Path) -> Result<(), BuildError> {
     deps.retain(|(_, text)| copied_contract(text).is_none());
     let text = WitText { format: 1, files, deps };
     match embedded::resolve(&text, &below) {
-        Ok(_) => Ok(()),
+        Ok(resolve) => match mismatch(
+            &resolve,
+            &text,
+            &fs::read_to_string(dir.join("src/lib.rs")).unwrap_or_default(),
+        ) {
+            None => Ok(()),
+            Some((problem, advice)) => Err(BuildError::Wit {
+                dir: shown,
+                problem,
+                advice,
+            }),
+        },
         Err(error) => Err(BuildError::Wit {
             dir: shown,
-            advice: advice(&error.cause, &text),
+            advice: misnamed(&error.text, &text).unwrap_or_else(|| advice(&error.cause, &text)),
             problem: error.text,
         }),
     }
@@ -71,6 +82,134 @@ fn advice(cause: &WitCause, text: &WitText) -> String {
         },
         WitCause::Other => format!("{PLACE}."),
     }
+}
+
+/// Returns the advice for a name with upper case or underscores, which the parser reports by its first wrong character.
+fn misnamed(problem: &str, text: &WitText) -> Option<String> {
+    let place = problem
+        .strip_prefix("invalid character in identifier")?
+        .split_once("--> ")?
+        .1;
+    let mut parts = place.lines().next()?.rsplitn(3, ':');
+    let (column, line) = (
+        parts.next()?.parse::<usize>().ok()?,
+        parts.next()?.parse::<usize>().ok()?,
+    );
+    let file = parts.next()?;
+    let (_, text) = text.files.iter().chain(&text.deps).find(|(name, _)| name == file)?;
+    let rest = text.lines().nth(line.checked_sub(1)?)?.get(column.checked_sub(1)?..)?;
+    let rest = rest.trim_start_matches('%');
+    let end = rest
+        .find(|c: char| !c.is_alphanumeric() && c != '-' && c != '_')
+        .unwrap_or(rest.len());
+    let name = rest.get(..end).filter(|name| name.is_ascii() && !name.is_empty())?;
+    Some(format!(
+        "Names in WIT are lowercase words with dashes between them: write `{}`. In Rust, it has Rust's own form.",
+        kebab(name)
+    ))
+}
+
+/// Returns a name in the form of WIT: `max-items` for `maxItems`, `MaxItems` and `max_items`.
+fn kebab(name: &str) -> String {
+    let mut kebab = String::new();
+    let mut before_lower = false;
+    for c in name.chars() {
+        if c == '_' || c == '-' || (c.is_ascii_uppercase() && before_lower) {
+            kebab.push('-');
+        }
+        if c != '_' && c != '-' {
+            kebab.push(c.to_ascii_lowercase());
+        }
+        before_lower = c.is_ascii_lowercase() || c.is_ascii_digit();
+    }
+    let words = kebab.split('-').filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-")
+}
+
+/// Returns the problem and the advice if `run` of the interface `task` cannot be the function `run` of the code: the
+/// macro would report a mismatch of types that are not in the author's text.
+fn mismatch(resolve: &Resolve, text: &WitText, code: &str) -> Option<(String, String)> {
+    let own = text.files.iter().find_map(|(_, text)| package(text))?;
+    let (_, own) = resolve
+        .packages
+        .iter()
+        .find(|(_, package)| package.name.to_string() == own)?;
+    let task = own.interfaces.get("task").and_then(|id| resolve.interfaces.get(*id))?;
+    if task.types.contains_key("self") {
+        return Some((
+            "the interface `task` has a type `self`, which would be `Self` in Rust".to_owned(),
+            "Give the type another name.".to_owned(),
+        ));
+    }
+    let run = task.functions.get("run")?;
+    let signature = signature(code)?;
+    let is_async = run.kind.is_async();
+    if is_async != signature.is_async {
+        return Some(match is_async {
+            false => (
+                "`run` of the interface `task` is not `async`, and the function `run` in src/lib.rs is".to_owned(),
+                "Write `run: async func(…) -> …` in wit/: a task that calls models or sub-agents is async.".to_owned(),
+            ),
+            true => (
+                "`run` of the interface `task` is `async`, and the function `run` in src/lib.rs is not".to_owned(),
+                "Write `async fn run` in src/lib.rs.".to_owned(),
+            ),
+        });
+    }
+    let result = match run.result {
+        Some(Type::Id(id)) => matches!(resolve.types.get(dealias(resolve, id))?.kind, TypeDefKind::Result(_)),
+        _ => false,
+    };
+    (!result && signature.gives_result).then(|| {
+        (
+            "`run` of the interface `task` has no `result<…>`, and the function `run` in src/lib.rs returns a `Result`"
+                .to_owned(),
+            "Write `-> result<OUTPUT, failure>` in wit/, with `use agenthost:plugin/types@0.1.0.{failure};` in the \
+             interface: so a task can fail."
+                .to_owned(),
+        )
+    })
+}
+
+/// Returns the type behind an alias.
+fn dealias(resolve: &Resolve, mut id: TypeId) -> TypeId {
+    while let Some(TypeDefKind::Type(Type::Id(next))) = resolve.types.get(id).map(|ty| &ty.kind) {
+        id = *next;
+    }
+    id
+}
+
+/// What the code tells about the function `run` at the top of the file.
+struct Signature {
+    is_async: bool,
+    gives_result: bool,
+}
+
+fn signature(code: &str) -> Option<Signature> {
+    // Without `plugin!`, the WIT is not that of the function.
+    code.contains("plugin!(").then_some(())?;
+    let mut rest = code;
+    let (before, after) = loop {
+        let (before, after) = rest.split_once("fn run(")?;
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if line.starts_with(|c: char| !c.is_whitespace()) && words.iter().all(|word| ["async", "pub"].contains(word))
+            || line.is_empty()
+        {
+            break (line, after);
+        }
+        rest = after;
+    };
+    // The parameter may be a pattern with braces; the body is after the next line that ends with one, or on this line.
+    let head = after.lines().next()?;
+    let returned = head
+        .split_once("->")
+        .map(|(_, returned)| returned.trim_start())
+        .unwrap_or_default();
+    Some(Signature {
+        is_async: before.contains("async"),
+        gives_result: returned.starts_with("Result<"),
+    })
 }
 
 const PLACE: &str = "Fix the WIT at the place that is shown";
@@ -193,6 +332,85 @@ mod tests {
         }
     }
 
+    /// Returns the problem and the advice for the function of an interface and of the code; `None` without a problem.
+    fn compared(run: &str, code: &str) -> Option<(String, String)> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("wit")).unwrap();
+        fs::create_dir_all(dir.path().join("src")).unwrap();
+        let wit = format!("package demo:x@0.1.0;\ninterface task {{\n  {run}\n}}\nworld x {{ export task; }}\n");
+        fs::write(dir.path().join("wit/world.wit"), wit).unwrap();
+        fs::write(
+            dir.path().join("src/lib.rs"),
+            format!("agenthost_sdk::plugin!();\n\n{code}\n"),
+        )
+        .unwrap();
+        match check(dir.path()) {
+            Ok(()) => None,
+            Err(BuildError::Wit { problem, advice, .. }) => Some((problem, advice)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_function_that_the_code_cannot_have_is_explained() {
+        let code = "async fn run(input: String) -> Result<String, Failure> { Ok(input) }";
+        let plain = "pub fn run(input: String) -> Result<String, String> { Ok(input) }";
+        let fine = "run: async func(input: string) -> result<string, string>;";
+        for (run, code, expected) in [
+            (fine, code, None),
+            (
+                fine,
+                "async fn run(\n    input: String,\n) -> Result<String, String> {\n}",
+                None,
+            ),
+            ("run: func(input: string) -> result<string, string>;", plain, None),
+            (
+                "run: async func(input: string) -> string;",
+                "async fn run(input: String) -> String { input }",
+                None,
+            ),
+            (
+                "type done = result<string, string>; run: async func(input: string) -> done;",
+                code,
+                None,
+            ),
+            (fine, "mod x { async fn run(a: u8) {} }", None),
+            (
+                "run: func(input: string) -> result<string, string>;",
+                code,
+                Some(("is not `async`", "run: async func(")),
+            ),
+            (fine, plain, Some(("is `async`", "`async fn run`"))),
+            (
+                "run: async func(input: string) -> string;",
+                code,
+                Some(("has no `result<…>`", "-> result<OUTPUT, failure>")),
+            ),
+            (
+                "run: async func(input: string);",
+                code,
+                Some(("has no `result<…>`", "so a task can fail")),
+            ),
+            (
+                "record %self { a: u8 } run: async func(input: string) -> string;",
+                "",
+                Some(("a type `self`", "another name")),
+            ),
+        ] {
+            let found = compared(run, code);
+            match (expected, &found) {
+                (None, None) => {}
+                (Some((problem, advice)), Some(found)) => {
+                    assert!(
+                        found.0.contains(problem) && found.1.contains(advice),
+                        "{run}: {found:?}"
+                    );
+                }
+                _ => panic!("{run}: {found:?}"),
+            }
+        }
+    }
+
     #[test]
     fn each_mistake_has_its_advice() {
         let task = |body: &str| format!("package demo:x@0.1.0;\n\ninterface task {{\n  {body}\n}}\n");
@@ -206,6 +424,13 @@ mod tests {
                 task("run: async func(input: strin) -> string;"),
                 "the nearest name is `string`",
             ),
+            (
+                task("record leaf { max_items: u8 }"),
+                "Names in WIT are lowercase words with dashes between them: write `max-items`.",
+            ),
+            (task("record BigLeaf { a: u8 }"), "write `big-leaf`."),
+            (task("enum leaf { darkGreen }"), "write `dark-green`."),
+            (task("run: async func(theInput: u8) -> u8;"), "write `the-input`."),
             (
                 task("run: async func() -> result<u8, failure>;"),
                 "use agenthost:plugin/types@0.1.0.{failure};",

@@ -134,6 +134,12 @@ impl Classify for CacheError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalError {
+    /// The directory of the registry does not exist.
+    #[error("{}: the registry's directory does not exist", dir.display())]
+    NoRegistry {
+        /// The directory of the registry.
+        dir: PathBuf,
+    },
     /// There is no release of this version.
     #[error("{}: no release {version}", dir.display())]
     NoRelease {
@@ -206,6 +212,7 @@ impl Classify for LocalError {
             Self::NoRelease { .. } | Self::NoDigest { .. } | Self::Read { .. } | Self::Write { .. } => {
                 ErrorClass::Plugin
             }
+            Self::NoRegistry { .. } => ErrorClass::Config,
             Self::NotVersion { .. } => ErrorClass::Usage,
             Self::Published { .. } | Self::TooLarge { .. } | Self::NotText { .. } => ErrorClass::Denied,
         }
@@ -213,6 +220,10 @@ impl Classify for LocalError {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::NoRegistry { .. } => {
+                "Check [registries] in agenthost.toml, whose paths are relative to that file; a disk that is not mounted \
+                 is another usual cause."
+            }
             Self::NoRelease { known, .. } => {
                 let known: Vec<_> = known.iter().map(ToString::to_string).collect();
                 return Some(match known.as_slice() {

@@ -189,6 +189,8 @@ pub enum OciProblem {
     IndexNotKept {
         /// The tag of the list.
         tag: String,
+        /// `true` if the tag names a list.
+        listed: bool,
     },
     /// The list of signatures is full.
     #[error("the list of signatures has no room for another")]
@@ -353,6 +355,10 @@ impl Classify for OciError {
             OciProblem::NoRelease => "Is the name right? Some registries say this of what one may not read, too.",
             OciProblem::Manifest(problem) => return problem.hint().map(str::to_owned),
             OciProblem::NotIndex => "Something else was pushed under that tag; remove it from the registry.",
+            OciProblem::IndexNotKept { listed: false, .. } => {
+                "This registry has no referrers API and keeps no such list, so it cannot hold signatures; publish \
+                 without `--key`, and hand out the signature beside the release."
+            }
             OciProblem::IndexNotKept { .. } => "Another publisher may be active at the same time; try again.",
             OciProblem::TooManySignatures { .. } => "Remove signatures that are not needed from the registry.",
             OciProblem::NoManifestDigest => "Look the release up by its version or by its manifest's digest.",

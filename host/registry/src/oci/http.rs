@@ -105,8 +105,16 @@ impl Http {
     }
 
     /// Resolves an address that the registry points to, relative to `url`.
+    ///
+    /// A registry behind a proxy that adds TLS may name its own addresses with `http`; they are reached with TLS.
     pub(super) fn follow(&self, url: &Url, text: &str) -> Result<Url, OciError> {
-        let next = url.join(text).map_err(|_| self.error(OciProblem::InvalidAddress))?;
+        let mut next = url.join(text).map_err(|_| self.error(OciProblem::InvalidAddress))?;
+        if next.scheme() == "http" {
+            let mut secure = next.clone();
+            if secure.set_scheme("https").is_ok() && self.is_own(&secure) {
+                next = secure;
+            }
+        }
         let local = next.scheme() == "http" && is_loopback(&next) && self.base.scheme() == "http";
         if next.scheme() != "https" && !local {
             let place = next.host_str().unwrap_or("nowhere");

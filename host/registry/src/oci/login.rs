@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use url::form_urlencoded;
 
 use super::credentials::{Credentials, Secret, sensitive};
+use super::fields::{self, Entry};
 use super::http::Http;
 use crate::error::{OciError, OciProblem};
 
@@ -25,6 +26,15 @@ pub(super) struct Granted {
     pub(super) header: HeaderValue,
     /// `true` if it permits writing.
     pub(super) push: bool,
+    /// `true` if the registry refused it at once.
+    pub(super) refused: bool,
+}
+
+impl Granted {
+    fn new(header: HeaderValue, push: bool) -> Self {
+        let refused = false;
+        Self { header, push, refused }
+    }
 }
 
 /// A challenge of a registry.
@@ -34,43 +44,30 @@ pub(super) enum Challenge {
     Bearer { realm: String, service: Option<String> },
 }
 
-/// A token server's response; servers use either name for the token.
+/// A token server's response; servers use either name for the token, and some send the other one empty.
 #[derive(Deserialize)]
 struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
 }
 
-/// Reads `WWW-Authenticate`; unsupported schemes are left out.
+/// Reads `WWW-Authenticate`; unsupported schemes are left out. Bearer challenges come first: a token is for one
+/// repository, and a password is for all.
 pub(super) fn challenges(headers: GetAll<'_, HeaderValue>) -> Vec<Challenge> {
-    headers
-        .iter()
-        .filter_map(|header| challenge(header.to_str().ok()?))
-        .collect()
+    let mut challenges: Vec<_> = fields::challenges(headers).iter().filter_map(challenge).collect();
+    challenges.sort_by_key(|challenge| *challenge == Challenge::Basic);
+    challenges
 }
 
-fn challenge(text: &str) -> Option<Challenge> {
-    let (scheme, mut rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
-    if scheme.eq_ignore_ascii_case("basic") {
-        return Some(Challenge::Basic);
+fn challenge(entry: &Entry) -> Option<Challenge> {
+    match entry.scheme.as_str() {
+        "basic" => Some(Challenge::Basic),
+        "bearer" => Some(Challenge::Bearer {
+            realm: entry.param("realm")?.to_owned(),
+            service: entry.param("service").map(str::to_owned),
+        }),
+        _ => None,
     }
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return None;
-    }
-    let (mut realm, mut service) = (None, None);
-    while let Some((key, after)) = rest.split_once('=') {
-        let (value, next) = match after.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"')?,
-            None => after.split_once(',').unwrap_or((after, "")),
-        };
-        match key.trim_matches([' ', ',']).to_ascii_lowercase().as_str() {
-            "realm" => realm = Some(value.to_owned()),
-            "service" => service = Some(value.to_owned()),
-            _ => {}
-        }
-        rest = next;
-    }
-    Some(Challenge::Bearer { realm: realm?, service })
 }
 
 /// Answers one of the challenges; `None` if no credentials fit any of them.
@@ -80,21 +77,25 @@ pub(super) async fn log_in(
     challenges: &[Challenge],
     push: bool,
 ) -> Result<Option<Granted>, OciError> {
+    let mut failure = None;
     for challenge in challenges {
         match (challenge, credentials.secret()) {
             (Challenge::Basic, Some(Secret::Password { user, password })) => {
                 let header = basic(user, password);
-                return Ok(header.map(|header| Granted { header, push: true }));
+                return Ok(header.map(|header| Granted::new(header, true)));
             }
             // A configured token was already sent to the registry, and must not be sent to any other server.
             (Challenge::Bearer { .. }, Some(Secret::Token(_))) | (Challenge::Basic, _) => {}
             (Challenge::Bearer { realm, service }, _) => {
-                let header = token(http, credentials, realm, service.as_deref(), push).await?;
-                return Ok(Some(Granted { header, push }));
+                match token(http, credentials, realm, service.as_deref(), push).await {
+                    Ok(header) => return Ok(Some(Granted::new(header, push))),
+                    // Another challenge may still be met.
+                    Err(error) => failure = failure.or(Some(error)),
+                }
             }
         }
     }
-    Ok(None)
+    failure.map_or(Ok(None), Err)
 }
 
 fn basic(user: &str, password: &SecretString) -> Option<HeaderValue> {
@@ -157,34 +158,57 @@ async fn token(
     let body = http.read(response, MAX_TOKEN_ANSWER, "the token").await?;
     let nonsense = || http.error(OciProblem::NoToken);
     let answer: TokenResponse = serde_json::from_slice(&body).map_err(|_| nonsense())?;
-    let token = answer.token.or(answer.access_token).ok_or_else(nonsense)?;
+    let mut tokens = [answer.token, answer.access_token].into_iter().flatten();
+    let token = tokens.find(|token| !token.is_empty()).ok_or_else(nonsense)?;
     sensitive(&format!("Bearer {token}")).ok_or_else(nonsense)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
     #[test]
     fn challenges_are_read_in_the_forms_that_registries_use() {
-        let bearer = |realm: &str, service: Option<&str>| {
-            Some(Challenge::Bearer {
-                realm: realm.to_owned(),
-                service: service.map(str::to_owned),
-            })
+        let bearer = |realm: &str, service: Option<&str>| Challenge::Bearer {
+            realm: realm.to_owned(),
+            service: service.map(str::to_owned),
         };
-        assert_eq!(challenge("Basic realm=\"Registry\""), Some(Challenge::Basic));
-        assert_eq!(
-            challenge("Bearer realm=\"https://auth.example/token\",service=\"a, b\",scope=\"repository:x:pull,push\""),
-            bearer("https://auth.example/token", Some("a, b"))
-        );
-        assert_eq!(
-            challenge("bearer service=x, realm=\"https://auth.example/?a=b\""),
-            bearer("https://auth.example/?a=b", Some("x"))
-        );
-        assert_eq!(challenge("Bearer realm=/token"), bearer("/token", None));
-        for text in ["Negotiate", "Bearer", "Bearer realm=\"open", "Bearer service=\"x\"", ""] {
-            assert_eq!(challenge(text), None, "{text}");
+        let auth = "https://auth.example/token";
+        for (headers, expected) in [
+            (&["Basic realm=\"Registry\""][..], vec![Challenge::Basic]),
+            (
+                &["Bearer realm=\"https://auth.example/token\",service=\"a, b\",scope=\"repository:x:pull,push\""],
+                vec![bearer(auth, Some("a, b"))],
+            ),
+            (
+                &["bearer service=x, realm=\"https://auth.example/?a=b\""],
+                vec![bearer("https://auth.example/?a=b", Some("x"))],
+            ),
+            (&["Bearer realm=/token"], vec![bearer("/token", None)]),
+            (
+                &["Basic realm=\"Registry\", Bearer realm=\"https://auth.example/token\", Digest nonce=\"1,2\""],
+                vec![bearer(auth, None), Challenge::Basic],
+            ),
+            (
+                &[
+                    "Negotiate",
+                    "BASIC realm=\"x\"",
+                    "BEARER REALM=\"https://auth.example/token\"",
+                ],
+                vec![bearer(auth, None), Challenge::Basic],
+            ),
+            (&["Negotiate"], vec![]),
+            (&["Bearer"], vec![]),
+            (&["Bearer realm=\"open"], vec![]),
+            (&["Bearer service=\"x\""], vec![]),
+            (&[""], vec![]),
+        ] {
+            let mut map = HeaderMap::new();
+            for header in headers {
+                map.append(WWW_AUTHENTICATE, HeaderValue::from_static(header));
+            }
+            assert_eq!(challenges(map.get_all(WWW_AUTHENTICATE)), expected, "{headers:?}");
         }
     }
 }

@@ -87,24 +87,26 @@ impl Oci {
         let response = wire.send(&head).await?;
         match response.status() {
             StatusCode::OK => return Ok(()),
-            StatusCode::NOT_FOUND => {}
+            // Not every registry answers this request, or not with 404; the upload decides.
+            status if status.is_client_error() && !matches!(status.as_u16(), 401 | 429) => {}
+            StatusCode::NOT_IMPLEMENTED => {}
             _ => return Err(wire.refused(response, "a blob").await.into()),
         }
-        let begin = Call::new(Method::POST, wire.http.url("blobs/uploads/")).push();
-        let response = wire.send(&begin).await?;
+        let uploads = wire.http.url("blobs/uploads/");
+        let response = wire.send(&Call::new(Method::POST, uploads.clone()).push()).await?;
         if response.status() != StatusCode::ACCEPTED {
             return Err(wire.refused(response, "room for a blob").await.into());
         }
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let location = location.ok_or_else(|| wire.http.nonsense("no place to send a blob to"))?;
-        let mut url = wire.http.follow(&wire.http.base, location)?;
+        let mut url = wire.http.follow(&uploads, location)?;
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
         let put = Call::new(Method::PUT, url)
             .push()
             .body("application/octet-stream", bytes.clone());
         let response = wire.send(&put).await?;
         match response.status() {
-            StatusCode::CREATED => Ok(()),
+            status if status.is_success() => Ok(()),
             StatusCode::PAYLOAD_TOO_LARGE => {
                 let bytes = bytes.len();
                 Err(wire.http.error(OciProblem::BlobTooLarge { bytes }).into())

@@ -6,13 +6,15 @@
 //! entry is missing.
 
 use bytes::Bytes;
-use reqwest::Method;
+use reqwest::header::LINK;
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::fields;
 use super::layout::{self, Descriptor, INDEX, MAX_MANIFEST_BYTES, SIGNATURE};
 use super::wire::Call;
-use super::{Found, Oci};
+use super::{Found, LIST, Oci};
 use crate::error::{ManifestProblem, OciError, OciProblem, RegistryError};
 use crate::signature::MAX_SIGNATURES;
 use crate::source::Source as _;
@@ -77,17 +79,61 @@ impl Oci {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, RegistryError> {
-        let mut url = self.wire.http.url(&format!("referrers/{subject}"));
-        url.query_pairs_mut().append_pair("artifactType", SIGNATURE);
-        // A registry without support for referrers may answer 404 with any body, including a web page.
-        if let Ok(pages) = self.pages::<Index>(url, "list of referrers").await? {
-            return Ok(pages.into_iter().filter_map(|page| page.manifests).flatten().collect());
+        if let Some(listed) = self.by_api(subject).await? {
+            return Ok(listed);
         }
-        let Some(found) = self.manifest(&fallback_tag(subject), None).await? else {
+        let Some(found) = self.fallback(subject).await? else {
             return Ok(Vec::new());
         };
         let index: Index = serde_json::from_slice(&found.bytes).map_err(|_| self.no_index(subject))?;
         Ok(index.manifests.ok_or_else(|| self.no_index(subject))?)
+    }
+
+    /// Returns what the registry lists itself; `None` if it has no referrers API.
+    ///
+    /// Registries without that API answer in many ways: with 404, another refusal, a redirect, a web page, or a body
+    /// that is not a list. None of these hides a signature that the tag has; an overloaded or broken registry is an
+    /// error.
+    async fn by_api(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>, RegistryError> {
+        let mut url = self.wire.http.url(&format!("referrers/{subject}"));
+        url.query_pairs_mut().append_pair("artifactType", SIGNATURE);
+        let call = Call::get(url.clone()).accept(LIST).probe();
+        let response = self.wire.send(&call).await?;
+        let redirected = *response.url() != url;
+        let status = response.status();
+        if status != StatusCode::OK {
+            let trouble = status == StatusCode::TOO_MANY_REQUESTS
+                || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
+            return match trouble && !redirected {
+                true => Err(self.wire.refused(response, "list of referrers").await.into()),
+                false => Ok(None),
+            };
+        }
+        let next = fields::next_page(response.headers().get_all(LINK));
+        let bytes = self
+            .wire
+            .http
+            .read(response, MAX_MANIFEST_BYTES, "list of referrers")
+            .await?;
+        let first: Option<Index> = serde_json::from_slice(&bytes).ok();
+        let Some(mut listed) = first.and_then(|index| index.manifests) else {
+            return Ok(None);
+        };
+        if let Some(next) = next {
+            let next = self.next_page(&url, &next)?;
+            if let Ok(pages) = self.pages::<Index>(next, "list of referrers").await? {
+                listed.extend(pages.into_iter().filter_map(|page| page.manifests).flatten());
+            }
+        }
+        Ok(Some(listed))
+    }
+
+    /// Returns the manifest under the tag that lists signatures; `None` if there is none.
+    ///
+    /// GitLab's registry reads that tag as the subject's own digest: then no list exists.
+    async fn fallback(&self, subject: &Digest) -> Result<Option<Found>, RegistryError> {
+        let found = self.manifest(&fallback_tag(subject), None).await?;
+        Ok(found.filter(|found| found.digest != *subject))
     }
 
     fn no_index(&self, subject: &Digest) -> OciError {
@@ -119,14 +165,22 @@ impl Oci {
     async fn list(&self, subject: &Digest, signature: &Descriptor) -> Result<(), RegistryError> {
         let tag = fallback_tag(subject);
         for _ in 0..MAX_WRITES {
-            let Some(index) = self.extended(subject, signature, self.manifest(&tag, None).await?)? else {
+            let Some(index) = self.extended(subject, signature, self.fallback(subject).await?)? else {
                 return Ok(());
             };
-            self.put_manifest(&tag, INDEX, index).await?;
+            match self.put_manifest(&tag, INDEX, index).await {
+                Err(RegistryError::Oci(OciError {
+                    problem: OciProblem::Status { status, .. },
+                    ..
+                })) if status.is_client_error() => break,
+                put => put?,
+            };
         }
-        match self.extended(subject, signature, self.manifest(&tag, None).await?)? {
+        let kept = self.fallback(subject).await?;
+        let listed = kept.is_some();
+        match self.extended(subject, signature, kept)? {
             None => Ok(()),
-            Some(_) => Err(self.wire.http.error(OciProblem::IndexNotKept { tag }).into()),
+            Some(_) => Err(self.wire.http.error(OciProblem::IndexNotKept { tag, listed }).into()),
         }
     }
 
@@ -180,4 +234,10 @@ impl Oci {
 /// Returns the tag that the specification assigns to the index of a manifest's referrers.
 fn fallback_tag(subject: &Digest) -> String {
     format!("sha256-{}", subject.hex())
+}
+
+/// Returns whether a tag is that of an index of referrers.
+pub(super) fn is_fallback_tag(tag: &str) -> bool {
+    let hex = tag.strip_prefix("sha256-");
+    hex.is_some_and(|hex| hex.len() >= 64 && hex.bytes().take(64).all(|byte| byte.is_ascii_hexdigit()))
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod login;
 mod publishing;
+mod quirks;
 mod server;
 mod tampering;
 mod transfers;

@@ -36,6 +36,7 @@ pub(super) struct Call {
     headers: HeaderMap,
     body: Bytes,
     push: bool,
+    probe: bool,
 }
 
 impl Call {
@@ -46,6 +47,7 @@ impl Call {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             push: false,
+            probe: false,
         }
     }
 
@@ -65,6 +67,12 @@ impl Call {
     /// Requests the right to write.
     pub(super) fn push(mut self) -> Self {
         self.push = true;
+        self
+    }
+
+    /// Asks for something that the registry may not know: a redirect to another server is returned as the response.
+    pub(super) fn probe(mut self) -> Self {
+        self.probe = true;
         self
     }
 
@@ -123,7 +131,10 @@ impl Wire {
                 .map_err(|_| self.http.slow(limit))?
                 .map_err(|error| self.http.broken(&error))?;
             let status = response.status();
-            if status == StatusCode::UNAUTHORIZED && own && !logged_in {
+            if status == StatusCode::UNAUTHORIZED && own && logged_in {
+                self.refuse();
+            }
+            if status == StatusCode::UNAUTHORIZED && own && !logged_in && !self.is_refused(sent.as_ref()) {
                 logged_in = true;
                 let challenges = login::challenges(response.headers().get_all(WWW_AUTHENTICATE));
                 if let Some(granted) = login::log_in(&self.http, &self.credentials, &challenges, call.push).await? {
@@ -135,6 +146,14 @@ impl Wire {
                 return Ok(response);
             }
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            if call.probe {
+                let next = location.and_then(|location| self.http.follow(&url, location).ok());
+                match next.filter(|next| self.http.is_own(next) && hops < MAX_REDIRECTS) {
+                    Some(next) => (url, hops) = (next, hops + 1),
+                    None => return Ok(response),
+                }
+                continue;
+            }
             let reads = call.method == Method::GET || call.method == Method::HEAD;
             let Some(location) = location.filter(|_| reads) else {
                 return Err(self.http.error(OciProblem::RedirectedWrite {
@@ -150,6 +169,21 @@ impl Wire {
             }
             url = self.http.follow(&url, location)?;
         }
+    }
+
+    /// Records that the registry refuses what it granted a moment ago.
+    fn refuse(&self) {
+        let mut granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(granted) = &mut *granted {
+            granted.refused = true;
+        }
+    }
+
+    /// Returns whether logging in again gives no more than this header.
+    fn is_refused(&self, sent: Option<&HeaderValue>) -> bool {
+        let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = granted.as_ref().filter(|granted| granted.refused);
+        refused.is_some_and(|granted| Some(&granted.header) == sent)
     }
 
     /// Returns the authorization header, if one is known.

@@ -11,7 +11,7 @@ use crate::error::RegistryError;
 use crate::local::Local;
 use crate::lock::{LOCK_FILE, Locked};
 use crate::oci::{Credentials, Oci};
-use crate::reference::{Name, OciReference, Reference, Requirement, Tag};
+use crate::reference::{Name, OciReference, Reference, Requirement, Tag, version_of};
 use crate::source::{Release, Source};
 use crate::statement;
 use agenthost_config::RegistryConfig;
@@ -97,14 +97,21 @@ impl Project {
             Reference::Named { name, .. } => Some(name),
             Reference::Oci(_) => None,
         };
+        // A list of the existing releases helps more than the error about this one.
         match (self.fetched(&*source, &tag, name).await, &tag) {
-            // A list of the existing releases helps more than the error about this one.
             (Err(error), Tag::Version(version)) if error.class() == ErrorClass::Plugin => {
                 match source.versions().await {
-                    Ok(versions) if !versions.contains(version) => Err(missing(&*source, reference, &versions)),
+                    Ok(versions) if !versions.contains(version) => Err(missing(&*source, reference, versions).await),
                     _ => Err(error),
                 }
             }
+            (Err(error), Tag::Name(name)) if error.class() == ErrorClass::Plugin => match source.tags().await {
+                Ok(tags) if !tags.contains(name) => match source.versions().await {
+                    Ok(versions) => Err(missing(&*source, reference, versions).await),
+                    Err(_) => Err(error),
+                },
+                _ => Err(error),
+            },
             (found, _) => found,
         }
     }
@@ -259,17 +266,21 @@ fn plain(path: &Path) -> PathBuf {
 /// Returns the highest version that meets the requirement.
 async fn best(source: &dyn Source, reference: &Reference, requirement: &Requirement) -> Result<Version, RegistryError> {
     let versions = source.versions().await?;
-    requirement
-        .best(&versions)
-        .ok_or_else(|| missing(source, reference, &versions))
+    match requirement.best(&versions) {
+        Some(version) => Ok(version),
+        None => Err(missing(source, reference, versions).await),
+    }
 }
 
 /// Returns the error if none of the existing `versions` meets the requirement.
-fn missing(source: &dyn Source, reference: &Reference, versions: &[Version]) -> RegistryError {
+async fn missing(source: &dyn Source, reference: &Reference, known: Vec<Version>) -> RegistryError {
+    let mut tags = source.tags().await.unwrap_or_default();
+    tags.retain(|tag| version_of(tag).is_none());
     RegistryError::NoRelease {
         place: source.place(),
         reference: reference.to_string(),
-        known: versions.to_vec(),
+        known,
+        tags,
     }
 }
 

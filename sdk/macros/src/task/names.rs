@@ -7,7 +7,8 @@ use heck::{ToKebabCase as _, ToUpperCamelCase as _};
 use syn::ext::IdentExt as _;
 use syn::{Error, Ident, Result};
 use wit_bindgen_core::wit_parser::validate_id;
-use wit_bindgen_rust::to_rust_ident;
+
+use crate::words::{rust_case, rust_ident};
 
 /// The keywords of WIT, which are escaped with `%` when used as names.
 const KEYWORDS: &[&str] = &[
@@ -79,12 +80,12 @@ pub(super) fn of_type(ident: &Ident) -> Result<String> {
 
 /// The WIT name of an enum's case, without escapes.
 pub(super) fn of_case(ident: &Ident) -> Result<String> {
-    of(ident, |name| name.to_upper_camel_case())
+    of(ident, |name| rust_case(name.to_upper_camel_case()))
 }
 
 /// The WIT name of a field, without escapes.
 pub(super) fn of_field(ident: &Ident) -> Result<String> {
-    of(ident, to_rust_ident)
+    of(ident, rust_ident)
 }
 
 /// The WIT name of a parameter. Only people read it, so a name that WIT cannot express becomes `input`.
@@ -104,13 +105,7 @@ pub(super) fn escaped(name: &str) -> String {
 fn of(ident: &Ident, back: impl Fn(&str) -> String) -> Result<String> {
     let text = ident.to_string();
     let refuse = |why: String| Err(Error::new(ident.span(), why));
-    if text.starts_with("r#") {
-        let word = ident.unraw();
-        return refuse(format!(
-            "`{text}` has no name in WIT that comes back as the same: choose another than Rust's keyword `{word}`"
-        ));
-    }
-    let name = text.to_kebab_case();
+    let name = ident.unraw().to_string().to_kebab_case();
     if !text.is_ascii() || validate_id(&name).is_err() {
         return refuse(format!(
             "`{text}` has no name in WIT: use the letters a to z and digits, a letter first"

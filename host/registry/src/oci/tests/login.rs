@@ -135,7 +135,8 @@ async fn anybody_may_have_a_token_where_the_registry_says_so() {
     let server = with_tokens(|_| true, |_| false).await;
     let error = oci(&server).find(&latest()).await.unwrap_err();
     assert_error(&error, ErrorClass::Plugin, &["requires a login: 401"]);
-    assert_eq!(server.log().len(), 3);
+    let tokens = server.log().iter().filter(|request| request.contains("/token")).count();
+    assert_eq!(tokens, 1);
 }
 
 #[tokio::test]

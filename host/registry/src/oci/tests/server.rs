@@ -243,7 +243,7 @@ impl Memory {
         serde_json::from_str(&all.find(|bytes| bytes.contains(text)).unwrap()).unwrap()
     }
 
-    fn answer(&mut self, request: &Request) -> Reply {
+    pub(super) fn answer(&mut self, request: &Request) -> Reply {
         let path = request.path().strip_prefix("/v2/plugins/acme/competitor/").unwrap();
         let (kind, rest) = path.split_once('/').unwrap();
         match (request.method.as_str(), kind, rest) {
@@ -285,7 +285,7 @@ impl Memory {
         }
     }
 
-    fn referrers(&self, subject: &str) -> Reply {
+    pub(super) fn referrers(&self, subject: &str) -> Reply {
         let about = |(reference, (kind, bytes)): (&String, &(String, Vec<u8>))| {
             // A test may have turned this into something other than JSON.
             let manifest: Value = serde_json::from_slice(bytes).ok()?;
