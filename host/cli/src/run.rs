@@ -136,7 +136,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         true => command.sealed(env)?,
         false => command,
     };
-    let asked = host.config().limits().overridden_by(&limits);
+    let asked = asked_limits(&host, &plugin, &limits);
     let run = host.run(&plugin, &input).limits(&limits).command(command.to_json()?);
     let run = run.start()?;
     let code = watch(run, &host, &plugin, &asked, args.json, global, printer).await?;
@@ -218,10 +218,16 @@ pub(super) fn max_memory(limits: &LimitsPatch) -> Option<u64> {
     }
 }
 
+/// Returns the limits of a root task before anything narrows them.
+pub(super) fn asked_limits(host: &Host, plugin: &Plugin, limits: &LimitsPatch) -> Limits {
+    let suggested = plugin.info().suggested_limits();
+    host.config().limits_with(&suggested).overridden_by(limits)
+}
+
 /// Prints a note if a grant keeps limits below those of the flags.
 pub(super) fn note_narrowed(host: &Host, plugin: &Plugin, limits: &LimitsPatch, printer: &Printer) {
     let config = host.config();
-    let asked = config.limits().overridden_by(limits);
+    let asked = asked_limits(host, plugin, limits);
     for note in host.config_notes() {
         printer.note(&note);
     }

@@ -12,7 +12,7 @@ use crate::settings::{
     RegistryConfig, RequestField, RunConfig, SubAgent,
 };
 use crate::trust::lifts::{Lift, TrustedLift};
-use agenthost_core::limits::Limits;
+use agenthost_core::limits::{Cap, Limits, LimitsPatch, MOST_SUGGESTED_TASKS};
 use agenthost_core::printable::shell_word;
 
 /// The effective configuration: both files merged, validated, and completed with defaults.
@@ -22,6 +22,8 @@ pub struct Config {
     pub(crate) models_assumed: bool,
     pub(crate) providers: BTreeMap<String, ProviderConfig>,
     pub(crate) limits: Limits,
+    /// `true` if nothing but the default limits the sub-tasks of a task.
+    pub(crate) tasks_assumed: bool,
     pub(crate) reply_tokens: u32,
     pub(crate) run: RunConfig,
     pub(crate) compile: CompileConfig,
@@ -124,6 +126,32 @@ impl Config {
     /// Returns the limits of a task that no grant narrows.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Returns the limits of a task whose plugin's author suggests `suggested`: [`Config::limits`], with the suggested
+    /// number of sub-tasks if none is configured and the suggestion is above the default. It counts up to
+    /// [`MOST_SUGGESTED_TASKS`]. All other suggestions have no effect.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_core::limits::Limits;
+    ///
+    /// let config = agenthost_config::Config::builtin()?;
+    /// let tasks = |suggested| config.limits_with(&Limits::new().tasks(suggested).into()).tasks;
+    /// assert_eq!([20, 400, 50_000].map(tasks), [Some(100), Some(400), Some(1_000)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limits_with(&self, suggested: &LimitsPatch) -> Limits {
+        let mut limits = self.limits.clone();
+        let suggested = suggested.tasks.map(|cap| match cap {
+            Cap::At(tasks) => tasks.min(MOST_SUGGESTED_TASKS),
+            Cap::Unlimited => MOST_SUGGESTED_TASKS,
+        });
+        if self.tasks_assumed {
+            limits.tasks = limits.tasks.max(suggested);
+        }
+        limits
     }
 
     /// Returns the number of output tokens reserved for a call that sets no maximum; 8,192 by default.

@@ -95,6 +95,7 @@ pub(super) fn resolve(
     let Merged { layer, lifts } = merge(lower, upper, accepted);
     let providers = providers(env, layer.providers, &layer.origins)?;
     let limits = Limits::task_default().overridden_by(&layer.limits);
+    let tasks_assumed = layer.limits.tasks.is_none();
     let models_assumed = layer.models.is_empty();
     let models = if models_assumed {
         assumed_models(env, &providers)
@@ -108,6 +109,7 @@ pub(super) fn resolve(
         models_assumed,
         providers,
         limits,
+        tasks_assumed,
         reply_tokens: layer.reply_tokens.unwrap_or(REPLY_TOKENS),
         run: RunConfig {
             strict_tokens: layer.run.strict_tokens.unwrap_or(false),
