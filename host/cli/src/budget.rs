@@ -1,4 +1,4 @@
-//! `agenthost plan`: the worst case of a run, and what earlier runs used. Nothing is run or spent.
+//! The estimate of a run or a batch: the worst case, and what earlier runs used. Nothing is run or spent.
 
 mod typical;
 mod worst;
@@ -8,20 +8,18 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use self::typical::{Spread, Typical};
+use self::typical::{Spread, Typical, TypicalModel};
 use self::worst::{Candidate, Cost, Worst};
 use super::global::Global;
-use super::host::host;
 use super::journal::Found;
 use super::output::{Printer, exit};
 use super::recorded::{Run, is_running, short};
-use super::run::{self, LimitArgs};
 use super::table::{self, Column, count};
 use super::terminal::Styled;
-use super::which::PluginArgs;
 use agenthost::config::{Config, Env};
 use agenthost::error::Result;
-use agenthost::limits::{Limits, Usd, units};
+use agenthost::journal::RunRecord;
+use agenthost::limits::{Limits, Usd};
 use agenthost::plugin::Import;
 use agenthost::price::PriceTable;
 use agenthost::printable::one_line;
@@ -30,28 +28,8 @@ use agenthost::{Host, Plugin};
 /// The number of latest runs, of any plugin, that are searched for runs of this one.
 const LOOKED_AT: usize = 1_000;
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    #[command(flatten)]
-    which: PluginArgs,
-    /// Check whether this input fits: JSON, @FILE, or - for stdin
-    #[arg(long, short, value_name = "JSON|@FILE|-")]
-    input: Option<String>,
-    /// Plan for a batch of N items
-    #[arg(long, value_name = "N", default_value = "1", value_parser = units::parse_count)]
-    items: u64,
-    /// End with exit code 3 if the worst case may cost more than this, or its cost is unknown
-    #[arg(long, value_name = "USD")]
-    fail_above: Option<Usd>,
-    /// Print one JSON document
-    #[arg(long)]
-    pub(super) json: bool,
-    #[command(flatten)]
-    limits: LimitArgs,
-}
-
 /// A complete plan.
-struct Plan<'a> {
+pub(super) struct Plan<'a> {
     plugin: &'a Plugin,
     config: &'a Config,
     limits: Limits,
@@ -59,39 +37,9 @@ struct Plan<'a> {
     models: Vec<Candidate>,
     one: Worst,
     all: Worst,
+    /// The worst case of all items within the limits that the plugin's author suggests, if they are lower.
+    suggested: Option<Worst>,
     typical: Option<Typical>,
-}
-
-pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
-    let asked = args.limits.patch()?;
-    let input = args
-        .input
-        .as_deref()
-        .map(|input| run::read_input(input, env))
-        .transpose()?;
-    let host = host(global.config(env)?, env, None)?;
-    for note in host.config_notes() {
-        printer.note(&note);
-    }
-    let plugin = args.which.load(&host, env, printer).await?;
-    if let Some(input) = &input {
-        plugin.check_input(input)?;
-    }
-    let told = PlanOptions {
-        items: args.items,
-        fail_above: args.fail_above,
-        json: args.json,
-    };
-    let run = host.config().run().limits.clone();
-    tell(
-        &host,
-        &plugin,
-        (host.limits(&plugin, &asked), &run),
-        &told,
-        global,
-        env,
-        printer,
-    )
 }
 
 /// The options of a plan.
@@ -112,16 +60,7 @@ pub(super) fn tell(
     env: &Env,
     printer: &Printer,
 ) -> Result<ExitCode> {
-    let mut plan = Plan::of(host, plugin, limits, run, told.items)?;
-    if let Found::Journal(journal) = Found::open(global, host.config(), env)? {
-        let records = journal.runs(LOOKED_AT)?;
-        let runs: Vec<_> = records
-            .iter()
-            .map(|record| Run::new(record, 0, |run| is_running(&*journal, run)))
-            .collect();
-        let offline = plan.models.iter().any(|model| model.offline);
-        plan.typical = Typical::of(&runs, &plugin.id().name, offline);
-    }
+    let plan = Plan::of(host, plugin, limits, run, told.items)?.with_typical(global, env)?;
     if told.json {
         printer.data(&plan.document(told.fail_above))?;
     } else {
@@ -145,15 +84,17 @@ pub(super) fn tell(
 }
 
 impl<'a> Plan<'a> {
-    fn of(host: &'a Host, plugin: &'a Plugin, limits: Limits, run: &Limits, items: u64) -> Result<Self> {
+    pub(super) fn of(host: &'a Host, plugin: &'a Plugin, limits: Limits, run: &Limits, items: u64) -> Result<Self> {
         let config = host.config();
-        let own = limits.narrowed_by(run);
-        let starts = own.tasks != Some(0) && own.depth != Some(0);
-        let mut names = BTreeSet::new();
-        asked_for(config, plugin, starts, &mut names);
+        let names = models_below(config, plugin, &limits.narrowed_by(run));
         let models = candidates(config, &names)?;
         let one = Worst::of_task(&limits, run, &models, plugin.sub_agents().next().is_some());
         let all = one.times(items, run, &models);
+        let suggested = Limits::none().overridden_by(&plugin.info().suggested_limits());
+        let suggested = Some(limits.narrowed_by(&suggested)).filter(|suggested| *suggested != limits);
+        let suggested = suggested.map(|limits| {
+            Worst::of_task(&limits, run, &models, plugin.sub_agents().next().is_some()).times(items, run, &models)
+        });
         Ok(Self {
             plugin,
             config,
@@ -162,8 +103,71 @@ impl<'a> Plan<'a> {
             models,
             one,
             all,
+            suggested,
             typical: None,
         })
+    }
+
+    /// Adds the use of earlier runs, if the journal has any.
+    pub(super) fn with_typical(mut self, global: &Global, env: &Env) -> Result<Self> {
+        if let Found::Journal(journal) = Found::open(global, self.config, env)? {
+            let records = journal.runs(LOOKED_AT)?;
+            let runs: Vec<_> = records
+                .iter()
+                .map(|record| Run::new(record, 0, |run| is_running(&*journal, run)))
+                .collect();
+            let offline = self.models.iter().any(|model| model.offline);
+            let of_batch = |record: &RunRecord| typical::of_batch(&*journal, record);
+            self.typical = Typical::of(&runs, &self.plugin.id().name, offline, of_batch)?;
+        }
+        Ok(self)
+    }
+
+    /// Returns the average cost of earlier tasks, for all items, within the worst case.
+    fn typical_cost(&self) -> Option<Usd> {
+        let typical = self.typical.as_ref()?.cost_of(self.items)?;
+        Some(match self.all.cost {
+            Cost::AtMost(most) => typical.min(most),
+            Cost::Unknown | Cost::Unlimited => typical,
+        })
+    }
+
+    /// Returns the estimate in one line; `None` if nothing can be spent or started.
+    pub(super) fn estimate(&self) -> Option<String> {
+        if self.models.is_empty() && self.all.sub_tasks == Some(0) {
+            return None;
+        }
+        let mut words = Vec::new();
+        if self.items != 1 {
+            words.push(format!("{} tasks", count(self.items)));
+        }
+        words.push(match (&self.typical, self.typical_cost()) {
+            (None, _) => "no earlier runs".to_owned(),
+            (Some(typical), Some(cost)) => format!("typically {cost} (from {})", typical.basis()),
+            (Some(typical), None) => format!("typically an unknown cost (from {})", typical.basis()),
+        });
+        words.push(match self.all.cost {
+            Cost::AtMost(most) => format!("at worst {most}"),
+            Cost::Unknown => "at worst an unknown cost".to_owned(),
+            Cost::Unlimited => "no limit on the cost".to_owned(),
+        });
+        match self.all.sub_tasks {
+            Some(0) => {}
+            Some(most) => words.push(format!("at most {} sub-agents", count(most))),
+            None => words.push("no limit on sub-agents".to_owned()),
+        }
+        Some(words.join(", "))
+    }
+
+    /// Describes the cost that is above `bound`: the typical one, or the worst case if there is none. `None` if it is not
+    /// above.
+    pub(super) fn above(&self, bound: Usd) -> Option<String> {
+        match (self.typical_cost(), self.all.cost) {
+            (Some(typical), _) => (typical > bound).then(|| format!("the typical cost is {typical}")),
+            (None, Cost::AtMost(most)) => (most > bound).then(|| format!("the worst case costs {most}")),
+            (None, Cost::Unknown) => Some("the worst case is not known, because a model has no known price".into()),
+            (None, Cost::Unlimited) => Some("the worst case has no end".into()),
+        }
     }
 
     fn notes(&self) -> Vec<String> {
@@ -177,6 +181,17 @@ impl<'a> Plan<'a> {
                  pass a limit"
                     .to_owned(),
             );
+        }
+        if self.suggested.is_some() {
+            let limits = self.plugin.info().manifest.iter().flat_map(|manifest| &manifest.limits);
+            let flags = limits.map(|(key, value)| {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                format!("--{key} {text}")
+            });
+            notes.push(format!(
+                "the plugin's author suggests {}; its manifest lowers no limit by itself",
+                one_line(&flags.collect::<Vec<_>>().join(" "))
+            ));
         }
         if self.models.iter().any(|model| model.offline) {
             notes.push("the offline provider makes answers up, at no cost; real models cost more".to_owned());
@@ -193,6 +208,7 @@ impl<'a> Plan<'a> {
                 "offline": model.offline,
                 "priced": !model.prices.is_empty(),
                 "worst_cost_usd": self.one.tokens.and_then(|tokens| model.most(tokens)),
+                "typical_cost_usd": self.typical_of(model).and_then(|typical| typical.cost_usd),
             })
         });
         json!({
@@ -211,9 +227,12 @@ impl<'a> Plan<'a> {
             },
             "items": self.items,
             "worst": {"per_item": self.one.document(), "total": self.all.document()},
+            "suggested": self.suggested.as_ref().map(|worst| json!({"total": worst.document()})),
             "models": models.collect::<Vec<_>>(),
             "sub_agents": below(self.config, self.plugin),
             "typical": self.typical,
+            "typical_total_cost_usd": self.typical_cost(),
+            "estimate": self.estimate(),
             "fail_above_usd": fail_above,
             "above": fail_above.map(|bound| self.all.is_above(bound)),
             "notes": self.notes(),
@@ -243,6 +262,9 @@ impl<'a> Plan<'a> {
         if let Some(typical) = &self.typical {
             page.push("\n\n")
                 .append(titled("typical case", &typical_table(typical)));
+        }
+        if let Some(estimate) = self.estimate() {
+            page.push("\n\n").bold("estimate").push(format!(" {estimate}"));
         }
         for (at, note) in self.notes().into_iter().enumerate() {
             let gap = if at == 0 { "\n\n" } else { "\n" };
@@ -293,6 +315,10 @@ impl<'a> Plan<'a> {
             kinds.push(Column::Right);
             columns.push(column(format!("{} items", count(self.items)), &self.all));
         }
+        if let Some(suggested) = &self.suggested {
+            kinds.push(Column::Right);
+            columns.push(column("as suggested".into(), suggested));
+        }
         for cells in columns {
             for (row, cell) in rows.iter_mut().zip(cells) {
                 row.push(cell);
@@ -305,6 +331,12 @@ impl<'a> Plan<'a> {
         table
     }
 
+    /// Returns the average use of a model in earlier runs.
+    fn typical_of(&self, model: &Candidate) -> Option<&TypicalModel> {
+        let mut models = self.typical.iter().flat_map(|typical| &typical.models);
+        models.find(|typical| (&typical.name, &typical.model) == (&model.name, &model.model))
+    }
+
     fn model_table(&self, models: &[Candidate]) -> String {
         let rows = models.iter().map(|model| {
             let cost = match (
@@ -315,7 +347,13 @@ impl<'a> Plan<'a> {
                 (false, Some(usd)) => format!("{usd} if all tokens went there"),
                 (false, None) => "priced".into(),
             };
-            vec![format!("  {}", model.name), model.model.clone(), cost]
+            let typical = self.typical_of(model).and_then(|typical| typical.cost_usd);
+            let typical = typical.map_or_else(String::new, |usd| format!("; typically {usd}"));
+            vec![
+                format!("  {}", model.name),
+                model.model.clone(),
+                format!("{cost}{typical}"),
+            ]
         });
         table::columns(&[Column::Left; 3], &rows.collect::<Vec<_>>(), None)
     }
@@ -329,17 +367,13 @@ fn titled(title: &'static str, table: &str) -> Styled {
 }
 
 fn typical_table(typical: &Typical) -> String {
-    let runs = match typical.runs {
-        1 => "the last run".to_owned(),
-        n => format!("the last {n} runs"),
-    };
     fn row<T: Copy>(name: &str, spread: Spread<T>, show: impl Fn(T) -> String) -> Vec<String> {
         vec![name.to_owned(), show(spread.median), show(spread.p90)]
     }
     let unknown = || vec!["  cost".to_owned(), "unknown".into(), "unknown".into()];
     let rows = [
         vec![
-            format!("typical case, from {runs}"),
+            format!("typical case, from {}", typical.basis()),
             "median".into(),
             "9 in 10 below".into(),
         ],
@@ -350,6 +384,14 @@ fn typical_table(typical: &Typical) -> String {
         row("  wall time", typical.wall_ms, table::time),
     ];
     table::columns(&[Column::Left, Column::Right, Column::Right], &rows, None)
+}
+
+/// Returns the model names that `plugin` can use within `limits`, and those of the plugins that it may start.
+pub(super) fn models_below(config: &Config, plugin: &Plugin, limits: &Limits) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let starts = limits.tasks != Some(0) && limits.depth != Some(0);
+    asked_for(config, plugin, starts, &mut names);
+    names
 }
 
 /// Collects the model names that `plugin` can use, and those of the plugins below it if it may start them.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::compile::CompileConfig;
 use crate::env::Env;
+use crate::error::ConfigError;
 use crate::grant::Grant;
 use crate::origin::{Origin, Origins};
 use crate::settings::{
@@ -15,11 +16,16 @@ use crate::trust::lifts::{Lift, TrustedLift};
 use agenthost_core::limits::{Cap, Limits, LimitsPatch, MOST_SUGGESTED_TASKS};
 use agenthost_core::printable::shell_word;
 
+/// The environment variable that chooses the offline provider where no `[models]` are configured, even if a key is
+/// available. An empty value, `0` and `false` have no effect.
+pub const OFFLINE_MODELS: &str = "AGENTHOST_OFFLINE_MODELS";
+
 /// The effective configuration: both files merged, validated, and completed with defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) models: BTreeMap<String, Vec<ModelRef>>,
     pub(crate) models_assumed: bool,
+    pub(crate) offline_asked: bool,
     pub(crate) providers: BTreeMap<String, ProviderConfig>,
     pub(crate) limits: Limits,
     /// `true` if nothing but the default limits the sub-tasks of a task.
@@ -102,8 +108,46 @@ impl Config {
         &self.models
     }
 
-    /// Returns whether no model is configured and no vendor's key is available, so that all replies are made up on this
-    /// machine.
+    /// Lets the offline provider answer for every model name, whatever the files and the keys say.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = agenthost_config::Config::builtin()?.with_offline_models()?;
+    /// assert!(config.asks_for_offline_models());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) if the name `offline` is that of another kind of provider.
+    pub fn with_offline_models(mut self) -> Result<Self, ConfigError> {
+        let offline = self
+            .providers
+            .iter()
+            .find(|(_, provider)| provider.kind == ProviderKind::Offline);
+        let provider = offline
+            .map(|(name, _)| name.clone())
+            .ok_or(ConfigError::NoOfflineProvider)?;
+        for (name, chain) in &mut self.models {
+            self.origins.remove(&format!("models.{name}"));
+            *chain = vec![ModelRef {
+                provider: provider.clone(),
+                model: name.clone(),
+            }];
+        }
+        self.offline_asked = true;
+        Ok(self)
+    }
+
+    /// Returns whether the operator asked for the offline provider, with [`Config::with_offline_models`] or the variable
+    /// [`OFFLINE_MODELS`].
+    pub fn asks_for_offline_models(&self) -> bool {
+        self.offline_asked
+    }
+
+    /// Returns whether no model is configured, and the offline provider was asked for or no vendor's key is available, so
+    /// that all replies are made up on this machine.
     pub fn is_offline_default(&self) -> bool {
         self.models_assumed
             && self.models.values().flatten().all(|model| {

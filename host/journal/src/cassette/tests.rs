@@ -409,7 +409,11 @@ fn ceilings_have_headroom_in_round_figures() {
 fn only_unusual_limits_are_kept() {
     assert!(unusual(&Limits::task_default().tasks(1_000)).is_empty());
     assert_eq!(Value::Object(unusual(&Limits::task_default())), json!({"tasks": 100}));
-    assert_eq!(cassette("no limits").limits().tasks, Some(Cap::At(1_000)), "the default of the format");
+    assert_eq!(
+        cassette("no limits").limits().tasks,
+        Some(Cap::At(1_000)),
+        "the default of the format"
+    );
     let limits = Limits {
         calls: None,
         fuel: Some(7),
