@@ -72,6 +72,8 @@ impl TestEnv {
             ("XDG_CACHE_HOME", dir("cache")),
             ("XDG_DATA_HOME", dir("data")),
             ("TMPDIR", dir("tmp")),
+            // A test that has no server runs with made-up answers.
+            ("AGENTHOST_OFFLINE_MODELS", "1".to_owned()),
             ("PATH", std::env::var("PATH").unwrap_or_default()),
             ("CARGO_HOME", kept("CARGO_HOME", ".cargo")),
             ("RUSTUP_HOME", kept("RUSTUP_HOME", ".rustup")),

@@ -205,7 +205,8 @@ impl Host {
     }
 
     /// Returns the limits of a root task of `plugin`: the configured ones, overridden by `asked` and narrowed by the
-    /// plugin's grant.
+    /// plugin's grant and the policies. If no number of sub-tasks is configured, the plugin's suggestion
+    /// [can raise it](Config::limits_with).
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
@@ -227,7 +228,7 @@ impl Host {
     fn task_limits(&self, plugin: &LoadedPlugin, asked: &LimitsPatch) -> Limits {
         let config = &self.inner.config;
         let limits = config
-            .limits()
+            .limits_with(&plugin.info.suggested_limits())
             .overridden_by(asked)
             .narrowed_by(&config.granted_limits(&plugin.info.id.name))
             .narrowed_by(&plugin.ceiling.limits);

@@ -18,11 +18,13 @@ use clap::builder::RangedU64ValueParser;
 use self::recorded::{Earlier, How, RecordedBatchCommand, digest};
 use self::report::{ProgressLine, document, exit_code, how_to_go_on, say};
 use self::results::Results;
+use super::budget::{self, PlanOptions};
 use super::global::Global;
 use super::host::recording_host;
+use super::offline::{OFFLINE, refuse_unasked};
 use super::output::{Printer, exit};
-use super::plan::{self, PlanOptions};
-use super::run::{LimitArgs, MAX_INPUT_BYTES, OFFLINE, max_memory, note_narrowed};
+use super::run::{LimitArgs, MAX_INPUT_BYTES, max_memory, note_narrowed};
+use super::start::{StartArgs, before_start};
 use super::terminal::moving;
 use super::which::PluginArgs;
 use agenthost::batch::drive::{Settings, Stop, drive};
@@ -71,6 +73,8 @@ pub(super) struct Args {
     /// Print one JSON document about the whole batch on stdout; requires --output FILE
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    start: StartArgs,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
@@ -249,14 +253,14 @@ async fn go(
     };
     let found = survey(tasks()?)?;
     judge(&found, &source, &args, &plugin, &shape, printer)?;
+    let run = host.config().run().limits.overridden_by(&sums);
     if args.plan {
-        let run = host.config().run().limits.overridden_by(&sums);
         let told = PlanOptions {
             items: found.tasks,
             fail_above: args.fail_above,
             json: args.json,
         };
-        return plan::tell(
+        return budget::tell(
             &host,
             &plugin,
             (host.limits(&plugin, &limits), &run),
@@ -268,6 +272,14 @@ async fn go(
     }
 
     let replay = matches!(&earlier, Some((Earlier { how: How::Replay, .. }, _)));
+    if !replay {
+        refuse_unasked(&host, &plugin, &host.limits(&plugin, &limits))?;
+    }
+    if earlier.is_none() {
+        let own = host.limits(&plugin, &limits);
+        let places = (global, env, printer);
+        before_start(&host, &plugin, (own, &run), found.tasks, args.start, places)?;
+    }
     let results = match replay {
         true => Results::Stdout,
         false => Results::open(args.output(), &source, env)?,
@@ -344,6 +356,35 @@ async fn go(
         printer.note(OFFLINE);
     }
     Ok(ExitCode::from(code))
+}
+
+/// Returns the number of tasks that a batch of the items in `file` has.
+///
+/// # Errors
+///
+/// Class `input` if the file cannot be read, or if an item is malformed or not of the plugin's type.
+pub(super) fn count_tasks(plugin: &Plugin, file: &Path, size: Option<u64>, env: &Env) -> Result<u64> {
+    let most = usize::try_from(MAX_INPUT_BYTES).unwrap_or(usize::MAX);
+    let spool = Path::new(env.var("TMPDIR").filter(|dir| !dir.is_empty()).unwrap_or("/tmp"));
+    let source = Source::open_first(&env.cwd().join(file), None, most, spool, None)?;
+    let shape = shape::of(plugin, size)?;
+    let check = |input: &serde_json::Value| plugin.check_input(input).map_err(|error| error.message().to_owned());
+    let found = survey(Tasks::new(source.read()?, shape, size.unwrap_or(1), None, &check))?;
+    match found.first_bad.first() {
+        None => Ok(found.tasks),
+        Some(bad) => Err(Error::input(format!(
+            "{} of {} items cannot be run: {} line {}: {}",
+            found.bad,
+            found.items,
+            source.name(),
+            bad.at.line,
+            bad.reason
+        ))
+        .with_hint(format!(
+            "Correct them. An input has this form: {}",
+            plugin.sample_input()
+        ))),
+    }
 }
 
 /// Refuses bad items, or prints how many are left out.

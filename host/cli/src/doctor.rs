@@ -151,12 +151,15 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
         format!("{first}the embedded table of {}", prices.as_of())
     });
     report.add("prices", state, found, advice.as_deref());
-    if config.is_offline_default() {
+    if config.asks_for_offline_models() {
+        let found = "offline models were asked for: the offline provider makes the answers up";
+        report.add("models", CheckStatus::Ok, found, None);
+    } else if config.is_offline_default() {
         report.add(
             "models",
             CheckStatus::Warn,
             "no key and no [models]: the offline provider makes the answers up",
-            Some("Set ANTHROPIC_API_KEY or OPENAI_API_KEY, or write [models] in agenthost.toml."),
+            Some("Set ANTHROPIC_API_KEY or OPENAI_API_KEY, or write [models] in agenthost.toml; without a terminal, runs are refused."),
         );
     }
 

@@ -27,6 +27,9 @@ pub(super) struct Global {
         hide_env_values = true
     )]
     pub(super) journal: Option<PathBuf>,
+    /// Answer all model calls with the offline provider, which makes the answers up at no cost
+    #[arg(long, global = true)]
+    pub(super) offline_models: bool,
     /// Print more on stderr: the task's log and the host's actions (twice: everything)
     #[arg(long, short, global = true, action = ArgAction::Count)]
     pub(super) verbose: u8,
@@ -55,11 +58,15 @@ pub(super) enum LogFormat {
 }
 
 impl Global {
-    /// Loads the configuration: the file of `--config`, or the files that are found.
+    /// Loads the configuration: the file of `--config`, or the files that are found, with `--offline-models`.
     pub(super) fn config(&self, env: &Env) -> Result<Config> {
-        Ok(match &self.config {
+        let config = match &self.config {
             Some(file) => Config::load_from(env, file)?,
             None => Config::load(env)?,
+        };
+        Ok(match self.offline_models {
+            true => config.with_offline_models()?,
+            false => config,
         })
     }
 }

@@ -6,6 +6,7 @@
 
 mod add;
 mod batch;
+mod budget;
 mod build;
 mod cache_dir;
 mod cassettes;
@@ -24,6 +25,7 @@ mod key;
 mod list;
 mod logs;
 mod new;
+mod offline;
 mod output;
 mod plan;
 mod profile;
@@ -39,6 +41,7 @@ mod resume;
 mod run;
 mod runs;
 mod show;
+mod start;
 mod table;
 mod terminal;
 mod test;
@@ -61,8 +64,8 @@ use agenthost::error::{Error, Result};
 /// A WebAssembly host for sub-agent tasks
 ///
 /// Each task runs one plugin in a sandbox of its own that can compute and call a model, within hard limits on tokens,
-/// cost, calls, fuel, memory and time. Without a key and a configuration, an offline provider answers, so that
-/// everything can be tried at once.
+/// cost, calls, fuel, memory and time. Without a key and a configuration, an offline provider answers on a
+/// terminal, so that everything can be tried at once.
 #[derive(Debug, Parser)]
 #[command(
     name = "agenthost",

@@ -14,12 +14,14 @@ use super::cassettes::{needed, offline_host, play};
 use super::crates::{ask, rules_alone};
 use super::global::Global;
 use super::host::recording_host;
+use super::offline::{OFFLINE, refuse_unasked};
 use super::output::{Bound, Printer, counted, exit_code};
-use super::run::{OFFLINE, read_input};
+use super::run::read_input;
 use super::table::thousands;
 use super::which::{find, options, sub_agents};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
+use agenthost::limits::LimitsPatch;
 use agenthost::run::RunReport;
 use agenthost::{Host, Plugin, PluginSource};
 
@@ -131,6 +133,7 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
         let place = PluginSource::parse(&args.plugin.to_string_lossy(), env.cwd())?;
         ask(&path, host.project(), env, printer)?;
         let plugin = Arc::new(find(&host, &args.plugin.to_string_lossy(), &place, options, printer).await?);
+        refuse_unasked(&host, &plugin, &host.limits(&plugin, LimitsPatch::default()))?;
         if let Some(code) = measure(&host, &plugin, (&inputs?, args.times), &mut most, printer).await? {
             return Ok(code);
         }
@@ -268,7 +271,6 @@ fn duration(least: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agenthost::limits::LimitsPatch;
 
     #[test]
     fn figures_are_rounded_up_to_readable_ones() {

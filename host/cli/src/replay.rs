@@ -10,7 +10,7 @@ use super::global::Global;
 use super::host::recording_host;
 use super::journal;
 use super::output::Printer;
-use super::run::{max_memory, watch};
+use super::run::{asked_limits, max_memory, watch};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::journal::RunKind;
@@ -70,7 +70,7 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
             super::recorded::SHOW_DIFFERENCES,
         ));
     }
-    let asked = host.config().limits().overridden_by(&limits);
+    let asked = asked_limits(&host, &plugin, &limits);
     let run = host.replay(&plugin, &record).limits(&limits).start().await?;
     watch(run, &host, &plugin, &asked, args.json, global, printer).await
 }

@@ -13,9 +13,10 @@ use super::command::RecordedRunCommand;
 use super::global::Global;
 use super::host::recording_host;
 use super::journal;
+use super::offline::refuse_unasked;
 use super::output::{Printer, exit_code};
 use super::recorded;
-use super::run::{LimitArgs, max_memory, watch};
+use super::run::{LimitArgs, asked_limits, max_memory, watch};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::journal::{JournalError, JournalStore, RunKind, RunRecord};
@@ -100,7 +101,8 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     if !changed.is_empty() && !args.changed_plugins {
         return Err(recorded::changed(&record, &changed, recorded::NOT_PAID_AGAIN));
     }
-    let asked = host.config().limits().overridden_by(&limits);
+    refuse_unasked(&host, &plugin, &host.limits(&plugin, &limits))?;
+    let asked = asked_limits(&host, &plugin, &limits);
     let run = host.resume(&plugin, &record, failed).limits(&limits);
     watch(run.start().await?, &host, &plugin, &asked, args.json, global, printer).await
 }

@@ -14,8 +14,10 @@ use super::cassettes::Recording;
 use super::command::RecordedRunCommand;
 use super::global::Global;
 use super::host::recording_host;
+use super::offline::{OFFLINE, refuse_unasked};
 use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
+use super::start::{StartArgs, before_start};
 use super::which::PluginArgs;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
@@ -27,9 +29,6 @@ use agenthost::{Host, Plugin, RunHandle};
 
 /// The most bytes of input JSON: the most that a guest can receive in one call, with room for JSON's punctuation.
 pub(super) const MAX_INPUT_BYTES: u64 = 4 * MAX_CALL_BYTES as u64;
-
-pub(super) const OFFLINE: &str = "the offline provider made the answers up; set ANTHROPIC_API_KEY or OPENAI_API_KEY, or [models] \
-                       in agenthost.toml, for real ones";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -44,6 +43,8 @@ pub(super) struct Args {
     /// Print one JSON document with the outcome, the amounts spent, and every task
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    start: StartArgs,
     #[command(flatten)]
     limits: LimitArgs,
 }
@@ -130,13 +131,17 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
             .with_hint(format!("Give one of this form: --input '{}'", plugin.sample_input())));
     };
     note_narrowed(&host, &plugin, &limits, printer);
+    let own = host.limits(&plugin, &limits);
+    refuse_unasked(&host, &plugin, &own)?;
+    let all = &host.config().run().limits;
+    before_start(&host, &plugin, (own, all), 1, args.start, (global, env, printer))?;
 
     let command = RecordedRunCommand::new(&args.which, args.limits.given(), env)?;
     let command = match host.keeps_journal() {
         true => command.sealed(env)?,
         false => command,
     };
-    let asked = host.config().limits().overridden_by(&limits);
+    let asked = asked_limits(&host, &plugin, &limits);
     let run = host.run(&plugin, &input).limits(&limits).command(command.to_json()?);
     let run = run.start()?;
     let code = watch(run, &host, &plugin, &asked, args.json, global, printer).await?;
@@ -218,10 +223,16 @@ pub(super) fn max_memory(limits: &LimitsPatch) -> Option<u64> {
     }
 }
 
+/// Returns the limits of a root task before anything narrows them.
+pub(super) fn asked_limits(host: &Host, plugin: &Plugin, limits: &LimitsPatch) -> Limits {
+    let suggested = plugin.info().suggested_limits();
+    host.config().limits_with(&suggested).overridden_by(limits)
+}
+
 /// Prints a note if a grant keeps limits below those of the flags.
 pub(super) fn note_narrowed(host: &Host, plugin: &Plugin, limits: &LimitsPatch, printer: &Printer) {
     let config = host.config();
-    let asked = config.limits().overridden_by(limits);
+    let asked = asked_limits(host, plugin, limits);
     for note in host.config_notes() {
         printer.note(&note);
     }

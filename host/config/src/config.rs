@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::compile::CompileConfig;
 use crate::env::Env;
+use crate::error::ConfigError;
 use crate::grant::Grant;
 use crate::origin::{Origin, Origins};
 use crate::settings::{
@@ -12,16 +13,23 @@ use crate::settings::{
     RegistryConfig, RequestField, RunConfig, SubAgent,
 };
 use crate::trust::lifts::{Lift, TrustedLift};
-use agenthost_core::limits::Limits;
+use agenthost_core::limits::{Cap, Limits, LimitsPatch, MOST_SUGGESTED_TASKS};
 use agenthost_core::printable::shell_word;
+
+/// The environment variable that chooses the offline provider where no `[models]` are configured, even if a key is
+/// available. An empty value, `0` and `false` have no effect.
+pub const OFFLINE_MODELS: &str = "AGENTHOST_OFFLINE_MODELS";
 
 /// The effective configuration: both files merged, validated, and completed with defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) models: BTreeMap<String, Vec<ModelRef>>,
     pub(crate) models_assumed: bool,
+    pub(crate) offline_asked: bool,
     pub(crate) providers: BTreeMap<String, ProviderConfig>,
     pub(crate) limits: Limits,
+    /// `true` if nothing but the default limits the sub-tasks of a task.
+    pub(crate) tasks_assumed: bool,
     pub(crate) reply_tokens: u32,
     pub(crate) run: RunConfig,
     pub(crate) compile: CompileConfig,
@@ -100,8 +108,46 @@ impl Config {
         &self.models
     }
 
-    /// Returns whether no model is configured and no vendor's key is available, so that all replies are made up on this
-    /// machine.
+    /// Lets the offline provider answer for every model name, whatever the files and the keys say.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = agenthost_config::Config::builtin()?.with_offline_models()?;
+    /// assert!(config.asks_for_offline_models());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](agenthost_core::error::ErrorClass::Config) if the name `offline` is that of another kind of provider.
+    pub fn with_offline_models(mut self) -> Result<Self, ConfigError> {
+        let offline = self
+            .providers
+            .iter()
+            .find(|(_, provider)| provider.kind == ProviderKind::Offline);
+        let provider = offline
+            .map(|(name, _)| name.clone())
+            .ok_or(ConfigError::NoOfflineProvider)?;
+        for (name, chain) in &mut self.models {
+            self.origins.remove(&format!("models.{name}"));
+            *chain = vec![ModelRef {
+                provider: provider.clone(),
+                model: name.clone(),
+            }];
+        }
+        self.offline_asked = true;
+        Ok(self)
+    }
+
+    /// Returns whether the operator asked for the offline provider, with [`Config::with_offline_models`] or the variable
+    /// [`OFFLINE_MODELS`].
+    pub fn asks_for_offline_models(&self) -> bool {
+        self.offline_asked
+    }
+
+    /// Returns whether no model is configured, and the offline provider was asked for or no vendor's key is available, so
+    /// that all replies are made up on this machine.
     pub fn is_offline_default(&self) -> bool {
         self.models_assumed
             && self.models.values().flatten().all(|model| {
@@ -124,6 +170,32 @@ impl Config {
     /// Returns the limits of a task that no grant narrows.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Returns the limits of a task whose plugin's author suggests `suggested`: [`Config::limits`], with the suggested
+    /// number of sub-tasks if none is configured and the suggestion is above the default. It counts up to
+    /// [`MOST_SUGGESTED_TASKS`]. All other suggestions have no effect.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_core::limits::Limits;
+    ///
+    /// let config = agenthost_config::Config::builtin()?;
+    /// let tasks = |suggested| config.limits_with(&Limits::new().tasks(suggested).into()).tasks;
+    /// assert_eq!([20, 400, 50_000].map(tasks), [Some(100), Some(400), Some(1_000)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limits_with(&self, suggested: &LimitsPatch) -> Limits {
+        let mut limits = self.limits.clone();
+        let suggested = suggested.tasks.map(|cap| match cap {
+            Cap::At(tasks) => tasks.min(MOST_SUGGESTED_TASKS),
+            Cap::Unlimited => MOST_SUGGESTED_TASKS,
+        });
+        if self.tasks_assumed {
+            limits.tasks = limits.tasks.max(suggested);
+        }
+        limits
     }
 
     /// Returns the number of output tokens reserved for a call that sets no maximum; 8,192 by default.

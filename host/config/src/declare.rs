@@ -146,6 +146,7 @@ impl Config {
             check_models(&self.models, &self.providers, &self.origins)?;
         }
         self.limits = self.limits.overridden_by(&declared.limits);
+        self.tasks_assumed &= declared.limits.tasks.is_none();
         self.run.limits = self.run.limits.overridden_by(&declared.run_limits);
         if declared.run_limits.memory.is_some() {
             self.run.memory = declared.run_limits.memory;

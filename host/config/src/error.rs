@@ -227,6 +227,9 @@ pub enum ConfigError {
         /// All providers that exist.
         known: Vec<String>,
     },
+    /// Offline models are asked for, and the name of their provider is that of another kind.
+    #[error("no provider has the kind `offline`, so the offline models that were asked for cannot answer")]
+    NoOfflineProvider,
     /// A grant lists a model name that does not exist.
     #[error("{}`models` in [grants.\"{plugin}\"] names the unknown model `{model}`", place(at))]
     UnknownModel {
@@ -284,6 +287,7 @@ impl Classify for ConfigError {
             | Self::OwnHeader { .. }
             | Self::NoJsonObject { .. }
             | Self::UnknownProvider { .. }
+            | Self::NoOfflineProvider
             | Self::UnknownModel { .. }
             | Self::AddressVariable { .. }
             | Self::JournalOutside { .. }
@@ -313,6 +317,7 @@ impl Classify for ConfigError {
             }
             Self::UnknownProvider { provider, known, .. } => unknown(provider, known, "providers"),
             Self::UnknownModel { model, known, .. } => unknown(model, known, "models"),
+            Self::NoOfflineProvider => "Give the provider `offline` another name in [providers].".to_owned(),
             Self::AddressVariable { .. } => "Correct the variable, or unset it.".to_owned(),
             Self::JournalOutside { .. } => "Name a file below the folder, or set it in your own file.".to_owned(),
             Self::CompileLimit { key, .. } => {

@@ -36,7 +36,7 @@ use std::path::Path;
 pub use agenthost_core::request_field::{FieldPlace, FieldProblem};
 
 pub use self::compile::CompileConfig;
-pub use self::config::Config;
+pub use self::config::{Config, OFFLINE_MODELS};
 #[doc(hidden)]
 pub use self::declare::Declarations;
 pub use self::declare::ProviderSettings;

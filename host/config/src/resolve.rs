@@ -13,7 +13,7 @@ use super::compile;
 use super::dirs::place;
 use super::file::{Kind, Layer, RawGrant, RawProvider, base_url};
 use super::merge::{Accepted, Merged, merge};
-use crate::config::Config;
+use crate::config::{Config, OFFLINE_MODELS};
 use crate::env::Env;
 use crate::error::ConfigError;
 use crate::grant::Grant;
@@ -95,6 +95,7 @@ pub(super) fn resolve(
     let Merged { layer, lifts } = merge(lower, upper, accepted);
     let providers = providers(env, layer.providers, &layer.origins)?;
     let limits = Limits::task_default().overridden_by(&layer.limits);
+    let tasks_assumed = layer.limits.tasks.is_none();
     let models_assumed = layer.models.is_empty();
     let models = if models_assumed {
         assumed_models(env, &providers)
@@ -103,11 +104,13 @@ pub(super) fn resolve(
     };
     check_models(&models, &providers, &layer.origins)?;
     let grants = grants(layer.grants, &models, &layer.origins)?;
-    Ok(Config {
+    let config = Config {
         models,
         models_assumed,
+        offline_asked: false,
         providers,
         limits,
+        tasks_assumed,
         reply_tokens: layer.reply_tokens.unwrap_or(REPLY_TOKENS),
         run: RunConfig {
             strict_tokens: layer.run.strict_tokens.unwrap_or(false),
@@ -139,7 +142,11 @@ pub(super) fn resolve(
         project_file,
         user_file,
         env: env.clone(),
-    })
+    };
+    match models_assumed && asks_for_offline_models(env) {
+        true => config.with_offline_models(),
+        false => Ok(config),
+    }
 }
 
 fn providers(
@@ -287,6 +294,11 @@ fn usual_address(env: &Env, vendor: &Vendor) -> Result<Address, ConfigError> {
             set_by: SetBy::Vendor,
         }),
     }
+}
+
+/// Returns whether the variable [`OFFLINE_MODELS`] asks for the offline provider.
+fn asks_for_offline_models(env: &Env) -> bool {
+    !matches!(env.var(OFFLINE_MODELS).unwrap_or_default(), "" | "0" | "false")
 }
 
 /// Maps `fast` and `strong` to the first vendor whose key is available, or else to the offline provider.

@@ -38,8 +38,10 @@ const TASK_FUEL: u64 = 20_000_000_000;
 const TASK_MEMORY: u64 = 64 << 20;
 /// 5 minutes: long enough for several slow replies with their retries, short enough for a person who waits.
 const TASK_TIME: Duration = Duration::from_mins(5);
-/// 1,000 sub-tasks: a wide fan-out. A plugin that starts more is most likely in a loop.
-const TASK_TASKS: u64 = 1_000;
+/// 100 sub-tasks: a fan-out that a person expects. One that is wider can cost far more than a first look at it suggests.
+const TASK_TASKS: u64 = 100;
+/// The most sub-tasks that a plugin's own suggestion allows a task, if the operator sets no limit on them.
+pub const MOST_SUGGESTED_TASKS: u64 = 1_000;
 /// 5 levels of sub-tasks: orchestrators of orchestrators fit; endless recursion ends early.
 const TASK_DEPTH: u32 = 5;
 
@@ -76,7 +78,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The default limits of a task: 200,000 tokens, 100 calls, 20 G fuel, 64 MiB, 5 minutes, 1,000 sub-tasks, depth 5.
+    /// The default limits of a task: 200,000 tokens, 100 calls, 20 G fuel, 64 MiB, 5 minutes, 100 sub-tasks, depth 5.
     /// Cost has no default limit, because a cost limit rejects every model whose price is unknown.
     pub fn task_default() -> Self {
         Self {
@@ -375,7 +377,7 @@ mod tests {
         assert_eq!(limits.fuel, Some(20_000_000_000));
         assert_eq!(limits.memory, Some(67_108_864));
         assert_eq!(limits.timeout, Some(Duration::from_secs(300)));
-        assert_eq!(limits.tasks, Some(1_000));
+        assert_eq!(limits.tasks, Some(100));
         assert_eq!(limits.depth, Some(5));
     }
 

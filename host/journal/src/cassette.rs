@@ -35,6 +35,8 @@ use agenthost_core::task::Failure;
 pub const FORMAT: FormatVersion = FormatVersion::new(1);
 /// The directory of a plugin's cassettes, beside its `Cargo.toml`.
 pub const DIR: &str = "cassettes";
+/// The most sub-tasks of a root task if a cassette names none: the default when this format was made.
+const USUAL_TASKS: u64 = 1_000;
 /// The maximum size of a cassette. A run of a thousand long calls takes about 20 MB.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -230,10 +232,11 @@ impl Cassette {
         self.plugin.split('@').next().unwrap_or_default()
     }
 
-    /// Returns the limits of the root task that differ from the defaults.
+    /// Returns the limits of the root task that differ from the defaults, and that on sub-tasks.
     pub fn limits(&self) -> LimitsPatch {
         // `check` has parsed them.
-        serde_json::from_value(Value::Object(self.limits.clone())).unwrap_or_default()
+        let limits: LimitsPatch = serde_json::from_value(Value::Object(self.limits.clone())).unwrap_or_default();
+        limits.over(Limits::new().tasks(USUAL_TASKS).into())
     }
 
     /// Returns the number of model calls of all tasks.
@@ -286,7 +289,12 @@ impl Cassette {
     }
 }
 
-/// Returns the limits of a root task that differ from the defaults, in the syntax of a manifest.
+/// Returns the limits of a root task if no cassette of this format names others.
+fn usual_limits() -> Limits {
+    Limits::task_default().tasks(USUAL_TASKS)
+}
+
+/// Returns the limits of a root task that differ from those that every cassette assumes, in the syntax of a manifest.
 ///
 /// ```
 /// use agenthost_journal::cassette::unusual;
@@ -294,10 +302,10 @@ impl Cassette {
 /// use serde_json::json;
 ///
 /// let limits = Limits { calls: Some(3), ..Limits::task_default() };
-/// assert_eq!(json!(unusual(&limits)), json!({"calls": 3}));
+/// assert_eq!(json!(unusual(&limits)), json!({"calls": 3, "tasks": 100}));
 /// ```
 pub fn unusual(limits: &Limits) -> serde_json::Map<String, Value> {
-    let usual = Limits::task_default();
+    let usual = usual_limits();
     let count = |count: Option<u64>| count.map_or_else(|| "none".into(), Value::from);
     let text = |text: Option<String>| Value::from(text.unwrap_or_else(|| "none".into()));
     let all = [

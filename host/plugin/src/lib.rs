@@ -31,6 +31,7 @@ use serde_json::Value;
 use wit_parser::{Function, Resolve, Type, TypeDefKind, WorldItem, WorldKey};
 
 use self::types::ValueError;
+use agenthost_core::limits::LimitsPatch;
 
 pub use self::bytes::{MAX_PLUGIN_BYTES, read};
 pub use self::digest::Digest;
@@ -319,6 +320,12 @@ impl Plugin {
     pub fn release(&self) -> Option<&str> {
         let manifest = self.manifest.as_ref().and_then(|manifest| manifest.version.as_deref());
         manifest.or(self.id.version.as_deref())
+    }
+
+    /// Returns the limits that the author suggests: none without a manifest, or if one of them is invalid.
+    pub fn suggested_limits(&self) -> LimitsPatch {
+        let suggested = self.manifest.as_ref().map(Manifest::suggested);
+        suggested.and_then(Result::ok).unwrap_or_default()
     }
 
     /// The version of agenthost-sdk that the plugin was built with, if `agenthost build` recorded it.

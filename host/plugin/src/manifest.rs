@@ -1,7 +1,8 @@
 //! The author's description of a plugin: name, license, suggested limits, sub-agents.
 //!
 //! A build takes it from the crate's `Cargo.toml` (`[package]` and `[package.metadata.agenthost]`) and embeds it as
-//! JSON. It grants no rights: only the operator grants limits, whatever the manifest contains.
+//! JSON. It grants no rights: only the operator grants limits, whatever the manifest contains. The number of sub-tasks is
+//! the exception: where the operator sets none, the manifest can raise the default, within a bound.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,7 +46,8 @@ impl Manifest {
     /// The newest format that this version reads.
     pub const FORMAT: u32 = 1;
 
-    /// Parses the suggested limits, which are not binding.
+    /// Parses the suggested limits. They are not binding; that on sub-tasks can raise the default, if the operator sets
+    /// none.
     ///
     /// ```
     /// use agenthost_core::limits::Cap;

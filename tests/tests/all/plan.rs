@@ -1,5 +1,6 @@
 //! The estimate before anything is spent.
 
+use agenthost_tests::env::TestEnv;
 use agenthost_tests::server::{Reply, Server};
 use serde_json::json;
 
@@ -120,4 +121,213 @@ fn a_plan_needs_a_plugin_and_an_input_that_fit() {
     assert!(said.contains("input.prompts"), "{said}");
     machine.run(["plan", "nowhere.wasm"]).error(2);
     machine.run(["plan", &guest("asks"), "--tokens", "many"]).error(2);
+}
+
+/// Copies the guest `name` into the working directory, with the guests of `beside`, and adds a manifest to it.
+fn with_manifest(machine: &TestEnv, name: &str, beside: &[(&str, String)], limits: &serde_json::Value) -> String {
+    let leb = |mut number: usize| {
+        let mut bytes = Vec::new();
+        while number >= 0x80 {
+            bytes.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        bytes.push(number as u8);
+        bytes
+    };
+    for (file, path) in beside {
+        machine.write(file, std::fs::read(path).unwrap());
+    }
+    let manifest = json!({"format": 1, "limits": limits}).to_string();
+    let section_name = b"agenthost:manifest";
+    let content = [leb(section_name.len()), section_name.to_vec(), manifest.into_bytes()].concat();
+    let mut component = std::fs::read(name).unwrap();
+    component.extend([vec![0], leb(content.len()), content].concat());
+    machine.write("suggests.wasm", component);
+    "suggests.wasm".to_owned()
+}
+
+#[test]
+fn the_number_of_sub_agents_is_100_unless_a_flag_a_file_or_the_manifest_raises_it() {
+    let machine = machine();
+    let beside = [("leaf.wasm", guest("leaf"))];
+    let tasks = |machine: &TestEnv, plugin: &str, more: &[&str]| {
+        let args = [&["plan", plugin, "--json"], more].concat();
+        machine.run(args).json(0)["worst"]["per_item"]["sub_tasks"].clone()
+    };
+    let joins = guest("joins");
+    assert_eq!(tasks(&machine, &joins, &[]), 100);
+    assert_eq!(tasks(&machine, &joins, &["--tasks", "400"]), 400);
+    for (suggested, most) in [
+        (json!(20), 100),
+        (json!(400), 400),
+        (json!("none"), 1_000),
+        (json!("50k"), 1_000),
+    ] {
+        let plugin = with_manifest(&machine, &joins, &beside, &json!({"tasks": suggested}));
+        assert_eq!(tasks(&machine, &plugin, &[]), most, "{suggested}");
+        assert_eq!(
+            tasks(&machine, &plugin, &["--tasks", "7"]),
+            7,
+            "a flag is the operator's word"
+        );
+    }
+    let lower = machine.config("[limits]\ntasks = 50\n");
+    assert_eq!(tasks(&lower, "suggests.wasm", &[]), 50, "and so is the configuration");
+
+    let prompts: Vec<_> = (0..101).map(|n| format!("={n}")).collect();
+    let input = json!({"policy": "settled", "prompts": prompts}).to_string();
+    let refused = |flags: &[&str]| {
+        let args = [&["run", &joins, "--json", "--input", &input, "--calls", "none"], flags].concat();
+        let report = crate::machine().run(args).json(0);
+        let tasks = report["tasks"].as_array().unwrap().len();
+        tasks - 1
+    };
+    assert_eq!((refused(&[]), refused(&["--tasks", "101"])), (100, 101));
+}
+
+#[test]
+fn a_plan_counts_a_file_and_shows_what_a_batch_used_and_what_the_author_suggests() {
+    let server = Server::start(|request| Reply::text(request.prompt()).usage(100, 10));
+    let machine = machine().config(&format!("{}{PRICES}", server.config()));
+    let asks = with_manifest(&machine, &guest("asks"), &[], &json!({"tokens": 2_000, "calls": 2}));
+    let item = "{\"prompts\": [\"a\"], \"mode\": \"parallel\", \"max-tokens\": 100}\n";
+    machine.write("items.jsonl", item.repeat(4));
+    let plan = machine.run(["plan", &asks, "--items", "items.jsonl", "--json"]).json(0);
+    assert_eq!((&plan["items"], &plan["typical"]), (&json!(4), &json!(null)));
+    assert_eq!(
+        plan["worst"]["total"]["cost_usd"], 16.0,
+        "200,000 tokens of the dearer model for each"
+    );
+    assert_eq!(plan["suggested"]["total"]["cost_usd"], 0.16);
+    assert_eq!(plan["suggested"]["total"]["calls"], 8);
+
+    let batch = ["batch", &asks, "items.jsonl", "--output", "out.jsonl"];
+    let told = machine.run(batch);
+    assert_eq!(told.code, 0, "{told}");
+    assert!(!told.stderr.contains("estimate:"), "there is no terminal: {told}");
+    let plan = machine.run(["plan", &asks, "--items", "items.jsonl", "--json"]).json(0);
+    let typical = &plan["typical"];
+    assert_eq!((&typical["runs"], &typical["tasks"]), (&json!(1), &json!(4)), "{plan}");
+    // 100 tokens in at $2 and 10 out at $10 for a million.
+    assert_eq!(typical["cost_usd"]["mean"], 0.0003);
+    assert_eq!(plan["typical_total_cost_usd"], 0.0012);
+    assert_eq!(plan["models"][0]["typical_cost_usd"], 0.0003);
+    assert_eq!(plan["models"][1]["typical_cost_usd"], json!(null));
+    let page = machine.run(["plan", &asks, "--items", "items.jsonl"]);
+    let line = "estimate 4 tasks, typically $0.0012 (from 4 tasks of the last run), at worst $16.00\n";
+    assert!(page.stdout.contains(line), "{page}");
+    assert!(page.stdout.contains("as suggested"), "{page}");
+    assert!(
+        page.stdout
+            .contains("the plugin's author suggests --tokens 2000 --calls 2;"),
+        "{page}"
+    );
+
+    machine.write("items.jsonl", "{\"prompts\": 7}\n");
+    let said = machine
+        .run(["plan", &asks, "--items", "items.jsonl"])
+        .error(2)
+        .to_owned();
+    assert!(
+        said.contains("1 of 1 items cannot be run: items.jsonl line 1"),
+        "{said}"
+    );
+    machine.run(["plan", &asks, "--items", "nowhere.jsonl"]).error(2);
+}
+
+#[test]
+fn a_run_that_may_cost_more_than_is_confirmed_does_not_start() {
+    let server = Server::start(|request| Reply::text(request.prompt()).usage(100, 10));
+    let machine = machine().config(&format!("{}{PRICES}", server.config()));
+    let asks = guest("asks");
+    let input = "{\"prompts\": [\"a\"], \"mode\": \"parallel\", \"max-tokens\": 100}";
+    let run = ["run", &asks, "--input", input, "--confirm-above", "3"];
+    let said = machine.run(run).error(2).to_owned();
+    assert!(
+        said.starts_with(
+            "error: the worst case costs $4.00: more than --confirm-above $3.00, and there is no terminal"
+        ),
+        "{said}"
+    );
+    machine.write("items.jsonl", format!("{input}\n").repeat(4));
+    let batch = |bound: &str| {
+        machine.run([
+            "batch",
+            &asks,
+            "items.jsonl",
+            "--output",
+            "out.jsonl",
+            "--confirm-above",
+            bound,
+        ])
+    };
+    assert!(batch("15").error(2).contains("the worst case costs $16.00"));
+    assert_eq!(server.count(), 0, "nothing is asked");
+    assert_eq!(batch("16").code, 0);
+    // From now on, the typical cost counts.
+    assert_eq!(machine.run(run).code, 0);
+    let said = batch("0.0011").error(2).to_owned();
+    assert!(
+        said.contains("the typical cost is $0.0012: more than --confirm-above $0.0011"),
+        "{said}"
+    );
+    // On a terminal the estimate is shown; nobody answers the question here.
+    let (code, shown) = machine.on_terminal(["run", &asks, "--input", input]);
+    assert_eq!(code, 0, "{shown}");
+    assert!(
+        shown.contains("estimate: typically $0.0003 (from 5 tasks of the last 2 runs), at worst $4.00"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn without_a_terminal_nothing_is_made_up_unless_it_was_asked_for() {
+    let machine = machine().without("AGENTHOST_OFFLINE_MODELS");
+    let asks = guest("asks");
+    let input = "{\"prompts\": [\"a\"], \"mode\": \"parallel\", \"max-tokens\": 100}";
+    machine.write("items.jsonl", format!("{input}\n"));
+    let run = ["run", &asks, "--input", input];
+    for args in [
+        &run[..],
+        &["batch", &asks, "items.jsonl"],
+        &["profile", &asks, "--input", input],
+    ] {
+        let said = machine.run(args).error(2).to_owned();
+        for part in [
+            "no key and no [models]",
+            "[models]",
+            "--offline-models",
+            "AGENTHOST_OFFLINE_MODELS=1",
+        ] {
+            assert!(said.contains(part), "{args:?}: {said}");
+        }
+    }
+    assert_eq!(
+        machine.run(["runs", "--json"]).json(0)["runs"],
+        json!([]),
+        "nothing has begun"
+    );
+    let (code, shown) = machine.on_terminal(run);
+    assert_eq!(code, 0, "a person reads the note: {shown}");
+    assert!(shown.contains("the offline provider made the answers up"), "{shown}");
+    let asked = machine.run([&run[..], &["--offline-models"]].concat());
+    assert_eq!(asked.code, 0, "{asked}");
+    let echo = machine.run(["run", &guest("echo"), "--input", "{}"]);
+    assert!(
+        !echo.stderr.contains("offline"),
+        "a plugin that calls no models needs none: {echo}"
+    );
+
+    // The flag replaces [models], and the variable only what is assumed.
+    let server = nobody_asks();
+    let machine = crate::machine_at(&server).var("AGENTHOST_OFFLINE_MODELS", "1");
+    assert_eq!(machine.run([&run[..], &["--offline-models"]].concat()).code, 0);
+    assert_eq!(server.count(), 0);
+    assert_eq!(machine.run(run).code, 0);
+    assert_eq!(server.count(), 1);
+    let keyed = crate::machine()
+        .var("OPENAI_API_KEY", "sk-test-0123456789")
+        .var("OPENAI_BASE_URL", &server.url());
+    assert_eq!(keyed.run(run).code, 0);
+    assert_eq!(server.count(), 1, "the variable wins over a key");
 }

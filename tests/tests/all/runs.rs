@@ -140,7 +140,7 @@ fn a_run_is_shown_with_what_ran_at_once() {
     assert_eq!(shown["calls"].as_array().unwrap().len(), 2);
     assert_eq!(
         shown["parallel"],
-        json!({"sequential_ms": 4_000, "elapsed_ms": 2_000, "factor": 2.0, "worth_it": true, "note": ""})
+        json!({"sequential_ms": 4_000, "elapsed_ms": 2_000, "factor": 2.0, "verdict": "faster", "worth_it": true, "note": ""})
     );
     let page = machine.run(["show", "1m8a"]);
     assert_eq!(page.code, 0, "{page}");
@@ -200,10 +200,11 @@ fn a_plan_knows_what_the_plugin_typically_takes() {
     }
     record(&machine, "1m8-x", "guests:leaf@0.1.0", START, true);
     let plan = machine.run(["plan", &guest("asks"), "--json"]).json(0);
-    let both = |value: Value| json!({"median": value, "p90": value});
+    let both = |value: Value| json!({"median": value, "p90": value, "mean": value});
     assert_eq!(
         plan["typical"],
-        json!({"runs": 2, "tokens": both(json!(1_234)), "cost_usd": both(json!(0.5)), "wall_ms": both(json!(2_500))})
+        json!({"runs": 2, "tasks": 2, "tokens": both(json!(1_234)), "cost_usd": both(json!(0.5)),
+            "wall_ms": both(json!(2_500)), "models": []})
     );
     let page = machine.run(["plan", &guest("asks")]);
     assert!(page.stdout.contains("typical case, from the last 2 runs"), "{page}");

@@ -70,7 +70,7 @@ fn the_help_of_the_program() {
 
     Each task runs one plugin in a sandbox of its own that can compute and call a model, within hard
     limits on tokens, cost, calls, fuel, memory and time. Without a key and a configuration, an offline
-    provider answers, so that everything can be tried at once.
+    provider answers on a terminal, so that everything can be tried at once.
 
     Usage: agenthost [OPTIONS] <COMMAND>
 
@@ -109,6 +109,9 @@ fn the_help_of_the_program() {
               Use this journal file [default: see `[journal]` in agenthost.toml]
               
               [env: AGENTHOST_JOURNAL]
+
+          --offline-models
+              Answer all model calls with the offline provider, which makes the answers up at no cost
 
       -v, --verbose...
               Print more on stderr: the task's log and the host's actions (twice: everything)
@@ -150,10 +153,14 @@ fn the_help_of_run() {
                                           cassettes/first.json, for `agenthost test`
           --json                          Print one JSON document with the outcome, the amounts spent,
                                           and every task
+          --confirm-above <USD>           Ask before a start that typically costs more, or in the worst
+                                          case if nothing is known; refuse without a terminal
           --config <FILE>                 Use this file instead of the agenthost.toml in this directory
                                           or above [env: AGENTHOST_CONFIG]
           --journal <FILE>                Use this journal file [default: see `[journal]` in
                                           agenthost.toml] [env: AGENTHOST_JOURNAL]
+          --offline-models                Answer all model calls with the offline provider, which makes
+                                          the answers up at no cost
       -v, --verbose...                    Print more on stderr: the task's log and the host's actions
                                           (twice: everything)
       -q, --quiet                         Print only errors on stderr
@@ -251,6 +258,10 @@ fn the_help_of_batch() {
           --json
               Print one JSON document about the whole batch on stdout; requires --output FILE
 
+          --confirm-above <USD>
+              Ask before a start that typically costs more, or in the worst case if nothing is known;
+              refuse without a terminal
+
           --config <FILE>
               Use this file instead of the agenthost.toml in this directory or above
               
@@ -260,6 +271,9 @@ fn the_help_of_batch() {
               Use this journal file [default: see `[journal]` in agenthost.toml]
               
               [env: AGENTHOST_JOURNAL]
+
+          --offline-models
+              Answer all model calls with the offline provider, which makes the answers up at no cost
 
       -v, --verbose...
               Print more on stderr: the task's log and the host's actions (twice: everything)
@@ -331,6 +345,8 @@ fn the_help_of_show() {
                             AGENTHOST_CONFIG]
           --journal <FILE>  Use this journal file [default: see `[journal]` in agenthost.toml] [env:
                             AGENTHOST_JOURNAL]
+          --offline-models  Answer all model calls with the offline provider, which makes the answers up
+                            at no cost
       -v, --verbose...      Print more on stderr: the task's log and the host's actions (twice:
                             everything)
       -q, --quiet           Print only errors on stderr
@@ -359,6 +375,8 @@ fn the_help_of_inspect() {
                             AGENTHOST_CONFIG]
           --journal <FILE>  Use this journal file [default: see `[journal]` in agenthost.toml] [env:
                             AGENTHOST_JOURNAL]
+          --offline-models  Answer all model calls with the offline provider, which makes the answers up
+                            at no cost
       -v, --verbose...      Print more on stderr: the task's log and the host's actions (twice:
                             everything)
       -q, --quiet           Print only errors on stderr
@@ -446,6 +464,8 @@ fn a_plan() {
       fast    local/small  price unknown
       strong  local/large  price unknown
 
+    estimate no earlier runs, at worst an unknown cost
+
     note: input is reserved at an estimate that errs high; with `strict-tokens = true` under [run] no call can pass a limit
     ");
 }
@@ -466,7 +486,7 @@ fn what_doctor_finds_in_a_configuration() {
     ok   configuration          [work]/agenthost.toml
     ok   model fast             local/small: no key, at http://[address]/v1, price unknown, 1,000 at once
     ok   model strong           local/large: no key, at http://[address]/v1, price unknown, 1,000 at once
-    ok   limits of a task       tokens 200,000, cost none, calls 100, fuel 20,000,000,000, memory 64 MiB, time 300s, tasks 1,000, depth 5
+    ok   limits of a task       tokens 200,000, cost none, calls 100, fuel 20,000,000,000, memory 64 MiB, time 300s, tasks 100, depth 5
     ok   plugins of registries  0 plugins locked; no policy file; 0 vetted
     ");
 }

@@ -305,7 +305,13 @@ async fn a_thousand_sub_tasks_that_finish_in_the_same_instant_lose_nothing() {
     let host = machine_for(&format!("{}[run]\nmax-concurrent-tasks = 160\n", server.config())).host();
     let joins = load(&host, &guest("joins")).await;
     let all = prompts(0..TASKS);
-    let report = report(&host, &joins, &plan(&all), &[("tokens", "none"), ("calls", "none")]).await;
+    let report = report(
+        &host,
+        &joins,
+        &plan(&all),
+        &[("tokens", "none"), ("calls", "none"), ("tasks", "none")],
+    )
+    .await;
     assert_eq!(texts(&report), all);
     assert_eq!((ends(&report).len(), server.count()), (TASKS + 1, TASKS));
     assert!(ends(&report).iter().all(|end| end.1 == "ok"));
@@ -326,7 +332,7 @@ async fn a_thousand_sub_tasks_that_wait_for_nothing_lose_nothing() {
     let host = machine_for("").host();
     let joins = load(&host, &guest("joins")).await;
     let all: Vec<_> = (0..1000).map(|n| format!("={n}")).collect();
-    let report = report(&host, &joins, &plan(&all), &[]).await;
+    let report = report(&host, &joins, &plan(&all), &[("tasks", "1000")]).await;
     assert!(
         texts(&report)
             .iter()

@@ -191,7 +191,7 @@ fn a_project_lifts_no_default_limit_until_it_is_trusted() {
         "limits.fuel stays at your default 20000000000, not none",
         "limits.memory stays at your default 64 MiB, not none",
         "limits.timeout stays at your default 300s, not 31536000s",
-        "limits.tasks stays at your default 1000, not none",
+        "limits.tasks stays at your default 100, not none",
         "limits.depth stays at your default 5, not 6",
         "run.log-bytes stays at your default 65536, not 1073741824",
         "run.max-concurrent-tasks stays at your default 1000, not 1001",

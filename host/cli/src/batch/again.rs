@@ -99,6 +99,7 @@ pub(crate) async fn again(
     let global = Global {
         config: config.or(recorded),
         journal: journal_path(&global.config(env)?, env, global.journal.as_deref()),
+        offline_models: global.offline_models || cli.global.offline_models,
         verbose: global.verbose,
         log_format: global.log_format,
         quiet: global.quiet,

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use serde::Serialize;
 
 use super::super::recorded::{Run, RunDocument, Task, TaskDocument, Used};
-use super::parallel::Parallel;
+use super::parallel::{Circumstances, Parallel};
 use agenthost::error::{Error, Result};
 use agenthost::journal::{AskResult, Asked, CallSpan, JournalStore, RunRecord, TaskRecord};
 use agenthost::llm::Ask;
@@ -80,13 +80,24 @@ impl<'a> Shown<'a> {
             ..
         } = kept;
         tasks.sort_by_cached_key(Task::order);
+        let summary = run.summary();
+        let has_output = match (&one, task) {
+            (Some(one), Some(_)) => Task::new(one.clone()).class() == "ok",
+            _ => summary.is_some_and(|summary| summary.counts.ok > 0 && run.failure().is_none()),
+        };
+        let models = summary.map(|summary| summary.models.as_slice()).unwrap_or_default();
+        let waits = models.iter().map(|model| model.waited_ms);
+        let circumstances = Circumstances {
+            has_output,
+            waited_ms: waits.fold(0, u64::saturating_add),
+        };
         Ok(Self {
             run,
             tasks,
             classes,
             left_out,
             calls,
-            parallel: Parallel::of(&spans, wall),
+            parallel: Parallel::of(&spans, wall, circumstances),
             one: one.filter(|_| task.is_some()),
         })
     }

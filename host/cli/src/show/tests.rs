@@ -62,7 +62,7 @@ fn a_run_is_one_document() {
     );
     assert_eq!(
         document["parallel"],
-        json!({"sequential_ms": 4_000, "elapsed_ms": 2_000, "factor": 2.0, "worth_it": true, "note": ""})
+        json!({"sequential_ms": 4_000, "elapsed_ms": 2_000, "factor": 2.0, "verdict": "faster", "worth_it": true, "note": ""})
     );
 }
 

@@ -7,6 +7,7 @@ use crate::{
     AskResult, Asked, Journal, JournalEntry, RecordedUse, RunEnd, RunKind, RunRecord, RunStatus, RunSummary, TaskEnd,
     Turn,
 };
+use agenthost_core::limits::Cap;
 use agenthost_core::run::ModelReport;
 use agenthost_core::task::{FailureClass, Outcome, RecordedReport, TaskId};
 
@@ -406,7 +407,13 @@ fn ceilings_have_headroom_in_round_figures() {
 
 #[test]
 fn only_unusual_limits_are_kept() {
-    assert!(unusual(&Limits::task_default()).is_empty());
+    assert!(unusual(&Limits::task_default().tasks(1_000)).is_empty());
+    assert_eq!(Value::Object(unusual(&Limits::task_default())), json!({"tasks": 100}));
+    assert_eq!(
+        cassette("no limits").limits().tasks,
+        Some(Cap::At(1_000)),
+        "the default of the format"
+    );
     let limits = Limits {
         calls: None,
         fuel: Some(7),

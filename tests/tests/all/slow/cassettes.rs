@@ -243,7 +243,7 @@ fn a_run_is_recorded_beside_the_journal_or_without_one() {
             serde_json::from_str::<Value>(&output.stdout).unwrap()
         );
         assert_eq!(cassette["expect"]["calls"], json!({"root": 2}));
-        assert_eq!(cassette["limits"], json!({"calls": 7}));
+        assert_eq!(cassette["limits"], json!({"calls": 7, "tasks": 100}));
         assert_eq!(cassette["tasks"][0]["asks"][1]["reply"]["text"], "about two");
         let text = cassette.to_string();
         for private in [machine.cwd().display().to_string(), "sk-".into(), server.config()] {

@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(worst.cost, at_most("1"));
         assert_eq!(
             (worst.tokens, worst.calls, worst.sub_tasks),
-            (Some(200_000), Some(100), Some(1_000))
+            (Some(200_000), Some(100), Some(100))
         );
         // If input is more expensive, all of it is input.
         let worst = Worst::of_task(&limits, &none, &[model(Some(("8", "5")))], true);
@@ -207,7 +207,7 @@ mod tests {
         limits.calls = Some(7);
         let mut run = Limits::none();
         run.tokens = Some(500_000);
-        run.tasks = Some(1_500);
+        run.tasks = Some(150);
         let models = [model(Some(("1", "5"))), model(None)];
         let one = Worst::of_task(&limits, &run, &models, true);
         assert_eq!(
@@ -217,7 +217,7 @@ mod tests {
         let ten = one.times(10, &run, &models);
         assert_eq!(
             (ten.tokens, ten.calls, ten.sub_tasks),
-            (Some(500_000), Some(70), Some(1_500))
+            (Some(500_000), Some(70), Some(150))
         );
         // The second model has no price: its tokens are not paid for by anything but the tasks' own limits.
         assert_eq!(ten.cost, at_most("5"));

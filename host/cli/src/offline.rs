@@ -1,0 +1,35 @@
+//! The offline provider: the note on its answers, and the refusal where no person reads that note.
+
+use super::budget::models_below;
+use super::terminal::Stream;
+use agenthost::config::{Config, OFFLINE_MODELS};
+use agenthost::error::{Error, Result};
+use agenthost::limits::Limits;
+use agenthost::{Host, Plugin};
+
+/// The note after a run with made-up answers that nobody asked for.
+pub(super) const OFFLINE: &str = "the offline provider made the answers up; set ANTHROPIC_API_KEY or OPENAI_API_KEY, or [models] \
+                       in agenthost.toml, for real ones";
+
+/// Refuses a run of `plugin` within `limits` whose answers the offline provider would make up, if nobody asked for it and
+/// no terminal shows that it did.
+///
+/// # Errors
+///
+/// Class `config`.
+pub(super) fn refuse_unasked(host: &Host, plugin: &Plugin, limits: &Limits) -> Result<()> {
+    let is_read = Stream::Stderr.is_terminal() || Stream::Stdout.is_terminal();
+    match is_read || !is_unasked(host.config()) || models_below(host.config(), plugin, limits).is_empty() {
+        true => Ok(()),
+        false => Err(
+            Error::config("no key and no [models]: the offline provider would make the answers up").with_hint(format!(
+                "Set ANTHROPIC_API_KEY or OPENAI_API_KEY, or write [models] in agenthost.toml. For made-up answers, add \
+                 --offline-models or set {OFFLINE_MODELS}=1."
+            )),
+        ),
+    }
+}
+
+fn is_unasked(config: &Config) -> bool {
+    config.is_offline_default() && !config.asks_for_offline_models()
+}

@@ -1,0 +1,62 @@
+//! The line with the estimate that a run or a batch shows before it starts, and the question whether to start.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+use super::budget::Plan;
+use super::global::Global;
+use super::output::Printer;
+use agenthost::config::Env;
+use agenthost::error::{Error, Result};
+use agenthost::limits::{Limits, Usd};
+use agenthost::{Host, Plugin};
+
+/// The flag that lets a person confirm an expensive run.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct StartArgs {
+    /// Ask before a start that typically costs more, or in the worst case if nothing is known; refuse without a terminal
+    #[arg(long, value_name = "USD")]
+    confirm_above: Option<Usd>,
+}
+
+/// Shows the estimate on a terminal, and asks or refuses if the cost is above `--confirm-above`.
+///
+/// # Errors
+///
+/// Class `usage` if the run must not start.
+pub(super) fn before_start(
+    host: &Host,
+    plugin: &Plugin,
+    (limits, run): (Limits, &Limits),
+    items: u64,
+    start: StartArgs,
+    (global, env, printer): (&Global, &Env, &Printer),
+) -> Result<()> {
+    if !printer.moves() && start.confirm_above.is_none() {
+        return Ok(());
+    }
+    let plan = Plan::of(host, plugin, limits, run, items)?.with_typical(global, env)?;
+    if printer.moves()
+        && let Some(estimate) = plan.estimate()
+    {
+        printer.say(&format!("estimate: {estimate}"));
+    }
+    let Some((bound, why)) = start.confirm_above.and_then(|bound| Some((bound, plan.above(bound)?))) else {
+        return Ok(());
+    };
+    let refused = |what: &str| {
+        Error::usage(format!("{why}: more than --confirm-above {bound}{what}")).with_hint(
+            "Raise --confirm-above, or lower the estimate with --cost, --tokens or [run.limits]; `agenthost plan` shows \
+             its parts.",
+        )
+    };
+    if !(io::stdin().is_terminal() && printer.moves()) {
+        return Err(refused(", and there is no terminal to ask on"));
+    }
+    printer.say(&format!("{why}: more than {bound}. Start? [y/N]"));
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    match read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        true => Ok(()),
+        false => Err(refused(", and not confirmed")),
+    }
+}
